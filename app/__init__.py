@@ -1,0 +1,29 @@
+"""Equipoise, the map of the house. Rooms are stacked; imports point down only (pyproject.toml checks it).
+
+Doors, in front of the rooms:
+  installation    opens the database and key of the settings, brings the schema up to date
+  main            builds the application: middleware, doors, error -> status
+  settings        the only reader of the environment
+  dependencies    database sessions, actor and clock for the doors
+  rendering       a page, or the one block htmx asked for
+  web/            HTML doors: one file per page family;  static/ styles, icons, small scripts
+  api/            JSON doors under /api/v1, the same file names
+  cli             the `equipoise` command line
+  jobs            timed doors: mail that waits in the outbox
+  demo            plays the RESOLVE demo cohort through the same actions a person uses
+
+Rooms, top floor first:
+  exports/        study -> tables -> CSV and JSON, blinded by construction
+  treatment/      UNBLINDED: what was delivered, session by session, by treating clinicians
+  randomisation/  THE SEALED ROOM: sequence, sealing, allocation
+  capture/        entries, edit checks, corrections, signatures, drafts
+  schedule/       visits and their windows
+  consent/        versions of the consent document, signatures, withdrawal
+  participants/   screening, eligibility, identity (sealed personal data), status
+  studies/        the protocol as data: arms, visit plan, instruments;  library/ (resolve, prt, etmi)
+  expressions/    one pure language for eligibility, skip logic, edit checks, calculations
+  people/         users, roles, sites, the permission table, sign-in, second factor, tokens
+  mail/           the outbox (queued in the same transaction, sent after)
+  audit/          record, Merkle tree, checkpoints, verify
+  foundation/     database, clock, errors, paging, idempotency, crypto/ (the only importer of cryptography)
+"""

@@ -1,0 +1,23 @@
+"""JSON doors: what a program sees, under /api/v1. One file per family, the same names as the HTML doors."""
+
+from fastapi import APIRouter, Depends
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+
+from app.api import audit, consent, entries, exports, participants, randomisation, study, treatment, visits
+from app.api.shapes import PROBLEMS
+
+# Only says in the OpenAPI document how to sign in; app.dependencies reads and judges the token.
+token = HTTPBearer(auto_error=False, scheme_name="token", description="A token of your account, for one study.")
+
+families = (study, participants, consent, visits, entries, randomisation, treatment, exports, audit)
+
+router = APIRouter(responses=PROBLEMS, dependencies=[Depends(token)])
+for family in families:
+    router.include_router(family.router, prefix="/api/v1/studies/{study}")
+
+# The first sentence of a function is its summary in the OpenAPI document; else that would be the route's name.
+for part in (*(family.router for family in families), randomisation.sequences, randomisation.arms):
+    for route in part.routes:
+        if isinstance(route, APIRoute) and route.summary is None:
+            route.summary = route.description.split("\n")[0].split(". ")[0].rstrip(".")

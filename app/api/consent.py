@@ -1,0 +1,191 @@
+"""Did they agree, over REST? Documents, consents, the signature for the study."""
+
+from datetime import date, datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from pydantic import ConfigDict, Field
+
+from app.api.participants import participant_of
+from app.api.shapes import Body, Code, Number, Password, Reply, Text
+from app.consent import actions, reads
+from app.consent.models import Consent
+from app.dependencies import ApiChange, ApiPage, Here, require_password
+from app.participants.models import Participant
+from app.people.access import require
+from app.people.permissions import Permission
+from app.schedule import actions as schedule
+
+router = APIRouter(tags=["consent"])
+
+
+class DocumentReply(Reply):
+    """One version of the consent document in one language; `sha256` is over the file's bytes."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "version": "1",
+                "language": "en",
+                "title": "Participant information and consent",
+                "valid_from": "2026-01-01",
+                "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+                "text": "## What the study is about\n",
+            }
+        },
+    )
+
+    version: str
+    language: str
+    title: str
+    valid_from: date
+    sha256: str
+    text: str
+
+
+class ConsentBody(Body):
+    """A participant's consent. `signature` is the name as they typed it, or the reference of the paper."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "version": "1",
+                "signed_on": "2026-03-04",
+                "signature": "Kiri Walker",
+                "password": "correct horse battery staple",
+            }
+        },
+    )
+
+    version: Code
+    language: Code = "en"
+    method: Literal["on_screen", "paper"] = "on_screen"
+    signed_on: date
+    signature: Annotated[Text, Field(min_length=1)]
+    paper_sha256: Text | None = None
+    options: dict[Code, bool] = {}
+    countersign: bool = Field(default=True, description="Sign for the study at once; needs `password`.")
+    password: Password = None
+
+
+class CountersignBody(Body):
+    """The signature for the study."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"password": "correct horse battery staple"}}
+    )
+
+    password: Password = None
+
+
+class ConsentReply(Reply):
+    """A consent; complete once it is countersigned."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "id": 42,
+                "document_version": "1",
+                "language": "en",
+                "document_sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+                "method": "on_screen",
+                "signed_on": "2026-03-04",
+                "recorded_at": "2026-03-04T09:26:53.589793Z",
+                "countersigned_at": "2026-03-04T09:26:53.589793Z",
+                "countersigned_name": "Noor Haddad",
+                "withdrawn_on": None,
+            }
+        },
+    )
+
+    id: int
+    document_version: str
+    language: str
+    document_sha256: str
+    method: str
+    signed_on: date
+    recorded_at: datetime
+    countersigned_at: datetime | None
+    countersigned_name: str | None
+    withdrawn_on: date | None
+
+
+@router.get("/consent-documents", name="api.consent_documents")
+def consent_documents(here: ApiPage) -> list[DocumentReply]:
+    """Every version of the consent document."""
+    require(here.actor, Permission.STUDY_READ)
+    return [DocumentReply.model_validate(each) for each in here.the_study.definition.consent_documents]
+
+
+@router.get("/participants/{code}/consents", name="api.consents")
+def consents(here: ApiPage, code: str) -> list[ConsentReply]:
+    """The consents of a participant."""
+    found = participant_of(here, code)
+    assert found.id is not None
+    return [ConsentReply.model_validate(each) for each in reads.consents_of(here.session, found.id)]
+
+
+@router.post("/participants/{code}/consents", name="api.record_consent", status_code=201, response_model=ConsentReply)
+def record_consent(here: ApiChange, code: str, asked: ConsentBody) -> Response:
+    """Record a consent; with `countersign`, sign it for the study in the same step."""
+    found = _participant(here, code, Permission.CONSENT_RECORD)
+    if asked.countersign:
+        require(here.actor, Permission.CONSENT_COUNTERSIGN, site_id=found.site_id, subject=f"{found.code}/consent")
+        require_password(here, asked.password or "")
+    consent = actions.record_consent(
+        here.session,
+        here.the_study,
+        found,
+        version=asked.version,
+        language=asked.language,
+        method=asked.method,
+        signed_on=asked.signed_on,
+        signature=asked.signature,
+        paper_sha256=asked.paper_sha256,
+        options=asked.options,
+        by=here.actor,
+        now=here.now,
+        countersign=asked.countersign,
+    )
+    _open_visits(here, found, consent)
+    return here.answer(ConsentReply.model_validate(consent).model_dump(mode="json"), status=201)
+
+
+@router.post(
+    "/participants/{code}/consents/{consent_id}/countersignature",
+    name="api.countersign",
+    response_model=ConsentReply,
+)
+def countersign(here: ApiChange, code: str, consent_id: Number, asked: CountersignBody) -> Response:
+    """Sign a recorded consent for the study, which makes it complete."""
+    found = _participant(here, code, Permission.CONSENT_COUNTERSIGN)
+    require_password(here, asked.password or "")
+    consent = actions.countersign(here.session, here.the_study, found, consent_id, by=here.actor, now=here.now)
+    _open_visits(here, found, consent)
+    return here.answer(ConsentReply.model_validate(consent).model_dump(mode="json"))
+
+
+def _participant(here: Here, code: str, permission: Permission) -> Participant:
+    """Who may not do it is told so before a password is asked for it."""
+    found = participant_of(here, code)
+    require(here.actor, permission, site_id=found.site_id, subject=f"{found.code}/consent")
+    return found
+
+
+def _open_visits(here: Here, participant: Participant, consent: Consent) -> None:
+    """Once consent is complete, the visits that are counted from it are due."""
+    if consent.countersigned_at is None:
+        return
+    schedule.open_visits(
+        here.session,
+        here.the_study,
+        participant,
+        anchor="consent",
+        on=consent.signed_on,
+        by=here.actor,
+        now=here.now,
+    )

@@ -1,0 +1,109 @@
+"""Which tables can be taken, over REST? The list, and each table as CSV, JSON or NDJSON. No arm is in any of them."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+from pydantic import ConfigDict
+
+from app.api.shapes import Reply
+from app.dependencies import ApiLoggedPage, ApiPage, database_of
+from app.exports import delivery, reads
+from app.foundation import clock
+
+router = APIRouter(prefix="/exports", tags=["exports"])
+
+
+class TableReply(Reply):
+    """A table that can be taken: what one row is, how many columns it has, and where its files are."""
+
+    name: str
+    label: str
+    row: str
+    columns: int
+    files: dict[str, str]
+
+
+class ExportsReply(Reply):
+    """The tables of a study. What each column means stands in the table `codebook`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "study": "resolve",
+                "version": "1",
+                "tables": [
+                    {
+                        "name": "participants",
+                        "label": "Participants",
+                        "row": "One row per participant.",
+                        "columns": 9,
+                        "files": {"csv": "/api/v1/studies/resolve/exports/participants.csv"},
+                    }
+                ],
+            }
+        }
+    )
+
+    study: str
+    version: str
+    tables: list[TableReply]
+
+
+@router.get("", name="api.exports")
+def exports(here: ApiPage) -> ExportsReply:
+    """Every table this token may take."""
+    study = here.the_study
+    place = f"/api/v1/studies/{study.code}/exports"
+    return ExportsReply(
+        study=study.code,
+        version=study.definition.version,
+        tables=[
+            TableReply(
+                name=table.name,
+                label=table.label,
+                row=table.row,
+                columns=len(table.columns),
+                files={extension: f"{place}/{table.name}.{extension}" for extension in delivery.EXTENSIONS},
+            )
+            for table in reads.catalogue(here.session, study, by=here.actor)
+        ],
+    )
+
+
+@router.get(
+    "/{table}.{extension}",
+    name="api.export",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "The file. Its study version is in the header X-Equipoise-Study-Version.",
+            "content": {
+                "text/csv": {"schema": {"type": "string"}},
+                "application/json": {"schema": {"type": "array", "items": {"type": "object"}}},
+                "application/x-ndjson": {"schema": {"type": "string"}},
+            },
+        }
+    },
+)
+def export(
+    here: ApiLoggedPage,
+    table: str,
+    extension: str,
+    spreadsheet: Annotated[
+        bool, Query(description="Only CSV: an apostrophe before each text that a spreadsheet would run as a formula.")
+    ] = False,
+    bom: Annotated[bool, Query(description="Only CSV: a byte order mark first.")] = False,
+) -> StreamingResponse:
+    """One table as a file. That you took it is written down before the first byte leaves."""
+    sent = delivery.deliver(
+        here.session,
+        database_of(here.request),
+        here.the_study,
+        table,
+        delivery.format_named(extension, spreadsheet=spreadsheet),
+        bom=bom,
+        by=here.actor,
+        clock=clock.now,
+    )
+    return StreamingResponse(sent.body, media_type=sent.media_type, headers=sent.headers)

@@ -1,0 +1,243 @@
+"""Who takes part, over REST? Screening, lists, withdrawal; personal data only by a route of its own."""
+
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+from pydantic import ConfigDict, Field
+from sqlmodel import select
+
+from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Reply, Text, Values
+from app.dependencies import ApiChange, ApiPage, Here
+from app.foundation.errors import FieldProblem, Invalid
+from app.participants import actions, reads
+from app.participants.models import Participant
+from app.participants.rules import Eligibility, PersonalData
+from app.participants.status import Status
+from app.people.access import require
+from app.people.models import Site
+from app.people.permissions import Permission
+from app.schedule import actions as schedule
+
+router = APIRouter(prefix="/participants", tags=["participants"])
+
+
+class ParticipantReply(Reply):
+    """A participant as blinded people know them."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "code": "R-0042",
+                "site": "neura",
+                "status": "randomised",
+                "screened_on": "2026-03-02",
+                "consented_on": "2026-03-04",
+                "randomised_on": "2026-03-12",
+                "withdrawn_on": None,
+                "withdrawal_level": None,
+            }
+        },
+    )
+
+    code: str
+    site: str
+    status: str
+    screened_on: date
+    consented_on: date | None
+    randomised_on: date | None
+    withdrawn_on: date | None
+    withdrawal_level: str | None
+
+
+class Personal(Body):
+    """Who somebody is; kept sealed, and every part may be left out."""
+
+    given_name: Text | None = None
+    family_name: Text | None = None
+    date_of_birth: Text | None = Field(default=None, examples=["1980-05-17"])
+    phone: Text | None = None
+    email: Text | None = None
+
+
+class ScreeningBody(Body):
+    """A pre-screen: the answers to the eligibility questions, by item code."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "site": "neura",
+                "answers": {"age": 46, "english": True, "main_complaint": True, "pain_weeks": 40, "pain_past_week": 6},
+                "personal": {"given_name": "Kiri", "family_name": "Walker"},
+            }
+        },
+    )
+
+    site: Code
+    answers: Values
+    failure_reason: Text | None = None
+    personal: Personal = Personal()
+
+
+class VerdictReply(Reply):
+    """What the answers say of one criterion; `met` is null when an answer is missing."""
+
+    code: str
+    label: str
+    kind: str
+    met: bool | None
+    reason: str
+
+
+class ScreeningReply(Reply):
+    """The new participant and the verdict of each criterion."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "code": "R-0042",
+                "status": "screened",
+                "eligible": True,
+                "verdicts": [
+                    {
+                        "code": "age",
+                        "label": "Aged 18 to 70",
+                        "kind": "inclusion",
+                        "met": True,
+                        "reason": "Aged 18 to 70: yes.",
+                    }
+                ],
+            }
+        }
+    )
+
+    code: str
+    status: str
+    eligible: bool
+    verdicts: list[VerdictReply]
+
+
+class WithdrawalBody(Body):
+    """How far somebody withdraws, from when and why. What was recorded before is kept."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {"level": "stop_visits", "on": "2026-05-01", "reason": "Moved to another country."}
+        },
+    )
+
+    level: Code
+    on: date
+    reason: Text
+
+
+def participant_of(here: Here, code: str) -> Participant:
+    """The participant of the address, when this person may know them."""
+    return reads.participant_by_code(here.session, here.the_study, code, by=here.actor)
+
+
+@router.get("", name="api.participants")
+def participants(
+    here: ApiPage,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+    site: Annotated[str | None, Query(max_length=80)] = None,
+    status: Annotated[str | None, Query(max_length=40)] = None,
+    find: Annotated[str | None, Query(max_length=80, description="The beginning of a code.")] = None,
+) -> PageOf[ParticipantReply]:
+    """Participants by code, of the sites this person works at."""
+    require(here.actor, Permission.PARTICIPANT_READ)
+    wanted = reads.ParticipantFilter(site=site, status=_status(status), search=find or "")
+    page = reads.participants_page(
+        here.session, here.the_study, by=here.actor, wanted=wanted, cursor=cursor, limit=limit
+    )
+    return PageOf(items=[_reply(row) for row in page.rows], next=page.next)
+
+
+def _status(text: str | None) -> Status | None:
+    if not text:
+        return None
+    try:
+        return Status(text)
+    except ValueError:
+        known = ", ".join(Status)
+        raise Invalid([FieldProblem("status", "choices", f"Choose one of: {known}.")]) from None
+
+
+def _reply(row: Any) -> ParticipantReply:
+    return ParticipantReply.model_validate({**vars(row), "site": row.site_code})
+
+
+@router.post("", name="api.screen", status_code=201, response_model=ScreeningReply)
+def screen(here: ApiChange, asked: ScreeningBody) -> Response:
+    """Screen somebody. Not eligible is an answer, not an error: they are kept as a screen failure, with the reason."""
+    found = here.session.exec(
+        select(Site).where(Site.study_id == here.the_study.id, Site.code == asked.site)
+    ).one_or_none()
+    if found is None:
+        raise Invalid([FieldProblem("site", "choices", "There is no such site in this study.")])
+    participant, eligibility = actions.screen(
+        here.session,
+        here.the_study,
+        site=found,
+        answers=asked.answers,
+        failure_reason=asked.failure_reason,
+        personal=PersonalData(**asked.personal.model_dump()),
+        by=here.actor,
+        now=here.now,
+    )
+    if eligibility.eligible:
+        schedule.open_visits(
+            here.session,
+            here.the_study,
+            participant,
+            anchor="screening",
+            on=participant.screened_on,
+            by=here.actor,
+            now=here.now,
+        )
+    body = {"code": participant.code, "status": participant.status, **_verdicts(eligibility)}
+    return here.answer(body, status=201, location=f"{here.request.url.path}/{participant.code}")
+
+
+def _verdicts(eligibility: Eligibility) -> dict[str, Any]:
+    return {
+        "eligible": eligibility.eligible,
+        "verdicts": [
+            VerdictReply.model_validate(verdict, from_attributes=True).model_dump() for verdict in eligibility.verdicts
+        ],
+    }
+
+
+@router.get("/{code}", name="api.participant")
+def participant(here: ApiPage, code: str) -> ParticipantReply:
+    """One participant."""
+    found = participant_of(here, code)
+    site = here.session.get_one(Site, found.site_id)
+    return ParticipantReply.model_validate({**found.model_dump(), "site": site.code})
+
+
+@router.post("/{code}/withdrawal", name="api.withdraw", response_model=ParticipantReply)
+def withdraw(here: ApiChange, code: str, asked: WithdrawalBody) -> Response:
+    """Record a withdrawal; who leaves the study, or the visits, has no visit due any more."""
+    found = participant_of(here, code)
+    found = actions.withdraw(
+        here.session,
+        here.the_study,
+        found,
+        level=asked.level,
+        reason=asked.reason,
+        on=asked.on,
+        by=here.actor,
+        now=here.now,
+    )
+    level = next(each for each in here.the_study.definition.withdrawal_levels if each.code == asked.level)
+    if level.stops_visits or found.status == Status.WITHDRAWN:
+        schedule.stop_visits(here.session, here.the_study, found, why=asked.reason, by=here.actor, now=here.now)
+    site = here.session.get_one(Site, found.site_id)
+    reply = ParticipantReply.model_validate({**found.model_dump(), "site": site.code})
+    return here.answer(reply.model_dump(mode="json"))

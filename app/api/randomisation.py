@@ -1,0 +1,453 @@
+"""May somebody be randomised, and randomise them, over REST; and what the statistician alone may do and know.
+
+The statistician's addresses answer every other token as an address that was never there.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response, StreamingResponse
+from fastapi.routing import APIRoute
+from pydantic import ConfigDict, Field
+from sqlalchemy import select
+
+from app.api.participants import participant_of
+from app.api.shapes import Body, Cursor, Limit, PageOf, Reply
+from app.dependencies import (
+    ApiChange,
+    ApiLoggedPage,
+    ApiPage,
+    Here,
+    TokenNeeded,
+    api_page,
+    api_reauthenticate,
+    database_of,
+)
+from app.exports import delivery
+from app.exports.actions import record_export
+from app.exports.formats import Format, encoded
+from app.exports.reads import open_export
+from app.foundation import paging
+from app.foundation.database import Database
+from app.foundation.errors import FieldProblem, Invalid, NotFound
+from app.people.access import Actor, may
+from app.people.permissions import Permission
+from app.randomisation import actions, reads
+from app.randomisation.opening import ALLOCATION, PARTICIPANT, STRATUM, open_envelopes
+from app.randomisation.reads import SequenceCounts
+from app.randomisation.rules import why_not_ready
+from app.studies.in_use import StudyInUse
+
+PARTICIPANTS = "/participants/{code}"
+
+
+def hidden_without(permission: Permission) -> type[APIRoute]:
+    """Routes that answer every token without the permission as an address that was never there, whatever was sent.
+
+    Without this a body that cannot be read would be told so before it is asked who sent it.
+    """
+
+    class Hidden(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+            answer = super().get_route_handler()
+
+            async def handled(request: Request) -> Response:
+                try:
+                    return await answer(request)
+                except TokenNeeded:
+                    raise
+                except Exception:
+                    await run_in_threadpool(require_known, request, permission)
+                    raise
+
+            return handled
+
+    return Hidden
+
+
+def require_known(request: Request, permission: Permission) -> None:
+    """NotFound unless the token may use the permission in the study of the address."""
+    with database_of(request).reading() as session:
+        here = api_page(request, request.path_params["study"], session)
+        if not may(here.actor, permission):
+            raise NotFound
+
+
+def _statistician(here: Here, permission: Permission) -> Here:
+    if not may(here.actor, permission):
+        raise NotFound
+    return here
+
+
+def sequence_page(here: ApiPage) -> Here:
+    """A GET of the statistician."""
+    return _statistician(here, Permission.SEQUENCE_DRAW)
+
+
+def sequence_change(here: ApiChange) -> Here:
+    """A write of the statistician."""
+    return _statistician(here, Permission.SEQUENCE_DRAW)
+
+
+def arms_page(here: ApiLoggedPage) -> Here:
+    """A GET of the statistician that shows arms, and is written down."""
+    return _statistician(here, Permission.ALLOCATIONS_EXPORT)
+
+
+SequencePage = Annotated[Here, Depends(sequence_page, scope="function")]
+SequenceChange = Annotated[Here, Depends(sequence_change, scope="function")]
+ArmsPage = Annotated[Here, Depends(arms_page, scope="function")]
+
+router = APIRouter(tags=["randomisation"])
+sequences = APIRouter(tags=["sequence"], route_class=hidden_without(Permission.SEQUENCE_DRAW))
+arms = APIRouter(tags=["sequence"], route_class=hidden_without(Permission.ALLOCATIONS_EXPORT))
+
+
+# Randomising
+
+
+class GateReply(Reply):
+    """One condition for randomisation; `reason` says what to do while it is closed."""
+
+    code: str
+    label: str
+    open: bool
+    reason: str | None
+
+
+class GatesReply(Reply):
+    """Every condition in its order; `reason` is that of the first closed one."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "ready": False,
+                "reason": "Complete Pain (Baseline) first.",
+                "gates": [
+                    {"code": "eligible", "label": "Eligible", "open": True, "reason": None},
+                    {
+                        "code": "baseline",
+                        "label": "Baseline entries complete",
+                        "open": False,
+                        "reason": "Complete Pain (Baseline) first.",
+                    },
+                ],
+            }
+        }
+    )
+
+    ready: bool
+    reason: str | None
+    gates: list[GateReply]
+
+
+class RandomisedReply(Reply):
+    """The number of the allocation in the study. Never the arm."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"allocation": 42, "randomised_at": "2026-03-14T09:26:53.589793+00:00"}}
+    )
+
+    allocation: int
+    randomised_at: datetime
+
+
+@router.get(PARTICIPANTS + "/gates", name="api.gates")
+def gates(here: ApiPage, code: str) -> GatesReply:
+    """What stands between a participant and randomisation."""
+    found = participant_of(here, code)
+    passed = reads.gates_of(here.session, here.the_study, found, by=here.actor, now=here.now)
+    if not passed:
+        raise NotFound("This study does not randomise. Go on with the visits.")
+    reason = why_not_ready(passed)
+    return GatesReply(ready=reason is None, reason=reason, gates=[GateReply.model_validate(gate) for gate in passed])
+
+
+@router.post(PARTICIPANTS + "/randomise", name="api.randomise", status_code=201, response_model=RandomisedReply)
+def randomise(here: ApiChange, code: str) -> Response:
+    """Randomise a participant, once and for all. Send an Idempotency-Key: a repeated request gets the first answer.
+
+    Without the same key a participant who is already randomised is refused with 409.
+    """
+    found = participant_of(here, code)
+    made = actions.randomise(here.session, here.the_study, found, by=here.actor, now=here.now)
+    body = RandomisedReply(allocation=made.number, randomised_at=made.allocated_at).model_dump(mode="json")
+    place = here.request.url.path.removesuffix("/randomise")
+    return here.answer(body, status=201, location=place)
+
+
+# Sequences, for the statistician
+
+
+class StratumReply(Reply):
+    """How long the list of one stratum is, and how much of it is used."""
+
+    code: str
+    slots: int
+    used: int
+
+
+class SequenceReply(Reply):
+    """One sequence, in counts only."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "version": 1,
+                "method": "permuted_blocks",
+                "status": "drawn",
+                "slots": 280,
+                "used": 0,
+                "digest": "9f2c6b1a",
+                "drawn_at": "2026-03-01T08:00:00+00:00",
+                "drawn_by": "statistician",
+                "sealed_at": None,
+                "sealed_by": None,
+                "strata": [{"code": "all", "slots": 280, "used": 0}],
+            }
+        },
+    )
+
+    version: int
+    method: str
+    status: str
+    slots: int
+    used: int
+    digest: str
+    drawn_at: datetime
+    drawn_by: str
+    sealed_at: datetime | None
+    sealed_by: str | None
+    strata: list[StratumReply]
+
+
+class DrawBody(Body):
+    """Draw permuted blocks from a new seed, or take a finished list as CSV text."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"method": "permuted_blocks", "block_sizes": [4, 6], "slots_per_stratum": 40},
+                {"method": "list", "csv": "stratum,position,arm\nneura,1,sham\nneura,2,active\n"},
+            ]
+        },
+    )
+
+    method: Literal["permuted_blocks", "list"]
+    block_sizes: list[Annotated[int, Field(ge=1, le=9999)]] | None = Field(default=None, max_length=20)
+    slots_per_stratum: int | None = Field(default=None, ge=1, le=1_000_000)
+    csv: str | None = Field(default=None, description="Columns stratum (where there are several), position, arm.")
+
+
+class SealBody(Body):
+    """Sealing is a signature: it needs the statistician's own password beside the token."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"password": "correct horse battery"}})
+
+    password: str = Field(max_length=1024)
+
+
+@sequences.get("/sequences", name="api.sequences")
+def all_sequences(here: SequencePage) -> list[SequenceReply]:
+    """Every sequence of the study, newest first."""
+    return [_sequence_reply(each) for each in reads.sequences(here.session, here.the_study, by=here.actor)]
+
+
+@sequences.post("/sequences", name="api.draw", status_code=201, response_model=SequenceReply)
+def draw(here: SequenceChange, asked: DrawBody) -> Response:
+    """Draw a sequence. Nobody is randomised from it before it is sealed."""
+    if asked.method == "list" and (asked.block_sizes is not None or asked.slots_per_stratum is not None):
+        words = "A finished list has neither block sizes nor a length of its own. Leave them out."
+        raise Invalid([FieldProblem("method", "unknown", words)])
+    if asked.method != "list" and asked.csv is not None:
+        raise Invalid([FieldProblem("csv", "unknown", "Permuted blocks are drawn here. Leave the list out.")])
+    made = actions.draw(
+        here.session,
+        here.the_study,
+        method=asked.method,
+        block_sizes=asked.block_sizes,
+        slots_per_stratum=asked.slots_per_stratum,
+        listing=asked.csv,
+        by=here.actor,
+        now=here.now,
+    )
+    body = _sequence_reply(_sequence(here, made.version)).model_dump(mode="json")
+    return here.answer(body, status=201, location=f"{here.request.url.path}/{made.version}")
+
+
+@sequences.get("/sequences/{version}", name="api.sequence")
+def sequence(here: SequencePage, version: int) -> SequenceReply:
+    """One sequence."""
+    return _sequence_reply(_sequence(here, version))
+
+
+@sequences.post("/sequences/{version}/seal", name="api.seal", response_model=SequenceReply)
+def seal(here: SequenceChange, version: int, asked: SealBody) -> Response:
+    """Put a drawn sequence in use. It replaces another only when nobody was ever randomised from that one."""
+    found = _sequence(here, version)
+    _statistician(here, Permission.SEQUENCE_SEAL)
+    api_reauthenticate(here, asked.password, None)
+    actions.seal(here.session, here.the_study, found.id, by=here.actor, now=here.now)
+    return here.answer(_sequence_reply(_sequence(here, version)).model_dump(mode="json"))
+
+
+def _sequence(here: Here, version: int) -> SequenceCounts:
+    found = reads.sequences(here.session, here.the_study, by=here.actor)
+    for each in found:
+        if each.version == version:
+            return each
+    raise NotFound
+
+
+def _sequence_reply(found: SequenceCounts) -> SequenceReply:
+    return SequenceReply.model_validate(found)
+
+
+# Arms, for the statistician
+
+
+class AllocationReply(Reply):
+    """Who is in which arm. Unblinded: every envelope opened for it is in the log."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "allocation": 42,
+                "participant": "R-0042",
+                "stratum": "all",
+                "allocated_at": "2026-03-14T09:26:53.589793+00:00",
+                "allocated_by": "coordinator",
+                "arm": "sham",
+            }
+        }
+    )
+
+    allocation: int
+    participant: str
+    stratum: str
+    allocated_at: datetime
+    allocated_by: str
+    arm: str
+
+
+@arms.get("/allocations", name="api.allocations")
+def allocations(here: ArmsPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[AllocationReply]:
+    """Allocations by number, with their arms; only the envelopes of this page are opened."""
+    query = (
+        select(
+            ALLOCATION.c.number,
+            ALLOCATION.c.participant_id,
+            ALLOCATION.c.allocated_at,
+            ALLOCATION.c.allocated_by,
+            PARTICIPANT.c.code,
+            STRATUM.c.code.label("stratum"),
+        )
+        .join(PARTICIPANT, PARTICIPANT.c.id == ALLOCATION.c.participant_id)
+        .join(STRATUM, STRATUM.c.id == ALLOCATION.c.stratum_id)
+        .where(ALLOCATION.c.study_id == here.the_study.id, ALLOCATION.c.number > _after(cursor))
+        .order_by(ALLOCATION.c.number)
+        .limit(limit + 1)
+    )
+    found = here.session.execute(query).all()
+    rows = found[:limit]
+    ids = [row.participant_id for row in rows]
+    opened = open_envelopes(here.session, here.the_study, ids, by=here.actor, why="List of allocations", now=here.now)
+    return PageOf(
+        items=[
+            AllocationReply(
+                allocation=row.number,
+                participant=row.code,
+                stratum=row.stratum,
+                allocated_at=row.allocated_at,
+                allocated_by=row.allocated_by,
+                arm=opened[row.participant_id],
+            )
+            for row in rows
+        ],
+        next=paging.encode(rows[-1].number) if len(found) > limit else None,
+    )
+
+
+def _after(cursor: str | None) -> int:
+    if not cursor:
+        return 0
+    (number,), _ = paging.decode(cursor, 1)
+    if not isinstance(number, int) or not 0 <= number < 2**31:
+        words = "This page link belongs to another list. Start again from the first page."
+        raise Invalid([FieldProblem("cursor", "cursor", words)])
+    return number
+
+
+# What these files are called here, and the tables of the exports they are.
+WITH_ARMS = {
+    "participants": "participants",
+    "entries_wide": "entries_by_participant",
+    "entries_by_visit": "entries_by_visit",
+}
+
+
+@arms.get(
+    "/exports-unblinded/{table}.{extension}",
+    name="api.unblinded_export",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "The file, with a column `arm`; its study version in the header X-Equipoise-Study-Version.",
+            "content": {
+                "text/csv": {"example": "participant,site,arm,status\r\nR-0042,neura,sham,randomised\r\n"},
+                "application/json": {},
+                "application/x-ndjson": {},
+            },
+        }
+    },
+)
+def unblinded_export(
+    here: ArmsPage,
+    table: str,
+    extension: str,
+    bom: Annotated[bool, Query(description="A byte order mark before CSV, for spreadsheets.")] = False,
+) -> StreamingResponse:
+    """A table with the arm of each participant: `participants`, `entries_wide`, or `entries_by_visit`."""
+    name = WITH_ARMS.get(table)
+    if name is None:
+        raise NotFound
+    study, format_ = here.the_study, delivery.format_named(extension)
+    open_export(here.session, study, name, by=here.actor, arms={})  # refuses here, while a refusal can be answered
+    randomised = here.session.execute(select(ALLOCATION.c.participant_id).where(ALLOCATION.c.study_id == study.id))
+    ids = list(randomised.scalars())
+    opened = open_envelopes(here.session, study, ids, by=here.actor, why=f"Export of {table} with arms", now=here.now)
+    record_export(here.session, study, table=f"{name}_with_arms", format=extension, by=here.actor, now=here.now)
+    file_name = delivery.file_name(study, f"{table}_unblinded", format_, here.now)
+    # No hash of the file goes into the log: with it somebody could try arms until one fits (CONC-11).
+    return StreamingResponse(
+        _file(database_of(here.request), study, name, format_, opened, bom=bom, by=here.actor),
+        media_type=format_.media_type,
+        headers={
+            "Content-Disposition": f'attachment; filename="{file_name}"',
+            "X-Equipoise-Study-Version": study.definition.version,
+        },
+    )
+
+
+def _file(
+    database: Database,
+    study: StudyInUse,
+    table: str,
+    format_: Format,
+    opened: Mapping[int, str],
+    *,
+    bom: bool,
+    by: Actor,
+) -> Iterator[bytes]:
+    """The file from a snapshot of its own, after the openings were committed."""
+    with database.reading() as session:
+        yield from encoded(open_export(session, study, table, by=by, arms=opened), format_, bom=bom)
+
+
+router.include_router(sequences)
+router.include_router(arms)

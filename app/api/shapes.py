@@ -1,0 +1,81 @@
+"""What do answers and questions look like over REST? The base of every body, and a page of anything."""
+
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Path, Query
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Item = TypeVar("Item")
+
+
+class Body(BaseModel):
+    """What a client sends: unknown keys are refused, so that nothing is lost by a misspelling (SEC-23)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Reply(BaseModel):
+    """What a client gets."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class PageOf(Reply, Generic[Item]):
+    """One page. Follow `next` (a cursor for ?cursor=) until it is null."""
+
+    items: list[Item]
+    next: str | None = Field(default=None, examples=["WzAsImNvZGUiLCJSLTAwNDIiLCJSLTAwNDIiXQ"])
+
+
+class ProblemReply(Reply):
+    """What went wrong (RFC 9457). `current_version` stands there when somebody saved first.
+
+    `errors` stands with 422, for each field: which `field`, which `rule`, and a `message` with what to do next.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "type": "about:blank",
+                "title": "Refused",
+                "status": 409,
+                "detail": "R-0042 is already randomised. Open the participant to see the allocation number.",
+            }
+        }
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str | None = None
+    errors: list[dict[str, str]] | None = None
+    current_version: int | None = None
+
+
+def _problem(description: str) -> dict[str, Any]:
+    schema = ProblemReply.model_json_schema()
+    return {"description": description, "content": {"application/problem+json": {"schema": schema}}}
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: _problem("The body cannot be read."),
+    401: _problem("No valid bearer token for this study."),
+    403: _problem("This person, or this token, may not do this."),
+    404: _problem("There is no such thing, or it is not this person's to know."),
+    409: _problem("The state of the trial forbids it, or somebody saved first; `detail` says what to do."),
+    413: {"description": "The body is larger than can be sent at once."},
+    422: _problem("What was sent is not valid; `errors` names each field and rule."),
+}
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000, pattern=r"^[^\x00]*$")]
+Code = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80, pattern=r"^[^\x00]*$")]
+Version = Annotated[int, Field(ge=0, lt=2**31)]
+Number = Annotated[int, Path(ge=0, lt=2**31)]
+Cursor = Annotated[str | None, Query(max_length=500, description="The `next` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=500, description="Rows of a page.")]
+# Never trimmed: a password may begin or end with a space.
+Password = Annotated[
+    str | None,
+    Field(max_length=1024, description="The acting person's own password: a signature needs it beside the token."),
+]
+Values = dict[Code, Any]

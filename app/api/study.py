@@ -1,0 +1,79 @@
+"""What does the protocol say, over REST?"""
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import ConfigDict
+
+from app.api.shapes import Reply
+from app.dependencies import ApiPage
+from app.people import reads as people
+from app.people.access import require
+from app.people.permissions import Permission
+
+router = APIRouter(tags=["study"])
+
+
+class SiteReply(Reply):
+    """A place where participants are seen."""
+
+    code: str
+    name: str
+    timezone: str
+    is_open: bool
+
+
+class StudyReply(Reply):
+    """A study and the version of its definition in force."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "code": "resolve",
+                "version": "1",
+                "title": "Sensorimotor retraining for chronic low back pain",
+                "target": 276,
+                "sites": [{"code": "neura", "name": "NeuRA", "timezone": "Australia/Sydney", "is_open": True}],
+                "visits": [{"code": "week18", "label": "Week 18", "day": 126, "instruments": ["pain"]}],
+                "missing_codes": [{"code": "REF", "label": "Declined to answer"}],
+            }
+        }
+    )
+
+    code: str
+    version: str
+    title: str
+    target: int
+    sites: list[SiteReply]
+    visits: list[dict[str, Any]]
+    missing_codes: list[dict[str, Any]]
+
+
+@router.get("", name="api.study")
+def study(here: ApiPage) -> StudyReply:
+    """The study: sites, visit plan, missing-data codes."""
+    require(here.actor, Permission.STUDY_READ)
+    definition = here.the_study.definition
+    return StudyReply(
+        code=definition.code,
+        version=definition.version,
+        title=definition.title,
+        target=definition.target,
+        sites=[SiteReply.model_validate(row) for row in people.sites_of(here.session, here.the_study.id)],
+        visits=[visit.model_dump(mode="json", exclude={"source"}) for visit in definition.visits],
+        missing_codes=[code.model_dump(mode="json") for code in definition.missing_codes],
+    )
+
+
+INSTRUMENTS = {"example": [{"code": "pain", "label": "Pain", "sections": [{"items": [{"code": "pain_intensity"}]}]}]}
+
+
+@router.get(
+    "/instruments",
+    name="api.instruments",
+    responses={200: {"description": "The instruments.", "content": {"application/json": INSTRUMENTS}}},
+)
+def instruments(here: ApiPage) -> list[dict[str, Any]]:
+    """Every instrument: items, ranges, choices, checks, scoring and sources."""
+    require(here.actor, Permission.STUDY_READ)
+    return [instrument.model_dump(mode="json") for instrument in here.the_study.definition.instruments]

@@ -1,0 +1,104 @@
+"""When is what due, over REST? Visits, held or missed."""
+
+from datetime import date
+from typing import Literal
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from pydantic import ConfigDict, Field
+
+from app.api.participants import participant_of
+from app.api.shapes import Body, Reply, Text, Version
+from app.dependencies import ApiChange, ApiPage
+from app.foundation.errors import FieldProblem, Invalid
+from app.people.access import require
+from app.people.permissions import Permission
+from app.schedule import actions, reads
+
+router = APIRouter(prefix="/participants/{code}/visits", tags=["visits"])
+
+
+class VisitReply(Reply):
+    """One visit: when it is due, its window, what became of it."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "code": "week18",
+                "kind": "assessment",
+                "target_on": "2026-07-16",
+                "opens_on": "2026-07-09",
+                "closes_on": "2026-07-30",
+                "status": "planned",
+                "held_on": None,
+                "reason": None,
+                "version": 1,
+            }
+        },
+    )
+
+    code: str
+    kind: str
+    target_on: date
+    opens_on: date
+    closes_on: date
+    status: str
+    held_on: date | None
+    reason: str | None
+    version: int
+
+
+class VisitBody(Body):
+    """What became of a visit. `version` is the one you read; out of its window a `reason` is asked for."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"status": "held", "held_on": "2026-07-16", "version": 1}}
+    )
+
+    status: Literal["held", "missed"]
+    held_on: date | None = Field(default=None, examples=["2026-07-16"])
+    reason: Text | None = None
+    version: Version
+
+
+@router.get("", name="api.visits")
+def visits(here: ApiPage, code: str) -> list[VisitReply]:
+    """The visits of a participant, in order."""
+    found = participant_of(here, code)
+    assert found.id is not None
+    return [VisitReply.model_validate(row) for row in reads.visits_of(here.session, found.id)]
+
+
+@router.put("/{visit}", name="api.record_visit", response_model=VisitReply)
+def record_visit(here: ApiChange, code: str, visit: str, asked: VisitBody) -> Response:
+    """Record that a visit was held or missed. A visit out of its window is recorded as such, never refused."""
+    found = participant_of(here, code)
+    where = f"{found.code}/visit/{visit}"
+    require(here.actor, Permission.VISIT_RECORD, site_id=found.site_id, action="visit.record", subject=where)
+    if asked.status == "missed":
+        row = actions.miss_visit(
+            here.session,
+            here.the_study,
+            found,
+            visit,
+            version=asked.version,
+            why=asked.reason or "",
+            by=here.actor,
+            now=here.now,
+        )
+    else:
+        if asked.held_on is None:
+            raise Invalid([FieldProblem("held_on", "required", "Say on which day the visit was held.")])
+        row = actions.record_visit(
+            here.session,
+            here.the_study,
+            found,
+            visit,
+            held_on=asked.held_on,
+            version=asked.version,
+            reason=asked.reason,
+            by=here.actor,
+            now=here.now,
+        )
+    return here.answer(VisitReply.model_validate(row).model_dump(mode="json"))

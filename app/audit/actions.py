@@ -1,0 +1,129 @@
+"""What do we write down? `record` adds entries in the caller's transaction; nothing changes or removes one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy import String, bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session
+
+from app.audit.models import SYSTEM_LOG, AuditEntry, AuditHead
+from app.audit.rules import leaf_bytes, value_text
+from app.audit.tree import Frontier, leaf_hash
+from app.foundation.database import keys_of, table_of
+from app.foundation.errors import Problem
+
+ENTRY = table_of(AuditEntry)
+HEAD = table_of(AuditHead)
+TAG_PURPOSE = "audit entry"
+
+# Built once: every change of every kind goes through these, and putting one together takes longer than running it.
+_LOG = bindparam("of_log", type_=String)
+_FRONTIER = select(HEAD.c.frontier).where(HEAD.c.log == _LOG).with_for_update()
+_APPEND = insert(ENTRY)
+_MOVE_HEAD = (
+    update(HEAD)
+    .where(HEAD.c.log == _LOG)
+    .values(size=bindparam("size"), frontier=bindparam("frontier"), root=bindparam("root"))
+)
+
+
+class Author(Protocol):
+    """Who the log says did it; `app.people.access.Actor` is one."""
+
+    @property
+    def username(self) -> str: ...
+    @property
+    def role(self) -> str: ...
+    @property
+    def organisation(self) -> str: ...
+    @property
+    def via(self) -> str: ...
+    @property
+    def request_id(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that changed: `action` is noun.past_participle; `old` and `new` any JSON value, never personal data."""
+
+    action: str
+    participant: str = ""
+    subject: str = ""
+    item: str = ""
+    old: Any = None
+    new: Any = None
+    why: str | None = None
+
+
+def record(
+    session: Session, log: str, changes: Sequence[Change], *, by: Author, now: datetime, why: str | None = None
+) -> None:
+    """Append one entry per change to a log (a study's code, or the system log), in this transaction.
+
+    The head row is locked until the transaction ends, so entries of one log stand in commit order without gaps; call
+    it after the rows that describe the change, so that every transaction takes its locks in the same order.
+    """
+    if not changes:
+        return
+    frontier = _lock_frontier(session, log)
+    keys = keys_of(session)
+    rows = []
+    common = {
+        "log": log,
+        "at": now,
+        "username": by.username,
+        "role": by.role,
+        "organisation": by.organisation,
+        "via": by.via,
+        "request_id": by.request_id,
+    }
+    for change in changes:
+        row: dict[str, Any] = {
+            **common,
+            "position": frontier.size,
+            "action": change.action,
+            "participant": change.participant,
+            "subject": change.subject,
+            "item": change.item,
+            "old": value_text(change.old),
+            "new": value_text(change.new),
+            "why": change.why or why,
+        }
+        row["leaf_hash"] = leaf_hash(leaf_bytes(row))
+        row["tag"] = keys.tag(TAG_PURPOSE, row["leaf_hash"])
+        frontier.append(row["leaf_hash"])
+        rows.append(row)
+    session.execute(_APPEND, rows)
+    session.execute(
+        _MOVE_HEAD,
+        {"of_log": log, "size": frontier.size, "frontier": frontier.to_bytes(), "root": frontier.root()},
+    )
+
+
+def record_refusal(session: Session, log: str | None, problem: Problem, *, by: Author, now: datetime) -> None:
+    """Write down that somebody was refused, once: the change itself was rolled back, the attempt stays on record."""
+    if problem.recorded:
+        return
+    problem.recorded = True
+    participant, _, subject = problem.subject.partition("/")
+    change = Change(
+        action=f"{problem.action or 'request'}_refused", participant=participant, subject=subject, why=problem.reason
+    )
+    record(session, log or SYSTEM_LOG, [change], by=by, now=now)
+
+
+def _lock_frontier(session: Session, log: str) -> Frontier:
+    stored = session.execute(_FRONTIER, {"of_log": log}).scalar()
+    if stored is None:
+        empty = Frontier()
+        dialect_insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+        session.execute(
+            dialect_insert(HEAD)
+            .values(log=log, size=0, frontier=empty.to_bytes(), root=empty.root())
+            .on_conflict_do_nothing()
+        )
+        stored = session.execute(_FRONTIER, {"of_log": log}).scalar_one()
+    return Frontier.from_bytes(stored)

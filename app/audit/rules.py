@@ -1,0 +1,48 @@
+"""What exactly does an audit entry say? Its canonical bytes, which the tree hashes and anyone can rebuild.
+
+Format 1: the UTF-8 JSON array (no white space, no escaping of non-ASCII) of
+["equipoise-audit-1", log, position, at, username, role, organisation, via, action, participant, subject, item, old,
+new, why, request_id]; `at` is ISO 8601 in UTC with microseconds and "Z"; absent values are null.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+FORMAT = "equipoise-audit-1"
+FIELDS = (
+    "log",
+    "position",
+    "at",
+    "username",
+    "role",
+    "organisation",
+    "via",
+    "action",
+    "participant",
+    "subject",
+    "item",
+    "old",
+    "new",
+    "why",
+    "request_id",
+)
+
+
+def instant_text(at: datetime) -> str:
+    """2026-03-14T09:26:53.589793Z."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def leaf_bytes(entry: Mapping[str, Any]) -> bytes:
+    """The canonical bytes of one entry; the leaf hash is taken over them."""
+    values = [instant_text(value) if isinstance(value := entry[field], datetime) else value for field in FIELDS]
+    return json.dumps([FORMAT, *values], separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def value_text(value: object) -> str | None:
+    """An old or new value as the log keeps it: JSON text, or None for 'there was none'."""
+    if value is None:
+        return None
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True, default=str)

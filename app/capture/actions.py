@@ -1,0 +1,564 @@
+"""What may I do with entries? Save and correct them, sign them, and keep drafts of what is not saved yet.
+
+An entry is saved as a whole: the row, the log of every item that changed, and what becomes of its signature stand or
+fall together. Who saves upon an older version than the stored one is told so, and nothing is overwritten.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Integer, Select, String, and_, bindparam, delete, or_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session
+
+from app.audit.actions import Change, record
+from app.capture.checks import Finding, Judgement, events_needed, judge
+from app.capture.reads import (
+    DRAFT,
+    ENTRY,
+    SCREENING,
+    SIGNATURE,
+    Answers,
+    Place,
+    answers_from,
+    entry_columns,
+    entry_of,
+    entry_state,
+    place_of,
+)
+from app.capture.rules import (
+    MEANINGS,
+    EntryState,
+    ItemChange,
+    canonical,
+    changes,
+    digest_of,
+    label_of,
+    signature_holds,
+    still_open,
+    why_not_enter,
+    why_not_sign,
+)
+from app.capture.status import EntryStatus
+from app.capture.typed import WHY, Unreadable, read_reason, shortened
+from app.consent.reads import why_no_consent
+from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
+from app.participants.models import Participant
+from app.people.access import Actor, require
+from app.people.permissions import Permission
+from app.studies.definition import Instrument, ItemType
+from app.studies.in_use import StudyInUse
+
+LARGEST_DRAFT = 200_000  # bytes of JSON
+
+NO_LONGER_ASKED = "No longer asked, because another answer changed."
+COMPUTED_AGAIN = "Computed again from the answers."
+
+
+@dataclass(frozen=True)
+class SavedEntry:
+    """An entry as it stands after saving. `changed` names the items that are not what they were: none on a retry."""
+
+    version: int
+    status: EntryStatus
+    judgement: Judgement
+    changed: tuple[str, ...] = ()
+
+
+def save_entry(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    visit: str,
+    instrument: str,
+    values: Mapping[str, object],
+    reasons: Mapping[str, str],
+    base_version: int,
+    why: str | None = None,
+    by: Actor,
+    now: datetime,
+    accept_partial: bool = False,
+    problems: Sequence[FieldProblem] = (),
+) -> SavedEntry:
+    """Save all answers of one form; an item that is not among `values` is blank from now on.
+
+    `base_version` is the version the person saw, 0 for none. `problems` are what could not be read of the form: they
+    are reported together with what the checks find. Invalid fields are item codes, CODE__why where a reason for a
+    soft check is asked for, and `why` where saved answers would change without a reason.
+    """
+    about = _About(study, participant, visit, instrument)
+    require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action="entry.save", subject=about.refusal_subject)
+    form, place = _open_form(session, about, by=by, hold=True, action="entry.save")
+    entry, answers = _held_entry(session, about, form, place)
+    local = now.astimezone(ZoneInfo(place.timezone))
+
+    def judged(values: Mapping[str, object], reasons: Mapping[str, str]) -> Judgement:
+        return judge(study.definition, form, visit, values, reasons, answers=answers, today=local.date(), now=local)
+
+    reasons, unread = _read_reasons(form, reasons)
+    problems = [*problems, *unread]
+    judgement = judged(values, reasons)
+    before: Mapping[str, object] = entry.values if entry else {}
+    # What an earlier version of the study asked is kept, although nobody is asked for it any more.
+    after = {**judgement.values, **_retired(form, before)}
+    if base_version != (entry.version if entry else 0):
+        if not problems and _is_retry(entry, after, judgement):
+            return _as_stored(entry, judgement)
+        raise _conflict(about, entry)
+    different = changes(before, after)
+    why = _checked(form, judgement, different, problems, accept_partial=accept_partial, why=why)
+    status = EntryStatus.COMPLETE if judgement.complete else EntryStatus.PARTIAL
+    if entry is None and not after and status is EntryStatus.PARTIAL:
+        raise Invalid([_unanswered(form, still_open(judgement)[0])])
+    log = _log_of_items(different, judgement, why)
+    earlier = judged(before, entry.reasons) if entry and judgement.unexplained else None
+    log += _log_of_checks(entry, judgement, different, earlier)
+    log += _log_of_status(entry, status, why)
+    if log and entry is not None and entry.is_signed:
+        log.append(Change("entry.signature_superseded", old=_signature(entry), why=why))
+    if log and not _store(session, about, entry, after, judgement, status, by=by, now=now):
+        # Somebody saved the very first version between our reading and our writing.
+        entry = entry_of(session, about.participant_id, visit, instrument)
+        if _is_retry(entry, after, judgement):
+            return _as_stored(entry, judgement)
+        raise _conflict(about, entry)
+    if place.has_draft:
+        drop_draft(session, about.participant_id, visit=visit, instrument=instrument, by=by)
+    record(session, study.code, about.changes(log), by=by, now=now)
+    version = (entry.version if entry else 0) + bool(log)
+    return SavedEntry(version, status, judgement, tuple(change.item for change in different))
+
+
+def sign_entry(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    visit: str,
+    instrument: str,
+    version: int,
+    meaning: str,
+    by: Actor,
+    now: datetime,
+) -> EntryState:
+    """Sign a complete entry: printed name, time and meaning are bound to its bytes (21 CFR 11.50, 11.70).
+
+    The door has made sure just before that it is this person (11.200). Signing again what one has signed changes
+    nothing.
+    """
+    about = _About(study, participant, visit, instrument)
+    subject = about.refusal_subject
+    require(by, Permission.ENTRY_SIGN, site_id=participant.site_id, action="entry.sign", subject=subject)
+    if meaning not in MEANINGS:
+        raise Invalid([FieldProblem("meaning", "choices", f"Say what you sign for: {', '.join(MEANINGS)}.")])
+    form = study.definition.instrument(instrument) if study.definition.visit(visit) else None
+    entry, judgement = None, None
+    if form is not None:
+        place = place_of(session, about.participant_id, visit, instrument, by=by)
+        entry, answers = _held_entry(session, about, form, place)
+        local = now.astimezone(ZoneInfo(place.timezone))
+        if entry is not None:
+            retired = _retired(form, entry.values)
+            asked = {code: value for code, value in entry.values.items() if code not in retired}
+            judgement = judge(
+                study.definition, form, visit, asked, entry.reasons, answers=answers, today=local.date(), now=local
+            )
+    if entry is not None and entry.version != version:
+        raise Conflict(
+            "This form was changed after you opened it. Read it again, then sign.",
+            current_version=entry.version,
+            action="entry.sign",
+            subject=subject,
+        )
+    if entry is not None and _signed_so(entry, meaning, by):
+        return entry
+    reason = why_not_sign(entry, form, judgement)
+    if reason is not None or entry is None:
+        raise Refused(reason or "", action="entry.sign", subject=subject)
+    signed = replace(
+        entry,
+        signed_at=now,
+        signed_by=by.username,
+        signed_name=by.name,
+        signed_meaning=meaning,
+        signed_digest=digest_of(entry),
+    )
+    session.execute(
+        update(ENTRY).where(ENTRY.c.id == entry.id).values({name: getattr(signed, name) for name in SIGNATURE})
+    )
+    old = _signature(entry) if entry.is_signed else None
+    change = Change("entry.signed", old=old, new=_signature(signed))
+    record(session, study.code, about.changes([change]), by=by, now=now)
+    return signed
+
+
+def keep_draft(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    visit: str,
+    instrument: str,
+    typed: Mapping[str, list[str]],
+    base_version: int,
+    by: Actor,
+    now: datetime,
+) -> None:
+    """Keep what somebody has typed so far, for them alone. It is no entry: it is not logged, judged or exported."""
+    about = _About(study, participant, visit, instrument)
+    require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action="entry.draft", subject=about.refusal_subject)
+    text = json.dumps({name: list(texts) for name, texts in typed.items()}, separators=(",", ":"))
+    if len(text) > LARGEST_DRAFT:
+        raise Invalid(
+            [FieldProblem("draft", "max_length", "This is too much to keep as a draft. Shorten the longest answer.")]
+        )
+    _open_form(session, about, by=by, hold=False, action="entry.draft")
+    key = {
+        "person_id": by.person_id,
+        "participant_id": about.participant_id,
+        "visit": visit,
+        "instrument": instrument,
+    }
+    kept = {"base_version": base_version, "typed": text, "saved_at": now}
+    session.execute(
+        _insert(session)(DRAFT).values(**key, **kept).on_conflict_do_update(index_elements=list(key), set_=kept)
+    )
+
+
+def drop_draft(session: Session, participant_id: int, *, visit: str, instrument: str, by: Actor) -> None:
+    """Throw away this person's draft of this form; nothing happens when there is none."""
+    session.execute(
+        delete(DRAFT).where(
+            DRAFT.c.person_id == by.person_id,
+            DRAFT.c.participant_id == participant_id,
+            DRAFT.c.visit == visit,
+            DRAFT.c.instrument == instrument,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class _About:
+    """Which form of whom, and how the log names it."""
+
+    study: StudyInUse
+    participant: Participant
+    visit: str
+    instrument: str
+
+    @property
+    def participant_id(self) -> int:
+        assert self.participant.id is not None
+        return self.participant.id
+
+    @property
+    def subject(self) -> str:
+        return f"entry/{shortened(self.visit)}/{shortened(self.instrument)}"
+
+    @property
+    def refusal_subject(self) -> str:
+        return f"{self.participant.code}/{self.subject}"
+
+    def changes(self, log: Sequence[Change]) -> list[Change]:
+        code, subject = self.participant.code, self.subject
+        return [Change(each.action, code, subject, each.item, each.old, each.new, each.why) for each in log]
+
+
+def _open_form(session: Session, about: _About, *, by: Actor, hold: bool, action: str) -> tuple[Instrument, Place]:
+    """The form and where it is filled in; Refused when nothing may be entered there."""
+    definition = about.study.definition
+
+    def refuse_if(reason: str | None) -> None:
+        if reason is not None:
+            raise Refused(reason, action=action, subject=about.refusal_subject)
+
+    # First what the protocol says alone: a name it does not know is not even looked up.
+    refuse_if(why_not_enter(definition, about.visit, about.instrument))
+    place = place_of(session, about.participant_id, about.visit, about.instrument, by=by, hold=hold)
+    refuse_if(
+        why_not_enter(
+            definition,
+            about.visit,
+            about.instrument,
+            screen_failed=place.screen_failed,
+            is_scheduled=place.is_scheduled,
+            is_stopped=place.is_stopped,
+        )
+    )
+    refuse_if(why_no_consent(session, about.study, about.participant))
+    form = definition.instrument(about.instrument)
+    assert form is not None
+    return form, place
+
+
+def _held_entry(session: Session, about: _About, form: Instrument, place: Place) -> tuple[EntryState | None, Answers]:
+    """The entry, held until the transaction ends, and the other answers that its expressions refer to.
+
+    Entries that are referred to are held as well, in one order everywhere: a check across visits is made on answers
+    that stand when this one is saved.
+    """
+    events = events_needed(form, about.visit) - {SCREENING}
+    wanted = {"participant_id": about.participant_id, "visit": about.visit, "instrument": about.instrument}
+    entry, others = None, []
+    for row in session.execute(_held_query(events), wanted).mappings():
+        state = entry_state(dict(row))
+        if (state.visit, state.instrument) == (about.visit, about.instrument):
+            entry = state
+        else:
+            others.append((state.visit, state.values))
+    return entry, answers_from(place.screening, others)
+
+
+@lru_cache(maxsize=256)
+def _held_query(events: frozenset[str]) -> Select[Any]:
+    own = and_(
+        ENTRY.c.visit == bindparam("visit", type_=String), ENTRY.c.instrument == bindparam("instrument", type_=String)
+    )
+    return (
+        entry_columns()
+        .where(
+            ENTRY.c.participant_id == bindparam("participant_id", type_=Integer),
+            or_(own, ENTRY.c.visit.in_(sorted(events))) if events else own,
+        )
+        .order_by(ENTRY.c.id)
+        .with_for_update(of=ENTRY)
+    )
+
+
+def _retired(form: Instrument, values: Mapping[str, object]) -> dict[str, object]:
+    asked = {item.code for item in form.items}
+    return {code: value for code, value in values.items() if code not in asked}
+
+
+def _is_retry(entry: EntryState | None, after: Mapping[str, object], judgement: Judgement) -> bool:
+    """Whether exactly this is stored already: the answer to the first attempt did not arrive."""
+    return entry is not None and not changes(entry.values, after) and entry.reasons == judgement.reasons
+
+
+def _as_stored(entry: EntryState | None, judgement: Judgement) -> SavedEntry:
+    assert entry is not None
+    return SavedEntry(entry.version, EntryStatus(entry.status), judgement)
+
+
+def _conflict(about: _About, entry: EntryState | None) -> Conflict:
+    reason = "There is no saved version of this form yet. Open it again, then save."
+    if entry is not None:
+        reason = (
+            f"{entry.saved_by} saved this form while you had it open, and nothing of it was overwritten. "
+            "Compare both versions, then save again."
+        )
+    return Conflict(
+        reason,
+        current_version=entry.version if entry else 0,
+        action="entry.save",
+        subject=about.refusal_subject,
+    )
+
+
+def _signed_so(entry: EntryState, meaning: str, by: Actor) -> bool:
+    return entry.signed_by == by.username and entry.signed_meaning == meaning and signature_holds(entry)
+
+
+# What stands against saving
+
+
+def _read_reasons(form: Instrument, reasons: Mapping[str, object]) -> tuple[dict[str, str], list[FieldProblem]]:
+    """The reasons for items of this form as they are kept, and those that cannot be."""
+    read: dict[str, str] = {}
+    problems = []
+    for item in form.items:
+        reason = reasons.get(item.code, "")
+        try:
+            if not isinstance(reason, str):
+                raise Unreadable("type", "send the reason as a text.")
+            read[item.code] = read_reason([reason])
+        except Unreadable as unreadable:
+            message = f"{_label(form, item.code)}: {unreadable.message}"
+            problems.append(FieldProblem(item.code + WHY, unreadable.rule, message))
+    return read, problems
+
+
+def _checked(
+    form: Instrument,
+    judgement: Judgement,
+    different: list[ItemChange],
+    unread: Sequence[FieldProblem],
+    *,
+    accept_partial: bool,
+    why: str | None,
+) -> str | None:
+    """The reason for changing saved answers, trimmed; Invalid with everything that must be put right first."""
+    problems = list(unread)
+    fields = {problem.field for problem in unread}
+    # A field that could not be read is not also called blank, or changed.
+    problems += [
+        FieldProblem(finding.item, finding.rule, finding.advice)
+        for finding in judgement.hard
+        if finding.item not in fields
+    ]
+    if not accept_partial:
+        problems += [_unanswered(form, code) for code in judgement.missing_required if code not in fields]
+        problems += [
+            FieldProblem(finding.item + WHY, finding.rule, finding.advice)
+            for finding in judgement.soft
+            if finding.item in judgement.unexplained and finding.item + WHY not in fields
+        ]
+    try:
+        why = read_reason([why or ""]) or None
+    except Unreadable as unreadable:
+        problems.append(FieldProblem("why", unreadable.rule, f"Reason for the change: {unreadable.message}"))
+    else:
+        corrected = [
+            change for change in different if change.item not in fields and _is_deliberate(form, change, judgement)
+        ]
+        if corrected and why is None:
+            problems.append(_unexplained(form, corrected))
+    if problems:
+        raise Invalid(problems)
+    return why
+
+
+def _is_deliberate(form: Instrument, change: ItemChange, judgement: Judgement) -> bool:
+    """Whether a person changed what was saved, rather than a score or a question following from it."""
+    item = form.item(change.item)
+    return (
+        change.is_correction
+        and change.item not in judgement.hidden
+        and item is not None
+        and item.type is not ItemType.CALCULATED
+    )
+
+
+def _unanswered(form: Instrument, code: str) -> FieldProblem:
+    return FieldProblem(code, "required", f"{_label(form, code)}: answer this, or say why there is no answer.")
+
+
+def _unexplained(form: Instrument, corrected: list[ItemChange]) -> FieldProblem:
+    labels = ", ".join(_label(form, change.item) for change in corrected[:5])
+    more = ", …" if len(corrected) > 5 else ""
+    return FieldProblem("why", "required", f"You are changing what was saved ({labels}{more}). Say why.")
+
+
+def _label(form: Instrument, code: str) -> str:
+    item = form.item(code)
+    return shortened(label_of(item)) if item else shortened(code)
+
+
+# What the log says
+
+
+def _log_of_items(different: list[ItemChange], judgement: Judgement, why: str | None) -> list[Change]:
+    log = []
+    for change in different:
+        if not change.is_correction:
+            log.append(Change("entry.saved", item=change.item, new=change.new))
+            continue
+        reason = why
+        if reason is None and change.item in judgement.hidden:
+            reason = NO_LONGER_ASKED
+        elif reason is None:
+            reason = COMPUTED_AGAIN
+        log.append(Change("entry.corrected", item=change.item, old=change.old, new=change.new, why=reason))
+    return log
+
+
+def _log_of_checks(
+    entry: EntryState | None, judgement: Judgement, different: list[ItemChange], before: Judgement | None
+) -> list[Change]:
+    """Soft checks that fire and wait for a reason, those accepted with one, and those that ceased (FDA-14)."""
+    moved = {change.item for change in different}
+    old_reasons = entry.reasons if entry else {}
+    log = []
+    for item, reason in judgement.reasons.items():
+        if item in moved or old_reasons.get(item) != reason:
+            log.append(Change("entry.check_accepted", item=item, new=judgement.values.get(item), why=reason))
+    for item, reason in old_reasons.items():
+        if item not in judgement.reasons and item not in moved:
+            log.append(Change("entry.check_ceased", item=item, old=reason))
+    waited = {(each.item, each.rule) for each in _waiting(before)}
+    for finding in _waiting(judgement):
+        if finding.item in moved or (finding.item, finding.rule) not in waited:
+            fired = judgement.values.get(finding.item)
+            log.append(Change("entry.check_fired", item=finding.item, new=fired, why=finding.message))
+    return log
+
+
+def _waiting(judgement: Judgement | None) -> list[Finding]:
+    return [each for each in judgement.soft if each.item in judgement.unexplained] if judgement else []
+
+
+def _log_of_status(entry: EntryState | None, status: EntryStatus, why: str | None) -> list[Change]:
+    log = []
+    before = entry.status if entry else EntryStatus.PARTIAL
+    if before != status:
+        action = "entry.completed" if status is EntryStatus.COMPLETE else "entry.reopened"
+        log.append(Change(action, why=why))
+    return log
+
+
+def _signature(entry: EntryState) -> dict[str, Any]:
+    return {
+        "name": entry.signed_name,
+        "username": entry.signed_by,
+        "at": entry.signed_at.isoformat() if entry.signed_at else None,
+        "meaning": entry.signed_meaning,
+        "version": entry.version,
+        "digest": entry.signed_digest,
+    }
+
+
+# What is written
+
+
+def _store(
+    session: Session,
+    about: _About,
+    entry: EntryState | None,
+    values: Mapping[str, object],
+    judgement: Judgement,
+    status: EntryStatus,
+    *,
+    by: Actor,
+    now: datetime,
+) -> bool:
+    """Write the row; False when somebody else's first version is there meanwhile."""
+    row: dict[str, Any] = {
+        "study_version_id": about.study.version_id,
+        "status": status,
+        "values": canonical(values),
+        "reasons": canonical(judgement.reasons),
+        "saved_at": now,
+        "saved_by": by.username,
+    }
+    if entry is not None:
+        row |= {"version": entry.version + 1, **dict.fromkeys(SIGNATURE)}
+        session.execute(_UPDATE, {"entry_id": entry.id, **row})
+        return True
+    row |= {
+        "study_id": about.study.id,
+        "participant_id": about.participant_id,
+        "visit": about.visit,
+        "instrument": about.instrument,
+        "version": 1,
+        "created_at": now,
+        "created_by": by.username,
+    }
+    statement = _FIRST_VERSION[session.get_bind().dialect.name]
+    return session.execute(statement, row).first() is not None
+
+
+_UPDATE = update(ENTRY).where(ENTRY.c.id == bindparam("entry_id", type_=Integer))
+_FIRST_VERSION = {
+    "postgresql": postgresql.insert(ENTRY).on_conflict_do_nothing().returning(ENTRY.c.id),
+    "sqlite": sqlite.insert(ENTRY).on_conflict_do_nothing().returning(ENTRY.c.id),
+}
+
+
+def _insert(session: Session) -> Any:
+    return postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert

@@ -1,0 +1,372 @@
+"""Is this entry right, and is it whole? Skip logic, scores, ranges and edit checks of one filled instrument.
+
+`judge` is pure and total: it answers for any definition and any values, and never raises. Order of things: an item
+that is hidden by its skip logic has no value; calculated items follow from what is left, in the order in which they
+need each other; then every item that is shown is checked.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import ROUND_HALF_UP, Decimal
+from decimal import Context as Arithmetic
+
+from app.capture.typed import Unreadable, missing_code, named, read_stored, shortened, stored_number
+from app.expressions import Expression, ExpressionError, Missing, Reference, Value, from_stored, parse
+from app.studies.definition import CheckKind, Instrument, Item, ItemType, Study
+
+NUMERIC = frozenset({ItemType.INTEGER, ItemType.NUMBER, ItemType.SCALE, ItemType.CALCULATED})
+
+Answers = Mapping[tuple[str, str], object]
+"""Stored values by (event, item)."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check of one item that does not hold, and what to do about it."""
+
+    item: str
+    rule: str
+    message: str
+    kind: CheckKind
+
+    @property
+    def is_hard(self) -> bool:
+        return self.kind is CheckKind.HARD
+
+    @property
+    def advice(self) -> str:
+        """The message, and what to do when it does not say so itself."""
+        return self.message if self.is_hard else f"{self.message} Correct it, or say why it is right."
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What follows from what was answered.
+
+    `values` are what is to be stored: without hidden items, with scores. `reasons` are those that answer a soft
+    check; `unexplained` are the items whose soft check still waits for one.
+    """
+
+    values: dict[str, object]
+    reasons: dict[str, str]
+    hidden: frozenset[str]
+    problems: tuple[Finding, ...]
+    missing_required: tuple[str, ...]
+    unexplained: tuple[str, ...]
+
+    @property
+    def hard(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.problems if finding.is_hard)
+
+    @property
+    def soft(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.problems if not finding.is_hard)
+
+    @property
+    def complete(self) -> bool:
+        """Nothing hard stands against it, nothing required is blank, and every soft check has its reason."""
+        return not (self.missing_required or self.unexplained or self.hard)
+
+
+def judge(
+    study: Study,
+    instrument: Instrument,
+    visit: str,
+    values: Mapping[str, object],
+    reasons: Mapping[str, str],
+    *,
+    answers: Answers,
+    today: date,
+    now: datetime,
+) -> Judgement:
+    """The judgement on these values of an instrument at a visit.
+
+    `answers` are the participant's other answers (`capture.reads.answers_of`); `today` and `now` are the wall clock
+    at the site. Calculated items among `values` are passed over: they are computed again.
+    """
+    plan = _plan_of(instrument, visit)
+    stored, findings = _readable(plan, values)
+    record = _Record(visit, plan, answers, today, now, {code: from_stored(value) for code, value in stored.items()})
+    hidden = _follow(plan, stored, record)
+    missing_codes = {missing.code for missing in study.missing_codes}
+    unreadable = {finding.item for finding in findings}
+    required = []
+    for part in plan.parts:
+        code = part.item.code
+        if code in hidden or code in unreadable:
+            continue
+        if code in stored:
+            findings.extend(_allowed(part, stored[code], missing_codes))
+        elif part.item.required and part.item.type is not ItemType.CALCULATED:
+            required.append(code)
+        findings.extend(_checked(part, record))
+    soft = {finding.item for finding in findings if not finding.is_hard}
+    kept = {code: reason for code in plan.codes if code in soft and (reason := reasons.get(code, "").strip())}
+    return Judgement(
+        values={code: stored[code] for code in plan.codes if code in stored},
+        reasons=kept,
+        hidden=frozenset(hidden),
+        problems=tuple(sorted(findings, key=lambda finding: plan.places.get(finding.item, -1))),
+        missing_required=tuple(required),
+        unexplained=tuple(code for code in plan.codes if code in soft and code not in kept),
+    )
+
+
+def events_needed(instrument: Instrument, visit: str) -> frozenset[str]:
+    """The events whose answers this instrument refers to at this visit, beside its own items."""
+    return _plan_of(instrument, visit).events
+
+
+# What an instrument means, worked out once
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An item with its expressions parsed; what cannot be parsed is left out (the study's own rules report it)."""
+
+    item: Item
+    shown: Expression | None
+    calculation: Expression | None
+    checks: tuple[tuple[str, Expression, str, CheckKind], ...]
+    choices: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    instrument: Instrument
+    parts: tuple[_Part, ...]
+    codes: tuple[str, ...]
+    by_code: dict[str, _Part]
+    order: tuple[_Part, ...]  # the parts with a skip rule or a calculation, each after those that it needs
+    places: dict[str, int]
+    events: frozenset[str]
+
+
+# By identity: a definition never changes, and hashing one costs more than judging it. The plan keeps its instrument,
+# so that an identity is not given again while it is a key here.
+_plans: dict[tuple[int, str], _Plan] = {}
+_MOST_PLANS = 1024
+
+
+def _plan_of(instrument: Instrument, visit: str) -> _Plan:
+    key = (id(instrument), visit)
+    plan = _plans.get(key)
+    if plan is None:
+        if len(_plans) >= _MOST_PLANS:
+            _plans.clear()
+        plan = _plans[key] = _made_plan(instrument, visit)
+    return plan
+
+
+def _made_plan(instrument: Instrument, visit: str) -> _Plan:
+    parts = tuple(_part(item) for item in instrument.items)
+    by_code = {part.item.code: part for part in parts}
+    needs: dict[str, set[str]] = {}
+    events: set[str] = set()
+    for part in parts:
+        own = needs.setdefault(part.item.code, set())
+        deciding = [expression for expression in (part.shown, part.calculation) if expression is not None]
+        for expression in (*deciding, *(check[1] for check in part.checks)):
+            for reference in expression.references:
+                if _is_here(reference, visit) and reference.field in by_code:
+                    if expression in deciding:
+                        own.add(reference.field)
+                else:
+                    events.add(reference.event or visit)
+    order = tuple(by_code[code] for code in _sorted(needs) if by_code[code].shown or by_code[code].calculation)
+    codes = tuple(by_code)
+    places = {code: place for place, code in enumerate(codes)}
+    return _Plan(instrument, parts, codes, by_code, order, places, frozenset(events))
+
+
+def _part(item: Item) -> _Part:
+    checks = []
+    for position, check in enumerate(item.checks, 1):
+        rule = _parsed(check.rule)
+        if rule is not None:
+            checks.append((f"check_{position}", rule, check.message, check.kind))
+    return _Part(
+        item=item,
+        shown=_parsed(item.shown_if),
+        calculation=_parsed(item.calculation) if item.type is ItemType.CALCULATED else None,
+        checks=tuple(checks),
+        choices=frozenset(choice.code for choice in item.choices),
+    )
+
+
+def _parsed(text: str | None) -> Expression | None:
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except ExpressionError:
+        return None
+
+
+def _is_here(reference: Reference, visit: str) -> bool:
+    return reference.event is None or reference.event == visit
+
+
+def _sorted(needs: Mapping[str, set[str]]) -> list[str]:
+    """The codes, each after those it needs; a circle (which no study may have) is cut where it is first met."""
+    order: list[str] = []
+    met: set[str] = set()
+    for first in needs:
+        # Depth first without recursion: a code is placed when all it needs has been.
+        stack: list[tuple[str, Iterator[str]]] = []
+        if first not in met:
+            met.add(first)
+            stack.append((first, iter(sorted(needs[first]))))
+        while stack:
+            code, needed = stack[-1]
+            following = next((other for other in needed if other not in met), None)
+            if following is None:
+                order.append(code)
+                stack.pop()
+            else:
+                met.add(following)
+                stack.append((following, iter(sorted(needs[following]))))
+    return order
+
+
+# The steps of a judgement
+
+
+class _Record:
+    """What the expressions of one judgement see: this form as it stands, and the participant's other answers."""
+
+    __slots__ = ("_answers", "_plan", "_visit", "here", "now", "today")
+
+    def __init__(
+        self, visit: str, plan: _Plan, answers: Answers, today: date, now: datetime, here: dict[str, Value]
+    ) -> None:
+        self._visit, self._plan, self._answers = visit, plan, answers
+        self.today, self.now, self.here = today, now, here
+
+    def value(self, event: str | None, field: str, instance: str | None = None) -> Value:
+        if instance is not None:
+            return None
+        if event is None or event == self._visit:
+            if field in self._plan.by_code:
+                return self.here.get(field)
+            event = self._visit
+        return from_stored(self._answers.get((event, field)))
+
+
+def _readable(plan: _Plan, values: Mapping[str, object]) -> tuple[dict[str, object], list[Finding]]:
+    stored: dict[str, object] = {}
+    findings = []
+    for code, value in values.items():
+        part = plan.by_code.get(code)
+        if part is None:
+            message = f"{plan.instrument.label} does not ask for this. Take it out."
+            findings.append(Finding(shortened(code), "unknown", message, CheckKind.HARD))
+            continue
+        if part.item.type is ItemType.CALCULATED:
+            continue
+        try:
+            read = read_stored(part.item, value)
+        except Unreadable as unreadable:
+            message = f"{named(part.item)}: {unreadable.message}"
+            findings.append(Finding(code, unreadable.rule, message, CheckKind.HARD))
+        else:
+            if read is not None:
+                stored[code] = read
+    return stored, findings
+
+
+def _follow(plan: _Plan, stored: dict[str, object], record: _Record) -> set[str]:
+    """Hide what is not asked and compute what follows, in `stored` and `record`; answers the hidden items."""
+    hidden = set()
+    for part in plan.order:
+        code = part.item.code
+        if part.shown is not None and not part.shown.holds(record):
+            hidden.add(code)
+            stored.pop(code, None)
+            record.here.pop(code, None)
+        elif part.calculation is not None:
+            computed = _computed(part.calculation.evaluate(record), part.item.decimals)
+            if computed is not None:
+                stored[code] = computed
+                record.here[code] = from_stored(computed)
+    return hidden
+
+
+def _computed(value: Value, decimals: int | None) -> object:
+    """A computed value as it is stored: numbers rounded half away from zero to `decimals`, at most 15 digits."""
+    if isinstance(value, Decimal):
+        if decimals is not None:
+            value = value.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=Arithmetic(prec=60))
+        exact = stored_number(value)
+        return exact if exact is not None else float(format(value, ".15g"))
+    if isinstance(value, Missing):
+        return {"missing": value.code}
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "seconds")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, tuple):
+        return list(value) or None
+    return None if value == "" else value
+
+
+def _allowed(part: _Part, value: object, missing_codes: set[str]) -> Iterator[Finding]:
+    item = part.item
+    missing = missing_code(value)
+    if missing is not None:
+        if missing not in missing_codes and item.type is not ItemType.CALCULATED:
+            listed = ", ".join(sorted(missing_codes))
+            instead = f"Choose one of {listed}." if listed else "Give an answer instead."
+            yield _hard(item, "missing_code", f"{missing} is not a reason of this study. {instead}")
+    elif item.type in NUMERIC:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            yield from _in_range(item, Decimal(repr(value)))
+    elif item.type is ItemType.CHOICE:
+        if value not in part.choices:
+            yield _hard(item, "choices", "choose one of the answers in the list.")
+    elif item.type is ItemType.CHOICES:
+        if isinstance(value, list) and not part.choices.issuperset(value):
+            yield _hard(item, "choices", "choose among the answers in the list.")
+    elif item.type is ItemType.TEXT and isinstance(value, str) and len(value) > item.max_length:
+        yield _hard(
+            item, "max_length", f"this is {len(value)} characters long. Shorten it to {item.max_length} or fewer."
+        )
+
+
+def _in_range(item: Item, number: Decimal) -> Iterator[Finding]:
+    unit = f" {item.unit}" if item.unit else ""
+    if item.min is not None and number < item.min:
+        yield _hard(
+            item, "min", f"{_plain(number)} is below the lowest possible value, {_plain(item.min)}{unit}. Check it."
+        )
+    elif item.max is not None and number > item.max:
+        yield _hard(
+            item, "max", f"{_plain(number)} is above the highest possible value, {_plain(item.max)}{unit}. Check it."
+        )
+    elif item.expected_min is not None and number < item.expected_min:
+        yield _soft(item, f"{_plain(number)} is lower than expected (from {_plain(item.expected_min)}{unit}).")
+    elif item.expected_max is not None and number > item.expected_max:
+        yield _soft(item, f"{_plain(number)} is higher than expected (up to {_plain(item.expected_max)}{unit}).")
+    if item.decimals is not None and item.type is ItemType.NUMBER and number != round(number, item.decimals):
+        places = {0: "no decimals", 1: "one decimal"}.get(item.decimals, f"{item.decimals} decimals at most")
+        yield _hard(item, "decimals", f"write it with {places}.")
+
+
+def _checked(part: _Part, record: _Record) -> Iterator[Finding]:
+    for rule, expression, message, kind in part.checks:
+        if expression.holds(record) is False:
+            yield Finding(part.item.code, rule, message, kind)
+
+
+def _hard(item: Item, rule: str, message: str) -> Finding:
+    return Finding(item.code, rule, f"{named(item)}: {message}", CheckKind.HARD)
+
+
+def _soft(item: Item, message: str) -> Finding:
+    return Finding(item.code, "expected", f"{named(item)}: {message}", CheckKind.SOFT)
+
+
+def _plain(number: Decimal) -> str:
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,337 @@
+"""What may I see of entries? One entry, the matrix of a participant, answers for expressions, drafts, what to sign."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import BindParameter, Integer, Select, String, and_, bindparam, func, select
+from sqlmodel import Session
+
+from app.audit.actions import ENTRY as AUDIT_ENTRY
+from app.capture.models import Draft, Entry
+from app.capture.rules import EntryState
+from app.capture.status import EntryStatus
+from app.foundation.database import table_of
+from app.foundation.errors import NotFound
+from app.participants.models import Participant, Screening
+from app.participants.status import Status
+from app.people.access import Actor, sites_for
+from app.people.models import Site
+from app.people.permissions import Permission
+from app.schedule.models import ParticipantVisit
+from app.schedule.status import VisitStatus
+from app.studies.in_use import StudyInUse
+
+ENTRY = table_of(Entry)
+DRAFT = table_of(Draft)
+PARTICIPANT = table_of(Participant)
+SCREENING_ROW = table_of(Screening)
+SITE = table_of(Site)
+VISIT = table_of(ParticipantVisit)
+
+SCREENING = "screening"
+SIGNATURE = ("signed_at", "signed_by", "signed_name", "signed_meaning", "signed_digest")
+
+Answers = dict[tuple[str, str], object]
+
+# Built once: putting a SELECT together takes longer than running it.
+_ID = bindparam("participant_id", type_=Integer)
+_MARKS = select(
+    ENTRY.c.visit,
+    ENTRY.c.instrument,
+    ENTRY.c.status,
+    ENTRY.c.version,
+    ENTRY.c.signed_at,
+    ENTRY.c.saved_at,
+    ENTRY.c.saved_by,
+).where(ENTRY.c.participant_id == _ID)
+_ANSWERS = (
+    select(ENTRY.c.visit, ENTRY.c["values"])
+    .where(ENTRY.c.participant_id == _ID, ENTRY.c.study_id == bindparam("study_id", type_=Integer))
+    .order_by(ENTRY.c.id)
+)
+
+
+@dataclass(frozen=True)
+class EntryMark:
+    """One cell of the matrix of visits and forms: how far an entry is, without what it says."""
+
+    status: str
+    version: int
+    is_signed: bool
+    saved_at: datetime
+    saved_by: str
+
+
+@dataclass(frozen=True)
+class DraftState:
+    """What somebody typed and has not saved: the form's fields, and the version of the entry it was typed upon."""
+
+    typed: dict[str, list[str]]
+    base_version: int
+    saved_at: datetime
+
+
+@dataclass(frozen=True)
+class HistoryLine:
+    """One change of an item, as the log has it; `old` and `new` are stored values or None."""
+
+    at: datetime
+    username: str
+    role: str
+    organisation: str
+    action: str
+    item: str
+    old: object
+    new: object
+    why: str | None
+
+
+@dataclass(frozen=True)
+class UnsignedEntry:
+    """A complete entry that waits for a signature."""
+
+    participant: str
+    visit: str
+    instrument: str
+    version: int
+    saved_at: datetime
+    saved_by: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How many forms of one participant: expected at the visits in the schedule, begun, complete, signed."""
+
+    expected: int = 0
+    partial: int = 0
+    complete: int = 0
+    signed: int = 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something is entered: the visit in the schedule, the site's time zone, the person's draft, screening."""
+
+    screen_failed: bool
+    is_scheduled: bool
+    is_stopped: bool
+    timezone: str
+    has_draft: bool
+    screening: Mapping[str, object]
+
+
+@cache
+def _entry_query() -> Select[Any]:
+    return entry_columns().where(
+        ENTRY.c.participant_id == _ID,
+        ENTRY.c.visit == bindparam("visit", type_=String),
+        ENTRY.c.instrument == bindparam("instrument", type_=String),
+    )
+
+
+@cache
+def _screening_query() -> Select[Any]:
+    return _latest_screening(_ID)
+
+
+def entry_columns() -> Select[Any]:
+    """The SELECT that `entry_state` reads: an entry and its participant's code."""
+    return select(*ENTRY.c, PARTICIPANT.c.code.label("participant")).join(
+        PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id
+    )
+
+
+def entry_state(row: Mapping[str, Any]) -> EntryState:
+    """The entry of a row that `entry_columns` selected."""
+    return EntryState(**{**row, "values": json.loads(row["values"]), "reasons": json.loads(row["reasons"])})
+
+
+def entry_of(session: Session, participant_id: int, visit: str, instrument: str) -> EntryState | None:
+    """The entry of this participant in this instrument at this visit, or None."""
+    wanted = {"participant_id": participant_id, "visit": visit, "instrument": instrument}
+    row = session.execute(_entry_query(), wanted).mappings().first()
+    return None if row is None else entry_state(dict(row))
+
+
+def entries_of(session: Session, participant_id: int) -> dict[tuple[str, str], EntryMark]:
+    """How far every entry of a participant is, by (visit, instrument)."""
+    return {
+        (row.visit, row.instrument): EntryMark(
+            row.status, row.version, row.signed_at is not None, row.saved_at, row.saved_by
+        )
+        for row in session.execute(_MARKS, {"participant_id": participant_id})
+    }
+
+
+def answers_of(session: Session, study: StudyInUse, participant_id: int) -> Answers:
+    """Every stored value of a participant by (event, item); the answers of the pre-screen are event "screening"."""
+    screening = session.execute(_screening_query(), {"participant_id": participant_id}).scalar()
+    rows = session.execute(_ANSWERS, {"participant_id": participant_id, "study_id": study.id})
+    return answers_from(json.loads(screening or "{}"), [(row[0], json.loads(row[1])) for row in rows])
+
+
+def answers_from(
+    screening: Mapping[str, object], entries: Sequence[tuple[str, Mapping[str, object]]]
+) -> dict[tuple[str, str], object]:
+    """Values by (event, item): of the pre-screen, and of entries given as (visit, values)."""
+    answers: Answers = {(SCREENING, item): value for item, value in screening.items()}
+    for visit, values in entries:
+        answers.update({(visit, item): value for item, value in values.items()})
+    return answers
+
+
+def place_of(
+    session: Session, participant_id: int, visit: str, instrument: str, *, by: Actor, hold: bool = False
+) -> Place:
+    """What saving an entry must know beside the entry itself, in one statement.
+
+    `hold`: whoever would withdraw the participant or their consent waits until this transaction ends.
+    """
+    wanted = {"participant_id": participant_id, "visit": visit, "instrument": instrument, "person_id": by.person_id}
+    row = session.execute(_place_query(hold), wanted).first()
+    if row is None:
+        raise NotFound
+    status, timezone, visit_status, draft, screening = row
+    return Place(
+        screen_failed=status == Status.SCREEN_FAILED,
+        is_scheduled=visit_status is not None,
+        is_stopped=visit_status == VisitStatus.STOPPED,
+        timezone=timezone,
+        has_draft=draft is not None,
+        screening=json.loads(screening or "{}"),
+    )
+
+
+@cache
+def _place_query(hold: bool) -> Select[Any]:
+    """Built once: putting a SELECT together takes longer than running it."""
+    participant_id = bindparam("participant_id", type_=Integer)
+    visit = bindparam("visit", type_=String)
+    query = (
+        select(
+            PARTICIPANT.c.status,
+            SITE.c.timezone,
+            VISIT.c.status,
+            DRAFT.c.id,
+            _latest_screening(participant_id).scalar_subquery(),
+        )
+        .select_from(PARTICIPANT)
+        .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        .outerjoin(VISIT, and_(VISIT.c.participant_id == PARTICIPANT.c.id, VISIT.c.code == visit))
+        .outerjoin(
+            DRAFT,
+            and_(
+                DRAFT.c.person_id == bindparam("person_id", type_=Integer),
+                DRAFT.c.participant_id == PARTICIPANT.c.id,
+                DRAFT.c.visit == visit,
+                DRAFT.c.instrument == bindparam("instrument", type_=String),
+            ),
+        )
+        .where(PARTICIPANT.c.id == participant_id)
+    )
+    return query.with_for_update(read=True, of=PARTICIPANT) if hold else query
+
+
+def _latest_screening(participant_id: BindParameter[int]) -> Select[tuple[str]]:
+    return (
+        select(SCREENING_ROW.c.answers)
+        .where(SCREENING_ROW.c.participant_id == participant_id)
+        .order_by(SCREENING_ROW.c.id.desc())
+        .limit(1)
+    )
+
+
+def draft_of(session: Session, participant_id: int, visit: str, instrument: str, *, by: Actor) -> DraftState | None:
+    """What this person typed into this form and has not saved, or None. Nobody sees another person's draft."""
+    row = session.execute(
+        select(DRAFT.c.typed, DRAFT.c.base_version, DRAFT.c.saved_at).where(
+            DRAFT.c.person_id == by.person_id,
+            DRAFT.c.participant_id == participant_id,
+            DRAFT.c.visit == visit,
+            DRAFT.c.instrument == instrument,
+        )
+    ).first()
+    return None if row is None else DraftState(json.loads(row.typed), row.base_version, row.saved_at)
+
+
+def history(
+    session: Session, study: StudyInUse, participant_code: str, visit: str, instrument: str, item: str | None = None
+) -> list[HistoryLine]:
+    """Every change of one item, oldest first; without an item, of the whole entry with its signatures (EMA-5)."""
+    columns = ("at", "username", "role", "organisation", "action", "item", "old", "new", "why")
+    query = select(*[AUDIT_ENTRY.c[name] for name in columns]).where(
+        AUDIT_ENTRY.c.log == study.code,
+        AUDIT_ENTRY.c.participant == participant_code,
+        AUDIT_ENTRY.c.subject == f"entry/{visit}/{instrument}",
+    )
+    if item is not None:
+        query = query.where(AUDIT_ENTRY.c.item == item)
+    rows = session.execute(query.order_by(AUDIT_ENTRY.c.position)).mappings()
+    return [HistoryLine(**{**row, "old": _parsed(row["old"]), "new": _parsed(row["new"])}) for row in rows]
+
+
+def _parsed(text: str | None) -> object:
+    return None if text is None else json.loads(text)
+
+
+def unsigned_entries(session: Session, study: StudyInUse, *, by: Actor, limit: int = 50) -> list[UnsignedEntry]:
+    """Complete entries that this person may sign and nobody has, oldest first."""
+    sites = sites_for(by, Permission.ENTRY_SIGN)
+    signable = [instrument.code for instrument in study.definition.instruments if instrument.signable]
+    query = (
+        select(
+            PARTICIPANT.c.code.label("participant"),
+            ENTRY.c.visit,
+            ENTRY.c.instrument,
+            ENTRY.c.version,
+            ENTRY.c.saved_at,
+            ENTRY.c.saved_by,
+        )
+        .join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id)
+        .where(
+            ENTRY.c.study_id == study.id,
+            ENTRY.c.instrument.in_(signable),
+            ENTRY.c.status == EntryStatus.COMPLETE,
+            ENTRY.c.signed_at.is_(None),
+        )
+        .order_by(ENTRY.c.saved_at, ENTRY.c.id)
+        .limit(limit)
+    )
+    if sites is not None:
+        if not sites:
+            return []
+        query = query.where(PARTICIPANT.c.site_id.in_(sites))
+    return [UnsignedEntry(**row) for row in session.execute(query).mappings()]
+
+
+def progress(session: Session, study: StudyInUse, participant_ids: Collection[int]) -> dict[int, Progress]:
+    """How far the forms of these participants are, in two statements; every id is answered."""
+    if not participant_ids:
+        return {}
+    ids = list(participant_ids)
+    forms = {visit.code: len(visit.instruments) for visit in study.definition.visits}
+    expected = dict.fromkeys(ids, 0)
+    due = select(VISIT.c.participant_id, VISIT.c.code).where(
+        VISIT.c.participant_id.in_(ids), VISIT.c.status.in_([VisitStatus.PLANNED, VisitStatus.HELD])
+    )
+    for participant_id, code in session.execute(due):
+        expected[participant_id] += forms.get(code, 0)
+    counted = (
+        select(ENTRY.c.participant_id, ENTRY.c.status, func.count(), func.count(ENTRY.c.signed_at))
+        .where(ENTRY.c.study_id == study.id, ENTRY.c.participant_id.in_(ids))
+        .group_by(ENTRY.c.participant_id, ENTRY.c.status)
+    )
+    counts = {(row[0], row[1]): (row[2], row[3]) for row in session.execute(counted)}
+    return {
+        each: Progress(
+            expected=expected[each],
+            partial=counts.get((each, EntryStatus.PARTIAL), (0, 0))[0],
+            complete=counts.get((each, EntryStatus.COMPLETE), (0, 0))[0],
+            signed=counts.get((each, EntryStatus.COMPLETE), (0, 0))[1],
+        )
+        for each in ids
+    }

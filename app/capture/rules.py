@@ -1,0 +1,179 @@
+"""What is true of an entry? Whether it may be saved or signed, what changed in it, and whether its signature holds."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.capture.checks import Judgement
+from app.capture.status import EntryStatus
+from app.capture.typed import shortened
+from app.studies.definition import Instrument, Item, Study
+
+# What a signature can mean (21 CFR 11.50(a)(3)), and how a page says it.
+MEANINGS = {
+    "authorship": "I entered these data, and they are what I observed or was told.",
+    "review": "I reviewed these data.",
+    "approval": "I approve these data.",
+}
+
+
+@dataclass(frozen=True)
+class EntryState:
+    """An entry as it stands: what was answered, how far it is, and who signed it."""
+
+    id: int
+    study_id: int
+    participant_id: int
+    participant: str
+    visit: str
+    instrument: str
+    study_version_id: int
+    status: str
+    version: int
+    values: dict[str, object]
+    reasons: dict[str, str]
+    created_at: datetime
+    created_by: str
+    saved_at: datetime
+    saved_by: str
+    signed_at: datetime | None = None
+    signed_by: str | None = None
+    signed_name: str | None = None
+    signed_meaning: str | None = None
+    signed_digest: str | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        return self.status == EntryStatus.COMPLETE
+
+    @property
+    def is_signed(self) -> bool:
+        return self.signed_at is not None
+
+
+@dataclass(frozen=True)
+class ItemChange:
+    """One item whose stored value is not what it was; None is blank."""
+
+    item: str
+    old: object
+    new: object
+
+    @property
+    def is_correction(self) -> bool:
+        """Whether something was there before: an answer added to a blank corrects nothing."""
+        return self.old is not None
+
+
+def why_not_enter(
+    study: Study,
+    visit: str,
+    instrument: str,
+    *,
+    screen_failed: bool = False,
+    is_scheduled: bool = True,
+    is_stopped: bool = False,
+) -> str | None:
+    """Why nothing can be entered in this instrument at this visit of this participant, or None."""
+    planned = study.visit(visit)
+    form = study.instrument(instrument)
+    if screen_failed:
+        return "This participant did not pass screening, so nothing is entered. Check the participant's code."
+    if planned is None or not is_scheduled:
+        return (
+            f"This participant has no visit “{planned.label if planned else shortened(visit)}” in the schedule. "
+            "Choose a visit on the participant's page."
+        )
+    if form is None or instrument not in planned.instruments:
+        return (
+            f"“{form.label if form else shortened(instrument)}” is not planned at {planned.label}. "
+            "Choose one of the forms listed at the visit."
+        )
+    if is_stopped:
+        return (
+            f"{planned.label} is no longer due, because the participant withdrew from visits. "
+            "Ask the investigator if it took place after all."
+        )
+    return None
+
+
+def why_not_sign(entry: EntryState | None, instrument: Instrument | None, judgement: Judgement | None) -> str | None:
+    """Why this entry cannot be signed, or None. `judgement` is the one made now, on what is stored."""
+    if entry is None or instrument is None or judgement is None:
+        return "There is nothing to sign here yet. Fill in the form and save it first."
+    if not instrument.signable:
+        return f"{instrument.label} is not signed in this study. There is nothing left to do."
+    if not entry.is_complete or not judgement.complete:
+        waiting = _labels(instrument, still_open(judgement))
+        return f"This form is not complete{f': {waiting}' if waiting else ''}. Complete it and save it, then sign."
+    if entry.is_signed and signature_holds(entry):
+        return f"{entry.signed_name} has signed this version already. A new signature is needed only after a change."
+    return None
+
+
+def still_open(judgement: Judgement) -> tuple[str, ...]:
+    """The items that keep an entry from being complete, each once."""
+    hard = [finding.item for finding in judgement.hard]
+    return tuple(dict.fromkeys([*hard, *judgement.missing_required, *judgement.unexplained]))
+
+
+def canonical(values: Mapping[str, object]) -> str:
+    """Values as the one text they are stored and signed as: JSON, sorted keys, no white space, UTF-8 as it is."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def signature_digest(
+    participant: str,
+    visit: str,
+    instrument: str,
+    version: int,
+    values: Mapping[str, object],
+    reasons: Mapping[str, str],
+) -> str:
+    """SHA-256 (64 hexadecimal digits) over what a signature stands for, so that it fits no other record (11.70).
+
+    Over the UTF-8 text of the JSON array ["equipoise-entry-1", participant's code, visit, instrument, version, values,
+    reasons], keys sorted, no white space.
+    """
+    record = ["equipoise-entry-1", participant, visit, instrument, version, dict(values), dict(reasons)]
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of(entry: EntryState) -> str:
+    """The digest of an entry as it stands."""
+    return signature_digest(
+        entry.participant, entry.visit, entry.instrument, entry.version, entry.values, entry.reasons
+    )
+
+
+def signature_holds(entry: EntryState) -> bool:
+    """Whether the entry is signed, and is still byte for byte what was signed."""
+    return entry.is_signed and entry.signed_digest == digest_of(entry)
+
+
+def changes(old: Mapping[str, object], new: Mapping[str, object]) -> list[ItemChange]:
+    """What is different, per item: in the order of the new values, then what is gone."""
+    different = []
+    for code in [*new, *(code for code in old if code not in new)]:
+        before, after = old.get(code), new.get(code)
+        if not same_value(before, after):
+            different.append(ItemChange(code, before, after))
+    return different
+
+
+def same_value(one: object, other: object) -> bool:
+    """Whether two stored values are the same JSON value: true is not 1, but 7.0 is 7."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _labels(instrument: Instrument, codes: tuple[str, ...]) -> str:
+    items = [instrument.item(code) for code in codes[:5]]
+    return ", ".join(label_of(item) for item in items if item) + (", …" if len(codes) > 5 else "")
+
+
+def label_of(item: Item) -> str:
+    """The label of an item as it stands in a sentence."""
+    return item.label.rstrip(" :?.")

@@ -1,0 +1,434 @@
+"""What can be done from the command line? `equipoise ...`, for those who run an installation."""
+
+import getpass
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from app import installation
+from app.audit import checkpoints, verify
+from app.audit.models import SYSTEM_LOG
+from app.foundation import backup as archive
+from app.foundation import clock
+from app.foundation.crypto.keys import KeyMissing
+from app.foundation.database import Database, UnsafeDatabase
+from app.foundation.errors import Problem
+from app.people import actions as people
+from app.people import reads as persons
+from app.people.access import Actor, Grant
+from app.people.permissions import Role
+from app.randomisation import actions as randomisation
+from app.settings import Settings
+from app.studies import actions as studies
+from app.studies.in_use import study_in_use
+from app.studies.loading import read_folder
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Runs randomised clinical trials."
+)
+study_app = typer.Typer(no_args_is_help=True, help="Check and load study folders.")
+user_app = typer.Typer(no_args_is_help=True, help="People who sign in.")
+token_app = typer.Typer(no_args_is_help=True, help="Keys for programs.")
+sequence_app = typer.Typer(no_args_is_help=True, help="Draw and seal the allocation sequence (statistician).")
+audit_app = typer.Typer(no_args_is_help=True, help="The audit log.")
+app.add_typer(study_app, name="study")
+app.add_typer(user_app, name="user")
+app.add_typer(token_app, name="token")
+app.add_typer(sequence_app, name="sequence")
+app.add_typer(audit_app, name="audit")
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+
+def fail(words: str) -> NoReturn:
+    """Say what is wrong and what to do, and end with 1."""
+    err.print(words, style="red", markup=False)
+    raise typer.Exit(1)
+
+
+def open_database(settings: Settings, *, create: bool = False) -> Database:
+    """The database of the settings, or a sentence that says what is missing."""
+    try:
+        return installation.open_database(settings, create=create)
+    except KeyMissing as problem:
+        fail(str(problem))
+
+
+def operator() -> Actor:
+    """Whoever has a shell on the machine: may set up, not see clinical data."""
+    name = f"operator:{getpass.getuser()}"
+    return Actor(
+        person_id=0,
+        username=name,
+        name=name,
+        organisation="",
+        grants=(Grant(Role.ADMINISTRATOR),),
+        request_id=f"cli-{os.getpid()}",
+        via="cli",
+    )
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="TCP port.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Serve the application. Put a TLS proxy in front of it, or bind it to loopback only."""
+    import uvicorn
+
+    settings = Settings()
+    database = open_database(settings)
+    try:
+        database.refuse_unsafe_settings()
+    except UnsafeDatabase as problem:
+        fail(str(problem))
+    finally:
+        database.dispose()
+    uvicorn.run(
+        "app.installation:application",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        log_level="warning",
+        proxy_headers=settings.trusted_proxies is not None,
+        forwarded_allow_ips=settings.trusted_proxies,
+    )
+
+
+@app.command()
+def migrate() -> None:
+    """Make or update the database's tables. Makes a key file where nothing is there yet."""
+    settings = Settings()
+    database = open_database(settings, create=True)
+    installation.migrate(database)
+    out.print("The database is up to date.")
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(help="TCP port.")] = 8000,
+    data: Annotated[Path, typer.Option(help="Folder of the demo's database and key.")] = Path("var/demo"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Throw the demo's data away first.")] = False,
+    participants: Annotated[int, typer.Option(min=0, max=276, help="How many are randomised.")] = 276,
+) -> None:
+    """Start RESOLVE with a simulated cohort on embedded SQLite, and print one sign-in per role."""
+    from app.demo import serve_demo
+
+    serve_demo(port=port, data=data, fresh=fresh, participants=participants, console=out)
+
+
+@study_app.command("check")
+def study_check(folder: Path) -> None:
+    """Report every error of a study folder, with file and line."""
+    study, findings = read_folder(folder)
+    for finding in findings:
+        out.print(
+            f"{finding.file}:{finding.line}:{finding.column}: {finding.severity}: {finding.message}", markup=False
+        )
+    errors = sum(finding.severity == "error" for finding in findings)
+    if errors or study is None:
+        fail(f"{errors} error{'s' if errors != 1 else ''}. Nothing can be loaded until they are mended.")
+    out.print(
+        f"{study.short_title} version {study.version}: no errors. "
+        f"{len(study.visits)} visits, {len(study.instruments)} instruments.",
+        markup=False,
+    )
+
+
+@study_app.command("load")
+def study_load(folder: Path) -> None:
+    """Load a study folder as a new, immutable version."""
+    study, findings = read_folder(folder)
+    if study is None or any(finding.severity == "error" for finding in findings):
+        fail(f"The folder has errors. See them with: equipoise study check {folder}")
+    database = open_database(Settings())
+    with reported(), database.writing() as session:
+        version = studies.load_study(session, study, by=operator(), now=clock.now())
+        out.print(f"Loaded {study.code} version {version.version} ({version.sha256[:16]}).", markup=False)
+
+
+class reported:  # noqa: N801 reads as a word: with reported():
+    """Turns a refusal into a sentence and an exit code."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
+        if isinstance(problem, Problem):
+            fail(problem.reason)
+        if isinstance(problem, archive.BadBackup | OSError):
+            fail(str(problem))
+
+
+@user_app.command("add")
+def user_add(
+    username: str,
+    name: Annotated[str, typer.Option(help="Printed name, as it stands under signatures.")],
+    email: Annotated[str, typer.Option()],
+    organisation: Annotated[str, typer.Option(help="Stands beside the name in the audit log.")],
+    role: Annotated[list[str] | None, typer.Option(help="ROLE@STUDY or ROLE@STUDY/SITE; administrator alone.")] = None,
+) -> None:
+    """Add a person and print the link with which they choose their own password."""
+    settings = Settings()
+    database = open_database(settings)
+    now = clock.now()
+    with reported(), database.writing() as session:
+        by = operator()
+        person = people.add_person(
+            session, username=username, name=name, email=email, organisation=organisation, password=None, by=by, now=now
+        )
+        for each in role or []:
+            _grant(session, person.id, each, by)
+        token = people.invite(session, person.id, by=by, now=now)
+    out.print(f"{settings.address}/welcome/{token}", markup=False)
+
+
+def _grant(session: object, person_id: int, wanted: str, by: Actor) -> None:
+    from sqlmodel import Session
+
+    assert isinstance(session, Session)
+    role, _, place = wanted.partition("@")
+    study_code, _, site_code = place.partition("/")
+    if role not in set(Role):
+        fail(f"There is no role {role}. Roles: {', '.join(Role)}.")
+    study = study_in_use(session, study_code) if study_code else None
+    site_id = None
+    if study is not None and site_code:
+        found = [row.id for row in persons.sites_of(session, study.id) if row.code == site_code]
+        if not found:
+            fail(f"{study_code} has no site {site_code}.")
+        site_id = found[0]
+    people.grant(
+        session,
+        person_id=person_id,
+        study_id=study.id if study else None,
+        site_id=site_id,
+        role=Role(role),
+        log=study.code if study else SYSTEM_LOG,
+        by=by,
+        now=clock.now(),
+    )
+
+
+@token_app.command("create")
+def token_create(
+    username: str,
+    study: str,
+    name: Annotated[str, typer.Option(help="What the token is for.")],
+    scope: Annotated[list[str], typer.Option(help="A permission, e.g. export.run; repeat for more.")],
+    days: Annotated[int, typer.Option(min=1, max=366)] = 90,
+) -> None:
+    """Create a token for a person in a study, and print it once. Asks for that person's password."""
+    database = open_database(Settings())
+    now = clock.now()
+    with reported(), database.writing() as session:
+        in_use = study_in_use(session, study)
+        actor = act_as(session, username, in_use.id)
+        _, token = people.create_token(
+            session,
+            person_id=actor.person_id,
+            study_id=in_use.id,
+            log=in_use.code,
+            name=name,
+            scopes=frozenset(scope),
+            expires_at=now + timedelta(days=days),
+            by=actor,
+            now=now,
+        )
+    out.print(token, markup=False)
+
+
+def act_as(session: object, username: str, study_id: int) -> Actor:
+    """A person with a password who acts through this terminal."""
+    from sqlmodel import Session
+
+    assert isinstance(session, Session)
+    password = os.environ.get("EQUIPOISE_PASSWORD") or typer.prompt(f"Password of {username}", hide_input=True)
+    person = persons.person_by_username(session, username)
+    if person is None or not person.is_active:
+        fail("There is nobody with this username who can sign in.")
+    request_id = f"cli-{os.getpid()}"
+    code = os.environ.get("EQUIPOISE_CODE")
+    reason = people.reauthenticate(
+        session, person.id, password, code, code_needed=True, now=clock.now(), request_id=request_id
+    )
+    if reason is not None:
+        session.commit()
+        fail(reason)
+    rights = persons.memberships_of(session, person.id)
+    return Actor(
+        person_id=person.id,
+        username=person.username,
+        name=person.name,
+        organisation=person.organisation,
+        grants=tuple(Grant(right.role, right.site_id) for right in rights if right.study_id == study_id),
+        study_id=study_id,
+        request_id=request_id,
+        via="cli",
+    )
+
+
+@sequence_app.command("draw")
+def sequence_draw(
+    study: str,
+    by: Annotated[str, typer.Option(help="Username of the statistician.")],
+    method: Annotated[str, typer.Option(help="permuted_blocks or list.")] = "permuted_blocks",
+    block_size: Annotated[list[int] | None, typer.Option(help="Block size; repeat for random sizes.")] = None,
+    slots: Annotated[int | None, typer.Option(help="Slots per stratum (blocks are completed).")] = None,
+    listing: Annotated[Path | None, typer.Option(help="CSV with stratum, position, arm (method list).")] = None,
+) -> None:
+    """Draw a sequence. Nothing of it is shown but counts; review it on the Sequence page, then seal it."""
+    database = open_database(Settings())
+    with reported(), database.writing() as session:
+        in_use = study_in_use(session, study)
+        actor = act_as(session, by, in_use.id)
+        drawn = randomisation.draw(
+            session,
+            in_use,
+            method=method,
+            block_sizes=block_size or None,
+            slots_per_stratum=slots,
+            listing=listing.read_text(encoding="utf-8") if listing else None,
+            by=actor,
+            now=clock.now(),
+        )
+        out.print(f"Sequence {drawn.version}: {drawn.slots} slots, digest {drawn.digest[:16]}.", markup=False)
+
+
+@sequence_app.command("seal")
+def sequence_seal(
+    study: str,
+    version: Annotated[int, typer.Argument(help="The number that draw printed.")],
+    by: Annotated[str, typer.Option(help="Username of the statistician.")],
+) -> None:
+    """Seal a drawn sequence: randomisation opens with it."""
+    database = open_database(Settings())
+    with reported(), database.writing() as session:
+        in_use = study_in_use(session, study)
+        actor = act_as(session, by, in_use.id)
+        randomisation.seal(session, in_use, version, by=actor, now=clock.now())
+        out.print("Sealed.")
+
+
+@audit_app.command("verify")
+def audit_verify(
+    log: Annotated[str | None, typer.Argument(help="One study's code, or all logs.")] = None,
+) -> None:
+    """Check every entry, the tree, and the checkpoints kept outside the database; then keep a new checkpoint."""
+    settings = Settings()
+    database = open_database(settings)
+    points, faults = checkpoints.kept(settings.checkpoints, database.keys)
+    results = Table("log", "entries", "checkpoints", "root", "result")
+    with database.reading() as session:
+        names = [log] if log else sorted({*verify.logs(session), *(point.log for point in points)})
+        for name in track(names, description="Verifying", console=err, transient=True):
+            result = verify.verify(session, name, points)
+            faults += [f"{name}: {fault}" for fault in result.faults]
+            results.add_row(
+                name,
+                f"{result.size:,}",
+                str(result.checkpoints),
+                result.root.hex()[:16],
+                "intact" if result.intact else "NOT INTACT",
+            )
+        if not faults:
+            for name in names:
+                checkpoints.keep(settings.checkpoints, session, name)
+    out.print(results)
+    if faults:
+        fail("\n".join(faults))
+    if not points:
+        out.print("No checkpoint was kept before: that nothing is missing from the end is proven from now on.")
+
+
+@audit_app.command("export")
+def audit_export(log: str, file: Path) -> None:
+    """Write a log as canonical lines, for scripts/verify_audit.py and anyone who wants to check it themselves."""
+    database = open_database(Settings())
+    with database.reading() as session, file.open("wb") as lines:
+        for line in verify.export_lines(session, log):
+            lines.write(line)
+        point = checkpoints.current(session, log)
+    if point is not None:
+        note = file.with_name(file.name + ".checkpoint")
+        note.write_text(checkpoints.signed_note(database.keys, point), encoding="utf-8")
+        out.print(f"{point.size} entries; checkpoint in {note}", markup=False)
+
+
+@app.command()
+def backup(file: Path) -> None:
+    """Write every row of one snapshot into a new archive. The key file is not in it: keep that apart."""
+    settings = Settings()
+    database = open_database(settings)
+    with reported():
+        manifest = archive.backup(database, file, now=clock.now())
+    with database.reading() as session:
+        for name in verify.logs(session):
+            checkpoints.keep(settings.checkpoints, session, name)
+    out.print(f"{sum(manifest.rows.values()):,} rows in {file}.", markup=False)
+
+
+@app.command()
+def restore(file: Path) -> None:
+    """Fill a new, empty database from an archive, and verify the log."""
+    settings = Settings()
+    database = open_database(settings)
+    installation.migrate(database)
+    with reported():
+        manifest = archive.restore(database, file)
+    points, faults = checkpoints.kept(settings.checkpoints, database.keys)
+    with database.reading() as session:
+        for name in sorted({*verify.logs(session), *(point.log for point in points)}):
+            faults += verify.verify(session, name, points).faults
+    if faults:
+        words = "Restored, but the log ends before a checkpoint that was kept: this backup is older than what was done."
+        fail("\n".join([*faults, words, "Do not randomise on it. Restore the newest backup, or reconcile first."]))
+    out.print(f"{sum(manifest.rows.values()):,} rows restored; the log is intact.", markup=False)
+
+
+@app.command()
+def jobs(
+    every: Annotated[int, typer.Option(min=5, help="Seconds between rounds.")] = 30,
+    once: Annotated[bool, typer.Option("--once", help="One round, then stop.")] = False,
+) -> None:
+    """Send the mail that waits in the outbox, round after round."""
+    import threading
+
+    from app.jobs import send_due_mail
+
+    settings = Settings()
+    database = open_database(settings)
+    waiting = threading.Event()
+    while True:
+        sent = send_due_mail(database, settings)
+        if sent:
+            out.print(f"{sent} sent.")
+        if once:
+            return
+        try:
+            waiting.wait(every)
+        except KeyboardInterrupt:
+            sys.exit(0)
+
+
+def main() -> None:
+    """The `equipoise` command. What it writes is for its own user only."""
+    os.umask(0o077)
+    app()
+
+
+if __name__ == "__main__":
+    main()

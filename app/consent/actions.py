@@ -1,0 +1,240 @@
+"""What may I do with consent? Record it, countersign it, withdraw it, and show who signed."""
+
+import json
+from collections.abc import Mapping
+from datetime import date, datetime
+
+from sqlalchemy import insert, update
+from sqlmodel import Session
+
+from app.audit.actions import Change, record
+from app.consent import rules
+from app.consent.models import Consent
+from app.consent.reads import CONSENT, consents_of, is_intact
+from app.foundation.errors import Invalid, NotAllowed, NotFound, Refused
+from app.participants.actions import day_problems, mark, reason_problems
+from app.participants.identity import open_for, seal_for
+from app.participants.models import Participant
+from app.participants.reads import held, today_at_site
+from app.participants.status import Status
+from app.people.access import Actor, require
+from app.people.permissions import Permission
+from app.studies.in_use import StudyInUse
+
+PURPOSE = "consent signature"
+SIGNATURE_SIZE = 1024
+
+
+def record_consent(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    version: str,
+    language: str,
+    method: str,
+    signed_on: date,
+    signature: str,
+    paper_sha256: str | None,
+    options: Mapping[str, bool],
+    by: Actor,
+    now: datetime,
+    countersign: bool,
+    meaning: str = rules.MEANING,
+) -> Consent:
+    """Record that a participant agreed to one version of the document; with `countersign`, sign for the study too.
+
+    `signature` is the typed full name, or where the signed paper is kept; it is sealed under the participant's key.
+    """
+    where = {"action": "consent.record", "subject": f"{participant.code}/consent/{version}"}
+    require(by, Permission.CONSENT_RECORD, site_id=participant.site_id, **where)
+    if participant.study_id != study.id:
+        raise NotFound
+    assert participant.id is not None
+    documents = study.definition.consent_documents
+    problems = rules.consent_problems(
+        documents,
+        study.definition.consent.optional,
+        version=version,
+        language=language,
+        method=method,
+        signed_on=signed_on,
+        signature=signature,
+        paper_sha256=paper_sha256,
+        options=options,
+        today=today_at_site(session, participant, now),
+    )
+    document = rules.document_with(documents, version, language)
+    if problems or document is None:
+        raise Invalid(problems)
+    status = held(session, participant.id).status
+    if reason := rules.why_not_sign(status, consents_of(session, participant.id), version):
+        raise Refused(reason, **where)
+    sealed = seal_for(session, participant.id, signature.strip().encode(), PURPOSE, SIGNATURE_SIZE)
+    consent = Consent(
+        participant_id=participant.id,
+        study_version_id=study.version_id,
+        document_version=version,
+        language=language,
+        document_sha256=document.sha256,
+        method=method,
+        signed_on=signed_on,
+        participant_signature=sealed,
+        paper_sha256=paper_sha256,
+        options=json.dumps(dict(sorted(options.items())), separators=(",", ":")),
+        binding=rules.binding_digest(
+            document,
+            method=method,
+            options=options,
+            signature=sealed,
+            paper_sha256=paper_sha256,
+            signed_on=signed_on,
+            participant_code=participant.code,
+        ),
+        recorded_at=now,
+        recorded_by=by.username,
+    )
+    values = {name: getattr(consent, name) for name in CONSENT.c.keys() if name != "id"}  # noqa: SIM118 a collection
+    consent.id = session.execute(insert(CONSENT).values(**values).returning(CONSENT.c.id)).scalar_one()
+    change = Change(
+        "consent.recorded",
+        participant.code,
+        f"consent/{version}",
+        new={
+            "version": version,
+            "language": language,
+            "document_sha256": document.sha256,
+            "method": method,
+            "signed_on": signed_on,
+            "options": dict(options),
+            "paper_sha256": paper_sha256,
+            "binding": consent.binding,
+        },
+    )
+    record(session, study.code, [change], by=by, now=now)
+    if countersign:
+        _countersign(session, study, participant, consent, meaning=meaning, by=by, now=now)
+    return consent
+
+
+def countersign(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    consent_id: int,
+    *,
+    meaning: str = rules.MEANING,
+    by: Actor,
+    now: datetime,
+) -> Consent:
+    """Sign a consent for the study, which makes it complete. The door has asked for the password again."""
+    consent = _one_of(session, participant, consent_id)
+    _countersign(session, study, participant, consent, meaning=meaning, by=by, now=now)
+    return consent
+
+
+def withdraw_consent(
+    session: Session, study: StudyInUse, participant: Participant, *, on: date, why: str, by: Actor, now: datetime
+) -> list[Consent]:
+    """Withdraw every consent that holds. What was collected before stays (CTR Art. 28(3)); nothing new is added."""
+    where = {"action": "consent.withdraw", "subject": f"{participant.code}/consent"}
+    require(by, Permission.PARTICIPANT_WITHDRAW, site_id=participant.site_id, **where)
+    assert participant.id is not None
+    held(session, participant.id)
+    holding = [consent for consent in consents_of(session, participant.id) if consent.withdrawn_on is None]
+    if not holding:
+        raise Refused("There is no consent to withdraw. Nothing is left to do.", **where)
+    earliest = max(consent.signed_on for consent in holding)
+    problems = day_problems("on", on, earliest=earliest, today=today_at_site(session, participant, now))
+    problems += reason_problems("why", why, "Write the reason, or that none was given.")
+    if problems:
+        raise Invalid(problems)
+    session.execute(
+        update(CONSENT).where(CONSENT.c.id.in_([consent.id for consent in holding])).values(withdrawn_on=on)
+    )
+    changes = []
+    for consent in holding:
+        consent.withdrawn_on = on
+        subject = f"consent/{consent.document_version}"
+        changes.append(Change("consent.withdrawn", participant.code, subject, new={"withdrawn_on": on}))
+    record(session, study.code, changes, by=by, now=now, why=why.strip())
+    return holding
+
+
+def reveal_signature(
+    session: Session, study: StudyInUse, participant: Participant, consent_id: int, *, by: Actor, now: datetime
+) -> str | None:
+    """Show the name (or the paper's place) that stands under a consent; None once erased. It is written down."""
+    consent = _one_of(session, participant, consent_id)
+    subject = f"consent/{consent.document_version}"
+    where = {"action": "identity.show", "subject": f"{participant.code}/{subject}"}
+    require(by, Permission.IDENTITY_READ, site_id=participant.site_id, **where)
+    opened = open_for(session, consent.participant_id, consent.participant_signature, PURPOSE)
+    record(session, study.code, [Change("identity.shown", participant.code, subject)], by=by, now=now)
+    return None if opened is None else opened.decode()
+
+
+def _one_of(session: Session, participant: Participant, consent_id: int) -> Consent:
+    assert participant.id is not None
+    found = [consent for consent in consents_of(session, participant.id) if consent.id == consent_id]
+    if not found:
+        raise NotFound
+    return found[0]
+
+
+def _countersign(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    consent: Consent,
+    *,
+    meaning: str,
+    by: Actor,
+    now: datetime,
+) -> None:
+    subject = f"consent/{consent.document_version}"
+    where = {"action": "consent.countersign", "subject": f"{participant.code}/{subject}"}
+    require(by, Permission.CONSENT_COUNTERSIGN, site_id=participant.site_id, **where)
+    roles = [grant.role for grant in by.grants if grant.site_id in (None, participant.site_id)]
+    if reason := rules.why_not_countersigner(roles, study.definition.consent.countersigned_by):
+        raise NotAllowed(reason, **where)
+    if problems := reason_problems("meaning", meaning, "Say what your signature means."):
+        raise Invalid(problems)
+    if reason := rules.why_not_countersign(consent):
+        raise Refused(reason, **where)
+    if not is_intact(session, study, consent, participant):
+        raise Refused(
+            "This consent is not what the participant signed: something was changed since. "
+            "Do not sign it; tell the data manager to verify the log.",
+            **where,
+        )
+    signed = {
+        "countersigned_at": now,
+        "countersigned_by": by.username,
+        "countersigned_name": by.name,
+        "countersigned_meaning": meaning.strip(),
+    }
+    done = session.execute(
+        update(CONSENT)
+        .where(CONSENT.c.id == consent.id, CONSENT.c.countersigned_at.is_(None), CONSENT.c.withdrawn_on.is_(None))
+        .values(**signed)
+        .returning(CONSENT.c.id)
+    ).scalar()
+    if done is None:
+        raise Refused("This consent was countersigned or withdrawn a moment ago. Show it again.", **where)
+    for name, value in signed.items():
+        setattr(consent, name, value)
+    new = {"name": by.name, "meaning": meaning.strip(), "binding": consent.binding}
+    record(session, study.code, [Change("consent.countersigned", participant.code, subject, new=new)], by=by, now=now)
+    if held(session, consent.participant_id).status not in (Status.CONSENTED, Status.RANDOMISED):  # else a re-consent
+        mark(
+            session,
+            study,
+            participant,
+            Status.CONSENTED,
+            on=consent.signed_on,
+            permission=Permission.CONSENT_COUNTERSIGN,
+            by=by,
+            now=now,
+            details={"consent": consent.document_version},
+        )

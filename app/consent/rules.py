@@ -1,0 +1,239 @@
+"""What is true of a consent? Which document was valid, what was signed byte for byte, and whether it holds."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Protocol
+
+from app.foundation.errors import FieldProblem
+from app.participants.status import Status
+from app.studies.definition import Choice, ConsentDocument
+
+FORMAT = "equipoise-consent-1"
+METHODS = ("on_screen", "paper")
+LONGEST_SIGNATURE = 160
+MEANING = "I explained the study, answered the questions, and the participant agreed of their own free will."
+"""What a countersignature means unless the person who signs says otherwise."""
+
+KEPT = "What was collected before is kept; nothing new is added."
+
+
+class Given(Protocol):
+    """A consent as far as its rules go; `app.consent.models.Consent` is one."""
+
+    @property
+    def document_version(self) -> str: ...
+    @property
+    def document_sha256(self) -> str: ...
+    @property
+    def language(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def signed_on(self) -> date: ...
+    @property
+    def participant_signature(self) -> bytes: ...
+    @property
+    def paper_sha256(self) -> str | None: ...
+    @property
+    def options(self) -> str: ...
+    @property
+    def binding(self) -> str: ...
+    @property
+    def countersigned_at(self) -> datetime | None: ...
+    @property
+    def withdrawn_on(self) -> date | None: ...
+
+
+def valid_document(documents: Iterable[ConsentDocument], language: str, on: date) -> ConsentDocument | None:
+    """The document in this language that holds on a day: the latest that is valid by then."""
+    valid = [document for document in documents if document.language == language and document.valid_from <= on]
+    return max(valid, key=lambda document: document.valid_from, default=None)
+
+
+def document_with(documents: Iterable[ConsentDocument], version: str, language: str) -> ConsentDocument | None:
+    """The document of this version in this language."""
+    return next((one for one in documents if one.version == version and one.language == language), None)
+
+
+def binding_digest(
+    document: ConsentDocument,
+    *,
+    method: str,
+    options: Mapping[str, bool],
+    signature: bytes,
+    paper_sha256: str | None,
+    signed_on: date,
+    participant_code: str,
+) -> str:
+    """SHA-256 (hex) over everything that was agreed to: the document's bytes and text, choices, signature, day, person.
+
+    One changed byte anywhere and it is another number (EMA guideline on computerised systems, A5.3.2).
+    """
+    bound = [
+        FORMAT,
+        participant_code,
+        document.version,
+        document.language,
+        document.sha256,
+        hashlib.sha256(f"{document.title}\n{document.text}".encode()).hexdigest(),
+        method,
+        sorted(options.items()),
+        signature.hex(),
+        paper_sha256,
+        signed_on.isoformat(),
+    ]
+    return hashlib.sha256(json.dumps(bound, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+
+
+def is_intact(consent: Given, document: ConsentDocument | None, *, participant_code: str) -> bool:
+    """Whether a stored consent is still exactly what was signed, to exactly this document."""
+    if document is None or document.sha256 != consent.document_sha256:
+        return False
+    if (document.version, document.language) != (consent.document_version, consent.language):
+        return False
+    try:
+        options = dict(json.loads(consent.options))
+    except (ValueError, TypeError):
+        return False
+    return consent.binding == binding_digest(
+        document,
+        method=consent.method,
+        options=options,
+        signature=consent.participant_signature,
+        paper_sha256=consent.paper_sha256,
+        signed_on=consent.signed_on,
+        participant_code=participant_code,
+    )
+
+
+def is_active(consent: Given, *, on: date | None = None) -> bool:
+    """Whether a consent holds: signed by both, and not withdrawn (by a day, when one is given)."""
+    if consent.countersigned_at is None or (on is not None and consent.signed_on > on):
+        return False
+    return consent.withdrawn_on is None or (on is not None and on < consent.withdrawn_on)
+
+
+def why_no_consent(consents: Sequence[Given], *, on: date | None = None) -> str | None:
+    """Why nothing may be collected (on a day, when one is given), or None when a complete consent holds."""
+    if any(is_active(consent, on=on) for consent in consents):
+        return None
+    open_ = [consent for consent in consents if consent.withdrawn_on is None]
+    for consent in open_:
+        if consent.countersigned_at is None:
+            return f"The consent of {consent.signed_on.isoformat()} is not countersigned. Countersign it first."
+    if open_:
+        first = min(consent.signed_on for consent in open_)
+        return f"Consent was given on {first.isoformat()}. Choose that day or a later one."
+    if consents:
+        last = max(consent.withdrawn_on for consent in consents if consent.withdrawn_on is not None)
+        return f"Consent was withdrawn on {last.isoformat()}. {KEPT}"
+    return "There is no consent yet. Record the participant's consent first."
+
+
+def why_not_sign(status: Status, consents: Iterable[Given], version: str) -> str | None:
+    """Why a participant with this status cannot consent to this version now, or None.
+
+    Only the eligible are asked; those who take part already may be asked again about a newer version.
+    """
+    if status is Status.SCREEN_FAILED:
+        return "This participant did not pass screening, so there is nothing to consent to."
+    if status is Status.WITHDRAWN:
+        return f"This participant has withdrawn. {KEPT}"
+    if status is Status.COMPLETED:
+        return "This participant has completed the study. Nothing new is collected, so no consent is needed."
+    for consent in consents:
+        if consent.document_version == version and consent.withdrawn_on is None:
+            when = consent.signed_on.isoformat()
+            if consent.countersigned_at is None:
+                return f"Consent to version {version} is recorded already (signed {when}). Countersign it."
+            return f"Consent to version {version} is complete already (signed {when}). Nothing is left to do."
+    return None
+
+
+def why_not_countersign(consent: Given) -> str | None:
+    """Why a consent cannot be countersigned, or None."""
+    if consent.withdrawn_on is not None:
+        return f"This consent was withdrawn on {consent.withdrawn_on.isoformat()}. Record a new one first."
+    if consent.countersigned_at is not None:
+        return "This consent is countersigned already. Nothing is left to do."
+    return None
+
+
+def why_not_countersigner(roles: Iterable[str], allowed: Sequence[str]) -> str | None:
+    """Why a person with these roles at the site cannot sign for the study, or None."""
+    if set(roles) & set(allowed):
+        return None
+    names = " or ".join(role.replace("_", " ") for role in allowed) or "nobody"
+    return f"In this study consent is countersigned by: {names}. Ask them to sign."
+
+
+def consent_problems(
+    documents: Sequence[ConsentDocument],
+    optional: Sequence[Choice],
+    *,
+    version: str,
+    language: str,
+    method: str,
+    signed_on: date,
+    signature: str,
+    paper_sha256: str | None,
+    options: Mapping[str, bool],
+    today: date,
+) -> list[FieldProblem]:
+    """What keeps this consent from being kept as typed, one problem per field."""
+    problems = _document_problems(documents, version, language, signed_on, today)
+    if method not in METHODS:
+        problems.append(FieldProblem("method", "choice", "Choose how consent was given: on screen or on paper."))
+    problems += _signature_problems(method, signature)
+    if method == "paper" and not _is_sha256(paper_sha256):
+        problems.append(FieldProblem("paper_sha256", "sha256", "Add the scan of the signed paper."))
+    if method == "on_screen" and paper_sha256 is not None:
+        problems.append(FieldProblem("paper_sha256", "unexpected", "A scan belongs to consent on paper. Take it out."))
+    asked = {choice.code: choice.label for choice in optional}
+    problems += [
+        FieldProblem(f"options.{code}", "required", f"{label}: choose yes or no.")
+        for code, label in asked.items()
+        if not isinstance(options.get(code), bool)
+    ]
+    problems += [
+        FieldProblem(f"options.{code}", "unknown", f"This consent does not ask about “{code}”. Take it out.")
+        for code in options
+        if code not in asked
+    ]
+    return problems
+
+
+def _document_problems(
+    documents: Sequence[ConsentDocument], version: str, language: str, signed_on: date, today: date
+) -> list[FieldProblem]:
+    if signed_on > today:
+        return [FieldProblem("signed_on", "future", f"This day has not come yet: choose {today} or earlier.")]
+    document = document_with(documents, version, language)
+    if document is None:
+        return [FieldProblem("version", "choice", "There is no such consent document. Choose one from the list.")]
+    if signed_on < document.valid_from:
+        message = f"Version {version} is valid from {document.valid_from}. Correct the day, or choose another version."
+        return [FieldProblem("signed_on", "too_early", message)]
+    current = valid_document(documents, language, signed_on)
+    if current is not None and current.valid_from > document.valid_from:
+        message = (
+            f"Version {version} was replaced by version {current.version} on {current.valid_from}. "
+            f"Ask the participant to sign version {current.version}."
+        )
+        return [FieldProblem("version", "replaced", message)]
+    return []
+
+
+def _signature_problems(method: str, signature: str) -> list[FieldProblem]:
+    what = "where the signed paper is kept" if method == "paper" else "the full name"
+    if not signature.strip() or not signature.isprintable():
+        return [FieldProblem("signature", "required", f"Type {what}, on one line.")]
+    if len(signature.strip()) > LONGEST_SIGNATURE:
+        return [FieldProblem("signature", "max_length", f"Shorten it to {LONGEST_SIGNATURE} characters.")]
+    return []
+
+
+def _is_sha256(text: str | None) -> bool:
+    return text is not None and len(text) == 64 and set(text) <= set("0123456789abcdef")

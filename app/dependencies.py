@@ -1,0 +1,420 @@
+"""Who asks, in which study, with which session, at what time? What every door is handed.
+
+Two sessions: reading for pages, writing for changes. `scope="function"` makes the writing session commit *before* the
+reply leaves; with the default scope a failed commit would still be answered with "saved" (exemplars.md section 12).
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from sqlalchemy import select
+from sqlmodel import Session
+from starlette.datastructures import UploadFile
+
+from app.audit.actions import record_refusal
+from app.foundation import clock, idempotency
+from app.foundation.crypto.secrets import same, token_hash
+from app.foundation.database import Database, only_reads
+from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
+from app.people import actions
+from app.people import reads as people
+from app.people.access import Actor
+from app.people.rules import SEEN_EVERY
+from app.settings import Settings
+from app.studies.in_use import StudyInUse, study_in_use
+
+Form = Mapping[str, Sequence[str]]
+
+
+class SignInNeeded(Exception):
+    """Nobody is signed in, or the session ended. `typed` is what was posted, so that it can be sent again."""
+
+    def __init__(self, typed: Form | None = None) -> None:
+        super().__init__("Sign in to go on.")
+        self.typed = typed
+
+
+class SecondFactorNeeded(Exception):
+    """This study asks for a second factor that this session has not shown."""
+
+
+class AlreadyAnswered(Exception):
+    """The same request was answered before; here is that answer again."""
+
+    def __init__(self, answer: idempotency.Answer) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+def database_of(request: Request) -> Database:
+    """The database of this installation."""
+    database: Database = request.app.state.database
+    return database
+
+
+def settings_of(request: Request) -> Settings:
+    """The settings of this installation."""
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def reading(request: Request) -> Iterator[Session]:
+    """A session for a page: one snapshot, nothing is written."""
+    with database_of(request).reading() as session:
+        yield session
+
+
+def writing(request: Request) -> Iterator[Session]:
+    """A session for a change: commits before the reply leaves, or leaves nothing behind."""
+    with database_of(request).writing() as session:
+        yield session
+
+
+Reading = Annotated[Session, Depends(reading, scope="function")]
+Writing = Annotated[Session, Depends(writing, scope="function")]
+
+
+async def read_form(request: Request) -> dict[str, list[str]]:
+    """A posted form as name -> values. Files are read to their bytes elsewhere; here only their names."""
+    if request.method in ("GET", "HEAD"):
+        return {}
+    form = await request.form(max_fields=5000)
+    typed: dict[str, list[str]] = {}
+    for name, value in form.multi_items():
+        typed.setdefault(name, []).append(value.filename or "" if isinstance(value, UploadFile) else value)
+    return typed
+
+
+TypedForm = Annotated[dict[str, list[str]], Depends(read_form)]
+
+
+def one(form: Form, name: str, default: str = "") -> str:
+    """The (last) value of a form field, without surrounding white space."""
+    values = form.get(name)
+    return values[-1].strip() if values else default
+
+
+def cookie_name(settings: Settings) -> str:
+    """`__Host-` binds the cookie to this very host over TLS (SEC-12)."""
+    return "__Host-equipoise" if settings.secure_cookies else "equipoise"
+
+
+def masked(secret: str) -> str:
+    """A CSRF token for one page: different each time, so that compressing the page tells nothing about it (BREACH)."""
+    nonce = secrets.token_hex(8)
+    return f"{nonce}.{hashlib.sha256(f'{nonce}.{secret}'.encode()).hexdigest()}"
+
+
+def unmasks(token: str, secret: str) -> bool:
+    """Whether a page's CSRF token was made from this session's secret."""
+    nonce, _, digest = token.partition(".")
+    return same(digest, hashlib.sha256(f"{nonce}.{secret}".encode()).hexdigest())
+
+
+@dataclass
+class Here:
+    """Where a request stands: its session, person, study, time. `study` is None outside any study."""
+
+    request: Request
+    session: Session
+    actor: Actor
+    now: datetime
+    study: StudyInUse | None = None
+    signed_in: people.SignedIn | None = None
+    form: Form = field(default_factory=dict)
+    idempotency_key: str | None = None
+
+    @property
+    def the_study(self) -> StudyInUse:
+        """The study of the address; only pages inside a study ask."""
+        if self.study is None:
+            raise NotFound
+        return self.study
+
+    def value(self, name: str, default: str = "") -> str:
+        """What was typed into one field of the posted form, trimmed."""
+        return one(self.form, name, default)
+
+    @property
+    def settings(self) -> Settings:
+        return settings_of(self.request)
+
+    def refuse(self, problem: Problem) -> None:
+        """Undo what was begun and write down the refusal, so that the page can be shown again with the reason."""
+        self.session.rollback()
+        if isinstance(problem, Invalid):
+            return
+        log = self.study.code if self.study else None
+        record_refusal(self.session, log, problem, by=self.actor, now=self.now)
+
+    def redirect(self, url: str, **query: str) -> Response:
+        """See other: what follows a change. Remembered, so that a repeated request leads to the same place."""
+        if query:
+            from urllib.parse import urlencode
+
+            url = f"{url}?{urlencode(query)}"
+        self._remember(303, url, None)
+        return RedirectResponse(url, status_code=303)
+
+    def answer(self, body: Any, *, status: int = 200, location: str | None = None) -> Response:
+        """A JSON answer to a write over REST, remembered under its Idempotency-Key."""
+        text = json.dumps(body, default=str, ensure_ascii=False)
+        self._remember(status, location, text)
+        headers = {"Location": location} if location else {}
+        return Response(text, status_code=status, headers=headers, media_type="application/json")
+
+    def _remember(self, status: int, location: str | None, body: str | None) -> None:
+        if self.idempotency_key:
+            idempotency.remember_answer(
+                self.session,
+                person_id=self.actor.person_id,
+                key=self.idempotency_key,
+                status=status,
+                location=location,
+                body=body,
+            )
+
+    def release_key(self) -> None:
+        """Give the request's key back: it was not carried out, and may be sent again."""
+        if self.idempotency_key:
+            idempotency.forget(self.session, person_id=self.actor.person_id, key=self.idempotency_key)
+            self.idempotency_key = None
+
+    def take_key(self, key: str | None, body: bytes) -> None:
+        """Claim the request's key; AlreadyAnswered when this request was answered before."""
+        if not key:
+            return
+        path = f"{self.request.method} {self.request.url.path}\n".encode()
+        answer = idempotency.earlier_answer(
+            self.session, person_id=self.actor.person_id, key=key, request=path + body, now=self.now
+        )
+        if answer is not None:
+            raise AlreadyAnswered(answer)
+        self.idempotency_key = key
+
+
+def _signed_in(request: Request, session: Session, now: datetime, typed: Form | None) -> people.SignedIn:
+    settings = settings_of(request)
+    token = request.cookies.get(cookie_name(settings), "")
+    found = (
+        people.signed_in(
+            session,
+            token,
+            now=now,
+            idle=timedelta(minutes=settings.idle_minutes),
+            absolute=timedelta(hours=settings.session_hours),
+        )
+        if token
+        else None
+    )
+    if found is None:
+        raise SignInNeeded(typed)
+    if now - found.seen_at > SEEN_EVERY:
+        if only_reads(session):
+            with database_of(request).writing() as other:
+                actions.touch(other, found.token_hash, now=now)
+        else:  # a second writer would wait for this very session on SQLite
+            actions.touch(session, found.token_hash, now=now)
+    return found
+
+
+def _require_csrf(request: Request, signed_in: people.SignedIn, form: Form) -> None:
+    token = request.headers.get("X-CSRF-Token") or one(form, "csrf_token")
+    if not unmasks(token, signed_in.csrf_token):
+        raise NotAllowed("This form is out of date. Go back, reload the page and send it again.", action="request.send")
+
+
+def _here(request: Request, session: Session, form: Form, *, study: str | None, unsafe: bool) -> Here:
+    _refuse_nul(request)
+    now = clock.now()
+    typed = form if unsafe else None
+    signed_in = _signed_in(request, session, now, typed)
+    if unsafe:
+        _require_csrf(request, signed_in, form)
+    in_use = study_in_use(session, study) if study is not None else None
+    actor = people.actor_for(signed_in, in_use.id if in_use else None, request.state.request_id)
+    request.state.actor = actor
+    request.state.study = in_use
+    if in_use is not None:
+        if not actor.grants:
+            raise NotFound
+        if in_use.definition.second_factor == "required" and not signed_in.second_factor:
+            raise SecondFactorNeeded
+    here = Here(request, session, actor, now, in_use, signed_in, form)
+    if unsafe:
+        # The same form, sent again from the same page (a double click, a lost reply), is the same request.
+        kept = {name: values for name, values in form.items() if name not in ("password", "code")}
+        body = json.dumps([request.url.path, kept], sort_keys=True).encode()
+        here.take_key(f"form-{idempotency.fingerprint(session, body).hex()}", body)
+    return here
+
+
+def page_in_study(request: Request, study: str, session: Reading) -> Here:
+    """A page inside a study."""
+    return _here(request, session, {}, study=study, unsafe=False)
+
+
+def logged_page_in_study(request: Request, study: str, session: Writing) -> Here:
+    """A page inside a study whose very showing is written down (an arm, a name)."""
+    return _here(request, session, {}, study=study, unsafe=False)
+
+
+def change_in_study(request: Request, study: str, session: Writing, form: TypedForm) -> Here:
+    """A posted form inside a study."""
+    return _here(request, session, form, study=study, unsafe=True)
+
+
+def page_anywhere(request: Request, session: Reading) -> Here:
+    """A page outside any study."""
+    return _here(request, session, {}, study=None, unsafe=False)
+
+
+def change_anywhere(request: Request, session: Writing, form: TypedForm) -> Here:
+    """A posted form outside any study."""
+    return _here(request, session, form, study=None, unsafe=True)
+
+
+PageInStudy = Annotated[Here, Depends(page_in_study, scope="function")]
+LoggedPageInStudy = Annotated[Here, Depends(logged_page_in_study, scope="function")]
+ChangeInStudy = Annotated[Here, Depends(change_in_study, scope="function")]
+PageAnywhere = Annotated[Here, Depends(page_anywhere, scope="function")]
+ChangeAnywhere = Annotated[Here, Depends(change_anywhere, scope="function")]
+
+
+def _bearer(request: Request) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _api_here(request: Request, session: Session, study: str, *, unsafe: bool) -> Here:
+    _refuse_nul(request)
+    now = clock.now()
+    token = _bearer(request)
+    try:
+        in_use = study_in_use(session, study) if token else None
+    except NotFound:
+        in_use = None  # a token says nothing of other studies, not even whether they are there
+    actor = (
+        people.token_actor(session, token, study_id=in_use.id, now=now, request_id=request.state.request_id)
+        if in_use
+        else None
+    )
+    if actor is None or in_use is None:
+        raise TokenNeeded
+    request.state.actor = actor
+    request.state.study = in_use
+    _touch_token(request, session, token, now, unsafe=unsafe)
+    return Here(request, session, actor, now, in_use)
+
+
+def _touch_token(request: Request, session: Session, token: str, now: datetime, *, unsafe: bool) -> None:
+    """Keep when a token was last used, so that its owner sees one that somebody else uses."""
+    used = session.execute(select(people.TOKEN.c.last_used_at).where(people.TOKEN.c.token_hash == token_hash(token)))
+    last = used.scalar()
+    if last is not None and now - last < SEEN_EVERY:
+        return
+    if unsafe:
+        actions.touch_token(session, token, now=now)
+    else:
+        with database_of(request).writing() as other:
+            actions.touch_token(other, token, now=now)
+
+
+def _refuse_nul(request: Request) -> None:
+    """No address and no search holds a NUL, which PostgreSQL cannot even be asked about."""
+    if "\x00" in request.url.path or any("\x00" in str(value) for value in request.path_params.values()):
+        raise NotFound
+    for name, value in request.query_params.multi_items():
+        if "\x00" in value:
+            raise Invalid([FieldProblem(name, "control", "There is a character in it that cannot be kept.")])
+
+
+class TokenNeeded(Exception):
+    """No valid bearer token for this study."""
+
+
+def api_page(request: Request, study: str, session: Reading) -> Here:
+    """A GET over REST."""
+    return _api_here(request, session, study, unsafe=False)
+
+
+def api_logged_page(request: Request, study: str, session: Writing) -> Here:
+    """A GET over REST whose very answer is written down (an arm, a name)."""
+    return _api_here(request, session, study, unsafe=True)
+
+
+async def read_body(request: Request) -> bytes:
+    """The raw body, to compare a retried request with the first."""
+    return await request.body()
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="A name of your own for this request: sent again under it, it gets the first answer again.",
+        examples=["0b6f6c2e-screen-17"],
+    ),
+]
+
+
+def api_change(
+    request: Request,
+    study: str,
+    session: Writing,
+    body: Annotated[bytes, Depends(read_body)],
+    idempotency_key: IdempotencyKey = None,
+) -> Here:
+    """A write over REST; an Idempotency-Key header makes it safe to repeat."""
+    here = _api_here(request, session, study, unsafe=True)
+    here.take_key(idempotency_key, body)
+    return here
+
+
+ApiPage = Annotated[Here, Depends(api_page, scope="function")]
+ApiLoggedPage = Annotated[Here, Depends(api_logged_page, scope="function")]
+ApiChange = Annotated[Here, Depends(api_change, scope="function")]
+
+
+def api_reauthenticate(here: Here, password: str, code: str | None) -> None:
+    """Signatures over REST need the person's own password as well as the token (21 CFR 11.200)."""
+    require_password(here, password, code)
+
+
+def require_password(here: Here, password: str, code: str | None = None) -> None:
+    """Invalid, naming the field, unless this is the acting person's password (and code, when they have one)."""
+    reason = actions.reauthenticate(
+        here.session,
+        here.actor.person_id,
+        password,
+        code or None,
+        now=here.now,
+        request_id=here.actor.request_id,
+    )
+    if reason is not None:
+        here.release_key()
+        here.session.commit()  # the failed attempt stays on record; nothing else was written yet
+        raise WrongPassword([FieldProblem("password", "password", reason)])
+
+
+class WrongPassword(Invalid):
+    """Re-authentication failed. The attempt itself is already on record."""
+
+
+def problem_json(status: int, problem: Problem | None, title: str, **extra: Any) -> JSONResponse:
+    """An RFC 9457 problem: what happened, why, and for invalid input one entry per field."""
+    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status}
+    if problem is not None and problem.reason:
+        body["detail"] = problem.reason
+    if isinstance(problem, Invalid):
+        body["errors"] = [
+            {"field": each.field, "rule": each.rule, "message": each.message} for each in problem.problems
+        ]
+    return JSONResponse({**body, **extra}, status_code=status, media_type="application/problem+json")

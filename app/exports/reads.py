@@ -1,0 +1,387 @@
+"""What may leave the house? Every table of a study, read in order and in batches, from the person's sites only."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Select, select
+from sqlmodel import Session
+
+from app.audit.actions import ENTRY as AUDIT_ENTRY
+from app.capture.models import Entry
+from app.consent.models import Consent
+from app.exports import tables
+from app.exports.tables import ArmOf, Arms, Cell, Plan, Row, Table
+from app.foundation.database import table_of
+from app.foundation.errors import NotFound
+from app.participants.models import Participant, Screening
+from app.participants.reads import at_their_sites
+from app.people.access import Actor, require
+from app.people.models import Site
+from app.people.permissions import Permission
+from app.schedule.models import ParticipantVisit
+from app.studies.in_use import StudyInUse
+from app.studies.models import StudyVersion
+from app.studies.reads import definition
+
+ENTRY = table_of(Entry)
+CONSENT = table_of(Consent)
+PARTICIPANT = table_of(Participant)
+SCREENING = table_of(Screening)
+SITE = table_of(Site)
+VERSION = table_of(StudyVersion)
+VISIT = table_of(ParticipantVisit)
+
+BATCH = 500
+HISTORY = 25
+RUN = "export.run"
+DELIVERED = "export.delivered"
+INSTRUMENT = "instrument_"
+
+
+def catalogue(session: Session, study: StudyInUse, *, by: Actor) -> list[Table]:
+    """Every table the person may take, without reading any row."""
+    source = _source(session, study, by=by, arms=None)
+    return [source.table(name) for name in source.names]
+
+
+def open_export(session: Session, study: StudyInUse, name: str, *, by: Actor, arms: Arms | None = None) -> Table:
+    """One table; its rows are read as they are asked for, so the session must stay open until the last one.
+
+    `arms` (participant id -> arm) adds a column `arm` to the tables with one row per participant, visit or entry. Only
+    the doors of the sealed room have it to give; this room cannot look it up.
+    """
+    source = _source(session, study, by=by, arms=arms)
+    if name not in source.names:
+        raise NotFound
+    return source.table(name)
+
+
+def _source(session: Session, study: StudyInUse, *, by: Actor, arms: Arms | None) -> "_Source":
+    require(by, Permission.EXPORT_RUN, action=RUN, subject="/export")
+    return _Source(session, study, by, tables.arm_of(arms))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the rows of one export come from."""
+
+    session: Session
+    study: StudyInUse
+    by: Actor
+    arm_of: ArmOf | None
+
+    @cached_property
+    def versions(self) -> dict[int, str]:
+        """Id of each version of the study -> what it is called, newest first."""
+        rows = self.session.execute(
+            select(VERSION.c.id, VERSION.c.version)
+            .where(VERSION.c.study_id == self.study.id)
+            .order_by(VERSION.c.id.desc())
+        )
+        return {row.id: row.version for row in rows}
+
+    @cached_property
+    def plan(self) -> Plan:
+        older = [definition(self.session, version) for version in self.versions if version != self.study.version_id]
+        return tables.plan_of([self.study.definition, *older])
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of the tables, in the order in which people look for them."""
+        return (
+            "participants",
+            "visits",
+            "entries",
+            "entries_by_visit",
+            "entries_by_participant",
+            *(f"{INSTRUMENT}{code}" for code in self.plan.entered()),
+            "consents",
+            "screening",
+            "codebook",
+        )
+
+    def table(self, name: str) -> Table:
+        plan, arm = self.plan, self.arm_of is not None
+        if name.startswith(INSTRUMENT):
+            code = name.removeprefix(INSTRUMENT)
+            label = plan.instruments[code].label
+            columns = tables.instrument_columns(plan, code, arm=arm)
+            return Table(name, label, "One row per entry of this instrument.", columns, self._instrument(code))
+        match name:
+            case "participants":
+                columns = tables.participant_columns(plan, arm=arm)
+                return Table(name, "Participants", "One row per participant.", columns, self._participants())
+            case "visits":
+                row = "One row per visit that has dates."
+                return Table(name, "Visits", row, tables.visit_columns(plan), self._visits())
+            case "entries":
+                row = "One row per answer, of every instrument. Items without an answer have no row."
+                return Table(name, "Entries, long", row, tables.long_columns(plan), self._long())
+            case "entries_by_visit":
+                row = "One row per participant and visit at which something was entered."
+                columns = tables.by_visit_columns(plan, arm=arm)
+                return Table(name, "Entries, wide by visit", row, columns, self._by_visit())
+            case "entries_by_participant":
+                row = "One row per participant, also of those without any entry."
+                columns = tables.by_participant_columns(plan, arm=arm)
+                return Table(name, "Entries, wide by participant", row, columns, self._by_participant())
+            case "consents":
+                row = "One row per consent: which document, and when. No names, no signatures."
+                return Table(name, "Consents", row, tables.consent_columns(plan), self._consents())
+            case "screening":
+                row = "One row per pre-screen, also of those who did not pass."
+                return Table(name, "Screening", row, tables.screening_columns(plan), self._screening())
+            case _:
+                row = "One row per column of every other table: what it is, its unit, range and choices."
+                return Table(name, "Codebook", row, tables.CODEBOOK, self._codebook())
+
+    # Rows
+
+    def _scan(self, query: Select[Any]) -> Iterator[Any]:
+        """The rows of a query, a batch at a time: a cursor on the server, never the whole result here."""
+        result = self.session.execute(query, execution_options={"yield_per": BATCH})
+        try:
+            yield from result
+        finally:
+            result.close()
+
+    def _mine(self, query: Select[Any]) -> Select[Any]:
+        """Only participants of this study at the person's sites, by code."""
+        return query.where(
+            PARTICIPANT.c.study_id == self.study.id, at_their_sites(self.by, Permission.EXPORT_RUN)
+        ).order_by(PARTICIPANT.c.code)
+
+    def _arm(self, participant_id: int) -> tuple[Cell, ...]:
+        return () if self.arm_of is None else (self.arm_of(participant_id),)
+
+    def _participants(self) -> Iterator[Row]:
+        query = select(*PARTICIPANT.c, SITE.c.code.label("site")).join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        for row in self._scan(self._mine(query)):
+            yield (
+                row.code,
+                row.site,
+                *self._arm(row.id),
+                row.status,
+                row.screened_on,
+                row.consented_on,
+                row.randomised_on,
+                row.withdrawn_on,
+                row.withdrawal_level,
+                row.withdrawal_reason,
+            )
+
+    def _visits(self) -> Iterator[Row]:
+        query = (
+            select(PARTICIPANT.c.code.label("participant"), SITE.c.code.label("site"), *VISIT.c)
+            .select_from(PARTICIPANT)
+            .join(VISIT, VISIT.c.participant_id == PARTICIPANT.c.id)
+            .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        )
+        for row in self._scan(self._mine(query).order_by(VISIT.c.order, VISIT.c.id)):
+            yield (
+                row.participant,
+                row.site,
+                row.code,
+                row.kind,
+                row.target_on,
+                row.opens_on,
+                row.closes_on,
+                row.status,
+                row.held_on,
+                row.reason,
+            )
+
+    def _consents(self) -> Iterator[Row]:
+        query = (
+            select(
+                PARTICIPANT.c.code.label("participant"),
+                SITE.c.code.label("site"),
+                CONSENT.c.document_version,
+                CONSENT.c.language,
+                CONSENT.c.document_sha256,
+                CONSENT.c.method,
+                CONSENT.c.signed_on,
+                CONSENT.c.recorded_at,
+                CONSENT.c.countersigned_at,
+                CONSENT.c.withdrawn_on,
+                CONSENT.c.study_version_id,
+                CONSENT.c.options,
+            )
+            .select_from(PARTICIPANT)
+            .join(CONSENT, CONSENT.c.participant_id == PARTICIPANT.c.id)
+            .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        )
+        for row in self._scan(self._mine(query).order_by(CONSENT.c.id)):
+            options = json.loads(row.options)
+            yield (
+                *row[:10],
+                self.versions.get(row.study_version_id),
+                *(options.get(code) for code, _ in self.plan.consents),
+            )
+
+    def _screening(self) -> Iterator[Row]:
+        query = (
+            select(PARTICIPANT.c.code.label("participant"), SITE.c.code.label("site"), *SCREENING.c)
+            .select_from(PARTICIPANT)
+            .join(SCREENING, SCREENING.c.participant_id == PARTICIPANT.c.id)
+            .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        )
+        forms = [tables.form_of(self.plan, code) for code in self.plan.screening if code in self.plan.instruments]
+        for row in self._scan(self._mine(query).order_by(SCREENING.c.id)):
+            answers = json.loads(row.answers)
+            met = {said["code"]: said["met"] for said in json.loads(row.verdicts)}
+            yield (
+                row.participant,
+                row.site,
+                row.screened_at,
+                self.versions.get(row.study_version_id),
+                row.eligible,
+                row.failure_reason,
+                *(met.get(code) for code, _ in self.plan.criteria),
+                *(cell for form in forms for cell in form.cells(answers)),
+            )
+
+    def _entries(self, *, instrument: str | None = None, everyone: bool = False) -> Iterator[tuple[Any, list[Any]]]:
+        """Each participant with their entries in the order of the plan; one participant at a time in memory."""
+        query = (
+            select(
+                PARTICIPANT.c.id,
+                PARTICIPANT.c.code,
+                PARTICIPANT.c.status.label("standing"),
+                SITE.c.code.label("site"),
+                *(
+                    ENTRY.c[name]
+                    for name in ("visit", "instrument", "status", "version", "values", "reasons", "saved_at")
+                ),
+                ENTRY.c.signed_at,
+                ENTRY.c.study_version_id,
+            )
+            .select_from(PARTICIPANT)
+            .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+            .join(ENTRY, ENTRY.c.participant_id == PARTICIPANT.c.id, isouter=everyone)
+        )
+        if instrument is not None:
+            query = query.where(ENTRY.c.instrument == instrument)
+        places = {visit.code: place for place, visit in enumerate(self.plan.visits)}
+        order = {code: place for place, code in enumerate(self.plan.instruments)}
+
+        def in_plan(row: Any) -> tuple[int, str, int, str]:
+            visit, form = row.visit, row.instrument
+            return places.get(visit, len(places)), visit, order.get(form, len(order)), form
+
+        scan = self._scan(self._mine(query).order_by(ENTRY.c.visit, ENTRY.c.instrument))
+        try:
+            for _, group in groupby(scan, key=lambda row: row.id):
+                rows = list(group)
+                yield rows[0], sorted((row for row in rows if row.visit is not None), key=in_plan)
+        finally:
+            scan.close()  # type: ignore[attr-defined]
+
+    def _about(self, row: Any) -> Row:
+        return (row.status, row.version, row.saved_at, row.signed_at, self.versions.get(row.study_version_id))
+
+    def _long(self) -> Iterator[Row]:
+        order = {code: tables.item_order(self.plan, code) for code in self.plan.instruments}
+        for person, entries in self._entries():
+            for row in entries:
+                yield from tables.long_rows(
+                    (person.code, person.site, row.visit, row.instrument),
+                    json.loads(row.values),
+                    json.loads(row.reasons),
+                    self._about(row),
+                    order.get(row.instrument, {}),
+                )
+
+    def _instrument(self, code: str) -> Iterator[Row]:
+        form = tables.form_of(self.plan, code)
+        for person, entries in self._entries(instrument=code):
+            head = (person.code, person.site, *self._arm(person.id))
+            for row in entries:
+                yield (*head, row.visit, *self._about(row), *form.cells(json.loads(row.values)))
+
+    def _by_visit(self) -> Iterator[Row]:
+        forms = [tables.form_of(self.plan, code) for code in self.plan.entered()]
+        for person, entries in self._entries():
+            head = (person.code, person.site, *self._arm(person.id))
+            for visit, group in groupby(entries, key=lambda row: str(row.visit)):
+                filled = _values(group)
+                yield (
+                    *head,
+                    visit,
+                    *(cell for form in forms for cell in form.cells(filled.get((visit, form.instrument), {}))),
+                )
+
+    def _by_participant(self) -> Iterator[Row]:
+        forms = [
+            ((visit.code, code), tables.form_of(self.plan, code))
+            for visit in self.plan.visits
+            for code in self.plan.forms[visit.code]
+            if code in self.plan.instruments
+        ]
+        for person, entries in self._entries(everyone=True):
+            head = (person.code, person.site, *self._arm(person.id), person.standing)
+            filled = _values(entries)
+            yield (*head, *(cell for key, form in forms for cell in form.cells(filled.get(key, {}))))
+
+    def _codebook(self) -> Iterator[Row]:
+        for name in self.names:
+            if name != "codebook":
+                for column in self.table(name).columns:
+                    yield tables.codebook_row(name, column)
+
+
+def _values(entries: Iterable[Any]) -> dict[tuple[str, str], Mapping[str, object]]:
+    """(visit, instrument) -> stored values."""
+    return {(row.visit, row.instrument): json.loads(row.values) for row in entries}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One export that somebody ran, as the log has it; rows and hash once the file was sent to its end."""
+
+    at: datetime
+    username: str
+    table: str
+    format: str
+    study_version: str
+    rows: int | None
+    sha256: str | None
+    via: str
+
+
+def runs(session: Session, study: StudyInUse, *, by: Actor, limit: int = HISTORY) -> Sequence[Run]:
+    """The latest exports of the study, newest first."""
+    require(by, Permission.EXPORT_RUN, action=RUN, subject="/export")
+    query = (
+        select(*(AUDIT_ENTRY.c[name] for name in ("at", "username", "action", "new", "via", "request_id")))
+        .where(AUDIT_ENTRY.c.log == study.code, AUDIT_ENTRY.c.action.in_((RUN, DELIVERED)))
+        .order_by(AUDIT_ENTRY.c.position.desc())
+        .limit(2 * limit)
+    )
+    sent: dict[tuple[str, str, str], dict[str, Any]] = {}
+    found: list[Run] = []
+    for row in session.execute(query):
+        said = json.loads(row.new)
+        key = (row.request_id, said["table"], said["format"])
+        if row.action == DELIVERED:
+            sent[key] = said
+            continue
+        end = sent.get(key, said)
+        found.append(
+            Run(
+                at=row.at,
+                username=row.username,
+                table=said["table"],
+                format=said["format"],
+                study_version=said["study_version"],
+                rows=end.get("rows"),
+                sha256=end.get("sha256"),
+                via=row.via,
+            )
+        )
+    return found[:limit]

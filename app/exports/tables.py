@@ -1,0 +1,518 @@
+"""What is in a table? Its columns, from every version of the study, and how stored values become cells. Pure."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from app.participants.status import Status
+from app.schedule.status import VisitStatus
+from app.studies.definition import Choice, Instrument, Item, ItemType, Study, Visit
+
+Cell = str | int | float | bool | date | datetime | None
+Row = tuple[Cell, ...]
+Pairs = tuple[tuple[str, str], ...]
+
+MISSING = "missing"
+BETWEEN = "|"  # stands between the codes of one answer; no code can hold it
+
+
+class ColumnType(StrEnum):
+    """What stands in the cells of a column."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    NUMBER = "number"
+    YES_NO = "yes_no"  # true or false
+    CHOICE = "choice"  # the code of one choice
+    FLAG = "flag"  # 1 when this choice was ticked, 0 when others were
+    DATE = "date"  # YYYY-MM-DD
+    TIME = "time"  # HH:MM
+    INSTANT = "instant"  # YYYY-MM-DDTHH:MM:SS.ffffffZ, in UTC
+    CALCULATED = "calculated"  # computed by the server when the entry was saved
+    MISSING = "missing_code"  # the code that says why there is no answer
+    STORED = "as_stored"  # depends on the item of the row
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name in the file, and what the codebook says of it."""
+
+    name: str
+    label: str
+    type: ColumnType = ColumnType.TEXT
+    unit: str | None = None
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    choices: Pairs = ()
+    calculation: str | None = None
+    shown_if: str | None = None
+    missing_codes: Pairs = ()
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: `row` says in words what one row is; `rows` can be read once, and reads only as it is asked."""
+
+    name: str
+    label: str
+    row: str
+    columns: tuple[Column, ...]
+    rows: Iterator[Row]
+
+
+YES_NO: Pairs = (("true", "Yes"), ("false", "No"))
+FLAG: Pairs = (("1", "Ticked"), ("0", "Not ticked"))
+
+TYPES = {
+    ItemType.CHOICE: ColumnType.CHOICE,
+    ItemType.YES_NO: ColumnType.YES_NO,
+    ItemType.INTEGER: ColumnType.INTEGER,
+    ItemType.SCALE: ColumnType.INTEGER,
+    ItemType.NUMBER: ColumnType.NUMBER,
+    ItemType.DATE: ColumnType.DATE,
+    ItemType.TIME: ColumnType.TIME,
+    ItemType.TEXT: ColumnType.TEXT,
+    ItemType.CALCULATED: ColumnType.CALCULATED,
+    ItemType.CHOICES: ColumnType.TEXT,
+}
+
+
+# What the versions of a study have in common
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything any version of the study ever asked, the version in use first: so that no older entry is left out."""
+
+    visits: tuple[Visit, ...]
+    instruments: Mapping[str, Instrument]
+    items: Mapping[str, tuple[Item, ...]]
+    screening: tuple[str, ...]
+    forms: Mapping[str, tuple[str, ...]]
+    criteria: Pairs
+    consents: Pairs
+    missing_codes: Pairs
+    failure_reasons: Pairs
+    withdrawal_levels: Pairs
+
+    def entered(self) -> tuple[str, ...]:
+        """The instruments that are filled in at visits."""
+        planned = {code for codes in self.forms.values() for code in codes}
+        return tuple(code for code in self.instruments if code in planned)
+
+
+def plan_of(versions: Sequence[Study]) -> Plan:
+    """What these versions ask; the first one is the version in use, whose labels and order come first."""
+    instruments: dict[str, Instrument] = {}
+    for version in versions:
+        for instrument in version.instruments:
+            instruments.setdefault(instrument.code, instrument)
+    visits: dict[str, Visit] = {}
+    forms: dict[str, list[str]] = {}
+    for version in versions:
+        for visit in version.visits:
+            visits.setdefault(visit.code, visit)
+            forms.setdefault(visit.code, []).extend(visit.instruments)
+    places = {code: place for place, code in enumerate(instruments)}
+    return Plan(
+        visits=tuple(visits.values()),
+        instruments=instruments,
+        items={code: _items(versions, code) for code in instruments},
+        screening=tuple(dict.fromkeys(version.eligibility.instrument for version in versions)),
+        forms={
+            code: tuple(sorted(dict.fromkeys(forms[code]), key=lambda one: places.get(one, len(places))))
+            for code in forms
+        },
+        criteria=_first((one.code, one.label) for version in versions for one in version.eligibility.criteria),
+        consents=_first((one.code, one.label) for version in versions for one in version.consent.optional),
+        missing_codes=_first((one.code, one.label) for version in versions for one in version.missing_codes),
+        failure_reasons=_first((one.code, one.label) for version in versions for one in version.screen_failure_reasons),
+        withdrawal_levels=_first((one.code, one.label) for version in versions for one in version.withdrawal_levels),
+    )
+
+
+def _first(pairs: Iterable[tuple[str, str]]) -> Pairs:
+    found: dict[str, str] = {}
+    for code, label in pairs:
+        found.setdefault(code, label)
+    return tuple(found.items())
+
+
+def _items(versions: Sequence[Study], instrument: str) -> tuple[Item, ...]:
+    """The items of an instrument in every version: as last defined, with every choice there ever was."""
+    found: dict[str, Item] = {}
+    for version in versions:
+        defined = version.instrument(instrument)
+        for item in defined.items if defined else ():
+            known = found.setdefault(item.code, item)
+            codes = {choice.code for choice in known.choices}
+            added: tuple[Choice, ...] = tuple(choice for choice in item.choices if choice.code not in codes)
+            if added:
+                found[item.code] = known.model_copy(update={"choices": (*known.choices, *added)})
+    return tuple(found.values())
+
+
+# Items in wide tables
+
+
+def missing_in(value: object) -> str | None:
+    """The code of {"missing": CODE}; None for an answer."""
+    return str(value[MISSING]) if isinstance(value, dict) and MISSING in value else None
+
+
+def stored_cell(value: object) -> Cell:
+    """An answer as one cell: codes of a list with | between them, everything else as it is stored."""
+    if isinstance(value, list):
+        return BETWEEN.join(map(str, value))
+    if value is None or isinstance(value, dict):
+        return None
+    assert isinstance(value, str | int | float)
+    return value
+
+
+@dataclass(frozen=True)
+class Field:
+    """An item in a wide table: one column (or one per choice), and one for the missing code when the study has any."""
+
+    item: Item
+    missing: bool
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return tuple(choice.code for choice in self.item.choices) if self.item.type is ItemType.CHOICES else ()
+
+    def columns(self, prefix: str, label: str, source: str, missing_codes: Pairs) -> list[Column]:
+        """The columns of this item; `prefix` and `label` say where it stands."""
+        item = self.item
+        name = f"{prefix}{item.code}"
+        words = f"{label}{item.label}"
+        shared = {"shown_if": item.shown_if, "missing_codes": missing_codes, "source": source}
+        if self.flags:
+            columns = [
+                Column(f"{name}__{choice.code}", f"{words}: {choice.label}", ColumnType.FLAG, choices=FLAG, **shared)  # type: ignore[arg-type]
+                for choice in item.choices
+            ]
+        else:
+            columns = [replace(item_column(item, source, missing_codes), name=name, label=words)]
+        if self.missing:
+            why = f"{words}: why there is no answer"
+            columns.append(Column(f"{name}__missing", why, ColumnType.MISSING, choices=missing_codes, source=source))
+        return columns
+
+    def cells(self, value: object) -> list[Cell]:
+        """What stands in those columns for a stored value, or None when nothing was answered."""
+        code = missing_in(value)
+        cells: list[Cell]
+        if flags := self.flags:
+            if value is None or code is not None:
+                cells = [None] * len(flags)
+            else:
+                ticked = set(map(str, value if isinstance(value, list) else [value]))
+                cells = [int(choice in ticked) for choice in flags]
+        else:
+            cells = [stored_cell(value)]
+        if self.missing:
+            cells.append(code)
+        return cells
+
+
+def item_column(item: Item, source: str, missing_codes: Pairs) -> Column:
+    """What the codebook says of one item."""
+    choices: Pairs = tuple((choice.code, choice.label) for choice in item.choices)
+    return Column(
+        item.code,
+        item.label,
+        TYPES[item.type],
+        unit=item.unit,
+        minimum=_number(item.min),
+        maximum=_number(item.max),
+        choices=YES_NO if item.type is ItemType.YES_NO else choices,
+        calculation=item.calculation,
+        shown_if=item.shown_if,
+        missing_codes=missing_codes,
+        source=source,
+    )
+
+
+def _number(value: Decimal | None) -> int | float | None:
+    if value is None:
+        return None
+    return int(value) if value == value.to_integral_value() else float(value)
+
+
+@dataclass(frozen=True)
+class Form:
+    """An instrument in a wide table: its fields, in order."""
+
+    instrument: str
+    label: str
+    source: str
+    fields: tuple[Field, ...]
+    missing_codes: Pairs
+
+    def columns(self, prefix: str = "", label: str = "") -> list[Column]:
+        """The columns of every field."""
+        return [
+            column for field in self.fields for column in field.columns(prefix, label, self.source, self.missing_codes)
+        ]
+
+    def cells(self, values: Mapping[str, object]) -> list[Cell]:
+        """The cells of every field, for the stored values of one entry (none: an empty mapping)."""
+        return [cell for field in self.fields for cell in field.cells(values.get(field.item.code))]
+
+
+def form_of(plan: Plan, instrument: str) -> Form:
+    """One instrument as wide columns."""
+    defined = plan.instruments[instrument]
+    fields = tuple(Field(item, bool(plan.missing_codes)) for item in plan.items[instrument])
+    return Form(instrument, defined.label, defined.source, fields, plan.missing_codes)
+
+
+def named_once(columns: Iterable[Column]) -> tuple[Column, ...]:
+    """The columns with names that differ: a second one of the same name becomes name_2."""
+    taken: set[str] = set()
+    kept = []
+    for column in columns:
+        name, count = column.name, 1
+        while name in taken:
+            count += 1
+            name = f"{column.name}_{count}"
+        taken.add(name)
+        kept.append(column if name == column.name else replace(column, name=name))
+    return tuple(kept)
+
+
+# The columns that are not items
+
+PARTICIPANT = Column("participant", "Participant code")
+SITE = Column("site", "Site code")
+STATUS = Column(
+    "status",
+    "Where the participant stands",
+    ColumnType.CHOICE,
+    choices=tuple((one.value, one.value.replace("_", " ").capitalize()) for one in Status),
+)
+ARM = Column("arm", "Arm")
+STUDY_VERSION = Column("study_version", "Version of the study it was entered under")
+ENTRY = (
+    Column(
+        "entry_status",
+        "How far the entry is",
+        ColumnType.CHOICE,
+        choices=(("partial", "Answers are missing"), ("complete", "Complete")),
+    ),
+    Column("entry_version", "How often the entry was saved", ColumnType.INTEGER),
+    Column("saved_at", "When the entry was last saved", ColumnType.INSTANT),
+    Column("signed_at", "When the entry was signed", ColumnType.INSTANT),
+    STUDY_VERSION,
+)
+
+
+def visit_column(plan: Plan) -> Column:
+    """The visit, with the visits of the plan as its choices."""
+    return Column(
+        "visit", "Visit", ColumnType.CHOICE, choices=tuple((visit.code, visit.label) for visit in plan.visits)
+    )
+
+
+def participant_columns(plan: Plan, *, arm: bool = False) -> tuple[Column, ...]:
+    """One row per participant."""
+    return (
+        PARTICIPANT,
+        SITE,
+        *((ARM,) if arm else ()),
+        STATUS,
+        Column("screened_on", "Date of screening", ColumnType.DATE),
+        Column("consented_on", "Date of complete consent", ColumnType.DATE),
+        Column("randomised_on", "Date of randomisation", ColumnType.DATE),
+        Column("withdrawn_on", "Date of withdrawal", ColumnType.DATE),
+        Column("withdrawal_level", "How far they withdrew", ColumnType.CHOICE, choices=plan.withdrawal_levels),
+        Column("withdrawal_reason", "Why they withdrew"),
+    )
+
+
+def visit_columns(plan: Plan) -> tuple[Column, ...]:
+    """One row per visit that has dates."""
+    kinds = tuple((kind, kind.capitalize()) for kind in dict.fromkeys(visit.kind.value for visit in plan.visits))
+    return (
+        PARTICIPANT,
+        SITE,
+        visit_column(plan),
+        Column("kind", "Kind of visit", ColumnType.CHOICE, choices=kinds),
+        Column("target_on", "When it is due", ColumnType.DATE),
+        Column("opens_on", "First day of its window", ColumnType.DATE),
+        Column("closes_on", "Last day of its window", ColumnType.DATE),
+        Column(
+            "status",
+            "What became of it",
+            ColumnType.CHOICE,
+            choices=tuple((one.value, one.value.capitalize()) for one in VisitStatus),
+        ),
+        Column("held_on", "When it was held", ColumnType.DATE),
+        Column("reason", "Why it was missed, or outside its window"),
+    )
+
+
+def long_columns(plan: Plan) -> tuple[Column, ...]:
+    """One row per answer."""
+    instruments = tuple((code, plan.instruments[code].label) for code in plan.entered())
+    return (
+        PARTICIPANT,
+        SITE,
+        visit_column(plan),
+        Column("instrument", "Instrument", ColumnType.CHOICE, choices=instruments),
+        Column("item", "Item; look it up under its instrument"),
+        Column("value", f"The answer as stored; codes of a list with {BETWEEN} between them", ColumnType.STORED),
+        Column("missing_code", "Why there is no answer", ColumnType.MISSING, choices=plan.missing_codes),
+        Column("reason", "Why an unusual answer was accepted"),
+        *ENTRY,
+    )
+
+
+def consent_columns(plan: Plan) -> tuple[Column, ...]:
+    """One row per consent. Signatures and names stay in the house."""
+    return named_once(
+        (
+            PARTICIPANT,
+            SITE,
+            Column("document_version", "Version of the consent document"),
+            Column("language", "Language of the document"),
+            Column("document_sha256", "SHA-256 of the document, byte for byte"),
+            Column(
+                "method",
+                "How it was signed",
+                ColumnType.CHOICE,
+                choices=(("on_screen", "On screen"), ("paper", "On paper")),
+            ),
+            Column("signed_on", "When the participant signed", ColumnType.DATE),
+            Column("recorded_at", "When it was recorded", ColumnType.INSTANT),
+            Column("countersigned_at", "When it was countersigned", ColumnType.INSTANT),
+            Column("withdrawn_on", "When it was withdrawn", ColumnType.DATE),
+            STUDY_VERSION,
+            *(Column(f"option__{code}", label, ColumnType.YES_NO, choices=YES_NO) for code, label in plan.consents),
+        )
+    )
+
+
+def screening_columns(plan: Plan) -> tuple[Column, ...]:
+    """One row per pre-screen, of the eligible and of the failures."""
+    return named_once(
+        (
+            PARTICIPANT,
+            SITE,
+            Column("screened_at", "When the participant was screened", ColumnType.INSTANT),
+            STUDY_VERSION,
+            Column("eligible", "Whether every criterion was met", ColumnType.YES_NO, choices=YES_NO),
+            Column(
+                "failure_reason",
+                "Why not: a reason of the study, or the criteria that were not met with commas between them",
+                choices=plan.failure_reasons,
+            ),
+            *(
+                Column(f"criterion__{code}", f"Criterion met: {label}", ColumnType.YES_NO, choices=YES_NO)
+                for code, label in plan.criteria
+            ),
+            *(
+                column
+                for code in plan.screening
+                if code in plan.instruments
+                for column in form_of(plan, code).columns()
+            ),
+        )
+    )
+
+
+def instrument_columns(plan: Plan, instrument: str, *, arm: bool = False) -> tuple[Column, ...]:
+    """One row per entry of one instrument."""
+    head = (PARTICIPANT, SITE, *((ARM,) if arm else ()), visit_column(plan), *ENTRY)
+    return named_once((*head, *form_of(plan, instrument).columns()))
+
+
+def by_visit_columns(plan: Plan, *, arm: bool = False) -> tuple[Column, ...]:
+    """One row per participant and visit: `instrument__item`."""
+    head = (PARTICIPANT, SITE, *((ARM,) if arm else ()), visit_column(plan))
+    forms = [form_of(plan, code) for code in plan.entered()]
+    return named_once((*head, *(one for form in forms for one in form.columns(f"{form.instrument}__"))))
+
+
+def by_participant_columns(plan: Plan, *, arm: bool = False) -> tuple[Column, ...]:
+    """One row per participant: `visit__instrument__item`."""
+    head = (PARTICIPANT, SITE, *((ARM,) if arm else ()), STATUS)
+    wide = (
+        column
+        for visit in plan.visits
+        for code in plan.forms[visit.code]
+        if code in plan.instruments
+        for column in form_of(plan, code).columns(f"{visit.code}__{code}__", f"{visit.label}: ")
+    )
+    return named_once((*head, *wide))
+
+
+CODEBOOK = (
+    Column("table", "Table"),
+    Column("column", "Column"),
+    Column("label", "What it is"),
+    Column(
+        "type",
+        "What stands in its cells",
+        ColumnType.CHOICE,
+        choices=tuple((one.value, one.value) for one in ColumnType),
+    ),
+    Column("unit", "Unit"),
+    Column("minimum", "Lowest possible value", ColumnType.NUMBER),
+    Column("maximum", "Highest possible value", ColumnType.NUMBER),
+    Column("choices", f"Its values, as code=label with {BETWEEN} between them"),
+    Column("calculation", "How it is computed"),
+    Column("shown_if", "When it is asked"),
+    Column("missing_codes", f"Reasons why it may be empty, as code=label with {BETWEEN} between them"),
+    Column("source", "Where items and scoring come from"),
+)
+
+
+def codebook_row(table: str, column: Column) -> Row:
+    """One column of one table, described."""
+    return (
+        table,
+        column.name,
+        column.label,
+        column.type.value,
+        column.unit,
+        column.minimum,
+        column.maximum,
+        _listed(column.choices),
+        column.calculation,
+        column.shown_if,
+        _listed(column.missing_codes),
+        column.source,
+    )
+
+
+def _listed(pairs: Pairs) -> str | None:
+    return f" {BETWEEN} ".join(f"{code}={label}" for code, label in pairs) or None
+
+
+ArmOf = Callable[[int], str | None]
+Arms = Mapping[int, str] | ArmOf
+
+
+def arm_of(arms: Arms | None) -> ArmOf | None:
+    """How to look up an arm by participant id, when somebody who may know handed over the arms."""
+    return arms.get if isinstance(arms, Mapping) else arms
+
+
+def item_order(plan: Plan, instrument: str) -> dict[str, int]:
+    """Item code -> its place in the instrument."""
+    return {item.code: place for place, item in enumerate(plan.items.get(instrument, ()))}
+
+
+def long_rows(
+    head: Row, values: Mapping[str, Any], reasons: Mapping[str, str], tail: Row, order: Mapping[str, int]
+) -> Iterator[Row]:
+    """The answers of one entry, in the order of its instrument. Items without an answer have no row."""
+    for item in sorted(values, key=lambda code: (order.get(code, len(order)), code)):
+        value = values[item]
+        yield (*head, item, stored_cell(value), missing_in(value), reasons.get(item), *tail)

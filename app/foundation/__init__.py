@@ -1,0 +1,1 @@
+"""What does every room stand on? Database, clock, errors, paging, idempotency, crypto."""

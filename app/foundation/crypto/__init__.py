@@ -1,0 +1,1 @@
+"""How is it sealed? The only room that imports cryptography: keys, envelopes, fingerprints, passwords, signatures."""

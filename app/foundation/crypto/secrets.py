@@ -1,0 +1,69 @@
+"""How are passwords, tokens and second factors kept? Hashed so that a copy of the database signs nobody in."""
+
+import hashlib
+import hmac
+import secrets
+
+import pyotp
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+# OWASP minimum for argon2id (19 MiB, two passes, one lane): 25 to 50 ms here (performance.md section 3).
+_hasher = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
+_nobody = _hasher.hash("a password that nobody has")
+
+
+def hash_password(password: str) -> str:
+    """The argon2id hash of a password, PHC format."""
+    return _hasher.hash(password)
+
+
+def password_matches(password_hash: str | None, password: str) -> bool:
+    """Whether it is this person's password; takes as long when there is no such person."""
+    try:
+        matches = _hasher.verify(password_hash or _nobody, password)
+    except (VerificationError, InvalidHashError):
+        return False
+    return matches and password_hash is not None
+
+
+def needs_rehash(password_hash: str) -> bool:
+    """Whether the hash was made with weaker parameters than today's."""
+    return _hasher.check_needs_rehash(password_hash)
+
+
+def new_token() -> str:
+    """256 random bits as 43 URL-safe characters."""
+    return secrets.token_urlsafe(32)
+
+
+def token_hash(token: str) -> bytes:
+    """What is stored of a token: SHA-256. Tokens are random, so no slow hash is needed."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def same(left: str | bytes, right: str | bytes) -> bool:
+    """Equality in constant time."""
+    as_bytes = [value.encode() if isinstance(value, str) else value for value in (left, right)]
+    return hmac.compare_digest(*as_bytes)
+
+
+def new_totp_secret() -> str:
+    """A base32 secret for an authenticator app (RFC 6238)."""
+    return pyotp.random_base32()
+
+
+def totp_address(secret: str, username: str) -> str:
+    """The otpauth:// address an authenticator app reads from a QR code."""
+    return pyotp.TOTP(secret).provisioning_uri(name=username, issuer_name="Equipoise")
+
+
+def totp_step(secret: str, code: str, at: int, last_step: int | None) -> int | None:
+    """The 30-second step this code is valid for, or None. One step of drift either way; a used step never again."""
+    totp = pyotp.TOTP(secret)
+    for step in (at // 30, at // 30 - 1, at // 30 + 1):
+        if last_step is not None and step <= last_step:
+            continue
+        if hmac.compare_digest(totp.generate_otp(step), code.strip().replace(" ", "")):
+            return step
+    return None

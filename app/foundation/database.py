@@ -1,0 +1,169 @@
+"""Where is it kept? One engine for SQLite and PostgreSQL, and the two kinds of session: reading and writing."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, DateTime, Dialect, Engine, RowMapping, Table, create_engine, event, make_url
+from sqlalchemy.orm.attributes import manager_of_class
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Session, SQLModel
+
+from app.foundation.crypto.keys import Keyring
+
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+Model = TypeVar("Model", bound=SQLModel)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware instant in UTC on both databases. SQLite forgets time zones, so it is told on the way in and out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("An instant needs a time zone; use app.foundation.clock.now().")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class UnsafeDatabase(Exception):
+    """The database is set up so that an acknowledged write could be lost; Equipoise does not start on it."""
+
+
+# PostgreSQL settings under which "committed" does not mean "kept" (PostgreSQL manual, WAL configuration; REL-12).
+UNSAFE_POSTGRES = {"fsync": {"off"}, "full_page_writes": {"off"}, "synchronous_commit": {"off"}}
+
+
+class Database:
+    """The engine and its two kinds of session.
+
+    `writing()` commits at the end and rolls back on any exception; on SQLite it begins IMMEDIATE, because a deferred
+    read-then-write loses updates. `reading()` never writes; it sees one snapshot on SQLite and PostgreSQL alike.
+    """
+
+    def __init__(self, url: str, keys: Keyring) -> None:
+        self.url = make_url(url)
+        if self.url.get_backend_name() == "postgresql":
+            self.url = self.url.set(drivername="postgresql+psycopg")
+        self.keys = keys
+        self.engine = _engine(self.url.render_as_string(hide_password=False))
+        self._reader = self.engine.execution_options(reading=True)
+        if not self.is_sqlite:
+            self._reader = self._reader.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session that commits when the block ends well."""
+        with Session(self.engine, expire_on_commit=False, info={"keys": self.keys}) as session:
+            yield session
+            session.commit()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that is rolled back at the end."""
+        with Session(self._reader, expire_on_commit=False, autoflush=False, info={"keys": self.keys}) as session:
+            yield session
+
+    def refuse_unsafe_settings(self) -> None:
+        """Raise UnsafeDatabase when PostgreSQL may lose a committed transaction (REL-12)."""
+        if self.is_sqlite:
+            return
+        with self.engine.connect() as connection:
+            for setting, unsafe in UNSAFE_POSTGRES.items():
+                value = connection.exec_driver_sql(f"SHOW {setting}").scalar_one()
+                if value in unsafe:
+                    raise UnsafeDatabase(
+                        f"PostgreSQL runs with {setting}={value}: a saved entry could be lost in a power cut. "
+                        f"Set {setting}=on and start again."
+                    )
+
+    def dispose(self) -> None:
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    if make_url(url).get_backend_name() != "sqlite":
+        # Errors must not carry what somebody typed into the server's log: hide_parameters.
+        # More connections than Starlette has threads (40), so that no request waits for one (libraries.md, finding 10).
+        return create_engine(url, pool_size=20, max_overflow=30, pool_pre_ping=False, hide_parameters=True)
+    engine = create_engine(
+        url, connect_args={"check_same_thread": False}, pool_size=20, max_overflow=30, hide_parameters=True
+    )
+    prepare_sqlite(engine)
+    return engine
+
+
+# secure_delete: what is erased (a participant's key) leaves no bytes in free pages.
+PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=20000", "secure_delete=ON")
+
+
+def prepare_sqlite(engine: Engine) -> None:
+    """Make SQLite durable and serial for writers: WAL, synchronous=FULL, BEGIN IMMEDIATE (REL-10)."""
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(dbapi_connection: Any, _record: object) -> None:
+        dbapi_connection.isolation_level = None
+        for pragma in PRAGMAS:
+            dbapi_connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        reading = connection.get_execution_options().get("reading")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    @event.listens_for(engine, "checkin")
+    def _on_checkin(dbapi_connection: Any, _record: object) -> None:
+        # A COMMIT that failed leaves the transaction open, and with it the lock that every other writer waits for.
+        if dbapi_connection is not None and dbapi_connection.in_transaction:
+            dbapi_connection.rollback()
+
+
+def table_of(model: type[SQLModel]) -> Table:
+    """The table of a model, for Core statements: hot paths do not go through the ORM (performance.md section 3)."""
+    table = model.__table__  # type: ignore[attr-defined]
+    assert isinstance(table, Table)
+    return table
+
+
+def only_reads(session: Session) -> bool:
+    """Whether this is a reading session."""
+    bind = session.get_bind()
+    return bool(bind.get_execution_options().get("reading"))
+
+
+def instance_of(model: type[Model], row: RowMapping | Mapping[str, Any]) -> Model:
+    """What `model(**row)` makes of a whole row that was read, without weighing every value on its way in (a tenth)."""
+    made: Model = model.__new__(model)
+    manager_of_class(model).setup_instance(made)
+    values = dict(row)
+    made.__dict__.update(values)
+    object.__setattr__(made, "__pydantic_fields_set__", set(values))
+    return made
+
+
+def keys_of(session: Session) -> Keyring:
+    """The keyring this session's database was opened with."""
+    keys = session.info["keys"]
+    assert isinstance(keys, Keyring)
+    return keys

@@ -1,0 +1,56 @@
+"""Which page of a long list is this? Keyset cursors: opaque text that says where to go on, never an offset."""
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from app.foundation.errors import FieldProblem, Invalid
+
+Row = TypeVar("Row")
+
+PAGE = 50
+LARGEST_PAGE = 500
+
+
+@dataclass(frozen=True)
+class Page(Generic[Row]):
+    """One page of rows, and the cursors of its neighbours (None at the ends)."""
+
+    rows: Sequence[Row]
+    next: str | None = None
+    previous: str | None = None
+    total: int | None = None
+
+
+def encode(*key: str | int | None, backwards: bool = False) -> str:
+    """A cursor for the position after (or before) the row with this sort key."""
+    raw = json.dumps([int(backwards), *key], separators=(",", ":"))
+    return base64.urlsafe_b64encode(raw.encode()).decode().rstrip("=")
+
+
+def decode(cursor: str, width: int) -> tuple[list[str | int | None], bool]:
+    """The sort key and direction in a cursor; Invalid when it was tampered with or belongs to another list."""
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        backwards, *key = json.loads(base64.urlsafe_b64decode(padded.encode()))
+        if len(key) != width or backwards not in (0, 1):
+            raise ValueError
+        if any(not isinstance(part, str | int | None) or isinstance(part, bool) for part in key):
+            raise ValueError
+        if any(isinstance(part, int) and not 0 <= part < 2**31 for part in key):  # no column holds more
+            raise ValueError
+        if any(isinstance(part, str) and "\x00" in part for part in key):
+            raise ValueError
+    except (ValueError, TypeError, binascii.Error, UnicodeError):
+        raise Invalid(
+            [FieldProblem("cursor", "cursor", "This page link is not valid any more. Start again from the first page.")]
+        ) from None
+    return key, bool(backwards)
+
+
+def page_size(limit: int | None) -> int:
+    """The number of rows asked for, within 1 and LARGEST_PAGE."""
+    return PAGE if limit is None else max(1, min(limit, LARGEST_PAGE))

@@ -1,0 +1,49 @@
+"""Where does an installation keep its things? Opens the database and key of the settings; updates the schema."""
+
+import logging
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from fastapi import FastAPI
+
+from app.foundation.crypto.keys import KeyMissing, create_key_file, read_key_file
+from app.foundation.database import Database
+from app.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+log = logging.getLogger("equipoise")
+
+
+def open_database(settings: Settings, *, create: bool = False) -> Database:
+    """The database with its key. With `create`, a new key is made where neither key nor database is there yet.
+
+    KeyMissing when the key file is lost: a new key would open nothing that is sealed.
+    """
+    try:
+        keys = read_key_file(settings.key_path)
+    except KeyMissing:
+        embedded = settings.data / "equipoise.db"
+        if not create or settings.key_path.exists() or (settings.database is None and embedded.exists()):
+            raise
+        keys = create_key_file(settings.key_path)
+        log.warning("A new key was made: %s. Keep a copy of it apart from the backups.", settings.key_path)
+    settings.data.mkdir(parents=True, exist_ok=True)
+    return Database(settings.database_url, keys)
+
+
+def migrate(database: Database) -> None:
+    """Bring the schema up to date, in one transaction."""
+    with database.engine.begin() as connection:
+        config = Config(ROOT / "alembic.ini")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def application() -> FastAPI:
+    """The application of the environment's settings, for uvicorn."""
+    from app.main import create_app  # heavy, and only serving needs it
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    settings = Settings()
+    return create_app(settings, open_database(settings))

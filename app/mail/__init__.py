@@ -1,0 +1,1 @@
+"""What must somebody be told? The outbox: queued in the same transaction, sent after."""

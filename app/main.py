@@ -1,0 +1,273 @@
+"""How is the application built? Middleware, doors, and which problem becomes which status."""
+
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from sqlalchemy import text
+from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import app.api
+import app.web
+from app.audit.actions import record_refusal
+from app.dependencies import AlreadyAnswered, SecondFactorNeeded, SignInNeeded, TokenNeeded, problem_json
+from app.foundation import clock
+from app.foundation.database import Database
+from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Problem, Refused
+from app.rendering import STATIC
+from app.settings import Settings
+from app.web import sign_in
+from app.web.shell import problem_page
+
+log = logging.getLogger("equipoise")
+
+STATUS: dict[type[Problem], tuple[int, str]] = {
+    NotFound: (404, "Not found"),
+    NotAllowed: (403, "Not allowed"),
+    Refused: (409, "Refused"),
+    Conflict: (409, "Somebody saved first"),
+    Invalid: (422, "Not valid"),
+}
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
+)
+HEADERS = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+]
+STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
+
+
+class Guard:
+    """Outermost: a request id, the security headers, and no unsafe request from another origin (SEC-13 to SEC-16)."""
+
+    def __init__(self, inner: ASGIApp, settings: Settings) -> None:
+        self.inner = inner
+        self.headers = [*HEADERS, STRICT_TRANSPORT] if settings.secure_cookies else HEADERS
+        self.largest_body = settings.largest_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.inner(scope, receive, send)
+            return
+        scope.setdefault("state", {})["request_id"] = secrets.token_hex(8)
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = {name for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *((name, value) for name, value in self.headers if name not in given),
+                ]
+                if b"cache-control" not in given:
+                    message["headers"].append((b"cache-control", b"no-store"))
+            await send(message)
+
+        if _announced(scope) > self.largest_body:
+            await _too_large(scope)(scope, receive, guarded)
+            return
+        if scope["method"] in ("POST", "PUT", "PATCH", "DELETE") and _from_elsewhere(scope):
+            refused = PlainTextResponse("This request came from another site. Open Equipoise itself.", 403)
+            await refused(scope, receive, guarded)
+            return
+        await self.inner(scope, receive, guarded)
+
+
+def _announced(scope: Scope) -> int:
+    """How many bytes a request says it will send."""
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    return int(length) if length.isdigit() else 0
+
+
+def _too_large(scope: Scope) -> Response:
+    words = "This is larger than can be sent at once. Send it in parts."
+    if scope["path"].startswith("/api/"):
+        return problem_json(413, None, "Too large", detail=words)
+    return PlainTextResponse(words, 413)
+
+
+def _from_elsewhere(scope: Scope) -> bool:
+    """Whether a browser says that an unsafe request was made by another site. Programs send neither header."""
+    headers = dict(scope["headers"])
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:
+        return site not in (b"same-origin", b"none")
+    origin = headers.get(b"origin")
+    return origin is not None and origin.split(b"://")[-1] != headers.get(b"host")
+
+
+class CachedStatic(StaticFiles):
+    """Static files; their address carries a hash of their content, so they may be kept for ever."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        hashed = b"v=" in scope.get("query_string", b"")
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if hashed else "no-cache"
+        return response
+
+
+def create_app(settings: Settings, database: Database) -> FastAPI:
+    """The whole application on one database."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        database.refuse_unsafe_settings()
+        yield
+
+    application = FastAPI(
+        title="Equipoise",
+        version="1",
+        summary="Runs randomised clinical trials: consent, concealed randomisation, blinded capture, exports.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        openapi_url="/api/v1/openapi.json",
+        lifespan=lifespan,
+        max_body_size=settings.largest_body,
+        # Traces would carry addresses with participant codes in them (libraries.md finding 2).
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+    application.state.settings = settings
+    application.state.database = database
+    application.mount("/static", CachedStatic(directory=STATIC), name="static")
+
+    @application.get("/healthz", include_in_schema=False)
+    def healthz() -> PlainTextResponse:
+        with database.reading() as session:
+            session.execute(text("SELECT 1"))
+        return PlainTextResponse("ok")
+
+    application.include_router(app.api.router)
+    application.include_router(app.web.router)
+    _handle_problems(application)
+
+    application.add_middleware(GZipMiddleware, minimum_size=600, compresslevel=5)
+    application.add_middleware(Guard, settings=settings)
+    return application
+
+
+def _is_api(request: Request) -> bool:
+    return request.url.path.startswith("/api/")
+
+
+def _handle_problems(application: FastAPI) -> None:
+    def problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        status, title = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+        _write_down(request, error)
+        if _is_api(request):
+            extra = {"current_version": error.current_version} if isinstance(error, Conflict) else {}
+            return problem_json(status, error, title, **extra)
+        return problem_page(request, status, title, error.reason)
+
+    def sign_in_needed(request: Request, error: Exception) -> Response:
+        assert isinstance(error, SignInNeeded)
+        return sign_in.ask_to_sign_in(request, error.typed)
+
+    def second_factor_needed(_: Request, __: Exception) -> Response:
+        return RedirectResponse("/account?needed=second-factor", status_code=303)
+
+    def already_answered(_: Request, error: Exception) -> Response:
+        assert isinstance(error, AlreadyAnswered)
+        answer = error.answer
+        headers = {"Location": answer.location} if answer.location else {}
+        headers["Idempotent-Replay"] = "true"
+        media_type = "application/json" if answer.body is not None else None
+        return Response(answer.body, answer.status, headers=headers, media_type=media_type)
+
+    def token_needed(_: Request, __: Exception) -> Response:
+        response = problem_json(401, None, "Not signed in", detail="Send a valid token as Authorization: Bearer.")
+        response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+
+    def not_valid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        problems = [
+            FieldProblem(".".join(map(str, each["loc"][1:])) or str(each["loc"][0]), each["type"], each["msg"])
+            for each in error.errors()
+        ]
+        if _is_api(request):
+            return problem_json(422, Invalid(problems), "Not valid")
+        return problem_page(request, 404, "Not found", NotFound().reason)
+
+    def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if _is_api(request):
+            titles = {404: "Not found", 405: "Method not allowed", 413: "Too large"}
+            response: Response = problem_json(
+                error.status_code, None, titles.get(error.status_code, "Error"), detail=_detail(error)
+            )
+        else:
+            response = problem_page(request, error.status_code, "Not found", _detail(error))
+        response.headers.update(error.headers or {})
+        return response
+
+    def gone(_: Request, __: Exception) -> Response:
+        return Response(status_code=400)  # the browser left while it was sending; nobody reads this
+
+    def unexpected(request: Request, error: Exception) -> Response:
+        # Only the kind of error and where: its text could hold what somebody typed (SEC-47).
+        log.error("request %s failed: %s", request.state.request_id, type(error).__name__, exc_info=settings_debug())
+        words = f"Something went wrong, and nothing was saved. Tell your administrator: {request.state.request_id}."
+        if _is_api(request):
+            return JSONResponse(
+                {"type": "about:blank", "title": "Error", "status": 500, "detail": words},
+                status_code=500,
+                media_type="application/problem+json",
+            )
+        return problem_page(request, 500, "Something went wrong", words)
+
+    handlers: list[tuple[Any, Any]] = [
+        (Problem, problem),
+        (SignInNeeded, sign_in_needed),
+        (SecondFactorNeeded, second_factor_needed),
+        (AlreadyAnswered, already_answered),
+        (TokenNeeded, token_needed),
+        (RequestValidationError, not_valid),
+        (HTTPException, http_error),
+        (ClientDisconnect, gone),
+        (Exception, unexpected),
+    ]
+    for kind, handler in handlers:
+        application.add_exception_handler(kind, handler)
+
+
+def settings_debug() -> bool:
+    """Whether tracebacks go to the log: only when Python runs in development mode."""
+    import sys
+
+    return sys.flags.dev_mode
+
+
+def _detail(error: HTTPException) -> str:
+    if error.status_code == 413:
+        return "This is larger than can be sent at once. Send it in parts."
+    if error.status_code == 404:
+        return NotFound().reason
+    return str(error.detail)
+
+
+def _write_down(request: Request, problem: Problem) -> None:
+    """A refused or not allowed attempt stays on record, in a transaction of its own."""
+    actor = getattr(request.state, "actor", None)
+    if actor is None or problem.recorded or not isinstance(problem, Refused | NotAllowed):
+        return
+    study = getattr(request.state, "study", None)
+    database: Database = request.app.state.database
+    with database.writing() as session:
+        record_refusal(session, study.code if study else None, problem, by=actor, now=clock.now())

@@ -1,0 +1,1 @@
+"""Who takes part? Screening and eligibility, sealed personal data, status."""

@@ -1,0 +1,393 @@
+"""What may I do with participants? Screen, show and change who they are, withdraw, erase; each one written down."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Integer, bindparam, insert, update
+from sqlmodel import Session
+
+from app.audit.actions import Change, record
+from app.foundation import clock
+from app.foundation.database import table_of
+from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.participants.identity import (
+    ERASED,
+    IDENTITY,
+    PARTICIPANT,
+    Revealed,
+    new_identity,
+    open_identity,
+    seal_personal,
+    sealed_for_log,
+)
+from app.participants.models import Participant
+from app.participants.reads import SCREENING, held, today_at_site
+from app.participants.rules import (
+    Answers,
+    Eligibility,
+    PersonalData,
+    answer_problems,
+    as_stored,
+    judge_eligibility,
+    personal_problems,
+    why_not_erase,
+    why_not_known,
+    why_not_transition,
+    why_not_withdraw,
+)
+from app.participants.rules.status import status_after_withdrawal, withdrawal_level
+from app.participants.status import Status
+from app.people.access import Actor, require
+from app.people.models import Site
+from app.people.permissions import Permission
+from app.studies.definition import Study
+from app.studies.in_use import StudyInUse
+from app.studies.models import StudyRecord
+
+STUDY = table_of(StudyRecord)
+
+# Built once: putting a statement together takes longer than running it.
+_ADD = insert(PARTICIPANT).returning(PARTICIPANT.c.id)
+_CHANGE = update(PARTICIPANT).where(PARTICIPANT.c.id == bindparam("of_participant", type_=Integer))
+_NUMBER = (
+    update(STUDY)
+    .where(STUDY.c.id == bindparam("of_study", type_=Integer))
+    .values(last_participant=STUDY.c.last_participant + 1)
+    .returning(STUDY.c.last_participant)
+)
+_SCREENING = insert(SCREENING)
+
+LONGEST_REASON = 1000
+
+
+def screen(
+    session: Session,
+    study: StudyInUse,
+    *,
+    site: Site,
+    answers: Mapping[str, Any],
+    failure_reason: str | None,
+    personal: PersonalData,
+    by: Actor,
+    now: datetime,
+) -> tuple[Participant, Eligibility]:
+    """Screen a person: judge every criterion, give them a code, and keep it all, eligible or not."""
+    here = {"action": "participant.screen", "subject": "/screening"}
+    assert site.id is not None
+    require(by, Permission.PARTICIPANT_SCREEN, site_id=site.id, **here)
+    if site.study_id != study.id:
+        raise NotFound
+    if not site.is_open:  # ICH E6(R3) 4.3.5: a site starts once it is approved
+        raise Refused(
+            f"{site.name} is not open, so nobody is screened there. Ask your administrator to open the site.", **here
+        )
+    today = clock.today(site.timezone, now)
+    definition = study.definition
+    stored = as_stored(answers)
+    failure_reason = (failure_reason or "").strip() or None
+    instrument = definition.instrument(definition.eligibility.instrument)
+    items = instrument.items if instrument else ()
+    problems = answer_problems(items, stored, definition.missing_codes, today=today)
+    problems += _failure_reason_problems(definition, failure_reason)
+    problems += personal_problems(personal, today=today)
+    if problems:
+        raise Invalid(problems)
+    stored = Answers(items, stored, today=today).kept()
+    eligibility = judge_eligibility(definition, stored, today=today)
+    if failure_reason is None:
+        if unknown := why_not_known(definition, eligibility):
+            raise Invalid(unknown)
+        failure_reason = ",".join(eligibility.failed) or None
+    status = Status.SCREENED if failure_reason is None else Status.SCREEN_FAILED
+    participant = _new_participant(session, study, site.id, status, today, by=by, now=now)
+    assert participant.id is not None
+    verdicts = [asdict(verdict) for verdict in eligibility.verdicts]
+    session.execute(
+        _SCREENING,
+        {
+            "participant_id": participant.id,
+            "study_version_id": study.version_id,
+            "answers": _json(stored),
+            "verdicts": _json(verdicts),
+            "eligible": eligibility.eligible,
+            "failure_reason": failure_reason,
+            "screened_at": now,
+            "screened_by": by.username,
+        },
+    )
+    personal = personal.tidy()
+    key = new_identity(session, study.id, participant.id, personal)
+    screened = {
+        "status": status,
+        "site": site.code,
+        "eligible": eligibility.eligible,
+        "failure_reason": failure_reason,
+        "verdicts": {verdict.code: verdict.met for verdict in eligibility.verdicts},
+    }
+    changes = [Change("participant.screened", participant.code, "screening", new=screened)]
+    changes += [
+        Change("screening.answered", participant.code, "screening", item=code, new=value)
+        for code, value in stored.items()
+    ]
+    changes += [
+        Change("identity.recorded", participant.code, "identity", item=name, new=_sealed(key, participant, name, value))
+        for name, value in personal.items().items()
+        if value is not None
+    ]
+    record(session, study.code, changes, by=by, now=now)
+    return participant, eligibility
+
+
+def reveal_identity(
+    session: Session, study: StudyInUse, participant: Participant, *, by: Actor, now: datetime
+) -> Revealed:
+    """Show who a participant is; that it was shown, and to whom, is written down."""
+    where = {"action": "identity.show", "subject": f"{participant.code}/identity"}
+    require(by, Permission.IDENTITY_READ, site_id=participant.site_id, **where)
+    _, revealed = _opened(session, participant, where)
+    record(session, study.code, [Change("identity.shown", participant.code, "identity")], by=by, now=now)
+    return revealed
+
+
+def change_identity(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    personal: PersonalData,
+    version: int,
+    why: str,
+    by: Actor,
+    now: datetime,
+) -> int:
+    """Correct who a participant is; gives the new version. The log keeps old and new, sealed under the person's key."""
+    where = {"action": "identity.change", "subject": f"{participant.code}/identity"}
+    require(by, Permission.IDENTITY_CHANGE, site_id=participant.site_id, **where)
+    personal = personal.tidy()
+    problems = personal_problems(personal, today=today_at_site(session, participant, now))
+    problems += reason_problems("why", why, "Say why the details change.")
+    if problems:
+        raise Invalid(problems)
+    key, revealed = _opened(session, participant, where)
+    old, new = revealed.personal.items(), personal.items()
+    changed = [name for name in new if old[name] != new[name]]
+    if revealed.version == version and not changed:
+        return version
+    assert participant.id is not None
+    saved = session.execute(
+        update(IDENTITY)
+        .where(
+            IDENTITY.c.participant_id == participant.id,
+            IDENTITY.c.version == version,
+            IDENTITY.c.wrapped_key.is_not(None),
+        )
+        .values(sealed=seal_personal(key, study.id, participant.id, personal), version=version + 1)
+        .returning(IDENTITY.c.version)
+    ).scalar()
+    if saved is None:
+        raise Conflict(
+            "Somebody changed these details while you were typing. Show them again, then make your change.",
+            current_version=revealed.version,
+            **where,
+        )
+    changes = [
+        Change(
+            "identity.changed",
+            participant.code,
+            "identity",
+            item=name,
+            old=_sealed(key, participant, name, old[name]),
+            new=_sealed(key, participant, name, new[name]),
+        )
+        for name in changed
+    ]
+    record(session, study.code, changes, by=by, now=now, why=why.strip())
+    return version + 1
+
+
+def erase_identity(
+    session: Session, study: StudyInUse, participant: Participant, *, why: str, by: Actor, now: datetime
+) -> None:
+    """Destroy the participant's key: nobody can read who they were, and the trial's data stay (GDPR Art. 17)."""
+    where = {"action": "identity.erase", "subject": f"{participant.code}/identity"}
+    require(by, Permission.PARTICIPANT_WITHDRAW, site_id=participant.site_id, **where)
+    if problems := reason_problems("why", why, "Say why the personal data are erased."):
+        raise Invalid(problems)
+    assert participant.id is not None
+    if reason := why_not_erase(held(session, participant.id).status, erased=False):
+        raise Refused(reason, **where)
+    erased = session.execute(
+        update(IDENTITY)
+        .where(IDENTITY.c.participant_id == participant.id, IDENTITY.c.wrapped_key.is_not(None))
+        .values(wrapped_key=None, version=IDENTITY.c.version + 1)
+        .returning(IDENTITY.c.version)
+    ).scalar()
+    if erased is None:
+        raise Refused(why_not_erase(Status.WITHDRAWN, erased=True) or ERASED, **where)
+    record(
+        session, study.code, [Change("identity.erased", participant.code, "identity")], by=by, now=now, why=why.strip()
+    )
+
+
+def withdraw(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    level: str,
+    reason: str,
+    on: date,
+    by: Actor,
+    now: datetime,
+) -> Participant:
+    """Record that a participant withdraws, how far, and why. Nothing collected before is touched.
+
+    A level that does not stop visits leaves a randomised participant in the study. Whoever calls this for a level
+    that does stop them also calls `schedule.actions.stop_visits`.
+    """
+    where = {"action": "participant.withdraw", "subject": f"{participant.code}/withdrawal"}
+    require(by, Permission.PARTICIPANT_WITHDRAW, site_id=participant.site_id, **where)
+    chosen = withdrawal_level(study.definition, level)
+    problems = reason_problems("reason", reason, "Write the reason, or that none was given.")
+    problems += day_problems("on", on, earliest=participant.screened_on, today=today_at_site(session, participant, now))
+    if chosen is None:
+        problems.insert(0, FieldProblem("level", "choice", "Choose how far the participant withdraws."))
+    if problems or chosen is None:
+        raise Invalid(problems)
+    assert participant.id is not None
+    before = held(session, participant.id)
+    if why_not := why_not_withdraw(before.status, before.withdrawal_level, chosen):
+        raise Refused(why_not, **where)
+    new = status_after_withdrawal(before.status, chosen)
+    _change(
+        session,
+        participant,
+        status=new.value,
+        withdrawn_on=on,
+        withdrawal_level=level,
+        withdrawal_reason=reason.strip(),
+    )
+    change = Change(
+        "participant.withdrawn",
+        participant.code,
+        "withdrawal",
+        old={"status": before.status, "level": before.withdrawal_level, "on": before.withdrawn_on},
+        new={"status": new, "level": level, "on": on},
+    )
+    record(session, study.code, [change], by=by, now=now, why=reason.strip())
+    return participant
+
+
+def mark(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    new: Status,
+    *,
+    on: date,
+    permission: Permission,
+    by: Actor,
+    now: datetime,
+    why: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> Participant:
+    """Move a participant to their next status: for the rooms above, inside their own action.
+
+    `on` is kept as the date of consent or of randomisation; `details` join the audit entry `participant.<status>`.
+    """
+    where = {"action": f"participant.{new}", "subject": f"{participant.code}/status"}
+    require(by, permission, site_id=participant.site_id, **where)
+    assert participant.id is not None
+    old = held(session, participant.id).status
+    if why_not := why_not_transition(old, new, is_allocated=study.definition.is_allocated):
+        raise Refused(why_not, **where)
+    dates: dict[str, Any] = {}
+    if new is Status.CONSENTED:
+        dates = {"consented_on": on}
+    elif new is Status.RANDOMISED:
+        dates = {"randomised_on": on, "randomised_at": now, "randomised_by": by.username}
+    _change(session, participant, status=new.value, **dates)
+    change = Change(
+        f"participant.{new}",
+        participant.code,
+        "status",
+        old={"status": old},
+        new={"status": new, "on": on, **(details or {})},
+    )
+    record(session, study.code, [change], by=by, now=now, why=why)
+    return participant
+
+
+def reason_problems(field: str, reason: str, message: str) -> list[FieldProblem]:
+    """Whether a reason was given and can be kept."""
+    if not reason.strip() or "\x00" in reason:
+        return [FieldProblem(field, "required", message)]
+    if len(reason) > LONGEST_REASON:
+        return [FieldProblem(field, "max_length", f"Shorten the reason to {LONGEST_REASON} characters.")]
+    return []
+
+
+def day_problems(field: str, day: date, *, earliest: date, today: date) -> list[FieldProblem]:
+    """Whether a day lies between the first possible one and today at the site."""
+    if day > today:
+        return [FieldProblem(field, "future", f"This day has not come yet: choose {today.isoformat()} or earlier.")]
+    if day < earliest:
+        return [FieldProblem(field, "too_early", f"This day is too early: choose {earliest.isoformat()} or later.")]
+    return []
+
+
+def _failure_reason_problems(definition: Study, failure_reason: str | None) -> list[FieldProblem]:
+    if failure_reason is None:
+        return []
+    if definition.screen_failure_reasons:
+        if failure_reason in {choice.code for choice in definition.screen_failure_reasons}:
+            return []
+        return [FieldProblem("failure_reason", "choice", "Choose one of the reasons for not taking part.")]
+    return reason_problems("failure_reason", failure_reason, "Say why the person does not take part.")
+
+
+def _new_participant(
+    session: Session, study: StudyInUse, site_id: int, status: Status, today: date, *, by: Actor, now: datetime
+) -> Participant:
+    """Take the next number: the study's row is held until the transaction ends, so none is given twice or lost."""
+    number = session.execute(_NUMBER, {"of_study": study.id}).scalar_one()
+    definition = study.definition
+    participant = Participant(
+        study_id=study.id,
+        site_id=site_id,
+        code=f"{definition.participant_prefix}{number:0{definition.participant_digits}d}",
+        status=status.value,
+        screened_on=today,
+        created_at=now,
+        created_by=by.username,
+    )
+    values = participant.model_dump(exclude={"id"})
+    participant.id = session.execute(_ADD, values).scalar_one()
+    return participant
+
+
+def _change(session: Session, participant: Participant, **values: Any) -> None:
+    """Change the row (`held` holds it) and the object in hand."""
+    session.execute(_CHANGE, {"of_participant": participant.id, **values})
+    for name, value in values.items():
+        setattr(participant, name, value)
+
+
+def _opened(session: Session, participant: Participant, where: dict[str, str]) -> tuple[bytes, Revealed]:
+    assert participant.id is not None
+    opened = open_identity(session, participant.id)
+    if opened is None:
+        raise Refused(ERASED, **where)
+    return opened
+
+
+def _sealed(key: bytes, participant: Participant, name: str, value: str | None) -> str:
+    assert participant.id is not None
+    return sealed_for_log(key, participant.id, name, value)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,71 @@
+"""What do we keep of participants? Status, screenings, and personal data in a sealed table of its own."""
+
+from datetime import date, datetime
+
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, Text, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from app.foundation.database import Instant
+from app.participants.status import Status
+
+__all__ = ["Identity", "Participant", "Screening", "Status"]
+
+
+class Participant(SQLModel, table=True):
+    """One person in one study, known by a code that says nothing about them or their arm."""
+
+    __tablename__ = "participant"
+    __table_args__ = (
+        UniqueConstraint("study_id", "code"),
+        Index("ix_participant_study_status", "study_id", "status", "code"),
+        Index("ix_participant_study_site", "study_id", "site_id", "code"),
+        CheckConstraint("(randomised_at IS NULL) = (randomised_by IS NULL)", name="randomised_pair"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id")
+    site_id: int = Field(foreign_key="site.id")
+    code: str
+    status: str
+    screened_on: date
+    consented_on: date | None = None
+    randomised_on: date | None = None
+    randomised_at: datetime | None = Field(default=None, sa_type=Instant)
+    randomised_by: str | None = None
+    withdrawn_on: date | None = None
+    withdrawal_level: str | None = None
+    withdrawal_reason: str | None = None
+    created_at: datetime = Field(sa_type=Instant)
+    created_by: str
+
+
+class Identity(SQLModel, table=True):
+    """Name, date of birth and contact of one participant, sealed under a key of their own.
+
+    `wrapped_key` is that key sealed under the installation's root key; emptying it erases the person for good while
+    every row and the log stay as they are (GDPR Art. 17).
+    """
+
+    __tablename__ = "identity"
+
+    participant_id: int = Field(sa_column=Column(Integer, ForeignKey("participant.id"), primary_key=True))
+    wrapped_key: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    version: int = 1
+
+
+class Screening(SQLModel, table=True):
+    """One pre-screen: answers, the verdict of each criterion, and the outcome. Kept whether eligible or not."""
+
+    __tablename__ = "screening"
+    __table_args__ = (Index("ix_screening_participant_id", "participant_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    participant_id: int = Field(foreign_key="participant.id")
+    study_version_id: int = Field(foreign_key="study_version.id")
+    answers: str = Field(sa_type=Text)
+    verdicts: str = Field(sa_type=Text)
+    eligible: bool
+    failure_reason: str | None = None
+    screened_at: datetime = Field(sa_type=Instant)
+    screened_by: str

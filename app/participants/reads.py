@@ -1,0 +1,308 @@
+"""What may I see of participants? Lists, one participant, their screening; always only those at my sites."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, false, func, or_, select, true, tuple_
+from sqlmodel import Session
+
+from app.foundation import clock, paging
+from app.foundation.database import instance_of, table_of
+from app.foundation.errors import FieldProblem, Invalid, NotFound
+from app.participants.identity import IDENTITY, PARTICIPANT, open_personal, unwrap
+from app.participants.models import Participant, Screening
+from app.participants.rules import Verdict, initials
+from app.participants.status import Status
+from app.people.access import Actor, may, sites_for
+from app.people.models import Site
+from app.people.permissions import Permission
+from app.studies.in_use import StudyInUse
+
+SITE = table_of(Site)
+SCREENING = table_of(Screening)
+
+# Built once: putting a SELECT together takes longer than running it.
+_ID = bindparam("participant_id", type_=Integer)
+_BY_CODE = select(*PARTICIPANT.c).where(
+    PARTICIPANT.c.study_id == bindparam("study_id", type_=Integer),
+    PARTICIPANT.c.code == bindparam("code", type_=String),
+)
+_BY_CODE_THERE = _BY_CODE.where(PARTICIPANT.c.site_id.in_(bindparam("sites", type_=Integer, expanding=True)))
+_LATEST_SCREENING = select(SCREENING).where(SCREENING.c.participant_id == _ID).order_by(SCREENING.c.id.desc()).limit(1)
+_IDENTITIES = (
+    select(PARTICIPANT.c.id, PARTICIPANT.c.study_id, IDENTITY.c.wrapped_key, IDENTITY.c.sealed)
+    .join(IDENTITY, IDENTITY.c.participant_id == PARTICIPANT.c.id)
+    .where(PARTICIPANT.c.id.in_(bindparam("ids", type_=Integer, expanding=True)), IDENTITY.c.wrapped_key.is_not(None))
+)
+_TIMEZONE = select(SITE.c.timezone).where(SITE.c.id == bindparam("site_id", type_=Integer))
+_HELD = (
+    select(PARTICIPANT.c.status, PARTICIPANT.c.withdrawal_level, PARTICIPANT.c.withdrawn_on)
+    .where(PARTICIPANT.c.id == _ID)
+    .with_for_update(key_share=True)
+)
+
+
+class Sort(StrEnum):
+    """What the list of participants can be sorted by."""
+
+    CODE = "code"
+    STATUS = "status"
+    SITE = "site"
+    SCREENED_ON = "screened_on"
+
+
+_COLUMNS: dict[Sort, ColumnElement[Any]] = {
+    Sort.CODE: PARTICIPANT.c.code,
+    Sort.STATUS: PARTICIPANT.c.status,
+    Sort.SITE: SITE.c.code,
+    Sort.SCREENED_ON: PARTICIPANT.c.screened_on,
+}
+
+
+@dataclass(frozen=True)
+class ParticipantFilter:
+    """Whom somebody looks for; None means anyone. `search` is the beginning of a code, or its number."""
+
+    site: str | None = None
+    status: Status | None = None
+    search: str | None = None
+
+
+@dataclass(frozen=True)
+class ParticipantRow:
+    """One line of the list."""
+
+    id: int
+    code: str
+    site_id: int
+    site_code: str
+    site_name: str
+    status: Status
+    screened_on: date
+    consented_on: date | None
+    randomised_on: date | None
+    withdrawn_on: date | None
+    withdrawal_level: str | None
+
+
+@dataclass(frozen=True)
+class ScreeningResult:
+    """One pre-screen as it was judged then."""
+
+    study_version_id: int
+    answers: dict[str, Any]
+    verdicts: tuple[Verdict, ...]
+    eligible: bool
+    failure_reason: str | None
+    screened_at: datetime
+    screened_by: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a participant stands, and how far they withdrew."""
+
+    status: Status
+    withdrawal_level: str | None
+    withdrawn_on: date | None
+
+
+class Placed(Protocol):
+    """A participant as far as one needs to know whether they may be named: `Participant` or `ParticipantRow`."""
+
+    @property
+    def id(self) -> int | None: ...
+    @property
+    def site_id(self) -> int: ...
+
+
+def at_their_sites(by: Actor, permission: Permission = Permission.PARTICIPANT_READ) -> ColumnElement[bool]:
+    """The condition on the participant table that leaves only those at sites where the person holds the permission."""
+    sites = sites_for(by, permission)
+    return true() if sites is None else PARTICIPANT.c.site_id.in_(sorted(sites))
+
+
+def participant_by_code(
+    session: Session,
+    study: StudyInUse,
+    code: str,
+    *,
+    by: Actor,
+    permission: Permission = Permission.PARTICIPANT_READ,
+) -> Participant:
+    """The participant with this code; NotFound outside the person's sites, the same as for a code that never was."""
+    if not code.isprintable():  # PostgreSQL keeps no NUL
+        raise NotFound
+    sites = sites_for(by, permission)
+    wanted: dict[str, object] = {"study_id": study.id, "code": code}
+    if sites is not None:
+        wanted["sites"] = sorted(sites)
+    row = session.execute(_BY_CODE if sites is None else _BY_CODE_THERE, wanted).mappings().first()
+    if row is None:
+        raise NotFound
+    return instance_of(Participant, row)
+
+
+def visible_codes(
+    study: StudyInUse, by: Actor, *, permission: Permission = Permission.AUDIT_READ
+) -> Select[tuple[str]] | None:
+    """A SELECT of the codes whose log the person may read; None when they may read everybody's."""
+    if sites_for(by, permission) is None:
+        return None
+    return select(PARTICIPANT.c.code).where(PARTICIPANT.c.study_id == study.id, at_their_sites(by, permission))
+
+
+def participants_page(
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    wanted: ParticipantFilter = ParticipantFilter(),
+    sort: Sort = Sort.CODE,
+    descending: bool = False,
+    cursor: str | None = None,
+    limit: int | None = None,
+) -> paging.Page[ParticipantRow]:
+    """One page of the participants at the person's sites, in one statement."""
+    size = paging.page_size(limit)
+    column = _COLUMNS[sort]
+    query = _listed(study, by, wanted)
+    backwards = False
+    if cursor:
+        key, backwards = paging.decode(cursor, 3)
+        position = tuple_(*_position(sort, key))
+        here = tuple_(column, PARTICIPANT.c.code)
+        query = query.where(here < position if backwards != descending else here > position)
+    falling = backwards != descending
+    order = [one.desc() if falling else one.asc() for one in (column, PARTICIPANT.c.code)]
+    found = session.execute(query.order_by(*order).limit(size + 1)).mappings().all()
+    more = len(found) > size
+    rows = [ParticipantRow(**{**row, "status": Status(row["status"])}) for row in found[:size]]
+    if backwards:
+        rows.reverse()
+    if not rows:
+        return paging.Page(rows)
+    later = _cursor(sort, rows[-1]) if (more or backwards) else None
+    earlier = _cursor(sort, rows[0], backwards=True) if (more if backwards else bool(cursor)) else None
+    return paging.Page(rows, next=later, previous=earlier)
+
+
+def count_by_status(session: Session, study: StudyInUse, *, by: Actor, site: str | None = None) -> dict[Status, int]:
+    """How many participants stand where, at the person's sites (or one of them); every status has a number."""
+    query = (
+        select(PARTICIPANT.c.status, func.count())
+        .where(PARTICIPANT.c.study_id == study.id, at_their_sites(by))
+        .group_by(PARTICIPANT.c.status)
+    )
+    if site is not None:
+        query = query.join(SITE, SITE.c.id == PARTICIPANT.c.site_id).where(SITE.c.code == site)
+    counts = {str(status): int(number) for status, number in session.execute(query)}
+    return {status: counts.get(status, 0) for status in Status}
+
+
+def screening_of(session: Session, participant_id: int) -> ScreeningResult | None:
+    """The pre-screen of one participant, the latest when there are several."""
+    row = session.execute(_LATEST_SCREENING, {"participant_id": participant_id}).first()
+    if row is None:
+        return None
+    verdicts = tuple(Verdict(**{**said, "lacking": tuple(said["lacking"])}) for said in json.loads(row.verdicts))
+    return ScreeningResult(
+        study_version_id=row.study_version_id,
+        answers=json.loads(row.answers),
+        verdicts=verdicts,
+        eligible=row.eligible,
+        failure_reason=row.failure_reason,
+        screened_at=row.screened_at,
+        screened_by=row.screened_by,
+    )
+
+
+def initials_of(session: Session, participants: Iterable[Placed], *, by: Actor) -> dict[int, str]:
+    """Participant id -> initials, for those whose identity the person may read; the erased are left out."""
+    allowed = [
+        one.id for one in participants if one.id is not None and may(by, Permission.IDENTITY_READ, site_id=one.site_id)
+    ]
+    if not allowed:
+        return {}
+    rows = session.execute(_IDENTITIES, {"ids": allowed})
+    found = {}
+    for row in rows:
+        key = unwrap(session, row.study_id, row.id, row.wrapped_key)
+        found[row.id] = initials(open_personal(key, row.study_id, row.id, row.sealed))
+    return found
+
+
+def today_at_site(session: Session, participant: Participant, now: datetime) -> date:
+    """The date where the participant is seen."""
+    timezone = session.execute(_TIMEZONE, {"site_id": participant.site_id}).scalar_one()
+    return clock.today(str(timezone), now)
+
+
+def held(session: Session, participant_id: int) -> Standing:
+    """Where the participant stands now, held until the transaction ends: whoever else changes them waits."""
+    row = session.execute(_HELD, {"participant_id": participant_id}).one()
+    return Standing(Status(row.status), row.withdrawal_level, row.withdrawn_on)
+
+
+def _listed(study: StudyInUse, by: Actor, wanted: ParticipantFilter) -> Select[Any]:
+    query = (
+        select(
+            PARTICIPANT.c.id,
+            PARTICIPANT.c.code,
+            PARTICIPANT.c.site_id,
+            SITE.c.code.label("site_code"),
+            SITE.c.name.label("site_name"),
+            PARTICIPANT.c.status,
+            PARTICIPANT.c.screened_on,
+            PARTICIPANT.c.consented_on,
+            PARTICIPANT.c.randomised_on,
+            PARTICIPANT.c.withdrawn_on,
+            PARTICIPANT.c.withdrawal_level,
+        )
+        .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        .where(PARTICIPANT.c.study_id == study.id, at_their_sites(by))
+    )
+    if not f"{wanted.site or ''}{wanted.search or ''}".isprintable():
+        return query.where(false())
+    if wanted.site:
+        query = query.where(SITE.c.code == wanted.site)
+    if wanted.status:
+        query = query.where(PARTICIPANT.c.status == wanted.status)
+    if search := (wanted.search or "").strip().upper():
+        prefix, digits = study.definition.participant_prefix, study.definition.participant_digits
+        conditions = [PARTICIPANT.c.code.startswith(search, autoescape=True)]
+        if search.isdigit():
+            conditions.append(PARTICIPANT.c.code == f"{prefix}{search.zfill(digits)}")
+            conditions.append(PARTICIPANT.c.code.startswith(f"{prefix}{search}", autoescape=True))
+        query = query.where(or_(*conditions))
+    return query
+
+
+def _cursor(sort: Sort, row: ParticipantRow, *, backwards: bool = False) -> str:
+    value = {
+        Sort.CODE: row.code,
+        Sort.STATUS: row.status.value,
+        Sort.SITE: row.site_code,
+        Sort.SCREENED_ON: row.screened_on.isoformat(),
+    }[sort]
+    return paging.encode(sort.value, value, row.code, backwards=backwards)
+
+
+def _position(sort: Sort, key: list[str | int | None]) -> tuple[Any, str]:
+    name, value, code = key
+    try:
+        if name != sort or not isinstance(value, str) or not isinstance(code, str) or not (value + code).isprintable():
+            raise ValueError
+        return (date.fromisoformat(value) if sort is Sort.SCREENED_ON else value), code
+    except ValueError:
+        raise Invalid(
+            [
+                FieldProblem(
+                    "cursor", "cursor", "This page link belongs to another list. Start again from the first page."
+                )
+            ]
+        ) from None

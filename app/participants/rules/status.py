@@ -1,0 +1,74 @@
+"""Which status may follow which? The order of a trial, enforced (21 CFR 11.10(f))."""
+
+from app.participants.status import Status
+from app.studies.definition import Study, WithdrawalLevel
+
+S = Status
+TRANSITIONS: dict[Status, frozenset[Status]] = {
+    S.SCREENED: frozenset({S.CONSENTED, S.SCREEN_FAILED, S.WITHDRAWN}),
+    S.SCREEN_FAILED: frozenset(),
+    S.CONSENTED: frozenset({S.RANDOMISED, S.SCREEN_FAILED, S.WITHDRAWN}),
+    S.RANDOMISED: frozenset({S.COMPLETED, S.WITHDRAWN}),
+    S.COMPLETED: frozenset(),
+    S.WITHDRAWN: frozenset(),
+}
+
+_ENDED = {
+    S.SCREEN_FAILED: "This participant did not pass screening. If their situation changed, screen them again: "
+    "they get a new code.",
+    S.COMPLETED: "This participant has completed the study. Nothing is left to do.",
+    S.WITHDRAWN: "This participant has withdrawn. What was collected before is kept; nothing new is added.",
+}
+_FIRST = {
+    S.CONSENTED: "They have to be screened and eligible first.",
+    S.RANDOMISED: "Record their consent first.",
+    S.COMPLETED: "Randomise them first.",
+    S.SCREEN_FAILED: "They are past screening: record a withdrawal instead.",
+    S.SCREENED: "Screen the person again if needed: they get a new code.",
+    S.WITHDRAWN: "",
+}
+_NOW = {
+    S.SCREENED: "This participant is screened and has not consented.",
+    S.CONSENTED: "This participant has consented already.",
+    S.RANDOMISED: "This participant is randomised already.",
+}
+
+
+def why_not_transition(old: Status, new: Status, *, is_allocated: bool = True) -> str | None:
+    """Why a participant cannot go from one status to the next, or None. A study without arms completes from consent."""
+    if new in TRANSITIONS[old] and (is_allocated or new is not S.RANDOMISED):
+        return None
+    if not is_allocated and (old, new) == (S.CONSENTED, S.COMPLETED):
+        return None
+    if not is_allocated and new is S.RANDOMISED:
+        return "This study allocates no arms. Go on with the visits."
+    if old in _ENDED:
+        return _ENDED[old]
+    return _NOW[old] if old is new else f"{_NOW[old]} {_FIRST[new]}"
+
+
+def status_after_withdrawal(status: Status, level: WithdrawalLevel) -> Status:
+    """Stopping treatment is not leaving the study: visits go on (ICH E9(R1) A.3.1). Before randomisation both are."""
+    return status if status is S.RANDOMISED and not level.stops_visits else S.WITHDRAWN
+
+
+def why_not_withdraw(status: Status, current_level: str | None, level: WithdrawalLevel) -> str | None:
+    """Why this withdrawal cannot be recorded, or None."""
+    if current_level == level.code:
+        return "This withdrawal is recorded already. Nothing is left to do."
+    after = status_after_withdrawal(status, level)
+    return None if after is status and status is S.RANDOMISED else why_not_transition(status, after)
+
+
+def why_not_erase(status: Status, *, erased: bool) -> str | None:
+    """Why the personal data cannot be erased, or None. Those who take part must be reachable (safety)."""
+    if erased:
+        return "The personal data of this participant are erased already. Nothing is left to do."
+    if status in TRANSITIONS and not TRANSITIONS[status]:
+        return None
+    return "This participant takes part, so the site must be able to reach them. Record their withdrawal first."
+
+
+def withdrawal_level(study: Study, code: str) -> WithdrawalLevel | None:
+    """The level with this code."""
+    return next((level for level in study.withdrawal_levels if level.code == code), None)

@@ -1,0 +1,81 @@
+"""May this person do this, here? An actor is a person with their roles in one study; every action asks `require`."""
+
+from dataclasses import dataclass, field
+
+from app.foundation.errors import NotAllowed
+from app.people.permissions import Permission, Role, holders, is_blinded
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One role, at one site or (None) at every site of the study."""
+
+    role: Role
+    site_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who acts: a person, their grants in one study (or none), and the request they act in.
+
+    `scopes` narrows a token to some of its owner's permissions; None means all of them.
+    """
+
+    person_id: int
+    username: str
+    name: str
+    organisation: str
+    grants: tuple[Grant, ...] = ()
+    study_id: int | None = None
+    request_id: str = ""
+    via: str = "web"
+    scopes: frozenset[str] | None = field(default=None)
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        return frozenset(grant.role for grant in self.grants)
+
+    @property
+    def role(self) -> str:
+        """The roles as the log names them, e.g. 'coordinator, investigator'."""
+        return ", ".join(sorted(self.roles))
+
+    @property
+    def blinded(self) -> bool:
+        return is_blinded(self.roles)
+
+
+def may(actor: Actor, permission: Permission, *, site_id: int | None = None) -> bool:
+    """Whether the table lets this person do it (at this site, when one is given)."""
+    sites = sites_for(actor, permission)
+    return sites is None or (site_id in sites if site_id is not None else bool(sites))
+
+
+def sites_for(actor: Actor, permission: Permission) -> frozenset[int] | None:
+    """The sites at which the person holds the permission; None means every site, an empty set none."""
+    if actor.scopes is not None and permission not in actor.scopes:
+        return frozenset()
+    granting = [grant for grant in actor.grants if grant.role in holders(permission)]
+    if any(grant.site_id is None for grant in granting):
+        return None
+    return frozenset(grant.site_id for grant in granting if grant.site_id is not None)
+
+
+def why_not(actor: Actor, permission: Permission, *, site_id: int | None = None) -> str | None:
+    """Why this person may not do it, in words a disabled button can show; None when they may."""
+    if may(actor, permission, site_id=site_id):
+        return None
+    if actor.scopes is not None and permission not in actor.scopes:
+        return f"This token does not have the scope {permission}. Create a token with that scope."
+    names = " or ".join(sorted(role.replace("_", " ") for role in holders(permission)))
+    where = " at this site" if site_id is not None and may(actor, permission) else ""
+    return f"This needs the role {names}{where}. Ask your administrator if you should have it."
+
+
+def require(
+    actor: Actor, permission: Permission, *, site_id: int | None = None, subject: str = "", action: str = ""
+) -> None:
+    """Raise NotAllowed unless the table lets this person do it."""
+    reason = why_not(actor, permission, site_id=site_id)
+    if reason is not None:
+        raise NotAllowed(reason, action=action or permission, subject=subject)

@@ -1,0 +1,216 @@
+"""Signing in, signing out, and proving again who one is before a signature."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.sql import ColumnElement
+from sqlmodel import Session
+
+from app.audit.actions import Change, record
+from app.audit.models import SYSTEM_LOG
+from app.foundation.crypto.secrets import new_token, token_hash
+from app.foundation.database import keys_of
+from app.foundation.errors import NotFound
+from app.people.access import Actor
+from app.people.actions import proving
+from app.people.actions.rights import require_manager
+from app.people.reads import PERSON, SESSION, PersonRow, person_by_id
+from app.people.rules import SEEN_EVERY, WRONG, WRONG_AGAIN, normal_username
+
+
+@dataclass(frozen=True)
+class SignInResult:
+    """The token for the cookie, or the problem in words; `needs_code` when only the second factor is missing."""
+
+    token: str | None = None
+    problem: str | None = None
+    needs_code: bool = False
+    person: PersonRow | None = None
+
+
+def sign_in(
+    session: Session,
+    *,
+    username: str,
+    password: str,
+    code: str | None = None,
+    address: str = "",
+    browser: str = "",
+    now: datetime,
+    absolute: timedelta,
+    earlier_token: str | None = None,
+    request_id: str = "",
+) -> SignInResult:
+    """Sign somebody in with password and, where they have one, second factor.
+
+    Never raises for a wrong attempt: the attempt is written, so the door must commit. A new token each time;
+    `earlier_token` is the cookie the browser came with, whose session ends.
+    """
+    normal = normal_username(username)
+    address = address[:64]
+    person = proving.person_locked(session, PERSON.c.username == normal)
+    by = proving.author(person, request_id=request_id)
+    unknown = "(unknown) " + keys_of(session).tag("sign-in attempt", normal.encode(errors="replace")).hex()
+    proof = proving.prove(
+        session,
+        person,
+        account=person.username if person is not None else unknown,
+        address=address,
+        password=password,
+        code=code,
+        code_needed=True,
+        wrong=WRONG,
+        by=by,
+        now=now,
+    )
+    if person is None or proof.problem is not None:
+        return SignInResult(problem=proof.problem, needs_code=proof.needs_code)
+    changes = []
+    if earlier_token:
+        changes = ended(session, SESSION.c.token_hash == token_hash(earlier_token), now=now, why="Signed in again.")
+    token = new_token()
+    hashed = token_hash(token)
+    session.execute(
+        insert(SESSION).values(
+            token_hash=hashed,
+            person_id=person.id,
+            csrf_token=new_token(),
+            second_factor=proof.with_code,
+            created_at=now,
+            seen_at=now,
+            expires_at=now + absolute,
+            address=address,
+            browser=browser[:200],
+        )
+    )
+    started = Change(
+        "session.started",
+        subject=f"person/{person.username}",
+        item=_name(hashed),
+        new={"second_factor": proof.with_code},
+    )
+    record(session, SYSTEM_LOG, [*changes, started], by=by, now=now)
+    return SignInResult(token=token, person=person_by_id(session, person.id))
+
+
+def reauthenticate(
+    session: Session,
+    person_id: int,
+    password: str,
+    code: str | None = None,
+    *,
+    code_needed: bool = False,
+    now: datetime,
+    request_id: str = "",
+) -> str | None:
+    """Prove again who one is, before a signature or a randomisation; the reason it failed, or None.
+
+    The password alone is enough within a session (21 CFR 11.200(a)(1)(i)); a code that is given must be right, and
+    `code_needed` demands it of everybody who has a second factor. The attempt is written: the door commits.
+    """
+    _, proof = proving.again(
+        session,
+        person_id,
+        password=password,
+        code=code,
+        code_needed=code_needed,
+        now=now,
+        request_id=request_id,
+        wrong=WRONG_AGAIN,
+    )
+    return proof.problem
+
+
+def touch(session: Session, hashed_token: bytes, *, now: datetime) -> bool:
+    """Write that a session is in use, at most every SEEN_EVERY; never wakes one that ended. Whether it wrote."""
+    written = session.execute(
+        update(SESSION)
+        .where(
+            SESSION.c.token_hash == hashed_token, SESSION.c.ended_at.is_(None), SESSION.c.seen_at <= now - SEEN_EVERY
+        )
+        .values(seen_at=now)
+    )
+    return bool(written.rowcount)  # type: ignore[attr-defined]
+
+
+def renew_session(session: Session, token: str) -> str | None:
+    """The same session under a new token, after somebody proved again who they are (OWASP ASVS 7.2.4).
+
+    Forms that are open keep working: the form token stays. None when the session is over.
+    """
+    renewed = new_token()
+    changed = session.execute(
+        update(SESSION)
+        .where(SESSION.c.token_hash == token_hash(token), SESSION.c.ended_at.is_(None))
+        .values(token_hash=token_hash(renewed))
+    )
+    return renewed if changed.rowcount else None  # type: ignore[attr-defined]
+
+
+def sign_out(session: Session, token: str, *, now: datetime, request_id: str = "") -> None:
+    """End the session of this cookie, on the server. Nothing happens when it is over already."""
+    owner = SESSION.join(PERSON, PERSON.c.id == SESSION.c.person_id)
+    person = session.execute(
+        select(*PERSON.c).select_from(owner).where(SESSION.c.token_hash == token_hash(token))
+    ).first()
+    if person is not None:
+        by = proving.author(person, request_id=request_id)
+        _end(session, SESSION.c.token_hash == token_hash(token), by=by, now=now, why="Signed out.")
+
+
+def end_session(session: Session, session_id: str, *, by: Actor, now: datetime) -> None:
+    """End one session by its id in `reads.sessions_of`: one's own, or as administrator anybody's."""
+    try:
+        hashed = bytes.fromhex(session_id)
+    except ValueError:
+        raise NotFound from None
+    owner = session.execute(
+        select(SESSION.c.person_id).where(SESSION.c.token_hash == hashed, SESSION.c.ended_at.is_(None))
+    ).scalar()
+    if owner is None:
+        raise NotFound("This session is over already.")
+    if owner != by.person_id:
+        require_manager(session, by, None, action="session.end", subject="/session")
+    _end(session, SESSION.c.token_hash == hashed, by=by, now=now, why="Ended from the list of sessions.")
+
+
+def end_other_sessions(session: Session, *, token: str, by: Actor, now: datetime) -> int:
+    """End every session of one's own but this one; how many."""
+    mine = (SESSION.c.person_id == by.person_id, SESSION.c.token_hash != token_hash(token))
+    return _end(session, *mine, by=by, now=now, why="Ended by the person from another session.")
+
+
+def end_sessions_of(session: Session, person_id: int, *, by: Actor, now: datetime) -> int:
+    """End every session of somebody, as administrator; how many."""
+    require_manager(session, by, None, action="session.end", subject="/session")
+    return _end(session, SESSION.c.person_id == person_id, by=by, now=now, why="Ended by an administrator.")
+
+
+def _end(session: Session, *where: ColumnElement[bool], by: Actor, now: datetime, why: str) -> int:
+    changes = ended(session, *where, now=now, why=why)
+    record(session, SYSTEM_LOG, changes, by=by, now=now)
+    return len(changes)
+
+
+def ended(session: Session, *where: ColumnElement[bool], now: datetime, why: str) -> list[Change]:
+    """End the running sessions that match; what to write down. Permission is the caller's to ask."""
+    rows = session.execute(
+        update(SESSION)
+        .where(SESSION.c.ended_at.is_(None), *where)
+        .values(ended_at=now)
+        .returning(SESSION.c.token_hash, SESSION.c.person_id)
+    ).all()
+    if not rows:
+        return []
+    owners = select(PERSON.c.id, PERSON.c.username).where(PERSON.c.id.in_({row.person_id for row in rows}))
+    usernames = {row.id: row.username for row in session.execute(owners)}
+    return [
+        Change("session.ended", subject=f"person/{usernames[row.person_id]}", item=_name(row.token_hash), why=why)
+        for row in rows
+    ]
+
+
+def _name(hashed: bytes) -> str:
+    # Enough of the hash to tell one session from another in the log; nothing that signs in.
+    return f"session/{hashed.hex()[:8]}"

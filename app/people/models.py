@@ -1,0 +1,127 @@
+"""What do we keep of people? Persons, their grants and sites, invitations, sessions, sign-in attempts and tokens."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from app.foundation.database import Instant
+
+
+class Site(SQLModel, table=True):
+    """A place where participants are seen; its time zone decides what today is there."""
+
+    __tablename__ = "site"
+    __table_args__ = (UniqueConstraint("study_id", "code"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id")
+    code: str
+    name: str
+    timezone: str
+    is_open: bool = True
+
+
+class Person(SQLModel, table=True):
+    """Somebody who signs in. Never deleted, and a username is never given again (21 CFR 11.100(a))."""
+
+    __tablename__ = "person"
+
+    id: int | None = Field(default=None, primary_key=True)
+    username: str = Field(unique=True)
+    name: str
+    email: str
+    organisation: str
+    password_hash: str | None = None
+    totp_secret: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    totp_last_step: int | None = None
+    is_active: bool = True
+    created_at: datetime = Field(sa_type=Instant)
+
+
+class Membership(SQLModel, table=True):
+    """One role of one person in one study (none: the whole installation), at one site or all. Ended, never erased."""
+
+    __tablename__ = "membership"
+    __table_args__ = (
+        Index("ix_membership_person_id", "person_id"),
+        CheckConstraint("(revoked_at IS NULL) = (revoked_by IS NULL)", name="revoked_pair"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    person_id: int = Field(foreign_key="person.id")
+    study_id: int | None = Field(default=None, foreign_key="study.id")
+    site_id: int | None = Field(default=None, foreign_key="site.id")
+    role: str
+    granted_at: datetime = Field(sa_type=Instant)
+    granted_by: str
+    revoked_at: datetime | None = Field(default=None, sa_type=Instant)
+    revoked_by: str | None = None
+
+
+class Invitation(SQLModel, table=True):
+    """A link with which a person, and nobody else, chooses a password: once, until a date (21 CFR 11.200(a)(3))."""
+
+    __tablename__ = "invitation"
+    __table_args__ = (Index("ix_invitation_person_id", "person_id"),)
+
+    token_hash: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    person_id: int = Field(sa_column=Column(Integer, ForeignKey("person.id"), nullable=False))
+    created_at: datetime = Field(sa_type=Instant)
+    expires_at: datetime = Field(sa_type=Instant)
+    used_at: datetime | None = Field(default=None, sa_type=Instant)
+
+
+class SignInSession(SQLModel, table=True):
+    """One browser that is signed in; the cookie's token is kept only as a hash."""
+
+    __tablename__ = "sign_in_session"
+    __table_args__ = (Index("ix_sign_in_session_person_id", "person_id"),)
+
+    token_hash: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    person_id: int = Field(sa_column=Column(Integer, ForeignKey("person.id"), nullable=False))
+    csrf_token: str
+    second_factor: bool = False
+    created_at: datetime = Field(sa_type=Instant)
+    seen_at: datetime = Field(sa_type=Instant)
+    expires_at: datetime = Field(sa_type=Instant)
+    ended_at: datetime | None = Field(default=None, sa_type=Instant)
+    address: str = ""
+    browser: str = ""
+
+
+class SignInAttempt(SQLModel, table=True):
+    """One attempt to prove who one is, right or wrong: what the throttle counts.
+
+    `username` is the username of a person we know; otherwise a fingerprint of what was typed, because people type
+    passwords into the wrong field.
+    """
+
+    __tablename__ = "sign_in_attempt"
+    __table_args__ = (
+        Index("ix_sign_in_attempt_username", "username", "at"),
+        Index("ix_sign_in_attempt_address", "address", "at"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    username: str
+    address: str
+    at: datetime = Field(sa_type=Instant)
+    succeeded: bool
+
+
+class ApiToken(SQLModel, table=True):
+    """A key for a program that acts as a person in one study, for some permissions, until a date."""
+
+    __tablename__ = "api_token"
+
+    id: int | None = Field(default=None, primary_key=True)
+    token_hash: bytes = Field(sa_column=Column(LargeBinary, unique=True, nullable=False))
+    person_id: int = Field(foreign_key="person.id")
+    study_id: int = Field(foreign_key="study.id")
+    name: str
+    scopes: str
+    created_at: datetime = Field(sa_type=Instant)
+    expires_at: datetime = Field(sa_type=Instant)
+    last_used_at: datetime | None = Field(default=None, sa_type=Instant)
+    revoked_at: datetime | None = Field(default=None, sa_type=Instant)

@@ -1,0 +1,109 @@
+"""Who may do what? The whole table on one page; the app shows this same table (Study, Roles).
+
+A permission is noun.verb. A person may do a thing when one of their roles in the study, at the participant's site,
+stands in its row. Blinded and unblinded roles exclude each other in one study (ICH E6(R3) 4.1.2).
+"""
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """The eight kinds of person who sign in (house.md section 4)."""
+
+    COORDINATOR = "coordinator"
+    ASSESSOR = "assessor"
+    CLINICIAN = "clinician"
+    INVESTIGATOR = "investigator"
+    DATA_MANAGER = "data_manager"
+    MONITOR = "monitor"
+    STATISTICIAN = "statistician"
+    ADMINISTRATOR = "administrator"
+
+
+C, A, T, I, D, M, S, X = Role  # noqa: E741 - T treats (clinician), X is the administrator
+
+UNBLINDED = frozenset({T, S})
+WHOLE_STUDY = frozenset({D, M, S, X})  # roles that may be held for all sites at once
+NO_SITE = frozenset({S})  # "unblinded, no site access"
+
+
+class Permission(StrEnum):
+    """What can be allowed. The value is what the table, the tokens and the log call it."""
+
+    PARTICIPANT_READ = "participant.read"
+    PARTICIPANT_SCREEN = "participant.screen"
+    PARTICIPANT_WITHDRAW = "participant.withdraw"
+    IDENTITY_READ = "identity.read"
+    IDENTITY_CHANGE = "identity.change"
+    CONSENT_RECORD = "consent.record"
+    CONSENT_COUNTERSIGN = "consent.countersign"
+    PARTICIPANT_RANDOMISE = "participant.randomise"
+    VISIT_RECORD = "visit.record"
+    ENTRY_READ = "entry.read"
+    ENTRY_SAVE = "entry.save"
+    ENTRY_SIGN = "entry.sign"
+    ARM_READ = "arm.read"
+    TREATMENT_RECORD = "treatment.record"
+    SEQUENCE_DRAW = "sequence.draw"
+    SEQUENCE_SEAL = "sequence.seal"
+    ALLOCATIONS_EXPORT = "allocations.export"
+    EXPORT_RUN = "export.run"
+    AUDIT_READ = "audit.read"
+    AUDIT_VERIFY = "audit.verify"
+    STUDY_READ = "study.read"
+    STUDY_LOAD = "study.load"
+    PEOPLE_MANAGE = "people.manage"
+    TOKEN_CREATE = "token.create"  # noqa: S105 a permission's name
+
+
+P = Permission
+TABLE: dict[Permission, frozenset[Role]] = {
+    P.PARTICIPANT_READ: frozenset({C, A, T, I, D, M}),
+    P.PARTICIPANT_SCREEN: frozenset({C, I}),
+    P.PARTICIPANT_WITHDRAW: frozenset({C, I}),
+    P.IDENTITY_READ: frozenset({C, I}),
+    P.IDENTITY_CHANGE: frozenset({C}),
+    P.CONSENT_RECORD: frozenset({C, I}),
+    P.CONSENT_COUNTERSIGN: frozenset({C, I}),
+    P.PARTICIPANT_RANDOMISE: frozenset({C, I}),
+    P.VISIT_RECORD: frozenset({C, A}),
+    P.ENTRY_READ: frozenset({C, A, I, D, M}),
+    P.ENTRY_SAVE: frozenset({C, A}),
+    P.ENTRY_SIGN: frozenset({A, I}),
+    P.ARM_READ: frozenset({T}),
+    P.TREATMENT_RECORD: frozenset({T}),
+    P.SEQUENCE_DRAW: frozenset({S}),
+    P.SEQUENCE_SEAL: frozenset({S}),
+    P.ALLOCATIONS_EXPORT: frozenset({S}),
+    P.EXPORT_RUN: frozenset({D, S}),
+    P.AUDIT_READ: frozenset({I, D, M}),
+    P.AUDIT_VERIFY: frozenset({D, M, S, X}),
+    P.STUDY_READ: frozenset({C, A, T, I, D, M, S, X}),
+    P.STUDY_LOAD: frozenset({X}),
+    P.PEOPLE_MANAGE: frozenset({X}),
+    P.TOKEN_CREATE: frozenset({C, A, T, I, D, M, S}),
+}
+
+
+def holders(permission: Permission) -> frozenset[Role]:
+    """The roles that hold a permission; nobody when it is not in the table."""
+    return TABLE.get(permission, frozenset())
+
+
+def is_blinded(roles: frozenset[Role]) -> bool:
+    """Whether somebody with these roles must never learn an arm."""
+    return not roles & UNBLINDED
+
+
+def why_not_together(roles: frozenset[Role]) -> str | None:
+    """Why one person cannot hold these roles in one study, or None."""
+    unblinded = roles & UNBLINDED
+    if unblinded and roles - UNBLINDED:
+        names = ", ".join(sorted(role.replace("_", " ") for role in roles))
+        return (
+            f"One person cannot be blinded and unblinded in the same study ({names}). "
+            "Give the unblinded role to somebody else."
+        )
+    if len(unblinded) > 1:
+        return "Nobody can both draw the sequence and treat participants. Give one of the roles to somebody else."
+    return None

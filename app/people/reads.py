@@ -1,0 +1,544 @@
+"""What may I see of people? Who is signed in, who holds which right (and held it then), sites, sessions, tokens."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Integer, LargeBinary, String, and_, bindparam, column, exists, func, or_, select, table, true
+from sqlalchemy.sql import Select
+from sqlmodel import Session
+
+from app.foundation import paging
+from app.foundation.crypto.secrets import token_hash
+from app.foundation.database import Instant, table_of
+from app.people.access import Actor, Grant
+from app.people.models import ApiToken, Invitation, Membership, Person, SignInAttempt, SignInSession, Site
+from app.people.permissions import Role
+from app.people.rules import (
+    ACCOUNT_LOOKS_BACK,
+    ADDRESS_LOOKS_BACK,
+    SEEN_EVERY,
+    Failures,
+    normal_username,
+    why_ended,
+    why_throttled,
+)
+
+PERSON = table_of(Person)
+MEMBERSHIP = table_of(Membership)
+SITE = table_of(Site)
+SESSION = table_of(SignInSession)
+ATTEMPT = table_of(SignInAttempt)
+INVITATION = table_of(Invitation)
+TOKEN = table_of(ApiToken)
+STUDY = table("study", column("id"), column("code"))  # the room of studies stands above this one
+
+TOKEN_PREFIX = "eqp_"  # noqa: S105 says what the text is, so that a leaked one is recognised
+
+
+# Statements of every request, built once: putting a SELECT together takes longer than running it
+
+_SIGNED_IN = (
+    select(
+        SESSION.c.token_hash,
+        SESSION.c.csrf_token,
+        SESSION.c.second_factor,
+        SESSION.c.created_at,
+        SESSION.c.seen_at,
+        SESSION.c.expires_at,
+        SESSION.c.ended_at,
+        PERSON.c.id,
+        PERSON.c.username,
+        PERSON.c.name,
+        PERSON.c.email,
+        PERSON.c.organisation,
+        PERSON.c.totp_secret.is_not(None).label("has_second_factor"),
+        MEMBERSHIP.c.study_id,
+        MEMBERSHIP.c.site_id,
+        MEMBERSHIP.c.role,
+        select(STUDY.c.id)
+        .where(STUDY.c.code == bindparam("study_code", type_=String))
+        .scalar_subquery()
+        .label("asked_study_id"),
+    )
+    .select_from(
+        SESSION.join(PERSON, PERSON.c.id == SESSION.c.person_id).outerjoin(
+            MEMBERSHIP, and_(MEMBERSHIP.c.person_id == SESSION.c.person_id, MEMBERSHIP.c.revoked_at.is_(None))
+        )
+    )
+    .where(
+        SESSION.c.token_hash == bindparam("token_hash", type_=LargeBinary),
+        SESSION.c.ended_at.is_(None),
+        PERSON.c.is_active,
+    )
+    .order_by(MEMBERSHIP.c.id)
+)
+
+_TOKEN = (
+    select(
+        TOKEN.c.study_id.label("token_study_id"),
+        TOKEN.c.scopes,
+        PERSON.c.id,
+        PERSON.c.username,
+        PERSON.c.name,
+        PERSON.c.organisation,
+        MEMBERSHIP.c.study_id,
+        MEMBERSHIP.c.site_id,
+        MEMBERSHIP.c.role,
+    )
+    .select_from(
+        TOKEN.join(PERSON, PERSON.c.id == TOKEN.c.person_id).outerjoin(
+            MEMBERSHIP,
+            and_(
+                MEMBERSHIP.c.person_id == TOKEN.c.person_id,
+                MEMBERSHIP.c.revoked_at.is_(None),
+                or_(MEMBERSHIP.c.study_id == TOKEN.c.study_id, MEMBERSHIP.c.study_id.is_(None)),
+            ),
+        )
+    )
+    .where(
+        TOKEN.c.token_hash == bindparam("token_hash", type_=LargeBinary),
+        TOKEN.c.revoked_at.is_(None),
+        TOKEN.c.expires_at > bindparam("now", type_=Instant),
+        PERSON.c.is_active,
+    )
+    .order_by(MEMBERSHIP.c.id)
+)
+
+_SITES = select(*SITE.c).where(SITE.c.study_id == bindparam("study_id", type_=Integer)).order_by(SITE.c.code)
+
+
+# Who acts
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """Who this browser is, and everything they hold; `grants` by study, None for the whole installation.
+
+    `second_factor` is how this session began, `has_second_factor` whether the person has one at all. `study_id` is the
+    study whose code was asked for, None when there is none.
+    """
+
+    token_hash: bytes
+    person_id: int
+    username: str
+    name: str
+    email: str
+    organisation: str
+    csrf_token: str
+    second_factor: bool
+    has_second_factor: bool
+    created_at: datetime
+    seen_at: datetime
+    expires_at: datetime
+    study_id: int | None = None
+    grants: Mapping[int | None, tuple[Grant, ...]] = field(default_factory=dict)
+
+    @property
+    def is_administrator(self) -> bool:
+        """Whether they administer the whole installation."""
+        return any(grant.role is Role.ADMINISTRATOR for grant in self.grants.get(None, ()))
+
+    def due_for_touch(self, now: datetime) -> bool:
+        """Whether `actions.touch` would write: a door that only reads opens a writing session no more often."""
+        return now - self.seen_at >= SEEN_EVERY
+
+
+def signed_in(
+    session: Session,
+    token: str,
+    *,
+    now: datetime,
+    idle: timedelta,
+    absolute: timedelta,
+    study_code: str | None = None,
+) -> SignedIn | None:
+    """Whose session this cookie is, with every right that holds at this moment, in one statement; None when over."""
+    rows = session.execute(_SIGNED_IN, {"token_hash": token_hash(token), "study_code": study_code}).all()
+    if not rows or why_ended(rows[0], now, idle, absolute) is not None:
+        return None
+    first = rows[0]
+    return SignedIn(
+        token_hash=first.token_hash,
+        person_id=first.id,
+        username=first.username,
+        name=first.name,
+        email=first.email,
+        organisation=first.organisation,
+        csrf_token=first.csrf_token,
+        second_factor=first.second_factor,
+        has_second_factor=bool(first.has_second_factor),
+        created_at=first.created_at,
+        seen_at=first.seen_at,
+        expires_at=min(first.expires_at, first.created_at + absolute),
+        study_id=first.asked_study_id,
+        grants=_by_study(rows),
+    )
+
+
+def owner_of_session(session: Session, token: str) -> int | None:
+    """Whose session this cookie was, also when it is over; None when it never was one."""
+    return session.execute(select(SESSION.c.person_id).where(SESSION.c.token_hash == token_hash(token))).scalar()
+
+
+def actor_for(signed_in: SignedIn, study_id: int | None, request_id: str, *, via: str = "web") -> Actor:
+    """The person as they act in one study, or (None) on the installation, where only administrators hold a right."""
+    everywhere = tuple(grant for grant in signed_in.grants.get(None, ()) if grant.role is Role.ADMINISTRATOR)
+    here = signed_in.grants.get(study_id, ()) if study_id is not None else ()
+    return Actor(
+        person_id=signed_in.person_id,
+        username=signed_in.username,
+        name=signed_in.name,
+        organisation=signed_in.organisation,
+        grants=tuple(dict.fromkeys((*here, *everywhere))),
+        study_id=study_id,
+        request_id=request_id,
+        via=via,
+    )
+
+
+def token_actor(
+    session: Session, token: str, *, study_id: int | None = None, now: datetime, request_id: str
+) -> Actor | None:
+    """Whose API token this is and what it may do now, in one statement; None when it is not valid (in this study).
+
+    `study_id` None takes the study the token was made for.
+    """
+    if not token.startswith(TOKEN_PREFIX):
+        return None
+    wanted = {"token_hash": token_hash(token), "now": now}
+    rows = session.execute(_TOKEN, wanted).all()
+    if not rows or study_id not in (None, rows[0].token_study_id):
+        return None
+    first = rows[0]
+    return Actor(
+        person_id=first.id,
+        username=first.username,
+        name=first.name,
+        organisation=first.organisation,
+        grants=tuple(dict.fromkeys(grant for grants in _by_study(rows).values() for grant in grants)),
+        study_id=first.token_study_id,
+        request_id=request_id,
+        via="api",
+        scopes=frozenset(first.scopes.split()),
+    )
+
+
+def _by_study(rows: Sequence[Any]) -> dict[int | None, tuple[Grant, ...]]:
+    grants: dict[int | None, tuple[Grant, ...]] = {}
+    for row in rows:
+        if row.role is not None:  # the empty side of the outer join: somebody without any role
+            grants[row.study_id] = (*grants.get(row.study_id, ()), Grant(Role(row.role), row.site_id))
+    return grants
+
+
+# Persons
+
+
+@dataclass(frozen=True)
+class PersonRow:
+    """A person as lists and pages show them; never a secret."""
+
+    id: int
+    username: str
+    name: str
+    email: str
+    organisation: str
+    is_active: bool
+    has_password: bool
+    has_second_factor: bool
+    created_at: datetime
+
+
+def _persons() -> Select[Any]:
+    return select(
+        PERSON.c.id,
+        PERSON.c.username,
+        PERSON.c.name,
+        PERSON.c.email,
+        PERSON.c.organisation,
+        PERSON.c.is_active,
+        PERSON.c.password_hash.is_not(None).label("has_password"),
+        PERSON.c.totp_secret.is_not(None).label("has_second_factor"),
+        PERSON.c.created_at,
+    )
+
+
+def _person(row: Any) -> PersonRow:
+    values = dict(row._mapping)
+    values["has_password"] = bool(values["has_password"])
+    values["has_second_factor"] = bool(values["has_second_factor"])
+    return PersonRow(**values)
+
+
+def person_by_id(session: Session, person_id: int) -> PersonRow | None:
+    """The person with this number."""
+    row = session.execute(_persons().where(PERSON.c.id == person_id)).first()
+    return _person(row) if row else None
+
+
+def person_by_username(session: Session, username: str) -> PersonRow | None:
+    """The person with this username, however it is typed."""
+    row = session.execute(_persons().where(PERSON.c.username == normal_username(username))).first()
+    return _person(row) if row else None
+
+
+def people_page(
+    session: Session, *, study_id: int | None = None, cursor: str | None = None, limit: int | None = None
+) -> paging.Page[PersonRow]:
+    """Persons by username, a page at a time; of one study: those who hold a role in it."""
+    size = paging.page_size(limit)
+    query = _persons()
+    if study_id is not None:
+        query = query.where(
+            exists().where(
+                MEMBERSHIP.c.person_id == PERSON.c.id,
+                MEMBERSHIP.c.study_id == study_id,
+                MEMBERSHIP.c.revoked_at.is_(None),
+            )
+        )
+    backwards = False
+    if cursor:
+        (username,), backwards = paging.decode(cursor, 1)
+        after = str(username)
+        query = query.where(PERSON.c.username < after if backwards else PERSON.c.username > after)
+    order = PERSON.c.username.desc() if backwards else PERSON.c.username.asc()
+    found = [_person(row) for row in session.execute(query.order_by(order).limit(size + 1))]
+    more = len(found) > size
+    rows = found[:size]
+    if backwards:
+        rows.reverse()
+    if not rows:
+        return paging.Page(rows)
+    following = paging.encode(rows[-1].username) if (more or backwards) else None
+    preceding = paging.encode(rows[0].username, backwards=True) if (more if backwards else bool(cursor)) else None
+    return paging.Page(rows, next=following, previous=preceding)
+
+
+# Rights
+
+
+@dataclass(frozen=True)
+class Right:
+    """One role of one person: where, from when, given by whom, and until when."""
+
+    id: int
+    person_id: int
+    username: str
+    name: str
+    organisation: str
+    role: Role
+    study_id: int | None
+    study_code: str | None
+    site_id: int | None
+    site_code: str | None
+    granted_at: datetime
+    granted_by: str
+    revoked_at: datetime | None
+    revoked_by: str | None
+
+
+def _rights() -> Select[Any]:
+    return (
+        select(
+            MEMBERSHIP.c.id,
+            MEMBERSHIP.c.person_id,
+            PERSON.c.username,
+            PERSON.c.name,
+            PERSON.c.organisation,
+            MEMBERSHIP.c.role,
+            MEMBERSHIP.c.study_id,
+            STUDY.c.code.label("study_code"),
+            MEMBERSHIP.c.site_id,
+            SITE.c.code.label("site_code"),
+            MEMBERSHIP.c.granted_at,
+            MEMBERSHIP.c.granted_by,
+            MEMBERSHIP.c.revoked_at,
+            MEMBERSHIP.c.revoked_by,
+        )
+        .select_from(
+            MEMBERSHIP.join(PERSON, PERSON.c.id == MEMBERSHIP.c.person_id)
+            .outerjoin(SITE, SITE.c.id == MEMBERSHIP.c.site_id)
+            .outerjoin(STUDY, STUDY.c.id == MEMBERSHIP.c.study_id)
+        )
+        .order_by(PERSON.c.username, MEMBERSHIP.c.id)
+    )
+
+
+def _right(row: Any) -> Right:
+    return Right(**{**row._mapping, "role": Role(row.role)})
+
+
+def memberships_of(session: Session, person_id: int, *, ended: bool = False) -> list[Right]:
+    """The roles of one person in every study; with `ended`, also those that were taken back."""
+    query = _rights().where(MEMBERSHIP.c.person_id == person_id)
+    if not ended:
+        query = query.where(MEMBERSHIP.c.revoked_at.is_(None))
+    return [_right(row) for row in session.execute(query)]
+
+
+def members_of(session: Session, study_id: int) -> list[Right]:
+    """Who holds which role in a study now."""
+    query = _rights().where(MEMBERSHIP.c.study_id == study_id, MEMBERSHIP.c.revoked_at.is_(None))
+    return [_right(row) for row in session.execute(query)]
+
+
+def rights_at(session: Session, moment: datetime, *, study_id: int | None = None) -> list[Right]:
+    """Who held which right at a past moment (FDA electronic systems guidance 2024, question 11).
+
+    Exact, because roles are ended and never erased, and deactivating a person ends theirs. In one study it also lists
+    the administrators of the installation, who hold their right there too.
+    """
+    query = _rights().where(
+        MEMBERSHIP.c.granted_at <= moment,
+        or_(MEMBERSHIP.c.revoked_at.is_(None), MEMBERSHIP.c.revoked_at > moment),
+    )
+    if study_id is not None:
+        query = query.where(or_(MEMBERSHIP.c.study_id == study_id, MEMBERSHIP.c.study_id.is_(None)))
+    return [_right(row) for row in session.execute(query)]
+
+
+@dataclass(frozen=True)
+class SiteRow:
+    """A site of a study."""
+
+    id: int
+    study_id: int
+    code: str
+    name: str
+    timezone: str
+    is_open: bool
+
+
+def sites_of(session: Session, study_id: int) -> list[SiteRow]:
+    """The sites of a study by code."""
+    return [SiteRow(**row._mapping) for row in session.execute(_SITES, {"study_id": study_id})]
+
+
+# Sessions and tokens
+
+
+@dataclass(frozen=True)
+class SessionRow:
+    """A browser that is signed in, as its owner sees it. `id` ends it and cannot be used to sign in."""
+
+    id: str
+    created_at: datetime
+    seen_at: datetime
+    expires_at: datetime
+    second_factor: bool
+    address: str
+    browser: str
+
+
+def sessions_of(
+    session: Session, person_id: int, *, now: datetime, idle: timedelta, absolute: timedelta
+) -> list[SessionRow]:
+    """The running sessions of a person, the last used first."""
+    query = select(*SESSION.c).where(
+        SESSION.c.person_id == person_id, SESSION.c.ended_at.is_(None), SESSION.c.expires_at > now
+    )
+    return [
+        SessionRow(
+            id=row.token_hash.hex(),
+            created_at=row.created_at,
+            seen_at=row.seen_at,
+            expires_at=min(row.expires_at, row.created_at + absolute),
+            second_factor=row.second_factor,
+            address=row.address,
+            browser=row.browser,
+        )
+        for row in session.execute(query.order_by(SESSION.c.seen_at.desc()))
+        if why_ended(row, now, idle, absolute) is None
+    ]
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """An API token as its owner sees it; its text is shown once and never kept."""
+
+    id: int
+    person_id: int
+    study_id: int
+    name: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+def tokens_of(session: Session, person_id: int, *, study_id: int | None = None) -> list[TokenRow]:
+    """The tokens of a person (in one study), the newest first, ended ones too."""
+    columns = [TOKEN.c[name] for name in TokenRow.__dataclass_fields__]
+    query = select(*columns).where(TOKEN.c.person_id == person_id).order_by(TOKEN.c.id.desc())
+    if study_id is not None:
+        query = query.where(TOKEN.c.study_id == study_id)
+    return [TokenRow(**{**row._mapping, "scopes": tuple(row.scopes.split())}) for row in session.execute(query)]
+
+
+# Invitations and attempts
+
+
+def invited_person(session: Session, token: str, *, now: datetime) -> PersonRow | None:
+    """Who may choose a password with this link; None when it was used, is too old or never was one."""
+    query = (
+        _persons()
+        .join(INVITATION, INVITATION.c.person_id == PERSON.c.id)
+        .where(
+            INVITATION.c.token_hash == token_hash(token),
+            INVITATION.c.used_at.is_(None),
+            INVITATION.c.expires_at > now,
+            PERSON.c.is_active,
+        )
+    )
+    row = session.execute(query).first()
+    return _person(row) if row else None
+
+
+def throttle_state(session: Session, *, account: str, address: str, now: datetime) -> str | None:
+    """Why the next attempt for this account or from this address must wait, or None; in one statement.
+
+    An account starts afresh when its owner gets in. An address does not start afresh for somebody who gets in with an
+    account of their own: only the failures of that account stop counting.
+    """
+    last_success = (
+        select(func.coalesce(func.max(ATTEMPT.c.id), 0))
+        .where(ATTEMPT.c.username == account, ATTEMPT.c.succeeded, ATTEMPT.c.at > now - ACCOUNT_LOOKS_BACK)
+        .scalar_subquery()
+    )
+    of_account = (
+        select(func.count().label("count"), func.max(ATTEMPT.c.at).label("last_at"))
+        .where(
+            ATTEMPT.c.username == account,
+            ~ATTEMPT.c.succeeded,
+            ATTEMPT.c.at > now - ACCOUNT_LOOKS_BACK,
+            ATTEMPT.c.id > last_success,
+        )
+        .subquery()
+    )
+    later = ATTEMPT.alias("later")
+    of_address = (
+        select(func.count().label("count"), func.max(ATTEMPT.c.at).label("last_at"))
+        .where(
+            ATTEMPT.c.address == address,
+            ATTEMPT.c.address != "",
+            ~ATTEMPT.c.succeeded,
+            ATTEMPT.c.at > now - ADDRESS_LOOKS_BACK,
+            ~exists().where(
+                later.c.address == address,
+                later.c.username == ATTEMPT.c.username,
+                later.c.succeeded,
+                later.c.at > now - ADDRESS_LOOKS_BACK,
+                later.c.id > ATTEMPT.c.id,
+            ),
+        )
+        .subquery()
+    )
+    row = session.execute(
+        select(of_account.c.count, of_account.c.last_at, of_address.c.count, of_address.c.last_at).select_from(
+            of_account.join(of_address, true())
+        )
+    ).one()
+    return why_throttled(Failures(row[0], row[1]), Failures(row[2], row[3]), now=now)

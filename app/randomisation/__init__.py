@@ -1,0 +1,1 @@
+"""THE SEALED ROOM. Which arm is next? Nobody knows: sequence, sealing, allocation."""

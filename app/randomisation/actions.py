@@ -1,0 +1,461 @@
+"""What may I do in the sealed room? Draw a list, seal it, and randomise a participant from it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Integer, String, bindparam, func, insert, select, update
+from sqlmodel import Session
+
+from app.audit.actions import Change, record
+from app.foundation.clock import today
+from app.foundation.database import keys_of, table_of
+from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.mail.actions import queue
+from app.participants.actions import mark
+from app.participants.models import Participant
+from app.participants.status import Status
+from app.people.access import Actor, require
+from app.people.models import Membership, Person, Site
+from app.people.permissions import Permission, Role
+from app.randomisation import sequence as drawing
+from app.randomisation.methods import listed, permuted_blocks
+from app.randomisation.models import Allocation, AllocationSequence, SequenceStatus, Slot, Stratum
+from app.randomisation.reads import Allocated, allocation_of, require_statistician, standing, stratum_of
+from app.randomisation.rules import NOT_OPEN, all_strata, gates, why_not_ready
+from app.randomisation.sealing import Place, digest, new_seed, seal_arm, seal_secrets
+from app.schedule.actions import open_visits
+from app.studies.in_use import StudyInUse
+from app.studies.models import StudyRecord
+
+STUDY = table_of(StudyRecord)
+SITE = table_of(Site)
+PERSON = table_of(Person)
+MEMBERSHIP = table_of(Membership)
+SEQUENCE = table_of(AllocationSequence)
+STRATUM = table_of(Stratum)
+SLOT = table_of(Slot)
+ALLOCATION = table_of(Allocation)
+
+RANDOMISE = "participant.randomise"
+MOST_SLOTS = 1_000_000
+MOST_BLOCK_SIZES = 20
+BATCH = 10_000
+
+# What every randomisation runs, built once: putting a statement together takes longer than running it.
+_SITE_ID, _STUDY_ID = bindparam("site_id", type_=Integer), bindparam("study_id", type_=Integer)
+_PLACE = select(SITE.c.code, SITE.c.timezone).where(SITE.c.id == _SITE_ID)
+_LOCK_STRATUM = (
+    select(STRATUM.c.id, STRATUM.c.code)
+    .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
+    .where(
+        SEQUENCE.c.study_id == _STUDY_ID,
+        SEQUENCE.c.status == SequenceStatus.SEALED,
+        STRATUM.c.code == bindparam("code", type_=String),
+    )
+    .with_for_update(of=STRATUM)
+)
+_NUMBER = (
+    update(STUDY)
+    .where(STUDY.c.id == bindparam("of_study", type_=Integer))
+    .values(last_allocation=STUDY.c.last_allocation + 1)
+    .returning(STUDY.c.last_allocation)
+)
+_POSITION = (
+    update(STRATUM)
+    .where(STRATUM.c.id == bindparam("of_stratum", type_=Integer))
+    .values(used=STRATUM.c.used + 1)
+    .returning(STRATUM.c.used)
+)
+_ALLOCATE = insert(ALLOCATION).values(
+    slot_id=select(SLOT.c.id)
+    .where(
+        SLOT.c.stratum_id == bindparam("of_stratum", type_=Integer),
+        SLOT.c.position == bindparam("at_position", type_=Integer),
+    )
+    .scalar_subquery()
+)
+_CLINICIANS = (
+    select(PERSON.c.id, PERSON.c.email)
+    .join(MEMBERSHIP, MEMBERSHIP.c.person_id == PERSON.c.id)
+    .where(
+        MEMBERSHIP.c.study_id == _STUDY_ID,
+        MEMBERSHIP.c.role == Role.CLINICIAN,
+        MEMBERSHIP.c.revoked_at.is_(None),
+        MEMBERSHIP.c.site_id.is_(None) | (MEMBERSHIP.c.site_id == _SITE_ID),
+        PERSON.c.is_active,
+        PERSON.c.email != "",
+    )
+    .distinct()
+    .order_by(PERSON.c.id)
+)
+
+METHODS = {permuted_blocks.NAME, listed.NAME}
+
+
+def draw(
+    session: Session,
+    study: StudyInUse,
+    *,
+    method: str,
+    block_sizes: Sequence[int] | None = None,
+    slots_per_stratum: int | None = None,
+    listing: str | None = None,
+    by: Actor,
+    now: datetime,
+) -> AllocationSequence:
+    """Draw a new list for every stratum, or take an uploaded one, and seal each slot; nobody sees the order.
+
+    Not in use until it is sealed with `seal`. Invalid says which field to change.
+    """
+    require_statistician(study, by, Permission.SEQUENCE_DRAW)
+    # A finished list may be handed in for any plan (a trial drawn elsewhere); a draw follows the study's own method.
+    if not study.definition.is_allocated or method not in {listed.NAME, study.definition.allocation.method} & METHODS:
+        raise Invalid(
+            [FieldProblem("method", "method", "This study cannot be randomised this way. Choose a method of its plan.")]
+        )
+    _lock_study(session, study)
+    strata = all_strata(study.definition, _site_codes(session, study))
+    arms = tuple((arm.code, arm.ratio) for arm in study.definition.arms)
+    wanted = slots_per_stratum if slots_per_stratum is not None else (1 if method == listed.NAME else 0)
+    options: dict[str, object] = {}
+    if method == listed.NAME:
+        options["csv"] = listing
+    else:
+        options["block_sizes"] = list(block_sizes or ())
+    _refuse_bad_plan(method, arms, strata, wanted, options)
+    version = 1 + (
+        session.execute(select(func.max(SEQUENCE.c.version)).where(SEQUENCE.c.study_id == study.id)).scalar() or 0
+    )
+    seed = new_seed()
+    drawn = drawing.draw(method, arms, strata, wanted, options, seed, study=study.code, list_version=version)
+    counts = drawing.balance_summary(drawn)
+    if counts.slots > MOST_SLOTS:
+        raise Invalid([FieldProblem("listing", "length", f"A list has at most {MOST_SLOTS:,} slots. Shorten it.")])
+    keys = keys_of(session)
+    # Everything that draws the same list again after the trial (RND-14), and the counts to review before sealing.
+    content: dict[str, Any] = {
+        "seed": seed.hex() if method != listed.NAME else None,
+        "study": study.code,
+        "version": version,
+        "method": method,
+        "arms": arms,
+        "slots_per_stratum": wanted,
+        "block_sizes": options.get("block_sizes"),
+        "slots_per_arm": dict(counts.slots_per_arm),
+    }
+    made = AllocationSequence(
+        study_id=study.id,
+        version=version,
+        method=method,
+        status=SequenceStatus.DRAWN,
+        secrets=seal_secrets(keys, study.id, version, content),
+        key_fingerprint=keys.fingerprint,
+        slots=counts.slots,
+        digest="",
+        drawn_at=now,
+        drawn_by=by.username,
+    )
+    session.add(made)
+    session.flush()
+    assert made.id is not None
+    made.digest = digest(_store_slots(session, study.id, made.id, version, drawn.slots))
+    session.flush()
+    # Not the number of slots: a list is filled to the end of its last block, so its length speaks of block sizes, and
+    # blinded roles read the log (CONC-4).
+    record(
+        session,
+        study.code,
+        [Change("sequence.drawn", subject=_subject(version), new={"strata": len(strata), "digest": made.digest})],
+        by=by,
+        now=now,
+    )
+    return made
+
+
+def discard_draw(
+    session: Session, study: StudyInUse, sequence_id: int, *, why: str, by: Actor, now: datetime
+) -> AllocationSequence:
+    """Set a list aside that was drawn and never sealed; it is kept, and nobody is randomised from it."""
+    require_statistician(study, by, Permission.SEQUENCE_DRAW)
+    if not why.strip():
+        raise Invalid([FieldProblem("why", "required", "Say why this list is discarded.")])
+    _lock_sequences(session, study)
+    found = _sequence(session, study, sequence_id)
+    if found.status != SequenceStatus.DRAWN:
+        raise Refused(
+            "Only a list that is drawn and not sealed can be discarded. Keep this one.",
+            action="sequence.discard",
+            subject=f"/{_subject(found.version)}",
+        )
+    found.status = SequenceStatus.RETIRED
+    session.flush()
+    record(
+        session, study.code, [Change("sequence.discarded", subject=_subject(found.version))], by=by, now=now, why=why
+    )
+    return found
+
+
+def seal(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, now: datetime) -> AllocationSequence:
+    """Put a drawn list in use. It replaces another only when nobody was ever randomised from that one (RND-12)."""
+    require_statistician(study, by, Permission.SEQUENCE_SEAL)
+    _lock_sequences(session, study)
+    found = _sequence(session, study, sequence_id)
+    subject = _subject(found.version)
+    if found.status != SequenceStatus.DRAWN:
+        raise Refused(
+            "Only a list that is drawn and not yet sealed can be sealed. Draw a new list.",
+            action="sequence.seal",
+            subject=f"/{subject}",
+        )
+    if found.key_fingerprint != keys_of(session).fingerprint or found.digest != digest(
+        _stored_envelopes(session, found)
+    ):
+        raise Refused(
+            "This list is not as it was drawn, or the key file is another. Discard it and draw a new list.",
+            action="sequence.seal",
+            subject=f"/{subject}",
+        )
+    changes = [_retired(session, earlier, subject) for earlier in _sealed(session, study)]
+    found.status = SequenceStatus.SEALED
+    found.sealed_at = now
+    found.sealed_by = by.username
+    session.flush()
+    changes.append(Change("sequence.sealed", subject=subject, new={"digest": found.digest}))
+    record(session, study.code, changes, by=by, now=now)
+    return found
+
+
+def randomise(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    again: bool = False,
+    by: Actor,
+    now: datetime,
+) -> Allocated:
+    """Give the participant the next slot of their stratum, once and for all; nobody learns the arm here.
+
+    Refused, with no slot used, unless every gate is open. `again` is a retry of a request whose answer got lost: it is
+    answered with the allocation that stands.
+    """
+    code = participant.code
+    if participant.study_id != study.id or participant.id is None:
+        raise NotFound
+    require(by, Permission.PARTICIPANT_RANDOMISE, site_id=participant.site_id, subject=code, action=RANDOMISE)
+    if not study.definition.is_allocated:
+        raise Refused("This study does not randomise. Go on with the visits.", action=RANDOMISE, subject=code)
+    place = session.execute(_PLACE, {"site_id": participant.site_id}).one()
+    expected = stratum_of(session, study, participant, site_code=place.code, timezone=place.timezone, now=now)
+    stratum = _lock_stratum(session, study, expected.code)
+    if again:
+        stands = allocation_of(session, participant.id)
+        if stands is not None:
+            return stands
+    stood = standing(session, study, participant, now=now, lock=True)
+    reason = why_not_ready(gates(study.definition, stood.facts))
+    if reason is None and stratum is None:
+        reason = NOT_OPEN
+    if reason is not None or stratum is None:
+        raise Refused(reason or NOT_OPEN, action=RANDOMISE, subject=code)
+    if stood.stratum_id != stratum.id:
+        # Between finding the stratum and locking it, an entry that decides it was saved, or an unused list replaced.
+        raise Conflict(
+            "Something changed a moment ago. Nothing was stored. Press Randomise again.",
+            action=RANDOMISE,
+            subject=code,
+        )
+    made = _take_next_slot(session, study, participant.id, stratum, by=by, now=now)
+    day = today(stood.timezone, now)
+    mark(
+        session,
+        study,
+        participant,
+        Status.RANDOMISED,
+        on=day,
+        permission=Permission.PARTICIPANT_RANDOMISE,
+        by=by,
+        now=now,
+        details={"allocation": made.number, "stratum": stratum.code},
+    )
+    open_visits(session, study, participant, anchor="randomisation", on=day, by=by, now=now)
+    _tell_clinicians(session, study, participant, stood.site_name, made.number, now=now)
+    return made
+
+
+def _lock_stratum(session: Session, study: StudyInUse, code: str | None) -> Any:
+    """The stratum's row, held until the transaction ends; None when there is none in use.
+
+    FOR UPDATE and never SKIP LOCKED: whoever comes second waits and takes the slot after (E9-3, REL-13). On SQLite the
+    whole writing transaction is the lock (BEGIN IMMEDIATE).
+    """
+    if code is None:
+        return None
+    return session.execute(_LOCK_STRATUM, {"study_id": study.id, "code": code}).first()
+
+
+def _take_next_slot(
+    session: Session, study: StudyInUse, participant_id: int, stratum: Any, *, by: Actor, now: datetime
+) -> Allocated:
+    # The rows of study, stratum and allocation come before the log's head, in the order every transaction takes them.
+    number = session.execute(_NUMBER, {"of_study": study.id}).scalar_one()
+    position = session.execute(_POSITION, {"of_stratum": stratum.id}).scalar_one()
+    session.execute(
+        _ALLOCATE,
+        {
+            "study_id": study.id,
+            "number": number,
+            "participant_id": participant_id,
+            "of_stratum": stratum.id,
+            "at_position": position,
+            "stratum_id": stratum.id,
+            "allocated_at": now,
+            "allocated_by": by.username,
+        },
+    )
+    return Allocated(participant_id, number, now, by.username)
+
+
+def _tell_clinicians(
+    session: Session, study: StudyInUse, participant: Participant, site_name: str, number: int, *, now: datetime
+) -> None:
+    """A mail to each clinician of the site that there is somebody new to treat; never the arm."""
+    clinicians = session.execute(_CLINICIANS, {"study_id": study.id, "site_id": participant.site_id}).all()
+    for clinician in clinicians:
+        queue(
+            session,
+            key=f"participant.randomised|{study.id}|{number}|{clinician.id}",
+            to_address=clinician.email,
+            subject=f"{study.definition.short_title}: new participant",
+            body=(
+                f"There is a new participant at {site_name}: {participant.code}.\n\n"
+                "Sign in to Equipoise to plan the treatment sessions.\n"
+            ),
+            now=now,
+        )
+
+
+def _refuse_bad_plan(
+    method: str, arms: Sequence[tuple[str, int]], strata: Sequence[str], length: int, options: Mapping[str, object]
+) -> None:
+    field = "listing" if method == listed.NAME else "block_sizes"
+    if method != listed.NAME:
+        if length < 1:
+            raise Invalid(
+                [FieldProblem("slots_per_stratum", "required", "Say how many slots each stratum gets, 1 or more.")]
+            )
+        sizes = options["block_sizes"]
+        assert isinstance(sizes, list)
+        if len(sizes) > MOST_BLOCK_SIZES:
+            raise Invalid([FieldProblem(field, "length", f"Name at most {MOST_BLOCK_SIZES} block sizes.")])
+        largest = max((size for size in sizes if isinstance(size, int)), default=1)
+        if len(strata) * (length + largest) > MOST_SLOTS:
+            raise Invalid(
+                [
+                    FieldProblem(
+                        "slots_per_stratum",
+                        "length",
+                        f"A list has at most {MOST_SLOTS:,} slots over all strata. Ask for fewer.",
+                    )
+                ]
+            )
+    found = drawing.problems(method, arms, strata, length, options)
+    if found:
+        raise Invalid([FieldProblem(field, "sequence", problem) for problem in found])
+
+
+def _store_slots(
+    session: Session, study_id: int, sequence_id: int, version: int, slots: Mapping[str, Sequence[str]]
+) -> Iterator[bytes]:
+    """Seal and store every slot, strata by code and positions ascending; yields the envelopes in that order.
+
+    Rows are written in the order of positions only, never by arm, so that no row's number tells anything (CONC-5).
+    """
+    keys = keys_of(session)
+    ordered = sorted(slots)
+    session.execute(
+        insert(STRATUM),
+        [{"sequence_id": sequence_id, "code": code, "slots": len(slots[code]), "used": 0} for code in ordered],
+    )
+    ids = {
+        row.code: row.id
+        for row in session.execute(select(STRATUM.c.id, STRATUM.c.code).where(STRATUM.c.sequence_id == sequence_id))
+    }
+    rows: list[dict[str, Any]] = []
+    for code in ordered:
+        for position, arm in enumerate(slots[code], start=1):
+            envelope = seal_arm(keys, Place(study_id, sequence_id, version, code, position), arm)
+            rows.append({"stratum_id": ids[code], "position": position, "envelope": envelope})
+            if len(rows) == BATCH:
+                session.execute(insert(SLOT), rows)
+                rows = []
+            yield envelope
+    if rows:
+        session.execute(insert(SLOT), rows)
+
+
+def _stored_envelopes(session: Session, found: AllocationSequence) -> Iterable[bytes]:
+    """The envelopes as they are kept now, in the order of the digest."""
+    strata = session.execute(select(STRATUM.c.id, STRATUM.c.code).where(STRATUM.c.sequence_id == found.id)).all()
+    for stratum in sorted(strata, key=lambda row: str(row.code)):
+        kept = session.execute(select(SLOT.c.envelope).where(SLOT.c.stratum_id == stratum.id).order_by(SLOT.c.position))
+        for row in kept.yield_per(BATCH):
+            yield bytes(row.envelope)
+
+
+def _sealed(session: Session, study: StudyInUse) -> Sequence[AllocationSequence]:
+    return session.scalars(
+        select(AllocationSequence).where(SEQUENCE.c.study_id == study.id, SEQUENCE.c.status == SequenceStatus.SEALED)
+    ).all()
+
+
+def _retired(session: Session, earlier: AllocationSequence, successor: str) -> Change:
+    # Its strata are locked first: somebody may be randomised from them at this very moment, and reads the status
+    # again once the lock is theirs.
+    used = session.execute(
+        select(STRATUM.c.used).where(STRATUM.c.sequence_id == earlier.id).order_by(STRATUM.c.id).with_for_update()
+    ).scalars()
+    if any(used):
+        raise Refused(
+            "Participants were already randomised from the sealed list, so it stays in use. Keep that list.",
+            action="sequence.seal",
+            subject=f"/{successor}",
+        )
+    earlier.status = SequenceStatus.RETIRED
+    return Change("sequence.retired", subject=_subject(earlier.version), new={"replaced_by": successor})
+
+
+def _sequence(session: Session, study: StudyInUse, sequence_id: int) -> AllocationSequence:
+    found = session.scalars(
+        select(AllocationSequence)
+        .where(SEQUENCE.c.id == sequence_id, SEQUENCE.c.study_id == study.id)
+        .execution_options(populate_existing=True)
+    ).first()
+    if found is None:
+        raise NotFound
+    return found
+
+
+def _lock_study(session: Session, study: StudyInUse) -> None:
+    # Lists are drawn one after the other, so that their versions count up.
+    session.execute(select(STUDY.c.id).where(STUDY.c.id == study.id).with_for_update(key_share=True)).one()
+
+
+def _lock_sequences(session: Session, study: StudyInUse) -> None:
+    # Lists are sealed one after the other, so that one is in use. Not the study's row: randomising takes that after a
+    # stratum, and sealing takes strata after this.
+    session.execute(
+        select(SEQUENCE.c.id)
+        .where(SEQUENCE.c.study_id == study.id)
+        .order_by(SEQUENCE.c.id)
+        .with_for_update(key_share=True)
+    ).all()
+
+
+def _site_codes(session: Session, study: StudyInUse) -> list[str]:
+    return list(session.execute(select(SITE.c.code).where(SITE.c.study_id == study.id)).scalars())
+
+
+def _subject(version: int) -> str:
+    return f"sequence/{version}"

@@ -1,0 +1,59 @@
+"""What is asked of a randomisation method, and can any method do it?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a statistician decides before a sequence is drawn. All of it is public; only the seed is not."""
+
+    arms: tuple[tuple[str, int], ...]
+    """Each arm's code and its share of the ratio: (("active", 2), ("sham", 1)) is 2:1."""
+    strata: tuple[str, ...]
+    """The code of every stratum; a study without strata has one."""
+    length_per_stratum: int
+    """The fewest slots every stratum gets."""
+    options: Mapping[str, object]
+    """What only this method needs, as it stands in the study's definition."""
+
+    @property
+    def in_code_order(self) -> tuple[tuple[str, int], ...]:
+        """The arms sorted by code (by Unicode code point), so that the order they were written in changes nothing."""
+        return tuple(sorted(self.arms))
+
+
+def common_problems(plan: Plan) -> tuple[str, ...]:
+    """Everything that would stop any method, as sentences for the statistician; empty when nothing does."""
+    problems: list[str] = []
+    codes = [code for code, _ in plan.arms]
+    if len(codes) < 2:
+        problems.append("A randomised study has at least two arms.")
+    problems += [f"The arm “{code}” is named twice." for code in _twice(codes)]
+    if "" in codes:
+        problems.append("An arm has no code.")
+    problems += [
+        f"The share of the arm “{code}” in the ratio must be a whole number of 1 or more."
+        for code, share in plan.arms
+        if not is_whole(share) or share < 1
+    ]
+    if not plan.strata:
+        problems.append("There is no stratum; a study without strata has one.")
+    problems += [f"The stratum “{stratum}” is named twice." for stratum in _twice(plan.strata)]
+    if not is_whole(plan.length_per_stratum) or plan.length_per_stratum < 1:
+        problems.append("The length per stratum must be a whole number of 1 or more.")
+    return tuple(problems)
+
+
+def unknown_options(plan: Plan, *known: str) -> tuple[str, ...]:
+    """One sentence per option this method does not have: a misspelt option must not be a silently missing one."""
+    return tuple(f"This method has no option “{name}”." for name in sorted(set(plan.options) - set(known)))
+
+
+def is_whole(value: object) -> bool:
+    """Whether this is an integer; True and False are not, although Python counts them as such."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _twice(values: Sequence[str]) -> list[str]:
+    return sorted({value for value in values if values.count(value) > 1})

@@ -1,0 +1,89 @@
+"""What do we keep of a sequence? Its strata, its sealed slots, and the allocations made from them."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import CheckConstraint, Column, LargeBinary, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from app.foundation.database import Instant
+
+
+class SequenceStatus(StrEnum):
+    """Drawn: reviewed by counts only. Sealed: in use. Retired: replaced before anybody was allocated from it."""
+
+    DRAWN = "drawn"
+    SEALED = "sealed"
+    RETIRED = "retired"
+
+
+class AllocationSequence(SQLModel, table=True):
+    """One drawn list. `secrets` is the method's options (block sizes) and the seed, sealed; no page shows it."""
+
+    __tablename__ = "sequence"
+    __table_args__ = (
+        UniqueConstraint("study_id", "version"),
+        CheckConstraint("(sealed_at IS NULL) = (sealed_by IS NULL)", name="sealed_pair"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id")
+    version: int
+    method: str
+    status: str
+    secrets: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    key_fingerprint: str
+    slots: int
+    digest: str
+    drawn_at: datetime = Field(sa_type=Instant)
+    drawn_by: str
+    sealed_at: datetime | None = Field(default=None, sa_type=Instant)
+    sealed_by: str | None = None
+
+
+class Stratum(SQLModel, table=True):
+    """One list within a sequence. `used` slots are a gap-free prefix of it; the row is locked to take the next."""
+
+    __tablename__ = "stratum"
+    __table_args__ = (
+        UniqueConstraint("sequence_id", "code"),
+        CheckConstraint("used >= 0 AND used <= slots", name="used_within"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    sequence_id: int = Field(foreign_key="sequence.id")
+    code: str
+    slots: int
+    used: int = 0
+
+
+class Slot(SQLModel, table=True):
+    """One position of a stratum: an envelope of one size, whatever is in it."""
+
+    __tablename__ = "slot"
+    __table_args__ = (UniqueConstraint("stratum_id", "position"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    stratum_id: int = Field(foreign_key="stratum.id")
+    position: int
+    envelope: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class Allocation(SQLModel, table=True):
+    """A participant took a slot. Never edited, never undone: triggers on both databases refuse it."""
+
+    __tablename__ = "allocation"
+    __table_args__ = (
+        UniqueConstraint("study_id", "number"),
+        UniqueConstraint("participant_id"),
+        UniqueConstraint("slot_id"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id")
+    number: int
+    participant_id: int = Field(foreign_key="participant.id")
+    slot_id: int = Field(foreign_key="slot.id")
+    stratum_id: int = Field(foreign_key="stratum.id")
+    allocated_at: datetime = Field(sa_type=Instant)
+    allocated_by: str

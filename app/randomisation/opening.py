@@ -1,0 +1,114 @@
+"""Which arm is this participant in? The one place that opens an envelope; who asked is written down each time."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Integer, bindparam, select
+from sqlmodel import Session
+
+from app.audit.actions import Change, record
+from app.foundation.database import keys_of, table_of
+from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
+from app.participants.models import Participant
+from app.people.access import Actor, may, require, sites_for
+from app.people.permissions import Permission
+from app.randomisation.models import Allocation, AllocationSequence, Slot, Stratum
+from app.randomisation.sealing import Place, unseal_arm
+from app.studies.in_use import StudyInUse
+
+PARTICIPANT = table_of(Participant)
+SEQUENCE = table_of(AllocationSequence)
+STRATUM = table_of(Stratum)
+SLOT = table_of(Slot)
+ALLOCATION = table_of(Allocation)
+
+# Built once: putting a SELECT together takes longer than running it.
+_STUDY = bindparam("study_id", type_=Integer)
+_ENVELOPES = (
+    select(
+        PARTICIPANT.c.id,
+        PARTICIPANT.c.code,
+        SEQUENCE.c.id.label("sequence_id"),
+        SEQUENCE.c.version,
+        STRATUM.c.code.label("stratum"),
+        SLOT.c.position,
+        SLOT.c.envelope,
+    )
+    .join(ALLOCATION, ALLOCATION.c.participant_id == PARTICIPANT.c.id)
+    .join(SLOT, SLOT.c.id == ALLOCATION.c.slot_id)
+    .join(STRATUM, STRATUM.c.id == SLOT.c.stratum_id)
+    .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
+    .where(
+        PARTICIPANT.c.study_id == _STUDY,
+        SEQUENCE.c.study_id == _STUDY,
+        PARTICIPANT.c.id.in_(bindparam("ids", type_=Integer, expanding=True)),
+    )
+    .order_by(ALLOCATION.c.number)
+)
+_ENVELOPES_THERE = _ENVELOPES.where(PARTICIPANT.c.site_id.in_(bindparam("sites", type_=Integer, expanding=True)))
+
+ACTION = "envelope.open"
+BATCH = 500
+
+
+def open_envelope(
+    session: Session, study: StudyInUse, participant: Participant, *, by: Actor, why: str, now: datetime
+) -> str:
+    """The arm code of one randomised participant, for those who may know it; written down as `envelope.opened`."""
+    if participant.study_id != study.id or participant.id is None or by.study_id not in (None, study.id):
+        raise NotFound
+    if not may(by, Permission.ALLOCATIONS_EXPORT):
+        require(by, Permission.ARM_READ, site_id=participant.site_id, subject=participant.code, action=ACTION)
+    arms = open_envelopes(session, study, [participant.id], by=by, why=why, now=now)
+    if participant.id not in arms:
+        raise Refused(
+            f"{participant.code} is not randomised yet, so there is no arm. Randomise the participant first.",
+            action=ACTION,
+            subject=participant.code,
+        )
+    return arms[participant.id]
+
+
+def open_envelopes(
+    session: Session, study: StudyInUse, participant_ids: Iterable[int], *, by: Actor, why: str, now: datetime
+) -> dict[int, str]:
+    """The arm code by participant id; those not randomised, of another study or another site are left out.
+
+    One audit entry per envelope, all in one go. The session must be a writing one: what is not written down is not
+    opened.
+    """
+    if by.study_id not in (None, study.id):
+        raise NotFound  # roles count in the study they were given for
+    wanted = list(participant_ids)
+    scope = None if may(by, Permission.ALLOCATIONS_EXPORT) else sites_for(by, Permission.ARM_READ)
+    if scope is not None and not scope:
+        require(by, Permission.ARM_READ, action=ACTION)
+    arms: dict[int, str] = {}
+    for start in range(0, len(wanted), BATCH):
+        these: dict[str, object] = {"study_id": study.id, "ids": wanted[start : start + BATCH]}
+        if scope is not None:
+            these["sites"] = sorted(scope)
+        rows = session.execute(_ENVELOPES if scope is None else _ENVELOPES_THERE, these).all()
+        arms |= _open(session, study, rows, by=by, why=why, now=now)
+    return arms
+
+
+def _open(
+    session: Session, study: StudyInUse, rows: Sequence[Any], *, by: Actor, why: str, now: datetime
+) -> dict[int, str]:
+    # Every opening comes through here, and the entry is made before anything is opened.
+    if session.get_bind().get_execution_options().get("reading"):
+        raise RuntimeError("An envelope is opened in a writing session only, because each opening is written down.")
+    if not why.strip():
+        raise Invalid([FieldProblem("why", "required", "Say why the envelope is opened.")])
+    record(
+        session, study.code, [Change("envelope.opened", participant=row.code) for row in rows], by=by, now=now, why=why
+    )
+    keys = keys_of(session)
+    return {
+        row.id: unseal_arm(
+            keys, Place(study.id, row.sequence_id, row.version, row.stratum, row.position), bytes(row.envelope)
+        )
+        for row in rows
+    }

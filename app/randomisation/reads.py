@@ -1,0 +1,341 @@
+"""What may I see of randomisation? Gates and an allocation's number for all; lists and arms for the statistician.
+
+Nothing here tells anybody but the statistician of blocks, positions, counts or slots that are left. What is the
+statistician's alone does not exist for anybody else: `NotFound`, the same as an address that was never there.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Integer, Select, String, bindparam, exists, select
+from sqlmodel import Session
+
+from app.capture.models import Entry, EntryStatus
+from app.capture.reads import answers_of
+from app.consent.reads import why_no_consent
+from app.foundation.clock import today
+from app.foundation.database import keys_of, table_of
+from app.foundation.errors import NotFound
+from app.participants.models import Participant, Screening
+from app.people.access import Actor, may
+from app.people.models import Site
+from app.people.permissions import Permission
+from app.randomisation.models import Allocation, AllocationSequence, SequenceStatus, Slot, Stratum
+from app.randomisation.opening import open_envelopes
+from app.randomisation.predictability import permuted_blocks
+from app.randomisation.rules import Facts, Gate, Recorded, StratumFound, gates, needs_answers, stratum_code
+from app.randomisation.sealing import unseal_secrets
+from app.studies.in_use import StudyInUse
+
+PARTICIPANT = table_of(Participant)
+SCREENING = table_of(Screening)
+ENTRY = table_of(Entry)
+SITE = table_of(Site)
+SEQUENCE = table_of(AllocationSequence)
+STRATUM = table_of(Stratum)
+SLOT = table_of(Slot)
+ALLOCATION = table_of(Allocation)
+
+BATCH = 500
+# Built once: putting a statement together takes longer than running it.
+_ID = bindparam("participant_id", type_=Integer)
+_ALLOCATION = select(
+    ALLOCATION.c.participant_id, ALLOCATION.c.number, ALLOCATION.c.allocated_at, ALLOCATION.c.allocated_by
+).where(ALLOCATION.c.participant_id == _ID)
+_COMPLETE = select(ENTRY.c.visit, ENTRY.c.instrument).where(
+    ENTRY.c.participant_id == _ID, ENTRY.c.status == EntryStatus.COMPLETE
+)
+_WAITING = (
+    select(STRATUM.c.id)
+    .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
+    .where(
+        SEQUENCE.c.study_id == bindparam("study_id", type_=Integer),
+        SEQUENCE.c.status == SequenceStatus.SEALED,
+        STRATUM.c.used < STRATUM.c.slots,
+    )
+    .limit(1)
+)
+_WAITING_IN = _WAITING.where(STRATUM.c.code == bindparam("stratum", type_=String))
+
+GUESSED = 24  # allocations over which predictability is averaged; by then the averages have settled
+
+
+@dataclass(frozen=True)
+class Allocated:
+    """What anybody may know of an allocation: its number in the study, when, and by whom. Never slot or arm."""
+
+    participant_id: int
+    number: int
+    allocated_at: datetime
+    allocated_by: str
+
+
+def allocation_of(session: Session, participant_id: int) -> Allocated | None:
+    """The allocation of a participant, or None."""
+    row = session.execute(_ALLOCATION, {"participant_id": participant_id}).first()
+    return None if row is None else Allocated(row.participant_id, row.number, row.allocated_at, row.allocated_by)
+
+
+@dataclass(frozen=True)
+class AtTheGates:
+    """A participant's site and stratum as they stand at this moment, and what gates are judged from."""
+
+    site_code: str
+    site_name: str
+    timezone: str
+    stratum_id: int | None
+    """The stratum in use that has a slot for this participant."""
+    facts: Facts
+
+
+def gates_of(
+    session: Session, study: StudyInUse, participant: Participant, *, by: Actor, now: datetime
+) -> tuple[Gate, ...]:
+    """Every condition for randomising this participant, open or with the reason; empty in a study that does not."""
+    if participant.study_id != study.id or not may(by, Permission.PARTICIPANT_READ, site_id=participant.site_id):
+        raise NotFound
+    if not study.definition.is_allocated:
+        return ()
+    return gates(study.definition, standing(session, study, participant, now=now).facts)
+
+
+def standing(
+    session: Session, study: StudyInUse, participant: Participant, *, now: datetime, lock: bool = False
+) -> AtTheGates:
+    """The participant as stored now, not as loaded before; `lock` keeps the row until the transaction ends."""
+    row = session.execute(_participant_and_site(lock), {"participant_id": participant.id}).one()
+    found = stratum_of(session, study, participant, site_code=row.site_code, timezone=row.timezone, now=now)
+    complete = session.execute(_COMPLETE, {"participant_id": participant.id})
+    waiting = _slot_waiting(session, study.id, found.code)
+    facts = Facts(
+        participant=row.code,
+        status=row.status,
+        eligible=row.eligible,
+        why_no_consent=why_no_consent(session, study, participant),
+        complete=frozenset((entry.visit, entry.instrument) for entry in complete),
+        why_no_stratum=found.reason,
+        site_name=row.site_name,
+        site_open=row.is_open,
+        allocated=row.allocated,
+        slot_waiting=waiting is not None,
+    )
+    return AtTheGates(row.site_code, row.site_name, row.timezone, waiting if found.code else None, facts)
+
+
+def stratum_of(
+    session: Session, study: StudyInUse, participant: Participant, *, site_code: str, timezone: str, now: datetime
+) -> StratumFound:
+    """The stratum as the answers stand now; answers are only read when a factor needs them."""
+    recorded = None
+    if needs_answers(study.definition):
+        assert participant.id is not None
+        answers = answers_of(session, study, participant.id)
+        recorded = Recorded(answers, today(timezone, now), now.astimezone(ZoneInfo(timezone)))
+    return stratum_code(study.definition, site_code, recorded)
+
+
+@cache
+def _participant_and_site(lock: bool) -> Select[Any]:
+    latest = (
+        select(SCREENING.c.eligible)
+        .where(SCREENING.c.participant_id == PARTICIPANT.c.id)
+        .order_by(SCREENING.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    query = (
+        select(
+            PARTICIPANT.c.code,
+            PARTICIPANT.c.status,
+            SITE.c.code.label("site_code"),
+            SITE.c.name.label("site_name"),
+            SITE.c.timezone,
+            SITE.c.is_open,
+            latest.label("eligible"),
+            exists().where(ALLOCATION.c.participant_id == PARTICIPANT.c.id).label("allocated"),
+        )
+        .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        .where(PARTICIPANT.c.id == _ID)
+    )
+    # FOR NO KEY UPDATE: whoever changes this participant waits, whoever only refers to them does not.
+    return query.with_for_update(of=PARTICIPANT, key_share=True) if lock else query
+
+
+def _slot_waiting(session: Session, study_id: int, stratum: str | None) -> int | None:
+    wanted: dict[str, object] = {"study_id": study_id}
+    if stratum is not None:
+        wanted["stratum"] = stratum
+    found: int | None = session.execute(_WAITING if stratum is None else _WAITING_IN, wanted).scalar()
+    return found
+
+
+@dataclass(frozen=True)
+class StratumCounts:
+    """How long one stratum's list is and how much of it is used."""
+
+    code: str
+    slots: int
+    used: int
+
+
+@dataclass(frozen=True)
+class SequenceCounts:
+    """One list in counts only; nothing of its order, block sizes or seed."""
+
+    id: int
+    version: int
+    method: str
+    status: str
+    slots: int
+    used: int
+    digest: str
+    drawn_at: datetime
+    drawn_by: str
+    sealed_at: datetime | None
+    sealed_by: str | None
+    strata: tuple[StratumCounts, ...]
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What a statistician reviews before sealing: slots per arm and stratum, and how well the next arm is guessed.
+
+    `correct` and `certain` are probabilities per allocation for a guesser who knows all earlier arms (fractions from
+    0 to 1), or None for an uploaded list, whose rule we do not know.
+    """
+
+    version: int
+    status: str
+    slots: int
+    slots_per_arm: Mapping[str, int]
+    slots_per_stratum: Mapping[str, int]
+    correct: Fraction | None
+    certain: Fraction | None
+
+
+@dataclass(frozen=True)
+class ArmOfParticipant:
+    """One line of the statistician's unblinded list."""
+
+    number: int
+    participant: str
+    stratum: str
+    allocated_at: datetime
+    allocated_by: str
+    arm: str
+
+
+def require_statistician(study: StudyInUse, by: Actor, permission: Permission) -> None:
+    """`NotFound` unless this person is the statistician of this study: for all others it does not exist."""
+    if by.study_id not in (None, study.id) or not may(by, permission):
+        raise NotFound
+
+
+def sequences(session: Session, study: StudyInUse, *, by: Actor) -> tuple[SequenceCounts, ...]:
+    """Every list of the study, newest first, in counts only; `NotFound` for all but the statistician."""
+    require_statistician(study, by, Permission.SEQUENCE_DRAW)
+    lists = session.execute(
+        select(*[column for column in SEQUENCE.c if column.name != "secrets"])
+        .where(SEQUENCE.c.study_id == study.id)
+        .order_by(SEQUENCE.c.version.desc())
+    ).all()
+    strata: dict[int, list[StratumCounts]] = {row.id: [] for row in lists}
+    for row in session.execute(
+        select(STRATUM.c.sequence_id, STRATUM.c.code, STRATUM.c.slots, STRATUM.c.used)
+        .where(STRATUM.c.sequence_id.in_(strata))
+        .order_by(STRATUM.c.sequence_id, STRATUM.c.code)
+    ):
+        strata[row.sequence_id].append(StratumCounts(row.code, row.slots, row.used))
+    return tuple(
+        SequenceCounts(
+            id=row.id,
+            version=row.version,
+            method=row.method,
+            status=row.status,
+            slots=row.slots,
+            used=sum(stratum.used for stratum in strata[row.id]),
+            digest=row.digest,
+            drawn_at=row.drawn_at,
+            drawn_by=row.drawn_by,
+            sealed_at=row.sealed_at,
+            sealed_by=row.sealed_by,
+            strata=tuple(strata[row.id]),
+        )
+        for row in lists
+    )
+
+
+def balance(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor) -> Balance:
+    """One list's counts and predictability; no envelope is opened for it. `NotFound` for all but the statistician."""
+    require_statistician(study, by, Permission.SEQUENCE_DRAW)
+    row = session.execute(
+        select(SEQUENCE.c.version, SEQUENCE.c.status, SEQUENCE.c.slots, SEQUENCE.c.secrets).where(
+            SEQUENCE.c.id == sequence_id, SEQUENCE.c.study_id == study.id
+        )
+    ).first()
+    if row is None:
+        raise NotFound
+    drawn_from = unseal_secrets(keys_of(session), study.id, row.version, bytes(row.secrets))
+    lengths = session.execute(
+        select(STRATUM.c.code, STRATUM.c.slots).where(STRATUM.c.sequence_id == sequence_id).order_by(STRATUM.c.code)
+    ).all()
+    guess = None
+    if drawn_from["block_sizes"]:
+        shares = [share for _, share in drawn_from["arms"]]
+        guess = permuted_blocks(shares, drawn_from["block_sizes"], min(GUESSED, drawn_from["slots_per_stratum"]))
+    return Balance(
+        version=row.version,
+        status=row.status,
+        slots=row.slots,
+        slots_per_arm=drawn_from["slots_per_arm"],
+        slots_per_stratum={stratum.code: stratum.slots for stratum in lengths},
+        correct=guess.correct if guess else None,
+        certain=guess.certain if guess else None,
+    )
+
+
+def allocations(
+    session: Session, study: StudyInUse, *, by: Actor, why: str, now: datetime
+) -> Iterator[ArmOfParticipant]:
+    """Every allocation with its arm, by number, in batches; each envelope opened is an audit entry.
+
+    The session must be a writing one that is committed before anything of the list is shown. `NotFound`, at once, for
+    all but the statistician.
+    """
+    require_statistician(study, by, Permission.ALLOCATIONS_EXPORT)
+    return _allocations(session, study, by=by, why=why, now=now)
+
+
+def _allocations(
+    session: Session, study: StudyInUse, *, by: Actor, why: str, now: datetime
+) -> Iterator[ArmOfParticipant]:
+    last = 0
+    while True:
+        rows = session.execute(
+            select(
+                ALLOCATION.c.number,
+                ALLOCATION.c.participant_id,
+                ALLOCATION.c.allocated_at,
+                ALLOCATION.c.allocated_by,
+                PARTICIPANT.c.code,
+                STRATUM.c.code.label("stratum"),
+            )
+            .join(PARTICIPANT, PARTICIPANT.c.id == ALLOCATION.c.participant_id)
+            .join(STRATUM, STRATUM.c.id == ALLOCATION.c.stratum_id)
+            .where(ALLOCATION.c.study_id == study.id, ALLOCATION.c.number > last)
+            .order_by(ALLOCATION.c.number)
+            .limit(BATCH)
+        ).all()
+        if not rows:
+            return
+        arms = open_envelopes(session, study, [row.participant_id for row in rows], by=by, why=why, now=now)
+        for row in rows:
+            yield ArmOfParticipant(
+                row.number, row.code, row.stratum, row.allocated_at, row.allocated_by, arms[row.participant_id]
+            )
+        last = rows[-1].number

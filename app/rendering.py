@@ -1,0 +1,314 @@
+"""How does a template become a page, or the one block htmx asked for?"""
+
+import hashlib
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+from babel.dates import format_date, format_datetime, format_timedelta
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.numbers import format_decimal
+from babel.support import NullTranslations, Translations
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound, select_autoescape
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+ROOT = Path(__file__).resolve().parent.parent
+TEMPLATES = ROOT / "templates"
+TRANSLATIONS = ROOT / "translations"
+STATIC = ROOT / "app" / "web" / "static"
+
+
+@dataclass(frozen=True)
+class NavItem:
+    """One line of the rail. `icon` names a file in templates/_components/icons."""
+
+    label: str
+    url: str
+    icon: str
+    current: bool = False
+
+
+@dataclass(frozen=True)
+class Flash:
+    """One sentence about what just happened, shown once."""
+
+    kind: Literal["done", "note", "warning", "problem"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """What the shell needs to know about the person who looks. Nothing here depends on an arm."""
+
+    person_name: str = ""
+    role_names: tuple[str, ...] = ()
+    study_code: str | None = None
+    study_title: str | None = None
+    blinded: bool | None = None
+    nav: tuple[NavItem, ...] = ()
+    sites: tuple[tuple[str, str], ...] = ()
+    site_code: str | None = None
+    csrf_token: str = ""
+    theme: str = ""
+    timezone: str = "UTC"
+    language: str = "en"
+    flashes: tuple[Flash, ...] = ()
+    home_url: str = "/"
+    search_url: str = ""
+    site_url: str = "/site"
+    theme_url: str = "/theme"
+    sign_out_url: str = "/sign-out"
+    account_url: str = ""
+
+
+def page(
+    request: Request,
+    template: str,
+    *,
+    viewer: Viewer,
+    status_code: int = 200,
+    headers: Mapping[str, str] | None = None,
+    **values: Any,
+) -> HTMLResponse:
+    """The whole page, or only the block named by the element htmx will replace: `#visit-list` is block `visit_list`."""
+    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    found = templates(viewer.language).get_template(template)
+    given = {"viewer": viewer, "here": here, **values}
+    context = found.new_context(given)
+    block = _block_asked_for(request)
+    if block:
+        # Running up to the first output carries out the page's own imports and sets, and merges its blocks.
+        next(found.root_render_func(context), None)
+    if block in context.blocks:
+        body = "".join(context.blocks[block][0](context))
+    else:
+        body = found.render(given)
+    return HTMLResponse(
+        body,
+        status_code=status_code,
+        headers={"Cache-Control": "no-store", "Vary": "HX-Request", **(headers or {})},
+    )
+
+
+def _block_asked_for(request: Request) -> str:
+    """The block behind the `HX-Target` header, which reads `tag#id`; empty when the whole page is wanted."""
+    asked = request.headers
+    if asked.get("HX-Request") != "true" or "HX-Boosted" in asked or "HX-History-Restore-Request" in asked:
+        return ""
+    return asked.get("HX-Target", "").rpartition("#")[2].replace("-", "_")
+
+
+@lru_cache(maxsize=32)
+def templates(language: str = "en") -> Environment:
+    """The Jinja environment of one language."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(enabled_extensions=(), disabled_extensions=("txt",), default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n", "jinja2.ext.do", "jinja2.ext.loopcontrols"],
+    )
+    environment.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
+    environment.globals.update(
+        ui=Components(environment),
+        language=language,
+        static_url=static_url,
+        drawing=drawing,
+        timeline_layout=timeline_layout,
+        window_layout=window_layout,
+        axis_steps=axis_steps,
+    )
+    environment.filters.update(
+        day=lambda value: day(value, language),
+        moment=lambda value, timezone: moment(value, timezone, language),
+        ago=lambda value, now: ago(value, now, language),
+        decimal=lambda value, places=None: decimal(value, places, language),
+    )
+    return environment
+
+
+@lru_cache(maxsize=32)
+def translations(language: str) -> NullTranslations:
+    """The catalogue of a language, read from its text file; source strings are British English."""
+    catalogue = TRANSLATIONS / language / "LC_MESSAGES" / "messages.po"
+    if not language.replace("-", "").replace("_", "").isalnum() or not catalogue.is_file():
+        return NullTranslations()
+    compiled = io.BytesIO()
+    with catalogue.open("rb") as text:
+        write_mo(compiled, read_po(text, locale=language))
+    compiled.seek(0)
+    return Translations(compiled)
+
+
+class Components:
+    """`ui.button(...)` in a template is the macro `button` of templates/_components/button.html, read once."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            macro = getattr(self._environment.get_template(f"_components/{name}.html").module, name)
+        except TemplateNotFound as missing:
+            raise AttributeError(name) from missing
+        self.__dict__[name] = macro
+        return macro
+
+
+@lru_cache(maxsize=256)
+def drawing(name: str) -> Markup:
+    """The SVG of an icon, as it stands in templates/_components/icons; our own files, hence safe as markup."""
+    return Markup((TEMPLATES / "_components" / "icons" / f"{name}.svg").read_text(encoding="utf-8").strip())  # noqa: S704
+
+
+def static_url(name: str) -> str:
+    """The address of a file in app/web/static, with a hash of its content so that it may be cached for ever."""
+    return f"/static/{name}?v={_content_hash(name, (STATIC / name).stat().st_mtime_ns)}"
+
+
+@lru_cache(maxsize=128)
+def _content_hash(name: str, changed_ns: int) -> str:  # noqa: ARG001
+    """Sixteen hexadecimal digits; `changed_ns` is only there so that an edited file is read again."""
+    return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:16]
+
+
+def day(value: date | None, language: str = "en") -> str:
+    """`14 Mar 2026`; nothing for None."""
+    return "" if value is None else format_date(value, "d MMM y", locale=language)
+
+
+def moment(value: datetime | None, timezone: str, language: str = "en") -> Markup:
+    """`14 Mar 2026 14:02` in the site's zone, with the zone and its offset from UTC on hover."""
+    if value is None:
+        return Markup("")
+    local = value.astimezone(ZoneInfo(timezone))
+    offset = local.strftime("%z")
+    title = f"{local:%H:%M:%S} {timezone}, UTC{offset[:3]}:{offset[3:5]}"
+    shown = format_datetime(local, "d MMM y HH:mm", locale=language)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        value.astimezone(UTC).isoformat(timespec="seconds"), title, shown
+    )
+
+
+def ago(value: datetime, now: datetime, language: str = "en") -> str:
+    """`3 days ago`, `in 2 hours`."""
+    return format_timedelta(value - now, add_direction=True, locale=language)
+
+
+def decimal(value: float | Decimal | None, places: int | None = None, language: str = "en") -> str:
+    """A number as this language writes it, with a fixed number of places when given; nothing for None."""
+    if value is None:
+        return ""
+    pattern = None if places is None else "#,##0" + ("." + "0" * places if places else "")
+    return format_decimal(value, format=pattern, locale=language)
+
+
+@dataclass(frozen=True)
+class PlacedVisit:
+    """Where a visit stands on the timeline, in per cent of its width; `lane` counts label rows away from the line."""
+
+    visit: Any
+    at: float
+    opens_at: float | None
+    window_width: float
+    above: bool
+    lane: int
+    anchor: Literal["start", "middle", "end"]
+
+
+@dataclass(frozen=True)
+class TimelineLayout:
+    """All of a timeline in per cent, with ticks at whole weeks since its first day."""
+
+    visits: tuple[PlacedVisit, ...]
+    ticks: tuple[tuple[int, float], ...]
+    today_at: float | None
+    lanes_above: int
+    lanes_below: int
+
+
+def timeline_layout(visits: Sequence[Any], today: date) -> TimelineLayout:
+    """Place visits (`label`, `target`, `opens`, `closes`, `held_on`) so that no two labels of one row touch."""
+    days = [each for visit in visits for each in _dates(visit, ("target", "opens", "closes", "held_on"))]
+    if not days:
+        return TimelineLayout((), (), None, 0, 0)
+    first, last = min(days), max(days)
+    span = max((last - first).days, 1)
+
+    def per_cent(when: date) -> float:
+        return round(2 + 96 * (when - first).days / span, 3)
+
+    free: dict[tuple[bool, int], float] = {}
+    placed = []
+    for visit in sorted(visits, key=lambda each: _value(each, "held_on") or _value(each, "target")):
+        at = per_cent(_value(visit, "held_on") or _value(visit, "target"))
+        named = not _value(visit, "unnamed")
+        width = 1.5 + 0.8 * max(len(str(_value(visit, "label"))), 11)
+        anchor: Literal["start", "middle", "end"] = "start" if at < 6 else "end" if at > 94 else "middle"
+        left = at if anchor == "start" else at - width if anchor == "end" else at - width / 2
+        rows = ((above, lane) for lane in range(6) for above in (True, False))
+        row = next((each for each in rows if free.get(each, -100.0) <= left), (True, 0)) if named else (True, -1)
+        if named:
+            free[row] = left + width
+        opens, closes = _value(visit, "opens"), _value(visit, "closes")
+        windowed = opens is not None and closes is not None
+        placed.append(
+            PlacedVisit(
+                visit=visit,
+                at=at,
+                opens_at=per_cent(opens) if windowed else None,
+                window_width=round(per_cent(closes) - per_cent(opens), 3) if windowed else 0.0,
+                above=row[0],
+                lane=row[1],
+                anchor=anchor,
+            )
+        )
+    weeks = span // 7
+    step = next((each for each in (1, 2, 4, 8, 13, 26) if weeks / each <= 8), 52)
+    ticks = tuple((week, round(2 + 96 * week * 7 / span, 3)) for week in range(0, weeks + 1, step))
+    return TimelineLayout(
+        visits=tuple(placed),
+        ticks=ticks,
+        today_at=per_cent(today) if first <= today <= last else None,
+        lanes_above=1 + max((each.lane for each in placed if each.above), default=-1),
+        lanes_below=1 + max((each.lane for each in placed if not each.above), default=-1),
+    )
+
+
+def window_layout(opens: date, target: date, closes: date, today: date) -> dict[str, float]:
+    """A window in per cent of its own bar (the bar keeps a margin each side), with today held inside it."""
+    span = max((closes - opens).days, 1)
+
+    def per_cent(when: date) -> float:
+        return round(6 + 88 * (when - opens).days / span, 2)
+
+    return {"target": per_cent(target), "today": min(max(per_cent(today), 3.0), 97.0)}
+
+
+def axis_steps(high: float) -> list[float]:
+    """Round numbers from nought to just above `high`, five or six of them, for an axis people read at a glance."""
+    rough = max(high, 1) / 5
+    size = 10.0 ** math.floor(math.log10(rough))
+    step = next(each * size for each in (1, 2, 5, 10) if each * size >= rough)
+    step = max(step, 1.0) if high >= 1 else step
+    return [step * each for each in range(math.ceil(max(high, 1) / step) + 1)]
+
+
+def _dates(thing: Any, names: Iterable[str]) -> list[date]:
+    return [value for name in names if (value := _value(thing, name)) is not None]
+
+
+def _value(thing: Any, name: str) -> Any:
+    """A field of a mapping or of an object; None when it is not there."""
+    return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)

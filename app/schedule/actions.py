@@ -1,0 +1,376 @@
+"""What may I do with visits? Open them when their anchor is known, record, miss, correct, reopen and stop them."""
+
+from datetime import date, datetime
+from typing import Any, Literal
+
+from sqlalchemy import Integer, bindparam, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session
+
+from app.audit.actions import Change, record
+from app.consent.reads import why_no_consent
+from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Refused
+from app.participants.actions import day_problems, reason_problems
+from app.participants.models import Participant
+from app.participants.reads import today_at_site
+from app.participants.status import Status
+from app.people.access import Actor, require
+from app.people.permissions import Permission
+from app.schedule import rules
+from app.schedule.models import ParticipantVisit
+from app.schedule.reads import VISIT, visit_of
+from app.schedule.status import VisitStatus
+from app.studies.definition import VisitKind
+from app.studies.in_use import StudyInUse
+
+Anchor = Literal["screening", "consent", "randomisation"]
+
+OPENED_WITH: dict[Anchor, Permission] = {
+    "screening": Permission.PARTICIPANT_SCREEN,
+    "consent": Permission.CONSENT_COUNTERSIGN,
+    "randomisation": Permission.PARTICIPANT_RANDOMISE,
+}
+"""Visits open as part of the step that anchors them, so by whoever may take that step."""
+
+
+_CHANGE = (
+    update(VISIT)
+    .where(
+        VISIT.c.id == bindparam("of_visit", type_=Integer), VISIT.c.version == bindparam("at_version", type_=Integer)
+    )
+    .returning(VISIT.c.version)
+)
+_OPEN = {
+    "postgresql": postgresql.insert(VISIT).on_conflict_do_nothing().returning(VISIT.c.code),
+    "sqlite": sqlite.insert(VISIT).on_conflict_do_nothing().returning(VISIT.c.code),
+}
+
+
+def open_visits(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    anchor: Anchor,
+    on: date,
+    by: Actor,
+    now: datetime,
+) -> list[str]:
+    """Give dates to the visits counted from this anchor; gives their codes. What has dates keeps them."""
+    where = {"action": "visit.open", "subject": f"{participant.code}/visit"}
+    require(by, OPENED_WITH[anchor], site_id=participant.site_id, **where)
+    if participant.study_id != study.id:
+        raise NotFound
+    if reason := rules.why_not_open(Status(participant.status)):
+        raise Refused(reason, **where)
+    rows = []
+    for order, visit in enumerate(study.definition.visits):
+        if visit.anchor == anchor:
+            dates = rules.planned(visit, on)._asdict()
+            rows.append(
+                {
+                    "study_id": study.id,
+                    "participant_id": participant.id,
+                    "code": visit.code,
+                    "kind": visit.kind.value,
+                    "order": order,
+                    "status": VisitStatus.PLANNED.value,
+                    "version": 1,
+                    "created_at": now,
+                    **dates,
+                }
+            )
+    if not rows:
+        return []
+    opened = set(session.execute(_OPEN[session.get_bind().dialect.name], rows).scalars())
+    changes = [
+        Change(
+            "visit.opened",
+            participant.code,
+            f"visit/{row['code']}",
+            new={name: row[name] for name in ("target_on", "opens_on", "closes_on")},
+        )
+        for row in rows
+        if row["code"] in opened
+    ]
+    record(session, study.code, changes, by=by, now=now)
+    return [str(row["code"]) for row in rows if row["code"] in opened]
+
+
+def record_visit(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    visit_code: str,
+    *,
+    held_on: date,
+    version: int,
+    reason: str | None = None,
+    by: Actor,
+    now: datetime,
+    permission: Permission = Permission.VISIT_RECORD,
+) -> ParticipantVisit:
+    """Record that a visit was held. Outside its window it is kept all the same, with the reason (SPIRIT item 18)."""
+    where = _here("visit.record", participant, visit_code)
+    visit = _changeable(session, study, participant, visit_code, by=by, permission=permission, where=where)
+    _refuse_stale(visit, version, where)
+    status = VisitStatus(visit.status)
+    if why_not := rules.why_not_record(status, held_on=held_on, withdrawn_on=participant.withdrawn_on):
+        raise Refused(why_not, **where)
+    _refuse_bad_day(session, study, participant, visit, held_on, reason, now, where, field="reason")
+    return _save(
+        session,
+        study,
+        participant,
+        visit,
+        where,
+        action="visit.held",
+        by=by,
+        now=now,
+        why=_tidy(reason),
+        status=VisitStatus.HELD.value,
+        held_on=held_on,
+        reason=_tidy(reason),
+    )
+
+
+def correct_visit(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    visit_code: str,
+    *,
+    held_on: date,
+    version: int,
+    why: str,
+    by: Actor,
+    now: datetime,
+    permission: Permission = Permission.VISIT_RECORD,
+) -> ParticipantVisit:
+    """Correct the day on which a visit was held; the log keeps the day it was before, and why."""
+    where = _here("visit.correct", participant, visit_code)
+    visit = _changeable(session, study, participant, visit_code, by=by, permission=permission, where=where)
+    if problems := reason_problems("why", why, "Say why the date changes."):
+        raise Invalid(problems)
+    _refuse_stale(visit, version, where)
+    if why_not := rules.why_not_correct(VisitStatus(visit.status)):
+        raise Refused(why_not, **where)
+    _refuse_bad_day(session, study, participant, visit, held_on, why, now, where, field="why")
+    return _save(
+        session,
+        study,
+        participant,
+        visit,
+        where,
+        action="visit.corrected",
+        by=by,
+        now=now,
+        why=why.strip(),
+        held_on=held_on,
+        reason=visit.reason if rules.in_window(visit, held_on) else why.strip(),
+    )
+
+
+def miss_visit(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    visit_code: str,
+    *,
+    version: int,
+    why: str,
+    by: Actor,
+    now: datetime,
+    permission: Permission = Permission.VISIT_RECORD,
+) -> ParticipantVisit:
+    """Record that a visit did not take place, and why."""
+    where = _here("visit.miss", participant, visit_code)
+    visit = _changeable(session, study, participant, visit_code, by=by, permission=permission, where=where)
+    if problems := reason_problems("why", why, "Say why the visit did not take place."):
+        raise Invalid(problems)
+    _refuse_stale(visit, version, where)
+    if why_not := rules.why_not_change(VisitStatus(visit.status), VisitStatus.MISSED):
+        raise Refused(why_not, **where)
+    return _save(
+        session,
+        study,
+        participant,
+        visit,
+        where,
+        action="visit.missed",
+        by=by,
+        now=now,
+        why=why.strip(),
+        status=VisitStatus.MISSED.value,
+        reason=why.strip(),
+    )
+
+
+def reopen_visit(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    visit_code: str,
+    *,
+    version: int,
+    why: str,
+    by: Actor,
+    now: datetime,
+    permission: Permission = Permission.VISIT_RECORD,
+) -> ParticipantVisit:
+    """Make a visit planned again that was recorded as held or missed by mistake. Its entries are not touched."""
+    where = _here("visit.reopen", participant, visit_code)
+    visit = _changeable(session, study, participant, visit_code, by=by, permission=permission, where=where)
+    if problems := reason_problems("why", why, "Say why the visit is opened again."):
+        raise Invalid(problems)
+    _refuse_stale(visit, version, where)
+    if why_not := rules.why_not_change(VisitStatus(visit.status), VisitStatus.PLANNED):
+        raise Refused(why_not, **where)
+    return _save(
+        session,
+        study,
+        participant,
+        visit,
+        where,
+        action="visit.reopened",
+        by=by,
+        now=now,
+        why=why.strip(),
+        status=VisitStatus.PLANNED.value,
+        held_on=None,
+        reason=None,
+    )
+
+
+def stop_visits(
+    session: Session, study: StudyInUse, participant: Participant, *, why: str, by: Actor, now: datetime
+) -> list[str]:
+    """No visit is due any more, because the participant withdrew from visits; gives the codes of those stopped."""
+    where = {"action": "visit.stop", "subject": f"{participant.code}/visit"}
+    require(by, Permission.PARTICIPANT_WITHDRAW, site_id=participant.site_id, **where)
+    if problems := reason_problems("why", why, "Say why no visit is due any more."):
+        raise Invalid(problems)
+    stopped = session.execute(
+        update(VISIT)
+        .where(VISIT.c.participant_id == participant.id, VISIT.c.status == VisitStatus.PLANNED)
+        .values(status=VisitStatus.STOPPED.value, reason=why.strip(), version=VISIT.c.version + 1)
+        .returning(VISIT.c.order, VISIT.c.code)
+    ).all()
+    codes = [row.code for row in sorted(stopped, key=lambda row: row.order)]
+    changes = [
+        Change(
+            "visit.stopped",
+            participant.code,
+            f"visit/{code}",
+            old={"status": VisitStatus.PLANNED},
+            new={"status": VisitStatus.STOPPED},
+        )
+        for code in codes
+    ]
+    record(session, study.code, changes, by=by, now=now, why=why.strip())
+    return codes
+
+
+def _here(action: str, participant: Participant, visit_code: str) -> dict[str, str]:
+    return {"action": action, "subject": f"{participant.code}/visit/{visit_code}"}
+
+
+def _changeable(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    visit_code: str,
+    *,
+    by: Actor,
+    permission: Permission,
+    where: dict[str, str],
+) -> ParticipantVisit:
+    """The visit, when this person may change this kind of visit."""
+    require(by, permission, site_id=participant.site_id, **where)
+    if participant.study_id != study.id or participant.id is None:
+        raise NotFound
+    visit = visit_of(session, participant.id, visit_code)
+    if reason := rules.why_not_with(VisitKind(visit.kind), permission):
+        raise NotAllowed(reason, **where)
+    return visit
+
+
+def _refuse_stale(visit: ParticipantVisit, version: int, where: dict[str, str]) -> None:
+    if visit.version != version:
+        raise Conflict(
+            "Somebody changed this visit while you were typing. Look at it again, then record what is left.",
+            current_version=visit.version,
+            **where,
+        )
+
+
+def _refuse_bad_day(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    visit: ParticipantVisit,
+    held_on: date,
+    reason: str | None,
+    now: datetime,
+    where: dict[str, str],
+    *,
+    field: str,
+) -> None:
+    """A visit is held between screening and today, under consent; outside its window only with a reason."""
+    today = today_at_site(session, participant, now)
+    problems = day_problems("held_on", held_on, earliest=participant.screened_on, today=today)
+    if reason is not None and reason.strip():
+        problems += reason_problems(field, reason, "")
+    elif not problems and not rules.in_window(visit, held_on):
+        message = (
+            f"The window is {visit.opens_on.isoformat()} to {visit.closes_on.isoformat()}. "
+            "Say why the visit was held outside it."
+        )
+        problems.append(FieldProblem(field, "required", message))
+    if problems:
+        raise Invalid(problems)
+    if why_not := why_no_consent(session, study, participant, on=held_on):
+        raise Refused(why_not, **where)
+
+
+def _save(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    visit: ParticipantVisit,
+    where: dict[str, str],
+    *,
+    action: str,
+    by: Actor,
+    now: datetime,
+    why: str | None,
+    **values: Any,
+) -> ParticipantVisit:
+    """Change the row, unless somebody else did in the meantime, and write it down."""
+    old = _told(visit)
+    saved = session.execute(
+        _CHANGE, {"of_visit": visit.id, "at_version": visit.version, "version": visit.version + 1, **values}
+    ).scalar()
+    if saved is None:
+        raise Conflict(
+            "Somebody changed this visit a moment ago. Look at it again, then record what is left.",
+            current_version=visit_of(session, visit.participant_id, visit.code).version,
+            **where,
+        )
+    for name, value in {**values, "version": saved}.items():
+        setattr(visit, name, value)
+    change = Change(action, participant.code, f"visit/{visit.code}", old=old, new=_told(visit))
+    record(session, study.code, [change], by=by, now=now, why=why)
+    return visit
+
+
+def _told(visit: ParticipantVisit) -> dict[str, Any]:
+    """A visit as the log tells of it."""
+    told: dict[str, Any] = {"status": visit.status}
+    if visit.held_on is not None:
+        told |= {"held_on": visit.held_on, "in_window": rules.in_window(visit, visit.held_on)}
+    return told
+
+
+def _tidy(reason: str | None) -> str | None:
+    return (reason or "").strip() or None

@@ -1,0 +1,199 @@
+"""What may I see of visits? Those of one participant, the next one of each, and what is due at my sites."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from sqlalchemy import Integer, String, bindparam, func, select, tuple_
+from sqlmodel import Session
+
+from app.foundation import paging
+from app.foundation.database import instance_of, table_of
+from app.foundation.errors import FieldProblem, Invalid, NotFound
+from app.participants.identity import PARTICIPANT
+from app.participants.reads import SITE, at_their_sites
+from app.people.access import Actor
+from app.people.permissions import Permission
+from app.schedule import rules
+from app.schedule.models import ParticipantVisit
+from app.schedule.rules import VisitState
+from app.schedule.status import VisitStatus
+from app.studies.definition import VisitKind
+from app.studies.in_use import StudyInUse
+
+VISIT = table_of(ParticipantVisit)
+
+# Built once: putting a SELECT together takes longer than running it.
+_ID = bindparam("participant_id", type_=Integer)
+_VISITS = select(*VISIT.c).where(VISIT.c.participant_id == _ID).order_by(VISIT.c.order, VISIT.c.id)
+_VISIT = select(*VISIT.c).where(VISIT.c.participant_id == _ID, VISIT.c.code == bindparam("code", type_=String))
+_PLANNED = (
+    select(
+        *VISIT.c,
+        func.row_number()
+        .over(partition_by=VISIT.c.participant_id, order_by=(VISIT.c.target_on, VISIT.c.order, VISIT.c.id))
+        .label("position"),
+    )
+    .where(
+        VISIT.c.participant_id.in_(bindparam("ids", type_=Integer, expanding=True)),
+        VISIT.c.status == VisitStatus.PLANNED,
+    )
+    .subquery()
+)
+_NEXT = select(_PLANNED).where(_PLANNED.c.position == 1)
+
+
+@dataclass(frozen=True)
+class NextVisit:
+    """The visit a participant has to come to next, or is late for."""
+
+    participant_id: int
+    code: str
+    kind: str
+    target_on: date
+    opens_on: date
+    closes_on: date
+    state: VisitState
+    days_left: int
+
+
+@dataclass(frozen=True)
+class DueVisit:
+    """One visit that is due or overdue, and whose it is."""
+
+    id: int
+    participant_id: int
+    participant_code: str
+    site_id: int
+    site_code: str
+    code: str
+    kind: str
+    target_on: date
+    opens_on: date
+    closes_on: date
+    version: int
+    state: VisitState
+    days_left: int
+
+
+def visits_of(session: Session, participant_id: int) -> list[ParticipantVisit]:
+    """The visits of one participant that have dates, in the order of the plan.
+
+    A caller holds the participant already, and so was allowed to see them (`participants.reads.participant_by_code`).
+    """
+    rows = session.execute(_VISITS, {"participant_id": participant_id}).mappings()
+    return [instance_of(ParticipantVisit, row) for row in rows]
+
+
+def visit_of(session: Session, participant_id: int, code: str) -> ParticipantVisit:
+    """One visit of one participant; NotFound when it has no dates (yet) or is not in the plan."""
+    row = session.execute(_VISIT, {"participant_id": participant_id, "code": code}).mappings().first()
+    if row is None:
+        raise NotFound
+    return instance_of(ParticipantVisit, row)
+
+
+def next_visits(session: Session, participant_ids: Iterable[int], today: date) -> dict[int, NextVisit]:
+    """Participant id -> their first visit that is planned and not held yet, in one statement."""
+    wanted = list(participant_ids)
+    if not wanted:
+        return {}
+    rows = session.execute(_NEXT, {"ids": wanted})
+    return {
+        row.participant_id: NextVisit(
+            participant_id=row.participant_id,
+            code=row.code,
+            kind=row.kind,
+            target_on=row.target_on,
+            opens_on=row.opens_on,
+            closes_on=row.closes_on,
+            state=rules.visit_state(row, today),
+            days_left=rules.days_left(row, today),
+        )
+        for row in rows
+    }
+
+
+def visits_due(
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    today: date,
+    until: date | None = None,
+    permission: Permission = Permission.PARTICIPANT_READ,
+    kinds: Collection[VisitKind] | None = None,
+    cursor: str | None = None,
+    limit: int | None = None,
+) -> paging.Page[DueVisit]:
+    """Visits not held yet whose window is open, over, or opens by `until` (today when not given), earliest first."""
+    size = paging.page_size(limit)
+    until = until or today
+    # A window opens at most this long before its target: a bound that lets the index end the search early.
+    longest = max((visit.window.before for visit in study.definition.visits), default=0)
+    query = (
+        select(
+            VISIT.c.id,
+            VISIT.c.participant_id,
+            PARTICIPANT.c.code.label("participant_code"),
+            PARTICIPANT.c.site_id,
+            SITE.c.code.label("site_code"),
+            VISIT.c.code,
+            VISIT.c.kind,
+            VISIT.c.target_on,
+            VISIT.c.opens_on,
+            VISIT.c.closes_on,
+            VISIT.c.version,
+            VISIT.c.status,
+            VISIT.c.held_on,
+        )
+        .join(PARTICIPANT, PARTICIPANT.c.id == VISIT.c.participant_id)
+        .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        .where(
+            VISIT.c.study_id == study.id,
+            VISIT.c.status == VisitStatus.PLANNED,
+            VISIT.c.target_on <= until + timedelta(days=longest),
+            VISIT.c.opens_on <= until,
+            at_their_sites(by, permission),
+        )
+    )
+    if kinds is not None:
+        query = query.where(VISIT.c.kind.in_([kind.value for kind in kinds]))
+    backwards = False
+    here = tuple_(VISIT.c.target_on, VISIT.c.id)
+    if cursor:
+        key, backwards = paging.decode(cursor, 2)
+        position = tuple_(*_position(key))
+        query = query.where(here < position if backwards else here > position)
+    order = [one.desc() if backwards else one.asc() for one in (VISIT.c.target_on, VISIT.c.id)]
+    found = session.execute(query.order_by(*order).limit(size + 1)).all()
+    more = len(found) > size
+    rows = [_due(row, today) for row in found[:size]]
+    if backwards:
+        rows.reverse()
+    if not rows:
+        return paging.Page(rows)
+    later = paging.encode(rows[-1].target_on.isoformat(), rows[-1].id) if (more or backwards) else None
+    first = rows[0]
+    earlier = (
+        paging.encode(first.target_on.isoformat(), first.id, backwards=True)
+        if (more if backwards else bool(cursor))
+        else None
+    )
+    return paging.Page(rows, next=later, previous=earlier)
+
+
+def _due(row: Any, today: date) -> DueVisit:
+    values = row._asdict()
+    del values["status"], values["held_on"]
+    return DueVisit(**values, state=rules.visit_state(row, today), days_left=rules.days_left(row, today))
+
+
+def _position(key: list[str | int | None]) -> tuple[date, int]:
+    on, visit_id = key
+    try:
+        return date.fromisoformat(str(on)), min(int(str(visit_id)), 2**63 - 1)
+    except ValueError:
+        message = "This page link belongs to another list. Start again from the first page."
+        raise Invalid([FieldProblem("cursor", "cursor", message)]) from None

@@ -1,0 +1,43 @@
+"""What does the environment say? The only reader of it; every setting, its default and its meaning."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of one installation, from EQUIPOISE_... variables or a .env file."""
+
+    model_config = SettingsConfigDict(env_prefix="EQUIPOISE_", env_file=".env", extra="ignore")
+
+    data: Path = Field(default=Path("var"), description="Folder of the embedded database, the key file, checkpoints.")
+    database: str | None = Field(default=None, description="postgresql://... ; none: SQLite in the data folder.")
+    key_file: Path | None = Field(default=None, description="The root key; none: equipoise.key in the data folder.")
+    secure_cookies: bool = Field(default=True, description="Cookies only over TLS (__Host-); off on loopback only.")
+    idle_minutes: int = Field(default=15, ge=1, le=60, description="A session ends after this long without a request.")
+    session_hours: int = Field(default=12, ge=1, le=24, description="A session ends after this long in any case.")
+    trusted_proxies: str | None = Field(
+        default=None,
+        description="Addresses of TLS proxies whose X-Forwarded-For is believed, with commas; none: nobody's.",
+    )
+    largest_body: int = Field(default=2_000_000, description="Bytes of the largest request body.")
+    smtp_host: str | None = Field(default=None, description="Mail server; none: mails wait in the outbox.")
+    smtp_port: int = 25
+    smtp_from: str = "equipoise@localhost"
+    address: str = Field(default="http://127.0.0.1:8000", description="Where people reach this installation.")
+    demo: bool = Field(default=False, description="Shows the demo sign-ins on the sign-in page.")
+
+    @property
+    def database_url(self) -> str:
+        """The SQLAlchemy address of the database."""
+        return self.database or f"sqlite:///{self.data / 'equipoise.db'}"
+
+    @property
+    def key_path(self) -> Path:
+        return self.key_file or self.data / "equipoise.key"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of signed checkpoints, outside the database."""
+        return self.data / "checkpoints"

@@ -1,0 +1,1 @@
+"""What does the protocol say? A study is a folder of data: arms, eligibility, visit plan, instruments, consent."""

@@ -1,0 +1,342 @@
+"""What may a study folder say? The pydantic models of `study.yaml` and `instruments/*.yaml`, and what belongs together.
+
+`Study` is the whole folder read in: study.yaml, every instrument, every consent document. It is data only. Whether its
+parts fit together is asked of `app.studies.rules.problems`, which lists every error with its file and line.
+"""
+
+from datetime import date
+from decimal import Decimal
+from enum import StrEnum
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+AnyCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=400, strip_whitespace=True)]
+ExpressionText = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
+
+
+class Part(BaseModel):
+    """A part of a definition: unknown keys are errors, and nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class ItemType(StrEnum):
+    """How an item is asked and kept."""
+
+    CHOICE = "choice"  # one of the choices; kept as its code
+    CHOICES = "choices"  # any of the choices; kept as a list of codes
+    YES_NO = "yes_no"  # kept as true or false
+    INTEGER = "integer"
+    NUMBER = "number"  # kept as a decimal text, so that nothing is lost to binary fractions
+    SCALE = "scale"  # whole numbers min..max as a row of buttons
+    DATE = "date"  # kept as YYYY-MM-DD
+    TIME = "time"  # kept as HH:MM
+    TEXT = "text"
+    CALCULATED = "calculated"  # never typed; its value follows from its expression
+
+
+class Choice(Part):
+    """One answer of a choice item. The code is stored, the label shown."""
+
+    code: AnyCode
+    label: Label
+
+
+class CheckKind(StrEnum):
+    """A hard check blocks saving as complete; a soft one asks for a reason."""
+
+    HARD = "hard"
+    SOFT = "soft"
+
+
+class Check(Part):
+    """An edit check: `rule` must hold; when it does not, `message` says what to do."""
+
+    rule: ExpressionText
+    message: Label
+    kind: CheckKind = CheckKind.SOFT
+
+
+class Item(Part):
+    """One question of an instrument, with our own short label (the wording may belong to its authors)."""
+
+    code: Code
+    label: Label
+    type: ItemType
+    hint: str | None = None
+    unit: str | None = None
+    required: bool = True
+    min: Decimal | None = None
+    max: Decimal | None = None
+    decimals: int | None = Field(default=None, ge=0, le=6)
+    expected_min: Decimal | None = Field(default=None, description="Below this a reason is asked for (soft).")
+    expected_max: Decimal | None = Field(default=None, description="Above this a reason is asked for (soft).")
+    low_label: str | None = Field(default=None, description="What the low end of a scale means.")
+    high_label: str | None = Field(default=None, description="What the high end of a scale means.")
+    choices: tuple[Choice, ...] = ()
+    max_length: int = Field(default=2000, ge=1, le=20000)
+    multiline: bool = False
+    shown_if: ExpressionText | None = None
+    calculation: ExpressionText | None = None
+    checks: tuple[Check, ...] = ()
+
+
+class Section(Part):
+    """Items that stand together under a heading."""
+
+    label: Label | None = None
+    items: tuple[Item, ...] = Field(min_length=1)
+
+
+class Instrument(Part):
+    """The definition of a case report form. Scores are calculated items; their source is said."""
+
+    code: Code
+    label: Label
+    short: str | None = Field(default=None, max_length=16, description="The column heading in a matrix.")
+    respondent: Literal["participant", "assessor", "coordinator"] = "assessor"
+    source: str = Field(description="Where items, ranges and scoring come from.")
+    licence: str | None = Field(default=None, description="Whose wording it is and what a site must do to use it.")
+    recall: str | None = None
+    scoring: str | None = Field(default=None, description="Range and direction of the scores, in words.")
+    signable: bool = True
+    sections: tuple[Section, ...] = Field(min_length=1)
+
+    @cached_property
+    def items(self) -> tuple[Item, ...]:
+        """Every item in order."""
+        return tuple(item for section in self.sections for item in section.items)
+
+    def item(self, code: str) -> Item | None:
+        """The item with this code."""
+        return next((item for item in self.items if item.code == code), None)
+
+
+class Arm(Part):
+    """A treatment group. `label` is for unblinded eyes only; blinded roles never meet it after allocation."""
+
+    code: AnyCode
+    label: Label
+    ratio: int = Field(default=1, ge=1, le=20)
+    planned: int | None = Field(default=None, ge=0)
+
+
+class StratumFactor(Part):
+    """Something allocation is stratified by: the site, or an expression over what was entered before."""
+
+    code: Code
+    label: Label
+    by: Literal["site", "expression"] = "site"
+    expression: ExpressionText | None = None
+    levels: tuple[Choice, ...] = ()
+
+
+class Allocation(Part):
+    """How participants get an arm. Block sizes are not here on purpose: enrolling roles may read this file.
+
+    `observed` means that groups are recorded, not allocated (ETMI): such a study has no randomisation.
+    """
+
+    method: Literal["permuted_blocks", "list", "minimisation", "observed"]
+    strata: tuple[StratumFactor, ...] = ()
+    source: str | None = Field(default=None, description="Where this is documented, and what is not known.")
+
+
+class Criterion(Part):
+    """One eligibility criterion: an inclusion must hold, an exclusion must not."""
+
+    code: Code
+    label: Label
+    kind: Literal["inclusion", "exclusion"]
+    rule: ExpressionText
+
+
+class Eligibility(Part):
+    """The questions of the pre-screen (an instrument) and the criteria judged from their answers."""
+
+    instrument: Code
+    criteria: tuple[Criterion, ...] = Field(min_length=1)
+
+
+class Window(Part):
+    """Days before and after the target date in which a visit counts as on time."""
+
+    before: int = Field(ge=0, le=400)
+    after: int = Field(ge=0, le=400)
+
+
+class VisitKind(StrEnum):
+    BASELINE = "baseline"  # before randomisation; its required instruments are gates
+    TREATMENT = "treatment"  # a session; what was delivered is the treatment room's alone
+    ASSESSMENT = "assessment"
+
+
+class Visit(Part):
+    """One planned visit: when it is due, counted in days from its anchor, and what is entered at it."""
+
+    code: Code
+    label: Label
+    short: str | None = Field(default=None, max_length=12)
+    kind: VisitKind
+    anchor: Literal["screening", "consent", "randomisation"] = "randomisation"
+    day: int = Field(ge=-400, le=4000)
+    window: Window
+    instruments: tuple[Code, ...] = ()
+    source: str | None = None
+
+
+class ConsentRules(Part):
+    """Who may sign for the study beside the participant, and what consent is asked for."""
+
+    countersigned_by: tuple[Literal["coordinator", "investigator"], ...] = ("coordinator", "investigator")
+    optional: tuple[Choice, ...] = Field(
+        default=(), description="Consents a participant may refuse and still take part."
+    )
+
+
+class ConsentDocument(Part):
+    """One version of the consent document in one language, from consent/*.md; `sha256` is over the file's bytes."""
+
+    version: AnyCode
+    language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")]
+    title: Label
+    valid_from: date
+    text: str
+    sha256: str
+
+
+class MissingCode(Part):
+    """A reason why there is no answer."""
+
+    code: AnyCode
+    label: Label
+
+
+class WithdrawalLevel(Part):
+    """How far a participant withdraws. `stops_visits`: no further visit is due; data already there are always kept."""
+
+    code: Code
+    label: Label
+    stops_visits: bool = False
+
+
+class Outcome(Part):
+    """A trial outcome: which item, at which visit."""
+
+    label: Label
+    instrument: Code
+    item: Code
+    visit: Code
+    kind: Literal["primary", "secondary", "mediator"]
+
+
+class Amendment(Part):
+    """A change of the protocol after its start (CONSORT 2025 item 10)."""
+
+    on: str = Field(description="A date, or as much of it as is known: 2016-06.")
+    title: Label
+    text: str
+
+
+class Registration(Part):
+    registry: Label
+    number: Label
+
+
+class SiteDefinition(Part):
+    """A site the study starts with."""
+
+    code: AnyCode
+    name: Label
+    timezone: str = "UTC"
+
+
+class TreatmentModule(Part):
+    """Something that can be delivered in a session of an arm, with what is recorded of it."""
+
+    code: Code
+    label: Label
+    items: tuple[Item, ...] = ()
+
+
+class ArmTreatment(Part):
+    """What a session of one arm consists of: for unblinded eyes only."""
+
+    arm: AnyCode
+    modules: tuple[TreatmentModule, ...] = ()
+
+
+# First parts of addresses that are not a study's, and the log of what concerns no study.
+RESERVED_CODES = frozenset(
+    ("account", "api", "healthz", "people", "sign_in", "sign_out", "static", "system", "theme", "welcome")
+)
+
+
+class StudyFile(Part):
+    """What study.yaml holds."""
+
+    code: Code
+    version: AnyCode
+    title: Label
+    short_title: Label
+    sponsor: str | None = None
+    registrations: tuple[Registration, ...] = ()
+    blinded: bool = Field(default=True, description="Whether participants and assessors must not learn the arm.")
+    target: int = Field(ge=1, description="The planned number of participants.")
+    language: str = "en"
+    participant_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z]{0,4}-?$")] = "P-"
+    participant_digits: int = Field(default=4, ge=3, le=8)
+    second_factor: Literal["optional", "required"] = "optional"
+    sites: tuple[SiteDefinition, ...] = Field(min_length=1)
+    arms: tuple[Arm, ...] = Field(min_length=1)
+    allocation: Allocation
+    eligibility: Eligibility
+    consent: ConsentRules = ConsentRules()
+    visits: tuple[Visit, ...] = Field(min_length=1)
+    outcomes: tuple[Outcome, ...] = ()
+    missing_codes: tuple[MissingCode, ...] = ()
+    withdrawal_levels: tuple[WithdrawalLevel, ...] = ()
+    screen_failure_reasons: tuple[Choice, ...] = ()
+    amendments: tuple[Amendment, ...] = ()
+    treatment: tuple[ArmTreatment, ...] = ()
+    sources: tuple[str, ...] = ()
+    not_known: tuple[str, ...] = Field(default=(), description="What no public source says; set it for a real trial.")
+
+    @field_validator("code")
+    @classmethod
+    def _not_reserved(cls, code: str) -> str:
+        if code in RESERVED_CODES:
+            raise ValueError(f"A study cannot be called {code}: the application uses that name itself. Choose another.")
+        return code
+
+
+class Study(StudyFile):
+    """A whole study folder, read in."""
+
+    instruments: tuple[Instrument, ...] = ()
+    consent_documents: tuple[ConsentDocument, ...] = ()
+
+    def instrument(self, code: str) -> Instrument | None:
+        """The instrument with this code."""
+        return self._instruments.get(code)
+
+    @cached_property
+    def _instruments(self) -> dict[str, Instrument]:
+        return {instrument.code: instrument for instrument in self.instruments}
+
+    def visit(self, code: str) -> Visit | None:
+        """The planned visit with this code."""
+        return next((visit for visit in self.visits if visit.code == code), None)
+
+    def arm(self, code: str) -> Arm | None:
+        """The arm with this code."""
+        return next((arm for arm in self.arms if arm.code == code), None)
+
+    @property
+    def is_allocated(self) -> bool:
+        """Whether this study allocates arms at all (ETMI only observes groups)."""
+        return self.allocation.method != "observed"

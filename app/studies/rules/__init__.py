@@ -1,0 +1,21 @@
+"""What is true of a study definition? Whether its parts fit, what it is in canonical form, and when visits are due."""
+
+from app.studies.rules.canonical import canonical, fingerprint, study_schema
+from app.studies.rules.changes import diff
+from app.studies.rules.dates import planned_dates
+from app.studies.rules.findings import Finding, Locate, Path, Place, Severity
+from app.studies.rules.problems import problems
+
+__all__ = [
+    "Finding",
+    "Locate",
+    "Path",
+    "Place",
+    "Severity",
+    "canonical",
+    "diff",
+    "fingerprint",
+    "planned_dates",
+    "problems",
+    "study_schema",
+]

@@ -1,0 +1,31 @@
+"""What exactly is this definition? One text per study, its SHA-256, and the JSON Schema that study files follow."""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from app.studies.definition import Instrument, Study, StudyFile
+
+
+def canonical(study: Study) -> str:
+    """The whole definition as JSON: sorted keys, no spaces, every default spelt out, decimals as texts."""
+    return json.dumps(study.model_dump(mode="json"), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def fingerprint(study: Study) -> str:
+    """SHA-256 of the canonical JSON in UTF-8, as 64 hexadecimal digits."""
+    return hashlib.sha256(canonical(study).encode()).hexdigest()
+
+
+def study_schema() -> dict[str, Any]:
+    """JSON Schema 2020-12 of study.yaml ($defs/StudyFile) and of instruments/*.yaml ($defs/Instrument)."""
+    _, schema = models_json_schema([(StudyFile, "validation"), (Instrument, "validation")])
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Equipoise study folder",
+        "description": "study.yaml and instruments/*.yaml. Whether the parts fit together is checked on loading.",
+        "anyOf": [{"$ref": "#/$defs/StudyFile"}, {"$ref": "#/$defs/Instrument"}],
+        "$defs": schema["$defs"],
+    }

@@ -1,0 +1,481 @@
+"""Do the parts of a study fit together? Every contradiction, each at its line, so that a study loads whole or not."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from app.expressions import Reference
+from app.studies.definition import Instrument, Item, ItemType, Study, Visit, VisitKind
+from app.studies.rules.blinding import leaks
+from app.studies.rules.findings import Finding, Locate, Path, Severity, nowhere
+from app.studies.rules.items import Problem, wrong_item
+from app.studies.rules.references import SCREENING, Asked, asked_in, found, parsed, wrong_with
+
+ERROR, WARNING = Severity.ERROR, Severity.WARNING
+ANCHORS = ("screening", "consent", "randomisation")
+
+
+def problems(study: Study, locate: Locate = nowhere, *, unreadable: Collection[str] = ()) -> list[Finding]:
+    """Everything that is wrong with a study, sorted by file and line.
+
+    `locate` answers where a part of the study was written; `unreadable` are codes of instruments whose own files have
+    errors, so that what refers to them is not reported a second time.
+    """
+    asked = asked_in(study, unreadable)
+    parts = (
+        _unique_codes(study),
+        _sites(study),
+        _arms(study),
+        _strata(study, asked),
+        _eligibility(study, asked, unreadable),
+        _visits(study, unreadable),
+        _windows(study),
+        _outcomes(study, unreadable),
+        _consent(study),
+        _withdrawal(study),
+        _treatment(study),
+        _instruments(study, asked),
+        _cycles(study, asked),
+        leaks(study),
+    )
+    return _findings((problem for part in parts for problem in part), locate)
+
+
+def instrument_problems(instruments: Iterable[tuple[int, Instrument]], locate: Locate = nowhere) -> list[Finding]:
+    """What is wrong with instruments by themselves, while their study.yaml cannot be read."""
+    unknown = Asked(known=False)
+    return _findings(
+        (
+            problem
+            for position, instrument in instruments
+            for problem in _instrument(("instruments", position), instrument, unknown, ())
+        ),
+        locate,
+    )
+
+
+def _findings(found_problems: Iterable[Problem], locate: Locate) -> list[Finding]:
+    findings = set()
+    for path, message, severity in found_problems:
+        place = locate(path)
+        findings.add(Finding(place.file, place.line, place.column, message, severity))
+    return sorted(findings)
+
+
+def _repeated(path: Path, parts: Iterable[Any], what: str, key: str = "code") -> Iterator[Problem]:
+    seen: set[str] = set()
+    for position, part in enumerate(parts):
+        value = getattr(part, key)
+        if value.casefold() in seen:
+            yield (*path, position, key), f"There are two {what} “{value}”. Give one of them another {key}.", ERROR
+        seen.add(value.casefold())
+
+
+def _unique_codes(study: Study) -> Iterator[Problem]:
+    yield from _repeated(("sites",), study.sites, "sites")
+    yield from _repeated(("arms",), study.arms, "arms")
+    yield from _repeated(("arms",), study.arms, "arms", "label")
+    yield from _repeated(("visits",), study.visits, "visits")
+    yield from _repeated(("visits",), study.visits, "visits", "label")
+    yield from _repeated(("eligibility", "criteria"), study.eligibility.criteria, "criteria")
+    yield from _repeated(("missing_codes",), study.missing_codes, "missing codes")
+    yield from _repeated(("withdrawal_levels",), study.withdrawal_levels, "withdrawal levels")
+    yield from _repeated(("screen_failure_reasons",), study.screen_failure_reasons, "screen failure reasons")
+    yield from _repeated(("consent", "optional"), study.consent.optional, "optional consents")
+    yield from _repeated(("instruments",), study.instruments, "instruments")
+    homes: dict[str, str] = {}
+    for position, instrument in enumerate(study.instruments):
+        for path, item in _items_of(("instruments", position), instrument):
+            home = homes.setdefault(item.code, instrument.code)
+            if home != instrument.code:
+                yield (
+                    (*path, "code"),
+                    f"The instrument {home} has an item “{item.code}” too. Item codes are unique in the whole study: "
+                    f"put the instrument's code before it, e.g. {instrument.code}_{item.code}.",
+                    ERROR,
+                )
+
+
+def _sites(study: Study) -> Iterator[Problem]:
+    for position, site in enumerate(study.sites):
+        try:
+            ZoneInfo(site.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            yield (
+                ("sites", position, "timezone"),
+                f"There is no time zone “{site.timezone}”. Write one such as Australia/Sydney.",
+                ERROR,
+            )
+
+
+def _arms(study: Study) -> Iterator[Problem]:
+    if not study.is_allocated:
+        if study.allocation.strata:
+            yield ("allocation", "strata"), "Groups are observed, not allocated: take the strata out.", ERROR
+        for position, visit in enumerate(study.visits):
+            if visit.anchor == "randomisation":
+                yield (
+                    ("visits", position, "anchor"),
+                    f"Nobody is randomised in this study: count {visit.code} from screening or consent.",
+                    ERROR,
+                )
+        return
+    if len(study.arms) < 2:
+        yield ("arms",), "Allocation needs two arms or more. Add one, or write `method: observed`.", ERROR
+    planned = [arm.planned for arm in study.arms]
+    if any(number is not None for number in planned):
+        if any(number is None for number in planned):
+            yield ("arms",), "Say `planned:` for every arm or for none.", ERROR
+            return
+        numbers = [number for number in planned if number is not None]
+        if sum(numbers) != study.target:
+            yield (
+                ("arms",),
+                f"The arms plan {sum(numbers)} participants, the target is {study.target}. Make them agree.",
+                ERROR,
+            )
+        ratios = sum(arm.ratio for arm in study.arms)
+        for position, arm in enumerate(study.arms):
+            if abs(numbers[position] * ratios - sum(numbers) * arm.ratio) >= ratios:
+                yield (
+                    ("arms", position, "planned"),
+                    f"{arm.code} plans {arm.planned} of {sum(numbers)}, but its ratio is {arm.ratio} of {ratios}.",
+                    WARNING,
+                )
+
+
+def _strata(study: Study, asked: Asked) -> Iterator[Problem]:
+    where: Path = ("allocation", "strata")
+    yield from _repeated(where, study.allocation.strata, "strata")
+    if sum(factor.by == "site" for factor in study.allocation.strata) > 1:
+        yield where, "Allocation is stratified by site twice. Take one of them out.", ERROR
+    combinations = 1
+    for position, factor in enumerate(study.allocation.strata):
+        path = (*where, position)
+        yield from _repeated((*path, "levels"), factor.levels, "levels")
+        if factor.by == "site":
+            combinations *= len(study.sites)
+            for key in ("expression", "levels"):
+                if getattr(factor, key):
+                    yield (*path, key), f"{factor.code} is stratified by site: take `{key}:` out.", ERROR
+            continue
+        combinations *= max(1, len(factor.levels))
+        if factor.expression is None:
+            yield path, f"{factor.code} is stratified by an expression: add `expression:`.", ERROR
+        else:
+            for message in wrong_with(factor.expression, asked, here=None, only=asked.before_allocation):
+                yield (*path, "expression"), message, ERROR
+        if len(factor.levels) < 2:
+            yield path, f"{factor.code} needs two `levels:` or more: the values its expression can have.", ERROR
+    needed = combinations * sum(arm.ratio for arm in study.arms) * 2
+    if study.allocation.strata and study.allocation.method != "minimisation" and needed > study.target:
+        yield (
+            where,
+            f"There are {combinations} strata for {study.target} participants. Many would stay nearly empty, and the "
+            "arms could differ in size.",
+            WARNING,
+        )
+
+
+def _eligibility(study: Study, asked: Asked, unreadable: Collection[str]) -> Iterator[Problem]:
+    eligibility = study.eligibility
+    instrument = study.instrument(eligibility.instrument)
+    if instrument is None:
+        yield from _no_instrument(("eligibility", "instrument"), eligibility.instrument, study, unreadable)
+    here = asked.at.get(SCREENING, {})
+    for position, criterion in enumerate(eligibility.criteria):
+        if instrument is None:
+            expression = parsed(criterion.rule)
+            messages: Iterable[str] = [expression] if isinstance(expression, str) else []
+        else:
+            messages = wrong_with(criterion.rule, asked, here=here, only={SCREENING})
+        for message in messages:
+            yield ("eligibility", "criteria", position, "rule"), message, ERROR
+
+
+def _no_instrument(path: Path, code: str, study: Study, unreadable: Collection[str]) -> Iterator[Problem]:
+    if code in unreadable:
+        return
+    known = [instrument.code for instrument in study.instruments]
+    close = get_close_matches(code, known, n=1)
+    instead = f"Did you mean {close[0]}?" if close else f"Add instruments/{code}.yaml or take it out."
+    yield path, f"There is no instrument “{code}”. {instead}", ERROR
+
+
+def _visits(study: Study, unreadable: Collection[str]) -> Iterator[Problem]:
+    last: Visit | None = None
+    for position, visit in enumerate(study.visits):
+        path: Path = ("visits", position)
+        if visit.code == SCREENING:
+            yield (*path, "code"), "“screening” means the eligibility questions. Give the visit another code.", ERROR
+        seen: set[str] = set()
+        for number, code in enumerate(visit.instruments):
+            if study.instrument(code) is None:
+                yield from _no_instrument((*path, "instruments", number), code, study, unreadable)
+            if code in seen:
+                yield (*path, "instruments", number), f"{code} is named twice at {visit.code}. Take one out.", ERROR
+            seen.add(code)
+        if last is not None and _order(visit) < _order(last):
+            yield (
+                (*path, "day"),
+                f"{visit.code} (day {visit.day} from {visit.anchor}) comes before {last.code} (day {last.day} from "
+                f"{last.anchor}). List the visits in the order in which they are due.",
+                ERROR,
+            )
+        last = visit
+        yield from _kind(path, visit)
+
+
+def _order(visit: Visit) -> tuple[int, int]:
+    return ANCHORS.index(visit.anchor), visit.day
+
+
+def _kind(path: Path, visit: Visit) -> Iterator[Problem]:
+    if visit.kind is VisitKind.BASELINE:
+        if visit.anchor == "randomisation" and visit.day > 0:
+            yield (*path, "day"), f"{visit.code} is a baseline visit, but is due after randomisation.", ERROR
+        elif visit.anchor == "randomisation":
+            yield (
+                (*path, "day"),
+                f"When {visit.code} is due cannot be known before randomisation. Count it from screening or consent.",
+                WARNING,
+            )
+    elif visit.anchor == "randomisation" and visit.day < 0:
+        yield (*path, "day"), f"{visit.code} is due before randomisation, so it is `kind: baseline`.", ERROR
+
+
+def _windows(study: Study) -> Iterator[Problem]:
+    """Two visits for the same thing, both on time on one day: nobody could say which of them took place."""
+    for position, visit in enumerate(study.visits):
+        for other in study.visits[:position]:
+            if (other.kind, other.anchor) != (visit.kind, visit.anchor):
+                continue
+            if visit.kind is not VisitKind.TREATMENT and not set(visit.instruments) & set(other.instruments):
+                continue
+            if visit.day - visit.window.before <= other.day + other.window.after:
+                yield (
+                    ("visits", position, "window"),
+                    f"The window of {visit.code} overlaps that of {other.code}. Make them narrower.",
+                    WARNING,
+                )
+
+
+def _outcomes(study: Study, unreadable: Collection[str]) -> Iterator[Problem]:
+    for position, outcome in enumerate(study.outcomes):
+        path: Path = ("outcomes", position)
+        visit, instrument = study.visit(outcome.visit), study.instrument(outcome.instrument)
+        if visit is None:
+            close = get_close_matches(outcome.visit, [known.code for known in study.visits], n=1)
+            instead = f" Did you mean {close[0]}?" if close else ""
+            yield (*path, "visit"), f"There is no visit “{outcome.visit}”.{instead}", ERROR
+        if instrument is None:
+            yield from _no_instrument((*path, "instrument"), outcome.instrument, study, unreadable)
+            continue
+        if instrument.item(outcome.item) is None:
+            close = get_close_matches(outcome.item, [item.code for item in instrument.items], n=1)
+            instead = f" Did you mean {close[0]}?" if close else ""
+            yield (*path, "item"), f"{instrument.code} has no item “{outcome.item}”.{instead}", ERROR
+        if visit is not None and instrument.code not in visit.instruments:
+            yield (
+                (*path, "instrument"),
+                f"{instrument.code} is not filled in at {visit.code}. Add it to that visit, or name another visit.",
+                ERROR,
+            )
+    if study.is_allocated and study.outcomes and not any(outcome.kind == "primary" for outcome in study.outcomes):
+        yield ("outcomes",), "No outcome is the primary one. Write `kind: primary` at it.", WARNING
+
+
+def _consent(study: Study) -> Iterator[Problem]:
+    if not study.consent_documents:
+        yield (
+            ("consent_documents",),
+            "There is no consent document, so nobody could take part. Add consent/v1.en.md.",
+            ERROR,
+        )
+        return
+    seen: set[tuple[str, str]] = set()
+    for position, document in enumerate(study.consent_documents):
+        key = (document.version, document.language)
+        if key in seen:
+            yield (
+                ("consent_documents", position, "version"),
+                f"There are two consent documents of version {document.version} in {document.language}.",
+                ERROR,
+            )
+        seen.add(key)
+    languages = {document.language for document in study.consent_documents}
+    if study.language not in {tag for language in languages for tag in (language, language.split("-")[0])}:
+        yield ("language",), f"No consent document is in the study's language, {study.language}.", WARNING
+
+
+def _withdrawal(study: Study) -> Iterator[Problem]:
+    if not study.withdrawal_levels:
+        yield (), "Say in `withdrawal_levels:` how far a participant can withdraw.", WARNING
+    elif not any(level.stops_visits for level in study.withdrawal_levels):
+        yield (
+            ("withdrawal_levels",),
+            "No withdrawal level stops the visits. Write `stops_visits: true` at one of them.",
+            WARNING,
+        )
+
+
+def _treatment(study: Study) -> Iterator[Problem]:
+    if not study.treatment:
+        return
+    yield from _repeated(("treatment",), study.treatment, "treatments of the arm", "arm")
+    for position, treatment in enumerate(study.treatment):
+        path: Path = ("treatment", position)
+        if study.arm(treatment.arm) is None:
+            close = get_close_matches(treatment.arm, [arm.code for arm in study.arms], n=1)
+            instead = f" Did you mean {close[0]}?" if close else ""
+            yield (*path, "arm"), f"There is no arm “{treatment.arm}”.{instead}", ERROR
+        yield from _repeated((*path, "modules"), treatment.modules, "modules")
+        for number, module in enumerate(treatment.modules):
+            within = (*path, "modules", number)
+            yield from _repeated((*within, "items"), module.items, "items")
+            here = {item.code: item for item in module.items}
+            for place, item in enumerate(module.items):
+                unblinded = Asked(known=False, missing_codes=frozenset(missing.code for missing in study.missing_codes))
+                yield from _item((*within, "items", place), item, unblinded, here, study, only=())
+    treated = {treatment.arm for treatment in study.treatment}
+    untreated = [arm.code for arm in study.arms if arm.code not in treated]
+    if untreated:
+        yield (
+            ("treatment",),
+            f"Other arms have a treatment, {', '.join(untreated)} has none. Add `- arm: {untreated[0]}`, if need be "
+            "without modules.",
+            ERROR,
+        )
+
+
+def _instruments(study: Study, asked: Asked) -> Iterator[Problem]:
+    used = {study.eligibility.instrument} | {code for visit in study.visits for code in visit.instruments}
+    for position, instrument in enumerate(study.instruments):
+        path: Path = ("instruments", position)
+        events = [event for event in asked.order if _stands_at(study, instrument.code, event)]
+        yield from _instrument(path, instrument, asked, events, study)
+        if instrument.code not in used:
+            yield (
+                (*path, "code"),
+                f"{instrument.code} is not filled in at any visit. Add it to one, or remove its file.",
+                WARNING,
+            )
+
+
+def _stands_at(study: Study, code: str, event: str) -> bool:
+    if event == SCREENING:
+        return study.eligibility.instrument == code
+    visit = study.visit(event)
+    return visit is not None and code in visit.instruments
+
+
+def _instrument(
+    path: Path, instrument: Instrument, asked: Asked, events: Collection[str], study: Study | None = None
+) -> Iterator[Problem]:
+    here = {item.code: item for item in instrument.items}
+    seen: set[str] = set()
+    for where, item in _items_of(path, instrument):
+        if item.code in seen:
+            yield (*where, "code"), f"There are two items “{item.code}” in {instrument.code}. Rename one.", ERROR
+        seen.add(item.code)
+        yield from _item(where, item, asked, here, study)
+        yield from _too_early(where, item, asked, events)
+
+
+def _items_of(path: Path, instrument: Instrument) -> Iterator[tuple[Path, Item]]:
+    for section_number, section in enumerate(instrument.sections):
+        for item_number, item in enumerate(section.items):
+            yield (*path, "sections", section_number, "items", item_number), item
+
+
+def _expressions(path: Path, item: Item) -> Iterator[tuple[Path, str, str]]:
+    """Each expression of an item, with the item's own code when the expression may not name it."""
+    if item.calculation is not None:
+        yield (*path, "calculation"), item.calculation, item.code
+    if item.shown_if is not None:
+        yield (*path, "shown_if"), item.shown_if, item.code
+    for position, check in enumerate(item.checks):
+        yield (*path, "checks", position, "rule"), check.rule, ""
+
+
+def _item(
+    path: Path,
+    item: Item,
+    asked: Asked,
+    here: Mapping[str, Item],
+    study: Study | None,
+    *,
+    only: Collection[str] | None = None,
+) -> Iterator[Problem]:
+    for inside, message, severity in wrong_item(item, study.missing_codes if study is not None else ()):
+        yield (*path, *inside), message, severity
+    for where, text, own in _expressions(path, item):
+        for message in wrong_with(text, asked, here=here, only=only, own=own):
+            yield where, message, ERROR
+    if item.type is ItemType.CALCULATED and item.checks:
+        yield (
+            (*path, "checks"),
+            f"{item.code} is calculated and cannot be corrected itself. Put the check at an item that is typed.",
+            WARNING,
+        )
+
+
+def _too_early(path: Path, item: Item, asked: Asked, events: Collection[str]) -> Iterator[Problem]:
+    """An expression that looks ahead: at every visit of its instrument, the visit it names has not taken place."""
+    if not events:
+        return
+    order = {event: position for position, event in enumerate(asked.order)}
+    latest = max(order[event] for event in events)
+    for where, text, _ in _expressions(path, item):
+        expression = parsed(text)
+        if isinstance(expression, str):
+            continue
+        known = {reference.event for reference in expression.references if found(reference, asked, None) is not None}
+        for event in sorted(event for event in known if event is not None and order[event] > latest):
+            yield where, f"The visit {event} comes later, so its answers are not known yet here.", WARNING
+
+
+def _cycles(study: Study, asked: Asked) -> Iterator[Problem]:
+    """Items whose value, or being shown, depends on themselves, over however many steps."""
+    needs: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    paths: dict[str, Path] = {}
+    for position, instrument in enumerate(study.instruments):
+        here = {item.code: item for item in instrument.items}
+        events = [event for event in asked.order if _stands_at(study, instrument.code, event)] or [""]
+        for path, item in _items_of(("instruments", position), instrument):
+            references: set[Reference] = set()
+            for where, text, own in _expressions(path, item):
+                expression = parsed(text)
+                if own and not isinstance(expression, str):
+                    paths.setdefault(item.code, where)
+                    references |= expression.references
+            for event in events:
+                needs[(event, item.code)] = set(_needed(references, event, item.code, asked, here))
+    while True:
+        try:
+            tuple(TopologicalSorter(needs).static_order())
+            return
+        except CycleError as error:
+            ring: list[tuple[str, str]] = error.args[1]
+        codes = list(dict.fromkeys(code for _, code in reversed(ring)))
+        first = min(codes, key=lambda code: str(paths[code]))
+        yield (
+            paths[first],
+            f"{', '.join(sorted(codes))} depend on each other in a circle. Take one of the references out.",
+            ERROR,
+        )
+        for code in codes:
+            for node in needs:
+                if node[1] == code:
+                    needs[node] = set()
+
+
+def _needed(
+    references: Iterable[Reference], event: str, own: str, asked: Asked, here: Mapping[str, Item]
+) -> Iterator[tuple[str, str]]:
+    for reference in references:
+        node = (reference.event or event, reference.field)
+        if node != (event, own) and found(reference, asked, here) is not None:
+            yield node

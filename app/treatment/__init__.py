@@ -1,0 +1,1 @@
+"""UNBLINDED. What was delivered, session by session, by treating clinicians?"""

@@ -1,0 +1,189 @@
+"""What may I see and change of my own access? Password, second factor, sessions, tokens."""
+
+from datetime import timedelta
+
+import segno
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from app.dependencies import ChangeAnywhere, Here, PageAnywhere, SecondFactorNeeded, cookie_name, require_password
+from app.foundation.errors import Invalid, NotFound
+from app.people import actions, reads
+from app.people.access import Actor
+from app.people.permissions import TABLE, Permission, Role
+from app.people.rules import NOT_FOR_TOKENS
+from app.studies.in_use import study_in_use
+from app.studies.reads import all_studies
+from app.web.shell import show
+
+router = APIRouter()
+
+
+def _cookie(here: Here) -> str:
+    return here.request.cookies.get(cookie_name(here.settings), "")
+
+
+def _sitting(here: Here) -> tuple[timedelta, timedelta]:
+    return timedelta(minutes=here.settings.idle_minutes), timedelta(hours=here.settings.session_hours)
+
+
+def _account(here: Here, *, status_code: int = 200, **more: object) -> Response:
+    idle, absolute = _sitting(here)
+    assert here.signed_in is not None
+    mine = [study for study in all_studies(here.session) if here.signed_in.grants.get(study.id)]
+    values: dict[str, object] = {
+        "sessions": reads.sessions_of(here.session, here.actor.person_id, now=here.now, idle=idle, absolute=absolute),
+        "this_session": here.signed_in.token_hash.hex(),
+        "tokens": reads.tokens_of(here.session, here.actor.person_id),
+        "study_options": [(study.code, study.code) for study in mine],
+        "study_codes": {study.id: study.code for study in mine},
+        "scopes": (scopes := _scopes(here)),
+        "scope_options": [(scope, scope) for scope in scopes],
+        "has_second_factor": here.signed_in.has_second_factor,
+        "needed": here.request.query_params.get("needed", ""),
+        "now": here.now,
+        "problems": {},
+        "enrolment": None,
+        "new_token": None,
+        "typed": {},
+    }
+    return show(here, "account/show.html", status_code=status_code, **{**values, **more})
+
+
+def _scopes(here: Here) -> list[str]:
+    """The permissions that this person could give to a token, in any study."""
+    assert here.signed_in is not None
+    roles: set[Role] = set()
+    for study_id, grants in here.signed_in.grants.items():
+        if study_id is not None:
+            roles |= {grant.role for grant in grants}
+    held = [permission for permission, holders in TABLE.items() if roles & holders]
+    if Permission.TOKEN_CREATE not in held:
+        return []
+    return [permission.value for permission in held if permission not in NOT_FOR_TOKENS]
+
+
+@router.get("/account", name="account.show")
+def account(here: PageAnywhere) -> Response:
+    """Password, second factor, sessions and tokens of the person who is signed in."""
+    return _account(here)
+
+
+@router.post("/account/password", name="account.password")
+def password(here: ChangeAnywhere) -> Response:
+    """Change the password, knowing the present one; every other session ends."""
+    new = here.form.get("new_password", [""])[-1]
+    if new != here.form.get("new_password_again", [""])[-1]:
+        here.release_key()
+        return _account(here, status_code=422, problems={"new_password": "The two passwords are not the same."})
+    problem = actions.set_password(
+        here.session,
+        current=here.form.get("password", [""])[-1],
+        new=new,
+        code=here.value("code") or None,
+        token=_cookie(here),
+        by=here.actor,
+        now=here.now,
+    )
+    if problem is not None:
+        here.release_key()
+        return _account(here, status_code=422, problems={"new_password": problem})
+    return here.redirect("/account", done="password")
+
+
+@router.post("/account/second-factor", name="account.start_second_factor")
+def start_second_factor(here: ChangeAnywhere) -> Response:
+    """Show the secret for the authenticator app, once the password was typed again."""
+    try:
+        require_password(here, here.form.get("password", [""])[-1])
+    except Invalid as problem:
+        return _account(here, status_code=422, problems={"second_factor": problem.reason})
+    here.release_key()
+    enrolment = actions.enrol_second_factor_start(here.session, by=here.actor, now=here.now)
+    return _account(here, enrolment=enrolment, qr=_qr(enrolment.address))
+
+
+def _qr(address: str) -> str:
+    return segno.make(address, error="m").svg_data_uri(scale=4, border=2)
+
+
+@router.post("/account/second-factor/confirm", name="account.confirm_second_factor")
+def confirm_second_factor(here: ChangeAnywhere) -> Response:
+    """Switch the second factor on, after one right code."""
+    problem = actions.enrol_second_factor_confirm(
+        here.session, here.value("pending"), here.value("code"), token=_cookie(here), by=here.actor, now=here.now
+    )
+    if problem is not None:
+        here.release_key()
+        return _account(here, status_code=422, problems={"second_factor": problem})
+    return here.redirect("/account", done="second_factor")
+
+
+@router.post("/account/second-factor/remove", name="account.remove_second_factor")
+def remove_second_factor(here: ChangeAnywhere) -> Response:
+    """Switch it off, with password and a code."""
+    problem = actions.remove_second_factor(
+        here.session,
+        password=here.form.get("password", [""])[-1],
+        code=here.value("code"),
+        token=_cookie(here),
+        by=here.actor,
+        now=here.now,
+    )
+    if problem is not None:
+        here.release_key()
+        return _account(here, status_code=422, problems={"second_factor": problem})
+    return here.redirect("/account", done="second_factor_off")
+
+
+@router.post("/account/sessions/{session_id}/end", name="account.end_session")
+def end_session(here: ChangeAnywhere, session_id: str) -> Response:
+    """End one of one's own sessions."""
+    actions.end_session(here.session, session_id, by=here.actor, now=here.now)
+    return here.redirect("/account", done="session_ended")
+
+
+@router.post("/account/tokens", name="account.create_token")
+def create_token(here: ChangeAnywhere) -> Response:
+    """Create a token for a program and show it, this once."""
+    assert here.signed_in is not None
+    study = next((each for each in all_studies(here.session) if each.code == here.value("study")), None)
+    if study is None or not here.signed_in.grants.get(study.id):
+        raise NotFound
+    assert study.id is not None
+    in_use = study_in_use(here.session, study.code)
+    if in_use.definition.second_factor == "required" and not here.signed_in.second_factor:
+        raise SecondFactorNeeded
+    by: Actor = reads.actor_for(here.signed_in, study.id, here.actor.request_id)
+    days = here.value("days", "90")
+    typed = {"name": here.value("name"), "days": days, "scope": list(here.form.get("scope", []))}
+    try:
+        require_password(here, here.form.get("password", [""])[-1])
+        _, token = actions.create_token(
+            here.session,
+            person_id=here.actor.person_id,
+            study_id=study.id,
+            log=study.code,
+            name=here.value("name"),
+            scopes=here.form.get("scope", []),
+            expires_at=here.now + timedelta(days=int(days) if days.isdecimal() and len(days) < 5 else 0),
+            by=by,
+            now=here.now,
+        )
+    except Invalid as problem:
+        here.refuse(problem)
+        found = {each.field: each.message for each in problem.problems}
+        return _account(here, status_code=422, problems=found, typed=typed)
+    here.release_key()
+    return _account(here, new_token=token)
+
+
+@router.post("/account/tokens/{token_id}/revoke", name="account.revoke_token")
+def revoke_token(here: ChangeAnywhere, token_id: int) -> Response:
+    """Make a token useless, now."""
+    mine = next((each for each in reads.tokens_of(here.session, here.actor.person_id) if each.id == token_id), None)
+    if mine is None:
+        raise NotFound
+    code = next((each.code for each in all_studies(here.session) if each.id == mine.study_id), "system")
+    actions.revoke_token(here.session, token_id, log=code, by=here.actor, now=here.now)
+    return here.redirect("/account", done="token_revoked")

@@ -1,0 +1,341 @@
+"""Audit: who did what, when and why; whether the log is still what was written; the log as a file."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from app.audit import checkpoints
+from app.audit.reads import AuditFilter, entries
+from app.audit.rules import instant_text
+from app.audit.verify import Verification, verify
+from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
+from app.foundation import paging
+from app.foundation.errors import FieldProblem, Invalid
+from app.foundation.paging import LARGEST_PAGE, Page
+from app.participants.reads import visible_codes
+from app.participants.rules.personal import LABELS as PERSONAL
+from app.people.access import may, require, why_not
+from app.people.permissions import Permission
+from app.rendering import day, translations
+from app.studies.definition import Item, ItemType, Study
+from app.web.places import Places, places_of, show_at
+from app.web.tables import address, csv_file, typed_text
+
+router = APIRouter()
+
+KINDS = (
+    "allocation",
+    "consent",
+    "entry",
+    "export",
+    "identity",
+    "participant",
+    "screening",
+    "sequence",
+    "session",
+    "site",
+    "study",
+    "visit",
+)
+QUERY = ("who", "participant", "kind", "since", "until", "after")
+FILE = (
+    "position",
+    "at",
+    "username",
+    "role",
+    "organisation",
+    "via",
+    "participant",
+    "subject",
+    "action",
+    "item",
+    "old",
+    "new",
+    "why",
+    "request_id",
+)
+SEALED = "sealed"
+FURTHEST = 2**31
+
+_iso_instant = re.compile(r"[0-9-]{10}[T ][0-9:.]{8,15}(Z|[+-][0-9]{2}:[0-9]{2})").fullmatch
+_iso_day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
+
+
+@router.get("/{study}/audit", name="audit.audit")
+def audit(here: PageInStudy) -> Response:
+    """One page of the log, newest first, as far as this person may read it."""
+    if not may(here.actor, Permission.AUDIT_VERIFY):
+        require(here.actor, Permission.AUDIT_READ)
+    return _audit_page(here)
+
+
+@router.post("/{study}/audit/verify", name="audit.verify")
+def verify_log(here: ChangeInStudy) -> Response:
+    """Check every entry of the log, and say what was checked against what."""
+    require(here.actor, Permission.AUDIT_VERIFY, action="audit.verify")
+    here.release_key()
+    here.session.commit()  # nobody waits for a lock of ours while a long log is read
+    log = here.the_study.code
+    database = database_of(here.request)
+    points, faults = checkpoints.kept(here.settings.checkpoints, database.keys)
+    with database.reading() as session:
+        found = verify(session, log, points)
+    found.faults.extend(faults)
+    newest = max((point.size for point in points if point.log == log), default=0)
+    return _audit_page(here, verified=found, newest=newest)
+
+
+@router.get("/{study}/audit.csv", name="audit.file")
+def file(here: PageInStudy) -> Response:
+    """The filtered log as a file, read and sent a page at a time."""
+    require(here.actor, Permission.AUDIT_READ)
+    wanted, errors = _wanted(_query(here), places_of(here))
+    rows = iter(()) if errors else _file_rows(here, wanted)
+    return csv_file(f"{here.the_study.code}-audit-{here.now:%Y-%m-%d}", FILE, rows)
+
+
+def _file_rows(here: Here, wanted: AuditFilter) -> Iterator[Sequence[object]]:
+    study, actor = here.the_study, here.actor
+    cursor: str | None = None
+    with database_of(here.request).reading() as session:
+        while True:
+            found = entries(
+                session,
+                study.code,
+                wanted,
+                participants=visible_codes(study, actor),
+                cursor=cursor,
+                limit=LARGEST_PAGE,
+            )
+            for entry in found.rows:
+                shown = {**entry, "at": instant_text(entry["at"])}
+                for side in ("old", "new"):
+                    shown[side] = SEALED if _is_sealed(entry, entry[side]) else entry[side]
+                yield [shown[name] for name in FILE]
+            if found.next is None or len(found.rows) < LARGEST_PAGE:
+                return
+            cursor = found.next
+
+
+def _audit_page(here: Here, *, verified: Verification | None = None, newest: int = 0) -> Response:
+    places = places_of(here)
+    path = f"/{here.the_study.code}/audit"
+    query = _query(here) if verified is None else {}
+    wanted, errors = _wanted(query, places)
+    found: Page[Any] | None = None
+    if not errors and may(here.actor, Permission.AUDIT_READ):
+        _refuse_bad_cursor(query.get("after"))
+        found = entries(
+            here.session,
+            here.the_study.code,
+            wanted,
+            participants=visible_codes(here.the_study, here.actor),
+            cursor=query.get("after"),
+        )
+    gettext = translations(here.the_study.definition.language).gettext
+    return show_at(
+        here,
+        places,
+        "audit/audit.html",
+        status_code=422 if errors else 200,
+        path=path,
+        query=query,
+        errors=errors,
+        kinds=[(f"{kind}.", gettext(kind.capitalize())) for kind in KINDS],
+        active=sum(1 for name, value in query.items() if value and name != "after"),
+        may_read=may(here.actor, Permission.AUDIT_READ),
+        entries=told(found.rows, here.the_study.definition, place=f"/{here.the_study.code}") if found else [],
+        count=len(found.rows) if found else 0,
+        older=address(path, query, after=found.next) if found and found.next else None,
+        newer=address(path, query, after=found.previous) if found and found.previous else None,
+        csv_url=address(f"{path}.csv", query, after=None),
+        why_not_verify=why_not(here.actor, Permission.AUDIT_VERIFY),
+        verified=verified,
+        newest=newest,
+        timezone=places.timezone(),
+    )
+
+
+def _refuse_bad_cursor(cursor: str | None) -> None:
+    """A page link that was tampered with is said to be one, also when it names a position no column can hold."""
+    if not cursor:
+        return
+    (position,), _ = paging.decode(cursor, 1)
+    if not isinstance(position, int) or not 0 <= position < FURTHEST:
+        message = "This page link is not valid any more. Start again from the first page."
+        raise Invalid([FieldProblem("cursor", "cursor", message)])
+
+
+def _query(here: Here) -> dict[str, str | None]:
+    return {name: typed_text(here.request.query_params.get(name), 400) or None for name in QUERY}
+
+
+def _wanted(query: Mapping[str, str | None], places: Places) -> tuple[AuditFilter, dict[str, str]]:
+    """What is looked for, and what is wrong with how it was typed."""
+    errors: dict[str, str] = {}
+    zone = ZoneInfo(places.timezone())
+
+    def instant(name: str, later: int) -> datetime | None:
+        text = query.get(name)
+        try:
+            if not text:
+                return None
+            midnight = datetime.combine(date.fromisoformat(text) + timedelta(days=later), time.min, zone)
+            return midnight.astimezone(UTC)
+        except (ValueError, OverflowError):
+            errors[name] = "Type the date as YYYY-MM-DD."
+            return None
+
+    wanted = AuditFilter(
+        participant=(query.get("participant") or "").upper() or None,
+        username=query.get("who"),
+        action=query.get("kind"),
+        since=instant("since", 0),
+        until=instant("until", 1),
+    )
+    return wanted, errors
+
+
+# What an entry of the log says, in words.
+
+
+def told(
+    rows: Iterable[Mapping[str, Any]], study: Study, *, place: str = "", named: bool = True
+) -> list[dict[str, Any]]:
+    """Entries as `ui.audit_rows` shows them; what one person did to one thing in one go is one line.
+
+    `place` is the study's address when participants are linked.
+    """
+    lines: list[dict[str, Any]] = []
+    last: tuple[object, ...] = ()
+    for entry in rows:
+        key = tuple(entry[name] for name in ("request_id", "at", "username", "action", "participant", "subject", "why"))
+        if lines and key == last:
+            lines[-1]["changes"] = [*_changes(entry, study), *lines[-1]["changes"]]  # newest first, items in order
+            continue
+        last = key
+        lines.append(_line(entry, study, place, named=named))
+    return lines
+
+
+def _line(entry: Mapping[str, Any], study: Study, place: str, *, named: bool) -> dict[str, Any]:
+    about = [_words(entry["action"].replace(".", "_"))]
+    if subject := _subject(entry["subject"], study):
+        about.append(subject)
+    participant = entry["participant"] if named else ""
+    if participant:
+        about.insert(0, participant)
+    role = entry["role"].replace("_", " ")
+    return {
+        "at": entry["at"],
+        "who": f"{entry['username']}, {role}" if role and role != entry["username"] else entry["username"],
+        "action": " · ".join(about),
+        "changes": _changes(entry, study),
+        "why": entry["why"],
+        "url": f"{place}/participants/{participant}" if place and participant else "",
+    }
+
+
+def _words(code: str) -> str:
+    return code.replace("_", " ").capitalize()
+
+
+def _subject(subject: str, study: Study) -> str:
+    kind, _, rest = subject.partition("/")
+    parts = rest.split("/") if rest else []
+    if kind in ("visit", "entry") and parts:
+        visit = study.visit(parts[0])
+        said = [visit.label if visit else parts[0]]
+        if len(parts) > 1:
+            form = study.instrument(parts[1])
+            said.append(form.label if form else parts[1])
+        return ", ".join(said)
+    if kind in ("consent", "version", "sequence") and parts:
+        return f"version {rest}"
+    return rest
+
+
+def _changes(entry: Mapping[str, Any], study: Study) -> list[tuple[str, str | None, str | None]]:
+    old, new = (_parsed(entry, side) for side in ("old", "new"))
+    if old is None and new is None:
+        return []
+    if entry["item"]:
+        item = _item(entry, study)
+        label = item.label if item else PERSONAL.get(entry["item"], entry["item"])
+        return [(label, _said(old, item, study), _said(new, item, study))]
+    if not isinstance(old, dict | None) or not isinstance(new, dict | None):
+        return [("", _said(old, None, study), _said(new, None, study))]
+    before, after = old or {}, new or {}
+    if isinstance(after.get("verdicts"), dict):
+        after["verdicts"] = _verdicts(after["verdicts"], study)
+    return [
+        (_words(name), _said(before.get(name), None, study), _said(after.get(name), None, study))
+        for name in dict.fromkeys([*after, *before])
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _verdicts(verdicts: Mapping[str, object], study: Study) -> str:
+    """What screening decided: which criteria spoke against taking part."""
+    labels = {criterion.code: criterion.label for criterion in study.eligibility.criteria}
+    against = [labels.get(code, code) for code, met in verdicts.items() if met is False]
+    unknown = [labels.get(code, code) for code, met in verdicts.items() if met is None]
+    said = [f"against: {', '.join(against)}"] if against else []
+    said += [f"not known: {', '.join(unknown)}"] if unknown else []
+    return "; ".join(said) or f"all {len(verdicts)} in favour"
+
+
+def _parsed(entry: Mapping[str, Any], side: str) -> object:
+    text = entry[side]
+    if text is None:
+        return None
+    return SEALED if _is_sealed(entry, text) else json.loads(text)
+
+
+def _is_sealed(entry: Mapping[str, Any], text: str | None) -> bool:
+    """Whether a value stands in the log only sealed: who somebody is, and what was delivered to them."""
+    return text is not None and str(entry["action"]).partition(".")[0] in ("identity", "session")
+
+
+def _item(entry: Mapping[str, Any], study: Study) -> Item | None:
+    kind, *rest = entry["subject"].split("/")
+    code = study.eligibility.instrument if kind == "screening" else rest[1] if kind == "entry" and len(rest) > 1 else ""
+    form = study.instrument(code)
+    return form.item(entry["item"]) if form else None
+
+
+def _said(value: object, item: Item | None, study: Study) -> str | None:
+    """A stored value in words: choices by their labels, a reason for no answer by its meaning."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        if set(value) == {"missing"}:
+            return next((code.label for code in study.missing_codes if code.code == value["missing"]), value["missing"])
+        return ", ".join(f"{_words(str(name)).lower()} {_said(part, None, study)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(_said(part, item, study)) for part in value) or "none"
+    text = str(value)
+    if item is not None:
+        label = next((choice.label for choice in item.choices if choice.code == text), None)
+        unit = f" {item.unit}" if item.unit and item.type is not ItemType.TEXT else ""
+        return label or f"{text}{unit}"
+    try:
+        if _iso_day(text):
+            return day(date.fromisoformat(text))
+        if _iso_instant(text):
+            at = datetime.fromisoformat(text).astimezone(UTC)
+            return f"{day(at.date())} {at:%H:%M} UTC"
+    except ValueError:
+        return text
+    if re.fullmatch(r"[0-9a-f]{64}", text):
+        return f"{text[:12]}…"
+    level = next((level.label for level in study.withdrawal_levels if level.code == text), None)
+    return level or (text.replace("_", " ") if re.fullmatch(r"[a-z]+(_[a-z]+)+", text) else text)

@@ -1,0 +1,342 @@
+"""Consent: the document and the signatures under it, the countersignature, and the signed consent to print."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import RedirectResponse, Response
+from markupsafe import Markup
+from starlette.datastructures import UploadFile
+
+from app.consent import actions, reads, rules
+from app.consent.models import Consent
+from app.dependencies import ChangeInStudy, Here, PageInStudy, require_password
+from app.foundation.errors import Invalid, NotFound, Refused
+from app.participants.models import Participant
+from app.participants.reads import participant_by_code
+from app.participants.status import Status
+from app.people.access import may, require, why_not
+from app.people.permissions import Permission
+from app.schedule.actions import open_visits
+from app.studies.definition import ConsentDocument
+from app.web.places import places_of, show_at, typed_day
+
+router = APIRouter()
+
+
+async def scan_fingerprint(request: Request) -> str | None:
+    """SHA-256 of the scan that was sent with the form, or None without one. The scan itself is not kept here."""
+    form = await request.form(max_fields=5000)
+    scan = form.get("scan")
+    if not isinstance(scan, UploadFile) or not scan.filename:
+        return None
+    digest = hashlib.sha256()
+    while block := await scan.read(1 << 16):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+Scan = Annotated[str | None, Depends(scan_fingerprint)]
+
+
+# Recording
+
+
+@router.get("/{study}/participants/{code}/consent", name="consent.record_form")
+def record_form(here: PageInStudy, code: str) -> Response:
+    """The document to read together, and the signatures under it."""
+    participant = _participant(here, code, Permission.CONSENT_RECORD)
+    asked = here.request.query_params
+    return _record_page(
+        here,
+        participant,
+        version=asked.get("version", ""),
+        language=asked.get("language", ""),
+        method=asked.get("method", ""),
+    )
+
+
+@router.post("/{study}/participants/{code}/consent", name="consent.record")
+def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
+    """Keep what the participant signed; signed for the study as well when this person may and wants to."""
+    participant = _participant(here, code, Permission.CONSENT_RECORD)
+    version, language, method = (here.value(name) for name in ("version", "language", "method"))
+    paper = (scan or here.value("paper_sha256").lower().replace(" ", "") or None) if method == "paper" else None
+    optional = here.the_study.definition.consent.optional
+    options = {
+        choice.code: said == "yes" for choice in optional if (said := here.value(f"options.{choice.code}")) != ""
+    }
+    now_too = here.value("countersign") == "now"
+    try:
+        signed_on = typed_day(here.value("signed_on"), "signed_on")
+        _refuse_problems(here, participant, version, language, method, signed_on, paper, options)
+        require_password(here, here.form.get("password", [""])[-1])
+        actions.record_consent(
+            here.session,
+            here.the_study,
+            participant,
+            version=version,
+            language=language,
+            method=method,
+            signed_on=signed_on,
+            signature=here.value("signature"),
+            paper_sha256=paper,
+            options=options,
+            by=here.actor,
+            now=here.now,
+            countersign=now_too,
+        )
+        if now_too:
+            open_visits(
+                here.session,
+                here.the_study,
+                participant,
+                anchor="consent",
+                on=signed_on,
+                by=here.actor,
+                now=here.now,
+            )
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        return _record_page(
+            here,
+            _participant(here, code, Permission.CONSENT_RECORD),
+            version=version,
+            language=language,
+            method=method,
+            paper=paper,
+            problem=problem,
+        )
+    return here.redirect(_url(here, participant), done="countersigned" if now_too else "consented")
+
+
+def _refuse_problems(
+    here: Here,
+    participant: Participant,
+    version: str,
+    language: str,
+    method: str,
+    signed_on: Any,
+    paper: str | None,
+    options: dict[str, bool],
+) -> None:
+    """Say what is wrong with the form before a password is asked for it, so that none is typed in vain."""
+    definition = here.the_study.definition
+    problems = rules.consent_problems(
+        definition.consent_documents,
+        definition.consent.optional,
+        version=version,
+        language=language,
+        method=method,
+        signed_on=signed_on,
+        signature=here.value("signature"),
+        paper_sha256=paper,
+        options=options,
+        today=places_of(here).today(here, participant.site_id),
+    )
+    if problems:
+        raise Invalid(problems)
+
+
+def _record_page(
+    here: Here,
+    participant: Participant,
+    *,
+    version: str,
+    language: str,
+    method: str,
+    paper: str | None = None,
+    problem: Invalid | Refused | None = None,
+) -> Response:
+    assert participant.id is not None
+    places, definition = places_of(here), here.the_study.definition
+    today = places.today(here, participant.site_id)
+    consents = reads.consents_of(here.session, participant.id)
+    url = _url(here, participant)
+    pending = next((one for one in consents if one.countersigned_at is None and one.withdrawn_on is None), None)
+    if pending is not None and here.request.method == "GET":
+        return RedirectResponse(f"{url}/consents/{pending.id}/countersign", status_code=303)
+    language = language or definition.language
+    document = rules.document_with(definition.consent_documents, version, language) if version else None
+    for each in (language, definition.language):
+        document = document or reads.valid_document(here.the_study, each, today)
+    languages = sorted({one.language for one in definition.consent_documents if one.valid_from <= today})
+    refused = problem.reason if isinstance(problem, Refused) else None
+    if document is not None and refused is None:
+        refused = rules.why_not_sign(Status(participant.status), consents, document.version)
+    order = [f"options.{choice.code}" for choice in definition.consent.optional]
+    order += ["signed_on", "signature", "paper_sha256", "password"]
+    problems = sorted(
+        problem.problems if isinstance(problem, Invalid) else [],
+        key=lambda each: order.index(each.field) if each.field in order else -1,
+    )
+    said = {each.field: each.message for each in problems}
+    return show_at(
+        here,
+        places,
+        "consent/record.html",
+        status_code=422 if isinstance(problem, Invalid) else 409 if problem else 200,
+        participant=participant,
+        url=url,
+        document=document,
+        text=_html(document),
+        versions=[one for one in definition.consent_documents if one.language == language and one.valid_from <= today],
+        languages=languages,
+        language_asked=language,
+        method="paper" if method == "paper" else "on_screen",
+        optional=definition.consent.optional,
+        values={name: values[-1] for name, values in here.form.items() if values},
+        paper=paper or "",
+        today=today,
+        refused=refused,
+        why_not_countersign=_why_not_countersign(here, participant),
+        meaning=rules.MEANING,
+        errors=said,
+        problems=[(each.field if each.field != "paper_sha256" or paper else "scan", each.message) for each in problems],
+    )
+
+
+# Countersigning
+
+
+@router.get("/{study}/participants/{code}/consents/{consent_id}/countersign", name="consent.countersign_form")
+def countersign_form(here: PageInStudy, code: str, consent_id: int) -> Response:
+    """What was signed, and the signature for the study that is still missing."""
+    participant = _participant(here, code, Permission.CONSENT_COUNTERSIGN)
+    return _countersign_page(here, participant, consent_id)
+
+
+@router.post("/{study}/participants/{code}/consents/{consent_id}/countersign", name="consent.countersign")
+def countersign(here: ChangeInStudy, code: str, consent_id: int) -> Response:
+    """Sign for the study; the consent is complete, and the visits counted from it get their dates."""
+    participant = _participant(here, code, Permission.CONSENT_COUNTERSIGN)
+    try:
+        require_password(here, here.form.get("password", [""])[-1])
+        consent = actions.countersign(
+            here.session, here.the_study, participant, consent_id, by=here.actor, now=here.now
+        )
+        open_visits(
+            here.session,
+            here.the_study,
+            participant,
+            anchor="consent",
+            on=consent.signed_on,
+            by=here.actor,
+            now=here.now,
+        )
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        participant = _participant(here, code, Permission.CONSENT_COUNTERSIGN)
+        return _countersign_page(here, participant, consent_id, problem=problem)
+    return here.redirect(_url(here, participant), done="countersigned")
+
+
+def _countersign_page(
+    here: Here, participant: Participant, consent_id: int, *, problem: Invalid | Refused | None = None
+) -> Response:
+    consents, consent = _consents(here, participant, consent_id)
+    document = reads.document_of(here.session, here.the_study, consent)
+    refused = problem.reason if isinstance(problem, Refused) else rules.why_not_countersign(consent)
+    if refused is None and not reads.is_intact(here.session, here.the_study, consent, participant):
+        refused = "This consent is not what the participant signed. Do not sign it; tell the data manager."
+    problems = problem.problems if isinstance(problem, Invalid) else []
+    places = places_of(here)
+    return show_at(
+        here,
+        places,
+        "consent/countersign.html",
+        status_code=422 if isinstance(problem, Invalid) else 409 if problem else 200,
+        participant=participant,
+        url=_url(here, participant),
+        consent=consent,
+        facts=_facts(here, consent),
+        document=document,
+        text=_html(document),
+        refused=refused or _why_not_countersign(here, participant),
+        meaning=rules.MEANING,
+        errors={each.field: each.message for each in problems},
+        timezone=places.timezone(participant.site_id),
+        others=len(consents) - 1,
+    )
+
+
+# The signed consent
+
+
+@router.get("/{study}/participants/{code}/consents/{consent_id}", name="consent.show")
+def show(here: PageInStudy, code: str, consent_id: int) -> Response:
+    """A consent as it was signed, to look at and to print."""
+    return _consent_page(here, participant_by_code(here.session, here.the_study, code, by=here.actor), consent_id)
+
+
+@router.post("/{study}/participants/{code}/consents/{consent_id}/signature", name="consent.show_signature")
+def show_signature(here: ChangeInStudy, code: str, consent_id: int) -> Response:
+    """The same with the participant's name under it; that it was shown is in the log."""
+    participant = participant_by_code(here.session, here.the_study, code, by=here.actor)
+    signature = actions.reveal_signature(
+        here.session, here.the_study, participant, consent_id, by=here.actor, now=here.now
+    )
+    here.release_key()  # looking again is no change, and is written down again
+    return _consent_page(here, participant, consent_id, signature=signature or "Erased on request.")
+
+
+def _consent_page(here: Here, participant: Participant, consent_id: int, *, signature: str | None = None) -> Response:
+    _, consent = _consents(here, participant, consent_id)
+    document = reads.document_of(here.session, here.the_study, consent)
+    places = places_of(here)
+    return show_at(
+        here,
+        places,
+        "consent/show.html",
+        participant=participant,
+        url=_url(here, participant),
+        consent=consent,
+        facts=_facts(here, consent),
+        document=document,
+        text=_html(document),
+        intact=reads.is_intact(here.session, here.the_study, consent, participant),
+        signature=signature,
+        may_identity=may(here.actor, Permission.IDENTITY_READ, site_id=participant.site_id),
+        timezone=places.timezone(participant.site_id),
+    )
+
+
+def _participant(here: Here, code: str, permission: Permission) -> Participant:
+    participant = participant_by_code(here.session, here.the_study, code, by=here.actor)
+    require(here.actor, permission, site_id=participant.site_id, subject=f"{participant.code}/consent")
+    return participant
+
+
+def _consents(here: Here, participant: Participant, consent_id: int) -> tuple[Sequence[Consent], Consent]:
+    assert participant.id is not None
+    consents = reads.consents_of(here.session, participant.id)
+    found = next((consent for consent in consents if consent.id == consent_id), None)
+    if found is None:
+        raise NotFound
+    return consents, found
+
+
+def _url(here: Here, participant: Participant) -> str:
+    return f"/{here.the_study.code}/participants/{participant.code}"
+
+
+def _html(document: ConsentDocument | None) -> Markup:
+    """The document as markup: it is made from Markdown that lets no HTML through."""
+    return Markup(reads.document_html(document)) if document else Markup("")  # noqa: S704
+
+
+def _why_not_countersign(here: Here, participant: Participant) -> str | None:
+    """Why this person cannot sign for the study, or None."""
+    roles = [grant.role for grant in here.actor.grants if grant.site_id in (None, participant.site_id)]
+    return why_not(here.actor, Permission.CONSENT_COUNTERSIGN, site_id=participant.site_id) or (
+        rules.why_not_countersigner(roles, here.the_study.definition.consent.countersigned_by)
+    )
+
+
+def _facts(here: Here, consent: Consent) -> list[tuple[str, bool]]:
+    """The consents that were asked for beside taking part, and what was said to each."""
+    said: dict[str, bool] = json.loads(consent.options)
+    labels = {choice.code: choice.label for choice in here.the_study.definition.consent.optional}
+    return [(labels.get(code, code), agreed) for code, agreed in said.items()]

@@ -1,0 +1,580 @@
+"""How is a form filled in? Questions judged as they are left, drafts, corrections, conflicts, history, signatures.
+
+Nothing typed is lost: a refused save shows the form as it was typed, a draft waits on every device, and who saves upon
+an older version sees both side by side.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+
+from app.capture import actions, reads
+from app.capture.checks import Judgement, events_needed, judge
+from app.capture.reads import Answers, DraftState, HistoryLine, Place
+from app.capture.rules import (
+    MEANINGS,
+    EntryState,
+    same_value,
+    signature_holds,
+    why_not_enter,
+    why_not_sign,
+)
+from app.capture.status import EntryStatus
+from app.capture.typed import WHY, Typed, parse_typed, typed_form
+from app.consent.reads import why_no_consent
+from app.dependencies import ChangeInStudy, Form, Here, PageInStudy, TypedForm, require_password
+from app.foundation import clock
+from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.participants.models import Participant
+from app.participants.reads import participant_by_code
+from app.people.access import may, require, why_not
+from app.people.permissions import Permission
+from app.rendering import translations
+from app.schedule.models import ParticipantVisit
+from app.schedule.reads import visit_of
+from app.studies.definition import Instrument, Item, ItemType, Visit
+from app.web.items import item_views, said, sections_of
+from app.web.shell import show
+from app.web.visits import planned_visit, visit_url
+
+router = APIRouter()
+
+ENTRY = "/{study}/participants/{code}/visits/{visit}/entries/{instrument}"
+
+# The form's own fields. No item code has a hyphen, so that none of them can be taken for an answer.
+BASE, REASON, SAVE_AS = "base-version", "form-why", "save-as"
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where somebody is: which form, at which visit, of whom."""
+
+    here: Here
+    participant: Participant
+    planned: Visit
+    instrument: Instrument
+
+    @property
+    def participant_id(self) -> int:
+        assert self.participant.id is not None
+        return self.participant.id
+
+    @property
+    def url(self) -> str:
+        return f"{self.visit_url}/entries/{self.instrument.code}"
+
+    @property
+    def visit_url(self) -> str:
+        return visit_url(self.here, self.participant.code, self.planned.code)
+
+    @property
+    def may_save(self) -> bool:
+        return may(self.here.actor, Permission.ENTRY_SAVE, site_id=self.participant.site_id)
+
+    @property
+    def may_sign(self) -> bool:
+        return may(self.here.actor, Permission.ENTRY_SIGN, site_id=self.participant.site_id)
+
+    @cached_property
+    def visit(self) -> ParticipantVisit:
+        return visit_of(self.here.session, self.participant_id, self.planned.code)
+
+    @cached_property
+    def place(self) -> Place:
+        return reads.place_of(
+            self.here.session, self.participant_id, self.planned.code, self.instrument.code, by=self.here.actor
+        )
+
+    @cached_property
+    def entry(self) -> EntryState | None:
+        return reads.entry_of(self.here.session, self.participant_id, self.planned.code, self.instrument.code)
+
+    @cached_property
+    def draft(self) -> DraftState | None:
+        """This person's draft, unless it says what is saved anyway."""
+        if not self.place.has_draft:
+            return None
+        draft = reads.draft_of(
+            self.here.session, self.participant_id, self.planned.code, self.instrument.code, by=self.here.actor
+        )
+        if draft is None:
+            return None
+        typed = parse_typed(self.instrument, draft.typed)
+        stored = self.stored_form()
+        same = not typed.problems and not (draft.typed.get(REASON) or [""])[-1].strip()
+        return None if same and typed == parse_typed(self.instrument, stored) else draft
+
+    @cached_property
+    def answers(self) -> Answers:
+        """The participant's other answers, as far as this form refers to any."""
+        events = events_needed(self.instrument, self.planned.code)
+        if events - {reads.SCREENING}:
+            return reads.answers_of(self.here.session, self.here.the_study, self.participant_id)
+        return reads.answers_from(self.place.screening, []) if events else {}
+
+    @cached_property
+    def broken_signature(self) -> HistoryLine | None:
+        """The latest signature that a change has ended, when no other one stands in its place."""
+        if self.entry is None or self.entry.is_signed or self.entry.version < 2:
+            return None
+        lines = reads.history(
+            self.here.session,
+            self.here.the_study,
+            self.participant.code,
+            self.planned.code,
+            self.instrument.code,
+            item="",
+        )
+        return next((line for line in reversed(lines) if line.action == "entry.signature_superseded"), None)
+
+    @cached_property
+    def why_not_enter(self) -> str | None:
+        """Why nothing can be entered here, or None."""
+        place = self.place
+        reason = why_not_enter(
+            self.here.the_study.definition,
+            self.planned.code,
+            self.instrument.code,
+            screen_failed=place.screen_failed,
+            is_scheduled=place.is_scheduled,
+            is_stopped=place.is_stopped,
+        )
+        if reason is None and (self.entry is None or self.participant.withdrawn_on is not None):
+            reason = why_no_consent(self.here.session, self.here.the_study, self.participant)
+        return reason
+
+    def judge(self, values: Mapping[str, object], reasons: Mapping[str, str]) -> Judgement:
+        """The judgement on these values here and now."""
+        local = self.here.now.astimezone(ZoneInfo(self.place.timezone))
+        return judge(
+            self.here.the_study.definition,
+            self.instrument,
+            self.planned.code,
+            values,
+            reasons,
+            answers=self.answers,
+            today=local.date(),
+            now=local,
+        )
+
+    def stored_form(self) -> dict[str, list[str]]:
+        """What is saved, as form fields."""
+        return typed_form(self.instrument, self.entry.values, self.entry.reasons) if self.entry else {}
+
+    def said(self, item: Item, value: object) -> str:
+        """A stored value in the words of the study."""
+        definition = self.here.the_study.definition
+        return said(item, value, definition.missing_codes, definition.language)
+
+
+def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
+    """NotFound unless this person may read entries of this participant, and the plan has this form at this visit."""
+    planned = planned_visit(here, visit)
+    form = here.the_study.definition.instrument(instrument)
+    if form is None or instrument not in planned.instruments:
+        raise NotFound
+    participant = participant_by_code(
+        here.session, here.the_study, code, by=here.actor, permission=Permission.ENTRY_READ
+    )
+    return Spot(here, participant, planned, form)
+
+
+@router.get(ENTRY, name="entries.form")
+def form(here: PageInStudy, code: str, visit: str, instrument: str) -> Response:
+    """The form to fill in or correct; who may only read sees what is saved."""
+    spot = _spot(here, code, visit, instrument)
+    if not spot.place.is_scheduled:
+        raise NotFound
+    if not spot.may_save or spot.why_not_enter is not None:
+        return _record_page(spot)
+    return _form_page(spot)
+
+
+@router.post(ENTRY, name="entries.save")
+def save(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
+    """Save the answers; what stands against it is said at the questions, with everything typed still there."""
+    spot = _spot(here, code, visit, instrument)
+    typed = parse_typed(spot.instrument, _lists(here.form))
+    try:
+        saved = actions.save_entry(
+            here.session,
+            here.the_study,
+            spot.participant,
+            visit=visit,
+            instrument=instrument,
+            values=typed.values,
+            reasons=typed.reasons,
+            base_version=_number(here.value(BASE)),
+            why=here.value(REASON) or None,
+            by=here.actor,
+            now=here.now,
+            accept_partial=here.value(SAVE_AS) == "partial",
+            problems=_asked(spot, typed),
+        )
+    except (Invalid, Conflict, Refused) as problem:
+        here.refuse(problem)
+        return _form_page(spot, typed=_lists(here.form), problem=problem)
+    return here.redirect(spot.visit_url, done="saved" if saved.status is EntryStatus.COMPLETE else "saved_partial")
+
+
+@router.post(ENTRY + "/look", name="entries.look")
+def look(here: PageInStudy, form: TypedForm, code: str, visit: str, instrument: str) -> Response:
+    """What is hidden, what does not hold, and the scores, of answers that are not saved yet. Nothing is kept."""
+    spot = _spot(here, code, visit, instrument)
+    require(here.actor, Permission.ENTRY_SAVE, site_id=spot.participant.site_id, action="entry.look")
+    typed = parse_typed(spot.instrument, form)
+    judgement = spot.judge(typed.values, typed.reasons)
+    errors = {problem.field: problem.message for problem in reversed(typed.problems)}
+    errors = {**{finding.item: finding.message for finding in reversed(judgement.hard)}, **errors}
+    findings: dict[str, str] = {}
+    for finding in judgement.soft:
+        findings[finding.item] = f"{findings.get(finding.item, '')} {finding.message}".strip()
+    items = spot.instrument.items
+    blank = [item.code for item in items if item.code not in typed.values and item.code not in errors]
+    sections = _sections(spot, form, judgement=judgement)
+    done, total = _progress(sections)
+    counts = [(section["done"], section["total"]) for section in sections] + [(done, total)]
+    of = translations(here.the_study.definition.language).gettext("%(done)s of %(total)s")
+    return JSONResponse(
+        {
+            "hidden": sorted(judgement.hidden),
+            "errors": {code: message for code, message in errors.items() if code not in judgement.hidden},
+            "findings": findings,
+            "blank": blank,
+            "computed": {
+                item.code: spot.said(item, judgement.values[item.code])
+                for item in items
+                if item.type is ItemType.CALCULATED and item.code in judgement.values
+            },
+            "progress": [[done, total, of % {"done": done, "total": total}] for done, total in counts],
+        }
+    )
+
+
+@router.put(ENTRY + "/draft", name="entries.keep_draft")
+def keep_draft(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
+    """Keep what is typed so far, for this person alone, on every device of theirs."""
+    spot = _spot(here, code, visit, instrument)
+    base, entry = _number(here.value(BASE)), spot.entry
+    is_current = base == (entry.version if entry else 0)
+    # What arrives after one's own save was typed before it; after a colleague's save it is kept, to be compared.
+    if is_current or entry is None or entry.saved_by != here.actor.username:
+        typed = {name: texts for name, texts in _lists(here.form).items() if _is_typed(name) and any(texts)}
+        actions.keep_draft(
+            here.session,
+            here.the_study,
+            spot.participant,
+            visit=visit,
+            instrument=instrument,
+            typed=typed,
+            base_version=base,
+            by=here.actor,
+            now=here.now,
+        )
+    here.release_key()  # the same answers may well be kept again
+    if not is_current:
+        return Response(status_code=409)
+    return Response(status_code=204, headers={"X-Draft-Version": str(base)})
+
+
+@router.post(ENTRY + "/draft", name="entries.drop_draft")
+def drop_draft(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
+    """Throw the draft away and show what is saved."""
+    spot = _spot(here, code, visit, instrument)
+    actions.drop_draft(here.session, spot.participant_id, visit=visit, instrument=instrument, by=here.actor)
+    return here.redirect(spot.url, done="draft_dropped")
+
+
+@router.get(ENTRY + "/draft", name="entries.draft")
+def draft(here: PageInStudy, code: str, visit: str, instrument: str) -> Response:
+    """The form shows the draft; there is no other page of it."""
+    return RedirectResponse(_spot(here, code, visit, instrument).url, status_code=303)
+
+
+@router.get(ENTRY + "/record", name="entries.record")
+def record(here: PageInStudy, code: str, visit: str, instrument: str) -> Response:
+    """What is saved, with its signature: to read and to print."""
+    spot = _spot(here, code, visit, instrument)
+    if not spot.place.is_scheduled:
+        raise NotFound
+    return _record_page(spot)
+
+
+@router.get(ENTRY + "/history/{item}", name="entries.history")
+def history(here: PageInStudy, code: str, visit: str, instrument: str, item: str) -> Response:
+    """Every value of one question: who, when, what it was, what it became, and why."""
+    spot = _spot(here, code, visit, instrument)
+    asked = spot.instrument.item(item)
+    if asked is None:
+        raise NotFound
+    lines = reads.history(here.session, here.the_study, code, visit, instrument, item)
+    return show(
+        here,
+        "entries/history.html",
+        spot=spot,
+        item=asked,
+        lines=[
+            {
+                "at": line.at,
+                "who": line.username,
+                "role": line.role,
+                "action": line.action,
+                "old": spot.said(asked, line.old),
+                "new": spot.said(asked, line.new),
+                "why": line.why,
+            }
+            for line in reversed(lines)
+        ],
+    )
+
+
+@router.get(ENTRY + "/sign", name="entries.sign_form")
+def sign_form(here: PageInStudy, code: str, visit: str, instrument: str) -> Response:
+    """What would be signed, and what the signature would mean."""
+    return _sign_page(_spot(here, code, visit, instrument))
+
+
+@router.post(ENTRY + "/sign", name="entries.sign")
+def sign(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
+    """Sign the entry as it was shown, after proving again who signs (21 CFR 11.50, 11.200)."""
+    spot = _spot(here, code, visit, instrument)
+    subject = f"{spot.participant.code}/entry/{visit}/{instrument}"
+    require(here.actor, Permission.ENTRY_SIGN, site_id=spot.participant.site_id, action="entry.sign", subject=subject)
+    try:
+        if here.value("meaning") not in MEANINGS:
+            raise Invalid([FieldProblem("meaning", "choices", "Say what your signature means.")])
+        require_password(here, here.form.get("password", [""])[-1])
+        actions.sign_entry(
+            here.session,
+            here.the_study,
+            spot.participant,
+            visit=visit,
+            instrument=instrument,
+            version=_number(here.value("version")),
+            meaning=here.value("meaning"),
+            by=here.actor,
+            now=here.now,
+        )
+    except (Invalid, Conflict, Refused) as problem:
+        here.refuse(problem)
+        return _sign_page(spot, problem)
+    return here.redirect(f"{spot.url}/record", done="signed")
+
+
+# Pages
+
+
+def _form_page(
+    spot: Spot,
+    *,
+    typed: dict[str, list[str]] | None = None,
+    problem: Invalid | Conflict | Refused | None = None,
+) -> Response:
+    """The form: as it was just typed, else as this person's draft has it, else as it is saved."""
+    here, entry = spot.here, spot.entry
+    kept = spot.draft if typed is None else None
+    shown = typed if typed is not None else kept.typed if kept is not None else spot.stored_form()
+    read = parse_typed(spot.instrument, shown)
+    judgement = spot.judge(read.values, read.reasons)
+    problems = list(problem.problems) if isinstance(problem, Invalid) else []
+    known = {each.field for each in problems}
+    problems += [each for each in read.problems if each.field not in known and each.field not in judgement.hidden]
+    known |= {each.field for each in problems}
+    problems += [
+        FieldProblem(finding.item, finding.rule, finding.message)
+        for finding in judgement.hard
+        if finding.item not in known and finding.item not in judgement.hidden
+    ]
+    version = entry.version if entry else 0
+    is_stale = isinstance(problem, Conflict) or (kept is not None and kept.base_version != version)
+    differences = _differences(spot, read, shown) if is_stale else []
+    sections = _sections(
+        spot,
+        shown,
+        problems=problems,
+        judgement=judgement,
+        saved={row["code"]: row["saved"] for row in differences} if entry else {},
+        has_history=entry is not None,
+    )
+    done, total = _progress(sections)
+    ids = {item.code for item in spot.instrument.items}
+    return show(
+        here,
+        "entries/form.html",
+        status_code=200 if problem is None else 422 if isinstance(problem, Invalid) else 409,
+        spot=spot,
+        entry=entry,
+        version=version,
+        sections=sections,
+        done=done,
+        total=total,
+        problems=[(_anchor(each.field, ids), each.message) for each in problems]
+        if isinstance(problem, Invalid)
+        else [],
+        refusal=problem.reason if isinstance(problem, Refused) else None,
+        is_stale=is_stale,
+        differences=differences,
+        draft=kept,
+        draft_time=f"{kept.saved_at.astimezone(ZoneInfo(spot.place.timezone)):%H:%M}" if kept else None,
+        why=(shown.get(REASON) or [""])[-1] if typed is not None or kept is not None else "",
+        why_error=next((each.message for each in problems if each.field == "why"), None),
+        **_facts(spot),
+    )
+
+
+def _record_page(spot: Spot) -> Response:
+    return show(spot.here, "entries/record.html", spot=spot, entry=spot.entry, rows=_rows(spot), **_facts(spot))
+
+
+def _sign_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None) -> Response:
+    entry = spot.entry
+    judgement = None
+    if entry is not None:
+        asked = {item.code for item in spot.instrument.items}
+        values = {code: value for code, value in entry.values.items() if code in asked}
+        judgement = spot.judge(values, entry.reasons)
+    return show(
+        spot.here,
+        "entries/sign.html",
+        status_code=200 if problem is None else 422 if isinstance(problem, Invalid) else 409,
+        spot=spot,
+        entry=entry,
+        rows=_rows(spot),
+        meanings=MEANINGS,
+        meaning=spot.here.value("meaning"),
+        reason=why_not(spot.here.actor, Permission.ENTRY_SIGN, site_id=spot.participant.site_id)
+        or why_not_sign(entry, spot.instrument, judgement),
+        refusal=problem.reason if problem is not None and not isinstance(problem, Invalid) else None,
+        errors={each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {},
+        **_facts(spot),
+    )
+
+
+def _facts(spot: Spot) -> dict[str, Any]:
+    """What every page of an entry says of it: how far it is, when it was entered, and who signed it."""
+    entry, visit = spot.entry, spot.visit
+    today = clock.today(spot.place.timezone, spot.here.now)
+    late_by = None
+    if entry is not None and visit.held_on is not None:
+        late_by = (clock.today(spot.place.timezone, entry.created_at) - visit.held_on).days
+    status = "empty"
+    if entry is not None:
+        status = "signed" if entry.is_signed else "complete" if entry.is_complete else "partial"
+    elif today > visit.closes_on:
+        status = "late"
+    return {
+        "visit": visit,
+        "status": status,
+        "late_by": late_by,
+        "timezone": spot.place.timezone,
+        "meanings_said": MEANINGS,
+        "holds": entry is not None and entry.is_signed and signature_holds(entry),
+        "broken": spot.broken_signature,
+        "why_not_enter": spot.why_not_enter if spot.may_save else None,
+    }
+
+
+def _sections(
+    spot: Spot,
+    form: Form,
+    *,
+    problems: list[FieldProblem] | None = None,
+    judgement: Judgement,
+    saved: dict[str, str] | None = None,
+    has_history: bool = False,
+) -> list[dict[str, object]]:
+    definition = spot.here.the_study.definition
+    views = item_views(
+        spot.instrument.items,
+        form,
+        problems=problems or [],
+        judgement=judgement,
+        missing_codes=definition.missing_codes,
+        history=(lambda item: f"{spot.url}/history/{item}") if has_history else None,
+        saved=saved,
+        language=definition.language,
+    )
+    return sections_of(spot.instrument, views)
+
+
+def _asked(spot: Spot, typed: Typed) -> list[FieldProblem]:
+    """What could not be read, without the questions that are not asked: their answers are not kept anyway."""
+    if not typed.problems:
+        return []
+    hidden = spot.judge(typed.values, typed.reasons).hidden
+    return [each for each in typed.problems if each.field.removesuffix(WHY) not in hidden]
+
+
+def _progress(sections: list[dict[str, object]]) -> tuple[int, int]:
+    return sum(int(str(each["done"])) for each in sections), sum(int(str(each["total"])) for each in sections)
+
+
+def _differences(spot: Spot, read: Typed, shown: Form) -> list[dict[str, str]]:
+    """Both versions side by side, item by item, where they are not the same."""
+    saved = spot.entry.values if spot.entry else {}
+    rows = []
+    for item in spot.instrument.items:
+        if item.type is ItemType.CALCULATED:
+            continue
+        mine = read.values.get(item.code)
+        unread = next((each for each in read.problems if each.field == item.code), None)
+        if unread is None and same_value(saved.get(item.code), mine):
+            continue
+        typed = ", ".join(text for text in shown.get(item.code, ())) if unread else spot.said(item, mine)
+        rows.append(
+            {"code": item.code, "label": item.label, "saved": spot.said(item, saved.get(item.code)), "typed": typed}
+        )
+    return rows
+
+
+def _rows(spot: Spot) -> list[dict[str, object]]:
+    """What is saved, section by section: label, value in words, unit, why an unexpected value is right."""
+    values = spot.entry.values if spot.entry else {}
+    reasons = spot.entry.reasons if spot.entry else {}
+    read = {code: value for code, value in values.items() if spot.instrument.item(code)}
+    hidden = spot.judge(read, reasons).hidden if any(item.shown_if for item in spot.instrument.items) else frozenset()
+    return [
+        {
+            "label": section.label,
+            "items": [
+                {
+                    "code": item.code,
+                    "label": item.label,
+                    "value": spot.said(item, values.get(item.code)),
+                    "is_missing": isinstance(values.get(item.code), dict),
+                    "unit": item.unit,
+                    "why": reasons.get(item.code),
+                    "is_hidden": item.code in hidden,
+                    "is_score": item.type is ItemType.CALCULATED,
+                }
+                for item in section.items
+            ],
+        }
+        for section in spot.instrument.sections
+    ]
+
+
+def _anchor(field: str, items: set[str]) -> str | None:
+    if field in items:
+        return f"item-{field}"
+    if field.endswith(WHY) and field.removesuffix(WHY) in items:
+        return f"item-{field}"
+    return REASON if field == "why" else None
+
+
+def _is_typed(name: str) -> bool:
+    """Whether a field of the form is something a person typed, rather than the form's own."""
+    return name not in ("csrf_token", BASE, SAVE_AS)
+
+
+def _lists(form: Form) -> dict[str, list[str]]:
+    return {name: list(texts) for name, texts in form.items()}
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 10 else -1

@@ -1,0 +1,116 @@
+"""Exports: choose a table, see what is in it, take it as a file; and who took what."""
+
+from collections.abc import Sequence
+from itertools import islice
+
+from fastapi import APIRouter
+from fastapi.responses import Response, StreamingResponse
+
+from app.dependencies import Here, LoggedPageInStudy, PageInStudy, database_of
+from app.exports import delivery, reads
+from app.exports.formats import Format, text_of
+from app.exports.tables import BETWEEN, Column, ColumnType, Table
+from app.foundation import clock
+from app.foundation.errors import NotFound
+from app.web.places import places_of, show_at
+
+router = APIRouter()
+
+ROWS_SHOWN = 10
+COLUMNS_SHOWN = 12
+COLUMNS_LISTED = 40
+LONGEST_CELL = 80
+FIGURES = (ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.FLAG)
+
+
+@router.get("/{study}/exports", name="exports.exports")
+def exports(here: PageInStudy, table: str = "participants", format: str = "csv") -> Response:  # noqa: A002
+    """Every table, the columns and first rows of the chosen one, and the latest exports."""
+    study = here.the_study
+    tables = reads.catalogue(here.session, study, by=here.actor)
+    chosen = next((one for one in tables if one.name == table), None)
+    if chosen is None or format not in list(Format):
+        raise NotFound
+    kind = Format(format)
+    places = places_of(here)
+    path = f"/{study.code}/exports"
+    file = f"{table}.{kind.extension}{'?spreadsheet=true' if kind is Format.SPREADSHEET else ''}"
+    return show_at(
+        here,
+        places,
+        "exports/exports.html",
+        path=path,
+        tables=[(one.name, one.label) for one in tables],
+        table=chosen,
+        format=kind.value,
+        file_url=f"{path}/{file}",
+        file_name=delivery.file_name(study, table, kind, here.now),
+        curl=_curl(here, file, delivery.file_name(study, table, kind, here.now)),
+        columns=[_column_line(column) for column in chosen.columns[:COLUMNS_LISTED]],
+        columns_more=max(0, len(chosen.columns) - COLUMNS_LISTED),
+        codebook_url=f"{path}?table=codebook",
+        preview=_preview(chosen),
+        preview_columns=[
+            {"key": number, "label": column.name, "align": "end" if column.type in FIGURES else ""}
+            for number, column in enumerate(chosen.columns[:COLUMNS_SHOWN])
+        ],
+        preview_more=max(0, len(chosen.columns) - COLUMNS_SHOWN),
+        runs=reads.runs(here.session, study, by=here.actor),
+        timezone=places.timezone(),
+    )
+
+
+@router.get("/{study}/exports/{table}.{extension}", name="exports.file")
+def file(here: LoggedPageInStudy, table: str, extension: str, spreadsheet: bool = False) -> Response:
+    """One table as a file, written down before its first byte leaves."""
+    sent = delivery.deliver(
+        here.session,
+        database_of(here.request),
+        here.the_study,
+        table,
+        delivery.format_named(extension, spreadsheet=spreadsheet),
+        by=here.actor,
+        clock=clock.now,
+    )
+    return StreamingResponse(sent.body, media_type=sent.media_type, headers=sent.headers)
+
+
+def _preview(table: Table) -> list[list[str]]:
+    return [[_shortened(text_of(cell)) for cell in row[:COLUMNS_SHOWN]] for row in islice(table.rows, ROWS_SHOWN)]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…"
+
+
+def _column_line(column: Column) -> dict[str, str]:
+    return {
+        "name": column.name,
+        "label": column.label,
+        "type": column.type.value.replace("_", " "),
+        "unit": column.unit or "",
+        "values": _values(column),
+    }
+
+
+def _values(column: Column) -> str:
+    if column.calculation:
+        return _shortened(column.calculation)
+    if column.choices:
+        return _codes([code for code, _ in column.choices])
+    if column.minimum is None and column.maximum is None:
+        return ""
+    return f"{text_of(column.minimum)} … {text_of(column.maximum)}"
+
+
+def _codes(codes: Sequence[str]) -> str:
+    return _shortened(f" {BETWEEN} ".join(codes))
+
+
+def _curl(here: Here, file: str, name: str) -> str:
+    """The same export for a script: with a token that has the scope export.run."""
+    address = here.settings.address.rstrip("/")
+    return (
+        f'curl --fail --output {name} --header "Authorization: Bearer $EQUIPOISE_TOKEN" '
+        f"'{address}/api/v1/studies/{here.the_study.code}/exports/{file}'"
+    )

@@ -1,0 +1,278 @@
+"""What does one question of a form show? What was typed, what is wrong with it, what a stored value says in words."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from app.capture.checks import Judgement
+from app.capture.typed import MISSING, WHY, missing_code, shortened
+from app.expressions import ExpressionError, parse
+from app.foundation.errors import FieldProblem
+from app.rendering import day, translations
+from app.studies.definition import Instrument, Item, ItemType, MissingCode
+
+WIDEST_BESIDE = 6  # points of a scale that fit beside the question
+MOST_POINTS = 21  # a scale with more points is typed as a number
+MOST_RADIOS = 12  # a choice among more is a list to open
+RADIOS = frozenset({ItemType.CHOICE, ItemType.YES_NO, ItemType.SCALE})
+
+_YES, _NO = ("yes", "true", "1"), ("no", "false", "0")
+
+
+@dataclass(frozen=True)
+class ItemView:
+    """One question as `ui.item` draws it. `control` names the drawing, `texts` is what stands in it as typed.
+
+    `options` are (value, words); `asked_if` says in words when the question is asked; `codes` are the reasons why
+    there may be no answer; `findings` are soft checks, answered in the box `why`; `saved` is what a colleague saved.
+    """
+
+    name: str
+    control: str
+    texts: tuple[str, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+    wide: bool = False
+    missing: str = ""
+    codes: tuple[tuple[str, str], ...] = ()
+    error: str | None = None
+    findings: tuple[str, ...] = ()
+    explains: bool = False
+    why: str = ""
+    why_error: str | None = None
+    hidden: bool = False
+    asked_if: str | None = None
+    computed: str = ""
+    history_url: str | None = None
+    saved: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The id of the first control: item codes are the study's words, ids of the page are ours."""
+        return f"item-{self.name}"
+
+    @property
+    def text(self) -> str:
+        return self.texts[-1] if self.texts else ""
+
+    @property
+    def is_answered(self) -> bool:
+        return bool(self.missing or any(text.strip() for text in self.texts))
+
+
+def item_views(
+    items: Iterable[Item],
+    form: Mapping[str, Sequence[str]],
+    *,
+    problems: Iterable[FieldProblem] = (),
+    judgement: Judgement | None = None,
+    missing_codes: Iterable[MissingCode] = (),
+    history: Callable[[str], str] | None = None,
+    saved: Mapping[str, str] | None = None,
+    prefix: str = "",
+    language: str = "en",
+) -> dict[str, ItemView]:
+    """What each item shows, by its code.
+
+    `form` holds what was typed, or stored values through `capture.typed.typed_form`. `problems` are of the fields CODE
+    and CODE__why. `judgement` says what is hidden, which soft checks fire, and the scores. `history` gives the address
+    of an item's history; `saved` what stands saved, in words, where it differs. `prefix` stands before every field
+    name, where two parts of a page ask for the same code.
+    """
+    items = tuple(items)
+    errors: dict[str, str] = {}
+    for problem in problems:
+        errors.setdefault(problem.field, problem.message)
+    labels = {item.code: item for item in items}
+    codes = tuple((missing.code, missing.label) for missing in missing_codes)
+    gettext = translations(language).gettext
+    views = {}
+    for item in items:
+        name = prefix + item.code
+        texts = _texts(item, form.get(name, ()))
+        control = _control(item, texts)
+        findings = tuple(
+            finding.message for finding in (judgement.soft if judgement else ()) if finding.item == item.code
+        )
+        why = " ".join(form.get(name + WHY, ()))
+        views[item.code] = ItemView(
+            name=name,
+            control=control,
+            texts=texts,
+            options=_options(item, texts, gettext) if control not in ("number", "text") else (),
+            wide=_is_wide(item, control),
+            missing=(list(form.get(name + MISSING, ())) or [""])[-1],
+            codes=() if item.type is ItemType.CALCULATED else codes,
+            error=errors.get(item.code),
+            findings=findings,
+            explains=_may_ask_why(item) or bool(findings or why or item.code + WHY in errors),
+            why=why,
+            why_error=errors.get(item.code + WHY),
+            hidden=judgement is not None and item.code in judgement.hidden,
+            asked_if=asked_if(item, labels, gettext) if item.shown_if else None,
+            computed=said(item, judgement.values.get(item.code), missing_codes, language) if judgement else "",
+            history_url=history(item.code) if history else None,
+            saved=(saved or {}).get(item.code),
+        )
+    return views
+
+
+def said(item: Item, value: object, missing_codes: Iterable[MissingCode] = (), language: str = "en") -> str:
+    """A stored value in words: labels instead of codes, dates as this language writes them, '' when blank."""
+    gettext = translations(language).gettext
+    if value is None:
+        return ""
+    missing = missing_code(value)
+    if missing is not None:
+        return next((each.label for each in missing_codes if each.code == missing), missing)
+    if isinstance(value, bool):
+        return str(gettext("Yes") if value else gettext("No"))
+    choices = {choice.code: choice.label for choice in item.choices}
+    if isinstance(value, list):
+        return ", ".join(choices.get(str(code), str(code)) for code in value)
+    if item.type is ItemType.DATE:
+        try:
+            return day(date.fromisoformat(str(value)), language)
+        except ValueError:
+            return str(value)
+    if isinstance(value, float):
+        return _plain(Decimal(repr(value)))
+    return choices.get(str(value), str(value)) if item.type is ItemType.CHOICE else str(value)
+
+
+def sections_of(instrument: Instrument, views: Mapping[str, ItemView]) -> list[dict[str, Any]]:
+    """The sections as a page shows them: heading, items with their views, and how many are answered of those asked."""
+    sections = []
+    for section in instrument.sections:
+        asked = [views[item.code] for item in section.items if views[item.code].control != "calculated"]
+        shown = [view for view in asked if not view.hidden]
+        sections.append(
+            {
+                "label": section.label,
+                "items": [(item, views[item.code]) for item in section.items],
+                "done": sum(view.is_answered for view in shown),
+                "total": len(shown),
+            }
+        )
+    return sections
+
+
+def asked_if(item: Item, items: Mapping[str, Item], gettext: Callable[[str], str]) -> str | None:
+    """When an item is asked, in words, for those who see every question at once: “Days absent” is more than 0."""
+    try:
+        tree = parse(item.shown_if or "").tree
+    except ExpressionError:
+        return None
+    return _condition(tree, items, gettext) or item.shown_if
+
+
+def _condition(tree: list[Any], items: Mapping[str, Item], gettext: Callable[[str], str]) -> str | None:
+    """A condition in words, or None when it is not made of plain comparisons."""
+    kind, *parts = tree
+    if kind in ("and", "or"):
+        words = [_condition(part, items, gettext) for part in parts]
+        joint = gettext(" and ") if kind == "and" else gettext(" or ")
+        return joint.join(word for word in words if word) if all(words) else None
+    if kind == "reference":
+        item = items.get(parts[1])
+        if item is None or parts[0] is not None:
+            return None
+        chosen = next((choice.label for choice in item.choices if choice.code == parts[2]), None)
+        if chosen:
+            return gettext("“{one}” has “{other}”").format(one=item.label, other=chosen)
+        return gettext("“{one}” is yes").format(one=item.label) if item.type is ItemType.YES_NO else None
+    if kind != "compare" or parts[1][0] != "reference":
+        return None
+    sign, (_, event, code, *_rest), value = parts
+    item = items.get(code)
+    said_as = {
+        "=": gettext("“{one}” is {other}"),
+        "<>": gettext("“{one}” is not {other}"),
+        "!=": gettext("“{one}” is not {other}"),
+        "<": gettext("“{one}” is less than {other}"),
+        "<=": gettext("“{one}” is at most {other}"),
+        ">": gettext("“{one}” is more than {other}"),
+        ">=": gettext("“{one}” is at least {other}"),
+    }
+    if item is None or event is not None or value[0] not in ("number", "text", "boolean"):
+        return None
+    other = str(value[1])
+    if value[0] == "boolean":
+        other = gettext("yes") if value[1] else gettext("no")
+    other = next((f"“{choice.label}”" for choice in item.choices if choice.code == other), other)
+    return said_as[sign].format(one=item.label, other=other) if sign in said_as else None
+
+
+def _texts(item: Item, texts: Sequence[str]) -> tuple[str, ...]:
+    kept = tuple(text for text in texts if text.strip())
+    if item.type is ItemType.YES_NO:
+        return tuple(
+            "yes" if text.strip().lower() in _YES else "no" if text.strip().lower() in _NO else text for text in kept
+        )
+    return kept
+
+
+def _control(item: Item, texts: Sequence[str]) -> str:
+    """Which drawing asks for it. A text that a date field would swallow is shown as text, so that it is not lost."""
+    match item.type:
+        case ItemType.SCALE:
+            low, high = _ends(item)
+            return "scale" if high - low < MOST_POINTS else "number"
+        case ItemType.CHOICE:
+            return "choice" if len(item.choices) <= MOST_RADIOS else "select"
+        case ItemType.DATE:
+            return "date" if not texts or _is_date(texts[-1]) else "text"
+        case ItemType.TIME:
+            return "time" if not texts or _is_time(texts[-1]) else "text"
+        case ItemType.INTEGER | ItemType.NUMBER:
+            return "number"
+        case ItemType.TEXT:
+            return "textarea" if item.multiline else "text"
+        case _:
+            return item.type.value
+
+
+def _is_wide(item: Item, control: str) -> bool:
+    """Whether the answer stands below the question, because it needs the width."""
+    low, high = _ends(item)
+    return (control == "scale" and high - low >= WIDEST_BESIDE) or control == "textarea" or len(item.choices) > 8
+
+
+def _options(item: Item, texts: Sequence[str], gettext: Callable[[str], str]) -> tuple[tuple[str, str], ...]:
+    if item.type is ItemType.YES_NO:
+        known = [("yes", gettext("Yes")), ("no", gettext("No"))]
+    elif item.type is ItemType.SCALE:
+        low, high = _ends(item)
+        known = [(str(number), str(number)) for number in range(low, high + 1)]
+    elif item.choices:
+        known = [(choice.code, choice.label) for choice in item.choices]
+    else:
+        return ()
+    # What was typed and is no answer (any more) stays on the page until somebody takes it out.
+    values = {value for value, _ in known}
+    return (*known, *((text, shortened(text)) for text in texts if text not in values))
+
+
+def _ends(item: Item) -> tuple[int, int]:
+    return int(item.min if item.min is not None else 0), int(item.max if item.max is not None else 10)
+
+
+def _may_ask_why(item: Item) -> bool:
+    return item.expected_min is not None or item.expected_max is not None or bool(item.checks)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return len(text) == 10 and bool(date.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+def _is_time(text: str) -> bool:
+    hours, _, minutes = text.partition(":")
+    return len(text) == 5 and hours.isdigit() and minutes.isdigit() and int(hours) < 24 and int(minutes) < 60
+
+
+def _plain(number: Decimal) -> str:
+    return format(number, "f")

@@ -1,0 +1,872 @@
+"""Participants: the list, one participant, screening, who they are, withdrawal."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import RedirectResponse, Response
+
+from app.audit.reads import AuditFilter
+from app.audit.reads import entries as audit_entries
+from app.capture.reads import EntryMark, entries_of
+from app.capture.typed import parse_typed
+from app.consent import rules as consent_rules
+from app.consent.actions import withdraw_consent
+from app.consent.models import Consent
+from app.consent.reads import consents_of, reconsent_owed
+from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, database_of, require_password
+from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.foundation.paging import LARGEST_PAGE, Page
+from app.participants import actions, reads
+from app.participants.models import Participant
+from app.participants.reads import ParticipantFilter, ParticipantRow, ScreeningResult, Sort
+from app.participants.rules import (
+    Eligibility,
+    PersonalData,
+    answer_problems,
+    as_stored,
+    judge_eligibility,
+    personal_problems,
+    why_not_known,
+    why_not_withdraw,
+)
+from app.participants.rules.personal import FIELDS
+from app.participants.rules.status import withdrawal_level
+from app.participants.status import Status
+from app.people.access import may, require, sites_for, why_not
+from app.people.models import Site
+from app.people.permissions import Permission, Role
+from app.people.reads import SiteRow
+from app.schedule.actions import open_visits, stop_visits
+from app.schedule.models import ParticipantVisit
+from app.schedule.reads import NextVisit, next_visits, visits_of
+from app.schedule.rules import VisitState, visit_state
+from app.schedule.status import VisitStatus
+from app.studies.definition import Study, Visit, VisitKind
+from app.web.audit import told
+from app.web.places import Places, places_of, show_at, typed_day
+from app.web.tables import address, column, csv_file, typed_text
+
+router = APIRouter()
+
+RECENT = 8
+LARGEST_VERSION = 2**31 - 2  # the next one still has to fit its column
+# How the state of a visit is marked.
+MARKS = {
+    VisitState.UPCOMING: "planned",
+    VisitState.DUE: "due",
+    VisitState.OVERDUE: "late",
+    VisitState.HELD: "done",
+    VisitState.HELD_EARLY: "late",
+    VisitState.HELD_LATE: "late",
+    VisitState.MISSED: "missed",
+    VisitState.STOPPED: "none",
+}
+
+
+# The list
+
+
+@router.get("/{study}/participants", name="participants.participants")
+def participants(here: PageInStudy) -> Response:
+    """Who takes part at my sites, and which visit comes next."""
+    require(here.actor, Permission.PARTICIPANT_READ)
+    study, asked = here.the_study, here.request.query_params
+    path = f"/{study.code}/participants"
+    find = typed_text(asked.get("find"))
+    if find and (code := _exact(here, find)):
+        return RedirectResponse(f"{path}/{code}", status_code=303)
+    places = places_of(here)
+    everywhere = "all" if find or places.chosen is None else places.chosen.code
+    site = next((each.code for each in places.sites if each.code == asked.get("site")), "")
+    status = next((each for each in Status if each == asked.get("status")), None)
+    sort, descending = _sort(asked.get("sort"))
+    query: dict[str, str | None] = {
+        "find": find,
+        "site": site or ("all" if "site" in asked else everywhere),
+        "status": status,
+        "sort": f"-{sort}" if descending else sort if sort is not Sort.CODE else None,
+    }
+    wanted = ParticipantFilter(
+        site=None if query["site"] == "all" else query["site"], status=status, search=find or None
+    )
+    if asked.get("format") == "csv":
+        rows = _file_rows(here, places, wanted, sort, descending)
+        heading = ("participant", "site", "status", "screened_on", "next_visit", "target_on", "opens_on", "closes_on")
+        return csv_file(f"{study.code}-participants-{here.now:%Y-%m-%d}", heading, rows)
+    found = reads.participants_page(
+        here.session,
+        study,
+        by=here.actor,
+        wanted=wanted,
+        sort=sort,
+        descending=descending,
+        cursor=asked.get("after") or None,
+    )
+    upcoming = next_visits(here.session, [row.id for row in found.rows], places.today(here))
+    named = may(here.actor, Permission.IDENTITY_READ)
+    return show_at(
+        here,
+        places,
+        "participants/participants.html",
+        path=path,
+        query=query,
+        columns=_columns(path, query, named=named),
+        rows=[_row(here, places, row, upcoming.get(row.id)) for row in found.rows],
+        initials=reads.initials_of(here.session, found.rows, by=here.actor) if named else None,
+        filtered=bool(find or status or wanted.site),
+        active=sum(map(bool, (find, status, wanted.site))),
+        newer=address(path, query, after=found.previous) if found.previous else None,
+        older=address(path, query, after=found.next) if found.next else None,
+        csv_url=address(path, query, format="csv") if found.rows else None,
+        may_screen=may(here.actor, Permission.PARTICIPANT_SCREEN),
+    )
+
+
+def _exact(here: Here, typed: str) -> str | None:
+    """The code that was typed, whole or as its number, when this person may see that participant."""
+    definition = here.the_study.definition
+    code = typed.upper()
+    if code.isdecimal() and len(code) <= definition.participant_digits:
+        code = f"{definition.participant_prefix}{code.zfill(definition.participant_digits)}"
+    try:
+        return reads.participant_by_code(here.session, here.the_study, code, by=here.actor).code
+    except NotFound:
+        return None
+
+
+def _sort(text: str | None) -> tuple[Sort, bool]:
+    name = (text or "").removeprefix("-")
+    return next((each for each in Sort if each == name), Sort.CODE), (text or "").startswith("-")
+
+
+def _columns(path: str, query: Mapping[str, str | None], *, named: bool) -> list[dict[str, str]]:
+    sorted_by = {Sort.CODE: "Participant", Sort.SITE: "Site", Sort.STATUS: "Status", Sort.SCREENED_ON: "Screened"}
+    headings = [column(label, key, path, query, default=Sort.CODE) for key, label in sorted_by.items()]
+    initials = [{"label": "Initials"}] if named else []
+    return [headings[0], *initials, *headings[1:], {"label": "Next visit"}, {"label": "Window"}]
+
+
+def _row(here: Here, places: Places, row: ParticipantRow, visit: NextVisit | None) -> dict[str, Any]:
+    planned = here.the_study.definition.visit(visit.code) if visit else None
+    return {
+        "row": row,
+        "today": places.today(here, row.site_id),
+        "visit": visit,
+        "label": planned.label if planned else visit.code if visit else "",
+        "theirs": visit is not None and visit.kind == VisitKind.TREATMENT and visit.closes_on < places.today(here),
+        "url": _visit_url(here, row.code, visit.code, visit.kind, row.site_id) if visit else "",
+    }
+
+
+def _file_rows(
+    here: Here, places: Places, wanted: ParticipantFilter, sort: Sort, descending: bool
+) -> Iterator[Sequence[object]]:
+    """Every row of the filtered list. Initials are left out: a file travels further than a page."""
+    cursor: str | None = None
+    with database_of(here.request).reading() as session:
+        while True:
+            found: Page[ParticipantRow] = reads.participants_page(
+                session,
+                here.the_study,
+                by=here.actor,
+                wanted=wanted,
+                sort=sort,
+                descending=descending,
+                cursor=cursor,
+                limit=LARGEST_PAGE,
+            )
+            upcoming = next_visits(session, [row.id for row in found.rows], places.today(here))
+            for row in found.rows:
+                visit = upcoming.get(row.id)
+                dates = (visit.code, visit.target_on, visit.opens_on, visit.closes_on) if visit else ("", "", "", "")
+                yield (row.code, row.site_code, row.status.value, row.screened_on, *dates)
+            if found.next is None:
+                return
+            cursor = found.next
+
+
+# Screening; before the pages of one participant, because “new” is no code
+
+
+@dataclass
+class Typed:
+    """What a screening form said, and what is wrong with it."""
+
+    site: SiteRow | None = None
+    answers: dict[str, Any] = field(default_factory=dict)
+    personal: PersonalData = field(default_factory=PersonalData)
+    failure_reason: str = ""
+    eligibility: Eligibility | None = None
+    problems: list[FieldProblem] = field(default_factory=list)
+
+
+@router.get("/{study}/participants/new", name="participants.screen_form")
+def screen_form(here: PageInStudy) -> Response:
+    """Screen somebody: who they are, and the questions that decide whether they may take part."""
+    require(here.actor, Permission.PARTICIPANT_SCREEN)
+    return _screen_page(here, places_of(here))
+
+
+@router.post("/{study}/participants/new", name="participants.screen")
+def screen(here: ChangeInStudy) -> Response:
+    """Judge what was typed; keep whoever is eligible, and after a second look whoever is not."""
+    require(here.actor, Permission.PARTICIPANT_SCREEN, action="participant.screen")
+    places = places_of(here)
+    typed = _read_screening(here, places)
+    step = here.value("screening.step")
+    if step == "correct":
+        here.release_key()
+        return _screen_page(here, places, typed, asked=False)
+    if typed.problems or typed.site is None:
+        here.refuse(Invalid(typed.problems))
+        return _screen_page(here, places, typed, status_code=422)
+    failed = typed.failure_reason or (typed.eligibility is not None and not typed.eligibility.eligible)
+    if failed and (step != "keep" or not typed.failure_reason):
+        here.release_key()
+        return _not_eligible_page(here, places, typed, lacks_reason=step == "keep")
+    try:
+        participant, _ = actions.screen(
+            here.session,
+            here.the_study,
+            site=Site(**asdict(typed.site)),
+            answers=typed.answers,
+            failure_reason=typed.failure_reason or None,
+            personal=typed.personal,
+            by=here.actor,
+            now=here.now,
+        )
+        if failed:
+            return here.redirect(_url(here, participant.code), done="screen_failed")
+        open_visits(
+            here.session,
+            here.the_study,
+            participant,
+            anchor="screening",
+            on=participant.screened_on,
+            by=here.actor,
+            now=here.now,
+        )
+    except Invalid as problem:
+        here.refuse(problem)
+        typed.problems = problem.problems
+        return _screen_page(here, places, typed, status_code=422)
+    except Refused as problem:
+        here.refuse(problem)
+        typed.problems = [FieldProblem("", problem.action, problem.reason)]
+        return _screen_page(here, places, typed, status_code=409)
+    return here.redirect(_url(here, participant.code), done="screened")
+
+
+def _screening_sites(here: Here, places: Places) -> list[SiteRow]:
+    """The open sites where this person may screen."""
+    held = sites_for(here.actor, Permission.PARTICIPANT_SCREEN)
+    return [site for site in places.sites if site.is_open and (held is None or site.id in held)]
+
+
+def _read_screening(here: Here, places: Places) -> Typed:
+    definition = here.the_study.definition
+    form = definition.instrument(definition.eligibility.instrument)
+    typed = Typed(failure_reason=here.value("screening.failure_reason"))
+    sites = _screening_sites(here, places)
+    asked = here.value("screening.site")
+    typed.site = sites[0] if len(sites) == 1 and not asked else next((s for s in sites if s.code == asked), None)
+    if typed.site is None:
+        words = "Choose the site where this person is seen." if sites else "No site is open. Ask your administrator."
+        typed.problems.append(FieldProblem("screening.site", "choice", words))
+    typed.personal = PersonalData(**{name: here.value(f"personal.{name}") for name in FIELDS}).tidy()
+    today = places.today(here, typed.site.id if typed.site else None)
+    typed.problems += [
+        FieldProblem(f"personal.{each.field}", each.rule, each.message)
+        for each in personal_problems(typed.personal, today=today)
+    ]
+    if form is None:
+        return typed
+    said = parse_typed(form, {name: list(values) for name, values in here.form.items()})
+    typed.answers = as_stored(said.values)
+    unreadable = {problem.field for problem in said.problems}
+    typed.problems += said.problems
+    typed.problems += [
+        problem
+        for problem in answer_problems(form.items, typed.answers, definition.missing_codes, today=today)
+        if problem.field not in unreadable
+    ]
+    wrong = {problem.field for problem in typed.problems}
+    sound = {code: value for code, value in typed.answers.items() if code not in wrong}
+    typed.eligibility = judge_eligibility(definition, sound, today=today)
+    if not typed.failure_reason:
+        lacking = why_not_known(definition, typed.eligibility)
+        typed.problems += [
+            FieldProblem("screening.failure_reason", each.rule, each.message)
+            if each.field == "failure_reason"
+            else each
+            for each in lacking
+            if each.field not in wrong
+        ]
+    elif definition.screen_failure_reasons and typed.failure_reason not in {
+        choice.code for choice in definition.screen_failure_reasons
+    }:
+        words = "Choose one of the reasons for not taking part."
+        typed.problems.append(FieldProblem("screening.failure_reason", "choice", words))
+    order = [item.code for item in form.items]
+    typed.problems.sort(key=lambda each: order.index(each.field) if each.field in order else -1)
+    return typed
+
+
+def _screen_page(
+    here: Here, places: Places, typed: Typed | None = None, *, status_code: int = 200, asked: bool = True
+) -> Response:
+    definition = here.the_study.definition
+    said = typed or Typed(site=places.chosen)
+    problems = said.problems if asked else []
+    form = definition.instrument(definition.eligibility.instrument)
+    return show_at(
+        here,
+        places,
+        "participants/screen.html",
+        status_code=status_code,
+        action=f"/{here.the_study.code}/participants/new",
+        list_url=f"/{here.the_study.code}/participants",
+        sites=_screening_sites(here, places),
+        site=said.site.code if said.site else here.value("screening.site"),
+        form=form,
+        typed=here.form,
+        personal={name: here.value(f"personal.{name}") for name in FIELDS},
+        failure_reason=here.value("screening.failure_reason"),
+        reasons=[(choice.code, choice.label) for choice in definition.screen_failure_reasons],
+        problems=[(problem.field, problem.message) for problem in problems],
+        errors={problem.field: problem.message for problem in problems},
+        eligibility=said.eligibility if asked else None,
+        today=places.today(here, said.site.id if said.site else None),
+    )
+
+
+def _not_eligible_page(here: Here, places: Places, typed: Typed, *, lacks_reason: bool) -> Response:
+    definition = here.the_study.definition
+    ours = ("csrf_token", "screening.step", "screening.failure_reason")
+    words = "Choose why this person does not take part." if lacks_reason else None
+    return show_at(
+        here,
+        places,
+        "participants/not_eligible.html",
+        status_code=422 if lacks_reason else 200,
+        action=f"/{here.the_study.code}/participants/new",
+        list_url=f"/{here.the_study.code}/participants",
+        eligibility=typed.eligibility,
+        failure_reason=typed.failure_reason,
+        reasons=[(choice.code, choice.label) for choice in definition.screen_failure_reasons],
+        kept=[(name, value) for name, values in here.form.items() if name not in ours for value in values],
+        error=words,
+    )
+
+
+# One participant
+
+
+@router.get("/{study}/participants/{code}", name="participants.show")
+def show(here: PageInStudy, code: str) -> Response:
+    """One participant: where they stand, what comes next, and everything that was done."""
+    participant = reads.participant_by_code(here.session, here.the_study, code, by=here.actor)
+    assert participant.id is not None
+    places = places_of(here)
+    site_id, definition = participant.site_id, here.the_study.definition
+    today = places.today(here, site_id)
+    may_read = may(here.actor, Permission.ENTRY_READ, site_id=site_id)
+    visits = visits_of(here.session, participant.id)
+    marks = entries_of(here.session, participant.id) if may_read else {}
+    consents = consents_of(here.session, participant.id)
+    screening = reads.screening_of(here.session, participant.id)
+    initials = reads.initials_of(here.session, [participant], by=here.actor).get(participant.id, "")
+    baseline = _baseline(definition, marks)
+    steps = _steps(here, participant, consents, baseline) if Status(participant.status) in OPEN else []
+    columns, rows = _matrix(here, participant, visits, marks, today)
+    recent = _recent(here, participant)
+    return show_at(
+        here,
+        places,
+        "participants/show.html",
+        participant=participant,
+        status=Status(participant.status),
+        site=places.site(site_id),
+        today=today,
+        timezone=places.timezone(site_id),
+        since=_since(participant),
+        url=_url(here, participant.code),
+        initials=initials,
+        next_step=_next_step(here, participant, consents, baseline, visits, today, may_read=may_read),
+        randomise=_randomise(here, participant, consents, baseline) if Status(participant.status) in OPEN else None,
+        steps=steps,
+        timeline=_timeline(here, participant, visits, today),
+        late=_waiting(definition, visits, today, VisitState.OVERDUE),
+        due=_waiting(definition, visits, today, VisitState.DUE),
+        matrix_visits=columns,
+        matrix_rows=rows if may_read and visits else [],
+        consents=[_consent_row(here, participant, consent) for consent in consents],
+        owed=reconsent_owed(here.the_study, consents, definition.language, today),
+        screening=screening,
+        failure=_failure(definition, screening),
+        may_identity=may(here.actor, Permission.IDENTITY_READ, site_id=site_id),
+        may_withdraw=may(here.actor, Permission.PARTICIPANT_WITHDRAW, site_id=site_id),
+        may_consent=may(here.actor, Permission.CONSENT_RECORD, site_id=site_id),
+        why_not_withdraw=_why_not_withdraw(definition, participant),
+        level=withdrawal_level(definition, participant.withdrawal_level or ""),
+        recent=told(recent, definition, named=False)[:RECENT] if recent is not None else None,
+        log_url=f"/{here.the_study.code}/audit?participant={participant.code}"
+        if may(here.actor, Permission.AUDIT_READ)
+        else "",
+        may_read=may_read,
+    )
+
+
+OPEN = frozenset({Status.SCREENED, Status.CONSENTED})
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """How far the entries before randomisation are: (visit, instrument, its label) of those not complete."""
+
+    expected: int
+    lacking: tuple[tuple[str, str, str], ...]
+
+    @property
+    def complete(self) -> int:
+        return self.expected - len(self.lacking)
+
+
+def _url(here: Here, code: str) -> str:
+    return f"/{here.the_study.code}/participants/{code}"
+
+
+def _since(participant: Participant) -> date:
+    """Since when a participant stands where they stand."""
+    if participant.status == Status.WITHDRAWN and participant.withdrawn_on is not None:
+        return participant.withdrawn_on
+    return participant.randomised_on or participant.consented_on or participant.screened_on
+
+
+def _visit_url(here: Here, participant: str, visit: str, kind: str, site_id: int) -> str:
+    """Where a visit is worked on: by those who enter outcomes; treatment sessions stand elsewhere."""
+    readable = may(here.actor, Permission.ENTRY_READ, site_id=site_id) and kind != VisitKind.TREATMENT
+    return f"{_url(here, participant)}/visits/{visit}" if readable else ""
+
+
+def _label(definition: Study, visit: str) -> str:
+    planned = definition.visit(visit)
+    return planned.label if planned else visit
+
+
+def _baseline(definition: Study, marks: Mapping[tuple[str, str], EntryMark]) -> Baseline:
+    wanted = [
+        (visit.code, code, form.label if (form := definition.instrument(code)) else code)
+        for visit in definition.visits
+        if visit.kind is VisitKind.BASELINE
+        for code in visit.instruments
+    ]
+    lacking = [each for each in wanted if (mark := marks.get((each[0], each[1]))) is None or mark.status != "complete"]
+    return Baseline(len(wanted), tuple(lacking))
+
+
+def _pending(consents: Sequence[Consent]) -> Consent | None:
+    """The consent that waits for its countersignature."""
+    return next((one for one in consents if one.countersigned_at is None and one.withdrawn_on is None), None)
+
+
+def _steps(
+    here: Here, participant: Participant, consents: Sequence[Consent], baseline: Baseline
+) -> list[dict[str, str]]:
+    """Screening, consent, baseline, randomise: the walk, and where this participant stands on it."""
+    consented = consent_rules.why_no_consent(consents) is None
+    filled = consented and not baseline.lacking
+    url, pending = _url(here, participant.code), _pending(consents)
+    steps = [
+        {"label": "Screening", "state": "done", "note": "Eligible"},
+        {
+            "label": "Consent",
+            "state": "done" if consented else "current",
+            "note": "Waits for a countersignature" if pending and not consented else "",
+        },
+        {
+            "label": "Baseline",
+            "state": "done" if filled else "current" if consented else "todo",
+            "note": f"{baseline.complete} of {baseline.expected} entries" if consented else "",
+            "url": f"{url}/visits/{baseline.lacking[0][0]}" if consented and baseline.lacking else "",
+        },
+    ]
+    if here.the_study.definition.is_allocated:
+        steps.append({"label": "Randomise", "state": "current" if filled else "todo"})
+    return steps
+
+
+def _randomise(
+    here: Here, participant: Participant, consents: Sequence[Consent], baseline: Baseline
+) -> dict[str, str | None] | None:
+    """Where to randomise, or why not yet; None in a study that allocates nobody."""
+    if not here.the_study.definition.is_allocated:
+        return None
+    names = [label for _, _, label in baseline.lacking]
+    lacking = ", ".join(names) if len(names) < 4 else f"{len(names)} of {baseline.expected} entries"
+    reason = (
+        why_not(here.actor, Permission.PARTICIPANT_RANDOMISE, site_id=participant.site_id)
+        or consent_rules.why_no_consent(consents)
+        or (f"Still to complete at baseline: {lacking}." if names else None)
+    )
+    return {"url": f"{_url(here, participant.code)}/randomise", "reason": reason}
+
+
+def _next_step(
+    here: Here,
+    participant: Participant,
+    consents: Sequence[Consent],
+    baseline: Baseline,
+    visits: Sequence[ParticipantVisit],
+    today: date,
+    *,
+    may_read: bool,
+) -> dict[str, str | None] | None:
+    """The one thing to do next for this participant, as a button; None when nothing is left or it is not theirs."""
+    url, status, definition = _url(here, participant.code), Status(participant.status), here.the_study.definition
+
+    def step(label: str, icon: str, target: str, permission: Permission) -> dict[str, str | None]:
+        reason = why_not(here.actor, permission, site_id=participant.site_id)
+        return {"label": label, "icon": icon, "url": target, "reason": reason}
+
+    if status in OPEN and consent_rules.why_no_consent(consents) is not None:
+        if pending := _pending(consents):
+            target = f"{url}/consents/{pending.id}/countersign"
+            return step("Countersign consent", "signature", target, Permission.CONSENT_COUNTERSIGN)
+        return step("Record consent", "file-check", f"{url}/consent", Permission.CONSENT_RECORD)
+    if status in OPEN and baseline.lacking:
+        visit, form, label = baseline.lacking[0]
+        target = f"{url}/visits/{visit}/entries/{form}"
+        return step(f"Fill in {label}", "clipboard-list", target, Permission.ENTRY_SAVE) if may_read else None
+    if status in OPEN and definition.is_allocated:
+        target = f"{url}/randomise"
+        return step(f"Randomise {participant.code}", "shuffle", target, Permission.PARTICIPANT_RANDOMISE)
+    waiting = [
+        visit
+        for visit in visits
+        if visit.kind != VisitKind.TREATMENT and visit_state(visit, today) in (VisitState.DUE, VisitState.OVERDUE)
+    ]
+    if waiting and may_read:
+        label = f"Open {_label(definition, waiting[0].code)}"
+        return {"label": label, "icon": "calendar-check", "url": f"{url}/visits/{waiting[0].code}", "reason": None}
+    return None
+
+
+def _timeline(
+    here: Here, participant: Participant, visits: Sequence[ParticipantVisit], today: date
+) -> list[dict[str, Any]]:
+    """What `ui.timeline` draws: the steps into the trial as points, then every visit that has dates."""
+    definition = here.the_study.definition
+    points = [
+        ("Screened", participant.screened_on),
+        ("Consent", participant.consented_on),
+        ("Randomised", participant.randomised_on),
+    ]
+    drawn: list[dict[str, Any]] = [
+        {"label": label, "target": on, "opens": None, "closes": None, "held_on": on, "status": "done"}
+        for label, on in points
+        if on is not None
+    ]
+    for visit in visits:
+        planned = definition.visit(visit.code)
+        drawn.append(
+            {
+                "label": _short(planned) if planned else visit.code,
+                "target": visit.target_on,
+                "opens": visit.opens_on,
+                "closes": visit.closes_on,
+                "held_on": visit.held_on,
+                "status": MARKS[visit_state(visit, today)],
+                "url": _visit_url(here, participant.code, visit.code, visit.kind, participant.site_id),
+                # Twelve sessions would crowd the line: they are marks, named on hover and in the list.
+                "unnamed": visit.kind == VisitKind.TREATMENT,
+            }
+        )
+    if participant.withdrawn_on is not None:
+        on = participant.withdrawn_on
+        drawn.append(
+            {"label": "Withdrew", "target": on, "opens": None, "closes": None, "held_on": on, "status": "none"}
+        )
+    return drawn
+
+
+def _waiting(definition: Study, visits: Sequence[ParticipantVisit], today: date, state: VisitState) -> list[str]:
+    """The visits in this state, by name; treatment sessions are the clinician's to worry about."""
+    mine = [visit for visit in visits if visit.kind != VisitKind.TREATMENT]
+    return [_label(definition, visit.code) for visit in mine if visit_state(visit, today) is state]
+
+
+def _short(visit: Visit) -> str:
+    """A label that finds room on a line: treatment sessions are many, so they go by their short name."""
+    return (visit.short if visit.kind is VisitKind.TREATMENT or len(visit.label) > 12 else None) or visit.label
+
+
+def _matrix(
+    here: Here,
+    participant: Participant,
+    visits: Sequence[ParticipantVisit],
+    marks: Mapping[tuple[str, str], EntryMark],
+    today: date,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Visits by forms: the columns, and one row per form with a mark for each entry that is expected."""
+    definition, url = here.the_study.definition, _url(here, participant.code)
+    dated = {visit.code: visit for visit in visits}
+    planned = [visit for visit in definition.visits if visit.instruments]
+    columns: list[dict[str, Any]] = []
+    for visit in planned:
+        row = dated.get(visit.code)
+        note = (row.held_on or row.target_on) if row else None
+        columns.append(
+            {
+                "label": visit.short or visit.label,
+                "note": f"{note:%-d %b %Y}" if note else "",
+                "url": f"{url}/visits/{visit.code}" if row else "",
+            }
+        )
+    rows = []
+    for form in filter(None, map(definition.instrument, dict.fromkeys(c for v in planned for c in v.instruments))):
+        cells: list[dict[str, str] | None] = []
+        for visit in planned:
+            if form.code not in visit.instruments:
+                cells.append(None)
+                continue
+            status = _mark(dated.get(visit.code), marks.get((visit.code, form.code)), today)
+            cell = {"status": status}
+            if visit.code in dated and (status != "none"):
+                cell["url"] = f"{url}/visits/{visit.code}/entries/{form.code}"
+            cells.append(cell)
+        rows.append({"label": form.label, "entries": cells})
+    return columns, rows
+
+
+def _mark(visit: ParticipantVisit | None, entry: EntryMark | None, today: date) -> str:
+    if entry is not None:
+        return "signed" if entry.is_signed else entry.status
+    if visit is None or visit_state(visit, today) is VisitState.UPCOMING:
+        return "planned"
+    if visit.status == VisitStatus.MISSED:
+        return "missed"
+    return "none" if visit.status == VisitStatus.STOPPED else "empty"
+
+
+def _consent_row(here: Here, participant: Participant, consent: Consent) -> dict[str, Any]:
+    document = next(
+        (
+            one
+            for one in here.the_study.definition.consent_documents
+            if (one.version, one.language) == (consent.document_version, consent.language)
+        ),
+        None,
+    )
+    return {
+        "consent": consent,
+        "title": document.title if document else "",
+        "url": f"{_url(here, participant.code)}/consents/{consent.id}",
+        "options": len(here.the_study.definition.consent.optional),
+    }
+
+
+def _failure(definition: Study, screening: ScreeningResult | None) -> str:
+    """Why they do not take part, in words: a reason of the protocol, or the criteria that were not met."""
+    if screening is None or not screening.failure_reason:
+        return ""
+    labels = {choice.code: choice.label for choice in definition.screen_failure_reasons}
+    if screening.failure_reason in labels:
+        return labels[screening.failure_reason]
+    criteria = {criterion.code: criterion.label for criterion in definition.eligibility.criteria}
+    parts = screening.failure_reason.split(",")
+    return ", ".join(criteria[part] for part in parts) if set(parts) <= set(criteria) else screening.failure_reason
+
+
+def _recent(here: Here, participant: Participant) -> Sequence[Mapping[str, Any]] | None:
+    """The last of the log about this participant, for readers of the log and for the coordinators of their site."""
+    at_site = [grant.role for grant in here.actor.grants if grant.site_id in (None, participant.site_id)]
+    if not may(here.actor, Permission.AUDIT_READ, site_id=participant.site_id) and Role.COORDINATOR not in at_site:
+        return None
+    wanted = AuditFilter(participant=participant.code)
+    return audit_entries(here.session, here.the_study.code, wanted, limit=RECENT * 10).rows
+
+
+def _why_not_withdraw(definition: Study, participant: Participant) -> str | None:
+    """Why no withdrawal can be recorded at all, or None when some level can be."""
+    status, level = Status(participant.status), participant.withdrawal_level
+    reasons = [why_not_withdraw(status, level, each) for each in definition.withdrawal_levels]
+    if not reasons:
+        return "This study has no levels of withdrawal. Ask your administrator to add them to the protocol."
+    return None if None in reasons else reasons[-1]
+
+
+# Who they are
+
+
+@router.post("/{study}/participants/{code}/personal-data", name="participants.show_identity")
+def show_identity(here: ChangeInStudy, code: str) -> Response:
+    """Show who a participant is. That it was shown, and to whom, is in the log."""
+    participant = reads.participant_by_code(here.session, here.the_study, code, by=here.actor)
+    revealed = actions.reveal_identity(here.session, here.the_study, participant, by=here.actor, now=here.now)
+    here.release_key()  # looking again is no change, and is written down again
+    places = places_of(here)
+    return show_at(
+        here,
+        places,
+        "participants/show_identity.html",
+        participant=participant,
+        url=_url(here, participant.code),
+        personal=revealed.personal,
+        why_not_change=why_not(here.actor, Permission.IDENTITY_CHANGE, site_id=participant.site_id),
+    )
+
+
+@router.get("/{study}/participants/{code}/identity", name="participants.identity_form")
+def identity_form(here: LoggedPageInStudy, code: str) -> Response:
+    """The form to correct who a participant is; showing it is in the log."""
+    participant = _changeable(here, code)
+    revealed = actions.reveal_identity(here.session, here.the_study, participant, by=here.actor, now=here.now)
+    return _identity_page(here, participant, revealed.personal.items(), revealed.version)
+
+
+@router.post("/{study}/participants/{code}/identity", name="participants.identity")
+def identity(here: ChangeInStudy, code: str) -> Response:
+    """Correct who a participant is, and say why."""
+    participant = _changeable(here, code)
+    typed = {name: here.value(name) for name in FIELDS}
+    version = int(here.value("version")) if here.value("version").isdecimal() else 0
+    try:
+        actions.change_identity(
+            here.session,
+            here.the_study,
+            participant,
+            personal=PersonalData(**typed),
+            version=min(version, LARGEST_VERSION),
+            why=here.value("why"),
+            by=here.actor,
+            now=here.now,
+        )
+    except Invalid as problem:
+        here.refuse(problem)
+        return _identity_page(here, participant, typed, version, problem=problem)
+    except Conflict as problem:
+        here.refuse(problem)
+        now = actions.reveal_identity(here.session, here.the_study, participant, by=here.actor, now=here.now)
+        return _identity_page(here, participant, typed, now.version, conflict=problem, stored=now.personal.items())
+    return here.redirect(_url(here, participant.code), done="identity_changed")
+
+
+def _changeable(here: Here, code: str) -> Participant:
+    participant = reads.participant_by_code(here.session, here.the_study, code, by=here.actor)
+    subject = f"{participant.code}/identity"
+    require(here.actor, Permission.IDENTITY_CHANGE, site_id=participant.site_id, subject=subject)
+    return participant
+
+
+def _identity_page(
+    here: Here,
+    participant: Participant,
+    typed: Mapping[str, str | None],
+    version: int,
+    *,
+    problem: Invalid | None = None,
+    conflict: Conflict | None = None,
+    stored: Mapping[str, str | None] | None = None,
+) -> Response:
+    places = places_of(here)
+    problems = [(each.field, each.message) for each in problem.problems] if problem else []
+    return show_at(
+        here,
+        places,
+        "participants/identity.html",
+        status_code=422 if problem else 409 if conflict else 200,
+        participant=participant,
+        url=_url(here, participant.code),
+        personal=typed,
+        version=version,
+        why=here.value("why"),
+        problems=problems,
+        errors=dict(problems),
+        conflict=conflict.reason if conflict else None,
+        stored=stored,
+        today=places.today(here, participant.site_id),
+    )
+
+
+# Withdrawal
+
+
+@router.get("/{study}/participants/{code}/withdraw", name="participants.withdraw_form")
+def withdraw_form(here: PageInStudy, code: str) -> Response:
+    """What a withdrawal does, before it is done."""
+    return _withdraw_page(here, _withdrawing(here, code))
+
+
+@router.post("/{study}/participants/{code}/withdraw", name="participants.withdraw")
+def withdraw(here: ChangeInStudy, code: str) -> Response:
+    """Record how far a participant withdraws, and why; what is still due stops with it."""
+    participant = _withdrawing(here, code)
+    level = withdrawal_level(here.the_study.definition, here.value("level"))
+    reason = here.value("why")
+    try:
+        on = typed_day(here.value("on"), "on")
+        if level is None:
+            raise Invalid([FieldProblem("level", "choice", "Choose how far the participant withdraws.")])
+        require_password(here, here.form.get("password", [""])[-1])
+        actions.withdraw(
+            here.session,
+            here.the_study,
+            participant,
+            level=level.code,
+            reason=reason,
+            on=on,
+            by=here.actor,
+            now=here.now,
+        )
+        if level.stops_visits or participant.status == Status.WITHDRAWN:
+            stop_visits(here.session, here.the_study, participant, why=reason, by=here.actor, now=here.now)
+        if here.value("consent"):
+            withdraw_consent(here.session, here.the_study, participant, on=on, why=reason, by=here.actor, now=here.now)
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        return _withdraw_page(here, _withdrawing(here, code), problem=problem)
+    return here.redirect(_url(here, participant.code), done="withdrawn")
+
+
+def _withdrawing(here: Here, code: str) -> Participant:
+    participant = reads.participant_by_code(here.session, here.the_study, code, by=here.actor)
+    subject = f"{participant.code}/withdrawal"
+    require(here.actor, Permission.PARTICIPANT_WITHDRAW, site_id=participant.site_id, subject=subject)
+    return participant
+
+
+def _withdraw_page(here: Here, participant: Participant, *, problem: Invalid | Refused | None = None) -> Response:
+    assert participant.id is not None
+    places, definition = places_of(here), here.the_study.definition
+    today = places.today(here, participant.site_id)
+    stays = Status(participant.status) is Status.RANDOMISED
+    levels = [
+        (
+            level.code,
+            level.label,
+            "Visits that are still due stop." if level.stops_visits or not stays else "Visits go on.",
+        )
+        for level in definition.withdrawal_levels
+    ]
+    problems = problem.problems if isinstance(problem, Invalid) else []
+    errors = {"why" if each.field == "reason" else each.field: each.message for each in problems}
+    values = {name: here.value(name) for name in ("level", "on", "why", "consent")}
+    consents = consents_of(here.session, participant.id)
+    return show_at(
+        here,
+        places,
+        "participants/withdraw.html",
+        status_code=422 if isinstance(problem, Invalid) else 409 if problem else 200,
+        participant=participant,
+        url=_url(here, participant.code),
+        today=today,
+        levels=levels,
+        values={**values, "on": values["on"] or (today.isoformat() if not here.form else "")},
+        errors=errors,
+        refused=problem.reason if isinstance(problem, Refused) else _why_not_withdraw(definition, participant),
+        holds_consent=any(consent.withdrawn_on is None for consent in consents),
+    )

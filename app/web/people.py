@@ -1,0 +1,168 @@
+"""Who signs in here, and with which roles? The administrator's pages: persons, roles, sites' teams."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from fastapi.responses import Response
+
+from app.audit.models import SYSTEM_LOG
+from app.dependencies import ChangeAnywhere, Here, PageAnywhere
+from app.foundation.errors import Invalid, NotFound, Refused
+from app.people import actions, reads
+from app.people.access import require
+from app.people.permissions import Permission, Role
+from app.studies.models import StudyRecord
+from app.studies.reads import all_studies
+from app.web.shell import show
+
+router = APIRouter()
+
+Number = Annotated[int, Path(ge=1, lt=2**31)]
+
+
+def _require(here: Here) -> None:
+    require(here.actor, Permission.PEOPLE_MANAGE)
+
+
+def _person(here: Here, person_id: int) -> reads.PersonRow:
+    found = reads.person_by_id(here.session, person_id)
+    if found is None:
+        raise NotFound
+    return found
+
+
+@router.get("/people", name="people.people")
+def people(here: PageAnywhere, cursor: str | None = None) -> Response:
+    """Everybody, by username."""
+    _require(here)
+    return _list(here, cursor=cursor)
+
+
+def _list(
+    here: Here, *, cursor: str | None = None, status_code: int = 200, problems: dict[str, str] | None = None
+) -> Response:
+    found = reads.people_page(here.session, cursor=cursor)
+    typed = {name: here.value(name) for name in ("username", "name", "email", "organisation")}
+    return show(here, "people/people.html", status_code=status_code, page_=found, problems=problems or {}, typed=typed)
+
+
+@router.post("/people", name="people.add")
+def add(here: ChangeAnywhere) -> Response:
+    """Add a person; they choose their own password by the link on their page."""
+    _require(here)
+    try:
+        person = actions.add_person(
+            here.session,
+            username=here.value("username"),
+            name=here.value("name"),
+            email=here.value("email"),
+            organisation=here.value("organisation"),
+            password=None,
+            by=here.actor,
+            now=here.now,
+        )
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        problems = (
+            {each.field: each.message for each in problem.problems}
+            if isinstance(problem, Invalid)
+            else {"username": problem.reason}
+        )
+        return _list(here, status_code=422, problems=problems)
+    return here.redirect(f"/people/{person.id}")
+
+
+def _show(here: Here, person: reads.PersonRow, *, status_code: int = 200, **more: object) -> Response:
+    studies = [study for study in all_studies(here.session) if study.id is not None]
+    places = [("", "")]
+    for study in studies:
+        places.append((study.code, f"{study.code}: all sites"))
+        places += [
+            (f"{study.code}/{site.code}", f"{study.code}: {site.name}")
+            for site in reads.sites_of(here.session, study.id or 0)
+        ]
+    values: dict[str, object] = {
+        "person": person,
+        "rights": reads.memberships_of(here.session, person.id, ended=True),
+        "roles": [(role.value, role.replace("_", " ")) for role in Role],
+        "places": places[1:],
+        "invitation": None,
+        "problem": None,
+    }
+    return show(here, "people/person.html", status_code=status_code, **{**values, **more})
+
+
+@router.get("/people/{person_id}", name="people.person")
+def person(here: PageAnywhere, person_id: Number) -> Response:
+    """One person: roles now and before, and how they get in."""
+    _require(here)
+    return _show(here, _person(here, person_id))
+
+
+@router.post("/people/{person_id}/invite", name="people.invite")
+def invite(here: ChangeAnywhere, person_id: Number) -> Response:
+    """Make a link with which this person chooses a password; shown once."""
+    _require(here)
+    found = _person(here, person_id)
+    token = actions.invite(here.session, person_id, by=here.actor, now=here.now)
+    here.release_key()
+    return _show(here, found, invitation=f"{here.settings.address}/welcome/{token}")
+
+
+@router.post("/people/{person_id}/roles", name="people.grant")
+def grant(here: ChangeAnywhere, person_id: Number) -> Response:
+    """Give a role."""
+    _require(here)
+    found = _person(here, person_id)
+    role = here.value("role")
+    study, site_id = _place(here) if role != Role.ADMINISTRATOR else (None, None)
+    try:
+        if role not in set(Role):
+            raise Refused("Choose a role.")
+        actions.grant(
+            here.session,
+            person_id=person_id,
+            role=Role(role),
+            study_id=study.id if study else None,
+            site_id=site_id,
+            log=study.code if study else SYSTEM_LOG,
+            by=here.actor,
+            now=here.now,
+        )
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        return _show(here, found, status_code=409, problem=problem.reason)
+    return here.redirect(f"/people/{person_id}", done="role_granted")
+
+
+def _place(here: Here) -> tuple[StudyRecord | None, int | None]:
+    study_code, _, site_code = here.value("place").partition("/")
+    study = next((each for each in all_studies(here.session) if each.code == study_code), None)
+    if study is None or study.id is None:
+        return None, None
+    sites = {site.code: site.id for site in reads.sites_of(here.session, study.id)}
+    return study, sites.get(site_code)
+
+
+@router.post("/people/{person_id}/roles/{membership_id}/revoke", name="people.revoke")
+def revoke(here: ChangeAnywhere, person_id: Number, membership_id: Number) -> Response:
+    """Take a role back; it is gone from the next page they open."""
+    _require(here)
+    right = next((each for each in reads.memberships_of(here.session, person_id) if each.id == membership_id), None)
+    if right is None:
+        raise NotFound
+    actions.revoke(here.session, membership_id, log=right.study_code or SYSTEM_LOG, by=here.actor, now=here.now)
+    return here.redirect(f"/people/{person_id}", done="role_revoked")
+
+
+@router.post("/people/{person_id}/deactivate", name="people.deactivate")
+def deactivate(here: ChangeAnywhere, person_id: Number) -> Response:
+    """Nobody signs in as this person any more; everything they did stays under their name."""
+    _require(here)
+    found = _person(here, person_id)
+    try:
+        actions.deactivate(here.session, person_id, by=here.actor, now=here.now, why=here.value("why") or None)
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        return _show(here, found, status_code=409, problem=problem.reason)
+    return here.redirect(f"/people/{person_id}", done="deactivated")

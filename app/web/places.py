@@ -1,0 +1,80 @@
+"""At which sites is this person, which one did they choose, and what day is it there?"""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from fastapi.responses import HTMLResponse
+
+from app.dependencies import Here
+from app.foundation import clock
+from app.foundation.errors import FieldProblem, Invalid
+from app.people import reads as people
+from app.people.access import Actor, Grant
+from app.people.reads import SiteRow
+from app.rendering import page
+from app.web.shell import viewer_of
+
+
+@dataclass(frozen=True)
+class Places:
+    """The sites of one person in the study, by code, and the one chosen in the header (None: all of them)."""
+
+    sites: tuple[SiteRow, ...]
+    chosen: SiteRow | None = None
+
+    def site(self, site_id: int) -> SiteRow | None:
+        """One of the person's sites."""
+        return next((site for site in self.sites if site.id == site_id), None)
+
+    def timezone(self, site_id: int | None = None) -> str:
+        """The zone of a site; without one, of the chosen or else the first."""
+        found = self.chosen if site_id is None else self.site(site_id)
+        return (found or self.sites[0]).timezone if self.sites else "UTC"
+
+    def today(self, here: Here, site_id: int | None = None) -> date:
+        """The date at a site; without one, at the chosen or else the first."""
+        return clock.today(self.timezone(site_id), here.now)
+
+
+def places_of(here: Here) -> Places:
+    """The sites this person works at, in one statement; a cookie that names another site chooses nothing."""
+    wanted = {grant.site_id for grant in here.actor.grants}
+    rows = people.sites_of(here.session, here.the_study.id)
+    mine = tuple(row for row in rows if None in wanted or row.id in wanted)
+    return Places(mine, next((site for site in mine if site.code == here.request.cookies.get("site")), None))
+
+
+def narrowed(actor: Actor, site: SiteRow | None) -> Actor:
+    """The same person at one site only, for lists; never more than they may see anyway."""
+    if site is None:
+        return actor
+    held = [Grant(grant.role, site.id) for grant in actor.grants if grant.site_id in (None, site.id)]
+    return Actor(
+        person_id=actor.person_id,
+        username=actor.username,
+        name=actor.name,
+        organisation=actor.organisation,
+        grants=tuple(dict.fromkeys(held)),
+        study_id=actor.study_id,
+        request_id=actor.request_id,
+        via=actor.via,
+        scopes=actor.scopes,
+    )
+
+
+def show_at(here: Here, places: Places, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:
+    """A page with its shell, for a page that has read the sites already."""
+    sites = [(site.code, site.name, site.timezone) for site in places.sites]
+    viewer = viewer_of(here, sites=sites)
+    return page(here.request, template, viewer=viewer, status_code=status_code, here_=here, places=places, **values)
+
+
+def typed_day(text: str, field: str, message: str = "Type the day as YYYY-MM-DD.") -> date:
+    """A day as a form posts it; Invalid, naming the field, when it is none."""
+    try:
+        if len(text) != 10:
+            raise ValueError
+        return date.fromisoformat(text)
+    except ValueError:
+        raise Invalid([FieldProblem(field, "date", message)]) from None

@@ -1,0 +1,134 @@
+"""Door: from the gates to the allocation. What the blinded see of it is a number, and that it was made."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import RedirectResponse, Response
+
+from app.consent.reads import consents_of
+from app.dependencies import ChangeInStudy, Here, PageInStudy, require_password
+from app.foundation.errors import Conflict, Invalid, NotFound, Refused
+from app.participants.models import Participant
+from app.participants.reads import participant_by_code
+from app.participants.status import Status
+from app.people.access import may, require, why_not
+from app.people.permissions import Permission
+from app.randomisation import actions
+from app.randomisation.reads import AtTheGates, allocation_of, gates_of, standing
+from app.randomisation.rules import Gate, baseline_entries, why_not_ready
+from app.web.places import places_of, show_at
+
+router = APIRouter()
+
+RANDOMISE = "participant.randomise"
+
+
+@router.get("/{study}/participants/{code}/randomise", name="randomisation.randomise_form")
+def randomise_form(here: PageInStudy, code: str) -> Response:
+    """What is still missing, or what will happen."""
+    participant = _participant(here, code)
+    assert participant.id is not None
+    if allocation_of(here.session, participant.id) is not None:
+        return RedirectResponse(_url(here, participant) + "/randomised", status_code=303)
+    return _randomise_page(here, participant)
+
+
+@router.post("/{study}/participants/{code}/randomise", name="randomisation.randomise")
+def randomise(here: ChangeInStudy, code: str) -> Response:
+    """Randomise, once and for all. The same form sent again leads to the same allocation."""
+    participant = _participant(here, code)
+    where = {"subject": participant.code, "action": RANDOMISE}
+    require(here.actor, Permission.PARTICIPANT_RANDOMISE, site_id=participant.site_id, **where)
+    try:
+        if reason := why_not_ready(gates_of(here.session, here.the_study, participant, by=here.actor, now=here.now)):
+            raise Refused(reason, **where)
+        require_password(here, here.form.get("password", [""])[-1])
+        actions.randomise(here.session, here.the_study, participant, by=here.actor, now=here.now)
+    except (Invalid, Refused, Conflict) as problem:
+        here.refuse(problem)
+        return _randomise_page(here, participant, problem=problem)
+    return here.redirect(_url(here, participant) + "/randomised")
+
+
+@router.get("/{study}/participants/{code}/randomised", name="randomisation.randomised")
+def randomised(here: PageInStudy, code: str) -> Response:
+    """That it was done, and its number: all that anybody learns here."""
+    participant = _participant(here, code)
+    assert participant.id is not None
+    made = allocation_of(here.session, participant.id)
+    if made is None:
+        return RedirectResponse(_url(here, participant) + "/randomise", status_code=303)
+    return show_at(
+        here,
+        places_of(here),
+        "randomisation/randomised.html",
+        participant=participant,
+        url=_url(here, participant),
+        number=f"{made.number:04d}",
+    )
+
+
+def _participant(here: Here, code: str) -> Participant:
+    """The participant of the address; there is nobody to randomise in a study that only observes."""
+    if not here.the_study.definition.is_allocated:
+        raise NotFound
+    return participant_by_code(here.session, here.the_study, code, by=here.actor)
+
+
+def _url(here: Here, participant: Participant) -> str:
+    return f"/{here.the_study.code}/participants/{participant.code}"
+
+
+def _randomise_page(
+    here: Here, participant: Participant, *, problem: Invalid | Refused | Conflict | None = None
+) -> Response:
+    study = here.the_study
+    passed = gates_of(here.session, study, participant, by=here.actor, now=here.now)
+    stood = standing(here.session, study, participant, now=here.now)
+    reason = why_not_ready(passed)
+    changed = isinstance(problem, Conflict) or (isinstance(problem, Refused) and problem.reason != reason)
+    return show_at(
+        here,
+        places_of(here),
+        "randomisation/randomise.html",
+        status_code=422 if isinstance(problem, Invalid) else 409 if problem else 200,
+        participant=participant,
+        url=_url(here, participant),
+        gates=[_shown(here, participant, gate, stood) for gate in passed],
+        closed=sum(not gate.open for gate in passed),
+        why_not_ready=reason,
+        why_not_allowed=why_not(here.actor, Permission.PARTICIPANT_RANDOMISE, site_id=participant.site_id),
+        refused=problem.reason if problem and changed else None,
+        errors={each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {},
+        blinded=study.definition.blinded,
+    )
+
+
+def _shown(here: Here, participant: Participant, gate: Gate, stood: AtTheGates) -> dict[str, Any]:
+    """A gate as the page lists it: open, or the reason and where it is mended."""
+    url, action = _mended_at(here, participant, gate, stood) if not gate.open else ("", "")
+    return {"label": gate.label, "reason": gate.reason, "url": url, "action": action}
+
+
+def _mended_at(here: Here, participant: Participant, gate: Gate, stood: AtTheGates) -> tuple[str, str]:
+    """Where somebody who may open a closed gate does so, and the words of the link; nothing when it is not theirs."""
+    url, site_id = _url(here, participant), participant.site_id
+    match gate.code:
+        case "eligible":
+            return url, "See the pre-screen"
+        case "consented" if stood.facts.status == Status.WITHDRAWN:
+            return "", ""
+        case "consented" if may(here.actor, Permission.CONSENT_RECORD, site_id=site_id):
+            assert participant.id is not None
+            consents = consents_of(here.session, participant.id)
+            waits = next((one for one in consents if one.countersigned_at is None and one.withdrawn_on is None), None)
+            if waits is not None:
+                return f"{url}/consents/{waits.id}/countersign", "Countersign consent"
+            return f"{url}/consent", "Record consent"
+        case "baseline" if may(here.actor, Permission.ENTRY_READ, site_id=site_id):
+            wanted = baseline_entries(here.the_study.definition)
+            lacking = [pair for pair in wanted if pair not in stood.facts.complete] or list(wanted)
+            return (f"{url}/visits/{lacking[0][0]}", "Open the visit") if lacking else ("", "")
+        case "not_randomised":
+            return f"{url}/randomised", "See the allocation"
+    return "", ""

@@ -1,0 +1,500 @@
+"""Door of the statistician: draw, judge, seal, read. For everybody else none of these addresses exist."""
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse, Response
+from fastapi.routing import APIRoute
+from sqlalchemy import select
+from starlette.datastructures import UploadFile
+
+from app.dependencies import (
+    AlreadyAnswered,
+    ChangeInStudy,
+    Here,
+    LoggedPageInStudy,
+    PageInStudy,
+    database_of,
+    page_in_study,
+    require_password,
+)
+from app.foundation import paging
+from app.foundation.errors import FieldProblem, Invalid, NotFound, Problem, Refused
+from app.people.access import may
+from app.people.permissions import Permission
+from app.people.reads import sites_of
+from app.randomisation import actions, reads
+from app.randomisation.opening import ALLOCATION, PARTICIPANT, STRATUM, open_envelopes
+from app.randomisation.predictability import Predictability, permuted_blocks
+from app.randomisation.reads import GUESSED, ArmOfParticipant, SequenceCounts
+from app.randomisation.rules import all_strata
+from app.studies.definition import Study
+from app.web.shell import show
+from app.web.tables import address, csv_file
+
+MOST_SIZES = 6  # with more, every exact probability would take seconds
+WHY = "List of allocations"
+
+
+def hidden_without(permission: Permission) -> type[APIRoute]:
+    """Routes that answer everybody who lacks the permission as an address that was never there, whatever was sent.
+
+    Without this a form that is out of date, or sent twice, would be told so before it is asked who sent it.
+    """
+
+    class Hidden(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+            answer = super().get_route_handler()
+
+            async def handled(request: Request) -> Response:
+                try:
+                    return await answer(request)
+                except (Problem, AlreadyAnswered):
+                    await run_in_threadpool(require_known, request, permission)
+                    raise
+
+            return handled
+
+    return Hidden
+
+
+def require_known(request: Request, permission: Permission) -> None:
+    """NotFound unless the person who is signed in holds the permission in the study of the address."""
+    with database_of(request).reading() as session:
+        here = page_in_study(request, request.path_params["study"], session)
+        if not may(here.actor, permission):
+            raise NotFound
+
+
+router = APIRouter(route_class=hidden_without(Permission.SEQUENCE_DRAW))
+
+
+async def uploaded(request: Request) -> str | None:
+    """The text of the uploaded file, None when none was chosen; Invalid when it is not text."""
+    file = (await request.form(max_fields=5000)).get("file")
+    if not isinstance(file, UploadFile) or not file.filename:
+        return None
+    try:
+        return (await file.read()).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return ""
+
+
+Uploaded = Annotated[str | None, Depends(uploaded)]
+
+
+# The sequences of a study
+
+
+@router.get("/{study}/sequence", name="sequence.sequence")
+def sequence(here: PageInStudy) -> Response:
+    """Every sequence of the study, in counts."""
+    _require(here)
+    study = here.the_study
+    found = reads.sequences(here.session, study, by=here.actor)
+    return show(
+        here,
+        "sequence/sequence.html",
+        url=_url(here),
+        sequences=found,
+        sealed=next((each for each in found if each.status == "sealed"), None),
+        is_allocated=study.definition.is_allocated,
+        why_not_draw=_why_not_draw(study.definition),
+    )
+
+
+def _require(here: Here, permission: Permission = Permission.SEQUENCE_DRAW) -> None:
+    if not may(here.actor, permission):
+        raise NotFound
+
+
+def _require_drawing(here: Here) -> None:
+    """Who may draw, and in a study that allocates: one that only observes has no page to draw on."""
+    _require(here)
+    if not here.the_study.definition.is_allocated:
+        raise NotFound
+
+
+def _url(here: Here) -> str:
+    return f"/{here.the_study.code}/sequence"
+
+
+def _why_not_draw(definition: Study) -> str | None:
+    """Why no sequence can be drawn here, or None: a plan that needs another method brings its finished list."""
+    match definition.allocation.method:
+        case "permuted_blocks":
+            return None
+        case "list":
+            return "The protocol of this study says that its list is made elsewhere. Upload the finished list."
+    return "The protocol of this study says minimisation, which is not drawn ahead here. Upload a finished list."
+
+
+# Drawing one
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One choice of block sizes, and what follows from it for a guesser and for balance."""
+
+    sizes: tuple[int, ...]
+    correct: float
+    certain: float
+    ahead: int
+    chosen: bool
+
+    @property
+    def label(self) -> str:
+        return listed(self.sizes)
+
+
+def listed(sizes: Sequence[int]) -> str:
+    """`4`, `4 and 6`, `4, 6 and 8`."""
+    words = [str(size) for size in sizes]
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+
+
+@router.get("/{study}/sequence/draw", name="sequence.draw_form")
+def draw_form(here: PageInStudy) -> Response:
+    """Block sizes beside their alternatives, before anything is drawn."""
+    _require_drawing(here)
+    return _draw_page(here, {"slots_per_stratum": _usual_slots(here)})
+
+
+@router.post("/{study}/sequence/draw", name="sequence.draw")
+def draw(here: ChangeInStudy) -> Response:
+    """Compare the chosen block sizes, or draw a sequence with them."""
+    _require_drawing(here)
+    typed = {name: here.value(name) for name in ("block_sizes", "slots_per_stratum")}
+    comparing = here.value("step") == "compare"
+    try:
+        sizes = _typed_sizes(here.the_study.definition, typed["block_sizes"])
+        if comparing:
+            here.release_key()
+            return _draw_page(here, typed, chosen=sizes)
+        made = actions.draw(
+            here.session,
+            here.the_study,
+            method="permuted_blocks",
+            block_sizes=sizes,
+            slots_per_stratum=_typed_slots(typed["slots_per_stratum"]),
+            by=here.actor,
+            now=here.now,
+        )
+    except Invalid as problem:
+        here.refuse(problem)
+        return _draw_page(here, typed, problem=problem)
+    return here.redirect(f"{_url(here)}/{made.version}", done="drawn")
+
+
+@router.get("/{study}/sequence/upload", name="sequence.upload_form")
+def upload_form(here: PageInStudy) -> Response:
+    """A list that was made elsewhere."""
+    _require_drawing(here)
+    return _upload_page(here, "")
+
+
+@router.post("/{study}/sequence/upload", name="sequence.upload")
+def upload(here: ChangeInStudy, file: Uploaded) -> Response:
+    """Take a finished list, whole or not at all."""
+    _require_drawing(here)
+    pasted = here.form.get("listing", [""])[-1]
+    try:
+        if file is not None and pasted.strip():
+            raise Invalid([FieldProblem("listing", "both", "There is a file and a pasted list. Take one of them out.")])
+        if file is None and not pasted.strip():
+            raise Invalid([FieldProblem("listing", "required", "Choose a file, or paste the list.")])
+        if file == "":
+            raise Invalid(
+                [FieldProblem("file", "text", "This file is not text in UTF-8. Save it as CSV and try again.")]
+            )
+        made = actions.draw(
+            here.session,
+            here.the_study,
+            method="list",
+            listing=pasted if file is None else file,
+            by=here.actor,
+            now=here.now,
+        )
+    except Invalid as problem:
+        here.refuse(problem)
+        return _upload_page(here, pasted, problem=problem)
+    return here.redirect(f"{_url(here)}/{made.version}", done="drawn")
+
+
+def _in_use(here: Here) -> SequenceCounts | None:
+    """The sealed sequence from which somebody was randomised already: no other takes its place any more."""
+    found = reads.sequences(here.session, here.the_study, by=here.actor)
+    return next((each for each in found if each.status == "sealed" and each.used), None)
+
+
+def _strata(here: Here) -> tuple[str, ...]:
+    sites = [site.code for site in sites_of(here.session, here.the_study.id)]
+    return all_strata(here.the_study.definition, sites)
+
+
+def _usual_slots(here: Here) -> str:
+    """As many slots as participants are planned, where there is one stratum; otherwise the statistician says."""
+    return str(here.the_study.definition.target) if len(_strata(here)) == 1 else ""
+
+
+def _typed_sizes(definition: Study, text: str) -> tuple[int, ...]:
+    parts = [part for part in re.split(r"[\s,;]+|\band\b", text) if part]
+    total = sum(arm.ratio for arm in definition.arms)
+    if not parts or not all(part.isascii() and part.isdecimal() and len(part) < 5 for part in parts):
+        example = listed([total * times for times in (2, 3)])
+        words = f"Write block sizes as whole numbers with commas between them, such as {example}."
+        raise Invalid([FieldProblem("block_sizes", "sizes", words)])
+    sizes = tuple(sorted({int(part) for part in parts}))
+    if any(size < 1 or size % total for size in sizes):
+        words = f"Every block size must be a multiple of {total}, so that a block holds the ratio."
+        raise Invalid([FieldProblem("block_sizes", "multiple", words)])
+    return sizes
+
+
+def _typed_slots(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 9):
+        raise Invalid(
+            [FieldProblem("slots_per_stratum", "integer", "Write the number of slots in digits, such as 40.")]
+        )
+    return int(text)
+
+
+@lru_cache(maxsize=256)
+def _guess(shares: tuple[int, ...], sizes: tuple[int, ...]) -> Predictability:
+    return permuted_blocks(shares, sizes, GUESSED)
+
+
+def _scheme(definition: Study, sizes: tuple[int, ...], *, chosen: bool) -> Scheme:
+    shares = tuple(arm.ratio for arm in definition.arms)
+    guess = _guess(shares, sizes)
+    ahead = max(shares) * max(sizes) // sum(shares)
+    return Scheme(sizes, float(100 * guess.correct), float(100 * guess.certain), ahead, chosen)
+
+
+def _schemes(definition: Study, chosen: tuple[int, ...] | None) -> list[Scheme]:
+    """The usual choices for this ratio, and the one that was typed, the best guessed first."""
+    total = sum(arm.ratio for arm in definition.arms)
+    usual = {tuple(total * times for times in each) for each in ((2,), (3,), (4,), (2, 3), (2, 3, 4))}
+    wanted = usual | ({chosen} if chosen else set())
+    schemes = [_scheme(definition, sizes, chosen=sizes == chosen) for sizes in wanted]
+    return sorted(schemes, key=lambda scheme: (-scheme.certain, -scheme.correct, scheme.sizes))
+
+
+def _draw_page(
+    here: Here, typed: dict[str, str], *, chosen: tuple[int, ...] | None = None, problem: Invalid | None = None
+) -> Response:
+    definition = here.the_study.definition
+    shares = [arm.ratio for arm in definition.arms]
+    too_many = chosen is not None and len(chosen) > MOST_SIZES
+    strata = _strata(here)
+    problems = [(each.field, each.message) for each in problem.problems] if problem else []
+    return show(
+        here,
+        "sequence/draw.html",
+        status_code=422 if problem else 200,
+        url=_url(here),
+        in_use=_in_use(here),
+        typed=typed,
+        problems=problems,
+        errors=dict(problems),
+        arms=definition.arms,
+        ratio=":".join(map(str, shares)),
+        total=sum(shares),
+        strata=strata,
+        factors=[factor.label for factor in definition.allocation.strata],
+        target=definition.target,
+        schemes=_schemes(definition, None if too_many else chosen),
+        too_many=too_many,
+        by_chance=100 * max(shares) / sum(shares),
+        why_not=_why_not_draw(definition),
+        allocations=GUESSED,
+    )
+
+
+def _upload_page(here: Here, pasted: str, *, problem: Invalid | None = None) -> Response:
+    definition = here.the_study.definition
+    problems = [(each.field, each.message) for each in problem.problems] if problem else []
+    strata = _strata(here)
+    arms = [arm.code for arm in definition.arms]
+    return show(
+        here,
+        "sequence/upload.html",
+        status_code=422 if problem else 200,
+        url=_url(here),
+        in_use=_in_use(here),
+        pasted=pasted,
+        problems=problems,
+        errors={field: " ".join(words for name, words in problems if name == field) for field, _ in problems},
+        arms=definition.arms,
+        strata=strata,
+        example=[(strata[0], place, arm) for place, arm in enumerate((arms * 2)[:3], start=1)],
+    )
+
+
+# The arms of those who are randomised
+
+
+@router.get("/{study}/sequence/allocations", name="sequence.allocations")
+def allocations(here: LoggedPageInStudy) -> Response:
+    """One page of allocations with their arms; each envelope that is opened for it is in the log."""
+    _require(here, Permission.ALLOCATIONS_EXPORT)
+    path, found = f"{_url(here)}/allocations", _allocations_page(here, here.request.query_params.get("after"))
+    definition = here.the_study.definition
+    return show(
+        here,
+        "sequence/allocations.html",
+        url=_url(here),
+        rows=found.rows,
+        labels={arm.code: arm.label for arm in definition.arms},
+        newer=address(path, {}, after=found.previous) if found.previous else None,
+        older=address(path, {}, after=found.next) if found.next else None,
+        csv_url=f"{path}.csv" if found.rows else None,
+    )
+
+
+@router.get("/{study}/sequence/allocations.csv", name="sequence.allocations_file")
+def allocations_file(here: LoggedPageInStudy) -> Response:
+    """Every allocation with its arm as a file; the openings are in the log before its first line leaves."""
+    _require(here, Permission.ALLOCATIONS_EXPORT)
+    rows = list(reads.allocations(here.session, here.the_study, by=here.actor, why="File of allocations", now=here.now))
+    heading = ("allocation", "participant", "stratum", "arm", "allocated_at", "allocated_by")
+    name = f"{here.the_study.code}-allocations-{here.now:%Y-%m-%d}"
+    return csv_file(
+        name,
+        heading,
+        (
+            (row.number, row.participant, row.stratum, row.arm, row.allocated_at.isoformat(), row.allocated_by)
+            for row in rows
+        ),
+    )
+
+
+def _allocations_page(here: Here, cursor: str | None) -> paging.Page[ArmOfParticipant]:
+    """Allocations by number; only the envelopes of this page are opened."""
+    query = (
+        select(
+            ALLOCATION.c.number,
+            ALLOCATION.c.participant_id,
+            ALLOCATION.c.allocated_at,
+            ALLOCATION.c.allocated_by,
+            PARTICIPANT.c.code,
+            STRATUM.c.code.label("stratum"),
+        )
+        .join(PARTICIPANT, PARTICIPANT.c.id == ALLOCATION.c.participant_id)
+        .join(STRATUM, STRATUM.c.id == ALLOCATION.c.stratum_id)
+        .where(ALLOCATION.c.study_id == here.the_study.id)
+    )
+    backwards = False
+    if cursor:
+        (number,), backwards = paging.decode(cursor, 1)
+        if not isinstance(number, int) or abs(number) >= 2**31:
+            raise NotFound
+        query = query.where(ALLOCATION.c.number < number if backwards else ALLOCATION.c.number > number)
+    order = ALLOCATION.c.number.desc() if backwards else ALLOCATION.c.number.asc()
+    found = here.session.execute(query.order_by(order).limit(paging.PAGE + 1)).all()
+    more, rows = len(found) > paging.PAGE, list(islice(found, paging.PAGE))
+    if backwards:
+        rows.reverse()
+    if not rows:
+        return paging.Page([])
+    arms = open_envelopes(
+        here.session, here.the_study, [row.participant_id for row in rows], by=here.actor, why=WHY, now=here.now
+    )
+    return paging.Page(
+        [
+            ArmOfParticipant(
+                row.number, row.code, row.stratum, row.allocated_at, row.allocated_by, arms[row.participant_id]
+            )
+            for row in rows
+        ],
+        next=paging.encode(rows[-1].number) if more or backwards else None,
+        previous=paging.encode(rows[0].number, backwards=True) if (more if backwards else bool(cursor)) else None,
+    )
+
+
+# One sequence: its counts, sealing it, setting it aside
+
+
+@router.get("/{study}/sequence/{version}", name="sequence.review")
+def review(here: PageInStudy, version: int) -> Response:
+    """One sequence in counts only; nobody sees its order."""
+    _require(here)
+    return _review_page(here, version)
+
+
+@router.get("/{study}/sequence/{version}/seal", name="sequence.seal_form")
+@router.get("/{study}/sequence/{version}/set-aside", name="sequence.set_aside_form")
+def back_to_the_review(here: PageInStudy, version: int) -> Response:
+    """Where somebody lands who goes on without sending a form again: its page."""
+    _require(here)
+    return RedirectResponse(f"{_url(here)}/{version}", status_code=303)
+
+
+@router.post("/{study}/sequence/{version}/seal", name="sequence.seal")
+def seal(here: ChangeInStudy, version: int) -> Response:
+    """Put a drawn sequence in use: from now on participants are randomised from it."""
+    _require(here, Permission.SEQUENCE_SEAL)
+    found = _sequence(here, version)
+    try:
+        require_password(here, here.form.get("password", [""])[-1])
+        actions.seal(here.session, here.the_study, found.id, by=here.actor, now=here.now)
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        return _review_page(here, version, problem=problem)
+    return here.redirect(f"{_url(here)}/{version}", done="sealed")
+
+
+@router.post("/{study}/sequence/{version}/set-aside", name="sequence.set_aside")
+def set_aside(here: ChangeInStudy, version: int) -> Response:
+    """Set a drawn sequence aside; it is kept and never used."""
+    _require(here)
+    found = _sequence(here, version)
+    try:
+        actions.discard_draw(here.session, here.the_study, found.id, why=here.value("why"), by=here.actor, now=here.now)
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        return _review_page(here, version, problem=problem)
+    return here.redirect(_url(here), done="discarded")
+
+
+def _sequence(here: Here, version: int) -> SequenceCounts:
+    found = reads.sequences(here.session, here.the_study, by=here.actor)
+    for each in found:
+        if each.version == version:
+            return each
+    raise NotFound
+
+
+def _review_page(here: Here, version: int, *, problem: Invalid | Refused | None = None) -> Response:
+    found = _sequence(here, version)
+    definition = here.the_study.definition
+    balance = reads.balance(here.session, here.the_study, found.id, by=here.actor)
+    planned = {arm.code: arm for arm in definition.arms}
+    arms: list[dict[str, Any]] = [
+        {"label": planned[code].label if code in planned else code, "slots": slots}
+        for code, slots in balance.slots_per_arm.items()
+    ]
+    shares = [arm.ratio for arm in definition.arms]
+    others = reads.sequences(here.session, here.the_study, by=here.actor)
+    return show(
+        here,
+        "sequence/review.html",
+        status_code=422 if isinstance(problem, Invalid) else 409 if problem else 200,
+        url=_url(here),
+        found=found,
+        arms=arms,
+        correct=float(100 * balance.correct) if balance.correct is not None else None,
+        certain=float(100 * balance.certain) if balance.certain is not None else None,
+        by_chance=100 * max(shares) / sum(shares),
+        allocations=GUESSED,
+        replaces=next((each for each in others if each.status == "sealed" and each.id != found.id), None),
+        refused=problem.reason if isinstance(problem, Refused) else None,
+        errors={each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {},
+        why=here.value("why"),
+    )

@@ -1,0 +1,118 @@
+"""What stands around every page? The rail, the header, the sentence about what just happened; and the error page."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, Response
+
+from app.dependencies import Here, masked
+from app.people import reads as people
+from app.people.access import may
+from app.people.permissions import Permission
+from app.rendering import Flash, NavItem, Viewer, page, translations
+
+# What may be said after a redirect: ?done=CODE. The texts are here, so that an address cannot put words on a page.
+DONE = {
+    "screened": "Screened. The participant has a code now; record consent next.",
+    "screen_failed": "Kept as a screen failure, with the reason.",
+    "consented": "Consent recorded.",
+    "countersigned": "Consent is complete. Fill in the baseline visit next.",
+    "saved": "Saved.",
+    "saved_partial": "Saved. Some answers are still missing.",
+    "signed": "Signed.",
+    "visit_held": "Visit recorded.",
+    "visit_missed": "Recorded as missed, with the reason.",
+    "withdrawn": "Withdrawal recorded. Everything entered before is kept.",
+    "identity_changed": "Personal data changed.",
+    "session_recorded": "Session recorded.",
+    "drawn": "Drawn. Review the counts, then seal it.",
+    "sealed": "Sealed. Randomisation is open.",
+    "discarded": "The drawn sequence was set aside. It can never be used.",
+    "password": "Your password is changed. Every other session of yours has ended.",
+    "second_factor": "The second factor is on. You will be asked for a code at every sign-in.",
+    "second_factor_off": "The second factor is off.",
+    "session_ended": "That session has ended.",
+    "person_added": "Added. Give them the link below, by a way that reaches only them.",
+    "role_granted": "Role given. It holds from the next page they open.",
+    "role_revoked": "Role taken back. It is gone from the next page they open.",
+    "deactivated": "This person cannot sign in any more.",
+    "token_revoked": "The token does not work any more.",
+    "draft_dropped": "The draft is gone. You see what was saved.",
+}
+
+# Label, path below the study, icon, and the permissions of which any one shows it.
+NAVIGATION: tuple[tuple[str, str, str, tuple[Permission, ...]], ...] = (
+    ("Today", "/today", "calendar-check", (Permission.PARTICIPANT_SCREEN, Permission.ENTRY_SAVE)),
+    ("Participants", "/participants", "users", (Permission.PARTICIPANT_READ,)),
+    ("Treatment", "/treatment", "stethoscope", (Permission.ARM_READ,)),
+    ("Sequence", "/sequence", "lock", (Permission.SEQUENCE_DRAW,)),
+    ("Exports", "/exports", "download", (Permission.EXPORT_RUN,)),
+    ("Study", "/study", "book-open", (Permission.STUDY_READ,)),
+    ("Audit", "/audit", "scroll-text", (Permission.AUDIT_READ, Permission.AUDIT_VERIFY)),
+)
+
+
+def viewer_of(here: Here, *, sites: Sequence[tuple[str, str, str]] | None = None) -> Viewer:
+    """The shell for this person here. `sites` are (code, name, timezone) when the page has them already."""
+    request, actor, study = here.request, here.actor, here.study
+    language = study.definition.language if study else "en"
+    gettext = translations(language).gettext
+    path = request.url.path
+    nav: list[NavItem] = []
+    if study is not None:
+        root = f"/{study.code}"
+        nav = [
+            NavItem(gettext(label), root + below, icon, path.startswith(root + below))
+            for label, below, icon, any_of in NAVIGATION
+            if any(may(actor, permission) for permission in any_of)
+        ]
+    elif may(actor, Permission.PEOPLE_MANAGE):
+        nav = [
+            NavItem(gettext("Studies"), "/", "book-open", path == "/"),
+            NavItem(gettext("People"), "/people", "users", path.startswith("/people")),
+        ]
+    places = sites if sites is not None else (study_sites(here) if study else ())
+    return Viewer(
+        person_name=actor.name,
+        role_names=tuple(gettext(role.replace("_", " ").capitalize()) for role in sorted(actor.roles)),
+        study_code=study.definition.short_title if study else None,
+        study_title=study.definition.title if study else None,
+        blinded=actor.blinded if study is not None and study.definition.blinded else None,
+        nav=tuple(nav),
+        sites=tuple((code, name) for code, name, _ in places),
+        site_code=request.cookies.get("site"),
+        csrf_token=masked(here.signed_in.csrf_token) if here.signed_in else "",
+        theme=request.cookies.get("theme", ""),
+        timezone=places[0][2] if places else "UTC",
+        language=language,
+        flashes=_flashes(request, gettext),
+        home_url=f"/{study.code}" if study else "/",
+        search_url=f"/{study.code}/participants" if study and may(actor, Permission.PARTICIPANT_READ) else "",
+        site_url=f"/{study.code}/site" if study else "",
+        account_url="/account",
+    )
+
+
+def study_sites(here: Here) -> tuple[tuple[str, str, str], ...]:
+    """The sites this person works at in the study: (code, name, timezone)."""
+    wanted = {grant.site_id for grant in here.actor.grants}
+    rows = people.sites_of(here.session, here.the_study.id)
+    return tuple((row.code, row.name, row.timezone) for row in rows if None in wanted or row.id in wanted)
+
+
+def _flashes(request: Request, gettext: object) -> tuple[Flash, ...]:
+    assert callable(gettext)
+    done = request.query_params.get("done", "")
+    return (Flash("done", gettext(DONE[done])),) if done in DONE else ()
+
+
+def show(here: Here, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:
+    """A page with its shell."""
+    return page(here.request, template, viewer=viewer_of(here), status_code=status_code, here_=here, **values)
+
+
+def problem_page(request: Request, status: int, title: str, reason: str) -> Response:
+    """What went wrong and what to do next, without the shell: it needs no database."""
+    viewer = Viewer(theme=request.cookies.get("theme", ""))
+    return page(request, "problem.html", viewer=viewer, status_code=status, heading=title, reason=reason)

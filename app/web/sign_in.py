@@ -1,0 +1,259 @@
+"""How does a person get in and out? Sign-in, the code of a second factor, choosing a first password, sign-out.
+
+When a session ends under a form, what was typed travels through the sign-in and is sent again afterwards, by the
+person's own click: nothing typed is lost (promise 6).
+"""
+
+import base64
+import json
+from datetime import timedelta
+
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse, Response
+
+from app.dependencies import (
+    ChangeAnywhere,
+    Form,
+    PageAnywhere,
+    TypedForm,
+    Writing,
+    cookie_name,
+    database_of,
+    masked,
+    one,
+    settings_of,
+)
+from app.foundation import clock
+from app.foundation.crypto.envelopes import CannotOpen, open_sealed, seal
+from app.foundation.errors import NotFound
+from app.people import actions, reads
+from app.people.permissions import Role
+from app.rendering import Viewer, page
+from app.web.shell import show
+
+router = APIRouter()
+
+CARRIED = "form carried through the sign-in"
+NEVER_CARRIED = {"csrf_token", "password", "code", "new_password", "new_password_again"}
+
+
+def safe_path(path: str) -> str:
+    """A path of this installation, or the start page: nobody is sent elsewhere by a link (open redirect)."""
+    plain = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if plain and "\\" not in path else "/"
+
+
+def plain_viewer(request: Request) -> Viewer:
+    """Somebody we do not know."""
+    return Viewer(theme=request.cookies.get("theme", ""))
+
+
+def ask_to_sign_in(request: Request, typed: Form | None) -> Response:
+    """What a page answers when nobody is signed in: a GET leads to the sign-in, a form is kept and carried along."""
+    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    if typed is None:
+        if path == "/":
+            return RedirectResponse("/sign-in", status_code=303)
+        from urllib.parse import quote
+
+        return RedirectResponse(f"/sign-in?next={quote(path, safe='')}", status_code=303)
+    if request.method != "POST":  # a draft that saves itself: the page goes on and says so
+        return Response(status_code=401)
+    # Whose it was is not known when the cookie is gone too; then nothing leaves a room that blinded people do not know.
+    with database_of(request).reading() as session:
+        owner = reads.owner_of_session(session, request.cookies.get(cookie_name(settings_of(request)), ""))
+    hidden = owner is None and bool({"treatment", "sequence"} & set(path.split("/")))
+    carried = "" if hidden else _carry(request, path, owner, typed)
+    return _form(request, next_path=path, carried=carried, status_code=401, ended=bool(carried))
+
+
+def _carry(request: Request, path: str, owner: int | None, typed: Form) -> str:
+    """What was typed, sealed for its owner: the sign-in page of a shared computer shows nothing of it."""
+    kept = json.dumps([owner, {name: list(values) for name, values in typed.items() if name not in NEVER_CARRIED}])
+    size = -(-len(kept.encode()) // 4096) * 4096
+    key = database_of(request).keys.derive(CARRIED)
+    return base64.urlsafe_b64encode(seal(key, kept.encode(), bound_to=(CARRIED, path), size=size)).decode()
+
+
+def _form(
+    request: Request,
+    *,
+    next_path: str,
+    carried: str = "",
+    status_code: int = 200,
+    problem: str | None = None,
+    username: str = "",
+    needs_code: bool = False,
+    ended: bool = False,
+) -> Response:
+    return page(
+        request,
+        "sign_in/sign_in.html",
+        viewer=plain_viewer(request),
+        status_code=status_code,
+        next_path=safe_path(next_path),
+        carried=carried,
+        problem=problem,
+        username=username,
+        needs_code=needs_code,
+        ended=ended,
+        demo=settings_of(request).demo,
+    )
+
+
+@router.get("/sign-in", name="sign_in.sign_in")
+def sign_in(request: Request, next: str = "/") -> Response:  # noqa: A002 the word of the address
+    """The sign-in page."""
+    return _form(request, next_path=next)
+
+
+@router.post("/sign-in", name="sign_in.check")
+def check(request: Request, session: Writing, form: TypedForm) -> Response:
+    """Check who it is; then go where they were going, or show what they had typed so that they can send it."""
+    settings = settings_of(request)
+    result = actions.sign_in(
+        session,
+        username=one(form, "username"),
+        password=form.get("password", [""])[-1],
+        code=one(form, "code") or None,
+        address=request.client.host if request.client else "",
+        browser=request.headers.get("User-Agent", "")[:200],
+        now=clock.now(),
+        absolute=timedelta(hours=settings.session_hours),
+        earlier_token=request.cookies.get(cookie_name(settings)),
+        request_id=request.state.request_id,
+    )
+    next_path, carried = safe_path(one(form, "next", "/")), one(form, "carried")
+    if result.token is None:
+        return _form(
+            request,
+            next_path=next_path,
+            carried=carried,
+            status_code=401,
+            problem=result.problem,
+            username=one(form, "username"),
+            needs_code=result.needs_code,
+        )
+    response: Response
+    assert result.person is not None
+    typed = _typed(request, next_path, carried, result.person.id) if carried else []
+    if typed:
+        begun = reads.signed_in(
+            session,
+            result.token,
+            now=clock.now(),
+            idle=timedelta(minutes=settings.idle_minutes),
+            absolute=timedelta(hours=settings.session_hours),
+        )
+        assert begun is not None
+        response = page(
+            request,
+            "sign_in/resume.html",
+            viewer=plain_viewer(request),
+            path=next_path,
+            typed=typed,
+            csrf_token=masked(begun.csrf_token),
+        )
+    else:
+        response = RedirectResponse(next_path, status_code=303)
+    response.set_cookie(
+        cookie_name(settings),
+        result.token,
+        max_age=settings.session_hours * 3600,
+        path="/",
+        secure=settings.secure_cookies,
+        httponly=True,
+        samesite="lax",
+    )
+    return response
+
+
+def _typed(request: Request, path: str, carried: str, person_id: int) -> list[tuple[str, str]]:
+    """The fields that were carried through the sign-in; nothing when they are not as we sealed them, or another's."""
+    try:
+        sealed = base64.urlsafe_b64decode(carried.encode())
+        kept = open_sealed(database_of(request).keys.derive(CARRIED), sealed, bound_to=(CARRIED, path))
+    except (CannotOpen, ValueError):
+        return []
+    owner, found = json.loads(kept)
+    if owner not in (None, person_id):
+        return []
+    return [(name, value) for name, values in found.items() for value in values]
+
+
+@router.post("/sign-out", name="sign_in.sign_out")
+def sign_out(here: ChangeAnywhere) -> Response:
+    """End this session, here and in the browser."""
+    token = here.request.cookies.get(cookie_name(here.settings), "")
+    actions.sign_out(here.session, token, now=here.now, request_id=here.actor.request_id)
+    response = RedirectResponse("/sign-in", status_code=303)
+    response.delete_cookie(
+        cookie_name(here.settings), path="/", secure=here.settings.secure_cookies, httponly=True, samesite="lax"
+    )
+    response.headers["Clear-Site-Data"] = '"cache", "storage"'
+    return response
+
+
+@router.get("/welcome/{token}", name="sign_in.welcome")
+def welcome(request: Request, token: str, session: Writing) -> Response:
+    """Choose the first password (or a new one), by a link that works once."""
+    person = reads.invited_person(session, token, now=clock.now())
+    if person is None:
+        raise NotFound("This link was used or is too old. Ask your administrator for a new one.")
+    return _welcome(request, token, person.username, None)
+
+
+def _welcome(request: Request, token: str, username: str, problem: str | None) -> Response:
+    return page(
+        request,
+        "sign_in/welcome.html",
+        viewer=plain_viewer(request),
+        status_code=422 if problem else 200,
+        token=token,
+        username=username,
+        problem=problem,
+    )
+
+
+@router.post("/welcome/{token}", name="sign_in.choose_password")
+def choose_password(request: Request, token: str, session: Writing, form: TypedForm) -> Response:
+    """Keep the password they chose; nobody else ever knows it."""
+    person = reads.invited_person(session, token, now=clock.now())
+    if person is None:
+        raise NotFound("This link was used or is too old. Ask your administrator for a new one.")
+    password = form.get("new_password", [""])[-1]
+    if password != form.get("new_password_again", [""])[-1]:
+        return _welcome(request, token, person.username, "The two passwords are not the same. Type both again.")
+    problem = actions.accept_invitation(session, token, password, now=clock.now(), request_id=request.state.request_id)
+    if problem is not None:
+        return _welcome(request, token, person.username, problem)
+    return RedirectResponse("/sign-in", status_code=303)
+
+
+@router.get("/", name="sign_in.start")
+def start(here: PageAnywhere) -> Response:
+    """The studies a person works in; straight to the only one when there is just one."""
+    from app.studies.reads import all_studies
+
+    assert here.signed_in is not None
+    is_administrator = Role.ADMINISTRATOR in here.actor.roles
+    mine = [
+        study
+        for study in all_studies(here.session)
+        if study.version_id is not None and (is_administrator or here.signed_in.grants.get(study.id))
+    ]
+    if len(mine) == 1 and not is_administrator:
+        return RedirectResponse(f"/{mine[0].code}", status_code=303)
+    return show(here, "sign_in/start.html", studies=mine, is_administrator=is_administrator)
+
+
+@router.post("/theme", name="sign_in.theme")
+def theme(request: Request, form: TypedForm) -> Response:
+    """Light, dark or as the device says: kept in a cookie of a year."""
+    chosen, secure = one(form, "theme"), settings_of(request).secure_cookies
+    response = RedirectResponse(safe_path(one(form, "back", "/")), status_code=303)
+    if chosen in ("light", "dark"):
+        response.set_cookie("theme", chosen, max_age=31_536_000, path="/", samesite="lax", httponly=True, secure=secure)
+    else:
+        response.delete_cookie("theme", path="/", samesite="lax", httponly=True, secure=secure)
+    return response

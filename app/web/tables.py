@@ -1,0 +1,63 @@
+"""How does a table stand in its address? Filters, order and place in it as a query; and its rows as a CSV file."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from urllib.parse import urlencode
+
+from fastapi.responses import StreamingResponse
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def address(path: str, query: Mapping[str, str | None], **changes: str | None) -> str:
+    """The path with what is set in the query, some of it changed; a change to None leaves it out."""
+    kept = {name: value for name, value in {**query, **changes}.items() if value}
+    return f"{path}?{urlencode(kept)}" if kept else path
+
+
+def column(
+    label: str, key: str, path: str, query: Mapping[str, str | None], *, align: str = "", default: str = ""
+) -> dict[str, str]:
+    """A heading that sorts by its column, and by it downwards when it does already: ?sort=key, ?sort=-key."""
+    sort = query.get("sort") or default
+    ascending = sort == key
+    said = {"label": label, "align": align}
+    said["sort"] = address(path, {**query, "after": None, "sort": f"-{key}" if ascending else key})
+    if sort.lstrip("-") == key:
+        said["sorted"] = "ascending" if ascending else "descending"
+    return said
+
+
+def typed_text(text: str | None, longest: int = 100) -> str:
+    """What was typed into a filter, without what no database keeps."""
+    return "".join(letter for letter in (text or "")[:longest] if letter.isprintable()).strip()
+
+
+def csv_file(name: str, heading: Sequence[str], rows: Iterable[Sequence[object]]) -> StreamingResponse:
+    """Rows as a CSV file that is sent while they are read. It begins with a byte order mark, for spreadsheets."""
+
+    def lines() -> Iterator[str]:
+        yield "\ufeff" + _line(heading)
+        for row in rows:
+            yield _line(["" if value is None else str(value) for value in row])
+
+    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"', "Cache-Control": "no-store"}
+    return StreamingResponse(lines(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _line(cells: Sequence[str]) -> str:
+    written = io.StringIO()
+    csv.writer(written).writerow([_harmless(cell) for cell in cells])
+    return written.getvalue()
+
+
+def _harmless(cell: str) -> str:
+    """A cell that a spreadsheet takes for text: what somebody typed must not run as a formula there."""
+    if not cell.startswith(FORMULA):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell

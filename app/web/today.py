@@ -1,0 +1,195 @@
+"""Today: what is due, who is on the way to randomisation, what waits for a signature; and where a study begins."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import RedirectResponse, Response
+
+from app.capture.reads import Progress, progress, unsigned_entries
+from app.dependencies import ChangeInStudy, Here, PageInStudy
+from app.foundation.errors import NotAllowed
+from app.participants.reads import ParticipantFilter, ParticipantRow, participants_page
+from app.participants.status import Status
+from app.people.access import Actor, may, require
+from app.people.permissions import Permission
+from app.schedule.reads import DueVisit, visits_due
+from app.schedule.rules import visit_state
+from app.schedule.status import VisitStatus
+from app.studies.definition import VisitKind
+from app.web.participants import MARKS
+from app.web.places import Places, narrowed, places_of, show_at
+from app.web.shell import NAVIGATION
+from app.web.sign_in import safe_path
+from app.web.tables import address
+
+router = APIRouter()
+
+SOON = timedelta(days=7)
+SHOWN = 25
+UNSIGNED = 300
+
+
+@router.get("/{study}", name="today.start")
+def start(here: PageInStudy) -> Response:
+    """The first page of the study that this person's roles open."""
+    for _, below, _, any_of in NAVIGATION:
+        if any(may(here.actor, permission) for permission in any_of):
+            return RedirectResponse(f"/{here.the_study.code}{below}", status_code=303)
+    raise NotAllowed("Your roles open no page of this study. Ask your administrator for a role in it.")
+
+
+@router.post("/{study}/site", name="today.site")
+def site(here: ChangeInStudy) -> Response:
+    """Work at one site, or at all of mine: kept in a cookie of this study."""
+    here.release_key()  # choosing a site changes nothing that is kept
+    code = here.value("site")
+    path = f"/{here.the_study.code}"
+    response = RedirectResponse(safe_path(here.value("back", path)), status_code=303)
+    if any(each.code == code for each in places_of(here).sites):
+        response.set_cookie(
+            "site",
+            code,
+            path=path,
+            max_age=31_536_000,
+            samesite="lax",
+            httponly=True,
+            secure=here.settings.secure_cookies,
+        )
+    else:
+        response.delete_cookie("site", path=path, samesite="lax", httponly=True, secure=here.settings.secure_cookies)
+    return response
+
+
+@dataclass(frozen=True)
+class OnTheWay:
+    """A participant before randomisation: what is lacking, and the page where it is done (none: not by this person)."""
+
+    row: ParticipantRow
+    filled: Progress | None
+    lacking: str
+    url: str
+    action: str
+
+
+@router.get("/{study}/today", name="today.today")
+def today(here: PageInStudy) -> Response:
+    """What there is to do today at my sites (or the chosen one), each one click away from the work."""
+    require(here.actor, Permission.PARTICIPANT_READ)
+    places = places_of(here)
+    by = narrowed(here.actor, places.chosen)
+    study, definition = here.the_study, here.the_study.definition
+    latest = max((places.today(here, each.id) for each in places.sites), default=places.today(here))
+    due = visits_due(
+        here.session,
+        study,
+        by=by,
+        today=latest,
+        until=latest + SOON,
+        kinds=[VisitKind.BASELINE, VisitKind.ASSESSMENT],
+        cursor=here.request.query_params.get("after") or None,
+    )
+    rows = [_visit(here, places, each) for each in due.rows]
+    path = f"/{study.code}/today"
+    first_page = not here.request.query_params.get("after")
+    return show_at(
+        here,
+        places,
+        "today/today.html",
+        root=f"/{study.code}",
+        due=rows,
+        late=sum(1 for row in rows if row["status"] == "late"),
+        older=address(path, {}, after=due.next) if due.next else None,
+        newer=address(path, {}, after=due.previous) if due.previous else None,
+        on_the_way=_on_the_way(here, by) if first_page else [],
+        allocated=definition.is_allocated,
+        unsigned=_unsigned(here, by) if may(by, Permission.ENTRY_SIGN) and first_page else None,
+        timezone=places.timezone(),
+        day=places.today(here),
+        first_page=first_page,
+        may_screen=may(by, Permission.PARTICIPANT_SCREEN),
+        several=len(places.sites) > 1 and places.chosen is None,
+    )
+
+
+def _visit(here: Here, places: Places, each: DueVisit) -> dict[str, Any]:
+    definition = here.the_study.definition
+    visit = definition.visit(each.code)
+    day = places.today(here, each.site_id)
+    readable = may(here.actor, Permission.ENTRY_READ, site_id=each.site_id)
+    participant = f"/{here.the_study.code}/participants/{each.participant_code}"
+    state = visit_state(_Planned(each), day)
+    return {
+        "visit": each,
+        "label": visit.label if visit else each.code,
+        "today": day,
+        "status": MARKS[state],
+        "url": f"{participant}/visits/{each.code}" if readable else participant,
+        "participant_url": participant,
+        "forms": len(visit.instruments) if visit else 0,
+    }
+
+
+class _Planned:
+    """A visit that is not held yet, as the rules ask for one."""
+
+    def __init__(self, visit: DueVisit) -> None:
+        self.status: str = VisitStatus.PLANNED
+        self.held_on = None
+        self.opens_on = visit.opens_on
+        self.closes_on = visit.closes_on
+
+
+def _on_the_way(here: Here, by: Actor) -> list[OnTheWay]:
+    """Those who are screened or have consented: the ready first, then by code."""
+    study = here.the_study
+    found: Mapping[Status, Any] = {
+        status: participants_page(here.session, study, by=by, wanted=ParticipantFilter(status=status), limit=SHOWN).rows
+        for status in (Status.CONSENTED, Status.SCREENED)
+    }
+    filled = progress(here.session, study, [row.id for row in found[Status.CONSENTED]])
+    lines = [_consented(here, row, filled[row.id]) for row in found[Status.CONSENTED]]
+    lines.sort(key=lambda line: (bool(line.lacking), line.row.code))
+    root = f"/{study.code}/participants"
+    for row in found[Status.SCREENED]:
+        consents = may(by, Permission.CONSENT_RECORD, site_id=row.site_id)
+        lines.append(OnTheWay(row, None, "Consent", f"{root}/{row.code}/consent" if consents else "", "Record consent"))
+    return lines if study.definition.is_allocated else [line for line in lines if line.lacking]
+
+
+def _consented(here: Here, row: ParticipantRow, filled: Progress) -> OnTheWay:
+    """Before randomisation the only visits with dates are those of the baseline, so every form counts for it."""
+    study = here.the_study
+    url = f"/{study.code}/participants/{row.code}"
+    if filled.complete < filled.expected:
+        baseline = next((visit for visit in study.definition.visits if visit.kind is VisitKind.BASELINE), None)
+        enters = baseline is not None and may(here.actor, Permission.ENTRY_SAVE, site_id=row.site_id)
+        target = f"{url}/visits/{baseline.code}" if baseline and enters else ""
+        return OnTheWay(row, filled, "Baseline", target, "Fill in the baseline")
+    randomises = may(here.actor, Permission.PARTICIPANT_RANDOMISE, site_id=row.site_id)
+    return OnTheWay(row, filled, "", f"{url}/randomise" if randomises else "", f"Randomise {row.code}")
+
+
+def _unsigned(here: Here, by: Actor) -> list[dict[str, Any]]:
+    """Complete entries that wait for a signature, oldest first; those of one visit on one line."""
+    study, definition = here.the_study, here.the_study.definition
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    for each in unsigned_entries(here.session, study, by=by, limit=UNSIGNED):
+        participant = f"/{study.code}/participants/{each.participant}"
+        visit, form = definition.visit(each.visit), definition.instrument(each.instrument)
+        line = lines.setdefault(
+            (each.participant, each.visit),
+            {
+                "participant": each.participant,
+                "participant_url": participant,
+                "visit": visit.label if visit else each.visit,
+                "visit_url": f"{participant}/visits/{each.visit}",
+                "forms": [],
+                "saved_at": each.saved_at,
+            },
+        )
+        url = f"{participant}/visits/{each.visit}/entries/{each.instrument}"
+        line["forms"].append(((form.short or form.label) if form else each.instrument, url))
+    return list(lines.values())[:SHOWN]

@@ -1,0 +1,261 @@
+"""What is a visit of a participant? When it is due, the day it was held or why it was missed, and its forms."""
+
+from collections.abc import Callable
+from datetime import date
+
+from fastapi import APIRouter
+from fastapi.responses import RedirectResponse, Response
+
+from app.capture.reads import EntryMark, entries_of, place_of
+from app.capture.status import EntryStatus
+from app.consent.reads import why_no_consent
+from app.dependencies import ChangeInStudy, Here, PageInStudy
+from app.foundation import clock
+from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.participants.models import Participant
+from app.participants.reads import participant_by_code
+from app.people.access import may, require, why_not
+from app.people.permissions import Permission
+from app.schedule import actions, rules
+from app.schedule.models import ParticipantVisit
+from app.schedule.reads import visit_of
+from app.schedule.status import VisitStatus
+from app.studies.definition import Visit, VisitKind
+from app.web.shell import show
+
+router = APIRouter()
+
+VISIT = "/{study}/participants/{code}/visits/{visit}"
+
+
+def visit_url(here: Here, code: str, visit: str) -> str:
+    """The address of a visit's page."""
+    return f"/{here.the_study.code}/participants/{code}/visits/{visit}"
+
+
+def planned_visit(here: Here, visit: str) -> Visit:
+    """The visit of the plan with this code; NotFound when the plan has none."""
+    planned = here.the_study.definition.visit(visit)
+    if planned is None:
+        raise NotFound
+    return planned
+
+
+@router.get(VISIT, name="visits.show")
+def show_visit(here: PageInStudy, code: str, visit: str) -> Response:
+    """The visit and what is left to do for it."""
+    return _visit_page(here, _participant(here, code), planned_visit(here, visit))
+
+
+@router.post(VISIT + "/held", name="visits.hold")
+def hold(here: ChangeInStudy, code: str, visit: str) -> Response:
+    """Record the day on which the visit was held."""
+
+    def act(participant: Participant) -> None:
+        actions.record_visit(
+            here.session,
+            here.the_study,
+            participant,
+            visit,
+            held_on=_day(here, "held_on"),
+            version=_version(here),
+            reason=here.value("reason"),
+            by=here.actor,
+            now=here.now,
+        )
+
+    return _change(here, code, visit, act, done="visit_held")
+
+
+@router.post(VISIT + "/missed", name="visits.miss")
+def miss(here: ChangeInStudy, code: str, visit: str) -> Response:
+    """Record that the visit did not take place, and why."""
+
+    def act(participant: Participant) -> None:
+        actions.miss_visit(
+            here.session,
+            here.the_study,
+            participant,
+            visit,
+            version=_version(here),
+            why=here.value("why"),
+            by=here.actor,
+            now=here.now,
+        )
+
+    return _change(here, code, visit, act, done="visit_missed")
+
+
+@router.post(VISIT + "/corrected", name="visits.correct")
+def correct(here: ChangeInStudy, code: str, visit: str) -> Response:
+    """Correct the day on which the visit was held."""
+
+    def act(participant: Participant) -> None:
+        actions.correct_visit(
+            here.session,
+            here.the_study,
+            participant,
+            visit,
+            held_on=_day(here, "held_on"),
+            version=_version(here),
+            why=here.value("why"),
+            by=here.actor,
+            now=here.now,
+        )
+
+    return _change(here, code, visit, act, done="visit_held")
+
+
+@router.post(VISIT + "/reopened", name="visits.reopen")
+def reopen(here: ChangeInStudy, code: str, visit: str) -> Response:
+    """Make the visit planned again: it was recorded by mistake."""
+
+    def act(participant: Participant) -> None:
+        actions.reopen_visit(
+            here.session,
+            here.the_study,
+            participant,
+            visit,
+            version=_version(here),
+            why=here.value("why"),
+            by=here.actor,
+            now=here.now,
+        )
+
+    return _change(here, code, visit, act, done="saved")
+
+
+@router.get(VISIT + "/held", name="visits.held_form")
+@router.get(VISIT + "/missed", name="visits.missed_form")
+@router.get(VISIT + "/corrected", name="visits.corrected_form")
+@router.get(VISIT + "/reopened", name="visits.reopened_form")
+def back_to_the_visit(here: PageInStudy, code: str, visit: str) -> Response:
+    """Where somebody lands who goes on without sending a form again: its page."""
+    return RedirectResponse(visit_url(here, code, visit), status_code=303)
+
+
+def _participant(here: Here, code: str) -> Participant:
+    return participant_by_code(here.session, here.the_study, code, by=here.actor)
+
+
+def _change(here: Here, code: str, visit: str, act: Callable[[Participant], None], *, done: str) -> Response:
+    """Carry it out; what cannot be is shown on the same page, with everything that was typed."""
+    planned = planned_visit(here, visit)
+    participant = _participant(here, code)
+    subject = f"{participant.code}/visit/{planned.code}"
+    require(here.actor, Permission.VISIT_RECORD, site_id=participant.site_id, subject=subject)
+    try:
+        act(participant)
+    except (Invalid, Conflict, Refused) as problem:
+        here.refuse(problem)
+        return _visit_page(here, participant, planned, problem)
+    return here.redirect(visit_url(here, code, visit), done=done)
+
+
+def _visit_page(
+    here: Here, participant: Participant, planned: Visit, problem: Invalid | Conflict | Refused | None = None
+) -> Response:
+    assert participant.id is not None
+    visit = visit_of(here.session, participant.id, planned.code)
+    place = place_of(here.session, participant.id, planned.code, "", by=here.actor)
+    today = clock.today(place.timezone, here.now)
+    reads_entries = may(here.actor, Permission.ENTRY_READ, site_id=participant.site_id)
+    marks = entries_of(here.session, participant.id) if reads_entries and planned.instruments else {}
+    problems = problem.problems if isinstance(problem, Invalid) else []
+    url = visit_url(here, participant.code, planned.code)
+    forms = [
+        _form_line(here, planned, code, marks, visit, today, url, participant.site_id) for code in planned.instruments
+    ]
+    kind = VisitKind(visit.kind)
+    return show(
+        here,
+        "visits/show.html",
+        status_code=200 if problem is None else 422 if isinstance(problem, Invalid) else 409,
+        participant=participant,
+        planned=planned,
+        visit=visit,
+        url=url,
+        today=today,
+        timezone=place.timezone,
+        state=rules.visit_state(visit, today),
+        mark=_mark(visit, today),
+        # What was delivered, and why a session was not, is for those who treat (ICH E6(R3) 4.1.2).
+        only_that_it_took_place=kind is VisitKind.TREATMENT and here.actor.blinded,
+        is_treatment=kind is VisitKind.TREATMENT,
+        why_not=why_not(here.actor, Permission.VISIT_RECORD, site_id=participant.site_id)
+        or rules.why_not_with(kind, Permission.VISIT_RECORD),
+        why_no_consent=why_no_consent(here.session, here.the_study, participant) if planned.instruments else None,
+        forms=forms if reads_entries else None,
+        done=sum(line["status"] in ("complete", "signed") for line in forms),
+        refusal=None if problem is None or problems else problem.reason,
+        problems=[(_field(here, each.field), each.message) for each in problems],
+        errors={each.field: each.message for each in problems},
+        sent=here.request.url.path.rpartition("/")[2] if problem else "",
+        typed={name: here.value(name) for name in ("held_on", "reason", "why")},
+    )
+
+
+def _form_line(
+    here: Here,
+    planned: Visit,
+    code: str,
+    marks: dict[tuple[str, str], EntryMark],
+    visit: ParticipantVisit,
+    today: date,
+    url: str,
+    site_id: int,
+) -> dict[str, object]:
+    """One form of the visit: how far it is, who saved it last, and what to do with it now."""
+    form = here.the_study.definition.instrument(code)
+    entry = marks.get((planned.code, code))
+    if entry is None:
+        status = "missed" if visit.status == VisitStatus.MISSED else "late" if today > visit.closes_on else "empty"
+    elif entry.is_signed:
+        status = "signed"
+    else:
+        status = "complete" if entry.status == EntryStatus.COMPLETE else "partial"
+    to_sign = (
+        status == "complete"
+        and form is not None
+        and form.signable
+        and may(here.actor, Permission.ENTRY_SIGN, site_id=site_id)
+    )
+    return {
+        "label": form.label if form else code,
+        "status": status,
+        "entry": entry,
+        "url": f"{url}/entries/{code}",
+        "sign_url": f"{url}/entries/{code}/sign" if to_sign else None,
+        "may_save": may(here.actor, Permission.ENTRY_SAVE, site_id=site_id),
+    }
+
+
+def _mark(visit: ParticipantVisit, today: date) -> str:
+    return {
+        rules.VisitState.UPCOMING: "planned",
+        rules.VisitState.DUE: "due",
+        rules.VisitState.OVERDUE: "late",
+        rules.VisitState.MISSED: "missed",
+        rules.VisitState.STOPPED: "none",
+    }.get(rules.visit_state(visit, today), "done")
+
+
+def _field(here: Here, field: str) -> str:
+    """The id of a field: the forms of this page ask for the same things."""
+    return f"{here.request.url.path.rpartition('/')[2]}-{field}"
+
+
+def _day(here: Here, name: str) -> date:
+    text = here.value(name)
+    try:
+        if len(text) != 10:
+            raise ValueError
+        return date.fromisoformat(text)
+    except ValueError:
+        said = "Write the date as year-month-day, such as 2026-03-14." if text else "Say on which day it was held."
+        raise Invalid([FieldProblem(name, "date", said)]) from None
+
+
+def _version(here: Here) -> int:
+    text = here.value("version")
+    return int(text) if text.isdecimal() and len(text) < 10 else 0

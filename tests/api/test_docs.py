@@ -1,0 +1,126 @@
+"""The cookbook of docs/api.md does what it says: every block of code in it is run, in order, against a real server."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from app.foundation import clock
+from app.people.permissions import Permission, Role
+from app.studies.actions import load_study
+from app.studies.in_use import study_in_use
+from app.studies.loading import LIBRARY, read_folder
+from tests.api.client import PASSWORD, api_client, application_on, new_token_for
+from tests.conftest import ROOT
+from tests.factories import person
+
+PAGE = ROOT / "docs" / "api.md"
+
+
+def blocks() -> list[tuple[str, str]]:
+    """Every block of code on the page: its language and its text."""
+    return re.findall(r"^```(\w+)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
+
+
+@contextmanager
+def served(application: Any) -> Iterator[str]:
+    """The application on a port of its own."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(application, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        until = time.monotonic() + 20
+        while not server.started:
+            assert time.monotonic() < until, "The server did not start."
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listening.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_every_block_of_the_cookbook_runs(database, tmp_path, monkeypatch, capsys):
+    definition, _ = read_folder(LIBRARY / "resolve")
+    assert definition is not None
+    with database.writing() as session:
+        load_study(session, definition, by=person(session, None, Role.ADMINISTRATOR), now=clock.now())
+        study = study_in_use(session, "resolve")
+        coordinator = person(session, study, Role.COORDINATOR, site_code="neura")
+        manager = person(session, study, Role.DATA_MANAGER)
+    application = application_on(database)
+    code = _somebody_at_baseline(api_client(database, coordinator))
+    found = blocks()
+    assert {language for language, _ in found} == {"bash", "python"}
+    with served(application) as address:
+        surroundings = {
+            "EQUIPOISE": f"{address}/api/v1/studies/resolve",
+            "TOKEN": new_token_for(database, coordinator, sorted(set(Permission) - {Permission.AUDIT_READ})),
+            "MANAGER_TOKEN": new_token_for(database, manager),
+        }
+        for name, value in surroundings.items():
+            monkeypatch.setenv(name, value)
+        names: dict[str, Any] = {}
+        for language, text in found:
+            if language == "python":
+                exec(compile(text, str(PAGE), "exec"), names)
+            elif shutil.which("curl"):
+                _run_in_shell(text, tmp_path)
+        said = capsys.readouterr().out
+        assert definition.title in said
+        assert "screen_failed" in said
+        assert "422 Not valid\nage " in said
+        assert said.splitlines().count("2" if shutil.which("curl") else "1") == 1  # screened by curl and by Python
+        assert f"{code} baseline pain_intensity 4" in said
+        reply = names["correct"](code, "baseline", "pain", "Read from the paper again.", pain_intensity=5)
+        assert (reply.status_code, reply.json()["version"], reply.json()["changed"]) == (200, 2, ["pain_intensity"])
+        names["study"].close()
+
+
+def _somebody_at_baseline(client: Any) -> str:
+    """A participant with one entry, so that there is something to read."""
+    answers = {
+        "age": 46,
+        "english": True,
+        "main_complaint": True,
+        "pain_weeks": 40,
+        "pain_past_week": 6,
+        "serious_condition": False,
+        "previous_surgery": False,
+    }
+    screened = client.done("POST", "/participants", {"site": "neura", "answers": answers})
+    assert screened["eligible"], screened
+    today = client.done("GET", f"/participants/{screened['code']}")["screened_on"]
+    where = f"/participants/{screened['code']}"
+    options = {"future_contact": False, "data_sharing": True}
+    consent = {"version": "1", "signed_on": today, "signature": "Kiri Walker", "options": options, "password": PASSWORD}
+    client.done("POST", f"{where}/consents", consent)
+    client.done("PUT", f"{where}/visits/baseline/entries/pain", {"values": {"pain_intensity": 4}})
+    return str(screened["code"])
+
+
+def _run_in_shell(text: str, folder: Path) -> None:
+    """A block as somebody types it, with the address and tokens of this test in place of those it exports."""
+    lines = [line for line in text.splitlines() if not line.startswith("export ")]
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(lines)],
+        cwd=folder,
+        env={**os.environ, "no_proxy": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"

@@ -1,0 +1,157 @@
+"""The log: entries stand or fall with their change, and whatever is done to them is found and named."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlmodel import Session
+
+from app.audit import checkpoints
+from app.audit.actions import Change, record
+from app.audit.reads import AuditFilter, entries
+from app.audit.verify import verify
+from app.foundation.database import Database
+from tests.conftest import KEYS
+from tests.factories import NOW, person
+
+
+def _write(session: Session, n: int, log: str = "mini") -> None:
+    by = person(session, None, "administrator", username="admin")
+    for index in range(n):
+        record(session, log, [Change("thing.changed", item=f"i{index}", old=index, new=index + 1)], by=by, now=NOW)
+
+
+def _without_triggers(session: Session) -> None:
+    """What an attacker with the whole database would do first."""
+    if session.get_bind().dialect.name == "sqlite":
+        session.execute(text("DROP TRIGGER audit_entry_no_update"))
+        session.execute(text("DROP TRIGGER audit_entry_no_delete"))
+    else:
+        session.execute(text("ALTER TABLE audit_entry DISABLE TRIGGER USER"))
+
+
+@pytest.mark.requirement("LOG-4", "P11-e1")
+def test_an_untouched_log_verifies(session: Session) -> None:
+    _write(session, 9)
+    result = verify(session, "mini")
+    assert result.intact
+    assert result.size == 9
+
+
+@pytest.mark.requirement("P11-e2", "FDA-13", "REL-14")
+@pytest.mark.parametrize("statement", ["UPDATE audit_entry SET why = 'x'", "DELETE FROM audit_entry"])
+def test_the_database_itself_refuses_to_change_an_entry(session: Session, statement: str) -> None:
+    _write(session, 2)
+    with pytest.raises(Exception, match="never changed or removed"):
+        session.execute(text(statement))
+    session.rollback()
+
+
+ATTACKS: dict[str, tuple[str, str]] = {
+    "an altered value": ("UPDATE audit_entry SET new = '99' WHERE position = 4", "Entry 4"),
+    "an altered reason": ("UPDATE audit_entry SET why = 'because' WHERE position = 0", "Entry 0"),
+    "an altered time": ("UPDATE audit_entry SET at = '2020-01-01 00:00:00' WHERE position = 3", "Entry 3"),
+    "an entry removed from the middle": ("DELETE FROM audit_entry WHERE position = 5", "Entry 5 is missing"),
+    "the first entry removed": ("DELETE FROM audit_entry WHERE position = 0", "Entry 0 is missing"),
+    "the last entry removed": ("DELETE FROM audit_entry WHERE position = 8", "missing from the end"),
+    "another person": ("UPDATE audit_entry SET username = 'other' WHERE position = 7", "Entry 7"),
+    "an altered hash": ("UPDATE audit_entry SET leaf_hash = tag WHERE position = 2", "Entry 2"),
+    "an altered tag": ("UPDATE audit_entry SET tag = leaf_hash WHERE position = 6", "Entry 6"),
+    "an altered head": ("UPDATE audit_head SET size = 7", "behind the head"),
+    "a removed head": ("DELETE FROM audit_head", "head of the log is missing"),
+    "an altered root": ("UPDATE audit_head SET root = frontier", "root of the tree"),
+}
+
+
+@pytest.mark.requirement("LOG-5", "P11-a")
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_every_attack_on_the_log_is_found_and_named(session: Session, attack: str) -> None:
+    _write(session, 9)
+    _without_triggers(session)
+    statement, named = ATTACKS[attack]
+    session.execute(text(statement))
+    result = verify(session, "mini")
+    assert not result.intact
+    assert any(named in fault for fault in result.faults), result.faults
+
+
+@pytest.mark.requirement("LOG-5")
+def test_two_swapped_entries_are_named(session: Session) -> None:
+    _write(session, 9)
+    _without_triggers(session)
+    for old, new in ((2, 100), (6, 2), (100, 6)):
+        session.execute(text(f"UPDATE audit_entry SET position = {new} WHERE position = {old}"))
+    faults = " ".join(verify(session, "mini").faults)
+    assert "Entry 2" in faults
+    assert "Entry 6" in faults
+
+
+@pytest.mark.requirement("LOG-5")
+def test_an_entry_rewritten_with_its_hash_and_the_whole_tree_is_still_named(session: Session) -> None:
+    from app.audit.actions import ENTRY, HEAD
+    from app.audit.rules import leaf_bytes
+    from app.audit.tree import Frontier, leaf_hash
+
+    _write(session, 9)
+    _without_triggers(session)
+    session.execute(text("UPDATE audit_entry SET new = '99' WHERE position = 4"))
+    frontier = Frontier()
+    for row in session.execute(ENTRY.select().order_by(ENTRY.c.position)).mappings().all():
+        hashed = leaf_hash(leaf_bytes(dict(row)))
+        session.execute(ENTRY.update().where(ENTRY.c.position == row["position"]).values(leaf_hash=hashed))
+        frontier.append(hashed)
+    session.execute(HEAD.update().values(root=frontier.root(), frontier=frontier.to_bytes()))
+    assert verify(session, "mini").faults == ["Entry 4 (thing.changed) was not written by this installation."]
+
+
+@pytest.mark.requirement("LOG-6", "LOG-7")
+def test_a_log_cut_short_or_rewritten_is_found_by_a_checkpoint_outside(database: Database, tmp_path: Path) -> None:
+    with database.writing() as session:
+        _write(session, 6)
+        checkpoints.keep(tmp_path / "points", session, "mini")
+        _write(session, 3)
+        checkpoints.keep(tmp_path / "points", session, "mini")
+    points, faults = checkpoints.kept(tmp_path / "points", KEYS)
+    assert [point.size for point in points] == [6, 9]
+    assert not faults
+    with database.writing() as session:
+        assert verify(session, "mini", points).intact
+        _without_triggers(session)
+        session.execute(text("DELETE FROM audit_entry"))
+        session.execute(text("DELETE FROM audit_head"))
+        _write(session, 7)
+        faults = verify(session, "mini", points).faults
+    assert any("cut short" in fault for fault in faults)
+
+
+@pytest.mark.requirement("LOG-7", "LOG-8")
+def test_a_forged_checkpoint_is_refused(database: Database, tmp_path: Path) -> None:
+    with database.writing() as session:
+        _write(session, 6)
+        checkpoints.keep(tmp_path / "points", session, "mini")
+    path = next((tmp_path / "points").iterdir())
+    path.write_text(path.read_text().replace("\n6\n", "\n5\n"))
+    points, faults = checkpoints.kept(tmp_path / "points", KEYS)
+    assert not points
+    assert "signature" in faults[0]
+
+
+def test_logs_of_two_studies_are_apart_and_pages_run_both_ways(session: Session) -> None:
+    _write(session, 7)
+    _write(session, 2, log="other")
+    first = entries(session, "mini", AuditFilter(), limit=3)
+    assert [row["position"] for row in first.rows] == [6, 5, 4]
+    second = entries(session, "mini", AuditFilter(), cursor=first.next, limit=3)
+    assert [row["position"] for row in second.rows] == [3, 2, 1]
+    back = entries(session, "mini", AuditFilter(), cursor=second.previous, limit=3)
+    assert [row["position"] for row in back.rows] == [6, 5, 4]
+    assert verify(session, "other").size == 2
+
+
+@pytest.mark.requirement("P11-e1")
+def test_nothing_is_logged_when_the_change_is_rolled_back(database: Database) -> None:
+    with pytest.raises(RuntimeError), database.writing() as session:  # noqa: PT012
+        _write(session, 3)
+        raise RuntimeError
+    with database.reading() as session:
+        assert verify(session, "mini").size == 0

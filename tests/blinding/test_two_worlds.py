@@ -1,0 +1,273 @@
+"""Promise 2: does anything that blinded people get depend on who is in which arm?
+
+The same trial is played twice, in databases that differ in the arms of the uploaded list only. Every answer to every
+blinded person, every row, the order of rows, the mails, the log output and the bytes of the database file must then be
+the same. Nothing is made alike before it is compared: tests/blinding/trial.py takes chance out of both worlds instead.
+
+Below are leaks, each put in on purpose: the comparison must find every one of them.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from sqlalchemy import select, text
+from sqlmodel import Session
+
+from app import rendering
+from app.audit.actions import Change, record
+from app.exports import reads as exports
+from app.foundation import idempotency
+from app.foundation.crypto import envelopes
+from app.mail.actions import queue
+from app.participants import reads as participants
+from app.randomisation import actions as randomisation
+from app.randomisation.reads import ALLOCATION
+from app.web import places
+from tests.blinding.conftest import NewWorld
+from tests.blinding.trial import BLINDED, SWAPPED, WORDS, WORLD, Left, arm_of, differences, left_by
+
+
+@pytest.mark.requirement("CONC-1", "CONC-7", "CONC-8", "CONC-11", "CONC-15", "CONC-16", "E6-1", "EMA-8")
+def test_two_worlds_that_differ_in_the_arms_only_cannot_be_told_apart(new_world: NewWorld, tmp_path: Path):
+    one = left_by(new_world(), WORLD, tmp_path / "data")
+    other = left_by(new_world(), SWAPPED, tmp_path / "data")
+    assert differences(one, other) == []
+    _really_asked(one)
+
+
+def _really_asked(left: Left) -> None:
+    """The comparison is worth something only if the pages were there to be compared."""
+    fine = {key.split()[3].partition("?")[0] for key, (status, *_) in left.heard.items() if status == 200}
+    for wanted in (
+        "/mini/today",
+        "/mini/participants",
+        "/mini/participants/M-001",
+        "/mini/participants/M-001/randomised",
+        "/mini/participants/M-001/visits/tx01",
+        "/mini/participants/M-001/visits/week18/entries/pain/record",
+        "/mini/audit",
+        "/mini/audit.csv",
+        "/mini/exports/entries.csv",
+        "/mini/study",
+        "/api/v1/studies/mini/audit",
+        "/api/v1/studies/mini/participants/M-002/gates",
+        "/api/v1/studies/mini/exports/participants.json",
+    ):
+        assert wanted in fine, wanted
+    assert {key.split()[0] for key in left.heard} >= set(BLINDED)
+    assert not [key for key, (status, *_) in left.heard.items() if status >= 500]
+    assert left.rows["outbox_mail"]
+    assert len(left.rows["treatment_session"]) == 2
+    assert any("mini" in line for line in left.lines)
+
+
+# Leaks, put in on purpose
+
+
+def _arms(session: Session) -> list[str]:
+    ids = session.execute(select(ALLOCATION.c.participant_id).order_by(ALLOCATION.c.number)).scalars().all()
+    return [arm_of(session, each) for each in ids]
+
+
+def list_sorted_by_arm(stack: ExitStack) -> None:
+    """Participants stand in the order of their arms."""
+    real = participants.participants_page
+
+    def leaking(session: Session, *positional: Any, **named: Any) -> Any:
+        page = real(session, *positional, **named)
+        return replace(page, rows=sorted(page.rows, key=lambda row: arm_of(session, row.id)))
+
+    stack.enter_context(mock.patch.object(participants, "participants_page", leaking))
+
+
+def _on_every_page(stack: ExitStack, leak: Callable[[Any, list[str]], None]) -> None:
+    real = rendering.page
+
+    def leaking(request: Any, template: str, **named: Any) -> Any:
+        response = real(request, template, **named)
+        leak(response, _arms(named["here_"].session))
+        return response
+
+    stack.enter_context(mock.patch.object(places, "page", leaking))
+
+
+def arm_in_a_header(stack: ExitStack) -> None:
+    """An ETag is made from what is in the database, arms included."""
+    _on_every_page(
+        stack,
+        lambda response, arms: response.headers.update(
+            {"etag": hashlib.sha256("".join(arms).encode()).hexdigest()[:8]}
+        ),
+    )
+
+
+def count_by_arm_on_a_page(stack: ExitStack) -> None:
+    """A page says how many are in the first arm."""
+
+    def leak(response: Any, arms: list[str]) -> None:
+        response.body += f"<!-- {arms.count('quillwort')} -->".encode()
+        response.headers["content-length"] = str(len(response.body))
+
+    _on_every_page(stack, leak)
+
+
+def space_for_an_arm(stack: ExitStack) -> None:
+    """Not a word is said, but a page is one byte longer when the latest participant is in one of the arms."""
+
+    def leak(response: Any, arms: list[str]) -> None:
+        response.body += b" " if arms and arms[-1] == "quillwort" else b""
+        response.headers["content-length"] = str(len(response.body))
+
+    _on_every_page(stack, leak)
+
+
+def envelopes_as_long_as_their_arm(stack: ExitStack) -> None:
+    """Slots are sealed without padding."""
+    real = envelopes.seal
+    stack.enter_context(
+        mock.patch(
+            "app.randomisation.sealing.seal",
+            lambda key, plaintext, *, bound_to, size: real(key, plaintext, bound_to=bound_to, size=len(plaintext)),
+        )
+    )
+
+
+def sessions_as_long_as_what_was_delivered(stack: ExitStack) -> None:
+    """Treatment sessions are sealed without padding."""
+    real = envelopes.seal
+    stack.enter_context(
+        mock.patch(
+            "app.treatment.sealing.seal",
+            lambda key, plaintext, *, bound_to, size: real(key, plaintext, bound_to=bound_to, size=len(plaintext)),
+        )
+    )
+
+
+def arm_in_the_subject_of_a_mail(stack: ExitStack) -> None:
+    """The mail to the clinicians names the arm, and blinded people may see the outbox."""
+    real = queue
+
+    def leaking(session: Session, *, subject: str, **named: Any) -> None:
+        real(session, subject=f"{subject} ({_arms(session)[-1]})", **named)
+
+    stack.enter_context(mock.patch.object(randomisation, "queue", leaking))
+
+
+def arm_in_an_export(stack: ExitStack) -> None:
+    """The blinded export has the column of the unblinded one."""
+    real = exports.open_export
+
+    def leaking(session: Session, study: Any, table: str, *, by: Any) -> Any:
+        ids = session.execute(select(ALLOCATION.c.participant_id)).scalars().all()
+        named = {"arms": {each: arm_of(session, each) for each in ids}} if table == "participants" else {}
+        return real(session, study, table, by=by, **named)
+
+    stack.enter_context(mock.patch.object(exports, "open_export", leaking))
+
+
+def arm_in_a_log_line(stack: ExitStack) -> None:
+    """Randomising writes a line about it."""
+    real = randomisation.randomise
+
+    def leaking(session: Session, *positional: Any, **named: Any) -> Any:
+        made = real(session, *positional, **named)
+        logging.getLogger("equipoise").info("allocated %s", arm_of(session, made.participant_id))
+        return made
+
+    stack.enter_context(mock.patch.object(randomisation, "randomise", leaking))
+
+
+def requests_kept_as_plain_hashes(stack: ExitStack) -> None:
+    """What was sent can be found by trying: a list of arms, what was delivered in a session."""
+    stack.enter_context(
+        mock.patch.object(idempotency, "fingerprint", lambda _, request: hashlib.sha256(request).digest())
+    )
+
+
+def rows_written_by_arm(stack: ExitStack) -> None:
+    """An allocation in one arm writes one more row to the log."""
+    real = randomisation.randomise
+
+    def leaking(session: Session, study: Any, participant: Any, **named: Any) -> Any:
+        made = real(session, study, participant, **named)
+        if arm_of(session, made.participant_id) == "quillwort":
+            record(
+                session,
+                study.code,
+                [Change("allocation.checked", participant=participant.code)],
+                by=named["by"],
+                now=named["now"],
+            )
+        return made
+
+    stack.enter_context(mock.patch.object(randomisation, "randomise", leaking))
+
+
+def order_of_rows(stack: ExitStack) -> None:
+    """Nothing but where a row lies in its table depends on the arm."""
+    real = randomisation.randomise
+
+    def leaking(session: Session, study: Any, participant: Any, **named: Any) -> Any:
+        made = real(session, study, participant, **named)
+        if arm_of(session, made.participant_id) == "quillwort":
+            session.execute(text("UPDATE outbox_mail SET id = id + 100 WHERE id = (SELECT max(id) FROM outbox_mail)"))
+        return made
+
+    stack.enter_context(mock.patch.object(randomisation, "randomise", leaking))
+
+
+# Each leak, and where it must be found.
+LEAKS: dict[Callable[[ExitStack], None], str] = {
+    list_sorted_by_arm: "answer: ",
+    arm_in_a_header: "answer: ",
+    count_by_arm_on_a_page: "answer: ",
+    space_for_an_arm: "answer: ",
+    envelopes_as_long_as_their_arm: "row: slot",
+    sessions_as_long_as_what_was_delivered: "row: treatment_session",
+    arm_in_the_subject_of_a_mail: "row: outbox_mail",
+    arm_in_an_export: "answer: data_manager",
+    arm_in_a_log_line: "log output",
+    requests_kept_as_plain_hashes: "row: idempotent_request",
+    rows_written_by_arm: "rows: audit_entry",
+    order_of_rows: "row: outbox_mail",
+}
+# What the leaks touch, so that a dozen more trials are played quickly.
+SOME = ("today.today", "participants.participants", "exports.file")
+
+
+@pytest.fixture
+def leaking() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.parametrize("leak", LEAKS, ids=lambda leak: leak.__name__)
+def test_a_leak_is_found(leak: Callable[[ExitStack], None], leaking: ExitStack, new_world: NewWorld, tmp_path: Path):
+    leak(leaking)
+    left = [
+        left_by(new_world(), arms, tmp_path / "data", roles=("coordinator", "data_manager"), names=SOME)
+        for arms in (WORLD, SWAPPED)
+    ]
+    found = differences(*left)
+    assert any(each.startswith(LEAKS[leak]) for each in found), found[:20]
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_without_a_leak_the_short_comparison_finds_nothing(new_world: NewWorld, tmp_path: Path):
+    """The mutants above are caught for what they leak, and not because any two plays differ."""
+    left = [
+        left_by(new_world(), arms, tmp_path / "data", roles=("coordinator", "data_manager"), names=SOME)
+        for arms in (WORLD, SWAPPED, {site: (arms[0],) * len(arms) for site, arms in WORLD.items()})
+    ]
+    assert differences(left[0], left[1]) == []
+    assert differences(left[0], left[2]) == []
+    said = b"".join(body for _, _, body in left[0].heard.values())
+    assert not [word for word in WORDS if word.encode() in said]

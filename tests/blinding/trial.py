@@ -1,0 +1,563 @@
+"""A whole trial played through the doors, in a world where nothing is left to chance but who got which arm.
+
+Time stands still between steps, randomness comes from a counter, and what is sealed is sealed ideally: the bytes say
+how long the secret is and nothing else, which is what AES-256-GCM and HMAC-SHA256 promise. So two plays that differ
+only in the arms must leave *the same bytes everywhere*, and a comparison needs no exceptions: tests/concealment asks of
+the real cipher what is idealised here.
+"""
+
+import hashlib
+import logging
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import time_machine
+from bs4 import BeautifulSoup
+from cryptography.exceptions import InvalidTag
+from sqlalchemy import insert, select, text, update
+from sqlmodel import Session
+from starlette.testclient import TestClient
+
+from app.dependencies import masked
+from app.foundation import clock
+from app.foundation.crypto.keys import Keyring
+from app.foundation.crypto.secrets import hash_password, new_token, token_hash
+from app.foundation.database import Database, keys_of, table_of
+from app.jobs import send_due_mail
+from app.main import create_app
+from app.people.models import ApiToken, Person, SignInSession
+from app.people.permissions import Permission, Role
+from app.people.reads import TOKEN_PREFIX
+from app.people.rules import NOT_FOR_TOKENS
+from app.randomisation.models import Allocation, AllocationSequence, Slot, Stratum
+from app.randomisation.sealing import Place, unseal_arm
+from app.settings import Settings
+from app.studies.in_use import StudyInUse
+from tests.factories import mini_study, person
+from tests.house.routes import ANYONE, VALUES, WHO, Door, doors
+
+BEGUN = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+PASSWORD = "correct horse battery staple"
+BLINDED = (
+    Role.COORDINATOR,
+    Role.ASSESSOR,
+    Role.INVESTIGATOR,
+    Role.DATA_MANAGER,
+    Role.MONITOR,
+    Role.ADMINISTRATOR,
+)
+
+# Codes and labels of arms and of what is delivered in them: words that stand nowhere else, so that a search finds leaks
+# only. They differ in length, and so do the forms of a session.
+ACTIVE, SHAM = "quillwort", "brume_placebo"
+ARMS: dict[str, Any] = {
+    "arms": [
+        {"code": ACTIVE, "label": "Zephyrine training", "ratio": 1},
+        {"code": SHAM, "label": "Halcyonite device", "ratio": 1},
+    ],
+    "treatment": [
+        {
+            "arm": ACTIVE,
+            "modules": [
+                {
+                    "code": "jonquillesson",
+                    "label": "Jonquil lesson",
+                    "items": [{"code": "jonquilminutes", "label": "Jonquil minutes", "type": "integer", "max": 90}],
+                },
+                {"code": "ochrehomework", "label": "Ochre homework"},
+            ],
+        },
+        {
+            "arm": SHAM,
+            "modules": [
+                {
+                    "code": "vesperlaser",
+                    "label": "Vesper laser",
+                    "items": [{"code": "vesperminutes", "label": "Vesper minutes", "type": "integer", "max": 90}],
+                }
+            ],
+        },
+    ],
+    "allocation": {"method": "list", "strata": [{"code": "site", "label": "Site", "by": "site"}]},
+}
+WORDS = (
+    ACTIVE,
+    SHAM,
+    "Zephyrine",
+    "Halcyonite",
+    "jonquillesson",
+    "Jonquil",
+    "jonquilminutes",
+    "ochrehomework",
+    "Ochre",
+    "vesperlaser",
+    "Vesper",
+    "vesperminutes",
+    "aubergine-note",
+)
+# Three are randomised, so that the counts of the two arms differ in every world.
+WORLD = {"north": (ACTIVE, SHAM, ACTIVE, SHAM), "south": (SHAM, ACTIVE)}
+SWAPPED = {site: tuple(SHAM if arm == ACTIVE else ACTIVE for arm in arms) for site, arms in WORLD.items()}
+Arms = dict[str, tuple[str, ...]]
+
+
+class Chance:
+    """Randomness that is the same in every play: SHA-256 over a counter."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def token_bytes(self, nbytes: int | None = None) -> bytes:
+        self.asked += 1
+        wanted = 32 if nbytes is None else nbytes
+        blocks = (hashlib.sha256(f"{self.asked}/{block}".encode()).digest() for block in range(wanted // 32 + 1))
+        return b"".join(blocks)[:wanted]
+
+    def token_hex(self, nbytes: int | None = None) -> str:
+        return self.token_bytes(nbytes).hex()
+
+    def token_urlsafe(self, nbytes: int | None = None) -> str:
+        import base64
+
+        return base64.urlsafe_b64encode(self.token_bytes(nbytes)).rstrip(b"=").decode()
+
+
+def ideal_cipher(chance: Chance) -> type:
+    """An AEAD whose ciphertext is fresh randomness as long as the plaintext and 16 bytes: only its length says more."""
+    kept: dict[bytes, tuple[bytes, bytes, bytes]] = {}
+
+    class Ideal:
+        def __init__(self, key: bytes) -> None:
+            self.key = key
+
+        def encrypt(self, nonce: bytes, data: bytes, place: bytes) -> bytes:
+            sealed = chance.token_bytes(len(data) + 16)
+            kept[nonce + sealed] = (self.key, place, data)
+            return sealed
+
+        def decrypt(self, nonce: bytes, sealed: bytes, place: bytes) -> bytes:
+            found = kept.get(nonce + sealed)
+            if found is None or found[:2] != (self.key, place):
+                raise InvalidTag
+            return found[2]
+
+    return Ideal
+
+
+def ideal_tag(chance: Chance) -> Callable[[Keyring, str, bytes], bytes]:
+    """A keyed fingerprint as somebody without the key sees it: fresh randomness for everything that is new."""
+    given: dict[tuple[str, bytes], bytes] = {}
+
+    def tag(_: Keyring, purpose: str, data: bytes) -> bytes:
+        if (purpose, data) not in given:
+            given[purpose, data] = chance.token_bytes(32)
+        return given[purpose, data]
+
+    return tag
+
+
+@contextmanager
+def without_chance() -> Iterator[time_machine.Traveller]:
+    """Time stands still, randomness is counted, sealing is ideal."""
+    chance = Chance()
+    with ExitStack() as stack:
+        for name in ("token_bytes", "token_hex", "token_urlsafe"):
+            stack.enter_context(mock.patch.object(secrets, name, getattr(chance, name)))
+        stack.enter_context(mock.patch("app.foundation.crypto.envelopes.AESGCM", ideal_cipher(chance)))
+        stack.enter_context(mock.patch.object(Keyring, "tag", ideal_tag(chance)))
+        yield stack.enter_context(time_machine.travel(BEGUN, tick=False))
+
+
+@cache
+def _hashed() -> str:
+    return hash_password(PASSWORD)
+
+
+@dataclass
+class Someone:
+    """A person of the trial with a session and a token."""
+
+    person_id: int
+    cookie: str = ""
+    csrf: str = ""
+    token: str = ""
+
+
+Heard = tuple[int, list[tuple[bytes, bytes]], bytes]
+
+
+@dataclass
+class Trial:
+    """One play: who acts, and everything that blinded people were answered."""
+
+    database: Database
+    client: TestClient
+    doors: list[Door]
+    settings: Settings
+    study: StudyInUse
+    people: dict[str, Someone] = field(default_factory=dict)
+    heard: dict[str, Heard] = field(default_factory=dict)
+
+    def _send(self, who: str, method: str, path: str, **more: Any) -> Any:
+        self.client.cookies.clear()
+        reply = self.client.request(method, path, follow_redirects=False, **more)
+        if who.split("_south")[0] in BLINDED:
+            # As it left: status, headers in their order, the body as it was sent (compressed where it was).
+            key = f"{who} {len(self.heard)} {method} {path}"
+            self.heard[key] = (reply.status_code, list(reply.headers.raw), reply.content)
+        return reply
+
+    def web(self, who: str, method: str, path: str, data: dict[str, Any] | None = None) -> Any:
+        """A page, or a form with its CSRF token."""
+        someone = self.people[who]
+        form = {"csrf_token": masked(someone.csrf), **(data or {})} if method != "GET" else None
+        return self._send(who, method, path, data=form, headers={"cookie": f"equipoise={someone.cookie}"})
+
+    def api(self, who: str, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """A request over REST, below the study."""
+        headers = {"authorization": f"Bearer {self.people[who].token}"}
+        if method != "GET":
+            headers["idempotency-key"] = f"{method} {path} {len(self.heard)}"
+        return self._send(who, method, path, json=body, headers=headers)
+
+    def did(self, reply: Any, *statuses: int) -> Any:
+        """The reply, which must have one of these statuses."""
+        assert reply.status_code in (statuses or (200, 201, 303)), _said(reply)
+        return reply
+
+    def sign_in(self) -> None:
+        """New sessions for everybody: time has moved on."""
+        now = clock.now()
+        with self.database.writing() as session:
+            for someone in self.people.values():
+                someone.cookie, someone.csrf = new_token(), new_token()
+                session.execute(
+                    insert(table_of(SignInSession)).values(
+                        token_hash=token_hash(someone.cookie),
+                        person_id=someone.person_id,
+                        csrf_token=someone.csrf,
+                        second_factor=False,
+                        created_at=now,
+                        seen_at=now,
+                        expires_at=now + timedelta(hours=12),
+                        address="",
+                        browser="",
+                    )
+                )
+
+
+def _said(reply: Any) -> str:
+    """What went wrong, without the page around it."""
+    words = " ".join(BeautifulSoup(reply.text, "html.parser").get_text(" ").split())
+    return f"{reply.request.method} {reply.request.url}: {reply.status_code} {words[:3000]}"
+
+
+def set_up(database: Database, data: Path) -> Trial:
+    """The study, its people with passwords and tokens, and the application."""
+    with database.writing() as session:
+        study = mini_study(session, **ARMS)
+        people = {role.value: Someone(person(session, study, role).person_id) for role in Role}
+        for role in (Role.COORDINATOR, Role.CLINICIAN):
+            people[f"{role}_south"] = Someone(person(session, study, role, site_code="south").person_id)
+        session.execute(update(table_of(Person)).values(password_hash=_hashed()))
+        for someone in people.values():
+            someone.token = TOKEN_PREFIX + new_token()
+            session.execute(
+                insert(table_of(ApiToken)).values(
+                    token_hash=token_hash(someone.token),
+                    person_id=someone.person_id,
+                    study_id=study.id,
+                    name="program",
+                    scopes=" ".join(each for each in Permission if each not in NOT_FOR_TOKENS),
+                    created_at=clock.now(),
+                    expires_at=clock.now() + timedelta(days=365),
+                )
+            )
+    settings = Settings(secure_cookies=False, data=data)
+    application = create_app(settings, database)
+    client = TestClient(application, base_url="http://trial.test")
+    return Trial(database, client, doors(application), settings, study, people)
+
+
+API = "/api/v1/studies/mini"
+RANDOMISED = ("M-001", "M-002", "M-005")
+
+
+def play(trial: Trial, arms: Arms, time: time_machine.Traveller) -> None:
+    """From the uploaded list to the last visit. Whoever treats sees the arm and records what belongs to it."""
+    did, web, api = trial.did, trial.web, trial.api
+    trial.sign_in()
+    _seal(trial, arms)
+    _walk_in(trial)
+    # Randomised through either door; and one who is not ready.
+    did(web("coordinator", "POST", "/mini/participants/M-001/randomise", {"password": PASSWORD}))
+    did(api("coordinator", "POST", f"{API}/participants/M-002/randomise"))
+    did(api("coordinator_south", "POST", f"{API}/participants/M-005/randomise"))
+    did(web("coordinator", "POST", "/mini/participants/M-003/randomise", {"password": PASSWORD}), 409)
+    did(api("coordinator", "POST", f"{API}/participants/M-001/randomise"), 409)
+    time.move_to(BEGUN + timedelta(days=8))
+    trial.sign_in()
+    _treat(trial, arms)
+    time.move_to(BEGUN + timedelta(days=127))
+    trial.sign_in()
+    _follow_up(trial)
+    time.move_to(BEGUN + timedelta(days=128))
+    trial.sign_in()
+    did(web("data_manager", "POST", "/mini/audit/verify"))
+    for path in ("/mini/sequence/allocations", "/mini/sequence/allocations.csv", "/mini/sequence/1"):
+        did(web("statistician", "GET", path))
+    did(api("statistician", "GET", f"{API}/allocations"))
+    did(api("statistician", "GET", f"{API}/exports-unblinded/participants.csv"))
+    send_due_mail(trial.database, trial.settings)
+
+
+def listing_of(arms: Arms) -> str:
+    """The arms as a statistician hands them in."""
+    rows = [f"{site},{place},{arm}" for site in arms for place, arm in enumerate(arms[site], start=1)]
+    return "\n".join(["stratum,position,arm", *rows, ""])
+
+
+def _seal(trial: Trial, arms: Arms) -> None:
+    """Two lists: one is drawn over REST and set aside, the other is pasted into the page and sealed."""
+    listing = listing_of(arms)
+    trial.did(trial.api("statistician", "POST", f"{API}/sequences", {"method": "list", "csv": listing}))
+    trial.did(trial.web("statistician", "POST", "/mini/sequence/1/set-aside", {"why": "A rehearsal"}))
+    trial.did(trial.web("statistician", "POST", "/mini/sequence/upload", {"listing": listing}))
+    trial.did(trial.web("statistician", "POST", "/mini/sequence/2/seal", {"password": PASSWORD}))
+
+
+def _walk_in(trial: Trial) -> None:
+    did, api = trial.did, trial.api
+    sound = {"age": 44, "pain_screen": 6, "surgery": False}
+    people = {"given_name": "Anna", "family_name": "Muster"}
+    for who, site, count in (
+        ("coordinator", "north", 3),
+        ("coordinator", "north", 1),
+        ("coordinator_south", "south", 1),
+    ):
+        for _ in range(count):
+            did(api(who, "POST", f"{API}/participants", {"site": site, "answers": sound, "personal": people}))
+    failed = {**sound, "age": 80}
+    body = {"site": "north", "answers": failed, "failure_reason": "not_eligible"}
+    did(api("coordinator", "POST", f"{API}/participants", body))
+    for code in ("M-001", "M-002", "M-003", "M-005"):
+        who = "coordinator_south" if code == "M-005" else "coordinator"
+        body = {"version": "1", "signed_on": "2026-03-02", "signature": "Anna Muster", "password": PASSWORD}
+        did(api(who, "POST", f"{API}/participants/{code}/consents", body))
+        if code != "M-003":
+            visits = did(api(who, "GET", f"{API}/participants/{code}/visits")).json()
+            held = {"status": "held", "held_on": "2026-03-02", "version": visits[0]["version"]}
+            did(api(who, "PUT", f"{API}/participants/{code}/visits/baseline", held))
+            pain = {"values": {"pain_nrs": 6, "pain_days": 5}}
+            did(api(who, "PUT", f"{API}/participants/{code}/visits/baseline/entries/pain", pain))
+
+
+def _treat(trial: Trial, arms: Arms) -> None:
+    did, web, api = trial.did, trial.web, trial.api
+    did(web("clinician", "GET", "/mini/treatment"))
+    did(web("clinician", "GET", "/mini/treatment?format=csv"))
+    did(web("clinician", "GET", "/mini/treatment/M-001"))
+    address = "/mini/treatment/M-001/sessions/tx01"
+    did(web("clinician", "GET", address))
+    fields = {
+        ACTIVE: {"jonquillesson": "yes", "jonquillesson.jonquilminutes": "25", "ochrehomework": "no"},
+        SHAM: {"vesperlaser": "yes", "vesperlaser.vesperminutes": "5"},
+    }
+    did(web("clinician", "POST", address, {"held_on": "2026-03-10", "version": "0"}), 422)  # nothing is ticked
+    arm = arms["north"][0]
+    form: dict[str, Any] = {**fields[arm], "arm": arm, "held_on": "2026-03-10"}
+    did(web("clinician", "POST", address, {**form, "version": "0"}))
+    corrected = {name: "30" if value.isdecimal() else value for name, value in form.items()}
+    why = f"It was longer: aubergine-note {arm}"
+    did(web("clinician", "POST", address, {**corrected, "version": "1", "why": why}))
+    did(web("clinician", "GET", f"{address}/history"))
+    delivered = {
+        ACTIVE: {"jonquillesson": {"jonquilminutes": 20}, "ochrehomework": True},
+        SHAM: {"vesperlaser": {"vesperminutes": 20}},
+    }
+    body = {"held_on": "2026-03-10", "delivered": delivered[arms["north"][1]], "version": 0}
+    did(api("clinician", "PUT", f"{API}/treatment/participants/M-002/sessions/tx01", body))
+    did(api("clinician", "GET", f"{API}/treatment/participants"))
+    did(web("clinician_south", "POST", "/mini/treatment/M-005/sessions/tx01/missed", {"version": "1", "why": "Abroad"}))
+
+
+def _follow_up(trial: Trial) -> None:
+    did, web, api = trial.did, trial.web, trial.api
+    visits = did(api("assessor", "GET", f"{API}/participants/M-001/visits")).json()
+    week18 = next(visit for visit in visits if visit["code"] == "week18")
+    held = {"status": "held", "held_on": week18["target_on"], "version": week18["version"]}
+    did(api("assessor", "PUT", f"{API}/participants/M-001/visits/week18", held))
+    entries = "/participants/M-001/visits/week18/entries"
+    did(api("assessor", "PUT", f"{API}{entries}/pain", {"values": {"pain_nrs": 3, "pain_days": 2}}))
+    changed = {"values": {"pain_nrs": 2, "pain_days": 2}, "base_version": 1, "why": "Misread"}
+    did(api("assessor", "PUT", f"{API}{entries}/pain", changed))
+    signature = {"version": 2, "meaning": "authorship", "password": PASSWORD}
+    did(api("assessor", "POST", f"{API}{entries}/pain/signature", signature))
+    disability = {"dis_items": ["1", "5"], "dis_weight": "71.5", "base-version": "0", "save-as": "partial"}
+    did(web("assessor", "POST", f"/mini{entries}/disability", disability))
+    draft = {"pain_nrs": "4", "base-version": "0"}
+    did(web("assessor", "PUT", "/mini/participants/M-002/visits/week18/entries/pain/draft", draft), 204)
+    withdrawal = {"level": "visits", "on": date(2026, 7, 7).isoformat(), "reason": "Moved away"}
+    did(api("coordinator", "POST", f"{API}/participants/M-002/withdrawal", withdrawal))
+    for path in ("personal-data", "consents/1/signature"):
+        did(web("coordinator", "POST", f"/mini/participants/M-001/{path}"))
+
+
+# Everything that blinded people can ask for
+
+KNOWN: dict[str, Any] = {
+    **VALUES,
+    "code": ("M-001", "M-002"),
+    "visit": ("tx01", "week18"),
+    "table": ("participants", "visits", "entries", "entries_by_visit", "screening", "codebook", "allocations"),
+    "extension": ("csv", "json", "ndjson"),
+    "version": (1, 2),
+}
+QUERIES: dict[str, Sequence[str]] = {
+    "participants.participants": ("", "?format=csv", "?sort=-status", "?find=M-00", "?status=randomised&site=all"),
+    "audit.audit": ("", "?participant=M-001", "?kind=allocation.", "?kind=session."),
+    "api.audit": ("", "?limit=500", "?participant=M-001"),
+    "exports.exports": ("", "?table=visits", "?table=entries_by_participant&format=json"),
+    "exports.file": ("", "?spreadsheet=true"),
+    "participants.screen_form": ("",),
+}
+
+
+def sweep(trial: Trial, roles: Sequence[str] = BLINDED, names: Sequence[str] | None = None) -> None:
+    """Every GET of the application, as every blinded person, on pages and over REST."""
+    for role in roles:
+        for door in trial.doors:
+            if door.method != "GET" or door.name == "static" or (names is not None and door.name not in names):
+                continue
+            ask = trial.api if door.is_api else trial.web
+            if WHO.get(door.name) == ANYONE and role != roles[0]:
+                continue
+            for address in door.addresses(**KNOWN):
+                for query in QUERIES.get(door.name, ("",)):
+                    ask(role, "GET", address + query)
+
+
+# What is compared
+
+
+@dataclass
+class Left:
+    """All that a play leaves to somebody who must not know an arm, or who holds the database without the key."""
+
+    heard: dict[str, Heard]
+    rows: dict[str, list[tuple[Any, ...]]]
+    file: bytes
+    lines: list[str]
+
+
+def rows_of(session: Session) -> dict[str, list[tuple[Any, ...]]]:
+    """Every column of every row of every table that the database itself knows of, with the place of each row.
+
+    Not on PostgreSQL: where a row lies there depends on when its housekeeping comes by, which no play can hold still.
+    """
+    on_sqlite = session.get_bind().dialect.name == "sqlite"
+    names = (
+        "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+        if on_sqlite
+        else "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename"
+    )
+    query = 'SELECT rowid, t.* FROM "{}" t ORDER BY rowid' if on_sqlite else 'SELECT t.* FROM "{}" t ORDER BY t::text'
+    return {
+        name: [
+            tuple(bytes(value) if isinstance(value, memoryview) else value for value in row)
+            for row in session.execute(text(query.format(name)))
+        ]
+        for name in session.execute(text(names)).scalars().all()
+    }
+
+
+class Gatherer(logging.Handler):
+    """Keeps every line that is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.name} {record.levelname} {record.getMessage()}")
+
+
+def left_by(
+    database: Database,
+    arms: Arms,
+    folder: Path,
+    *,
+    roles: Sequence[str] = BLINDED,
+    names: Sequence[str] | None = None,
+    real: bool = False,
+) -> Left:
+    """Play the trial in this database, ask everything, and gather what is left; `real` keeps chance and the cipher."""
+    gatherer = Gatherer()
+    logger = logging.getLogger()
+    before = logger.level
+    logger.addHandler(gatherer)
+    logger.setLevel(logging.INFO)
+    try:
+        with time_machine.travel(BEGUN, tick=False) if real else without_chance() as time:
+            trial = set_up(database, folder)
+            play(trial, arms, time)
+            sweep(trial, roles, names)
+            with database.reading() as session:
+                rows = rows_of(session)
+    finally:
+        logger.removeHandler(gatherer)
+        logger.setLevel(before)
+    file = b""
+    if database.is_sqlite:
+        with database.engine.connect() as connection:
+            connection.rollback()
+            raw = connection.connection.dbapi_connection
+            assert raw is not None
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        database.dispose()
+        file = Path(str(database.url.database)).read_bytes()
+    return Left(trial.heard, rows, file, gatherer.lines)
+
+
+def differences(one: Left, other: Left) -> list[str]:
+    """Where two plays can be told apart; nothing is left out and nothing is made alike first."""
+    found = []
+    for key in [*one.heard, *(key for key in other.heard if key not in one.heard)]:
+        if one.heard.get(key) != other.heard.get(key):
+            found.append(f"answer: {key}")
+    for table in one.rows.keys() | other.rows.keys():
+        mine, theirs = one.rows.get(table, []), other.rows.get(table, [])
+        if len(mine) != len(theirs):
+            found.append(f"rows: {table} has {len(mine)} and {len(theirs)}")
+        found += [
+            f"row: {table} {index}" for index, pair in enumerate(zip(mine, theirs, strict=False)) if pair[0] != pair[1]
+        ]
+    if one.lines != other.lines:
+        found.append("log output")
+    if one.file != other.file:
+        found.append("bytes of the database file")
+    return found
+
+
+def arm_of(session: Session, participant_id: int) -> str:
+    """The arm behind everybody's back: for the mutants that leak it."""
+    slot, stratum = table_of(Slot), table_of(Stratum)
+    sequence, allocation = table_of(AllocationSequence), table_of(Allocation)
+    row = session.execute(
+        select(slot.c.envelope, slot.c.position, stratum.c.code, sequence.c.id, sequence.c.version, sequence.c.study_id)
+        .join(allocation, allocation.c.slot_id == slot.c.id)
+        .join(stratum, stratum.c.id == slot.c.stratum_id)
+        .join(sequence, sequence.c.id == stratum.c.sequence_id)
+        .where(allocation.c.participant_id == participant_id)
+    ).first()
+    if row is None:
+        return ""
+    place = Place(row.study_id, row.id, row.version, row.code, row.position)
+    return unseal_arm(keys_of(session), place, bytes(row.envelope))

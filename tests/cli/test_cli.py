@@ -1,0 +1,149 @@
+"""The command line, as somebody types it who runs an installation."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import app
+from app.foundation.clock import now
+from app.installation import open_database
+from app.people.actions import accept_invitation
+from app.settings import Settings
+from tests.conftest import ROOT, run
+
+LIBRARY = ROOT / "app" / "studies" / "library"
+PASSWORD = "seven quiet herons wading"
+UNIT = ("--organisation", "Test unit")
+
+
+class Installation:
+    """A new installation in a folder, used through its command line only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.environment = {"EQUIPOISE_DATA": str(folder), "EQUIPOISE_PASSWORD": PASSWORD, "NO_COLOR": "1"}
+        self.folder = folder
+
+    def __call__(self, *arguments: object, code: int = 0) -> str:
+        done = CliRunner().invoke(app, list(map(str, arguments)), env=self.environment, catch_exceptions=False)
+        assert done.exit_code == code, done.output
+        return done.output
+
+
+@pytest.fixture
+def equipoise(tmp_path: Path) -> Installation:
+    installation = Installation(tmp_path / "var")
+    installation("migrate")
+    return installation
+
+
+def _statistician(equipoise: Installation) -> None:
+    link = equipoise(
+        "user",
+        "add",
+        "sam",
+        "--name",
+        "Sam Okafor",
+        "--email",
+        "sam@example.org",
+        *UNIT,
+        "--role",
+        "statistician@resolve",
+    )
+    token = link.strip().rsplit("/", 1)[-1]
+    settings = Settings(data=equipoise.folder)
+    with open_database(settings).writing() as session:
+        assert accept_invitation(session, token, PASSWORD, now=now()) is None
+
+
+def test_the_command_runs_as_a_program_of_its_own(tmp_path: Path) -> None:
+    done = run("study", "check", str(LIBRARY / "etmi"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "no errors" in done.stdout
+
+
+def test_a_good_study_folder_is_said_to_be_good(equipoise: Installation) -> None:
+    assert "no errors" in equipoise("study", "check", LIBRARY / "resolve")
+
+
+def test_every_error_of_a_folder_is_reported_with_file_and_line(equipoise: Installation, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(LIBRARY / "resolve", folder)
+    study = folder / "study.yaml"
+    study.write_text(study.read_text().replace("target: 276", "target: many").replace("blinded: true", "blindd: true"))
+    pain = folder / "instruments" / "pain.yaml"
+    pain.write_text(pain.read_text().replace("max: 10", "max: ten"))
+    said = equipoise("study", "check", folder, code=1)
+    assert len(re.findall(r"^\S*study\.yaml:\d+:\d+: error: ", said, re.M)) >= 2
+    assert re.search(r"^\S*pain\.yaml:\d+:\d+: error: ", said, re.M)
+    assert "Nothing can be loaded" in said
+    assert "has errors" in equipoise("study", "load", folder, code=1)
+
+
+def test_an_installation_from_nothing_to_a_verified_restored_backup(equipoise: Installation, tmp_path: Path) -> None:
+    assert "resolve version 1.0" in equipoise("study", "load", LIBRARY / "resolve")
+    _statistician(equipoise)
+    drawn = equipoise(
+        "sequence", "draw", "resolve", "--by", "sam", "--block-size", 4, "--block-size", 6, "--slots", 276
+    )
+    version = re.search(r"Sequence (\d+)", drawn)
+    assert version
+    assert "Sealed" in equipoise("sequence", "seal", "resolve", version[1], "--by", "sam")
+    token = equipoise("token", "create", "sam", "resolve", "--name", "script", "--scope", "export.run", "--days", 30)
+    assert token.startswith("eqp_")
+    assert "intact" in equipoise("audit", "verify")
+    assert list((equipoise.folder / "checkpoints").glob("resolve-*.checkpoint"))
+    archive = tmp_path / "b.zip"
+    assert "rows" in equipoise("backup", archive)
+    equipoise("audit", "export", "resolve", tmp_path / "resolve.log")
+    other = Installation(tmp_path / "other")
+    other.folder.mkdir()
+    shutil.copy(equipoise.folder / "equipoise.key", other.folder)
+    assert "the log is intact" in other("restore", archive)
+    assert "intact" in other("audit", "verify")
+    first = json.loads((tmp_path / "resolve.log").read_text().splitlines()[0])
+    assert first[0] == "equipoise-audit-1"
+
+
+def test_wrong_passwords_and_wrong_roles_draw_nothing(equipoise: Installation) -> None:
+    equipoise("study", "load", LIBRARY / "resolve")
+    _statistician(equipoise)
+    equipoise.environment["EQUIPOISE_PASSWORD"] = "another password altogether"
+    said = equipoise("sequence", "draw", "resolve", "--by", "sam", "--block-size", 4, "--slots", 8, code=1)
+    assert "not right" in said
+    assert "There is no role" in equipoise(
+        "user",
+        "add",
+        "xavier",
+        "--name",
+        "Xavier",
+        "--email",
+        "x@example.org",
+        *UNIT,
+        "--role",
+        "captain@resolve",
+        code=1,
+    )
+
+
+@pytest.mark.requirement("LOG-6")
+def test_a_database_that_was_rolled_back_is_found_out(equipoise: Installation, tmp_path: Path) -> None:
+    equipoise("study", "load", LIBRARY / "etmi")
+    shutil.copytree(equipoise.folder, tmp_path / "old")
+    equipoise("study", "load", LIBRARY / "prt")
+    equipoise("user", "add", "xavier", "--name", "Xavier", "--email", "x@example.org", *UNIT)
+    equipoise("audit", "verify")
+    for name in equipoise.folder.glob("equipoise.db*"):
+        name.unlink()
+    for name in (tmp_path / "old").glob("equipoise.db*"):
+        shutil.copy(name, equipoise.folder)
+    assert "cut short" in equipoise("audit", "verify", code=1)
+
+
+def test_a_lost_key_is_said_and_never_replaced(equipoise: Installation) -> None:
+    (equipoise.folder / "equipoise.key").unlink()
+    assert "Put the key file back" in equipoise("migrate", code=1)
+    assert not (equipoise.folder / "equipoise.key").exists()

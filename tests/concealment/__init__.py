@@ -1,0 +1,1 @@
+"""Nobody learns an arm early: the promise, attacked."""

@@ -1,0 +1,166 @@
+"""Both databases for every test: SQLite in a file, and a real PostgreSQL, both built by the migrations."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, create_engine, text
+from sqlmodel import Session
+
+from app.foundation.crypto.keys import Keyring
+from app.foundation.database import Database
+from tests.postgres import server
+
+ROOT = Path(__file__).parent.parent
+KEYS = Keyring(bytes(range(32)))
+_running = ExitStack()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One PostgreSQL for the whole run: the controller starts it, the workers are told its address."""
+    if hasattr(config, "workerinput"):
+        config.stash[ADDRESS] = str(config.workerinput["postgres"])
+
+
+ADDRESS = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["postgres"] = _address(node.config)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    _running.close()
+
+
+def _address(config: pytest.Config) -> str:
+    if ADDRESS not in config.stash:
+        config.stash[ADDRESS] = _running.enter_context(server())
+    return str(config.stash[ADDRESS])
+
+
+def migrate(database: Database) -> None:
+    """Build the schema as an installation would."""
+    with database.engine.begin() as connection:
+        config = Config(ROOT / "alembic.ini")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+class OneConnection(Database):
+    """A database whose sessions all live in one outer transaction, which the test rolls back."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.url = connection.engine.url
+        self.keys = KEYS
+        self.engine = connection.engine
+        self._connection = connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        with self._session() as session:
+            yield session
+            session.commit()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        with self._session() as session:
+            yield session
+
+    def _session(self) -> Session:
+        return Session(
+            self._connection,
+            join_transaction_mode="create_savepoint",
+            expire_on_commit=False,
+            info={"keys": KEYS},
+        )
+
+
+@pytest.fixture(scope="session")
+def worker(request: pytest.FixtureRequest) -> str:
+    return str(getattr(request.config, "workerinput", {}).get("workerid", "main"))
+
+
+@pytest.fixture(scope="session")
+def templates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker: str) -> Any:
+    """A migrated database of each kind, made when first asked for, and copied for tests that commit."""
+    made: dict[str, Database] = {}
+
+    def template(kind: str) -> Database:
+        if kind not in made:
+            if kind == "sqlite":
+                url = f"sqlite:///{tmp_path_factory.mktemp('template') / 'equipoise.db'}"
+            else:
+                url = _new_postgres(_address(request.config), f"template_{worker}")
+            made[kind] = Database(url, KEYS)
+            migrate(made[kind])
+            made[kind].dispose()
+        return made[kind]
+
+    yield template
+    for database in made.values():
+        database.dispose()
+
+
+def _new_postgres(address: str, name: str, template: str = "template0") -> str:
+    engine = create_engine(address.format(name="postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+    engine.dispose()
+    return address.format(name=name)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """The kind of database; a test that asks for one runs on both."""
+    return str(request.param)
+
+
+@pytest.fixture
+def database(
+    kind: str, templates: Any, request: pytest.FixtureRequest, tmp_path: Path, worker: str
+) -> Iterator[Database]:
+    """A migrated database of the test's own, with real commits: for concurrency, crashes, servers."""
+    if kind == "sqlite":
+        path = tmp_path / "equipoise.db"
+        shutil.copy(templates(kind).url.database, path)
+        url = f"sqlite:///{path}"
+    else:
+        templates(kind).dispose()
+        url = _new_postgres(_address(request.config), f"test_{worker}", f"template_{worker}")
+    own = Database(url, KEYS)
+    yield own
+    own.dispose()
+
+
+@pytest.fixture
+def shared_database(kind: str, templates: Any) -> Iterator[Database]:
+    """The template itself inside one transaction that is rolled back: quick, for a single thread of work."""
+    engine = templates(kind).engine
+    with engine.connect() as connection:
+        outer = connection.begin()
+        yield OneConnection(connection)
+        outer.rollback()
+
+
+@pytest.fixture
+def session(shared_database: Database) -> Iterator[Session]:
+    """A writing session; nothing of it stays."""
+    with shared_database.writing() as session:
+        yield session
+
+
+def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The equipoise command line, as a person would call it."""
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", *arguments], capture_output=True, text=True, check=False, **options
+    )

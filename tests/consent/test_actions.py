@@ -1,0 +1,279 @@
+"""Consent is recorded once, countersigned by those who may, withdrawn for good; and each step is written down."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+from sqlmodel import Session
+
+from app.consent import actions
+from app.consent.actions import countersign, reveal_signature, withdraw_consent
+from app.consent.reads import (
+    CONSENT,
+    consents_of,
+    document_html,
+    document_of,
+    is_intact,
+    reconsent_owed,
+    valid_document,
+    why_no_consent,
+)
+from app.foundation.database import Database
+from app.foundation.errors import Invalid, NotAllowed, NotFound, Refused
+from app.participants.actions import erase_identity, screen, withdraw
+from app.participants.reads import participant_by_code
+from app.participants.rules import PersonalData
+from app.people.access import Actor
+from app.studies.definition import ConsentDocument
+from tests.consent.acts import DOCUMENTS, agreed, study_with_consent
+from tests.factories import NOW, TODAY, person, site
+from tests.participants.acts import ELIGIBLE, log_of, screened
+
+
+@pytest.mark.requirement("SPI-32a", "EMA-15")
+def test_consent_signed_by_both_is_complete_and_written_down(session: Session) -> None:
+    study = study_with_consent(session)
+    one = screened(session, study)
+    assert one.id is not None
+    assert "no consent yet" in str(why_no_consent(session, study, one))
+    consent = agreed(session, study, one)
+    (kept,) = consents_of(session, one.id)
+    assert kept.model_dump() == consent.model_dump()
+    assert (kept.recorded_by, kept.countersigned_by, kept.countersigned_at) == (
+        "investigator_north",
+        "investigator_north",
+        NOW,
+    )
+    assert is_intact(session, study, kept, one)
+    assert why_no_consent(session, study, one) is None
+    stored = participant_by_code(session, study, one.code, by=person(session, study, "coordinator"))
+    assert (stored.status, stored.consented_on) == ("consented", TODAY)
+    log = log_of(session)[-3:]
+    assert [entry.action for entry in log] == ["consent.recorded", "consent.countersigned", "participant.consented"]
+    told = json.loads(log[0].new)
+    assert told["binding"] == kept.binding
+    assert told["document_sha256"] == "3" * 64
+    assert "Anna" not in json.dumps([dict(entry._mapping) for entry in log_of(session)], default=str)
+
+
+def test_until_it_is_countersigned_nothing_may_be_collected(session: Session) -> None:
+    study = study_with_consent(session)
+    one = screened(session, study)
+    recorder = person(session, study, "coordinator")
+    consent = agreed(session, study, one, by=recorder, countersign=False)
+    assert consent.id is not None
+    assert one.status == "screened"
+    assert "not countersigned" in str(why_no_consent(session, study, one))
+    with pytest.raises(NotAllowed, match="countersigned by: investigator"):
+        countersign(session, study, one, consent.id, by=recorder, now=NOW)
+    elsewhere = person(session, study, "investigator", site_code="south")
+    with pytest.raises(NotAllowed):
+        countersign(session, study, one, consent.id, by=elsewhere, now=NOW)
+    investigator = person(session, study, "investigator")
+    with pytest.raises(Invalid):
+        countersign(session, study, one, consent.id, meaning=" ", by=investigator, now=NOW)
+    with pytest.raises(NotFound):
+        countersign(session, study, one, consent.id + 1, by=investigator, now=NOW)
+    countersign(session, study, one, consent.id, by=investigator, now=NOW)
+    assert one.status == "consented"
+    with pytest.raises(Refused, match="already"):
+        countersign(session, study, one, consent.id, by=investigator, now=NOW)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_consent_posted_twice_is_kept_once(session: Session, complete: bool) -> None:
+    study = study_with_consent(session)
+    one = screened(session, study)
+    assert one.id is not None
+    agreed(session, study, one, countersign=complete)
+    with pytest.raises(Refused, match="already"):
+        agreed(session, study, one, countersign=complete)
+    assert len(consents_of(session, one.id)) == 1
+    assert len(log_of(session, action="consent.recorded")) == 1
+
+
+@pytest.mark.both_databases
+def test_a_consent_posted_twice_at_the_same_time_is_kept_once(database: Database) -> None:
+    with database.writing() as session:
+        study = study_with_consent(session)
+        one = screened(session, study)
+        by = person(session, study, "investigator")
+
+    def post(_: int) -> bool:
+        try:
+            with database.writing() as session:
+                mine = participant_by_code(session, study, one.code, by=by)
+                agreed(session, study, mine, by=by)
+        except Refused:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sorted(pool.map(post, range(6))) == [False] * 5 + [True]
+    with database.reading() as session:
+        assert session.execute(select(func.count()).select_from(CONSENT)).scalar() == 1
+
+
+@pytest.mark.requirement("P11-f")
+def test_only_the_eligible_are_asked(session: Session) -> None:
+    study = study_with_consent(session)
+    by = person(session, study, "coordinator")
+    failed, _ = screen(
+        session,
+        study,
+        site=site(session, study),
+        answers={**ELIGIBLE, "age": 12},
+        failure_reason=None,
+        personal=PersonalData(),
+        by=by,
+        now=NOW,
+    )
+    with pytest.raises(Refused, match="did not pass") as caught:
+        agreed(session, study, failed)
+    assert (caught.value.action, caught.value.subject) == ("consent.record", "M-001/consent/2")
+    gone = screened(session, study)
+    withdraw(session, study, gone, level="visits", reason="Moved", on=TODAY, by=by, now=NOW)
+    with pytest.raises(Refused, match="withdrawn"):
+        agreed(session, study, gone)
+
+
+@pytest.mark.parametrize("role", ["assessor", "data_manager", "clinician"])
+def test_who_may_not_record_consent_is_told_so(session: Session, role: str) -> None:
+    study = study_with_consent(session)
+    one = screened(session, study)
+    with pytest.raises(NotAllowed):
+        agreed(session, study, one, by=person(session, study, role))
+
+
+def test_a_day_that_has_not_come_is_refused_by_the_calendar_of_the_site(session: Session) -> None:
+    study = study_with_consent(session)
+    by = person(session, study, "coordinator", "investigator", site_code="south")
+    one = screened(session, study, by=by, code="south")
+    late = NOW.replace(hour=22, minute=59)  # 2 March in Zurich, 3 March in Sydney
+    with pytest.raises(Invalid) as caught:
+        agreed(session, study, one, by=by, signed_on=TODAY + timedelta(days=1), now=late)
+    assert caught.value.problems[0].field == "signed_on"
+    there = screened(session, study)
+    agreed(session, study, there, signed_on=TODAY + timedelta(days=1), now=late)
+
+
+def test_a_newer_version_is_signed_without_a_change_of_status(session: Session) -> None:
+    study = study_with_consent(session)
+    one = screened(session, study)
+    assert one.id is not None
+    before = TODAY - timedelta(days=5)
+    agreed(session, study, one, version="1", signed_on=before)
+    owed = reconsent_owed(study, consents_of(session, one.id), "en", TODAY)
+    assert owed is not None
+    assert owed.version == "2"
+    agreed(session, study, one, version="2", countersign=False)
+    assert why_no_consent(session, study, one) is None  # the first still holds
+    consent = consents_of(session, one.id)[1]
+    assert consent.id is not None
+    countersign(session, study, one, consent.id, by=person(session, study, "investigator"), now=NOW)
+    assert (one.status, one.consented_on) == ("consented", before)
+    assert reconsent_owed(study, consents_of(session, one.id), "en", TODAY) is None
+    assert len(log_of(session, action="participant.consented")) == 1
+
+
+@pytest.mark.requirement("EMA-15")
+@pytest.mark.parametrize(
+    "change",
+    [{"options": '{"contact":false}'}, {"signed_on": TODAY - timedelta(days=1)}, {"document_sha256": "0" * 64}],
+)
+def test_a_consent_that_was_changed_behind_our_back_is_not_countersigned(
+    session: Session, change: dict[str, Any]
+) -> None:
+    study = study_with_consent(session)
+    one = screened(session, study)
+    consent = agreed(session, study, one, countersign=False)
+    assert consent.id is not None
+    session.execute(update(CONSENT).where(CONSENT.c.id == consent.id).values(**change))
+    with pytest.raises(Refused, match="Do not sign"):
+        countersign(session, study, one, consent.id, by=person(session, study, "investigator"), now=NOW)
+
+
+@pytest.mark.requirement("GDPR-7")
+def test_withdrawn_consent_keeps_what_was_and_allows_nothing_new(session: Session) -> None:
+    study = study_with_consent(session)
+    one = screened(session, study)
+    assert one.id is not None
+    by = person(session, study, "coordinator")
+    with pytest.raises(Refused, match="no consent to withdraw"):
+        withdraw_consent(session, study, one, on=TODAY, why="x", by=by, now=NOW)
+    consent = agreed(session, study, one)
+    for wrong in ({"on": TODAY + timedelta(days=1)}, {"on": TODAY - timedelta(days=1)}, {"why": ""}):
+        with pytest.raises(Invalid):
+            withdraw_consent(session, study, one, **{"on": TODAY, "why": "x", **wrong}, by=by, now=NOW)  # type: ignore[arg-type]
+    assessor = person(session, study, "assessor")
+    with pytest.raises(NotAllowed):
+        withdraw_consent(session, study, one, on=TODAY, why="x", by=assessor, now=NOW)
+    withdraw_consent(session, study, one, on=TODAY, why="Changed their mind", by=by, now=NOW)
+    (kept,) = consents_of(session, one.id)
+    assert kept.withdrawn_on == TODAY
+    assert kept.binding == consent.binding
+    assert is_intact(session, study, kept, one)
+    assert "withdrawn" in str(why_no_consent(session, study, one))
+    (entry,) = log_of(session, action="consent.withdrawn")
+    assert (entry.subject, entry.why) == ("consent/2", "Changed their mind")
+
+
+@pytest.mark.requirement("GDPR-5")
+def test_the_signature_is_sealed_shown_on_record_and_erasable(session: Session) -> None:
+    study = study_with_consent(session)
+    one = screened(session, study)
+    consent = agreed(session, study, one)
+    assert consent.id is not None
+    assert len(consent.participant_signature) == 12 + 4 + 1024 + 16
+    by = person(session, study, "coordinator")
+    assert reveal_signature(session, study, one, consent.id, by=by, now=NOW) == "Anna Muster"
+    (entry,) = log_of(session, action="identity.shown")
+    assert entry.subject == "consent/2"
+    with pytest.raises(NotAllowed):
+        reveal_signature(session, study, one, consent.id, by=person(session, study, "monitor"), now=NOW)
+    withdraw(session, study, one, level="visits", reason="Moved", on=TODAY, by=by, now=NOW)
+    erase_identity(session, study, one, why="Asked for it", by=by, now=NOW)
+    assert reveal_signature(session, study, one, consent.id, by=by, now=NOW) is None
+    assert is_intact(session, study, consents_of(session, consent.participant_id)[0], one)
+
+
+def test_nothing_is_stored_when_the_audit_entry_cannot_be(
+    shared_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shared_database.writing() as session:
+        study = study_with_consent(session)
+        one = screened(session, study)
+        by: Actor = person(session, study, "investigator")
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(actions, "record", broken)
+    with pytest.raises(OSError, match="disk full"), shared_database.writing() as session:
+        agreed(session, study, one, by=by)
+    with shared_database.reading() as session:
+        assert not session.execute(select(CONSENT)).all()
+        assert participant_by_code(session, study, one.code, by=by).status == "screened"
+
+
+def test_the_document_of_a_consent_is_the_one_of_its_study_version(session: Session) -> None:
+    study = study_with_consent(session)
+    one = screened(session, study)
+    consent = agreed(session, study, one)
+    document = document_of(session, study, consent)
+    assert document is not None
+    assert document == valid_document(study, "en", TODAY)
+    later = type(study)(study.id, study.code, study.version_id + 1, study.definition)
+    assert document_of(session, later, consent) == document
+
+
+def test_a_document_is_shown_as_text_and_never_as_script() -> None:
+    text = "# Title\n\n<script>alert(1)</script> [x](javascript:alert(1)) ![y](https://example.org/y.png)\n\n|a|\n|-|\n|b|\n"
+    html = document_html(ConsentDocument.model_validate({**DOCUMENTS[0], "text": text}))
+    assert "<h1>Title</h1>" in html
+    assert "<table>" in html
+    for wrong in ("<script", "<img", 'href="javascript'):
+        assert wrong not in html

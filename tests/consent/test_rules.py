@@ -1,0 +1,204 @@
+"""A consent binds every byte of what was signed, and holds only between signature and withdrawal."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.consent.rules import (
+    binding_digest,
+    consent_problems,
+    is_intact,
+    valid_document,
+    why_no_consent,
+    why_not_countersign,
+    why_not_countersigner,
+    why_not_sign,
+)
+from app.participants.status import Status
+from app.studies.definition import Choice, ConsentDocument
+from tests.consent.acts import DOCUMENTS
+
+DOCS = tuple(ConsentDocument.model_validate(one) for one in DOCUMENTS)
+ENGLISH = DOCS[2]
+SIGNED = date(2026, 3, 2)
+AT = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Stored:
+    document_version: str = "2"
+    language: str = "en"
+    document_sha256: str = ENGLISH.sha256
+    method: str = "on_screen"
+    signed_on: date = SIGNED
+    participant_signature: bytes = b"sealed"
+    paper_sha256: str | None = None
+    options: str = '{"contact":true}'
+    binding: str = binding_digest(
+        ENGLISH,
+        method="on_screen",
+        options={"contact": True},
+        signature=b"sealed",
+        paper_sha256=None,
+        signed_on=SIGNED,
+        participant_code="M-001",
+    )
+    countersigned_at: datetime | None = AT
+    withdrawn_on: date | None = None
+
+
+@pytest.mark.requirement("EMA-15")
+def test_an_untouched_consent_is_intact() -> None:
+    assert is_intact(Stored(), ENGLISH, participant_code="M-001")
+
+
+@pytest.mark.requirement("EMA-15")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"document_version": "1"},
+        {"language": "de"},
+        {"document_sha256": "f" * 64},
+        {"method": "paper"},
+        {"signed_on": date(2026, 3, 1)},
+        {"participant_signature": b"Sealed"},
+        {"paper_sha256": "a" * 64},
+        {"options": '{"contact":false}'},
+        {"options": "{}"},
+        {"options": "[1]"},
+        {"options": "not json"},
+        {"binding": "0" * 64},
+    ],
+)
+def test_one_changed_field_of_a_consent_is_noticed(changes: dict[str, Any]) -> None:
+    assert not is_intact(replace(Stored(), **changes), ENGLISH, participant_code="M-001")
+
+
+@pytest.mark.requirement("EMA-15")
+def test_a_consent_of_somebody_else_or_to_nothing_is_not_intact() -> None:
+    assert not is_intact(Stored(), ENGLISH, participant_code="M-002")
+    assert not is_intact(Stored(), None, participant_code="M-001")
+
+
+@pytest.mark.requirement("EMA-15")
+@given(st.integers(0, len(ENGLISH.text) - 1), st.characters(categories=["L", "N"]))
+def test_one_changed_character_of_the_document_is_noticed(at: int, character: str) -> None:
+    text = ENGLISH.text[:at] + character + ENGLISH.text[at + 1 :]
+    changed = ENGLISH.model_copy(update={"text": text})
+    assert is_intact(Stored(), changed, participant_code="M-001") is (text == ENGLISH.text)
+
+
+@pytest.mark.parametrize(
+    ("language", "on", "version"),
+    [
+        ("en", date(2024, 12, 31), None),
+        ("en", date(2025, 1, 1), "1"),
+        ("en", date(2026, 2, 28), "1"),
+        ("en", date(2026, 3, 1), "2"),
+        ("de", date(2026, 3, 1), "1"),
+        ("fr", date(2026, 3, 1), None),
+    ],
+)
+def test_the_latest_document_that_is_valid_holds(language: str, on: date, version: str | None) -> None:
+    found = valid_document(DOCS, language, on)
+    assert (found.version if found else None) == version
+
+
+OPEN = Stored(countersigned_at=None)
+GONE = Stored(withdrawn_on=date(2026, 3, 10))
+
+
+@pytest.mark.requirement("GDPR-7")
+@pytest.mark.parametrize(
+    ("consents", "on", "reason"),
+    [
+        ([], None, "no consent yet"),
+        ([OPEN], None, "not countersigned"),
+        ([Stored()], None, None),
+        ([GONE], None, "withdrawn on 2026-03-10"),
+        ([GONE], date(2026, 3, 9), None),
+        ([GONE], date(2026, 3, 10), "withdrawn"),
+        ([Stored()], SIGNED, None),
+        ([Stored()], date(2026, 3, 1), "given on 2026-03-02"),
+        ([Stored(), OPEN], None, None),
+        ([GONE, OPEN], None, "not countersigned"),
+        ([GONE, Stored()], None, None),
+    ],
+)
+def test_consent_holds_from_signature_to_withdrawal(
+    consents: list[Stored], on: date | None, reason: str | None
+) -> None:
+    found = why_no_consent(consents, on=on)
+    assert found is None if reason is None else reason in str(found)
+
+
+@pytest.mark.parametrize(
+    ("status", "consents", "reason"),
+    [
+        (Status.SCREENED, [], None),
+        (Status.SCREENED, [OPEN], "Countersign it"),
+        (Status.CONSENTED, [Stored()], "complete already"),
+        (Status.RANDOMISED, [Stored(document_version="1")], None),
+        (Status.SCREENED, [GONE], None),
+        (Status.SCREEN_FAILED, [], "did not pass"),
+        (Status.WITHDRAWN, [], "withdrawn"),
+        (Status.COMPLETED, [], "completed"),
+    ],
+)
+def test_who_may_sign_which_version(status: Status, consents: list[Stored], reason: str | None) -> None:
+    found = why_not_sign(status, consents, "2")
+    assert found is None if reason is None else reason in str(found)
+
+
+def test_who_may_countersign() -> None:
+    assert why_not_countersign(OPEN) is None
+    assert "already" in str(why_not_countersign(Stored()))
+    assert "withdrawn" in str(why_not_countersign(GONE))
+    assert why_not_countersigner(["investigator"], ("coordinator", "investigator")) is None
+    assert "investigator" in str(why_not_countersigner(["coordinator"], ("investigator",)))
+
+
+TYPED: dict[str, Any] = {
+    "version": "2",
+    "language": "en",
+    "method": "on_screen",
+    "signed_on": SIGNED,
+    "signature": "Anna Muster",
+    "paper_sha256": None,
+    "options": {"contact": False},
+    "today": date(2026, 3, 3),
+}
+
+
+@pytest.mark.requirement("SPI-32a")
+@pytest.mark.parametrize(
+    ("changes", "problems"),
+    [
+        ({}, []),
+        ({"method": "paper", "paper_sha256": "a" * 64}, []),
+        ({"method": "paper"}, [("paper_sha256", "sha256")]),
+        ({"method": "paper", "paper_sha256": "A" * 64}, [("paper_sha256", "sha256")]),
+        ({"paper_sha256": "a" * 64}, [("paper_sha256", "unexpected")]),
+        ({"method": "by telephone"}, [("method", "choice")]),
+        ({"signature": " "}, [("signature", "required")]),
+        ({"signature": "x" * 161}, [("signature", "max_length")]),
+        ({"signed_on": date(2026, 3, 4)}, [("signed_on", "future")]),
+        ({"signed_on": date(2026, 2, 28)}, [("signed_on", "too_early")]),
+        ({"version": "1"}, [("version", "replaced")]),
+        ({"version": "1", "signed_on": date(2026, 2, 28)}, []),
+        ({"version": "1", "language": "de"}, []),
+        ({"version": "2", "language": "de"}, [("version", "choice")]),
+        ({"options": {}}, [("options.contact", "required")]),
+        ({"options": {"contact": "yes"}}, [("options.contact", "required")]),
+        ({"options": {"contact": True, "x": True}}, [("options.x", "unknown")]),
+    ],
+)
+def test_a_consent_says_who_how_which_version_and_language(
+    changes: dict[str, Any], problems: list[tuple[str, str]]
+) -> None:
+    found = consent_problems(DOCS, [Choice(code="contact", label="Later contact")], **{**TYPED, **changes})
+    assert [(problem.field, problem.rule) for problem in found] == problems

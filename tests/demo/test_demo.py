@@ -1,0 +1,93 @@
+"""The demo cohort is RESOLVE as published: the unblinded export gives the published counts and week-18 means."""
+
+import json
+import statistics
+from collections import Counter, defaultdict
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import select
+
+from app.audit.verify import logs, verify
+from app.capture.models import Entry
+from app.demo import STUDY, build
+from app.foundation.database import Database, table_of
+from app.participants.models import Participant
+from app.people.access import Actor, Grant
+from app.people.permissions import Role
+from app.people.reads import person_by_username
+from app.randomisation.reads import allocations
+from app.studies.in_use import study_in_use
+from tests.conftest import KEYS, migrate
+
+AS_OF = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+ENTRY, PARTICIPANT = table_of(Entry), table_of(Participant)
+
+# trials.md A8: n and mean at week 18. The standard error is computed from the cohort itself.
+PUBLISHED = {
+    ("pain", "pain_intensity", "retraining"): (128, 3.1),
+    ("pain", "pain_intensity", "sham"): (133, 4.0),
+    ("rmdq", "rmdq_score", "retraining"): (127, 3.6),
+    ("rmdq", "rmdq_score", "sham"): (130, 6.4),
+}
+BASELINE = {
+    ("pain", "pain_intensity", "retraining"): 5.6,
+    ("pain", "pain_intensity", "sham"): 5.8,
+    ("rmdq", "rmdq_score", "retraining"): 9.6,
+    ("rmdq", "rmdq_score", "sham"): 10.0,
+}
+
+
+@pytest.mark.timeout(600)
+def test_the_cohort_gives_the_published_figures(tmp_path_factory: pytest.TempPathFactory) -> None:
+    database = Database(f"sqlite:///{tmp_path_factory.mktemp('demo') / 'equipoise.db'}", KEYS)
+    migrate(database)
+    shares = list(build(database, as_of=AS_OF))
+    assert shares == sorted(shares)
+    with database.writing() as session:
+        study = study_in_use(session, STUDY)
+        person = person_by_username(session, "statistician")
+        assert person is not None
+        by = Actor(person.id, person.username, person.name, "", (Grant(Role.STATISTICIAN),), study.id)
+        arms = {row.participant: row.arm for row in allocations(session, study, by=by, why="Published", now=AS_OF)}
+        found = defaultdict(list)
+        query = select(PARTICIPANT.c.code, ENTRY.c.visit, ENTRY.c.instrument, ENTRY.c["values"]).join(
+            PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id
+        )
+        for code, visit, instrument, stored in session.execute(query):
+            for item in ("pain_intensity", "rmdq_score"):
+                value = json.loads(stored).get(item)
+                if code in arms and isinstance(value, int):
+                    found[visit, instrument, item, arms[code]].append(value)
+        assert Counter(arms.values()) == {"retraining": 138, "sham": 138}
+        for (instrument, item, arm), (n, mean) in PUBLISHED.items():
+            values = found["week18", instrument, item, arm]
+            assert len(values) == n
+            _within_two_standard_errors(values, mean)
+        for (instrument, item, arm), mean in BASELINE.items():
+            values = found["baseline", instrument, item, arm]
+            assert len(values) == 138
+            _within_two_standard_errors(values, mean)
+        actions = _actions(session)
+        assert actions >= {
+            "visit.missed",
+            "participant.withdrawn",
+            "entry.corrected",
+            "entry.signed",
+            "session.recorded",
+            "participant.screened",
+        }
+        for log in logs(session):
+            assert verify(session, log).intact
+    database.dispose()
+
+
+def _within_two_standard_errors(values: list[int], mean: float) -> None:
+    error = statistics.stdev(values) / len(values) ** 0.5
+    assert abs(statistics.mean(values) - mean) <= 2 * error, (statistics.mean(values), mean, error)
+
+
+def _actions(session) -> set[str]:
+    from app.audit.actions import ENTRY as AUDIT
+
+    return set(session.execute(select(AUDIT.c.action).distinct()).scalars())

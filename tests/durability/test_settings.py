@@ -1,0 +1,124 @@
+"""Does "committed" mean "kept"? The settings of every SQLite connection, and of a PostgreSQL that would be refused."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.exc import OperationalError
+from starlette.testclient import TestClient
+
+from app.foundation.database import Database, UnsafeDatabase
+from app.main import create_app
+from app.settings import Settings
+from tests.conftest import KEYS
+from tests.postgres import server as postgres
+
+WANTED = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 20000, "secure_delete": 1}
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path / 'equipoise.db'}", KEYS)
+    yield database
+    database.dispose()
+
+
+@pytest.mark.requirement("REL-10")
+def test_every_sqlite_connection_is_durable_and_guarded(embedded: Database):
+    with ExitStack() as opened:  # all at once, so that the pool hands out a new connection for each
+        sessions = [opened.enter_context(embedded.reading()) for _ in range(25)]
+        sessions += [opened.enter_context(embedded.writing())]
+        raw = {id(session.connection().connection.driver_connection) for session in sessions}
+        assert len(raw) == 26
+        for session in sessions:
+            for pragma, value in WANTED.items():
+                assert session.execute(text(f"PRAGMA {pragma}")).scalar_one() == value, pragma
+
+
+@pytest.mark.requirement("REL-10")
+def test_a_writing_session_takes_the_lock_before_it_reads(embedded: Database):
+    said: list[str] = []
+    event.listen(embedded.engine, "before_cursor_execute", lambda _c, _k, statement, *_: said.append(statement))
+    with embedded.reading() as session:
+        session.execute(text("SELECT 1"))
+    assert said.pop(0) == "BEGIN"
+    said.clear()
+    with embedded.writing() as session:
+        session.execute(text("SELECT 1"))
+        assert said[0] == "BEGIN IMMEDIATE"
+        other = Database(embedded.url.render_as_string(), KEYS)
+        with other.engine.connect().execution_options(reading=True) as connection:
+            connection.exec_driver_sql("PRAGMA busy_timeout=50")
+            connection.exec_driver_sql("CREATE TEMP TABLE mine (a)")
+            with pytest.raises(OperationalError, match="locked"):
+                connection.exec_driver_sql("CREATE TABLE yours (a)")
+        other.dispose()
+
+
+@pytest.mark.requirement("REL-10")
+def test_two_who_read_and_then_write_lose_nothing(embedded: Database):
+    with embedded.writing() as session:
+        session.execute(text("CREATE TABLE counter (value INTEGER)"))
+        session.execute(text("INSERT INTO counter VALUES (0)"))
+
+    def count() -> None:
+        for _ in range(25):
+            with embedded.writing() as session:
+                value = session.execute(text("SELECT value FROM counter")).scalar_one()
+                session.execute(text("UPDATE counter SET value = :value"), {"value": value + 1})
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    with embedded.reading() as session:
+        assert session.execute(text("SELECT value FROM counter")).scalar_one() == 100
+
+
+@pytest.fixture(scope="module")
+def durable() -> Iterator[str]:
+    """The address of a PostgreSQL as it is installed."""
+    with postgres(durable=True) as address:
+        yield address.format(name="postgres")
+
+
+@contextmanager
+def setting(address: str, name: str, value: str) -> Iterator[None]:
+    """One setting of the server, changed for a while."""
+    engine = create_engine(address, isolation_level="AUTOCOMMIT")
+
+    def say(*statements: str) -> None:
+        with engine.connect() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+
+    say(f"ALTER SYSTEM SET {name} = '{value}'", "SELECT pg_reload_conf()", "SELECT pg_sleep(0.3)")
+    try:
+        yield
+    finally:
+        say(f"ALTER SYSTEM RESET {name}", "SELECT pg_reload_conf()", "SELECT pg_sleep(0.3)")
+        engine.dispose()
+
+
+@pytest.mark.requirement("REL-12")
+@pytest.mark.parametrize("name", ["fsync", "full_page_writes", "synchronous_commit"])
+def test_nothing_starts_on_a_postgresql_that_may_lose_a_commit(durable: str, name: str, tmp_path: Path):
+    with setting(durable, name, "off"):
+        database = Database(durable, KEYS)
+        application = create_app(Settings(data=tmp_path, secure_cookies=False), database)
+        with pytest.raises(UnsafeDatabase, match=f"{name}=off.*Set {name}=on"), TestClient(application):
+            pass
+        database.dispose()
+
+
+@pytest.mark.requirement("REL-12")
+@pytest.mark.parametrize("value", ["on", "remote_write", "remote_apply", "local"])
+def test_a_postgresql_that_keeps_what_it_commits_is_accepted(durable: str, value: str):
+    with setting(durable, "synchronous_commit", value):
+        database = Database(durable, KEYS)
+        database.refuse_unsafe_settings()
+        database.dispose()

@@ -1,0 +1,285 @@
+"""A small trial for tests: two arms, two sites, three visits, a handful of items; and people who act in it."""
+
+from datetime import UTC, date, datetime
+
+from sqlmodel import Session, select
+
+from app.people.access import Actor, Grant
+from app.people.models import Membership, Person, Site
+from app.people.permissions import WHOLE_STUDY, Role
+from app.studies.definition import Study
+from app.studies.in_use import StudyInUse
+from app.studies.models import StudyRecord, StudyVersion
+from app.studies.rules import canonical, fingerprint
+
+NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+TODAY = date(2026, 3, 2)
+
+MINI: dict[str, object] = {
+    "code": "mini",
+    "version": "1",
+    "title": "A small trial for tests",
+    "short_title": "MINI",
+    "target": 40,
+    "participant_prefix": "M-",
+    "participant_digits": 3,
+    "sites": [
+        {"code": "north", "name": "North clinic", "timezone": "Australia/Sydney"},
+        {"code": "south", "name": "South clinic", "timezone": "Europe/Zurich"},
+    ],
+    "arms": [
+        {"code": "active", "label": "Zephyrine training", "ratio": 1},
+        {"code": "sham", "label": "Placebex device", "ratio": 1},
+    ],
+    "allocation": {"method": "permuted_blocks", "strata": [{"code": "site", "label": "Site", "by": "site"}]},
+    "eligibility": {
+        "instrument": "prescreen",
+        "criteria": [
+            {"code": "adult", "label": "Aged 18 to 70", "kind": "inclusion", "rule": "[age] >= 18 and [age] <= 70"},
+            {"code": "pain", "label": "Pain at least 3", "kind": "inclusion", "rule": "[pain_screen] >= 3"},
+            {"code": "surgery", "label": "Recent surgery", "kind": "exclusion", "rule": "[surgery] = true"},
+        ],
+    },
+    "visits": [
+        {
+            "code": "baseline",
+            "label": "Baseline",
+            "kind": "baseline",
+            "anchor": "consent",
+            "day": 0,
+            "window": {"before": 0, "after": 14},
+            "instruments": ["pain"],
+        },
+        {
+            "code": "tx01",
+            "label": "Session 1",
+            "kind": "treatment",
+            "day": 7,
+            "window": {"before": 6, "after": 6},
+        },
+        {
+            "code": "week18",
+            "label": "Week 18",
+            "kind": "assessment",
+            "day": 126,
+            "window": {"before": 7, "after": 14},
+            "instruments": ["pain", "disability"],
+        },
+    ],
+    "outcomes": [
+        {"label": "Pain at week 18", "instrument": "pain", "item": "pain_nrs", "visit": "week18", "kind": "primary"}
+    ],
+    "missing_codes": [{"code": "UNK", "label": "Unknown"}, {"code": "ND", "label": "Not done"}],
+    "withdrawal_levels": [
+        {"code": "treatment", "label": "Stops treatment"},
+        {"code": "visits", "label": "Stops visits", "stops_visits": True},
+    ],
+    "screen_failure_reasons": [
+        {"code": "not_eligible", "label": "Does not meet the criteria"},
+        {"code": "declined", "label": "Declined"},
+    ],
+    "treatment": [
+        {
+            "arm": "active",
+            "modules": [
+                {
+                    "code": "education",
+                    "label": "Education",
+                    "items": [
+                        {"code": "education_minutes", "label": "Minutes", "type": "integer", "min": 0, "max": 90}
+                    ],
+                }
+            ],
+        },
+        {
+            "arm": "sham",
+            "modules": [
+                {
+                    "code": "laser",
+                    "label": "Sham laser",
+                    "items": [{"code": "laser_minutes", "label": "Minutes", "type": "integer", "min": 0, "max": 90}],
+                }
+            ],
+        },
+    ],
+    "consent_documents": [
+        {
+            "version": "1",
+            "language": "en",
+            "title": "Taking part in MINI",
+            "valid_from": "2025-01-01",
+            "text": "# Taking part\n\nYou may stop at any time.\n",
+            "sha256": "3b1f9bb0b9ac4fd9aa8f6cbbd93f0e4cf0f3f5a4a4c0f4b1fb7d1c8cf1f2a3b4",
+        }
+    ],
+    "instruments": [
+        {
+            "code": "prescreen",
+            "label": "Pre-screen",
+            "source": "test",
+            "respondent": "coordinator",
+            "sections": [
+                {
+                    "items": [
+                        {"code": "age", "label": "Age", "type": "integer", "unit": "years", "min": 0, "max": 120},
+                        {"code": "pain_screen", "label": "Pain, past week", "type": "scale", "min": 0, "max": 10},
+                        {"code": "surgery", "label": "Surgery in the last year", "type": "yes_no"},
+                    ]
+                }
+            ],
+        },
+        {
+            "code": "pain",
+            "label": "Pain",
+            "source": "test",
+            "sections": [
+                {
+                    "items": [
+                        {"code": "pain_nrs", "label": "Pain, past week", "type": "scale", "min": 0, "max": 10},
+                        {
+                            "code": "pain_days",
+                            "label": "Days with pain",
+                            "type": "integer",
+                            "min": 0,
+                            "max": 7,
+                            "expected_min": 1,
+                            "checks": [
+                                {
+                                    "rule": "not ([pain_nrs] = 0 and [pain_days] > 0)",
+                                    "message": "No pain, but days with pain: check both.",
+                                    "kind": "soft",
+                                }
+                            ],
+                        },
+                        {
+                            "code": "pain_where",
+                            "label": "Where it hurts",
+                            "type": "choices",
+                            "required": False,
+                            "choices": [{"code": "back", "label": "Back"}, {"code": "leg", "label": "Leg"}],
+                            "shown_if": "[pain_nrs] > 0",
+                        },
+                        {"code": "pain_note", "label": "Note", "type": "text", "required": False},
+                    ]
+                }
+            ],
+        },
+        {
+            "code": "disability",
+            "label": "Disability",
+            "source": "test",
+            "sections": [
+                {
+                    "items": [
+                        {
+                            "code": "dis_items",
+                            "label": "Statements that apply today",
+                            "type": "choices",
+                            "required": False,
+                            "choices": [{"code": str(n), "label": f"Statement {n}"} for n in range(1, 25)],
+                        },
+                        {
+                            "code": "dis_weight",
+                            "label": "Weight",
+                            "type": "number",
+                            "unit": "kg",
+                            "decimals": 1,
+                            "min": 30,
+                            "max": 250,
+                        },
+                        {"code": "dis_on", "label": "Date answered", "type": "date", "required": False},
+                        {
+                            "code": "dis_score",
+                            "label": "Score",
+                            "type": "calculated",
+                            "calculation": "selected_count([dis_items])",
+                        },
+                    ]
+                }
+            ],
+        },
+    ],
+}
+
+
+def definition(**changes: object) -> Study:
+    """The definition of the small trial, with some of its top-level parts replaced."""
+    return Study.model_validate({**MINI, **changes})
+
+
+def mini_study(session: Session, **changes: object) -> StudyInUse:
+    """The small trial, loaded, with its sites open."""
+    study = definition(**changes)
+    record = StudyRecord(code=study.code, title=study.title)
+    session.add(record)
+    session.flush()
+    assert record.id is not None
+    version = StudyVersion(
+        study_id=record.id,
+        version=study.version,
+        sha256=fingerprint(study),
+        definition=canonical(study),
+        loaded_at=NOW,
+        loaded_by="test",
+    )
+    session.add(version)
+    for place in study.sites:
+        session.add(Site(study_id=record.id, code=place.code, name=place.name, timezone=place.timezone))
+    session.flush()
+    assert version.id is not None
+    record.version_id = version.id
+    session.add(record)
+    session.flush()
+    return StudyInUse(record.id, study.code, version.id, study)
+
+
+def site(session: Session, study: StudyInUse, code: str = "north") -> Site:
+    """A site of the study."""
+    return session.exec(select(Site).where(Site.study_id == study.id, Site.code == code)).one()
+
+
+def person(
+    session: Session,
+    study: StudyInUse | None,
+    *roles: str,
+    site_code: str | None = "north",
+    username: str | None = None,
+) -> Actor:
+    """Somebody with these roles in the study: at one site, or at all of them where the role allows it."""
+    name = username or f"{'_'.join(roles)}_{site_code or 'all'}"
+    row = session.exec(select(Person).where(Person.username == name)).first()
+    if row is None:
+        row = Person(
+            username=name, name=name.title(), email=f"{name}@example.org", organisation="Test unit", created_at=NOW
+        )
+        session.add(row)
+        session.flush()
+    assert row.id is not None
+    grants = []
+    for role in map(Role, roles):
+        whole = role in WHOLE_STUDY or site_code is None or study is None
+        site_id = None if whole or study is None else site(session, study, str(site_code)).id
+        session.add(
+            Membership(
+                person_id=row.id,
+                study_id=None if role is Role.ADMINISTRATOR or study is None else study.id,
+                site_id=site_id,
+                role=role,
+                granted_at=NOW,
+                granted_by="test",
+            )
+        )
+        grants.append(Grant(role, site_id))
+    session.flush()
+    return Actor(
+        person_id=row.id,
+        username=row.username,
+        name=row.name,
+        organisation=row.organisation,
+        grants=tuple(grants),
+        study_id=study.id if study else None,
+        request_id="test",
+    )
+
+
+__all__ = ["MINI", "NOW", "TODAY", "definition", "mini_study", "person", "site"]

@@ -1,0 +1,412 @@
+"""Every address: has it a name and a page, does it refuse strangers, and does it obey the table of permissions?"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import Connection, insert, select
+from sqlmodel import Session
+from starlette.testclient import TestClient
+
+from app.consent.models import Consent
+from app.dependencies import masked
+from app.foundation import clock
+from app.foundation.crypto.secrets import new_token, token_hash
+from app.foundation.database import Database, table_of
+from app.main import create_app
+from app.people.models import ApiToken, Membership, SignInSession
+from app.people.permissions import Permission, Role
+from app.people.reads import TOKEN_PREFIX
+from app.people.rules import NOT_FOR_TOKENS
+from app.rendering import TEMPLATES
+from app.settings import Settings
+from tests.capture.records import consented
+from tests.conftest import KEYS, OneConnection
+from tests.factories import mini_study, person
+from tests.house.routes import ANYONE, BODIES, IN_STUDY, SIGNED_IN, VALUES, WHO, Door, doors, expected_roles
+from tests.web.browser import PASSWORD, signed_in_client
+
+ROOT = TEMPLATES.parent
+
+
+def _application(database: Database, **settings: Any) -> FastAPI:
+    return create_app(Settings(data=Path("/nonexistent"), **settings), database)
+
+
+EVERY = doors(_application(Database("sqlite:////nonexistent/equipoise.db", KEYS)))
+ALL = [door for door in EVERY if door.name in WHO]  # one test below says which are not; the others go on without
+WEB = [door for door in ALL if not door.is_api and door.name not in ("openapi", "static", "healthz")]
+API = [door for door in ALL if door.is_api]
+# Those that anybody may send: a sign-in has no session yet, a theme is a cookie of one's own.
+OPEN = [door for door in ALL if WHO.get(door.name) == ANYONE]
+
+# Pages without a template of their own name, and what they answer instead.
+NO_PAGE = {
+    "sign_in.check": "leads on, or the sign-in page again",
+    "today.start": "leads to the first page of one's roles",
+    "today.site": "sets a cookie",
+    "participants.screen_form": "participants/screen.html",
+    "participants.identity_form": "participants/identity.html",
+    "participants.withdraw_form": "participants/withdraw.html",
+    "consent.record_form": "consent/record.html",
+    "consent.countersign_form": "consent/countersign.html",
+    "visits.held_form": "leads to the visit",
+    "visits.missed_form": "leads to the visit",
+    "visits.corrected_form": "leads to the visit",
+    "visits.reopened_form": "leads to the visit",
+    "entries.draft": "leads to the form",
+    "entries.sign_form": "entries/sign.html",
+    "randomisation.randomise_form": "randomisation/randomise.html",
+    "sequence.draw_form": "sequence/draw.html",
+    "sequence.upload_form": "sequence/upload.html",
+    "sequence.seal_form": "leads to the review",
+    "sequence.set_aside_form": "leads to the review",
+    "sequence.allocations_file": "a file",
+    "treatment.session_form": "treatment/session.html",
+    "treatment.missed_form": "leads to the session",
+    "exports.file": "a file",
+    "audit.file": "a file",
+}
+
+
+def test_every_route_is_written_down_and_nothing_else_is():
+    names = {door.name for door in EVERY}
+    assert names - set(WHO) == set(), "say in tests/house/routes.py who may use these"
+    assert set(WHO) - names == set(), "these are gone: take them out of tests/house/routes.py"
+
+
+def test_no_two_routes_share_name_or_address():
+    assert len({door.name for door in EVERY}) == len(EVERY)
+    assert len({(door.path, door.method) for door in EVERY}) == len(EVERY)
+
+
+@pytest.mark.parametrize("door", WEB, ids=lambda door: door.name)
+def test_a_page_is_named_after_its_family(door: Door):
+    family, _, page = door.name.partition(".")
+    assert re.fullmatch(r"[a-z_]+", family)
+    assert re.fullmatch(r"[a-z_]+", page)
+    assert (ROOT / "app" / "web" / f"{family}.py").exists()
+
+
+@pytest.mark.parametrize("door", API, ids=lambda door: door.name)
+def test_a_json_door_is_under_the_version_and_a_study(door: Door):
+    assert door.path.startswith("/api/v1/studies/{study}")
+
+
+@pytest.mark.parametrize("door", [door for door in WEB if door.method == "GET"], ids=lambda door: door.name)
+def test_a_page_has_the_template_of_its_name(door: Door):
+    template = TEMPLATES / f"{door.name.replace('.', '/')}.html"
+    if door.name in NO_PAGE:
+        said = NO_PAGE[door.name]
+        assert not template.exists()
+        assert not said.endswith(".html") or (TEMPLATES / said).exists()
+    else:
+        assert template.exists(), template
+
+
+def test_exceptions_to_the_rule_are_still_there():
+    assert set(NO_PAGE) <= {door.name for door in ALL}
+
+
+# A study with somebody in every role, and somebody who has none in it
+
+
+@dataclass
+class Asker:
+    """One person with a browser session and a token that allows whatever its owner may do."""
+
+    person_id: int
+    cookie: str
+    csrf: str
+    token: str
+
+
+@dataclass
+class House:
+    """The application on one connection: whatever a request changes is undone after it."""
+
+    client: TestClient
+    connection: Connection
+    askers: dict[str, Asker]
+    values: dict[str, Any]
+
+    def ask(self, door: Door, asker: Asker | None, *, csrf: bool = True, headers: dict[str, str] | None = None) -> Any:
+        """One request, and afterwards everything is as before."""
+        more: dict[str, Any] = {"headers": {"accept-encoding": "identity", **(headers or {})}}
+        # No Secure cookie in plain HTTP, so it is sent by hand; no cookies of earlier requests.
+        self.client.cookies.clear()
+        if asker is not None and door.is_api:
+            more["headers"]["authorization"] = f"Bearer {asker.token}"
+        elif asker is not None:
+            more["headers"]["cookie"] = f"equipoise={asker.cookie}"
+        if door.is_unsafe and door.is_api:
+            more["json"] = BODIES.get(door.name, {})
+        elif door.is_unsafe:
+            more["data"] = {"csrf_token": masked(asker.csrf)} if asker and csrf else {"a": "b"}
+        inside = self.connection.begin_nested()
+        try:
+            return self.client.request(door.method, door.address(**self.values), follow_redirects=False, **more)
+        finally:
+            inside.rollback()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def house(request: pytest.FixtureRequest, templates: Any) -> Iterator[House]:
+    engine = templates(request.param).engine
+    with engine.connect() as connection:
+        outer = connection.begin()
+        database = OneConnection(connection)
+        with database.writing() as session:
+            study = mini_study(session)
+            consented(session, study, VALUES["code"])
+            actors = {role.value: person(session, study, role) for role in Role}
+            actors["nobody"] = person(session, mini_study(session, code="other"), "data_manager", username="nobody")
+            askers, now = {}, clock.now()
+            for name, actor in actors.items():
+                made = Asker(actor.person_id, new_token(), new_token(), TOKEN_PREFIX + new_token())
+                askers[name] = made
+                session.execute(
+                    insert(table_of(SignInSession)).values(
+                        token_hash=token_hash(made.cookie),
+                        person_id=made.person_id,
+                        csrf_token=made.csrf,
+                        created_at=now,
+                        seen_at=now,
+                        expires_at=now + timedelta(hours=1),
+                        second_factor=False,
+                        address="",
+                        browser="",
+                    )
+                )
+                session.execute(
+                    insert(table_of(ApiToken)).values(
+                        token_hash=token_hash(made.token),
+                        person_id=made.person_id,
+                        study_id=study.id,
+                        name="all",
+                        scopes=_scopes(),
+                        created_at=now,
+                        expires_at=now + timedelta(hours=1),
+                    )
+                )
+            values = {**VALUES, **_numbers(session, actors["nobody"].person_id)}
+        client = TestClient(_application(database, secure_cookies=False), base_url="http://trial.test")
+        yield House(client, connection, askers, values)
+        outer.rollback()
+
+
+def _scopes() -> str:
+    return " ".join(permission for permission in Permission if permission not in NOT_FOR_TOKENS)
+
+
+def _numbers(session: Session, person_id: int) -> dict[str, Any]:
+    """The numbers that rows of this very database have."""
+    membership, consent = table_of(Membership), table_of(Consent)
+    right = session.execute(select(membership.c.id).where(membership.c.person_id == person_id)).scalar_one()
+    return {
+        "person_id": person_id,
+        "membership_id": right,
+        "consent_id": session.execute(select(consent.c.id).limit(1)).scalar_one(),
+        "token_id": 0,
+    }
+
+
+# Without a session, without a token
+
+
+@pytest.mark.requirement("SEC-19")
+def test_nobody_gets_in_without_a_session_or_a_token(house: House):
+    wrong = []
+    for door in ALL:
+        reply = house.ask(door, None)
+        if WHO[door.name] == ANYONE:
+            fine = reply.status_code < 500
+        elif door.is_api:
+            fine = reply.status_code == 401 and reply.headers["www-authenticate"] == "Bearer"
+        elif door.is_unsafe and door.name != "entries.look":  # which keeps nothing, and so carries nothing along
+            fine = reply.status_code == 401
+        else:
+            fine = reply.status_code == 303 and reply.headers["location"].startswith("/sign-in")
+        if not fine:
+            wrong.append((door.name, reply.status_code))
+    assert wrong == []
+
+
+@pytest.mark.requirement("SEC-19", "SEC-22")
+def test_a_made_up_session_or_token_is_none(house: House):
+    made_up = Asker(0, new_token(), new_token(), TOKEN_PREFIX + new_token())
+    replies = [(door.name, house.ask(door, made_up).status_code) for door in ALL if door not in OPEN]
+    assert [each for each in replies if each[1] not in (303, 401)] == []
+
+
+# Unsafe requests
+
+
+@pytest.mark.requirement("SEC-16")
+def test_every_form_needs_its_csrf_token(house: House):
+    wrong = []
+    for door in WEB:
+        if door.is_unsafe and door not in OPEN and door.name != "entries.look":  # which keeps nothing
+            for role in expected_roles(door.name):
+                reply = house.ask(door, house.askers[role], csrf=False)
+                # What only the statistician or a clinician finds is not found by others even so; these are they.
+                if reply.status_code != 403 or "out of date" not in reply.text:
+                    wrong.append((door.name, role, reply.status_code))
+    assert wrong == []
+
+
+@pytest.mark.requirement("SEC-16")
+def test_somebody_elses_csrf_token_is_none(house: House):
+    mine, theirs = house.askers["coordinator"], house.askers["assessor"]
+    mixed = Asker(mine.person_id, mine.cookie, theirs.csrf, "")
+    door = next(each for each in WEB if each.name == "participants.screen")
+    assert house.ask(door, mixed).status_code == 403
+
+
+@pytest.mark.requirement("SEC-16", "SEC-17")
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://elsewhere.test"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "cross-site", "origin": "http://trial.test"},
+    ],
+    ids=str,
+)
+def test_no_other_site_sends_an_unsafe_request(house: House, headers: dict[str, str]):
+    role = house.askers["coordinator"]
+    replies = [(door.name, house.ask(door, role, headers=headers)) for door in ALL if door.is_unsafe]
+    assert [(name, reply.status_code) for name, reply in replies if reply.status_code != 403] == []
+    assert all("access-control-allow-origin" not in reply.headers for _, reply in replies)
+
+
+@pytest.mark.requirement("SEC-18")
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT", "PROPFIND"])
+def test_methods_that_no_page_has_are_refused(house: House, method: str):
+    for path in ("/", "/sign-in", "/mini/participants", "/api/v1/studies/mini"):
+        assert house.client.request(method, path, follow_redirects=False).status_code == 405
+
+
+# The table
+
+
+@pytest.mark.requirement("SEC-19", "SEC-20", "P11-d")
+@pytest.mark.parametrize("asker", [*(role.value for role in Role), "nobody"])
+def test_every_route_obeys_the_table_of_permissions(house: House, asker: str):
+    wrong = []
+    for door in ALL:
+        if door in OPEN:
+            continue
+        reply = house.ask(door, house.askers[asker])
+        if _may(asker, door):
+            # They get through to the page, or to what the state of the trial or their form says.
+            fine = reply.status_code < 500 and reply.status_code not in (401, 403)
+            fine = fine and (reply.status_code != 404 or door.name in FOUND_NOTHING)
+        else:
+            fine = reply.status_code in ((401, 403, 404) if door.is_api else (403, 404))
+        if not fine:
+            wrong.append(f"{door.name} {reply.status_code} {'may' if _may(asker, door) else 'may not'}")
+    assert not wrong, "\n".join(wrong)
+
+
+# Addresses of things that are not there (a session, token, sequence or invitation of somebody else).
+FOUND_NOTHING = {
+    "account.end_session",
+    "account.create_token",
+    "account.revoke_token",
+    "sequence.review",
+    "sequence.seal",
+    "sequence.set_aside",
+    "api.entry",
+    "api.sequence",
+    "api.seal",
+}
+
+
+def _may(asker: str, door: Door) -> bool:
+    who = WHO[door.name]
+    if who == SIGNED_IN:
+        return True
+    if asker == "nobody":  # a data manager of another study
+        return not door.in_study and Role.DATA_MANAGER in expected_roles(door.name)
+    return who == IN_STUDY or Role(asker) in expected_roles(door.name)
+
+
+@pytest.mark.requirement("SEC-22")
+def test_a_token_does_no_more_than_its_scopes(house: House):
+    """The data manager's roles allow it; a token without the scope does not."""
+    narrow = TOKEN_PREFIX + new_token()
+    with house.connection.begin_nested() as inside:
+        now = clock.now()
+        house.connection.execute(
+            insert(table_of(ApiToken)).values(
+                token_hash=token_hash(narrow),
+                person_id=house.askers["data_manager"].person_id,
+                study_id=house.connection.exec_driver_sql("SELECT id FROM study WHERE code = 'mini'").scalar_one(),
+                name="narrow",
+                scopes="study.read",
+                created_at=now,
+                expires_at=now + timedelta(hours=1),
+            )
+        )
+        narrowed = Asker(0, "", "", narrow)
+        allowed = {door.name for door in API if house.ask(door, narrowed).status_code < 400}
+        assert allowed == {
+            name for name, who in WHO.items() if name.startswith("api.") and who == Permission.STUDY_READ
+        }
+        inside.rollback()
+
+
+# Headers and cookies
+
+
+@pytest.mark.requirement("SEC-12", "SEC-13", "SEC-14", "SEC-15", "SEC-42")
+@pytest.mark.parametrize("secure", [True, False])
+def test_every_reply_has_the_security_headers(templates: Any, secure: bool):
+    database = templates("sqlite")
+    client = TestClient(_application(database, secure_cookies=secure), base_url="https://trial.test")
+    for door in ALL:
+        reply = client.request(door.method, door.address(**VALUES), follow_redirects=False)
+        headers = reply.headers
+        policy = dict(part.strip().partition(" ")[::2] for part in headers["content-security-policy"].split(";"))
+        assert policy["default-src"] == policy["object-src"] == policy["base-uri"] == "'none'", door.name
+        assert policy["frame-ancestors"] == "'none'"
+        assert policy["script-src"] == policy["style-src"] == policy["form-action"] == "'self'"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] in ("same-origin", "no-referrer")
+        assert headers["cross-origin-opener-policy"] == "same-origin"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert "server" not in headers
+        assert ("strict-transport-security" in headers) is secure
+        if secure:
+            assert headers["strict-transport-security"] == "max-age=31536000; includeSubDomains"
+        if door.name != "static":
+            assert headers["cache-control"] == "no-store", door.name
+        for line in headers.get_list("set-cookie"):
+            assert "httponly" in line.lower(), (door.name, line)
+            assert "samesite" in line.lower(), (door.name, line)
+
+
+@pytest.mark.requirement("SEC-12", "SEC-32")
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_the_session_cookie_is_bound_to_this_host_over_tls(database: Database):
+    with database.writing() as session:
+        actor = person(session, mini_study(session), "coordinator")
+    signed_in_client(database, actor)  # gives them their password
+    for secure, name in ((True, "__Host-equipoise"), (False, "equipoise")):
+        client = TestClient(_application(database, secure_cookies=secure), base_url="https://trial.test")
+        reply = client.post("/sign-in", data={"username": actor.username, "password": PASSWORD}, follow_redirects=False)
+        assert reply.status_code == 303
+        (cookie,) = reply.headers.get_list("set-cookie")
+        parts = {part.strip().lower() for part in cookie.split(";")[1:]}
+        assert cookie.startswith(f"{name}=")
+        assert {"httponly", "path=/", "samesite=lax"} <= parts
+        assert ("secure" in parts) is secure
+        assert not any(part.startswith("domain") for part in parts)

@@ -1,0 +1,138 @@
+"""A real server on loopback and a real Chromium."""
+
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, Page, sync_playwright
+from sqlalchemy import update
+
+from app.foundation.crypto.secrets import hash_password
+from app.foundation.database import Database, table_of
+from app.main import create_app
+from app.people.models import Person
+from app.settings import Settings
+
+PASSWORD = "seven quiet herons wading"
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def chromium() -> str:
+    """The browser's path; a missing browser is a failure on CI and a skip elsewhere."""
+    named = os.environ.get("EQUIPOISE_BROWSER")
+    found = named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("There is no Chromium for the journeys.")
+        pytest.skip("There is no Chromium here: sh scripts/test installs one where it can.")
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium(), args=QUIET)
+        yield opened
+        opened.close()
+
+
+@contextmanager
+def serving(database: Database, data: Path) -> Iterator[str]:
+    """The application on a free port of loopback; yields its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    settings = Settings(secure_cookies=False, data=data, address=address)
+    # The tests' PostgreSQL is quick, not durable; tests/durability has one that is.
+    database.refuse_unsafe_settings = lambda: None  # type: ignore[method-assign]
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(settings, database), host="127.0.0.1", port=port, log_level="warning")
+    )
+    ready = threading.Event()
+    started = server.startup
+
+    async def startup(sockets: Any = None) -> None:
+        await started(sockets)
+        ready.set()
+
+    server.startup = startup  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    assert ready.wait(30), "The server did not start."
+    yield address
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture
+def address(database: Database, tmp_path: Path) -> Iterator[str]:
+    with serving(database, tmp_path) as found:
+        yield found
+
+
+def give_passwords(database: Database) -> None:
+    """Everybody in the database gets the same password."""
+    with database.writing() as session:
+        session.execute(update(table_of(Person)).values(password_hash=hash_password(PASSWORD)))
+
+
+@pytest.fixture
+def visit_as(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
+    """Opens a browser window of their own for somebody, signed in through the sign-in page."""
+    contexts = []
+
+    def open_window(username: str, **options: Any) -> Page:
+        context = browser.new_context(base_url=address, bypass_csp=False, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        problems: list[str] = []
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.problems = problems  # type: ignore[attr-defined]
+        page.goto("/sign-in")
+        page.get_by_label("Username").fill(username)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url(lambda url: "/sign-in" not in url)
+        return page
+
+    yield open_window
+    for context in contexts:
+        context.close()
+
+
+def serious_violations(page: Page) -> list[str]:
+    """What axe-core finds that is serious or critical (WCAG 2.2 A and AA)."""
+    source = next(iter((Path(__file__).parent.parent / "vendor").rglob("axe.min.js"))).read_text()
+    window = page.context.browser.new_context(  # type: ignore[union-attr]
+        bypass_csp=True, storage_state=page.context.storage_state()
+    )
+    try:
+        other = window.new_page()
+        other.goto(page.url)
+        other.evaluate(source)
+        found = other.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']})")
+    finally:
+        window.close()
+    return [
+        f"{page.url}: {each['id']}: {each['nodes'][0]['html'][:200]}"
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]

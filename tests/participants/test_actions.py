@@ -1,0 +1,264 @@
+"""Screening, status and withdrawal: what is allowed is kept and written down, what is not leaves no trace."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from sqlmodel import Session
+
+from app.foundation.database import Database
+from app.foundation.errors import Invalid, NotAllowed, NotFound, Refused
+from app.participants import actions
+from app.participants.actions import mark, screen, withdraw
+from app.participants.identity import IDENTITY, PARTICIPANT
+from app.participants.models import Participant
+from app.participants.reads import SCREENING, participant_by_code, screening_of
+from app.participants.rules import PersonalData
+from app.participants.status import Status
+from app.people.permissions import Permission
+from app.studies.in_use import StudyInUse
+from tests.factories import NOW, TODAY, mini_study, person, site
+from tests.participants.acts import ANNA, ELIGIBLE, log_of, screened
+
+
+def _screen(session: Session, study: StudyInUse, **changes: Any) -> Participant:
+    asked: dict[str, Any] = {
+        "site": site(session, study),
+        "answers": ELIGIBLE,
+        "failure_reason": None,
+        "personal": ANNA,
+        "by": person(session, study, "coordinator"),
+        "now": NOW,
+    }
+    return screen(session, study, **{**asked, **changes})[0]
+
+
+def test_an_eligible_person_is_screened_and_everything_is_written_down(session: Session) -> None:
+    study = mini_study(session)
+    by = person(session, study, "coordinator")
+    one = _screen(session, study, by=by)
+    assert one.id is not None
+    assert (one.code, one.status, one.screened_on) == ("M-001", "screened", TODAY)
+    kept = screening_of(session, one.id)
+    assert kept is not None
+    assert kept.answers == ELIGIBLE
+    assert [verdict.met for verdict in kept.verdicts] == [True, True, True]
+    assert kept.eligible
+    assert kept.failure_reason is None
+    log = log_of(session)
+    assert [(entry.action, entry.item) for entry in log[:4]] == [
+        ("participant.screened", ""),
+        ("screening.answered", "age"),
+        ("screening.answered", "pain_screen"),
+        ("screening.answered", "surgery"),
+    ]
+    assert {entry.action for entry in log[4:]} == {"identity.recorded"}
+    assert {entry.participant for entry in log} == {"M-001"}
+    assert json.loads(log[0].new)["verdicts"] == {"adult": True, "pain": True, "surgery": True}
+
+
+@pytest.mark.requirement("CON-F2", "P11-f")
+@pytest.mark.parametrize(
+    ("answers", "given", "reason"),
+    [
+        ({**ELIGIBLE, "age": 12, "surgery": True}, None, "adult,surgery"),
+        ({"age": 12}, None, "adult"),
+        ({**ELIGIBLE, "age": 12}, "not_eligible", "not_eligible"),
+        (ELIGIBLE, "declined", "declined"),
+        ({"age": 44}, "declined", "declined"),
+    ],
+)
+def test_a_screen_failure_is_kept_with_its_reason(
+    session: Session, answers: dict[str, Any], given: str | None, reason: str
+) -> None:
+    study = mini_study(session)
+    one = _screen(session, study, answers=answers, failure_reason=given)
+    assert one.id is not None
+    assert one.status == Status.SCREEN_FAILED
+    kept = screening_of(session, one.id)
+    assert kept is not None
+    assert kept.failure_reason == reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({"answers": {"age": 44}}, ["pain_screen", "surgery"]),
+        ({"answers": {**ELIGIBLE, "surgery": {"missing": "UNK"}}}, ["surgery"]),
+        ({"answers": {**ELIGIBLE, "age": 999, "pain_screen": "6"}}, ["age", "pain_screen"]),
+        ({"answers": {**ELIGIBLE, "arm": 1}}, ["arm"]),
+        ({"failure_reason": "because"}, ["failure_reason"]),
+        ({"personal": PersonalData(email="nobody")}, ["email"]),
+    ],
+)
+def test_what_cannot_be_kept_is_said_field_by_field(
+    session: Session, changes: dict[str, Any], fields: list[str]
+) -> None:
+    study = mini_study(session)
+    with pytest.raises(Invalid) as caught:
+        _screen(session, study, **changes)
+    assert [problem.field for problem in caught.value.problems] == fields
+    assert not log_of(session)
+
+
+@pytest.mark.requirement("E6-17")
+def test_nobody_is_screened_at_a_closed_site(session: Session) -> None:
+    study = mini_study(session)
+    place = site(session, study)
+    place.is_open = False
+    with pytest.raises(Refused, match="not open") as caught:
+        _screen(session, study, site=place)
+    assert caught.value.action == "participant.screen"
+
+
+def test_only_coordinators_and_investigators_of_the_site_screen(session: Session) -> None:
+    study = mini_study(session)
+    for role, where in (("assessor", "north"), ("clinician", "north"), ("coordinator", "south")):
+        with pytest.raises(NotAllowed):
+            _screen(session, study, by=person(session, study, role, site_code=where))
+    other = mini_study(session, code="other")
+    with pytest.raises(NotFound):
+        _screen(session, study, site=site(session, other), by=person(session, other, "coordinator"))
+
+
+def test_the_day_is_the_one_at_the_site(session: Session) -> None:
+    study = mini_study(session)
+    evening = NOW.replace(hour=20)  # the next morning in Sydney
+    by = person(session, study, "coordinator", "investigator", site_code="south")
+    assert _screen(session, study, now=evening).screened_on == TODAY + timedelta(days=1)
+    assert _screen(session, study, now=evening, site=site(session, study, "south"), by=by).screened_on == TODAY
+
+
+def test_nothing_is_stored_when_the_audit_entry_cannot_be(
+    shared_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shared_database.writing() as session:
+        study = mini_study(session)
+        by = person(session, study, "coordinator")
+        place = site(session, study)
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(actions, "record", broken)
+    with pytest.raises(OSError, match="disk full"), shared_database.writing() as session:
+        _screen(session, study, by=by, site=place)
+    with shared_database.reading() as session:
+        for table in (PARTICIPANT, IDENTITY, SCREENING):
+            assert session.execute(select(func.count()).select_from(table)).scalar() == 0
+    monkeypatch.undo()
+    with shared_database.writing() as session:
+        assert _screen(session, study, by=by, site=place).code == "M-001"
+
+
+@pytest.mark.both_databases
+def test_no_number_is_given_twice_or_lost_when_many_are_screened_at_once(database: Database) -> None:
+    with database.writing() as session:
+        study = mini_study(session)
+        by = person(session, study, "coordinator")
+        place = site(session, study)
+
+    def one(number: int) -> str:
+        try:
+            with database.writing() as session:
+                made = _screen(session, study, by=by, site=place)
+                if number % 4 == 0:
+                    raise KeyboardInterrupt  # the machine stops before the commit
+                return made.code
+        except KeyboardInterrupt:
+            return ""
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = [code for code in pool.map(one, range(24)) if code]
+    assert sorted(codes) == [f"M-{number:03}" for number in range(1, 19)]
+
+
+@pytest.mark.requirement("P11-f")
+def test_the_order_of_the_trial_is_enforced(session: Session) -> None:
+    study = mini_study(session)
+    by = person(session, study, "coordinator")
+    one = screened(session, study, by=by)
+    acting: dict[str, Any] = {"on": TODAY, "by": by, "now": NOW}
+    with pytest.raises(Refused, match="consent first"):
+        mark(session, study, one, Status.RANDOMISED, permission=Permission.PARTICIPANT_RANDOMISE, **acting)
+    mark(session, study, one, Status.CONSENTED, permission=Permission.CONSENT_RECORD, **acting)
+    with pytest.raises(NotAllowed):
+        mark(session, study, one, Status.RANDOMISED, permission=Permission.SEQUENCE_DRAW, **acting)
+    mark(session, study, one, Status.RANDOMISED, permission=Permission.PARTICIPANT_RANDOMISE, **acting)
+    stored = participant_by_code(session, study, one.code, by=by)
+    assert (stored.status, stored.consented_on, stored.randomised_on) == ("randomised", TODAY, TODAY)
+    assert (stored.randomised_at, stored.randomised_by) == (NOW, by.username)
+    assert (one.status, one.randomised_at) == ("randomised", NOW)
+    assert [entry.action for entry in log_of(session)][-2:] == ["participant.consented", "participant.randomised"]
+
+
+def test_a_stale_page_cannot_move_a_participant_twice(session: Session) -> None:
+    study = mini_study(session)
+    by = person(session, study, "coordinator")
+    one = screened(session, study, by=by)
+    stale = participant_by_code(session, study, one.code, by=by)
+    acting: dict[str, Any] = {"on": TODAY, "by": by, "now": NOW, "permission": Permission.CONSENT_RECORD}
+    mark(session, study, one, Status.CONSENTED, **acting)
+    with pytest.raises(Refused, match="already"):
+        mark(session, study, stale, Status.CONSENTED, **acting)
+
+
+def _randomised(session: Session, study: StudyInUse) -> Participant:
+    by = person(session, study, "coordinator")
+    one = screened(session, study, by=by)
+    for status in (Status.CONSENTED, Status.RANDOMISED):
+        mark(session, study, one, status, on=TODAY, permission=Permission.PARTICIPANT_RANDOMISE, by=by, now=NOW)
+    return one
+
+
+@pytest.mark.requirement("E9R1-1", "GDPR-7")
+def test_stopping_treatment_is_not_leaving_the_study(session: Session) -> None:
+    study = mini_study(session)
+    by = person(session, study, "coordinator")
+    one = _randomised(session, study)
+    withdraw(session, study, one, level="treatment", reason="Too far", on=TODAY, by=by, now=NOW)
+    assert (one.status, one.withdrawal_level, one.withdrawn_on) == ("randomised", "treatment", TODAY)
+    with pytest.raises(Refused, match="already"):
+        withdraw(session, study, one, level="treatment", reason="Too far", on=TODAY, by=by, now=NOW)
+    withdraw(session, study, one, level="visits", reason="Moved", on=TODAY, by=by, now=NOW)
+    stored = participant_by_code(session, study, one.code, by=by)
+    assert (stored.status, stored.withdrawal_level, stored.withdrawal_reason) == ("withdrawn", "visits", "Moved")
+    first, second = log_of(session, action="participant.withdrawn")
+    assert json.loads(first.new)["status"] == "randomised"
+    assert json.loads(second.old)["level"] == "treatment"
+    assert second.why == "Moved"
+    with pytest.raises(Refused):
+        withdraw(session, study, one, level="treatment", reason="x", on=TODAY, by=by, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({"level": "nope"}, ["level"]),
+        ({"reason": " "}, ["reason"]),
+        ({"reason": "x" * 1001}, ["reason"]),
+        ({"on": TODAY + timedelta(days=1)}, ["on"]),
+        ({"on": TODAY - timedelta(days=1)}, ["on"]),
+    ],
+)
+def test_a_withdrawal_needs_a_level_a_reason_and_a_day(
+    session: Session, changes: dict[str, Any], fields: list[str]
+) -> None:
+    study = mini_study(session)
+    asked: dict[str, Any] = {"level": "visits", "reason": "Moved", "on": TODAY, "now": NOW}
+    by = person(session, study, "coordinator")
+    with pytest.raises(Invalid) as caught:
+        withdraw(session, study, screened(session, study), by=by, **{**asked, **changes})
+    assert [problem.field for problem in caught.value.problems] == fields
+
+
+def test_who_may_not_withdraw_a_participant_is_told_so(session: Session) -> None:
+    study = mini_study(session)
+    one = screened(session, study)
+    by = person(session, study, "assessor")
+    with pytest.raises(NotAllowed) as caught:
+        withdraw(session, study, one, level="visits", reason="x", on=TODAY, by=by, now=NOW)
+    assert caught.value.subject == "M-001/withdrawal"

@@ -1,0 +1,170 @@
+"""Tokens: they act as their owner in one study, never for more than the owner may, and end at once."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+
+from app.foundation.errors import Invalid, NotAllowed, NotFound, Refused
+from app.people import actions, reads
+from app.people.access import may
+from app.people.permissions import Permission
+from app.people.reads import TOKEN
+from tests import factories
+from tests.factories import NOW
+from tests.people.conftest import CLI, everything_logged, logged
+
+MONTH = timedelta(days=30)
+
+
+@pytest.fixture
+def study(session):
+    return factories.mini_study(session)
+
+
+@pytest.fixture
+def owner(session, study):
+    return factories.person(session, study, "data_manager", username="dora")
+
+
+def create(session, study, by, **changes):
+    values = {
+        "person_id": by.person_id,
+        "study_id": study.id,
+        "log": study.code,
+        "name": "nightly export",
+        "scopes": ["export.run", "entry.read"],
+        "expires_at": NOW + MONTH,
+        **changes,
+    }
+    return actions.create_token(session, **values, by=by, now=NOW)
+
+
+def actor(session, text, study_id, now=NOW):
+    return reads.token_actor(session, text, study_id=study_id, now=now, request_id="r1")
+
+
+@pytest.mark.requirement("P11-h", "SEC-32")
+def test_a_token_acts_as_its_owner_within_its_scopes(session, study, owner):
+    token, text = create(session, study, owner)
+    assert text.startswith("eqp_")
+    assert len(text) == 47
+    acting = actor(session, text, study.id)
+    assert (acting.username, acting.via, acting.study_id, acting.request_id) == ("dora", "api", study.id, "r1")
+    assert acting.scopes == {"export.run", "entry.read"}
+    assert may(acting, Permission.EXPORT_RUN)
+    assert not may(acting, Permission.AUDIT_READ)
+    assert actor(session, text, None) == acting
+    assert token.id is not None
+    assert logged(session, study.code) == ["token.created"]
+    assert text not in everything_logged(session)
+    assert text not in str(session.execute(select(*TOKEN.c)).all())
+
+
+def test_a_token_is_of_one_study(session, study, owner):
+    _, text = create(session, study, owner)
+    other = factories.mini_study(session, code="mini2")
+    assert actor(session, text, other.id) is None
+
+
+@pytest.mark.parametrize("text", ["", "eqp_", "eqp_nonsense", "nonsense"])
+def test_nonsense_is_no_token(session, study, text):
+    assert actor(session, text, study.id) is None
+
+
+def test_a_session_is_no_token_and_a_token_no_session(session, study, owner):
+    _, text = create(session, study, owner)
+    week = timedelta(days=7)
+    assert reads.signed_in(session, text, now=NOW, idle=week, absolute=week) is None
+
+
+def test_a_token_ends_on_its_day(session, study, owner):
+    _, text = create(session, study, owner)
+    assert actor(session, text, study.id, NOW + MONTH - timedelta(seconds=1)) is not None
+    assert actor(session, text, study.id, NOW + MONTH) is None
+
+
+@pytest.mark.requirement("P11-h", "P11-300c")
+def test_a_revoked_token_ends_at_once(session, study, owner):
+    token, text = create(session, study, owner)
+    stranger = factories.person(session, study, "data_manager", username="dirk")
+    with pytest.raises(NotAllowed):
+        actions.revoke_token(session, token.id, log=study.code, by=stranger, now=NOW)
+    actions.revoke_token(session, token.id, log=study.code, by=owner, now=NOW)
+    assert actor(session, text, study.id) is None
+    assert not actions.touch_token(session, text, now=NOW)
+    with pytest.raises(Refused, match="already"):
+        actions.revoke_token(session, token.id, log=study.code, by=owner, now=NOW)
+    with pytest.raises(NotFound):
+        actions.revoke_token(session, 999_999, by=owner, now=NOW)
+    assert logged(session, study.code) == ["token.created", "token.revoked"]
+    second, _ = create(session, study, owner)
+    actions.revoke_token(session, second.id, log=study.code, by=CLI, now=NOW)
+    assert [bool(row.revoked_at) for row in reads.tokens_of(session, owner.person_id)] == [True, True]
+
+
+@pytest.mark.requirement("SEC-22")
+def test_a_token_loses_what_its_owner_loses(session, study, owner):
+    _, text = create(session, study, owner)
+    (right,) = reads.memberships_of(session, owner.person_id)
+    actions.revoke(session, right.id, by=CLI, now=NOW)
+    assert not may(actor(session, text, study.id), Permission.EXPORT_RUN)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"scopes": []}, "scopes"),
+        ({"scopes": ["identity.read"]}, "scopes"),
+        ({"scopes": ["token.create"]}, "scopes"),
+        ({"scopes": ["nonsense"]}, "scopes"),
+        ({"name": " "}, "name"),
+        ({"expires_at": NOW}, "expires_at"),
+        ({"expires_at": NOW + timedelta(days=367)}, "expires_at"),
+    ],
+)
+def test_what_a_token_cannot_be_is_said(session, study, owner, changes, field):
+    with pytest.raises(Invalid) as caught:
+        create(session, study, owner, **changes)
+    assert [problem.field for problem in caught.value.problems] == [field]
+
+
+@pytest.mark.requirement("P11-200a3", "P11-g")
+def test_nobody_makes_a_token_for_somebody_else_or_without_the_right(session, study, owner):
+    stranger = factories.person(session, study, "administrator", site_code=None)
+    with pytest.raises(NotAllowed):
+        create(session, study, stranger)
+    with pytest.raises(NotAllowed, match="for yourself"):
+        create(session, study, owner, person_id=stranger.person_id)
+    with pytest.raises(NotAllowed):
+        create(session, study, owner, study_id=factories.mini_study(session, code="mini2").id)
+    with pytest.raises(NotAllowed, match="cannot make tokens"):
+        create(session, study, replace(owner, via="api"))
+
+
+def test_the_last_use_of_a_token_is_written_now_and_then(session, study, owner):
+    _, text = create(session, study, owner)
+    assert actions.touch_token(session, text, now=NOW)
+    assert not actions.touch_token(session, text, now=NOW + timedelta(seconds=29))
+    assert actions.touch_token(session, text, now=NOW + timedelta(seconds=30))
+    (row,) = reads.tokens_of(session, owner.person_id, study_id=study.id)
+    assert (row.last_used_at, row.scopes) == (NOW + timedelta(seconds=30), ("entry.read", "export.run"))
+
+
+@pytest.mark.requirement("P11-e1")
+def test_no_token_is_made_when_the_audit_entry_cannot_be_written(database, monkeypatch):
+    from app.people.actions import tokens
+
+    with database.writing() as session:
+        study = factories.mini_study(session)
+        owner = factories.person(session, study, "data_manager")
+
+    def broken(*_arguments, **_named):
+        raise OSError("The disk is full.")
+
+    monkeypatch.setattr(tokens, "record", broken)
+    with pytest.raises(OSError, match="disk"), database.writing() as session:
+        create(session, study, owner)
+    with database.reading() as session:
+        assert reads.tokens_of(session, owner.person_id) == []

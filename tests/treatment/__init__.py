@@ -1,0 +1,1 @@
+"""Treatment: what was delivered, and that it tells nobody else."""

@@ -1,0 +1,241 @@
+"""Recording sessions: what fits the arm, who may, versions, history, and what the blinded see of it."""
+
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from sqlmodel import Session
+
+from app.audit.models import AuditEntry
+from app.foundation.database import table_of
+from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Problem, Refused
+from app.people.permissions import Role
+from app.randomisation.actions import randomise
+from app.randomisation.opening import open_envelope
+from app.schedule.models import ParticipantVisit
+from app.treatment.actions import record_session
+from app.treatment.models import TreatmentSession
+from app.treatment.reads import history_of, my_participants, session_of, sessions_of
+from app.treatment.rules import CONTENT_SIZE
+from tests.randomisation.world import NOW, actor, participant, sealed, study_of
+
+SESSION, AUDIT, VISIT = table_of(TreatmentSession), table_of(AuditEntry), table_of(ParticipantVisit)
+LATER = NOW + timedelta(days=8)
+HELD = date(2026, 3, 22)
+DONE = {"minutes": 30, "device": "a"}
+
+
+class Treated:
+    """A study with one clinician and some randomised participants, told by their arms."""
+
+    def __init__(self, session: Session, people: int = 8) -> None:
+        self.session = session
+        self.study = study_of(session)
+        sealed(session, self.study, slots=8, sizes=(4,))
+        self.clinician = actor(session, self.study, Role.CLINICIAN, "SYD")
+        self.coordinator = actor(session, self.study, Role.COORDINATOR, "SYD")
+        self.by_arm: dict[str, Any] = {}
+        for number in range(1, people + 1):
+            person = participant(session, self.study, number)
+            randomise(session, self.study, person, by=self.coordinator, now=NOW)
+            arm = open_envelope(session, self.study, person, by=self.clinician, why="Test", now=NOW)
+            self.by_arm.setdefault(arm, person)
+
+    def record(self, person: Any, delivered: Any, **changes: Any) -> int:
+        options: dict[str, Any] = {
+            "visit": "session1",
+            "held_on": HELD,
+            "base_version": 0,
+            "by": self.clinician,
+        } | changes
+        return record_session(self.session, self.study, person, delivered=delivered, now=LATER, **options)
+
+
+@pytest.fixture
+def treated(session: Session) -> Treated:
+    return Treated(session)
+
+
+def test_what_was_delivered_is_kept_for_either_arm(treated: Treated):
+    for arm, delivered in (("sham", {"laser": DONE, "talk": True}), ("graded_sensorimotor", {"loading": DONE})):
+        person = treated.by_arm[arm]
+        assert treated.record(person, delivered) == 1
+        treatment, row = session_of(treated.session, treated.study, person, "session1", by=treated.clinician, now=LATER)
+        assert treatment.arm == arm
+        assert row.version == 1
+        assert row.delivered == ({"laser": DONE, "talk": {}} if arm == "sham" else {"loading": DONE})
+        assert (row.status, row.held_on) == ("held", HELD)
+        assert (treatment.adherence.held, treatment.adherence.planned) == (1, 2)
+
+
+@pytest.mark.requirement("E6-1", "CONC-2", "CONC-7")
+def test_rows_and_log_have_one_size_whatever_was_delivered(treated: Treated):
+    treated.record(treated.by_arm["sham"], {"laser": DONE, "talk": True})
+    treated.record(treated.by_arm["graded_sensorimotor"], {"loading": {**DONE, "note": "é" * 1500}})
+    lengths = treated.session.execute(select(func.length(SESSION.c.delivered)).distinct()).scalars().all()
+    assert lengths == [12 + 4 + CONTENT_SIZE + 16]
+    entries = treated.session.execute(
+        select(AUDIT.c.old, AUDIT.c.new, AUDIT.c.why, AUDIT.c.subject).where(AUDIT.c.action == "session.recorded")
+    ).all()
+    assert len(entries) == 2
+    assert {(entry.old, len(entry.new), entry.why, entry.subject) for entry in entries} == {
+        (None, len(entries[0].new), None, "visit/session1")
+    }
+    assert entries[0].new != entries[1].new
+
+
+def test_the_blinded_see_that_a_session_took_place(treated: Treated):
+    person = treated.by_arm["sham"]
+    treated.record(person, {"laser": DONE, "talk": False})
+    row = treated.session.execute(
+        select(VISIT).where(VISIT.c.participant_id == person.id, VISIT.c.code == "session1")
+    ).one()
+    assert (row.status, row.held_on, row.reason) == ("held", HELD, None)
+
+
+@pytest.mark.requirement("P11-e")
+def test_a_correction_needs_a_reason_and_keeps_every_version(treated: Treated):
+    person = treated.by_arm["sham"]
+    treated.record(person, {"laser": DONE})
+    with pytest.raises(Invalid, match="Say why this session is corrected"):
+        treated.record(person, {"laser": {**DONE, "minutes": 25}}, base_version=1)
+    why = "The laser ran for 25 minutes"
+    assert treated.record(person, {"laser": {**DONE, "minutes": 25}}, base_version=1, why=why) == 2
+    versions = history_of(treated.session, treated.study, person, "session1", by=treated.clinician, now=LATER)
+    assert [(one.version, one.delivered["laser"], one.why) for one in versions] == [
+        (1, DONE, None),
+        (2, {**DONE, "minutes": 25}, why),
+    ]
+    entry = treated.session.execute(select(AUDIT).where(AUDIT.c.action == "session.corrected")).one()
+    assert entry.old
+    assert entry.why  # says that there is a reason; the reason itself may tell the arm
+    assert "laser" not in entry.why
+
+
+def test_a_correction_of_the_day_moves_the_visit(treated: Treated):
+    person = treated.by_arm["sham"]
+    treated.record(person, {"laser": DONE})
+    treated.record(person, {"laser": DONE}, base_version=1, why="Wrong day", held_on=date(2026, 3, 21))
+    row = treated.session.execute(
+        select(VISIT).where(VISIT.c.participant_id == person.id, VISIT.c.code == "session1")
+    ).one()
+    assert row.held_on == date(2026, 3, 21)
+
+
+def test_who_saved_first_is_not_overwritten(treated: Treated):
+    person = treated.by_arm["sham"]
+    treated.record(person, {"laser": DONE})
+    with pytest.raises(Conflict) as caught:
+        treated.record(person, {"laser": DONE}, base_version=0)
+    assert caught.value.current_version == 1
+
+
+@pytest.mark.parametrize(
+    ("delivered", "field"),
+    [
+        ({}, "delivered"),
+        ({"laser": False, "talk": False}, "delivered"),
+        ({"loading": DONE}, "loading"),
+        ({"laser": {"minutes": 30}}, "laser.device"),
+        ({"laser": {**DONE, "minutes": 91}}, "laser.minutes"),
+        ({"laser": {**DONE, "minutes": "thirty"}}, "laser.minutes"),
+        ({"laser": {**DONE, "device": "c"}}, "laser.device"),
+        ({"laser": {**DONE, "colour": "red"}}, "laser.colour"),
+        ({"laser": DONE, "talk": {"note": "hello"}}, "talk.note"),
+        ({"laser": True}, "laser.minutes"),
+        ({"laser": {**DONE, "note": "é" * 3000}}, "delivered"),
+    ],
+)
+def test_what_does_not_fit_the_arm_is_not_stored(treated: Treated, delivered: Any, field: str):
+    with pytest.raises(Invalid) as caught:
+        treated.record(treated.by_arm["sham"], delivered)
+    assert field in {problem.field for problem in caught.value.problems}
+    assert treated.session.execute(select(func.count()).select_from(SESSION)).scalar() == 0
+
+
+def test_a_missing_code_is_a_reason_for_no_answer(treated: Treated):
+    delivered = {"laser": {"minutes": {"missing": "UNK"}, "device": "b"}}
+    assert treated.record(treated.by_arm["sham"], delivered) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"visit": "baseline"},
+        {"visit": "nonsense"},
+        {"held_on": date(2026, 5, 1)},
+        {"held_on": date(2026, 3, 15)},  # outside the window, without a reason
+    ],
+)
+def test_the_visit_and_the_day_must_fit(treated: Treated, changes: Any):
+    with pytest.raises(Problem):
+        treated.record(treated.by_arm["sham"], {"laser": DONE}, **changes)
+
+
+def test_a_session_outside_its_window_is_kept_with_its_reason(treated: Treated):
+    person = treated.by_arm["sham"]
+    assert treated.record(person, {"laser": DONE}, held_on=date(2026, 3, 15), reason="Holiday") == 1
+
+
+@pytest.mark.requirement("E6-1", "P11-d")
+@pytest.mark.parametrize(
+    ("role", "site"), [(role, "SYD") for role in Role if role is not Role.CLINICIAN] + [(Role.CLINICIAN, "PER")]
+)
+def test_nobody_else_sees_or_records_treatment(treated: Treated, role: Role, site: str):
+    other = actor(treated.session, treated.study, role, site, name="somebody")
+    person = treated.by_arm["sham"]
+    with pytest.raises(NotAllowed):
+        treated.record(person, {"laser": DONE}, by=other)
+    with pytest.raises((NotAllowed, NotFound)):
+        sessions_of(treated.session, treated.study, person, by=other, now=LATER)
+    with pytest.raises((NotAllowed, NotFound)):
+        history_of(treated.session, treated.study, person, "session1", by=other, now=LATER)
+    if site == "PER":
+        assert not my_participants(treated.session, treated.study, by=other, now=LATER).rows
+    else:
+        with pytest.raises(NotAllowed):
+            my_participants(treated.session, treated.study, by=other, now=LATER)
+
+
+def test_a_participant_who_is_not_randomised_has_no_session(treated: Treated):
+    with pytest.raises(Refused, match="not randomised yet"):
+        treated.record(participant(treated.session, treated.study, 99), {"laser": DONE})
+
+
+def test_my_participants_are_paged_with_their_arms_and_each_opening_is_written_down(treated: Treated):
+    treated.record(treated.by_arm["sham"], {"laser": DONE})
+    before = treated.session.execute(select(func.count()).where(AUDIT.c.action == "envelope.opened")).scalar_one()
+    seen: list[Any] = []
+    cursor = None
+    while True:
+        page = my_participants(treated.session, treated.study, by=treated.clinician, now=LATER, cursor=cursor, limit=3)
+        seen += page.rows
+        cursor = page.next
+        if cursor is None:
+            break
+    assert [row.code for row in seen] == [f"P-{number:04}" for number in range(1, 9)]
+    assert [row.arm for row in seen].count("sham") == 4
+    assert {row.arm_label for row in seen} == {"Sham devices", "Graded sensorimotor retraining"}
+    treated_row = next(row for row in seen if row.code == treated.by_arm["sham"].code)
+    assert (treated_row.adherence.words, treated_row.next_visit) == ("1 of 2", "session2")
+    after = treated.session.execute(select(func.count()).where(AUDIT.c.action == "envelope.opened")).scalar_one()
+    assert after - before == 8
+    back = my_participants(
+        treated.session, treated.study, by=treated.clinician, now=LATER, cursor=page.previous, limit=3
+    )
+    assert [row.code for row in back.rows] == ["P-0004", "P-0005", "P-0006"]
+
+
+@pytest.mark.requirement("REL-5")
+def test_nothing_is_stored_when_the_audit_entry_cannot_be(treated: Treated, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("The disk is full.")
+
+    monkeypatch.setattr("app.treatment.actions.record", broken)
+    person = treated.by_arm["sham"]
+    with pytest.raises(RuntimeError), treated.session.begin_nested():
+        treated.record(person, {"laser": DONE})
+    monkeypatch.undo()
+    assert treated.session.execute(select(func.count()).select_from(SESSION)).scalar() == 0
+    assert treated.record(person, {"laser": DONE}) == 1

@@ -1,0 +1,139 @@
+"""A browser for tests: somebody who is signed in opens pages, and posts the forms that stand on them."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bs4 import BeautifulSoup, Tag
+from sqlalchemy import event, insert, update
+from starlette.testclient import TestClient
+
+from app.foundation import clock
+from app.foundation.crypto.secrets import hash_password, new_token, token_hash
+from app.foundation.database import Database, table_of
+from app.people.access import Actor
+from app.people.models import Person, SignInSession
+from app.settings import Settings
+
+PASSWORD = "correct horse battery staple"
+SAID_ONCE = ("BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK", "PRAGMA")
+
+Fields = dict[str, list[str]]
+
+
+@cache
+def _hashed() -> str:
+    return hash_password(PASSWORD)
+
+
+@dataclass
+class Browser:
+    """One person's browser. Redirects are not followed, so that a test sees them."""
+
+    client: TestClient
+    actor: Actor
+
+    def get(self, path: str, **options: Any) -> Any:
+        return self.client.get(path, follow_redirects=False, **options)
+
+    def soup(self, path: str) -> BeautifulSoup:
+        """The page at this address; it must be there."""
+        reply = self.get(path)
+        assert reply.status_code == 200, f"{path}: {reply.status_code} {reply.text[:2000]}"
+        return BeautifulSoup(reply.text, "html.parser")
+
+    def form(self, page: str, action: str | None = None) -> Fields:
+        """What the form with this action on this page would send as it stands, its CSRF token too."""
+        return form_in(self.soup(page), action or page)
+
+    def send(self, action: str, fields: Mapping[str, Any], **options: Any) -> Any:
+        """Post exactly these fields."""
+        return self.client.post(action, data=dict(fields), follow_redirects=False, **options)
+
+    def post(self, action: str, values: Mapping[str, Any], *, page: str | None = None, **options: Any) -> Any:
+        """Open the page with the form, fill it in and send it; a value of None takes a field out."""
+        fields: dict[str, Any] = {**self.form(page or action, action), **values}
+        return self.send(action, {name: value for name, value in fields.items() if value is not None}, **options)
+
+
+def form_in(soup: BeautifulSoup, action: str) -> Fields:
+    """The fields of the form with this action (without its query), filled in as the page shows it."""
+    forms = [form for form in soup.find_all("form") if str(form.get("action", "")).split("?")[0] == action]
+    assert forms, f"no form for {action} among {[form.get('action') for form in soup.find_all('form')]}"
+    fields: Fields = {}
+    for control in forms[0].find_all(["input", "select", "textarea"]):
+        for name, value in _sent(control):
+            fields.setdefault(name, []).append(value)
+    return fields
+
+
+def _sent(control: Tag) -> list[tuple[str, str]]:
+    name = str(control.get("name", ""))
+    if not name:
+        return []
+    if control.name == "textarea":
+        return [(name, control.get_text())]
+    if control.name == "select":
+        chosen = control.find_all("option", selected=True) or control.find_all("option")[:1]
+        return [(name, str(option.get("value", ""))) for option in chosen]
+    if control.get("type") == "file" or (
+        control.get("type") in ("radio", "checkbox") and not control.has_attr("checked")
+    ):
+        return []
+    return [(name, str(control.get("value", "")))]
+
+
+def anonymous_client(database: Database, **settings: Any) -> TestClient:
+    """A browser that nobody has signed in with."""
+    from app.main import create_app
+
+    data = Path(settings.pop("data", None) or tempfile.mkdtemp(prefix="equipoise-"))
+    application = create_app(Settings(secure_cookies=False, data=data, **settings), database)
+    return TestClient(application, base_url="http://trial.test", raise_server_exceptions=True)
+
+
+def signed_in_client(database: Database, actor: Actor, **settings: Any) -> Browser:
+    """The browser of this person, signed in; their password is PASSWORD."""
+    token, now = new_token(), clock.now()
+    with database.writing() as session:
+        person = table_of(Person)
+        session.execute(update(person).where(person.c.id == actor.person_id).values(password_hash=_hashed()))
+        session.execute(
+            insert(table_of(SignInSession)).values(
+                token_hash=token_hash(token),
+                person_id=actor.person_id,
+                csrf_token=new_token(),
+                second_factor=False,
+                created_at=now,
+                seen_at=now,
+                expires_at=now + timedelta(hours=12),
+                address="",
+                browser="",
+            )
+        )
+    client = anonymous_client(database, **settings)
+    client.cookies.set("equipoise", token)
+    return Browser(client, actor)
+
+
+@contextmanager
+def counted_statements(database: Database) -> Iterator[list[str]]:
+    """The SQL statements sent while the block runs, without those that begin and end transactions."""
+    said: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not statement.lstrip().upper().startswith(SAID_ONCE):
+            said.append(statement)
+
+    # A shared database is one connection that is open already, and hears only what is said to itself.
+    source = getattr(database, "_connection", None) or database.engine
+    event.listen(source, "before_cursor_execute", note)
+    try:
+        yield said
+    finally:
+        event.remove(source, "before_cursor_execute", note)

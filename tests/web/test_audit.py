@@ -1,0 +1,251 @@
+"""Audit: who did what and why, to those who may know; what verifying finds; the log as a file."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+
+from app.audit import checkpoints
+from app.audit.actions import Change, record
+from app.foundation import clock, paging
+from app.foundation.database import Database
+from app.participants.actions import withdraw
+from app.web.audit import told
+from tests.factories import definition
+from tests.web.browser import counted_statements
+from tests.web.world import World
+
+AUDIT = "/mini/audit"
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def world(shared_database: Database) -> World:
+    return World(shared_database)
+
+
+def words(browser, path: str = AUDIT) -> str:
+    return str(browser.soup(path).get_text(" ", strip=True))
+
+
+def rows(reply) -> list[dict[str, str]]:
+    assert reply.status_code == 200
+    return list(csv.DictReader(io.StringIO(reply.text.removeprefix("\ufeff"))))
+
+
+def test_the_log_is_told_in_words(world):
+    world.filled()
+    said = words(world.browser("data_manager"))
+    assert "M-001 · Entry saved · Baseline, Pain" in said
+    assert "Pain, past week 5" in said
+    assert "M-001 · Screening answered" in said
+    assert "Age 44 years" in said
+    assert "Verdicts all 3 in favour" in said
+    assert "coordinator_north, coordinator" in said
+    assert "Lovelace" not in said
+    assert "Given name sealed" in said
+
+
+def test_why_is_shown_beside_what(world):
+    participant = world.consented()
+    with world.database.writing() as session:
+        withdraw(
+            session,
+            world.study,
+            participant,
+            level="visits",
+            reason=f"Moved {HOSTILE}",
+            on=world.today(),
+            by=world.coordinators["north"],
+            now=clock.now(),
+        )
+    reply = world.browser("monitor").get(AUDIT)
+    assert HOSTILE not in reply.text
+    assert "Moved &lt;script&gt;" in reply.text
+    said = BeautifulSoup(reply.text, "html.parser").get_text(" ", strip=True)
+    assert "Stops visits" in said
+
+
+def test_the_filters_narrow_and_stay_in_the_address(world):
+    world.consented("north")
+    world.screened("south")
+    browser = world.browser("data_manager")
+
+    def found(query: str) -> set[str]:
+        return {row["participant"] for row in rows(browser.get(f"{AUDIT}.csv{query}"))}
+
+    today = world.today()
+    assert found("") == {"M-001", "M-002"}
+    assert found("?participant=m-002") == {"M-002"}
+    assert found("?who=coordinator_south") == {"M-002"}
+    assert found("?kind=consent.") == {"M-001"}
+    assert found(f"?since={today.replace(year=today.year + 1, day=1)}") == set()
+    assert found("?until=2020-01-01") == set()
+    assert found(f"?since={today.replace(year=today.year - 1, day=1)}") == {"M-001", "M-002"}
+    assert browser.get(f"{AUDIT}?who=%00").status_code == 422
+    page = browser.soup(f"{AUDIT}?kind=consent.&participant=M-001")
+    assert page.select_one("option[selected]")["value"] == "consent."
+    assert page.find("a", href=f"{AUDIT}.csv?participant=M-001&kind=consent.") is not None
+    assert "Nothing in the log fits these filters" in words(browser, f"{AUDIT}?participant=M-999")
+
+
+@pytest.mark.parametrize("typed", ["yesterday", "2026-13-01", HOSTILE, "9999-12-31"])
+def test_a_date_that_is_none_is_said_at_its_field(world, typed):
+    browser = world.browser("data_manager")
+    reply = browser.get(AUDIT, params={"until": typed})
+    assert reply.status_code == 422
+    assert "Type the date as YYYY-MM-DD." in reply.text
+    assert HOSTILE not in reply.text
+
+
+def test_the_log_is_paged_both_ways_and_the_file_has_all_of_it(world):
+    with world.database.writing() as session:
+        changes = [Change("note.written", "", f"note/{number}") for number in range(620)]
+        record(session, "mini", changes, by=world.coordinators["north"], now=clock.now())
+    browser = world.browser("data_manager")
+    first = browser.soup(AUDIT)
+    assert "Note written · 619" in first.get_text(" ", strip=True)
+    second = browser.soup(str(first.select_one("a[rel=next]")["href"]))
+    assert "Note written · 569" in second.get_text(" ", strip=True)
+    back = browser.soup(str(second.select_one("a[rel=prev]")["href"]))
+    assert "Note written · 619" in back.get_text(" ", strip=True)
+    assert [row["position"] for row in rows(browser.get(f"{AUDIT}.csv"))] == [str(n) for n in range(619, -1, -1)]
+    for cursor in ("nonsense", paging.encode("x"), paging.encode(2**70), paging.encode(-(2**70), backwards=True)):
+        assert browser.get(f"{AUDIT}?after={cursor}").status_code in (200, 422), cursor
+
+
+def test_a_file_for_spreadsheets_runs_no_formula(world):
+    change = Change("note.written", "", "", new="x", why="=HYPERLINK(1)")
+    with world.database.writing() as session:
+        record(session, "mini", [change], by=world.coordinators["north"], now=clock.now())
+    found = rows(world.browser("data_manager").get(f"{AUDIT}.csv"))
+    assert found[0]["why"] == "'=HYPERLINK(1)"
+    assert json.loads(found[0]["new"]) == "x"
+
+
+def test_what_is_sealed_stays_out_of_page_and_file(world):
+    world.screened()
+    found = rows(world.browser("data_manager").get(f"{AUDIT}.csv?kind=identity."))
+    assert {row["new"] for row in found} == {"sealed"}
+
+
+def test_an_investigator_reads_the_log_of_their_site_only(world):
+    world.screened("north")
+    world.screened("south")
+    browser = world.browser("investigator", site_code="north")
+    said = words(browser)
+    assert "M-001" in said
+    assert "M-002" not in said
+    assert {row["participant"] for row in rows(browser.get(f"{AUDIT}.csv"))} == {"M-001"}
+    assert rows(browser.get(f"{AUDIT}.csv?participant=M-002")) == []
+
+
+@pytest.mark.parametrize("role", ["coordinator", "assessor", "clinician"])
+def test_others_read_no_log(world, role):
+    browser = world.browser(role)
+    assert browser.get(AUDIT).status_code == 403
+    assert browser.get(f"{AUDIT}.csv").status_code == 403
+    token = browser.soup("/mini/study").select_one("meta[name=csrf-token]")["content"]
+    assert browser.send(f"{AUDIT}/verify", {"csrf_token": token}).status_code == 403
+
+
+@pytest.mark.parametrize("role", ["statistician", "administrator"])
+def test_who_only_verifies_reads_nothing(world, role):
+    world.screened()
+    browser = world.browser(role)
+    said = words(browser)
+    assert "Your role verifies the log and does not read it." in said
+    assert "M-001" not in said
+    assert browser.get(f"{AUDIT}.csv").status_code == 403
+    assert "none is changed, missing or added" in browser.post(f"{AUDIT}/verify", {}, page=AUDIT).text
+
+
+def test_who_may_not_verify_is_told_why(world):
+    page = world.browser("investigator").soup(AUDIT)
+    assert page.select_one("button[aria-disabled]").get_text(strip=True) == "Verify the log"
+
+
+def test_verifying_says_what_was_checked_and_against_which_checkpoint(world, tmp_path: Path):
+    world.screened()
+    browser = world.browser("monitor", data=tmp_path)
+    before = browser.post(f"{AUDIT}/verify", {}, page=AUDIT)
+    assert "No checkpoint is kept outside the database yet" in before.text
+    with world.database.reading() as session:
+        point = checkpoints.keep(tmp_path / "checkpoints", session, "mini")
+    assert point is not None
+    world.screened()
+    fields = browser.form(AUDIT, f"{AUDIT}/verify")
+    for _ in range(2):  # as often as one likes
+        after = browser.send(f"{AUDIT}/verify", fields)
+        assert after.status_code == 200
+        assert f"One checkpoint kept outside the database, with {point.size} entries" in after.text
+        assert "none is changed, missing or added" in after.text
+
+
+def test_verifying_names_what_does_not_fit(world, tmp_path: Path):
+    world.screened()
+    with world.database.reading() as session:
+        path = tmp_path / "checkpoints"
+        checkpoints.keep(path, session, "mini")
+    kept = next(path.glob("*.checkpoint"))
+    kept.write_text(kept.read_text().replace("mini\n", "mini\n9", 1))
+    reply = world.browser("data_manager", data=tmp_path).post(f"{AUDIT}/verify", {}, page=AUDIT)
+    assert "The log is not what was written: one fault was found." in reply.text
+    assert kept.name in reply.text
+
+
+def test_what_one_person_did_in_one_go_is_one_line():
+    entry = {
+        "request_id": "r",
+        "at": clock.now(),
+        "username": "anna",
+        "role": "assessor",
+        "action": "entry.saved",
+        "participant": "M-001",
+        "subject": "entry/week18/pain",
+        "why": None,
+        "old": None,
+    }
+    several = [
+        {**entry, "item": "pain_where", "new": '["back","leg"]'},
+        {**entry, "item": "pain_days", "new": '{"missing":"UNK"}', "old": "3"},
+    ]
+    lines = told(several, definition(), place="/mini")
+    assert len(lines) == 1
+    assert lines[0]["action"] == "M-001 · Entry saved · Week 18, Pain"
+    assert lines[0]["changes"] == [("Days with pain", "3", "Unknown"), ("Where it hurts", None, "Back, Leg")]
+    assert lines[0]["url"] == "/mini/participants/M-001"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2026-02-31", "2026-13-01T25:61:61+99:99", "x_y", "", "0" * 64, 1.5, True, None, [], {}, {"a": {"b": [1]}}],
+)
+def test_any_value_in_the_log_can_be_told(value):
+    entry = {
+        "request_id": "r",
+        "at": clock.now(),
+        "username": "anna",
+        "role": "",
+        "action": "thing.done",
+        "participant": "",
+        "subject": "thing",
+        "item": "",
+        "why": None,
+        "old": None,
+        "new": json.dumps(value),
+    }
+    assert told([entry, {**entry, "new": json.dumps({"key": value}), "request_id": "s"}], definition())
+
+
+def test_no_page_asks_the_database_more_than_twelve_times(database: Database):
+    world = World(database)
+    world.filled()
+    browser = world.browser("data_manager")
+    for path in (AUDIT, f"{AUDIT}.csv"):
+        with counted_statements(database) as statements:
+            assert browser.get(path).status_code == 200
+        assert 3 <= len(statements) <= 12, (path, statements)

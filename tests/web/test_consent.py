@@ -1,0 +1,244 @@
+"""Consent: what is signed by whom, what is said when it cannot be, and that each step opens the next."""
+
+import hashlib
+from datetime import timedelta
+
+import pytest
+from bs4 import BeautifulSoup
+from sqlmodel import update
+
+from app.consent.reads import CONSENT, consents_of
+from app.foundation.database import Database
+from app.schedule.reads import visits_of
+from tests.web.browser import PASSWORD, counted_statements, form_in
+from tests.web.world import World
+
+WHO = "/mini/participants/M-001"
+PAGE = f"{WHO}/consent"
+SCAN = b"%PDF-1.7 the signed paper"
+HOSTILE = "<script>alert(1)</script>"
+OPTIONAL = {"optional": [{"code": "later", "label": "May be asked about later studies"}]}
+
+
+@pytest.fixture
+def world(shared_database: Database) -> World:
+    return World(shared_database)
+
+
+def said(reply) -> str:
+    return BeautifulSoup(reply.text, "html.parser").get_text(" ", strip=True)
+
+
+def signed(world: World, **changes: str) -> dict[str, str]:
+    return {
+        "signature": "Ada Lovelace",
+        "signed_on": str(world.today()),
+        "password": PASSWORD,
+        "countersign": "now",
+        **changes,
+    }
+
+
+def stored(world: World, participant_id: int | None):
+    assert participant_id is not None
+    with world.database.reading() as session:
+        return consents_of(session, participant_id)
+
+
+def test_the_document_is_read_and_signed_by_both(world):
+    participant = world.screened()
+    browser = world.coordinator()
+    page = browser.soup(PAGE)
+    assert page.select_one("article[lang=en]") is not None
+    assert "You may stop at any time." in page.get_text()
+    reply = browser.post(PAGE, signed(world))
+    assert (reply.status_code, reply.headers["location"]) == (303, f"{WHO}?done=countersigned")
+    assert world.found("M-001").status == "consented"
+    with world.database.reading() as session:
+        assert [visit.code for visit in visits_of(session, participant.id)] == ["baseline"]
+    assert "Ada Lovelace" not in browser.get(WHO).text
+
+
+def test_consent_on_paper_keeps_the_fingerprint_of_the_scan(world):
+    participant = world.screened()
+    browser = world.coordinator()
+    fields = {**browser.form(f"{PAGE}?method=paper", PAGE), **signed(world, signature="Site file, folder 3")}
+    assert browser.send(PAGE, fields, files={"scan": ("signed.pdf", SCAN)}).status_code == 303
+    consent = stored(world, participant.id)[0]
+    assert (consent.method, consent.paper_sha256) == ("paper", hashlib.sha256(SCAN).hexdigest())
+
+
+def test_a_scan_that_was_sent_need_not_be_sent_again(world):
+    world.screened()
+    browser = world.coordinator()
+    fields = {**browser.form(f"{PAGE}?method=paper", PAGE), **signed(world, signature="")}
+    reply = browser.send(PAGE, fields, files={"scan": ("signed.pdf", SCAN)})
+    assert reply.status_code == 422
+    again = form_in(BeautifulSoup(reply.text, "html.parser"), PAGE)
+    assert again["paper_sha256"] == [hashlib.sha256(SCAN).hexdigest()]
+    assert browser.send(PAGE, {**again, **signed(world, signature="Folder 3")}).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ({"signature": " "}, "Type the full name, on one line."),
+        ({"signature": "x" * 161}, "Shorten it to 160 characters."),
+        ({"signed_on": ""}, "Type the day as YYYY-MM-DD."),
+        ({"signed_on": "2026-02-30"}, "Type the day as YYYY-MM-DD."),
+        ({"signed_on": "2099-01-01"}, "This day has not come yet"),
+        ({"signed_on": "2024-12-31"}, "Version 1 is valid from 2025-01-01"),
+        ({"version": "9"}, "There is no such consent document."),
+        ({"language": HOSTILE}, "There is no such consent document."),
+        ({"method": "telepathy"}, "Choose how consent was given"),
+        ({"method": "paper"}, "Add the scan of the signed paper."),
+        ({"method": "paper", "paper_sha256": "abc"}, "Add the scan of the signed paper."),
+        ({"password": "wrong"}, "password"),
+        ({"password": ""}, "password"),
+    ],
+)
+def test_what_cannot_be_signed_is_said_and_nothing_typed_is_lost(world, typed, words):
+    participant = world.screened()
+    reply = world.coordinator().post(PAGE, signed(world, **typed))
+    assert reply.status_code == 422
+    assert words in said(reply)
+    assert HOSTILE not in reply.text
+    assert PASSWORD not in reply.text
+    fields = form_in(BeautifulSoup(reply.text, "html.parser"), PAGE)
+    if "signature" not in typed:
+        assert fields["signature"] == ["Ada Lovelace"]
+    assert stored(world, participant.id) == []
+    assert world.found("M-001").status == "screened"
+
+
+def test_optional_consents_are_asked_for_one_by_one(database):
+    world = World(database, consent=OPTIONAL, code="asks")
+    participant = world.screened()
+    browser = world.coordinator()
+    page = "/asks/participants/M-001/consent"
+    lacking = browser.post(page, signed(world))
+    assert lacking.status_code == 422
+    assert "May be asked about later studies: choose yes or no." in said(lacking)
+    assert browser.post(page, signed(world, **{"options.later": "no"})).status_code == 303
+    assert stored(world, participant.id)[0].options == '{"later":false}'
+
+
+def test_a_double_click_records_one_consent(world):
+    participant = world.screened()
+    browser = world.coordinator()
+    fields = {**browser.form(PAGE), **signed(world)}
+    assert browser.send(PAGE, fields).headers["location"] == browser.send(PAGE, fields).headers["location"]
+    assert len(stored(world, participant.id)) == 1
+
+
+def test_a_second_consent_to_the_same_version_is_refused_with_the_reason(world):
+    world.screened()
+    one, other = world.coordinator(), world.coordinator()
+    fields = other.form(PAGE)
+    assert one.post(PAGE, signed(world)).status_code == 303
+    reply = other.send(PAGE, {**fields, **signed(world)})
+    assert reply.status_code == 409
+    assert "is complete already" in said(reply)
+    assert "is complete already" in said(one.get(PAGE))
+
+
+def test_somebody_else_can_countersign(world):
+    participant = world.screened()
+    coordinator, investigator = world.coordinator(), world.browser("investigator")
+    later = coordinator.post(PAGE, signed(world, countersign="later"))
+    assert later.headers["location"] == f"{WHO}?done=consented"
+    assert world.found("M-001").status == "screened"
+    page = coordinator.get(PAGE).headers["location"]
+    assert page == f"{WHO}/consents/{stored(world, participant.id)[0].id}/countersign"
+    assert investigator.post(page, {"password": "wrong"}).status_code == 422
+    assert investigator.post(page, {"password": PASSWORD}).headers["location"] == f"{WHO}?done=countersigned"
+    assert world.found("M-001").status == "consented"
+    with world.database.reading() as session:
+        assert len(visits_of(session, participant.id)) == 1
+    assert "countersigned already" in said(investigator.get(page))
+
+
+def test_who_may_not_sign_for_the_study_is_told_who_does(database):
+    world = World(database, consent={"countersigned_by": ["investigator"]}, code="strict")
+    world.screened()
+    page = "/strict/participants/M-001/consent"
+    coordinator = world.coordinator()
+    shown = coordinator.soup(page)
+    assert "countersigned by: investigator" in shown.get_text(" ", strip=True)
+    assert shown.select_one("button[value=now]") is None
+    fields = {**coordinator.form(page), **signed(world)}
+    assert coordinator.send(page, fields).status_code == 403
+    assert world.found("M-001").status == "screened"
+    assert coordinator.post(page, signed(world, countersign="later")).status_code == 303
+    target = coordinator.get(page).headers["location"]
+    assert "countersigned by: investigator" in said(coordinator.get(target))
+    assert world.browser("investigator").post(target, {"password": PASSWORD}).status_code == 303
+
+
+def test_a_signed_consent_is_shown_as_it_was_signed(world):
+    participant = world.consented()
+    browser = world.coordinator()
+    page = f"{WHO}/consents/{stored(world, participant.id)[0].id}"
+    shown = browser.soup(page)
+    words = shown.get_text(" ", strip=True)
+    assert "byte for byte what was signed" in words
+    assert "You may stop at any time." in words
+    assert "Ada Lovelace" not in words
+    assert shown.select_one("[data-prints]") is not None
+    fields = browser.form(page, f"{page}/signature")
+    for _ in range(2):
+        assert "Ada Lovelace" in browser.send(f"{page}/signature", fields).text
+    assert world.log().count("identity.shown") == 2
+
+
+def test_a_consent_that_was_changed_behind_our_back_is_not_trusted(world):
+    participant = world.consented()
+    consent = stored(world, participant.id)[0]
+    with world.database.writing() as session:
+        earlier = consent.signed_on - timedelta(days=1)
+        session.execute(update(CONSENT).where(CONSENT.c.id == consent.id).values(signed_on=earlier))
+    assert "This is not what was signed" in world.coordinator().get(f"{WHO}/consents/{consent.id}").text
+
+
+@pytest.mark.parametrize(
+    ("role", "site_code", "status"),
+    [("assessor", "north", 403), ("monitor", "north", 403), ("coordinator", "south", 404), ("statistician", None, 404)],
+)
+def test_others_take_no_consent(world, role, site_code, status):
+    participant = world.screened("north")
+    browser = world.browser(role, site_code=site_code)
+    assert browser.get(PAGE).status_code == status
+    token = browser.soup("/mini/study").select_one("meta[name=csrf-token]")["content"]
+    fields = {**signed(world), "csrf_token": token, "version": "1", "language": "en", "method": "on_screen"}
+    assert browser.send(PAGE, fields).status_code == status
+    assert stored(world, participant.id) == []
+
+
+@pytest.mark.parametrize("consent_id", ["999", "0", "x", "99999999999999999999"])
+def test_a_consent_that_is_not_theirs_is_not_found(world, consent_id):
+    world.consented()
+    assert world.coordinator().get(f"{WHO}/consents/{consent_id}").status_code == 404
+    assert world.coordinator().get(f"{WHO}/consents/{consent_id}/countersign").status_code == 404
+
+
+def test_after_a_screen_failure_there_is_nothing_to_consent_to(world):
+    from tests.web.world import ELIGIBLE
+
+    browser = world.coordinator()
+    new = "/mini/participants/new"
+    reply = browser.post(new, {**ELIGIBLE, "age": "12"})
+    kept = form_in(BeautifulSoup(reply.text, "html.parser"), new)
+    browser.send(new, {**kept, "screening.step": "keep", "screening.failure_reason": "not_eligible"})
+    assert "did not pass screening" in said(browser.get(PAGE))
+
+
+def test_no_page_asks_the_database_more_than_twelve_times(database: Database):
+    world = World(database)
+    first, second = world.screened(), world.consented(countersigned=False)
+    browser = world.coordinator()
+    consent = stored(world, second.id)[0].id
+    other = f"/mini/participants/{second.code}/consents/{consent}"
+    for path in (f"/mini/participants/{first.code}/consent", other, f"{other}/countersign"):
+        with counted_statements(database) as statements:
+            assert browser.get(path).status_code == 200
+        assert 3 <= len(statements) <= 12, (path, statements)

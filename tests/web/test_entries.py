@@ -1,0 +1,632 @@
+"""Entry pages: what was typed is never lost, checks stand where they belong, a signature stands for exact answers."""
+
+import gzip
+import json
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+import uvicorn
+from bs4 import BeautifulSoup, Tag
+from playwright.sync_api import Page, sync_playwright
+from sqlalchemy import func, select, update
+from starlette.testclient import TestClient
+
+from app.audit.actions import ENTRY as AUDIT_ENTRY
+from app.capture.reads import DRAFT, ENTRY
+from app.dependencies import masked
+from app.foundation.database import Database
+from app.people.access import Actor
+from app.people.reads import SESSION
+from app.rendering import STATIC
+from app.studies.in_use import StudyInUse
+from tests.capture.records import consented
+from tests.factories import MINI, mini_study, person
+from tests.web.browser import PASSWORD, Browser, counted_statements, form_in, signed_in_client
+
+FORM = "/mini/participants/M-001/visits/week18/entries/pain"
+VISIT = "/mini/participants/M-001/visits/week18"
+SCORED = "/mini/participants/M-001/visits/week18/entries/disability"
+PAIN = {"pain_nrs": "5", "pain_days": "3", "pain_where": ["back"], "pain_note": "At night"}
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+@pytest.fixture(autouse=True)
+def at_the_visit() -> Iterator[None]:
+    with time_machine.travel(datetime(2026, 7, 6, 1, 0, tzinfo=UTC), tick=True):
+        yield
+
+
+class World:
+    """The small trial with one consented participant, and the browsers of those who work in it."""
+
+    def __init__(self, database: Database, **changes: Any) -> None:
+        self.database = database
+        with database.writing() as session:
+            self.study: StudyInUse = mini_study(session, **changes)
+            self.participant_id = consented(session, self.study).id
+            consented(session, self.study, "M-002", site_code="south")
+
+    def person(self, *roles: str, **options: Any) -> Actor:
+        with self.database.writing() as session:
+            return person(session, self.study, *roles, **options)
+
+    def browser(self, *roles: str, **options: Any) -> Browser:
+        return signed_in_client(self.database, self.person(*roles, **options))
+
+    def entry(self) -> Any:
+        with self.database.reading() as session:
+            row = session.execute(select(ENTRY).order_by(ENTRY.c.id.desc())).mappings().first()
+            return None if row is None else {**row, "values": json.loads(row["values"])}
+
+    def count(self, table: Any) -> int:
+        with self.database.reading() as session:
+            return int(session.execute(select(func.count()).select_from(table)).scalar_one())
+
+    def drafts(self) -> int:
+        return self.count(DRAFT)
+
+
+@pytest.fixture
+def world(shared_database: Database) -> World:
+    return World(shared_database)
+
+
+@pytest.fixture
+def assessor(world: World) -> Browser:
+    return world.browser("assessor")
+
+
+def soup(reply: Any) -> BeautifulSoup:
+    return BeautifulSoup(reply.text, "html.parser")
+
+
+def part(page: BeautifulSoup, selector: str) -> Tag:
+    """The first element that the selector finds; there must be one."""
+    found = page.select_one(selector)
+    assert found is not None, selector
+    return found
+
+
+def said(reply: Any) -> list[str]:
+    """What the summary at the top of the form says."""
+    return [line.get_text() for line in soup(reply).select("[data-error-summary] li")]
+
+
+def put(browser: Browser, fields: Any, path: str = FORM) -> Any:
+    token = soup(browser.get(path)).select_one("meta[name=csrf-token]")
+    assert token is not None
+    return browser.client.put(
+        f"{path}/draft", data={**fields}, headers={"X-CSRF-Token": str(token["content"])}, follow_redirects=False
+    )
+
+
+# Saving
+
+
+def test_a_form_is_filled_in_and_saved(world, assessor):
+    reply = assessor.post(FORM, PAIN)
+    assert (reply.status_code, reply.headers["location"]) == (303, f"{VISIT}?done=saved")
+    assert world.entry()["values"] == {
+        "pain_nrs": 5,
+        "pain_days": 3,
+        "pain_where": ["back"],
+        "pain_note": "At night",
+    }
+    shown = assessor.form(FORM)
+    assert {name: shown[name] for name in PAIN} == {
+        "pain_nrs": ["5"],
+        "pain_days": ["3"],
+        "pain_where": ["back"],
+        "pain_note": ["At night"],
+    }
+    assert shown["base-version"] == ["1"]
+
+
+def test_every_kind_of_question_is_asked_as_it_is_kept(world, assessor):
+    typed = {"dis_items": ["1", "24"], "dis_weight": "70.5", "dis_on": "2026-07-05"}
+    assert assessor.post(SCORED, typed).status_code == 303
+    assert world.entry()["values"] == {
+        "dis_items": ["1", "24"],
+        "dis_weight": 70.5,
+        "dis_on": "2026-07-05",
+        "dis_score": 2,
+    }
+    page = assessor.soup(SCORED)
+    assert part(page, "[data-score]").get_text() == "2"
+    assert "kg" in part(page, "#field-item-dis_weight").get_text()
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ({"pain_days": "three"}, "Days with pain: write a whole number in digits, such as 12."),
+        ({"pain_days": "9"}, "Days with pain: 9 is above the highest possible value, 7. Check it."),
+        ({"pain_days": ""}, "Days with pain: answer this, or say why there is no answer."),
+        ({"pain_nrs": "eleven"}, "Pain, past week: write a whole number in digits, such as 12."),
+        ({"pain_where": ["elbow"]}, "Where it hurts: choose among the answers in the list."),
+        ({"pain_days__missing": "UNK"}, "Days with pain: there is an answer and a reason why there is none."),
+        ({"pain_days": "", "pain_days__missing": "XX"}, "Days with pain: XX is not a reason of this study."),
+        ({"pain_note": "x" * 2001}, "Note: this is 2001 characters long."),
+    ],
+)
+def test_what_cannot_be_saved_is_said_and_stays_on_the_page(world, assessor, typed, words):
+    fields = {**assessor.form(FORM), **PAIN, **typed}
+    reply = assessor.send(FORM, fields)
+    assert reply.status_code == 422
+    assert [line for line in said(reply) if line.startswith(words)], said(reply)
+    kept = form_in(soup(reply), FORM)
+    for name, value in {**PAIN, **typed}.items():
+        assert kept.get(name, [""]) == ([value] if isinstance(value, str) else value)
+    assert world.entry() is None
+
+
+def test_a_question_can_be_left_with_a_reason(world, assessor):
+    assert assessor.post(FORM, {**PAIN, "pain_days": "", "pain_days__missing": "UNK"}).status_code == 303
+    assert world.entry()["values"]["pain_days"] == {"missing": "UNK"}
+    assert assessor.form(FORM)["pain_days__missing"] == ["UNK"]
+
+
+def test_answers_can_be_missing_when_that_is_said(world, assessor):
+    reply = assessor.post(FORM, {"pain_nrs": "4", "save-as": "partial"})
+    assert reply.headers["location"].endswith("?done=saved_partial")
+    assert world.entry()["status"] == "partial"
+    assert "Partial" in assessor.soup(VISIT).get_text()
+
+
+def test_a_hostile_text_is_only_text_everywhere(world, assessor):
+    evil = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'
+    assert assessor.post(FORM, {**PAIN, "pain_note": evil}).status_code == 303
+    assessor.post(FORM, {**PAIN, "pain_note": evil + "2", "form-why": "<b>why</b>"})
+    for page in (FORM, f"{FORM}/record", f"{FORM}/sign", f"{FORM}/history/pain_note"):
+        reply = assessor.get(page)
+        assert reply.status_code == 200
+        assert "<script>alert" not in reply.text
+        assert "<img src=x" not in reply.text
+        assert "<b>why" not in reply.text
+    assert evil in assessor.soup(f"{FORM}/history/pain_note").get_text()
+
+
+def test_a_character_that_cannot_be_kept_is_refused_in_words(world, assessor):
+    reply = assessor.post(FORM, {**PAIN, "pain_note": "a\x00b"})
+    assert reply.status_code == 422
+    assert said(reply) == ["Note: there is a character in it that cannot be kept. Type it again instead of pasting it."]
+    assert world.entry() is None
+    fields = {**assessor.form(FORM), "pain_note": "a\x00b", "form-why": "\x00"}
+    assert put(assessor, fields).status_code == 204
+    assert assessor.get(FORM).status_code == 200
+
+
+@pytest.mark.parametrize("part", ["participants/M%00", "participants/M-999", "x"])
+def test_an_address_that_never_was_is_not_found(world, assessor, part):
+    assert assessor.get(f"/mini/{part}/visits/week18/entries/pain").status_code == 404
+    for place in ("week%00/entries/pain", "week18/entries/pa%00in", "week18/entries/prescreen", "tx01/entries/pain"):
+        assert assessor.get(f"/mini/participants/M-001/visits/{place}").status_code == 404
+    assert assessor.get(f"{FORM}/history/no%00such").status_code == 404
+
+
+def test_an_answer_that_is_not_asked_any_more_does_not_stand_in_the_way(database):
+    # A database of its own: definitions are kept per database, by their number.
+    instruments: Any = json.loads(json.dumps(MINI["instruments"]))
+    instruments[1]["sections"][0]["items"].append(
+        {"code": "pain_years", "label": "Years", "type": "integer", "shown_if": "[pain_nrs] > 0"}
+    )
+    world = World(database, instruments=instruments)
+    assessor = world.browser("assessor")
+    typed = {"pain_nrs": "0", "pain_days": "0", "pain_days__why": "None at all", "pain_years": "many"}
+    assert assessor.post(FORM, typed).status_code == 303
+    assert world.entry()["values"] == {"pain_nrs": 0, "pain_days": 0}
+
+
+# Checks
+
+
+def test_an_unexpected_answer_asks_why(world, assessor):
+    reply = assessor.post(FORM, {"pain_nrs": "0", "pain_days": "3"})
+    assert reply.status_code == 422
+    assert said(reply) == ["No pain, but days with pain: check both. Correct it, or say why it is right."]
+    fields = {**form_in(soup(reply), FORM), "pain_days__why": "Pain stopped yesterday"}
+    assert assessor.send(FORM, fields).status_code == 303
+    assert json.loads(world.entry()["reasons"]) == {"pain_days": "Pain stopped yesterday"}
+    assert assessor.form(FORM)["pain_days__why"] == ["Pain stopped yesterday"]
+
+
+def test_a_look_says_what_follows_and_keeps_nothing(world, assessor):
+    before = world.count(AUDIT_ENTRY)
+    fields = {**assessor.form(FORM), "pain_nrs": "0", "pain_days": "3"}
+    seen = assessor.send(f"{FORM}/look", fields).json()
+    assert seen["hidden"] == ["pain_where"]
+    assert seen["findings"] == {"pain_days": "No pain, but days with pain: check both."}
+    assert seen["errors"] == {}
+    assert seen["blank"] == ["pain_where", "pain_note"]
+    assert seen["progress"] == [[2, 3, "2 of 3"], [2, 3, "2 of 3"]]
+    wrong = assessor.send(f"{FORM}/look", {**fields, "pain_days": "<b>"}).json()
+    assert wrong["errors"] == {"pain_days": "Days with pain: write a whole number in digits, such as 12."}
+    scored = assessor.send(f"{SCORED}/look", {"dis_items": ["1", "2", "3"], "dis_weight": "10"}).json()
+    assert scored["computed"] == {"dis_score": "3"}
+    assert list(scored["errors"]) == ["dis_weight"]
+    assert (world.count(AUDIT_ENTRY), world.drafts(), world.entry()) == (before, 0, None)
+
+
+# Corrections and history
+
+
+def test_a_correction_needs_its_reason_and_stands_in_the_history(world, assessor):
+    assessor.post(FORM, PAIN)
+    reply = assessor.post(FORM, {**PAIN, "pain_nrs": "6"})
+    assert reply.status_code == 422
+    assert said(reply) == ["You are changing what was saved (Pain, past week). Say why."]
+    fields = {**form_in(soup(reply), FORM), "form-why": "Misread the form"}
+    assert fields["pain_nrs"] == ["6"]
+    assert assessor.send(FORM, fields).status_code == 303
+    row, first = assessor.soup(f"{FORM}/history/pain_nrs").select("tbody tr")
+    assert row.select_one("del").get_text() == "5"
+    assert row.select_one("ins").get_text() == "6"
+    assert "Misread the form" in row.get_text()
+    assert "assessor_north" in row.get_text()
+    assert "Entered" in first.get_text()
+
+
+def test_the_record_says_answers_in_the_words_of_the_study(world, assessor):
+    assessor.post(FORM, {**PAIN, "pain_days": "", "pain_days__missing": "ND"})
+    text = assessor.soup(f"{FORM}/record").get_text()
+    assert "Back" in text
+    assert "No answer: Not done" in text
+    assert "Saved 6 Jul 2026 11:00 by assessor_north, version 1" in " ".join(text.split())
+
+
+# Nothing typed is lost
+
+
+def test_who_saves_second_sees_both_versions_and_can_save_on_top(world, assessor):
+    fields = {**assessor.form(FORM), **PAIN, "pain_nrs": "7", "pain_note": "Mine"}
+    world.browser("coordinator").post(FORM, {**PAIN, "pain_note": "Hers"})
+    reply = assessor.send(FORM, fields)
+    assert reply.status_code == 409
+    rows = [[cell.get_text() for cell in row.select("th, td")] for row in soup(reply).select("#versions tbody tr")]
+    assert rows == [["Pain, past week", "5", "7"], ["Note", "Hers", "Mine"]]
+    kept = form_in(soup(reply), FORM)
+    assert (kept["pain_nrs"], kept["pain_note"], kept["base-version"]) == (["7"], ["Mine"], ["1"])
+    assert world.entry()["values"]["pain_note"] == "Hers"
+    assert assessor.send(FORM, kept).status_code == 422
+    again = assessor.send(FORM, {**kept, "form-why": "Read it from the paper"})
+    assert again.status_code == 303
+    assert (world.entry()["values"]["pain_note"], world.entry()["version"]) == ("Mine", 2)
+
+
+def test_a_session_that_ends_under_a_form_loses_nothing(world, assessor):
+    fields = {**assessor.form(FORM), **PAIN, "pain_note": 'Two\r\nlines & "quotes"'}
+    with world.database.writing() as session:
+        session.execute(update(SESSION).values(ended_at=SESSION.c.created_at))
+    reply = assessor.send(FORM, fields)
+    assert reply.status_code == 401
+    assert world.entry() is None
+    sign_in = {**form_in(soup(reply), "/sign-in"), "username": "assessor_north", "password": PASSWORD}
+    resumed = assessor.send("/sign-in", sign_in)
+    kept = form_in(soup(resumed), FORM)
+    assert kept["pain_note"] == ['Two\r\nlines & "quotes"']
+    # A note of one line keeps no line end; the person is told, and still has the text.
+    assert assessor.send(FORM, {**kept, "pain_note": "Two lines"}).status_code == 303
+    assert world.entry()["values"]["pain_where"] == ["back"]
+
+
+def test_a_double_click_saves_once(world, assessor):
+    fields = {**assessor.form(FORM), **PAIN}
+    first, second = assessor.send(FORM, fields), assessor.send(FORM, fields)
+    assert first.status_code == second.status_code == 303
+    assert first.headers["location"] == second.headers["location"]
+    assert world.entry()["version"] == 1
+    with world.database.reading() as session:
+        saved = select(func.count()).where(AUDIT_ENTRY.c.action == "entry.saved")
+        assert session.execute(saved).scalar_one() == 4
+
+
+def test_a_save_whose_answer_was_lost_can_be_sent_again_from_another_page(world, assessor):
+    first, second = assessor.form(FORM), assessor.form(FORM)
+    assert assessor.send(FORM, {**first, **PAIN}).status_code == 303
+    assert assessor.send(FORM, {**second, **PAIN}).status_code == 303
+    assert world.entry()["version"] == 1
+
+
+def test_a_draft_waits_on_every_device_of_its_person_alone(world, assessor):
+    fields = {**assessor.form(FORM), "pain_nrs": "8", "pain_days": "seven", "form-why": "Later"}
+    for _ in range(2):
+        reply = put(assessor, fields)
+        assert (reply.status_code, reply.headers["x-draft-version"]) == (204, "0")
+    tablet = signed_in_client(world.database, assessor.actor)
+    page = tablet.soup(FORM)
+    assert "This is your draft of" in page.get_text()
+    resumed = form_in(page, FORM)
+    assert (resumed["pain_nrs"], resumed["pain_days"]) == (["8"], ["seven"])
+    assert "write a whole number" in part(page, "#item-pain_days-error").get_text()
+    colleague = world.browser("coordinator").soup(FORM)
+    assert "draft of" not in colleague.get_text()
+    assert tablet.send(FORM, {**resumed, "pain_days": "7"}).status_code == 303
+    assert world.drafts() == 0
+
+
+def test_a_draft_can_be_dropped(world, assessor):
+    assessor.post(FORM, PAIN)
+    put(assessor, {**assessor.form(FORM), "pain_nrs": "9"})
+    assert assessor.form(FORM)["pain_nrs"] == ["9"]
+    reply = assessor.post(f"{FORM}/draft", {}, page=FORM)
+    assert reply.headers["location"] == f"{FORM}?done=draft_dropped"
+    assert assessor.form(FORM)["pain_nrs"] == ["5"]
+    assert assessor.get(f"{FORM}/draft").headers["location"] == FORM
+
+
+def test_a_draft_begun_before_a_colleague_saved_is_kept_and_compared(world, assessor):
+    fields = {**assessor.form(FORM), **PAIN, "pain_nrs": "2"}
+    world.browser("coordinator").post(FORM, PAIN)
+    assert put(assessor, fields).status_code == 409
+    page = assessor.soup(FORM)
+    assert [cell.get_text() for cell in page.select("#versions tbody tr td")] == ["5", "2"]
+    assert form_in(page, FORM)["pain_nrs"] == ["2"]
+
+
+def test_a_draft_that_arrives_after_ones_own_save_is_not_kept(world, assessor):
+    fields = {**assessor.form(FORM), **PAIN}
+    assessor.send(FORM, fields)
+    assert put(assessor, {**fields, "pain_note": "At nig"}).status_code == 409
+    assert world.drafts() == 0
+
+
+def test_a_refusal_keeps_what_was_typed(world, assessor):
+    fields = {**assessor.form(FORM), **PAIN}
+    with world.database.writing() as session:
+        from app.schedule.reads import VISIT as VISIT_TABLE
+
+        session.execute(update(VISIT_TABLE).where(VISIT_TABLE.c.code == "week18").values(status="stopped"))
+    reply = assessor.send(FORM, fields)
+    assert reply.status_code == 409
+    assert "no longer due" in part(soup(reply), ".flash-problem").get_text()
+    assert form_in(soup(reply), FORM)["pain_note"] == ["At night"]
+
+
+# Signatures
+
+
+def test_a_signature_says_who_when_where_and_what_it_means(world, assessor):
+    assessor.post(FORM, PAIN)
+    page = f"{FORM}/sign"
+    assert said_fields(assessor.post(page, {"password": PASSWORD})) == ["meaning"]
+    wrong = assessor.post(page, {"meaning": "authorship", "password": "not this one"})
+    assert said_fields(wrong) == ["password"]
+    assert part(soup(wrong), "input[name=meaning][checked]")["value"] == "authorship"
+    assert world.entry()["signed_at"] is None
+    signed = assessor.post(page, {"meaning": "authorship", "password": PASSWORD})
+    assert signed.headers["location"] == f"{FORM}/record?done=signed"
+    text = " ".join(part(assessor.soup(f"{FORM}/record"), ".signature").get_text().split())
+    assert text.startswith(
+        "Signed Assessor_North, 6 Jul 2026 11:00 (Australia/Sydney) Authorship: I entered these data"
+    )
+    assert "Signed" in part(assessor.soup(VISIT), "#forms tbody").get_text()
+
+
+def said_fields(reply: Any) -> list[str]:
+    assert reply.status_code == 422
+    return [str(field["id"]).removeprefix("field-") for field in soup(reply).select(".confirm .has-error")]
+
+
+def test_a_change_supersedes_the_signature_and_says_so(world, assessor):
+    assessor.post(FORM, PAIN)
+    assessor.post(f"{FORM}/sign", {"meaning": "review", "password": PASSWORD})
+    assert "A change ends this signature" in assessor.soup(FORM).get_text()
+    assessor.post(FORM, {**PAIN, "pain_days": "4", "form-why": "Counted again"})
+    for page in (FORM, f"{FORM}/record", f"{FORM}/sign"):
+        text = " ".join(part(assessor.soup(page), ".signature").get_text().split())
+        assert "The signature of Assessor_North was superseded by a change on 6 Jul 2026" in text
+        assert "Counted again" in text
+    assert assessor.post(f"{FORM}/sign", {"meaning": "review", "password": PASSWORD}).status_code == 303
+    assert world.entry()["signed_name"] == "Assessor_North"
+
+
+def test_what_changed_meanwhile_is_not_signed_unseen(world, assessor):
+    assessor.post(FORM, PAIN)
+    fields = {**assessor.form(f"{FORM}/sign"), "meaning": "authorship", "password": PASSWORD}
+    world.browser("coordinator").post(FORM, {**PAIN, "pain_nrs": "1", "form-why": "Typing error"})
+    reply = assessor.send(f"{FORM}/sign", fields)
+    assert reply.status_code == 409
+    assert "changed after you opened it" in part(soup(reply), ".flash-problem").get_text()
+    assert world.entry()["signed_at"] is None
+
+
+def test_a_form_that_is_not_complete_says_why_it_cannot_be_signed(world, assessor):
+    assessor.post(FORM, {"pain_nrs": "4", "save-as": "partial"})
+    assert "This form is not complete: Days with pain." in assessor.soup(f"{FORM}/sign").get_text()
+    assert "There is nothing to sign here yet" in assessor.soup(f"{SCORED}/sign").get_text()
+
+
+# Who may do what
+
+
+@pytest.mark.parametrize(
+    ("roles", "options"),
+    [(("assessor",), {"site_code": "south"}), (("clinician",), {}), (("statistician",), {"site_code": None})],
+)
+def test_who_has_no_business_here_is_told_that_there_is_no_such_page(world, assessor, roles, options):
+    assessor.post(FORM, PAIN)
+    other = world.browser(*roles, **options)
+    with world.database.reading() as session:
+        own = select(SESSION.c.csrf_token).where(SESSION.c.person_id == other.actor.person_id)
+        fields = {**PAIN, "base-version": "1", "csrf_token": masked(session.execute(own).scalar_one())}
+    for page in (FORM, f"{FORM}/record", f"{FORM}/sign", f"{FORM}/history/pain_nrs", f"{FORM}/draft"):
+        assert other.get(page).status_code == 404
+    for page in (FORM, f"{FORM}/look", f"{FORM}/draft", f"{FORM}/sign"):
+        assert other.send(page, fields).status_code == 404
+
+
+def test_who_may_only_read_sees_the_record_and_saves_nothing(world, assessor):
+    assessor.post(FORM, PAIN)
+    for role in ("investigator", "data_manager", "monitor"):
+        reader = world.browser(role, site_code=None if role != "investigator" else "north")
+        page = reader.soup(FORM)
+        assert page.select_one("form#entry") is None
+        assert "At night" in page.get_text()
+        token = str(part(page, "meta[name=csrf-token]")["content"])
+        fields = {**PAIN, "base-version": "1", "csrf_token": token}
+        assert reader.send(FORM, fields).status_code == 403
+        assert reader.send(f"{FORM}/look", fields).status_code == 403
+    coordinator = world.browser("coordinator")
+    assert "This needs the role assessor or investigator" in coordinator.soup(f"{FORM}/sign").get_text()
+
+
+def test_before_consent_there_is_a_reason_instead_of_a_form(world):
+    with world.database.writing() as session:
+        consented(session, world.study, "M-003", consent=False)
+    page = world.browser("coordinator").soup(FORM.replace("M-001", "M-003"))
+    assert page.select_one("form#entry") is None
+    assert "consent" in part(page, ".flash-note").get_text()
+
+
+# How quick
+
+
+@pytest.mark.parametrize("page", ["", "/record", "/sign", "/history/pain_nrs"])
+def test_a_page_asks_the_database_at_most_twelve_times(world, assessor, page):
+    assessor.post(FORM, PAIN)
+    assessor.post(f"{FORM}/sign", {"meaning": "review", "password": PASSWORD})
+    assessor.post(FORM, {**PAIN, "pain_days": "4", "form-why": "Counted again"})
+    put(assessor, {**assessor.form(FORM), "pain_nrs": "9"})
+    with counted_statements(world.database) as statements:
+        assert assessor.get(FORM + page).status_code == 200
+    assert len(statements) <= 12, statements
+
+
+def test_a_look_asks_the_database_at_most_eight_times(world, assessor):
+    with counted_statements(world.database) as statements:
+        assert assessor.send(f"{FORM}/look", PAIN).status_code == 200
+    assert len(statements) <= 8, statements
+
+
+def test_a_first_visit_to_a_form_stays_under_forty_kilobytes(world, assessor):
+    names = ("equipoise.css", "equipoise.js", "vendor/htmx.min.js", "favicon.svg")
+    static = sum(len(gzip.compress((STATIC / name).read_bytes())) for name in names)
+    assert static + len(gzip.compress(assessor.get(SCORED).content)) <= 40_000
+
+
+# In a real browser
+
+
+@pytest.fixture
+def live(database: Database) -> Iterator[tuple[World, str, str]]:
+    """The application on a port of its own: the world, its address and the cookie of the assessor."""
+    if not CHROMIUM.exists():
+        pytest.skip("there is no Chromium at /usr/bin/chromium")
+    world = World(database)
+    browser = world.browser("assessor")
+    client: TestClient = browser.client
+    server = uvicorn.Server(uvicorn.Config(client.app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield world, f"http://127.0.0.1:{port}", str(client.cookies["equipoise"])
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_questions_follow_the_answers_while_somebody_types(live):
+    world, address, cookie = live
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        context = chromium.new_context(viewport={"width": 390, "height": 900})
+        context.add_cookies([{"name": "equipoise", "value": cookie, "url": address}])
+        page: Page = context.new_page()
+        said: list[str] = []
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", lambda line: said.append(line.text) if line.type == "error" else None)
+        page.goto(address + FORM)
+        assert page.is_hidden("#field-item-pain_where")
+        page.focus("#item-pain_nrs")
+        page.keyboard.press("4")
+        page.wait_for_selector("#field-item-pain_where", state="visible")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.name") == "pain_days"
+        page.keyboard.type("9")
+        page.keyboard.press("Enter")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.name") == "pain_note"
+        page.keyboard.type("Half a sen")
+        page.wait_for_selector("#item-pain_days-error:not([hidden])")
+        assert page.evaluate("document.activeElement.name") == "pain_note"
+        assert page.input_value("#item-pain_note") == "Half a sen"
+        page.fill("#item-pain_days", "3")
+        page.check("input[name=pain_nrs][value='0']", force=True)
+        page.wait_for_selector("#field-item-pain_days .finding", state="visible")
+        assert page.is_hidden("#item-pain_days-error")
+        assert page.is_hidden("#field-item-pain_where")
+        page.select_option("select[name=pain_nrs__missing]", "UNK")
+        assert page.locator("input[name=pain_nrs]:checked").count() == 0
+        page.wait_for_selector("[data-save-state][data-is=saved]")
+        assert page.inner_text(".form-bar .progress").strip() == "3 of 3"
+        page.click("text=Save with answers missing")
+        page.wait_for_url("**/visits/week18?done=*")
+        assert said == []
+        chromium.close()
+    assert world.entry()["values"] == {"pain_nrs": {"missing": "UNK"}, "pain_days": 3, "pain_note": "Half a sen"}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_a_page_goes_on_keeping_drafts_once_its_person_signs_in_again(live):
+    world, address, cookie = live
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        context = chromium.new_context(viewport={"width": 390, "height": 900})
+        context.add_cookies([{"name": "equipoise", "value": cookie, "url": address}])
+        page = context.new_page()
+        page.goto(address + FORM)
+        with world.database.writing() as session:
+            session.execute(update(SESSION).values(ended_at=SESSION.c.created_at))
+        page.fill("#item-pain_note", "Still here")
+        page.wait_for_selector("[data-save-state][data-is=out]")
+        again = world.browser("assessor").client.cookies["equipoise"]
+        context.add_cookies([{"name": "equipoise", "value": str(again), "url": address}])
+        page.evaluate("dispatchEvent(new Event('online'))")
+        page.wait_for_selector("[data-save-state][data-is=saved]")
+        assert world.drafts() == 1
+        page.click("text=Save with answers missing")
+        page.wait_for_url("**/visits/week18?done=*")
+        chromium.close()
+    assert world.entry()["values"] == {"pain_note": "Still here"}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_pages_have_no_serious_accessibility_problem_and_never_scroll_sideways(live, theme):
+    _, address, cookie = live
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        context = chromium.new_context(viewport={"width": 390, "height": 900}, color_scheme=theme, bypass_csp=True)
+        context.add_cookies([{"name": "equipoise", "value": cookie, "url": address}])
+        page = context.new_page()
+        for path in (FORM, SCORED, VISIT, f"{FORM}/record", f"{FORM}/sign", f"{FORM}/history/pain_nrs"):
+            page.goto(address + path)
+            page.add_script_tag(path=str(Path(__file__).parents[1] / "vendor" / "axe.min.js"))
+            found = page.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']})")
+            problems = [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]]
+            assert problems == [], path
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        page.goto(address + FORM)
+        page.click("text=Save >> nth=0")
+        page.wait_for_load_state()
+        page.add_script_tag(path=str(Path(__file__).parents[1] / "vendor" / "axe.min.js"))
+        found = page.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag22aa']})")
+        assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]] == []
+        chromium.close()

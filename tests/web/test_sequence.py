@@ -1,0 +1,300 @@
+"""The statistician's pages: draw, compare, seal, set aside, read; and that nobody else finds them."""
+
+import csv
+import io
+from typing import Any
+
+import pytest
+from bs4 import BeautifulSoup
+from sqlalchemy import select
+
+from app.audit.actions import ENTRY
+from app.foundation.database import Database
+from app.people.permissions import Role
+from app.randomisation import reads
+from app.randomisation.predictability import permuted_blocks
+from app.randomisation.reads import SequenceCounts
+from tests.web.browser import PASSWORD, Browser
+from tests.web.test_randomisation import sealed
+from tests.web.world import World
+
+ROOT = "/mini/sequence"
+OTHERS = [role for role in Role if role is not Role.STATISTICIAN]
+
+
+@pytest.fixture
+def world(shared_database: Database) -> World:
+    return World(shared_database)
+
+
+@pytest.fixture
+def browser(world: World) -> Browser:
+    return world.browser("statistician", site_code=None)
+
+
+def said(reply: Any) -> str:
+    return BeautifulSoup(reply.text, "html.parser").get_text(" ", strip=True)
+
+
+def kept(world: World) -> tuple[SequenceCounts, ...]:
+    by = world.person("statistician", site_code=None)
+    with world.database.reading() as session:
+        return reads.sequences(session, world.study, by=by)
+
+
+def drawn(browser: Browser, *, sizes: str = "2, 4", slots: str = "8") -> str:
+    reply = browser.post(f"{ROOT}/draw", {"block_sizes": sizes, "slots_per_stratum": slots, "step": "draw"})
+    assert reply.status_code == 303, said(reply)
+    return str(reply.headers["location"]).partition("?")[0]
+
+
+def test_the_first_page_says_what_to_do_next(browser: Browser):
+    page = browser.soup(ROOT)
+    assert "nobody can be randomised yet" in page.get_text()
+    assert page.select_one(f"a[href='{ROOT}/draw']") is not None
+
+
+def test_block_sizes_are_compared_before_anything_is_drawn(world: World, browser: Browser):
+    before = browser.soup(f"{ROOT}/draw").get_text(" ", strip=True)
+    assert "How well could somebody guess?" in before
+    reply = browser.post(f"{ROOT}/draw", {"block_sizes": "4 6, 8", "slots_per_stratum": "40", "step": "compare"})
+    assert reply.status_code == 200
+    page = BeautifulSoup(reply.text, "html.parser")
+    exact = permuted_blocks((1, 1), (4, 6, 8), 24)
+    row = next(each for each in page.select("#guessing tr") if "chosen" in each.get_text())
+    cells = [cell.get_text(strip=True) for cell in row.find_all("td")]
+    assert cells == [f"{float(100 * exact.certain):.1f}", f"{float(100 * exact.correct):.1f}", "4"]
+    assert len(page.select("#guessing svg.plot")) == 2
+    typed = page.select_one("input[name=block_sizes]")
+    assert typed is not None
+    assert typed["value"] == "4 6, 8"
+    assert kept(world) == ()
+
+
+def test_htmx_gets_the_comparison_alone(browser: Browser):
+    fields = {**browser.form(f"{ROOT}/draw"), "block_sizes": "6", "step": "compare"}
+    reply = browser.send(f"{ROOT}/draw", fields, headers={"HX-Request": "true", "HX-Target": "section#guessing"})
+    assert reply.text.lstrip().startswith("<h2>How well could somebody guess?")
+    again = browser.send(f"{ROOT}/draw", fields)  # looking again is no change
+    assert again.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("sizes", "slots", "words"),
+    [
+        ("", "8", "Write block sizes as whole numbers"),
+        ("four", "8", "Write block sizes as whole numbers"),
+        ("3", "8", "Every block size must be a multiple of 2"),
+        ("0", "8", "Every block size must be a multiple of 2"),
+        ("-4", "8", "Write block sizes as whole numbers"),
+        ("4", "", "Write the number of slots in digits"),
+        ("4", "0", "1 or more"),
+        ("4", "9999999", "Ask for fewer"),
+        (" ".join(str(size) for size in range(2, 44, 2)), "8", "at most 20 block sizes"),
+    ],
+)
+def test_a_plan_that_cannot_be_drawn_says_why_and_keeps_what_was_typed(
+    world: World, browser: Browser, sizes: str, slots: str, words: str
+):
+    reply = browser.post(f"{ROOT}/draw", {"block_sizes": sizes, "slots_per_stratum": slots, "step": "draw"})
+    assert reply.status_code == 422
+    page = BeautifulSoup(reply.text, "html.parser")
+    summary = page.select_one("[data-error-summary]")
+    assert summary is not None
+    assert words in summary.get_text()
+    for link in summary.select("a"):
+        assert page.find(id=str(link["href"]).removeprefix("#")) is not None
+    typed = page.select_one("input[name=block_sizes]")
+    assert typed is not None
+    assert typed["value"] == sizes
+    assert kept(world) == ()
+
+
+def test_more_sizes_than_can_be_computed_are_said_to_be(browser: Browser):
+    reply = browser.post(f"{ROOT}/draw", {"block_sizes": "2 4 6 8 10 12 14", "step": "compare"})
+    assert reply.status_code == 200
+    assert "With more than six block sizes" in said(reply)
+
+
+def test_draw_review_seal(world: World, browser: Browser):
+    place = drawn(browser)
+    page = browser.soup(place)
+    words = page.get_text(" ", strip=True)
+    assert "Drawn, not sealed" in words
+    assert [each.get_text() for each in page.select("tbody th")] == ["north", "south"]
+    assert "Next arm certain" in words
+    assert "2, 4" not in words  # counts only
+    wrong = browser.post(f"{place}/seal", {"password": "nope"}, page=place)
+    assert wrong.status_code == 422
+    assert kept(world)[0].status == "drawn"
+    reply = browser.post(f"{place}/seal", {"password": PASSWORD}, page=place)
+    assert reply.headers["location"] == f"{place}?done=sealed"
+    assert kept(world)[0].status == "sealed"
+    assert "Sealed, in use" in browser.soup(place).get_text()
+    assert not browser.soup(place).select("form.confirm")
+    assert "Sequence 1 is sealed and in use." in browser.soup(ROOT).get_text()
+
+
+def test_a_drawn_sequence_is_set_aside_with_a_reason(world: World, browser: Browser):
+    place = drawn(browser)
+    without = browser.post(f"{place}/set-aside", {"why": " "}, page=place)
+    assert without.status_code == 422
+    assert "Say why this list is discarded." in said(without)
+    reply = browser.post(f"{place}/set-aside", {"why": "Too long"}, page=place)
+    assert reply.headers["location"] == f"{ROOT}?done=discarded"
+    assert kept(world)[0].status == "retired"
+    late = browser.send(f"{place}/seal", {**browser.form(f"{ROOT}/draw"), "password": PASSWORD})
+    assert late.status_code == 409
+    assert "Draw a new list." in said(late)
+
+
+def test_a_sealed_sequence_that_was_used_stays(world: World, browser: Browser):
+    first = drawn(browser)
+    browser.post(f"{first}/seal", {"password": PASSWORD}, page=first)
+    world.filled()
+    done = world.coordinator().post("/mini/participants/M-001/randomise", {"password": PASSWORD})
+    assert done.status_code == 303
+    assert "Participants were randomised from sequence 1" in browser.soup(f"{ROOT}/draw").get_text()
+    second = drawn(browser)
+    reply = browser.post(f"{second}/seal", {"password": PASSWORD}, page=second)
+    assert reply.status_code == 409
+    assert "so it stays in use" in said(reply)
+    assert [each.status for each in kept(world)] == ["drawn", "sealed"]
+
+
+LISTING = "stratum,position,arm\n" + "".join(
+    f"{site},{place},{'active' if place % 2 else 'sham'}\n" for site in ("north", "south") for place in (1, 2, 3)
+)
+
+
+@pytest.mark.parametrize("way", ["pasted", "file"])
+def test_a_finished_list_is_taken(world: World, browser: Browser, way: str):
+    path = f"{ROOT}/upload"
+    files = {"file": ("list.csv", b"\xef\xbb\xbf" + LISTING.encode() if way == "file" else b"", "text/csv")}
+    if way == "pasted":
+        files = {"file": ("", b"", "application/octet-stream")}
+    fields = {**browser.form(path), "listing": LISTING if way == "pasted" else ""}
+    reply = browser.send(path, fields, files=files)
+    assert reply.status_code == 303, said(reply)
+    found = kept(world)[0]
+    assert (found.method, found.slots, found.used) == ("list", 6, 0)
+    assert "is not known here" in browser.soup(f"{ROOT}/1").get_text()
+
+
+@pytest.mark.parametrize(
+    ("listing", "words"),
+    [
+        ("", "Choose a file, or paste the list."),
+        ("stratum,position,arm\nnorth,1,nobody\n", "Line 2: the arm is not one of the study's"),
+        ("stratum,position,arm\nnorth,2,sham\n", "position 1 is missing before position 2"),
+        ("a,b\n", "the first line must name the columns stratum,position,arm."),
+    ],
+)
+def test_a_wrong_list_is_not_taken_and_stays_on_the_page(world: World, browser: Browser, listing: str, words: str):
+    reply = browser.post(f"{ROOT}/upload", {"listing": listing})
+    assert reply.status_code == 422
+    assert words in said(reply)
+    typed = BeautifulSoup(reply.text, "html.parser").select_one("textarea")
+    assert typed is not None
+    assert typed.get_text().strip() == listing.strip()
+    assert kept(world) == ()
+
+
+def test_a_file_that_is_no_text_is_refused(browser: Browser):
+    path = f"{ROOT}/upload"
+    reply = browser.send(path, browser.form(path), files={"file": ("list.xlsx", b"PK\xff\xfe", "application/zip")})
+    assert reply.status_code == 422
+    assert "not text in UTF-8" in said(reply)
+
+
+def test_a_plan_of_minimisation_takes_a_finished_list_only(database: Database):
+    world = World(database, allocation={"method": "minimisation", "strata": [{"code": "site", "label": "Site"}]})
+    browser = world.browser("statistician", site_code=None)
+    assert "Upload a finished list" in browser.soup(f"{ROOT}/draw").get_text()
+    assert browser.post(f"{ROOT}/upload", {"listing": LISTING}).status_code == 303
+
+
+def test_a_study_that_only_observes_has_nothing_to_draw(database: Database):
+    browser = World(database, allocation={"method": "observed"}).browser("statistician", site_code=None)
+    assert "allocates nobody" in browser.soup(ROOT).get_text()
+    assert browser.get(f"{ROOT}/draw").status_code == 404
+
+
+def randomised(world: World, count: int) -> None:
+    sealed(world, slots=2 * count)
+    browser = world.coordinator()
+    for number in range(1, count + 1):
+        world.filled()
+        done = browser.post(f"/mini/participants/M-{number:03}/randomise", {"password": PASSWORD})
+        assert done.status_code == 303
+
+
+def opened(world: World) -> int:
+    with world.database.reading() as session:
+        found = session.execute(select(ENTRY.c.participant).where(ENTRY.c.action == "envelope.opened")).all()
+        return len(found)
+
+
+def test_the_list_of_arms_is_paged_and_each_opening_is_in_the_log(
+    world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
+):
+    randomised(world, 4)
+    monkeypatch.setattr("app.foundation.paging.PAGE", 3)
+    page = browser.soup(f"{ROOT}/allocations")
+    assert page.select_one(".arm-rule") is not None
+    assert [each.get_text() for each in page.select("tbody th")] == ["0001", "0002", "0003"]
+    assert opened(world) == 3
+    onward = page.select_one("a[rel=next]")
+    assert onward is not None
+    second = browser.soup(str(onward["href"]))
+    assert [each.get_text() for each in second.select("tbody th")] == ["0004"]
+    back = second.select_one("a[rel=prev]")
+    assert back is not None
+    assert [each.get_text() for each in browser.soup(str(back["href"])).select("tbody th")] == ["0001", "0002", "0003"]
+    assert opened(world) == 7
+
+
+def test_the_arms_as_a_file(world: World, browser: Browser):
+    randomised(world, 2)
+    reply = browser.get(f"{ROOT}/allocations.csv")
+    rows = list(csv.DictReader(io.StringIO(reply.text.removeprefix("\ufeff"))))
+    assert [row["participant"] for row in rows] == ["M-001", "M-002"]
+    assert {row["arm"] for row in rows} == {"active", "sham"}  # blocks of two
+    assert opened(world) == 2
+
+
+@pytest.mark.parametrize("query", ["nonsense", "WzAsIngiXQ", "WzAsMV0x"])
+def test_a_cursor_that_was_tampered_with_is_no_error_of_ours(browser: Browser, query: str):
+    assert browser.get(f"{ROOT}/allocations?after={query}").status_code in (404, 422)
+
+
+GETS = ["", "/draw", "/upload", "/allocations", "/allocations.csv", "/1", "/1/seal", "/1/set-aside", "/99", "/x"]
+POSTS = ["/draw", "/upload", "/1/seal", "/1/set-aside"]
+
+
+@pytest.mark.requirement("CONC-4", "E9-1", "SEC-19")
+@pytest.mark.parametrize("role", OTHERS)
+def test_for_everybody_else_it_was_never_there(world: World, browser: Browser, role: Role):
+    drawn(browser)
+    other = world.browser(role)
+    start = other.client.get("/mini/study")
+    token = BeautifulSoup(start.text, "html.parser").select_one("meta[name=csrf-token]")
+    assert token is not None
+    before = len(world.log())
+
+    def headers(reply: Any) -> dict[str, str]:
+        return dict(reply.headers)
+
+    nonsense = other.get("/mini/nonsense")
+    assert nonsense.status_code == 404
+    for path in GETS:
+        reply = other.get(ROOT + path)
+        assert (reply.status_code, reply.content, headers(reply)) == (404, nonsense.content, headers(nonsense)), path
+    fields = {"csrf_token": token["content"], "password": PASSWORD, "step": "draw", "block_sizes": "4"}
+    posted = other.send("/mini/nonsense", fields)
+    for path in POSTS:
+        for sent in (fields, fields, {}, {"csrf_token": "wrong"}):
+            reply = other.send(ROOT + path, sent)
+            assert (reply.status_code, reply.content, headers(reply)) == (404, posted.content, headers(posted)), path
+    assert len(world.log()) == before
+    assert len(kept(world)) == 1

@@ -1,0 +1,153 @@
+"""Today: what is due, what is lacking, what waits; and where each role begins."""
+
+import pytest
+from bs4 import BeautifulSoup
+from sqlmodel import Session, update
+
+from app.foundation.database import Database
+from app.schedule.reads import VISIT
+from tests.web.browser import anonymous_client, counted_statements
+from tests.web.world import World
+
+TODAY = "/mini/today"
+
+
+@pytest.fixture
+def world(shared_database: Database) -> World:
+    return World(shared_database)
+
+
+def words(browser, path: str = TODAY) -> str:
+    return str(browser.soup(path).get_text(" ", strip=True))
+
+
+@pytest.mark.parametrize(
+    ("role", "path"),
+    [
+        ("coordinator", "/mini/today"),
+        ("assessor", "/mini/today"),
+        ("investigator", "/mini/today"),
+        ("data_manager", "/mini/participants"),
+        ("monitor", "/mini/participants"),
+        ("clinician", "/mini/participants"),
+        ("statistician", "/mini/sequence"),
+        ("administrator", "/mini/study"),
+    ],
+)
+def test_a_study_begins_with_the_first_page_of_ones_role(world, role, path):
+    assert world.browser(role).get("/mini").headers["location"] == path
+
+
+def test_nobody_signed_in_is_asked_to_sign_in(world):
+    reply = anonymous_client(world.database).get(TODAY, follow_redirects=False)
+    assert reply.headers["location"] == "/sign-in?next=%2Fmini%2Ftoday"
+
+
+def test_an_empty_day_says_what_to_do_next(world):
+    said = words(world.coordinator())
+    assert "No visit is due within a week" in said
+    assert "Nobody is waiting" in said
+    assert "Waiting for your signature" not in said
+    assert "Nothing waits for a signature" in words(world.browser("assessor"))
+
+
+def test_everybody_on_the_way_has_what_they_lack_and_one_click_to_it(world):
+    world.screened()
+    world.consented()
+    world.filled()
+    page = world.coordinator().soup(TODAY)
+    links = [str(link["href"]) for link in page.select("td a")]
+    assert "/mini/participants/M-001/consent" in links
+    assert "/mini/participants/M-002/visits/baseline" in links
+    assert "/mini/participants/M-003/randomise" in links
+    said = page.get_text(" ", strip=True)
+    assert "Nothing: ready" in said
+    assert said.index("M-003") < said.index("M-001")
+    assert "0 of 1" in said
+    assert "14 days left" in said
+
+
+def test_who_may_not_do_it_gets_no_link_to_it(world):
+    world.screened()
+    links = [str(link["href"]) for link in world.browser("assessor").soup(TODAY).select("td a")]
+    assert links == []
+
+
+def test_a_consent_that_waits_is_countersigned_from_here(world):
+    world.consented(countersigned=False)
+    browser = world.coordinator()
+    link = browser.soup(TODAY).select_one("td a")
+    assert browser.get(str(link["href"])).headers["location"].endswith("/countersign")
+
+
+def test_late_visits_are_counted_and_marked(world):
+    world.consented()
+    with world.database.writing() as session:
+        late(session)
+    said = words(world.coordinator())
+    assert "one late" in said
+    assert "Late" in said
+
+
+def late(session: Session) -> None:
+    from datetime import timedelta
+
+    for row in session.execute(VISIT.select()).mappings().all():
+        moved = {name: row[name] - timedelta(days=60) for name in ("target_on", "opens_on", "closes_on")}
+        session.execute(update(VISIT).where(VISIT.c.id == row["id"]).values(**moved))
+
+
+def test_complete_entries_wait_for_those_who_sign(world):
+    world.filled()
+    page = world.browser("assessor").soup(TODAY)
+    assert page.find("a", href="/mini/participants/M-001/visits/baseline/entries/pain") is not None
+    assert "Waiting for your signature" not in words(world.coordinator())
+
+
+def test_only_my_sites_and_the_chosen_one_are_shown(world):
+    world.consented("north")
+    world.consented("south")
+    assert "M-002" not in words(world.coordinator("north"))
+    investigator = world.browser("investigator", site_code=None)
+    assert {"M-001", "M-002"} <= set(words(investigator).split())
+    investigator.post("/mini/site", {"site": "north", "back": TODAY}, page=TODAY)
+    assert "M-002" not in words(investigator)
+    assert "North clinic" in words(investigator)
+
+
+def test_a_site_that_is_not_mine_is_not_chosen(world):
+    browser = world.coordinator("north")
+    token = browser.soup(TODAY).select_one("meta[name=csrf-token]")["content"]
+    reply = browser.send("/mini/site", {"site": "south", "back": "//elsewhere.example", "csrf_token": token})
+    assert reply.headers["location"] == "/"
+    assert browser.client.cookies.get("site") is None
+
+
+def test_the_same_site_can_be_chosen_twice_from_one_page(world):
+    browser = world.browser("investigator", site_code=None)
+    fields = browser.form(TODAY, "/mini/site")
+    for code in ("north", "south", "north"):
+        assert browser.send("/mini/site", {**fields, "site": code}).status_code == 303
+        assert browser.client.cookies.get("site") == code
+
+
+@pytest.mark.parametrize("role", ["statistician", "administrator"])
+def test_who_sees_no_participants_has_no_today(world, role):
+    assert world.browser(role).get(TODAY).status_code == 403
+
+
+def test_a_page_link_that_was_tampered_with_says_so(world):
+    reply = world.coordinator().get(f"{TODAY}?after=nonsense")
+    assert reply.status_code == 422
+    assert "Start again from the first page" in BeautifulSoup(reply.text, "html.parser").get_text()
+
+
+def test_no_page_asks_the_database_more_than_twelve_times(database: Database):
+    world = World(database)
+    for _ in range(3):
+        world.filled()
+        world.screened("south")
+    for browser in (world.browser("coordinator", "investigator"), world.browser("investigator", site_code=None)):
+        with counted_statements(database) as statements:
+            assert browser.get(TODAY).status_code == 200
+        assert 3 <= len(statements) <= 12, statements

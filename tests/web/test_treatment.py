@@ -1,0 +1,281 @@
+"""The clinicians' pages: whom they treat, what was delivered, corrections; and that nobody else finds them."""
+
+import csv
+import io
+from typing import Any
+
+import pytest
+from bs4 import BeautifulSoup
+from sqlalchemy import select
+
+from app.audit.actions import ENTRY
+from app.foundation import clock
+from app.foundation.database import Database
+from app.people.permissions import Role
+from app.randomisation.actions import randomise
+from app.randomisation.opening import open_envelope
+from app.schedule.reads import visit_of
+from app.treatment.reads import SESSION, history_of
+from tests.web.browser import Browser, form_in, signed_in_client
+from tests.web.test_randomisation import sealed
+from tests.web.world import World
+
+ROOT = "/mini/treatment"
+MODULE = {"active": "education", "sham": "laser"}
+LABEL = {"active": "Zephyrine training", "sham": "Placebex device"}
+EARLY = "Earlier than planned: on holiday afterwards"  # tx01 opens the day after randomisation
+
+
+class Treated:
+    """The small trial with two randomised participants in the north and one in the south, and their clinicians."""
+
+    def __init__(self, database: Database) -> None:
+        self.world = World(database)
+        sealed(self.world, slots=8)
+        self.clinician = self.world.person("clinician")
+        self.south = self.world.person("clinician", site_code="south")
+        self.arms: dict[str, str] = {}
+        for site in ("north", "north", "south"):
+            participant = self.world.filled(site)
+            by = self.clinician if site == "north" else self.south
+            with database.writing() as session:
+                now = clock.now()
+                randomise(session, self.world.study, participant, by=self.world.coordinators[site], now=now)
+                arm = open_envelope(session, self.world.study, participant, by=by, why="Test", now=now)
+            self.arms[participant.code] = arm
+        self.browser = signed_in_client(database, self.clinician)
+
+    def form(self, code: str = "M-001") -> str:
+        return f"{ROOT}/{code}/sessions/tx01"
+
+    def filled(self, code: str = "M-001", minutes: str = "30") -> dict[str, str]:
+        """A session's form with something in it."""
+        module = MODULE[self.arms[code]]
+        return {
+            "held_on": self.world.today().isoformat(),
+            "reason": EARLY,
+            module: "yes",
+            f"{module}.{module}_minutes": minutes,
+        }
+
+    def record(self, code: str = "M-001", **changes: Any) -> Any:
+        return self.browser.post(self.form(code), {**self.filled(code), **changes})
+
+    def saved(self) -> list[int]:
+        with self.world.database.reading() as session:
+            return list(session.execute(select(SESSION.c.version).order_by(SESSION.c.participant_id)).scalars())
+
+
+@pytest.fixture
+def treated(shared_database: Database) -> Treated:
+    return Treated(shared_database)
+
+
+def said(reply: Any) -> str:
+    return BeautifulSoup(reply.text, "html.parser").get_text(" ", strip=True)
+
+
+def rows(page: BeautifulSoup) -> list[list[str]]:
+    return [[cell.get_text(" ", strip=True) for cell in row.find_all(["th", "td"])] for row in page.select("tbody tr")]
+
+
+@pytest.mark.requirement("P11-d")
+def test_a_clinician_sees_the_arm_of_their_own_participants_only(treated: Treated):
+    page = treated.browser.soup(ROOT)
+    assert page.select_one(".arm-rule") is not None
+    assert [(row[0], row[2]) for row in rows(page)] == [
+        (code, LABEL[treated.arms[code]]) for code in ("M-001", "M-002")
+    ]
+    assert "0 of 1" in rows(page)[0][4]
+    assert "M-003" not in page.get_text()
+    assert treated.browser.get(f"{ROOT}/M-003").status_code == 404
+    assert treated.browser.get(treated.form("M-003")).status_code == 404
+    south = signed_in_client(treated.world.database, treated.south)
+    assert [row[0] for row in rows(south.soup(ROOT))] == ["M-003"]
+
+
+def test_each_arm_that_is_shown_is_in_the_log(treated: Treated):
+    before = treated.world.log().count("envelope.opened")
+    treated.browser.soup(ROOT)
+    assert treated.world.log().count("envelope.opened") == before + 2
+    treated.browser.soup(f"{ROOT}/M-001")
+    assert treated.world.log().count("envelope.opened") == before + 3
+
+
+def test_the_list_is_paged_and_a_file(treated: Treated, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("app.foundation.paging.PAGE", 1)
+    page = treated.browser.soup(ROOT)
+    onward = page.select_one("a[rel=next]")
+    assert onward is not None
+    assert [row[0] for row in rows(treated.browser.soup(str(onward["href"])))] == ["M-002"]
+    file = treated.browser.get(f"{ROOT}?format=csv")
+    found = list(csv.DictReader(io.StringIO(file.text.removeprefix("\ufeff"))))
+    assert [(row["participant"], row["arm"]) for row in found] == list(treated.arms.items())[:2]
+
+
+def test_a_session_asks_for_the_content_of_the_arm_and_of_no_other(treated: Treated):
+    for code in ("M-001", "M-002"):
+        page = treated.browser.soup(treated.form(code))
+        own = treated.arms[code]
+        assert page.select_one(f"input[name={MODULE[own]}]") is not None
+        assert all(page.select_one(f"input[name={MODULE[arm]}]") is None for arm in MODULE if arm != own)
+        assert LABEL[own] in page.get_text()
+
+
+def test_what_was_delivered_is_recorded(treated: Treated):
+    reply = treated.record()
+    assert reply.headers["location"] == f"{ROOT}/M-001?done=session_recorded"
+    page = treated.browser.soup(f"{ROOT}/M-001")
+    assert "1 of 1 sessions held" in page.get_text()
+    assert rows(page)[0][1].startswith("Done")
+    assert rows(page)[0][-1] == "30"
+    assert treated.saved() == [1]
+    participant = treated.world.found("M-001")
+    assert participant.id is not None
+    with treated.world.database.reading() as session:
+        assert visit_of(session, participant.id, "tx01").held_on == treated.world.today()
+
+
+def test_a_double_click_records_once(treated: Treated):
+    fields = {**treated.browser.form(treated.form()), **treated.filled()}
+    replies = [treated.browser.send(treated.form(), fields) for _ in range(2)]
+    assert {reply.headers["location"] for reply in replies} == {f"{ROOT}/M-001?done=session_recorded"}
+    assert treated.saved() == [1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"held_on": ""}, "Say on which day the session was held."),
+        ({"held_on": "2026-02-31"}, "Say on which day the session was held."),
+        ({"MODULE": None}, "was delivered."),
+        ({"MODULE": "no"}, "was not delivered, but something is filled in."),
+        ({"MODULE": "no", "MINUTES": ""}, "Tick what was delivered. If the session did not take place"),
+        ({"MINUTES": "91"}, "above the highest possible value, 90"),
+        ({"MINUTES": "half"}, "write a whole number in digits"),
+        ({"MINUTES": ""}, "fill in “Minutes”"),
+        ({"reason": ""}, "window"),
+    ],
+)
+def test_what_cannot_be_kept_is_said_and_nothing_typed_is_lost(treated: Treated, changes: dict[str, Any], words: str):
+    module = MODULE[treated.arms["M-001"]]
+    named = {"MODULE": module, "MINUTES": f"{module}.{module}_minutes"}
+    given = {named.get(name, name): value for name, value in changes.items()}
+    reply = treated.record(**given)
+    assert reply.status_code == 422
+    page = BeautifulSoup(reply.text, "html.parser")
+    summary = page.select_one("[data-error-summary]")
+    assert summary is not None
+    assert words in summary.get_text(" ", strip=True)
+    for link in summary.select("a"):
+        assert page.find(id=str(link["href"]).removeprefix("#")) is not None, link
+    fields = form_in(page, treated.form())
+    for name, value in {**treated.filled(), **given}.items():
+        if value and name != "held_on":
+            assert fields[name] == [value]
+    assert treated.saved() == []
+
+
+def test_a_correction_needs_a_reason_and_every_version_stays(treated: Treated):
+    treated.record()
+    module = MODULE[treated.arms["M-001"]]
+    minutes = f"{module}.{module}_minutes"
+    assert treated.browser.form(treated.form())[minutes] == ["30"]
+    without = treated.record(**{minutes: "25"})
+    assert without.status_code == 422
+    assert "Say why this session is corrected." in said(without)
+    assert treated.record(**{minutes: "25", "why": "It ran for 25 minutes"}).status_code == 303
+    page = treated.browser.soup(f"{treated.form()}/history")
+    assert [(row[0], row[4]) for row in rows(page)] == [("2", "It ran for 25 minutes"), ("1", "")]
+    assert "25" in rows(page)[0][3]
+    participant = treated.world.found("M-001")
+    with treated.world.database.writing() as session:
+        kept = history_of(session, treated.world.study, participant, "tx01", by=treated.clinician, now=clock.now())
+    assert [one.version for one in kept] == [1, 2]
+
+
+@pytest.mark.requirement("REL-1")
+def test_who_saves_second_sees_both_and_loses_nothing(treated: Treated):
+    mine = {**treated.browser.form(treated.form()), **treated.filled(minutes="20")}
+    assert treated.record().status_code == 303
+    reply = treated.browser.send(treated.form(), mine)
+    assert reply.status_code == 409
+    page = BeautifulSoup(reply.text, "html.parser")
+    words = page.get_text(" ", strip=True)
+    assert "Nothing was overwritten." in words
+    assert words.count("Saved now:") == 1  # the day is the same in both
+    assert "Saved now: 30" in words
+    fields = form_in(page, treated.form())
+    module = MODULE[treated.arms["M-001"]]
+    assert fields[f"{module}.{module}_minutes"] == ["20"]
+    assert (fields["version"], fields["why"]) == (["1"], [""])
+    again = treated.browser.send(treated.form(), {**fields, "why": "Mine is right"})
+    assert again.status_code == 303
+    assert treated.saved() == [2]
+
+
+def test_a_session_that_did_not_take_place_and_one_that_did_after_all(treated: Treated):
+    path = f"{treated.form()}/missed"
+    assert treated.browser.post(path, {"why": ""}, page=treated.form()).status_code == 422
+    reply = treated.browser.post(path, {"why": "Ill"}, page=treated.form())
+    assert reply.headers["location"] == f"{ROOT}/M-001?done=visit_missed"
+    page = treated.browser.soup(treated.form())
+    assert "This session did not take place: Ill" in page.get_text()
+    assert page.select_one("input[name=held_on]") is None
+    late = treated.browser.send(
+        treated.form(), {**form_in(page, path), **treated.filled(), "version": "0", "arm": treated.arms["M-001"]}
+    )
+    assert late.status_code == 409
+    assert treated.browser.post(path, {"why": "Came later"}, page=treated.form()).status_code == 303
+    assert treated.record().status_code == 303
+
+
+def test_a_participant_who_is_not_randomised_has_no_arm_yet(treated: Treated):
+    treated.world.filled()
+    reply = treated.browser.get(f"{ROOT}/M-004")
+    assert reply.status_code == 409
+    assert "Randomise the participant first" in said(reply)
+
+
+@pytest.mark.parametrize(
+    "path", ["/M-999", "/M-001/sessions/week18", "/M-001/sessions/tx99", "/M-001/sessions/x/missed"]
+)
+def test_what_is_not_there_is_not_found(treated: Treated, path: str):
+    assert treated.browser.get(ROOT + path).status_code == 404
+
+
+GETS = ["", "/M-001", "/M-001/sessions/tx01", "/M-001/sessions/tx01/history", "/M-001/sessions/tx01/missed", "/x"]
+POSTS = ["/M-001/sessions/tx01", "/M-001/sessions/tx01/missed"]
+
+
+@pytest.mark.requirement("E6-1", "P11-d", "SEC-19")
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.CLINICIAN])
+def test_for_everybody_else_it_was_never_there(treated: Treated, role: Role):
+    other: Browser = treated.world.browser(role)
+    start = other.client.get("/mini/study")
+    token = BeautifulSoup(start.text, "html.parser").select_one("meta[name=csrf-token]")
+    assert token is not None
+    before = len(treated.world.log())
+    nonsense = other.get("/mini/nonsense")
+    for path in GETS:
+        reply = other.get(ROOT + path)
+        assert (reply.status_code, reply.content) == (404, nonsense.content), path
+        assert dict(reply.headers) == dict(nonsense.headers), path
+    fields = {**treated.filled(), "csrf_token": token["content"], "version": "0", "arm": "sham"}
+    for path in POSTS:
+        for sent in (fields, fields, {}):
+            reply = other.send(ROOT + path, sent)
+            assert (reply.status_code, reply.content) == (404, nonsense.content), path
+    assert len(treated.world.log()) == before
+    assert treated.saved() == []
+
+
+@pytest.mark.requirement("E6-1", "CONC-7")
+def test_the_log_of_a_session_says_nothing_of_the_arm(treated: Treated):
+    for code in ("M-001", "M-002"):
+        assert treated.record(code).status_code == 303
+    with treated.world.database.reading() as session:
+        entries = session.execute(select(ENTRY).where(ENTRY.c.action == "session.recorded")).all()
+    assert len({len(str(entry.new)) for entry in entries}) == 1
+    everything = " ".join(str(value) for entry in entries for value in entry)
+    assert not any(word in everything for word in (*LABEL.values(), *MODULE.values(), "sham", "active"))
