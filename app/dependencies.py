@@ -200,7 +200,9 @@ class Here:
         self.idempotency_key = key
 
 
-def _signed_in(request: Request, session: Session, now: datetime, typed: Form | None) -> people.SignedIn:
+def _signed_in(
+    request: Request, session: Session, now: datetime, typed: Form | None, *, touch: bool = True
+) -> people.SignedIn:
     settings = settings_of(request)
     token = request.cookies.get(cookie_name(settings), "")
     found = (
@@ -216,7 +218,7 @@ def _signed_in(request: Request, session: Session, now: datetime, typed: Form | 
     )
     if found is None:
         raise SignInNeeded(typed)
-    if now - found.seen_at > SEEN_EVERY:
+    if touch and now - found.seen_at > SEEN_EVERY:
         if only_reads(session):
             with database_of(request).writing() as other:
                 actions.touch(other, found.token_hash, now=now)
@@ -231,11 +233,13 @@ def _require_csrf(request: Request, signed_in: people.SignedIn, form: Form) -> N
         raise NotAllowed("This form is out of date. Go back, reload the page and send it again.", action="request.send")
 
 
-def _here(request: Request, session: Session, form: Form, *, study: str | None, unsafe: bool) -> Here:
+def _here(
+    request: Request, session: Session, form: Form, *, study: str | None, unsafe: bool, touch: bool = True
+) -> Here:
     _refuse_nul(request)
     now = clock.now()
     typed = form if unsafe else None
-    signed_in = _signed_in(request, session, now, typed)
+    signed_in = _signed_in(request, session, now, typed, touch=touch)
     if unsafe:
         _require_csrf(request, signed_in, form)
     in_use = study_in_use(session, study) if study is not None else None
@@ -271,6 +275,14 @@ def change_in_study(request: Request, study: str, session: Writing, form: TypedF
     return _here(request, session, form, study=study, unsafe=True)
 
 
+def who_asks(request: Request, study: str, session: Session) -> Actor:
+    """Who sent a request that was refused, asked once more while its own transaction may still be open.
+
+    Writes nothing: a second writer, even to keep when the session was last seen, would wait for that transaction.
+    """
+    return _here(request, session, {}, study=study, unsafe=False, touch=False).actor
+
+
 def page_anywhere(request: Request, session: Reading) -> Here:
     """A page outside any study."""
     return _here(request, session, {}, study=None, unsafe=False)
@@ -293,7 +305,7 @@ def _bearer(request: Request) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def _api_here(request: Request, session: Session, study: str, *, unsafe: bool) -> Here:
+def _api_here(request: Request, session: Session, study: str, *, unsafe: bool, touch: bool = True) -> Here:
     _refuse_nul(request)
     now = clock.now()
     token = _bearer(request)
@@ -310,7 +322,8 @@ def _api_here(request: Request, session: Session, study: str, *, unsafe: bool) -
         raise TokenNeeded
     request.state.actor = actor
     request.state.study = in_use
-    _touch_token(request, session, token, now, unsafe=unsafe)
+    if touch:
+        _touch_token(request, session, token, now, unsafe=unsafe)
     return Here(request, session, actor, now, in_use)
 
 
@@ -348,6 +361,11 @@ def api_page(request: Request, study: str, session: Reading) -> Here:
 def api_logged_page(request: Request, study: str, session: Writing) -> Here:
     """A GET over REST whose very answer is written down (an arm, a name)."""
     return _api_here(request, session, study, unsafe=True)
+
+
+def api_who_asks(request: Request, study: str, session: Session) -> Actor:
+    """As `who_asks`, over REST."""
+    return _api_here(request, session, study, unsafe=False, touch=False).actor
 
 
 async def read_body(request: Request) -> bytes:

@@ -142,10 +142,32 @@ def database(
     own.dispose()
 
 
+@pytest.fixture(scope="session")
+def shared(templates: Any, request: pytest.FixtureRequest, worker: str) -> Iterator[Any]:
+    """A database of each kind for all tests that roll back. Not the template: PostgreSQL's sequences do not roll back,
+    and a copy would begin to number where some other test ended."""
+    made: dict[str, Database] = {}
+
+    def one(kind: str) -> Database:
+        if kind not in made:
+            template = templates(kind)
+            if kind == "sqlite":
+                made[kind] = template
+            else:
+                template.dispose()
+                url = _new_postgres(_address(request.config), f"shared_{worker}", f"template_{worker}")
+                made[kind] = Database(url, KEYS)
+        return made[kind]
+
+    yield one
+    for database in made.values():
+        database.dispose()
+
+
 @pytest.fixture
-def shared_database(kind: str, templates: Any) -> Iterator[Database]:
-    """The template itself inside one transaction that is rolled back: quick, for a single thread of work."""
-    engine = templates(kind).engine
+def shared_database(kind: str, shared: Any) -> Iterator[Database]:
+    """One database inside one transaction that is rolled back: quick, for a single thread of work."""
+    engine = shared(kind).engine
     with engine.connect() as connection:
         outer = connection.begin()
         yield OneConnection(connection)

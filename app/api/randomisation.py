@@ -22,8 +22,8 @@ from app.dependencies import (
     ApiPage,
     Here,
     TokenNeeded,
-    api_page,
     api_reauthenticate,
+    api_who_asks,
     database_of,
 )
 from app.exports import delivery
@@ -71,8 +71,7 @@ def hidden_without(permission: Permission) -> type[APIRoute]:
 def require_known(request: Request, permission: Permission) -> None:
     """NotFound unless the token may use the permission in the study of the address."""
     with database_of(request).reading() as session:
-        here = api_page(request, request.path_params["study"], session)
-        if not may(here.actor, permission):
+        if not may(api_who_asks(request, request.path_params["study"], session), permission):
             raise NotFound
 
 

@@ -21,8 +21,8 @@ from app.dependencies import (
     LoggedPageInStudy,
     PageInStudy,
     database_of,
-    page_in_study,
     require_password,
+    who_asks,
 )
 from app.foundation import paging
 from app.foundation.errors import FieldProblem, Invalid, NotFound, Problem, Refused
@@ -67,8 +67,7 @@ def hidden_without(permission: Permission) -> type[APIRoute]:
 def require_known(request: Request, permission: Permission) -> None:
     """NotFound unless the person who is signed in holds the permission in the study of the address."""
     with database_of(request).reading() as session:
-        here = page_in_study(request, request.path_params["study"], session)
-        if not may(here.actor, permission):
+        if not may(who_asks(request, request.path_params["study"], session), permission):
             raise NotFound
 
 

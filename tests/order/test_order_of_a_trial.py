@@ -101,6 +101,10 @@ class OneParticipant(RuleBasedStateMachine):
         assert all(row.participant == self.code for row in new), (said, new)
         return reply
 
+    def state(self) -> dict[str, list[Any]]:
+        with self.trial.database.reading() as session:
+            return state_of(session)
+
     def api(self, method: str, path: str, body: dict[str, Any] | None = None, *, who: str = "coordinator") -> Any:
         return self.trial.api(who, method, f"{API}/participants{path}", body)
 
@@ -197,6 +201,11 @@ class OneParticipant(RuleBasedStateMachine):
         allowed = complete and not signed
         body = {"version": version, "meaning": "authorship", "password": PASSWORD}
         path = f"/{self.code}/visits/{visit}/entries/pain/signature"
+        if signed:  # what one has signed, one may sign again: nothing changes
+            before = self.state()
+            self.trial.did(self.api("POST", path, body, who="assessor"))
+            assert self.state() == before
+            return
         self.attempt("signature", allowed, lambda: self.api("POST", path, body, who="assessor"), refusals=(404, 409))
         if allowed:
             self.entries[visit] = (version, True, True)
@@ -230,11 +239,15 @@ class OneParticipant(RuleBasedStateMachine):
         if allowed:
             self.treated, self.visits["tx01"] = 1, "held"
 
-    @rule(level=st.sampled_from(["treatment", "visits"]), door=st.sampled_from(["api", "web"]), go=st.integers(0, 3))
-    def withdraw(self, level: str, door: str, go: int) -> None:
+    @rule(
+        level=st.sampled_from(["treatment", "visits"]),
+        door=st.sampled_from(["api", "web"]),
+        stay=st.sampled_from([True] * 5 + [False]),
+    )
+    def withdraw(self, level: str, door: str, stay: bool) -> None:
         allowed = not self.failed and not self.withdrawn and self.level != level
-        if allowed and go:
-            return  # mostly not, or nobody would get far
+        if allowed and stay:
+            return  # mostly, or nobody would get far
         if door == "api":
             body = {"level": level, "on": TODAY, "reason": "Moved away"}
             self.attempt("withdrawal", allowed, lambda: self.api("POST", f"/{self.code}/withdrawal", body))
@@ -330,6 +343,7 @@ def test_the_server_keeps_the_order_of_a_trial(trial: Trial):
 
     Machine.trial = trial
     REACHED.clear()
+    _walk(Machine())
     run_state_machine_as_test(
         Machine,
         settings=settings(
@@ -340,8 +354,40 @@ def test_the_server_keeps_the_order_of_a_trial(trial: Trial):
             suppress_health_check=list(HealthCheck),
         ),
     )
-    # Everything was done, and everything was refused, at some time.
+    # Everything was done, and everything was refused, whatever chance brought.
     for what in ("consent", "countersignature", "visit", "entry", "signature", "randomisation", "withdrawal"):
         assert REACHED[f"{what} done"], (what, REACHED)
         assert REACHED[f"{what} refused"], (what, REACHED)
+    assert REACHED["treatment done"]
     assert REACHED["treatment refused"]
+
+
+def _walk(one: OneParticipant) -> None:
+    """The walk of one participant, each step tried too early, in time, and once more."""
+    one.screen(True)
+    early = (
+        lambda: one.countersign(),
+        lambda: one.hold_visit("baseline"),
+        lambda: one.save_entry("baseline", True, "api"),
+        lambda: one.sign_entry("baseline"),
+        lambda: one.randomise("api"),
+        lambda: one.treat(),
+    )
+    for too_early in early:
+        too_early()
+    for door in ("web", "api"):
+        one.record_consent(False, door)
+    for _ in range(2):
+        one.countersign()
+    for _ in range(2):
+        one.hold_visit("baseline")
+    one.save_entry("baseline", True, "api")
+    for _ in range(2):
+        one.sign_entry("baseline")
+    for door in ("web", "api"):
+        one.randomise(door)
+    one.treat()
+    for _ in range(2):
+        one.withdraw("visits", "web", False)
+    one.save_entry("week18", True, "web")
+    one.no_consent_no_data_and_not_eligible_no_allocation()
