@@ -128,7 +128,7 @@ class Cohort:
         self.as_of = as_of
         self.randomised = participants
         self.chance = random.Random(seed)  # noqa: S311 a simulation, not an allocation
-        self.last = (as_of - timedelta(days=141)).date()
+        self.last = as_of.date() - timedelta(days=141)
         self.first = self.last - RECRUITMENT
         self.begun = datetime.combine(self.first - timedelta(days=60), time(0), UTC)
         self.events: list[tuple[datetime, int, Callable[[Session, datetime], None]]] = []
@@ -343,9 +343,9 @@ class Cohort:
                 continue
             target = randomised_on + timedelta(days=visit.day)
             if visit.kind == "treatment":
-                if stops is None or target < stops:
-                    attends = self.chance.random() < 0.9
-                    on = target + timedelta(days=self.chance.choice((-1, 0, 0, 0, 1, 2)))
+                attends = self.chance.random() < 0.9
+                on = target + timedelta(days=self.chance.choice((-1, 0, 0, 0, 1, 2)))
+                if stops is None or on < stops:
                     self._at(on, self._session(person, visit.code) if attends else self._miss(person, visit.code))
                 continue
             off = round(self.chance.gauss(1, 4))
