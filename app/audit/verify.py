@@ -19,9 +19,10 @@ from app.audit.checkpoints import Checkpoint
 from app.audit.rules import FIELDS, leaf_bytes
 from app.audit.tree import Frontier, leaf_hash
 from app.foundation.crypto.secrets import same
-from app.foundation.database import keys_of
+from app.foundation.database import keys_of, streamed
 
 MOST_NAMED = 100
+BATCH = 2000
 
 
 @dataclass
@@ -55,8 +56,9 @@ def verify(session: Session, log: str, checkpoints: Iterable[Checkpoint] = ()) -
     result.checkpoints = len(expected)
     _compare(frontier, expected, result)
     columns = [ENTRY.c[name] for name in (*FIELDS, "leaf_hash", "tag")]
-    query = select(*columns).where(ENTRY.c.log == log).order_by(ENTRY.c.position).execution_options(yield_per=2000)
-    for row in session.execute(query).mappings():
+    query = select(*columns).where(ENTRY.c.log == log).order_by(ENTRY.c.position)
+    for found in streamed(session, query, batch=BATCH):
+        row = found._mapping
         position = row["position"]
         while frontier.size < position:
             _fault(result, f"Entry {frontier.size} is missing.")
@@ -97,6 +99,6 @@ def _fault(result: Verification, text: str) -> None:
 def export_lines(session: Session, log: str) -> Iterator[bytes]:
     """The canonical bytes of every entry in order: what scripts/verify_audit.py reads, one entry a line."""
     columns = [ENTRY.c[name] for name in FIELDS]
-    query = select(*columns).where(ENTRY.c.log == log).order_by(ENTRY.c.position).execution_options(yield_per=2000)
-    for row in session.execute(query).mappings():
-        yield leaf_bytes(dict(row)) + b"\n"
+    query = select(*columns).where(ENTRY.c.log == log).order_by(ENTRY.c.position)
+    for found in streamed(session, query, batch=BATCH):
+        yield leaf_bytes(dict(found._mapping)) + b"\n"

@@ -16,7 +16,7 @@ from app.capture.models import Entry
 from app.consent.models import Consent
 from app.exports import tables
 from app.exports.tables import ArmOf, Arms, Cell, Plan, Row, Table
-from app.foundation.database import table_of
+from app.foundation.database import streamed, table_of
 from app.foundation.errors import NotFound
 from app.participants.models import Participant, Screening
 from app.participants.reads import at_their_sites
@@ -143,12 +143,7 @@ class _Source:
     # Rows
 
     def _scan(self, query: Select[Any]) -> Iterator[Any]:
-        """The rows of a query, a batch at a time: a cursor on the server, never the whole result here."""
-        result = self.session.execute(query, execution_options={"yield_per": BATCH})
-        try:
-            yield from result
-        finally:
-            result.close()
+        return streamed(self.session, query, batch=BATCH)
 
     def _mine(self, query: Select[Any]) -> Select[Any]:
         """Only participants of this study at the person's sites, by code."""

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import LargeBinary, Table, func, insert, inspect, select, text
 from sqlmodel import Session, SQLModel
 
-from app.foundation.database import Database, Instant
+from app.foundation.database import Database, Instant, streamed
 from app.foundation.models import import_models
 
 FORMAT = "equipoise-backup-1"
@@ -131,9 +131,9 @@ def _tables(database: Database) -> list[Table]:
 
 
 def _lines(session: Session, table: Table) -> Iterator[bytes]:
-    query = select(table).order_by(*table.primary_key.columns).execution_options(yield_per=BATCH)
-    for row in session.execute(query).mappings():
-        kept = {name: _plain(value) for name, value in row.items()}
+    query = select(table).order_by(*table.primary_key.columns)
+    for row in streamed(session, query, batch=BATCH):
+        kept = {name: _plain(value) for name, value in row._mapping.items()}
         yield json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
 

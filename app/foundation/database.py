@@ -5,7 +5,19 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, DateTime, Dialect, Engine, RowMapping, Table, create_engine, event, make_url
+from sqlalchemy import (
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    Row,
+    RowMapping,
+    Select,
+    Table,
+    create_engine,
+    event,
+    make_url,
+)
 from sqlalchemy.orm.attributes import manager_of_class
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Session, SQLModel
@@ -21,6 +33,7 @@ SQLModel.metadata.naming_convention = {
 }
 
 Model = TypeVar("Model", bound=SQLModel)
+OPEN = "results that are being read"
 
 
 class Instant(TypeDecorator[datetime]):
@@ -75,14 +88,18 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session that commits when the block ends well."""
-        with Session(self.engine, expire_on_commit=False, info={"keys": self.keys}) as session:
+        with Session(self.engine, expire_on_commit=False, info={"keys": self.keys}) as session, _nothing_open(session):
             yield session
             session.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session that is rolled back at the end."""
-        with Session(self._reader, expire_on_commit=False, autoflush=False, info={"keys": self.keys}) as session:
+        info = {"keys": self.keys}
+        with (
+            Session(self._reader, expire_on_commit=False, autoflush=False, info=info) as session,
+            _nothing_open(session),
+        ):
             yield session
 
     def refuse_unsafe_settings(self) -> None:
@@ -137,6 +154,33 @@ def prepare_sqlite(engine: Engine) -> None:
         # A COMMIT that failed leaves the transaction open, and with it the lock that every other writer waits for.
         if dbapi_connection is not None and dbapi_connection.in_transaction:
             dbapi_connection.rollback()
+
+
+@contextmanager
+def _nothing_open(session: Session) -> Iterator[None]:
+    """Close what `streamed` has open before the connection goes back, also when its reader stopped half way.
+
+    On SQLite a cursor that is still open keeps its old snapshot through a rollback: whoever got the connection next
+    would read the past, and could not begin to write.
+    """
+    try:
+        yield
+    finally:
+        for result in session.info.pop(OPEN, ()):
+            result.close()
+
+
+def streamed(session: Session, query: Select[Any], *, batch: int) -> Iterator[Row[Any]]:
+    """The rows of a query, `batch` at a time: a cursor on the server, never the whole result here."""
+    result = session.execute(query, execution_options={"yield_per": batch})
+    opened = session.info.setdefault(OPEN, [])
+    opened.append(result)
+    try:
+        yield from result
+    finally:
+        result.close()
+        if result in opened:
+            opened.remove(result)
 
 
 def table_of(model: type[SQLModel]) -> Table:

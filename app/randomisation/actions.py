@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from app.audit.actions import Change, record
 from app.foundation.clock import today
-from app.foundation.database import keys_of, table_of
+from app.foundation.database import keys_of, streamed, table_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.mail.actions import queue
 from app.participants.actions import mark
@@ -399,8 +399,8 @@ def _stored_envelopes(session: Session, found: AllocationSequence) -> Iterable[b
     """The envelopes as they are kept now, in the order of the digest."""
     strata = session.execute(select(STRATUM.c.id, STRATUM.c.code).where(STRATUM.c.sequence_id == found.id)).all()
     for stratum in sorted(strata, key=lambda row: str(row.code)):
-        kept = session.execute(select(SLOT.c.envelope).where(SLOT.c.stratum_id == stratum.id).order_by(SLOT.c.position))
-        for row in kept.yield_per(BATCH):
+        kept = select(SLOT.c.envelope).where(SLOT.c.stratum_id == stratum.id).order_by(SLOT.c.position)
+        for row in streamed(session, kept, batch=BATCH):
             yield bytes(row.envelope)
 
 

@@ -4,16 +4,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import Select, column, create_engine, event, select, table, text
 from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
-from app.foundation.database import Database, UnsafeDatabase
+from app.foundation.database import Database, UnsafeDatabase, streamed
 from app.main import create_app
 from app.settings import Settings
-from tests.conftest import KEYS
+from tests.conftest import KEYS, ROOT
 from tests.postgres import server as postgres
 
 WANTED = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 20000, "secure_delete": 1}
@@ -122,3 +123,36 @@ def test_a_postgresql_that_keeps_what_it_commits_is_accepted(durable: str, value
         database = Database(durable, KEYS)
         database.refuse_unsafe_settings()
         database.dispose()
+
+
+@pytest.mark.requirement("REL-10")
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_reader_that_stopped_half_way_leaves_no_old_snapshot_behind(database: Database):
+    """The preview of an export looks at ten rows of many; whoever gets its connection next must read the present."""
+    with database.writing() as session:
+        session.execute(text("CREATE TABLE thing (number INTEGER)"))
+        session.execute(text("INSERT INTO thing VALUES (1), (2), (3)"))
+    things: Select[Any] = select(column("number")).select_from(table("thing"))
+    half_way = []
+    with database.reading() as session:
+        reading = streamed(session, things, batch=1)
+        next(reading)
+        half_way.append(reading)  # somebody still holds on to it, as a page that is being rendered does
+    elsewhere = Database(database.url.render_as_string(hide_password=False), KEYS)
+    with elsewhere.writing() as session:
+        session.execute(text("INSERT INTO thing VALUES (4)"))
+    elsewhere.dispose()
+    for _ in range(3):
+        with database.writing() as session:
+            session.execute(text("INSERT INTO thing VALUES (5)"))
+        with database.reading() as session:
+            assert session.execute(text("SELECT max(number) FROM thing")).scalar_one() == 5
+    assert half_way
+
+
+def test_results_are_streamed_in_one_way_only():
+    """`streamed` is what closes them in time."""
+    elsewhere = [
+        path for path in (ROOT / "app").rglob("*.py") if "yield_per" in path.read_text() and path.name != "database.py"
+    ]
+    assert elsewhere == []
