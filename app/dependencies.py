@@ -89,6 +89,7 @@ async def read_form(request: Request) -> dict[str, list[str]]:
     typed: dict[str, list[str]] = {}
     for name, value in form.multi_items():
         typed.setdefault(name, []).append(value.filename or "" if isinstance(value, UploadFile) else value)
+    request.state.typed = typed  # to be handed back should anything break
     return typed
 
 

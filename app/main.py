@@ -230,7 +230,8 @@ def _handle_problems(application: FastAPI) -> None:
                 status_code=500,
                 media_type="application/problem+json",
             )
-        return problem_page(request, 500, "Something went wrong", words)
+        typed = request.scope["state"].get("typed") if request.method == "POST" else None
+        return problem_page(request, 500, "Something went wrong", words, typed=typed)
 
     handlers: list[tuple[Any, Any]] = [
         (Problem, problem),

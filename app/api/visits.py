@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from app.api.participants import participant_of
 from app.api.shapes import Body, Reply, Text, Version
+from app.capture.actions import miss_visit
 from app.dependencies import ApiChange, ApiPage
 from app.foundation.errors import FieldProblem, Invalid
 from app.people.access import require
@@ -77,7 +78,7 @@ def record_visit(here: ApiChange, code: str, visit: str, asked: VisitBody) -> Re
     where = f"{found.code}/visit/{visit}"
     require(here.actor, Permission.VISIT_RECORD, site_id=found.site_id, action="visit.record", subject=where)
     if asked.status == "missed":
-        row = actions.miss_visit(
+        row = miss_visit(
             here.session,
             here.the_study,
             found,

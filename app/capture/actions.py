@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Integer, Select, String, and_, bindparam, delete, or_, update
+from sqlalchemy import Integer, Select, String, and_, bindparam, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -21,6 +21,7 @@ from app.capture.checks import Finding, Judgement, events_needed, judge
 from app.capture.reads import (
     DRAFT,
     ENTRY,
+    PARTICIPANT,
     SCREENING,
     SIGNATURE,
     Answers,
@@ -51,6 +52,8 @@ from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
 from app.participants.models import Participant
 from app.people.access import Actor, require
 from app.people.permissions import Permission
+from app.schedule import actions as schedule
+from app.schedule.models import ParticipantVisit
 from app.studies.definition import Instrument, ItemType
 from app.studies.in_use import StudyInUse
 
@@ -133,6 +136,33 @@ def save_entry(
     record(session, study.code, about.changes(log), by=by, now=now)
     version = (entry.version if entry else 0) + bool(log)
     return SavedEntry(version, status, judgement, tuple(change.item for change in different))
+
+
+def miss_visit(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    visit: str,
+    *,
+    version: int,
+    why: str,
+    by: Actor,
+    now: datetime,
+) -> ParticipantVisit:
+    """Record that a visit did not take place; refused while something is entered at it."""
+    subject = f"{participant.code}/visit/{visit}"
+    require(by, Permission.VISIT_RECORD, site_id=participant.site_id, action="visit.miss", subject=subject)
+    # Whoever saves an entry holds the participant, and so waits for this or is waited for.
+    held = select(PARTICIPANT.c.id).where(PARTICIPANT.c.id == participant.id).with_for_update(key_share=True)
+    session.execute(held).all()
+    entered = select(ENTRY.c.id).where(ENTRY.c.participant_id == participant.id, ENTRY.c.visit == visit).limit(1)
+    if session.execute(entered).first() is not None:
+        raise Refused(
+            "Forms are filled in at this visit, so it took place. Record the day on which it was held.",
+            action="visit.miss",
+            subject=subject,
+        )
+    return schedule.miss_visit(session, study, participant, visit, version=version, why=why, by=by, now=now)
 
 
 def sign_entry(
@@ -289,6 +319,7 @@ def _open_form(session: Session, about: _About, *, by: Actor, hold: bool, action
             screen_failed=place.screen_failed,
             is_scheduled=place.is_scheduled,
             is_stopped=place.is_stopped,
+            is_missed=place.is_missed,
         )
     )
     refuse_if(why_no_consent(session, about.study, about.participant))

@@ -119,6 +119,7 @@ class Place:
     screen_failed: bool
     is_scheduled: bool
     is_stopped: bool
+    is_missed: bool
     timezone: str
     has_draft: bool
     screening: Mapping[str, object]
@@ -200,6 +201,7 @@ def place_of(
         screen_failed=status == Status.SCREEN_FAILED,
         is_scheduled=visit_status is not None,
         is_stopped=visit_status == VisitStatus.STOPPED,
+        is_missed=visit_status == VisitStatus.MISSED,
         timezone=timezone,
         has_draft=draft is not None,
         screening=json.loads(screening or "{}"),

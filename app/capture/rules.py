@@ -75,6 +75,7 @@ def why_not_enter(
     screen_failed: bool = False,
     is_scheduled: bool = True,
     is_stopped: bool = False,
+    is_missed: bool = False,
 ) -> str | None:
     """Why nothing can be entered in this instrument at this visit of this participant, or None."""
     planned = study.visit(visit)
@@ -95,6 +96,10 @@ def why_not_enter(
         return (
             f"{planned.label} is no longer due, because the participant withdrew from visits. "
             "Ask the investigator if it took place after all."
+        )
+    if is_missed:
+        return (
+            f"{planned.label} is recorded as missed. If it took place after all, reopen the visit first, and say why."
         )
     return None
 

@@ -1,6 +1,6 @@
 """What may I see of people? Who is signed in, who holds which right (and held it then), sites, sessions, tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -180,6 +180,12 @@ def signed_in(
 def owner_of_session(session: Session, token: str) -> int | None:
     """Whose session this cookie was, also when it is over; None when it never was one."""
     return session.execute(select(SESSION.c.person_id).where(SESSION.c.token_hash == token_hash(token))).scalar()
+
+
+def owner_of_form(session: Session, made_from: Callable[[str], bool], *, since: datetime) -> int | None:
+    """Whose session a form was made in, when its cookie is gone: the one whose secret its token was made from."""
+    secrets = select(SESSION.c.person_id, SESSION.c.csrf_token).where(SESSION.c.created_at >= since)
+    return next((row.person_id for row in session.execute(secrets) if made_from(row.csrf_token)), None)
 
 
 def actor_for(signed_in: SignedIn, study_id: int | None, request_id: str, *, via: str = "web") -> Actor:

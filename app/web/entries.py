@@ -4,8 +4,8 @@ Nothing typed is lost: a refused save shows the form as it was typed, a draft wa
 an older version sees both side by side.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -35,12 +35,15 @@ from app.participants.reads import participant_by_code
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
 from app.rendering import translations
+from app.schedule.actions import record_visit
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visit_of
+from app.schedule.rules import in_window
+from app.schedule.status import VisitStatus
 from app.studies.definition import Instrument, Item, ItemType, Visit
 from app.web.items import item_views, said, sections_of
 from app.web.shell import show
-from app.web.visits import planned_visit, visit_url
+from app.web.visits import planned_visit, typed_day, visit_url
 
 router = APIRouter()
 
@@ -48,6 +51,7 @@ ENTRY = "/{study}/participants/{code}/visits/{visit}/entries/{instrument}"
 
 # The form's own fields. No item code has a hyphen, so that none of them can be taken for an answer.
 BASE, REASON, SAVE_AS = "base-version", "form-why", "save-as"
+HELD_ON, HELD_WHY = "visit-held-on", "visit-reason"
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,7 @@ class Spot:
             screen_failed=place.screen_failed,
             is_scheduled=place.is_scheduled,
             is_stopped=place.is_stopped,
+            is_missed=place.is_missed,
         )
         if reason is None and (self.entry is None or self.participant.withdrawn_on is not None):
             reason = why_no_consent(self.here.session, self.here.the_study, self.participant)
@@ -201,6 +206,7 @@ def save(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respons
     spot = _spot(here, code, visit, instrument)
     typed = parse_typed(spot.instrument, _lists(here.form))
     try:
+        unheld = _hold_with_it(spot)
         saved = actions.save_entry(
             here.session,
             here.the_study,
@@ -214,12 +220,35 @@ def save(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respons
             by=here.actor,
             now=here.now,
             accept_partial=here.value(SAVE_AS) == "partial",
-            problems=_asked(spot, typed),
+            problems=[*unheld, *_asked(spot, typed)],
         )
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
         return _form_page(spot, typed=_lists(here.form), problem=problem)
     return here.redirect(spot.visit_url, done="saved" if saved.status is EntryStatus.COMPLETE else "saved_partial")
+
+
+def _hold_with_it(spot: Spot) -> list[FieldProblem]:
+    """Record the day of the visit with its first form, where the form asked for it; what stands against that."""
+    here = spot.here
+    if HELD_ON not in here.form or spot.visit.status != VisitStatus.PLANNED:
+        return []
+    try:
+        record_visit(
+            here.session,
+            here.the_study,
+            spot.participant,
+            spot.planned.code,
+            held_on=typed_day(here, HELD_ON),
+            version=spot.visit.version,
+            reason=here.value(HELD_WHY) or None,
+            by=here.actor,
+            now=here.now,
+        )
+    except Invalid as problem:
+        names = {"held_on": HELD_ON, "reason": HELD_WHY}
+        return [replace(each, field=names.get(each.field, each.field)) for each in problem.problems]
+    return []
 
 
 @router.post(ENTRY + "/look", name="entries.look")
@@ -423,8 +452,36 @@ def _form_page(
         draft_time=f"{kept.saved_at.astimezone(ZoneInfo(spot.place.timezone)):%H:%M}" if kept else None,
         why=(shown.get(REASON) or [""])[-1] if typed is not None or kept is not None else "",
         why_error=next((each.message for each in problems if each.field == "why"), None),
+        held=_to_hold(spot, typed, problems),
         **_facts(spot),
     )
+
+
+def _to_hold(
+    spot: Spot, typed: Mapping[str, list[str]] | None, problems: Sequence[FieldProblem]
+) -> dict[str, Any] | None:
+    """The question on which day the visit was held, while nobody has recorded it; None otherwise.
+
+    Today is filled in only where it lies in the window: a visit that is months away is more likely the wrong one.
+    """
+    visit = spot.visit
+    if visit.status != VisitStatus.PLANNED or not may(
+        spot.here.actor, Permission.VISIT_RECORD, site_id=spot.participant.site_id
+    ):
+        return None
+    today = clock.today(spot.place.timezone, spot.here.now)
+    inside = in_window(visit, today)
+    asked = {name: (typed.get(name) or [""])[-1] for name in (HELD_ON, HELD_WHY)} if typed is not None else {}
+    return {
+        "visit": visit,
+        "today": today,
+        "inside": inside,
+        "days": abs((visit.opens_on - today).days if today < visit.opens_on else (today - visit.closes_on).days),
+        "early": today < visit.opens_on,
+        "on": asked.get(HELD_ON, today.isoformat() if inside else ""),
+        "reason": asked.get(HELD_WHY, ""),
+        "errors": {each.field: each.message for each in problems if each.field in (HELD_ON, HELD_WHY)},
+    }
 
 
 def _record_page(spot: Spot) -> Response:
@@ -564,12 +621,12 @@ def _anchor(field: str, items: set[str]) -> str | None:
         return f"item-{field}"
     if field.endswith(WHY) and field.removesuffix(WHY) in items:
         return f"item-{field}"
-    return REASON if field == "why" else None
+    return REASON if field == "why" else field if field in (HELD_ON, HELD_WHY) else None
 
 
 def _is_typed(name: str) -> bool:
     """Whether a field of the form is something a person typed, rather than the form's own."""
-    return name not in ("csrf_token", BASE, SAVE_AS)
+    return name not in ("csrf_token", BASE, SAVE_AS, HELD_ON, HELD_WHY)
 
 
 def _lists(form: Form) -> dict[str, list[str]]:

@@ -1,6 +1,6 @@
 """What stands around every page? The rail, the header, the sentence about what just happened; and the error page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import Request
@@ -112,7 +112,26 @@ def show(here: Here, template: str, *, status_code: int = 200, **values: Any) ->
     return page(here.request, template, viewer=viewer_of(here), status_code=status_code, here_=here, **values)
 
 
-def problem_page(request: Request, status: int, title: str, reason: str) -> Response:
-    """What went wrong and what to do next, without the shell: it needs no database."""
+SECRETS = frozenset({"password", "code", "new_password", "new_password_again"})
+"""Fields of forms that are never handed back to a browser."""
+
+
+def problem_page(
+    request: Request, status: int, title: str, reason: str, *, typed: Mapping[str, Sequence[str]] | None = None
+) -> Response:
+    """What went wrong and what to do next, without the shell: it needs no database.
+
+    `typed` is a form that was sent in vain: it stands on the page, to be sent again.
+    """
     viewer = Viewer(theme=request.cookies.get("theme", ""))
-    return page(request, "problem.html", viewer=viewer, status_code=status, heading=title, reason=reason)
+    fields = [(name, value) for name, values in (typed or {}).items() if name not in SECRETS for value in values]
+    return page(
+        request,
+        "problem.html",
+        viewer=viewer,
+        status_code=status,
+        heading=title,
+        reason=reason,
+        path=request.url.path,
+        fields=fields,
+    )

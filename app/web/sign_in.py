@@ -22,6 +22,7 @@ from app.dependencies import (
     masked,
     one,
     settings_of,
+    unmasks,
 )
 from app.foundation import clock
 from app.foundation.crypto.envelopes import CannotOpen, open_sealed, seal
@@ -29,12 +30,12 @@ from app.foundation.errors import NotFound
 from app.people import actions, reads
 from app.people.permissions import Role
 from app.rendering import Viewer, page
-from app.web.shell import show
+from app.web.shell import SECRETS, show
 
 router = APIRouter()
 
 CARRIED = "form carried through the sign-in"
-NEVER_CARRIED = {"csrf_token", "password", "code", "new_password", "new_password_again"}
+NEVER_CARRIED = SECRETS | {"csrf_token"}
 
 
 def safe_path(path: str) -> str:
@@ -59,9 +60,15 @@ def ask_to_sign_in(request: Request, typed: Form | None) -> Response:
         return RedirectResponse(f"/sign-in?next={quote(path, safe='')}", status_code=303)
     if request.method != "POST":  # a draft that saves itself: the page goes on and says so
         return Response(status_code=401)
-    # Whose it was is not known when the cookie is gone too; then nothing leaves a room that blinded people do not know.
+    # Whose it was is said by the cookie, and by the form itself when the cookie is gone. When neither says it, nothing
+    # leaves a room that blinded people do not know.
+    settings, token = settings_of(request), one(typed, "csrf_token")
     with database_of(request).reading() as session:
-        owner = reads.owner_of_session(session, request.cookies.get(cookie_name(settings_of(request)), ""))
+        owner = reads.owner_of_session(session, request.cookies.get(cookie_name(settings), ""))
+        if owner is None and token:
+            # A session can be no older; tokens of earlier ones are not tried.
+            since = clock.now() - 2 * timedelta(hours=settings.session_hours)
+            owner = reads.owner_of_form(session, lambda secret: unmasks(token, secret), since=since)
     hidden = owner is None and bool({"treatment", "sequence"} & set(path.split("/")))
     carried = "" if hidden else _carry(request, path, owner, typed)
     return _form(request, next_path=path, carried=carried, status_code=401, ended=bool(carried))

@@ -6,6 +6,7 @@ from datetime import date
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
+from app.capture.actions import miss_visit
 from app.capture.reads import EntryMark, entries_of, place_of
 from app.capture.status import EntryStatus
 from app.consent.reads import why_no_consent
@@ -57,7 +58,7 @@ def hold(here: ChangeInStudy, code: str, visit: str) -> Response:
             here.the_study,
             participant,
             visit,
-            held_on=_day(here, "held_on"),
+            held_on=typed_day(here, "held_on"),
             version=_version(here),
             reason=here.value("reason"),
             by=here.actor,
@@ -72,7 +73,7 @@ def miss(here: ChangeInStudy, code: str, visit: str) -> Response:
     """Record that the visit did not take place, and why."""
 
     def act(participant: Participant) -> None:
-        actions.miss_visit(
+        miss_visit(
             here.session,
             here.the_study,
             participant,
@@ -96,7 +97,7 @@ def correct(here: ChangeInStudy, code: str, visit: str) -> Response:
             here.the_study,
             participant,
             visit,
-            held_on=_day(here, "held_on"),
+            held_on=typed_day(here, "held_on"),
             version=_version(here),
             why=here.value("why"),
             by=here.actor,
@@ -245,7 +246,8 @@ def _field(here: Here, field: str) -> str:
     return f"{here.request.url.path.rpartition('/')[2]}-{field}"
 
 
-def _day(here: Here, name: str) -> date:
+def typed_day(here: Here, name: str) -> date:
+    """The day that was typed into this field; Invalid when it is none."""
     text = here.value(name)
     try:
         if len(text) != 10:

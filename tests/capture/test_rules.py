@@ -66,6 +66,7 @@ def signed(**changed: Any) -> EntryState:
         ("baseline", "disability", {}, "“Disability” is not planned at Baseline"),
         ("week18", "unheard", {}, "“unheard” is not planned"),
         ("week18", "pain", {"is_stopped": True}, "withdrew from visits"),
+        ("week18", "pain", {"is_missed": True}, "recorded as missed"),
     ],
 )
 def test_where_something_may_be_entered(visit, form, state, reason):

@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from app.foundation.database import Database
 from app.people.access import Actor
 from app.people.reads import SESSION
 from app.rendering import STATIC
+from app.schedule.reads import visit_of
 from app.studies.in_use import StudyInUse
 from tests.capture.records import consented
 from tests.factories import MINI, mini_study, person
@@ -313,6 +314,78 @@ def test_a_session_that_ends_under_a_form_loses_nothing(world, assessor):
     # A note of one line keeps no line end; the person is told, and still has the text.
     assert assessor.send(FORM, {**kept, "pain_note": "Two lines"}).status_code == 303
     assert world.entry()["values"]["pain_where"] == ["back"]
+
+
+def held(world: World) -> tuple[str, Any, str | None]:
+    with world.database.reading() as session:
+        assert world.participant_id is not None
+        row = visit_of(session, world.participant_id, "week18")
+        return row.status, row.held_on, row.reason
+
+
+def test_the_first_form_asks_on_which_day_the_visit_was_held(world, assessor):
+    page = assessor.soup(FORM)
+    assert assessor.form(FORM)["visit-held-on"] == ["2026-07-06"]
+    assert "Check that it is the right one." not in page.get_text()
+    assert assessor.post(FORM, PAIN).status_code == 303
+    assert held(world) == ("held", date(2026, 7, 6), None)
+    assert "visit-held-on" not in assessor.form(FORM)
+
+
+@pytest.mark.parametrize(
+    ("day", "words"),
+    [("", "Say on which day it was held."), ("soon", "year-month-day"), ("2026-07-07", "or earlier")],
+)
+def test_a_day_that_cannot_be_keeps_everything_else_that_was_typed(world, assessor, day, words):
+    reply = assessor.post(FORM, {**PAIN, "pain_nrs": "11", "visit-held-on": day})
+    assert reply.status_code == 422
+    assert words in soup(reply).get_text()
+    assert "pain_nrs" in str(part(soup(reply), ".error-summary"))  # both at once
+    assert form_in(soup(reply), FORM)["pain_note"] == ["At night"]
+    assert held(world)[0] == "planned"
+    assert world.entry() is None
+
+
+def test_a_visit_that_is_months_away_is_questioned_before_anything_is_entered(world, assessor):
+    with time_machine.travel(datetime(2026, 3, 10, 1, 0, tzinfo=UTC), tick=True):
+        far = signed_in_client(world.database, assessor.actor)
+        assert "This visit opens in" in far.soup(FORM).get_text()
+        assert far.form(FORM)["visit-held-on"] == [""]
+        assert far.post(FORM, PAIN).status_code == 422
+        typed = {**PAIN, "visit-held-on": "2026-03-10"}
+        assert "Why outside the window" in soup(far.post(FORM, typed)).get_text()
+        assert far.post(FORM, {**typed, "visit-reason": "Travels from April on"}).status_code == 303
+    assert held(world) == ("held", date(2026, 3, 10), "Travels from April on")
+
+
+def test_nothing_is_entered_at_a_missed_visit_and_a_visit_with_entries_is_not_missed(world, assessor):
+    missed = {"why": "Abroad"}
+    assert assessor.post(f"{VISIT}/missed", missed, page=VISIT).status_code == 303
+    late = assessor.send(FORM, {"csrf_token": assessor.form(VISIT, f"{VISIT}/reopened")["csrf_token"], **PAIN})
+    assert late.status_code == 409
+    assert "recorded as missed" in soup(late).get_text()
+    assert world.entry() is None
+    assessor.post(f"{VISIT}/reopened", {"why": "The wrong person"}, page=VISIT)
+    assert assessor.post(FORM, {**PAIN, "visit-held-on": None}).status_code == 303
+    refused = assessor.post(f"{VISIT}/missed", missed, page=VISIT)
+    assert refused.status_code == 409
+    assert "so it took place" in soup(refused).get_text()
+    assert held(world)[0] == "planned"
+
+
+def test_a_failure_of_ours_hands_back_what_was_typed(world, assessor, monkeypatch):
+    fields = {**assessor.form(FORM), **PAIN}
+    forgiving = TestClient(assessor.client.app, base_url="http://trial.test", raise_server_exceptions=False)
+    forgiving.cookies = assessor.client.cookies
+    with monkeypatch.context() as broken:
+        broken.setattr("app.capture.actions.record", lambda *_, **__: 1 / 0)
+        reply = forgiving.post(FORM, data=fields, follow_redirects=False)
+    assert reply.status_code == 500
+    assert world.entry() is None
+    again = form_in(soup(reply), FORM)
+    assert again["pain_note"] == ["At night"]
+    assert assessor.send(FORM, again).status_code == 303
+    assert world.entry()["values"]["pain_nrs"] == 5
 
 
 def test_a_double_click_saves_once(world, assessor):

@@ -158,6 +158,23 @@ def test_an_expired_session_keeps_what_was_typed(world):
     assert len(world.codes()) == 1
 
 
+@pytest.mark.requirement("P11-e")
+@pytest.mark.parametrize("cookie", ["ended", "gone"])
+def test_what_somebody_typed_is_not_sent_under_the_name_of_another(world, cookie):
+    browser, other = world.coordinator(), world.browser("investigator", site_code=None)
+    fields = {**browser.form(NEW), **ELIGIBLE, **WHO}
+    if cookie == "gone":
+        browser.client.cookies.clear()
+    else:
+        with world.database.writing() as session:
+            session.execute(update(SESSION).values(ended_at=SESSION.c.created_at))
+    carried = form_in(BeautifulSoup(browser.send(NEW, fields).text, "html.parser"), "/sign-in")
+    signing_in = {**carried, "username": [other.actor.username], "password": [PASSWORD]}
+    resumed = browser.send("/sign-in", signing_in)
+    assert resumed.status_code == 303
+    assert "Lovelace" not in resumed.text
+
+
 def test_without_a_token_of_the_page_nothing_is_kept(world):
     assert world.coordinator().send(NEW, ELIGIBLE).status_code == 403
     assert world.codes() == []
