@@ -105,6 +105,7 @@ def serve(
         log_level="warning",
         proxy_headers=settings.trusted_proxies is not None,
         forwarded_allow_ips=settings.trusted_proxies,
+        log_config=installation.log_config(),
     )
 
 
@@ -333,7 +334,10 @@ def audit_verify(
     points, faults = checkpoints.kept(settings.checkpoints, database.keys)
     results = Table("log", "entries", "checkpoints", "root", "result")
     with database.reading() as session:
-        names = [log] if log else sorted({*verify.logs(session), *(point.log for point in points)})
+        there = sorted({*verify.logs(session), *(point.log for point in points)})
+        if log is not None and log not in there:
+            fail(f"There is no log {log}. There are: {', '.join(there) or 'none yet'}.")
+        names = [log] if log else there
         for name in track(names, description="Verifying", console=err, transient=True):
             result = verify.verify(session, name, points)
             faults += [f"{name}: {fault}" for fault in result.faults]

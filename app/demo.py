@@ -15,7 +15,6 @@ import gc
 import io
 import os
 import random
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -666,16 +665,35 @@ def build(database: Database, *, as_of: datetime, participants: int = RANDOMISED
         gc.enable()
 
 
+MARKER = "equipoise-demo"
+DEMO_FILES = ("ready", "equipoise.db", "equipoise.db-wal", "equipoise.db-shm", "equipoise.key")
+
+
+def make_room(data: Path, *, fresh: bool) -> bool:
+    """Whether a demo may live in this folder; takes away what an earlier one left, when it was not finished or `fresh`.
+
+    Only a folder that a demo has marked as its own is ever cleared: one of a real installation holds the same names.
+    """
+    if data.exists() and (not data.is_dir() or (any(data.iterdir()) and not (data / MARKER).is_file())):
+        return False
+    if fresh or not (data / "ready").exists():
+        for name in DEMO_FILES:
+            (data / name).unlink(missing_ok=True)
+        for checkpoint in (data / "checkpoints").glob("*.checkpoint"):
+            checkpoint.unlink()
+    data.mkdir(parents=True, exist_ok=True)
+    (data / MARKER).touch()
+    return True
+
+
 def serve_demo(*, port: int, data: Path, fresh: bool, participants: int, console: Console) -> None:
     """Build the demo once, then serve it on loopback."""
-    from app.installation import application, migrate, open_database
+    from app.installation import application, log_config, migrate, open_database
     from app.settings import Settings
 
-    if fresh and data.exists():
-        if any(path.name not in DEMO_FILES for path in data.iterdir()):
-            console.print(f"{data} holds other files than a demo's. Name another folder.", style="red", markup=False)
-            sys.exit(1)
-        shutil.rmtree(data)
+    if not make_room(data, fresh=fresh):
+        console.print(f"{data} holds other files than a demo's. Name another folder.", style="red", markup=False)
+        sys.exit(1)
     address = f"http://127.0.0.1:{port}"
     os.environ.update(
         EQUIPOISE_DATA=str(data),
@@ -688,8 +706,6 @@ def serve_demo(*, port: int, data: Path, fresh: bool, participants: int, console
     settings = Settings()
     ready = data / "ready"
     if not ready.exists():
-        if data.exists():
-            shutil.rmtree(data)  # an earlier start was interrupted while it was building
         database = open_database(settings, create=True)
         migrate(database)
         columns = (
@@ -718,7 +734,6 @@ def serve_demo(*, port: int, data: Path, fresh: bool, participants: int, console
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,
+        log_config=log_config(),
     )
-
-
-DEMO_FILES = {"equipoise.db", "equipoise.db-wal", "equipoise.db-shm", "equipoise.key", "ready", "checkpoints"}

@@ -1,7 +1,10 @@
 """Where does an installation keep its things? Opens the database and key of the settings; updates the schema."""
 
 import logging
+import sys
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -38,6 +41,27 @@ def migrate(database: Database) -> None:
         config = Config(ROOT / "alembic.ini")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+class OnlyTheKind(logging.Filter):
+    """Takes tracebacks out of the server's own log: their text could hold what somebody typed (SEC-47)."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Every line stays; outside Python's development mode it stays without its traceback."""
+        if record.exc_info and not sys.flags.dev_mode:
+            record.exc_info, record.exc_text = None, None
+        return True
+
+
+def log_config() -> dict[str, Any]:
+    """The logging of the web server: as it comes, but without tracebacks."""
+    from uvicorn.config import LOGGING_CONFIG
+
+    config = deepcopy(LOGGING_CONFIG)
+    config["filters"] = {"only_the_kind": {"()": OnlyTheKind}}
+    for handler in config["handlers"].values():
+        handler["filters"] = ["only_the_kind"]
+    return config
 
 
 def application() -> FastAPI:

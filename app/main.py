@@ -121,6 +121,13 @@ class CachedStatic(StaticFiles):
         return response
 
 
+class Guarded(FastAPI):
+    """The application with its guard around everything, its answers to failures and to bodies too large included."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Guard(super().build_middleware_stack(), self.state.settings)
+
+
 def create_app(settings: Settings, database: Database) -> FastAPI:
     """The whole application on one database."""
 
@@ -129,7 +136,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
         database.refuse_unsafe_settings()
         yield
 
-    application = FastAPI(
+    application = Guarded(
         title="Equipoise",
         version="1",
         summary="Runs randomised clinical trials: consent, concealed randomisation, blinded capture, exports.",
@@ -146,7 +153,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     application.state.database = database
     application.mount("/static", CachedStatic(directory=STATIC), name="static")
 
-    @application.get("/healthz", include_in_schema=False)
+    @application.api_route("/healthz", methods=["GET", "HEAD"], include_in_schema=False)
     def healthz() -> PlainTextResponse:
         with database.reading() as session:
             session.execute(text("SELECT 1"))
@@ -157,7 +164,6 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     _handle_problems(application)
 
     application.add_middleware(GZipMiddleware, minimum_size=600, compresslevel=5)
-    application.add_middleware(Guard, settings=settings)
     return application
 
 
@@ -213,7 +219,8 @@ def _handle_problems(application: FastAPI) -> None:
                 error.status_code, None, titles.get(error.status_code, "Error"), detail=_detail(error)
             )
         else:
-            response = problem_page(request, error.status_code, "Not found", _detail(error))
+            title = "Not found" if error.status_code == 404 else "This cannot be done so"
+            response = problem_page(request, error.status_code, title, _detail(error))
         response.headers.update(error.headers or {})
         return response
 

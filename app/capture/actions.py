@@ -155,6 +155,8 @@ def miss_visit(
     # Whoever saves an entry holds the participant, and so waits for this or is waited for.
     held = select(PARTICIPANT.c.id).where(PARTICIPANT.c.id == participant.id).with_for_update(key_share=True)
     session.execute(held).all()
+    missed = schedule.miss_visit(session, study, participant, visit, version=version, why=why, by=by, now=now)
+    # Asked last, so that a page that is out of date hears first of what changed; a refusal takes all of it back.
     entered = select(ENTRY.c.id).where(ENTRY.c.participant_id == participant.id, ENTRY.c.visit == visit).limit(1)
     if session.execute(entered).first() is not None:
         raise Refused(
@@ -162,7 +164,7 @@ def miss_visit(
             action="visit.miss",
             subject=subject,
         )
-    return schedule.miss_visit(session, study, participant, visit, version=version, why=why, by=by, now=now)
+    return missed
 
 
 def sign_entry(

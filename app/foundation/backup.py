@@ -1,7 +1,8 @@
 """How is everything taken along? One archive of every row, from one snapshot, for either database.
 
 A zip file with a JSON line per row and table, and a manifest: when, schema, rows and SHA-256 of each table. The root
-key is *not* in it: whoever finds a backup opens no envelope. `restore` refuses an archive that is not whole.
+key is *not* in it: whoever finds a backup opens no envelope. `restore` refuses an archive that is not whole, or whose
+manifest was not made with the key: somebody who changes a backup cannot give themselves a role.
 """
 
 import base64
@@ -17,10 +18,13 @@ from typing import Any
 from sqlalchemy import LargeBinary, Table, func, insert, inspect, select, text
 from sqlmodel import Session, SQLModel
 
+from app.foundation.crypto.keys import Keyring
+from app.foundation.crypto.secrets import same
 from app.foundation.database import Database, Instant, streamed
 from app.foundation.models import import_models
 
-FORMAT = "equipoise-backup-1"
+FORMAT = "equipoise-backup-2"
+PURPOSE = "backup manifest"
 BATCH = 1000
 
 
@@ -37,6 +41,10 @@ class Manifest:
     key_fingerprint: str
     rows: dict[str, int]
     sha256: dict[str, str]
+
+    def tag(self, keys: Keyring) -> str:
+        """What only the installation's key can make of this manifest, as hex."""
+        return keys.tag(PURPOSE, json.dumps(vars(self), sort_keys=True).encode()).hex()
 
 
 def schema_revision(session: Session) -> str:
@@ -63,19 +71,27 @@ def backup(database: Database, path: Path, *, now: datetime) -> Manifest:
                     count += 1
             rows[table.name], digests[table.name] = count, digest.hexdigest()
         manifest = Manifest(now.isoformat(), schema_revision(session), database.keys.fingerprint, rows, digests)
-        archive.writestr("manifest.json", json.dumps({"format": FORMAT, **vars(manifest)}, indent=1))
+        said = {"format": FORMAT, **vars(manifest), "tag": manifest.tag(database.keys)}
+        archive.writestr("manifest.json", json.dumps(said, indent=1))
     part.replace(path)
     return manifest
 
 
-def read_manifest(path: Path) -> Manifest:
-    """The manifest of an archive, after checking every table against it."""
+def read_manifest(path: Path, keys: Keyring) -> Manifest:
+    """The manifest of an archive, after checking it against the key and every table against it."""
     try:
         with zipfile.ZipFile(path) as archive:
             found = json.loads(archive.read("manifest.json"))
             if found.pop("format") != FORMAT:
                 raise BadBackup("This archive has a format that this version does not know.")
+            tag = found.pop("tag")
             manifest = Manifest(**found)
+            if manifest.key_fingerprint != keys.fingerprint:
+                raise BadBackup(
+                    "This backup belongs to another key file. Put the key file of that installation in place first."
+                )
+            if not same(manifest.tag(keys), str(tag)) or set(manifest.rows) != set(manifest.sha256):
+                raise BadBackup("The manifest of this backup was changed. Use another backup.")
             for name, expected in manifest.sha256.items():
                 digest = hashlib.sha256()
                 with archive.open(f"{name}.jsonl") as file:
@@ -90,13 +106,9 @@ def read_manifest(path: Path) -> Manifest:
 
 def restore(database: Database, path: Path) -> Manifest:
     """Fill an empty, migrated database from an archive, all or nothing."""
-    manifest = read_manifest(path)
+    manifest = read_manifest(path, database.keys)
     if {table.name for table in _tables(database)} != set(manifest.rows):
         raise BadBackup("This backup does not hold every table. Use another backup.")
-    if manifest.key_fingerprint != database.keys.fingerprint:
-        raise BadBackup(
-            "This backup belongs to another key file. Put the key file of that installation in place first."
-        )
     with database.writing() as session, zipfile.ZipFile(path) as archive:
         if schema_revision(session) != manifest.schema:
             raise BadBackup(
@@ -115,6 +127,9 @@ def restore(database: Database, path: Path) -> Manifest:
                         batch = []
                 if batch:
                     session.execute(insert(table), batch)
+            count = session.execute(select(func.count()).select_from(table)).scalar_one()
+            if count != manifest.rows[table.name]:
+                raise BadBackup(f"The table {table.name} in this backup has {count} rows, not those of its manifest.")
         if not database.is_sqlite:
             _restart_counters(session)
     return manifest

@@ -131,8 +131,16 @@ def _engine(url: str) -> Engine:
     return engine
 
 
-# secure_delete: what is erased (a participant's key) leaves no bytes in free pages.
-PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=20000", "secure_delete=ON")
+# secure_delete: what is erased (a participant's key) leaves no bytes in free pages. recursive_triggers: a REPLACE
+# deletes as well, and the triggers that keep rows for good must hear of it.
+PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "busy_timeout=20000",
+    "secure_delete=ON",
+    "recursive_triggers=ON",
+)
 
 
 def prepare_sqlite(engine: Engine) -> None:

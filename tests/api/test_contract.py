@@ -1,5 +1,8 @@
 """What every program may rely on: problems, pages, repeated requests, tokens, headers, and no server error ever."""
 
+import logging
+import logging.config
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +19,7 @@ from starlette.testclient import TestClient
 from app.audit.actions import ENTRY
 from app.foundation import clock, idempotency, paging
 from app.foundation.database import Database, table_of
+from app.installation import OnlyTheKind, log_config
 from app.participants.identity import PARTICIPANT
 from app.people.access import Actor
 from app.people.models import ApiToken, Person
@@ -124,8 +128,36 @@ def test_a_problem_says_what_happened_in_the_shape_of_rfc_9457(world):
 def test_what_is_too_large_is_refused_before_it_is_read(shared_database):
     with world_on(shared_database, largest_body=2000) as world:
         body = {**SCREENING, "failure_reason": "x" * 3000}
-        assert world.client().post("/participants", body).status_code == 413
+        announced = problem_of(world.client().post("/participants", body))
+        assert announced["status"] == 413
+        pieces = iter([b"x" * 1500] * 3)  # nobody says beforehand how much it will be
+        in_pieces = world.client().request("POST", "/participants", content=pieces)
+        assert in_pieces.status_code == 413
+        assert in_pieces.headers["x-content-type-options"] == "nosniff"
         assert world.participants() == 0
+
+
+@pytest.mark.requirement("SEC-47", "SEC-16")
+def test_a_failure_of_ours_has_every_header_and_says_nothing_of_what_was_sent(world, monkeypatch, caplog):
+    client = world.client()
+    forgiving = TestClient(client.http.app, base_url="http://trial.test", raise_server_exceptions=False)
+    monkeypatch.setattr("app.participants.actions.record", lambda *_, **__: int("aubergine"))
+    headers = {"Authorization": f"Bearer {client.token}"}
+    reply = forgiving.post(f"{client.root}/participants", json=SCREENING, headers=headers)
+    assert problem_of(reply)["status"] == 500
+    assert "default-src 'none'" in reply.headers["content-security-policy"]
+    assert reply.headers["cache-control"] == "no-store"
+    assert "aubergine" not in reply.text + caplog.text
+    try:
+        int("aubergine")
+    except ValueError:
+        raised = logging.LogRecord(
+            "uvicorn.error", logging.ERROR, "", 0, "Exception in application", (), sys.exc_info()
+        )
+    assert OnlyTheKind().filter(raised)
+    assert "aubergine" not in logging.Formatter().format(raised)
+    assert log_config()["handlers"]["default"]["filters"] == ["only_the_kind"]
+    logging.config.dictConfig(log_config())
 
 
 def test_a_refusal_is_written_down_and_a_mistake_in_typing_is_not(world):

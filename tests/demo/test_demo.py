@@ -4,13 +4,14 @@ import json
 import statistics
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from app.audit.verify import logs, verify
 from app.capture.models import Entry
-from app.demo import STUDY, build
+from app.demo import DEMO_FILES, MARKER, STUDY, build, make_room
 from app.foundation.database import Database, table_of
 from app.participants.models import Participant
 from app.people.access import Actor, Grant
@@ -80,6 +81,30 @@ def test_the_cohort_gives_the_published_figures(tmp_path_factory: pytest.TempPat
         for log in logs(session):
             assert verify(session, log).intact
     database.dispose()
+
+
+def test_a_folder_that_no_demo_has_marked_is_never_cleared(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for name in DEMO_FILES:  # a real installation has the same names
+        (theirs / name).write_text("precious")
+    for fresh in (False, True):
+        assert not make_room(theirs, fresh=fresh)
+    assert {path.name: path.read_text() for path in theirs.iterdir()} == dict.fromkeys(DEMO_FILES, "precious")
+
+
+def test_a_demo_clears_its_own_and_nothing_else(tmp_path: Path) -> None:
+    ours = tmp_path / "deep" / "ours"
+    assert make_room(ours, fresh=False)
+    for name in (*DEMO_FILES, "notes.txt"):
+        (ours / name).write_text("x")
+    assert make_room(ours, fresh=False)
+    assert (ours / "equipoise.db").exists()  # it was finished: the second start keeps it
+    assert make_room(ours, fresh=True)
+    assert {path.name for path in ours.iterdir()} == {MARKER, "notes.txt"}
+    (ours / "equipoise.db").write_text("half")
+    assert make_room(ours, fresh=False)  # it was interrupted while it was building
+    assert not (ours / "equipoise.db").exists()
 
 
 def _within_two_standard_errors(values: list[int], mean: float) -> None:

@@ -17,7 +17,14 @@ from app.settings import Settings
 from tests.conftest import KEYS, ROOT
 from tests.postgres import server as postgres
 
-WANTED = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 20000, "secure_delete": 1}
+WANTED = {
+    "journal_mode": "wal",
+    "synchronous": 2,
+    "foreign_keys": 1,
+    "busy_timeout": 20000,
+    "secure_delete": 1,
+    "recursive_triggers": 1,
+}
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Backup and restore: every row comes back, on either database, and a changed archive is refused."""
 
+import hashlib
+import json
 import os
 import sqlite3
 import zipfile
@@ -12,6 +14,7 @@ from sqlmodel import SQLModel
 from app.audit.actions import Change, record
 from app.audit.verify import verify
 from app.foundation.backup import BadBackup, backup, read_manifest, restore
+from app.foundation.crypto.keys import read_key_file
 from app.foundation.database import Database
 from tests.conftest import KEYS, ROOT, migrate, run
 from tests.factories import NOW, mini_study, person
@@ -68,9 +71,41 @@ def test_a_changed_archive_and_a_filled_database_are_refused(database: Database,
             data = source.read(name)
             target.writestr(name, data.replace(b"North", b"Wrong") if name == "site.jsonl" else data)
     with pytest.raises(BadBackup, match="site"):
-        read_manifest(tmp_path / "c.zip")
+        read_manifest(tmp_path / "c.zip", KEYS)
     with pytest.raises(FileExistsError):
         backup(database, tmp_path / "b.zip", now=NOW)
+
+
+def _forged(archive: Path, forged: Path, table: str, line: bytes, *, tag: bool = True) -> None:
+    """The archive with one more row in a table, and a manifest that agrees with it."""
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(forged, "w") as target:
+        data = {name: source.read(name) for name in source.namelist()}
+        data[f"{table}.jsonl"] += line
+        manifest = json.loads(data["manifest.json"])
+        manifest["sha256"][table] = hashlib.sha256(data[f"{table}.jsonl"]).hexdigest()
+        manifest["rows"][table] += 1
+        if not tag:
+            del manifest["tag"]
+        data["manifest.json"] = json.dumps(manifest).encode()
+        for name, content in data.items():
+            target.writestr(name, content)
+
+
+@pytest.mark.requirement("E6-15", "CONC-12")
+def test_a_backup_that_somebody_gave_themselves_a_role_in_is_refused(database: Database, tmp_path: Path) -> None:
+    _fill(database)
+    backup(database, tmp_path / "b.zip", now=NOW)
+    with zipfile.ZipFile(tmp_path / "b.zip") as archive:
+        line = archive.read("membership.jsonl").splitlines()[0]
+    role = json.dumps({**json.loads(line), "id": 999, "role": "administrator"}).encode() + b"\n"
+    other = Database(f"sqlite:///{tmp_path / 'other.db'}", KEYS)
+    migrate(other)
+    for tag in (True, False):
+        _forged(tmp_path / "b.zip", tmp_path / "forged.zip", "membership", role, tag=tag)
+        with pytest.raises(BadBackup):
+            restore(other, tmp_path / "forged.zip")
+    assert set(_counts(other).values()) == {0}
+    other.dispose()
 
 
 @pytest.mark.requirement("CONC-11")
@@ -93,5 +128,5 @@ def test_the_command_backs_up_every_table_though_it_was_just_started(tmp_path: P
     with sqlite3.connect(data / "equipoise.db") as opened:
         names = {row[0] for row in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     opened.close()
-    kept = set(read_manifest(tmp_path / "b.zip").rows)
+    kept = set(read_manifest(tmp_path / "b.zip", read_key_file(data / "equipoise.key")).rows)
     assert kept == {name for name in names if not name.startswith("sqlite_")} - {"alembic_version"}

@@ -282,6 +282,9 @@ def test_a_list_that_is_not_as_it_was_drawn_is_not_sealed(session: Session):
         "UPDATE allocation SET number = number + 1",
         "UPDATE allocation SET slot_id = slot_id + 1",
         "DELETE FROM allocation",
+        "INSERT OR REPLACE INTO allocation SELECT * FROM allocation",  # on PostgreSQL no statement at all
+        "INSERT OR REPLACE INTO slot SELECT * FROM slot",
+        "INSERT OR REPLACE INTO audit_entry SELECT * FROM audit_entry",
     ],
 )
 def test_the_database_itself_refuses_to_undo(session: Session, statement: str):
