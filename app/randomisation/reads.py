@@ -273,6 +273,14 @@ def sequences(session: Session, study: StudyInUse, *, by: Actor) -> tuple[Sequen
     )
 
 
+def sequence_of_version(session: Session, study: StudyInUse, version: int, *, by: Actor) -> SequenceCounts:
+    """One list by its number; `NotFound` when there is none, and for all but the statistician."""
+    for each in sequences(session, study, by=by):
+        if each.version == version:
+            return each
+    raise NotFound
+
+
 def balance(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor) -> Balance:
     """One list's counts and predictability; no envelope is opened for it. `NotFound` for all but the statistician."""
     require_statistician(study, by, Permission.SEQUENCE_DRAW)
