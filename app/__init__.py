@@ -5,6 +5,7 @@ Doors, in front of the rooms:
   main            builds the application: middleware, doors, error -> status
   settings        the only reader of the environment
   dependencies    database sessions, actor and clock for the doors
+  printing        a record as a PDF
   rendering       a page, or the one block htmx asked for
   web/            HTML doors: one file per page family;  static/ styles, icons, small scripts
   api/            JSON doors under /api/v1, the same file names
@@ -15,7 +16,7 @@ Doors, in front of the rooms:
 Rooms, top floor first:
   exports/        study -> tables -> CSV and JSON, blinded by construction
   treatment/      UNBLINDED: what was delivered, session by session, by treating clinicians
-  randomisation/  THE SEALED ROOM: sequence, sealing, allocation
+  randomisation/  THE SEALED ROOM: sequence, sealing, commitment and its proofs, allocation
   capture/        entries, edit checks, corrections, signatures, drafts
   schedule/       visits and their windows
   consent/        versions of the consent document, signatures, withdrawal

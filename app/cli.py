@@ -3,6 +3,8 @@
 import getpass
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -11,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from sqlmodel import Session
 
 from app import installation
 from app.audit import checkpoints, verify
@@ -25,9 +28,11 @@ from app.people import reads as persons
 from app.people.access import Actor, Grant
 from app.people.permissions import Role
 from app.randomisation import actions as randomisation
+from app.randomisation import commitment
+from app.randomisation import reads as sequences
 from app.settings import Settings
 from app.studies import actions as studies
-from app.studies.in_use import study_in_use
+from app.studies.in_use import StudyInUse, study_in_use
 from app.studies.loading import read_folder
 
 app = typer.Typer(
@@ -172,6 +177,8 @@ class reported:  # noqa: N801 reads as a word: with reported():
             fail(problem.reason)
         if isinstance(problem, archive.BadBackup | OSError):
             fail(str(problem))
+        if isinstance(problem, UnicodeDecodeError):
+            fail("That file is not text in UTF-8. Save it as CSV in UTF-8 and try again.")
 
 
 @user_app.command("add")
@@ -252,11 +259,8 @@ def token_create(
     out.print(token, markup=False)
 
 
-def act_as(session: object, username: str, study_id: int) -> Actor:
+def act_as(session: Session, username: str, study_id: int) -> Actor:
     """A person with a password who acts through this terminal."""
-    from sqlmodel import Session
-
-    assert isinstance(session, Session)
     password = os.environ.get("EQUIPOISE_PASSWORD") or typer.prompt(f"Password of {username}", hide_input=True)
     person = persons.person_by_username(session, username)
     if person is None or not person.is_active:
@@ -309,19 +313,63 @@ def sequence_draw(
         out.print(f"Sequence {drawn.version}: {drawn.slots} slots, digest {drawn.digest[:16]}.", markup=False)
 
 
-@sequence_app.command("seal")
-def sequence_seal(
-    study: str,
-    version: Annotated[int, typer.Argument(help="The number that draw printed.")],
-    by: Annotated[str, typer.Option(help="Username of the statistician.")],
-) -> None:
-    """Seal a drawn sequence: randomisation opens with it."""
-    database = open_database(Settings())
-    with reported(), database.writing() as session:
+Version = Annotated[int, typer.Argument(help="The number that draw printed.")]
+Statistician = Annotated[str, typer.Option("--by", help="Username of the statistician.")]
+Written = Annotated[Path, typer.Argument(help="The file to write.")]
+
+
+@contextmanager
+def one_sequence(study: str, version: int, by: str) -> Iterator[tuple[Session, StudyInUse, int, Actor]]:
+    """A writing session, the study, the sequence with this number, and the statistician who is asked to prove it."""
+    with reported(), open_database(Settings()).writing() as session:
         in_use = study_in_use(session, study)
         actor = act_as(session, by, in_use.id)
-        randomisation.seal(session, in_use, version, by=actor, now=clock.now())
-        out.print("Sealed.")
+        yield session, in_use, sequences.sequence_of_version(session, in_use, version, by=actor).id, actor
+
+
+@sequence_app.command("seal")
+def sequence_seal(study: str, version: Version, by: Statistician) -> None:
+    """Seal a drawn sequence: randomisation opens with it."""
+    with one_sequence(study, version, by) as (session, in_use, sequence_id, actor):
+        randomisation.seal(session, in_use, sequence_id, by=actor, now=clock.now())
+    out.print("Sealed. Keep its certificate: equipoise sequence certificate.")
+
+
+@sequence_app.command("close")
+def sequence_close(
+    study: str, version: Version, by: Statistician, why: Annotated[str, typer.Option(help="Why it is over.")]
+) -> None:
+    """End randomisation from a sealed sequence, for good."""
+    with one_sequence(study, version, by) as (session, in_use, sequence_id, actor):
+        randomisation.close(session, in_use, sequence_id, why=why, by=actor, now=clock.now())
+    out.print("Closed.")
+
+
+@sequence_app.command("certificate")
+def sequence_certificate(study: str, version: Version, file: Written, by: Statistician) -> None:
+    """Write the sealing certificate, for scripts/verify_allocation.py and the trial's file."""
+    with one_sequence(study, version, by) as (session, in_use, sequence_id, actor):
+        certificate = sequences.certificate(session, in_use, sequence_id, by=actor)
+    file.write_bytes(commitment.canonical(certificate))
+
+
+@sequence_app.command("proofs")
+def sequence_proofs(study: str, version: Version, file: Written, by: Statistician) -> None:
+    """Write arm, salt and path of every allocation. UNBLINDED: each envelope opened for it is in the log."""
+    with one_sequence(study, version, by) as (session, in_use, sequence_id, actor):
+        why = "Proofs of allocations"
+        lines = list(sequences.proofs(session, in_use, sequence_id, by=actor, why=why, now=clock.now()))
+    # Written only now: what is not in the log is not handed over.
+    file.write_bytes(b"".join(commitment.canonical(line) + b"\n" for line in lines))
+    out.print(f"{len(lines)} allocations.", markup=False)
+
+
+@sequence_app.command("plan")
+def sequence_plan(study: str, version: Version, file: Written, by: Statistician) -> None:
+    """Write plan, seed and salt key of a closed sequence: with them anybody draws it again."""
+    with one_sequence(study, version, by) as (session, in_use, sequence_id, actor):
+        plan = randomisation.open_plan(session, in_use, sequence_id, by=actor, now=clock.now())
+    file.write_bytes(commitment.canonical(plan))
 
 
 @audit_app.command("verify")

@@ -296,11 +296,7 @@ def seal(here: SequenceChange, version: int, asked: SealBody) -> Response:
 
 
 def _sequence(here: Here, version: int) -> SequenceCounts:
-    found = reads.sequences(here.session, here.the_study, by=here.actor)
-    for each in found:
-        if each.version == version:
-            return each
-    raise NotFound
+    return reads.sequence_of_version(here.session, here.the_study, version, by=here.actor)
 
 
 def _sequence_reply(found: SequenceCounts) -> SequenceReply:

@@ -104,6 +104,40 @@ class Frontier:
         return f"Frontier(size={self._size}, root={self.root().hex()})"
 
 
+class FullTree:
+    """A whole tree in memory, for many proofs from one reading: O(n) hashes kept, O(log n) for each proof."""
+
+    __slots__ = ("_levels",)
+
+    def __init__(self, leaf_hashes: Iterable[bytes]) -> None:
+        """Hash every level once. `ValueError` unless every leaf hash has 32 bytes."""
+        self._levels = [[_checked(each) for each in leaf_hashes]]
+        while len(below := self._levels[-1]) > 1:
+            above = [node_hash(below[at], below[at + 1]) for at in range(0, len(below) - 1, 2)]
+            # An odd one out is a subtree of its own and goes up as it is.
+            self._levels.append([*above, *below[len(above) * 2 :]])
+
+    @property
+    def size(self) -> int:
+        """How many leaves the tree has."""
+        return len(self._levels[0])
+
+    def root(self) -> bytes:
+        """As `root_of` says it."""
+        return self._levels[-1][0] if self.size else EMPTY_ROOT
+
+    def inclusion_proof(self, index: int) -> tuple[bytes, ...]:
+        """As `inclusion_proof` says it, for the leaf at `index`, counted from 0; `ValueError` outside the tree."""
+        if not 0 <= index < self.size:
+            raise ValueError(f"There is no entry {index} in a tree of {self.size}.")
+        proof = []
+        for level in self._levels[:-1]:
+            if index ^ 1 < len(level):
+                proof.append(level[index ^ 1])
+            index >>= 1
+        return tuple(proof)
+
+
 def root_of(leaf_hashes: Iterable[bytes]) -> bytes:
     """The root over leaf hashes in order, read once and in O(log n) memory; `EMPTY_ROOT` for none (RFC 9162 2.1.1)."""
     frontier = Frontier()

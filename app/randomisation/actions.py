@@ -1,6 +1,6 @@
 """What may I do in the sealed room? Draw a list, seal it, and randomise a participant from it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,8 +8,9 @@ from sqlalchemy import Integer, String, bindparam, func, insert, select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
+from app.audit.tree import root_of
 from app.foundation.clock import today
-from app.foundation.database import keys_of, streamed, table_of
+from app.foundation.database import keys_of, table_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.mail.actions import queue
 from app.participants.actions import mark
@@ -18,12 +19,23 @@ from app.participants.status import Status
 from app.people.access import Actor, require
 from app.people.models import Membership, Person, Site
 from app.people.permissions import Permission, Role
+from app.randomisation import commitment
 from app.randomisation import sequence as drawing
+from app.randomisation.certificate import certificate_of
 from app.randomisation.methods import listed, permuted_blocks
 from app.randomisation.models import Allocation, AllocationSequence, SequenceStatus, Slot, Stratum
-from app.randomisation.reads import Allocated, allocation_of, require_statistician, standing, stratum_of
+from app.randomisation.reads import (
+    Allocated,
+    allocation_of,
+    opened_plan_of,
+    plan_options,
+    require_statistician,
+    standing,
+    stored_slots,
+    stratum_of,
+)
 from app.randomisation.rules import NOT_OPEN, all_strata, gates, why_not_ready
-from app.randomisation.sealing import Place, digest, new_seed, seal_arm, seal_secrets
+from app.randomisation.sealing import Place, digest, new_salt_key, new_seed, seal_arm, seal_secrets
 from app.schedule.actions import open_visits
 from app.studies.in_use import StudyInUse
 from app.studies.models import StudyRecord
@@ -133,9 +145,11 @@ def draw(
     if counts.slots > MOST_SLOTS:
         raise Invalid([FieldProblem("listing", "length", f"A list has at most {MOST_SLOTS:,} slots. Shorten it.")])
     keys = keys_of(session)
+    salt_key = new_salt_key()
     # Everything that draws the same list again after the trial (RND-14), and the counts to review before sealing.
     content: dict[str, Any] = {
         "seed": seed.hex() if method != listed.NAME else None,
+        "salt_key": salt_key.hex(),
         "study": study.code,
         "version": version,
         "method": method,
@@ -159,14 +173,35 @@ def draw(
     session.add(made)
     session.flush()
     assert made.id is not None
-    made.digest = digest(_store_slots(session, study.id, made.id, version, drawn.slots))
+    stored = list(_store_slots(session, study, made.id, version, drawn.slots, salt_key))
+    made.digest = digest(envelope for envelope, _ in stored)
+    made.root = root_of(leaf for _, leaf in stored).hex()
+    made.plan_commitment = commitment.plan_commitment(
+        commitment.opened_plan(
+            study=study.code,
+            version=version,
+            method=method,
+            arms=arms,
+            strata=counts.slots_per_stratum,
+            slots_per_stratum=wanted,
+            options=plan_options(content),
+            seed=seed if method != listed.NAME else None,
+            salt_key=salt_key,
+        )
+    )
     session.flush()
     # Not the number of slots: a list is filled to the end of its last block, so its length speaks of block sizes, and
     # blinded roles read the log (CONC-4).
     record(
         session,
         study.code,
-        [Change("sequence.drawn", subject=_subject(version), new={"strata": len(strata), "digest": made.digest})],
+        [
+            Change(
+                "sequence.drawn",
+                subject=_subject(version),
+                new={"strata": len(strata), "digest": made.digest, "root": made.root},
+            )
+        ],
         by=by,
         now=now,
     )
@@ -208,9 +243,7 @@ def seal(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, no
             action="sequence.seal",
             subject=f"/{subject}",
         )
-    if found.key_fingerprint != keys_of(session).fingerprint or found.digest != digest(
-        _stored_envelopes(session, found)
-    ):
+    if not _is_as_drawn(session, found):
         raise Refused(
             "This list is not as it was drawn, or the key file is another. Discard it and draw a new list.",
             action="sequence.seal",
@@ -220,10 +253,61 @@ def seal(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, no
     found.status = SequenceStatus.SEALED
     found.sealed_at = now
     found.sealed_by = by.username
+    certificate = certificate_of(found, study, _slots_per_stratum(session, found), signed_by=by.name)
+    found.certificate = commitment.canonical(certificate).decode()
     session.flush()
-    changes.append(Change("sequence.sealed", subject=subject, new={"digest": found.digest}))
+    # Before the first participant, and for everybody who reads the log: what every allocation will be held against.
+    committed = {
+        "digest": found.digest,
+        "root": found.root,
+        "plan": found.plan_commitment,
+        "certificate": commitment.fingerprint(certificate),
+    }
+    changes.append(Change("sequence.sealed", subject=subject, new=committed))
     record(session, study.code, changes, by=by, now=now)
     return found
+
+
+def close(
+    session: Session, study: StudyInUse, sequence_id: int, *, why: str, by: Actor, now: datetime
+) -> AllocationSequence:
+    """End randomisation from a sealed list, for good; from then on its plan may be opened and everything checked."""
+    require_statistician(study, by, Permission.SEQUENCE_SEAL)
+    if not why.strip():
+        raise Invalid([FieldProblem("why", "required", "Say why nobody is randomised from this list any more.")])
+    _lock_sequences(session, study)
+    found = _sequence(session, study, sequence_id)
+    subject = _subject(found.version)
+    if found.status != SequenceStatus.SEALED:
+        raise Refused(
+            "Only a sealed list that is in use can be closed. Leave this one as it is.",
+            action="sequence.close",
+            subject=f"/{subject}",
+        )
+    # Somebody may be taking a slot at this very moment; they read the status again once the lock is theirs.
+    session.execute(
+        select(STRATUM.c.id).where(STRATUM.c.sequence_id == found.id).order_by(STRATUM.c.id).with_for_update()
+    ).all()
+    found.status = SequenceStatus.CLOSED
+    session.flush()
+    record(session, study.code, [Change("sequence.closed", subject=subject)], by=by, now=now, why=why)
+    return found
+
+
+def open_plan(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, now: datetime) -> dict[str, object]:
+    """The plan, seed and salt key of a closed list, to check every slot of it with (RND-14); each time is an entry."""
+    require_statistician(study, by, Permission.ALLOCATIONS_EXPORT)
+    found = _sequence(session, study, sequence_id)
+    if found.status != SequenceStatus.CLOSED:
+        raise Refused(
+            "The plan of a list tells every slot that is left. Close the list first, when nobody is to be randomised "
+            "from it any more.",
+            action="plan.open",
+            subject=f"/{_subject(found.version)}",
+        )
+    plan = opened_plan_of(session, study, sequence_id, by=by)
+    record(session, study.code, [Change("plan.opened", subject=_subject(found.version))], by=by, now=now)
+    return plan
 
 
 def randomise(
@@ -366,9 +450,15 @@ def _refuse_bad_plan(
 
 
 def _store_slots(
-    session: Session, study_id: int, sequence_id: int, version: int, slots: Mapping[str, Sequence[str]]
-) -> Iterator[bytes]:
-    """Seal and store every slot, strata by code and positions ascending; yields the envelopes in that order.
+    session: Session,
+    study: StudyInUse,
+    sequence_id: int,
+    version: int,
+    slots: Mapping[str, Sequence[str]],
+    salt_key: bytes,
+) -> Iterator[tuple[bytes, bytes]]:
+    """Seal, commit to and store every slot, strata by code and positions ascending; yields (envelope, leaf) in that
+    order.
 
     Rows are written in the order of positions only, never by arm, so that no row's number tells anything (CONC-5).
     """
@@ -385,23 +475,32 @@ def _store_slots(
     rows: list[dict[str, Any]] = []
     for code in ordered:
         for position, arm in enumerate(slots[code], start=1):
-            envelope = seal_arm(keys, Place(study_id, sequence_id, version, code, position), arm)
-            rows.append({"stratum_id": ids[code], "position": position, "envelope": envelope})
+            envelope = seal_arm(keys, Place(study.id, sequence_id, version, code, position), arm)
+            salt = commitment.salt_of(salt_key, code, position)
+            leaf = commitment.slot_leaf(study.code, version, code, position, arm, salt)
+            rows.append({"stratum_id": ids[code], "position": position, "envelope": envelope, "leaf": leaf})
             if len(rows) == BATCH:
                 session.execute(insert(SLOT), rows)
                 rows = []
-            yield envelope
+            yield envelope, leaf
     if rows:
         session.execute(insert(SLOT), rows)
 
 
-def _stored_envelopes(session: Session, found: AllocationSequence) -> Iterable[bytes]:
-    """The envelopes as they are kept now, in the order of the digest."""
-    strata = session.execute(select(STRATUM.c.id, STRATUM.c.code).where(STRATUM.c.sequence_id == found.id)).all()
-    for stratum in sorted(strata, key=lambda row: str(row.code)):
-        kept = select(SLOT.c.envelope).where(SLOT.c.stratum_id == stratum.id).order_by(SLOT.c.position)
-        for row in streamed(session, kept, batch=BATCH):
-            yield bytes(row.envelope)
+def _is_as_drawn(session: Session, found: AllocationSequence) -> bool:
+    """Whether every envelope and every leaf is the one that was drawn; nothing is opened to see it."""
+    kept = list(stored_slots(session, found.id))
+    return (
+        found.key_fingerprint == keys_of(session).fingerprint
+        and found.digest == digest(slot.envelope for slot in kept)
+        and all(slot.leaf is not None for slot in kept)
+        and found.root == root_of(slot.leaf for slot in kept).hex()
+    )
+
+
+def _slots_per_stratum(session: Session, found: AllocationSequence) -> dict[str, int]:
+    rows = session.execute(select(STRATUM.c.code, STRATUM.c.slots).where(STRATUM.c.sequence_id == found.id))
+    return {row.code: row.slots for row in rows}
 
 
 def _sealed(session: Session, study: StudyInUse) -> Sequence[AllocationSequence]:

@@ -10,15 +10,22 @@ from app.foundation.database import Instant
 
 
 class SequenceStatus(StrEnum):
-    """Drawn: reviewed by counts only. Sealed: in use. Retired: replaced before anybody was allocated from it."""
+    """Drawn: reviewed by counts only. Sealed: in use. Retired: replaced before anybody was allocated from it.
+    Closed: nobody is randomised from it any more, and its plan may be opened.
+    """
 
     DRAWN = "drawn"
     SEALED = "sealed"
     RETIRED = "retired"
+    CLOSED = "closed"
 
 
 class AllocationSequence(SQLModel, table=True):
-    """One drawn list. `secrets` is the method's options (block sizes) and the seed, sealed; no page shows it."""
+    """One drawn list. `secrets` is the method's options (block sizes), the seed and the key of the salts, sealed.
+
+    `root` commits to every slot and `plan_commitment` to `secrets`; lists from before there were commitments have
+    neither. `certificate` is the text of the sealing certificate, as it was when the list was sealed.
+    """
 
     __tablename__ = "sequence"
     __table_args__ = (
@@ -35,6 +42,9 @@ class AllocationSequence(SQLModel, table=True):
     key_fingerprint: str
     slots: int
     digest: str
+    root: str | None = None
+    plan_commitment: str | None = None
+    certificate: str | None = None
     drawn_at: datetime = Field(sa_type=Instant)
     drawn_by: str
     sealed_at: datetime | None = Field(default=None, sa_type=Instant)
@@ -58,7 +68,7 @@ class Stratum(SQLModel, table=True):
 
 
 class Slot(SQLModel, table=True):
-    """One position of a stratum: an envelope of one size, whatever is in it."""
+    """One position of a stratum: an envelope of one size, whatever is in it, and the salted leaf that commits to it."""
 
     __tablename__ = "slot"
     __table_args__ = (UniqueConstraint("stratum_id", "position"),)
@@ -67,6 +77,7 @@ class Slot(SQLModel, table=True):
     stratum_id: int = Field(foreign_key="stratum.id")
     position: int
     envelope: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    leaf: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
 
 
 class Allocation(SQLModel, table=True):

@@ -4,6 +4,7 @@ Nothing here tells anybody but the statistician of blocks, positions, counts or 
 statistician's alone does not exist for anybody else: `NotFound`, the same as an address that was never there.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,16 +16,18 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Integer, Select, String, bindparam, exists, select
 from sqlmodel import Session
 
+from app.audit.tree import FullTree
 from app.capture.models import Entry, EntryStatus
 from app.capture.reads import answers_of
 from app.consent.reads import why_no_consent
 from app.foundation.clock import today
-from app.foundation.database import keys_of, table_of
+from app.foundation.database import keys_of, streamed, table_of
 from app.foundation.errors import NotFound
 from app.participants.models import Participant, Screening
 from app.people.access import Actor, may
 from app.people.models import Site
 from app.people.permissions import Permission
+from app.randomisation.commitment import opened_plan, salt_of
 from app.randomisation.models import Allocation, AllocationSequence, SequenceStatus, Slot, Stratum
 from app.randomisation.opening import open_envelopes
 from app.randomisation.predictability import permuted_blocks
@@ -270,6 +273,14 @@ def sequences(session: Session, study: StudyInUse, *, by: Actor) -> tuple[Sequen
     )
 
 
+def sequence_of_version(session: Session, study: StudyInUse, version: int, *, by: Actor) -> SequenceCounts:
+    """One list by its number; `NotFound` when there is none, and for all but the statistician."""
+    for each in sequences(session, study, by=by):
+        if each.version == version:
+            return each
+    raise NotFound
+
+
 def balance(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor) -> Balance:
     """One list's counts and predictability; no envelope is opened for it. `NotFound` for all but the statistician."""
     require_statistician(study, by, Permission.SEQUENCE_DRAW)
@@ -296,6 +307,148 @@ def balance(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor)
         slots_per_stratum={stratum.code: stratum.slots for stratum in lengths},
         correct=guess.correct if guess else None,
         certain=guess.certain if guess else None,
+    )
+
+
+@dataclass(frozen=True)
+class StoredSlot:
+    """One slot as it is kept, unopened; `leaf` is None in lists from before there were commitments."""
+
+    stratum: str
+    position: int
+    envelope: bytes
+    leaf: bytes
+
+
+def stored_slots(session: Session, sequence_id: int | None) -> Iterator[StoredSlot]:
+    """Every slot of a list in the order of its commitment: strata by code, positions ascending."""
+    strata = session.execute(select(STRATUM.c.id, STRATUM.c.code).where(STRATUM.c.sequence_id == sequence_id)).all()
+    for stratum in sorted(strata, key=lambda row: str(row.code)):
+        kept = (
+            select(SLOT.c.position, SLOT.c.envelope, SLOT.c.leaf)
+            .where(SLOT.c.stratum_id == stratum.id)
+            .order_by(SLOT.c.position)
+        )
+        for row in streamed(session, kept, batch=10 * BATCH):
+            yield StoredSlot(stratum.code, row.position, bytes(row.envelope), bytes(row.leaf or b""))
+
+
+def plan_options(secrets: Mapping[str, Any]) -> dict[str, object]:
+    """The method's options among a list's secrets."""
+    return {"block_sizes": secrets["block_sizes"]} if secrets["block_sizes"] else {}
+
+
+def certificate(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor) -> dict[str, Any]:
+    """The sealing certificate as it was when the list was sealed. `NotFound` for all but the statistician."""
+    require_statistician(study, by, Permission.SEQUENCE_DRAW)
+    text = session.execute(
+        select(SEQUENCE.c.certificate).where(SEQUENCE.c.id == sequence_id, SEQUENCE.c.study_id == study.id)
+    ).scalar()
+    if text is None:
+        raise NotFound("This list has no certificate: it is not sealed, or was sealed before there were any.")
+    found = json.loads(text)
+    assert isinstance(found, dict)
+    return found
+
+
+def proofs(
+    session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, why: str, now: datetime
+) -> Iterator[dict[str, object]]:
+    """For every allocation of one list, by number: its arm, its salt, and the path from its leaf to the root.
+
+    Unblinded: each envelope opened is an audit entry, and the session must be a writing one. `NotFound`, at once, for
+    all but the statistician, and for a list without a commitment.
+    """
+    require_statistician(study, by, Permission.ALLOCATIONS_EXPORT)
+    row = session.execute(
+        select(SEQUENCE.c.id, SEQUENCE.c.version, SEQUENCE.c.root, SEQUENCE.c.secrets).where(
+            SEQUENCE.c.id == sequence_id, SEQUENCE.c.study_id == study.id
+        )
+    ).first()
+    if row is None or row.root is None:
+        raise NotFound("There is nothing to prove: this list was drawn before there were commitments.")
+    secrets = unseal_secrets(keys_of(session), study.id, row.version, bytes(row.secrets))
+    places: dict[tuple[str, int], int] = {}
+    leaves = []
+    for index, slot in enumerate(stored_slots(session, sequence_id)):
+        places[slot.stratum, slot.position] = index
+        leaves.append(slot.leaf)
+    tree = FullTree(leaves)
+    salt_key = bytes.fromhex(secrets["salt_key"])
+    return _proofs(session, study, sequence_id, tree, places, salt_key, by=by, why=why, now=now)
+
+
+def _proofs(
+    session: Session,
+    study: StudyInUse,
+    sequence_id: int,
+    tree: FullTree,
+    places: Mapping[tuple[str, int], int],
+    salt_key: bytes,
+    *,
+    by: Actor,
+    why: str,
+    now: datetime,
+) -> Iterator[dict[str, object]]:
+    query = (
+        select(
+            ALLOCATION.c.number,
+            ALLOCATION.c.participant_id,
+            ALLOCATION.c.allocated_at,
+            PARTICIPANT.c.code,
+            STRATUM.c.code.label("stratum"),
+            SLOT.c.position,
+        )
+        .join(PARTICIPANT, PARTICIPANT.c.id == ALLOCATION.c.participant_id)
+        .join(STRATUM, STRATUM.c.id == ALLOCATION.c.stratum_id)
+        .join(SLOT, SLOT.c.id == ALLOCATION.c.slot_id)
+        .where(STRATUM.c.sequence_id == sequence_id)
+        .order_by(ALLOCATION.c.number)
+        .limit(BATCH)
+    )
+    last = 0
+    while rows := session.execute(query.where(ALLOCATION.c.number > last)).all():
+        arms = open_envelopes(session, study, [row.participant_id for row in rows], by=by, why=why, now=now)
+        for row in rows:
+            path = tree.inclusion_proof(places[row.stratum, row.position])
+            yield {
+                "number": row.number,
+                "participant": row.code,
+                "allocated_at": row.allocated_at.isoformat(),
+                "stratum": row.stratum,
+                "position": row.position,
+                "arm": arms[row.participant_id],
+                "salt": salt_of(salt_key, row.stratum, row.position).hex(),
+                "path": [each.hex() for each in path],
+            }
+        last = rows[-1].number
+
+
+def opened_plan_of(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor) -> dict[str, object]:
+    """The plan, seed and salt key of a list, for publication when the trial is closed: it opens every slot there is.
+
+    For `actions.open_plan`, which asks whether it may be opened and writes it down.
+    """
+    require_statistician(study, by, Permission.ALLOCATIONS_EXPORT)
+    row = session.execute(
+        select(SEQUENCE.c.version, SEQUENCE.c.method, SEQUENCE.c.plan_commitment, SEQUENCE.c.secrets).where(
+            SEQUENCE.c.id == sequence_id, SEQUENCE.c.study_id == study.id
+        )
+    ).first()
+    if row is None or row.plan_commitment is None:
+        raise NotFound("There is nothing to open: this list was drawn before there were commitments.")
+    secrets = unseal_secrets(keys_of(session), study.id, row.version, bytes(row.secrets))
+    strata = session.execute(select(STRATUM.c.code, STRATUM.c.slots).where(STRATUM.c.sequence_id == sequence_id))
+    return opened_plan(
+        study=study.code,
+        version=row.version,
+        method=row.method,
+        arms=[(code, share) for code, share in secrets["arms"]],
+        strata={stratum.code: stratum.slots for stratum in strata},
+        slots_per_stratum=secrets["slots_per_stratum"],
+        options=plan_options(secrets),
+        seed=bytes.fromhex(secrets["seed"]) if secrets["seed"] else None,
+        salt_key=bytes.fromhex(secrets["salt_key"]),
     )
 
 

@@ -70,6 +70,11 @@ def new_seed() -> bytes:
     return secrets.token_bytes(SEED_BYTES)
 
 
+def new_salt_key() -> bytes:
+    """A fresh key for the salts of one list (app.randomisation.commitment)."""
+    return secrets.token_bytes(32)
+
+
 def digest(envelopes: Iterable[bytes]) -> str:
     """SHA-256 over the envelopes, strata in the order of their codes and positions ascending, as hex.
 

@@ -106,8 +106,12 @@ def personalisation(study: str, stratum: str, list_version: int) -> bytes:
 
     The lengths make it injective: study “a”, stratum “bc” and study “ab”, stratum “c” have different strings.
     """
-    parts = [part.encode() for part in (RECIPE, study, stratum, str(list_version))]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return encoded(RECIPE, study, stratum, str(list_version))
+
+
+def encoded(*parts: str) -> bytes:
+    """Each part in UTF-8, preceded by its length in bytes as 4 bytes big-endian: no two lists of parts look alike."""
+    return b"".join(len(part).to_bytes(4, "big") + part for part in (text.encode() for text in parts))
 
 
 def balance_summary(sequence: Sequence_) -> BalanceSummary:

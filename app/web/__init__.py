@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from app.web import (
     account,
     audit,
+    commitment,
     consent,
     entries,
     exports,
@@ -32,6 +33,7 @@ for door in (
     randomisation,
     treatment,
     sequence,
+    commitment,
     exports,
     study,
     audit,

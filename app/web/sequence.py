@@ -463,11 +463,7 @@ def set_aside(here: ChangeInStudy, version: int) -> Response:
 
 
 def _sequence(here: Here, version: int) -> SequenceCounts:
-    found = reads.sequences(here.session, here.the_study, by=here.actor)
-    for each in found:
-        if each.version == version:
-            return each
-    raise NotFound
+    return reads.sequence_of_version(here.session, here.the_study, version, by=here.actor)
 
 
 def _review_page(here: Here, version: int, *, problem: Invalid | Refused | None = None) -> Response:

@@ -28,6 +28,7 @@ DONE = {
     "session_recorded": "Session recorded.",
     "drawn": "Drawn. Review the counts, then seal it.",
     "sealed": "Sealed. Randomisation is open.",
+    "closed": "Closed. Nobody is randomised from this sequence any more; its plan can be opened now.",
     "discarded": "The drawn sequence was set aside. It can never be used.",
     "password": "Your password is changed. Every other session of yours has ended.",
     "second_factor": "The second factor is on. You will be asked for a code at every sign-in.",

@@ -30,6 +30,7 @@ from app.participants import reads as participants
 from app.randomisation import actions as randomisation
 from app.randomisation.reads import ALLOCATION
 from app.web import places
+from tests.blinding import trial
 from tests.blinding.conftest import NewWorld
 from tests.blinding.trial import BLINDED, SWAPPED, WORDS, WORLD, Left, arm_of, differences, left_by
 
@@ -150,6 +151,16 @@ def sessions_as_long_as_what_was_delivered(stack: ExitStack) -> None:
     )
 
 
+def leaves_without_a_salt(stack: ExitStack) -> None:
+    """Whoever reads the database can try the arms on every leaf, and the root in the log differs."""
+
+    def leaking(*place: Any) -> bytes:
+        return hashlib.sha256(repr(place[:5]).encode()).digest()
+
+    # The play puts an ideal leaf in the place of ours, as it does with the cipher: the leak must be in that.
+    stack.enter_context(mock.patch.object(trial, "ideal_leaf", return_value=leaking))
+
+
 def arm_in_the_subject_of_a_mail(stack: ExitStack) -> None:
     """The mail to the clinicians names the arm, and blinded people may see the outbox."""
     real = queue
@@ -231,6 +242,7 @@ LEAKS: dict[Callable[[ExitStack], None], str] = {
     space_for_an_arm: "answer: ",
     envelopes_as_long_as_their_arm: "row: slot",
     sessions_as_long_as_what_was_delivered: "row: treatment_session",
+    leaves_without_a_salt: "row: slot",
     arm_in_the_subject_of_a_mail: "row: outbox_mail",
     arm_in_an_export: "answer: data_manager",
     arm_in_a_log_line: "log output",

@@ -36,6 +36,8 @@ from app.people.models import ApiToken, Person, SignInSession
 from app.people.permissions import Permission, Role
 from app.people.reads import TOKEN_PREFIX
 from app.people.rules import NOT_FOR_TOKENS
+from app.randomisation import commitment
+from app.randomisation.commitment import SALT_BYTES
 from app.randomisation.models import Allocation, AllocationSequence, Slot, Stratum
 from app.randomisation.sealing import Place, unseal_arm
 from app.settings import Settings
@@ -163,6 +165,16 @@ def ideal_tag(chance: Chance) -> Callable[[Keyring, str, bytes], bytes]:
     return tag
 
 
+def ideal_leaf(chance: Chance) -> Callable[..., bytes]:
+    """A salted leaf as somebody without its salt sees it: fresh randomness for every slot, whatever arm is in it."""
+
+    def leaf(study: str, version: int, stratum: str, position: int, arm: str, salt: bytes) -> bytes:
+        assert len(salt) == SALT_BYTES
+        return chance.token_bytes(32)
+
+    return leaf
+
+
 @contextmanager
 def without_chance() -> Iterator[time_machine.Traveller]:
     """Time stands still, randomness is counted, sealing is ideal."""
@@ -172,6 +184,7 @@ def without_chance() -> Iterator[time_machine.Traveller]:
             stack.enter_context(mock.patch.object(secrets, name, getattr(chance, name)))
         stack.enter_context(mock.patch("app.foundation.crypto.envelopes.AESGCM", ideal_cipher(chance)))
         stack.enter_context(mock.patch.object(Keyring, "tag", ideal_tag(chance)))
+        stack.enter_context(mock.patch.object(commitment, "slot_leaf", ideal_leaf(chance)))
         yield stack.enter_context(time_machine.travel(BEGUN, tick=False))
 
 
@@ -314,6 +327,11 @@ def play(trial: Trial, arms: Arms, time: time_machine.Traveller) -> None:
     for path in ("/mini/sequence/allocations", "/mini/sequence/allocations.csv", "/mini/sequence/1"):
         did(web("statistician", "GET", path))
     did(api("statistician", "GET", f"{API}/allocations"))
+    for path in ("certificate", "certificate.json", "proofs.ndjson"):
+        did(web("statistician", "GET", f"/mini/sequence/2/{path}"))
+    closing = {"why": "The target is reached", "password": PASSWORD}
+    did(web("statistician", "POST", "/mini/sequence/2/close", closing))
+    did(web("statistician", "GET", "/mini/sequence/2/plan.json"))
     did(api("statistician", "GET", f"{API}/exports-unblinded/participants.csv"))
     send_due_mail(trial.database, trial.settings)
 

@@ -67,6 +67,11 @@ NO_PAGE = {
     "sequence.seal_form": "leads to the review",
     "sequence.set_aside_form": "leads to the review",
     "sequence.allocations_file": "a file",
+    "commitment.certificate_file": "a file",
+    "commitment.certificate_pdf": "a file",
+    "commitment.proofs_file": "a file",
+    "commitment.close_form": "leads to the certificate",
+    "commitment.plan_file": "a file",
     "treatment.session_form": "treatment/session.html",
     "treatment.missed_form": "leads to the session",
     "exports.file": "a file",
@@ -156,8 +161,8 @@ class House:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def house(request: pytest.FixtureRequest, templates: Any) -> Iterator[House]:
-    engine = templates(request.param).engine
+def house(request: pytest.FixtureRequest, shared: Any) -> Iterator[House]:
+    engine = shared(request.param).engine
     with engine.connect() as connection:
         outer = connection.begin()
         database = OneConnection(connection)
@@ -324,9 +329,19 @@ FOUND_NOTHING = {
     "sequence.review",
     "sequence.seal",
     "sequence.set_aside",
+    "commitment.certificate",
+    "commitment.certificate_file",
+    "commitment.certificate_pdf",
+    "commitment.proofs_file",
+    "commitment.close",
+    "commitment.plan_file",
     "api.entry",
     "api.sequence",
     "api.seal",
+    "api.certificate",
+    "api.proofs",
+    "api.close_sequence",
+    "api.plan",
 }
 
 

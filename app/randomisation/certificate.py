@@ -1,0 +1,49 @@
+"""What does a sealing certificate say? What was committed to, when, by whom, with which software; nothing of the order.
+
+It is for the statistician's file: the number of slots in a stratum is not for people who enrol (CONC-4).
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from platform import python_version
+from typing import Any
+
+from app.randomisation.methods import METHODS
+from app.randomisation.models import AllocationSequence
+from app.randomisation.sequence import RECIPE
+from app.studies.in_use import StudyInUse
+
+FORMAT = "equipoise-sealing-certificate-1"
+GENERATOR = "HMAC_DRBG with SHA-256, NIST SP 800-90A Rev. 1"
+LIBRARIES = ("equipoise", "cryptography", "sqlalchemy", "fastapi")
+
+
+def certificate_of(
+    found: AllocationSequence, study: StudyInUse, slots_per_stratum: Mapping[str, int], *, signed_by: str
+) -> dict[str, Any]:
+    """The certificate of a list that is being sealed, as JSON values; instants in UTC, hashes as hex."""
+    assert found.sealed_at is not None
+    definition = study.definition
+    return {
+        "format": FORMAT,
+        "study": study.code,
+        "title": definition.title,
+        "protocol_version": definition.version,
+        "key": found.key_fingerprint,
+        "list_version": found.version,
+        "method": found.method,
+        "generator": GENERATOR if METHODS[found.method].uses_seed else None,
+        "recipe": RECIPE,
+        "arms": [{"code": arm.code, "ratio": arm.ratio} for arm in sorted(definition.arms, key=lambda arm: arm.code)],
+        "slots": found.slots,
+        "strata": dict(sorted(slots_per_stratum.items())),
+        "root": found.root,
+        "plan_commitment": found.plan_commitment,
+        "envelopes": found.digest,
+        "drawn_at": found.drawn_at.isoformat(),
+        "drawn_by": found.drawn_by,
+        "sealed_at": found.sealed_at.isoformat(),
+        "sealed_by": found.sealed_by,
+        "signed_by": signed_by,
+        "software": {"python": python_version(), **{name: version(name) for name in LIBRARIES}},
+    }

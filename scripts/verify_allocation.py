@@ -1,0 +1,237 @@
+#!/usr/bin/env python3
+"""Was every allocation the committed next one? Checked without trusting, or importing, Equipoise.
+
+Standard library only:
+
+    python3 scripts/verify_allocation.py CERTIFICATE PROOFS [PLAN]
+
+CERTIFICATE  the sealing certificate as JSON, kept since before the first participant
+PROOFS       one JSON object a line for every allocation: number, participant, stratum, position, arm, salt, path
+PLAN         at close: the opened plan (seed, salt key, options), from which every slot is drawn again
+
+Each slot's leaf is SHA-256(0x00 | "equipoise.slot.1", study, list version, stratum, position, arm, salt), every part
+preceded by its length as 4 bytes big-endian; leaves stand by stratum code and position in an RFC 6962 tree, whose root
+is on the certificate and, in the audit log, in the entry sequence.sealed. Checked is: every leaf is in the tree at its
+place and no other; numbers count up from the first without a gap; every stratum was used from its first position on, in
+the order of the numbers, none skipped; nobody has two. With PLAN: it is the one committed to, the list drawn again from
+its seed has the committed root, and every allocation is the arm of its slot.
+"""
+
+import hashlib
+import hmac
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+CERTIFICATE = "equipoise-sealing-certificate-1"
+PLAN = "equipoise-opened-plan-1"
+RECIPE = "equipoise.sequence.1"
+
+
+def sized(*parts: bytes) -> bytes:
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def leaf(study: str, version: int, stratum: str, position: int, arm: str, salt: bytes) -> bytes:
+    words = ("equipoise.slot.1", study, str(version), stratum, str(position), arm)
+    return hashlib.sha256(b"\x00" + sized(*(word.encode() for word in words), salt)).digest()
+
+
+def node(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def root_from(start: bytes, index: int, size: int, path: list[bytes]) -> bytes | None:
+    """The root that a path leads to (RFC 9162 section 2.1.3.2); None when its length does not fit."""
+    last, reached = size - 1, start
+    for sibling in path:
+        if last == 0:
+            return None
+        if index & 1 or index == last:
+            reached = node(sibling, reached)
+            while not index & 1 and index:
+                index, last = index >> 1, last >> 1
+        else:
+            reached = node(reached, sibling)
+        index, last = index >> 1, last >> 1
+    return reached if last == 0 else None
+
+
+def root_of(leaves: Iterable[bytes]) -> bytes:
+    level = list(leaves)
+    while len(level) > 1:
+        level = [node(*level[at : at + 2]) if at + 1 < len(level) else level[at] for at in range(0, len(level), 2)]
+    return level[0] if level else hashlib.sha256(b"").digest()
+
+
+class Generator:
+    """HMAC_DRBG with SHA-256 (NIST SP 800-90A Rev. 1, section 10.1.2), and fair draws from it by rejection."""
+
+    def __init__(self, seed: bytes) -> None:
+        self.key, self.value = bytes(32), b"\x01" * 32
+        self.update(seed)
+
+    def update(self, data: bytes = b"") -> None:
+        self.key = hmac.digest(self.key, self.value + b"\x00" + data, "sha256")
+        self.value = hmac.digest(self.key, self.value, "sha256")
+        if data:
+            self.key = hmac.digest(self.key, self.value + b"\x01" + data, "sha256")
+            self.value = hmac.digest(self.key, self.value, "sha256")
+
+    def bytes(self, length: int) -> bytes:
+        made = b""
+        while len(made) < length:
+            self.value = hmac.digest(self.key, self.value, "sha256")
+            made += self.value
+        self.update()
+        return made[:length]
+
+    def below(self, n: int) -> int:
+        bits = (n - 1).bit_length()
+        while bits:
+            drawn = int.from_bytes(self.bytes((bits + 7) // 8), "big") & ((1 << bits) - 1)
+            if drawn < n:
+                return drawn
+        return 0
+
+    def shuffled(self, items: list[str]) -> list[str]:
+        for i in range(len(items) - 1, 0, -1):
+            j = self.below(i + 1)
+            items[i], items[j] = items[j], items[i]
+        return items
+
+
+def permuted_blocks(arms: list[tuple[str, int]], options: dict[str, Any], length: int, draw: Generator) -> list[str]:
+    sizes, total, slots = sorted(options["block_sizes"]), sum(share for _, share in arms), list[str]()
+    while len(slots) < length:
+        times = sizes[draw.below(len(sizes))] // total
+        slots += draw.shuffled([arm for arm, share in arms for _ in range(times * share)])
+    return slots
+
+
+METHODS: dict[str, Callable[[list[tuple[str, int]], dict[str, Any], int, Generator], list[str]]] = {
+    "permuted_blocks": permuted_blocks,
+}
+
+
+def drawn_again(plan: dict[str, Any]) -> dict[str, list[str]] | None:
+    """Every stratum's arms from the seed; None for a list that was handed in, or a method this program cannot draw."""
+    method = METHODS.get(plan["method"])
+    if method is None or plan["seed"] is None:
+        return None
+    arms = sorted((code, share) for code, share in plan["arms"])
+    lists = {}
+    for stratum in plan["strata"]:
+        words = (RECIPE, plan["study"], stratum, str(plan["version"]))
+        draw = Generator(bytes.fromhex(plan["seed"]) + sized(*(word.encode() for word in words)))
+        lists[stratum] = method(arms, plan["options"], plan["slots_per_stratum"], draw)
+    return lists
+
+
+def check_proofs(certificate: dict[str, Any], proofs: list[dict[str, Any]]) -> list[str]:
+    """What is wrong with the allocations, held against the certificate."""
+    faults: list[str] = []
+    study, version, size = certificate["study"], certificate["list_version"], certificate["slots"]
+    root = bytes.fromhex(certificate["root"])
+    arms = {arm["code"] for arm in certificate["arms"]}
+    first, begins = 0, {}
+    for stratum in sorted(certificate["strata"]):
+        begins[stratum] = first
+        first += certificate["strata"][stratum]
+    if first != size:
+        faults.append(f"The certificate counts {size} slots, but its strata have {first}.")
+    used = dict.fromkeys(begins, 0)
+    people: set[str] = set()
+    number, at = 0, ""
+    for proof in proofs:
+        who = f"Allocation {proof['number']} ({proof['participant']})"
+        stratum, position, arm = proof["stratum"], proof["position"], proof["arm"]
+        if number and proof["number"] != number + 1:
+            faults.append(f"{who} comes after allocation {number}.")
+        if proof["allocated_at"] < at:
+            faults.append(f"{who} is dated before the one in front of it.")
+        number, at = proof["number"], proof["allocated_at"]
+        if proof["participant"] in people:
+            faults.append(f"{who} is somebody who has an allocation already.")
+        people.add(proof["participant"])
+        if stratum not in begins or arm not in arms or not 1 <= position <= certificate["strata"][stratum]:
+            faults.append(f"{who} has a stratum, position or arm that is not on the certificate.")
+            continue
+        used[stratum] += 1
+        if position != used[stratum]:
+            faults.append(f"{who} took position {position} of {stratum}; the next one was {used[stratum]}.")
+        start = leaf(study, version, stratum, position, arm, bytes.fromhex(proof["salt"]))
+        path = [bytes.fromhex(each) for each in proof["path"]]
+        if root_from(start, begins[stratum] + position - 1, size, path) != root:
+            faults.append(f"{who} is not what was committed to: arm, salt, place or path is another.")
+    return faults
+
+
+def check_plan(certificate: dict[str, Any], proofs: list[dict[str, Any]], plan: dict[str, Any]) -> list[str]:
+    """What is wrong with the opened plan, held against the certificate, and with allocations held against the plan."""
+    faults = []
+    text = json.dumps(plan, separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode()
+    if hashlib.sha256(b"\x00" + text).hexdigest() != certificate["plan_commitment"]:
+        return ["The plan is not the one that the certificate commits to."]
+    said = (plan["study"], plan["version"], plan["method"], plan["strata"])
+    if said != tuple(certificate[name] for name in ("study", "list_version", "method", "strata")):
+        faults.append("The plan is of another list than the certificate.")
+    salt_key = bytes.fromhex(plan["salt_key"])
+
+    def salt(stratum: str, position: int) -> bytes:
+        return hmac.digest(salt_key, sized(b"equipoise.salt.1", stratum.encode(), str(position).encode()), "sha256")
+
+    faults += [
+        f"Allocation {proof['number']} has a salt that is not of this plan."
+        for proof in proofs
+        if salt(proof["stratum"], proof["position"]).hex() != proof["salt"]
+    ]
+    lists = drawn_again(plan)
+    if lists is None:
+        print(f"A list of the method {plan['method']} is not drawn again here: its proofs alone are checked.")
+        return faults
+    leaves = [
+        leaf(plan["study"], plan["version"], stratum, position, arm, salt(stratum, position))
+        for stratum in sorted(lists)
+        for position, arm in enumerate(lists[stratum], start=1)
+    ]
+    if root_of(leaves).hex() != certificate["root"]:
+        faults.append("The list drawn again from the seed is not the list that the certificate commits to.")
+    for proof in proofs:
+        arms = lists.get(proof["stratum"], [])
+        if not 1 <= proof["position"] <= len(arms) or arms[proof["position"] - 1] != proof["arm"]:
+            faults.append(f"Allocation {proof['number']} is not the arm that the seed gives.")
+    return faults
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0 when everything holds, 1 when something does not, 2 when a file cannot be read."""
+    if len(arguments) not in (2, 3):
+        print(__doc__)
+        return 2
+    try:
+        certificate, *others = (json.loads(Path(name).read_text("utf-8")) for name in (arguments[0], *arguments[2:]))
+        proofs = [json.loads(line) for line in Path(arguments[1]).read_text("utf-8").splitlines() if line.strip()]
+        if certificate["format"] != CERTIFICATE or any(plan["format"] != PLAN for plan in others):
+            raise ValueError("a file is not what its place on the command line says")
+        faults = check_proofs(certificate, proofs)
+        for plan in others:
+            faults += check_plan(certificate, proofs, plan)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        print(f"This cannot be checked: {type(problem).__name__}: {problem}")
+        return 2
+    print(
+        "\n".join(faults)
+        or f"{len(proofs)} allocations, each the committed next one of its stratum. Root and order hold."
+    )
+    if not faults and not others:
+        print(
+            "That the list was drawn from the committed seed is shown with the opened plan, when the trial is closed."
+        )
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
