@@ -155,9 +155,9 @@ class Scheme:
 
 
 def listed(sizes: Sequence[object]) -> str:
-    """`4`, `4 and 6`, `4, 6 and 8`."""
+    """`4`, `4 and 6`, `4, 6 and 8`; nothing of nothing."""
     words = [str(size) for size in sizes]
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
 @router.get("/{study}/sequence/draw", name="sequence.draw_form")
