@@ -290,8 +290,12 @@ def act_as(session: Session, username: str, study_id: int) -> Actor:
 def sequence_draw(
     study: str,
     by: Annotated[str, typer.Option(help="Username of the statistician.")],
-    method: Annotated[str, typer.Option(help="permuted_blocks or list.")] = "permuted_blocks",
+    method: Annotated[str | None, typer.Option(help="The study's own, or list; the study's own if left out.")] = None,
     block_size: Annotated[list[int] | None, typer.Option(help="Block size; repeat for random sizes.")] = None,
+    tolerance: Annotated[int | None, typer.Option(help="Largest imbalance (big_stick, maximal_procedure).")] = None,
+    alpha: Annotated[int | None, typer.Option(help="Balls of each arm at first (wei_urn).")] = None,
+    beta: Annotated[int | None, typer.Option(help="Balls of the other arms added each time (wei_urn).")] = None,
+    probability: Annotated[str | None, typer.Option(help="Of the arm behind, such as 2/3 (biased_coin).")] = None,
     slots: Annotated[int | None, typer.Option(help="Slots per stratum (blocks are completed).")] = None,
     listing: Annotated[Path | None, typer.Option(help="CSV with stratum, position, arm (method list).")] = None,
 ) -> None:
@@ -300,11 +304,13 @@ def sequence_draw(
     with reported(), database.writing() as session:
         in_use = study_in_use(session, study)
         actor = act_as(session, by, in_use.id)
+        chosen = {"tolerance": tolerance, "alpha": alpha, "beta": beta, "probability": probability}
         drawn = randomisation.draw(
             session,
             in_use,
-            method=method,
+            method=method or in_use.definition.allocation.method,
             block_sizes=block_size or None,
+            options={name: value for name, value in chosen.items() if value is not None},
             slots_per_stratum=slots,
             listing=listing.read_text(encoding="utf-8") if listing else None,
             by=actor,

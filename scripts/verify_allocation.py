@@ -1,7 +1,5 @@
 #!/usr/bin/env python3
-"""Was every allocation the committed next one? Checked without trusting, or importing, Equipoise.
-
-Standard library only:
+"""Was every allocation the committed next one? Checked with the standard library only, importing nothing of Equipoise.
 
     python3 scripts/verify_allocation.py CERTIFICATE PROOFS [PLAN]
 
@@ -22,6 +20,7 @@ import hmac
 import json
 import sys
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +34,8 @@ def sized(*parts: bytes) -> bytes:
 
 
 def leaf(study: str, version: int, stratum: str, position: int, arm: str, salt: bytes) -> bytes:
-    words = ("equipoise.slot.1", study, str(version), stratum, str(position), arm)
-    return hashlib.sha256(b"\x00" + sized(*(word.encode() for word in words), salt)).digest()
+    words = (word.encode() for word in ("equipoise.slot.1", study, str(version), stratum, str(position), arm))
+    return hashlib.sha256(b"\x00" + sized(*words, salt)).digest()
 
 
 def node(left: bytes, right: bytes) -> bytes:
@@ -103,7 +102,11 @@ class Generator:
         return items
 
 
-def permuted_blocks(arms: list[tuple[str, int]], options: dict[str, Any], length: int, draw: Generator) -> list[str]:
+Arms = list[tuple[str, int]]
+Options = dict[str, Any]
+
+
+def permuted_blocks(arms: Arms, options: Options, length: int, draw: Generator) -> list[str]:
     sizes, total, slots = sorted(options["block_sizes"]), sum(share for _, share in arms), list[str]()
     while len(slots) < length:
         times = sizes[draw.below(len(sizes))] // total
@@ -111,9 +114,71 @@ def permuted_blocks(arms: list[tuple[str, int]], options: dict[str, Any], length
     return slots
 
 
-METHODS: dict[str, Callable[[list[tuple[str, int]], dict[str, Any], int, Generator], list[str]]] = {
-    "permuted_blocks": permuted_blocks,
-}
+def simple(arms: Arms, _options: Options, length: int, draw: Generator) -> list[str]:
+    tickets = [arm for arm, share in arms for _ in range(share)]
+    return [tickets[draw.below(len(tickets))] for _ in range(length)]
+
+
+def one_by_one(arms: Arms, length: int, choose: Callable[[list[int]], int]) -> list[str]:
+    had, slots = [0] * len(arms), list[str]()
+    for _ in range(length):
+        arm = choose(had)
+        had[arm] += 1
+        slots.append(arms[arm][0])
+    return slots
+
+
+def big_stick(arms: Arms, options: Options, length: int, draw: Generator) -> list[str]:
+    def choose(had: list[int]) -> int:
+        return int(had[0] > had[1]) if abs(had[0] - had[1]) == options["tolerance"] else draw.below(2)
+
+    return one_by_one(arms, length, choose)
+
+
+def biased_coin(arms: Arms, options: Options, length: int, draw: Generator) -> list[str]:
+    p = Fraction(options["probability"])
+
+    def choose(had: list[int]) -> int:
+        even = had[0] == had[1]
+        return draw.below(2) if even else int(had[0] > had[1]) ^ int(draw.below(p.denominator) >= p.numerator)
+
+    return one_by_one(arms, length, choose)
+
+
+def truncated_binomial(arms: Arms, _options: Options, length: int, draw: Generator) -> list[str]:
+    half = (length + 1) // 2
+    return one_by_one(arms, 2 * half, lambda had: had.index(half) ^ 1 if half in had else draw.below(2))
+
+
+def wei_urn(arms: Arms, options: Options, length: int, draw: Generator) -> list[str]:
+    def choose(had: list[int]) -> int:
+        balls = [options["alpha"] + options["beta"] * (sum(had) - mine) for mine in had]
+        balls = balls if any(balls) else [1] * len(had)
+        n = draw.below(sum(balls))
+        return next(arm for arm in range(len(balls)) if n < sum(balls[: arm + 1]))
+
+    return one_by_one(arms, length, choose)
+
+
+def maximal_procedure(arms: Arms, options: Options, length: int, draw: Generator) -> list[str]:
+    most = options["tolerance"]
+    ways = [[0, *[1] * (2 * most + 1), 0]]
+    for _ in range(length):
+        ways.append([0, *(ways[-1][at - 1] + ways[-1][at + 1] for at in range(1, 2 * most + 2)), 0])
+    rank = draw.below(ways.pop()[most + 1])
+
+    def choose(had: list[int]) -> int:
+        nonlocal rank
+        first = ways.pop()[most + 2 + had[0] - had[1]]
+        second = rank >= first
+        rank -= first * second
+        return int(second)
+
+    return one_by_one(arms, length, choose)
+
+
+EVERY = (permuted_blocks, simple, big_stick, biased_coin, truncated_binomial, wei_urn, maximal_procedure)
+METHODS: dict[str, Callable[[Arms, Options, int, Generator], list[str]]] = {each.__name__: each for each in EVERY}
 
 
 def drawn_again(plan: dict[str, Any]) -> dict[str, list[str]] | None:
@@ -121,8 +186,7 @@ def drawn_again(plan: dict[str, Any]) -> dict[str, list[str]] | None:
     method = METHODS.get(plan["method"])
     if method is None or plan["seed"] is None:
         return None
-    arms = sorted((code, share) for code, share in plan["arms"])
-    lists = {}
+    arms, lists = sorted((code, share) for code, share in plan["arms"]), {}
     for stratum in plan["strata"]:
         words = (RECIPE, plan["study"], stratum, str(plan["version"]))
         draw = Generator(bytes.fromhex(plan["seed"]) + sized(*(word.encode() for word in words)))
@@ -142,8 +206,7 @@ def check_proofs(certificate: dict[str, Any], proofs: list[dict[str, Any]]) -> l
         first += certificate["strata"][stratum]
     if first != size:
         faults.append(f"The certificate counts {size} slots, but its strata have {first}.")
-    used = dict.fromkeys(begins, 0)
-    people: set[str] = set()
+    used, people = dict.fromkeys(begins, 0), set[str]()
     number, at = 0, ""
     for proof in proofs:
         who = f"Allocation {proof['number']} ({proof['participant']})"
@@ -227,9 +290,7 @@ def main(arguments: list[str]) -> int:
         or f"{len(proofs)} allocations, each the committed next one of its stratum. Root and order hold."
     )
     if not faults and not others:
-        print(
-            "That the list was drawn from the committed seed is shown with the opened plan, when the trial is closed."
-        )
+        print("That the list comes from the committed seed is shown with the opened plan, once the list is closed.")
     return 1 if faults else 0
 
 

@@ -225,20 +225,36 @@ class SequenceReply(Reply):
 
 
 class DrawBody(Body):
-    """Draw permuted blocks from a new seed, or take a finished list as CSV text."""
+    """Draw the study's own method from a new seed, with its options, or take a finished list as CSV text."""
 
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
             "examples": [
                 {"method": "permuted_blocks", "block_sizes": [4, 6], "slots_per_stratum": 40},
+                {"method": "big_stick", "tolerance": 3, "slots_per_stratum": 40},
                 {"method": "list", "csv": "stratum,position,arm\nneura,1,sham\nneura,2,active\n"},
             ]
         },
     )
 
-    method: Literal["permuted_blocks", "list"]
+    method: Literal[
+        "permuted_blocks",
+        "simple",
+        "big_stick",
+        "maximal_procedure",
+        "wei_urn",
+        "truncated_binomial",
+        "biased_coin",
+        "list",
+    ]
     block_sizes: list[Annotated[int, Field(ge=1, le=9999)]] | None = Field(default=None, max_length=20)
+    tolerance: int | None = Field(default=None, description="Of big_stick and maximal_procedure: largest imbalance.")
+    alpha: int | None = Field(default=None, description="Of wei_urn: balls of each arm at first.")
+    beta: int | None = Field(default=None, description="Of wei_urn: balls of the other arms added after each draw.")
+    probability: str | None = Field(
+        default=None, max_length=16, description="Of biased_coin: that of the arm that is behind, such as 2/3."
+    )
     slots_per_stratum: int | None = Field(default=None, ge=1, le=1_000_000)
     csv: str | None = Field(default=None, description="Columns stratum (where there are several), position, arm.")
 
@@ -260,16 +276,17 @@ def all_sequences(here: SequencePage) -> list[SequenceReply]:
 @sequences.post("/sequences", name="api.draw", status_code=201, response_model=SequenceReply)
 def draw(here: SequenceChange, asked: DrawBody) -> Response:
     """Draw a sequence. Nobody is randomised from it before it is sealed."""
-    if asked.method == "list" and (asked.block_sizes is not None or asked.slots_per_stratum is not None):
-        words = "A finished list has neither block sizes nor a length of its own. Leave them out."
+    options = asked.model_dump(exclude_none=True, exclude={"method", "slots_per_stratum", "csv"})
+    if asked.method == "list" and (options or asked.slots_per_stratum is not None):
+        words = "A finished list has neither options nor a length of its own. Leave them out."
         raise Invalid([FieldProblem("method", "unknown", words)])
     if asked.method != "list" and asked.csv is not None:
-        raise Invalid([FieldProblem("csv", "unknown", "Permuted blocks are drawn here. Leave the list out.")])
+        raise Invalid([FieldProblem("csv", "unknown", "A sequence is drawn here. Leave the list out.")])
     made = actions.draw(
         here.session,
         here.the_study,
         method=asked.method,
-        block_sizes=asked.block_sizes,
+        options=options,
         slots_per_stratum=asked.slots_per_stratum,
         listing=asked.csv,
         by=here.actor,

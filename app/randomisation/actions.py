@@ -22,7 +22,7 @@ from app.people.permissions import Permission, Role
 from app.randomisation import commitment
 from app.randomisation import sequence as drawing
 from app.randomisation.certificate import certificate_of
-from app.randomisation.methods import listed, permuted_blocks
+from app.randomisation.methods import METHODS, listed, permuted_blocks
 from app.randomisation.models import Allocation, AllocationSequence, SequenceStatus, Slot, Stratum
 from app.randomisation.reads import (
     Allocated,
@@ -102,8 +102,6 @@ _CLINICIANS = (
     .order_by(PERSON.c.id)
 )
 
-METHODS = {permuted_blocks.NAME, listed.NAME}
-
 
 def draw(
     session: Session,
@@ -111,6 +109,7 @@ def draw(
     *,
     method: str,
     block_sizes: Sequence[int] | None = None,
+    options: Mapping[str, object] | None = None,
     slots_per_stratum: int | None = None,
     listing: str | None = None,
     by: Actor,
@@ -118,11 +117,13 @@ def draw(
 ) -> AllocationSequence:
     """Draw a new list for every stratum, or take an uploaded one, and seal each slot; nobody sees the order.
 
-    Not in use until it is sealed with `seal`. Invalid says which field to change.
+    `options` are what the method must be told (its file says which); `block_sizes` is that of permuted blocks. Not in
+    use until it is sealed with `seal`. Invalid says which field to change.
     """
     require_statistician(study, by, Permission.SEQUENCE_DRAW)
     # A finished list may be handed in for any plan (a trial drawn elsewhere); a draw follows the study's own method.
-    if not study.definition.is_allocated or method not in {listed.NAME, study.definition.allocation.method} & METHODS:
+    planned = {listed.NAME, study.definition.allocation.method} & set(METHODS)
+    if not study.definition.is_allocated or method not in planned:
         raise Invalid(
             [FieldProblem("method", "method", "This study cannot be randomised this way. Choose a method of its plan.")]
         )
@@ -130,17 +131,18 @@ def draw(
     strata = all_strata(study.definition, _site_codes(session, study))
     arms = tuple((arm.code, arm.ratio) for arm in study.definition.arms)
     wanted = slots_per_stratum if slots_per_stratum is not None else (1 if method == listed.NAME else 0)
-    options: dict[str, object] = {}
+    chosen: dict[str, object] = dict(options or {})
     if method == listed.NAME:
-        options["csv"] = listing
-    else:
-        options["block_sizes"] = list(block_sizes or ())
-    _refuse_bad_plan(method, arms, strata, wanted, options)
+        chosen["csv"] = listing
+    elif block_sizes is not None or method == permuted_blocks.NAME:
+        sizes = chosen.get("block_sizes", ()) if block_sizes is None else block_sizes
+        chosen["block_sizes"] = list(sizes) if isinstance(sizes, Sequence) else sizes
+    _refuse_bad_plan(method, arms, strata, wanted, chosen)
     version = 1 + (
         session.execute(select(func.max(SEQUENCE.c.version)).where(SEQUENCE.c.study_id == study.id)).scalar() or 0
     )
     seed = new_seed()
-    drawn = drawing.draw(method, arms, strata, wanted, options, seed, study=study.code, list_version=version)
+    drawn = drawing.draw(method, arms, strata, wanted, chosen, seed, study=study.code, list_version=version)
     counts = drawing.balance_summary(drawn)
     if counts.slots > MOST_SLOTS:
         raise Invalid([FieldProblem("listing", "length", f"A list has at most {MOST_SLOTS:,} slots. Shorten it.")])
@@ -155,7 +157,8 @@ def draw(
         "method": method,
         "arms": arms,
         "slots_per_stratum": wanted,
-        "block_sizes": options.get("block_sizes"),
+        "block_sizes": chosen.get("block_sizes"),
+        "options": {name: value for name, value in chosen.items() if name != "csv"},
         "slots_per_arm": dict(counts.slots_per_arm),
     }
     made = AllocationSequence(
@@ -423,18 +426,18 @@ def _tell_clinicians(
 def _refuse_bad_plan(
     method: str, arms: Sequence[tuple[str, int]], strata: Sequence[str], length: int, options: Mapping[str, object]
 ) -> None:
-    field = "listing" if method == listed.NAME else "block_sizes"
     if method != listed.NAME:
         if length < 1:
             raise Invalid(
                 [FieldProblem("slots_per_stratum", "required", "Say how many slots each stratum gets, 1 or more.")]
             )
-        sizes = options["block_sizes"]
-        assert isinstance(sizes, list)
-        if len(sizes) > MOST_BLOCK_SIZES:
-            raise Invalid([FieldProblem(field, "length", f"Name at most {MOST_BLOCK_SIZES} block sizes.")])
-        largest = max((size for size in sizes if isinstance(size, int)), default=1)
-        if len(strata) * (length + largest) > MOST_SLOTS:
+        sizes = options.get("block_sizes", [])
+        most = 1
+        if isinstance(sizes, list):
+            if len(sizes) > MOST_BLOCK_SIZES:
+                raise Invalid([FieldProblem("block_sizes", "length", f"Name at most {MOST_BLOCK_SIZES} block sizes.")])
+            most = max((size for size in sizes if isinstance(size, int)), default=1)
+        if len(strata) * (length + most) > MOST_SLOTS:
             raise Invalid(
                 [
                     FieldProblem(
@@ -444,9 +447,28 @@ def _refuse_bad_plan(
                     )
                 ]
             )
+    wrong = wrong_with_plan(method, arms, strata, length, options)
+    if wrong:
+        raise Invalid(wrong)
+
+
+def wrong_with_plan(
+    method: str, arms: Sequence[tuple[str, int]], strata: Sequence[str], length: int, options: Mapping[str, object]
+) -> list[FieldProblem]:
+    """Everything that stops a draw with these options, each at its field; empty when it can be drawn."""
     found = drawing.problems(method, arms, strata, length, options)
-    if found:
-        raise Invalid([FieldProblem(field, "sequence", problem) for problem in found])
+    return [FieldProblem(_field_of(method, arms, options, problem), "sequence", problem) for problem in found]
+
+
+def _field_of(method: str, arms: Sequence[tuple[str, int]], options: Mapping[str, object], problem: str) -> str:
+    """The field that a sentence about a plan is to stand at: the option it names, or the one that the method has."""
+    if method == listed.NAME:
+        return "listing"
+    if problem == METHODS[method].why_not_arms(arms):
+        return "method"
+    own = [option.name for option in METHODS[method].options]
+    named = (name for name in (*own, *options) if f"`{name}`" in problem or f"“{name}”" in problem)
+    return next(named, "block_sizes" if own == ["block_sizes"] else "slots_per_stratum")
 
 
 def _store_slots(

@@ -5,12 +5,27 @@ that is most likely next. Two numbers describe a method, both averaged over allo
 
 - `correct`: the probability that the guess is right;
 - `certain`: the probability that only one arm is possible, so that the guess cannot be wrong.
+
+For two arms 1:1 the most likely arm is the one that is behind, in every method here: guessing it is the convergence
+strategy of Blackwell and Hodges.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import comb
+from math import comb, factorial, lcm, prod
+
+from app.randomisation.methods import (
+    biased_coin,
+    big_stick,
+    maximal_procedure,
+    simple,
+    truncated_binomial,
+    wei_urn,
+)
+from app.randomisation.methods import (
+    permuted_blocks as blocks,
+)
 
 State = tuple[int, ...]
 """How many of each arm are still to come in the present block."""
@@ -18,6 +33,14 @@ Belief = tuple[tuple[State, Fraction], ...]
 """What the guesser knows: the states that are possible, and how likely each is."""
 
 MOST_OF_SEVERAL_SIZES = 24
+MOST_EXACT = 500  # allocations; beyond, a few methods would take seconds
+MOST_STATES = 4000  # of what may be left of a block
+MOST_URNS = 500  # of three or more arms
+MOST_SIZES = 3
+
+CERTAIN_IS_HIGH = Fraction(1, 5)
+CERTAIN_IS_HIGH_IN_THE_OPEN = Fraction(1, 20)
+CORRECT_IS_HIGH = Fraction(1, 5)
 
 
 @dataclass(frozen=True)
@@ -94,6 +117,147 @@ def permuted_blocks(ratio: Sequence[int], block_sizes: Sequence[int], allocation
                     following[learnt] = following.get(learnt, Fraction(0)) + weight * chance
         beliefs = following
     return Predictability(correct / allocations, certain / allocations)
+
+
+def is_high(found: Predictability, ratio: Sequence[int], *, blinded: bool) -> bool:
+    """Whether a statistician is to be warned of guessing (RND-15).
+
+    Ours, since no guideline gives a number: one allocation in five is certain, or the best guess beats chance by a
+    fifth. Where arms are not blinded everybody who enrols knows all earlier arms, and one certain allocation in twenty
+    is enough (Schulz and Grimes, Lancet 2002;359:966-970, on blocks in trials that are not blinded).
+    """
+    limit = CERTAIN_IS_HIGH if blinded else CERTAIN_IS_HIGH_IN_THE_OPEN
+    by_chance = Fraction(max(ratio), sum(ratio))
+    return found.certain >= limit or found.correct - by_chance >= CORRECT_IS_HIGH
+
+
+def exactly(
+    method: str, ratio: Sequence[int], options: Mapping[str, object], length: int, allocations: int
+) -> Predictability | None:
+    """A method's probabilities, averaged over the first `allocations` of a stratum whose list has `length` slots.
+
+    The options are those of a plan without problems. None where there is no exact answer in reasonable time; those are
+    simulated (`simulation`). `ValueError` unless 1 <= allocations, and, but for blocks, no more than the list is long.
+    """
+    if allocations < 1 or (allocations > length and method != blocks.NAME):
+        raise ValueError("Guesses are averaged over one allocation or more, and no more than the list has.")
+    if method == blocks.NAME:
+        return _blocks(ratio, options["block_sizes"], allocations)
+    if method == simple.NAME:
+        return Predictability(Fraction(max(ratio), sum(ratio)), Fraction(0))
+    if method == maximal_procedure.NAME:
+        return _maximal(_whole(options, "tolerance"), length, allocations)
+    if allocations > MOST_EXACT:
+        return None
+    if method == wei_urn.NAME:
+        return _urn(len(ratio), _whole(options, "alpha"), _whole(options, "beta"), allocations)
+    if method == big_stick.NAME:
+        tolerance = _whole(options, "tolerance")
+        return _coin(lambda _slots, ahead: (1 + (ahead == -tolerance) - (ahead == tolerance), 2), allocations)
+    if method == truncated_binomial.NAME:
+        half = truncated_binomial.half_of(length)
+        return _coin(
+            lambda slots, ahead: (1 + (slots - ahead == 2 * half) - (slots + ahead == 2 * half), 2), allocations
+        )
+    if method == biased_coin.NAME:
+        probability = biased_coin.probability_of(options["probability"])
+        assert probability is not None
+        of = lcm(2, probability.denominator)
+        behind = probability.numerator * of // probability.denominator
+        return _coin(
+            lambda _slots, ahead: (of // 2 if not ahead else behind if ahead < 0 else of - behind, of), allocations
+        )
+    return None
+
+
+def _whole(options: Mapping[str, object], name: str) -> int:
+    value = options[name]
+    assert isinstance(value, int)
+    return value
+
+
+def _blocks(ratio: Sequence[int], sizes: object, allocations: int) -> Predictability | None:
+    assert isinstance(sizes, list | tuple)
+    if len(sizes) > 1:
+        # Beliefs of several sizes multiply with every arm and every allocation.
+        few = len(ratio) == 2 and len(sizes) <= MOST_SIZES and allocations <= MOST_OF_SEVERAL_SIZES
+        return permuted_blocks(ratio, sizes, allocations) if few else None
+    if prod(share * sizes[0] // sum(ratio) + 1 for share in ratio) > MOST_STATES:
+        return None
+    whole, rest = divmod(allocations, sizes[0])
+    correct = certain = Fraction(0)
+    for part, weight in ((sizes[0], whole * sizes[0]), (rest, rest)):
+        if weight:
+            found = permuted_blocks(ratio, sizes, part)
+            correct += found.correct * weight
+            certain += found.certain * weight
+    return Predictability(correct / allocations, certain / allocations)
+
+
+def _coin(chance: Callable[[int, int], tuple[int, int]], allocations: int) -> Predictability:
+    """Two arms, when what is next depends on the number of slots so far and on how far the first arm is ahead.
+
+    `chance(slots, ahead)` is the probability that the first arm is next, as numerator and denominator; the denominator
+    may not depend on `ahead`, so that whole numbers are enough.
+    """
+    weights, whole = {0: 1}, 1
+    correct = certain = Fraction(0)
+    for slots in range(allocations):
+        following: dict[int, int] = {}
+        best = sure = 0
+        of = 1
+        for ahead, weight in weights.items():
+            first, of = chance(slots, ahead)
+            best += weight * max(first, of - first)
+            sure += weight if first in (0, of) else 0
+            for step, part in ((1, first), (-1, of - first)):
+                if part:
+                    following[ahead + step] = following.get(ahead + step, 0) + weight * part
+        correct += Fraction(best, whole * of)
+        certain += Fraction(sure, whole)
+        weights, whole = following, whole * of
+    return Predictability(correct / allocations, certain / allocations)
+
+
+def _urn(arms: int, alpha: int, beta: int, allocations: int) -> Predictability | None:
+    # Arms are alike, so the counts of an urn are kept in descending order.
+    if arms > 2 and comb(allocations + arms - 1, arms - 1) // factorial(arms) > MOST_URNS:
+        return None
+    weights, whole = {(0,) * arms: 1}, 1
+    correct = certain = Fraction(0)
+    for _ in range(allocations):
+        following: dict[tuple[int, ...], int] = {}
+        best = sure = 0
+        of = 1
+        for had, weight in weights.items():
+            held = wei_urn.balls(had, alpha, beta)
+            of = sum(held)
+            best += weight * max(held)
+            sure += weight if max(held) == of else 0
+            for arm, part in enumerate(held):
+                if part:
+                    after = tuple(sorted((*had[:arm], had[arm] + 1, *had[arm + 1 :]), reverse=True))
+                    following[after] = following.get(after, 0) + weight * part
+        correct += Fraction(best, whole * of)
+        certain += Fraction(sure, whole)
+        weights, whole = following, whole * of
+    return Predictability(correct / allocations, certain / allocations)
+
+
+def _maximal(tolerance: int, length: int, allocations: int) -> Predictability:
+    # Of the sequences that begin in one of `before` ways, those that go on with one arm are `ways` after it.
+    rows = maximal_procedure.counts(tolerance, length)
+    before = [int(place == tolerance + 1) for place in range(2 * tolerance + 3)]
+    best = sure = 0
+    for slots in range(allocations):
+        after = rows[length - slots - 1]
+        for place in range(1, 2 * tolerance + 2):
+            up, down = after[place + 1], after[place - 1]
+            best += before[place] * max(up, down)
+            sure += before[place] * (up + down) * (not up or not down)
+        before = [0, *(before[at - 1] + before[at + 1] for at in range(1, 2 * tolerance + 2)), 0]
+    total = rows[length][tolerance + 1] * allocations
+    return Predictability(Fraction(best, total), Fraction(sure, total))
 
 
 def _after(belief: Belief, arm: int, fresh: Sequence[State]) -> dict[State, Fraction]:

@@ -28,9 +28,10 @@ from app.people.access import Actor, may
 from app.people.models import Site
 from app.people.permissions import Permission
 from app.randomisation.commitment import opened_plan, salt_of
+from app.randomisation.methods import METHODS
 from app.randomisation.models import Allocation, AllocationSequence, SequenceStatus, Slot, Stratum
 from app.randomisation.opening import open_envelopes
-from app.randomisation.predictability import permuted_blocks
+from app.randomisation.predictability import MOST_EXACT, exactly, permuted_blocks
 from app.randomisation.rules import Facts, Gate, Recorded, StratumFound, gates, needs_answers, stratum_code
 from app.randomisation.sealing import unseal_secrets
 from app.studies.in_use import StudyInUse
@@ -209,7 +210,8 @@ class Balance:
     """What a statistician reviews before sealing: slots per arm and stratum, and how well the next arm is guessed.
 
     `correct` and `certain` are probabilities per allocation for a guesser who knows all earlier arms (fractions from
-    0 to 1), or None for an uploaded list, whose rule we do not know.
+    0 to 1), averaged over the first `guessed` allocations of a stratum. They are None for an uploaded list, whose rule
+    we do not know, and where there is no exact answer.
     """
 
     version: int
@@ -219,6 +221,7 @@ class Balance:
     slots_per_stratum: Mapping[str, int]
     correct: Fraction | None
     certain: Fraction | None
+    guessed: int = GUESSED
 
 
 @dataclass(frozen=True)
@@ -296,9 +299,15 @@ def balance(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor)
         select(STRATUM.c.code, STRATUM.c.slots).where(STRATUM.c.sequence_id == sequence_id).order_by(STRATUM.c.code)
     ).all()
     guess = None
+    guessed, length = GUESSED, drawn_from["slots_per_stratum"]
+    shares = [share for _, share in drawn_from["arms"]]
     if drawn_from["block_sizes"]:
-        shares = [share for _, share in drawn_from["arms"]]
-        guess = permuted_blocks(shares, drawn_from["block_sizes"], min(GUESSED, drawn_from["slots_per_stratum"]))
+        guessed = min(GUESSED, length)
+        guess = permuted_blocks(shares, drawn_from["block_sizes"], guessed)
+    elif METHODS[drawn_from["method"]].uses_seed:
+        # These change along their list, so that its beginning would not speak for it.
+        guessed = min(MOST_EXACT, length)
+        guess = exactly(drawn_from["method"], shares, drawn_from["options"], length, guessed)
     return Balance(
         version=row.version,
         status=row.status,
@@ -307,6 +316,7 @@ def balance(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor)
         slots_per_stratum={stratum.code: stratum.slots for stratum in lengths},
         correct=guess.correct if guess else None,
         certain=guess.certain if guess else None,
+        guessed=guessed,
     )
 
 
@@ -335,7 +345,7 @@ def stored_slots(session: Session, sequence_id: int | None) -> Iterator[StoredSl
 
 def plan_options(secrets: Mapping[str, Any]) -> dict[str, object]:
     """The method's options among a list's secrets."""
-    return {"block_sizes": secrets["block_sizes"]} if secrets["block_sizes"] else {}
+    return dict(secrets["options"])
 
 
 def certificate(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor) -> dict[str, Any]:

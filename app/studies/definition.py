@@ -136,12 +136,24 @@ class StratumFactor(Part):
 
 
 class Allocation(Part):
-    """How participants get an arm. Block sizes are not here on purpose: enrolling roles may read this file.
+    """How participants get an arm. Block sizes, tolerances and other options are not here on purpose: enrolling roles
+    may read this file, and could guess with them.
 
     `observed` means that groups are recorded, not allocated (ETMI): such a study has no randomisation.
     """
 
-    method: Literal["permuted_blocks", "list", "minimisation", "observed"]
+    method: Literal[
+        "permuted_blocks",
+        "list",
+        "simple",
+        "big_stick",
+        "maximal_procedure",
+        "wei_urn",
+        "truncated_binomial",
+        "biased_coin",
+        "minimisation",
+        "observed",
+    ]
     strata: tuple[StratumFactor, ...] = ()
     source: str | None = Field(default=None, description="Where this is documented, and what is not known.")
 

@@ -1,7 +1,7 @@
 """Door of the statistician: draw, judge, seal, read. For everybody else none of these addresses exist."""
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -30,8 +30,9 @@ from app.people.access import may
 from app.people.permissions import Permission
 from app.people.reads import sites_of
 from app.randomisation import actions, reads
+from app.randomisation.methods import DRAWN, METHODS
 from app.randomisation.opening import ALLOCATION, PARTICIPANT, STRATUM, open_envelopes
-from app.randomisation.predictability import Predictability, permuted_blocks
+from app.randomisation.predictability import MOST_EXACT, Predictability, exactly, is_high, permuted_blocks
 from app.randomisation.reads import GUESSED, ArmOfParticipant, SequenceCounts
 from app.randomisation.rules import all_strata
 from app.studies.definition import Study
@@ -39,6 +40,8 @@ from app.web.shell import show
 from app.web.tables import address, csv_file
 
 MOST_SIZES = 6  # with more, every exact probability would take seconds
+OPTIONS = tuple(dict.fromkeys(option.name for method in DRAWN for option in METHODS[method].options))
+"""The fields of the options of all methods."""
 WHY = "List of allocations"
 
 
@@ -126,11 +129,11 @@ def _url(here: Here) -> str:
 
 def _why_not_draw(definition: Study) -> str | None:
     """Why no sequence can be drawn here, or None: a plan that needs another method brings its finished list."""
-    match definition.allocation.method:
-        case "permuted_blocks":
-            return None
-        case "list":
-            return "The protocol of this study says that its list is made elsewhere. Upload the finished list."
+    method = definition.allocation.method
+    if method in DRAWN:
+        return METHODS[method].why_not_arms([(arm.code, arm.ratio) for arm in definition.arms])
+    if method == "list":
+        return "The protocol of this study says that its list is made elsewhere. Upload the finished list."
     return "The protocol of this study says minimisation, which is not drawn ahead here. Upload a finished list."
 
 
@@ -139,49 +142,50 @@ def _why_not_draw(definition: Study) -> str | None:
 
 @dataclass(frozen=True)
 class Scheme:
-    """One choice of block sizes, and what follows from it for a guesser and for balance."""
+    """One choice of a method's options, and what follows from it for a guesser and for balance."""
 
-    sizes: tuple[int, ...]
+    label: str
     correct: float
     certain: float
-    ahead: int
+    ahead: int | None
+    """People by which one arm of a stratum may be ahead of what its share asks for; None when there is no limit."""
     chosen: bool
-
-    @property
-    def label(self) -> str:
-        return listed(self.sizes)
+    high: bool
+    """Whether the next arm is guessed so often that a statistician is to be warned (RND-15)."""
 
 
-def listed(sizes: Sequence[int]) -> str:
-    """`4`, `4 and 6`, `4, 6 and 8`."""
+def listed(sizes: Sequence[object]) -> str:
+    """`4`, `4 and 6`, `4, 6 and 8`; nothing of nothing."""
     words = [str(size) for size in sizes]
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
 @router.get("/{study}/sequence/draw", name="sequence.draw_form")
 def draw_form(here: PageInStudy) -> Response:
-    """Block sizes beside their alternatives, before anything is drawn."""
+    """The options of the study's method beside their alternatives, before anything is drawn."""
     _require_drawing(here)
-    return _draw_page(here, {"slots_per_stratum": _usual_slots(here)})
+    return _draw_page(here, {"slots_per_stratum": usual_slots(here)})
 
 
 @router.post("/{study}/sequence/draw", name="sequence.draw")
 def draw(here: ChangeInStudy) -> Response:
-    """Compare the chosen block sizes, or draw a sequence with them."""
+    """Compare the chosen options, or draw a sequence with them."""
     _require_drawing(here)
-    typed = {name: here.value(name) for name in ("block_sizes", "slots_per_stratum")}
+    definition = here.the_study.definition
+    method = definition.allocation.method
+    typed = {name: here.value(name) for name in (*OPTIONS, "slots_per_stratum")}
     comparing = here.value("step") == "compare"
     try:
-        sizes = _typed_sizes(here.the_study.definition, typed["block_sizes"])
+        options = typed_options(definition, method, typed)
         if comparing:
             here.release_key()
-            return _draw_page(here, typed, chosen=sizes)
+            return _draw_page(here, typed, chosen=options)
         made = actions.draw(
             here.session,
             here.the_study,
-            method="permuted_blocks",
-            block_sizes=sizes,
-            slots_per_stratum=_typed_slots(typed["slots_per_stratum"]),
+            method=method,
+            options=options,
+            slots_per_stratum=typed_number("slots_per_stratum", typed["slots_per_stratum"]),
             by=here.actor,
             now=here.now,
         )
@@ -232,14 +236,28 @@ def _in_use(here: Here) -> SequenceCounts | None:
     return next((each for each in found if each.status == "sealed" and each.used), None)
 
 
-def _strata(here: Here) -> tuple[str, ...]:
+def strata_of(here: Here) -> tuple[str, ...]:
     sites = [site.code for site in sites_of(here.session, here.the_study.id)]
     return all_strata(here.the_study.definition, sites)
 
 
-def _usual_slots(here: Here) -> str:
+def usual_slots(here: Here) -> str:
     """As many slots as participants are planned, where there is one stratum; otherwise the statistician says."""
-    return str(here.the_study.definition.target) if len(_strata(here)) == 1 else ""
+    return str(here.the_study.definition.target) if len(strata_of(here)) == 1 else ""
+
+
+def typed_options(definition: Study, method: str, typed: Mapping[str, str]) -> dict[str, object]:
+    """What was typed for the options of a method; Invalid says which of them cannot be read, or are none of its own."""
+    found: dict[str, object] = {}
+    for option in METHODS[method].options if method in DRAWN else ():
+        text = typed.get(option.name, "").strip()
+        if option.kind == "wholes":
+            found[option.name] = list(_typed_sizes(definition, text))
+        elif option.kind == "whole":
+            found[option.name] = typed_number(option.name, text)
+        else:
+            found[option.name] = "".join(text.split())
+    return found
 
 
 def _typed_sizes(definition: Study, text: str) -> tuple[int, ...]:
@@ -256,12 +274,27 @@ def _typed_sizes(definition: Study, text: str) -> tuple[int, ...]:
     return sizes
 
 
-def _typed_slots(text: str) -> int:
+DIGITS = {
+    "slots_per_stratum": "Write the number of slots in digits, such as 40.",
+    "people": "Write the number of people in digits, such as 276.",
+    "strata": "Write the number of strata in digits, such as 1.",
+    "tolerance": "Write the imbalance that is tolerated in digits, such as 3.",
+    "alpha": "Write the number of balls at first in digits, such as 0.",
+    "beta": "Write the number of balls added in digits, such as 1.",
+}
+
+
+def typed_number(name: str, text: str) -> int:
+    """The whole number in a field; Invalid says how to write it."""
     if not (text.isascii() and text.isdecimal() and len(text) < 9):
-        raise Invalid(
-            [FieldProblem("slots_per_stratum", "integer", "Write the number of slots in digits, such as 40.")]
-        )
+        raise Invalid([FieldProblem(name, "integer", DIGITS[name])])
     return int(text)
+
+
+def described(options: Mapping[str, object]) -> str:
+    """The options of a method in few words: `4 and 6`, `3`, `0 and 1`, `2/3`; nothing for a method that has none."""
+    values = [value if isinstance(value, list | tuple) else [value] for value in options.values()]
+    return listed([each for value in values for each in value])
 
 
 @lru_cache(maxsize=256)
@@ -269,30 +302,80 @@ def _guess(shares: tuple[int, ...], sizes: tuple[int, ...]) -> Predictability:
     return permuted_blocks(shares, sizes, GUESSED)
 
 
-def _scheme(definition: Study, sizes: tuple[int, ...], *, chosen: bool) -> Scheme:
-    shares = tuple(arm.ratio for arm in definition.arms)
-    guess = _guess(shares, sizes)
-    ahead = max(shares) * max(sizes) // sum(shares)
-    return Scheme(sizes, float(100 * guess.correct), float(100 * guess.certain), ahead, chosen)
+@lru_cache(maxsize=256)
+def _guess_exactly(
+    method: str, shares: tuple[int, ...], options: tuple[tuple[str, Any], ...], length: int, allocations: int
+) -> Predictability | None:
+    return exactly(method, shares, dict(options), length, allocations)
 
 
-def _schemes(definition: Study, chosen: tuple[int, ...] | None) -> list[Scheme]:
-    """The usual choices for this ratio, and the one that was typed, the best guessed first."""
+def usual_options(definition: Study, method: str) -> list[dict[str, object]]:
+    """What a method is usually told, for this ratio; the third of several is a middling one."""
     total = sum(arm.ratio for arm in definition.arms)
-    usual = {tuple(total * times for times in each) for each in ((2,), (3,), (4,), (2, 3), (2, 3, 4))}
-    wanted = usual | ({chosen} if chosen else set())
-    schemes = [_scheme(definition, sizes, chosen=sizes == chosen) for sizes in wanted]
-    return sorted(schemes, key=lambda scheme: (-scheme.certain, -scheme.correct, scheme.sizes))
+    match method:
+        case "permuted_blocks":
+            times = ((2,), (3,), (4,), (2, 3), (2, 3, 4))
+            return [{"block_sizes": [total * each for each in some]} for some in times]
+        case "big_stick" | "maximal_procedure":
+            return [{"tolerance": tolerance} for tolerance in (2, 3, 4, 5)]
+        case "wei_urn":
+            return [{"alpha": alpha, "beta": beta} for alpha, beta in ((0, 1), (1, 1), (1, 3))]
+        case "biased_coin":
+            return [{"probability": probability} for probability in ("3/5", "2/3", "3/4")]
+    return [{}]
+
+
+def _scheme(definition: Study, options: Mapping[str, object], length: int, *, chosen: bool) -> Scheme | None:
+    method = definition.allocation.method
+    shares = tuple(arm.ratio for arm in definition.arms)
+    sizes = options.get("block_sizes")
+    ahead: int | None = None
+    guess: Predictability | None
+    if isinstance(sizes, list):
+        guess = _guess(shares, tuple(sizes))
+        ahead = max(shares) * max(sizes) // sum(shares)
+    else:
+        key = tuple((name, value) for name, value in options.items())
+        guess = _guess_exactly(method, shares, key, length, _averaged_over(method, length))
+        tolerance = options.get("tolerance")
+        ahead = tolerance if isinstance(tolerance, int) else None
+    if guess is None:
+        return None
+    high = is_high(guess, shares, blinded=definition.blinded)
+    return Scheme(described(options), float(100 * guess.correct), float(100 * guess.certain), ahead, chosen, high)
+
+
+def _averaged_over(method: str, length: int) -> int:
+    """Allocations over which guesses are averaged: a few, or the whole list where its end differs from its start."""
+    ends = method in ("maximal_procedure", "truncated_binomial")
+    return min(MOST_EXACT, length) if ends else min(GUESSED, length)
+
+
+def _schemes(definition: Study, chosen: dict[str, object] | None, length: int) -> list[Scheme]:
+    """The usual choices for this ratio, and the one that was typed, the best guessed first."""
+    usual = usual_options(definition, definition.allocation.method)
+    wanted = usual if chosen is None or chosen in usual else [*usual, chosen]
+    found = [_scheme(definition, each, length, chosen=each == chosen) for each in wanted]
+    schemes = [scheme for scheme in found if scheme is not None]
+    return sorted(schemes, key=lambda scheme: (-scheme.certain, -scheme.correct, scheme.label))
 
 
 def _draw_page(
-    here: Here, typed: dict[str, str], *, chosen: tuple[int, ...] | None = None, problem: Invalid | None = None
+    here: Here, typed: dict[str, str], *, chosen: dict[str, object] | None = None, problem: Invalid | None = None
 ) -> Response:
     definition = here.the_study.definition
+    method = definition.allocation.method
     shares = [arm.ratio for arm in definition.arms]
-    too_many = chosen is not None and len(chosen) > MOST_SIZES
-    strata = _strata(here)
+    strata = strata_of(here)
+    why_not = _why_not_draw(definition)
+    sizes = (chosen or {}).get("block_sizes")
+    too_many = isinstance(sizes, list) and len(sizes) > MOST_SIZES
+    length = _length(definition, typed.get("slots_per_stratum", ""), len(strata))
+    if chosen is not None and problem is None and why_not is None:
+        wrong = problems_of(definition, method, chosen, length)
+        problem = Invalid(wrong) if wrong else None
     problems = [(each.field, each.message) for each in problem.problems] if problem else []
+    schemes = [] if why_not else _schemes(definition, None if too_many or problems else chosen, length)
     return show(
         here,
         "sequence/draw.html",
@@ -302,24 +385,40 @@ def _draw_page(
         typed=typed,
         problems=problems,
         errors=dict(problems),
+        method=method,
+        options=[option.name for option in METHODS[method].options] if method in METHODS else [],
         arms=definition.arms,
         ratio=":".join(map(str, shares)),
         total=sum(shares),
         strata=strata,
         factors=[factor.label for factor in definition.allocation.strata],
         target=definition.target,
-        schemes=_schemes(definition, None if too_many else chosen),
+        schemes=schemes,
         too_many=too_many,
         by_chance=100 * max(shares) / sum(shares),
-        why_not=_why_not_draw(definition),
-        allocations=GUESSED,
+        why_not=why_not,
+        blinded=definition.blinded,
+        allocations=GUESSED if method == "permuted_blocks" else _averaged_over(method, length),
     )
+
+
+def problems_of(definition: Study, method: str, options: Mapping[str, object], length: int) -> list[FieldProblem]:
+    """What is wrong with options that could be read, each at its field."""
+    arms = [(arm.code, arm.ratio) for arm in definition.arms]
+    return actions.wrong_with_plan(method, arms, ("all",), length, options)
+
+
+def _length(definition: Study, text: str, strata: int) -> int:
+    """Slots of a stratum's list to reckon with: as typed, or as many as a stratum expects."""
+    if text.isascii() and text.isdecimal() and 0 < len(text) < 6 and int(text):
+        return int(text)
+    return -(-definition.target // strata)
 
 
 def _upload_page(here: Here, pasted: str, *, problem: Invalid | None = None) -> Response:
     definition = here.the_study.definition
     problems = [(each.field, each.message) for each in problem.problems] if problem else []
-    strata = _strata(here)
+    strata = strata_of(here)
     arms = [arm.code for arm in definition.arms]
     return show(
         here,
@@ -487,7 +586,7 @@ def _review_page(here: Here, version: int, *, problem: Invalid | Refused | None 
         correct=float(100 * balance.correct) if balance.correct is not None else None,
         certain=float(100 * balance.certain) if balance.certain is not None else None,
         by_chance=100 * max(shares) / sum(shares),
-        allocations=GUESSED,
+        allocations=balance.guessed,
         replaces=next((each for each in others if each.status == "sealed" and each.id != found.id), None),
         refused=problem.reason if isinstance(problem, Refused) else None,
         errors={each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {},

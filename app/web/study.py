@@ -16,6 +16,12 @@ router = APIRouter()
 
 METHODS = {
     "permuted_blocks": "Permuted blocks",
+    "simple": "Simple randomisation",
+    "big_stick": "Big stick",
+    "maximal_procedure": "Maximal procedure",
+    "wei_urn": "Wei's urn",
+    "truncated_binomial": "Truncated binomial",
+    "biased_coin": "Biased coin",
     "list": "A list drawn elsewhere",
     "minimisation": "Minimisation",
     "observed": "Not allocated: groups are observed",

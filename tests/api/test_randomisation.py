@@ -147,6 +147,26 @@ def test_a_finished_list_is_taken(statistician: ApiClient):
     assert (found["method"], found["slots"]) == ("list", 3)
 
 
+@pytest.mark.requirement("CONC-4")
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"method": "simple"},
+        {"method": "big_stick", "tolerance": 3},
+        {"method": "wei_urn", "alpha": 0, "beta": 1},
+        {"method": "biased_coin", "probability": "2/3"},
+    ],
+)
+def test_the_studys_own_method_is_drawn_with_its_options(database: Database, body: dict[str, Any]):
+    world = World(database, allocation={"method": body["method"]})
+    client = api_client(database, world.person("statistician", site_code=None))
+    found = client.done("POST", "/sequences", {**body, "slots_per_stratum": 9})
+    assert (found["method"], found["slots"]) == (body["method"], 9)
+    assert not set(found) & {"tolerance", "alpha", "beta", "probability"}
+    wrong = client.refused(422, "POST", "/sequences", {**body, "slots_per_stratum": 9, "block_sizes": [4]})
+    assert {each["field"] for each in wrong["errors"]} == {"block_sizes"}
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -156,6 +176,9 @@ def test_a_finished_list_is_taken(statistician: ApiClient):
         ({"method": "permuted_blocks", "block_sizes": [2], "slots_per_stratum": 8, "csv": "x"}, "csv"),
         ({"method": "list", "csv": "a,b"}, "listing"),
         ({"method": "list", "csv": "a,b", "block_sizes": [2]}, "method"),
+        ({"method": "list", "csv": "a,b", "tolerance": 2}, "method"),
+        ({"method": "permuted_blocks", "block_sizes": [2], "tolerance": 2, "slots_per_stratum": 8}, "tolerance"),
+        ({"method": "big_stick", "tolerance": 2, "slots_per_stratum": 8}, "method"),
         ({"method": "coin"}, "method"),
         ({"method": "list", "seed": "1"}, "seed"),
     ],

@@ -108,6 +108,21 @@ def test_an_installation_from_nothing_to_a_verified_restored_backup(equipoise: I
     assert first[0] == "equipoise-audit-1"
 
 
+def test_the_options_of_the_studys_own_method_are_given_on_the_command_line(
+    equipoise: Installation, tmp_path: Path
+) -> None:
+    folder = tmp_path / "resolve"
+    shutil.copytree(LIBRARY / "resolve", folder)
+    study = folder / "study.yaml"
+    study.write_text(study.read_text().replace("method: permuted_blocks", "method: big_stick"))
+    equipoise("study", "load", folder)
+    _statistician(equipoise)
+    asked = ("sequence", "draw", "resolve", "--by", "sam", "--slots", 33)
+    assert "`tolerance` is a whole number" in equipoise(*asked, code=1)
+    assert "33 slots" in equipoise(*asked, "--tolerance", 3)
+    assert "Choose a method of its plan" in equipoise(*asked, "--method", "simple", code=1)
+
+
 def test_wrong_passwords_and_wrong_roles_draw_nothing(equipoise: Installation) -> None:
     equipoise("study", "load", LIBRARY / "resolve")
     _statistician(equipoise)

@@ -162,6 +162,8 @@ WHO: dict[str, Who] = {
     "randomisation.randomised": P.PARTICIPANT_READ,
     # the statistician's and the clinicians' own
     "sequence.sequence": P.SEQUENCE_DRAW,
+    "design.design": P.SEQUENCE_DRAW,
+    "design.compare": P.SEQUENCE_DRAW,
     "sequence.draw_form": P.SEQUENCE_DRAW,
     "sequence.draw": P.SEQUENCE_DRAW,
     "sequence.upload_form": P.SEQUENCE_DRAW,

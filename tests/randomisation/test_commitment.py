@@ -24,6 +24,7 @@ from app.foundation.errors import NotFound, Refused
 from app.people.permissions import Role
 from app.randomisation import commitment, reads
 from app.randomisation.actions import close, draw, open_plan, randomise, seal
+from app.randomisation.methods import METHODS
 from app.randomisation.models import SequenceStatus
 from app.randomisation.reads import SLOT
 from app.randomisation.sealing import unseal_secrets
@@ -72,18 +73,33 @@ def test_no_two_slots_have_one_text(study: str, version: int, stratum: str, posi
     assert leaf not in moved
 
 
+DRAWN: dict[str, Any] = {
+    "permuted_blocks": {"block_sizes": [4, 6]},
+    "list": None,
+    "simple": None,
+    "big_stick": {"tolerance": 2},
+    "biased_coin": {"probability": "4/6"},
+    "truncated_binomial": None,
+    "wei_urn": {"alpha": 0, "beta": 1},
+    "maximal_procedure": {"tolerance": 3},
+}
+WITHOUT_OPTIONS = ("simple", "truncated_binomial")
+
+
 class Walk:
     """A sealed list of two strata, with some people randomised from it."""
 
-    def __init__(self, session: Session, method: str = "permuted_blocks") -> None:
+    def __init__(self, session: Session, method: str = "permuted_blocks", options: Any = None) -> None:
         self.session = session
         plan = {"method": method, "strata": [{"code": "site", "label": "Site"}]}
         self.study = study_of(session, definition(allocation=plan))
         self.statistician = actor(session, self.study, Role.STATISTICIAN)
-        options: dict[str, Any] = {"block_sizes": (4, 6), "slots_per_stratum": 9}
+        told: dict[str, Any] = {"options": options or {"block_sizes": [4, 6]}, "slots_per_stratum": 9}
         if method == "list":
-            options = {"listing": LISTING}
-        drawn = draw(session, self.study, method=method, by=self.statistician, now=NOW, **options)
+            told = {"listing": LISTING}
+        elif method in WITHOUT_OPTIONS:
+            told["options"] = {}
+        drawn = draw(session, self.study, method=method, by=self.statistician, now=NOW, **told)
         assert drawn.id is not None
         self.sequence = seal(session, self.study, drawn.id, by=self.statistician, now=NOW)
         self.id = drawn.id
@@ -226,11 +242,11 @@ def _write(folder: Path, certificate: Any, proofs: list[Any], plan: Any = None) 
 
 
 @pytest.mark.requirement("RND-14", "RND-10")
-@pytest.mark.parametrize("method", ["permuted_blocks", "list"])
+@pytest.mark.parametrize(("method", "options"), DRAWN.items())
 def test_the_verifier_finds_every_allocation_to_be_the_committed_next_one(
-    session: Session, tmp_path: Path, method: str
+    session: Session, tmp_path: Path, method: str, options: Any
 ):
-    walk = Walk(session, method)
+    walk = Walk(session, method, options)
     _write(tmp_path, walk.certificate(), walk.proofs())
     early = _run(tmp_path, "certificate", "proofs")
     assert early.returncode == 0, early.stdout + early.stderr
@@ -239,6 +255,10 @@ def test_the_verifier_finds_every_allocation_to_be_the_committed_next_one(
     late = _run(tmp_path, "certificate", "proofs", "plan")
     assert late.returncode == 0, late.stdout + late.stderr
     assert ("is not drawn again here" in late.stdout) == (method == "list")
+
+
+def test_the_verifier_knows_every_method_there_is():
+    assert set(DRAWN) == set(METHODS)
 
 
 @pytest.mark.requirement("CONC-9", "E9-3")

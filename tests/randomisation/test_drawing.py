@@ -16,6 +16,7 @@ from app.foundation.errors import Invalid, NotFound, Refused
 from app.people.permissions import Role
 from app.randomisation.actions import discard_draw, draw, randomise, seal
 from app.randomisation.drbg import SEED_BYTES
+from app.randomisation.methods import DRAWN
 from app.randomisation.models import Slot, Stratum
 from app.randomisation.reads import allocations, balance, sequences
 from app.randomisation.sealing import Place, unseal_arm, unseal_secrets
@@ -105,6 +106,48 @@ def test_the_sealed_seed_draws_the_same_list_again(session: Session):
         assert unseal_arm(keys_of(session), place, bytes(row.envelope)) == again.slots[row.code][row.position - 1]
 
 
+OPTIONS: dict[str, dict[str, Any]] = {
+    "permuted_blocks": {"block_sizes": [2, 4]},
+    "simple": {},
+    "big_stick": {"tolerance": 3},
+    "maximal_procedure": {"tolerance": 3},
+    "wei_urn": {"alpha": 0, "beta": 1},
+    "truncated_binomial": {},
+    "biased_coin": {"probability": "2/3"},
+}
+
+
+@pytest.mark.requirement("RND-10", "RND-14", "CONC-4")
+@pytest.mark.parametrize("method", DRAWN)
+def test_what_is_sealed_with_a_list_of_any_method_draws_it_again(session: Session, method: str):
+    study = study_of(session, definition(allocation={"method": method, "strata": [{"code": "site", "label": "Site"}]}))
+    statistician = actor(session, study, Role.STATISTICIAN)
+    made = draw(session, study, method=method, options=OPTIONS[method], slots_per_stratum=11, by=statistician, now=NOW)
+    assert made.id is not None
+    kept = unseal_secrets(keys_of(session), study.id, 1, made.secrets)
+    again = draw_again(
+        kept["method"],
+        [(code, share) for code, share in kept["arms"]],
+        ["PER", "SYD"],
+        kept["slots_per_stratum"],
+        kept["options"],
+        bytes.fromhex(kept["seed"]),
+        study=kept["study"],
+        list_version=kept["version"],
+    )
+    rows = session.execute(
+        select(SLOT.c.envelope, SLOT.c.position, STRATUM.c.code).join(STRATUM, STRATUM.c.id == SLOT.c.stratum_id)
+    ).all()
+    assert len(rows) == made.slots == sum(map(len, again.slots.values()))
+    for row in rows:
+        place = Place(study.id, made.id, 1, row.code, row.position)
+        assert unseal_arm(keys_of(session), place, bytes(row.envelope)) == again.slots[row.code][row.position - 1]
+    counts = balance(session, study, made.id, by=statistician)
+    assert counts.correct is not None
+    logged = " ".join(str(row.new) for row in session.execute(select(AUDIT.c.new)))
+    assert not [name for name in OPTIONS[method] if name in logged]
+
+
 @pytest.mark.requirement("RND-9", "CONC-4")
 def test_the_log_keeps_the_digest_and_neither_seed_nor_length_nor_block_sizes(session: Session):
     study = study_of(session)
@@ -169,6 +212,38 @@ def test_a_plan_that_cannot_be_drawn_says_which_field(session: Session, changes:
         drawn_in(session, study, actor(session, study, Role.STATISTICIAN), **changes)
     assert {problem.field for problem in caught.value.problems} == {field}
     assert session.execute(select(func.count()).select_from(STRATUM)).scalar() == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "field"),
+    [
+        ("big_stick", {}, "tolerance"),
+        ("big_stick", {"tolerance": 0}, "tolerance"),
+        ("big_stick", {"tolerance": 3, "alpha": 1}, "alpha"),
+        ("wei_urn", {"alpha": 0, "beta": 0}, "beta"),
+        ("biased_coin", {"probability": "1/2"}, "probability"),
+        ("simple", {"block_sizes": [4]}, "block_sizes"),
+        ("permuted_blocks", {"block_sizes": [4]}, "method"),  # not what the protocol says
+    ],
+)
+def test_options_that_cannot_be_drawn_with_say_which_field(
+    session: Session, method: str, options: dict[str, Any], field: str
+):
+    planned = "simple" if field == "method" else method
+    study = study_of(session, definition(allocation={"method": planned}))
+    by = actor(session, study, Role.STATISTICIAN)
+    with pytest.raises(Invalid) as caught:
+        draw(session, study, method=method, options=options, slots_per_stratum=8, by=by, now=NOW)
+    assert {problem.field for problem in caught.value.problems} == {field}
+
+
+def test_arms_that_a_method_is_not_defined_for_are_no_fault_of_its_options(session: Session):
+    arms = [{"code": "a", "label": "A", "ratio": 2}, {"code": "b", "label": "B"}]
+    study = study_of(session, definition(arms=arms, allocation={"method": "big_stick"}, treatment=[]))
+    by = actor(session, study, Role.STATISTICIAN)
+    with pytest.raises(Invalid) as caught:
+        draw(session, study, method="big_stick", options={"tolerance": 3}, slots_per_stratum=8, by=by, now=NOW)
+    assert [problem.field for problem in caught.value.problems] == ["method"]
 
 
 @pytest.mark.requirement("RND-13")

@@ -34,7 +34,16 @@ def stream_for(stratum: str) -> Stream:
 
 
 def test_the_table_of_methods_is_keyed_by_their_names() -> None:
-    assert set(METHODS) == {"permuted_blocks", "list"}
+    assert set(METHODS) == {
+        "permuted_blocks",
+        "list",
+        "simple",
+        "big_stick",
+        "maximal_procedure",
+        "wei_urn",
+        "truncated_binomial",
+        "biased_coin",
+    }
     assert all(name == method.name for name, method in METHODS.items())
 
 

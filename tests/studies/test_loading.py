@@ -378,6 +378,24 @@ TABLE = [
     ("a consent date is no date", [(C, "2026-01-01", "soon")], [(C, "soon", "a date such as")]),
     ("a consent document has no text", [(C, "Taking part is voluntary.\n", "")], [(C, None, "has no text")]),
     (
+        "a method of two equal arms has unequal ones",
+        [
+            (S, "permuted_blocks", "big_stick"),
+            (S, "label: Real stimulation, planned: 20", "label: Real stimulation, ratio: 2"),
+            (S, "label: Pretended stimulation, planned: 20", "label: Pretended stimulation"),
+        ],
+        [(S, "big_stick", "defined for two arms with the ratio 1:1")],
+    ),
+    (
+        "a method of equal arms has unequal ones",
+        [
+            (S, "permuted_blocks", "wei_urn"),
+            (S, "label: Real stimulation, planned: 20", "label: Real stimulation, ratio: 2"),
+            (S, "label: Pretended stimulation, planned: 20", "label: Pretended stimulation"),
+        ],
+        [(S, "wei_urn", "defined for arms with equal shares")],
+    ),
+    (
         "a consent document states its own hash",
         [(C, "language: en", "language: en\nsha256: abc")],
         [(C, "sha256", "taken from the file itself")],

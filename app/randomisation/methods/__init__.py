@@ -2,14 +2,26 @@
 
 A method that fixes its sequence before the first participant gives `problems` and `slots`. A method that decides at
 each allocation (minimisation) will join as a further optional function of `Method` beside `slots`; the table stays one.
+
+Methods draw whole numbers from a `Stream` and compute with whole numbers and fractions only, never with floating point,
+so that a seed gives one list on every platform.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.randomisation.drbg import Stream
-from app.randomisation.methods import listed, permuted_blocks
-from app.randomisation.methods.plan import Plan
+from app.randomisation.methods import (
+    biased_coin,
+    big_stick,
+    listed,
+    maximal_procedure,
+    permuted_blocks,
+    simple,
+    truncated_binomial,
+    wei_urn,
+)
+from app.randomisation.methods.plan import Option, Plan
 
 
 @dataclass(frozen=True)
@@ -25,9 +37,24 @@ class Method:
     slots: Callable[[Plan, Callable[[str], Stream]], dict[str, tuple[str, ...]]]
     """For every stratum its arm codes in order, each from that stratum's own stream, which the second argument starts
     (once per stratum); only for a plan without problems."""
+    options: tuple[Option, ...] = ()
+    """What the statistician chooses beside the number of slots."""
+    why_not_arms: Callable[[Sequence[tuple[str, int]]], str | None] = lambda _arms: None
+    """Why the method cannot serve these (arm code, share) pairs, or None."""
 
 
 METHODS: dict[str, Method] = {
-    permuted_blocks.NAME: Method(permuted_blocks.NAME, True, permuted_blocks.problems, permuted_blocks.slots),
-    listed.NAME: Method(listed.NAME, False, listed.problems, listed.slots),
+    each.NAME: Method(each.NAME, each is not listed, each.problems, each.slots, each.OPTIONS, each.why_not_arms)
+    for each in (
+        permuted_blocks,
+        listed,
+        simple,
+        big_stick,
+        maximal_procedure,
+        wei_urn,
+        truncated_binomial,
+        biased_coin,
+    )
 }
+DRAWN = tuple(name for name, method in METHODS.items() if method.uses_seed)
+"""The methods that draw their list here, before the first participant."""

@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from app.randomisation.drbg import Stream
-from app.randomisation.methods.plan import Plan, unknown_options
+from app.randomisation.methods.plan import Option, Plan, unknown_options
 
 NAME = "list"
+OPTIONS = (Option("csv", "text"),)
 
 _POSITION = re.compile(r"0*[1-9][0-9]{0,8}", re.ASCII)
 
@@ -46,6 +47,11 @@ class Reading:
     def __repr__(self) -> str:
         # Arms in order must not reach a log or a traceback.
         return f"Reading(problems={len(self.problems)}, slots withheld)"
+
+
+def why_not_arms(_arms: Sequence[tuple[str, int]]) -> str | None:
+    """None: a finished list may hold any arms in any ratio."""
+    return None
 
 
 def problems(plan: Plan) -> tuple[str, ...]:

@@ -15,9 +15,15 @@ guesses rarer; `app.randomisation.predictability` computes by how much.
 from collections.abc import Callable, Iterator, Sequence
 
 from app.randomisation.drbg import Stream
-from app.randomisation.methods.plan import Plan, is_whole, unknown_options
+from app.randomisation.methods.plan import Option, Plan, is_whole, unknown_options
 
 NAME = "permuted_blocks"
+OPTIONS = (Option("block_sizes", "wholes"),)
+
+
+def why_not_arms(_arms: Sequence[tuple[str, int]]) -> str | None:
+    """None: every number of arms and every whole-number ratio fits a block."""
+    return None
 
 
 def problems(plan: Plan) -> tuple[str, ...]:

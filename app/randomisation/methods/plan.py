@@ -2,11 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Option:
+    """Something a method must be told. Options are secret like the seed: people who enrol could guess with them."""
+
+    name: str
+    kind: Literal["whole", "wholes", "fraction", "text"]
+    """A whole number; a list of them; a fraction as text of digits such as `2/3`; the text of a file."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a statistician decides before a sequence is drawn. All of it is public; only the seed is not."""
+    """What a statistician decides before a sequence is drawn. Its options, like the seed, are secret until the end."""
 
     arms: tuple[tuple[str, int], ...]
     """Each arm's code and its share of the ratio: (("active", 2), ("sham", 1)) is 2:1."""
@@ -48,6 +58,43 @@ def common_problems(plan: Plan) -> tuple[str, ...]:
 def unknown_options(plan: Plan, *known: str) -> tuple[str, ...]:
     """One sentence per option this method does not have: a misspelt option must not be a silently missing one."""
     return tuple(f"This method has no option “{name}”." for name in sorted(set(plan.options) - set(known)))
+
+
+def why_not_two_equal_arms(arms: Sequence[tuple[str, int]]) -> str | None:
+    """Why a method that balances one arm against the other cannot serve these arms, or None."""
+    shares = [share for _, share in arms]
+    if len(shares) == 2 and shares[0] == shares[1]:
+        return None
+    return (
+        f"This method is defined for two arms with the ratio 1:1, not for {':'.join(map(str, shares))}. "
+        "Choose permuted blocks or simple randomisation."
+    )
+
+
+def why_not_equal_arms(arms: Sequence[tuple[str, int]]) -> str | None:
+    """Why a method that treats all arms alike cannot serve these arms, or None."""
+    shares = [share for _, share in arms]
+    if len(set(shares)) == 1:
+        return None
+    return (
+        f"This method is defined for arms with equal shares, not for {':'.join(map(str, shares))}. "
+        "Choose permuted blocks or simple randomisation."
+    )
+
+
+def why_not_whole(plan: Plan, name: str, *, least: int, most: int) -> str | None:
+    """Why this option is not a whole number from `least` to `most`, or None."""
+    value = plan.options.get(name)
+    if isinstance(value, int) and is_whole(value) and least <= value <= most:
+        return None
+    return f"The option `{name}` is a whole number from {least} to {most:,}."
+
+
+def whole(plan: Plan, name: str) -> int:
+    """The value of an option that is a whole number; only for a plan without problems."""
+    value = plan.options[name]
+    assert isinstance(value, int)
+    return value
 
 
 def is_whole(value: object) -> bool:

@@ -15,6 +15,10 @@ from app.studies.rules.references import SCREENING, Asked, asked_in, found, pars
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 ANCHORS = ("screening", "consent", "randomisation")
+# What the sealed room can draw for arms that differ in number or share is its own to say; this is said at load time, so
+# that no study learns it on the day of its first participant.
+TWO_EQUAL_ARMS = frozenset({"big_stick", "maximal_procedure", "truncated_binomial", "biased_coin"})
+EQUAL_ARMS = TWO_EQUAL_ARMS | {"wei_urn"}
 
 
 def problems(study: Study, locate: Locate = nowhere, *, unreadable: Collection[str] = ()) -> list[Finding]:
@@ -124,6 +128,7 @@ def _arms(study: Study) -> Iterator[Problem]:
         return
     if len(study.arms) < 2:
         yield ("arms",), "Allocation needs two arms or more. Add one, or write `method: observed`.", ERROR
+    yield from _method(study)
     planned = [arm.planned for arm in study.arms]
     if any(number is not None for number in planned):
         if any(number is None for number in planned):
@@ -144,6 +149,22 @@ def _arms(study: Study) -> Iterator[Problem]:
                     f"{arm.code} plans {arm.planned} of {sum(numbers)}, but its ratio is {arm.ratio} of {ratios}.",
                     WARNING,
                 )
+
+
+def _method(study: Study) -> Iterator[Problem]:
+    method = study.allocation.method
+    equal = len({arm.ratio for arm in study.arms}) <= 1
+    if method in TWO_EQUAL_ARMS and (len(study.arms) > 2 or not equal):
+        wanted = "two arms with the ratio 1:1"
+    elif method in EQUAL_ARMS and not equal:
+        wanted = "arms with equal shares"
+    else:
+        return
+    yield (
+        ("allocation", "method"),
+        f"`{method}` is defined for {wanted}. Write `permuted_blocks` or `simple`, or change the arms.",
+        ERROR,
+    )
 
 
 def _strata(study: Study, asked: Asked) -> Iterator[Problem]:
