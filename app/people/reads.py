@@ -182,6 +182,31 @@ def owner_of_session(session: Session, token: str) -> int | None:
     return session.execute(select(SESSION.c.person_id).where(SESSION.c.token_hash == token_hash(token))).scalar()
 
 
+def owner_of_cookie(session: Session, token: str) -> Any | None:
+    """Username and stored hash of whoever is signed in with this cookie: to weigh a password before a change."""
+    query = (
+        select(PERSON.c.username, PERSON.c.password_hash)
+        .select_from(SESSION.join(PERSON, PERSON.c.id == SESSION.c.person_id))
+        .where(SESSION.c.token_hash == token_hash(token), SESSION.c.ended_at.is_(None), PERSON.c.is_active)
+    )
+    return session.execute(query).first()
+
+
+def owner_of_token(session: Session, token: str, *, now: datetime) -> Any | None:
+    """Username and stored hash of whoever this API token acts as, as `owner_of_cookie`."""
+    query = (
+        select(PERSON.c.username, PERSON.c.password_hash)
+        .select_from(TOKEN.join(PERSON, PERSON.c.id == TOKEN.c.person_id))
+        .where(
+            TOKEN.c.token_hash == token_hash(token),
+            TOKEN.c.revoked_at.is_(None),
+            TOKEN.c.expires_at > now,
+            PERSON.c.is_active,
+        )
+    )
+    return session.execute(query).first()
+
+
 def owner_of_form(session: Session, made_from: Callable[[str], bool], *, since: datetime) -> int | None:
     """Whose session a form was made in, when its cookie is gone: the one whose secret its token was made from."""
     secrets = select(SESSION.c.person_id, SESSION.c.csrf_token).where(SESSION.c.created_at >= since)

@@ -53,7 +53,7 @@ ENROLMENT_OVER = "This set-up was started too long ago. Start it again."
 
 def normal_username(typed: str) -> str:
     """One spelling for all ways of typing a username: NFKC, no capitals, no space around it."""
-    typed = typed[:LONGEST_TYPED]
+    typed = typed[:LONGEST_TYPED].replace("\x00", "\ufffd")  # PostgreSQL cannot even be asked about a NUL
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", typed).casefold()).strip()
 
 

@@ -84,6 +84,7 @@ def password(here: ChangeAnywhere) -> Response:
         token=_cookie(here),
         by=here.actor,
         now=here.now,
+        weighed=here.weighed,
     )
     if problem is not None:
         here.release_key()
@@ -129,6 +130,7 @@ def remove_second_factor(here: ChangeAnywhere) -> Response:
         token=_cookie(here),
         by=here.actor,
         now=here.now,
+        weighed=here.weighed,
     )
     if problem is not None:
         here.release_key()

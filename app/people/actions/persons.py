@@ -168,6 +168,7 @@ def set_password(
     token: str | None = None,
     by: Actor,
     now: datetime,
+    weighed: proving.Weighed | None = None,
 ) -> str | None:
     """Change one's own password, knowing the present one; the reason it cannot be, or None.
 
@@ -182,6 +183,7 @@ def set_password(
         now=now,
         request_id=by.request_id,
         wrong=WRONG_AGAIN,
+        weighed=weighed,
     )
     if person is None or proof.problem is not None:
         return proof.problem

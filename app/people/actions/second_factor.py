@@ -102,7 +102,14 @@ def enrol_second_factor_confirm(
 
 
 def remove_second_factor(
-    session: Session, *, password: str, code: str, token: str | None = None, by: Actor, now: datetime
+    session: Session,
+    *,
+    password: str,
+    code: str,
+    token: str | None = None,
+    by: Actor,
+    now: datetime,
+    weighed: proving.Weighed | None = None,
 ) -> str | None:
     """Remove one's own second factor, with password and a code from it; the reason it cannot be, or None.
 
@@ -117,6 +124,7 @@ def remove_second_factor(
         now=now,
         request_id=by.request_id,
         wrong=WRONG_AGAIN,
+        weighed=weighed,
     )
     if person is None or proof.problem is not None:
         return proof.problem
