@@ -116,8 +116,8 @@ _SITES = select(*SITE.c).where(SITE.c.study_id == bindparam("study_id", type_=In
 class SignedIn:
     """Who this browser is, and everything they hold; `grants` by study, None for the whole installation.
 
-    `second_factor` is how this session began, `has_second_factor` whether the person has one at all. `study_id` is the
-    study whose code was asked for, None when there is none.
+    `second_factor` is whether this session began with the second factor that the person still has, `has_second_factor`
+    whether the person has one at all. `study_id` is the study whose code was asked for, None when there is none.
     """
 
     token_hash: bytes
@@ -167,7 +167,7 @@ def signed_in(
         email=first.email,
         organisation=first.organisation,
         csrf_token=first.csrf_token,
-        second_factor=first.second_factor,
+        second_factor=first.second_factor and bool(first.has_second_factor),
         has_second_factor=bool(first.has_second_factor),
         created_at=first.created_at,
         seen_at=first.seen_at,

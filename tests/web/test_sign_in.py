@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from app.audit.actions import ENTRY
+from app.foundation.crypto import secrets
 from app.foundation.database import Database
 from app.people.actions import proving
 from app.people.reads import ATTEMPT, PERSON
@@ -40,7 +41,7 @@ def _nobody_waits(database: Database) -> None:
 def weighing(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> Iterator[list[str | None]]:
     """What is weighed while the block runs; `meanwhile` is done during the first."""
     weighed: list[str | None] = []
-    matches = proving.password_matches
+    matches = secrets.password_matches
 
     def watched(stored: str | None, password: str) -> bool:
         weighed.append(stored)
