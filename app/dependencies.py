@@ -349,7 +349,14 @@ def _api_here(request: Request, session: Session, study: str, *, unsafe: bool, t
     except NotFound:
         in_use = None  # a token says nothing of other studies, not even whether they are there
     actor = (
-        people.token_actor(session, token, study_id=in_use.id, now=now, request_id=request.state.request_id)
+        people.token_actor(
+            session,
+            token,
+            study_id=in_use.id,
+            second_factor_needed=in_use.definition.second_factor == "required",
+            now=now,
+            request_id=request.state.request_id,
+        )
         if in_use
         else None
     )

@@ -1,6 +1,14 @@
 """What may I do about people? Persons and passwords, sign-in, second factor, roles and sites, tokens."""
 
-from app.people.actions.persons import accept_invitation, activate, add_person, deactivate, invite, set_password
+from app.people.actions.persons import (
+    accept_invitation,
+    activate,
+    add_person,
+    deactivate,
+    invite,
+    mail_invitation,
+    set_password,
+)
 from app.people.actions.proving import HASHES_AT_ONCE, Weighed, weigh, weighed_again
 from app.people.actions.rights import add_site, grant, revoke
 from app.people.actions.second_factor import (
@@ -45,6 +53,7 @@ __all__ = [
     "enrol_second_factor_start",
     "grant",
     "invite",
+    "mail_invitation",
     "reauthenticate",
     "remove_second_factor",
     "renew_session",

@@ -64,7 +64,8 @@ def enrol_second_factor_confirm(
     """Keep the second factor once a code from it is right (21 CFR 11.300(e)); the reason it cannot be, or None.
 
     The code is thereby used, and so is `pending`: it names the last step that was used when it was made, and every step
-    that is kept is later than the one before, also when a second factor was removed in between. Other sessions end; the one of `token` counts as signed in with the second factor.
+    that is kept is later than the one before, also when a second factor was removed in between. Other sessions end; the
+    one of `token` counts as signed in with the second factor.
     """
     key = keys_of(session).derive(ENROLMENT_PURPOSE)
     try:

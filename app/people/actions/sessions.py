@@ -218,10 +218,10 @@ def end_other_sessions(session: Session, *, token: str, by: Actor, now: datetime
     return _end(session, *mine, by=by, now=now, why="Ended by the person from another session.")
 
 
-def end_sessions_of(session: Session, person_id: int, *, by: Actor, now: datetime) -> int:
+def end_sessions_of(session: Session, person_id: int, *, why: str = "", by: Actor, now: datetime) -> int:
     """End every session of somebody, as administrator; how many."""
     require_manager(session, by, None, action="session.end", subject="/session")
-    return _end(session, SESSION.c.person_id == person_id, by=by, now=now, why="Ended by an administrator.")
+    return _end(session, SESSION.c.person_id == person_id, by=by, now=now, why=why or "Ended by an administrator.")
 
 
 def _end(session: Session, *where: ColumnElement[bool], by: Actor, now: datetime, why: str) -> int:
