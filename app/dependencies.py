@@ -131,6 +131,7 @@ class Here:
     signed_in: people.SignedIn | None = None
     form: Form = field(default_factory=dict)
     idempotency_key: str | None = None
+    weighed: actions.Weighed | None = None
 
     @property
     def the_study(self) -> StudyInUse:
@@ -228,6 +229,33 @@ def _signed_in(
     return found
 
 
+def _weighed_form(request: Request, form: Form) -> actions.Weighed | None:
+    """The password of a form, held against that of whoever sent it before the change takes its lock."""
+    password, token = form.get("password", [""])[-1], request.cookies.get(cookie_name(settings_of(request)), "")
+    if not password or not token:
+        return None
+    with database_of(request).reading() as session:
+        owner = people.owner_of_cookie(session, token)
+        return actions.weighed_again(session, owner, password, now=clock.now()) if owner is not None else None
+
+
+def _weighed_body(request: Request, body: bytes) -> actions.Weighed | None:
+    """As `_weighed_form`, of a JSON body."""
+    if b'"password"' not in body:
+        return None
+    try:
+        sent = json.loads(body)
+    except (ValueError, RecursionError):  # the door says what is wrong with it
+        return None
+    password = sent.get("password") if isinstance(sent, dict) else None
+    if not isinstance(password, str) or not password:
+        return None
+    with database_of(request).reading() as session:
+        now = clock.now()
+        owner = people.owner_of_token(session, _bearer(request), now=now)
+        return actions.weighed_again(session, owner, password, now=now) if owner is not None else None
+
+
 def _require_csrf(request: Request, signed_in: people.SignedIn, form: Form) -> None:
     token = request.headers.get("X-CSRF-Token") or one(form, "csrf_token")
     if not unmasks(token, signed_in.csrf_token):
@@ -273,7 +301,10 @@ def logged_page_in_study(request: Request, study: str, session: Writing) -> Here
 
 def change_in_study(request: Request, study: str, session: Writing, form: TypedForm) -> Here:
     """A posted form inside a study."""
-    return _here(request, session, form, study=study, unsafe=True)
+    weighed = _weighed_form(request, form)
+    here = _here(request, session, form, study=study, unsafe=True)
+    here.weighed = weighed
+    return here
 
 
 def who_asks(request: Request, study: str, session: Session) -> Actor:
@@ -291,7 +322,10 @@ def page_anywhere(request: Request, session: Reading) -> Here:
 
 def change_anywhere(request: Request, session: Writing, form: TypedForm) -> Here:
     """A posted form outside any study."""
-    return _here(request, session, form, study=None, unsafe=True)
+    weighed = _weighed_form(request, form)
+    here = _here(request, session, form, study=None, unsafe=True)
+    here.weighed = weighed
+    return here
 
 
 PageInStudy = Annotated[Here, Depends(page_in_study, scope="function")]
@@ -315,7 +349,14 @@ def _api_here(request: Request, session: Session, study: str, *, unsafe: bool, t
     except NotFound:
         in_use = None  # a token says nothing of other studies, not even whether they are there
     actor = (
-        people.token_actor(session, token, study_id=in_use.id, now=now, request_id=request.state.request_id)
+        people.token_actor(
+            session,
+            token,
+            study_id=in_use.id,
+            second_factor_needed=in_use.definition.second_factor == "required",
+            now=now,
+            request_id=request.state.request_id,
+        )
         if in_use
         else None
     )
@@ -392,7 +433,9 @@ def api_change(
     idempotency_key: IdempotencyKey = None,
 ) -> Here:
     """A write over REST; an Idempotency-Key header makes it safe to repeat."""
+    weighed = _weighed_body(request, body)
     here = _api_here(request, session, study, unsafe=True)
+    here.weighed = weighed
     here.take_key(idempotency_key, body)
     return here
 
@@ -416,6 +459,7 @@ def require_password(here: Here, password: str, code: str | None = None) -> None
         code or None,
         now=here.now,
         request_id=here.actor.request_id,
+        weighed=here.weighed,
     )
     if reason is not None:
         here.release_key()

@@ -12,12 +12,14 @@ from sqlmodel import Session
 from app.foundation import paging
 from app.foundation.crypto.secrets import token_hash
 from app.foundation.database import Instant, table_of
+from app.foundation.errors import NotAllowed
 from app.people.access import Actor, Grant
 from app.people.models import ApiToken, Invitation, Membership, Person, SignInAttempt, SignInSession, Site
 from app.people.permissions import Role
 from app.people.rules import (
     ACCOUNT_LOOKS_BACK,
     ADDRESS_LOOKS_BACK,
+    SECOND_FACTOR_NEEDED,
     SEEN_EVERY,
     Failures,
     normal_username,
@@ -79,6 +81,7 @@ _TOKEN = (
     select(
         TOKEN.c.study_id.label("token_study_id"),
         TOKEN.c.scopes,
+        PERSON.c.totp_secret.is_not(None).label("has_second_factor"),
         PERSON.c.id,
         PERSON.c.username,
         PERSON.c.name,
@@ -116,8 +119,8 @@ _SITES = select(*SITE.c).where(SITE.c.study_id == bindparam("study_id", type_=In
 class SignedIn:
     """Who this browser is, and everything they hold; `grants` by study, None for the whole installation.
 
-    `second_factor` is how this session began, `has_second_factor` whether the person has one at all. `study_id` is the
-    study whose code was asked for, None when there is none.
+    `second_factor` is whether this session began with the second factor that the person still has, `has_second_factor`
+    whether the person has one at all. `study_id` is the study whose code was asked for, None when there is none.
     """
 
     token_hash: bytes
@@ -167,7 +170,7 @@ def signed_in(
         email=first.email,
         organisation=first.organisation,
         csrf_token=first.csrf_token,
-        second_factor=first.second_factor,
+        second_factor=first.second_factor and bool(first.has_second_factor),
         has_second_factor=bool(first.has_second_factor),
         created_at=first.created_at,
         seen_at=first.seen_at,
@@ -180,6 +183,31 @@ def signed_in(
 def owner_of_session(session: Session, token: str) -> int | None:
     """Whose session this cookie was, also when it is over; None when it never was one."""
     return session.execute(select(SESSION.c.person_id).where(SESSION.c.token_hash == token_hash(token))).scalar()
+
+
+def owner_of_cookie(session: Session, token: str) -> Any | None:
+    """Username and stored hash of whoever is signed in with this cookie: to weigh a password before a change."""
+    query = (
+        select(PERSON.c.username, PERSON.c.password_hash)
+        .select_from(SESSION.join(PERSON, PERSON.c.id == SESSION.c.person_id))
+        .where(SESSION.c.token_hash == token_hash(token), SESSION.c.ended_at.is_(None), PERSON.c.is_active)
+    )
+    return session.execute(query).first()
+
+
+def owner_of_token(session: Session, token: str, *, now: datetime) -> Any | None:
+    """Username and stored hash of whoever this API token acts as, as `owner_of_cookie`."""
+    query = (
+        select(PERSON.c.username, PERSON.c.password_hash)
+        .select_from(TOKEN.join(PERSON, PERSON.c.id == TOKEN.c.person_id))
+        .where(
+            TOKEN.c.token_hash == token_hash(token),
+            TOKEN.c.revoked_at.is_(None),
+            TOKEN.c.expires_at > now,
+            PERSON.c.is_active,
+        )
+    )
+    return session.execute(query).first()
 
 
 def owner_of_form(session: Session, made_from: Callable[[str], bool], *, since: datetime) -> int | None:
@@ -205,11 +233,18 @@ def actor_for(signed_in: SignedIn, study_id: int | None, request_id: str, *, via
 
 
 def token_actor(
-    session: Session, token: str, *, study_id: int | None = None, now: datetime, request_id: str
+    session: Session,
+    token: str,
+    *,
+    study_id: int | None = None,
+    second_factor_needed: bool = False,
+    now: datetime,
+    request_id: str,
 ) -> Actor | None:
     """Whose API token this is and what it may do now, in one statement; None when it is not valid (in this study).
 
-    `study_id` None takes the study the token was made for.
+    `study_id` None takes the study the token was made for. `second_factor_needed`: the study asks for it, so a token
+    acts only while its owner has one, whenever it was made; NotAllowed otherwise.
     """
     if not token.startswith(TOKEN_PREFIX):
         return None
@@ -218,6 +253,8 @@ def token_actor(
     if not rows or study_id not in (None, rows[0].token_study_id):
         return None
     first = rows[0]
+    if second_factor_needed and not first.has_second_factor:
+        raise NotAllowed(SECOND_FACTOR_NEEDED, action="token.use", subject="/token")
     return Actor(
         person_id=first.id,
         username=first.username,
@@ -288,6 +325,23 @@ def person_by_username(session: Session, username: str) -> PersonRow | None:
     """The person with this username, however it is typed."""
     row = session.execute(_persons().where(PERSON.c.username == normal_username(username))).first()
     return _person(row) if row else None
+
+
+def has_been_in(session: Session, person_id: int) -> bool:
+    """Whether somebody ever chose a password or proved who they are, also when the password was taken away since.
+
+    Whoever gets the next link acts under that name: until then it is nobody's, and from then on it is this person's.
+    """
+    accounts = select(PERSON.c.username).where(PERSON.c.id == person_id).scalar_subquery()
+    query = select(
+        or_(
+            exists().where(PERSON.c.id == person_id, PERSON.c.password_hash.is_not(None)),
+            exists().where(INVITATION.c.person_id == person_id, INVITATION.c.used_at.is_not(None)),
+            exists().where(SESSION.c.person_id == person_id),
+            exists().where(ATTEMPT.c.succeeded, ATTEMPT.c.username.in_([accounts, accounts + "/again"])),
+        )
+    )
+    return bool(session.execute(query).scalar())
 
 
 def people_page(

@@ -45,7 +45,10 @@ NOT_FOR_TOKENS = frozenset({Permission.TOKEN_CREATE, Permission.PEOPLE_MANAGE})
 WRONG = "The username, the password or the code is not right. Check them and try again."
 WRONG_AGAIN = "The password or the code is not right. Check them and try again."
 INVITATION_OVER = "This link was used or is too old. Ask your administrator for a new one."
-ENROLMENT_OVER = "This set-up was started too long ago. Start it again."
+SECOND_FACTOR_NEEDED = (
+    "This study asks for a second factor, and tokens act only for people who have one. Set it up on your account page."
+)
+ENROLMENT_OVER = "This set-up was started too long ago, or was used. Start it again."
 
 
 # Usernames and passwords
@@ -53,7 +56,7 @@ ENROLMENT_OVER = "This set-up was started too long ago. Start it again."
 
 def normal_username(typed: str) -> str:
     """One spelling for all ways of typing a username: NFKC, no capitals, no space around it."""
-    typed = typed[:LONGEST_TYPED]
+    typed = typed[:LONGEST_TYPED].replace("\x00", "\ufffd")  # PostgreSQL cannot even be asked about a NUL
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", typed).casefold()).strip()
 
 

@@ -84,6 +84,7 @@ def password(here: ChangeAnywhere) -> Response:
         token=_cookie(here),
         by=here.actor,
         now=here.now,
+        weighed=here.weighed,
     )
     if problem is not None:
         here.release_key()
@@ -129,6 +130,7 @@ def remove_second_factor(here: ChangeAnywhere) -> Response:
         token=_cookie(here),
         by=here.actor,
         now=here.now,
+        weighed=here.weighed,
     )
     if problem is not None:
         here.release_key()
@@ -141,6 +143,17 @@ def end_session(here: ChangeAnywhere, session_id: str) -> Response:
     """End one of one's own sessions."""
     actions.end_session(here.session, session_id, by=here.actor, now=here.now)
     return here.redirect("/account", done="session_ended")
+
+
+@router.post("/account/sessions/end", name="account.end_other_sessions")
+def end_other_sessions(here: ChangeAnywhere) -> Response:
+    """End every session of one's own but this one, once the password was typed again."""
+    try:
+        require_password(here, here.form.get("password", [""])[-1])
+    except Invalid as problem:
+        return _account(here, status_code=422, problems={"sessions": problem.reason})
+    actions.end_other_sessions(here.session, token=_cookie(here), by=here.actor, now=here.now)
+    return here.redirect("/account", done="other_sessions_ended")
 
 
 @router.post("/account/tokens", name="account.create_token")
@@ -167,6 +180,7 @@ def create_token(here: ChangeAnywhere) -> Response:
             name=here.value("name"),
             scopes=here.form.get("scope", []),
             expires_at=here.now + timedelta(days=int(days) if days.isdecimal() and len(days) < 5 else 0),
+            second_factor_needed=in_use.definition.second_factor == "required",
             by=by,
             now=here.now,
         )

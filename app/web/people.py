@@ -1,13 +1,14 @@
 """Who signs in here, and with which roles? The administrator's pages: persons, roles, sites' teams."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Path
 from fastapi.responses import Response
 
 from app.audit.models import SYSTEM_LOG
-from app.dependencies import ChangeAnywhere, Here, PageAnywhere
-from app.foundation.errors import Invalid, NotFound, Refused
+from app.dependencies import ChangeAnywhere, Here, PageAnywhere, require_password
+from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
 from app.people import actions, reads
 from app.people.access import require
 from app.people.permissions import Permission, Role
@@ -87,6 +88,11 @@ def _show(here: Here, person: reads.PersonRow, *, status_code: int = 200, **more
         "roles": [(role.value, role.replace("_", " ")) for role in Role],
         "places": places[1:],
         "invitation": None,
+        "by_mail": reads.has_been_in(here.session, person.id),
+        "mail_waits": here.settings.smtp_host is None,
+        "myself": person.id == here.actor.person_id,
+        "act": "",
+        "why": "",
         "problem": None,
     }
     return show(here, "people/person.html", status_code=status_code, **{**values, **more})
@@ -101,9 +107,13 @@ def person(here: PageAnywhere, person_id: Number) -> Response:
 
 @router.post("/people/{person_id}/invite", name="people.invite")
 def invite(here: ChangeAnywhere, person_id: Number) -> Response:
-    """Make a link with which this person chooses a password; shown once."""
+    """Make a link with which this person chooses a password: the first is shown once, a later one is only mailed."""
     _require(here)
     found = _person(here, person_id)
+    if reads.has_been_in(here.session, person_id):
+        welcome = f"{here.settings.address}/welcome/"
+        actions.mail_invitation(here.session, person_id, welcome=welcome, by=here.actor, now=here.now)
+        return here.redirect(f"/people/{person_id}", done="invitation_mailed")
     token = actions.invite(here.session, person_id, by=here.actor, now=here.now)
     here.release_key()
     return _show(here, found, invitation=f"{here.settings.address}/welcome/{token}")
@@ -115,8 +125,8 @@ def grant(here: ChangeAnywhere, person_id: Number) -> Response:
     _require(here)
     found = _person(here, person_id)
     role = here.value("role")
-    study, site_id = _place(here) if role != Role.ADMINISTRATOR else (None, None)
     try:
+        study, site_id = _place(here) if role != Role.ADMINISTRATOR else (None, None)
         if role not in set(Role):
             raise Refused("Choose a role.")
         actions.grant(
@@ -136,11 +146,13 @@ def grant(here: ChangeAnywhere, person_id: Number) -> Response:
 
 
 def _place(here: Here) -> tuple[StudyRecord | None, int | None]:
-    study_code, _, site_code = here.value("place").partition("/")
+    study_code, at_site, site_code = here.value("place").partition("/")
     study = next((each for each in all_studies(here.session) if each.code == study_code), None)
     if study is None or study.id is None:
         return None, None
     sites = {site.code: site.id for site in reads.sites_of(here.session, study.id)}
+    if at_site and site_code not in sites:  # which must not become the whole study
+        raise Refused("This site is not in this study. Choose one from the list.", action="role.grant")
     return study, sites.get(site_code)
 
 
@@ -166,3 +178,55 @@ def deactivate(here: ChangeAnywhere, person_id: Number) -> Response:
         here.refuse(problem)
         return _show(here, found, status_code=409, problem=problem.reason)
     return here.redirect(f"/people/{person_id}", done="deactivated")
+
+
+def _with_password(here: Here, person_id: int, act: str, do: Callable[[str], object], done: str) -> Response:
+    """An act on somebody's way in: it needs a reason, which is written down, and the administrator's own password."""
+    _require(here)
+    found, why = _person(here, person_id), here.value("why")
+    try:
+        if not why:
+            raise Invalid([FieldProblem("why", "required", "Say why, and how you made sure who asked.")])
+        require_password(here, here.form.get("password", [""])[-1])
+        do(why)
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        status = 422 if isinstance(problem, Invalid) else 409
+        return _show(here, found, status_code=status, problem=problem.reason, act=act, why=why)
+    return here.redirect(f"/people/{person_id}", done=done)
+
+
+@router.post("/people/{person_id}/second-factor/reset", name="people.reset_second_factor")
+def reset_second_factor(here: ChangeAnywhere, person_id: Number) -> Response:
+    """A phone is lost: take the second factor, the password and every session away; a link by mail follows."""
+
+    def reset(why: str) -> None:
+        actions.reset_second_factor(here.session, person_id, why=why, by=here.actor, now=here.now)
+        welcome = f"{here.settings.address}/welcome/"
+        actions.mail_invitation(here.session, person_id, welcome=welcome, by=here.actor, now=here.now)
+
+    return _with_password(here, person_id, "reset", reset, "second_factor_reset")
+
+
+@router.post("/people/{person_id}/sessions/end", name="people.end_sessions")
+def end_sessions(here: ChangeAnywhere, person_id: Number) -> Response:
+    """Sign this person out everywhere."""
+    return _with_password(
+        here,
+        person_id,
+        "sessions",
+        lambda why: actions.end_sessions_of(here.session, person_id, why=why, by=here.actor, now=here.now),
+        "sessions_ended",
+    )
+
+
+@router.post("/people/{person_id}/activate", name="people.activate")
+def activate(here: ChangeAnywhere, person_id: Number) -> Response:
+    """Let somebody in again who was deactivated: with a new password, and without any role."""
+    return _with_password(
+        here,
+        person_id,
+        "activate",
+        lambda why: actions.activate(here.session, person_id, why=why, by=here.actor, now=here.now),
+        "activated",
+    )

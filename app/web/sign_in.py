@@ -7,14 +7,18 @@ person's own click: nothing typed is lost (promise 6).
 import base64
 import json
 from datetime import timedelta
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 
 from app.dependencies import (
     ChangeAnywhere,
     Form,
     PageAnywhere,
+    Reading,
     TypedForm,
     Writing,
     cookie_name,
@@ -114,22 +118,58 @@ def sign_in(request: Request, next: str = "/") -> Response:  # noqa: A002 the wo
     return _form(request, next_path=next)
 
 
+_weighing: RunVar[CapacityLimiter] = RunVar("_weighing")
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _weigh(request: Request, form: Form) -> actions.Weighed | actions.SignInResult:
+    now = clock.now()
+    with database_of(request).reading() as session:
+        before = actions.before_sign_in(session, username=one(form, "username"), address=_address(request), now=now)
+    if before.throttled is not None:
+        return actions.SignInResult(problem=before.throttled)
+    return actions.weigh(before.stored, form.get("password", [""])[-1])
+
+
+async def weighed_sign_in(request: Request, form: TypedForm) -> actions.Weighed | actions.SignInResult:
+    """The password held against what is stored, or the wait that is still to come, before anything is locked.
+
+    Strangers wait for one another here and hold none of the threads that pages are made in.
+    """
+    try:
+        limiter = _weighing.get()
+    except LookupError:
+        limiter = CapacityLimiter(actions.HASHES_AT_ONCE)
+        _weighing.set(limiter)
+    return await to_thread.run_sync(_weigh, request, form, limiter=limiter)
+
+
+WeighedSignIn = Annotated[actions.Weighed | actions.SignInResult, Depends(weighed_sign_in)]
+
+
 @router.post("/sign-in", name="sign_in.check")
-def check(request: Request, session: Writing, form: TypedForm) -> Response:
+def check(request: Request, weighed: WeighedSignIn, session: Writing, form: TypedForm) -> Response:
     """Check who it is; then go where they were going, or show what they had typed so that they can send it."""
     settings = settings_of(request)
-    result = actions.sign_in(
-        session,
-        username=one(form, "username"),
-        password=form.get("password", [""])[-1],
-        code=one(form, "code") or None,
-        address=request.client.host if request.client else "",
-        browser=request.headers.get("User-Agent", "")[:200],
-        now=clock.now(),
-        absolute=timedelta(hours=settings.session_hours),
-        earlier_token=request.cookies.get(cookie_name(settings)),
-        request_id=request.state.request_id,
-    )
+    if isinstance(weighed, actions.SignInResult):
+        result = weighed
+    else:
+        result = actions.sign_in(
+            session,
+            username=one(form, "username"),
+            password=form.get("password", [""])[-1],
+            code=one(form, "code") or None,
+            address=_address(request),
+            browser=request.headers.get("User-Agent", "")[:200],
+            now=clock.now(),
+            absolute=timedelta(hours=settings.session_hours),
+            earlier_token=request.cookies.get(cookie_name(settings)),
+            request_id=request.state.request_id,
+            weighed=weighed,
+        )
     next_path, carried = safe_path(one(form, "next", "/")), one(form, "carried")
     if result.token is None:
         return _form(
@@ -202,7 +242,7 @@ def sign_out(here: ChangeAnywhere) -> Response:
 
 
 @router.get("/welcome/{token}", name="sign_in.welcome")
-def welcome(request: Request, token: str, session: Writing) -> Response:
+def welcome(request: Request, token: str, session: Reading) -> Response:
     """Choose the first password (or a new one), by a link that works once."""
     person = reads.invited_person(session, token, now=clock.now())
     if person is None:

@@ -104,6 +104,7 @@ WHO: dict[str, Who] = {
     "account.confirm_second_factor": SIGNED_IN,
     "account.remove_second_factor": SIGNED_IN,
     "account.end_session": SIGNED_IN,  # one's own: an id of somebody else's is not found
+    "account.end_other_sessions": SIGNED_IN,
     "account.create_token": P.TOKEN_CREATE,
     "account.revoke_token": SIGNED_IN,  # likewise
     # people
@@ -114,6 +115,9 @@ WHO: dict[str, Who] = {
     "people.grant": P.PEOPLE_MANAGE,
     "people.revoke": P.PEOPLE_MANAGE,
     "people.deactivate": P.PEOPLE_MANAGE,
+    "people.reset_second_factor": P.PEOPLE_MANAGE,
+    "people.end_sessions": P.PEOPLE_MANAGE,
+    "people.activate": P.PEOPLE_MANAGE,
     # today
     "today.start": IN_STUDY,
     "today.site": IN_STUDY,

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from app.foundation.crypto.envelopes import CannotOpen
 from app.foundation.errors import NotAllowed, Refused
 from app.people import actions
-from app.people.reads import PERSON
+from app.people.reads import PERSON, SESSION
 from app.people.rules import ENROLMENT_LASTS, ENROLMENT_OVER, WRONG
 from tests.factories import NOW
 from tests.people.conftest import (
@@ -179,6 +179,46 @@ def test_removing_it_needs_password_and_code(session, anna, secret):
         actions.remove_second_factor(session, password=PASSWORD, code="", by=by, now=later)
     )
     assert "second_factor.removed" in logged(session)
+
+
+@pytest.mark.requirement("SEC-27", "SEC-35")
+def test_a_session_that_stays_counts_as_signed_in_without_what_was_removed(session, anna, secret):
+    token = sign_in(session, code=code_at(secret, LATER), now=LATER).token
+    by, later = as_actor(anna), LATER + 2 * STEP
+    assert signed_in(session, token, later).second_factor
+    code = code_at(secret, later)
+    assert actions.remove_second_factor(session, password=PASSWORD, code=code, token=token, by=by, now=later) is None
+    found = signed_in(session, token, later)
+    assert (found.second_factor, found.has_second_factor) == (False, False)
+    assert session.execute(select(SESSION.c.second_factor).where(SESSION.c.ended_at.is_(None))).scalars().all() == [
+        False
+    ]
+
+
+@pytest.mark.requirement("SEC-27")
+def test_what_a_session_once_showed_counts_only_while_the_person_has_it(session, anna, secret):
+    token = sign_in(session, code=code_at(secret, LATER), now=LATER).token
+    session.execute(update(PERSON).where(PERSON.c.id == anna.id).values(totp_secret=None))
+    assert not signed_in(session, token, LATER).second_factor
+
+
+@pytest.mark.requirement("SEC-28")
+def test_a_set_up_is_good_once_also_after_it_was_removed(session, anna):
+    by = as_actor(anna)
+    first = actions.enrol_second_factor_start(session, by=by, now=NOW)
+    spare = actions.enrol_second_factor_start(session, by=by, now=NOW)
+    code = code_at(first.secret, NOW)
+    assert actions.enrol_second_factor_confirm(session, first.pending, code, by=by, now=NOW) is None
+    code = code_at(first.secret, LATER)
+    assert actions.remove_second_factor(session, password=PASSWORD, code=code, by=by, now=LATER) is None
+    later = LATER + 2 * STEP
+    for used in (first, spare):
+        code = code_at(used.secret, later)
+        assert actions.enrol_second_factor_confirm(session, used.pending, code, by=by, now=later) == ENROLMENT_OVER
+    assert not row_of(session).has_second_factor
+    again = actions.enrol_second_factor_start(session, by=by, now=later)
+    code = code_at(again.secret, later)
+    assert actions.enrol_second_factor_confirm(session, again.pending, code, by=by, now=later) is None
 
 
 @pytest.mark.requirement("SEC-25")

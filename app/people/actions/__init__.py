@@ -1,6 +1,15 @@
 """What may I do about people? Persons and passwords, sign-in, second factor, roles and sites, tokens."""
 
-from app.people.actions.persons import accept_invitation, activate, add_person, deactivate, invite, set_password
+from app.people.actions.persons import (
+    accept_invitation,
+    activate,
+    add_person,
+    deactivate,
+    invite,
+    mail_invitation,
+    set_password,
+)
+from app.people.actions.proving import HASHES_AT_ONCE, Weighed, weigh, weighed_again
 from app.people.actions.rights import add_site, grant, revoke
 from app.people.actions.second_factor import (
     Enrolment,
@@ -10,7 +19,9 @@ from app.people.actions.second_factor import (
     reset_second_factor,
 )
 from app.people.actions.sessions import (
+    BeforeSignIn,
     SignInResult,
+    before_sign_in,
     end_other_sessions,
     end_session,
     end_sessions_of,
@@ -23,12 +34,16 @@ from app.people.actions.sessions import (
 from app.people.actions.tokens import create_token, revoke_token, touch_token
 
 __all__ = [
+    "HASHES_AT_ONCE",
+    "BeforeSignIn",
     "Enrolment",
     "SignInResult",
+    "Weighed",
     "accept_invitation",
     "activate",
     "add_person",
     "add_site",
+    "before_sign_in",
     "create_token",
     "deactivate",
     "end_other_sessions",
@@ -38,6 +53,7 @@ __all__ = [
     "enrol_second_factor_start",
     "grant",
     "invite",
+    "mail_invitation",
     "reauthenticate",
     "remove_second_factor",
     "renew_session",
@@ -49,4 +65,6 @@ __all__ = [
     "sign_out",
     "touch",
     "touch_token",
+    "weigh",
+    "weighed_again",
 ]

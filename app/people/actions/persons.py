@@ -10,12 +10,13 @@ from app.audit.actions import Change, record
 from app.audit.models import SYSTEM_LOG
 from app.foundation.crypto.secrets import hash_password, new_token, token_hash
 from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
+from app.mail.actions import queue
 from app.people.access import Actor
 from app.people.actions import proving
 from app.people.actions.notices import notify
 from app.people.actions.rights import active_memberships, insert_once, require_manager, revoked
 from app.people.actions.sessions import ended
-from app.people.reads import INVITATION, PERSON, SESSION, STUDY, TOKEN, PersonRow, person_by_id
+from app.people.reads import INVITATION, PERSON, SESSION, STUDY, TOKEN, PersonRow, has_been_in, person_by_id
 from app.people.rules import (
     INVITATION_LASTS,
     INVITATION_OVER,
@@ -104,10 +105,40 @@ def _person(session: Session, person_id: int) -> PersonRow:
 
 
 def invite(session: Session, person_id: int, *, by: Actor, now: datetime) -> str:
-    """The token of a link with which this person chooses a password, once. Earlier links stop working.
+    """The token of a link with which this person chooses their first password, once. Earlier links stop working.
+
+    Somebody who was ever in gets a new link by `mail_invitation` only: with one that is shown, an administrator could
+    sign in, and sign, as them (21 CFR 11.200(a)(3)). Whoever sits at the command line holds the database anyway.
+    """
+    person = _invitable(session, person_id, by)
+    if by.via in ("web", "api") and has_been_in(session, person_id):
+        raise Refused(
+            "This person has chosen a password before. A new link goes to their own mail address, and is not shown.",
+            action="invitation.create",
+            subject=f"/person/{person.username}",
+        )
+    return _invitation(session, person, item="shown", by=by, now=now)
+
+
+def mail_invitation(session: Session, person_id: int, *, welcome: str, by: Actor, now: datetime) -> None:
+    """Send the link to this person's own address, and show it to nobody. `welcome` is what stands before its token.
 
     The old password and the second factor stay as they are until then: recovery goes around neither.
     """
+    person = _invitable(session, person_id, by)
+    token = _invitation(session, person, item="mailed", by=by, now=now)
+    queue(
+        session,
+        key=f"invitation/{token_hash(token).hex()}",
+        to_address=person.email,
+        subject="Equipoise: Choose a new password",
+        body=f"Choose a new password for your Equipoise account here, once, within three days:\n\n{welcome}{token}\n\n"
+        "If you did not ask for it, tell your administrator and do not use the link: your password is unchanged.",
+        now=now,
+    )
+
+
+def _invitable(session: Session, person_id: int, by: Actor) -> PersonRow:
     require_manager(session, by, None, action="invitation.create", subject="/person")
     person = _person(session, person_id)
     if not person.is_active:
@@ -116,14 +147,19 @@ def invite(session: Session, person_id: int, *, by: Actor, now: datetime) -> str
             action="invitation.create",
             subject=f"/person/{person.username}",
         )
-    _end_invitations(session, person_id, now)
+    return person
+
+
+def _invitation(session: Session, person: PersonRow, *, item: str, by: Actor, now: datetime) -> str:
+    _end_invitations(session, person.id, now)
     token = new_token()
     session.execute(
         insert(INVITATION).values(
-            token_hash=token_hash(token), person_id=person_id, created_at=now, expires_at=now + INVITATION_LASTS
+            token_hash=token_hash(token), person_id=person.id, created_at=now, expires_at=now + INVITATION_LASTS
         )
     )
-    record(session, SYSTEM_LOG, [Change("invitation.created", subject=f"person/{person.username}")], by=by, now=now)
+    created = Change("invitation.created", subject=f"person/{person.username}", item=item)
+    record(session, SYSTEM_LOG, [created], by=by, now=now)
     return token
 
 
@@ -168,6 +204,7 @@ def set_password(
     token: str | None = None,
     by: Actor,
     now: datetime,
+    weighed: proving.Weighed | None = None,
 ) -> str | None:
     """Change one's own password, knowing the present one; the reason it cannot be, or None.
 
@@ -182,6 +219,7 @@ def set_password(
         now=now,
         request_id=by.request_id,
         wrong=WRONG_AGAIN,
+        weighed=weighed,
     )
     if person is None or proof.problem is not None:
         return proof.problem

@@ -1,7 +1,12 @@
-"""Is this really the person? Password and code against what is kept, counted and throttled; whoever asks commits."""
+"""Is this really the person? Password and code against what is kept, counted and throttled; whoever asks commits.
 
-from dataclasses import dataclass
+Hashing takes tens of milliseconds, and on SQLite whoever writes keeps every other writer waiting. A door therefore
+weighs the password first (`weigh`), while nothing is held, and proves with what came of it.
+"""
+
+from dataclasses import dataclass, field
 from datetime import datetime
+from threading import BoundedSemaphore
 from typing import Any
 
 from sqlalchemy import insert, or_, select, update
@@ -19,6 +24,29 @@ from app.people.rules import LONGEST_PASSWORD, code_digits, normal_password
 
 SECRET_PURPOSE = "second factor"  # noqa: S105 which key seals, not a secret
 SECRET_SIZE = 64
+HASHES_AT_ONCE = 2  # in one process: each takes a processor and 19 MiB, and pages need both
+
+_hashing = BoundedSemaphore(HASHES_AT_ONCE)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A password held against one stored hash; `rehashed` when that hash was right and made with weaker parameters."""
+
+    typed: str = field(repr=False)
+    stored: str | None = field(repr=False)
+    right: bool
+    rehashed: str | None = field(default=None, repr=False)
+
+
+def weigh(stored: str | None, password: str) -> Weighed:
+    """Hold a password against a stored hash. As slow when there is none; so many at once, and the others wait."""
+    typed = normal_password(password)
+    with _hashing:
+        # Longer than any password can be: hashing it would only cost time, yet the answer must not come sooner.
+        right = password_matches(stored, typed) if len(typed) <= LONGEST_PASSWORD else password_matches(None, "")
+        weaker = right and stored is not None and needs_rehash(stored)
+        return Weighed(password, stored, right, hash_password(typed) if weaker else None)
 
 
 @dataclass(frozen=True)
@@ -47,23 +75,21 @@ def prove(
     wrong: str,
     by: Actor,
     now: datetime,
+    weighed: Weighed | None = None,
 ) -> Proof:
     """Check a password, and the code when one is given or needed, as one counted attempt.
 
-    It takes as long, and reads the same, when there is no such person. A throttled attempt checks nothing. A right
-    password without the code that it needs is neither a failure nor a success.
+    It takes as long, and reads the same, when there is no such person. A throttled attempt checks nothing and leaves
+    nothing behind: the wait was written down when it began. A right password without the code that it needs is neither
+    a failure nor a success. `weighed` counts only for this very password and the hash that is stored now.
     """
     throttled = throttle_state(session, account=account, address=address, now=now)
     if throttled is not None:
-        if person is not None and person.is_active:
-            notify(session, person, "sign_in.throttled", now=now, once=now.date().isoformat())
-        _write_down(session, "sign_in.throttled", person, by=by, now=now, why=None)
         return Proof(throttled)
-    typed = normal_password(password)
     stored = person.password_hash if person is not None else None
-    # Longer than any password can be: hashing it would only cost time, yet the answer must not come sooner.
-    right = password_matches(stored, typed) if len(typed) <= LONGEST_PASSWORD else password_matches(None, "")
-    if person is None or not right or not person.is_active:
+    if weighed is None or weighed.typed != password or weighed.stored != stored:
+        weighed = weigh(stored, password)
+    if person is None or not weighed.right or not person.is_active:
         return _failed(session, person, account, address, "The password was not right.", wrong, by, now)
     given = bool(code and code.strip())
     enrolled = person.totp_secret is not None
@@ -73,8 +99,8 @@ def prove(
     if with_code and not _use_code(session, person, code, now):
         return _failed(session, person, account, address, "The code was not right.", wrong, by, now)
     session.execute(insert(ATTEMPT).values(username=account, address=address, at=now, succeeded=True))
-    if stored is not None and needs_rehash(stored):
-        session.execute(update(PERSON).where(PERSON.c.id == person.id).values(password_hash=hash_password(typed)))
+    if weighed.rehashed is not None:
+        session.execute(update(PERSON).where(PERSON.c.id == person.id).values(password_hash=weighed.rehashed))
     return Proof(with_code=with_code)
 
 
@@ -89,17 +115,17 @@ def _failed(
     now: datetime,
 ) -> Proof:
     session.execute(insert(ATTEMPT).values(username=account, address=address, at=now, succeeded=False))
+    subject = f"person/{person.username}" if person is not None else ""
     if person is not None and not person.is_active:
         why = "The person is deactivated."
-    _write_down(session, "sign_in.failed", person, by=by, now=now, why=why if person is not None else None)
+    changes = [Change("sign_in.failed", subject=subject, why=why if person is not None else None)]
+    if throttle_state(session, account=account, address=address, now=now) is not None:
+        # Once for each wait, at its beginning: attempts within it would fill the log, and take its lock, at will.
+        changes.append(Change("sign_in.throttled", subject=subject))
+        if person is not None and person.is_active:
+            notify(session, person, "sign_in.throttled", now=now, once=now.date().isoformat())
+    record(session, SYSTEM_LOG, changes, by=by, now=now)
     return Proof(wrong)
-
-
-def _write_down(
-    session: Session, action: str, person: Any | None, *, by: Actor, now: datetime, why: str | None
-) -> None:
-    subject = f"person/{person.username}" if person is not None else ""
-    record(session, SYSTEM_LOG, [Change(action, subject=subject, why=why)], by=by, now=now)
 
 
 def _use_code(session: Session, person: Any, code: str | None, now: datetime) -> bool:
@@ -138,6 +164,7 @@ def again(
     now: datetime,
     request_id: str = "",
     wrong: str,
+    weighed: Weighed | None = None,
 ) -> tuple[Any | None, Proof]:
     """Somebody who is signed in proves it again; their row (held) and the proof.
 
@@ -146,7 +173,7 @@ def again(
     """
     person = person_locked(session, PERSON.c.id == person_id)
     by = author(person, request_id=request_id)
-    account = f"{by.username}/again"
+    account = again_account(by.username)
     proof = prove(
         session,
         person,
@@ -158,8 +185,24 @@ def again(
         wrong=wrong,
         by=by,
         now=now,
+        weighed=weighed,
     )
     return person, proof
+
+
+def again_account(username: str) -> str:
+    """What attempts to prove it again are counted under."""
+    return f"{username}/again"
+
+
+def weighed_again(session: Session, person: Any, password: str, *, now: datetime) -> Weighed | None:
+    """What `again` will need for this password, weighed on a reading session; None while attempts are throttled.
+
+    `person` has username and password_hash, as `reads.owner_of_cookie` and `reads.owner_of_token` give it.
+    """
+    if throttle_state(session, account=again_account(person.username), address="", now=now) is not None:
+        return None
+    return weigh(person.password_hash, password)
 
 
 def author(person: Any | None, *, request_id: str = "", via: str = "web") -> Actor:

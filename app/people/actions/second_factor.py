@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 from sqlalchemy.sql import ColumnElement
 from sqlmodel import Session
 
@@ -48,9 +48,10 @@ def enrol_second_factor_start(session: Session, *, by: Actor, now: datetime) -> 
     if person.has_second_factor:
         raise Refused(ENROLLED_ALREADY, action="second_factor.enrol", subject=f"/person/{person.username}")
     secret = new_totp_secret()
+    last_step = session.execute(select(PERSON.c.totp_last_step).where(PERSON.c.id == by.person_id)).scalar() or 0
     sealed = seal(
         keys_of(session).derive(ENROLMENT_PURPOSE),
-        f"{int(now.timestamp())} {secret}".encode(),
+        f"{int(now.timestamp())} {last_step} {secret}".encode(),
         bound_to=(ENROLMENT_PURPOSE, by.person_id),
         size=96,
     )
@@ -62,30 +63,37 @@ def enrol_second_factor_confirm(
 ) -> str | None:
     """Keep the second factor once a code from it is right (21 CFR 11.300(e)); the reason it cannot be, or None.
 
-    The code is thereby used. Other sessions end; the one of `token` counts as signed in with the second factor.
+    The code is thereby used, and so is `pending`: it names the last step that was used when it was made, and every step
+    that is kept is later than the one before, also when a second factor was removed in between. Other sessions end; the
+    one of `token` counts as signed in with the second factor.
     """
     key = keys_of(session).derive(ENROLMENT_PURPOSE)
     try:
         sealed = base64.urlsafe_b64decode(pending.encode())
-        started, _, secret = (
-            open_sealed(key, sealed, bound_to=(ENROLMENT_PURPOSE, by.person_id)).decode().partition(" ")
-        )
+        opened = open_sealed(key, sealed, bound_to=(ENROLMENT_PURPOSE, by.person_id)).decode()
+        started, last_step, secret = opened.split(" ")
     except (CannotOpen, binascii.Error, ValueError):
         return ENROLMENT_OVER
     seconds = int(now.timestamp())
     if not 0 <= seconds - int(started) <= ENROLMENT_LASTS.total_seconds():
         return ENROLMENT_OVER
     digits = code_digits(code)
-    step = totp_step(secret, digits, seconds, None) if digits else None
+    step = totp_step(secret, digits, seconds, int(last_step)) if digits else None
     if step is None:
         return "The code is not right. Wait for the next one and type it; check that your device shows the right time."
     kept = session.execute(
         update(PERSON)
-        .where(PERSON.c.id == by.person_id, PERSON.c.totp_secret.is_(None), PERSON.c.is_active)
+        .where(
+            PERSON.c.id == by.person_id,
+            PERSON.c.totp_secret.is_(None),
+            func.coalesce(PERSON.c.totp_last_step, 0) == int(last_step),
+            PERSON.c.is_active,
+        )
         .values(totp_secret=proving.sealed_secret(session, by.person_id, secret), totp_last_step=step)
     )
     if kept.rowcount != 1:  # type: ignore[attr-defined]
-        return ENROLLED_ALREADY
+        person = person_by_id(session, by.person_id)
+        return ENROLLED_ALREADY if person is not None and person.has_second_factor else ENROLMENT_OVER
     enrolled = Change("second_factor.enrolled", subject=f"person/{by.username}")
     others = [SESSION.c.person_id == by.person_id]
     if token:
@@ -102,7 +110,14 @@ def enrol_second_factor_confirm(
 
 
 def remove_second_factor(
-    session: Session, *, password: str, code: str, token: str | None = None, by: Actor, now: datetime
+    session: Session,
+    *,
+    password: str,
+    code: str,
+    token: str | None = None,
+    by: Actor,
+    now: datetime,
+    weighed: proving.Weighed | None = None,
 ) -> str | None:
     """Remove one's own second factor, with password and a code from it; the reason it cannot be, or None.
 
@@ -117,6 +132,7 @@ def remove_second_factor(
         now=now,
         request_id=by.request_id,
         wrong=WRONG_AGAIN,
+        weighed=weighed,
     )
     if person is None or proof.problem is not None:
         return proof.problem
@@ -159,7 +175,9 @@ def reset_second_factor(session: Session, person_id: int, *, why: str, by: Actor
 
 
 def _remove(session: Session, person: Any, *sessions: ColumnElement[bool], why: str, by: Actor, now: datetime) -> None:
-    session.execute(update(PERSON).where(PERSON.c.id == person.id).values(totp_secret=None, totp_last_step=None))
+    # The last step stays: a set-up that was begun before is over with it.
+    session.execute(update(PERSON).where(PERSON.c.id == person.id).values(totp_secret=None))
+    session.execute(update(SESSION).where(SESSION.c.person_id == person.id).values(second_factor=False))
     removed = Change("second_factor.removed", subject=f"person/{person.username}", why=why)
     changes = ended(session, *sessions, now=now, why="The second factor was removed.")
     notify(session, person, "second_factor.removed", now=now)

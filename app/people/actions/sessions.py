@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.sql import ColumnElement
@@ -14,8 +15,9 @@ from app.foundation.database import keys_of
 from app.foundation.errors import NotFound
 from app.people.access import Actor
 from app.people.actions import proving
+from app.people.actions.proving import Weighed
 from app.people.actions.rights import require_manager
-from app.people.reads import PERSON, SESSION, PersonRow, person_by_id
+from app.people.reads import PERSON, SESSION, PersonRow, person_by_id, throttle_state
 from app.people.rules import SEEN_EVERY, WRONG, WRONG_AGAIN, normal_username
 
 
@@ -27,6 +29,37 @@ class SignInResult:
     problem: str | None = None
     needs_code: bool = False
     person: PersonRow | None = None
+
+
+ADDRESS_KEPT = 64
+
+
+@dataclass(frozen=True)
+class BeforeSignIn:
+    """What can be known before anything is locked: the stored hash, and why an attempt must wait now, or None."""
+
+    throttled: str | None
+    stored: str | None
+
+
+def before_sign_in(session: Session, *, username: str, address: str = "", now: datetime) -> BeforeSignIn:
+    """Look whether an attempt would be heard, on a reading session; a door then weighs the password and signs in.
+
+    An attempt that must wait is answered from this alone: it writes nothing and waits for no lock.
+    """
+    normal = normal_username(username)
+    person = session.execute(
+        select(PERSON.c.username, PERSON.c.password_hash).where(PERSON.c.username == normal)
+    ).first()
+    account = _account(session, person, normal)
+    throttled = throttle_state(session, account=account, address=address[:ADDRESS_KEPT], now=now)
+    return BeforeSignIn(throttled, person.password_hash if person is not None else None)
+
+
+def _account(session: Session, person: Any | None, normal: str) -> str:
+    if person is not None:
+        return str(person.username)
+    return "(unknown) " + keys_of(session).tag("sign-in attempt", normal.encode(errors="replace")).hex()
 
 
 def sign_in(
@@ -41,21 +74,22 @@ def sign_in(
     absolute: timedelta,
     earlier_token: str | None = None,
     request_id: str = "",
+    weighed: Weighed | None = None,
 ) -> SignInResult:
     """Sign somebody in with password and, where they have one, second factor.
 
     Never raises for a wrong attempt: the attempt is written, so the door must commit. A new token each time;
-    `earlier_token` is the cookie the browser came with, whose session ends.
+    `earlier_token` is the cookie the browser came with, whose session ends. `weighed` is the password held against the
+    hash of `before_sign_in`; without it the hashing is done here, while other writers wait.
     """
     normal = normal_username(username)
-    address = address[:64]
+    address = address[:ADDRESS_KEPT]
     person = proving.person_locked(session, PERSON.c.username == normal)
     by = proving.author(person, request_id=request_id)
-    unknown = "(unknown) " + keys_of(session).tag("sign-in attempt", normal.encode(errors="replace")).hex()
     proof = proving.prove(
         session,
         person,
-        account=person.username if person is not None else unknown,
+        account=_account(session, person, normal),
         address=address,
         password=password,
         code=code,
@@ -63,6 +97,7 @@ def sign_in(
         wrong=WRONG,
         by=by,
         now=now,
+        weighed=weighed,
     )
     if person is None or proof.problem is not None:
         return SignInResult(problem=proof.problem, needs_code=proof.needs_code)
@@ -103,6 +138,7 @@ def reauthenticate(
     code_needed: bool = False,
     now: datetime,
     request_id: str = "",
+    weighed: Weighed | None = None,
 ) -> str | None:
     """Prove again who one is, before a signature or a randomisation; the reason it failed, or None.
 
@@ -118,6 +154,7 @@ def reauthenticate(
         now=now,
         request_id=request_id,
         wrong=WRONG_AGAIN,
+        weighed=weighed,
     )
     return proof.problem
 
@@ -181,10 +218,10 @@ def end_other_sessions(session: Session, *, token: str, by: Actor, now: datetime
     return _end(session, *mine, by=by, now=now, why="Ended by the person from another session.")
 
 
-def end_sessions_of(session: Session, person_id: int, *, by: Actor, now: datetime) -> int:
+def end_sessions_of(session: Session, person_id: int, *, why: str = "", by: Actor, now: datetime) -> int:
     """End every session of somebody, as administrator; how many."""
     require_manager(session, by, None, action="session.end", subject="/session")
-    return _end(session, SESSION.c.person_id == person_id, by=by, now=now, why="Ended by an administrator.")
+    return _end(session, SESSION.c.person_id == person_id, by=by, now=now, why=why or "Ended by an administrator.")
 
 
 def _end(session: Session, *where: ColumnElement[bool], by: Actor, now: datetime, why: str) -> int:

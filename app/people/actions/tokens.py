@@ -14,8 +14,8 @@ from app.people.access import Actor, may, require
 from app.people.actions.rights import require_manager
 from app.people.models import ApiToken
 from app.people.permissions import Permission
-from app.people.reads import PERSON, TOKEN, TOKEN_PREFIX
-from app.people.rules import SEEN_EVERY, why_not_scopes, why_not_until
+from app.people.reads import PERSON, TOKEN, TOKEN_PREFIX, person_by_id
+from app.people.rules import SECOND_FACTOR_NEEDED, SEEN_EVERY, why_not_scopes, why_not_until
 
 
 def create_token(
@@ -27,12 +27,14 @@ def create_token(
     name: str,
     scopes: Iterable[str],
     expires_at: datetime,
+    second_factor_needed: bool = False,
     by: Actor,
     now: datetime,
 ) -> tuple[ApiToken, str]:
     """A token for a program that acts as oneself in one study, and its text, which is shown once and never kept.
 
     It may do what its scopes say and its owner still may; nobody makes one for somebody else (21 CFR 11.200(a)(2)).
+    `second_factor_needed`: the study asks for a second factor, so its owner must have one.
     """
     require(by, Permission.TOKEN_CREATE, action="token.create", subject="/token")
     if person_id != by.person_id or study_id != by.study_id:
@@ -43,6 +45,9 @@ def create_token(
         )
     if by.via == "api":
         raise NotAllowed("A token cannot make tokens. Sign in and create it.", action="token.create", subject="/token")
+    owner = person_by_id(session, person_id)
+    if second_factor_needed and not (owner is not None and owner.has_second_factor):
+        raise NotAllowed(SECOND_FACTOR_NEEDED, action="token.create", subject="/token")
     wanted = sorted(set(scopes))
     name = name.strip()
     held = [permission for permission in Permission if may(by, permission)]

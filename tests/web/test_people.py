@@ -1,0 +1,175 @@
+"""The administrator's pages: nobody gets in as somebody else through them, and a lost phone can be mended."""
+
+import pyotp
+import pytest
+from sqlalchemy import select, update
+
+from app.audit.actions import ENTRY
+from app.foundation import clock
+from app.foundation.database import Database
+from app.mail.actions import MAIL
+from app.people import actions, reads
+from app.people.reads import MEMBERSHIP, PERSON, SESSION
+from tests.web.browser import PASSWORD, Browser, anonymous_client, signed_in_client
+from tests.web.world import World
+
+NEW = "walnut ladder seventeen"
+
+
+@pytest.fixture
+def world(database: Database) -> World:
+    return World(database)
+
+
+@pytest.fixture
+def administrator(world: World) -> Browser:
+    from tests.factories import person
+
+    with world.database.writing() as session:
+        actor = person(session, None, "administrator", username="ada")
+    return signed_in_client(world.database, actor)
+
+
+def _rows(world: World, *columns):
+    with world.database.reading() as session:
+        return session.execute(select(*columns)).all()
+
+
+def _logged(world: World, action: str):
+    with world.database.reading() as session:
+        return session.execute(select(ENTRY.c.item, ENTRY.c.why).where(ENTRY.c.action == action)).all()
+
+
+def _link_in(body: str) -> str:
+    return body.split("/welcome/")[1].split()[0]
+
+
+def _send(browser: Browser, person_id: int, path: str, **fields):
+    sent = {**browser.form(f"/people/{person_id}", f"/people/{person_id}/{path}"), **fields}
+    return browser.send(f"/people/{person_id}/{path}", sent)
+
+
+@pytest.mark.requirement("P11-200a3", "SEC-30")
+@pytest.mark.parametrize("taken_away", [False, True])
+def test_the_link_of_somebody_who_was_in_goes_to_them_and_is_never_shown(world, administrator, taken_away):
+    actor = world.person("statistician", site_code=None)
+    signed_in_client(world.database, actor)
+    if taken_away:  # by resetting or activating, so that they look as if they had never been in
+        with world.database.writing() as session:
+            session.execute(update(PERSON).where(PERSON.c.id == actor.person_id).values(password_hash=None))
+    reply = _send(administrator, actor.person_id, "invite")
+    assert reply.status_code == 303
+    assert "/welcome/" not in reply.text + administrator.get(reply.headers["location"]).text
+    (mail,) = _rows(world, MAIL.c.to_address, MAIL.c.body)
+    link = _link_in(mail.body)
+    with world.database.writing() as session:
+        invited = reads.invited_person(session, link, now=clock.now())
+        assert invited == reads.person_by_id(session, actor.person_id)
+        assert invited is not None
+        assert mail.to_address == invited.email
+    assert [row.item for row in _logged(world, "invitation.created")] == ["mailed"]
+
+
+@pytest.mark.requirement("P11-200a3")
+def test_the_first_link_is_shown_once(world, administrator):
+    actor = world.person("coordinator")
+    reply = _send(administrator, actor.person_id, "invite")
+    assert reply.status_code == 200
+    assert "/welcome/" in reply.text
+    assert _rows(world, MAIL.c.id) == []
+    assert [row.item for row in _logged(world, "invitation.created")] == ["shown"]
+
+
+@pytest.mark.requirement("SEC-19", "P11-g")
+@pytest.mark.parametrize(
+    "place", ["mini/no-such-site", "mini/", "mini/north/x", "nothing", "nothing/north", "/north", ""]
+)
+def test_a_place_that_is_not_there_is_no_role_at_all(world, administrator, place):
+    actor = world.person("coordinator")
+    before = len(_rows(world, MEMBERSHIP.c.id))
+    reply = _send(administrator, actor.person_id, "roles", role="monitor", place=place)
+    assert reply.status_code == 409
+    assert len(_rows(world, MEMBERSHIP.c.id)) == before
+
+
+def test_a_role_is_given_for_a_whole_study_or_one_site(world, administrator):
+    actor = world.person("monitor", site_code=None)
+    assert _send(administrator, actor.person_id, "roles", role="data_manager", place="mini").status_code == 303
+    assert _send(administrator, actor.person_id, "roles", role="assessor", place="mini/north").status_code == 303
+
+
+def _enrolled(world: World, actor) -> str:
+    by, now = actor, clock.now()
+    with world.database.writing() as session:
+        enrolment = actions.enrol_second_factor_start(session, by=by, now=now)
+        code = pyotp.TOTP(enrolment.secret).at(now)
+        assert actions.enrol_second_factor_confirm(session, enrolment.pending, code, by=by, now=now) is None
+    return enrolment.secret
+
+
+@pytest.mark.requirement("P11-300c", "SEC-30")
+def test_a_lost_phone_is_mended(world, administrator):
+    actor = world.person("assessor")
+    _enrolled(world, actor)
+    browser = signed_in_client(world.database, actor)
+    for fields, status in (
+        ({"why": "", "password": PASSWORD}, 422),
+        ({"why": "Phone lost", "password": "wrong"}, 422),
+    ):
+        refused = _send(administrator, actor.person_id, "second-factor/reset", **fields)
+        assert refused.status_code == status
+        assert fields["why"] in refused.text
+    assert browser.get("/account").status_code == 200
+    fields = {"why": "Phone lost; seen in person", "password": PASSWORD}
+    assert _send(administrator, actor.person_id, "second-factor/reset", **fields).status_code == 303
+    assert browser.get("/account").status_code == 303  # signed out
+    assert [row.why for row in _logged(world, "second_factor.removed")] == ["Phone lost; seen in person"]
+    body = next(row.body for row in _rows(world, MAIL.c.body) if "/welcome/" in row.body)
+    path = "/welcome/" + _link_in(body)
+    client = anonymous_client(world.database)
+    assert client.get(path).status_code == 200
+    chosen = {"new_password": NEW, "new_password_again": NEW}
+    assert client.post(path, data=chosen, follow_redirects=False).status_code == 303
+    sent = {"username": actor.username, "password": NEW}
+    assert client.post("/sign-in", data=sent, follow_redirects=False).status_code == 303
+
+
+@pytest.mark.requirement("SEC-34", "P11-300c")
+def test_somebody_is_signed_out_everywhere_and_comes_back(world, administrator):
+    actor = world.person("assessor")
+    browser = signed_in_client(world.database, actor)
+    wrong = _send(administrator, actor.person_id, "sessions/end", why="Laptop stolen", password="wrong")
+    assert (wrong.status_code, browser.get("/account").status_code) == (422, 200)
+    ended = _send(administrator, actor.person_id, "sessions/end", why="Laptop stolen", password=PASSWORD)
+    assert (ended.status_code, browser.get("/account").status_code) == (303, 303)
+    assert [row.why for row in _logged(world, "session.ended")] == ["Laptop stolen"]
+    assert _send(administrator, actor.person_id, "deactivate", why="Left").status_code == 303
+    back = _send(administrator, actor.person_id, "activate", why="Came back", password=PASSWORD)
+    assert back.status_code == 303
+    assert [row.why for row in _logged(world, "person.activated")] == ["Came back"]
+    assert _send(administrator, actor.person_id, "invite").status_code == 303  # by mail: they were in before
+
+
+@pytest.mark.requirement("SEC-34")
+def test_one_ends_every_other_session_of_ones_own(world):
+    actor = world.person("assessor")
+    here, there = (signed_in_client(world.database, actor) for _ in range(2))
+    sent = here.form("/account", "/account/sessions/end")
+    assert here.send("/account/sessions/end", {**sent, "password": "wrong"}).status_code == 422
+    assert there.get("/account").status_code == 200
+    assert here.send("/account/sessions/end", {**sent, "password": PASSWORD}).status_code == 303
+    assert (here.get("/account").status_code, there.get("/account").status_code) == (200, 303)
+    assert len(_rows(world, SESSION.c.token_hash)) == 2
+
+
+@pytest.mark.requirement("SEC-22", "SEC-27")
+def test_a_study_that_asks_for_a_second_factor_binds_tokens_too(database):
+    from tests.api.client import api_client
+
+    world = World(database, second_factor="required")
+    actor = world.person("data_manager", site_code=None)
+    client = api_client(database, actor)
+    refused = client.refused(403, "GET", "/participants")
+    assert "second factor" in refused["detail"]
+    _enrolled(world, actor)
+    client.done("GET", "/participants")
