@@ -44,6 +44,7 @@ NOT_FOR_TOKENS = frozenset({Permission.TOKEN_CREATE, Permission.PEOPLE_MANAGE})
 
 WRONG = "The username, the password or the code is not right. Check them and try again."
 WRONG_AGAIN = "The password or the code is not right. Check them and try again."
+CODE_MISSING = "Enter the six digits that your authenticator app shows."
 INVITATION_OVER = "This link was used or is too old. Ask your administrator for a new one."
 ENROLMENT_OVER = "This set-up was started too long ago. Start it again."
 

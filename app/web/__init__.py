@@ -16,6 +16,7 @@ from app.web import (
     study,
     today,
     treatment,
+    unblinding,
     visits,
 )
 
@@ -30,6 +31,7 @@ for door in (
     visits,
     entries,
     randomisation,
+    unblinding,
     treatment,
     sequence,
     exports,

@@ -41,6 +41,7 @@ KINDS = (
     "session",
     "site",
     "study",
+    "unblinding",
     "visit",
 )
 QUERY = ("who", "participant", "kind", "since", "until", "after")
