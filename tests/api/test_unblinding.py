@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from app.foundation.database import Database
-from app.foundation.idempotency import IdempotentRequest, table_of
+from app.foundation.database import Database, table_of
+from app.foundation.idempotency import IdempotentRequest
 from app.people.access import Actor
 from tests.api.client import PASSWORD, ApiClient, api_client
 from tests.web.test_unblinding import SAID, Blind

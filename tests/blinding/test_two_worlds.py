@@ -29,6 +29,7 @@ from app.foundation.crypto import envelopes
 from app.mail.actions import queue
 from app.participants import reads as participants
 from app.randomisation import actions as randomisation
+from app.randomisation.opening import open_unblinded
 from app.randomisation.reads import ALLOCATION
 from app.randomisation.unblinding import actions as unblinding
 from app.web import places
@@ -255,7 +256,7 @@ def form_shown_once_shown_again(stack: ExitStack) -> None:
 
 def arm_in_the_log_of_an_unblinding(stack: ExitStack) -> None:
     """What is written down of an emergency says what was seen."""
-    real = unblinding.open_unblinded
+    real = open_unblinded
 
     def leaking(session: Session, *positional: Any, **named: Any) -> Any:
         found = real(session, *positional, **{**named, "also": ()})

@@ -156,7 +156,7 @@ def test_the_same_form_again_shows_no_arm_and_opens_nothing(blind: Blind):
         assert page.status_code == 200
         assert not re.search("Zephyrine|Placebex", page.text), path
     assert "is not shown again" in said(blind.browser.get(f"{REPORT}/{number}"))
-    assert "the arm was shown then, once" in said(blind.browser.get(FORM))
+    assert "the arm was shown then, once." in said(blind.browser.get(FORM))
 
 
 @pytest.mark.requirement("E6-4", "SPI-24c")
