@@ -16,7 +16,7 @@ Doors, in front of the rooms:
 Rooms, top floor first:
   exports/        study -> tables -> CSV and JSON, blinded by construction
   treatment/      UNBLINDED: what was delivered, session by session, by treating clinicians
-  randomisation/  THE SEALED ROOM: sequence, sealing, commitment and its proofs, allocation
+  randomisation/  THE SEALED ROOM: sequence, sealing, commitment and its proofs, allocation, unblinding
   capture/        entries, edit checks, corrections, signatures, drafts
   schedule/       visits and their windows
   consent/        versions of the consent document, signatures, withdrawal

@@ -26,7 +26,7 @@ from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, P
 from app.people import actions
 from app.people import reads as people
 from app.people.access import Actor
-from app.people.rules import SEEN_EVERY
+from app.people.rules import CODE_MISSING, SEEN_EVERY
 from app.settings import Settings
 from app.studies.in_use import StudyInUse, study_in_use
 
@@ -171,6 +171,15 @@ class Here:
         self._remember(status, location, text)
         headers = {"Location": location} if location else {}
         return Response(text, status_code=status, headers=headers, media_type="application/json")
+
+    def repeated_leads_to(self, url: str) -> None:
+        """Where the same form, sent again, leads: its own answer is shown once and kept nowhere."""
+        self._remember(303, url, None)
+
+    def answer_once(self, body: Any, *, repeated: Any) -> Response:
+        """A JSON answer to a write over REST that is given once; the same request again gets `repeated`."""
+        self.answer(repeated)
+        return Response(json.dumps(body, default=str, ensure_ascii=False), media_type="application/json")
 
     def _remember(self, status: int, location: str | None, body: str | None) -> None:
         if self.idempotency_key:
@@ -445,18 +454,22 @@ ApiLoggedPage = Annotated[Here, Depends(api_logged_page, scope="function")]
 ApiChange = Annotated[Here, Depends(api_change, scope="function")]
 
 
-def api_reauthenticate(here: Here, password: str, code: str | None) -> None:
+def api_reauthenticate(here: Here, password: str, code: str | None, *, code_needed: bool = False) -> None:
     """Signatures over REST need the person's own password as well as the token (21 CFR 11.200)."""
-    require_password(here, password, code)
+    require_password(here, password, code, code_needed=code_needed)
 
 
-def require_password(here: Here, password: str, code: str | None = None) -> None:
-    """Invalid, naming the field, unless this is the acting person's password (and code, when they have one)."""
+def require_password(here: Here, password: str, code: str | None = None, *, code_needed: bool = False) -> None:
+    """Invalid, naming the field, unless this is the acting person's password (and code, when they have one).
+
+    `code_needed`: whoever has a second factor must show it, too.
+    """
     reason = actions.reauthenticate(
         here.session,
         here.actor.person_id,
         password,
         code or None,
+        code_needed=code_needed,
         now=here.now,
         request_id=here.actor.request_id,
         weighed=here.weighed,
@@ -464,7 +477,8 @@ def require_password(here: Here, password: str, code: str | None = None) -> None
     if reason is not None:
         here.release_key()
         here.session.commit()  # the failed attempt stays on record; nothing else was written yet
-        raise WrongPassword([FieldProblem("password", "password", reason)])
+        field = "code" if reason == CODE_MISSING else "password"
+        raise WrongPassword([FieldProblem(field, field, reason)])
 
 
 class WrongPassword(Invalid):

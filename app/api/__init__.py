@@ -4,13 +4,37 @@ from fastapi import APIRouter, Depends
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
-from app.api import audit, commitment, consent, entries, exports, participants, randomisation, study, treatment, visits
+from app.api import (
+    audit,
+    commitment,
+    consent,
+    entries,
+    exports,
+    participants,
+    randomisation,
+    study,
+    treatment,
+    unblinding,
+    visits,
+)
 from app.api.shapes import PROBLEMS
 
 # Only says in the OpenAPI document how to sign in; app.dependencies reads and judges the token.
 token = HTTPBearer(auto_error=False, scheme_name="token", description="A token of your account, for one study.")
 
-families = (study, participants, consent, visits, entries, randomisation, commitment, treatment, exports, audit)
+families = (
+    study,
+    participants,
+    consent,
+    visits,
+    entries,
+    randomisation,
+    commitment,
+    unblinding,
+    treatment,
+    exports,
+    audit,
+)
 
 router = APIRouter(responses=PROBLEMS, dependencies=[Depends(token)])
 for family in families:

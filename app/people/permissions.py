@@ -47,6 +47,12 @@ class Permission(StrEnum):
     SEQUENCE_DRAW = "sequence.draw"
     SEQUENCE_SEAL = "sequence.seal"
     ALLOCATIONS_EXPORT = "allocations.export"
+    ALLOCATION_UNBLIND = "allocation.unblind"
+    UNBLINDING_READ = "unblinding.read"
+    UNBLINDING_RECORD = "unblinding.record"
+    UNBLINDING_ASSESS = "unblinding.assess"
+    UNBLINDING_REQUEST = "unblinding.request"
+    UNBLINDING_APPROVE = "unblinding.approve"
     EXPORT_RUN = "export.run"
     AUDIT_READ = "audit.read"
     AUDIT_VERIFY = "audit.verify"
@@ -75,6 +81,12 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.SEQUENCE_DRAW: frozenset({S}),
     P.SEQUENCE_SEAL: frozenset({S}),
     P.ALLOCATIONS_EXPORT: frozenset({S}),
+    P.ALLOCATION_UNBLIND: frozenset({I}),
+    P.UNBLINDING_READ: frozenset({I, D, M, S}),
+    P.UNBLINDING_RECORD: frozenset({C, A, T, I, D, M, S, X}),
+    P.UNBLINDING_ASSESS: frozenset({I, D}),
+    P.UNBLINDING_REQUEST: frozenset({D, S}),
+    P.UNBLINDING_APPROVE: frozenset({D, S}),  # never of one's own request
     P.EXPORT_RUN: frozenset({D, S}),
     P.AUDIT_READ: frozenset({I, D, M}),
     P.AUDIT_VERIFY: frozenset({D, M, S, X}),

@@ -44,6 +44,7 @@ NOT_FOR_TOKENS = frozenset({Permission.TOKEN_CREATE, Permission.PEOPLE_MANAGE})
 
 WRONG = "The username, the password or the code is not right. Check them and try again."
 WRONG_AGAIN = "The password or the code is not right. Check them and try again."
+CODE_MISSING = "Enter the six digits that your authenticator app shows."
 INVITATION_OVER = "This link was used or is too old. Ask your administrator for a new one."
 SECOND_FACTOR_NEEDED = (
     "This study asks for a second factor, and tokens act only for people who have one. Set it up on your account page."

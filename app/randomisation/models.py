@@ -1,9 +1,9 @@
-"""What do we keep of a sequence? Its strata, its sealed slots, and the allocations made from them."""
+"""What do we keep of a sequence? Its strata, its sealed slots, the allocations made from them, and each unblinding."""
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, Column, LargeBinary, UniqueConstraint
+from sqlalchemy import CheckConstraint, Column, Index, LargeBinary, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from app.foundation.database import Instant
@@ -98,3 +98,51 @@ class Allocation(SQLModel, table=True):
     stratum_id: int = Field(foreign_key="stratum.id")
     allocated_at: datetime = Field(sa_type=Instant)
     allocated_by: str
+
+
+class Unblinding(SQLModel, table=True):
+    """One breaking of the blind, or one request for it: who, when, why, who was told. Never the arm.
+
+    `kind` is emergency, planned or accidental. No participant: the whole study. `opens_until` is the last moment at
+    which it opens envelopes for the person in `recorded_by`: of an emergency the moment of its making. Rows are never
+    removed, and those of emergencies never changed: triggers on both databases refuse it.
+    """
+
+    __tablename__ = "unblinding"
+    __table_args__ = (
+        Index("ix_unblinding_study_id", "study_id", "id"),
+        Index("ix_unblinding_participant_id", "participant_id"),
+        Index("ix_unblinding_site_id", "site_id", "kind", "recorded_at"),
+        CheckConstraint("(participant_id IS NULL) = (site_id IS NULL)", name="participant_and_site"),
+        CheckConstraint(
+            "(decided_at IS NULL) = (decided_by IS NULL) AND (decided_at IS NULL) = (approved IS NULL)", name="decided"
+        ),
+        CheckConstraint(
+            "(assessed_at IS NULL) = (assessed_by IS NULL) AND (assessed_at IS NULL) = (impact IS NULL)",
+            name="assessed",
+        ),
+        CheckConstraint("decided_by <> recorded_by", name="two_people"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id")
+    participant_id: int | None = Field(default=None, foreign_key="participant.id")
+    site_id: int | None = Field(default=None, foreign_key="site.id")
+    kind: str
+    recorded_at: datetime = Field(sa_type=Instant)
+    recorded_by: str
+    reason: str | None = None
+    why: str = Field(sa_type=Text)
+    asked_by: str | None = None
+    learnt_by: str | None = None
+    learnt_on: date | None = None
+    told: str = Field(default="", sa_type=Text)
+    opens_until: datetime | None = Field(default=None, sa_type=Instant)
+    expires_at: datetime | None = Field(default=None, sa_type=Instant)
+    approved: bool | None = None
+    decided_at: datetime | None = Field(default=None, sa_type=Instant)
+    decided_by: str | None = None
+    decision: str | None = Field(default=None, sa_type=Text)
+    impact: str | None = Field(default=None, sa_type=Text)
+    assessed_at: datetime | None = Field(default=None, sa_type=Instant)
+    assessed_by: str | None = None

@@ -4,16 +4,16 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Integer, bindparam, select
+from sqlalchemy import Integer, String, bindparam, or_, select
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
-from app.foundation.database import keys_of, table_of
+from app.foundation.database import Instant, keys_of, table_of
 from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
 from app.participants.models import Participant
 from app.people.access import Actor, may, require, sites_for
 from app.people.permissions import Permission
-from app.randomisation.models import Allocation, AllocationSequence, Slot, Stratum
+from app.randomisation.models import Allocation, AllocationSequence, Slot, Stratum, Unblinding
 from app.randomisation.sealing import Place, unseal_arm
 from app.studies.in_use import StudyInUse
 
@@ -22,6 +22,7 @@ SEQUENCE = table_of(AllocationSequence)
 STRATUM = table_of(Stratum)
 SLOT = table_of(Slot)
 ALLOCATION = table_of(Allocation)
+UNBLINDING = table_of(Unblinding)
 
 # Built once: putting a SELECT together takes longer than running it.
 _STUDY = bindparam("study_id", type_=Integer)
@@ -47,6 +48,15 @@ _ENVELOPES = (
     .order_by(ALLOCATION.c.number)
 )
 _ENVELOPES_THERE = _ENVELOPES.where(PARTICIPANT.c.site_id.in_(bindparam("sites", type_=Integer, expanding=True)))
+# For somebody who is blinded: only what a written-down unblinding of theirs covers, and only while it does (WHO-1).
+_UNBLINDED = _ENVELOPES.join(
+    UNBLINDING, or_(UNBLINDING.c.participant_id == PARTICIPANT.c.id, UNBLINDING.c.participant_id.is_(None))
+).where(
+    UNBLINDING.c.id == bindparam("unblinding_id", type_=Integer),
+    UNBLINDING.c.study_id == _STUDY,
+    UNBLINDING.c.recorded_by == bindparam("username", type_=String),
+    UNBLINDING.c.opens_until >= bindparam("now", type_=Instant),
+)
 
 ACTION = "envelope.open"
 BATCH = 500
@@ -94,17 +104,52 @@ def open_envelopes(
     return arms
 
 
+def open_unblinded(
+    session: Session,
+    study: StudyInUse,
+    unblinding_id: int,
+    participant_ids: Sequence[int],
+    *,
+    by: Actor,
+    why: str,
+    also: Sequence[Change] = (),
+    now: datetime,
+) -> dict[int, str]:
+    """The arm code by participant id, as far as this unblinding of theirs covers them; all others are left out.
+
+    At most BATCH at once. `also` is written into the log with the openings, in one go.
+    """
+    if by.study_id not in (None, study.id):
+        raise NotFound
+    if not may(by, Permission.ALLOCATION_UNBLIND):
+        require(by, Permission.UNBLINDING_REQUEST, action=ACTION)
+    wanted = {
+        "study_id": study.id,
+        "ids": list(participant_ids[:BATCH]),
+        "unblinding_id": unblinding_id,
+        "username": by.username,
+        "now": now,
+    }
+    return _open(session, study, session.execute(_UNBLINDED, wanted).all(), by=by, why=why, also=also, now=now)
+
+
 def _open(
-    session: Session, study: StudyInUse, rows: Sequence[Any], *, by: Actor, why: str, now: datetime
+    session: Session,
+    study: StudyInUse,
+    rows: Sequence[Any],
+    *,
+    by: Actor,
+    why: str,
+    also: Sequence[Change] = (),
+    now: datetime,
 ) -> dict[int, str]:
     # Every opening comes through here, and the entry is made before anything is opened.
     if session.get_bind().get_execution_options().get("reading"):
         raise RuntimeError("An envelope is opened in a writing session only, because each opening is written down.")
     if not why.strip():
         raise Invalid([FieldProblem("why", "required", "Say why the envelope is opened.")])
-    record(
-        session, study.code, [Change("envelope.opened", participant=row.code) for row in rows], by=by, now=now, why=why
-    )
+    opened = [Change("envelope.opened", participant=row.code) for row in rows]
+    record(session, study.code, [*opened, *also], by=by, now=now, why=why)
     keys = keys_of(session)
     return {
         row.id: unseal_arm(

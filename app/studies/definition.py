@@ -246,6 +246,39 @@ class Outcome(Part):
     kind: Literal["primary", "secondary", "mediator"]
 
 
+UNBLINDING_REASONS = (
+    Choice(code="serious_adverse_event", label="Serious adverse event"),
+    Choice(code="overdose", label="Overdose"),
+    Choice(code="pregnancy", label="Pregnancy"),
+    Choice(code="exposure_of_another", label="Accidental exposure of another person"),
+    Choice(code="other", label="Other, as described below"),
+)
+
+
+class Unblinding(Part):
+    """When and how the blind may be broken (ICH E6(R3) 3.16.1(g)); everybody in the study may read it."""
+
+    procedure: Annotated[str, StringConstraints(max_length=4000)] | None = Field(
+        default=None,
+        description="Who may break the blind, when, for what purpose, whom to call: shown where it is done.",
+    )
+    reasons: tuple[Choice, ...] = Field(
+        default=UNBLINDING_REASONS, min_length=1, description="Reasons for an emergency, to choose from."
+    )
+    planned_from: date | None = Field(
+        default=None,
+        description="The day from which a planned unblinding can be approved. Without it: once recruitment is over and "
+        "every visit is closed.",
+    )
+    request_days: int = Field(
+        default=14, ge=1, le=90, description="Days for which a request waits, and then for which what it opens is open."
+    )
+    alert_count: int = Field(
+        default=3, ge=2, le=100, description="As many emergencies at one site within `alert_days` are unusual."
+    )
+    alert_days: int = Field(default=30, ge=1, le=365)
+
+
 class Amendment(Part):
     """A change of the protocol after its start (CONSORT 2025 item 10)."""
 
@@ -313,6 +346,7 @@ class StudyFile(Part):
     missing_codes: tuple[MissingCode, ...] = ()
     withdrawal_levels: tuple[WithdrawalLevel, ...] = ()
     screen_failure_reasons: tuple[Choice, ...] = ()
+    unblinding: Unblinding = Unblinding()
     amendments: tuple[Amendment, ...] = ()
     treatment: tuple[ArmTreatment, ...] = ()
     sources: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from app.web import (
     study,
     today,
     treatment,
+    unblinding,
     visits,
 )
 
@@ -32,6 +33,7 @@ for door in (
     visits,
     entries,
     randomisation,
+    unblinding,
     treatment,
     design,
     sequence,

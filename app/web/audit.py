@@ -41,6 +41,7 @@ KINDS = (
     "session",
     "site",
     "study",
+    "unblinding",
     "visit",
 )
 QUERY = ("who", "participant", "kind", "since", "until", "after")
@@ -258,7 +259,7 @@ def _subject(subject: str, study: Study) -> str:
         return ", ".join(said)
     if kind in ("consent", "version", "sequence") and parts:
         return f"version {rest}"
-    return rest
+    return f"number {rest}" if kind == "unblinding" else rest
 
 
 def _changes(entry: Mapping[str, Any], study: Study) -> list[tuple[str, str | None, str | None]]:

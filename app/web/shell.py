@@ -44,6 +44,11 @@ DONE = {
     "role_revoked": "Role taken back. It is gone from the next page they open.",
     "deactivated": "This person cannot sign in any more.",
     "token_revoked": "The token does not work any more.",
+    "unblinding_recorded": "Recorded. Data managers and investigators are told, and assess what it means.",
+    "unblinding_assessed": "Assessment recorded.",
+    "unblinding_requested": "Requested. Those who may approve it are told.",
+    "unblinding_approved": "Approved. Whoever asked may read the arms now, and is told.",
+    "unblinding_refused": "Refused, with the reason. Whoever asked is told.",
     "draft_dropped": "The draft is gone. You see what was saved.",
 }
 

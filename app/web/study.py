@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from app.dependencies import Here, PageInStudy
-from app.people.access import require
+from app.people.access import may, require
 from app.people.permissions import TABLE, Permission, Role
 from app.studies.definition import Instrument, Item, ItemType, Study, Visit
 from app.studies.reads import versions
@@ -58,6 +58,7 @@ def study(here: PageInStudy) -> Response:
         version_id=here.the_study.version_id,
         arms=_arms(here, definition),
         unblinded=not here.actor.blinded,
+        unblinding_url=_unblinding_url(here, definition),
         method=METHODS[definition.allocation.method],
         visits=[_visit(definition, visit) for visit in definition.visits],
         instruments=[_instrument(definition, form) for form in definition.instruments],
@@ -78,6 +79,16 @@ def roles(here: PageInStudy) -> Response:
         roles=[(role, role.replace("_", " ").capitalize(), role in here.actor.roles) for role in Role],
         rows=[(str(permission), _said(permission), holders) for permission, holders in TABLE.items()],
     )
+
+
+def _unblinding_url(here: Here, definition: Study) -> str:
+    """Where unblinding is read of, or else recorded; nowhere in a study that allocates nobody."""
+    root = f"/{here.the_study.code}/study/unblinding"
+    if not definition.is_allocated:
+        return ""
+    if may(here.actor, Permission.UNBLINDING_READ):
+        return root
+    return f"{root}/learnt" if may(here.actor, Permission.UNBLINDING_RECORD) else ""
 
 
 def _said(permission: Permission) -> str:

@@ -22,20 +22,25 @@ from sqlmodel import Session
 
 from app import rendering
 from app.audit.actions import Change, record
+from app.dependencies import Here
 from app.exports import reads as exports
 from app.foundation import idempotency
 from app.foundation.crypto import envelopes
 from app.mail.actions import queue
 from app.participants import reads as participants
 from app.randomisation import actions as randomisation
+from app.randomisation.opening import open_unblinded
 from app.randomisation.reads import ALLOCATION
+from app.randomisation.unblinding import actions as unblinding
 from app.web import places
 from tests.blinding import trial
 from tests.blinding.conftest import NewWorld
 from tests.blinding.trial import BLINDED, SWAPPED, WORDS, WORLD, Left, arm_of, differences, left_by
 
 
-@pytest.mark.requirement("CONC-1", "CONC-7", "CONC-8", "CONC-11", "CONC-15", "CONC-16", "E6-1", "EMA-8")
+@pytest.mark.requirement(
+    "CONC-1", "SPI-24c", "E6-6", "CONC-7", "CONC-8", "CONC-11", "CONC-15", "CONC-16", "E6-1", "EMA-8"
+)
 def test_two_worlds_that_differ_in_the_arms_only_cannot_be_told_apart(new_world: NewWorld, tmp_path: Path):
     one = left_by(new_world(), WORLD, tmp_path / "data")
     other = left_by(new_world(), SWAPPED, tmp_path / "data")
@@ -57,6 +62,13 @@ def _really_asked(left: Left) -> None:
         "/mini/audit.csv",
         "/mini/exports/entries.csv",
         "/mini/study",
+        "/mini/participants/M-001/unblind",
+        "/mini/study/unblinding",
+        "/mini/study/unblinding.csv",
+        "/mini/study/unblinding/1",
+        "/mini/study/unblinding/learnt",
+        "/api/v1/studies/mini/unblindings",
+        "/api/v1/studies/mini/unblindings/openings",
         "/api/v1/studies/mini/audit",
         "/api/v1/studies/mini/participants/M-002/gates",
         "/api/v1/studies/mini/exports/participants.json",
@@ -66,6 +78,10 @@ def _really_asked(left: Left) -> None:
     assert not [key for key, (status, *_) in left.heard.items() if status >= 500]
     assert left.rows["outbox_mail"]
     assert len(left.rows["treatment_session"]) == 2
+    assert len(left.rows["unblinding"]) == 5
+    assert not [
+        key for key, (status, *_) in left.heard.items() if key.endswith(("/arms", "/arms.csv")) and status < 400
+    ]
     assert any("mini" in line for line in left.lines)
 
 
@@ -234,6 +250,34 @@ def order_of_rows(stack: ExitStack) -> None:
     stack.enter_context(mock.patch.object(randomisation, "randomise", leaking))
 
 
+def answer_shown_once_kept_for_retries(stack: ExitStack) -> None:
+    """The answer with the arm is kept, so that a lost reply can be given again."""
+
+    def leaking(here: Here, body: Any, *, repeated: Any) -> Any:
+        return here.answer(body)
+
+    stack.enter_context(mock.patch.object(Here, "answer_once", leaking))
+
+
+def form_shown_once_shown_again(stack: ExitStack) -> None:
+    """A form that breaks the blind is answered anew whenever it is sent."""
+    stack.enter_context(mock.patch.object(Here, "repeated_leads_to", lambda here, url: here.release_key()))
+    stack.enter_context(mock.patch("app.randomisation.unblinding.rules._plain", side_effect=lambda _: object()))
+
+
+def arm_in_the_log_of_an_unblinding(stack: ExitStack) -> None:
+    """What is written down of an emergency says what was seen."""
+    real = open_unblinded
+
+    def leaking(session: Session, *positional: Any, **named: Any) -> Any:
+        found = real(session, *positional, **{**named, "also": ()})
+        shown = [replace(each, new={**each.new, "seen": list(found.values())}) for each in named["also"]]
+        record(session, positional[0].code, shown, by=named["by"], now=named["now"])
+        return found
+
+    stack.enter_context(mock.patch.object(unblinding, "open_unblinded", leaking))
+
+
 # Each leak, and where it must be found.
 LEAKS: dict[Callable[[ExitStack], None], str] = {
     list_sorted_by_arm: "answer: ",
@@ -249,6 +293,9 @@ LEAKS: dict[Callable[[ExitStack], None], str] = {
     requests_kept_as_plain_hashes: "row: idempotent_request",
     rows_written_by_arm: "rows: audit_entry",
     order_of_rows: "row: outbox_mail",
+    answer_shown_once_kept_for_retries: "row: idempotent_request",
+    form_shown_once_shown_again: "answer: investigator",
+    arm_in_the_log_of_an_unblinding: "row: audit_entry",
 }
 # What the leaks touch, so that a dozen more trials are played quickly.
 SOME = ("today.today", "participants.participants", "exports.file")

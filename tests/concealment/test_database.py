@@ -17,6 +17,7 @@ from app.randomisation.models import Slot, Stratum
 from app.randomisation.opening import open_envelope
 from app.randomisation.reads import gates_of
 from app.randomisation.sealing import Place, unseal_arm
+from app.randomisation.unblinding.actions import unblind
 from app.schedule.models import ParticipantVisit
 from app.studies.in_use import StudyInUse
 from app.treatment.actions import record_session
@@ -40,11 +41,15 @@ def play(session: Session, arms: list[str]) -> StudyInUse:
     seal(session, study, drawn.id, by=statistician, now=NOW)
     coordinator = actor(session, study, Role.COORDINATOR, "SYD")
     clinician = actor(session, study, Role.CLINICIAN, "SYD")
+    doctor = actor(session, study, Role.INVESTIGATOR, "SYD")
     for number in range(1, PEOPLE + 1):
         person = participant(session, study, number)
         gates_of(session, study, person, by=coordinator, now=NOW)
         randomise(session, study, person, by=coordinator, now=NOW)
         arm = open_envelope(session, study, person, by=clinician, why="Treatment", now=NOW)
+        session.refresh(person)
+        said = {"reason": "overdose", "why": "Took too much", "asked_by": "The ward"}
+        assert unblind(session, study, person, **said, prove=lambda: None, by=doctor, now=NOW).arm == arm
         delivered = {"minutes": 30, "device": "a", "note": f"ultrasonic_note {arm}"}
         record_session(
             session,

@@ -20,7 +20,7 @@ from app.foundation.database import keys_of
 from app.people.access import Actor
 from app.people.actions.notices import notify
 from app.people.reads import ATTEMPT, PERSON, throttle_state
-from app.people.rules import LONGEST_PASSWORD, code_digits, normal_password
+from app.people.rules import CODE_MISSING, LONGEST_PASSWORD, code_digits, normal_password
 
 SECRET_PURPOSE = "second factor"  # noqa: S105 which key seals, not a secret
 SECRET_SIZE = 64
@@ -94,7 +94,7 @@ def prove(
     given = bool(code and code.strip())
     enrolled = person.totp_secret is not None
     if enrolled and code_needed and not given:
-        return Proof("Enter the six digits that your authenticator app shows.", needs_code=True)
+        return Proof(CODE_MISSING, needs_code=True)
     with_code = enrolled and given
     if with_code and not _use_code(session, person, code, now):
         return _failed(session, person, account, address, "The code was not right.", wrong, by, now)

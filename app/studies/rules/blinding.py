@@ -18,6 +18,7 @@ BLINDED_PARTS = (
     "missing_codes",
     "withdrawal_levels",
     "screen_failure_reasons",
+    "unblinding",
 )
 # Expressions are judged by app.studies.rules.references; the other keys hold words of ours, such as a type.
 _WORDS = frozenset(
@@ -52,6 +53,19 @@ def leaks(study: Study) -> Iterator[Problem]:
             yield from _code(path, text, code_parts)
         elif key in _WORDS:
             yield from _text(path, text, code_words, labels)
+
+
+def names_an_arm(study: Study, text: str) -> bool:
+    """Whether a text says the code or the label of one of the study's arms (ICH E6(R3) 4.1.3)."""
+    spoken = _spoken(text)
+    names = [_spoken(name) for arm in study.arms for name in (arm.code, arm.label) if len(name) >= _SHORTEST]
+    said = (re.search(rf"(?<!\w){re.escape(name)}(?!\w)", spoken) for name in names)
+    return any(said) or any(_mention(arm.code).search(text) for arm in study.arms)
+
+
+def _spoken(text: str) -> str:
+    """As it would be said: no capitals, and one space for whatever parts words."""
+    return re.sub(r"[\s_-]+", " ", text).strip().casefold()
 
 
 def _code(path: Path, text: str, parts: list[tuple[str, re.Pattern[str]]]) -> Iterator[Problem]:

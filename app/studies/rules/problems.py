@@ -87,6 +87,7 @@ def _unique_codes(study: Study) -> Iterator[Problem]:
     yield from _repeated(("missing_codes",), study.missing_codes, "missing codes")
     yield from _repeated(("withdrawal_levels",), study.withdrawal_levels, "withdrawal levels")
     yield from _repeated(("screen_failure_reasons",), study.screen_failure_reasons, "screen failure reasons")
+    yield from _repeated(("unblinding", "reasons"), study.unblinding.reasons, "unblinding reasons")
     yield from _repeated(("consent", "optional"), study.consent.optional, "optional consents")
     yield from _repeated(("instruments",), study.instruments, "instruments")
     homes: dict[str, str] = {}

@@ -221,6 +221,8 @@ on('submit', (event) => {
   });
   setTimeout(() => release(form), 15000);
 }, document, true);
+// What is shown once is gone when its page is left: a browser that keeps pages for Back keeps it without.
+on('pagehide', () => document.querySelectorAll('[data-once]').forEach((part) => part.remove()), window);
 on('pageshow', () => document.querySelectorAll('form[data-sent]').forEach(release), window);
 
 // A choice that is an act in itself (site, theme, sort) goes at once; its button is there for those without scripts.
