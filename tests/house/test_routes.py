@@ -326,6 +326,8 @@ FOUND_NOTHING = {
     "sequence.set_aside",
     "api.entry",
     "api.sequence",
+    "api.review_sequence",
+    "api.set_aside",
     "api.seal",
 }
 
