@@ -103,7 +103,7 @@ class ConsentReply(Reply):
                 "recorded_at": "2026-03-04T09:26:53.589793Z",
                 "countersigned_at": "2026-03-04T09:26:53.589793Z",
                 "countersigned_name": "Noor Haddad",
-                "withdrawn_on": None,
+                "withdrawn_on": "2026-09-01",
             }
         },
     )

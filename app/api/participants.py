@@ -37,8 +37,8 @@ class ParticipantReply(Reply):
                 "screened_on": "2026-03-02",
                 "consented_on": "2026-03-04",
                 "randomised_on": "2026-03-12",
-                "withdrawn_on": None,
-                "withdrawal_level": None,
+                "withdrawn_on": "2026-05-01",
+                "withdrawal_level": "stop_treatment",
             }
         },
     )
@@ -174,7 +174,7 @@ class PersonalReply(Reply):
                     "given_name": "Kiri",
                     "family_name": "Walker",
                     "date_of_birth": "1980-05-17",
-                    "phone": None,
+                    "phone": "+61 2 9999 0000",
                     "email": "kiri@example.org",
                 },
                 "version": 1,

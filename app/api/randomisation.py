@@ -138,7 +138,6 @@ class GatesReply(Reply):
                 "ready": False,
                 "reason": "Complete Pain (Baseline) first.",
                 "gates": [
-                    {"code": "eligible", "label": "Eligible", "open": True, "reason": None},
                     {
                         "code": "baseline",
                         "label": "Baseline entries complete",
@@ -197,7 +196,7 @@ class StratumReply(Reply):
     """How long the list of one stratum is, and how much of it is used."""
 
     model_config = ConfigDict(
-        from_attributes=True, json_schema_extra={"example": {"code": "all", "slots": 280, "used": 0}}
+        from_attributes=True, json_schema_extra={"example": {"code": "all", "slots": 280, "used": 42}}
     )
 
     code: str
@@ -214,15 +213,15 @@ class SequenceReply(Reply):
             "example": {
                 "version": 1,
                 "method": "permuted_blocks",
-                "status": "drawn",
+                "status": "sealed",
                 "slots": 280,
-                "used": 0,
+                "used": 42,
                 "digest": "9f2c6b1a",
                 "drawn_at": "2026-03-01T08:00:00+00:00",
                 "drawn_by": "statistician",
-                "sealed_at": None,
-                "sealed_by": None,
-                "strata": [{"code": "all", "slots": 280, "used": 0}],
+                "sealed_at": "2026-03-02T08:00:00+00:00",
+                "sealed_by": "statistician",
+                "strata": [{"code": "all", "slots": 280, "used": 42}],
             }
         },
     )

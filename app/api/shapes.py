@@ -22,7 +22,10 @@ class Reply(BaseModel):
 
 
 def example_of(shape: Any) -> Any:
-    """An answer of this shape, from the examples its models give; None when one of them gives none."""
+    """An answer of this shape, from the examples its models give; None when one of them gives none.
+
+    Nothing in an example of an answer is null: nulls are left out of the document, and the field would be lacking.
+    """
     if get_origin(shape) is list:
         (item,) = get_args(shape)
         one = example_of(item)

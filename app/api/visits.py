@@ -31,10 +31,10 @@ class VisitReply(Reply):
                 "target_on": "2026-07-16",
                 "opens_on": "2026-07-09",
                 "closes_on": "2026-07-30",
-                "status": "planned",
-                "held_on": None,
-                "reason": None,
-                "version": 1,
+                "status": "held",
+                "held_on": "2026-08-03",
+                "reason": "Away until the end of July.",
+                "version": 2,
             }
         },
     )
