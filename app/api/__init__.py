@@ -17,7 +17,7 @@ from app.api import (
     unblinding,
     visits,
 )
-from app.api.shapes import PROBLEMS
+from app.api.shapes import PROBLEMS, example_of
 
 # Only says in the OpenAPI document how to sign in; app.dependencies reads and judges the token.
 token = HTTPBearer(auto_error=False, scheme_name="token", description="A token of your account, for one study.")
@@ -45,3 +45,7 @@ for part in (*(family.router for family in families), randomisation.sequences, r
     for route in part.routes:
         if isinstance(route, APIRoute) and route.summary is None:
             route.summary = route.description.split("\n")[0].split(". ")[0].rstrip(".")
+        # A good answer shows what it looks like where it stands, not only where its parts are described.
+        if isinstance(route, APIRoute) and (example := example_of(route.response_model)) is not None:
+            good = {"content": {"application/json": {"example": example}}}
+            route.responses = {**route.responses, route.status_code or 200: good}

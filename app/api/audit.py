@@ -4,13 +4,13 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from fastapi.responses import Response
 from pydantic import ConfigDict
 
 from app.api.shapes import Cursor, Limit, PageOf, Reply
-from app.audit import reads
-from app.dependencies import ApiPage
-from app.foundation import paging
-from app.foundation.errors import FieldProblem, Invalid
+from app.audit import checkpoints, reads
+from app.audit.verify import verify
+from app.dependencies import ApiChange, ApiPage, database_of
 from app.participants.reads import visible_codes
 from app.people.access import require
 from app.people.permissions import Permission
@@ -59,6 +59,36 @@ class AuditReply(Reply):
     request_id: str
 
 
+class VerificationReply(Reply):
+    """What was verified: entries, the root of their tree (hex), and the checkpoints kept outside the database.
+
+    No faults: every entry is what was written, and the log continues every checkpoint. `newest_checkpoint` is the size
+    that the newest one vouches for.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "log": "resolve",
+                "intact": True,
+                "size": 4711,
+                "root": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                "checkpoints": 3,
+                "newest_checkpoint": 4700,
+                "faults": [],
+            }
+        }
+    )
+
+    log: str
+    intact: bool
+    size: int
+    root: str
+    checkpoints: int
+    newest_checkpoint: int
+    faults: list[str]
+
+
 @router.get("", name="api.audit")
 def audit(
     here: ApiPage,
@@ -70,7 +100,6 @@ def audit(
 ) -> PageOf[AuditReply]:
     """The log of this study, of the participants this person may know."""
     require(here.actor, Permission.AUDIT_READ)
-    _refuse_bad(cursor)
     wanted = reads.AuditFilter(participant=participant, username=username, action=action)
     page: Any = reads.entries(
         here.session,
@@ -83,11 +112,27 @@ def audit(
     return PageOf(items=[AuditReply.model_validate(dict(row)) for row in page.rows], next=page.next)
 
 
-def _refuse_bad(cursor: str | None) -> None:
-    """The cursor of the log is a position in it; another would be an empty page, or more than a database counts."""
-    if not cursor:
-        return
-    (position,), _ = paging.decode(cursor, 1)
-    if not isinstance(position, int) or not 0 <= position < 2**63:
-        words = "This page link belongs to another list. Start again from the first page."
-        raise Invalid([FieldProblem("cursor", "cursor", words)])
+@router.post("/verification", name="api.verify_log", response_model=VerificationReply)
+def verify_log(here: ApiChange) -> Response:
+    """Check every entry of this study's log against its hashes, its tree and the checkpoints kept elsewhere.
+
+    It changes nothing, and is checked anew each time, also under the same Idempotency-Key.
+    """
+    require(here.actor, Permission.AUDIT_VERIFY, action="audit.verify")
+    here.release_key()
+    here.session.commit()  # nobody waits for a lock of ours while a long log is read
+    log, database = here.the_study.code, database_of(here.request)
+    points, faults = checkpoints.kept(here.settings.checkpoints, database.keys)
+    with database.reading() as session:
+        found = verify(session, log, points)
+    found.faults.extend(faults)
+    body = VerificationReply(
+        log=log,
+        intact=found.intact,
+        size=found.size,
+        root=found.root.hex(),
+        checkpoints=found.checkpoints,
+        newest_checkpoint=max((point.size for point in points if point.log == log), default=0),
+        faults=found.faults,
+    )
+    return here.answer(body.model_dump(mode="json"))

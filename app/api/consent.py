@@ -1,17 +1,18 @@
 """Did they agree, over REST? Documents, consents, the signature for the study."""
 
+import json
 from datetime import date, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import Response
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Number, Password, Reply, Text
 from app.consent import actions, reads
 from app.consent.models import Consent
-from app.dependencies import ApiChange, ApiPage, Here, require_password
+from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, require_password
 from app.participants.models import Participant
 from app.people.access import require
 from app.people.permissions import Permission
@@ -81,6 +82,10 @@ class CountersignBody(Body):
     password: Password = None
 
 
+# Kept as JSON text.
+Options = Annotated[dict[str, bool], BeforeValidator(lambda kept: json.loads(kept) if isinstance(kept, str) else kept)]
+
+
 class ConsentReply(Reply):
     """A consent; complete once it is countersigned."""
 
@@ -93,11 +98,12 @@ class ConsentReply(Reply):
                 "language": "en",
                 "document_sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
                 "method": "on_screen",
+                "options": {"future_contact": True, "data_sharing": False},
                 "signed_on": "2026-03-04",
                 "recorded_at": "2026-03-04T09:26:53.589793Z",
                 "countersigned_at": "2026-03-04T09:26:53.589793Z",
                 "countersigned_name": "Noor Haddad",
-                "withdrawn_on": None,
+                "withdrawn_on": "2026-09-01",
             }
         },
     )
@@ -107,11 +113,27 @@ class ConsentReply(Reply):
     language: str
     document_sha256: str
     method: str
+    options: Options
     signed_on: date
     recorded_at: datetime
     countersigned_at: datetime | None
     countersigned_name: str | None
     withdrawn_on: date | None
+
+
+class SignatureReply(Reply):
+    """The name (or the place of the paper) under a consent; null once it was erased on request.
+
+    `is_intact` says whether consent and document are byte for byte what was signed.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"consent": 42, "signature": "Kiri Walker", "is_intact": True}}
+    )
+
+    consent: int
+    signature: str | None
+    is_intact: bool
 
 
 @router.get("/consent-documents", name="api.consent_documents")
@@ -167,6 +189,20 @@ def countersign(here: ApiChange, code: str, consent_id: Number, asked: Countersi
     consent = actions.countersign(here.session, here.the_study, found, consent_id, by=here.actor, now=here.now)
     _open_visits(here, found, consent)
     return here.answer(ConsentReply.model_validate(consent).model_dump(mode="json"))
+
+
+@router.get("/participants/{code}/consents/{consent_id}/signature", name="api.consent_signature")
+def consent_signature(here: ApiLoggedPage, code: str, consent_id: Number) -> SignatureReply:
+    """The participant's name under a consent. That it was shown, and to whom, is in the log."""
+    found = participant_of(here, code)
+    signature = actions.reveal_signature(here.session, here.the_study, found, consent_id, by=here.actor, now=here.now)
+    assert found.id is not None
+    consent = next(each for each in reads.consents_of(here.session, found.id) if each.id == consent_id)
+    return SignatureReply(
+        consent=consent_id,
+        signature=signature,
+        is_intact=reads.is_intact(here.session, here.the_study, consent, found),
+    )
 
 
 def _participant(here: Here, code: str, permission: Permission) -> Participant:

@@ -85,9 +85,9 @@ class EntryReply(Reply):
                 "reasons": {},
                 "saved_at": "2026-07-16T09:26:53.589793Z",
                 "saved_by": "assessor",
-                "signed_at": None,
-                "signed_name": None,
-                "signed_meaning": None,
+                "signed_at": "2026-07-16T10:02:11.000000Z",
+                "signed_name": "Mo Lindqvist",
+                "signed_meaning": "authorship",
             }
         },
     )

@@ -1,12 +1,12 @@
 """Which tables can be taken, over REST? The list, and each table as CSV, JSON or NDJSON. No arm is in any of them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict
 
-from app.api.shapes import Reply
+from app.api.shapes import Reply, file_contents
 from app.dependencies import ApiLoggedPage, ApiPage, database_of
 from app.exports import delivery, reads
 from app.foundation import clock
@@ -14,14 +14,28 @@ from app.foundation import clock
 router = APIRouter(prefix="/exports", tags=["exports"])
 
 
+A_TABLE: dict[str, Any] = {
+    "name": "participants",
+    "label": "Participants",
+    "row": "One row per participant.",
+    "columns": 9,
+    "files": {"csv": "/api/v1/studies/resolve/exports/participants.csv"},
+}
+
+
 class TableReply(Reply):
     """A table that can be taken: what one row is, how many columns it has, and where its files are."""
+
+    model_config = ConfigDict(json_schema_extra={"example": A_TABLE})
 
     name: str
     label: str
     row: str
     columns: int
     files: dict[str, str]
+
+
+A_ROW = {"participant": "R-0042", "site": "neura", "status": "randomised"}
 
 
 class ExportsReply(Reply):
@@ -32,15 +46,7 @@ class ExportsReply(Reply):
             "example": {
                 "study": "resolve",
                 "version": "1",
-                "tables": [
-                    {
-                        "name": "participants",
-                        "label": "Participants",
-                        "row": "One row per participant.",
-                        "columns": 9,
-                        "files": {"csv": "/api/v1/studies/resolve/exports/participants.csv"},
-                    }
-                ],
+                "tables": [A_TABLE],
             }
         }
     )
@@ -78,11 +84,7 @@ def exports(here: ApiPage) -> ExportsReply:
     responses={
         200: {
             "description": "The file. Its study version is in the header X-Equipoise-Study-Version.",
-            "content": {
-                "text/csv": {"schema": {"type": "string"}},
-                "application/json": {"schema": {"type": "array", "items": {"type": "object"}}},
-                "application/x-ndjson": {"schema": {"type": "string"}},
-            },
+            "content": file_contents(A_ROW),
         }
     },
 )

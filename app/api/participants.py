@@ -8,8 +8,9 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 from sqlmodel import select
 
-from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Reply, Text, Values
-from app.dependencies import ApiChange, ApiPage, Here
+from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Reply, Text, Values, Version
+from app.consent.actions import withdraw_consent
+from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here
 from app.foundation.errors import FieldProblem, Invalid
 from app.participants import actions, reads
 from app.participants.models import Participant
@@ -36,8 +37,8 @@ class ParticipantReply(Reply):
                 "screened_on": "2026-03-02",
                 "consented_on": "2026-03-04",
                 "randomised_on": "2026-03-12",
-                "withdrawn_on": None,
-                "withdrawal_level": None,
+                "withdrawn_on": "2026-05-01",
+                "withdrawal_level": "stop_treatment",
             }
         },
     )
@@ -54,6 +55,19 @@ class ParticipantReply(Reply):
 
 class Personal(Body):
     """Who somebody is; kept sealed, and every part may be left out."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "given_name": "Kiri",
+                "family_name": "Walker",
+                "date_of_birth": "1980-05-17",
+                "phone": "+61 2 9999 0000",
+                "email": "kiri@example.org",
+            }
+        },
+    )
 
     given_name: Text | None = None
     family_name: Text | None = None
@@ -84,6 +98,19 @@ class ScreeningBody(Body):
 
 class VerdictReply(Reply):
     """What the answers say of one criterion; `met` is null when an answer is missing."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "code": "age",
+                "label": "Aged 18 to 70",
+                "kind": "inclusion",
+                "met": True,
+                "reason": "Aged 18 to 70: yes.",
+            }
+        },
+    )
 
     code: str
     label: str
@@ -133,6 +160,59 @@ class WithdrawalBody(Body):
     level: Code
     on: date
     reason: Text
+    withdraw_consent: bool = Field(default=False, description="Withdraw the consent too, from the same day.")
+
+
+class PersonalReply(Reply):
+    """Who a participant is. `version` is sent back with a change."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "participant": "R-0042",
+                "personal": {
+                    "given_name": "Kiri",
+                    "family_name": "Walker",
+                    "date_of_birth": "1980-05-17",
+                    "phone": "+61 2 9999 0000",
+                    "email": "kiri@example.org",
+                },
+                "version": 1,
+            }
+        }
+    )
+
+    participant: str
+    personal: Personal
+    version: int
+
+
+class PersonalBody(Body):
+    """All personal data as they are from now on: a part that is left out is blank. `version` is the one you read."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "personal": {"given_name": "Kiri", "family_name": "Walker-Ngata", "date_of_birth": "1980-05-17"},
+                "version": 1,
+                "why": "She married and told us her new name.",
+            }
+        },
+    )
+
+    personal: Personal
+    version: Version
+    why: Text
+
+
+class PersonalSavedReply(Reply):
+    """The version of the personal data that is kept now."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"participant": "R-0042", "version": 2}})
+
+    participant: str
+    version: int
 
 
 def participant_of(here: Here, code: str) -> Participant:
@@ -221,6 +301,31 @@ def participant(here: ApiPage, code: str) -> ParticipantReply:
     return ParticipantReply.model_validate({**found.model_dump(), "site": site.code})
 
 
+@router.get("/{code}/personal-data", name="api.personal_data")
+def personal_data(here: ApiLoggedPage, code: str) -> PersonalReply:
+    """Who a participant is. That it was shown, and to whom, is in the log."""
+    found = participant_of(here, code)
+    shown = actions.reveal_identity(here.session, here.the_study, found, by=here.actor, now=here.now)
+    return PersonalReply(participant=found.code, personal=Personal(**shown.personal.items()), version=shown.version)
+
+
+@router.put("/{code}/personal-data", name="api.change_personal_data", response_model=PersonalSavedReply)
+def change_personal_data(here: ApiChange, code: str, asked: PersonalBody) -> Response:
+    """Correct who a participant is, and say why. The log keeps what it was and what it is, sealed."""
+    found = participant_of(here, code)
+    version = actions.change_identity(
+        here.session,
+        here.the_study,
+        found,
+        personal=PersonalData(**asked.personal.model_dump()),
+        version=asked.version,
+        why=asked.why,
+        by=here.actor,
+        now=here.now,
+    )
+    return here.answer(PersonalSavedReply(participant=found.code, version=version).model_dump(mode="json"))
+
+
 @router.post("/{code}/withdrawal", name="api.withdraw", response_model=ParticipantReply)
 def withdraw(here: ApiChange, code: str, asked: WithdrawalBody) -> Response:
     """Record a withdrawal; who leaves the study, or the visits, has no visit due any more."""
@@ -238,6 +343,10 @@ def withdraw(here: ApiChange, code: str, asked: WithdrawalBody) -> Response:
     level = next(each for each in here.the_study.definition.withdrawal_levels if each.code == asked.level)
     if level.stops_visits or found.status == Status.WITHDRAWN:
         schedule.stop_visits(here.session, here.the_study, found, why=asked.reason, by=here.actor, now=here.now)
+    if asked.withdraw_consent:
+        withdraw_consent(
+            here.session, here.the_study, found, on=asked.on, why=asked.reason, by=here.actor, now=here.now
+        )
     site = here.session.get_one(Site, found.site_id)
     reply = ParticipantReply.model_validate({**found.model_dump(), "site": site.code})
     return here.answer(reply.model_dump(mode="json"))

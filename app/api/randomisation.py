@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 from sqlalchemy import select
 
 from app.api.participants import participant_of
-from app.api.shapes import Body, Cursor, Limit, PageOf, Reply
+from app.api.shapes import Body, Cursor, Limit, PageOf, Reply, Text, file_contents
 from app.dependencies import (
     ApiChange,
     ApiLoggedPage,
@@ -111,6 +111,18 @@ arms = APIRouter(tags=["sequence"], route_class=hidden_without(Permission.ALLOCA
 class GateReply(Reply):
     """One condition for randomisation; `reason` says what to do while it is closed."""
 
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "code": "baseline",
+                "label": "Baseline entries complete",
+                "open": False,
+                "reason": "Complete Pain (Baseline) first.",
+            }
+        },
+    )
+
     code: str
     label: str
     open: bool
@@ -126,7 +138,6 @@ class GatesReply(Reply):
                 "ready": False,
                 "reason": "Complete Pain (Baseline) first.",
                 "gates": [
-                    {"code": "eligible", "label": "Eligible", "open": True, "reason": None},
                     {
                         "code": "baseline",
                         "label": "Baseline entries complete",
@@ -184,6 +195,10 @@ def randomise(here: ApiChange, code: str) -> Response:
 class StratumReply(Reply):
     """How long the list of one stratum is, and how much of it is used."""
 
+    model_config = ConfigDict(
+        from_attributes=True, json_schema_extra={"example": {"code": "all", "slots": 280, "used": 42}}
+    )
+
     code: str
     slots: int
     used: int
@@ -198,15 +213,15 @@ class SequenceReply(Reply):
             "example": {
                 "version": 1,
                 "method": "permuted_blocks",
-                "status": "drawn",
+                "status": "sealed",
                 "slots": 280,
-                "used": 0,
+                "used": 42,
                 "digest": "9f2c6b1a",
                 "drawn_at": "2026-03-01T08:00:00+00:00",
                 "drawn_by": "statistician",
-                "sealed_at": None,
-                "sealed_by": None,
-                "strata": [{"code": "all", "slots": 280, "used": 0}],
+                "sealed_at": "2026-03-02T08:00:00+00:00",
+                "sealed_by": "statistician",
+                "strata": [{"code": "all", "slots": 280, "used": 42}],
             }
         },
     )
@@ -267,6 +282,46 @@ class SealBody(Body):
     password: str = Field(max_length=1024)
 
 
+class ReviewReply(Reply):
+    """What is judged before sealing, in counts: balance, and how well somebody who knows all earlier arms guesses.
+
+    The last three are probabilities per allocation, 0 to 1: that a guess is right, that the arm is known for certain,
+    that a guess is right by chance alone. The first two are null for a list made elsewhere, whose rule is not known.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "version": 1,
+                "status": "drawn",
+                "slots": 280,
+                "slots_per_arm": {"active": 140, "sham": 140},
+                "slots_per_stratum": {"all": 280},
+                "guessed": 0.683,
+                "known": 0.25,
+                "by_chance": 0.5,
+            }
+        }
+    )
+
+    version: int
+    status: str
+    slots: int
+    slots_per_arm: dict[str, int]
+    slots_per_stratum: dict[str, int]
+    guessed: float | None
+    known: float | None
+    by_chance: float
+
+
+class SetAsideBody(Body):
+    """Why a drawn sequence is not used."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"why": "Drawn with the wrong blocks."}})
+
+    why: Text
+
+
 @sequences.get("/sequences", name="api.sequences")
 def all_sequences(here: SequencePage) -> list[SequenceReply]:
     """Every sequence of the study, newest first."""
@@ -300,6 +355,31 @@ def draw(here: SequenceChange, asked: DrawBody) -> Response:
 def sequence(here: SequencePage, version: int) -> SequenceReply:
     """One sequence."""
     return _sequence_reply(_sequence(here, version))
+
+
+@sequences.get("/sequences/{version}/review", name="api.review_sequence")
+def review_sequence(here: SequencePage, version: int) -> ReviewReply:
+    """Balance and predictability of one sequence, to be judged before it is sealed. Nobody sees its order."""
+    found = reads.balance(here.session, here.the_study, _sequence(here, version).id, by=here.actor)
+    shares = [arm.ratio for arm in here.the_study.definition.arms]
+    return ReviewReply(
+        version=found.version,
+        status=found.status,
+        slots=found.slots,
+        slots_per_arm=dict(found.slots_per_arm),
+        slots_per_stratum=dict(found.slots_per_stratum),
+        guessed=None if found.correct is None else float(found.correct),
+        known=None if found.certain is None else float(found.certain),
+        by_chance=max(shares) / sum(shares),
+    )
+
+
+@sequences.post("/sequences/{version}/set-aside", name="api.set_aside", response_model=SequenceReply)
+def set_aside(here: SequenceChange, version: int, asked: SetAsideBody) -> Response:
+    """Set a drawn sequence aside: it is kept, and never used. One that was sealed stays in use."""
+    found = _sequence(here, version)
+    actions.discard_draw(here.session, here.the_study, found.id, why=asked.why, by=here.actor, now=here.now)
+    return here.answer(_sequence_reply(_sequence(here, version)).model_dump(mode="json"))
 
 
 @sequences.post("/sequences/{version}/seal", name="api.seal", response_model=SequenceReply)
@@ -388,11 +468,8 @@ def allocations(here: ArmsPage, cursor: Cursor = None, limit: Limit = 50) -> Pag
 def _after(cursor: str | None) -> int:
     if not cursor:
         return 0
-    (number,), _ = paging.decode(cursor, 1)
-    if not isinstance(number, int) or not 0 <= number < 2**31:
-        words = "This page link belongs to another list. Start again from the first page."
-        raise Invalid([FieldProblem("cursor", "cursor", words)])
-    return number
+    (number,), _ = paging.decode(cursor, 1, int)
+    return int(number)
 
 
 # What these files are called here, and the tables of the exports they are.
@@ -410,11 +487,7 @@ WITH_ARMS = {
     responses={
         200: {
             "description": "The file, with a column `arm`; its study version in the header X-Equipoise-Study-Version.",
-            "content": {
-                "text/csv": {"example": "participant,site,arm,status\r\nR-0042,neura,sham,randomised\r\n"},
-                "application/json": {},
-                "application/x-ndjson": {},
-            },
+            "content": file_contents({"participant": "R-0042", "site": "neura", "arm": "sham", "status": "randomised"}),
         }
     },
 )

@@ -1,6 +1,7 @@
 """What do answers and questions look like over REST? The base of every body, and a page of anything."""
 
-from typing import Annotated, Any, Generic, TypeVar
+import json
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -20,11 +21,53 @@ class Reply(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
+def example_of(shape: Any) -> Any:
+    """An answer of this shape, from the examples its models give; None when one of them gives none.
+
+    Nothing in an example of an answer is null: nulls are left out of the document, and the field would be lacking.
+    """
+    if get_origin(shape) is list:
+        (item,) = get_args(shape)
+        one = example_of(item)
+        return None if one is None else [one]
+    if not (isinstance(shape, type) and issubclass(shape, BaseModel)):
+        return None
+    extra: Any = shape.model_config.get("json_schema_extra")
+    if isinstance(extra, dict):
+        return extra["examples"][0] if "examples" in extra else extra.get("example")
+    if issubclass(shape, PageOf):
+        return {"items": example_of(shape.model_fields["items"].annotation), "next": A_CURSOR}
+    return None
+
+
+def _with_example(schema: dict[str, Any], shape: type[BaseModel]) -> None:
+    """A page shows one of its rows."""
+    schema["example"] = example_of(shape)
+
+
+def file_contents(row: dict[str, str]) -> dict[str, Any]:
+    """What the file of a table is, in each of its formats; `row` is one of its rows, cut short."""
+    line = json.dumps(row, separators=(",", ":"))
+    return {
+        "text/csv": {
+            "schema": {"type": "string"},
+            "example": f"{','.join(row)}\r\n{','.join(row.values())}\r\n",
+        },
+        "application/json": {"schema": {"type": "array", "items": {"type": "object"}}, "example": [row]},
+        "application/x-ndjson": {"schema": {"type": "string"}, "example": f"{line}\n"},
+    }
+
+
+A_CURSOR = "WzAsImNvZGUiLCJSLTAwNDIiLCJSLTAwNDIiXQ"
+
+
 class PageOf(Reply, Generic[Item]):
     """One page. Follow `next` (a cursor for ?cursor=) until it is null."""
 
+    model_config = ConfigDict(json_schema_extra=_with_example)
+
     items: list[Item]
-    next: str | None = Field(default=None, examples=["WzAsImNvZGUiLCJSLTAwNDIiLCJSLTAwNDIiXQ"])
+    next: str | None = Field(default=None, examples=[A_CURSOR])
 
 
 class ProblemReply(Reply):
@@ -69,7 +112,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000, pattern=r"^[^\x00]*$")]
 Code = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80, pattern=r"^[^\x00]*$")]
-Version = Annotated[int, Field(ge=0, lt=2**31)]
+Version = Annotated[int, Field(ge=0, lt=2**31 - 1)]  # the next one still has to fit its column
 Number = Annotated[int, Path(ge=0, lt=2**31)]
 Cursor = Annotated[str | None, Query(max_length=500, description="The `next` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=500, description="Rows of a page.")]

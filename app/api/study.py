@@ -17,6 +17,13 @@ router = APIRouter(tags=["study"])
 class SiteReply(Reply):
     """A place where participants are seen."""
 
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {"code": "neura", "name": "NeuRA", "timezone": "Australia/Sydney", "is_open": True}
+        },
+    )
+
     code: str
     name: str
     timezone: str

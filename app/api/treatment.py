@@ -6,18 +6,23 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 
 from app.api.randomisation import hidden_without
-from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Reply, Text
+from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Reply, Text, Version
 from app.dependencies import ApiChange, ApiLoggedPage, Here
-from app.foundation.errors import NotFound
+from app.foundation.errors import NotFound, Refused
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
-from app.people.access import may
+from app.people.access import may, require
 from app.people.permissions import Permission
+from app.schedule.actions import miss_visit, reopen_visit
+from app.schedule.models import ParticipantVisit
+from app.schedule.reads import visits_of
+from app.schedule.status import VisitStatus
 from app.treatment import actions, reads
 from app.treatment.reads import SessionRow, Treated, Treatment
+from app.treatment.rules import treatment_visits
 
 
 def _clinician(here: Here) -> Here:
@@ -76,8 +81,26 @@ class TreatedReply(Reply):
     next_on: date | None
 
 
+A_MODULE: dict[str, Any] = {"code": "laser", "label": "Sham laser", "items": ["device", "minutes"]}
+A_SESSION: dict[str, Any] = {
+    "session": "tx01",
+    "status": "held",
+    "target_on": "2026-03-21",
+    "opens_on": "2026-03-15",
+    "closes_on": "2026-03-27",
+    "held_on": "2026-03-21",
+    "version": 1,
+    "visit_version": 2,
+    "delivered": {"laser": {"device": "Device A", "minutes": 20}},
+    "saved_at": "2026-03-21T09:26:53.589793Z",
+    "saved_by": "clinician",
+}
+
+
 class ModuleReply(Reply):
     """Something that is delivered in a session of this arm, and what is recorded of it."""
+
+    model_config = ConfigDict(json_schema_extra={"example": A_MODULE})
 
     code: str
     label: str
@@ -85,7 +108,13 @@ class ModuleReply(Reply):
 
 
 class SessionReply(Reply):
-    """One session. `delivered` says of each module what was recorded, or false; null while nothing is."""
+    """One session. `delivered` says of each module what was recorded, or false; null while nothing is.
+
+    `version` is that of the record, for recording and correcting; `visit_version` is for missing and reopening, null
+    while the session has no dates.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"example": A_SESSION})
 
     session: str
     status: str
@@ -94,6 +123,7 @@ class SessionReply(Reply):
     closes_on: date | None
     held_on: date | None
     version: int
+    visit_version: int | None
     delivered: dict[str, Any] | None
     saved_at: datetime | None
     saved_by: str | None
@@ -101,6 +131,19 @@ class SessionReply(Reply):
 
 class TreatmentReply(Reply):
     """All sessions of one participant, and what a session of their arm consists of."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "participant": "R-0042",
+                "arm": "sham",
+                "modules": [A_MODULE],
+                "held": 1,
+                "planned": 12,
+                "sessions": [A_SESSION],
+            }
+        }
+    )
 
     participant: str
     arm: str
@@ -130,7 +173,7 @@ class SessionBody(Body):
 
     held_on: date
     delivered: dict[Code, bool | dict[Code, Any]]
-    version: int = Field(ge=0, lt=2**31)
+    version: Version
     why: Text | None = None
     reason: Text | None = None
 
@@ -138,8 +181,56 @@ class SessionBody(Body):
 class SavedReply(Reply):
     """The version that is saved now."""
 
+    model_config = ConfigDict(json_schema_extra={"example": {"session": "tx01", "version": 1}})
+
     session: str
     version: int
+
+
+class SessionVersionReply(Reply):
+    """One version of a session's record; `why` is the reason of a correction."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "version": 2,
+                "delivered": {"laser": {"device": "Device A", "minutes": 15}},
+                "why": "The clock was read again.",
+                "at": "2026-03-21T10:02:11.000000Z",
+                "username": "clinician",
+            }
+        },
+    )
+
+    version: int
+    delivered: dict[str, Any]
+    why: str | None
+    at: datetime
+    username: str
+
+
+class NotHeldBody(Body):
+    """Why a session did not take place, or is planned again; blinded people read it. `version` is its visit_version."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"version": 1, "why": "The participant was ill."}}
+    )
+
+    version: Version
+    why: Text
+
+
+class SessionVisitReply(Reply):
+    """What became of the visit at which a session was planned."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"session": "tx01", "status": "missed", "visit_version": 2}}
+    )
+
+    session: str
+    status: str
+    visit_version: int
 
 
 @router.get("", name="api.treated")
@@ -168,14 +259,16 @@ def _treated_reply(row: Treated) -> TreatedReply:
 def treatment(here: TreatmentPage, code: str) -> TreatmentReply:
     """The sessions of one participant."""
     found = _participant(here, code)
-    return _treatment_reply(found, reads.sessions_of(here.session, here.the_study, found, by=here.actor, now=here.now))
+    treated = reads.sessions_of(here.session, here.the_study, found, by=here.actor, now=here.now)
+    assert found.id is not None
+    return _treatment_reply(found, treated, {row.code: row.version for row in visits_of(here.session, found.id)})
 
 
 def _participant(here: Here, code: str) -> Participant:
     return participant_by_code(here.session, here.the_study, code, by=here.actor, permission=Permission.ARM_READ)
 
 
-def _treatment_reply(participant: Participant, found: Treatment) -> TreatmentReply:
+def _treatment_reply(participant: Participant, found: Treatment, versions: Mapping[str, int]) -> TreatmentReply:
     return TreatmentReply(
         participant=participant.code,
         arm=found.arm,
@@ -185,11 +278,11 @@ def _treatment_reply(participant: Participant, found: Treatment) -> TreatmentRep
         ],
         held=found.adherence.held,
         planned=found.adherence.planned,
-        sessions=[_session_reply(row) for row in found.sessions],
+        sessions=[_session_reply(row, versions.get(row.visit)) for row in found.sessions],
     )
 
 
-def _session_reply(row: SessionRow) -> SessionReply:
+def _session_reply(row: SessionRow, visit_version: int | None) -> SessionReply:
     delivered: Mapping[str, Any] | None = row.delivered
     return SessionReply(
         session=row.visit,
@@ -199,6 +292,7 @@ def _session_reply(row: SessionRow) -> SessionReply:
         closes_on=row.closes_on,
         held_on=row.held_on,
         version=row.version,
+        visit_version=visit_version,
         delivered=dict(delivered) if delivered is not None else None,
         saved_at=row.saved_at,
         saved_by=row.saved_by,
@@ -222,3 +316,69 @@ def record_session(here: TreatmentChange, code: str, visit: str, asked: SessionB
         now=here.now,
     )
     return here.answer(SavedReply(session=visit, version=version).model_dump(mode="json"))
+
+
+@router.get("/{code}/sessions/{visit}/history", name="api.session_history")
+def session_history(here: TreatmentPage, code: str, visit: str) -> list[SessionVersionReply]:
+    """Every version of a session's record, oldest first, with the reason of each correction."""
+    found = _participant(here, code)
+    planned = _session(here, found, visit).code
+    versions = reads.history_of(here.session, here.the_study, found, planned, by=here.actor, now=here.now)
+    return [SessionVersionReply.model_validate(each) for each in versions]
+
+
+@router.post("/{code}/sessions/{visit}/missed", name="api.miss_session", response_model=SessionVisitReply)
+def miss_session(here: TreatmentChange, code: str, visit: str, asked: NotHeldBody) -> Response:
+    """Record that a session did not take place, and why."""
+    found = _participant(here, code)
+    row = miss_visit(
+        here.session,
+        here.the_study,
+        found,
+        _session(here, found, visit).code,
+        version=asked.version,
+        why=asked.why,
+        by=here.actor,
+        now=here.now,
+        permission=Permission.TREATMENT_RECORD,
+    )
+    return here.answer(_visit_reply(row).model_dump(mode="json"))
+
+
+@router.post("/{code}/sessions/{visit}/reopening", name="api.reopen_session", response_model=SessionVisitReply)
+def reopen_session(here: TreatmentChange, code: str, visit: str, asked: NotHeldBody) -> Response:
+    """Make a session planned again that was recorded as missed by mistake."""
+    found = _participant(here, code)
+    row = _session(here, found, visit)
+    subject = f"{found.code}/visit/{row.code}"
+    require(here.actor, Permission.TREATMENT_RECORD, site_id=found.site_id, action="visit.reopen", subject=subject)
+    if row.status == VisitStatus.HELD:  # its record would stand beside a visit that never was
+        words = "This session was held, and what was delivered is recorded. Correct the record instead."
+        raise Refused(words, action="visit.reopen", subject=subject)
+    row = reopen_visit(
+        here.session,
+        here.the_study,
+        found,
+        row.code,
+        version=asked.version,
+        why=asked.why,
+        by=here.actor,
+        now=here.now,
+        permission=Permission.TREATMENT_RECORD,
+    )
+    return here.answer(_visit_reply(row).model_dump(mode="json"))
+
+
+def _session(here: Here, participant: Participant, code: str) -> ParticipantVisit:
+    """The planned session with its dates; NotFound for any other visit."""
+    assert participant.id is not None
+    planned = {visit.code for visit in treatment_visits(here.the_study.definition)}
+    rows = visits_of(here.session, participant.id)
+    found = next((row for row in rows if row.code == code and code in planned), None)
+    if found is None:
+        raise NotFound
+    return found
+
+
+def _visit_reply(row: ParticipantVisit) -> SessionVisitReply:
+    return SessionVisitReply(session=row.code, status=row.status, visit_version=row.version)

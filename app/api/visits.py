@@ -31,10 +31,10 @@ class VisitReply(Reply):
                 "target_on": "2026-07-16",
                 "opens_on": "2026-07-09",
                 "closes_on": "2026-07-30",
-                "status": "planned",
-                "held_on": None,
-                "reason": None,
-                "version": 1,
+                "status": "held",
+                "held_on": "2026-08-03",
+                "reason": "Away until the end of July.",
+                "version": 2,
             }
         },
     )
@@ -61,6 +61,31 @@ class VisitBody(Body):
     held_on: date | None = Field(default=None, examples=["2026-07-16"])
     reason: Text | None = None
     version: Version
+
+
+class CorrectionBody(Body):
+    """The day on which a visit was really held, and why it changes. `version` is the one you read."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"held_on": "2026-07-15", "version": 2, "why": "Read from the diary again."}},
+    )
+
+    held_on: date
+    version: Version
+    why: Text
+
+
+class ReopeningBody(Body):
+    """Why a visit is planned again. `version` is the one you read."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"version": 2, "why": "Recorded for the wrong participant."}},
+    )
+
+    version: Version
+    why: Text
 
 
 @router.get("", name="api.visits")
@@ -102,4 +127,37 @@ def record_visit(here: ApiChange, code: str, visit: str, asked: VisitBody) -> Re
             by=here.actor,
             now=here.now,
         )
+    return here.answer(VisitReply.model_validate(row).model_dump(mode="json"))
+
+
+@router.post("/{visit}/correction", name="api.correct_visit", response_model=VisitReply)
+def correct_visit(here: ApiChange, code: str, visit: str, asked: CorrectionBody) -> Response:
+    """Correct the day on which a visit was held. The log keeps the day it was before, and why."""
+    row = actions.correct_visit(
+        here.session,
+        here.the_study,
+        participant_of(here, code),
+        visit,
+        held_on=asked.held_on,
+        version=asked.version,
+        why=asked.why,
+        by=here.actor,
+        now=here.now,
+    )
+    return here.answer(VisitReply.model_validate(row).model_dump(mode="json"))
+
+
+@router.post("/{visit}/reopening", name="api.reopen_visit", response_model=VisitReply)
+def reopen_visit(here: ApiChange, code: str, visit: str, asked: ReopeningBody) -> Response:
+    """Make a visit planned again that was recorded by mistake. Its entries are not touched."""
+    row = actions.reopen_visit(
+        here.session,
+        here.the_study,
+        participant_of(here, code),
+        visit,
+        version=asked.version,
+        why=asked.why,
+        by=here.actor,
+        now=here.now,
+    )
     return here.answer(VisitReply.model_validate(row).model_dump(mode="json"))

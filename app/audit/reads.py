@@ -52,9 +52,7 @@ def entries(
         query = query.where(ENTRY.c.participant.in_(participants))
     backwards = False
     if cursor:
-        (position,), backwards = paging.decode(cursor, 1)
-        if not isinstance(position, int):
-            position = 0
+        (position,), backwards = paging.decode(cursor, 1, int)
         query = query.where(ENTRY.c.position > position if backwards else ENTRY.c.position < position)
     order = ENTRY.c.position.asc() if backwards else ENTRY.c.position.desc()
     rows: Sequence[Any] = session.execute(query.order_by(order).limit(size + 1)).mappings().all()

@@ -5,7 +5,7 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from app.foundation.errors import FieldProblem, Invalid
 
@@ -31,20 +31,27 @@ def encode(*key: str | int | None, backwards: bool = False) -> str:
     return base64.urlsafe_b64encode(raw.encode()).decode().rstrip("=")
 
 
-def decode(cursor: str, width: int) -> tuple[list[str | int | None], bool]:
-    """The sort key and direction in a cursor; Invalid when it was tampered with or belongs to another list."""
+def decode(cursor: str, width: int, *kinds: type) -> tuple[list[Any], bool]:
+    """The sort key and direction in a cursor; Invalid when it was tampered with or belongs to another list.
+
+    `kinds` says of each part what it is, `str` or `int`; without them a part is text, a whole number or null.
+    """
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         backwards, *key = json.loads(base64.urlsafe_b64decode(padded.encode()))
-        if len(key) != width or backwards not in (0, 1):
+        if len(key) != width or type(backwards) is not int or backwards not in (0, 1):  # true and 0.0 equal them
             raise ValueError
         if any(not isinstance(part, str | int | None) or isinstance(part, bool) for part in key):
             raise ValueError
+        if kinds and [type(part) for part in key] != list(kinds):
+            raise ValueError
         if any(isinstance(part, int) and not 0 <= part < 2**31 for part in key):  # no column holds more
             raise ValueError
-        if any(isinstance(part, str) and "\x00" in part for part in key):
+        if any("\x00" in part for part in key if isinstance(part, str)):
             raise ValueError
-    except (ValueError, TypeError, binascii.Error, UnicodeError):
+        for part in key:
+            str(part).encode()  # half a surrogate pair is text that no database takes
+    except (ValueError, TypeError, RecursionError, binascii.Error, UnicodeError):
         raise Invalid(
             [FieldProblem("cursor", "cursor", "This page link is not valid any more. Start again from the first page.")]
         ) from None

@@ -173,7 +173,7 @@ def participants_page(
     query = _listed(study, by, wanted)
     backwards = False
     if cursor:
-        key, backwards = paging.decode(cursor, 3)
+        key, backwards = paging.decode(cursor, 3, str, str, str)
         position = tuple_(*_position(sort, key))
         here = tuple_(column, PARTICIPANT.c.code)
         query = query.where(here < position if backwards != descending else here > position)
@@ -292,10 +292,10 @@ def _cursor(sort: Sort, row: ParticipantRow, *, backwards: bool = False) -> str:
     return paging.encode(sort.value, value, row.code, backwards=backwards)
 
 
-def _position(sort: Sort, key: list[str | int | None]) -> tuple[Any, str]:
+def _position(sort: Sort, key: list[str]) -> tuple[Any, str]:
     name, value, code = key
     try:
-        if name != sort or not isinstance(value, str) or not isinstance(code, str) or not (value + code).isprintable():
+        if name != sort or not (value + code).isprintable():
             raise ValueError
         return (date.fromisoformat(value) if sort is Sort.SCREENED_ON else value), code
     except ValueError:

@@ -360,9 +360,8 @@ def people_page(
         )
     backwards = False
     if cursor:
-        (username,), backwards = paging.decode(cursor, 1)
-        after = str(username)
-        query = query.where(PERSON.c.username < after if backwards else PERSON.c.username > after)
+        (username,), backwards = paging.decode(cursor, 1, str)
+        query = query.where(PERSON.c.username < username if backwards else PERSON.c.username > username)
     order = PERSON.c.username.desc() if backwards else PERSON.c.username.asc()
     found = [_person(row) for row in session.execute(query.order_by(order).limit(size + 1))]
     more = len(found) > size

@@ -163,7 +163,7 @@ def visits_due(
     backwards = False
     here = tuple_(VISIT.c.target_on, VISIT.c.id)
     if cursor:
-        key, backwards = paging.decode(cursor, 2)
+        key, backwards = paging.decode(cursor, 2, str, int)
         position = tuple_(*_position(key))
         query = query.where(here < position if backwards else here > position)
     order = [one.desc() if backwards else one.asc() for one in (VISIT.c.target_on, VISIT.c.id)]
@@ -190,10 +190,10 @@ def _due(row: Any, today: date) -> DueVisit:
     return DueVisit(**values, state=rules.visit_state(row, today), days_left=rules.days_left(row, today))
 
 
-def _position(key: list[str | int | None]) -> tuple[date, int]:
+def _position(key: list[Any]) -> tuple[date, int]:
     on, visit_id = key
     try:
-        return date.fromisoformat(str(on)), min(int(str(visit_id)), 2**63 - 1)
+        return date.fromisoformat(on), visit_id
     except ValueError:
         message = "This page link belongs to another list. Start again from the first page."
         raise Invalid([FieldProblem("cursor", "cursor", message)]) from None

@@ -113,9 +113,8 @@ def my_participants(
     query = _treated(study, by)
     backwards = False
     if cursor:
-        (code,), backwards = paging.decode(cursor, 1)
-        column = PARTICIPANT.c.code
-        query = query.where(column < str(code) if backwards else column > str(code))
+        (code,), backwards = paging.decode(cursor, 1, str)
+        query = query.where(PARTICIPANT.c.code < code if backwards else PARTICIPANT.c.code > code)
     order = PARTICIPANT.c.code.desc() if backwards else PARTICIPANT.c.code.asc()
     found = session.execute(query.order_by(order).limit(size + 1)).all()
     more = len(found) > size

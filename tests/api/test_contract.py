@@ -369,7 +369,7 @@ def test_a_stale_version_is_refused_and_the_present_one_named(world):
     assert assessor.done("PUT", where, corrected)["version"] == 2
     visit = f"/participants/{code}/visits/baseline"
     coordinator.done("PUT", visit, {"status": "held", "held_on": "2026-03-02", "version": 1})
-    stale = coordinator.refused(409, "PUT", visit, {"status": "missed", "reason": "Ill.", "version": 1})
+    stale = coordinator.refused(409, "PUT", visit, {"status": "held", "held_on": "2026-03-02", "version": 1})
     assert stale["current_version"] == 2
 
 

@@ -60,8 +60,11 @@ def test_every_block_of_the_cookbook_runs(database, tmp_path, monkeypatch, capsy
         study = study_in_use(session, "resolve")
         coordinator = person(session, study, Role.COORDINATOR, site_code="neura")
         manager = person(session, study, Role.DATA_MANAGER)
+        statistician = person(session, study, Role.STATISTICIAN, site_code=None)
     application = application_on(database)
     code = _somebody_at_baseline(api_client(database, coordinator))
+    drawing = api_client(database, statistician)
+    drawing.done("POST", "/sequences", {"method": "permuted_blocks", "block_sizes": [4], "slots_per_stratum": 40})
     found = blocks()
     assert {language for language, _ in found} == {"bash", "python"}
     with served(application) as address:
@@ -69,6 +72,7 @@ def test_every_block_of_the_cookbook_runs(database, tmp_path, monkeypatch, capsy
             "EQUIPOISE": f"{address}/api/v1/studies/resolve",
             "TOKEN": new_token_for(database, coordinator, sorted(set(Permission) - {Permission.AUDIT_READ})),
             "MANAGER_TOKEN": new_token_for(database, manager),
+            "STATISTICIAN_TOKEN": drawing.token,
         }
         for name, value in surroundings.items():
             monkeypatch.setenv(name, value)
@@ -86,7 +90,15 @@ def test_every_block_of_the_cookbook_runs(database, tmp_path, monkeypatch, capsy
         assert f"{code} baseline pain_intensity 4" in said
         reply = names["correct"](code, "baseline", "pain", "Read from the paper again.", pain_intensity=5)
         assert (reply.status_code, reply.json()["version"], reply.json()["changed"]) == (200, 2, ["pain_intensity"])
+        assert "\nversion 2\n" in said
+        assert "\nintact " in said
+        (baseline,) = (each for each in names["study"].get(f"/participants/{code}/visits").json())
+        held = {"status": "held", "held_on": baseline["target_on"], "version": baseline["version"]}
+        assert names["study"].put(f"/participants/{code}/visits/baseline", json=held).status_code == 200
+        assert names["open_again"](code, "baseline", "Somebody else was here.")["status"] == "planned"
         names["study"].close()
+    if shutil.which("curl"):
+        assert drawing.done("GET", "/sequences/1")["status"] == "retired"
 
 
 def _somebody_at_baseline(client: Any) -> str:

@@ -55,28 +55,32 @@ def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]
     return schema
 
 
-def shown(document: dict[str, Any], content: dict[str, Any]) -> bool:
-    """Whether a body has an example: its own, that of its schema, or that of what it is a list or page of."""
-    if "example" in content or "examples" in content:
-        return True
+def examples_of(document: dict[str, Any], content: dict[str, Any]) -> list[Any]:
+    """The examples of a body: its own, and those of its schema."""
+    found = [content["example"]] if "example" in content else []
+    found += [each["value"] for each in content.get("examples", {}).values()]
     schema = resolved(document, content.get("schema", {}))
-    if schema.get("type") == "string":
-        return True  # a file
-    if "items" in schema.get("properties", {}):
-        schema = schema["properties"]["items"]
-    while schema.get("type") == "array":
-        schema = resolved(document, schema["items"])
-    return "example" in schema or "examples" in schema
+    return [*found, *([schema["example"]] if "example" in schema else []), *schema.get("examples", [])]
+
+
+def contents(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every body that is sent, and every good answer, in each of its formats."""
+    for where, operation in operations(document):
+        for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+            yield f"{where} takes {kind}", content
+        for status, reply in operation["responses"].items():
+            if status.startswith("2"):
+                for kind, content in reply["content"].items():
+                    yield f"{where} gives {status} {kind}", content
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 def test_every_operation_says_what_it_does_and_shows_an_example(document):
     assert document["openapi"].startswith("3.1")
     found = dict(operations(document))
-    assert len(found) >= 30
+    assert len(found) >= 40
     names = [operation["operationId"] for operation in found.values()]
     assert len(set(names)) == len(names)
-    without_example = set()
     for where, operation in found.items():
         assert operation["summary"], where
         assert not operation["summary"].startswith("Api."), where
@@ -86,28 +90,73 @@ def test_every_operation_says_what_it_does_and_shows_an_example(document):
         good = [status for status in operation["responses"] if status.startswith("2")]
         assert good, where
         for status in good:
-            contents = operation["responses"][status]["content"]
-            if not any(shown(document, content) for content in contents.values()):
-                without_example.add(where.split("{study}")[1])
+            assert operation["responses"][status]["content"], (where, status)
         for status in ("401", "403", "404", "409", "422"):
             assert "application/problem+json" in operation["responses"][status]["content"], (where, status)
-        if "requestBody" in operation:
-            assert all(shown(document, content) for content in operation["requestBody"]["content"].values()), where
         if not where.startswith("GET"):
             assert "Idempotency-Key" in [parameter["name"] for parameter in operation["parameters"]], where
-    assert without_example <= {"/treatment/participants/{code}", "/treatment/participants/{code}/sessions/{visit}"}
+    assert [where for where, content in contents(document) if not examples_of(document, content)] == []
+
+
+def wrong_example(document: dict[str, Any], schema: dict[str, Any], example: Any) -> str | None:
+    """What an example has that its schema has not, or None."""
+    import jsonschema  # type: ignore[import-untyped]
+
+    whole = {**schema, "components": document["components"]}
+    checked = jsonschema.Draft202012Validator(whole, format_checker=jsonschema.FormatChecker())
+    return next((f"{error.json_path}: {error.message}" for error in checked.iter_errors(example)), None)
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
-def test_the_examples_of_bodies_are_bodies_that_can_be_read(document):
-    import jsonschema  # type: ignore[import-untyped]
+def test_every_example_is_what_its_schema_says(document):
+    checked, wrong = 0, []
+    for where, content in contents(document):
+        for example in examples_of(document, content):
+            checked += 1
+            if said := wrong_example(document, content["schema"], example):
+                wrong.append((where, said))
+    for name, schema in document["components"]["schemas"].items():
+        for example in examples_of(document, {"schema": schema}):
+            checked += 1
+            if said := wrong_example(document, schema, example):
+                wrong.append((name, said))
+    assert wrong == []
+    assert checked > 100
 
-    for where, operation in operations(document):
-        for content in operation.get("requestBody", {}).get("content", {}).values():
-            schema = resolved(document, content["schema"])
-            examples = [schema["example"]] if "example" in schema else schema["examples"]
-            for example in examples:
-                jsonschema.validate(example, {**schema, "components": document["components"]}), where
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_every_answer_in_json_shows_all_its_fields(document):
+    """An example that leaves a field out would be a schema's example all the same: nothing need be there twice."""
+    for where, content in contents(document):
+        schema = resolved(document, content["schema"])
+        if " gives " not in where or "properties" not in schema:
+            continue
+        for example in examples_of(document, content):
+            assert set(example) == set(schema["properties"]), where
+            if set(example) == {"items", "next"}:
+                row = resolved(document, schema["properties"]["items"]["items"])
+                assert [set(each) for each in example["items"]] == [set(row["properties"])], where
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_everything_that_is_sent_or_answered_is_described_with_an_example(document):
+    made_here = {"HTTPValidationError", "ValidationError"}
+    lacking = [
+        name
+        for name, schema in document["components"]["schemas"].items()
+        if name not in made_here and not examples_of(document, {"schema": schema})
+    ]
+    assert lacking == []
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_an_example_that_is_not_as_its_schema_says_is_seen(document):
+    schema = {"$ref": "#/components/schemas/ParticipantReply"}
+    example = resolved(document, schema)["example"]
+    assert wrong_example(document, schema, example) is None
+    assert wrong_example(document, schema, {**example, "screened_on": None})
+    assert wrong_example(document, schema, {**example, "screened_on": "yesterday"})
+    assert wrong_example(document, schema, {name: example[name] for name in example if name != "site"})
 
 
 KNOWN = {"study": "mini", "code": "M-001", "visit": "baseline", "instrument": "pain", "table": "entries"}

@@ -194,6 +194,69 @@ def test_the_whole_walk_from_screening_to_export(site):
     } <= {entry["action"] for entry in log}
 
 
+def test_a_walk_with_mistakes_put_right_on_the_way(site):
+    """From screening to export over REST alone: a name, a visit's day and a visit recorded in error are corrected."""
+    site.seal()
+    personal = {"given_name": "Anna", "family_name": "Muster"}
+    code = site.coordinator.done("POST", "/participants", {"site": "north", "answers": ELIGIBLE, "personal": personal})[
+        "code"
+    ]
+    where = f"/participants/{code}"
+    consent = site.coordinator.done("POST", f"{where}/consents", CONSENT)
+
+    shown = site.coordinator.done("GET", f"{where}/personal-data")
+    assert (shown["personal"]["family_name"], shown["version"]) == ("Muster", 1)
+    changed = {"personal": {**personal, "family_name": "Musterova"}, "version": 1, "why": "Misspelt at screening."}
+    assert site.coordinator.done("PUT", f"{where}/personal-data", changed)["version"] == 2
+    assert site.coordinator.done("GET", f"{where}/personal-data")["personal"]["family_name"] == "Musterova"
+    signature = site.coordinator.done("GET", f"{where}/consents/{consent['id']}/signature")
+    assert (signature["signature"], signature["is_intact"]) == ("Anna Muster", True)  # what was signed stays signed
+
+    site.assessor.done("PUT", f"{where}/visits/baseline", {"status": "held", "held_on": "2026-03-02", "version": 1})
+    site.assessor.done("PUT", f"{where}/visits/baseline/entries/pain", {"values": PAIN})
+    site.coordinator.done("POST", f"{where}/randomise")
+
+    site.clock.move_to(NOW + timedelta(days=7))
+    session = f"/treatment{where}/sessions/tx01"
+    site.clinician.done("POST", f"{session}/missed", {"version": 1, "why": "The wrong line of the diary."})
+    site.clinician.done("POST", f"{session}/reopening", {"version": 2, "why": "They came."})
+    delivered = {"laser": {"laser_minutes": 20}}
+    site.clinician.done("PUT", session, {"held_on": "2026-03-09", "delivered": delivered, "version": 0})
+
+    site.clock.move_to(NOW + timedelta(days=126))
+    week18 = f"{where}/visits/week18"
+    missed = site.assessor.done("PUT", week18, {"status": "missed", "reason": "Did not come.", "version": 1})
+    reopened = site.assessor.done(
+        "POST", f"{week18}/reopening", {"version": missed["version"], "why": "They came late in the day."}
+    )
+    assert (reopened["status"], reopened["held_on"]) == ("planned", None)
+    held = {"status": "held", "held_on": "2026-07-06", "version": reopened["version"]}
+    held = site.assessor.done("PUT", week18, held)
+    correction = {"held_on": "2026-07-05", "version": held["version"], "why": "It was the day before."}
+    assert site.assessor.done("POST", f"{week18}/correction", correction)["held_on"] == "2026-07-05"
+    for form, values in (("pain", {"pain_nrs": 2, "pain_days": 3}), ("disability", {"dis_weight": 70})):
+        assert site.assessor.done("PUT", f"{week18}/entries/{form}", {"values": values})["status"] == "complete"
+
+    rows = list(csv.DictReader(io.StringIO(site.data_manager.get("/exports/visits.csv").text, newline="")))
+    assert [(row["participant"], row["visit"], row["held_on"]) for row in rows] == [
+        (code, "baseline", "2026-03-02"),
+        (code, "tx01", "2026-03-09"),
+        (code, "week18", "2026-07-05"),
+    ]
+    log = site.data_manager.done("GET", "/audit", params={"limit": 500, "participant": code})["items"]
+    why = {entry["action"]: entry["why"] for entry in log}
+    assert {entry["via"] for entry in log} == {"api"}
+    assert (why["identity.changed"], why["visit.corrected"]) == (changed["why"], correction["why"])
+    assert [entry["why"] for entry in log if entry["action"] == "visit.reopened"] == [
+        "They came late in the day.",
+        "They came.",
+    ]
+    assert [entry["action"] for entry in log].count("identity.shown") == 3
+    assert not any(name in str(log) for name in ("Muster", "Anna"))
+    found = site.data_manager.done("POST", "/audit/verification")
+    assert (found["intact"], found["faults"]) == (True, [])
+
+
 # What is refused
 
 

@@ -21,7 +21,7 @@ def _write(session: Session, n: int, log: str = "mini") -> None:
         record(session, log, [Change("thing.changed", item=f"i{index}", old=index, new=index + 1)], by=by, now=NOW)
 
 
-def _without_triggers(session: Session) -> None:
+def without_triggers(session: Session) -> None:
     """What an attacker with the whole database would do first."""
     if session.get_bind().dialect.name == "sqlite":
         session.execute(text("DROP TRIGGER audit_entry_no_update"))
@@ -67,7 +67,7 @@ ATTACKS: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_every_attack_on_the_log_is_found_and_named(session: Session, attack: str) -> None:
     _write(session, 9)
-    _without_triggers(session)
+    without_triggers(session)
     statement, named = ATTACKS[attack]
     session.execute(text(statement))
     result = verify(session, "mini")
@@ -78,7 +78,7 @@ def test_every_attack_on_the_log_is_found_and_named(session: Session, attack: st
 @pytest.mark.requirement("LOG-5")
 def test_two_swapped_entries_are_named(session: Session) -> None:
     _write(session, 9)
-    _without_triggers(session)
+    without_triggers(session)
     for old, new in ((2, 100), (6, 2), (100, 6)):
         session.execute(text(f"UPDATE audit_entry SET position = {new} WHERE position = {old}"))
     faults = " ".join(verify(session, "mini").faults)
@@ -93,7 +93,7 @@ def test_an_entry_rewritten_with_its_hash_and_the_whole_tree_is_still_named(sess
     from app.audit.tree import Frontier, leaf_hash
 
     _write(session, 9)
-    _without_triggers(session)
+    without_triggers(session)
     session.execute(text("UPDATE audit_entry SET new = '99' WHERE position = 4"))
     frontier = Frontier()
     for row in session.execute(ENTRY.select().order_by(ENTRY.c.position)).mappings().all():
@@ -116,7 +116,7 @@ def test_a_log_cut_short_or_rewritten_is_found_by_a_checkpoint_outside(database:
     assert not faults
     with database.writing() as session:
         assert verify(session, "mini", points).intact
-        _without_triggers(session)
+        without_triggers(session)
         session.execute(text("DELETE FROM audit_entry"))
         session.execute(text("DELETE FROM audit_head"))
         _write(session, 7)

@@ -355,6 +355,8 @@ FOUND_NOTHING = {
     "commitment.plan_file",
     "api.entry",
     "api.sequence",
+    "api.review_sequence",
+    "api.set_aside",
     "api.seal",
     "api.certificate",
     "api.proofs",

@@ -1,0 +1,187 @@
+"""A cursor that was made up or tampered with is refused as one, on every paged list, over REST and on pages."""
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import HealthCheck, example
+from hypothesis import strategies as st
+
+from app.foundation import paging
+from app.foundation.database import Database
+from app.foundation.errors import Invalid
+from app.people.permissions import Role
+from tests.api.client import ApiClient, api_client
+from tests.web.browser import Browser, signed_in_client
+from tests.web.test_treatment import Treated
+
+pytestmark = pytest.mark.both_databases
+
+# Every list in pages: who reads it, and what the parts of its cursors are.
+LISTS = {
+    "/participants": ("coordinator", ("code", "M-001", "M-001")),
+    "/audit": ("data_manager", (3,)),
+    "/allocations": ("statistician", (1,)),
+    "/treatment/participants": ("clinician", ("M-001",)),
+}
+PAGES = {
+    "/mini/today": "coordinator",
+    "/mini/participants": "coordinator",
+    "/mini/audit": "data_manager",
+    "/mini/treatment": "clinician",
+    "/mini/sequence/allocations": "statistician",
+    "/people": "administrator",
+}
+
+
+def encoded(value: Any) -> str:
+    """Anything as a cursor would be encoded."""
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+parts = st.one_of(
+    st.text(st.characters(exclude_categories=()), max_size=12),  # halves of surrogate pairs and NUL too
+    st.sampled_from(["code", "status", "screened_on", "M-001", "2026-03-02", "\ud800", "R\udfff", "\x00", ""]),
+    st.integers(),
+    st.sampled_from([0, 1, 2**31 - 1, 2**31, 2**63, -1]),
+    st.floats(),
+    st.booleans(),
+    st.none(),
+    st.lists(st.integers(), max_size=2),
+)
+directions: st.SearchStrategy[Any] = st.sampled_from([0, 1, 2, -1, True, False, None, 0.0, 1.0, "0", "", []])
+cursors = st.one_of(
+    st.builds(lambda way, key: encoded([way, *key]), directions, st.lists(parts, max_size=4)),
+    st.builds(encoded, st.one_of(parts, st.dictionaries(st.text(max_size=3), parts, max_size=4))),
+    st.binary(max_size=60).map(lambda raw: base64.urlsafe_b64encode(raw).decode()),
+    st.text(st.characters(codec="utf-8"), max_size=60),
+)
+
+
+@dataclass
+class Readers:
+    """Somebody of every role, with a program and a browser."""
+
+    clients: dict[str, ApiClient]
+    browsers: dict[str, Browser]
+
+
+@pytest.fixture
+def readers(shared_database: Database) -> Readers:
+    treated = Treated(shared_database)
+    people = {str(role): treated.world.person(role) for role in Role if role is not Role.STATISTICIAN}
+    people["statistician"] = treated.world.person("statistician", site_code=None)
+    people |= {"clinician": treated.clinician}
+    clients: dict[str, ApiClient] = {}
+    for role in {role for role, _ in LISTS.values()}:
+        http = next(iter(clients.values())).http if clients else None
+        clients[role] = api_client(shared_database, people[role], http=http)
+    browsers = {role: signed_in_client(shared_database, people[role]) for role in set(PAGES.values())}
+    return Readers(clients, browsers)
+
+
+def made_up(count: int) -> hypothesis.settings:
+    return hypothesis.settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+    )
+
+
+def test_every_list_in_pages_is_here(readers: Readers):
+    client = readers.clients["coordinator"]
+    paths = client.http.get("/api/v1/openapi.json").json()["paths"]
+    asked = {
+        path.removeprefix("/api/v1/studies/{study}")
+        for path, methods in paths.items()
+        for operation in methods.values()
+        if "cursor" in [parameter["name"] for parameter in operation.get("parameters", [])]
+    }
+    assert asked == set(LISTS)
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_a_cursor_of_the_list_itself_is_followed(readers: Readers, path: str):
+    role, key = LISTS[path]
+    for backwards in (False, True):
+        cursor = paging.encode(*key, backwards=backwards)
+        reply = readers.clients[role].get(path, params={"cursor": cursor, "limit": 1})
+        assert reply.status_code == 200, reply.text
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_a_cursor_with_other_parts_or_another_direction_is_refused(readers: Readers, path: str):
+    role, key = LISTS[path]
+    others: list[Any] = ["R\ud800", "\udfff", "\x00", None, True, 1.5, [], -1, 2**31]
+    wrong: list[Any] = [[way, *key] for way in (True, False, 0.0, 1.0, 2, -1, None, "0", [0])]
+    for place in range(len(key)):
+        for other in others:
+            wrong.append([0, *key[:place], other, *key[place + 1 :]])
+        of_another_kind = 1 if isinstance(key[place], str) else "M-001"
+        wrong.append([0, *key[:place], of_another_kind, *key[place + 1 :]])
+    wrong += [[0], [0, *key, key[0]], {"0": 1}, "0", 0, None]
+    for each in wrong:
+        problem = readers.clients[role].refused(422, "GET", path, params={"cursor": encoded(each)})
+        assert [error["field"] for error in problem["errors"]] == ["cursor"], each
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_no_made_up_cursor_is_answered_with_a_server_error(readers: Readers, path: str):
+    client = readers.clients[LISTS[path][0]]
+    seen = set()
+
+    @made_up(60)
+    @hypothesis.given(cursor=cursors)
+    @example(cursor=encoded([0, "R\ud800"]))
+    @example(cursor="W1tb" * 120)
+    def ask(cursor: str) -> None:
+        reply = client.get(path, params={"cursor": cursor})
+        assert reply.status_code in (200, 422), (cursor, reply.text)
+        if reply.status_code == 422:
+            assert [error["field"] for error in reply.json()["errors"]] == ["cursor"]
+        seen.add(reply.status_code)
+
+    ask()
+    assert 422 in seen
+
+
+@pytest.mark.parametrize(("path", "sort"), [*((path, "code") for path in PAGES), ("/mini/participants", "screened_on")])
+def test_no_made_up_page_link_breaks_a_page(readers: Readers, path: str, sort: str):
+    browser = readers.browsers[PAGES[path]]
+    assert browser.get(path).status_code == 200
+
+    @made_up(25)
+    @hypothesis.given(cursor=cursors)
+    @example(cursor=encoded([0, "R\ud800"]))
+    @example(cursor=encoded([0, "2026-03-02", True]))
+    @example(cursor="W1tb" * 3000)
+    def ask(cursor: str) -> None:
+        reply = browser.get(path, params={"sort": sort, "cursor" if path == "/people" else "after": cursor})
+        assert reply.status_code in (200, 404, 422), (cursor, reply.status_code)
+
+    ask()
+
+
+@hypothesis.given(
+    key=st.lists(st.one_of(st.integers(0, 2**31 - 1), st.none(), st.text().filter(lambda text: "\x00" not in text))),
+    backwards=st.booleans(),
+)
+def test_what_was_encoded_is_decoded(key: list[Any], backwards: bool):
+    assert paging.decode(paging.encode(*key, backwards=backwards), len(key)) == (key, backwards)
+
+
+@pytest.mark.parametrize("kinds", [(str,), (int,), (str, int)])
+def test_the_kinds_of_the_parts_are_asked_for(kinds: tuple[type, ...]):
+    good: list[Any] = [{str: "M-001", int: 7}[kind] for kind in kinds]
+    assert paging.decode(paging.encode(*good), len(kinds), *kinds) == (good, False)
+    for place, kind in enumerate(kinds):
+        for other in (None, 7 if kind is str else "7"):
+            wrong: list[Any] = [*good[:place], other, *good[place + 1 :]]
+            with pytest.raises(Invalid):
+                paging.decode(paging.encode(*wrong), len(kinds), *kinds)
