@@ -64,6 +64,8 @@ NO_PAGE = {
     "randomisation.randomise_form": "randomisation/randomise.html",
     "sequence.draw_form": "sequence/draw.html",
     "sequence.upload_form": "sequence/upload.html",
+    "sequence.script_python": "a file",
+    "sequence.script_r": "a file",
     "sequence.seal_form": "leads to the review",
     "sequence.set_aside_form": "leads to the review",
     "sequence.allocations_file": "a file",
