@@ -235,12 +235,17 @@ def take_script(
 ) -> str:
     """The program that draws a permuted-block list again from its seed, which it does not hold; it is written down.
 
-    `NotFound` for all but the statistician, and for a list that was made in another way.
+    `NotFound` for all but the statistician. Refused for a list that was not drawn in blocks.
     """
     require_statistician(study, by, Permission.SEQUENCE_DRAW)
     found = _sequence(session, study, sequence_id)
     if found.method != permuted_blocks.NAME:
-        raise NotFound
+        raise Refused(
+            "There is a script for permuted blocks only, and this list was made in another way. Keep its seed: the "
+            "recipe stands in the documentation of its method.",
+            action="sequence.take_script",
+            subject=f"/{_subject(found.version)}",
+        )
     kept = unseal_secrets(keys_of(session), study.id, found.version, bytes(found.secrets))
     strata = session.execute(select(STRATUM.c.code).where(STRATUM.c.sequence_id == found.id)).scalars()
     plan = emitted.BlockPlan(

@@ -324,11 +324,15 @@ FOUND_NOTHING = {
     "account.create_token",
     "account.revoke_token",
     "sequence.review",
+    "sequence.script_python",
+    "sequence.script_r",
     "sequence.seal",
     "sequence.set_aside",
     "api.entry",
     "api.sequence",
     "api.seal",
+    "api.script_python",
+    "api.script_r",
 }
 
 

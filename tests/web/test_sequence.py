@@ -154,7 +154,9 @@ def test_the_scripts_that_draw_it_again_are_taken_and_written_down(world: World,
 def test_an_uploaded_list_has_no_script(browser: Browser):
     browser.post(f"{ROOT}/upload", {"listing": LISTING})
     assert "Draw it again" not in said(browser.get(f"{ROOT}/1"))
-    assert browser.get(f"{ROOT}/1/script.py").status_code == 404
+    refused = browser.get(f"{ROOT}/1/script.py")
+    assert refused.status_code == 409
+    assert "permuted blocks only" in said(refused)
 
 
 def test_a_drawn_sequence_is_set_aside_with_a_reason(world: World, browser: Browser):
