@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import ConfigDict, Field
 from sqlalchemy import select
@@ -380,6 +380,35 @@ def set_aside(here: SequenceChange, version: int, asked: SetAsideBody) -> Respon
     found = _sequence(here, version)
     actions.discard_draw(here.session, here.the_study, found.id, why=asked.why, by=here.actor, now=here.now)
     return here.answer(_sequence_reply(_sequence(here, version)).model_dump(mode="json"))
+
+
+def script_page(here: ApiLoggedPage) -> Here:
+    """A GET of the statistician that is written down."""
+    return _statistician(here, Permission.SEQUENCE_DRAW)
+
+
+ScriptPage = Annotated[Here, Depends(script_page, scope="function")]
+
+
+@sequences.get("/sequences/{version}/script.py", name="api.script_python", response_class=PlainTextResponse)
+def script_python(here: ScriptPage, version: int) -> PlainTextResponse:
+    """A program in Python that draws a permuted-block sequence again from its seed, which it does not hold.
+
+    It needs the standard library only; the block sizes stand in it. Taking it is in the log.
+    """
+    found = _sequence(here, version)
+    return PlainTextResponse(
+        actions.take_script(here.session, here.the_study, found.id, language="python", by=here.actor, now=here.now)
+    )
+
+
+@sequences.get("/sequences/{version}/script.R", name="api.script_r", response_class=PlainTextResponse)
+def script_r(here: ScriptPage, version: int) -> PlainTextResponse:
+    """The same program in base R."""
+    found = _sequence(here, version)
+    return PlainTextResponse(
+        actions.take_script(here.session, here.the_study, found.id, language="r", by=here.actor, now=here.now)
+    )
 
 
 @sequences.post("/sequences/{version}/seal", name="api.seal", response_model=SequenceReply)

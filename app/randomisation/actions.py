@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Integer, String, bindparam, func, insert, select, update
 from sqlmodel import Session
@@ -19,7 +19,7 @@ from app.participants.status import Status
 from app.people.access import Actor, require
 from app.people.models import Membership, Person, Site
 from app.people.permissions import Permission, Role
-from app.randomisation import commitment
+from app.randomisation import commitment, emitted
 from app.randomisation import sequence as drawing
 from app.randomisation.certificate import certificate_of
 from app.randomisation.methods import METHODS, listed, permuted_blocks
@@ -35,7 +35,15 @@ from app.randomisation.reads import (
     stratum_of,
 )
 from app.randomisation.rules import NOT_OPEN, all_strata, gates, why_not_ready
-from app.randomisation.sealing import Place, digest, new_salt_key, new_seed, seal_arm, seal_secrets
+from app.randomisation.sealing import (
+    Place,
+    digest,
+    new_salt_key,
+    new_seed,
+    seal_arm,
+    seal_secrets,
+    unseal_secrets,
+)
 from app.schedule.actions import open_visits
 from app.studies.in_use import StudyInUse
 from app.studies.models import StudyRecord
@@ -311,6 +319,36 @@ def open_plan(session: Session, study: StudyInUse, sequence_id: int, *, by: Acto
     plan = opened_plan_of(session, study, sequence_id, by=by)
     record(session, study.code, [Change("plan.opened", subject=_subject(found.version))], by=by, now=now)
     return plan
+
+
+def take_script(
+    session: Session, study: StudyInUse, sequence_id: int, *, language: Literal["python", "r"], by: Actor, now: datetime
+) -> str:
+    """The program that draws a permuted-block list again from its seed, which it does not hold; it is written down.
+
+    `NotFound` for all but the statistician. Refused for a list that was not drawn in blocks.
+    """
+    require_statistician(study, by, Permission.SEQUENCE_DRAW)
+    found = _sequence(session, study, sequence_id)
+    if found.method != permuted_blocks.NAME:
+        raise Refused(
+            "There is a script for permuted blocks only, and this list was made in another way. Keep its seed: the "
+            "recipe stands in the documentation of its method.",
+            action="sequence.take_script",
+            subject=f"/{_subject(found.version)}",
+        )
+    kept = unseal_secrets(keys_of(session), study.id, found.version, bytes(found.secrets))
+    strata = session.execute(select(STRATUM.c.code).where(STRATUM.c.sequence_id == found.id)).scalars()
+    plan = emitted.BlockPlan(
+        study=kept["study"],
+        version=kept["version"],
+        arms=tuple((code, share) for code, share in kept["arms"]),
+        strata=tuple(strata),
+        slots_per_stratum=kept["slots_per_stratum"],
+        block_sizes=tuple(kept["block_sizes"]),
+    )
+    record(session, study.code, [Change("sequence.script_taken", subject=_subject(found.version))], by=by, now=now)
+    return emitted.python_script(plan) if language == "python" else emitted.r_script(plan)
 
 
 def randomise(

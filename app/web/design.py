@@ -70,7 +70,10 @@ class Line:
 def design(here: PageInStudy) -> Response:
     """The study's own method with usual options, beside others."""
     _require(here)
-    return _page(here, _usual(here), FIRST_BESIDE)
+    possible = _alternatives(here.the_study.definition)
+    beside = [code for code in FIRST_BESIDE if code in possible]
+    # Where the arms leave few methods, the others are worth a curve.
+    return _page(here, _usual(here), beside if len(beside) > 1 else [*possible][:MOST_BESIDE])
 
 
 @router.post("/{study}/sequence/design", name="design.compare")

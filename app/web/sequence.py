@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
@@ -524,6 +524,27 @@ def review(here: PageInStudy, version: int) -> Response:
     """One sequence in counts only; nobody sees its order."""
     _require(here)
     return _review_page(here, version)
+
+
+@router.get("/{study}/sequence/{version}/script.py", name="sequence.script_python")
+def script_python(here: LoggedPageInStudy, version: int) -> Response:
+    """A program in Python that draws a permuted-block sequence again from its seed; taking it is in the log."""
+    return _script(here, version, "python")
+
+
+@router.get("/{study}/sequence/{version}/script.R", name="sequence.script_r")
+def script_r(here: LoggedPageInStudy, version: int) -> Response:
+    """The same program in R."""
+    return _script(here, version, "r")
+
+
+def _script(here: Here, version: int, language: Literal["python", "r"]) -> Response:
+    _require(here)
+    found = _sequence(here, version)
+    text = actions.take_script(here.session, here.the_study, found.id, language=language, by=here.actor, now=here.now)
+    name = f"{here.the_study.code}-sequence-{version}.{'py' if language == 'python' else 'R'}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Response(text, media_type="text/plain; charset=utf-8", headers=headers)
 
 
 @router.get("/{study}/sequence/{version}/seal", name="sequence.seal_form")

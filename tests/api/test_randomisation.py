@@ -141,6 +141,18 @@ def test_draw_seal_and_see_the_counts(statistician: ApiClient):
     assert [each["version"] for each in statistician.done("GET", "/sequences")] == [1]
 
 
+@pytest.mark.requirement("RND-14")
+def test_the_scripts_that_draw_it_again_are_taken(statistician: ApiClient):
+    statistician.done(
+        "POST", "/sequences", {"method": "permuted_blocks", "block_sizes": [2, 4], "slots_per_stratum": 8}
+    )
+    for name, plan in (("script.py", "BLOCK_SIZES = [2, 4]"), ("script.R", "block_sizes <- c(2, 4)")):
+        reply = statistician.get(f"/sequences/1/{name}")
+        assert reply.status_code == 200
+        assert plan in reply.text
+        assert reply.headers["content-type"] == "text/plain; charset=utf-8"
+
+
 def test_a_finished_list_is_taken(statistician: ApiClient):
     text = "stratum,position,arm\nnorth,1,sham\nnorth,2,active\nsouth,1,active\n"
     found = statistician.done("POST", "/sequences", {"method": "list", "csv": text})
@@ -252,6 +264,8 @@ HIDDEN: list[tuple[str, str, Any]] = [
     ("GET", "/sequences/1", None),
     ("GET", "/sequences/x", None),
     ("POST", "/sequences", {"method": "permuted_blocks", "block_sizes": [2], "slots_per_stratum": 2}),
+    ("GET", "/sequences/1/script.py", None),
+    ("GET", "/sequences/1/script.R", None),
     ("POST", "/sequences", {"method": "coin"}),
     ("POST", "/sequences", "not an object"),
     ("POST", "/sequences/1/seal", {"password": PASSWORD}),

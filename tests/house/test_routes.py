@@ -72,6 +72,8 @@ NO_PAGE = {
     "unblinding.arms_file": "a file",
     "sequence.draw_form": "sequence/draw.html",
     "sequence.upload_form": "sequence/upload.html",
+    "sequence.script_python": "a file",
+    "sequence.script_r": "a file",
     "sequence.seal_form": "leads to the review",
     "sequence.set_aside_form": "leads to the review",
     "sequence.allocations_file": "a file",
@@ -345,6 +347,8 @@ FOUND_NOTHING = {
     "api.decide_unblinding",
     "api.unblinded_arms",
     "sequence.review",
+    "sequence.script_python",
+    "sequence.script_r",
     "sequence.seal",
     "sequence.set_aside",
     "commitment.certificate",
@@ -362,6 +366,8 @@ FOUND_NOTHING = {
     "api.proofs",
     "api.close_sequence",
     "api.plan",
+    "api.script_python",
+    "api.script_r",
 }
 
 

@@ -169,6 +169,11 @@ def test_arms_that_most_methods_cannot_serve_are_offered_the_others(database: Da
     page = browser.soup(PAGE)
     assert [option["value"] for option in page.select("#method option")] == ["permuted_blocks", "simple"]
     assert page.find(id="tolerance") is None
+    assert list(rows(browser.get(PAGE))) == [
+        "Permuted blocks (6, 9 and 12) chosen",
+        "Permuted blocks (6)",
+        "Simple randomisation",
+    ]
     assert "people per share of the ratio" in page.get_text()
 
 

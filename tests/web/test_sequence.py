@@ -135,6 +135,30 @@ def test_draw_review_seal(world: World, browser: Browser):
     assert "Sequence 1 is sealed and in use." in browser.soup(ROOT).get_text()
 
 
+@pytest.mark.requirement("RND-14", "CONC-4")
+def test_the_scripts_that_draw_it_again_are_taken_and_written_down(world: World, browser: Browser):
+    place = drawn(browser)
+    page = browser.soup(place)
+    for name, beginning in (("script.py", "#!/usr/bin/env python3"), ("script.R", "# Draws a permuted-block")):
+        assert page.select_one(f"a[href='{place}/{name}']") is not None
+        reply = browser.get(f"{place}/{name}")
+        assert reply.status_code == 200
+        assert reply.text.startswith(beginning)
+        assert reply.headers["content-disposition"] == f'attachment; filename="mini-sequence-1.{name[7:]}"'
+    with world.database.reading() as session:
+        taken = session.execute(select(ENTRY.c.new).where(ENTRY.c.action == "sequence.script_taken")).all()
+    assert len(taken) == 2
+    assert "4" not in " ".join(str(entry.new) for entry in taken)
+
+
+def test_an_uploaded_list_has_no_script(browser: Browser):
+    browser.post(f"{ROOT}/upload", {"listing": LISTING})
+    assert "Draw it again" not in said(browser.get(f"{ROOT}/1"))
+    refused = browser.get(f"{ROOT}/1/script.py")
+    assert refused.status_code == 409
+    assert "permuted blocks only" in said(refused)
+
+
 def test_a_drawn_sequence_is_set_aside_with_a_reason(world: World, browser: Browser):
     place = drawn(browser)
     without = browser.post(f"{place}/set-aside", {"why": " "}, page=place)
@@ -269,7 +293,8 @@ def test_a_cursor_that_was_tampered_with_is_no_error_of_ours(browser: Browser, q
 
 
 GETS = ["", "/draw", "/upload", "/allocations", "/allocations.csv", "/1", "/1/seal", "/1/set-aside", "/99", "/x"]
-POSTS = ["/draw", "/upload", "/1/seal", "/1/set-aside"]
+GETS += ["/design", "/1/script.py", "/1/script.R"]
+POSTS = ["/design", "/draw", "/upload", "/1/seal", "/1/set-aside"]
 
 
 @pytest.mark.requirement("CONC-4", "E9-1", "SEC-19")
