@@ -253,7 +253,11 @@ def test_a_sequence_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"method": "coin"}, "There is no randomisation method “coin”; there are list, permuted_blocks."),
+        (
+            {"method": "coin"},
+            "There is no randomisation method “coin”; there are biased_coin, big_stick, list, maximal_procedure, "
+            "permuted_blocks, simple, truncated_binomial, wei_urn.",
+        ),
         ({"arms_with_ratio": ()}, "A randomised study has at least two arms."),
         ({"arms_with_ratio": (("sham", 1),)}, "A randomised study has at least two arms."),
         ({"arms_with_ratio": (("sham", 1), ("sham", 1))}, "The arm “sham” is named twice."),
