@@ -63,7 +63,11 @@ def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
     """Keep what the participant signed; signed for the study as well when this person may and wants to."""
     participant = _participant(here, code, Permission.CONSENT_RECORD)
     version, language, method = (here.value(name) for name in ("version", "language", "method"))
-    paper = (scan or here.value("paper_sha256").lower().replace(" ", "") or None) if method == "paper" else None
+    paper = scan or here.value("paper_sha256").lower().replace(" ", "") or None
+    if switch := here.value("switch"):
+        here.release_key()  # showing the form another way changes nothing that is kept
+        return _switched_page(here, participant, switch, version=version, language=language, method=method, paper=paper)
+    paper = paper if method == "paper" else None
     optional = here.the_study.definition.consent.optional
     options = {
         choice.code: said == "yes" for choice in optional if (said := here.value(f"options.{choice.code}")) != ""
@@ -110,6 +114,22 @@ def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
             problem=problem,
         )
     return here.redirect(_url(here, participant), done="countersigned" if now_too else "consented")
+
+
+def _switched_page(
+    here: Here, participant: Participant, switch: str, *, version: str, language: str, method: str, paper: str | None
+) -> Response:
+    """The same form signed another way, or under another document, with what was answered: `method:paper`."""
+    name, _, value = switch.partition(":")
+    if name == "method":
+        # A name signs on screen, a place on paper: each waits in the form while the other is asked for.
+        here.form[f"signature.{method}"] = here.form.get("signature", [])
+        here.form["signature"] = here.form.get(f"signature.{value}", [])
+    asked = {"version": version, "language": language, "method": method, name: value}
+    if name == "language":
+        asked["version"] = ""
+    version, language, method = (asked[each] for each in ("version", "language", "method"))
+    return _record_page(here, participant, version=version, language=language, method=method, paper=paper)
 
 
 def _refuse_problems(
@@ -188,7 +208,7 @@ def _record_page(
         method="paper" if method == "paper" else "on_screen",
         optional=definition.consent.optional,
         values={name: values[-1] for name, values in here.form.items() if values},
-        paper=paper or "",
+        paper=paper or here.value("paper_sha256"),
         today=today,
         refused=refused,
         why_not_countersign=_why_not_countersign(here, participant),
