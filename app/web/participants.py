@@ -47,6 +47,7 @@ from app.schedule.status import VisitStatus
 from app.studies.definition import Study, Visit, VisitKind
 from app.web.audit import told
 from app.web.places import Places, places_of, show_at, typed_day
+from app.web.randomisation import allocation_number
 from app.web.tables import address, column, csv_file, typed_text
 
 router = APIRouter()
@@ -393,6 +394,7 @@ def show(here: PageInStudy, code: str) -> Response:
         today=today,
         timezone=places.timezone(site_id),
         since=_since(participant),
+        allocation=allocation_number(here, participant),
         url=_url(here, participant.code),
         initials=initials,
         next_step=_next_step(here, participant, consents, baseline, visits, today, may_read=may_read),
@@ -561,13 +563,13 @@ def _timeline(
     """What `ui.timeline` draws: the steps into the trial as points, then every visit that has dates."""
     definition = here.the_study.definition
     points = [
-        ("Screened", participant.screened_on),
-        ("Consent", participant.consented_on),
-        ("Randomised", participant.randomised_on),
+        ("Screened", participant.screened_on, ""),
+        ("Consent", participant.consented_on, ""),
+        ("Randomised", participant.randomised_on, f"{_url(here, participant.code)}/randomised"),
     ]
     drawn: list[dict[str, Any]] = [
-        {"label": label, "target": on, "opens": None, "closes": None, "held_on": on, "status": "done"}
-        for label, on in points
+        {"label": label, "target": on, "opens": None, "closes": None, "held_on": on, "status": "done", "url": url}
+        for label, on, url in points
         if on is not None
     ]
     for visit in visits:

@@ -96,7 +96,9 @@ def test_signing_another_way_keeps_what_was_answered(shared_database):
 def test_enter_in_the_form_signs_and_does_not_switch(world):
     world.screened()
     page = world.coordinator().soup(PAGE)
-    mine = [button for button in page.find_all("button") if button.get("form") == "sign" or button.find_parent(id="sign")]
+    mine = [
+        button for button in page.find_all("button") if button.get("form") == "sign" or button.find_parent(id="sign")
+    ]
     assert (mine[0]["name"], mine[0]["value"]) == ("countersign", "now")
 
 
