@@ -36,6 +36,7 @@ from app.web.tables import address, csv_file
 router = APIRouter(route_class=hidden_without(Permission.ARM_READ))
 
 SESSION = "/{study}/treatment/{code}/sessions/{visit}"
+TO_COME = "to_come"  # the filter of the list: those with a session to come
 Delivered = Mapping[str, Mapping[str, object] | bool]
 
 MARKS = {
@@ -59,20 +60,27 @@ def treatment(here: LoggedPageInStudy) -> Response:
     _require(here)
     study, asked, places = here.the_study, here.request.query_params, places_of(here)
     by, path = narrowed(here.actor, places.chosen), f"/{study.code}/treatment"
+    to_come = asked.get("show") == TO_COME
+    query = {"show": TO_COME if to_come else None}
     if asked.get("format") == "csv":
         heading = ("participant", "site", "status", "allocation", "arm", "held", "planned", "next_session", "next_on")
-        return csv_file(f"{study.code}-treatment-{here.now:%Y-%m-%d}", heading, list(_file_rows(here)))
-    found = reads.my_participants(here.session, study, by=by, now=here.now, cursor=asked.get("after") or None)
+        return csv_file(f"{study.code}-treatment-{here.now:%Y-%m-%d}", heading, list(_file_rows(here, to_come=to_come)))
+    cursor = asked.get("after") or None
+    found = reads.my_participants(
+        here.session, study, by=by, now=here.now, next_first=True, to_come=to_come, cursor=cursor
+    )
     labels = {visit.code: visit.label for visit in treatment_visits(study.definition)}
     return show_at(
         here,
         places,
         "treatment/treatment.html",
         path=path,
+        to_come=to_come,
+        to_come_url=address(path, {}, show=TO_COME),
         rows=[_row(row, labels, places.today(here)) for row in found.rows],
-        newer=address(path, {}, after=found.previous) if found.previous else None,
-        older=address(path, {}, after=found.next) if found.next else None,
-        csv_url=address(path, {}, format="csv") if found.rows else None,
+        newer=address(path, query, after=found.previous) if found.previous else None,
+        older=address(path, query, after=found.next) if found.next else None,
+        csv_url=address(path, query, format="csv") if found.rows else None,
     )
 
 
@@ -86,11 +94,18 @@ def _row(row: Treated, labels: Mapping[str, str], today: date) -> dict[str, Any]
     return {"row": row, "next": labels.get(row.next_visit or "", row.next_visit), "late": late}
 
 
-def _file_rows(here: Here) -> Iterator[Sequence[object]]:
+def _file_rows(here: Here, *, to_come: bool) -> Iterator[Sequence[object]]:
     by, cursor = narrowed(here.actor, places_of(here).chosen), None
     while True:
         found = reads.my_participants(
-            here.session, here.the_study, by=by, now=here.now, cursor=cursor, limit=LARGEST_PAGE
+            here.session,
+            here.the_study,
+            by=by,
+            now=here.now,
+            next_first=True,
+            to_come=to_come,
+            cursor=cursor,
+            limit=LARGEST_PAGE,
         )
         for row in found.rows:
             held = (row.adherence.held, row.adherence.planned)

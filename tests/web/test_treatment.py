@@ -113,6 +113,23 @@ def test_the_list_is_paged_and_a_file(treated: Treated, monkeypatch: pytest.Monk
     assert [(row["participant"], row["arm"]) for row in found] == list(treated.arms.items())[:2]
 
 
+def test_the_list_shows_the_next_session_and_can_leave_out_those_without_one(treated: Treated):
+    treated.record("M-001")
+    page = treated.browser.soup(ROOT)
+    assert [row[0] for row in rows(page)] == ["M-002", "M-001"]
+    assert [row[1].startswith("None planned") for row in rows(page)] == [False, True]
+    choice = page.find("a", string="With a session to come")
+    assert choice is not None
+    only = treated.browser.soup(str(choice["href"]))
+    assert [row[0] for row in rows(only)] == ["M-002"]
+    file = only.find("a", download=True)
+    assert file is not None
+    found = csv.DictReader(io.StringIO(treated.browser.get(str(file["href"])).text.removeprefix("\ufeff")))
+    assert [row["participant"] for row in found] == ["M-002"]
+    treated.record("M-002")
+    assert "Nobody has a session to come" in treated.browser.soup(str(choice["href"])).get_text()
+
+
 def test_a_session_asks_for_the_content_of_the_arm_and_of_no_other(treated: Treated):
     for code in ("M-001", "M-002"):
         page = treated.browser.soup(treated.form(code))
