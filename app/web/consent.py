@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -121,15 +121,18 @@ def _switched_page(
 ) -> Response:
     """The same form signed another way, or under another document, with what was answered: `method:paper`."""
     name, _, value = switch.partition(":")
+    values = {each: texts[-1] for each, texts in here.form.items() if texts}
     if name == "method":
         # A name signs on screen, a place on paper: each waits in the form while the other is asked for.
-        here.form[f"signature.{method}"] = here.form.get("signature", [])
-        here.form["signature"] = here.form.get(f"signature.{value}", [])
+        signatures = {f"signature.{method}": values.get("signature", "")}
+        values = {**values, **signatures, "signature": values.get(f"signature.{value}", "")}
     asked = {"version": version, "language": language, "method": method, name: value}
     if name == "language":
         asked["version"] = ""
     version, language, method = (asked[each] for each in ("version", "language", "method"))
-    return _record_page(here, participant, version=version, language=language, method=method, paper=paper)
+    return _record_page(
+        here, participant, version=version, language=language, method=method, paper=paper, values=values
+    )
 
 
 def _refuse_problems(
@@ -168,6 +171,7 @@ def _record_page(
     language: str,
     method: str,
     paper: str | None = None,
+    values: Mapping[str, str] | None = None,
     problem: Invalid | Refused | None = None,
 ) -> Response:
     assert participant.id is not None
@@ -207,7 +211,7 @@ def _record_page(
         language_asked=language,
         method="paper" if method == "paper" else "on_screen",
         optional=definition.consent.optional,
-        values={name: values[-1] for name, values in here.form.items() if values},
+        values={name: texts[-1] for name, texts in here.form.items() if texts} if values is None else values,
         paper=paper or here.value("paper_sha256"),
         today=today,
         refused=refused,

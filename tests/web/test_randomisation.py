@@ -87,7 +87,7 @@ def test_the_page_of_somebody_randomised_says_their_number_and_leads_to_it(world
     sealed(world)
     world.filled()
     browser = world.coordinator()
-    assert "Allocation" not in browser.soup(f"{LIST}/M-001").main.get_text()
+    assert "Allocation" not in browser.soup(f"{LIST}/M-001").get_text()
     browser.post(FORM, {"password": PASSWORD})
     for role in ("assessor", "investigator", "coordinator"):
         page = world.browser(role).soup(f"{LIST}/M-001")
