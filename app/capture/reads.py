@@ -34,6 +34,7 @@ SITE = table_of(Site)
 VISIT = table_of(ParticipantVisit)
 
 SCREENING = "screening"
+NOTHING_TYPED = "{}"
 SIGNATURE = ("signed_at", "signed_by", "signed_name", "signed_meaning", "signed_digest")
 
 Answers = dict[tuple[str, str], object]
@@ -255,6 +256,14 @@ def draft_of(session: Session, participant_id: int, visit: str, instrument: str,
         )
     ).first()
     return None if row is None else DraftState(json.loads(row.typed), row.base_version, row.saved_at)
+
+
+def drafts_of(session: Session, participant_id: int, *, by: Actor) -> frozenset[tuple[str, str]]:
+    """Where this person has typed something that is not saved: (visit, instrument). Nobody sees another's drafts."""
+    query = select(DRAFT.c.visit, DRAFT.c.instrument).where(
+        DRAFT.c.person_id == by.person_id, DRAFT.c.participant_id == participant_id, DRAFT.c.typed != NOTHING_TYPED
+    )
+    return frozenset((row.visit, row.instrument) for row in session.execute(query))
 
 
 def history(

@@ -236,7 +236,8 @@ def look(here: PageInStudy, form: TypedForm, code: str, visit: str, instrument: 
         findings[finding.item] = f"{findings.get(finding.item, '')} {finding.message}".strip()
     items = spot.instrument.items
     blank = [item.code for item in items if item.code not in typed.values and item.code not in errors]
-    sections = _sections(spot, form, judgement=judgement)
+    problems = [FieldProblem(code, "look", message) for code, message in errors.items()]
+    sections = _sections(spot, form, problems=problems, judgement=judgement)
     done, total = _progress(sections)
     counts = [(section["done"], section["total"]) for section in sections] + [(done, total)]
     of = translations(here.the_study.definition.language).gettext("%(done)s of %(total)s")
@@ -420,6 +421,7 @@ def _form_page(
         is_stale=is_stale,
         differences=differences,
         draft=kept,
+        is_typed=typed is not None,
         draft_time=f"{kept.saved_at.astimezone(ZoneInfo(spot.place.timezone)):%H:%M}" if kept else None,
         why=(shown.get(REASON) or [""])[-1] if typed is not None or kept is not None else "",
         why_error=next((each.message for each in problems if each.field == "why"), None),
@@ -465,6 +467,8 @@ def _facts(spot: Spot) -> dict[str, Any]:
     status = "empty"
     if entry is not None:
         status = "signed" if entry.is_signed else "complete" if entry.is_complete else "partial"
+    elif spot.draft is not None:
+        status = "draft"
     elif today > visit.closes_on:
         status = "late"
     return {

@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.audit.reads import AuditFilter
 from app.audit.reads import entries as audit_entries
-from app.capture.reads import EntryMark, entries_of
+from app.capture.reads import EntryMark, drafts_of, entries_of
 from app.capture.typed import parse_typed
 from app.consent import rules as consent_rules
 from app.consent.actions import withdraw_consent
@@ -377,12 +377,13 @@ def show(here: PageInStudy, code: str) -> Response:
     may_read = may(here.actor, Permission.ENTRY_READ, site_id=site_id)
     visits = visits_of(here.session, participant.id)
     marks = entries_of(here.session, participant.id) if may_read else {}
+    drafts = drafts_of(here.session, participant.id, by=here.actor) if may_read else frozenset()
     consents = consents_of(here.session, participant.id)
     screening = reads.screening_of(here.session, participant.id)
     initials = reads.initials_of(here.session, [participant], by=here.actor).get(participant.id, "")
     baseline = _baseline(definition, marks)
     steps = _steps(here, participant, consents, baseline) if Status(participant.status) in OPEN else []
-    columns, rows = _matrix(here, participant, visits, marks, today)
+    columns, rows = _matrix(here, participant, visits, marks, drafts, today)
     recent = _recent(here, participant)
     return show_at(
         here,
@@ -611,6 +612,7 @@ def _matrix(
     participant: Participant,
     visits: Sequence[ParticipantVisit],
     marks: Mapping[tuple[str, str], EntryMark],
+    drafts: frozenset[tuple[str, str]],
     today: date,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Visits by forms: the columns, and one row per form with a mark for each entry that is expected."""
@@ -635,7 +637,8 @@ def _matrix(
             if form.code not in visit.instruments:
                 cells.append(None)
                 continue
-            status = _mark(dated.get(visit.code), marks.get((visit.code, form.code)), today)
+            place = (visit.code, form.code)
+            status = _mark(dated.get(visit.code), marks.get(place), today, has_draft=place in drafts)
             cell = {"status": status}
             if visit.code in dated and (status != "none"):
                 cell["url"] = f"{url}/visits/{visit.code}/entries/{form.code}"
@@ -644,9 +647,11 @@ def _matrix(
     return columns, rows
 
 
-def _mark(visit: ParticipantVisit | None, entry: EntryMark | None, today: date) -> str:
+def _mark(visit: ParticipantVisit | None, entry: EntryMark | None, today: date, *, has_draft: bool) -> str:
     if entry is not None:
         return "signed" if entry.is_signed else entry.status
+    if has_draft:
+        return "draft"
     if visit is None or visit_state(visit, today) is VisitState.UPCOMING:
         return "planned"
     if visit.status == VisitStatus.MISSED:

@@ -303,7 +303,9 @@ def missed(here: ChangeInStudy, code: str, visit: str) -> Response:
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
         return _session_page(here, found, visit, missing=problem)
-    return here.redirect(_url(here, found), done="saved" if row.status == VisitStatus.MISSED else "visit_missed")
+    return here.redirect(
+        _url(here, found), done="visit_reopened" if row.status == VisitStatus.MISSED else "visit_missed"
+    )
 
 
 @router.get(SESSION + "/missed", name="treatment.missed_form")

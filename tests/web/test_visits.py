@@ -150,7 +150,9 @@ def test_a_day_is_corrected_and_a_mistake_undone_with_a_reason(world, coordinato
     assert coordinator.post(f"{VISIT}/corrected", fields, page=VISIT).status_code == 303
     assert world.visit().held_on == date(2026, 7, 5)
     assert coordinator.post(f"{VISIT}/reopened", {}, page=VISIT).status_code == 422
-    assert coordinator.post(f"{VISIT}/reopened", {"why": "Another participant"}, page=VISIT).status_code == 303
+    reply = coordinator.post(f"{VISIT}/reopened", {"why": "Another participant"}, page=VISIT)
+    assert reply.status_code == 303
+    assert "Planned again." in part(coordinator.soup(reply.headers["location"]), ".flash-done").get_text()
     assert world.visit().status == "planned"
 
 

@@ -50,11 +50,12 @@ class Draft {
   constructor(form) {
     this.form = form;
     this.state = document.querySelector(form.dataset.saveState || '[data-save-state]');
-    this.saved = this.body();
+    this.saved = 'unsaved' in form.dataset ? '' : this.body(); // what a refused save brought back is kept nowhere yet
     this.wait = 0;
     this.busy = false;
     form.addEventListener('input', () => this.later(1200));
     form.addEventListener('change', () => this.later(200));
+    this.later(1200);
   }
 
   body() { return new URLSearchParams([...new FormData(this.form)].filter(([, value]) => typeof value === 'string')).toString(); }
