@@ -408,6 +408,8 @@ def api_reauthenticate(here: Here, password: str, code: str | None) -> None:
 
 def require_password(here: Here, password: str, code: str | None = None) -> None:
     """Invalid, naming the field, unless this is the acting person's password (and code, when they have one)."""
+    if not password:
+        raise Invalid([FieldProblem("password", "required", "Type your password.")])
     reason = actions.reauthenticate(
         here.session,
         here.actor.person_id,

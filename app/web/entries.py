@@ -19,6 +19,7 @@ from app.capture.reads import Answers, DraftState, HistoryLine, Place
 from app.capture.rules import (
     MEANINGS,
     EntryState,
+    changes,
     same_value,
     signature_holds,
     why_not_enter,
@@ -243,6 +244,7 @@ def look(here: PageInStudy, form: TypedForm, code: str, visit: str, instrument: 
     of = translations(here.the_study.definition.language).gettext("%(done)s of %(total)s")
     return JSONResponse(
         {
+            "corrects": _corrects(spot, judgement),
             "hidden": sorted(judgement.hidden),
             "errors": {code: message for code, message in errors.items() if code not in judgement.hidden},
             "findings": findings,
@@ -391,6 +393,8 @@ def _form_page(
         for finding in judgement.hard
         if finding.item not in known and finding.item not in judgement.hidden
     ]
+    places = {item.code: place for place, item in enumerate(spot.instrument.items)}
+    problems.sort(key=lambda each: places.get(each.field.removesuffix(WHY), len(places)))
     version = entry.version if entry else 0
     is_stale = isinstance(problem, Conflict) or (kept is not None and kept.base_version != version)
     differences = _differences(spot, read, shown) if is_stale else []
@@ -421,6 +425,8 @@ def _form_page(
         is_stale=is_stale,
         differences=differences,
         draft=kept,
+        corrects=is_stale or _corrects(spot, judgement),
+        has_scale=any(item.type is ItemType.SCALE for item in spot.instrument.items),
         is_typed=typed is not None,
         draft_time=f"{kept.saved_at.astimezone(ZoneInfo(spot.place.timezone)):%H:%M}" if kept else None,
         why=(shown.get(REASON) or [""])[-1] if typed is not None or kept is not None else "",
@@ -504,6 +510,13 @@ def _sections(
         language=definition.language,
     )
     return sections_of(spot.instrument, views)
+
+
+def _corrects(spot: Spot, judgement: Judgement) -> bool:
+    """Whether saving these answers would change a saved one, which asks for a reason."""
+    return spot.entry is not None and any(
+        change.is_correction for change in changes(spot.entry.values, judgement.values)
+    )
 
 
 def _asked(spot: Spot, typed: Typed) -> list[FieldProblem]:

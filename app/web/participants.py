@@ -296,7 +296,7 @@ def _read_screening(here: Here, places: Places) -> Typed:
     ]
     wrong = {problem.field for problem in typed.problems}
     sound = {code: value for code, value in typed.answers.items() if code not in wrong}
-    typed.eligibility = judge_eligibility(definition, sound, today=today)
+    typed.eligibility = judge_eligibility(definition, sound, today=today, refused=wrong)
     if not typed.failure_reason:
         lacking = why_not_known(definition, typed.eligibility)
         typed.problems += [
@@ -311,8 +311,8 @@ def _read_screening(here: Here, places: Places) -> Typed:
     }:
         words = "Choose one of the reasons for not taking part."
         typed.problems.append(FieldProblem("screening.failure_reason", "choice", words))
-    order = [item.code for item in form.items]
-    typed.problems.sort(key=lambda each: order.index(each.field) if each.field in order else -1)
+    order = ["screening.site", *(item.code for item in form.items), *(f"personal.{name}" for name in FIELDS)]
+    typed.problems.sort(key=lambda each: order.index(each.field) if each.field in order else len(order))
     return typed
 
 

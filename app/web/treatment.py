@@ -236,9 +236,7 @@ def session(here: ChangeInStudy, code: str, visit: str) -> Response:
     # The form says which arm it was made for, so that no envelope is opened, and the log not held, before the rows are.
     typed = _typed(here, modules_of(here.the_study.definition, here.value("arm")))
     try:
-        held_on = typed_day(typed.held_on, "held_on", "Say on which day the session was held.")
-        if typed.problems:
-            raise Invalid(list(typed.problems))
+        held_on = _held_on(typed)
         actions.record_session(
             here.session,
             here.the_study,
@@ -313,6 +311,17 @@ def back_to_the_session(here: PageInStudy, code: str, visit: str) -> Response:
     """Where somebody lands who goes on without sending a form again: the page of the session."""
     found = _participant(here, code)
     return RedirectResponse(f"{_url(here, found)}/sessions/{_visit(here, found, visit).code}", status_code=303)
+
+
+def _held_on(typed: Typed) -> date:
+    """The day of the session; Invalid with everything on the form that cannot be read, not with the day alone."""
+    try:
+        on = typed_day(typed.held_on, "held_on", "Say on which day the session was held.")
+    except Invalid as wrong:
+        raise Invalid([*wrong.problems, *typed.problems]) from None
+    if typed.problems:
+        raise Invalid(list(typed.problems))
+    return on
 
 
 def _require_recording(here: Here, participant: Participant) -> None:
@@ -406,7 +415,8 @@ def _session_page(
         why=typed.why if typed else "",
         reason=typed.reason if typed else "",
         version=row.version,
-        problems=[(_anchor(each.field, treated.modules), each.message) for each in problems],
+        is_typed=typed is not None,
+        problems=_summary(problems, treated.modules),
         errors={each.field: each.message for each in problems},
         conflict=conflict,
         refused=failed.reason if failed and not isinstance(failed, Invalid) and not conflict else None,
@@ -415,6 +425,22 @@ def _session_page(
         today=today,
         timezone=places.timezone(participant.site_id),
     )
+
+
+def _summary(problems: Sequence[FieldProblem], modules: Sequence[TreatmentModule]) -> list[tuple[str, str]]:
+    """Problems in the order of the page; those of an item say of which module, because modules ask for the same."""
+    labels = {f"{module.code}.{item.code}": module.label for module in modules for item in module.items}
+    order = ["held_on", "reason"]
+    for module in modules:
+        order += [module.code, *(f"{module.code}.{item.code}" for item in module.items)]
+    found = sorted(problems, key=lambda each: order.index(each.field) if each.field in order else len(order))
+    return [
+        (
+            _anchor(each.field, modules),
+            f"{labels[each.field]}, {each.message}" if each.field in labels else each.message,
+        )
+        for each in found
+    ]
 
 
 def _anchor(field: str, modules: Iterable[TreatmentModule]) -> str:

@@ -123,7 +123,7 @@ GONE = Stored(withdrawn_on=date(2026, 3, 10))
         ([GONE], date(2026, 3, 9), None),
         ([GONE], date(2026, 3, 10), "withdrawn"),
         ([Stored()], SIGNED, None),
-        ([Stored()], date(2026, 3, 1), "given on 2026-03-02"),
+        ([Stored()], date(2026, 3, 1), "given on 2 Mar 2026"),
         ([Stored(), OPEN], None, None),
         ([GONE, OPEN], None, "not countersigned"),
         ([GONE, Stored()], None, None),

@@ -121,7 +121,7 @@ def test_a_scan_that_was_sent_need_not_be_sent_again(world):
         ({"signed_on": ""}, "Type the day as YYYY-MM-DD."),
         ({"signed_on": "2026-02-30"}, "Type the day as YYYY-MM-DD."),
         ({"signed_on": "2099-01-01"}, "This day has not come yet"),
-        ({"signed_on": "2024-12-31"}, "Version 1 is valid from 2025-01-01"),
+        ({"signed_on": "2024-12-31"}, "Version 1 is valid from 1 Jan 2025"),
         ({"version": "9"}, "There is no such consent document."),
         ({"language": HOSTILE}, "There is no such consent document."),
         ({"method": "telepathy"}, "Choose how consent was given"),

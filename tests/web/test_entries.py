@@ -86,7 +86,7 @@ def soup(reply: Any) -> BeautifulSoup:
     return BeautifulSoup(reply.text, "html.parser")
 
 
-def part(page: BeautifulSoup, selector: str) -> Tag:
+def part(page: Tag, selector: str) -> Tag:
     """The first element that the selector finds; there must be one."""
     found = page.select_one(selector)
     assert found is not None, selector
@@ -392,6 +392,43 @@ def test_a_refused_answer_is_not_counted_as_answered(world, assessor):
         looked = assessor.send(f"{FORM}/look", {**asked, "pain_days": days}).json()
         assert looked["progress"][-1][:2] == [3, 4]
     assert assessor.send(f"{FORM}/look", {**asked, "pain_days": "7"}).json()["progress"][-1][:2] == [4, 4]
+
+
+def test_a_reason_is_not_called_optional_once_a_saved_answer_changes(world, assessor):
+    assessor.post(FORM, {**PAIN, "pain_note": ""})
+
+    def optional(page: BeautifulSoup) -> bool:
+        return part(page, ".form-why").select_one(".optional") is not None
+
+    assert optional(assessor.soup(FORM))
+    assert not optional(soup(assessor.post(FORM, {"pain_nrs": "6"})))
+    changed, added = {**PAIN, "pain_nrs": "6"}, PAIN
+    assert assessor.send(f"{FORM}/look", changed).json()["corrects"] is True
+    assert assessor.send(f"{FORM}/look", added).json()["corrects"] is False, "an answer added corrects nothing"
+    put(assessor, {**assessor.form(FORM), "pain_nrs": "6"})
+    assert not optional(assessor.soup(FORM)), "a draft that changes a saved answer"
+
+
+def test_the_summary_stands_in_the_order_of_the_page(world, assessor):
+    # One cannot be read, and one before it is out of its range: two kinds of problem.
+    lines = said(assessor.post(FORM, {**PAIN, "pain_days": "9", "pain_nrs": "four"}))
+    assert [line.partition(":")[0] for line in lines] == ["Pain, past week", "Days with pain"]
+    lines = said(assessor.post(FORM, {**PAIN, "pain_days": "many", "pain_nrs": "12"}))
+    assert [line.partition(":")[0] for line in lines] == ["Pain, past week", "Days with pain"]
+
+
+def test_keys_are_offered_only_where_they_help(world, assessor):
+    assert "Keys 0 to 9" in part(assessor.soup(FORM), ".for-keys").get_text()
+    assert part(assessor.soup(SCORED), ".for-keys").get_text() == "Enter goes to the next question."
+
+
+def test_a_day_count_shows_its_range_and_clearing_is_no_answer(world, assessor):
+    page = assessor.soup(FORM)
+    assert part(page, "#item-pain_days-range").get_text() == "0 to 7"
+    assert "item-pain_days-range" in str(part(page, "#item-pain_days")["aria-describedby"])
+    cleared = [box.parent.get_text() for box in page.select("#entry .segment.without-js input") if box.parent]
+    assert cleared
+    assert set(cleared) == {"No answer"}
 
 
 def test_a_draft_can_be_dropped(world, assessor):

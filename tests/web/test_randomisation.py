@@ -108,6 +108,15 @@ def test_a_closed_gate_leads_to_no_page_that_is_not_there(world: World, came_to:
     assert (f"{LIST}/M-001/visits/baseline" in links) == (came_to == "consented")
 
 
+def test_an_empty_password_is_asked_for_and_no_failed_attempt(world: World):
+    sealed(world)
+    world.filled()
+    reply = world.coordinator().post(FORM, {"password": ""})
+    assert reply.status_code == 422
+    assert "Type your password." in said(reply)
+    assert "not right" not in said(reply)
+
+
 def _not_consented(world: World) -> None:
     world.screened()
 

@@ -231,6 +231,28 @@ def test_who_saves_second_sees_both_and_loses_nothing(treated: Treated):
     assert treated.saved() == [2]
 
 
+def test_a_summary_names_the_part_of_the_session_and_follows_the_page(treated: Treated):
+    module = MODULE[treated.arms["M-001"]]
+    reply = treated.record("M-001", held_on="", **{f"{module}.{module}_minutes": "many"})
+    page = BeautifulSoup(reply.text, "html.parser")
+    lines = [line.get_text() for line in page.select("[data-error-summary] li")]
+    headings = [heading.get_text() for heading in page.select(".form-section h2")]
+    assert any(line.startswith(f"{heading}, ") for line in lines for heading in headings), lines
+    ids = [str(link["href"])[1:] for link in page.select("[data-error-summary] a")]
+    places = [str(each["id"]) for each in page.select("#main [id]")]
+    assert ids == sorted(ids, key=places.index)
+    assert page.find("form", {"data-touched": "1"}) is not None, "leaving the page asks first"
+
+
+def test_a_reason_outside_the_window_is_not_called_optional(treated: Treated):
+    page = treated.browser.soup(treated.form())
+    assert page.select_one("#field-reason .optional") is None, "today is before the window"
+    assert page.select_one("#reason[data-outside=held_on]") is not None
+    refused = BeautifulSoup(treated.record("M-001", reason="").text, "html.parser")
+    assert refused.select_one("#field-reason .error") is not None
+    assert refused.select_one("#field-reason .optional") is None
+
+
 def test_a_session_that_did_not_take_place_and_one_that_did_after_all(treated: Treated):
     path = f"{treated.form()}/missed"
     assert treated.browser.post(path, {"why": ""}, page=treated.form()).status_code == 422

@@ -10,6 +10,7 @@ from bs4 import BeautifulSoup, Tag
 from sqlalchemy import select, update
 
 from app.foundation.database import Database
+from app.rendering import day
 from app.schedule.reads import VISIT as VISIT_TABLE
 from tests.capture.records import consented
 from tests.factories import mini_study, person
@@ -130,6 +131,16 @@ def test_a_day_that_cannot_be_is_said_and_stays_typed(world, coordinator, typed,
     if typed.isprintable():
         assert kept["held_on"] == [typed]
     assert world.visit().status == "planned"
+
+
+def test_a_window_in_a_message_is_written_as_on_the_page(world, coordinator):
+    reply = coordinator.post(f"{VISIT}/held", {"held_on": "2026-05-01", "reason": ""}, page=VISIT)
+    page = soup(reply)
+    window = world.visit()
+    said = part(page, "#field-held-reason .error").get_text()
+    assert day(window.opens_on) in said
+    assert str(window.opens_on) not in said
+    assert page.select_one("#field-held-reason .optional") is None
 
 
 def test_a_missed_visit_needs_its_reason(world, coordinator):
