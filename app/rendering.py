@@ -19,7 +19,7 @@ from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 from babel.support import NullTranslations, Translations
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound, select_autoescape
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -176,8 +176,8 @@ def labelled(cells: Markup, columns: Sequence[Mapping[str, Any]]) -> Markup:
     names = iter(columns)
 
     def named(tag: re.Match[str]) -> str:
-        label = Markup("{}").format(next(names, {}).get("label", ""))
-        return f'{tag[0]} role="{"rowheader" if tag[1] == "th" else "cell"}" data-label="{label.striptags()}"'
+        label = Markup("{}").format(next(names, {}).get("label", "")).striptags()  # plain text again, entities undone
+        return f'{tag[0]} role="{"rowheader" if tag[1] == "th" else "cell"}" data-label="{escape(label)}"'
 
     return Markup(re.sub(r"<(th|td)\b", named, cells))  # noqa: S704
 
