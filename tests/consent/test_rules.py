@@ -119,7 +119,7 @@ GONE = Stored(withdrawn_on=date(2026, 3, 10))
         ([], None, "no consent yet"),
         ([OPEN], None, "not countersigned"),
         ([Stored()], None, None),
-        ([GONE], None, "withdrawn on 2026-03-10"),
+        ([GONE], None, "withdrawn on 10 Mar 2026"),
         ([GONE], date(2026, 3, 9), None),
         ([GONE], date(2026, 3, 10), "withdrawn"),
         ([Stored()], SIGNED, None),

@@ -116,7 +116,7 @@ def test_a_visit_outside_its_window_is_kept_with_the_reason(world, coordinator):
         ("6.7.2026", "Write the date as year-month-day"),
         ("", "Say on which day it was held."),
         ("2026-02-30", "Write the date as year-month-day"),
-        ("2026-07-08", "2026-07"),
+        ("2026-07-08", "choose 6 Jul 2026 or earlier"),
         ("<script>", "Write the date as year-month-day"),
         ("2026\x00", "Write the date as year-month-day"),
     ],
