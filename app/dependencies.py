@@ -464,6 +464,8 @@ def require_password(here: Here, password: str, code: str | None = None, *, code
 
     `code_needed`: whoever has a second factor must show it, too.
     """
+    if not password:
+        raise Invalid([FieldProblem("password", "required", "Type your password.")])
     reason = actions.reauthenticate(
         here.session,
         here.actor.person_id,

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -18,7 +19,7 @@ from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 from babel.support import NullTranslations, Translations
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound, select_autoescape
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -130,6 +131,7 @@ def templates(language: str = "en") -> Environment:
         axis_steps=axis_steps,
     )
     environment.filters.update(
+        labelled=labelled,
         day=lambda value: day(value, language),
         moment=lambda value, timezone: moment(value, timezone, language),
         ago=lambda value, now: ago(value, now, language),
@@ -164,6 +166,20 @@ class Components:
             raise AttributeError(name) from missing
         self.__dict__[name] = macro
         return macro
+
+
+def labelled(cells: Markup, columns: Sequence[Mapping[str, Any]]) -> Markup:
+    """The cells of a row with their roles and the name of their column, for a row that stands as a list.
+
+    A browser forgets what a cell is when it no longer stands in a table. Cells hold no tables, and text is escaped.
+    """
+    names = iter(columns)
+
+    def named(tag: re.Match[str]) -> str:
+        label = Markup("{}").format(next(names, {}).get("label", "")).striptags()  # plain text again, entities undone
+        return f'{tag[0]} role="{"rowheader" if tag[1] == "th" else "cell"}" data-label="{escape(label)}"'
+
+    return Markup(re.sub(r"<(th|td)\b", named, cells))  # noqa: S704
 
 
 @lru_cache(maxsize=256)

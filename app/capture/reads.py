@@ -7,15 +7,16 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Integer, Select, String, and_, bindparam, func, select
+from sqlalchemy import BindParameter, Integer, Select, String, and_, bindparam, case, func, literal, select, tuple_
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT_ENTRY
 from app.capture.models import Draft, Entry
 from app.capture.rules import EntryState
 from app.capture.status import EntryStatus
+from app.foundation import paging
 from app.foundation.database import table_of
-from app.foundation.errors import NotFound
+from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.models import Participant, Screening
 from app.participants.status import Status
 from app.people.access import Actor, sites_for
@@ -33,6 +34,7 @@ SITE = table_of(Site)
 VISIT = table_of(ParticipantVisit)
 
 SCREENING = "screening"
+NOTHING_TYPED = "{}"
 SIGNATURE = ("signed_at", "signed_by", "signed_name", "signed_meaning", "signed_digest")
 
 Answers = dict[tuple[str, str], object]
@@ -91,15 +93,13 @@ class HistoryLine:
 
 
 @dataclass(frozen=True)
-class UnsignedEntry:
-    """A complete entry that waits for a signature."""
+class UnsignedVisit:
+    """A visit with complete entries that wait for a signature, and when the latest of them was saved."""
 
     participant: str
     visit: str
-    instrument: str
-    version: int
+    instruments: tuple[str, ...]
     saved_at: datetime
-    saved_by: str
 
 
 @dataclass(frozen=True)
@@ -260,6 +260,14 @@ def draft_of(session: Session, participant_id: int, visit: str, instrument: str,
     return None if row is None else DraftState(json.loads(row.typed), row.base_version, row.saved_at)
 
 
+def drafts_of(session: Session, participant_id: int, *, by: Actor) -> frozenset[tuple[str, str]]:
+    """Where this person has typed something that is not saved: (visit, instrument). Nobody sees another's drafts."""
+    query = select(DRAFT.c.visit, DRAFT.c.instrument).where(
+        DRAFT.c.person_id == by.person_id, DRAFT.c.participant_id == participant_id, DRAFT.c.typed != NOTHING_TYPED
+    )
+    return frozenset((row.visit, row.instrument) for row in session.execute(query))
+
+
 def history(
     session: Session, study: StudyInUse, participant_code: str, visit: str, instrument: str, item: str | None = None
 ) -> list[HistoryLine]:
@@ -280,19 +288,67 @@ def _parsed(text: str | None) -> object:
     return None if text is None else json.loads(text)
 
 
-def unsigned_entries(session: Session, study: StudyInUse, *, by: Actor, limit: int = 50) -> list[UnsignedEntry]:
-    """Complete entries that this person may sign and nobody has, oldest first."""
+def unsigned_visits(
+    session: Session, study: StudyInUse, *, by: Actor, cursor: str | None = None, limit: int | None = None
+) -> paging.Page[UnsignedVisit]:
+    """One page of the visits with complete entries that this person may sign and nobody has, and how many there are.
+
+    The visit of the primary endpoint comes first, then what was saved last: what is still fresh in mind.
+    """
+    size = paging.page_size(limit)
     sites = sites_for(by, Permission.ENTRY_SIGN)
+    if sites is not None and not sites:
+        return paging.Page([], total=0)
+    waiting = _unsigned(study, sites)
+    primary = {outcome.visit for outcome in study.definition.outcomes if outcome.kind == "primary"}
+    lines = (
+        waiting.with_only_columns(
+            case((ENTRY.c.visit.in_(primary), 1), else_=0).label("is_primary"),
+            func.max(ENTRY.c.saved_at, type_=ENTRY.c.saved_at.type).label("saved_at"),
+            ENTRY.c.participant_id,
+            ENTRY.c.visit,
+            PARTICIPANT.c.code.label("participant"),
+        )
+        .group_by(ENTRY.c.participant_id, ENTRY.c.visit, PARTICIPANT.c.code)
+        .subquery()
+    )
+    total = session.execute(select(func.count()).select_from(lines)).scalar_one()
+    keys = (lines.c.is_primary, lines.c.saved_at, lines.c.participant_id, lines.c.visit)
+    query, backwards = select(lines), False
+    if cursor:
+        place, backwards = _unsigned_place(cursor)
+        query = query.where(tuple_(*keys) > place if backwards else tuple_(*keys) < place)
+    order = [each.asc() if backwards else each.desc() for each in keys]
+    found = session.execute(query.order_by(*order).limit(size + 1)).all()
+    more, rows = len(found) > size, list(found[:size])
+    if backwards:
+        rows.reverse()
+    forms: dict[tuple[int, str], list[str]] = {}
+    if rows:
+        ids = {row.participant_id for row in rows}
+        wanted = waiting.with_only_columns(ENTRY.c.participant_id, ENTRY.c.visit, ENTRY.c.instrument)
+        for row in session.execute(wanted.where(ENTRY.c.participant_id.in_(ids)).order_by(ENTRY.c.id)):
+            forms.setdefault((row.participant_id, row.visit), []).append(row.instrument)
+
+    def place_of(row: Any, *, backwards: bool = False) -> str:
+        key = (row.is_primary, row.saved_at.isoformat(), row.participant_id, row.visit)
+        return paging.encode(*key, backwards=backwards)
+
+    return paging.Page(
+        [
+            UnsignedVisit(row.participant, row.visit, tuple(forms[row.participant_id, row.visit]), row.saved_at)
+            for row in rows
+        ],
+        next=place_of(rows[-1]) if rows and (more or backwards) else None,
+        previous=place_of(rows[0], backwards=True) if rows and (more if backwards else bool(cursor)) else None,
+        total=total,
+    )
+
+
+def _unsigned(study: StudyInUse, sites: Collection[int] | None) -> Select[Any]:
     signable = [instrument.code for instrument in study.definition.instruments if instrument.signable]
     query = (
-        select(
-            PARTICIPANT.c.code.label("participant"),
-            ENTRY.c.visit,
-            ENTRY.c.instrument,
-            ENTRY.c.version,
-            ENTRY.c.saved_at,
-            ENTRY.c.saved_by,
-        )
+        select(ENTRY.c.id)
         .join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id)
         .where(
             ENTRY.c.study_id == study.id,
@@ -300,14 +356,21 @@ def unsigned_entries(session: Session, study: StudyInUse, *, by: Actor, limit: i
             ENTRY.c.status == EntryStatus.COMPLETE,
             ENTRY.c.signed_at.is_(None),
         )
-        .order_by(ENTRY.c.saved_at, ENTRY.c.id)
-        .limit(limit)
     )
-    if sites is not None:
-        if not sites:
-            return []
-        query = query.where(PARTICIPANT.c.site_id.in_(sites))
-    return [UnsignedEntry(**row) for row in session.execute(query).mappings()]
+    return query if sites is None else query.where(PARTICIPANT.c.site_id.in_(sites))
+
+
+def _unsigned_place(cursor: str) -> tuple[Any, bool]:
+    (is_primary, saved_at, participant_id, visit), backwards = paging.decode(cursor, 4)
+    try:
+        at = datetime.fromisoformat(str(saved_at))
+        if at.tzinfo is None:
+            raise ValueError
+        numbers = int(str(is_primary)), int(str(participant_id))
+    except ValueError:
+        message = "This page link belongs to another list. Start again from the first page."
+        raise Invalid([FieldProblem("cursor", "cursor", message)]) from None
+    return tuple_(numbers[0], literal(at, ENTRY.c.saved_at.type), numbers[1], str(visit)), backwards
 
 
 def progress(session: Session, study: StudyInUse, participant_ids: Collection[int]) -> dict[int, Progress]:

@@ -7,6 +7,7 @@ from datetime import date, datetime
 from typing import Protocol
 
 from app.foundation.errors import FieldProblem
+from app.foundation.words import day_in_words
 from app.participants.status import Status
 from app.studies.definition import Choice, ConsentDocument
 
@@ -122,13 +123,13 @@ def why_no_consent(consents: Sequence[Given], *, on: date | None = None) -> str 
     open_ = [consent for consent in consents if consent.withdrawn_on is None]
     for consent in open_:
         if consent.countersigned_at is None:
-            return f"The consent of {consent.signed_on.isoformat()} is not countersigned. Countersign it first."
+            return f"The consent of {day_in_words(consent.signed_on)} is not countersigned. Countersign it first."
     if open_:
         first = min(consent.signed_on for consent in open_)
-        return f"Consent was given on {first.isoformat()}. Choose that day or a later one."
+        return f"Consent was given on {day_in_words(first)}. Choose that day or a later one."
     if consents:
         last = max(consent.withdrawn_on for consent in consents if consent.withdrawn_on is not None)
-        return f"Consent was withdrawn on {last.isoformat()}. {KEPT}"
+        return f"Consent was withdrawn on {day_in_words(last)}. {KEPT}"
     return "There is no consent yet. Record the participant's consent first."
 
 
@@ -145,7 +146,7 @@ def why_not_sign(status: Status, consents: Iterable[Given], version: str) -> str
         return "This participant has completed the study. Nothing new is collected, so no consent is needed."
     for consent in consents:
         if consent.document_version == version and consent.withdrawn_on is None:
-            when = consent.signed_on.isoformat()
+            when = day_in_words(consent.signed_on)
             if consent.countersigned_at is None:
                 return f"Consent to version {version} is recorded already (signed {when}). Countersign it."
             return f"Consent to version {version} is complete already (signed {when}). Nothing is left to do."
@@ -155,7 +156,7 @@ def why_not_sign(status: Status, consents: Iterable[Given], version: str) -> str
 def why_not_countersign(consent: Given) -> str | None:
     """Why a consent cannot be countersigned, or None."""
     if consent.withdrawn_on is not None:
-        return f"This consent was withdrawn on {consent.withdrawn_on.isoformat()}. Record a new one first."
+        return f"This consent was withdrawn on {day_in_words(consent.withdrawn_on)}. Record a new one first."
     if consent.countersigned_at is not None:
         return "This consent is countersigned already. Nothing is left to do."
     return None
@@ -209,17 +210,19 @@ def _document_problems(
     documents: Sequence[ConsentDocument], version: str, language: str, signed_on: date, today: date
 ) -> list[FieldProblem]:
     if signed_on > today:
-        return [FieldProblem("signed_on", "future", f"This day has not come yet: choose {today} or earlier.")]
+        message = f"This day has not come yet: choose {day_in_words(today)} or earlier."
+        return [FieldProblem("signed_on", "future", message)]
     document = document_with(documents, version, language)
     if document is None:
         return [FieldProblem("version", "choice", "There is no such consent document. Choose one from the list.")]
     if signed_on < document.valid_from:
-        message = f"Version {version} is valid from {document.valid_from}. Correct the day, or choose another version."
+        since = day_in_words(document.valid_from)
+        message = f"Version {version} is valid from {since}. Correct the day, or choose another version."
         return [FieldProblem("signed_on", "too_early", message)]
     current = valid_document(documents, language, signed_on)
     if current is not None and current.valid_from > document.valid_from:
         message = (
-            f"Version {version} was replaced by version {current.version} on {current.valid_from}. "
+            f"Version {version} was replaced by version {current.version} on {day_in_words(current.valid_from)}. "
             f"Ask the participant to sign version {current.version}."
         )
         return [FieldProblem("version", "replaced", message)]

@@ -13,6 +13,7 @@ from app.audit.actions import Change, record
 from app.foundation import clock
 from app.foundation.database import table_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.foundation.words import day_in_words
 from app.participants.identity import (
     ERASED,
     IDENTITY,
@@ -333,9 +334,9 @@ def reason_problems(field: str, reason: str, message: str) -> list[FieldProblem]
 def day_problems(field: str, day: date, *, earliest: date, today: date) -> list[FieldProblem]:
     """Whether a day lies between the first possible one and today at the site."""
     if day > today:
-        return [FieldProblem(field, "future", f"This day has not come yet: choose {today.isoformat()} or earlier.")]
+        return [FieldProblem(field, "future", f"This day has not come yet: choose {day_in_words(today)} or earlier.")]
     if day < earliest:
-        return [FieldProblem(field, "too_early", f"This day is too early: choose {earliest.isoformat()} or later.")]
+        return [FieldProblem(field, "too_early", f"This day is too early: choose {day_in_words(earliest)} or later.")]
     return []
 
 

@@ -10,6 +10,7 @@ from sqlmodel import Session
 from app.audit.actions import Change, record
 from app.consent.reads import why_no_consent
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Refused
+from app.foundation.words import day_in_words
 from app.participants.actions import day_problems, reason_problems
 from app.participants.models import Participant
 from app.participants.reads import today_at_site
@@ -323,7 +324,7 @@ def _refuse_bad_day(
         problems += reason_problems(field, reason, "")
     elif not problems and not rules.in_window(visit, held_on):
         message = (
-            f"The window is {visit.opens_on.isoformat()} to {visit.closes_on.isoformat()}. "
+            f"The window is {day_in_words(visit.opens_on)} to {day_in_words(visit.closes_on)}. "
             "Say why the visit was held outside it."
         )
         problems.append(FieldProblem(field, "required", message))

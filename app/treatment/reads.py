@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Date, func, literal, select, tuple_
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT
 from app.foundation import paging
 from app.foundation.database import keys_of, table_of
-from app.foundation.errors import NotFound
+from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.models import Participant
 from app.people.access import Actor, may, require, sites_for
 from app.people.models import Site
@@ -40,6 +40,8 @@ SESSION = table_of(TreatmentSession)
 
 RECORDED = "session.recorded"
 CORRECTED = "session.corrected"
+
+NEVER = date.max  # where those stand who have no session to come
 
 
 @dataclass(frozen=True)
@@ -104,19 +106,30 @@ def my_participants(
     *,
     by: Actor,
     now: datetime,
+    next_first: bool = False,
+    to_come: bool = False,
     cursor: str | None = None,
     limit: int | None = None,
 ) -> paging.Page[Treated]:
-    """One page of the randomised participants at the person's sites, by code, with their arms."""
+    """One page of the randomised participants at the person's sites, with their arms.
+
+    By code; or with `next_first` by the day of their next planned session, those without one last. `to_come` leaves
+    out those without one.
+    """
     require(by, Permission.ARM_READ, action="arm.read")
     size = paging.page_size(limit)
-    query = _treated(study, by)
+    treated = _treated(study, by).subquery()
+    query = select(*treated.c)
+    if to_come:
+        query = query.where(treated.c.next_on < NEVER)
+    keys = (treated.c.next_on, treated.c.code) if next_first else (treated.c.code,)
     backwards = False
     if cursor:
-        (code,), backwards = paging.decode(cursor, 1, str)
-        query = query.where(PARTICIPANT.c.code < code if backwards else PARTICIPANT.c.code > code)
-    order = PARTICIPANT.c.code.desc() if backwards else PARTICIPANT.c.code.asc()
-    found = session.execute(query.order_by(order).limit(size + 1)).all()
+        key, backwards = paging.decode(cursor, len(keys), *[str] * len(keys))
+        place = tuple_(*((_day(key[0]), str(key[1])) if next_first else (str(key[0]),)))
+        query = query.where(tuple_(*keys) < place if backwards else tuple_(*keys) > place)
+    order = [each.desc() if backwards else each.asc() for each in keys]
+    found = session.execute(query.order_by(*order).limit(size + 1)).all()
     more = len(found) > size
     rows = list(found[:size])
     if backwards:
@@ -127,11 +140,24 @@ def my_participants(
     shown = [_shown(study, row, arms[row.id], planned, upcoming.get(row.id)) for row in rows]
     if not shown:
         return paging.Page(shown)
+
+    def place_of(row: Any, *, backwards: bool = False) -> str:
+        key = (row.next_on.isoformat(), row.code) if next_first else (row.code,)
+        return paging.encode(*key, backwards=backwards)
+
     return paging.Page(
         shown,
-        next=paging.encode(shown[-1].code) if more or backwards else None,
-        previous=paging.encode(shown[0].code, backwards=True) if (more if backwards else bool(cursor)) else None,
+        next=place_of(rows[-1]) if more or backwards else None,
+        previous=place_of(rows[0], backwards=True) if (more if backwards else bool(cursor)) else None,
     )
+
+
+def _day(text: object) -> date:
+    try:
+        return date.fromisoformat(str(text))
+    except ValueError:
+        message = "This page link belongs to another list. Start again from the first page."
+        raise Invalid([FieldProblem("cursor", "cursor", message)]) from None
 
 
 def sessions_of(
@@ -219,6 +245,15 @@ def _treated(study: StudyInUse, by: Actor) -> Any:
         )
         .scalar_subquery()
     )
+    next_on = (
+        select(func.min(VISIT.c.target_on))
+        .where(
+            VISIT.c.participant_id == PARTICIPANT.c.id,
+            VISIT.c.kind == VisitKind.TREATMENT,
+            VISIT.c.status == VisitStatus.PLANNED,
+        )
+        .scalar_subquery()
+    )
     query = (
         select(
             PARTICIPANT.c.id,
@@ -228,6 +263,7 @@ def _treated(study: StudyInUse, by: Actor) -> Any:
             ALLOCATION.c.number,
             ALLOCATION.c.allocated_at,
             held.label("held"),
+            func.coalesce(next_on, literal(NEVER, Date)).label("next_on"),
         )
         .join(ALLOCATION, ALLOCATION.c.participant_id == PARTICIPANT.c.id)
         .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)

@@ -226,7 +226,7 @@ def told(
 
 
 def _line(entry: Mapping[str, Any], study: Study, place: str, *, named: bool) -> dict[str, Any]:
-    about = [_words(entry["action"].replace(".", "_"))]
+    about = [_act(entry["action"])]
     if subject := _subject(entry["subject"], study):
         about.append(subject)
     participant = entry["participant"] if named else ""
@@ -241,6 +241,14 @@ def _line(entry: Mapping[str, Any], study: Study, place: str, *, named: bool) ->
         "why": entry["why"],
         "url": f"{place}/participants/{participant}" if place and participant else "",
     }
+
+
+def _act(action: str) -> str:
+    """What was done, in words: `entry.saved` is "Entry saved", `entry.save_refused` is "Refused: save entry"."""
+    noun, _, verb = action.removesuffix("_refused").rpartition(".")
+    if action.endswith("_refused"):
+        return f"Refused: {f'{verb} {noun}'.replace('_', ' ').strip()}"
+    return _words(action.replace(".", "_"))
 
 
 def _words(code: str) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -63,7 +63,11 @@ def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
     """Keep what the participant signed; signed for the study as well when this person may and wants to."""
     participant = _participant(here, code, Permission.CONSENT_RECORD)
     version, language, method = (here.value(name) for name in ("version", "language", "method"))
-    paper = (scan or here.value("paper_sha256").lower().replace(" ", "") or None) if method == "paper" else None
+    paper = scan or here.value("paper_sha256").lower().replace(" ", "") or None
+    if switch := here.value("switch"):
+        here.release_key()  # showing the form another way changes nothing that is kept
+        return _switched_page(here, participant, switch, version=version, language=language, method=method, paper=paper)
+    paper = paper if method == "paper" else None
     optional = here.the_study.definition.consent.optional
     options = {
         choice.code: said == "yes" for choice in optional if (said := here.value(f"options.{choice.code}")) != ""
@@ -112,6 +116,25 @@ def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
     return here.redirect(_url(here, participant), done="countersigned" if now_too else "consented")
 
 
+def _switched_page(
+    here: Here, participant: Participant, switch: str, *, version: str, language: str, method: str, paper: str | None
+) -> Response:
+    """The same form signed another way, or under another document, with what was answered: `method:paper`."""
+    name, _, value = switch.partition(":")
+    values = {each: texts[-1] for each, texts in here.form.items() if texts}
+    if name == "method":
+        # A name signs on screen, a place on paper: each waits in the form while the other is asked for.
+        signatures = {f"signature.{method}": values.get("signature", "")}
+        values = {**values, **signatures, "signature": values.get(f"signature.{value}", "")}
+    asked = {"version": version, "language": language, "method": method, name: value}
+    if name == "language":
+        asked["version"] = ""
+    version, language, method = (asked[each] for each in ("version", "language", "method"))
+    return _record_page(
+        here, participant, version=version, language=language, method=method, paper=paper, values=values
+    )
+
+
 def _refuse_problems(
     here: Here,
     participant: Participant,
@@ -148,6 +171,7 @@ def _record_page(
     language: str,
     method: str,
     paper: str | None = None,
+    values: Mapping[str, str] | None = None,
     problem: Invalid | Refused | None = None,
 ) -> Response:
     assert participant.id is not None
@@ -187,8 +211,8 @@ def _record_page(
         language_asked=language,
         method="paper" if method == "paper" else "on_screen",
         optional=definition.consent.optional,
-        values={name: values[-1] for name, values in here.form.items() if values},
-        paper=paper or "",
+        values={name: texts[-1] for name, texts in here.form.items() if texts} if values is None else values,
+        paper=paper or here.value("paper_sha256"),
         today=today,
         refused=refused,
         why_not_countersign=_why_not_countersign(here, participant),

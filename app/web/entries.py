@@ -19,6 +19,7 @@ from app.capture.reads import Answers, DraftState, HistoryLine, Place
 from app.capture.rules import (
     MEANINGS,
     EntryState,
+    changes,
     same_value,
     signature_holds,
     why_not_enter,
@@ -265,12 +266,14 @@ def look(here: PageInStudy, form: TypedForm, code: str, visit: str, instrument: 
         findings[finding.item] = f"{findings.get(finding.item, '')} {finding.message}".strip()
     items = spot.instrument.items
     blank = [item.code for item in items if item.code not in typed.values and item.code not in errors]
-    sections = _sections(spot, form, judgement=judgement)
+    problems = [FieldProblem(code, "look", message) for code, message in errors.items()]
+    sections = _sections(spot, form, problems=problems, judgement=judgement)
     done, total = _progress(sections)
     counts = [(section["done"], section["total"]) for section in sections] + [(done, total)]
     of = translations(here.the_study.definition.language).gettext("%(done)s of %(total)s")
     return JSONResponse(
         {
+            "corrects": _corrects(spot, judgement),
             "hidden": sorted(judgement.hidden),
             "errors": {code: message for code, message in errors.items() if code not in judgement.hidden},
             "findings": findings,
@@ -419,6 +422,8 @@ def _form_page(
         for finding in judgement.hard
         if finding.item not in known and finding.item not in judgement.hidden
     ]
+    places = {item.code: place for place, item in enumerate(spot.instrument.items)}
+    problems.sort(key=lambda each: places.get(each.field.removesuffix(WHY), len(places)))
     version = entry.version if entry else 0
     is_stale = isinstance(problem, Conflict) or (kept is not None and kept.base_version != version)
     differences = _differences(spot, read, shown) if is_stale else []
@@ -449,6 +454,9 @@ def _form_page(
         is_stale=is_stale,
         differences=differences,
         draft=kept,
+        corrects=is_stale or _corrects(spot, judgement),
+        has_scale=any(item.type is ItemType.SCALE for item in spot.instrument.items),
+        is_typed=typed is not None,
         draft_time=f"{kept.saved_at.astimezone(ZoneInfo(spot.place.timezone)):%H:%M}" if kept else None,
         why=(shown.get(REASON) or [""])[-1] if typed is not None or kept is not None else "",
         why_error=next((each.message for each in problems if each.field == "why"), None),
@@ -522,6 +530,8 @@ def _facts(spot: Spot) -> dict[str, Any]:
     status = "empty"
     if entry is not None:
         status = "signed" if entry.is_signed else "complete" if entry.is_complete else "partial"
+    elif spot.draft is not None:
+        status = "draft"
     elif today > visit.closes_on:
         status = "late"
     return {
@@ -557,6 +567,13 @@ def _sections(
         language=definition.language,
     )
     return sections_of(spot.instrument, views)
+
+
+def _corrects(spot: Spot, judgement: Judgement) -> bool:
+    """Whether saving these answers would change a saved one, which asks for a reason."""
+    return spot.entry is not None and any(
+        change.is_correction for change in changes(spot.entry.values, judgement.values)
+    )
 
 
 def _asked(spot: Spot, typed: Typed) -> list[FieldProblem]:

@@ -58,7 +58,8 @@ class ItemView:
 
     @property
     def is_answered(self) -> bool:
-        return bool(self.missing or any(text.strip() for text in self.texts))
+        """Whether there is an answer that can be kept: a refused one still waits for its question."""
+        return not self.error and bool(self.missing or any(text.strip() for text in self.texts))
 
 
 def item_views(

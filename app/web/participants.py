@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.audit.reads import AuditFilter
 from app.audit.reads import entries as audit_entries
-from app.capture.reads import EntryMark, entries_of
+from app.capture.reads import EntryMark, drafts_of, entries_of
 from app.capture.typed import parse_typed
 from app.consent import rules as consent_rules
 from app.consent.actions import withdraw_consent
@@ -47,6 +47,7 @@ from app.schedule.status import VisitStatus
 from app.studies.definition import Study, Visit, VisitKind
 from app.web.audit import told
 from app.web.places import Places, places_of, show_at, typed_day
+from app.web.randomisation import allocation_number
 from app.web.tables import address, column, csv_file, typed_text
 
 router = APIRouter()
@@ -295,7 +296,7 @@ def _read_screening(here: Here, places: Places) -> Typed:
     ]
     wrong = {problem.field for problem in typed.problems}
     sound = {code: value for code, value in typed.answers.items() if code not in wrong}
-    typed.eligibility = judge_eligibility(definition, sound, today=today)
+    typed.eligibility = judge_eligibility(definition, sound, today=today, refused=wrong)
     if not typed.failure_reason:
         lacking = why_not_known(definition, typed.eligibility)
         typed.problems += [
@@ -310,8 +311,8 @@ def _read_screening(here: Here, places: Places) -> Typed:
     }:
         words = "Choose one of the reasons for not taking part."
         typed.problems.append(FieldProblem("screening.failure_reason", "choice", words))
-    order = [item.code for item in form.items]
-    typed.problems.sort(key=lambda each: order.index(each.field) if each.field in order else -1)
+    order = ["screening.site", *(item.code for item in form.items), *(f"personal.{name}" for name in FIELDS)]
+    typed.problems.sort(key=lambda each: order.index(each.field) if each.field in order else len(order))
     return typed
 
 
@@ -376,12 +377,13 @@ def show(here: PageInStudy, code: str) -> Response:
     may_read = may(here.actor, Permission.ENTRY_READ, site_id=site_id)
     visits = visits_of(here.session, participant.id)
     marks = entries_of(here.session, participant.id) if may_read else {}
+    drafts = drafts_of(here.session, participant.id, by=here.actor) if may_read else frozenset()
     consents = consents_of(here.session, participant.id)
     screening = reads.screening_of(here.session, participant.id)
     initials = reads.initials_of(here.session, [participant], by=here.actor).get(participant.id, "")
     baseline = _baseline(definition, marks)
     steps = _steps(here, participant, consents, baseline) if Status(participant.status) in OPEN else []
-    columns, rows = _matrix(here, participant, visits, marks, today)
+    columns, rows = _matrix(here, participant, visits, marks, drafts, today)
     recent = _recent(here, participant)
     return show_at(
         here,
@@ -393,6 +395,7 @@ def show(here: PageInStudy, code: str) -> Response:
         today=today,
         timezone=places.timezone(site_id),
         since=_since(participant),
+        allocation=allocation_number(here, participant),
         url=_url(here, participant.code),
         initials=initials,
         next_step=_next_step(here, participant, consents, baseline, visits, today, may_read=may_read),
@@ -564,13 +567,13 @@ def _timeline(
     """What `ui.timeline` draws: the steps into the trial as points, then every visit that has dates."""
     definition = here.the_study.definition
     points = [
-        ("Screened", participant.screened_on),
-        ("Consent", participant.consented_on),
-        ("Randomised", participant.randomised_on),
+        ("Screened", participant.screened_on, ""),
+        ("Consent", participant.consented_on, ""),
+        ("Randomised", participant.randomised_on, f"{_url(here, participant.code)}/randomised"),
     ]
     drawn: list[dict[str, Any]] = [
-        {"label": label, "target": on, "opens": None, "closes": None, "held_on": on, "status": "done"}
-        for label, on in points
+        {"label": label, "target": on, "opens": None, "closes": None, "held_on": on, "status": "done", "url": url}
+        for label, on, url in points
         if on is not None
     ]
     for visit in visits:
@@ -612,6 +615,7 @@ def _matrix(
     participant: Participant,
     visits: Sequence[ParticipantVisit],
     marks: Mapping[tuple[str, str], EntryMark],
+    drafts: frozenset[tuple[str, str]],
     today: date,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Visits by forms: the columns, and one row per form with a mark for each entry that is expected."""
@@ -636,7 +640,8 @@ def _matrix(
             if form.code not in visit.instruments:
                 cells.append(None)
                 continue
-            status = _mark(dated.get(visit.code), marks.get((visit.code, form.code)), today)
+            place = (visit.code, form.code)
+            status = _mark(dated.get(visit.code), marks.get(place), today, has_draft=place in drafts)
             cell = {"status": status}
             if visit.code in dated and (status != "none"):
                 cell["url"] = f"{url}/visits/{visit.code}/entries/{form.code}"
@@ -645,9 +650,11 @@ def _matrix(
     return columns, rows
 
 
-def _mark(visit: ParticipantVisit | None, entry: EntryMark | None, today: date) -> str:
+def _mark(visit: ParticipantVisit | None, entry: EntryMark | None, today: date, *, has_draft: bool) -> str:
     if entry is not None:
         return "signed" if entry.is_signed else entry.status
+    if has_draft:
+        return "draft"
     if visit is None or visit_state(visit, today) is VisitState.UPCOMING:
         return "planned"
     if visit.status == VisitStatus.MISSED:

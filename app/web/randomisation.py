@@ -16,6 +16,7 @@ from app.people.permissions import Permission
 from app.randomisation import actions
 from app.randomisation.reads import AtTheGates, allocation_of, gates_of, standing
 from app.randomisation.rules import Gate, baseline_entries, why_not_ready
+from app.schedule.reads import visits_of
 from app.web.places import places_of, show_at
 
 router = APIRouter()
@@ -54,9 +55,8 @@ def randomise(here: ChangeInStudy, code: str) -> Response:
 def randomised(here: PageInStudy, code: str) -> Response:
     """That it was done, and its number: all that anybody learns here."""
     participant = _participant(here, code)
-    assert participant.id is not None
-    made = allocation_of(here.session, participant.id)
-    if made is None:
+    number = allocation_number(here, participant)
+    if not number:
         return RedirectResponse(_url(here, participant) + "/randomise", status_code=303)
     return show_at(
         here,
@@ -64,8 +64,15 @@ def randomised(here: PageInStudy, code: str) -> Response:
         "randomisation/randomised.html",
         participant=participant,
         url=_url(here, participant),
-        number=f"{made.number:04d}",
+        number=number,
     )
+
+
+def allocation_number(here: Here, participant: Participant) -> str:
+    """The number under which somebody was randomised, as pages write it, or '': all that the blinded may know of it."""
+    assert participant.id is not None
+    made = allocation_of(here.session, participant.id) if participant.randomised_on is not None else None
+    return f"{made.number:04d}" if made else ""
 
 
 def _participant(here: Here, code: str) -> Participant:
@@ -128,7 +135,12 @@ def _mended_at(here: Here, participant: Participant, gate: Gate, stood: AtTheGat
         case "baseline" if may(here.actor, Permission.ENTRY_READ, site_id=site_id):
             wanted = baseline_entries(here.the_study.definition)
             lacking = [pair for pair in wanted if pair not in stood.facts.complete] or list(wanted)
-            return (f"{url}/visits/{lacking[0][0]}", "Open the visit") if lacking else ("", "")
+            assert participant.id is not None
+            # Before consent no visit has a date, and so no page: the gate of consent leads on from there.
+            dated = {visit.code for visit in visits_of(here.session, participant.id)}
+            return next(
+                ((f"{url}/visits/{visit}", "Open the visit") for visit, _ in lacking if visit in dated), ("", "")
+            )
         case "not_randomised":
             return f"{url}/randomised", "See the allocation"
     return "", ""

@@ -22,6 +22,7 @@ DONE = {
     "saved_partial": "Saved. Some answers are still missing.",
     "signed": "Signed.",
     "visit_held": "Visit recorded.",
+    "visit_reopened": "Planned again. That it was recorded otherwise stays in the log.",
     "visit_missed": "Recorded as missed, with the reason.",
     "withdrawn": "Withdrawal recorded. Everything entered before is kept.",
     "identity_changed": "Personal data changed.",

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
-from app.capture.reads import Progress, progress, unsigned_entries
+from app.capture.reads import Progress, UnsignedVisit, progress, unsigned_visits
 from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import NotAllowed
 from app.participants.reads import ParticipantFilter, ParticipantRow, participants_page
@@ -29,7 +29,7 @@ router = APIRouter()
 
 SOON = timedelta(days=7)
 SHOWN = 25
-UNSIGNED = 300
+SIGN_AFTER = "sign_after"  # where the list of what waits for a signature goes on
 
 
 @router.get("/{study}", name="today.start")
@@ -94,6 +94,10 @@ def today(here: PageInStudy) -> Response:
     rows = [_visit(here, places, each) for each in due.rows]
     path = f"/{study.code}/today"
     first_page = not here.request.query_params.get("after")
+    unsigned = None
+    if may(by, Permission.ENTRY_SIGN) and first_page:
+        cursor = here.request.query_params.get(SIGN_AFTER) or None
+        unsigned = unsigned_visits(here.session, study, by=by, cursor=cursor, limit=SHOWN)
     return show_at(
         here,
         places,
@@ -105,7 +109,10 @@ def today(here: PageInStudy) -> Response:
         newer=address(path, {}, after=due.previous) if due.previous else None,
         on_the_way=_on_the_way(here, by) if first_page else [],
         allocated=definition.is_allocated,
-        unsigned=_unsigned(here, by) if may(by, Permission.ENTRY_SIGN) and first_page else None,
+        unsigned=[_unsigned(here, each) for each in unsigned.rows] if unsigned else None,
+        to_sign=unsigned.total if unsigned else 0,
+        sign_next=_signatures(path, unsigned.next if unsigned else None),
+        sign_previous=_signatures(path, unsigned.previous if unsigned else None),
         timezone=places.timezone(),
         day=places.today(here),
         first_page=first_page,
@@ -172,24 +179,24 @@ def _consented(here: Here, row: ParticipantRow, filled: Progress) -> OnTheWay:
     return OnTheWay(row, filled, "", f"{url}/randomise" if randomises else "", f"Randomise {row.code}")
 
 
-def _unsigned(here: Here, by: Actor) -> list[dict[str, Any]]:
-    """Complete entries that wait for a signature, oldest first; those of one visit on one line."""
+def _unsigned(here: Here, each: UnsignedVisit) -> dict[str, Any]:
+    """A visit with what waits for a signature: every form one click away."""
     study, definition = here.the_study, here.the_study.definition
-    lines: dict[tuple[str, str], dict[str, Any]] = {}
-    for each in unsigned_entries(here.session, study, by=by, limit=UNSIGNED):
-        participant = f"/{study.code}/participants/{each.participant}"
-        visit, form = definition.visit(each.visit), definition.instrument(each.instrument)
-        line = lines.setdefault(
-            (each.participant, each.visit),
-            {
-                "participant": each.participant,
-                "participant_url": participant,
-                "visit": visit.label if visit else each.visit,
-                "visit_url": f"{participant}/visits/{each.visit}",
-                "forms": [],
-                "saved_at": each.saved_at,
-            },
-        )
-        url = f"{participant}/visits/{each.visit}/entries/{each.instrument}"
-        line["forms"].append(((form.short or form.label) if form else each.instrument, url))
-    return list(lines.values())[:SHOWN]
+    participant = f"/{study.code}/participants/{each.participant}"
+    visit_url = f"{participant}/visits/{each.visit}"
+    visit = definition.visit(each.visit)
+    forms = [(definition.instrument(code), code) for code in each.instruments]
+    return {
+        "participant": each.participant,
+        "participant_url": participant,
+        "visit": visit.label if visit else each.visit,
+        "visit_url": visit_url,
+        "forms": [
+            ((form.short or form.label) if form else code, f"{visit_url}/entries/{code}") for form, code in forms
+        ],
+        "saved_at": each.saved_at,
+    }
+
+
+def _signatures(path: str, cursor: str | None) -> str | None:
+    return address(path, {}, **{SIGN_AFTER: cursor}) + "#signatures" if cursor else None

@@ -36,6 +36,7 @@ from app.web.tables import address, csv_file
 router = APIRouter(route_class=hidden_without(Permission.ARM_READ))
 
 SESSION = "/{study}/treatment/{code}/sessions/{visit}"
+TO_COME = "to_come"  # the filter of the list: those with a session to come
 Delivered = Mapping[str, Mapping[str, object] | bool]
 
 MARKS = {
@@ -59,20 +60,27 @@ def treatment(here: LoggedPageInStudy) -> Response:
     _require(here)
     study, asked, places = here.the_study, here.request.query_params, places_of(here)
     by, path = narrowed(here.actor, places.chosen), f"/{study.code}/treatment"
+    to_come = asked.get("show") == TO_COME
+    query = {"show": TO_COME if to_come else None}
     if asked.get("format") == "csv":
         heading = ("participant", "site", "status", "allocation", "arm", "held", "planned", "next_session", "next_on")
-        return csv_file(f"{study.code}-treatment-{here.now:%Y-%m-%d}", heading, list(_file_rows(here)))
-    found = reads.my_participants(here.session, study, by=by, now=here.now, cursor=asked.get("after") or None)
+        return csv_file(f"{study.code}-treatment-{here.now:%Y-%m-%d}", heading, list(_file_rows(here, to_come=to_come)))
+    cursor = asked.get("after") or None
+    found = reads.my_participants(
+        here.session, study, by=by, now=here.now, next_first=True, to_come=to_come, cursor=cursor
+    )
     labels = {visit.code: visit.label for visit in treatment_visits(study.definition)}
     return show_at(
         here,
         places,
         "treatment/treatment.html",
         path=path,
+        to_come=to_come,
+        to_come_url=address(path, {}, show=TO_COME),
         rows=[_row(row, labels, places.today(here)) for row in found.rows],
-        newer=address(path, {}, after=found.previous) if found.previous else None,
-        older=address(path, {}, after=found.next) if found.next else None,
-        csv_url=address(path, {}, format="csv") if found.rows else None,
+        newer=address(path, query, after=found.previous) if found.previous else None,
+        older=address(path, query, after=found.next) if found.next else None,
+        csv_url=address(path, query, format="csv") if found.rows else None,
     )
 
 
@@ -86,11 +94,18 @@ def _row(row: Treated, labels: Mapping[str, str], today: date) -> dict[str, Any]
     return {"row": row, "next": labels.get(row.next_visit or "", row.next_visit), "late": late}
 
 
-def _file_rows(here: Here) -> Iterator[Sequence[object]]:
+def _file_rows(here: Here, *, to_come: bool) -> Iterator[Sequence[object]]:
     by, cursor = narrowed(here.actor, places_of(here).chosen), None
     while True:
         found = reads.my_participants(
-            here.session, here.the_study, by=by, now=here.now, cursor=cursor, limit=LARGEST_PAGE
+            here.session,
+            here.the_study,
+            by=by,
+            now=here.now,
+            next_first=True,
+            to_come=to_come,
+            cursor=cursor,
+            limit=LARGEST_PAGE,
         )
         for row in found.rows:
             held = (row.adherence.held, row.adherence.planned)
@@ -221,9 +236,7 @@ def session(here: ChangeInStudy, code: str, visit: str) -> Response:
     # The form says which arm it was made for, so that no envelope is opened, and the log not held, before the rows are.
     typed = _typed(here, modules_of(here.the_study.definition, here.value("arm")))
     try:
-        held_on = typed_day(typed.held_on, "held_on", "Say on which day the session was held.")
-        if typed.problems:
-            raise Invalid(list(typed.problems))
+        held_on = _held_on(typed)
         actions.record_session(
             here.session,
             here.the_study,
@@ -288,7 +301,9 @@ def missed(here: ChangeInStudy, code: str, visit: str) -> Response:
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
         return _session_page(here, found, visit, missing=problem)
-    return here.redirect(_url(here, found), done="saved" if row.status == VisitStatus.MISSED else "visit_missed")
+    return here.redirect(
+        _url(here, found), done="visit_reopened" if row.status == VisitStatus.MISSED else "visit_missed"
+    )
 
 
 @router.get(SESSION + "/missed", name="treatment.missed_form")
@@ -296,6 +311,17 @@ def back_to_the_session(here: PageInStudy, code: str, visit: str) -> Response:
     """Where somebody lands who goes on without sending a form again: the page of the session."""
     found = _participant(here, code)
     return RedirectResponse(f"{_url(here, found)}/sessions/{_visit(here, found, visit).code}", status_code=303)
+
+
+def _held_on(typed: Typed) -> date:
+    """The day of the session; Invalid with everything on the form that cannot be read, not with the day alone."""
+    try:
+        on = typed_day(typed.held_on, "held_on", "Say on which day the session was held.")
+    except Invalid as wrong:
+        raise Invalid([*wrong.problems, *typed.problems]) from None
+    if typed.problems:
+        raise Invalid(list(typed.problems))
+    return on
 
 
 def _require_recording(here: Here, participant: Participant) -> None:
@@ -389,7 +415,8 @@ def _session_page(
         why=typed.why if typed else "",
         reason=typed.reason if typed else "",
         version=row.version,
-        problems=[(_anchor(each.field, treated.modules), each.message) for each in problems],
+        is_typed=typed is not None,
+        problems=_summary(problems, treated.modules),
         errors={each.field: each.message for each in problems},
         conflict=conflict,
         refused=failed.reason if failed and not isinstance(failed, Invalid) and not conflict else None,
@@ -398,6 +425,22 @@ def _session_page(
         today=today,
         timezone=places.timezone(participant.site_id),
     )
+
+
+def _summary(problems: Sequence[FieldProblem], modules: Sequence[TreatmentModule]) -> list[tuple[str, str]]:
+    """Problems in the order of the page; those of an item say of which module, because modules ask for the same."""
+    labels = {f"{module.code}.{item.code}": module.label for module in modules for item in module.items}
+    order = ["held_on", "reason"]
+    for module in modules:
+        order += [module.code, *(f"{module.code}.{item.code}" for item in module.items)]
+    found = sorted(problems, key=lambda each: order.index(each.field) if each.field in order else len(order))
+    return [
+        (
+            _anchor(each.field, modules),
+            f"{labels[each.field]}, {each.message}" if each.field in labels else each.message,
+        )
+        for each in found
+    ]
 
 
 def _anchor(field: str, modules: Iterable[TreatmentModule]) -> str:

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.capture.actions import miss_visit
-from app.capture.reads import EntryMark, entries_of, place_of
+from app.capture.reads import EntryMark, drafts_of, entries_of, place_of
 from app.capture.status import EntryStatus
 from app.consent.reads import why_no_consent
 from app.dependencies import ChangeInStudy, Here, PageInStudy
@@ -123,7 +123,7 @@ def reopen(here: ChangeInStudy, code: str, visit: str) -> Response:
             now=here.now,
         )
 
-    return _change(here, code, visit, act, done="saved")
+    return _change(here, code, visit, act, done="visit_reopened")
 
 
 @router.get(VISIT + "/held", name="visits.held_form")
@@ -167,6 +167,11 @@ def _visit_page(
     forms = [
         _form_line(here, planned, code, marks, visit, today, url, participant.site_id) for code in planned.instruments
     ]
+    drafts = drafts_of(here.session, participant.id, by=here.actor) if reads_entries else ()
+    for line, code in zip(forms, planned.instruments, strict=True):
+        if (planned.code, code) in drafts:
+            line["has_draft"] = True
+            line["status"] = line["status"] if line["entry"] else "draft"
     kind = VisitKind(visit.kind)
     return show(
         here,
@@ -225,6 +230,7 @@ def _form_line(
         "label": form.label if form else code,
         "status": status,
         "entry": entry,
+        "has_draft": False,
         "url": f"{url}/entries/{code}",
         "sign_url": f"{url}/entries/{code}/sign" if to_sign else None,
         "may_save": may(here.actor, Permission.ENTRY_SAVE, site_id=site_id),

@@ -11,6 +11,7 @@ from sqlmodel import Session
 from app.consent.actions import withdraw_consent
 from app.foundation.database import Database
 from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Refused
+from app.foundation.words import day_in_words
 from app.participants.actions import mark, withdraw
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
@@ -96,7 +97,7 @@ def test_a_visit_outside_its_window_is_kept_with_its_reason(session: Session, st
     with pytest.raises(Invalid) as caught:
         record_visit(session, study, one, "week18", held_on=TODAY, version=1, by=by, now=NOW)
     assert [(problem.field, problem.rule) for problem in caught.value.problems] == [("reason", "required")]
-    assert (TODAY + 119 * DAY).isoformat() in caught.value.reason
+    assert day_in_words(TODAY + 119 * DAY) in caught.value.reason
     visit = record_visit(
         session, study, one, "week18", held_on=TODAY, version=1, reason="Leaves the country", by=by, now=NOW
     )

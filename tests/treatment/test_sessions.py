@@ -4,16 +4,19 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlmodel import Session
 
 from app.audit.models import AuditEntry
+from app.foundation import paging
 from app.foundation.database import table_of
 from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Problem, Refused
+from app.participants.reads import participant_by_code
 from app.people.permissions import Role
 from app.randomisation.actions import randomise
 from app.randomisation.opening import open_envelope
 from app.schedule.models import ParticipantVisit
+from app.schedule.status import VisitStatus
 from app.treatment.actions import record_session
 from app.treatment.models import TreatmentSession
 from app.treatment.reads import history_of, my_participants, session_of, sessions_of
@@ -225,6 +228,35 @@ def test_my_participants_are_paged_with_their_arms_and_each_opening_is_written_d
         treated.session, treated.study, by=treated.clinician, now=LATER, cursor=page.previous, limit=3
     )
     assert [row.code for row in back.rows] == ["P-0004", "P-0005", "P-0006"]
+
+
+def test_whom_to_treat_next_comes_first_and_who_has_no_session_last(treated: Treated):
+    done = treated.by_arm["sham"]
+    stopped = update(VISIT).where(VISIT.c.participant_id == done.id).values(status=VisitStatus.STOPPED)
+    treated.session.execute(stopped)
+    late = participant_by_code(treated.session, treated.study, "P-0008", by=treated.clinician)
+    dates = VISIT.c.participant_id == late.id, VISIT.c.code == "session2"
+    treated.session.execute(update(VISIT).where(*dates).values(target_on=HELD - timedelta(days=90)))
+
+    def page(**options: Any) -> Any:
+        return my_participants(
+            treated.session, treated.study, by=treated.clinician, now=LATER, next_first=True, limit=3, **options
+        )
+
+    def walk(**options: Any) -> list[Any]:
+        pages = [page(**options)]
+        while pages[-1].next:
+            pages.append(page(cursor=pages[-1].next, **options))
+        return pages
+
+    everybody = [row.code for each in walk() for row in each.rows]
+    between = [f"P-{number:04}" for number in range(1, 8) if f"P-{number:04}" != done.code]
+    assert everybody == [late.code, *between, done.code]
+    assert [row.code for each in walk(to_come=True) for row in each.rows] == everybody[:-1]
+    last = walk()[-1]
+    assert [row.code for row in page(cursor=last.previous).rows] == everybody[3:6]
+    with pytest.raises(Invalid, match="belongs to another list"):
+        page(cursor=paging.encode("no day", "P-0001"))
 
 
 @pytest.mark.requirement("REL-5")

@@ -36,6 +36,22 @@ def rows(reply) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(reply.text.removeprefix("\ufeff"))))
 
 
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        ("participant.randomise_refused", "Refused: randomise participant"),
+        ("entry.save_refused", "Refused: save entry"),
+        ("visit_note.sign_off_refused", "Refused: sign off visit note"),
+        ("request_refused", "Refused: request"),
+        ("participant.randomised", "Participant randomised"),
+    ],
+)
+def test_what_was_refused_is_told_as_a_refusal(action, words):
+    entry = dict.fromkeys(("username", "role", "participant", "subject", "item", "why", "old", "new", "request_id"), "")
+    lines = told([{**entry, "old": None, "new": None, "at": clock.now(), "action": action}], definition())
+    assert [line["action"] for line in lines] == [words]
+
+
 def test_the_log_is_told_in_words(world):
     world.filled()
     said = words(world.browser("data_manager"))

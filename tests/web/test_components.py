@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 from starlette.requests import Request
 
 from app.foundation.errors import FieldProblem
-from app.rendering import STATIC, TEMPLATES, NavItem, Viewer, page, static_url, templates, timeline_layout
+from app.rendering import STATIC, TEMPLATES, NavItem, Viewer, labelled, page, static_url, templates, timeline_layout
 from app.studies.definition import Instrument, Item, MissingCode
 from app.web.items import ItemView, item_views
 
@@ -505,3 +506,21 @@ if __name__ == "__main__":
                     {"width": wide, "height": picture.evaluate("document.documentElement.scrollHeight")}
                 )
                 picture.screenshot(path=str(folder / f"gallery-{wide}-{look}.png"), full_page=True)
+
+
+def test_the_rows_of_a_table_stand_as_lists_on_a_telephone(browser: Browser):
+    shown = _show(browser, gallery(), width=390)
+    for frame in shown.locator(".table-frame:has(.stacks)").all():
+        assert frame.evaluate("each => each.scrollWidth <= each.clientWidth"), frame.inner_text()
+    cell = shown.locator(".stacks tbody td:nth-child(2)").first
+    assert cell.get_attribute("role") == "cell"
+    heading = shown.locator(".stacks thead th:nth-child(2)").first.text_content()
+    assert cell.evaluate("each => getComputedStyle(each, '::before').content") == f'"{(heading or "").strip()}"'
+
+
+def test_a_name_of_a_column_cannot_leave_its_attribute():
+    cells = labelled(Markup("<th>a</th><td>b</td><td>c</td>"), [{"label": "A"}, {"label": 'x" onclick="y'}])
+    assert cells == Markup(
+        '<th role="rowheader" data-label="A">a</th>'
+        '<td role="cell" data-label="x&#34; onclick=&#34;y">b</td><td role="cell" data-label="">c</td>'
+    )

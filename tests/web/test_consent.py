@@ -68,6 +68,40 @@ def test_consent_on_paper_keeps_the_fingerprint_of_the_scan(world):
     assert (consent.method, consent.paper_sha256) == ("paper", hashlib.sha256(SCAN).hexdigest())
 
 
+def test_signing_another_way_keeps_what_was_answered(shared_database):
+    world = World(shared_database, consent=OPTIONAL)
+    participant = world.screened()
+    browser = world.coordinator()
+    day = str(world.today() - timedelta(days=1))
+    typed = {**browser.form(PAGE), "signature": "Ada Lovelace", "signed_on": day, "options.later": "no"}
+    assert browser.soup(PAGE).find("button", {"name": "switch", "value": "method:paper"}) is not None
+
+    def switched(fields, way, **options):
+        reply = browser.send(PAGE, {**fields, "switch": f"method:{way}"}, **options)
+        assert reply.status_code == 200
+        return form_in(BeautifulSoup(reply.text, "html.parser"), PAGE)
+
+    paper = switched(typed, "paper")
+    assert (paper["method"], paper["options.later"], paper["signed_on"]) == (["paper"], ["no"], [day])
+    assert paper["signature"] == [""], "the place of a paper is no name"
+    again = switched({**paper, "signature": "Folder 3"}, "on_screen", files={"scan": ("signed.pdf", SCAN)})
+    assert (again["method"], again["options.later"], again["signed_on"]) == (["on_screen"], ["no"], [day])
+    assert again["signature"] == ["Ada Lovelace"]
+    paper = switched(again, "paper")
+    assert paper["signature"] == ["Folder 3"]
+    assert paper["paper_sha256"] == [hashlib.sha256(SCAN).hexdigest()]
+    assert stored(world, participant.id) == []
+
+
+def test_enter_in_the_form_signs_and_does_not_switch(world):
+    world.screened()
+    page = world.coordinator().soup(PAGE)
+    mine = [
+        button for button in page.find_all("button") if button.get("form") == "sign" or button.find_parent(id="sign")
+    ]
+    assert (mine[0]["name"], mine[0]["value"]) == ("countersign", "now")
+
+
 def test_a_scan_that_was_sent_need_not_be_sent_again(world):
     world.screened()
     browser = world.coordinator()
@@ -87,7 +121,7 @@ def test_a_scan_that_was_sent_need_not_be_sent_again(world):
         ({"signed_on": ""}, "Type the day as YYYY-MM-DD."),
         ({"signed_on": "2026-02-30"}, "Type the day as YYYY-MM-DD."),
         ({"signed_on": "2099-01-01"}, "This day has not come yet"),
-        ({"signed_on": "2024-12-31"}, "Version 1 is valid from 2025-01-01"),
+        ({"signed_on": "2024-12-31"}, "Version 1 is valid from 1 Jan 2025"),
         ({"version": "9"}, "There is no such consent document."),
         ({"language": HOSTILE}, "There is no such consent document."),
         ({"method": "telepathy"}, "Choose how consent was given"),

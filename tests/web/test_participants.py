@@ -112,6 +112,15 @@ def test_what_cannot_be_kept_is_said_at_its_field_and_nothing_typed_is_lost(worl
     assert world.codes() == []
 
 
+def test_an_answer_that_cannot_be_kept_is_not_called_unanswered(world):
+    reply = world.coordinator().post(NEW, {**ELIGIBLE, "age": "4000", "personal.date_of_birth": "soon"})
+    assert reply.status_code == 422
+    assert "Age: not answered yet" not in said(reply)
+    assert "the answer needs a change first" in said(reply)
+    links = BeautifulSoup(reply.text, "html.parser").select("[data-error-summary] a")
+    assert [str(link["href"]) for link in links] == ["#age", "#personal.date_of_birth"], "as on the page"
+
+
 def test_hostile_text_is_shown_as_text(world):
     browser = world.coordinator()
     reply = browser.post(NEW, {**ELIGIBLE, "age": HOSTILE, "personal.given_name": HOSTILE})

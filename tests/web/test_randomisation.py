@@ -83,6 +83,40 @@ def test_a_participant_is_randomised_and_only_the_number_is_told(world: World):
     assert "participant.randomised" in world.log()
 
 
+def test_the_page_of_somebody_randomised_says_their_number_and_leads_to_it(world: World):
+    sealed(world)
+    world.filled()
+    browser = world.coordinator()
+    assert "Allocation" not in browser.soup(f"{LIST}/M-001").get_text()
+    browser.post(FORM, {"password": PASSWORD})
+    for role in ("assessor", "investigator", "coordinator"):
+        page = world.browser(role).soup(f"{LIST}/M-001")
+        link = page.select_one(f".page-head a[href='{DONE}']")
+        assert link is not None
+        assert link.get_text() == "Allocation 0001"
+        assert len(page.select(f".timeline a[href='{DONE}']")) == 2, "in the drawing, and in the list of a telephone"
+
+
+@pytest.mark.parametrize("came_to", ["screened", "consented"])
+def test_a_closed_gate_leads_to_no_page_that_is_not_there(world: World, came_to: str):
+    sealed(world)
+    getattr(world, came_to)()
+    browser = world.coordinator()
+    links = [str(link["href"]) for link in browser.soup(FORM).select(".gates a")]
+    assert links
+    assert [link for link in links if browser.get(link).status_code not in (200, 303)] == []
+    assert (f"{LIST}/M-001/visits/baseline" in links) == (came_to == "consented")
+
+
+def test_an_empty_password_is_asked_for_and_no_failed_attempt(world: World):
+    sealed(world)
+    world.filled()
+    reply = world.coordinator().post(FORM, {"password": ""})
+    assert reply.status_code == 422
+    assert "Type your password." in said(reply)
+    assert "not right" not in said(reply)
+
+
 def _not_consented(world: World) -> None:
     world.screened()
 

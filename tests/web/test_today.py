@@ -1,9 +1,13 @@
 """Today: what is due, what is lacking, what waits; and where each role begins."""
 
+from datetime import timedelta
+
 import pytest
 from bs4 import BeautifulSoup
-from sqlmodel import Session, update
+from sqlmodel import Session, select, update
 
+from app.capture.reads import ENTRY
+from app.foundation import clock, paging
 from app.foundation.database import Database
 from app.schedule.reads import VISIT
 from tests.web.browser import anonymous_client, counted_statements
@@ -102,6 +106,36 @@ def test_complete_entries_wait_for_those_who_sign(world):
     page = world.browser("assessor").soup(TODAY)
     assert page.find("a", href="/mini/participants/M-001/visits/baseline/entries/pain") is not None
     assert "Waiting for your signature" not in words(world.coordinator())
+
+
+def test_the_primary_endpoint_and_the_newest_wait_for_a_signature_first(world, monkeypatch):
+    monkeypatch.setattr("app.web.today.SHOWN", 2)
+    for _ in range(5):
+        world.filled()
+    with world.database.writing() as session:
+        ids = session.execute(select(ENTRY.c.id).order_by(ENTRY.c.id)).scalars().all()
+        changes = zip(ids, ("baseline", "week18", "baseline", "week18", "baseline"), (3, 9, 1, 8, 2), strict=True)
+        for entry, visit, days in changes:
+            at = clock.now() - timedelta(days=days)
+            session.execute(update(ENTRY).where(ENTRY.c.id == entry).values(visit=visit, saved_at=at))
+    browser = world.browser("assessor")
+
+    def shown(path):
+        page = browser.soup(path)
+        onward = {rel: page.select_one(f"#signatures a[rel={rel}]") for rel in ("next", "prev")}
+        said = page.select_one("#signatures").get_text(" ", strip=True)
+        assert "5 visits" in said
+        codes = [row.get_text(strip=True) for row in page.select("#signatures tbody th")]
+        return codes, {rel: str(link["href"]) for rel, link in onward.items() if link}
+
+    first, there = shown(TODAY)
+    second, on = shown(there["next"])
+    third, end = shown(on["next"])
+    assert [*first, *second, *third] == ["M-004", "M-002", "M-003", "M-005", "M-001"]
+    assert "next" not in end
+    assert shown(end["prev"])[0] == second
+    assert browser.get(f"{TODAY}?sign_after=nonsense").status_code == 422
+    assert browser.get(f"{TODAY}?sign_after={paging.encode(1, 'soon', 1, 'week18')}").status_code == 422
 
 
 def test_only_my_sites_and_the_chosen_one_are_shown(world):

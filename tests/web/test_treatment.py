@@ -113,6 +113,23 @@ def test_the_list_is_paged_and_a_file(treated: Treated, monkeypatch: pytest.Monk
     assert [(row["participant"], row["arm"]) for row in found] == list(treated.arms.items())[:2]
 
 
+def test_the_list_shows_the_next_session_and_can_leave_out_those_without_one(treated: Treated):
+    treated.record("M-001")
+    page = treated.browser.soup(ROOT)
+    assert [row[0] for row in rows(page)] == ["M-002", "M-001"]
+    assert [row[1].startswith("None planned") for row in rows(page)] == [False, True]
+    choice = page.find("a", string="With a session to come")
+    assert choice is not None
+    only = treated.browser.soup(str(choice["href"]))
+    assert [row[0] for row in rows(only)] == ["M-002"]
+    file = only.find("a", download=True)
+    assert file is not None
+    found = csv.DictReader(io.StringIO(treated.browser.get(str(file["href"])).text.removeprefix("\ufeff")))
+    assert [row["participant"] for row in found] == ["M-002"]
+    treated.record("M-002")
+    assert "Nobody has a session to come" in treated.browser.soup(str(choice["href"])).get_text()
+
+
 def test_a_session_asks_for_the_content_of_the_arm_and_of_no_other(treated: Treated):
     for code in ("M-001", "M-002"):
         page = treated.browser.soup(treated.form(code))
@@ -212,6 +229,28 @@ def test_who_saves_second_sees_both_and_loses_nothing(treated: Treated):
     again = treated.browser.send(treated.form(), {**fields, "why": "Mine is right"})
     assert again.status_code == 303
     assert treated.saved() == [2]
+
+
+def test_a_summary_names_the_part_of_the_session_and_follows_the_page(treated: Treated):
+    module = MODULE[treated.arms["M-001"]]
+    reply = treated.record("M-001", held_on="", **{f"{module}.{module}_minutes": "many"})
+    page = BeautifulSoup(reply.text, "html.parser")
+    lines = [line.get_text() for line in page.select("[data-error-summary] li")]
+    headings = [heading.get_text() for heading in page.select(".form-section h2")]
+    assert any(line.startswith(f"{heading}, ") for line in lines for heading in headings), lines
+    ids = [str(link["href"])[1:] for link in page.select("[data-error-summary] a")]
+    places = [str(each["id"]) for each in page.select("#main [id]")]
+    assert ids == sorted(ids, key=places.index)
+    assert page.find("form", {"data-touched": "1"}) is not None, "leaving the page asks first"
+
+
+def test_a_reason_outside_the_window_is_not_called_optional(treated: Treated):
+    page = treated.browser.soup(treated.form())
+    assert page.select_one("#field-reason .optional") is None, "today is before the window"
+    assert page.select_one("#reason[data-outside=held_on]") is not None
+    refused = BeautifulSoup(treated.record("M-001", reason="").text, "html.parser")
+    assert refused.select_one("#field-reason .error") is not None
+    assert refused.select_one("#field-reason .optional") is None
 
 
 def test_a_session_that_did_not_take_place_and_one_that_did_after_all(treated: Treated):

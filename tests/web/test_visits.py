@@ -10,6 +10,7 @@ from bs4 import BeautifulSoup, Tag
 from sqlalchemy import select, update
 
 from app.foundation.database import Database
+from app.rendering import day
 from app.schedule.reads import VISIT as VISIT_TABLE
 from tests.capture.records import consented
 from tests.factories import mini_study, person
@@ -115,7 +116,7 @@ def test_a_visit_outside_its_window_is_kept_with_the_reason(world, coordinator):
         ("6.7.2026", "Write the date as year-month-day"),
         ("", "Say on which day it was held."),
         ("2026-02-30", "Write the date as year-month-day"),
-        ("2026-07-08", "2026-07"),
+        ("2026-07-08", "choose 6 Jul 2026 or earlier"),
         ("<script>", "Write the date as year-month-day"),
         ("2026\x00", "Write the date as year-month-day"),
     ],
@@ -130,6 +131,16 @@ def test_a_day_that_cannot_be_is_said_and_stays_typed(world, coordinator, typed,
     if typed.isprintable():
         assert kept["held_on"] == [typed]
     assert world.visit().status == "planned"
+
+
+def test_a_window_in_a_message_is_written_as_on_the_page(world, coordinator):
+    reply = coordinator.post(f"{VISIT}/held", {"held_on": "2026-05-01", "reason": ""}, page=VISIT)
+    page = soup(reply)
+    window = world.visit()
+    said = part(page, "#field-held-reason .error").get_text()
+    assert day(window.opens_on) in said
+    assert str(window.opens_on) not in said
+    assert page.select_one("#field-held-reason .optional") is None
 
 
 def test_a_missed_visit_needs_its_reason(world, coordinator):
@@ -150,7 +161,9 @@ def test_a_day_is_corrected_and_a_mistake_undone_with_a_reason(world, coordinato
     assert coordinator.post(f"{VISIT}/corrected", fields, page=VISIT).status_code == 303
     assert world.visit().held_on == date(2026, 7, 5)
     assert coordinator.post(f"{VISIT}/reopened", {}, page=VISIT).status_code == 422
-    assert coordinator.post(f"{VISIT}/reopened", {"why": "Another participant"}, page=VISIT).status_code == 303
+    reply = coordinator.post(f"{VISIT}/reopened", {"why": "Another participant"}, page=VISIT)
+    assert reply.status_code == 303
+    assert "Planned again." in part(coordinator.soup(reply.headers["location"]), ".flash-done").get_text()
     assert world.visit().status == "planned"
 
 

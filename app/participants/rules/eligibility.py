@@ -1,6 +1,6 @@
 """May this person take part? Every criterion judged from the answers of the pre-screen; unknown is never yes."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
@@ -41,12 +41,17 @@ class Eligibility:
         return tuple(dict.fromkeys(code for verdict in self.verdicts for code in verdict.lacking))
 
 
-def judge_eligibility(study: Study, answers: Mapping[str, Any], *, today: date) -> Eligibility:
-    """The verdict of each criterion from stored answers; `today` is the date at the site."""
+def judge_eligibility(
+    study: Study, answers: Mapping[str, Any], *, today: date, refused: Collection[str] = ()
+) -> Eligibility:
+    """The verdict of each criterion from stored answers; `today` is the date at the site.
+
+    `refused` are the questions that were answered with what cannot be kept: unknown, and said to be so.
+    """
     instrument = study.instrument(study.eligibility.instrument)
     known = Answers(instrument.items if instrument else (), answers, today=today)
     labels = {missing.code: missing.label for missing in study.missing_codes}
-    verdicts = tuple(_verdict(criterion, known, answers, labels) for criterion in study.eligibility.criteria)
+    verdicts = tuple(_verdict(criterion, known, answers, labels, refused) for criterion in study.eligibility.criteria)
     return Eligibility(verdicts, all(verdict.met is True for verdict in verdicts))
 
 
@@ -74,12 +79,16 @@ def why_not_known(study: Study, eligibility: Eligibility) -> list[FieldProblem]:
 
 
 def _verdict(
-    criterion: Criterion, known: Answers, answers: Mapping[str, Any], missing_labels: Mapping[str, str]
+    criterion: Criterion,
+    known: Answers,
+    answers: Mapping[str, Any],
+    missing_labels: Mapping[str, str],
+    refused: Collection[str],
 ) -> Verdict:
     rule = parse(criterion.rule)
     lacking = known.lacking(rule.references)
     if lacking:
-        reason = " ".join(_unanswered(code, known, answers, missing_labels) for code in lacking)
+        reason = " ".join(_unanswered(code, known, answers, missing_labels, refused) for code in lacking)
         return Verdict(criterion.code, criterion.label, criterion.kind, None, reason, lacking)
     holds = rule.holds(known)
     if holds is None:
@@ -94,14 +103,20 @@ def _verdict(
     return Verdict(criterion.code, criterion.label, criterion.kind, met, " ".join(said))
 
 
-def _unanswered(code: str, known: Answers, answers: Mapping[str, Any], missing_labels: Mapping[str, str]) -> str:
+def _unanswered(
+    code: str,
+    known: Answers,
+    answers: Mapping[str, Any],
+    missing_labels: Mapping[str, str],
+    refused: Collection[str],
+) -> str:
     item = known.item(code)
     label = item.label if item else code
     value = answers.get(code)
     if isinstance(value, dict):
         said = str(value.get("missing", ""))
         return f"{label}: {missing_labels.get(said, said)}. Find out, then answer it."
-    return f"{label}: not answered yet."
+    return f"{label}: the answer needs a change first." if code in refused else f"{label}: not answered yet."
 
 
 def _shown(item: Item, known: Answers, answers: Mapping[str, Any]) -> str:

@@ -50,11 +50,12 @@ class Draft {
   constructor(form) {
     this.form = form;
     this.state = document.querySelector(form.dataset.saveState || '[data-save-state]');
-    this.saved = this.body();
+    this.saved = 'unsaved' in form.dataset ? '' : this.body(); // what a refused save brought back is kept nowhere yet
     this.wait = 0;
     this.busy = false;
     form.addEventListener('input', () => this.later(1200));
     form.addEventListener('change', () => this.later(200));
+    this.later(1200);
   }
 
   body() { return new URLSearchParams([...new FormData(this.form)].filter(([, value]) => typeof value === 'string')).toString(); }
@@ -165,6 +166,7 @@ async function look(form) {
       const score = item.querySelector('[data-score]');
       if (score) score.textContent = seen.computed[code] ?? '–';
     });
+    needed(form.querySelector('[data-corrects]'), seen.corrects);
     seen.progress.forEach(([done, total, words], place) => form.querySelectorAll(`[data-progress="${place}"] .progress`).forEach((bar) => {
       bar.querySelector('.bar').setAttribute('width', `${total ? 100 * done / total : 0}%`);
       bar.lastChild.textContent = words;
@@ -173,6 +175,17 @@ async function look(form) {
   } catch { /* saving judges again */ }
 }
 const looks = new WeakMap();
+
+// What is optional is not called so while it is needed: a reason for a day outside its window, or for a changed answer.
+const needed = (field, now) => {
+  if (!field) return;
+  field.querySelectorAll('.optional').forEach((word) => { word.hidden = now; });
+  field.querySelector('.input')?.setAttribute('aria-required', now);
+};
+on('input', (event) => document.querySelectorAll('[data-outside]').forEach((reason) => {
+  const {outside, opens, closes} = reason.dataset;
+  if (event.target.id === outside) needed(reason.closest('.field'), !!event.target.value && (event.target.value < opens || event.target.value > closes));
+}));
 
 on('change', (event) => {
   const form = event.target.closest('form[data-look]');
