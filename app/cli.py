@@ -16,7 +16,8 @@ from rich.table import Table
 from sqlmodel import Session
 
 from app import installation
-from app.audit import checkpoints, verify
+from app.audit import checkpoints, newest, verify
+from app.audit.actions import Change, record
 from app.audit.models import SYSTEM_LOG
 from app.foundation import backup as archive
 from app.foundation import clock
@@ -426,6 +427,32 @@ def audit_export(log: str, file: Path) -> None:
         out.print(f"{point.size} entries; checkpoint in {note}", markup=False)
 
 
+@audit_app.command("reconcile")
+def audit_reconcile(
+    study: str,
+    why: Annotated[str, typer.Option(help="Which backup it was, and what became of everything done after it.")],
+) -> None:
+    """Open randomisation again after a restore. Before anybody new comes all who were randomised since, anew."""
+    if not why.strip():
+        fail("Say which backup it was, and what became of everything that was done after it.")
+    settings = Settings()
+    database = open_database(settings)
+    with reported(), database.writing() as session:
+        in_use = study_in_use(session, study)
+        remembered = newest.newest_in(settings.checkpoints, database.keys, in_use.code)
+        if remembered is None or not newest.is_behind(session, remembered):
+            fail("This database has everything that is remembered of it. There is nothing to reconcile.")
+        change = Change("log.reconciled", new={"entries_remembered": remembered.size})
+        record(session, in_use.code, [change], by=operator(), now=clock.now(), why=why)
+    newest.forget(settings.checkpoints, in_use.code)
+    with database.reading() as session:
+        newest.remember(settings.checkpoints, session, in_use.code)
+    out.print(
+        "Reconciled. Randomisation is open again. Before anybody new: randomise anew all who were randomised after the "
+        "backup, in the order of their allocation numbers. They get the slots they had."
+    )
+
+
 @app.command()
 def backup(file: Path) -> None:
     """Write every row of one snapshot into a new archive. The key file is not in it: keep that apart."""
@@ -451,10 +478,13 @@ def restore(file: Path) -> None:
     with database.reading() as session:
         for name in sorted({*verify.logs(session), *(point.log for point in points)}):
             faults += verify.verify(session, name, points).faults
+            # Whoever was randomised after the backup is not in it: a slot of theirs must not go to somebody else.
+            newest.require_reconciliation(settings.checkpoints, database.keys, name)
     if faults:
         words = "Restored, but the log ends before a checkpoint that was kept: this backup is older than what was done."
         fail("\n".join([*faults, words, "Do not randomise on it. Restore the newest backup, or reconcile first."]))
     out.print(f"{sum(manifest.rows.values()):,} rows restored; the log is intact.", markup=False)
+    out.print("Nobody is randomised until you say what happened after the backup: equipoise audit reconcile STUDY.")
 
 
 @app.command()

@@ -16,9 +16,11 @@ from fastapi import Depends, Header, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlalchemy import select
 from sqlmodel import Session
+from starlette.background import BackgroundTask
 from starlette.datastructures import UploadFile
 
 from app.audit.actions import record_refusal
+from app.audit.newest import Newest, newest_in, remember
 from app.foundation import clock, idempotency
 from app.foundation.crypto.secrets import same, token_hash
 from app.foundation.database import Database, only_reads
@@ -322,6 +324,23 @@ def who_asks(request: Request, study: str, session: Session) -> Actor:
     Writes nothing: a second writer, even to keep when the session was last seen, would wait for that transaction.
     """
     return _here(request, session, {}, study=study, unsafe=False, touch=False).actor
+
+
+def newest_entry(here: Here) -> Newest | None:
+    """What is remembered of the study's log outside the database, to see one that was put back from a backup."""
+    return newest_in(here.settings.checkpoints, database_of(here.request).keys, here.the_study.code)
+
+
+def remembering(here: Here, response: Response) -> Response:
+    """The answer to an allocation; the log's newest entry is remembered once it has left."""
+    database, folder, log = database_of(here.request), here.settings.checkpoints, here.the_study.code
+
+    def remember_newest() -> None:
+        with database.reading() as session:
+            remember(folder, session, log)
+
+    response.background = BackgroundTask(remember_newest)
+    return response
 
 
 def page_anywhere(request: Request, session: Reading) -> Here:

@@ -25,6 +25,8 @@ from app.dependencies import (
     api_reauthenticate,
     api_who_asks,
     database_of,
+    newest_entry,
+    remembering,
 )
 from app.exports import delivery
 from app.exports.actions import record_export
@@ -169,7 +171,8 @@ class RandomisedReply(Reply):
 def gates(here: ApiPage, code: str) -> GatesReply:
     """What stands between a participant and randomisation."""
     found = participant_of(here, code)
-    passed = reads.gates_of(here.session, here.the_study, found, by=here.actor, now=here.now)
+    newest = newest_entry(here)
+    passed = reads.gates_of(here.session, here.the_study, found, by=here.actor, now=here.now, newest=newest)
     if not passed:
         raise NotFound("This study does not randomise. Go on with the visits.")
     reason = why_not_ready(passed)
@@ -183,10 +186,11 @@ def randomise(here: ApiChange, code: str) -> Response:
     Without the same key a participant who is already randomised is refused with 409.
     """
     found = participant_of(here, code)
-    made = actions.randomise(here.session, here.the_study, found, by=here.actor, now=here.now)
+    newest = newest_entry(here)
+    made = actions.randomise(here.session, here.the_study, found, newest=newest, by=here.actor, now=here.now)
     body = RandomisedReply(allocation=made.number, randomised_at=made.allocated_at).model_dump(mode="json")
     place = here.request.url.path.removesuffix("/randomise")
-    return here.answer(body, status=201, location=place)
+    return remembering(here, here.answer(body, status=201, location=place))
 
 
 # Sequences, for the statistician

@@ -8,6 +8,7 @@ from sqlalchemy import Integer, String, bindparam, func, insert, select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
+from app.audit.newest import Newest
 from app.audit.tree import root_of
 from app.foundation.clock import today
 from app.foundation.database import keys_of, table_of
@@ -357,13 +358,15 @@ def randomise(
     participant: Participant,
     *,
     again: bool = False,
+    newest: Newest | None = None,
     by: Actor,
     now: datetime,
 ) -> Allocated:
     """Give the participant the next slot of their stratum, once and for all; nobody learns the arm here.
 
     Refused, with no slot used, unless every gate is open. `again` is a retry of a request whose answer got lost: it is
-    answered with the allocation that stands.
+    answered with the allocation that stands. `newest` is what is remembered of the log outside the database: a database
+    that is behind it was put back from a backup, and could give a used slot to somebody else (REL-17).
     """
     code = participant.code
     if participant.study_id != study.id or participant.id is None:
@@ -378,7 +381,7 @@ def randomise(
         stands = allocation_of(session, participant.id)
         if stands is not None:
             return stands
-    stood = standing(session, study, participant, now=now, lock=True)
+    stood = standing(session, study, participant, now=now, lock=True, newest=newest)
     reason = why_not_ready(gates(study.definition, stood.facts))
     if reason is None and stratum is None:
         reason = NOT_OPEN

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Integer, Select, String, bindparam, exists, select
 from sqlmodel import Session
 
+from app.audit.newest import Newest, is_behind
 from app.audit.tree import FullTree
 from app.capture.models import Entry, EntryStatus
 from app.capture.reads import answers_of
@@ -98,18 +99,33 @@ class AtTheGates:
 
 
 def gates_of(
-    session: Session, study: StudyInUse, participant: Participant, *, by: Actor, now: datetime
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    by: Actor,
+    now: datetime,
+    newest: Newest | None = None,
 ) -> tuple[Gate, ...]:
-    """Every condition for randomising this participant, open or with the reason; empty in a study that does not."""
+    """Every condition for randomising this participant, open or with the reason; empty in a study that does not.
+
+    `newest` is what is remembered of the log outside the database (app.audit.newest).
+    """
     if participant.study_id != study.id or not may(by, Permission.PARTICIPANT_READ, site_id=participant.site_id):
         raise NotFound
     if not study.definition.is_allocated:
         return ()
-    return gates(study.definition, standing(session, study, participant, now=now).facts)
+    return gates(study.definition, standing(session, study, participant, now=now, newest=newest).facts)
 
 
 def standing(
-    session: Session, study: StudyInUse, participant: Participant, *, now: datetime, lock: bool = False
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    now: datetime,
+    lock: bool = False,
+    newest: Newest | None = None,
 ) -> AtTheGates:
     """The participant as stored now, not as loaded before; `lock` keeps the row until the transaction ends."""
     row = session.execute(_participant_and_site(lock), {"participant_id": participant.id}).one()
@@ -127,6 +143,7 @@ def standing(
         site_open=row.is_open,
         allocated=row.allocated,
         slot_waiting=waiting is not None,
+        behind=newest is not None and is_behind(session, newest),
     )
     return AtTheGates(row.site_code, row.site_name, row.timezone, waiting if found.code else None, facts)
 

@@ -15,6 +15,10 @@ ONLY_STRATUM = "all"
 SEPARATOR = "/"
 """Stands between the levels of a stratum's code; no code of a site or a choice may contain it."""
 
+BEHIND = (
+    "This database was put back from a backup, and somebody may have been randomised since. Nobody is randomised until "
+    "that is reconciled. Call the administrator."
+)
 NOT_OPEN = "Randomisation is not open for this participant. Call the trial statistician."
 """One sentence whether there is no list, no such stratum or no slot left: which of them it is would say something."""
 
@@ -101,6 +105,8 @@ class Facts:
     site_open: bool
     allocated: bool
     slot_waiting: bool
+    behind: bool = False
+    """Whether the database is older than what was done on it (REL-17)."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +134,14 @@ def gates(study: Study, facts: Facts) -> tuple[Gate, ...]:
             None if facts.site_open else f"{facts.site_name} is not open. Ask your administrator to open the site.",
         ),
         Gate("not_randomised", "Not yet randomised", _why_already(facts)),
-        Gate("list_ready", "Randomisation open", None if facts.slot_waiting or facts.allocated else NOT_OPEN),
+        Gate("list_ready", "Randomisation open", _why_not_open(facts)),
     )
+
+
+def _why_not_open(facts: Facts) -> str | None:
+    if facts.allocated:
+        return None
+    return BEHIND if facts.behind else None if facts.slot_waiting else NOT_OPEN
 
 
 def why_not_ready(passed: Sequence[Gate]) -> str | None:

@@ -6,7 +6,14 @@ from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.consent.reads import consents_of
-from app.dependencies import ChangeInStudy, Here, PageInStudy, require_password
+from app.dependencies import (
+    ChangeInStudy,
+    Here,
+    PageInStudy,
+    newest_entry,
+    remembering,
+    require_password,
+)
 from app.foundation.errors import Conflict, Invalid, NotFound, Refused
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
@@ -41,14 +48,16 @@ def randomise(here: ChangeInStudy, code: str) -> Response:
     where = {"subject": participant.code, "action": RANDOMISE}
     require(here.actor, Permission.PARTICIPANT_RANDOMISE, site_id=participant.site_id, **where)
     try:
-        if reason := why_not_ready(gates_of(here.session, here.the_study, participant, by=here.actor, now=here.now)):
+        newest = newest_entry(here)
+        passed = gates_of(here.session, here.the_study, participant, by=here.actor, now=here.now, newest=newest)
+        if reason := why_not_ready(passed):
             raise Refused(reason, **where)
         require_password(here, here.form.get("password", [""])[-1])
-        actions.randomise(here.session, here.the_study, participant, by=here.actor, now=here.now)
+        actions.randomise(here.session, here.the_study, participant, newest=newest, by=here.actor, now=here.now)
     except (Invalid, Refused, Conflict) as problem:
         here.refuse(problem)
         return _randomise_page(here, participant, problem=problem)
-    return here.redirect(_url(here, participant) + "/randomised")
+    return remembering(here, here.redirect(_url(here, participant) + "/randomised"))
 
 
 @router.get("/{study}/participants/{code}/randomised", name="randomisation.randomised")
@@ -90,7 +99,8 @@ def _randomise_page(
     here: Here, participant: Participant, *, problem: Invalid | Refused | Conflict | None = None
 ) -> Response:
     study = here.the_study
-    passed = gates_of(here.session, study, participant, by=here.actor, now=here.now)
+    newest = newest_entry(here)
+    passed = gates_of(here.session, study, participant, by=here.actor, now=here.now, newest=newest)
     stood = standing(here.session, study, participant, now=here.now)
     reason = why_not_ready(passed)
     changed = isinstance(problem, Conflict) or (isinstance(problem, Refused) and problem.reason != reason)

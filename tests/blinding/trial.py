@@ -9,6 +9,7 @@ the real cipher what is idealised here.
 import hashlib
 import logging
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -563,6 +564,8 @@ def left_by(
     real: bool = False,
 ) -> Left:
     """Play the trial in this database, ask everything, and gather what is left; `real` keeps chance and the cipher."""
+    # Each play is an installation of its own, in a folder of one name: the paths in both are the same.
+    shutil.rmtree(folder, ignore_errors=True)
     gatherer = Gatherer()
     logger = logging.getLogger()
     before = logger.level

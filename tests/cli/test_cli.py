@@ -102,7 +102,10 @@ def test_an_installation_from_nothing_to_a_verified_restored_backup(equipoise: I
     other = Installation(tmp_path / "other")
     other.folder.mkdir()
     shutil.copy(equipoise.folder / "equipoise.key", other.folder)
-    assert "the log is intact" in other("restore", archive)
+    assert "Nobody is randomised until" in other("restore", archive)
+    assert "Say which backup" in other("audit", "reconcile", "resolve", "--why", " ", code=1)
+    assert "Reconciled" in other("audit", "reconcile", "resolve", "--why", "The nightly backup; nobody came since")
+    assert "nothing to reconcile" in other("audit", "reconcile", "resolve", "--why", "Again", code=1)
     assert "intact" in other("audit", "verify")
     first = json.loads((tmp_path / "resolve.log").read_text().splitlines()[0])
     assert first[0] == "equipoise-audit-1"

@@ -1,0 +1,96 @@
+"""Is this database older than what was done on it? The newest entry of a log, remembered outside the database (REL-17).
+
+A backup that is put back lacks the allocations made since, and would give their slots to others. So after every
+allocation the place and hash of the log's last entry are written to a file beside the checkpoints. Whoever finds
+another entry, or none, at that place looks at a database from before, or at one that went on from there.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlmodel import Session
+
+from app.audit.actions import ENTRY
+from app.foundation.crypto.keys import Keyring
+from app.foundation.crypto.secrets import same
+from app.foundation.database import keys_of
+
+PURPOSE = "newest entry of a log"
+NO_ENTRY = "0" * 64  # no entry has this hash: nothing but a reconciliation satisfies it
+
+
+@dataclass(frozen=True)
+class Newest:
+    """How many entries a log had, and the hash of its last one as hex."""
+
+    log: str
+    size: int
+    leaf: str
+
+
+def newest_in(folder: Path, keys: Keyring, log: str) -> Newest | None:
+    """What was remembered of a log, or None. A file that is not as we wrote it counts as one that nothing satisfies."""
+    try:
+        found = json.loads(_path(folder, log).read_text(encoding="utf-8"))
+        newest = Newest(log, int(found["size"]), str(found["leaf"]))
+        if same(_tag(keys, newest), str(found["tag"])):
+            return newest
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return Newest(log, 1, NO_ENTRY)
+
+
+def is_behind(session: Session, newest: Newest) -> bool:
+    """Whether the database has not the entry that was remembered."""
+    leaf = session.execute(
+        select(ENTRY.c.leaf_hash).where(ENTRY.c.log == newest.log, ENTRY.c.position == newest.size - 1)
+    ).scalar()
+    return leaf is None or bytes(leaf).hex() != newest.leaf
+
+
+def remember(folder: Path, session: Session, log: str) -> None:
+    """Write down the log's last entry, unless more was remembered already; what is behind is left as it is."""
+    keys = keys_of(session)
+    before = newest_in(folder, keys, log)
+    row = session.execute(
+        select(ENTRY.c.position, ENTRY.c.leaf_hash).where(ENTRY.c.log == log).order_by(ENTRY.c.position.desc()).limit(1)
+    ).first()
+    if row is None or (before is not None and (row.position < before.size or is_behind(session, before))):
+        return
+    _write(folder, keys, Newest(log, row.position + 1, bytes(row.leaf_hash).hex()))
+
+
+def require_reconciliation(folder: Path, keys: Keyring, log: str) -> None:
+    """Remember that a log comes from a backup: nothing but `reconcile` satisfies this."""
+    _write(folder, keys, Newest(log, 1, NO_ENTRY))
+
+
+def forget(folder: Path, log: str) -> None:
+    """Take away what was remembered, once somebody has answered for it."""
+    _path(folder, log).unlink(missing_ok=True)
+
+
+def _path(folder: Path, log: str) -> Path:
+    return folder / f"{log}.newest"
+
+
+def _tag(keys: Keyring, newest: Newest) -> str:
+    return keys.tag(PURPOSE, json.dumps([newest.log, newest.size, newest.leaf]).encode()).hex()
+
+
+def _write(folder: Path, keys: Keyring, newest: Newest) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = _path(folder, newest.log)
+    # A name of its own for every writer: two processes may be here at once, and the later rename wins.
+    waiting = path.with_name(f"{path.name}.{os.getpid()}.{id(newest)}")
+    said = {"size": newest.size, "leaf": newest.leaf, "tag": _tag(keys, newest)}
+    with waiting.open("w", encoding="utf-8") as file:
+        json.dump(said, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(waiting, path)

@@ -1,0 +1,131 @@
+"""REL-17: a database that was put back from a backup is found out, and gives nobody a slot that somebody has."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+from bs4 import BeautifulSoup
+from sqlalchemy import select
+from starlette.testclient import TestClient
+
+from app.audit import newest
+from app.audit.actions import ENTRY, Change, record
+from app.foundation import clock
+from app.foundation.backup import backup, restore
+from app.foundation.database import Database, table_of
+from app.main import create_app
+from app.people.access import Actor
+from app.randomisation.models import Stratum
+from app.randomisation.rules import BEHIND
+from tests.blinding.conftest import NewWorld, new_world  # noqa: F401
+from tests.blinding.trial import API, BEGUN, PASSWORD, WORLD, Trial, _seal, _walk_in, set_up
+from tests.conftest import KEYS
+
+BY = Actor(0, "admin", "Admin", "Ours")
+pytestmark = pytest.mark.requirement("REL-17", "REL-3")
+
+
+def _randomise(trial: Trial, code: str, door: str) -> Any:
+    if door == "api":
+        return trial.api("coordinator", "POST", f"{API}/participants/{code}/randomise")
+    return trial.web("coordinator", "POST", f"/mini/participants/{code}/randomise", {"password": PASSWORD})
+
+
+def _again(trial: Trial, database: Database, archive: Path) -> Trial:
+    """The same installation, folder and people, on the database of a backup."""
+    restore(database, archive)
+    client = TestClient(create_app(trial.settings, database), base_url="http://trial.test")
+    return Trial(database, client, trial.doors, trial.settings, trial.study, trial.people)
+
+
+def _used(database: Database) -> list[int]:
+    stratum = table_of(Stratum)
+    with database.reading() as session:
+        return list(session.execute(select(stratum.c.used).order_by(stratum.c.id)).scalars())
+
+
+def test_a_database_put_back_from_a_backup_gives_nobody_a_slot(new_world: NewWorld, tmp_path: Path):  # noqa: F811
+    with time_machine.travel(BEGUN, tick=False):
+        trial = set_up(new_world(), tmp_path / "data")
+        trial.sign_in()
+        _seal(trial, WORLD)
+        _walk_in(trial)
+        trial.did(_randomise(trial, "M-001", "web"))
+        backup(trial.database, tmp_path / "b.zip", now=BEGUN)
+        trial.did(_randomise(trial, "M-002", "api"))  # M-002 has the second slot, and the backup does not know
+        old = _again(trial, new_world(), tmp_path / "b.zip")
+        used = _used(old.database)
+        gates = BeautifulSoup(old.web("coordinator", "GET", "/mini/participants/M-002/randomise").text, "html.parser")
+        assert BEHIND in gates.get_text()
+        for door in ("web", "api"):
+            refused = old.did(_randomise(old, "M-002", door), 409)
+            assert BEHIND.split(".")[0] in refused.text
+        assert _used(old.database) == used
+        with old.database.reading() as session:
+            refusals = select(ENTRY.c.why).where(ENTRY.c.action == "participant.randomise_refused")
+            assert list(session.execute(refusals).scalars())[-2:] == [BEHIND, BEHIND]
+        # It goes on from there, until it has more entries than are remembered: it is still not the one that was.
+        with old.database.writing() as session:
+            changes = [Change("thing.changed", item=str(number)) for number in range(60)]
+            record(session, "mini", changes, by=BY, now=clock.now())
+        old.did(_randomise(old, "M-002", "api"), 409)
+        # Reconciled, and whoever had the slot gets it again.
+        newest.forget(old.settings.checkpoints, "mini")
+        old.did(_randomise(old, "M-002", "api"))
+        assert _used(old.database) == _used(trial.database)
+
+
+@pytest.fixture
+def logged(database: Database, tmp_path: Path) -> Database:
+    with database.writing() as session:
+        record(session, "mini", [Change("thing.changed")] * 3, by=BY, now=BEGUN)
+    with database.reading() as session:
+        newest.remember(tmp_path, session, "mini")
+    return database
+
+
+def _behind(database: Database, folder: Path) -> bool:
+    found = newest.newest_in(folder, KEYS, "mini")
+    assert found is not None
+    with database.reading() as session:
+        return newest.is_behind(session, found)
+
+
+def test_what_is_remembered_moves_on_and_never_back(logged: Database, tmp_path: Path):
+    assert not _behind(logged, tmp_path)
+    with logged.writing() as session:
+        record(session, "mini", [Change("thing.changed")], by=BY, now=BEGUN)
+    assert not _behind(logged, tmp_path)  # more was done than is remembered: that is as it should be
+    with logged.reading() as session:
+        newest.remember(tmp_path, session, "mini")
+    found = newest.newest_in(tmp_path, KEYS, "mini")
+    assert found is not None
+    assert found.size == 4
+    newest.require_reconciliation(tmp_path, KEYS, "mini")
+    assert _behind(logged, tmp_path)
+    with logged.reading() as session:
+        newest.remember(tmp_path, session, "mini")
+    assert _behind(logged, tmp_path)  # only somebody who answers for it opens it again
+
+
+@pytest.mark.parametrize(
+    "bend",
+    [
+        lambda text: text.replace('"size": 3', '"size": 1'),
+        lambda text: text[:-9],
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: '{"size": 2, "leaf": "00", "tag": ""}',
+    ],
+)
+def test_what_is_remembered_cannot_be_bent(logged: Database, tmp_path: Path, bend: Any):
+    path = tmp_path / "mini.newest"
+    path.write_text(bend(path.read_text()))
+    assert _behind(logged, tmp_path)
+
+
+def test_nothing_is_remembered_of_a_log_that_is_not_there(database: Database, tmp_path: Path):
+    with database.reading() as session:
+        newest.remember(tmp_path, session, "mini")
+    assert newest.newest_in(tmp_path, KEYS, "mini") is None
