@@ -21,7 +21,8 @@ from app.audit.actions import Change, record
 from app.audit.models import SYSTEM_LOG
 from app.foundation import backup as archive
 from app.foundation import clock
-from app.foundation.crypto.keys import KeyMissing
+from app.foundation.crypto.keys import KeyMissing, rewrap_key_file
+from app.foundation.crypto.masters import MasterFailed, master_from
 from app.foundation.database import Database, UnsafeDatabase
 from app.foundation.errors import Problem
 from app.people import actions as people
@@ -43,11 +44,13 @@ study_app = typer.Typer(no_args_is_help=True, help="Check and load study folders
 user_app = typer.Typer(no_args_is_help=True, help="People who sign in.")
 token_app = typer.Typer(no_args_is_help=True, help="Keys for programs.")
 sequence_app = typer.Typer(no_args_is_help=True, help="Draw and seal the allocation sequence (statistician).")
+key_app = typer.Typer(no_args_is_help=True, help="The root key and the master key that wraps it.")
 audit_app = typer.Typer(no_args_is_help=True, help="The audit log.")
 app.add_typer(study_app, name="study")
 app.add_typer(user_app, name="user")
 app.add_typer(token_app, name="token")
 app.add_typer(sequence_app, name="sequence")
+app.add_typer(key_app, name="key")
 app.add_typer(audit_app, name="audit")
 
 out = Console(soft_wrap=True)
@@ -64,7 +67,7 @@ def open_database(settings: Settings, *, create: bool = False) -> Database:
     """The database of the settings, or a sentence that says what is missing."""
     try:
         return installation.open_database(settings, create=create)
-    except KeyMissing as problem:
+    except (KeyMissing, MasterFailed) as problem:
         fail(str(problem))
 
 
@@ -377,6 +380,30 @@ def sequence_plan(study: str, version: Version, file: Written, by: Statistician)
     with one_sequence(study, version, by) as (session, in_use, sequence_id, actor):
         plan = randomisation.open_plan(session, in_use, sequence_id, by=actor, now=clock.now())
     file.write_bytes(commitment.canonical(plan))
+
+
+@key_app.command("rotate")
+def key_rotate(
+    to: Annotated[str, typer.Option(help="environment, program, or file (the root key as it is).")],
+    why: Annotated[str, typer.Option(help="Why the master key changes.")],
+) -> None:
+    """Wrap the root key by another master key: that of EQUIPOISE_NEW_MASTER_KEY, or EQUIPOISE_NEW_MASTER_PROGRAM."""
+    settings = Settings()
+    new_key = settings.new_master_key.get_secret_value() if settings.new_master_key else None
+    asked = {"environment": (new_key, None), "program": (None, settings.new_master_program), "file": (None, None)}
+    if to not in asked or (to != "file" and not any(asked[to])):
+        fail("Say --to environment, program or file, and set EQUIPOISE_NEW_MASTER_KEY or EQUIPOISE_NEW_MASTER_PROGRAM.")
+    database = open_database(settings)
+    try:
+        rewrap_key_file(settings.key_path, installation.master_of(settings), master_from(*asked[to]))
+    except MasterFailed as problem:
+        fail(str(problem))
+    with reported(), database.writing() as session:
+        change = Change("key.wrapped", new={"by": to, "key": database.keys.fingerprint})
+        record(session, SYSTEM_LOG, [change], by=operator(), now=clock.now(), why=why)
+    out.print(
+        "The root key is wrapped anew; nothing was opened. Set the new master key in the place of the old one now."
+    )
 
 
 @audit_app.command("verify")

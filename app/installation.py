@@ -11,6 +11,7 @@ from alembic.config import Config
 from fastapi import FastAPI
 
 from app.foundation.crypto.keys import KeyMissing, create_key_file, read_key_file
+from app.foundation.crypto.masters import MasterKey, master_from
 from app.foundation.database import Database
 from app.settings import Settings
 
@@ -18,18 +19,25 @@ ROOT = Path(__file__).resolve().parent.parent
 log = logging.getLogger("equipoise")
 
 
+def master_of(settings: Settings) -> MasterKey | None:
+    """The master key that wraps the root key, or None."""
+    key = settings.master_key.get_secret_value() if settings.master_key else None
+    return master_from(key, settings.master_program)
+
+
 def open_database(settings: Settings, *, create: bool = False) -> Database:
     """The database with its key. With `create`, a new key is made where neither key nor database is there yet.
 
-    KeyMissing when the key file is lost: a new key would open nothing that is sealed.
+    KeyMissing when the key file is lost: a new key would open nothing that is sealed. MasterFailed when its master key
+    does not open it.
     """
     try:
-        keys = read_key_file(settings.key_path)
+        keys = read_key_file(settings.key_path, master_of(settings))
     except KeyMissing:
         embedded = settings.data / "equipoise.db"
         if not create or settings.key_path.exists() or (settings.database is None and embedded.exists()):
             raise
-        keys = create_key_file(settings.key_path)
+        keys = create_key_file(settings.key_path, master_of(settings))
         log.warning("A new key was made: %s. Keep a copy of it apart from the backups.", settings.key_path)
     settings.data.mkdir(parents=True, exist_ok=True)
     return Database(settings.database_url, keys)

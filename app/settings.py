@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -14,6 +14,14 @@ class Settings(BaseSettings):
     data: Path = Field(default=Path("var"), description="Folder of the embedded database, the key file, checkpoints.")
     database: str | None = Field(default=None, description="postgresql://... ; none: SQLite in the data folder.")
     key_file: Path | None = Field(default=None, description="The root key; none: equipoise.key in the data folder.")
+    master_key: SecretStr | None = Field(
+        default=None, description="32 bytes in base64 that wrap the root key; none: the key file holds it as it is."
+    )
+    master_program: str | None = Field(
+        default=None, description="A program that has a key management service wrap and unwrap the root key."
+    )
+    new_master_key: SecretStr | None = Field(default=None, description="For `equipoise key rotate` alone.")
+    new_master_program: str | None = Field(default=None, description="For `equipoise key rotate` alone.")
     secure_cookies: bool = Field(default=True, description="Cookies only over TLS (__Host-); off on loopback only.")
     idle_minutes: int = Field(default=15, ge=1, le=60, description="A session ends after this long without a request.")
     session_hours: int = Field(default=12, ge=1, le=24, description="A session ends after this long in any case.")

@@ -1,5 +1,7 @@
 """Where does the key come from? One 32-byte root key in a file outside the database; every other key is derived.
 
+The file holds the root key as it is, or wrapped by a master key that is elsewhere (`masters`).
+
 The purposes are kept apart with HKDF-SHA256 (RFC 5869): a key for one thing opens nothing else.
 """
 
@@ -16,7 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from app.foundation.crypto.masters import MasterFailed, MasterKey
+
 HEADER = "equipoise-key-1 "
+WRAPPED = "equipoise-key-2 "
 
 
 class KeyMissing(Exception):
@@ -69,27 +74,68 @@ class Keyring:
         return Ed25519PrivateKey.from_private_bytes(self.derive("audit checkpoint signing"))
 
 
-def create_key_file(path: Path) -> Keyring:
-    """Write a new root key, readable by its owner only, and never over an existing one."""
+def create_key_file(path: Path, master: MasterKey | None = None) -> Keyring:
+    """Write a new root key, readable by its owner only, and never over an existing one; wrapped when there is a master.
+
+    FileExistsError when the file is there, MasterFailed when the master key cannot wrap.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     root = secrets.token_bytes(32)
+    line = _line(root, master)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w") as file:
-        file.write(HEADER + base64.b64encode(root).decode() + "\n")
+        file.write(line)
         file.flush()
         os.fsync(file.fileno())
     return Keyring(root)
 
 
-def read_key_file(path: Path) -> Keyring:
-    """The keyring of a key file; KeyMissing says what to do when it cannot be read."""
+def read_key_file(path: Path, master: MasterKey | None = None) -> Keyring:
+    """The keyring of a key file; KeyMissing or MasterFailed say what to do when it cannot be read."""
+    return Keyring(_root_in(path, master))
+
+
+def rewrap_key_file(path: Path, master: MasterKey | None, new: MasterKey | None) -> Keyring:
+    """Write the same root key anew, wrapped by another master key, or as it is; no envelope changes."""
+    root = _root_in(path, master)
+    line = _line(root, new)
+    if new is not None and new.unwrap(base64.b64decode(line.split()[-1])) != root:
+        raise MasterFailed("The new master key does not give back what it wrapped. Nothing was changed.")
+    waiting = path.with_name(path.name + ".writing")
+    handle = os.open(waiting, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(waiting, path)
+    return Keyring(root)
+
+
+def _line(root: bytes, master: MasterKey | None) -> str:
+    header, kept = (HEADER, root) if master is None else (WRAPPED, master.wrap(root))
+    return header + base64.b64encode(kept).decode() + "\n"
+
+
+def _root_in(path: Path, master: MasterKey | None) -> bytes:
     try:
         text = path.read_text().strip()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "it is not text"
         raise KeyMissing(
-            f"The key file {path} cannot be read ({error.strerror}). "
+            f"The key file {path} cannot be read ({said}). "
             "Put the key file back from where you keep it; without it sealed data cannot be opened."
         ) from None
-    if not text.startswith(HEADER):
+    header = next((each for each in (HEADER, WRAPPED) if text.startswith(each)), None)
+    if header is None:
         raise KeyMissing(f"{path} is not an Equipoise key file.")
-    return Keyring(base64.b64decode(text.removeprefix(HEADER)))
+    if (header == WRAPPED) is (master is None):
+        raise KeyMissing(
+            f"The key in {path} is wrapped by a master key. Set EQUIPOISE_MASTER_KEY or EQUIPOISE_MASTER_PROGRAM."
+            if master is None
+            else f"The key in {path} is not wrapped, but a master key is set. Run `equipoise key rotate`, or unset it."
+        )
+    try:
+        kept = base64.b64decode(text.removeprefix(header), validate=True)
+    except ValueError:
+        raise KeyMissing(f"{path} is damaged. Put the key file back from where you keep it.") from None
+    return kept if master is None else master.unwrap(kept)
