@@ -15,6 +15,47 @@ from app.people.access import may
 from app.people.permissions import Permission
 from app.randomisation import actions, commitment, reads
 
+A_CERTIFICATE = {
+    "format": "equipoise-sealing-certificate-1",
+    "study": "resolve",
+    "list_version": 1,
+    "method": "permuted_blocks",
+    "slots": 280,
+    "strata": {"all": 280},
+    "root": "9f2c6b1a",
+    "plan_commitment": "17c0aa42",
+}
+A_PROOF = {
+    "number": 1,
+    "participant": "R-0003",
+    "allocated_at": "2026-03-14T09:26:53.589793+00:00",
+    "stratum": "all",
+    "position": 1,
+    "arm": "sham",
+    "salt": "b0c1",
+    "path": ["55aa", "e3b0"],
+}
+A_PLAN = {
+    "format": "equipoise-opened-plan-1",
+    "study": "resolve",
+    "version": 1,
+    "method": "permuted_blocks",
+    "options": {"block_sizes": [4, 6]},
+    "seed": "00ff",
+    "salt_key": "1b2c",
+}
+
+
+class Lines(StreamingResponse):
+    """One JSON object a line."""
+
+    media_type = "application/x-ndjson"
+
+
+def _shows(kind: str, example: Any) -> dict[int | str, dict[str, Any]]:
+    return {200: {"content": {kind: {"example": example}}}}
+
+
 router = APIRouter(tags=["sequence"], route_class=hidden_without(Permission.SEQUENCE_DRAW))
 
 
@@ -30,20 +71,29 @@ class CloseBody(Body):
     why: str = Field(max_length=2000)
 
 
-@router.get("/sequences/{version}/certificate", name="api.certificate")
+@router.get(
+    "/sequences/{version}/certificate",
+    name="api.certificate",
+    responses=_shows("application/json", A_CERTIFICATE),
+)
 def certificate(here: SequencePage, version: int) -> Response:
     """The sealing certificate, in the form whose SHA-256 is in the log."""
     said = reads.certificate(here.session, here.the_study, _id(here, version), by=here.actor)
     return Response(commitment.canonical(said), media_type="application/json")
 
 
-@router.get("/sequences/{version}/proofs", name="api.proofs")
-def proofs(here: ArmsPage, version: int) -> Response:
+@router.get(
+    "/sequences/{version}/proofs",
+    name="api.proofs",
+    response_class=Lines,
+    responses=_shows("application/x-ndjson", orjson.dumps(A_PROOF).decode()),
+)
+def proofs(here: ArmsPage, version: int) -> Lines:
     """Arm, salt and path of every allocation, one JSON object a line. Unblinded: each opening is in the log."""
     found = _id(here, version)
     why = "Proofs of allocations"
     lines = list(reads.proofs(here.session, here.the_study, found, by=here.actor, why=why, now=here.now))
-    return StreamingResponse((orjson.dumps(line) + b"\n" for line in lines), media_type="application/x-ndjson")
+    return Lines(orjson.dumps(line) + b"\n" for line in lines)
 
 
 @router.post("/sequences/{version}/close", name="api.close_sequence", response_model=SequenceReply)
@@ -58,7 +108,7 @@ def close(here: SequenceChange, version: int, asked: CloseBody) -> Response:
     return here.answer(SequenceReply.model_validate(closed).model_dump(mode="json"))
 
 
-@router.get("/sequences/{version}/plan", name="api.plan")
+@router.get("/sequences/{version}/plan", name="api.plan", responses=_shows("application/json", A_PLAN))
 def plan(here: ArmsPage, version: int) -> dict[str, Any]:
     """Plan, seed and salt key of a closed list, from which anybody draws it again."""
     return actions.open_plan(here.session, here.the_study, _id(here, version), by=here.actor, now=here.now)

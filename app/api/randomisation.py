@@ -5,7 +5,7 @@ The statistician's addresses answer every other token as an address that was nev
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -394,7 +394,17 @@ def script_page(here: ApiLoggedPage) -> Here:
 ScriptPage = Annotated[Here, Depends(script_page, scope="function")]
 
 
-@sequences.get("/sequences/{version}/script.py", name="api.script_python", response_class=PlainTextResponse)
+A_SCRIPT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"example": "# Draws list 1 of the study resolve again from its seed."}}}
+}
+
+
+@sequences.get(
+    "/sequences/{version}/script.py",
+    name="api.script_python",
+    response_class=PlainTextResponse,
+    responses=A_SCRIPT,
+)
 def script_python(here: ScriptPage, version: int) -> PlainTextResponse:
     """A program in Python that draws a permuted-block sequence again from its seed, which it does not hold.
 
@@ -406,7 +416,9 @@ def script_python(here: ScriptPage, version: int) -> PlainTextResponse:
     )
 
 
-@sequences.get("/sequences/{version}/script.R", name="api.script_r", response_class=PlainTextResponse)
+@sequences.get(
+    "/sequences/{version}/script.R", name="api.script_r", response_class=PlainTextResponse, responses=A_SCRIPT
+)
 def script_r(here: ScriptPage, version: int) -> PlainTextResponse:
     """The same program in base R."""
     found = _sequence(here, version)

@@ -55,7 +55,13 @@ class UnblindedReply(Reply):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "example": {"unblinding": 7, "participant": "R-0042", "arm": "sham", "arm_label": "Sham", "note": None}
+            "example": {
+                "unblinding": 7,
+                "participant": "R-0042",
+                "arm": "sham",
+                "arm_label": "Sham",
+                "note": "Shown once.",
+            }
         }
     )
 
@@ -83,17 +89,17 @@ class UnblindingReply(Reply):
                 "reason": "serious_adverse_event",
                 "why": "Admitted with seizures; treatment depends on the study treatment.",
                 "asked_by": "Emergency department",
-                "learnt_by": None,
-                "learnt_on": None,
+                "learnt_by": "The assessor of week 18",
+                "learnt_on": "2026-07-16",
                 "told": ["manager", "statistician"],
-                "expires_at": None,
-                "opens_until": None,
-                "decided_at": None,
-                "decided_by": None,
-                "decision": None,
-                "impact": None,
-                "assessed_at": None,
-                "assessed_by": None,
+                "expires_at": "2026-07-30T02:11:40.000000Z",
+                "opens_until": "2026-07-30T02:11:40.000000Z",
+                "decided_at": "2026-07-17T02:11:40.000000Z",
+                "decided_by": "statistician",
+                "decision": "The last visit is closed.",
+                "impact": "Week 18 was entered before.",
+                "assessed_at": "2026-07-18T02:11:40.000000Z",
+                "assessed_by": "manager",
             }
         },
     )
@@ -167,7 +173,7 @@ class RequestBody(Body):
     """A planned unblinding of one participant, or without one of the whole study."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"participant": None, "why": "The primary analysis"}}
+        extra="forbid", json_schema_extra={"example": {"participant": "R-0042", "why": "The primary analysis"}}
     )
 
     participant: Code | None = None

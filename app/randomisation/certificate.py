@@ -34,7 +34,8 @@ def certificate_of(
         "method": found.method,
         "generator": GENERATOR if METHODS[found.method].uses_seed else None,
         "recipe": RECIPE,
-        "arms": [{"code": arm.code, "ratio": arm.ratio} for arm in sorted(definition.arms, key=lambda arm: arm.code)],
+        # Shares alone, in the order of the arms' codes: no table of the sealed room names an arm in clear.
+        "ratio": [arm.ratio for arm in sorted(definition.arms, key=lambda arm: arm.code)],
         "slots": found.slots,
         "strata": dict(sorted(slots_per_stratum.items())),
         "root": found.root,

@@ -121,7 +121,7 @@ def rows_of(said: dict[str, Any], gettext: Callable[[str], str]) -> list[Row]:
         (gettext("Study"), f"{said['study']}, {gettext('protocol version')} {said['protocol_version']}", "text"),
         (gettext("List"), str(said["list_version"]), "text"),
         (gettext("Method"), said["method"].replace("_", " "), "text"),
-        (gettext("Arms and ratio"), ", ".join(f"{arm['code']} {arm['ratio']}" for arm in said["arms"]), "text"),
+        (gettext("Ratio, arms by code"), ":".join(map(str, said["ratio"])), "text"),
         (gettext("Slots"), str(said["slots"]), "text"),
         (gettext("Slots by stratum"), strata, "text"),
         (gettext("Root of all slots"), said["root"], "code"),

@@ -131,6 +131,7 @@ def test_a_form_is_not_answered_with_saved_when_it_is_not(database: Database, wh
     )
     url = f"/mini/participants/{world.filled[0]}/visits/week18/entries/pain"
     fields = {**form_in(browser.soup(url), url), **{name: str(value) for name, value in PAIN.items()}}
+    fields |= {"visit-held-on": "2026-07-06", "visit-reason": ""}
     before = everything(database)
     with broken(database, when):
         reply = browser.send(url, fields)

@@ -91,6 +91,11 @@ def test_a_participant_from_screening_to_export(
 
     assessor = visit_as("assessor")
     assessor.goto(f"{at}/visits/week18/entries/pain")
+    expect(assessor.get_by_text("Check that it is the right one.")).to_be_visible()  # it opens in months
+    assert not serious_violations(assessor)
+    held_on = assessor.locator('[name="visit-held-on"]')
+    held_on.fill(held_on.get_attribute("max") or "")
+    assessor.locator('[name="visit-reason"]').fill("Moves abroad next week")
     _choose(assessor, "pain_nrs", "3")
     assessor.locator('[name="pain_days"]').fill("9")
     assessor.get_by_role("button", name="Save", exact=True).click()

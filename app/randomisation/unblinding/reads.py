@@ -11,7 +11,7 @@ from sqlmodel import Session
 from app.audit.actions import ENTRY
 from app.foundation import paging
 from app.foundation.database import Instant, table_of
-from app.foundation.errors import FieldProblem, Invalid, NotFound
+from app.foundation.errors import NotFound
 from app.participants.models import Participant
 from app.participants.reads import visible_codes
 from app.people.access import Actor, require, sites_for
@@ -141,10 +141,7 @@ def cases(
         query = query.where(_waits(now))
     backwards = False
     if cursor:
-        (number,), backwards = paging.decode(cursor, 1)
-        if not isinstance(number, int):
-            words = "This page link belongs to another list. Start again from the first page."
-            raise Invalid([FieldProblem("cursor", "cursor", words)])
+        (number,), backwards = paging.decode(cursor, 1, int)
         query = query.where(UNBLINDING.c.id > number if backwards else UNBLINDING.c.id < number)
     order = UNBLINDING.c.id.asc() if backwards else UNBLINDING.c.id.desc()
     found = session.execute(query.order_by(order).limit(size + 1), {"study_id": study.id}).all()
@@ -245,10 +242,7 @@ def released_arms(
     _require_open(case, by)
     after = 0
     if cursor:
-        (number,), _ = paging.decode(cursor, 1)
-        if not isinstance(number, int):
-            raise NotFound
-        after = number
+        (after,), _ = paging.decode(cursor, 1, int)
     rows, more = _released(session, study, case, after, paging.PAGE, by=by, now=now)
     return paging.Page(rows, next=paging.encode(rows[-1].number) if more else None)
 

@@ -8,10 +8,18 @@ from pydantic.json_schema import models_json_schema
 
 from app.studies.definition import Instrument, Study, StudyFile
 
+# Parts that a definition has got since versions were first loaded: where nothing is said of them, a study is what it
+# was, and a version that was loaded before compares as equal.
+SINCE_THE_FIRST = ("unblinding",)
+
 
 def canonical(study: Study) -> str:
     """The whole definition as JSON: sorted keys, no spaces, every default spelt out, decimals as texts."""
-    return json.dumps(study.model_dump(mode="json"), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    said = study.model_dump(mode="json")
+    for name in SINCE_THE_FIRST:
+        if getattr(study, name) == StudyFile.model_fields[name].get_default(call_default_factory=True):
+            del said[name]
+    return json.dumps(said, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def fingerprint(study: Study) -> str:
