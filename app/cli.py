@@ -248,7 +248,7 @@ def token_create(
     now = clock.now()
     with reported(), database.writing() as session:
         in_use = study_in_use(session, study)
-        actor = act_as(session, username, in_use.id)
+        actor = act_as(session, username, in_use)
         _, token = people.create_token(
             session,
             person_id=actor.person_id,
@@ -263,12 +263,14 @@ def token_create(
     out.print(token, markup=False)
 
 
-def act_as(session: Session, username: str, study_id: int) -> Actor:
-    """A person with a password who acts through this terminal."""
+def act_as(session: Session, username: str, study: StudyInUse) -> Actor:
+    """A person with a password, and a second factor where the study asks for one, who acts through this terminal."""
     password = os.environ.get("EQUIPOISE_PASSWORD") or typer.prompt(f"Password of {username}", hide_input=True)
     person = persons.person_by_username(session, username)
     if person is None or not person.is_active:
         fail("There is nobody with this username who can sign in.")
+    if study.definition.second_factor == "required" and not person.has_second_factor:
+        fail(f"The study {study.code} asks for a second factor. Set one up on your account page, then try again.")
     request_id = f"cli-{os.getpid()}"
     code = os.environ.get("EQUIPOISE_CODE")
     reason = people.reauthenticate(
@@ -283,8 +285,8 @@ def act_as(session: Session, username: str, study_id: int) -> Actor:
         username=person.username,
         name=person.name,
         organisation=person.organisation,
-        grants=tuple(Grant(right.role, right.site_id) for right in rights if right.study_id == study_id),
-        study_id=study_id,
+        grants=tuple(Grant(right.role, right.site_id) for right in rights if right.study_id == study.id),
+        study_id=study.id,
         request_id=request_id,
         via="cli",
     )
@@ -307,7 +309,7 @@ def sequence_draw(
     database = open_database(Settings())
     with reported(), database.writing() as session:
         in_use = study_in_use(session, study)
-        actor = act_as(session, by, in_use.id)
+        actor = act_as(session, by, in_use)
         chosen = {"tolerance": tolerance, "alpha": alpha, "beta": beta, "probability": probability}
         drawn = randomisation.draw(
             session,
@@ -333,7 +335,7 @@ def one_sequence(study: str, version: int, by: str) -> Iterator[tuple[Session, S
     """A writing session, the study, the sequence with this number, and the statistician who is asked to prove it."""
     with reported(), open_database(Settings()).writing() as session:
         in_use = study_in_use(session, study)
-        actor = act_as(session, by, in_use.id)
+        actor = act_as(session, by, in_use)
         yield session, in_use, sequences.sequence_of_version(session, in_use, version, by=actor).id, actor
 
 

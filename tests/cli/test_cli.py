@@ -126,6 +126,21 @@ def test_the_options_of_the_studys_own_method_are_given_on_the_command_line(
     assert "Choose a method of its plan" in equipoise(*asked, "--method", "simple", code=1)
 
 
+@pytest.mark.requirement("SEC-7")
+def test_a_study_that_asks_for_a_second_factor_asks_for_it_here_too(equipoise: Installation, tmp_path: Path) -> None:
+    folder = tmp_path / "resolve"
+    shutil.copytree(LIBRARY / "resolve", folder)
+    study = folder / "study.yaml"
+    study.write_text(study.read_text() + "\nsecond_factor: required\n")
+    equipoise("study", "load", folder)
+    _statistician(equipoise)
+    asked = ("sequence", "draw", "resolve", "--by", "sam", "--block-size", 4, "--slots", 8)
+    assert "asks for a second factor" in equipoise(*asked, code=1)
+    assert "asks for a second factor" in equipoise(
+        "token", "create", "sam", "resolve", "--name", "s", "--scope", "export.run", code=1
+    )
+
+
 def test_wrong_passwords_and_wrong_roles_draw_nothing(equipoise: Installation) -> None:
     equipoise("study", "load", LIBRARY / "resolve")
     _statistician(equipoise)
