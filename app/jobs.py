@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 
 from app.foundation import clock
 from app.foundation.database import Database, table_of
+from app.mail.actions import text_of
 from app.mail.models import OutboxMail
 from app.settings import Settings
 
@@ -25,12 +26,12 @@ def send_due_mail(database: Database, settings: Settings, *, limit: int = 100) -
         mail = _claim(database, clock.now())
         if mail is None:
             break
-        error = _send(settings, mail)
+        error = _send(settings, mail, text_of(database.keys, mail))
         now = clock.now()
         with database.writing() as session:
             if error is None:
                 sent += 1
-                values: dict[str, object] = {"sent_at": now, "last_error": None}
+                values: dict[str, object] = {"sent_at": now, "last_error": None, "sealed": None}
             else:
                 wait = WAITS[min(mail.attempts, len(WAITS) - 1)]
                 values = {"not_before": now + timedelta(minutes=wait), "last_error": error}
@@ -56,7 +57,7 @@ def _claim(database: Database, now: datetime) -> OutboxMail | None:
         return OutboxMail(**row._mapping)
 
 
-def _send(settings: Settings, mail: OutboxMail) -> str | None:
+def _send(settings: Settings, mail: OutboxMail, text: str) -> str | None:
     """Hand one mail to the mail server; the reason when it would not take it."""
     if settings.smtp_host is None:
         return "No mail server is set (EQUIPOISE_SMTP_HOST)."
@@ -66,7 +67,7 @@ def _send(settings: Settings, mail: OutboxMail) -> str | None:
     message["Subject"] = mail.subject
     message["Message-ID"] = f"<{mail.key}@equipoise>"
     message["Date"] = mail.queued_at
-    message.set_content(mail.body)
+    message.set_content(text)
     try:
         with smtplib.SMTP(settings.smtp_host, settings.smtp_port, timeout=20) as server:
             server.send_message(message)

@@ -5,17 +5,47 @@ from datetime import datetime
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
-from app.foundation.database import table_of
+from app.foundation.crypto.envelopes import open_sealed, seal
+from app.foundation.crypto.keys import Keyring
+from app.foundation.database import keys_of, table_of
 from app.mail.models import OutboxMail
 
 MAIL = table_of(OutboxMail)
+SECRET = "{secret}"  # noqa: S105 where it stands, not what it is
+PURPOSE = "mail secret"
+SIZE = 512
 
 
-def queue(session: Session, *, key: str, to_address: str, subject: str, body: str, now: datetime) -> None:
-    """Put one mail in the outbox; the same key twice is one mail. No arm and no name may stand in it."""
+def text_of(keys: Keyring, mail: OutboxMail) -> str:
+    """The body as it is sent."""
+    if mail.sealed is None:
+        return mail.body
+    opened = open_sealed(keys.derive(PURPOSE), bytes(mail.sealed), bound_to=("mail", mail.key))
+    return mail.body.replace(SECRET, opened.decode())
+
+
+def queue(
+    session: Session, *, key: str, to_address: str, subject: str, body: str, now: datetime, secret: str | None = None
+) -> None:
+    """Put one mail in the outbox; the same key twice is one mail. No arm and no name may stand in it.
+
+    `secret` takes the place of SECRET in the body when it is sent: whoever reads the database must not sign in with it.
+    """
+    sealed = None
+    if secret is not None:
+        sealed = seal(keys_of(session).derive(PURPOSE), secret.encode(), bound_to=("mail", key), size=SIZE)
     dialect_insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     session.execute(
         dialect_insert(MAIL)
-        .values(key=key, to_address=to_address, subject=subject, body=body, queued_at=now, not_before=now, attempts=0)
+        .values(
+            key=key,
+            to_address=to_address,
+            subject=subject,
+            body=body,
+            sealed=sealed,
+            queued_at=now,
+            not_before=now,
+            attempts=0,
+        )
         .on_conflict_do_nothing()
     )

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from app.foundation.database import Database
 from app.jobs import OUTBOX, send_due_mail
-from app.mail.actions import queue
+from app.mail.actions import SECRET, queue
 from app.settings import Settings
 from tests.factories import NOW
 
@@ -47,6 +47,32 @@ def inbox() -> Iterator[tuple[Inbox, Settings]]:
 def _queue(database: Database, key: str = "a") -> None:
     with database.writing() as session:
         queue(session, key=key, to_address="t@example.org", subject="Ünder way", body="A line.\nÄ", now=NOW)
+
+
+@pytest.mark.requirement("CONC-12", "CONC-11")
+def test_a_secret_is_sealed_while_it_waits_and_gone_once_it_left(
+    database: Database, inbox: tuple[Inbox, Settings]
+) -> None:
+    box, settings = inbox
+    with database.writing() as session:
+        body = f"Here: https://trial.example.org/welcome/{SECRET}"
+        queue(session, key="s", to_address="t@example.org", subject="Link", body=body, secret="aubergine-17", now=NOW)
+
+    def kept() -> Any:
+        with database.reading() as session:
+            return session.execute(select(OUTBOX)).one()
+
+    waiting = kept()
+    assert b"aubergine" not in bytes(waiting.sealed)
+    assert "aubergine" not in waiting.body
+    with time_machine.travel(NOW, tick=False):
+        box.refusals = 1
+        assert send_due_mail(database, settings) == 0
+        assert kept().sealed == waiting.sealed  # it is tried again
+    with time_machine.travel(NOW + timedelta(hours=1), tick=False):
+        assert send_due_mail(database, settings) == 1
+    assert "welcome/aubergine-17" in box.mails[0].content.decode()
+    assert kept().sealed is None
 
 
 def test_a_mail_is_sent_once_however_often_it_is_queued(database: Database, inbox: tuple[Inbox, Settings]) -> None:

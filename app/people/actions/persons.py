@@ -10,7 +10,7 @@ from app.audit.actions import Change, record
 from app.audit.models import SYSTEM_LOG
 from app.foundation.crypto.secrets import hash_password, new_token, token_hash
 from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
-from app.mail.actions import queue
+from app.mail.actions import SECRET, queue
 from app.people.access import Actor
 from app.people.actions import proving
 from app.people.actions.notices import notify
@@ -132,8 +132,9 @@ def mail_invitation(session: Session, person_id: int, *, welcome: str, by: Actor
         key=f"invitation/{token_hash(token).hex()}",
         to_address=person.email,
         subject="Equipoise: Choose a new password",
-        body=f"Choose a new password for your Equipoise account here, once, within three days:\n\n{welcome}{token}\n\n"
+        body=f"Choose a new password for your Equipoise account here, once, within three days:\n\n{welcome}{SECRET}\n\n"
         "If you did not ask for it, tell your administrator and do not use the link: your password is unchanged.",
+        secret=token,
         now=now,
     )
 
