@@ -6,7 +6,8 @@ from fractions import Fraction
 from functools import lru_cache
 from math import gcd
 from statistics import fmean
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response
@@ -17,7 +18,6 @@ from app.people.access import may
 from app.people.permissions import Permission
 from app.randomisation.methods import DRAWN, METHODS
 from app.randomisation.predictability import Predictability, is_high
-from app.randomisation.simulation import Behaviour, Design, simulated, why_not_simulated
 from app.rendering import axis_steps
 from app.studies.definition import Study
 from app.web.sequence import (
@@ -31,6 +31,9 @@ from app.web.sequence import (
     usual_options,
 )
 from app.web.shell import show
+
+if TYPE_CHECKING:
+    from app.randomisation.simulation import Behaviour, Design
 
 POINTS = 46  # of a curve; with one for each person of a large trial it could not be read
 LABEL_HEIGHT = 15  # pixels between the labels of two curves
@@ -60,7 +63,7 @@ class Line:
     short: str
     """The options where there is little room: `4, 6, 8`."""
     chosen: bool
-    behaviour: Behaviour
+    behaviour: "Behaviour"
     certain: float
     correct: float
     high: bool
@@ -199,10 +202,10 @@ def _lines(definition: Study, typed: Mapping[str, str], beside: Sequence[Alterna
     wanted += [(each.method, dict(each.options)) for each in beside if (each.method, each.options) != wanted[0]]
     lines = []
     for number, (name, chosen) in enumerate(wanted):
-        asked = Design(name, _shares(definition), chosen, people, strata, slots)
+        asked = _simulation().Design(name, _shares(definition), chosen, people, strata, slots)
         if number and problems_of(definition, name, chosen, slots):
             continue  # a list too long for one of the others is no fault of the chosen one
-        why_not = why_not_simulated(asked)
+        why_not = _simulation().why_not_simulated(asked)
         if why_not:
             size = "people" if "people" in why_not else "block_sizes"
             raise Invalid([FieldProblem(size, "size", why_not)])
@@ -218,12 +221,21 @@ def _usual_slots(people: int, strata: int) -> int:
 @lru_cache(maxsize=64)
 def _played(
     method: str, shares: tuple[int, ...], options: tuple[tuple[str, Any], ...], people: int, strata: int, slots: int
-) -> Behaviour:
+) -> "Behaviour":
     told = {name: list(value) if isinstance(value, tuple) else value for name, value in options}
-    return simulated(Design(method, shares, told, people, strata, slots))
+    simulation = _simulation()
+    behaviour: Behaviour = simulation.simulated(simulation.Design(method, shares, told, people, strata, slots))
+    return behaviour
 
 
-def _line(definition: Study, asked: Design, *, chosen: bool) -> Line:
+def _simulation() -> ModuleType:
+    """Loaded when somebody compares: numpy takes a fifth of a second, and no other page needs it."""
+    from app.randomisation import simulation
+
+    return simulation
+
+
+def _line(definition: Study, asked: "Design", *, chosen: bool) -> Line:
     key = tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in asked.options.items())
     found = _played(asked.method, asked.shares, key, asked.people, asked.strata, asked.slots)
     guess = Predictability(Fraction(found.correct), Fraction(found.certain))
