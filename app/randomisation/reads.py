@@ -339,7 +339,7 @@ def balance(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor)
 
 @dataclass(frozen=True)
 class StoredSlot:
-    """One slot as it is kept, unopened; `leaf` is None in lists from before there were commitments."""
+    """One slot as it is kept, unopened; `leaf` is empty in lists from before there were commitments."""
 
     stratum: str
     position: int

@@ -215,6 +215,21 @@ def test_a_leaf_that_was_changed_before_sealing_is_found(session: Session):
         seal(session, study, drawn.id, by=statistician, now=NOW)
 
 
+def test_a_list_drawn_before_there_were_commitments_is_refused_in_words(session: Session):
+    study = study_of(session)
+    statistician = actor(session, study, Role.STATISTICIAN)
+    drawn = draw(
+        session, study, method="permuted_blocks", block_sizes=(4,), slots_per_stratum=4, by=statistician, now=NOW
+    )
+    assert drawn.id is not None
+    _without_triggers(session)
+    session.execute(SLOT.update().values(leaf=None))
+    drawn.root = drawn.plan_commitment = None
+    session.flush()
+    with pytest.raises(Refused, match="Discard it and draw a new list"):
+        seal(session, study, drawn.id, by=statistician, now=NOW)
+
+
 def _without_triggers(session: Session) -> None:
     """As somebody with the whole database in their hands could."""
     if session.get_bind().dialect.name == "sqlite":
