@@ -369,8 +369,7 @@ def sequence_certificate(study: str, version: Version, file: Written, by: Statis
 def sequence_proofs(study: str, version: Version, file: Written, by: Statistician) -> None:
     """Write arm, salt and path of every allocation. UNBLINDED: each envelope opened for it is in the log."""
     with one_sequence(study, version, by) as (session, in_use, sequence_id, actor):
-        why = "Proofs of allocations"
-        lines = list(sequences.proofs(session, in_use, sequence_id, by=actor, why=why, now=clock.now()))
+        lines = list(sequences.proofs(session, in_use, sequence_id, by=actor, why=commitment.WHY, now=clock.now()))
     # Written only now: what is not in the log is not handed over.
     file.write_bytes(b"".join(commitment.canonical(line) + b"\n" for line in lines))
     out.print(f"{len(lines)} allocations.", markup=False)

@@ -91,8 +91,7 @@ def certificate(here: SequencePage, version: int) -> Response:
 def proofs(here: ArmsPage, version: int) -> Lines:
     """Arm, salt and path of every allocation, one JSON object a line. Unblinded: each opening is in the log."""
     found = _id(here, version)
-    why = "Proofs of allocations"
-    lines = list(reads.proofs(here.session, here.the_study, found, by=here.actor, why=why, now=here.now))
+    lines = list(reads.proofs(here.session, here.the_study, found, by=here.actor, why=commitment.WHY, now=here.now))
     return Lines(orjson.dumps(line) + b"\n" for line in lines)
 
 

@@ -31,6 +31,8 @@ from app.randomisation.sequence import encoded
 SLOT_FORMAT = "equipoise.slot.1"
 SALT_FORMAT = "equipoise.salt.1"
 SALT_BYTES = 32
+WHY = "Proofs of allocations"
+"""Why envelopes are opened for proofs, as the log says it whichever door was used."""
 
 
 def salt_of(salt_key: bytes, stratum: str, position: int) -> bytes:
@@ -42,7 +44,7 @@ def slot_leaf(study: str, version: int, stratum: str, position: int, arm: str, s
     """The 32-byte leaf of one slot. `ValueError` unless the salt has 32 bytes."""
     if len(salt) != SALT_BYTES:
         raise ValueError(f"A salt has {SALT_BYTES} bytes.")
-    return leaf_hash(encoded(SLOT_FORMAT, study, str(version), stratum, str(position), arm) + _sized(salt))
+    return leaf_hash(encoded(SLOT_FORMAT, study, str(version), stratum, str(position), arm, salt))
 
 
 def canonical(content: Mapping[str, object]) -> bytes:
@@ -89,7 +91,3 @@ def opened_plan(
 def fingerprint(content: Mapping[str, object]) -> str:
     """SHA-256 of a document in its one form, as hex: what the log says of a certificate."""
     return hashlib.sha256(canonical(content)).hexdigest()
-
-
-def _sized(part: bytes) -> bytes:
-    return len(part).to_bytes(4, "big") + part

@@ -109,9 +109,10 @@ def personalisation(study: str, stratum: str, list_version: int) -> bytes:
     return encoded(RECIPE, study, stratum, str(list_version))
 
 
-def encoded(*parts: str) -> bytes:
-    """Each part in UTF-8, preceded by its length in bytes as 4 bytes big-endian: no two lists of parts look alike."""
-    return b"".join(len(part).to_bytes(4, "big") + part for part in (text.encode() for text in parts))
+def encoded(*parts: str | bytes) -> bytes:
+    """Each part, text in UTF-8, preceded by its length in bytes as 4 bytes big-endian: no two lists look alike."""
+    raw = (part.encode() if isinstance(part, str) else part for part in parts)
+    return b"".join(len(part).to_bytes(4, "big") + part for part in raw)
 
 
 def balance_summary(sequence: Sequence_) -> BalanceSummary:

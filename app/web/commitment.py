@@ -19,7 +19,6 @@ from app.rendering import translations
 from app.web.sequence import hidden_without
 from app.web.shell import show
 
-WHY = "Proofs of allocations"
 router = APIRouter(route_class=hidden_without(Permission.SEQUENCE_DRAW))
 
 
@@ -72,7 +71,7 @@ def proofs_file(here: LoggedPageInStudy, version: int) -> Response:
     """For every allocation its arm, salt and path to the root; each opening is in the log before a line leaves."""
     _require(here, Permission.ALLOCATIONS_EXPORT)
     found = _sequence(here, version)
-    lines = list(reads.proofs(here.session, here.the_study, found.id, by=here.actor, why=WHY, now=here.now))
+    lines = list(reads.proofs(here.session, here.the_study, found.id, by=here.actor, why=commitment.WHY, now=here.now))
     name = f"{_name(here, version)}-proofs.ndjson"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return StreamingResponse(
