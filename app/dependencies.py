@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
-from sqlalchemy import select
 from sqlmodel import Session
 from starlette.background import BackgroundTask
 from starlette.datastructures import UploadFile
@@ -22,7 +21,7 @@ from starlette.datastructures import UploadFile
 from app.audit.actions import record_refusal
 from app.audit.newest import Newest, newest_in, remember
 from app.foundation import clock, idempotency
-from app.foundation.crypto.secrets import same, token_hash
+from app.foundation.crypto.secrets import same
 from app.foundation.database import Database, only_reads
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
 from app.people import actions
@@ -393,14 +392,13 @@ def _api_here(request: Request, session: Session, study: str, *, unsafe: bool, t
     request.state.actor = actor
     request.state.study = in_use
     if touch:
-        _touch_token(request, session, token, now, unsafe=unsafe)
+        _touch_token(request, session, token, actor, now, unsafe=unsafe)
     return Here(request, session, actor, now, in_use)
 
 
-def _touch_token(request: Request, session: Session, token: str, now: datetime, *, unsafe: bool) -> None:
+def _touch_token(request: Request, session: Session, token: str, actor: Actor, now: datetime, *, unsafe: bool) -> None:
     """Keep when a token was last used, so that its owner sees one that somebody else uses."""
-    used = session.execute(select(people.TOKEN.c.last_used_at).where(people.TOKEN.c.token_hash == token_hash(token)))
-    last = used.scalar()
+    last = actor.token_last_used_at
     if last is not None and now - last < SEEN_EVERY:
         return
     if unsafe:

@@ -1,5 +1,6 @@
 """Where does an installation keep its things? Opens the database and key of the settings; updates the schema."""
 
+import gc
 import logging
 import sys
 from copy import deepcopy
@@ -74,8 +75,13 @@ def log_config() -> dict[str, Any]:
 
 def application() -> FastAPI:
     """The application of the environment's settings, for uvicorn."""
+    # Nearly all that is made while starting stays: looking through it for waste, then and ever after, is in vain.
+    gc.disable()
     from app.main import create_app  # heavy, and only serving needs it
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = Settings()
-    return create_app(settings, open_database(settings))
+    made = create_app(settings, open_database(settings))
+    gc.freeze()
+    gc.enable()
+    return made

@@ -159,8 +159,8 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
             session.execute(text("SELECT 1"))
         return PlainTextResponse("ok")
 
-    application.include_router(app.api.router)
-    application.include_router(app.web.router)
+    app.api.add_to(application)
+    application.router.routes.extend(app.web.router.routes)
     _handle_problems(application)
 
     application.add_middleware(GZipMiddleware, minimum_size=600, compresslevel=5)

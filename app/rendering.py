@@ -4,7 +4,7 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -122,6 +122,7 @@ def templates(language: str = "en") -> Environment:
     )
     environment.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
     environment.globals.update(
+        _=spoken(translations(language)),
         ui=Components(environment),
         language=language,
         static_url=static_url,
@@ -153,6 +154,22 @@ def translations(language: str) -> NullTranslations:
     return Translations(compiled)
 
 
+def spoken(catalogue: NullTranslations) -> Callable[..., Markup]:
+    """`_(...)` of the templates: a sentence of theirs, translated, with what is put into it escaped.
+
+    As the i18n extension has it, but a sentence with nothing to put in is made up once: a form asks for two hundred.
+    """
+
+    @lru_cache(maxsize=4096)
+    def whole(message: str) -> Markup:
+        return Markup(catalogue.gettext(message)) % {}  # noqa: S704
+
+    def gettext(message: str, /, **values: object) -> Markup:
+        return Markup(catalogue.gettext(message)) % values if values else whole(message)  # noqa: S704
+
+    return gettext
+
+
 class Components:
     """`ui.button(...)` in a template is the macro `button` of templates/_components/button.html, read once."""
 
@@ -164,8 +181,31 @@ class Components:
             macro = getattr(self._environment.get_template(f"_components/{name}.html").module, name)
         except TemplateNotFound as missing:
             raise AttributeError(name) from missing
-        self.__dict__[name] = macro
-        return macro
+        given = Kept(macro) if name in KEPT else macro
+        self.__dict__[name] = given
+        return given
+
+
+KEPT = frozenset({"icon", "mark_shape", "mark_tone", "mark_word", "status_mark", "window_bar", "window_words"})
+"""The small components that a page repeats in every row. None of them is given what a person typed, or an arm."""
+
+
+class Kept:
+    """A macro whose output for plain arguments is kept: it depends on nothing else, and a long list asks it often."""
+
+    def __init__(self, macro: Any) -> None:
+        self._macro = macro
+        self._kept = lru_cache(maxsize=2048, typed=True)(macro)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        for value in (*arguments, *named.values()):
+            if type(value) not in _PLAIN:
+                return self._macro(*arguments, **named)
+        return self._kept(*arguments, **named)
+
+
+# Exactly these types: a subclass, or a tuple, may be equal to another and still look different on the page.
+_PLAIN = frozenset({str, Markup, int, bool, date, type(None)})
 
 
 def labelled(cells: Markup, columns: Sequence[Mapping[str, Any]]) -> Markup:
@@ -208,6 +248,7 @@ def _content_hash(name: str, changed_ns: int) -> str:  # noqa: ARG001
     return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=8192)
 def day(value: date | None, language: str = "en") -> str:
     """`14 Mar 2026`; nothing for None."""
     return "" if value is None else format_date(value, "d MMM y", locale=language)

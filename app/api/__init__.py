@@ -1,8 +1,10 @@
 """JSON doors: what a program sees, under /api/v1. One file per family, the same names as the HTML doors."""
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from starlette.routing import Match
+from starlette.types import Scope
 
 from app.api import (
     audit,
@@ -36,16 +38,34 @@ families = (
     audit,
 )
 
-router = APIRouter(responses=PROBLEMS, dependencies=[Depends(token)])
+ROOT = "/api/v1/studies/{study}"
+
+
+class Below(APIRouter):
+    """A router that is not asked about addresses that do not begin with its own: a page need not pass every door."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """What starlette asks of each router, in the order they were added."""
+        if not scope["path"].startswith(ROOT.partition("{")[0]):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
+router = Below()
 for family in families:
-    router.include_router(family.router, prefix="/api/v1/studies/{study}")
+    # One flat table: a router included in another is searched once more at every level, for every request.
+    router.routes.extend(family.router.routes)
 
 # The first sentence of a function is its summary in the OpenAPI document; else that would be the route's name.
-for part in (*(family.router for family in families), randomisation.sequences, randomisation.arms):
-    for route in part.routes:
-        if isinstance(route, APIRoute) and route.summary is None:
-            route.summary = route.description.split("\n")[0].split(". ")[0].rstrip(".")
-        # A good answer shows what it looks like where it stands, not only where its parts are described.
-        if isinstance(route, APIRoute) and (example := example_of(route.response_model)) is not None:
-            good = {"content": {"application/json": {"example": example}}}
-            route.responses = {**route.responses, route.status_code or 200: good}
+for route in router.routes:
+    if isinstance(route, APIRoute) and route.summary is None:
+        route.summary = route.description.split("\n")[0].split(". ")[0].rstrip(".")
+    # A good answer shows what it looks like where it stands, not only where its parts are described.
+    if isinstance(route, APIRoute) and (example := example_of(route.response_model)) is not None:
+        good = {"content": {"application/json": {"example": example}}}
+        route.responses = {**route.responses, route.status_code or 200: good}
+
+
+def add_to(application: FastAPI) -> None:
+    """All of it below its address; every operation may answer with a problem, and takes a token."""
+    application.include_router(router, prefix=ROOT, responses=PROBLEMS, dependencies=[Depends(token)])

@@ -579,5 +579,4 @@ def _file(
         yield from encoded(open_export(session, study, table, by=by, arms=opened), format_, bom=bom)
 
 
-router.include_router(sequences)
-router.include_router(arms)
+router.routes.extend([*sequences.routes, *arms.routes])

@@ -18,6 +18,7 @@ from app.foundation.errors import Problem
 ENTRY = table_of(AuditEntry)
 HEAD = table_of(AuditHead)
 TAG_PURPOSE = "audit entry"
+HELD = "audit frontier"
 
 # Built once: every change of every kind goes through these, and putting one together takes longer than running it.
 _LOG = bindparam("of_log", type_=String)
@@ -68,7 +69,7 @@ def record(
     """
     if not changes:
         return
-    frontier = _lock_frontier(session, log)
+    frontier = _held_frontier(session, log) or _lock_frontier(session, log)
     keys = keys_of(session)
     rows = []
     common = {
@@ -101,6 +102,7 @@ def record(
         _MOVE_HEAD,
         {"of_log": log, "size": frontier.size, "frontier": frontier.to_bytes(), "root": frontier.root()},
     )
+    session.info[HELD] = (session.get_transaction(), log, frontier)
 
 
 def record_refusal(session: Session, log: str | None, problem: Problem, *, by: Author, now: datetime) -> None:
@@ -113,6 +115,13 @@ def record_refusal(session: Session, log: str | None, problem: Problem, *, by: A
         action=f"{problem.action or 'request'}_refused", participant=participant, subject=subject, why=problem.reason
     )
     record(session, log or SYSTEM_LOG, [change], by=by, now=now)
+
+
+def _held_frontier(session: Session, log: str) -> Frontier | None:
+    """The end of the log as this very transaction left it: its head is locked, so it stands there still."""
+    transaction, of_log, frontier = session.info.pop(HELD, (None, None, None))
+    held = transaction is not None and transaction is session.get_transaction() and of_log == log
+    return frontier if held else None
 
 
 def _lock_frontier(session: Session, log: str) -> Frontier:

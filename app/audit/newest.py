@@ -9,11 +9,12 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlmodel import Session
 
-from app.audit.actions import ENTRY
+from app.audit.actions import ENTRY, HEAD
 from app.foundation.crypto.keys import Keyring
 from app.foundation.crypto.secrets import same
 from app.foundation.database import keys_of
@@ -57,12 +58,20 @@ def remember(folder: Path, session: Session, log: str) -> None:
     """Write down the log's last entry, unless more was remembered already; what is behind is left as it is."""
     keys = keys_of(session)
     before = newest_in(folder, keys, log)
-    row = session.execute(
-        select(ENTRY.c.position, ENTRY.c.leaf_hash).where(ENTRY.c.log == log).order_by(ENTRY.c.position.desc()).limit(1)
-    ).first()
-    if row is None or (before is not None and (row.position < before.size or is_behind(session, before))):
+    last = select(HEAD.c.size - 1).where(HEAD.c.log == log).scalar_subquery()
+    known = last if before is None else before.size - 1
+    rows = session.execute(
+        select(ENTRY.c.position, ENTRY.c.leaf_hash)
+        .where(ENTRY.c.log == log, or_(ENTRY.c.position == last, ENTRY.c.position == known))
+        .order_by(ENTRY.c.position)
+    ).all()
+    if not rows or (before is not None and not _is_it(before, rows[0])):
         return
-    _write(folder, keys, Newest(log, row.position + 1, bytes(row.leaf_hash).hex()))
+    _write(folder, keys, Newest(log, rows[-1].position + 1, bytes(rows[-1].leaf_hash).hex()))
+
+
+def _is_it(newest: Newest, row: Any) -> bool:
+    return row.position == newest.size - 1 and bytes(row.leaf_hash).hex() == newest.leaf
 
 
 def require_reconciliation(folder: Path, keys: Keyring, log: str) -> None:

@@ -13,6 +13,7 @@ Operators of one kind stand side by side, so that a sum of a hundred items is on
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, NamedTuple
 
 from lark import Lark, Token, Transformer
@@ -228,11 +229,9 @@ def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
+@cache
 def _parser() -> Callable[[str], _Part]:
     return Lark(GRAMMAR, parser="lalr", transformer=_Builder(), maybe_placeholders=False).parse  # type: ignore[return-value]
-
-
-_parse = _parser()
 
 
 def tree_of(text: str) -> Tree:
@@ -242,7 +241,7 @@ def tree_of(text: str) -> Tree:
     if found := _UNPRINTABLE.search(text):
         raise _position(text, found.start(), "Remove the control character here.")
     try:
-        return _parse(text).tree
+        return _parser()(text).tree
     except UnexpectedCharacters as error:
         position = error.pos_in_stream or 0
         sign = text[position]

@@ -290,6 +290,7 @@ def mark(
     *,
     on: date,
     permission: Permission,
+    old: Status | None = None,
     by: Actor,
     now: datetime,
     why: str | None = None,
@@ -298,11 +299,12 @@ def mark(
     """Move a participant to their next status: for the rooms above, inside their own action.
 
     `on` is kept as the date of consent or of randomisation; `details` join the audit entry `participant.<status>`.
+    `old` is their status, for a caller who holds their row already.
     """
     where = {"action": f"participant.{new}", "subject": f"{participant.code}/status"}
     require(by, permission, site_id=participant.site_id, **where)
     assert participant.id is not None
-    old = held(session, participant.id).status
+    old = old or held(session, participant.id).status
     if why_not := why_not_transition(old, new, is_allocated=study.definition.is_allocated):
         raise Refused(why_not, **where)
     dates: dict[str, Any] = {}

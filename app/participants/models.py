@@ -19,6 +19,7 @@ class Participant(SQLModel, table=True):
         UniqueConstraint("study_id", "code"),
         Index("ix_participant_study_status", "study_id", "status", "code"),
         Index("ix_participant_study_site", "study_id", "site_id", "code"),
+        Index("ix_participant_study_screened", "study_id", "screened_on", "code"),
         CheckConstraint("(randomised_at IS NULL) = (randomised_by IS NULL)", name="randomised_pair"),
     )
 

@@ -1,6 +1,7 @@
 """May this person do this, here? An actor is a person with their roles in one study; every action asks `require`."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from app.foundation.errors import NotAllowed
 from app.people.permissions import Permission, Role, holders, is_blinded
@@ -18,7 +19,8 @@ class Grant:
 class Actor:
     """Who acts: a person, their grants in one study (or none), and the request they act in.
 
-    `scopes` narrows a token to some of its owner's permissions; None means all of them.
+    `scopes` narrows a token to some of its owner's permissions; None means all of them. `token_last_used_at` is when
+    the token in hand was used before, None for a new one and for who comes without.
     """
 
     person_id: int
@@ -30,6 +32,7 @@ class Actor:
     request_id: str = ""
     via: str = "web"
     scopes: frozenset[str] | None = field(default=None)
+    token_last_used_at: datetime | None = None
 
     @property
     def roles(self) -> frozenset[Role]:

@@ -81,6 +81,7 @@ _TOKEN = (
     select(
         TOKEN.c.study_id.label("token_study_id"),
         TOKEN.c.scopes,
+        TOKEN.c.last_used_at,
         PERSON.c.totp_secret.is_not(None).label("has_second_factor"),
         PERSON.c.id,
         PERSON.c.username,
@@ -265,6 +266,7 @@ def token_actor(
         request_id=request_id,
         via="api",
         scopes=frozenset(first.scopes.split()),
+        token_last_used_at=first.last_used_at,
     )
 
 

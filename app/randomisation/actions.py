@@ -403,6 +403,7 @@ def randomise(
         Status.RANDOMISED,
         on=day,
         permission=Permission.PARTICIPANT_RANDOMISE,
+        old=Status(stood.facts.status),
         by=by,
         now=now,
         details={"allocation": made.number, "stratum": stratum.code},

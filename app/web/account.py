@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-import segno
 from fastapi import APIRouter
 from fastapi.responses import Response
 
@@ -105,6 +104,8 @@ def start_second_factor(here: ChangeAnywhere) -> Response:
 
 
 def _qr(address: str) -> str:
+    import segno  # heavy, and only this page needs it
+
     return segno.make(address, error="m").svg_data_uri(scale=4, border=2)
 
 

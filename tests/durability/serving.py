@@ -43,6 +43,7 @@ class Server:
             "EQUIPOISE_DATABASE": self.url.render_as_string(hide_password=False),
             "EQUIPOISE_SECURE_COOKIES": "false",
         }
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed server finds its modules compiled
         arguments = ["--factory", "app.installation:application", "--host", "127.0.0.1", "--port", str(self.port)]
         began = time.perf_counter()
         with (self.data / "server.log").open("ab") as log:

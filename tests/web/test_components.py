@@ -348,6 +348,22 @@ def test_what_a_person_typed_is_escaped():
     assert "<b>" not in written.render(label="<b>bold</b>")
 
 
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [("<b>5</b>", "&lt;b&gt;5&lt;/b&gt;"), (Markup("<b>5</b>"), "<b>5</b>"), (True, "True"), (1, "1"), (1.0, "1.0")],
+)
+def test_what_a_component_gave_before_is_given_for_the_very_same_arguments_alone(label, shown):
+    for _ in range(2):
+        assert f">{shown}</span>" in templates("en").globals["ui"].status_mark("done", label=label)
+
+
+def test_a_sentence_is_translated_with_what_is_put_into_it_escaped():
+    gettext = templates("en").globals["_"]
+    assert gettext("%(num)s days late", num="<3") == "&lt;3 days late"
+    assert gettext("100%% of all") == "100% of all"
+    assert gettext("100%% of all") is gettext("100%% of all")
+
+
 def test_a_moment_is_shown_in_the_zone_of_the_site_with_its_offset():
     shown = templates().from_string("{{ at|moment('Europe/Brussels') }}").render(at=NOW)
     assert shown == (
