@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import ConfigDict, Field
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app.api.participants import participant_of
 from app.api.shapes import Body, Cursor, Limit, PageOf, Reply, Text, file_contents
@@ -38,7 +38,7 @@ from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.people.access import Actor, may
 from app.people.permissions import Permission
 from app.randomisation import actions, reads
-from app.randomisation.opening import ALLOCATION, PARTICIPANT, STRATUM, open_envelopes
+from app.randomisation.opening import ALLOCATION, PARTICIPANT, SLOT, STRATUM, open_envelopes
 from app.randomisation.reads import SequenceCounts
 from app.randomisation.rules import why_not_ready
 from app.studies.in_use import StudyInUse
@@ -482,10 +482,11 @@ def allocations(here: ArmsPage, cursor: Cursor = None, limit: Limit = 50) -> Pag
             ALLOCATION.c.allocated_at,
             ALLOCATION.c.allocated_by,
             PARTICIPANT.c.code,
-            STRATUM.c.code.label("stratum"),
+            func.coalesce(SLOT.c.levels, STRATUM.c.code).label("stratum"),
         )
         .join(PARTICIPANT, PARTICIPANT.c.id == ALLOCATION.c.participant_id)
         .join(STRATUM, STRATUM.c.id == ALLOCATION.c.stratum_id)
+        .join(SLOT, SLOT.c.id == ALLOCATION.c.slot_id)
         .where(ALLOCATION.c.study_id == here.the_study.id, ALLOCATION.c.number > _after(cursor))
         .order_by(ALLOCATION.c.number)
         .limit(limit + 1)

@@ -1,10 +1,11 @@
 """What may I do in the sealed room? Draw a list, seal it, and randomise a participant from it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Integer, String, bindparam, func, insert, select, update
+from sqlalchemy import Integer, LargeBinary, String, bindparam, func, insert, select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
@@ -20,14 +21,15 @@ from app.participants.status import Status
 from app.people.access import Actor, require
 from app.people.models import Membership, Person, Site
 from app.people.permissions import Permission, Role
-from app.randomisation import commitment, emitted
+from app.randomisation import commitment, dynamic, emitted
 from app.randomisation import sequence as drawing
 from app.randomisation.certificate import certificate_of
-from app.randomisation.methods import METHODS, listed, permuted_blocks
+from app.randomisation.methods import DECIDING, METHODS, listed, permuted_blocks
 from app.randomisation.models import Allocation, AllocationSequence, SequenceStatus, Slot, Stratum
 from app.randomisation.reads import (
     Allocated,
     allocation_of,
+    of_stratum,
     opened_plan_of,
     plan_options,
     require_statistician,
@@ -35,7 +37,7 @@ from app.randomisation.reads import (
     stored_slots,
     stratum_of,
 )
-from app.randomisation.rules import NOT_OPEN, all_strata, gates, why_not_ready
+from app.randomisation.rules import NOT_OPEN, ONLY_STRATUM, SEPARATOR, all_strata, gates, why_not_ready
 from app.randomisation.sealing import (
     Place,
     digest,
@@ -67,12 +69,21 @@ BATCH = 10_000
 _SITE_ID, _STUDY_ID = bindparam("site_id", type_=Integer), bindparam("study_id", type_=Integer)
 _PLACE = select(SITE.c.code, SITE.c.timezone).where(SITE.c.id == _SITE_ID)
 _LOCK_STRATUM = (
-    select(STRATUM.c.id, STRATUM.c.code)
+    select(
+        STRATUM.c.id,
+        STRATUM.c.code,
+        STRATUM.c.used,
+        STRATUM.c.state,
+        STRATUM.c.sequence_id,
+        SEQUENCE.c.version,
+        SEQUENCE.c.method,
+        SEQUENCE.c.secrets,
+    )
     .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
     .where(
         SEQUENCE.c.study_id == _STUDY_ID,
         SEQUENCE.c.status == SequenceStatus.SEALED,
-        STRATUM.c.code == bindparam("code", type_=String),
+        of_stratum(bindparam("code", type_=String)),
     )
     .with_for_update(of=STRATUM)
 )
@@ -87,6 +98,12 @@ _POSITION = (
     .where(STRATUM.c.id == bindparam("of_stratum", type_=Integer))
     .values(used=STRATUM.c.used + 1)
     .returning(STRATUM.c.used)
+)
+_DECIDE = insert(SLOT)
+_KEEP_STATE = (
+    update(STRATUM)
+    .where(STRATUM.c.id == bindparam("of_stratum", type_=Integer))
+    .values(state=bindparam("new_state", type_=LargeBinary))
 )
 _ALLOCATE = insert(ALLOCATION).values(
     slot_id=select(SLOT.c.id)
@@ -137,21 +154,30 @@ def draw(
             [FieldProblem("method", "method", "This study cannot be randomised this way. Choose a method of its plan.")]
         )
     _lock_study(session, study)
-    strata = all_strata(study.definition, _site_codes(session, study))
+    deciding = method in DECIDING
+    # A method that decides at each allocation weighs all factors together: it has one list for everybody.
+    strata = (ONLY_STRATUM,) if deciding else all_strata(study.definition, _site_codes(session, study))
+    factors = tuple(factor.code for factor in study.definition.allocation.strata) if deciding else ()
     arms = tuple((arm.code, arm.ratio) for arm in study.definition.arms)
-    wanted = slots_per_stratum if slots_per_stratum is not None else (1 if method == listed.NAME else 0)
+    none_ahead = method == listed.NAME or deciding
+    if deciding and slots_per_stratum is not None:
+        words = "Nothing is drawn ahead: minimisation decides at each allocation. Leave the number of slots out."
+        raise Invalid([FieldProblem("slots_per_stratum", "unexpected", words)])
+    wanted = slots_per_stratum if slots_per_stratum is not None else (1 if none_ahead else 0)
     chosen: dict[str, object] = dict(options or {})
     if method == listed.NAME:
         chosen["csv"] = listing
     elif block_sizes is not None or method == permuted_blocks.NAME:
         sizes = chosen.get("block_sizes", ()) if block_sizes is None else block_sizes
         chosen["block_sizes"] = list(sizes) if isinstance(sizes, Sequence) else sizes
-    _refuse_bad_plan(method, arms, strata, wanted, chosen)
+    _refuse_bad_plan(method, arms, strata, wanted, chosen, factors)
     version = 1 + (
         session.execute(select(func.max(SEQUENCE.c.version)).where(SEQUENCE.c.study_id == study.id)).scalar() or 0
     )
     seed = new_seed()
-    drawn = drawing.draw(method, arms, strata, wanted, chosen, seed, study=study.code, list_version=version)
+    drawn = drawing.draw(
+        method, arms, strata, wanted, chosen, seed, study=study.code, list_version=version, factors=factors
+    )
     counts = drawing.balance_summary(drawn)
     if counts.slots > MOST_SLOTS:
         raise Invalid([FieldProblem("listing", "length", f"A list has at most {MOST_SLOTS:,} slots. Shorten it.")])
@@ -168,6 +194,7 @@ def draw(
         "slots_per_stratum": wanted,
         "block_sizes": chosen.get("block_sizes"),
         "options": {name: value for name, value in chosen.items() if name != "csv"},
+        "factors": factors,
         "slots_per_arm": dict(counts.slots_per_arm),
     }
     made = AllocationSequence(
@@ -185,9 +212,11 @@ def draw(
     session.add(made)
     session.flush()
     assert made.id is not None
+    if deciding:
+        session.execute(insert(STRATUM), [{"sequence_id": made.id, "code": ONLY_STRATUM, "slots": MOST_SLOTS}])
     stored = list(_store_slots(session, study, made.id, version, drawn.slots, salt_key))
     made.digest = digest(envelope for envelope, _ in stored)
-    made.root = root_of(leaf for _, leaf in stored).hex()
+    made.root = None if deciding else root_of(leaf for _, leaf in stored).hex()
     made.plan_commitment = commitment.plan_commitment(
         commitment.opened_plan(
             study=study.code,
@@ -199,6 +228,7 @@ def draw(
             options=plan_options(content),
             seed=seed if method != listed.NAME else None,
             salt_key=salt_key,
+            factors=factors,
         )
     )
     session.flush()
@@ -265,7 +295,8 @@ def seal(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, no
     found.status = SequenceStatus.SEALED
     found.sealed_at = now
     found.sealed_by = by.username
-    certificate = certificate_of(found, study, _slots_per_stratum(session, found), signed_by=by.name)
+    strata = {} if found.method in DECIDING else _slots_per_stratum(session, found)
+    certificate = certificate_of(found, study, strata, signed_by=by.name)
     found.certificate = commitment.canonical(certificate).decode()
     session.flush()
     # Before the first participant, and for everybody who reads the log: what every allocation will be held against.
@@ -301,8 +332,13 @@ def close(
         select(STRATUM.c.id).where(STRATUM.c.sequence_id == found.id).order_by(STRATUM.c.id).with_for_update()
     ).all()
     found.status = SequenceStatus.CLOSED
+    closed = Change("sequence.closed", subject=subject)
+    if found.method in DECIDING:
+        # Every allocation's leaf stands in the log already; the root says that these are all, in this order.
+        found.root = root_of(slot.leaf for slot in stored_slots(session, found.id)).hex()
+        closed = replace(closed, new={"root": found.root})
     session.flush()
-    record(session, study.code, [Change("sequence.closed", subject=subject)], by=by, now=now, why=why)
+    record(session, study.code, [closed], by=by, now=now, why=why)
     return found
 
 
@@ -394,6 +430,9 @@ def randomise(
             action=RANDOMISE,
             subject=code,
         )
+    details: dict[str, object] = {"stratum": stood.stratum}
+    if stratum.method in DECIDING:
+        details["leaf"] = _decide(session, study, stratum, stood.stratum or "")
     made = _take_next_slot(session, study, participant.id, stratum, by=by, now=now)
     day = today(stood.timezone, now)
     mark(
@@ -406,7 +445,7 @@ def randomise(
         old=Status(stood.facts.status),
         by=by,
         now=now,
-        details={"allocation": made.number, "stratum": stratum.code},
+        details={"allocation": made.number, **details},
     )
     open_visits(session, study, participant, anchor="randomisation", on=day, by=by, now=now)
     _tell_clinicians(session, study, participant, stood.site_name, made.number, now=now)
@@ -422,6 +461,37 @@ def _lock_stratum(session: Session, study: StudyInUse, code: str | None) -> Any:
     if code is None:
         return None
     return session.execute(_LOCK_STRATUM, {"study_id": study.id, "code": code}).first()
+
+
+def _decide(session: Session, study: StudyInUse, stratum: Any, levels: str) -> str:
+    """Decide the arm of whoever is next and seal it in a slot of its own, to be taken at once; its leaf as hex.
+
+    `stratum` is locked. All of it happens for every arm alike, and nothing is opened but what was counted.
+    """
+    keys = keys_of(session)
+    secrets = unseal_secrets(keys, study.id, stratum.version, bytes(stratum.secrets))
+    plan = dynamic.plan_of(secrets, stratum.code)
+    before = Place(study.id, stratum.sequence_id, stratum.version, stratum.code, stratum.used)
+    place = replace(before, position=stratum.used + 1)
+    counts = dynamic.open_state(keys, before, stratum.state)
+    of_factors = levels.split(SEPARATOR)
+    seed, salt_key = bytes.fromhex(secrets["seed"]), bytes.fromhex(secrets["salt_key"])
+    arm, more = dynamic.decided(stratum.method, plan, counts, of_factors, seed, study=study.code, place=place)
+    salt = commitment.salt_of(salt_key, place.stratum, place.position)
+    leaf = commitment.draw_leaf(study.code, place.version, place.stratum, place.position, of_factors, arm, salt)
+    session.execute(
+        _DECIDE,
+        {
+            "stratum_id": stratum.id,
+            "position": place.position,
+            "envelope": seal_arm(keys, place, arm),
+            "leaf": leaf,
+            "levels": levels,
+        },
+    )
+    state = dynamic.seal_state(keys, place, more)
+    session.execute(_KEEP_STATE, {"of_stratum": stratum.id, "new_state": state})
+    return leaf.hex()
 
 
 def _take_next_slot(
@@ -466,7 +536,12 @@ def _tell_clinicians(
 
 
 def _refuse_bad_plan(
-    method: str, arms: Sequence[tuple[str, int]], strata: Sequence[str], length: int, options: Mapping[str, object]
+    method: str,
+    arms: Sequence[tuple[str, int]],
+    strata: Sequence[str],
+    length: int,
+    options: Mapping[str, object],
+    factors: Sequence[str],
 ) -> None:
     if method != listed.NAME:
         if length < 1:
@@ -489,16 +564,21 @@ def _refuse_bad_plan(
                     )
                 ]
             )
-    wrong = wrong_with_plan(method, arms, strata, length, options)
+    wrong = wrong_with_plan(method, arms, strata, length, options, factors)
     if wrong:
         raise Invalid(wrong)
 
 
 def wrong_with_plan(
-    method: str, arms: Sequence[tuple[str, int]], strata: Sequence[str], length: int, options: Mapping[str, object]
+    method: str,
+    arms: Sequence[tuple[str, int]],
+    strata: Sequence[str],
+    length: int,
+    options: Mapping[str, object],
+    factors: Sequence[str] = (),
 ) -> list[FieldProblem]:
     """Everything that stops a draw with these options, each at its field; empty when it can be drawn."""
-    found = drawing.problems(method, arms, strata, length, options)
+    found = drawing.problems(method, arms, strata, length, options, factors)
     return [FieldProblem(_field_of(method, arms, options, problem), "sequence", problem) for problem in found]
 
 
@@ -528,6 +608,8 @@ def _store_slots(
     """
     keys = keys_of(session)
     ordered = sorted(slots)
+    if not ordered:
+        return
     session.execute(
         insert(STRATUM),
         [{"sequence_id": sequence_id, "code": code, "slots": len(slots[code]), "used": 0} for code in ordered],
@@ -554,6 +636,8 @@ def _store_slots(
 def _is_as_drawn(session: Session, found: AllocationSequence) -> bool:
     """Whether every envelope and every leaf is the one that was drawn; nothing is opened to see it."""
     kept = list(stored_slots(session, found.id))
+    if found.method in DECIDING:
+        return not kept and found.key_fingerprint == keys_of(session).fingerprint
     return (
         found.key_fingerprint == keys_of(session).fingerprint
         and found.digest == digest(slot.envelope for slot in kept)

@@ -8,7 +8,8 @@ from importlib.metadata import version
 from platform import python_version
 from typing import Any
 
-from app.randomisation.methods import METHODS
+from app.randomisation import dynamic
+from app.randomisation.methods import DECIDING, METHODS
 from app.randomisation.models import AllocationSequence
 from app.randomisation.sequence import RECIPE
 from app.studies.in_use import StudyInUse
@@ -33,7 +34,8 @@ def certificate_of(
         "list_version": found.version,
         "method": found.method,
         "generator": GENERATOR if METHODS[found.method].uses_seed else None,
-        "recipe": RECIPE,
+        # Of a method that decides at each allocation the rule and the seed are committed to, and no slots.
+        "recipe": dynamic.RECIPE if found.method in DECIDING else RECIPE,
         # Shares alone, in the order of the arms' codes: no table of the sealed room names an arm in clear.
         "ratio": [arm.ratio for arm in sorted(definition.arms, key=lambda arm: arm.code)],
         "slots": found.slots,

@@ -16,8 +16,16 @@ salt key are committed to as one text, which is published when the trial is clos
 
     SHA-256(0x00 ‖ the plan as JSON, keys sorted, no white space, UTF-8 as it is)
 
-`scripts/verify_allocation.py` says all of this again without importing anything of ours. A change to any of it is a new
-number, never an edit.
+A method that decides at each allocation has no slots to commit to. Its plan is committed to in the same way, and the
+leaf of each allocation is written to the log when it is made:
+
+    SHA-256(0x00 ‖ "equipoise.draw.1" | study | list version | stratum | position | levels | arm | salt)
+
+where levels are those of the factors, each preceded by its length again. The root over them all, in the order of their
+positions, is written to the log when the list is closed.
+
+`scripts/verify_allocation.py` and, for draws, `scripts/verify_draws.py` say all of this again without importing
+anything of ours. A change to any of it is a new number, never an edit.
 """
 
 import hashlib
@@ -29,6 +37,7 @@ from app.audit.tree import leaf_hash
 from app.randomisation.sequence import encoded
 
 SLOT_FORMAT = "equipoise.slot.1"
+DRAW_FORMAT = "equipoise.draw.1"
 SALT_FORMAT = "equipoise.salt.1"
 SALT_BYTES = 32
 WHY = "Proofs of allocations"
@@ -45,6 +54,15 @@ def slot_leaf(study: str, version: int, stratum: str, position: int, arm: str, s
     if len(salt) != SALT_BYTES:
         raise ValueError(f"A salt has {SALT_BYTES} bytes.")
     return leaf_hash(encoded(SLOT_FORMAT, study, str(version), stratum, str(position), arm, salt))
+
+
+def draw_leaf(
+    study: str, version: int, stratum: str, position: int, levels: Sequence[str], arm: str, salt: bytes
+) -> bytes:
+    """The 32-byte leaf of an allocation that was decided when it was made: what it was decided from is in it, too."""
+    if len(salt) != SALT_BYTES:
+        raise ValueError(f"A salt has {SALT_BYTES} bytes.")
+    return leaf_hash(encoded(DRAW_FORMAT, study, str(version), stratum, str(position), encoded(*levels), arm, salt))
 
 
 def canonical(content: Mapping[str, object]) -> bytes:
@@ -68,11 +86,12 @@ def opened_plan(
     options: Mapping[str, object],
     seed: bytes | None,
     salt_key: bytes,
+    factors: Sequence[str] = (),
 ) -> dict[str, object]:
     """Everything that draws the same list, and its salts, again after the trial (RND-14).
 
     `strata` gives the number of slots of each stratum, `slots_per_stratum` what was asked for; `options` are the
-    method's, without a list that was handed in.
+    method's, without a list that was handed in. `factors` are named where a method decides at each allocation.
     """
     return {
         "format": "equipoise-opened-plan-1",
@@ -85,6 +104,7 @@ def opened_plan(
         "options": dict(options),
         "seed": None if seed is None else seed.hex(),
         "salt_key": salt_key.hex(),
+        **({"factors": list(factors)} if factors else {}),
     }
 
 

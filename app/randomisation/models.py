@@ -52,7 +52,11 @@ class AllocationSequence(SQLModel, table=True):
 
 
 class Stratum(SQLModel, table=True):
-    """One list within a sequence. `used` slots are a gap-free prefix of it; the row is locked to take the next."""
+    """One list within a sequence. `used` slots are a gap-free prefix of it; the row is locked to take the next.
+
+    `state` is, for a method that decides at each allocation, what it counts of the people so far, sealed; `slots` is
+    then the most there may ever be.
+    """
 
     __tablename__ = "stratum"
     __table_args__ = (
@@ -65,10 +69,14 @@ class Stratum(SQLModel, table=True):
     code: str
     slots: int
     used: int = 0
+    state: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
 
 
 class Slot(SQLModel, table=True):
-    """One position of a stratum: an envelope of one size, whatever is in it, and the salted leaf that commits to it."""
+    """One position of a stratum: an envelope of one size, whatever is in it, and the salted leaf that commits to it.
+
+    `levels` is what an allocation was decided from, where that is done one by one: the level of each factor.
+    """
 
     __tablename__ = "slot"
     __table_args__ = (UniqueConstraint("stratum_id", "position"),)
@@ -78,6 +86,7 @@ class Slot(SQLModel, table=True):
     position: int
     envelope: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     leaf: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
+    levels: str | None = None
 
 
 class Allocation(SQLModel, table=True):

@@ -5,7 +5,7 @@ statistician's alone does not exist for anybody else: `NotFound`, the same as an
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Integer, Select, String, bindparam, exists, select
+from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, exists, func, or_, select
 from sqlmodel import Session
 
 from app.audit.newest import Newest, is_behind
@@ -29,11 +29,11 @@ from app.people.access import Actor, may
 from app.people.models import Site
 from app.people.permissions import Permission
 from app.randomisation.commitment import opened_plan, salt_of
-from app.randomisation.methods import METHODS
+from app.randomisation.methods import DECIDING, DRAWN
 from app.randomisation.models import Allocation, AllocationSequence, SequenceStatus, Slot, Stratum
 from app.randomisation.opening import open_envelopes
 from app.randomisation.predictability import MOST_EXACT, exactly, permuted_blocks
-from app.randomisation.rules import Facts, Gate, Recorded, StratumFound, gates, needs_answers, stratum_code
+from app.randomisation.rules import SEPARATOR, Facts, Gate, Recorded, StratumFound, gates, needs_answers, stratum_code
 from app.randomisation.sealing import unseal_secrets
 from app.studies.in_use import StudyInUse
 
@@ -65,7 +65,14 @@ _WAITING = (
     )
     .limit(1)
 )
-_WAITING_IN = _WAITING.where(STRATUM.c.code == bindparam("stratum", type_=String))
+
+
+def of_stratum(code: ColumnElement[str]) -> ColumnElement[bool]:
+    """The stratum of a participant: that of their levels, or the one of a method that weighs all levels together."""
+    return or_(STRATUM.c.code == code, SEQUENCE.c.method.in_(DECIDING))
+
+
+_WAITING_IN = _WAITING.where(of_stratum(bindparam("stratum", type_=String)))
 
 GUESSED = 24  # allocations over which predictability is averaged; by then the averages have settled
 
@@ -93,6 +100,8 @@ class AtTheGates:
     site_code: str
     site_name: str
     timezone: str
+    stratum: str | None
+    """The level of each factor, as a stratum's code; None while one is not known."""
     stratum_id: int | None
     """The stratum in use that has a slot for this participant."""
     facts: Facts
@@ -145,7 +154,8 @@ def standing(
         slot_waiting=waiting is not None,
         behind=newest is not None and is_behind(session, newest),
     )
-    return AtTheGates(row.site_code, row.site_name, row.timezone, waiting if found.code else None, facts)
+    slot = waiting if found.code else None
+    return AtTheGates(row.site_code, row.site_name, row.timezone, found.code, slot, facts)
 
 
 def stratum_of(
@@ -321,7 +331,7 @@ def balance(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor)
     if drawn_from["block_sizes"]:
         guessed = min(GUESSED, length)
         guess = permuted_blocks(shares, drawn_from["block_sizes"], guessed)
-    elif METHODS[drawn_from["method"]].uses_seed:
+    elif drawn_from["method"] in DRAWN:
         # These change along their list, so that its beginning would not speak for it.
         guessed = min(MOST_EXACT, length)
         guess = exactly(drawn_from["method"], shares, drawn_from["options"], length, guessed)
@@ -345,6 +355,8 @@ class StoredSlot:
     position: int
     envelope: bytes
     leaf: bytes
+    levels: str | None = None
+    """What it was decided from, when that was done at its allocation."""
 
 
 def stored_slots(session: Session, sequence_id: int | None) -> Iterator[StoredSlot]:
@@ -352,12 +364,12 @@ def stored_slots(session: Session, sequence_id: int | None) -> Iterator[StoredSl
     strata = session.execute(select(STRATUM.c.id, STRATUM.c.code).where(STRATUM.c.sequence_id == sequence_id)).all()
     for stratum in sorted(strata, key=lambda row: str(row.code)):
         kept = (
-            select(SLOT.c.position, SLOT.c.envelope, SLOT.c.leaf)
+            select(SLOT.c.position, SLOT.c.envelope, SLOT.c.leaf, SLOT.c.levels)
             .where(SLOT.c.stratum_id == stratum.id)
             .order_by(SLOT.c.position)
         )
         for row in streamed(session, kept, batch=10 * BATCH):
-            yield StoredSlot(stratum.code, row.position, bytes(row.envelope), bytes(row.leaf or b""))
+            yield StoredSlot(stratum.code, row.position, bytes(row.envelope), bytes(row.leaf or b""), row.levels)
 
 
 def plan_options(secrets: Mapping[str, Any]) -> dict[str, object]:
@@ -388,11 +400,11 @@ def proofs(
     """
     require_statistician(study, by, Permission.ALLOCATIONS_EXPORT)
     row = session.execute(
-        select(SEQUENCE.c.id, SEQUENCE.c.version, SEQUENCE.c.root, SEQUENCE.c.secrets).where(
+        select(SEQUENCE.c.id, SEQUENCE.c.version, SEQUENCE.c.plan_commitment, SEQUENCE.c.secrets).where(
             SEQUENCE.c.id == sequence_id, SEQUENCE.c.study_id == study.id
         )
     ).first()
-    if row is None or row.root is None:
+    if row is None or row.plan_commitment is None:
         raise NotFound("There is nothing to prove: this list was drawn before there were commitments.")
     secrets = unseal_secrets(keys_of(session), study.id, row.version, bytes(row.secrets))
     places: dict[tuple[str, int], int] = {}
@@ -425,6 +437,7 @@ def _proofs(
             PARTICIPANT.c.code,
             STRATUM.c.code.label("stratum"),
             SLOT.c.position,
+            SLOT.c.levels,
         )
         .join(PARTICIPANT, PARTICIPANT.c.id == ALLOCATION.c.participant_id)
         .join(STRATUM, STRATUM.c.id == ALLOCATION.c.stratum_id)
@@ -444,6 +457,7 @@ def _proofs(
                 "allocated_at": row.allocated_at.isoformat(),
                 "stratum": row.stratum,
                 "position": row.position,
+                **({} if row.levels is None else {"levels": row.levels.split(SEPARATOR)}),
                 "arm": arms[row.participant_id],
                 "salt": salt_of(salt_key, row.stratum, row.position).hex(),
                 "path": [each.hex() for each in path],
@@ -465,7 +479,10 @@ def opened_plan_of(session: Session, study: StudyInUse, sequence_id: int, *, by:
     if row is None or row.plan_commitment is None:
         raise NotFound("There is nothing to open: this list was drawn before there were commitments.")
     secrets = unseal_secrets(keys_of(session), study.id, row.version, bytes(row.secrets))
-    strata = session.execute(select(STRATUM.c.code, STRATUM.c.slots).where(STRATUM.c.sequence_id == sequence_id))
+    strata: Sequence[Any] = ()
+    if row.method not in DECIDING:
+        ahead = select(STRATUM.c.code, STRATUM.c.slots).where(STRATUM.c.sequence_id == sequence_id)
+        strata = session.execute(ahead).all()
     return opened_plan(
         study=study.code,
         version=row.version,
@@ -476,6 +493,7 @@ def opened_plan_of(session: Session, study: StudyInUse, sequence_id: int, *, by:
         options=plan_options(secrets),
         seed=bytes.fromhex(secrets["seed"]) if secrets["seed"] else None,
         salt_key=bytes.fromhex(secrets["salt_key"]),
+        factors=secrets.get("factors", ()),
     )
 
 
@@ -503,10 +521,11 @@ def _allocations(
                 ALLOCATION.c.allocated_at,
                 ALLOCATION.c.allocated_by,
                 PARTICIPANT.c.code,
-                STRATUM.c.code.label("stratum"),
+                func.coalesce(SLOT.c.levels, STRATUM.c.code).label("stratum"),
             )
             .join(PARTICIPANT, PARTICIPANT.c.id == ALLOCATION.c.participant_id)
             .join(STRATUM, STRATUM.c.id == ALLOCATION.c.stratum_id)
+            .join(SLOT, SLOT.c.id == ALLOCATION.c.slot_id)
             .where(ALLOCATION.c.study_id == study.id, ALLOCATION.c.number > last)
             .order_by(ALLOCATION.c.number)
             .limit(BATCH)

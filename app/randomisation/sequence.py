@@ -54,11 +54,12 @@ def problems(
     strata: Sequence[str],
     length_per_stratum: int,
     options: Mapping[str, object],
+    factors: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Every reason why this cannot be drawn, as sentences for the statistician; empty when it can."""
     if method not in METHODS:
         return (f"There is no randomisation method “{method}”; there are {', '.join(sorted(METHODS))}.",)
-    plan = Plan(tuple(arms_with_ratio), tuple(strata), length_per_stratum, options)
+    plan = Plan(tuple(arms_with_ratio), tuple(strata), length_per_stratum, options, tuple(factors))
     return common_problems(plan) or METHODS[method].problems(plan)
 
 
@@ -72,20 +73,21 @@ def draw(
     *,
     study: str,
     list_version: int,
+    factors: Sequence[str] = (),
 ) -> Sequence_:
-    """The sequence of every stratum, at least `length_per_stratum` slots each.
+    """The sequence of every stratum, at least `length_per_stratum` slots each; none of a method that decides later.
 
     `arms_with_ratio` holds (arm code, whole-number share); neither its order nor that of `strata` changes any list.
     `seed` is `drbg.SEED_BYTES` random bytes, used by no other draw; a method that draws nothing ignores it.
     `ValueError` with every one of `problems(...)`, or when the seed has another length or the version is below 1.
     """
-    found = problems(method, arms_with_ratio, strata, length_per_stratum, options)
+    found = problems(method, arms_with_ratio, strata, length_per_stratum, options, factors)
     if found:
         raise ValueError(" ".join(found))
     if list_version < 1:
         raise ValueError("List versions count from 1.")
     chosen = METHODS[method]
-    plan = Plan(tuple(arms_with_ratio), tuple(strata), length_per_stratum, options)
+    plan = Plan(tuple(arms_with_ratio), tuple(strata), length_per_stratum, options, tuple(factors))
 
     def streams(stratum: str) -> Stream:
         if not chosen.uses_seed:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response
 from fastapi.routing import APIRoute
-from sqlalchemy import select
+from sqlalchemy import func, select
 from starlette.datastructures import UploadFile
 
 from app.dependencies import (
@@ -31,7 +31,7 @@ from app.people.permissions import Permission
 from app.people.reads import sites_of
 from app.randomisation import actions, reads
 from app.randomisation.methods import DRAWN, METHODS
-from app.randomisation.opening import ALLOCATION, PARTICIPANT, STRATUM, open_envelopes
+from app.randomisation.opening import ALLOCATION, PARTICIPANT, SLOT, STRATUM, open_envelopes
 from app.randomisation.predictability import MOST_EXACT, Predictability, exactly, is_high, permuted_blocks
 from app.randomisation.reads import GUESSED, ArmOfParticipant, SequenceCounts
 from app.randomisation.rules import all_strata
@@ -482,10 +482,11 @@ def _allocations_page(here: Here, cursor: str | None) -> paging.Page[ArmOfPartic
             ALLOCATION.c.allocated_at,
             ALLOCATION.c.allocated_by,
             PARTICIPANT.c.code,
-            STRATUM.c.code.label("stratum"),
+            func.coalesce(SLOT.c.levels, STRATUM.c.code).label("stratum"),
         )
         .join(PARTICIPANT, PARTICIPANT.c.id == ALLOCATION.c.participant_id)
         .join(STRATUM, STRATUM.c.id == ALLOCATION.c.stratum_id)
+        .join(SLOT, SLOT.c.id == ALLOCATION.c.slot_id)
         .where(ALLOCATION.c.study_id == here.the_study.id)
     )
     backwards = False

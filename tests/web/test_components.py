@@ -354,11 +354,12 @@ def test_what_a_person_typed_is_escaped():
 )
 def test_what_a_component_gave_before_is_given_for_the_very_same_arguments_alone(label, shown):
     for _ in range(2):
-        assert f">{shown}</span>" in templates("en").globals["ui"].status_mark("done", label=label)
+        ui: Any = templates("en").globals["ui"]
+        assert f">{shown}</span>" in ui.status_mark("done", label=label)
 
 
 def test_a_sentence_is_translated_with_what_is_put_into_it_escaped():
-    gettext = templates("en").globals["_"]
+    gettext: Any = templates("en").globals["_"]
     assert gettext("%(num)s days late", num="<3") == "&lt;3 days late"
     assert gettext("100%% of all") == "100% of all"
     assert gettext("100%% of all") is gettext("100%% of all")

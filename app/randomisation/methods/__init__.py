@@ -1,7 +1,7 @@
 """Which ways of randomising are there? One file per method; every method has the same shape and is listed here.
 
-A method that fixes its sequence before the first participant gives `problems` and `slots`. A method that decides at
-each allocation (minimisation) will join as a further optional function of `Method` beside `slots`; the table stays one.
+A method that fixes its sequence before the first participant gives `problems` and `slots`; one that decides at each
+allocation (minimisation) gives `decide` instead of slots.
 
 Methods draw whole numbers from a `Stream` and compute with whole numbers and fractions only, never with floating point,
 so that a seed gives one list on every platform.
@@ -16,11 +16,13 @@ from app.randomisation.methods import (
     big_stick,
     listed,
     maximal_procedure,
+    minimisation,
     permuted_blocks,
     simple,
     truncated_binomial,
     wei_urn,
 )
+from app.randomisation.methods.minimisation import Counts
 from app.randomisation.methods.plan import Option, Plan
 
 
@@ -41,10 +43,21 @@ class Method:
     """What the statistician chooses beside the number of slots."""
     why_not_arms: Callable[[Sequence[tuple[str, int]]], str | None] = lambda _arms: None
     """Why the method cannot serve these (arm code, share) pairs, or None."""
+    decide: Callable[[Plan, Counts, Sequence[str], Stream], tuple[str, Counts]] | None = None
+    """The arm of the next person, from what was counted of those before, their levels and this allocation's own stream;
+    and the counts with them. None for a method that fixes its sequence ahead."""
 
 
 METHODS: dict[str, Method] = {
-    each.NAME: Method(each.NAME, each is not listed, each.problems, each.slots, each.OPTIONS, each.why_not_arms)
+    each.NAME: Method(
+        each.NAME,
+        each is not listed,
+        each.problems,
+        each.slots,
+        each.OPTIONS,
+        each.why_not_arms,
+        getattr(each, "decide", None),
+    )
     for each in (
         permuted_blocks,
         listed,
@@ -54,7 +67,10 @@ METHODS: dict[str, Method] = {
         wei_urn,
         truncated_binomial,
         biased_coin,
+        minimisation,
     )
 }
-DRAWN = tuple(name for name, method in METHODS.items() if method.uses_seed)
+DECIDING = tuple(name for name, method in METHODS.items() if method.decide is not None)
+"""The methods that decide at each allocation."""
+DRAWN = tuple(name for name, method in METHODS.items() if method.uses_seed and name not in DECIDING)
 """The methods that draw their list here, before the first participant."""

@@ -26,6 +26,8 @@ class Plan:
     """The fewest slots every stratum gets."""
     options: Mapping[str, object]
     """What only this method needs, as it stands in the study's definition."""
+    factors: tuple[str, ...] = ()
+    """The codes of the factors that a method balances at each allocation, in the study's order."""
 
     @property
     def in_code_order(self) -> tuple[tuple[str, int], ...]:
