@@ -301,7 +301,20 @@ def sequence_draw(
     tolerance: Annotated[int | None, typer.Option(help="Largest imbalance (big_stick, maximal_procedure).")] = None,
     alpha: Annotated[int | None, typer.Option(help="Balls of each arm at first (wei_urn).")] = None,
     beta: Annotated[int | None, typer.Option(help="Balls of the other arms added each time (wei_urn).")] = None,
-    probability: Annotated[str | None, typer.Option(help="Of the arm behind, such as 2/3 (biased_coin).")] = None,
+    probability: Annotated[
+        str | None, typer.Option(help="Of the arm behind, such as 2/3 (biased_coin), or preferred (minimisation).")
+    ] = None,
+    measure: Annotated[
+        str | None, typer.Option(help="How unlike groups are: range, variance or marginal_total (minimisation).")
+    ] = None,
+    weight: Annotated[list[int] | None, typer.Option(help="Of one factor; repeat in order (minimisation).")] = None,
+    size_weight: Annotated[int | None, typer.Option(help="Of the groups' sizes (minimisation).")] = None,
+    most_apart: Annotated[
+        int | None, typer.Option(help="Limit on the groups' sizes, 0 for none (minimisation).")
+    ] = None,
+    catch_up: Annotated[
+        str | None, typer.Option(help="Probability at that limit, such as 9/10 (minimisation).")
+    ] = None,
     slots: Annotated[int | None, typer.Option(help="Slots per stratum (blocks are completed).")] = None,
     listing: Annotated[Path | None, typer.Option(help="CSV with stratum, position, arm (method list).")] = None,
 ) -> None:
@@ -310,7 +323,17 @@ def sequence_draw(
     with reported(), database.writing() as session:
         in_use = study_in_use(session, study)
         actor = act_as(session, by, in_use)
-        chosen = {"tolerance": tolerance, "alpha": alpha, "beta": beta, "probability": probability}
+        chosen = {
+            "tolerance": tolerance,
+            "alpha": alpha,
+            "beta": beta,
+            "probability": probability,
+            "measure": measure,
+            "weights": weight or None,
+            "size_weight": size_weight,
+            "most_apart": most_apart,
+            "catch_up": catch_up,
+        }
         drawn = randomisation.draw(
             session,
             in_use,

@@ -252,6 +252,7 @@ class DrawBody(Body):
             "examples": [
                 {"method": "permuted_blocks", "block_sizes": [4, 6], "slots_per_stratum": 40},
                 {"method": "big_stick", "tolerance": 3, "slots_per_stratum": 40},
+                {"method": "minimisation", "measure": "range", "probability": "4/5"},
                 {"method": "list", "csv": "stratum,position,arm\nneura,1,sham\nneura,2,active\n"},
             ]
         },
@@ -265,6 +266,7 @@ class DrawBody(Body):
         "wei_urn",
         "truncated_binomial",
         "biased_coin",
+        "minimisation",
         "list",
     ]
     block_sizes: list[Annotated[int, Field(ge=1, le=9999)]] | None = Field(default=None, max_length=20)
@@ -272,7 +274,20 @@ class DrawBody(Body):
     alpha: int | None = Field(default=None, description="Of wei_urn: balls of each arm at first.")
     beta: int | None = Field(default=None, description="Of wei_urn: balls of the other arms added after each draw.")
     probability: str | None = Field(
-        default=None, max_length=16, description="Of biased_coin: that of the arm that is behind, such as 2/3."
+        default=None,
+        max_length=16,
+        description="Of biased_coin: that of the arm that is behind, such as 2/3; of minimisation: the preferred arm.",
+    )
+    measure: Literal["range", "variance", "marginal_total"] | None = Field(
+        default=None, description="Of minimisation: how unlike groups are."
+    )
+    weights: list[Annotated[int, Field(ge=0, le=100)]] | None = Field(
+        default=None, max_length=50, description="Of minimisation: one for each factor, in the study's order."
+    )
+    size_weight: int | None = Field(default=None, description="Of minimisation: that of the groups' sizes.")
+    most_apart: int | None = Field(default=None, description="Of minimisation: a limit on the groups' sizes; 0: none.")
+    catch_up: str | None = Field(
+        default=None, max_length=16, description="Of minimisation: the smallest group's probability at the limit."
     )
     slots_per_stratum: int | None = Field(default=None, ge=1, le=1_000_000)
     csv: str | None = Field(default=None, description="Columns stratum (where there are several), position, arm.")

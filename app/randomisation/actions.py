@@ -170,6 +170,9 @@ def draw(
     elif block_sizes is not None or method == permuted_blocks.NAME:
         sizes = chosen.get("block_sizes", ()) if block_sizes is None else block_sizes
         chosen["block_sizes"] = list(sizes) if isinstance(sizes, Sequence) else sizes
+    for option in METHODS[method].options:
+        if option.default is not None:
+            chosen.setdefault(option.name, option.default)
     _refuse_bad_plan(method, arms, strata, wanted, chosen, factors)
     version = 1 + (
         session.execute(select(func.max(SEQUENCE.c.version)).where(SEQUENCE.c.study_id == study.id)).scalar() or 0

@@ -207,7 +207,7 @@ def _slot_waiting(session: Session, study_id: int, stratum: str | None) -> int |
 
 @dataclass(frozen=True)
 class StratumCounts:
-    """How long one stratum's list is and how much of it is used."""
+    """How long one stratum's list is and how much of it is used; all of it where each allocation is decided alone."""
 
     code: str
     slots: int
@@ -278,19 +278,21 @@ def sequences(session: Session, study: StudyInUse, *, by: Actor) -> tuple[Sequen
         .order_by(SEQUENCE.c.version.desc())
     ).all()
     strata: dict[int, list[StratumCounts]] = {row.id: [] for row in lists}
+    deciding = {row.id for row in lists if row.method in DECIDING}
     for row in session.execute(
         select(STRATUM.c.sequence_id, STRATUM.c.code, STRATUM.c.slots, STRATUM.c.used)
         .where(STRATUM.c.sequence_id.in_(strata))
         .order_by(STRATUM.c.sequence_id, STRATUM.c.code)
     ):
-        strata[row.sequence_id].append(StratumCounts(row.code, row.slots, row.used))
+        decided = row.sequence_id in deciding
+        strata[row.sequence_id].append(StratumCounts(row.code, row.used if decided else row.slots, row.used))
     return tuple(
         SequenceCounts(
             id=row.id,
             version=row.version,
             method=row.method,
             status=row.status,
-            slots=row.slots,
+            slots=sum(stratum.slots for stratum in strata[row.id]),
             used=sum(stratum.used for stratum in strata[row.id]),
             digest=row.digest,
             drawn_at=row.drawn_at,
@@ -340,7 +342,9 @@ def balance(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor)
         status=row.status,
         slots=row.slots,
         slots_per_arm=drawn_from["slots_per_arm"],
-        slots_per_stratum={stratum.code: stratum.slots for stratum in lengths},
+        slots_per_stratum={}
+        if drawn_from["method"] in DECIDING
+        else {stratum.code: stratum.slots for stratum in lengths},
         correct=guess.correct if guess else None,
         certain=guess.certain if guess else None,
         guessed=guessed,

@@ -24,6 +24,7 @@ from app.randomisation.methods import (
     biased_coin,
     big_stick,
     maximal_procedure,
+    minimisation,
     permuted_blocks,
     simple,
     truncated_binomial,
@@ -58,6 +59,8 @@ class Design:
     strata: int
     slots: int
     """The length of each stratum's list."""
+    factors: tuple[int, ...] = ()
+    """How many levels each factor has that minimisation balances; a stratum is one combination of them."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ def simulated(design: Design, *, trials: int | None = None, seed: int = SEED) ->
         raise ValueError(why_not)
     trials = trials or trials_for(design.people)
     random = np.random.default_rng(seed)
+    if design.method == minimisation.NAME:
+        return _minimised(design, trials, random)
     if design.strata == 1:
         lists = draw_lists(design, design.people, trials, random)
         overall = _imbalances(lists, design.shares)
@@ -127,7 +132,11 @@ def simulated(design: Design, *, trials: int | None = None, seed: int = SEED) ->
         used = np.arange(rows)[:, None] < people_in.reshape(-1)
         had = [((lists == arm) & used).sum(0) / share for arm, share in enumerate(_lowest_terms(design.shares))]
         in_strata = np.max(had, axis=0) - np.min(had, axis=0)
-    correct, certain, exact = _guesses(design, random)
+    return _behaviour(trials, overall, in_strata, _guesses(design, random))
+
+
+def _behaviour(trials: int, overall: Floats, in_strata: Floats, guesses: tuple[float, float, bool]) -> Behaviour:
+    correct, certain, exact = guesses
     percentile = np.percentile(overall, 95, axis=1, method="inverted_cdf")
     return Behaviour(
         trials=trials,
@@ -155,6 +164,79 @@ def draw_lists(design: Design, rows: int, lists: int, random: np.random.Generato
         parts.append(part[:missing])
         missing -= len(parts[-1])
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _minimised(design: Design, trials: int, random: np.random.Generator) -> Behaviour:
+    """Minimisation decides from who came before: people's levels are drawn, and every trial is played person by person.
+
+    A guesser knows the rule, all earlier arms and all levels.
+    """
+    levels = design.factors if np.prod(design.factors, dtype=np.int64) == design.strata else (design.strata,)
+    comes_from = random.integers(0, design.strata, (design.people, trials), dtype=np.int32)
+    of_factor, rest = [], comes_from
+    for count in levels:
+        rest, level = np.divmod(rest, count)
+        of_factor.append(level)
+    shares = _lowest_terms(design.shares)
+    arm_of = np.repeat(np.arange(len(shares), dtype=np.int8), shares)
+    groups, trial = len(arm_of), np.arange(trials)
+    weights = _weights(design, len(levels))
+    measure, size_weight = str(design.options["measure"]), _option(design, "size_weight")
+    limit, chance, catching_up = _limits(design, groups)
+    had = [np.zeros((trials, count, groups), np.int32) for count in levels]
+    sizes = np.zeros((trials, groups), np.int32)
+    arms = np.empty((design.people, trials), np.int8)
+    right, sure = np.empty(design.people), np.empty(design.people)
+    for person in range(design.people):
+        tried = size_weight * _unlike(measure, sizes)
+        for factor, weight in enumerate(weights):
+            tried = tried + weight * _unlike(measure, had[factor][trial, of_factor[factor][person]])
+        p = np.full(trials, chance)
+        if limit:
+            behind = sizes.max(axis=1) - sizes.min(axis=1) >= limit
+            tried = np.where(behind[:, None], sizes, tried)
+            p[behind] = catching_up
+        best = tried == tried.min(axis=1, keepdims=True)
+        chosen = np.where(best, random.random((trials, groups)), -1).argmax(axis=1)
+        others = (chosen + random.integers(1, groups, trials)) % groups
+        among = best.sum(axis=1)
+        other = (1 - p) / (groups - 1)
+        each = np.where(best, ((p + (among - 1) * other) / among)[:, None], other[:, None])
+        likeliest = np.stack([each[:, arm_of == arm].sum(axis=1) for arm in range(len(shares))]).max(axis=0)
+        right[person], sure[person] = likeliest.mean(), (likeliest > 1 - 1e-12).mean()
+        chosen = np.where(random.random(trials) < p, chosen, others)
+        for factor, counts in enumerate(had):
+            counts[trial, of_factor[factor][person], chosen] += 1
+        sizes[trial, chosen] += 1
+        arms[person] = arm_of[chosen]
+    in_stratum = np.zeros((trials, design.strata, len(shares)), np.int32)
+    np.add.at(in_stratum, (trial[None, :], comes_from, arms), 1)
+    per_share = in_stratum / np.array(shares)
+    apart = (per_share.max(axis=2) - per_share.min(axis=2)).reshape(-1)
+    return _behaviour(trials, _imbalances(arms, design.shares), apart, (right.mean(), sure.mean(), False))
+
+
+def _unlike(measure: str, had: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """For every trial and each group tried, how unlike the groups would be; whole numbers in the measure's order."""
+    groups = had.shape[1]
+    if measure == "marginal_total":
+        return had.astype(np.int64)
+    tried = had[:, None, :] + np.eye(groups, dtype=np.int64)
+    if measure == "range":
+        return np.asarray(tried.max(axis=2) - tried.min(axis=2))
+    # The sum of squares about the mean, times the number of groups and so still whole.
+    return np.asarray(groups * (tried**2).sum(axis=2) - tried.sum(axis=2) ** 2)
+
+
+def _weights(design: Design, factors: int) -> list[int]:
+    weights = design.options["weights"]
+    assert isinstance(weights, list | tuple)
+    return list(weights) if len(weights) == factors else [1] * factors
+
+
+def _limits(design: Design, groups: int) -> tuple[int, float, float]:
+    found = [minimisation.probability_of(design.options[name], groups) for name in ("probability", "catch_up")]
+    return _option(design, "most_apart"), float(found[0] or 1), float(found[1] or 1)
 
 
 def _imbalances(arms: Arms, shares: Sequence[int]) -> Floats:
@@ -275,8 +357,8 @@ _METHODS = {
     maximal_procedure.NAME: _coin,
     wei_urn.NAME: _urn,
 }
-SIMULATED = tuple(_METHODS)
-"""The methods that can be simulated: all that draw their list here."""
+SIMULATED = (*_METHODS, minimisation.NAME)
+"""The methods that can be simulated: all that draw here."""
 
 
 # Guessing

@@ -115,15 +115,22 @@ def rows_of(said: dict[str, Any], gettext: Callable[[str], str]) -> list[Row]:
         return f"{datetime.fromisoformat(instant):%Y-%m-%d %H:%M:%S} UTC"
 
     strata = ", ".join(f"{code} {slots}" for code, slots in said["strata"].items())
+    slots: list[Row] = [
+        (gettext("Slots"), str(said["slots"]), "text"),
+        (gettext("Slots by stratum"), strata, "text"),
+        (gettext("Root of all slots"), said["root"], "code"),
+    ]
     software = ", ".join(f"{name} {version}" for name, version in said["software"].items())
     return [
         (gettext("Study"), f"{said['study']}, {gettext('protocol version')} {said['protocol_version']}", "text"),
         (gettext("List"), str(said["list_version"]), "text"),
         (gettext("Method"), said["method"].replace("_", " "), "text"),
         (gettext("Ratio, arms by code"), ":".join(map(str, said["ratio"])), "text"),
-        (gettext("Slots"), str(said["slots"]), "text"),
-        (gettext("Slots by stratum"), strata, "text"),
-        (gettext("Root of all slots"), said["root"], "code"),
+        *(
+            slots
+            if said["root"]
+            else [(gettext("Slots"), gettext("None ahead: each arm is decided when it is given."), "text")]
+        ),
         (gettext("Commitment to the plan and its seed"), said["plan_commitment"], "code"),
         (gettext("Digest of the envelopes"), said["envelopes"], "code"),
         (gettext("SHA-256 of this certificate as JSON"), commitment.fingerprint(said), "code"),

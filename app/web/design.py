@@ -16,7 +16,7 @@ from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.people.access import may
 from app.people.permissions import Permission
-from app.randomisation.methods import DRAWN, METHODS
+from app.randomisation.methods import DECIDING, DRAWN, METHODS
 from app.randomisation.predictability import Predictability, is_high
 from app.rendering import axis_steps
 from app.studies.definition import Study
@@ -115,7 +115,8 @@ def _usual(here: Here) -> dict[str, str]:
 def _possible(definition: Study) -> list[str]:
     """The methods that are defined for the study's arms."""
     arms = [(arm.code, arm.ratio) for arm in definition.arms]
-    return [name for name in DRAWN if METHODS[name].why_not_arms(arms) is None]
+    drawn = [name for name in DRAWN if METHODS[name].why_not_arms(arms) is None]
+    return [*drawn, *DECIDING] if definition.allocation.strata else drawn
 
 
 def _alternatives(definition: Study) -> dict[str, Alternative]:
@@ -129,6 +130,7 @@ def _alternatives(definition: Study) -> dict[str, Alternative]:
         ("wei_urn", "wei_urn", {"alpha": 0, "beta": 1}),
         ("truncated_binomial", "truncated_binomial", {}),
         ("simple", "simple", {}),
+        ("minimisation", "minimisation", usual_options(definition, "minimisation")[1]),
     )
     possible = _possible(definition)
     return {code: Alternative(code, method, options) for code, method, options in usual if method in possible}
@@ -162,7 +164,7 @@ def _page(here: Here, typed: Mapping[str, str], beside: Sequence[str]) -> Respon
         ratio=":".join(str(arm.ratio) for arm in definition.arms),
         total=sum(arm.ratio for arm in definition.arms),
         planned=method,
-        drawn_here=method in DRAWN,
+        drawn_here=method in (*DRAWN, *DECIDING),
         blinded=definition.blinded,
         equal=len(set(shares)) == 1,
         by_chance=100 * max(shares) / sum(shares),
@@ -198,11 +200,12 @@ def _lines(definition: Study, typed: Mapping[str, str], beside: Sequence[Alterna
     wrong = problems_of(definition, method, options, slots)
     if wrong:
         raise Invalid(wrong)
+    factors = _levels(definition)
     wanted = [(method, options)]
     wanted += [(each.method, dict(each.options)) for each in beside if (each.method, each.options) != wanted[0]]
     lines = []
     for number, (name, chosen) in enumerate(wanted):
-        asked = _simulation().Design(name, _shares(definition), chosen, people, strata, slots)
+        asked = _simulation().Design(name, _shares(definition), chosen, people, strata, slots, factors)
         if number and problems_of(definition, name, chosen, slots):
             continue  # a list too long for one of the others is no fault of the chosen one
         why_not = _simulation().why_not_simulated(asked)
@@ -213,6 +216,13 @@ def _lines(definition: Study, typed: Mapping[str, str], beside: Sequence[Alterna
     return lines
 
 
+def _levels(definition: Study) -> tuple[int, ...]:
+    """How many levels each factor of the study has."""
+    return tuple(
+        len(definition.sites) if factor.by == "site" else len(factor.levels) for factor in definition.allocation.strata
+    )
+
+
 def _usual_slots(people: int, strata: int) -> int:
     """As many slots as people in one stratum; with several, half as many again as a stratum expects."""
     return people if strata == 1 else -(-3 * people // (2 * strata))
@@ -220,11 +230,17 @@ def _usual_slots(people: int, strata: int) -> int:
 
 @lru_cache(maxsize=64)
 def _played(
-    method: str, shares: tuple[int, ...], options: tuple[tuple[str, Any], ...], people: int, strata: int, slots: int
+    method: str,
+    shares: tuple[int, ...],
+    options: tuple[tuple[str, Any], ...],
+    people: int,
+    strata: int,
+    slots: int,
+    factors: tuple[int, ...],
 ) -> "Behaviour":
     told = {name: list(value) if isinstance(value, tuple) else value for name, value in options}
     simulation = _simulation()
-    behaviour: Behaviour = simulation.simulated(simulation.Design(method, shares, told, people, strata, slots))
+    behaviour: Behaviour = simulation.simulated(simulation.Design(method, shares, told, people, strata, slots, factors))
     return behaviour
 
 
@@ -237,7 +253,7 @@ def _simulation() -> ModuleType:
 
 def _line(definition: Study, asked: "Design", *, chosen: bool) -> Line:
     key = tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in asked.options.items())
-    found = _played(asked.method, asked.shares, key, asked.people, asked.strata, asked.slots)
+    found = _played(asked.method, asked.shares, key, asked.people, asked.strata, asked.slots, asked.factors)
     guess = Predictability(Fraction(found.correct), Fraction(found.certain))
     return Line(
         asked.method,

@@ -30,7 +30,7 @@ from app.people.access import may
 from app.people.permissions import Permission
 from app.people.reads import sites_of
 from app.randomisation import actions, reads
-from app.randomisation.methods import DRAWN, METHODS
+from app.randomisation.methods import DECIDING, DRAWN, METHODS
 from app.randomisation.opening import ALLOCATION, PARTICIPANT, SLOT, STRATUM, open_envelopes
 from app.randomisation.predictability import MOST_EXACT, Predictability, exactly, is_high, permuted_blocks
 from app.randomisation.reads import GUESSED, ArmOfParticipant, SequenceCounts
@@ -40,7 +40,7 @@ from app.web.shell import show
 from app.web.tables import address, csv_file
 
 MOST_SIZES = 6  # with more, every exact probability would take seconds
-OPTIONS = tuple(dict.fromkeys(option.name for method in DRAWN for option in METHODS[method].options))
+OPTIONS = tuple(dict.fromkeys(option.name for method in (*DRAWN, *DECIDING) for option in METHODS[method].options))
 """The fields of the options of all methods."""
 WHY = "List of allocations"
 
@@ -108,6 +108,7 @@ def sequence(here: PageInStudy) -> Response:
         sealed=next((each for each in found if each.status == "sealed"), None),
         is_allocated=study.definition.is_allocated,
         why_not_draw=_why_not_draw(study.definition),
+        deciding=DECIDING,
     )
 
 
@@ -130,11 +131,13 @@ def _url(here: Here) -> str:
 def _why_not_draw(definition: Study) -> str | None:
     """Why no sequence can be drawn here, or None: a plan that needs another method brings its finished list."""
     method = definition.allocation.method
-    if method in DRAWN:
-        return METHODS[method].why_not_arms([(arm.code, arm.ratio) for arm in definition.arms])
+    if not definition.is_allocated:
+        return None
     if method == "list":
         return "The protocol of this study says that its list is made elsewhere. Upload the finished list."
-    return "The protocol of this study says minimisation, which is not drawn ahead here. Upload a finished list."
+    if method in DECIDING and not definition.allocation.strata:
+        return "The protocol of this study names no factors to balance. Load an amended version, or upload a list."
+    return METHODS[method].why_not_arms([(arm.code, arm.ratio) for arm in definition.arms])
 
 
 # Drawing one
@@ -185,7 +188,9 @@ def draw(here: ChangeInStudy) -> Response:
             here.the_study,
             method=method,
             options=options,
-            slots_per_stratum=typed_number("slots_per_stratum", typed["slots_per_stratum"]),
+            slots_per_stratum=None
+            if method in DECIDING
+            else typed_number("slots_per_stratum", typed["slots_per_stratum"]),
             by=here.actor,
             now=here.now,
         )
@@ -249,10 +254,14 @@ def usual_slots(here: Here) -> str:
 def typed_options(definition: Study, method: str, typed: Mapping[str, str]) -> dict[str, object]:
     """What was typed for the options of a method; Invalid says which of them cannot be read, or are none of its own."""
     found: dict[str, object] = {}
-    for option in METHODS[method].options if method in DRAWN else ():
+    for option in METHODS[method].options if method in (*DRAWN, *DECIDING) else ():
         text = typed.get(option.name, "").strip()
-        if option.kind == "wholes":
+        if not text and option.default is not None:
+            found[option.name] = list(option.default) if isinstance(option.default, tuple) else option.default
+        elif option.name == "block_sizes":
             found[option.name] = list(_typed_sizes(definition, text))
+        elif option.kind == "wholes":
+            found[option.name] = [typed_number(option.name, part) for part in re.split(r"[\s,;]+", text)]
         elif option.kind == "whole":
             found[option.name] = typed_number(option.name, text)
         else:
@@ -281,6 +290,9 @@ DIGITS = {
     "tolerance": "Write the imbalance that is tolerated in digits, such as 3.",
     "alpha": "Write the number of balls at first in digits, such as 0.",
     "beta": "Write the number of balls added in digits, such as 1.",
+    "weights": "Write one whole number for each factor, with commas between them, such as 2, 1, 1.",
+    "size_weight": "Write the weight in digits, such as 1.",
+    "most_apart": "Write the number of people in digits, such as 3.",
 }
 
 
@@ -293,6 +305,8 @@ def typed_number(name: str, text: str) -> int:
 
 def described(options: Mapping[str, object]) -> str:
     """The options of a method in few words: `4 and 6`, `3`, `0 and 1`, `2/3`; nothing for a method that has none."""
+    if "measure" in options:  # the others of minimisation stand in its form
+        return f"{options['measure']}, {options['probability']}".replace("_", " ")
     values = [value if isinstance(value, list | tuple) else [value] for value in options.values()]
     return listed([each for value in values for each in value])
 
@@ -322,11 +336,17 @@ def usual_options(definition: Study, method: str) -> list[dict[str, object]]:
             return [{"alpha": alpha, "beta": beta} for alpha, beta in ((0, 1), (1, 1), (1, 3))]
         case "biased_coin":
             return [{"probability": probability} for probability in ("3/5", "2/3", "3/4")]
+        case "minimisation":
+            rest = {option.name: option.default for option in METHODS[method].options if option.default is not None}
+            usual = {**rest, "weights": [], "measure": "range"}
+            return [{**usual, "probability": probability} for probability in ("7/10", "4/5", "9/10")]
     return [{}]
 
 
 def _scheme(definition: Study, options: Mapping[str, object], length: int, *, chosen: bool) -> Scheme | None:
     method = definition.allocation.method
+    if method in DECIDING:
+        return None  # how well it is guessed depends on who comes: it is simulated
     shares = tuple(arm.ratio for arm in definition.arms)
     sizes = options.get("block_sizes")
     ahead: int | None = None
@@ -386,6 +406,7 @@ def _draw_page(
         problems=problems,
         errors=dict(problems),
         method=method,
+        deciding=method in DECIDING,
         options=[option.name for option in METHODS[method].options] if method in METHODS else [],
         arms=definition.arms,
         ratio=":".join(map(str, shares)),
@@ -405,7 +426,8 @@ def _draw_page(
 def problems_of(definition: Study, method: str, options: Mapping[str, object], length: int) -> list[FieldProblem]:
     """What is wrong with options that could be read, each at its field."""
     arms = [(arm.code, arm.ratio) for arm in definition.arms]
-    return actions.wrong_with_plan(method, arms, ("all",), length, options)
+    factors = [factor.code for factor in definition.allocation.strata] if method in DECIDING else []
+    return actions.wrong_with_plan(method, arms, ("all",), length, options, factors)
 
 
 def _length(definition: Study, text: str, strata: int) -> int:
@@ -604,6 +626,7 @@ def _review_page(here: Here, version: int, *, problem: Invalid | Refused | None 
         status_code=422 if isinstance(problem, Invalid) else 409 if problem else 200,
         url=_url(here),
         found=found,
+        deciding=found.method in DECIDING,
         arms=arms,
         correct=float(100 * balance.correct) if balance.correct is not None else None,
         certain=float(100 * balance.certain) if balance.certain is not None else None,

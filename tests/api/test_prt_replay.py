@@ -8,8 +8,11 @@ trial cannot have gone by the number in this file).
 
 import csv
 import io
+import json
+import subprocess
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -32,6 +35,7 @@ from app.studies.definition import ItemType
 from app.studies.in_use import StudyInUse, study_in_use
 from app.studies.loading import LIBRARY, read_folder
 from tests.api.client import PASSWORD, ApiClient, api_client, application_on
+from tests.conftest import ROOT
 from tests.factories import person
 
 FILE = Path(__file__).parents[1] / "studies" / "data" / "Ashar2022_outcomes_demographics.csv"
@@ -117,8 +121,8 @@ class Trial:
 
 
 @contextmanager
-def trial(database: Database, everybody: list[Patient]) -> Iterator[Trial]:
-    """The PRT study of the library, with its list sealed."""
+def trial(database: Database, plan: dict[str, Any] | Callable[[StudyInUse], dict[str, Any]]) -> Iterator[Trial]:
+    """The PRT study of the library, with a sequence sealed that is asked for with these words."""
     definition, findings = read_folder(LIBRARY / "prt")
     assert definition is not None, findings
     with database.writing() as session:
@@ -136,7 +140,7 @@ def trial(database: Database, everybody: list[Patient]) -> Iterator[Trial]:
         {str(role): actor for role, actor in people.items()},
     )
     statistician = here.client("statistician")
-    drawn = statistician.done("POST", "/sequences", {"method": "list", "csv": listing(study, everybody)})
+    drawn = statistician.done("POST", "/sequences", plan(study) if callable(plan) else plan)
     sealed = statistician.done("POST", f"/sequences/{drawn['version']}/seal", {"password": PASSWORD})
     assert sealed["status"] == "sealed"
     with here.http:  # one event loop for all requests
@@ -223,7 +227,11 @@ def table(client: ApiClient, name: str) -> list[dict[str, str]]:
 
 def replay(database: Database, everybody: list[Patient]) -> None:
     """The whole trial: enrolment, T1, randomisation and T2 of everybody, and every value compared with the file."""
-    with time_machine.travel(ENROLLED) as clock_of_test, trial(database, everybody) as here:
+
+    def as_it_was(study: StudyInUse) -> dict[str, Any]:
+        return {"method": "list", "csv": listing(study, everybody)}
+
+    with time_machine.travel(ENROLLED) as clock_of_test, trial(database, as_it_was) as here:
         coordinator, assessor = here.client("coordinator"), here.client("assessor")
         manager, statistician = here.client("data_manager"), here.client("statistician")
         for patient in everybody:
@@ -339,3 +347,43 @@ def test_every_value_of_the_151_real_participants_comes_out_as_it_went_in(databa
 def test_every_value_of_30_real_participants_comes_out_of_postgresql_as_it_went_in(database, monkeypatch):
     monkeypatch.setattr(database, "refuse_unsafe_settings", lambda: None)  # the test's server is fast, not safe
     replay(database, patients(30))
+
+
+@pytest.mark.requirement("RND-12", "RND-14")
+def test_real_participants_are_randomised_by_the_studys_own_method_and_it_is_proven(database, monkeypatch, tmp_path):
+    """PRT: minimisation over pain, age, gender and opioid use; closed, and drawn again by a program of its own."""
+    monkeypatch.setattr(database, "refuse_unsafe_settings", lambda: None)
+    everybody = patients(24)
+    plan = {"method": "minimisation", "measure": "range", "probability": "4/5", "size_weight": 1}
+    with time_machine.travel(ENROLLED) as clock_of_test, trial(database, plan) as here:
+        coordinator, assessor, statistician = map(here.client, ("coordinator", "assessor", "statistician"))
+        for patient in everybody:
+            enrol(coordinator, patient)
+        clock_of_test.move_to(BASELINE)
+        for number, patient in enumerate(everybody, start=1):
+            enter(assessor, here.study, patient, "t1", BASELINE.date())
+            done = coordinator.done("POST", f"/participants/{patient.code}/randomise")
+            assert done.keys() == {"allocation", "randomised_at"}
+            assert done["allocation"] == number
+        arms = _arms(statistician)
+        assert arms.keys() == {patient.code for patient in everybody}
+        assert max(Counter(arms.values()).values()) - min(Counter(arms.values()).values()) <= 3
+        of_levels = Counter((patient.stratum.split("/")[2], arms[patient.code]) for patient in everybody)
+        for gender in ("male", "female"):
+            assert max(of_levels[gender, arm] for arm in set(arms.values())) <= 3 + min(
+                of_levels[gender, arm] for arm in set(arms.values())
+            )
+        statistician.done("POST", "/sequences/1/close", {"why": "The target is reached.", "password": PASSWORD})
+        files = {
+            "certificate.json": json.dumps(statistician.done("GET", "/sequences/1/certificate")),
+            "proofs.ndjson": statistician.get("/sequences/1/proofs").text,
+            "plan.json": json.dumps(statistician.done("GET", "/sequences/1/plan")),
+        }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    asked = [sys.executable, "-I", str(ROOT / "scripts" / "verify_draws.py"), *(str(tmp_path / name) for name in files)]
+    said = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "24 allocations" in said.stdout
+    levels = [json.loads(line)["levels"] for line in files["proofs.ndjson"].splitlines()]
+    assert ["/".join(each) for each in levels] == [patient.stratum for patient in everybody]

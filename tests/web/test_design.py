@@ -6,7 +6,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from app.foundation.database import Database
-from app.randomisation.methods import DRAWN
+from app.randomisation.methods import DECIDING, DRAWN
 from tests.web.browser import Browser
 from tests.web.test_sequence import kept, said
 from tests.web.world import World
@@ -91,7 +91,7 @@ def test_every_method_is_compared(
 
 
 def test_every_method_is_offered(browser: Browser):
-    assert [option["value"] for option in browser.soup(PAGE).select("#method option")] == list(DRAWN)
+    assert [option["value"] for option in browser.soup(PAGE).select("#method option")] == [*DRAWN, *DECIDING]
 
 
 def test_several_block_sizes_over_many_people_are_said_to_be_simulated(browser: Browser):
@@ -128,7 +128,9 @@ def test_a_study_that_is_not_blinded_is_warned_sooner(database: Database):
 @pytest.mark.parametrize(
     ("changes", "words", "field"),
     [
-        ({"method": "minimisation"}, "Choose one of the methods", "method"),
+        ({"method": "list"}, "Choose one of the methods", "method"),
+        ({"method": "minimisation", "measure": "chance"}, "is one of range", "measure"),
+        ({"method": "minimisation", "measure": "range", "weights": "1 1 1"}, "has 3 numbers for", "weights"),
         ({"method": "permuted_blocks", "block_sizes": "5"}, "multiple of 2", "block_sizes"),
         ({"method": "permuted_blocks", "block_sizes": "62"}, "fewer or smaller ones", "block_sizes"),
         ({"method": "big_stick", "tolerance": ""}, "Write the imbalance that is tolerated", "tolerance"),
@@ -159,7 +161,7 @@ def test_what_cannot_be_compared_says_why_and_keeps_what_was_typed(
     assert link is not None
     assert link["href"] == f"#{field}"
     assert page.find(id=field) is not None
-    if isinstance(changes.get(field), str) and field != "method":
+    if isinstance(changes.get(field), str) and field not in ("method", "measure"):
         assert page.select_one(f"#{field}")["value"] == changes[field]  # type: ignore[index]
 
 
@@ -167,12 +169,17 @@ def test_arms_that_most_methods_cannot_serve_are_offered_the_others(database: Da
     arms = [{"code": code, "label": code, "ratio": ratio} for code, ratio in (("active", 2), ("sham", 1))]
     browser = World(database, arms=arms).browser("statistician", site_code=None)
     page = browser.soup(PAGE)
-    assert [option["value"] for option in page.select("#method option")] == ["permuted_blocks", "simple"]
+    assert [option["value"] for option in page.select("#method option")] == [
+        "permuted_blocks",
+        "simple",
+        "minimisation",
+    ]
     assert page.find(id="tolerance") is None
     assert list(rows(browser.get(PAGE))) == [
         "Permuted blocks (6, 9 and 12) chosen",
         "Permuted blocks (6)",
         "Simple randomisation",
+        "Minimisation (range, 4/5)",
     ]
     assert "people per share of the ratio" in page.get_text()
 

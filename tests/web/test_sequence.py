@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from typing import Any
 
 import pytest
@@ -231,11 +232,46 @@ def test_a_file_that_is_no_text_is_refused(browser: Browser):
     assert "not text in UTF-8" in said(reply)
 
 
-def test_a_plan_of_minimisation_takes_a_finished_list_only(database: Database):
-    world = World(database, allocation={"method": "minimisation", "strata": [{"code": "site", "label": "Site"}]})
-    browser = world.browser("statistician", site_code=None)
-    assert "Upload a finished list" in browser.soup(f"{ROOT}/draw").get_text()
+MINIMISED = {"method": "minimisation", "strata": [{"code": "site", "label": "Site"}]}
+
+
+def test_a_plan_of_minimisation_takes_a_finished_list_as_well(database: Database):
+    browser = World(database, allocation=MINIMISED).browser("statistician", site_code=None)
     assert browser.post(f"{ROOT}/upload", {"listing": LISTING}).status_code == 303
+
+
+@pytest.mark.requirement("RND-12", "CONC-4")
+def test_minimisation_is_sealed_decided_and_closed(database: Database):
+    world = World(database, allocation=MINIMISED)
+    browser = world.browser("statistician", site_code=None)
+    form = browser.soup(f"{ROOT}/draw")
+    assert "Nothing is drawn ahead" in form.get_text()
+    assert form.find(id="slots_per_stratum") is None
+    typed = {"measure": "range", "probability": "4/5", "weights": "", "step": "draw"}
+    wrong = browser.post(f"{ROOT}/draw", {**typed, "weights": "1, two"})
+    assert wrong.status_code == 422
+    assert "one whole number for each factor" in said(wrong)
+    reply = browser.post(f"{ROOT}/draw", typed)
+    assert reply.status_code == 303
+    place = reply.headers["location"].partition("?")[0]
+    assert "nothing to count before" in browser.soup(place).get_text()
+    assert browser.post(f"{place}/seal", {"password": PASSWORD}, page=place).status_code == 303
+    for number in (1, 2, 3):
+        world.filled()
+        done = world.coordinator().post(f"/mini/participants/M-00{number}/randomise", {"password": PASSWORD})
+        assert done.status_code == 303
+    assert "3 decided" in browser.soup(ROOT).get_text()
+    arms = browser.soup(f"{ROOT}/allocations").get_text(" ", strip=True)
+    assert "M-003 north" in arms
+    certificate = browser.soup(f"{place}/certificate").get_text(" ", strip=True)
+    assert "each arm is decided when it is given" in certificate
+    assert browser.get(f"{place}/certificate.pdf").content.startswith(b"%PDF")
+    proofs = [json.loads(line) for line in browser.get(f"{place}/proofs.ndjson").text.splitlines()]
+    assert [(proof["position"], proof["levels"]) for proof in proofs] == [
+        (1, ["north"]),
+        (2, ["north"]),
+        (3, ["north"]),
+    ]
 
 
 def test_a_study_that_only_observes_has_nothing_to_draw(database: Database):

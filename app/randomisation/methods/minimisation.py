@@ -50,10 +50,10 @@ NAME = "minimisation"
 OPTIONS = (
     Option("measure", "text"),
     Option("probability", "fraction"),
-    Option("weights", "wholes"),
-    Option("size_weight", "whole"),
-    Option("most_apart", "whole"),
-    Option("catch_up", "fraction"),
+    Option("weights", "wholes", ()),
+    Option("size_weight", "whole", 0),
+    Option("most_apart", "whole", 0),
+    Option("catch_up", "fraction", ""),
 )
 MEASURES = ("range", "variance", "marginal_total")
 LARGEST_WEIGHT = 100

@@ -12,6 +12,8 @@ class Option:
     name: str
     kind: Literal["whole", "wholes", "fraction", "text"]
     """A whole number; a list of them; a fraction as text of digits such as `2/3`; the text of a file."""
+    default: object = None
+    """What stands for it when it is left out; None when it must be given."""
 
 
 @dataclass(frozen=True)
