@@ -489,7 +489,7 @@ QUERIES: dict[str, Sequence[str]] = {
     "api.audit": ("", "?limit=500", "?participant=M-001"),
     "unblinding.report": ("", "?kind=emergency", "?waiting=yes"),
     "api.unblindings": ("", "?limit=2"),
-    "exports.exports": ("", "?table=visits", "?table=entries_by_participant&format=json"),
+    "exports.exports": ("", "?table=visits", "?table=entries_by_participant&format=json", "?arms=dummy"),
     "exports.file": ("", "?spreadsheet=true"),
     "participants.screen_form": ("",),
 }

@@ -216,6 +216,7 @@ WHO: dict[str, Who] = {
     # exports, study, audit
     "exports.exports": P.EXPORT_RUN,
     "exports.file": P.EXPORT_RUN,
+    "exports.dummy_file": P.EXPORT_RUN,
     "study.study": P.STUDY_READ,
     "study.roles": P.STUDY_READ,
     "audit.audit": (P.AUDIT_READ, P.AUDIT_VERIFY),
@@ -246,6 +247,7 @@ WHO: dict[str, Who] = {
     "api.entry_history": P.ENTRY_READ,
     "api.exports": P.EXPORT_RUN,
     "api.export": P.EXPORT_RUN,
+    "api.dummy_export": P.EXPORT_RUN,
     "api.audit": P.AUDIT_READ,
     "api.verify_log": P.AUDIT_VERIFY,
     "api.gates": P.PARTICIPANT_READ,

@@ -85,6 +85,7 @@ NO_PAGE = {
     "treatment.session_form": "treatment/session.html",
     "treatment.missed_form": "leads to the session",
     "exports.file": "a file",
+    "exports.dummy_file": "a file",
     "audit.file": "a file",
 }
 
