@@ -6,6 +6,7 @@ from fastapi.security import HTTPBearer
 
 from app.api import (
     audit,
+    blinding,
     commitment,
     consent,
     entries,
@@ -30,6 +31,7 @@ families = (
     entries,
     randomisation,
     commitment,
+    blinding,
     unblinding,
     treatment,
     exports,

@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from app.web import (
     account,
     audit,
+    blinding,
     commitment,
     consent,
     design,
@@ -36,6 +37,7 @@ for door in (
     unblinding,
     treatment,
     design,
+    blinding,
     sequence,
     commitment,
     exports,

@@ -77,6 +77,7 @@ NO_PAGE = {
     "sequence.seal_form": "leads to the review",
     "sequence.set_aside_form": "leads to the review",
     "sequence.allocations_file": "a file",
+    "blinding.report_pdf": "a file",
     "commitment.certificate_file": "a file",
     "commitment.certificate_pdf": "a file",
     "commitment.proofs_file": "a file",
