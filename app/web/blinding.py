@@ -129,8 +129,10 @@ def _guess(definition: Study, found: Assessed, gettext: Callable[[str], str]) ->
 def _said(estimate: Estimate | None, gettext: Callable[[str], str]) -> str:
     if estimate is None:
         return gettext("cannot be computed from these answers")
-    words = gettext("{value}, 95% interval {low} to {high}, n = {n}")
-    figures = {name: f"{getattr(estimate, name):.2f}".replace("-", "−") for name in ("value", "low", "high")}
+    words = gettext("{value}, no interval as all answered alike, n = {n}")
+    if estimate.has_interval:
+        words = gettext("{value}, 95 per cent interval {low} to {high}, n = {n}")
+    figures = {name: f"{getattr(estimate, name):.2f}" for name in ("value", "low", "high")}
     return words.format(**figures, n=estimate.n)
 
 

@@ -212,6 +212,10 @@ def test_an_interval_ends_where_its_index_does_and_few_are_said_to_be():
     assert index is not None
     assert index.high == 1.0
     assert not index.is_of_few
+    assert index.has_interval
+    alike = bang(30, 0, 0)
+    assert alike is not None
+    assert not alike.has_interval
     few = bang(28, 0, 1)
     assert few is not None
     assert few.is_of_few

@@ -35,6 +35,11 @@ class Estimate:
     n: int
 
     @property
+    def has_interval(self) -> bool:
+        """False where all answered alike: without spread the interval is a point, and says nothing."""
+        return self.standard_error > 0
+
+    @property
     def is_of_few(self) -> bool:
         return self.n < FEW
 
