@@ -14,9 +14,9 @@ Doors, in front of the rooms:
   demo            plays the RESOLVE demo cohort through the same actions a person uses
 
 Rooms, top floor first:
-  exports/        study -> tables -> CSV and JSON, blinded by construction
+  exports/        study -> tables -> CSV and JSON, blinded by construction; dummy arms to write programmes with
   treatment/      UNBLINDED: what was delivered, session by session, by treating clinicians
-  randomisation/  THE SEALED ROOM: sequence, sealing, commitment and its proofs, allocation, unblinding
+  randomisation/  THE SEALED ROOM: sequence, sealing, commitment and its proofs, allocation, unblinding, guesses
   capture/        entries, edit checks, corrections, signatures, drafts
   schedule/       visits and their windows
   consent/        versions of the consent document, signatures, withdrawal

@@ -8,6 +8,7 @@ from starlette.types import Scope
 
 from app.api import (
     audit,
+    blinding,
     commitment,
     consent,
     entries,
@@ -32,6 +33,7 @@ families = (
     entries,
     randomisation,
     commitment,
+    blinding,
     unblinding,
     treatment,
     exports,

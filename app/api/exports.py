@@ -1,4 +1,4 @@
-"""Which tables can be taken, over REST? The list, and each table as CSV, JSON or NDJSON. No arm is in any of them."""
+"""Which tables can be taken, over REST? The list, and each as CSV, JSON or NDJSON. No arm is in any, but dummy ones."""
 
 from typing import Annotated, Any
 
@@ -7,11 +7,11 @@ from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict
 
 from app.api.shapes import Reply, file_contents
-from app.dependencies import ApiLoggedPage, ApiPage, database_of
+from app.dependencies import ApiLoggedPage, ApiPage, Here, database_of
 from app.exports import delivery, reads
 from app.foundation import clock
 
-router = APIRouter(prefix="/exports", tags=["exports"])
+router = APIRouter(tags=["exports"])
 
 
 A_TABLE: dict[str, Any] = {
@@ -56,7 +56,7 @@ class ExportsReply(Reply):
     tables: list[TableReply]
 
 
-@router.get("", name="api.exports")
+@router.get("/exports", name="api.exports")
 def exports(here: ApiPage) -> ExportsReply:
     """Every table this token may take."""
     study = here.the_study
@@ -77,8 +77,16 @@ def exports(here: ApiPage) -> ExportsReply:
     )
 
 
+Spreadsheet = Annotated[
+    bool, Query(description="Only CSV: an apostrophe before each text that a spreadsheet would run as a formula.")
+]
+Mark = Annotated[bool, Query(description="Only CSV: a byte order mark first.")]
+AS_UNBLINDED = {"entries_wide": "entries_by_participant"}
+"""What a table of the unblinded exports is called there, where it is called otherwise here."""
+
+
 @router.get(
-    "/{table}.{extension}",
+    "/exports/{table}.{extension}",
     name="api.export",
     response_class=StreamingResponse,
     responses={
@@ -89,15 +97,36 @@ def exports(here: ApiPage) -> ExportsReply:
     },
 )
 def export(
-    here: ApiLoggedPage,
-    table: str,
-    extension: str,
-    spreadsheet: Annotated[
-        bool, Query(description="Only CSV: an apostrophe before each text that a spreadsheet would run as a formula.")
-    ] = False,
-    bom: Annotated[bool, Query(description="Only CSV: a byte order mark first.")] = False,
+    here: ApiLoggedPage, table: str, extension: str, spreadsheet: Spreadsheet = False, bom: Mark = False
 ) -> StreamingResponse:
     """One table as a file. That you took it is written down before the first byte leaves."""
+    return _sent(here, table, extension, spreadsheet, bom, dummy=False)
+
+
+@router.get(
+    "/exports-dummy/{table}.{extension}",
+    name="api.dummy_export",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "The file, with a column `arm` of dummy arms; X-Equipoise-Arms is `dummy`.",
+            "content": file_contents({**A_ROW, "arm": "dummy_1"}),
+        }
+    },
+)
+def dummy_export(
+    here: ApiLoggedPage, table: str, extension: str, spreadsheet: Spreadsheet = False, bom: Mark = False
+) -> StreamingResponse:
+    """A table in the shape of the unblinded export, with dummy arms: to write a programme before the blind is broken.
+
+    `participants`, `entries_wide`, `entries_by_visit`, each `instrument_...`, and their `codebook`. The dummy arms are
+    drawn from the study's code in the ratio of its groups: they say nothing of the arm anybody is in, and the same data
+    gives the same file.
+    """
+    return _sent(here, AS_UNBLINDED.get(table, table), extension, spreadsheet, bom, dummy=True)
+
+
+def _sent(here: Here, table: str, extension: str, spreadsheet: bool, bom: bool, *, dummy: bool) -> StreamingResponse:
     sent = delivery.deliver(
         here.session,
         database_of(here.request),
@@ -105,6 +134,7 @@ def export(
         table,
         delivery.format_named(extension, spreadsheet=spreadsheet),
         bom=bom,
+        dummy=dummy,
         by=here.actor,
         clock=clock.now,
     )

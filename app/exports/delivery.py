@@ -51,23 +51,35 @@ def deliver(
     format: Format,  # noqa: A002
     *,
     bom: bool = False,
+    dummy: bool = False,
     by: Actor,
     clock: Callable[[], datetime],
 ) -> Delivery:
-    """Write the export down in this (writing) session, and prepare the file, which is read after it has committed."""
-    reads.open_export(session, study, table, by=by)  # refuses here, while a refusal can still be answered
+    """Write the export down in this (writing) session, and prepare the file, which is read after it has committed.
+
+    With `dummy`, its arms are dummy ones (app.exports.dummy), and its name, a header and the log say so.
+    """
+    # Refuses here, while a refusal can still be answered.
+    reads.open_export(session, study, table, by=by, dummy=dummy)
     now = clock()
-    actions.record_export(session, study, table=table, format=_logged(format, bom), by=by, now=now)
-    name = file_name(study, table, format, now)
+    called = named(table, dummy=dummy)
+    actions.record_export(session, study, table=called, format=_logged(format, bom), by=by, now=now)
+    name = file_name(study, called, format, now)
     return Delivery(
         file_name=name,
         media_type=format.media_type,
         headers={
             "Content-Disposition": f'attachment; filename="{name}"',
             "X-Equipoise-Study-Version": study.definition.version,
+            **({"X-Equipoise-Arms": "dummy"} if dummy else {}),
         },
-        body=_body(database, study, table, format, bom=bom, by=by, clock=clock),
+        body=_body(database, study, table, format, bom=bom, dummy=dummy, by=by, clock=clock),
     )
+
+
+def named(table: str, *, dummy: bool) -> str:
+    """What a table is called in the names of files and in the log."""
+    return f"{table}_with_dummy_arms" if dummy else table
 
 
 def _body(
@@ -77,6 +89,7 @@ def _body(
     format: Format,  # noqa: A002
     *,
     bom: bool,
+    dummy: bool,
     by: Actor,
     clock: Callable[[], datetime],
 ) -> Iterator[bytes]:
@@ -90,7 +103,7 @@ def _body(
             yield row
 
     with database.reading() as session:
-        opened = reads.open_export(session, study, table, by=by)
+        opened = reads.open_export(session, study, table, by=by, dummy=dummy)
         for piece in encoded(replace(opened, rows=counted(opened.rows)), format, bom=bom):
             digest.update(piece)
             yield piece
@@ -98,7 +111,7 @@ def _body(
         actions.record_delivery(
             session,
             study,
-            table=table,
+            table=named(table, dummy=dummy),
             format=_logged(format, bom),
             rows=rows,
             sha256=digest.hexdigest(),

@@ -15,7 +15,8 @@ from app.audit.actions import ENTRY as AUDIT_ENTRY
 from app.capture.models import Entry
 from app.consent.models import Consent
 from app.exports import tables
-from app.exports.tables import ArmOf, Arms, Cell, Plan, Row, Table
+from app.exports.dummy import dummy_arms
+from app.exports.tables import ARM, ArmOf, Arms, Cell, Column, Plan, Row, Table
 from app.foundation.database import streamed, table_of
 from app.foundation.errors import NotFound
 from app.participants.models import Participant, Screening
@@ -41,29 +42,71 @@ HISTORY = 25
 RUN = "export.run"
 DELIVERED = "export.delivered"
 INSTRUMENT = "instrument_"
+# The tables with a row per participant or entry, which have room for an arm.
+WITH_ARM = ("participants", "entries_by_visit", "entries_by_participant")
 
 
-def catalogue(session: Session, study: StudyInUse, *, by: Actor) -> list[Table]:
-    """Every table the person may take, without reading any row."""
-    source = _source(session, study, by=by, arms=None)
-    return [source.table(name) for name in source.names]
+def catalogue(session: Session, study: StudyInUse, *, by: Actor, dummy: bool = False) -> list[Table]:
+    """Every table the person may take, without reading any row; with `dummy`, those that have dummy arms."""
+    source = _source(session, study, by=by, dummy=dummy)
+    return [source.table(name) for name in source.names if not dummy or has_arm(name)]
 
 
-def open_export(session: Session, study: StudyInUse, name: str, *, by: Actor, arms: Arms | None = None) -> Table:
+def open_export(
+    session: Session, study: StudyInUse, name: str, *, by: Actor, arms: Arms | None = None, dummy: bool = False
+) -> Table:
     """One table; its rows are read as they are asked for, so the session must stay open until the last one.
 
     `arms` (participant id -> arm) adds a column `arm` to the tables with one row per participant, visit or entry. Only
-    the doors of the sealed room have it to give; this room cannot look it up.
+    the doors of the sealed room have it to give; this room cannot look it up. `dummy` adds a column of the same name
+    with dummy arms (app.exports.dummy), which say nothing of the real ones; a table without room for an arm is then
+    NotFound, but for the codebook, which describes the others.
     """
-    source = _source(session, study, by=by, arms=arms)
-    if name not in source.names:
+    source = _source(session, study, by=by, arms=arms, dummy=dummy)
+    if name not in source.names or (dummy and not has_arm(name)):
         raise NotFound
     return source.table(name)
 
 
-def _source(session: Session, study: StudyInUse, *, by: Actor, arms: Arms | None) -> "_Source":
+def has_arm(name: str) -> bool:
+    """Whether this table has room for an arm, or describes those that have."""
+    return name in (*WITH_ARM, "codebook") or name.startswith(INSTRUMENT)
+
+
+def _source(
+    session: Session, study: StudyInUse, *, by: Actor, arms: Arms | None = None, dummy: bool = False
+) -> "_Source":
     require(by, Permission.EXPORT_RUN, action=RUN, subject="/export")
-    return _Source(session, study, by, tables.arm_of(arms))
+    if not dummy:
+        return _Source(session, study, by, tables.arm_of(arms), None if arms is None else ARM)
+    if not study.definition.is_allocated or arms is not None:
+        raise NotFound
+    groups = tables.dummy_arm_column(len(study.definition.arms))
+    return _Source(session, study, by, _DummyArms(session, study), groups)
+
+
+@dataclass(frozen=True)
+class _DummyArms:
+    """The dummy arm by participant id, read when the first row asks for it.
+
+    Dealt over the whole study, whoever asks: a participant has the same one in every table and for every reader.
+    """
+
+    session: Session
+    study: StudyInUse
+
+    def __call__(self, participant_id: int) -> str | None:
+        return self.dealt.get(participant_id)
+
+    @cached_property
+    def dealt(self) -> dict[int, str]:
+        randomised = (
+            select(PARTICIPANT.c.id)
+            .where(PARTICIPANT.c.study_id == self.study.id, PARTICIPANT.c.randomised_on.is_not(None))
+            .order_by(PARTICIPANT.c.code)
+        )
+        ratio = [arm.ratio for arm in self.study.definition.arms]
+        return dummy_arms(self.study.code, ratio, self.session.execute(randomised).scalars().all())
 
 
 @dataclass(frozen=True)
@@ -74,6 +117,7 @@ class _Source:
     study: StudyInUse
     by: Actor
     arm_of: ArmOf | None
+    arm: Column | None
 
     @cached_property
     def versions(self) -> dict[int, str]:
@@ -106,7 +150,7 @@ class _Source:
         )
 
     def table(self, name: str) -> Table:
-        plan, arm = self.plan, self.arm_of is not None
+        plan, arm = self.plan, self.arm
         if name.startswith(INSTRUMENT):
             code = name.removeprefix(INSTRUMENT)
             label = plan.instruments[code].label

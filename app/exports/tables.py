@@ -7,6 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from app.exports.dummy import dummy_codes
 from app.participants.status import Status
 from app.schedule.status import VisitStatus
 from app.studies.definition import Choice, Instrument, Item, ItemType, Study, Visit
@@ -297,6 +298,21 @@ STATUS = Column(
     choices=tuple((one.value, one.value.replace("_", " ").capitalize()) for one in Status),
 )
 ARM = Column("arm", "Arm")
+# The same name, so that a programme runs on the unblinded file unchanged; its values say that they are none.
+DUMMY_ARM = Column(
+    "arm",
+    "DUMMY arm, drawn by chance to write programmes with; says nothing of the arm a participant is in",
+    ColumnType.CHOICE,
+)
+
+
+def dummy_arm_column(groups: int) -> Column:
+    """The column of dummy arms, with as many of them as the study has groups."""
+    return replace(
+        DUMMY_ARM, choices=tuple((code, f"Dummy group {n}") for n, code in enumerate(dummy_codes(groups), start=1))
+    )
+
+
 STUDY_VERSION = Column("study_version", "Version of the study it was entered under")
 ENTRY = (
     Column(
@@ -319,12 +335,12 @@ def visit_column(plan: Plan) -> Column:
     )
 
 
-def participant_columns(plan: Plan, *, arm: bool = False) -> tuple[Column, ...]:
+def participant_columns(plan: Plan, *, arm: Column | None = None) -> tuple[Column, ...]:
     """One row per participant."""
     return (
         PARTICIPANT,
         SITE,
-        *((ARM,) if arm else ()),
+        *((arm,) if arm else ()),
         STATUS,
         Column("screened_on", "Date of screening", ColumnType.DATE),
         Column("consented_on", "Date of complete consent", ColumnType.DATE),
@@ -426,22 +442,22 @@ def screening_columns(plan: Plan) -> tuple[Column, ...]:
     )
 
 
-def instrument_columns(plan: Plan, instrument: str, *, arm: bool = False) -> tuple[Column, ...]:
+def instrument_columns(plan: Plan, instrument: str, *, arm: Column | None = None) -> tuple[Column, ...]:
     """One row per entry of one instrument."""
-    head = (PARTICIPANT, SITE, *((ARM,) if arm else ()), visit_column(plan), *ENTRY)
+    head = (PARTICIPANT, SITE, *((arm,) if arm else ()), visit_column(plan), *ENTRY)
     return named_once((*head, *form_of(plan, instrument).columns()))
 
 
-def by_visit_columns(plan: Plan, *, arm: bool = False) -> tuple[Column, ...]:
+def by_visit_columns(plan: Plan, *, arm: Column | None = None) -> tuple[Column, ...]:
     """One row per participant and visit: `instrument__item`."""
-    head = (PARTICIPANT, SITE, *((ARM,) if arm else ()), visit_column(plan))
+    head = (PARTICIPANT, SITE, *((arm,) if arm else ()), visit_column(plan))
     forms = [form_of(plan, code) for code in plan.entered()]
     return named_once((*head, *(one for form in forms for one in form.columns(f"{form.instrument}__"))))
 
 
-def by_participant_columns(plan: Plan, *, arm: bool = False) -> tuple[Column, ...]:
+def by_participant_columns(plan: Plan, *, arm: Column | None = None) -> tuple[Column, ...]:
     """One row per participant: `visit__instrument__item`."""
-    head = (PARTICIPANT, SITE, *((ARM,) if arm else ()), STATUS)
+    head = (PARTICIPANT, SITE, *((arm,) if arm else ()), STATUS)
     wide = (
         column
         for visit in plan.visits

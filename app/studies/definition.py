@@ -279,6 +279,41 @@ class Unblinding(Part):
     alert_days: int = Field(default=30, ge=1, le=365)
 
 
+class GuessAnswer(Part):
+    """One answer to the question which arm it was, and the arms for which it is right."""
+
+    choice: AnyCode = Field(description="A choice of the item.")
+    arms: tuple[AnyCode, ...] = Field(min_length=1, description="Arm codes for which this answer is right.")
+
+
+class Confidence(Part):
+    """How sure of the guess: an item of the same visit, and from where on it means certain."""
+
+    item: Code
+    certain: tuple[AnyCode, ...] = Field(default=(), description="Its choices that mean certain.")
+    certain_from: Decimal | None = Field(default=None, description="The number from which on it means certain.")
+
+
+class Guess(Part):
+    """One guess of the arm, asked to find out whether the blind held.
+
+    It is an item of an ordinary instrument, so everybody is asked the same. This part says what its choices mean; only
+    the closed report reads it.
+    """
+
+    code: Code
+    label: Label
+    by: Literal["participant", "assessor", "clinician", "investigator"] = Field(
+        default="participant", description="Whose guess it is; whoever enters it."
+    )
+    visit: Code
+    item: Code = Field(description="An item of type choice, in an instrument of that visit.")
+    answers: tuple[GuessAnswer, ...] = Field(min_length=2, description="Every arm stands in exactly one of them.")
+    do_not_know: tuple[AnyCode, ...] = Field(default=(), description="Choices that mean: do not know.")
+    confidence: Confidence | None = None
+    source: str | None = None
+
+
 class Amendment(Part):
     """A change of the protocol after its start (CONSORT 2025 item 10)."""
 
@@ -347,6 +382,9 @@ class StudyFile(Part):
     withdrawal_levels: tuple[WithdrawalLevel, ...] = ()
     screen_failure_reasons: tuple[Choice, ...] = ()
     unblinding: Unblinding = Unblinding()
+    blinding_assessment: tuple[Guess, ...] = Field(
+        default=(), description="Which items ask for a guess of the arm, and what their choices mean."
+    )
     amendments: tuple[Amendment, ...] = ()
     treatment: tuple[ArmTreatment, ...] = ()
     sources: tuple[str, ...] = ()
@@ -381,6 +419,16 @@ class Study(StudyFile):
     def arm(self, code: str) -> Arm | None:
         """The arm with this code."""
         return next((arm for arm in self.arms if arm.code == code), None)
+
+    def asked_at(self, visit: str, item: str) -> tuple[Instrument, Item] | None:
+        """The item with this code where it is asked at this visit, and its instrument."""
+        planned = self.visit(visit)
+        for code in planned.instruments if planned else ():
+            instrument = self.instrument(code)
+            found = instrument.item(item) if instrument else None
+            if instrument is not None and found is not None:
+                return instrument, found
+        return None
 
     @property
     def is_allocated(self) -> bool:

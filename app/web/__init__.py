@@ -6,6 +6,7 @@ from fastapi.routing import APIRoute
 from app.web import (
     account,
     audit,
+    blinding,
     commitment,
     consent,
     design,
@@ -37,6 +38,7 @@ for door in (
     unblinding,
     treatment,
     design,
+    blinding,
     sequence,
     commitment,
     exports,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import islice
+from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
@@ -24,17 +25,26 @@ FIGURES = (ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.FLAG)
 
 
 @router.get("/{study}/exports", name="exports.exports")
-def exports(here: PageInStudy, table: str = "participants", format: str = "csv") -> Response:  # noqa: A002
+def exports(
+    here: PageInStudy,
+    table: str = "participants",
+    format: str = "csv",  # noqa: A002
+    arms: Literal["", "dummy"] = "",
+) -> Response:
     """Every table, the columns and first rows of the chosen one, and the latest exports."""
     study = here.the_study
-    tables = reads.catalogue(here.session, study, by=here.actor)
-    chosen = next((one for one in tables if one.name == table), None)
+    dummy = arms == "dummy"
+    tables = reads.catalogue(here.session, study, by=here.actor, dummy=dummy)
+    # Somebody who chose a table without room for an arm and then dummy arms sees the first that has it.
+    known = table if not dummy or reads.has_arm(table) else tables[0].name
+    chosen = next((one for one in tables if one.name == known), None)
     if chosen is None or format not in list(Format):
         raise NotFound
     kind = Format(format)
     places = places_of(here)
     path = f"/{study.code}/exports"
-    file = f"{table}.{kind.extension}{'?spreadsheet=true' if kind is Format.SPREADSHEET else ''}"
+    file = f"{chosen.name}.{kind.extension}{'?spreadsheet=true' if kind is Format.SPREADSHEET else ''}"
+    name = delivery.file_name(study, delivery.named(chosen.name, dummy=dummy), kind, here.now)
     return show_at(
         here,
         places,
@@ -43,12 +53,14 @@ def exports(here: PageInStudy, table: str = "participants", format: str = "csv")
         tables=[(one.name, one.label) for one in tables],
         table=chosen,
         format=kind.value,
-        file_url=f"{path}/{file}",
-        file_name=delivery.file_name(study, table, kind, here.now),
-        curl=_curl(here, file, delivery.file_name(study, table, kind, here.now)),
+        dummy=dummy,
+        may_be_dummy=study.definition.is_allocated,
+        file_url=f"{path}/{'dummy/' if dummy else ''}{file}",
+        file_name=name,
+        curl=_curl(here, f"exports{'-dummy' if dummy else ''}/{file}", name),
         columns=[_column_line(column) for column in chosen.columns[:COLUMNS_LISTED]],
         columns_more=max(0, len(chosen.columns) - COLUMNS_LISTED),
-        codebook_url=f"{path}?table=codebook",
+        codebook_url=f"{path}?table=codebook{'&arms=dummy' if dummy else ''}",
         preview=_preview(chosen),
         preview_columns=[
             {"key": number, "label": column.name, "align": "end" if column.type in FIGURES else ""}
@@ -63,12 +75,23 @@ def exports(here: PageInStudy, table: str = "participants", format: str = "csv")
 @router.get("/{study}/exports/{table}.{extension}", name="exports.file")
 def file(here: LoggedPageInStudy, table: str, extension: str, spreadsheet: bool = False) -> Response:
     """One table as a file, written down before its first byte leaves."""
+    return _sent(here, table, extension, spreadsheet, dummy=False)
+
+
+@router.get("/{study}/exports/dummy/{table}.{extension}", name="exports.dummy_file")
+def dummy_file(here: LoggedPageInStudy, table: str, extension: str, spreadsheet: bool = False) -> Response:
+    """One table as a file with dummy arms, to write programmes with before the blind is broken; written down, too."""
+    return _sent(here, table, extension, spreadsheet, dummy=True)
+
+
+def _sent(here: Here, table: str, extension: str, spreadsheet: bool, *, dummy: bool) -> Response:
     sent = delivery.deliver(
         here.session,
         database_of(here.request),
         here.the_study,
         table,
         delivery.format_named(extension, spreadsheet=spreadsheet),
+        dummy=dummy,
         by=here.actor,
         clock=clock.now,
     )
@@ -112,5 +135,5 @@ def _curl(here: Here, file: str, name: str) -> str:
     address = here.settings.address.rstrip("/")
     return (
         f'curl --fail --output {name} --header "Authorization: Bearer $EQUIPOISE_TOKEN" '
-        f"'{address}/api/v1/studies/{here.the_study.code}/exports/{file}'"
+        f"'{address}/api/v1/studies/{here.the_study.code}/{file}'"
     )

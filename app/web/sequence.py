@@ -107,6 +107,7 @@ def sequence(here: PageInStudy) -> Response:
         sequences=found,
         sealed=next((each for each in found if each.status == "sealed"), None),
         is_allocated=study.definition.is_allocated,
+        has_guesses=bool(study.definition.blinding_assessment),
         why_not_draw=_why_not_draw(study.definition),
         deciding=DECIDING,
     )

@@ -61,6 +61,9 @@ def _really_asked(left: Left) -> None:
         "/mini/audit",
         "/mini/audit.csv",
         "/mini/exports/entries.csv",
+        "/mini/exports/dummy/participants.csv",
+        "/mini/exports/dummy/codebook.json",
+        "/api/v1/studies/mini/exports-dummy/entries_by_visit.ndjson",
         "/mini/study",
         "/mini/participants/M-001/unblind",
         "/mini/study/unblinding",
@@ -191,12 +194,24 @@ def arm_in_an_export(stack: ExitStack) -> None:
     """The blinded export has the column of the unblinded one."""
     real = exports.open_export
 
-    def leaking(session: Session, study: Any, table: str, *, by: Any) -> Any:
+    def leaking(session: Session, study: Any, table: str, **named: Any) -> Any:
         ids = session.execute(select(ALLOCATION.c.participant_id)).scalars().all()
-        named = {"arms": {each: arm_of(session, each) for each in ids}} if table == "participants" else {}
-        return real(session, study, table, by=by, **named)
+        if table == "participants" and not named["dummy"]:
+            named["arms"] = {each: arm_of(session, each) for each in ids}
+        return real(session, study, table, **named)
 
     stack.enter_context(mock.patch.object(exports, "open_export", leaking))
+
+
+def real_arms_dealt_as_dummy_ones(stack: ExitStack) -> None:
+    """Dummy arms are the real ones, shuffled and under other names: their counts are those of the trial."""
+
+    def leaking(self: Any) -> dict[int, str]:
+        ids = self.session.execute(select(ALLOCATION.c.participant_id)).scalars().all()
+        found = sorted(arm_of(self.session, each) for each in ids)
+        return dict(zip(ids, (f"dummy_{len(arm)}" for arm in found), strict=True))
+
+    stack.enter_context(mock.patch.object(exports._DummyArms, "dealt", property(leaking)))
 
 
 def arm_in_a_log_line(stack: ExitStack) -> None:
@@ -289,6 +304,7 @@ LEAKS: dict[Callable[[ExitStack], None], str] = {
     leaves_without_a_salt: "row: slot",
     arm_in_the_subject_of_a_mail: "row: outbox_mail",
     arm_in_an_export: "answer: data_manager",
+    real_arms_dealt_as_dummy_ones: "answer: data_manager",
     arm_in_a_log_line: "log output",
     requests_kept_as_plain_hashes: "row: idempotent_request",
     rows_written_by_arm: "rows: audit_entry",
@@ -298,7 +314,7 @@ LEAKS: dict[Callable[[ExitStack], None], str] = {
     arm_in_the_log_of_an_unblinding: "row: audit_entry",
 }
 # What the leaks touch, so that a dozen more trials are played quickly.
-SOME = ("today.today", "participants.participants", "exports.file")
+SOME = ("today.today", "participants.participants", "exports.file", "exports.dummy_file")
 
 
 @pytest.fixture

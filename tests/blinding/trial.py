@@ -43,7 +43,7 @@ from app.randomisation.models import Allocation, AllocationSequence, Slot, Strat
 from app.randomisation.sealing import Place, unseal_arm
 from app.settings import Settings
 from app.studies.in_use import StudyInUse
-from tests.factories import mini_study, person
+from tests.factories import asking_for_a_guess, mini_study, person
 from tests.house.routes import ANYONE, VALUES, WHO, Door, doors
 
 BEGUN = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -89,6 +89,8 @@ ARMS: dict[str, Any] = {
         },
     ],
     "allocation": {"method": "list", "strata": [{"code": "site", "label": "Site", "by": "site"}]},
+    # The day on which the statistician, after everything else, holds guesses against the arms.
+    **asking_for_a_guess(ACTIVE, SHAM, planned_from="2026-07-08"),
 }
 WORDS = (
     ACTIVE,
@@ -341,6 +343,9 @@ def play(trial: Trial, arms: Arms, time: time_machine.Traveller) -> None:
     for path in ("/mini/sequence/allocations", "/mini/sequence/allocations.csv", "/mini/sequence/1"):
         did(web("statistician", "GET", path))
     did(api("statistician", "GET", f"{API}/allocations"))
+    for path in ("blinding", "blinding.pdf"):
+        did(web("statistician", "GET", f"/mini/sequence/{path}"))
+    did(api("statistician", "GET", f"{API}/blinding-assessment"))
     for path in ("certificate", "certificate.json", "proofs.ndjson"):
         did(web("statistician", "GET", f"/mini/sequence/2/{path}"))
     closing = {"why": "The target is reached", "password": PASSWORD}
@@ -434,6 +439,8 @@ def _follow_up(trial: Trial) -> None:
     did(api("assessor", "POST", f"{API}{entries}/pain/signature", signature))
     disability = {"dis_items": ["1", "5"], "dis_weight": "71.5", "base-version": "0", "save-as": "partial"}
     did(web("assessor", "POST", f"/mini{entries}/disability", disability))
+    guess = {"values": {"guess": "tested", "guess_sure": "very"}}
+    did(api("assessor", "PUT", f"{API}{entries}/belief", guess))
     draft = {"pain_nrs": "4", "base-version": "0"}
     did(web("assessor", "PUT", "/mini/participants/M-002/visits/week18/entries/pain/draft", draft), 204)
     withdrawal = {"level": "visits", "on": date(2026, 7, 7).isoformat(), "reason": "Moved away"}
@@ -489,7 +496,7 @@ QUERIES: dict[str, Sequence[str]] = {
     "api.audit": ("", "?limit=500", "?participant=M-001"),
     "unblinding.report": ("", "?kind=emergency", "?waiting=yes"),
     "api.unblindings": ("", "?limit=2"),
-    "exports.exports": ("", "?table=visits", "?table=entries_by_participant&format=json"),
+    "exports.exports": ("", "?table=visits", "?table=entries_by_participant&format=json", "?arms=dummy"),
     "exports.file": ("", "?spreadsheet=true"),
     "participants.screen_form": ("",),
 }

@@ -84,7 +84,7 @@ def test_every_error_of_a_folder_is_reported_with_file_and_line(equipoise: Insta
 
 
 def test_an_installation_from_nothing_to_a_verified_restored_backup(equipoise: Installation, tmp_path: Path) -> None:
-    assert "resolve version 1.0" in equipoise("study", "load", LIBRARY / "resolve")
+    assert "resolve version 1.1" in equipoise("study", "load", LIBRARY / "resolve")
     _statistician(equipoise)
     drawn = equipoise(
         "sequence", "draw", "resolve", "--by", "sam", "--block-size", 4, "--block-size", 6, "--slots", 276

@@ -202,6 +202,60 @@ MINI: dict[str, object] = {
 }
 
 
+# For a study that asks, at its last visit, which arm somebody believes to have had; and whose day has come.
+BELIEF: dict[str, object] = {
+    "code": "belief",
+    "label": "What was received",
+    "source": "test",
+    "sections": [
+        {
+            "items": [
+                {
+                    "code": "guess",
+                    "label": "Which one",
+                    "type": "choice",
+                    "choices": [
+                        {"code": "tested", "label": "The one under test"},
+                        {"code": "other", "label": "The one for comparison"},
+                        {"code": "unsure", "label": "Does not know"},
+                    ],
+                },
+                {
+                    "code": "guess_sure",
+                    "label": "How sure",
+                    "type": "choice",
+                    "required": False,
+                    "choices": [{"code": "very", "label": "Very"}, {"code": "rather", "label": "Rather"}],
+                },
+            ]
+        }
+    ],
+}
+
+
+def asking_for_a_guess(*arms: str, planned_from: str = "2026-01-01") -> dict[str, object]:
+    """What to change in the small trial so that it asks for a guess at week 18; `arms` are its two arms."""
+    visits, instruments = MINI["visits"], MINI["instruments"]
+    assert isinstance(visits, list)
+    assert isinstance(instruments, list)
+    return {
+        "visits": [*visits[:-1], {**visits[-1], "instruments": ["pain", "disability", "belief"]}],
+        "instruments": [*instruments, BELIEF],
+        "unblinding": {"planned_from": planned_from},
+        "blinding_assessment": [
+            {
+                "code": "own",
+                "label": "Own guess at week 18",
+                "visit": "week18",
+                "item": "guess",
+                "answers": [{"choice": "tested", "arms": [arms[0]]}, {"choice": "other", "arms": [arms[1]]}],
+                "do_not_know": ["unsure"],
+                "confidence": {"item": "guess_sure", "certain": ["very"]},
+            }
+        ],
+    }
+
+
 def definition(**changes: object) -> Study:
     """The definition of the small trial, with some of its top-level parts replaced."""
     return Study.model_validate({**MINI, **changes})
@@ -282,4 +336,4 @@ def person(
     )
 
 
-__all__ = ["MINI", "NOW", "TODAY", "definition", "mini_study", "person", "site"]
+__all__ = ["MINI", "NOW", "TODAY", "asking_for_a_guess", "definition", "mini_study", "person", "site"]

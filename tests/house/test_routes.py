@@ -77,6 +77,7 @@ NO_PAGE = {
     "sequence.seal_form": "leads to the review",
     "sequence.set_aside_form": "leads to the review",
     "sequence.allocations_file": "a file",
+    "blinding.report_pdf": "a file",
     "commitment.certificate_file": "a file",
     "commitment.certificate_pdf": "a file",
     "commitment.proofs_file": "a file",
@@ -85,6 +86,7 @@ NO_PAGE = {
     "treatment.session_form": "treatment/session.html",
     "treatment.missed_form": "leads to the session",
     "exports.file": "a file",
+    "exports.dummy_file": "a file",
     "audit.file": "a file",
 }
 

@@ -9,7 +9,8 @@ from app.studies.rules.findings import Path, Severity
 from app.studies.rules.items import Problem
 from app.studies.rules.references import ARM_WORDS
 
-# The parts of a study that blinded roles meet. Arms, the sources of the allocation and treatment are not among them.
+# The parts of a study that blinded roles meet. Arms, sources of the allocation, treatment, and what the choices of a
+# guess mean are not among them.
 BLINDED_PARTS = (
     "eligibility",
     "visits",
@@ -48,11 +49,25 @@ def leaks(study: Study) -> Iterator[Problem]:
     code_words = [(arm.code, _mention(arm.code)) for arm in study.arms]
     code_parts = [(arm.code, _part(arm.code)) for arm in study.arms if len(arm.code) >= _SHORTEST]
     labels = [(arm.label, re.compile(rf"(?<!\w){re.escape(arm.label)}(?!\w)", re.IGNORECASE)) for arm in study.arms]
+    guesses = _choices_of_guesses(study)
     for path, key, text in _texts(study):
         if key == "code":
             yield from _code(path, text, code_parts)
         elif key in _WORDS:
-            yield from _text(path, text, code_words, labels)
+            # Whoever guesses may be offered the arms by their labels: everybody is offered all of them.
+            yield from _text(path, text, code_words, [] if path[:7] in guesses else labels)
+
+
+def _choices_of_guesses(study: Study) -> set[Path]:
+    """Where the choices of the items stand that ask for a guess of the arm."""
+    asked = {guess.item for guess in study.blinding_assessment}
+    return {
+        ("instruments", number, "sections", place, "items", position, "choices")
+        for number, instrument in enumerate(study.instruments)
+        for place, section in enumerate(instrument.sections)
+        for position, item in enumerate(section.items)
+        if item.code in asked
+    }
 
 
 def names_an_arm(study: Study, text: str) -> bool:
@@ -83,7 +98,7 @@ def _text(
         yield (
             path,
             "Blinded people read this, and it speaks of the allocation. Say it without; to ask what somebody believes, "
-            "use neutral choices (active, not active, do not know).",
+            "use neutral choices (active, not active, do not know) and `blinding_assessment:`.",
             Severity.ERROR,
         )
     for code, pattern in codes:

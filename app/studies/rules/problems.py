@@ -10,6 +10,7 @@ from app.expressions import Reference
 from app.studies.definition import Instrument, Item, ItemType, Study, Visit, VisitKind
 from app.studies.rules.blinding import leaks
 from app.studies.rules.findings import Finding, Locate, Path, Severity, nowhere
+from app.studies.rules.guesses import wrong_guesses
 from app.studies.rules.items import Problem, wrong_item
 from app.studies.rules.references import SCREENING, Asked, asked_in, found, parsed, wrong_with
 
@@ -40,6 +41,7 @@ def problems(study: Study, locate: Locate = nowhere, *, unreadable: Collection[s
         _consent(study),
         _withdrawal(study),
         _treatment(study),
+        wrong_guesses(study, unreadable),
         _instruments(study, asked),
         _cycles(study, asked),
         leaks(study),
@@ -88,6 +90,7 @@ def _unique_codes(study: Study) -> Iterator[Problem]:
     yield from _repeated(("withdrawal_levels",), study.withdrawal_levels, "withdrawal levels")
     yield from _repeated(("screen_failure_reasons",), study.screen_failure_reasons, "screen failure reasons")
     yield from _repeated(("unblinding", "reasons"), study.unblinding.reasons, "unblinding reasons")
+    yield from _repeated(("blinding_assessment",), study.blinding_assessment, "guesses")
     yield from _repeated(("consent", "optional"), study.consent.optional, "optional consents")
     yield from _repeated(("instruments",), study.instruments, "instruments")
     homes: dict[str, str] = {}
