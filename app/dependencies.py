@@ -27,9 +27,9 @@ from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, P
 from app.people import actions
 from app.people import reads as people
 from app.people.access import Actor
-from app.people.rules import CODE_MISSING, SEEN_EVERY
+from app.people.rules import CODE_MISSING, SECOND_FACTOR_NEEDED, SEEN_EVERY
 from app.settings import Settings
-from app.studies.in_use import StudyInUse, study_in_use
+from app.studies.in_use import StudyInUse, in_use
 
 Form = Mapping[str, Sequence[str]]
 
@@ -213,7 +213,7 @@ class Here:
 
 
 def _signed_in(
-    request: Request, session: Session, now: datetime, typed: Form | None, *, touch: bool = True
+    request: Request, session: Session, now: datetime, typed: Form | None, *, study: str | None, touch: bool = True
 ) -> people.SignedIn:
     settings = settings_of(request)
     token = request.cookies.get(cookie_name(settings), "")
@@ -224,6 +224,7 @@ def _signed_in(
             now=now,
             idle=timedelta(minutes=settings.idle_minutes),
             absolute=timedelta(hours=settings.session_hours),
+            study_code=study,
         )
         if token
         else None
@@ -278,19 +279,21 @@ def _here(
     _refuse_nul(request)
     now = clock.now()
     typed = form if unsafe else None
-    signed_in = _signed_in(request, session, now, typed, touch=touch)
+    signed_in = _signed_in(request, session, now, typed, study=study, touch=touch)
     if unsafe:
         _require_csrf(request, signed_in, form)
-    in_use = study_in_use(session, study) if study is not None else None
-    actor = people.actor_for(signed_in, in_use.id if in_use else None, request.state.request_id)
+    if study is not None and signed_in.study is None:
+        raise NotFound
+    here_in = in_use(session, signed_in.study) if signed_in.study else None
+    actor = people.actor_for(signed_in, here_in.id if here_in else None, request.state.request_id)
     request.state.actor = actor
-    request.state.study = in_use
-    if in_use is not None:
+    request.state.study = here_in
+    if here_in is not None:
         if not actor.grants:
             raise NotFound
-        if in_use.definition.second_factor == "required" and not signed_in.second_factor:
+        if here_in.definition.second_factor == "required" and not signed_in.second_factor:
             raise SecondFactorNeeded
-    here = Here(request, session, actor, now, in_use, signed_in, form)
+    here = Here(request, session, actor, now, here_in, signed_in, form)
     if unsafe:
         # The same form, sent again from the same page (a double click, a lost reply), is the same request.
         kept = {name: values for name, values in form.items() if name not in ("password", "code")}
@@ -371,29 +374,19 @@ def _api_here(request: Request, session: Session, study: str, *, unsafe: bool, t
     _refuse_nul(request)
     now = clock.now()
     token = _bearer(request)
-    try:
-        in_use = study_in_use(session, study) if token else None
-    except NotFound:
-        in_use = None  # a token says nothing of other studies, not even whether they are there
-    actor = (
-        people.token_actor(
-            session,
-            token,
-            study_id=in_use.id,
-            second_factor_needed=in_use.definition.second_factor == "required",
-            now=now,
-            request_id=request.state.request_id,
-        )
-        if in_use
-        else None
-    )
-    if actor is None or in_use is None:
+    # A token says nothing of other studies, not even whether they are there.
+    owner = people.token_owner(session, token, now=now, request_id=request.state.request_id) if token else None
+    if owner is None or owner.study is None or owner.study.code != study:
         raise TokenNeeded
+    here_in, actor = in_use(session, owner.study), owner.actor
+    if here_in.definition.second_factor == "required" and not owner.has_second_factor:
+        # The study asks for it, so a token acts only while its owner has one, whenever it was made.
+        raise NotAllowed(SECOND_FACTOR_NEEDED, action="token.use", subject="/token")
     request.state.actor = actor
-    request.state.study = in_use
+    request.state.study = here_in
     if touch:
         _touch_token(request, session, token, actor, now, unsafe=unsafe)
-    return Here(request, session, actor, now, in_use)
+    return Here(request, session, actor, now, here_in)
 
 
 def _touch_token(request: Request, session: Session, token: str, actor: Actor, now: datetime, *, unsafe: bool) -> None:

@@ -1,6 +1,7 @@
 """What do we write down? `record` adds entries in the caller's transaction; nothing changes or removes one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ ENTRY = table_of(AuditEntry)
 HEAD = table_of(AuditHead)
 TAG_PURPOSE = "audit entry"
 HELD = "audit frontier"
+TOGETHER = "audit entries to come"
 
 # Built once: every change of every kind goes through these, and putting one together takes longer than running it.
 _LOG = bindparam("of_log", type_=String)
@@ -69,11 +71,32 @@ def record(
     """
     if not changes:
         return
-    frontier = _held_frontier(session, log) or _lock_frontier(session, log)
-    keys = keys_of(session)
-    rows = []
+    rows = _rows(changes, by=by, now=now, why=why)
+    waiting = session.info.get(TOGETHER)
+    if waiting is not None:
+        waiting.setdefault(log, []).extend(rows)
+        return
+    _append(session, log, rows)
+
+
+@contextmanager
+def recorded_together(session: Session) -> Iterator[None]:
+    """What is recorded within the block is written at its end, in one go: several rooms take part in one change.
+
+    Nothing is written when the block ends in an error.
+    """
+    waiting: dict[str, list[dict[str, Any]]] = {}
+    session.info[TOGETHER] = waiting
+    try:
+        yield
+    finally:
+        del session.info[TOGETHER]
+    for log, rows in waiting.items():
+        _append(session, log, rows)
+
+
+def _rows(changes: Sequence[Change], *, by: Author, now: datetime, why: str | None) -> list[dict[str, Any]]:
     common = {
-        "log": log,
         "at": now,
         "username": by.username,
         "role": by.role,
@@ -81,10 +104,9 @@ def record(
         "via": by.via,
         "request_id": by.request_id,
     }
-    for change in changes:
-        row: dict[str, Any] = {
+    return [
+        {
             **common,
-            "position": frontier.size,
             "action": change.action,
             "participant": change.participant,
             "subject": change.subject,
@@ -93,10 +115,18 @@ def record(
             "new": value_text(change.new),
             "why": change.why or why,
         }
+        for change in changes
+    ]
+
+
+def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
+    frontier = _held_frontier(session, log) or _lock_frontier(session, log)
+    keys = keys_of(session)
+    for row in rows:
+        row["log"], row["position"] = log, frontier.size
         row["leaf_hash"] = leaf_hash(leaf_bytes(row))
         row["tag"] = keys.tag(TAG_PURPOSE, row["leaf_hash"])
         frontier.append(row["leaf_hash"])
-        rows.append(row)
     session.execute(_APPEND, rows)
     session.execute(
         _MOVE_HEAD,

@@ -12,14 +12,12 @@ from sqlmodel import Session
 from app.foundation import paging
 from app.foundation.crypto.secrets import token_hash
 from app.foundation.database import Instant, table_of
-from app.foundation.errors import NotAllowed
 from app.people.access import Actor, Grant
 from app.people.models import ApiToken, Invitation, Membership, Person, SignInAttempt, SignInSession, Site
 from app.people.permissions import Role
 from app.people.rules import (
     ACCOUNT_LOOKS_BACK,
     ADDRESS_LOOKS_BACK,
-    SECOND_FACTOR_NEEDED,
     SEEN_EVERY,
     Failures,
     normal_username,
@@ -34,13 +32,21 @@ SESSION = table_of(SignInSession)
 ATTEMPT = table_of(SignInAttempt)
 INVITATION = table_of(Invitation)
 TOKEN = table_of(ApiToken)
-STUDY = table("study", column("id"), column("code"))  # the room of studies stands above this one
+# The room of studies stands above this one; only its names are known here.
+STUDY = table("study", column("id"), column("code"), column("version_id"))
+STUDY_VERSION = table("study_version", column("id"), column("sha256"))
 
 TOKEN_PREFIX = "eqp_"  # noqa: S105 says what the text is, so that a leaked one is recognised
 
 
 # Statements of every request, built once: putting a SELECT together takes longer than running it
 
+_OF_STUDY = (
+    STUDY.c.id.label("asked_study_id"),
+    STUDY.c.code.label("asked_code"),
+    STUDY.c.version_id.label("asked_version_id"),
+    STUDY_VERSION.c.sha256.label("asked_sha256"),
+)
 _SIGNED_IN = (
     select(
         SESSION.c.token_hash,
@@ -59,15 +65,13 @@ _SIGNED_IN = (
         MEMBERSHIP.c.study_id,
         MEMBERSHIP.c.site_id,
         MEMBERSHIP.c.role,
-        select(STUDY.c.id)
-        .where(STUDY.c.code == bindparam("study_code", type_=String))
-        .scalar_subquery()
-        .label("asked_study_id"),
+        *_OF_STUDY,
     )
     .select_from(
-        SESSION.join(PERSON, PERSON.c.id == SESSION.c.person_id).outerjoin(
-            MEMBERSHIP, and_(MEMBERSHIP.c.person_id == SESSION.c.person_id, MEMBERSHIP.c.revoked_at.is_(None))
-        )
+        SESSION.join(PERSON, PERSON.c.id == SESSION.c.person_id)
+        .outerjoin(MEMBERSHIP, and_(MEMBERSHIP.c.person_id == SESSION.c.person_id, MEMBERSHIP.c.revoked_at.is_(None)))
+        .outerjoin(STUDY, STUDY.c.code == bindparam("study_code", type_=String))
+        .outerjoin(STUDY_VERSION, STUDY_VERSION.c.id == STUDY.c.version_id)
     )
     .where(
         SESSION.c.token_hash == bindparam("token_hash", type_=LargeBinary),
@@ -79,7 +83,7 @@ _SIGNED_IN = (
 
 _TOKEN = (
     select(
-        TOKEN.c.study_id.label("token_study_id"),
+        *_OF_STUDY,
         TOKEN.c.scopes,
         TOKEN.c.last_used_at,
         PERSON.c.totp_secret.is_not(None).label("has_second_factor"),
@@ -92,7 +96,8 @@ _TOKEN = (
         MEMBERSHIP.c.role,
     )
     .select_from(
-        TOKEN.join(PERSON, PERSON.c.id == TOKEN.c.person_id).outerjoin(
+        TOKEN.join(PERSON, PERSON.c.id == TOKEN.c.person_id)
+        .outerjoin(
             MEMBERSHIP,
             and_(
                 MEMBERSHIP.c.person_id == TOKEN.c.person_id,
@@ -100,6 +105,8 @@ _TOKEN = (
                 or_(MEMBERSHIP.c.study_id == TOKEN.c.study_id, MEMBERSHIP.c.study_id.is_(None)),
             ),
         )
+        .join(STUDY, STUDY.c.id == TOKEN.c.study_id)
+        .outerjoin(STUDY_VERSION, STUDY_VERSION.c.id == STUDY.c.version_id)
     )
     .where(
         TOKEN.c.token_hash == bindparam("token_hash", type_=LargeBinary),
@@ -117,11 +124,28 @@ _SITES = select(*SITE.c).where(SITE.c.study_id == bindparam("study_id", type_=In
 
 
 @dataclass(frozen=True)
+class AskedStudy:
+    """A study found on the way and its version that holds now; the room of studies makes sense of it."""
+
+    id: int
+    code: str
+    version_id: int
+    sha256: str
+
+
+def _asked(row: Any) -> AskedStudy | None:
+    if row.asked_study_id is None or row.asked_sha256 is None:
+        return None
+    return AskedStudy(row.asked_study_id, row.asked_code, row.asked_version_id, row.asked_sha256)
+
+
+@dataclass(frozen=True)
 class SignedIn:
     """Who this browser is, and everything they hold; `grants` by study, None for the whole installation.
 
     `second_factor` is whether this session began with the second factor that the person still has, `has_second_factor`
-    whether the person has one at all. `study_id` is the study whose code was asked for, None when there is none.
+    whether the person has one at all. `study_id` is the study whose code was asked for, None when there is none, and
+    `study` says more of it once a version is loaded.
     """
 
     token_hash: bytes
@@ -137,6 +161,7 @@ class SignedIn:
     seen_at: datetime
     expires_at: datetime
     study_id: int | None = None
+    study: AskedStudy | None = None
     grants: Mapping[int | None, tuple[Grant, ...]] = field(default_factory=dict)
 
     @property
@@ -177,6 +202,7 @@ def signed_in(
         seen_at=first.seen_at,
         expires_at=min(first.expires_at, first.created_at + absolute),
         study_id=first.asked_study_id,
+        study=_asked(first),
         grants=_by_study(rows),
     )
 
@@ -233,41 +259,37 @@ def actor_for(signed_in: SignedIn, study_id: int | None, request_id: str, *, via
     )
 
 
-def token_actor(
-    session: Session,
-    token: str,
-    *,
-    study_id: int | None = None,
-    second_factor_needed: bool = False,
-    now: datetime,
-    request_id: str,
-) -> Actor | None:
-    """Whose API token this is and what it may do now, in one statement; None when it is not valid (in this study).
+@dataclass(frozen=True)
+class TokenOwner:
+    """Whom a token acts as, in the one study it was made for."""
 
-    `study_id` None takes the study the token was made for. `second_factor_needed`: the study asks for it, so a token
-    acts only while its owner has one, whenever it was made; NotAllowed otherwise.
-    """
+    actor: Actor
+    study: AskedStudy | None
+    """None while no version of it is loaded."""
+    has_second_factor: bool
+
+
+def token_owner(session: Session, token: str, *, now: datetime, request_id: str) -> TokenOwner | None:
+    """Whose API token this is and what it may do now, in one statement; None when it is not valid."""
     if not token.startswith(TOKEN_PREFIX):
         return None
-    wanted = {"token_hash": token_hash(token), "now": now}
-    rows = session.execute(_TOKEN, wanted).all()
-    if not rows or study_id not in (None, rows[0].token_study_id):
+    rows = session.execute(_TOKEN, {"token_hash": token_hash(token), "now": now}).all()
+    if not rows:
         return None
     first = rows[0]
-    if second_factor_needed and not first.has_second_factor:
-        raise NotAllowed(SECOND_FACTOR_NEEDED, action="token.use", subject="/token")
-    return Actor(
+    actor = Actor(
         person_id=first.id,
         username=first.username,
         name=first.name,
         organisation=first.organisation,
         grants=tuple(dict.fromkeys(grant for grants in _by_study(rows).values() for grant in grants)),
-        study_id=first.token_study_id,
+        study_id=first.asked_study_id,
         request_id=request_id,
         via="api",
         scopes=frozenset(first.scopes.split()),
         token_last_used_at=first.last_used_at,
     )
+    return TokenOwner(actor, _asked(first), bool(first.has_second_factor))
 
 
 def _by_study(rows: Sequence[Any]) -> dict[int | None, tuple[Grant, ...]]:

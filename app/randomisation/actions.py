@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sqlalchemy import Integer, LargeBinary, String, bindparam, func, insert, select, update
 from sqlmodel import Session
 
-from app.audit.actions import Change, record
+from app.audit.actions import Change, record, recorded_together
 from app.audit.newest import Newest
 from app.audit.tree import root_of
 from app.foundation.clock import today
@@ -438,19 +438,20 @@ def randomise(
         details["leaf"] = _decide(session, study, stratum, stood.stratum or "")
     made = _take_next_slot(session, study, participant.id, stratum, by=by, now=now)
     day = today(stood.timezone, now)
-    mark(
-        session,
-        study,
-        participant,
-        Status.RANDOMISED,
-        on=day,
-        permission=Permission.PARTICIPANT_RANDOMISE,
-        old=Status(stood.facts.status),
-        by=by,
-        now=now,
-        details={"allocation": made.number, **details},
-    )
-    open_visits(session, study, participant, anchor="randomisation", on=day, by=by, now=now)
+    with recorded_together(session):
+        mark(
+            session,
+            study,
+            participant,
+            Status.RANDOMISED,
+            on=day,
+            permission=Permission.PARTICIPANT_RANDOMISE,
+            old=Status(stood.facts.status),
+            by=by,
+            now=now,
+            details={"allocation": made.number, **details},
+        )
+        open_visits(session, study, participant, anchor="randomisation", on=day, by=by, now=now)
     _tell_clinicians(session, study, participant, stood.site_name, made.number, now=now)
     return made
 

@@ -1,6 +1,7 @@
 """Which version of which protocol is in use? What doors and rooms pass around when they work in a study."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from sqlalchemy import select
 from sqlmodel import Session
@@ -25,6 +26,24 @@ class StudyInUse:
     definition: Study
 
 
+class Found(Protocol):
+    """A study and its version as another statement found them, such as `people.reads.AskedStudy`."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def code(self) -> str: ...
+    @property
+    def version_id(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+def in_use(session: Session, found: Found) -> StudyInUse:
+    """The study with its definition, which is read once per process."""
+    return StudyInUse(found.id, found.code, found.version_id, definition(session, found.version_id, found.sha256))
+
+
 def study_in_use(session: Session, code: str) -> StudyInUse:
     """The study with this code; NotFound when there is none or nothing is loaded for it."""
     row = session.execute(
@@ -34,4 +53,5 @@ def study_in_use(session: Session, code: str) -> StudyInUse:
     ).first()
     if row is None:
         raise NotFound
-    return StudyInUse(row.id, row.code, row.version_id, definition(session, row.version_id, row.sha256))
+    found: Any = row
+    return in_use(session, found)

@@ -211,7 +211,7 @@ def test_deactivating_ends_sessions_tokens_links_and_roles_at_once(session):
     later = NOW + timedelta(minutes=1)
     actions.deactivate(session, actor.person_id, by=CLI, now=later, why="Left the unit.")
     assert signed_in(session, token, later) is None
-    assert reads.token_actor(session, text, study_id=study.id, now=later, request_id="") is None
+    assert reads.token_owner(session, text, now=later, request_id="") is None
     assert sign_in(session, "cora", NEW, now=later).problem == WRONG
     assert reads.memberships_of(session, actor.person_id) == []
     assert {right.username for right in reads.rights_at(session, NOW)} == {"cora", "other"}

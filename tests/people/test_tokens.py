@@ -42,7 +42,8 @@ def create(session, study, by, **changes):
 
 
 def actor(session, text, study_id, now=NOW):
-    return reads.token_actor(session, text, study_id=study_id, now=now, request_id="r1")
+    owner = reads.token_owner(session, text, now=now, request_id="r1")
+    return owner.actor if owner is not None and study_id in (None, owner.actor.study_id) else None
 
 
 @pytest.mark.requirement("P11-h", "SEC-32")
