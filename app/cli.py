@@ -372,7 +372,7 @@ def sequence_proofs(study: str, version: Version, file: Written, by: Statisticia
         lines = list(sequences.proofs(session, in_use, sequence_id, by=actor, why=commitment.WHY, now=clock.now()))
     # Written only now: what is not in the log is not handed over.
     file.write_bytes(b"".join(commitment.canonical(line) + b"\n" for line in lines))
-    out.print(f"{len(lines)} allocations.", markup=False)
+    out.print(f"{sum('number' in line for line in lines)} allocations.", markup=False)
 
 
 @sequence_app.command("plan")
