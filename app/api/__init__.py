@@ -8,6 +8,7 @@ from app.api import (
     audit,
     commitment,
     consent,
+    downtime,
     entries,
     exports,
     participants,
@@ -30,6 +31,7 @@ families = (
     entries,
     randomisation,
     commitment,
+    downtime,
     unblinding,
     treatment,
     exports,
@@ -41,7 +43,12 @@ for family in families:
     router.include_router(family.router, prefix="/api/v1/studies/{study}")
 
 # The first sentence of a function is its summary in the OpenAPI document; else that would be the route's name.
-for part in (*(family.router for family in families), randomisation.sequences, randomisation.arms):
+for part in (
+    *(family.router for family in families),
+    randomisation.sequences,
+    randomisation.arms,
+    downtime.packs_router,
+):
     for route in part.routes:
         if isinstance(route, APIRoute) and route.summary is None:
             route.summary = route.description.split("\n")[0].split(". ")[0].rstrip(".")

@@ -164,6 +164,16 @@ WHO: dict[str, Who] = {
     "randomisation.randomise_form": P.PARTICIPANT_READ,
     "randomisation.randomise": P.PARTICIPANT_RANDOMISE,
     "randomisation.randomised": P.PARTICIPANT_READ,
+    # downtime: packs are the statistician's, one slip is entered by whoever randomises
+    "downtime.packs": P.SEQUENCE_DRAW,
+    "downtime.make": P.SEQUENCE_SEAL,
+    "downtime.pack": P.SEQUENCE_DRAW,
+    "downtime.void_form": P.SEQUENCE_DRAW,
+    "downtime.close_form": P.SEQUENCE_DRAW,
+    "downtime.void": P.SEQUENCE_SEAL,
+    "downtime.close": P.SEQUENCE_SEAL,
+    "downtime.enter_form": P.PARTICIPANT_RANDOMISE,
+    "downtime.enter": P.PARTICIPANT_RANDOMISE,
     # unblinding
     "unblinding.emergency_form": P.ALLOCATION_UNBLIND,
     "unblinding.emergency": P.ALLOCATION_UNBLIND,
@@ -271,6 +281,12 @@ WHO: dict[str, Who] = {
     "api.proofs": P.ALLOCATIONS_EXPORT,
     "api.close_sequence": P.SEQUENCE_SEAL,
     "api.plan": P.ALLOCATIONS_EXPORT,
+    "api.downtime_packs": P.SEQUENCE_DRAW,
+    "api.make_downtime_pack": P.SEQUENCE_SEAL,
+    "api.downtime_slips": P.SEQUENCE_DRAW,
+    "api.void_downtime_slip": P.SEQUENCE_SEAL,
+    "api.close_downtime_pack": P.SEQUENCE_SEAL,
+    "api.enter_slip": P.PARTICIPANT_RANDOMISE,
     "api.allocations": P.ALLOCATIONS_EXPORT,
     "api.unblinded_export": P.ALLOCATIONS_EXPORT,
     "api.treated": P.ARM_READ,
@@ -312,6 +328,7 @@ VALUES: dict[str, Any] = {
     "version": 1,
     "sequence_id": 1,
     "number": 1,
+    "slip": 1,
 }
 
 SESSION = {"visit": "tx01"}
@@ -354,6 +371,15 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.set_aside": {"why": "Wrong blocks"},
     "api.seal": {"password": "not this one"},
     "api.close_sequence": {"password": "not this one", "why": "Over"},
+    "api.make_downtime_pack": {"site": "north", "slots": 2, "why": "Power", "password": "not this one"},
+    "api.void_downtime_slip": {"why": "Spoilt"},
+    "api.close_downtime_pack": {"password": "not this one", "why": "Over"},
+    "api.enter_slip": {
+        "slip": "1-01",
+        "at": "2026-03-02T09:00:00+00:00",
+        "used_by": "Nora",
+        "password": "not this one",
+    },
     "api.record_session": {"held_on": "2026-03-02", "delivered": {}, "version": 0},
     "api.miss_session": {"version": 1, "why": "Ill"},
     "api.reopen_session": {"version": 1, "why": "Ill"},

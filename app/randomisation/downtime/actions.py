@@ -70,9 +70,10 @@ class PrintedSlip:
 
 @dataclass(frozen=True)
 class MadePack:
-    """A pack as it is handed over, once: nothing of this is kept. `content` is the file, which opens with both others.
+    """A pack as it is handed over, once: nothing of this is kept but its salt. `content` opens with both others.
 
-    The passphrase and the file are for those who treat, the slips for those who enrol.
+    The passphrase and the file of `content` are for those who treat, the slips for those who enrol. `mark` is by which
+    one tells that file and letter belong together.
     """
 
     number: int
@@ -81,6 +82,10 @@ class MadePack:
     passphrase: str
     content: dict[str, Any]
     slips: tuple[PrintedSlip, ...]
+
+    @property
+    def mark(self) -> str:
+        return str(self.content["passphrase"]["salt"])[:16]
 
 
 def make_pack(
