@@ -24,6 +24,8 @@ from app.randomisation import commitment, emitted
 from app.randomisation import sequence as drawing
 from app.randomisation.certificate import certificate_of
 from app.randomisation.downtime.reads import open_packs
+from app.randomisation.escrow.actions import escrow
+from app.randomisation.escrow.reads import key_in_use
 from app.randomisation.methods import METHODS, listed, permuted_blocks
 from app.randomisation.models import Allocation, AllocationSequence, SequenceStatus, Slot, Stratum
 from app.randomisation.reads import (
@@ -31,6 +33,7 @@ from app.randomisation.reads import (
     allocation_of,
     opened_plan_of,
     plan_options,
+    plan_to_escrow,
     require_statistician,
     standing,
     stored_slots,
@@ -266,7 +269,14 @@ def seal(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, no
     found.status = SequenceStatus.SEALED
     found.sealed_at = now
     found.sealed_by = by.username
-    certificate = certificate_of(found, study, _slots_per_stratum(session, found), signed_by=by.name)
+    key = key_in_use(session, study, by=by)
+    certificate = certificate_of(
+        found,
+        study,
+        _slots_per_stratum(session, found),
+        signed_by=by.name,
+        escrowed_to=key.fingerprint if key else None,
+    )
     found.certificate = commitment.canonical(certificate).decode()
     session.flush()
     # Before the first participant, and for everybody who reads the log: what every allocation will be held against.
@@ -277,6 +287,9 @@ def seal(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, no
         "certificate": commitment.fingerprint(certificate),
     }
     changes.append(Change("sequence.sealed", subject=subject, new=committed))
+    if key is not None:
+        plan = plan_to_escrow(session, study, sequence_id, by=by)
+        changes.append(escrow(session, sequence_id, found.version, plan, key, now=now))
     record(session, study.code, changes, by=by, now=now)
     return found
 

@@ -7,6 +7,7 @@ from sqlalchemy import CheckConstraint, Column, ForeignKeyConstraint, Index, Lar
 from sqlmodel import Field, SQLModel
 
 from app.foundation.database import Instant
+from app.randomisation.downtime.status import SlotState
 
 
 class SequenceStatus(StrEnum):
@@ -174,14 +175,6 @@ class DowntimePack(SQLModel, table=True):
     made_by: str
     closed_at: datetime | None = Field(default=None, sa_type=Instant)
     closed_by: str | None = None
-
-
-class SlotState(StrEnum):
-    """Reserved: in a pack, nobody knows yet. Used: somebody was randomised with it. Void: never used, by nobody."""
-
-    RESERVED = "reserved"
-    USED = "used"
-    VOID = "void"
 
 
 class DowntimeSlot(SQLModel, table=True):

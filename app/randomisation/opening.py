@@ -13,13 +13,13 @@ from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
 from app.participants.models import Participant
 from app.people.access import Actor, may, require, sites_for
 from app.people.permissions import Permission
+from app.randomisation.downtime.status import SlotState
 from app.randomisation.models import (
     Allocation,
     AllocationSequence,
     DowntimePack,
     DowntimeSlot,
     Slot,
-    SlotState,
     Stratum,
     Unblinding,
 )

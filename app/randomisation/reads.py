@@ -29,6 +29,7 @@ from app.people.access import Actor, may
 from app.people.models import Site
 from app.people.permissions import Permission
 from app.randomisation.commitment import opened_plan, salt_of
+from app.randomisation.downtime.status import SlotState
 from app.randomisation.methods import METHODS
 from app.randomisation.models import (
     Allocation,
@@ -37,7 +38,6 @@ from app.randomisation.models import (
     DowntimeSlot,
     SequenceStatus,
     Slot,
-    SlotState,
     Stratum,
 )
 from app.randomisation.opening import open_envelopes
@@ -489,6 +489,16 @@ def opened_plan_of(session: Session, study: StudyInUse, sequence_id: int, *, by:
     For `actions.open_plan`, which asks whether it may be opened and writes it down.
     """
     require_statistician(study, by, Permission.ALLOCATIONS_EXPORT)
+    return _opened_plan(session, study, sequence_id)
+
+
+def plan_to_escrow(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor) -> dict[str, object]:
+    """The same plan, for `actions.seal` alone, which hands it over encrypted: whoever seals does not see it."""
+    require_statistician(study, by, Permission.SEQUENCE_SEAL)
+    return _opened_plan(session, study, sequence_id)
+
+
+def _opened_plan(session: Session, study: StudyInUse, sequence_id: int) -> dict[str, object]:
     row = session.execute(
         select(SEQUENCE.c.version, SEQUENCE.c.method, SEQUENCE.c.plan_commitment, SEQUENCE.c.secrets).where(
             SEQUENCE.c.id == sequence_id, SEQUENCE.c.study_id == study.id

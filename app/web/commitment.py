@@ -14,6 +14,7 @@ from app.people.access import may
 from app.people.permissions import Permission
 from app.printing import Record, Row, record_pdf
 from app.randomisation import actions, commitment, reads
+from app.randomisation.escrow.reads import escrows
 from app.randomisation.reads import SequenceCounts
 from app.rendering import translations
 from app.web.sequence import hidden_without
@@ -129,6 +130,7 @@ def rows_of(said: dict[str, Any], gettext: Callable[[str], str]) -> list[Row]:
         (gettext("SHA-256 of this certificate as JSON"), commitment.fingerprint(said), "code"),
         (gettext("Drawn"), f"{at(said['drawn_at'])}, {said['drawn_by']}", "text"),
         (gettext("Sealed"), f"{at(said['sealed_at'])}, {said['signed_by']} ({said['sealed_by']})", "text"),
+        (gettext("Seed escrowed to the key"), said.get("escrowed_to") or gettext("None"), "code"),
         (gettext("Generator"), said["generator"] or gettext("None: the list was handed in."), "text"),
         (gettext("Software"), software, "text"),
     ]
@@ -137,6 +139,7 @@ def rows_of(said: dict[str, Any], gettext: Callable[[str], str]) -> list[Row]:
 def _page(here: Here, version: int, *, problem: Invalid | Refused | None = None) -> Response:
     found, said = _certificate(here, version)
     gettext = translations(here.the_study.definition.language).gettext
+    escrowed = any(each.version == version for each in escrows(here.session, here.the_study, by=here.actor))
     return show(
         here,
         "commitment/certificate.html",
@@ -144,6 +147,7 @@ def _page(here: Here, version: int, *, problem: Invalid | Refused | None = None)
         url=f"/{here.the_study.code}/sequence",
         found=found,
         lines=rows_of(said, gettext),
+        escrowed=escrowed,
         refused=problem.reason if isinstance(problem, Refused) else None,
         errors={each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {},
         why=here.value("why"),

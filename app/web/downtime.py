@@ -17,7 +17,7 @@ from app.people.permissions import Permission
 from app.people.reads import sites_of
 from app.randomisation.downtime import actions, reads
 from app.randomisation.downtime.rules import MOST_SLOTS, NOT_GATES_OF_PAPER, stratum_words
-from app.randomisation.models import SlotState
+from app.randomisation.downtime.status import SlotState
 from app.randomisation.reads import allocation_of, gates_of, sequences
 from app.web.places import places_of, show_at, typed_day
 from app.web.sequence import hidden_without, typed_number

@@ -164,6 +164,10 @@ WHO: dict[str, Who] = {
     "randomisation.randomise_form": P.PARTICIPANT_READ,
     "randomisation.randomise": P.PARTICIPANT_RANDOMISE,
     "randomisation.randomised": P.PARTICIPANT_READ,
+    # escrow of the seed
+    "escrow.key_form": P.SEQUENCE_DRAW,
+    "escrow.key": P.SEQUENCE_SEAL,
+    "escrow.file": P.SEQUENCE_DRAW,
     # downtime: packs are the statistician's, one slip is entered by whoever randomises
     "downtime.packs": P.SEQUENCE_DRAW,
     "downtime.make": P.SEQUENCE_SEAL,
@@ -281,6 +285,9 @@ WHO: dict[str, Who] = {
     "api.proofs": P.ALLOCATIONS_EXPORT,
     "api.close_sequence": P.SEQUENCE_SEAL,
     "api.plan": P.ALLOCATIONS_EXPORT,
+    "api.escrow_key": P.SEQUENCE_DRAW,
+    "api.store_escrow_key": P.SEQUENCE_SEAL,
+    "api.escrow": P.SEQUENCE_DRAW,
     "api.downtime_packs": P.SEQUENCE_DRAW,
     "api.make_downtime_pack": P.SEQUENCE_SEAL,
     "api.downtime_slips": P.SEQUENCE_DRAW,
@@ -371,6 +378,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.set_aside": {"why": "Wrong blocks"},
     "api.seal": {"password": "not this one"},
     "api.close_sequence": {"password": "not this one", "why": "Over"},
+    "api.store_escrow_key": {"pem": "not a key", "password": "not this one"},
     "api.make_downtime_pack": {"site": "north", "slots": 2, "why": "Power", "password": "not this one"},
     "api.void_downtime_slip": {"why": "Spoilt"},
     "api.close_downtime_pack": {"password": "not this one", "why": "Over"},

@@ -34,7 +34,8 @@ from app.randomisation.actions import close, open_plan, randomise
 from app.randomisation.downtime.actions import MadePack, close_pack, enter, make_pack, void_slip
 from app.randomisation.downtime.reads import pack_of, packs, slips
 from app.randomisation.downtime.rules import Settled, bound_to, slip_name, slip_of, stratum_words, why_not_next
-from app.randomisation.models import Allocation, SlotState, Stratum
+from app.randomisation.downtime.status import SlotState
+from app.randomisation.models import Allocation, Stratum
 from app.randomisation.opening import PACK, RESERVED, SLOT, open_envelope
 from app.schedule.models import ParticipantVisit
 from app.studies.in_use import StudyInUse

@@ -33,7 +33,8 @@ from app.randomisation.downtime.rules import (
     text_problems,
     why_not_next,
 )
-from app.randomisation.models import SequenceStatus, SlotState
+from app.randomisation.downtime.status import SlotState
+from app.randomisation.models import SequenceStatus
 from app.randomisation.opening import PACK, RESERVED, SEQUENCE, SLOT, STRATUM, open_reserved
 from app.randomisation.reads import SITE, Allocated, allocation_of, require_statistician, standing, stratum_of
 from app.randomisation.rules import BEHIND, gates

@@ -16,7 +16,7 @@ from app.foundation.errors import NotFound
 from app.people.access import Actor
 from app.people.permissions import Permission
 from app.randomisation.downtime.rules import Settled, slip_name
-from app.randomisation.models import SlotState
+from app.randomisation.downtime.status import SlotState
 from app.randomisation.opening import PACK, PARTICIPANT, RESERVED, SEQUENCE, STRATUM
 from app.randomisation.reads import SITE, require_statistician
 from app.studies.in_use import StudyInUse

@@ -8,7 +8,7 @@ from itertools import product
 
 from app.foundation.errors import FieldProblem
 from app.foundation.words import day_in_words
-from app.randomisation.models import SlotState
+from app.randomisation.downtime.status import SlotState
 from app.randomisation.rules import ONLY_STRATUM, SEPARATOR, Gate
 from app.studies.definition import Study
 
