@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from fastapi import APIRouter
@@ -130,10 +130,15 @@ def rows_of(said: dict[str, Any], gettext: Callable[[str], str]) -> list[Row]:
         (gettext("SHA-256 of this certificate as JSON"), commitment.fingerprint(said), "code"),
         (gettext("Drawn"), f"{at(said['drawn_at'])}, {said['drawn_by']}", "text"),
         (gettext("Sealed"), f"{at(said['sealed_at'])}, {said['signed_by']} ({said['sealed_by']})", "text"),
-        (gettext("Seed escrowed to the key"), said.get("escrowed_to") or gettext("None"), "code"),
+        (gettext("Seed escrowed to the key"), *_key_of(said, gettext)),
         (gettext("Generator"), said["generator"] or gettext("None: the list was handed in."), "text"),
         (gettext("Software"), software, "text"),
     ]
+
+
+def _key_of(said: dict[str, Any], gettext: Callable[[str], str]) -> tuple[str, Literal["text", "code"]]:
+    fingerprint = said.get("escrowed_to")  # certificates from before there was escrow say nothing of it
+    return (fingerprint, "code") if fingerprint else (gettext("None: there was no key."), "text")
 
 
 def _page(here: Here, version: int, *, problem: Invalid | Refused | None = None) -> Response:

@@ -666,6 +666,15 @@ def test_the_verifier_counts_reserved_used_and_void_slots_and_finds_any_other_ga
         "a void slot that is not on the list": [*proofs, {"stratum": "SYD", "position": 99, "pack": 1, "voided": "So"}],
         "a far slot called void": [*proofs, {"stratum": "SYD", "position": 9, "pack": 1, "voided": "So"}],
     }
+    given = [at for at, proof in lines if "arm" in proof and "pack" not in proof]
+    swapped = list(proofs)
+    for at, other in zip(given[-2:], reversed(given[-2:]), strict=True):
+        told_of = {name: proofs[at][name] for name in ("number", "allocated_at")}
+        swapped[at] = {**proofs[other], **told_of}
+    bent["two that were given here, in the other order"] = swapped
+    bent["a void slot said to be of another pack"] = [
+        {**proof, "pack": 2} if proof is voided[0] else proof for proof in proofs
+    ]
     for what, changed in bent.items():
         _write(tmp_path, certificate, changed, plan)
         found = _run(tmp_path, "certificate", "proofs", "plan")
