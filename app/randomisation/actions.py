@@ -600,7 +600,8 @@ def _retired(session: Session, earlier: AllocationSequence, successor: str) -> C
     ).scalars()
     if any(used):
         raise Refused(
-            "Participants were already randomised from the sealed list, so it stays in use. Keep that list.",
+            "Participants were already randomised from the sealed list, or slots of it are reserved for downtime, so "
+            "it stays in use. Keep that list.",
             action="sequence.seal",
             subject=f"/{successor}",
         )

@@ -14,6 +14,7 @@ from app.people.access import may
 from app.people.permissions import Permission
 from app.printing import Record, Row, record_pdf
 from app.randomisation import actions, commitment, reads
+from app.randomisation.downtime.reads import packs
 from app.randomisation.escrow.reads import escrows
 from app.randomisation.reads import SequenceCounts
 from app.rendering import translations
@@ -145,6 +146,7 @@ def _page(here: Here, version: int, *, problem: Invalid | Refused | None = None)
     found, said = _certificate(here, version)
     gettext = translations(here.the_study.definition.language).gettext
     escrowed = any(each.version == version for each in escrows(here.session, here.the_study, by=here.actor))
+    packs_of_it = [pack for pack in packs(here.session, here.the_study, by=here.actor) if pack.version == version]
     return show(
         here,
         "commitment/certificate.html",
@@ -153,6 +155,7 @@ def _page(here: Here, version: int, *, problem: Invalid | Refused | None = None)
         found=found,
         lines=rows_of(said, gettext),
         escrowed=escrowed,
+        allocations=found.used - sum(pack.reserved + pack.void for pack in packs_of_it),
         refused=problem.reason if isinstance(problem, Refused) else None,
         errors={each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {},
         why=here.value("why"),

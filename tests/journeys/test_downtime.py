@@ -17,7 +17,7 @@ from tests.web.test_randomisation import sealed
 from tests.web.world import World
 
 LABELS = {"active": "Zephyrine training", "sham": "Placebex device"}
-TABLET = {"viewport": {"width": 390, "height": 844}}
+TELEPHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}}
 
 
 def opens(page: Page, number: str, code: str, passphrase: str) -> None:
@@ -70,7 +70,7 @@ def test_a_site_goes_on_randomising_without_the_server(
     assert saved["mini-downtime-1-slips.pdf"].read_bytes().startswith(b"%PDF")
 
     # The server is away.
-    context = browser.new_context(offline=True, **TABLET)
+    context = browser.new_context(offline=True, **TELEPHONE)
     away = context.new_page()
     problems: list[str] = []
     away.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
@@ -103,14 +103,14 @@ def test_a_site_goes_on_randomising_without_the_server(
     context.close()
 
     # And back.
-    coordinator = visit_as(world.coordinators["north"].username, **TABLET)
-    for number, person in enumerate(people, start=1):
+    coordinator = visit_as(world.coordinators["north"].username, **TELEPHONE)
+    for at, person in enumerate(people, start=1):
         coordinator.goto(f"/mini/participants/{person.code}/randomise")
         coordinator.get_by_role("link", name="Randomised on paper").click()
-        if number == 1:
+        if at == 1:
             assert coordinator.evaluate("document.documentElement.scrollWidth") <= 390
             assert serious_violations(coordinator) == []
-        coordinator.get_by_label("Number of the slip").fill(f"1-0{number}")
+        coordinator.get_by_label("Number of the slip").fill(f"1-0{at}")
         day, time = coordinator.evaluate(
             "zone => new Date().toLocaleString('sv', {timeZone: zone}).slice(0, 16).split(' ')",
             next(each.timezone for each in world.study.definition.sites if each.code == "north"),
@@ -120,7 +120,7 @@ def test_a_site_goes_on_randomising_without_the_server(
         coordinator.get_by_label("Who took the slip").fill("Nora Nurse")
         coordinator.get_by_label("Your password again").fill(PASSWORD)
         coordinator.get_by_role("button", name="Enter the slip").click()
-        expect(coordinator.get_by_text(f"{number:04d}").first).to_be_visible()
+        expect(coordinator.get_by_text(f"{at:04d}").first).to_be_visible()
     with database.reading() as session:
         assert [LABELS[arm_of(session, person.id or 0)] for person in people] == found
 

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY
+from app.audit.newest import Newest
 from app.audit.verify import verify
 from app.foundation.backup import backup, restore
 from app.foundation.crypto.envelopes import CannotOpen
@@ -415,6 +416,21 @@ def test_nobody_is_randomised_twice_on_paper_and_here(site: AtSydney):
         with pytest.raises(Refused, match=r"randomised already|already randomised"):
             again()
     assert site.states() == ["used", "reserved"]
+
+
+@pytest.mark.requirement("REL-17")
+def test_no_slip_is_entered_in_a_database_that_was_put_back_from_a_backup(site: AtSydney):
+    site.pack(1)
+    with pytest.raises(Refused, match="put back from a backup"):
+        site.enter("1-01", newest=Newest(site.study.code, 9999, "00" * 32))
+    assert site.states() == ["reserved"]
+
+
+@pytest.mark.requirement("RND-12")
+def test_a_list_with_reserved_slots_is_not_replaced(site: AtSydney):
+    site.pack(1)
+    with pytest.raises(Refused, match="slots of it are reserved"):
+        sealed(site.session, site.study, slots=8)
 
 
 @pytest.mark.requirement("SEC-20")
