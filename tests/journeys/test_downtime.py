@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-import app.web.downtime
+import app.paper
 from app.foundation.database import Database
 from tests.blinding.trial import arm_of
 from tests.journeys.conftest import PASSWORD, give_passwords, serious_violations
@@ -43,13 +43,13 @@ def test_a_site_goes_on_randomising_without_the_server(
     statistician = world.person("statistician", site_code=None)
     give_passwords(database)
     printed: list[tuple[str, str, str]] = []
-    papers = app.web.downtime.papers
+    papers = app.paper.papers
 
     def kept(content: Any, slips: Any, *args: Any, **told: Any) -> Any:
         printed.extend(slips)
         return papers(content, slips, *args, **told)
 
-    monkeypatch.setattr(app.web.downtime, "papers", kept)
+    monkeypatch.setattr("app.web.downtime.papers", kept)
     page = visit_as(statistician.username)
     page.goto("/mini/sequence")
     page.get_by_role("link", name="Downtime").click()
