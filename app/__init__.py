@@ -5,7 +5,8 @@ Doors, in front of the rooms:
   main            builds the application: middleware, doors, error -> status
   settings        the only reader of the environment
   dependencies    database sessions, actor and clock for the doors
-  printing        a record as a PDF
+  paper           a downtime pack as a file, a letter and slips
+  printing        records and slips as PDF, and a file that opens without a server
   rendering       a page, or the one block htmx asked for
   web/            HTML doors: one file per page family;  static/ styles, icons, small scripts
   api/            JSON doors under /api/v1, the same file names

@@ -32,6 +32,9 @@ from app.people.permissions import Role
 from app.randomisation import actions as randomisation
 from app.randomisation import commitment
 from app.randomisation import reads as sequences
+from app.randomisation.downtime import actions as downtime
+from app.randomisation.downtime import reads as downtime_reads
+from app.randomisation.escrow.actions import store_key, take_escrow
 from app.settings import Settings
 from app.studies import actions as studies
 from app.studies.in_use import StudyInUse, study_in_use
@@ -395,7 +398,7 @@ def sequence_proofs(study: str, version: Version, file: Written, by: Statisticia
         lines = list(sequences.proofs(session, in_use, sequence_id, by=actor, why=commitment.WHY, now=clock.now()))
     # Written only now: what is not in the log is not handed over.
     file.write_bytes(b"".join(commitment.canonical(line) + b"\n" for line in lines))
-    out.print(f"{len(lines)} allocations.", markup=False)
+    out.print(f"{sum('number' in line for line in lines)} allocations.", markup=False)
 
 
 @sequence_app.command("plan")
@@ -404,6 +407,92 @@ def sequence_plan(study: str, version: Version, file: Written, by: Statistician)
     with one_sequence(study, version, by) as (session, in_use, sequence_id, actor):
         plan = randomisation.open_plan(session, in_use, sequence_id, by=actor, now=clock.now())
     file.write_bytes(commitment.canonical(plan))
+
+
+@sequence_app.command("escrow-key")
+def sequence_escrow_key(
+    study: str, file: Annotated[Path, typer.Argument(help="A public key as PEM.")], by: Statistician
+) -> None:
+    """Store the statistician's public key: lists are escrowed to it when they are sealed."""
+    pem = file.read_text(encoding="utf-8", errors="replace")
+    with reported(), open_database(Settings()).writing() as session:
+        in_use = study_in_use(session, study)
+        actor = act_as(session, by, in_use)
+        stored = store_key(session, in_use, pem=pem, by=actor, now=clock.now())
+    out.print(f"Stored: RSA, {stored.bits} bits, SHA-256 {stored.fingerprint}.", markup=False)
+
+
+@sequence_app.command("escrow")
+def sequence_escrow(study: str, version: Version, file: Written, by: Statistician) -> None:
+    """Write the escrow of a sealed sequence. Whoever opens it with the private key can predict every slot."""
+    with one_sequence(study, version, by) as (session, in_use, sequence_id, actor):
+        text = take_escrow(session, in_use, sequence_id, by=actor, now=clock.now())
+    file.write_text(text, encoding="ascii")
+    out.print(f"openssl cms -decrypt -inform PEM -in {file} -inkey private.pem -out plan.json", markup=False)
+
+
+@sequence_app.command("pack")
+def sequence_pack(
+    study: str,
+    site: str,
+    slots: Annotated[int, typer.Argument(help="Slots to reserve in each stratum of the site.")],
+    folder: Annotated[Path, typer.Argument(help="A folder for the three files of the pack.")],
+    by: Statistician,
+    why: Annotated[str, typer.Option(help="Why the site needs it.")],
+) -> None:
+    """Reserve slots for a site's downtime. UNBLINDED: letter and file go to those who treat, slips to who enrols."""
+    from app.paper import papers
+
+    if not folder.is_dir() or any(folder.iterdir()):
+        fail(f"{folder} is not an empty folder. Make one, so that nothing is mixed up or overwritten.")
+    settings = Settings()
+    database = open_database(settings)
+    with reported(), database.writing() as session:
+        in_use = study_in_use(session, study)
+        actor = act_as(session, by, in_use)
+        now = clock.now()
+        made = downtime.make_pack(session, in_use, site=site, slots=slots, why=why, by=actor, now=now)
+        files = papers(
+            made.content,
+            [(slip.name, slip.stratum, slip.code) for slip in made.slips],
+            made.passphrase,
+            mark=made.mark,
+            at=now,
+            language=in_use.definition.language,
+        )
+    # Written only now: what is not in the log is not handed over.
+    for each in files:
+        (folder / each.name).write_bytes(each.body)
+    with database.reading() as session:
+        newest.remember(settings.checkpoints, session, in_use.code)
+    out.print(f"Pack {made.number}: {len(made.slips)} slips in {folder}.", markup=False)
+    out.print("The passphrase is in the letter. Hand letter and file to those who treat, slips to those who enrol.")
+
+
+@sequence_app.command("reconcile")
+def sequence_reconcile(
+    study: str,
+    pack: Annotated[int, typer.Argument(help="The number of the pack.")],
+    by: Statistician,
+    void: Annotated[int | None, typer.Option(help="Number of a slip that was spoilt or lost.")] = None,
+    close: Annotated[bool, typer.Option("--close", help="Void what is left, and end the pack.")] = False,
+    why: Annotated[str, typer.Option(help="Why it is void or closed.")] = "",
+) -> None:
+    """Void a slip of a pack or close it, and show what became of each. Used ones are entered on the pages."""
+    if void is not None and close:
+        fail("Void one slip, or close the pack; not both at once.")
+    with reported(), open_database(Settings()).writing() as session:
+        in_use = study_in_use(session, study)
+        actor = act_as(session, by, in_use)
+        if void is not None:
+            downtime.void_slip(session, in_use, pack, void, why=why, by=actor, now=clock.now())
+        elif close:
+            downtime.close_pack(session, in_use, pack, why=why, by=actor, now=clock.now())
+        found = downtime_reads.slips(session, in_use, pack, by=actor)
+    shown = Table("slip", "stratum", "state", "participant", "reason")
+    for slip in found:
+        shown.add_row(slip.name, slip.stratum, slip.state, slip.participant or "", slip.reason or "")
+    out.print(shown)
 
 
 @key_app.command("rotate")

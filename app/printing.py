@@ -1,16 +1,21 @@
-"""How does a record become a PDF? Typst, with the words handed over as data: nothing in them is read as markup."""
+"""What is to be printed or taken away? Records and slips as PDF, by Typst, and a file that opens without a server.
 
+The words are handed over as data: nothing in them is read as markup.
+"""
+
+import base64
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import typst
+from markupsafe import Markup
 
-from app.rendering import TEMPLATES
+from app.rendering import TEMPLATES, templates
 
-TEMPLATE = TEMPLATES / "_pdf" / "record.typ"
 Row = tuple[str, str, Literal["text", "code"]]
 
 
@@ -31,16 +36,76 @@ def record_pdf(record: Record, *, at: datetime, language: str) -> bytes:
     """The record as PDF/A-2b, tagged; the same record and instant give the same bytes."""
     day = at.astimezone(UTC)
     date = {"year": day.year, "month": day.month, "day": day.day}
-    said = json.dumps({**asdict(record), "lang": language.partition("-")[0], "date": date}, ensure_ascii=False)
+    return _compiled("record", {**asdict(record), "lang": language.partition("-")[0], "date": date}, at=day)
+
+
+def _compiled(name: str, said: Mapping[str, Any], *, at: datetime) -> bytes:
+    template = TEMPLATES / "_pdf" / f"{name}.typ"
     made = typst.compile(
-        str(TEMPLATE),
-        root=str(TEMPLATE.parent),
+        str(template),
+        root=str(template.parent),
         font_paths=[],
         ignore_system_fonts=True,
         format="pdf",
-        sys_inputs={"record": said},
+        sys_inputs={name: json.dumps(said, ensure_ascii=False)},
         pdf_standards=["a-2b"],
-        timestamp=int(day.timestamp()),
+        timestamp=int(at.timestamp()),
     )
     assert isinstance(made, bytes)
     return made
+
+
+@dataclass(frozen=True)
+class Slips:
+    """The slips of a downtime pack to cut apart; its words are in the site's language already.
+
+    `sheets` are (stratum in words, slips as (name, code)); `head` and `blanks` stand on every slip.
+    """
+
+    title: str
+    subtitle: str
+    intro: Sequence[str]
+    head: str
+    blanks: Sequence[str]
+    sheets: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+    footer: str
+
+
+def slips_pdf(slips: Slips, *, at: datetime, language: str) -> bytes:
+    """The slips as PDF/A-2b, one sheet for each stratum after a page that says what they are for."""
+    day = at.astimezone(UTC)
+    sheets = [
+        {"stratum": stratum, "slips": [{"name": name, "code": code} for name, code in some]}
+        for stratum, some in slips.sheets
+    ]
+    date = {"year": day.year, "month": day.month, "day": day.day}
+    said = {**asdict(slips), "sheets": sheets, "lang": language.partition("-")[0], "date": date}
+    return _compiled("slips", said, at=day)
+
+
+def offline_file(content: Mapping[str, Any], words: Mapping[str, Any], *, language: str) -> bytes:
+    """A downtime pack as one HTML file that opens in a browser without any server, and reaches nothing but itself."""
+    folder = TEMPLATES / "_offline"
+    style, program = ((folder / name).read_text("utf-8").strip() for name in ("opener.css", "opener.js"))
+    policy = (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; "
+        f"style-src '{_hash_of(style)}'; script-src '{_hash_of(program)}'"
+    )
+    pack = json.dumps({**content, "words": words}, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    made = (
+        templates()
+        .get_template("_offline/opener.jinja")
+        .render(
+            language=language,
+            words=words,
+            policy=policy,
+            style=Markup(style),  # noqa: S704 our own file
+            program=Markup(program),  # noqa: S704 our own file
+            pack=Markup(pack),  # noqa: S704 no < is in it
+        )
+    )
+    return made.encode()
+
+
+def _hash_of(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -4,15 +4,17 @@
     python3 scripts/verify_allocation.py CERTIFICATE PROOFS [PLAN]
 
 CERTIFICATE  the sealing certificate as JSON, kept since before the first participant
-PROOFS       one JSON object a line for every allocation: number, participant, stratum, position, arm, salt, path
+PROOFS       one JSON object a line for every allocation: number, participant, stratum, position, arm, salt, path; with
+             the pack when it was reserved for downtime, and a line for each slot of a pack that is voided or reserved
 PLAN         at close: the opened plan (seed, salt key, options), from which every slot is drawn again
 
 Each slot's leaf is SHA-256(0x00 | "equipoise.slot.1", study, list version, stratum, position, arm, salt), every part
 preceded by its length as 4 bytes big-endian; leaves stand by stratum code and position in an RFC 6962 tree, whose root
 is on the certificate and, in the audit log, in the entry sequence.sealed. Checked is: every leaf is in the tree at its
 place and no other; numbers count up from the first without a gap; every stratum was used from its first position on, in
-the order of the numbers, none skipped; nobody has two. With PLAN: it is the one committed to, the list drawn again from
-its seed has the committed root, and every allocation is the arm of its slot.
+the order of the numbers, none skipped but those of a pack, which follow each other and are used in their order; nobody
+has two. With PLAN: it is the one committed to, the list drawn again from its seed has the committed root, and every
+allocation is the arm of its slot.
 """
 
 import hashlib
@@ -23,10 +25,6 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
-
-CERTIFICATE = "equipoise-sealing-certificate-1"
-PLAN = "equipoise-opened-plan-1"
-RECIPE = "equipoise.sequence.1"
 
 
 def sized(*parts: bytes) -> bytes:
@@ -139,8 +137,8 @@ def biased_coin(arms: Arms, options: Options, length: int, draw: Generator) -> l
     p = Fraction(options["probability"])
 
     def choose(had: list[int]) -> int:
-        even = had[0] == had[1]
-        return draw.below(2) if even else int(had[0] > had[1]) ^ int(draw.below(p.denominator) >= p.numerator)
+        ahead = had[0] > had[1]
+        return draw.below(2) if had[0] == had[1] else ahead ^ (draw.below(p.denominator) >= p.numerator)
 
     return one_by_one(arms, length, choose)
 
@@ -178,7 +176,7 @@ def maximal_procedure(arms: Arms, options: Options, length: int, draw: Generator
 
 
 EVERY = (permuted_blocks, simple, big_stick, biased_coin, truncated_binomial, wei_urn, maximal_procedure)
-METHODS: dict[str, Callable[[Arms, Options, int, Generator], list[str]]] = {each.__name__: each for each in EVERY}
+METHODS = {each.__name__: each for each in EVERY}
 
 
 def drawn_again(plan: dict[str, Any]) -> dict[str, list[str]] | None:
@@ -188,7 +186,7 @@ def drawn_again(plan: dict[str, Any]) -> dict[str, list[str]] | None:
         return None
     arms, lists = sorted((code, share) for code, share in plan["arms"]), {}
     for stratum in plan["strata"]:
-        words = (RECIPE, plan["study"], stratum, str(plan["version"]))
+        words = ("equipoise.sequence.1", plan["study"], stratum, str(plan["version"]))
         draw = Generator(bytes.fromhex(plan["seed"]) + sized(*(word.encode() for word in words)))
         lists[stratum] = method(arms, plan["options"], plan["slots_per_stratum"], draw)
     return lists
@@ -196,39 +194,46 @@ def drawn_again(plan: dict[str, Any]) -> dict[str, list[str]] | None:
 
 def check_proofs(certificate: dict[str, Any], proofs: list[dict[str, Any]]) -> list[str]:
     """What is wrong with the allocations, held against the certificate."""
-    faults: list[str] = []
-    study, version, size = certificate["study"], certificate["list_version"], certificate["slots"]
-    root = bytes.fromhex(certificate["root"])
-    first, begins = 0, {}
-    for stratum in sorted(certificate["strata"]):
-        begins[stratum] = first
-        first += certificate["strata"][stratum]
-    if first != size:
-        faults.append(f"The certificate counts {size} slots, but its strata have {first}.")
-    used, people = dict.fromkeys(begins, 0), set[str]()
-    number, at = 0, ""
+    strata, root = dict(sorted(certificate["strata"].items())), bytes.fromhex(certificate["root"])
+    size = sum(strata.values())
+    counted = f"The certificate counts {certificate['slots']} slots, but its strata have {size}."
+    faults = [] if size == certificate["slots"] else [counted]
+    begins = {stratum: sum(list(strata.values())[:at]) for at, stratum in enumerate(strata)}
+    named: dict[str, set[int]] = {stratum: set() for stratum in strata}
+    packs, number, people = dict[tuple[str, int | None], set[int]](), 0, set[str]()
+    last, dated = dict[tuple[str, int | None], int](), dict[object, str]()
     for proof in proofs:
-        who = f"Allocation {proof['number']} ({proof['participant']})"
-        stratum, position, arm = proof["stratum"], proof["position"], proof["arm"]
+        stratum, position, pack = proof["stratum"], proof["position"], proof.get("pack")
+        who = f"Allocation {proof['number']} ({proof['participant']})" if "arm" in proof else "What is not allocated"
+        if stratum not in strata or not 1 <= position <= strata[stratum] or position in named[stratum]:
+            faults.append(f"{who} has a stratum or position that is not on the certificate, or is named twice.")
+            continue
+        named[stratum].add(position)
+        packs.setdefault((stratum, pack), set()).add(position)
+        if "arm" not in proof:
+            if pack is None or not (proof.get("voided") or proof.get("reserved")):
+                faults.append(f"Position {position} of {stratum} is not allocated, and nothing says why.")
+            continue
         if number and proof["number"] != number + 1:
             faults.append(f"{who} comes after allocation {number}.")
-        if proof["allocated_at"] < at:
+        row: object = None if pack is None else (stratum, pack)  # slips are entered after others were randomised here
+        if proof["allocated_at"] < dated.get(row, ""):
             faults.append(f"{who} is dated before the one in front of it.")
-        number, at = proof["number"], proof["allocated_at"]
+        if position < last.get((stratum, pack), 0):
+            faults.append(f"{who} took position {position} of {stratum} after {last[stratum, pack]}.")
         if proof["participant"] in people:
             faults.append(f"{who} is somebody who has an allocation already.")
+        number, dated[row], last[stratum, pack] = proof["number"], proof["allocated_at"], position
         people.add(proof["participant"])
-        if stratum not in begins or not 1 <= position <= certificate["strata"][stratum]:
-            faults.append(f"{who} has a stratum or position that is not on the certificate.")
-            continue
-        used[stratum] += 1
-        if position != used[stratum]:
-            faults.append(f"{who} took position {position} of {stratum}; the next one was {used[stratum]}.")
-        start = leaf(study, version, stratum, position, arm, bytes.fromhex(proof["salt"]))
-        path = [bytes.fromhex(each) for each in proof["path"]]
+        salt, path = bytes.fromhex(proof["salt"]), [bytes.fromhex(each) for each in proof["path"]]
+        start = leaf(certificate["study"], certificate["list_version"], stratum, position, proof["arm"], salt)
         if root_from(start, begins[stratum] + position - 1, size, path) != root:
             faults.append(f"{who} is not what was committed to: arm, salt, place or path is another.")
-    return faults
+    for stratum, positions in named.items():
+        skipped = sorted({*range(1, max(positions, default=0) + 1)} - positions)
+        faults += [f"Position {each} of {stratum} was skipped: nobody has it, and no pack." for each in skipped]
+    torn = [key for key, of in packs.items() if key[1] is not None and max(of) - min(of) + 1 != len(of)]
+    return faults + [f"The slots of pack {pack} in {stratum} do not follow each other." for stratum, pack in torn]
 
 
 def check_plan(certificate: dict[str, Any], proofs: list[dict[str, Any]], plan: dict[str, Any]) -> list[str]:
@@ -245,25 +250,19 @@ def check_plan(certificate: dict[str, Any], proofs: list[dict[str, Any]], plan: 
     def salt(stratum: str, position: int) -> bytes:
         return hmac.digest(salt_key, sized(b"equipoise.salt.1", stratum.encode(), str(position).encode()), "sha256")
 
-    faults += [
-        f"Allocation {proof['number']} has a salt that is not of this plan."
-        for proof in proofs
-        if salt(proof["stratum"], proof["position"]).hex() != proof["salt"]
-    ]
+    for proof in proofs:
+        if salt(proof["stratum"], proof["position"]).hex() != proof["salt"]:
+            faults.append(f"Allocation {proof['number']} has a salt that is not of this plan.")
     lists = drawn_again(plan)
     if lists is None:
         print(f"A list of the method {plan['method']} is not drawn again here: its proofs alone are checked.")
         return faults
-    leaves = [
-        leaf(plan["study"], plan["version"], stratum, position, arm, salt(stratum, position))
-        for stratum in sorted(lists)
-        for position, arm in enumerate(lists[stratum], start=1)
-    ]
+    drawn = {(stratum, position): arm for stratum in lists for position, arm in enumerate(lists[stratum], start=1)}
+    leaves = [leaf(plan["study"], plan["version"], *place, drawn[place], salt(*place)) for place in sorted(drawn)]
     if root_of(leaves).hex() != certificate["root"]:
         faults.append("The list drawn again from the seed is not the list that the certificate commits to.")
     for proof in proofs:
-        arms = lists.get(proof["stratum"], [])
-        if not 1 <= proof["position"] <= len(arms) or arms[proof["position"] - 1] != proof["arm"]:
+        if drawn.get((proof["stratum"], proof["position"])) != proof["arm"]:
             faults.append(f"Allocation {proof['number']} is not the arm that the seed gives.")
     return faults
 
@@ -276,18 +275,20 @@ def main(arguments: list[str]) -> int:
     try:
         certificate, *others = (json.loads(Path(name).read_text("utf-8")) for name in (arguments[0], *arguments[2:]))
         proofs = [json.loads(line) for line in Path(arguments[1]).read_text("utf-8").splitlines() if line.strip()]
-        if certificate["format"] != CERTIFICATE or any(plan["format"] != PLAN for plan in others):
+        formats = ["equipoise-sealing-certificate-1", *["equipoise-opened-plan-1"] * len(others)]
+        if formats != [each["format"] for each in (certificate, *others)]:
             raise ValueError("a file is not what its place on the command line says")
-        faults = check_proofs(certificate, proofs)
+        faults, allocated = check_proofs(certificate, proofs), [proof for proof in proofs if "arm" in proof]
         for plan in others:
-            faults += check_plan(certificate, proofs, plan)
+            faults += check_plan(certificate, allocated, plan)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         print(f"This cannot be checked: {type(problem).__name__}: {problem}")
         return 2
-    print(
-        "\n".join(faults)
-        or f"{len(proofs)} allocations, each the committed next one of its stratum. Root and order hold."
-    )
+    held = f"{len(allocated)} allocations, each the committed next one of its stratum. Root and order hold."
+    print("\n".join(faults) or held)
+    for pack in sorted({proof["pack"] for proof in proofs if "pack" in proof}):
+        count = [sum(each in p for p in proofs if p.get("pack") == pack) for each in ("arm", "voided", "reserved")]
+        print(f"Downtime pack {pack}: {count[0]} used, {count[1]} void, {count[2]} still reserved; see the log.")
     if not faults and not others:
         print("That the list comes from the committed seed is shown with the opened plan, once the list is closed.")
     return 1 if faults else 0

@@ -89,7 +89,11 @@ def certificate(here: SequencePage, version: int) -> Response:
     responses=_shows("application/x-ndjson", orjson.dumps(A_PROOF).decode()),
 )
 def proofs(here: ArmsPage, version: int) -> Lines:
-    """Arm, salt and path of every allocation, one JSON object a line. Unblinded: each opening is in the log."""
+    """Arm, salt and path of every allocation, one JSON object a line. Unblinded: each opening is in the log.
+
+    An allocation from a downtime pack has its number as `pack`. At the end stands a line with `stratum`, `position` and
+    `pack` for every slot of a pack that is `voided`, with the reason, or still `reserved`.
+    """
     found = _id(here, version)
     lines = list(reads.proofs(here.session, here.the_study, found, by=here.actor, why=commitment.WHY, now=here.now))
     return Lines(orjson.dumps(line) + b"\n" for line in lines)

@@ -34,8 +34,10 @@ from app.participants.rules import (
     as_stored,
     judge_eligibility,
     personal_problems,
+    status_after_paper,
     why_not_erase,
     why_not_known,
+    why_not_randomised_on_paper,
     why_not_transition,
     why_not_withdraw,
 )
@@ -295,30 +297,38 @@ def mark(
     now: datetime,
     why: str | None = None,
     details: Mapping[str, Any] | None = None,
+    happened_at: datetime | None = None,
 ) -> Participant:
     """Move a participant to their next status: for the rooms above, inside their own action.
 
     `on` is kept as the date of consent or of randomisation; `details` join the audit entry `participant.<status>`.
     `old` is their status, for a caller who holds their row already.
+    `happened_at` is when somebody was randomised on paper: what happened is recorded, in whatever order, and whoever
+    has left the study since stays so.
     """
     where = {"action": f"participant.{new}", "subject": f"{participant.code}/status"}
     require(by, permission, site_id=participant.site_id, **where)
     assert participant.id is not None
     old = old or held(session, participant.id).status
-    if why_not := why_not_transition(old, new, is_allocated=study.definition.is_allocated):
+    if happened_at is None:
+        why_not = why_not_transition(old, new, is_allocated=study.definition.is_allocated)
+        after = new
+    else:
+        why_not, after = why_not_randomised_on_paper(old), status_after_paper(old)
+    if why_not is not None:
         raise Refused(why_not, **where)
     dates: dict[str, Any] = {}
     if new is Status.CONSENTED:
         dates = {"consented_on": on}
     elif new is Status.RANDOMISED:
-        dates = {"randomised_on": on, "randomised_at": now, "randomised_by": by.username}
-    _change(session, participant, status=new.value, **dates)
+        dates = {"randomised_on": on, "randomised_at": happened_at or now, "randomised_by": by.username}
+    _change(session, participant, status=after.value, **dates)
     change = Change(
         f"participant.{new}",
         participant.code,
         "status",
         old={"status": old},
-        new={"status": new, "on": on, **(details or {})},
+        new={"status": after, "on": on, **(details or {})},
     )
     record(session, study.code, [change], by=by, now=now, why=why)
     return participant

@@ -24,6 +24,9 @@ from app.people.permissions import Permission, Role
 from app.randomisation import commitment, dynamic, emitted
 from app.randomisation import sequence as drawing
 from app.randomisation.certificate import certificate_of
+from app.randomisation.downtime.reads import open_packs
+from app.randomisation.escrow.actions import escrow
+from app.randomisation.escrow.reads import key_in_use
 from app.randomisation.methods import DECIDING, METHODS, listed, permuted_blocks
 from app.randomisation.models import Allocation, AllocationSequence, SequenceStatus, Slot, Stratum
 from app.randomisation.reads import (
@@ -32,6 +35,7 @@ from app.randomisation.reads import (
     of_stratum,
     opened_plan_of,
     plan_options,
+    plan_to_escrow,
     require_statistician,
     standing,
     stored_slots,
@@ -260,7 +264,7 @@ def discard_draw(
     require_statistician(study, by, Permission.SEQUENCE_DRAW)
     if not why.strip():
         raise Invalid([FieldProblem("why", "required", "Say why this list is discarded.")])
-    _lock_sequences(session, study)
+    lock_sequences(session, study)
     found = _sequence(session, study, sequence_id)
     if found.status != SequenceStatus.DRAWN:
         raise Refused(
@@ -279,7 +283,7 @@ def discard_draw(
 def seal(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, now: datetime) -> AllocationSequence:
     """Put a drawn list in use. It replaces another only when nobody was ever randomised from that one (RND-12)."""
     require_statistician(study, by, Permission.SEQUENCE_SEAL)
-    _lock_sequences(session, study)
+    lock_sequences(session, study)
     found = _sequence(session, study, sequence_id)
     subject = _subject(found.version)
     if found.status != SequenceStatus.DRAWN:
@@ -299,7 +303,14 @@ def seal(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, no
     found.sealed_at = now
     found.sealed_by = by.username
     strata = {} if found.method in DECIDING else _slots_per_stratum(session, found)
-    certificate = certificate_of(found, study, strata, signed_by=by.name)
+    key = key_in_use(session, study, by=by)
+    certificate = certificate_of(
+        found,
+        study,
+        strata,
+        signed_by=by.name,
+        escrowed_to=key.fingerprint if key else None,
+    )
     found.certificate = commitment.canonical(certificate).decode()
     session.flush()
     # Before the first participant, and for everybody who reads the log: what every allocation will be held against.
@@ -310,6 +321,9 @@ def seal(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, no
         "certificate": commitment.fingerprint(certificate),
     }
     changes.append(Change("sequence.sealed", subject=subject, new=committed))
+    if key is not None:
+        plan = plan_to_escrow(session, study, sequence_id, by=by)
+        changes.append(escrow(session, sequence_id, found.version, plan, key, now=now))
     record(session, study.code, changes, by=by, now=now)
     return found
 
@@ -321,12 +335,19 @@ def close(
     require_statistician(study, by, Permission.SEQUENCE_SEAL)
     if not why.strip():
         raise Invalid([FieldProblem("why", "required", "Say why nobody is randomised from this list any more.")])
-    _lock_sequences(session, study)
+    lock_sequences(session, study)
     found = _sequence(session, study, sequence_id)
     subject = _subject(found.version)
     if found.status != SequenceStatus.SEALED:
         raise Refused(
             "Only a sealed list that is in use can be closed. Leave this one as it is.",
+            action="sequence.close",
+            subject=f"/{subject}",
+        )
+    if numbers := open_packs(session, sequence_id=found.id):
+        raise Refused(
+            f"Pack {numbers[0]} for downtime is not closed, and somebody may have been randomised with its slips. "
+            "Enter or void them, close the pack, and then the list.",
             action="sequence.close",
             subject=f"/{subject}",
         )
@@ -452,7 +473,7 @@ def randomise(
             details={"allocation": made.number, **details},
         )
         open_visits(session, study, participant, anchor="randomisation", on=day, by=by, now=now)
-    _tell_clinicians(session, study, participant, stood.site_name, made.number, now=now)
+    tell_clinicians(session, study, participant, stood.site_name, made.number, now=now)
     return made
 
 
@@ -520,7 +541,7 @@ def _take_next_slot(
     return Allocated(participant_id, number, now, by.username)
 
 
-def _tell_clinicians(
+def tell_clinicians(
     session: Session, study: StudyInUse, participant: Participant, site_name: str, number: int, *, now: datetime
 ) -> None:
     """A mail to each clinician of the site that there is somebody new to treat; never the arm."""
@@ -668,7 +689,8 @@ def _retired(session: Session, earlier: AllocationSequence, successor: str) -> C
     ).scalars()
     if any(used):
         raise Refused(
-            "Participants were already randomised from the sealed list, so it stays in use. Keep that list.",
+            "Participants were already randomised from the sealed list, or slots of it are reserved for downtime, so "
+            "it stays in use. Keep that list.",
             action="sequence.seal",
             subject=f"/{successor}",
         )
@@ -692,7 +714,8 @@ def _lock_study(session: Session, study: StudyInUse) -> None:
     session.execute(select(STUDY.c.id).where(STUDY.c.id == study.id).with_for_update(key_share=True)).one()
 
 
-def _lock_sequences(session: Session, study: StudyInUse) -> None:
+def lock_sequences(session: Session, study: StudyInUse) -> None:
+    """Hold every list of the study, but not for those who are randomised: they refer to it and change a stratum."""
     # Lists are sealed one after the other, so that one is in use. Not the study's row: randomising takes that after a
     # stratum, and sealing takes strata after this.
     session.execute(

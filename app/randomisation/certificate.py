@@ -20,9 +20,18 @@ LIBRARIES = ("equipoise", "cryptography", "sqlalchemy", "fastapi")
 
 
 def certificate_of(
-    found: AllocationSequence, study: StudyInUse, slots_per_stratum: Mapping[str, int], *, signed_by: str
+    found: AllocationSequence,
+    study: StudyInUse,
+    slots_per_stratum: Mapping[str, int],
+    *,
+    signed_by: str,
+    escrowed_to: str | None = None,
 ) -> dict[str, Any]:
-    """The certificate of a list that is being sealed, as JSON values; instants in UTC, hashes as hex."""
+    """The certificate of a list that is being sealed, as JSON values; instants in UTC, hashes as hex.
+
+    `escrowed_to` is the SHA-256 fingerprint of the public key its plan is encrypted to; certificates from before there
+    was escrow do not have it.
+    """
     assert found.sealed_at is not None
     definition = study.definition
     return {
@@ -48,5 +57,6 @@ def certificate_of(
         "sealed_at": found.sealed_at.isoformat(),
         "sealed_by": found.sealed_by,
         "signed_by": signed_by,
+        "escrowed_to": escrowed_to,
         "software": {"python": python_version(), **{name: version(name) for name in LIBRARIES}},
     }

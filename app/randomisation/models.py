@@ -1,12 +1,13 @@
-"""What do we keep of a sequence? Its strata, its sealed slots, the allocations made from them, and each unblinding."""
+"""What do we keep of a sequence? Strata, sealed slots, allocations, unblindings, and what is reserved for downtime."""
 
 from datetime import date, datetime
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, Column, Index, LargeBinary, Text, UniqueConstraint
+from sqlalchemy import CheckConstraint, Column, ForeignKeyConstraint, Index, LargeBinary, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from app.foundation.database import Instant
+from app.randomisation.downtime.status import SlotState
 
 
 class SequenceStatus(StrEnum):
@@ -52,10 +53,10 @@ class AllocationSequence(SQLModel, table=True):
 
 
 class Stratum(SQLModel, table=True):
-    """One list within a sequence. `used` slots are a gap-free prefix of it; the row is locked to take the next.
+    """One list within a sequence. `used` slots, allocated or reserved for downtime, are a gap-free prefix of it.
 
-    `state` is, for a method that decides at each allocation, what it counts of the people so far, sealed; `slots` is
-    then the most there may ever be.
+    The row is locked to take the next. `state` is, for a method that decides at each allocation, what it counts of the
+    people so far, sealed; `slots` is then the most there may ever be.
     """
 
     __tablename__ = "stratum"
@@ -97,6 +98,7 @@ class Allocation(SQLModel, table=True):
         UniqueConstraint("study_id", "number"),
         UniqueConstraint("participant_id"),
         UniqueConstraint("slot_id"),
+        Index("ix_allocation_slot_participant", "slot_id", "participant_id", unique=True),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -155,3 +157,95 @@ class Unblinding(SQLModel, table=True):
     impact: str | None = Field(default=None, sa_type=Text)
     assessed_at: datetime | None = Field(default=None, sa_type=Instant)
     assessed_by: str | None = None
+
+
+class DowntimePack(SQLModel, table=True):
+    """Slots of one site that are reserved for the time when the server cannot be reached. What opens them is not here.
+
+    `salt` is that of its file, by which one tells whose file it is. Closed once, when every slot is used or void.
+    """
+
+    __tablename__ = "downtime_pack"
+    __table_args__ = (
+        UniqueConstraint("study_id", "number"),
+        CheckConstraint("(closed_at IS NULL) = (closed_by IS NULL)", name="closed_pair"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id")
+    sequence_id: int = Field(foreign_key="sequence.id")
+    site_id: int = Field(foreign_key="site.id")
+    number: int
+    salt: str
+    made_at: datetime = Field(sa_type=Instant)
+    made_by: str
+    closed_at: datetime | None = Field(default=None, sa_type=Instant)
+    closed_by: str | None = None
+
+
+class DowntimeSlot(SQLModel, table=True):
+    """One reserved slot and the number of its slip. Settled once: used by a participant, or void for good.
+
+    The deferred key ties a used slot to the allocation made from it; triggers on both databases let no allocation be
+    made from one that is reserved or void, and let none become void that is allocated.
+    """
+
+    __tablename__ = "downtime_slot"
+    __table_args__ = (
+        UniqueConstraint("pack_id", "number"),
+        UniqueConstraint("slot_id"),
+        ForeignKeyConstraint(
+            ["slot_id", "participant_id"],
+            ["allocation.slot_id", "allocation.participant_id"],
+            deferrable=True,
+            initially="DEFERRED",
+        ),
+        CheckConstraint("state IN ('reserved', 'used', 'void')", name="state"),
+        CheckConstraint("(state = 'reserved') = (settled_at IS NULL)", name="settled"),
+        CheckConstraint("(settled_at IS NULL) = (settled_by IS NULL)", name="settled_pair"),
+        CheckConstraint("(state = 'used') = (participant_id IS NOT NULL)", name="used_by_participant"),
+        CheckConstraint("(state = 'used') = (used_at IS NOT NULL)", name="used_when"),
+        CheckConstraint("(used_at IS NULL) = (used_by IS NULL)", name="used_pair"),
+        CheckConstraint("state <> 'void' OR reason IS NOT NULL", name="void_why"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    pack_id: int = Field(foreign_key="downtime_pack.id")
+    stratum_id: int = Field(foreign_key="stratum.id")
+    slot_id: int = Field(foreign_key="slot.id")
+    number: int
+    state: str = SlotState.RESERVED
+    participant_id: int | None = None
+    used_at: datetime | None = Field(default=None, sa_type=Instant)
+    used_by: str | None = None
+    settled_at: datetime | None = Field(default=None, sa_type=Instant)
+    settled_by: str | None = None
+    reason: str | None = Field(default=None, sa_type=Text)
+
+
+class EscrowKey(SQLModel, table=True):
+    """A public key of the statistician's, as it was stored; the newest is in use. Never changed, never removed."""
+
+    __tablename__ = "escrow_key"
+    __table_args__ = (Index("ix_escrow_key_study_id", "study_id", "id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id")
+    pem: str = Field(sa_type=Text)
+    bits: int
+    fingerprint: str
+    stored_at: datetime = Field(sa_type=Instant)
+    stored_by: str
+
+
+class SeedEscrow(SQLModel, table=True):
+    """The opened plan of one list, encrypted when it was sealed; only whoever holds the private key reads it."""
+
+    __tablename__ = "seed_escrow"
+    __table_args__ = (UniqueConstraint("sequence_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    sequence_id: int = Field(foreign_key="sequence.id")
+    key_id: int = Field(foreign_key="escrow_key.id")
+    encrypted: str = Field(sa_type=Text)
+    made_at: datetime = Field(sa_type=Instant)

@@ -1,6 +1,6 @@
 """Which arm is this participant in? The one place that opens an envelope; who asked is written down each time."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,16 @@ from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
 from app.participants.models import Participant
 from app.people.access import Actor, may, require, sites_for
 from app.people.permissions import Permission
-from app.randomisation.models import Allocation, AllocationSequence, Slot, Stratum, Unblinding
+from app.randomisation.downtime.status import SlotState
+from app.randomisation.models import (
+    Allocation,
+    AllocationSequence,
+    DowntimePack,
+    DowntimeSlot,
+    Slot,
+    Stratum,
+    Unblinding,
+)
 from app.randomisation.sealing import Place, unseal_arm
 from app.studies.in_use import StudyInUse
 
@@ -23,6 +32,8 @@ STRATUM = table_of(Stratum)
 SLOT = table_of(Slot)
 ALLOCATION = table_of(Allocation)
 UNBLINDING = table_of(Unblinding)
+PACK = table_of(DowntimePack)
+RESERVED = table_of(DowntimeSlot)
 
 # Built once: putting a SELECT together takes longer than running it.
 _STUDY = bindparam("study_id", type_=Integer)
@@ -56,6 +67,32 @@ _UNBLINDED = _ENVELOPES.join(
     UNBLINDING.c.study_id == _STUDY,
     UNBLINDING.c.recorded_by == bindparam("username", type_=String),
     UNBLINDING.c.opens_until >= bindparam("now", type_=Instant),
+)
+
+# Of a pack that is being made: every slot is still reserved, and nobody has one.
+_OF_PACK = (
+    select(
+        SLOT.c.id,
+        RESERVED.c.number,
+        SEQUENCE.c.id.label("sequence_id"),
+        SEQUENCE.c.version,
+        STRATUM.c.code.label("stratum"),
+        SLOT.c.position,
+        SLOT.c.envelope,
+    )
+    .join(RESERVED, RESERVED.c.slot_id == SLOT.c.id)
+    .join(PACK, PACK.c.id == RESERVED.c.pack_id)
+    .join(STRATUM, STRATUM.c.id == SLOT.c.stratum_id)
+    .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
+    .where(
+        PACK.c.id == bindparam("pack_id", type_=Integer),
+        PACK.c.study_id == _STUDY,
+        SEQUENCE.c.study_id == _STUDY,
+        PACK.c.made_at == bindparam("now", type_=Instant),
+        PACK.c.closed_at.is_(None),
+        RESERVED.c.state == SlotState.RESERVED,
+    )
+    .order_by(RESERVED.c.number)
 )
 
 ACTION = "envelope.open"
@@ -133,6 +170,27 @@ def open_unblinded(
     return _open(session, study, session.execute(_UNBLINDED, wanted).all(), by=by, why=why, also=also, now=now)
 
 
+def open_reserved(
+    session: Session,
+    study: StudyInUse,
+    pack_id: int,
+    names: Mapping[int, str],
+    *,
+    by: Actor,
+    why: str,
+    now: datetime,
+) -> dict[int, str]:
+    """The arm code by slot id of the pack that is made at this moment, for sealing them again; never of another.
+
+    `names` is how the log calls each slip, by its number. Nobody is shown what is opened here: it goes into the file.
+    """
+    if by.study_id not in (None, study.id) or not may(by, Permission.ALLOCATIONS_EXPORT):
+        raise NotFound
+    rows = session.execute(_OF_PACK, {"pack_id": pack_id, "study_id": study.id, "now": now}).all()
+    subjects = {row.id: f"downtime/{names[row.number]}" for row in rows}
+    return _open(session, study, rows, by=by, why=why, subjects=subjects, now=now)
+
+
 def _open(
     session: Session,
     study: StudyInUse,
@@ -141,6 +199,7 @@ def _open(
     by: Actor,
     why: str,
     also: Sequence[Change] = (),
+    subjects: Mapping[int, str] | None = None,
     now: datetime,
 ) -> dict[int, str]:
     # Every opening comes through here, and the entry is made before anything is opened.
@@ -148,7 +207,12 @@ def _open(
         raise RuntimeError("An envelope is opened in a writing session only, because each opening is written down.")
     if not why.strip():
         raise Invalid([FieldProblem("why", "required", "Say why the envelope is opened.")])
-    opened = [Change("envelope.opened", participant=row.code) for row in rows]
+    opened = [
+        Change("envelope.opened", participant=row.code)
+        if subjects is None
+        else Change("envelope.opened", subject=subjects[row.id])
+        for row in rows
+    ]
     record(session, study.code, [*opened, *also], by=by, now=now, why=why)
     keys = keys_of(session)
     return {

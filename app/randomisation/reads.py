@@ -29,8 +29,17 @@ from app.people.access import Actor, may
 from app.people.models import Site
 from app.people.permissions import Permission
 from app.randomisation.commitment import opened_plan, salt_of
+from app.randomisation.downtime.status import SlotState
 from app.randomisation.methods import DECIDING, DRAWN
-from app.randomisation.models import Allocation, AllocationSequence, SequenceStatus, Slot, Stratum
+from app.randomisation.models import (
+    Allocation,
+    AllocationSequence,
+    DowntimePack,
+    DowntimeSlot,
+    SequenceStatus,
+    Slot,
+    Stratum,
+)
 from app.randomisation.opening import open_envelopes
 from app.randomisation.predictability import MOST_EXACT, exactly, permuted_blocks
 from app.randomisation.rules import SEPARATOR, Facts, Gate, Recorded, StratumFound, gates, needs_answers, stratum_code
@@ -45,6 +54,8 @@ SEQUENCE = table_of(AllocationSequence)
 STRATUM = table_of(Stratum)
 SLOT = table_of(Slot)
 ALLOCATION = table_of(Allocation)
+PACK = table_of(DowntimePack)
+RESERVED = table_of(DowntimeSlot)
 
 BATCH = 500
 # Built once: putting a statement together takes longer than running it.
@@ -399,6 +410,7 @@ def proofs(
 ) -> Iterator[dict[str, object]]:
     """For every allocation of one list, by number: its arm, its salt, and the path from its leaf to the root.
 
+    Then the slots that were reserved for downtime and not used: `voided` with the reason, or still `reserved`.
     Unblinded: each envelope opened is an audit entry, and the session must be a writing one. `NotFound`, at once, for
     all but the statistician, and for a list without a commitment.
     """
@@ -442,10 +454,13 @@ def _proofs(
             STRATUM.c.code.label("stratum"),
             SLOT.c.position,
             SLOT.c.levels,
+            PACK.c.number.label("pack"),
         )
         .join(PARTICIPANT, PARTICIPANT.c.id == ALLOCATION.c.participant_id)
         .join(STRATUM, STRATUM.c.id == ALLOCATION.c.stratum_id)
         .join(SLOT, SLOT.c.id == ALLOCATION.c.slot_id)
+        .outerjoin(RESERVED, RESERVED.c.slot_id == ALLOCATION.c.slot_id)
+        .outerjoin(PACK, PACK.c.id == RESERVED.c.pack_id)
         .where(STRATUM.c.sequence_id == sequence_id)
         .order_by(ALLOCATION.c.number)
         .limit(BATCH)
@@ -465,8 +480,25 @@ def _proofs(
                 "arm": arms[row.participant_id],
                 "salt": salt_of(salt_key, row.stratum, row.position).hex(),
                 "path": [each.hex() for each in path],
+                **({} if row.pack is None else {"pack": row.pack}),
             }
         last = rows[-1].number
+    yield from _not_allocated(session, sequence_id)
+
+
+def _not_allocated(session: Session, sequence_id: int) -> Iterator[dict[str, object]]:
+    query = (
+        select(STRATUM.c.code, SLOT.c.position, PACK.c.number, RESERVED.c.state, RESERVED.c.reason)
+        .join(SLOT, SLOT.c.id == RESERVED.c.slot_id)
+        .join(STRATUM, STRATUM.c.id == SLOT.c.stratum_id)
+        .join(PACK, PACK.c.id == RESERVED.c.pack_id)
+        .where(STRATUM.c.sequence_id == sequence_id, RESERVED.c.state != SlotState.USED)
+        .order_by(PACK.c.number, RESERVED.c.number)
+    )
+    for row in session.execute(query):
+        place = {"stratum": row.code, "position": row.position, "pack": row.number}
+        is_void = row.state == SlotState.VOID
+        yield {**place, **({"voided": row.reason} if is_void else {"reserved": True})}
 
 
 def opened_plan_of(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor) -> dict[str, object]:
@@ -475,6 +507,16 @@ def opened_plan_of(session: Session, study: StudyInUse, sequence_id: int, *, by:
     For `actions.open_plan`, which asks whether it may be opened and writes it down.
     """
     require_statistician(study, by, Permission.ALLOCATIONS_EXPORT)
+    return _opened_plan(session, study, sequence_id)
+
+
+def plan_to_escrow(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor) -> dict[str, object]:
+    """The same plan, for `actions.seal` alone, which hands it over encrypted: whoever seals does not see it."""
+    require_statistician(study, by, Permission.SEQUENCE_SEAL)
+    return _opened_plan(session, study, sequence_id)
+
+
+def _opened_plan(session: Session, study: StudyInUse, sequence_id: int) -> dict[str, object]:
     row = session.execute(
         select(SEQUENCE.c.version, SEQUENCE.c.method, SEQUENCE.c.plan_commitment, SEQUENCE.c.secrets).where(
             SEQUENCE.c.id == sequence_id, SEQUENCE.c.study_id == study.id

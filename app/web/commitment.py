@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from fastapi import APIRouter
@@ -14,6 +14,8 @@ from app.people.access import may
 from app.people.permissions import Permission
 from app.printing import Record, Row, record_pdf
 from app.randomisation import actions, commitment, reads
+from app.randomisation.downtime.reads import packs
+from app.randomisation.escrow.reads import escrows
 from app.randomisation.reads import SequenceCounts
 from app.rendering import translations
 from app.web.sequence import hidden_without
@@ -136,14 +138,22 @@ def rows_of(said: dict[str, Any], gettext: Callable[[str], str]) -> list[Row]:
         (gettext("SHA-256 of this certificate as JSON"), commitment.fingerprint(said), "code"),
         (gettext("Drawn"), f"{at(said['drawn_at'])}, {said['drawn_by']}", "text"),
         (gettext("Sealed"), f"{at(said['sealed_at'])}, {said['signed_by']} ({said['sealed_by']})", "text"),
+        (gettext("Seed escrowed to the key"), *_key_of(said, gettext)),
         (gettext("Generator"), said["generator"] or gettext("None: the list was handed in."), "text"),
         (gettext("Software"), software, "text"),
     ]
 
 
+def _key_of(said: dict[str, Any], gettext: Callable[[str], str]) -> tuple[str, Literal["text", "code"]]:
+    fingerprint = said.get("escrowed_to")  # certificates from before there was escrow say nothing of it
+    return (fingerprint, "code") if fingerprint else (gettext("None: there was no key."), "text")
+
+
 def _page(here: Here, version: int, *, problem: Invalid | Refused | None = None) -> Response:
     found, said = _certificate(here, version)
     gettext = translations(here.the_study.definition.language).gettext
+    escrowed = any(each.version == version for each in escrows(here.session, here.the_study, by=here.actor))
+    packs_of_it = [pack for pack in packs(here.session, here.the_study, by=here.actor) if pack.version == version]
     return show(
         here,
         "commitment/certificate.html",
@@ -151,6 +161,8 @@ def _page(here: Here, version: int, *, problem: Invalid | Refused | None = None)
         url=f"/{here.the_study.code}/sequence",
         found=found,
         lines=rows_of(said, gettext),
+        escrowed=escrowed,
+        allocations=found.used - sum(pack.reserved + pack.void for pack in packs_of_it),
         refused=problem.reason if isinstance(problem, Refused) else None,
         errors={each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {},
         why=here.value("why"),

@@ -285,6 +285,8 @@ def _typed_sizes(definition: Study, text: str) -> tuple[int, ...]:
 
 
 DIGITS = {
+    "slots": "Write the number of slots in digits, such as 4.",
+    "slip": "Choose one of the slips.",
     "slots_per_stratum": "Write the number of slots in digits, such as 40.",
     "people": "Write the number of people in digits, such as 276.",
     "strata": "Write the number of strata in digits, such as 1.",

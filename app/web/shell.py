@@ -50,6 +50,10 @@ DONE = {
     "unblinding_requested": "Requested. Those who may approve it are told.",
     "unblinding_approved": "Approved. Whoever asked may read the arms now, and is told.",
     "unblinding_refused": "Refused, with the reason. Whoever asked is told.",
+    "escrow_key_stored": "Stored. Every list that is sealed from now on is escrowed to this key.",
+    "slip_entered": "Entered. The clinicians of the site are told that there is a new participant.",
+    "slip_voided": "Void. Its slot is never used by anybody.",
+    "pack_closed": "Closed. Every slip that was left is void; have them destroyed, with the file and the letter.",
     "draft_dropped": "The draft is gone. You see what was saved.",
 }
 

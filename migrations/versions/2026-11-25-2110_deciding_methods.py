@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007_deciding_methods"
-down_revision = "0006_screened_index"
+revision = "0009_deciding_methods"
+down_revision = "0008_screened_index"
 branch_labels = None
 depends_on = None
 

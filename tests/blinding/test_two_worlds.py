@@ -29,6 +29,7 @@ from app.foundation.crypto import envelopes
 from app.mail.actions import queue
 from app.participants import reads as participants
 from app.randomisation import actions as randomisation
+from app.randomisation.downtime import actions as downtime
 from app.randomisation.opening import open_unblinded
 from app.randomisation.reads import ALLOCATION
 from app.randomisation.unblinding import actions as unblinding
@@ -252,6 +253,20 @@ def rows_written_by_arm(stack: ExitStack) -> None:
     stack.enter_context(mock.patch.object(randomisation, "randomise", leaking))
 
 
+def rows_written_by_arm_on_paper(stack: ExitStack) -> None:
+    """A slip of one arm that is entered afterwards writes one more row to the log."""
+    real = downtime.enter
+
+    def leaking(session: Session, study: Any, participant: Any, **named: Any) -> Any:
+        made = real(session, study, participant, **named)
+        if arm_of(session, made.participant_id) == "quillwort":
+            change = Change("allocation.checked", participant=participant.code)
+            record(session, study.code, [change], by=named["by"], now=named["now"])
+        return made
+
+    stack.enter_context(mock.patch.object(downtime, "enter", leaking))
+
+
 def order_of_rows(stack: ExitStack) -> None:
     """Nothing but where a row lies in its table depends on the arm."""
     real = randomisation.randomise
@@ -308,6 +323,7 @@ LEAKS: dict[Callable[[ExitStack], None], str] = {
     arm_in_a_log_line: "log output",
     requests_kept_as_plain_hashes: "row: idempotent_request",
     rows_written_by_arm: "rows: audit_entry",
+    rows_written_by_arm_on_paper: "rows: audit_entry",
     order_of_rows: "row: outbox_mail",
     answer_shown_once_kept_for_retries: "row: idempotent_request",
     form_shown_once_shown_again: "answer: investigator",

@@ -107,7 +107,7 @@ WORDS = (
     "vesperminutes",
     "aubergine-note",
 )
-# Three are randomised, so that the counts of the two arms differ in every world.
+# Three are randomised here, and one on paper, so that the counts of the two arms differ in every world.
 WORLD = {"north": (ACTIVE, SHAM, ACTIVE, SHAM), "south": (SHAM, ACTIVE)}
 SWAPPED = {site: tuple(SHAM if arm == ACTIVE else ACTIVE for arm in arms) for site, arms in WORLD.items()}
 Arms = dict[str, tuple[str, ...]]
@@ -339,6 +339,7 @@ def play(trial: Trial, arms: Arms, time: time_machine.Traveller) -> None:
     _unblind(trial, arms)
     time.move_to(BEGUN + timedelta(days=128))
     trial.sign_in()
+    _on_paper(trial)
     did(web("data_manager", "POST", "/mini/audit/verify"))
     for path in ("/mini/sequence/allocations", "/mini/sequence/allocations.csv", "/mini/sequence/1"):
         did(web("statistician", "GET", path))
@@ -368,6 +369,23 @@ def _seal(trial: Trial, arms: Arms) -> None:
     trial.did(trial.web("statistician", "POST", "/mini/sequence/1/set-aside", {"why": "A rehearsal"}))
     trial.did(trial.web("statistician", "POST", "/mini/sequence/upload", {"listing": listing}))
     trial.did(trial.web("statistician", "POST", "/mini/sequence/2/seal", {"password": PASSWORD}))
+
+
+def _on_paper(trial: Trial) -> None:
+    """The server is away from the north: of two slots that are reserved one becomes void, and one is used.
+
+    That leaves three in one arm and one in the other, so that the counts still differ in every world.
+    """
+    did, web, api = trial.did, trial.web, trial.api
+    pack = {"site": "north", "slots": "2", "why": "Power cuts", "password": PASSWORD}
+    did(web("statistician", "POST", "/mini/sequence/downtime", pack))
+    slip = {"slip": "1-02", "at": clock.now().isoformat(), "used_by": "Nora", "password": PASSWORD}
+    paper = f"{API}/participants/M-003/randomise-on-paper"
+    did(api("coordinator", "POST", paper, slip), 409)
+    did(web("statistician", "POST", "/mini/sequence/downtime/1/void", {"slip": "1", "why": "Wet"}))
+    did(api("coordinator", "POST", paper, slip), 422)
+    did(api("coordinator", "POST", paper, {**slip, "deviation": "No form was left"}))
+    did(web("statistician", "POST", "/mini/sequence/downtime/1/close", {"why": "It is back", "password": PASSWORD}))
 
 
 def _walk_in(trial: Trial) -> None:

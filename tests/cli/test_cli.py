@@ -14,6 +14,7 @@ from app.installation import open_database
 from app.people.actions import accept_invitation
 from app.settings import Settings
 from tests.conftest import ROOT, run
+from tests.randomisation.test_escrow import PRIVATE, pem_of, private_pem
 
 LIBRARY = ROOT / "app" / "studies" / "library"
 PASSWORD = "seven quiet herons wading"
@@ -109,6 +110,41 @@ def test_an_installation_from_nothing_to_a_verified_restored_backup(equipoise: I
     assert "intact" in other("audit", "verify")
     first = json.loads((tmp_path / "resolve.log").read_text().splitlines()[0])
     assert first[0] == "equipoise-audit-1"
+
+
+@pytest.mark.requirement("RND-9", "CONC-3")
+def test_a_seed_is_escrowed_and_a_pack_made_and_closed_on_the_command_line(
+    equipoise: Installation, tmp_path: Path
+) -> None:
+    equipoise("study", "load", LIBRARY / "resolve")
+    _statistician(equipoise)
+    by = ("--by", "sam")
+    (tmp_path / "private.pem").write_bytes(private_pem(PRIVATE))
+    (tmp_path / "public.pem").write_text(pem_of(PRIVATE))
+    assert "private key" in equipoise("sequence", "escrow-key", "resolve", tmp_path / "private.pem", *by, code=1)
+    assert "RSA, 3072 bits" in equipoise("sequence", "escrow-key", "resolve", tmp_path / "public.pem", *by)
+    equipoise("sequence", "draw", "resolve", *by, "--block-size", 4, "--slots", 20)
+    equipoise("sequence", "seal", "resolve", 1, *by)
+    assert "openssl cms -decrypt" in equipoise("sequence", "escrow", "resolve", 1, tmp_path / "e.pem", *by)
+    assert (tmp_path / "e.pem").read_text().startswith("-----BEGIN CMS-----")
+    folder = tmp_path / "pack"
+    pack = ("sequence", "pack", "resolve", "neura", 2, folder, *by, "--why", "Power cuts")
+    assert "not an empty folder" in equipoise(*pack, code=1)
+    folder.mkdir()
+    said = equipoise(*pack)
+    assert "Pack 1: 2 slips" in said
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "resolve-downtime-1-letter.pdf",
+        "resolve-downtime-1-slips.pdf",
+        "resolve-downtime-1.html",
+    ]
+    reconcile = ("sequence", "reconcile", "resolve", 1, *by)
+    assert equipoise(*reconcile).count("reserved") == 2
+    assert "earlier one is not yet entered" in equipoise(*reconcile, "--void", 2, "--why", "Lost", code=1)
+    assert "Say why" in equipoise(*reconcile, "--void", 1, code=1)
+    assert equipoise(*reconcile, "--void", 1, "--why", "Lost").count("void") == 1
+    assert "not both" in equipoise(*reconcile, "--void", 2, "--close", "--why", "Lost", code=1)
+    assert equipoise(*reconcile, "--close", "--why", "Never needed").count("void") == 2
 
 
 def test_the_options_of_the_studys_own_method_are_given_on_the_command_line(

@@ -3,7 +3,14 @@
 from app.participants.rules.answers import Answers, answer_problems, as_stored
 from app.participants.rules.eligibility import Eligibility, Verdict, judge_eligibility, why_not_known
 from app.participants.rules.personal import PersonalData, initials, personal_problems
-from app.participants.rules.status import TRANSITIONS, why_not_erase, why_not_transition, why_not_withdraw
+from app.participants.rules.status import (
+    TRANSITIONS,
+    status_after_paper,
+    why_not_erase,
+    why_not_randomised_on_paper,
+    why_not_transition,
+    why_not_withdraw,
+)
 
 __all__ = [
     "TRANSITIONS",
@@ -16,8 +23,10 @@ __all__ = [
     "initials",
     "judge_eligibility",
     "personal_problems",
+    "status_after_paper",
     "why_not_erase",
     "why_not_known",
+    "why_not_randomised_on_paper",
     "why_not_transition",
     "why_not_withdraw",
 ]

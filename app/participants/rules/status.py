@@ -47,6 +47,18 @@ def why_not_transition(old: Status, new: Status, *, is_allocated: bool = True) -
     return _NOW[old] if old is new else f"{_NOW[old]} {_FIRST[new]}"
 
 
+def why_not_randomised_on_paper(old: Status) -> str | None:
+    """Why a randomisation that happened on paper cannot be entered, or None: nobody is randomised twice."""
+    if old in (S.RANDOMISED, S.COMPLETED):
+        return _NOW[S.RANDOMISED]
+    return None
+
+
+def status_after_paper(old: Status) -> Status:
+    """Randomised it is, also in error (it is analysed, never erased); whoever has withdrawn since stays withdrawn."""
+    return old if old is S.WITHDRAWN else S.RANDOMISED
+
+
 def status_after_withdrawal(status: Status, level: WithdrawalLevel) -> Status:
     """Stopping treatment is not leaving the study: visits go on (ICH E9(R1) A.3.1). Before randomisation both are."""
     return status if status is S.RANDOMISED and not level.stops_visits else S.WITHDRAWN

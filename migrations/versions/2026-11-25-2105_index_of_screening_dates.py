@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0006_screened_index"
-down_revision = "0005_sealed_words"
+revision = "0008_screened_index"
+down_revision = "0007_escrow"
 branch_labels = None
 depends_on = None
 
