@@ -1,5 +1,6 @@
 """Both databases for every test: SQLite in a file, and a real PostgreSQL, both built by the migrations."""
 
+import gc
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,13 @@ from tests.postgres import server
 ROOT = Path(__file__).parent.parent
 KEYS = Keyring(bytes(range(32)))
 _running = ExitStack()
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of collected tests stay to the end: looking through them for waste again and again is in vain."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def pytest_configure(config: pytest.Config) -> None:
