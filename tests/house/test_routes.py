@@ -62,6 +62,7 @@ NO_PAGE = {
     "entries.draft": "leads to the form",
     "entries.sign_form": "entries/sign.html",
     "randomisation.randomise_form": "randomisation/randomise.html",
+    "in_error.record_form": "in_error/record.html",
     "unblinding.emergency_form": "unblinding/emergency.html",
     "unblinding.report_file": "a file",
     "unblinding.accidental_form": "unblinding/accidental.html",
