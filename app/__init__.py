@@ -21,7 +21,7 @@ Rooms, top floor first:
   capture/        entries, edit checks, corrections, signatures, drafts
   schedule/       visits and their windows
   consent/        versions of the consent document, signatures, withdrawal
-  participants/   screening, eligibility, identity (sealed personal data), status
+  participants/   screening, eligibility, identity (sealed personal data), status, randomised in error
   studies/        the protocol as data: arms, visit plan, instruments;  library/ (resolve, prt, etmi)
   expressions/    one pure language for eligibility, skip logic, edit checks, calculations
   people/         users, roles, sites, the permission table, sign-in, second factor, tokens

@@ -13,6 +13,7 @@ from app.consent.actions import withdraw_consent
 from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here
 from app.foundation.errors import FieldProblem, Invalid
 from app.participants import actions, reads
+from app.participants.in_error.reads import records_of
 from app.participants.models import Participant
 from app.participants.rules import Eligibility, PersonalData
 from app.participants.status import Status
@@ -39,6 +40,7 @@ class ParticipantReply(Reply):
                 "randomised_on": "2026-03-12",
                 "withdrawn_on": "2026-05-01",
                 "withdrawal_level": "stop_treatment",
+                "randomised_in_error": "wrong_stratum",
             }
         },
     )
@@ -51,6 +53,9 @@ class ParticipantReply(Reply):
     randomised_on: date | None
     withdrawn_on: date | None
     withdrawal_level: str | None
+    randomised_in_error: str | None = Field(
+        description="The reason of the newest record that they were; null when nobody recorded one."
+    )
 
 
 class Personal(Body):
@@ -297,8 +302,15 @@ def _verdicts(eligibility: Eligibility) -> dict[str, Any]:
 def participant(here: ApiPage, code: str) -> ParticipantReply:
     """One participant."""
     found = participant_of(here, code)
+    return _one(here, found)
+
+
+def _one(here: Here, found: Participant) -> ParticipantReply:
+    assert found.id is not None
     site = here.session.get_one(Site, found.site_id)
-    return ParticipantReply.model_validate({**found.model_dump(), "site": site.code})
+    records = records_of(here.session, found.id)
+    in_error = records[-1].reason.value if records else None
+    return ParticipantReply.model_validate({**found.model_dump(), "site": site.code, "randomised_in_error": in_error})
 
 
 @router.get("/{code}/personal-data", name="api.personal_data")
@@ -347,6 +359,4 @@ def withdraw(here: ApiChange, code: str, asked: WithdrawalBody) -> Response:
         withdraw_consent(
             here.session, here.the_study, found, on=asked.on, why=asked.reason, by=here.actor, now=here.now
         )
-    site = here.session.get_one(Site, found.site_id)
-    reply = ParticipantReply.model_validate({**found.model_dump(), "site": site.code})
-    return here.answer(reply.model_dump(mode="json"))
+    return here.answer(_one(here, found).model_dump(mode="json"))

@@ -20,7 +20,7 @@ from app.exports.tables import ARM, ArmOf, Arms, Cell, Column, Plan, Row, Table
 from app.foundation.database import streamed, table_of
 from app.foundation.errors import NotFound
 from app.participants.models import Participant, Screening
-from app.participants.reads import at_their_sites
+from app.participants.reads import IN_ERROR, NEWEST_IN_ERROR, at_their_sites
 from app.people.access import Actor, require
 from app.people.models import Site
 from app.people.permissions import Permission
@@ -199,7 +199,11 @@ class _Source:
         return () if self.arm_of is None else (self.arm_of(participant_id),)
 
     def _participants(self) -> Iterator[Row]:
-        query = select(*PARTICIPANT.c, SITE.c.code.label("site")).join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        query = (
+            select(*PARTICIPANT.c, SITE.c.code.label("site"), IN_ERROR.c.reason, IN_ERROR.c.should_have_been)
+            .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+            .join(IN_ERROR, IN_ERROR.c.id == NEWEST_IN_ERROR, isouter=True)
+        )
         for row in self._scan(self._mine(query)):
             yield (
                 row.code,
@@ -212,6 +216,8 @@ class _Source:
                 row.withdrawn_on,
                 row.withdrawal_level,
                 row.withdrawal_reason,
+                row.reason,
+                tables.levels_cell(row.should_have_been),
             )
 
     def _visits(self) -> Iterator[Row]:

@@ -1,5 +1,6 @@
 """What is in a table? Its columns, from every version of the study, and how stored values become cells. Pure."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -8,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from app.exports.dummy import dummy_codes
+from app.participants.in_error.rules import LABELS
 from app.participants.status import Status
 from app.schedule.status import VisitStatus
 from app.studies.definition import Choice, Instrument, Item, ItemType, Study, Visit
@@ -165,6 +167,11 @@ def missing_in(value: object) -> str | None:
     return str(value[MISSING]) if isinstance(value, dict) and MISSING in value else None
 
 
+def levels_cell(stored: str | None) -> str | None:
+    """Levels by factor, kept as JSON, as one cell: site=SYD|pain=low."""
+    return BETWEEN.join(f"{code}={level}" for code, level in json.loads(stored).items()) if stored else None
+
+
 def stored_cell(value: object) -> Cell:
     """An answer as one cell: codes of a list with | between them, everything else as it is stored."""
     if isinstance(value, list):
@@ -313,6 +320,12 @@ def dummy_arm_column(groups: int) -> Column:
     )
 
 
+RANDOMISED_IN_ERROR = Column(
+    "randomised_in_error",
+    "Why they should not have been randomised, or not so, as recorded last; the allocation stays as it is",
+    ColumnType.CHOICE,
+    choices=tuple((reason.value, label) for reason, label in LABELS.items()),
+)
 STUDY_VERSION = Column("study_version", "Version of the study it was entered under")
 ENTRY = (
     Column(
@@ -348,6 +361,8 @@ def participant_columns(plan: Plan, *, arm: Column | None = None) -> tuple[Colum
         Column("withdrawn_on", "Date of withdrawal", ColumnType.DATE),
         Column("withdrawal_level", "How far they withdrew", ColumnType.CHOICE, choices=plan.withdrawal_levels),
         Column("withdrawal_reason", "Why they withdrew"),
+        RANDOMISED_IN_ERROR,
+        Column("stratum_should_be", "The stratum as it should have been, by factor; the allocation stays as it is"),
     )
 
 

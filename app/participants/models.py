@@ -1,14 +1,14 @@
-"""What do we keep of participants? Status, screenings, and personal data in a sealed table of its own."""
+"""What do we keep of participants? Status, screenings, who was randomised in error; personal data sealed, apart."""
 
 from datetime import date, datetime
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, Text, UniqueConstraint
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from app.foundation.database import Instant
 from app.participants.status import Status
 
-__all__ = ["Identity", "Participant", "Screening", "Status"]
+__all__ = ["Identity", "Participant", "RandomisedInError", "Screening", "Status"]
 
 
 class Participant(SQLModel, table=True):
@@ -70,3 +70,36 @@ class Screening(SQLModel, table=True):
     failure_reason: str | None = None
     screened_at: datetime = Field(sa_type=Instant)
     screened_by: str
+
+
+class RandomisedInError(SQLModel, table=True):
+    """That somebody should not have been randomised, or not so: never changed, never removed; a later record corrects.
+
+    The chain of one participant has no forks: one record corrects nothing, every other corrects the one before it.
+    """
+
+    __tablename__ = "randomised_in_error"
+    __table_args__ = (
+        UniqueConstraint("corrects"),
+        Index(
+            "ux_randomised_in_error_first",
+            "participant_id",
+            unique=True,
+            sqlite_where=text("corrects IS NULL"),
+            postgresql_where=text("corrects IS NULL"),
+        ),
+        Index("ix_randomised_in_error_participant_id", "participant_id", "id"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id")
+    participant_id: int = Field(foreign_key="participant.id")
+    corrects: int | None = Field(default=None, foreign_key="randomised_in_error.id")
+    reason: str
+    why: str = Field(sa_type=Text)
+    found_on: date
+    should_have_been: str | None = Field(default=None, sa_type=Text)
+    """The level of each factor of the stratum as it should have been, as JSON."""
+    told: str = Field(sa_type=Text)
+    recorded_at: datetime = Field(sa_type=Instant)
+    recorded_by: str

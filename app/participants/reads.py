@@ -14,7 +14,7 @@ from app.foundation import clock, paging
 from app.foundation.database import instance_of, table_of
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.identity import IDENTITY, PARTICIPANT, open_personal, unwrap
-from app.participants.models import Participant, Screening
+from app.participants.models import Participant, RandomisedInError, Screening
 from app.participants.rules import Verdict, initials
 from app.participants.status import Status
 from app.people.access import Actor, may, sites_for
@@ -24,6 +24,7 @@ from app.studies.in_use import StudyInUse
 
 SITE = table_of(Site)
 SCREENING = table_of(Screening)
+IN_ERROR = table_of(RandomisedInError)
 
 # Built once: putting a SELECT together takes longer than running it.
 _ID = bindparam("participant_id", type_=Integer)
@@ -38,6 +39,15 @@ _IDENTITIES = (
     .join(IDENTITY, IDENTITY.c.participant_id == PARTICIPANT.c.id)
     .where(PARTICIPANT.c.id.in_(bindparam("ids", type_=Integer, expanding=True)), IDENTITY.c.wrapped_key.is_not(None))
 )
+NEWEST_IN_ERROR = (
+    select(IN_ERROR.c.id)
+    .where(IN_ERROR.c.participant_id == PARTICIPANT.c.id)
+    .order_by(IN_ERROR.c.id.desc())
+    .limit(1)
+    .correlate(PARTICIPANT)
+    .scalar_subquery()
+)
+"""The newest record that a participant was randomised in error: to join with in a query of participants."""
 _TIMEZONE = select(SITE.c.timezone).where(SITE.c.id == bindparam("site_id", type_=Integer))
 _HELD = (
     select(PARTICIPANT.c.status, PARTICIPANT.c.withdrawal_level, PARTICIPANT.c.withdrawn_on)
@@ -87,6 +97,8 @@ class ParticipantRow:
     randomised_on: date | None
     withdrawn_on: date | None
     withdrawal_level: str | None
+    randomised_in_error: str | None
+    """The reason of the newest record that they were; None when nobody recorded one."""
 
 
 @dataclass(frozen=True)
@@ -262,8 +274,10 @@ def _listed(study: StudyInUse, by: Actor, wanted: ParticipantFilter) -> Select[A
             PARTICIPANT.c.randomised_on,
             PARTICIPANT.c.withdrawn_on,
             PARTICIPANT.c.withdrawal_level,
+            IN_ERROR.c.reason.label("randomised_in_error"),
         )
         .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        .join(IN_ERROR, IN_ERROR.c.id == NEWEST_IN_ERROR, isouter=True)
         .where(PARTICIPANT.c.study_id == study.id, at_their_sites(by))
     )
     if not f"{wanted.site or ''}{wanted.search or ''}".isprintable():

@@ -38,6 +38,7 @@ class Permission(StrEnum):
     CONSENT_RECORD = "consent.record"
     CONSENT_COUNTERSIGN = "consent.countersign"
     PARTICIPANT_RANDOMISE = "participant.randomise"
+    PARTICIPANT_RECORD_ERROR = "participant.record_error"
     VISIT_RECORD = "visit.record"
     ENTRY_READ = "entry.read"
     ENTRY_SAVE = "entry.save"
@@ -72,6 +73,7 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.CONSENT_RECORD: frozenset({C, I}),
     P.CONSENT_COUNTERSIGN: frozenset({C, I}),
     P.PARTICIPANT_RANDOMISE: frozenset({C, I}),
+    P.PARTICIPANT_RECORD_ERROR: frozenset({C, I}),
     P.VISIT_RECORD: frozenset({C, A}),
     P.ENTRY_READ: frozenset({C, A, I, D, M}),
     P.ENTRY_SAVE: frozenset({C, A}),

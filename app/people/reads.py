@@ -494,6 +494,30 @@ class SiteRow:
     is_open: bool
 
 
+def people_to_tell(
+    session: Session, study_id: int, roles: Sequence[Role], *, site_id: int | None, but: Actor
+) -> list[Any]:
+    """Who is told of what happened at a site: id, username, email, and the site's name; never the person who did it."""
+    name = select(SITE.c.name).where(SITE.c.id == site_id).scalar_subquery()
+    return list(
+        session.execute(
+            select(PERSON.c.id, PERSON.c.username, PERSON.c.email, name.label("site"))
+            .join(MEMBERSHIP, MEMBERSHIP.c.person_id == PERSON.c.id)
+            .where(
+                MEMBERSHIP.c.study_id == study_id,
+                MEMBERSHIP.c.role.in_(roles),
+                MEMBERSHIP.c.revoked_at.is_(None),
+                or_(MEMBERSHIP.c.site_id.is_(None), MEMBERSHIP.c.site_id == site_id),
+                PERSON.c.is_active,
+                PERSON.c.email != "",
+                PERSON.c.id != but.person_id,
+            )
+            .distinct()
+            .order_by(PERSON.c.id)
+        )
+    )
+
+
 def sites_of(session: Session, study_id: int) -> list[SiteRow]:
     """The sites of a study by code."""
     return [SiteRow(**row._mapping) for row in session.execute(_SITES, {"study_id": study_id})]

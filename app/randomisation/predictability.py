@@ -10,7 +10,7 @@ For two arms 1:1 the most likely arm is the one that is behind, in every method 
 strategy of Blackwell and Hodges.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import comb, factorial, lcm, prod
@@ -37,6 +37,7 @@ MOST_EXACT = 500  # allocations; beyond, a few methods would take seconds
 MOST_STATES = 4000  # of what may be left of a block
 MOST_URNS = 500  # of three or more arms
 MOST_SIZES = 3
+MOST_KNOWN = 10  # arms somebody learnt: beliefs multiply with each
 
 CERTAIN_IS_HIGH = Fraction(1, 5)
 CERTAIN_IS_HIGH_IN_THE_OPEN = Fraction(1, 20)
@@ -117,6 +118,69 @@ def permuted_blocks(ratio: Sequence[int], block_sizes: Sequence[int], allocation
                     following[learnt] = following.get(learnt, Fraction(0)) + weight * chance
         beliefs = following
     return Predictability(correct / allocations, certain / allocations)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What somebody can say of a stratum who knows some of its arms: of the next slot, and of all that remain.
+
+    `correct` and `certain` are probabilities of the next slot, `slots` the expected number of remaining slots, the next
+    one included, whose arm is certain already.
+    """
+
+    correct: Fraction
+    certain: Fraction
+    slots: Fraction
+
+
+def knowing(ratio: Sequence[int], block_sizes: Sequence[int], used: int, known: Collection[int]) -> Guess | None:
+    """Permuted blocks, for somebody who knows the arms at the positions `known` among the first `used`, and no others.
+
+    Exact, by enumerating the beliefs that the known arms can lead to: which arms they are does not enter, so that no
+    envelope is opened. Positions count from 1; sizes are drawn uniformly and not seen, as in `permuted_blocks`. None
+    with more than `MOST_KNOWN` known arms or blocks too large to enumerate. `ValueError` for a position not used.
+    """
+    if any(not 1 <= position <= used for position in known):
+        raise ValueError("An arm is known only of a slot that is used.")
+    total, arms = sum(ratio), range(len(ratio))
+    sizes = sorted(set(block_sizes))
+    fresh = [tuple(share * size // total for share in ratio) for size in sizes]
+    if len(known) > MOST_KNOWN or sum(prod(count + 1 for count in block) for block in fresh) > MOST_STATES:
+        return None
+    beliefs: dict[Belief, Fraction] = {_normalised(dict.fromkeys(fresh, Fraction(1))): Fraction(1)}
+    # With one size, whole blocks that are over say nothing of what follows.
+    over = used // sizes[0] * sizes[0] if len(sizes) == 1 else 0
+    for position in range(over + 1, used + 1):
+        following: dict[Belief, Fraction] = {}
+        for belief, weight in beliefs.items():
+            after_each = [_after(belief, arm, fresh) for arm in arms]
+            for after in after_each if position in known else [_together(after_each)]:
+                chance = sum(after.values(), Fraction(0))
+                if chance:
+                    learnt = _normalised(after)
+                    following[learnt] = following.get(learnt, Fraction(0)) + weight * chance
+        beliefs = following
+    correct = certain = slots = Fraction(0)
+    for belief, weight in beliefs.items():
+        here = belief
+        for ahead in range(sizes[-1]):  # nothing is known of a slot that lies a whole block ahead
+            after_each = [_after(here, arm, fresh) for arm in arms]
+            best = max(sum(after.values(), Fraction(0)) for after in after_each)
+            slots += weight * (best == 1)
+            if ahead == 0:
+                correct += weight * best
+                certain += weight * (best == 1)
+            here = _normalised(_together(after_each))
+    return Guess(correct, certain, slots)
+
+
+def _together(after_each: Sequence[Mapping[State, Fraction]]) -> dict[State, Fraction]:
+    """The states after an arm that nobody learns."""
+    states: dict[State, Fraction] = {}
+    for after in after_each:
+        for state, chance in after.items():
+            states[state] = states.get(state, Fraction(0)) + chance
+    return states
 
 
 def is_high(found: Predictability, ratio: Sequence[int], *, blinded: bool) -> bool:

@@ -267,7 +267,7 @@ def _subject(subject: str, study: Study) -> str:
         return ", ".join(said)
     if kind in ("consent", "version", "sequence") and parts:
         return f"version {rest}"
-    return f"number {rest}" if kind == "unblinding" else rest
+    return f"number {rest}" if kind in ("unblinding", "randomised_in_error") else rest
 
 
 def _changes(entry: Mapping[str, Any], study: Study) -> list[tuple[str, str | None, str | None]]:

@@ -20,6 +20,8 @@ from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.foundation.paging import LARGEST_PAGE, Page
 from app.participants import actions, reads
+from app.participants.in_error.reads import records_of
+from app.participants.in_error.rules import is_error
 from app.participants.models import Participant
 from app.participants.reads import ParticipantFilter, ParticipantRow, ScreeningResult, Sort
 from app.participants.rules import (
@@ -46,6 +48,7 @@ from app.schedule.rules import VisitState, visit_state
 from app.schedule.status import VisitStatus
 from app.studies.definition import Study, Visit, VisitKind
 from app.web.audit import told
+from app.web.in_error import rows_of
 from app.web.places import Places, places_of, show_at, typed_day
 from app.web.randomisation import allocation_number
 from app.web.tables import address, column, csv_file, typed_text
@@ -95,7 +98,8 @@ def participants(here: PageInStudy) -> Response:
     )
     if asked.get("format") == "csv":
         rows = _file_rows(here, places, wanted, sort, descending)
-        heading = ("participant", "site", "status", "screened_on", "next_visit", "target_on", "opens_on", "closes_on")
+        dates = ("next_visit", "target_on", "opens_on", "closes_on")
+        heading = ("participant", "site", "status", "screened_on", *dates, "randomised_in_error")
         return csv_file(f"{study.code}-participants-{here.now:%Y-%m-%d}", heading, rows)
     found = reads.participants_page(
         here.session,
@@ -154,6 +158,7 @@ def _row(here: Here, places: Places, row: ParticipantRow, visit: NextVisit | Non
     planned = here.the_study.definition.visit(visit.code) if visit else None
     return {
         "row": row,
+        "in_error": is_error(row.randomised_in_error),
         "today": places.today(here, row.site_id),
         "visit": visit,
         "label": planned.label if planned else visit.code if visit else "",
@@ -183,7 +188,8 @@ def _file_rows(
             for row in found.rows:
                 visit = upcoming.get(row.id)
                 dates = (visit.code, visit.target_on, visit.opens_on, visit.closes_on) if visit else ("", "", "", "")
-                yield (row.code, row.site_code, row.status.value, row.screened_on, *dates)
+                in_error = row.randomised_in_error or ""
+                yield (row.code, row.site_code, row.status.value, row.screened_on, *dates, in_error)
             if found.next is None:
                 return
             cursor = found.next
@@ -385,6 +391,7 @@ def show(here: PageInStudy, code: str) -> Response:
     steps = _steps(here, participant, consents, baseline) if Status(participant.status) in OPEN else []
     columns, rows = _matrix(here, participant, visits, marks, drafts, today)
     recent = _recent(here, participant)
+    in_error = records_of(here.session, participant.id) if participant.randomised_on else ()
     return show_at(
         here,
         places,
@@ -416,6 +423,9 @@ def show(here: PageInStudy, code: str) -> Response:
         may_unblind=may(here.actor, Permission.ALLOCATION_UNBLIND, site_id=site_id),
         may_record_learnt=may(here.actor, Permission.UNBLINDING_RECORD, site_id=site_id),
         learnt_url=f"/{here.the_study.code}/study/unblinding/learnt?participant={participant.code}",
+        may_record_error=may(here.actor, Permission.PARTICIPANT_RECORD_ERROR, site_id=site_id),
+        in_error=rows_of(here, in_error),
+        stands_in_error=bool(in_error) and is_error(in_error[-1].reason),
         why_not_withdraw=_why_not_withdraw(definition, participant),
         level=withdrawal_level(definition, participant.withdrawal_level or ""),
         recent=told(recent, definition, named=False)[:RECENT] if recent is not None else None,

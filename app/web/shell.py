@@ -45,6 +45,7 @@ DONE = {
     "role_revoked": "Role taken back. It is gone from the next page they open.",
     "deactivated": "This person cannot sign in any more.",
     "token_revoked": "The token does not work any more.",
+    "in_error_recorded": "Recorded. The allocation stays as it is; investigators and the statistician are told.",
     "unblinding_recorded": "Recorded. Data managers and investigators are told, and assess what it means.",
     "unblinding_assessed": "Assessment recorded.",
     "unblinding_requested": "Requested. Those who may approve it are told.",

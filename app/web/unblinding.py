@@ -164,6 +164,10 @@ def report(here: PageInStudy) -> Response:
         # Of the whole, so only with the first page.
         openings=reads.openings(here.session, here.the_study, by=here.actor) if first else None,
         frequent=reads.frequent_sites(here.session, here.the_study, by=here.actor, now=here.now) if first else [],
+        # Of lists and blocks, so for the statistician alone.
+        guessing=reads.guessing(here.session, here.the_study, by=here.actor)
+        if first and may(here.actor, Permission.SEQUENCE_DRAW)
+        else None,
         alert_count=rules.alert_count,
         alert_days=rules.alert_days,
         timezone=places.timezone(),

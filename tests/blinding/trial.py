@@ -463,6 +463,10 @@ def _follow_up(trial: Trial) -> None:
     did(web("assessor", "PUT", "/mini/participants/M-002/visits/week18/entries/pain/draft", draft), 204)
     withdrawal = {"level": "visits", "on": date(2026, 7, 7).isoformat(), "reason": "Moved away"}
     did(api("coordinator", "POST", f"{API}/participants/M-002/withdrawal", withdrawal))
+    found = {"reason": "ineligible", "found_on": "2026-07-06", "why": "Too old by a day", "corrects": ""}
+    did(web("coordinator", "POST", "/mini/participants/M-002/in-error", found), 303)
+    corrected = {"reason": "no_error", "found_on": "2026-07-06", "why": "The date was misread", "corrects": 1}
+    did(api("investigator", "POST", f"{API}/participants/M-002/randomised-in-error", corrected))
     for path in ("personal-data", "consents/1/signature"):
         did(web("coordinator", "POST", f"/mini/participants/M-001/{path}"))
 

@@ -178,6 +178,9 @@ WHO: dict[str, Who] = {
     "downtime.close": P.SEQUENCE_SEAL,
     "downtime.enter_form": P.PARTICIPANT_RANDOMISE,
     "downtime.enter": P.PARTICIPANT_RANDOMISE,
+    # randomised in error
+    "in_error.record_form": P.PARTICIPANT_RECORD_ERROR,
+    "in_error.record": P.PARTICIPANT_RECORD_ERROR,
     # unblinding
     "unblinding.emergency_form": P.ALLOCATION_UNBLIND,
     "unblinding.emergency": P.ALLOCATION_UNBLIND,
@@ -268,6 +271,8 @@ WHO: dict[str, Who] = {
     "api.verify_log": P.AUDIT_VERIFY,
     "api.gates": P.PARTICIPANT_READ,
     "api.randomise": P.PARTICIPANT_RANDOMISE,
+    "api.randomised_in_error": P.PARTICIPANT_READ,
+    "api.record_randomised_in_error": P.PARTICIPANT_RECORD_ERROR,
     "api.unblind": P.ALLOCATION_UNBLIND,
     "api.unblindings": P.UNBLINDING_READ,
     "api.openings": P.UNBLINDING_READ,
@@ -369,6 +374,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.save_entry": {"values": {"pain_nrs": 4}, "accept_partial": True},
     "api.sign_entry": {"version": 1},
     "api.randomise": {},
+    "api.record_randomised_in_error": {"reason": "ineligible", "why": "Too old", "found_on": "2026-03-02"},
     "api.unblind": {"reason": "overdose", "why": "Found at home", "asked_by": "The ward", "password": "not this one"},
     "api.record_accidental": {
         "participant": "M-900",

@@ -67,6 +67,7 @@ NO_PAGE = {
     "downtime.void_form": "leads to the pack",
     "downtime.close_form": "leads to the pack",
     "downtime.enter_form": "downtime/enter.html",
+    "in_error.record_form": "in_error/record.html",
     "unblinding.emergency_form": "unblinding/emergency.html",
     "unblinding.report_file": "a file",
     "unblinding.accidental_form": "unblinding/accidental.html",

@@ -367,7 +367,48 @@ TABLE = [
     (
         "the future is asked at screening",
         [(SCR, "type: yes_no", 'type: yes_no, shown_if: "[week6][nrs] > 1"')],
-        [(SCR, "week6", "comes later")],
+        [(SCR, "week6", "comes later"), (S, '"[ill]"', "ill -> [screening][ill] -> [week6][nrs]")],
+    ),
+    ("a code is an arm's with a number", [(F, "code: why", "code: dummy2")], [(F, "dummy2", "contains the arm code")]),
+    (
+        "a code is an arm's label",
+        [(F, "code: why", "code: real_stimulation")],
+        [(F, "real_stimulation", "contains an arm's label"), (F, "real_stimulation", "“real” here")],
+    ),
+    (
+        "a label has a word of one arm's label",
+        [(F, "label: Side", "label: Pretended side")],
+        [(F, "Pretended", "“pretended” here, which only the label of one arm has")],
+    ),
+    (
+        "a visit is labelled for an arm",
+        [(S, "label: Week 6", "label: Week 6 (dummy only)")],
+        [(S, "dummy only", "names the arm “dummy”")],
+    ),
+    (
+        "a visit is of what one arm gets",
+        [(S, "label: Session 1", "label: Stimulation 1"), (S, "label: Stimulation\n", "label: Current\n")],
+        [],
+    ),
+    (
+        "a visit names what one arm gets",
+        [(S, "label: Session 1", "label: Stim 1")],
+        [(S, "Stim 1", "“stim”, which is delivered in some arms only")],
+    ),
+    (
+        "a site is named for an arm",
+        [(S, "name: South", "name: Dummy clinic")],
+        [(S, "Dummy clinic", "names the arm “dummy”")],
+    ),
+    (
+        "an optional consent is for one arm",
+        [(S, "outcomes:\n", "consent:\n  optional:\n    - {code: more, label: More dummy visits}\noutcomes:\n")],
+        [(S, "More dummy", "names the arm “dummy”")],
+    ),
+    (
+        "the procedure of unblinding names an arm",
+        [(S, "outcomes:\n", "unblinding: {procedure: The allocation of dummy is never urgent}\noutcomes:\n")],
+        [(S, "procedure", "names the arm “dummy”")],
     ),
     (
         "a consent document has no front matter",

@@ -45,10 +45,10 @@ VISIT = table_of(ParticipantVisit)
 class Blind:
     """The small trial with two randomised participants in the north and one in the south."""
 
-    def __init__(self, database: Database, **changes: object) -> None:
+    def __init__(self, database: Database, *, sizes: tuple[int, ...] = (2,), **changes: object) -> None:
         self.world = World(database, **changes)
         self.database = database
-        sealed(self.world, slots=8)
+        sealed(self.world, slots=8, sizes=sizes)
         self.arms: dict[str, str] = {}
         for site in ("north", "north", "south"):
             participant = self.world.filled(site)
@@ -650,3 +650,37 @@ def test_a_study_that_only_observes_has_no_blind_to_break(database: Database):
         assert manager.get(path).status_code == 404, path
     assert doctor.get(FORM).status_code == 404
     assert "unblinding" not in manager.get("/mini/study").text
+
+
+# What it says of the next ones
+
+
+@pytest.mark.requirement("CONC-14", "CONC-4", "E9-1")
+def test_the_statistician_alone_sees_how_far_it_helps_to_guess(shared_database: Database):
+    """Blocks of four: with both used slots of the stratum known, the next arm is certain in one case of three."""
+    blind = Blind(shared_database, sizes=(4,))
+    browser = blind.as_(blind.statistician)
+    assert "helps to guess" not in said(browser.get(REPORT))
+    blind.broken("M-001")
+    blind.broken("M-002")
+    opened = len(blind.log("envelope.opened"))
+    shown = said(browser.get(REPORT))
+    assert "2 of 2" in shown
+    assert "0.0 % → 33.3 %" in shown
+    assert "50.0 % → 66.7 %" in shown
+    assert "0.00 → 0.67" in shown
+    assert len(blind.log("envelope.opened")) == opened
+    for reader in (blind.doctor, blind.manager, blind.world.person("monitor", site_code=None)):
+        page = said(blind.as_(reader).get(REPORT))
+        assert "Overdose" in page
+        assert "helps to guess" not in page
+        assert "33.3" not in page
+
+
+@pytest.mark.requirement("CONC-14")
+def test_what_is_not_computed_is_said(blind: Blind, monkeypatch: pytest.MonkeyPatch):
+    blind.broken()
+    monkeypatch.setattr("app.randomisation.unblinding.reads.knowing", lambda *_: None)
+    shown = said(blind.as_(blind.statistician).get(REPORT))
+    assert "1 of 2 not computed" in shown
+    assert "→" not in shown

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import insert, select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
@@ -16,9 +16,9 @@ from app.participants.models import Participant
 from app.participants.reads import today_at_site
 from app.people.access import Actor, require, sites_for
 from app.people.permissions import Permission, Role
-from app.people.reads import MEMBERSHIP, PERSON
+from app.people.reads import PERSON, people_to_tell
 from app.randomisation.opening import open_unblinded
-from app.randomisation.unblinding.reads import SITE, UNBLINDING, Case, case_of, closing, emergencies
+from app.randomisation.unblinding.reads import UNBLINDING, Case, case_of, closing, emergencies
 from app.randomisation.unblinding.rules import (
     Kind,
     accidental_problems,
@@ -80,7 +80,7 @@ def unblind(
     if problems:
         raise Invalid(problems)
     prove()
-    people = _people(session, study, TOLD[Kind.EMERGENCY], participant.site_id, but=by)
+    people = people_to_tell(session, study.id, TOLD[Kind.EMERGENCY], site_id=participant.site_id, but=by)
     said = {"reason": reason, "why": why.strip(), "asked_by": asked_by.strip()}
     number = _keep(session, study, participant, Kind.EMERGENCY, people, by=by, now=now, opens_until=now, **said)
     written = Change(
@@ -153,7 +153,7 @@ def record_accidental(
     )
     if problems:
         raise Invalid(problems)
-    people = _people(session, study, TOLD[Kind.ACCIDENTAL], participant.site_id, but=by)
+    people = people_to_tell(session, study.id, TOLD[Kind.ACCIDENTAL], site_id=participant.site_id, but=by)
     said = {"why": how.strip(), "learnt_by": learnt_by.strip(), "learnt_on": on}
     number = _keep(session, study, participant, Kind.ACCIDENTAL, people, by=by, now=now, **said)
     change = Change(
@@ -222,7 +222,7 @@ def request(
     if problems := text_problems(study.definition, "why", why, "Say what the arms are needed for."):
         raise Invalid(problems)
     expires_at = now + timedelta(days=study.definition.unblinding.request_days)
-    people = _people(session, study, TOLD[Kind.PLANNED], site_id, but=by)
+    people = people_to_tell(session, study.id, TOLD[Kind.PLANNED], site_id=site_id, but=by)
     number = _keep(
         session, study, participant, Kind.PLANNED, people, by=by, now=now, why=why.strip(), expires_at=expires_at
     )
@@ -364,30 +364,6 @@ def _keep(
 
 def _change(session: Session, number: int, **values: object) -> None:
     session.execute(update(UNBLINDING).where(UNBLINDING.c.id == number).values(**values))
-
-
-def _people(
-    session: Session, study: StudyInUse, roles: tuple[Role, ...], site_id: int | None, *, but: Actor
-) -> list[Any]:
-    """Who is told: id, username, email, and the name of the site; never the person who did it."""
-    name = select(SITE.c.name).where(SITE.c.id == site_id).scalar_subquery()
-    return list(
-        session.execute(
-            select(PERSON.c.id, PERSON.c.username, PERSON.c.email, name.label("site"))
-            .join(MEMBERSHIP, MEMBERSHIP.c.person_id == PERSON.c.id)
-            .where(
-                MEMBERSHIP.c.study_id == study.id,
-                MEMBERSHIP.c.role.in_(roles),
-                MEMBERSHIP.c.revoked_at.is_(None),
-                or_(MEMBERSHIP.c.site_id.is_(None), MEMBERSHIP.c.site_id == site_id),
-                PERSON.c.is_active,
-                PERSON.c.email != "",
-                PERSON.c.id != but.person_id,
-            )
-            .distinct()
-            .order_by(PERSON.c.id)
-        )
-    )
 
 
 def _names(people: list[Any]) -> list[str]:

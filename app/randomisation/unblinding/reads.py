@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, and_, bindparam, func, or_, select, true
@@ -10,15 +11,18 @@ from sqlmodel import Session
 
 from app.audit.actions import ENTRY
 from app.foundation import paging
-from app.foundation.database import Instant, table_of
+from app.foundation.database import Instant, keys_of, table_of
 from app.foundation.errors import NotFound
 from app.participants.models import Participant
 from app.participants.reads import visible_codes
 from app.people.access import Actor, require, sites_for
 from app.people.models import Site
 from app.people.permissions import UNBLINDED, Permission
-from app.randomisation.models import Allocation, Unblinding
+from app.randomisation.models import Allocation, AllocationSequence, SequenceStatus, Slot, Stratum, Unblinding
 from app.randomisation.opening import BATCH, open_unblinded
+from app.randomisation.predictability import Guess, knowing
+from app.randomisation.reads import require_statistician
+from app.randomisation.sealing import unseal_secrets
 from app.randomisation.unblinding.rules import (
     Closing,
     Earlier,
@@ -36,6 +40,9 @@ UNBLINDING = table_of(Unblinding)
 PARTICIPANT = table_of(Participant)
 SITE = table_of(Site)
 ALLOCATION = table_of(Allocation)
+SEQUENCE = table_of(AllocationSequence)
+STRATUM = table_of(Stratum)
+SLOT = table_of(Slot)
 VISIT = table_of(ParticipantVisit)
 
 # Built once: putting a SELECT together takes longer than running it.
@@ -102,6 +109,20 @@ class Openings:
     role: str
     count: int
     last_at: datetime
+
+
+@dataclass(frozen=True)
+class Guessed:
+    """A stratum of which sites learnt arms: how many of its allocations, and what that says of the slots that remain.
+
+    `before` is what could be guessed without, `after` with it; None where it is not computed.
+    """
+
+    stratum: str
+    used: int
+    known: int
+    before: Guess | None
+    after: Guess | None
 
 
 @dataclass(frozen=True)
@@ -199,6 +220,48 @@ def frequent_sites(session: Session, study: StudyInUse, *, by: Actor, now: datet
         .order_by(SITE.c.code)
     ).all()
     return unusual_sites(study.definition, [(code, count) for code, count in counts])
+
+
+def guessing(session: Session, study: StudyInUse, *, by: Actor) -> tuple[Guessed, ...]:
+    """How far the arms that sites learnt help to guess what comes next, by stratum (CONC-14); no envelope is opened.
+
+    What counts is an emergency or an accident at a site. `NotFound` for all but the statistician: block sizes and how
+    far a list is show through.
+    """
+    require_statistician(study, by, Permission.SEQUENCE_DRAW)
+    learnt = select(UNBLINDING.c.participant_id).where(
+        UNBLINDING.c.study_id == study.id, UNBLINDING.c.kind.in_((Kind.EMERGENCY, Kind.ACCIDENTAL))
+    )
+    rows = session.execute(
+        select(STRATUM.c.sequence_id, STRATUM.c.code, STRATUM.c.used, SLOT.c.position)
+        .join(SLOT, SLOT.c.stratum_id == STRATUM.c.id)
+        .join(ALLOCATION, ALLOCATION.c.slot_id == SLOT.c.id)
+        .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
+        .where(
+            SEQUENCE.c.study_id == study.id,
+            SEQUENCE.c.status == SequenceStatus.SEALED,
+            ALLOCATION.c.participant_id.in_(learnt),
+        )
+        .order_by(STRATUM.c.sequence_id, STRATUM.c.code, SLOT.c.position)
+    ).all()
+    found = []
+    for (sequence, code, used), group in groupby(rows, key=lambda row: (row.sequence_id, row.code, row.used)):
+        known = frozenset(row.position for row in group)
+        before, after = _guesses(session, study, sequence, used, known)
+        found.append(Guessed(code, used, len(known), before, after))
+    return tuple(found)
+
+
+def _guesses(
+    session: Session, study: StudyInUse, sequence: int, used: int, known: frozenset[int]
+) -> tuple[Guess | None, Guess | None]:
+    """Before and after what was learnt; None for a method that is not computed."""
+    row = session.execute(select(SEQUENCE.c.version, SEQUENCE.c.secrets).where(SEQUENCE.c.id == sequence)).one()
+    drawn = unseal_secrets(keys_of(session), study.id, row.version, bytes(row.secrets))
+    if not drawn["block_sizes"]:
+        return None, None
+    shares = [share for _, share in drawn["arms"]]
+    return tuple(knowing(shares, drawn["block_sizes"], used, each) for each in (frozenset(), known))  # type: ignore[return-value]
 
 
 def emergencies(

@@ -1,4 +1,8 @@
-"""Could this definition tell a blinded person the arm? The words of everything they see, searched for the arms."""
+"""Could this definition tell a blinded person the arm? By the words of what they see, or by what it depends on.
+
+Words are searched for the arms here; what expressions come to depend on is asked of app.studies.rules.reaching. Names
+of exports are made of the codes of instruments, visits, items, choices and criteria, mails of names of sites.
+"""
 
 import re
 from collections.abc import Iterator
@@ -7,12 +11,15 @@ from typing import Any
 from app.studies.definition import Study
 from app.studies.rules.findings import Path, Severity
 from app.studies.rules.items import Problem
+from app.studies.rules.reaching import reaches_treatment
 from app.studies.rules.references import ARM_WORDS
 
 # The parts of a study that blinded roles meet. Arms, sources of the allocation, treatment, and what the choices of a
 # guess mean are not among them.
 BLINDED_PARTS = (
+    "sites",
     "eligibility",
+    "consent",
     "visits",
     "instruments",
     "outcomes",
@@ -30,6 +37,8 @@ _WORDS = frozenset(
         "licence",
         "low_label",
         "message",
+        "name",
+        "procedure",
         "recall",
         "scoring",
         "short",
@@ -39,6 +48,50 @@ _WORDS = frozenset(
 )
 _SHORTEST = 3  # a shorter arm code is also an ordinary word ("A"), so only "arm A" and "group A" give it away
 
+_WORD = re.compile(r"[^\W\d_]{4,}")
+# Words of arms' labels that say nothing in a form: it would be asked about every other question.
+_ORDINARY = frozenset(
+    {
+        "active",
+        "after",
+        "before",
+        "care",
+        "control",
+        "daily",
+        "device",
+        "dose",
+        "early",
+        "exercise",
+        "exercises",
+        "group",
+        "high",
+        "information",
+        "intervention",
+        "label",
+        "late",
+        "medical",
+        "only",
+        "open",
+        "pain",
+        "plus",
+        "procedure",
+        "programme",
+        "session",
+        "sessions",
+        "standard",
+        "study",
+        "therapy",
+        "training",
+        "treatment",
+        "usual",
+        "week",
+        "weekly",
+        "weeks",
+        "with",
+        "without",
+    }
+)
+
 _ALLOCATION = re.compile(r"\ballocat(?:ion|ions|ed)\b|\[\s*arm\b", re.IGNORECASE)
 
 
@@ -46,16 +99,25 @@ def leaks(study: Study) -> Iterator[Problem]:
     """Each place where a blinded part speaks of an arm. An unblinded study has nothing to hide in its words."""
     if not study.is_allocated or not study.blinded:
         return
+    yield from reaches_treatment(study)
     code_words = [(arm.code, _mention(arm.code)) for arm in study.arms]
-    code_parts = [(arm.code, _part(arm.code)) for arm in study.arms if len(arm.code) >= _SHORTEST]
+    code_parts = [(arm.code, _part(arm.code)) for arm in study.arms]
+    label_parts = [(arm.label, _part(arm.label)) for arm in study.arms if len(arm.label) >= _SHORTEST]
+    telling = _telling_words(study)
+    delivered = _delivered_in_some(study)
     labels = [(arm.label, re.compile(rf"(?<!\w){re.escape(arm.label)}(?!\w)", re.IGNORECASE)) for arm in study.arms]
     guesses = _choices_of_guesses(study)
     for path, key, text in _texts(study):
         if key == "code":
-            yield from _code(path, text, code_parts)
+            yield from _code(path, text, code_parts, label_parts)
+            if path[:7] not in guesses:
+                yield from _telling(path, text, telling, delivered if _is_planned(path) else {})
         elif key in _WORDS:
             # Whoever guesses may be offered the arms by their labels: everybody is offered all of them.
-            yield from _text(path, text, code_words, [] if path[:7] in guesses else labels)
+            said = list(_text(path, text, code_words, [] if path[:7] in guesses else labels))
+            yield from said
+            if not said and path[:7] not in guesses:
+                yield from _telling(path, text, telling, delivered if _is_planned(path) else {})
 
 
 def _choices_of_guesses(study: Study) -> set[Path]:
@@ -83,18 +145,80 @@ def _spoken(text: str) -> str:
     return re.sub(r"[\s_-]+", " ", text).strip().casefold()
 
 
-def _code(path: Path, text: str, parts: list[tuple[str, re.Pattern[str]]]) -> Iterator[Problem]:
+def _code(
+    path: Path, text: str, parts: list[tuple[str, re.Pattern[str]]], labels: list[tuple[str, re.Pattern[str]]]
+) -> Iterator[Problem]:
     if text.casefold() in ARM_WORDS:
         yield path, f"The code “{text}” means the arm. Give it another code.", Severity.ERROR
     for code, pattern in parts:
         if pattern.search(text):
             yield path, f"The code “{text}” contains the arm code “{code}”. Give it a neutral code.", Severity.ERROR
+            return
+    for label, pattern in labels:
+        if pattern.search(text):
+            yield (
+                path,
+                f"The code “{text}” contains an arm's label, “{label}”. Check that it tells nobody an arm.",
+                Severity.WARNING,
+            )
+            return
+
+
+def _telling(path: Path, text: str, words: dict[str, str], delivered: dict[str, re.Pattern[str]]) -> Iterator[Problem]:
+    """A word that only one arm's label has; and, of visits and forms, what is delivered in some arms only."""
+    for word in sorted(set(_WORD.findall(text.casefold()))):
+        if word in words:
+            yield (
+                path,
+                f"Blinded people read “{word}” here, which only the label of one arm has, “{words[word]}”. Check that "
+                "it tells nobody an arm.",
+                Severity.WARNING,
+            )
+    for name, pattern in delivered.items():
+        if pattern.search(text):
+            yield (
+                path,
+                f"This names “{name}”, which is delivered in some arms only. Visits and forms are the same in every "
+                "arm: check that this one is.",
+                Severity.WARNING,
+            )
+
+
+def _telling_words(study: Study) -> dict[str, str]:
+    """Words that stand in one arm's label alone, and neither in the title nor in everyday use -> that label."""
+    found: dict[str, list[str]] = {}
+    for arm in study.arms:
+        for word in set(_WORD.findall(arm.label.casefold())):
+            found.setdefault(word, []).append(arm.label)
+    known = _ORDINARY | set(_WORD.findall(f"{study.title} {study.short_title}".casefold()))
+    known |= {arm.code.casefold() for arm in study.arms}  # an error of its own
+    return {word: labels[0] for word, labels in found.items() if len(labels) == 1 and word not in known}
+
+
+def _delivered_in_some(study: Study) -> dict[str, re.Pattern[str]]:
+    """The codes and labels of what is delivered in some arms and not in all."""
+    arms: dict[str, set[str]] = {}
+    for treatment in study.treatment:
+        for module in treatment.modules:
+            for name in {module.code, module.label}:
+                arms.setdefault(name, set()).add(treatment.arm)
+    return {
+        name: re.compile(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", re.IGNORECASE)
+        for name, told in sorted(arms.items())
+        if len(told) < len(study.arms) and len(name) >= _SHORTEST
+    }
+
+
+def _is_planned(path: Path) -> bool:
+    """Whether this is the code, label or short name of a visit, or the code of a form: questions are asked of much."""
+    return len(path) == 3 and (path[0] == "visits" or (path[0] == "instruments" and path[2] == "code"))
 
 
 def _text(
     path: Path, text: str, codes: list[tuple[str, re.Pattern[str]]], labels: list[tuple[str, re.Pattern[str]]]
 ) -> Iterator[Problem]:
-    if _ALLOCATION.search(text):
+    # How the blind is broken cannot be said without the allocation.
+    if path[-1] != "procedure" and _ALLOCATION.search(text):
         yield (
             path,
             "Blinded people read this, and it speaks of the allocation. Say it without; to ask what somebody believes, "
@@ -121,8 +245,14 @@ def _mention(code: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w){re.escape(code)}(?!\w)", re.IGNORECASE)
 
 
-def _part(code: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![A-Za-z0-9]){re.escape(code)}(?![A-Za-z0-9])", re.IGNORECASE)
+def _part(name: str) -> re.Pattern[str]:
+    """An arm's code or label inside another code: however its words are joined, and with a number after it (sham2)."""
+    joined = r"[_.-]?".join(map(re.escape, re.split(r"[\s_.-]+", name)))
+    if len(name) < _SHORTEST:
+        return re.compile(rf"(?<![A-Za-z0-9])(?:arm|group)[_.-]?{joined}(?![A-Za-z0-9])", re.IGNORECASE)
+    before = "A-Za-z0-9" if name[0].isdigit() else "A-Za-z"
+    after = "A-Za-z0-9" if name[-1].isdigit() else "A-Za-z"
+    return re.compile(rf"(?<![{before}]){joined}(?![{after}])", re.IGNORECASE)
 
 
 def _texts(study: Study) -> Iterator[tuple[Path, str, str]]:

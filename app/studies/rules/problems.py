@@ -12,6 +12,7 @@ from app.studies.rules.blinding import leaks
 from app.studies.rules.findings import Finding, Locate, Path, Severity, nowhere
 from app.studies.rules.guesses import wrong_guesses
 from app.studies.rules.items import Problem, wrong_item
+from app.studies.rules.reaching import known_too_late
 from app.studies.rules.references import SCREENING, Asked, asked_in, found, parsed, wrong_with
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
@@ -45,6 +46,7 @@ def problems(study: Study, locate: Locate = nowhere, *, unreadable: Collection[s
         _instruments(study, asked),
         _cycles(study, asked),
         leaks(study),
+        known_too_late(study),
     )
     return _findings((problem for part in parts for problem in part), locate)
 

@@ -38,6 +38,8 @@ class Asked:
     incomplete: frozenset[str] = frozenset()  # events of which an instrument is missing or has errors
     arms: frozenset[str] = frozenset()
     missing_codes: frozenset[str] = frozenset()
+    # What the treatment room records, by item or module code, as a chain names it: empty where nobody is blinded to it.
+    treatment: Mapping[str, str] = field(default_factory=dict)
     known: bool = True  # False: study.yaml itself could not be read, so nothing is known of any visit
 
     def wherever(self, code: str) -> list[str]:
@@ -67,7 +69,35 @@ def asked_in(study: Study, unreadable: Collection[str] = ()) -> Asked:
         ),
         arms=frozenset(arm.code for arm in study.arms) if study.is_allocated else frozenset(),
         missing_codes=frozenset(missing.code for missing in study.missing_codes),
+        treatment=_recorded_of_treatment(study) if study.is_allocated and study.blinded else {},
     )
+
+
+def _recorded_of_treatment(study: Study) -> dict[str, str]:
+    """Items and modules of the treatment room; an item that several modules have is known by the first."""
+    known: dict[str, str] = {}
+    for treatment in study.treatment:
+        for module in treatment.modules:
+            known.setdefault(module.code, f"treatment/{module.code}")
+            for item in module.items:
+                known.setdefault(item.code, f"treatment/{module.code}.{item.code}")
+                known[f"{module.code}.{item.code}"] = f"treatment/{module.code}.{item.code}"
+    return known
+
+
+def means_treatment(reference: Reference, asked: Asked) -> str | None:
+    """What of the treatment room a reference that no blinded item answers means, e.g. treatment/laser.minutes."""
+    event, code = reference.event or "", reference.field
+    for name in (f"{event}.{code}", code, event):
+        if name in asked.treatment:
+            return asked.treatment[name]
+    return None
+
+
+def means_an_arm(reference: Reference, asked: Asked) -> bool:
+    """Whether a reference names the arm: by a word for it, or by the code of one."""
+    named = {reference.field.casefold(), (reference.event or "").casefold()}
+    return bool(asked.arms and named & (ARM_WORDS | {arm.casefold() for arm in asked.arms}))
 
 
 def parsed(text: str) -> Expression | str:
@@ -93,7 +123,7 @@ def wrong_with(
         return
     for reference in sorted(expression.references, key=_name):
         yield from _wrong_reference(reference, asked, here, only, own)
-    for literal in _texts(expression.tree):
+    for literal in texts(expression.tree):
         if literal in asked.arms:
             yield (
                 f"The expression names the arm “{literal}”. Nothing that is entered or judged may depend on the arm: "
@@ -116,11 +146,11 @@ def _wrong_reference(
     own: str,
 ) -> Iterator[str]:
     name, event, code = _name(reference), reference.event, reference.field
-    if asked.arms and {code.casefold(), (event or "").casefold()} & (
-        ARM_WORDS | {arm.casefold() for arm in asked.arms}
-    ):
+    if means_an_arm(reference, asked):
         yield f"{name} means the arm. Nothing that is entered or judged may depend on the arm: take it out."
         return
+    if found(reference, asked, here) is None and means_treatment(reference, asked):
+        return  # said with its chain by app.studies.rules.reaching
     if reference.instance is not None:
         yield f"{name}: visits do not repeat here. Name the visit instead, e.g. [{event or 'baseline'}][{code}]."
         return
@@ -185,12 +215,13 @@ def _comparisons(tree: list[Any]) -> Iterator[tuple[Reference, str]]:
             yield from _comparisons(part)
 
 
-def _texts(tree: list[Any]) -> Iterator[str]:
+def texts(tree: list[Any]) -> Iterator[str]:
+    """The texts that stand in an expression, as it is given by `Expression.tree`."""
     if tree[0] == "text":
         yield str(tree[1])
     for part in tree:
         if isinstance(part, list):
-            yield from _texts(part)
+            yield from texts(part)
 
 
 def _same(code: str, literal: str) -> bool:

@@ -1,0 +1,1 @@
+"""Who was randomised and should not have been, or not so? Recorded, never erased: the allocation stands."""
