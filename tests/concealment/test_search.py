@@ -119,7 +119,7 @@ def everywhere(database: Database, left: Left, folder: Path, definition: bytes) 
 def definition_of(database: Database) -> bytes:
     """The stored definition, which names its arms."""
     with database.reading() as session:
-        return session.execute(select(VERSION.c.definition)).scalar_one().encode()
+        return str(session.execute(select(VERSION.c.definition)).scalar_one()).encode()
 
 
 def answers_of(left: Left) -> dict[str, bytes]:
@@ -165,7 +165,8 @@ def test_what_names_no_arm_is_not_found(content: bytes):
 
 
 def test_a_word_is_part_of_the_definition_only_where_the_definition_stands():
-    definition = b'{"a":"b","arms":[{"code":"quillwort","label":"Zephyrine training"},{"code":"brume_placebo"}],"sites":["north"]}'
+    arms = b'"arms":[{"code":"quillwort","label":"Zephyrine training"},{"code":"brume_placebo"}]'
+    definition = b'{"a":"b",' + arms + b',"sites":["north","south"]}'
     for shift in range(0, 5000, 7):
         page = b"\0" * shift + definition + b"\0" * (8192 - shift - len(definition))
         assert in_file(page, definition) == []
