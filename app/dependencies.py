@@ -19,7 +19,7 @@ from starlette.background import BackgroundTask
 from starlette.datastructures import UploadFile
 
 from app.audit.actions import record_refusal
-from app.audit.newest import Newest, newest_in, remember
+from app.audit.newest import Newest, Remembering, newest_in
 from app.foundation import clock, idempotency
 from app.foundation.crypto.secrets import same
 from app.foundation.database import Database, only_reads
@@ -333,15 +333,14 @@ def newest_entry(here: Here) -> Newest | None:
     return newest_in(here.settings.checkpoints, database_of(here.request).keys, here.the_study.code)
 
 
+_REMEMBERING = Remembering()
+
+
 def remembering(here: Here, response: Response) -> Response:
     """The answer to an allocation; the log's newest entry is remembered once it has left."""
     database, folder, log = database_of(here.request), here.settings.checkpoints, here.the_study.code
 
-    def remember_newest() -> None:
-        with database.reading() as session:
-            remember(folder, session, log)
-
-    response.background = BackgroundTask(remember_newest)
+    response.background = BackgroundTask(_REMEMBERING, database, folder, log)
     return response
 
 

@@ -26,6 +26,7 @@ from app.people.reads import sites_of
 from app.randomisation.actions import draw, seal
 from app.schedule.models import ParticipantVisit
 from app.studies.actions import load_study
+from app.studies.definition import Study
 from app.studies.in_use import StudyInUse, study_in_use
 from app.studies.models import StudyRecord
 from benchmarks.study import ANSWERS, VISITS, definition
@@ -45,35 +46,42 @@ class Filled:
     token: str
 
 
-def fill(database: Database) -> Filled:
-    """Load the trial, add a coordinator of every site, seal a list, and bring the participants."""
+def fill(
+    database: Database,
+    *,
+    study: Study | None = None,
+    participants: int = PARTICIPANTS,
+    waiting: int = WAITING,
+    slots: int = 2_000,
+) -> Filled:
+    """Load the trial, add a coordinator of every site, seal a list of so many slots, and bring the participants."""
     now = clock.now()
     operator = Actor(0, "operator", "Operator", "Benchmark", (Grant(Role.ADMINISTRATOR),), via="cli")
     with database.writing() as session:
-        load_study(session, definition(), by=operator, now=now - timedelta(days=400))
-        study = study_in_use(session, "bench")
-        sites = [site.id for site in sites_of(session, study.id)]
-        coordinator = _person(session, study, Role.COORDINATOR, sites, operator, now)
-        statistician = _person(session, study, Role.STATISTICIAN, [None], operator, now)
+        load_study(session, study or definition(), by=operator, now=now - timedelta(days=400))
+        loaded = study_in_use(session, "bench")
+        sites = [site.id for site in sites_of(session, loaded.id)]
+        coordinator = _person(session, loaded, Role.COORDINATOR, sites, operator, now)
+        statistician = _person(session, loaded, Role.STATISTICIAN, [None], operator, now)
         drawn = draw(
             session,
-            study,
+            loaded,
             method="permuted_blocks",
             block_sizes=[4],
-            slots_per_stratum=2_000,
+            slots_per_stratum=slots,
             by=statistician,
             now=now,
         )
         assert drawn.id is not None
-        seal(session, study, drawn.id, by=statistician, now=now)
-        _participants(session, study, sites, coordinator, now)
+        seal(session, loaded, drawn.id, by=statistician, now=now)
+        _participants(session, loaded, sites, coordinator, now, participants, waiting)
         cookie = _session_of(session, coordinator, now)
         scopes = ["participant.read", "participant.randomise", "entry.read", "entry.save"]
         _, token = people.create_token(
             session,
             person_id=coordinator.person_id,
-            study_id=study.id,
-            log=study.code,
+            study_id=loaded.id,
+            log=loaded.code,
             name="benchmark",
             scopes=scopes,
             expires_at=now + timedelta(days=1),
@@ -134,18 +142,26 @@ def _session_of(session: Session, actor: Actor, now: datetime) -> str:
     return cookie
 
 
-def _participants(session: Session, study: StudyInUse, sites: list[int], by: Actor, now: datetime) -> None:
+def _participants(
+    session: Session,
+    study: StudyInUse,
+    sites: list[int],
+    by: Actor,
+    now: datetime,
+    participants: int,
+    waiting: int,
+) -> None:
     today = now.astimezone(UTC).date()
     somebody = PersonalData("Kiri", "Walker", "1980-05-17", "02 5550 0000", "kiri@example.org")
     values, screening = json.dumps({**ANSWERS, "score": 30}), '{"age":44}'
-    for first in range(1, PARTICIPANTS + 1, BATCH):
-        numbers = range(first, min(first + BATCH, PARTICIPANTS + 1))
+    for first in range(1, participants + 1, BATCH):
+        numbers = range(first, min(first + BATCH, participants + 1))
         rows: dict[Any, list[dict[str, Any]]] = {
             model: [] for model in (Participant, Screening, Consent, ParticipantVisit, Entry)
         }
         changes = []
         for number in numbers:
-            waits = number > PARTICIPANTS - WAITING
+            waits = number > participants - waiting
             on = today - timedelta(days=20 + (number * 7) % 300)
             code = f"B-{number:05}"
             rows[Participant].append(
@@ -245,10 +261,10 @@ def _participants(session: Session, study: StudyInUse, sites: list[int], by: Act
             new_identity(session, study.id, number, somebody)
         record(session, study.code, changes, by=by, now=now)
     record_row = table_of(StudyRecord)
-    session.execute(update(record_row).where(record_row.c.id == study.id).values(last_participant=PARTICIPANTS))
+    session.execute(update(record_row).where(record_row.c.id == study.id).values(last_participant=participants))
     if session.get_bind().dialect.name == "postgresql":
         session.connection().exec_driver_sql(
-            f"SELECT setval(pg_get_serial_sequence('participant', 'id'), {PARTICIPANTS})"
+            f"SELECT setval(pg_get_serial_sequence('participant', 'id'), {participants})"
         )
 
 

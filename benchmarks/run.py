@@ -27,7 +27,8 @@ from app.main import create_app
 from app.settings import Settings
 from benchmarks.filling import PARTICIPANTS, PASSWORD, WAITING, Filled, fill
 from benchmarks.study import ANSWERS
-from tests.durability.serving import Client, Server
+from tests.durability.client import Client
+from tests.durability.serving import Server
 from tests.postgres import server as postgres
 from tests.web.browser import counted_statements
 

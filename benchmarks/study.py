@@ -57,8 +57,8 @@ def _items() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def definition() -> Study:
-    """The definition as it is loaded."""
+def definition(**changes: object) -> Study:
+    """The definition as it is loaded, with some of its top-level parts replaced."""
     return Study.model_validate(
         {
             "code": "bench",
@@ -112,5 +112,6 @@ def definition() -> Study:
                 },
                 {"code": "wellbeing", "label": "Wellbeing", "source": "ours", "sections": [{"items": _items()}]},
             ],
+            **changes,
         }
     )

@@ -127,7 +127,8 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
         row["leaf_hash"] = leaf_hash(leaf_bytes(row))
         row["tag"] = keys.tag(TAG_PURPOSE, row["leaf_hash"])
         frontier.append(row["leaf_hash"])
-    session.execute(_APPEND, rows)
+    # One row as one row: for a list of them a driver sets up a pipeline, which costs as much as several statements.
+    session.execute(_APPEND, rows if len(rows) > 1 else rows[0])
     session.execute(
         _MOVE_HEAD,
         {"of_log": log, "size": frontier.size, "frontier": frontier.to_bytes(), "root": frontier.root()},

@@ -7,19 +7,36 @@ another entry, or none, at that place looks at a database from before, or at one
 
 import json
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import Integer, String, bindparam, or_, select
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY, HEAD
 from app.foundation.crypto.keys import Keyring
 from app.foundation.crypto.secrets import same
-from app.foundation.database import keys_of
+from app.foundation.database import Database, keys_of
 
 PURPOSE = "newest entry of a log"
+# Built once: putting a statement together takes longer than running it.
+_LOG = bindparam("of_log", type_=String)
+_LEAF = select(ENTRY.c.leaf_hash).where(
+    ENTRY.c.log == _LOG, ENTRY.c.position == bindparam("at_position", type_=Integer)
+)
+_KNOWN_AND_LAST = (
+    select(ENTRY.c.position, ENTRY.c.leaf_hash)
+    .where(
+        ENTRY.c.log == _LOG,
+        or_(
+            ENTRY.c.position == select(HEAD.c.size - 1).where(HEAD.c.log == _LOG).scalar_subquery(),
+            ENTRY.c.position == bindparam("known", type_=Integer),
+        ),
+    )
+    .order_by(ENTRY.c.position)
+)
 NO_ENTRY = "0" * 64  # no entry has this hash: nothing but a reconciliation satisfies it
 
 
@@ -48,9 +65,7 @@ def newest_in(folder: Path, keys: Keyring, log: str) -> Newest | None:
 
 def is_behind(session: Session, newest: Newest) -> bool:
     """Whether the database has not the entry that was remembered."""
-    leaf = session.execute(
-        select(ENTRY.c.leaf_hash).where(ENTRY.c.log == newest.log, ENTRY.c.position == newest.size - 1)
-    ).scalar()
+    leaf = session.execute(_LEAF, {"of_log": newest.log, "at_position": newest.size - 1}).scalar()
     return leaf is None or bytes(leaf).hex() != newest.leaf
 
 
@@ -58,16 +73,36 @@ def remember(folder: Path, session: Session, log: str) -> None:
     """Write down the log's last entry, unless more was remembered already; what is behind is left as it is."""
     keys = keys_of(session)
     before = newest_in(folder, keys, log)
-    last = select(HEAD.c.size - 1).where(HEAD.c.log == log).scalar_subquery()
-    known = last if before is None else before.size - 1
-    rows = session.execute(
-        select(ENTRY.c.position, ENTRY.c.leaf_hash)
-        .where(ENTRY.c.log == log, or_(ENTRY.c.position == last, ENTRY.c.position == known))
-        .order_by(ENTRY.c.position)
-    ).all()
+    known = -1 if before is None else before.size - 1
+    rows = session.execute(_KNOWN_AND_LAST, {"of_log": log, "known": known}).all()
     if not rows or (before is not None and not _is_it(before, rows[0])):
         return
     _write(folder, keys, Newest(log, rows[-1].position + 1, bytes(rows[-1].leaf_hash).hex()))
+
+
+class Remembering:
+    """Remembers the newest entry for everybody whose change is committed by then, and not once for each of them.
+
+    Whoever waits for their turn has not begun to read: they will see what was committed before another came, so that
+    one need not wait, too. One for each process; nothing is lost with it.
+    """
+
+    def __init__(self) -> None:
+        self._guard, self._turn = threading.Lock(), threading.Lock()
+        self._waiting: set[tuple[Path, str]] = set()
+
+    def __call__(self, database: Database, folder: Path, log: str) -> None:
+        """Returns once the entry is written down, or somebody else is about to."""
+        what = (folder, log)
+        with self._guard:
+            if what in self._waiting:
+                return
+            self._waiting.add(what)
+        with self._turn:
+            with self._guard:
+                self._waiting.remove(what)
+            with database.reading() as session:
+                remember(folder, session, log)
 
 
 def _is_it(newest: Newest, row: Any) -> bool:

@@ -9,7 +9,7 @@ somebody with the rows alone must not find it by trying lists until one fits (CO
 
 from datetime import datetime
 
-from sqlalchemy import Column, LargeBinary, Text, delete, select, update
+from sqlalchemy import Column, Integer, LargeBinary, String, Text, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Field, Session, SQLModel
 
@@ -29,6 +29,29 @@ class IdempotentRequest(SQLModel, table=True):
     location: str | None = None
     body: str | None = Field(default=None, sa_type=Text)
     at: datetime = Field(sa_type=Instant)
+
+
+_TABLE = table_of(IdempotentRequest)
+# Built once: putting a statement together takes longer than running it. Asked for back, not counted: psycopg has no row
+# count for such an insert.
+_TAKE = {
+    name: insert(_TABLE).on_conflict_do_nothing().returning(_TABLE.c.key)
+    for name, insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
+}
+_THE_ONE = (
+    _TABLE.c.person_id == bindparam("of_person", type_=Integer),
+    _TABLE.c.key == bindparam("of_key", type_=String),
+)
+_EARLIER = select(_TABLE.c.digest, _TABLE.c.status, _TABLE.c.location, _TABLE.c.body).where(*_THE_ONE)
+_REMEMBER = (
+    update(_TABLE)
+    .where(*_THE_ONE)
+    .values(
+        status=bindparam("status", type_=Integer),
+        location=bindparam("location", type_=String),
+        body=bindparam("body", type_=Text),
+    )
+)
 
 
 class Answer:
@@ -55,22 +78,12 @@ def earlier_answer(session: Session, *, person_id: int, key: str, request: bytes
             [FieldProblem("Idempotency-Key", "length", "An Idempotency-Key has 1 to 200 printable characters.")]
         )
     digest = fingerprint(session, request)
-    table = table_of(IdempotentRequest)
-    dialect_insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    # Asked for back, not counted: psycopg has no row count for such an insert.
     taken = session.execute(
-        dialect_insert(table)
-        .values(person_id=person_id, key=key, digest=digest, at=now)
-        .on_conflict_do_nothing()
-        .returning(table.c.key)
+        _TAKE[session.get_bind().dialect.name], {"person_id": person_id, "key": key, "digest": digest, "at": now}
     )
     if taken.first() is not None:
         return None
-    row = session.execute(
-        select(table.c.digest, table.c.status, table.c.location, table.c.body).where(
-            table.c.person_id == person_id, table.c.key == key
-        )
-    ).one()
+    row = session.execute(_EARLIER, {"of_person": person_id, "of_key": key}).one()
     if row.digest != digest:
         raise Conflict("This Idempotency-Key was used for another request. Send a new key with a new request.")
     if row.status is None:
@@ -82,11 +95,9 @@ def remember_answer(
     session: Session, *, person_id: int, key: str, status: int, location: str | None, body: str | None
 ) -> None:
     """Keep the answer beside the change, in its transaction."""
-    table = table_of(IdempotentRequest)
     session.execute(
-        update(table)
-        .where(table.c.person_id == person_id, table.c.key == key)
-        .values(status=status, location=location, body=body)
+        _REMEMBER,
+        {"of_person": person_id, "of_key": key, "status": status, "location": location, "body": body},
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import Integer, LargeBinary, String, bindparam, func, insert, select, update
@@ -12,7 +12,7 @@ from app.audit.actions import Change, record, recorded_together
 from app.audit.newest import Newest
 from app.audit.tree import root_of
 from app.foundation.clock import today
-from app.foundation.database import keys_of, table_of
+from app.foundation.database import Instant, keys_of, table_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.mail.actions import queue
 from app.participants.actions import mark
@@ -65,6 +65,7 @@ SLOT = table_of(Slot)
 ALLOCATION = table_of(Allocation)
 
 RANDOMISE = "participant.randomise"
+MOST_WAITED = timedelta(minutes=1)
 MOST_SLOTS = 1_000_000
 MOST_BLOCK_SIZES = 20
 BATCH = 10_000
@@ -109,13 +110,30 @@ _KEEP_STATE = (
     .where(STRATUM.c.id == bindparam("of_stratum", type_=Integer))
     .values(state=bindparam("new_state", type_=LargeBinary))
 )
-_ALLOCATE = insert(ALLOCATION).values(
-    slot_id=select(SLOT.c.id)
+# Whoever waited for a slot asked before the one in front of them was given theirs, or on a machine whose clock is a
+# little behind: the time of an allocation is not before that of the one in front. A clock that is wrong by more shows.
+_IN_FRONT = (
+    select(ALLOCATION.c.allocated_at)
     .where(
-        SLOT.c.stratum_id == bindparam("of_stratum", type_=Integer),
-        SLOT.c.position == bindparam("at_position", type_=Integer),
+        ALLOCATION.c.study_id == bindparam("of_study", type_=Integer),
+        ALLOCATION.c.number == bindparam("number_in_front", type_=Integer),
+        ALLOCATION.c.allocated_at > bindparam("now", type_=Instant),
+        ALLOCATION.c.allocated_at <= bindparam("latest", type_=Instant),
     )
     .scalar_subquery()
+)
+_ALLOCATE = (
+    insert(ALLOCATION)
+    .values(
+        slot_id=select(SLOT.c.id)
+        .where(
+            SLOT.c.stratum_id == bindparam("of_stratum", type_=Integer),
+            SLOT.c.position == bindparam("at_position", type_=Integer),
+        )
+        .scalar_subquery(),
+        allocated_at=func.coalesce(_IN_FRONT, bindparam("now", type_=Instant), type_=Instant),
+    )
+    .returning(ALLOCATION.c.allocated_at)
 )
 _CLINICIANS = (
     select(PERSON.c.id, PERSON.c.email)
@@ -458,6 +476,7 @@ def randomise(
     if stratum.method in DECIDING:
         details["leaf"] = _decide(session, study, stratum, stood.stratum or "")
     made = _take_next_slot(session, study, participant.id, stratum, by=by, now=now)
+    now = made.allocated_at
     day = today(stood.timezone, now)
     with recorded_together(session):
         mark(
@@ -525,20 +544,23 @@ def _take_next_slot(
     # The rows of study, stratum and allocation come before the log's head, in the order every transaction takes them.
     number = session.execute(_NUMBER, {"of_study": study.id}).scalar_one()
     position = session.execute(_POSITION, {"of_stratum": stratum.id}).scalar_one()
-    session.execute(
+    allocated_at = session.execute(
         _ALLOCATE,
         {
             "study_id": study.id,
+            "of_study": study.id,
             "number": number,
             "participant_id": participant_id,
             "of_stratum": stratum.id,
             "at_position": position,
             "stratum_id": stratum.id,
-            "allocated_at": now,
+            "number_in_front": number - 1,
+            "now": now,
+            "latest": now + MOST_WAITED,
             "allocated_by": by.username,
         },
-    )
-    return Allocated(participant_id, number, now, by.username)
+    ).scalar_one()
+    return Allocated(participant_id, number, allocated_at, by.username)
 
 
 def tell_clinicians(

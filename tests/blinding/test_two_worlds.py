@@ -37,6 +37,9 @@ from app.web import places
 from tests.blinding import trial
 from tests.blinding.conftest import NewWorld
 from tests.blinding.trial import BLINDED, SWAPPED, WORDS, WORLD, Left, arm_of, differences, left_by
+from tests.concealment.search import Searching
+
+SEARCHING = Searching(WORDS)
 
 
 @pytest.mark.requirement(
@@ -47,6 +50,8 @@ def test_two_worlds_that_differ_in_the_arms_only_cannot_be_told_apart(new_world:
     other = left_by(new_world(), SWAPPED, tmp_path / "data")
     assert differences(one, other) == []
     _really_asked(one)
+    # Told apart or not, no answer names an arm, or what is delivered in one, in any form.
+    assert SEARCHING.places({key: body for key, (_, _, body) in one.heard.items()}) == []
 
 
 def _really_asked(left: Left) -> None:

@@ -33,6 +33,7 @@ from app.foundation.crypto.secrets import hash_password, new_token, token_hash
 from app.foundation.database import Database, keys_of, table_of
 from app.jobs import send_due_mail
 from app.main import create_app
+from app.participants.models import Participant
 from app.people.models import ApiToken, Person, SignInSession
 from app.people.permissions import Permission, Role
 from app.people.reads import TOKEN_PREFIX
@@ -91,6 +92,22 @@ ARMS: dict[str, Any] = {
     "allocation": {"method": "list", "strata": [{"code": "site", "label": "Site", "by": "site"}]},
     # The day on which the statistician, after everything else, holds guesses against the arms.
     **asking_for_a_guess(ACTIVE, SHAM, planned_from="2026-07-08"),
+}
+# The same trial, decided at each allocation: nobody, not even a test, knows an arm beforehand.
+MINIMISED: dict[str, Any] = {
+    "allocation": {
+        "method": "minimisation",
+        "strata": [
+            {"code": "site", "label": "Site", "by": "site"},
+            {
+                "code": "severity",
+                "label": "Severity",
+                "by": "expression",
+                "expression": "if([baseline][pain_nrs] >= 6, 'high', 'low')",
+                "levels": [{"code": "low", "label": "Low"}, {"code": "high", "label": "High"}],
+            },
+        ],
+    }
 }
 WORDS = (
     ACTIVE,
@@ -287,10 +304,10 @@ def _said(reply: Any) -> str:
     return f"{reply.request.method} {reply.request.url}: {reply.status_code} {words[:3000]}"
 
 
-def set_up(database: Database, data: Path) -> Trial:
-    """The study, its people with passwords and tokens, and the application."""
+def set_up(database: Database, data: Path, changes: dict[str, Any] | None = None) -> Trial:
+    """The study, with some of its parts changed, its people with passwords and tokens, and the application."""
     with database.writing() as session:
-        study = mini_study(session, **ARMS)
+        study = mini_study(session, **{**ARMS, **(changes or {})})
         people = {role.value: Someone(person(session, study, role).person_id) for role in Role}
         for role in (Role.COORDINATOR, Role.CLINICIAN):
             people[f"{role}_south"] = Someone(person(session, study, role, site_code="south").person_id)
@@ -318,11 +335,18 @@ API = "/api/v1/studies/mini"
 RANDOMISED = ("M-001", "M-002", "M-005")
 
 
-def play(trial: Trial, arms: Arms, time: time_machine.Traveller) -> None:
-    """From the uploaded list to the last visit. Whoever treats sees the arm and records what belongs to it."""
+def play(trial: Trial, arms: Arms | None, time: time_machine.Traveller) -> None:
+    """From the list to the last visit. Whoever treats sees the arm and records what belongs to it.
+
+    `arms` is the list that is uploaded; without it, the study's own method decides.
+    """
     did, web, api = trial.did, trial.web, trial.api
     trial.sign_in()
-    _seal(trial, arms)
+    listed = arms is not None
+    if arms is None:
+        _seal_a_rule(trial)
+    else:
+        _seal(trial, arms)
     _walk_in(trial)
     # Randomised through either door; and one who is not ready.
     did(web("coordinator", "POST", "/mini/participants/M-001/randomise", {"password": PASSWORD}))
@@ -330,6 +354,7 @@ def play(trial: Trial, arms: Arms, time: time_machine.Traveller) -> None:
     did(api("coordinator_south", "POST", f"{API}/participants/M-005/randomise"))
     did(web("coordinator", "POST", "/mini/participants/M-003/randomise", {"password": PASSWORD}), 409)
     did(api("coordinator", "POST", f"{API}/participants/M-001/randomise"), 409)
+    arms = arms or _decided(trial)
     time.move_to(BEGUN + timedelta(days=8))
     trial.sign_in()
     _treat(trial, arms)
@@ -339,7 +364,8 @@ def play(trial: Trial, arms: Arms, time: time_machine.Traveller) -> None:
     _unblind(trial, arms)
     time.move_to(BEGUN + timedelta(days=128))
     trial.sign_in()
-    _on_paper(trial)
+    if listed:  # arms that are decided one by one cannot be reserved
+        _on_paper(trial)
     did(web("data_manager", "POST", "/mini/audit/verify"))
     for path in ("/mini/sequence/allocations", "/mini/sequence/allocations.csv", "/mini/sequence/1"):
         did(web("statistician", "GET", path))
@@ -386,6 +412,24 @@ def _on_paper(trial: Trial) -> None:
     did(api("coordinator", "POST", paper, slip), 422)
     did(api("coordinator", "POST", paper, {**slip, "deviation": "No form was left"}))
     did(web("statistician", "POST", "/mini/sequence/downtime/1/close", {"why": "It is back", "password": PASSWORD}))
+
+
+def _seal_a_rule(trial: Trial) -> None:
+    """The same of a method that decides at each allocation: there is no list, only a seed."""
+    plan = {"method": "minimisation", "measure": "range", "probability": "4/5"}
+    trial.did(trial.api("statistician", "POST", f"{API}/sequences", plan))
+    trial.did(trial.web("statistician", "POST", "/mini/sequence/1/set-aside", {"why": "A rehearsal"}))
+    trial.did(trial.web("statistician", "POST", "/mini/sequence/draw", {"measure": "variance", "probability": "4/5"}))
+    trial.did(trial.web("statistician", "POST", "/mini/sequence/2/seal", {"password": PASSWORD}))
+
+
+def _decided(trial: Trial) -> Arms:
+    """Who got which arm, as in an uploaded list, so that the play can go on."""
+    participant = table_of(Participant)
+    with trial.database.reading() as session:
+        ids = dict(session.execute(select(participant.c.code, participant.c.id)).all())
+        first, second, south = (arm_of(session, ids[code]) for code in RANDOMISED)
+    return {"north": (first, second), "south": (south,)}
 
 
 def _walk_in(trial: Trial) -> None:
@@ -549,6 +593,8 @@ class Left:
     rows: dict[str, list[tuple[Any, ...]]]
     file: bytes
     lines: list[str]
+    written: bytes = b""
+    """The database file and its write-ahead log as they lie on the disk while the server runs (SQLite)."""
 
 
 def rows_of(session: Session) -> dict[str, list[tuple[Any, ...]]]:
@@ -585,14 +631,18 @@ class Gatherer(logging.Handler):
 
 def left_by(
     database: Database,
-    arms: Arms,
+    arms: Arms | None,
     folder: Path,
     *,
+    changes: dict[str, Any] | None = None,
     roles: Sequence[str] = BLINDED,
     names: Sequence[str] | None = None,
     real: bool = False,
 ) -> Left:
-    """Play the trial in this database, ask everything, and gather what is left; `real` keeps chance and the cipher."""
+    """Play the trial in this database, ask everything, and gather what is left; `real` keeps chance and the cipher.
+
+    `changes` are those of the study, and `arms` is None when its own method decides.
+    """
     # Each play is an installation of its own, in a folder of one name: the paths in both are the same.
     shutil.rmtree(folder, ignore_errors=True)
     gatherer = Gatherer()
@@ -602,7 +652,7 @@ def left_by(
     logger.setLevel(logging.INFO)
     try:
         with time_machine.travel(BEGUN, tick=False) if real else without_chance() as time:
-            trial = set_up(database, folder)
+            trial = set_up(database, folder, changes)
             play(trial, arms, time)
             sweep(trial, roles, names)
             with database.reading() as session:
@@ -610,16 +660,18 @@ def left_by(
     finally:
         logger.removeHandler(gatherer)
         logger.setLevel(before)
-    file = b""
+    file = written = b""
     if database.is_sqlite:
+        path = Path(str(database.url.database))
+        written = b"".join(each.read_bytes() for each in sorted(path.parent.glob(path.name + "*")))
         with database.engine.connect() as connection:
             connection.rollback()
             raw = connection.connection.dbapi_connection
             assert raw is not None
             raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         database.dispose()
-        file = Path(str(database.url.database)).read_bytes()
-    return Left(trial.heard, rows, file, gatherer.lines)
+        file = path.read_bytes()
+    return Left(trial.heard, rows, file, gatherer.lines, written)
 
 
 def differences(one: Left, other: Left) -> list[str]:

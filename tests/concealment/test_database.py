@@ -142,7 +142,8 @@ def test_rows_stand_in_the_order_of_positions_and_nothing_tells_a_block(session:
     slot = table_of(Slot)
     rows = session.execute(select(slot.c.id, slot.c.position).order_by(slot.c.id)).all()
     assert [row.position for row in rows] == list(range(1, PEOPLE + 1))
-    assert {column.name for column in slot.columns} == {"id", "stratum_id", "position", "envelope", "leaf"}
+    assert {column.name for column in slot.columns} == {"id", "stratum_id", "position", "envelope", "leaf", "levels"}
+    assert set(session.execute(select(slot.c.levels)).scalars()) == {None}  # of minimisation: what a person answered
     leaves = session.execute(select(slot.c.leaf)).scalars().all()
     assert {len(leaf) for leaf in leaves} == {32}  # salted: no two alike, whatever arm they commit to
     assert len(set(leaves)) == PEOPLE

@@ -1,19 +1,18 @@
 """One Equipoise server as a process of its own, on loopback: it can be killed like one, and started again."""
 
-import http.client
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.engine import URL
+
+from tests.durability.client import Client
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STARTS_WITHIN = 30  # seconds
@@ -24,6 +23,18 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def environment_of(url: URL, data: Path) -> dict[str, str]:
+    """What a server on this database and key file finds in its environment."""
+    environment = {
+        **os.environ,
+        "EQUIPOISE_DATA": str(data),
+        "EQUIPOISE_DATABASE": url.render_as_string(hide_password=False),
+        "EQUIPOISE_SECURE_COOKIES": "false",
+    }
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed server finds its modules compiled
+    return environment
 
 
 @dataclass
@@ -37,13 +48,7 @@ class Server:
 
     def start(self) -> float:
         """Start it and wait for its first answer; the seconds that took."""
-        environment = {
-            **os.environ,
-            "EQUIPOISE_DATA": str(self.data),
-            "EQUIPOISE_DATABASE": self.url.render_as_string(hide_password=False),
-            "EQUIPOISE_SECURE_COOKIES": "false",
-        }
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed server finds its modules compiled
+        environment = environment_of(self.url, self.data)
         arguments = ["--factory", "app.installation:application", "--host", "127.0.0.1", "--port", str(self.port)]
         began = time.perf_counter()
         with (self.data / "server.log").open("ab") as log:
@@ -84,44 +89,53 @@ class Server:
         self.process = None
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What came back, whole; names of headers in lower case."""
+class Workers:
+    """Server processes that accept from one socket, as `equipoise serve --workers` has them; each can be killed.
 
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+    The socket is ours: whoever asks while nobody serves waits in its queue for the next process, and nobody has to try
+    again and again. `mutants` are names in `served`.
+    """
 
-    def json(self) -> Any:
-        return json.loads(self.body)
+    def __init__(self, url: URL, data: Path, *, count: int, mutants: Sequence[str] = ()) -> None:
+        self._environment = environment_of(url, data)
+        self._mutants = list(mutants)
+        self.log = data / "server.log"
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.listen(256)
+        self.port = int(self._socket.getsockname()[1])
+        self._running = [self._new() for _ in range(count)]
 
+    def _new(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.durability.served", str(self._socket.fileno()), *self._mutants],
+                cwd=ROOT,
+                env=self._environment,
+                pass_fds=[self._socket.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
 
-class Client:
-    """One keep-alive connection. A lost connection is an OSError, and the next request opens a new one."""
+    def kill(self, count: int) -> None:
+        """SIGKILL the processes that have served longest, all at one moment; others are started in their place."""
+        killed, self._running = self._running[:count], self._running[count:]
+        for process in killed:
+            process.kill()
+        for process in killed:
+            process.wait(10)
+        self._running += [self._new() for _ in killed]
 
-    def __init__(self, port: int, *, token: str = "", timeout: float = 30) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+    def require_running(self) -> None:
+        """RuntimeError with the end of their log when one of them ended by itself."""
+        if any(process.poll() is not None for process in self._running):
+            raise RuntimeError(f"A server ended: {self.log.read_text()[-2000:]}")
 
-    def get(self, path: str, **headers: str) -> Reply:
-        return self.send("GET", path, None, **headers)
-
-    def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
-        """Header names are given with underscores: `Idempotency_Key`."""
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
-        try:
-            self._connection.request(method, path, body, {**self._headers, **given})
-            answer = self._connection.getresponse()
-            return Reply(answer.status, {name.lower(): each for name, each in answer.headers.items()}, answer.read())
-        except (OSError, http.client.HTTPException) as lost:
-            self._connection.close()
-            raise ConnectionError(f"{method} {path}: {type(lost).__name__}") from lost
-
-    def put_json(self, path: str, body: Any, **headers: str) -> Reply:
-        return self.send("PUT", path, json.dumps(body).encode(), Content_Type="application/json", **headers)
-
-    def post_json(self, path: str, body: Any, **headers: str) -> Reply:
-        return self.send("POST", path, json.dumps(body).encode(), Content_Type="application/json", **headers)
-
-    def close(self) -> None:
-        self._connection.close()
+    def end(self) -> None:
+        """End all of them, whatever they are doing."""
+        self._socket.close()
+        for process in self._running:
+            process.kill()
+            process.wait(10)
+        self._running = []

@@ -3,21 +3,19 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from app.foundation import idempotency
 from app.foundation.database import Database
-from tests.conftest import KEYS, migrate
-from tests.durability.serving import Client, Reply, Server
-from tests.durability.world import ANSWERS, SITES, History, World, build, check, check_slots, write_key
-from tests.postgres import server as postgres
+from tests.durability.client import Client, Reply
+from tests.durability.serving import Server
+from tests.durability.world import ANSWERS, SITES, History, World, build, check, check_slots
 from tests.web.browser import anonymous_client
 
 SEED = 20260314
@@ -26,35 +24,6 @@ WRITERS = 4
 KILLS = 4
 GIVE_UP_AFTER = 240  # seconds
 API = "/api/v1/studies/mini/participants"
-
-
-@pytest.fixture(scope="module")
-def durable_postgres() -> Iterator[str]:
-    """A PostgreSQL with fsync on, started only when a test asks for it."""
-    with postgres(durable=True) as address:
-        yield address
-
-
-def new_database(address: str, name: str) -> Database:
-    engine = create_engine(address.format(name="postgres"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}"'))
-    engine.dispose()
-    return Database(address.format(name=name), KEYS)
-
-
-@pytest.fixture
-def kept(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """A migrated database that keeps what it is told, as an installation's would."""
-    if kind == "sqlite":
-        database = Database(f"sqlite:///{tmp_path / 'equipoise.db'}", KEYS)
-    else:
-        database = new_database(request.getfixturevalue("durable_postgres"), "kill")
-    migrate(database)
-    database.refuse_unsafe_settings()
-    write_key(tmp_path)
-    yield database
-    database.dispose()
 
 
 @dataclass

@@ -1,7 +1,9 @@
 """REL-17: a database that was put back from a backup is found out, and gives nobody a slot that somebody has."""
 
+import threading
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import time_machine
@@ -123,6 +125,54 @@ def test_what_is_remembered_cannot_be_bent(logged: Database, tmp_path: Path, ben
     path = tmp_path / "mini.newest"
     path.write_text(bend(path.read_text()))
     assert _behind(logged, tmp_path)
+
+
+def test_whoever_waits_remembers_for_all_who_come_after(
+    logged: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Many allocations at once need not write one after the other: the one that has not begun will see them all."""
+    remembering, begun, go_on = newest.Remembering(), threading.Semaphore(0), threading.Semaphore(0)
+    remember = newest.remember
+
+    def slowly(*positional: Any) -> None:
+        begun.release()
+        assert go_on.acquire(timeout=20)
+        remember(*positional)
+
+    monkeypatch.setattr(newest, "remember", slowly)
+    threads = [threading.Thread(target=remembering, args=(logged, tmp_path, "mini")) for _ in range(2)]
+    threads[0].start()
+    assert begun.acquire(timeout=20)
+    threads[1].start()
+    while not remembering._waiting:
+        threads[1].join(0.001)
+    with logged.writing() as session:
+        record(session, "mini", [Change("thing.changed")], by=BY, now=BEGUN)
+    for _ in range(5):
+        remembering(logged, tmp_path, "mini")  # does not wait: the second has not begun
+    go_on.release()
+    go_on.release()
+    for thread in threads:
+        thread.join(20)
+    assert begun.acquire(timeout=20)
+    assert not begun.acquire(blocking=False), "it was written more often than there was need"
+    found = newest.newest_in(tmp_path, KEYS, "mini")
+    assert found is not None
+    assert found.size == 4
+
+
+def test_one_that_could_not_remember_keeps_nobody_else_from_it(
+    logged: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    remembering = newest.Remembering()
+    with monkeypatch.context() as broken:
+        broken.setattr(newest, "_write", mock.Mock(side_effect=OSError("no space left")))
+        with pytest.raises(OSError, match="no space"):
+            remembering(logged, tmp_path, "mini")
+    remembering(logged, tmp_path, "mini")
+    found = newest.newest_in(tmp_path, KEYS, "mini")
+    assert found is not None
+    assert found.size == 3
 
 
 def test_nothing_is_remembered_of_a_log_that_is_not_there(database: Database, tmp_path: Path):

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from app.foundation.database import Database, table_of
 from app.participants.models import Participant
 from app.people.actions import create_token
 from app.people.permissions import Permission
-from app.randomisation.models import Allocation, Slot, Stratum
+from app.randomisation.models import Allocation, AllocationSequence, Slot, Stratum
 from app.studies.in_use import StudyInUse
 from app.studies.models import StudyRecord
 from tests.capture.records import consented
@@ -31,6 +32,7 @@ from tests.randomisation.world import sealed
 ROOT_KEY = bytes(range(32))  # that of tests.conftest.KEYS
 SITES = ("north", "south")
 ALLOCATION, SLOT, STRATUM = table_of(Allocation), table_of(Slot), table_of(Stratum)
+SEQUENCE = table_of(AllocationSequence)
 PARTICIPANT, STUDY = table_of(Participant), table_of(StudyRecord)
 ANSWERS = {"age": 44, "pain_screen": 6, "surgery": False}
 
@@ -80,18 +82,19 @@ def build(database: Database, *, filled: int, ready: int) -> World:
             made = consented(session, study, code, site_code=SITES[number % 2], status=status)
             codes.append(code)
             if number > filled:
-                _baseline(session, study, made)
+                with_baseline(session, study, made)
         session.execute(STUDY.update().where(STUDY.c.id == study.id).values(last_participant=len(codes)))
         tokens = {
-            "assessor": _token(session, study, "assessor", Permission.ENTRY_SAVE, Permission.ENTRY_READ),
-            "first": _token(session, study, "coordinator", Permission.PARTICIPANT_RANDOMISE, name="first"),
-            "second": _token(session, study, "coordinator", Permission.PARTICIPANT_RANDOMISE, name="second"),
-            "screener": _token(session, study, "coordinator", Permission.PARTICIPANT_SCREEN, name="screener"),
+            "assessor": token_of(session, study, "assessor", Permission.ENTRY_SAVE, Permission.ENTRY_READ),
+            "first": token_of(session, study, "coordinator", Permission.PARTICIPANT_RANDOMISE, name="first"),
+            "second": token_of(session, study, "coordinator", Permission.PARTICIPANT_RANDOMISE, name="second"),
+            "screener": token_of(session, study, "coordinator", Permission.PARTICIPANT_SCREEN, name="screener"),
         }
     return World(study, tuple(codes[:filled]), tuple(codes[filled:]), tokens)
 
 
-def _baseline(session: Session, study: StudyInUse, participant: Participant) -> None:
+def with_baseline(session: Session, study: StudyInUse, participant: Participant, *, pain: int = 5) -> None:
+    """The baseline entry of a participant, which is all they lacked."""
     now = clock.now()
     session.execute(
         insert(table_of(Entry)).values(
@@ -102,7 +105,7 @@ def _baseline(session: Session, study: StudyInUse, participant: Participant) -> 
             study_version_id=study.version_id,
             status="complete",
             version=1,
-            values=json.dumps({"pain_nrs": 5, "pain_days": 3}),
+            values=json.dumps({"pain_nrs": pain, "pain_days": 3}),
             reasons="{}",
             created_at=now,
             created_by="test",
@@ -112,9 +115,17 @@ def _baseline(session: Session, study: StudyInUse, participant: Participant) -> 
     )
 
 
-def _token(session: Session, study: StudyInUse, role: str, *scopes: Permission, name: str = "") -> str:
-    actor = person(session, study, role, site_code="north", username=name or role)
-    actor = person(session, study, role, site_code="south", username=actor.username)
+def token_of(
+    session: Session,
+    study: StudyInUse,
+    role: str,
+    *scopes: Permission,
+    name: str = "",
+    sites: Sequence[str] = SITES,
+) -> str:
+    """A token of somebody with this role at these sites."""
+    for site in sites:
+        actor = person(session, study, role, site_code=site, username=name or role)
     now = clock.now()
     _, text = create_token(
         session,
@@ -145,7 +156,8 @@ def check_slots(session: Session, study_id: int) -> dict[str, int]:
     positions = defaultdict(list)
     for row in rows:
         positions[row.stratum_id].append(row.position)
-    used = {row.id: row.used for row in session.execute(select(STRATUM.c.id, STRATUM.c.used))}
+    counters = select(STRATUM.c.id, STRATUM.c.used).join(SEQUENCE).where(SEQUENCE.c.study_id == study_id)
+    used = {row.id: row.used for row in session.execute(counters)}
     for taken in positions.values():
         assert taken == list(range(1, len(taken) + 1)), "slots were not used in order, or one was skipped"
     assert used == {stratum: len(positions[stratum]) for stratum in used}, "a counter is not what was used"

@@ -51,6 +51,25 @@ def test_a_ready_participant_gets_the_next_allocation(session: Session):
     assert used(session) == 3
 
 
+@pytest.mark.requirement("RND-14", "E9-3")
+@pytest.mark.parametrize(("earlier", "expected"), [(20, 0), (60, 0), (61, 61)])
+def test_an_allocation_is_not_dated_before_the_one_in_front(session: Session, earlier: int, expected: int):
+    """Whoever waited for the lock asked earlier, and is given their slot later; a clock that is wrong still shows."""
+    study = study_of(session)
+    sealed(session, study)
+    coordinator = actor(session, study, Role.COORDINATOR, "SYD")
+    randomise(session, study, participant(session, study, 1), by=coordinator, now=NOW)
+    waited = participant(session, study, 2)
+    made = randomise(session, study, waited, by=coordinator, now=NOW - timedelta(seconds=earlier))
+    assert made.allocated_at == NOW - timedelta(seconds=expected)
+    assert waited.id is not None
+    assert allocation_of(session, waited.id) == made
+    row = session.execute(select(PARTICIPANT.c.randomised_at).where(PARTICIPANT.c.id == waited.id)).one()
+    assert row.randomised_at == made.allocated_at
+    logged = select(AUDIT.c.at).where(AUDIT.c.participant == waited.code, AUDIT.c.action == "participant.randomised")
+    assert session.execute(logged).scalar_one() == made.allocated_at
+
+
 def test_visits_open_counted_from_the_date_at_the_site(session: Session):
     study = study_of(session)
     sealed(session, study)
