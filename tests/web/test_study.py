@@ -83,4 +83,4 @@ def test_no_page_asks_the_database_more_than_twelve_times(database: Database):
     for path in (STUDY, f"{STUDY}/roles"):
         with counted_statements(database) as statements:
             assert browser.get(path).status_code == 200
-        assert 3 <= len(statements) <= 12, (path, statements)
+        assert 2 <= len(statements) <= 12, (path, statements)

@@ -184,4 +184,4 @@ def test_no_page_asks_the_database_more_than_twelve_times(database: Database):
     for browser in (world.browser("coordinator", "investigator"), world.browser("investigator", site_code=None)):
         with counted_statements(database) as statements:
             assert browser.get(TODAY).status_code == 200
-        assert 3 <= len(statements) <= 12, statements
+        assert 2 <= len(statements) <= 12, statements
