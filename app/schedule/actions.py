@@ -1,14 +1,15 @@
 """What may I do with visits? Open them when their anchor is known, record, miss, correct, reopen and stop them."""
 
+import json
 from datetime import date, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Integer, bindparam, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Integer, String, TextualSelect, bindparam, text, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
 from app.consent.reads import why_no_consent
+from app.foundation.database import Instant
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Refused
 from app.foundation.words import day_in_words
 from app.participants.actions import day_problems, reason_problems
@@ -41,9 +42,31 @@ _CHANGE = (
     )
     .returning(VISIT.c.version)
 )
+
+
+def _opening(source: str) -> TextualSelect:
+    """All visits of an anchor in one statement whose text is always the same, so that it is parsed once."""
+    # The only parts that are put in are those below; what is stored is bound.
+    words = (
+        'INSERT INTO visit (study_id, participant_id, code, kind, "order", target_on, opens_on, closes_on, status, '
+        f"version, created_at) SELECT :study_id, :participant_id, {source} WHERE true "
+        "ON CONFLICT DO NOTHING RETURNING code"
+    )
+    moment, number = bindparam("created_at", type_=Instant), bindparam("participant_id", type_=Integer)
+    return text(words).bindparams(moment, number, bindparam("study_id", type_=Integer)).columns(code=String)
+
+
+_OF_EACH = ("code", "kind", "order", "target_on", "opens_on", "closes_on")
 _OPEN = {
-    "postgresql": postgresql.insert(VISIT).on_conflict_do_nothing().returning(VISIT.c.code),
-    "sqlite": sqlite.insert(VISIT).on_conflict_do_nothing().returning(VISIT.c.code),
+    "postgresql": _opening(
+        'r.code, r.kind, r."order", r.target_on, r.opens_on, r.closes_on, CAST(:status AS varchar), 1, :created_at '
+        "FROM jsonb_to_recordset(CAST(:visits AS jsonb)) "
+        'AS r(code varchar, kind varchar, "order" int, target_on date, opens_on date, closes_on date)'
+    ),
+    "sqlite": _opening(
+        ", ".join(f"json_extract(value, '$.{name}')" for name in _OF_EACH)
+        + ", :status, 1, :created_at FROM json_each(:visits)"
+    ),
 }
 
 
@@ -68,22 +91,17 @@ def open_visits(
     for order, visit in enumerate(study.definition.visits):
         if visit.anchor == anchor:
             dates = rules.planned(visit, on)._asdict()
-            rows.append(
-                {
-                    "study_id": study.id,
-                    "participant_id": participant.id,
-                    "code": visit.code,
-                    "kind": visit.kind.value,
-                    "order": order,
-                    "status": VisitStatus.PLANNED.value,
-                    "version": 1,
-                    "created_at": now,
-                    **dates,
-                }
-            )
+            rows.append({"code": visit.code, "kind": visit.kind.value, "order": order, **dates})
     if not rows:
         return []
-    opened = set(session.execute(_OPEN[session.get_bind().dialect.name], rows).scalars())
+    values = {
+        "study_id": study.id,
+        "participant_id": participant.id,
+        "status": VisitStatus.PLANNED.value,
+        "created_at": now,
+        "visits": json.dumps(rows, default=date.isoformat),
+    }
+    opened = set(session.execute(_OPEN[session.get_bind().dialect.name], values).scalars())
     changes = [
         Change(
             "visit.opened",
