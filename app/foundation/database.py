@@ -6,16 +6,21 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
     Connection,
     DateTime,
     Dialect,
     Engine,
+    Integer,
     Row,
     RowMapping,
     Select,
     Table,
+    bindparam,
     create_engine,
     event,
+    func,
     make_url,
 )
 from sqlalchemy.orm.attributes import manager_of_class
@@ -196,6 +201,19 @@ def table_of(model: type[SQLModel]) -> Table:
     table = model.__table__  # type: ignore[attr-defined]
     assert isinstance(table, Table)
     return table
+
+
+KINDS = ("postgresql", "sqlite")
+
+
+def among(column: ColumnElement[int], kind: str) -> ColumnElement[bool]:
+    """Whether a number is among those in the parameter `ids`, for a statement that is built once for each kind.
+
+    PostgreSQL takes them as one array, so that the statement is the same however many there are and is parsed once.
+    """
+    if kind == "postgresql":
+        return column == func.any(bindparam("ids", type_=ARRAY(Integer)))
+    return column.in_(bindparam("ids", type_=Integer, expanding=True))
 
 
 def only_reads(session: Session) -> bool:

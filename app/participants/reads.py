@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, false,
 from sqlmodel import Session
 
 from app.foundation import clock, paging
-from app.foundation.database import instance_of, table_of
+from app.foundation.database import KINDS, among, instance_of, table_of
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.identity import IDENTITY, PARTICIPANT, open_personal, unwrap
 from app.participants.models import Participant, RandomisedInError, Screening
@@ -34,11 +34,12 @@ _BY_CODE = select(*PARTICIPANT.c).where(
 )
 _BY_CODE_THERE = _BY_CODE.where(PARTICIPANT.c.site_id.in_(bindparam("sites", type_=Integer, expanding=True)))
 _LATEST_SCREENING = select(SCREENING).where(SCREENING.c.participant_id == _ID).order_by(SCREENING.c.id.desc()).limit(1)
-_IDENTITIES = (
-    select(PARTICIPANT.c.id, PARTICIPANT.c.study_id, IDENTITY.c.wrapped_key, IDENTITY.c.sealed)
+_IDENTITIES = {
+    kind: select(PARTICIPANT.c.id, PARTICIPANT.c.study_id, IDENTITY.c.wrapped_key, IDENTITY.c.sealed)
     .join(IDENTITY, IDENTITY.c.participant_id == PARTICIPANT.c.id)
-    .where(PARTICIPANT.c.id.in_(bindparam("ids", type_=Integer, expanding=True)), IDENTITY.c.wrapped_key.is_not(None))
-)
+    .where(among(PARTICIPANT.c.id, kind), IDENTITY.c.wrapped_key.is_not(None))
+    for kind in KINDS
+}
 NEWEST_IN_ERROR = (
     select(IN_ERROR.c.id)
     .where(IN_ERROR.c.participant_id == PARTICIPANT.c.id)
@@ -239,7 +240,7 @@ def initials_of(session: Session, participants: Iterable[Placed], *, by: Actor) 
     allowed = [one.id for one in participants if one.id is not None and (sites is None or one.site_id in sites)]
     if not allowed:
         return {}
-    rows = session.execute(_IDENTITIES, {"ids": allowed})
+    rows = session.execute(_IDENTITIES[session.get_bind().dialect.name], {"ids": allowed})
     found = {}
     for row in rows:
         key = unwrap(session, row.study_id, row.id, row.wrapped_key)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-from sqlalchemy import Integer, String, bindparam, func, select, tuple_
+from sqlalchemy import Integer, Select, String, bindparam, func, select, tuple_
 from sqlmodel import Session
 
 from app.foundation import paging
-from app.foundation.database import instance_of, table_of
+from app.foundation.database import KINDS, among, instance_of, table_of
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.identity import PARTICIPANT
 from app.participants.reads import SITE, at_their_sites
@@ -28,20 +28,24 @@ VISIT = table_of(ParticipantVisit)
 _ID = bindparam("participant_id", type_=Integer)
 _VISITS = select(*VISIT.c).where(VISIT.c.participant_id == _ID).order_by(VISIT.c.order, VISIT.c.id)
 _VISIT = select(*VISIT.c).where(VISIT.c.participant_id == _ID, VISIT.c.code == bindparam("code", type_=String))
-_PLANNED = (
-    select(
-        *VISIT.c,
-        func.row_number()
-        .over(partition_by=VISIT.c.participant_id, order_by=(VISIT.c.target_on, VISIT.c.order, VISIT.c.id))
-        .label("position"),
+_OF_NEXT = ("participant_id", "code", "kind", "target_on", "opens_on", "closes_on", "status", "held_on")
+
+
+def _next(kind: str) -> Select[Any]:
+    planned = (
+        select(
+            *(VISIT.c[name] for name in _OF_NEXT),
+            func.row_number()
+            .over(partition_by=VISIT.c.participant_id, order_by=(VISIT.c.target_on, VISIT.c.order, VISIT.c.id))
+            .label("position"),
+        )
+        .where(among(VISIT.c.participant_id, kind), VISIT.c.status == VisitStatus.PLANNED)
+        .subquery()
     )
-    .where(
-        VISIT.c.participant_id.in_(bindparam("ids", type_=Integer, expanding=True)),
-        VISIT.c.status == VisitStatus.PLANNED,
-    )
-    .subquery()
-)
-_NEXT = select(_PLANNED).where(_PLANNED.c.position == 1)
+    return select(*(planned.c[name] for name in _OF_NEXT)).where(planned.c.position == 1)
+
+
+_NEXT = {kind: _next(kind) for kind in KINDS}
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def next_visits(session: Session, participant_ids: Iterable[int], today: date) -
     wanted = list(participant_ids)
     if not wanted:
         return {}
-    rows = session.execute(_NEXT, {"ids": wanted})
+    rows = session.execute(_NEXT[session.get_bind().dialect.name], {"ids": wanted})
     return {
         row.participant_id: NextVisit(
             participant_id=row.participant_id,
