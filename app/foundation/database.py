@@ -128,7 +128,12 @@ def _engine(url: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
         # Errors must not carry what somebody typed into the server's log: hide_parameters.
         # More connections than Starlette has threads (40), so that no request waits for one (libraries.md, finding 10).
-        return create_engine(url, pool_size=20, max_overflow=30, pool_pre_ping=False, hide_parameters=True)
+        # What a request asks is the same each time but for its values: one plan serves, and making it takes longer than
+        # what most of them ask.
+        options = {"options": "-c plan_cache_mode=force_generic_plan"}
+        return create_engine(
+            url, pool_size=20, max_overflow=30, pool_pre_ping=False, hide_parameters=True, connect_args=options
+        )
     engine = create_engine(
         url, connect_args={"check_same_thread": False}, pool_size=20, max_overflow=30, hide_parameters=True
     )

@@ -156,13 +156,14 @@ def _columns(path: str, query: Mapping[str, str | None], *, named: bool) -> list
 
 def _row(here: Here, places: Places, row: ParticipantRow, visit: NextVisit | None) -> dict[str, Any]:
     planned = here.the_study.definition.visit(visit.code) if visit else None
+    today = places.today(here, row.site_id)
     return {
         "row": row,
         "in_error": is_error(row.randomised_in_error),
-        "today": places.today(here, row.site_id),
+        "today": today,
         "visit": visit,
         "label": planned.label if planned else visit.code if visit else "",
-        "theirs": visit is not None and visit.kind == VisitKind.TREATMENT and visit.closes_on < places.today(here),
+        "theirs": visit is not None and visit.kind == VisitKind.TREATMENT and visit.closes_on < today,
         "url": _visit_url(here, row.code, visit.code, visit.kind, row.site_id) if visit else "",
     }
 
