@@ -130,7 +130,8 @@ def _engine(url: str) -> Engine:
         # More connections than Starlette has threads (40), so that no request waits for one (libraries.md, finding 10).
         # What a request asks is the same each time but for its values: one plan serves, and making it takes longer than
         # what most of them ask.
-        options = {"options": "-c plan_cache_mode=force_generic_plan"}
+        given = make_url(url).query.get("options", "")
+        options = {"options": f"{given} -c plan_cache_mode=force_generic_plan".strip()}
         return create_engine(
             url, pool_size=20, max_overflow=30, pool_pre_ping=False, hide_parameters=True, connect_args=options
         )

@@ -370,8 +370,6 @@ class StoredSlot:
     position: int
     envelope: bytes
     leaf: bytes
-    levels: str | None = None
-    """What it was decided from, when that was done at its allocation."""
 
 
 def stored_slots(session: Session, sequence_id: int | None) -> Iterator[StoredSlot]:
@@ -379,12 +377,12 @@ def stored_slots(session: Session, sequence_id: int | None) -> Iterator[StoredSl
     strata = session.execute(select(STRATUM.c.id, STRATUM.c.code).where(STRATUM.c.sequence_id == sequence_id)).all()
     for stratum in sorted(strata, key=lambda row: str(row.code)):
         kept = (
-            select(SLOT.c.position, SLOT.c.envelope, SLOT.c.leaf, SLOT.c.levels)
+            select(SLOT.c.position, SLOT.c.envelope, SLOT.c.leaf)
             .where(SLOT.c.stratum_id == stratum.id)
             .order_by(SLOT.c.position)
         )
         for row in streamed(session, kept, batch=10 * BATCH):
-            yield StoredSlot(stratum.code, row.position, bytes(row.envelope), bytes(row.leaf or b""), row.levels)
+            yield StoredSlot(stratum.code, row.position, bytes(row.envelope), bytes(row.leaf or b""))
 
 
 def plan_options(secrets: Mapping[str, Any]) -> dict[str, object]:

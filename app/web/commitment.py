@@ -19,7 +19,7 @@ from app.randomisation.escrow.reads import escrows
 from app.randomisation.reads import SequenceCounts
 from app.rendering import translations
 from app.web.sequence import hidden_without
-from app.web.shell import show
+from app.web.shell import errors_of, show, status_of
 
 router = APIRouter(route_class=hidden_without(Permission.SEQUENCE_DRAW))
 
@@ -157,14 +157,14 @@ def _page(here: Here, version: int, *, problem: Invalid | Refused | None = None)
     return show(
         here,
         "commitment/certificate.html",
-        status_code=422 if isinstance(problem, Invalid) else 409 if problem else 200,
+        status_code=status_of(problem),
         url=f"/{here.the_study.code}/sequence",
         found=found,
         lines=rows_of(said, gettext),
         escrowed=escrowed,
         allocations=found.used - sum(pack.reserved + pack.void for pack in packs_of_it),
         refused=problem.reason if isinstance(problem, Refused) else None,
-        errors={each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {},
+        errors=errors_of(problem),
         why=here.value("why"),
     )
 

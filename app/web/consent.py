@@ -22,6 +22,7 @@ from app.people.permissions import Permission
 from app.schedule.actions import open_visits
 from app.studies.definition import ConsentDocument
 from app.web.places import places_of, show_at, typed_day
+from app.web.shell import status_of
 
 router = APIRouter()
 
@@ -201,7 +202,7 @@ def _record_page(
         here,
         places,
         "consent/record.html",
-        status_code=422 if isinstance(problem, Invalid) else 409 if problem else 200,
+        status_code=status_of(problem),
         participant=participant,
         url=url,
         document=document,
@@ -271,7 +272,7 @@ def _countersign_page(
         here,
         places,
         "consent/countersign.html",
-        status_code=422 if isinstance(problem, Invalid) else 409 if problem else 200,
+        status_code=status_of(problem),
         participant=participant,
         url=_url(here, participant),
         consent=consent,

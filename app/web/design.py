@@ -16,7 +16,7 @@ from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.people.access import may
 from app.people.permissions import Permission
-from app.randomisation.methods import DECIDING, DRAWN, METHODS
+from app.randomisation.methods import DECIDING, DRAWN, METHODS, SEEDED
 from app.randomisation.predictability import Predictability, is_high
 from app.rendering import axis_steps
 from app.studies.definition import Study
@@ -164,7 +164,7 @@ def _page(here: Here, typed: Mapping[str, str], beside: Sequence[str]) -> Respon
         ratio=":".join(str(arm.ratio) for arm in definition.arms),
         total=sum(arm.ratio for arm in definition.arms),
         planned=method,
-        drawn_here=method in (*DRAWN, *DECIDING),
+        drawn_here=method in SEEDED,
         blinded=definition.blinded,
         equal=len(set(shares)) == 1,
         by_chance=100 * max(shares) / sum(shares),

@@ -21,7 +21,7 @@ from app.randomisation.downtime.status import SlotState
 from app.randomisation.reads import allocation_of, gates_of, sequences
 from app.web.places import places_of, show_at, typed_day
 from app.web.sequence import hidden_without, typed_number
-from app.web.shell import show
+from app.web.shell import errors_of, show, status_of
 
 router = APIRouter()
 packs_router = APIRouter(route_class=hidden_without(Permission.SEQUENCE_DRAW))
@@ -154,7 +154,7 @@ def _packs_page(here: Here, typed: dict[str, str], *, problem: Invalid | Refused
     return show(
         here,
         "downtime/packs.html",
-        status_code=_status(problem),
+        status_code=status_of(problem),
         sequence_url=f"/{here.the_study.code}/sequence",
         url=_url(here),
         packs=found,
@@ -163,7 +163,7 @@ def _packs_page(here: Here, typed: dict[str, str], *, problem: Invalid | Refused
         most=MOST_SLOTS,
         why_not=None if sealed else "No sequence is in use. Seal one first.",
         refused=problem.reason if isinstance(problem, Refused) else None,
-        errors=_errors(problem),
+        errors=errors_of(problem),
     )
 
 
@@ -176,7 +176,7 @@ def _pack_page(here: Here, number: int, *, problem: Invalid | Refused | None = N
     return show(
         here,
         "downtime/pack.html",
-        status_code=_status(problem),
+        status_code=status_of(problem),
         sequence_url=f"/{here.the_study.code}/sequence",
         url=_url(here),
         pack=found,
@@ -189,16 +189,8 @@ def _pack_page(here: Here, number: int, *, problem: Invalid | Refused | None = N
         values={"slip": here.value("slip"), "why": here.value("why")},
         voiding=here.request.url.path.endswith("/void"),
         refused=problem.reason if isinstance(problem, Refused) else None,
-        errors=_errors(problem),
+        errors=errors_of(problem),
     )
-
-
-def _status(problem: Invalid | Refused | None) -> int:
-    return 422 if isinstance(problem, Invalid) else 409 if problem else 200
-
-
-def _errors(problem: Invalid | Refused | None) -> dict[str, str]:
-    return {each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {}
 
 
 # One slip, for whoever enrolled
@@ -268,14 +260,14 @@ def _home(here: Here, participant: Participant) -> str:
 def _enter_page(here: Here, participant: Participant, *, problem: Invalid | Refused | None = None) -> Response:
     places = places_of(here)
     passed = gates_of(here.session, here.the_study, participant, by=here.actor, now=here.now)
-    errors = _errors(problem)
+    errors = errors_of(problem)
     if "at" in errors:
         errors["on"] = errors.pop("at")
     return show_at(
         here,
         places,
         "downtime/enter.html",
-        status_code=_status(problem),
+        status_code=status_of(problem),
         participant=participant,
         url=_home(here, participant),
         gates=[

@@ -43,7 +43,7 @@ from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
 from app.studies.definition import Instrument, Item, ItemType, Visit
 from app.web.items import item_views, said, sections_of
-from app.web.shell import show
+from app.web.shell import errors_of, show
 from app.web.visits import planned_visit, typed_day, visit_url
 
 router = APIRouter()
@@ -515,7 +515,7 @@ def _sign_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None) 
         reason=why_not(spot.here.actor, Permission.ENTRY_SIGN, site_id=spot.participant.site_id)
         or why_not_sign(entry, spot.instrument, judgement),
         refusal=problem.reason if problem is not None and not isinstance(problem, Invalid) else None,
-        errors={each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {},
+        errors=errors_of(problem),
         **_facts(spot),
     )
 

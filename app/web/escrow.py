@@ -10,7 +10,7 @@ from app.people.permissions import Permission
 from app.randomisation.escrow import actions, reads
 from app.randomisation.reads import sequence_of_version
 from app.web.sequence import hidden_without
-from app.web.shell import show
+from app.web.shell import errors_of, show
 
 router = APIRouter(route_class=hidden_without(Permission.SEQUENCE_DRAW))
 
@@ -69,5 +69,5 @@ def _key_page(here: Here, pem: str, *, problem: Invalid | None = None) -> Respon
         key=reads.key_in_use(here.session, here.the_study, by=here.actor),
         escrows=reads.escrows(here.session, here.the_study, by=here.actor),
         pem=shown,
-        errors={each.field: each.message for each in problem.problems} if problem else {},
+        errors=errors_of(problem),
     )

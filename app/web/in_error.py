@@ -16,6 +16,7 @@ from app.people.access import require
 from app.people.permissions import Permission
 from app.people.reads import sites_of
 from app.web.places import places_of, show_at, typed_day
+from app.web.shell import errors_of, status_of
 
 router = APIRouter()
 
@@ -79,12 +80,12 @@ def _page(here: Here, participant: Participant, *, problem: Invalid | Refused | 
         here,
         places,
         "in_error/record.html",
-        status_code=422 if isinstance(problem, Invalid) else 409 if problem else 200,
+        status_code=status_of(problem),
         participant=participant,
         url=_url(here, participant),
         why_not=why_not_record(participant.code, participant.randomised_on),
         refused=problem.reason if isinstance(problem, Refused | Conflict) else None,
-        errors={each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {},
+        errors=errors_of(problem),
         reasons=[reason.value for reason in reasons_to_choose(last.reason if last else None)],
         factors=[
             (f"{FACTOR}{factor.code}", factor.label, _levels(factor, levels_of(factor, sites))) for factor in strata

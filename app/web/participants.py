@@ -51,6 +51,7 @@ from app.web.audit import told
 from app.web.in_error import rows_of
 from app.web.places import Places, places_of, show_at, typed_day
 from app.web.randomisation import allocation_number
+from app.web.shell import status_of
 from app.web.tables import address, column, csv_file, typed_text
 
 router = APIRouter()
@@ -881,7 +882,7 @@ def _withdraw_page(here: Here, participant: Participant, *, problem: Invalid | R
         here,
         places,
         "participants/withdraw.html",
-        status_code=422 if isinstance(problem, Invalid) else 409 if problem else 200,
+        status_code=status_of(problem),
         participant=participant,
         url=_url(here, participant.code),
         today=today,

@@ -25,6 +25,7 @@ from app.randomisation.reads import AtTheGates, allocation_of, gates_of, standin
 from app.randomisation.rules import Gate, baseline_entries, why_not_ready
 from app.schedule.reads import visits_of
 from app.web.places import places_of, show_at
+from app.web.shell import errors_of, status_of
 
 router = APIRouter()
 
@@ -108,7 +109,7 @@ def _randomise_page(
         here,
         places_of(here),
         "randomisation/randomise.html",
-        status_code=422 if isinstance(problem, Invalid) else 409 if problem else 200,
+        status_code=status_of(problem),
         participant=participant,
         url=_url(here, participant),
         gates=[_shown(here, participant, gate, stood) for gate in passed],
@@ -116,7 +117,7 @@ def _randomise_page(
         why_not_ready=reason,
         why_not_allowed=why_not(here.actor, Permission.PARTICIPANT_RANDOMISE, site_id=participant.site_id),
         refused=problem.reason if problem and changed else None,
-        errors={each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {},
+        errors=errors_of(problem),
         blinded=study.definition.blinded,
     )
 

@@ -30,17 +30,17 @@ from app.people.access import may
 from app.people.permissions import Permission
 from app.people.reads import sites_of
 from app.randomisation import actions, reads
-from app.randomisation.methods import DECIDING, DRAWN, METHODS
+from app.randomisation.methods import DECIDING, METHODS, SEEDED
 from app.randomisation.opening import ALLOCATION, PARTICIPANT, SLOT, STRATUM, open_envelopes
 from app.randomisation.predictability import MOST_EXACT, Predictability, exactly, is_high, permuted_blocks
 from app.randomisation.reads import GUESSED, ArmOfParticipant, SequenceCounts
 from app.randomisation.rules import all_strata
 from app.studies.definition import Study
-from app.web.shell import show
+from app.web.shell import errors_of, show, status_of
 from app.web.tables import address, csv_file
 
 MOST_SIZES = 6  # with more, every exact probability would take seconds
-OPTIONS = tuple(dict.fromkeys(option.name for method in (*DRAWN, *DECIDING) for option in METHODS[method].options))
+OPTIONS = tuple(dict.fromkeys(option.name for method in SEEDED for option in METHODS[method].options))
 """The fields of the options of all methods."""
 WHY = "List of allocations"
 
@@ -255,7 +255,7 @@ def usual_slots(here: Here) -> str:
 def typed_options(definition: Study, method: str, typed: Mapping[str, str]) -> dict[str, object]:
     """What was typed for the options of a method; Invalid says which of them cannot be read, or are none of its own."""
     found: dict[str, object] = {}
-    for option in METHODS[method].options if method in (*DRAWN, *DECIDING) else ():
+    for option in METHODS[method].options if method in SEEDED else ():
         text = typed.get(option.name, "").strip()
         if not text and option.default is not None:
             found[option.name] = list(option.default) if isinstance(option.default, tuple) else option.default
@@ -626,7 +626,7 @@ def _review_page(here: Here, version: int, *, problem: Invalid | Refused | None 
     return show(
         here,
         "sequence/review.html",
-        status_code=422 if isinstance(problem, Invalid) else 409 if problem else 200,
+        status_code=status_of(problem),
         url=_url(here),
         found=found,
         deciding=found.method in DECIDING,
@@ -637,6 +637,6 @@ def _review_page(here: Here, version: int, *, problem: Invalid | Refused | None 
         allocations=balance.guessed,
         replaces=next((each for each in others if each.status == "sealed" and each.id != found.id), None),
         refused=problem.reason if isinstance(problem, Refused) else None,
-        errors={each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {},
+        errors=errors_of(problem),
         why=here.value("why"),
     )

@@ -7,6 +7,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 
 from app.dependencies import Here, masked
+from app.foundation.errors import Invalid, Problem
 from app.people import reads as people
 from app.people.access import may
 from app.people.permissions import Permission
@@ -127,6 +128,16 @@ def _flashes(request: Request, gettext: object) -> tuple[Flash, ...]:
 def show(here: Here, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:
     """A page with its shell."""
     return page(here.request, template, viewer=viewer_of(here), status_code=status_code, here_=here, **values)
+
+
+def status_of(problem: Problem | None) -> int:
+    """The status of a page that shows a form again: 422 for what was typed, 409 for what is refused, else 200."""
+    return 422 if isinstance(problem, Invalid) else 409 if problem else 200
+
+
+def errors_of(problem: Problem | None) -> dict[str, str]:
+    """What is wrong with each field of a form; nothing when it is not the fields that are wrong."""
+    return {each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {}
 
 
 SECRETS = frozenset({"password", "code", "new_password", "new_password_again"})

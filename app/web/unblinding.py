@@ -18,6 +18,7 @@ from app.randomisation.unblinding import actions, reads
 from app.randomisation.unblinding.reads import Case, Wanted
 from app.randomisation.unblinding.rules import Kind, State, why_not_decide, why_not_yet
 from app.web.places import Places, places_of, show_at, typed_day
+from app.web.shell import errors_of, status_of
 from app.web.tables import address, csv_file, typed_text
 
 router = APIRouter()
@@ -111,12 +112,12 @@ def _emergency_page(here: Here, participant: Participant, *, problem: Invalid | 
         here,
         places,
         "unblinding/emergency.html",
-        status_code=_status(problem),
+        status_code=status_of(problem),
         participant=participant,
         url=_participant_url(here, participant),
         why_not=None if participant.randomised_on else actions.no_arm(participant.code),
         refused=problem.reason if isinstance(problem, Refused) else None,
-        errors=_errors(problem),
+        errors=errors_of(problem),
         values=_values(here, "reason", "why", "asked_by"),
         reasons=[(each.code, each.label) for each in here.the_study.definition.unblinding.reasons],
         procedure=here.the_study.definition.unblinding.procedure,
@@ -279,11 +280,11 @@ def _accidental_page(here: Here, values: dict[str, str], *, problem: Invalid | R
         here,
         places,
         "unblinding/accidental.html",
-        status_code=_status(problem),
+        status_code=status_of(problem),
         url=_report_url(here),
         root=f"/{here.the_study.code}",
         values=values,
-        errors=_errors(problem),
+        errors=errors_of(problem),
         refused=problem.reason if isinstance(problem, Refused) else None,
         today=places.today(here),
         may_read=may(here.actor, Permission.UNBLINDING_READ),
@@ -328,11 +329,11 @@ def _request_page(here: Here, values: dict[str, str], *, problem: Invalid | Refu
         here,
         places_of(here),
         "unblinding/request.html",
-        status_code=_status(problem),
+        status_code=status_of(problem),
         url=_report_url(here),
         root=f"/{here.the_study.code}",
         values=values,
-        errors=_errors(problem),
+        errors=errors_of(problem),
         refused=problem.reason if isinstance(problem, Refused) else None,
         not_yet=_not_yet(here),
         days=here.the_study.definition.unblinding.request_days,
@@ -419,7 +420,7 @@ def _case_page(here: Here, number: int, *, problem: Invalid | Refused | None = N
         here,
         places,
         "unblinding/show.html",
-        status_code=_status(problem),
+        status_code=status_of(problem),
         case=case,
         url=_report_url(here),
         root=f"/{here.the_study.code}",
@@ -429,7 +430,7 @@ def _case_page(here: Here, number: int, *, problem: Invalid | Refused | None = N
         and case.kind is Kind.EMERGENCY,
         reasons=_reasons(here),
         refused=problem.reason if isinstance(problem, Refused) else None,
-        errors=_errors(problem),
+        errors=errors_of(problem),
         values=_values(here, "impact", "why"),
         timezone=_zone(places, case),
         why_not_assess=why_not(here.actor, Permission.UNBLINDING_ASSESS, site_id=case.site_id),
@@ -521,14 +522,6 @@ def _zone(places: Places, case: Case) -> str:
 
 def _reasons(here: Here) -> dict[str, str]:
     return {each.code: each.label for each in here.the_study.definition.unblinding.reasons}
-
-
-def _status(problem: Invalid | Refused | None) -> int:
-    return 422 if isinstance(problem, Invalid) else 409 if problem else 200
-
-
-def _errors(problem: Invalid | Refused | None) -> dict[str, str]:
-    return {each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {}
 
 
 def _values(here: Here, *names: str) -> dict[str, str]:

@@ -72,5 +72,7 @@ METHODS: dict[str, Method] = {
 }
 DECIDING = tuple(name for name, method in METHODS.items() if method.decide is not None)
 """The methods that decide at each allocation."""
-DRAWN = tuple(name for name, method in METHODS.items() if method.uses_seed and name not in DECIDING)
+SEEDED = tuple(name for name, method in METHODS.items() if method.uses_seed)
+"""All methods that draw here, from a seed of ours, whether ahead or at each allocation."""
+DRAWN = tuple(name for name in SEEDED if name not in DECIDING)
 """The methods that draw their list here, before the first participant."""

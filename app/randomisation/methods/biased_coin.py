@@ -15,29 +15,23 @@ Option `probability`: that of the arm that is behind, as text of a fraction such
 1.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 from app.randomisation.drbg import Stream
-from app.randomisation.methods.plan import Option, Plan, unknown_options, why_not_two_equal_arms
+from app.randomisation.methods.plan import Option, Plan, fraction_of, unknown_options, why_not_two_equal_arms
 
 NAME = "biased_coin"
 OPTIONS = (Option("probability", "fraction"),)
 WRONG = "The option `probability` is a fraction of whole numbers such as 2/3, more than 1/2 and less than 1."
-
-_FRACTION = re.compile(r"([1-9][0-9]{0,3})/([1-9][0-9]{0,3})", re.ASCII)
 
 why_not_arms = why_not_two_equal_arms
 
 
 def probability_of(value: object) -> Fraction | None:
     """The exact probability that a text such as `2/3` names; None unless it is more than 1/2 and less than 1."""
-    found = _FRACTION.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        return None
-    probability = Fraction(int(found[1]), int(found[2]))
-    return probability if Fraction(1, 2) < probability < 1 else None
+    probability = fraction_of(value)
+    return probability if probability is not None and Fraction(1, 2) < probability < 1 else None
 
 
 def problems(plan: Plan) -> tuple[str, ...]:

@@ -39,12 +39,11 @@ Options: `measure`; `probability`, that of the preferred group, as text of a fra
 `most_apart`, in people, 0 for no limit; `catch_up`, a fraction like `probability`.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
 from app.randomisation.drbg import Stream
-from app.randomisation.methods.plan import Option, Plan, is_whole, unknown_options, why_not_whole
+from app.randomisation.methods.plan import Option, Plan, fraction_of, is_whole, unknown_options, why_not_whole
 
 NAME = "minimisation"
 OPTIONS = (
@@ -58,8 +57,6 @@ OPTIONS = (
 MEASURES = ("range", "variance", "marginal_total")
 LARGEST_WEIGHT = 100
 FURTHEST_APART = 1_000
-
-_FRACTION = re.compile(r"([1-9][0-9]{0,3})/([1-9][0-9]{0,3})", re.ASCII)
 
 SIZE = ""
 """The key of the groups' sizes among the counts; every other key is `key_of` a factor's level."""
@@ -86,11 +83,8 @@ def groups_of(arms: Sequence[tuple[str, int]]) -> list[str]:
 
 def probability_of(value: object, groups: int) -> Fraction | None:
     """The probability that a text such as `4/5` names; None unless it favours the preferred group and is at most 1."""
-    found = _FRACTION.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        return None
-    probability = Fraction(int(found[1]), int(found[2]))
-    return probability if Fraction(1, groups) < probability <= 1 else None
+    probability = fraction_of(value)
+    return probability if probability is not None and Fraction(1, groups) < probability <= 1 else None
 
 
 def problems(plan: Plan) -> tuple[str, ...]:

@@ -1,7 +1,9 @@
 """What is asked of a randomisation method, and can any method do it?"""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 
@@ -99,6 +101,15 @@ def whole(plan: Plan, name: str) -> int:
     value = plan.options[name]
     assert isinstance(value, int)
     return value
+
+
+_FRACTION = re.compile(r"([1-9][0-9]{0,3})/([1-9][0-9]{0,3})", re.ASCII)
+
+
+def fraction_of(value: object) -> Fraction | None:
+    """The fraction of two whole numbers up to 9,999 that a text such as `2/3` names, exactly; None for all else."""
+    found = _FRACTION.fullmatch(value) if isinstance(value, str) else None
+    return Fraction(int(found[1]), int(found[2])) if found else None
 
 
 def is_whole(value: object) -> bool:
