@@ -197,7 +197,7 @@ def test_the_whole_walk_from_screening_to_export(site):
 def test_a_walk_with_mistakes_put_right_on_the_way(site):
     """From screening to export over REST alone: a name, a visit's day and a visit recorded in error are corrected."""
     site.seal()
-    personal = {"given_name": "Anna", "family_name": "Muster"}
+    personal = {"given_name": "Annabella", "family_name": "Muster"}
     code = site.coordinator.done("POST", "/participants", {"site": "north", "answers": ELIGIBLE, "personal": personal})[
         "code"
     ]
@@ -252,7 +252,7 @@ def test_a_walk_with_mistakes_put_right_on_the_way(site):
         "They came.",
     ]
     assert [entry["action"] for entry in log].count("identity.shown") == 3
-    assert not any(name in str(log) for name in ("Muster", "Anna"))
+    assert not any(name in str(log) for name in ("Muster", "Annabella"))
     found = site.data_manager.done("POST", "/audit/verification")
     assert (found["intact"], found["faults"]) == (True, [])
 

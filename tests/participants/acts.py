@@ -14,7 +14,8 @@ from app.studies.in_use import StudyInUse
 from tests.factories import NOW, person, site
 
 ELIGIBLE: dict[str, Any] = {"age": 44, "pain_screen": 6, "surgery": False}
-ANNA = PersonalData("Anna", "Muster", "1980-02-29", "+61 2 5550 0000", "anna@example.org")
+#: Long words, so that no cipher text in base64 spells one of them by chance.
+ANNA = PersonalData("Annabella", "Muster", "1980-02-29", "+61 2 5550 0000", "anna@example.org")
 
 
 def screened(session: Session, study: StudyInUse, *, by: Actor | None = None, code: str = "north") -> Participant:
