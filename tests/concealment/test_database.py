@@ -26,7 +26,8 @@ from tests.randomisation.small import definition
 from tests.randomisation.world import NOW, actor, participant, study_of
 
 ARMS = ("graded_sensorimotor", "sham")
-WORDS = (*ARMS, "Graded sensorimotor retraining", "Sham devices", "laser", "loading", "ultrasonic_note")
+#: Without "sham": sealed text in base64 spells so short a word by chance. A leak would name the other arm as well.
+WORDS = (ARMS[0], "Graded sensorimotor retraining", "Sham devices", "laser", "loading", "ultrasonic_note")
 PEOPLE = 8
 LATER = NOW + timedelta(days=8)
 
