@@ -7,6 +7,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from app.api import (
+    appointments,
     audit,
     blinding,
     commitment,
@@ -33,6 +34,7 @@ families = (
     participants,
     consent,
     visits,
+    appointments,
     entries,
     randomisation,
     in_error,

@@ -5,6 +5,7 @@ from fastapi.routing import APIRoute
 
 from app.web import (
     account,
+    appointments,
     audit,
     blinding,
     commitment,
@@ -36,6 +37,7 @@ for door in (
     participants,
     consent,
     visits,
+    appointments,
     entries,
     randomisation,
     in_error,

@@ -458,8 +458,26 @@ def _walk_in(trial: Trial) -> None:
             did(api(who, "PUT", f"{API}/participants/{code}/visits/baseline/entries/pain", pain))
 
 
+def _book(trial: Trial) -> None:
+    """Sessions by the clinician, through either door, and a visit by the coordinator; moved, cancelled and kept."""
+    did, web, api = trial.did, trial.web, trial.api
+    session = {"visit": "tx01", "day": "2026-03-11", "time": "10:00", "minutes": 45, "person": "clinician_north"}
+    did(api("clinician", "POST", f"{API}/participants/M-001/appointments", {**session, "room": "Aubergine room"}))
+    form = {**session, "minutes": "20", "warned": "M-001 is elsewhere"}
+    did(web("clinician", "POST", "/mini/participants/M-002/appointments/new", form), 200)  # what clashes is said first
+    did(web("clinician", "POST", "/mini/participants/M-002/appointments/new", {**form, "time": "12:00"}))
+    visit = {"visit": "week18", "day": "2026-07-07", "time": "10:00", "person": "assessor_north", "room": "Room 1"}
+    for code in ("M-001", "M-002"):
+        did(api("coordinator", "POST", f"{API}/participants/{code}/appointments", visit))
+    questions = {"purpose": "Questions", "day": "2026-03-11", "time": "10:00", "room": "Room 1"}
+    did(api("coordinator", "POST", f"{API}/participants/M-001/appointments", questions))
+    cancelled = {"version": "1", "why": "Answered by telephone"}
+    did(web("coordinator", "POST", "/mini/participants/M-001/appointments/3/cancelled", cancelled))
+
+
 def _treat(trial: Trial, arms: Arms) -> None:
     did, web, api = trial.did, trial.web, trial.api
+    _book(trial)
     did(web("clinician", "GET", "/mini/treatment"))
     did(web("clinician", "GET", "/mini/treatment?format=csv"))
     did(web("clinician", "GET", "/mini/treatment/M-001"))
@@ -565,6 +583,7 @@ QUERIES: dict[str, Sequence[str]] = {
     "exports.exports": ("", "?table=visits", "?table=entries_by_participant&format=json", "?arms=dummy"),
     "exports.file": ("", "?spreadsheet=true"),
     "participants.screen_form": ("",),
+    "appointments.book_form": ("", "?visit=week18"),
 }
 
 
