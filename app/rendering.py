@@ -135,6 +135,8 @@ def templates(language: str = "en") -> Environment:
         labelled=labelled,
         day=lambda value: day(value, language),
         weekday=lambda value: weekday(value, language),
+        weekday_name=lambda value: format_date(value, "EEE", locale=language),
+        month=lambda value: format_date(value, "LLLL y", locale=language),
         moment=lambda value, timezone: moment(value, timezone, language),
         ago=lambda value, now: ago(value, now, language),
         decimal=lambda value, places=None: decimal(value, places, language),

@@ -17,7 +17,7 @@ from app.people.access import require, why_not
 from app.people.permissions import Permission
 from app.schedule.appointments import actions, reads, rules
 from app.schedule.appointments.actions import Warned, Wish
-from app.schedule.appointments.reads import AppointmentRow
+from app.schedule.appointments.reads import AppointmentRow, label_in
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visits_of
 from app.schedule.status import UNSCHEDULED, AppointmentStatus, VisitStatus
@@ -298,10 +298,7 @@ def _visit_words(here: Here, visit: ParticipantVisit) -> str:
 
 def label_of(here: Here, row: AppointmentRow) -> str:
     """What an appointment is for, in words."""
-    if row.visit is None:
-        return row.purpose or "Unscheduled visit"
-    planned = here.the_study.definition.visit(row.visit)
-    return planned.label if planned else row.visit
+    return label_in(here.the_study, row)
 
 
 def _show_page(

@@ -25,6 +25,7 @@ DONE = {
     "visit_held": "Visit recorded.",
     "visit_reopened": "Planned again. That it was recorded otherwise stays in the log.",
     "visit_missed": "Recorded as missed, with the reason.",
+    "feed_revoked": "Revoked. Its address leads nowhere any more.",
     "booked": "Booked.",
     "moved": "Moved.",
     "cancelled": "Cancelled. The visit stays due, and can be booked again.",
@@ -67,6 +68,7 @@ DONE = {
 NAVIGATION: tuple[tuple[str, str, str, tuple[Permission, ...]], ...] = (
     ("Today", "/today", "calendar-check", (Permission.PARTICIPANT_SCREEN, Permission.ENTRY_SAVE)),
     ("Participants", "/participants", "users", (Permission.PARTICIPANT_READ,)),
+    ("Calendar", "/calendar", "calendar", (Permission.PARTICIPANT_READ,)),
     ("Treatment", "/treatment", "stethoscope", (Permission.ARM_READ,)),
     ("Sequence", "/sequence", "lock", (Permission.SEQUENCE_DRAW,)),
     ("Exports", "/exports", "download", (Permission.EXPORT_RUN,)),

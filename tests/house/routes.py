@@ -161,6 +161,12 @@ WHO: dict[str, Who] = {
     "appointments.cancelled_form": IN_STUDY,
     "appointments.no_show_form": IN_STUDY,
     "appointments.held_form": IN_STUDY,
+    # calendar
+    "calendar.calendar": P.PARTICIPANT_READ,
+    "calendar.feeds": P.PARTICIPANT_READ,
+    "calendar.make_feed": P.PARTICIPANT_READ,
+    "calendar.revoke_feed": P.PARTICIPANT_READ,
+    "calendar.feed": ANYONE,  # who has its secret address
     # entries
     "entries.form": P.ENTRY_READ,
     "entries.save": P.ENTRY_SAVE,
@@ -360,6 +366,7 @@ VALUES: dict[str, Any] = {
     "person_id": 1,
     "membership_id": 1,
     "token_id": 1,
+    "feed_id": 1,
     "version": 1,
     "sequence_id": 1,
     "number": 1,

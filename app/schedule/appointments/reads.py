@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Integer, bindparam, or_, select
@@ -19,7 +19,7 @@ from app.schedule.appointments import rules
 from app.schedule.appointments.rules import Taken
 from app.schedule.models import Appointment
 from app.schedule.reads import VISIT
-from app.schedule.status import AppointmentStatus
+from app.schedule.status import AppointmentStatus, VisitStatus
 from app.studies.definition import VisitKind
 from app.studies.in_use import StudyInUse
 
@@ -77,6 +77,14 @@ class AppointmentRow:
     def minutes(self) -> int:
         """How long it lasts; 0 when that is hidden."""
         return 0 if self.ends_at is None else round((self.ends_at - self.starts_at) / rules.ONE_MINUTE)
+
+
+def label_in(study: StudyInUse, row: AppointmentRow) -> str:
+    """What an appointment is for, in the words of the protocol; of an unscheduled visit, what was written down."""
+    if row.visit is None:
+        return row.purpose or "Unscheduled visit"
+    planned = study.definition.visit(row.visit)
+    return planned.label if planned else row.visit
 
 
 # Built once: putting a SELECT together takes longer than running it.
@@ -228,6 +236,65 @@ def taken_at(
             whom = row["participant"] if here else "somebody at another site"
             taken.append(Taken(row["number"], whom, person, where, row["starts_at"], ends))
     return taken
+
+
+@dataclass(frozen=True)
+class Unbooked:
+    """A planned visit for which nothing is booked, and whose it is."""
+
+    participant: str
+    site_id: int
+    site: str
+    code: str
+    kind: str
+    target_on: date
+    opens_on: date
+    closes_on: date
+
+
+def unbooked_between(
+    session: Session, study: StudyInUse, *, by: Actor, first: date, last: date, kinds: Sequence[str], limit: int
+) -> list[Unbooked]:
+    """The planned visits whose window is open on some day from `first` to `last` and which nobody has booked.
+
+    Those first whose window closes first; one more than `limit`, when there are more.
+    """
+    longest = max((each.window.before for each in study.definition.visits), default=0)
+    widest = max((each.window.after for each in study.definition.visits), default=0)
+    booked = (
+        select(APPOINTMENT.c.id)
+        .where(APPOINTMENT.c.visit_id == VISIT.c.id, APPOINTMENT.c.status == AppointmentStatus.BOOKED)
+        .correlate(VISIT)
+        .exists()
+    )
+    rows = session.execute(
+        select(
+            PARTICIPANT.c.code.label("participant"),
+            PARTICIPANT.c.site_id,
+            SITE.c.code.label("site"),
+            VISIT.c.code,
+            VISIT.c.kind,
+            VISIT.c.target_on,
+            VISIT.c.opens_on,
+            VISIT.c.closes_on,
+        )
+        .join(PARTICIPANT, PARTICIPANT.c.id == VISIT.c.participant_id)
+        .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        .where(
+            VISIT.c.study_id == study.id,
+            VISIT.c.status == VisitStatus.PLANNED,
+            # A bound on both sides, so that the index of what is due ends the search early.
+            VISIT.c.target_on.between(first - timedelta(days=widest), last + timedelta(days=longest)),
+            VISIT.c.opens_on <= last,
+            VISIT.c.closes_on >= first,
+            VISIT.c.kind.in_(kinds),
+            at_their_sites(by),
+            ~booked,
+        )
+        .order_by(VISIT.c.closes_on, PARTICIPANT.c.code, VISIT.c.id)
+        .limit(limit + 1)
+    )
+    return [Unbooked(**row._mapping) for row in rows]
 
 
 @dataclass(frozen=True)
