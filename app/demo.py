@@ -242,7 +242,7 @@ class Cohort:
                 ("clinician", (VisitKind.TREATMENT,), ("Gym",), (60,)),
             ):
                 by, who = self.team[username], "clinician" if username == "clinician" else "assessor"
-                last = today + timedelta(days=9)
+                last = today + timedelta(days=30)
                 found = unbooked_between(session, self.study, by=by, first=today, last=last, kinds=kinds, limit=60)
                 for each in found:
                     day = min(max(each.target_on, today), each.closes_on)

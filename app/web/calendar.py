@@ -51,6 +51,11 @@ class Line:
     clashes: bool = False
     is_due: bool = False
 
+    @property
+    def begins(self) -> str:
+        """When it begins, without its end."""
+        return self.when.partition("–")[0]
+
 
 @dataclass
 class Day:

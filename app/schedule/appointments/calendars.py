@@ -10,13 +10,12 @@ from typing import Literal
 
 from icalendar import Calendar, Event, vCalAddress, vText
 
+from app.mail.channels import ORGANISER
 from app.schedule.appointments.reads import AppointmentRow
 from app.schedule.status import AppointmentStatus
 from app.studies.definition import VisitKind
 
 PRODUCT = "-//Equipoise//Equipoise//EN"
-ORGANISER = "organiser@equipoise.invalid"
-"""Stands for the sender's address in a calendar that goes with a mail, until it is sent."""
 Method = Literal["PUBLISH", "CANCEL"]
 REFRESH = timedelta(hours=1)
 
