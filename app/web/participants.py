@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
@@ -155,18 +155,29 @@ def _columns(path: str, query: Mapping[str, str | None], *, named: bool) -> list
     return [headings[0], *initials, *headings[1:], {"label": "Next visit"}, {"label": "Window"}]
 
 
-def _row(here: Here, places: Places, row: ParticipantRow, visit: NextVisit | None) -> dict[str, Any]:
-    planned = here.the_study.definition.visit(visit.code) if visit else None
+class Listed(NamedTuple):
+    """One row of the list. Not a mapping: a template looks for an attribute first, and asks for fifteen in each row."""
+
+    row: ParticipantRow
+    in_error: bool
+    today: date
+    visit: NextVisit | None
+    label: str
+    theirs: bool
+    url: str
+
+
+def _row(here: Here, places: Places, row: ParticipantRow, visit: NextVisit | None) -> Listed:
     today = places.today(here, row.site_id)
-    return {
-        "row": row,
-        "in_error": is_error(row.randomised_in_error),
-        "today": today,
-        "visit": visit,
-        "label": planned.label if planned else visit.code if visit else "",
-        "theirs": visit is not None and visit.kind == VisitKind.TREATMENT and visit.closes_on < today,
-        "url": _visit_url(here, row.code, visit.code, visit.kind, row.site_id) if visit else "",
-    }
+    return Listed(
+        row,
+        is_error(row.randomised_in_error),
+        today,
+        visit,
+        _label(here.the_study.definition, visit.code) if visit else "",
+        visit is not None and visit.kind == VisitKind.TREATMENT and visit.closes_on < today,
+        _visit_url(here, row.code, visit.code, visit.kind, row.site_id) if visit else "",
+    )
 
 
 def _file_rows(
