@@ -46,7 +46,7 @@ from app.schedule.models import ParticipantVisit
 from app.schedule.reads import NextVisit, next_visits, visits_of
 from app.schedule.rules import VisitState, visit_state
 from app.schedule.status import VisitStatus
-from app.studies.definition import Study, Visit, VisitKind
+from app.studies.definition import Study, Visit, VisitKind, WithdrawalLevel
 from app.web.audit import told
 from app.web.in_error import rows_of
 from app.web.places import Places, places_of, show_at, typed_day
@@ -427,7 +427,7 @@ def show(here: PageInStudy, code: str) -> Response:
         matrix_visits=columns,
         matrix_rows=rows if may_read and visits else [],
         consents=[_consent_row(here, participant, consent) for consent in consents],
-        owed=reconsent_owed(here.the_study, consents, definition.language, today),
+        owed=reconsent_owed(here.the_study, consents, today, places.code(participant.site_id)),
         screening=screening,
         failure=_failure(definition, screening),
         may_identity=may(here.actor, Permission.IDENTITY_READ, site_id=site_id),
@@ -872,6 +872,18 @@ def _withdrawing(here: Here, code: str) -> Participant:
     return participant
 
 
+def _effects(level: WithdrawalLevel, *, stays: bool) -> str:
+    """What a level of withdrawal does, said before it is chosen."""
+    said = ["Visits that are still due stop." if level.stops_visits or not stays else "Visits go on."]
+    if level.stops_contact or level.erases_identity:
+        said.append("No reminder goes to them any more.")
+    if level.stops_use:
+        said.append("What is collected from that day on is in no export.")
+    if level.erases_identity:
+        said.append("Who they are is erased at once, for good.")
+    return " ".join(said)
+
+
 def _withdraw_page(here: Here, participant: Participant, *, problem: Invalid | Refused | None = None) -> Response:
     assert participant.id is not None
     places, definition = places_of(here), here.the_study.definition
@@ -881,7 +893,7 @@ def _withdraw_page(here: Here, participant: Participant, *, problem: Invalid | R
         (
             level.code,
             level.label,
-            "Visits that are still due stop." if level.stops_visits or not stays else "Visits go on.",
+            _effects(level, stays=stays),
         )
         for level in definition.withdrawal_levels
     ]
