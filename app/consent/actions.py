@@ -10,7 +10,7 @@ from sqlmodel import Session
 from app.audit.actions import Change, record
 from app.consent import rules
 from app.consent.models import Consent
-from app.consent.reads import CONSENT, consents_of, is_intact
+from app.consent.reads import CONSENT, consents_of, is_intact, site_code
 from app.foundation.errors import Invalid, NotAllowed, NotFound, Refused
 from app.participants.actions import day_problems, mark, reason_problems
 from app.participants.identity import open_for, seal_for
@@ -37,6 +37,7 @@ def record_consent(
     signature: str,
     paper_sha256: str | None,
     options: Mapping[str, bool],
+    answers: Mapping[str, str] | None = None,
     by: Actor,
     now: datetime,
     countersign: bool,
@@ -45,6 +46,7 @@ def record_consent(
     """Record that a participant agreed to one version of the document; with `countersign`, sign for the study too.
 
     `signature` is the typed full name, or where the signed paper is kept; it is sealed under the participant's key.
+    `answers` are those to the study's questions about the document: all of them right, or nothing is signed.
     """
     where = {"action": "consent.record", "subject": f"{participant.code}/consent/{version}"}
     require(by, Permission.CONSENT_RECORD, site_id=participant.site_id, **where)
@@ -63,6 +65,9 @@ def record_consent(
         paper_sha256=paper_sha256,
         options=options,
         today=today_at_site(session, participant, now),
+        site=site_code(session, participant),
+        questions=study.definition.consent.questions,
+        answers=answers,
     )
     document = rules.document_with(documents, version, language)
     if problems or document is None:
@@ -82,6 +87,7 @@ def record_consent(
         participant_signature=sealed,
         paper_sha256=paper_sha256,
         options=json.dumps(dict(sorted(options.items())), separators=(",", ":")),
+        answers=json.dumps(dict(sorted((answers or {}).items())), separators=(",", ":")),
         binding=rules.binding_digest(
             document,
             method=method,
@@ -90,6 +96,7 @@ def record_consent(
             paper_sha256=paper_sha256,
             signed_on=signed_on,
             participant_code=participant.code,
+            answers=answers,
         ),
         recorded_at=now,
         recorded_by=by.username,
@@ -107,6 +114,7 @@ def record_consent(
             "method": method,
             "signed_on": signed_on,
             "options": dict(options),
+            **({"answers": dict(answers)} if answers else {}),
             "paper_sha256": paper_sha256,
             "binding": consent.binding,
         },

@@ -12,7 +12,7 @@ class Consent(SQLModel, table=True):
     """A participant's consent to one version of the document. Complete once it is countersigned.
 
     `participant_signature` is the typed name or the scan's reference, sealed under the participant's key; `binding` is
-    SHA-256 over document hash, options, signature and date: one changed byte anywhere and it no longer fits.
+    SHA-256 over document hash, options, answers, signature and date: one changed byte anywhere and it no longer fits.
     """
 
     __tablename__ = "consent"
@@ -32,6 +32,7 @@ class Consent(SQLModel, table=True):
     participant_signature: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     paper_sha256: str | None = None
     options: str = Field(sa_type=Text)
+    answers: str = Field(default="{}", sa_type=Text)
     binding: str
     recorded_at: datetime = Field(sa_type=Instant)
     recorded_by: str

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 
 from app.foundation.errors import NotAllowed
 from app.people.permissions import Permission, Role, holders, is_blinded
@@ -58,7 +59,13 @@ def sites_for(actor: Actor, permission: Permission) -> frozenset[int] | None:
     """The sites at which the person holds the permission; None means every site, an empty set none."""
     if actor.scopes is not None and permission not in actor.scopes:
         return frozenset()
-    granting = [grant for grant in actor.grants if grant.role in holders(permission)]
+    return _sites(actor.grants, permission)
+
+
+@lru_cache(maxsize=1024)
+def _sites(grants: tuple[Grant, ...], permission: Permission) -> frozenset[int] | None:
+    """Of these very grants; kept, since a page asks once for every row."""
+    granting = [grant for grant in grants if grant.role in holders(permission)]
     if any(grant.site_id is None for grant in granting):
         return None
     return frozenset(grant.site_id for grant in granting if grant.site_id is not None)

@@ -12,7 +12,7 @@ from app.audit.actions import Change, record, recorded_together
 from app.audit.newest import Newest
 from app.audit.tree import root_of
 from app.foundation.clock import today
-from app.foundation.database import Instant, keys_of, table_of
+from app.foundation.database import Instant, keys_of, store_many, table_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.mail.actions import queue
 from app.participants.actions import mark
@@ -69,6 +69,7 @@ MOST_WAITED = timedelta(minutes=1)
 MOST_SLOTS = 1_000_000
 MOST_BLOCK_SIZES = 20
 BATCH = 10_000
+SLOT_COLUMNS = ("stratum_id", "position", "envelope", "leaf")
 
 # What every randomisation runs, built once: putting a statement together takes longer than running it.
 _SITE_ID, _STUDY_ID = bindparam("site_id", type_=Integer), bindparam("study_id", type_=Integer)
@@ -665,19 +666,19 @@ def _store_slots(
         row.code: row.id
         for row in session.execute(select(STRATUM.c.id, STRATUM.c.code).where(STRATUM.c.sequence_id == sequence_id))
     }
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[int, int, bytes, bytes]] = []
     for code in ordered:
         for position, arm in enumerate(slots[code], start=1):
             envelope = seal_arm(keys, Place(study.id, sequence_id, version, code, position), arm)
             salt = commitment.salt_of(salt_key, code, position)
             leaf = commitment.slot_leaf(study.code, version, code, position, arm, salt)
-            rows.append({"stratum_id": ids[code], "position": position, "envelope": envelope, "leaf": leaf})
+            rows.append((ids[code], position, envelope, leaf))
             if len(rows) == BATCH:
-                session.execute(insert(SLOT), rows)
+                store_many(session, SLOT, SLOT_COLUMNS, rows)
                 rows = []
             yield envelope, leaf
     if rows:
-        session.execute(insert(SLOT), rows)
+        store_many(session, SLOT, SLOT_COLUMNS, rows)
 
 
 def _is_as_drawn(session: Session, found: AllocationSequence) -> bool:

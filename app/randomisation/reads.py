@@ -156,7 +156,7 @@ def standing(
         participant=row.code,
         status=row.status,
         eligible=row.eligible,
-        why_no_consent=why_no_consent(session, study, participant),
+        why_no_consent=why_no_consent(session, study, participant, before="randomisation", now=now),
         complete=frozenset((entry.visit, entry.instrument) for entry in complete),
         why_no_stratum=found.reason,
         site_name=row.site_name,

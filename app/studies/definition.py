@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 AnyCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")]
@@ -201,6 +201,22 @@ class Visit(Part):
     source: str | None = None
 
 
+class ConsentQuestion(Part):
+    """A question that shows whether the consent document was understood; `right` is the code of the answer."""
+
+    code: Code
+    label: Label
+    choices: tuple[Choice, ...] = Field(min_length=2)
+    right: AnyCode
+    hint: Label | None = Field(default=None, description="What is said after a wrong answer: where to read again.")
+
+    @model_validator(mode="after")
+    def _right_is_a_choice(self) -> "ConsentQuestion":
+        if self.right not in {choice.code for choice in self.choices}:
+            raise ValueError(f"The right answer “{self.right}” is not among the choices. Name one of them.")
+        return self
+
+
 class ConsentRules(Part):
     """Who may sign for the study beside the participant, and what consent is asked for."""
 
@@ -208,15 +224,25 @@ class ConsentRules(Part):
     optional: tuple[Choice, ...] = Field(
         default=(), description="Consents a participant may refuse and still take part."
     )
+    questions: tuple[ConsentQuestion, ...] = Field(
+        default=(), description="What a participant must have understood before they sign."
+    )
+    blocked_until_reconsent: tuple[Literal["randomisation", "visits", "entries"], ...] = Field(
+        default=(), description="What waits until a newer consent document is signed; without it nothing does."
+    )
 
 
 class ConsentDocument(Part):
-    """One version of the consent document in one language, from consent/*.md; `sha256` is over the file's bytes."""
+    """One version of the consent document in one language, from consent/*.md; `sha256` is over the file's bytes.
+
+    `sites` are those at which it is used; none means all of them. One for the site goes before one for all.
+    """
 
     version: AnyCode
     language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")]
     title: Label
     valid_from: date
+    sites: tuple[AnyCode, ...] = ()
     text: str
     sha256: str
 
@@ -229,11 +255,24 @@ class MissingCode(Part):
 
 
 class WithdrawalLevel(Part):
-    """How far a participant withdraws. `stops_visits`: no further visit is due; data already there are always kept."""
+    """How far a participant withdraws. Data already there are always kept (CTR Art. 28(3)).
+
+    `stops_visits`: no further visit is due. `stops_contact`: no reminder goes to them. `stops_use`: what is collected
+    from that day on is in no export. `erases_identity`: who they are is destroyed at once (GDPR Art. 17).
+    """
 
     code: Code
     label: Label
     stops_visits: bool = False
+    stops_contact: bool = False
+    stops_use: bool = False
+    erases_identity: bool = False
+
+    @model_validator(mode="after")
+    def _what_needs_no_visits(self) -> "WithdrawalLevel":
+        if (self.stops_contact or self.erases_identity) and not self.stops_visits:
+            raise ValueError("Nobody can be visited without contact. Add stops_visits: true.")
+        return self
 
 
 TimeOfDay = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]

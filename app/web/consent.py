@@ -2,18 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 from markupsafe import Markup
+from sqlmodel import Session
 from starlette.datastructures import UploadFile
 
 from app.consent import actions, reads, rules
 from app.consent.models import Consent
-from app.dependencies import ChangeInStudy, Here, PageInStudy, require_password
+from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of, require_password
 from app.foundation.errors import Invalid, NotFound, Refused
+from app.foundation.paging import LARGEST_PAGE, Page
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.participants.status import Status
@@ -21,8 +24,9 @@ from app.people.access import may, require, why_not
 from app.people.permissions import Permission
 from app.schedule.actions import open_visits
 from app.studies.definition import ConsentDocument
-from app.web.places import places_of, show_at, typed_day
+from app.web.places import Places, places_of, show_at, typed_day
 from app.web.shell import status_of
+from app.web.tables import address, csv_file
 
 router = APIRouter()
 
@@ -73,10 +77,11 @@ def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
     options = {
         choice.code: said == "yes" for choice in optional if (said := here.value(f"options.{choice.code}")) != ""
     }
+    answers = _answers(here) if method != "paper" else {}
     now_too = here.value("countersign") == "now"
     try:
         signed_on = typed_day(here.value("signed_on"), "signed_on")
-        _refuse_problems(here, participant, version, language, method, signed_on, paper, options)
+        _refuse_problems(here, participant, version, language, method, signed_on, paper, options, answers)
         require_password(here, here.form.get("password", [""])[-1])
         actions.record_consent(
             here.session,
@@ -89,6 +94,7 @@ def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
             signature=here.value("signature"),
             paper_sha256=paper,
             options=options,
+            answers=answers,
             by=here.actor,
             now=here.now,
             countersign=now_too,
@@ -115,6 +121,12 @@ def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
             problem=problem,
         )
     return here.redirect(_url(here, participant), done="countersigned" if now_too else "consented")
+
+
+def _answers(here: Here) -> dict[str, str]:
+    """What was answered to the study's questions about the document; what was left out is not there."""
+    said = {each.code: here.value(f"questions.{each.code}") for each in here.the_study.definition.consent.questions}
+    return {code: answer for code, answer in said.items() if answer}
 
 
 def _switched_page(
@@ -145,9 +157,10 @@ def _refuse_problems(
     signed_on: Any,
     paper: str | None,
     options: dict[str, bool],
+    answers: dict[str, str],
 ) -> None:
     """Say what is wrong with the form before a password is asked for it, so that none is typed in vain."""
-    definition = here.the_study.definition
+    definition, places = here.the_study.definition, places_of(here)
     problems = rules.consent_problems(
         definition.consent_documents,
         definition.consent.optional,
@@ -158,7 +171,10 @@ def _refuse_problems(
         signature=here.value("signature"),
         paper_sha256=paper,
         options=options,
-        today=places_of(here).today(here, participant.site_id),
+        today=places.today(here, participant.site_id),
+        site=places.code(participant.site_id),
+        questions=definition.consent.questions,
+        answers=answers,
     )
     if problems:
         raise Invalid(problems)
@@ -177,7 +193,7 @@ def _record_page(
 ) -> Response:
     assert participant.id is not None
     places, definition = places_of(here), here.the_study.definition
-    today = places.today(here, participant.site_id)
+    today, site = places.today(here, participant.site_id), places.code(participant.site_id)
     consents = reads.consents_of(here.session, participant.id)
     url = _url(here, participant)
     pending = next((one for one in consents if one.countersigned_at is None and one.withdrawn_on is None), None)
@@ -186,12 +202,14 @@ def _record_page(
     language = language or definition.language
     document = rules.document_with(definition.consent_documents, version, language) if version else None
     for each in (language, definition.language):
-        document = document or reads.valid_document(here.the_study, each, today)
-    languages = sorted({one.language for one in definition.consent_documents if one.valid_from <= today})
+        document = document or reads.valid_document(here.the_study, each, today, site)
+    used = [one for one in definition.consent_documents if one.valid_from <= today and rules.is_used_at(one, site)]
+    languages = sorted({one.language for one in used})
     refused = problem.reason if isinstance(problem, Refused) else None
     if document is not None and refused is None:
         refused = rules.why_not_sign(Status(participant.status), consents, document.version)
-    order = [f"options.{choice.code}" for choice in definition.consent.optional]
+    order = [f"questions.{question.code}" for question in definition.consent.questions]
+    order += [f"options.{choice.code}" for choice in definition.consent.optional]
     order += ["signed_on", "signature", "paper_sha256", "password"]
     problems = sorted(
         problem.problems if isinstance(problem, Invalid) else [],
@@ -207,10 +225,11 @@ def _record_page(
         url=url,
         document=document,
         text=_html(document),
-        versions=[one for one in definition.consent_documents if one.language == language and one.valid_from <= today],
+        versions=[one for one in used if one.language == language],
         languages=languages,
         language_asked=language,
         method="paper" if method == "paper" else "on_screen",
+        questions=definition.consent.questions if method != "paper" else (),
         optional=definition.consent.optional,
         values={name: texts[-1] for name, texts in here.form.items() if texts} if values is None else values,
         paper=paper or here.value("paper_sha256"),
@@ -221,6 +240,61 @@ def _record_page(
         errors=said,
         problems=[(each.field if each.field != "paper_sha256" or paper else "scan", each.message) for each in problems],
     )
+
+
+# Who owes a newer one
+
+
+@router.get("/{study}/reconsent", name="consent.owed")
+def owed(here: PageInStudy) -> Response:
+    """Who takes part and has not signed the document that is valid now."""
+    require(here.actor, Permission.PARTICIPANT_READ)
+    places, asked = places_of(here), here.request.query_params
+    path = f"/{here.the_study.code}/reconsent"
+    if asked.get("format") == "csv":
+        heading = ("participant", "site", "language", "signed_version", "signed_on", "owed_version", "valid_from")
+        return csv_file(f"{here.the_study.code}-reconsent-{here.now:%Y-%m-%d}", heading, _owed_rows(here, places))
+    found = _owed(here, here.session, places, cursor=asked.get("after") or None)
+    return show_at(
+        here,
+        places,
+        "consent/owed.html",
+        rows=found.rows,
+        root=f"/{here.the_study.code}/participants",
+        blocked=here.the_study.definition.consent.blocked_until_reconsent,
+        may_record=may(here.actor, Permission.CONSENT_RECORD),
+        newer=address(path, {}, after=found.previous) if found.previous else None,
+        older=address(path, {}, after=found.next) if found.next else None,
+        csv_url=address(path, {}, format="csv") if found.rows else None,
+    )
+
+
+def _owed(
+    here: Here, session: Session, places: Places, *, cursor: str | None, limit: int | None = None
+) -> Page[reads.Owed]:
+    return reads.reconsents_owed(
+        session,
+        here.the_study,
+        lambda site_id: places.today(here, site_id),
+        by=here.actor,
+        site=places.chosen.code if places.chosen else None,
+        cursor=cursor,
+        limit=limit,
+    )
+
+
+def _owed_rows(here: Here, places: Places) -> Iterator[Sequence[object]]:
+    """Every row of the list, page by page, from a session of its own: a file is sent after the page's has ended."""
+    cursor: str | None = None
+    with database_of(here.request).reading() as session:
+        while True:
+            found = _owed(here, session, places, cursor=cursor, limit=LARGEST_PAGE)
+            for row in found.rows:
+                signed = (row.language, row.signed_version, row.signed_on)
+                yield (row.participant, row.site_code, *signed, row.version, row.since)
+            cursor = found.next
+            if cursor is None:
+                return
 
 
 # Countersigning
@@ -360,8 +434,24 @@ def _why_not_countersign(here: Here, participant: Participant) -> str | None:
     )
 
 
-def _facts(here: Here, consent: Consent) -> list[tuple[str, bool]]:
-    """The consents that were asked for beside taking part, and what was said to each."""
+@dataclass(frozen=True)
+class Said:
+    """What was said beside taking part: to each consent that may be refused, and to the questions that were asked."""
+
+    options: Sequence[tuple[str, bool]]
+    answers: Sequence[tuple[str, str]]
+
+
+def _facts(here: Here, consent: Consent) -> Said:
     said: dict[str, bool] = json.loads(consent.options)
-    labels = {choice.code: choice.label for choice in here.the_study.definition.consent.optional}
-    return [(labels.get(code, code), agreed) for code, agreed in said.items()]
+    answers: dict[str, str] = json.loads(consent.answers)
+    asked = here.the_study.definition.consent
+    labels = {choice.code: choice.label for choice in asked.optional}
+    questions = {each.code: (each.label, {one.code: one.label for one in each.choices}) for each in asked.questions}
+    return Said(
+        [(labels.get(code, code), agreed) for code, agreed in said.items()],
+        [
+            (questions[code][0], questions[code][1].get(answer, answer)) if code in questions else (code, answer)
+            for code, answer in answers.items()
+        ],
+    )

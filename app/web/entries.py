@@ -151,7 +151,9 @@ class Spot:
             is_missed=place.is_missed,
         )
         if reason is None and (self.entry is None or self.participant.withdrawn_on is not None):
-            reason = why_no_consent(self.here.session, self.here.the_study, self.participant)
+            reason = why_no_consent(
+                self.here.session, self.here.the_study, self.participant, before="entries", now=self.here.now
+            )
         return reason
 
     def judge(self, values: Mapping[str, object], reasons: Mapping[str, str]) -> Judgement:

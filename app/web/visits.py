@@ -203,7 +203,9 @@ def _visit_page(
         is_treatment=kind is VisitKind.TREATMENT,
         why_not=why_not(here.actor, Permission.VISIT_RECORD, site_id=participant.site_id)
         or rules.why_not_with(kind, Permission.VISIT_RECORD),
-        why_no_consent=why_no_consent(here.session, here.the_study, participant) if planned.instruments else None,
+        why_no_consent=why_no_consent(here.session, here.the_study, participant, before="entries", now=here.now)
+        if planned.instruments
+        else None,
         forms=forms if reads_entries else None,
         appointments=[{"row": row, "label": label_of(here, row)} for row in appointments],
         may_book=not booked and why_not_booked is None,

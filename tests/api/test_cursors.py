@@ -27,12 +27,14 @@ LISTS = {
     "/allocations": ("statistician", (1,)),
     "/treatment/participants": ("clinician", ("M-001",)),
     "/unblindings": ("data_manager", (1,)),
+    "/reconsents": ("coordinator", ("M-001",)),
 }
 PAGES = {
     "/mini/today": "coordinator",
     "/mini/participants": "coordinator",
     "/mini/audit": "data_manager",
     "/mini/treatment": "clinician",
+    "/mini/reconsent": "coordinator",
     "/mini/sequence/allocations": "statistician",
     "/people": "administrator",
 }

@@ -138,6 +138,7 @@ WHO: dict[str, Who] = {
     "consent.countersign_form": P.CONSENT_COUNTERSIGN,
     "consent.countersign": P.CONSENT_COUNTERSIGN,
     "consent.show": P.PARTICIPANT_READ,
+    "consent.owed": P.PARTICIPANT_READ,
     "consent.show_signature": P.IDENTITY_READ,
     # visits
     "visits.show": P.PARTICIPANT_READ,
@@ -270,6 +271,7 @@ WHO: dict[str, Who] = {
     "api.withdraw": P.PARTICIPANT_WITHDRAW,
     "api.consent_documents": P.STUDY_READ,
     "api.consents": P.PARTICIPANT_READ,
+    "api.reconsents": P.PARTICIPANT_READ,
     "api.record_consent": P.CONSENT_RECORD,
     "api.countersign": P.CONSENT_COUNTERSIGN,
     "api.consent_signature": P.IDENTITY_READ,

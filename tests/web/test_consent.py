@@ -10,6 +10,7 @@ from sqlmodel import update
 from app.consent.reads import CONSENT, consents_of
 from app.foundation.database import Database
 from app.schedule.reads import visits_of
+from tests.consent.acts import QUESTION
 from tests.web.browser import PASSWORD, counted_statements, form_in
 from tests.web.world import World
 
@@ -276,3 +277,61 @@ def test_no_page_asks_the_database_more_than_twelve_times(database: Database):
         with counted_statements(database) as statements:
             assert browser.get(path).status_code == 200
         assert 2 <= len(statements) <= 12, (path, statements)
+
+
+NEWER = [
+    {
+        "version": version,
+        "language": "en",
+        "title": f"Taking part ({version})",
+        "valid_from": valid_from,
+        "text": "You may stop at any time.",
+        "sha256": sha256 * 64,
+    }
+    for version, valid_from, sha256 in (("1", "2025-01-01", "1"), ("2", "2025-06-01", "2"))
+]
+
+
+def test_a_wrong_answer_to_a_question_keeps_the_form_and_says_where_to_read(shared_database):
+    world = World(shared_database, consent={"questions": [QUESTION]})
+    participant = world.screened()
+    browser = world.coordinator()
+    assert "When may you stop taking part?" in browser.soup(PAGE).get_text()
+    for answer, words in (("never", "Read “Taking part” once more."), ("", "Choose an answer.")):
+        reply = browser.post(PAGE, signed(world, **{"questions.may_stop": answer}))
+        assert reply.status_code == 422
+        assert words in said(reply)
+        assert form_in(BeautifulSoup(reply.text, "html.parser"), PAGE)["signature"] == ["Ada Lovelace"]
+    assert stored(world, participant.id) == []
+    assert browser.post(PAGE, signed(world, **{"questions.may_stop": "any_time"})).status_code == 303
+    (consent,) = stored(world, participant.id)
+    assert consent.answers == '{"may_stop":"any_time"}'
+    page = said(browser.get(f"{WHO}/consents/{consent.id}"))
+    assert "When may you stop taking part? At any time" in page
+
+
+@pytest.mark.requirement("SPI-32a")
+def test_a_newer_document_is_owed_until_it_is_signed(shared_database):
+    world = World(shared_database, consent_documents=NEWER[:1])
+    world.consented()
+    browser = world.coordinator()
+    assert "Nobody owes a newer consent" in said(browser.get("/mini/reconsent"))
+    assert "Newer consents owed" not in said(browser.get("/mini/today"))
+
+
+def test_whoever_owes_a_newer_consent_stands_on_today_in_a_list_and_in_a_file(shared_database):
+    world = World(
+        shared_database, consent_documents=NEWER, consent={"blocked_until_reconsent": ["entries", "randomisation"]}
+    )
+    world.screened()
+    browser = world.coordinator()
+    assert browser.post(PAGE, signed(world, version="1", signed_on="2025-05-30")).status_code == 303
+    for path in ("/mini/today", "/mini/reconsent"):
+        assert browser.soup(path).select_one(f"a[href='{WHO}/consent?language=en']") is not None, path
+    assert "Until they sign it, this waits: entries, randomisation." in said(browser.get("/mini/reconsent"))
+    lines = browser.get("/mini/reconsent?format=csv").text.lstrip("\ufeff").splitlines()
+    assert lines[1].split(",")[:4] == ["M-001", "north", "en", "1"]
+    # What waits says why, on the page and on the server.
+    entry = f"{WHO}/visits/baseline/entries/pain"
+    assert "Version 2 of the consent document is valid since" in said(browser.get(f"{WHO}/visits/baseline"))
+    assert "Version 2 of the consent document" in said(world.browser("assessor").get(entry))

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel.dates import format_date
 
+from app.participants.rules.status import why_not_contact as level_says
 from app.participants.status import Status
 from app.schedule.appointments.rules import day_span, instants, local, time_words
 from app.studies.definition import Reminder, Schedule, WithdrawalLevel
@@ -89,10 +90,7 @@ def why_not_contact(status: Status, level: WithdrawalLevel | None) -> str | None
         return "The participant has withdrawn."
     if status is Status.SCREEN_FAILED:
         return "The participant did not pass screening."
-    # A level of withdrawal may say that contact stops while the participant stays in the study.
-    if level is not None and getattr(level, "stops_contact", False):
-        return "The participant withdrew from being contacted."
-    return None
+    return level_says(level)
 
 
 def is_zone(name: str) -> bool:

@@ -94,6 +94,9 @@ def _unique_codes(study: Study) -> Iterator[Problem]:
     yield from _repeated(("unblinding", "reasons"), study.unblinding.reasons, "unblinding reasons")
     yield from _repeated(("blinding_assessment",), study.blinding_assessment, "guesses")
     yield from _repeated(("consent", "optional"), study.consent.optional, "optional consents")
+    yield from _repeated(("consent", "questions"), study.consent.questions, "questions about the consent document")
+    for position, question in enumerate(study.consent.questions):
+        yield from _repeated(("consent", "questions", position, "choices"), question.choices, "answers")
     yield from _repeated(("instruments",), study.instruments, "instruments")
     homes: dict[str, str] = {}
     for position, instrument in enumerate(study.instruments):
@@ -332,6 +335,13 @@ def _consent(study: Study) -> Iterator[Problem]:
                 ERROR,
             )
         seen.add(key)
+        for site in document.sites:
+            if site not in {each.code for each in study.sites}:
+                yield (
+                    ("consent_documents", position, "sites"),
+                    f"The study does not start with a site “{site}”. Until there is one, nobody signs this document.",
+                    WARNING,
+                )
     languages = {document.language for document in study.consent_documents}
     if study.language not in {tag for language in languages for tag in (language, language.split("-")[0])}:
         yield ("language",), f"No consent document is in the study's language, {study.language}.", WARNING
