@@ -168,6 +168,12 @@ WHO: dict[str, Who] = {
     "calendar.make_feed": P.PARTICIPANT_READ,
     "calendar.revoke_feed": P.PARTICIPANT_READ,
     "calendar.feed": ANYONE,  # who has its secret address
+    # messages
+    "reminders.reminders": P.MESSAGE_READ,
+    "reminders.resend": P.MESSAGE_RESEND,
+    "reminders.resent_form": IN_STUDY,  # leads to the list, which asks again
+    "reminders.choice_form": P.APPOINTMENT_BOOK,
+    "reminders.choice": P.APPOINTMENT_BOOK,
     # entries
     "entries.form": P.ENTRY_READ,
     "entries.save": P.ENTRY_SAVE,
@@ -285,6 +291,10 @@ WHO: dict[str, Who] = {
     "api.cancel_appointment": P.APPOINTMENT_BOOK,
     "api.record_appointment": P.APPOINTMENT_BOOK,
     "api.calendar": P.PARTICIPANT_READ,
+    "api.messages": P.MESSAGE_READ,
+    "api.resend_message": P.MESSAGE_RESEND,
+    "api.reminders": P.APPOINTMENT_BOOK,
+    "api.choose_reminders": P.APPOINTMENT_BOOK,
     "api.entries": P.ENTRY_READ,
     "api.entry": P.ENTRY_READ,
     "api.save_entry": P.ENTRY_SAVE,
@@ -402,6 +412,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.move_appointment": {"day": "2026-07-07", "time": "10:00", "version": 1},
     "api.cancel_appointment": {"version": 1, "why": "Ill"},
     "api.record_appointment": {"status": "no_show", "version": 1},
+    "api.resend_message": {"why": "Mended"},
+    "api.choose_reminders": {"mail": False, "sms": True, "version": 0},
     "api.save_entry": {"values": {"pain_nrs": 4}, "accept_partial": True},
     "api.sign_entry": {"version": 1},
     "api.randomise": {},

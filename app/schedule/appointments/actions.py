@@ -22,6 +22,7 @@ from app.participants.reads import SITE, held
 from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.schedule.appointments import reads, rules
+from app.schedule.appointments.notices import tell
 from app.schedule.appointments.reads import APPOINTMENT, AppointmentRow, Colleague
 from app.schedule.appointments.rules import Clock
 from app.schedule.models import ParticipantVisit
@@ -199,6 +200,7 @@ def book(
     except IntegrityError:
         raise Refused("This visit is booked already. Move that appointment instead.", **where) from None
     row = _as_kept(session, participant.id, number)
+    tell(session, study, None, row, by=by, now=now)
     record(session, study.code, [_change(session, "appointment.booked", None, row)], by=by, now=now)
     return _as_seen(session, row, by=by), weighed.warnings
 
@@ -405,6 +407,7 @@ def _save(
             **where,
         )
     new = _as_kept(session, row.participant_id, row.number)
+    tell(session, study, row, new, by=by, now=now)
     record(session, study.code, [_change(session, action, row, new)], by=by, now=now, why=why)
     return new
 

@@ -104,10 +104,6 @@ def is_zone(name: str) -> bool:
 
 # What it says
 
-PLACES = ("day", "time", "site", "opens", "closes")
-"""What the words of a reminder to a participant may have in braces; those to staff also the names below."""
-STAFF_PLACES = (*PLACES, "participant", "visit")
-
 WORDS: dict[tuple[str, str], tuple[str, str]] = {
     ("en", "booked"): (
         "Your appointment",
@@ -211,8 +207,8 @@ def filled(text: str, values: dict[str, str]) -> str:
 
 
 def day_words(day: date, language: str) -> str:
-    """A day in full: `Tuesday 3 March 2026`."""
-    return format_date(day, "full", locale=language.replace("-", "_"))
+    """A day in full: `Tuesday, 3 March 2026`; English is British."""
+    return format_date(day, "full", locale="en_GB" if language == "en" else language.replace("-", "_"))
 
 
 def values_for(
