@@ -347,7 +347,9 @@ def _changeable(
     row = _as_kept(session, participant.id, number)
     if reason := rules.why_not_with(row.kind, by, participant.site_id):
         raise Refused(reason, **where)
-    return row, where
+    # Whoever withdraws the participant holds them too, and then cancels this: nobody waits for the other in a circle.
+    held(session, participant.id)
+    return _as_kept(session, participant.id, number), where
 
 
 def _warn(weighed: Weighed, told: str | None) -> None:
