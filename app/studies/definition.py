@@ -391,7 +391,7 @@ class ArmTreatment(Part):
 
 # First parts of addresses that are not a study's, and the log of what concerns no study.
 RESERVED_CODES = frozenset(
-    ("account", "api", "healthz", "people", "sign_in", "sign_out", "static", "system", "theme", "welcome")
+    ("account", "api", "healthz", "link", "people", "sign_in", "sign_out", "static", "system", "theme", "welcome")
 )
 
 

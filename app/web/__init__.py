@@ -15,6 +15,7 @@ from app.web import (
     escrow,
     exports,
     in_error,
+    links,
     participants,
     people,
     randomisation,
@@ -30,6 +31,7 @@ from app.web import (
 router = APIRouter()
 for door in (
     sign_in,
+    links,
     account,
     people,
     today,

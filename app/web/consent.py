@@ -224,7 +224,7 @@ def _record_page(
         participant=participant,
         url=url,
         document=document,
-        text=_html(document),
+        text=html_of(document),
         versions=[one for one in used if one.language == language],
         languages=languages,
         language_asked=language,
@@ -352,7 +352,7 @@ def _countersign_page(
         consent=consent,
         facts=_facts(here, consent),
         document=document,
-        text=_html(document),
+        text=html_of(document),
         refused=refused or _why_not_countersign(here, participant),
         meaning=rules.MEANING,
         errors={each.field: each.message for each in problems},
@@ -394,7 +394,7 @@ def _consent_page(here: Here, participant: Participant, consent_id: int, *, sign
         consent=consent,
         facts=_facts(here, consent),
         document=document,
-        text=_html(document),
+        text=html_of(document),
         intact=reads.is_intact(here.session, here.the_study, consent, participant),
         signature=signature,
         may_identity=may(here.actor, Permission.IDENTITY_READ, site_id=participant.site_id),
@@ -421,7 +421,7 @@ def _url(here: Here, participant: Participant) -> str:
     return f"/{here.the_study.code}/participants/{participant.code}"
 
 
-def _html(document: ConsentDocument | None) -> Markup:
+def html_of(document: ConsentDocument | None) -> Markup:
     """The document as markup: it is made from Markdown that lets no HTML through."""
     return Markup(reads.document_html(document)) if document else Markup("")  # noqa: S704
 

@@ -95,6 +95,13 @@ WHO: dict[str, Who] = {
     "sign_in.welcome": ANYONE,
     "sign_in.choose_password": ANYONE,
     "sign_in.theme": ANYONE,
+    # links that participants open, and those who give them
+    "links.open_link": ANYONE,
+    "links.send": ANYONE,
+    "links.look": ANYONE,
+    "links.links": P.PARTICIPANT_LINK,
+    "links.give": P.PARTICIPANT_LINK,
+    "links.end": P.PARTICIPANT_LINK,
     "sign_in.sign_out": SIGNED_IN,
     "sign_in.start": SIGNED_IN,
     # one's own access
@@ -341,6 +348,7 @@ VALUES: dict[str, Any] = {
     "token": "not-a-token",
     "session_id": "none-of-mine",
     "consent_id": 1,
+    "link_id": 0,
     "person_id": 1,
     "membership_id": 1,
     "token_id": 1,
