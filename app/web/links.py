@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlmodel import Session
 
 from app.capture import actions as capture
+from app.capture.reads import entries_of
 from app.capture.status import EntryStatus
 from app.capture.typed import parse_typed
 from app.consent import actions as consents
@@ -27,6 +28,7 @@ from app.people.access import require
 from app.people.permissions import Permission
 from app.rendering import page
 from app.schedule.actions import record_visit
+from app.schedule.reads import visits_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
 from app.studies.definition import Instrument
@@ -41,6 +43,7 @@ router = APIRouter()
 
 GONE = "This link was used, or is too old. Ask your study site for a new one."
 PROOF = "link proof"
+ASKED = (VisitStatus.PLANNED, VisitStatus.HELD)
 STATES = {"open": "partial", "done": "complete", "expired": "late", "ended": "none", "locked": "query"}
 
 
@@ -103,15 +106,18 @@ def _links_page(
     places, definition = places_of(here), here.the_study.definition
     today, site = places.today(here, participant.site_id), places.code(participant.site_id)
     choices: list[tuple[str, ...]] = []
-    if Status(participant.status) in (Status.SCREENED, Status.CONSENTED, Status.RANDOMISED):
-        for language in sorted({one.language for one in definition.consent_documents}):
-            document = consent_reads.valid_document(here.the_study, language, today, site)
-            if document is not None:
-                said = f"{document.title}, version {document.version}, {language}"
-                choices.append((f"consent:{document.version}:{language}", said))
+    signed, status = consent_reads.consents_of(here.session, participant.id), Status(participant.status)
+    for language in sorted({one.language for one in definition.consent_documents}):
+        document = consent_reads.valid_document(here.the_study, language, today, site)
+        if document is not None and consent_rules.why_not_sign(status, signed, document.version) is None:
+            said = f"{document.title}, version {document.version}, {language}"
+            choices.append((f"consent:{document.version}:{language}", said))
+    dated = {one.code for one in visits_of(here.session, participant.id) if one.status in ASKED}
+    marks = entries_of(here.session, participant.id)
     for visit in definition.visits:
         forms = rules.asked_of_participants(definition, visit.code)
-        if forms:
+        entered = [marks.get((visit.code, form.code)) for form in forms]
+        if visit.code in dated and not all(mark and mark.status == EntryStatus.COMPLETE for mark in entered):
             count = "one form" if len(forms) == 1 else f"{len(forms)} forms"
             choices.append((f"questions:{visit.code}", visit.label, count))
     labels = {visit.code: visit.label for visit in definition.visits}

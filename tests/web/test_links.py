@@ -11,6 +11,7 @@ from app.capture.reads import entry_of
 from app.consent.reads import consents_of
 from app.foundation.database import Database
 from app.participants.rules import PersonalData
+from tests.api.client import api_client
 from tests.consent.acts import QUESTION
 from tests.factories import MINI
 from tests.web.browser import Browser
@@ -183,3 +184,21 @@ def test_a_link_that_cannot_be_made_says_why(world: World, fields: dict[str, str
     world.consented()
     reply = world.coordinator().post(LINKS, fields)
     assert (reply.status_code, said in words(reply)) == (422, True)
+
+
+def test_over_rest_the_address_is_answered_once(world: World):
+    world.consented()
+    program = api_client(world.database, world.person("coordinator"))
+    path = "/participants/M-001/links"
+    body = {"purpose": "questions", "about": "baseline"}
+    made = program.done("POST", path, body, headers={"Idempotency-Key": "one"})
+    token = made["address"].rpartition("/")[2]
+    assert program.done("POST", path, body, headers={"Idempotency-Key": "one"}) == {"id": made["id"], "address": None}
+    assert stranger(world).get(f"/link/{token}").status_code == 200
+    (listed,) = program.done("GET", path)
+    assert (listed["state"], listed["about"], listed["opened_at"] is not None) == ("open", "baseline", True)
+    assert program.post(f"{path}/{made['id']}/end").status_code == 204
+    assert stranger(world).get(f"/link/{token}").status_code == 404
+    assert program.done("GET", path)[0]["state"] == "ended"
+    program.refused(422, "POST", path, {**body, "about": "tx01"})
+    program.refused(409, "POST", f"{path}/{made['id']}/end")
