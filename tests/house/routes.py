@@ -147,6 +147,7 @@ WHO: dict[str, Who] = {
     "consent.show": P.PARTICIPANT_READ,
     "consent.owed": P.PARTICIPANT_READ,
     "consent.show_signature": P.IDENTITY_READ,
+    "consent.signed_pdf": P.IDENTITY_READ,
     # visits
     "visits.show": P.PARTICIPANT_READ,
     "visits.hold": P.VISIT_RECORD,

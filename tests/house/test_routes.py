@@ -88,6 +88,7 @@ NO_PAGE = {
     "blinding.report_pdf": "a file",
     "commitment.certificate_file": "a file",
     "commitment.certificate_pdf": "a file",
+    "consent.signed_pdf": "a file",
     "commitment.proofs_file": "a file",
     "commitment.close_form": "leads to the certificate",
     "commitment.plan_file": "a file",
