@@ -27,7 +27,7 @@ class Consent(SQLModel, table=True):
     document_version: str
     language: str
     document_sha256: str
-    method: str  # on_screen or paper
+    method: str  # on_screen, paper or by_link
     signed_on: date
     participant_signature: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     paper_sha256: str | None = None

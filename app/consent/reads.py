@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from sqlalchemy import Integer, and_, bindparam, exists, or_, select
 from sqlmodel import Session
 
@@ -211,6 +212,46 @@ def reconsents_owed(
     later = paging.encode(rows[-1].participant) if more or backwards else None
     earlier = paging.encode(rows[0].participant, backwards=True) if (more if backwards else bool(key)) else None
     return paging.Page(rows, next=later, previous=earlier)
+
+
+def document_blocks(document: ConsentDocument) -> list[dict[str, Any]]:
+    """The document's paragraphs as `printing.signed_pdf` takes them; pictures and HTML are left out, as on the page."""
+    blocks: list[dict[str, Any]] = []
+    nesting: list[tuple[str, int]] = []  # lists that are open, each with the number of its next item
+    quoted = 0
+    tokens = _MARKDOWN.parse(document.text)
+    for at, token in enumerate(tokens):
+        if token.type in ("bullet_list_open", "ordered_list_open"):
+            first = int(token.attrs.get("start", 1) or 1) if token.type.startswith("ordered") else 0
+            nesting.append(("numbered" if token.type.startswith("ordered") else "item", first))
+        elif token.type in ("bullet_list_close", "ordered_list_close"):
+            nesting.pop()
+        elif token.type in ("blockquote_open", "blockquote_close"):
+            quoted += 1 if token.nesting == 1 else -1
+        elif token.type in ("fence", "code_block"):
+            blocks.append({"kind": "paragraph", "level": 0, "number": 0, "runs": [(token.content, False, False)]})
+        elif token.type == "inline":
+            kind, level, number = "quote" if quoted else "paragraph", 0, 0
+            if tokens[at - 1].type == "heading_open":
+                kind, level = "heading", int(tokens[at - 1].tag[1:])
+            elif nesting:
+                kind, number = nesting[-1]
+                level = len(nesting) - 1
+                nesting[-1] = (kind, number + 1)
+            blocks.append({"kind": kind, "level": level, "number": number, "runs": _runs(token.children or [])})
+    return blocks
+
+
+def _runs(children: Sequence[Token]) -> list[tuple[str, bool, bool]]:
+    runs: list[tuple[str, bool, bool]] = []
+    strong = emphasised = 0
+    for child in children:
+        strong += {"strong_open": 1, "strong_close": -1}.get(child.type, 0)
+        emphasised += {"em_open": 1, "em_close": -1}.get(child.type, 0)
+        words = " " if child.type in ("softbreak", "hardbreak") else child.content
+        if words:
+            runs.append((words, strong > 0, emphasised > 0))
+    return runs
 
 
 def document_html(document: ConsentDocument) -> str:

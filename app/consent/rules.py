@@ -12,7 +12,7 @@ from app.participants.status import Status
 from app.studies.definition import Choice, ConsentDocument, ConsentQuestion
 
 FORMAT = "equipoise-consent-1"
-METHODS = ("on_screen", "paper")
+METHODS = ("on_screen", "paper", "by_link")
 LONGEST_SIGNATURE = 160
 MEANING = "I explained the study, answered the questions, and the participant agreed of their own free will."
 """What a countersignature means unless the person who signs says otherwise."""
@@ -223,7 +223,7 @@ def consent_problems(
     problems += _signature_problems(method, signature)
     if method == "paper" and not _is_sha256(paper_sha256):
         problems.append(FieldProblem("paper_sha256", "sha256", "Add the scan of the signed paper."))
-    if method == "on_screen" and paper_sha256 is not None:
+    if method != "paper" and paper_sha256 is not None:
         problems.append(FieldProblem("paper_sha256", "unexpected", "A scan belongs to consent on paper. Take it out."))
     asked = {choice.code: choice.label for choice in optional}
     problems += [

@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from app.foundation.errors import NotAllowed
-from app.people.permissions import Permission, Role, holders, is_blinded
+from app.people.permissions import BY_LINK, Permission, Role, holders, is_blinded
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class Actor:
     request_id: str = ""
     via: str = "web"
     scopes: frozenset[str] | None = field(default=None)
+    by_link: str | None = None
+    """A participant by a link of their own, and what for (`permissions.BY_LINK`); `at_site` is then their site."""
+    at_site: int | None = None
     token_last_used_at: datetime | None = None
 
     @property
@@ -42,6 +45,8 @@ class Actor:
     @property
     def role(self) -> str:
         """The roles as the log names them, e.g. 'coordinator, investigator'."""
+        if self.by_link is not None:
+            return "participant"
         return ", ".join(sorted(self.roles))
 
     @property
@@ -59,6 +64,8 @@ def sites_for(actor: Actor, permission: Permission) -> frozenset[int] | None:
     """The sites at which the person holds the permission; None means every site, an empty set none."""
     if actor.scopes is not None and permission not in actor.scopes:
         return frozenset()
+    if actor.by_link is not None:
+        return frozenset({actor.at_site or 0}) if permission in BY_LINK[actor.by_link] else frozenset()
     return _sites(actor.grants, permission)
 
 

@@ -442,7 +442,20 @@ class ArmTreatment(Part):
 
 # First parts of addresses that are not a study's, and the log of what concerns no study.
 RESERVED_CODES = frozenset(
-    ("account", "api", "feeds", "healthz", "people", "sign_in", "sign_out", "static", "system", "theme", "welcome")
+    (
+        "account",
+        "api",
+        "feeds",
+        "healthz",
+        "link",
+        "people",
+        "sign_in",
+        "sign_out",
+        "static",
+        "system",
+        "theme",
+        "welcome",
+    )
 )
 
 

@@ -17,6 +17,7 @@ from app.web import (
     escrow,
     exports,
     in_error,
+    links,
     participants,
     people,
     randomisation,
@@ -33,6 +34,7 @@ from app.web import (
 router = APIRouter()
 for door in (
     sign_in,
+    links,
     account,
     people,
     today,

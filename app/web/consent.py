@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 
 from app.consent import actions, reads, rules
 from app.consent.models import Consent
-from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of, require_password
+from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, database_of, require_password
 from app.foundation.errors import Invalid, NotFound, Refused
 from app.foundation.paging import LARGEST_PAGE, Page
 from app.participants.models import Participant
@@ -22,6 +22,9 @@ from app.participants.reads import participant_by_code
 from app.participants.status import Status
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
+from app.printing import Row, SignedDocument
+from app.printing import signed_pdf as printed
+from app.rendering import day, moment, translations
 from app.schedule.actions import open_visits
 from app.studies.definition import ConsentDocument
 from app.web.places import Places, places_of, show_at, typed_day
@@ -224,7 +227,7 @@ def _record_page(
         participant=participant,
         url=url,
         document=document,
-        text=_html(document),
+        text=html_of(document),
         versions=[one for one in used if one.language == language],
         languages=languages,
         language_asked=language,
@@ -352,7 +355,7 @@ def _countersign_page(
         consent=consent,
         facts=_facts(here, consent),
         document=document,
-        text=_html(document),
+        text=html_of(document),
         refused=refused or _why_not_countersign(here, participant),
         meaning=rules.MEANING,
         errors={each.field: each.message for each in problems},
@@ -362,6 +365,36 @@ def _countersign_page(
 
 
 # The signed consent
+
+
+@router.get("/{study}/participants/{code}/consents/{consent_id}.pdf", name="consent.signed_pdf")
+def signed_pdf(here: LoggedPageInStudy, code: str, consent_id: int) -> Response:
+    """The document and the signatures under it, for the participant to keep; that the name was shown is in the log."""
+    participant = participant_by_code(here.session, here.the_study, code, by=here.actor)
+    signature = actions.reveal_signature(
+        here.session, here.the_study, participant, consent_id, by=here.actor, now=here.now
+    )
+    _, consent = _consents(here, participant, consent_id)
+    document = reads.document_of(here.session, here.the_study, consent)
+    if document is None:
+        raise Refused("The document is not in the protocol any more. Ask your administrator for the version signed.")
+    gettext = translations(consent.language).gettext
+    timezone = places_of(here).timezone(participant.site_id)
+    intact = reads.is_intact(here.session, here.the_study, consent, participant)
+    rows = _signature_rows(here, consent, signature or gettext("Erased on request."), timezone, intact, gettext)
+    version = gettext("version %(version)s") % {"version": document.version}
+    signed = SignedDocument(
+        document.title,
+        f"{here.the_study.definition.short_title}, {version}",
+        reads.document_blocks(document),
+        gettext("Signatures"),
+        rows,
+        f"{participant.code}, {document.title}, {version}",
+    )
+    body = printed(signed, at=consent.countersigned_at or consent.recorded_at, language=consent.language)
+    name = f"{participant.code}-consent-{consent.document_version}.pdf"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Response(body, media_type="application/pdf", headers=headers)
 
 
 @router.get("/{study}/participants/{code}/consents/{consent_id}", name="consent.show")
@@ -381,6 +414,40 @@ def show_signature(here: ChangeInStudy, code: str, consent_id: int) -> Response:
     return _consent_page(here, participant, consent_id, signature=signature or "Erased on request.")
 
 
+def _signature_rows(
+    here: Here, consent: Consent, signature: str, timezone: str, intact: bool, gettext: Callable[[str], str]
+) -> list[Row]:
+    """What was signed, as label, value and kind of value."""
+    said, language = _facts(here, consent), consent.language
+    ways = {"paper": gettext("On paper"), "by_link": gettext("By link, after they gave their date of birth")}
+    whole = gettext("Document and signatures are byte for byte what was signed.")
+    broken = gettext("This is not what was signed: something was changed since. Do not rely on it.")
+    rows: list[Row] = [
+        (gettext("Signed on"), day(consent.signed_on, language), "text"),
+        (gettext("How"), ways.get(consent.method, gettext("On screen")), "text"),
+        (gettext("Paper kept at") if consent.method == "paper" else gettext("Participant's name"), signature, "text"),
+        *((label, gettext("yes") if agreed else gettext("no"), "text") for label, agreed in said.options),
+        *((question, answer, "text") for question, answer in said.answers),
+    ]
+    if consent.countersigned_at is not None:
+        at = moment(consent.countersigned_at, timezone, language)
+        who = f"{consent.countersigned_name} ({consent.countersigned_by}), {at}"
+        rows += [
+            (gettext("Countersigned by"), who, "text"),
+            (gettext("Meaning"), consent.countersigned_meaning or "", "text"),
+        ]
+    if consent.withdrawn_on is not None:
+        rows.append((gettext("Withdrawn on"), day(consent.withdrawn_on, language), "text"))
+    if consent.paper_sha256:
+        rows.append((gettext("SHA-256 of the scan"), consent.paper_sha256, "code"))
+    return [
+        *rows,
+        (gettext("SHA-256 of the document"), consent.document_sha256, "code"),
+        (gettext("SHA-256 of it all"), consent.binding, "code"),
+        (gettext("Intact"), whole if intact else broken, "text"),
+    ]
+
+
 def _consent_page(here: Here, participant: Participant, consent_id: int, *, signature: str | None = None) -> Response:
     _, consent = _consents(here, participant, consent_id)
     document = reads.document_of(here.session, here.the_study, consent)
@@ -394,7 +461,7 @@ def _consent_page(here: Here, participant: Participant, consent_id: int, *, sign
         consent=consent,
         facts=_facts(here, consent),
         document=document,
-        text=_html(document),
+        text=html_of(document),
         intact=reads.is_intact(here.session, here.the_study, consent, participant),
         signature=signature,
         may_identity=may(here.actor, Permission.IDENTITY_READ, site_id=participant.site_id),
@@ -421,7 +488,7 @@ def _url(here: Here, participant: Participant) -> str:
     return f"/{here.the_study.code}/participants/{participant.code}"
 
 
-def _html(document: ConsentDocument | None) -> Markup:
+def html_of(document: ConsentDocument | None) -> Markup:
     """The document as markup: it is made from Markdown that lets no HTML through."""
     return Markup(reads.document_html(document)) if document else Markup("")  # noqa: S704
 

@@ -439,6 +439,7 @@ def show(here: PageInStudy, code: str) -> Response:
         failure=_failure(definition, screening),
         may_identity=may(here.actor, Permission.IDENTITY_READ, site_id=site_id),
         may_withdraw=may(here.actor, Permission.PARTICIPANT_WITHDRAW, site_id=site_id),
+        may_link=may(here.actor, Permission.PARTICIPANT_LINK, site_id=site_id),
         may_consent=may(here.actor, Permission.CONSENT_RECORD, site_id=site_id),
         may_unblind=may(here.actor, Permission.ALLOCATION_UNBLIND, site_id=site_id),
         may_record_learnt=may(here.actor, Permission.UNBLINDING_RECORD, site_id=site_id),

@@ -95,6 +95,13 @@ WHO: dict[str, Who] = {
     "sign_in.welcome": ANYONE,
     "sign_in.choose_password": ANYONE,
     "sign_in.theme": ANYONE,
+    # links that participants open, and those who give them
+    "links.open_link": ANYONE,
+    "links.send": ANYONE,
+    "links.look": ANYONE,
+    "links.links": P.PARTICIPANT_LINK,
+    "links.give": P.PARTICIPANT_LINK,
+    "links.end": P.PARTICIPANT_LINK,
     "sign_in.sign_out": SIGNED_IN,
     "sign_in.start": SIGNED_IN,
     # one's own access
@@ -140,6 +147,7 @@ WHO: dict[str, Who] = {
     "consent.show": P.PARTICIPANT_READ,
     "consent.owed": P.PARTICIPANT_READ,
     "consent.show_signature": P.IDENTITY_READ,
+    "consent.signed_pdf": P.IDENTITY_READ,
     # visits
     "visits.show": P.PARTICIPANT_READ,
     "visits.hold": P.VISIT_RECORD,
@@ -307,6 +315,9 @@ WHO: dict[str, Who] = {
     "api.verify_log": P.AUDIT_VERIFY,
     "api.gates": P.PARTICIPANT_READ,
     "api.randomise": P.PARTICIPANT_RANDOMISE,
+    "api.links": P.PARTICIPANT_LINK,
+    "api.give_link": P.PARTICIPANT_LINK,
+    "api.end_link": P.PARTICIPANT_LINK,
     "api.randomised_in_error": P.PARTICIPANT_READ,
     "api.record_randomised_in_error": P.PARTICIPANT_RECORD_ERROR,
     "api.unblind": P.ALLOCATION_UNBLIND,
@@ -375,6 +386,7 @@ VALUES: dict[str, Any] = {
     "token": "not-a-token",
     "session_id": "none-of-mine",
     "consent_id": 1,
+    "link_id": 0,
     "person_id": 1,
     "membership_id": 1,
     "token_id": 1,
@@ -417,6 +429,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.save_entry": {"values": {"pain_nrs": 4}, "accept_partial": True},
     "api.sign_entry": {"version": 1},
     "api.randomise": {},
+    "api.give_link": {"purpose": "questions", "about": "week18"},
     "api.record_randomised_in_error": {"reason": "ineligible", "why": "Too old", "found_on": "2026-03-02"},
     "api.unblind": {"reason": "overdose", "why": "Found at home", "asked_by": "The ward", "password": "not this one"},
     "api.record_accidental": {

@@ -56,6 +56,8 @@ NO_PAGE = {
     "participants.withdraw_form": "participants/withdraw.html",
     "consent.record_form": "consent/record.html",
     "consent.countersign_form": "consent/countersign.html",
+    "links.open_link": "links/questions.html",
+    "links.send": "leads on, or the same page again",
     "visits.held_form": "leads to the visit",
     "visits.missed_form": "leads to the visit",
     "visits.corrected_form": "leads to the visit",
@@ -95,6 +97,7 @@ NO_PAGE = {
     "blinding.report_pdf": "a file",
     "commitment.certificate_file": "a file",
     "commitment.certificate_pdf": "a file",
+    "consent.signed_pdf": "a file",
     "commitment.proofs_file": "a file",
     "commitment.close_form": "leads to the certificate",
     "commitment.plan_file": "a file",
@@ -350,6 +353,8 @@ def test_every_route_obeys_the_table_of_permissions(house: House, asker: str):
 
 # Addresses of things that are not there (a session, token, sequence or invitation of somebody else).
 FOUND_NOTHING = {
+    "links.end",
+    "api.end_link",
     "account.end_session",
     "account.create_token",
     "account.revoke_token",

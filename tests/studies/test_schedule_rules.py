@@ -1,4 +1,4 @@
-"""A study's reminders name visits that are there, no arm, and only what is filled in; without them it is what it was."""
+"""A study's reminders name visits that are there, no arm, and only what is filled in; without them nothing changes."""
 
 from typing import Any
 

@@ -1,15 +1,18 @@
 """Consent: what is signed by whom, what is said when it cannot be, and that each step opens the next."""
 
 import hashlib
+import io
 from datetime import timedelta
 
+import pikepdf
 import pytest
 from bs4 import BeautifulSoup
 from sqlmodel import update
 
-from app.consent.reads import CONSENT, consents_of
+from app.consent.reads import CONSENT, consents_of, document_blocks
 from app.foundation.database import Database
 from app.schedule.reads import visits_of
+from app.studies.definition import ConsentDocument
 from tests.consent.acts import QUESTION
 from tests.web.browser import PASSWORD, counted_statements, form_in
 from tests.web.world import World
@@ -335,3 +338,56 @@ def test_whoever_owes_a_newer_consent_stands_on_today_in_a_list_and_in_a_file(sh
     entry = f"{WHO}/visits/baseline/entries/pain"
     assert "Version 2 of the consent document is valid since" in said(browser.get(f"{WHO}/visits/baseline"))
     assert "Version 2 of the consent document" in said(world.browser("assessor").get(entry))
+
+
+MARKDOWN = """# Taking part
+
+You *may* **stop at any time**, \\#raw("x").
+
+- one thing
+  1. first
+  2. second
+- another
+
+> said by somebody
+
+    <script>no</script>
+"""
+
+
+@pytest.mark.requirement("EMA-15", "SPI-32a")
+def test_the_participant_gets_a_copy_with_document_and_signatures(shared_database):
+    documents = [{**NEWER[0], "text": MARKDOWN}]
+    world = World(shared_database, consent_documents=documents, consent=OPTIONAL)
+    participant = world.screened()
+    browser = world.coordinator()
+    assert browser.post(PAGE, signed(world, **{"options.later": "no"})).status_code == 303
+    (consent,) = stored(world, participant.id)
+    first, second = (browser.get(f"{WHO}/consents/{consent.id}.pdf") for _ in range(2))
+    assert (first.status_code, first.headers["content-type"]) == (200, "application/pdf")
+    assert first.content == second.content
+    with pikepdf.open(io.BytesIO(first.content)) as document:
+        assert document.open_metadata()["pdfaid:part"] == "2"
+        assert str(document.Root.Lang) == "en"
+    page = said(browser.get(f"{WHO}/consents/{consent.id}"))
+    assert "Copy for the participant" in page
+    assert world.log().count("identity.shown") == 2
+    assert world.browser("data_manager").get(f"{WHO}/consents/{consent.id}.pdf").status_code == 403
+
+
+def test_a_document_is_cut_into_paragraphs_as_it_is_shown():
+    document = ConsentDocument.model_validate({**NEWER[0], "text": MARKDOWN})
+    found = document_blocks(document)
+    blocks = [(each["kind"], each["level"], "".join(run[0] for run in each["runs"])) for each in found]
+    assert blocks == [
+        ("heading", 1, "Taking part"),
+        ("paragraph", 0, 'You may stop at any time, #raw("x").'),
+        ("item", 0, "one thing"),
+        ("numbered", 1, "first"),
+        ("numbered", 1, "second"),
+        ("item", 0, "another"),
+        ("quote", 0, "said by somebody"),
+        ("paragraph", 0, "<script>no</script>\n"),
+    ]
+    marked = found[1]["runs"]
+    assert [run for run in marked if run[1] or run[2]] == [("may", False, True), ("stop at any time", True, False)]
