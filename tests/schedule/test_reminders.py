@@ -489,7 +489,7 @@ class Worker:
 
 
 @pytest.mark.requirement("REL-5", "REL-7")
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_two_workers_that_crash_anywhere_send_each_reminder_once_and_lose_none(
     office: Office, clock: Any, tmp_path: Path, seed: int
 ) -> None:
@@ -499,9 +499,9 @@ def test_two_workers_that_crash_anywhere_send_each_reminder_once_and_lose_none(
     workers = [Worker(office, tmp_path, chance) for _ in range(2)]
     ends = NOW + 7 * DAY
     while clock_now() < ends:
-        for _ in range(chance.randint(1, 12)):
+        for _ in range(chance.randint(1, 9)):
             chance.choice(workers).step()
-        clock.shift(timedelta(minutes=chance.choice((1, 6, 90, 240))))
+        clock.shift(timedelta(minutes=chance.choice((1, 6, 240, 480))))
     with office.database.reading() as session:
         rows = session.execute(select(MAIL.c.key, MAIL.c.rule, MAIL.c.ended_as, MAIL.c.sent_at)).all()
     sent = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
