@@ -187,6 +187,28 @@ def why_not_countersign(consent: Given) -> str | None:
     return None
 
 
+SCANS = {b"%PDF-": "application/pdf", b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
+"""What a scan may be, by how its bytes begin; what its name says counts for nothing."""
+
+
+def type_of_scan(data: bytes) -> str | None:
+    """The media type of a scan by its first bytes, or None when it is none."""
+    return next((media_type for begins, media_type in SCANS.items() if data.startswith(begins)), None)
+
+
+def why_not_verify_scan(
+    consent: Given, *, kept: bool, recorded_by: str, verified_by: str | None, who: str
+) -> str | None:
+    """Why this person cannot say that the scan is what was signed, or None. It takes another than who recorded it."""
+    if consent.method != "paper" or not kept:
+        return "No scan is kept with this consent. Look at the paper itself."
+    if verified_by is not None:
+        return "This scan is verified already. Nothing is left to do."
+    if recorded_by == who:
+        return "You recorded this consent. Ask somebody else to look at the scan."
+    return None
+
+
 def why_not_countersigner(roles: Iterable[str], allowed: Sequence[str]) -> str | None:
     """Why a person with these roles at the site cannot sign for the study, or None."""
     if set(roles) & set(allowed):

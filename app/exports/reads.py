@@ -101,12 +101,17 @@ class _DummyArms:
     @cached_property
     def dealt(self) -> dict[int, str]:
         randomised = (
-            select(PARTICIPANT.c.id)
+            select(PARTICIPANT.c.id, PARTICIPANT.c.site_id)
             .where(PARTICIPANT.c.study_id == self.study.id, PARTICIPANT.c.randomised_on.is_not(None))
             .order_by(PARTICIPANT.c.code)
         )
         ratio = [arm.ratio for arm in self.study.definition.arms]
-        return dummy_arms(self.study.code, ratio, self.session.execute(randomised).scalars().all())
+        people = self.session.execute(randomised).all()
+        if not self.study.definition.is_clustered:
+            return dummy_arms(self.study.code, ratio, [row.id for row in people])
+        of_study = select(SITE.c.id).where(SITE.c.study_id == self.study.id).order_by(SITE.c.code)
+        of_site = dummy_arms(self.study.code, ratio, self.session.execute(of_study).scalars().all())
+        return {row.id: of_site[row.site_id] for row in people}
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,8 @@ class Allocation(Part):
     """How participants get an arm. Block sizes, tolerances and other options are not here on purpose: enrolling roles
     may read this file, and could guess with them.
 
-    `observed` means that groups are recorded, not allocated (ETMI): such a study has no randomisation.
+    `observed` means that groups are recorded, not allocated (ETMI): such a study has no randomisation. With `cluster`
+    everybody of a site is in one arm, and the sites of a batch are drawn together.
     """
 
     method: Literal[
@@ -151,6 +152,7 @@ class Allocation(Part):
         "wei_urn",
         "truncated_binomial",
         "biased_coin",
+        "cluster",
         "minimisation",
         "observed",
     ]
@@ -538,3 +540,8 @@ class Study(StudyFile):
     def is_allocated(self) -> bool:
         """Whether this study allocates arms at all (ETMI only observes groups)."""
         return self.allocation.method != "observed"
+
+    @property
+    def is_clustered(self) -> bool:
+        """Whether everybody of a site is in one arm, so that sites are randomised and not people."""
+        return self.allocation.method == "cluster"

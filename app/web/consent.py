@@ -34,19 +34,16 @@ from app.web.tables import address, csv_file
 router = APIRouter()
 
 
-async def scan_fingerprint(request: Request) -> str | None:
-    """SHA-256 of the scan that was sent with the form, or None without one. The scan itself is not kept here."""
+async def sent_scan(request: Request) -> bytes | None:
+    """The scan that was sent with the form, or None without one; a request body has a largest size anyway."""
     form = await request.form(max_fields=5000)
     scan = form.get("scan")
     if not isinstance(scan, UploadFile) or not scan.filename:
         return None
-    digest = hashlib.sha256()
-    while block := await scan.read(1 << 16):
-        digest.update(block)
-    return digest.hexdigest()
+    return await scan.read()
 
 
-Scan = Annotated[str | None, Depends(scan_fingerprint)]
+Scan = Annotated[bytes | None, Depends(sent_scan)]
 
 
 # Recording
@@ -71,9 +68,11 @@ def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
     """Keep what the participant signed; signed for the study as well when this person may and wants to."""
     participant = _participant(here, code, Permission.CONSENT_RECORD)
     version, language, method = (here.value(name) for name in ("version", "language", "method"))
-    paper = scan or here.value("paper_sha256").lower().replace(" ", "") or None
+    typed = here.value("paper_sha256").lower().replace(" ", "") or None
+    paper = hashlib.sha256(scan).hexdigest() if scan else typed
     if switch := here.value("switch"):
-        here.release_key()  # showing the form another way changes nothing that is kept
+        here.release_key()  # showing the form another way changes nothing of a consent
+        _keep(here, participant, scan)
         return _switched_page(here, participant, switch, version=version, language=language, method=method, paper=paper)
     paper = paper if method == "paper" else None
     optional = here.the_study.definition.consent.optional
@@ -86,6 +85,8 @@ def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
         signed_on = typed_day(here.value("signed_on"), "signed_on")
         _refuse_problems(here, participant, version, language, method, signed_on, paper, options, answers)
         require_password(here, here.form.get("password", [""])[-1])
+        if scan and method == "paper":
+            actions.keep_scan(here.session, here.the_study, participant, scan, by=here.actor, now=here.now)
         actions.record_consent(
             here.session,
             here.the_study,
@@ -114,9 +115,12 @@ def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
             )
     except (Invalid, Refused) as problem:
         here.refuse(problem)
+        participant = _participant(here, code, Permission.CONSENT_RECORD)
+        if method == "paper":
+            _keep(here, participant, scan)
         return _record_page(
             here,
-            _participant(here, code, Permission.CONSENT_RECORD),
+            participant,
             version=version,
             language=language,
             method=method,
@@ -124,6 +128,12 @@ def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
             problem=problem,
         )
     return here.redirect(_url(here, participant), done="countersigned" if now_too else "consented")
+
+
+def _keep(here: Here, participant: Participant, scan: bytes | None) -> None:
+    """A scan that came with a form which is shown again need not be sent again."""
+    if scan and rules.type_of_scan(scan) is not None:
+        actions.keep_scan(here.session, here.the_study, participant, scan, by=here.actor, now=here.now)
 
 
 def _answers(here: Here) -> dict[str, str]:
@@ -414,6 +424,26 @@ def show_signature(here: ChangeInStudy, code: str, consent_id: int) -> Response:
     return _consent_page(here, participant, consent_id, signature=signature or "Erased on request.")
 
 
+@router.get("/{study}/participants/{code}/consents/{consent_id}/scan", name="consent.scan")
+def scan(here: LoggedPageInStudy, code: str, consent_id: int) -> Response:
+    """The scan of the signed paper; that it was shown is in the log."""
+    participant = participant_by_code(here.session, here.the_study, code, by=here.actor)
+    data, media_type = actions.reveal_scan(
+        here.session, here.the_study, participant, consent_id, by=here.actor, now=here.now
+    )
+    name = f"{participant.code}-consent-{consent_id}.{media_type.rpartition('/')[2]}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Response(data, media_type=media_type, headers=headers)
+
+
+@router.post("/{study}/participants/{code}/consents/{consent_id}/scan", name="consent.verify_scan")
+def verify_scan(here: ChangeInStudy, code: str, consent_id: int) -> Response:
+    """Say that the scan is the signed paper: a second person who looked at both."""
+    participant = _participant(here, code, Permission.CONSENT_COUNTERSIGN)
+    actions.verify_scan(here.session, here.the_study, participant, consent_id, by=here.actor, now=here.now)
+    return here.redirect(f"{_url(here, participant)}/consents/{consent_id}", done="scan_verified")
+
+
 def _signature_rows(
     here: Here, consent: Consent, signature: str, timezone: str, intact: bool, gettext: Callable[[str], str]
 ) -> list[Row]:
@@ -464,6 +494,15 @@ def _consent_page(here: Here, participant: Participant, consent_id: int, *, sign
         text=html_of(document),
         intact=reads.is_intact(here.session, here.the_study, consent, participant),
         signature=signature,
+        has_scan=(kept := reads.has_scan(here.session, consent.participant_id, consent.paper_sha256)),
+        why_not_verify=rules.why_not_verify_scan(
+            consent,
+            kept=kept,
+            recorded_by=consent.recorded_by,
+            verified_by=consent.scan_verified_by,
+            who=here.actor.username,
+        )
+        or _why_not_countersign(here, participant),
         may_identity=may(here.actor, Permission.IDENTITY_READ, site_id=participant.site_id),
         timezone=places.timezone(participant.site_id),
     )

@@ -32,6 +32,7 @@ DONE = {
     "moved": "Moved.",
     "cancelled": "Cancelled. The visit stays due, and can be booked again.",
     "no_show": "Recorded that nobody came. The visit stays due, and can be booked again.",
+    "scan_verified": "The scan is verified.",
     "link_ended": "The link was taken back. It opens nothing any more.",
     "withdrawn": "Withdrawal recorded. Everything entered before is kept.",
     "identity_changed": "Personal data changed.",

@@ -14,6 +14,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("consent", sa.Column("answers", sa.Text(), nullable=False, server_default="{}"))
+    _scans()
     op.create_table(
         "participant_link",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -39,6 +40,30 @@ def upgrade() -> None:
         sa.UniqueConstraint("token_hash", name=op.f("uq_participant_link_token_hash")),
     )
     op.create_index("ix_participant_link_participant_id", "participant_link", ["participant_id", "id"])
+
+
+def _scans() -> None:
+    with op.batch_alter_table("consent") as table:
+        table.add_column(sa.Column("scan_verified_at", Instant(), nullable=True))
+        table.add_column(sa.Column("scan_verified_by", AutoString(), nullable=True))
+        table.create_check_constraint(
+            op.f("ck_consent_scan_verified_pair"), "(scan_verified_at IS NULL) = (scan_verified_by IS NULL)"
+        )
+        table.create_check_constraint(op.f("ck_consent_scan_verified_by_another"), "scan_verified_by <> recorded_by")
+    op.create_table(
+        "consent_scan",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("participant_id", sa.Integer(), nullable=False),
+        sa.Column("sha256", AutoString(), nullable=False),
+        sa.Column("media_type", AutoString(), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("kept_at", Instant(), nullable=False),
+        sa.Column("kept_by", AutoString(), nullable=False),
+        sa.ForeignKeyConstraint(["participant_id"], ["participant.id"], name=op.f("fk_consent_scan_participant_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_consent_scan")),
+        sa.UniqueConstraint("participant_id", "sha256", name=op.f("uq_consent_scan_participant_id_sha256")),
+    )
 
 
 def downgrade() -> None:

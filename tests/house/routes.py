@@ -148,6 +148,8 @@ WHO: dict[str, Who] = {
     "consent.owed": P.PARTICIPANT_READ,
     "consent.show_signature": P.IDENTITY_READ,
     "consent.signed_pdf": P.IDENTITY_READ,
+    "consent.scan": P.IDENTITY_READ,
+    "consent.verify_scan": P.CONSENT_COUNTERSIGN,
     # visits
     "visits.show": P.PARTICIPANT_READ,
     "visits.hold": P.VISIT_RECORD,

@@ -98,6 +98,7 @@ NO_PAGE = {
     "commitment.certificate_file": "a file",
     "commitment.certificate_pdf": "a file",
     "consent.signed_pdf": "a file",
+    "consent.scan": "a file",
     "commitment.proofs_file": "a file",
     "commitment.close_form": "leads to the certificate",
     "commitment.plan_file": "a file",
@@ -353,6 +354,7 @@ def test_every_route_obeys_the_table_of_permissions(house: House, asker: str):
 
 # Addresses of things that are not there (a session, token, sequence or invitation of somebody else).
 FOUND_NOTHING = {
+    "consent.scan",
     "links.end",
     "api.end_link",
     "account.end_session",

@@ -7,10 +7,12 @@ from datetime import timedelta
 import pikepdf
 import pytest
 from bs4 import BeautifulSoup
-from sqlmodel import update
+from sqlmodel import select, update
 
 from app.consent.reads import CONSENT, consents_of, document_blocks
+from app.consent.reads import SCAN as SCANS
 from app.foundation.database import Database
+from app.participants.identity import IDENTITY
 from app.schedule.reads import visits_of
 from app.studies.definition import ConsentDocument
 from tests.consent.acts import QUESTION
@@ -70,6 +72,41 @@ def test_consent_on_paper_keeps_the_fingerprint_of_the_scan(world):
     assert browser.send(PAGE, fields, files={"scan": ("signed.pdf", SCAN)}).status_code == 303
     consent = stored(world, participant.id)[0]
     assert (consent.method, consent.paper_sha256) == ("paper", hashlib.sha256(SCAN).hexdigest())
+    # The scan itself is kept sealed, shown to those who may know who it is, and verified by somebody else.
+    page = f"{WHO}/consents/{consent.id}"
+    shown = browser.get(f"{page}/scan")
+    assert (shown.content, shown.headers["content-type"]) == (SCAN, "application/pdf")
+    assert world.log().count("identity.shown") == 1
+    with world.database.reading() as session:
+        sealed = session.execute(select(SCANS.c.sealed)).scalar_one()
+    assert SCAN not in bytes(sealed)
+    assert world.browser("data_manager").get(f"{page}/scan").status_code == 403
+    refused = browser.post(f"{page}/scan", {}, page=page)
+    assert (refused.status_code, "Ask somebody else to look at the scan" in said(refused)) == (409, True)
+    assert world.browser("investigator").post(f"{page}/scan", {}, page=page).status_code == 303
+    assert "Scan verified" in said(browser.get(page))
+    assert stored(world, participant.id)[0].scan_verified_by == "investigator_north"
+
+
+@pytest.mark.requirement("GDPR-5")
+def test_a_scan_is_gone_with_the_participants_key(world):
+    participant = world.screened()
+    browser = world.coordinator()
+    fields = {**browser.form(f"{PAGE}?method=paper", PAGE), **signed(world, signature="Site file, folder 3")}
+    assert browser.send(PAGE, fields, files={"scan": ("signed.pdf", SCAN)}).status_code == 303
+    with world.database.writing() as session:
+        session.execute(update(IDENTITY).values(wrapped_key=None))
+    assert browser.get(f"{WHO}/consents/{stored(world, participant.id)[0].id}/scan").status_code == 404
+
+
+@pytest.mark.parametrize("scan", [b"MZ\x90 a program", b"<html>", b"%PD", b"\xff\xd8"])
+def test_what_is_no_scan_is_not_kept_whatever_its_name_says(world, scan):
+    participant = world.screened()
+    browser = world.coordinator()
+    fields = {**browser.form(f"{PAGE}?method=paper", PAGE), **signed(world, signature="Folder 3")}
+    reply = browser.send(PAGE, fields, files={"scan": ("signed.pdf", scan)})
+    assert (reply.status_code, "This file is no scan" in said(reply)) == (422, True)
+    assert stored(world, participant.id) == []
 
 
 def test_signing_another_way_keeps_what_was_answered(shared_database):

@@ -36,6 +36,7 @@ def problems(study: Study, locate: Locate = nowhere, *, unreadable: Collection[s
         _sites(study),
         _arms(study),
         _strata(study, asked),
+        _clusters(study),
         _eligibility(study, asked, unreadable),
         _visits(study, unreadable),
         _windows(study),
@@ -179,6 +180,23 @@ def _method(study: Study) -> Iterator[Problem]:
     )
 
 
+def _clusters(study: Study) -> Iterator[Problem]:
+    """A cluster is a site: that is all such a study is stratified by, and every arm needs one."""
+    if not study.is_clustered:
+        return
+    if [factor.by for factor in study.allocation.strata] != ["site"]:
+        words = "With `cluster` the sites are drawn. Write one stratum, by site: `strata: [{code: site, label: Site}]`."
+        yield ("allocation", "strata" if study.allocation.strata else "method"), words, ERROR
+    wanted = sum(arm.ratio for arm in study.arms)
+    if study.arms and len(study.sites) < wanted:
+        yield (
+            ("sites",),
+            f"There are {len(study.sites)} sites to draw. With fewer than {wanted}, the sum of the ratio, an arm can "
+            "be left without a site.",
+            WARNING,
+        )
+
+
 def _strata(study: Study, asked: Asked) -> Iterator[Problem]:
     where: Path = ("allocation", "strata")
     yield from _repeated(where, study.allocation.strata, "strata")
@@ -203,7 +221,8 @@ def _strata(study: Study, asked: Asked) -> Iterator[Problem]:
         if len(factor.levels) < 2:
             yield path, f"{factor.code} needs two `levels:` or more: the values its expression can have.", ERROR
     needed = combinations * sum(arm.ratio for arm in study.arms) * 2
-    if study.allocation.strata and study.allocation.method != "minimisation" and needed > study.target:
+    each_has_a_list = study.allocation.method not in ("minimisation", "cluster")
+    if study.allocation.strata and each_has_a_list and needed > study.target:
         yield (
             where,
             f"There are {combinations} strata for {study.target} participants. Many would stay nearly empty, and the "
