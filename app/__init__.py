@@ -11,7 +11,7 @@ Doors, in front of the rooms:
   web/            HTML doors: one file per page family;  static/ styles, icons, small scripts
   api/            JSON doors under /api/v1, the same file names
   cli             the `equipoise` command line
-  jobs            timed doors: mail that waits in the outbox
+  jobs            timed doors: reminders that are due, messages that wait in the outbox
   demo            plays the RESOLVE demo cohort through the same actions a person uses
 
 Rooms, top floor first:
@@ -20,13 +20,13 @@ Rooms, top floor first:
   randomisation/  THE SEALED ROOM: sequence or decisions one by one, sealing, commitment and its proofs, escrow of the
                   seed, allocation, downtime, unblinding, guesses
   capture/        entries, edit checks, corrections, signatures, drafts
-  schedule/       visits and their windows
+  schedule/       visits and their windows; appointments, their calendar and feeds; reminders
   consent/        versions of the consent document, signatures, withdrawal
   participants/   screening, eligibility, identity (sealed personal data), status, randomised in error
   studies/        the protocol as data: arms, visit plan, instruments;  library/ (resolve, prt, etmi)
   expressions/    one pure language for eligibility, skip logic, edit checks, calculations
   people/         users, roles, sites, the permission table, sign-in, second factor, tokens
-  mail/           the outbox (queued in the same transaction, sent after)
+  mail/           the outbox (queued in the same transaction, sent after) and the ways out of it
   audit/          record, Merkle tree, checkpoints, verify
   foundation/     database, clock, errors, paging, idempotency, crypto/ (the only importer of cryptography)
 """

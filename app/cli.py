@@ -636,15 +636,18 @@ def jobs(
     every: Annotated[int, typer.Option(min=5, help="Seconds between rounds.")] = 30,
     once: Annotated[bool, typer.Option("--once", help="One round, then stop.")] = False,
 ) -> None:
-    """Send the mail that waits in the outbox, round after round."""
+    """Queue the reminders that are due and send what waits in the outbox, round after round; in any number at once."""
     import threading
 
-    from app.jobs import send_due_mail
+    from app.jobs import queue_due_reminders, send_due_mail
 
     settings = Settings()
     database = open_database(settings)
     waiting = threading.Event()
     while True:
+        queued = queue_due_reminders(database)
+        if queued:
+            out.print(f"{queued} reminders queued.")
         sent = send_due_mail(database, settings)
         if sent:
             out.print(f"{sent} sent.")

@@ -45,9 +45,11 @@ from app.randomisation import actions as randomisation
 from app.randomisation import opening
 from app.randomisation.sequence import draw
 from app.schedule import actions as schedule
+from app.schedule.appointments.actions import Wish, book
+from app.schedule.appointments.reads import unbooked_between
 from app.schedule.reads import visit_of
 from app.studies import actions as studies
-from app.studies.definition import Instrument, Item, ItemType, Study
+from app.studies.definition import Instrument, Item, ItemType, Study, VisitKind
 from app.studies.in_use import StudyInUse, study_in_use
 from app.studies.loading import library, read_folder
 from app.treatment import actions as treatment
@@ -228,7 +230,29 @@ class Cohort:
                     act(session, at)
                 session.expunge_all()
             yield (at - self.begun).total_seconds() / total
+        self.book()
         yield 1.0
+
+    def book(self) -> None:
+        """Appointments of these days, most of what is due; chance of its own, so that the cohort stays as it is."""
+        chance, today = random.Random(self.as_of.toordinal()), self.as_of.astimezone(self.zone).date()  # noqa: S311
+        with self.database.writing() as session:
+            for username, kinds, rooms, minutes in (
+                ("coordinator", (VisitKind.ASSESSMENT,), ("Room 1", "Room 2"), (60, 90)),
+                ("clinician", (VisitKind.TREATMENT,), ("Gym",), (60,)),
+            ):
+                by, who = self.team[username], "clinician" if username == "clinician" else "assessor"
+                last = today + timedelta(days=30)
+                found = unbooked_between(session, self.study, by=by, first=today, last=last, kinds=kinds, limit=60)
+                for each in found:
+                    day = min(max(each.target_on, today), each.closes_on)
+                    day += timedelta(days={5: 2, 6: 1}.get(day.weekday(), 0))
+                    if day > last or chance.random() < 0.3:
+                        continue
+                    person = self._found(session, Somebody(0, code=each.participant))
+                    at = time(chance.randint(9, 15), chance.choice((0, 30)))
+                    wish = Wish(day, at, chance.choice(minutes), who, chance.choice(rooms))
+                    book(session, self.study, person, wish, visit=each.code, by=by, now=self.as_of)
 
     def _next(self) -> int:
         self.serial += 1

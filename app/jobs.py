@@ -1,50 +1,89 @@
-"""What is done by the clock? Mail that waits in the outbox is sent; each mail is claimed in the database first."""
+"""What is done by the clock? Reminders that are due are queued, and what waits in the outbox is sent.
+
+Any number of workers do both at the same time: each message is claimed in the database first, and each reminder has a
+key that the outbox takes once. A worker that dies holds its claim for `CLAIM`; then another one takes the message. Only
+between handing a message over and writing that it left is it unknown whether it did: it is handed over again under the
+same key, which a mail carries as its Message-ID, and a text message as its file name.
+"""
 
 import logging
-import smtplib
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from email.message import EmailMessage
 
 from sqlalchemy import select, update
+from sqlmodel import Session
 
 from app.foundation import clock
 from app.foundation.database import Database, table_of
 from app.mail.actions import text_of
+from app.mail.channels import Channel, MailServer, Message, TextFiles, Undelivered
 from app.mail.models import OutboxMail
+from app.people.reads import STUDY
+from app.schedule.reminders import actions as reminders
+from app.schedule.reminders.reads import reachable
 from app.settings import Settings
+from app.studies.in_use import StudyInUse, study_in_use
+from app.studies.reads import all_studies
 
 log = logging.getLogger("equipoise.jobs")
 OUTBOX = table_of(OutboxMail)
 WAITS = (1, 5, 15, 60, 240)  # minutes between attempts; after the last one, every four hours
 CLAIM = timedelta(minutes=5)
+MOST_ATTEMPTS = 10
+"""A message of a study is given up after so many, a day and a half; it stands on the page of messages then."""
 
 
-def send_due_mail(database: Database, settings: Settings, *, limit: int = 100) -> int:
+def channels_of(settings: Settings) -> dict[str, Channel]:
+    """The ways out that these settings give."""
+    return {
+        "mail": MailServer(settings.smtp_host, settings.smtp_port, settings.smtp_from),
+        "sms": TextFiles(settings.sms_folder),
+    }
+
+
+def queue_due_reminders(database: Database) -> int:
+    """Queue the reminders of every study that are due by now; gives how many are new.
+
+    Looked for in a reading session first: most rounds find none, and nobody waits for them then.
+    """
+    queued = 0
+    with database.reading() as session:
+        studies = [study.code for study in all_studies(session) if study.version_id is not None]
+    for code in studies:
+        now = clock.now()
+        with database.reading() as session:
+            study = study_in_use(session, code)
+            waits = bool(reminders.due(session, study, now=now))
+        if waits:
+            with database.writing() as session:
+                queued += reminders.queue_due(session, study, now=now)
+    return queued
+
+
+def send_due_mail(
+    database: Database, settings: Settings, *, limit: int = 100, channels: Mapping[str, Channel] | None = None
+) -> int:
     """Send what is due and return how many left. A mail is claimed in one transaction and marked sent in the next."""
+    ways = channels if channels is not None else channels_of(settings)
     sent = 0
     for _ in range(limit):
-        mail = _claim(database, clock.now())
+        mail = claim(database, clock.now())
         if mail is None:
             break
-        error = _send(settings, mail, text_of(database.keys, mail))
-        now = clock.now()
-        with database.writing() as session:
-            if error is None:
-                sent += 1
-                values: dict[str, object] = {"sent_at": now, "last_error": None, "sealed": None}
-            else:
-                wait = WAITS[min(mail.attempts, len(WAITS) - 1)]
-                values = {"not_before": now + timedelta(minutes=wait), "last_error": error}
-            session.execute(update(OUTBOX).where(OUTBOX.c.id == mail.id).values(**values))
+        sent += mark(database, mail, deliver(database, mail, ways), clock.now())
     return sent
 
 
-def _claim(database: Database, now: datetime) -> OutboxMail | None:
+class Dropped(Exception):
+    """It does not hold any more, and is not to be sent."""
+
+
+def claim(database: Database, now: datetime) -> OutboxMail | None:
     """The next mail nobody else is sending: its `not_before` moves on, so that a crash only delays it."""
     with database.writing() as session:
         row = session.execute(
             select(OUTBOX)
-            .where(OUTBOX.c.sent_at.is_(None), OUTBOX.c.not_before <= now)
+            .where(OUTBOX.c.sent_at.is_(None), OUTBOX.c.ended_at.is_(None), OUTBOX.c.not_before <= now)
             .order_by(OUTBOX.c.not_before, OUTBOX.c.id)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -54,23 +93,53 @@ def _claim(database: Database, now: datetime) -> OutboxMail | None:
         session.execute(
             update(OUTBOX).where(OUTBOX.c.id == row.id).values(not_before=now + CLAIM, attempts=OUTBOX.c.attempts + 1)
         )
-        return OutboxMail(**row._mapping)
+        return OutboxMail(**{**row._mapping, "attempts": row.attempts + 1})
 
 
-def _send(settings: Settings, mail: OutboxMail, text: str) -> str | None:
-    """Hand one mail to the mail server; the reason when it would not take it."""
-    if settings.smtp_host is None:
-        return "No mail server is set (EQUIPOISE_SMTP_HOST)."
-    message = EmailMessage()
-    message["From"] = settings.smtp_from
-    message["To"] = mail.to_address
-    message["Subject"] = mail.subject
-    message["Message-ID"] = f"<{mail.key}@equipoise>"
-    message["Date"] = mail.queued_at
-    message.set_content(text)
+def deliver(database: Database, mail: OutboxMail, channels: Mapping[str, Channel]) -> Exception | None:
+    """Hand one message over, when it still holds; what came in the way."""
     try:
-        with smtplib.SMTP(settings.smtp_host, settings.smtp_port, timeout=20) as server:
-            server.send_message(message)
-    except (OSError, smtplib.SMTPException) as error:
-        return f"{type(error).__name__}: {error}"[:300]
+        address = mail.to_address
+        if mail.study_id is not None:
+            with database.reading() as session:
+                goes = reachable(session, mail, _study(session, mail.study_id).definition, now=clock.now())
+            if goes.address is None:
+                return Dropped(goes.reason)
+            address = goes.address
+        text = text_of(database.keys, mail)
+        message = Message(mail.key, address, mail.subject, text, mail.queued_at, mail.calendar)
+        channels[mail.channel].deliver(message)
+    except Undelivered as problem:
+        return problem
+    except Exception as problem:  # one message that cannot be made must not keep all others waiting
+        log.error("message %s could not be made: %s", mail.id, type(problem).__name__)
+        return Undelivered(f"It could not be made: {type(problem).__name__}.")
     return None
+
+
+def mark(database: Database, mail: OutboxMail, problem: Exception | None, now: datetime) -> int:
+    """Write down what became of it: 1 when it left, else 0.
+
+    Whoever held the claim too long, so that another has it now, changes nothing but that it left.
+    """
+    values: dict[str, object]
+    if problem is None:
+        values = {"sent_at": now, "last_error": None, "sealed": None, "ended_at": None, "ended_as": None}
+    elif isinstance(problem, Dropped):
+        values = {"ended_at": now, "ended_as": "dropped", "last_error": str(problem)}
+    else:
+        assert isinstance(problem, Undelivered)
+        wait = WAITS[min(mail.attempts - 1, len(WAITS) - 1)]
+        values = {"not_before": now + timedelta(minutes=wait), "last_error": problem.reason}
+        if mail.study_id is not None and (problem.for_good or mail.attempts >= MOST_ATTEMPTS):
+            values |= {"ended_at": now, "ended_as": "failed"}
+    query = update(OUTBOX).where(OUTBOX.c.id == mail.id, OUTBOX.c.sent_at.is_(None))
+    if problem is not None:
+        query = query.where(OUTBOX.c.attempts == mail.attempts)
+    with database.writing() as session:
+        session.execute(query.values(**values))
+    return 0 if problem is not None else 1
+
+
+def _study(session: Session, study_id: int) -> StudyInUse:
+    return study_in_use(session, session.execute(select(STUDY.c.code).where(STUDY.c.id == study_id)).scalar_one())

@@ -134,6 +134,9 @@ def templates(language: str = "en") -> Environment:
     environment.filters.update(
         labelled=labelled,
         day=lambda value: day(value, language),
+        weekday=lambda value: weekday(value, language),
+        weekday_name=lambda value: format_date(value, "EEE", locale=language),
+        month=lambda value: format_date(value, "LLLL y", locale=language),
         moment=lambda value, timezone: moment(value, timezone, language),
         ago=lambda value, now: ago(value, now, language),
         decimal=lambda value, places=None: decimal(value, places, language),
@@ -252,6 +255,12 @@ def _content_hash(name: str, changed_ns: int) -> str:  # noqa: ARG001
 def day(value: date | None, language: str = "en") -> str:
     """`14 Mar 2026`; nothing for None."""
     return "" if value is None else format_date(value, "d MMM y", locale=language)
+
+
+@lru_cache(maxsize=8192)
+def weekday(value: date, language: str = "en") -> str:
+    """`Sat 14 Mar 2026`."""
+    return format_date(value, "EEE d MMM y", locale=language)
 
 
 def moment(value: datetime | None, timezone: str, language: str = "en") -> Markup:

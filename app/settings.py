@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     smtp_host: str | None = Field(default=None, description="Mail server; none: mails wait in the outbox.")
     smtp_port: int = 25
     smtp_from: str = "equipoise@localhost"
+    sms_folder: Path | None = Field(
+        default=None, description="Folder into which text messages are written, a file each, for a gateway; none: wait."
+    )
     address: str = Field(default="http://127.0.0.1:8000", description="Where people reach this installation.")
     demo: bool = Field(default=False, description="Shows the demo sign-ins on the sign-in page.")
 

@@ -7,6 +7,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from app.api import (
+    appointments,
     audit,
     blinding,
     commitment,
@@ -17,6 +18,7 @@ from app.api import (
     exports,
     in_error,
     links,
+    messages,
     participants,
     randomisation,
     study,
@@ -34,6 +36,8 @@ families = (
     participants,
     consent,
     visits,
+    appointments,
+    messages,
     entries,
     randomisation,
     in_error,

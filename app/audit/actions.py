@@ -83,8 +83,11 @@ def record(
 def recorded_together(session: Session) -> Iterator[None]:
     """What is recorded within the block is written at its end, in one go: several rooms take part in one change.
 
-    Nothing is written when the block ends in an error.
+    Nothing is written when the block ends in an error. Within such a block another one is part of it.
     """
+    if TOGETHER in session.info:
+        yield
+        return
     waiting: dict[str, list[dict[str, Any]]] = {}
     session.info[TOGETHER] = waiting
     try:

@@ -2,20 +2,27 @@
 
 from datetime import datetime
 
-from sqlalchemy import Column, Index, LargeBinary, Text
+from sqlalchemy import Column, Index, LargeBinary, Text, false
 from sqlmodel import Field, SQLModel
 
 from app.foundation.database import Instant
 
 
 class OutboxMail(SQLModel, table=True):
-    """One mail waiting or sent. `key` makes queueing it twice the same as once. It never names an arm or a person.
+    """One message waiting or sent. `key` makes queueing it twice the same as once. It never names an arm or a person.
 
     `sealed` is what stands in the place of `SECRET` in the body, until it is sent: a link that signs somebody in.
+
+    A message of a study says which, whom it is about, and why (`rule`, and the `kind` of visit). One to a participant
+    holds no address: it is looked up when it is sent, so that erasing a person erases it everywhere. The numbers are
+    those of tables that stand above this room, which knows only their names.
     """
 
     __tablename__ = "outbox_mail"
-    __table_args__ = (Index("ix_outbox_mail_due", "sent_at", "not_before"),)
+    __table_args__ = (
+        Index("ix_outbox_mail_due", "sent_at", "not_before"),
+        Index("ix_outbox_mail_study", "study_id", "id"),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     key: str = Field(unique=True)
@@ -28,3 +35,20 @@ class OutboxMail(SQLModel, table=True):
     attempts: int = 0
     last_error: str | None = None
     sent_at: datetime | None = Field(default=None, sa_type=Instant)
+    channel: str = Field(default="mail", sa_column_kwargs={"server_default": "mail"})
+    calendar: str | None = Field(default=None, sa_type=Text)
+    """An iCalendar object that goes with the mail."""
+    study_id: int | None = None
+    site_id: int | None = None
+    participant_id: int | None = None
+    to_participant: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    rule: str | None = None
+    kind: str | None = None
+    visit_id: int | None = None
+    appointment_id: int | None = None
+    sequence: int | None = None
+    """The sequence of the appointment it tells of: once that has changed, an old message is not sent."""
+    expires_at: datetime | None = Field(default=None, sa_type=Instant)
+    ended_at: datetime | None = Field(default=None, sa_type=Instant)
+    ended_as: str | None = None
+    """`failed`: given up, can be sent again; `dropped`: not to be sent any more."""

@@ -41,6 +41,9 @@ class Permission(StrEnum):
     PARTICIPANT_RECORD_ERROR = "participant.record_error"
     PARTICIPANT_LINK = "participant.link"
     VISIT_RECORD = "visit.record"
+    APPOINTMENT_BOOK = "appointment.book"
+    MESSAGE_READ = "message.read"
+    MESSAGE_RESEND = "message.resend"
     ENTRY_READ = "entry.read"
     ENTRY_SAVE = "entry.save"
     ENTRY_SIGN = "entry.sign"
@@ -77,6 +80,9 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.PARTICIPANT_RECORD_ERROR: frozenset({C, I}),
     P.PARTICIPANT_LINK: frozenset({C, A, I}),
     P.VISIT_RECORD: frozenset({C, A}),
+    P.APPOINTMENT_BOOK: frozenset({C, A, T}),  # visits by those who record them, sessions by those who treat
+    P.MESSAGE_READ: frozenset({C, A, I, D, M}),
+    P.MESSAGE_RESEND: frozenset({C, D}),
     P.ENTRY_READ: frozenset({C, A, I, D, M}),
     P.ENTRY_SAVE: frozenset({C, A}),
     P.ENTRY_SIGN: frozenset({A, I}),

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from sqlalchemy import Integer, String, TextualSelect, bindparam, text, update
 from sqlmodel import Session
 
-from app.audit.actions import Change, record
+from app.audit.actions import Change, record, recorded_together
 from app.consent.reads import why_no_consent
 from app.foundation.database import Instant
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Refused
@@ -19,6 +19,7 @@ from app.participants.status import Status
 from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.schedule import rules
+from app.schedule.appointments.actions import settle
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import VISIT, visit_of
 from app.schedule.status import VisitStatus
@@ -137,20 +138,23 @@ def record_visit(
     if why_not := rules.why_not_record(status, held_on=held_on, withdrawn_on=participant.withdrawn_on):
         raise Refused(why_not, **where)
     _refuse_bad_day(session, study, participant, visit, held_on, reason, now, where, field="reason")
-    return _save(
-        session,
-        study,
-        participant,
-        visit,
-        where,
-        action="visit.held",
-        by=by,
-        now=now,
-        why=_tidy(reason),
-        status=VisitStatus.HELD.value,
-        held_on=held_on,
-        reason=_tidy(reason),
-    )
+    with recorded_together(session):  # the log's head is locked after every row, or two changes wait for each other
+        saved = _save(
+            session,
+            study,
+            participant,
+            visit,
+            where,
+            action="visit.held",
+            by=by,
+            now=now,
+            why=_tidy(reason),
+            status=VisitStatus.HELD.value,
+            held_on=held_on,
+            reason=_tidy(reason),
+        )
+        settle(session, study, saved.participant_id, VisitStatus.HELD, visit_id=saved.id, why=None, by=by, now=now)
+    return saved
 
 
 def correct_visit(
@@ -210,19 +214,22 @@ def miss_visit(
     _refuse_stale(visit, version, where)
     if why_not := rules.why_not_change(VisitStatus(visit.status), VisitStatus.MISSED):
         raise Refused(why_not, **where)
-    return _save(
-        session,
-        study,
-        participant,
-        visit,
-        where,
-        action="visit.missed",
-        by=by,
-        now=now,
-        why=why.strip(),
-        status=VisitStatus.MISSED.value,
-        reason=why.strip(),
-    )
+    with recorded_together(session):
+        saved = _save(
+            session,
+            study,
+            participant,
+            visit,
+            where,
+            action="visit.missed",
+            by=by,
+            now=now,
+            why=why.strip(),
+            status=VisitStatus.MISSED.value,
+            reason=why.strip(),
+        )
+        settle(session, study, saved.participant_id, VisitStatus.MISSED, visit_id=saved.id, why=why, by=by, now=now)
+    return saved
 
 
 def reopen_visit(
@@ -264,7 +271,10 @@ def reopen_visit(
 def stop_visits(
     session: Session, study: StudyInUse, participant: Participant, *, why: str, by: Actor, now: datetime
 ) -> list[str]:
-    """No visit is due any more, because the participant withdrew from visits; gives the codes of those stopped."""
+    """No visit is due any more, because the participant withdrew from visits; gives the codes of those stopped.
+
+    What is booked is cancelled with them.
+    """
     where = {"action": "visit.stop", "subject": f"{participant.code}/visit"}
     require(by, Permission.PARTICIPANT_WITHDRAW, site_id=participant.site_id, **where)
     if problems := reason_problems("why", why, "Say why no visit is due any more."):
@@ -286,7 +296,10 @@ def stop_visits(
         )
         for code in codes
     ]
-    record(session, study.code, changes, by=by, now=now, why=why.strip())
+    assert participant.id is not None
+    with recorded_together(session):
+        record(session, study.code, changes, by=by, now=now, why=why.strip())
+        settle(session, study, participant.id, VisitStatus.STOPPED, why=why, by=by, now=now)
     return codes
 
 

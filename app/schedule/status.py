@@ -1,4 +1,4 @@
-"""What can become of a visit? A file of its own, so that rules need no tables to speak of it."""
+"""What can become of a visit or an appointment? A file of its own, so that rules need no tables to speak of it."""
 
 from enum import StrEnum
 
@@ -10,3 +10,16 @@ class VisitStatus(StrEnum):
     HELD = "held"
     MISSED = "missed"
     STOPPED = "stopped"
+
+
+class AppointmentStatus(StrEnum):
+    """What became of an appointment. `no_show`: nobody came; the visit itself may still be held another day."""
+
+    BOOKED = "booked"
+    HELD = "held"
+    NO_SHOW = "no_show"
+    CANCELLED = "cancelled"
+
+
+UNSCHEDULED = "unscheduled"
+"""The kind of an appointment for a visit that is not in the plan."""

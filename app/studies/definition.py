@@ -277,6 +277,57 @@ class WithdrawalLevel(Part):
         return self
 
 
+TimeOfDay = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+
+
+class VisitLength(Part):
+    """How long an appointment for one visit lasts, unless it is booked otherwise."""
+
+    visit: Code
+    minutes: int = Field(ge=5, le=720)
+
+
+class ReminderText(Part):
+    """What a reminder says in one language. Names in braces are filled in: see docs/schedule.md."""
+
+    language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")]
+    subject: Annotated[str, StringConstraints(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f]+$")]
+    body: Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+
+
+class Reminder(Part):
+    """Whom to remind of what, and when. Counted in days by the site's clock, at `at` o'clock.
+
+    `booked`: when an appointment is booked, moved or cancelled. `before_appointment`: so many days before it.
+    `window_opens`: so many days after a window opens, when nothing is booked. `overdue`: so many days after it closed.
+    """
+
+    code: Code
+    when: Literal["booked", "before_appointment", "window_opens", "overdue"]
+    days: int = Field(default=0, ge=0, le=60)
+    at: TimeOfDay = "09:00"
+    to: Literal["participant", "staff"] = "participant"
+    by: Literal["mail", "sms"] = "mail"
+    visits: tuple[Code, ...] = Field(default=(), description="For these visits; none named: for all of them.")
+    texts: tuple[ReminderText, ...] = Field(
+        default=(), description="None: our own words, which name no study, no visit and no arm."
+    )
+
+
+class Schedule(Part):
+    """How appointments are made, and who is reminded of what."""
+
+    minutes: int = Field(default=60, ge=5, le=720, description="How long an appointment lasts.")
+    lengths: tuple[VisitLength, ...] = ()
+    quiet_from: TimeOfDay = Field(default="20:00", description="No reminder leaves between these, by the local clock.")
+    quiet_until: TimeOfDay = "08:00"
+    reminders: tuple[Reminder, ...] = ()
+
+    def minutes_for(self, visit: str | None) -> int:
+        """Minutes of an appointment for this visit."""
+        return next((each.minutes for each in self.lengths if each.visit == visit), self.minutes)
+
+
 class Outcome(Part):
     """A trial outcome: which item, at which visit."""
 
@@ -393,7 +444,20 @@ class ArmTreatment(Part):
 
 # First parts of addresses that are not a study's, and the log of what concerns no study.
 RESERVED_CODES = frozenset(
-    ("account", "api", "healthz", "link", "people", "sign_in", "sign_out", "static", "system", "theme", "welcome")
+    (
+        "account",
+        "api",
+        "feeds",
+        "healthz",
+        "link",
+        "people",
+        "sign_in",
+        "sign_out",
+        "static",
+        "system",
+        "theme",
+        "welcome",
+    )
 )
 
 
@@ -423,6 +487,7 @@ class StudyFile(Part):
     withdrawal_levels: tuple[WithdrawalLevel, ...] = ()
     screen_failure_reasons: tuple[Choice, ...] = ()
     unblinding: Unblinding = Unblinding()
+    schedule: Schedule = Schedule()
     blinding_assessment: tuple[Guess, ...] = Field(
         default=(), description="Which items ask for a guess of the arm, and what their choices mean."
     )

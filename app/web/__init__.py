@@ -5,8 +5,10 @@ from fastapi.routing import APIRoute
 
 from app.web import (
     account,
+    appointments,
     audit,
     blinding,
+    calendar,
     commitment,
     consent,
     design,
@@ -19,6 +21,7 @@ from app.web import (
     participants,
     people,
     randomisation,
+    reminders,
     sequence,
     sign_in,
     study,
@@ -38,6 +41,9 @@ for door in (
     participants,
     consent,
     visits,
+    appointments,
+    calendar,
+    reminders,
     entries,
     randomisation,
     in_error,

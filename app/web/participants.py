@@ -42,11 +42,14 @@ from app.people.models import Site
 from app.people.permissions import Permission, Role
 from app.people.reads import SiteRow
 from app.schedule.actions import open_visits, stop_visits
+from app.schedule.appointments.reads import appointments_of
+from app.schedule.appointments.rules import why_not_book
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import NextVisit, next_visits, visits_of
 from app.schedule.rules import VisitState, visit_state
 from app.schedule.status import VisitStatus
 from app.studies.definition import Study, Visit, VisitKind, WithdrawalLevel
+from app.web.appointments import label_of
 from app.web.audit import told
 from app.web.in_error import rows_of
 from app.web.places import Places, places_of, show_at, typed_day
@@ -405,6 +408,7 @@ def show(here: PageInStudy, code: str) -> Response:
     columns, rows = _matrix(here, participant, visits, marks, drafts, today)
     recent = _recent(here, participant)
     in_error = records_of(here.session, participant.id) if participant.randomised_on else ()
+    appointments = appointments_of(here.session, participant.id, by=here.actor)
     return show_at(
         here,
         places,
@@ -428,6 +432,9 @@ def show(here: PageInStudy, code: str) -> Response:
         matrix_rows=rows if may_read and visits else [],
         consents=[_consent_row(here, participant, consent) for consent in consents],
         owed=reconsent_owed(here.the_study, consents, today, places.code(participant.site_id)),
+        appointments=[{"row": row, "label": label_of(here, row)} for row in appointments],
+        may_book=may(here.actor, Permission.APPOINTMENT_BOOK, site_id=site_id)
+        and why_not_book(Status(participant.status), None) is None,
         screening=screening,
         failure=_failure(definition, screening),
         may_identity=may(here.actor, Permission.IDENTITY_READ, site_id=site_id),

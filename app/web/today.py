@@ -16,10 +16,13 @@ from app.participants.reads import ParticipantFilter, ParticipantRow, participan
 from app.participants.status import Status
 from app.people.access import Actor, may, require
 from app.people.permissions import Permission
+from app.schedule.appointments.reads import appointments_between
+from app.schedule.appointments.rules import day_span
 from app.schedule.reads import DueVisit, visits_due
 from app.schedule.rules import visit_state
-from app.schedule.status import VisitStatus
+from app.schedule.status import AppointmentStatus, VisitStatus
 from app.studies.definition import VisitKind
+from app.web.appointments import label_of, url_of
 from app.web.participants import MARKS
 from app.web.places import Places, narrowed, places_of, show_at
 from app.web.shell import NAVIGATION
@@ -104,6 +107,7 @@ def today(here: PageInStudy) -> Response:
         places,
         "today/today.html",
         root=f"/{study.code}",
+        booked=_booked(here, by, places) if first_page else [],
         due=rows,
         late=sum(1 for row in rows if row["status"] == "late"),
         older=address(path, {}, after=due.next) if due.next else None,
@@ -121,6 +125,21 @@ def today(here: PageInStudy) -> Response:
         may_screen=may(by, Permission.PARTICIPANT_SCREEN),
         several=len(places.sites) > 1 and places.chosen is None,
     )
+
+
+def _booked(here: Here, by: Actor, places: Places) -> list[dict[str, Any]]:
+    """Who comes today, by the clock of each site: what is booked, and what became of it already."""
+    spans = [day_span(places.today(here, each.id), each.timezone) for each in places.sites]
+    if not spans:
+        return []
+    kept = [each for each in AppointmentStatus if each is not AppointmentStatus.CANCELLED]
+    begins, ends = min(first for first, _ in spans), max(last for _, last in spans)
+    found = appointments_between(here.session, here.the_study, by=by, begins=begins, ends=ends, statuses=kept)
+    return [
+        {"row": row, "label": label_of(here, row), "url": url_of(here, row)}
+        for row in found
+        if row.starts.date() == places.today(here, row.site_id)
+    ]
 
 
 def _owed(here: Here, places: Places, by: Actor) -> Sequence[Owed]:

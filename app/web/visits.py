@@ -15,13 +15,17 @@ from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
+from app.participants.status import Status
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
 from app.schedule import actions, rules
+from app.schedule.appointments.reads import appointments_of
+from app.schedule.appointments.rules import why_not_book, why_not_with
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visit_of
-from app.schedule.status import VisitStatus
+from app.schedule.status import AppointmentStatus, VisitStatus
 from app.studies.definition import Visit, VisitKind
+from app.web.appointments import label_of
 from app.web.shell import show
 
 router = APIRouter()
@@ -173,6 +177,15 @@ def _visit_page(
             line["has_draft"] = True
             line["status"] = line["status"] if line["entry"] else "draft"
     kind = VisitKind(visit.kind)
+    appointments = [
+        row for row in appointments_of(here.session, participant.id, by=here.actor) if row.visit_id == visit.id
+    ]
+    booked = any(row.status is AppointmentStatus.BOOKED for row in appointments)
+    why_not_booked = (
+        why_not(here.actor, Permission.APPOINTMENT_BOOK, site_id=participant.site_id)
+        or why_not_with(visit.kind, here.actor, participant.site_id)
+        or why_not_book(Status(participant.status), VisitStatus(visit.status))
+    )
     return show(
         here,
         "visits/show.html",
@@ -194,6 +207,9 @@ def _visit_page(
         if planned.instruments
         else None,
         forms=forms if reads_entries else None,
+        appointments=[{"row": row, "label": label_of(here, row)} for row in appointments],
+        may_book=not booked and why_not_booked is None,
+        participant_url=f"/{here.the_study.code}/participants/{participant.code}",
         done=sum(line["status"] in ("complete", "signed") for line in forms),
         refusal=None if problem is None or problems else problem.reason,
         problems=[(_field(here, each.field), each.message) for each in problems],

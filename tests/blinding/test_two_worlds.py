@@ -52,6 +52,8 @@ def test_two_worlds_that_differ_in_the_arms_only_cannot_be_told_apart(new_world:
     _really_asked(one)
     # Told apart or not, no answer names an arm, or what is delivered in one, in any form.
     assert SEARCHING.places({key: body for key, (_, _, body) in one.heard.items()}) == []
+    # Nor the room in which sessions are: who learns it may learn what is given there.
+    assert not [key for key, (_, _, body) in one.heard.items() if b"Aubergine room" in body]
 
 
 def _really_asked(left: Left) -> None:
@@ -64,6 +66,13 @@ def _really_asked(left: Left) -> None:
         "/mini/participants/M-001/randomised",
         "/mini/participants/M-001/visits/tx01",
         "/mini/participants/M-001/visits/week18/entries/pain/record",
+        "/mini/participants/M-001/appointments/1",
+        "/mini/participants/M-001/appointments/new",
+        "/api/v1/studies/mini/participants/M-002/appointments",
+        "/api/v1/studies/mini/appointments",
+        "/mini/calendar",
+        "/mini/messages",
+        "/api/v1/studies/mini/messages",
         "/mini/audit",
         "/mini/audit.csv",
         "/mini/exports/entries.csv",

@@ -31,7 +31,7 @@ from app.foundation import clock
 from app.foundation.crypto.keys import Keyring
 from app.foundation.crypto.secrets import hash_password, new_token, token_hash
 from app.foundation.database import Database, keys_of, table_of
-from app.jobs import send_due_mail
+from app.jobs import queue_due_reminders, send_due_mail
 from app.main import create_app
 from app.participants.models import Participant
 from app.people.models import ApiToken, Person, SignInSession
@@ -90,6 +90,14 @@ ARMS: dict[str, Any] = {
         },
     ],
     "allocation": {"method": "list", "strata": [{"code": "site", "label": "Site", "by": "site"}]},
+    "schedule": {
+        "reminders": [
+            {"code": "booked", "when": "booked"},
+            {"code": "before", "when": "before_appointment", "days": 1, "at": "09:00"},
+            {"code": "team", "when": "before_appointment", "days": 1, "at": "09:00", "to": "staff"},
+            {"code": "late", "when": "overdue", "days": 1, "to": "staff"},
+        ]
+    },
     # The day on which the statistician, after everything else, holds guesses against the arms.
     **asking_for_a_guess(ACTIVE, SHAM, planned_from="2026-07-08"),
 }
@@ -358,6 +366,9 @@ def play(trial: Trial, arms: Arms | None, time: time_machine.Traveller) -> None:
     time.move_to(BEGUN + timedelta(days=8))
     trial.sign_in()
     _treat(trial, arms)
+    time.move_to(BEGUN + timedelta(days=9))
+    assert queue_due_reminders(trial.database) == 2
+    send_due_mail(trial.database, trial.settings)
     time.move_to(BEGUN + timedelta(days=127))
     trial.sign_in()
     _follow_up(trial)
@@ -458,8 +469,28 @@ def _walk_in(trial: Trial) -> None:
             did(api(who, "PUT", f"{API}/participants/{code}/visits/baseline/entries/pain", pain))
 
 
+def _book(trial: Trial) -> None:
+    """Sessions by the clinician, through either door, and a visit by the coordinator; moved, cancelled and kept."""
+    did, web, api = trial.did, trial.web, trial.api
+    session = {"visit": "tx01", "day": "2026-03-11", "time": "10:00", "minutes": 45, "person": "clinician_north"}
+    did(api("clinician", "POST", f"{API}/participants/M-001/appointments", {**session, "room": "Aubergine room"}))
+    form = {**session, "minutes": "20", "warned": "M-001 is elsewhere"}
+    did(web("clinician", "POST", "/mini/participants/M-002/appointments/new", form), 200)  # what clashes is said first
+    did(web("clinician", "POST", "/mini/participants/M-002/appointments/new", {**form, "time": "12:00"}))
+    visit = {"visit": "week18", "day": "2026-07-07", "time": "10:00", "person": "assessor_north", "room": "Room 1"}
+    for code in ("M-001", "M-002"):
+        did(api("coordinator", "POST", f"{API}/participants/{code}/appointments", visit))
+    questions = {"purpose": "Questions", "day": "2026-03-11", "time": "10:00", "room": "Room 1"}
+    did(api("coordinator", "POST", f"{API}/participants/M-001/appointments", questions))
+    later = {**questions, "day": "2026-03-12", "person": "assessor_north"}
+    did(api("coordinator", "POST", f"{API}/participants/M-002/appointments", later))
+    cancelled = {"version": "1", "why": "Answered by telephone"}
+    did(web("coordinator", "POST", "/mini/participants/M-001/appointments/3/cancelled", cancelled))
+
+
 def _treat(trial: Trial, arms: Arms) -> None:
     did, web, api = trial.did, trial.web, trial.api
+    _book(trial)
     did(web("clinician", "GET", "/mini/treatment"))
     did(web("clinician", "GET", "/mini/treatment?format=csv"))
     did(web("clinician", "GET", "/mini/treatment/M-001"))
@@ -565,6 +596,10 @@ QUERIES: dict[str, Sequence[str]] = {
     "exports.exports": ("", "?table=visits", "?table=entries_by_participant&format=json", "?arms=dummy"),
     "exports.file": ("", "?spreadsheet=true"),
     "participants.screen_form": ("",),
+    "appointments.book_form": ("", "?visit=week18"),
+    "calendar.calendar": tuple(f"?on=2026-03-11&view={view}" for view in ("day", "week", "month", "agenda")),
+    "reminders.reminders": ("", "?state=waiting"),
+    "api.calendar": ("?begins_at=2026-03-01T00:00:00Z&days=90",),
 }
 
 

@@ -29,6 +29,7 @@ from tests.capture.records import consented
 from tests.conftest import KEYS, OneConnection
 from tests.factories import mini_study, person
 from tests.house.routes import ANYONE, BODIES, IN_STUDY, SIGNED_IN, VALUES, WHO, Door, doors, expected_roles
+from tests.schedule.rows import booked
 from tests.web.browser import PASSWORD, signed_in_client
 
 ROOT = TEMPLATES.parent
@@ -61,6 +62,14 @@ NO_PAGE = {
     "visits.missed_form": "leads to the visit",
     "visits.corrected_form": "leads to the visit",
     "visits.reopened_form": "leads to the visit",
+    "appointments.book_form": "appointments/book.html",
+    "appointments.moved_form": "leads to the appointment",
+    "appointments.cancelled_form": "leads to the appointment",
+    "appointments.no_show_form": "leads to the appointment",
+    "appointments.held_form": "leads to the appointment",
+    "calendar.feed": "a file",
+    "reminders.resent_form": "leads to the list",
+    "reminders.choice_form": "reminders/choice.html",
     "entries.draft": "leads to the form",
     "entries.sign_form": "entries/sign.html",
     "randomisation.randomise_form": "randomisation/randomise.html",
@@ -190,7 +199,7 @@ def house(request: pytest.FixtureRequest, shared: Any) -> Iterator[House]:
         database = OneConnection(connection)
         with database.writing() as session:
             study = mini_study(session)
-            consented(session, study, VALUES["code"])
+            booked(session, study, consented(session, study, VALUES["code"]))
             actors = {role.value: person(session, study, role) for role in Role}
             actors["nobody"] = person(session, mini_study(session, code="other"), "data_manager", username="nobody")
             askers, now = {}, clock.now()
@@ -351,6 +360,9 @@ FOUND_NOTHING = {
     "account.end_session",
     "account.create_token",
     "account.revoke_token",
+    "calendar.revoke_feed",
+    "reminders.resend",
+    "api.resend_message",
     "unblinding.show",
     "unblinding.impact",
     "unblinding.approve",

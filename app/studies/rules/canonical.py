@@ -14,6 +14,7 @@ from app.studies.definition import Instrument, Study, StudyFile
 SINCE_THE_FIRST = (
     "unblinding",
     "blinding_assessment",
+    "schedule",
     "consent.questions",
     "consent.blocked_until_reconsent",
     "consent_documents[].sites",

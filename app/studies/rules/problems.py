@@ -1,5 +1,6 @@
 """Do the parts of a study fit together? Every contradiction, each at its line, so that a study loads whole or not."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
@@ -43,6 +44,7 @@ def problems(study: Study, locate: Locate = nowhere, *, unreadable: Collection[s
         _consent(study),
         _withdrawal(study),
         _treatment(study),
+        _schedule(study),
         wrong_guesses(study, unreadable),
         _instruments(study, asked),
         _cycles(study, asked),
@@ -94,6 +96,7 @@ def _unique_codes(study: Study) -> Iterator[Problem]:
     yield from _repeated(("screen_failure_reasons",), study.screen_failure_reasons, "screen failure reasons")
     yield from _repeated(("unblinding", "reasons"), study.unblinding.reasons, "unblinding reasons")
     yield from _repeated(("blinding_assessment",), study.blinding_assessment, "guesses")
+    yield from _repeated(("schedule", "reminders"), study.schedule.reminders, "reminders")
     yield from _repeated(("consent", "optional"), study.consent.optional, "optional consents")
     yield from _repeated(("consent", "questions"), study.consent.questions, "questions about the consent document")
     for position, question in enumerate(study.consent.questions):
@@ -334,6 +337,51 @@ def _outcomes(study: Study, unreadable: Collection[str]) -> Iterator[Problem]:
             )
     if study.is_allocated and study.outcomes and not any(outcome.kind == "primary" for outcome in study.outcomes):
         yield ("outcomes",), "No outcome is the primary one. Write `kind: primary` at it.", WARNING
+
+
+def _schedule(study: Study) -> Iterator[Problem]:
+    """Visits that are named are there, and no reminder names an arm or asks for what nobody fills in."""
+    where: Path = ("schedule", "reminders")
+    codes = {visit.code for visit in study.visits}
+    for position, length in enumerate(study.schedule.lengths):
+        if length.visit not in codes:
+            yield (
+                ("schedule", "lengths", position, "visit"),
+                f"There is no visit “{length.visit}”. Name one of this study.",
+                ERROR,
+            )
+    arms = {word for arm in study.arms for word in (arm.code, arm.label)}
+    for position, rule in enumerate(study.schedule.reminders):
+        for number, code in enumerate(rule.visits):
+            if code not in codes:
+                yield (
+                    (*where, position, "visits", number),
+                    f"There is no visit “{code}”. Name one of this study.",
+                    ERROR,
+                )
+        if rule.when == "booked" and rule.to == "staff":
+            yield (
+                (*where, position, "to"),
+                "Whom an appointment is with is told of it without a rule. Write `to: participant`.",
+                ERROR,
+            )
+        known = STAFF_PLACES if rule.to == "staff" else PARTICIPANT_PLACES
+        for number, text in enumerate(rule.texts):
+            said = f"{text.subject} {text.body}"
+            here: Path = (*where, position, "texts", number, "body")
+            if named := sorted(arm for arm in arms if arm.casefold() in said.casefold()):
+                yield here, f"This names an arm ({named[0]}), and blinded people read it. Say it without.", ERROR
+            for name in re.findall(r"\{([^{}]*)\}", said):
+                if name not in known:
+                    yield (
+                        here,
+                        f"Nobody fills in {{{name}}}. Write one of {', '.join(f'{{{each}}}' for each in known)}.",
+                        ERROR,
+                    )
+
+
+PARTICIPANT_PLACES = ("day", "time", "site", "opens", "closes")
+STAFF_PLACES = (*PARTICIPANT_PLACES, "participant", "visit")
 
 
 def _consent(study: Study) -> Iterator[Problem]:

@@ -1,0 +1,256 @@
+"""When does somebody come, over REST? Appointments: booked, moved, cancelled, and who came."""
+
+from datetime import date, datetime, time, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+from pydantic import ConfigDict, Field
+
+from app.api.participants import participant_of
+from app.api.shapes import Body, Code, Number, Reply, Text, Version
+from app.dependencies import ApiChange, ApiPage
+from app.foundation.errors import FieldProblem, Invalid
+from app.people.access import require
+from app.people.permissions import Permission
+from app.schedule.appointments import actions, reads
+from app.schedule.appointments.actions import Wish
+from app.schedule.appointments.reads import AppointmentRow
+from app.studies.definition import TimeOfDay
+
+router = APIRouter(tags=["appointments"])
+
+OF_PARTICIPANT = "/participants/{code}/appointments"
+LONGEST_SPAN = 92
+EXAMPLE: dict[str, Any] = {
+    "participant": "R-0042",
+    "number": 3,
+    "site": "neura",
+    "visit": "week18",
+    "kind": "assessment",
+    "purpose": "Questions about the next session",
+    "starts_at": "2026-07-16T00:00:00+00:00",
+    "ends_at": "2026-07-16T01:00:00+00:00",
+    "timezone": "Australia/Sydney",
+    "person": "assessor",
+    "room": "Room 1",
+    "status": "booked",
+    "reason": "Ill",
+    "uid": "0b6f6c2e8f0b4f0c9d2a7a1e5c3b2a10@equipoise",
+    "sequence": 0,
+    "version": 1,
+}
+
+
+class AppointmentReply(Reply):
+    """One appointment. Of a treatment session a blinded person learns only that it is, and when it begins."""
+
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
+
+    participant: str
+    number: int
+    site: str
+    visit: str | None
+    kind: str
+    purpose: str | None
+    starts_at: datetime
+    ends_at: datetime | None
+    timezone: str
+    person: str | None
+    room: str | None
+    status: str
+    reason: str | None
+    uid: str
+    sequence: int
+    version: int
+
+
+class BookedReply(AppointmentReply):
+    """An appointment as it stands now, and what should be known of it: clashes, a day outside the window."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {**EXAMPLE, "warnings": ["Room 1 is taken at that time, 10:00–11:00, by R-0007."]}
+        }
+    )
+
+    warnings: list[str]
+
+
+class WishBody(Body):
+    """When, with whom and where. `day` and `time` are by the clock of the site.
+
+    On the day on which clocks go back an hour comes twice: `clock` says which is meant.
+    """
+
+    day: date
+    time: TimeOfDay = Field(examples=["09:30"])
+    clock: Literal["", "earlier", "later"] = ""
+    minutes: int = Field(default=60, ge=0, le=10_000)
+    person: Code | None = Field(default=None, description="The username of somebody of the site; null leaves it open.")
+    room: Code | None = None
+
+    def wish(self) -> Wish:
+        """The same as the room of appointments takes it."""
+        at = time.fromisoformat(self.time)
+        return Wish(self.day, at, self.minutes, self.person or None, self.room or None, self.clock)
+
+
+class BookingBody(WishBody):
+    """What to book: a visit of the plan, or (without `visit`) one that is not in it, with its `purpose`."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "visit": "week18",
+                "day": "2026-07-16",
+                "time": "10:00",
+                "minutes": 60,
+                "person": "assessor",
+                "room": "Room 1",
+            }
+        },
+    )
+
+    visit: Code | None = None
+    purpose: Text | None = None
+
+
+class MoveBody(WishBody):
+    """Where an appointment moves to. `version` is the one you read."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"day": "2026-07-17", "time": "14:00", "minutes": 60, "version": 1}},
+    )
+
+    version: Version
+    why: Text | None = None
+
+
+class CancellationBody(Body):
+    """Why an appointment is cancelled. `version` is the one you read."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"version": 1, "why": "Ill"}})
+
+    version: Version
+    why: Text
+
+
+class OutcomeBody(Body):
+    """Who came. That a visit of the plan was held is recorded with the visit; here only unscheduled ones."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"status": "no_show", "version": 1}})
+
+    status: Literal["held", "no_show"]
+    version: Version
+    why: Text | None = None
+
+
+def _reply(row: AppointmentRow, warnings: tuple[str, ...] | None = None) -> dict[str, object]:
+    said = {**{name: getattr(row, name) for name in AppointmentReply.model_fields if name != "person"}}
+    said["person"] = row.username
+    shape = AppointmentReply(**said) if warnings is None else BookedReply(**said, warnings=list(warnings))
+    return shape.model_dump(mode="json")
+
+
+@router.get(OF_PARTICIPANT, name="api.appointments", response_model=list[AppointmentReply])
+def appointments(here: ApiPage, code: str) -> list[dict[str, object]]:
+    """The appointments of a participant, earliest first."""
+    found = participant_of(here, code)
+    assert found.id is not None
+    return [_reply(row) for row in reads.appointments_of(here.session, found.id, by=here.actor)]
+
+
+@router.post(OF_PARTICIPANT, name="api.book", status_code=201, response_model=BookedReply)
+def book(here: ApiChange, code: str, asked: BookingBody) -> Response:
+    """Book an appointment. A clash or a day outside the window is said in `warnings`, and never refused."""
+    found = participant_of(here, code)
+    row, warnings = actions.book(
+        here.session,
+        here.the_study,
+        found,
+        asked.wish(),
+        visit=asked.visit,
+        purpose=asked.purpose,
+        by=here.actor,
+        now=here.now,
+    )
+    where = f"/api/v1/studies/{here.the_study.code}/participants/{row.participant}/appointments"
+    return here.answer(_reply(row, warnings), status=201, location=where)
+
+
+@router.put(OF_PARTICIPANT + "/{number}", name="api.move_appointment", response_model=BookedReply)
+def move(here: ApiChange, code: str, number: Number, asked: MoveBody) -> Response:
+    """Move an appointment to another time, person or room. Its UID stays, its sequence grows."""
+    row, warnings = actions.move(
+        here.session,
+        here.the_study,
+        participant_of(here, code),
+        number,
+        asked.wish(),
+        version=asked.version,
+        why=asked.why,
+        by=here.actor,
+        now=here.now,
+    )
+    return here.answer(_reply(row, warnings))
+
+
+@router.post(OF_PARTICIPANT + "/{number}/cancellation", name="api.cancel_appointment", response_model=AppointmentReply)
+def cancel(here: ApiChange, code: str, number: Number, asked: CancellationBody) -> Response:
+    """Cancel an appointment, and say why. The visit stays due."""
+    row = actions.cancel(
+        here.session,
+        here.the_study,
+        participant_of(here, code),
+        number,
+        version=asked.version,
+        why=asked.why,
+        by=here.actor,
+        now=here.now,
+    )
+    return here.answer(_reply(row))
+
+
+@router.post(OF_PARTICIPANT + "/{number}/outcome", name="api.record_appointment", response_model=AppointmentReply)
+def record(here: ApiChange, code: str, number: Number, asked: OutcomeBody) -> Response:
+    """Record that nobody came, or that an unscheduled visit took place."""
+    found = participant_of(here, code)
+    if asked.status == "held":
+        row = actions.record_held(
+            here.session, here.the_study, found, number, version=asked.version, by=here.actor, now=here.now
+        )
+    else:
+        row = actions.record_no_show(
+            here.session,
+            here.the_study,
+            found,
+            number,
+            version=asked.version,
+            why=asked.why,
+            by=here.actor,
+            now=here.now,
+        )
+    return here.answer(_reply(row))
+
+
+@router.get("/appointments", name="api.calendar", response_model=list[AppointmentReply])
+def calendar(
+    here: ApiPage,
+    begins_at: Annotated[
+        datetime | None,
+        Query(description="From this instant on; without it from now.", examples=["2026-07-13T00:00:00Z"]),
+    ] = None,
+    days: Annotated[int, Query(ge=1, le=LONGEST_SPAN, description="For so many days.")] = 7,
+) -> list[dict[str, object]]:
+    """The appointments of a span of time at the sites of whoever asks, earliest first; at most 500."""
+    require(here.actor, Permission.PARTICIPANT_READ)
+    begins_at = begins_at or here.now
+    if begins_at.tzinfo is None or not 1970 < begins_at.year < 2200:
+        message = "Send an instant with its offset from UTC, such as 2026-07-13T00:00:00Z."
+        raise Invalid([FieldProblem("begins_at", "instant", message)])
+    ends = begins_at + timedelta(days=days)
+    found = reads.appointments_between(here.session, here.the_study, by=here.actor, begins=begins_at, ends=ends)
+    return [_reply(row) for row in found]

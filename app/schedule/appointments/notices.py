@@ -1,0 +1,134 @@
+"""Who is told that an appointment was booked, moved or cancelled? Whom it is with; the participant, if the study says.
+
+Each is queued in the transaction of the change, with the event for a calendar: the same UID, and the next sequence.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlmodel import Session
+
+from app.foundation.database import table_of
+from app.mail.actions import About, queue
+from app.participants.identity import PARTICIPANT
+from app.participants.rules.status import withdrawal_level
+from app.participants.status import Status
+from app.people.access import Actor
+from app.people.reads import PERSON
+from app.schedule.appointments.calendars import Method, calendar_text
+from app.schedule.appointments.reads import AppointmentRow, label_in
+from app.schedule.models import ReminderChoice
+from app.schedule.reminders import rules as reminders
+from app.schedule.status import AppointmentStatus
+from app.studies.in_use import StudyInUse
+
+CHOICE = table_of(ReminderChoice)
+STAFF_RULE = "appointment"
+
+
+def tell(
+    session: Session, study: StudyInUse, old: AppointmentRow | None, new: AppointmentRow, *, by: Actor, now: datetime
+) -> None:
+    """Tell those whom a change of an appointment concerns, but never who made it; what took place is told to nobody."""
+    if new.status not in (AppointmentStatus.BOOKED, AppointmentStatus.CANCELLED):
+        return
+    cancelled = new.status is AppointmentStatus.CANCELLED
+    if old is not None and old.person_id not in (None, new.person_id, by.person_id):
+        _tell_staff(session, study, old, new, cancelled=True, now=now)
+    if new.person_id not in (None, by.person_id):
+        _tell_staff(session, study, new, new, cancelled=cancelled, now=now)
+    _tell_participant(session, study, old, new, cancelled=cancelled, now=now)
+
+
+def _about(study: StudyInUse, row: AppointmentRow, rule: str, *, to_participant: bool, cancelled: bool) -> About:
+    return About(
+        study.id,
+        row.site_id,
+        row.participant_id,
+        rule,
+        row.kind,
+        to_participant=to_participant,
+        appointment_id=row.id,
+        sequence=row.sequence,
+        expires_at=None if cancelled else row.starts_at,
+    )
+
+
+def _tell_staff(
+    session: Session, study: StudyInUse, whose: AppointmentRow, row: AppointmentRow, *, cancelled: bool, now: datetime
+) -> None:
+    email = session.execute(select(PERSON.c.email).where(PERSON.c.id == whose.person_id)).scalar()
+    if not email:
+        return
+    day = reminders.day_words(row.starts.date(), "en")
+    what = "cancelled" if cancelled else "moved" if row.sequence else "booked"
+    label = label_in(study, row)
+    # What is told of a cancelled one is where it stood in the calendar of whom it was with.
+    event = _cancelled(row) if cancelled else row
+    queue(
+        session,
+        key=f"appointment/{row.uid}/{row.sequence}/person/{whose.person_id}",
+        to_address=email,
+        subject=f"{study.definition.short_title}: {row.participant}, {day}: {what}",
+        body=f"The appointment of {row.participant} with you is {what}: {label}, {day}, {row.starts:%H:%M}, "
+        f"{row.site_name}.",
+        now=now,
+        calendar=calendar_text([event], label=lambda _: label, method="CANCEL" if cancelled else "PUBLISH"),
+        about=_about(study, row, STAFF_RULE, to_participant=False, cancelled=cancelled),
+    )
+
+
+def _cancelled(row: AppointmentRow) -> AppointmentRow:
+    return replace(row, status=AppointmentStatus.CANCELLED)
+
+
+def _tell_participant(
+    session: Session,
+    study: StudyInUse,
+    old: AppointmentRow | None,
+    row: AppointmentRow,
+    *,
+    cancelled: bool,
+    now: datetime,
+) -> None:
+    """By the rules of the study; who withdrew, or said no, is left out (and asked for once more when it is sent)."""
+    schedule = study.definition.schedule
+    wanted = [
+        rule
+        for rule in schedule.reminders
+        if rule.when == "booked" and rule.to == "participant" and (not rule.visits or row.visit in rule.visits)
+    ]
+    same_time = old is not None and (old.starts_at, old.ends_at) == (row.starts_at, row.ends_at)
+    if not wanted or (same_time and not cancelled) or row.starts_at <= now:
+        return
+    found = session.execute(
+        select(PARTICIPANT.c.status, PARTICIPANT.c.withdrawal_level, CHOICE.c.mail, CHOICE.c.sms, CHOICE.c.language)
+        .outerjoin(CHOICE, CHOICE.c.participant_id == PARTICIPANT.c.id)
+        .where(PARTICIPANT.c.id == row.participant_id)
+    ).one()
+    level = withdrawal_level(study.definition, found.withdrawal_level or "")
+    if reminders.why_not_contact(Status(found.status), level):
+        return
+    for rule in wanted:
+        if (found.sms if rule.by == "sms" else found.mail) is False:
+            continue
+        default = study.definition.language
+        subject, body, language = reminders.words_of(rule, found.language or default, default, cancelled=cancelled)
+        values = reminders.values_for(
+            language=language, site=row.site_name, timezone=row.timezone, starts_at=row.starts_at
+        )
+        method: Method = "CANCEL" if cancelled else "PUBLISH"
+        queue(
+            session,
+            key=f"appointment/{row.uid}/{row.sequence}/{rule.code}",
+            to_address="",
+            subject=reminders.filled(subject, values),
+            body=reminders.filled(body, values),
+            now=now,
+            channel=rule.by,
+            calendar=calendar_text([row], label=lambda _: "", method=method, to_participant=True)
+            if rule.by == "mail"
+            else None,
+            about=_about(study, row, rule.code, to_participant=True, cancelled=cancelled),
+        )
