@@ -21,6 +21,7 @@ from app.schedule.status import VisitStatus
 from app.studies.definition import VisitKind
 from app.web.participants import MARKS
 from app.web.places import Places, narrowed, places_of, show_at
+from app.web.safety import clocks_running
 from app.web.shell import NAVIGATION
 from app.web.sign_in import safe_path
 from app.web.tables import address
@@ -113,6 +114,7 @@ def today(here: PageInStudy) -> Response:
         to_sign=unsigned.total if unsigned else 0,
         sign_next=_signatures(path, unsigned.next if unsigned else None),
         sign_previous=_signatures(path, unsigned.previous if unsigned else None),
+        clocks=clocks_running(here, places) if first_page else [],
         timezone=places.timezone(),
         day=places.today(here),
         first_page=first_page,

@@ -181,6 +181,21 @@ WHO: dict[str, Who] = {
     # randomised in error
     "in_error.record_form": P.PARTICIPANT_RECORD_ERROR,
     "in_error.record": P.PARTICIPANT_RECORD_ERROR,
+    # safety: who treats sees what they reported themselves
+    "safety.events": (P.SAFETY_READ, P.EVENT_REPORT),
+    "safety.report_form": P.EVENT_REPORT,
+    "safety.report": P.EVENT_REPORT,
+    "safety.event": (P.SAFETY_READ, P.EVENT_REPORT),
+    "safety.follow_up_form": P.EVENT_REPORT,
+    "safety.follow_up": P.EVENT_REPORT,
+    "safety.void": P.EVENT_REPORT,
+    "safety.judge": P.EVENT_JUDGE,
+    "safety.review": P.EVENT_REVIEW,
+    "safety.stop_clock": P.EVENT_REPORT,
+    "safety.void_form": IN_STUDY,  # these lead to the event's own page, which asks again
+    "safety.judge_form": IN_STUDY,
+    "safety.review_form": IN_STUDY,
+    "safety.clock_form": IN_STUDY,
     # unblinding
     "unblinding.emergency_form": P.ALLOCATION_UNBLIND,
     "unblinding.emergency": P.ALLOCATION_UNBLIND,
@@ -273,6 +288,14 @@ WHO: dict[str, Who] = {
     "api.randomise": P.PARTICIPANT_RANDOMISE,
     "api.randomised_in_error": P.PARTICIPANT_READ,
     "api.record_randomised_in_error": P.PARTICIPANT_RECORD_ERROR,
+    "api.adverse_events": (P.SAFETY_READ, P.EVENT_REPORT),
+    "api.adverse_event": (P.SAFETY_READ, P.EVENT_REPORT),
+    "api.report_adverse_event": P.EVENT_REPORT,
+    "api.follow_up_adverse_event": P.EVENT_REPORT,
+    "api.void_adverse_event": P.EVENT_REPORT,
+    "api.judge_adverse_event": P.EVENT_JUDGE,
+    "api.review_adverse_event": P.EVENT_REVIEW,
+    "api.stop_clock": P.EVENT_REPORT,
     "api.unblind": P.ALLOCATION_UNBLIND,
     "api.unblindings": P.UNBLINDING_READ,
     "api.openings": P.UNBLINDING_READ,
@@ -361,6 +384,8 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "api.reopen_session": SESSION,
 }
 
+FALL = {"term": "A fall", "onset": "2026-03-02", "severity": "mild"}
+
 # What a JSON door needs to get as far as asking who may: sound in form, and refused further on where it can be.
 BODIES: dict[str, dict[str, Any]] = {
     "api.screen": {"site": "north", "answers": {"age": 40, "pain_screen": 5, "surgery": False}},
@@ -375,6 +400,17 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.sign_entry": {"version": 1},
     "api.randomise": {},
     "api.record_randomised_in_error": {"reason": "ineligible", "why": "Too old", "found_on": "2026-03-02"},
+    "api.report_adverse_event": {"details": FALL, "aware_at": "2026-03-02T09:00:00+00:00"},
+    "api.follow_up_adverse_event": {
+        "kind": "follow_up",
+        "details": FALL,
+        "aware_at": "2026-03-02T09:00:00+00:00",
+        "version": 1,
+    },
+    "api.void_adverse_event": {"why": "Another's", "version": 1},
+    "api.judge_adverse_event": {"relatedness": "possible", "expected": True, "words": "So", "version": 1},
+    "api.review_adverse_event": {"agree": True, "judgement": 1},
+    "api.stop_clock": {"clock": "sponsor", "sent_at": "2026-03-02T09:00:00+00:00", "reference": "By mail"},
     "api.unblind": {"reason": "overdose", "why": "Found at home", "asked_by": "The ward", "password": "not this one"},
     "api.record_accidental": {
         "participant": "M-900",

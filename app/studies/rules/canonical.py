@@ -10,7 +10,7 @@ from app.studies.definition import Instrument, Study, StudyFile
 
 # Parts that a definition has got since versions were first loaded: where nothing is said of them, a study is what it
 # was, and a version that was loaded before compares as equal.
-SINCE_THE_FIRST = ("unblinding", "blinding_assessment")
+SINCE_THE_FIRST = ("unblinding", "blinding_assessment", "safety")
 
 
 def canonical(study: Study) -> str:

@@ -1,0 +1,1 @@
+"""What is true of these? Filled in below."""
