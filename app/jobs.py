@@ -1,4 +1,4 @@
-"""What is done by the clock? Mail that waits in the outbox is sent; each mail is claimed in the database first."""
+"""What is done by the clock? Safety is looked after; mail that waits is sent, each claimed in the database first."""
 
 import logging
 import smtplib
@@ -11,6 +11,7 @@ from app.foundation import clock
 from app.foundation.database import Database, table_of
 from app.mail.actions import text_of
 from app.mail.models import OutboxMail
+from app.safety.watching import watch
 from app.settings import Settings
 
 log = logging.getLogger("equipoise.jobs")
@@ -21,6 +22,7 @@ CLAIM = timedelta(minutes=5)
 
 def send_due_mail(database: Database, settings: Settings, *, limit: int = 100) -> int:
     """Send what is due and return how many left. A mail is claimed in one transaction and marked sent in the next."""
+    watch(database, now=clock.now())
     sent = 0
     for _ in range(limit):
         mail = _claim(database, clock.now())

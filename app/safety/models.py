@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 
-from sqlalchemy import CheckConstraint, Index, Text, UniqueConstraint
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from app.foundation.database import Instant
@@ -138,6 +138,15 @@ class Deviation(SQLModel, table=True):
     signed_at: datetime | None = Field(default=None, sa_type=Instant)
     signed_by: str | None = None
     signed_name: str | None = None
+
+
+class DeviationLook(SQLModel, table=True):
+    """When the system last looked for deviations of a study: whoever moves it on is the one who looks."""
+
+    __tablename__ = "deviation_look"
+
+    study_id: int = Field(sa_column=Column(Integer, ForeignKey("study.id"), primary_key=True))
+    looked_at: datetime = Field(sa_type=Instant)
 
 
 class Contact(SQLModel, table=True):

@@ -32,7 +32,10 @@ router = APIRouter()
 KINDS = (
     "adverse_event",
     "allocation",
+    "care",
     "consent",
+    "contact",
+    "deviation",
     "entry",
     "export",
     "identity",

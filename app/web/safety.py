@@ -197,7 +197,7 @@ def report(here: ChangeInStudy, code: str) -> Response:
             here.the_study,
             participant,
             _typed(here),
-            aware_at=_typed_moment(here, "aware", participant.site_id),
+            aware_at=typed_moment(here, "aware", participant.site_id),
             confirmed=here.form.get("confirmed", ()),
             by=here.actor,
             now=here.now,
@@ -226,7 +226,7 @@ def _typed(here: Here) -> Details:
     return Details(**said, criteria=tuple(criteria)).tidy()
 
 
-def _typed_moment(here: Here, name: str, site_id: int) -> datetime:
+def typed_moment(here: Here, name: str, site_id: int) -> datetime:
     """A day and a time at the site, from two fields."""
     zone = ZoneInfo(places_of(here).timezone(site_id))
     day = typed_day(here.value(f"{name}_on"), f"{name}_at")
@@ -314,9 +314,9 @@ def follow_up(here: ChangeInStudy, number: int) -> Response:
             number,
             _typed(here),
             kind=kind,
-            aware_at=_typed_moment(here, "aware", found.site_id),
+            aware_at=typed_moment(here, "aware", found.site_id),
             why=here.value("why"),
-            base_version=_number(here, "version"),
+            base_version=number_of(here, "version"),
             confirmed=here.form.get("confirmed", ()),
             by=here.actor,
             now=here.now,
@@ -340,7 +340,7 @@ def void(here: ChangeInStudy, number: int) -> Response:
             here.the_study,
             number,
             why=here.value("why"),
-            base_version=_number(here, "version"),
+            base_version=number_of(here, "version"),
             by=here.actor,
             now=here.now,
         ),
@@ -362,8 +362,8 @@ def judge(here: ChangeInStudy, number: int) -> Response:
             relatedness=here.value("relatedness"),
             expected={"yes": True, "no": False}.get(here.value("expected")),
             words=here.value("words"),
-            base_version=_number(here, "version"),
-            prove=lambda: _prove(here),
+            base_version=number_of(here, "version"),
+            prove=lambda: prove(here),
             by=here.actor,
             now=here.now,
         ),
@@ -384,8 +384,8 @@ def review(here: ChangeInStudy, number: int) -> Response:
             number,
             agree=_agrees(here),
             words=here.value("words"),
-            judgement=_number(here, "judgement"),
-            prove=lambda: _prove(here),
+            judgement=number_of(here, "judgement"),
+            prove=lambda: prove(here),
             by=here.actor,
             now=here.now,
         ),
@@ -406,7 +406,7 @@ def stop_clock(here: ChangeInStudy, number: int) -> Response:
             here.the_study,
             number,
             here.value("clock"),
-            sent_at=_typed_moment(here, "sent", found.site_id),
+            sent_at=typed_moment(here, "sent", found.site_id),
             reference=here.value("reference"),
             by=here.actor,
             now=here.now,
@@ -445,11 +445,13 @@ def _agrees(here: Here) -> bool:
     return here.value("agree") == "yes"
 
 
-def _prove(here: Here) -> None:
+def prove(here: Here) -> None:
+    """Ask whoever signs for their password, and their code when they have one."""
     require_password(here, here.form.get("password", [""])[-1], here.value("code"), code_needed=True)
 
 
-def _number(here: Here, name: str) -> int:
+def number_of(here: Here, name: str) -> int:
+    """A whole number from a hidden field; 0 for anything else."""
     typed = here.value(name)
     return int(typed) if typed.isdecimal() and len(typed) < 10 else 0
 

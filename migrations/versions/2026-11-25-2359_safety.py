@@ -194,6 +194,13 @@ def upgrade() -> None:
     with op.batch_alter_table("event_judgement", schema=None) as batch_op:
         batch_op.create_index("ix_event_judgement_event_id", ["event_id", "id"], unique=False)
 
+    op.create_table(
+        "deviation_look",
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.Column("looked_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["study_id"], ["study.id"], name=op.f("fk_deviation_look_study_id")),
+        sa.PrimaryKeyConstraint("study_id", name=op.f("pk_deviation_look")),
+    )
     for table in ADDED_TO:
         _never(table, ("UPDATE", "DELETE"), "is only ever added to: report again, and say what was wrong")
     for table in KEPT:

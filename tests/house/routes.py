@@ -196,6 +196,28 @@ WHO: dict[str, Who] = {
     "safety.judge_form": IN_STUDY,
     "safety.review_form": IN_STUDY,
     "safety.clock_form": IN_STUDY,
+    # conduct: deviations, contacts, care, ends, screening
+    "conduct.deviations": P.SAFETY_READ,
+    "conduct.look": P.SAFETY_READ,  # it writes down what follows from other records, and nothing a person decides
+    "conduct.look_form": IN_STUDY,  # this leads to the list, which asks again
+    "conduct.report_deviation_form": P.DEVIATION_REPORT,
+    "conduct.report_deviation": P.DEVIATION_REPORT,
+    "conduct.deviation": P.SAFETY_READ,
+    "conduct.act": P.DEVIATION_REPORT,
+    "conduct.sign": P.DEVIATION_SIGN,
+    "conduct.take_back": P.DEVIATION_REPORT,
+    "conduct.act_form": IN_STUDY,  # these lead to the deviation's own page, which asks again
+    "conduct.sign_form": IN_STUDY,
+    "conduct.take_back_form": IN_STUDY,
+    "conduct.contacts": P.SAFETY_READ,
+    "conduct.contact": P.CONTACT_RECORD,
+    "conduct.care": P.SAFETY_READ,
+    "conduct.keep_care": P.CARE_RECORD,
+    "conduct.lost_form": P.PARTICIPANT_WITHDRAW,
+    "conduct.lost": P.PARTICIPANT_WITHDRAW,
+    "conduct.death_form": P.PARTICIPANT_WITHDRAW,
+    "conduct.death": P.PARTICIPANT_WITHDRAW,
+    "conduct.screening_log": P.SAFETY_READ,
     # unblinding
     "unblinding.emergency_form": P.ALLOCATION_UNBLIND,
     "unblinding.emergency": P.ALLOCATION_UNBLIND,

@@ -19,7 +19,7 @@ from app.studies.definition import SafetyClock
 from app.studies.in_use import StudyInUse
 
 # Who the log says did it when nobody asked for it.
-THE_CLOCK = Actor(person_id=0, username="clock", name="The clock", organisation="", via="jobs")
+THE_CLOCK = Actor(person_id=0, username="system", name="The system", organisation="", via="jobs")
 
 
 def settle(
