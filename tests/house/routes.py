@@ -394,7 +394,16 @@ VALUES: dict[str, Any] = {
 }
 
 SESSION = {"visit": "tx01"}
+FIRST = {"number": 1}  # of what only leads to a page that is asked for itself
 OTHERWISE: dict[str, dict[str, Any]] = {
+    "safety.follow_up_form": FIRST,
+    "safety.void_form": FIRST,
+    "safety.judge_form": FIRST,
+    "safety.review_form": FIRST,
+    "safety.clock_form": FIRST,
+    "conduct.act_form": FIRST,
+    "conduct.sign_form": FIRST,
+    "conduct.take_back_form": FIRST,
     "treatment.session_form": SESSION,
     "treatment.session": SESSION,
     "treatment.history": SESSION,
