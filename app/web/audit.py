@@ -281,7 +281,8 @@ def _changes(entry: Mapping[str, Any], study: Study) -> list[tuple[str, str | No
         return []
     if entry["item"]:
         item = _item(entry, study)
-        label = item.label if item else PERSONAL.get(entry["item"], entry["item"])
+        ours = entry["subject"].partition("/")[0] in NUMBERED
+        label = item.label if item else PERSONAL.get(entry["item"], _words(entry["item"]) if ours else entry["item"])
         return [(label, _said(old, item, study), _said(new, item, study))]
     if not isinstance(old, dict | None) or not isinstance(new, dict | None):
         return [("", _said(old, None, study), _said(new, None, study))]

@@ -15,6 +15,7 @@ from app.participants.reads import ParticipantFilter, ParticipantRow, participan
 from app.participants.status import Status
 from app.people.access import Actor, may, require
 from app.people.permissions import Permission
+from app.safety.logs.reads import lost_among
 from app.schedule.reads import DueVisit, visits_due
 from app.schedule.rules import visit_state
 from app.schedule.status import VisitStatus
@@ -92,7 +93,8 @@ def today(here: PageInStudy) -> Response:
         kinds=[VisitKind.BASELINE, VisitKind.ASSESSMENT],
         cursor=here.request.query_params.get("after") or None,
     )
-    rows = [_visit(here, places, each) for each in due.rows]
+    lost = lost_among(here.session, [each.participant_id for each in due.rows])
+    rows = [{**_visit(here, places, each), "lost": each.participant_id in lost} for each in due.rows]
     path = f"/{study.code}/today"
     first_page = not here.request.query_params.get("after")
     unsigned = None

@@ -135,6 +135,7 @@ def test_somebody_is_lost_found_and_dies_by_mistake(world: World):
     assert end("lost", "Five calls").status_code == 303
     assert "Lost to follow-up" in said(coordinator.get(PERSON))
     assert "Lost to follow-up" in said(coordinator.get("/mini/participants?status=lost"))
+    assert "M-001 lost to follow-up" in said(coordinator.get("/mini/today"))
     assert "found again" in said(coordinator.get(f"{PERSON}/lost"))
     assert end("lost", "Met in the street").status_code == 303
     assert "Consented" in said(coordinator.get(PERSON))

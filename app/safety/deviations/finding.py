@@ -44,7 +44,7 @@ class Found:
 def found_in(session: Session, study: StudyInUse, *, now: datetime) -> dict[tuple[int, str, str], Found]:
     """Every deviation of the study that the system can see, by its key."""
     parts = (
-        _visits(session, study),
+        _visits(session, study, now),
         _late_entries(session, study),
         _in_error(session, study),
         _consents(session, study, now),
@@ -57,7 +57,7 @@ def _label(study: StudyInUse, visit: str) -> str:
     return planned.label if planned else visit
 
 
-def _visits(session: Session, study: StudyInUse) -> Iterator[Found]:
+def _visits(session: Session, study: StudyInUse, now: datetime) -> Iterator[Found]:
     outside = and_(
         VISIT.c.status == VisitStatus.HELD.value,
         or_(VISIT.c.held_on < VISIT.c.opens_on, VISIT.c.held_on > VISIT.c.closes_on),
@@ -70,7 +70,7 @@ def _visits(session: Session, study: StudyInUse) -> Iterator[Found]:
         visit = _label(study, row.code)
         if row.status == VisitStatus.MISSED:
             words = missed_words(visit, row.opens_on, row.closes_on)
-            yield Found(row.participant_id, Rule.MISSED, row.code, row.closes_on, words)
+            yield Found(row.participant_id, Rule.MISSED, row.code, min(row.closes_on, now.date()), words)
         else:
             words = outside_words(visit, row.held_on, row.opens_on, row.closes_on)
             yield Found(row.participant_id, Rule.WINDOW, row.code, row.held_on, words)

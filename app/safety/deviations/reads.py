@@ -112,11 +112,17 @@ def deviations_page(
     return paging.Page(rows, next=later, previous=earlier)
 
 
-def deviation_of(session: Session, study: StudyInUse, number: int, *, by: Actor) -> DeviationRow:
-    """One deviation; NotFound when there is none of this number at the person's sites."""
+def deviation_of(
+    session: Session, study: StudyInUse, number: int, *, by: Actor, reported: bool = False
+) -> DeviationRow:
+    """One deviation; NotFound when there is none of this number at the person's sites.
+
+    With `reported` also one of their own, for who reports deviations and does not read them.
+    """
     if not 0 <= number < 2**31:  # no column holds more
         raise NotFound
-    row = session.execute(_DEVIATIONS.where(DEVIATION.c.id == number, _theirs(by)), {"study_id": study.id}).first()
+    theirs = _theirs(by) | (DEVIATION.c.reported_by == by.username) if reported else _theirs(by)
+    row = session.execute(_DEVIATIONS.where(DEVIATION.c.id == number, theirs), {"study_id": study.id}).first()
     if row is None:
         raise NotFound
     return _deviation(row)

@@ -1,6 +1,6 @@
 """What may I see of contacts, care and ends of one participant, of their counts, and of everybody who was screened?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from app.foundation.database import table_of
 from app.foundation.errors import FieldProblem, Invalid
 from app.participants.identity import PARTICIPANT
 from app.participants.reads import SCREENING, SITE
+from app.participants.status import Status
 from app.people.access import Actor, sites_for
 from app.people.permissions import Permission
 from app.safety.deviations.reads import DEVIATION
@@ -157,6 +158,15 @@ def counts_of(session: Session, participant_id: int, *, by: Actor) -> Counts:
     return Counts(*map(int, row))
 
 
+def lost_among(session: Session, participant_ids: Iterable[int]) -> frozenset[int]:
+    """Those of these participants who are lost to follow-up: what is due of them is due, and nobody reaches them."""
+    wanted = sorted(set(participant_ids))
+    if not wanted:
+        return frozenset()
+    lost = select(PARTICIPANT.c.id).where(PARTICIPANT.c.id.in_(wanted), PARTICIPANT.c.status == Status.LOST.value)
+    return frozenset(session.execute(lost).scalars())
+
+
 def screened_page(
     session: Session,
     study: StudyInUse,
@@ -228,7 +238,7 @@ def _screened(study: StudyInUse, by: Actor, wanted: ScreenedWanted) -> Select[An
     if wanted.reason:
         query = query.where(SCREENING.c.failure_reason == wanted.reason)
     if wanted.outcome:
-        failed = PARTICIPANT.c.status == "screen_failed"
+        failed = PARTICIPANT.c.status == Status.SCREEN_FAILED.value
         query = query.where(failed if wanted.outcome == "failed" else ~failed)
     return query
 
