@@ -249,7 +249,7 @@ class EndBody(Body):
         },
     )
 
-    kind: End
+    kind: Literal["lost", "found", "died", "mistake"] = Field(description="mistake: recorded as dead, and is not.")
     on: date
     words: Text
     password: Password = None
@@ -509,7 +509,7 @@ def record_end(here: ApiChange, code: str, asked: EndBody) -> Response:
         here.session,
         here.the_study,
         participant,
-        asked.kind,
+        End(asked.kind),
         on=asked.on,
         words=asked.words,
         prove=lambda: api_reauthenticate(here, asked.password or "", asked.code, code_needed=True),

@@ -42,6 +42,54 @@ DETAILS: dict[str, Any] = {
 }
 
 
+REPORT: dict[str, Any] = {
+    "version": 1,
+    "kind": "initial",
+    "details": DETAILS,
+    "why": "Misread",
+    "aware_at": "2026-03-15T09:30:00.000000Z",
+    "confirmed": False,
+    "at": "2026-03-15T09:41:00.000000Z",
+    "by": "coordinator",
+}
+JUDGEMENT: dict[str, Any] = {
+    "number": 12,
+    "version": 1,
+    "kind": "judgement",
+    "relatedness": "possible",
+    "expected": False,
+    "words": "It began an hour after the session.",
+    "knew_arm": False,
+    "at": "2026-03-15T15:00:00.000000Z",
+    "by": "investigator",
+}
+CLOCK: dict[str, Any] = {
+    "code": "sponsor",
+    "state": "reported",
+    "started_at": "2026-03-15T09:30:00.000000Z",
+    "due_at": "2026-03-16T09:30:00.000000Z",
+    "sent_at": "2026-03-15T11:00:00.000000Z",
+    "reference": "Mail, SAE-2026-7",
+}
+EVENT: dict[str, Any] = {
+    "number": 7,
+    "participant": "R-0042",
+    "site": "neura",
+    "version": 2,
+    "state": "judged",
+    "term": "Fall with bruises",
+    "code": "fall",
+    "onset": "2026-03-14",
+    "severity": "moderate",
+    "outcome": "recovering",
+    "serious_since": "2026-03-15T09:30:00.000000Z",
+    "relatedness": "possible",
+    "expected": False,
+    "reported_at": "2026-03-15T09:41:00.000000Z",
+    "reported_by": "coordinator",
+}
+
+
 class DetailsBody(Body):
     """An event as it is known. Dates may be partial. Never a name, and nothing that tells an arm."""
 
@@ -172,28 +220,7 @@ class SentBody(Body):
 class EventReply(Reply):
     """One event as it stands. Relatedness and expectedness are left empty for who treats: they are judged blinded."""
 
-    model_config = ConfigDict(
-        from_attributes=True,
-        json_schema_extra={
-            "example": {
-                "number": 7,
-                "participant": "R-0042",
-                "site": "neura",
-                "version": 2,
-                "state": "judged",
-                "term": "Fall with bruises",
-                "code": "fall",
-                "onset": "2026-03-14",
-                "severity": "moderate",
-                "outcome": "recovering",
-                "serious_since": "2026-03-15T09:30:00.000000Z",
-                "relatedness": "possible",
-                "expected": False,
-                "reported_at": "2026-03-15T09:41:00.000000Z",
-                "reported_by": "coordinator",
-            }
-        },
-    )
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": EVENT})
 
     number: int
     participant: str
@@ -231,7 +258,7 @@ class DetailsReply(Reply):
 class ReportReply(Reply):
     """One report: what stood after it."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": REPORT})
 
     version: int
     kind: str
@@ -246,7 +273,7 @@ class ReportReply(Reply):
 class JudgementReply(Reply):
     """A judgement, or what a second person said of one."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": JUDGEMENT})
 
     number: int
     version: int
@@ -262,7 +289,7 @@ class JudgementReply(Reply):
 class ClockReply(Reply):
     """A deadline of an event."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": CLOCK})
 
     code: str
     state: str
@@ -277,44 +304,7 @@ class WholeEventReply(Reply):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "example": {
-                "event": EventReply.model_config["json_schema_extra"]["example"],  # type: ignore[index]
-                "reports": [
-                    {
-                        "version": 1,
-                        "kind": "initial",
-                        "details": DETAILS,
-                        "why": "Misread",
-                        "aware_at": "2026-03-15T09:30:00.000000Z",
-                        "confirmed": False,
-                        "at": "2026-03-15T09:41:00.000000Z",
-                        "by": "coordinator",
-                    }
-                ],
-                "judgements": [
-                    {
-                        "number": 12,
-                        "version": 1,
-                        "kind": "judgement",
-                        "relatedness": "possible",
-                        "expected": False,
-                        "words": "It began an hour after the session.",
-                        "knew_arm": False,
-                        "at": "2026-03-15T15:00:00.000000Z",
-                        "by": "investigator",
-                    }
-                ],
-                "clocks": [
-                    {
-                        "code": "sponsor",
-                        "state": "reported",
-                        "started_at": "2026-03-15T09:30:00.000000Z",
-                        "due_at": "2026-03-16T09:30:00.000000Z",
-                        "sent_at": "2026-03-15T11:00:00.000000Z",
-                        "reference": "Mail, SAE-2026-7",
-                    }
-                ],
-            }
+            "example": {"event": EVENT, "reports": [REPORT], "judgements": [JUDGEMENT], "clocks": [CLOCK]}
         }
     )
 
