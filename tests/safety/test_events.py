@@ -609,6 +609,7 @@ def test_every_step_is_told_exactly_once_by_however_many_workers(database: Datab
             trial.session = session
             assert len(trial.mails()) == mails
             assert len({each.key for each in trial.mails()}) == mails
+            assert len(trial.log("adverse_event.escalated")) == {1: 1, 3: 2, 4: 3}[mails]
     with database.writing() as session:
         asked: dict[str, Any] = {"sent_at": NOW, "reference": "SAE-7", "by": trial.by("coordinator"), "now": later(31)}
         actions.stop_clock(session, study, number, "sponsor", **asked)

@@ -4,7 +4,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
@@ -179,8 +179,10 @@ def test_who_is_lost_is_due_still_and_may_be_found(trial: Safe):
 
 @pytest.mark.requirement("P11-f", "P11-e")
 def test_a_death_stops_everything_and_a_mistake_starts_exactly_that_again(trial: Safe):
+    stopped_before = update(VISIT).where(VISIT.c.participant_id == trial.someone.id, VISIT.c.code == "tx01")
+    trial.session.execute(stopped_before.values(status="stopped"))
     before = visits(trial)
-    assert set(before.values()) == {"planned"}
+    assert before == {"baseline": "planned", "tx01": "stopped", "week18": "planned"}
     end(trial, End.LOST)
     end(trial, End.DIED)
     assert status(trial) == Status.DIED
