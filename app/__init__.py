@@ -17,6 +17,7 @@ Doors, in front of the rooms:
 Rooms, top floor first:
   exports/        study -> tables -> CSV and JSON, blinded by construction; dummy arms to write programmes with
   treatment/      UNBLINDED: what was delivered, session by session, by treating clinicians
+  safety/         adverse events and their clocks, deviations, contacts, concomitant care, lost and dead
   randomisation/  THE SEALED ROOM: sequence or decisions one by one, sealing, commitment and its proofs, escrow of the
                   seed, allocation, downtime, unblinding, guesses
   capture/        entries, edit checks, corrections, signatures, drafts

@@ -44,6 +44,11 @@ from app.people.permissions import Permission, Role
 from app.randomisation import actions as randomisation
 from app.randomisation import opening
 from app.randomisation.sequence import draw
+from app.safety.deviations import actions as deviations
+from app.safety.events import actions as events
+from app.safety.events.clocks import THE_CLOCK
+from app.safety.events.rules import Details
+from app.safety.logs import actions as lines
 from app.schedule import actions as schedule
 from app.schedule.appointments.actions import Wish, book
 from app.schedule.appointments.reads import unbooked_between
@@ -104,6 +109,33 @@ RMDQ = {
         "week52": (0.255, 2.7),
     },
 }
+LAST = 1_000_000_000  # numbers of events beyond those that chance takes part in
+
+
+@dataclass(frozen=True)
+class Happened:
+    """An adverse event of the demo: how long after randomisation, who reports it, and how it is judged (or not yet)."""
+
+    term: str
+    severity: str
+    criteria: tuple[str, ...]
+    outcome: str
+    days: int
+    reported_by: str
+    related: str
+
+
+# How many adverse events there were, and which, is not public: these are ours.
+EVENTS = (
+    Happened("More back pain for two days", "mild", (), "recovered", 16, "clinician", "probable"),
+    Happened("Headache", "mild", (), "recovered", 23, "clinician", "possible"),
+    Happened("Redness of the skin at the back", "mild", (), "recovered", 30, "clinician", "possible"),
+    Happened("Influenza", "moderate", (), "recovered", 51, "coordinator", "unrelated"),
+    Happened("Broken wrist, fell off", "severe", ("hospitalisation",), "recovered", 66, "coordinator", "unrelated"),
+    Happened("Flare of pain with leg pain", "moderate", (), "recovering", 40, "assessor", "possible"),
+    Happened("Appendicitis", "severe", ("hospitalisation",), "recovered", 120, "investigator", "unrelated"),
+    Happened("Dizziness", "mild", (), "unknown", 12, "coordinator", ""),
+)
 ASSESSMENTS = ("week12", "week18", "week26", "week52")
 
 
@@ -136,6 +168,7 @@ class Cohort:
         self.serial = 0
         self.team: dict[str, Actor] = {}
         self.ranks: dict[str, list[int]] = {}
+        self.treated = 0
 
     # Setting up
 
@@ -254,6 +287,58 @@ class Cohort:
                     wish = Wish(day, at, chance.choice(minutes), who, chance.choice(rooms))
                     book(session, self.study, person, wish, visit=each.code, by=by, now=self.as_of)
 
+    def find_deviations(self) -> None:
+        """Every deviation that the system can see by the end."""
+        with self.database.writing() as session:
+            deviations.look(session, self.study, by=THE_CLOCK, now=self.as_of)
+
+    def _plan_event(self, person: Somebody, now: datetime) -> None:
+        """Of every 31st participant an adverse event is reported, and judged a day later."""
+        self.treated += 1
+        place, rest = divmod(self.treated, 31)
+        if rest == 1 and place < len(EVENTS):
+            event = EVENTS[place]
+            began = now.astimezone(self.zone).date() + timedelta(days=event.days)
+            aware = datetime.combine(began + timedelta(days=1), time(10), self.zone).astimezone(UTC)
+            # Beside the chance that makes everything else, which must not notice.
+            heappush(self.events, (aware + timedelta(hours=1), LAST + self.treated, self._event(person, event, began)))
+
+    def _event(self, person: Somebody, event: "Happened", began: date) -> Callable[[Session, datetime], None]:
+        def act(session: Session, now: datetime) -> None:
+            found = self._found(session, person)
+            action = "interrupted" if event.criteria else "none"
+            details = Details(
+                event.term, began.isoformat(), event.severity, event.criteria, action=action, outcome=event.outcome
+            )
+            aware, by = now - timedelta(hours=1), self.team[event.reported_by]
+            number = events.report(session, self.study, found, details, aware_at=aware, by=by, now=now)
+            nurse, note = self.team["coordinator"], "Told us of it"
+            lines.record_contact(
+                session, self.study, found, at=aware, how="call", result="they_called", note=note, by=nurse, now=now
+            )
+            if event.related:
+                judging = (now + timedelta(days=1), LAST + RANDOMISED + number, self._judge(number, event.related))
+                heappush(self.events, judging)
+
+        return act
+
+    def _judge(self, number: int, related: str) -> Callable[[Session, datetime], None]:
+        def act(session: Session, now: datetime) -> None:
+            events.judge(
+                session,
+                self.study,
+                number,
+                relatedness=related,
+                expected=False,
+                words="By its onset and course.",
+                base_version=1,
+                prove=lambda: None,
+                by=self.team["investigator"],
+                now=now,
+            )
+
+        return act
+
     def _next(self) -> int:
         self.serial += 1
         return self.serial
@@ -353,6 +438,7 @@ class Cohort:
                     self.ranks[person.arm] = self.chance.sample(range(planned.planned), planned.planned)
             person.rank = self.ranks[person.arm].pop()
             self._plan_follow_up(person, now)
+            self._plan_event(person, now)
 
         return act
 
@@ -685,6 +771,7 @@ def build(database: Database, *, as_of: datetime, participants: int = RANDOMISED
     gc.disable()
     try:
         yield from cohort.play()
+        cohort.find_deviations()
     finally:
         gc.enable()
 

@@ -3,7 +3,7 @@
 Any number of workers do both at the same time: each message is claimed in the database first, and each reminder has a
 key that the outbox takes once. A worker that dies holds its claim for `CLAIM`; then another one takes the message. Only
 between handing a message over and writing that it left is it unknown whether it did: it is handed over again under the
-same key, which a mail carries as its Message-ID, and a text message as its file name.
+same key, which a mail carries as its Message-ID, and a text message as its file name. Safety is looked after first.
 """
 
 import logging
@@ -19,6 +19,7 @@ from app.mail.actions import text_of
 from app.mail.channels import Channel, MailServer, Message, TextFiles, Undelivered
 from app.mail.models import OutboxMail
 from app.people.reads import STUDY
+from app.safety.watching import watch
 from app.schedule.reminders import actions as reminders
 from app.schedule.reminders.reads import reachable
 from app.settings import Settings
@@ -65,6 +66,7 @@ def send_due_mail(
 ) -> int:
     """Send what is due and return how many left. A mail is claimed in one transaction and marked sent in the next."""
     ways = channels if channels is not None else channels_of(settings)
+    watch(database, now=clock.now())
     sent = 0
     for _ in range(limit):
         mail = claim(database, clock.now())

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
+from sqlalchemy import Table as SqlTable
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT_ENTRY
@@ -24,6 +25,10 @@ from app.participants.reads import IN_ERROR, NEWEST_IN_ERROR, at_their_sites
 from app.people.access import Actor, require
 from app.people.models import Site
 from app.people.permissions import Permission
+from app.safety.deviations.reads import DEVIATION
+from app.safety.events.reads import EVENT, REPORT, details_in
+from app.safety.events.rules import Criterion
+from app.safety.logs.reads import CARE, CONTACT
 from app.schedule.models import ParticipantVisit
 from app.studies.in_use import StudyInUse
 from app.studies.models import StudyVersion
@@ -151,6 +156,10 @@ class _Source:
             *(f"{INSTRUMENT}{code}" for code in self.plan.entered()),
             "consents",
             "screening",
+            "adverse_events",
+            "deviations",
+            "contacts",
+            "concomitant_care",
             "codebook",
         )
 
@@ -185,6 +194,18 @@ class _Source:
             case "screening":
                 row = "One row per pre-screen, also of those who did not pass."
                 return Table(name, "Screening", row, tables.screening_columns(plan), self._screening())
+            case "adverse_events":
+                row = "One row per adverse event, as its newest report and judgement say. Never an arm."
+                return Table(name, "Adverse events", row, tables.event_columns(plan), self._events())
+            case "deviations":
+                row = "One row per deviation from the protocol."
+                return Table(name, "Deviations", row, tables.deviation_columns(plan), self._deviations())
+            case "contacts":
+                row = "One row per attempt to be in touch."
+                return Table(name, "Contacts", row, tables.contact_columns(), self._contacts())
+            case "concomitant_care":
+                row = "One row per line of care beside the trial."
+                return Table(name, "Concomitant care", row, tables.care_columns(), self._care())
             case _:
                 row = "One row per column of every other table: what it is, its unit, range and choices."
                 return Table(name, "Codebook", row, tables.CODEBOOK, self._codebook())
@@ -295,6 +316,58 @@ class _Source:
                 *(met.get(code) for code, _ in self.plan.criteria),
                 *(cell for form in forms for cell in form.cells(answers)),
             )
+
+    def _of_safety(self, table: SqlTable, *more: ColumnElement[Any]) -> Select[Any]:
+        """The rows of one table of safety beside their participants, by code and number."""
+        query = (
+            select(PARTICIPANT.c.code.label("participant"), SITE.c.code.label("site"), *table.c, *more)
+            .select_from(PARTICIPANT)
+            .join(table, table.c.participant_id == PARTICIPANT.c.id)
+            .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        )
+        return self._mine(query).order_by(table.c.id)
+
+    def _events(self) -> Iterator[Row]:
+        newest = (REPORT.c.event_id == EVENT.c.id) & (REPORT.c.version == EVENT.c.version)
+        for row in self._scan(self._of_safety(EVENT, REPORT.c.details).join(REPORT, newest)):
+            said = details_in(row.details)
+            yield (
+                row.participant,
+                row.site,
+                row.id,
+                row.state,
+                row.term,
+                row.code,
+                row.onset,
+                said.ended or None,
+                row.severity,
+                said.serious,
+                *(int(each in said.criteria) for each in Criterion),
+                said.action,
+                row.outcome,
+                said.narrative or None,
+                row.relatedness,
+                row.expected,
+                row.version,
+                row.reported_at,
+                row.serious_since,
+            )
+
+    def _deviations(self) -> Iterator[Row]:
+        names = ("category", "grade", "occurred_on", "what", "action", "state", "rule", "reported_at", "signed_at")
+        return self._lines(DEVIATION, *names)
+
+    def _contacts(self) -> Iterator[Row]:
+        return self._lines(CONTACT, "at", "how", "result", "note")
+
+    def _care(self) -> Iterator[Row]:
+        return self._lines(CARE, "treatment", "began", "ended", "indication")
+
+    def _lines(self, table: SqlTable, *names: str) -> Iterator[Row]:
+        """Columns as they are kept; a text that was left out is an empty cell."""
+        for row in self._scan(self._of_safety(table)):
+            kept = (getattr(row, name) for name in names)
+            yield (row.participant, row.site, row.id, *(None if each == "" else each for each in kept))
 
     def _entries(self, *, instrument: str | None = None, everyone: bool = False) -> Iterator[tuple[Any, list[Any]]]:
         """Each participant with their entries in the order of the plan; one participant at a time in memory."""

@@ -11,6 +11,11 @@ from typing import Any
 from app.exports.dummy import dummy_codes
 from app.participants.in_error.rules import LABELS
 from app.participants.status import Status
+from app.safety.deviations.rules import GRADES, Rule
+from app.safety.deviations.rules import State as DeviationState
+from app.safety.events.rules import Action, Criterion, Outcome
+from app.safety.events.rules import State as EventState
+from app.safety.logs.rules import How, Result
 from app.schedule.status import VisitStatus
 from app.studies.definition import Choice, Instrument, Item, ItemType, Study, Visit
 
@@ -101,6 +106,10 @@ class Plan:
     missing_codes: Pairs
     failure_reasons: Pairs
     withdrawal_levels: Pairs
+    terms: Pairs
+    severities: Pairs
+    relatedness: Pairs
+    deviation_categories: Pairs
 
     def entered(self) -> tuple[str, ...]:
         """The instruments that are filled in at visits."""
@@ -135,6 +144,10 @@ def plan_of(versions: Sequence[Study]) -> Plan:
         missing_codes=_first((one.code, one.label) for version in versions for one in version.missing_codes),
         failure_reasons=_first((one.code, one.label) for version in versions for one in version.screen_failure_reasons),
         withdrawal_levels=_first((one.code, one.label) for version in versions for one in version.withdrawal_levels),
+        terms=_first((one.code, one.label) for version in versions for one in version.safety.terms),
+        severities=_first((one.code, one.label) for version in versions for one in version.safety.severity),
+        relatedness=_first((one.code, one.label) for version in versions for one in version.safety.relatedness),
+        deviation_categories=_first((one.code, one.label) for version in versions for one in version.safety.deviations),
     )
 
 
@@ -426,6 +439,89 @@ def consent_columns(plan: Plan) -> tuple[Column, ...]:
             STUDY_VERSION,
             *(Column(f"option__{code}", label, ColumnType.YES_NO, choices=YES_NO) for code, label in plan.consents),
         )
+    )
+
+
+def _said(codes: Iterable[str]) -> Pairs:
+    """Our own codes, with the words they are made of as labels."""
+    return tuple((code, code.replace("_", " ").capitalize()) for code in map(str, codes))
+
+
+PARTIAL = "a date of which the month or the day may be missing: YYYY, YYYY-MM or YYYY-MM-DD"
+
+
+def event_columns(plan: Plan) -> tuple[Column, ...]:
+    """One row per adverse event, as its newest report and judgement say; blinded, whoever reported it."""
+    criteria = tuple(
+        Column(f"serious__{code}", f"Serious because of: {label.casefold()}", ColumnType.FLAG, choices=FLAG)
+        for code, label in _said(Criterion)
+    )
+    return (
+        PARTICIPANT,
+        SITE,
+        Column("number", "Number of the event", ColumnType.INTEGER),
+        Column("state", "How far it is judged and reviewed", ColumnType.CHOICE, choices=_said(EventState)),
+        Column("term", "What happened, in words"),
+        Column("code", "Term of the study's list", ColumnType.CHOICE, choices=plan.terms),
+        Column("onset", f"When it began, {PARTIAL}"),
+        Column("ended", f"When it ended, {PARTIAL}; empty while it goes on"),
+        Column("severity", "How severe it is", ColumnType.CHOICE, choices=plan.severities),
+        Column("serious", "Whether it is serious (ICH E2A)", ColumnType.YES_NO, choices=YES_NO),
+        *criteria,
+        Column("action", "What was done with the study treatment", ColumnType.CHOICE, choices=_said(Action)),
+        Column("outcome", "What became of it", ColumnType.CHOICE, choices=_said(Outcome)),
+        Column("narrative", "What happened, in order"),
+        Column("relatedness", "Whether it is related, judged blinded", ColumnType.CHOICE, choices=plan.relatedness),
+        Column("expected", "Whether it was expected, as judged", ColumnType.YES_NO, choices=YES_NO),
+        Column("version", "How many reports there are of it", ColumnType.INTEGER),
+        Column("reported_at", "When it was first reported", ColumnType.INSTANT),
+        Column("serious_since", "Since when the site knew that it is serious", ColumnType.INSTANT),
+    )
+
+
+def deviation_columns(plan: Plan) -> tuple[Column, ...]:
+    """One row per deviation, of those too that do not stand any more."""
+    return (
+        PARTICIPANT,
+        SITE,
+        Column("number", "Number of the deviation", ColumnType.INTEGER),
+        Column("category", "Kind of deviation", ColumnType.CHOICE, choices=plan.deviation_categories),
+        Column("grade", "How grave it is", ColumnType.CHOICE, choices=_said(GRADES)),
+        Column("occurred_on", "When it happened", ColumnType.DATE),
+        Column("what", "What happened"),
+        Column("action", "What was done about it"),
+        Column("state", "Where it stands", ColumnType.CHOICE, choices=_said(DeviationState)),
+        Column(
+            "rule", "By which rule the system found it; empty when a person did", ColumnType.CHOICE, choices=_said(Rule)
+        ),
+        Column("reported_at", "When it was written down", ColumnType.INSTANT),
+        Column("signed_at", "When an investigator signed it off", ColumnType.INSTANT),
+    )
+
+
+def contact_columns() -> tuple[Column, ...]:
+    """One row per attempt to be in touch."""
+    return (
+        PARTICIPANT,
+        SITE,
+        Column("number", "Number of the contact", ColumnType.INTEGER),
+        Column("at", "When it was tried", ColumnType.INSTANT),
+        Column("how", "How", ColumnType.CHOICE, choices=_said(How)),
+        Column("result", "What came of it", ColumnType.CHOICE, choices=_said(Result)),
+        Column("note", "Note"),
+    )
+
+
+def care_columns() -> tuple[Column, ...]:
+    """One row per line of care beside the trial."""
+    return (
+        PARTICIPANT,
+        SITE,
+        Column("number", "Number of the line", ColumnType.INTEGER),
+        Column("treatment", "Which treatment"),
+        Column("began", f"From when, {PARTIAL}"),
+        Column("ended", f"To when, {PARTIAL}; empty while it goes on"),
+        Column("indication", "What it is for"),
     )
 
 

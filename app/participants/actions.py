@@ -36,6 +36,7 @@ from app.participants.rules import (
     judge_eligibility,
     personal_problems,
     status_after_paper,
+    why_not_back,
     why_not_erase,
     why_not_known,
     why_not_randomised_on_paper,
@@ -335,6 +336,33 @@ def mark(
         old={"status": old},
         new={"status": after, "on": on, **(details or {})},
     )
+    record(session, study.code, [change], by=by, now=now, why=why)
+    return participant
+
+
+def put_back(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    to: Status,
+    *,
+    permission: Permission,
+    by: Actor,
+    now: datetime,
+    why: str,
+) -> Participant:
+    """Have a participant stand again where they stood before they were lost, or recorded as dead by mistake.
+
+    For the rooms above, inside their own action. No date changes: they consented and were randomised when they were.
+    """
+    where = {"action": "participant.put_back", "subject": f"{participant.code}/status"}
+    require(by, permission, site_id=participant.site_id, **where)
+    assert participant.id is not None
+    old = held(session, participant.id).status
+    if why_not := why_not_back(old, to):
+        raise Refused(why_not, **where)
+    _change(session, participant, status=to.value)
+    change = Change("participant.put_back", participant.code, "status", old={"status": old}, new={"status": to})
     record(session, study.code, [change], by=by, now=now, why=why)
     return participant
 

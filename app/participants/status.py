@@ -12,3 +12,5 @@ class Status(StrEnum):
     RANDOMISED = "randomised"
     COMPLETED = "completed"
     WITHDRAWN = "withdrawn"
+    LOST = "lost"  # nobody reaches them; what is due stays due, should they be found again
+    DIED = "died"

@@ -58,6 +58,14 @@ class Permission(StrEnum):
     UNBLINDING_ASSESS = "unblinding.assess"
     UNBLINDING_REQUEST = "unblinding.request"
     UNBLINDING_APPROVE = "unblinding.approve"
+    SAFETY_READ = "safety.read"
+    EVENT_REPORT = "event.report"
+    EVENT_JUDGE = "event.judge"
+    EVENT_REVIEW = "event.review"
+    DEVIATION_REPORT = "deviation.report"
+    DEVIATION_SIGN = "deviation.sign"
+    CONTACT_RECORD = "contact.record"
+    CARE_RECORD = "care.record"
     EXPORT_RUN = "export.run"
     AUDIT_READ = "audit.read"
     AUDIT_VERIFY = "audit.verify"
@@ -97,6 +105,14 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.UNBLINDING_ASSESS: frozenset({I, D}),
     P.UNBLINDING_REQUEST: frozenset({D, S}),
     P.UNBLINDING_APPROVE: frozenset({D, S}),  # never of one's own request
+    P.SAFETY_READ: frozenset({C, A, I, D, M}),
+    P.EVENT_REPORT: frozenset({C, A, T, I}),  # who treats sees of events what they reported themselves
+    P.EVENT_JUDGE: frozenset({I}),
+    P.EVENT_REVIEW: frozenset({I, D}),  # never of one's own judgement
+    P.DEVIATION_REPORT: frozenset({C, A, T, I, D, M}),
+    P.DEVIATION_SIGN: frozenset({I}),
+    P.CONTACT_RECORD: frozenset({C, A, I}),
+    P.CARE_RECORD: frozenset({C, A, I}),
     P.EXPORT_RUN: frozenset({D, S}),
     P.AUDIT_READ: frozenset({I, D, M}),
     P.AUDIT_VERIFY: frozenset({D, M, S, X}),

@@ -371,6 +371,100 @@ class Unblinding(Part):
     alert_days: int = Field(default=30, ge=1, le=365)
 
 
+class Related(Part):
+    """One answer to the question whether an event is related to the treatment; `related` says what it counts as."""
+
+    code: AnyCode
+    label: Label
+    related: bool = Field(default=False, description="Whether there is a reasonable possibility (ICH E2A II.A.2).")
+
+
+TellRole = Literal[
+    "coordinator",
+    "assessor",
+    "clinician",
+    "investigator",
+    "data_manager",
+    "monitor",
+    "statistician",
+    "administrator",
+]
+
+
+class ClockStep(Part):
+    """Somebody is told while a clock runs: so long after it began, these roles at the site or of the whole study."""
+
+    after_hours: int = Field(ge=0, le=9000)
+    tell: tuple[TellRole, ...] = Field(min_length=1)
+
+
+class SafetyClock(Part):
+    """A deadline of serious events, from the moment the site knew of it (ICH E2A III.B)."""
+
+    code: Code
+    label: Label
+    when: Literal["serious", "related", "unexpected", "unexpected_fatal"] = Field(
+        default="serious",
+        description="Which serious events it runs for: all; those judged related; those judged related and unexpected; "
+        "of these, those that were fatal or life-threatening.",
+    )
+    hours: int = Field(ge=1, le=9000, description="From awareness to the deadline.")
+    steps: tuple[ClockStep, ...] = Field(default=(), description="Who gets a mail, and when, until it is reported.")
+
+
+class DeviationCategory(Part):
+    """A kind of deviation from the protocol, and how grave it is when nobody says otherwise."""
+
+    code: Code
+    label: Label
+    grade: Literal["minor", "major"] = "minor"
+
+
+SEVERITIES = (
+    Choice(code="mild", label="Mild"),
+    Choice(code="moderate", label="Moderate"),
+    Choice(code="severe", label="Severe"),
+)
+RELATEDNESS = (
+    Related(code="unrelated", label="Not related"),
+    Related(code="unlikely", label="Unlikely to be related"),
+    Related(code="possible", label="Possibly related", related=True),
+    Related(code="probable", label="Probably related", related=True),
+    Related(code="definite", label="Definitely related", related=True),
+)
+DEVIATIONS = (
+    DeviationCategory(code="eligibility", label="Eligibility", grade="major"),
+    DeviationCategory(code="consent", label="Consent", grade="major"),
+    DeviationCategory(code="randomisation", label="Randomisation", grade="major"),
+    DeviationCategory(code="visit_window", label="Visit outside its window"),
+    DeviationCategory(code="missed_visit", label="Missed visit"),
+    DeviationCategory(code="late_entry", label="Late entry"),
+    DeviationCategory(code="procedure", label="Procedure not done, or done otherwise"),
+    DeviationCategory(code="blinding", label="Blinding", grade="major"),
+    DeviationCategory(code="other", label="Other, as described"),
+)
+
+
+class Safety(Part):
+    """How safety is kept: events and their words, judgement, clocks, deviations. Everybody in the study may read it."""
+
+    terms: tuple[Choice, ...] = Field(default=(), description="A list to code events with; the words are typed anyway.")
+    expected: tuple[AnyCode, ...] = Field(
+        default=(), description="Terms that are expected, as the reference safety information says."
+    )
+    expected_source: str | None = Field(default=None, description="Which reference safety information, and its date.")
+    severity: tuple[Choice, ...] = Field(default=SEVERITIES, min_length=1)
+    relatedness: tuple[Related, ...] = Field(default=RELATEDNESS, min_length=2)
+    review: Literal["serious", "all"] = Field(
+        default="serious", description="Which judged events a second person reviews."
+    )
+    clocks: tuple[SafetyClock, ...] = Field(default=(), description="Deadlines for serious events; none unless said.")
+    deviations: tuple[DeviationCategory, ...] = Field(default=DEVIATIONS, min_length=1)
+    late_entry_days: int | None = Field(
+        default=None, ge=0, le=400, description="Days after the visit from which on an entry is late; none unless said."
+    )
+
+
 class GuessAnswer(Part):
     """One answer to the question which arm it was, and the arms for which it is right."""
 
@@ -488,6 +582,7 @@ class StudyFile(Part):
     screen_failure_reasons: tuple[Choice, ...] = ()
     unblinding: Unblinding = Unblinding()
     schedule: Schedule = Schedule()
+    safety: Safety = Safety()
     blinding_assessment: tuple[Guess, ...] = Field(
         default=(), description="Which items ask for a guess of the arm, and what their choices mean."
     )

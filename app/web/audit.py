@@ -30,8 +30,12 @@ from app.web.tables import address, csv_file, typed_text
 router = APIRouter()
 
 KINDS = (
+    "adverse_event",
     "allocation",
+    "care",
     "consent",
+    "contact",
+    "deviation",
     "entry",
     "export",
     "identity",
@@ -62,6 +66,7 @@ FILE = (
     "request_id",
 )
 SEALED = "sealed"
+NUMBERED = ("adverse_event", "care", "contact", "deviation", "randomised_in_error", "unblinding")
 FURTHEST = 2**31
 
 _iso_instant = re.compile(r"[0-9-]{10}[T ][0-9:.]{8,15}(Z|[+-][0-9]{2}:[0-9]{2})").fullmatch
@@ -148,7 +153,7 @@ def _audit_page(here: Here, *, verified: Verification | None = None, newest: int
         path=path,
         query=query,
         errors=errors,
-        kinds=[(f"{kind}.", gettext(kind.capitalize())) for kind in KINDS],
+        kinds=[(f"{kind}.", gettext(_words(kind))) for kind in KINDS],
         active=sum(1 for name, value in query.items() if value and name != "after"),
         may_read=may(here.actor, Permission.AUDIT_READ),
         entries=told(found.rows, here.the_study.definition, place=f"/{here.the_study.code}") if found else [],
@@ -267,7 +272,7 @@ def _subject(subject: str, study: Study) -> str:
         return ", ".join(said)
     if kind in ("consent", "version", "sequence") and parts:
         return f"version {rest}"
-    return f"number {rest}" if kind in ("unblinding", "randomised_in_error") else rest
+    return f"number {rest}" if kind in NUMBERED else rest
 
 
 def _changes(entry: Mapping[str, Any], study: Study) -> list[tuple[str, str | None, str | None]]:
@@ -276,7 +281,8 @@ def _changes(entry: Mapping[str, Any], study: Study) -> list[tuple[str, str | No
         return []
     if entry["item"]:
         item = _item(entry, study)
-        label = item.label if item else PERSONAL.get(entry["item"], entry["item"])
+        ours = entry["subject"].partition("/")[0] in NUMBERED
+        label = item.label if item else PERSONAL.get(entry["item"], _words(entry["item"]) if ours else entry["item"])
         return [(label, _said(old, item, study), _said(new, item, study))]
     if not isinstance(old, dict | None) or not isinstance(new, dict | None):
         return [("", _said(old, None, study), _said(new, None, study))]

@@ -41,6 +41,7 @@ from app.people.access import may, require, sites_for, why_not
 from app.people.models import Site
 from app.people.permissions import Permission, Role
 from app.people.reads import SiteRow
+from app.safety.logs.reads import counts_of
 from app.schedule.actions import open_visits, stop_visits
 from app.schedule.appointments.reads import appointments_of
 from app.schedule.appointments.rules import why_not_book
@@ -446,6 +447,7 @@ def show(here: PageInStudy, code: str) -> Response:
         learnt_url=f"/{here.the_study.code}/study/unblinding/learnt?participant={participant.code}",
         may_record_error=may(here.actor, Permission.PARTICIPANT_RECORD_ERROR, site_id=site_id),
         in_error=rows_of(here, in_error),
+        safety=_safety(here, participant),
         stands_in_error=bool(in_error) and is_error(in_error[-1].reason),
         why_not_withdraw=_why_not_withdraw(definition, participant),
         level=withdrawal_level(definition, participant.withdrawal_level or ""),
@@ -455,6 +457,34 @@ def show(here: PageInStudy, code: str) -> Response:
         else "",
         may_read=may_read,
     )
+
+
+def _safety(here: Here, participant: Participant) -> list[dict[str, Any]]:
+    """What safety holds of a participant: a line for each kind, how much, where it stands, and where to add to it."""
+    assert participant.id is not None
+    site_id, code = participant.site_id, participant.code
+    reads_all = may(here.actor, Permission.SAFETY_READ, site_id=site_id)
+    reports = may(here.actor, Permission.EVENT_REPORT, site_id=site_id)
+    deviates = may(here.actor, Permission.DEVIATION_REPORT, site_id=site_id)
+    if participant.consented_on is None or not (reads_all or reports or deviates):
+        return []
+    counts = counts_of(here.session, participant.id, by=here.actor)
+    url, root = _url(here, code), f"/{here.the_study.code}/safety"
+    lines: list[dict[str, Any]] = []
+    if reads_all or reports:
+        add = f"{url}/adverse-events/new" if reports else ""
+        shown = {"list": f"{root}?participant={code}&site=all", "add": add, "note": counts.serious}
+        lines.append({"kind": "events", "count": counts.events, **shown})
+    if reads_all or deviates:
+        listed = f"{root}/deviations?participant={code}&site=all" if reads_all else ""
+        add = f"{url}/deviations/new" if deviates else ""
+        # How many there are is for those who read them; who only reports is shown where to.
+        count = counts.deviations if reads_all else None
+        lines.append({"kind": "deviations", "count": count, "list": listed, "add": add, "note": 0})
+    if reads_all:
+        lines.append({"kind": "contacts", "count": counts.contacts, "list": f"{url}/contacts", "add": "", "note": 0})
+        lines.append({"kind": "care", "count": counts.care, "list": f"{url}/care", "add": "", "note": 0})
+    return lines
 
 
 OPEN = frozenset({Status.SCREENED, Status.CONSENTED})

@@ -16,6 +16,7 @@ from app.participants.reads import ParticipantFilter, ParticipantRow, participan
 from app.participants.status import Status
 from app.people.access import Actor, may, require
 from app.people.permissions import Permission
+from app.safety.logs.reads import lost_among
 from app.schedule.appointments.reads import appointments_between
 from app.schedule.appointments.rules import day_span
 from app.schedule.reads import DueVisit, visits_due
@@ -25,6 +26,7 @@ from app.studies.definition import VisitKind
 from app.web.appointments import label_of, url_of
 from app.web.participants import MARKS
 from app.web.places import Places, narrowed, places_of, show_at
+from app.web.safety import clocks_running
 from app.web.shell import NAVIGATION
 from app.web.sign_in import safe_path
 from app.web.tables import address
@@ -95,7 +97,8 @@ def today(here: PageInStudy) -> Response:
         kinds=[VisitKind.BASELINE, VisitKind.ASSESSMENT],
         cursor=here.request.query_params.get("after") or None,
     )
-    rows = [_visit(here, places, each) for each in due.rows]
+    lost = lost_among(here.session, [each.participant_id for each in due.rows])
+    rows = [{**_visit(here, places, each), "lost": each.participant_id in lost} for each in due.rows]
     path = f"/{study.code}/today"
     first_page = not here.request.query_params.get("after")
     unsigned = None
@@ -119,6 +122,7 @@ def today(here: PageInStudy) -> Response:
         to_sign=unsigned.total if unsigned else 0,
         sign_next=_signatures(path, unsigned.next if unsigned else None),
         sign_previous=_signatures(path, unsigned.previous if unsigned else None),
+        clocks=clocks_running(here, places) if first_page else [],
         timezone=places.timezone(),
         day=places.today(here),
         first_page=first_page,

@@ -28,11 +28,15 @@ LISTS = {
     "/treatment/participants": ("clinician", ("M-001",)),
     "/unblindings": ("data_manager", (1,)),
     "/reconsents": ("coordinator", ("M-001",)),
+    "/adverse-events": ("data_manager", ("number", 1, 1)),
+    "/deviations": ("data_manager", (1,)),
+    "/screening-log": ("data_manager", ("2026-03-02", 1)),
 }
 PAGES = {
     "/mini/today": "coordinator",
     "/mini/participants": "coordinator",
     "/mini/audit": "data_manager",
+    "/mini/safety": "coordinator",
     "/mini/treatment": "clinician",
     "/mini/reconsent": "coordinator",
     "/mini/sequence/allocations": "statistician",

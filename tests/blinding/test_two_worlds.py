@@ -85,6 +85,17 @@ def _really_asked(left: Left) -> None:
         "/mini/study/unblinding.csv",
         "/mini/study/unblinding/1",
         "/mini/study/unblinding/learnt",
+        "/mini/safety",
+        "/mini/safety/events/1",
+        "/mini/safety/events/1/follow-up",
+        "/mini/safety/deviations",
+        "/mini/safety/deviations/1",
+        "/mini/safety/screening",
+        "/mini/participants/M-001/contacts",
+        "/mini/participants/M-002/care",
+        "/mini/participants/M-001/adverse-events/new",
+        "/mini/exports/adverse_events.csv",
+        "/api/v1/studies/mini/adverse-events/1",
         "/api/v1/studies/mini/unblindings",
         "/api/v1/studies/mini/unblindings/openings",
         "/api/v1/studies/mini/audit",
@@ -97,6 +108,11 @@ def _really_asked(left: Left) -> None:
     assert left.rows["outbox_mail"]
     assert len(left.rows["treatment_session"]) == 2
     assert len(left.rows["unblinding"]) == 5
+    assert len(left.rows["adverse_event"]) == 2
+    assert len(left.rows["adverse_event_report"]) == 3
+    assert left.rows["deviation"]
+    assert left.rows["contact"]
+    assert left.rows["concomitant_care"]
     assert not [
         key for key, (status, *_) in left.heard.items() if key.endswith(("/arms", "/arms.csv")) and status < 400
     ]

@@ -98,6 +98,19 @@ ARMS: dict[str, Any] = {
             {"code": "late", "when": "overdue", "days": 1, "to": "staff"},
         ]
     },
+    "safety": {
+        "clocks": [
+            {
+                "code": "sponsor",
+                "label": "Report to the sponsor",
+                "hours": 24,
+                "steps": [
+                    {"after_hours": 0, "tell": ["investigator", "clinician"]},
+                    {"after_hours": 24, "tell": ["data_manager"]},
+                ],
+            }
+        ]
+    },
     # The day on which the statistician, after everything else, holds guesses against the arms.
     **asking_for_a_guess(ACTIVE, SHAM, planned_from="2026-07-08"),
 }
@@ -369,6 +382,7 @@ def play(trial: Trial, arms: Arms | None, time: time_machine.Traveller) -> None:
     time.move_to(BEGUN + timedelta(days=9))
     assert queue_due_reminders(trial.database) == 2
     send_due_mail(trial.database, trial.settings)
+    _report(trial)
     time.move_to(BEGUN + timedelta(days=127))
     trial.sign_in()
     _follow_up(trial)
@@ -518,6 +532,42 @@ def _treat(trial: Trial, arms: Arms) -> None:
     did(web("clinician_south", "POST", "/mini/treatment/M-005/sessions/tx01/missed", {"version": "1", "why": "Abroad"}))
 
 
+def _report(trial: Trial) -> None:
+    """Events of who knows arms and who does not, a judgement and its review; what else is written down of a visit."""
+    did, web, api = trial.did, trial.web, trial.api
+    details = {"term": "Rash on the back", "onset": "2026-03", "severity": "mild", "criteria": ["other_important"]}
+    event: dict[str, Any] = {"details": details, "aware_at": "2026-03-10T08:00:00+00:00"}
+    reports = f"{API}/participants/M-001/adverse-events"
+    said = {**details, "narrative": "Where the Vesper laser stood, after the Jonquil lesson"}
+    did(api("clinician", "POST", reports, {**event, "details": said}), 422)
+    did(api("clinician", "POST", reports, event))
+    form = {"term": "A cold", "onset": "2026-03-08", "severity": "mild", "serious": "no", "action": "none"}
+    moment = {"outcome": "recovered", "aware_on": "2026-03-09", "aware_time": "09:00"}
+    did(web("coordinator", "POST", "/mini/participants/M-002/adverse-events/new", {**form, **moment}))
+    follow_up = {"kind": "follow_up", "version": 1, **event, "details": {**details, "outcome": "recovered"}}
+    did(api("clinician", "POST", f"{API}/adverse-events/1/reports", follow_up))
+    judgement = {"relatedness": "possible", "expected": "no", "words": "It came soon after.", "version": "2"}
+    did(web("investigator", "POST", "/mini/safety/events/1/judgement", {**judgement, "password": PASSWORD}))
+    review = {"agree": True, "judgement": 1, "password": PASSWORD}
+    did(api("data_manager", "POST", f"{API}/adverse-events/1/reviews", review))
+    sent = {"clock": "sponsor", "sent_on": "2026-03-10", "sent_time": "19:30", "reference": "By mail"}
+    did(web("coordinator", "POST", "/mini/safety/events/1/clock", sent))
+    deviation = {"category": "procedure", "occurred_on": "2026-03-10", "what": "The form was filled in at home"}
+    did(web("clinician", "POST", "/mini/participants/M-001/deviations/new", deviation))
+    did(web("data_manager", "POST", "/mini/safety/deviations/look"))
+    did(
+        web(
+            "coordinator", "POST", "/mini/safety/deviations/1/action", {"grade": "minor", "action": "x", "version": "1"}
+        )
+    )
+    contact = {"contact_on": "2026-03-09", "contact_time": "10:00", "how": "call", "result": "reached", "note": ""}
+    did(web("coordinator", "POST", "/mini/participants/M-001/contacts", contact))
+    care = {"treatment": "Ibuprofen", "began": "2026", "ended": "", "indication": "Headache"}
+    did(web("assessor", "POST", "/mini/participants/M-002/care", care))
+    for path in ("", "/events/1", "?format=csv"):
+        did(web("clinician", "GET", f"/mini/safety{path}"))
+
+
 def _follow_up(trial: Trial) -> None:
     did, web, api = trial.did, trial.web, trial.api
     visits = did(api("assessor", "GET", f"{API}/participants/M-001/visits")).json()
@@ -578,19 +628,27 @@ def _unblind(trial: Trial, arms: Arms) -> None:
 
 # Everything that blinded people can ask for
 
+PLAIN = ("participants", "visits", "entries", "entries_by_visit", "screening", "codebook", "allocations")
 KNOWN: dict[str, Any] = {
     **VALUES,
     "code": ("M-001", "M-002"),
     "visit": ("tx01", "week18"),
-    "table": ("participants", "visits", "entries", "entries_by_visit", "screening", "codebook", "allocations"),
+    "table": (*PLAIN, "adverse_events", "deviations", "contacts", "concomitant_care"),
     "extension": ("csv", "json", "ndjson"),
     "version": (1, 2),
     "number": (1, 2, 3, 4),
 }
+# Tables of safety have no room for an arm, so that no dummy stands in one: one of them is enough to hear so.
+DUMMY = {"table": (*PLAIN, "adverse_events")}
+FEWER: dict[str, dict[str, Any]] = {"exports.dummy_file": DUMMY, "api.dummy_export": DUMMY}
 QUERIES: dict[str, Sequence[str]] = {
     "participants.participants": ("", "?format=csv", "?sort=-status", "?find=M-00", "?status=randomised&site=all"),
     "audit.audit": ("", "?participant=M-001", "?kind=allocation.", "?kind=session."),
     "api.audit": ("", "?limit=500", "?participant=M-001"),
+    "safety.events": ("", "?serious=yes&sort=onset", "?format=csv"),
+    "api.adverse_events": ("", "?serious=true"),
+    "conduct.deviations": ("", "?open=yes", "?format=csv"),
+    "conduct.screening_log": ("", "?format=csv"),
     "unblinding.report": ("", "?kind=emergency", "?waiting=yes"),
     "api.unblindings": ("", "?limit=2"),
     "exports.exports": ("", "?table=visits", "?table=entries_by_participant&format=json", "?arms=dummy"),
@@ -612,7 +670,7 @@ def sweep(trial: Trial, roles: Sequence[str] = BLINDED, names: Sequence[str] | N
             ask = trial.api if door.is_api else trial.web
             if WHO.get(door.name) == ANYONE and role != roles[0]:
                 continue
-            for address in door.addresses(**KNOWN):
+            for address in door.addresses(**{**KNOWN, **FEWER.get(door.name, {})}):
                 for query in QUERIES.get(door.name, ("",)):
                     ask(role, "GET", address + query)
 

@@ -26,6 +26,7 @@ from tests.exports.world import (
     consent,
     entry,
     names,
+    of_safety,
     participant,
     screening,
     visit,
@@ -42,6 +43,10 @@ TABLES = [
     "instrument_disability",
     "consents",
     "screening",
+    "adverse_events",
+    "deviations",
+    "contacts",
+    "concomitant_care",
     "codebook",
 ]
 # Every column that any table may have beside the items of the study. A new one is a decision, made here.
@@ -59,6 +64,12 @@ ALLOWED = {
     "countersigned_at withdrawn_on study_version",
     "screening": "participant site screened_at study_version eligible failure_reason criterion__adult criterion__pain "
     "criterion__surgery",
+    "adverse_events": "participant site number state term code onset ended severity serious serious__death "
+    "serious__life_threatening serious__hospitalisation serious__disability serious__congenital_anomaly "
+    "serious__other_important action outcome narrative relatedness expected version reported_at serious_since",
+    "deviations": "participant site number category grade occurred_on what action state rule reported_at signed_at",
+    "contacts": "participant site number at how result note",
+    "concomitant_care": "participant site number treatment began ended indication",
     "codebook": "table column label type unit minimum maximum choices calculation shown_if missing_codes source",
 }
 
@@ -106,6 +117,7 @@ def trial(session: Session, study: StudyInUse) -> dict[str, Entry]:
         visit(session, study, row, "baseline", 0, kind="baseline")
         consent(session, study, row)
         screening(session, study, row)
+    of_safety(session, study, first)
     screening(
         session,
         study,
@@ -492,7 +504,7 @@ def test_the_arm_is_there_only_when_it_was_handed_over(
         assert as_json(session, study, table, manager, arms=arms.get) == found
         blinded = as_json(session, study, table, manager)
         assert blinded == [{name: value for name, value in row.items() if name != "arm"} for row in found]
-    for table in ("visits", "entries", "consents", "screening"):
+    for table in ("visits", "entries", "consents", "screening", "adverse_events", "deviations"):
         assert as_json(session, study, table, manager, arms=arms) == as_json(session, study, table, manager)
 
 

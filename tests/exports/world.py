@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import date, timedelta
 from typing import Any
 
@@ -17,6 +18,8 @@ from app.exports.formats import Format, encoded
 from app.foundation.database import table_of
 from app.participants.models import Participant, Screening
 from app.people.access import Actor
+from app.safety.events.rules import Details
+from app.safety.models import AdverseEvent, AdverseEventReport, ConcomitantCare, Contact, Deviation
 from app.schedule.models import ParticipantVisit
 from app.studies.in_use import StudyInUse
 from tests.factories import NOW, TODAY, site
@@ -148,6 +151,56 @@ def screening(session: Session, study: StudyInUse, row: Participant, **changes: 
             }
         )
     )
+    session.flush()
+
+
+def of_safety(session: Session, study: StudyInUse, row: Participant) -> None:
+    """A serious event with its report, a deviation, a contact, and a line of care, of one participant."""
+    event = AdverseEvent(
+        study_id=study.id,
+        participant_id=row.id or 0,
+        state="judged",
+        term="Fall; with “bruises”",
+        onset="2026-03",
+        onset_on=TODAY,
+        severity="mild",
+        outcome="recovered",
+        serious_since=NOW,
+        relatedness="unlikely",
+        expected=False,
+        reported_at=NOW,
+        reported_by="assessor_north",
+    )
+    session.add(event)
+    session.flush()
+    said = Details(term=event.term, onset=event.onset, severity="mild", criteria=("disability",), outcome="recovered")
+    whose: dict[str, Any] = {"study_id": study.id, "participant_id": row.id or 0}
+    recorded: dict[str, Any] = {"recorded_at": NOW, "recorded_by": "assessor_north"}
+    session.add(
+        AdverseEventReport(
+            event_id=event.id or 0,
+            version=1,
+            kind="initial",
+            details=json.dumps(asdict(said)),
+            aware_at=NOW,
+            reported_at=NOW,
+            reported_by="assessor_north",
+        )
+    )
+    session.add(
+        Deviation(
+            **whose,
+            state="open",
+            category="procedure",
+            grade="minor",
+            occurred_on=TODAY,
+            what="At home, not at the clinic",
+            reported_at=NOW,
+            reported_by="assessor_north",
+        )
+    )
+    session.add(Contact(**whose, at=NOW, how="call", result="reached", note="", **recorded))
+    session.add(ConcomitantCare(**whose, treatment="Ibuprofen", began="2026", ended="", indication="Pain", **recorded))
     session.flush()
 
 

@@ -216,6 +216,43 @@ WHO: dict[str, Who] = {
     # randomised in error
     "in_error.record_form": P.PARTICIPANT_RECORD_ERROR,
     "in_error.record": P.PARTICIPANT_RECORD_ERROR,
+    # safety: who treats sees what they reported themselves
+    "safety.events": (P.SAFETY_READ, P.EVENT_REPORT),
+    "safety.report_form": P.EVENT_REPORT,
+    "safety.report": P.EVENT_REPORT,
+    "safety.event": (P.SAFETY_READ, P.EVENT_REPORT),
+    "safety.follow_up_form": P.EVENT_REPORT,
+    "safety.follow_up": P.EVENT_REPORT,
+    "safety.void": P.EVENT_REPORT,
+    "safety.judge": P.EVENT_JUDGE,
+    "safety.review": P.EVENT_REVIEW,
+    "safety.stop_clock": P.EVENT_REPORT,
+    "safety.void_form": IN_STUDY,  # these lead to the event's own page, which asks again
+    "safety.judge_form": IN_STUDY,
+    "safety.review_form": IN_STUDY,
+    "safety.clock_form": IN_STUDY,
+    # conduct: deviations, contacts, care, ends, screening
+    "conduct.deviations": P.SAFETY_READ,
+    "conduct.look": P.SAFETY_READ,  # it writes down what follows from other records, and nothing a person decides
+    "conduct.look_form": IN_STUDY,  # this leads to the list, which asks again
+    "conduct.report_deviation_form": P.DEVIATION_REPORT,
+    "conduct.report_deviation": P.DEVIATION_REPORT,
+    "conduct.deviation": P.SAFETY_READ,
+    "conduct.act": P.DEVIATION_REPORT,
+    "conduct.sign": P.DEVIATION_SIGN,
+    "conduct.take_back": P.DEVIATION_REPORT,
+    "conduct.act_form": IN_STUDY,  # these lead to the deviation's own page, which asks again
+    "conduct.sign_form": IN_STUDY,
+    "conduct.take_back_form": IN_STUDY,
+    "conduct.contacts": P.SAFETY_READ,
+    "conduct.contact": P.CONTACT_RECORD,
+    "conduct.care": P.SAFETY_READ,
+    "conduct.keep_care": P.CARE_RECORD,
+    "conduct.lost_form": P.PARTICIPANT_WITHDRAW,
+    "conduct.lost": P.PARTICIPANT_WITHDRAW,
+    "conduct.death_form": P.PARTICIPANT_WITHDRAW,
+    "conduct.death": P.PARTICIPANT_WITHDRAW,
+    "conduct.screening_log": P.SAFETY_READ,
     # unblinding
     "unblinding.emergency_form": P.ALLOCATION_UNBLIND,
     "unblinding.emergency": P.ALLOCATION_UNBLIND,
@@ -322,6 +359,28 @@ WHO: dict[str, Who] = {
     "api.end_link": P.PARTICIPANT_LINK,
     "api.randomised_in_error": P.PARTICIPANT_READ,
     "api.record_randomised_in_error": P.PARTICIPANT_RECORD_ERROR,
+    "api.adverse_events": (P.SAFETY_READ, P.EVENT_REPORT),
+    "api.adverse_event": (P.SAFETY_READ, P.EVENT_REPORT),
+    "api.report_adverse_event": P.EVENT_REPORT,
+    "api.follow_up_adverse_event": P.EVENT_REPORT,
+    "api.void_adverse_event": P.EVENT_REPORT,
+    "api.judge_adverse_event": P.EVENT_JUDGE,
+    "api.review_adverse_event": P.EVENT_REVIEW,
+    "api.stop_clock": P.EVENT_REPORT,
+    "api.deviations": P.SAFETY_READ,
+    "api.deviation": P.SAFETY_READ,
+    "api.report_deviation": P.DEVIATION_REPORT,
+    "api.act_on_deviation": P.DEVIATION_REPORT,
+    "api.sign_deviation": P.DEVIATION_SIGN,
+    "api.take_deviation_back": P.DEVIATION_REPORT,
+    "api.look_for_deviations": P.SAFETY_READ,
+    "api.contacts": P.SAFETY_READ,
+    "api.record_contact": P.CONTACT_RECORD,
+    "api.care": P.SAFETY_READ,
+    "api.record_care": P.CARE_RECORD,
+    "api.ends": P.SAFETY_READ,
+    "api.record_end": P.PARTICIPANT_WITHDRAW,
+    "api.screening_log": P.SAFETY_READ,
     "api.unblind": P.ALLOCATION_UNBLIND,
     "api.unblindings": P.UNBLINDING_READ,
     "api.openings": P.UNBLINDING_READ,
@@ -400,7 +459,16 @@ VALUES: dict[str, Any] = {
 }
 
 SESSION = {"visit": "tx01"}
+FIRST = {"number": 1}  # of what only leads to a page that is asked for itself
 OTHERWISE: dict[str, dict[str, Any]] = {
+    "safety.follow_up_form": FIRST,
+    "safety.void_form": FIRST,
+    "safety.judge_form": FIRST,
+    "safety.review_form": FIRST,
+    "safety.clock_form": FIRST,
+    "conduct.act_form": FIRST,
+    "conduct.sign_form": FIRST,
+    "conduct.take_back_form": FIRST,
     "treatment.session_form": SESSION,
     "treatment.session": SESSION,
     "treatment.history": SESSION,
@@ -411,6 +479,8 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "api.miss_session": SESSION,
     "api.reopen_session": SESSION,
 }
+
+FALL = {"term": "A fall", "onset": "2026-03-02", "severity": "mild"}
 
 # What a JSON door needs to get as far as asking who may: sound in form, and refused further on where it can be.
 BODIES: dict[str, dict[str, Any]] = {
@@ -433,6 +503,24 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.randomise": {},
     "api.give_link": {"purpose": "questions", "about": "week18"},
     "api.record_randomised_in_error": {"reason": "ineligible", "why": "Too old", "found_on": "2026-03-02"},
+    "api.report_adverse_event": {"details": FALL, "aware_at": "2026-03-02T09:00:00+00:00"},
+    "api.follow_up_adverse_event": {
+        "kind": "follow_up",
+        "details": FALL,
+        "aware_at": "2026-03-02T09:00:00+00:00",
+        "version": 1,
+    },
+    "api.void_adverse_event": {"why": "Another's", "version": 1},
+    "api.judge_adverse_event": {"relatedness": "possible", "expected": True, "words": "So", "version": 1},
+    "api.review_adverse_event": {"agree": True, "judgement": 1},
+    "api.stop_clock": {"clock": "sponsor", "sent_at": "2026-03-02T09:00:00+00:00", "reference": "By mail"},
+    "api.report_deviation": {"category": "other", "grade": "minor", "occurred_on": "2026-03-02", "what": "At home"},
+    "api.act_on_deviation": {"grade": "minor", "action": "None", "version": 1},
+    "api.sign_deviation": {"version": 1, "password": "not this one"},
+    "api.take_deviation_back": {"why": "Another's", "version": 1},
+    "api.record_contact": {"at": "2026-03-02T09:00:00+00:00", "how": "call", "result": "reached"},
+    "api.record_care": {"treatment": "Ibuprofen", "began": "2026", "indication": "Headache"},
+    "api.record_end": {"kind": "lost", "on": "2026-03-02", "words": "Five calls", "password": "not this one"},
     "api.unblind": {"reason": "overdose", "why": "Found at home", "asked_by": "The ward", "password": "not this one"},
     "api.record_accidental": {
         "participant": "M-900",

@@ -306,7 +306,7 @@ def test_who_may_withdraw_and_how_far(status: Status, level: str | None, stops: 
 
 @pytest.mark.parametrize("status", Status)
 def test_only_those_who_take_part_no_more_are_erased(status: Status) -> None:
-    ended = status in (Status.SCREEN_FAILED, Status.WITHDRAWN, Status.COMPLETED)
+    ended = status in (Status.SCREEN_FAILED, Status.WITHDRAWN, Status.COMPLETED, Status.DIED)
     assert (why_not_erase(status, erased=False) is None) is ended
     assert why_not_erase(status, erased=True) is not None
 

@@ -5,19 +5,24 @@ from app.studies.definition import Study, WithdrawalLevel
 
 S = Status
 TRANSITIONS: dict[Status, frozenset[Status]] = {
-    S.SCREENED: frozenset({S.CONSENTED, S.SCREEN_FAILED, S.WITHDRAWN}),
+    S.SCREENED: frozenset({S.CONSENTED, S.SCREEN_FAILED, S.WITHDRAWN, S.DIED}),
     S.SCREEN_FAILED: frozenset(),
-    S.CONSENTED: frozenset({S.RANDOMISED, S.SCREEN_FAILED, S.WITHDRAWN}),
-    S.RANDOMISED: frozenset({S.COMPLETED, S.WITHDRAWN}),
-    S.COMPLETED: frozenset(),
-    S.WITHDRAWN: frozenset(),
+    S.CONSENTED: frozenset({S.RANDOMISED, S.SCREEN_FAILED, S.WITHDRAWN, S.LOST, S.DIED}),
+    S.RANDOMISED: frozenset({S.COMPLETED, S.WITHDRAWN, S.LOST, S.DIED}),
+    S.COMPLETED: frozenset({S.DIED}),
+    S.WITHDRAWN: frozenset({S.DIED}),
+    S.LOST: frozenset({S.COMPLETED, S.WITHDRAWN, S.DIED}),
+    S.DIED: frozenset(),
 }
+# Of them nothing more is collected; who was lost may be found.
+ENDED = frozenset({S.SCREEN_FAILED, S.COMPLETED, S.WITHDRAWN, S.DIED})
 
 _ENDED = {
     S.SCREEN_FAILED: "This participant did not pass screening. If their situation changed, screen them again: "
     "they get a new code.",
     S.COMPLETED: "This participant has completed the study. Nothing is left to do.",
     S.WITHDRAWN: "This participant has withdrawn. What was collected before is kept; nothing new is added.",
+    S.DIED: "This participant has died. What was collected before is kept; nothing is due any more.",
 }
 _FIRST = {
     S.CONSENTED: "They have to be screened and eligible first.",
@@ -26,11 +31,14 @@ _FIRST = {
     S.SCREEN_FAILED: "They are past screening: record a withdrawal instead.",
     S.SCREENED: "Screen the person again if needed: they get a new code.",
     S.WITHDRAWN: "",
+    S.LOST: "They have to take part first.",
+    S.DIED: "",
 }
 _NOW = {
     S.SCREENED: "This participant is screened and has not consented.",
     S.CONSENTED: "This participant has consented already.",
     S.RANDOMISED: "This participant is randomised already.",
+    S.LOST: "This participant is lost to follow-up.",
 }
 
 
@@ -44,7 +52,16 @@ def why_not_transition(old: Status, new: Status, *, is_allocated: bool = True) -
         return "This study allocates no arms. Go on with the visits."
     if old in _ENDED:
         return _ENDED[old]
+    if old is S.LOST:
+        return f"{_NOW[old]} Once somebody reaches them, record that they were found."
     return _NOW[old] if old is new else f"{_NOW[old]} {_FIRST[new]}"
+
+
+def why_not_back(old: Status, to: Status) -> str | None:
+    """Why a participant cannot stand again where they stood before they were lost, or dead by mistake; or None."""
+    if old not in (S.LOST, S.DIED):
+        return "This participant is neither lost nor recorded as dead. Nothing is left to do."
+    return None if old in TRANSITIONS[to] else "Nobody is lost, or dies, from there. Check the record."
 
 
 def why_not_randomised_on_paper(old: Status) -> str | None:
@@ -55,8 +72,8 @@ def why_not_randomised_on_paper(old: Status) -> str | None:
 
 
 def status_after_paper(old: Status) -> Status:
-    """Randomised it is, also in error (it is analysed, never erased); whoever has withdrawn since stays withdrawn."""
-    return old if old is S.WITHDRAWN else S.RANDOMISED
+    """Randomised it is, also in error (it is analysed, never erased); whoever has left the study since stays so."""
+    return old if old in (S.WITHDRAWN, S.LOST, S.DIED) else S.RANDOMISED
 
 
 def status_after_withdrawal(status: Status, level: WithdrawalLevel) -> Status:
@@ -76,7 +93,7 @@ def why_not_erase(status: Status, *, erased: bool) -> str | None:
     """Why the personal data cannot be erased, or None. Those who take part must be reachable (safety)."""
     if erased:
         return "The personal data of this participant are erased already. Nothing is left to do."
-    if status in TRANSITIONS and not TRANSITIONS[status]:
+    if status in ENDED:
         return None
     return "This participant takes part, so the site must be able to reach them. Record their withdrawal first."
 

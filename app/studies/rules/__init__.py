@@ -1,6 +1,6 @@
 """What is true of a study definition? Whether its parts fit, what it is in canonical form, and when visits are due."""
 
-from app.studies.rules.blinding import names_an_arm
+from app.studies.rules.blinding import names_an_arm, words_of_an_arm
 from app.studies.rules.canonical import canonical, fingerprint, study_schema
 from app.studies.rules.changes import diff
 from app.studies.rules.dates import planned_dates
@@ -20,4 +20,5 @@ __all__ = [
     "planned_dates",
     "problems",
     "study_schema",
+    "words_of_an_arm",
 ]

@@ -27,10 +27,12 @@ BLINDED_PARTS = (
     "withdrawal_levels",
     "screen_failure_reasons",
     "unblinding",
+    "safety",
 )
 # Expressions are judged by app.studies.rules.references; the other keys hold words of ours, such as a type.
 _WORDS = frozenset(
     {
+        "expected_source",
         "high_label",
         "hint",
         "label",
@@ -138,6 +140,34 @@ def names_an_arm(study: Study, text: str) -> bool:
     names = [_spoken(name) for arm in study.arms for name in (arm.code, arm.label) if len(name) >= _SHORTEST]
     said = (re.search(rf"(?<!\w){re.escape(name)}(?!\w)", spoken) for name in names)
     return any(said) or any(_mention(arm.code).search(text) for arm in study.arms)
+
+
+def words_of_an_arm(study: Study, text: str) -> tuple[str, ...]:
+    """What in a text may tell an arm to who knows the protocol, as it stands there; nothing when nothing does.
+
+    Codes and labels of arms; words that only one arm's label has; and the names, and the words of the names, of what is
+    delivered in some arms only. Everyday words and those of the study's title are left out, so that what is left is
+    worth a look: it may still mean something else (ICH E6(R3) 4.1.3).
+    """
+    spoken = _spoken(text)
+    names = [name for arm in study.arms for name in (arm.code, arm.label) if len(name) >= _SHORTEST]
+    found = [name for name in names if re.search(rf"(?<!\w){re.escape(_spoken(name))}(?!\w)", spoken)]
+    found += [f"arm {arm.code}" for arm in study.arms if len(arm.code) < _SHORTEST and _mention(arm.code).search(text)]
+    found += [name for name, pattern in _delivered_in_some(study).items() if pattern.search(text)]
+    said = set(_WORD.findall(text.casefold()))
+    found += sorted(said & (set(_telling_words(study)) | _words_delivered_in_some(study)))
+    return tuple({each.casefold(): each for each in reversed(found)}.values())[::-1]
+
+
+def _words_delivered_in_some(study: Study) -> set[str]:
+    """The words of what is delivered in some arms and not in all, without those of everyday use and of the title."""
+    arms: dict[str, set[str]] = {}
+    for treatment in study.treatment:
+        for module in treatment.modules:
+            for word in _WORD.findall(f"{module.code.replace('_', ' ')} {module.label}".casefold()):
+                arms.setdefault(word, set()).add(treatment.arm)
+    known = _ORDINARY | set(_WORD.findall(f"{study.title} {study.short_title}".casefold()))
+    return {word for word, told in arms.items() if len(told) < len(study.arms) and word not in known}
 
 
 def _spoken(text: str) -> str:

@@ -15,6 +15,7 @@ SINCE_THE_FIRST = (
     "unblinding",
     "blinding_assessment",
     "schedule",
+    "safety",
     "consent.questions",
     "consent.blocked_until_reconsent",
     "consent_documents[].sites",

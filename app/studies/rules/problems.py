@@ -45,6 +45,7 @@ def problems(study: Study, locate: Locate = nowhere, *, unreadable: Collection[s
         _withdrawal(study),
         _treatment(study),
         _schedule(study),
+        _safety(study),
         wrong_guesses(study, unreadable),
         _instruments(study, asked),
         _cycles(study, asked),
@@ -423,6 +424,42 @@ def _withdrawal(study: Study) -> Iterator[Problem]:
             "No withdrawal level stops the visits. Write `stops_visits: true` at one of them.",
             WARNING,
         )
+
+
+def _safety(study: Study) -> Iterator[Problem]:
+    safety, where = study.safety, ("safety",)
+    for key, what in (
+        ("terms", "terms"),
+        ("severity", "grades of severity"),
+        ("relatedness", "answers about relatedness"),
+        ("clocks", "clocks"),
+        ("deviations", "categories of deviations"),
+    ):
+        yield from _repeated((*where, key), getattr(safety, key), what)
+    terms = [term.code for term in safety.terms]
+    for position, code in enumerate(safety.expected):
+        if code not in terms:
+            close = get_close_matches(code, terms, n=1)
+            instead = f"Did you mean {close[0]}?" if close else "Add it to `terms:`."
+            yield (*where, "expected", position), f"There is no term “{code}”. {instead}", ERROR
+    counts = [each.related for each in safety.relatedness]
+    if all(counts) or not any(counts):
+        yield (
+            (*where, "relatedness"),
+            "Write `related: true` at the answers that mean a reasonable possibility, and leave it out at the others.",
+            ERROR,
+        )
+    for position, clock in enumerate(safety.clocks):
+        for number, step in enumerate(clock.steps):
+            path = (*where, "clocks", position, "steps", number)
+            if number and step.after_hours < clock.steps[number - 1].after_hours:
+                yield (*path, "after_hours"), "List the steps in the order in which they are taken.", ERROR
+            # Administrators see no participants, and the statistician none at a site.
+            if {"administrator", "statistician"} & set(step.tell):
+                words = "They see no adverse events, so a mail would lead them nowhere. Name somebody who does."
+                yield (*path, "tell"), words, WARNING
+        if not clock.steps:
+            yield (*where, "clocks", position), f"Nobody is told while {clock.code} runs. Add `steps:`.", WARNING
 
 
 def _treatment(study: Study) -> Iterator[Problem]:

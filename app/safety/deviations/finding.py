@@ -1,0 +1,154 @@
+"""Which deviations does the system see by itself? What visits, entries, consents and records say, read in one go."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from sqlalchemy import ColumnElement, Date, and_, cast, exists, func, or_, select
+from sqlmodel import Session
+
+from app.capture.models import Entry
+from app.consent.models import Consent
+from app.foundation.database import table_of
+from app.participants.identity import PARTICIPANT
+from app.participants.in_error.rules import LABELS, Reason
+from app.participants.reads import IN_ERROR, NEWEST_IN_ERROR
+from app.safety.deviations.rules import Rule, consent_words, late_words, missed_words, outside_words
+from app.schedule.models import ParticipantVisit
+from app.schedule.status import VisitStatus
+from app.studies.in_use import StudyInUse
+
+VISIT = table_of(ParticipantVisit)
+ENTRY = table_of(Entry)
+CONSENT = table_of(Consent)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A deviation that holds now: of whom, by which rule, about what, when, in words."""
+
+    participant_id: int
+    rule: Rule
+    about: str
+    occurred_on: date
+    what: str
+
+    @property
+    def key(self) -> tuple[int, str, str]:
+        """What makes it the same one when it is looked for again."""
+        return self.participant_id, self.rule.value, self.about
+
+
+def found_in(session: Session, study: StudyInUse, *, now: datetime) -> dict[tuple[int, str, str], Found]:
+    """Every deviation of the study that the system can see, by its key."""
+    parts = (
+        _visits(session, study, now),
+        _late_entries(session, study),
+        _in_error(session, study),
+        _consents(session, study, now),
+    )
+    return {each.key: each for part in parts for each in part}
+
+
+def _label(study: StudyInUse, visit: str) -> str:
+    planned = study.definition.visit(visit)
+    return planned.label if planned else visit
+
+
+def _visits(session: Session, study: StudyInUse, now: datetime) -> Iterator[Found]:
+    outside = and_(
+        VISIT.c.status == VisitStatus.HELD.value,
+        or_(VISIT.c.held_on < VISIT.c.opens_on, VISIT.c.held_on > VISIT.c.closes_on),
+    )
+    names = ("participant_id", "code", "status", "held_on", "opens_on", "closes_on")
+    query = select(*(VISIT.c[name] for name in names)).where(
+        VISIT.c.study_id == study.id, or_(outside, VISIT.c.status == VisitStatus.MISSED.value)
+    )
+    for row in session.execute(query):
+        visit = _label(study, row.code)
+        if row.status == VisitStatus.MISSED:
+            words = missed_words(visit, row.opens_on, row.closes_on)
+            yield Found(row.participant_id, Rule.MISSED, row.code, min(row.closes_on, now.date()), words)
+        else:
+            words = outside_words(visit, row.held_on, row.opens_on, row.closes_on)
+            yield Found(row.participant_id, Rule.WINDOW, row.code, row.held_on, words)
+
+
+def _late_entries(session: Session, study: StudyInUse) -> Iterator[Found]:
+    days = study.definition.safety.late_entry_days
+    if days is None:
+        return
+    kind = session.get_bind().dialect.name
+    query = (
+        select(VISIT.c.participant_id, VISIT.c.code, VISIT.c.held_on)
+        .join(ENTRY, and_(ENTRY.c.participant_id == VISIT.c.participant_id, ENTRY.c.visit == VISIT.c.code))
+        .where(
+            VISIT.c.study_id == study.id,
+            VISIT.c.status == VisitStatus.HELD.value,
+            _days_between(VISIT.c.held_on, ENTRY.c.created_at, kind) > days,
+        )
+        .distinct()
+    )
+    for row in session.execute(query):
+        words = late_words(_label(study, row.code), row.held_on, days)
+        yield Found(row.participant_id, Rule.LATE_ENTRY, row.code, row.held_on + timedelta(days=days + 1), words)
+
+
+def _days_between(day: ColumnElement[Any], at: ColumnElement[Any], kind: str) -> ColumnElement[Any]:
+    """Whole days from a day to the date (in UTC) of an instant."""
+    if kind == "postgresql":
+        return cast(func.timezone("UTC", at), Date) - day
+    return func.julianday(func.date(at)) - func.julianday(day)
+
+
+def _in_error(session: Session, study: StudyInUse) -> Iterator[Found]:
+    query = (
+        select(PARTICIPANT.c.id, PARTICIPANT.c.randomised_on, IN_ERROR.c.reason, IN_ERROR.c.found_on)
+        .join(IN_ERROR, IN_ERROR.c.id == NEWEST_IN_ERROR)
+        .where(PARTICIPANT.c.study_id == study.id, IN_ERROR.c.reason != Reason.NO_ERROR.value)
+    )
+    for row in session.execute(query):
+        words = f"Randomised in error: {LABELS[Reason(row.reason)].casefold()}."
+        yield Found(row.id, Rule.IN_ERROR, "randomisation", row.randomised_on or row.found_on, words)
+
+
+def _consents(session: Session, study: StudyInUse, now: datetime) -> Iterator[Found]:
+    """Visits that were held while a version of the consent document held that the participant had not signed by then.
+
+    Who signed a later version by then is fine; so is a study with one version only.
+    """
+    wanted = study.definition.language
+    documents = [each for each in study.definition.consent_documents if each.language == wanted]
+    versions = sorted(documents or study.definition.consent_documents, key=lambda each: each.valid_from)
+    order = list(dict.fromkeys(each.version for each in versions))
+    if len(order) < 2:
+        return
+    begins = {each.version: each.valid_from for each in reversed(versions)}
+    ends = {one: begins[two] for one, two in pairwise(order)}
+    for place, version in enumerate(order):
+        if place == 0 or begins[version] > now.date():
+            continue  # of the first one there is no visit without it: nothing is collected before consent
+        signed = exists(
+            select(CONSENT.c.id).where(
+                CONSENT.c.participant_id == VISIT.c.participant_id,
+                CONSENT.c.document_version.in_(order[place:]),
+                CONSENT.c.signed_on <= VISIT.c.held_on,
+            )
+        )
+        query = (
+            select(VISIT.c.participant_id, func.min(VISIT.c.held_on, type_=Date()).label("on"))
+            .where(
+                VISIT.c.study_id == study.id,
+                VISIT.c.status == VisitStatus.HELD.value,
+                VISIT.c.held_on >= begins[version],
+                ~signed,
+            )
+            .group_by(VISIT.c.participant_id)
+        )
+        if version in ends:
+            query = query.where(VISIT.c.held_on < ends[version])
+        for row in session.execute(query):
+            words = consent_words(version, begins[version])
+            yield Found(row.participant_id, Rule.CONSENT, version, row.on, words)

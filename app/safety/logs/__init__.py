@@ -1,0 +1,1 @@
+"""What else is written down of a participant? Contacts, concomitant care; being lost, found again, or dead."""

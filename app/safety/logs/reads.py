@@ -1,0 +1,291 @@
+"""What may I see of contacts, care and ends of one participant, of their counts, and of everybody who was screened?"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Integer, Select, and_, bindparam, false, func, select, true
+from sqlmodel import Session
+
+from app.foundation import paging
+from app.foundation.database import table_of
+from app.foundation.errors import FieldProblem, Invalid
+from app.participants.identity import PARTICIPANT
+from app.participants.reads import SCREENING, SITE
+from app.participants.status import Status
+from app.people.access import Actor, sites_for
+from app.people.permissions import Permission
+from app.safety.deviations.reads import DEVIATION
+from app.safety.deviations.rules import State as DeviationState
+from app.safety.events.reads import EVENT, visible
+from app.safety.events.rules import State as EventState
+from app.safety.models import ConcomitantCare, Contact, ParticipantEnd
+from app.studies.in_use import StudyInUse
+
+CONTACT = table_of(Contact)
+CARE = table_of(ConcomitantCare)
+END = table_of(ParticipantEnd)
+
+# Built once: putting a SELECT together takes longer than running it.
+_OF = bindparam("of_participant", type_=Integer)
+_CONTACTS = select(CONTACT).where(CONTACT.c.participant_id == _OF).order_by(CONTACT.c.at.desc(), CONTACT.c.id.desc())
+_CARE = select(CARE).where(CARE.c.participant_id == _OF).order_by(CARE.c.began.desc(), CARE.c.id.desc())
+_ENDS = select(END).where(END.c.participant_id == _OF).order_by(END.c.id)
+MONTH = 7  # letters of YYYY-MM
+
+
+@dataclass(frozen=True)
+class ContactRow:
+    """One attempt to be in touch."""
+
+    number: int
+    version: int
+    at: datetime
+    how: str
+    result: str
+    note: str
+    recorded_at: datetime
+    recorded_by: str
+
+
+@dataclass(frozen=True)
+class CareRow:
+    """One line of care beside the trial."""
+
+    number: int
+    version: int
+    treatment: str
+    began: str
+    ended: str
+    indication: str
+    recorded_at: datetime
+    recorded_by: str
+
+
+@dataclass(frozen=True)
+class EndRow:
+    """That somebody was lost, found, or died; `corrects` is the number of the record that was a mistake."""
+
+    number: int
+    corrects: int | None
+    kind: str
+    on: date
+    words: str
+    status_before: str
+    stopped: tuple[str, ...]
+    recorded_at: datetime
+    recorded_by: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much there is of one participant: events that are not void, the serious of them, deviations that stand."""
+
+    events: int
+    serious: int
+    deviations: int
+    contacts: int
+    care: int
+
+
+@dataclass(frozen=True)
+class ScreenedRow:
+    """Somebody who was screened: never a name."""
+
+    number: int
+    participant: str
+    site: str
+    site_id: int
+    screened_on: date
+    eligible: bool
+    failure_reason: str | None
+    status: str
+    consented_on: date | None
+    randomised_on: date | None
+
+
+@dataclass(frozen=True)
+class ScreenedWanted:
+    """Whom somebody looks for in the screening log; None means all. `month` is YYYY-MM, `reason` a code of the study.
+
+    `outcome`: `failed`, or `passed`.
+    """
+
+    site: str | None = None
+    month: str | None = None
+    reason: str | None = None
+    outcome: str | None = None
+
+
+def contacts_of(session: Session, participant_id: int) -> tuple[ContactRow, ...]:
+    """Every contact with a participant whom the caller may know, the newest first."""
+    return tuple(ContactRow(**_line(row)) for row in session.execute(_CONTACTS, {"of_participant": participant_id}))
+
+
+def care_of(session: Session, participant_id: int) -> tuple[CareRow, ...]:
+    """Every line of care of a participant whom the caller may know, what began last first."""
+    return tuple(CareRow(**_line(row)) for row in session.execute(_CARE, {"of_participant": participant_id}))
+
+
+def ends_of(session: Session, participant_id: int) -> tuple[EndRow, ...]:
+    """Every such record of a participant whom the caller may know, the oldest first."""
+    rows = session.execute(_ENDS, {"of_participant": participant_id})
+    return tuple(EndRow(**{**_line(row), "stopped": tuple(row.stopped.split())}) for row in rows)
+
+
+def _line(row: Any) -> dict[str, Any]:
+    values = dict(row._mapping)
+    values["number"] = values.pop("id")
+    del values["study_id"], values["participant_id"]
+    return values
+
+
+def counts_of(session: Session, participant_id: int, *, by: Actor) -> Counts:
+    """How much there is, in one statement; of events as far as this person may know them."""
+    mine = select(func.count()).select_from(EVENT).join(PARTICIPANT, PARTICIPANT.c.id == EVENT.c.participant_id)
+    events = mine.where(EVENT.c.participant_id == participant_id, EVENT.c.state != EventState.VOID.value, visible(by))
+    parts = (
+        events,
+        events.where(EVENT.c.serious_since.is_not(None)),
+        select(func.count()).where(
+            DEVIATION.c.participant_id == participant_id, DEVIATION.c.state != DeviationState.GONE.value
+        ),
+        select(func.count()).where(CONTACT.c.participant_id == participant_id),
+        select(func.count()).where(CARE.c.participant_id == participant_id),
+    )
+    row = session.execute(select(*(part.scalar_subquery() for part in parts))).one()
+    return Counts(*map(int, row))
+
+
+def lost_among(session: Session, participant_ids: Iterable[int]) -> frozenset[int]:
+    """Those of these participants who are lost to follow-up: what is due of them is due, and nobody reaches them."""
+    wanted = sorted(set(participant_ids))
+    if not wanted:
+        return frozenset()
+    lost = select(PARTICIPANT.c.id).where(PARTICIPANT.c.id.in_(wanted), PARTICIPANT.c.status == Status.LOST.value)
+    return frozenset(session.execute(lost).scalars())
+
+
+def screened_page(
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    wanted: ScreenedWanted = ScreenedWanted(),
+    cursor: str | None = None,
+    limit: int | None = None,
+) -> paging.Page[ScreenedRow]:
+    """One page of everybody who was screened at the person's sites, the last first."""
+    size = paging.page_size(limit)
+    if not f"{wanted.site or ''}{wanted.reason or ''}".isprintable():
+        return paging.Page([])  # PostgreSQL keeps no NUL
+    here = (PARTICIPANT.c.screened_on, SCREENING.c.id)
+    query = _screened(study, by, wanted)
+    backwards = False
+    if cursor:
+        (day, number), backwards = paging.decode(cursor, 2, str, int)
+        on = _day(day)
+        later_on, earlier_on = PARTICIPANT.c.screened_on > on, PARTICIPANT.c.screened_on < on
+        same = PARTICIPANT.c.screened_on == on
+        query = query.where(
+            (later_on | and_(same, SCREENING.c.id > number))
+            if backwards
+            else (earlier_on | and_(same, SCREENING.c.id < number))
+        )
+    order = [one.asc() if backwards else one.desc() for one in here]
+    found = session.execute(query.order_by(*order).limit(size + 1)).all()
+    more = len(found) > size
+    rows = [ScreenedRow(**row._mapping) for row in found[:size]]
+    if backwards:
+        rows.reverse()
+    if not rows:
+        return paging.Page(rows)
+
+    def place_of(row: ScreenedRow, *, back: bool = False) -> str:
+        return paging.encode(row.screened_on.isoformat(), row.number, backwards=back)
+
+    return paging.Page(
+        rows,
+        next=place_of(rows[-1]) if (more or backwards) else None,
+        previous=place_of(rows[0], back=True) if (more if backwards else bool(cursor)) else None,
+    )
+
+
+def _screened(study: StudyInUse, by: Actor, wanted: ScreenedWanted) -> Select[Any]:
+    query = (
+        select(
+            SCREENING.c.id.label("number"),
+            PARTICIPANT.c.code.label("participant"),
+            SITE.c.code.label("site"),
+            PARTICIPANT.c.site_id,
+            PARTICIPANT.c.screened_on,
+            SCREENING.c.eligible,
+            SCREENING.c.failure_reason,
+            PARTICIPANT.c.status,
+            PARTICIPANT.c.consented_on,
+            PARTICIPANT.c.randomised_on,
+        )
+        .select_from(SCREENING)
+        .join(PARTICIPANT, PARTICIPANT.c.id == SCREENING.c.participant_id)
+        .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        .where(PARTICIPANT.c.study_id == study.id, _theirs(by))
+    )
+    if wanted.site:
+        query = query.where(SITE.c.code == wanted.site)
+    if wanted.month and (days := month_of(wanted.month)):
+        query = query.where(PARTICIPANT.c.screened_on >= days[0], PARTICIPANT.c.screened_on < days[1])
+    if wanted.reason:
+        query = query.where(SCREENING.c.failure_reason == wanted.reason)
+    if wanted.outcome:
+        failed = PARTICIPANT.c.status == Status.SCREEN_FAILED.value
+        query = query.where(failed if wanted.outcome == "failed" else ~failed)
+    return query
+
+
+def month_of(text: str) -> tuple[date, date] | None:
+    """The first day of a month written YYYY-MM, and the first of the next; None for anything else."""
+    try:
+        if len(text) != MONTH:
+            raise ValueError
+        first = date.fromisoformat(f"{text}-01")
+        return first, (first + timedelta(days=31)).replace(day=1)
+    except (ValueError, OverflowError):
+        return None
+
+
+def screened_counts(
+    session: Session, study: StudyInUse, *, by: Actor
+) -> Iterator[tuple[str, date, str | None, str, int]]:
+    """(site, day, reason, status, how many), of everybody who was screened at the person's sites."""
+    query = (
+        select(
+            SITE.c.code,
+            PARTICIPANT.c.screened_on,
+            SCREENING.c.failure_reason,
+            PARTICIPANT.c.status,
+            func.count(),
+        )
+        .select_from(SCREENING)
+        .join(PARTICIPANT, PARTICIPANT.c.id == SCREENING.c.participant_id)
+        .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        .where(PARTICIPANT.c.study_id == study.id, _theirs(by))
+        .group_by(SITE.c.code, PARTICIPANT.c.screened_on, SCREENING.c.failure_reason, PARTICIPANT.c.status)
+    )
+    for row in session.execute(query):
+        yield row[0], row[1], row[2], row[3], int(row[4])
+
+
+def _theirs(by: Actor) -> ColumnElement[bool]:
+    sites = sites_for(by, Permission.SAFETY_READ)
+    if sites is None:
+        return true()
+    return PARTICIPANT.c.site_id.in_(sorted(sites)) if sites else false()
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        message = "This page link belongs to another list. Start again from the first page."
+        raise Invalid([FieldProblem("cursor", "cursor", message)]) from None

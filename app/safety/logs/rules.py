@@ -1,0 +1,121 @@
+"""What is true of contacts, of care beside the trial, and of the end of following somebody up?"""
+
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+from enum import StrEnum
+
+from app.foundation.errors import FieldProblem
+from app.foundation.words import day_in_words
+from app.participants.status import Status
+from app.safety.dates import days_of
+from app.safety.words import text_problems
+
+LONGEST = 2000
+
+
+class How(StrEnum):
+    """How somebody was reached for."""
+
+    CALL = "call"
+    TEXT_MESSAGE = "text_message"
+    MAIL = "mail"
+    LETTER = "letter"
+    IN_PERSON = "in_person"
+
+
+class Result(StrEnum):
+    """What came of it."""
+
+    REACHED = "reached"
+    MESSAGE_LEFT = "message_left"
+    NO_ANSWER = "no_answer"
+    NOT_VALID = "not_valid"  # a wrong number, a letter that came back
+    THEY_CALLED = "they_called"
+
+
+IN_TOUCH = frozenset({Result.REACHED, Result.THEY_CALLED})
+
+
+def attempts_since(results: Iterable[str]) -> int:
+    """How many attempts in vain there were since somebody was last in touch; `results` are the newest first."""
+    count = 0
+    for result in results:
+        if result in IN_TOUCH:
+            break
+        count += 1
+    return count
+
+
+def contact_problems(*, at: datetime, how: str, result: str, note: str, now: datetime) -> list[FieldProblem]:
+    """What is wrong with a contact."""
+    found = []
+    if how not in set(How):
+        found.append(FieldProblem("how", "choice", "Choose how it was tried."))
+    if result not in set(Result):
+        found.append(FieldProblem("result", "choice", "Choose what came of it."))
+    if at > now:
+        found.append(FieldProblem("at", "future", "This has not come yet. Say when it was tried."))
+    return found + (text_problems("note", note, "", LONGEST) if note else [])
+
+
+def care_problems(*, treatment: str, began: str, ended: str, indication: str, today: date) -> list[FieldProblem]:
+    """What is wrong with a line of care beside the trial; dates may be partial, and the end empty while it goes on."""
+    words = "Type the day as YYYY-MM-DD, or as much of it as is known: YYYY-MM, or YYYY."
+    found = text_problems("treatment", treatment, "Say which treatment it is, with its dose where it has one.", 200)
+    first, last = days_of(began), days_of(ended) if ended else None
+    if first is None:
+        found.append(FieldProblem("began", "date", words))
+    elif first[0] > today:
+        found.append(FieldProblem("began", "future", "This day has not come yet. Record it once it has begun."))
+    if ended and last is None:
+        found.append(FieldProblem("ended", "date", words))
+    elif last is not None and last[0] > today:
+        found.append(FieldProblem("ended", "future", "This day has not come yet. Leave it empty while it goes on."))
+    elif last is not None and first is not None and last[1] < first[0]:
+        found.append(FieldProblem("ended", "early", f"It began on {day_in_words(first[0])}, and cannot end before."))
+    return found + text_problems("indication", indication, "Say what it is for.", 400)
+
+
+class End(StrEnum):
+    """What can be recorded of the end of following somebody up."""
+
+    LOST = "lost"
+    FOUND = "found"
+    DIED = "died"
+    MISTAKE = "mistake"  # somebody who was recorded as dead is not
+
+
+def end_problems(kind: str, *, on: date, words: str, earliest: date, today: date) -> list[FieldProblem]:
+    """What is wrong with such a record."""
+    asked: Mapping[str, str] = {
+        End.LOST: "Say what was tried, and until when.",
+        End.FOUND: "Say how they were found.",
+        End.DIED: "Say how it became known, as far as may stand here. Report it as an adverse event as well.",
+        End.MISTAKE: "Say how the mistake came about.",
+    }
+    found = []
+    if on > today:
+        found.append(FieldProblem("on", "future", "This day has not come yet. Type the day on which it happened."))
+    elif on < earliest:
+        said = f"Choose {day_in_words(earliest)} or a later day."
+        found.append(FieldProblem("on", "early", f"This day is too early. {said}"))
+    return found + text_problems("words", words, asked[kind], LONGEST)
+
+
+def why_not_end(kind: str, status: Status) -> str | None:
+    """Why this cannot be recorded of a participant who stands here, or None."""
+    if kind == End.FOUND:
+        return None if status is Status.LOST else "This participant is not recorded as lost. Nothing is left to do."
+    if kind == End.MISTAKE:
+        return None if status is Status.DIED else "This participant is not recorded as dead. Nothing is left to do."
+    if status is Status.DIED:
+        return "This participant is recorded as dead already. If that is a mistake, say so below."
+    if kind == End.DIED:
+        if status is Status.SCREEN_FAILED:
+            return "This participant did not pass screening and takes no part. Nothing is recorded of them any more."
+        return None
+    if status is Status.LOST:
+        return "This participant is recorded as lost already. Once somebody reaches them, record that they were found."
+    if status not in (Status.CONSENTED, Status.RANDOMISED):
+        return "Only who takes part can be lost to follow-up."
+    return None

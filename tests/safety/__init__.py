@@ -1,0 +1,1 @@
+"""Safety, tried in its room: events and their clocks, deviations, logs."""

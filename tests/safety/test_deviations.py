@@ -1,0 +1,376 @@
+"""Deviations: reported by people, found once by the system, acted on and signed; gone when they do not hold."""
+
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import Session
+
+from app.foundation.database import Database
+from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Refused
+from app.participants.reads import IN_ERROR
+from app.people.permissions import Permission, Role, holders
+from app.safety.deviations import actions, reads
+from app.safety.deviations.finding import CONSENT, ENTRY, VISIT
+from app.safety.deviations.reads import DEVIATION, Wanted
+from app.safety.deviations.rules import TRANSITIONS, Act, Rule, State, category_of, settle, why_not
+from app.safety.events.clocks import THE_CLOCK
+from app.safety.watching import look_in_turn, watch
+from app.studies.definition import Safety
+from tests.factories import MINI, NOW, TODAY, person
+from tests.safety.world import HOSPITAL, Safe, fine, later, safe
+
+WHAT = "The questionnaire was filled in at home; the protocol asks for the clinic."
+
+
+@pytest.fixture
+def trial(session: Session) -> Safe:
+    return safe(session)
+
+
+def report(trial: Safe, *, role: str = "coordinator", **changes: Any) -> int:
+    asked: dict[str, Any] = {
+        "category": "procedure",
+        "grade": "minor",
+        "occurred_on": TODAY,
+        "what": WHAT,
+        "by": trial.by(role),
+        "now": NOW,
+        **changes,
+    }
+    return actions.report(trial.session, trial.study, trial.someone, **asked)
+
+
+def row(trial: Safe, number: int) -> Any:
+    return trial.session.execute(select(DEVIATION).where(DEVIATION.c.id == number)).one()
+
+
+def act(trial: Safe, number: int, version: int, **changes: Any) -> int:
+    asked: dict[str, Any] = {
+        "grade": "minor",
+        "action": "Staff were told.",
+        "why": "",
+        "base_version": version,
+        "by": trial.by("coordinator"),
+        "now": NOW,
+        **changes,
+    }
+    return actions.act(trial.session, trial.study, number, **asked)
+
+
+# What people report
+
+
+@pytest.mark.requirement("E6-6", "P11-e")
+def test_a_deviation_is_acted_on_and_signed_and_a_change_asks_for_a_new_signature(trial: Safe):
+    number = report(trial)
+    assert report(trial) == number
+    assert (row(trial, number).state, row(trial, number).rule) == (State.OPEN, None)
+    signing: dict[str, Any] = {"prove": fine, "by": trial.by("investigator"), "now": NOW}
+    with pytest.raises(Refused, match="Nothing is written down yet"):
+        actions.sign(trial.session, trial.study, number, base_version=1, **signing)
+    with pytest.raises(Invalid, match="graded otherwise"):
+        act(trial, number, 1, grade="major")
+    assert act(trial, number, 1) == 2
+    assert act(trial, number, 1) == 2
+    with pytest.raises(Conflict):
+        act(trial, number, 1, action="Nothing was done.")
+    with pytest.raises(Conflict):
+        actions.sign(trial.session, trial.study, number, base_version=1, **signing)
+    proved: list[int] = []
+    actions.sign(
+        trial.session, trial.study, number, base_version=2, **{**signing, "prove": lambda: proved.append(number)}
+    )
+    assert proved == [number]
+    assert (row(trial, number).state, row(trial, number).signed_by) == (State.SIGNED, "the_investigator")
+    act(trial, number, 3, grade="major", why="The monitor graded it otherwise.")
+    assert (row(trial, number).state, row(trial, number).signed_by, row(trial, number).grade) == (
+        State.ACTED,
+        None,
+        "major",
+    )
+    assert [each.item for each in trial.log("deviation.reported")] == ["category", "grade", "occurred_on", "what"]
+    assert {each.item for each in trial.log("deviation.acted")} == {"action", "grade", "signed_by"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"category": "nonsense"}, "category"),
+        ({"grade": "grave"}, "grade"),
+        ({"what": " "}, "what"),
+        ({"what": "The sham device broke"}, "what"),
+        ({"occurred_on": TODAY + timedelta(days=2)}, "occurred_on"),
+        ({"occurred_on": TODAY - timedelta(days=2)}, "occurred_on"),
+    ],
+)
+def test_what_is_asked_of_a_report(trial: Safe, changes: dict[str, Any], field: str):
+    with pytest.raises(Invalid) as wrong:
+        report(trial, **changes)
+    assert [each.field for each in wrong.value.problems] == [field]
+
+
+@pytest.mark.requirement("CONC-11")
+def test_a_clinicians_words_are_confirmed_first(trial: Safe):
+    words = "The laser was not calibrated"
+    with pytest.raises(Invalid):
+        report(trial, role="clinician", what=words)
+    assert row(trial, report(trial, role="clinician", what=words, confirmed=["laser"])).confirmed
+
+
+@pytest.mark.requirement("P11-g")
+@pytest.mark.parametrize("role", Role)
+def test_who_may_report_and_who_signs(trial: Safe, role: Role):
+    if role not in holders(Permission.DEVIATION_REPORT):
+        with pytest.raises(NotAllowed):
+            report(trial, role=role)
+        return
+    number = report(trial, role=role)
+    act(trial, number, 1)
+    if role is Role.INVESTIGATOR:
+        return
+    with pytest.raises((NotAllowed, NotFound)):
+        actions.sign(trial.session, trial.study, number, base_version=2, prove=fine, by=trial.by(role), now=NOW)
+
+
+def test_only_what_people_reported_is_taken_back(trial: Safe):
+    number = report(trial)
+    asked: dict[str, Any] = {"by": trial.by("coordinator"), "now": NOW}
+    with pytest.raises(Invalid):
+        actions.take_back(trial.session, trial.study, number, why=" ", base_version=1, **asked)
+    actions.take_back(trial.session, trial.study, number, why="Another study", base_version=1, **asked)
+    assert row(trial, number).state == State.GONE
+    with pytest.raises(Refused):
+        act(trial, number, 2)
+    missed(trial)
+    look(trial)
+    (found,) = the_systems(trial)
+    with pytest.raises(Refused, match="The system found"):
+        actions.take_back(trial.session, trial.study, found.id, why="No", base_version=1, **asked)
+
+
+@pytest.mark.requirement("P11-e")
+def test_no_deviation_is_deleted(trial: Safe):
+    report(trial)
+    with pytest.raises(DBAPIError), trial.session.begin_nested():
+        trial.session.execute(text("DELETE FROM deviation"))
+
+
+def test_the_list_is_of_ones_sites_and_can_be_filtered(session: Session, trial: Safe):
+    numbers = [report(trial, what=f"{WHAT} ({count})") for count in range(5)]
+    other = report(trial, category="consent", grade="major")
+    act(trial, other, 1, grade="major")
+    actions.sign(session, trial.study, other, base_version=2, prove=fine, by=trial.by("investigator"), now=NOW)
+
+    def found(by: str = "data_manager", cursor: str | None = None, limit: int | None = None, **wanted: Any) -> Any:
+        return reads.deviations_page(
+            session, trial.study, by=trial.by(by), wanted=Wanted(**wanted), cursor=cursor, limit=limit
+        )
+
+    assert [each.number for each in found().rows] == [other, *reversed(numbers)]
+    assert [each.number for each in found(open=True).rows] == list(reversed(numbers))
+    assert [each.number for each in found(grade="major").rows] == [other]
+    assert [each.number for each in found(category="consent", site="north", participant="M-001").rows] == [other]
+    assert found(site="south").rows == found(category="\x00").rows == []
+    first = found(limit=4)
+    then = found(limit=4, cursor=first.next)
+    assert [*first.rows, *then.rows] == list(found().rows)
+    assert found(limit=4, cursor=then.previous) == first
+    far = person(session, trial.study, "coordinator", site_code="south")
+    assert reads.deviations_page(session, trial.study, by=far).rows == []
+    with pytest.raises(NotFound):
+        reads.deviation_of(session, trial.study, other, by=far)
+
+
+# What the system finds
+
+
+def look(trial: Safe) -> int:
+    return actions.look(trial.session, trial.study, by=THE_CLOCK, now=NOW)
+
+
+def the_systems(trial: Safe) -> list[Any]:
+    query = select(DEVIATION).where(DEVIATION.c.rule.is_not(None)).order_by(DEVIATION.c.id)
+    return list(trial.session.execute(query))
+
+
+def change_visit(trial: Safe, code: str = "week18", **values: Any) -> None:
+    trial.session.execute(
+        update(VISIT).where(VISIT.c.participant_id == trial.someone.id, VISIT.c.code == code).values(**values)
+    )
+
+
+def missed(trial: Safe) -> None:
+    change_visit(trial, status="missed", reason="Ill")
+
+
+def held(trial: Safe, on: date = TODAY) -> None:
+    change_visit(trial, status="held", held_on=on)
+
+
+@pytest.mark.requirement("E6-6", "REL-4")
+def test_a_missed_visit_is_found_once_and_goes_when_it_is_corrected(trial: Safe):
+    assert look(trial) == 0
+    missed(trial)
+    assert (look(trial), look(trial)) == (1, 0)
+    (found,) = the_systems(trial)
+    assert (found.rule, found.about, found.category, found.grade) == ("missed", "week18", "missed_visit", "minor")
+    assert found.reported_by == "system"
+    assert "Week 18 was missed" in found.what
+    change_visit(trial, status="planned")
+    assert look(trial) == 0
+    assert row(trial, found.id).state == State.GONE
+    missed(trial)
+    look(trial)
+    assert row(trial, found.id).state == State.OPEN
+    assert [each.action for each in trial.log() if each.action.startswith("deviation.")] == [
+        "deviation.found",
+        "deviation.gone",
+        "deviation.found_again",
+    ]
+
+
+@pytest.mark.requirement("E6-6")
+def test_what_is_signed_stays_whatever_is_corrected_later(trial: Safe):
+    missed(trial)
+    look(trial)
+    (found,) = the_systems(trial)
+    act(trial, found.id, 1)
+    actions.sign(trial.session, trial.study, found.id, base_version=2, prove=fine, by=trial.by("investigator"), now=NOW)
+    change_visit(trial, status="planned")
+    look(trial)
+    assert row(trial, found.id).state == State.SIGNED
+
+
+def test_a_visit_outside_its_window_and_late_entries(trial: Safe):
+    held(trial, on=TODAY)  # due 126 days later
+    look(trial)
+    (found,) = the_systems(trial)
+    assert (found.rule, found.about, found.occurred_on) == ("window", "week18", TODAY)
+    change_visit(trial, opens_on=TODAY, closes_on=TODAY)
+    look(trial)
+    assert row(trial, found.id).state == State.GONE
+    for days, instrument in ((3, "pain"), (4, "disability")):
+        trial.session.execute(
+            insert(ENTRY).values(
+                study_id=trial.study.id,
+                participant_id=trial.someone.id,
+                visit="week18",
+                instrument=instrument,
+                study_version_id=trial.study.version_id,
+                status="complete",
+                version=1,
+                values="{}",
+                reasons="{}",
+                created_at=NOW + timedelta(days=days),
+                created_by="test",
+                saved_at=NOW + timedelta(days=days),
+                saved_by="test",
+            )
+        )
+        look(trial)
+        late = [each for each in the_systems(trial) if each.rule == "late_entry"]
+        assert len(late) == (1 if days == 4 else 0)
+    assert late[0].occurred_on == TODAY + timedelta(days=4)
+
+
+def test_late_entries_are_looked_for_only_where_the_study_says(session: Session):
+    trial = safe(session, safety={})
+    held(trial)
+    change_visit(trial, opens_on=TODAY, closes_on=TODAY)
+    assert look(trial) == 0
+
+
+@pytest.mark.requirement("CONC-9", "E9-6")
+def test_who_was_randomised_in_error_until_it_was_none(trial: Safe):
+    for reason, state in (("ineligible", State.OPEN), ("no_error", State.GONE)):
+        last = trial.session.execute(select(IN_ERROR.c.id)).scalar()
+        trial.session.execute(
+            insert(IN_ERROR).values(
+                study_id=trial.study.id,
+                participant_id=trial.someone.id,
+                corrects=last,
+                reason=reason,
+                why="So",
+                found_on=TODAY,
+                told="",
+                recorded_at=NOW,
+                recorded_by="test",
+            )
+        )
+        look(trial)
+        (found,) = the_systems(trial)
+        assert (found.rule, found.category, found.grade, found.state) == ("in_error", "randomisation", "major", state)
+
+
+@pytest.mark.requirement("EMA-15")
+def test_a_visit_without_consent_to_the_version_that_held(session: Session):
+    documents: Any = MINI["consent_documents"]
+    first = documents[0]
+    newer = {**first, "version": "2", "valid_from": "2026-03-05"}
+    trial = safe(session, consent_documents=[first, newer])
+    held(trial, on=date(2026, 3, 4))
+    change_visit(trial, opens_on=TODAY, closes_on=date(2026, 12, 31))
+
+    def consents() -> list[Any]:
+        actions.look(session, trial.study, by=THE_CLOCK, now=later(24 * 30))
+        return [each for each in the_systems(trial) if each.rule == "consent"]
+
+    assert consents() == []
+    held(trial, on=date(2026, 3, 5))
+    (found,) = consents()
+    assert (found.about, found.occurred_on, found.grade) == ("2", date(2026, 3, 5), "major")
+    session.execute(update(CONSENT).values(document_version="2", signed_on=date(2026, 3, 5)))
+    assert consents()[0].state == State.GONE
+    session.execute(delete(CONSENT))
+    assert consents()[0].state == State.OPEN
+
+
+def test_a_study_with_its_own_categories_gets_its_last_one():
+    safety = Safety.model_validate({"deviations": [{"code": "a", "label": "A"}, {"code": "b", "label": "B"}]})
+    assert category_of(safety, Rule.MISSED).code == "b"
+    assert category_of(Safety(), Rule.MISSED).code == "missed_visit"
+
+
+def test_which_step_may_follow_which():
+    assert {(state, act) for state in State for act in Act if why_not(state, act) is None} == {
+        (state, act) for state, acts in TRANSITIONS.items() for act in acts
+    }
+
+
+KEYS = st.sets(st.tuples(st.integers(1, 3), st.sampled_from(["missed", "window"]), st.sampled_from(["a", "b"])))
+
+
+@settings(deadline=None)
+@given(rounds=st.lists(KEYS, max_size=6), signed=KEYS)
+def test_however_often_it_looks_each_is_written_once(rounds: list[set[Any]], signed: set[Any]):
+    kept: dict[Any, str] = {}
+    for holds in rounds:
+        added, again, gone = settle(holds, kept)
+        assert not set(added) & set(kept)
+        kept |= dict.fromkeys(added, State.OPEN.value)
+        kept |= dict.fromkeys(again, State.OPEN.value)
+        kept |= dict.fromkeys(gone, State.GONE.value)
+        kept |= dict.fromkeys(signed & set(added), State.SIGNED.value)
+        assert {key for key, state in kept.items() if state == State.OPEN} == {
+            key for key in holds if kept[key] != State.SIGNED
+        }
+        assert settle(holds, kept) == ([], [], [])
+
+
+@pytest.mark.requirement("REL-4", "E6-6")
+def test_the_clock_looks_once_an_hour_and_takes_the_steps_of_clocks(database: Database):
+    with database.writing() as session:
+        trial = safe(session)
+        missed(trial)
+        trial.report(HOSPITAL)
+        study = trial.study
+    assert watch(database, now=later(11)) == 2
+    with database.reading() as session:
+        assert len(session.execute(select(DEVIATION)).all()) == 1
+    assert look_in_turn(database, study, now=later(11.5)) is None
+    assert look_in_turn(database, study, now=later(12)) == 0

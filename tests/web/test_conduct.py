@@ -1,0 +1,173 @@
+"""The pages of conduct: deviations, contacts, care, losses and deaths, and the screening log."""
+
+from typing import Any
+
+import pytest
+from bs4 import BeautifulSoup
+
+from app.foundation.database import Database
+from tests.safety.world import SAFETY
+from tests.web.browser import PASSWORD
+from tests.web.test_safety import said
+from tests.web.world import World
+
+PERSON = "/mini/participants/M-001"
+DEVIATIONS = "/mini/safety/deviations"
+
+
+@pytest.fixture
+def world(shared_database: Database) -> World:
+    made = World(shared_database, safety=SAFETY)
+    made.consented()
+    return made
+
+
+@pytest.mark.requirement("E6-6", "P11-e", "P11-50")
+def test_a_deviation_from_report_to_signature(world: World):
+    coordinator, investigator = world.coordinator(), world.browser("investigator")
+    new = f"{PERSON}/deviations/new"
+    told: dict[str, Any] = {
+        "category": "consent",
+        "grade": "",
+        "occurred_on": world.today().isoformat(),
+        "what": "The copy was not handed over",
+    }
+    wrong = coordinator.post(new, {**told, "what": "", "occurred_on": "soon"})
+    assert wrong.status_code == 422
+    wrong = coordinator.post(new, {**told, "category": "zzz", "grade": "minor"})
+    assert "The copy was not handed over" in wrong.text
+    reply = coordinator.post(new, told)
+    assert reply.status_code == 303, said(reply)
+    url = str(reply.headers["location"]).partition("?")[0]
+    assert "Major" in said(coordinator.get(url))  # as its kind says
+    assert "Do that first" in said(investigator.get(url))
+    act = {"grade": "major", "action": "Handed over the day after"}
+    assert coordinator.post(f"{url}/action", {**act, "action": ""}, page=url).status_code == 422
+    assert coordinator.post(f"{url}/action", act, page=url).status_code == 303
+    stale = coordinator.form(url, f"{url}/action")
+    assert investigator.post(f"{url}/sign", {"password": "wrong"}, page=url).status_code == 422
+    assert investigator.post(f"{url}/sign", {"password": PASSWORD}, page=url).status_code == 303
+    late = coordinator.send(f"{url}/action", {**stale, "action": "Nothing"})
+    assert late.status_code == 409
+    assert "Nothing" in late.text
+    assert "Signed" in said(coordinator.get(url))
+    assert "The copy was not handed over" in said(coordinator.get(f"{DEVIATIONS}?grade=major&category=consent"))
+    assert "No deviation fits" in said(coordinator.get(f"{DEVIATIONS}?open=yes"))
+    lines = coordinator.get(f"{DEVIATIONS}?format=csv").text.splitlines()
+    assert len(lines) == 2
+
+
+def test_the_system_looks_when_it_is_asked_and_what_is_no_deviation_is_taken_back(world: World):
+    coordinator = world.coordinator()
+    visit = f"{PERSON}/visits/baseline"
+    assert coordinator.post(f"{visit}/missed", {"reason": "Ill", "why": "Ill"}, page=visit).status_code == 303
+    assert coordinator.post(f"{DEVIATIONS}/look", {}, page=DEVIATIONS).status_code == 303
+    assert coordinator.post(f"{DEVIATIONS}/look", {}, page=DEVIATIONS).status_code == 303
+    rows = coordinator.soup(DEVIATIONS).select("tbody tr")
+    assert len(rows) == 1
+    assert "found by the system" in rows[0].get_text(" ")
+    told = {"category": "other", "occurred_on": world.today().isoformat(), "what": "Mixed up"}
+    url = str(coordinator.post(f"{PERSON}/deviations/new", told).headers["location"]).partition("?")[0]
+    assert coordinator.post(f"{url}/mistake", {"why": " "}, page=url).status_code == 422
+    assert coordinator.post(f"{url}/mistake", {"why": "Another study"}, page=url).status_code == 303
+    assert "Does not stand" in said(coordinator.get(url))
+    clinician = world.browser("clinician")
+    reply = clinician.post(f"{PERSON}/deviations/new", {**told, "what": "Came late"})
+    assert str(reply.headers["location"]).startswith(f"{PERSON}?")
+
+
+@pytest.mark.requirement("P11-e", "REL-4")
+@pytest.mark.parametrize(
+    ("page", "told", "wrong", "changed", "stands"),
+    [
+        (
+            f"{PERSON}/contacts",
+            {"how": "call", "result": "no_answer", "note": "Rang twice"},
+            {"how": "call", "result": "", "note": "Rang thrice"},
+            {"result": "reached"},
+            "Reached",
+        ),
+        (
+            f"{PERSON}/care",
+            {"treatment": "Ibuprofen 400 mg", "began": "2025", "ended": "", "indication": "Headache"},
+            {"treatment": "Paracetamol", "began": "then", "indication": "Headache"},
+            {"ended": "2025-11"},
+            "2025-11",
+        ),
+    ],
+)
+def test_lines_are_added_and_corrected(
+    world: World, page: str, told: dict[str, Any], wrong: dict[str, Any], changed: dict[str, Any], stands: str
+):
+    coordinator = world.coordinator()
+    refused = coordinator.post(page, wrong)
+    assert refused.status_code == 422
+    assert next(iter(value for value in wrong.values() if value and len(value) > 6)) in refused.text
+    assert coordinator.post(page, told).status_code == 303
+    row = coordinator.soup(page).select_one("tbody tr")
+    assert row is not None
+    correct = str(row.select("a")[-1]["href"])
+    form = coordinator.form(correct, page)
+    assert coordinator.send(page, {**form, **changed}).status_code == 422  # without a reason
+    fine = coordinator.send(page, {**form, **changed, "why": "Misheard"})
+    assert fine.status_code == 303, said(fine)
+    assert stands in said(coordinator.get(page))
+    late = coordinator.send(
+        page, {**form, **{name: "Else" for name in ("note", "indication") if name in told}, "why": "So"}
+    )
+    assert late.status_code == 409
+    assert "Else" in late.text
+    monitor = world.browser("monitor")
+    assert stands in said(monitor.get(page))
+    assert monitor.soup(page).select_one("main form[method=post]") is None
+
+
+@pytest.mark.requirement("P11-f", "E9R1-1")
+def test_somebody_is_lost_found_and_dies_by_mistake(world: World):
+    coordinator = world.coordinator()
+    on = world.today().isoformat()
+
+    def end(path: str, words: str, password: str = PASSWORD) -> Any:
+        return coordinator.post(f"{PERSON}/{path}", {"on": on, "words": words, "password": password})
+
+    assert end("lost", "Five calls", "wrong").status_code == 422
+    assert "Five calls" in end("lost", "Five calls", "wrong").text
+    assert end("lost", "Five calls").status_code == 303
+    assert "Lost to follow-up" in said(coordinator.get(PERSON))
+    assert "Lost to follow-up" in said(coordinator.get("/mini/participants?status=lost"))
+    assert "M-001 lost to follow-up" in said(coordinator.get("/mini/today"))
+    assert "found again" in said(coordinator.get(f"{PERSON}/lost"))
+    assert end("lost", "Met in the street").status_code == 303
+    assert "Consented" in said(coordinator.get(PERSON))
+    assert end("death", "A letter").status_code == 303
+    page = said(coordinator.get(PERSON))
+    assert "Died" in page
+    assert "No visit is due any more" in page or "visits" not in page
+    form = coordinator.get(f"{PERSON}/death")
+    assert "Report the death as an adverse event" in said(form)
+    event = BeautifulSoup(coordinator.get(f"{PERSON}/adverse-events/new?outcome=fatal").text, "html.parser")
+    assert event.select_one("input[name=criteria][value=death][checked]") is not None
+    assert end("death", "Their brother of the same name").status_code == 303
+    assert "Consented" in said(coordinator.get(PERSON))
+    history = said(coordinator.get(f"{PERSON}/death"))
+    assert "Recorded as dead by mistake" in history
+    assert "Five calls" in history
+
+
+@pytest.mark.requirement("CON-20")
+def test_the_screening_log_has_codes_and_reasons_and_no_names(world: World):
+    coordinator = world.coordinator()
+    page = "/mini/safety/screening"
+    shown = coordinator.get(page)
+    assert "M-001" in shown.text
+    for name in ("Lovelace", "Ada ", "AL"):
+        assert name not in said(shown)
+    month = f"{world.today():%Y-%m}"
+    assert "M-001" in said(coordinator.get(f"{page}?month={month}&outcome=passed"))
+    assert "Nobody fits" in said(coordinator.get(f"{page}?outcome=failed"))
+    wrong = coordinator.get(f"{page}?month=soon")
+    assert wrong.status_code == 422
+    assert "YYYY-MM" in said(wrong)
+    lines = coordinator.get(f"{page}?format=csv").text.splitlines()
+    assert len(lines) == 2
+    assert lines[1].startswith("M-001,north,")
