@@ -15,11 +15,14 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from app.capture import actions, reads
 from app.capture.checks import Judgement, events_needed, judge
+from app.capture.locks.reads import covering
+from app.capture.locks.rules import Kind, Lock, why_closed
 from app.capture.reads import Answers, DraftState, HistoryLine, Place
 from app.capture.rules import (
     MEANINGS,
     EntryState,
     changes,
+    entry_mark,
     same_value,
     signature_holds,
     why_not_enter,
@@ -36,13 +39,13 @@ from app.participants.reads import participant_by_code
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
 from app.rendering import translations
-from app.schedule.actions import record_visit
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visit_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
 from app.studies.definition import Instrument, Item, ItemType, Visit
 from app.web.items import item_views, said, sections_of
+from app.web.queries import threads_of
 from app.web.shell import errors_of, show
 from app.web.visits import planned_visit, typed_day, visit_url
 
@@ -138,6 +141,24 @@ class Spot:
         return next((line for line in reversed(lines) if line.action == "entry.signature_superseded"), None)
 
     @cached_property
+    def lock(self) -> Lock | None:
+        """What freezes or locks this visit, or None."""
+        if self.place.lock is None:
+            return None
+        return covering(self.here.session, self.here.the_study, self.participant_id, self.planned.code)
+
+    @property
+    def is_locked(self) -> bool:
+        return self.lock is not None and self.lock.kind is Kind.LOCKED
+
+    @cached_property
+    def threads(self) -> dict[str, list[dict[str, Any]]]:
+        """Item code -> its queries, as a page draws them."""
+        if self.entry is None:
+            return {}
+        return threads_of(self.here, self.participant_id, self.planned.code, self.instrument.code)
+
+    @cached_property
     def why_not_enter(self) -> str | None:
         """Why nothing can be entered here, or None."""
         place = self.place
@@ -152,7 +173,7 @@ class Spot:
         )
         if reason is None and (self.entry is None or self.participant.withdrawn_on is not None):
             reason = why_no_consent(self.here.session, self.here.the_study, self.participant)
-        return reason
+        return reason or why_closed(self.here.the_study.definition, self.lock)
 
     def judge(self, values: Mapping[str, object], reasons: Mapping[str, str]) -> Judgement:
         """The judgement on these values here and now."""
@@ -235,7 +256,7 @@ def _hold_with_it(spot: Spot) -> list[FieldProblem]:
     if HELD_ON not in here.form or spot.visit.status != VisitStatus.PLANNED:
         return []
     try:
-        record_visit(
+        actions.record_visit(
             here.session,
             here.the_study,
             spot.participant,
@@ -529,12 +550,20 @@ def _facts(spot: Spot) -> dict[str, Any]:
         late_by = (clock.today(spot.place.timezone, entry.created_at) - visit.held_on).days
     status = "empty"
     if entry is not None:
-        status = "signed" if entry.is_signed else "complete" if entry.is_complete else "partial"
+        status = entry_mark(
+            entry.status,
+            has_query=any(not each["query"].is_closed for some in spot.threads.values() for each in some),
+            is_signed=entry.is_signed,
+            is_verified=entry.verified_at is not None,
+            is_locked=spot.is_locked,
+        )
     elif spot.draft is not None:
         status = "draft"
     elif today > visit.closes_on:
         status = "late"
     return {
+        "threads": spot.threads,
+        "may_query": may(spot.here.actor, Permission.QUERY_RAISE, site_id=spot.participant.site_id),
         "visit": visit,
         "status": status,
         "late_by": late_by,

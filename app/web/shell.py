@@ -56,6 +56,10 @@ DONE = {
     "slip_entered": "Entered. The clinicians of the site are told that there is a new participant.",
     "slip_voided": "Void. Its slot is never used by anybody.",
     "pack_closed": "Closed. Every slip that was left is void; have them destroyed, with the file and the letter.",
+    "query_raised": "Raised. The site sees it beside the answer, and among its queries.",
+    "query_answered": "Answered. It waits for whoever closes it, or asks again.",
+    "query_requeried": "Asked again.",
+    "query_closed": "Closed.",
     "draft_dropped": "The draft is gone. You see what was saved.",
 }
 
@@ -63,6 +67,7 @@ DONE = {
 NAVIGATION: tuple[tuple[str, str, str, tuple[Permission, ...]], ...] = (
     ("Today", "/today", "calendar-check", (Permission.PARTICIPANT_SCREEN, Permission.ENTRY_SAVE)),
     ("Participants", "/participants", "users", (Permission.PARTICIPANT_READ,)),
+    ("Queries", "/queries", "message-circle-question-mark", (Permission.ENTRY_READ,)),
     ("Treatment", "/treatment", "stethoscope", (Permission.ARM_READ,)),
     ("Sequence", "/sequence", "lock", (Permission.SEQUENCE_DRAW,)),
     ("Exports", "/exports", "download", (Permission.EXPORT_RUN,)),

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
+from app.capture.queries.reads import waiting
 from app.capture.reads import Progress, UnsignedVisit, progress, unsigned_visits
 from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import NotAllowed
@@ -113,6 +114,7 @@ def today(here: PageInStudy) -> Response:
         to_sign=unsigned.total if unsigned else 0,
         sign_next=_signatures(path, unsigned.next if unsigned else None),
         sign_previous=_signatures(path, unsigned.previous if unsigned else None),
+        queries=waiting(here.session, study, by=by) if first_page and may(by, Permission.ENTRY_READ) else None,
         timezone=places.timezone(),
         day=places.today(here),
         first_page=first_page,

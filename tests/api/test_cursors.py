@@ -27,11 +27,13 @@ LISTS = {
     "/allocations": ("statistician", (1,)),
     "/treatment/participants": ("clinician", ("M-001",)),
     "/unblindings": ("data_manager", (1,)),
+    "/queries": ("monitor", ("raised", "2026-03-02T09:30:00+00:00", 1)),
 }
 PAGES = {
     "/mini/today": "coordinator",
     "/mini/participants": "coordinator",
     "/mini/audit": "data_manager",
+    "/mini/queries": "data_manager",
     "/mini/treatment": "clinician",
     "/mini/sequence/allocations": "statistician",
     "/people": "administrator",

@@ -505,6 +505,7 @@ def _follow_up(trial: Trial) -> None:
     did(api("assessor", "PUT", f"{API}{entries}/belief", guess))
     draft = {"pain_nrs": "4", "base-version": "0"}
     did(web("assessor", "PUT", "/mini/participants/M-002/visits/week18/entries/pain/draft", draft), 204)
+    _ask(trial, entries)
     withdrawal = {"level": "visits", "on": date(2026, 7, 7).isoformat(), "reason": "Moved away"}
     did(api("coordinator", "POST", f"{API}/participants/M-002/withdrawal", withdrawal))
     found = {"reason": "ineligible", "found_on": "2026-07-06", "why": "Too old by a day", "corrects": ""}
@@ -513,6 +514,19 @@ def _follow_up(trial: Trial) -> None:
     did(api("investigator", "POST", f"{API}/participants/M-002/randomised-in-error", corrected))
     for path in ("personal-data", "consents/1/signature"):
         did(web("coordinator", "POST", f"/mini/participants/M-001/{path}"))
+
+
+def _ask(trial: Trial, entries: str) -> None:
+    """A monitor asks, the site answers, the data manager asks again and closes; and a check asks."""
+    did, api, web = trial.did, trial.api, trial.web
+    asked = {"item": "pain_nrs", "text": "The diary says 3. Which is right?"}
+    did(api("monitor", "POST", f"{API}{entries}/pain/queries", asked))
+    did(api("monitor", "POST", f"{API}{entries}/pain/queries", {**asked, "text": f"Because of {SHAM}?"}), 422)
+    did(web("coordinator", "POST", "/mini/queries/1/answer", {"text": "The diary is wrong.", "version": "1"}), 303)
+    did(api("data_manager", "POST", f"{API}/queries/1/requery", {"text": "Who says so?", "version": 2}))
+    partial = {"values": {"pain_nrs": 4, "pain_days": 0}, "accept_partial": True}
+    did(api("coordinator", "PUT", f"{API}/participants/M-005/visits/baseline/entries/pain", partial), 404)
+    did(api("assessor", "PUT", f"{API}/participants/M-002/visits/week18/entries/pain", partial))
 
 
 UNBLINDING = "/mini/study/unblinding"
@@ -551,7 +565,16 @@ KNOWN: dict[str, Any] = {
     **VALUES,
     "code": ("M-001", "M-002"),
     "visit": ("tx01", "week18"),
-    "table": ("participants", "visits", "entries", "entries_by_visit", "screening", "codebook", "allocations"),
+    "table": (
+        "participants",
+        "visits",
+        "entries",
+        "entries_by_visit",
+        "screening",
+        "queries",
+        "codebook",
+        "allocations",
+    ),
     "extension": ("csv", "json", "ndjson"),
     "version": (1, 2),
     "number": (1, 2, 3, 4),
@@ -560,6 +583,7 @@ QUERIES: dict[str, Sequence[str]] = {
     "participants.participants": ("", "?format=csv", "?sort=-status", "?find=M-00", "?status=randomised&site=all"),
     "audit.audit": ("", "?participant=M-001", "?kind=allocation.", "?kind=session."),
     "api.audit": ("", "?limit=500", "?participant=M-001"),
+    "queries.queries": ("", "?state=closed", "?sort=-changed"),
     "unblinding.report": ("", "?kind=emergency", "?waiting=yes"),
     "api.unblindings": ("", "?limit=2"),
     "exports.exports": ("", "?table=visits", "?table=entries_by_participant&format=json", "?arms=dummy"),
