@@ -218,7 +218,7 @@ def record_visit(
     session: Session, study: StudyInUse, participant: Participant, visit: str, **options: Any
 ) -> ParticipantVisit:
     """`schedule.actions.record_visit`, refused where the visit is frozen or locked."""
-    _refuse_closed_visit(session, study, participant, visit, "visit.record", by=options["by"])
+    _refuse_closed_visit(session, study, participant, visit, "visit.record", **options)
     return schedule.record_visit(session, study, participant, visit, **options)
 
 
@@ -226,7 +226,7 @@ def correct_visit(
     session: Session, study: StudyInUse, participant: Participant, visit: str, **options: Any
 ) -> ParticipantVisit:
     """`schedule.actions.correct_visit`, refused where the visit is frozen or locked."""
-    _refuse_closed_visit(session, study, participant, visit, "visit.correct", by=options["by"])
+    _refuse_closed_visit(session, study, participant, visit, "visit.correct", **options)
     return schedule.correct_visit(session, study, participant, visit, **options)
 
 
@@ -234,15 +234,23 @@ def reopen_visit(
     session: Session, study: StudyInUse, participant: Participant, visit: str, **options: Any
 ) -> ParticipantVisit:
     """`schedule.actions.reopen_visit`, refused where the visit is frozen or locked."""
-    _refuse_closed_visit(session, study, participant, visit, "visit.reopen", by=options["by"])
+    _refuse_closed_visit(session, study, participant, visit, "visit.reopen", **options)
     return schedule.reopen_visit(session, study, participant, visit, **options)
 
 
 def _refuse_closed_visit(
-    session: Session, study: StudyInUse, participant: Participant, visit: str, action: str, *, by: Actor
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    visit: str,
+    action: str,
+    *,
+    by: Actor,
+    permission: Permission = Permission.VISIT_RECORD,
+    **_: Any,
 ) -> None:
     subject = f"{participant.code}/visit/{shortened(visit)}"
-    require(by, Permission.VISIT_RECORD, site_id=participant.site_id, action=action, subject=subject)
+    require(by, permission, site_id=participant.site_id, action=action, subject=subject)
     refuse_locked(session, study, participant, visit=visit, action=action, subject=subject, frozen_too=True)
 
 
@@ -256,14 +264,17 @@ def miss_visit(
     why: str,
     by: Actor,
     now: datetime,
+    permission: Permission = Permission.VISIT_RECORD,
 ) -> ParticipantVisit:
     """Record that a visit did not take place; refused while something is entered at it, or where it is closed."""
     subject = f"{participant.code}/visit/{visit}"
-    _refuse_closed_visit(session, study, participant, visit, "visit.miss", by=by)
+    _refuse_closed_visit(session, study, participant, visit, "visit.miss", by=by, permission=permission)
     # Whoever saves an entry holds the participant, and so waits for this or is waited for.
     held = select(PARTICIPANT.c.id).where(PARTICIPANT.c.id == participant.id).with_for_update(key_share=True)
     session.execute(held).all()
-    missed = schedule.miss_visit(session, study, participant, visit, version=version, why=why, by=by, now=now)
+    missed = schedule.miss_visit(
+        session, study, participant, visit, version=version, why=why, by=by, now=now, permission=permission
+    )
     # Asked last, so that a page that is out of date hears first of what changed; a refusal takes all of it back.
     entered = select(ENTRY.c.id).where(ENTRY.c.participant_id == participant.id, ENTRY.c.visit == visit).limit(1)
     if session.execute(entered).first() is not None:

@@ -31,11 +31,14 @@ router = APIRouter()
 
 KINDS = (
     "allocation",
+    "casebook",
     "consent",
+    "data",
     "entry",
     "export",
     "identity",
     "participant",
+    "query",
     "screening",
     "sequence",
     "session",
@@ -258,7 +261,7 @@ def _words(code: str) -> str:
 def _subject(subject: str, study: Study) -> str:
     kind, _, rest = subject.partition("/")
     parts = rest.split("/") if rest else []
-    if kind in ("visit", "entry") and parts:
+    if kind in ("visit", "entry", "query") and parts:
         visit = study.visit(parts[0])
         said = [visit.label if visit else parts[0]]
         if len(parts) > 1:
@@ -267,7 +270,7 @@ def _subject(subject: str, study: Study) -> str:
         return ", ".join(said)
     if kind in ("consent", "version", "sequence") and parts:
         return f"version {rest}"
-    return f"number {rest}" if kind in ("unblinding", "randomised_in_error") else rest
+    return f"number {rest}" if kind in ("unblinding", "randomised_in_error", "lock") else rest
 
 
 def _changes(entry: Mapping[str, Any], study: Study) -> list[tuple[str, str | None, str | None]]:
@@ -277,6 +280,8 @@ def _changes(entry: Mapping[str, Any], study: Study) -> list[tuple[str, str | No
     if entry["item"]:
         item = _item(entry, study)
         label = item.label if item else PERSONAL.get(entry["item"], entry["item"])
+        if isinstance(new, dict) and "query" in new:
+            return [(label, None, _said(new.get("text"), None, study))]
         return [(label, _said(old, item, study), _said(new, item, study))]
     if not isinstance(old, dict | None) or not isinstance(new, dict | None):
         return [("", _said(old, None, study), _said(new, None, study))]
@@ -314,7 +319,13 @@ def _is_sealed(entry: Mapping[str, Any], text: str | None) -> bool:
 
 def _item(entry: Mapping[str, Any], study: Study) -> Item | None:
     kind, *rest = entry["subject"].split("/")
-    code = study.eligibility.instrument if kind == "screening" else rest[1] if kind == "entry" and len(rest) > 1 else ""
+    code = (
+        study.eligibility.instrument
+        if kind == "screening"
+        else rest[1]
+        if kind in ("entry", "query") and len(rest) > 1
+        else ""
+    )
     form = study.instrument(code)
     return form.item(entry["item"]) if form else None
 

@@ -30,6 +30,7 @@ from app.capture.rules import (
 )
 from app.capture.status import EntryStatus
 from app.capture.typed import WHY, Typed, parse_typed, typed_form
+from app.capture.verification import is_verified, verify_items
 from app.consent.reads import why_no_consent
 from app.dependencies import ChangeInStudy, Form, Here, PageInStudy, TypedForm, require_password
 from app.foundation import clock
@@ -44,10 +45,11 @@ from app.schedule.reads import visit_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
 from app.studies.definition import Instrument, Item, ItemType, Visit
-from app.web.items import item_views, said, sections_of
+from app.web.items import item_views, sections_of
 from app.web.queries import threads_of
-from app.web.shell import errors_of, show
+from app.web.shell import errors_of, show, status_of
 from app.web.visits import planned_visit, typed_day, visit_url
+from app.wording import said
 
 router = APIRouter()
 
@@ -419,6 +421,40 @@ def sign(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respons
     return here.redirect(f"{spot.url}/record", done="signed")
 
 
+@router.post(ENTRY + "/verified", name="entries.verify")
+def verify(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
+    """Say of the ticked answers that they agree with their source; of the others not (any more)."""
+    spot = _spot(here, code, visit, instrument)
+    subject = f"{spot.participant.code}/entry/{visit}/{instrument}"
+    require(
+        here.actor, Permission.ENTRY_VERIFY, site_id=spot.participant.site_id, action="entry.verify", subject=subject
+    )
+    everything = here.value("which") == "everything"
+    items = list(spot.entry.values) if everything and spot.entry else list(here.form.get("item", ()))
+    try:
+        verify_items(
+            here.session,
+            here.the_study,
+            spot.participant,
+            visit=visit,
+            instrument=instrument,
+            items=items,
+            version=_number(here.value("version")),
+            by=here.actor,
+            now=here.now,
+        )
+    except (Invalid, Conflict, Refused) as problem:
+        here.refuse(problem)
+        return _record_page(spot, problem)
+    return here.redirect(f"{spot.url}/record", done="verified")
+
+
+@router.get(ENTRY + "/verified", name="entries.verify_form")
+def verify_form(here: PageInStudy, code: str, visit: str, instrument: str) -> Response:
+    """Where somebody lands who goes on without sending the form again: what is saved."""
+    return RedirectResponse(f"{_spot(here, code, visit, instrument).url}/record", status_code=303)
+
+
 # Pages
 
 
@@ -513,8 +549,19 @@ def _to_hold(
     }
 
 
-def _record_page(spot: Spot) -> Response:
-    return show(spot.here, "entries/record.html", spot=spot, entry=spot.entry, rows=_rows(spot), **_facts(spot))
+def _record_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None) -> Response:
+    may_verify = may(spot.here.actor, Permission.ENTRY_VERIFY, site_id=spot.participant.site_id)
+    return show(
+        spot.here,
+        "entries/record.html",
+        status_code=status_of(problem),
+        spot=spot,
+        entry=spot.entry,
+        rows=_rows(spot),
+        may_verify=may_verify and spot.entry is not None and not spot.is_locked,
+        refusal=problem.reason if problem is not None else None,
+        **_facts(spot),
+    )
 
 
 def _sign_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None) -> Response:
@@ -563,6 +610,7 @@ def _facts(spot: Spot) -> dict[str, Any]:
         status = "late"
     return {
         "threads": spot.threads,
+        "closed": why_closed(spot.here.the_study.definition, spot.lock),
         "may_query": may(spot.here.actor, Permission.QUERY_RAISE, site_id=spot.participant.site_id),
         "visit": visit,
         "status": status,
@@ -654,6 +702,8 @@ def _rows(spot: Spot) -> list[dict[str, object]]:
                     "why": reasons.get(item.code),
                     "is_hidden": item.code in hidden,
                     "is_score": item.type is ItemType.CALCULATED,
+                    "verified": spot.entry.verified.get(item.code) if spot.entry else None,
+                    "is_verified": spot.entry is not None and is_verified(spot.entry, item.code),
                 }
                 for item in section.items
             ],

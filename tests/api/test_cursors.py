@@ -27,6 +27,7 @@ LISTS = {
     "/allocations": ("statistician", (1,)),
     "/treatment/participants": ("clinician", ("M-001",)),
     "/unblindings": ("data_manager", (1,)),
+    "/locks": ("data_manager", (0, 1)),
     "/queries": ("monitor", ("raised", "2026-03-02T09:30:00+00:00", 1)),
 }
 PAGES = {

@@ -2,14 +2,17 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, ScalarSelect, String, bindparam, select
+from sqlalchemy import ColumnElement, Integer, ScalarSelect, String, bindparam, case, literal, or_, select, tuple_
 from sqlmodel import Session
 
 from app.capture.locks.rules import Kind, Lock, strongest, why_closed
 from app.capture.models import DataLock
+from app.foundation import paging
 from app.foundation.database import table_of
 from app.foundation.errors import Refused
 from app.participants.models import Participant
+from app.people.access import Actor, require, sites_for
+from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
 
 LOCK = table_of(DataLock)
@@ -67,6 +70,52 @@ def locks_of(session: Session, study: StudyInUse, participant_id: int) -> tuple[
     """Everything that covers a participant or a visit of theirs."""
     wanted = {"study_id": study.id, "participant_id": participant_id}
     return tuple(_lock(row) for row in session.execute(_PARTICIPANTS, wanted).mappings())
+
+
+def lock_by_number(session: Session, study: StudyInUse, number: int) -> tuple[Lock, int | None] | None:
+    """A lock or freezing that stands, and the site of its participant (None: of every site)."""
+    query = _LOCKS.add_columns(PARTICIPANT.c.site_id).where(LOCK.c.id == bindparam("number", type_=Integer))
+    row = session.execute(query, {"study_id": study.id, "number": number}).mappings().first()
+    if row is None:
+        return None
+    found = dict(row)
+    site_id = found.pop("site_id")
+    return _lock(found), site_id
+
+
+def locks_page(
+    session: Session, study: StudyInUse, *, by: Actor, cursor: str | None = None, limit: int | None = None
+) -> paging.Page[Lock]:
+    """One page of everything that is frozen or locked at the person's sites: what somebody asks to unlock first."""
+    require(by, Permission.ENTRY_READ)
+    size = paging.page_size(limit)
+    sites = sites_for(by, Permission.ENTRY_READ)
+    asked = case((LOCK.c.asked_at.is_not(None), 1), else_=0)
+    query = _LOCKS
+    if sites is not None:
+        query = query.where(or_(LOCK.c.participant_id.is_(None), PARTICIPANT.c.site_id.in_(sorted(sites))))
+    backwards = False
+    if cursor:
+        (first, number), backwards = paging.decode(cursor, 2, int, int)
+        here, place = tuple_(asked, LOCK.c.id), tuple_(literal(first), literal(number))
+        query = query.where(here > place if backwards else here < place)
+    order = [each.asc() if backwards else each.desc() for each in (asked, LOCK.c.id)]
+    found = session.execute(query.order_by(*order).limit(size + 1), {"study_id": study.id}).mappings().all()
+    more = len(found) > size
+    rows = [_lock(row) for row in found[:size]]
+    if backwards:
+        rows.reverse()
+    if not rows:
+        return paging.Page(rows)
+
+    def place_of(lock: Lock, *, backwards: bool = False) -> str:
+        return paging.encode(int(lock.is_asked), lock.number, backwards=backwards)
+
+    return paging.Page(
+        rows,
+        next=place_of(rows[-1]) if more or backwards else None,
+        previous=place_of(rows[0], backwards=True) if (more if backwards else bool(cursor)) else None,
+    )
 
 
 def refuse_locked(
