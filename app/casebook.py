@@ -257,7 +257,7 @@ class _Printer:
         old, new = (self._value(line[side], item, form) for side in ("old", "new"))
         return [
             self._moment(line["at"]),
-            f"{line['username']}, {line['role']}".replace("_", " "),
+            f"{line['username']}, {line['role'].replace('_', ' ')}",
             self.gettext(ACTS.get(line["action"], line["action"])),
             ", ".join(each for each in where if each),
             old,

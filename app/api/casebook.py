@@ -108,7 +108,12 @@ def sign_casebook(here: ApiChange, code: str, asked: CasebookSignatureBody) -> R
     ".pdf",
     name="api.casebook_file",
     response_class=Response,
-    responses={200: {"content": {"application/pdf": {}}, "description": "The casebook as PDF/A."}},
+    responses={
+        200: {
+            "content": {"application/pdf": {"schema": {"type": "string", "format": "binary"}, "example": "%PDF-1.7"}},
+            "description": "The casebook as PDF/A.",
+        }
+    },
 )
 def casebook_file(here: ApiPage, code: str) -> Response:
     """The casebook as PDF, with what changed marked and the log behind."""

@@ -527,6 +527,19 @@ def _ask(trial: Trial, entries: str) -> None:
     partial = {"values": {"pain_nrs": 4, "pain_days": 0}, "accept_partial": True}
     did(api("coordinator", "PUT", f"{API}/participants/M-005/visits/baseline/entries/pain", partial), 404)
     did(api("assessor", "PUT", f"{API}/participants/M-002/visits/week18/entries/pain", partial))
+    did(api("monitor", "PUT", f"{API}{entries}/pain/verification", {"version": 2}))
+    # One visit of everybody is frozen, one participant locked; and somebody asks to unlock them.
+    did(web("data_manager", "POST", "/mini/study/locks", {"whom": "everybody", "visit": "week18", "why": "Clean"}))
+    locked = {"kind": "locked", "participants": ["M-005"], "why": "Clean", "despite": True}
+    did(api("data_manager", "POST", f"{API}/locks", locked))
+    partial = {"values": {"pain_nrs": 4, "pain_days": 3}, "base_version": 1, "why": "Misread"}
+    did(api("coordinator_south", "PUT", f"{API}/participants/M-005/visits/baseline/entries/pain", partial), 409)
+    did(api("clinician_south", "POST", f"{API}/treatment/participants/M-005/sessions/tx01/missed", {
+        "version": 1, "why": "Abroad"}), 409)  # fmt: skip
+    did(api("data_manager", "POST", f"{API}/locks/2/unlock-request", {"why": "A page was found"}))
+    shown = did(api("investigator", "GET", f"{API}/participants/M-001/casebook")).json()
+    signature = {"meaning": "review", "digest": shown["digests"]["review"], "password": PASSWORD}
+    did(api("investigator", "POST", f"{API}/participants/M-001/casebook/signature", signature), 409)  # a query stands
 
 
 UNBLINDING = "/mini/study/unblinding"
@@ -583,6 +596,7 @@ QUERIES: dict[str, Sequence[str]] = {
     "participants.participants": ("", "?format=csv", "?sort=-status", "?find=M-00", "?status=randomised&site=all"),
     "audit.audit": ("", "?participant=M-001", "?kind=allocation.", "?kind=session."),
     "api.audit": ("", "?limit=500", "?participant=M-001"),
+    "locks.locks": ("", "?visit=week18&site=all"),
     "queries.queries": ("", "?state=closed", "?sort=-changed"),
     "unblinding.report": ("", "?kind=emergency", "?waiting=yes"),
     "api.unblindings": ("", "?limit=2"),

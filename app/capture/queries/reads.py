@@ -240,7 +240,7 @@ def _narrowed(by: Actor, wanted: Wanted, now: datetime) -> Select[Any]:
     if wanted.state is not None:
         query = query.where(QUERY.c.state == wanted.state)
     if wanted.standing:
-        query = query.where(QUERY.c.closed_at.is_(None))
+        query = query.where(QUERY.c.state.in_((State.OPEN, State.ANSWERED)))
     if wanted.age is not None:
         query = query.where(QUERY.c.raised_at <= raised_before(wanted.age, now))
     if wanted.instrument is not None:
