@@ -197,6 +197,7 @@ def test_locking_and_freezing_say_what_stands_in_the_way(trial: Trial):
     ("options", "error"),
     [
         ({"why": " "}, Invalid),
+        ({"why": "All of the Placebex device are in"}, Invalid),
         ({"visit": "week99"}, Invalid),
         ({"participants": []}, Invalid),
         ({"participants": ["M-001", "M-999"]}, Invalid),

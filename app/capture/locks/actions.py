@@ -46,7 +46,7 @@ def close_data(
     require(by, Permission.DATA_LOCK, **about)
     if participants is None:
         _require_everywhere(by, Permission.DATA_LOCK, **about)
-    problems = why_problems(why)
+    problems = why_problems(study.definition, why)
     if visit is not None and study.definition.visit(visit) is None:
         problems.append(FieldProblem("visit", "choice", "Choose one of the visits of the study."))
     if participants is not None and not 0 < len(set(participants)) <= MOST:
@@ -90,7 +90,7 @@ def close_data(
 def lift_freezing(session: Session, study: StudyInUse, number: int, *, why: str, by: Actor, now: datetime) -> None:
     """Let data be entered again where they were frozen."""
     lock = _locked(session, study, number, Permission.DATA_LOCK, "data.unfreeze", by=by)
-    if problems := why_problems(why):
+    if problems := why_problems(study.definition, why):
         raise Invalid(problems)
     if lock.kind is not Kind.FROZEN:
         raise Refused(
@@ -104,7 +104,7 @@ def lift_freezing(session: Session, study: StudyInUse, number: int, *, why: str,
 def ask_to_unlock(session: Session, study: StudyInUse, number: int, *, why: str, by: Actor, now: datetime) -> None:
     """Ask to unlock, and say why; somebody else approves. The same request again is the same."""
     lock = _locked(session, study, number, Permission.DATA_UNLOCK, "data.unlock", by=by)
-    if problems := why_problems(why):
+    if problems := why_problems(study.definition, why):
         raise Invalid(problems)
     if (lock.asked_by, lock.asked_why) == (by.username, why.strip()):
         return
@@ -125,7 +125,7 @@ def approve_unlock(session: Session, study: StudyInUse, number: int, *, by: Acto
 def decline_unlock(session: Session, study: StudyInUse, number: int, *, why: str, by: Actor, now: datetime) -> None:
     """Leave it locked, and say why; it can be asked again."""
     lock = _decided(session, study, number, by=by)
-    if problems := why_problems(why):
+    if problems := why_problems(study.definition, why):
         raise Invalid(problems)
     session.execute(_CHANGE.values(asked_at=None, asked_by=None, asked_why=None), {"number": number})
     old = {"asked_by": lock.asked_by, "why": lock.asked_why}

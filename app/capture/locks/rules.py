@@ -8,6 +8,7 @@ from enum import StrEnum
 from app.foundation.errors import FieldProblem
 from app.foundation.words import day_in_words
 from app.studies.definition import Study
+from app.studies.rules import names_an_arm
 
 LONGEST = 2000  # characters of a reason
 
@@ -19,6 +20,7 @@ class Kind(StrEnum):
     LOCKED = "locked"  # nothing changes any more
 
 
+NAMES_AN_ARM = "Blinded people read this, and it names an arm. Say it without: no lock needs to know which arm it is."
 UNLOCKS = (
     "A data manager or an investigator can ask to unlock it, and another of them approves, on the page Locks "
     "under Study."
@@ -139,12 +141,14 @@ def why_not_decide(lock: Lock, *, by: str) -> str | None:
     return None
 
 
-def why_problems(why: str) -> list[FieldProblem]:
-    """What is wrong with a reason."""
+def why_problems(study: Study, why: str) -> list[FieldProblem]:
+    """What is wrong with a reason; blinded people read it (ICH E6(R3) 4.1.3)."""
     if not why.strip():
         return [FieldProblem("why", "required", "Say why.")]
     if len(why) > LONGEST:
         return [FieldProblem("why", "length", f"This is longer than {LONGEST} characters. Shorten it.")]
     if any(not letter.isprintable() and letter not in "\r\n\t" for letter in why):
         return [FieldProblem("why", "control", "There is a character in it that cannot be kept. Type it again.")]
+    if names_an_arm(study, why):
+        return [FieldProblem("why", "arm", NAMES_AN_ARM)]
     return []
