@@ -320,6 +320,9 @@ def sequence_draw(
     ] = None,
     slots: Annotated[int | None, typer.Option(help="Slots per stratum (blocks are completed).")] = None,
     listing: Annotated[Path | None, typer.Option(help="CSV with stratum, position, arm (method list).")] = None,
+    site: Annotated[
+        list[str] | None, typer.Option(help="A site of the batch; repeat. All without an arm if left out (cluster).")
+    ] = None,
 ) -> None:
     """Draw a sequence. Nothing of it is shown but counts; review it on the Sequence page, then seal it."""
     database = open_database(Settings())
@@ -345,6 +348,7 @@ def sequence_draw(
             options={name: value for name, value in chosen.items() if value is not None},
             slots_per_stratum=slots,
             listing=listing.read_text(encoding="utf-8") if listing else None,
+            sites=site or None,
             by=actor,
             now=clock.now(),
         )

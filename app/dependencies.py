@@ -177,10 +177,11 @@ class Here:
         """Where the same form, sent again, leads: its own answer is shown once and kept nowhere."""
         self._remember(303, url, None)
 
-    def answer_once(self, body: Any, *, repeated: Any) -> Response:
+    def answer_once(self, body: Any, *, repeated: Any, status: int = 200) -> Response:
         """A JSON answer to a write over REST that is given once; the same request again gets `repeated`."""
-        self.answer(repeated)
-        return Response(json.dumps(body, default=str, ensure_ascii=False), media_type="application/json")
+        self.answer(repeated, status=status)
+        text = json.dumps(body, default=str, ensure_ascii=False)
+        return Response(text, status_code=status, media_type="application/json")
 
     def _remember(self, status: int, location: str | None, body: str | None) -> None:
         if self.idempotency_key:

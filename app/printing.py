@@ -39,6 +39,29 @@ def record_pdf(record: Record, *, at: datetime, language: str) -> bytes:
     return _compiled("record", {**asdict(record), "lang": language.partition("-")[0], "date": date}, at=day)
 
 
+@dataclass(frozen=True)
+class SignedDocument:
+    """A document as it was signed, with the facts of its signatures; its words are in the document's language.
+
+    `blocks` are its paragraphs in order, as mappings: `kind` (heading, paragraph, item, numbered, quote), `level`,
+    `number`, and `runs` of (words, strong, emphasised).
+    """
+
+    title: str
+    subtitle: str
+    blocks: Sequence[Mapping[str, Any]]
+    signatures: str
+    rows: Sequence[Row]
+    footer: str
+
+
+def signed_pdf(signed: SignedDocument, *, at: datetime, language: str) -> bytes:
+    """The document and its signatures as PDF/A-2b, tagged; the same and the same instant give the same bytes."""
+    day = at.astimezone(UTC)
+    date = {"year": day.year, "month": day.month, "day": day.day}
+    return _compiled("consent", {**asdict(signed), "lang": language.partition("-")[0], "date": date}, at=day)
+
+
 def _compiled(name: str, said: Mapping[str, Any], *, at: datetime) -> bytes:
     template = TEMPLATES / "_pdf" / f"{name}.typ"
     made = typst.compile(

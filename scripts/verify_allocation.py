@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Was every allocation the committed next one? Checked with the standard library only, importing nothing of Equipoise.
 
-    python3 scripts/verify_allocation.py CERTIFICATE PROOFS [PLAN]
+    python3 scripts/verify_allocation.py CERTIFICATE PROOFS [PLAN] ...      of every list in use, one after the other
 
 CERTIFICATE  the sealing certificate as JSON, kept since before the first participant
 PROOFS       one JSON object a line for every allocation: number, participant, stratum, position, arm, salt, path; with
@@ -10,14 +10,14 @@ PLAN         at close: the opened plan (seed, salt key, options), from which eve
 
 Each slot's leaf is SHA-256(0x00 | "equipoise.slot.1", study, list version, stratum, position, arm, salt), every part
 preceded by its length as 4 bytes big-endian; leaves stand by stratum code and position in an RFC 6962 tree, whose root
-is on the certificate and, in the audit log, in the entry sequence.sealed. Checked is: every leaf is in the tree at its
-place and no other; numbers count up from the first without a gap; every stratum was used from its first position on, in
-the order of the numbers, none skipped but those of a pack, which follow each other and are used in their order; nobody
-has two. With PLAN: it is the one committed to, the list drawn again from its seed has the committed root, and every
-allocation is the arm of its slot.
+is on the certificate and, in the audit log, in the entry sequence.sealed. Checked is: every leaf is at its place in the
+tree; numbers count up from the first without a gap; every stratum was used from its first position on, in the order of
+the numbers, none skipped but those of a pack, which follow each other and are used in their order; nobody has two. With
+PLAN: it is the committed one, its seed gives the list with the committed root, and every allocation is its slot's arm.
 """
 
 import hashlib
+import heapq
 import hmac
 import json
 import sys
@@ -25,6 +25,9 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+
+Arms = list[tuple[str, int]]
+Options = dict[str, Any]
 
 
 def sized(*parts: bytes) -> bytes:
@@ -41,19 +44,13 @@ def node(left: bytes, right: bytes) -> bytes:
 
 
 def root_from(start: bytes, index: int, size: int, path: list[bytes]) -> bytes | None:
-    """The root that a path leads to (RFC 9162 section 2.1.3.2); None when its length does not fit."""
-    last, reached = size - 1, start
-    for sibling in path:
-        if last == 0:
-            return None
-        if index & 1 or index == last:
-            reached = node(sibling, reached)
-            while not index & 1 and index:
-                index, last = index >> 1, last >> 1
-        else:
-            reached = node(reached, sibling)
-        index, last = index >> 1, last >> 1
-    return reached if last == 0 else None
+    """The root that a path from the bottom up leads to (RFC 6962 section 2.1); None when its length does not fit."""
+    if size == 1 or not path:
+        return start if size == 1 and not path else None
+    half, above = 1 << (size - 1).bit_length() - 1, path[-1]
+    if index < half:
+        return (below := root_from(start, index, half, path[:-1])) and node(below, above)
+    return (below := root_from(start, index - half, size - half, path[:-1])) and node(above, below)
 
 
 def root_of(leaves: Iterable[bytes]) -> bytes:
@@ -71,10 +68,8 @@ class Generator:
         self.update(seed)
 
     def update(self, data: bytes = b"") -> None:
-        self.key = hmac.digest(self.key, self.value + b"\x00" + data, "sha256")
-        self.value = hmac.digest(self.key, self.value, "sha256")
-        if data:
-            self.key = hmac.digest(self.key, self.value + b"\x01" + data, "sha256")
+        for mark in (b"\x00", b"\x01") if data else (b"\x00",):
+            self.key = hmac.digest(self.key, self.value + mark + data, "sha256")
             self.value = hmac.digest(self.key, self.value, "sha256")
 
     def bytes(self, length: int) -> bytes:
@@ -100,10 +95,6 @@ class Generator:
         return items
 
 
-Arms = list[tuple[str, int]]
-Options = dict[str, Any]
-
-
 def permuted_blocks(arms: Arms, options: Options, length: int, draw: Generator) -> list[str]:
     sizes, total, slots = sorted(options["block_sizes"]), sum(share for _, share in arms), list[str]()
     while len(slots) < length:
@@ -118,29 +109,21 @@ def simple(arms: Arms, _options: Options, length: int, draw: Generator) -> list[
 
 
 def one_by_one(arms: Arms, length: int, choose: Callable[[list[int]], int]) -> list[str]:
-    had, slots = [0] * len(arms), list[str]()
+    had, chosen = [0] * len(arms), list[int]()
     for _ in range(length):
-        arm = choose(had)
-        had[arm] += 1
-        slots.append(arms[arm][0])
-    return slots
+        chosen.append(choose(had))
+        had[chosen[-1]] += 1
+    return [arms[arm][0] for arm in chosen]
 
 
 def big_stick(arms: Arms, options: Options, length: int, draw: Generator) -> list[str]:
-    def choose(had: list[int]) -> int:
-        return int(had[0] > had[1]) if abs(had[0] - had[1]) == options["tolerance"] else draw.below(2)
-
-    return one_by_one(arms, length, choose)
+    most = options["tolerance"]
+    return one_by_one(arms, length, lambda had: had[0] > had[1] if abs(had[0] - had[1]) == most else draw.below(2))
 
 
 def biased_coin(arms: Arms, options: Options, length: int, draw: Generator) -> list[str]:
-    p = Fraction(options["probability"])
-
-    def choose(had: list[int]) -> int:
-        ahead = had[0] > had[1]
-        return draw.below(2) if had[0] == had[1] else ahead ^ (draw.below(p.denominator) >= p.numerator)
-
-    return one_by_one(arms, length, choose)
+    coin, (n, d) = draw.below, Fraction(options["probability"]).as_integer_ratio()
+    return one_by_one(arms, length, lambda had: coin(2) if had[0] == had[1] else (had[0] > had[1]) ^ (coin(d) >= n))
 
 
 def truncated_binomial(arms: Arms, _options: Options, length: int, draw: Generator) -> list[str]:
@@ -150,8 +133,7 @@ def truncated_binomial(arms: Arms, _options: Options, length: int, draw: Generat
 
 def wei_urn(arms: Arms, options: Options, length: int, draw: Generator) -> list[str]:
     def choose(had: list[int]) -> int:
-        balls = [options["alpha"] + options["beta"] * (sum(had) - mine) for mine in had]
-        balls = balls if any(balls) else [1] * len(had)
+        balls = [max(options["alpha"], not any(had)) + options["beta"] * (sum(had) - mine) for mine in had]
         n = draw.below(sum(balls))
         return next(arm for arm in range(len(balls)) if n < sum(balls[: arm + 1]))
 
@@ -163,16 +145,21 @@ def maximal_procedure(arms: Arms, options: Options, length: int, draw: Generator
     ways = [[0, *[1] * (2 * most + 1), 0]]
     for _ in range(length):
         ways.append([0, *(ways[-1][at - 1] + ways[-1][at + 1] for at in range(1, 2 * most + 2)), 0])
-    rank = draw.below(ways.pop()[most + 1])
+    rank, ahead, slots = draw.below(ways.pop()[most + 1]), 0, list[str]()
+    for _ in range(length):
+        second = rank >= (first := ways.pop()[most + 2 + ahead])
+        rank, ahead = rank - first * second, ahead + 1 - 2 * second
+        slots.append(arms[second][0])
+    return slots
 
-    def choose(had: list[int]) -> int:
-        nonlocal rank
-        first = ways.pop()[most + 2 + had[0] - had[1]]
-        second = rank >= first
-        rank -= first * second
-        return int(second)
 
-    return one_by_one(arms, length, choose)
+def cluster(arms: Arms, strata: Iterable[str], length: int, draw: Generator) -> dict[str, list[str]]:
+    common = next(n for n in range(arms[0][1], 0, -1) if not any(share % n for _, share in arms))
+    block, sites = [arm for arm, share in arms for _ in range(share // common)], sorted(strata)
+    whole, rest = divmod(len(sites), len(block))
+    last = draw.shuffled([*block])[:rest] if rest else []
+    order = draw.shuffled([*block * whole, *last])
+    return {site: [order[at]] * length for at, site in enumerate(sites)}
 
 
 EVERY = (permuted_blocks, simple, big_stick, biased_coin, truncated_binomial, wei_urn, maximal_procedure)
@@ -181,27 +168,28 @@ METHODS = {each.__name__: each for each in EVERY}
 
 def drawn_again(plan: dict[str, Any]) -> dict[str, list[str]] | None:
     """Every stratum's arms from the seed; None for a list that was handed in, or a method this program cannot draw."""
-    method = METHODS.get(plan["method"])
-    if method is None or plan["seed"] is None:
+    method, together = METHODS.get(plan["method"]), plan["method"] == cluster.__name__
+    if plan["seed"] is None or (method is None and not together):
         return None
-    arms, lists = sorted((code, share) for code, share in plan["arms"]), {}
-    for stratum in plan["strata"]:
+    arms, length = sorted((code, share) for code, share in plan["arms"]), plan["slots_per_stratum"]
+
+    def stream(stratum: str) -> Generator:
         words = ("equipoise.sequence.1", plan["study"], stratum, str(plan["version"]))
-        draw = Generator(bytes.fromhex(plan["seed"]) + sized(*(word.encode() for word in words)))
-        lists[stratum] = method(arms, plan["options"], plan["slots_per_stratum"], draw)
-    return lists
+        return Generator(bytes.fromhex(plan["seed"]) + sized(*(word.encode() for word in words)))
+
+    if method is None:
+        return cluster(arms, plan["strata"], length, stream("*"))
+    return {stratum: method(arms, plan["options"], length, stream(stratum)) for stratum in plan["strata"]}
 
 
 def check_proofs(certificate: dict[str, Any], proofs: list[dict[str, Any]]) -> list[str]:
     """What is wrong with the allocations, held against the certificate."""
     strata, root = dict(sorted(certificate["strata"].items())), bytes.fromhex(certificate["root"])
     size = sum(strata.values())
-    counted = f"The certificate counts {certificate['slots']} slots, but its strata have {size}."
-    faults = [] if size == certificate["slots"] else [counted]
+    faults = [] if size == certificate["slots"] else [f"The strata have {size} slots, not {certificate['slots']}."]
     begins = {stratum: sum(list(strata.values())[:at]) for at, stratum in enumerate(strata)}
     named: dict[str, set[int]] = {stratum: set() for stratum in strata}
-    packs, number, people = dict[tuple[str, int | None], set[int]](), 0, set[str]()
-    last, dated = dict[tuple[str, int | None], int](), dict[object, str]()
+    packs, last = dict[tuple[str, int | None], set[int]](), dict[tuple[str, int | None], int]()
     for proof in proofs:
         stratum, position, pack = proof["stratum"], proof["position"], proof.get("pack")
         who = f"Allocation {proof['number']} ({proof['participant']})" if "arm" in proof else "What is not allocated"
@@ -214,17 +202,9 @@ def check_proofs(certificate: dict[str, Any], proofs: list[dict[str, Any]]) -> l
             if pack is None or not (proof.get("voided") or proof.get("reserved")):
                 faults.append(f"Position {position} of {stratum} is not allocated, and nothing says why.")
             continue
-        if number and proof["number"] != number + 1:
-            faults.append(f"{who} comes after allocation {number}.")
-        row: object = None if pack is None else (stratum, pack)  # slips are entered after others were randomised here
-        if proof["allocated_at"] < dated.get(row, ""):
-            faults.append(f"{who} is dated before the one in front of it.")
         if position < last.get((stratum, pack), 0):
             faults.append(f"{who} took position {position} of {stratum} after {last[stratum, pack]}.")
-        if proof["participant"] in people:
-            faults.append(f"{who} is somebody who has an allocation already.")
-        number, dated[row], last[stratum, pack] = proof["number"], proof["allocated_at"], position
-        people.add(proof["participant"])
+        last[stratum, pack] = position
         salt, path = bytes.fromhex(proof["salt"]), [bytes.fromhex(each) for each in proof["path"]]
         start = leaf(certificate["study"], certificate["list_version"], stratum, position, proof["arm"], salt)
         if root_from(start, begins[stratum] + position - 1, size, path) != root:
@@ -236,16 +216,30 @@ def check_proofs(certificate: dict[str, Any], proofs: list[dict[str, Any]]) -> l
     return faults + [f"The slots of pack {pack} in {stratum} do not follow each other." for stratum, pack in torn]
 
 
+def check_order(lists: list[list[dict[str, Any]]]) -> list[str]:
+    """What is wrong with the allocations of all lists together: their numbers, their times, and whose they are."""
+    faults, number, people, dated = list[str](), 0, dict[str, bool](), dict[object, str]()
+    for proof in heapq.merge(*lists, key=lambda proof: proof["number"]):
+        who = f"Allocation {proof['number']} ({proof['participant']})"
+        if number and proof["number"] != number + 1:
+            faults.append(f"{who} comes after allocation {number}. Were the files of all lists given?")
+        row = (proof["stratum"], proof["pack"]) if "pack" in proof else None  # slips are entered after others
+        if proof["allocated_at"] < dated.get(row, ""):
+            faults.append(f"{who} is dated before the one in front of it.")
+        if proof["participant"] in people:
+            faults.append(f"{who} is somebody who has an allocation already.")
+        number, dated[row], people[proof["participant"]] = proof["number"], proof["allocated_at"], True
+    return faults
+
+
 def check_plan(certificate: dict[str, Any], proofs: list[dict[str, Any]], plan: dict[str, Any]) -> list[str]:
     """What is wrong with the opened plan, held against the certificate, and with allocations held against the plan."""
-    faults = []
     text = json.dumps(plan, separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode()
     if hashlib.sha256(b"\x00" + text).hexdigest() != certificate["plan_commitment"]:
         return ["The plan is not the one that the certificate commits to."]
-    said = (plan["study"], plan["version"], plan["method"], plan["strata"])
-    if said != tuple(certificate[name] for name in ("study", "list_version", "method", "strata")):
-        faults.append("The plan is of another list than the certificate.")
-    salt_key = bytes.fromhex(plan["salt_key"])
+    said = [plan[name] for name in ("study", "version", "method", "strata")]
+    same = said == [certificate[name] for name in ("study", "list_version", "method", "strata")]
+    faults, salt_key = [] if same else ["The plan is of another list."], bytes.fromhex(plan["salt_key"])
 
     def salt(stratum: str, position: int) -> bytes:
         return hmac.digest(salt_key, sized(b"equipoise.salt.1", stratum.encode(), str(position).encode()), "sha256")
@@ -269,27 +263,34 @@ def check_plan(certificate: dict[str, Any], proofs: list[dict[str, Any]], plan: 
 
 def main(arguments: list[str]) -> int:
     """Exit code 0 when everything holds, 1 when something does not, 2 when a file cannot be read."""
-    if len(arguments) not in (2, 3):
+    if len(arguments) < 2:
         print(__doc__)
         return 2
+    faults, every, seen, opened = list[str](), list[dict[str, Any]](), set[object](), 0
+    lists, drawn = list[list[dict[str, Any]]](), list[str]()
     try:
-        certificate, *others = (json.loads(Path(name).read_text("utf-8")) for name in (arguments[0], *arguments[2:]))
-        proofs = [json.loads(line) for line in Path(arguments[1]).read_text("utf-8").splitlines() if line.strip()]
-        formats = ["equipoise-sealing-certificate-1", *["equipoise-opened-plan-1"] * len(others)]
-        if formats != [each["format"] for each in (certificate, *others)]:
-            raise ValueError("a file is not what its place on the command line says")
-        faults, allocated = check_proofs(certificate, proofs), [proof for proof in proofs if "arm" in proof]
-        for plan in others:
-            faults += check_plan(certificate, allocated, plan)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        texts = [Path(name).read_text("utf-8") for name in arguments]
+        while texts:
+            certificate, proofs = json.loads(texts.pop(0)), [json.loads(line) for line in texts.pop(0).splitlines()]
+            seen |= {certificate["study"], certificate["list_version"]}  # one study, and no list twice
+            if certificate["format"] != "equipoise-sealing-certificate-1" or len(seen) != len(lists) + 2:
+                raise ValueError("a file is not what its place on the command line says")
+            lists.append([proof for proof in proofs if "arm" in proof])
+            faults, every = faults + check_proofs(certificate, proofs), every + proofs
+            drawn += certificate["strata"] if certificate["method"] == "cluster" else []
+            if texts and json.loads(texts[0])["format"] == "equipoise-opened-plan-1":
+                faults, opened = faults + check_plan(certificate, lists[-1], json.loads(texts.pop(0))), opened + 1
+        faults += [f"The site {site} was drawn twice." for site in sorted({*drawn}) if drawn.count(site) > 1]
+        faults += check_order(lists)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as problem:
         print(f"This cannot be checked: {type(problem).__name__}: {problem}")
         return 2
-    held = f"{len(allocated)} allocations, each the committed next one of its stratum. Root and order hold."
+    held = f"{sum(map(len, lists))} allocations, each the committed next one of its stratum. Root and order hold."
     print("\n".join(faults) or held)
-    for pack in sorted({proof["pack"] for proof in proofs if "pack" in proof}):
-        count = [sum(each in p for p in proofs if p.get("pack") == pack) for each in ("arm", "voided", "reserved")]
-        print(f"Downtime pack {pack}: {count[0]} used, {count[1]} void, {count[2]} still reserved; see the log.")
-    if not faults and not others:
+    for pack in sorted({proof["pack"] for proof in every if "pack" in proof}):
+        of = [sum(each in p for p in every if p.get("pack") == pack) for each in ("arm", "voided", "reserved")]
+        print(f"Downtime pack {pack}: {of[0]} used, {of[1]} void, {of[2]} still reserved; see the log.")
+    if not faults and opened < len(lists):
         print("That the list comes from the committed seed is shown with the opened plan, once the list is closed.")
     return 1 if faults else 0
 

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from alembic import command
 from alembic.config import Config
+from argon2 import PasswordHasher
 from sqlalchemy import Connection, create_engine, text
 from sqlmodel import Session
 
+from app.foundation.crypto import secrets as passwords
 from app.foundation.crypto.keys import Keyring
 from app.foundation.database import Database
 from tests.postgres import server
@@ -61,6 +64,35 @@ def migrate(database: Database) -> None:
         config = Config(ROOT / "alembic.ini")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_hashes() -> Iterator[None]:
+    """Passwords are hashed at the least cost there is: a hundred seconds of the run would else go into slowness.
+
+    Servers that a test starts as programs hash as they always do, and so does a test that asks for `real_hashes`.
+    """
+    with _hashing(QUICK, QUICK.hash("nobody's")):
+        yield
+
+
+@pytest.fixture
+def real_hashes(_quick_hashes: None) -> Iterator[None]:
+    """The hashes that an installation makes."""
+    with _hashing(*REAL):
+        yield
+
+
+REAL = (passwords._hasher, passwords._nobody)
+
+
+@contextmanager
+def _hashing(hasher: PasswordHasher, nobodys: str) -> Iterator[None]:
+    with mock.patch.multiple(passwords, _hasher=hasher, _nobody=nobodys):
+        yield
 
 
 class OneConnection(Database):

@@ -9,13 +9,15 @@ from fastapi.responses import Response
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from app.api.participants import participant_of
-from app.api.shapes import Body, Code, Number, Password, Reply, Text
+from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Password, Reply, Text
 from app.consent import actions, reads
 from app.consent.models import Consent
 from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, require_password
+from app.foundation import clock
 from app.participants.models import Participant
 from app.people.access import require
 from app.people.permissions import Permission
+from app.people.reads import sites_of
 from app.schedule import actions as schedule
 
 router = APIRouter(tags=["consent"])
@@ -68,6 +70,7 @@ class ConsentBody(Body):
     signature: Annotated[Text, Field(min_length=1)]
     paper_sha256: Text | None = None
     options: dict[Code, bool] = {}
+    answers: dict[Code, Code] = Field(default={}, description="To the study's questions about the document.")
     countersign: bool = Field(default=True, description="Sign for the study at once; needs `password`.")
     password: Password = None
 
@@ -83,7 +86,9 @@ class CountersignBody(Body):
 
 
 # Kept as JSON text.
-Options = Annotated[dict[str, bool], BeforeValidator(lambda kept: json.loads(kept) if isinstance(kept, str) else kept)]
+_read = BeforeValidator(lambda kept: json.loads(kept) if isinstance(kept, str) else kept)
+Options = Annotated[dict[str, bool], _read]
+Answers = Annotated[dict[str, str], _read]
 
 
 class ConsentReply(Reply):
@@ -99,6 +104,7 @@ class ConsentReply(Reply):
                 "document_sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
                 "method": "on_screen",
                 "options": {"future_contact": True, "data_sharing": False},
+                "answers": {"may_stop": "any_time"},
                 "signed_on": "2026-03-04",
                 "recorded_at": "2026-03-04T09:26:53.589793Z",
                 "countersigned_at": "2026-03-04T09:26:53.589793Z",
@@ -114,11 +120,39 @@ class ConsentReply(Reply):
     document_sha256: str
     method: str
     options: Options
+    answers: Answers
     signed_on: date
     recorded_at: datetime
     countersigned_at: datetime | None
     countersigned_name: str | None
     withdrawn_on: date | None
+
+
+class OwedReply(Reply):
+    """Somebody who takes part and has not signed the document that is valid now at their site, in their language."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "participant": "R-0042",
+                "site": "SYD",
+                "language": "en",
+                "signed_version": "1",
+                "signed_on": "2026-03-04",
+                "version": "2",
+                "since": "2026-06-01",
+            }
+        },
+    )
+
+    participant: str
+    site: str
+    language: str
+    signed_version: str
+    signed_on: date
+    version: str
+    since: date
 
 
 class SignatureReply(Reply):
@@ -141,6 +175,23 @@ def consent_documents(here: ApiPage) -> list[DocumentReply]:
     """Every version of the consent document."""
     require(here.actor, Permission.STUDY_READ)
     return [DocumentReply.model_validate(each) for each in here.the_study.definition.consent_documents]
+
+
+@router.get("/reconsents", name="api.reconsents")
+def reconsents(here: ApiPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[OwedReply]:
+    """Who owes a newer consent, by code, at the sites this person works at."""
+    require(here.actor, Permission.PARTICIPANT_READ)
+    zones = {site.id: site.timezone for site in sites_of(here.session, here.the_study.id)}
+    page = reads.reconsents_owed(
+        here.session,
+        here.the_study,
+        lambda site_id: clock.today(zones[site_id], here.now),
+        by=here.actor,
+        cursor=cursor,
+        limit=limit,
+    )
+    items = [OwedReply.model_validate({**vars(row), "site": row.site_code}) for row in page.rows]
+    return PageOf(items=items, next=page.next)
 
 
 @router.get("/participants/{code}/consents", name="api.consents")
@@ -169,6 +220,7 @@ def record_consent(here: ApiChange, code: str, asked: ConsentBody) -> Response:
         signature=asked.signature,
         paper_sha256=asked.paper_sha256,
         options=asked.options,
+        answers=asked.answers,
         by=here.actor,
         now=here.now,
         countersign=asked.countersign,

@@ -253,6 +253,7 @@ class DrawBody(Body):
                 {"method": "permuted_blocks", "block_sizes": [4, 6], "slots_per_stratum": 40},
                 {"method": "big_stick", "tolerance": 3, "slots_per_stratum": 40},
                 {"method": "minimisation", "measure": "range", "probability": "4/5"},
+                {"method": "cluster", "slots_per_stratum": 60, "sites": ["north", "south"]},
                 {"method": "list", "csv": "stratum,position,arm\nneura,1,sham\nneura,2,active\n"},
             ]
         },
@@ -266,6 +267,7 @@ class DrawBody(Body):
         "wei_urn",
         "truncated_binomial",
         "biased_coin",
+        "cluster",
         "minimisation",
         "list",
     ]
@@ -290,6 +292,11 @@ class DrawBody(Body):
         default=None, max_length=16, description="Of minimisation: the smallest group's probability at the limit."
     )
     slots_per_stratum: int | None = Field(default=None, ge=1, le=1_000_000)
+    sites: list[Annotated[str, Field(max_length=40)]] | None = Field(
+        default=None,
+        max_length=5000,
+        description="Of the method cluster: the sites that are drawn together; all that have no arm if left out.",
+    )
     csv: str | None = Field(default=None, description="Columns stratum (where there are several), position, arm.")
 
 
@@ -306,6 +313,7 @@ class ReviewReply(Reply):
 
     The last three are probabilities per allocation, 0 to 1: that a guess is right, that the arm is known for certain,
     that a guess is right by chance alone. The first two are null for a list made elsewhere, whose rule is not known.
+    Where sites are drawn together, there are no slots per arm: with few sites they would say who has which.
     """
 
     model_config = ConfigDict(
@@ -350,7 +358,7 @@ def all_sequences(here: SequencePage) -> list[SequenceReply]:
 @sequences.post("/sequences", name="api.draw", status_code=201, response_model=SequenceReply)
 def draw(here: SequenceChange, asked: DrawBody) -> Response:
     """Draw a sequence. Nobody is randomised from it before it is sealed."""
-    options = asked.model_dump(exclude_none=True, exclude={"method", "slots_per_stratum", "csv"})
+    options = asked.model_dump(exclude_none=True, exclude={"method", "slots_per_stratum", "csv", "sites"})
     if asked.method == "list" and (options or asked.slots_per_stratum is not None):
         words = "A finished list has neither options nor a length of its own. Leave them out."
         raise Invalid([FieldProblem("method", "unknown", words)])
@@ -363,6 +371,7 @@ def draw(here: SequenceChange, asked: DrawBody) -> Response:
         options=options,
         slots_per_stratum=asked.slots_per_stratum,
         listing=asked.csv,
+        sites=asked.sites,
         by=here.actor,
         now=here.now,
     )

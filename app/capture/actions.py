@@ -104,7 +104,7 @@ def save_entry(
     """
     about = _About(study, participant, visit, instrument)
     require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action="entry.save", subject=about.refusal_subject)
-    form, place = _open_form(session, about, by=by, hold=True, action="entry.save")
+    form, place = _open_form(session, about, by=by, hold=True, action="entry.save", now=now)
     held = _held_entry(session, about, form, place)
     _refuse_closed(session, about, held.lock, action="entry.save")
     entry, answers = held.entry, held.answers
@@ -371,7 +371,7 @@ def keep_draft(
         raise Invalid(
             [FieldProblem("draft", "max_length", "This is too much to keep as a draft. Shorten the longest answer.")]
         )
-    _open_form(session, about, by=by, hold=False, action="entry.draft")
+    _open_form(session, about, by=by, hold=False, action="entry.draft", now=now)
     key = {
         "person_id": by.person_id,
         "participant_id": about.participant_id,
@@ -423,7 +423,9 @@ class _About:
         return [Change(each.action, code, subject, each.item, each.old, each.new, each.why) for each in log]
 
 
-def _open_form(session: Session, about: _About, *, by: Actor, hold: bool, action: str) -> tuple[Instrument, Place]:
+def _open_form(
+    session: Session, about: _About, *, by: Actor, hold: bool, action: str, now: datetime
+) -> tuple[Instrument, Place]:
     """The form and where it is filled in; Refused when nothing may be entered there."""
     definition = about.study.definition
 
@@ -456,7 +458,7 @@ def _open_form(session: Session, about: _About, *, by: Actor, hold: bool, action
             is_missed=place.is_missed,
         )
     )
-    refuse_if(why_no_consent(session, about.study, about.participant))
+    refuse_if(why_no_consent(session, about.study, about.participant, before="entries", now=now))
     _refuse_closed(session, about, place.lock, action=action)
     return form, place
 

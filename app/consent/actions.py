@@ -1,5 +1,6 @@
 """What may I do with consent? Record it, countersign it, withdraw it, and show who signed."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from datetime import date, datetime
@@ -10,8 +11,8 @@ from sqlmodel import Session
 from app.audit.actions import Change, record
 from app.consent import rules
 from app.consent.models import Consent
-from app.consent.reads import CONSENT, consents_of, is_intact
-from app.foundation.errors import Invalid, NotAllowed, NotFound, Refused
+from app.consent.reads import CONSENT, SCAN, consents_of, has_scan, is_intact, scan_of, site_code
+from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Refused
 from app.participants.actions import day_problems, mark, reason_problems
 from app.participants.identity import open_for, seal_for
 from app.participants.models import Participant
@@ -22,6 +23,7 @@ from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
 
 PURPOSE = "consent signature"
+SCAN_PURPOSE = "consent scan"
 SIGNATURE_SIZE = 1024
 
 
@@ -37,6 +39,7 @@ def record_consent(
     signature: str,
     paper_sha256: str | None,
     options: Mapping[str, bool],
+    answers: Mapping[str, str] | None = None,
     by: Actor,
     now: datetime,
     countersign: bool,
@@ -45,6 +48,7 @@ def record_consent(
     """Record that a participant agreed to one version of the document; with `countersign`, sign for the study too.
 
     `signature` is the typed full name, or where the signed paper is kept; it is sealed under the participant's key.
+    `answers` are those to the study's questions about the document: all of them right, or nothing is signed.
     """
     where = {"action": "consent.record", "subject": f"{participant.code}/consent/{version}"}
     require(by, Permission.CONSENT_RECORD, site_id=participant.site_id, **where)
@@ -63,6 +67,9 @@ def record_consent(
         paper_sha256=paper_sha256,
         options=options,
         today=today_at_site(session, participant, now),
+        site=site_code(session, participant),
+        questions=study.definition.consent.questions,
+        answers=answers,
     )
     document = rules.document_with(documents, version, language)
     if problems or document is None:
@@ -82,6 +89,7 @@ def record_consent(
         participant_signature=sealed,
         paper_sha256=paper_sha256,
         options=json.dumps(dict(sorted(options.items())), separators=(",", ":")),
+        answers=json.dumps(dict(sorted((answers or {}).items())), separators=(",", ":")),
         binding=rules.binding_digest(
             document,
             method=method,
@@ -90,6 +98,7 @@ def record_consent(
             paper_sha256=paper_sha256,
             signed_on=signed_on,
             participant_code=participant.code,
+            answers=answers,
         ),
         recorded_at=now,
         recorded_by=by.username,
@@ -107,6 +116,7 @@ def record_consent(
             "method": method,
             "signed_on": signed_on,
             "options": dict(options),
+            **({"answers": dict(answers)} if answers else {}),
             "paper_sha256": paper_sha256,
             "binding": consent.binding,
         },
@@ -159,6 +169,77 @@ def withdraw_consent(
         changes.append(Change("consent.withdrawn", participant.code, subject, new={"withdrawn_on": on}))
     record(session, study.code, changes, by=by, now=now, why=why.strip())
     return holding
+
+
+def keep_scan(
+    session: Session, study: StudyInUse, participant: Participant, data: bytes, *, by: Actor, now: datetime
+) -> str:
+    """Keep the scan of a signed paper, sealed under the participant's key; its SHA-256. The same one is kept once."""
+    where = {"action": "consent.keep_scan", "subject": f"{participant.code}/consent"}
+    require(by, Permission.CONSENT_RECORD, site_id=participant.site_id, **where)
+    media_type = rules.type_of_scan(data)
+    if media_type is None:
+        words = "This file is no scan. Send a PDF, a JPEG or a PNG."
+        raise Invalid([FieldProblem("paper_sha256", "media_type", words)])
+    assert participant.id is not None
+    sha256 = hashlib.sha256(data).hexdigest()
+    if not has_scan(session, participant.id, sha256):
+        session.execute(
+            insert(SCAN).values(
+                participant_id=participant.id,
+                sha256=sha256,
+                media_type=media_type,
+                size=len(data),
+                sealed=seal_for(session, participant.id, data, SCAN_PURPOSE, len(data)),
+                kept_at=now,
+                kept_by=by.username,
+            )
+        )
+        new = {"sha256": sha256, "media_type": media_type, "size": len(data)}
+        record(session, study.code, [Change("consent.scan_kept", participant.code, "consent", new=new)], by=by, now=now)
+    return sha256
+
+
+def reveal_scan(
+    session: Session, study: StudyInUse, participant: Participant, consent_id: int, *, by: Actor, now: datetime
+) -> tuple[bytes, str]:
+    """Show the scan of a consent: bytes and media type. It is written down; NotFound without one, or once erased."""
+    consent = _one_of(session, participant, consent_id)
+    subject = f"consent/{consent.document_version}"
+    where = {"action": "identity.show", "subject": f"{participant.code}/{subject}"}
+    require(by, Permission.IDENTITY_READ, site_id=participant.site_id, **where)
+    scan = scan_of(session, consent.participant_id, consent.paper_sha256)
+    opened = open_for(session, consent.participant_id, scan.sealed, SCAN_PURPOSE) if scan is not None else None
+    if scan is None or opened is None:
+        raise NotFound
+    change = Change("identity.shown", participant.code, subject, new={"scan": scan.sha256})
+    record(session, study.code, [change], by=by, now=now)
+    return opened, scan.media_type
+
+
+def verify_scan(
+    session: Session, study: StudyInUse, participant: Participant, consent_id: int, *, by: Actor, now: datetime
+) -> None:
+    """Say that the scan is the signed paper: another person than who recorded the consent."""
+    consent = _one_of(session, participant, consent_id)
+    subject = f"consent/{consent.document_version}"
+    where = {"action": "consent.verify_scan", "subject": f"{participant.code}/{subject}"}
+    require(by, Permission.CONSENT_COUNTERSIGN, site_id=participant.site_id, **where)
+    kept = has_scan(session, consent.participant_id, consent.paper_sha256)
+    if reason := rules.why_not_verify_scan(
+        consent, kept=kept, recorded_by=consent.recorded_by, verified_by=consent.scan_verified_by, who=by.username
+    ):
+        raise Refused(reason, **where)
+    done = session.execute(
+        update(CONSENT)
+        .where(CONSENT.c.id == consent.id, CONSENT.c.scan_verified_at.is_(None))
+        .values(scan_verified_at=now, scan_verified_by=by.username)
+        .returning(CONSENT.c.id)
+    ).scalar()
+    if done is None:
+        raise Refused("This scan was verified a moment ago. Nothing is left to do.", **where)
+    change = Change("consent.scan_verified", participant.code, subject, new={"sha256": consent.paper_sha256})
+    record(session, study.code, [change], by=by, now=now)
 
 
 def reveal_signature(

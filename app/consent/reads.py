@@ -3,26 +3,64 @@
 A caller holds the participant already, and so was allowed to see them (`participants.reads.participant_by_code`).
 """
 
-from datetime import date
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Literal
 
 from markdown_it import MarkdownIt
-from sqlalchemy import Integer, bindparam, select
+from markdown_it.token import Token
+from sqlalchemy import Integer, and_, bindparam, exists, or_, select
 from sqlmodel import Session
 
 from app.consent import rules
-from app.consent.models import Consent
+from app.consent.models import Consent, ConsentScan
+from app.foundation import clock, paging
 from app.foundation.database import instance_of, table_of
+from app.participants.identity import PARTICIPANT
 from app.participants.models import Participant
+from app.participants.reads import SITE
+from app.participants.status import Status
+from app.people.access import Actor, require, sites_for
+from app.people.permissions import Permission
 from app.studies.definition import ConsentDocument
 from app.studies.in_use import StudyInUse
 from app.studies.reads import definition
 
 CONSENT = table_of(Consent)
+SCAN = table_of(ConsentScan)
 
 _CONSENTS = (
     select(*CONSENT.c)
     .where(CONSENT.c.participant_id == bindparam("participant_id", type_=Integer))
     .order_by(CONSENT.c.id)
+)
+
+_SITE = select(SITE.c.code, SITE.c.timezone).where(SITE.c.id == bindparam("site_id", type_=Integer))
+_SITES = select(SITE.c.id, SITE.c.code).where(SITE.c.study_id == bindparam("study_id", type_=Integer))
+_LATER = CONSENT.alias("later")
+_OWING = (
+    select(
+        PARTICIPANT.c.code,
+        PARTICIPANT.c.site_id,
+        CONSENT.c.language,
+        CONSENT.c.document_version,
+        CONSENT.c.signed_on,
+    )
+    .join(CONSENT, CONSENT.c.participant_id == PARTICIPANT.c.id)
+    .where(
+        PARTICIPANT.c.status.in_((Status.CONSENTED, Status.RANDOMISED)),
+        CONSENT.c.countersigned_at.is_not(None),
+        CONSENT.c.withdrawn_on.is_(None),
+        # Only the latest of those that hold.
+        ~exists().where(
+            _LATER.c.participant_id == CONSENT.c.participant_id,
+            _LATER.c.id > CONSENT.c.id,
+            _LATER.c.countersigned_at.is_not(None),
+            _LATER.c.withdrawn_on.is_(None),
+        ),
+    )
 )
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
@@ -34,9 +72,29 @@ def consents_of(session: Session, participant_id: int) -> list[Consent]:
     return [instance_of(Consent, row) for row in rows]
 
 
-def valid_document(study: StudyInUse, language: str, on: date) -> ConsentDocument | None:
-    """The document to sign in this language on a day; None when the study has none."""
-    return rules.valid_document(study.definition.consent_documents, language, on)
+def site_code(session: Session, participant: Participant) -> str:
+    """The code of the participant's site: some documents are signed at some sites only."""
+    return str(session.execute(_SITE, {"site_id": participant.site_id}).one().code)
+
+
+def valid_document(study: StudyInUse, language: str, on: date, site: str | None = None) -> ConsentDocument | None:
+    """The document to sign in this language on a day at a site; None when the study has none."""
+    return rules.valid_document(study.definition.consent_documents, language, on, site)
+
+
+def scan_of(session: Session, participant_id: int, sha256: str | None) -> ConsentScan | None:
+    """The scan with this fingerprint, sealed as it is kept; None when none was sent."""
+    if sha256 is None:
+        return None
+    query = select(*SCAN.c).where(SCAN.c.participant_id == participant_id, SCAN.c.sha256 == sha256)
+    row = session.execute(query).mappings().first()
+    return None if row is None else instance_of(ConsentScan, row)
+
+
+def has_scan(session: Session, participant_id: int, sha256: str | None) -> bool:
+    """Whether the scan itself is kept, and not only its fingerprint."""
+    query = select(SCAN.c.id).where(SCAN.c.participant_id == participant_id, SCAN.c.sha256 == sha256)
+    return sha256 is not None and session.execute(query).first() is not None
 
 
 def document_of(session: Session, study: StudyInUse, consent: Consent) -> ConsentDocument | None:
@@ -52,22 +110,164 @@ def is_intact(session: Session, study: StudyInUse, consent: Consent, participant
 
 
 def why_no_consent(
-    session: Session, study: StudyInUse, participant: Participant, *, on: date | None = None
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    on: date | None = None,
+    before: Literal["randomisation", "visits", "entries"] | None = None,
+    now: datetime | None = None,
 ) -> str | None:
-    """Why nothing may be collected from this participant (on a day, when one is given), or None."""
+    """Why nothing may be collected from this participant (on a day, when one is given), or None.
+
+    `before` says what is about to be done at `now`: the study may let it wait for a newer document to be signed.
+    """
     assert participant.id is not None
     if participant.study_id != study.id:
         return "There is no consent yet. Record the participant's consent first."
-    return rules.why_no_consent(consents_of(session, participant.id), on=on)
+    consents = consents_of(session, participant.id)
+    reason = rules.why_no_consent(consents, on=on)
+    if reason is None and now is not None and before in study.definition.consent.blocked_until_reconsent:
+        site = session.execute(_SITE, {"site_id": participant.site_id}).one()
+        reason = rules.why_blocked(reconsent_owed(study, consents, clock.today(site.timezone, now), site.code))
+    return reason
 
 
-def reconsent_owed(study: StudyInUse, consents: list[Consent], language: str, on: date) -> ConsentDocument | None:
-    """The newer document a participant who consented has not signed yet, or None."""
+def reconsent_owed(
+    study: StudyInUse, consents: Sequence[Consent], on: date, site: str | None = None
+) -> ConsentDocument | None:
+    """The newer document, in the language signed last, that somebody who consented has not signed; or None."""
     active = [consent for consent in consents if rules.is_active(consent)]
-    document = valid_document(study, language, on)
-    if not active or document is None or any(one.document_version == document.version for one in active):
+    document = valid_document(study, active[-1].language, on, site) if active else None
+    if document is None or any(one.document_version == document.version for one in active):
         return None
     return document
+
+
+@dataclass(frozen=True)
+class Owed:
+    """A participant who takes part and has not signed the document that is valid now."""
+
+    participant: str
+    site_id: int
+    site_code: str
+    language: str
+    signed_version: str
+    signed_on: date
+    version: str
+    since: date
+
+
+def reconsents_owed(
+    session: Session,
+    study: StudyInUse,
+    today_at: Callable[[int], date],
+    *,
+    by: Actor,
+    site: str | None = None,
+    cursor: str | None = None,
+    limit: int | None = None,
+) -> paging.Page[Owed]:
+    """One page, by code, of those at the person's sites who owe a newer consent; `today_at` gives a site's date."""
+    require(by, Permission.PARTICIPANT_READ)
+    size = paging.page_size(limit)
+    key, backwards = paging.decode(cursor, 1, str) if cursor else ([], False)
+    # Where a language has one document only, nobody can have signed another.
+    counts = Counter(one.language for one in study.definition.consent_documents)
+    languages = [language for language, count in counts.items() if count > 1]
+    if not languages:
+        return paging.Page([])
+    sites = sites_for(by, Permission.PARTICIPANT_READ)
+    places = [
+        row
+        for row in session.execute(_SITES, {"study_id": study.id})
+        if (sites is None or row.id in sites) and site in (None, row.code)
+    ]
+    valid = {
+        (place.id, language): document
+        for place in places
+        for language in languages
+        if (document := valid_document(study, language, today_at(place.id), place.code)) is not None
+    }
+    if not valid:
+        return paging.Page([])
+    owing = or_(
+        *(
+            and_(
+                PARTICIPANT.c.site_id == place,
+                CONSENT.c.language == language,
+                CONSENT.c.document_version != document.version,
+            )
+            for (place, language), document in valid.items()
+        )
+    )
+    query = _OWING.where(PARTICIPANT.c.study_id == study.id, owing)
+    if key:
+        query = query.where(PARTICIPANT.c.code < key[0] if backwards else PARTICIPANT.c.code > key[0])
+    order = PARTICIPANT.c.code.desc() if backwards else PARTICIPANT.c.code
+    found = session.execute(query.order_by(order).limit(size + 1)).all()
+    codes = {place.id: place.code for place in places}
+    rows = [
+        Owed(
+            row.code,
+            row.site_id,
+            codes[row.site_id],
+            row.language,
+            row.document_version,
+            row.signed_on,
+            valid[row.site_id, row.language].version,
+            valid[row.site_id, row.language].valid_from,
+        )
+        for row in found[:size]
+    ]
+    if backwards:
+        rows.reverse()
+    more = len(found) > size
+    if not rows:
+        return paging.Page(rows)
+    later = paging.encode(rows[-1].participant) if more or backwards else None
+    earlier = paging.encode(rows[0].participant, backwards=True) if (more if backwards else bool(key)) else None
+    return paging.Page(rows, next=later, previous=earlier)
+
+
+def document_blocks(document: ConsentDocument) -> list[dict[str, Any]]:
+    """The document's paragraphs as `printing.signed_pdf` takes them; pictures and HTML are left out, as on the page."""
+    blocks: list[dict[str, Any]] = []
+    nesting: list[tuple[str, int]] = []  # lists that are open, each with the number of its next item
+    quoted = 0
+    tokens = _MARKDOWN.parse(document.text)
+    for at, token in enumerate(tokens):
+        if token.type in ("bullet_list_open", "ordered_list_open"):
+            first = int(token.attrs.get("start", 1) or 1) if token.type.startswith("ordered") else 0
+            nesting.append(("numbered" if token.type.startswith("ordered") else "item", first))
+        elif token.type in ("bullet_list_close", "ordered_list_close"):
+            nesting.pop()
+        elif token.type in ("blockquote_open", "blockquote_close"):
+            quoted += 1 if token.nesting == 1 else -1
+        elif token.type in ("fence", "code_block"):
+            blocks.append({"kind": "paragraph", "level": 0, "number": 0, "runs": [(token.content, False, False)]})
+        elif token.type == "inline":
+            kind, level, number = "quote" if quoted else "paragraph", 0, 0
+            if tokens[at - 1].type == "heading_open":
+                kind, level = "heading", int(tokens[at - 1].tag[1:])
+            elif nesting:
+                kind, number = nesting[-1]
+                level = len(nesting) - 1
+                nesting[-1] = (kind, number + 1)
+            blocks.append({"kind": kind, "level": level, "number": number, "runs": _runs(token.children or [])})
+    return blocks
+
+
+def _runs(children: Sequence[Token]) -> list[tuple[str, bool, bool]]:
+    runs: list[tuple[str, bool, bool]] = []
+    strong = emphasised = 0
+    for child in children:
+        strong += {"strong_open": 1, "strong_close": -1}.get(child.type, 0)
+        emphasised += {"em_open": 1, "em_close": -1}.get(child.type, 0)
+        words = " " if child.type in ("softbreak", "hardbreak") else child.content
+        if words:
+            runs.append((words, strong > 0, emphasised > 0))
+    return runs
 
 
 def document_html(document: ConsentDocument) -> str:

@@ -9,10 +9,10 @@ from typing import Protocol
 from app.foundation.errors import FieldProblem
 from app.foundation.words import day_in_words
 from app.participants.status import Status
-from app.studies.definition import Choice, ConsentDocument
+from app.studies.definition import Choice, ConsentDocument, ConsentQuestion
 
 FORMAT = "equipoise-consent-1"
-METHODS = ("on_screen", "paper")
+METHODS = ("on_screen", "paper", "by_link")
 LONGEST_SIGNATURE = 160
 MEANING = "I explained the study, answered the questions, and the participant agreed of their own free will."
 """What a countersignature means unless the person who signs says otherwise."""
@@ -40,6 +40,8 @@ class Given(Protocol):
     @property
     def options(self) -> str: ...
     @property
+    def answers(self) -> str: ...
+    @property
     def binding(self) -> str: ...
     @property
     def countersigned_at(self) -> datetime | None: ...
@@ -47,10 +49,21 @@ class Given(Protocol):
     def withdrawn_on(self) -> date | None: ...
 
 
-def valid_document(documents: Iterable[ConsentDocument], language: str, on: date) -> ConsentDocument | None:
-    """The document in this language that holds on a day: the latest that is valid by then."""
-    valid = [document for document in documents if document.language == language and document.valid_from <= on]
-    return max(valid, key=lambda document: document.valid_from, default=None)
+def is_used_at(document: ConsentDocument, site: str | None) -> bool:
+    """Whether a document is signed at this site; None: whichever site it is."""
+    return not document.sites or site is None or site in document.sites
+
+
+def valid_document(
+    documents: Iterable[ConsentDocument], language: str, on: date, site: str | None = None
+) -> ConsentDocument | None:
+    """The document in this language that holds on a day at a site: the latest; a site's own goes before one for all."""
+    valid = [one for one in documents if one.language == language and one.valid_from <= on and is_used_at(one, site)]
+    return max(valid, key=lambda one: _rank(one, site), default=None)
+
+
+def _rank(document: ConsentDocument, site: str | None) -> tuple[bool, date]:
+    return site is not None and bool(document.sites), document.valid_from
 
 
 def document_with(documents: Iterable[ConsentDocument], version: str, language: str) -> ConsentDocument | None:
@@ -67,9 +80,11 @@ def binding_digest(
     paper_sha256: str | None,
     signed_on: date,
     participant_code: str,
+    answers: Mapping[str, str] | None = None,
 ) -> str:
     """SHA-256 (hex) over everything that was agreed to: the document's bytes and text, choices, signature, day, person.
 
+    `answers` are those to the questions about the document, where there are any.
     One changed byte anywhere and it is another number (EMA guideline on computerised systems, A5.3.2).
     """
     bound = [
@@ -84,6 +99,7 @@ def binding_digest(
         signature.hex(),
         paper_sha256,
         signed_on.isoformat(),
+        *([sorted(answers.items())] if answers else []),
     ]
     return hashlib.sha256(json.dumps(bound, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
 
@@ -95,7 +111,7 @@ def is_intact(consent: Given, document: ConsentDocument | None, *, participant_c
     if (document.version, document.language) != (consent.document_version, consent.language):
         return False
     try:
-        options = dict(json.loads(consent.options))
+        options, answers = dict(json.loads(consent.options)), dict(json.loads(consent.answers))
     except (ValueError, TypeError):
         return False
     return consent.binding == binding_digest(
@@ -106,6 +122,7 @@ def is_intact(consent: Given, document: ConsentDocument | None, *, participant_c
         paper_sha256=consent.paper_sha256,
         signed_on=consent.signed_on,
         participant_code=participant_code,
+        answers=answers,
     )
 
 
@@ -131,6 +148,14 @@ def why_no_consent(consents: Sequence[Given], *, on: date | None = None) -> str 
         last = max(consent.withdrawn_on for consent in consents if consent.withdrawn_on is not None)
         return f"Consent was withdrawn on {day_in_words(last)}. {KEPT}"
     return "There is no consent yet. Record the participant's consent first."
+
+
+def why_blocked(owed: ConsentDocument | None) -> str | None:
+    """Why something waits for a newer document to be signed, or None when none is owed."""
+    if owed is None:
+        return None
+    since = day_in_words(owed.valid_from)
+    return f"Version {owed.version} of the consent document is valid since {since}. Ask them to sign it first."
 
 
 def why_not_sign(status: Status, consents: Iterable[Given], version: str) -> str | None:
@@ -162,6 +187,28 @@ def why_not_countersign(consent: Given) -> str | None:
     return None
 
 
+SCANS = {b"%PDF-": "application/pdf", b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
+"""What a scan may be, by how its bytes begin; what its name says counts for nothing."""
+
+
+def type_of_scan(data: bytes) -> str | None:
+    """The media type of a scan by its first bytes, or None when it is none."""
+    return next((media_type for begins, media_type in SCANS.items() if data.startswith(begins)), None)
+
+
+def why_not_verify_scan(
+    consent: Given, *, kept: bool, recorded_by: str, verified_by: str | None, who: str
+) -> str | None:
+    """Why this person cannot say that the scan is what was signed, or None. It takes another than who recorded it."""
+    if consent.method != "paper" or not kept:
+        return "No scan is kept with this consent. Look at the paper itself."
+    if verified_by is not None:
+        return "This scan is verified already. Nothing is left to do."
+    if recorded_by == who:
+        return "You recorded this consent. Ask somebody else to look at the scan."
+    return None
+
+
 def why_not_countersigner(roles: Iterable[str], allowed: Sequence[str]) -> str | None:
     """Why a person with these roles at the site cannot sign for the study, or None."""
     if set(roles) & set(allowed):
@@ -182,15 +229,23 @@ def consent_problems(
     paper_sha256: str | None,
     options: Mapping[str, bool],
     today: date,
+    site: str | None = None,
+    questions: Sequence[ConsentQuestion] = (),
+    answers: Mapping[str, str] | None = None,
 ) -> list[FieldProblem]:
-    """What keeps this consent from being kept as typed, one problem per field."""
-    problems = _document_problems(documents, version, language, signed_on, today)
+    """What keeps this consent from being kept as typed, one problem per field.
+
+    Whoever signs on screen has answered every question about the document rightly, however often they tried; on paper
+    the answers stand on the paper.
+    """
+    problems = _document_problems(documents, version, language, signed_on, today, site)
+    problems += _question_problems(questions if method != "paper" else (), answers or {})
     if method not in METHODS:
         problems.append(FieldProblem("method", "choice", "Choose how consent was given: on screen or on paper."))
     problems += _signature_problems(method, signature)
     if method == "paper" and not _is_sha256(paper_sha256):
         problems.append(FieldProblem("paper_sha256", "sha256", "Add the scan of the signed paper."))
-    if method == "on_screen" and paper_sha256 is not None:
+    if method != "paper" and paper_sha256 is not None:
         problems.append(FieldProblem("paper_sha256", "unexpected", "A scan belongs to consent on paper. Take it out."))
     asked = {choice.code: choice.label for choice in optional}
     problems += [
@@ -206,21 +261,38 @@ def consent_problems(
     return problems
 
 
+def _question_problems(questions: Sequence[ConsentQuestion], answers: Mapping[str, str]) -> list[FieldProblem]:
+    problems = []
+    asked = {question.code: question for question in questions}
+    for code, question in asked.items():
+        if code not in answers or answers[code] not in {choice.code for choice in question.choices}:
+            problems.append(FieldProblem(f"questions.{code}", "required", f"{question.label} Choose an answer."))
+        elif answers[code] != question.right:
+            again = question.hint or "Read that part of the document together once more."
+            message = f"This is not what the document says. {again} Then answer again."
+            problems.append(FieldProblem(f"questions.{code}", "wrong", message))
+    return problems + [
+        FieldProblem(f"questions.{code}", "unknown", f"Nothing is asked under “{code}”. Take it out.")
+        for code in answers
+        if code not in asked
+    ]
+
+
 def _document_problems(
-    documents: Sequence[ConsentDocument], version: str, language: str, signed_on: date, today: date
+    documents: Sequence[ConsentDocument], version: str, language: str, signed_on: date, today: date, site: str | None
 ) -> list[FieldProblem]:
     if signed_on > today:
         message = f"This day has not come yet: choose {day_in_words(today)} or earlier."
         return [FieldProblem("signed_on", "future", message)]
     document = document_with(documents, version, language)
-    if document is None:
+    if document is None or not is_used_at(document, site):
         return [FieldProblem("version", "choice", "There is no such consent document. Choose one from the list.")]
     if signed_on < document.valid_from:
         since = day_in_words(document.valid_from)
         message = f"Version {version} is valid from {since}. Correct the day, or choose another version."
         return [FieldProblem("signed_on", "too_early", message)]
-    current = valid_document(documents, language, signed_on)
-    if current is not None and current.valid_from > document.valid_from:
+    current = valid_document(documents, language, signed_on, site)
+    if current is not None and _rank(current, site) > _rank(document, site):
         message = (
             f"Version {version} was replaced by version {current.version} on {day_in_words(current.valid_from)}. "
             f"Ask the participant to sign version {current.version}."

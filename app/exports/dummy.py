@@ -10,7 +10,8 @@ The recipe, so that the same data gives the same dummy arms anywhere:
 - all of it shuffled, and dealt to the randomised participants in the order of their codes.
 
 So the dummy arms are as many each as the ratio asks for, to within one block: over the whole study and not by stratum,
-because a programme needs groups of the planned shape, and by stratum they would be no more like the real ones.
+because a programme needs groups of the planned shape, and by stratum they would be no more like the real ones. Where
+sites are randomised the same is dealt to all sites, in the order of their codes, and a participant has their site's.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ def dummy_codes(groups: int) -> tuple[str, ...]:
 
 
 def dummy_arms(study: str, ratio: Sequence[int], participants: Sequence[int]) -> dict[int, str]:
-    """A dummy arm for each of these participants (by id, in the order of their codes).
+    """A dummy arm for each of these participants or sites (by id, in the order of their codes).
 
     `ratio` are the shares of the groups in the order in which the study names them. The same arguments give the same
     dummy arms; nothing else goes into them.

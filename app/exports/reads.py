@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT_ENTRY
@@ -102,12 +102,17 @@ class _DummyArms:
     @cached_property
     def dealt(self) -> dict[int, str]:
         randomised = (
-            select(PARTICIPANT.c.id)
+            select(PARTICIPANT.c.id, PARTICIPANT.c.site_id)
             .where(PARTICIPANT.c.study_id == self.study.id, PARTICIPANT.c.randomised_on.is_not(None))
             .order_by(PARTICIPANT.c.code)
         )
         ratio = [arm.ratio for arm in self.study.definition.arms]
-        return dummy_arms(self.study.code, ratio, self.session.execute(randomised).scalars().all())
+        people = self.session.execute(randomised).all()
+        if not self.study.definition.is_clustered:
+            return dummy_arms(self.study.code, ratio, [row.id for row in people])
+        of_study = select(SITE.c.id).where(SITE.c.study_id == self.study.id).order_by(SITE.c.code)
+        of_site = dummy_arms(self.study.code, ratio, self.session.execute(of_study).scalars().all())
+        return {row.id: of_site[row.site_id] for row in people}
 
 
 @dataclass(frozen=True)
@@ -333,7 +338,7 @@ class _Source:
             )
             .select_from(PARTICIPANT)
             .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
-            .join(ENTRY, ENTRY.c.participant_id == PARTICIPANT.c.id, isouter=everyone)
+            .join(ENTRY, and_(ENTRY.c.participant_id == PARTICIPANT.c.id, *self._in_use()), isouter=everyone)
         )
         if instrument is not None:
             query = query.where(ENTRY.c.instrument == instrument)
@@ -351,6 +356,18 @@ class _Source:
                 yield rows[0], sorted((row for row in rows if row.visit is not None), key=in_plan)
         finally:
             scan.close()  # type: ignore[attr-defined]
+
+    def _in_use(self) -> Sequence[ColumnElement[bool]]:
+        """Not what was collected from the day on which somebody withdrew its use (CTR Art. 28(3), GDPR Art. 7(3))."""
+        levels = [level.code for level in self.study.definition.withdrawal_levels if level.stops_use]
+        if not levels:
+            return ()
+        since = exists().where(
+            VISIT.c.participant_id == PARTICIPANT.c.id,
+            VISIT.c.code == ENTRY.c.visit,
+            VISIT.c.held_on >= PARTICIPANT.c.withdrawn_on,
+        )
+        return (or_(PARTICIPANT.c.withdrawal_level.is_(None), PARTICIPANT.c.withdrawal_level.not_in(levels), ~since),)
 
     def _about(self, row: Any) -> Row:
         return (row.status, row.version, row.saved_at, row.signed_at, self.versions.get(row.study_version_id))

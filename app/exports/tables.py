@@ -459,7 +459,7 @@ def consent_columns(plan: Plan) -> tuple[Column, ...]:
                 "method",
                 "How it was signed",
                 ColumnType.CHOICE,
-                choices=(("on_screen", "On screen"), ("paper", "On paper")),
+                choices=(("on_screen", "On screen"), ("paper", "On paper"), ("by_link", "By link")),
             ),
             Column("signed_on", "When the participant signed", ColumnType.DATE),
             Column("recorded_at", "When it was recorded", ColumnType.INSTANT),

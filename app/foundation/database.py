@@ -1,6 +1,6 @@
 """Where is it kept? One engine for SQLite and PostgreSQL, and the two kinds of session: reading and writing."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
+    insert,
     make_url,
 )
 from sqlalchemy.orm.attributes import manager_of_class
@@ -220,6 +221,24 @@ def among(column: ColumnElement[int], kind: str) -> ColumnElement[bool]:
     if kind == "postgresql":
         return column == func.any(bindparam("ids", type_=ARRAY(Integer)))
     return column.in_(bindparam("ids", type_=Integer, expanding=True))
+
+
+def store_many(session: Session, into: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Insert thousands of rows, each with the values of these columns in order: by COPY where there is one (a third).
+
+    Triggers and constraints hold as for any INSERT; what they refuse on PostgreSQL is psycopg's own error.
+    """
+    if session.get_bind().dialect.name != "postgresql":
+        session.execute(insert(into), [dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    named = ", ".join(f'"{into.c[name].name}"' for name in columns)
+    driver: Any = session.connection().connection
+    with (
+        driver.cursor() as cursor,
+        cursor.copy(f'COPY "{into.name}" ({named}) FROM STDIN') as copied,
+    ):
+        for row in rows:
+            copied.write_row(row)
 
 
 def only_reads(session: Session) -> bool:

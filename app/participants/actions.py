@@ -21,6 +21,7 @@ from app.participants.identity import (
     Revealed,
     new_identity,
     open_identity,
+    participant_key,
     seal_personal,
     sealed_for_log,
 )
@@ -248,6 +249,8 @@ def withdraw(
 ) -> Participant:
     """Record that a participant withdraws, how far, and why. Nothing collected before is touched.
 
+    A level that erases who they are destroys their key at once.
+
     A level that does not stop visits leaves a randomised participant in the study. Whoever calls this for a level
     that does stop them also calls `schedule.actions.stop_visits`.
     """
@@ -281,6 +284,8 @@ def withdraw(
         new={"status": new, "level": level, "on": on},
     )
     record(session, study.code, [change], by=by, now=now, why=reason.strip())
+    if chosen.erases_identity and participant_key(session, participant.id) is not None:
+        erase_identity(session, study, participant, why=reason, by=by, now=now)
     return participant
 
 

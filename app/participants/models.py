@@ -8,7 +8,7 @@ from sqlmodel import Field, SQLModel
 from app.foundation.database import Instant
 from app.participants.status import Status
 
-__all__ = ["Identity", "Participant", "RandomisedInError", "Screening", "Status"]
+__all__ = ["Identity", "Participant", "ParticipantLink", "RandomisedInError", "Screening", "Status"]
 
 
 class Participant(SQLModel, table=True):
@@ -70,6 +70,36 @@ class Screening(SQLModel, table=True):
     failure_reason: str | None = None
     screened_at: datetime = Field(sa_type=Instant)
     screened_by: str
+
+
+class ParticipantLink(SQLModel, table=True):
+    """A link that one participant was given, for one purpose: to sign the consent document, or to answer a visit's
+    questions. Only the hash of its secret is kept.
+
+    `about` is the visit of the questions, or the version of the document. `tries` counts wrong answers to who they are.
+    """
+
+    __tablename__ = "participant_link"
+    __table_args__ = (
+        Index("ix_participant_link_participant_id", "participant_id", "id"),
+        CheckConstraint("purpose IN ('consent', 'questions')", name="purpose"),
+        CheckConstraint("(ended_at IS NULL) = (ended_by IS NULL)", name="ended_pair"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    participant_id: int = Field(foreign_key="participant.id")
+    purpose: str
+    about: str
+    language: str
+    token_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
+    made_at: datetime = Field(sa_type=Instant)
+    made_by: str
+    expires_at: datetime = Field(sa_type=Instant)
+    opened_at: datetime | None = Field(default=None, sa_type=Instant)
+    tries: int = 0
+    done_at: datetime | None = Field(default=None, sa_type=Instant)
+    ended_at: datetime | None = Field(default=None, sa_type=Instant)
+    ended_by: str | None = None
 
 
 class RandomisedInError(SQLModel, table=True):

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 
 from app.foundation.errors import NotAllowed
-from app.people.permissions import Permission, Role, holders, is_blinded
+from app.people.permissions import BY_LINK, Permission, Role, holders, is_blinded
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Actor:
     request_id: str = ""
     via: str = "web"
     scopes: frozenset[str] | None = field(default=None)
+    by_link: str | None = None
+    """A participant by a link of their own, and what for (`permissions.BY_LINK`); `at_site` is then their site."""
+    at_site: int | None = None
     token_last_used_at: datetime | None = None
 
     @property
@@ -41,6 +45,8 @@ class Actor:
     @property
     def role(self) -> str:
         """The roles as the log names them, e.g. 'coordinator, investigator'."""
+        if self.by_link is not None:
+            return "participant"
         return ", ".join(sorted(self.roles))
 
     @property
@@ -58,7 +64,15 @@ def sites_for(actor: Actor, permission: Permission) -> frozenset[int] | None:
     """The sites at which the person holds the permission; None means every site, an empty set none."""
     if actor.scopes is not None and permission not in actor.scopes:
         return frozenset()
-    granting = [grant for grant in actor.grants if grant.role in holders(permission)]
+    if actor.by_link is not None:
+        return frozenset({actor.at_site or 0}) if permission in BY_LINK[actor.by_link] else frozenset()
+    return _sites(actor.grants, permission)
+
+
+@lru_cache(maxsize=1024)
+def _sites(grants: tuple[Grant, ...], permission: Permission) -> frozenset[int] | None:
+    """Of these very grants; kept, since a page asks once for every row."""
+    granting = [grant for grant in grants if grant.role in holders(permission)]
     if any(grant.site_id is None for grant in granting):
         return None
     return frozenset(grant.site_id for grant in granting if grant.site_id is not None)

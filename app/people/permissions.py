@@ -39,6 +39,7 @@ class Permission(StrEnum):
     CONSENT_COUNTERSIGN = "consent.countersign"
     PARTICIPANT_RANDOMISE = "participant.randomise"
     PARTICIPANT_RECORD_ERROR = "participant.record_error"
+    PARTICIPANT_LINK = "participant.link"
     VISIT_RECORD = "visit.record"
     ENTRY_READ = "entry.read"
     ENTRY_SAVE = "entry.save"
@@ -81,6 +82,7 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.CONSENT_COUNTERSIGN: frozenset({C, I}),
     P.PARTICIPANT_RANDOMISE: frozenset({C, I}),
     P.PARTICIPANT_RECORD_ERROR: frozenset({C, I}),
+    P.PARTICIPANT_LINK: frozenset({C, A, I}),
     P.VISIT_RECORD: frozenset({C, A}),
     P.ENTRY_READ: frozenset({C, A, I, D, M}),
     P.ENTRY_SAVE: frozenset({C, A}),
@@ -110,6 +112,13 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.STUDY_LOAD: frozenset({X}),
     P.PEOPLE_MANAGE: frozenset({X}),
     P.TOKEN_CREATE: frozenset({C, A, T, I, D, M, S}),
+}
+
+
+# What a participant may do by a link of their own, of themself alone; nobody signs in as one.
+BY_LINK: dict[str, frozenset[Permission]] = {
+    "consent": frozenset({P.CONSENT_RECORD}),
+    "questions": frozenset({P.ENTRY_READ, P.ENTRY_SAVE, P.VISIT_RECORD}),
 }
 
 

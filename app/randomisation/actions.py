@@ -12,7 +12,7 @@ from app.audit.actions import Change, record, recorded_together
 from app.audit.newest import Newest
 from app.audit.tree import root_of
 from app.foundation.clock import today
-from app.foundation.database import Instant, keys_of, table_of
+from app.foundation.database import Instant, keys_of, store_many, table_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.mail.actions import queue
 from app.participants.actions import mark
@@ -37,11 +37,20 @@ from app.randomisation.reads import (
     plan_options,
     plan_to_escrow,
     require_statistician,
+    sites_drawn,
     standing,
     stored_slots,
     stratum_of,
 )
-from app.randomisation.rules import NOT_OPEN, ONLY_STRATUM, SEPARATOR, all_strata, gates, why_not_ready
+from app.randomisation.rules import (
+    NOT_OPEN,
+    ONLY_STRATUM,
+    SEPARATOR,
+    all_strata,
+    batch_by_default,
+    gates,
+    why_not_ready,
+)
 from app.randomisation.sealing import (
     Place,
     digest,
@@ -69,6 +78,7 @@ MOST_WAITED = timedelta(minutes=1)
 MOST_SLOTS = 1_000_000
 MOST_BLOCK_SIZES = 20
 BATCH = 10_000
+SLOT_COLUMNS = ("stratum_id", "position", "envelope", "leaf")
 
 # What every randomisation runs, built once: putting a statement together takes longer than running it.
 _SITE_ID, _STUDY_ID = bindparam("site_id", type_=Integer), bindparam("study_id", type_=Integer)
@@ -160,13 +170,15 @@ def draw(
     options: Mapping[str, object] | None = None,
     slots_per_stratum: int | None = None,
     listing: str | None = None,
+    sites: Sequence[str] | None = None,
     by: Actor,
     now: datetime,
 ) -> AllocationSequence:
     """Draw a new list for every stratum, or take an uploaded one, and seal each slot; nobody sees the order.
 
-    `options` are what the method must be told (its file says which); `block_sizes` is that of permuted blocks. Not in
-    use until it is sealed with `seal`. Invalid says which field to change.
+    `options` are what the method must be told (its file says which); `block_sizes` is that of permuted blocks. `sites`
+    are those of a batch, by code, where sites are randomised and not people; all that have no arm yet when it is left
+    out. Not in use until it is sealed with `seal`. Invalid says which field to change.
     """
     require_statistician(study, by, Permission.SEQUENCE_DRAW)
     # A finished list may be handed in for any plan (a trial drawn elsewhere); a draw follows the study's own method.
@@ -178,7 +190,7 @@ def draw(
     _lock_study(session, study)
     deciding = method in DECIDING
     # A method that decides at each allocation weighs all factors together: it has one list for everybody.
-    strata = (ONLY_STRATUM,) if deciding else all_strata(study.definition, _site_codes(session, study))
+    strata = (ONLY_STRATUM,) if deciding else _strata_to_draw(session, study, sites, by=by)
     factors = tuple(factor.code for factor in study.definition.allocation.strata) if deciding else ()
     arms = tuple((arm.code, arm.ratio) for arm in study.definition.arms)
     none_ahead = method == listed.NAME or deciding
@@ -204,6 +216,9 @@ def draw(
         method, arms, strata, wanted, chosen, seed, study=study.code, list_version=version, factors=factors
     )
     counts = drawing.balance_summary(drawn)
+    if study.definition.is_clustered and (mixed := [site for site, slots in drawn.slots.items() if len({*slots}) > 1]):
+        words = f"Everybody of a site is in one arm, but {mixed[0]} has several in this list. Give each site one."
+        raise Invalid([FieldProblem("listing", "arms", words)])
     if counts.slots > MOST_SLOTS:
         raise Invalid([FieldProblem("listing", "length", f"A list has at most {MOST_SLOTS:,} slots. Shorten it.")])
     keys = keys_of(session)
@@ -259,20 +274,36 @@ def draw(
     session.flush()
     # Not the number of slots: a list is filled to the end of its last block, so its length speaks of block sizes, and
     # blinded roles read the log (CONC-4).
-    record(
-        session,
-        study.code,
-        [
-            Change(
-                "sequence.drawn",
-                subject=_subject(version),
-                new={"strata": len(strata), "digest": made.digest, "root": made.root},
-            )
-        ],
-        by=by,
-        now=now,
-    )
+    said: dict[str, object] = {"strata": len(strata), "digest": made.digest, "root": made.root}
+    if study.definition.is_clustered:
+        said["sites"] = list(strata)  # which sites were drawn together is for everybody to know; their arms are not
+    record(session, study.code, [Change("sequence.drawn", subject=_subject(version), new=said)], by=by, now=now)
     return made
+
+
+def _strata_to_draw(session: Session, study: StudyInUse, sites: Sequence[str] | None, *, by: Actor) -> tuple[str, ...]:
+    """The strata of a list that is drawn now: all of the study, or the sites of a batch; Invalid says what is wrong."""
+    if not study.definition.is_clustered:
+        if sites is not None:
+            words = "The people of this study are randomised, and not its sites. Leave the sites out."
+            raise Invalid([FieldProblem("sites", "unexpected", words)])
+        return all_strata(study.definition, _site_codes(session, study))
+    known = {site.code: site for site in sites_drawn(session, study, by=by)}
+    chosen = batch_by_default([*known.values()]) if sites is None else tuple(sorted(sites))
+    problem = None
+    if unknown := [code for code in chosen if code not in known]:
+        problem = f"There is no site “{unknown[0]}” in this study. Choose among {', '.join(known)}."
+    elif had := [code for code in chosen if known[code].is_final]:
+        problem = f"{had[0]} has its arm already, by sequence {known[had[0]].version}. Leave it out."
+    elif not chosen:
+        problem = "Every site has its arm already. Load a version of the study with the sites that join, then draw."
+        if sites is not None:
+            problem = "Choose the sites that are drawn together, one or more."
+    elif len(set(chosen)) < len(chosen):
+        problem = "A site is named twice. Name each site of the batch once."
+    if problem:
+        raise Invalid([FieldProblem("sites", "choice", problem)])
+    return chosen
 
 
 def discard_draw(
@@ -299,7 +330,10 @@ def discard_draw(
 
 
 def seal(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, now: datetime) -> AllocationSequence:
-    """Put a drawn list in use. It replaces another only when nobody was ever randomised from that one (RND-12)."""
+    """Put a drawn list in use. It replaces another only when nobody was ever randomised from that one (RND-12).
+
+    Where sites are randomised, a list of other sites stays in use beside it: no batch draws a site that has its arm.
+    """
     require_statistician(study, by, Permission.SEQUENCE_SEAL)
     lock_sequences(session, study)
     found = _sequence(session, study, sequence_id)
@@ -316,7 +350,7 @@ def seal(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, no
             action="sequence.seal",
             subject=f"/{subject}",
         )
-    changes = [_retired(session, earlier, subject) for earlier in _sealed(session, study)]
+    changes = [_retired(session, earlier, subject) for earlier in _replaced(session, study, found)]
     found.status = SequenceStatus.SEALED
     found.sealed_at = now
     found.sealed_by = by.username
@@ -665,19 +699,19 @@ def _store_slots(
         row.code: row.id
         for row in session.execute(select(STRATUM.c.id, STRATUM.c.code).where(STRATUM.c.sequence_id == sequence_id))
     }
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[int, int, bytes, bytes]] = []
     for code in ordered:
         for position, arm in enumerate(slots[code], start=1):
             envelope = seal_arm(keys, Place(study.id, sequence_id, version, code, position), arm)
             salt = commitment.salt_of(salt_key, code, position)
             leaf = commitment.slot_leaf(study.code, version, code, position, arm, salt)
-            rows.append({"stratum_id": ids[code], "position": position, "envelope": envelope, "leaf": leaf})
+            rows.append((ids[code], position, envelope, leaf))
             if len(rows) == BATCH:
-                session.execute(insert(SLOT), rows)
+                store_many(session, SLOT, SLOT_COLUMNS, rows)
                 rows = []
             yield envelope, leaf
     if rows:
-        session.execute(insert(SLOT), rows)
+        store_many(session, SLOT, SLOT_COLUMNS, rows)
 
 
 def _is_as_drawn(session: Session, found: AllocationSequence) -> bool:
@@ -701,6 +735,29 @@ def _sealed(session: Session, study: StudyInUse) -> Sequence[AllocationSequence]
     return session.scalars(
         select(AllocationSequence).where(SEQUENCE.c.study_id == study.id, SEQUENCE.c.status == SequenceStatus.SEALED)
     ).all()
+
+
+def _replaced(session: Session, study: StudyInUse, found: AllocationSequence) -> list[AllocationSequence]:
+    """The lists in use whose place this one takes: every one, but for those of other sites where sites are drawn."""
+    earlier = _sealed(session, study)
+    if not study.definition.is_clustered or found.method in DECIDING:
+        return list(earlier)
+    sites, mine = set(_site_codes(session, study)), set(_slots_per_stratum(session, found))
+    closed = session.execute(
+        select(STRATUM.c.code, SEQUENCE.c.version)
+        .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
+        .where(SEQUENCE.c.study_id == study.id, SEQUENCE.c.status == SequenceStatus.CLOSED, STRATUM.c.code.in_(mine))
+        .order_by(STRATUM.c.code)
+    ).first()
+    if closed is not None:
+        raise Refused(
+            f"{closed.code} has its arm already, by sequence {closed.version}, which is closed. Set this list aside, "
+            "and draw the other sites.",
+            action="sequence.seal",
+            subject=f"/{_subject(found.version)}",
+        )
+    theirs = {each.id: set(_slots_per_stratum(session, each)) for each in earlier}
+    return [each for each in earlier if each.method in DECIDING or theirs[each.id] & mine or theirs[each.id] - sites]
 
 
 def _retired(session: Session, earlier: AllocationSequence, successor: str) -> Change:

@@ -10,14 +10,15 @@ For two arms 1:1 the most likely arm is the one that is behind, in every method 
 strategy of Blackwell and Hodges.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import comb, factorial, lcm, prod
+from math import comb, factorial, lcm, perm, prod
 
 from app.randomisation.methods import (
     biased_coin,
     big_stick,
+    cluster,
     maximal_procedure,
     simple,
     truncated_binomial,
@@ -38,6 +39,7 @@ MOST_STATES = 4000  # of what may be left of a block
 MOST_URNS = 500  # of three or more arms
 MOST_SIZES = 3
 MOST_KNOWN = 10  # arms somebody learnt: beliefs multiply with each
+MOST_WAYS = 60_000  # in which the sites so far can have their arms, counted
 
 CERTAIN_IS_HIGH = Fraction(1, 5)
 CERTAIN_IS_HIGH_IN_THE_OPEN = Fraction(1, 20)
@@ -196,12 +198,13 @@ def is_high(found: Predictability, ratio: Sequence[int], *, blinded: bool) -> bo
 
 
 def exactly(
-    method: str, ratio: Sequence[int], options: Mapping[str, object], length: int, allocations: int
+    method: str, ratio: Sequence[int], options: Mapping[str, object], length: int, allocations: int, *, strata: int = 1
 ) -> Predictability | None:
     """A method's probabilities, averaged over the first `allocations` of a stratum whose list has `length` slots.
 
-    The options are those of a plan without problems. None where there is no exact answer in reasonable time; those are
-    simulated (`simulation`). `ValueError` unless 1 <= allocations, and, but for blocks, no more than the list is long.
+    The options are those of a plan without problems. `strata` counts where they are drawn together, and is one batch.
+    None where there is no exact answer in reasonable time; those are simulated (`simulation`). `ValueError` unless
+    1 <= allocations, and, but for blocks, no more than the list is long.
     """
     if allocations < 1 or (allocations > length and method != blocks.NAME):
         raise ValueError("Guesses are averaged over one allocation or more, and no more than the list has.")
@@ -209,6 +212,8 @@ def exactly(
         return _blocks(ratio, options["block_sizes"], allocations)
     if method == simple.NAME:
         return Predictability(Fraction(max(ratio), sum(ratio)), Fraction(0))
+    if method == cluster.NAME:
+        return clusters(ratio, strata, allocations)
     if method == maximal_procedure.NAME:
         return _maximal(_whole(options, "tolerance"), length, allocations)
     if allocations > MOST_EXACT:
@@ -232,6 +237,67 @@ def exactly(
             lambda _slots, ahead: (of // 2 if not ahead else behind if ahead < 0 else of - behind, of), allocations
         )
     return None
+
+
+def why_not_clusters(ratio: Sequence[int], sites: int) -> str | None:
+    """Why so many sites of one batch are too many to say exactly how well they are guessed, or None."""
+    if comb(sites + len(ratio), len(ratio)) <= MOST_WAYS:
+        return None
+    most = next(fewer for fewer in range(sites, 0, -1) if comb(fewer + len(ratio), len(ratio)) <= MOST_WAYS)
+    return f"A batch of up to {most} sites is computed for {len(ratio)} arms. Ask for fewer sites."
+
+
+def clusters(ratio: Sequence[int], sites: int, people: int) -> Predictability | None:
+    """Whole sites drawn together, averaged over a batch of `sites` with `people` randomised at each.
+
+    The guesser knows every earlier arm, and so that of everybody who follows at the same site: all but the first person
+    of a site are certain. At the first person of a site they know the arms of the sites before, in whatever order sites
+    begin. A sequence of sites' arms with h_a sites of arm a so far has the probability
+
+        w(h) = sum over what may be left over of P(left over) × product of c_a (c_a - 1) ... / (n (n - 1) ...)
+
+    where c_a of all n sites have arm a; the next site has arm a with w(h and one more of a) / w(h). Exact, by going
+    through all counts h. None when those are too many (`why_not_clusters`).
+    """
+    if why_not_clusters(ratio, sites):
+        return None
+    shares = cluster.in_lowest_terms(ratio)
+    whole, rest = cluster.whole_and_rest(ratio, sites)
+    in_all = comb(sum(shares), rest)
+    batches = [
+        (tuple(whole * share + more for share, more in zip(shares, left, strict=True)), ways)
+        for left in _vectors(rest, shares)
+        if (ways := prod(comb(share, more) for share, more in zip(shares, left, strict=True)))
+    ]
+
+    def likely(had: Sequence[int]) -> int:
+        return sum(ways * prod(map(perm, counts, had)) for counts, ways in batches)
+
+    arms = range(len(shares))
+    correct = certain = Fraction(0)
+    for begun in range(sites):
+        best = sure = 0
+        for had in _vectors(begun, [sites] * len(shares)):
+            orders = factorial(begun) // prod(map(factorial, had))
+            after = [likely((*had[:arm], had[arm] + 1, *had[arm + 1 :])) for arm in arms]
+            best += orders * max(after)
+            sure += orders * max(after) * (sum(map(bool, after)) == 1)
+        of = in_all * perm(sites, begun + 1)
+        correct += Fraction(best, of)
+        certain += Fraction(sure, of)
+    known = sites * (people - 1)
+    return Predictability((correct + known) / (sites * people), (certain + known) / (sites * people))
+
+
+def _vectors(total: int, most: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Every way of adding up to a total with one whole number for each place, none above its most."""
+    if len(most) == 1:
+        if total <= most[0]:
+            yield (total,)
+        return
+    for first in range(min(total, most[0]) + 1):
+        for others in _vectors(total - first, most[1:]):
+            yield (first, *others)
 
 
 def _whole(options: Mapping[str, object], name: str) -> int:

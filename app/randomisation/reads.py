@@ -30,7 +30,7 @@ from app.people.models import Site
 from app.people.permissions import Permission
 from app.randomisation.commitment import opened_plan, salt_of
 from app.randomisation.downtime.status import SlotState
-from app.randomisation.methods import DECIDING, DRAWN
+from app.randomisation.methods import DECIDING, DRAWN, TOGETHER
 from app.randomisation.models import (
     Allocation,
     AllocationSequence,
@@ -42,7 +42,18 @@ from app.randomisation.models import (
 )
 from app.randomisation.opening import open_envelopes
 from app.randomisation.predictability import MOST_EXACT, exactly, permuted_blocks
-from app.randomisation.rules import SEPARATOR, Facts, Gate, Recorded, StratumFound, gates, needs_answers, stratum_code
+from app.randomisation.rules import (
+    SEPARATOR,
+    Facts,
+    Gate,
+    Recorded,
+    SiteDrawn,
+    StratumFound,
+    gates,
+    needs_answers,
+    people_expected,
+    stratum_code,
+)
 from app.randomisation.sealing import unseal_secrets
 from app.studies.in_use import StudyInUse
 
@@ -156,7 +167,7 @@ def standing(
         participant=row.code,
         status=row.status,
         eligible=row.eligible,
-        why_no_consent=why_no_consent(session, study, participant),
+        why_no_consent=why_no_consent(session, study, participant, before="randomisation", now=now),
         complete=frozenset((entry.visit, entry.instrument) for entry in complete),
         why_no_stratum=found.reason,
         site_name=row.site_name,
@@ -247,6 +258,8 @@ class SequenceCounts:
 class Balance:
     """What a statistician reviews before sealing: slots per arm and stratum, and how well the next arm is guessed.
 
+    Where sites are drawn together there are no slots per arm: with few sites they would say who has which.
+
     `correct` and `certain` are probabilities per allocation for a guesser who knows all earlier arms (fractions from
     0 to 1), averaged over the first `guessed` allocations of a stratum. They are None for an uploaded list, whose rule
     we do not know, and where there is no exact answer.
@@ -324,6 +337,34 @@ def sequence_of_version(session: Session, study: StudyInUse, version: int, *, by
     raise NotFound
 
 
+def sites_drawn(session: Session, study: StudyInUse, *, by: Actor) -> tuple[SiteDrawn, ...]:
+    """Every site with the list that gives it an arm, where sites are randomised; `NotFound` for all others.
+
+    The arm of a site stands once somebody was randomised from its list, or the list is closed and may be opened.
+    """
+    require_statistician(study, by, Permission.SEQUENCE_DRAW)
+    others = STRATUM.alias()
+    used = exists().where(others.c.sequence_id == SEQUENCE.c.id, others.c.used > 0)
+    given = (
+        select(STRATUM.c.code, SEQUENCE.c.version, or_(SEQUENCE.c.status == SequenceStatus.CLOSED, used).label("final"))
+        .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
+        .where(SEQUENCE.c.study_id == study.id, SEQUENCE.c.status.in_((SequenceStatus.SEALED, SequenceStatus.CLOSED)))
+        .subquery()
+    )
+    rows = session.execute(
+        select(SITE.c.code, SITE.c.name, given.c.version, given.c.final)
+        .outerjoin(given, given.c.code == SITE.c.code)
+        .where(SITE.c.study_id == study.id)
+        .order_by(SITE.c.code, given.c.version)
+    ).all()
+    found: dict[str, SiteDrawn] = {}
+    for row in rows:
+        earlier = found.get(row.code)
+        is_final = bool(row.final) or (earlier is not None and earlier.is_final)
+        found[row.code] = SiteDrawn(row.code, row.name, row.version, is_final)
+    return tuple(found.values())
+
+
 def balance(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor) -> Balance:
     """One list's counts and predictability; no envelope is opened for it. `NotFound` for all but the statistician."""
     require_statistician(study, by, Permission.SEQUENCE_DRAW)
@@ -344,6 +385,9 @@ def balance(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor)
     if drawn_from["block_sizes"]:
         guessed = min(GUESSED, length)
         guess = permuted_blocks(shares, drawn_from["block_sizes"], guessed)
+    elif drawn_from["method"] in TOGETHER:
+        guessed = min(people_expected(study.definition), length)
+        guess = exactly(drawn_from["method"], shares, {}, length, guessed, strata=len(lengths))
     elif drawn_from["method"] in DRAWN:
         # These change along their list, so that its beginning would not speak for it.
         guessed = min(MOST_EXACT, length)
@@ -352,7 +396,8 @@ def balance(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor)
         version=row.version,
         status=row.status,
         slots=row.slots,
-        slots_per_arm=drawn_from["slots_per_arm"],
+        # How many sites of a small batch have which arm comes close to which site has it.
+        slots_per_arm={} if drawn_from["method"] in TOGETHER else drawn_from["slots_per_arm"],
         slots_per_stratum={}
         if drawn_from["method"] in DECIDING
         else {stratum.code: stratum.slots for stratum in lengths},

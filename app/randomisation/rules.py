@@ -81,6 +81,27 @@ def all_strata(study: Study, site_codes: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(SEPARATOR.join(combination) or ONLY_STRATUM for combination in product(*levels)))
 
 
+def people_expected(study: Study) -> int:
+    """How many people each site has, one or more, when all that are planned come from all sites equally."""
+    return -(-study.target // max(1, len(study.sites)))
+
+
+@dataclass(frozen=True)
+class SiteDrawn:
+    """A site, and the newest list that gives it an arm; `is_final` when that stands, and it is never drawn again."""
+
+    code: str
+    name: str
+    version: int | None = None
+    is_final: bool = False
+
+
+def batch_by_default(sites: Sequence[SiteDrawn]) -> tuple[str, ...]:
+    """The sites that are drawn together unless others are chosen: those without a list, or whose list is unused."""
+    without = [site.code for site in sites if site.version is None]
+    return tuple(sorted(without or [site.code for site in sites if not site.is_final]))
+
+
 def baseline_entries(study: Study) -> tuple[tuple[str, str], ...]:
     """The (visit, instrument) pairs that must be complete before randomisation, in the order of the plan."""
     return tuple(

@@ -6,7 +6,7 @@ probabilities are rounded, there they are exact. What is simulated follows the r
 numbers.
 
 People come one after the other, each from a stratum that is drawn uniformly. A stratum that has used up its list gets
-another one drawn in the same way, as a trial would.
+another one drawn in the same way, as a trial would. Where whole sites are drawn, each stratum is a site of one batch.
 
 Imbalance is the largest difference between two arms in people per share of the ratio: with two arms 1:1 it is the
 difference in people, and with 2:1 ten people against four count as 10/2 - 4/1 = 1. A ratio is
@@ -23,6 +23,7 @@ import numpy.typing as npt
 from app.randomisation.methods import (
     biased_coin,
     big_stick,
+    cluster,
     maximal_procedure,
     minimisation,
     permuted_blocks,
@@ -30,7 +31,7 @@ from app.randomisation.methods import (
     truncated_binomial,
     wei_urn,
 )
-from app.randomisation.predictability import exactly
+from app.randomisation.predictability import exactly, why_not_clusters
 
 TRIALS = 10_000
 SEED = 20_030_315
@@ -93,7 +94,7 @@ def why_not_simulated(design: Design) -> str | None:
     sizes = _sizes(design) if design.method == permuted_blocks.NAME else []
     if len(sizes) > MOST_SIZES or (sizes and sizes[-1] > LARGEST_BLOCK):
         return f"Up to {MOST_SIZES} block sizes of up to {LARGEST_BLOCK} are simulated. Compare fewer or smaller ones."
-    return None
+    return why_not_clusters(design.shares, design.strata) if design.method == cluster.NAME else None
 
 
 def trials_for(people: int) -> int:
@@ -113,6 +114,8 @@ def simulated(design: Design, *, trials: int | None = None, seed: int = SEED) ->
     random = np.random.default_rng(seed)
     if design.method == minimisation.NAME:
         return _minimised(design, trials, random)
+    if design.method == cluster.NAME:
+        return _clustered(design, trials, random)
     if design.strata == 1:
         lists = draw_lists(design, design.people, trials, random)
         overall = _imbalances(lists, design.shares)
@@ -214,6 +217,25 @@ def _minimised(design: Design, trials: int, random: np.random.Generator) -> Beha
     per_share = in_stratum / np.array(shares)
     apart = (per_share.max(axis=2) - per_share.min(axis=2)).reshape(-1)
     return _behaviour(trials, _imbalances(arms, design.shares), apart, (right.mean(), sure.mean(), False))
+
+
+def _clustered(design: Design, trials: int, random: np.random.Generator) -> Behaviour:
+    """Whole sites drawn together: a person has the arm of the site they come from."""
+    arms = np.arange(len(design.shares), dtype=np.int8)
+    shares = _lowest_terms(design.shares)
+    whole, rest = cluster.whole_and_rest(design.shares, design.strata)
+    block = np.repeat(arms, shares)
+    last = random.permuted(np.broadcast_to(block, (trials, len(block))), axis=1)[:, :rest]
+    batch = np.concatenate([np.broadcast_to(np.tile(block, whole), (trials, whole * len(block))), last], axis=1)
+    of_site = random.permuted(batch, axis=1)
+    comes_from = random.integers(0, design.strata, (design.people, trials), dtype=np.int32)
+    trial = np.arange(trials)
+    had = np.zeros((trials, design.strata), np.int32)
+    np.add.at(had, (trial[None, :], comes_from), 1)
+    # Everybody of a site has one arm, so a site is as unbalanced as it has people, each counted per share of the arm.
+    apart = (had / np.array(shares)[of_site]).reshape(-1)
+    overall = _imbalances(of_site[trial[None, :], comes_from], design.shares)
+    return _behaviour(trials, overall, apart, _guesses(design, random))
 
 
 def _unlike(measure: str, had: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
@@ -357,7 +379,7 @@ _METHODS = {
     maximal_procedure.NAME: _coin,
     wei_urn.NAME: _urn,
 }
-SIMULATED = (*_METHODS, minimisation.NAME)
+SIMULATED = (*_METHODS, cluster.NAME, minimisation.NAME)
 """The methods that can be simulated: all that draw here."""
 
 
@@ -366,7 +388,7 @@ SIMULATED = (*_METHODS, minimisation.NAME)
 
 def _guesses(design: Design, random: np.random.Generator) -> tuple[float, float, bool]:
     allocations = min(-(-design.people // design.strata), design.slots)
-    found = exactly(design.method, design.shares, design.options, design.slots, allocations)
+    found = exactly(design.method, design.shares, design.options, design.slots, allocations, strata=design.strata)
     if found is not None:
         return float(found.correct), float(found.certain), True
     return (*guessed(design, allocations, random), False)

@@ -348,7 +348,7 @@ def _refuse_bad_day(
         problems.append(FieldProblem(field, "required", message))
     if problems:
         raise Invalid(problems)
-    if why_not := why_no_consent(session, study, participant, on=held_on):
+    if why_not := why_no_consent(session, study, participant, on=held_on, before="visits", now=now):
         raise Refused(why_not, **where)
 
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 AnyCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")]
@@ -139,7 +139,8 @@ class Allocation(Part):
     """How participants get an arm. Block sizes, tolerances and other options are not here on purpose: enrolling roles
     may read this file, and could guess with them.
 
-    `observed` means that groups are recorded, not allocated (ETMI): such a study has no randomisation.
+    `observed` means that groups are recorded, not allocated (ETMI): such a study has no randomisation. With `cluster`
+    everybody of a site is in one arm, and the sites of a batch are drawn together.
     """
 
     method: Literal[
@@ -151,6 +152,7 @@ class Allocation(Part):
         "wei_urn",
         "truncated_binomial",
         "biased_coin",
+        "cluster",
         "minimisation",
         "observed",
     ]
@@ -201,6 +203,22 @@ class Visit(Part):
     source: str | None = None
 
 
+class ConsentQuestion(Part):
+    """A question that shows whether the consent document was understood; `right` is the code of the answer."""
+
+    code: Code
+    label: Label
+    choices: tuple[Choice, ...] = Field(min_length=2)
+    right: AnyCode
+    hint: Label | None = Field(default=None, description="What is said after a wrong answer: where to read again.")
+
+    @model_validator(mode="after")
+    def _right_is_a_choice(self) -> "ConsentQuestion":
+        if self.right not in {choice.code for choice in self.choices}:
+            raise ValueError(f"The right answer “{self.right}” is not among the choices. Name one of them.")
+        return self
+
+
 class ConsentRules(Part):
     """Who may sign for the study beside the participant, and what consent is asked for."""
 
@@ -208,15 +226,25 @@ class ConsentRules(Part):
     optional: tuple[Choice, ...] = Field(
         default=(), description="Consents a participant may refuse and still take part."
     )
+    questions: tuple[ConsentQuestion, ...] = Field(
+        default=(), description="What a participant must have understood before they sign."
+    )
+    blocked_until_reconsent: tuple[Literal["randomisation", "visits", "entries"], ...] = Field(
+        default=(), description="What waits until a newer consent document is signed; without it nothing does."
+    )
 
 
 class ConsentDocument(Part):
-    """One version of the consent document in one language, from consent/*.md; `sha256` is over the file's bytes."""
+    """One version of the consent document in one language, from consent/*.md; `sha256` is over the file's bytes.
+
+    `sites` are those at which it is used; none means all of them. One for the site goes before one for all.
+    """
 
     version: AnyCode
     language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")]
     title: Label
     valid_from: date
+    sites: tuple[AnyCode, ...] = ()
     text: str
     sha256: str
 
@@ -229,11 +257,24 @@ class MissingCode(Part):
 
 
 class WithdrawalLevel(Part):
-    """How far a participant withdraws. `stops_visits`: no further visit is due; data already there are always kept."""
+    """How far a participant withdraws. Data already there are always kept (CTR Art. 28(3)).
+
+    `stops_visits`: no further visit is due. `stops_contact`: no reminder goes to them. `stops_use`: what is collected
+    from that day on is in no export. `erases_identity`: who they are is destroyed at once (GDPR Art. 17).
+    """
 
     code: Code
     label: Label
     stops_visits: bool = False
+    stops_contact: bool = False
+    stops_use: bool = False
+    erases_identity: bool = False
+
+    @model_validator(mode="after")
+    def _what_needs_no_visits(self) -> "WithdrawalLevel":
+        if (self.stops_contact or self.erases_identity) and not self.stops_visits:
+            raise ValueError("Nobody can be visited without contact. Add stops_visits: true.")
+        return self
 
 
 class Outcome(Part):
@@ -352,7 +393,7 @@ class ArmTreatment(Part):
 
 # First parts of addresses that are not a study's, and the log of what concerns no study.
 RESERVED_CODES = frozenset(
-    ("account", "api", "healthz", "people", "sign_in", "sign_out", "static", "system", "theme", "welcome")
+    ("account", "api", "healthz", "link", "people", "sign_in", "sign_out", "static", "system", "theme", "welcome")
 )
 
 
@@ -434,3 +475,8 @@ class Study(StudyFile):
     def is_allocated(self) -> bool:
         """Whether this study allocates arms at all (ETMI only observes groups)."""
         return self.allocation.method != "observed"
+
+    @property
+    def is_clustered(self) -> bool:
+        """Whether everybody of a site is in one arm, so that sites are randomised and not people."""
+        return self.allocation.method == "cluster"

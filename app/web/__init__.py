@@ -16,6 +16,7 @@ from app.web import (
     escrow,
     exports,
     in_error,
+    links,
     locks,
     participants,
     people,
@@ -33,6 +34,7 @@ from app.web import (
 router = APIRouter()
 for door in (
     sign_in,
+    links,
     account,
     people,
     today,

@@ -100,10 +100,11 @@ def start_second_factor(here: ChangeAnywhere) -> Response:
         return _account(here, status_code=422, problems={"second_factor": problem.reason})
     here.release_key()
     enrolment = actions.enrol_second_factor_start(here.session, by=here.actor, now=here.now)
-    return _account(here, enrolment=enrolment, qr=_qr(enrolment.address))
+    return _account(here, enrolment=enrolment, qr=qr_code(enrolment.address))
 
 
-def _qr(address: str) -> str:
+def qr_code(address: str) -> str:
+    """The address as a picture that a telephone reads, as an SVG in a data address."""
     import segno  # heavy, and only this page needs it
 
     return segno.make(address, error="m").svg_data_uri(scale=4, border=2)

@@ -52,6 +52,11 @@ def certificate_pdf(here: PageInStudy, version: int) -> Response:
                 "Every slot of this list was sealed and committed to before the first participant was randomised. The "
                 "root below stands for all of them; it says nothing of their order."
             )
+            if not here.the_study.definition.is_clustered
+            else gettext(
+                "Every slot of this list was sealed and committed to before the first participant of its sites was "
+                "randomised. The root below stands for all of them; it does not say which site has which arm."
+            )
         ],
         rows=rows_of(said, gettext),
         notes=[
@@ -157,6 +162,7 @@ def _page(here: Here, version: int, *, problem: Invalid | Refused | None = None)
     return show(
         here,
         "commitment/certificate.html",
+        clustered=here.the_study.definition.is_clustered,
         status_code=status_of(problem),
         url=f"/{here.the_study.code}/sequence",
         found=found,

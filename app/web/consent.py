@@ -2,44 +2,48 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 from markupsafe import Markup
+from sqlmodel import Session
 from starlette.datastructures import UploadFile
 
 from app.consent import actions, reads, rules
 from app.consent.models import Consent
-from app.dependencies import ChangeInStudy, Here, PageInStudy, require_password
+from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, database_of, require_password
 from app.foundation.errors import Invalid, NotFound, Refused
+from app.foundation.paging import LARGEST_PAGE, Page
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.participants.status import Status
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
+from app.printing import Row, SignedDocument
+from app.printing import signed_pdf as printed
+from app.rendering import day, moment, translations
 from app.schedule.actions import open_visits
 from app.studies.definition import ConsentDocument
-from app.web.places import places_of, show_at, typed_day
+from app.web.places import Places, places_of, show_at, typed_day
 from app.web.shell import status_of
+from app.web.tables import address, csv_file
 
 router = APIRouter()
 
 
-async def scan_fingerprint(request: Request) -> str | None:
-    """SHA-256 of the scan that was sent with the form, or None without one. The scan itself is not kept here."""
+async def sent_scan(request: Request) -> bytes | None:
+    """The scan that was sent with the form, or None without one; a request body has a largest size anyway."""
     form = await request.form(max_fields=5000)
     scan = form.get("scan")
     if not isinstance(scan, UploadFile) or not scan.filename:
         return None
-    digest = hashlib.sha256()
-    while block := await scan.read(1 << 16):
-        digest.update(block)
-    return digest.hexdigest()
+    return await scan.read()
 
 
-Scan = Annotated[str | None, Depends(scan_fingerprint)]
+Scan = Annotated[bytes | None, Depends(sent_scan)]
 
 
 # Recording
@@ -64,20 +68,25 @@ def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
     """Keep what the participant signed; signed for the study as well when this person may and wants to."""
     participant = _participant(here, code, Permission.CONSENT_RECORD)
     version, language, method = (here.value(name) for name in ("version", "language", "method"))
-    paper = scan or here.value("paper_sha256").lower().replace(" ", "") or None
+    typed = here.value("paper_sha256").lower().replace(" ", "") or None
+    paper = hashlib.sha256(scan).hexdigest() if scan else typed
     if switch := here.value("switch"):
-        here.release_key()  # showing the form another way changes nothing that is kept
+        here.release_key()  # showing the form another way changes nothing of a consent
+        _keep(here, participant, scan)
         return _switched_page(here, participant, switch, version=version, language=language, method=method, paper=paper)
     paper = paper if method == "paper" else None
     optional = here.the_study.definition.consent.optional
     options = {
         choice.code: said == "yes" for choice in optional if (said := here.value(f"options.{choice.code}")) != ""
     }
+    answers = _answers(here) if method != "paper" else {}
     now_too = here.value("countersign") == "now"
     try:
         signed_on = typed_day(here.value("signed_on"), "signed_on")
-        _refuse_problems(here, participant, version, language, method, signed_on, paper, options)
+        _refuse_problems(here, participant, version, language, method, signed_on, paper, options, answers)
         require_password(here, here.form.get("password", [""])[-1])
+        if scan and method == "paper":
+            actions.keep_scan(here.session, here.the_study, participant, scan, by=here.actor, now=here.now)
         actions.record_consent(
             here.session,
             here.the_study,
@@ -89,6 +98,7 @@ def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
             signature=here.value("signature"),
             paper_sha256=paper,
             options=options,
+            answers=answers,
             by=here.actor,
             now=here.now,
             countersign=now_too,
@@ -105,9 +115,12 @@ def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
             )
     except (Invalid, Refused) as problem:
         here.refuse(problem)
+        participant = _participant(here, code, Permission.CONSENT_RECORD)
+        if method == "paper":
+            _keep(here, participant, scan)
         return _record_page(
             here,
-            _participant(here, code, Permission.CONSENT_RECORD),
+            participant,
             version=version,
             language=language,
             method=method,
@@ -115,6 +128,18 @@ def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
             problem=problem,
         )
     return here.redirect(_url(here, participant), done="countersigned" if now_too else "consented")
+
+
+def _keep(here: Here, participant: Participant, scan: bytes | None) -> None:
+    """A scan that came with a form which is shown again need not be sent again."""
+    if scan and rules.type_of_scan(scan) is not None:
+        actions.keep_scan(here.session, here.the_study, participant, scan, by=here.actor, now=here.now)
+
+
+def _answers(here: Here) -> dict[str, str]:
+    """What was answered to the study's questions about the document; what was left out is not there."""
+    said = {each.code: here.value(f"questions.{each.code}") for each in here.the_study.definition.consent.questions}
+    return {code: answer for code, answer in said.items() if answer}
 
 
 def _switched_page(
@@ -145,9 +170,10 @@ def _refuse_problems(
     signed_on: Any,
     paper: str | None,
     options: dict[str, bool],
+    answers: dict[str, str],
 ) -> None:
     """Say what is wrong with the form before a password is asked for it, so that none is typed in vain."""
-    definition = here.the_study.definition
+    definition, places = here.the_study.definition, places_of(here)
     problems = rules.consent_problems(
         definition.consent_documents,
         definition.consent.optional,
@@ -158,7 +184,10 @@ def _refuse_problems(
         signature=here.value("signature"),
         paper_sha256=paper,
         options=options,
-        today=places_of(here).today(here, participant.site_id),
+        today=places.today(here, participant.site_id),
+        site=places.code(participant.site_id),
+        questions=definition.consent.questions,
+        answers=answers,
     )
     if problems:
         raise Invalid(problems)
@@ -177,7 +206,7 @@ def _record_page(
 ) -> Response:
     assert participant.id is not None
     places, definition = places_of(here), here.the_study.definition
-    today = places.today(here, participant.site_id)
+    today, site = places.today(here, participant.site_id), places.code(participant.site_id)
     consents = reads.consents_of(here.session, participant.id)
     url = _url(here, participant)
     pending = next((one for one in consents if one.countersigned_at is None and one.withdrawn_on is None), None)
@@ -186,12 +215,14 @@ def _record_page(
     language = language or definition.language
     document = rules.document_with(definition.consent_documents, version, language) if version else None
     for each in (language, definition.language):
-        document = document or reads.valid_document(here.the_study, each, today)
-    languages = sorted({one.language for one in definition.consent_documents if one.valid_from <= today})
+        document = document or reads.valid_document(here.the_study, each, today, site)
+    used = [one for one in definition.consent_documents if one.valid_from <= today and rules.is_used_at(one, site)]
+    languages = sorted({one.language for one in used})
     refused = problem.reason if isinstance(problem, Refused) else None
     if document is not None and refused is None:
         refused = rules.why_not_sign(Status(participant.status), consents, document.version)
-    order = [f"options.{choice.code}" for choice in definition.consent.optional]
+    order = [f"questions.{question.code}" for question in definition.consent.questions]
+    order += [f"options.{choice.code}" for choice in definition.consent.optional]
     order += ["signed_on", "signature", "paper_sha256", "password"]
     problems = sorted(
         problem.problems if isinstance(problem, Invalid) else [],
@@ -206,11 +237,12 @@ def _record_page(
         participant=participant,
         url=url,
         document=document,
-        text=_html(document),
-        versions=[one for one in definition.consent_documents if one.language == language and one.valid_from <= today],
+        text=html_of(document),
+        versions=[one for one in used if one.language == language],
         languages=languages,
         language_asked=language,
         method="paper" if method == "paper" else "on_screen",
+        questions=definition.consent.questions if method != "paper" else (),
         optional=definition.consent.optional,
         values={name: texts[-1] for name, texts in here.form.items() if texts} if values is None else values,
         paper=paper or here.value("paper_sha256"),
@@ -221,6 +253,61 @@ def _record_page(
         errors=said,
         problems=[(each.field if each.field != "paper_sha256" or paper else "scan", each.message) for each in problems],
     )
+
+
+# Who owes a newer one
+
+
+@router.get("/{study}/reconsent", name="consent.owed")
+def owed(here: PageInStudy) -> Response:
+    """Who takes part and has not signed the document that is valid now."""
+    require(here.actor, Permission.PARTICIPANT_READ)
+    places, asked = places_of(here), here.request.query_params
+    path = f"/{here.the_study.code}/reconsent"
+    if asked.get("format") == "csv":
+        heading = ("participant", "site", "language", "signed_version", "signed_on", "owed_version", "valid_from")
+        return csv_file(f"{here.the_study.code}-reconsent-{here.now:%Y-%m-%d}", heading, _owed_rows(here, places))
+    found = _owed(here, here.session, places, cursor=asked.get("after") or None)
+    return show_at(
+        here,
+        places,
+        "consent/owed.html",
+        rows=found.rows,
+        root=f"/{here.the_study.code}/participants",
+        blocked=here.the_study.definition.consent.blocked_until_reconsent,
+        may_record=may(here.actor, Permission.CONSENT_RECORD),
+        newer=address(path, {}, after=found.previous) if found.previous else None,
+        older=address(path, {}, after=found.next) if found.next else None,
+        csv_url=address(path, {}, format="csv") if found.rows else None,
+    )
+
+
+def _owed(
+    here: Here, session: Session, places: Places, *, cursor: str | None, limit: int | None = None
+) -> Page[reads.Owed]:
+    return reads.reconsents_owed(
+        session,
+        here.the_study,
+        lambda site_id: places.today(here, site_id),
+        by=here.actor,
+        site=places.chosen.code if places.chosen else None,
+        cursor=cursor,
+        limit=limit,
+    )
+
+
+def _owed_rows(here: Here, places: Places) -> Iterator[Sequence[object]]:
+    """Every row of the list, page by page, from a session of its own: a file is sent after the page's has ended."""
+    cursor: str | None = None
+    with database_of(here.request).reading() as session:
+        while True:
+            found = _owed(here, session, places, cursor=cursor, limit=LARGEST_PAGE)
+            for row in found.rows:
+                signed = (row.language, row.signed_version, row.signed_on)
+                yield (row.participant, row.site_code, *signed, row.version, row.since)
+            cursor = found.next
+            if cursor is None:
+                return
 
 
 # Countersigning
@@ -278,7 +365,7 @@ def _countersign_page(
         consent=consent,
         facts=_facts(here, consent),
         document=document,
-        text=_html(document),
+        text=html_of(document),
         refused=refused or _why_not_countersign(here, participant),
         meaning=rules.MEANING,
         errors={each.field: each.message for each in problems},
@@ -288,6 +375,36 @@ def _countersign_page(
 
 
 # The signed consent
+
+
+@router.get("/{study}/participants/{code}/consents/{consent_id}.pdf", name="consent.signed_pdf")
+def signed_pdf(here: LoggedPageInStudy, code: str, consent_id: int) -> Response:
+    """The document and the signatures under it, for the participant to keep; that the name was shown is in the log."""
+    participant = participant_by_code(here.session, here.the_study, code, by=here.actor)
+    signature = actions.reveal_signature(
+        here.session, here.the_study, participant, consent_id, by=here.actor, now=here.now
+    )
+    _, consent = _consents(here, participant, consent_id)
+    document = reads.document_of(here.session, here.the_study, consent)
+    if document is None:
+        raise Refused("The document is not in the protocol any more. Ask your administrator for the version signed.")
+    gettext = translations(consent.language).gettext
+    timezone = places_of(here).timezone(participant.site_id)
+    intact = reads.is_intact(here.session, here.the_study, consent, participant)
+    rows = _signature_rows(here, consent, signature or gettext("Erased on request."), timezone, intact, gettext)
+    version = gettext("version %(version)s") % {"version": document.version}
+    signed = SignedDocument(
+        document.title,
+        f"{here.the_study.definition.short_title}, {version}",
+        reads.document_blocks(document),
+        gettext("Signatures"),
+        rows,
+        f"{participant.code}, {document.title}, {version}",
+    )
+    body = printed(signed, at=consent.countersigned_at or consent.recorded_at, language=consent.language)
+    name = f"{participant.code}-consent-{consent.document_version}.pdf"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Response(body, media_type="application/pdf", headers=headers)
 
 
 @router.get("/{study}/participants/{code}/consents/{consent_id}", name="consent.show")
@@ -307,6 +424,60 @@ def show_signature(here: ChangeInStudy, code: str, consent_id: int) -> Response:
     return _consent_page(here, participant, consent_id, signature=signature or "Erased on request.")
 
 
+@router.get("/{study}/participants/{code}/consents/{consent_id}/scan", name="consent.scan")
+def scan(here: LoggedPageInStudy, code: str, consent_id: int) -> Response:
+    """The scan of the signed paper; that it was shown is in the log."""
+    participant = participant_by_code(here.session, here.the_study, code, by=here.actor)
+    data, media_type = actions.reveal_scan(
+        here.session, here.the_study, participant, consent_id, by=here.actor, now=here.now
+    )
+    name = f"{participant.code}-consent-{consent_id}.{media_type.rpartition('/')[2]}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Response(data, media_type=media_type, headers=headers)
+
+
+@router.post("/{study}/participants/{code}/consents/{consent_id}/scan", name="consent.verify_scan")
+def verify_scan(here: ChangeInStudy, code: str, consent_id: int) -> Response:
+    """Say that the scan is the signed paper: a second person who looked at both."""
+    participant = _participant(here, code, Permission.CONSENT_COUNTERSIGN)
+    actions.verify_scan(here.session, here.the_study, participant, consent_id, by=here.actor, now=here.now)
+    return here.redirect(f"{_url(here, participant)}/consents/{consent_id}", done="scan_verified")
+
+
+def _signature_rows(
+    here: Here, consent: Consent, signature: str, timezone: str, intact: bool, gettext: Callable[[str], str]
+) -> list[Row]:
+    """What was signed, as label, value and kind of value."""
+    said, language = _facts(here, consent), consent.language
+    ways = {"paper": gettext("On paper"), "by_link": gettext("By link, after they gave their date of birth")}
+    whole = gettext("Document and signatures are byte for byte what was signed.")
+    broken = gettext("This is not what was signed: something was changed since. Do not rely on it.")
+    rows: list[Row] = [
+        (gettext("Signed on"), day(consent.signed_on, language), "text"),
+        (gettext("How"), ways.get(consent.method, gettext("On screen")), "text"),
+        (gettext("Paper kept at") if consent.method == "paper" else gettext("Participant's name"), signature, "text"),
+        *((label, gettext("yes") if agreed else gettext("no"), "text") for label, agreed in said.options),
+        *((question, answer, "text") for question, answer in said.answers),
+    ]
+    if consent.countersigned_at is not None:
+        at = moment(consent.countersigned_at, timezone, language)
+        who = f"{consent.countersigned_name} ({consent.countersigned_by}), {at}"
+        rows += [
+            (gettext("Countersigned by"), who, "text"),
+            (gettext("Meaning"), consent.countersigned_meaning or "", "text"),
+        ]
+    if consent.withdrawn_on is not None:
+        rows.append((gettext("Withdrawn on"), day(consent.withdrawn_on, language), "text"))
+    if consent.paper_sha256:
+        rows.append((gettext("SHA-256 of the scan"), consent.paper_sha256, "code"))
+    return [
+        *rows,
+        (gettext("SHA-256 of the document"), consent.document_sha256, "code"),
+        (gettext("SHA-256 of it all"), consent.binding, "code"),
+        (gettext("Intact"), whole if intact else broken, "text"),
+    ]
+
+
 def _consent_page(here: Here, participant: Participant, consent_id: int, *, signature: str | None = None) -> Response:
     _, consent = _consents(here, participant, consent_id)
     document = reads.document_of(here.session, here.the_study, consent)
@@ -320,9 +491,18 @@ def _consent_page(here: Here, participant: Participant, consent_id: int, *, sign
         consent=consent,
         facts=_facts(here, consent),
         document=document,
-        text=_html(document),
+        text=html_of(document),
         intact=reads.is_intact(here.session, here.the_study, consent, participant),
         signature=signature,
+        has_scan=(kept := reads.has_scan(here.session, consent.participant_id, consent.paper_sha256)),
+        why_not_verify=rules.why_not_verify_scan(
+            consent,
+            kept=kept,
+            recorded_by=consent.recorded_by,
+            verified_by=consent.scan_verified_by,
+            who=here.actor.username,
+        )
+        or _why_not_countersign(here, participant),
         may_identity=may(here.actor, Permission.IDENTITY_READ, site_id=participant.site_id),
         timezone=places.timezone(participant.site_id),
     )
@@ -347,7 +527,7 @@ def _url(here: Here, participant: Participant) -> str:
     return f"/{here.the_study.code}/participants/{participant.code}"
 
 
-def _html(document: ConsentDocument | None) -> Markup:
+def html_of(document: ConsentDocument | None) -> Markup:
     """The document as markup: it is made from Markdown that lets no HTML through."""
     return Markup(reads.document_html(document)) if document else Markup("")  # noqa: S704
 
@@ -360,8 +540,24 @@ def _why_not_countersign(here: Here, participant: Participant) -> str | None:
     )
 
 
-def _facts(here: Here, consent: Consent) -> list[tuple[str, bool]]:
-    """The consents that were asked for beside taking part, and what was said to each."""
+@dataclass(frozen=True)
+class Said:
+    """What was said beside taking part: to each consent that may be refused, and to the questions that were asked."""
+
+    options: Sequence[tuple[str, bool]]
+    answers: Sequence[tuple[str, str]]
+
+
+def _facts(here: Here, consent: Consent) -> Said:
     said: dict[str, bool] = json.loads(consent.options)
-    labels = {choice.code: choice.label for choice in here.the_study.definition.consent.optional}
-    return [(labels.get(code, code), agreed) for code, agreed in said.items()]
+    answers: dict[str, str] = json.loads(consent.answers)
+    asked = here.the_study.definition.consent
+    labels = {choice.code: choice.label for choice in asked.optional}
+    questions = {each.code: (each.label, {one.code: one.label for one in each.choices}) for each in asked.questions}
+    return Said(
+        [(labels.get(code, code), agreed) for code, agreed in said.items()],
+        [
+            (questions[code][0], questions[code][1].get(answer, answer)) if code in questions else (code, answer)
+            for code, answer in answers.items()
+        ],
+    )

@@ -16,7 +16,7 @@ from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.people.access import may
 from app.people.permissions import Permission
-from app.randomisation.methods import DECIDING, DRAWN, METHODS, SEEDED
+from app.randomisation.methods import DECIDING, DRAWN, METHODS, SEEDED, TOGETHER
 from app.randomisation.predictability import Predictability, is_high
 from app.rendering import axis_steps
 from app.studies.definition import Study
@@ -76,7 +76,8 @@ def design(here: PageInStudy) -> Response:
     possible = _alternatives(here.the_study.definition)
     beside = [code for code in FIRST_BESIDE if code in possible]
     # Where the arms leave few methods, the others are worth a curve.
-    return _page(here, _usual(here), beside if len(beside) > 1 else [*possible][:MOST_BESIDE])
+    others = [code for code, each in possible.items() if each.method not in TOGETHER]
+    return _page(here, _usual(here), beside if len(beside) > 1 else others[:MOST_BESIDE])
 
 
 @router.post("/{study}/sequence/design", name="design.compare")
@@ -116,7 +117,8 @@ def _possible(definition: Study) -> list[str]:
     """The methods that are defined for the study's arms."""
     arms = [(arm.code, arm.ratio) for arm in definition.arms]
     drawn = [name for name in DRAWN if METHODS[name].why_not_arms(arms) is None]
-    return [*drawn, *DECIDING] if definition.allocation.strata else drawn
+    factors = [factor.by for factor in definition.allocation.strata]
+    return [*drawn, *(TOGETHER if factors == ["site"] else ()), *(DECIDING if factors else ())]
 
 
 def _alternatives(definition: Study) -> dict[str, Alternative]:
@@ -130,6 +132,7 @@ def _alternatives(definition: Study) -> dict[str, Alternative]:
         ("wei_urn", "wei_urn", {"alpha": 0, "beta": 1}),
         ("truncated_binomial", "truncated_binomial", {}),
         ("simple", "simple", {}),
+        ("cluster", "cluster", {}),
         ("minimisation", "minimisation", usual_options(definition, "minimisation")[1]),
     )
     possible = _possible(definition)
@@ -173,6 +176,7 @@ def _page(here: Here, typed: Mapping[str, str], beside: Sequence[str]) -> Respon
         other=next((line for line in lines if not line.chosen and line.method == "simple"), None)
         or next((line for line in lines if not line.chosen), None),
         charts=_charts(lines),
+        with_sites=any(line.method in TOGETHER for line in lines),
     )
 
 
@@ -210,7 +214,7 @@ def _lines(definition: Study, typed: Mapping[str, str], beside: Sequence[Alterna
             continue  # a list too long for one of the others is no fault of the chosen one
         why_not = _simulation().why_not_simulated(asked)
         if why_not:
-            size = "people" if "people" in why_not else "block_sizes"
+            size = "people" if "people" in why_not else "strata" if "sites" in why_not else "block_sizes"
             raise Invalid([FieldProblem(size, "size", why_not)])
         lines.append(_line(definition, asked, chosen=number == 0))
     return lines

@@ -174,7 +174,9 @@ class Spot:
             is_missed=place.is_missed,
         )
         if reason is None and (self.entry is None or self.participant.withdrawn_on is not None):
-            reason = why_no_consent(self.here.session, self.here.the_study, self.participant)
+            reason = why_no_consent(
+                self.here.session, self.here.the_study, self.participant, before="entries", now=self.here.now
+            )
         return reason or why_closed(self.here.the_study.definition, self.lock)
 
     def judge(self, values: Mapping[str, object], reasons: Mapping[str, str]) -> Judgement:
@@ -228,7 +230,7 @@ def form(here: PageInStudy, code: str, visit: str, instrument: str) -> Response:
 def save(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
     """Save the answers; what stands against it is said at the questions, with everything typed still there."""
     spot = _spot(here, code, visit, instrument)
-    typed = parse_typed(spot.instrument, _lists(here.form))
+    typed = parse_typed(spot.instrument, lists(here.form))
     try:
         unheld = _hold_with_it(spot)
         saved = actions.save_entry(
@@ -239,16 +241,16 @@ def save(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respons
             instrument=instrument,
             values=typed.values,
             reasons=typed.reasons,
-            base_version=_number(here.value(BASE)),
+            base_version=number(here.value(BASE)),
             why=here.value(REASON) or None,
             by=here.actor,
             now=here.now,
             accept_partial=here.value(SAVE_AS) == "partial",
-            problems=[*unheld, *_asked(spot, typed)],
+            problems=[*unheld, *asked_here(spot, typed)],
         )
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
-        return _form_page(spot, typed=_lists(here.form), problem=problem)
+        return _form_page(spot, typed=lists(here.form), problem=problem)
     return here.redirect(spot.visit_url, done="saved" if saved.status is EntryStatus.COMPLETE else "saved_partial")
 
 
@@ -280,7 +282,12 @@ def look(here: PageInStudy, form: TypedForm, code: str, visit: str, instrument: 
     """What is hidden, what does not hold, and the scores, of answers that are not saved yet. Nothing is kept."""
     spot = _spot(here, code, visit, instrument)
     require(here.actor, Permission.ENTRY_SAVE, site_id=spot.participant.site_id, action="entry.look")
-    typed = parse_typed(spot.instrument, form)
+    return JSONResponse(judged_look(spot, form))
+
+
+def judged_look(spot: Spot, form: Form) -> dict[str, Any]:
+    """What the page is told of answers that are not saved: hidden questions, errors, doubts, scores, progress."""
+    typed = parse_typed(spot.instrument, lists(form))
     judgement = spot.judge(typed.values, typed.reasons)
     errors = {problem.field: problem.message for problem in reversed(typed.problems)}
     errors = {**{finding.item: finding.message for finding in reversed(judgement.hard)}, **errors}
@@ -290,36 +297,34 @@ def look(here: PageInStudy, form: TypedForm, code: str, visit: str, instrument: 
     items = spot.instrument.items
     blank = [item.code for item in items if item.code not in typed.values and item.code not in errors]
     problems = [FieldProblem(code, "look", message) for code, message in errors.items()]
-    sections = _sections(spot, form, problems=problems, judgement=judgement)
-    done, total = _progress(sections)
+    sections = form_sections(spot, form, problems=problems, judgement=judgement)
+    done, total = progress_of(sections)
     counts = [(section["done"], section["total"]) for section in sections] + [(done, total)]
-    of = translations(here.the_study.definition.language).gettext("%(done)s of %(total)s")
-    return JSONResponse(
-        {
-            "corrects": _corrects(spot, judgement),
-            "hidden": sorted(judgement.hidden),
-            "errors": {code: message for code, message in errors.items() if code not in judgement.hidden},
-            "findings": findings,
-            "blank": blank,
-            "computed": {
-                item.code: spot.said(item, judgement.values[item.code])
-                for item in items
-                if item.type is ItemType.CALCULATED and item.code in judgement.values
-            },
-            "progress": [[done, total, of % {"done": done, "total": total}] for done, total in counts],
-        }
-    )
+    of = translations(spot.here.the_study.definition.language).gettext("%(done)s of %(total)s")
+    return {
+        "corrects": _corrects(spot, judgement),
+        "hidden": sorted(judgement.hidden),
+        "errors": {code: message for code, message in errors.items() if code not in judgement.hidden},
+        "findings": findings,
+        "blank": blank,
+        "computed": {
+            item.code: spot.said(item, judgement.values[item.code])
+            for item in items
+            if item.type is ItemType.CALCULATED and item.code in judgement.values
+        },
+        "progress": [[done, total, of % {"done": done, "total": total}] for done, total in counts],
+    }
 
 
 @router.put(ENTRY + "/draft", name="entries.keep_draft")
 def keep_draft(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
     """Keep what is typed so far, for this person alone, on every device of theirs."""
     spot = _spot(here, code, visit, instrument)
-    base, entry = _number(here.value(BASE)), spot.entry
+    base, entry = number(here.value(BASE)), spot.entry
     is_current = base == (entry.version if entry else 0)
     # What arrives after one's own save was typed before it; after a colleague's save it is kept, to be compared.
     if is_current or entry is None or entry.saved_by != here.actor.username:
-        typed = {name: texts for name, texts in _lists(here.form).items() if _is_typed(name) and any(texts)}
+        typed = {name: texts for name, texts in lists(here.form).items() if _is_typed(name) and any(texts)}
         actions.keep_draft(
             here.session,
             here.the_study,
@@ -410,7 +415,7 @@ def sign(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respons
             spot.participant,
             visit=visit,
             instrument=instrument,
-            version=_number(here.value("version")),
+            version=number(here.value("version")),
             meaning=here.value("meaning"),
             by=here.actor,
             now=here.now,
@@ -439,7 +444,7 @@ def verify(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respo
             visit=visit,
             instrument=instrument,
             items=items,
-            version=_number(here.value("version")),
+            version=number(here.value("version")),
             by=here.actor,
             now=here.now,
         )
@@ -484,7 +489,7 @@ def _form_page(
     version = entry.version if entry else 0
     is_stale = isinstance(problem, Conflict) or (kept is not None and kept.base_version != version)
     differences = _differences(spot, read, shown) if is_stale else []
-    sections = _sections(
+    sections = form_sections(
         spot,
         shown,
         problems=problems,
@@ -492,7 +497,7 @@ def _form_page(
         saved={row["code"]: row["saved"] for row in differences} if entry else {},
         has_history=entry is not None,
     )
-    done, total = _progress(sections)
+    done, total = progress_of(sections)
     ids = {item.code for item in spot.instrument.items}
     return show(
         here,
@@ -623,7 +628,7 @@ def _facts(spot: Spot) -> dict[str, Any]:
     }
 
 
-def _sections(
+def form_sections(
     spot: Spot,
     form: Form,
     *,
@@ -653,7 +658,7 @@ def _corrects(spot: Spot, judgement: Judgement) -> bool:
     )
 
 
-def _asked(spot: Spot, typed: Typed) -> list[FieldProblem]:
+def asked_here(spot: Spot, typed: Typed) -> list[FieldProblem]:
     """What could not be read, without the questions that are not asked: their answers are not kept anyway."""
     if not typed.problems:
         return []
@@ -661,7 +666,7 @@ def _asked(spot: Spot, typed: Typed) -> list[FieldProblem]:
     return [each for each in typed.problems if each.field.removesuffix(WHY) not in hidden]
 
 
-def _progress(sections: list[dict[str, object]]) -> tuple[int, int]:
+def progress_of(sections: list[dict[str, object]]) -> tuple[int, int]:
     return sum(int(str(each["done"])) for each in sections), sum(int(str(each["total"])) for each in sections)
 
 
@@ -725,9 +730,9 @@ def _is_typed(name: str) -> bool:
     return name not in ("csrf_token", BASE, SAVE_AS, HELD_ON, HELD_WHY)
 
 
-def _lists(form: Form) -> dict[str, list[str]]:
+def lists(form: Form) -> dict[str, list[str]]:
     return {name: list(texts) for name, texts in form.items()}
 
 
-def _number(text: str) -> int:
+def number(text: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 10 else -1

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
@@ -49,7 +49,7 @@ from app.schedule.models import ParticipantVisit
 from app.schedule.reads import NextVisit, next_visits, visits_of
 from app.schedule.rules import VisitState, visit_state
 from app.schedule.status import VisitStatus
-from app.studies.definition import Study, Visit, VisitKind
+from app.studies.definition import Study, Visit, VisitKind, WithdrawalLevel
 from app.web.audit import told
 from app.web.in_error import rows_of
 from app.web.places import Places, places_of, show_at, typed_day
@@ -158,18 +158,29 @@ def _columns(path: str, query: Mapping[str, str | None], *, named: bool) -> list
     return [headings[0], *initials, *headings[1:], {"label": "Next visit"}, {"label": "Window"}]
 
 
-def _row(here: Here, places: Places, row: ParticipantRow, visit: NextVisit | None) -> dict[str, Any]:
-    planned = here.the_study.definition.visit(visit.code) if visit else None
+class Listed(NamedTuple):
+    """One row of the list. Not a mapping: a template looks for an attribute first, and asks for fifteen in each row."""
+
+    row: ParticipantRow
+    in_error: bool
+    today: date
+    visit: NextVisit | None
+    label: str
+    theirs: bool
+    url: str
+
+
+def _row(here: Here, places: Places, row: ParticipantRow, visit: NextVisit | None) -> Listed:
     today = places.today(here, row.site_id)
-    return {
-        "row": row,
-        "in_error": is_error(row.randomised_in_error),
-        "today": today,
-        "visit": visit,
-        "label": planned.label if planned else visit.code if visit else "",
-        "theirs": visit is not None and visit.kind == VisitKind.TREATMENT and visit.closes_on < today,
-        "url": _visit_url(here, row.code, visit.code, visit.kind, row.site_id) if visit else "",
-    }
+    return Listed(
+        row,
+        is_error(row.randomised_in_error),
+        today,
+        visit,
+        _label(here.the_study.definition, visit.code) if visit else "",
+        visit is not None and visit.kind == VisitKind.TREATMENT and visit.closes_on < today,
+        _visit_url(here, row.code, visit.code, visit.kind, row.site_id) if visit else "",
+    )
 
 
 def _file_rows(
@@ -420,11 +431,12 @@ def show(here: PageInStudy, code: str) -> Response:
         matrix_visits=columns,
         matrix_rows=rows if may_read and visits else [],
         consents=[_consent_row(here, participant, consent) for consent in consents],
-        owed=reconsent_owed(here.the_study, consents, definition.language, today),
+        owed=reconsent_owed(here.the_study, consents, today, places.code(participant.site_id)),
         screening=screening,
         failure=_failure(definition, screening),
         may_identity=may(here.actor, Permission.IDENTITY_READ, site_id=site_id),
         may_withdraw=may(here.actor, Permission.PARTICIPANT_WITHDRAW, site_id=site_id),
+        may_link=may(here.actor, Permission.PARTICIPANT_LINK, site_id=site_id),
         may_consent=may(here.actor, Permission.CONSENT_RECORD, site_id=site_id),
         may_unblind=may(here.actor, Permission.ALLOCATION_UNBLIND, site_id=site_id),
         may_record_learnt=may(here.actor, Permission.UNBLINDING_RECORD, site_id=site_id),
@@ -880,6 +892,18 @@ def _withdrawing(here: Here, code: str) -> Participant:
     return participant
 
 
+def _effects(level: WithdrawalLevel, *, stays: bool) -> str:
+    """What a level of withdrawal does, said before it is chosen."""
+    said = ["Visits that are still due stop." if level.stops_visits or not stays else "Visits go on."]
+    if level.stops_contact or level.erases_identity:
+        said.append("No reminder goes to them any more.")
+    if level.stops_use:
+        said.append("What is collected from that day on is in no export.")
+    if level.erases_identity:
+        said.append("Who they are is erased at once, for good.")
+    return " ".join(said)
+
+
 def _withdraw_page(here: Here, participant: Participant, *, problem: Invalid | Refused | None = None) -> Response:
     assert participant.id is not None
     places, definition = places_of(here), here.the_study.definition
@@ -889,7 +913,7 @@ def _withdraw_page(here: Here, participant: Participant, *, problem: Invalid | R
         (
             level.code,
             level.label,
-            "Visits that are still due stop." if level.stops_visits or not stays else "Visits go on.",
+            _effects(level, stays=stays),
         )
         for level in definition.withdrawal_levels
     ]

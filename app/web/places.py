@@ -32,6 +32,11 @@ class Places:
         found = self.chosen if site_id is None else self.site(site_id)
         return (found or self.sites[0]).timezone if self.sites else "UTC"
 
+    def code(self, site_id: int) -> str:
+        """The code of one of the person's sites."""
+        found = self.site(site_id)
+        return found.code if found else ""
+
     def today(self, here: Here, site_id: int | None = None) -> date:
         """The date at a site; without one, at the chosen or else the first."""
         return clock.today(self.timezone(site_id), here.now)

@@ -30,11 +30,12 @@ from app.people.access import may
 from app.people.permissions import Permission
 from app.people.reads import sites_of
 from app.randomisation import actions, reads
-from app.randomisation.methods import DECIDING, METHODS, SEEDED
+from app.randomisation.methods import DECIDING, METHODS, SEEDED, TOGETHER
+from app.randomisation.methods.cluster import in_lowest_terms, whole_and_rest
 from app.randomisation.opening import ALLOCATION, PARTICIPANT, SLOT, STRATUM, open_envelopes
 from app.randomisation.predictability import MOST_EXACT, Predictability, exactly, is_high, permuted_blocks
 from app.randomisation.reads import GUESSED, ArmOfParticipant, SequenceCounts
-from app.randomisation.rules import all_strata
+from app.randomisation.rules import SiteDrawn, all_strata, batch_by_default, people_expected
 from app.studies.definition import Study
 from app.web.shell import errors_of, show, status_of
 from app.web.tables import address, csv_file
@@ -105,7 +106,7 @@ def sequence(here: PageInStudy) -> Response:
         "sequence/sequence.html",
         url=_url(here),
         sequences=found,
-        sealed=next((each for each in found if each.status == "sealed"), None),
+        sealed=[each for each in reversed(found) if each.status == "sealed"],
         is_allocated=study.definition.is_allocated,
         has_guesses=bool(study.definition.blinding_assessment),
         why_not_draw=_why_not_draw(study.definition),
@@ -192,6 +193,7 @@ def draw(here: ChangeInStudy) -> Response:
             slots_per_stratum=None
             if method in DECIDING
             else typed_number("slots_per_stratum", typed["slots_per_stratum"]),
+            sites=_ticked(here),
             by=here.actor,
             now=here.now,
         )
@@ -227,6 +229,7 @@ def upload(here: ChangeInStudy, file: Uploaded) -> Response:
             here.the_study,
             method="list",
             listing=pasted if file is None else file,
+            sites=_ticked(here),
             by=here.actor,
             now=here.now,
         )
@@ -236,8 +239,37 @@ def upload(here: ChangeInStudy, file: Uploaded) -> Response:
     return here.redirect(f"{_url(here)}/{made.version}", done="drawn")
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Where sites are randomised: which can be drawn now, which of them are ticked, and which have their arm."""
+
+    open: list[tuple[str, str]]
+    ticked: tuple[str, ...]
+    had: list[SiteDrawn]
+
+
+def _ticked(here: Here) -> list[str] | None:
+    """The sites that somebody ticked; None in a study whose people are randomised."""
+    return list(here.form.get("sites", [])) if here.the_study.definition.is_clustered else None
+
+
+def _batch(here: Here) -> Batch | None:
+    """The sites that are drawn together: as ticked, or all that have no arm; None in a study of other methods."""
+    if not here.the_study.definition.is_clustered:
+        return None
+    sites = reads.sites_drawn(here.session, here.the_study, by=here.actor)
+    free = [(site.code, f"{site.name} ({site.code})") for site in sites if not site.is_final]
+    ticked = tuple(here.form.get("sites", [])) if here.request.method == "POST" else batch_by_default(sites)
+    return Batch(free, ticked, [site for site in sites if site.is_final])
+
+
 def _in_use(here: Here) -> SequenceCounts | None:
-    """The sealed sequence from which somebody was randomised already: no other takes its place any more."""
+    """The sealed sequence from which somebody was randomised already: no other takes its place any more.
+
+    None where sites are randomised: there another is sealed beside it, of other sites.
+    """
+    if here.the_study.definition.is_clustered:
+        return None
     found = reads.sequences(here.session, here.the_study, by=here.actor)
     return next((each for each in found if each.status == "sealed" and each.used), None)
 
@@ -248,7 +280,12 @@ def strata_of(here: Here) -> tuple[str, ...]:
 
 
 def usual_slots(here: Here) -> str:
-    """As many slots as participants are planned, where there is one stratum; otherwise the statistician says."""
+    """As many slots as participants are planned, where there is one stratum; otherwise the statistician says.
+
+    Where sites are randomised every site gets as many: all of a site's slots are of one arm, and none are drawn later.
+    """
+    if here.the_study.definition.is_clustered:
+        return str(here.the_study.definition.target)
     return str(here.the_study.definition.target) if len(strata_of(here)) == 1 else ""
 
 
@@ -321,9 +358,14 @@ def _guess(shares: tuple[int, ...], sizes: tuple[int, ...]) -> Predictability:
 
 @lru_cache(maxsize=256)
 def _guess_exactly(
-    method: str, shares: tuple[int, ...], options: tuple[tuple[str, Any], ...], length: int, allocations: int
+    method: str,
+    shares: tuple[int, ...],
+    options: tuple[tuple[str, Any], ...],
+    length: int,
+    allocations: int,
+    strata: int,
 ) -> Predictability | None:
-    return exactly(method, shares, dict(options), length, allocations)
+    return exactly(method, shares, dict(options), length, allocations, strata=strata)
 
 
 def usual_options(definition: Study, method: str) -> list[dict[str, object]]:
@@ -346,7 +388,9 @@ def usual_options(definition: Study, method: str) -> list[dict[str, object]]:
     return [{}]
 
 
-def _scheme(definition: Study, options: Mapping[str, object], length: int, *, chosen: bool) -> Scheme | None:
+def _scheme(
+    definition: Study, options: Mapping[str, object], length: int, strata: int, *, chosen: bool
+) -> Scheme | None:
     method = definition.allocation.method
     if method in DECIDING:
         return None  # how well it is guessed depends on who comes: it is simulated
@@ -359,7 +403,7 @@ def _scheme(definition: Study, options: Mapping[str, object], length: int, *, ch
         ahead = max(shares) * max(sizes) // sum(shares)
     else:
         key = tuple((name, value) for name, value in options.items())
-        guess = _guess_exactly(method, shares, key, length, _averaged_over(method, length))
+        guess = _guess_exactly(method, shares, key, length, _averaged_over(definition, length), strata)
         tolerance = options.get("tolerance")
         ahead = tolerance if isinstance(tolerance, int) else None
     if guess is None:
@@ -368,17 +412,23 @@ def _scheme(definition: Study, options: Mapping[str, object], length: int, *, ch
     return Scheme(described(options), float(100 * guess.correct), float(100 * guess.certain), ahead, chosen, high)
 
 
-def _averaged_over(method: str, length: int) -> int:
-    """Allocations over which guesses are averaged: a few, or the whole list where its end differs from its start."""
+def _averaged_over(definition: Study, length: int) -> int:
+    """Allocations over which guesses are averaged: a few, or the whole list where its end differs from its start.
+
+    Where sites are randomised, as many as each is planned to have: a longer list is more of the same arm.
+    """
+    method = definition.allocation.method
+    if method in TOGETHER:
+        return min(people_expected(definition), length)
     ends = method in ("maximal_procedure", "truncated_binomial")
     return min(MOST_EXACT, length) if ends else min(GUESSED, length)
 
 
-def _schemes(definition: Study, chosen: dict[str, object] | None, length: int) -> list[Scheme]:
+def _schemes(definition: Study, chosen: dict[str, object] | None, length: int, strata: int) -> list[Scheme]:
     """The usual choices for this ratio, and the one that was typed, the best guessed first."""
     usual = usual_options(definition, definition.allocation.method)
     wanted = usual if chosen is None or chosen in usual else [*usual, chosen]
-    found = [_scheme(definition, each, length, chosen=each == chosen) for each in wanted]
+    found = [_scheme(definition, each, length, strata, chosen=each == chosen) for each in wanted]
     schemes = [scheme for scheme in found if scheme is not None]
     return sorted(schemes, key=lambda scheme: (-scheme.certain, -scheme.correct, scheme.label))
 
@@ -389,22 +439,25 @@ def _draw_page(
     definition = here.the_study.definition
     method = definition.allocation.method
     shares = [arm.ratio for arm in definition.arms]
-    strata = strata_of(here)
+    batch = _batch(here)
+    strata = batch.ticked if batch else strata_of(here)
     why_not = _why_not_draw(definition)
     sizes = (chosen or {}).get("block_sizes")
     too_many = isinstance(sizes, list) and len(sizes) > MOST_SIZES
-    length = _length(definition, typed.get("slots_per_stratum", ""), len(strata))
+    length = _length(definition, typed.get("slots_per_stratum", ""), max(1, len(strata)))
     if chosen is not None and problem is None and why_not is None:
         wrong = problems_of(definition, method, chosen, length)
         problem = Invalid(wrong) if wrong else None
     problems = [(each.field, each.message) for each in problem.problems] if problem else []
-    schemes = [] if why_not else _schemes(definition, None if too_many or problems else chosen, length)
+    nothing = why_not or not strata
+    schemes = [] if nothing else _schemes(definition, None if too_many or problems else chosen, length, len(strata))
     return show(
         here,
         "sequence/draw.html",
         status_code=422 if problem else 200,
         url=_url(here),
         in_use=_in_use(here),
+        batch=batch,
         typed=typed,
         problems=problems,
         errors=dict(problems),
@@ -422,7 +475,7 @@ def _draw_page(
         by_chance=100 * max(shares) / sum(shares),
         why_not=why_not,
         blinded=definition.blinded,
-        allocations=GUESSED if method == "permuted_blocks" else _averaged_over(method, length),
+        allocations=GUESSED if method == "permuted_blocks" else _averaged_over(definition, length),
     )
 
 
@@ -443,20 +496,25 @@ def _length(definition: Study, text: str, strata: int) -> int:
 def _upload_page(here: Here, pasted: str, *, problem: Invalid | None = None) -> Response:
     definition = here.the_study.definition
     problems = [(each.field, each.message) for each in problem.problems] if problem else []
-    strata = strata_of(here)
+    batch = _batch(here)
+    strata = tuple(code for code, _ in batch.open) if batch else strata_of(here)
     arms = [arm.code for arm in definition.arms]
+    example = [(strata[0], place, arm) for place, arm in enumerate((arms * 2)[:3], start=1)] if strata else []
+    if batch:  # everybody of a site is in one arm
+        example = [(site, place, arm) for site, arm in zip(strata[:2], arms, strict=False) for place in (1, 2)]
     return show(
         here,
         "sequence/upload.html",
         status_code=422 if problem else 200,
         url=_url(here),
         in_use=_in_use(here),
+        batch=batch,
         pasted=pasted,
         problems=problems,
         errors={field: " ".join(words for name, words in problems if name == field) for field, _ in problems},
         arms=definition.arms,
         strata=strata,
-        example=[(strata[0], place, arm) for place, arm in enumerate((arms * 2)[:3], start=1)],
+        example=example,
     )
 
 
@@ -622,7 +680,14 @@ def _review_page(here: Here, version: int, *, problem: Invalid | Refused | None 
         for code, slots in balance.slots_per_arm.items()
     ]
     shares = [arm.ratio for arm in definition.arms]
-    others = reads.sequences(here.session, here.the_study, by=here.actor)
+    others = [
+        each
+        for each in reads.sequences(here.session, here.the_study, by=here.actor)
+        if each.status == "sealed" and each.id != found.id
+    ]
+    clustered, sites = definition.is_clustered, {stratum.code for stratum in found.strata}
+    whole, rest = whole_and_rest(shares, len(sites)) if sites else (0, 0)
+    promised = zip(definition.arms, in_lowest_terms(shares), strict=True)
     return show(
         here,
         "sequence/review.html",
@@ -635,7 +700,13 @@ def _review_page(here: Here, version: int, *, problem: Invalid | Refused | None 
         certain=float(100 * balance.certain) if balance.certain is not None else None,
         by_chance=100 * max(shares) / sum(shares),
         allocations=balance.guessed,
-        replaces=next((each for each in others if each.status == "sealed" and each.id != found.id), None),
+        # A list of other sites stays in use beside it.
+        replaces=next(
+            (each for each in others if not clustered or sites & {stratum.code for stratum in each.strata}), None
+        ),
+        clustered=clustered,
+        sites_per_arm=[(arm.label, whole * share) for arm, share in promised] if found.method in TOGETHER else [],
+        sites_left_over=rest,
         refused=problem.reason if isinstance(problem, Refused) else None,
         errors=errors_of(problem),
         why=here.value("why"),

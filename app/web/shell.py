@@ -25,6 +25,8 @@ DONE = {
     "visit_held": "Visit recorded.",
     "visit_reopened": "Planned again. That it was recorded otherwise stays in the log.",
     "visit_missed": "Recorded as missed, with the reason.",
+    "scan_verified": "The scan is verified.",
+    "link_ended": "The link was taken back. It opens nothing any more.",
     "withdrawn": "Withdrawal recorded. Everything entered before is kept.",
     "identity_changed": "Personal data changed.",
     "session_recorded": "Session recorded.",

@@ -22,6 +22,7 @@ METHODS = {
     "wei_urn": "Wei's urn",
     "truncated_binomial": "Truncated binomial",
     "biased_coin": "Biased coin",
+    "cluster": "Whole sites, drawn together",
     "list": "A list drawn elsewhere",
     "minimisation": "Minimisation",
     "observed": "Not allocated: groups are observed",

@@ -1,6 +1,6 @@
 """Today: what is due, who is on the way to randomisation, what waits for a signature; and where a study begins."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.capture.queries.reads import waiting
 from app.capture.reads import Progress, UnsignedVisit, progress, unsigned_visits
+from app.consent.reads import Owed, reconsents_owed
 from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import NotAllowed
 from app.participants.reads import ParticipantFilter, ParticipantRow, participants_page
@@ -110,6 +111,7 @@ def today(here: PageInStudy) -> Response:
         newer=address(path, {}, after=due.previous) if due.previous else None,
         on_the_way=_on_the_way(here, by) if first_page else [],
         allocated=definition.is_allocated,
+        owed=_owed(here, places, by) if first_page else [],
         unsigned=[_unsigned(here, each) for each in unsigned.rows] if unsigned else None,
         to_sign=unsigned.total if unsigned else 0,
         sign_next=_signatures(path, unsigned.next if unsigned else None),
@@ -121,6 +123,13 @@ def today(here: PageInStudy) -> Response:
         may_screen=may(by, Permission.PARTICIPANT_SCREEN),
         several=len(places.sites) > 1 and places.chosen is None,
     )
+
+
+def _owed(here: Here, places: Places, by: Actor) -> Sequence[Owed]:
+    """The first of those who owe a newer consent; the rest stand on a page of their own."""
+    return reconsents_owed(
+        here.session, here.the_study, lambda site_id: places.today(here, site_id), by=by, limit=SHOWN
+    ).rows
 
 
 def _visit(here: Here, places: Places, each: DueVisit) -> dict[str, Any]:

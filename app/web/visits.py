@@ -200,7 +200,9 @@ def _visit_page(
         or rules.why_not_with(kind, Permission.VISIT_RECORD)
         or closed,
         closed=closed,
-        why_no_consent=why_no_consent(here.session, here.the_study, participant) if planned.instruments else None,
+        why_no_consent=why_no_consent(here.session, here.the_study, participant, before="entries", now=here.now)
+        if planned.instruments
+        else None,
         forms=forms if reads_entries else None,
         done=sum(mark.status == EntryStatus.COMPLETE for (at, _), mark in marks.items() if at == planned.code),
         refusal=None if problem is None or problems else problem.reason,

@@ -29,6 +29,7 @@ LISTS = {
     "/unblindings": ("data_manager", (1,)),
     "/locks": ("data_manager", (0, 1)),
     "/queries": ("monitor", ("raised", "2026-03-02T09:30:00+00:00", 1)),
+    "/reconsents": ("coordinator", ("M-001",)),
 }
 PAGES = {
     "/mini/today": "coordinator",
@@ -36,6 +37,7 @@ PAGES = {
     "/mini/audit": "data_manager",
     "/mini/queries": "data_manager",
     "/mini/treatment": "clinician",
+    "/mini/reconsent": "coordinator",
     "/mini/sequence/allocations": "statistician",
     "/people": "administrator",
 }

@@ -179,9 +179,26 @@ def test_the_studys_own_method_is_drawn_with_its_options(database: Database, bod
     assert {each["field"] for each in wrong["errors"]} == {"block_sizes"}
 
 
+@pytest.mark.requirement("RND-1", "CONC-4")
+def test_whole_sites_are_drawn_together(database: Database):
+    world = World(database, allocation={"method": "cluster", "strata": [{"code": "site", "label": "Site"}]})
+    client = api_client(database, world.person("statistician", site_code=None))
+    body = {"method": "cluster", "slots_per_stratum": 9}
+    found = client.done("POST", "/sequences", {**body, "sites": ["south"]})
+    assert [stratum["code"] for stratum in found["strata"]] == ["south"]
+    assert client.done("GET", "/sequences/1/review")["slots_per_arm"] == {}
+    both = client.done("POST", "/sequences", body)
+    assert [stratum["code"] for stratum in both["strata"]] == ["north", "south"]
+    review = client.done("GET", "/sequences/2/review")
+    assert (review["known"], review["guessed"]) == (pytest.approx(17 / 18), pytest.approx(35 / 36))
+    wrong = client.refused(422, "POST", "/sequences", {**body, "sites": ["east"]})
+    assert {each["field"] for each in wrong["errors"]} == {"sites"}
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
+        ({"method": "permuted_blocks", "block_sizes": [2], "slots_per_stratum": 8, "sites": ["north"]}, "sites"),
         ({"method": "permuted_blocks", "block_sizes": [3], "slots_per_stratum": 8}, "block_sizes"),
         ({"method": "permuted_blocks", "slots_per_stratum": 8}, "block_sizes"),
         ({"method": "permuted_blocks", "block_sizes": [2]}, "slots_per_stratum"),

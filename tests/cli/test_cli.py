@@ -162,6 +162,19 @@ def test_the_options_of_the_studys_own_method_are_given_on_the_command_line(
     assert "Choose a method of its plan" in equipoise(*asked, "--method", "simple", code=1)
 
 
+def test_a_batch_of_sites_is_named_on_the_command_line(equipoise: Installation, tmp_path: Path) -> None:
+    folder = tmp_path / "resolve"
+    shutil.copytree(LIBRARY / "resolve", folder)
+    study = folder / "study.yaml"
+    text = study.read_text().replace("method: permuted_blocks", "method: cluster")
+    study.write_text(text.replace("method: cluster", "method: cluster\n  strata: [{code: site, label: Site}]"))
+    equipoise("study", "load", folder)
+    _statistician(equipoise)
+    asked = ("sequence", "draw", "resolve", "--by", "sam", "--slots", 300)
+    assert "no site “nowhere”" in equipoise(*asked, "--site", "nowhere", code=1)
+    assert "Sequence 1: 300 slots" in equipoise(*asked, "--site", "neura")
+
+
 @pytest.mark.requirement("SEC-7")
 def test_a_study_that_asks_for_a_second_factor_asks_for_it_here_too(equipoise: Installation, tmp_path: Path) -> None:
     folder = tmp_path / "resolve"

@@ -31,6 +31,15 @@ def study_with_consent(session: Session, **changes: Any) -> StudyInUse:
     return mini_study(session, **{"consent_documents": DOCUMENTS, "consent": RULES, **changes})
 
 
+QUESTION = {
+    "code": "may_stop",
+    "label": "When may you stop taking part?",
+    "choices": [{"code": "never", "label": "Never"}, {"code": "any_time", "label": "At any time"}],
+    "right": "any_time",
+    "hint": "Read “Taking part” once more.",
+}
+
+
 def agreed(session: Session, study: StudyInUse, participant: Participant, **changes: Any) -> Consent:
     """Anna agrees, on screen; the investigator signs at once unless told otherwise."""
     asked: dict[str, Any] = {

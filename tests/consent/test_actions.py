@@ -18,6 +18,7 @@ from app.consent.reads import (
     document_of,
     is_intact,
     reconsent_owed,
+    reconsents_owed,
     valid_document,
     why_no_consent,
 )
@@ -28,7 +29,7 @@ from app.participants.reads import participant_by_code
 from app.participants.rules import PersonalData
 from app.people.access import Actor
 from app.studies.definition import ConsentDocument
-from tests.consent.acts import DOCUMENTS, agreed, study_with_consent
+from tests.consent.acts import DOCUMENTS, QUESTION, RULES, agreed, study_with_consent
 from tests.factories import NOW, TODAY, person, site
 from tests.participants.acts import ELIGIBLE, log_of, screened
 
@@ -167,7 +168,7 @@ def test_a_newer_version_is_signed_without_a_change_of_status(session: Session) 
     assert one.id is not None
     before = TODAY - timedelta(days=5)
     agreed(session, study, one, version="1", signed_on=before)
-    owed = reconsent_owed(study, consents_of(session, one.id), "en", TODAY)
+    owed = reconsent_owed(study, consents_of(session, one.id), TODAY)
     assert owed is not None
     assert owed.version == "2"
     agreed(session, study, one, version="2", countersign=False)
@@ -176,7 +177,7 @@ def test_a_newer_version_is_signed_without_a_change_of_status(session: Session) 
     assert consent.id is not None
     countersign(session, study, one, consent.id, by=person(session, study, "investigator"), now=NOW)
     assert (one.status, one.consented_on) == ("consented", before)
-    assert reconsent_owed(study, consents_of(session, one.id), "en", TODAY) is None
+    assert reconsent_owed(study, consents_of(session, one.id), TODAY) is None
     assert len(log_of(session, action="participant.consented")) == 1
 
 
@@ -278,3 +279,82 @@ def test_a_document_is_shown_as_text_and_never_as_script() -> None:
     assert "<table>" in html
     for wrong in ("<script", "<img", 'href="javascript'):
         assert wrong not in html
+
+
+def test_answers_to_the_questions_are_kept_bound_and_written_down(session: Session) -> None:
+    study = study_with_consent(session, consent={**RULES, "questions": [QUESTION]})
+    one = screened(session, study)
+    with pytest.raises(Invalid) as caught:
+        agreed(session, study, one, answers={"may_stop": "never"})
+    assert [(problem.field, problem.rule) for problem in caught.value.problems] == [("questions.may_stop", "wrong")]
+    consent = agreed(session, study, one, answers={"may_stop": "any_time"})
+    assert json.loads(consent.answers) == {"may_stop": "any_time"}
+    assert is_intact(session, study, consent, one)
+    (told,) = log_of(session, action="consent.recorded")
+    assert json.loads(told.new)["answers"] == {"may_stop": "any_time"}
+
+
+LONG_AGO = TODAY - timedelta(days=5)
+
+
+def owing(session: Session, study: Any, by: Any, **options: Any) -> list[tuple[str, str, str]]:
+    page = reconsents_owed(session, study, lambda _: TODAY, by=by, **options)
+    return [(row.participant, row.signed_version, row.version) for row in page.rows]
+
+
+@pytest.mark.requirement("SPI-32a")
+def test_whoever_signed_an_older_version_owes_the_newer_one(session: Session) -> None:
+    study = study_with_consent(session)
+    by = person(session, study, "data_manager")
+    people = [screened(session, study, code=code) for code in ("north", "north", "south", "north", "north")]
+    for one in people[:2]:
+        agreed(session, study, one, version="1", signed_on=LONG_AGO)
+    southern = person(session, study, "investigator", site_code="south")
+    agreed(session, study, people[2], version="1", signed_on=LONG_AGO, by=southern)
+    # Not before the newer one is valid.
+    assert reconsents_owed(session, study, lambda _: LONG_AGO, by=by).rows == []
+    agreed(session, study, people[3])
+    agreed(session, study, people[4], version="1", language="de", signed_on=LONG_AGO)  # German has but one version
+    assert owing(session, study, by) == [("M-001", "1", "2"), ("M-002", "1", "2"), ("M-003", "1", "2")]
+    assert owing(session, study, by, site="south") == [("M-003", "1", "2")]
+    assert owing(session, study, person(session, study, "coordinator", site_code="south")) == [("M-003", "1", "2")]
+    # Not of whoever has left.
+    coordinator = person(session, study, "coordinator")
+    withdraw(session, study, people[0], level="visits", reason="Moved", on=TODAY, by=coordinator, now=NOW)
+    assert owing(session, study, by) == [("M-002", "1", "2"), ("M-003", "1", "2")]
+    # Recorded and not countersigned is not signed yet.
+    newer = agreed(session, study, people[1], countersign=False)
+    assert newer.id is not None
+    assert ("M-002", "1", "2") in owing(session, study, by)
+    countersign(session, study, people[1], newer.id, by=person(session, study, "investigator"), now=NOW)
+    assert owing(session, study, by) == [("M-003", "1", "2")]
+
+
+def test_the_list_of_owed_consents_is_paged_there_and_back(session: Session) -> None:
+    study = study_with_consent(session)
+    by = person(session, study, "data_manager")
+    for _ in range(5):
+        agreed(session, study, screened(session, study), version="1", signed_on=LONG_AGO)
+    first = reconsents_owed(session, study, lambda _: TODAY, by=by, limit=2)
+    second = reconsents_owed(session, study, lambda _: TODAY, by=by, limit=2, cursor=first.next)
+    third = reconsents_owed(session, study, lambda _: TODAY, by=by, limit=2, cursor=second.next)
+    back = reconsents_owed(session, study, lambda _: TODAY, by=by, limit=2, cursor=third.previous)
+    assert [row.participant for page in (first, second, third) for row in page.rows] == [
+        f"M-00{n}" for n in range(1, 6)
+    ]
+    assert (first.previous, third.next, back.rows) == (None, None, second.rows)
+
+
+@pytest.mark.parametrize("blocked", ["randomisation", "visits", "entries"])
+def test_what_waits_for_the_newer_version_is_what_the_study_says(session: Session, blocked: Any) -> None:
+    study = study_with_consent(session, consent={**RULES, "blocked_until_reconsent": [blocked]})
+    one = screened(session, study)
+    agreed(session, study, one, version="1", signed_on=LONG_AGO)
+    waits = {
+        before: why_no_consent(session, study, one, before=before, now=NOW)
+        for before in ("randomisation", "visits", "entries")
+    }
+    assert {before for before, reason in waits.items() if reason is not None} == {blocked}
+    assert "Version 2 of the consent document is valid since" in str(waits[blocked])
+    agreed(session, study, one)
+    assert why_no_consent(session, study, one, before=blocked, now=NOW) is None

@@ -19,8 +19,8 @@ from app.consent.rules import (
     why_not_sign,
 )
 from app.participants.status import Status
-from app.studies.definition import Choice, ConsentDocument
-from tests.consent.acts import DOCUMENTS
+from app.studies.definition import Choice, ConsentDocument, ConsentQuestion
+from tests.consent.acts import DOCUMENTS, QUESTION
 
 DOCS = tuple(ConsentDocument.model_validate(one) for one in DOCUMENTS)
 ENGLISH = DOCS[2]
@@ -38,6 +38,7 @@ class Stored:
     participant_signature: bytes = b"sealed"
     paper_sha256: str | None = None
     options: str = '{"contact":true}'
+    answers: str = "{}"
     binding: str = binding_digest(
         ENGLISH,
         method="on_screen",
@@ -201,4 +202,87 @@ def test_a_consent_says_who_how_which_version_and_language(
     changes: dict[str, Any], problems: list[tuple[str, str]]
 ) -> None:
     found = consent_problems(DOCS, [Choice(code="contact", label="Later contact")], **{**TYPED, **changes})
+    assert [(problem.field, problem.rule) for problem in found] == problems
+
+
+@pytest.mark.requirement("SPI-32a")
+@pytest.mark.parametrize(
+    ("changes", "problems"),
+    [
+        ({"answers": {"may_stop": "any_time"}}, []),
+        ({"answers": {}}, [("questions.may_stop", "required")]),
+        ({"answers": {"may_stop": "tomorrow"}}, [("questions.may_stop", "required")]),
+        ({"answers": {"may_stop": "never"}}, [("questions.may_stop", "wrong")]),
+        ({"answers": {"may_stop": "any_time", "x": "y"}}, [("questions.x", "unknown")]),
+        ({"answers": {}, "method": "paper", "paper_sha256": "a" * 64}, []),
+        (
+            {"answers": {"may_stop": "any_time"}, "method": "paper", "paper_sha256": "a" * 64},
+            [("questions.may_stop", "unknown")],
+        ),
+    ],
+)
+def test_whoever_signs_on_screen_has_understood_the_document(
+    changes: dict[str, Any], problems: list[tuple[str, str]]
+) -> None:
+    asked = [ConsentQuestion.model_validate(QUESTION)]
+    found = consent_problems(DOCS, [], **{**TYPED, "options": {}, "questions": asked, **changes})
+    assert [(problem.field, problem.rule) for problem in found] == problems
+
+
+def test_a_wrong_answer_is_told_where_to_read_again() -> None:
+    asked = [ConsentQuestion.model_validate(QUESTION)]
+    (found,) = consent_problems(
+        DOCS, [], **{**TYPED, "options": {}, "questions": asked, "answers": {"may_stop": "never"}}
+    )
+    assert "Read “Taking part” once more." in found.message
+
+
+@pytest.mark.requirement("EMA-15")
+def test_the_answers_are_bound_and_a_consent_from_before_there_were_any_still_fits() -> None:
+    said: dict[str, Any] = {
+        "method": "on_screen",
+        "options": {"contact": True},
+        "signature": b"sealed",
+        "paper_sha256": None,
+        "signed_on": SIGNED,
+        "participant_code": "M-001",
+    }
+    answered = binding_digest(ENGLISH, **said, answers={"may_stop": "any_time"})
+    assert answered != Stored().binding == binding_digest(ENGLISH, **said, answers={})
+    kept = Stored(answers='{"may_stop":"any_time"}', binding=answered)
+    assert is_intact(kept, ENGLISH, participant_code="M-001")
+    assert not is_intact(replace(kept, answers='{"may_stop":"never"}'), ENGLISH, participant_code="M-001")
+    assert not is_intact(replace(kept, answers="{}"), ENGLISH, participant_code="M-001")
+
+
+NORTHERN = ENGLISH.model_copy(update={"version": "2-north", "sites": ("north",), "valid_from": date(2026, 2, 1)})
+
+
+@pytest.mark.parametrize(
+    ("site", "on", "version"),
+    [
+        ("north", date(2026, 1, 31), "1"),
+        ("north", date(2026, 2, 1), "2-north"),
+        ("north", date(2026, 3, 1), "2-north"),  # one for all is newer by then: the site's own goes before it
+        ("south", date(2026, 2, 1), "1"),
+        ("south", date(2026, 3, 1), "2"),
+    ],
+)
+def test_a_site_signs_its_own_document_where_it_has_one(site: str, on: date, version: str) -> None:
+    found = valid_document((*DOCS, NORTHERN), "en", on, site)
+    assert found is not None
+    assert found.version == version
+
+
+@pytest.mark.parametrize(
+    ("site", "version", "problems"),
+    [
+        ("north", "2-north", []),
+        ("north", "2", [("version", "replaced")]),
+        ("south", "2", []),
+        ("south", "2-north", [("version", "choice")]),
+    ],
+)
+def test_nobody_signs_the_document_of_another_site(site: str, version: str, problems: list[tuple[str, str]]) -> None:
+    found = consent_problems((*DOCS, NORTHERN), [], **{**TYPED, "options": {}, "version": version, "site": site})
     assert [(problem.field, problem.rule) for problem in found] == problems

@@ -550,3 +550,20 @@ def test_the_log_has_every_export_and_the_history_shows_it(session: Session, stu
     latest, first = reads.runs(session, study, by=manager)
     assert (latest.table, latest.rows, latest.sha256) == ("visits", 4, None)
     assert (first.table, first.rows, first.sha256, first.username) == ("entries", 9, "ab" * 32, manager.username)
+
+
+@pytest.mark.requirement("GDPR-7")
+def test_what_was_collected_after_its_use_was_withdrawn_is_in_no_table(session: Session):
+    levels = [{"code": "use", "label": "Stops the use of data to come", "stops_use": True}]
+    study = mini_study(session, withdrawal_levels=levels)
+    manager = person(session, study, "data_manager")
+    withdrawn: list[dict[str, Any]] = [{"withdrawal_level": "use", "withdrawn_on": TODAY}, {}]
+    for number, changes in enumerate(withdrawn, start=1):
+        one = participant(session, study, number, **changes)
+        visit(session, study, one, "baseline", 0, kind="baseline", status="held", held_on=TODAY - timedelta(days=1))
+        visit(session, study, one, "week18", 2, status="held", held_on=TODAY)
+        for code in ("baseline", "week18"):
+            entry(session, study, one, code, "pain", PAIN)
+    long = {(row["participant"], row["visit"]) for row in as_csv(session, study, "entries", manager)}
+    assert long == {("M-001", "baseline"), ("M-002", "baseline"), ("M-002", "week18")}
+    assert len(as_csv(session, study, "entries_by_participant", manager)) == 2  # nobody is left out

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.foundation.crypto import secrets as passwords
 from app.foundation.crypto.envelopes import CannotOpen, open_sealed, seal
 from app.foundation.crypto.keys import KeyMissing, Keyring, create_key_file, read_key_file
 from app.foundation.crypto.secrets import hash_password, password_matches, totp_step
@@ -70,12 +71,14 @@ def test_keys_of_different_purposes_are_different() -> None:
 
 
 @pytest.mark.requirement("SEC-26")
-def test_passwords_are_argon2id_with_the_recommended_cost() -> None:
+def test_passwords_are_argon2id_with_the_recommended_cost(real_hashes: None) -> None:
     hashed = hash_password("a long enough password")
     assert hashed.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert password_matches(hashed, "a long enough password")
     assert not password_matches(hashed, "a long enough passwore")
     assert not password_matches(None, "a password that nobody has")
+    # Whoever does not exist is looked for as long as whoever does.
+    assert passwords._nobody.split("$")[:4] == hashed.split("$")[:4]
 
 
 @pytest.mark.requirement("SEC-28")

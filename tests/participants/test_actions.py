@@ -9,16 +9,19 @@ import pytest
 from sqlalchemy import func, select
 from sqlmodel import Session
 
+from app.audit.verify import verify
 from app.foundation.database import Database
 from app.foundation.errors import Invalid, NotAllowed, NotFound, Refused
 from app.participants import actions
 from app.participants.actions import mark, screen, withdraw
-from app.participants.identity import IDENTITY, PARTICIPANT
+from app.participants.identity import IDENTITY, PARTICIPANT, participant_key
 from app.participants.models import Participant
 from app.participants.reads import SCREENING, participant_by_code, screening_of
 from app.participants.rules import PersonalData
+from app.participants.rules.status import why_not_contact
 from app.participants.status import Status
 from app.people.permissions import Permission
+from app.studies.definition import WithdrawalLevel
 from app.studies.in_use import StudyInUse
 from tests.factories import NOW, TODAY, mini_study, person, site
 from tests.participants.acts import ANNA, ELIGIBLE, log_of, screened
@@ -262,3 +265,36 @@ def test_who_may_not_withdraw_a_participant_is_told_so(session: Session) -> None
     with pytest.raises(NotAllowed) as caught:
         withdraw(session, study, one, level="visits", reason="x", on=TODAY, by=by, now=NOW)
     assert caught.value.subject == "M-001/withdrawal"
+
+
+ERASING = [
+    {"code": "stop", "label": "No more contact", "stops_visits": True, "stops_contact": True},
+    {"code": "erase", "label": "Erase who I am", "stops_visits": True, "erases_identity": True},
+]
+
+
+@pytest.mark.requirement("GDPR-3", "GDPR-5")
+def test_a_level_that_erases_destroys_the_key_at_once(session: Session) -> None:
+    study = mini_study(session, withdrawal_levels=ERASING)
+    one, other = screened(session, study), screened(session, study)
+    by = person(session, study, "coordinator")
+    withdraw(session, study, one, level="erase", reason="On request", on=TODAY, by=by, now=NOW)
+    withdraw(session, study, other, level="stop", reason="On request", on=TODAY, by=by, now=NOW)
+    assert one.id is not None
+    assert other.id is not None
+    assert participant_key(session, one.id) is None
+    assert participant_key(session, other.id) is not None
+    assert [entry.participant for entry in log_of(session, action="identity.erased")] == [one.code]
+    assert not verify(session, study.code).faults
+
+
+def test_a_level_without_contact_or_identity_stops_visits_too() -> None:
+    for level in ({"stops_contact": True}, {"erases_identity": True}):
+        with pytest.raises(ValueError, match="Add stops_visits"):
+            WithdrawalLevel.model_validate({"code": "x", "label": "X", **level})
+
+
+@pytest.mark.parametrize(("level", "may"), [(None, True), (ERASING[0], False), (ERASING[1], False)])
+def test_whoever_wants_no_contact_gets_none(level: dict[str, Any] | None, may: bool) -> None:
+    reason = why_not_contact(WithdrawalLevel.model_validate(level) if level else None)
+    assert (reason is None) is may

@@ -182,7 +182,7 @@ def mails(session):
 
 
 @pytest.mark.requirement("SEC-26")
-def test_passwords_are_kept_with_argon2id_and_rehashed_when_the_parameters_rise(session, anna):
+def test_passwords_are_kept_with_argon2id_and_rehashed_when_the_parameters_rise(session, anna, real_hashes):
     from argon2 import PasswordHasher
 
     weak = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD)

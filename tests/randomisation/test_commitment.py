@@ -82,8 +82,9 @@ DRAWN: dict[str, Any] = {
     "truncated_binomial": None,
     "wei_urn": {"alpha": 0, "beta": 1},
     "maximal_procedure": {"tolerance": 3},
+    "cluster": None,
 }
-WITHOUT_OPTIONS = ("simple", "truncated_binomial")
+WITHOUT_OPTIONS = ("simple", "truncated_binomial", "cluster")
 
 
 class Walk:

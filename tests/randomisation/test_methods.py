@@ -43,6 +43,7 @@ def test_the_table_of_methods_is_keyed_by_their_names() -> None:
         "wei_urn",
         "truncated_binomial",
         "biased_coin",
+        "cluster",
         "minimisation",
     }
     assert all(name == method.name for name, method in METHODS.items())

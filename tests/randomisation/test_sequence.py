@@ -255,9 +255,8 @@ def test_a_sequence_cannot_be_changed() -> None:
     [
         (
             {"method": "coin"},
-            "There is no randomisation method “coin”; there are biased_coin, big_stick, list, maximal_procedure, "
-            "minimisation, "
-            "permuted_blocks, simple, truncated_binomial, wei_urn.",
+            "There is no randomisation method “coin”; there are biased_coin, big_stick, cluster, list, "
+            "maximal_procedure, minimisation, permuted_blocks, simple, truncated_binomial, wei_urn.",
         ),
         ({"arms_with_ratio": ()}, "A randomised study has at least two arms."),
         ({"arms_with_ratio": (("sham", 1),)}, "A randomised study has at least two arms."),

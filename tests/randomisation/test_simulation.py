@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.randomisation.methods import DECIDING, DRAWN
+from app.randomisation.methods import DECIDING, DRAWN, TOGETHER
 from app.randomisation.predictability import Predictability, exactly, is_high, permuted_blocks
 from app.randomisation.simulation import (
     MOST_ALLOCATIONS,
@@ -176,7 +176,7 @@ def test_guesses_are_averaged_within_the_list() -> None:
 
 
 def test_every_method_that_is_drawn_here_is_simulated() -> None:
-    assert set(SIMULATED) == {*DRAWN, *DECIDING}
+    assert set(SIMULATED) == {*DRAWN, *TOGETHER, *DECIDING}
 
 
 @pytest.mark.parametrize(("method", "shares", "options", "length"), SMALL)

@@ -11,6 +11,7 @@ from app.studies.loading import LARGEST_FILE, LIBRARY, SCHEMA_FILE, library, rea
 from app.studies.rules import Finding, Severity, fingerprint
 from tests.studies.folders import CONSENT, FORM, SCREENING, STUDY, WHOLE, broken, write
 
+STRATA_BESIDE_THE_SITE = STUDY[STUDY.index("    - code: severity") : STUDY.index("eligibility:")]
 S, F, SCR, C = "study.yaml", "instruments/form.yaml", "instruments/screening_form.yaml", "consent/v1.en.md"
 NRS = "- {code: nrs, label: Pain, type: scale, min: 0, max: 10}"
 AGE = '"[age] >= 18"'
@@ -435,6 +436,20 @@ TABLE = [
             (S, "label: Pretended stimulation, planned: 20", "label: Pretended stimulation"),
         ],
         [(S, "wei_urn", "defined for arms with equal shares")],
+    ),
+    (
+        "sites are drawn, and something else stands among the strata",
+        [(S, "permuted_blocks", "cluster")],
+        [(S, "{code: place", "Write one stratum, by site")],
+    ),
+    (
+        "sites are drawn, and there are fewer than arms",
+        [
+            (S, "permuted_blocks", "cluster"),
+            (S, STRATA_BESIDE_THE_SITE, ""),
+            (S, "  - {code: south, name: South, timezone: UTC}\n", ""),
+        ],
+        [(S, "code: north", "an arm can be left without a site")],
     ),
     (
         "a consent document states its own hash",

@@ -1,15 +1,21 @@
 """Consent: what is signed by whom, what is said when it cannot be, and that each step opens the next."""
 
 import hashlib
+import io
 from datetime import timedelta
 
+import pikepdf
 import pytest
 from bs4 import BeautifulSoup
-from sqlmodel import update
+from sqlmodel import select, update
 
-from app.consent.reads import CONSENT, consents_of
+from app.consent.reads import CONSENT, consents_of, document_blocks
+from app.consent.reads import SCAN as SCANS
 from app.foundation.database import Database
+from app.participants.identity import IDENTITY
 from app.schedule.reads import visits_of
+from app.studies.definition import ConsentDocument
+from tests.consent.acts import QUESTION
 from tests.web.browser import PASSWORD, counted_statements, form_in
 from tests.web.world import World
 
@@ -66,6 +72,41 @@ def test_consent_on_paper_keeps_the_fingerprint_of_the_scan(world):
     assert browser.send(PAGE, fields, files={"scan": ("signed.pdf", SCAN)}).status_code == 303
     consent = stored(world, participant.id)[0]
     assert (consent.method, consent.paper_sha256) == ("paper", hashlib.sha256(SCAN).hexdigest())
+    # The scan itself is kept sealed, shown to those who may know who it is, and verified by somebody else.
+    page = f"{WHO}/consents/{consent.id}"
+    shown = browser.get(f"{page}/scan")
+    assert (shown.content, shown.headers["content-type"]) == (SCAN, "application/pdf")
+    assert world.log().count("identity.shown") == 1
+    with world.database.reading() as session:
+        sealed = session.execute(select(SCANS.c.sealed)).scalar_one()
+    assert SCAN not in bytes(sealed)
+    assert world.browser("data_manager").get(f"{page}/scan").status_code == 403
+    refused = browser.post(f"{page}/scan", {}, page=page)
+    assert (refused.status_code, "Ask somebody else to look at the scan" in said(refused)) == (409, True)
+    assert world.browser("investigator").post(f"{page}/scan", {}, page=page).status_code == 303
+    assert "Scan verified" in said(browser.get(page))
+    assert stored(world, participant.id)[0].scan_verified_by == "investigator_north"
+
+
+@pytest.mark.requirement("GDPR-5")
+def test_a_scan_is_gone_with_the_participants_key(world):
+    participant = world.screened()
+    browser = world.coordinator()
+    fields = {**browser.form(f"{PAGE}?method=paper", PAGE), **signed(world, signature="Site file, folder 3")}
+    assert browser.send(PAGE, fields, files={"scan": ("signed.pdf", SCAN)}).status_code == 303
+    with world.database.writing() as session:
+        session.execute(update(IDENTITY).values(wrapped_key=None))
+    assert browser.get(f"{WHO}/consents/{stored(world, participant.id)[0].id}/scan").status_code == 404
+
+
+@pytest.mark.parametrize("scan", [b"MZ\x90 a program", b"<html>", b"%PD", b"\xff\xd8"])
+def test_what_is_no_scan_is_not_kept_whatever_its_name_says(world, scan):
+    participant = world.screened()
+    browser = world.coordinator()
+    fields = {**browser.form(f"{PAGE}?method=paper", PAGE), **signed(world, signature="Folder 3")}
+    reply = browser.send(PAGE, fields, files={"scan": ("signed.pdf", scan)})
+    assert (reply.status_code, "This file is no scan" in said(reply)) == (422, True)
+    assert stored(world, participant.id) == []
 
 
 def test_signing_another_way_keeps_what_was_answered(shared_database):
@@ -276,3 +317,114 @@ def test_no_page_asks_the_database_more_than_twelve_times(database: Database):
         with counted_statements(database) as statements:
             assert browser.get(path).status_code == 200
         assert 2 <= len(statements) <= 12, (path, statements)
+
+
+NEWER = [
+    {
+        "version": version,
+        "language": "en",
+        "title": f"Taking part ({version})",
+        "valid_from": valid_from,
+        "text": "You may stop at any time.",
+        "sha256": sha256 * 64,
+    }
+    for version, valid_from, sha256 in (("1", "2025-01-01", "1"), ("2", "2025-06-01", "2"))
+]
+
+
+def test_a_wrong_answer_to_a_question_keeps_the_form_and_says_where_to_read(shared_database):
+    world = World(shared_database, consent={"questions": [QUESTION]})
+    participant = world.screened()
+    browser = world.coordinator()
+    assert "When may you stop taking part?" in browser.soup(PAGE).get_text()
+    for answer, words in (("never", "Read “Taking part” once more."), ("", "Choose an answer.")):
+        reply = browser.post(PAGE, signed(world, **{"questions.may_stop": answer}))
+        assert reply.status_code == 422
+        assert words in said(reply)
+        assert form_in(BeautifulSoup(reply.text, "html.parser"), PAGE)["signature"] == ["Ada Lovelace"]
+    assert stored(world, participant.id) == []
+    assert browser.post(PAGE, signed(world, **{"questions.may_stop": "any_time"})).status_code == 303
+    (consent,) = stored(world, participant.id)
+    assert consent.answers == '{"may_stop":"any_time"}'
+    page = said(browser.get(f"{WHO}/consents/{consent.id}"))
+    assert "When may you stop taking part? At any time" in page
+
+
+@pytest.mark.requirement("SPI-32a")
+def test_a_newer_document_is_owed_until_it_is_signed(shared_database):
+    world = World(shared_database, consent_documents=NEWER[:1])
+    world.consented()
+    browser = world.coordinator()
+    assert "Nobody owes a newer consent" in said(browser.get("/mini/reconsent"))
+    assert "Newer consents owed" not in said(browser.get("/mini/today"))
+
+
+def test_whoever_owes_a_newer_consent_stands_on_today_in_a_list_and_in_a_file(shared_database):
+    world = World(
+        shared_database, consent_documents=NEWER, consent={"blocked_until_reconsent": ["entries", "randomisation"]}
+    )
+    world.screened()
+    browser = world.coordinator()
+    assert browser.post(PAGE, signed(world, version="1", signed_on="2025-05-30")).status_code == 303
+    for path in ("/mini/today", "/mini/reconsent"):
+        assert browser.soup(path).select_one(f"a[href='{WHO}/consent?language=en']") is not None, path
+    assert "Until they sign it, this waits: entries, randomisation." in said(browser.get("/mini/reconsent"))
+    lines = browser.get("/mini/reconsent?format=csv").text.lstrip("\ufeff").splitlines()
+    assert lines[1].split(",")[:4] == ["M-001", "north", "en", "1"]
+    # What waits says why, on the page and on the server.
+    entry = f"{WHO}/visits/baseline/entries/pain"
+    assert "Version 2 of the consent document is valid since" in said(browser.get(f"{WHO}/visits/baseline"))
+    assert "Version 2 of the consent document" in said(world.browser("assessor").get(entry))
+
+
+MARKDOWN = """# Taking part
+
+You *may* **stop at any time**, \\#raw("x").
+
+- one thing
+  1. first
+  2. second
+- another
+
+> said by somebody
+
+    <script>no</script>
+"""
+
+
+@pytest.mark.requirement("EMA-15", "SPI-32a")
+def test_the_participant_gets_a_copy_with_document_and_signatures(shared_database):
+    documents = [{**NEWER[0], "text": MARKDOWN}]
+    world = World(shared_database, consent_documents=documents, consent=OPTIONAL)
+    participant = world.screened()
+    browser = world.coordinator()
+    assert browser.post(PAGE, signed(world, **{"options.later": "no"})).status_code == 303
+    (consent,) = stored(world, participant.id)
+    first, second = (browser.get(f"{WHO}/consents/{consent.id}.pdf") for _ in range(2))
+    assert (first.status_code, first.headers["content-type"]) == (200, "application/pdf")
+    assert first.content == second.content
+    with pikepdf.open(io.BytesIO(first.content)) as document:
+        assert document.open_metadata()["pdfaid:part"] == "2"
+        assert str(document.Root.Lang) == "en"
+    page = said(browser.get(f"{WHO}/consents/{consent.id}"))
+    assert "Copy for the participant" in page
+    assert world.log().count("identity.shown") == 2
+    assert world.browser("data_manager").get(f"{WHO}/consents/{consent.id}.pdf").status_code == 403
+
+
+def test_a_document_is_cut_into_paragraphs_as_it_is_shown():
+    document = ConsentDocument.model_validate({**NEWER[0], "text": MARKDOWN})
+    found = document_blocks(document)
+    blocks = [(each["kind"], each["level"], "".join(run[0] for run in each["runs"])) for each in found]
+    assert blocks == [
+        ("heading", 1, "Taking part"),
+        ("paragraph", 0, 'You may stop at any time, #raw("x").'),
+        ("item", 0, "one thing"),
+        ("numbered", 1, "first"),
+        ("numbered", 1, "second"),
+        ("item", 0, "another"),
+        ("quote", 0, "said by somebody"),
+        ("paragraph", 0, "<script>no</script>\n"),
+    ]
+    marked = found[1]["runs"]
+    assert [run for run in marked if run[1] or run[2]] == [("may", False, True), ("stop at any time", True, False)]

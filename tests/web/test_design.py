@@ -6,7 +6,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from app.foundation.database import Database
-from app.randomisation.methods import DECIDING, DRAWN
+from app.randomisation.methods import DECIDING, DRAWN, TOGETHER
 from tests.web.browser import Browser
 from tests.web.test_sequence import kept, said
 from tests.web.world import World
@@ -73,6 +73,7 @@ def test_the_page_opens_with_the_studys_method_beside_others(browser: Browser):
         ("wei_urn", "Wei's urn (0 and 1)", "2.5", None),
         ("truncated_binomial", "Truncated binomial", None, None),
         ("biased_coin", "Biased coin (2/3)", "0.0", None),
+        ("cluster", "Whole sites", "97.5", "98.8"),
     ],
 )
 def test_every_method_is_compared(
@@ -91,7 +92,8 @@ def test_every_method_is_compared(
 
 
 def test_every_method_is_offered(browser: Browser):
-    assert [option["value"] for option in browser.soup(PAGE).select("#method option")] == [*DRAWN, *DECIDING]
+    offered = [option["value"] for option in browser.soup(PAGE).select("#method option")]
+    assert offered == [*DRAWN, *TOGETHER, *DECIDING]
 
 
 def test_several_block_sizes_over_many_people_are_said_to_be_simulated(browser: Browser):
@@ -172,6 +174,7 @@ def test_arms_that_most_methods_cannot_serve_are_offered_the_others(database: Da
     assert [option["value"] for option in page.select("#method option")] == [
         "permuted_blocks",
         "simple",
+        "cluster",
         "minimisation",
     ]
     assert page.find(id="tolerance") is None

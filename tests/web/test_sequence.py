@@ -10,11 +10,14 @@ from bs4 import BeautifulSoup
 from sqlalchemy import select
 
 from app.audit.actions import ENTRY
+from app.foundation import clock
 from app.foundation.database import Database
 from app.people.permissions import Role
 from app.randomisation import reads
 from app.randomisation.predictability import permuted_blocks
 from app.randomisation.reads import SequenceCounts
+from app.studies.actions import load_study
+from tests.factories import MINI
 from tests.web.browser import PASSWORD, Browser
 from tests.web.test_randomisation import sealed
 from tests.web.world import World
@@ -272,6 +275,75 @@ def test_minimisation_is_sealed_decided_and_closed(database: Database):
         (2, ["north"]),
         (3, ["north"]),
     ]
+
+
+CLUSTERED = {"method": "cluster", "strata": [{"code": "site", "label": "Site"}]}
+
+
+def joined(world: World) -> None:
+    """An amendment brings another site."""
+    definition = world.study.definition
+    sites = (*definition.sites, definition.sites[0].model_copy(update={"code": "west", "name": "West clinic"}))
+    amended = definition.model_copy(update={"version": "2", "sites": sites})
+    by = world.person("administrator", site_code=None)
+    with world.database.writing() as session:
+        load_study(session, amended, by=by, now=clock.now())
+
+
+@pytest.mark.requirement("RND-1", "RND-12", "RND-15")
+def test_sites_are_drawn_in_batches(database: Database):
+    consent = {**MINI["consent_documents"][0], "sha256": "0" * 64}  # type: ignore[index]
+    world = World(database, allocation=CLUSTERED, consent_documents=[consent])
+    browser = world.browser("statistician", site_code=None)
+    page = browser.soup(f"{ROOT}/draw")
+    words = page.get_text(" ", strip=True)
+    assert "everybody of a site in one arm" in words
+    # Forty people at two sites: all but the first of each are certain, and the first of the second site, too.
+    assert "the next arm is certain in 97.5% of allocations, whatever is drawn" in words
+    ticked = [box["value"] for box in page.select("input[name=sites][checked]")]
+    assert ticked == ["north", "south"]
+    fields = {"slots_per_stratum": "30", "step": "draw"}
+    nobody = browser.post(f"{ROOT}/draw", {**fields, "sites": []})
+    assert nobody.status_code == 422
+    assert "Choose the sites that are drawn together" in said(nobody)
+    one = browser.post(f"{ROOT}/draw", {**fields, "step": "compare", "sites": ["north"]})
+    assert "the next arm is certain in 95.0%" in said(one), "a site drawn alone is a coin"
+    first = browser.post(f"{ROOT}/draw", {**fields, "sites": ticked}).headers["location"].partition("?")[0]
+    review = browser.soup(first).get_text(" ", strip=True)
+    assert "Zephyrine training one site" in review
+    assert "Placebex device one site" in review
+    assert "Other sites keep theirs" in review
+    assert "slots" not in review.split("Balance and predictability")[1].split("Slots by stratum")[0]
+    assert browser.post(f"{first}/seal", {"password": PASSWORD}, page=first).status_code == 303
+    world.filled()
+    done = world.coordinator().post("/mini/participants/M-001/randomise", {"password": PASSWORD})
+    assert done.status_code == 303
+
+    full = browser.soup(f"{ROOT}/draw")
+    assert "Every site has its arm." in full.get_text()
+    assert full.select_one("form[action$='/draw']") is None
+    assert "Every site has its arm." in browser.soup(f"{ROOT}/upload").get_text()
+    joined(world)
+    page = browser.soup(f"{ROOT}/draw")
+    assert [box["value"] for box in page.select("input[name=sites]")] == ["west"]
+    assert "North clinic (sequence 1)" in page.get_text(" ", strip=True).replace("( ", "(")
+    refused = browser.post(f"{ROOT}/draw", {**fields, "sites": ["north", "west"]})
+    assert "north has its arm already, by sequence 1" in said(refused)
+    listing = {"listing": "position,arm\n1,sham\n2,active\n", "sites": ["west"]}
+    mixed = browser.post(f"{ROOT}/upload", listing)
+    assert "Everybody of a site is in one arm" in said(mixed)
+    second = browser.post(f"{ROOT}/draw", {**fields, "sites": ["west"]}).headers["location"].partition("?")[0]
+    review = browser.soup(second).get_text(" ", strip=True)
+    assert "Left over by the ratio one site, its arm by chance" in review
+    assert "It takes the place of" not in review
+    assert browser.post(f"{second}/seal", {"password": PASSWORD}, page=second).status_code == 303
+    assert [(each.version, each.status) for each in kept(world)] == [(2, "sealed"), (1, "sealed")]
+    assert "Sequences 1, 2 are sealed and in use" in browser.soup(ROOT).get_text()
+    certificate = browser.soup(f"{second}/certificate").get_text(" ", strip=True)
+    assert "before the first participant of its sites was randomised" in certificate
+    assert "Its sites are not drawn again" in certificate
+    assert browser.get(f"{second}/certificate.json").json()["strata"] == {"west": 30}
+    assert browser.get(f"{second}/certificate.pdf").content.startswith(b"%PDF")
 
 
 def test_a_study_that_only_observes_has_nothing_to_draw(database: Database):

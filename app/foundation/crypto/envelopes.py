@@ -42,7 +42,7 @@ def open_sealed(key: bytes, envelope: bytes, *, bound_to: Sequence[str | int]) -
         padded = AESGCM(key).decrypt(envelope[:NONCE], envelope[NONCE:], _place(bound_to))
     except (InvalidTag, ValueError):
         raise CannotOpen("A sealed record is not intact. Stop, keep the database as it is, and verify it.") from None
-    length = int.from_bytes(padded[:LENGTH], "big")
-    if length > len(padded) - LENGTH or any(padded[LENGTH + length :]):
+    end = LENGTH + int.from_bytes(padded[:LENGTH], "big")
+    if end > len(padded) or padded[end:] != bytes(len(padded) - end):
         raise CannotOpen("A sealed record has a form that this version does not know. Nothing was read from it.")
-    return padded[LENGTH : LENGTH + length]
+    return padded[LENGTH:end]

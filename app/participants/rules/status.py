@@ -81,6 +81,13 @@ def why_not_erase(status: Status, *, erased: bool) -> str | None:
     return "This participant takes part, so the site must be able to reach them. Record their withdrawal first."
 
 
+def why_not_contact(level: WithdrawalLevel | None) -> str | None:
+    """Why no reminder, mail or call may go to somebody who withdrew this far (None: not at all), or None."""
+    if level is not None and (level.stops_contact or level.erases_identity):
+        return f"They withdrew: {level.label}. Nobody contacts them any more."
+    return None
+
+
 def withdrawal_level(study: Study, code: str) -> WithdrawalLevel | None:
     """The level with this code."""
     return next((level for level in study.withdrawal_levels if level.code == code), None)

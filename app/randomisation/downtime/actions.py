@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Integer, bindparam, func, insert, select, update
+from sqlalchemy import Integer, bindparam, case, exists, func, insert, select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
@@ -116,10 +116,14 @@ def make_pack(
     if problems or place is None:
         raise Invalid(problems)
     lock_sequences(session, study)
+    words = stratum_words(study.definition, place.code, place.name)
+    # Of several lists in use, each of other sites, the one that has this site.
+    has_it = exists().where(STRATUM.c.sequence_id == SEQUENCE.c.id, STRATUM.c.code.in_(words))
     sequence = session.execute(
-        select(SEQUENCE.c.id, SEQUENCE.c.method).where(
-            SEQUENCE.c.study_id == study.id, SEQUENCE.c.status == SequenceStatus.SEALED
-        )
+        select(SEQUENCE.c.id, SEQUENCE.c.method)
+        .where(SEQUENCE.c.study_id == study.id, SEQUENCE.c.status == SequenceStatus.SEALED)
+        .order_by(case((has_it, 0), else_=1), SEQUENCE.c.id)
+        .limit(1)
     ).first()
     if sequence is None:
         raise Refused("No sequence is in use. Seal one first.", action=RESERVE, subject=f"/{site}")
@@ -132,7 +136,6 @@ def make_pack(
             action=RESERVE,
             subject=f"/{site}",
         )
-    words = stratum_words(study.definition, place.code, place.name)
     # Somebody may be taking a slot at this very moment. Rows are locked in the order of their numbers.
     strata = session.execute(
         select(STRATUM.c.id, STRATUM.c.code, STRATUM.c.slots, STRATUM.c.used)

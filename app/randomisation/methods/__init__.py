@@ -14,6 +14,7 @@ from app.randomisation.drbg import Stream
 from app.randomisation.methods import (
     biased_coin,
     big_stick,
+    cluster,
     listed,
     maximal_procedure,
     minimisation,
@@ -38,7 +39,7 @@ class Method:
     """Every reason why this plan cannot be drawn, as sentences; empty when it can."""
     slots: Callable[[Plan, Callable[[str], Stream]], dict[str, tuple[str, ...]]]
     """For every stratum its arm codes in order, each from that stratum's own stream, which the second argument starts
-    (once per stratum); only for a plan without problems."""
+    (once per stratum), or all from one stream; only for a plan without problems."""
     options: tuple[Option, ...] = ()
     """What the statistician chooses beside the number of slots."""
     why_not_arms: Callable[[Sequence[tuple[str, int]]], str | None] = lambda _arms: None
@@ -67,6 +68,7 @@ METHODS: dict[str, Method] = {
         wei_urn,
         truncated_binomial,
         biased_coin,
+        cluster,
         minimisation,
     )
 }
@@ -74,5 +76,7 @@ DECIDING = tuple(name for name, method in METHODS.items() if method.decide is no
 """The methods that decide at each allocation."""
 SEEDED = tuple(name for name, method in METHODS.items() if method.uses_seed)
 """All methods that draw here, from a seed of ours, whether ahead or at each allocation."""
-DRAWN = tuple(name for name in SEEDED if name not in DECIDING)
-"""The methods that draw their list here, before the first participant."""
+TOGETHER = (cluster.NAME,)
+"""The methods that draw all strata of a list together, before the first participant: one arm for each."""
+DRAWN = tuple(name for name in SEEDED if name not in (*DECIDING, *TOGETHER))
+"""The methods that draw a list for each stratum here, before the first participant."""

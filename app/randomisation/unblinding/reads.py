@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from fractions import Fraction
 from itertools import groupby
 from typing import Any
 
@@ -18,6 +19,7 @@ from app.participants.reads import visible_codes
 from app.people.access import Actor, require, sites_for
 from app.people.models import Site
 from app.people.permissions import UNBLINDED, Permission
+from app.randomisation.methods import TOGETHER
 from app.randomisation.models import Allocation, AllocationSequence, SequenceStatus, Slot, Stratum, Unblinding
 from app.randomisation.opening import BATCH, open_unblinded
 from app.randomisation.predictability import Guess, knowing
@@ -233,7 +235,7 @@ def guessing(session: Session, study: StudyInUse, *, by: Actor) -> tuple[Guessed
         UNBLINDING.c.study_id == study.id, UNBLINDING.c.kind.in_((Kind.EMERGENCY, Kind.ACCIDENTAL))
     )
     rows = session.execute(
-        select(STRATUM.c.sequence_id, STRATUM.c.code, STRATUM.c.used, SLOT.c.position)
+        select(STRATUM.c.sequence_id, STRATUM.c.code, STRATUM.c.used, STRATUM.c.slots, SLOT.c.position)
         .join(SLOT, SLOT.c.stratum_id == STRATUM.c.id)
         .join(ALLOCATION, ALLOCATION.c.slot_id == SLOT.c.id)
         .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
@@ -245,22 +247,25 @@ def guessing(session: Session, study: StudyInUse, *, by: Actor) -> tuple[Guessed
         .order_by(STRATUM.c.sequence_id, STRATUM.c.code, SLOT.c.position)
     ).all()
     found = []
-    for (sequence, code, used), group in groupby(rows, key=lambda row: (row.sequence_id, row.code, row.used)):
+    for (sequence, code, used, slots), group in groupby(rows, key=lambda row: row[:4]):
         known = frozenset(row.position for row in group)
-        before, after = _guesses(session, study, sequence, used, known)
+        before, after = _guesses(session, study, sequence, used, slots, known)
         found.append(Guessed(code, used, len(known), before, after))
     return tuple(found)
 
 
 def _guesses(
-    session: Session, study: StudyInUse, sequence: int, used: int, known: frozenset[int]
+    session: Session, study: StudyInUse, sequence: int, used: int, slots: int, known: frozenset[int]
 ) -> tuple[Guess | None, Guess | None]:
-    """Before and after what was learnt; None for a method that is not computed."""
+    """Before and after what was learnt in this stratum; None for a method that is not computed."""
     row = session.execute(select(SEQUENCE.c.version, SEQUENCE.c.secrets).where(SEQUENCE.c.id == sequence)).one()
     drawn = unseal_secrets(keys_of(session), study.id, row.version, bytes(row.secrets))
+    shares = [share for _, share in drawn["arms"]]
+    if drawn["method"] in TOGETHER:  # one person of a site tells everybody's arm who follows there
+        chance = Fraction(max(shares), sum(shares))
+        return Guess(chance, Fraction(0), Fraction(0)), Guess(Fraction(1), Fraction(1), Fraction(slots - used))
     if not drawn["block_sizes"]:
         return None, None
-    shares = [share for _, share in drawn["arms"]]
     return tuple(knowing(shares, drawn["block_sizes"], used, each) for each in (frozenset(), known))  # type: ignore[return-value]
 
 

@@ -4,22 +4,44 @@ import hashlib
 import json
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.studies.definition import Instrument, Study, StudyFile
 
 # Parts that a definition has got since versions were first loaded: where nothing is said of them, a study is what it
 # was, and a version that was loaded before compares as equal.
-SINCE_THE_FIRST = ("unblinding", "blinding_assessment")
+SINCE_THE_FIRST = (
+    "unblinding",
+    "blinding_assessment",
+    "consent.questions",
+    "consent.blocked_until_reconsent",
+    "consent_documents[].sites",
+    "withdrawal_levels[].stops_contact",
+    "withdrawal_levels[].stops_use",
+    "withdrawal_levels[].erases_identity",
+)
 
 
 def canonical(study: Study) -> str:
     """The whole definition as JSON: sorted keys, no spaces, every default spelt out, decimals as texts."""
     said = study.model_dump(mode="json")
-    for name in SINCE_THE_FIRST:
-        if getattr(study, name) == StudyFile.model_fields[name].get_default(call_default_factory=True):
-            del said[name]
+    for path in SINCE_THE_FIRST:
+        _leave_out(said, study, path)
     return json.dumps(said, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def _leave_out(said: dict[str, Any], part: BaseModel, path: str) -> None:
+    """Take a part out of what is said where it is as by default; `a[].b` is b of each in the list a."""
+    name, _, rest = path.partition(".")
+    if name.endswith("[]"):
+        name = name.removesuffix("[]")
+        for one, of in zip(said[name], getattr(part, name), strict=True):
+            _leave_out(one, of, rest)
+    elif rest:
+        _leave_out(said[name], getattr(part, name), rest)
+    elif getattr(part, name) == type(part).model_fields[name].get_default(call_default_factory=True):
+        del said[name]
 
 
 def fingerprint(study: Study) -> str:

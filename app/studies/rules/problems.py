@@ -35,6 +35,7 @@ def problems(study: Study, locate: Locate = nowhere, *, unreadable: Collection[s
         _sites(study),
         _arms(study),
         _strata(study, asked),
+        _clusters(study),
         _eligibility(study, asked, unreadable),
         _visits(study, unreadable),
         _windows(study),
@@ -94,6 +95,9 @@ def _unique_codes(study: Study) -> Iterator[Problem]:
     yield from _repeated(("unblinding", "reasons"), study.unblinding.reasons, "unblinding reasons")
     yield from _repeated(("blinding_assessment",), study.blinding_assessment, "guesses")
     yield from _repeated(("consent", "optional"), study.consent.optional, "optional consents")
+    yield from _repeated(("consent", "questions"), study.consent.questions, "questions about the consent document")
+    for position, question in enumerate(study.consent.questions):
+        yield from _repeated(("consent", "questions", position, "choices"), question.choices, "answers")
     yield from _repeated(("instruments",), study.instruments, "instruments")
     homes: dict[str, str] = {}
     for position, instrument in enumerate(study.instruments):
@@ -173,6 +177,23 @@ def _method(study: Study) -> Iterator[Problem]:
     )
 
 
+def _clusters(study: Study) -> Iterator[Problem]:
+    """A cluster is a site: that is all such a study is stratified by, and every arm needs one."""
+    if not study.is_clustered:
+        return
+    if [factor.by for factor in study.allocation.strata] != ["site"]:
+        words = "With `cluster` the sites are drawn. Write one stratum, by site: `strata: [{code: site, label: Site}]`."
+        yield ("allocation", "strata" if study.allocation.strata else "method"), words, ERROR
+    wanted = sum(arm.ratio for arm in study.arms)
+    if study.arms and len(study.sites) < wanted:
+        yield (
+            ("sites",),
+            f"There are {len(study.sites)} sites to draw. With fewer than {wanted}, the sum of the ratio, an arm can "
+            "be left without a site.",
+            WARNING,
+        )
+
+
 def _strata(study: Study, asked: Asked) -> Iterator[Problem]:
     where: Path = ("allocation", "strata")
     yield from _repeated(where, study.allocation.strata, "strata")
@@ -197,7 +218,8 @@ def _strata(study: Study, asked: Asked) -> Iterator[Problem]:
         if len(factor.levels) < 2:
             yield path, f"{factor.code} needs two `levels:` or more: the values its expression can have.", ERROR
     needed = combinations * sum(arm.ratio for arm in study.arms) * 2
-    if study.allocation.strata and study.allocation.method != "minimisation" and needed > study.target:
+    each_has_a_list = study.allocation.method not in ("minimisation", "cluster")
+    if study.allocation.strata and each_has_a_list and needed > study.target:
         yield (
             where,
             f"There are {combinations} strata for {study.target} participants. Many would stay nearly empty, and the "
@@ -332,6 +354,13 @@ def _consent(study: Study) -> Iterator[Problem]:
                 ERROR,
             )
         seen.add(key)
+        for site in document.sites:
+            if site not in {each.code for each in study.sites}:
+                yield (
+                    ("consent_documents", position, "sites"),
+                    f"The study does not start with a site “{site}”. Until there is one, nobody signs this document.",
+                    WARNING,
+                )
     languages = {document.language for document in study.consent_documents}
     if study.language not in {tag for language in languages for tag in (language, language.split("-")[0])}:
         yield ("language",), f"No consent document is in the study's language, {study.language}.", WARNING

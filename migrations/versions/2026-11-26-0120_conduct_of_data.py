@@ -7,7 +7,7 @@ from sqlmodel.sql.sqltypes import AutoString
 from app.foundation.database import Instant
 
 revision = "0013_conduct_of_data"
-down_revision = "0010_randomised_in_error"
+down_revision = "0014_consent"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,135 @@
+"""Links for participants, over REST: given once, listed, taken back."""
+
+from datetime import datetime
+from typing import Literal
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from pydantic import ConfigDict, Field
+
+from app.api.participants import participant_of
+from app.api.shapes import Body, Code, Number, Reply
+from app.dependencies import ApiChange, ApiPage, Here
+from app.participants.links import actions, reads, rules
+from app.participants.links.rules import Purpose
+from app.participants.models import Participant
+from app.people.access import require
+from app.people.permissions import Permission
+
+router = APIRouter(prefix="/participants", tags=["participants"])
+
+
+class LinkBody(Body):
+    """What the participant is to do: answer the questions of a visit, or sign the consent document."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"purpose": "questions", "about": "week18", "language": "en", "days": 14}},
+    )
+
+    purpose: Literal["consent", "questions"]
+    about: Code = Field(description="The visit, or the version of the consent document.")
+    language: Code = "en"
+    days: int = Field(default=rules.DAYS, ge=1, le=rules.MOST_DAYS, description="How long the link works.")
+
+
+class LinkReply(Reply):
+    """A link that was given; its address is not kept. `state`: open, done, ended, locked or expired."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": 12,
+                "purpose": "questions",
+                "about": "week18",
+                "language": "en",
+                "state": "open",
+                "made_at": "2026-07-06T02:00:00.000000Z",
+                "made_by": "coordinator",
+                "opened_at": "2026-07-06T09:12:00.000000Z",
+                "expires_at": "2026-07-20T02:00:00.000000Z",
+            }
+        }
+    )
+
+    id: int
+    purpose: str
+    about: str
+    language: str
+    state: str
+    made_at: datetime
+    made_by: str
+    opened_at: datetime | None
+    expires_at: datetime
+
+
+class LinkMadeReply(Reply):
+    """The address of a new link. It is answered once: the same request again gets `address` null."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": 12,
+                "address": "https://trials.example.org/link/0mX3v7K1nq2d5sT8bWyZ4aRfGhJkLpQcVeUiOoPx9N0",
+            }
+        }
+    )
+
+    id: int
+    address: str | None
+
+
+@router.get("/{code}/links", name="api.links")
+def links(here: ApiPage, code: str) -> list[LinkReply]:
+    """The links a participant was given, the newest first."""
+    found = _participant(here, code)
+    return [
+        LinkReply(
+            id=link.id or 0,
+            purpose=link.purpose,
+            about=link.about,
+            language=link.language,
+            state=rules.state_of(link, here.now),
+            made_at=link.made_at,
+            made_by=link.made_by,
+            opened_at=link.opened_at,
+            expires_at=link.expires_at,
+        )
+        for link in reads.links_of(here.session, found.id or 0)
+    ]
+
+
+@router.post("/{code}/links", name="api.give_link", status_code=201, response_model=LinkMadeReply)
+def give_link(here: ApiChange, code: str, asked: LinkBody) -> Response:
+    """Make a link; an earlier one for the same thing stops working. Its address is answered once and kept nowhere."""
+    found = _participant(here, code)
+    token = actions.give_link(
+        here.session,
+        here.the_study,
+        found,
+        purpose=Purpose(asked.purpose),
+        about=asked.about,
+        language=asked.language,
+        days=asked.days,
+        by=here.actor,
+        now=here.now,
+    )
+    made = reads.links_of(here.session, found.id or 0)[0].id
+    body = {"id": made, "address": f"{here.settings.address}/link/{token}"}
+    return here.answer_once(body, repeated={"id": made, "address": None}, status=201)
+
+
+@router.post("/{code}/links/{link_id}/end", name="api.end_link", status_code=204)
+def end_link(here: ApiChange, code: str, link_id: Number) -> Response:
+    """Take a link back: it opens nothing any more."""
+    found = _participant(here, code)
+    actions.end_link(here.session, here.the_study, found, link_id, by=here.actor, now=here.now)
+    here.answer({})
+    return Response(status_code=204)
+
+
+def _participant(here: Here, code: str) -> Participant:
+    """Who may not give links is not told of them."""
+    found = participant_of(here, code)
+    require(here.actor, Permission.PARTICIPANT_LINK, site_id=found.site_id, subject=f"{found.code}/link")
+    return found

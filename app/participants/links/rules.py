@@ -1,0 +1,76 @@
+"""May this link be given, and does it still work?"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from app.participants.rules.status import why_not_contact
+from app.participants.status import Status
+from app.studies.definition import Instrument, Study, WithdrawalLevel
+
+MOST_TRIES = 5
+MOST_DAYS = 90
+DAYS = 14
+"""How long a link works unless somebody says otherwise."""
+
+
+class Purpose(StrEnum):
+    """What a link is for."""
+
+    CONSENT = "consent"
+    QUESTIONS = "questions"
+
+
+class Given(Protocol):
+    """A link as far as its rules go; `app.participants.models.ParticipantLink` is one."""
+
+    @property
+    def expires_at(self) -> datetime: ...
+    @property
+    def tries(self) -> int: ...
+    @property
+    def done_at(self) -> datetime | None: ...
+    @property
+    def ended_at(self) -> datetime | None: ...
+
+
+def is_open(link: Given, now: datetime) -> bool:
+    """Whether a link can be used at this moment."""
+    return link.done_at is None and link.ended_at is None and now < link.expires_at and link.tries < MOST_TRIES
+
+
+def state_of(link: Given, now: datetime) -> str:
+    """done, ended, locked (too many wrong answers), expired or open: in this order."""
+    if link.done_at is not None:
+        return "done"
+    if link.ended_at is not None:
+        return "ended"
+    if link.tries >= MOST_TRIES:
+        return "locked"
+    return "open" if now < link.expires_at else "expired"
+
+
+def asked_of_participants(study: Study, visit: str) -> tuple[Instrument, ...]:
+    """The forms of a visit that participants answer themselves, in the order of the plan."""
+    planned = study.visit(visit)
+    forms = [study.instrument(code) for code in planned.instruments] if planned else []
+    return tuple(form for form in forms if form is not None and form.respondent == "participant")
+
+
+def why_not_give(purpose: Purpose, status: Status, level: WithdrawalLevel | None, *, born_known: bool) -> str | None:
+    """Why no link of this kind is given to somebody with this status, or None.
+
+    Consent by link asks for the date of birth, so that nobody else signs: it must be known.
+    """
+    if reason := why_not_contact(level):
+        return reason
+    if status is Status.SCREEN_FAILED:
+        return "This participant did not pass screening. Nothing is asked of them."
+    if purpose is Purpose.CONSENT:
+        if status in (Status.WITHDRAWN, Status.COMPLETED):
+            return "This participant is no longer in the study, so there is nothing to consent to."
+        if not born_known:
+            return "The link asks for the date of birth, and none is known. Add it to the personal data first."
+    elif status in (Status.SCREENED, Status.WITHDRAWN):
+        return "Nothing is collected from this participant now. Record their consent first, or look at the withdrawal."
+    return None

@@ -1,0 +1,398 @@
+"""Links for participants: given by the site, opened by the participant, who signs consent or answers by it."""
+
+import hmac
+from dataclasses import replace
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from sqlmodel import Session
+
+from app.capture import actions as capture
+from app.capture.reads import entries_of
+from app.capture.status import EntryStatus
+from app.capture.typed import parse_typed
+from app.consent import actions as consents
+from app.consent import reads as consent_reads
+from app.consent import rules as consent_rules
+from app.dependencies import ChangeInStudy, Form, Here, PageInStudy, Reading, TypedForm, Writing, database_of
+from app.foundation import clock
+from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.participants.links import actions, reads, rules
+from app.participants.links.reads import Opened, link_of
+from app.participants.links.rules import Purpose
+from app.participants.models import Participant
+from app.participants.reads import participant_by_code
+from app.participants.status import Status
+from app.people.access import require
+from app.people.permissions import Permission
+from app.rendering import page
+from app.schedule.reads import visits_of
+from app.schedule.rules import in_window
+from app.schedule.status import VisitStatus
+from app.studies.definition import Instrument
+from app.web.account import qr_code
+from app.web.consent import html_of
+from app.web.entries import BASE, SAVE_AS, Spot, asked_here, form_sections, judged_look, lists, number, progress_of
+from app.web.places import places_of, show_at
+from app.web.shell import errors_of, status_of
+from app.web.sign_in import plain_viewer
+
+router = APIRouter()
+
+GONE = "This link was used, or is too old. Ask your study site for a new one."
+PROOF = "link proof"
+ASKED = (VisitStatus.PLANNED, VisitStatus.HELD)
+STATES = {"open": "partial", "done": "complete", "expired": "late", "ended": "none", "locked": "query"}
+
+
+# For the site: which links were given, a new one, taking one back
+
+
+@router.get("/{study}/participants/{code}/links", name="links.links")
+def links(here: PageInStudy, code: str) -> Response:
+    """The links this participant was given, and a new one."""
+    return _links_page(here, _participant(here, code))
+
+
+@router.post("/{study}/participants/{code}/links", name="links.give")
+def give(here: ChangeInStudy, code: str) -> Response:
+    """A new link, shown once: as an address to send, and as a picture for the participant's telephone."""
+    participant = _participant(here, code)
+    purpose, _, about = here.value("what").partition(":")
+    try:
+        if purpose not in set(Purpose):
+            raise Invalid([FieldProblem("what", "required", "Choose what the participant is to do by the link.")])
+        about, _, language = about.partition(":")
+        days = number(here.value("days", str(rules.DAYS)))
+        token = actions.give_link(
+            here.session,
+            here.the_study,
+            participant,
+            purpose=Purpose(purpose),
+            about=about,
+            language=language or here.the_study.definition.language,
+            days=days,
+            by=here.actor,
+            now=here.now,
+        )
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        return _links_page(here, _participant(here, code), problem=problem)
+    here.repeated_leads_to(f"/{here.the_study.code}/participants/{participant.code}/links")
+    return _links_page(here, participant, address=f"{here.settings.address}/link/{token}")
+
+
+@router.post("/{study}/participants/{code}/links/{link_id}/end", name="links.end")
+def end(here: ChangeInStudy, code: str, link_id: int) -> Response:
+    """Take a link back: it opens nothing any more."""
+    participant = _participant(here, code)
+    actions.end_link(here.session, here.the_study, participant, link_id, by=here.actor, now=here.now)
+    return here.redirect(f"/{here.the_study.code}/participants/{participant.code}/links", done="link_ended")
+
+
+def _participant(here: Here, code: str) -> Participant:
+    participant = participant_by_code(here.session, here.the_study, code, by=here.actor)
+    subject = f"{participant.code}/link"
+    require(here.actor, Permission.PARTICIPANT_LINK, site_id=participant.site_id, subject=subject)
+    return participant
+
+
+def _links_page(
+    here: Here, participant: Participant, *, problem: Invalid | Refused | None = None, address: str | None = None
+) -> Response:
+    assert participant.id is not None
+    places, definition = places_of(here), here.the_study.definition
+    today, site = places.today(here, participant.site_id), places.code(participant.site_id)
+    choices: list[tuple[str, ...]] = []
+    signed, status = consent_reads.consents_of(here.session, participant.id), Status(participant.status)
+    for language in sorted({one.language for one in definition.consent_documents}):
+        document = consent_reads.valid_document(here.the_study, language, today, site)
+        if document is not None and consent_rules.why_not_sign(status, signed, document.version) is None:
+            said = f"{document.title}, version {document.version}, {language}"
+            choices.append((f"consent:{document.version}:{language}", said))
+    dated = {one.code for one in visits_of(here.session, participant.id) if one.status in ASKED}
+    marks = entries_of(here.session, participant.id)
+    for visit in definition.visits:
+        forms = rules.asked_of_participants(definition, visit.code)
+        entered = [marks.get((visit.code, form.code)) for form in forms]
+        if visit.code in dated and not all(mark and mark.status == EntryStatus.COMPLETE for mark in entered):
+            count = "one form" if len(forms) == 1 else f"{len(forms)} forms"
+            choices.append((f"questions:{visit.code}", visit.label, count))
+    labels = {visit.code: visit.label for visit in definition.visits}
+    rows = [
+        {
+            "link": link,
+            "state": (state := rules.state_of(link, here.now)),
+            "mark": STATES[state],
+            "label": labels.get(link.about, link.about) if link.purpose == Purpose.QUESTIONS else link.about,
+        }
+        for link in reads.links_of(here.session, participant.id)
+    ]
+    return show_at(
+        here,
+        places,
+        "links/links.html",
+        status_code=status_of(problem),
+        participant=participant,
+        url=f"/{here.the_study.code}/participants/{participant.code}",
+        rows=rows,
+        choices=choices,
+        values={"what": here.value("what"), "days": here.value("days") or str(rules.DAYS)},
+        errors=errors_of(problem),
+        refused=problem.reason if isinstance(problem, Refused) else None,
+        address=address,
+        qr=qr_code(address) if address else None,
+        most_days=rules.MOST_DAYS,
+        timezone=places.timezone(participant.site_id),
+    )
+
+
+# For the participant: no sign-in, no name, one purpose
+
+
+@router.get("/link/{token}", name="links.open_link")
+def open_link(request: Request, token: str, session: Writing) -> Response:
+    """What the participant is asked: the questions, or who they are before they read and sign."""
+    opened = _opened(session, token)
+    here = _as_participant(request, session, opened, {})
+    actions.open_link(session, opened, by=here.actor, now=here.now)
+    if opened.link.purpose == Purpose.CONSENT:
+        return _born_page(here, opened, token)
+    return _questions_page(here, opened, token)
+
+
+@router.post("/link/{token}", name="links.send")
+def send(request: Request, token: str, session: Writing, form: TypedForm) -> Response:
+    """Keep what the participant typed; what stands against it is said at the question."""
+    opened = link_of(session, token, now=clock.now())
+    if opened is None:
+        # Sent once more after a lost reply: what was done is done.
+        return _done_page(request)
+    here = _as_participant(request, session, opened, form)
+    if opened.link.purpose == Purpose.CONSENT:
+        return _sign(here, opened, token)
+    return _answer(here, opened, token)
+
+
+@router.post("/link/{token}/look", name="links.look")
+def look(request: Request, token: str, session: Reading, form: TypedForm) -> Response:
+    """What is hidden, and what does not hold, of answers that are not saved yet. Nothing is kept."""
+    opened = _opened(session, token)
+    here = _as_participant(request, session, opened, form)
+    asked = _form(opened, here.value("form"))
+    if opened.link.purpose != Purpose.QUESTIONS or asked is None:
+        raise NotFound(GONE)
+    return JSONResponse(judged_look(_spot(here, opened, asked), form))
+
+
+def _opened(session: Session, token: str) -> Opened:
+    opened = link_of(session, token, now=clock.now())
+    if opened is None:
+        raise NotFound(GONE)
+    return opened
+
+
+def _as_participant(request: Request, session: Session, opened: Opened, form: Form) -> Here:
+    """The request of somebody who has a link and no session."""
+    actor = opened.actor(request.state.request_id)
+    request.state.actor, request.state.study = actor, opened.study
+    return Here(request, session, actor, clock.now(), opened.study, form=form)
+
+
+def _show(here: Here, opened: Opened, template: str, *, status: int = 200, **values: Any) -> Response:
+    viewer = replace(plain_viewer(here.request), language=opened.link.language, home_url="#page")
+    title = opened.study.definition.short_title
+    return page(here.request, template, viewer=viewer, status_code=status, study_title=title, opened=opened, **values)
+
+
+# Consent
+
+
+def _born_page(here: Here, opened: Opened, token: str, *, error: str | None = None, status: int = 200) -> Response:
+    return _show(here, opened, "links/born.html", status=status, token=token, error=error, typed=here.value("born"))
+
+
+def _sign(here: Here, opened: Opened, token: str) -> Response:
+    """First who they are; then the document, and their name under it."""
+    if not _proven(here, opened):
+        if not actions.is_born_on(here.session, opened, here.value("born"), by=here.actor, now=here.now):
+            words = "This is not the date of birth that your study site has. Type it as year, month, day."
+            return _born_page(here, opened, token, error=words, status=422)
+        return _consent_page(here, opened, token)
+    definition = opened.study.definition
+    options = {
+        choice.code: said == "yes"
+        for choice in definition.consent.optional
+        if (said := here.value(f"options.{choice.code}")) != ""
+    }
+    answers = {one.code: said for one in definition.consent.questions if (said := here.value(f"questions.{one.code}"))}
+    try:
+        consents.record_consent(
+            here.session,
+            opened.study,
+            opened.participant,
+            version=opened.link.about,
+            language=opened.link.language,
+            method="by_link",
+            signed_on=clock.today(opened.timezone, here.now),
+            signature=here.value("signature"),
+            paper_sha256=None,
+            options=options,
+            answers=answers,
+            by=here.actor,
+            now=here.now,
+            countersign=False,
+        )
+        actions.finish_link(here.session, opened, by=here.actor, now=here.now)
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        return _consent_page(here, opened, token, problem=problem)
+    return _done_page(here.request, opened, here)
+
+
+def _proof(here: Here, opened: Opened) -> str:
+    """Shows that whoever sends the form has said who they are; good for this link alone."""
+    return database_of(here.request).keys.tag(PROOF, opened.link.token_hash).hex()
+
+
+def _proven(here: Here, opened: Opened) -> bool:
+    return hmac.compare_digest(here.value("proof").encode(), _proof(here, opened).encode())
+
+
+def _consent_page(here: Here, opened: Opened, token: str, *, problem: Invalid | Refused | None = None) -> Response:
+    definition = opened.study.definition
+    document = consent_rules.document_with(definition.consent_documents, opened.link.about, opened.link.language)
+    problems = problem.problems if isinstance(problem, Invalid) else []
+    return _show(
+        here,
+        opened,
+        "links/consent.html",
+        status=status_of(problem),
+        token=token,
+        proof=_proof(here, opened),
+        document=document,
+        text=html_of(document),
+        questions=definition.consent.questions,
+        optional=definition.consent.optional,
+        values={name: texts[-1] for name, texts in here.form.items() if texts},
+        errors={each.field: each.message for each in problems},
+        problems=[(each.field, each.message) for each in problems],
+        refused=problem.reason if isinstance(problem, Refused) else None,
+    )
+
+
+# Questions
+
+
+def _form(opened: Opened, code: str) -> Instrument | None:
+    forms = rules.asked_of_participants(opened.study.definition, opened.link.about)
+    return next((form for form in forms if form.code == code), None)
+
+
+def _spot(here: Here, opened: Opened, form: Instrument) -> Spot:
+    planned = opened.study.definition.visit(opened.link.about)
+    if planned is None:
+        raise NotFound(GONE)
+    return Spot(here, opened.participant, planned, form)
+
+
+def _left(here: Here, opened: Opened) -> tuple[list[Spot], int]:
+    """The forms that are not complete yet, and how many there are in all."""
+    forms = rules.asked_of_participants(opened.study.definition, opened.link.about)
+    spots = [_spot(here, opened, form) for form in forms]
+    return [spot for spot in spots if spot.entry is None or not spot.entry.is_complete], len(forms)
+
+
+def _questions_page(
+    here: Here, opened: Opened, token: str, *, spot: Spot | None = None, problem: Any = None
+) -> Response:
+    left, total = _left(here, opened)
+    if spot is None:
+        if not left:
+            return _done_page(here.request, opened, here)
+        spot = left[0]
+    typed = lists(here.form) if problem is not None else spot.stored_form()
+    read = parse_typed(spot.instrument, typed)
+    judgement = spot.judge(read.values, read.reasons)
+    problems = list(problem.problems) if isinstance(problem, Invalid) else []
+    sections = form_sections(spot, typed, problems=problems, judgement=judgement)
+    done, asked = progress_of(sections)
+    return _show(
+        here,
+        opened,
+        "links/questions.html",
+        status=200 if problem is None else 422 if isinstance(problem, Invalid) else 409,
+        token=token,
+        spot=spot,
+        sections=sections,
+        done=done,
+        asked=asked,
+        part=total - len(left) + 1 if spot in left else total,
+        parts=total,
+        version=spot.entry.version if spot.entry else 0,
+        problems=[(f"item-{each.field.removesuffix('__why')}", each.message) for each in problems],
+        refused=problem.reason if problem is not None and not isinstance(problem, Invalid) else spot.why_not_enter,
+        typed=typed,
+    )
+
+
+def _answer(here: Here, opened: Opened, token: str) -> Response:
+    asked = _form(opened, here.value("form"))
+    if asked is None:
+        raise NotFound(GONE)
+    spot = _spot(here, opened, asked)
+    typed = parse_typed(asked, lists(here.form))
+    try:
+        _hold(here, opened, spot)
+        saved = capture.save_entry(
+            here.session,
+            opened.study,
+            opened.participant,
+            visit=opened.link.about,
+            instrument=asked.code,
+            values=typed.values,
+            reasons=typed.reasons,
+            base_version=number(here.value(BASE)),
+            why="Changed by the participant before the form was complete.",
+            by=here.actor,
+            now=here.now,
+            accept_partial=here.value(SAVE_AS) == "partial",
+            problems=asked_here(spot, typed),
+        )
+    except (Invalid, Conflict, Refused) as problem:
+        here.refuse(problem)
+        return _questions_page(here, opened, token, spot=spot, problem=problem)
+    if saved.status is not EntryStatus.COMPLETE:
+        return _show(here, opened, "links/later.html", token=token)
+    left, _ = _left(here, opened)
+    if not left:
+        actions.finish_link(here.session, opened, by=here.actor, now=here.now)
+        return _done_page(here.request, opened, here)
+    return RedirectResponse(f"/link/{token}", status_code=303)
+
+
+def _hold(here: Here, opened: Opened, spot: Spot) -> None:
+    """With the first answers the visit is held, on the participant's day."""
+    if spot.visit.status != VisitStatus.PLANNED:
+        return
+    today = clock.today(opened.timezone, here.now)
+    capture.record_visit(
+        here.session,
+        opened.study,
+        opened.participant,
+        spot.planned.code,
+        held_on=today,
+        version=spot.visit.version,
+        reason=None if in_window(spot.visit, today) else "The participant answered by link on this day.",
+        by=here.actor,
+        now=here.now,
+    )
+
+
+def _done_page(request: Request, opened: Opened | None = None, here: Here | None = None) -> Response:
+    """Thanks; also for whoever sends the same once more."""
+    if opened is not None and here is not None:
+        return _show(here, opened, "links/done.html", consent=opened.link.purpose == Purpose.CONSENT)
+    viewer = replace(plain_viewer(request), home_url="#page")
+    return page(request, "links/done.html", viewer=viewer, status_code=200, study_title="", opened=None, consent=False)

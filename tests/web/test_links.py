@@ -1,0 +1,204 @@
+"""By a link a participant signs the document, or answers the questions of a visit: signed in nowhere."""
+
+import re
+from typing import Any, cast
+
+import pytest
+from bs4 import BeautifulSoup
+
+from app.audit.actions import ENTRY
+from app.capture.reads import entry_of
+from app.consent.reads import consents_of
+from app.foundation.database import Database
+from app.participants.rules import PersonalData
+from tests.api.client import api_client
+from tests.consent.acts import QUESTION
+from tests.factories import MINI
+from tests.web.browser import Browser
+from tests.web.world import World
+
+WHO = "/mini/participants/M-001"
+LINKS = f"{WHO}/links"
+ANNA = PersonalData("Annabella", "Muster", "1980-02-29", None, "anna@example.org")
+ANSWERED = [
+    {**form, "respondent": "participant"} if form["code"] in ("pain", "disability") else form
+    for form in cast("list[dict[str, Any]]", MINI["instruments"])
+]
+
+
+@pytest.fixture
+def world(shared_database: Database) -> World:
+    return World(shared_database, instruments=ANSWERED)
+
+
+@pytest.fixture
+def asking(shared_database: Database) -> World:
+    """A study that asks whether the document was understood."""
+    return World(shared_database, consent={"questions": [QUESTION]})
+
+
+def words(reply: Any) -> str:
+    return BeautifulSoup(reply.text, "html.parser").get_text(" ", strip=True)
+
+
+def given(world: World, what: str) -> str:
+    """The path of a new link, as the coordinator is shown it once."""
+    browser = world.coordinator()
+    reply = browser.post(LINKS, {"what": what, "days": "14"})
+    assert reply.status_code == 200, words(reply)
+    (path,) = re.findall(r"<code class=\"break\">[^<]*(/link/[^<]+)</code>", reply.text)
+    assert "data:image/svg+xml" in reply.text
+    assert path not in browser.get(LINKS).text  # shown once
+    return str(path)
+
+
+def stranger(world: World) -> Browser:
+    """Somebody who is signed in nowhere."""
+    browser = world.coordinator()
+    browser.client.cookies.clear()
+    return browser
+
+
+def typed(page: BeautifulSoup) -> dict[str, str]:
+    return {str(each["name"]): str(each.get("value", "")) for each in page.select("form input[type=hidden]")}
+
+
+@pytest.mark.requirement("SPI-32a", "EMA-15")
+def test_a_participant_signs_by_link_and_the_site_countersigns(asking: World):
+    world = asking
+    participant = world.screened(personal=ANNA)
+    path = given(world, "consent:1:en")
+    phone = stranger(world)
+    assert "You may stop at any time." not in phone.get(path).text  # not before they said who they are
+    refused = phone.send(path, {"born": "1980-02-28"})
+    assert (refused.status_code, "not the date of birth" in words(refused)) == (422, True)
+    page = phone.send(path, {"born": "1980-02-29"})
+    assert page.status_code == 200
+    assert "You may stop at any time." in words(page)
+    assert not [word for word in ("Annabella", "Muster", "M-001") if word in page.text]
+    fields = {**typed(BeautifulSoup(page.text, "html.parser")), "signature": "Annabella Muster"}
+    wrong = phone.send(path, {**fields, "questions.may_stop": "never"})
+    assert (wrong.status_code, "once more" in words(wrong)) == (422, True)
+    assert 'value="Annabella Muster"' in wrong.text
+    done = phone.send(path, {**fields, "questions.may_stop": "any_time"})
+    assert (done.status_code, "You have signed" in words(done)) == (200, True)
+    assert phone.send(path, {**fields, "questions.may_stop": "any_time"}).status_code == 200  # a lost reply
+    assert phone.get(path).status_code == 404
+    with world.database.reading() as session:
+        (consent,) = consents_of(session, participant.id or 0)
+        assert (consent.method, consent.recorded_by, consent.countersigned_at) == ("by_link", "participant", None)
+    countersign = f"{WHO}/consents/{consent.id}/countersign"
+    assert "By link" in words(world.coordinator().get(countersign))
+
+
+def test_without_saying_who_one_is_nothing_is_signed(asking: World):
+    world = asking
+    participant = world.screened(personal=ANNA)
+    path = given(world, "consent:1:en")
+    phone = stranger(world)
+    for proof in ("", "0" * 64, "é"):
+        fields = {"proof": proof, "signature": "Somebody", "questions.may_stop": "any_time"}
+        assert phone.send(path, fields).status_code in (404, 422, 200)
+    with world.database.reading() as session:
+        assert consents_of(session, participant.id or 0) == []
+
+
+def test_no_link_to_consent_without_a_date_of_birth(world: World):
+    world.screened(personal=PersonalData("Annabella", "Muster"))
+    reply = world.coordinator().post(LINKS, {"what": "consent:1:en", "days": "14"})
+    assert (reply.status_code, "Add it to the personal data first" in words(reply)) == (409, True)
+
+
+@pytest.mark.requirement("EMA-7", "EMA-16")
+def test_a_participant_answers_by_link_comes_back_and_finishes(world: World):
+    participant = world.consented()
+    path = given(world, "questions:baseline")
+    phone = stranger(world)
+    page = phone.get(path)
+    assert page.status_code == 200
+    assert not [word for word in ("M-001", "Muster", "coordinator") if word in page.text]
+    fields = typed(BeautifulSoup(page.text, "html.parser"))
+    assert fields["form"] == "pain"
+    bad = phone.send(path, {**fields, "pain_nrs": "77"})
+    assert bad.status_code == 422
+    assert 'id="field-item-pain_nrs"' in bad.text
+    later = phone.send(path, {**fields, "pain_nrs": "6", "save-as": "partial"})
+    assert "Open the same link again" in words(later)
+    again = phone.get(path)
+    page = BeautifulSoup(again.text, "html.parser")
+    assert page.select_one("input[name=pain_nrs][value='6'][checked]") is not None
+    finished = phone.send(path, {**typed(page), "pain_nrs": "5", "pain_days": "4"})
+    assert finished.status_code == 200, words(finished)
+    assert "Thank you" in words(finished)
+    assert phone.get(path).status_code == 404
+    with world.database.reading() as session:
+        entry = entry_of(session, participant.id or 0, "baseline", "pain")
+        assert entry is not None
+        assert (entry.is_complete, entry.saved_by, entry.values["pain_nrs"]) == (True, "participant", 5)
+        log = session.execute(ENTRY.select().where(ENTRY.c.via == "link")).all()
+    assert {each.role for each in log} == {"participant"}
+    assert {"link.opened", "link.done"} <= {each.action for each in log}
+
+
+def test_a_link_asks_only_for_its_own_forms_and_looks_for_nobody_else(world: World):
+    world.consented()
+    path = given(world, "questions:baseline")
+    phone = stranger(world)
+    fields = typed(BeautifulSoup(phone.get(path).text, "html.parser"))
+    look = phone.send(f"{path}/look", {**fields, "pain_nrs": "5"})
+    assert look.json()["progress"][-1][0] == 1
+    for form in ("prescreen", "nothing", ""):
+        assert phone.send(path, {**fields, "form": form, "pain_nrs": "5"}).status_code == 404
+        assert phone.send(f"{path}/look", {**fields, "form": form}).status_code == 404
+
+
+@pytest.mark.parametrize("token", ["not-a-token", "x" * 500, "%00", "é"])
+def test_a_link_that_never_was_says_what_to_do(world: World, token: str):
+    reply = stranger(world).get(f"/link/{token}")
+    assert reply.status_code == 404
+    assert "Ask your study site for a new one" in words(reply) or token == "%00"
+
+
+def test_a_link_is_taken_back_on_the_page(world: World):
+    world.consented()
+    path = given(world, "questions:baseline")
+    browser = world.coordinator()
+    form = browser.soup(LINKS).select_one("form[action$='/end']")
+    assert form is not None
+    fields = {str(each["name"]): str(each["value"]) for each in form.select("input")}
+    assert browser.send(str(form["action"]), fields).status_code == 303
+    assert "Taken back" in words(browser.get(LINKS))
+    assert stranger(world).get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"what": "", "days": "14"}, "Choose what the participant is to do"),
+        ({"what": "questions:baseline", "days": "900"}, "A link works for 1 to 90 days"),
+        ({"what": "questions:baseline", "days": "soon"}, "A link works for 1 to 90 days"),
+        ({"what": "questions:tx01", "days": "14"}, "Participants answer nothing themselves at this visit"),
+    ],
+)
+def test_a_link_that_cannot_be_made_says_why(world: World, fields: dict[str, str], said: str):
+    world.consented()
+    reply = world.coordinator().post(LINKS, fields)
+    assert (reply.status_code, said in words(reply)) == (422, True)
+
+
+def test_over_rest_the_address_is_answered_once(world: World):
+    world.consented()
+    program = api_client(world.database, world.person("coordinator"))
+    path = "/participants/M-001/links"
+    body = {"purpose": "questions", "about": "baseline"}
+    made = program.done("POST", path, body, headers={"Idempotency-Key": "one"})
+    token = made["address"].rpartition("/")[2]
+    assert program.done("POST", path, body, headers={"Idempotency-Key": "one"}) == {"id": made["id"], "address": None}
+    assert stranger(world).get(f"/link/{token}").status_code == 200
+    (listed,) = program.done("GET", path)
+    assert (listed["state"], listed["about"], listed["opened_at"] is not None) == ("open", "baseline", True)
+    assert program.post(f"{path}/{made['id']}/end").status_code == 204
+    assert stranger(world).get(f"/link/{token}").status_code == 404
+    assert program.done("GET", path)[0]["state"] == "ended"
+    program.refused(422, "POST", path, {**body, "about": "tx01"})
+    program.refused(409, "POST", f"{path}/{made['id']}/end")
