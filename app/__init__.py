@@ -6,7 +6,9 @@ Doors, in front of the rooms:
   settings        the only reader of the environment
   dependencies    database sessions, actor and clock for the doors
   paper           a downtime pack as a file, a letter and slips
+  casebook        a participant's casebook as PDF, with the log of its entries behind
   printing        records and slips as PDF, and a file that opens without a server
+  wording         a stored value in the words of the study
   rendering       a page, or the one block htmx asked for
   web/            HTML doors: one file per page family;  static/ styles, icons, small scripts
   api/            JSON doors under /api/v1, the same file names
@@ -20,7 +22,7 @@ Rooms, top floor first:
   safety/         adverse events and their clocks, deviations, contacts, concomitant care, lost and dead
   randomisation/  THE SEALED ROOM: sequence or decisions one by one, sealing, commitment and its proofs, escrow of the
                   seed, allocation, downtime, unblinding, guesses
-  capture/        entries, edit checks, corrections, signatures, drafts
+  capture/        entries, edit checks, corrections, signatures, drafts; queries, source verification, locks, casebooks
   schedule/       visits and their windows; appointments, their calendar and feeds; reminders
   consent/        versions of the consent document, signatures, withdrawal
   participants/   screening, eligibility, identity (sealed personal data), status, randomised in error

@@ -26,15 +26,20 @@ from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from sqlalchemy import select
 from sqlmodel import Session
 
 from app.audit.models import SYSTEM_LOG
 from app.capture import actions as capture
+from app.capture.queries import reads as queries
+from app.capture.queries.actions import answer_query, close_query, raise_query
+from app.capture.reads import ENTRY, PARTICIPANT
 from app.consent import actions as consent
 from app.foundation import clock
 from app.foundation.database import Database
 from app.participants import actions as participants
 from app.participants.models import Participant
+from app.participants.reads import participant_by_code
 from app.participants.rules import PersonalData
 from app.people import actions as people
 from app.people import reads as persons
@@ -60,6 +65,12 @@ from app.studies.loading import library, read_folder
 from app.treatment import actions as treatment
 
 PASSWORD = "a walk through resolve"  # noqa: S105 the demo prints it
+QUESTIONS = (
+    "The diary of that week says otherwise. Which is right?",
+    "Was this asked at the visit, or by telephone?",
+    "This is much less than at the visit before. Is it confirmed in the source?",
+    "The signature on the paper form is missing. Who rated this?",
+)
 STUDY = "resolve"
 RANDOMISED = 276
 SCREEN_FAILURES = 64
@@ -244,12 +255,47 @@ class Cohort:
             on = self.first + timedelta(days=chance.randint(0, span))
             self._at(on, self._screen(Somebody(self._next()), True))
         self._plan_newcomers()
+        self._plan_visit_of_the_monitor()
 
     def _plan_newcomers(self) -> None:
         """Some who are still on their way in: one ready to be randomised, others with something to do."""
         today = self.as_of.astimezone(self.zone).date()
         for ago, stage in ((9, "baseline"), (7, "part"), (6, "consent"), (4, "consent"), (2, "screen"), (1, "screen")):
             self._at(today - timedelta(days=ago), self._screen(Somebody(self._next()), True, newcomer=stage))
+
+    def _plan_visit_of_the_monitor(self) -> None:
+        """Four answers that the monitor asks about; the site answers some, and one query is closed.
+
+        Nothing here draws by chance, so that the cohort stays what it is.
+        """
+        asked: list[queries.Query] = []
+
+        def ask(session: Session, now: datetime) -> None:
+            by, wanted = self.team["monitor"], "pain_intensity"
+            newest = (
+                select(PARTICIPANT.c.code, ENTRY.c.visit)
+                .join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id)
+                .where(ENTRY.c.instrument == "pain", ENTRY.c.saved_at < now, ENTRY.c.visit != "baseline")
+                .order_by(ENTRY.c.saved_at.desc(), ENTRY.c.id.desc())
+                .limit(len(QUESTIONS))
+            )
+            for (code, visit), words in zip(session.execute(newest).all(), QUESTIONS, strict=False):
+                found = participant_by_code(session, self.study, code, by=by)
+                where = {"visit": visit, "instrument": "pain", "item": wanted}
+                asked.append(raise_query(session, self.study, found, **where, text=words, by=by, now=now))
+
+        def answer(session: Session, now: datetime) -> None:
+            by = self.team["coordinator"]
+            for each in asked[:2]:
+                words = "The source agrees with what is entered; a copy is in the site file."
+                answer_query(session, self.study, each.number, text=words, version=1, by=by, now=now)
+
+        def close(session: Session, now: datetime) -> None:
+            for each in asked[:1]:
+                close_query(session, self.study, each.number, version=2, by=self.team["monitor"], now=now)
+
+        for number, (ago, act) in enumerate(((24, ask), (15, answer), (8, close))):
+            heappush(self.events, (self.as_of - timedelta(days=ago), 10**9 + number, act))
 
     def play(self) -> Iterator[float]:
         """Carry out every event up to `as_of`; yields the share of time that has passed."""

@@ -79,6 +79,36 @@ def _compiled(name: str, said: Mapping[str, Any], *, at: datetime) -> bytes:
 
 
 @dataclass(frozen=True)
+class Casebook:
+    """A participant's casebook to print and file; its words are in the reader's language already.
+
+    `entries` are mappings with title, facts, and rows of label, value, changed, notes; `log` has a cell per column.
+    """
+
+    title: str
+    subtitle: str
+    facts: Sequence[tuple[str, str]]
+    signature: Sequence[str]
+    legend: str
+    contents: str
+    entries: Sequence[Mapping[str, Any]]
+    nothing: str
+    changed: str
+    appendix: str
+    appendix_note: str
+    columns: Sequence[str]
+    log: Sequence[Sequence[str]]
+    footer: str
+
+
+def casebook_pdf(casebook: Casebook, *, at: datetime, language: str) -> bytes:
+    """The casebook as PDF/A-2b, tagged, with page numbers; the same casebook and instant give the same bytes."""
+    day = at.astimezone(UTC)
+    date = {"year": day.year, "month": day.month, "day": day.day}
+    return _compiled("casebook", {**asdict(casebook), "lang": language.partition("-")[0], "date": date}, at=day)
+
+
+@dataclass(frozen=True)
 class Slips:
     """The slips of a downtime pack to cut apart; its words are in the site's language already.
 

@@ -11,6 +11,7 @@ from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Password, Reply, Text, Values, Version
 from app.capture import actions, reads
 from app.capture.typed import check_stored
+from app.capture.verification import verify_items
 from app.dependencies import ApiChange, ApiPage, require_password
 from app.foundation.errors import NotFound
 from app.people.access import require
@@ -260,6 +261,59 @@ def sign_entry(here: ApiChange, code: str, visit: str, instrument: str, asked: S
         now=here.now,
     )
     return here.answer(EntryReply.model_validate(state).model_dump(mode="json"))
+
+
+class VerificationBody(Body):
+    """Which answers agree with their source; without any list all of them. Others are not verified (any more)."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"items": ["pain_intensity"], "version": 2}}
+    )
+
+    items: list[Code] | None = Field(default=None, max_length=1000)
+    version: Version
+
+
+class VerificationReply(Reply):
+    """What is verified of an entry. `changed` stands by an answer that changed since it was."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "items": {"pain_intensity": {"by": "monitor", "at": "2026-07-20T08:00:00+00:00", "version": 2}},
+                "whole": False,
+            }
+        }
+    )
+
+    items: dict[str, Any]
+    whole: bool
+
+
+@router.put(
+    "/visits/{visit}/entries/{instrument}/verification", name="api.verify_entry", response_model=VerificationReply
+)
+def verify_entry(here: ApiChange, code: str, visit: str, instrument: str, asked: VerificationBody) -> Response:
+    """Say of exactly these answers that they agree with their source."""
+    found = participant_of(here, code)
+    require(here.actor, Permission.ENTRY_VERIFY, site_id=found.site_id, action="entry.verify", subject=found.code)
+    assert found.id is not None
+    items = asked.items
+    if items is None:
+        state = reads.entry_of(here.session, found.id, visit, instrument)
+        items = list(state.values) if state else []
+    state = verify_items(
+        here.session,
+        here.the_study,
+        found,
+        visit=visit,
+        instrument=instrument,
+        items=items,
+        version=asked.version,
+        by=here.actor,
+        now=here.now,
+    )
+    return here.answer({"items": state.verified, "whole": state.verified_at is not None})
 
 
 @router.get("/visits/{visit}/entries/{instrument}/history", name="api.entry_history")

@@ -10,13 +10,13 @@ from pydantic import ConfigDict
 
 from app.api.randomisation import hidden_without
 from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Reply, Text, Version
+from app.capture.actions import miss_visit, reopen_visit
 from app.dependencies import ApiChange, ApiLoggedPage, Here
 from app.foundation.errors import NotFound, Refused
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.people.access import may, require
 from app.people.permissions import Permission
-from app.schedule.actions import miss_visit, reopen_visit
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visits_of
 from app.schedule.status import VisitStatus

@@ -9,12 +9,12 @@ from pydantic import ConfigDict, Field
 
 from app.api.participants import participant_of
 from app.api.shapes import Body, Reply, Text, Version
-from app.capture.actions import miss_visit
+from app.capture import actions
 from app.dependencies import ApiChange, ApiPage
 from app.foundation.errors import FieldProblem, Invalid
 from app.people.access import require
 from app.people.permissions import Permission
-from app.schedule import actions, reads
+from app.schedule import reads
 
 router = APIRouter(prefix="/participants/{code}/visits", tags=["visits"])
 
@@ -103,7 +103,7 @@ def record_visit(here: ApiChange, code: str, visit: str, asked: VisitBody) -> Re
     where = f"{found.code}/visit/{visit}"
     require(here.actor, Permission.VISIT_RECORD, site_id=found.site_id, action="visit.record", subject=where)
     if asked.status == "missed":
-        row = miss_visit(
+        row = actions.miss_visit(
             here.session,
             here.the_study,
             found,

@@ -5,28 +5,35 @@ fall together. Who saves upon an older version than the stored one is told so, a
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Integer, Select, String, and_, bindparam, delete, or_, select, update
+from sqlalchemy import Integer, Select, String, and_, bindparam, delete, exists, or_, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
-from app.capture.checks import Finding, Judgement, events_needed, judge
+from app.capture import verification
+from app.capture.casebook import actions as casebook
+from app.capture.checks import SCREENING, Finding, Judgement, affected, events_needed, is_tied, judge, stale
+from app.capture.locks.reads import covering, lock_covering, refuse_locked
+from app.capture.locks.rules import why_closed
+from app.capture.queries import actions as queries
 from app.capture.reads import (
+    CASEBOOK,
     DRAFT,
     ENTRY,
     PARTICIPANT,
-    SCREENING,
+    QUERY,
     SIGNATURE,
     Answers,
     Place,
     answers_from,
+    entries_with_values,
     entry_columns,
     entry_of,
     entry_state,
@@ -98,7 +105,9 @@ def save_entry(
     about = _About(study, participant, visit, instrument)
     require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action="entry.save", subject=about.refusal_subject)
     form, place = _open_form(session, about, by=by, hold=True, action="entry.save", now=now)
-    entry, answers = _held_entry(session, about, form, place)
+    held = _held_entry(session, about, form, place)
+    _refuse_closed(session, about, held.lock, action="entry.save")
+    entry, answers = held.entry, held.answers
     local = now.astimezone(ZoneInfo(place.timezone))
 
     def judged(values: Mapping[str, object], reasons: Mapping[str, str]) -> Judgement:
@@ -125,7 +134,10 @@ def save_entry(
     log += _log_of_status(entry, status, why)
     if log and entry is not None and entry.is_signed:
         log.append(Change("entry.signature_superseded", old=_signature(entry), why=why))
-    if log and not _store(session, about, entry, after, judgement, status, by=by, now=now):
+    moved = {change.item for change in different}
+    verified, ended = verification.after_change(entry, moved) if entry else ({}, [])
+    log += ended
+    if log and not _store(session, about, entry, after, judgement, status, verified, by=by, now=now):
         # Somebody saved the very first version between our reading and our writing.
         entry = entry_of(session, about.participant_id, visit, instrument)
         if _is_retry(entry, after, judgement):
@@ -133,9 +145,113 @@ def save_entry(
         raise _conflict(about, entry)
     if place.has_draft:
         drop_draft(session, about.participant_id, visit=visit, instrument=instrument, by=by)
-    record(session, study.code, about.changes(log), by=by, now=now)
+    told = about.changes(log)
+    if different or held.has_queries or judgement.unexplained:
+        told += _follow(session, about, held, place, judgement, after, moved, by=by, now=now)
+    if log and held.is_signed:
+        told += casebook.supersede(session, participant, why=why, by=by, now=now)
+    record(session, study.code, told, by=by, now=now)
     version = (entry.version if entry else 0) + bool(log)
     return SavedEntry(version, status, judgement, tuple(change.item for change in different))
+
+
+def _follow(
+    session: Session,
+    about: "_About",
+    held: "_Held",
+    place: Place,
+    judgement: Judgement,
+    values: Mapping[str, object],
+    moved: Collection[str],
+    *,
+    by: Actor,
+    now: datetime,
+) -> list[Change]:
+    """What becomes of the queries of checks: of this entry, and of others whose checks refer to what has changed."""
+    log = []
+    waiting = _waiting(judgement)
+    if held.has_queries or waiting:
+        log += queries.follow(
+            session,
+            about.study,
+            about.participant,
+            visit=about.visit,
+            instrument=about.instrument,
+            findings=judgement.problems,
+            reasons=judgement.reasons,
+            values=judgement.values,
+            may_stand=held.has_queries,
+            by=by,
+            now=now,
+        )
+    definition = about.study.definition
+    here = (about.visit, about.instrument)
+    spots = [spot for spot in affected(definition, about.visit, moved) if spot != here]
+    if not spots:
+        return log
+    entries = {(each.visit, each.instrument): each for each in entries_with_values(session, about.participant_id)}
+    stored = [(visit, values if (visit, code) == here else each.values) for (visit, code), each in entries.items()]
+    answers = answers_from(place.screening, stored)
+    local = now.astimezone(ZoneInfo(place.timezone))
+    for visit, code in spots:
+        other, form = entries.get((visit, code)), definition.instrument(code)
+        if other is None or form is None:
+            continue
+        asked = {item: value for item, value in other.values.items() if form.item(item) is not None}
+        judged = judge(definition, form, visit, asked, other.reasons, answers=answers, today=local.date(), now=local)
+        log += queries.follow(
+            session,
+            about.study,
+            about.participant,
+            visit=visit,
+            instrument=code,
+            findings=[*judged.problems, *stale(form, visit, asked, judged)],
+            reasons=judged.reasons,
+            values=other.values,
+            by=by,
+            now=now,
+        )
+    return log
+
+
+def record_visit(
+    session: Session, study: StudyInUse, participant: Participant, visit: str, **options: Any
+) -> ParticipantVisit:
+    """`schedule.actions.record_visit`, refused where the visit is frozen or locked."""
+    _refuse_closed_visit(session, study, participant, visit, "visit.record", **options)
+    return schedule.record_visit(session, study, participant, visit, **options)
+
+
+def correct_visit(
+    session: Session, study: StudyInUse, participant: Participant, visit: str, **options: Any
+) -> ParticipantVisit:
+    """`schedule.actions.correct_visit`, refused where the visit is frozen or locked."""
+    _refuse_closed_visit(session, study, participant, visit, "visit.correct", **options)
+    return schedule.correct_visit(session, study, participant, visit, **options)
+
+
+def reopen_visit(
+    session: Session, study: StudyInUse, participant: Participant, visit: str, **options: Any
+) -> ParticipantVisit:
+    """`schedule.actions.reopen_visit`, refused where the visit is frozen or locked."""
+    _refuse_closed_visit(session, study, participant, visit, "visit.reopen", **options)
+    return schedule.reopen_visit(session, study, participant, visit, **options)
+
+
+def _refuse_closed_visit(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    visit: str,
+    action: str,
+    *,
+    by: Actor,
+    permission: Permission = Permission.VISIT_RECORD,
+    **_: Any,
+) -> None:
+    subject = f"{participant.code}/visit/{shortened(visit)}"
+    require(by, permission, site_id=participant.site_id, action=action, subject=subject)
+    refuse_locked(session, study, participant, visit=visit, action=action, subject=subject, frozen_too=True)
 
 
 def miss_visit(
@@ -148,14 +264,17 @@ def miss_visit(
     why: str,
     by: Actor,
     now: datetime,
+    permission: Permission = Permission.VISIT_RECORD,
 ) -> ParticipantVisit:
-    """Record that a visit did not take place; refused while something is entered at it."""
+    """Record that a visit did not take place; refused while something is entered at it, or where it is closed."""
     subject = f"{participant.code}/visit/{visit}"
-    require(by, Permission.VISIT_RECORD, site_id=participant.site_id, action="visit.miss", subject=subject)
+    _refuse_closed_visit(session, study, participant, visit, "visit.miss", by=by, permission=permission)
     # Whoever saves an entry holds the participant, and so waits for this or is waited for.
     held = select(PARTICIPANT.c.id).where(PARTICIPANT.c.id == participant.id).with_for_update(key_share=True)
     session.execute(held).all()
-    missed = schedule.miss_visit(session, study, participant, visit, version=version, why=why, by=by, now=now)
+    missed = schedule.miss_visit(
+        session, study, participant, visit, version=version, why=why, by=by, now=now, permission=permission
+    )
     # Asked last, so that a page that is out of date hears first of what changed; a refusal takes all of it back.
     entered = select(ENTRY.c.id).where(ENTRY.c.participant_id == participant.id, ENTRY.c.visit == visit).limit(1)
     if session.execute(entered).first() is not None:
@@ -192,8 +311,10 @@ def sign_entry(
     form = study.definition.instrument(instrument) if study.definition.visit(visit) else None
     entry, judgement = None, None
     if form is not None:
-        place = place_of(session, about.participant_id, visit, instrument, by=by)
-        entry, answers = _held_entry(session, about, form, place)
+        place = place_of(session, about.participant_id, visit, instrument, by=by, hold="shared")
+        held = _held_entry(session, about, form, place)
+        _refuse_closed(session, about, held.lock, action="entry.sign", only_locked=True)
+        entry, answers = held.entry, held.answers
         local = now.astimezone(ZoneInfo(place.timezone))
         if entry is not None:
             retired = _retired(form, entry.values)
@@ -314,7 +435,18 @@ def _open_form(
 
     # First what the protocol says alone: a name it does not know is not even looked up.
     refuse_if(why_not_enter(definition, about.visit, about.instrument))
-    place = place_of(session, about.participant_id, about.visit, about.instrument, by=by, hold=hold)
+    form = definition.instrument(about.instrument)
+    assert form is not None
+    # Two forms that are judged together are saved one after the other, or neither would see what the other says.
+    alone = hold and is_tied(definition, form, about.visit)
+    place = place_of(
+        session,
+        about.participant_id,
+        about.visit,
+        about.instrument,
+        by=by,
+        hold="alone" if alone else "shared" if hold else "",
+    )
     refuse_if(
         why_not_enter(
             definition,
@@ -327,43 +459,96 @@ def _open_form(
         )
     )
     refuse_if(why_no_consent(session, about.study, about.participant, before="entries", now=now))
-    form = definition.instrument(about.instrument)
-    assert form is not None
+    _refuse_closed(session, about, place.lock, action=action)
     return form, place
 
 
-def _held_entry(session: Session, about: _About, form: Instrument, place: Place) -> tuple[EntryState | None, Answers]:
-    """The entry, held until the transaction ends, and the other answers that its expressions refer to.
+def _refuse_closed(
+    session: Session, about: _About, lock: int | None, *, action: str, only_locked: bool = False
+) -> None:
+    """Refused when something freezes or locks this visit; `lock` says whether anything does at all."""
+    if lock is None:
+        return
+    found = covering(session, about.study, about.participant_id, about.visit)
+    reason = why_closed(about.study.definition, found, only_locked=only_locked)
+    if reason is not None:
+        raise Refused(reason, action=action, subject=about.refusal_subject)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The entry, held until the transaction ends, the other answers that its expressions refer to, what covers it.
+
+    `has_queries`: queries of its checks stand; `is_signed`: so does a signature of the participant's casebook.
+    """
+
+    entry: EntryState | None
+    answers: Answers
+    lock: int | None
+    has_queries: bool
+    is_signed: bool
+
+
+def _held_entry(session: Session, about: _About, form: Instrument, place: Place) -> _Held:
+    """What is saved upon, in one statement.
 
     Entries that are referred to are held as well, in one order everywhere: a check across visits is made on answers
-    that stand when this one is saved.
+    that stand when this one is saved. Locks are read here, where the participant is held already: none can come now.
     """
     events = events_needed(form, about.visit) - {SCREENING}
-    wanted = {"participant_id": about.participant_id, "visit": about.visit, "instrument": about.instrument}
+    wanted = {
+        "participant_id": about.participant_id,
+        "visit": about.visit,
+        "instrument": about.instrument,
+        "study_id": about.study.id,
+    }
     entry, others = None, []
+    lock, has_queries, is_signed = None, False, False
     for row in session.execute(_held_query(events), wanted).mappings():
-        state = entry_state(dict(row))
+        found = dict(row)
+        lock, has_queries, is_signed = (found.pop(name) for name in STANDING)
+        if found["id"] is None:
+            continue
+        state = entry_state(found)
         if (state.visit, state.instrument) == (about.visit, about.instrument):
             entry = state
         else:
             others.append((state.visit, state.values))
-    return entry, answers_from(place.screening, others)
+    return _Held(entry, answers_from(place.screening, others), lock, bool(has_queries), bool(is_signed))
+
+
+STANDING = ("lock", "has_queries", "is_signed")
 
 
 @lru_cache(maxsize=256)
 def _held_query(events: frozenset[str]) -> Select[Any]:
-    own = and_(
-        ENTRY.c.visit == bindparam("visit", type_=String), ENTRY.c.instrument == bindparam("instrument", type_=String)
-    )
-    return (
+    participant_id = bindparam("participant_id", type_=Integer)
+    visit, instrument = bindparam("visit", type_=String), bindparam("instrument", type_=String)
+    own = and_(ENTRY.c.visit == visit, ENTRY.c.instrument == instrument)
+    held = (
         entry_columns()
         .where(
-            ENTRY.c.participant_id == bindparam("participant_id", type_=Integer),
+            ENTRY.c.participant_id == participant_id,
             or_(own, ENTRY.c.visit.in_(sorted(events))) if events else own,
         )
         .order_by(ENTRY.c.id)
         .with_for_update(of=ENTRY)
+        .subquery("held")
     )
+    asked = exists().where(
+        QUERY.c.participant_id == participant_id,
+        QUERY.c.visit == visit,
+        QUERY.c.instrument == instrument,
+        QUERY.c.closed_at.is_(None),
+        QUERY.c.rule.is_not(None),
+    )
+    signed = exists().where(CASEBOOK.c.participant_id == participant_id, CASEBOOK.c.superseded_at.is_(None))
+    standing = select(
+        lock_covering(bindparam("study_id", type_=Integer)).label("lock"),
+        asked.label("has_queries"),
+        signed.label("is_signed"),
+    ).subquery("standing")
+    return select(standing, held).select_from(standing.outerjoin(held, true())).order_by(held.c.id)
 
 
 def _retired(form: Instrument, values: Mapping[str, object]) -> dict[str, object]:
@@ -558,6 +743,7 @@ def _store(
     values: Mapping[str, object],
     judgement: Judgement,
     status: EntryStatus,
+    verified: Mapping[str, object],
     *,
     by: Actor,
     now: datetime,
@@ -573,6 +759,8 @@ def _store(
     }
     if entry is not None:
         row |= {"version": entry.version + 1, **dict.fromkeys(SIGNATURE)}
+        if entry.verified:
+            row |= {"verified": canonical(verified), "verified_at": None}
         session.execute(_UPDATE, {"entry_id": entry.id, **row})
         return True
     row |= {

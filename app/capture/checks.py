@@ -5,7 +5,7 @@ that is hidden by its skip logic has no value; calculated items follow from what
 need each other; then every item that is shown is checked.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -15,6 +15,7 @@ from app.capture.typed import Unreadable, missing_code, named, read_stored, shor
 from app.expressions import Expression, ExpressionError, Missing, Reference, Value, from_stored, parse
 from app.studies.definition import CheckKind, Instrument, Item, ItemType, Study
 
+SCREENING = "screening"  # the event of the answers of the pre-screen
 NUMERIC = frozenset({ItemType.INTEGER, ItemType.NUMBER, ItemType.SCALE, ItemType.CALCULATED})
 
 Answers = Mapping[tuple[str, str], object]
@@ -118,6 +119,37 @@ def events_needed(instrument: Instrument, visit: str) -> frozenset[str]:
     return _plan_of(instrument, visit).events
 
 
+def affected(study: Study, visit: str, items: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """The other forms, as (visit, instrument), whose checks, scores or skip logic refer to these items of a visit."""
+    ties = _ties_of(study)
+    found = dict.fromkeys(spot for item in items for spot in ties.get((visit, item), ()))
+    return tuple(found)
+
+
+def is_tied(study: Study, instrument: Instrument, visit: str) -> bool:
+    """Whether this form at this visit and another one are judged together: either refers to the other."""
+    if _plan_of(instrument, visit).events - {SCREENING}:
+        return True
+    ties = _ties_of(study)
+    return bool(ties) and any((visit, item.code) in ties for item in instrument.items)
+
+
+def stale(instrument: Instrument, visit: str, values: Mapping[str, object], judgement: Judgement) -> Iterator[Finding]:
+    """What no longer follows, in an entry as it is stored, from the answers of other forms: scores, and skipped items.
+
+    `judgement` is the one made now on these values.
+    """
+    for part in _plan_of(instrument, visit).parts:
+        code, item = part.item.code, part.item
+        if code in judgement.hidden:
+            if code in values:
+                words = "is not asked any more, because an answer of another form changed. Open this form and save it."
+                yield Finding(code, "no_longer_asked", f"{named(item)}: {words}", CheckKind.SOFT)
+        elif item.type is ItemType.CALCULATED and values.get(code) != judgement.values.get(code):
+            words = "follows from another form that changed, and is not the same any more. Open this form and save it."
+            yield Finding(code, "computed", f"{named(item)}: {words}", CheckKind.SOFT)
+
+
 # What an instrument means, worked out once
 
 
@@ -157,6 +189,35 @@ def _plan_of(instrument: Instrument, visit: str) -> _Plan:
             _plans.clear()
         plan = _plans[key] = _made_plan(instrument, visit)
     return plan
+
+
+# By identity as well, and kept with the study for the same reason.
+_Ties = dict[tuple[str, str], tuple[tuple[str, str], ...]]
+_ties: dict[int, tuple[Study, _Ties]] = {}
+
+
+def _ties_of(study: Study) -> _Ties:
+    """(event, item) -> the forms elsewhere that refer to it, as (visit, instrument)."""
+    kept = _ties.get(id(study))
+    if kept is None:
+        if len(_ties) >= _MOST_PLANS:
+            _ties.clear()
+        kept = _ties[id(study)] = (study, _made_ties(study))
+    return kept[1]
+
+
+def _made_ties(study: Study) -> _Ties:
+    found: dict[tuple[str, str], dict[tuple[str, str], None]] = {}
+    for visit in study.visits:
+        for form in filter(None, map(study.instrument, visit.instruments)):
+            plan = _plan_of(form, visit.code)
+            for part in plan.parts:
+                expressions = [part.shown, part.calculation, *(check[1] for check in part.checks)]
+                for reference in (each for one in expressions if one is not None for each in one.references):
+                    if not (_is_here(reference, visit.code) and reference.field in plan.by_code):
+                        spot = (reference.event or visit.code, reference.field)
+                        found.setdefault(spot, {})[visit.code, form.code] = None
+    return {spot: tuple(forms) for spot, forms in found.items()}
 
 
 def _made_plan(instrument: Instrument, visit: str) -> _Plan:

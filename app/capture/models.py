@@ -1,21 +1,24 @@
-"""What do we keep of an entry? One JSON document per entry, its version, its signature; and drafts of each person."""
+"""What do we keep of an entry? One JSON document per entry, its signature, what was verified of it; drafts of each
+person; queries and what was said to them; what is frozen or locked; the signatures of whole casebooks.
+"""
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Index, Text, UniqueConstraint
+from sqlalchemy import CheckConstraint, Index, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from app.capture.status import EntryStatus
 from app.foundation.database import Instant
 
-__all__ = ["Draft", "Entry", "EntryStatus"]
+__all__ = ["CasebookSignature", "DataLock", "DataQuery", "Draft", "Entry", "EntryStatus", "QueryMessage"]
 
 
 class Entry(SQLModel, table=True):
     """One participant's filled instrument at one visit. `values` holds item code -> stored value.
 
     A stored value is a string, number, true/false, list of codes, or {"missing": CODE}. `reasons` holds item code ->
-    why a soft check was accepted. Scores stand among the values, computed by the server.
+    why a soft check was accepted. Scores stand among the values, computed by the server. `verified` holds item code ->
+    who compared it with its source and when; `verified_at` is set while every answer is verified.
     """
 
     __tablename__ = "entry"
@@ -44,6 +47,8 @@ class Entry(SQLModel, table=True):
     signed_name: str | None = None
     signed_meaning: str | None = None
     signed_digest: str | None = None
+    verified: str = Field(default="{}", sa_type=Text, sa_column_kwargs={"server_default": "{}"})
+    verified_at: datetime | None = Field(default=None, sa_type=Instant)
 
 
 class Draft(SQLModel, table=True):
@@ -60,3 +65,137 @@ class Draft(SQLModel, table=True):
     base_version: int
     typed: str = Field(sa_type=Text)
     saved_at: datetime = Field(sa_type=Instant)
+
+
+class DataQuery(SQLModel, table=True):
+    """A question about one answer of an entry, raised by a check, a monitor or a data manager.
+
+    `rule` is the check that raised it, None when a person did. `text` is the question, `answer` what was said last by
+    the site; the whole thread stands in `query_message`.
+    """
+
+    __tablename__ = "query"
+    __table_args__ = (
+        Index("ix_query_entry", "participant_id", "visit", "instrument", "closed_at"),
+        Index("ix_query_state", "study_id", "state", "raised_at"),
+        Index(
+            "ux_query_standing",
+            "participant_id",
+            "visit",
+            "instrument",
+            "item",
+            "rule",
+            unique=True,
+            sqlite_where=text("closed_at IS NULL AND rule IS NOT NULL"),
+            postgresql_where=text("closed_at IS NULL AND rule IS NOT NULL"),
+        ),
+        CheckConstraint("(closed_at IS NULL) = (closing IS NULL)", name="closed_pair"),
+        CheckConstraint("(state = 'closed') = (closed_at IS NOT NULL)", name="closed_state"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id")
+    participant_id: int = Field(foreign_key="participant.id")
+    visit: str
+    instrument: str
+    item: str
+    origin: str
+    rule: str | None = None
+    state: str
+    text: str = Field(sa_type=Text)
+    answer: str | None = Field(default=None, sa_type=Text)
+    version: int = 1
+    raised_at: datetime = Field(sa_type=Instant)
+    raised_by: str
+    changed_at: datetime = Field(sa_type=Instant)
+    changed_by: str
+    closed_at: datetime | None = Field(default=None, sa_type=Instant)
+    closing: str | None = None
+
+
+class QueryMessage(SQLModel, table=True):
+    """One step of a query, with what was said; only ever added to."""
+
+    __tablename__ = "query_message"
+    __table_args__ = (Index("ix_query_message_query_id", "query_id", "id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    query_id: int = Field(foreign_key="query.id")
+    step: str
+    text: str = Field(sa_type=Text)
+    at: datetime = Field(sa_type=Instant)
+    by: str
+    role: str
+
+
+class DataLock(SQLModel, table=True):
+    """What is frozen or locked: one participant or (None) all of them, at one visit or (None) at all of them.
+
+    It stands until it is lifted. A lock is lifted by two people: one asks, another approves.
+    """
+
+    __tablename__ = "data_lock"
+    __table_args__ = (
+        Index(
+            "ux_data_lock_standing",
+            "study_id",
+            "participant_key",
+            "visit_key",
+            "kind",
+            unique=True,
+            sqlite_where=text("lifted_at IS NULL"),
+            postgresql_where=text("lifted_at IS NULL"),
+        ),
+        CheckConstraint("(lifted_at IS NULL) = (lifted_by IS NULL)", name="lifted_pair"),
+        CheckConstraint("(asked_at IS NULL) = (asked_by IS NULL)", name="asked_pair"),
+        # 21 CFR 11.10(g): nobody opens alone what was locked, not even past the application.
+        CheckConstraint(
+            "kind <> 'locked' OR lifted_at IS NULL OR (asked_by IS NOT NULL AND asked_by <> lifted_by)",
+            name="lifted_by_two",
+        ),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id")
+    participant_id: int | None = Field(default=None, foreign_key="participant.id")
+    participant_key: int  # the participant's id, or 0: NULLs are never equal
+    visit: str | None = None
+    visit_key: str
+    kind: str
+    why: str = Field(sa_type=Text)
+    despite: bool = False
+    at: datetime = Field(sa_type=Instant)
+    by: str
+    asked_at: datetime | None = Field(default=None, sa_type=Instant)
+    asked_by: str | None = None
+    asked_why: str | None = Field(default=None, sa_type=Text)
+    lifted_at: datetime | None = Field(default=None, sa_type=Instant)
+    lifted_by: str | None = None
+
+
+class CasebookSignature(SQLModel, table=True):
+    """The investigator's signature of a participant's whole casebook: of exactly the entries in its manifest."""
+
+    __tablename__ = "casebook_signature"
+    __table_args__ = (
+        Index(
+            "ux_casebook_signature_standing",
+            "participant_id",
+            unique=True,
+            sqlite_where=text("superseded_at IS NULL"),
+            postgresql_where=text("superseded_at IS NULL"),
+        ),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id")
+    participant_id: int = Field(foreign_key="participant.id")
+    manifest: str = Field(sa_type=Text)
+    digest: str
+    meaning: str
+    signed_at: datetime = Field(sa_type=Instant)
+    signed_by: str
+    signed_name: str
+    superseded_at: datetime | None = Field(default=None, sa_type=Instant)
+    superseded_by: str | None = None
+    superseded_why: str | None = Field(default=None, sa_type=Text)

@@ -5,13 +5,29 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import BindParameter, Integer, Select, String, and_, bindparam, case, func, literal, select, tuple_
+from sqlalchemy import (
+    BindParameter,
+    Integer,
+    Select,
+    String,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    null,
+    select,
+    tuple_,
+)
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT_ENTRY
-from app.capture.models import Draft, Entry
+from app.capture.checks import SCREENING as SCREENING
+from app.capture.locks.reads import lock_covering
+from app.capture.models import CasebookSignature, DataQuery, Draft, Entry
 from app.capture.rules import EntryState
 from app.capture.status import EntryStatus
 from app.foundation import paging
@@ -32,8 +48,9 @@ PARTICIPANT = table_of(Participant)
 SCREENING_ROW = table_of(Screening)
 SITE = table_of(Site)
 VISIT = table_of(ParticipantVisit)
+QUERY = table_of(DataQuery)
+CASEBOOK = table_of(CasebookSignature)
 
-SCREENING = "screening"
 NOTHING_TYPED = "{}"
 SIGNATURE = ("signed_at", "signed_by", "signed_name", "signed_meaning", "signed_digest")
 
@@ -49,6 +66,15 @@ _MARKS = select(
     ENTRY.c.signed_at,
     ENTRY.c.saved_at,
     ENTRY.c.saved_by,
+    ENTRY.c.verified_at,
+    exists()
+    .where(
+        QUERY.c.participant_id == ENTRY.c.participant_id,
+        QUERY.c.visit == ENTRY.c.visit,
+        QUERY.c.instrument == ENTRY.c.instrument,
+        QUERY.c.closed_at.is_(None),
+    )
+    .label("has_query"),
 ).where(ENTRY.c.participant_id == _ID)
 _ANSWERS = (
     select(ENTRY.c.visit, ENTRY.c["values"])
@@ -66,6 +92,8 @@ class EntryMark:
     is_signed: bool
     saved_at: datetime
     saved_by: str
+    has_query: bool = False
+    is_verified: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +142,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Place:
-    """Where something is entered: the visit in the schedule, the site's time zone, the person's draft, screening."""
+    """Where something is entered: the visit in the schedule, the site's time zone, the person's draft, screening.
+
+    `lock` is the number of something that freezes or locks it; it is not read where the place is held (see
+    `capture.actions`), because it could come meanwhile.
+    """
 
     screen_failed: bool
     is_scheduled: bool
@@ -123,6 +155,7 @@ class Place:
     timezone: str
     has_draft: bool
     screening: Mapping[str, object]
+    lock: int | None = None
 
 
 @cache
@@ -148,7 +181,8 @@ def entry_columns() -> Select[Any]:
 
 def entry_state(row: Mapping[str, Any]) -> EntryState:
     """The entry of a row that `entry_columns` selected."""
-    return EntryState(**{**row, "values": json.loads(row["values"]), "reasons": json.loads(row["reasons"])})
+    read = {name: json.loads(row[name]) for name in ("values", "reasons", "verified")}
+    return EntryState(**{**row, **read})
 
 
 def entry_of(session: Session, participant_id: int, visit: str, instrument: str) -> EntryState | None:
@@ -158,11 +192,28 @@ def entry_of(session: Session, participant_id: int, visit: str, instrument: str)
     return None if row is None else entry_state(dict(row))
 
 
+def entries_with_values(session: Session, participant_id: int) -> list[EntryState]:
+    """Every entry of a participant with its values, in the order in which they were begun."""
+    rows = session.execute(_all_entries(), {"participant_id": participant_id}).mappings()
+    return [entry_state(dict(row)) for row in rows]
+
+
+@cache
+def _all_entries() -> Select[Any]:
+    return entry_columns().where(ENTRY.c.participant_id == _ID).order_by(ENTRY.c.id)
+
+
 def entries_of(session: Session, participant_id: int) -> dict[tuple[str, str], EntryMark]:
     """How far every entry of a participant is, by (visit, instrument)."""
     return {
         (row.visit, row.instrument): EntryMark(
-            row.status, row.version, row.signed_at is not None, row.saved_at, row.saved_by
+            row.status,
+            row.version,
+            row.signed_at is not None,
+            row.saved_at,
+            row.saved_by,
+            bool(row.has_query),
+            row.verified_at is not None,
         )
         for row in session.execute(_MARKS, {"participant_id": participant_id})
     }
@@ -186,17 +237,29 @@ def answers_from(
 
 
 def place_of(
-    session: Session, participant_id: int, visit: str, instrument: str, *, by: Actor, hold: bool = False
+    session: Session,
+    participant_id: int,
+    visit: str,
+    instrument: str,
+    *,
+    by: Actor,
+    hold: Literal["", "shared", "alone"] = "",
 ) -> Place:
     """What saving an entry must know beside the entry itself, in one statement.
 
-    `hold`: whoever would withdraw the participant or their consent waits until this transaction ends.
+    `hold`: whoever would withdraw the participant or their consent, or lock their data, waits until this transaction
+    ends; and with "alone" whoever saves another entry of theirs.
     """
-    wanted = {"participant_id": participant_id, "visit": visit, "instrument": instrument, "person_id": by.person_id}
+    wanted = {
+        "participant_id": participant_id,
+        "visit": visit,
+        "instrument": instrument,
+        "person_id": by.person_id,
+    }
     row = session.execute(_place_query(hold), wanted).first()
     if row is None:
         raise NotFound
-    status, timezone, visit_status, draft, screening = row
+    status, timezone, visit_status, draft, screening, lock = row
     return Place(
         screen_failed=status == Status.SCREEN_FAILED,
         is_scheduled=visit_status is not None,
@@ -205,11 +268,12 @@ def place_of(
         timezone=timezone,
         has_draft=draft is not None,
         screening=json.loads(screening or "{}"),
+        lock=lock,
     )
 
 
 @cache
-def _place_query(hold: bool) -> Select[Any]:
+def _place_query(hold: str) -> Select[Any]:
     """Built once: putting a SELECT together takes longer than running it."""
     participant_id = bindparam("participant_id", type_=Integer)
     visit = bindparam("visit", type_=String)
@@ -220,6 +284,7 @@ def _place_query(hold: bool) -> Select[Any]:
             VISIT.c.status,
             DRAFT.c.id,
             _latest_screening(participant_id).scalar_subquery(),
+            null() if hold else lock_covering(PARTICIPANT.c.study_id),
         )
         .select_from(PARTICIPANT)
         .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
@@ -235,6 +300,8 @@ def _place_query(hold: bool) -> Select[Any]:
         )
         .where(PARTICIPANT.c.id == participant_id)
     )
+    if hold == "alone":
+        return query.with_for_update(key_share=True, of=PARTICIPANT)
     return query.with_for_update(read=True, of=PARTICIPANT) if hold else query
 
 

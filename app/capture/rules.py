@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from app.capture.checks import Judgement
 from app.capture.status import EntryStatus
@@ -43,6 +44,8 @@ class EntryState:
     signed_name: str | None = None
     signed_meaning: str | None = None
     signed_digest: str | None = None
+    verified: dict[str, dict[str, Any]] = field(default_factory=dict)
+    verified_at: datetime | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -102,6 +105,19 @@ def why_not_enter(
             f"{planned.label} is recorded as missed. If it took place after all, reopen the visit first, and say why."
         )
     return None
+
+
+def entry_mark(
+    status: str, *, has_query: bool = False, is_signed: bool = False, is_verified: bool = False, is_locked: bool = False
+) -> str:
+    """The one mark of an entry where there is room for one: what asks for something first, then how far it is."""
+    if has_query:
+        return "query"
+    if is_locked:
+        return "locked"
+    if is_verified and status == EntryStatus.COMPLETE:
+        return "verified"
+    return "signed" if is_signed else str(status)
 
 
 def why_not_sign(entry: EntryState | None, instrument: Instrument | None, judgement: Judgement | None) -> str | None:

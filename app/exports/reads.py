@@ -14,6 +14,7 @@ from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT_ENTRY
 from app.capture.models import Entry
+from app.capture.queries.reads import every_query
 from app.consent.models import Consent
 from app.exports import tables
 from app.exports.dummy import dummy_arms
@@ -154,6 +155,7 @@ class _Source:
             "entries_by_visit",
             "entries_by_participant",
             *(f"{INSTRUMENT}{code}" for code in self.plan.entered()),
+            "queries",
             "consents",
             "screening",
             "adverse_events",
@@ -188,6 +190,9 @@ class _Source:
                 row = "One row per participant, also of those without any entry."
                 columns = tables.by_participant_columns(plan, arm=arm)
                 return Table(name, "Entries, wide by participant", row, columns, self._by_participant())
+            case "queries":
+                row = "One row per query, also of the closed ones: what was asked, answered, and when."
+                return Table(name, "Queries", row, tables.query_columns(plan), self._queries())
             case "consents":
                 row = "One row per consent: which document, and when. No names, no signatures."
                 return Table(name, "Consents", row, tables.consent_columns(plan), self._consents())
@@ -265,6 +270,26 @@ class _Source:
                 row.status,
                 row.held_on,
                 row.reason,
+            )
+
+    def _queries(self) -> Iterator[Row]:
+        for query in every_query(self.session, self.study, by=self.by, permission=Permission.EXPORT_RUN):
+            yield (
+                query.participant,
+                query.site,
+                query.number,
+                query.visit,
+                query.instrument,
+                query.item,
+                query.origin.value,
+                query.rule,
+                query.state.value,
+                query.text,
+                query.answer,
+                query.raised_at,
+                query.changed_at,
+                query.closed_at,
+                query.closing.value if query.closing else None,
             )
 
     def _consents(self) -> Iterator[Row]:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from app.capture.queries.rules import Closing, Origin, State
 from app.exports.dummy import dummy_codes
 from app.participants.in_error.rules import LABELS
 from app.participants.status import Status
@@ -414,6 +415,47 @@ def long_columns(plan: Plan) -> tuple[Column, ...]:
         Column("missing_code", "Why there is no answer", ColumnType.MISSING, choices=plan.missing_codes),
         Column("reason", "Why an unusual answer was accepted"),
         *ENTRY,
+    )
+
+
+def query_columns(plan: Plan) -> tuple[Column, ...]:
+    """One row per query."""
+    return (
+        PARTICIPANT,
+        SITE,
+        Column("query", "Number of the query", ColumnType.INTEGER),
+        visit_column(plan),
+        Column(
+            "instrument",
+            "Instrument",
+            ColumnType.CHOICE,
+            choices=tuple((code, plan.instruments[code].label) for code in plan.entered()),
+        ),
+        Column("item", "Item; look it up under its instrument"),
+        Column(
+            "origin",
+            "Who raised it",
+            ColumnType.CHOICE,
+            choices=tuple((one.value, one.value.replace("_", " ").capitalize()) for one in Origin),
+        ),
+        Column("rule", "The check that raised it"),
+        Column(
+            "state",
+            "Where it stands",
+            ColumnType.CHOICE,
+            choices=tuple((one.value, one.value.capitalize()) for one in State),
+        ),
+        Column("question", "What was asked"),
+        Column("answer", "What was answered last"),
+        Column("raised_at", "When it was raised", ColumnType.INSTANT),
+        Column("changed_at", "When something was last said or done", ColumnType.INSTANT),
+        Column("closed_at", "When it was closed", ColumnType.INSTANT),
+        Column(
+            "closing",
+            "How it was closed",
+            ColumnType.CHOICE,
+            choices=((Closing.CLOSED.value, "By a person"), (Closing.CORRECTED.value, "By a correction")),
+        ),
     )
 
 

@@ -47,6 +47,13 @@ class Permission(StrEnum):
     ENTRY_READ = "entry.read"
     ENTRY_SAVE = "entry.save"
     ENTRY_SIGN = "entry.sign"
+    ENTRY_VERIFY = "entry.verify"
+    QUERY_RAISE = "query.raise"
+    QUERY_ANSWER = "query.answer"
+    QUERY_CLOSE = "query.close"
+    CASEBOOK_SIGN = "casebook.sign"
+    DATA_LOCK = "data.lock"
+    DATA_UNLOCK = "data.unlock"
     ARM_READ = "arm.read"
     TREATMENT_RECORD = "treatment.record"
     SEQUENCE_DRAW = "sequence.draw"
@@ -94,6 +101,13 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.ENTRY_READ: frozenset({C, A, I, D, M}),
     P.ENTRY_SAVE: frozenset({C, A}),
     P.ENTRY_SIGN: frozenset({A, I}),
+    P.ENTRY_VERIFY: frozenset({M}),
+    P.QUERY_RAISE: frozenset({D, M}),
+    P.QUERY_ANSWER: frozenset({C, A, I}),
+    P.QUERY_CLOSE: frozenset({D, M}),  # and to ask again
+    P.CASEBOOK_SIGN: frozenset({I}),
+    P.DATA_LOCK: frozenset({D}),
+    P.DATA_UNLOCK: frozenset({I, D}),  # one asks, another approves
     P.ARM_READ: frozenset({T}),
     P.TREATMENT_RECORD: frozenset({T}),
     P.SEQUENCE_DRAW: frozenset({S}),

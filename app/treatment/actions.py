@@ -7,6 +7,7 @@ from sqlalchemy import insert, select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
+from app.capture.locks.reads import refuse_locked
 from app.foundation.database import keys_of, table_of
 from app.foundation.errors import Conflict, Invalid, NotFound, Refused
 from app.participants.models import Participant
@@ -65,6 +66,7 @@ def record_session(
             action=RECORD,
             subject=subject,
         )
+    refuse_locked(session, study, participant, visit=visit, action=RECORD, subject=subject, frozen_too=True)
     session.execute(
         select(VISIT.c.id)
         .where(VISIT.c.participant_id == participant.id, VISIT.c.code == visit)

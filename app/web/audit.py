@@ -33,13 +33,16 @@ KINDS = (
     "adverse_event",
     "allocation",
     "care",
+    "casebook",
     "consent",
     "contact",
+    "data",
     "deviation",
     "entry",
     "export",
     "identity",
     "participant",
+    "query",
     "screening",
     "sequence",
     "session",
@@ -66,7 +69,7 @@ FILE = (
     "request_id",
 )
 SEALED = "sealed"
-NUMBERED = ("adverse_event", "care", "contact", "deviation", "randomised_in_error", "unblinding")
+NUMBERED = ("adverse_event", "care", "contact", "deviation", "lock", "randomised_in_error", "unblinding")
 FURTHEST = 2**31
 
 _iso_instant = re.compile(r"[0-9-]{10}[T ][0-9:.]{8,15}(Z|[+-][0-9]{2}:[0-9]{2})").fullmatch
@@ -263,7 +266,7 @@ def _words(code: str) -> str:
 def _subject(subject: str, study: Study) -> str:
     kind, _, rest = subject.partition("/")
     parts = rest.split("/") if rest else []
-    if kind in ("visit", "entry") and parts:
+    if kind in ("visit", "entry", "query") and parts:
         visit = study.visit(parts[0])
         said = [visit.label if visit else parts[0]]
         if len(parts) > 1:
@@ -283,6 +286,8 @@ def _changes(entry: Mapping[str, Any], study: Study) -> list[tuple[str, str | No
         item = _item(entry, study)
         ours = entry["subject"].partition("/")[0] in NUMBERED
         label = item.label if item else PERSONAL.get(entry["item"], _words(entry["item"]) if ours else entry["item"])
+        if isinstance(new, dict) and "query" in new:
+            return [(label, None, _said(new.get("text"), None, study))]
         return [(label, _said(old, item, study), _said(new, item, study))]
     if not isinstance(old, dict | None) or not isinstance(new, dict | None):
         return [("", _said(old, None, study), _said(new, None, study))]
@@ -320,7 +325,13 @@ def _is_sealed(entry: Mapping[str, Any], text: str | None) -> bool:
 
 def _item(entry: Mapping[str, Any], study: Study) -> Item | None:
     kind, *rest = entry["subject"].split("/")
-    code = study.eligibility.instrument if kind == "screening" else rest[1] if kind == "entry" and len(rest) > 1 else ""
+    code = (
+        study.eligibility.instrument
+        if kind == "screening"
+        else rest[1]
+        if kind in ("entry", "query") and len(rest) > 1
+        else ""
+    )
     form = study.instrument(code)
     return form.item(entry["item"]) if form else None
 

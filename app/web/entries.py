@@ -15,11 +15,14 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from app.capture import actions, reads
 from app.capture.checks import Judgement, events_needed, judge
+from app.capture.locks.reads import covering
+from app.capture.locks.rules import Kind, Lock, why_closed
 from app.capture.reads import Answers, DraftState, HistoryLine, Place
 from app.capture.rules import (
     MEANINGS,
     EntryState,
     changes,
+    entry_mark,
     same_value,
     signature_holds,
     why_not_enter,
@@ -27,6 +30,7 @@ from app.capture.rules import (
 )
 from app.capture.status import EntryStatus
 from app.capture.typed import WHY, Typed, parse_typed, typed_form
+from app.capture.verification import is_verified, verify_items
 from app.consent.reads import why_no_consent
 from app.dependencies import ChangeInStudy, Form, Here, PageInStudy, TypedForm, require_password
 from app.foundation import clock
@@ -36,15 +40,16 @@ from app.participants.reads import participant_by_code
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
 from app.rendering import translations
-from app.schedule.actions import record_visit
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visit_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
 from app.studies.definition import Instrument, Item, ItemType, Visit
-from app.web.items import item_views, said, sections_of
-from app.web.shell import errors_of, show
+from app.web.items import item_views, sections_of
+from app.web.queries import threads_of
+from app.web.shell import errors_of, show, status_of
 from app.web.visits import planned_visit, typed_day, visit_url
+from app.wording import said
 
 router = APIRouter()
 
@@ -138,6 +143,24 @@ class Spot:
         return next((line for line in reversed(lines) if line.action == "entry.signature_superseded"), None)
 
     @cached_property
+    def lock(self) -> Lock | None:
+        """What freezes or locks this visit, or None."""
+        if self.place.lock is None:
+            return None
+        return covering(self.here.session, self.here.the_study, self.participant_id, self.planned.code)
+
+    @property
+    def is_locked(self) -> bool:
+        return self.lock is not None and self.lock.kind is Kind.LOCKED
+
+    @cached_property
+    def threads(self) -> dict[str, list[dict[str, Any]]]:
+        """Item code -> its queries, as a page draws them."""
+        if self.entry is None:
+            return {}
+        return threads_of(self.here, self.participant_id, self.planned.code, self.instrument.code)
+
+    @cached_property
     def why_not_enter(self) -> str | None:
         """Why nothing can be entered here, or None."""
         place = self.place
@@ -154,7 +177,7 @@ class Spot:
             reason = why_no_consent(
                 self.here.session, self.here.the_study, self.participant, before="entries", now=self.here.now
             )
-        return reason
+        return reason or why_closed(self.here.the_study.definition, self.lock)
 
     def judge(self, values: Mapping[str, object], reasons: Mapping[str, str]) -> Judgement:
         """The judgement on these values here and now."""
@@ -237,7 +260,7 @@ def _hold_with_it(spot: Spot) -> list[FieldProblem]:
     if HELD_ON not in here.form or spot.visit.status != VisitStatus.PLANNED:
         return []
     try:
-        record_visit(
+        actions.record_visit(
             here.session,
             here.the_study,
             spot.participant,
@@ -403,6 +426,40 @@ def sign(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respons
     return here.redirect(f"{spot.url}/record", done="signed")
 
 
+@router.post(ENTRY + "/verified", name="entries.verify")
+def verify(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
+    """Say of the ticked answers that they agree with their source; of the others not (any more)."""
+    spot = _spot(here, code, visit, instrument)
+    subject = f"{spot.participant.code}/entry/{visit}/{instrument}"
+    require(
+        here.actor, Permission.ENTRY_VERIFY, site_id=spot.participant.site_id, action="entry.verify", subject=subject
+    )
+    everything = here.value("which") == "everything"
+    items = list(spot.entry.values) if everything and spot.entry else list(here.form.get("item", ()))
+    try:
+        verify_items(
+            here.session,
+            here.the_study,
+            spot.participant,
+            visit=visit,
+            instrument=instrument,
+            items=items,
+            version=number(here.value("version")),
+            by=here.actor,
+            now=here.now,
+        )
+    except (Invalid, Conflict, Refused) as problem:
+        here.refuse(problem)
+        return _record_page(spot, problem)
+    return here.redirect(f"{spot.url}/record", done="verified")
+
+
+@router.get(ENTRY + "/verified", name="entries.verify_form")
+def verify_form(here: PageInStudy, code: str, visit: str, instrument: str) -> Response:
+    """Where somebody lands who goes on without sending the form again: what is saved."""
+    return RedirectResponse(f"{_spot(here, code, visit, instrument).url}/record", status_code=303)
+
+
 # Pages
 
 
@@ -497,8 +554,19 @@ def _to_hold(
     }
 
 
-def _record_page(spot: Spot) -> Response:
-    return show(spot.here, "entries/record.html", spot=spot, entry=spot.entry, rows=_rows(spot), **_facts(spot))
+def _record_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None) -> Response:
+    may_verify = may(spot.here.actor, Permission.ENTRY_VERIFY, site_id=spot.participant.site_id)
+    return show(
+        spot.here,
+        "entries/record.html",
+        status_code=status_of(problem),
+        spot=spot,
+        entry=spot.entry,
+        rows=_rows(spot),
+        may_verify=may_verify and spot.entry is not None and not spot.is_locked,
+        refusal=problem.reason if problem is not None else None,
+        **_facts(spot),
+    )
 
 
 def _sign_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None) -> Response:
@@ -534,12 +602,21 @@ def _facts(spot: Spot) -> dict[str, Any]:
         late_by = (clock.today(spot.place.timezone, entry.created_at) - visit.held_on).days
     status = "empty"
     if entry is not None:
-        status = "signed" if entry.is_signed else "complete" if entry.is_complete else "partial"
+        status = entry_mark(
+            entry.status,
+            has_query=any(not each["query"].is_closed for some in spot.threads.values() for each in some),
+            is_signed=entry.is_signed,
+            is_verified=entry.verified_at is not None,
+            is_locked=spot.is_locked,
+        )
     elif spot.draft is not None:
         status = "draft"
     elif today > visit.closes_on:
         status = "late"
     return {
+        "threads": spot.threads,
+        "closed": why_closed(spot.here.the_study.definition, spot.lock),
+        "may_query": may(spot.here.actor, Permission.QUERY_RAISE, site_id=spot.participant.site_id),
         "visit": visit,
         "status": status,
         "late_by": late_by,
@@ -630,6 +707,8 @@ def _rows(spot: Spot) -> list[dict[str, object]]:
                     "why": reasons.get(item.code),
                     "is_hidden": item.code in hidden,
                     "is_score": item.type is ItemType.CALCULATED,
+                    "verified": spot.entry.verified.get(item.code) if spot.entry else None,
+                    "is_verified": spot.entry is not None and is_verified(spot.entry, item.code),
                 }
                 for item in section.items
             ],

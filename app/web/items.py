@@ -1,17 +1,17 @@
-"""What does one question of a form show? What was typed, what is wrong with it, what a stored value says in words."""
+"""What does one question of a form show? What was typed, and what is wrong with it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
 from typing import Any
 
 from app.capture.checks import Judgement
-from app.capture.typed import MISSING, WHY, missing_code, shortened
+from app.capture.typed import MISSING, WHY, shortened
 from app.expressions import ExpressionError, parse
 from app.foundation.errors import FieldProblem
-from app.rendering import day, translations
+from app.rendering import translations
 from app.studies.definition import Instrument, Item, ItemType, MissingCode
+from app.wording import said
 
 WIDEST_BESIDE = 6  # points of a scale that fit beside the question
 MOST_POINTS = 21  # a scale with more points is typed as a number
@@ -117,29 +117,6 @@ def item_views(
             saved=(saved or {}).get(item.code),
         )
     return views
-
-
-def said(item: Item, value: object, missing_codes: Iterable[MissingCode] = (), language: str = "en") -> str:
-    """A stored value in words: labels instead of codes, dates as this language writes them, '' when blank."""
-    gettext = translations(language).gettext
-    if value is None:
-        return ""
-    missing = missing_code(value)
-    if missing is not None:
-        return next((each.label for each in missing_codes if each.code == missing), missing)
-    if isinstance(value, bool):
-        return str(gettext("Yes") if value else gettext("No"))
-    choices = {choice.code: choice.label for choice in item.choices}
-    if isinstance(value, list):
-        return ", ".join(choices.get(str(code), str(code)) for code in value)
-    if item.type is ItemType.DATE:
-        try:
-            return day(date.fromisoformat(str(value)), language)
-        except ValueError:
-            return str(value)
-    if isinstance(value, float):
-        return _plain(Decimal(repr(value)))
-    return choices.get(str(value), str(value)) if item.type is ItemType.CHOICE else str(value)
 
 
 def sections_of(instrument: Instrument, views: Mapping[str, ItemView]) -> list[dict[str, Any]]:
@@ -273,7 +250,3 @@ def _is_date(text: str) -> bool:
 def _is_time(text: str) -> bool:
     hours, _, minutes = text.partition(":")
     return len(text) == 5 and hours.isdigit() and minutes.isdigit() and int(hours) < 24 and int(minutes) < 60
-
-
-def _plain(number: Decimal) -> str:
-    return format(number, "f")

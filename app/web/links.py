@@ -27,7 +27,6 @@ from app.participants.status import Status
 from app.people.access import require
 from app.people.permissions import Permission
 from app.rendering import page
-from app.schedule.actions import record_visit
 from app.schedule.reads import visits_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
@@ -378,7 +377,7 @@ def _hold(here: Here, opened: Opened, spot: Spot) -> None:
     if spot.visit.status != VisitStatus.PLANNED:
         return
     today = clock.today(opened.timezone, here.now)
-    record_visit(
+    capture.record_visit(
         here.session,
         opened.study,
         opened.participant,

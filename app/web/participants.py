@@ -10,7 +10,10 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.audit.reads import AuditFilter
 from app.audit.reads import entries as audit_entries
+from app.capture.locks.reads import locks_of
+from app.capture.locks.rules import Lock, is_locked
 from app.capture.reads import EntryMark, drafts_of, entries_of
+from app.capture.rules import entry_mark
 from app.capture.typed import parse_typed
 from app.consent import rules as consent_rules
 from app.consent.actions import withdraw_consent
@@ -406,7 +409,8 @@ def show(here: PageInStudy, code: str) -> Response:
     initials = reads.initials_of(here.session, [participant], by=here.actor).get(participant.id, "")
     baseline = _baseline(definition, marks)
     steps = _steps(here, participant, consents, baseline) if Status(participant.status) in OPEN else []
-    columns, rows = _matrix(here, participant, visits, marks, drafts, today)
+    locks = locks_of(here.session, here.the_study, participant.id) if marks else ()
+    columns, rows = _matrix(here, participant, visits, marks, drafts, locks, today)
     recent = _recent(here, participant)
     in_error = records_of(here.session, participant.id) if participant.randomised_on else ()
     appointments = appointments_of(here.session, participant.id, by=here.actor)
@@ -677,6 +681,7 @@ def _matrix(
     visits: Sequence[ParticipantVisit],
     marks: Mapping[tuple[str, str], EntryMark],
     drafts: frozenset[tuple[str, str]],
+    locks: Sequence[Lock],
     today: date,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Visits by forms: the columns, and one row per form with a mark for each entry that is expected."""
@@ -702,7 +707,13 @@ def _matrix(
                 cells.append(None)
                 continue
             place = (visit.code, form.code)
-            status = _mark(dated.get(visit.code), marks.get(place), today, has_draft=place in drafts)
+            status = _mark(
+                dated.get(visit.code),
+                marks.get(place),
+                today,
+                has_draft=place in drafts,
+                locked=is_locked(locks, visit.code),
+            )
             cell = {"status": status}
             if visit.code in dated and (status != "none"):
                 cell["url"] = f"{url}/visits/{visit.code}/entries/{form.code}"
@@ -711,9 +722,17 @@ def _matrix(
     return columns, rows
 
 
-def _mark(visit: ParticipantVisit | None, entry: EntryMark | None, today: date, *, has_draft: bool) -> str:
+def _mark(
+    visit: ParticipantVisit | None, entry: EntryMark | None, today: date, *, has_draft: bool, locked: bool
+) -> str:
     if entry is not None:
-        return "signed" if entry.is_signed else entry.status
+        return entry_mark(
+            entry.status,
+            has_query=entry.has_query,
+            is_signed=entry.is_signed,
+            is_verified=entry.is_verified,
+            is_locked=locked,
+        )
     if has_draft:
         return "draft"
     if visit is None or visit_state(visit, today) is VisitState.UPCOMING:

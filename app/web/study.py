@@ -59,6 +59,7 @@ def study(here: PageInStudy) -> Response:
         version_id=here.the_study.version_id,
         arms=_arms(here, definition),
         unblinded=not here.actor.blinded,
+        locks_url=f"/{here.the_study.code}/study/locks" if may(here.actor, Permission.ENTRY_READ) else None,
         unblinding_url=_unblinding_url(here, definition),
         method=METHODS[definition.allocation.method],
         visits=[_visit(definition, visit) for visit in definition.visits],

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
+from app.capture.queries.reads import waiting
 from app.capture.reads import Progress, UnsignedVisit, progress, unsigned_visits
 from app.consent.reads import Owed, reconsents_owed
 from app.dependencies import ChangeInStudy, Here, PageInStudy
@@ -123,6 +124,7 @@ def today(here: PageInStudy) -> Response:
         sign_next=_signatures(path, unsigned.next if unsigned else None),
         sign_previous=_signatures(path, unsigned.previous if unsigned else None),
         clocks=clocks_running(here, places) if first_page else [],
+        queries=waiting(here.session, study, by=by) if first_page and may(by, Permission.ENTRY_READ) else None,
         timezone=places.timezone(),
         day=places.today(here),
         first_page=first_page,

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
+from app.capture.actions import miss_visit, reopen_visit
 from app.capture.typed import MISSING, parse_typed, typed_form
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
@@ -19,7 +20,6 @@ from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.people.access import may, require
 from app.people.permissions import Permission
-from app.schedule.actions import miss_visit, reopen_visit
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visits_of
 from app.schedule.rules import VisitState, visit_state
@@ -28,10 +28,11 @@ from app.studies.definition import Item, ItemType, TreatmentModule
 from app.treatment import actions, reads
 from app.treatment.reads import SessionRow, Treated, Treatment
 from app.treatment.rules import as_instrument, modules_of, treatment_visits
-from app.web.items import ItemView, item_views, said
+from app.web.items import ItemView, item_views
 from app.web.places import narrowed, places_of, show_at, typed_day
 from app.web.sequence import hidden_without
 from app.web.tables import address, csv_file
+from app.wording import said
 
 router = APIRouter(route_class=hidden_without(Permission.ARM_READ))
 

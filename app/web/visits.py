@@ -6,8 +6,11 @@ from datetime import date
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
-from app.capture.actions import miss_visit
+from app.capture import actions as capture
+from app.capture.locks.reads import covering
+from app.capture.locks.rules import Kind, why_closed
 from app.capture.reads import EntryMark, drafts_of, entries_of, place_of
+from app.capture.rules import entry_mark
 from app.capture.status import EntryStatus
 from app.consent.reads import why_no_consent
 from app.dependencies import ChangeInStudy, Here, PageInStudy
@@ -18,7 +21,7 @@ from app.participants.reads import participant_by_code
 from app.participants.status import Status
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
-from app.schedule import actions, rules
+from app.schedule import rules
 from app.schedule.appointments.reads import appointments_of
 from app.schedule.appointments.rules import why_not_book, why_not_with
 from app.schedule.models import ParticipantVisit
@@ -57,7 +60,7 @@ def hold(here: ChangeInStudy, code: str, visit: str) -> Response:
     """Record the day on which the visit was held."""
 
     def act(participant: Participant) -> None:
-        actions.record_visit(
+        capture.record_visit(
             here.session,
             here.the_study,
             participant,
@@ -77,7 +80,7 @@ def miss(here: ChangeInStudy, code: str, visit: str) -> Response:
     """Record that the visit did not take place, and why."""
 
     def act(participant: Participant) -> None:
-        miss_visit(
+        capture.miss_visit(
             here.session,
             here.the_study,
             participant,
@@ -96,7 +99,7 @@ def correct(here: ChangeInStudy, code: str, visit: str) -> Response:
     """Correct the day on which the visit was held."""
 
     def act(participant: Participant) -> None:
-        actions.correct_visit(
+        capture.correct_visit(
             here.session,
             here.the_study,
             participant,
@@ -116,7 +119,7 @@ def reopen(here: ChangeInStudy, code: str, visit: str) -> Response:
     """Make the visit planned again: it was recorded by mistake."""
 
     def act(participant: Participant) -> None:
-        actions.reopen_visit(
+        capture.reopen_visit(
             here.session,
             here.the_study,
             participant,
@@ -168,8 +171,13 @@ def _visit_page(
     marks = entries_of(here.session, participant.id) if reads_entries and planned.instruments else {}
     problems = problem.problems if isinstance(problem, Invalid) else []
     url = visit_url(here, participant.code, planned.code)
+    lock = None
+    if place.lock is not None:
+        lock = covering(here.session, here.the_study, participant.id, planned.code)
+    closed, locked = why_closed(here.the_study.definition, lock), lock is not None and lock.kind is Kind.LOCKED
     forms = [
-        _form_line(here, planned, code, marks, visit, today, url, participant.site_id) for code in planned.instruments
+        _form_line(here, planned, code, marks, visit, today, url, participant.site_id, locked)
+        for code in planned.instruments
     ]
     drafts = drafts_of(here.session, participant.id, by=here.actor) if reads_entries else ()
     for line, code in zip(forms, planned.instruments, strict=True):
@@ -202,7 +210,9 @@ def _visit_page(
         only_that_it_took_place=kind is VisitKind.TREATMENT and here.actor.blinded,
         is_treatment=kind is VisitKind.TREATMENT,
         why_not=why_not(here.actor, Permission.VISIT_RECORD, site_id=participant.site_id)
-        or rules.why_not_with(kind, Permission.VISIT_RECORD),
+        or rules.why_not_with(kind, Permission.VISIT_RECORD)
+        or closed,
+        closed=closed,
         why_no_consent=why_no_consent(here.session, here.the_study, participant, before="entries", now=here.now)
         if planned.instruments
         else None,
@@ -210,7 +220,7 @@ def _visit_page(
         appointments=[{"row": row, "label": label_of(here, row)} for row in appointments],
         may_book=not booked and why_not_booked is None,
         participant_url=f"/{here.the_study.code}/participants/{participant.code}",
-        done=sum(line["status"] in ("complete", "signed") for line in forms),
+        done=sum(mark.status == EntryStatus.COMPLETE for (at, _), mark in marks.items() if at == planned.code),
         refusal=None if problem is None or problems else problem.reason,
         problems=[(_field(here, each.field), each.message) for each in problems],
         errors={each.field: each.message for each in problems},
@@ -228,18 +238,26 @@ def _form_line(
     today: date,
     url: str,
     site_id: int,
+    is_locked: bool,
 ) -> dict[str, object]:
     """One form of the visit: how far it is, who saved it last, and what to do with it now."""
     form = here.the_study.definition.instrument(code)
     entry = marks.get((planned.code, code))
     if entry is None:
         status = "missed" if visit.status == VisitStatus.MISSED else "late" if today > visit.closes_on else "empty"
-    elif entry.is_signed:
-        status = "signed"
     else:
-        status = "complete" if entry.status == EntryStatus.COMPLETE else "partial"
+        status = entry_mark(
+            entry.status,
+            has_query=entry.has_query,
+            is_signed=entry.is_signed,
+            is_verified=entry.is_verified,
+            is_locked=is_locked,
+        )
     to_sign = (
-        status == "complete"
+        entry is not None
+        and entry.status == EntryStatus.COMPLETE
+        and not entry.is_signed
+        and not is_locked
         and form is not None
         and form.signable
         and may(here.actor, Permission.ENTRY_SIGN, site_id=site_id)

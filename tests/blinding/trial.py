@@ -586,6 +586,7 @@ def _follow_up(trial: Trial) -> None:
     did(api("assessor", "PUT", f"{API}{entries}/belief", guess))
     draft = {"pain_nrs": "4", "base-version": "0"}
     did(web("assessor", "PUT", "/mini/participants/M-002/visits/week18/entries/pain/draft", draft), 204)
+    _ask(trial, entries)
     withdrawal = {"level": "visits", "on": date(2026, 7, 7).isoformat(), "reason": "Moved away"}
     did(api("coordinator", "POST", f"{API}/participants/M-002/withdrawal", withdrawal))
     found = {"reason": "ineligible", "found_on": "2026-07-06", "why": "Too old by a day", "corrects": ""}
@@ -594,6 +595,32 @@ def _follow_up(trial: Trial) -> None:
     did(api("investigator", "POST", f"{API}/participants/M-002/randomised-in-error", corrected))
     for path in ("personal-data", "consents/1/signature"):
         did(web("coordinator", "POST", f"/mini/participants/M-001/{path}"))
+
+
+def _ask(trial: Trial, entries: str) -> None:
+    """A monitor asks, the site answers, the data manager asks again and closes; and a check asks."""
+    did, api, web = trial.did, trial.api, trial.web
+    asked = {"item": "pain_nrs", "text": "The diary says 3. Which is right?"}
+    did(api("monitor", "POST", f"{API}{entries}/pain/queries", asked))
+    did(api("monitor", "POST", f"{API}{entries}/pain/queries", {**asked, "text": f"Because of {SHAM}?"}), 422)
+    did(web("coordinator", "POST", "/mini/queries/1/answer", {"text": "The diary is wrong.", "version": "1"}), 303)
+    did(api("data_manager", "POST", f"{API}/queries/1/requery", {"text": "Who says so?", "version": 2}))
+    partial = {"values": {"pain_nrs": 4, "pain_days": 0}, "accept_partial": True}
+    did(api("coordinator", "PUT", f"{API}/participants/M-005/visits/baseline/entries/pain", partial), 404)
+    did(api("assessor", "PUT", f"{API}/participants/M-002/visits/week18/entries/pain", partial))
+    did(api("monitor", "PUT", f"{API}{entries}/pain/verification", {"version": 2}))
+    # One visit of everybody is frozen, one participant locked; and somebody asks to unlock them.
+    did(web("data_manager", "POST", "/mini/study/locks", {"whom": "everybody", "visit": "week18", "why": "Clean"}))
+    locked = {"kind": "locked", "participants": ["M-005"], "why": "Clean", "despite": True}
+    did(api("data_manager", "POST", f"{API}/locks", locked))
+    partial = {"values": {"pain_nrs": 4, "pain_days": 3}, "base_version": 1, "why": "Misread"}
+    did(api("coordinator_south", "PUT", f"{API}/participants/M-005/visits/baseline/entries/pain", partial), 409)
+    did(api("clinician_south", "POST", f"{API}/treatment/participants/M-005/sessions/tx01/missed", {
+        "version": 1, "why": "Abroad"}), 409)  # fmt: skip
+    did(api("data_manager", "POST", f"{API}/locks/2/unlock-request", {"why": "A page was found"}))
+    shown = did(api("investigator", "GET", f"{API}/participants/M-001/casebook")).json()
+    signature = {"meaning": "review", "digest": shown["digests"]["review"], "password": PASSWORD}
+    did(api("investigator", "POST", f"{API}/participants/M-001/casebook/signature", signature), 409)  # a query stands
 
 
 UNBLINDING = "/mini/study/unblinding"
@@ -633,7 +660,7 @@ KNOWN: dict[str, Any] = {
     **VALUES,
     "code": ("M-001", "M-002"),
     "visit": ("tx01", "week18"),
-    "table": (*PLAIN, "adverse_events", "deviations", "contacts", "concomitant_care"),
+    "table": (*PLAIN, "adverse_events", "deviations", "contacts", "concomitant_care", "queries"),
     "extension": ("csv", "json", "ndjson"),
     "version": (1, 2),
     "number": (1, 2, 3, 4),
@@ -649,6 +676,8 @@ QUERIES: dict[str, Sequence[str]] = {
     "api.adverse_events": ("", "?serious=true"),
     "conduct.deviations": ("", "?open=yes", "?format=csv"),
     "conduct.screening_log": ("", "?format=csv"),
+    "locks.locks": ("", "?visit=week18&site=all"),
+    "queries.queries": ("", "?state=closed", "?sort=-changed"),
     "unblinding.report": ("", "?kind=emergency", "?waiting=yes"),
     "api.unblindings": ("", "?limit=2"),
     "exports.exports": ("", "?table=visits", "?table=entries_by_participant&format=json", "?arms=dummy"),

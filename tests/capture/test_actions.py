@@ -250,8 +250,10 @@ def test_value_check_and_correction_are_three_facts(save, log):
         ("entry.saved", "pain_nrs"),
         ("entry.saved", "pain_days"),
         ("entry.check_fired", "pain_days"),
+        ("query.raised", "pain_days"),
         ("entry.corrected", "pain_nrs"),
         ("entry.completed", ""),
+        ("query.corrected", "pain_days"),
     ]
 
 

@@ -75,6 +75,9 @@ def test_the_cohort_gives_the_published_figures(tmp_path_factory: pytest.TempPat
             "participant.withdrawn",
             "entry.corrected",
             "entry.signed",
+            "query.raised",
+            "query.answered",
+            "query.closed",
             "session.recorded",
             "participant.screened",
         }

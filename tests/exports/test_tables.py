@@ -28,6 +28,7 @@ from tests.exports.world import (
     names,
     of_safety,
     participant,
+    query,
     screening,
     visit,
 )
@@ -41,6 +42,7 @@ TABLES = [
     "entries_by_participant",
     "instrument_pain",
     "instrument_disability",
+    "queries",
     "consents",
     "screening",
     "adverse_events",
@@ -60,6 +62,8 @@ ALLOWED = {
     "entries_by_participant": "participant site status",
     "instrument_pain": "participant site visit entry_status entry_version saved_at signed_at study_version",
     "instrument_disability": "participant site visit entry_status entry_version saved_at signed_at study_version",
+    "queries": "participant site query visit instrument item origin rule state question answer raised_at changed_at "
+    "closed_at closing",
     "consents": "participant site document_version language document_sha256 method signed_on recorded_at "
     "countersigned_at withdrawn_on study_version",
     "screening": "participant site screened_at study_version eligible failure_reason criterion__adult criterion__pain "
@@ -127,10 +131,10 @@ def trial(session: Session, study: StudyInUse) -> dict[str, Entry]:
         answers=json.dumps({"age": 80, "pain_screen": {"missing": "ND"}}),
         verdicts=json.dumps([{"code": "adult", "met": False}, {"code": "pain", "met": None}]),
     )
+    later = entry(session, study, first, "week18", "pain", LATER, reasons=json.dumps({"pain_days": "Asked twice"}))
+    query(session, study, later, "pain_days")
     return {
-        "later": entry(
-            session, study, first, "week18", "pain", LATER, reasons=json.dumps({"pain_days": "Asked twice"})
-        ),
+        "later": later,
         "disability": entry(session, study, first, "week18", "disability", DISABILITY, status="partial"),
         "pain": entry(
             session,

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import insert
 from sqlmodel import Session
 
-from app.capture.models import Entry
+from app.capture.models import DataQuery, Entry
 from app.consent.models import Consent
 from app.exports import reads
 from app.exports.formats import Format, encoded
@@ -49,6 +49,29 @@ def participant(
     session.add(row)
     session.flush()
     return row
+
+
+def query(session: Session, study: StudyInUse, row: Entry, item: str, **changes: Any) -> DataQuery:
+    """A query at one item of an entry."""
+    values: dict[str, Any] = {
+        "study_id": study.id,
+        "participant_id": row.participant_id,
+        "visit": row.visit,
+        "instrument": row.instrument,
+        "item": item,
+        "origin": "monitor",
+        "state": "open",
+        "text": "Which is right?",
+        "raised_at": NOW,
+        "raised_by": "monitor",
+        "changed_at": NOW,
+        "changed_by": "monitor",
+        **changes,
+    }
+    made = DataQuery(**values)
+    session.add(made)
+    session.flush()
+    return made
 
 
 def entry(

@@ -1,0 +1,147 @@
+"""What is frozen or locked? What covers one visit of a participant, everything that stands, what is in the way."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Integer, ScalarSelect, String, bindparam, case, literal, or_, select, tuple_
+from sqlmodel import Session
+
+from app.capture.locks.rules import Kind, Lock, strongest, why_closed
+from app.capture.models import DataLock
+from app.foundation import paging
+from app.foundation.database import table_of
+from app.foundation.errors import Refused
+from app.participants.models import Participant
+from app.people.access import Actor, require, sites_for
+from app.people.permissions import Permission
+from app.studies.in_use import StudyInUse
+
+LOCK = table_of(DataLock)
+PARTICIPANT = table_of(Participant)
+
+_LOCKS = (
+    select(
+        LOCK.c.id.label("number"),
+        LOCK.c.kind,
+        PARTICIPANT.c.code.label("participant"),
+        LOCK.c.visit,
+        LOCK.c.why,
+        LOCK.c.at,
+        LOCK.c.by,
+        LOCK.c.asked_at,
+        LOCK.c.asked_by,
+        LOCK.c.asked_why,
+    )
+    .outerjoin(PARTICIPANT, PARTICIPANT.c.id == LOCK.c.participant_id)
+    .where(LOCK.c.study_id == bindparam("study_id", type_=Integer), LOCK.c.lifted_at.is_(None))
+)
+_PARTICIPANTS = _LOCKS.where(
+    LOCK.c.participant_key.in_((0, bindparam("participant_id", type_=Integer))),
+).order_by(LOCK.c.id)
+_COVERING = _PARTICIPANTS.where(LOCK.c.visit_key.in_(("", bindparam("visit", type_=String))))
+_PARTICIPANT = select(PARTICIPANT.c.id).where(PARTICIPANT.c.id == bindparam("participant_id", type_=Integer))
+_HELD = {False: _PARTICIPANT.with_for_update(read=True), True: _PARTICIPANT.with_for_update(key_share=True)}
+
+
+def lock_covering(study_id: ColumnElement[int]) -> ScalarSelect[Any]:
+    """The number of a lock or freezing over a visit of a participant, to be read with what is read anyway.
+
+    Of the parameters `participant_id` and `visit`, in this study; NULL when nothing covers it.
+    """
+    return (
+        select(LOCK.c.id)
+        .where(
+            LOCK.c.study_id == study_id,
+            LOCK.c.participant_key.in_((0, bindparam("participant_id", type_=Integer))),
+            LOCK.c.visit_key.in_(("", bindparam("visit", type_=String))),
+            LOCK.c.lifted_at.is_(None),
+        )
+        .limit(1)
+        .scalar_subquery()
+    )
+
+
+def covering(session: Session, study: StudyInUse, participant_id: int, visit: str) -> Lock | None:
+    """What forbids changes at this visit of this participant, the strongest; None when nothing does."""
+    wanted = {"study_id": study.id, "participant_id": participant_id, "visit": visit}
+    return strongest([_lock(row) for row in session.execute(_COVERING, wanted).mappings()])
+
+
+def locks_of(session: Session, study: StudyInUse, participant_id: int) -> tuple[Lock, ...]:
+    """Everything that covers a participant or a visit of theirs."""
+    wanted = {"study_id": study.id, "participant_id": participant_id}
+    return tuple(_lock(row) for row in session.execute(_PARTICIPANTS, wanted).mappings())
+
+
+def lock_by_number(session: Session, study: StudyInUse, number: int) -> tuple[Lock, int | None] | None:
+    """A lock or freezing that stands, and the site of its participant (None: of every site)."""
+    query = _LOCKS.add_columns(PARTICIPANT.c.site_id).where(LOCK.c.id == bindparam("number", type_=Integer))
+    row = session.execute(query, {"study_id": study.id, "number": number}).mappings().first()
+    if row is None:
+        return None
+    found = dict(row)
+    site_id = found.pop("site_id")
+    return _lock(found), site_id
+
+
+def locks_page(
+    session: Session, study: StudyInUse, *, by: Actor, cursor: str | None = None, limit: int | None = None
+) -> paging.Page[Lock]:
+    """One page of everything that is frozen or locked at the person's sites: what somebody asks to unlock first."""
+    require(by, Permission.ENTRY_READ)
+    size = paging.page_size(limit)
+    sites = sites_for(by, Permission.ENTRY_READ)
+    asked = case((LOCK.c.asked_at.is_not(None), 1), else_=0)
+    query = _LOCKS
+    if sites is not None:
+        query = query.where(or_(LOCK.c.participant_id.is_(None), PARTICIPANT.c.site_id.in_(sorted(sites))))
+    backwards = False
+    if cursor:
+        (first, number), backwards = paging.decode(cursor, 2, int, int)
+        here, place = tuple_(asked, LOCK.c.id), tuple_(literal(first), literal(number))
+        query = query.where(here > place if backwards else here < place)
+    order = [each.asc() if backwards else each.desc() for each in (asked, LOCK.c.id)]
+    found = session.execute(query.order_by(*order).limit(size + 1), {"study_id": study.id}).mappings().all()
+    more = len(found) > size
+    rows = [_lock(row) for row in found[:size]]
+    if backwards:
+        rows.reverse()
+    if not rows:
+        return paging.Page(rows)
+
+    def place_of(lock: Lock, *, backwards: bool = False) -> str:
+        return paging.encode(int(lock.is_asked), lock.number, backwards=backwards)
+
+    return paging.Page(
+        rows,
+        next=place_of(rows[-1]) if more or backwards else None,
+        previous=place_of(rows[0], backwards=True) if (more if backwards else bool(cursor)) else None,
+    )
+
+
+def refuse_locked(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant | int,
+    *,
+    visit: str,
+    action: str,
+    subject: str,
+    frozen_too: bool = False,
+    alone: bool = False,
+) -> None:
+    """Refused when a lock covers this visit of the participant (`frozen_too`: or a freezing); none can come meanwhile.
+
+    `alone`: nor can anybody save an entry of theirs until this transaction ends.
+    """
+    participant_id = participant if isinstance(participant, int) else participant.id
+    assert participant_id is not None
+    # Held in a statement of its own: whoever locks holds the participant as well, and is either seen or waits.
+    session.execute(_HELD[alone], {"participant_id": participant_id})
+    lock = covering(session, study, participant_id, visit)
+    reason = why_closed(study.definition, lock, only_locked=not frozen_too)
+    if reason is not None:
+        raise Refused(reason, action=action, subject=subject)
+
+
+def _lock(row: Any) -> Lock:
+    return Lock(**{**row, "kind": Kind(row["kind"])})

@@ -1,0 +1,302 @@
+"""What may I see of queries? Those of one entry with all that was said, a page of many, how many wait for whom."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, func, literal, select, tuple_
+from sqlmodel import Session
+
+from app.capture.models import DataQuery, QueryMessage
+from app.capture.queries.rules import Closing, Origin, Raised, State, Step, raised_before
+from app.foundation import paging
+from app.foundation.database import Instant, streamed, table_of
+from app.foundation.errors import FieldProblem, Invalid, NotFound
+from app.participants.models import Participant
+from app.participants.reads import at_their_sites
+from app.people.access import Actor, require
+from app.people.models import Site
+from app.people.permissions import Permission
+from app.studies.in_use import StudyInUse
+
+QUERY = table_of(DataQuery)
+MESSAGE = table_of(QueryMessage)
+PARTICIPANT = table_of(Participant)
+SITE = table_of(Site)
+
+BATCH = 500
+
+
+@dataclass(frozen=True)
+class Message:
+    """One step of a query, and what was said."""
+
+    step: Step
+    text: str
+    at: datetime
+    by: str
+    role: str
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query. `rule` is the check that raised it, None when a person did; `thread` is empty in lists."""
+
+    number: int
+    participant: str
+    site: str
+    site_id: int
+    visit: str
+    instrument: str
+    item: str
+    origin: Origin
+    rule: str | None
+    state: State
+    text: str
+    answer: str | None
+    version: int
+    raised_at: datetime
+    raised_by: str
+    changed_at: datetime
+    changed_by: str
+    closed_at: datetime | None
+    closing: Closing | None
+    thread: tuple[Message, ...] = field(default=(), compare=False)
+
+    @property
+    def is_closed(self) -> bool:
+        return self.state is State.CLOSED
+
+
+class Sort(StrEnum):
+    """What the list of queries can be sorted by."""
+
+    RAISED = "raised"
+    CHANGED = "changed"
+    PARTICIPANT = "participant"
+    SITE = "site"
+
+
+_COLUMNS: dict[Sort, ColumnElement[Any]] = {
+    Sort.RAISED: QUERY.c.raised_at,
+    Sort.CHANGED: QUERY.c.changed_at,
+    Sort.PARTICIPANT: PARTICIPANT.c.code,
+    Sort.SITE: SITE.c.code,
+}
+_INSTANTS = frozenset({Sort.RAISED, Sort.CHANGED})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which queries somebody looks for; None means any. `standing`: open or answered; `age`: at least so many days."""
+
+    site: str | None = None
+    state: State | None = None
+    standing: bool = False
+    age: int | None = None
+    instrument: str | None = None
+    participant: str | None = None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How many queries wait for the site, and how many for whoever closes them; and since when the oldest."""
+
+    open: int = 0
+    answered: int = 0
+    oldest_open: datetime | None = None
+    oldest_answered: datetime | None = None
+
+
+# Built once: putting a SELECT together takes longer than running it.
+_QUERIES = (
+    select(
+        *(column for column in QUERY.c if column.name not in ("study_id", "participant_id", "id")),
+        QUERY.c.id.label("number"),
+        PARTICIPANT.c.code.label("participant"),
+        SITE.c.code.label("site"),
+        SITE.c.id.label("site_id"),
+    )
+    .join(PARTICIPANT, PARTICIPANT.c.id == QUERY.c.participant_id)
+    .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+    .where(QUERY.c.study_id == bindparam("study_id", type_=Integer))
+)
+_ENTRY = _QUERIES.where(
+    QUERY.c.participant_id == bindparam("participant_id", type_=Integer),
+    QUERY.c.visit == bindparam("visit", type_=String),
+    QUERY.c.instrument == bindparam("instrument", type_=String),
+).order_by(QUERY.c.id)
+_RAISED = (
+    select(QUERY.c.id, QUERY.c.item, QUERY.c.rule, QUERY.c.state, QUERY.c.version)
+    .where(
+        QUERY.c.participant_id == bindparam("participant_id", type_=Integer),
+        QUERY.c.visit == bindparam("visit", type_=String),
+        QUERY.c.instrument == bindparam("instrument", type_=String),
+        QUERY.c.closed_at.is_(None),
+        QUERY.c.rule.is_not(None),
+    )
+    .order_by(QUERY.c.id)
+    .with_for_update()
+)
+
+
+def queries_of(
+    session: Session, study: StudyInUse, participant_id: int, visit: str, instrument: str
+) -> tuple[Query, ...]:
+    """Every query of one entry with all that was said, the oldest first; in one statement when there is none."""
+    wanted = {"study_id": study.id, "participant_id": participant_id, "visit": visit, "instrument": instrument}
+    return _with_threads(session, session.execute(_ENTRY, wanted).mappings().all())
+
+
+def query_of(session: Session, study: StudyInUse, number: int, *, by: Actor) -> Query:
+    """One query with all that was said; NotFound when there is none, or it is not this person's to know."""
+    require(by, Permission.ENTRY_READ)
+    query = _QUERIES.where(QUERY.c.id == bindparam("number", type_=Integer), at_their_sites(by, Permission.ENTRY_READ))
+    rows = session.execute(query, {"study_id": study.id, "number": number}).mappings().all()
+    if not rows:
+        raise NotFound
+    return _with_threads(session, rows)[0]
+
+
+def raised_by_checks(session: Session, participant_id: int, visit: str, instrument: str) -> tuple[Raised, ...]:
+    """The queries of this entry's checks that stand, held until the transaction ends."""
+    wanted = {"participant_id": participant_id, "visit": visit, "instrument": instrument}
+    return tuple(
+        Raised(row.id, row.item, row.rule, State(row.state), row.version) for row in session.execute(_RAISED, wanted)
+    )
+
+
+def queries_page(
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    now: datetime,
+    wanted: Wanted = Wanted(),
+    sort: Sort = Sort.RAISED,
+    descending: bool = False,
+    cursor: str | None = None,
+    limit: int | None = None,
+) -> paging.Page[Query]:
+    """One page of the queries at the person's sites, in one statement."""
+    require(by, Permission.ENTRY_READ)
+    size = paging.page_size(limit)
+    key, backwards = paging.decode(cursor, 3, str, str, int) if cursor else ([], False)
+    falling = backwards != descending
+    query = _narrowed(by, wanted, now)
+    column = _COLUMNS[sort]
+    if key:
+        position, here = tuple_(*_position(sort, key)), tuple_(column, QUERY.c.id)
+        query = query.where(here < position if falling else here > position)
+    order = [one.desc() if falling else one.asc() for one in (column, QUERY.c.id)]
+    found = session.execute(query.order_by(*order).limit(size + 1), {"study_id": study.id}).mappings().all()
+    more = len(found) > size
+    rows = [_query(row) for row in found[:size]]
+    if backwards:
+        rows.reverse()
+    if not rows:
+        return paging.Page(rows)
+    return paging.Page(
+        rows,
+        next=_cursor(sort, rows[-1]) if more or backwards else None,
+        previous=_cursor(sort, rows[0], backwards=True) if (more if backwards else bool(cursor)) else None,
+    )
+
+
+def every_query(session: Session, study: StudyInUse, *, by: Actor, permission: Permission) -> Iterator[Query]:
+    """Every query at the sites where the person holds the permission, by participant, in bounded memory."""
+    query = (
+        _QUERIES.where(at_their_sites(by, permission))
+        .order_by(PARTICIPANT.c.code, QUERY.c.id)
+        .params(study_id=study.id)
+    )
+    for row in streamed(session, query, batch=BATCH):
+        yield _query(row._mapping)
+
+
+def waiting(session: Session, study: StudyInUse, *, by: Actor) -> Waiting:
+    """How many queries at the person's sites wait for the site and for whoever closes them, in one statement."""
+    query = (
+        select(QUERY.c.state, func.count(), func.min(QUERY.c.raised_at, type_=Instant))
+        .join(PARTICIPANT, PARTICIPANT.c.id == QUERY.c.participant_id)
+        .where(
+            QUERY.c.study_id == study.id,
+            QUERY.c.state.in_((State.OPEN, State.ANSWERED)),
+            at_their_sites(by, Permission.ENTRY_READ),
+        )
+        .group_by(QUERY.c.state)
+    )
+    found = {state: (number, oldest) for state, number, oldest in session.execute(query)}
+    open_, answered = found.get(State.OPEN, (0, None)), found.get(State.ANSWERED, (0, None))
+    return Waiting(open_[0], answered[0], open_[1], answered[1])
+
+
+def _narrowed(by: Actor, wanted: Wanted, now: datetime) -> Select[Any]:
+    query = _QUERIES.where(at_their_sites(by, Permission.ENTRY_READ))
+    if wanted.site is not None:
+        query = query.where(SITE.c.code == wanted.site)
+    if wanted.state is not None:
+        query = query.where(QUERY.c.state == wanted.state)
+    if wanted.standing:
+        query = query.where(QUERY.c.state.in_((State.OPEN, State.ANSWERED)))
+    if wanted.age is not None:
+        query = query.where(QUERY.c.raised_at <= raised_before(wanted.age, now))
+    if wanted.instrument is not None:
+        query = query.where(QUERY.c.instrument == wanted.instrument)
+    if wanted.participant is not None:
+        query = query.where(PARTICIPANT.c.code == wanted.participant)
+    return query
+
+
+def _with_threads(session: Session, rows: Collection[Any]) -> tuple[Query, ...]:
+    if not rows:
+        return ()
+    said: dict[int, list[Message]] = {}
+    messages = (
+        select(*MESSAGE.c)
+        .where(MESSAGE.c.query_id.in_(bindparam("ids", type_=Integer, expanding=True)))
+        .order_by(MESSAGE.c.id)
+    )
+    for row in session.execute(messages, {"ids": [row["number"] for row in rows]}):
+        said.setdefault(row.query_id, []).append(Message(Step(row.step), row.text, row.at, row.by, row.role))
+    return tuple(_query(row, tuple(said.get(row["number"], ()))) for row in rows)
+
+
+def _query(row: Any, thread: tuple[Message, ...] = ()) -> Query:
+    return Query(
+        **{
+            **row,
+            "origin": Origin(row["origin"]),
+            "state": State(row["state"]),
+            "closing": Closing(row["closing"]) if row["closing"] else None,
+            "thread": thread,
+        }
+    )
+
+
+def _cursor(sort: Sort, row: Query, *, backwards: bool = False) -> str:
+    value = {
+        Sort.RAISED: row.raised_at.isoformat(),
+        Sort.CHANGED: row.changed_at.isoformat(),
+        Sort.PARTICIPANT: row.participant,
+        Sort.SITE: row.site,
+    }[sort]
+    return paging.encode(sort.value, value, row.number, backwards=backwards)
+
+
+def _position(sort: Sort, key: list[Any]) -> tuple[Any, int]:
+    name, value, number = key
+    try:
+        if name != sort or not value.isprintable():
+            raise ValueError
+        if sort in _INSTANTS:
+            at = datetime.fromisoformat(value)
+            if at.tzinfo is None:
+                raise ValueError
+            return literal(at, Instant), number
+        return value, number
+    except ValueError:
+        message = "This page link belongs to another list. Start again from the first page."
+        raise Invalid([FieldProblem("cursor", "cursor", message)]) from None

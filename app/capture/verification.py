@@ -1,0 +1,109 @@
+"""Was an answer compared with its source? A monitor marks it as verified; a later change ends that, and says so."""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Integer, bindparam, select, update
+from sqlmodel import Session
+
+from app.audit.actions import Change, record
+from app.capture.locks.reads import refuse_locked
+from app.capture.reads import ENTRY, entry_of
+from app.capture.rules import EntryState, canonical
+from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound
+from app.participants.models import Participant
+from app.people.access import Actor, require
+from app.people.permissions import Permission
+from app.studies.in_use import StudyInUse
+
+CHANGED = "changed"  # the version in which a verified answer changed
+
+_UPDATE = update(ENTRY).where(ENTRY.c.id == bindparam("entry_id", type_=Integer))
+_HELD = select(ENTRY.c.id).where(ENTRY.c.id == bindparam("entry_id", type_=Integer)).with_for_update()
+
+
+def is_verified(entry: EntryState, item: str) -> bool:
+    """Whether this answer was compared with its source, and is what it was then."""
+    return item in entry.verified and CHANGED not in entry.verified[item]
+
+
+def was_verified(entry: EntryState, item: str) -> bool:
+    """Whether this answer was verified once and has changed since."""
+    return item in entry.verified and CHANGED in entry.verified[item]
+
+
+def verify_items(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    visit: str,
+    instrument: str,
+    items: Collection[str],
+    version: int,
+    by: Actor,
+    now: datetime,
+) -> EntryState:
+    """Say of exactly these items that they agree with their source; of any other that had been verified, not any more.
+
+    `version` is the version of the entry that was looked at. The same again changes nothing.
+    """
+    about: dict[str, Any] = {"action": "entry.verify", "subject": f"{participant.code}/entry/{visit}/{instrument}"}
+    require(by, Permission.ENTRY_VERIFY, site_id=participant.site_id, **about)
+    form = study.definition.instrument(instrument)
+    assert participant.id is not None
+    entry = entry_of(session, participant.id, visit, instrument)
+    if entry is None or form is None:
+        raise NotFound
+    refuse_locked(session, study, participant, visit=visit, **about)
+    session.execute(_HELD, {"entry_id": entry.id})
+    entry = entry_of(session, participant.id, visit, instrument)
+    assert entry is not None
+    unknown = [item for item in items if item not in entry.values and form.item(item) is None]
+    if unknown:
+        raise Invalid([FieldProblem("items", "unknown", f"{form.label} does not ask for “{unknown[0]}”. Take it out.")])
+    if entry.version != version:
+        raise Conflict(
+            "This form was changed after you opened it. Compare it with its source again.",
+            current_version=entry.version,
+            **about,
+        )
+    verified = {code: said for code, said in entry.verified.items() if code in items or CHANGED in said}
+    log = []
+    for item in items:
+        if is_verified(entry, item):
+            continue
+        verified[item] = {"by": by.username, "at": now.isoformat(), "version": version}
+        log.append(_change("entry.verified", entry, item, new=entry.values.get(item)))
+    for item in entry.verified:
+        if item not in items and is_verified(entry, item):
+            log.append(_change("entry.verification_withdrawn", entry, item, old=entry.values.get(item)))
+    if not log:
+        return entry
+    made = EntryState(**{**entry.__dict__, "verified": verified})
+    whole = now if is_wholly_verified(made) else None
+    session.execute(_UPDATE, {"entry_id": entry.id, "verified": canonical(verified), "verified_at": whole})
+    record(session, study.code, log, by=by, now=now)
+    return EntryState(**{**made.__dict__, "verified_at": whole})
+
+
+def is_wholly_verified(entry: EntryState) -> bool:
+    """Whether every answer of an entry is verified."""
+    return bool(entry.values) and all(is_verified(entry, item) for item in entry.values)
+
+
+def after_change(entry: EntryState, moved: Collection[str]) -> tuple[Mapping[str, object], list[Change]]:
+    """What stays verified of an entry when these of its items change, and what the log says of the others."""
+    verified: dict[str, dict[str, Any]] = dict(entry.verified)
+    log = []
+    for item in entry.verified:
+        if item in moved and is_verified(entry, item):
+            verified[item] = {**verified[item], CHANGED: entry.version + 1}
+            log.append(Change("entry.verification_ended", item=item, old=entry.values.get(item)))
+    return verified, log
+
+
+def _change(action: str, entry: EntryState, item: str, *, old: object = None, new: object = None) -> Change:
+    subject = f"entry/{entry.visit}/{entry.instrument}"
+    return Change(action, entry.participant, subject, item, old, new)

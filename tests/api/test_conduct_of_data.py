@@ -1,0 +1,103 @@
+"""Queries, verification, locks and casebooks over REST: what a program may do, and what stops it."""
+
+from typing import Any
+
+import pytest
+import time_machine
+from starlette.testclient import TestClient
+
+from app.foundation.database import Database
+from tests.api.client import PASSWORD, ApiClient, api_client, application_on
+from tests.capture.records import consented
+from tests.factories import NOW, mini_study, person
+
+ROLES = ("assessor", "coordinator", "monitor", "data_manager", "investigator", "clinician")
+ENTRY = "/participants/M-001/visits/week18/entries/pain"
+CASEBOOK = "/participants/M-001/casebook"
+PAIN = {"pain_nrs": 5, "pain_days": 3}
+
+
+@pytest.fixture
+def clients(shared_database: Database) -> Any:
+    with time_machine.travel(NOW, tick=True):
+        with shared_database.writing() as session:
+            study = mini_study(session)
+            consented(session, study)
+            people = {role: person(session, study, role) for role in ROLES}
+            people["second"] = person(session, study, "data_manager", username="second")
+        http = TestClient(application_on(shared_database), base_url="http://trial.test")
+        made: dict[str, ApiClient] = {
+            name: api_client(shared_database, actor, http=http) for name, actor in people.items()
+        }
+        made["assessor"].done("PUT", ENTRY, {"values": PAIN})
+        yield made
+
+
+@pytest.mark.requirement("E6-9", "E6-20")
+def test_a_query_over_rest(clients):
+    asked = clients["monitor"].post(f"{ENTRY}/queries", {"item": "pain_nrs", "text": "Is it 5?"})
+    assert asked.status_code == 201
+    number = asked.json()["number"]
+    assert asked.headers["location"].endswith(f"/queries/{number}")
+    site, manager = clients["assessor"], clients["data_manager"]
+    named = {"item": "pain_nrs", "text": "Is it the Placebex device?"}
+    problem = clients["monitor"].refused(422, "POST", f"{ENTRY}/queries", named)
+    assert [each["rule"] for each in problem["errors"]] == ["arm"]
+    site.refused(403, "POST", f"{ENTRY}/queries", {"item": "pain_nrs", "text": "Is it 5?"})
+    assert site.done("POST", f"/queries/{number}/answer", {"text": "It is.", "version": 1})["state"] == "answered"
+    stale = manager.refused(409, "POST", f"/queries/{number}/closing", {"version": 1})
+    assert stale["current_version"] == 2
+    manager.done("POST", f"/queries/{number}/requery", {"text": "Who says so?", "version": 2})
+    closed = manager.done("POST", f"/queries/{number}/closing", {"version": 3})
+    assert [each["step"] for each in closed["thread"]] == ["raise", "answer", "requery", "close"]
+    assert site.done("GET", "/queries", params={"state": "standing"})["items"] == []
+    assert [each["number"] for each in site.done("GET", "/queries")["items"]] == [number]
+    clients["clinician"].refused(403, "GET", "/queries")
+    exported = manager.get("/exports/queries.json").json()
+    assert [(row["query"], row["state"], row["closing"]) for row in exported] == [(number, "closed", "closed")]
+
+
+@pytest.mark.requirement("SEC-10", "E6-12", "P11-f")
+def test_what_is_locked_is_opened_by_two_over_rest(clients):
+    manager, site = clients["data_manager"], clients["assessor"]
+    verified = clients["monitor"].done("PUT", f"{ENTRY}/verification", {"version": 1})
+    assert (verified["whole"], set(verified["items"])) == (True, set(PAIN))
+    body = {"kind": "locked", "participants": ["M-001"], "why": "Clean"}
+    assert "waits for a signature" in manager.refused(409, "POST", "/locks", body)["detail"]
+    assert manager.done("POST", "/locks", {**body, "despite": True}) == {"closed": 1}
+    change = {"values": {**PAIN, "pain_nrs": 6}, "base_version": 1, "why": "Misheard"}
+    assert "is locked" in site.refused(409, "PUT", ENTRY, change)["detail"]
+    visit = site.done("GET", "/participants/M-001/visits")[2]
+    missed = {"status": "missed", "reason": "Ill", "version": visit["version"]}
+    assert "is locked" in site.refused(409, "PUT", "/participants/M-001/visits/week18", missed)["detail"]
+    session = "/treatment/participants/M-001/sessions/tx01/missed"
+    assert "is locked" in clients["clinician"].refused(409, "POST", session, {"version": 1, "why": "Ill"})["detail"]
+    (lock,) = site.done("GET", "/locks")["items"]
+    where = f"/locks/{lock['number']}"
+    manager.done("POST", f"{where}/unlock-request", {"why": "A page was found"})
+    approval = {"approve": True, "password": PASSWORD}
+    assert "second person" in manager.refused(409, "POST", f"{where}/unlock-decision", approval)["detail"]
+    clients["second"].refused(422, "POST", f"{where}/unlock-decision", {"approve": True, "password": "no"})
+    clients["second"].done("POST", f"{where}/unlock-decision", approval)
+    assert site.done("PUT", ENTRY, change)["version"] == 2
+    assert site.done("GET", "/locks")["items"] == []
+
+
+@pytest.mark.requirement("P11-50a", "P11-70", "FDA-19", "P11-b")
+def test_a_casebook_over_rest(clients):
+    doctor = clients["investigator"]
+    shown = doctor.done("GET", CASEBOOK)
+    assert [(line["visit"], line["instrument"], line["version"]) for line in shown["entries"]] == [
+        ("week18", "pain", 1)
+    ]
+    body = {"meaning": "review", "digest": shown["digests"]["review"], "password": PASSWORD}
+    doctor.refused(422, "POST", f"{CASEBOOK}/signature", {**body, "password": "no"})
+    doctor.refused(409, "POST", f"{CASEBOOK}/signature", {**body, "digest": shown["digests"]["approval"]})
+    signed = doctor.done("POST", f"{CASEBOOK}/signature", body)
+    assert (signed["signed"], signed["signed_meaning"], signed["signed_digest"]) == (True, "review", body["digest"])
+    change = {"values": {**PAIN, "pain_nrs": 6}, "base_version": 1, "why": "Misheard"}
+    clients["assessor"].done("PUT", ENTRY, change)
+    assert doctor.done("GET", CASEBOOK)["signed"] is False
+    file = clients["monitor"].get(f"{CASEBOOK}.pdf")
+    assert (file.headers["content-type"], file.content[:5]) == ("application/pdf", b"%PDF-")
+    clients["clinician"].refused(403, "GET", CASEBOOK)

@@ -1,0 +1,142 @@
+"""Queries on pages: a thread beside the field, answered from the form, listed, filtered, taken as a file."""
+
+import csv
+import io
+
+import pytest
+from bs4 import BeautifulSoup
+from sqlalchemy import func, select
+
+from app.capture.models import DataQuery
+from app.foundation.database import Database, table_of
+from tests.web.browser import Browser, counted_statements, form_in
+from tests.web.test_entries import FORM, PAIN, VISIT, World, at_the_visit
+
+__all__ = ["at_the_visit"]
+
+ITEM = f"{FORM}/queries/pain_nrs"
+QUERY = table_of(DataQuery)
+ASKED = "The diary says 3. Which is right?"
+
+
+@pytest.fixture
+def world(shared_database: Database) -> World:
+    world = World(shared_database)
+    assert world.browser("assessor").post(FORM, PAIN).status_code == 303
+    return world
+
+
+def words(soup: BeautifulSoup) -> str:
+    return " ".join(soup.get_text(" ").split())
+
+
+def path_of(world: World) -> str:
+    """The address of the newest query."""
+    with world.database.reading() as session:
+        return f"/mini/queries/{session.execute(select(func.max(QUERY.c.id))).scalar_one()}"
+
+
+def asked(world: World) -> Browser:
+    monitor = world.browser("monitor")
+    reply = monitor.post(ITEM, {"text": ASKED})
+    assert reply.status_code == 303
+    return monitor
+
+
+@pytest.mark.requirement("E6-20")
+def test_a_query_goes_from_the_monitor_to_the_site_and_back(world: World):
+    monitor = world.browser("monitor")
+    record = monitor.soup(f"{FORM}/record")
+    assert record.select_one(f'a[href="{ITEM}"]'), "a way to ask stands beside every answer"
+    blank = monitor.post(ITEM, {"text": " "})
+    assert (blank.status_code, "Say what is in question" in blank.text) == (422, True)
+    named = monitor.post(ITEM, {"text": "Was it the sham?"})
+    assert (named.status_code, "names an arm" in named.text, "Was it the sham?" in named.text) == (422, True, True)
+    assert monitor.post(ITEM, {"text": ASKED}).headers["location"] == f"{ITEM}?done=query_raised"
+    path = path_of(world)
+
+    coordinator = world.browser("coordinator")
+    today = words(coordinator.soup("/mini/today"))
+    assert "One query waits for an answer" in today
+    form = coordinator.soup(FORM)
+    thread = form.select_one("#query-pain_nrs")
+    assert thread is not None
+    assert ASKED in thread.get_text()
+    fields = form_in(form, f"{path}/answer")
+    assert fields["back"] == [FORM]
+    # The reply belongs to a form of its own, so that saving the entry sends nothing of it and the reverse.
+    box = thread.select_one("textarea")
+    assert box is not None
+    assert (box["name"], box["form"]) == ("text", f"query-form-{path.rpartition('/')[2]}")
+    said = coordinator.send(f"{path}/answer", {**fields, "text": "The diary is wrong."})
+    assert said.headers["location"] == f"{FORM}?done=query_answered#query-pain_nrs"
+    assert coordinator.get(path).headers["location"] == ITEM
+
+    manager = world.browser("data_manager")
+    page = manager.soup(ITEM)
+    assert "The diary is wrong." in words(page)
+    fields = form_in(page, f"{path}/close")
+    stale = manager.send(f"{path}/close", {**fields, "version": "1"})
+    assert (stale.status_code, "Somebody wrote to this query" in stale.text) == (409, True)
+    again = manager.send(f"{path}/requery", {**fields, "text": ""})
+    assert again.status_code == 422
+    assert manager.send(f"{path}/requery", {**fields, "text": "Who says so?"}).status_code == 303
+    answered = form_in(coordinator.soup(ITEM), f"{path}/answer")
+    coordinator.send(f"{path}/answer", {**answered, "text": "The participant, by telephone."})
+    closing = form_in(manager.soup(ITEM), f"{path}/close")
+    assert manager.send(f"{path}/close", {**closing, "text": ""}).status_code == 303
+    after = words(manager.soup(ITEM))
+    assert "Closed" in after
+    assert coordinator.send(f"{path}/answer", {**answered, "text": "More"}).status_code == 409
+
+
+def test_the_mark_says_that_something_is_asked_until_it_is_closed(world: World):
+    monitor = asked(world)
+    path = path_of(world)
+    assessor = world.browser("assessor", username="another")
+    for page in ("/mini/participants/M-001", VISIT, f"{FORM}/record"):
+        assert assessor.soup(page).select(".tone-query"), page
+    fields = form_in(monitor.soup(ITEM), f"{path}/close")
+    monitor.send(f"{path}/close", fields)
+    for page in ("/mini/participants/M-001", VISIT, f"{FORM}/record"):
+        assert not assessor.soup(page).select(".tone-query"), page
+
+
+def test_the_list_is_filtered_sorted_and_taken_as_a_file(world: World):
+    monitor = asked(world)
+    monitor.post(f"{FORM}/queries/pain_days", {"text": "How many days?"})
+    manager = world.browser("data_manager")
+    with counted_statements(world.database) as said:
+        page = manager.soup("/mini/queries")
+    assert len(said) <= 12
+    rows = page.select("tbody tr")
+    assert len(rows) == 2
+    assert ASKED in rows[0].get_text()
+    assert len(manager.soup("/mini/queries?sort=-raised").select("tbody tr")) == 2
+    assert not manager.soup("/mini/queries?state=closed").select("tbody tr")
+    assert not manager.soup("/mini/queries?age=7").select("tbody tr")
+    assert not manager.soup("/mini/queries?instrument=disability").select("tbody tr")
+    assert not manager.soup("/mini/queries?site=south").select("tbody tr")
+    file = manager.get("/mini/queries.csv?state=open")
+    lines = list(csv.DictReader(io.StringIO(file.text.lstrip("\ufeff"))))
+    assert [(line["item"], line["state"], line["days"]) for line in lines] == [
+        ("pain_nrs", "open", "0"),
+        ("pain_days", "open", "0"),
+    ]
+    elsewhere = world.browser("coordinator", site_code="south")
+    assert not elsewhere.soup("/mini/queries").select("tbody tr")
+    assert elsewhere.get(path_of(world)).status_code == 404
+    assert manager.get("/mini/queries/99999999999999").status_code == 404
+
+
+def test_a_soft_check_saved_without_its_reason_asks(world: World):
+    assessor = world.browser("assessor", username="another")
+    odd = {"pain_nrs": "0", "pain_where": None, "pain_days": "5", "form-why": "Read again"}
+    form = assessor.form(FORM, FORM)
+    fields = {**form, **odd, "save-as": "partial"}
+    fields = {name: value for name, value in fields.items() if value is not None}
+    assert assessor.send(FORM, fields).status_code == 303
+    thread = assessor.soup(FORM).select_one("#query-pain_days")
+    assert thread is not None
+    assert "No pain, but days with pain" in thread.get_text()
+    assert "by an edit check" in thread.get_text()
