@@ -633,7 +633,7 @@ CHOICES = st.fixed_dictionaries(
 
 
 @pytest.mark.requirement("P11-e", "P11-f", "E6-6")
-@settings(deadline=None, max_examples=12, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=8, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(history=st.lists(CHOICES, min_size=1, max_size=9))
 def test_random_histories_keep_the_order_of_safety(session: Session, history: list[dict[str, Any]]):
     inside = session.begin_nested()
