@@ -46,11 +46,11 @@ from app.schedule.models import ParticipantVisit
 from app.schedule.reads import NextVisit, next_visits, visits_of
 from app.schedule.rules import VisitState, visit_state
 from app.schedule.status import VisitStatus
-from app.studies.definition import Study, Visit, VisitKind
+from app.studies.definition import FirstStage, Study, Visit, VisitKind
 from app.web.audit import told
 from app.web.in_error import rows_of
 from app.web.places import Places, places_of, show_at, typed_day
-from app.web.randomisation import allocation_number
+from app.web.randomisation import allocation_number, stage_that_waits
 from app.web.shell import status_of
 from app.web.tables import address, column, csv_file, typed_text
 
@@ -407,7 +407,16 @@ def show(here: PageInStudy, code: str) -> Response:
         allocation=allocation_number(here, participant),
         url=_url(here, participant.code),
         initials=initials,
-        next_step=_next_step(here, participant, consents, baseline, visits, today, may_read=may_read),
+        next_step=_next_step(
+            here,
+            participant,
+            consents,
+            baseline,
+            visits,
+            today,
+            may_read=may_read,
+            stage=stage_that_waits(here, participant),
+        ),
         randomise=_randomise(here, participant, consents, baseline) if Status(participant.status) in OPEN else None,
         steps=steps,
         timeline=_timeline(here, participant, visits, today),
@@ -542,6 +551,7 @@ def _next_step(
     today: date,
     *,
     may_read: bool,
+    stage: FirstStage | None = None,
 ) -> dict[str, str | None] | None:
     """The one thing to do next for this participant, as a button; None when nothing is left or it is not theirs."""
     url, status, definition = _url(here, participant.code), Status(participant.status), here.the_study.definition
@@ -550,7 +560,11 @@ def _next_step(
         reason = why_not(here.actor, permission, site_id=participant.site_id)
         return {"label": label, "icon": icon, "url": target, "reason": reason}
 
-    if status in OPEN and consent_rules.why_no_consent(consents) is not None:
+    consented = consent_rules.why_no_consent(consents) is None
+    if status in OPEN and stage and (consented or stage.after == "screening"):
+        label = f"{stage.label}: randomise, first step"
+        return step(label, "shuffle", f"{url}/randomise", Permission.PARTICIPANT_RANDOMISE)
+    if status in OPEN and not consented:
         if pending := _pending(consents):
             target = f"{url}/consents/{pending.id}/countersign"
             return step("Countersign consent", "signature", target, Permission.CONSENT_COUNTERSIGN)

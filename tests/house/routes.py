@@ -271,6 +271,7 @@ WHO: dict[str, Who] = {
     "api.verify_log": P.AUDIT_VERIFY,
     "api.gates": P.PARTICIPANT_READ,
     "api.randomise": P.PARTICIPANT_RANDOMISE,
+    "api.randomise_first": P.PARTICIPANT_RANDOMISE,
     "api.randomised_in_error": P.PARTICIPANT_READ,
     "api.record_randomised_in_error": P.PARTICIPANT_RECORD_ERROR,
     "api.unblind": P.ALLOCATION_UNBLIND,
@@ -374,6 +375,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.save_entry": {"values": {"pain_nrs": 4}, "accept_partial": True},
     "api.sign_entry": {"version": 1},
     "api.randomise": {},
+    "api.randomise_first": {},
     "api.record_randomised_in_error": {"reason": "ineligible", "why": "Too old", "found_on": "2026-03-02"},
     "api.unblind": {"reason": "overdose", "why": "Found at home", "asked_by": "The ward", "password": "not this one"},
     "api.record_accidental": {

@@ -19,6 +19,8 @@ def canonical(study: Study) -> str:
     for name in SINCE_THE_FIRST:
         if getattr(study, name) == StudyFile.model_fields[name].get_default(call_default_factory=True):
             del said[name]
+    if study.allocation.first_stage is None:
+        del said["allocation"]["first_stage"]
     return json.dumps(said, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
