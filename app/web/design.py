@@ -76,7 +76,8 @@ def design(here: PageInStudy) -> Response:
     possible = _alternatives(here.the_study.definition)
     beside = [code for code in FIRST_BESIDE if code in possible]
     # Where the arms leave few methods, the others are worth a curve.
-    return _page(here, _usual(here), beside if len(beside) > 1 else [*possible][:MOST_BESIDE])
+    others = [code for code, each in possible.items() if each.method not in TOGETHER]
+    return _page(here, _usual(here), beside if len(beside) > 1 else others[:MOST_BESIDE])
 
 
 @router.post("/{study}/sequence/design", name="design.compare")
