@@ -17,8 +17,8 @@ Doors, in front of the rooms:
 Rooms, top floor first:
   exports/        study -> tables -> CSV and JSON, blinded by construction; dummy arms to write programmes with
   treatment/      UNBLINDED: what was delivered, session by session, by treating clinicians
-  randomisation/  THE SEALED ROOM: sequence or decisions one by one, sealing, commitment and its proofs, escrow of the
-                  seed, allocation, downtime, unblinding, guesses
+  randomisation/  THE SEALED ROOM: sequence or decisions one by one, in one stage or two, sealing, commitment and its
+                  proofs, escrow of the seed, allocation, downtime, unblinding, guesses
   capture/        entries, edit checks, corrections, signatures, drafts
   schedule/       visits and their windows
   consent/        versions of the consent document, signatures, withdrawal

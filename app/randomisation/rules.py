@@ -173,7 +173,7 @@ def first_stage_gates(study: Study, facts: Facts) -> tuple[Gate, ...]:
         Gate("consented", "Consent complete", _why_not_consented(facts))
         if stage.after == "consent"
         else Gate("taking_part", "Still taking part", _why_withdrawn(facts)),
-        Gate("stratum", "Answers it is taken from", facts.why_no_stratum),
+        *([Gate("stratum", "Answers it is taken from", facts.why_no_stratum)] if stage.strata else []),
         _site_open(facts),
         Gate("not_staged", "Not yet done", done if facts.staged or facts.allocated else None),
         Gate("list_ready", "Randomisation open", None if facts.staged else _why_not_open(facts)),

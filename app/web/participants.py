@@ -390,7 +390,8 @@ def show(here: PageInStudy, code: str) -> Response:
     screening = reads.screening_of(here.session, participant.id)
     initials = reads.initials_of(here.session, [participant], by=here.actor).get(participant.id, "")
     baseline = _baseline(definition, marks)
-    steps = _steps(here, participant, consents, baseline) if Status(participant.status) in OPEN else []
+    stage = stage_that_waits(here, participant)
+    steps = _steps(here, participant, consents, baseline, stage) if Status(participant.status) in OPEN else []
     columns, rows = _matrix(here, participant, visits, marks, drafts, today)
     recent = _recent(here, participant)
     in_error = records_of(here.session, participant.id) if participant.randomised_on else ()
@@ -415,7 +416,7 @@ def show(here: PageInStudy, code: str) -> Response:
             visits,
             today,
             may_read=may_read,
-            stage=stage_that_waits(here, participant),
+            stage=stage,
         ),
         randomise=_randomise(here, participant, consents, baseline) if Status(participant.status) in OPEN else None,
         steps=steps,
@@ -501,9 +502,16 @@ def _pending(consents: Sequence[Consent]) -> Consent | None:
 
 
 def _steps(
-    here: Here, participant: Participant, consents: Sequence[Consent], baseline: Baseline
+    here: Here,
+    participant: Participant,
+    consents: Sequence[Consent],
+    baseline: Baseline,
+    waits: FirstStage | None,
 ) -> list[dict[str, str]]:
-    """Screening, consent, baseline, randomise: the walk, and where this participant stands on it."""
+    """Screening, consent, baseline, randomise: the walk, and where this participant stands on it.
+
+    `waits` is the first stage of a study of two, while it is before them.
+    """
     consented = consent_rules.why_no_consent(consents) is None
     filled = consented and not baseline.lacking
     url, pending = _url(here, participant.code), _pending(consents)
@@ -522,7 +530,16 @@ def _steps(
         },
     ]
     if here.the_study.definition.is_allocated:
-        steps.append({"label": "Randomise", "state": "current" if filled else "todo"})
+        steps.append({"label": "Randomise", "state": "current" if filled and not waits else "todo"})
+    if stage := here.the_study.definition.allocation.first_stage:
+        early = stage.after == "screening"
+        state = "done" if not waits else "current" if early or consented else "todo"
+        steps.insert(1 if early else 2, {"label": stage.label, "state": state})
+        if state == "current":
+            steps = [
+                {**each, "state": "todo"} if each["state"] == "current" and each["label"] != stage.label else each
+                for each in steps
+            ]
     return steps
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY
+from app.foundation.database import Database
 from app.foundation.errors import Invalid, NotFound, Refused
 from app.participants.models import Participant
 from app.people.access import Actor
@@ -29,6 +30,7 @@ from app.studies.rules import canonical, problems
 from tests.conftest import ROOT
 from tests.randomisation.small import BY_PAIN, definition
 from tests.randomisation.test_commitment import SCRIPT, _write
+from tests.randomisation.test_concurrency import at_once
 from tests.randomisation.world import NOW, actor, participant, study_of
 
 DRAWS = ROOT / "scripts" / "verify_draws.py"
@@ -247,6 +249,42 @@ def test_the_database_refuses_to_change_a_first_stage(trial: Trial, change: str)
     statement = update(STAGED).values(number=7) if change == "update" else delete(STAGED)
     with pytest.raises(DBAPIError, match="never edited, undone or re-used"), trial.session.begin_nested():
         trial.session.execute(statement)
+
+
+@pytest.mark.requirement("REL-1", "REL-13", "E9-3")
+def test_many_take_both_steps_at_once_and_every_place_is_taken_once_and_in_order(database: Database):
+    with database.writing() as session:
+        by_site = {"code": "site", "label": "Site"}
+        trial = Trial(session, staged(strata=[by_site]))
+        people = [participant(session, trial.study, number, "SYD" if number % 3 else "PER") for number in range(1, 13)]
+        everywhere = actor(session, trial.study, Role.COORDINATOR, "PER", name="percy")
+        at = {person.id: trial.coordinator if number % 3 else everywhere for number, person in enumerate(people, 1)}
+    waiting = list(people)
+
+    def work() -> None:
+        while waiting:
+            try:
+                person = waiting.pop()
+            except IndexError:
+                return
+            for step in (randomise_first, randomise):
+                with database.writing() as session:
+                    step(session, trial.study, person, by=at[person.id], now=NOW)
+
+    at_once(*[work] * 4)
+    with database.reading() as session:
+        rows = session.execute(
+            select(STAGED.c.number, STAGED.c.stratum_id, reads.SLOT.c.position, STAGED.c.allocated_at)
+            .join(reads.SLOT, reads.SLOT.c.id == STAGED.c.slot_id)
+            .order_by(STAGED.c.number)
+        ).all()
+        assert [row.number for row in rows] == list(range(1, 13))
+        for stratum in {row.stratum_id for row in rows}:
+            positions = [row.position for row in rows if row.stratum_id == stratum]
+            assert positions == list(range(1, len(positions) + 1))
+        assert [row.allocated_at for row in rows] == sorted(row.allocated_at for row in rows)
+        decided = session.execute(select(reads.STRATUM.c.used).where(reads.STRATUM.c.sequence_id == trial.last))
+        assert decided.scalar_one() == 12
 
 
 # Concealment

@@ -60,7 +60,10 @@ def test_two_steps_from_the_draw_to_the_allocation(database: Database):
     world.screened()
     coordinator = world.coordinator()
     person = "/mini/participants/M-001"
-    assert "Entry: randomise, first step" in coordinator.soup(person).get_text()
+    page = coordinator.soup(person)
+    assert "Entry: randomise, first step" in page.get_text()
+    current = page.select("[aria-current=step]")
+    assert [step.get_text(" ", strip=True) for step in current] == ["2 Entry"]
     page = coordinator.soup(f"{person}/randomise")
     assert "The first of two steps" in page.get_text()
     assert page.select_one("input[name=stage][value=entry]") is not None
