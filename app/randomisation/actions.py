@@ -529,7 +529,7 @@ def randomise(
             return stands
     stood = standing(session, study, participant, now=now, lock=True, newest=newest)
     reason = why_not_ready(gates(study.definition, stood.facts))
-    if reason is None and stratum is None:
+    if reason is None and (stratum is None or _knows_no_groups(session, study, stratum)):
         reason = NOT_OPEN
     if reason is not None or stratum is None:
         raise Refused(reason or NOT_OPEN, action=RANDOMISE, subject=code)
@@ -573,6 +573,14 @@ def _lock_stratum(session: Session, study: StudyInUse, code: str | None, *, firs
     if code is None:
         return None
     return session.execute(_LOCK_OF[first], {"study_id": study.id, "code": code}).first()
+
+
+def _knows_no_groups(session: Session, study: StudyInUse, stratum: Any) -> bool:
+    """Whether a list gives arms regardless of a first stage: it was sealed before the study had one."""
+    if study.definition.allocation.first_stage is None:
+        return False
+    secrets = unseal_secrets(keys_of(session), study.id, stratum.version, bytes(stratum.secrets))
+    return not secrets.get("groups")
 
 
 def _decide(session: Session, study: StudyInUse, participant_id: int, stratum: Any, levels: str) -> str:

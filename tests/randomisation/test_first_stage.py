@@ -5,6 +5,7 @@ import json
 import runpy
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,31 @@ def test_many_take_both_steps_at_once_and_every_place_is_taken_once_and_in_order
         assert [row.allocated_at for row in rows] == sorted(row.allocated_at for row in rows)
         decided = session.execute(select(reads.STRATUM.c.used).where(reads.STRATUM.c.sequence_id == trial.last))
         assert decided.scalar_one() == 12
+
+
+def test_a_list_from_before_there_was_a_first_stage_gives_nobody_an_arm(session: Session):
+    one_stage = definition(arms=ARMS, treatment=[], allocation={"method": "minimisation", "strata": [BY_PAIN]})
+    study = study_of(session, one_stage)
+    statistician = actor(session, study, Role.STATISTICIAN)
+    coordinator = actor(session, study, Role.COORDINATOR, "SYD")
+    told: dict[str, Any] = {"by": statistician, "now": NOW}
+    earlier = draw(session, study, method="minimisation", options=MINIMISED, **told)
+    seal(session, study, earlier.id or 0, **told)
+    amended = replace(study, definition=staged())
+    groups = draw(
+        session, amended, method="permuted_blocks", block_sizes=(2,), slots_per_stratum=4, first_stage=True, **told
+    )
+    seal(session, amended, groups.id or 0, **told)
+    person = participant(session, amended, 1)
+    randomise_first(session, amended, person, by=coordinator, now=NOW)
+    with pytest.raises(Refused, match="not open"):
+        randomise(session, amended, person, by=coordinator, now=NOW)
+    again = draw(session, amended, method="minimisation", options=MINIMISED, **told)
+    seal(session, amended, again.id or 0, **told)
+    other = participant(session, amended, 2)
+    with pytest.raises(Refused, match="not open"):
+        randomise(session, study, other, by=coordinator, now=NOW)  # the other way round: a list with groups, and none
+    assert randomise(session, amended, person, by=coordinator, now=NOW).number == 1
 
 
 # Concealment
