@@ -237,7 +237,7 @@ class SequenceReply(Reply):
                 "version": 1,
                 "method": "permuted_blocks",
                 "status": "sealed",
-                "stage": None,
+                "stage": "entry",
                 "slots": 280,
                 "used": 42,
                 "digest": "9f2c6b1a",

@@ -633,12 +633,14 @@ def randomise_first(
 ) -> Staged:
     """The first stage: give the participant the next slot of its list, and so a group that nobody learns here.
 
-    Once and for all, and before the arm; otherwise as `randomise`. `NotFound` in a study of one stage.
+    Once and for all, and before the arm; otherwise as `randomise`.
     """
     code, stage = participant.code, study.definition.allocation.first_stage
-    if stage is None or participant.study_id != study.id or participant.id is None:
+    if participant.study_id != study.id or participant.id is None:
         raise NotFound
     require(by, Permission.PARTICIPANT_RANDOMISE, site_id=participant.site_id, subject=code, action=FIRST)
+    if stage is None:
+        raise Refused("This study has one stage. Randomise the participant.", action=FIRST, subject=code)
     view = first_stage_of(study)
     place = session.execute(_PLACE, {"site_id": participant.site_id}).one()
     expected = stratum_of(session, view, participant, site_code=place.code, timezone=place.timezone, now=now)

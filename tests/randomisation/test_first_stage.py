@@ -212,7 +212,7 @@ def test_a_study_of_one_stage_has_no_first(session: Session):
     coordinator = actor(session, study, Role.COORDINATOR, "SYD")
     person = participant(session, study, 1)
     assert reads.first_stage_gates_of(session, study, person, by=coordinator, now=NOW) == ()
-    with pytest.raises(NotFound):
+    with pytest.raises(Refused, match="has one stage"):
         randomise_first(session, study, person, by=coordinator, now=NOW)
     statistician = actor(session, study, Role.STATISTICIAN)
     with pytest.raises(NotFound):
@@ -250,6 +250,15 @@ def test_the_database_refuses_to_change_a_first_stage(trial: Trial, change: str)
     statement = update(STAGED).values(number=7) if change == "update" else delete(STAGED)
     with pytest.raises(DBAPIError, match="never edited, undone or re-used"), trial.session.begin_nested():
         trial.session.execute(statement)
+
+
+def test_lists_of_both_stages_are_told_apart_where_their_strata_have_one_code(session: Session):
+    by_site = {"code": "site", "label": "Site"}
+    study = staged(strata=[by_site])
+    allocation = study.allocation.model_copy(update={"strata": study.allocation.first_stage.strata})  # type: ignore[union-attr]
+    trial = Trial(session, study.model_copy(update={"allocation": allocation}))
+    trial.whole(3)
+    assert [(group in GROUPS, arm in GROUPS[group]) for group, arm in trial.found()] == [(True, True)] * 3
 
 
 @pytest.mark.requirement("REL-1", "REL-13", "E9-3")

@@ -123,7 +123,7 @@ def test_two_steps_over_rest(database: Database):
 def test_a_study_of_one_stage_knows_no_first(shared_database: Database):
     world = World(shared_database)
     world.filled()
-    api_client(shared_database, world.coordinators["north"]).refused(404, "POST", "/participants/M-001/randomise-first")
+    api_client(shared_database, world.coordinators["north"]).refused(409, "POST", "/participants/M-001/randomise-first")
     coordinator = world.coordinator()
     path, token = "/mini/participants/M-001/randomise", coordinator.form("/mini/participants/M-001/withdraw")
     assert coordinator.send(path, {**token, "stage": "entry"}).status_code == 404
