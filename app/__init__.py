@@ -20,8 +20,8 @@ Rooms, top floor first:
   exports/        study -> tables -> CSV and JSON, blinded by construction; dummy arms to write programmes with
   treatment/      UNBLINDED: what was delivered, session by session, by treating clinicians
   safety/         adverse events and their clocks, deviations, contacts, concomitant care, lost and dead
-  randomisation/  THE SEALED ROOM: sequence or decisions one by one, sealing, commitment and its proofs, escrow of the
-                  seed, allocation, downtime, unblinding, guesses
+  randomisation/  THE SEALED ROOM: sequence or decisions one by one, in one stage or two, sealing, commitment and its
+                  proofs, escrow of the seed, allocation, downtime, unblinding, guesses
   capture/        entries, edit checks, corrections, signatures, drafts; queries, source verification, locks, casebooks
   schedule/       visits and their windows; appointments, their calendar and feeds; reminders
   consent/        versions of the consent document, signatures, withdrawal

@@ -323,6 +323,7 @@ def sequence_draw(
     site: Annotated[
         list[str] | None, typer.Option(help="A site of the batch; repeat. All without an arm if left out (cluster).")
     ] = None,
+    first_stage: Annotated[bool, typer.Option("--first-stage", help="Draw the groups of the first stage.")] = False,
 ) -> None:
     """Draw a sequence. Nothing of it is shown but counts; review it on the Sequence page, then seal it."""
     database = open_database(Settings())
@@ -340,15 +341,18 @@ def sequence_draw(
             "most_apart": most_apart,
             "catch_up": catch_up,
         }
+        first = in_use.definition.allocation.first_stage
+        usual = first.method if first and first_stage else in_use.definition.allocation.method
         drawn = randomisation.draw(
             session,
             in_use,
-            method=method or in_use.definition.allocation.method,
+            method=method or usual,
             block_sizes=block_size or None,
             options={name: value for name, value in chosen.items() if value is not None},
             slots_per_stratum=slots,
             listing=listing.read_text(encoding="utf-8") if listing else None,
             sites=site or None,
+            first_stage=first_stage,
             by=actor,
             now=clock.now(),
         )

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Was every allocation decided by the committed rule, from the committed seed? Standard library only, nothing of ours.
 
-    python3 scripts/verify_draws.py CERTIFICATE PROOFS PLAN [ROOT]
+    python3 scripts/verify_draws.py CERTIFICATE PROOFS PLAN [ROOT] [FIRST]
 
 For a method that decides at each allocation (minimisation); lists drawn ahead are checked by verify_allocation.py.
 
@@ -9,16 +9,19 @@ CERTIFICATE  the sealing certificate as JSON, kept since before the first partic
 PROOFS       one JSON object a line for every allocation: number, participant, position, levels, arm, salt, path
 PLAN         the opened plan (seed, salt key, options, arms, factors), published when the list is closed
 ROOT         64 hexadecimal digits from the audit log: `root` of the entry sequence.closed
+FIRST        where a first stage gave groups: its proofs, which verify_allocation.py checks by themselves
 
 Checked is: the plan is the one that the certificate commits to; numbers and positions count up without a gap and nobody
-has two; each arm is the one that the seed and the rule give, from the people before and their levels; each salt follows
-from the salt key; all leaves are in one tree, in their places, whose root is ROOT. The leaf of each allocation is in
-the audit log, too, at the moment it was made (participant.randomised).
+has two; each arm is the one that the seed and the rule give, from the people before and their levels, within the group
+that FIRST gives, earlier, where there is one; each salt follows from the salt key; all leaves are in one tree, in their
+places, whose root is ROOT. The leaf of each allocation is in the audit log, too, at the moment it was made
+(participant.randomised).
 """
 
 import hashlib
 import hmac
 import json
+import re
 import sys
 from fractions import Fraction
 from math import gcd
@@ -137,6 +140,18 @@ def leads_to(start: bytes, index: int, size: int, path: list[bytes]) -> bytes | 
     return reached if last == 0 else None
 
 
+def check_groups(proofs: list[dict[str, Any]], first: list[dict[str, Any]]) -> list[str]:
+    """What is wrong with the groups within which arms were decided, held against the proofs of the first stage."""
+    given, faults = {proof["participant"]: proof for proof in first if "arm" in proof}, list[str]()
+    for proof in proofs:
+        stage = given.get(proof["participant"])
+        if stage is None or stage["arm"] != proof["group"]:
+            faults.append(f"{proof['participant']} was decided in a group that the first stage did not give.")
+        elif stage["allocated_at"] > proof["allocated_at"]:
+            faults.append(f"{proof['participant']} had the first stage after the last one.")
+    return faults
+
+
 def check(certificate: dict[str, Any], proofs: list[dict[str, Any]], plan: dict[str, Any], root: str) -> list[str]:
     """Everything that is wrong."""
     said = json.dumps(plan, separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode()
@@ -147,7 +162,9 @@ def check(certificate: dict[str, Any], proofs: list[dict[str, Any]], plan: dict[
         return ["The plan is of another list than the certificate."]
     if plan["method"] != "minimisation" or certificate["recipe"] != "equipoise.dynamic.1":
         return [f"The method {plan['method']} is not one that decides at each allocation."]
-    faults, rule, leaves, people = list[str](), Minimisation(plan), list[bytes](), set[str]()
+    faults, leaves, people = list[str](), list[bytes](), set[str]()
+    groups = {group: {**plan, "arms": arms} for group, arms in plan.get("groups", {}).items()} or {"": plan}
+    rules = {group: Minimisation(each) for group, each in groups.items()}
     seed, salt_key = bytes.fromhex(plan["seed"]), bytes.fromhex(plan["salt_key"])
     number, at = 0, ""
     for position, proof in enumerate(proofs, start=1):
@@ -163,7 +180,8 @@ def check(certificate: dict[str, Any], proofs: list[dict[str, Any]], plan: dict[
         number, at = proof["number"], proof["allocated_at"]
         people.add(proof["participant"])
         levels, stratum, arm = proof["levels"], proof["stratum"], proof["arm"]
-        if len(levels) != len(plan["factors"]) or arm not in rule.groups:
+        group, rule = proof.get("group", ""), rules.get(proof.get("group", ""))
+        if rule is None or len(levels) != len(plan["factors"]) or arm not in rule.groups:
             return [*faults, f"{who} has levels or an arm that the plan does not know."]
         words = text("equipoise.dynamic.1", study, stratum, version, position)
         if rule.next(levels, Generator(seed + sized(*words))) != arm:
@@ -172,7 +190,8 @@ def check(certificate: dict[str, Any], proofs: list[dict[str, Any]], plan: dict[
         if salt.hex() != proof["salt"]:
             faults.append(f"{who} has a salt that is not of this plan.")
         place = text("equipoise.draw.1", study, version, stratum, position)
-        content = sized(*place, sized(*text(*levels)), arm.encode(), salt)
+        decided_from = text(*levels, *([group] if group else []))
+        content = sized(*place, sized(*decided_from), arm.encode(), salt)
         leaves.append(hashlib.sha256(b"\x00" + content).digest())
     reached = root_of(leaves)
     for index, proof in enumerate(proofs):
@@ -187,7 +206,7 @@ def check(certificate: dict[str, Any], proofs: list[dict[str, Any]], plan: dict[
 
 def main(arguments: list[str]) -> int:
     """Exit code 0 when everything holds, 1 when something does not, 2 when a file cannot be read."""
-    if len(arguments) not in (3, 4):
+    if len(arguments) not in (3, 4, 5):
         print(__doc__)
         return 2
     try:
@@ -195,7 +214,13 @@ def main(arguments: list[str]) -> int:
         proofs = [json.loads(line) for line in Path(arguments[1]).read_text("utf-8").splitlines() if line.strip()]
         if certificate["format"] != "equipoise-sealing-certificate-1" or plan["format"] != "equipoise-opened-plan-1":
             raise ValueError("a file is not what its place on the command line says")
-        faults = check(certificate, proofs, plan, "".join(arguments[3:]))
+        files = [name for name in arguments[3:] if not re.fullmatch("[0-9a-fA-F]{64}", name)]
+        first = [json.loads(line) for name in files for line in Path(name).read_text("utf-8").splitlines()]
+        faults = check(certificate, proofs, plan, "".join(name for name in arguments[3:] if name not in files))
+        if plan.get("groups") and files:
+            faults += check_groups(proofs, first)
+        elif plan.get("groups"):
+            print("Hold the groups against the first stage: give its proofs, too.")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         print(f"This cannot be checked: {type(problem).__name__}: {problem}")
         return 2

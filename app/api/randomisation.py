@@ -208,8 +208,27 @@ class StratumReply(Reply):
     used: int
 
 
+class StagedReply(Reply):
+    """That the first stage is done, and when. Never the group."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"randomised_at": "2026-03-14T09:26:53.589793+00:00"}})
+
+    randomised_at: datetime
+
+
+@router.post(PARTICIPANTS + "/randomise-first", name="api.randomise_first", status_code=201, response_model=StagedReply)
+def randomise_first(here: ApiChange, code: str) -> Response:
+    """The first stage of a participant, in a study of two: it is done, and nobody learns the group. See randomise."""
+    found = participant_of(here, code)
+    newest = newest_entry(here)
+    made = actions.randomise_first(here.session, here.the_study, found, newest=newest, by=here.actor, now=here.now)
+    body = StagedReply(randomised_at=made.allocated_at).model_dump(mode="json")
+    place = here.request.url.path.removesuffix("/randomise-first")
+    return remembering(here, here.answer(body, status=201, location=place))
+
+
 class SequenceReply(Reply):
-    """One sequence, in counts only."""
+    """One sequence, in counts only. `stage` names the first stage when it gives groups and not arms."""
 
     model_config = ConfigDict(
         from_attributes=True,
@@ -218,6 +237,7 @@ class SequenceReply(Reply):
                 "version": 1,
                 "method": "permuted_blocks",
                 "status": "sealed",
+                "stage": "entry",
                 "slots": 280,
                 "used": 42,
                 "digest": "9f2c6b1a",
@@ -233,6 +253,7 @@ class SequenceReply(Reply):
     version: int
     method: str
     status: str
+    stage: str | None
     slots: int
     used: int
     digest: str
@@ -292,6 +313,7 @@ class DrawBody(Body):
         default=None, max_length=16, description="Of minimisation: the smallest group's probability at the limit."
     )
     slots_per_stratum: int | None = Field(default=None, ge=1, le=1_000_000)
+    first_stage: bool = Field(default=False, description="Draw the groups of the first stage, in a study of two.")
     sites: list[Annotated[str, Field(max_length=40)]] | None = Field(
         default=None,
         max_length=5000,
@@ -355,10 +377,13 @@ def all_sequences(here: SequencePage) -> list[SequenceReply]:
     return [_sequence_reply(each) for each in reads.sequences(here.session, here.the_study, by=here.actor)]
 
 
+NO_OPTIONS = {"method", "slots_per_stratum", "csv", "sites", "first_stage"}
+
+
 @sequences.post("/sequences", name="api.draw", status_code=201, response_model=SequenceReply)
 def draw(here: SequenceChange, asked: DrawBody) -> Response:
     """Draw a sequence. Nobody is randomised from it before it is sealed."""
-    options = asked.model_dump(exclude_none=True, exclude={"method", "slots_per_stratum", "csv", "sites"})
+    options = asked.model_dump(exclude_none=True, exclude=NO_OPTIONS)
     if asked.method == "list" and (options or asked.slots_per_stratum is not None):
         words = "A finished list has neither options nor a length of its own. Leave them out."
         raise Invalid([FieldProblem("method", "unknown", words)])
@@ -372,6 +397,7 @@ def draw(here: SequenceChange, asked: DrawBody) -> Response:
         slots_per_stratum=asked.slots_per_stratum,
         listing=asked.csv,
         sites=asked.sites,
+        first_stage=asked.first_stage,
         by=here.actor,
         now=here.now,
     )
@@ -388,8 +414,10 @@ def sequence(here: SequencePage, version: int) -> SequenceReply:
 @sequences.get("/sequences/{version}/review", name="api.review_sequence")
 def review_sequence(here: SequencePage, version: int) -> ReviewReply:
     """Balance and predictability of one sequence, to be judged before it is sealed. Nobody sees its order."""
-    found = reads.balance(here.session, here.the_study, _sequence(here, version).id, by=here.actor)
-    shares = [arm.ratio for arm in here.the_study.definition.arms]
+    sequence = _sequence(here, version)
+    found = reads.balance(here.session, here.the_study, sequence.id, by=here.actor)
+    study = reads.first_stage_of(here.the_study) if sequence.stage else here.the_study
+    shares = [arm.ratio for arm in study.definition.arms]
     return ReviewReply(
         version=found.version,
         status=found.status,

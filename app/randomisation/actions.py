@@ -28,16 +28,29 @@ from app.randomisation.downtime.reads import open_packs
 from app.randomisation.escrow.actions import escrow
 from app.randomisation.escrow.reads import key_in_use
 from app.randomisation.methods import DECIDING, METHODS, listed, permuted_blocks
-from app.randomisation.models import Allocation, AllocationSequence, SequenceStatus, Slot, Stratum
+from app.randomisation.models import (
+    Allocation,
+    AllocationSequence,
+    SequenceStatus,
+    Slot,
+    StageAllocation,
+    Stratum,
+)
+from app.randomisation.opening import group_to_decide_in
 from app.randomisation.reads import (
+    OF_ARMS,
+    OF_GROUPS,
     Allocated,
+    Staged,
     allocation_of,
+    first_stage_of,
     of_stratum,
     opened_plan_of,
     plan_options,
     plan_to_escrow,
     require_statistician,
     sites_drawn,
+    stage_of,
     standing,
     stored_slots,
     stratum_of,
@@ -48,6 +61,7 @@ from app.randomisation.rules import (
     SEPARATOR,
     all_strata,
     batch_by_default,
+    first_stage_gates,
     gates,
     why_not_ready,
 )
@@ -72,8 +86,10 @@ SEQUENCE = table_of(AllocationSequence)
 STRATUM = table_of(Stratum)
 SLOT = table_of(Slot)
 ALLOCATION = table_of(Allocation)
+STAGED = table_of(StageAllocation)
 
 RANDOMISE = "participant.randomise"
+FIRST = "participant.randomise_first"
 MOST_WAITED = timedelta(minutes=1)
 MOST_SLOTS = 1_000_000
 MOST_BLOCK_SIZES = 20
@@ -102,6 +118,7 @@ _LOCK_STRATUM = (
     )
     .with_for_update(of=STRATUM)
 )
+_LOCK_OF = {True: _LOCK_STRATUM.where(OF_GROUPS), False: _LOCK_STRATUM.where(OF_ARMS)}
 _NUMBER = (
     update(STUDY)
     .where(STUDY.c.id == bindparam("of_study", type_=Integer))
@@ -171,6 +188,7 @@ def draw(
     slots_per_stratum: int | None = None,
     listing: str | None = None,
     sites: Sequence[str] | None = None,
+    first_stage: bool = False,
     by: Actor,
     now: datetime,
 ) -> AllocationSequence:
@@ -178,9 +196,12 @@ def draw(
 
     `options` are what the method must be told (its file says which); `block_sizes` is that of permuted blocks. `sites`
     are those of a batch, by code, where sites are randomised and not people; all that have no arm yet when it is left
-    out. Not in use until it is sealed with `seal`. Invalid says which field to change.
+    out. `first_stage` draws the groups that come before the arms. Not in use until it is sealed with `seal`. Invalid
+    says which field to change.
     """
     require_statistician(study, by, Permission.SEQUENCE_DRAW)
+    stage = study.definition.allocation.first_stage
+    study = first_stage_of(study) if first_stage else study
     # A finished list may be handed in for any plan (a trial drawn elsewhere); a draw follows the study's own method.
     planned = {listed.NAME, study.definition.allocation.method} & set(METHODS)
     if not study.definition.is_allocated or method not in planned:
@@ -193,6 +214,14 @@ def draw(
     strata = (ONLY_STRATUM,) if deciding else _strata_to_draw(session, study, sites, by=by)
     factors = tuple(factor.code for factor in study.definition.allocation.strata) if deciding else ()
     arms = tuple((arm.code, arm.ratio) for arm in study.definition.arms)
+    groups: dict[str, list[tuple[str, int]]] = {}
+    if stage and not first_stage:
+        if not deciding:
+            words = (
+                "After a first stage the arm is decided within a group, when it is given. Draw the study's own method."
+            )
+            raise Invalid([FieldProblem("method", "method", words)])
+        groups = {group.code: [(each.arm, each.ratio) for each in group.arms] for group in stage.groups}
     none_ahead = method == listed.NAME or deciding
     if deciding and slots_per_stratum is not None:
         words = "Nothing is drawn ahead: minimisation decides at each allocation. Leave the number of slots out."
@@ -207,7 +236,8 @@ def draw(
     for option in METHODS[method].options:
         if option.default is not None:
             chosen.setdefault(option.name, option.default)
-    _refuse_bad_plan(method, arms, strata, wanted, chosen, factors)
+    for among in [tuple(each) for each in groups.values()] or [arms]:
+        _refuse_bad_plan(method, among, strata, wanted, chosen, factors)
     version = 1 + (
         session.execute(select(func.max(SEQUENCE.c.version)).where(SEQUENCE.c.study_id == study.id)).scalar() or 0
     )
@@ -236,11 +266,13 @@ def draw(
         "options": {name: value for name, value in chosen.items() if name != "csv"},
         "factors": factors,
         "slots_per_arm": dict(counts.slots_per_arm),
+        **({"groups": groups} if groups else {}),
     }
     made = AllocationSequence(
         study_id=study.id,
         version=version,
         method=method,
+        stage=stage.code if stage and first_stage else None,
         status=SequenceStatus.DRAWN,
         secrets=seal_secrets(keys, study.id, version, content),
         key_fingerprint=keys.fingerprint,
@@ -269,12 +301,15 @@ def draw(
             seed=seed if method != listed.NAME else None,
             salt_key=salt_key,
             factors=factors,
+            groups=groups,
         )
     )
     session.flush()
     # Not the number of slots: a list is filled to the end of its last block, so its length speaks of block sizes, and
     # blinded roles read the log (CONC-4).
     said: dict[str, object] = {"strata": len(strata), "digest": made.digest, "root": made.root}
+    if made.stage:
+        said["stage"] = made.stage
     if study.definition.is_clustered:
         said["sites"] = list(strata)  # which sites were drawn together is for everybody to know; their arms are not
     record(session, study.code, [Change("sequence.drawn", subject=_subject(version), new=said)], by=by, now=now)
@@ -358,7 +393,7 @@ def seal(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, no
     key = key_in_use(session, study, by=by)
     certificate = certificate_of(
         found,
-        study,
+        first_stage_of(study) if found.stage else study,
         strata,
         signed_by=by.name,
         escrowed_to=key.fingerprint if key else None,
@@ -495,7 +530,7 @@ def randomise(
             return stands
     stood = standing(session, study, participant, now=now, lock=True, newest=newest)
     reason = why_not_ready(gates(study.definition, stood.facts))
-    if reason is None and stratum is None:
+    if reason is None and (stratum is None or _knows_no_groups(session, study, stratum)):
         reason = NOT_OPEN
     if reason is not None or stratum is None:
         raise Refused(reason or NOT_OPEN, action=RANDOMISE, subject=code)
@@ -508,7 +543,7 @@ def randomise(
         )
     details: dict[str, object] = {"stratum": stood.stratum}
     if stratum.method in DECIDING:
-        details["leaf"] = _decide(session, study, stratum, stood.stratum or "")
+        details["leaf"] = _decide(session, study, participant.id, stratum, stood.stratum or "")
     made = _take_next_slot(session, study, participant.id, stratum, by=by, now=now)
     now = made.allocated_at
     day = today(stood.timezone, now)
@@ -530,7 +565,7 @@ def randomise(
     return made
 
 
-def _lock_stratum(session: Session, study: StudyInUse, code: str | None) -> Any:
+def _lock_stratum(session: Session, study: StudyInUse, code: str | None, *, first: bool = False) -> Any:
     """The stratum's row, held until the transaction ends; None when there is none in use.
 
     FOR UPDATE and never SKIP LOCKED: whoever comes second waits and takes the slot after (E9-3, REL-13). On SQLite the
@@ -538,25 +573,40 @@ def _lock_stratum(session: Session, study: StudyInUse, code: str | None) -> Any:
     """
     if code is None:
         return None
-    return session.execute(_LOCK_STRATUM, {"study_id": study.id, "code": code}).first()
+    return session.execute(_LOCK_OF[first], {"study_id": study.id, "code": code}).first()
 
 
-def _decide(session: Session, study: StudyInUse, stratum: Any, levels: str) -> str:
+def _knows_no_groups(session: Session, study: StudyInUse, stratum: Any) -> bool:
+    """Whether a list gives arms regardless of a first stage: it was sealed before the study had one."""
+    if study.definition.allocation.first_stage is None:
+        return False
+    secrets = unseal_secrets(keys_of(session), study.id, stratum.version, bytes(stratum.secrets))
+    return not secrets.get("groups")
+
+
+def _decide(session: Session, study: StudyInUse, participant_id: int, stratum: Any, levels: str) -> str:
     """Decide the arm of whoever is next and seal it in a slot of its own, to be taken at once; its leaf as hex.
 
-    `stratum` is locked. All of it happens for every arm alike, and nothing is opened but what was counted.
+    `stratum` is locked. All of it happens for every arm alike, and nothing is opened but what was counted, and the
+    group of the first stage within which the arm is decided.
     """
     keys = keys_of(session)
     secrets = unseal_secrets(keys, study.id, stratum.version, bytes(stratum.secrets))
-    plan = dynamic.plan_of(secrets, stratum.code)
+    plans = {code: dynamic.plan_of(secrets, stratum.code, code) for code in secrets.get("groups", {})}
+    group = group_to_decide_in(session, study, participant_id) if plans else None
+    if plans and group not in plans:
+        raise Refused(NOT_OPEN, action=RANDOMISE)  # the list is of another version of the study than the group
+    plan = plans[group] if group is not None else dynamic.plan_of(secrets, stratum.code)
     before = Place(study.id, stratum.sequence_id, stratum.version, stratum.code, stratum.used)
     place = replace(before, position=stratum.used + 1)
     counts = dynamic.open_state(keys, before, stratum.state)
     of_factors = levels.split(SEPARATOR)
     seed, salt_key = bytes.fromhex(secrets["seed"]), bytes.fromhex(secrets["salt_key"])
-    arm, more = dynamic.decided(stratum.method, plan, counts, of_factors, seed, study=study.code, place=place)
+    theirs = counts if group is None else dynamic.within(counts, group)
+    arm, more = dynamic.decided(stratum.method, plan, theirs, of_factors, seed, study=study.code, place=place)
     salt = commitment.salt_of(salt_key, place.stratum, place.position)
-    leaf = commitment.draw_leaf(study.code, place.version, place.stratum, place.position, of_factors, arm, salt)
+    decided_from = [*of_factors, *([] if group is None else [group])]
+    leaf = commitment.draw_leaf(study.code, place.version, place.stratum, place.position, decided_from, arm, salt)
     session.execute(
         _DECIDE,
         {
@@ -567,9 +617,70 @@ def _decide(session: Session, study: StudyInUse, stratum: Any, levels: str) -> s
             "levels": levels,
         },
     )
-    state = dynamic.seal_state(keys, place, more)
+    state = dynamic.seal_state(keys, place, more if group is None else dynamic.joined(counts, group, more, plans))
     session.execute(_KEEP_STATE, {"of_stratum": stratum.id, "new_state": state})
     return leaf.hex()
+
+
+def randomise_first(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    again: bool = False,
+    newest: Newest | None = None,
+    by: Actor,
+    now: datetime,
+) -> Staged:
+    """The first stage: give the participant the next slot of its list, and so a group that nobody learns here.
+
+    Once and for all, and before the arm; otherwise as `randomise`.
+    """
+    code, stage = participant.code, study.definition.allocation.first_stage
+    if participant.study_id != study.id or participant.id is None:
+        raise NotFound
+    require(by, Permission.PARTICIPANT_RANDOMISE, site_id=participant.site_id, subject=code, action=FIRST)
+    if stage is None:
+        raise Refused("This study has one stage. Randomise the participant.", action=FIRST, subject=code)
+    view = first_stage_of(study)
+    place = session.execute(_PLACE, {"site_id": participant.site_id}).one()
+    expected = stratum_of(session, view, participant, site_code=place.code, timezone=place.timezone, now=now)
+    stratum = _lock_stratum(session, view, expected.code, first=True)
+    if again and (stands := stage_of(session, participant.id)) is not None:
+        return stands
+    stood = standing(session, view, participant, now=now, lock=True, newest=newest, first=True)
+    reason = why_not_ready(first_stage_gates(study.definition, stood.facts))
+    if reason is not None or stratum is None:
+        raise Refused(reason or NOT_OPEN, action=FIRST, subject=code)
+    if stood.stratum_id != stratum.id:
+        raise Conflict(
+            "Something changed a moment ago. Nothing was stored. Press Randomise again.", action=FIRST, subject=code
+        )
+    _lock_study(session, study)
+    front = session.execute(
+        select(func.max(STAGED.c.number).label("number"), func.max(STAGED.c.allocated_at).label("at")).where(
+            STAGED.c.study_id == study.id, STAGED.c.stage == stage.code
+        )
+    ).one()
+    position = session.execute(_POSITION, {"of_stratum": stratum.id}).scalar_one()
+    at = front.at if front.at and now < front.at <= now + MOST_WAITED else now
+    session.execute(
+        insert(STAGED).values(
+            study_id=study.id,
+            stage=stage.code,
+            number=(front.number or 0) + 1,
+            participant_id=participant.id,
+            slot_id=select(SLOT.c.id)
+            .where(SLOT.c.stratum_id == stratum.id, SLOT.c.position == position)
+            .scalar_subquery(),
+            stratum_id=stratum.id,
+            allocated_at=at,
+            allocated_by=by.username,
+        )
+    )
+    new = {"stage": stage.code, "allocation": (front.number or 0) + 1, "stratum": stood.stratum}
+    record(session, study.code, [Change("participant.staged", code, "stage", new=new)], by=by, now=at)
+    return Staged(participant.id, at, by.username)
 
 
 def _take_next_slot(
@@ -731,15 +842,18 @@ def _slots_per_stratum(session: Session, found: AllocationSequence) -> dict[str,
     return {row.code: row.slots for row in rows}
 
 
-def _sealed(session: Session, study: StudyInUse) -> Sequence[AllocationSequence]:
+def _sealed(session: Session, study: StudyInUse, stage: str | None) -> Sequence[AllocationSequence]:
+    of_stage = SEQUENCE.c.stage == stage if stage else SEQUENCE.c.stage.is_(None)
     return session.scalars(
-        select(AllocationSequence).where(SEQUENCE.c.study_id == study.id, SEQUENCE.c.status == SequenceStatus.SEALED)
+        select(AllocationSequence).where(
+            SEQUENCE.c.study_id == study.id, SEQUENCE.c.status == SequenceStatus.SEALED, of_stage
+        )
     ).all()
 
 
 def _replaced(session: Session, study: StudyInUse, found: AllocationSequence) -> list[AllocationSequence]:
     """The lists in use whose place this one takes: every one, but for those of other sites where sites are drawn."""
-    earlier = _sealed(session, study)
+    earlier = _sealed(session, study, found.stage)
     if not study.definition.is_clustered or found.method in DECIDING:
         return list(earlier)
     sites, mine = set(_site_codes(session, study)), set(_slots_per_stratum(session, found))

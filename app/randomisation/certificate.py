@@ -41,6 +41,8 @@ def certificate_of(
         "protocol_version": definition.version,
         "key": found.key_fingerprint,
         "list_version": found.version,
+        # A list of the first stage: what it gives are groups, within which arms are given later.
+        **({"stage": found.stage} if found.stage else {}),
         "method": found.method,
         "generator": GENERATOR if METHODS[found.method].uses_seed else None,
         # Of a method that decides at each allocation the rule and the seed are committed to, and no slots.

@@ -21,7 +21,8 @@ leaf of each allocation is written to the log when it is made:
 
     SHA-256(0x00 ‖ "equipoise.draw.1" | study | list version | stratum | position | levels | arm | salt)
 
-where levels are those of the factors, each preceded by its length again. The root over them all, in the order of their
+where levels are those of the factors, each preceded by its length again; within a group of a first stage the group is
+one more of them, hidden by the salt as the arm is. The root over them all, in the order of their
 positions, is written to the log when the list is closed.
 
 `scripts/verify_allocation.py` and, for draws, `scripts/verify_draws.py` say all of this again without importing
@@ -87,11 +88,13 @@ def opened_plan(
     seed: bytes | None,
     salt_key: bytes,
     factors: Sequence[str] = (),
+    groups: Mapping[str, Sequence[Sequence[object]]] | None = None,
 ) -> dict[str, object]:
     """Everything that draws the same list, and its salts, again after the trial (RND-14).
 
     `strata` gives the number of slots of each stratum, `slots_per_stratum` what was asked for; `options` are the
-    method's, without a list that was handed in. `factors` are named where a method decides at each allocation.
+    method's, without a list that was handed in. `factors` are named where a method decides at each allocation, and
+    `groups` where it does so within a group of a first stage: the arms and shares of each.
     """
     return {
         "format": "equipoise-opened-plan-1",
@@ -105,6 +108,7 @@ def opened_plan(
         "seed": None if seed is None else seed.hex(),
         "salt_key": salt_key.hex(),
         **({"factors": list(factors)} if factors else {}),
+        **({"groups": {code: [list(arm) for arm in arms] for code, arms in sorted(groups.items())}} if groups else {}),
     }
 
 

@@ -6,8 +6,10 @@ has a generator of its own, whose personalisation string is, encoded as in `sequ
     "equipoise.dynamic.1" | study | stratum | list version (decimal) | position (decimal)
 
 so that a draw depends on the seed, the options, the levels of the people so far and their arms, and on nothing else;
-with the seed, everybody can draw all of them again. What is counted of the people so far is kept sealed, bound to its
-position, so that nothing has to be opened to randomise the next one, and no number in the database tells an arm.
+with the seed, everybody can draw all of them again. Where a first stage gave a group, the arm is decided among the arms
+of that group and from the people of that group; the generator is the same whatever the group. What is counted of the
+people so far is kept sealed, bound to its position, so that nothing has to be opened to randomise the next one, and no
+number in the database tells an arm.
 """
 
 import json
@@ -18,7 +20,7 @@ from app.foundation.crypto.envelopes import CannotOpen, open_sealed, seal
 from app.foundation.crypto.keys import Keyring
 from app.randomisation.drbg import Stream
 from app.randomisation.methods import METHODS
-from app.randomisation.methods.minimisation import Counts
+from app.randomisation.methods.minimisation import Counts, groups_of
 from app.randomisation.methods.plan import Plan
 from app.randomisation.sealing import Place
 from app.randomisation.sequence import encoded
@@ -42,15 +44,33 @@ def decided(
     return decide(plan, counts, levels, Stream.from_seed(seed, personalisation=words))
 
 
-def plan_of(secrets: Mapping[str, Any], stratum: str) -> Plan:
-    """The plan of a stratum, from the secrets of its list."""
+def plan_of(secrets: Mapping[str, Any], stratum: str, group: str | None = None) -> Plan:
+    """The plan of a stratum, from the secrets of its list; that of one group, where a first stage gave it."""
     return Plan(
-        tuple((code, share) for code, share in secrets["arms"]),
+        tuple((code, share) for code, share in (secrets["arms"] if group is None else secrets["groups"][group])),
         (stratum,),
         1,
         secrets["options"],
         tuple(secrets["factors"]),
     )
+
+
+def within(counts: Counts, group: str) -> Counts:
+    """What is counted of the people of one group."""
+    return {key.removeprefix(f"{group}/"): had for key, had in counts.items() if key.startswith(f"{group}/")}
+
+
+def joined(counts: Counts, group: str, more: Counts, plans: Mapping[str, Plan]) -> Counts:
+    """The counts of all groups, with those of one brought up to date.
+
+    Whatever somebody counts under in their group stands there for every group, with nought: so which keys there are,
+    and how long the sealed counts are, tells the levels seen and not whose they were.
+    """
+    whole = dict(counts)
+    for code, plan in plans.items():
+        for key in more:
+            whole.setdefault(f"{code}/{key}", [0] * len(groups_of(plan.arms)))
+    return whole | {f"{group}/{key}": had for key, had in more.items()}
 
 
 def seal_state(keys: Keyring, place: Place, counts: Counts) -> bytes:

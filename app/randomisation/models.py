@@ -25,7 +25,8 @@ class AllocationSequence(SQLModel, table=True):
     """One drawn list. `secrets` is the method's options (block sizes), the seed and the key of the salts, sealed.
 
     `root` commits to every slot and `plan_commitment` to `secrets`; lists from before there were commitments have
-    neither. `certificate` is the text of the sealing certificate, as it was when the list was sealed.
+    neither. `certificate` is the text of the sealing certificate, as it was when the list was sealed. `stage` names the
+    first stage when this list gives groups and not arms.
     """
 
     __tablename__ = "sequence"
@@ -45,6 +46,7 @@ class AllocationSequence(SQLModel, table=True):
     digest: str
     root: str | None = None
     plan_commitment: str | None = None
+    stage: str | None = None
     certificate: str | None = None
     drawn_at: datetime = Field(sa_type=Instant)
     drawn_by: str
@@ -103,6 +105,27 @@ class Allocation(SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     study_id: int = Field(foreign_key="study.id")
+    number: int
+    participant_id: int = Field(foreign_key="participant.id")
+    slot_id: int = Field(foreign_key="slot.id")
+    stratum_id: int = Field(foreign_key="stratum.id")
+    allocated_at: datetime = Field(sa_type=Instant)
+    allocated_by: str
+
+
+class StageAllocation(SQLModel, table=True):
+    """A participant took a slot of the first stage, and so a group. Never edited, never undone, as an allocation is."""
+
+    __tablename__ = "stage_allocation"
+    __table_args__ = (
+        UniqueConstraint("study_id", "stage", "number"),
+        UniqueConstraint("participant_id"),
+        UniqueConstraint("slot_id"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id")
+    stage: str
     number: int
     participant_id: int = Field(foreign_key="participant.id")
     slot_id: int = Field(foreign_key="slot.id")

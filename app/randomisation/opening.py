@@ -20,6 +20,7 @@ from app.randomisation.models import (
     DowntimePack,
     DowntimeSlot,
     Slot,
+    StageAllocation,
     Stratum,
     Unblinding,
 )
@@ -31,6 +32,7 @@ SEQUENCE = table_of(AllocationSequence)
 STRATUM = table_of(Stratum)
 SLOT = table_of(Slot)
 ALLOCATION = table_of(Allocation)
+STAGED = table_of(StageAllocation)
 UNBLINDING = table_of(Unblinding)
 PACK = table_of(DowntimePack)
 RESERVED = table_of(DowntimeSlot)
@@ -93,6 +95,29 @@ _OF_PACK = (
         RESERVED.c.state == SlotState.RESERVED,
     )
     .order_by(RESERVED.c.number)
+)
+
+# The group of the first stage is an envelope as well.
+_GROUPS = (
+    select(
+        PARTICIPANT.c.id,
+        PARTICIPANT.c.code,
+        SEQUENCE.c.id.label("sequence_id"),
+        SEQUENCE.c.version,
+        STRATUM.c.code.label("stratum"),
+        SLOT.c.position,
+        SLOT.c.envelope,
+    )
+    .join(STAGED, STAGED.c.participant_id == PARTICIPANT.c.id)
+    .join(SLOT, SLOT.c.id == STAGED.c.slot_id)
+    .join(STRATUM, STRATUM.c.id == SLOT.c.stratum_id)
+    .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
+    .where(
+        PARTICIPANT.c.study_id == _STUDY,
+        SEQUENCE.c.study_id == _STUDY,
+        PARTICIPANT.c.id.in_(bindparam("ids", type_=Integer, expanding=True)),
+    )
+    .order_by(STAGED.c.number)
 )
 
 ACTION = "envelope.open"
@@ -191,6 +216,32 @@ def open_reserved(
     return _open(session, study, rows, by=by, why=why, subjects=subjects, now=now)
 
 
+def open_groups(
+    session: Session, study: StudyInUse, participant_ids: Iterable[int], *, by: Actor, why: str, now: datetime
+) -> dict[int, str]:
+    """The group of the first stage by participant id, for the statistician alone; one audit entry per envelope."""
+    if by.study_id not in (None, study.id) or not may(by, Permission.ALLOCATIONS_EXPORT):
+        raise NotFound
+    wanted, groups = list(participant_ids), dict[int, str]()
+    for start in range(0, len(wanted), BATCH):
+        rows = session.execute(_GROUPS, {"study_id": study.id, "ids": wanted[start : start + BATCH]}).all()
+        groups |= _open(session, study, rows, by=by, why=why, stage=True, now=now)
+    return groups
+
+
+def group_to_decide_in(session: Session, study: StudyInUse, participant_id: int) -> str | None:
+    """The group within which this person's arm is decided at this moment; None while they have none.
+
+    For `actions` alone, which decides and seals the arm with it: nobody is shown it, so nobody's opening is written
+    down, as it is not when what was counted so far is read to decide.
+    """
+    row = session.execute(_GROUPS, {"study_id": study.id, "ids": [participant_id]}).first()
+    if row is None:
+        return None
+    place = Place(study.id, row.sequence_id, row.version, row.stratum, row.position)
+    return unseal_arm(keys_of(session), place, bytes(row.envelope))
+
+
 def _open(
     session: Session,
     study: StudyInUse,
@@ -200,6 +251,7 @@ def _open(
     why: str,
     also: Sequence[Change] = (),
     subjects: Mapping[int, str] | None = None,
+    stage: bool = False,
     now: datetime,
 ) -> dict[int, str]:
     # Every opening comes through here, and the entry is made before anything is opened.
@@ -208,7 +260,7 @@ def _open(
     if not why.strip():
         raise Invalid([FieldProblem("why", "required", "Say why the envelope is opened.")])
     opened = [
-        Change("envelope.opened", participant=row.code)
+        Change("envelope.opened", participant=row.code, subject="stage" if stage else "")
         if subjects is None
         else Change("envelope.opened", subject=subjects[row.id])
         for row in rows

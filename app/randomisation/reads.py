@@ -5,15 +5,15 @@ statistician's alone does not exist for anybody else: `NotFound`, the same as an
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, exists, func, or_, select
+from sqlalchemy import ColumnElement, Integer, Select, String, Table, bindparam, exists, func, or_, select
 from sqlmodel import Session
 
 from app.audit.newest import Newest, is_behind
@@ -38,9 +38,10 @@ from app.randomisation.models import (
     DowntimeSlot,
     SequenceStatus,
     Slot,
+    StageAllocation,
     Stratum,
 )
-from app.randomisation.opening import open_envelopes
+from app.randomisation.opening import open_envelopes, open_groups
 from app.randomisation.predictability import MOST_EXACT, exactly, permuted_blocks
 from app.randomisation.rules import (
     SEPARATOR,
@@ -49,6 +50,7 @@ from app.randomisation.rules import (
     Recorded,
     SiteDrawn,
     StratumFound,
+    first_stage_gates,
     gates,
     needs_answers,
     people_expected,
@@ -65,6 +67,7 @@ SEQUENCE = table_of(AllocationSequence)
 STRATUM = table_of(Stratum)
 SLOT = table_of(Slot)
 ALLOCATION = table_of(Allocation)
+STAGED = table_of(StageAllocation)
 PACK = table_of(DowntimePack)
 RESERVED = table_of(DowntimeSlot)
 
@@ -87,6 +90,8 @@ _WAITING = (
     )
     .limit(1)
 )
+OF_ARMS, OF_GROUPS = SEQUENCE.c.stage.is_(None), SEQUENCE.c.stage.is_not(None)
+"""Lists of the one and of the other stage."""
 
 
 def of_stratum(code: ColumnElement[str]) -> ColumnElement[bool]:
@@ -95,6 +100,12 @@ def of_stratum(code: ColumnElement[str]) -> ColumnElement[bool]:
 
 
 _WAITING_IN = _WAITING.where(of_stratum(bindparam("stratum", type_=String)))
+# By whether a stratum is known, and whether it is of the first stage.
+_WAITS = {
+    (known, first): (_WAITING_IN if known else _WAITING).where(OF_GROUPS if first else OF_ARMS)
+    for known in (True, False)
+    for first in (True, False)
+}
 
 GUESSED = 24  # allocations over which predictability is averaged; by then the averages have settled
 
@@ -149,6 +160,47 @@ def gates_of(
     return gates(study.definition, standing(session, study, participant, now=now, newest=newest).facts)
 
 
+def first_stage_of(study: StudyInUse) -> StudyInUse:
+    """The study as its first stage sees it: groups for arms, that stage's method and strata. NotFound without one."""
+    if study.definition.allocation.first_stage is None:
+        raise NotFound
+    return replace(study, definition=study.definition.as_first_stage())
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What anybody may know of a first stage that is done: when, and by whom. Never the group."""
+
+    participant_id: int
+    allocated_at: datetime
+    allocated_by: str
+
+
+def stage_of(session: Session, participant_id: int) -> Staged | None:
+    """The first stage of a participant, or None while it is not done."""
+    query = select(STAGED.c.participant_id, STAGED.c.allocated_at, STAGED.c.allocated_by)
+    row = session.execute(query.where(STAGED.c.participant_id == participant_id)).first()
+    return None if row is None else Staged(row.participant_id, row.allocated_at, row.allocated_by)
+
+
+def first_stage_gates_of(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    by: Actor,
+    now: datetime,
+    newest: Newest | None = None,
+) -> tuple[Gate, ...]:
+    """Every condition for the first stage, open or with the reason; empty in a study without one."""
+    if participant.study_id != study.id or not may(by, Permission.PARTICIPANT_READ, site_id=participant.site_id):
+        raise NotFound
+    if study.definition.allocation.first_stage is None:
+        return ()
+    stood = standing(session, first_stage_of(study), participant, now=now, newest=newest, first=True)
+    return first_stage_gates(study.definition, stood.facts)
+
+
 def standing(
     session: Session,
     study: StudyInUse,
@@ -157,12 +209,16 @@ def standing(
     now: datetime,
     lock: bool = False,
     newest: Newest | None = None,
+    first: bool = False,
 ) -> AtTheGates:
-    """The participant as stored now, not as loaded before; `lock` keeps the row until the transaction ends."""
+    """The participant as stored now, not as loaded before; `lock` keeps the row until the transaction ends.
+
+    `first` looks at the first stage, of which `study` is the view (`first_stage_of`).
+    """
     row = session.execute(_participant_and_site(lock), {"participant_id": participant.id}).one()
     found = stratum_of(session, study, participant, site_code=row.site_code, timezone=row.timezone, now=now)
     complete = session.execute(_COMPLETE, {"participant_id": participant.id})
-    waiting = _slot_waiting(session, study.id, found.code)
+    waiting = _slot_waiting(session, study.id, found.code, first=first)
     facts = Facts(
         participant=row.code,
         status=row.status,
@@ -175,6 +231,7 @@ def standing(
         allocated=row.allocated,
         slot_waiting=waiting is not None,
         behind=newest is not None and is_behind(session, newest),
+        staged=row.staged,
     )
     slot = waiting if found.code else None
     return AtTheGates(row.site_code, row.site_name, row.timezone, found.code, slot, facts)
@@ -211,6 +268,7 @@ def _participant_and_site(lock: bool) -> Select[Any]:
             SITE.c.is_open,
             latest.label("eligible"),
             exists().where(ALLOCATION.c.participant_id == PARTICIPANT.c.id).label("allocated"),
+            exists().where(STAGED.c.participant_id == PARTICIPANT.c.id).label("staged"),
         )
         .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
         .where(PARTICIPANT.c.id == _ID)
@@ -219,11 +277,11 @@ def _participant_and_site(lock: bool) -> Select[Any]:
     return query.with_for_update(of=PARTICIPANT, key_share=True) if lock else query
 
 
-def _slot_waiting(session: Session, study_id: int, stratum: str | None) -> int | None:
+def _slot_waiting(session: Session, study_id: int, stratum: str | None, *, first: bool) -> int | None:
     wanted: dict[str, object] = {"study_id": study_id}
     if stratum is not None:
         wanted["stratum"] = stratum
-    found: int | None = session.execute(_WAITING if stratum is None else _WAITING_IN, wanted).scalar()
+    found: int | None = session.execute(_WAITS[stratum is not None, first], wanted).scalar()
     return found
 
 
@@ -244,6 +302,7 @@ class SequenceCounts:
     version: int
     method: str
     status: str
+    stage: str | None
     slots: int
     used: int
     digest: str
@@ -316,6 +375,7 @@ def sequences(session: Session, study: StudyInUse, *, by: Actor) -> tuple[Sequen
             version=row.version,
             method=row.method,
             status=row.status,
+            stage=row.stage,
             slots=sum(stratum.slots for stratum in strata[row.id]),
             used=sum(stratum.used for stratum in strata[row.id]),
             digest=row.digest,
@@ -459,9 +519,9 @@ def proofs(
     """
     require_statistician(study, by, Permission.ALLOCATIONS_EXPORT)
     row = session.execute(
-        select(SEQUENCE.c.id, SEQUENCE.c.version, SEQUENCE.c.plan_commitment, SEQUENCE.c.secrets).where(
-            SEQUENCE.c.id == sequence_id, SEQUENCE.c.study_id == study.id
-        )
+        select(
+            SEQUENCE.c.id, SEQUENCE.c.version, SEQUENCE.c.plan_commitment, SEQUENCE.c.secrets, SEQUENCE.c.stage
+        ).where(SEQUENCE.c.id == sequence_id, SEQUENCE.c.study_id == study.id)
     ).first()
     if row is None or row.plan_commitment is None:
         raise NotFound("There is nothing to prove: this list was drawn before there were commitments.")
@@ -472,45 +532,59 @@ def proofs(
         places[slot.stratum, slot.position] = index
         leaves.append(slot.leaf)
     tree = FullTree(leaves)
-    salt_key = bytes.fromhex(secrets["salt_key"])
-    return _proofs(session, study, sequence_id, tree, places, salt_key, by=by, why=why, now=now)
+    of_arms = partial(open_envelopes, session, study, by=by, why=why, now=now)
+    of_groups = partial(open_groups, session, study, by=by, why=why, now=now)
+    return _proofs(
+        session,
+        sequence_id,
+        tree,
+        places,
+        bytes.fromhex(secrets["salt_key"]),
+        taken=STAGED if row.stage else ALLOCATION,
+        opened=of_groups if row.stage else of_arms,
+        groups=of_groups if secrets.get("groups") else None,
+    )
+
+
+Opening = Callable[[list[int]], dict[int, str]]
+"""Opens the envelopes of these participants, each of which is written down."""
 
 
 def _proofs(
     session: Session,
-    study: StudyInUse,
     sequence_id: int,
     tree: FullTree,
     places: Mapping[tuple[str, int], int],
     salt_key: bytes,
     *,
-    by: Actor,
-    why: str,
-    now: datetime,
+    taken: Table,
+    opened: Opening,
+    groups: Opening | None,
 ) -> Iterator[dict[str, object]]:
     query = (
         select(
-            ALLOCATION.c.number,
-            ALLOCATION.c.participant_id,
-            ALLOCATION.c.allocated_at,
+            taken.c.number,
+            taken.c.participant_id,
+            taken.c.allocated_at,
             PARTICIPANT.c.code,
             STRATUM.c.code.label("stratum"),
             SLOT.c.position,
             SLOT.c.levels,
             PACK.c.number.label("pack"),
         )
-        .join(PARTICIPANT, PARTICIPANT.c.id == ALLOCATION.c.participant_id)
-        .join(STRATUM, STRATUM.c.id == ALLOCATION.c.stratum_id)
-        .join(SLOT, SLOT.c.id == ALLOCATION.c.slot_id)
-        .outerjoin(RESERVED, RESERVED.c.slot_id == ALLOCATION.c.slot_id)
+        .join(PARTICIPANT, PARTICIPANT.c.id == taken.c.participant_id)
+        .join(STRATUM, STRATUM.c.id == taken.c.stratum_id)
+        .join(SLOT, SLOT.c.id == taken.c.slot_id)
+        .outerjoin(RESERVED, RESERVED.c.slot_id == taken.c.slot_id)
         .outerjoin(PACK, PACK.c.id == RESERVED.c.pack_id)
         .where(STRATUM.c.sequence_id == sequence_id)
-        .order_by(ALLOCATION.c.number)
+        .order_by(taken.c.number)
         .limit(BATCH)
     )
     last = 0
-    while rows := session.execute(query.where(ALLOCATION.c.number > last)).all():
-        arms = open_envelopes(session, study, [row.participant_id for row in rows], by=by, why=why, now=now)
+    while rows := session.execute(query.where(taken.c.number > last)).all():
+        ids = [row.participant_id for row in rows]
+        arms, group_of = opened(ids), groups(ids) if groups else {}
         for row in rows:
             path = tree.inclusion_proof(places[row.stratum, row.position])
             yield {
@@ -520,6 +594,7 @@ def _proofs(
                 "stratum": row.stratum,
                 "position": row.position,
                 **({} if row.levels is None else {"levels": row.levels.split(SEPARATOR)}),
+                **({"group": group_of[row.participant_id]} if groups else {}),
                 "arm": arms[row.participant_id],
                 "salt": salt_of(salt_key, row.stratum, row.position).hex(),
                 "path": [each.hex() for each in path],
@@ -583,6 +658,7 @@ def _opened_plan(session: Session, study: StudyInUse, sequence_id: int) -> dict[
         seed=bytes.fromhex(secrets["seed"]) if secrets["seed"] else None,
         salt_key=bytes.fromhex(secrets["salt_key"]),
         factors=secrets.get("factors", ()),
+        groups=secrets.get("groups", {}),
     )
 
 

@@ -128,6 +128,8 @@ class Facts:
     slot_waiting: bool
     behind: bool = False
     """Whether the database is older than what was done on it (REL-17)."""
+    staged: bool = False
+    """Whether they have their group of the first stage; in a study without one nobody has."""
 
 
 @dataclass(frozen=True)
@@ -145,18 +147,54 @@ class Gate:
 
 def gates(study: Study, facts: Facts) -> tuple[Gate, ...]:
     """Every condition in the order of the walk from screening to randomisation (21 CFR 11.10(f))."""
+    stage = study.allocation.first_stage
     return (
         Gate("eligible", "Eligible", _why_not_eligible(facts)),
         Gate("consented", "Consent complete", _why_not_consented(facts)),
+        *([Gate("stage", stage.label, _why_not_staged(study, facts))] if stage else []),
         Gate("baseline", "Baseline entries complete", _why_not_baseline(study, facts)),
-        Gate(
-            "site_open",
-            "Site open",
-            None if facts.site_open else f"{facts.site_name} is not open. Ask your administrator to open the site.",
-        ),
+        _site_open(facts),
         Gate("not_randomised", "Not yet randomised", _why_already(facts)),
         Gate("list_ready", "Randomisation open", _why_not_open(facts)),
     )
+
+
+def first_stage_gates(study: Study, facts: Facts) -> tuple[Gate, ...]:
+    """Every condition for the first stage, in the order of the walk; `facts` are judged with its own list and strata.
+
+    Empty in a study without a first stage.
+    """
+    stage = study.allocation.first_stage
+    if stage is None:
+        return ()
+    done = f"{facts.participant} has this step behind them: “{stage.label}” is done once. Go on with the next step."
+    return (
+        Gate("eligible", "Eligible", _why_not_eligible(facts)),
+        Gate("consented", "Consent complete", _why_not_consented(facts))
+        if stage.after == "consent"
+        else Gate("taking_part", "Still taking part", _why_withdrawn(facts)),
+        *([Gate("stratum", "Answers it is taken from", facts.why_no_stratum)] if stage.strata else []),
+        _site_open(facts),
+        Gate("not_staged", "Not yet done", done if facts.staged or facts.allocated else None),
+        Gate("list_ready", "Randomisation open", None if facts.staged else _why_not_open(facts)),
+    )
+
+
+def _site_open(facts: Facts) -> Gate:
+    closed = f"{facts.site_name} is not open. Ask your administrator to open the site."
+    return Gate("site_open", "Site open", None if facts.site_open else closed)
+
+
+def _why_not_staged(study: Study, facts: Facts) -> str | None:
+    if facts.staged or facts.allocated or study.allocation.first_stage is None:
+        return None
+    return f"“{study.allocation.first_stage.label}” comes before it, and is not done yet. Do that step first."
+
+
+def _why_withdrawn(facts: Facts) -> str | None:
+    if facts.status == Status.WITHDRAWN:
+        return f"{facts.participant} has withdrawn. A participant who has withdrawn is not randomised."
+    return None
 
 
 def _why_not_open(facts: Facts) -> str | None:
@@ -179,9 +217,7 @@ def _why_not_eligible(facts: Facts) -> str | None:
 
 
 def _why_not_consented(facts: Facts) -> str | None:
-    if facts.status == Status.WITHDRAWN:
-        return f"{facts.participant} has withdrawn. A participant who has withdrawn is not randomised."
-    return facts.why_no_consent
+    return _why_withdrawn(facts) or facts.why_no_consent
 
 
 def _why_not_baseline(study: Study, facts: Facts) -> str | None:

@@ -135,6 +135,45 @@ class StratumFactor(Part):
     levels: tuple[Choice, ...] = ()
 
 
+class GroupArm(Part):
+    """An arm that can follow a group, and its share there."""
+
+    arm: AnyCode
+    ratio: int = Field(default=1, ge=1, le=20)
+
+
+class StageGroup(Part):
+    """What the first stage gives: a group, hidden like an arm, and the arms that the last stage gives within it."""
+
+    code: AnyCode
+    label: Label
+    ratio: int = Field(default=1, ge=1, le=20)
+    arms: tuple[GroupArm, ...] = Field(min_length=2)
+
+
+class FirstStage(Part):
+    """An allocation that comes before the one to an arm (PRT: to one of two trials, before the baseline).
+
+    Everybody reads its code and label; nobody who is blinded ever learns the group.
+    """
+
+    code: Code
+    label: Label
+    after: Literal["screening", "consent"] = Field(default="screening", description="What it waits for.")
+    method: Literal[
+        "permuted_blocks",
+        "simple",
+        "big_stick",
+        "maximal_procedure",
+        "wei_urn",
+        "truncated_binomial",
+        "biased_coin",
+        "list",
+    ]
+    strata: tuple[StratumFactor, ...] = Field(default=(), description="By site, or from answers at screening.")
+    groups: tuple[StageGroup, ...] = Field(min_length=2)
+
+
 class Allocation(Part):
     """How participants get an arm. Block sizes, tolerances and other options are not here on purpose: enrolling roles
     may read this file, and could guess with them.
@@ -157,6 +196,7 @@ class Allocation(Part):
         "observed",
     ]
     strata: tuple[StratumFactor, ...] = ()
+    first_stage: FirstStage | None = Field(default=None, description="What is allocated before the arm, if anything.")
     source: str | None = Field(default=None, description="Where this is documented, and what is not known.")
 
 
@@ -635,6 +675,15 @@ class Study(StudyFile):
     def is_allocated(self) -> bool:
         """Whether this study allocates arms at all (ETMI only observes groups)."""
         return self.allocation.method != "observed"
+
+    def as_first_stage(self) -> "Study":
+        """The study as its first stage sees it: groups stand for arms. `ValueError` when it has none."""
+        stage = self.allocation.first_stage
+        if stage is None:
+            raise ValueError("This study has one stage.")
+        groups = tuple(Arm(code=group.code, label=group.label, ratio=group.ratio) for group in stage.groups)
+        allocation = Allocation(method=stage.method, strata=stage.strata)
+        return self.model_copy(update={"arms": groups, "allocation": allocation})
 
     @property
     def is_clustered(self) -> bool:

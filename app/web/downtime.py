@@ -150,7 +150,8 @@ def _url(here: Here) -> str:
 
 def _packs_page(here: Here, typed: dict[str, str], *, problem: Invalid | Refused | None = None) -> Response:
     found = reads.packs(here.session, here.the_study, by=here.actor)
-    sealed = any(each.status == "sealed" for each in sequences(here.session, here.the_study, by=here.actor))
+    known = sequences(here.session, here.the_study, by=here.actor)
+    sealed = any(each.status == "sealed" and not each.stage for each in known)
     return show(
         here,
         "downtime/packs.html",

@@ -52,12 +52,12 @@ from app.schedule.models import ParticipantVisit
 from app.schedule.reads import NextVisit, next_visits, visits_of
 from app.schedule.rules import VisitState, visit_state
 from app.schedule.status import VisitStatus
-from app.studies.definition import Study, Visit, VisitKind, WithdrawalLevel
+from app.studies.definition import FirstStage, Study, Visit, VisitKind, WithdrawalLevel
 from app.web.appointments import label_of
 from app.web.audit import told
 from app.web.in_error import rows_of
 from app.web.places import Places, places_of, show_at, typed_day
-from app.web.randomisation import allocation_number
+from app.web.randomisation import allocation_number, stage_that_waits
 from app.web.shell import status_of
 from app.web.tables import address, column, csv_file, typed_text
 
@@ -408,9 +408,10 @@ def show(here: PageInStudy, code: str) -> Response:
     screening = reads.screening_of(here.session, participant.id)
     initials = reads.initials_of(here.session, [participant], by=here.actor).get(participant.id, "")
     baseline = _baseline(definition, marks)
-    steps = _steps(here, participant, consents, baseline) if Status(participant.status) in OPEN else []
     locks = locks_of(here.session, here.the_study, participant.id) if marks else ()
     columns, rows = _matrix(here, participant, visits, marks, drafts, locks, today)
+    stage = stage_that_waits(here, participant)
+    steps = _steps(here, participant, consents, baseline, stage) if Status(participant.status) in OPEN else []
     recent = _recent(here, participant)
     in_error = records_of(here.session, participant.id) if participant.randomised_on else ()
     appointments = appointments_of(here.session, participant.id, by=here.actor)
@@ -427,7 +428,16 @@ def show(here: PageInStudy, code: str) -> Response:
         allocation=allocation_number(here, participant),
         url=_url(here, participant.code),
         initials=initials,
-        next_step=_next_step(here, participant, consents, baseline, visits, today, may_read=may_read),
+        next_step=_next_step(
+            here,
+            participant,
+            consents,
+            baseline,
+            visits,
+            today,
+            may_read=may_read,
+            stage=stage,
+        ),
         randomise=_randomise(here, participant, consents, baseline) if Status(participant.status) in OPEN else None,
         steps=steps,
         timeline=_timeline(here, participant, visits, today),
@@ -545,9 +555,16 @@ def _pending(consents: Sequence[Consent]) -> Consent | None:
 
 
 def _steps(
-    here: Here, participant: Participant, consents: Sequence[Consent], baseline: Baseline
+    here: Here,
+    participant: Participant,
+    consents: Sequence[Consent],
+    baseline: Baseline,
+    waits: FirstStage | None,
 ) -> list[dict[str, str]]:
-    """Screening, consent, baseline, randomise: the walk, and where this participant stands on it."""
+    """Screening, consent, baseline, randomise: the walk, and where this participant stands on it.
+
+    `waits` is the first stage of a study of two, while it is before them.
+    """
     consented = consent_rules.why_no_consent(consents) is None
     filled = consented and not baseline.lacking
     url, pending = _url(here, participant.code), _pending(consents)
@@ -566,7 +583,16 @@ def _steps(
         },
     ]
     if here.the_study.definition.is_allocated:
-        steps.append({"label": "Randomise", "state": "current" if filled else "todo"})
+        steps.append({"label": "Randomise", "state": "current" if filled and not waits else "todo"})
+    if stage := here.the_study.definition.allocation.first_stage:
+        early = stage.after == "screening"
+        state = "done" if not waits else "current" if early or consented else "todo"
+        steps.insert(1 if early else 2, {"label": stage.label, "state": state})
+        if state == "current":
+            steps = [
+                {**each, "state": "todo"} if each["state"] == "current" and each["label"] != stage.label else each
+                for each in steps
+            ]
     return steps
 
 
@@ -595,6 +621,7 @@ def _next_step(
     today: date,
     *,
     may_read: bool,
+    stage: FirstStage | None = None,
 ) -> dict[str, str | None] | None:
     """The one thing to do next for this participant, as a button; None when nothing is left or it is not theirs."""
     url, status, definition = _url(here, participant.code), Status(participant.status), here.the_study.definition
@@ -603,7 +630,11 @@ def _next_step(
         reason = why_not(here.actor, permission, site_id=participant.site_id)
         return {"label": label, "icon": icon, "url": target, "reason": reason}
 
-    if status in OPEN and consent_rules.why_no_consent(consents) is not None:
+    consented = consent_rules.why_no_consent(consents) is None
+    if status in OPEN and stage and (consented or stage.after == "screening"):
+        label = f"{stage.label}: randomise, first step"
+        return step(label, "shuffle", f"{url}/randomise", Permission.PARTICIPANT_RANDOMISE)
+    if status in OPEN and not consented:
         if pending := _pending(consents):
             target = f"{url}/consents/{pending.id}/countersign"
             return step("Countersign consent", "signature", target, Permission.CONSENT_COUNTERSIGN)

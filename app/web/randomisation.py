@@ -21,9 +21,18 @@ from app.participants.status import Status
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
 from app.randomisation import actions
-from app.randomisation.reads import AtTheGates, allocation_of, gates_of, standing
+from app.randomisation.reads import (
+    AtTheGates,
+    allocation_of,
+    first_stage_gates_of,
+    first_stage_of,
+    gates_of,
+    stage_of,
+    standing,
+)
 from app.randomisation.rules import Gate, baseline_entries, why_not_ready
 from app.schedule.reads import visits_of
+from app.studies.definition import FirstStage
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
 
@@ -39,13 +48,20 @@ def randomise_form(here: PageInStudy, code: str) -> Response:
     assert participant.id is not None
     if allocation_of(here.session, participant.id) is not None:
         return RedirectResponse(_url(here, participant) + "/randomised", status_code=303)
+    if stage_that_waits(here, participant) is not None:
+        return _first_stage_page(here, participant)
     return _randomise_page(here, participant)
 
 
 @router.post("/{study}/participants/{code}/randomise", name="randomisation.randomise")
 def randomise(here: ChangeInStudy, code: str) -> Response:
-    """Randomise, once and for all. The same form sent again leads to the same allocation."""
+    """Randomise, once and for all. The same form sent again leads to the same allocation.
+
+    A form of the first stage says so, so that none of it is ever taken for the next step.
+    """
     participant = _participant(here, code)
+    if here.value("stage"):
+        return _randomise_first(here, participant)
     where = {"subject": participant.code, "action": RANDOMISE}
     require(here.actor, Permission.PARTICIPANT_RANDOMISE, site_id=participant.site_id, **where)
     try:
@@ -59,6 +75,24 @@ def randomise(here: ChangeInStudy, code: str) -> Response:
         here.refuse(problem)
         return _randomise_page(here, participant, problem=problem)
     return remembering(here, here.redirect(_url(here, participant) + "/randomised"))
+
+
+def _randomise_first(here: ChangeInStudy, participant: Participant) -> Response:
+    study, where = here.the_study, {"subject": participant.code, "action": actions.FIRST}
+    require(here.actor, Permission.PARTICIPANT_RANDOMISE, site_id=participant.site_id, **where)
+    if study.definition.allocation.first_stage is None:
+        raise NotFound
+    try:
+        newest = newest_entry(here)
+        passed = first_stage_gates_of(here.session, study, participant, by=here.actor, now=here.now, newest=newest)
+        if reason := why_not_ready(passed):
+            raise Refused(reason, **where)
+        require_password(here, here.form.get("password", [""])[-1])
+        actions.randomise_first(here.session, study, participant, newest=newest, by=here.actor, now=here.now)
+    except (Invalid, Refused, Conflict) as problem:
+        here.refuse(problem)
+        return _first_stage_page(here, participant, problem=problem)
+    return remembering(here, here.redirect(_url(here, participant), done="staged"))
 
 
 @router.get("/{study}/participants/{code}/randomised", name="randomisation.randomised")
@@ -83,6 +117,15 @@ def allocation_number(here: Here, participant: Participant) -> str:
     assert participant.id is not None
     made = allocation_of(here.session, participant.id) if participant.randomised_on is not None else None
     return f"{made.number:04d}" if made else ""
+
+
+def stage_that_waits(here: Here, participant: Participant) -> FirstStage | None:
+    """The first stage, as long as this participant has it before them; None in a study without one."""
+    assert participant.id is not None
+    stage = here.the_study.definition.allocation.first_stage
+    if stage is None or participant.randomised_on is not None or stage_of(here.session, participant.id) is not None:
+        return None
+    return stage
 
 
 def _participant(here: Here, code: str) -> Participant:
@@ -122,6 +165,33 @@ def _randomise_page(
     )
 
 
+def _first_stage_page(
+    here: Here, participant: Participant, *, problem: Invalid | Refused | Conflict | None = None
+) -> Response:
+    study, newest = here.the_study, newest_entry(here)
+    stage = study.definition.allocation.first_stage
+    assert stage is not None
+    passed = first_stage_gates_of(here.session, study, participant, by=here.actor, now=here.now, newest=newest)
+    stood = standing(here.session, first_stage_of(study), participant, now=here.now, first=True)
+    reason = why_not_ready(passed)
+    changed = isinstance(problem, Conflict) or (isinstance(problem, Refused) and problem.reason != reason)
+    return show_at(
+        here,
+        places_of(here),
+        "randomisation/first_stage.html",
+        status_code=status_of(problem),
+        participant=participant,
+        url=_url(here, participant),
+        stage=stage,
+        gates=[_shown(here, participant, gate, stood) for gate in passed],
+        closed=sum(not gate.open for gate in passed),
+        why_not_ready=reason,
+        why_not_allowed=why_not(here.actor, Permission.PARTICIPANT_RANDOMISE, site_id=participant.site_id),
+        refused=problem.reason if problem and changed else None,
+        errors=errors_of(problem),
+    )
+
+
 def _shown(here: Here, participant: Participant, gate: Gate, stood: AtTheGates) -> dict[str, Any]:
     """A gate as the page lists it: open, or the reason and where it is mended."""
     url, action = _mended_at(here, participant, gate, stood) if not gate.open else ("", "")
@@ -152,6 +222,8 @@ def _mended_at(here: Here, participant: Participant, gate: Gate, stood: AtTheGat
             return next(
                 ((f"{url}/visits/{visit}", "Open the visit") for visit, _ in lacking if visit in dated), ("", "")
             )
+        case "stage":
+            return f"{url}/randomise", "Do this step"
         case "not_randomised":
             return f"{url}/randomised", "See the allocation"
     return "", ""

@@ -108,6 +108,7 @@ def sequence(here: PageInStudy) -> Response:
         sequences=found,
         sealed=[each for each in reversed(found) if each.status == "sealed"],
         is_allocated=study.definition.is_allocated,
+        first_stage=study.definition.allocation.first_stage,
         has_guesses=bool(study.definition.blinding_assessment),
         why_not_draw=_why_not_draw(study.definition),
         deciding=DECIDING,
@@ -169,14 +170,14 @@ def listed(sizes: Sequence[object]) -> str:
 def draw_form(here: PageInStudy) -> Response:
     """The options of the study's method beside their alternatives, before anything is drawn."""
     _require_drawing(here)
-    return _draw_page(here, {"slots_per_stratum": usual_slots(here)})
+    return _draw_page(here, {"slots_per_stratum": "" if _is_first(here) else usual_slots(here)})
 
 
 @router.post("/{study}/sequence/draw", name="sequence.draw")
 def draw(here: ChangeInStudy) -> Response:
     """Compare the chosen options, or draw a sequence with them."""
     _require_drawing(here)
-    definition = here.the_study.definition
+    definition = _definition(here)
     method = definition.allocation.method
     typed = {name: here.value(name) for name in (*OPTIONS, "slots_per_stratum")}
     comparing = here.value("step") == "compare"
@@ -194,6 +195,7 @@ def draw(here: ChangeInStudy) -> Response:
             if method in DECIDING
             else typed_number("slots_per_stratum", typed["slots_per_stratum"]),
             sites=_ticked(here),
+            first_stage=_is_first(here),
             by=here.actor,
             now=here.now,
         )
@@ -230,6 +232,7 @@ def upload(here: ChangeInStudy, file: Uploaded) -> Response:
             method="list",
             listing=pasted if file is None else file,
             sites=_ticked(here),
+            first_stage=_is_first(here),
             by=here.actor,
             now=here.now,
         )
@@ -237,6 +240,21 @@ def upload(here: ChangeInStudy, file: Uploaded) -> Response:
         here.refuse(problem)
         return _upload_page(here, pasted, problem=problem)
     return here.redirect(f"{_url(here)}/{made.version}", done="drawn")
+
+
+def _is_first(here: Here) -> bool:
+    """Whether the page is of the first stage: its address, or its form, says so."""
+    asked = here.value("stage") if here.request.method == "POST" else here.request.query_params.get("stage", "")
+    stage = here.the_study.definition.allocation.first_stage
+    if asked and (stage is None or asked != stage.code):
+        raise NotFound
+    return bool(asked)
+
+
+def _definition(here: Here) -> Study:
+    """The study, or what its first stage sees of it."""
+    definition = here.the_study.definition
+    return definition.as_first_stage() if _is_first(here) else definition
 
 
 @dataclass(frozen=True)
@@ -270,13 +288,15 @@ def _in_use(here: Here) -> SequenceCounts | None:
     """
     if here.the_study.definition.is_clustered:
         return None
+    stage = here.the_study.definition.allocation.first_stage
+    asked = stage.code if stage and _is_first(here) else None
     found = reads.sequences(here.session, here.the_study, by=here.actor)
-    return next((each for each in found if each.status == "sealed" and each.used), None)
+    return next((each for each in found if each.status == "sealed" and each.used and each.stage == asked), None)
 
 
-def strata_of(here: Here) -> tuple[str, ...]:
+def strata_of(here: Here, definition: Study | None = None) -> tuple[str, ...]:
     sites = [site.code for site in sites_of(here.session, here.the_study.id)]
-    return all_strata(here.the_study.definition, sites)
+    return all_strata(definition or here.the_study.definition, sites)
 
 
 def usual_slots(here: Here) -> str:
@@ -436,11 +456,11 @@ def _schemes(definition: Study, chosen: dict[str, object] | None, length: int, s
 def _draw_page(
     here: Here, typed: dict[str, str], *, chosen: dict[str, object] | None = None, problem: Invalid | None = None
 ) -> Response:
-    definition = here.the_study.definition
+    definition = _definition(here)
     method = definition.allocation.method
     shares = [arm.ratio for arm in definition.arms]
     batch = _batch(here)
-    strata = batch.ticked if batch else strata_of(here)
+    strata = batch.ticked if batch else strata_of(here, definition)
     why_not = _why_not_draw(definition)
     sizes = (chosen or {}).get("block_sizes")
     too_many = isinstance(sizes, list) and len(sizes) > MOST_SIZES
@@ -457,6 +477,7 @@ def _draw_page(
         status_code=422 if problem else 200,
         url=_url(here),
         in_use=_in_use(here),
+        stage=here.the_study.definition.allocation.first_stage if _is_first(here) else None,
         batch=batch,
         typed=typed,
         problems=problems,
@@ -494,10 +515,10 @@ def _length(definition: Study, text: str, strata: int) -> int:
 
 
 def _upload_page(here: Here, pasted: str, *, problem: Invalid | None = None) -> Response:
-    definition = here.the_study.definition
+    definition = _definition(here)
     problems = [(each.field, each.message) for each in problem.problems] if problem else []
     batch = _batch(here)
-    strata = tuple(code for code, _ in batch.open) if batch else strata_of(here)
+    strata = tuple(code for code, _ in batch.open) if batch else strata_of(here, definition)
     arms = [arm.code for arm in definition.arms]
     example = [(strata[0], place, arm) for place, arm in enumerate((arms * 2)[:3], start=1)] if strata else []
     if batch:  # everybody of a site is in one arm
@@ -508,6 +529,7 @@ def _upload_page(here: Here, pasted: str, *, problem: Invalid | None = None) -> 
         status_code=422 if problem else 200,
         url=_url(here),
         in_use=_in_use(here),
+        stage=here.the_study.definition.allocation.first_stage if _is_first(here) else None,
         batch=batch,
         pasted=pasted,
         problems=problems,
@@ -672,7 +694,7 @@ def _sequence(here: Here, version: int) -> SequenceCounts:
 
 def _review_page(here: Here, version: int, *, problem: Invalid | Refused | None = None) -> Response:
     found = _sequence(here, version)
-    definition = here.the_study.definition
+    definition = here.the_study.definition.as_first_stage() if found.stage else here.the_study.definition
     balance = reads.balance(here.session, here.the_study, found.id, by=here.actor)
     planned = {arm.code: arm for arm in definition.arms}
     arms: list[dict[str, Any]] = [
@@ -683,7 +705,7 @@ def _review_page(here: Here, version: int, *, problem: Invalid | Refused | None 
     others = [
         each
         for each in reads.sequences(here.session, here.the_study, by=here.actor)
-        if each.status == "sealed" and each.id != found.id
+        if each.status == "sealed" and each.id != found.id and each.stage == found.stage
     ]
     clustered, sites = definition.is_clustered, {stratum.code for stratum in found.strata}
     whole, rest = whole_and_rest(shares, len(sites)) if sites else (0, 0)

@@ -19,6 +19,7 @@ DONE = {
     "screen_failed": "Kept as a screen failure, with the reason.",
     "consented": "Consent recorded.",
     "countersigned": "Consent is complete. Fill in the baseline visit next.",
+    "staged": "The first step is done. The next one is below.",
     "saved": "Saved.",
     "saved_partial": "Saved. Some answers are still missing.",
     "signed": "Signed.",

@@ -125,6 +125,9 @@ def trial(database: Database, plan: dict[str, Any] | Callable[[StudyInUse], dict
     """The PRT study of the library, with a sequence sealed that is asked for with these words."""
     definition, findings = read_folder(LIBRARY / "prt")
     assert definition is not None, findings
+    if callable(plan):  # a finished list of arms leaves nothing for two stages to decide
+        one_stage = definition.allocation.model_copy(update={"first_stage": None})
+        definition = definition.model_copy(update={"allocation": one_stage})
     with database.writing() as session:
         administrator = person(session, None, Role.ADMINISTRATOR)
         load_study(session, definition, by=administrator, now=clock.now())
@@ -143,6 +146,10 @@ def trial(database: Database, plan: dict[str, Any] | Callable[[StudyInUse], dict
     drawn = statistician.done("POST", "/sequences", plan(study) if callable(plan) else plan)
     sealed = statistician.done("POST", f"/sequences/{drawn['version']}/seal", {"password": PASSWORD})
     assert sealed["status"] == "sealed"
+    if definition.allocation.first_stage:
+        groups = {"method": "permuted_blocks", "block_sizes": [4], "slots_per_stratum": 160, "first_stage": True}
+        version = statistician.done("POST", "/sequences", groups)["version"]
+        statistician.done("POST", f"/sequences/{version}/seal", {"password": PASSWORD})
     with here.http:  # one event loop for all requests
         yield here
 
@@ -351,7 +358,9 @@ def test_every_value_of_30_real_participants_comes_out_of_postgresql_as_it_went_
 
 @pytest.mark.requirement("RND-12", "RND-14")
 def test_real_participants_are_randomised_by_the_studys_own_method_and_it_is_proven(database, monkeypatch, tmp_path):
-    """PRT: minimisation over pain, age, gender and opioid use; closed, and drawn again by a program of its own."""
+    """PRT in two stages: 1:1 to one of two trials, then minimisation over pain, age, gender and opioid use within it;
+    closed, and drawn again by a program of its own.
+    """
     monkeypatch.setattr(database, "refuse_unsafe_settings", lambda: None)
     # How alike the groups come out is chance as well: one seed, so that it is the same chance each time (RND-3).
     monkeypatch.setattr("app.randomisation.actions.new_seed", lambda: bytes(range(48)))
@@ -361,6 +370,7 @@ def test_real_participants_are_randomised_by_the_studys_own_method_and_it_is_pro
         coordinator, assessor, statistician = map(here.client, ("coordinator", "assessor", "statistician"))
         for patient in everybody:
             enrol(coordinator, patient)
+            assert coordinator.done("POST", f"/participants/{patient.code}/randomise-first").keys() == {"randomised_at"}
         clock_of_test.move_to(BASELINE)
         for number, patient in enumerate(everybody, start=1):
             enter(assessor, here.study, patient, "t1", BASELINE.date())
@@ -380,6 +390,7 @@ def test_real_participants_are_randomised_by_the_studys_own_method_and_it_is_pro
             "certificate.json": json.dumps(statistician.done("GET", "/sequences/1/certificate")),
             "proofs.ndjson": statistician.get("/sequences/1/proofs").text,
             "plan.json": json.dumps(statistician.done("GET", "/sequences/1/plan")),
+            "first.ndjson": statistician.get("/sequences/2/proofs").text,
         }
     for name, content in files.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
@@ -387,5 +398,14 @@ def test_real_participants_are_randomised_by_the_studys_own_method_and_it_is_pro
     said = subprocess.run(asked, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
     assert "24 allocations" in said.stdout
+    first = [json.loads(line) for line in files["first.ndjson"].splitlines()]
+    assert Counter(each["arm"] for each in first) == {"psychotherapy_trial": 12, "placebo_trial": 12}
+    within = Counter((each["group"], each["arm"]) for each in map(json.loads, files["proofs.ndjson"].splitlines()))
+    assert within.keys() == {
+        ("psychotherapy_trial", "prt"),
+        ("psychotherapy_trial", "usual_care"),
+        ("placebo_trial", "placebo"),
+        ("placebo_trial", "usual_care"),
+    }
     levels = [json.loads(line)["levels"] for line in files["proofs.ndjson"].splitlines()]
     assert ["/".join(each) for each in levels] == [patient.stratum for patient in everybody]

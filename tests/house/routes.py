@@ -401,6 +401,7 @@ WHO: dict[str, Who] = {
     "api.links": P.PARTICIPANT_LINK,
     "api.give_link": P.PARTICIPANT_LINK,
     "api.end_link": P.PARTICIPANT_LINK,
+    "api.randomise_first": P.PARTICIPANT_RANDOMISE,
     "api.randomised_in_error": P.PARTICIPANT_READ,
     "api.record_randomised_in_error": P.PARTICIPANT_RECORD_ERROR,
     "api.adverse_events": (P.SAFETY_READ, P.EVENT_REPORT),
@@ -556,6 +557,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.close_query": {"version": 1},
     "api.randomise": {},
     "api.give_link": {"purpose": "questions", "about": "week18"},
+    "api.randomise_first": {},
     "api.record_randomised_in_error": {"reason": "ineligible", "why": "Too old", "found_on": "2026-03-02"},
     "api.report_adverse_event": {"details": FALL, "aware_at": "2026-03-02T09:00:00+00:00"},
     "api.follow_up_adverse_event": {

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, text
 from sqlmodel import Session
@@ -131,6 +131,7 @@ def test_all_permutations_are_drawn_equally_often(shares: tuple[int, ...], sites
 
 
 @pytest.mark.requirement("RND-1", "RND-10")
+@settings(deadline=None)
 @given(RATIOS, st.integers(1, 30), st.binary(min_size=SEED_BYTES, max_size=SEED_BYTES))
 def test_sites_have_one_arm_each_in_the_ratio_however_arms_and_sites_are_named(
     shares: list[int], sites: int, seed: bytes

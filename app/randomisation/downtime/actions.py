@@ -121,7 +121,7 @@ def make_pack(
     has_it = exists().where(STRATUM.c.sequence_id == SEQUENCE.c.id, STRATUM.c.code.in_(words))
     sequence = session.execute(
         select(SEQUENCE.c.id, SEQUENCE.c.method)
-        .where(SEQUENCE.c.study_id == study.id, SEQUENCE.c.status == SequenceStatus.SEALED)
+        .where(SEQUENCE.c.study_id == study.id, SEQUENCE.c.status == SequenceStatus.SEALED, SEQUENCE.c.stage.is_(None))
         .order_by(case((has_it, 0), else_=1), SEQUENCE.c.id)
         .limit(1)
     ).first()

@@ -291,6 +291,9 @@ def _texts(study: Study) -> Iterator[tuple[Path, str, str]]:
         yield from _texts_in((part,), "", everything[part])
     for position, factor in enumerate(study.allocation.strata):
         yield from _texts_in(("allocation", "strata", position), "", factor.model_dump(mode="json"))
+    if stage := study.allocation.first_stage:
+        said = stage.model_dump(mode="json", include={"code", "label", "strata"})
+        yield from _texts_in(("allocation", "first_stage"), "", said)
 
 
 def _texts_in(path: Path, key: str, value: Any) -> Iterator[tuple[Path, str, str]]:

@@ -1,14 +1,15 @@
 """Do the parts of a study fit together? Every contradiction, each at its line, so that a study loads whole or not."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from fractions import Fraction
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from app.expressions import Reference
-from app.studies.definition import Instrument, Item, ItemType, Study, Visit, VisitKind
+from app.studies.definition import Instrument, Item, ItemType, StratumFactor, Study, Visit, VisitKind
 from app.studies.rules.blinding import leaks
 from app.studies.rules.findings import Finding, Locate, Path, Severity, nowhere
 from app.studies.rules.guesses import wrong_guesses
@@ -37,6 +38,7 @@ def problems(study: Study, locate: Locate = nowhere, *, unreadable: Collection[s
         _arms(study),
         _strata(study, asked),
         _clusters(study),
+        _first_stage(study, asked),
         _eligibility(study, asked, unreadable),
         _visits(study, unreadable),
         _windows(study),
@@ -198,29 +200,47 @@ def _clusters(study: Study) -> Iterator[Problem]:
         )
 
 
+def _first_stage(study: Study, asked: Asked) -> Iterator[Problem]:
+    """Groups come before arms: each arm is in a group, and the chances of both stages are those of the arms."""
+    stage = study.allocation.first_stage
+    if stage is None:
+        return
+    where: Path = ("allocation", "first_stage")
+    if study.allocation.method != "minimisation":
+        words = "After a first stage the arm is decided within a group that nobody may see: write `minimisation`."
+        yield ("allocation", "method"), words, ERROR
+    yield from _repeated((*where, "groups"), stage.groups, "groups")
+    yield from _factors((*where, "strata"), stage.strata, asked, frozenset({SCREENING}))
+    shares = {arm.code: Fraction(0) for arm in study.arms}
+    for position, group in enumerate(stage.groups):
+        path: Path = (*where, "groups", position, "arms")
+        yield from _repeated(path, group.arms, "arms", "arm")
+        for number, each in enumerate(group.arms):
+            if each.arm not in shares:
+                known = f"Choose among {', '.join(shares)}."
+                yield (*path, number, "arm"), f"There is no arm “{each.arm}”. {known}", ERROR
+                return
+            of_group = Fraction(each.ratio, sum(arm.ratio for arm in group.arms))
+            shares[each.arm] += Fraction(group.ratio, sum(group.ratio for group in stage.groups)) * of_group
+    total = sum(arm.ratio for arm in study.arms)
+    for position, arm in enumerate(study.arms):
+        if shares[arm.code] != Fraction(arm.ratio, total):
+            words = (
+                f"Both stages give {arm.code} with the chance {shares[arm.code]}, its ratio says {arm.ratio}/{total}."
+            )
+            yield ("arms", position), f"{words} Make them agree.", ERROR
+    equal = len({group.ratio for group in stage.groups}) == 1
+    if stage.method in EQUAL_ARMS and not (equal and (stage.method == "wei_urn" or len(stage.groups) == 2)):
+        words = f"`{stage.method}` does not fit these groups. Write `permuted_blocks` or `simple`."
+        yield (*where, "method"), words, ERROR
+
+
 def _strata(study: Study, asked: Asked) -> Iterator[Problem]:
     where: Path = ("allocation", "strata")
-    yield from _repeated(where, study.allocation.strata, "strata")
-    if sum(factor.by == "site" for factor in study.allocation.strata) > 1:
-        yield where, "Allocation is stratified by site twice. Take one of them out.", ERROR
+    yield from _factors(where, study.allocation.strata, asked, asked.before_allocation)
     combinations = 1
-    for position, factor in enumerate(study.allocation.strata):
-        path = (*where, position)
-        yield from _repeated((*path, "levels"), factor.levels, "levels")
-        if factor.by == "site":
-            combinations *= len(study.sites)
-            for key in ("expression", "levels"):
-                if getattr(factor, key):
-                    yield (*path, key), f"{factor.code} is stratified by site: take `{key}:` out.", ERROR
-            continue
-        combinations *= max(1, len(factor.levels))
-        if factor.expression is None:
-            yield path, f"{factor.code} is stratified by an expression: add `expression:`.", ERROR
-        else:
-            for message in wrong_with(factor.expression, asked, here=None, only=asked.before_allocation):
-                yield (*path, "expression"), message, ERROR
-        if len(factor.levels) < 2:
-            yield path, f"{factor.code} needs two `levels:` or more: the values its expression can have.", ERROR
+    for factor in study.allocation.strata:
+        combinations *= len(study.sites) if factor.by == "site" else max(1, len(factor.levels))
     needed = combinations * sum(arm.ratio for arm in study.arms) * 2
     each_has_a_list = study.allocation.method not in ("minimisation", "cluster")
     if study.allocation.strata and each_has_a_list and needed > study.target:
@@ -230,6 +250,28 @@ def _strata(study: Study, asked: Asked) -> Iterator[Problem]:
             "arms could differ in size.",
             WARNING,
         )
+
+
+def _factors(where: Path, factors: Sequence[StratumFactor], asked: Asked, known: Collection[str]) -> Iterator[Problem]:
+    """What is wrong with the factors of one stage; `known` are the events that are entered before it."""
+    yield from _repeated(where, factors, "strata")
+    if sum(factor.by == "site" for factor in factors) > 1:
+        yield where, "Allocation is stratified by site twice. Take one of them out.", ERROR
+    for position, factor in enumerate(factors):
+        path = (*where, position)
+        yield from _repeated((*path, "levels"), factor.levels, "levels")
+        if factor.by == "site":
+            for key in ("expression", "levels"):
+                if getattr(factor, key):
+                    yield (*path, key), f"{factor.code} is stratified by site: take `{key}:` out.", ERROR
+            continue
+        if factor.expression is None:
+            yield path, f"{factor.code} is stratified by an expression: add `expression:`.", ERROR
+        else:
+            for message in wrong_with(factor.expression, asked, here=None, only=known):
+                yield (*path, "expression"), message, ERROR
+        if len(factor.levels) < 2:
+            yield path, f"{factor.code} needs two `levels:` or more: the values its expression can have.", ERROR
 
 
 def _eligibility(study: Study, asked: Asked, unreadable: Collection[str]) -> Iterator[Problem]:

@@ -76,7 +76,8 @@ def known_too_late(study: Study) -> Iterator[Problem]:
     for each in expressions_of(study, asked):
         if each.path[0] == "instruments":
             continue
-        known = frozenset({SCREENING}) if each.path[0] == "eligibility" else asked.before_allocation
+        early = each.path[0] == "eligibility" or each.path[1] == "first_stage"
+        known = frozenset({SCREENING}) if early else asked.before_allocation
         event = SCREENING if each.path[0] == "eligibility" else None
         chain = _late(each, event, known, needs, asked)
         if chain:
@@ -96,6 +97,10 @@ def expressions_of(study: Study, asked: Asked) -> Iterator[Stood]:
         yield from _stood(path, criterion.code, criterion.rule, screening)
     for position, factor in enumerate(study.allocation.strata):
         yield from _stood(("allocation", "strata", position, "expression"), factor.code, factor.expression, {})
+    stage = study.allocation.first_stage
+    for position, factor in enumerate(stage.strata if stage else ()):
+        path = ("allocation", "first_stage", "strata", position, "expression")
+        yield from _stood(path, factor.code, factor.expression, {})
     for number, instrument in enumerate(study.instruments):
         here = {item.code: item for item in instrument.items}
         for where, item in _items_of(number, instrument):
