@@ -83,20 +83,7 @@ class LinkMadeReply(Reply):
 def links(here: ApiPage, code: str) -> list[LinkReply]:
     """The links a participant was given, the newest first."""
     found = _participant(here, code)
-    return [
-        LinkReply(
-            id=link.id or 0,
-            purpose=link.purpose,
-            about=link.about,
-            language=link.language,
-            state=rules.state_of(link, here.now),
-            made_at=link.made_at,
-            made_by=link.made_by,
-            opened_at=link.opened_at,
-            expires_at=link.expires_at,
-        )
-        for link in reads.links_of(here.session, found.id or 0)
-    ]
+    return _links(here, found)
 
 
 @router.post("/{code}/links", name="api.give_link", status_code=201, response_model=LinkMadeReply)
@@ -119,13 +106,13 @@ def give_link(here: ApiChange, code: str, asked: LinkBody) -> Response:
     return here.answer_once(body, repeated={"id": made, "address": None}, status=201)
 
 
-@router.post("/{code}/links/{link_id}/end", name="api.end_link", status_code=204)
+@router.post("/{code}/links/{link_id}/end", name="api.end_link", response_model=LinkReply)
 def end_link(here: ApiChange, code: str, link_id: Number) -> Response:
     """Take a link back: it opens nothing any more."""
     found = _participant(here, code)
     actions.end_link(here.session, here.the_study, found, link_id, by=here.actor, now=here.now)
-    here.answer({})
-    return Response(status_code=204)
+    ended = next(each for each in _links(here, found) if each.id == link_id)
+    return here.answer(ended.model_dump(mode="json"))
 
 
 def _participant(here: Here, code: str) -> Participant:
@@ -133,3 +120,20 @@ def _participant(here: Here, code: str) -> Participant:
     found = participant_of(here, code)
     require(here.actor, Permission.PARTICIPANT_LINK, site_id=found.site_id, subject=f"{found.code}/link")
     return found
+
+
+def _links(here: Here, participant: Participant) -> list[LinkReply]:
+    return [
+        LinkReply(
+            id=link.id or 0,
+            purpose=link.purpose,
+            about=link.about,
+            language=link.language,
+            state=rules.state_of(link, here.now),
+            made_at=link.made_at,
+            made_by=link.made_by,
+            opened_at=link.opened_at,
+            expires_at=link.expires_at,
+        )
+        for link in reads.links_of(here.session, participant.id or 0)
+    ]

@@ -169,6 +169,10 @@ def why_not_sign(status: Status, consents: Iterable[Given], version: str) -> str
         return f"This participant has withdrawn. {KEPT}"
     if status is Status.COMPLETED:
         return "This participant has completed the study. Nothing new is collected, so no consent is needed."
+    if status is Status.LOST:
+        return "This participant is lost to follow-up. Record that they were found, then ask them."
+    if status is Status.DIED:
+        return f"This participant has died. {KEPT}"
     for consent in consents:
         if consent.document_version == version and consent.withdrawn_on is None:
             when = day_in_words(consent.signed_on)

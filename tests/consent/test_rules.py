@@ -147,6 +147,8 @@ def test_consent_holds_from_signature_to_withdrawal(
         (Status.SCREENED, [GONE], None),
         (Status.SCREEN_FAILED, [], "did not pass"),
         (Status.WITHDRAWN, [], "withdrawn"),
+        (Status.LOST, [], "were found"),
+        (Status.DIED, [], "has died"),
         (Status.COMPLETED, [], "completed"),
     ],
 )

@@ -548,3 +548,11 @@ def test_held_visits_need_no_reminder(north: Site) -> None:
     assert Status(north.one.status) is Status.RANDOMISED
     assert actions.CLOCKWORK.username == "system:jobs"
     assert date(2026, 3, 2) == TODAY
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [(status, status in (Status.SCREENED, Status.CONSENTED, Status.RANDOMISED, Status.COMPLETED)) for status in Status],
+)
+def test_only_who_can_be_reached_and_takes_part_is_written_to(status: Status, told: bool) -> None:
+    assert (rules.why_not_contact(status, None) is None) is told

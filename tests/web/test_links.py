@@ -197,7 +197,7 @@ def test_over_rest_the_address_is_answered_once(world: World):
     assert stranger(world).get(f"/link/{token}").status_code == 200
     (listed,) = program.done("GET", path)
     assert (listed["state"], listed["about"], listed["opened_at"] is not None) == ("open", "baseline", True)
-    assert program.post(f"{path}/{made['id']}/end").status_code == 204
+    assert program.done("POST", f"{path}/{made['id']}/end")["state"] == "ended"
     assert stranger(world).get(f"/link/{token}").status_code == 404
     assert program.done("GET", path)[0]["state"] == "ended"
     program.refused(422, "POST", path, {**body, "about": "tx01"})

@@ -66,8 +66,10 @@ def why_not_give(purpose: Purpose, status: Status, level: WithdrawalLevel | None
         return reason
     if status is Status.SCREEN_FAILED:
         return "This participant did not pass screening. Nothing is asked of them."
+    if status is Status.DIED:
+        return "This participant has died. Nothing is asked of them."
     if purpose is Purpose.CONSENT:
-        if status in (Status.WITHDRAWN, Status.COMPLETED):
+        if status in (Status.WITHDRAWN, Status.COMPLETED, Status.LOST):
             return "This participant is no longer in the study, so there is nothing to consent to."
         if not born_known:
             return "The link asks for the date of birth, and none is known. Add it to the personal data first."

@@ -90,6 +90,10 @@ def why_not_contact(status: Status, level: WithdrawalLevel | None) -> str | None
         return "The participant has withdrawn."
     if status is Status.SCREEN_FAILED:
         return "The participant did not pass screening."
+    if status is Status.LOST:
+        return "The participant is lost to follow-up."
+    if status is Status.DIED:
+        return "The participant has died."
     return level_says(level)
 
 
