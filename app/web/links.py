@@ -18,6 +18,7 @@ from app.consent import rules as consent_rules
 from app.dependencies import ChangeInStudy, Form, Here, PageInStudy, Reading, TypedForm, Writing, database_of
 from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.mail.actions import SECRET
 from app.participants.links import actions, reads, rules
 from app.participants.links.reads import Opened, link_of
 from app.participants.links.rules import Purpose
@@ -26,7 +27,7 @@ from app.participants.reads import participant_by_code
 from app.participants.status import Status
 from app.people.access import require
 from app.people.permissions import Permission
-from app.rendering import page
+from app.rendering import page, translations
 from app.schedule.reads import visits_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
@@ -60,6 +61,7 @@ def give(here: ChangeInStudy, code: str) -> Response:
     """A new link, shown once: as an address to send, and as a picture for the participant's telephone."""
     participant = _participant(here, code)
     purpose, _, about = here.value("what").partition(":")
+    mailed = here.value("how") == "mail"
     try:
         if purpose not in set(Purpose):
             raise Invalid([FieldProblem("what", "required", "Choose what the participant is to do by the link.")])
@@ -76,10 +78,15 @@ def give(here: ChangeInStudy, code: str) -> Response:
             by=here.actor,
             now=here.now,
         )
+        if mailed:
+            _mail(here, participant, token, language or here.the_study.definition.language, days)
     except (Invalid, Refused) as problem:
         here.refuse(problem)
         return _links_page(here, _participant(here, code), problem=problem)
-    here.repeated_leads_to(f"/{here.the_study.code}/participants/{participant.code}/links")
+    url = f"/{here.the_study.code}/participants/{participant.code}/links"
+    if mailed:
+        return here.redirect(url, done="link_mailed")
+    here.repeated_leads_to(url)
     return _links_page(here, participant, address=f"{here.settings.address}/link/{token}")
 
 
@@ -89,6 +96,28 @@ def end(here: ChangeInStudy, code: str, link_id: int) -> Response:
     participant = _participant(here, code)
     actions.end_link(here.session, here.the_study, participant, link_id, by=here.actor, now=here.now)
     return here.redirect(f"/{here.the_study.code}/participants/{participant.code}/links", done="link_ended")
+
+
+def _mail(here: Here, participant: Participant, token: str, language: str, days: int) -> None:
+    """A mail that says what the link is for and until when, and names nobody and nothing of the treatment."""
+    of = translations(language)
+    study = here.the_study.definition.short_title
+    words = of.gettext(
+        "Your study site asks you to open this link:\n\n%(address)s\n\nIt is for you alone, so do not send it on. "
+        "If you have a question, call your study site."
+    )
+    until = of.ngettext("It works for one day.", "It works for %(num)s days.", days) % {"num": days}
+    body = words % {"address": f"{here.settings.address}/link/{SECRET}"}
+    actions.mail_link(
+        here.session,
+        here.the_study,
+        participant,
+        token,
+        subject=of.gettext("%(study)s: a link for you") % {"study": study},
+        body=f"{body} {until}\n",
+        by=here.actor,
+        now=here.now,
+    )
 
 
 def _participant(here: Here, code: str) -> Participant:
@@ -138,7 +167,11 @@ def _links_page(
         url=f"/{here.the_study.code}/participants/{participant.code}",
         rows=rows,
         choices=choices,
-        values={"what": here.value("what"), "days": here.value("days") or str(rules.DAYS)},
+        values={
+            "what": here.value("what"),
+            "days": here.value("days") or str(rules.DAYS),
+            "how": here.value("how") or "show",
+        },
         errors=errors_of(problem),
         refused=problem.reason if isinstance(problem, Refused) else None,
         address=address,

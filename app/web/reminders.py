@@ -5,6 +5,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import Conflict, Invalid, Problem, Refused
+from app.participants.links.actions import LINK_RULE
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.people.access import may, require
@@ -88,6 +89,8 @@ RULE_WORDS = {
 
 
 def _rule_words(here: Here, row: MessageRow) -> str:
+    if row.rule == LINK_RULE:
+        return "A link to sign or to answer"
     rules = here.the_study.definition.schedule.reminders
     when = next((rule.when for rule in rules if rule.code == row.rule), "booked")
     return RULE_WORDS[when]

@@ -5,13 +5,20 @@ from typing import Any, cast
 
 import pytest
 from bs4 import BeautifulSoup
+from sqlalchemy import select
 
 from app.audit.actions import ENTRY
 from app.capture.reads import entry_of
 from app.consent.reads import consents_of
+from app.foundation import clock
 from app.foundation.database import Database
+from app.mail.actions import MAIL, text_of
+from app.mail.models import OutboxMail
+from app.participants.links.reads import links_of
 from app.participants.rules import PersonalData
+from app.schedule.reminders.reads import reachable
 from tests.api.client import api_client
+from tests.conftest import KEYS
 from tests.consent.acts import QUESTION
 from tests.factories import MINI
 from tests.web.browser import Browser
@@ -202,3 +209,28 @@ def test_over_rest_the_address_is_answered_once(world: World):
     assert program.done("GET", path)[0]["state"] == "ended"
     program.refused(422, "POST", path, {**body, "about": "tx01"})
     program.refused(409, "POST", f"{path}/{made['id']}/end")
+
+
+def test_a_link_is_mailed_and_stands_nowhere_in_the_clear(world: World):
+    world.consented()
+    browser = world.coordinator()
+    reply = browser.post(LINKS, {"what": "questions:baseline", "days": "1", "how": "mail"})
+    assert (reply.status_code, reply.headers["location"]) == (303, f"{LINKS}?done=link_mailed")
+    with world.database.reading() as session:
+        mail = session.execute(select(MAIL).where(MAIL.c.rule == "link")).one()
+        assert "ada@" not in str(tuple(mail))
+        assert "/link/{secret}" in mail.body
+        text = text_of(KEYS, OutboxMail(**mail._mapping))
+        goes = reachable(session, mail, world.study.definition, now=clock.now())
+    assert goes.address == "ada@example.org"
+    path = next(word for word in text.split() if "/link/" in word).partition("//")[2].partition("/")[2]
+    assert stranger(world).get(f"/{path}").status_code == 200
+    assert "A link to sign or to answer" in words(browser.get("/mini/messages"))
+
+
+def test_a_link_is_not_mailed_to_nowhere(world: World):
+    participant = world.screened(personal=PersonalData("Ada", "Lovelace", "1980-12-10"))
+    reply = world.coordinator().post(LINKS, {"what": "consent:1:en", "days": "14", "how": "mail"})
+    assert (reply.status_code, "No mail address of this participant is known" in words(reply)) == (422, True)
+    with world.database.reading() as session:
+        assert links_of(session, participant.id or 0) == []

@@ -2,12 +2,13 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
 from app.foundation.crypto.secrets import new_token, same, token_hash
 from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
+from app.mail.actions import About, queue
 from app.participants.identity import open_identity
 from app.participants.links import rules
 from app.participants.links.reads import LINK, Opened
@@ -18,6 +19,9 @@ from app.participants.rules.status import withdrawal_level
 from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
+
+LINK_RULE = "link"
+"""Why a message with a link was written, beside the rules of the study's reminders."""
 
 
 def give_link(
@@ -88,6 +92,42 @@ def give_link(
     told = {"purpose": purpose, "about": about, "language": language, "expires_at": expires_at}
     record(session, study.code, [Change("link.given", participant.code, f"link/{about}", new=told)], by=by, now=now)
     return token
+
+
+def mail_link(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    token: str,
+    *,
+    subject: str,
+    body: str,
+    by: Actor,
+    now: datetime,
+) -> None:
+    """Mail a link that was just given to its participant; `body` holds SECRET where the secret of the link goes.
+
+    Neither address nor secret stand in the outbox in the clear. Whoever withdraws before it leaves gets none.
+    """
+    link = session.execute(select(LINK).where(LINK.c.token_hash == token_hash(token))).one()
+    where = {"action": "link.mail", "subject": f"{participant.code}/link/{link.about}"}
+    require(by, Permission.PARTICIPANT_LINK, site_id=participant.site_id, **where)
+    opened = open_identity(session, link.participant_id)
+    if opened is None or not opened[1].personal.email:
+        words = "No mail address of this participant is known. Add it to the personal data, or show the link instead."
+        raise Invalid([FieldProblem("how", "unknown", words)])
+    about = About(
+        study.id,
+        participant.site_id,
+        link.participant_id,
+        rule=LINK_RULE,
+        kind=LINK_RULE,
+        to_participant=True,
+        expires_at=link.expires_at,
+    )
+    key = f"{LINK_RULE}|{study.id}|{link.id}"
+    queue(session, key=key, to_address="", subject=subject, body=body, secret=token, about=about, now=now)
+    record(session, study.code, [Change("link.mailed", participant.code, f"link/{link.about}")], by=by, now=now)
 
 
 def end_link(
