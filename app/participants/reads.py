@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, func, or_, select, true, tuple_
+from sqlalchemy import ColumnElement, Integer, Row, Select, String, bindparam, func, or_, select, true, tuple_
 from sqlmodel import Session
 
 from app.foundation import clock, paging
@@ -18,7 +18,7 @@ from app.participants.identity import IDENTITY, PARTICIPANT, open_personal, unwr
 from app.participants.models import Participant, RandomisedInError, Screening
 from app.participants.rules import Verdict, initials
 from app.participants.status import Status
-from app.people.access import Actor, sites_for
+from app.people.access import Actor, may, sites_for
 from app.people.models import Site
 from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
@@ -35,6 +35,15 @@ _BY_CODE = select(*PARTICIPANT.c).where(
 )
 _BY_CODE_THERE = _BY_CODE.where(PARTICIPANT.c.site_id.in_(bindparam("sites", type_=Integer, expanding=True)))
 _LATEST_SCREENING = select(SCREENING).where(SCREENING.c.participant_id == _ID).order_by(SCREENING.c.id.desc()).limit(1)
+_SCREENED_AND_WHO = (
+    select(*SCREENING.c, IDENTITY.c.wrapped_key, IDENTITY.c.sealed)
+    .select_from(PARTICIPANT)
+    .join(SCREENING, SCREENING.c.participant_id == PARTICIPANT.c.id, isouter=True)
+    .join(IDENTITY, IDENTITY.c.participant_id == PARTICIPANT.c.id, isouter=True)
+    .where(PARTICIPANT.c.id == _ID)
+    .order_by(SCREENING.c.id.desc())
+    .limit(1)
+)
 _IDENTITIES = {
     kind: select(PARTICIPANT.c.id, PARTICIPANT.c.study_id, IDENTITY.c.wrapped_key, IDENTITY.c.sealed)
     .join(IDENTITY, IDENTITY.c.participant_id == PARTICIPANT.c.id)
@@ -227,8 +236,23 @@ def count_by_status(session: Session, study: StudyInUse, *, by: Actor, site: str
 def screening_of(session: Session, participant_id: int) -> ScreeningResult | None:
     """The pre-screen of one participant, the latest when there are several."""
     row = session.execute(_LATEST_SCREENING, {"participant_id": participant_id}).first()
-    if row is None:
-        return None
+    return None if row is None else _screening(row)
+
+
+def screening_and_initials(
+    session: Session, participant: Participant, *, by: Actor
+) -> tuple[ScreeningResult | None, str]:
+    """The latest pre-screen and the initials of one participant, in one statement; no initials for who may not know."""
+    row = session.execute(_SCREENED_AND_WHO, {"participant_id": participant.id}).one()
+    named = may(by, Permission.IDENTITY_READ, site_id=participant.site_id) and row.wrapped_key is not None
+    shown = ""
+    if named and participant.id is not None:
+        key = unwrap(session, participant.study_id, participant.id, row.wrapped_key)
+        shown = initials(open_personal(key, participant.study_id, participant.id, row.sealed))
+    return (None if row.id is None else _screening(row)), shown
+
+
+def _screening(row: Row[Any]) -> ScreeningResult:
     verdicts = tuple(Verdict(**{**said, "lacking": tuple(said["lacking"])}) for said in json.loads(row.verdicts))
     return ScreeningResult(
         study_version_id=row.study_version_id,

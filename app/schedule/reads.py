@@ -69,6 +69,7 @@ class DueVisit:
     id: int
     participant_id: int
     participant_code: str
+    participant_status: str
     site_id: int
     site_code: str
     code: str
@@ -141,6 +142,7 @@ def visits_due(
             VISIT.c.id,
             VISIT.c.participant_id,
             PARTICIPANT.c.code.label("participant_code"),
+            PARTICIPANT.c.status.label("participant_status"),
             PARTICIPANT.c.site_id,
             SITE.c.code.label("site_code"),
             VISIT.c.code,

@@ -405,8 +405,7 @@ def show(here: PageInStudy, code: str) -> Response:
     marks = entries_of(here.session, participant.id) if may_read else {}
     drafts = drafts_of(here.session, participant.id, by=here.actor) if may_read else frozenset()
     consents = consents_of(here.session, participant.id)
-    screening = reads.screening_of(here.session, participant.id)
-    initials = reads.initials_of(here.session, [participant], by=here.actor).get(participant.id, "")
+    screening, initials = reads.screening_and_initials(here.session, participant, by=here.actor)
     baseline = _baseline(definition, marks)
     locks = locks_of(here.session, here.the_study, participant.id) if marks else ()
     columns, rows = _matrix(here, participant, visits, marks, drafts, locks, today)

@@ -17,7 +17,6 @@ from app.participants.reads import ParticipantFilter, ParticipantRow, participan
 from app.participants.status import Status
 from app.people.access import Actor, may, require
 from app.people.permissions import Permission
-from app.safety.logs.reads import lost_among
 from app.schedule.appointments.reads import appointments_between
 from app.schedule.appointments.rules import day_span
 from app.schedule.reads import DueVisit, visits_due
@@ -98,8 +97,7 @@ def today(here: PageInStudy) -> Response:
         kinds=[VisitKind.BASELINE, VisitKind.ASSESSMENT],
         cursor=here.request.query_params.get("after") or None,
     )
-    lost = lost_among(here.session, [each.participant_id for each in due.rows])
-    rows = [{**_visit(here, places, each), "lost": each.participant_id in lost} for each in due.rows]
+    rows = [{**_visit(here, places, each), "lost": each.participant_status == Status.LOST} for each in due.rows]
     path = f"/{study.code}/today"
     first_page = not here.request.query_params.get("after")
     unsigned = None

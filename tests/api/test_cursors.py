@@ -30,6 +30,7 @@ LISTS = {
     "/locks": ("data_manager", (0, 1)),
     "/queries": ("monitor", ("raised", "2026-03-02T09:30:00+00:00", 1)),
     "/reconsents": ("coordinator", ("M-001",)),
+    "/messages": ("coordinator", (1,)),
     "/adverse-events": ("data_manager", ("number", 1, 1)),
     "/deviations": ("data_manager", (1,)),
     "/screening-log": ("data_manager", ("2026-03-02", 1)),

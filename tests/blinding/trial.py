@@ -379,10 +379,10 @@ def play(trial: Trial, arms: Arms | None, time: time_machine.Traveller) -> None:
     time.move_to(BEGUN + timedelta(days=8))
     trial.sign_in()
     _treat(trial, arms)
+    _report(trial)
     time.move_to(BEGUN + timedelta(days=9))
     assert queue_due_reminders(trial.database) == 2
     send_due_mail(trial.database, trial.settings)
-    _report(trial)
     time.move_to(BEGUN + timedelta(days=127))
     trial.sign_in()
     _follow_up(trial)

@@ -60,11 +60,11 @@ class Allocating:
     verifier: str
 
 
-def blocks(session: Session) -> Allocating:
+def blocks(session: Session, code: str = "blocks") -> Allocating:
     """Permuted blocks, one short list for each of sixteen sites; three people at every site come too late."""
     return _trial(
         session,
-        "blocks",
+        code,
         {"method": "permuted_blocks", "strata": [SITE]},
         {"block_sizes": [SMALL["slots"]], "slots_per_stratum": SMALL["slots"]},
         sites=SMALL["sites"],
@@ -74,11 +74,11 @@ def blocks(session: Session) -> Allocating:
     )
 
 
-def minimised(session: Session) -> Allocating:
+def minimised(session: Session, code: str = "minimised") -> Allocating:
     """Minimisation by site and severity: one stratum, whose sealed counts every allocation needs and changes."""
     return _trial(
         session,
-        "minimised",
+        code,
         {"method": "minimisation", "strata": [SITE, SEVERITY]},
         {"options": {"measure": "range", "probability": "4/5"}},
         sites=2,

@@ -19,10 +19,14 @@ def without_the_row_lock() -> None:
     """Whoever takes a slot reads its stratum without holding it (PostgreSQL)."""
     from app.randomisation import actions
 
-    unlocked: Any = actions._LOCK_STRATUM._generate()
-    unlocked._for_update_arg = None
-    assert "FOR UPDATE" not in str(unlocked.compile(dialect=postgresql.dialect()))
-    actions._LOCK_STRATUM = unlocked
+    def unlocked(statement: Any) -> Any:
+        free = statement._generate()
+        free._for_update_arg = None
+        assert "FOR UPDATE" in str(statement.compile(dialect=postgresql.dialect()))
+        assert "FOR UPDATE" not in str(free.compile(dialect=postgresql.dialect()))
+        return free
+
+    actions._LOCK_OF = {first: unlocked(statement) for first, statement in actions._LOCK_OF.items()}
 
 
 def without_immediate() -> None:

@@ -36,12 +36,18 @@ def _really_tried(answers: Answers) -> None:
 def test_with_the_lock_taken_out_the_judge_finds_fault(kind: str, kept: Database, tmp_path: Path):
     """The mutant: nothing holds the stratum while a slot is taken.
 
-    UNIQUE and CHECK stand behind it, so no slot is given twice even then; but people are told of errors.
+    UNIQUE and CHECK stand behind it, so no slot is given twice even then; but people are told of errors. Two must meet
+    at one moment for that, so it is played until they have: twice is seldom needed.
     """
-    with kept.writing() as session:
-        trials = [blocks(session), minimised(session)]
     mutant = "without_immediate" if kind == "sqlite" else "without_the_row_lock"
-    answers = play(Workers(kept.url, tmp_path, count=2, mutants=[mutant]), trials, seed=SEED)
-    for trial in trials:
-        found = faults(kept, trial, answers)
-        assert any("answered 500" in fault for fault in found), f"{trial.study.code}: {found}"
+    blamed: set[str] = set()
+    for attempt in range(5):
+        with kept.writing() as session:
+            trials = [blocks(session, f"blocks{attempt}"), minimised(session, f"minimised{attempt}")]
+        answers = play(Workers(kept.url, tmp_path, count=2, mutants=[mutant]), trials, seed=SEED + attempt)
+        for trial in trials:
+            if any("answered 500" in fault for fault in faults(kept, trial, answers)):
+                blamed.add(trial.study.code.rstrip("0123456789"))
+        if blamed == {"blocks", "minimised"}:
+            return
+    raise AssertionError(f"Nobody was told of an error but in {sorted(blamed)}.")

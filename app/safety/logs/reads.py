@@ -1,6 +1,6 @@
 """What may I see of contacts, care and ends of one participant, of their counts, and of everybody who was screened?"""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -156,15 +156,6 @@ def counts_of(session: Session, participant_id: int, *, by: Actor) -> Counts:
     )
     row = session.execute(select(*(part.scalar_subquery() for part in parts))).one()
     return Counts(*map(int, row))
-
-
-def lost_among(session: Session, participant_ids: Iterable[int]) -> frozenset[int]:
-    """Those of these participants who are lost to follow-up: what is due of them is due, and nobody reaches them."""
-    wanted = sorted(set(participant_ids))
-    if not wanted:
-        return frozenset()
-    lost = select(PARTICIPANT.c.id).where(PARTICIPANT.c.id.in_(wanted), PARTICIPANT.c.status == Status.LOST.value)
-    return frozenset(session.execute(lost).scalars())
 
 
 def screened_page(
