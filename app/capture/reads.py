@@ -10,17 +10,20 @@ from typing import Any, Literal
 from sqlalchemy import (
     BindParameter,
     Integer,
+    Row,
     Select,
     String,
     and_,
     bindparam,
     case,
+    cast,
     exists,
     func,
     literal,
     null,
     select,
     tuple_,
+    union_all,
 )
 from sqlmodel import Session
 
@@ -76,6 +79,25 @@ _MARKS = select(
     )
     .label("has_query"),
 ).where(ENTRY.c.participant_id == _ID)
+_MARKS_AND_DRAFTS = union_all(
+    _MARKS.add_columns(literal(False).label("is_draft")),
+    select(
+        DRAFT.c.visit,
+        DRAFT.c.instrument,
+        cast(null(), ENTRY.c.status.type),
+        cast(null(), ENTRY.c.version.type),
+        cast(null(), ENTRY.c.signed_at.type),
+        cast(null(), ENTRY.c.saved_at.type),
+        cast(null(), ENTRY.c.saved_by.type),
+        cast(null(), ENTRY.c.verified_at.type),
+        literal(False),
+        literal(True),
+    ).where(
+        DRAFT.c.person_id == bindparam("person_id", type_=Integer),
+        DRAFT.c.participant_id == _ID,
+        DRAFT.c.typed != NOTHING_TYPED,
+    ),
+)
 _ANSWERS = (
     select(ENTRY.c.visit, ENTRY.c["values"])
     .where(ENTRY.c.participant_id == _ID, ENTRY.c.study_id == bindparam("study_id", type_=Integer))
@@ -205,18 +227,32 @@ def _all_entries() -> Select[Any]:
 
 def entries_of(session: Session, participant_id: int) -> dict[tuple[str, str], EntryMark]:
     """How far every entry of a participant is, by (visit, instrument)."""
-    return {
-        (row.visit, row.instrument): EntryMark(
-            row.status,
-            row.version,
-            row.signed_at is not None,
-            row.saved_at,
-            row.saved_by,
-            bool(row.has_query),
-            row.verified_at is not None,
-        )
-        for row in session.execute(_MARKS, {"participant_id": participant_id})
-    }
+    rows = session.execute(_MARKS, {"participant_id": participant_id})
+    return {(row.visit, row.instrument): _mark(row) for row in rows}
+
+
+def entries_and_drafts(
+    session: Session, participant_id: int, *, by: Actor
+) -> tuple[dict[tuple[str, str], EntryMark], frozenset[tuple[str, str]]]:
+    """`entries_of` and, in the same statement, where this person has typed something that is not saved.
+
+    Nobody sees another's drafts.
+    """
+    rows = session.execute(_MARKS_AND_DRAFTS, {"participant_id": participant_id, "person_id": by.person_id}).all()
+    marks = {(row.visit, row.instrument): _mark(row) for row in rows if not row.is_draft}
+    return marks, frozenset((row.visit, row.instrument) for row in rows if row.is_draft)
+
+
+def _mark(row: Row[Any]) -> EntryMark:
+    return EntryMark(
+        row.status,
+        row.version,
+        row.signed_at is not None,
+        row.saved_at,
+        row.saved_by,
+        bool(row.has_query),
+        row.verified_at is not None,
+    )
 
 
 def answers_of(session: Session, study: StudyInUse, participant_id: int) -> Answers:
@@ -325,14 +361,6 @@ def draft_of(session: Session, participant_id: int, visit: str, instrument: str,
         )
     ).first()
     return None if row is None else DraftState(json.loads(row.typed), row.base_version, row.saved_at)
-
-
-def drafts_of(session: Session, participant_id: int, *, by: Actor) -> frozenset[tuple[str, str]]:
-    """Where this person has typed something that is not saved: (visit, instrument). Nobody sees another's drafts."""
-    query = select(DRAFT.c.visit, DRAFT.c.instrument).where(
-        DRAFT.c.person_id == by.person_id, DRAFT.c.participant_id == participant_id, DRAFT.c.typed != NOTHING_TYPED
-    )
-    return frozenset((row.visit, row.instrument) for row in session.execute(query))
 
 
 def history(

@@ -35,15 +35,6 @@ _BY_CODE = select(*PARTICIPANT.c).where(
 )
 _BY_CODE_THERE = _BY_CODE.where(PARTICIPANT.c.site_id.in_(bindparam("sites", type_=Integer, expanding=True)))
 _LATEST_SCREENING = select(SCREENING).where(SCREENING.c.participant_id == _ID).order_by(SCREENING.c.id.desc()).limit(1)
-_SCREENED_AND_WHO = (
-    select(*SCREENING.c, IDENTITY.c.wrapped_key, IDENTITY.c.sealed)
-    .select_from(PARTICIPANT)
-    .join(SCREENING, SCREENING.c.participant_id == PARTICIPANT.c.id, isouter=True)
-    .join(IDENTITY, IDENTITY.c.participant_id == PARTICIPANT.c.id, isouter=True)
-    .where(PARTICIPANT.c.id == _ID)
-    .order_by(SCREENING.c.id.desc())
-    .limit(1)
-)
 _IDENTITIES = {
     kind: select(PARTICIPANT.c.id, PARTICIPANT.c.study_id, IDENTITY.c.wrapped_key, IDENTITY.c.sealed)
     .join(IDENTITY, IDENTITY.c.participant_id == PARTICIPANT.c.id)
@@ -59,6 +50,15 @@ NEWEST_IN_ERROR = (
     .scalar_subquery()
 )
 """The newest record that a participant was randomised in error: to join with in a query of participants."""
+_SCREENED_AND_WHO = (
+    select(*SCREENING.c, IDENTITY.c.wrapped_key, IDENTITY.c.sealed, NEWEST_IN_ERROR.label("in_error"))
+    .select_from(PARTICIPANT)
+    .join(SCREENING, SCREENING.c.participant_id == PARTICIPANT.c.id, isouter=True)
+    .join(IDENTITY, IDENTITY.c.participant_id == PARTICIPANT.c.id, isouter=True)
+    .where(PARTICIPANT.c.id == _ID)
+    .order_by(SCREENING.c.id.desc())
+    .limit(1)
+)
 _TIMEZONE = select(SITE.c.timezone).where(SITE.c.id == bindparam("site_id", type_=Integer))
 _HELD = (
     select(PARTICIPANT.c.status, PARTICIPANT.c.withdrawal_level, PARTICIPANT.c.withdrawn_on)
@@ -241,15 +241,17 @@ def screening_of(session: Session, participant_id: int) -> ScreeningResult | Non
 
 def screening_and_initials(
     session: Session, participant: Participant, *, by: Actor
-) -> tuple[ScreeningResult | None, str]:
-    """The latest pre-screen and the initials of one participant, in one statement; no initials for who may not know."""
+) -> tuple[ScreeningResult | None, str, bool]:
+    """Of one participant, in one statement: the latest pre-screen, the initials (none for who may not know them), and
+    whether it was ever recorded that they were randomised in error.
+    """
     row = session.execute(_SCREENED_AND_WHO, {"participant_id": participant.id}).one()
     named = may(by, Permission.IDENTITY_READ, site_id=participant.site_id) and row.wrapped_key is not None
     shown = ""
     if named and participant.id is not None:
         key = unwrap(session, participant.study_id, participant.id, row.wrapped_key)
         shown = initials(open_personal(key, participant.study_id, participant.id, row.sealed))
-    return (None if row.id is None else _screening(row)), shown
+    return (None if row.id is None else _screening(row)), shown, row.in_error is not None
 
 
 def _screening(row: Row[Any]) -> ScreeningResult:

@@ -12,7 +12,7 @@ from app.audit.reads import AuditFilter
 from app.audit.reads import entries as audit_entries
 from app.capture.locks.reads import locks_of
 from app.capture.locks.rules import Lock, is_locked
-from app.capture.reads import EntryMark, drafts_of, entries_of
+from app.capture.reads import EntryMark, entries_and_drafts
 from app.capture.rules import entry_mark
 from app.capture.typed import parse_typed
 from app.consent import rules as consent_rules
@@ -402,17 +402,17 @@ def show(here: PageInStudy, code: str) -> Response:
     today = places.today(here, site_id)
     may_read = may(here.actor, Permission.ENTRY_READ, site_id=site_id)
     visits = visits_of(here.session, participant.id)
-    marks = entries_of(here.session, participant.id) if may_read else {}
-    drafts = drafts_of(here.session, participant.id, by=here.actor) if may_read else frozenset()
+    read = entries_and_drafts(here.session, participant.id, by=here.actor) if may_read else None
+    marks, drafts = read if read is not None else ({}, frozenset())
     consents = consents_of(here.session, participant.id)
-    screening, initials = reads.screening_and_initials(here.session, participant, by=here.actor)
+    screening, initials, wrong = reads.screening_and_initials(here.session, participant, by=here.actor)
     baseline = _baseline(definition, marks)
     locks = locks_of(here.session, here.the_study, participant.id) if marks else ()
     columns, rows = _matrix(here, participant, visits, marks, drafts, locks, today)
     stage = stage_that_waits(here, participant)
     steps = _steps(here, participant, consents, baseline, stage) if Status(participant.status) in OPEN else []
     recent = _recent(here, participant)
-    in_error = records_of(here.session, participant.id) if participant.randomised_on else ()
+    in_error = records_of(here.session, participant.id) if wrong else ()
     appointments = appointments_of(here.session, participant.id, by=here.actor)
     return show_at(
         here,

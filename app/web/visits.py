@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 from app.capture import actions as capture
 from app.capture.locks.reads import covering
 from app.capture.locks.rules import Kind, why_closed
-from app.capture.reads import EntryMark, drafts_of, entries_of, place_of
+from app.capture.reads import EntryMark, entries_and_drafts, place_of
 from app.capture.rules import entry_mark
 from app.capture.status import EntryStatus
 from app.consent.reads import why_no_consent
@@ -168,7 +168,9 @@ def _visit_page(
     place = place_of(here.session, participant.id, planned.code, "", by=here.actor)
     today = clock.today(place.timezone, here.now)
     reads_entries = may(here.actor, Permission.ENTRY_READ, site_id=participant.site_id)
-    marks = entries_of(here.session, participant.id) if reads_entries and planned.instruments else {}
+    asked = reads_entries and planned.instruments
+    read = entries_and_drafts(here.session, participant.id, by=here.actor) if asked else None
+    marks, drafts = read if read is not None else ({}, frozenset())
     problems = problem.problems if isinstance(problem, Invalid) else []
     url = visit_url(here, participant.code, planned.code)
     lock = None
@@ -179,7 +181,6 @@ def _visit_page(
         _form_line(here, planned, code, marks, visit, today, url, participant.site_id, locked)
         for code in planned.instruments
     ]
-    drafts = drafts_of(here.session, participant.id, by=here.actor) if reads_entries else ()
     for line, code in zip(forms, planned.instruments, strict=True):
         if (planned.code, code) in drafts:
             line["has_draft"] = True
