@@ -20,7 +20,7 @@ from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.mail.actions import SECRET
 from app.participants.links import actions, reads, rules
-from app.participants.links.reads import Opened, link_of
+from app.participants.links.reads import Opened, link_of, was_done
 from app.participants.links.rules import Purpose
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
@@ -199,9 +199,10 @@ def open_link(request: Request, token: str, session: Writing) -> Response:
 def send(request: Request, token: str, session: Writing, form: TypedForm) -> Response:
     """Keep what the participant typed; what stands against it is said at the question."""
     opened = link_of(session, token, now=clock.now())
+    if opened is None and was_done(session, token):
+        return _done_page(request)  # sent once more after a lost reply
     if opened is None:
-        # Sent once more after a lost reply: what was done is done.
-        return _done_page(request)
+        raise NotFound(f"{GONE} What you have just typed was not kept.")
     here = _as_participant(request, session, opened, form)
     if opened.link.purpose == Purpose.CONSENT:
         return _sign(here, opened, token)

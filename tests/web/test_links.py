@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 from bs4 import BeautifulSoup
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.audit.actions import ENTRY
 from app.capture.reads import entry_of
@@ -14,7 +14,7 @@ from app.foundation import clock
 from app.foundation.database import Database
 from app.mail.actions import MAIL, text_of
 from app.mail.models import OutboxMail
-from app.participants.links.reads import links_of
+from app.participants.links.reads import LINK, links_of
 from app.participants.rules import PersonalData
 from app.schedule.reminders.reads import reachable
 from tests.api.client import api_client
@@ -105,7 +105,7 @@ def test_without_saying_who_one_is_nothing_is_signed(asking: World):
     phone = stranger(world)
     for proof in ("", "0" * 64, "é"):
         fields = {"proof": proof, "signature": "Somebody", "questions.may_stop": "any_time"}
-        assert phone.send(path, fields).status_code in (404, 422, 200)
+        assert phone.send(path, fields).status_code in (404, 422)
     with world.database.reading() as session:
         assert consents_of(session, participant.id or 0) == []
 
@@ -234,3 +234,16 @@ def test_a_link_is_not_mailed_to_nowhere(world: World):
     assert (reply.status_code, "No mail address of this participant is known" in words(reply)) == (422, True)
     with world.database.reading() as session:
         assert links_of(session, participant.id or 0) == []
+
+
+def test_what_is_sent_by_a_link_that_does_not_work_any_more_is_not_said_to_be_kept(world: World):
+    world.consented()
+    path = given(world, "questions:baseline")
+    phone = stranger(world)
+    fields = {**typed(BeautifulSoup(phone.get(path).text, "html.parser")), "pain_nrs": "5", "pain_days": "4"}
+    with world.database.writing() as session:
+        session.execute(update(LINK).values(expires_at=clock.now()))
+    for address in (path, "/link/never-was"):
+        reply = phone.send(address, fields)
+        assert (reply.status_code, "was not kept" in words(reply)) == (404, True)
+        assert "received" not in words(reply)
