@@ -55,13 +55,5 @@ def entries(
         (position,), backwards = paging.decode(cursor, 1, int)
         query = query.where(ENTRY.c.position > position if backwards else ENTRY.c.position < position)
     order = ENTRY.c.position.asc() if backwards else ENTRY.c.position.desc()
-    rows: Sequence[Any] = session.execute(query.order_by(order).limit(size + 1)).mappings().all()
-    more = len(rows) > size
-    rows = rows[:size]
-    if backwards:
-        rows = list(reversed(rows))
-    if not rows:
-        return paging.Page(rows)
-    older = paging.encode(rows[-1]["position"]) if (more or backwards) else None
-    newer = paging.encode(rows[0]["position"], backwards=True) if (more if backwards else bool(cursor)) else None
-    return paging.Page(rows, next=older, previous=newer)
+    found: Sequence[Any] = session.execute(query.order_by(order).limit(size + 1)).mappings().all()
+    return paging.page_of(found, size, lambda row: (row["position"],), cursor=cursor, backwards=backwards)

@@ -415,28 +415,19 @@ def unsigned_visits(
         query = query.where(tuple_(*keys) > place if backwards else tuple_(*keys) < place)
     order = [each.asc() if backwards else each.desc() for each in keys]
     found = session.execute(query.order_by(*order).limit(size + 1)).all()
-    more, rows = len(found) > size, list(found[:size])
-    if backwards:
-        rows.reverse()
+
+    def key_of(row: Any) -> tuple[str | int, ...]:
+        return row.is_primary, row.saved_at.isoformat(), row.participant_id, row.visit
+
+    page = paging.page_of(found, size, key_of, cursor=cursor, backwards=backwards, total=total)
     forms: dict[tuple[int, str], list[str]] = {}
-    if rows:
-        ids = {row.participant_id for row in rows}
+    if page.rows:
+        ids = {row.participant_id for row in page.rows}
         wanted = waiting.with_only_columns(ENTRY.c.participant_id, ENTRY.c.visit, ENTRY.c.instrument)
         for row in session.execute(wanted.where(ENTRY.c.participant_id.in_(ids)).order_by(ENTRY.c.id)):
             forms.setdefault((row.participant_id, row.visit), []).append(row.instrument)
-
-    def place_of(row: Any, *, backwards: bool = False) -> str:
-        key = (row.is_primary, row.saved_at.isoformat(), row.participant_id, row.visit)
-        return paging.encode(*key, backwards=backwards)
-
-    return paging.Page(
-        [
-            UnsignedVisit(row.participant, row.visit, tuple(forms[row.participant_id, row.visit]), row.saved_at)
-            for row in rows
-        ],
-        next=place_of(rows[-1]) if rows and (more or backwards) else None,
-        previous=place_of(rows[0], backwards=True) if rows and (more if backwards else bool(cursor)) else None,
-        total=total,
+    return page.made(
+        lambda row: UnsignedVisit(row.participant, row.visit, tuple(forms[row.participant_id, row.visit]), row.saved_at)
     )
 
 

@@ -207,8 +207,9 @@ def reconsents_owed(
     order = PARTICIPANT.c.code.desc() if backwards else PARTICIPANT.c.code
     found = session.execute(query.order_by(order).limit(size + 1)).all()
     codes = {place.id: place.code for place in places}
-    rows = [
-        Owed(
+    page = paging.page_of(found, size, lambda row: (row.code,), cursor=cursor, backwards=backwards)
+    return page.made(
+        lambda row: Owed(
             row.code,
             row.site_id,
             codes[row.site_id],
@@ -218,16 +219,7 @@ def reconsents_owed(
             valid[row.site_id, row.language].version,
             valid[row.site_id, row.language].valid_from,
         )
-        for row in found[:size]
-    ]
-    if backwards:
-        rows.reverse()
-    more = len(found) > size
-    if not rows:
-        return paging.Page(rows)
-    later = paging.encode(rows[-1].participant) if more or backwards else None
-    earlier = paging.encode(rows[0].participant, backwards=True) if (more if backwards else bool(key)) else None
-    return paging.Page(rows, next=later, previous=earlier)
+    )
 
 
 def document_blocks(document: ConsentDocument) -> list[dict[str, Any]]:

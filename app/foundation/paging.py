@@ -3,13 +3,14 @@
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from app.foundation.errors import FieldProblem, Invalid
 
 Row = TypeVar("Row")
+Other = TypeVar("Other")
 
 PAGE = 50
 LARGEST_PAGE = 500
@@ -23,6 +24,41 @@ class Page(Generic[Row]):
     next: str | None = None
     previous: str | None = None
     total: int | None = None
+
+    def with_rows(self, rows: Sequence[Other]) -> "Page[Other]":
+        """The same place in the list, with these rows."""
+        return Page(rows, self.next, self.previous, self.total)
+
+    def made(self, make: Callable[[Row], Other]) -> "Page[Other]":
+        """The same place in the list, with what is made of each row."""
+        return self.with_rows([make(row) for row in self.rows])
+
+
+def page_of(
+    found: Sequence[Row],
+    size: int,
+    key: Callable[[Row], Sequence[str | int | None]],
+    *,
+    cursor: str | None,
+    backwards: bool,
+    total: int | None = None,
+) -> Page[Row]:
+    """The page of what was found by a query for one row more than `size`, in the order it asked for.
+
+    `key` gives the sort key of a row, as `encode` takes it. The one row more says whether there is a page beyond;
+    towards where one came from there always is.
+    """
+    more, rows = len(found) > size, list(found[:size])
+    if backwards:
+        rows.reverse()
+    if not rows:
+        return Page(rows, total=total)
+    return Page(
+        rows,
+        next=encode(*key(rows[-1])) if more or backwards else None,
+        previous=encode(*key(rows[0]), backwards=True) if (more if backwards else bool(cursor)) else None,
+        total=total,
+    )
 
 
 def encode(*key: str | int | None, backwards: bool = False) -> str:

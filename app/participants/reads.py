@@ -1,7 +1,7 @@
 """What may I see of participants? Lists, one participant, their screening; always only those at my sites."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -209,15 +209,8 @@ def participants_page(
     if sites is not None:
         values["ids"] = sorted(sites)
     found = session.execute(query, values).mappings().all()
-    more = len(found) > size
-    rows = [ParticipantRow(**{**row, "status": Status(row["status"])}) for row in found[:size]]
-    if backwards:
-        rows.reverse()
-    if not rows:
-        return paging.Page(rows)
-    later = _cursor(sort, rows[-1]) if (more or backwards) else None
-    earlier = _cursor(sort, rows[0], backwards=True) if (more if backwards else bool(cursor)) else None
-    return paging.Page(rows, next=later, previous=earlier)
+    page = paging.page_of(found, size, lambda row: _key(sort, row), cursor=cursor, backwards=backwards)
+    return page.made(lambda row: ParticipantRow(**{**row, "status": Status(row["status"])}))
 
 
 def count_by_status(session: Session, study: StudyInUse, *, by: Actor, site: str | None = None) -> dict[Status, int]:
@@ -335,14 +328,14 @@ def _begins_with(study: StudyInUse, search: str) -> ColumnElement[bool]:
     return or_(*conditions)
 
 
-def _cursor(sort: Sort, row: ParticipantRow, *, backwards: bool = False) -> str:
+def _key(sort: Sort, row: Mapping[Any, Any]) -> tuple[str, str, str]:
     value = {
-        Sort.CODE: row.code,
-        Sort.STATUS: row.status.value,
-        Sort.SITE: row.site_code,
-        Sort.SCREENED_ON: row.screened_on.isoformat(),
+        Sort.CODE: row["code"],
+        Sort.STATUS: row["status"],
+        Sort.SITE: row["site_code"],
+        Sort.SCREENED_ON: row["screened_on"].isoformat(),
     }[sort]
-    return paging.encode(sort.value, value, row.code, backwards=backwards)
+    return sort.value, value, row["code"]
 
 
 def _position(sort: Sort, key: list[str]) -> tuple[Any, str]:

@@ -388,15 +388,7 @@ def people_page(
         query = query.where(PERSON.c.username < username if backwards else PERSON.c.username > username)
     order = PERSON.c.username.desc() if backwards else PERSON.c.username.asc()
     found = [_person(row) for row in session.execute(query.order_by(order).limit(size + 1))]
-    more = len(found) > size
-    rows = found[:size]
-    if backwards:
-        rows.reverse()
-    if not rows:
-        return paging.Page(rows)
-    following = paging.encode(rows[-1].username) if (more or backwards) else None
-    preceding = paging.encode(rows[0].username, backwards=True) if (more if backwards else bool(cursor)) else None
-    return paging.Page(rows, next=following, previous=preceding)
+    return paging.page_of(found, size, lambda row: (row.username,), cursor=cursor, backwards=backwards)
 
 
 # Rights

@@ -174,20 +174,10 @@ def visits_due(
         query = query.where(here < position if backwards else here > position)
     order = [one.desc() if backwards else one.asc() for one in (VISIT.c.target_on, VISIT.c.id)]
     found = session.execute(query.order_by(*order).limit(size + 1)).all()
-    more = len(found) > size
-    rows = [_due(row, today) for row in found[:size]]
-    if backwards:
-        rows.reverse()
-    if not rows:
-        return paging.Page(rows)
-    later = paging.encode(rows[-1].target_on.isoformat(), rows[-1].id) if (more or backwards) else None
-    first = rows[0]
-    earlier = (
-        paging.encode(first.target_on.isoformat(), first.id, backwards=True)
-        if (more if backwards else bool(cursor))
-        else None
+    page = paging.page_of(
+        found, size, lambda row: (row.target_on.isoformat(), row.id), cursor=cursor, backwards=backwards
     )
-    return paging.Page(rows, next=later, previous=earlier)
+    return page.made(lambda row: _due(row, today))
 
 
 def _due(row: Any, today: date) -> DueVisit:

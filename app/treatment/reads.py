@@ -130,26 +130,16 @@ def my_participants(
         query = query.where(tuple_(*keys) < place if backwards else tuple_(*keys) > place)
     order = [each.desc() if backwards else each.asc() for each in keys]
     found = session.execute(query.order_by(*order).limit(size + 1)).all()
-    more = len(found) > size
-    rows = list(found[:size])
-    if backwards:
-        rows.reverse()
-    arms = open_envelopes(session, study, [row.id for row in rows], by=by, why="List of participants to treat", now=now)
+
+    def key_of(row: Any) -> tuple[str, ...]:
+        return (row.next_on.isoformat(), row.code) if next_first else (row.code,)
+
+    page = paging.page_of(found, size, key_of, cursor=cursor, backwards=backwards)
+    ids = [row.id for row in page.rows]
+    arms = open_envelopes(session, study, ids, by=by, why="List of participants to treat", now=now)
     planned = len(treatment_visits(study.definition))
-    upcoming = _next_sessions(session, [row.id for row in rows])
-    shown = [_shown(study, row, arms[row.id], planned, upcoming.get(row.id)) for row in rows]
-    if not shown:
-        return paging.Page(shown)
-
-    def place_of(row: Any, *, backwards: bool = False) -> str:
-        key = (row.next_on.isoformat(), row.code) if next_first else (row.code,)
-        return paging.encode(*key, backwards=backwards)
-
-    return paging.Page(
-        shown,
-        next=place_of(rows[-1]) if more or backwards else None,
-        previous=place_of(rows[0], backwards=True) if (more if backwards else bool(cursor)) else None,
-    )
+    upcoming = _next_sessions(session, ids)
+    return page.made(lambda row: _shown(study, row, arms[row.id], planned, upcoming.get(row.id)))
 
 
 def _day(text: object) -> date:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -602,23 +601,15 @@ def _allocations_page(here: Here, cursor: str | None) -> paging.Page[ArmOfPartic
         query = query.where(ALLOCATION.c.number < number if backwards else ALLOCATION.c.number > number)
     order = ALLOCATION.c.number.desc() if backwards else ALLOCATION.c.number.asc()
     found = here.session.execute(query.order_by(order).limit(paging.PAGE + 1)).all()
-    more, rows = len(found) > paging.PAGE, list(islice(found, paging.PAGE))
-    if backwards:
-        rows.reverse()
-    if not rows:
+    page = paging.page_of(found, paging.PAGE, lambda row: (row.number,), cursor=cursor, backwards=backwards)
+    if not page.rows:
         return paging.Page([])
-    arms = open_envelopes(
-        here.session, here.the_study, [row.participant_id for row in rows], by=here.actor, why=WHY, now=here.now
-    )
-    return paging.Page(
-        [
-            ArmOfParticipant(
-                row.number, row.code, row.stratum, row.allocated_at, row.allocated_by, arms[row.participant_id]
-            )
-            for row in rows
-        ],
-        next=paging.encode(rows[-1].number) if more or backwards else None,
-        previous=paging.encode(rows[0].number, backwards=True) if (more if backwards else bool(cursor)) else None,
+    ids = [row.participant_id for row in page.rows]
+    arms = open_envelopes(here.session, here.the_study, ids, by=here.actor, why=WHY, now=here.now)
+    return page.made(
+        lambda row: ArmOfParticipant(
+            row.number, row.code, row.stratum, row.allocated_at, row.allocated_by, arms[row.participant_id]
+        )
     )
 
 

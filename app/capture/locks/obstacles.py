@@ -57,15 +57,14 @@ def standings_page(
         query = query.where(PARTICIPANT.c.code < code if backwards else PARTICIPANT.c.code > code)
     order = PARTICIPANT.c.code.desc() if backwards else PARTICIPANT.c.code.asc()
     found = session.execute(query.order_by(order).limit(size + 1)).all()
-    more, rows = len(found) > size, list(found[:size])
-    if backwards:
-        rows.reverse()
-    if not rows:
+    page = paging.page_of(found, size, lambda row: (row.code,), cursor=cursor, backwards=backwards)
+    if not page.rows:
         return paging.Page([])
-    counted = obstacles_of(session, study, [row.id for row in rows], visit)
-    closed = _closed(session, study, [row.id for row in rows], visit)
-    standings = [
-        Standing(
+    ids = [row.id for row in page.rows]
+    counted = obstacles_of(session, study, ids, visit)
+    closed = _closed(session, study, ids, visit)
+    return page.made(
+        lambda row: Standing(
             **{
                 **counted[row.id].__dict__,
                 "site": row.site,
@@ -73,12 +72,6 @@ def standings_page(
                 "frozen": (row.id, Kind.FROZEN) in closed,
             }
         )
-        for row in rows
-    ]
-    return paging.Page(
-        standings,
-        next=paging.encode(rows[-1].code) if more or backwards else None,
-        previous=paging.encode(rows[0].code, backwards=True) if (more if backwards else bool(cursor)) else None,
     )
 
 

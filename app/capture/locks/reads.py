@@ -101,20 +101,12 @@ def locks_page(
         query = query.where(here > place if backwards else here < place)
     order = [each.asc() if backwards else each.desc() for each in (asked, LOCK.c.id)]
     found = session.execute(query.order_by(*order).limit(size + 1), {"study_id": study.id}).mappings().all()
-    more = len(found) > size
-    rows = [_lock(row) for row in found[:size]]
-    if backwards:
-        rows.reverse()
-    if not rows:
-        return paging.Page(rows)
-
-    def place_of(lock: Lock, *, backwards: bool = False) -> str:
-        return paging.encode(int(lock.is_asked), lock.number, backwards=backwards)
-
-    return paging.Page(
-        rows,
-        next=place_of(rows[-1]) if more or backwards else None,
-        previous=place_of(rows[0], backwards=True) if (more if backwards else bool(cursor)) else None,
+    return paging.page_of(
+        [_lock(row) for row in found],
+        size,
+        lambda lock: (int(lock.is_asked), lock.number),
+        cursor=cursor,
+        backwards=backwards,
     )
 
 

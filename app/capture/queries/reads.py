@@ -192,17 +192,8 @@ def queries_page(
         query = query.where(here < position if falling else here > position)
     order = [one.desc() if falling else one.asc() for one in (column, QUERY.c.id)]
     found = session.execute(query.order_by(*order).limit(size + 1), {"study_id": study.id}).mappings().all()
-    more = len(found) > size
-    rows = [_query(row) for row in found[:size]]
-    if backwards:
-        rows.reverse()
-    if not rows:
-        return paging.Page(rows)
-    return paging.Page(
-        rows,
-        next=_cursor(sort, rows[-1]) if more or backwards else None,
-        previous=_cursor(sort, rows[0], backwards=True) if (more if backwards else bool(cursor)) else None,
-    )
+    page = paging.page_of(found, size, lambda row: _key(sort, row), cursor=cursor, backwards=backwards)
+    return page.made(_query)
 
 
 def every_query(session: Session, study: StudyInUse, *, by: Actor, permission: Permission) -> Iterator[Query]:
@@ -276,14 +267,14 @@ def _query(row: Any, thread: tuple[Message, ...] = ()) -> Query:
     )
 
 
-def _cursor(sort: Sort, row: Query, *, backwards: bool = False) -> str:
+def _key(sort: Sort, row: Any) -> tuple[str, str, int]:
     value = {
-        Sort.RAISED: row.raised_at.isoformat(),
-        Sort.CHANGED: row.changed_at.isoformat(),
-        Sort.PARTICIPANT: row.participant,
-        Sort.SITE: row.site,
+        Sort.RAISED: row["raised_at"].isoformat(),
+        Sort.CHANGED: row["changed_at"].isoformat(),
+        Sort.PARTICIPANT: row["participant"],
+        Sort.SITE: row["site"],
     }[sort]
-    return paging.encode(sort.value, value, row.number, backwards=backwards)
+    return sort.value, value, row["number"]
 
 
 def _position(sort: Sort, key: list[Any]) -> tuple[Any, int]:

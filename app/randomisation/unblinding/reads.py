@@ -168,17 +168,8 @@ def cases(
         query = query.where(UNBLINDING.c.id > number if backwards else UNBLINDING.c.id < number)
     order = UNBLINDING.c.id.asc() if backwards else UNBLINDING.c.id.desc()
     found = session.execute(query.order_by(order).limit(size + 1), {"study_id": study.id}).all()
-    more = len(found) > size
-    rows = [_case(row, now) for row in found[:size]]
-    if backwards:
-        rows.reverse()
-    if not rows:
-        return paging.Page(rows)
-    return paging.Page(
-        rows,
-        next=paging.encode(rows[-1].number) if more or backwards else None,
-        previous=paging.encode(rows[0].number, backwards=True) if (more if backwards else bool(cursor)) else None,
-    )
+    page = paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
+    return page.made(lambda row: _case(row, now))
 
 
 def case_of(session: Session, study: StudyInUse, number: int, *, by: Actor, now: datetime) -> Case:

@@ -101,15 +101,7 @@ def deviations_page(
         query = query.where(DEVIATION.c.id > after if backwards else DEVIATION.c.id < after)
     order = DEVIATION.c.id.asc() if backwards else DEVIATION.c.id.desc()
     found = session.execute(query.order_by(order).limit(size + 1), {"study_id": study.id}).all()
-    more = len(found) > size
-    rows = [_deviation(row) for row in found[:size]]
-    if backwards:
-        rows.reverse()
-    if not rows:
-        return paging.Page(rows)
-    later = paging.encode(rows[-1].number) if (more or backwards) else None
-    earlier = paging.encode(rows[0].number, backwards=True) if (more if backwards else bool(cursor)) else None
-    return paging.Page(rows, next=later, previous=earlier)
+    return paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards).made(_deviation)
 
 
 def deviation_of(

@@ -211,17 +211,8 @@ def events_page(
         query = query.where(here < place if falling else here > place)
     order = [one.desc() if falling else one.asc() for one in (_COLUMNS[sort], EVENT.c.id)]
     found = session.execute(query.order_by(*order).limit(size + 1), {"study_id": study.id}).all()
-    more = len(found) > size
-    rows = [_event(row, by) for row in found[:size]]
-    keys = [_key(sort, row) for row in found[:size]]
-    if backwards:
-        rows.reverse()
-        keys.reverse()
-    if not rows:
-        return paging.Page(rows)
-    later = paging.encode(sort.value, *keys[-1]) if (more or backwards) else None
-    earlier = paging.encode(sort.value, *keys[0], backwards=True) if (more if backwards else bool(cursor)) else None
-    return paging.Page(rows, next=later, previous=earlier)
+    page = paging.page_of(found, size, lambda row: (sort.value, *_key(sort, row)), cursor=cursor, backwards=backwards)
+    return page.made(lambda row: _event(row, by))
 
 
 def _conditions(study: StudyInUse, wanted: Wanted) -> list[ColumnElement[bool]]:

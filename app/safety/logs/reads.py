@@ -186,21 +186,10 @@ def screened_page(
         )
     order = [one.asc() if backwards else one.desc() for one in here]
     found = session.execute(query.order_by(*order).limit(size + 1)).all()
-    more = len(found) > size
-    rows = [ScreenedRow(**row._mapping) for row in found[:size]]
-    if backwards:
-        rows.reverse()
-    if not rows:
-        return paging.Page(rows)
-
-    def place_of(row: ScreenedRow, *, back: bool = False) -> str:
-        return paging.encode(row.screened_on.isoformat(), row.number, backwards=back)
-
-    return paging.Page(
-        rows,
-        next=place_of(rows[-1]) if (more or backwards) else None,
-        previous=place_of(rows[0], back=True) if (more if backwards else bool(cursor)) else None,
+    page = paging.page_of(
+        found, size, lambda row: (row.screened_on.isoformat(), row.number), cursor=cursor, backwards=backwards
     )
+    return page.made(lambda row: ScreenedRow(**row._mapping))
 
 
 def _screened(study: StudyInUse, by: Actor, wanted: ScreenedWanted) -> Select[Any]:

@@ -293,12 +293,5 @@ def messages_page(
         query = query.where(MAIL.c.id > key[0] if backwards else MAIL.c.id < key[0])
     order = MAIL.c.id.asc() if backwards else MAIL.c.id.desc()
     found = session.execute(query.order_by(order).limit(size + 1)).all()
-    more = len(found) > size
-    rows = [MessageRow(**row._mapping) for row in found[:size]]
-    if backwards:
-        rows.reverse()
-    if not rows:
-        return paging.Page(rows)
-    later = paging.encode(rows[-1].id) if (more or backwards) else None
-    earlier = paging.encode(rows[0].id, backwards=True) if (more if backwards else bool(cursor)) else None
-    return paging.Page(rows, next=later, previous=earlier)
+    page = paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
+    return page.made(lambda row: MessageRow(**row._mapping))
