@@ -34,7 +34,6 @@ _BY_CODE = select(*PARTICIPANT.c).where(
     PARTICIPANT.c.code == bindparam("code", type_=String),
 )
 _BY_CODE_THERE = _BY_CODE.where(PARTICIPANT.c.site_id.in_(bindparam("sites", type_=Integer, expanding=True)))
-_LATEST_SCREENING = select(SCREENING).where(SCREENING.c.participant_id == _ID).order_by(SCREENING.c.id.desc()).limit(1)
 _IDENTITIES = {
     kind: select(PARTICIPANT.c.id, PARTICIPANT.c.study_id, IDENTITY.c.wrapped_key, IDENTITY.c.sealed)
     .join(IDENTITY, IDENTITY.c.participant_id == PARTICIPANT.c.id)
@@ -224,12 +223,6 @@ def count_by_status(session: Session, study: StudyInUse, *, by: Actor, site: str
         query = query.join(SITE, SITE.c.id == PARTICIPANT.c.site_id).where(SITE.c.code == site)
     counts = {str(status): int(number) for status, number in session.execute(query)}
     return {status: counts.get(status, 0) for status in Status}
-
-
-def screening_of(session: Session, participant_id: int) -> ScreeningResult | None:
-    """The pre-screen of one participant, the latest when there are several."""
-    row = session.execute(_LATEST_SCREENING, {"participant_id": participant_id}).first()
-    return None if row is None else _screening(row)
 
 
 def screening_and_initials(

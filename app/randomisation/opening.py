@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Integer, String, bindparam, or_, select
+from sqlalchemy import Integer, Select, String, Table, bindparam, or_, select
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
@@ -39,27 +39,35 @@ RESERVED = table_of(DowntimeSlot)
 
 # Built once: putting a SELECT together takes longer than running it.
 _STUDY = bindparam("study_id", type_=Integer)
-_ENVELOPES = (
-    select(
-        PARTICIPANT.c.id,
-        PARTICIPANT.c.code,
-        SEQUENCE.c.id.label("sequence_id"),
-        SEQUENCE.c.version,
-        STRATUM.c.code.label("stratum"),
-        SLOT.c.position,
-        SLOT.c.envelope,
+
+
+def _envelopes(taken: Table) -> Select[Any]:
+    """The envelopes of these participants, where `taken` says who took which slot: for the arm, or an earlier stage."""
+    return (
+        select(
+            PARTICIPANT.c.id,
+            PARTICIPANT.c.code,
+            SEQUENCE.c.id.label("sequence_id"),
+            SEQUENCE.c.version,
+            STRATUM.c.code.label("stratum"),
+            SLOT.c.position,
+            SLOT.c.envelope,
+        )
+        .join(taken, taken.c.participant_id == PARTICIPANT.c.id)
+        .join(SLOT, SLOT.c.id == taken.c.slot_id)
+        .join(STRATUM, STRATUM.c.id == SLOT.c.stratum_id)
+        .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
+        .where(
+            PARTICIPANT.c.study_id == _STUDY,
+            SEQUENCE.c.study_id == _STUDY,
+            PARTICIPANT.c.id.in_(bindparam("ids", type_=Integer, expanding=True)),
+        )
+        .order_by(taken.c.number)
     )
-    .join(ALLOCATION, ALLOCATION.c.participant_id == PARTICIPANT.c.id)
-    .join(SLOT, SLOT.c.id == ALLOCATION.c.slot_id)
-    .join(STRATUM, STRATUM.c.id == SLOT.c.stratum_id)
-    .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
-    .where(
-        PARTICIPANT.c.study_id == _STUDY,
-        SEQUENCE.c.study_id == _STUDY,
-        PARTICIPANT.c.id.in_(bindparam("ids", type_=Integer, expanding=True)),
-    )
-    .order_by(ALLOCATION.c.number)
-)
+
+
+_ENVELOPES = _envelopes(ALLOCATION)
+_GROUPS = _envelopes(STAGED)
 _ENVELOPES_THERE = _ENVELOPES.where(PARTICIPANT.c.site_id.in_(bindparam("sites", type_=Integer, expanding=True)))
 # For somebody who is blinded: only what a written-down unblinding of theirs covers, and only while it does (WHO-1).
 _UNBLINDED = _ENVELOPES.join(
@@ -95,29 +103,6 @@ _OF_PACK = (
         RESERVED.c.state == SlotState.RESERVED,
     )
     .order_by(RESERVED.c.number)
-)
-
-# The group of the first stage is an envelope as well.
-_GROUPS = (
-    select(
-        PARTICIPANT.c.id,
-        PARTICIPANT.c.code,
-        SEQUENCE.c.id.label("sequence_id"),
-        SEQUENCE.c.version,
-        STRATUM.c.code.label("stratum"),
-        SLOT.c.position,
-        SLOT.c.envelope,
-    )
-    .join(STAGED, STAGED.c.participant_id == PARTICIPANT.c.id)
-    .join(SLOT, SLOT.c.id == STAGED.c.slot_id)
-    .join(STRATUM, STRATUM.c.id == SLOT.c.stratum_id)
-    .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
-    .where(
-        PARTICIPANT.c.study_id == _STUDY,
-        SEQUENCE.c.study_id == _STUDY,
-        PARTICIPANT.c.id.in_(bindparam("ids", type_=Integer, expanding=True)),
-    )
-    .order_by(STAGED.c.number)
 )
 
 ACTION = "envelope.open"

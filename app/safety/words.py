@@ -10,17 +10,6 @@ from app.studies.rules import names_an_arm, words_of_an_arm
 ARM = "arm"  # the rule that is broken by such words, until somebody confirms them
 
 
-def text_problems(field: str, text: str, message: str, longest: int) -> list[FieldProblem]:
-    """What is wrong with a text that must be there: `message` says what to write."""
-    if not text.strip():
-        return [FieldProblem(field, "required", message)]
-    if len(text) > longest:
-        return [FieldProblem(field, "length", f"This is longer than {longest} characters. Shorten it.")]
-    if any(not letter.isprintable() and letter not in "\r\n\t" for letter in text):
-        return [FieldProblem(field, "control", "There is a character in it that cannot be kept. Type it again.")]
-    return []
-
-
 def telling(study: Study, by: Actor, texts: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Field -> the words in its text that may tell an arm; fields without such words are left out.
 

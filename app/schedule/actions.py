@@ -1,6 +1,7 @@
 """What may I do with visits? Open them when their anchor is known, record, miss, correct, reopen and stop them."""
 
 import json
+from collections.abc import Collection
 from datetime import date, datetime
 from typing import Any, Literal
 
@@ -301,6 +302,42 @@ def stop_visits(
         record(session, study.code, changes, by=by, now=now, why=why.strip())
         settle(session, study, participant.id, VisitStatus.STOPPED, why=why, by=by, now=now)
     return codes
+
+
+def plan_again(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    codes: Collection[str],
+    *,
+    why: str,
+    by: Actor,
+    now: datetime,
+) -> None:
+    """Plan visits again that were stopped by mistake: exactly these, as they were. The caller has asked who may."""
+    if not codes:
+        return
+    again = session.execute(
+        update(VISIT)
+        .where(
+            VISIT.c.participant_id == participant.id,
+            VISIT.c.status == VisitStatus.STOPPED,
+            VISIT.c.code.in_(list(codes)),
+        )
+        .values(status=VisitStatus.PLANNED.value, reason=None, version=VISIT.c.version + 1)
+        .returning(VISIT.c.order, VISIT.c.code)
+    ).all()
+    changes = [
+        Change(
+            "visit.planned_again",
+            participant.code,
+            f"visit/{row.code}",
+            old={"status": VisitStatus.STOPPED},
+            new={"status": VisitStatus.PLANNED},
+        )
+        for row in sorted(again, key=lambda row: row.order)
+    ]
+    record(session, study.code, changes, by=by, now=now, why=why)
 
 
 def _here(action: str, participant: Participant, visit_code: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from app.participants import actions
 from app.participants.actions import mark, screen, withdraw
 from app.participants.identity import IDENTITY, PARTICIPANT, participant_key
 from app.participants.models import Participant
-from app.participants.reads import SCREENING, participant_by_code, screening_of
+from app.participants.reads import SCREENING, participant_by_code, screening_and_initials
 from app.participants.rules import PersonalData
 from app.participants.rules.status import why_not_contact
 from app.participants.status import Status
@@ -45,7 +45,7 @@ def test_an_eligible_person_is_screened_and_everything_is_written_down(session: 
     one = _screen(session, study, by=by)
     assert one.id is not None
     assert (one.code, one.status, one.screened_on) == ("M-001", "screened", TODAY)
-    kept = screening_of(session, one.id)
+    kept, *_ = screening_and_initials(session, one, by=by)
     assert kept is not None
     assert kept.answers == ELIGIBLE
     assert [verdict.met for verdict in kept.verdicts] == [True, True, True]
@@ -81,7 +81,7 @@ def test_a_screen_failure_is_kept_with_its_reason(
     one = _screen(session, study, answers=answers, failure_reason=given)
     assert one.id is not None
     assert one.status == Status.SCREEN_FAILED
-    kept = screening_of(session, one.id)
+    kept, *_ = screening_and_initials(session, one, by=person(session, study, "coordinator"))
     assert kept is not None
     assert kept.failure_reason == reason
 

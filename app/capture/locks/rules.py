@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from app.foundation.errors import FieldProblem
-from app.foundation.words import day_in_words
+from app.foundation.words import day_in_words, text_problems
 from app.studies.definition import Study
 from app.studies.rules import names_an_arm
 
@@ -143,12 +143,8 @@ def why_not_decide(lock: Lock, *, by: str) -> str | None:
 
 def why_problems(study: Study, why: str) -> list[FieldProblem]:
     """What is wrong with a reason; blinded people read it (ICH E6(R3) 4.1.3)."""
-    if not why.strip():
-        return [FieldProblem("why", "required", "Say why.")]
-    if len(why) > LONGEST:
-        return [FieldProblem("why", "length", f"This is longer than {LONGEST} characters. Shorten it.")]
-    if any(not letter.isprintable() and letter not in "\r\n\t" for letter in why):
-        return [FieldProblem("why", "control", "There is a character in it that cannot be kept. Type it again.")]
+    if problems := text_problems("why", why, "Say why.", LONGEST):
+        return problems
     if names_an_arm(study, why):
         return [FieldProblem("why", "arm", NAMES_AN_ARM)]
     return []

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from app.capture.checks import Finding
 from app.foundation.errors import FieldProblem
+from app.foundation.words import text_problems
 from app.people.permissions import Permission
 from app.studies.definition import Study
 from app.studies.rules import names_an_arm
@@ -124,12 +125,10 @@ def message_problems(study: Study, text: str, *, needed: str | None) -> list[Fie
 
     Blinded people read queries, so that none may name an arm (ICH E6(R3) 4.1.3).
     """
-    if not text.strip():
-        return [FieldProblem("text", "required", needed)] if needed else []
-    if len(text) > LONGEST:
-        return [FieldProblem("text", "length", f"This is longer than {LONGEST} characters. Shorten it.")]
-    if any(not letter.isprintable() and letter not in "\r\n\t" for letter in text):
-        return [FieldProblem("text", "control", "There is a character in it that cannot be kept. Type it again.")]
+    if not text.strip() and not needed:
+        return []
+    if problems := text_problems("text", text, needed or "", LONGEST):
+        return problems
     if names_an_arm(study, text):
         return [FieldProblem("text", "arm", NAMES_AN_ARM)]
     return []

@@ -5,6 +5,7 @@ from datetime import date
 from enum import StrEnum
 
 from app.foundation.errors import FieldProblem
+from app.foundation.words import text_problems
 from app.studies.definition import StratumFactor, Study
 from app.studies.rules import names_an_arm
 
@@ -105,12 +106,8 @@ def _stratum_problems(
 
 
 def _words(study: Study, why: str) -> list[FieldProblem]:
-    if not why.strip():
-        return [FieldProblem("why", "required", "Say what happened and how it was found.")]
-    if len(why) > LONGEST:
-        return [FieldProblem("why", "length", f"This is longer than {LONGEST} characters. Shorten it.")]
-    if any(not letter.isprintable() and letter not in "\r\n\t" for letter in why):
-        return [FieldProblem("why", "control", "There is a character in it that cannot be kept. Type it again.")]
+    if problems := text_problems("why", why, "Say what happened and how it was found.", LONGEST):
+        return problems
     if names_an_arm(study, why):
         return [FieldProblem("why", "arm", NAMES_AN_ARM)]
     return []

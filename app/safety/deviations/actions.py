@@ -10,6 +10,7 @@ from sqlmodel import Session
 
 from app.audit.actions import Author, Change, record
 from app.foundation.errors import Conflict, Invalid, NotFound, Refused
+from app.foundation.words import text_problems
 from app.participants.identity import PARTICIPANT
 from app.participants.models import Participant
 from app.participants.reads import today_at_site
@@ -29,7 +30,7 @@ from app.safety.deviations.rules import (
     why_not,
     why_not_take_back,
 )
-from app.safety.words import arm_problems, telling, text_problems
+from app.safety.words import arm_problems, telling
 from app.studies.in_use import StudyInUse
 
 REPORTING = "deviation.report"

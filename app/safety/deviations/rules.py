@@ -5,8 +5,7 @@ from datetime import date
 from enum import StrEnum
 
 from app.foundation.errors import FieldProblem
-from app.foundation.words import day_in_words
-from app.safety.words import text_problems
+from app.foundation.words import day_in_words, text_problems
 from app.studies.definition import DeviationCategory, Safety
 
 LONGEST = 2000

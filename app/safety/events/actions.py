@@ -12,6 +12,7 @@ from sqlmodel import Session
 from app.audit.actions import Change, record
 from app.foundation.clock import today as date_in
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Refused
+from app.foundation.words import text_problems
 from app.participants.models import Participant
 from app.participants.reads import SITE, held, today_at_site
 from app.people.access import Actor, require
@@ -45,7 +46,7 @@ from app.safety.events.rules import (
     why_not,
     why_not_second,
 )
-from app.safety.words import arm_problems, telling, text_problems
+from app.safety.words import arm_problems, telling
 from app.studies.in_use import StudyInUse
 
 REPORTING = "adverse_event.report"

@@ -10,6 +10,7 @@ from sqlmodel import Session
 
 from app.audit.actions import Change, record
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.foundation.words import text_problems
 from app.participants.actions import mark, put_back
 from app.participants.models import Participant
 from app.participants.reads import held, today_at_site
@@ -18,10 +19,8 @@ from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.safety.logs.reads import CARE, CONTACT, END, ends_of
 from app.safety.logs.rules import End, care_problems, contact_problems, end_problems, why_not_end
-from app.safety.words import arm_problems, text_problems
-from app.schedule.actions import stop_visits
-from app.schedule.reads import VISIT
-from app.schedule.status import VisitStatus
+from app.safety.words import arm_problems
+from app.schedule.actions import plan_again, stop_visits
 from app.studies.in_use import StudyInUse
 
 OVERTAKEN = "Somebody changed this line while you were typing. Read what stands now, then send yours again."
@@ -210,7 +209,7 @@ def record_end(
         to = Status(undone.status_before)
         put_back(session, study, participant, to, permission=permission, by=by, now=now, why=words)
         if kind is End.MISTAKE:
-            _due_again(session, study, participant, undone.stopped, why=words, by=by, now=now)
+            plan_again(session, study, participant, undone.stopped, why=words, by=by, now=now)
     number = int(
         session.execute(
             insert(END)
@@ -232,39 +231,3 @@ def record_end(
     made = Change("participant.end_recorded", participant.code, f"end/{number}", new={"kind": kind, "on": on})
     record(session, study.code, [made], by=by, now=now, why=words)
     return number
-
-
-def _due_again(
-    session: Session,
-    study: StudyInUse,
-    participant: Participant,
-    codes: Collection[str],
-    *,
-    why: str,
-    by: Actor,
-    now: datetime,
-) -> None:
-    """The visits that a mistaken death had stopped are planned again: exactly those, as they were."""
-    if not codes:
-        return
-    again = session.execute(
-        update(VISIT)
-        .where(
-            VISIT.c.participant_id == participant.id,
-            VISIT.c.status == VisitStatus.STOPPED.value,
-            VISIT.c.code.in_(list(codes)),
-        )
-        .values(status=VisitStatus.PLANNED.value, reason=None, version=VISIT.c.version + 1)
-        .returning(VISIT.c.order, VISIT.c.code)
-    ).all()
-    changes = [
-        Change(
-            "visit.planned_again",
-            participant.code,
-            f"visit/{row.code}",
-            old={"status": VisitStatus.STOPPED},
-            new={"status": VisitStatus.PLANNED},
-        )
-        for row in sorted(again, key=lambda row: row.order)
-    ]
-    record(session, study.code, changes, by=by, now=now, why=why)

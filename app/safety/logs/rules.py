@@ -5,10 +5,9 @@ from datetime import date, datetime
 from enum import StrEnum
 
 from app.foundation.errors import FieldProblem
-from app.foundation.words import day_in_words
+from app.foundation.words import day_in_words, text_problems
 from app.participants.status import Status
 from app.safety.dates import days_of
-from app.safety.words import text_problems
 
 LONGEST = 2000
 

@@ -6,14 +6,15 @@ its SEQUENCE is that of the appointment, which grows with each change, and one t
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Literal
-
-from icalendar import Calendar, Event, vCalAddress, vText
+from typing import TYPE_CHECKING, Literal
 
 from app.mail.channels import ORGANISER
 from app.schedule.appointments.reads import AppointmentRow
 from app.schedule.status import AppointmentStatus
 from app.studies.definition import VisitKind
+
+if TYPE_CHECKING:
+    from icalendar import Event
 
 PRODUCT = "-//Equipoise//Equipoise//EN"
 Method = Literal["PUBLISH", "CANCEL"]
@@ -32,6 +33,8 @@ def calendar_text(
 
     `method` is that of a mail (RFC 5546); a feed has none.
     """
+    from icalendar import Calendar  # heavy, and only whoever writes a calendar needs it
+
     calendar = Calendar()
     calendar.add("prodid", PRODUCT)
     calendar.add("version", "2.0")
@@ -47,7 +50,9 @@ def calendar_text(
     return text.decode()
 
 
-def _event(row: AppointmentRow, label: str, method: Method | None, *, to_participant: bool) -> Event:
+def _event(row: AppointmentRow, label: str, method: Method | None, *, to_participant: bool) -> "Event":
+    from icalendar import Event, vCalAddress, vText
+
     event = Event()
     event.add("uid", row.uid)
     event.add("dtstamp", row.changed_at.replace(microsecond=0))
