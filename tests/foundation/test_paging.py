@@ -1,0 +1,37 @@
+"""A list is read page by page there and back: everybody once, in order, and from every page both ways lead on."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.foundation.paging import Page, decode, page_of
+
+
+def asked(numbers: list[int], size: int, cursor: str | None) -> Page[int]:
+    """As a database answers a query for one row more than the page, from the cursor on, in the order of its way."""
+    (after,), backwards = decode(cursor, 1, int) if cursor else ((-1,), False)
+    there = [each for each in sorted(numbers) if (each < after if backwards else each > after)]
+    found = (there[::-1] if backwards else there)[: size + 1]
+    return page_of(found, size, lambda number: (number,), cursor=cursor, backwards=backwards)
+
+
+@given(st.sets(st.integers(0, 10_000), max_size=40), st.integers(1, 7))
+def test_pages_hold_everybody_once_there_and_back(numbers: set[int], size: int) -> None:
+    there = [asked(list(numbers), size, None)]
+    while (cursor := there[-1].next) is not None:
+        there.append(asked(list(numbers), size, cursor))
+    assert [each for page in there for each in page.rows] == sorted(numbers)
+    back = [there[-1]]
+    while (cursor := back[-1].previous) is not None:
+        back.append(asked(list(numbers), size, cursor))
+        assert back[-1].next is not None, "one came from there"
+    assert [each for page in reversed(back) for each in page.rows] == sorted(numbers)
+    assert [list(page.rows) for page in reversed(back)] == [list(page.rows) for page in there]
+
+
+def test_what_is_made_of_rows_stands_at_the_same_place() -> None:
+    page: Page[Any] = page_of([3, 4, 5], 2, lambda number: (number,), cursor="x", backwards=False, total=9)
+    made = page.made(str)
+    assert (made.rows, made.next, made.previous, made.total) == (["3", "4"], page.next, page.previous, 9)
+    assert None not in (page.next, page.previous)
