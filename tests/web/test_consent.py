@@ -10,8 +10,8 @@ from bs4 import BeautifulSoup
 from sqlmodel import select, update
 
 from app.consent.reads import CONSENT, consents_of, document_blocks
-from app.consent.reads import SCAN as SCANS
 from app.foundation.database import Database
+from app.participants.files import FILE
 from app.participants.identity import IDENTITY
 from app.schedule.reads import visits_of
 from app.studies.definition import ConsentDocument
@@ -78,7 +78,7 @@ def test_consent_on_paper_keeps_the_fingerprint_of_the_scan(world):
     assert (shown.content, shown.headers["content-type"]) == (SCAN, "application/pdf")
     assert world.log().count("identity.shown") == 1
     with world.database.reading() as session:
-        sealed = session.execute(select(SCANS.c.sealed)).scalar_one()
+        sealed = session.execute(select(FILE.c.sealed)).scalar_one()
     assert SCAN not in bytes(sealed)
     assert world.browser("data_manager").get(f"{page}/scan").status_code == 403
     refused = browser.post(f"{page}/scan", {}, page=page)

@@ -13,7 +13,7 @@ from app.studies.definition import Instrument, Item, ItemType, StratumFactor, St
 from app.studies.rules.blinding import leaks
 from app.studies.rules.findings import Finding, Locate, Path, Severity, nowhere
 from app.studies.rules.guesses import wrong_guesses
-from app.studies.rules.items import Problem, wrong_item
+from app.studies.rules.items import SEALED, Problem, wrong_item, wrong_matrix
 from app.studies.rules.reaching import known_too_late
 from app.studies.rules.references import SCREENING, Asked, asked_in, found, parsed, wrong_with
 
@@ -279,6 +279,14 @@ def _eligibility(study: Study, asked: Asked, unreadable: Collection[str]) -> Ite
     instrument = study.instrument(eligibility.instrument)
     if instrument is None:
         yield from _no_instrument(("eligibility", "instrument"), eligibility.instrument, study, unreadable)
+    for number, each in enumerate(study.instruments):
+        for path, item in _items_of(("instruments", number), each) if each is instrument else ():
+            if item.type in SEALED:
+                yield (
+                    (*path, "type"),
+                    f"{item.code} is asked at screening, where no {item.type} can be kept. Ask for it at a visit.",
+                    ERROR,
+                )
     here = asked.at.get(SCREENING, {})
     for position, criterion in enumerate(eligibility.criteria):
         if instrument is None:
@@ -522,6 +530,9 @@ def _treatment(study: Study) -> Iterator[Problem]:
             for place, item in enumerate(module.items):
                 unblinded = Asked(known=False, missing_codes=frozenset(missing.code for missing in study.missing_codes))
                 yield from _item((*within, "items", place), item, unblinded, here, study, only=())
+                if item.type in SEALED:
+                    words = f"{item.code}: no {item.type} is kept of a session. Ask for it at a visit."
+                    yield (*within, "items", place, "type"), words, ERROR
     treated = {treatment.arm for treatment in study.treatment}
     untreated = [arm.code for arm in study.arms if arm.code not in treated]
     if untreated:
@@ -565,6 +576,9 @@ def _instrument(
         seen.add(item.code)
         yield from _item(where, item, asked, here, study)
         yield from _too_early(where, item, asked, events)
+    for number, section in enumerate(instrument.sections):
+        for inside, message, severity in wrong_matrix(section):
+            yield (*path, "sections", number, *inside), message, severity
 
 
 def _items_of(path: Path, instrument: Instrument) -> Iterator[tuple[Path, Item]]:
