@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 AnyCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=400, strip_whitespace=True)]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")]
 ExpressionText = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 
 
@@ -135,6 +136,37 @@ class Section(Part):
     items: tuple[Item, ...] = Field(min_length=1)
 
 
+class CheckText(Part):
+    """What a check says in another language; checks are told by their order."""
+
+    message: Label
+
+
+class ItemText(Part):
+    """The words of one item in another language; what is left out stays as the study words it."""
+
+    code: Code
+    label: Label | None = None
+    hint: str | None = None
+    unit: str | None = None
+    low_label: str | None = None
+    high_label: str | None = None
+    choices: tuple[Choice, ...] = ()
+    checks: tuple[CheckText, ...] = ()
+
+
+class InstrumentText(Part):
+    """instruments/CODE.LANGUAGE.yaml: the words of an instrument in another language, by the codes of its items."""
+
+    language: Language
+    label: Label | None = None
+    short: str | None = Field(default=None, max_length=16)
+    recall: str | None = None
+    licence: str | None = Field(default=None, description="Whose words these are.")
+    sections: tuple[Label, ...] = Field(default=(), description="The headings of the sections, in order.")
+    items: tuple[ItemText, ...] = ()
+
+
 class Instrument(Part):
     """The definition of a case report form. Scores are calculated items; their source is said."""
 
@@ -151,6 +183,9 @@ class Instrument(Part):
         default="page", description="How a participant is asked by link: all questions on a page, or one a screen."
     )
     sections: tuple[Section, ...] = Field(min_length=1)
+    texts: tuple[InstrumentText, ...] = Field(
+        default=(), description="In other languages: each from a file of its own, instruments/CODE.LANGUAGE.yaml."
+    )
 
     @cached_property
     def items(self) -> tuple[Item, ...]:

@@ -58,6 +58,7 @@ from app.schedule.reads import visit_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
 from app.studies.definition import Instrument, Item, ItemType, Visit
+from app.studies.reads import as_read
 from app.studies.rules.items import SEALED
 from app.web.items import FILE, NAME, REMOVE, STROKES, item_views, sections_of
 from app.web.queries import threads_of
@@ -76,12 +77,13 @@ HELD_ON, HELD_WHY = "visit-held-on", "visit-reason"
 
 @dataclass(frozen=True)
 class Spot:
-    """Where somebody is: which form, at which visit, of whom."""
+    """Where somebody is: which form, at which visit, of whom; in the words of the language in which they read it."""
 
     here: Here
     participant: Participant
     planned: Visit
     instrument: Instrument
+    language: str = ""
 
     @property
     def participant_id(self) -> int:
@@ -214,7 +216,7 @@ class Spot:
     def said(self, item: Item, value: object) -> str:
         """A stored value in the words of the study."""
         definition = self.here.the_study.definition
-        return said(item, value, definition.missing_codes, definition.language)
+        return said(item, value, definition.missing_codes, self.language or definition.language)
 
 
 def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
@@ -226,7 +228,8 @@ def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
     participant = participant_by_code(
         here.session, here.the_study, code, by=here.actor, permission=Permission.ENTRY_READ
     )
-    return Spot(here, participant, planned, form)
+    worded = as_read(here.session, here.the_study.id, form, here.the_study.definition.language)
+    return Spot(here, participant, planned, worded)
 
 
 @router.get(ENTRY, name="entries.form")
@@ -358,7 +361,7 @@ def judged_look(spot: Spot, form: Form) -> dict[str, Any]:
     sections = form_sections(spot, form, problems=problems, judgement=judgement)
     done, total = progress_of(sections)
     counts = [(section["done"], section["total"]) for section in sections] + [(done, total)]
-    of = translations(spot.here.the_study.definition.language).gettext("%(done)s of %(total)s")
+    of = translations(spot.language or spot.here.the_study.definition.language).gettext("%(done)s of %(total)s")
     return {
         "corrects": _corrects(spot, judgement),
         "hidden": sorted(judgement.hidden),
@@ -733,7 +736,7 @@ def form_sections(
             and (url := _file_url(spot, item, spot.entry.values.get(item.code)))
         },
         stored=spot.entry.values if spot.entry else {},
-        language=definition.language,
+        language=spot.language or definition.language,
     )
     return sections_of(spot.instrument, views)
 

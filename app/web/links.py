@@ -46,6 +46,7 @@ from app.schedule.reads import visits_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
 from app.studies.definition import Instrument
+from app.studies.reads import as_read
 from app.studies.rules.items import SEALED
 from app.web.account import qr_code
 from app.web.consent import html_of
@@ -363,7 +364,8 @@ def _spot(here: Here, opened: Opened, form: Instrument) -> Spot:
     planned = opened.study.definition.visit(opened.link.about)
     if planned is None:
         raise NotFound(GONE)
-    return Spot(here, opened.participant, planned, form)
+    worded = as_read(here.session, opened.study.id, form, opened.link.language)
+    return Spot(here, opened.participant, planned, worded, opened.link.language)
 
 
 def _spots(here: Here, opened: Opened) -> list[Spot]:

@@ -220,7 +220,10 @@ const mark = (slider, value, tells = false) => {
   const kept = slider.querySelector('[name]');
   kept.value = value;
   line.classList.toggle('untouched', value === '');
-  if (value === '') line.setAttribute('aria-valuetext', line.dataset.unmarked); else line.removeAttribute('aria-valuetext');
+  if (value === '') {
+    line.value = (Number(line.min) + Number(line.max)) / 2;
+    line.setAttribute('aria-valuetext', line.dataset.unmarked);
+  } else line.removeAttribute('aria-valuetext');
   slider.querySelector('[data-unmark]').hidden = value === '';
   if (tells) kept.dispatchEvent(new Event('change', {bubbles: true}));
 };
