@@ -251,6 +251,9 @@ def save_entry(here: ApiChange, code: str, visit: str, instrument: str, asked: E
     )
 
 
+A_FILE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}, "example": "%PDF-1.7 ..."}
+
+
 class FileReply(Reply):
     """A file that is kept. Send this whole as the answer to its item when you save the entry."""
 
@@ -279,7 +282,7 @@ class FileReply(Reply):
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+            "content": {"application/octet-stream": A_FILE},
         }
     },
 )
@@ -321,7 +324,7 @@ def keep_file(
     responses={
         200: {
             "description": "The file as it was sent; a signature as SVG.",
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+            "content": {"application/octet-stream": A_FILE},
         },
         304: {"description": "You have this one already."},
     },

@@ -178,6 +178,8 @@ def _links_page(
         if visit.code in dated and not all(mark and mark.status == EntryStatus.COMPLETE for mark in entered):
             count = "one form" if len(forms) == 1 else f"{len(forms)} forms"
             choices.append((f"questions:{visit.code}", visit.label, count))
+            for language in sorted({text.language for form in forms for text in form.texts}):
+                choices.append((f"questions:{visit.code}:{language}", f"{visit.label}, {language}", count))
     labels = {visit.code: visit.label for visit in definition.visits}
     rows = [
         {

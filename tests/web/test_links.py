@@ -333,3 +333,17 @@ def test_what_is_left_for_later_stands_at_the_end(shared_database: Database):
     assert phone.get(f"{path}?at=pain.nothing").status_code == 200
     assert phone.send(path, {"form": "pain", "asked-item": "nothing", "go-to": "next"}).status_code == 404
     assert "Thank you" in words(phone.send(path, {"go-to": "finish"}))
+
+
+def test_who_is_given_a_link_in_a_language_reads_the_questions_in_it(shared_database: Database):
+    german = {"language": "de", "items": [{"code": "pain_nrs", "label": "Schmerz der letzten Woche"}]}
+    forms = [{**form, "texts": [german]} if form["code"] == "pain" else form for form in ANSWERED]
+    world = World(shared_database, instruments=forms)
+    world.consented()
+    page = stranger(world).get(given(world, "questions:baseline:de")).text
+    soup = BeautifulSoup(page, "html.parser")
+    assert soup.html is not None
+    assert soup.html["lang"] == "de"
+    assert "Schmerz der letzten Woche" in page
+    assert "Days with pain" in page  # what has no words in it stays as the study words it
+    assert "Pain, past week" in stranger(world).get(given(world, "questions:baseline")).text
