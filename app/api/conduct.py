@@ -8,8 +8,8 @@ from fastapi.responses import Response
 from pydantic import AwareDatetime, ConfigDict, Field
 
 from app.api.participants import participant_of
-from app.api.safety import Confirmed, OneTimeCode
-from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Password, Reply, Text, Version
+from app.api.safety import Confirmed
+from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Password, Reply, Text, Version
 from app.dependencies import ApiChange, ApiPage, Here, api_reauthenticate
 from app.participants.models import Participant
 from app.people.access import require
