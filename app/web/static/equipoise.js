@@ -195,7 +195,6 @@ on('change', (event) => {
   // An answer takes the place of the reason why there is none; picking a reason takes out what was picked, never what was written.
   if (event.target === missing) {
     if (missing.value) item.querySelectorAll(':checked:not(option)').forEach((box) => { box.checked = false; });
-    if (missing.value && item.querySelector('[data-slider]')) mark(item.querySelector('[data-slider]'), '');
   } else if (missing && event.target.name === missing.name.replace(/__missing$/, '') && event.target.value) missing.value = '';
   look(form);
 });
@@ -211,45 +210,6 @@ on('keydown', (event) => {
     event.target.checked = false;
     event.target.dispatchEvent(new Event('change', {bubbles: true}));
   }
-});
-
-// A line to mark has no value until it is touched: a press, an arrow key, or Space in its middle. Its number goes with the form.
-
-const mark = (slider, value, tells = false) => {
-  const line = slider.querySelector('[type=range]');
-  const kept = slider.querySelector('[name]');
-  kept.value = value;
-  line.classList.toggle('untouched', value === '');
-  if (value === '') {
-    line.value = (Number(line.min) + Number(line.max)) / 2;
-    line.setAttribute('aria-valuetext', line.dataset.unmarked);
-  } else line.removeAttribute('aria-valuetext');
-  slider.querySelector('[data-unmark]').hidden = value === '';
-  if (tells) kept.dispatchEvent(new Event('change', {bubbles: true}));
-};
-const lineOf = (event) => event.target.closest?.('[data-slider] [type=range]');
-on('input', (event) => {
-  const line = lineOf(event);
-  if (line) mark(line.closest('[data-slider]'), line.value);
-  else if (event.target.closest('[data-slider]') && /^-?\d+$/.test(event.target.value)) {
-    const slider = event.target.closest('[data-slider]');
-    slider.querySelector('[type=range]').value = event.target.value;
-    mark(slider, event.target.value);
-  }
-});
-on('change', (event) => { const line = lineOf(event); if (line) mark(line.closest('[data-slider]'), line.value, true); });
-on('pointerup', (event) => {
-  const line = lineOf(event);
-  if (line?.classList.contains('untouched')) mark(line.closest('[data-slider]'), line.value, true);
-});
-on('keydown', (event) => {
-  const line = lineOf(event);
-  if (line && event.key === ' ') { event.preventDefault(); mark(line.closest('[data-slider]'), line.value, true); }
-  if (line && (event.key === 'Backspace' || event.key === 'Delete')) mark(line.closest('[data-slider]'), '', true);
-});
-on('click', (event) => {
-  const slider = event.target.closest('[data-unmark]')?.closest('[data-slider]');
-  if (slider) { mark(slider, '', true); slider.querySelector('[type=range]').focus(); }
 });
 
 // One click is one act: a form that has been sent is not sent again, until it comes back.
@@ -312,12 +272,6 @@ on('htmx:finally:request', (event) => {
 on('htmx:after:swap', () => prepare());
 
 function prepare() {
-  // Where the number of a line is not shown, the line is what its label and a problem lead to.
-  document.querySelectorAll('[data-slider] .without-js [name]').forEach((kept) => {
-    const {id} = kept;
-    kept.removeAttribute('id');
-    if (id) kept.closest('[data-slider]').querySelector('[type=range]').id = id;
-  });
   document.querySelectorAll('form[data-autosave]').forEach((form) => { if (!drafts.has(form)) drafts.set(form, new Draft(form)); });
   drafts.forEach((draft, form) => { if (!form.isConnected) { clearTimeout(draft.wait); drafts.delete(form); } });
 }
