@@ -447,6 +447,7 @@ def history(here: PageInStudy, code: str, visit: str, instrument: str, item: str
                 "action": line.action,
                 "old": spot.said(asked, line.old),
                 "new": spot.said(asked, line.new),
+                "old_url": _file_url(spot, asked, line.old, earlier=True),
                 "why": line.why,
             }
             for line in reversed(lines)
@@ -808,8 +809,11 @@ def _rows(spot: Spot) -> list[dict[str, object]]:
     ]
 
 
-def _file_url(spot: Spot, item: Item, value: object) -> str | None:
-    """Where a file or a signature that is kept can be shown, for those who may; None otherwise."""
+def _file_url(spot: Spot, item: Item, value: object, *, earlier: bool = False) -> str | None:
+    """Where a file or a signature that is kept can be shown, for those who may; None otherwise.
+
+    `earlier`: one that was replaced.
+    """
     if (
         spot.here.signed_in is None
         or item.type not in SEALED
@@ -820,7 +824,8 @@ def _file_url(spot: Spot, item: Item, value: object) -> str | None:
     may_know = may(spot.here.actor, Permission.IDENTITY_READ, site_id=spot.participant.site_id)
     if item.type is ItemType.SIGNATURE and not may_know:
         return None
-    return f"{spot.url}/files/{item.code}"
+    which = f"?sha256={value.get('file') or value.get('signature')}" if earlier else ""
+    return f"{spot.url}/files/{item.code}{which}"
 
 
 def _anchor(field: str, items: set[str]) -> str | None:

@@ -138,6 +138,8 @@ def test_a_file_comes_with_the_form_and_nothing_of_it_is_lost(world: World):
     for path in (PAGE, f"{PAGE}/record", f"{PAGE}/history/report", f"{PAGE}/history/signed"):
         assert browser.get(path).status_code == 200
     assert "b.pdf" in browser.get(f"{PAGE}/record").text
+    assert f"files/report?sha256={first}" in browser.get(f"{PAGE}/history/report").text
+    assert f"{PAGE}/files/signed" not in browser.get(f"{PAGE}/record").text
     assert any(
         "b.pdf" in text for text in text_of(world.coordinator().get("/mini/participants/M-001/casebook.pdf").content)
     )
