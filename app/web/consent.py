@@ -505,7 +505,7 @@ def _consent_page(
         intact=reads.is_intact(here.session, here.the_study, consent, participant),
         signature=signature,
         # The drawing is made of numbers alone, that were read as such before they were kept.
-        drawing=Markup(drawing_svg(strokes, "Signature")) if strokes else None,  # noqa: S704
+        drawn=Markup(drawing_svg(strokes, "Signature")) if strokes else None,  # noqa: S704
         has_scan=(kept := reads.has_scan(here.session, consent.participant_id, consent.paper_sha256)),
         why_not_verify=rules.why_not_verify_scan(
             consent,
