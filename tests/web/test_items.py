@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 
 from app.audit.actions import ENTRY as LOG
 from app.capture.reads import entry_of
+from app.dependencies import LARGEST_UPLOAD
 from app.exports.tables import form_of, plan_of
 from app.foundation import clock
 from app.foundation.database import Database
@@ -90,7 +91,7 @@ def test_a_file_comes_with_the_form_and_nothing_of_it_is_lost(world: World):
     )
     assert wrong.status_code == 422
     assert "by its content this file is no PDF" in wrong.text
-    big = sent(browser, ANSWERS, {"report__file": ("a.pdf", PDF + bytes(1_000_000), "application/pdf")})
+    big = sent(browser, ANSWERS, {"report__file": ("a.pdf", PDF + bytes(2_500_000), "application/pdf")})
     assert (big.status_code, "larger than 1 MB" in big.text) == (422, True)
 
     # The rest of the form has an error: what was sent is kept, and need not be sent again.
@@ -160,6 +161,13 @@ def test_a_file_by_rest_is_safe_to_send_again_and_is_told_by_its_hash(world: Wor
 
     assert put(b"GIF89a").status_code == 422
     assert put(b"").status_code == 422
+    large = put(PDF + bytes(2_500_000))  # larger than any other request may be
+    assert (large.status_code, "larger than 1 MB" in large.text) == (422, True)
+    assert put(PDF + bytes(LARGEST_UPLOAD)).status_code == 413
+    in_parts = program.request("PUT", f"{REST}/files/report", content=iter([PDF, bytes(LARGEST_UPLOAD)]))
+    assert in_parts.status_code == 413  # cut off while it comes in
+    elsewhere = program.request("PUT", REST, content=iter([b"{", bytes(2_500_000)]))
+    assert elsewhere.status_code == 413
     one, again = put(PDF), put(PDF)
     assert (one.status_code, again.json()) == (200, one.json())
     with world.database.reading() as session:
