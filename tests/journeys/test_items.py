@@ -49,8 +49,8 @@ def test_by_keys_by_pen_and_on_a_telephone(browser: Browser, database: Database,
             context = browser.new_context(
                 base_url=address,
                 viewport={"width": width, "height": 844},
-                color_scheme=scheme,
-                bypass_csp=True,  # type: ignore[arg-type]
+                color_scheme=scheme,  # type: ignore[arg-type]
+                bypass_csp=True,
             )
             context.add_cookies([{"name": "equipoise", "value": token, "url": address}])
             page = context.new_page()
