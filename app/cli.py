@@ -640,15 +640,18 @@ def jobs(
     every: Annotated[int, typer.Option(min=5, help="Seconds between rounds.")] = 30,
     once: Annotated[bool, typer.Option("--once", help="One round, then stop.")] = False,
 ) -> None:
-    """Queue the reminders that are due and send what waits in the outbox, round after round; in any number at once."""
+    """Carry amendments out, queue the reminders that are due, send what waits; round after round, in any number."""
     import threading
 
-    from app.jobs import queue_due_reminders, send_due_mail
+    from app.jobs import carry_out_amendments, queue_due_reminders, send_due_mail
 
     settings = Settings()
     database = open_database(settings)
     waiting = threading.Event()
     while True:
+        met = carry_out_amendments(database)
+        if met:
+            out.print(f"{met} participants looked at for an amendment.")
         queued = queue_due_reminders(database)
         if queued:
             out.print(f"{queued} reminders queued.")
