@@ -204,7 +204,7 @@ def study_diff(
         out.print(f"  {each.text} [{each.concern}]", markup=False)
         if each.why_not:
             out.print(f"    {each.why_not}", style="red", markup=False)
-    out.print(f"\n{len(found)} differences.")
+    out.print("\nOne difference." if len(found) == 1 else f"\n{len(found)} differences.")
 
 
 def _definition_of(said: str) -> Study:

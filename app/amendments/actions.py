@@ -280,7 +280,7 @@ def carry_on_now(session: Session, study: StudyInUse, number: int, *, by: Actor,
     return going(session, study, number)
 
 
-def carry_out_due(database: Database, *, now: datetime) -> int:
+def carry_out_due(database: Database, *, now: datetime, limit: int = LOOKED_AT) -> int:
     """One round of the calendar: begin what is due, and let visits follow; gives how many participants were looked at.
 
     Any number of workers do it at the same time: a site is begun by one, and its next participants are taken by one.
@@ -304,9 +304,11 @@ def carry_out_due(database: Database, *, now: datetime) -> int:
         while finished is False:
             with database.writing() as session:
                 study = study_in_use(session, row.code)
-                before = going(session, study, row.id).looked_at
-                finished = carry_on(session, study, row.id, by=THE_CALENDAR, now=now)
-                looked_at += going(session, study, row.id).looked_at - before
+                held = _hold(session, study, row.id, wait=False)
+                if held is None:  # another worker is at it, and goes on
+                    break
+                finished = carry_on(session, study, row.id, by=THE_CALENDAR, now=now, limit=limit)
+                looked_at += going(session, study, row.id).looked_at - held.looked_at
     return looked_at
 
 

@@ -30,6 +30,8 @@ def counted(words: tuple[str, str], count: int) -> str:
 
 def effect_in_words(totals: Totals, old: Study, new: Study) -> list[str]:
     """What many effects come to, one sentence each; the first says of how many people."""
+    if not totals.participants:
+        return ["There is nobody at this site yet."]
     people = counted(("One participant", "{count} participants"), totals.participants)
     concerned = counted(("it means something for one", "it means something for {count}"), totals.concerned)
     said = [f"{people}: {concerned}."]

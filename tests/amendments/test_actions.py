@@ -1,6 +1,7 @@
 """Sites go over to a version on their day: nobody twice, nobody lost, and nothing before it was shown."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -369,7 +370,7 @@ INSTRUMENTS: Any = MINI["instruments"]
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"arms": [{"code": "active", "label": "A"}, {"code": "third", "label": "B"}]}, "The arms changed"),
+        ({"arms": [{"code": "active", "label": "A"}, {"code": "third", "label": "B"}]}, "Which arms there are changed"),
         ({"allocation": {"method": "simple"}}, "There are participants"),
         ({"participant_prefix": "N-"}, "How participants' codes begin"),
     ],
@@ -433,3 +434,21 @@ def test_a_choice_that_stands_is_not_taken_out(
         return
     with pytest.raises(Refused, match="choice leg"):
         planned(session, now_in_use)
+
+
+@pytest.mark.requirement("REL-5")
+def test_workers_at_the_same_time_meet_everybody_once(database: Database) -> None:
+    with database.writing() as session:
+        study = mini_study(session, **first())
+        people = [enrolled(session, study, entered=False) for _ in range(6)]
+        now_in_use = loaded(session, study)
+        (number,) = planned(session, now_in_use)
+    with ThreadPoolExecutor(3) as pool:
+        met = list(pool.map(lambda _: carry_out_due(database, now=LATER, limit=2), range(3)))
+    with database.reading() as session:
+        done = going(session, study_in_use(session, "mini"), number)
+        assert (done.state, done.looked_at, done.visits) == (State.DONE, 6, 18)
+        assert sum(met) == 6, met
+        moved = [each.participant for each in log_of(session, action="visit.moved")]
+        assert sorted(moved) == sorted(each.code for each in people)
+        assert len(log_of(session, action="amendment.carried_out")) == 1

@@ -190,7 +190,9 @@ def _arms(old: Study, new: Study) -> Iterator[Difference]:
             f"The arms and their ratio were {said[0]}, and are {said[1]}.",
             Concern.FIXED,
             _RUNNING,
-            open_text=f"The arms changed: their ratio was {numbers[0]}, and is {numbers[1]}.",
+            open_text=f"The arms changed: their ratio was {numbers[0]}, and is {numbers[1]}."
+            if numbers[0] != numbers[1]
+            else "Which arms there are changed.",
         )
     for code in (each for each in before if each in after):
         for text in _said(f"Arm {code}", _plain(before[code], "code", "ratio"), _plain(after[code], "code", "ratio")):
