@@ -125,8 +125,8 @@ def test_done_again_nothing_happens(
         if row.status != VisitStatus.PLANNED:
             assert there[row.code] == row, "what was done stays"
     for visit in new.visits:
-        day, row = days.day(visit), there.get(visit.code)
-        if day is not None and row is not None and row.status == VisitStatus.PLANNED:
-            assert (row.target_on, row.opens_on, row.closes_on) == planned(visit, day)
+        day, now = days.day(visit), there.get(visit.code)
+        if day is not None and now is not None and now.status == VisitStatus.PLANNED:
+            assert (now.target_on, now.opens_on, now.closes_on) == planned(visit, day)
     assert replanned(there.values(), old, new, days, status=status, on=TODAY) == []
     assert replanned(rows, old, old, days, status=status, on=TODAY) == []

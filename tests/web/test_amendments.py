@@ -89,7 +89,7 @@ def test_a_site_goes_over_on_its_day(world: World):
 def test_those_who_read_participants_read_who_it_means_something_for(world: World):
     page = world.browser("data_manager", site_code=None).soup(EFFECT)
     row = next(each for each in page.select("#people tr") if "M-001" in each.get_text())
-    said = words(row)
+    said = " ".join(row.get_text(" ").split())
     assert "Baseline, Pain: no longer complete pain_worst" in said
     assert "owes consent 2" in said
     assert page.select_one("#plan") is None, "who sees it all does not set the day"
