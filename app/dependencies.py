@@ -18,6 +18,7 @@ from sqlmodel import Session
 from starlette.background import BackgroundTask
 from starlette.datastructures import UploadFile
 
+from app.amendments.reads import study_as_made
 from app.audit.actions import record_refusal
 from app.audit.newest import Newest, Remembering, newest_in
 from app.foundation import clock, idempotency
@@ -305,10 +306,16 @@ def _here(
 
 
 def _in_use(request: Request, session: Session, found: people.AskedStudy) -> StudyInUse:
-    """The study of the address; with a participant in the address, as it holds at their site."""
-    study = in_use(session, found)
-    code = request.path_params.get("code")
-    return study_of_participant(session, study, code) if code else study
+    """The study of the address; with a participant in the address, as it holds at their site.
+
+    A visit or an entry that an amendment took out is met as what it was when it was made.
+    """
+    study, parts = in_use(session, found), request.path_params
+    code, visit = parts.get("code"), parts.get("visit")
+    if not code:
+        return study
+    study = study_of_participant(session, study, code)
+    return study_as_made(session, study, code, visit, parts.get("instrument")) if visit else study
 
 
 def page_in_study(request: Request, study: str, session: Reading) -> Here:

@@ -110,7 +110,7 @@ def loaded_versions(session: Session, study: StudyInUse, *, by: Actor) -> list[V
 
 def as_version(session: Session, study: StudyInUse, row: VersionRow) -> StudyInUse:
     """The study as this version says."""
-    return StudyInUse(study.id, study.code, row.id, definition(session, row.id, row.sha256))
+    return _as(session, study, row)
 
 
 def version_named(session: Session, study: StudyInUse, name: str, *, by: Actor) -> StudyInUse:
@@ -119,6 +119,42 @@ def version_named(session: Session, study: StudyInUse, name: str, *, by: Actor) 
     if row is None:
         raise NotFound
     return as_version(session, study, row)
+
+
+def study_as_made(session: Session, study: StudyInUse, code: str, visit: str, instrument: str | None) -> StudyInUse:
+    """The study as it was when a visit, or an entry at it, was made that it does not know any more; else as it is.
+
+    So what an amendment took out is read, and corrected, as what it was. A new entry is never made that way. For
+    doors, whoever asks; asks nothing of what the study knows.
+    """
+    planned = study.definition.visit(visit)
+    if planned is not None and (instrument is None or instrument in planned.instruments):
+        return study
+    if instrument is not None:
+        made = session.execute(
+            select(VERSION.c.id, VERSION.c.sha256)
+            .join(ENTRY, ENTRY.c.study_version_id == VERSION.c.id)
+            .join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id)
+            .where(
+                PARTICIPANT.c.study_id == study.id,
+                PARTICIPANT.c.code == code,
+                ENTRY.c.visit == visit,
+                ENTRY.c.instrument == instrument,
+            )
+        ).first()
+        return study if made is None else _as(session, study, made)
+    earlier = select(VERSION.c.id, VERSION.c.sha256).where(
+        VERSION.c.study_id == study.id, VERSION.c.id < study.version_id
+    )
+    for row in session.execute(earlier.order_by(VERSION.c.id.desc())).all():
+        before = _as(session, study, row)
+        if before.definition.visit(visit) is not None:
+            return before
+    return study
+
+
+def _as(session: Session, study: StudyInUse, row: Any) -> StudyInUse:
+    return StudyInUse(study.id, study.code, row.id, definition(session, row.id, row.sha256))
 
 
 def at_sites(study: StudyInUse, sites: Sequence[SiteRow]) -> list[AtSite]:

@@ -1,18 +1,23 @@
 """Versions on pages: what differs, what it would mean and for whom, a day that is set, and how far a site is."""
 
+from copy import deepcopy
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import time_machine
 from sqlalchemy import select
 
-from app.capture.reads import ENTRY
+from app.amendments.actions import carry_on, plan
+from app.amendments.rules import SETTLES
+from app.capture.reads import ENTRY, entry_of
 from app.foundation import clock
 from app.foundation.database import Database
 from app.schedule.reads import visits_of
 from app.studies.actions import load_study
-from tests.amendments.world import ADMINISTRATOR, amended, first
-from tests.web.browser import counted_statements, form_in
+from tests.amendments.world import ADMINISTRATOR, amended, enrolled, first, loaded
+from tests.factories import MINI, NOW, TODAY, mini_study, person
+from tests.web.browser import counted_statements, form_in, signed_in_client
 from tests.web.test_queries import words
 from tests.web.world import World
 
@@ -122,3 +127,43 @@ def test_participants_follow_the_version_of_their_site(world: World):
         assert participant.id is not None
         assert {each.code for each in visits_of(session, participant.id)} == {"baseline"}
         assert session.execute(select(ENTRY.c.study_version_id)).scalar_one() == world.study.version_id
+
+
+def test_what_an_amendment_took_out_is_met_as_what_it_was(shared_database: Database):
+    """A visit, a form and an answer that the version in force does not know stay readable, and can be corrected."""
+    with shared_database.writing() as session:
+        study = mini_study(session, **first())
+        one = enrolled(session, study)
+        mini: Any = deepcopy(MINI)
+        prescreen, pain, disability = mini["instruments"]
+        baseline, _, week18 = mini["visits"]
+        del pain["sections"][0]["items"][1]
+        visits = [{**baseline, "instruments": ["disability"]}, week18]
+        now_in_use = loaded(session, study, amended(instruments=[prescreen, pain, disability], visits=visits))
+        asked: dict[str, Any] = {"version": "2", "sites": ["north"], "from_on": None, "why": "Ethics"}
+        (number,) = plan(session, now_in_use, by=ADMINISTRATOR, now=NOW, **asked)
+        carry_on(session, now_in_use, number, by=ADMINISTRATOR, now=NOW + SETTLES)
+        people = [person(session, study, role, site_code="north") for role in ("coordinator", "investigator")]
+        people.append(person(session, study, "data_manager", site_code=None))
+    page = f"/mini/participants/{one.code}"
+    form = f"{page}/visits/baseline/entries/pain"
+    pages = ("", "/visits/tx01", "/visits/week18", "/visits/baseline", "/casebook")
+    for actor in people:
+        browser = signed_in_client(shared_database, actor)
+        for path in (*(page + each for each in pages), form, "/mini/participants", "/mini/calendar", "/mini/study"):
+            assert browser.get(path).status_code == 200, (actor.username, path)
+        assert browser.get(f"{page}/visits/nowhere").status_code == 404
+    export = signed_in_client(shared_database, people[2]).get("/mini/exports/entries.csv")
+    assert "pain_days" in export.text, "what was answered is exported, whatever is asked now"
+    coordinator = signed_in_client(shared_database, people[0])
+    fields = form_in(coordinator.soup(f"{form}?edit=yes"), form)
+    corrected = coordinator.send(
+        form, {**fields, "pain_days": "4", "form-why": "Misread", "visit-held-on": TODAY.isoformat()}
+    )
+    assert corrected.status_code == 303
+    with shared_database.reading() as session:
+        entry = entry_of(session, one.id or 0, "baseline", "pain")
+        assert entry is not None
+        assert (entry.values["pain_days"], entry.study_version_id) == (4, study.version_id)
+    again = coordinator.get(form.replace("baseline", "tx01"))
+    assert again.status_code == 404, "nothing new is entered under a version that is over"
