@@ -134,6 +134,9 @@ NO_PAGE = {
     "exports.file": "a file",
     "exports.dummy_file": "a file",
     "audit.file": "a file",
+    "amendments.plan_form": "leads to what it would mean",
+    "amendments.cancel_form": "leads to the versions",
+    "amendments.carry_on_form": "leads to the versions",
 }
 
 
@@ -381,6 +384,9 @@ def test_every_route_obeys_the_table_of_permissions(house: House, asker: str):
 
 # Addresses of things that are not there (a session, token, sequence or invitation of somebody else).
 FOUND_NOTHING = {
+    "amendments.carry_on",
+    "api.cancel_amendment",
+    "api.carry_on_amendment",
     "entries.verify",
     "api.verify_entry",
     "locks.lift",
