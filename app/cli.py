@@ -19,6 +19,7 @@ from app import installation
 from app.audit import checkpoints, newest, verify
 from app.audit.actions import Change, record
 from app.audit.models import SYSTEM_LOG
+from app.capture.coding import actions as coding
 from app.foundation import backup as archive
 from app.foundation import clock
 from app.foundation.crypto.keys import KeyMissing, rewrap_key_file
@@ -38,7 +39,7 @@ from app.randomisation.escrow.actions import store_key, take_escrow
 from app.settings import Settings
 from app.studies import actions as studies
 from app.studies.in_use import StudyInUse, study_in_use
-from app.studies.loading import read_folder
+from app.studies.loading import read_folder, read_terms
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Runs randomised clinical trials."
@@ -171,6 +172,25 @@ def study_load(folder: Path) -> None:
     with reported(), database.writing() as session:
         version = studies.load_study(session, study, by=operator(), now=clock.now())
         out.print(f"Loaded {study.code} version {version.version} ({version.sha256[:16]}).", markup=False)
+
+
+@study_app.command("dictionary")
+def study_dictionary(study_code: str, dictionary: str, file: Path) -> None:
+    """Load this installation's own copy of a coding dictionary: a CSV file with the columns code, label and parent.
+
+    For dictionaries under licence, which no study folder holds. It stands in place of the study's own terms.
+    """
+    with reported():
+        terms, findings = read_terms(file.read_text(encoding="utf-8-sig"), file.name)
+    for finding in findings[:20]:
+        out.print(f"{finding.file}:{finding.line}: {finding.message}", markup=False)
+    if findings:
+        fail("Nothing was loaded. Mend these lines first.")
+    database = open_database(Settings())
+    with reported(), database.writing() as session:
+        study = study_in_use(session, study_code)
+        number = coding.load_terms(session, study, dictionary, terms, by=operator(), now=clock.now())
+        out.print(f"Loaded {number} terms of {dictionary}.", markup=False)
 
 
 class reported:  # noqa: N801 reads as a word: with reported():

@@ -10,6 +10,8 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.audit.reads import AuditFilter
 from app.audit.reads import entries as audit_entries
+from app.capture.double.reads import states_of
+from app.capture.double.rules import State
 from app.capture.locks.reads import locks_of
 from app.capture.locks.rules import Lock, is_locked
 from app.capture.reads import EntryMark, entries_and_drafts
@@ -404,11 +406,12 @@ def show(here: PageInStudy, code: str) -> Response:
     visits = visits_of(here.session, participant.id)
     read = entries_and_drafts(here.session, participant.id, by=here.actor) if may_read else None
     marks, drafts = read if read is not None else ({}, frozenset())
+    pairs = states_of(here.session, definition, participant.id) if marks else {}
     consents = consents_of(here.session, participant.id)
     screening, initials, wrong = reads.screening_and_initials(here.session, participant, by=here.actor)
     baseline = _baseline(definition, marks)
     locks = locks_of(here.session, here.the_study, participant.id) if marks else ()
-    columns, rows = _matrix(here, participant, visits, marks, drafts, locks, today)
+    columns, rows = _matrix(here, participant, visits, marks, pairs, drafts, locks, today)
     stage = stage_that_waits(here, participant)
     steps = _steps(here, participant, consents, baseline, stage) if Status(participant.status) in OPEN else []
     recent = _recent(here, participant)
@@ -710,6 +713,7 @@ def _matrix(
     participant: Participant,
     visits: Sequence[ParticipantVisit],
     marks: Mapping[tuple[str, str], EntryMark],
+    pairs: Mapping[tuple[str, str], tuple[State, str]],
     drafts: frozenset[tuple[str, str]],
     locks: Sequence[Lock],
     today: date,
@@ -742,6 +746,7 @@ def _matrix(
                 marks.get(place),
                 today,
                 has_draft=place in drafts,
+                pair=pairs.get(place, (None, ""))[0],
                 locked=is_locked(locks, visit.code),
             )
             cell = {"status": status}
@@ -753,7 +758,13 @@ def _matrix(
 
 
 def _mark(
-    visit: ParticipantVisit | None, entry: EntryMark | None, today: date, *, has_draft: bool, locked: bool
+    visit: ParticipantVisit | None,
+    entry: EntryMark | None,
+    today: date,
+    *,
+    has_draft: bool,
+    locked: bool,
+    pair: State | None,
 ) -> str:
     if entry is not None:
         return entry_mark(
@@ -762,6 +773,7 @@ def _mark(
             is_signed=entry.is_signed,
             is_verified=entry.is_verified,
             is_locked=locked,
+            pair=pair,
         )
     if has_draft:
         return "draft"

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from app.expressions import Reference
 from app.studies.definition import Instrument, Item, ItemType, StratumFactor, Study, Visit, VisitKind
 from app.studies.rules.blinding import leaks
+from app.studies.rules.coding import wrong_coding, wrong_double_entry
 from app.studies.rules.findings import Finding, Locate, Path, Severity, nowhere
 from app.studies.rules.guesses import wrong_guesses
 from app.studies.rules.items import Problem, wrong_item
@@ -48,6 +49,8 @@ def problems(study: Study, locate: Locate = nowhere, *, unreadable: Collection[s
         _treatment(study),
         _schedule(study),
         _safety(study),
+        wrong_double_entry(study, unreadable),
+        wrong_coding(study),
         wrong_guesses(study, unreadable),
         _instruments(study, asked),
         _cycles(study, asked),
