@@ -10,7 +10,7 @@ from sqlmodel import Session
 
 from app.capture.casebook.reads import log_of, signatures_of
 from app.capture.casebook.rules import MEANINGS, Signature, holds, manifest_of
-from app.capture.double.reads import without_withheld
+from app.capture.double.reads import withheld_subjects, without_withheld
 from app.capture.queries.reads import Query, Wanted, queries_page
 from app.capture.reads import entries_with_values
 from app.capture.rules import MEANINGS as ENTRY_MEANINGS
@@ -101,11 +101,10 @@ class _Printer:
         number, code, gettext = self.participant.id, self.participant.code, self.gettext
         every = entries_with_values(self.session, number)
         entries = without_withheld(self.session, self.definition, self.participant, every, by=self.by)
-        hidden = {f"entry/{each.visit}/{each.instrument}" for each in every if each not in entries}
+        hidden = withheld_subjects(self.session, self.definition, self.participant, by=self.by)
         visits = {visit.code: visit for visit in visits_of(self.session, number)}
         log, more = log_of(self.session, self.study, code, limit=MOST_LINES)
-        kept = {f"query/{subject.removeprefix('entry/')}" for subject in hidden} | hidden
-        log = [line for line in log if line["subject"] not in kept]
+        log = [line for line in log if line["subject"] not in hidden]
         corrected = {(line["subject"], line["item"]) for line in log if line["action"] == "entry.corrected"}
         wanted = Wanted(participant=code)
         queries = queries_page(

@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.audit.reads import AuditFilter
 from app.audit.reads import entries as audit_entries
-from app.capture.double.reads import states_of
+from app.capture.double.reads import states_of, withheld_subjects
 from app.capture.double.rules import State
 from app.capture.locks.reads import locks_of
 from app.capture.locks.rules import Lock, is_locked
@@ -819,7 +819,9 @@ def _recent(here: Here, participant: Participant) -> Sequence[Mapping[str, Any]]
     if not may(here.actor, Permission.AUDIT_READ, site_id=participant.site_id) and Role.COORDINATOR not in at_site:
         return None
     wanted = AuditFilter(participant=participant.code)
-    return audit_entries(here.session, here.the_study.code, wanted, limit=RECENT * 10).rows
+    found = audit_entries(here.session, here.the_study.code, wanted, limit=RECENT * 10).rows
+    hidden = withheld_subjects(here.session, here.the_study.definition, participant, by=here.actor)
+    return [each for each in found if each["subject"] not in hidden]
 
 
 def _why_not_withdraw(definition: Study, participant: Participant) -> str | None:

@@ -171,6 +171,13 @@ def without_withheld(
     return [each for each in entries if (each.visit, each.instrument) not in hidden]
 
 
+def withheld_subjects(session: Session, study: Study, participant: Participant, *, by: Actor) -> frozenset[str]:
+    """What the log calls the entries this person must not see, and the queries about them."""
+    assert participant.id is not None
+    hidden = withheld_from(session, study, participant.id, participant.site_id, by=by)
+    return frozenset(f"{kind}/{visit}/{form}" for visit, form in hidden for kind in ("entry", "query"))
+
+
 def is_withheld(
     study: Study, by: Actor, participant_id: Any, visit: Any, instrument: Any, site_id: Any
 ) -> ColumnElement[bool]:
