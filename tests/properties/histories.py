@@ -22,6 +22,7 @@ from app.capture.checks import judge
 from app.capture.coding import actions as coding
 from app.capture.coding.following import TEXT
 from app.capture.coding.reads import CHOICE
+from app.capture.coding.rules import WAITING
 from app.capture.coding.rules import State as TextState
 from app.capture.double import actions as second
 from app.capture.double.held import PAIR
@@ -400,7 +401,8 @@ class History:
         return True
 
     def code(self, numbers: Numbers) -> Any:
-        row = self.row(TEXT, numbers[0])
+        where = (TEXT.c.state.in_(sorted(WAITING)),) if numbers[0] % 5 else ()
+        row = self.row(TEXT, numbers[0], *where)
         if row is None:
             return None
         return coding.code_text(

@@ -11,6 +11,7 @@ from app.studies.definition import Item, ItemType, Study
 from app.studies.rules import Severity, problems
 from tests.factories import MINI
 
+KINDS = ("choice", "choices", "yes_no", "integer", "number", "scale", "date", "time", "text", "calculated")
 TEXTS = ("Sore", "Sore back", "sore  BACK", "Ünïcode", "0", "'quoted'", "a\nb", "=1+1", " ")
 CHOICES = ("a", "b", "c9")
 TERMS = [{"code": f"T{n}", "label": f"Term {n} of sore backs"} for n in range(3)]
@@ -62,7 +63,7 @@ def _calculation(draw: Any, earlier: list[dict[str, Any]]) -> str:
 def items(draw: Any, prefix: str, referred: list[dict[str, Any]], event: str) -> list[dict[str, Any]]:
     """The items of one instrument; checks may also look at `referred`, items of an earlier visit."""
     made: list[dict[str, Any]] = []
-    kinds = draw(st.lists(st.sampled_from([kind.value for kind in ItemType]), min_size=1, max_size=5))
+    kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=5))
     for number, kind in enumerate(kinds):
         item: dict[str, Any] = {"code": f"{prefix}_{number}", "label": f"{kind} {number}", "type": kind}
         match kind:
@@ -79,7 +80,7 @@ def items(draw: Any, prefix: str, referred: list[dict[str, Any]], event: str) ->
             case "text":
                 item["multiline"] = True
                 item["max_length"] = draw(st.sampled_from([9, 2000]))
-                if draw(st.booleans()):
+                if draw(st.integers(0, 4)) < 4:
                     item["coding"] = {"dictionary": "words", "coders": draw(st.sampled_from([1, 2]))}
             case "calculated":
                 item["calculation"] = _calculation(draw, made)
@@ -128,7 +129,7 @@ def studies(draw: Any) -> Study:
                 "day": 7 * number,
                 "window": {"before": 0, "after": draw(st.integers(0, 30))},
                 "instruments": here,
-                "double_entry": [each for each in here if draw(st.integers(0, 3)) == 0],
+                "double_entry": [each for each in here if draw(st.integers(0, 3)) == 3],
             }
         )
     study = Study.model_validate(
@@ -157,8 +158,8 @@ def _form(code: str, made: list[dict[str, Any]], draw: Any) -> dict[str, Any]:
         "code": code,
         "label": code.title(),
         "source": "drawn",
-        "signable": draw(st.booleans()),
-        "double_entry": draw(st.integers(0, 5)) == 0,
+        "signable": draw(st.integers(0, 4)) < 4,
+        "double_entry": draw(st.integers(0, 5)) == 5,
         "sections": [each for each in sections if each["items"]],
     }
 
