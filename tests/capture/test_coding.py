@@ -85,7 +85,7 @@ def world(session: Session) -> World:
 
 @given(st.integers(1, 2), st.lists(st.sampled_from("ab"), max_size=4), st.booleans())
 def test_no_history_leaves_the_states(coders: int, codes: list[str], changes: bool):
-    state, chosen = State.TO_CODE, []
+    state, chosen = State.TO_CODE, list[str]()
     for number, code in enumerate(codes):
         if why_not_code(state, [f"coder{n}" for n in range(len(chosen))], f"coder{number}"):
             break

@@ -104,9 +104,7 @@ def test_any_history_of_any_study(kind: str, shared: Any):
             outer.rollback()
 
     play()
-    if (
-        kind == "sqlite"
-    ):  # so that the histories are worth their time: nearly every act is carried out, and many are not
+    if kind == "sqlite":  # so that the histories are worth their time: nearly all acts are done, many refused
         assert types == {ItemType(each) for each in KINDS}
         assert len(done) > 12, (done, refused)
         assert len(refused) > 8, (done, refused)

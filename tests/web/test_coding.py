@@ -20,8 +20,8 @@ def at_the_visit() -> Iterator[None]:
         yield
 
 
-def the_world(database: Database, **settings: str) -> World:
-    changes = twice(**settings)
+def the_world(database: Database, suggestions: str = "after") -> World:
+    changes = twice(suggestions=suggestions)
     world = World(
         database, **{**changes, "instruments": [{**f, "double_entry": False} for f in changes["instruments"]]}
     )
