@@ -112,8 +112,13 @@ class PairReply(LineReply):
     answers: list[AnswerReply]
 
 
-class DecisionBody(Body):
+class SettledAnswerBody(Body):
     """What stands of one answer, and why; `value` is the right one where neither entry is."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"chosen": "other", "value": 6, "why": "The paper says 6."}},
+    )
 
     chosen: Literal["first", "second", "other"]
     value: Any = None
@@ -133,7 +138,7 @@ class ReconcileBody(Body):
         },
     )
 
-    decisions: dict[Code, DecisionBody]
+    decisions: dict[Code, SettledAnswerBody]
     version: Version
 
 
