@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 
 from app.studies.definition import Item, ItemType, Study
 from app.studies.rules.findings import Path, Severity
-from app.studies.rules.items import Problem
+from app.studies.rules.items import SEALED, Problem
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 
@@ -24,6 +24,13 @@ def wrong_double_entry(study: Study, unreadable: Collection[str] = ()) -> Iterat
         if form.double_entry and form.code == screening:
             path: Path = ("instruments", position, "double_entry")
             yield path, "The pre-screen decides at once who may take part, so it is entered once. Take this out.", ERROR
+
+    for form in study.instruments:
+        sealed = [item.label for item in form.items if item.type in SEALED]
+        if sealed and any(study.is_entered_twice(visit.code, form.code) for visit in study.visits):
+            position = study.instruments.index(form)
+            words = f"“{sealed[0]}” is no answer that two people type. Put it in a form of its own, entered once."
+            yield ("instruments", position), words, ERROR
 
 
 def wrong_coding(study: Study) -> Iterator[Problem]:
