@@ -42,7 +42,7 @@ from app.settings import Settings
 from app.studies import actions as studies
 from app.studies.definition import Study
 from app.studies.in_use import StudyInUse, study_in_use
-from app.studies.loading import read_folder
+from app.studies.loading import read_folder, read_wording
 from app.studies.rules import differences
 from app.studies.rules.amending import forbidden
 
@@ -312,6 +312,22 @@ def study_cancel(
     with reported(), open_database(Settings()).writing() as session:
         amendments.cancel(session, study_in_use(session, study), number, why=why, by=operator(), now=clock.now())
     out.print("Cancelled.")
+
+
+@study_app.command("wording")
+def study_wording(study: str, folder: Path) -> None:
+    """Lay the wordings that you have a licence for over a study: a folder of CODE.LANGUAGE.yaml."""
+    database = open_database(Settings())
+    with reported(), database.writing() as session:
+        here = study_in_use(session, study)
+        found, findings = read_wording(folder, here.definition)
+        for finding in findings:
+            place = f"{finding.file}:{finding.line}:{finding.column}"
+            out.print(f"{place}: {finding.severity}: {finding.message}", markup=False)
+        if any(finding.is_error for finding in findings):
+            fail("Nothing was loaded. Mend the files first.")
+        count = studies.load_wording(session, here, found, by=operator(), now=clock.now())
+        out.print(f"{len(found)} wordings are in use, {count} of them changed.", markup=False)
 
 
 class reported:  # noqa: N801 reads as a word: with reported():

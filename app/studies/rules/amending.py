@@ -389,6 +389,7 @@ _OF_INSTRUMENT = {
     "licence": Concern.TEXT,
     "recall": Concern.TEXT,
     "scoring": Concern.TEXT,
+    "presentation": Concern.TEXT,
     "signable": Concern.CONDUCT,
 }
 _OF_ITEM = {
@@ -405,10 +406,14 @@ _OF_ITEM = {
     "expected_min": (Concern.CAPTURE, "the lowest value that is expected"),
     "expected_max": (Concern.CAPTURE, "the highest value that is expected"),
     "max_length": (Concern.CAPTURE, "the longest text"),
+    "precision": (Concern.CAPTURE, "how much of a date may be unknown"),
+    "show_value": (Concern.TEXT, "whether the number of a slider is shown"),
+    "kinds": (Concern.CAPTURE, "what may be sent"),
+    "max_mb": (Concern.CAPTURE, "the most megabytes"),
     "shown_if": (Concern.CAPTURE, "when it is asked"),
     "calculation": (Concern.CAPTURE, "how it is computed"),
 }
-assert set(_OF_INSTRUMENT) == set(Instrument.model_fields) - {"code", "sections"}, "every part has its words"
+assert set(_OF_INSTRUMENT) == set(Instrument.model_fields) - {"code", "sections", "texts"}, "every part has its words"
 assert set(_OF_ITEM) == set(Item.model_fields) - {"code", "type", "choices", "checks"}, "every part has its words"
 
 
@@ -420,6 +425,8 @@ def _instrument(one: Instrument, two: Instrument) -> Iterator[Difference]:
         was, becomes = getattr(one, name), getattr(two, name)
         if was != becomes:
             yield differs(f"{name}: was {shown(_text(was))}, is now {shown(_text(becomes))}.", concern)
+    for text in _said("other languages", _by_language(one), _by_language(two)):
+        yield differs(text, Concern.TEXT)
     before, after = _by_code(one.items), _by_code(two.items)
     for code, item in after.items():
         if code not in before:
@@ -438,10 +445,16 @@ def _instrument(one: Instrument, two: Instrument) -> Iterator[Difference]:
         yield differs("headings: they are not what they were.", Concern.TEXT)
 
 
-def _headings(form: Instrument, others: Mapping[str, object]) -> tuple[list[str | None], dict[str, int]]:
-    """The headings, and the section of each item that both versions have."""
+def _by_language(form: Instrument) -> dict[str, Any]:
+    return {text.language: _plain(text, "language") for text in form.texts}
+
+
+def _headings(form: Instrument, others: Mapping[str, object]) -> tuple[list[Any], dict[str, int]]:
+    """The headings with how they are laid out, and the section of each item that both versions have."""
     at = {item.code: place for place, section in enumerate(form.sections) for item in section.items}
-    return [section.label for section in form.sections], {code: place for code, place in at.items() if code in others}
+    return [(section.label, section.layout) for section in form.sections], {
+        code: place for code, place in at.items() if code in others
+    }
 
 
 def _item(instrument: str, one: Item, two: Item) -> Iterator[tuple[str, Concern, AtRisk | None]]:
