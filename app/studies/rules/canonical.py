@@ -26,6 +26,9 @@ SINCE_THE_FIRST = (
     "instruments[].repeats",
     "instruments[].max_repeats",
     "instruments[].repeat_label",
+    "instruments[].sections[].code",
+    "instruments[].sections[].repeats",
+    "instruments[].sections[].max_rows",
 )
 
 

@@ -71,7 +71,7 @@ def asked_in(study: Study, unreadable: Collection[str] = ()) -> Asked:
         arms=frozenset(arm.code for arm in study.arms) if study.is_allocated else frozenset(),
         missing_codes=frozenset(missing.code for missing in study.missing_codes),
         repeating=frozenset(
-            item.code for instrument in study.instruments if instrument.repeats for item in instrument.items
+            item.code for instrument in study.instruments if instrument.repeats for item in instrument.every_item
         ),
         treatment=_recorded_of_treatment(study) if study.is_allocated and study.blinded else {},
     )
