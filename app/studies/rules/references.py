@@ -160,7 +160,7 @@ def _wrong_reference(
         return
     if reference.instance is not None and asked.known and code not in asked.repeating:
         instead = f"[{event or 'baseline'}][{code}]"
-        yield f"{name}: visits do not repeat, {code} does not repeat. Name the visit instead, e.g. {instead}."
+        yield f"{name}: visits do not repeat, nor does the form of {code}. Write {instead} instead."
         return
     if event is not None and asked.known and event not in asked.at:
         yield f"There is no visit “{event}” ({name}).{_did_you_mean(event, asked.at)}"
