@@ -276,6 +276,12 @@ def record_visit(
     return schedule.record_visit(session, study, participant, visit, **options)
 
 
+def add_visit(session: Session, study: StudyInUse, participant: Participant, **options: Any) -> ParticipantVisit:
+    """`schedule.actions.add_visit`, refused where the participant's data are frozen or locked."""
+    _refuse_closed_visit(session, study, participant, "", "visit.add", **options)
+    return schedule.add_visit(session, study, participant, **options)
+
+
 def correct_visit(
     session: Session, study: StudyInUse, participant: Participant, visit: str, **options: Any
 ) -> ParticipantVisit:

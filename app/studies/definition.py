@@ -330,6 +330,42 @@ class Visit(Part):
     source: str | None = None
 
 
+class Unscheduled(Part):
+    """Visits outside the plan: what can be entered at one. They are counted: unscheduled_1, unscheduled_2."""
+
+    label: Label = "Unscheduled visit"
+    instruments: tuple[Code, ...] = Field(min_length=1)
+
+    def visit(self, code: str) -> Visit | None:
+        """The visit with this code, as if it stood in the plan; None when it is no code of such a visit."""
+        number = unscheduled_number(code)
+        if number is None:
+            return None
+        return Visit(
+            code=code,
+            label=f"{self.label} {number}",
+            short=f"+{number}",
+            kind=VisitKind.ASSESSMENT,
+            day=0,
+            window=Window(before=0, after=0),
+            instruments=self.instruments,
+        )
+
+
+def unscheduled_code(number: int) -> str:
+    """The code of a participant's unscheduled visit."""
+    return f"unscheduled_{number}"
+
+
+def unscheduled_number(code: str) -> int | None:
+    """The number of an unscheduled visit, or None when the code is not that of one."""
+    found = _unscheduled.fullmatch(code)
+    return int(found[1]) if found else None
+
+
+_unscheduled = re.compile(r"unscheduled_([1-9][0-9]{0,2})")
+
+
 class ConsentQuestion(Part):
     """A question that shows whether the consent document was understood; `right` is the code of the answer."""
 
@@ -703,6 +739,9 @@ class StudyFile(Part):
     eligibility: Eligibility
     consent: ConsentRules = ConsentRules()
     visits: tuple[Visit, ...] = Field(min_length=1)
+    unscheduled: Unscheduled | None = Field(
+        default=None, description="What can be entered at a visit outside the plan; without it there are none."
+    )
     outcomes: tuple[Outcome, ...] = ()
     missing_codes: tuple[MissingCode, ...] = ()
     withdrawal_levels: tuple[WithdrawalLevel, ...] = ()
@@ -741,8 +780,18 @@ class Study(StudyFile):
         return {instrument.code: instrument for instrument in self.instruments}
 
     def visit(self, code: str) -> Visit | None:
-        """The planned visit with this code."""
-        return next((visit for visit in self.visits if visit.code == code), None)
+        """The planned visit with this code, or the unscheduled one, where the study has any."""
+        planned = next((visit for visit in self.visits if visit.code == code), None)
+        if planned is not None or self.unscheduled is None or unscheduled_number(code) is None:
+            return planned
+        made = self._outside.get(code)
+        if made is None and (made := self.unscheduled.visit(code)) is not None:
+            self._outside[code] = made
+        return made
+
+    @cached_property
+    def _outside(self) -> dict[str, Visit]:
+        return {}
 
     def arm(self, code: str) -> Arm | None:
         """The arm with this code."""

@@ -9,7 +9,16 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from app.expressions import Reference
-from app.studies.definition import Instrument, Item, ItemType, StratumFactor, Study, Visit, VisitKind
+from app.studies.definition import (
+    Instrument,
+    Item,
+    ItemType,
+    StratumFactor,
+    Study,
+    Visit,
+    VisitKind,
+    unscheduled_number,
+)
 from app.studies.rules.blinding import leaks
 from app.studies.rules.findings import Finding, Locate, Path, Severity, nowhere
 from app.studies.rules.guesses import wrong_guesses
@@ -41,6 +50,7 @@ def problems(study: Study, locate: Locate = nowhere, *, unreadable: Collection[s
         _first_stage(study, asked),
         _eligibility(study, asked, unreadable),
         _visits(study, unreadable),
+        _unscheduled(study, unreadable),
         _windows(study),
         _outcomes(study, unreadable),
         _consent(study),
@@ -323,6 +333,24 @@ def _visits(study: Study, unreadable: Collection[str]) -> Iterator[Problem]:
         yield from _kind(path, visit)
 
 
+def _unscheduled(study: Study, unreadable: Collection[str]) -> Iterator[Problem]:
+    if study.unscheduled is None:
+        return
+    for position, code in enumerate(study.unscheduled.instruments):
+        path: Path = ("unscheduled", "instruments", position)
+        if code == study.eligibility.instrument:
+            yield path, f"{code} is the pre-screen, which is filled in before any visit. Take it out.", ERROR
+        elif study.instrument(code) is None:
+            yield from _no_instrument(path, code, study, unreadable)
+    for position, visit in enumerate(study.visits):
+        if unscheduled_number(visit.code) is not None:
+            yield (
+                ("visits", position, "code"),
+                f"{visit.code} is the code of an unscheduled visit. Give the visit another code.",
+                ERROR,
+            )
+
+
 def _order(visit: Visit) -> tuple[int, int]:
     return ANCHORS.index(visit.anchor), visit.day
 
@@ -535,6 +563,7 @@ def _treatment(study: Study) -> Iterator[Problem]:
 
 def _instruments(study: Study, asked: Asked) -> Iterator[Problem]:
     used = {study.eligibility.instrument} | {code for visit in study.visits for code in visit.instruments}
+    used |= set(study.unscheduled.instruments) if study.unscheduled is not None else set()
     for position, instrument in enumerate(study.instruments):
         path: Path = ("instruments", position)
         events = [event for event in asked.order if _stands_at(study, instrument.code, event)]
