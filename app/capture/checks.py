@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from decimal import Context as Arithmetic
+from types import MappingProxyType
 
 from app.capture.typed import Unreadable, missing_code, named, read_stored, shortened, stored_number
 from app.expressions import Column, Expression, ExpressionError, Missing, Reference, Value, from_stored, parse
@@ -91,18 +92,22 @@ def judge(
     today: date,
     now: datetime,
     repeat: int = 1,
+    blank: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> Judgement:
     """The judgement on these values of an instrument at a visit; `repeat`: where it is filled in for which time.
 
     `answers` are the participant's other answers (`capture.reads.answers_of`); `today` and `now` are the wall clock
-    at the site. Calculated items among `values` are passed over: they are computed again.
+    at the site. Calculated items among `values` are passed over: they are computed again. `blank` are rows of groups in
+    which nothing is answered yet: what is hidden in them is said, and nothing is asked for.
     """
     plan = _plan_of(instrument, visit)
     stored, findings = _readable(plan, values)
     here = {code: from_stored(value) for code, value in stored.items()}
     record = _Record(study, visit, plan, answers, today, now, here, repeat)
-    rows = record.rows = instrument.rows([*stored, *(finding.item for finding in findings)])
+    rows = instrument.rows([*stored, *(finding.item for finding in findings)])
+    record.rows = {group: sorted({*rows.get(group, ()), *blank.get(group, ())}) for group in instrument.groups}
     hidden = _follow(plan, stored, record)
+    record.rows = rows
     missing_codes = {missing.code for missing in study.missing_codes}
     unreadable = {finding.item for finding in findings}
     required, codes = [], []

@@ -48,7 +48,7 @@ from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visit_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
-from app.studies.definition import Instrument, Item, ItemType, Visit, cell_parts
+from app.studies.definition import Instrument, Item, ItemType, Visit, cell_parts, unscheduled_number
 from app.web.forms import ENTRY
 from app.web.items import ROWS, item_views, names_of_rows, rows_shown, sections_of, with_other_rows
 from app.web.queries import threads_of
@@ -204,8 +204,8 @@ class Spot:
             )
         return reason or why_closed(self.here.the_study.definition, self.lock)
 
-    def judge(self, values: Mapping[str, object], reasons: Mapping[str, str]) -> Judgement:
-        """The judgement on these values here and now."""
+    def judge(self, values: Mapping[str, object], reasons: Mapping[str, str], form: Form | None = None) -> Judgement:
+        """The judgement on these values here and now; of the rows a form shows, also those still blank."""
         local = self.here.now.astimezone(ZoneInfo(self.place.timezone))
         return judge(
             self.here.the_study.definition,
@@ -217,6 +217,7 @@ class Spot:
             today=local.date(),
             now=local,
             repeat=self.repeat,
+            blank=rows_shown(self.instrument, form) if form is not None else {},
         )
 
     def stored_form(self) -> dict[str, list[str]]:
@@ -323,7 +324,7 @@ def look(here: PageInStudy, form: TypedForm, code: str, visit: str, instrument: 
 def judged_look(spot: Spot, form: Form) -> dict[str, Any]:
     """What the page is told of answers that are not saved: hidden questions, errors, doubts, scores, progress."""
     typed = parse_typed(spot.instrument, lists(form))
-    judgement = spot.judge(typed.values, typed.reasons)
+    judgement = spot.judge(typed.values, typed.reasons, form)
     errors = {problem.field: problem.message for problem in reversed(typed.problems)}
     errors = {**{finding.item: finding.message for finding in reversed(judgement.hard)}, **errors}
     findings: dict[str, str] = {}
@@ -535,7 +536,7 @@ def _form_page(
     kept = spot.draft if typed is None else None
     shown = typed if typed is not None else kept.typed if kept is not None else spot.stored_form()
     read = parse_typed(spot.instrument, shown)
-    judgement = spot.judge(read.values, read.reasons)
+    judgement = spot.judge(read.values, read.reasons, shown)
     problems = list(problem.problems) if isinstance(problem, Invalid) else []
     known = {each.field for each in problems}
     problems += [each for each in read.problems if each.field not in known and each.field not in judgement.hidden]
@@ -678,7 +679,7 @@ def _facts(spot: Spot) -> dict[str, Any]:
             status = "none"
     elif spot.draft is not None:
         status = "draft"
-    elif today > visit.closes_on:
+    elif today > visit.closes_on and unscheduled_number(visit.code) is None:
         status = "late"
     return {
         "threads": spot.threads,

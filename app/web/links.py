@@ -356,7 +356,7 @@ def _questions_page(
     if typed is None:
         typed = lists(here.form) if problem is not None else spot.stored_form()
     read = parse_typed(spot.instrument, typed)
-    judgement = spot.judge(read.values, read.reasons)
+    judgement = spot.judge(read.values, read.reasons, typed)
     problems = list(problem.problems) if isinstance(problem, Invalid) else []
     sections = form_sections(spot, typed, problems=problems, judgement=judgement)
     done, asked = progress_of(sections)
