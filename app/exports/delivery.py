@@ -15,7 +15,7 @@ from app.foundation.errors import NotFound
 from app.people.access import Actor
 from app.studies.in_use import StudyInUse
 
-EXTENSIONS = ("csv", "json", "ndjson")
+EXTENSIONS = tuple(dict.fromkeys(one.extension for one in Format))
 
 
 @dataclass(frozen=True)

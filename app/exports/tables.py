@@ -10,6 +10,7 @@ from typing import Any
 
 from app.capture.queries.rules import Closing, Origin, State
 from app.exports.dummy import dummy_codes
+from app.exports.named import SAS, SPSS, STATA, names
 from app.participants.in_error.rules import LABELS
 from app.participants.status import Status
 from app.safety.deviations.rules import GRADES, Rule
@@ -41,6 +42,7 @@ class ColumnType(StrEnum):
     TIME = "time"  # HH:MM
     INSTANT = "instant"  # YYYY-MM-DDTHH:MM:SS.ffffffZ, in UTC
     CALCULATED = "calculated"  # computed by the server when the entry was saved
+    PARTIAL_DATE = "partial_date"  # YYYY, YYYY-MM or YYYY-MM-DD
     MISSING = "missing_code"  # the code that says why there is no answer
     STORED = "as_stored"  # depends on the item of the row
 
@@ -64,13 +66,22 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: `row` says in words what one row is; `rows` can be read once, and reads only as it is asked."""
+    """A table: `row` says in words what one row is; `rows` can be read once, and reads only as it is asked.
+
+    `reopened` gives the same table of the same snapshot anew, for what has to read it twice.
+    """
 
     name: str
     label: str
     row: str
     columns: tuple[Column, ...]
     rows: Iterator[Row]
+    reopened: Callable[[], "Table"] | None = None
+
+    def again(self) -> "Table":
+        """The same table, unread."""
+        assert self.reopened is not None, f"{self.name} can be read once"
+        return self.reopened()
 
 
 YES_NO: Pairs = (("true", "Yes"), ("false", "No"))
@@ -149,6 +160,24 @@ def plan_of(versions: Sequence[Study]) -> Plan:
         severities=_first((one.code, one.label) for version in versions for one in version.safety.severity),
         relatedness=_first((one.code, one.label) for version in versions for one in version.safety.relatedness),
         deviation_categories=_first((one.code, one.label) for version in versions for one in version.safety.deviations),
+    )
+
+
+def narrowed(plan: Plan, *, instruments: Sequence[str] = (), visits: Sequence[str] = ()) -> Plan:
+    """The plan with these instruments and visits alone; none given: with all. What was asked at screening stays."""
+
+    def kept(code: str) -> bool:
+        return not instruments or code in instruments
+
+    return replace(
+        plan,
+        visits=tuple(visit for visit in plan.visits if not visits or visit.code in visits),
+        instruments={code: found for code, found in plan.instruments.items() if kept(code) or code in plan.screening},
+        forms={
+            visit: tuple(code for code in codes if kept(code))
+            for visit, codes in plan.forms.items()
+            if not visits or visit in visits
+        },
     )
 
 
@@ -505,8 +534,8 @@ def event_columns(plan: Plan) -> tuple[Column, ...]:
         Column("state", "How far it is judged and reviewed", ColumnType.CHOICE, choices=_said(EventState)),
         Column("term", "What happened, in words"),
         Column("code", "Term of the study's list", ColumnType.CHOICE, choices=plan.terms),
-        Column("onset", f"When it began, {PARTIAL}"),
-        Column("ended", f"When it ended, {PARTIAL}; empty while it goes on"),
+        Column("onset", f"When it began, {PARTIAL}", ColumnType.PARTIAL_DATE),
+        Column("ended", f"When it ended, {PARTIAL}; empty while it goes on", ColumnType.PARTIAL_DATE),
         Column("severity", "How severe it is", ColumnType.CHOICE, choices=plan.severities),
         Column("serious", "Whether it is serious (ICH E2A)", ColumnType.YES_NO, choices=YES_NO),
         *criteria,
@@ -561,8 +590,8 @@ def care_columns() -> tuple[Column, ...]:
         SITE,
         Column("number", "Number of the line", ColumnType.INTEGER),
         Column("treatment", "Which treatment"),
-        Column("began", f"From when, {PARTIAL}"),
-        Column("ended", f"To when, {PARTIAL}; empty while it goes on"),
+        Column("began", f"From when, {PARTIAL}", ColumnType.PARTIAL_DATE),
+        Column("ended", f"To when, {PARTIAL}; empty while it goes on", ColumnType.PARTIAL_DATE),
         Column("indication", "What it is for"),
     )
 
@@ -639,11 +668,21 @@ CODEBOOK = (
     Column("shown_if", "When it is asked"),
     Column("missing_codes", f"Reasons why it may be empty, as code=label with {BETWEEN} between them"),
     Column("source", "Where items and scoring come from"),
+    Column("spss_name", "Name of the variable in .sav files"),
+    Column("stata_name", "Name of the variable in .dta files"),
+    Column("sas_name", "Name of the variable in .xpt files"),
 )
 
 
-def codebook_row(table: str, column: Column) -> Row:
-    """One column of one table, described."""
+def codebook_rows(table: str, columns: Sequence[Column]) -> Iterator[Row]:
+    """The columns of one table, described."""
+    asked = [column.name for column in columns]
+    called = zip(*(names(asked, rules) for rules in (SPSS, STATA, SAS)), strict=True)
+    for column, known in zip(columns, called, strict=True):
+        yield (*_codebook_row(table, column), *known)
+
+
+def _codebook_row(table: str, column: Column) -> Row:
     return (
         table,
         column.name,

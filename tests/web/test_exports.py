@@ -113,9 +113,9 @@ def test_the_file_has_the_bytes_of_the_table(
     [
         "exports?table=person",
         "exports?table=allocations",
-        "exports?format=xlsx",
+        "exports?format=ods",
         "exports/allocations.csv",
-        "exports/entries.xlsx",
+        "exports/entries.ods",
         "exports/entries.json?spreadsheet=true",
         "exports/entries%00.csv",
         "exports/..%2fentries.csv",
