@@ -95,6 +95,18 @@ def open_export(
     return replace(source.shaped(name), reopened=again)
 
 
+def tables_of(session: Session, study: StudyInUse, choice: Choice, *, since: int | None = None, by: Actor) -> list[str]:
+    """The names of the tables that a choice asks for, in the order of the catalogue; NotFound when one is none."""
+    source = _source(session, study, by=by, dummy=choice.dummy, choice=choice, since=since)
+    known = [name for name in source.names if not choice.dummy or has_arm(name)]
+    if set(choice.tables) - set(known):
+        raise NotFound
+    if not choice.is_bundle:
+        return list(choice.tables)
+    # Whoever takes several tables is told what stands in them.
+    return [name for name in known if not choice.tables or name in choice.tables or name == "codebook"]
+
+
 def has_arm(name: str) -> bool:
     """Whether this table has room for an arm, or describes those that have."""
     return name in (*WITH_ARM, "codebook") or name.startswith(INSTRUMENT)
