@@ -187,6 +187,14 @@ def finish(
     return True
 
 
+def record_taking(session: Session, study: StudyInUse, made: Made, *, by: Actor, now: datetime) -> None:
+    """Write down that somebody takes the kept file of an export."""
+    require(by, Permission.EXPORT_RUN, action=RUN, subject=f"/export/{made.number}")
+    new = {"export": made.number, "file": made.file_name, "sha256": made.sha256}
+    change = Change("export.taken", subject=f"export/{_called(made.choice)}", new=new)
+    record(session, study.code, [change], by=by, now=now)
+
+
 def define(session: Session, study: StudyInUse, name: str, choice: Choice, *, by: Actor, now: datetime) -> int:
     """Give a choice a name, to be run again; under a name there is, as its next version. Gives the version.
 

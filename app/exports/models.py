@@ -12,9 +12,9 @@ class ExportRun(SQLModel, table=True):
     """One export. `asked` is the choice as JSON; `since` the change number it starts from, None for everything.
 
     `change` and `tree_head` say how far the log was in the snapshot that was read. `rows`, `bytes`, `sha256` and
-    `files` (of each table: name, rows, bytes, hash) are set when the last byte was made. `scope` are the sites it was made for
-    (ids with commas; empty: all). A job is claimed until `claimed_until`, for the `attempts`-th time; its file is
-    kept, sealed, until `expires_at`.
+    `files` (of each table: name, rows, bytes, hash) are set when the last byte was made. `scope` are the sites it was
+    made for (ids with commas; empty: all). A job is claimed until `claimed_until`, for the `attempts`-th time; its
+    file is kept, sealed, until `expires_at`.
     """
 
     __tablename__ = "export_run"

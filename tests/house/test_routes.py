@@ -131,6 +131,9 @@ NO_PAGE = {
     "treatment.missed_form": "leads to the session",
     "exports.file": "a file",
     "exports.dummy_file": "a file",
+    "exports.bundle_file": "a file",
+    "exports.made_file": "a file",
+    "exports.manifest_file": "a file",
     "audit.file": "a file",
 }
 
