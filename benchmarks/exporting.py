@@ -1,9 +1,9 @@
 """Measure exports: python -m benchmarks.exporting [sqlite] [postgres] [entries].
 
-So many entries (100,000 when none are given) of 30 items each, over HTTP from a server process, as a wide CSV. Beside it,
-in the same run: on PostgreSQL what `COPY ... TO STDOUT` of a plain table of the very same cells takes through the driver,
-on SQLite what a bare cursor and csv.writer take. Quote the ratio: the seconds belong to the machine. Then the same as
-Parquet; and what changed of everything after 100 entries were saved. The server's memory is read while it sends.
+So many entries (100,000 when none are given) of 30 items each, over HTTP from a server process, as a wide CSV. Beside
+it, in the same run: on PostgreSQL what `COPY ... TO STDOUT` of a plain table of the very same cells takes through the
+driver, on SQLite what a bare cursor and csv.writer take. Quote the ratio: the seconds belong to the machine. Then the
+same as Parquet; and what changed of everything after 100 entries were saved. The server's memory is read meanwhile.
 """
 
 import csv
@@ -18,13 +18,13 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, insert, select, text, update
+from sqlalchemy import create_engine, select, text, update
 
-from app.audit.actions import ENTRY as AUDIT
 from app.audit.actions import Change, record
 from app.capture.models import Entry
 from app.exports import reads
@@ -35,12 +35,11 @@ from app.installation import migrate
 from app.participants.models import Participant
 from app.people import actions as people
 from app.people.access import Actor, Grant
-from app.people.models import Person
 from app.people.permissions import Role
 from app.people.reads import sites_of
-from app.settings import Settings
 from app.studies.actions import load_study
 from app.studies.in_use import StudyInUse, study_in_use
+from benchmarks.filling import person_with
 from benchmarks.study import ANSWERS, VISITS, definition
 from tests.durability.serving import Server
 from tests.postgres import server as postgres
@@ -69,74 +68,59 @@ def filled(database: Database, entries: int) -> str:
     """Participants with an entry at each visit, and the log of their saving; gives a token that may export."""
     now = clock.now()
     with database.writing() as session:
-        load_study(session, definition(), {}, by=OPERATOR, now=now)
+        load_study(session, definition(), by=OPERATOR, now=now)
         study = study_in_use(session, "bench")
+        manager = person_with(session, study, Role.DATA_MANAGER, [None], OPERATOR, now)
+        _, token = people.create_token(
+            session,
+            person_id=manager.person_id,
+            study_id=study.id,
+            log=study.code,
+            name="benchmark",
+            scopes=["export.run"],
+            expires_at=now + timedelta(days=1),
+            by=manager,
+            now=now,
+        )
         site = sites_of(session, study.id)[0].id
         numbers = range(1, -(-entries // len(VISITS)) + 1)
-        values = [(n, study.id, site, f"B-{n:07d}", "randomised", now.date(), now, "x") for n in numbers]
+        values = [(n, study.id, site, _code(n), "randomised", now.date(), now, "x") for n in numbers]
         names = ("id", "study_id", "site_id", "code", "status", "screened_on", "created_at", "created_by")
         store_many(session, PARTICIPANT, names, values)
-        rows = ((n, visit) for n in numbers for visit in VISITS)
-        made = (
-            {
-                "study_id": study.id,
-                "participant_id": n,
-                "visit": visit,
-                "instrument": "wellbeing",
-                "study_version_id": study.version_id,
-                "status": "complete",
-                "version": 1,
-                "values": json.dumps({**ANSWERS, "pain": (n * 7) % 10}, separators=(",", ":")),
-                "reasons": "{}",
-                "created_at": now,
-                "created_by": "x",
-                "saved_at": now + timedelta(microseconds=n),
-                "saved_by": "x",
-                "verified": "{}",
-            }
-            for n, visit in rows
-        )
-        batch: list[dict[str, Any]] = []
-        left = entries
-        for row in made:
-            if left == 0:
-                break
-            left -= 1
-            batch.append(row)
-            if len(batch) == 5_000 or left == 0:
-                store_many(session, ENTRY, tuple(batch[0]), [tuple(one.values()) for one in batch])
-                changes = [
-                    Change("entry.saved", f"B-{one['participant_id']:07d}", f"entry/{one['visit']}/wellbeing", new=1)
-                    for one in batch
-                ]
-                record(session, study.code, changes, by=OPERATOR, now=now)
-                batch = []
-        token = _token(session, study, now)
+        asked = islice(((n, visit) for n in numbers for visit, *_ in VISITS), entries)
+        while batch := list(islice(asked, 5_000)):
+            rows = [_entry(study, n, visit, now) for n, visit in batch]
+            store_many(session, ENTRY, tuple(rows[0]), [tuple(row.values()) for row in rows])
+            changes = [Change("entry.saved", _code(n), f"entry/{visit}/wellbeing", new=1) for n, visit in batch]
+            record(session, study.code, changes, by=OPERATOR, now=now)
     if not database.is_sqlite:
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("ANALYZE")
+            connection.exec_driver_sql("VACUUM ANALYZE")
     return token
 
 
-def _token(session: Any, study: StudyInUse, now: Any) -> str:
-    values = {
-        "username": "manager", "name": "Manager", "email": "m@example.org", "organisation": "Bench", "is_active": True,
+def _code(number: int) -> str:
+    return f"B-{number:07d}"
+
+
+def _entry(study: StudyInUse, participant: int, visit: str, now: datetime) -> dict[str, Any]:
+    answers = {**ANSWERS, "pain": participant * 7 % 10, "score": 30}
+    return {
+        "study_id": study.id,
+        "participant_id": participant,
+        "visit": visit,
+        "instrument": "wellbeing",
+        "study_version_id": study.version_id,
+        "status": "complete",
+        "version": 1,
+        "values": json.dumps(answers, separators=(",", ":")),
+        "reasons": "{}",
         "created_at": now,
-    }  # fmt: skip
-    person = session.execute(insert(table_of(Person)).values(**values).returning(table_of(Person).c.id)).scalar_one()
-    people.grant_role(session, person, Role.DATA_MANAGER, study_id=study.id, by=OPERATOR, now=now)
-    actor = Actor(person, "manager", "Manager", "Bench", (Grant(Role.DATA_MANAGER),), study_id=study.id)
-    _, token = people.create_token(
-        session,
-        person_id=person,
-        study_id=study.id,
-        name="bench",
-        scopes=["export.run"],
-        expires_at=now + timedelta(days=1),
-        by=actor,
-        now=now,
-    )
-    return token
+        "created_by": "x",
+        "saved_at": now + timedelta(microseconds=participant),
+        "saved_by": "x",
+        "verified": "{}",
+    }
 
 
 class Watch:
@@ -169,6 +153,7 @@ class Watch:
 def download(server: Server, token: str, path: str) -> tuple[Taken, bytes, dict[str, str]]:
     """One file, and how it came. Only its end is kept."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
+    assert server.process is not None
     with Watch(server.process.pid) as watch:
         began = time.perf_counter()
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
@@ -184,14 +169,13 @@ def download(server: Server, token: str, path: str) -> tuple[Taken, bytes, dict[
     connection.close()
     seen = watch.seen or [watch.before]
     late = max(seen) - max(seen[: len(seen) // 2 + 1])
-    headers = {name: value for name, value in reply.getheaders()}
+    headers = dict(reply.getheaders())
     return Taken(seconds, first, size, max(seen) - watch.before, late), end, headers
 
 
-def wide(database: Database, study: StudyInUse) -> tuple[str, int]:
-    """A plain table of the very cells that the export holds; its name and rows."""
+def wide(database: Database, study: StudyInUse) -> int:
+    """A plain table `wide` of the very cells that the export holds; gives its rows."""
     with database.reading() as session:
-        (site,) = {1}
         manager = Actor(0, "m", "M", "", (Grant(Role.DATA_MANAGER),), study_id=study.id)
         table = reads.open_export(session, study, TABLE, by=manager)
         kinds = {"integer": "integer", "number": "double precision", "instant": "timestamptz", "flag": "integer"}
@@ -213,8 +197,7 @@ def wide(database: Database, study: StudyInUse) -> tuple[str, int]:
                     for row in table.rows:
                         copied.write_row(row)
                         count += 1
-    assert site
-    return "wide", count
+    return count
 
 
 def bare(database: Database) -> float:
@@ -247,46 +230,49 @@ def changed(database: Database, study: StudyInUse) -> int:
     with database.writing() as session:
         since = int(session.execute(text("SELECT size FROM audit_head WHERE log = 'bench'")).scalar_one())
         found = session.execute(
-            select(ENTRY.c.id, ENTRY.c.participant_id, ENTRY.c.visit).where(ENTRY.c.visit == VISITS[0]).limit(CHANGED)
+            select(ENTRY.c.id, ENTRY.c.participant_id, ENTRY.c.visit)
+            .where(ENTRY.c.visit == VISITS[0][0])
+            .limit(CHANGED)
         ).all()
         session.execute(update(ENTRY).where(ENTRY.c.id.in_([row.id for row in found])).values(saved_at=now))
         changes = [
-            Change("entry.saved", f"B-{row.participant_id:07d}", f"entry/{row.visit}/wellbeing", new=2) for row in found
+            Change("entry.saved", _code(row.participant_id), f"entry/{row.visit}/wellbeing", new=2) for row in found
         ]
         record(session, study.code, changes, by=OPERATOR, now=now)
-    assert AUDIT is not None
     return since
 
 
-def measure(database: Database, settings: dict[str, str], key_file: Path, data: Path, entries: int) -> None:
+def measure(database: Database, folder: Path, entries: int, stack: ExitStack) -> None:
     """Fill, serve, take and print."""
     token = filled(database, entries)
     with database.reading() as session:
         study = study_in_use(session, "bench")
-    _, rows = wide(database, study)
-    with Server(data, settings, key_file) as server:
-        where = "/api/v1/studies/bench/exports"
-        download(server, token, f"{where}/codebook.csv")
-        download(server, token, f"{where}/codebook.parquet")  # polars is loaded by now
-        plain = min(bare(database) for _ in range(3))
-        print(f"  bare: {rows:,} rows in {plain:.2f} s, {rows / plain:,.0f} rows/s", flush=True)
-        for extension in ("csv", "ndjson", "parquet"):
-            taken = [download(server, token, f"{where}/{TABLE}.{extension}")[0] for _ in range(2)]
-            best = min(taken, key=lambda one: one.seconds)
-            print(
-                f"  {extension}: {best.seconds:.2f} s, {rows / best.seconds:,.0f} rows/s, {plain / best.seconds:.0%} of "
-                f"bare; first byte {best.first * 1000:.0f} ms; {best.size / 1e6:.0f} MB; "
-                f"memory {taken[0].grew:+.0f} MB, {taken[0].late:+.0f} in its second half",
-                flush=True,
-            )
-        since = changed(database, study)
-        times = []
-        for _ in range(TIMES):
-            one, end, headers = download(server, token, f"{where}/{TABLE}.csv?since={since}")
-            assert end.count(b"changed,") == CHANGED, (end.count(b"changed,"), end[:300])
-            times.append(one.seconds * 1000)
-        assert int(headers["x-equipoise-change"]) >= since + CHANGED
-        print(f"  {CHANGED} changed of {rows:,}: median {statistics.median(times):.0f} ms", flush=True)
+    rows = wide(database, study)
+    server = Server(database.url, folder)
+    stack.callback(server.stop)
+    server.start()
+    where = "/api/v1/studies/bench/exports"
+    download(server, token, f"{where}/codebook.csv")
+    download(server, token, f"{where}/codebook.parquet")  # polars is loaded by now
+    plain = min(bare(database) for _ in range(3))
+    print(f"  bare: {rows:,} rows in {plain:.2f} s, {rows / plain:,.0f} rows/s", flush=True)
+    for extension in ("csv", "ndjson", "parquet"):
+        taken = [download(server, token, f"{where}/{TABLE}.{extension}")[0] for _ in range(2)]
+        best = min(taken, key=lambda one: one.seconds)
+        print(
+            f"  {extension}: {best.seconds:.2f} s, {rows / best.seconds:,.0f} rows/s, {plain / best.seconds:.0%} of "
+            f"bare; first byte {best.first * 1000:.0f} ms; {best.size / 1e6:.0f} MB; "
+            f"memory {taken[0].grew:+.0f} MB, {taken[0].late:+.0f} in its second half",
+            flush=True,
+        )
+    since = changed(database, study)
+    times = []
+    for _ in range(TIMES):
+        one, end, headers = download(server, token, f"{where}/{TABLE}.csv?since={since}")
+        assert end.count(b"changed,") == CHANGED, (end.count(b"changed,"), end[:300])
+        times.append(one.seconds * 1000)
+    assert int(headers["x-equipoise-change"]) >= since + CHANGED
+    print(f"  {CHANGED} changed of {rows:,}: median {statistics.median(times):.0f} ms", flush=True)
 
 
 def main() -> None:
@@ -295,22 +281,24 @@ def main() -> None:
     entries = next((int(one) for one in asked if one.isdecimal()), 100_000)
     kinds = [one for one in asked if not one.isdecimal()] or ["sqlite", "postgres"]
     for kind in kinds:
-        folder = Path(tempfile.mkdtemp())
-        with ExitStack() as stack:
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            url = f"sqlite:///{folder / 'equipoise.db'}"
-            if kind != "sqlite":
-                address = stack.enter_context(postgres())
-                with create_engine(address, isolation_level="AUTOCOMMIT").connect() as connection:
-                    connection.execute(text("CREATE DATABASE exporting"))
-                url = address.rsplit("/", 1)[0] + "/exporting"
-            key_file = folder / "equipoise.key"
-            database = Database(url, create_key_file(key_file))
-            migrate(database)
-            assert Settings
-            print(f"{kind}, {entries:,} entries of 30 items", flush=True)
-            measure(database, {"EQUIPOISE_DATABASE": url}, key_file, folder, entries)
-            database.dispose()
+        folder = Path(tempfile.mkdtemp(prefix="equipoise-bench-"))
+        try:
+            with ExitStack() as stack:
+                keys = create_key_file(folder / "equipoise.key")
+                url = f"sqlite:///{folder / 'equipoise.db'}"
+                if kind == "postgres":
+                    address = stack.enter_context(postgres(durable=True))
+                    url = address.format(name="bench")
+                    maker = create_engine(address.format(name="postgres"), isolation_level="AUTOCOMMIT")
+                    with maker.connect() as connection:
+                        connection.execute(text("CREATE DATABASE bench"))
+                database = Database(url, keys)
+                migrate(database)
+                print(f"{kind}, {entries:,} entries of 30 items", flush=True)
+                measure(database, folder, entries, stack)
+                database.dispose()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

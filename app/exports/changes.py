@@ -91,15 +91,16 @@ class Changed:
         return any(v == visit and instrument in (None, i) for v, i in entries)
 
 
-def changed_since(session: Session, study: StudyInUse, since: int, choice: Choice, *, by: Actor) -> Changed:
-    """Whom a change from this number on may have touched, at the sites where they may export.
-
-    Invalid when the log is not as long as that: it is a number of another study, or of a database put back since.
-    """
+def require_known(session: Session, study: StudyInUse, since: int) -> None:
+    """Invalid when the log is not as long as that: a number of another study, or of a database put back since."""
     if not 0 <= since <= head_of(session, study).size:
-        raise Invalid(
-            [FieldProblem("since", "since", "There is no such change yet. Take everything, without `since`.")]
-        )
+        message = "There is no such change yet. Take everything, without `since`."
+        raise Invalid([FieldProblem("since", "since", message)])
+
+
+def changed_since(session: Session, study: StudyInUse, since: int, choice: Choice, *, by: Actor) -> Changed:
+    """Whom a change from this number on may have touched, at the sites where they may export."""
+    require_known(session, study, since)
     touched: dict[str, set[tuple[str, str]] | None] = {}
     for code, subject in session.execute(_TOUCHED, {"of_log": study.code, "since": since}):
         kind, *parts = subject.split("/")

@@ -102,7 +102,7 @@ def deliver(
     which instruments, visits and sites are in it, and how it looks.
     """
     # Refuses here, while a refusal can still be answered; and knows no other table than those there are.
-    reads.open_export(session, study, table, by=by, dummy=dummy, choice=choice, since=since)
+    reads.open_export(session, study, table, by=by, dummy=dummy, choice=choice)
     arms = "dummy" if dummy else "none"
     wanted = choice.model_copy(update={"tables": (table,), "format": format, "bom": bom, "arms": arms})
     return deliver_choice(session, database, study, wanted, since=since, by=by, clock=clock)
@@ -163,7 +163,7 @@ def pieces(
 ) -> Iterator[bytes]:
     """The file of a choice, from this session's snapshot; `tally` is told how far it is."""
     tally.head = head_of(session, study)
-    names = reads.tables_of(session, study, choice, since=since, by=by)
+    names = reads.tables_of(session, study, choice, by=by)
     if not choice.is_bundle:
         yield from _table(session, study, names[0], choice, tally, since=since, by=by)
         return

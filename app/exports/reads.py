@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
+import orjson
 from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
 from sqlalchemy import Table as SqlTable
 from sqlmodel import Session
@@ -49,7 +50,8 @@ AMONG = {kind: among(PARTICIPANT.c.id, kind) for kind in KINDS}
 # Tables with a row for each thing at a visit, which are narrowed row by row.
 LISTED = ("visits", "queries")
 
-BATCH = 500
+BATCH = 1000
+EXACT = 2.0**63
 HISTORY = 25
 RUN = "export.run"
 DELIVERED = "export.delivered"
@@ -526,15 +528,22 @@ class _Source:
         places = {visit.code: place for place, visit in enumerate(self.plan.visits)}
         order = {code: place for place, code in enumerate(self.plan.instruments)}
 
+        known: dict[tuple[str, str], tuple[int, str, int, str]] = {}
+
         def in_plan(row: Any) -> tuple[int, str, int, str]:
-            visit, form = row.visit, row.instrument
-            return places.get(visit, len(places)), visit, order.get(form, len(order)), form
+            visit, form = key = (row.visit, row.instrument)
+            if (rank := known.get(key)) is None:
+                rank = known[key] = (places.get(visit, len(places)), visit, order.get(form, len(order)), form)
+            return rank
 
         scan = self._scan(self._mine(query).order_by(ENTRY.c.visit, ENTRY.c.instrument))
         try:
             for _, group in groupby(scan, key=lambda row: row.id):
                 rows = list(group)
-                yield rows[0], sorted((row for row in rows if row.visit is not None), key=in_plan)
+                if rows[0].visit is None:  # somebody without any entry
+                    yield rows[0], []
+                else:
+                    yield rows[0], sorted(rows, key=in_plan) if len(rows) > 1 else rows
         finally:
             scan.close()  # type: ignore[attr-defined]
 
@@ -559,8 +568,8 @@ class _Source:
             for row in entries:
                 yield from tables.long_rows(
                     (person.code, person.site, row.visit, row.instrument),
-                    json.loads(row.values),
-                    json.loads(row.reasons),
+                    stored(row.values),
+                    stored(row.reasons),
                     self._about(row),
                     order.get(row.instrument, {}),
                 )
@@ -570,7 +579,7 @@ class _Source:
         for person, entries in self._entries(instrument=code):
             head = (person.code, person.site, *self._arm(person.id))
             for row in entries:
-                yield (*head, row.visit, *self._about(row), *form.cells(json.loads(row.values)))
+                yield (*head, row.visit, *self._about(row), *form.cells(stored(row.values)))
 
     def _by_visit(self) -> Iterator[Row]:
         forms = [tables.form_of(self.plan, code) for code in self.plan.entered()]
@@ -602,9 +611,21 @@ class _Source:
                 yield from tables.codebook_rows(name, self.table(name).columns)
 
 
+def stored(text: str) -> dict[str, Any]:
+    """A stored JSON document, read quickly; by the slow reader where the quick one is not exact, or refuses to read."""
+    try:
+        found: dict[str, Any] = orjson.loads(text)
+    except orjson.JSONDecodeError:  # half a surrogate pair, as an escape
+        found = json.loads(text)
+    floats = [value for value in found.values() if type(value) is float]
+    if floats and (max(floats) >= EXACT or min(floats) <= -EXACT):  # a whole number beyond 64 bits became one
+        found = json.loads(text)
+    return found
+
+
 def _values(entries: Iterable[Any]) -> dict[tuple[str, str], Mapping[str, object]]:
     """(visit, instrument) -> stored values."""
-    return {(row.visit, row.instrument): json.loads(row.values) for row in entries}
+    return {(row.visit, row.instrument): stored(row.values) for row in entries}
 
 
 @dataclass(frozen=True)

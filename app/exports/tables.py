@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 from app.capture.queries.rules import Closing, Origin, State
@@ -311,9 +313,66 @@ class Form:
             column for field in self.fields for column in field.columns(prefix, label, self.source, self.missing_codes)
         ]
 
-    def cells(self, values: Mapping[str, object]) -> list[Cell]:
-        """The cells of every field, for the stored values of one entry (none: an empty mapping)."""
-        return [cell for field in self.fields for cell in field.cells(values.get(field.item.code))]
+    def cells(self, values: Mapping[str, object]) -> Sequence[Cell]:
+        """The cells of every field, for the stored values of one entry (none: an empty mapping).
+
+        A million entries go through here: plain values are found and put into place in one go, and only the others are
+        looked at one by one. `Field.cells` says the same of one field.
+        """
+        codes, several, nothing, whys, pick = self._layout
+        found: list[Any] = list(map(values.get, codes))
+        beside = nothing
+        for place, first, flags in several:
+            value = found[place]
+            if value is not None and missing_in(value) is None:
+                if beside is nothing:
+                    beside = nothing.copy()
+                ticked = value if isinstance(value, list) else [str(value)]
+                beside[first : first + len(flags)] = [int(flag in ticked) for flag in flags]
+                found[place] = None
+        if not PLAIN.issuperset(map(type, found)):
+            if beside is nothing:
+                beside = nothing.copy()
+            for place, value in enumerate(found):
+                if isinstance(value, dict | list):
+                    found[place] = stored_cell(value)
+                    if whys[place] is not None:
+                        beside[whys[place]] = missing_in(value)
+        return pick(found + beside)
+
+    @cached_property
+    def _layout(self) -> tuple[Any, ...]:
+        """What `cells` needs of the fields.
+
+        Their codes; the fields with a cell per choice (place, where their cells begin, choices); as many empty cells as
+        stand beside the values; of each field, which of those says why there is no answer; and how to pick from values
+        and cells beside them what stands in the columns, in order.
+        """
+        several: list[tuple[int, int, tuple[str, ...]]] = []
+        whys: list[int | None] = []
+        order: list[int] = []
+        count, wide = len(self.fields), 0
+        for place, field in enumerate(self.fields):
+            if flags := field.flags:
+                several.append((place, wide, flags))
+                order.extend(range(count + wide, count + wide + len(flags)))
+                wide += len(flags)
+            else:
+                order.append(place)
+            whys.append(wide if field.missing else None)
+            if field.missing:
+                order.append(count + wide)
+                wide += 1
+        codes = tuple(field.item.code for field in self.fields)
+        return codes, tuple(several), [None] * wide, whys, _picker(order)
+
+
+PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+def _picker(order: Sequence[int]) -> Callable[[Sequence[Cell]], Sequence[Cell]]:
+    """How to pick cells from these places; `itemgetter` alone gives no sequence for one place or none."""
+    return itemgetter(*order) if len(order) > 1 else lambda cells: [cells[place] for place in order]
 
 
 def form_of(plan: Plan, instrument: str) -> Form:

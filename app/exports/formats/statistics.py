@@ -208,7 +208,7 @@ def _values(column: Column, kind: Kind, found: Sequence[Any]) -> Sequence[Any]:
                 return [None if value is None else numbers[value] for value in found]
             except KeyError:
                 raise Misfit(column.name) from None
-        case Kind.WHOLE | Kind.TRUTH:
+        case Kind.WHOLE | Kind.REAL | Kind.TRUTH:
             return [None if value is None else float(value) for value in found]
         case _:
             return found

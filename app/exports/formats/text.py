@@ -15,7 +15,8 @@ BOM = "\ufeff".encode()
 # Spreadsheets run a cell that begins with one of these as a formula (OWASP ASVS 5.0 1.2.10); the last four are the
 # full-width forms that some of them fold into the plain ones.
 FORMULA = frozenset("=+-@\t\r\n\0＝＋－＠")
-PLAIN = frozenset({str, int, float, type(None)})
+PLAIN = frozenset({str, int, float, date, type(None)})
+TOLD = frozenset({ColumnType.INSTANT, ColumnType.YES_NO})
 
 
 def neutral(text: str) -> str:
@@ -30,7 +31,9 @@ def text_of(value: Cell) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime):
-        return f"{value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+        if value.tzinfo is not UTC:
+            value = value.astimezone(UTC)
+        return f"{value.isoformat(timespec='microseconds')[:-6]}Z"
     if isinstance(value, date):
         return value.isoformat()
     return str(value)
@@ -41,16 +44,17 @@ def written_csv(table: Table, *, bom: bool = False, safe: bool = False) -> Itera
     buffer = io.StringIO(newline="")
     write = csv.writer(buffer, lineterminator="\r\n").writerow
     as_text = _safe if safe else _as_text
-    instants = [place for place, column in enumerate(table.columns) if column.type is ColumnType.INSTANT]
+    # The writer writes texts, numbers, days and nothing as we would: it is told of what else such columns hold.
+    told = [place for place, column in enumerate(table.columns) if column.type in TOLD]
     if bom:
         yield BOM
     write([column.name for column in table.columns])
     for row in table.rows:
-        # The writer writes texts, numbers, dates and nothing as we would; it is told of the others cell by cell.
         cells = list(row)
-        for place in instants:
-            if cells[place] is not None:
-                cells[place] = text_of(cells[place])
+        for place in told:
+            cell = cells[place]
+            if cell is not None:
+                cells[place] = text_of(cell)
         write(cells if not safe and PLAIN.issuperset(map(type, cells)) else [as_text(cell) for cell in cells])
         if buffer.tell() >= PIECE:
             yield _taken(buffer)

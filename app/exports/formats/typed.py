@@ -122,10 +122,18 @@ ALREADY: dict[Kind, frozenset[type]] = {
 }
 
 
+NUMBER = frozenset({int, float, type(None)})
+
+
 def fitted(column: Column, kind: Kind, cells: Sequence[Cell]) -> Sequence[Any]:
     """The cells of a column as values of its kind, None where there is none; Misfit when one does not fit."""
-    if kind in ALREADY and ALREADY[kind].issuperset(map(type, cells)):
+    types = set(map(type, cells))
+    if kind in ALREADY and ALREADY[kind].issuperset(types):
         return cells
+    if kind in (Kind.WHOLE, Kind.REAL) and NUMBER.issuperset(types):
+        numbers = [cell for cell in cells if isinstance(cell, int | float)]
+        if not numbers or (float not in types and max(numbers) <= EXACT and min(numbers) >= -EXACT):
+            return cells
     fit = FITS[kind]
     try:
         return [None if cell is None else fit(cell) for cell in cells]
