@@ -338,7 +338,8 @@ class Form:
                     found[place] = stored_cell(value)
                     if whys[place] is not None:
                         beside[whys[place]] = missing_in(value)
-        return pick(found + beside)
+        cells: Sequence[Cell] = pick(found + beside)
+        return cells
 
     @cached_property
     def _layout(self) -> tuple[Any, ...]:

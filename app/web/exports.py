@@ -153,7 +153,7 @@ def dummy_file(
 # Made in the background, and saved to be run again
 
 
-@router.post("/{study}/exports", name="exports.make")
+@router.post("/{study}/exports/history", name="exports.make")
 def make(here: ChangeInStudy) -> Response:
     """Make what is chosen in the background, or give it a name to be run again."""
     require(here.actor, Permission.EXPORT_RUN, action="export.run", subject="/export")
@@ -190,6 +190,7 @@ def every_export(here: PageInStudy, cursor: Annotated[str | None, Query(max_leng
         here,
         places,
         "exports/history.html",
+        home=f"/{here.the_study.code}/exports",
         path=path,
         rows=page.rows,
         older=address(path, {}, cursor=page.next) if page.next else None,
