@@ -89,7 +89,7 @@ def _page(
         may_be_dummy=study.definition.is_allocated,
         file_url=None if dummy and choice.is_bundle else f"{path}/{'dummy/' if dummy else ''}{file}",
         file_name=name,
-        scripts=_scripts(here, choice, file, name),
+        script=_script(here, choice, file),
         columns=[_column_line(column) for column in opened.columns[:COLUMNS_LISTED]],
         columns_more=max(0, len(opened.columns) - COLUMNS_LISTED),
         codebook_url=f"{path}?table=codebook{'&arms=dummy' if dummy else ''}",
@@ -318,30 +318,14 @@ IN_R = {
 }
 
 
-def _scripts(here: Here, choice: Choice, file: str, name: str) -> list[tuple[str, str]]:
-    """The same export for scripts: with a token that has the scope export.run."""
+def _script(here: Here, choice: Choice, file: str) -> dict[str, str | None] | None:
+    """What the same export takes in a script: its address over REST, and what reads the file in Python and in R."""
     if choice.dummy and choice.is_bundle:
-        return []
+        return None
     address = here.settings.address.rstrip("/")
-    url = f"{address}/api/v1/studies/{here.the_study.code}/exports{'-dummy' if choice.dummy else ''}/{file}"
-    curl = f'curl --fail --output {name} --header "Authorization: Bearer $EQUIPOISE_TOKEN" ' + f"'{url}'"
-    python = [
-        "import os, urllib.request",
-        f'name, url = "{name}", "{url}"',
-        'token = {"Authorization": "Bearer " + os.environ["EQUIPOISE_TOKEN"]}',
-        "with urllib.request.urlopen(urllib.request.Request(url, headers=token)) as reply, open(name, 'wb') as file:",
-        "    while piece := reply.read(1 << 20):",
-        "        file.write(piece)",
-    ]
-    r = [
-        f'name <- "{name}"',
-        f'url <- "{url}"',
-        'token <- c(Authorization = paste("Bearer", Sys.getenv("EQUIPOISE_TOKEN")))',
-        'download.file(url, name, mode = "wb", headers = token)',
-    ]
-    if not choice.is_bundle:
-        if choice.format in READERS:
-            python += ["import pandas", f"table = {READERS[choice.format]}"]
-        if choice.format in IN_R:
-            r += [IN_R[choice.format] if choice.format is Format.R else f"table <- {IN_R[choice.format]}"]
-    return [("curl", curl), ("Python", "\n".join(python)), ("R", "\n".join(r))]
+    readable = not choice.is_bundle
+    return {
+        "url": f"{address}/api/v1/studies/{here.the_study.code}/exports{'-dummy' if choice.dummy else ''}/{file}",
+        "python": READERS.get(choice.format) if readable else None,
+        "r": IN_R.get(choice.format) if readable else None,
+    }
