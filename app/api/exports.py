@@ -87,7 +87,7 @@ Spreadsheet = Annotated[
 Mark = Annotated[bool, Query(description="Only CSV: a byte order mark first.")]
 AS_UNBLINDED = {"entries_wide": "entries_by_participant"}
 """What a table of the unblinded exports is called there, where it is called otherwise here."""
-BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}, "example": "(the bytes of the file)"}
 BUILT = {known.media_type: BINARY for known in KNOWN.values() if known.build is not None}
 SAYS = "The study version is in X-Equipoise-Study-Version, the change number to go on from in X-Equipoise-Change."
 
@@ -174,13 +174,19 @@ AN_EXPORT: dict[str, Any] = {
     "state": "done",
     "requested_by": "manager",
     "requested_at": "2026-03-15T09:30:00.000000Z",
+    "definition": "For the statistician",
     "asked": A_CHOICE,
+    "since": 4012,
     "file_name": "resolve_entries_by_visit_chosen_2026-03-15.parquet",
     "study_version": "1",
     "rows": 552,
     "bytes": 48213,
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "change": 4711,
+    "tree_head": "5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9",
+    "finished_at": "2026-03-15T09:30:04.000000Z",
+    "expires_at": "2026-03-22T09:30:04.000000Z",
+    "problem": "It could not be made in several attempts.",
 }
 
 
@@ -291,17 +297,19 @@ def export_manifest(here: ApiPage, number: Number) -> dict[str, Any]:
     return manifest_of(here, number)
 
 
-A_DEFINITION: dict[str, Any] = {"name": "For the statistician", "version": 2, "asked": A_CHOICE}
+A_DEFINITION: dict[str, Any] = {
+    "name": "For the statistician",
+    "version": 2,
+    "asked": A_CHOICE,
+    "defined_at": "2026-03-15T09:30:00.000000Z",
+    "defined_by": "manager",
+}
 
 
 class DefinitionReply(Reply):
     """A choice with a name, as it was defined last."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {**A_DEFINITION, "defined_at": "2026-03-15T09:30:00.000000Z", "defined_by": "manager"}
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": A_DEFINITION})
 
     name: str
     version: int

@@ -13,7 +13,11 @@ Codes = Annotated[tuple[Code, ...], Field(max_length=500)]
 class Choice(BaseModel):
     """One export as it is asked for. Empty lists leave nothing out; the same choice of the same data is one file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={"example": {"tables": ["entries_by_visit"], "format": "parquet", "visits": ["week18"]}},
+    )
 
     tables: Codes = Field(default=(), description="Which tables; none: all of them, as one ZIP.")
     format: Format = Format.CSV

@@ -7,6 +7,9 @@ A format is text, and leaves as the rows are read, or is built in a file of its 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
+
+from pydantic import GetJsonSchemaHandler
 
 from app.exports.formats import parquet, scripts, statistics, workbook
 from app.exports.formats.text import BOM, FORMULA, PIECE, neutral, text_of, written_csv, written_json
@@ -38,10 +41,12 @@ class Format(StrEnum):
     def media_type(self) -> str:
         return KNOWN[self].media_type
 
-    @property
-    def is_text(self) -> bool:
-        """Whether it leaves as its rows are read."""
-        return KNOWN[self].build is None
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """As every enumeration, with an example."""
+        schema: dict[str, Any] = handler(core)
+        handler.resolve_ref_schema(schema)["examples"] = [Format.CSV.value]
+        return schema
 
 
 @dataclass(frozen=True)
