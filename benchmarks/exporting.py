@@ -10,6 +10,7 @@ import csv
 import http.client
 import io
 import json
+import os
 import shutil
 import statistics
 import sys
@@ -62,6 +63,8 @@ class Taken:
     grew: float
     late: float
     """MB it grew from the middle of the download to its end: none when memory is flat."""
+    cpu: float
+    """Seconds of a processor that the server took: what is left when others use the machine as well."""
 
 
 def filled(database: Database, entries: int) -> str:
@@ -128,6 +131,7 @@ class Watch:
 
     def __init__(self, pid: int) -> None:
         self._path = Path(f"/proc/{pid}/statm")
+        self._clock = Path(f"/proc/{pid}/stat")
         self.before = self.now()
         self.seen: list[float] = []
         self._over = threading.Event()
@@ -136,6 +140,11 @@ class Watch:
     def now(self) -> float:
         """MB that are resident."""
         return int(self._path.read_text().split()[1]) * 4096 / 1e6
+
+    def cpu(self) -> float:
+        """Seconds of a processor so far."""
+        fields = self._clock.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _look(self) -> None:
         while not self._over.wait(0.05):
@@ -155,7 +164,7 @@ def download(server: Server, token: str, path: str) -> tuple[Taken, bytes, dict[
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
     assert server.process is not None
     with Watch(server.process.pid) as watch:
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), watch.cpu()
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
         reply = connection.getresponse()
         assert reply.status == 200, (reply.status, reply.read()[:500])
@@ -165,12 +174,12 @@ def download(server: Server, token: str, path: str) -> tuple[Taken, bytes, dict[
         while piece := reply.read1(1 << 20):
             size += len(piece)
             end = (end + piece)[-(1 << 20) :]
-        seconds = time.perf_counter() - began
+        seconds, worked = time.perf_counter() - began, watch.cpu() - worked
     connection.close()
     seen = watch.seen or [watch.before]
     late = max(seen) - max(seen[: len(seen) // 2 + 1])
     headers = dict(reply.getheaders())
-    return Taken(seconds, first, size, max(seen) - watch.before, late), end, headers
+    return Taken(seconds, first, size, max(seen) - watch.before, late, worked), end, headers
 
 
 def wide(database: Database, study: StudyInUse) -> int:
@@ -261,7 +270,7 @@ def measure(database: Database, folder: Path, entries: int, stack: ExitStack) ->
         best = min(taken, key=lambda one: one.seconds)
         print(
             f"  {extension}: {best.seconds:.2f} s, {rows / best.seconds:,.0f} rows/s, {plain / best.seconds:.0%} of "
-            f"bare; first byte {best.first * 1000:.0f} ms; {best.size / 1e6:.0f} MB; "
+            f"bare, {best.cpu:.2f} s of a processor; first byte {best.first * 1000:.0f} ms; {best.size / 1e6:.0f} MB; "
             f"memory {taken[0].grew:+.0f} MB, {taken[0].late:+.0f} in its second half",
             flush=True,
         )
