@@ -6,8 +6,8 @@ from sqlmodel.sql.sqltypes import AutoString
 
 from app.foundation.database import Instant
 
-revision = "0020_exports"
-down_revision = "0011_first_stage"
+revision = "exports"
+down_revision = "study_wording"
 branch_labels = None
 depends_on = None
 
