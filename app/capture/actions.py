@@ -113,6 +113,7 @@ def save_entry(
     are reported together with what the checks find. Invalid fields are item codes, CODE__why where a reason for a
     soft check is asked for, and `why` where saved answers would change without a reason.
     """
+    study = study.at(participant.site_id)
     about = _About(study, participant, visit, instrument)
     require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action="entry.save", subject=about.refusal_subject)
     form, place = _open_form(session, about, by=by, hold=True, action="entry.save", now=now)
@@ -315,6 +316,7 @@ def sign_entry(
     The door has made sure just before that it is this person (11.200). Signing again what one has signed changes
     nothing.
     """
+    study = study.at(participant.site_id)
     about = _About(study, participant, visit, instrument)
     subject = about.refusal_subject
     require(by, Permission.ENTRY_SIGN, site_id=participant.site_id, action="entry.sign", subject=subject)
@@ -376,6 +378,7 @@ def keep_draft(
     now: datetime,
 ) -> None:
     """Keep what somebody has typed so far, for them alone. It is no entry: it is not logged, judged or exported."""
+    study = study.at(participant.site_id)
     about = _About(study, participant, visit, instrument)
     require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action="entry.draft", subject=about.refusal_subject)
     text = json.dumps({name: list(texts) for name, texts in typed.items()}, separators=(",", ":"))

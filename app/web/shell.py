@@ -95,6 +95,9 @@ DONE = {
     "query_answered": "Answered. It waits for whoever closes it, or asks again.",
     "query_requeried": "Asked again.",
     "query_closed": "Closed.",
+    "amendment_planned": "Set. Sites whose day has come work under the version now; their visits follow.",
+    "amendment_cancelled": "Cancelled. The site goes on as before.",
+    "amendment_carried_on": "Carried on. How far it is stands below.",
     "draft_dropped": "The draft is gone. You see what was saved.",
 }
 

@@ -348,12 +348,29 @@ WHO: dict[str, Who] = {
     "exports.manifest_file": P.EXPORT_RUN,
     "study.study": P.STUDY_READ,
     "study.roles": P.STUDY_READ,
+    # amendments: who reads no participants learns how many, and nothing of anybody
+    "amendments.versions": P.STUDY_READ,
+    "amendments.differences": P.STUDY_READ,
+    "amendments.effect": P.STUDY_READ,
+    "amendments.plan": P.STUDY_AMEND,
+    "amendments.cancel": P.STUDY_AMEND,
+    "amendments.carry_on": P.STUDY_AMEND,
+    "amendments.plan_form": IN_STUDY,  # these lead to pages that ask again
+    "amendments.cancel_form": IN_STUDY,
+    "amendments.carry_on_form": IN_STUDY,
     "audit.audit": (P.AUDIT_READ, P.AUDIT_VERIFY),
     "audit.file": P.AUDIT_READ,
     "audit.verify": P.AUDIT_VERIFY,
     # JSON
     "api.study": P.STUDY_READ,
     "api.instruments": P.STUDY_READ,
+    "api.versions": P.STUDY_READ,
+    "api.differences": P.STUDY_READ,
+    "api.effect": P.PARTICIPANT_READ,
+    "api.amendments": P.STUDY_READ,
+    "api.plan_amendment": P.STUDY_AMEND,
+    "api.cancel_amendment": P.STUDY_AMEND,
+    "api.carry_on_amendment": P.STUDY_AMEND,
     "api.participants": P.PARTICIPANT_READ,
     "api.screen": P.PARTICIPANT_SCREEN,
     "api.participant": P.PARTICIPANT_READ,
@@ -520,6 +537,8 @@ VALUES: dict[str, Any] = {
     "sequence_id": 1,
     "number": 1,
     "slip": 1,
+    "later": "1",
+    "earlier": "1",
 }
 
 SESSION = {"visit": "tx01"}
@@ -533,6 +552,8 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "conduct.act_form": FIRST,
     "conduct.sign_form": FIRST,
     "conduct.take_back_form": FIRST,
+    "amendments.cancel_form": FIRST,
+    "amendments.carry_on_form": FIRST,
     "treatment.session_form": SESSION,
     "treatment.session": SESSION,
     "treatment.history": SESSION,
@@ -550,6 +571,8 @@ FALL = {"term": "A fall", "onset": "2026-03-02", "severity": "mild"}
 BODIES: dict[str, dict[str, Any]] = {
     "api.screen": {"site": "north", "answers": {"age": 40, "pain_screen": 5, "surgery": False}},
     "api.change_personal_data": {"personal": {"given_name": "Anna"}, "version": 7, "why": "Married"},
+    "api.plan_amendment": {"version": "1", "sites": ["north"], "why": "Ethics, 1 March 2026"},
+    "api.cancel_amendment": {"why": "Not approved"},
     "api.withdraw": {"level": "treatment", "on": "2026-03-02", "reason": "Moved away"},
     "api.record_consent": {"version": "1", "signed_on": "2026-03-02", "signature": "Anna", "countersign": False},
     "api.countersign": {},

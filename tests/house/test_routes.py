@@ -137,6 +137,9 @@ NO_PAGE = {
     "exports.made_file": "a file",
     "exports.manifest_file": "a file",
     "audit.file": "a file",
+    "amendments.plan_form": "leads to what it would mean",
+    "amendments.cancel_form": "leads to the versions",
+    "amendments.carry_on_form": "leads to the versions",
 }
 
 
@@ -390,6 +393,9 @@ FOUND_NOTHING = {
     "api.export_run",
     "api.export_run_file",
     "api.export_manifest",
+    "amendments.carry_on",
+    "api.cancel_amendment",
+    "api.carry_on_amendment",
     "entries.verify",
     "api.verify_entry",
     "locks.lift",
