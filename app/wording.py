@@ -5,7 +5,8 @@ from datetime import date
 from decimal import Decimal
 
 from app.capture.typed import missing_code
-from app.rendering import day, translations
+from app.foundation.languages import translations
+from app.rendering import day
 from app.studies.definition import Item, ItemType, MissingCode
 
 

@@ -6,7 +6,7 @@ an older version sees both side by side.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -35,11 +35,11 @@ from app.consent.reads import why_no_consent
 from app.dependencies import ChangeInStudy, Form, Here, PageInStudy, TypedForm, require_password
 from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.foundation.languages import sentence, translations
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
-from app.rendering import translations
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visit_of
 from app.schedule.rules import in_window
@@ -200,7 +200,7 @@ class Spot:
     def said(self, item: Item, value: object) -> str:
         """A stored value in the words of the study."""
         definition = self.here.the_study.definition
-        return said(item, value, definition.missing_codes, definition.language)
+        return said(item, value, definition.missing_codes, self.here.language)
 
 
 def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
@@ -300,12 +300,13 @@ def judged_look(spot: Spot, form: Form) -> dict[str, Any]:
     sections = form_sections(spot, form, problems=problems, judgement=judgement)
     done, total = progress_of(sections)
     counts = [(section["done"], section["total"]) for section in sections] + [(done, total)]
-    of = translations(spot.here.the_study.definition.language).gettext("%(done)s of %(total)s")
+    say = partial(sentence, language=spot.here.language)
+    of = translations(spot.here.language).gettext("%(done)s of %(total)s")
     return {
         "corrects": _corrects(spot, judgement),
         "hidden": sorted(judgement.hidden),
-        "errors": {code: message for code, message in errors.items() if code not in judgement.hidden},
-        "findings": findings,
+        "errors": {code: say(message) for code, message in errors.items() if code not in judgement.hidden},
+        "findings": {code: say(message) for code, message in findings.items()},
         "blank": blank,
         "computed": {
             item.code: spot.said(item, judgement.values[item.code])
@@ -646,7 +647,7 @@ def form_sections(
         missing_codes=definition.missing_codes,
         history=(lambda item: f"{spot.url}/history/{item}") if has_history else None,
         saved=saved,
-        language=definition.language,
+        language=spot.here.language,
     )
     return sections_of(spot.instrument, views)
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
+from markupsafe import escape
 
 from app.dependencies import Here, LoggedPageInStudy, PageInStudy, database_of
 from app.exports import delivery, reads
@@ -50,7 +51,7 @@ def exports(
         places,
         "exports/exports.html",
         path=path,
-        tables=[(one.name, one.label) for one in tables],
+        tables=[(one.name, here.tell(one.label)) for one in tables],
         table=chosen,
         format=kind.value,
         dummy=dummy,
@@ -63,7 +64,7 @@ def exports(
         codebook_url=f"{path}?table=codebook{'&arms=dummy' if dummy else ''}",
         preview=_preview(chosen),
         preview_columns=[
-            {"key": number, "label": column.name, "align": "end" if column.type in FIGURES else ""}
+            {"key": number, "label": escape(column.name), "align": "end" if column.type in FIGURES else ""}
             for number, column in enumerate(chosen.columns[:COLUMNS_SHOWN])
         ],
         preview_more=max(0, len(chosen.columns) - COLUMNS_SHOWN),

@@ -9,7 +9,7 @@ from app.capture.checks import Judgement
 from app.capture.typed import MISSING, WHY, shortened
 from app.expressions import ExpressionError, parse
 from app.foundation.errors import FieldProblem
-from app.rendering import translations
+from app.foundation.languages import sentence, translations
 from app.studies.definition import Instrument, Item, ItemType, MissingCode
 from app.wording import said
 
@@ -84,7 +84,7 @@ def item_views(
     items = tuple(items)
     errors: dict[str, str] = {}
     for problem in problems:
-        errors.setdefault(problem.field, problem.message)
+        errors.setdefault(problem.field, sentence(problem.message, language))
     labels = {item.code: item for item in items}
     codes = tuple((missing.code, missing.label) for missing in missing_codes)
     gettext = translations(language).gettext
@@ -94,7 +94,9 @@ def item_views(
         texts = _texts(item, form.get(name, ()))
         control = _control(item, texts)
         findings = tuple(
-            finding.message for finding in (judgement.soft if judgement else ()) if finding.item == item.code
+            sentence(finding.message, language)
+            for finding in (judgement.soft if judgement else ())
+            if finding.item == item.code
         )
         why = " ".join(form.get(name + WHY, ()))
         views[item.code] = ItemView(
