@@ -7,6 +7,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from app.api import (
+    amendments,
     appointments,
     audit,
     blinding,
@@ -38,6 +39,7 @@ token = HTTPBearer(auto_error=False, scheme_name="token", description="A token o
 
 families = (
     study,
+    amendments,
     participants,
     consent,
     visits,

@@ -13,10 +13,11 @@ from decimal import Context as Arithmetic
 
 from app.capture.typed import Unreadable, missing_code, named, read_stored, shortened, stored_number
 from app.expressions import Expression, ExpressionError, Missing, Reference, Value, from_stored, parse
+from app.participants.rules.files import MEDIA_TYPES
 from app.studies.definition import CheckKind, Instrument, Item, ItemType, Study
 
 SCREENING = "screening"  # the event of the answers of the pre-screen
-NUMERIC = frozenset({ItemType.INTEGER, ItemType.NUMBER, ItemType.SCALE, ItemType.CALCULATED})
+NUMERIC = frozenset({ItemType.INTEGER, ItemType.NUMBER, ItemType.SCALE, ItemType.SLIDER, ItemType.CALCULATED})
 
 Answers = Mapping[tuple[str, str], object]
 """Stored values by (event, item)."""
@@ -389,6 +390,9 @@ def _allowed(part: _Part, value: object, missing_codes: set[str]) -> Iterator[Fi
     elif item.type is ItemType.CHOICES:
         if isinstance(value, list) and not part.choices.issuperset(value):
             yield _hard(item, "choices", "choose among the answers in the list.")
+    elif item.type is ItemType.FILE and isinstance(value, dict):
+        if value["media_type"] not in {MEDIA_TYPES[kind] for kind in item.file_kinds}:
+            yield _hard(item, "file", "a file of this kind is not asked for here. Send another one.")
     elif item.type is ItemType.TEXT and isinstance(value, str) and len(value) > item.max_length:
         yield _hard(
             item, "max_length", f"this is {len(value)} characters long. Shorten it to {item.max_length} or fewer."

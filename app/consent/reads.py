@@ -15,9 +15,10 @@ from sqlalchemy import Integer, and_, bindparam, exists, or_, select
 from sqlmodel import Session
 
 from app.consent import rules
-from app.consent.models import Consent, ConsentScan
+from app.consent.models import Consent
 from app.foundation import clock, paging
 from app.foundation.database import instance_of, table_of
+from app.participants import files
 from app.participants.identity import PARTICIPANT
 from app.participants.models import Participant
 from app.participants.reads import SITE
@@ -29,7 +30,7 @@ from app.studies.in_use import StudyInUse
 from app.studies.reads import definition
 
 CONSENT = table_of(Consent)
-SCAN = table_of(ConsentScan)
+SCAN_PURPOSE = "consent scan"
 
 _CONSENTS = (
     select(*CONSENT.c)
@@ -82,19 +83,9 @@ def valid_document(study: StudyInUse, language: str, on: date, site: str | None 
     return rules.valid_document(study.definition.consent_documents, language, on, site)
 
 
-def scan_of(session: Session, participant_id: int, sha256: str | None) -> ConsentScan | None:
-    """The scan with this fingerprint, sealed as it is kept; None when none was sent."""
-    if sha256 is None:
-        return None
-    query = select(*SCAN.c).where(SCAN.c.participant_id == participant_id, SCAN.c.sha256 == sha256)
-    row = session.execute(query).mappings().first()
-    return None if row is None else instance_of(ConsentScan, row)
-
-
 def has_scan(session: Session, participant_id: int, sha256: str | None) -> bool:
     """Whether the scan itself is kept, and not only its fingerprint."""
-    query = select(SCAN.c.id).where(SCAN.c.participant_id == participant_id, SCAN.c.sha256 == sha256)
-    return sha256 is not None and session.execute(query).first() is not None
+    return sha256 is not None and bool(files.kept(session, participant_id, SCAN_PURPOSE, [sha256]))
 
 
 def document_of(session: Session, study: StudyInUse, consent: Consent) -> ConsentDocument | None:
@@ -123,6 +114,7 @@ def why_no_consent(
     `before` says what is about to be done at `now`: the study may let it wait for a newer document to be signed.
     """
     assert participant.id is not None
+    study = study.at(participant.site_id)
     if participant.study_id != study.id:
         return "There is no consent yet. Record the participant's consent first."
     consents = consents_of(session, participant.id)
@@ -173,7 +165,8 @@ def reconsents_owed(
     size = paging.page_size(limit)
     key, backwards = paging.decode(cursor, 1, str) if cursor else ([], False)
     # Where a language has one document only, nobody can have signed another.
-    counts = Counter(one.language for one in study.definition.consent_documents)
+    documents = [one for each in (study, *study.others.values()) for one in each.definition.consent_documents]
+    counts = Counter(language for language, _ in {(one.language, one.version) for one in documents})
     languages = [language for language, count in counts.items() if count > 1]
     if not languages:
         return paging.Page([])
@@ -187,7 +180,7 @@ def reconsents_owed(
         (place.id, language): document
         for place in places
         for language in languages
-        if (document := valid_document(study, language, today_at(place.id), place.code)) is not None
+        if (document := valid_document(study.at(place.id), language, today_at(place.id), place.code)) is not None
     }
     if not valid:
         return paging.Page([])

@@ -142,7 +142,8 @@ class _Source:
 
     @cached_property
     def plan(self) -> Plan:
-        older = [definition(self.session, version) for version in self.versions if version != self.study.version_id]
+        # What was loaded and is in force nowhere yet has asked nobody anything.
+        older = [definition(self.session, version) for version in self.versions if version < self.study.version_id]
         return tables.plan_of([self.study.definition, *older])
 
     @cached_property

@@ -89,6 +89,7 @@ def screen(
         raise Refused(
             f"{site.name} is not open, so nobody is screened there. Ask your administrator to open the site.", **here
         )
+    study = study.at(site.id)
     today = clock.today(site.timezone, now)
     definition = study.definition
     stored = as_stored(answers)
@@ -351,7 +352,7 @@ def put_back(
     now: datetime,
     why: str,
 ) -> Participant:
-    """Have a participant stand again where they stood before they were lost, or recorded as dead by mistake.
+    """Have a participant stand again where they stood before they were lost, through, or dead by mistake.
 
     For the rooms above, inside their own action. No date changes: they consented and were randomised when they were.
     """

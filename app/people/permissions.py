@@ -78,6 +78,7 @@ class Permission(StrEnum):
     AUDIT_VERIFY = "audit.verify"
     STUDY_READ = "study.read"
     STUDY_LOAD = "study.load"
+    STUDY_AMEND = "study.amend"
     PEOPLE_MANAGE = "people.manage"
     TOKEN_CREATE = "token.create"  # noqa: S105 a permission's name
 
@@ -132,6 +133,7 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.AUDIT_VERIFY: frozenset({D, M, S, X}),
     P.STUDY_READ: frozenset({C, A, T, I, D, M, S, X}),
     P.STUDY_LOAD: frozenset({X}),
+    P.STUDY_AMEND: frozenset({X}),
     P.PEOPLE_MANAGE: frozenset({X}),
     P.TOKEN_CREATE: frozenset({C, A, T, I, D, M, S}),
 }

@@ -120,6 +120,12 @@ def next_visits(session: Session, participant_ids: Iterable[int], today: date) -
     }
 
 
+def planned_visits(session: Session, participant_id: int) -> int:
+    """How many visits of a participant are planned and neither held nor missed."""
+    of_them = (VISIT.c.participant_id == participant_id, VISIT.c.status == VisitStatus.PLANNED)
+    return int(session.execute(select(func.count()).select_from(VISIT).where(*of_them)).scalar_one())
+
+
 def visits_due(
     session: Session,
     study: StudyInUse,
@@ -136,7 +142,8 @@ def visits_due(
     size = paging.page_size(limit)
     until = until or today
     # A window opens at most this long before its target: a bound that lets the index end the search early.
-    longest = max((visit.window.before for visit in study.definition.visits), default=0)
+    plans = (study.definition, *(each.definition for each in study.others.values()))
+    longest = max((visit.window.before for plan in plans for visit in plan.visits), default=0)
     query = (
         select(
             VISIT.c.id,

@@ -5,6 +5,7 @@ from fastapi.routing import APIRoute
 
 from app.web import (
     account,
+    amendments,
     appointments,
     audit,
     blinding,
@@ -67,6 +68,7 @@ for door in (
     commitment,
     exports,
     study,
+    amendments,
     audit,
 ):
     # One flat table: a router included in another is searched once more at every level, for every request.

@@ -4,6 +4,7 @@ Nothing typed is lost: a refused save shows the form as it was typed, a draft wa
 an older version sees both side by side.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -29,10 +30,22 @@ from app.capture.rules import (
     why_not_sign,
 )
 from app.capture.status import EntryStatus
-from app.capture.typed import WHY, Typed, parse_typed, typed_form
+from app.capture.typed import MISSING, WHY, Typed, missing_code, parse_typed, typed_form
 from app.capture.verification import is_verified, verify_items
 from app.consent.reads import why_no_consent
-from app.dependencies import ChangeInStudy, Form, Here, PageInStudy, TypedForm, require_password
+from app.dependencies import (
+    LARGEST_UPLOAD,
+    ChangeInStudy,
+    Form,
+    Here,
+    LoggedPageInStudy,
+    PageInStudy,
+    Sent,
+    SentFiles,
+    TypedForm,
+    kept_file,
+    require_password,
+)
 from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.foundation.languages import sentence, translations
@@ -45,7 +58,9 @@ from app.schedule.reads import visit_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
 from app.studies.definition import Instrument, Item, ItemType, Visit
-from app.web.items import item_views, sections_of
+from app.studies.reads import as_read
+from app.studies.rules.items import SEALED
+from app.web.items import FILE, NAME, REMOVE, STROKES, item_views, sections_of
 from app.web.queries import threads_of
 from app.web.shell import errors_of, show, status_of
 from app.web.visits import planned_visit, typed_day, visit_url
@@ -62,12 +77,13 @@ HELD_ON, HELD_WHY = "visit-held-on", "visit-reason"
 
 @dataclass(frozen=True)
 class Spot:
-    """Where somebody is: which form, at which visit, of whom."""
+    """Where somebody is: which form, at which visit, of whom; in the words of the language in which they read it."""
 
     here: Here
     participant: Participant
     planned: Visit
     instrument: Instrument
+    language: str = ""
 
     @property
     def participant_id(self) -> int:
@@ -200,7 +216,7 @@ class Spot:
     def said(self, item: Item, value: object) -> str:
         """A stored value in the words of the study."""
         definition = self.here.the_study.definition
-        return said(item, value, definition.missing_codes, self.here.language)
+        return said(item, value, definition.missing_codes, self.language or self.here.language)
 
 
 def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
@@ -212,7 +228,8 @@ def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
     participant = participant_by_code(
         here.session, here.the_study, code, by=here.actor, permission=Permission.ENTRY_READ
     )
-    return Spot(here, participant, planned, form)
+    worded = as_read(here.session, here.the_study.id, form, here.the_study.definition.language)
+    return Spot(here, participant, planned, worded)
 
 
 @router.get(ENTRY, name="entries.form")
@@ -226,12 +243,13 @@ def form(here: PageInStudy, code: str, visit: str, instrument: str) -> Response:
     return _form_page(spot)
 
 
-@router.post(ENTRY, name="entries.save")
-def save(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
-    """Save the answers; what stands against it is said at the questions, with everything typed still there."""
+@router.post(ENTRY, name="entries.save", max_body_size=LARGEST_UPLOAD)
+def save(here: ChangeInStudy, code: str, visit: str, instrument: str, sent: SentFiles) -> Response:
+    """Save the answers; what stands against it is said at the questions, with everything typed and sent still there."""
     spot = _spot(here, code, visit, instrument)
-    typed = parse_typed(spot.instrument, lists(here.form))
     try:
+        form, unkept = attached(spot, sent)
+        typed = parse_typed(spot.instrument, form)
         unheld = _hold_with_it(spot)
         saved = actions.save_entry(
             here.session,
@@ -246,12 +264,55 @@ def save(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respons
             by=here.actor,
             now=here.now,
             accept_partial=here.value(SAVE_AS) == "partial",
-            problems=[*unheld, *asked_here(spot, typed)],
+            problems=[*unheld, *unkept, *asked_here(spot, typed)],
         )
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
-        return _form_page(spot, typed=lists(here.form), problem=problem)
+        return _form_page(spot, typed=attached_again(spot, sent), problem=problem)
     return here.redirect(spot.visit_url, done="saved" if saved.status is EntryStatus.COMPLETE else "saved_partial")
+
+
+def attached(spot: Spot, sent: Mapping[str, Sent]) -> tuple[dict[str, list[str]], list[FieldProblem]]:
+    """The form with what stands for the files and signatures that came with it, which are kept; what cannot be."""
+    form, problems = lists(spot.here.form), []
+    for item in spot.instrument.items:
+        if item.type not in SEALED:
+            continue
+        if spot.here.value(item.code + REMOVE):
+            form[item.code] = []
+        about: dict[str, Any] = {
+            "visit": spot.planned.code,
+            "instrument": spot.instrument.code,
+            "item": item.code,
+            "by": spot.here.actor,
+            "now": spot.here.now,
+        }
+        given = (spot.here.session, spot.here.the_study, spot.participant)
+        file = sent.get(item.code + FILE)
+        strokes, name = spot.here.value(item.code + STROKES), spot.here.value(item.code + NAME)
+        try:
+            if item.type is ItemType.FILE and file is not None:
+                value = actions.keep_file(*given, data=file.data, name=file.name, **about)
+            elif item.type is ItemType.SIGNATURE and (strokes or name):
+                value = actions.keep_signature(*given, strokes=strokes, name=name, **about)
+            else:
+                continue
+        except Invalid as problem:
+            problems += problem.problems
+        else:
+            form[item.code] = [json.dumps(value, sort_keys=True, ensure_ascii=False)]
+            form.pop(item.code + STROKES, None)
+            form.pop(item.code + NAME, None)
+            form.pop(item.code + MISSING, None)
+    return form, problems
+
+
+def attached_again(spot: Spot, sent: Mapping[str, Sent]) -> dict[str, list[str]]:
+    """The form as it was sent, after saving it was refused: what came with it is kept all the same, where it may be."""
+    try:
+        return attached(spot, sent)[0]
+    except (Conflict, Refused):
+        return lists(spot.here.form)
 
 
 def _hold_with_it(spot: Spot) -> list[FieldProblem]:
@@ -300,8 +361,9 @@ def judged_look(spot: Spot, form: Form) -> dict[str, Any]:
     sections = form_sections(spot, form, problems=problems, judgement=judgement)
     done, total = progress_of(sections)
     counts = [(section["done"], section["total"]) for section in sections] + [(done, total)]
-    say = partial(sentence, language=spot.here.language)
-    of = translations(spot.here.language).gettext("%(done)s of %(total)s")
+    language = spot.language or spot.here.language
+    say = partial(sentence, language=language)
+    of = translations(language).gettext("%(done)s of %(total)s")
     return {
         "corrects": _corrects(spot, judgement),
         "hidden": sorted(judgement.hidden),
@@ -387,11 +449,32 @@ def history(here: PageInStudy, code: str, visit: str, instrument: str, item: str
                 "action": line.action,
                 "old": spot.said(asked, line.old),
                 "new": spot.said(asked, line.new),
+                "old_url": _file_url(spot, asked, line.old, earlier=True),
                 "why": line.why,
             }
             for line in reversed(lines)
         ],
     )
+
+
+@router.get(ENTRY + "/files/{item}", name="entries.file")
+def file(here: LoggedPageInStudy, code: str, visit: str, instrument: str, item: str) -> Response:
+    """A file or a signature that is kept with an entry; that it was shown is in the log."""
+    spot = _spot(here, code, visit, instrument)
+    shown = actions.show_sealed(
+        here.session,
+        here.the_study,
+        spot.participant,
+        visit=visit,
+        instrument=instrument,
+        item=item,
+        sha256=here.request.query_params.get("sha256"),
+        by=here.actor,
+        now=here.now,
+    )
+    if shown is None:
+        raise NotFound
+    return kept_file(shown.data, shown.media_type, shown.name, shown.sha256)
 
 
 @router.get(ENTRY + "/sign", name="entries.sign_form")
@@ -524,6 +607,7 @@ def _form_page(
         why=(shown.get(REASON) or [""])[-1] if typed is not None or kept is not None else "",
         why_error=next((each.message for each in problems if each.field == "why"), None),
         held=_to_hold(spot, typed, problems),
+        has_sealed=any(item.type in SEALED for item in spot.instrument.items),
         **_facts(spot),
     )
 
@@ -647,7 +731,15 @@ def form_sections(
         missing_codes=definition.missing_codes,
         history=(lambda item: f"{spot.url}/history/{item}") if has_history else None,
         saved=saved,
-        language=spot.here.language,
+        files={
+            item.code: url
+            for item in spot.instrument.items
+            if item.type in SEALED
+            and spot.entry is not None
+            and (url := _file_url(spot, item, spot.entry.values.get(item.code)))
+        },
+        stored=spot.entry.values if spot.entry else {},
+        language=spot.language or spot.here.language,
     )
     return sections_of(spot.instrument, views)
 
@@ -703,7 +795,8 @@ def _rows(spot: Spot) -> list[dict[str, object]]:
                     "code": item.code,
                     "label": item.label,
                     "value": spot.said(item, values.get(item.code)),
-                    "is_missing": isinstance(values.get(item.code), dict),
+                    "is_missing": missing_code(values.get(item.code)) is not None,
+                    "file_url": _file_url(spot, item, values.get(item.code)),
                     "unit": item.unit,
                     "why": reasons.get(item.code),
                     "is_hidden": item.code in hidden,
@@ -718,6 +811,25 @@ def _rows(spot: Spot) -> list[dict[str, object]]:
     ]
 
 
+def _file_url(spot: Spot, item: Item, value: object, *, earlier: bool = False) -> str | None:
+    """Where a file or a signature that is kept can be shown, for those who may; None otherwise.
+
+    `earlier`: one that was replaced.
+    """
+    if (
+        spot.here.signed_in is None
+        or item.type not in SEALED
+        or not isinstance(value, dict)
+        or missing_code(value) is not None
+    ):
+        return None
+    may_know = may(spot.here.actor, Permission.IDENTITY_READ, site_id=spot.participant.site_id)
+    if item.type is ItemType.SIGNATURE and not may_know:
+        return None
+    which = f"?sha256={value.get('file') or value.get('signature')}" if earlier else ""
+    return f"{spot.url}/files/{item.code}{which}"
+
+
 def _anchor(field: str, items: set[str]) -> str | None:
     if field in items:
         return f"item-{field}"
@@ -728,7 +840,7 @@ def _anchor(field: str, items: set[str]) -> str | None:
 
 def _is_typed(name: str) -> bool:
     """Whether a field of the form is something a person typed, rather than the form's own."""
-    return name not in ("csrf_token", BASE, SAVE_AS, HELD_ON, HELD_WHY)
+    return name not in ("csrf_token", BASE, SAVE_AS, HELD_ON, HELD_WHY) and not name.endswith(FILE)
 
 
 def lists(form: Form) -> dict[str, list[str]]:

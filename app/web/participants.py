@@ -294,9 +294,14 @@ def _screening_sites(here: Here, places: Places) -> list[SiteRow]:
     return [site for site in places.sites if site.is_open and (held is None or site.id in held)]
 
 
+def _study_at(here: Here, places: Places, site: SiteRow | None) -> Study:
+    """The study as it holds at the site where somebody is screened; before one is chosen, as in the study."""
+    sites = _screening_sites(here, places)
+    site = site or (sites[0] if len(sites) == 1 else None)
+    return (here.the_study.at(site.id) if site else here.the_study).definition
+
+
 def _read_screening(here: Here, places: Places) -> Typed:
-    definition = here.the_study.definition
-    form = definition.instrument(definition.eligibility.instrument)
     typed = Typed(failure_reason=here.value("screening.failure_reason"))
     sites = _screening_sites(here, places)
     asked = here.value("screening.site")
@@ -304,6 +309,8 @@ def _read_screening(here: Here, places: Places) -> Typed:
     if typed.site is None:
         words = "Choose the site where this person is seen." if sites else "No site is open. Ask your administrator."
         typed.problems.append(FieldProblem("screening.site", "choice", words))
+    definition = _study_at(here, places, typed.site)
+    form = definition.instrument(definition.eligibility.instrument)
     typed.personal = PersonalData(**{name: here.value(f"personal.{name}") for name in FIELDS}).tidy()
     today = places.today(here, typed.site.id if typed.site else None)
     typed.problems += [
@@ -346,8 +353,8 @@ def _read_screening(here: Here, places: Places) -> Typed:
 def _screen_page(
     here: Here, places: Places, typed: Typed | None = None, *, status_code: int = 200, asked: bool = True
 ) -> Response:
-    definition = here.the_study.definition
     said = typed or Typed(site=places.chosen)
+    definition = _study_at(here, places, said.site)
     problems = said.problems if asked else []
     form = definition.instrument(definition.eligibility.instrument)
     return show_at(
@@ -372,7 +379,7 @@ def _screen_page(
 
 
 def _not_eligible_page(here: Here, places: Places, typed: Typed, *, lacks_reason: bool) -> Response:
-    definition = here.the_study.definition
+    definition = _study_at(here, places, typed.site)
     ours = ("csrf_token", "screening.step", "screening.failure_reason")
     words = "Choose why this person does not take part." if lacks_reason else None
     return show_at(
@@ -421,6 +428,7 @@ def show(here: PageInStudy, code: str) -> Response:
         "participants/show.html",
         participant=participant,
         status=Status(participant.status),
+        is_allocated=here.the_study.definition.is_allocated,
         site=places.site(site_id),
         today=today,
         timezone=places.timezone(site_id),
@@ -654,6 +662,9 @@ def _next_step(
     if waiting and may_read:
         label = f"Open {_label(definition, waiting[0].code)}"
         return {"label": label, "icon": "calendar-check", "url": f"{url}/visits/{waiting[0].code}", "reason": None}
+    taking_part = status is Status.RANDOMISED or (status in OPEN and not definition.is_allocated)
+    if taking_part and visits and not any(visit.status == VisitStatus.PLANNED for visit in visits):
+        return step("Record completion", "circle-check", f"{url}/completion", Permission.PARTICIPANT_WITHDRAW)
     return None
 
 

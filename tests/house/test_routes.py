@@ -71,6 +71,7 @@ NO_PAGE = {
     "reminders.resent_form": "leads to the list",
     "reminders.choice_form": "reminders/choice.html",
     "entries.draft": "leads to the form",
+    "entries.file": "a file",
     "entries.sign_form": "entries/sign.html",
     "entries.verify_form": "leads to the record",
     "casebook.file": "a file",
@@ -103,6 +104,7 @@ NO_PAGE = {
     "conduct.sign_form": "leads to the deviation",
     "conduct.take_back_form": "leads to the deviation",
     "conduct.lost_form": "conduct/end.html",
+    "conduct.completion_form": "conduct/end.html",
     "conduct.death_form": "conduct/end.html",
     "unblinding.emergency_form": "unblinding/emergency.html",
     "unblinding.report_file": "a file",
@@ -132,6 +134,9 @@ NO_PAGE = {
     "exports.file": "a file",
     "exports.dummy_file": "a file",
     "audit.file": "a file",
+    "amendments.plan_form": "leads to what it would mean",
+    "amendments.cancel_form": "leads to the versions",
+    "amendments.carry_on_form": "leads to the versions",
 }
 
 
@@ -379,6 +384,9 @@ def test_every_route_obeys_the_table_of_permissions(house: House, asker: str):
 
 # Addresses of things that are not there (a session, token, sequence or invitation of somebody else).
 FOUND_NOTHING = {
+    "amendments.carry_on",
+    "api.cancel_amendment",
+    "api.carry_on_amendment",
     "entries.verify",
     "api.verify_entry",
     "locks.lift",
@@ -400,6 +408,9 @@ FOUND_NOTHING = {
     "api.requery",
     "api.close_query",
     "consent.scan",
+    "entries.file",
+    "api.entry_file",
+    "api.keep_file",
     "links.end",
     "api.end_link",
     "account.end_session",

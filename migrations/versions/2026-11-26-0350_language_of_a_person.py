@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlmodel.sql.sqltypes import AutoString
 
-revision = "0014_language_of_a_person"
-down_revision = "0011_first_stage"
+revision = "language_of_a_person"
+down_revision = "study_wording"
 branch_labels = None
 depends_on = None
 
