@@ -24,6 +24,8 @@ Rooms, top floor first:
                   proofs, escrow of the seed, allocation, downtime, unblinding, guesses
   amendments/     what a new version means for those in the study; sites that go over to it on their day
   capture/        entries, edit checks, corrections, signatures, drafts; queries, source verification, locks, casebooks
+  capture/        entries, edit checks, corrections, signatures, drafts; queries, source verification, locks, casebooks;
+                  double/ (entered by two people), coding/ (texts coded by two people), agreement
   schedule/       visits and their windows; appointments, their calendar and feeds; reminders
   consent/        versions of the consent document, signatures (typed, drawn), scans, newer consents owed, withdrawal
   participants/   screening, eligibility, identity (sealed personal data), sealed files, status, links for them,

@@ -22,6 +22,7 @@ from app.amendments.words import effect_in_words
 from app.audit import checkpoints, newest, verify
 from app.audit.actions import Change, record
 from app.audit.models import SYSTEM_LOG
+from app.capture.coding import actions as coding
 from app.foundation import backup as archive
 from app.foundation import clock
 from app.foundation.crypto.keys import KeyMissing, rewrap_key_file
@@ -42,7 +43,7 @@ from app.settings import Settings
 from app.studies import actions as studies
 from app.studies.definition import Study
 from app.studies.in_use import StudyInUse, study_in_use
-from app.studies.loading import read_folder, read_wording
+from app.studies.loading import read_folder, read_terms, read_wording
 from app.studies.rules import differences
 from app.studies.rules.amending import forbidden
 
@@ -312,6 +313,25 @@ def study_cancel(
     with reported(), open_database(Settings()).writing() as session:
         amendments.cancel(session, study_in_use(session, study), number, why=why, by=operator(), now=clock.now())
     out.print("Cancelled.")
+
+
+@study_app.command("dictionary")
+def study_dictionary(study_code: str, dictionary: str, file: Path) -> None:
+    """Load this installation's own copy of a coding dictionary: a CSV file with the columns code, label and parent.
+
+    For dictionaries under licence, which no study folder holds. It stands in place of the study's own terms.
+    """
+    with reported():
+        terms, findings = read_terms(file.read_text(encoding="utf-8-sig"), file.name)
+    for finding in findings[:20]:
+        out.print(f"{finding.file}:{finding.line}: {finding.message}", markup=False)
+    if findings:
+        fail("Nothing was loaded. Mend these lines first.")
+    database = open_database(Settings())
+    with reported(), database.writing() as session:
+        study = study_in_use(session, study_code)
+        number = coding.load_terms(session, study, dictionary, terms, by=operator(), now=clock.now())
+        out.print(f"Loaded {number} terms of {dictionary}.", markup=False)
 
 
 @study_app.command("wording")

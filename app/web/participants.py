@@ -10,6 +10,8 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.audit.reads import AuditFilter
 from app.audit.reads import entries as audit_entries
+from app.capture.double.reads import states_of, withheld_subjects
+from app.capture.double.rules import State
 from app.capture.locks.reads import locks_of
 from app.capture.locks.rules import Lock, is_locked
 from app.capture.reads import EntryMark, entries_and_drafts
@@ -412,11 +414,12 @@ def show(here: PageInStudy, code: str) -> Response:
     visits = visits_of(here.session, participant.id)
     read = entries_and_drafts(here.session, participant.id, by=here.actor) if may_read else None
     marks, drafts = read if read is not None else ({}, frozenset())
+    pairs = states_of(here.session, definition, participant.id) if marks else {}
     consents = consents_of(here.session, participant.id)
     screening, initials, wrong = reads.screening_and_initials(here.session, participant, by=here.actor)
     baseline = _baseline(definition, marks)
     locks = locks_of(here.session, here.the_study, participant.id) if marks else ()
-    columns, rows = _matrix(here, participant, visits, marks, drafts, locks, today)
+    columns, rows = _matrix(here, participant, visits, marks, pairs, drafts, locks, today)
     stage = stage_that_waits(here, participant)
     steps = _steps(here, participant, consents, baseline, stage) if Status(participant.status) in OPEN else []
     recent = _recent(here, participant)
@@ -729,6 +732,7 @@ def _matrix(
     participant: Participant,
     visits: Sequence[ParticipantVisit],
     marks: Mapping[tuple[str, str], EntryMark],
+    pairs: Mapping[tuple[str, str], tuple[State, str]],
     drafts: frozenset[tuple[str, str]],
     locks: Sequence[Lock],
     today: date,
@@ -761,6 +765,7 @@ def _matrix(
                 marks.get(place),
                 today,
                 has_draft=place in drafts,
+                pair=pairs.get(place, (None, ""))[0],
                 locked=is_locked(locks, visit.code),
             )
             cell = {"status": status}
@@ -772,7 +777,13 @@ def _matrix(
 
 
 def _mark(
-    visit: ParticipantVisit | None, entry: EntryMark | None, today: date, *, has_draft: bool, locked: bool
+    visit: ParticipantVisit | None,
+    entry: EntryMark | None,
+    today: date,
+    *,
+    has_draft: bool,
+    locked: bool,
+    pair: State | None,
 ) -> str:
     if entry is not None:
         return entry_mark(
@@ -781,6 +792,7 @@ def _mark(
             is_signed=entry.is_signed,
             is_verified=entry.is_verified,
             is_locked=locked,
+            pair=pair,
         )
     if has_draft:
         return "draft"
@@ -826,7 +838,9 @@ def _recent(here: Here, participant: Participant) -> Sequence[Mapping[str, Any]]
     if not may(here.actor, Permission.AUDIT_READ, site_id=participant.site_id) and Role.COORDINATOR not in at_site:
         return None
     wanted = AuditFilter(participant=participant.code)
-    return audit_entries(here.session, here.the_study.code, wanted, limit=RECENT * 10).rows
+    found = audit_entries(here.session, here.the_study.code, wanted, limit=RECENT * 10).rows
+    hidden = withheld_subjects(here.session, here.the_study.definition, participant, by=here.actor)
+    return [each for each in found if each["subject"] not in hidden]
 
 
 def _why_not_withdraw(definition: Study, participant: Participant) -> str | None:

@@ -7,6 +7,8 @@ from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.capture import actions as capture
+from app.capture.double.reads import states_of
+from app.capture.double.rules import State, why_not_sign, why_withheld
 from app.capture.locks.reads import covering
 from app.capture.locks.rules import Kind, why_closed
 from app.capture.reads import EntryMark, entries_and_drafts, place_of
@@ -171,6 +173,7 @@ def _visit_page(
     asked = reads_entries and planned.instruments
     read = entries_and_drafts(here.session, participant.id, by=here.actor) if asked else None
     marks, drafts = read if read is not None else ({}, frozenset())
+    pairs = states_of(here.session, here.the_study.definition, participant.id) if marks else {}
     problems = problem.problems if isinstance(problem, Invalid) else []
     url = visit_url(here, participant.code, planned.code)
     lock = None
@@ -178,7 +181,7 @@ def _visit_page(
         lock = covering(here.session, here.the_study, participant.id, planned.code)
     closed, locked = why_closed(here.the_study.definition, lock), lock is not None and lock.kind is Kind.LOCKED
     forms = [
-        _form_line(here, planned, code, marks, visit, today, url, participant.site_id, locked)
+        _form_line(here, planned, code, marks, pairs, visit, today, url, participant.site_id, locked)
         for code in planned.instruments
     ]
     for line, code in zip(forms, planned.instruments, strict=True):
@@ -235,6 +238,7 @@ def _form_line(
     planned: Visit,
     code: str,
     marks: dict[tuple[str, str], EntryMark],
+    pairs: dict[tuple[str, str], tuple[State, str]],
     visit: ParticipantVisit,
     today: date,
     url: str,
@@ -244,6 +248,8 @@ def _form_line(
     """One form of the visit: how far it is, who saved it last, and what to do with it now."""
     form = here.the_study.definition.instrument(code)
     entry = marks.get((planned.code, code))
+    pair, first = pairs.get((planned.code, code), (None, ""))
+    withheld = why_withheld(pair, first, site_id, by=here.actor)
     if entry is None:
         status = "missed" if visit.status == VisitStatus.MISSED else "late" if today > visit.closes_on else "empty"
     else:
@@ -253,11 +259,13 @@ def _form_line(
             is_signed=entry.is_signed,
             is_verified=entry.is_verified,
             is_locked=is_locked,
+            pair=pair,
         )
     to_sign = (
         entry is not None
         and entry.status == EntryStatus.COMPLETE
         and not entry.is_signed
+        and why_not_sign(here.the_study.definition, pair) is None
         and not is_locked
         and form is not None
         and form.signable
@@ -268,7 +276,8 @@ def _form_line(
         "status": status,
         "entry": entry,
         "has_draft": False,
-        "url": f"{url}/entries/{code}",
+        "url": f"{url}/entries/{code}/second" if withheld else f"{url}/entries/{code}",
+        "is_second": withheld is not None,
         "sign_url": f"{url}/entries/{code}/sign" if to_sign else None,
         "may_save": may(here.actor, Permission.ENTRY_SAVE, site_id=site_id),
     }

@@ -142,6 +142,8 @@ _FIELDS: dict[str, tuple[Topic, str, Concern]] = {
     "visits": (Topic.VISITS, "Visit", Concern.SCHEDULE),
     "outcomes": (Topic.OUTCOMES, "Outcome", Concern.TEXT),
     "missing_codes": (Topic.FORMS, "Reason for no answer", Concern.CAPTURE),
+    "double_entry": (Topic.FORMS, "Double entry", Concern.CONDUCT),
+    "dictionaries": (Topic.FORMS, "Coding dictionary", Concern.CONDUCT),
     "withdrawal_levels": (Topic.WITHDRAWAL, "Withdrawal level", Concern.CONDUCT),
     "screen_failure_reasons": (Topic.ELIGIBILITY, "Reason for not taking part", Concern.CONDUCT),
     "unblinding": (Topic.BLINDING, "Unblinding", Concern.CONDUCT),
@@ -163,6 +165,7 @@ def _study(old: Study, new: Study) -> Iterator[Difference]:
         "eligibility": _eligibility,
         "consent_documents": _documents,
         "missing_codes": _missing_codes,
+        "dictionaries": _dictionaries,
         "sites": _sites,
         "treatment": _treatment,
         "blinding_assessment": _guesses,
@@ -290,6 +293,26 @@ def _missing_codes(old: Study, new: Study) -> Iterator[Difference]:
     yield from _order(Topic.FORMS, "The reasons for no answer", before, after)
 
 
+def _dictionaries(old: Study, new: Study) -> Iterator[Difference]:
+    """A dictionary may have thousands of terms: that they differ is said, and not how each does."""
+    before, after = _by_code(old.dictionaries), _by_code(new.dictionaries)
+    for code, one in after.items():
+        if code not in before:
+            yield Difference(Topic.FORMS, f"Coding dictionary {code} {one.version}: added.", Concern.CONDUCT)
+    for code, one in before.items():
+        if code not in after:
+            text = f"Coding dictionary {code}: taken out. What was coded with it stays."
+            yield Difference(Topic.FORMS, text, Concern.CONDUCT)
+            continue
+        for text in _said(
+            f"Coding dictionary {code}", _plain(one, "code", "terms"), _plain(after[code], "code", "terms")
+        ):
+            yield Difference(Topic.FORMS, text, Concern.CONDUCT)
+        if one.terms != after[code].terms:
+            yield Difference(Topic.FORMS, f"Coding dictionary {code}: its terms differ.", Concern.CONDUCT)
+    yield from _order(Topic.FORMS, "The coding dictionaries", before, after)
+
+
 # Visits
 
 _KIND_FIXED = (
@@ -331,6 +354,10 @@ def _visit(old: Study, new: Study, one: Visit, two: Visit) -> Iterator[Differenc
             risk = AtRisk(Risk.VISIT, instrument=code, visit=one.code)
             text = f"{label}: {_form(old, code)} is no longer asked there."
             yield Difference(topic, text, Concern.CAPTURE, at_risk=risk)
+    if {*one.double_entry} != {*two.double_entry}:
+        twice = [_form(new, code) for code in two.double_entry]
+        text = f"{label}: entered twice there now: {', '.join(twice) or 'nothing'}."
+        yield Difference(topic, text, Concern.CONDUCT)
     kept = [code for code in one.instruments if code in two.instruments]
     if kept != [code for code in two.instruments if code in one.instruments]:
         yield Difference(topic, f"{label}: its forms stand in another order.", Concern.TEXT)
@@ -391,6 +418,7 @@ _OF_INSTRUMENT = {
     "scoring": Concern.TEXT,
     "signable": Concern.CONDUCT,
     "presentation": Concern.CONDUCT,
+    "double_entry": Concern.CONDUCT,
     "texts": Concern.TEXT,
 }
 _OF_ITEM = {
@@ -413,6 +441,7 @@ _OF_ITEM = {
     "show_value": (Concern.TEXT, "whether its number is shown"),
     "kinds": (Concern.CAPTURE, "the kinds of files"),
     "max_mb": (Concern.CAPTURE, "the largest file in megabytes"),
+    "coding": (Concern.CONDUCT, "how it is coded"),
 }
 assert set(_OF_INSTRUMENT) == set(Instrument.model_fields) - {"code", "sections"}, "every part has its words"
 assert set(_OF_ITEM) == set(Item.model_fields) - {"code", "type", "choices", "checks"}, "every part has its words"
@@ -524,4 +553,8 @@ def _said(words: str, old: Any, new: Any) -> list[str]:
 def _text(value: object) -> object:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Part):
+        return ", ".join(f"{name} {said}" for name, said in _plain(value).items())
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
     return value

@@ -34,6 +34,12 @@ SINCE_THE_FIRST = (
     "withdrawal_levels[].stops_contact",
     "withdrawal_levels[].stops_use",
     "withdrawal_levels[].erases_identity",
+    "double_entry",
+    "dictionaries",
+    "visits[].double_entry",
+    "instruments[].double_entry",
+    "instruments[].sections[].items[].coding",
+    "treatment[].modules[].items[].coding",
 )
 
 

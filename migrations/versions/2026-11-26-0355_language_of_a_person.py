@@ -5,7 +5,7 @@ from alembic import op
 from sqlmodel.sql.sqltypes import AutoString
 
 revision = "language_of_a_person"
-down_revision = "study_wording"
+down_revision = "0020_double"
 branch_labels = None
 depends_on = None
 
