@@ -26,6 +26,7 @@ from app.foundation import clock, idempotency
 from app.foundation.crypto.secrets import same
 from app.foundation.database import Database, only_reads
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
+from app.foundation.languages import SOURCE, asked_for, in_language, nearest
 from app.participants.reads import study_of_participant
 from app.people import actions
 from app.people import reads as people
@@ -155,6 +156,20 @@ def unmasks(token: str, secret: str) -> bool:
     return same(digest, hashlib.sha256(f"{nonce}.{secret}".encode()).hexdigest())
 
 
+LANGUAGE_COOKIE = "language"
+
+
+def language_of(request: Request, *, chosen: str | None = None, study: StudyInUse | None = None) -> str:
+    """The language of a page: chosen by the person, else by the browser's cookie or its wishes, else the study's."""
+    wishes = (
+        chosen,
+        request.cookies.get(LANGUAGE_COOKIE),
+        asked_for(request.headers.get("Accept-Language", "")),
+        study.definition.language if study is not None else None,
+    )
+    return next((found for wish in wishes if wish and (found := nearest(wish)) is not None), SOURCE)
+
+
 @dataclass
 class Here:
     """Where a request stands: its session, person, study, time. `study` is None outside any study."""
@@ -168,6 +183,8 @@ class Here:
     form: Form = field(default_factory=dict)
     idempotency_key: str | None = None
     weighed: actions.Weighed | None = None
+    reads: str | None = None
+    """The language of a link, which was chosen when it was made."""
 
     @property
     def the_study(self) -> StudyInUse:
@@ -175,6 +192,17 @@ class Here:
         if self.study is None:
             raise NotFound
         return self.study
+
+    @property
+    def language(self) -> str:
+        """The language this person reads. Nothing of it depends on an arm."""
+        if self.reads is not None:
+            return self.reads
+        return language_of(self.request, chosen=self.signed_in.language if self.signed_in else None, study=self.study)
+
+    def tell(self, text: str) -> str:
+        """A sentence or a label of ours, in the language this person reads."""
+        return in_language(text, self.language)
 
     def value(self, name: str, default: str = "") -> str:
         """What was typed into one field of the posted form, trimmed."""
@@ -330,6 +358,7 @@ def _here(
         if here_in.definition.second_factor == "required" and not signed_in.second_factor:
             raise SecondFactorNeeded
     here = Here(request, session, actor, now, here_in, signed_in, form)
+    request.state.language = here.language  # for the page of a problem, which knows nobody
     if unsafe:
         # The same form, sent again from the same page (a double click, a lost reply), is the same request.
         kept = {name: values for name, values in form.items() if name not in ("password", "code")}

@@ -89,6 +89,7 @@ _SIGNED_IN = (
         PERSON.c.name,
         PERSON.c.email,
         PERSON.c.organisation,
+        PERSON.c.language,
         PERSON.c.totp_secret.is_not(None).label("has_second_factor"),
         MEMBERSHIP.c.study_id,
         MEMBERSHIP.c.site_id,
@@ -196,6 +197,7 @@ class SignedIn:
     expires_at: datetime
     study_id: int | None = None
     study: AskedStudy | None = None
+    language: str | None = None
     grants: Mapping[int | None, tuple[Grant, ...]] = field(default_factory=dict)
 
     @property
@@ -237,6 +239,7 @@ def signed_in(
         expires_at=min(first.expires_at, first.created_at + absolute),
         study_id=first.asked_study_id,
         study=_asked(first),
+        language=first.language,
         grants=_by_study(rows),
     )
 
@@ -384,6 +387,7 @@ class PersonRow:
     has_password: bool
     has_second_factor: bool
     created_at: datetime
+    language: str | None = None
 
 
 def _persons() -> Select[Any]:
@@ -397,6 +401,7 @@ def _persons() -> Select[Any]:
         PERSON.c.password_hash.is_not(None).label("has_password"),
         PERSON.c.totp_secret.is_not(None).label("has_second_factor"),
         PERSON.c.created_at,
+        PERSON.c.language,
     )
 
 
@@ -557,11 +562,11 @@ class SiteRow:
 def people_to_tell(
     session: Session, study_id: int, roles: Sequence[Role], *, site_id: int | None, but: Actor
 ) -> list[Any]:
-    """Who is told of what happened at a site: id, username, email, and the site's name; never the person who did it."""
+    """Who is told of what happened at a site: id, username, email, language, site's name; never who did it."""
     name = select(SITE.c.name).where(SITE.c.id == site_id).scalar_subquery()
     return list(
         session.execute(
-            select(PERSON.c.id, PERSON.c.username, PERSON.c.email, name.label("site"))
+            select(PERSON.c.id, PERSON.c.username, PERSON.c.email, PERSON.c.language, name.label("site"))
             .join(MEMBERSHIP, MEMBERSHIP.c.person_id == PERSON.c.id)
             .where(
                 MEMBERSHIP.c.study_id == study_id,

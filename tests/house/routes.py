@@ -95,6 +95,7 @@ WHO: dict[str, Who] = {
     "sign_in.welcome": ANYONE,
     "sign_in.choose_password": ANYONE,
     "sign_in.theme": ANYONE,
+    "sign_in.language": ANYONE,
     # links that participants open, and those who give them
     "links.open_link": ANYONE,
     "links.send": ANYONE,
@@ -106,6 +107,7 @@ WHO: dict[str, Who] = {
     "sign_in.start": SIGNED_IN,
     # one's own access
     "account.show": SIGNED_IN,
+    "account.language": SIGNED_IN,
     "account.password": SIGNED_IN,
     "account.start_second_factor": SIGNED_IN,
     "account.confirm_second_factor": SIGNED_IN,
