@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Select, and_, select
 from sqlalchemy import Table as SqlTable
 from sqlmodel import Session
 
@@ -18,6 +18,7 @@ from app.capture.queries.reads import every_query
 from app.consent.models import Consent
 from app.exports import tables
 from app.exports.dummy import dummy_arms
+from app.exports.records import in_use
 from app.exports.tables import ARM, ArmOf, Arms, Cell, Column, Plan, Row, Table
 from app.foundation.database import streamed, table_of
 from app.foundation.errors import NotFound
@@ -411,7 +412,7 @@ class _Source:
             )
             .select_from(PARTICIPANT)
             .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
-            .join(ENTRY, and_(ENTRY.c.participant_id == PARTICIPANT.c.id, *self._in_use()), isouter=everyone)
+            .join(ENTRY, and_(ENTRY.c.participant_id == PARTICIPANT.c.id, *in_use(self.study)), isouter=everyone)
         )
         if instrument is not None:
             query = query.where(ENTRY.c.instrument == instrument)
@@ -429,18 +430,6 @@ class _Source:
                 yield rows[0], sorted((row for row in rows if row.visit is not None), key=in_plan)
         finally:
             scan.close()  # type: ignore[attr-defined]
-
-    def _in_use(self) -> Sequence[ColumnElement[bool]]:
-        """Not what was collected from the day on which somebody withdrew its use (CTR Art. 28(3), GDPR Art. 7(3))."""
-        levels = [level.code for level in self.study.definition.withdrawal_levels if level.stops_use]
-        if not levels:
-            return ()
-        since = exists().where(
-            VISIT.c.participant_id == PARTICIPANT.c.id,
-            VISIT.c.code == ENTRY.c.visit,
-            VISIT.c.held_on >= PARTICIPANT.c.withdrawn_on,
-        )
-        return (or_(PARTICIPANT.c.withdrawal_level.is_(None), PARTICIPANT.c.withdrawal_level.not_in(levels), ~since),)
 
     def _about(self, row: Any) -> Row:
         return (row.status, row.version, row.saved_at, row.signed_at, self.versions.get(row.study_version_id))

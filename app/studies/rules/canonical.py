@@ -16,6 +16,7 @@ SINCE_THE_FIRST = (
     "blinding_assessment",
     "schedule",
     "safety",
+    "record_id",
     "allocation.first_stage",
     "consent.questions",
     "consent.blocked_until_reconsent",
