@@ -31,6 +31,7 @@ from app.capture.reads import (
     QUERY,
     SIGNATURE,
     Answers,
+    Filled,
     Place,
     answers_from,
     entries_with_values,
@@ -40,16 +41,20 @@ from app.capture.reads import (
     place_of,
 )
 from app.capture.rules import (
+    IN_ERROR,
     MEANINGS,
     EntryState,
     ItemChange,
     canonical,
     changes,
     digest_of,
+    form_name,
     label_of,
     signature_holds,
     still_open,
     why_not_enter,
+    why_not_mark_in_error,
+    why_not_repeat,
     why_not_sign,
 )
 from app.capture.status import EntryStatus
@@ -95,23 +100,37 @@ def save_entry(
     now: datetime,
     accept_partial: bool = False,
     problems: Sequence[FieldProblem] = (),
+    repeat: int = 1,
 ) -> SavedEntry:
     """Save all answers of one form; an item that is not among `values` is blank from now on.
+
+    `repeat` counts, from 1 without gaps, how often a form that repeats is filled in at the visit.
 
     `base_version` is the version the person saw, 0 for none. `problems` are what could not be read of the form: they
     are reported together with what the checks find. Invalid fields are item codes, CODE__why where a reason for a
     soft check is asked for, and `why` where saved answers would change without a reason.
     """
-    about = _About(study, participant, visit, instrument)
+    about = _About(study, participant, visit, instrument, repeat)
     require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action="entry.save", subject=about.refusal_subject)
     form, place = _open_form(session, about, by=by, hold=True, action="entry.save", now=now)
     held = _held_entry(session, about, form, place)
     _refuse_closed(session, about, held.lock, action="entry.save")
     entry, answers = held.entry, held.answers
+    _refuse_if(IN_ERROR if entry is not None and entry.is_in_error else None, about, action="entry.save")
     local = now.astimezone(ZoneInfo(place.timezone))
 
     def judged(values: Mapping[str, object], reasons: Mapping[str, str]) -> Judgement:
-        return judge(study.definition, form, visit, values, reasons, answers=answers, today=local.date(), now=local)
+        return judge(
+            study.definition,
+            form,
+            visit,
+            values,
+            reasons,
+            answers=answers,
+            today=local.date(),
+            now=local,
+            repeat=repeat,
+        )
 
     reasons, unread = _read_reasons(form, reasons)
     problems = [*problems, *unread]
@@ -139,12 +158,12 @@ def save_entry(
     log += ended
     if log and not _store(session, about, entry, after, judgement, status, verified, by=by, now=now):
         # Somebody saved the very first version between our reading and our writing.
-        entry = entry_of(session, about.participant_id, visit, instrument)
+        entry = entry_of(session, about.participant_id, visit, instrument, repeat)
         if _is_retry(entry, after, judgement):
             return _as_stored(entry, judgement)
         raise _conflict(about, entry)
     if place.has_draft:
-        drop_draft(session, about.participant_id, visit=visit, instrument=instrument, by=by)
+        drop_draft(session, about.participant_id, visit=visit, instrument=instrument, by=by, repeat=repeat)
     told = about.changes(log)
     if different or held.has_queries or judgement.unexplained:
         told += _follow(session, about, held, place, judgement, after, moved, by=by, now=now)
@@ -177,6 +196,7 @@ def _follow(
             about.participant,
             visit=about.visit,
             instrument=about.instrument,
+            repeat=about.repeat,
             findings=judgement.problems,
             reasons=judgement.reasons,
             values=judgement.values,
@@ -184,27 +204,60 @@ def _follow(
             by=by,
             now=now,
         )
-    definition = about.study.definition
-    here = (about.visit, about.instrument)
-    spots = [spot for spot in affected(definition, about.visit, moved) if spot != here]
-    if not spots:
-        return log
-    entries = {(each.visit, each.instrument): each for each in entries_with_values(session, about.participant_id)}
-    stored = [(visit, values if (visit, code) == here else each.values) for (visit, code), each in entries.items()]
+    return log + _follow_elsewhere(session, about, place, moved, values, by=by, now=now)
+
+
+def _follow_elsewhere(
+    session: Session,
+    about: "_About",
+    place: Place,
+    moved: Collection[str],
+    values: Mapping[str, object] | None,
+    *,
+    by: Actor,
+    now: datetime,
+) -> list[Change]:
+    """What becomes of the queries of other entries when these items of this one change; `values` are what it says now,
+    None when it counts no more.
+    """
+    definition, log = about.study.definition, []
+    here = (about.visit, about.instrument, about.repeat)
+    spots = set(affected(definition, about.visit, moved))
+    if not spots - {here[:2]} and (here[:2] not in spots or (about.repeat == 1 and place.begun <= 1)):
+        return []
+    entries = [each for each in entries_with_values(session, about.participant_id) if not each.is_in_error]
+    places = {each.id: (each.visit, each.instrument, each.repeat) for each in entries}
+    stored = [
+        Filled(*places[each.id], values or {} if places[each.id] == here else each.values)
+        for each in entries
+        if values is not None or places[each.id] != here
+    ]
     answers = answers_from(place.screening, stored)
     local = now.astimezone(ZoneInfo(place.timezone))
-    for visit, code in spots:
-        other, form = entries.get((visit, code)), definition.instrument(code)
-        if other is None or form is None:
+    for other in entries:
+        visit, code, repeat = places[other.id]
+        form = definition.instrument(code)
+        if form is None or (visit, code) not in spots or places[other.id] == here:
             continue
         asked = {item: value for item, value in other.values.items() if form.item(item) is not None}
-        judged = judge(definition, form, visit, asked, other.reasons, answers=answers, today=local.date(), now=local)
+        judged = judge(
+            definition,
+            form,
+            visit,
+            asked,
+            other.reasons,
+            answers=answers,
+            today=local.date(),
+            now=local,
+            repeat=repeat,
+        )
         log += queries.follow(
             session,
             about.study,
             about.participant,
             visit=visit,
             instrument=code,
+            repeat=repeat,
             findings=[*judged.problems, *stale(form, visit, asked, judged)],
             reasons=judged.reasons,
             values=other.values,
@@ -276,7 +329,11 @@ def miss_visit(
         session, study, participant, visit, version=version, why=why, by=by, now=now, permission=permission
     )
     # Asked last, so that a page that is out of date hears first of what changed; a refusal takes all of it back.
-    entered = select(ENTRY.c.id).where(ENTRY.c.participant_id == participant.id, ENTRY.c.visit == visit).limit(1)
+    entered = (
+        select(ENTRY.c.id)
+        .where(ENTRY.c.participant_id == participant.id, ENTRY.c.visit == visit, ENTRY.c.in_error_at.is_(None))
+        .limit(1)
+    )
     if session.execute(entered).first() is not None:
         raise Refused(
             "Forms are filled in at this visit, so it took place. Record the day on which it was held.",
@@ -297,13 +354,14 @@ def sign_entry(
     meaning: str,
     by: Actor,
     now: datetime,
+    repeat: int = 1,
 ) -> EntryState:
     """Sign a complete entry: printed name, time and meaning are bound to its bytes (21 CFR 11.50, 11.70).
 
     The door has made sure just before that it is this person (11.200). Signing again what one has signed changes
     nothing.
     """
-    about = _About(study, participant, visit, instrument)
+    about = _About(study, participant, visit, instrument, repeat)
     subject = about.refusal_subject
     require(by, Permission.ENTRY_SIGN, site_id=participant.site_id, action="entry.sign", subject=subject)
     if meaning not in MEANINGS:
@@ -311,7 +369,7 @@ def sign_entry(
     form = study.definition.instrument(instrument) if study.definition.visit(visit) else None
     entry, judgement = None, None
     if form is not None:
-        place = place_of(session, about.participant_id, visit, instrument, by=by, hold="shared")
+        place = place_of(session, about.participant_id, visit, instrument, by=by, hold="shared", repeat=repeat)
         held = _held_entry(session, about, form, place)
         _refuse_closed(session, about, held.lock, action="entry.sign", only_locked=True)
         entry, answers = held.entry, held.answers
@@ -320,7 +378,15 @@ def sign_entry(
             retired = _retired(form, entry.values)
             asked = {code: value for code, value in entry.values.items() if code not in retired}
             judgement = judge(
-                study.definition, form, visit, asked, entry.reasons, answers=answers, today=local.date(), now=local
+                study.definition,
+                form,
+                visit,
+                asked,
+                entry.reasons,
+                answers=answers,
+                today=local.date(),
+                now=local,
+                repeat=repeat,
             )
     if entry is not None and entry.version != version:
         raise Conflict(
@@ -362,9 +428,10 @@ def keep_draft(
     base_version: int,
     by: Actor,
     now: datetime,
+    repeat: int = 1,
 ) -> None:
     """Keep what somebody has typed so far, for them alone. It is no entry: it is not logged, judged or exported."""
-    about = _About(study, participant, visit, instrument)
+    about = _About(study, participant, visit, instrument, repeat)
     require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action="entry.draft", subject=about.refusal_subject)
     text = json.dumps({name: list(texts) for name, texts in typed.items()}, separators=(",", ":"))
     if len(text) > LARGEST_DRAFT:
@@ -377,6 +444,7 @@ def keep_draft(
         "participant_id": about.participant_id,
         "visit": visit,
         "instrument": instrument,
+        "repeat": repeat,
     }
     kept = {"base_version": base_version, "typed": text, "saved_at": now}
     session.execute(
@@ -384,7 +452,9 @@ def keep_draft(
     )
 
 
-def drop_draft(session: Session, participant_id: int, *, visit: str, instrument: str, by: Actor) -> None:
+def drop_draft(
+    session: Session, participant_id: int, *, visit: str, instrument: str, by: Actor, repeat: int = 1
+) -> None:
     """Throw away this person's draft of this form; nothing happens when there is none."""
     session.execute(
         delete(DRAFT).where(
@@ -392,8 +462,92 @@ def drop_draft(session: Session, participant_id: int, *, visit: str, instrument:
             DRAFT.c.participant_id == participant_id,
             DRAFT.c.visit == visit,
             DRAFT.c.instrument == instrument,
+            DRAFT.c.repeat == repeat,
         )
     )
+
+
+def mark_in_error(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    visit: str,
+    instrument: str,
+    repeat: int,
+    version: int,
+    why: str,
+    by: Actor,
+    now: datetime,
+    undo: bool = False,
+) -> EntryState:
+    """Mark an entry of a form that repeats as entered in error, with the reason; `undo` takes the mark back.
+
+    Nothing is deleted: the answers and their history stay, but count in no score, no export and no signature. The same
+    again changes nothing.
+    """
+    action = "entry.restore" if undo else "entry.mark_in_error"
+    about = _About(study, participant, visit, instrument, repeat)
+    require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action=action, subject=about.refusal_subject)
+    form, place = _open_form(session, about, by=by, hold=True, action=action, now=now)
+    held = _held_entry(session, about, form, place)
+    _refuse_closed(session, about, held.lock, action=action)
+    entry = held.entry
+    why = _needed_reason(why, "Say why it counts after all." if undo else "Say what went wrong.")
+    if entry is not None and form.repeats and entry.is_in_error is not undo:
+        return entry
+    _refuse_if(None if undo and entry is not None else why_not_mark_in_error(entry, form), about, action=action)
+    assert entry is not None
+    if entry.version != version:
+        raise _conflict(about, entry)
+    marked = replace(
+        entry,
+        in_error_at=None if undo else now,
+        in_error_by=None if undo else by.username,
+        in_error_why=None if undo else why,
+        version=version + 1,
+        signed_at=None,
+        signed_by=None,
+        signed_name=None,
+        signed_meaning=None,
+        signed_digest=None,
+    )
+    names = ("in_error_at", "in_error_by", "in_error_why", "version", *SIGNATURE)
+    session.execute(update(ENTRY).where(ENTRY.c.id == entry.id).values({name: getattr(marked, name) for name in names}))
+    log = [Change("entry.restored" if undo else "entry.marked_in_error", why=why)]
+    if entry.is_signed:
+        log.append(Change("entry.signature_superseded", old=_signature(entry), why=why))
+    told = about.changes(log)
+    values = entry.values if undo else None
+    if not undo and held.has_queries:
+        told += queries.follow(
+            session,
+            study,
+            participant,
+            visit=visit,
+            instrument=instrument,
+            repeat=repeat,
+            findings=(),
+            reasons={},
+            values=entry.values,
+            by=by,
+            now=now,
+        )
+    told += _follow_elsewhere(session, about, place, set(entry.values), values, by=by, now=now)
+    if held.is_signed:
+        told += casebook.supersede(session, participant, why=why, by=by, now=now)
+    record(session, study.code, told, by=by, now=now)
+    return marked
+
+
+def _needed_reason(why: str, needed: str) -> str:
+    try:
+        read = read_reason([why])
+    except Unreadable as unreadable:
+        raise Invalid([FieldProblem("why", unreadable.rule, f"Reason: {unreadable.message}")]) from None
+    if not read:
+        raise Invalid([FieldProblem("why", "required", needed)])
+    return read
 
 
 @dataclass(frozen=True)
@@ -404,6 +558,7 @@ class _About:
     participant: Participant
     visit: str
     instrument: str
+    repeat: int = 1
 
     @property
     def participant_id(self) -> int:
@@ -412,7 +567,7 @@ class _About:
 
     @property
     def subject(self) -> str:
-        return f"entry/{shortened(self.visit)}/{shortened(self.instrument)}"
+        return f"entry/{shortened(self.visit)}/{form_name(shortened(self.instrument), self.repeat)}"
 
     @property
     def refusal_subject(self) -> str:
@@ -430,15 +585,15 @@ def _open_form(
     definition = about.study.definition
 
     def refuse_if(reason: str | None) -> None:
-        if reason is not None:
-            raise Refused(reason, action=action, subject=about.refusal_subject)
+        _refuse_if(reason, about, action=action)
 
     # First what the protocol says alone: a name it does not know is not even looked up.
     refuse_if(why_not_enter(definition, about.visit, about.instrument))
     form = definition.instrument(about.instrument)
     assert form is not None
     # Two forms that are judged together are saved one after the other, or neither would see what the other says.
-    alone = hold and is_tied(definition, form, about.visit)
+    # So are two that repeat: the one that is begun first is the one before.
+    alone = hold and (form.repeats or is_tied(definition, form, about.visit))
     place = place_of(
         session,
         about.participant_id,
@@ -446,6 +601,7 @@ def _open_form(
         about.instrument,
         by=by,
         hold="alone" if alone else "shared" if hold else "",
+        repeat=about.repeat,
     )
     refuse_if(
         why_not_enter(
@@ -458,9 +614,15 @@ def _open_form(
             is_missed=place.is_missed,
         )
     )
+    refuse_if(why_not_repeat(form, about.repeat, place.begun))
     refuse_if(why_no_consent(session, about.study, about.participant, before="entries", now=now))
     _refuse_closed(session, about, place.lock, action=action)
     return form, place
+
+
+def _refuse_if(reason: str | None, about: _About, *, action: str) -> None:
+    if reason is not None:
+        raise Refused(reason, action=action, subject=about.refusal_subject)
 
 
 def _refuse_closed(
@@ -500,6 +662,7 @@ def _held_entry(session: Session, about: _About, form: Instrument, place: Place)
         "participant_id": about.participant_id,
         "visit": about.visit,
         "instrument": about.instrument,
+        "repeat": about.repeat,
         "study_id": about.study.id,
     }
     entry, others = None, []
@@ -510,10 +673,10 @@ def _held_entry(session: Session, about: _About, form: Instrument, place: Place)
         if found["id"] is None:
             continue
         state = entry_state(found)
-        if (state.visit, state.instrument) == (about.visit, about.instrument):
+        if (state.visit, state.instrument, state.repeat) == (about.visit, about.instrument, about.repeat):
             entry = state
-        else:
-            others.append((state.visit, state.values))
+        elif not state.is_in_error:
+            others.append(Filled(state.visit, state.instrument, state.repeat, state.values))
     return _Held(entry, answers_from(place.screening, others), lock, bool(has_queries), bool(is_signed))
 
 
@@ -524,7 +687,8 @@ STANDING = ("lock", "has_queries", "is_signed")
 def _held_query(events: frozenset[str]) -> Select[Any]:
     participant_id = bindparam("participant_id", type_=Integer)
     visit, instrument = bindparam("visit", type_=String), bindparam("instrument", type_=String)
-    own = and_(ENTRY.c.visit == visit, ENTRY.c.instrument == instrument)
+    repeat = bindparam("repeat", type_=Integer)
+    own = and_(ENTRY.c.visit == visit, ENTRY.c.instrument == instrument, ENTRY.c.repeat == repeat)
     held = (
         entry_columns()
         .where(
@@ -539,6 +703,7 @@ def _held_query(events: frozenset[str]) -> Select[Any]:
         QUERY.c.participant_id == participant_id,
         QUERY.c.visit == visit,
         QUERY.c.instrument == instrument,
+        QUERY.c.repeat == repeat,
         QUERY.c.closed_at.is_(None),
         QUERY.c.rule.is_not(None),
     )
@@ -768,6 +933,7 @@ def _store(
         "participant_id": about.participant_id,
         "visit": about.visit,
         "instrument": about.instrument,
+        "repeat": about.repeat,
         "version": 1,
         "created_at": now,
         "created_by": by.username,

@@ -22,6 +22,16 @@ Answers = Mapping[tuple[str, str], object]
 """Stored values by (event, item)."""
 
 
+def instance_of(item: str, repeat: int) -> str:
+    """Under which name an answer of a form that was filled in again is among `Answers`."""
+    return item if repeat == 1 else f"{item}/{repeat}"
+
+
+def instances_of(instrument: str) -> str:
+    """Under which name `Answers` has the numbers of a form that was filled in again at a visit."""
+    return f"/{instrument}"
+
+
 @dataclass(frozen=True)
 class Finding:
     """One check of one item that does not hold, and what to do about it."""
@@ -80,15 +90,17 @@ def judge(
     answers: Answers,
     today: date,
     now: datetime,
+    repeat: int = 1,
 ) -> Judgement:
-    """The judgement on these values of an instrument at a visit.
+    """The judgement on these values of an instrument at a visit; `repeat`: where it is filled in for which time.
 
     `answers` are the participant's other answers (`capture.reads.answers_of`); `today` and `now` are the wall clock
     at the site. Calculated items among `values` are passed over: they are computed again.
     """
     plan = _plan_of(instrument, visit)
     stored, findings = _readable(plan, values)
-    record = _Record(visit, plan, answers, today, now, {code: from_stored(value) for code, value in stored.items()})
+    here = {code: from_stored(value) for code, value in stored.items()}
+    record = _Record(study, visit, plan, answers, today, now, here, repeat)
     hidden = _follow(plan, stored, record)
     missing_codes = {missing.code for missing in study.missing_codes}
     unreadable = {finding.item for finding in findings}
@@ -266,7 +278,7 @@ def _parsed(text: str | None) -> Expression | None:
 
 
 def _is_here(reference: Reference, visit: str) -> bool:
-    return reference.event is None or reference.event == visit
+    return reference.instance in (None, "current-instance") and reference.event in (None, visit)
 
 
 def _sorted(needs: Mapping[str, set[str]]) -> list[str]:
@@ -297,22 +309,59 @@ def _sorted(needs: Mapping[str, set[str]]) -> list[str]:
 class _Record:
     """What the expressions of one judgement see: this form as it stands, and the participant's other answers."""
 
-    __slots__ = ("_answers", "_plan", "_visit", "here", "now", "today")
+    __slots__ = ("_answers", "_plan", "_repeat", "_study", "_visit", "here", "now", "today")
 
     def __init__(
-        self, visit: str, plan: _Plan, answers: Answers, today: date, now: datetime, here: dict[str, Value]
+        self,
+        study: Study,
+        visit: str,
+        plan: _Plan,
+        answers: Answers,
+        today: date,
+        now: datetime,
+        here: dict[str, Value],
+        repeat: int,
     ) -> None:
-        self._visit, self._plan, self._answers = visit, plan, answers
-        self.today, self.now, self.here = today, now, here
+        self._study, self._visit, self._plan, self._answers = study, visit, plan, answers
+        self.today, self.now, self.here, self._repeat = today, now, here, repeat
 
     def value(self, event: str | None, field: str, instance: str | None = None) -> Value:
+        event = event or self._visit
+        is_here = event == self._visit and field in self._plan.by_code
+        number: int | None = self._repeat if is_here else 1
         if instance is not None:
+            number = self._number(event, field, instance, is_here=is_here)
+        if number is None:
             return None
-        if event is None or event == self._visit:
-            if field in self._plan.by_code:
-                return self.here.get(field)
-            event = self._visit
-        return from_stored(self._answers.get((event, field)))
+        if is_here and number == self._repeat:
+            return self.here.get(field)
+        return from_stored(self._answers.get((event, instance_of(field, number))))
+
+    def _number(self, event: str, field: str, instance: str, *, is_here: bool) -> int | None:
+        """Which time is meant, of those that stand; None when there is no such."""
+        if instance.isdecimal():
+            return int(instance)
+        asked = self._plan.instrument if is_here else (self._study.asked_at(event, field) or (None,))[0]
+        if asked is None:
+            return None
+        known = self._answers.get((event, instances_of(asked.code)))
+        numbers = set(known) if isinstance(known, list) else {1}
+        if is_here:
+            numbers.add(self._repeat)
+        before = [number for number in numbers if number < self._repeat]
+        behind = [number for number in numbers if number > self._repeat]
+        match instance:
+            case "current-instance":
+                return self._repeat
+            case "first-instance":
+                return min(numbers)
+            case "last-instance":
+                return max(numbers)
+            case "previous-instance":
+                return max(before, default=None)
+            case "next-instance":
+                return min(behind, default=None)
+        return None
 
 
 def _readable(plan: _Plan, values: Mapping[str, object]) -> tuple[dict[str, object], list[Finding]]:

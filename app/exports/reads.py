@@ -281,6 +281,7 @@ class _Source:
                 query.number,
                 query.visit,
                 query.instrument,
+                *self._repeat(query.repeat),
                 query.item,
                 query.origin.value,
                 query.rule,
@@ -405,7 +406,7 @@ class _Source:
                 SITE.c.code.label("site"),
                 *(
                     ENTRY.c[name]
-                    for name in ("visit", "instrument", "status", "version", "values", "reasons", "saved_at")
+                    for name in ("visit", "instrument", "repeat", "status", "version", "values", "reasons", "saved_at")
                 ),
                 ENTRY.c.signed_at,
                 ENTRY.c.study_version_id,
@@ -419,17 +420,21 @@ class _Source:
         places = {visit.code: place for place, visit in enumerate(self.plan.visits)}
         order = {code: place for place, code in enumerate(self.plan.instruments)}
 
-        def in_plan(row: Any) -> tuple[int, str, int, str]:
+        def in_plan(row: Any) -> tuple[int, str, int, str, int]:
             visit, form = row.visit, row.instrument
-            return places.get(visit, len(places)), visit, order.get(form, len(order)), form
+            return places.get(visit, len(places)), visit, order.get(form, len(order)), form, row.repeat
 
-        scan = self._scan(self._mine(query).order_by(ENTRY.c.visit, ENTRY.c.instrument))
+        scan = self._scan(self._mine(query).order_by(ENTRY.c.visit, ENTRY.c.instrument, ENTRY.c.repeat))
         try:
             for _, group in groupby(scan, key=lambda row: row.id):
                 rows = list(group)
                 yield rows[0], sorted((row for row in rows if row.visit is not None), key=in_plan)
         finally:
             scan.close()  # type: ignore[attr-defined]
+
+    def _repeat(self, repeat: int) -> Row:
+        """The number of a repeat, in tables of a study that has any."""
+        return (repeat,) if self.plan.repeating else ()
 
     def _about(self, row: Any) -> Row:
         return (row.status, row.version, row.saved_at, row.signed_at, self.versions.get(row.study_version_id))
@@ -439,7 +444,7 @@ class _Source:
         for person, entries in self._entries():
             for row in entries:
                 yield from tables.long_rows(
-                    (person.code, person.site, row.visit, row.instrument),
+                    (person.code, person.site, row.visit, row.instrument, *self._repeat(row.repeat)),
                     json.loads(row.values),
                     json.loads(row.reasons),
                     self._about(row),
@@ -451,12 +456,14 @@ class _Source:
         for person, entries in self._entries(instrument=code):
             head = (person.code, person.site, *self._arm(person.id))
             for row in entries:
-                yield (*head, row.visit, *self._about(row), *form.cells(json.loads(row.values)))
+                repeat = (row.repeat,) if code in self.plan.repeating else ()
+                yield (*head, row.visit, *repeat, *self._about(row), *form.cells(json.loads(row.values)))
 
     def _by_visit(self) -> Iterator[Row]:
-        forms = [tables.form_of(self.plan, code) for code in self.plan.entered()]
+        forms = [tables.form_of(self.plan, code) for code in self.plan.once()]
         for person, entries in self._entries():
             head = (person.code, person.site, *self._arm(person.id))
+            entries = [row for row in entries if row.instrument not in self.plan.repeating]
             for visit, group in groupby(entries, key=lambda row: str(row.visit)):
                 filled = _values(group)
                 yield (
@@ -470,7 +477,7 @@ class _Source:
             ((visit.code, code), tables.form_of(self.plan, code))
             for visit in self.plan.visits
             for code in self.plan.forms[visit.code]
-            if code in self.plan.instruments
+            if code in self.plan.instruments and code not in self.plan.repeating
         ]
         for person, entries in self._entries(everyone=True):
             head = (person.code, person.site, *self._arm(person.id), person.standing)

@@ -35,6 +35,7 @@ class Filled:
 
     visit: str
     instrument: str
+    repeat: int
     status: str
     saved_at: datetime
     values: Mapping[str, object]
@@ -81,6 +82,7 @@ def recorded(
             SCREENING.c.screened_at,
             ENTRY.c.visit,
             ENTRY.c.instrument,
+            ENTRY.c.repeat,
             ENTRY.c.status,
             ENTRY.c.saved_at,
             ENTRY.c["values"].label("said"),
@@ -112,7 +114,7 @@ def _recorded(rows: list[Any]) -> Recorded:
         None if first.answers is None else json.loads(first.answers),
         first.screened_at,
         tuple(
-            Filled(row.visit, row.instrument, row.status, row.saved_at, json.loads(row.said))
+            Filled(row.visit, row.instrument, row.repeat, row.status, row.saved_at, json.loads(row.said))
             for row in rows
             if row.visit is not None
         ),
@@ -120,13 +122,17 @@ def _recorded(rows: list[Any]) -> Recorded:
 
 
 def in_use(study: StudyInUse) -> tuple[ColumnElement[bool], ...]:
-    """Not what was collected from the day on which somebody withdrew its use (CTR Art. 28(3), GDPR Art. 7(3))."""
+    """Not what was entered in error, nor what was collected from the day on which somebody withdrew its use (CTR Art.
+    28(3), GDPR Art. 7(3)).
+    """
+    stands = ENTRY.c.in_error_at.is_(None)
     levels = [level.code for level in study.definition.withdrawal_levels if level.stops_use]
     if not levels:
-        return ()
+        return (stands,)
     since = exists().where(
         VISIT.c.participant_id == PARTICIPANT.c.id,
         VISIT.c.code == ENTRY.c.visit,
         VISIT.c.held_on >= PARTICIPANT.c.withdrawn_on,
     )
-    return (or_(PARTICIPANT.c.withdrawal_level.is_(None), PARTICIPANT.c.withdrawal_level.not_in(levels), ~since),)
+    used = or_(PARTICIPANT.c.withdrawal_level.is_(None), PARTICIPANT.c.withdrawal_level.not_in(levels), ~since)
+    return (stands, used)

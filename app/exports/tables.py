@@ -111,6 +111,11 @@ class Plan:
     severities: Pairs
     relatedness: Pairs
     deviation_categories: Pairs
+    repeating: frozenset[str]
+
+    def once(self) -> tuple[str, ...]:
+        """Those of them that are filled in once at a visit, in every version of the study."""
+        return tuple(code for code in self.entered() if code not in self.repeating)
 
     def entered(self) -> tuple[str, ...]:
         """The instruments that are filled in at visits."""
@@ -149,6 +154,7 @@ def plan_of(versions: Sequence[Study]) -> Plan:
         severities=_first((one.code, one.label) for version in versions for one in version.safety.severity),
         relatedness=_first((one.code, one.label) for version in versions for one in version.safety.relatedness),
         deviation_categories=_first((one.code, one.label) for version in versions for one in version.safety.deviations),
+        repeating=frozenset(one.code for version in versions for one in version.instruments if one.repeats),
     )
 
 
@@ -355,6 +361,18 @@ ENTRY = (
 )
 
 
+REPEAT = Column(
+    "repeat",
+    "The how-manieth time the form was filled in at the visit; entered in error is left out, so it may skip",
+    ColumnType.INTEGER,
+)
+
+
+def repeat_columns(plan: Plan) -> tuple[Column, ...]:
+    """The number of a repeat, in tables of all forms: only where the study has forms that repeat."""
+    return (REPEAT,) if plan.repeating else ()
+
+
 def visit_column(plan: Plan) -> Column:
     """The visit, with the visits of the plan as its choices."""
     return Column(
@@ -410,6 +428,7 @@ def long_columns(plan: Plan) -> tuple[Column, ...]:
         SITE,
         visit_column(plan),
         Column("instrument", "Instrument", ColumnType.CHOICE, choices=instruments),
+        *repeat_columns(plan),
         Column("item", "Item; look it up under its instrument"),
         Column("value", f"The answer as stored; codes of a list with {BETWEEN} between them", ColumnType.STORED),
         Column("missing_code", "Why there is no answer", ColumnType.MISSING, choices=plan.missing_codes),
@@ -431,6 +450,7 @@ def query_columns(plan: Plan) -> tuple[Column, ...]:
             ColumnType.CHOICE,
             choices=tuple((code, plan.instruments[code].label) for code in plan.entered()),
         ),
+        *repeat_columns(plan),
         Column("item", "Item; look it up under its instrument"),
         Column(
             "origin",
@@ -597,25 +617,26 @@ def screening_columns(plan: Plan) -> tuple[Column, ...]:
 
 def instrument_columns(plan: Plan, instrument: str, *, arm: Column | None = None) -> tuple[Column, ...]:
     """One row per entry of one instrument."""
-    head = (PARTICIPANT, SITE, *((arm,) if arm else ()), visit_column(plan), *ENTRY)
+    repeat = (REPEAT,) if instrument in plan.repeating else ()
+    head = (PARTICIPANT, SITE, *((arm,) if arm else ()), visit_column(plan), *repeat, *ENTRY)
     return named_once((*head, *form_of(plan, instrument).columns()))
 
 
 def by_visit_columns(plan: Plan, *, arm: Column | None = None) -> tuple[Column, ...]:
-    """One row per participant and visit: `instrument__item`."""
+    """One row per participant and visit: `instrument__item`, of forms that are filled in once at a visit."""
     head = (PARTICIPANT, SITE, *((arm,) if arm else ()), visit_column(plan))
-    forms = [form_of(plan, code) for code in plan.entered()]
+    forms = [form_of(plan, code) for code in plan.once()]
     return named_once((*head, *(one for form in forms for one in form.columns(f"{form.instrument}__"))))
 
 
 def by_participant_columns(plan: Plan, *, arm: Column | None = None) -> tuple[Column, ...]:
-    """One row per participant: `visit__instrument__item`."""
+    """One row per participant: `visit__instrument__item`, of forms that are filled in once at a visit."""
     head = (PARTICIPANT, SITE, *((arm,) if arm else ()), STATUS)
     wide = (
         column
         for visit in plan.visits
         for code in plan.forms[visit.code]
-        if code in plan.instruments
+        if code in plan.instruments and code not in plan.repeating
         for column in form_of(plan, code).columns(f"{visit.code}__{code}__", f"{visit.label}: ")
     )
     return named_once((*head, *wide))

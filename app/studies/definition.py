@@ -85,6 +85,10 @@ class Item(Part):
     checks: tuple[Check, ...] = ()
 
 
+MOST_REPEATS = 999
+"""How often an instrument can be filled in at one visit."""
+
+
 class Section(Part):
     """Items that stand together under a heading."""
 
@@ -104,7 +108,17 @@ class Instrument(Part):
     recall: str | None = None
     scoring: str | None = Field(default=None, description="Range and direction of the scores, in words.")
     signable: bool = True
+    repeats: bool = Field(default=False, description="Whether it is filled in as often as needed at a visit.")
+    max_repeats: int | None = Field(default=None, ge=2, le=MOST_REPEATS, description="How often at most at a visit.")
+    repeat_label: Label | None = Field(
+        default=None, description="What one of them is called in lists: a word, or the code of an item whose answer is."
+    )
     sections: tuple[Section, ...] = Field(min_length=1)
+
+    @property
+    def most_repeats(self) -> int:
+        """How often it can be filled in at one visit."""
+        return (self.max_repeats or MOST_REPEATS) if self.repeats else 1
 
     @cached_property
     def items(self) -> tuple[Item, ...]:

@@ -125,7 +125,7 @@ class Spot:
         events = events_needed(self.instrument, self.planned.code)
         if events - {reads.SCREENING}:
             return reads.answers_of(self.here.session, self.here.the_study, self.participant_id)
-        return reads.answers_from(self.place.screening, []) if events else {}
+        return reads.answers_from(self.place.screening, ()) if events else {}
 
     @cached_property
     def broken_signature(self) -> HistoryLine | None:

@@ -207,7 +207,7 @@ def _project(versions: Sequence[Study]) -> Project:
             options = _options(name, item, plan.missing_codes) if item.type is ItemType.CHOICES else ()
             fields.append(Field(name, item, code, sections.get(item.code, ""), options))
         is_survey = instrument.respondent == "participant"
-        forms.append(Form(code, instrument.label, tuple(fields), is_survey, getattr(instrument, "repeats", False)))
+        forms.append(Form(code, instrument.label, tuple(fields), is_survey, instrument.repeats))
     return Project(plan, record_id, tuple(forms), _events(plan, codes), plan.missing_codes)
 
 

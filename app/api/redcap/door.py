@@ -63,7 +63,7 @@ def W(answer: Callable[[Asked], Response]) -> Door:  # noqa: N802
 DOORS: dict[tuple[str, str], Door] = {
     ("record", "export"): W(records.export),
     ("record", "import"): W(importing.import_records),
-    ("record", "delete"): R(records.delete),
+    ("record", "delete"): W(records.delete),
     ("record", "rename"): R(records.rename),
     ("record", "randomize"): W(randomising.randomise),
     ("generateNextRecordName", "export"): R(records.next_name),

@@ -32,7 +32,7 @@ from app.api.redcap.errors import NO_FORMAT, Wrong, not_valid, shown
 from app.api.redcap.odm import rows_in_document
 from app.api.redcap.records import EVENT, GROUP, IDENTIFIER, REPEAT, REPEAT_FORM
 from app.capture import actions as capture
-from app.capture.reads import entry_of
+from app.capture.reads import entries_of, entry_of
 from app.capture.rules import EntryState
 from app.capture.typed import MISSING, parse_typed, typed_form
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
@@ -205,11 +205,13 @@ class _Importing:
             self.new.add(name)
         self.renamed[name] = participant.code
         targets: dict[tuple[str, str, int | str], Target] = {}
-        for row in rows:
+        for place, row in enumerate(rows):
             event = self._event(row)
             self._check_group(name, participant, row)
             for target in self._targets(name, event, row):
-                key = (event.visit, target.form.name, target.number)
+                # Each new repeat is one of its own.
+                number = f"new {place}" if target.number == "new" else target.number
+                key = (event.visit, target.form.name, number)
                 targets.setdefault(key, target).cells.update(target.cells)
         for target in targets.values():
             if target.event.visit == SCREENING:
@@ -349,7 +351,8 @@ class _Importing:
             self.problems.cell(target.record, target.form.name, "", words)
             return
         assert participant.id is not None
-        entry = entry_of(self.here.session, participant.id, target.event.visit, form.code)
+        number = target.number if isinstance(target.number, int) else self._next_number(participant, target)
+        entry = entry_of(self.here.session, participant.id, target.event.visit, form.code, number)
         before = typed_form(form, entry.values, entry.reasons) if entry else {}
         retired = {column for column in target.cells if self._is_retired(form, column)}
         for column in retired:
@@ -375,6 +378,7 @@ class _Importing:
                 participant,
                 visit=target.event.visit,
                 instrument=form.code,
+                repeat=number,
                 values=typed.values,
                 reasons=typed.reasons,
                 base_version=entry.version if entry else 0,
@@ -389,6 +393,11 @@ class _Importing:
         except Problem as problem:
             self.problems.refusals.append(problem)
             self.problems.cell(target.record, target.form.name, "", problem.reason)
+
+    def _next_number(self, participant: Participant, target: Target) -> int:
+        """The number of a new repeat: behind all that were ever begun."""
+        marks = entries_of(self.here.session, participant.id or 0).get((target.event.visit, target.form.name))
+        return len(marks.repeats) + 1 if marks else 1
 
     def _is_retired(self, form: Instrument, column: str) -> bool:
         known = self.project.option[column][0] if column in self.project.option else self.project.field.get(column)

@@ -29,6 +29,8 @@ from app.api.redcap.errors import NO_DELETE, Wrong, no_record, not_valid, not_va
 from app.api.redcap.filters import Row, Seen, Spot, logic_of
 from app.api.redcap.metadata import RECORD_ID_LABEL
 from app.audit.reads import changed_between
+from app.capture import actions as capture
+from app.capture.reads import entry_of
 from app.capture.status import EntryStatus
 from app.dependencies import Here, database_of
 from app.exports.actions import record_delivery, record_export
@@ -65,7 +67,8 @@ NOTHING: dict[str, object] = {}
 DELETED = (
     ". Nobody has them here: what was recorded of a participant is never deleted, and every value that "
     "there was stays in "
-    "the log (21 CFR 11.10(e), ICH E6(R3) 4.2.2). To correct answers, import them with "
+    "the log (21 CFR 11.10(e), ICH E6(R3) 4.2.2). One repeat of a form that was begun by mistake can be marked so "
+    "(instrument and repeat_instance). To correct answers, import them with "
     "overwriteBehavior=overwrite, where "
     "a blank takes an answer out; whoever leaves the trial is withdrawn on their page."
 )
@@ -318,7 +321,7 @@ def answers_in(project: Project, found: Recorded) -> tuple[dict[Spot, Any], dict
             if found.screened_at is not None:
                 times[spot] = found.screened_at
     for entry in found.entries:
-        spot = (entry.visit, entry.instrument, getattr(entry, "repeat", 1))
+        spot = (entry.visit, entry.instrument, entry.repeat)
         answers[spot], times[spot] = entry.values, entry.saved_at
         statuses[spot] = "2" if entry.status == EntryStatus.COMPLETE else "0"
     return answers, statuses, times
@@ -476,7 +479,43 @@ def delete(asked: Asked) -> Response:
             "One or more of the records provided cannot be deleted because they do not exist in the project. The "
             f"following records do not exist: {', '.join(name for name in gone if name.isprintable())}"
         )
+    if call.text("instrument") and call.text("repeat_instance"):
+        return _mark_in_error(asked, records)
     raise NotAllowed(NO_DELETE + DELETED, action="record.delete", subject=f"{records[0]}/record")
+
+
+def _mark_in_error(asked: Asked, records: Sequence[str]) -> Response:
+    """One repeat of a form is marked as entered in error: it stays, and counts nowhere, in no export either."""
+    here, call, project = asked.here, asked.call, asked.project
+    form, number = project.form.get(call.text("instrument")), call.number("repeat_instance") or 0
+    if form is None:
+        raise not_valid("instrument")
+    name = call.text("event")
+    event = (
+        project.event.get(name) if name else next((each for each in project.events if form.name in each.forms), None)
+    )
+    if event is None:
+        raise not_valid("event")
+    why = f"deleted through the REDCap-compatible API by {here.actor.username}"
+    for record in records:
+        found = participant_by_code(
+            here.session, here.the_study, record, by=here.actor, permission=Permission.PARTICIPANT_READ
+        )
+        assert found.id is not None
+        entry = entry_of(here.session, found.id, event.visit, form.name, number)
+        capture.mark_in_error(
+            here.session,
+            here.the_study,
+            found,
+            visit=event.visit,
+            instrument=form.name,
+            repeat=number,
+            version=entry.version if entry else 0,
+            why=why,
+            by=here.actor,
+            now=here.now,
+        )
+    return plain(len(records))
 
 
 def rename(asked: Asked) -> Response:

@@ -24,6 +24,9 @@ SINCE_THE_FIRST = (
     "withdrawal_levels[].stops_contact",
     "withdrawal_levels[].stops_use",
     "withdrawal_levels[].erases_identity",
+    "instruments[].repeats",
+    "instruments[].max_repeats",
+    "instruments[].repeat_label",
 )
 
 

@@ -542,12 +542,22 @@ def _instruments(study: Study, asked: Asked) -> Iterator[Problem]:
         path: Path = ("instruments", position)
         events = [event for event in asked.order if _stands_at(study, instrument.code, event)]
         yield from _instrument(path, instrument, asked, events, study)
+        yield from _repeats(path, instrument, study)
         if instrument.code not in used:
             yield (
                 (*path, "code"),
                 f"{instrument.code} is not filled in at any visit. Add it to one, or remove its file.",
                 WARNING,
             )
+
+
+def _repeats(path: Path, instrument: Instrument, study: Study) -> Iterator[Problem]:
+    """Whether an instrument can be filled in several times where it stands."""
+    for key in ("max_repeats", "repeat_label"):
+        if getattr(instrument, key) is not None and not instrument.repeats:
+            yield (*path, key), f"{instrument.code} is filled in once. Write `repeats: true`, or take this out.", ERROR
+    if instrument.repeats and study.eligibility.instrument == instrument.code:
+        yield (*path, "repeats"), "A participant is screened once. Take `repeats:` out.", ERROR
 
 
 def _stands_at(study: Study, code: str, event: str) -> bool:
@@ -662,6 +672,9 @@ def _needed(
     references: Iterable[Reference], event: str, own: str, asked: Asked, here: Mapping[str, Item]
 ) -> Iterator[tuple[str, str]]:
     for reference in references:
+        if reference.instance not in (None, "current-instance"):
+            continue  # of another entry, as it stands there
+
         node = (reference.event or event, reference.field)
         if node != (event, own) and found(reference, asked, here) is not None:
             yield node
