@@ -33,7 +33,7 @@ from app.api.redcap.odm import rows_in_document
 from app.api.redcap.records import EVENT, GROUP, IDENTIFIER, REPEAT, REPEAT_FORM
 from app.capture import actions as capture
 from app.capture.reads import entries_of, entry_of
-from app.capture.rules import EntryState
+from app.capture.rules import EntryState, same_value
 from app.capture.typed import MISSING, parse_typed, typed_form
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
 from app.participants import actions as participants
@@ -52,6 +52,10 @@ EAV = ("record", "field_name", "value")
 FORMAT_RULES = frozenset({"integer", "number", "digits", "date", "time", "type", "decimals"})
 CHOICE_RULES = frozenset({"choices", "choice", "yes_no"})
 MOST_PROBLEMS = 500
+SCREENED = (
+    "The pre-screen stays as it was judged. If it was wrong, an investigator records a deviation, or that they were "
+    "randomised in error."
+)
 
 _american = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})").fullmatch
 
@@ -328,7 +332,9 @@ class _Importing:
             typed[why] = [value]
         else:
             typed.pop(why, None)
-            typed[code] = [self._date(value)] if item.type is ItemType.DATE else [text]
+            typed[code] = [self._date(value) if item.type is ItemType.DATE else text]
+            if item.type is ItemType.YES_NO:
+                typed[code] = [{"1": "yes", "0": "no"}.get(value, value)]
 
     def _date(self, text: str) -> str:
         """A date in the order that was said, as it is kept; other texts stay, and are refused where they are read."""
@@ -523,17 +529,18 @@ class _Importing:
         if instrument is None or target.record in self.new:
             return
         found, _, _ = screening_and_initials(self.here.session, participant, by=self.here.actor)
-        before = typed_form(instrument, found.answers if found else {})
-        after = self._typed(target, {name: list(texts) for name, texts in before.items()})
-        for name in sorted({*before, *after}):
-            if before.get(name, []) != after.get(name, []):
-                code = name.removesuffix(MISSING)
-                words = (
-                    f"The pre-screen of {participant.code} stays as it was judged. If it was wrong, an investigator "
-                    "records "
-                    "a deviation, or that they were randomised in error."
-                )
-                self.problems.cell(target.record, code, ",".join(after.get(name, [])), words)
+        answers = found.answers if found else {}
+        typed = parse_typed(instrument, self._typed(target, typed_form(instrument, answers)))
+        problems = [
+            FieldProblem(code, "fixed", SCREENED)
+            for code in typed.values.keys() | answers.keys()
+            if not same_value(typed.values.get(code), answers.get(code)) and not self._is_calculated(code)
+        ]
+        self._explain(target, Invalid([*typed.problems, *sorted(problems, key=lambda each: each.field)]), whole=False)
+
+    def _is_calculated(self, code: str) -> bool:
+        known = self.project.field.get(code)
+        return known is not None and known.is_calculated
 
     # The answer
 

@@ -341,10 +341,12 @@ def rows_in(wanted: Wanted, found: Recorded) -> Iterator[tuple[Row, dict[Spot, d
             continue
         rows = [Row(found.code, event, group, answers, statuses)]
         if project.repeats:
+            # A repeat of a form that was not asked for would say nothing.
+            chosen = {part.form.name for part in wanted.parts}
             repeats = sorted(
                 (event.forms.index(form), number, form)
                 for _, form, number in spots
-                if form in event.forms and project.form[form].repeats
+                if form in event.forms and form in chosen and project.form[form].repeats
             )
             once = [form for _, form, _ in spots if not (form in project.form and project.form[form].repeats)]
             rows = rows if once else []
