@@ -84,6 +84,8 @@ def page(
     """The whole page, or only the block named by the element htmx will replace: `#visit-list` is block `visit_list`."""
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     found = templates(viewer.language).get_template(template)
+    if taken := values.keys() & found.globals.keys():
+        raise TypeError(f"{sorted(taken)} would hide what every page has. Give it another name.")
     given = {"viewer": viewer, "here": here, **values}
     context = found.new_context(given)
     block = _block_asked_for(request)

@@ -100,13 +100,20 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that is rolled back at the end."""
+        """A session that is rolled back at the end.
+
+        On PostgreSQL, where it is read only anyway, its end is a COMMIT: at a ROLLBACK the driver forgets what it had
+        prepared, and every statement of the next page would be parsed and planned anew.
+        """
         info = {"keys": self.keys}
         with (
             Session(self._reader, expire_on_commit=False, autoflush=False, info=info) as session,
             _nothing_open(session),
         ):
             yield session
+            if not self.is_sqlite:
+                session.expunge_all()  # nothing is to be stored, whatever was done to what was read
+                session.commit()
 
     def refuse_unsafe_settings(self) -> None:
         """Raise UnsafeDatabase when PostgreSQL may lose a committed transaction (REL-12)."""
@@ -125,6 +132,11 @@ class Database:
         self.engine.dispose()
 
 
+# Statements that a connection keeps prepared: a day's pages ask a few hundred different ones, and the driver's own
+# hundred would drop each just before it comes again.
+MOST_PREPARED = 400
+
+
 def _engine(url: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
         # Errors must not carry what somebody typed into the server's log: hide_parameters.
@@ -133,9 +145,15 @@ def _engine(url: str) -> Engine:
         # what most of them ask.
         given = make_url(url).query.get("options", "")
         options = {"options": f"{given} -c plan_cache_mode=force_generic_plan".strip()}
-        return create_engine(
+        engine = create_engine(
             url, pool_size=20, max_overflow=30, pool_pre_ping=False, hide_parameters=True, connect_args=options
         )
+
+        @event.listens_for(engine, "connect")
+        def _on_connect(dbapi_connection: Any, _record: object) -> None:
+            dbapi_connection.prepared_max = MOST_PREPARED
+
+        return engine
     engine = create_engine(
         url, connect_args={"check_same_thread": False}, pool_size=20, max_overflow=30, hide_parameters=True
     )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Integer, LargeBinary, String, bindparam, func, insert, select, update
+from sqlalchemy import Integer, LargeBinary, bindparam, exists, func, insert, select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record, recorded_together
@@ -38,13 +38,11 @@ from app.randomisation.models import (
 )
 from app.randomisation.opening import group_to_decide_in
 from app.randomisation.reads import (
-    OF_ARMS,
-    OF_GROUPS,
     Allocated,
+    AtTheGates,
     Staged,
     allocation_of,
     first_stage_of,
-    of_stratum,
     opened_plan_of,
     plan_options,
     plan_to_escrow,
@@ -63,6 +61,7 @@ from app.randomisation.rules import (
     batch_by_default,
     first_stage_gates,
     gates,
+    needs_answers,
     why_not_ready,
 )
 from app.randomisation.sealing import (
@@ -90,6 +89,7 @@ STAGED = table_of(StageAllocation)
 
 RANDOMISE = "participant.randomise"
 FIRST = "participant.randomise_first"
+CHANGED = "Something changed a moment ago. Nothing was stored. Press Randomise again."
 MOST_WAITED = timedelta(minutes=1)
 MOST_SLOTS = 1_000_000
 MOST_BLOCK_SIZES = 20
@@ -98,36 +98,19 @@ SLOT_COLUMNS = ("stratum_id", "position", "envelope", "leaf")
 
 # What every randomisation runs, built once: putting a statement together takes longer than running it.
 _SITE_ID, _STUDY_ID = bindparam("site_id", type_=Integer), bindparam("study_id", type_=Integer)
-_PLACE = select(SITE.c.code, SITE.c.timezone).where(SITE.c.id == _SITE_ID)
-_LOCK_STRATUM = (
-    select(
-        STRATUM.c.id,
-        STRATUM.c.code,
-        STRATUM.c.used,
-        STRATUM.c.state,
-        STRATUM.c.sequence_id,
-        SEQUENCE.c.version,
-        SEQUENCE.c.method,
-        SEQUENCE.c.secrets,
-    )
-    .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
-    .where(
-        SEQUENCE.c.study_id == _STUDY_ID,
-        SEQUENCE.c.status == SequenceStatus.SEALED,
-        of_stratum(bindparam("code", type_=String)),
-    )
-    .with_for_update(of=STRATUM)
-)
-_LOCK_OF = {True: _LOCK_STRATUM.where(OF_GROUPS), False: _LOCK_STRATUM.where(OF_ARMS)}
 _NUMBER = (
     update(STUDY)
     .where(STUDY.c.id == bindparam("of_study", type_=Integer))
     .values(last_allocation=STUDY.c.last_allocation + 1)
     .returning(STUDY.c.last_allocation)
 )
+# The list may have been replaced while its stratum was waited for: its status is looked at once more.
 _POSITION = (
     update(STRATUM)
-    .where(STRATUM.c.id == bindparam("of_stratum", type_=Integer))
+    .where(
+        STRATUM.c.id == bindparam("of_stratum", type_=Integer),
+        exists().where(SEQUENCE.c.id == STRATUM.c.sequence_id, SEQUENCE.c.status == SequenceStatus.SEALED),
+    )
     .values(used=STRATUM.c.used + 1)
     .returning(STRATUM.c.used)
 )
@@ -521,30 +504,21 @@ def randomise(
     require(by, Permission.PARTICIPANT_RANDOMISE, site_id=participant.site_id, subject=code, action=RANDOMISE)
     if not study.definition.is_allocated:
         raise Refused("This study does not randomise. Go on with the visits.", action=RANDOMISE, subject=code)
-    place = session.execute(_PLACE, {"site_id": participant.site_id}).one()
-    expected = stratum_of(session, study, participant, site_code=place.code, timezone=place.timezone, now=now)
-    stratum = _lock_stratum(session, study, expected.code)
-    if again:
-        stands = allocation_of(session, participant.id)
-        if stands is not None:
-            return stands
-    stood = standing(session, study, participant, now=now, lock=True, newest=newest)
+    # The participant first, and the stratum last: that is what others wait for.
+    stood = standing(session, study, participant, now=now, lock=True, hold=True, newest=newest)
+    if again and (stands := allocation_of(session, participant.id)) is not None:
+        return stands
+    stratum = stood.held
     reason = why_not_ready(gates(study.definition, stood.facts))
     if reason is None and (stratum is None or _knows_no_groups(session, study, stratum)):
         reason = NOT_OPEN
-    if reason is not None or stratum is None:
-        raise Refused(reason or NOT_OPEN, action=RANDOMISE, subject=code)
-    if stood.stratum_id != stratum.id:
-        # Between finding the stratum and locking it, an entry that decides it was saved, or an unused list replaced.
-        raise Conflict(
-            "Something changed a moment ago. Nothing was stored. Press Randomise again.",
-            action=RANDOMISE,
-            subject=code,
-        )
+    if reason is not None:
+        raise Refused(reason, action=RANDOMISE, subject=code)
+    _refuse_moved(session, study, participant, stood, action=RANDOMISE, now=now)
     details: dict[str, object] = {"stratum": stood.stratum}
     if stratum.method in DECIDING:
         details["leaf"] = _decide(session, study, participant.id, stratum, stood.stratum or "")
-    made = _take_next_slot(session, study, participant.id, stratum, by=by, now=now)
+    made = _take_next_slot(session, study, participant.id, stratum, subject=code, by=by, now=now)
     now = made.allocated_at
     day = today(stood.timezone, now)
     with recorded_together(session):
@@ -563,17 +537,6 @@ def randomise(
         open_visits(session, study, participant, anchor="randomisation", on=day, by=by, now=now)
     tell_clinicians(session, study, participant, stood.site_name, made.number, now=now)
     return made
-
-
-def _lock_stratum(session: Session, study: StudyInUse, code: str | None, *, first: bool = False) -> Any:
-    """The stratum's row, held until the transaction ends; None when there is none in use.
-
-    FOR UPDATE and never SKIP LOCKED: whoever comes second waits and takes the slot after (E9-3, REL-13). On SQLite the
-    whole writing transaction is the lock (BEGIN IMMEDIATE).
-    """
-    if code is None:
-        return None
-    return session.execute(_LOCK_OF[first], {"study_id": study.id, "code": code}).first()
 
 
 def _knows_no_groups(session: Session, study: StudyInUse, stratum: Any) -> bool:
@@ -643,26 +606,21 @@ def randomise_first(
     if stage is None:
         raise Refused("This study has one stage. Randomise the participant.", action=FIRST, subject=code)
     view = first_stage_of(study)
-    place = session.execute(_PLACE, {"site_id": participant.site_id}).one()
-    expected = stratum_of(session, view, participant, site_code=place.code, timezone=place.timezone, now=now)
-    stratum = _lock_stratum(session, view, expected.code, first=True)
+    stood = standing(session, view, participant, now=now, lock=True, hold=True, newest=newest, first=True)
     if again and (stands := stage_of(session, participant.id)) is not None:
         return stands
-    stood = standing(session, view, participant, now=now, lock=True, newest=newest, first=True)
+    stratum = stood.held
     reason = why_not_ready(first_stage_gates(study.definition, stood.facts))
     if reason is not None or stratum is None:
         raise Refused(reason or NOT_OPEN, action=FIRST, subject=code)
-    if stood.stratum_id != stratum.id:
-        raise Conflict(
-            "Something changed a moment ago. Nothing was stored. Press Randomise again.", action=FIRST, subject=code
-        )
+    _refuse_moved(session, view, participant, stood, action=FIRST, now=now)
     _lock_study(session, study)
     front = session.execute(
         select(func.max(STAGED.c.number).label("number"), func.max(STAGED.c.allocated_at).label("at")).where(
             STAGED.c.study_id == study.id, STAGED.c.stage == stage.code
         )
     ).one()
-    position = session.execute(_POSITION, {"of_stratum": stratum.id}).scalar_one()
+    position = _next_position(session, stratum.id, action=FIRST, subject=code)
     at = front.at if front.at and now < front.at <= now + MOST_WAITED else now
     session.execute(
         insert(STAGED).values(
@@ -683,12 +641,29 @@ def randomise_first(
     return Staged(participant.id, at, by.username)
 
 
+def _next_position(session: Session, stratum_id: int, *, action: str, subject: str) -> int:
+    position: int | None = session.execute(_POSITION, {"of_stratum": stratum_id}).scalar()
+    if position is None:
+        raise Conflict(CHANGED, action=action, subject=subject)
+    return position
+
+
+def _refuse_moved(
+    session: Session, study: StudyInUse, participant: Participant, stood: AtTheGates, *, action: str, now: datetime
+) -> None:
+    """While the stratum was waited for, an entry may have been saved that puts the participant into another."""
+    if needs_answers(study.definition):
+        found = stratum_of(session, study, participant, site_code=stood.site_code, timezone=stood.timezone, now=now)
+        if found.code != stood.stratum:
+            raise Conflict(CHANGED, action=action, subject=participant.code)
+
+
 def _take_next_slot(
-    session: Session, study: StudyInUse, participant_id: int, stratum: Any, *, by: Actor, now: datetime
+    session: Session, study: StudyInUse, participant_id: int, stratum: Any, *, subject: str, by: Actor, now: datetime
 ) -> Allocated:
     # The rows of study, stratum and allocation come before the log's head, in the order every transaction takes them.
     number = session.execute(_NUMBER, {"of_study": study.id}).scalar_one()
-    position = session.execute(_POSITION, {"of_stratum": stratum.id}).scalar_one()
+    position = _next_position(session, stratum.id, action=RANDOMISE, subject=subject)
     allocated_at = session.execute(
         _ALLOCATE,
         {

@@ -110,6 +110,27 @@ _WAITS = {
     for known in (True, False)
     for first in (True, False)
 }
+_HELD_OF_ALL = (
+    select(
+        STRATUM.c.id,
+        STRATUM.c.code,
+        STRATUM.c.slots,
+        STRATUM.c.used,
+        STRATUM.c.state,
+        STRATUM.c.sequence_id,
+        SEQUENCE.c.version,
+        SEQUENCE.c.method,
+        SEQUENCE.c.secrets,
+    )
+    .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
+    .where(
+        SEQUENCE.c.study_id == bindparam("study_id", type_=Integer),
+        SEQUENCE.c.status == SequenceStatus.SEALED,
+        of_stratum(bindparam("stratum", type_=String)),
+    )
+    .with_for_update(of=STRATUM)
+)
+_HELD = {True: _HELD_OF_ALL.where(OF_GROUPS), False: _HELD_OF_ALL.where(OF_ARMS)}
 
 GUESSED = 24  # allocations over which predictability is averaged; by then the averages have settled
 
@@ -139,8 +160,8 @@ class AtTheGates:
     timezone: str
     stratum: str | None
     """The level of each factor, as a stratum's code; None while one is not known."""
-    stratum_id: int | None
-    """The stratum in use that has a slot for this participant."""
+    held: Any
+    """The stratum's row, when it was asked for and is in use: held until the transaction ends."""
     facts: Facts
 
 
@@ -212,33 +233,36 @@ def standing(
     *,
     now: datetime,
     lock: bool = False,
+    hold: bool = False,
     newest: Newest | None = None,
     first: bool = False,
 ) -> AtTheGates:
     """The participant as stored now, not as loaded before; `lock` keeps the row until the transaction ends.
 
-    `first` looks at the first stage, of which `study` is the view (`first_stage_of`).
+    `hold` keeps their stratum as well, and comes last: others wait for a stratum and for nothing that is only looked
+    at. `first` looks at the first stage, of which `study` is the view (`first_stage_of`).
     """
     row = session.execute(_participant_and_site(lock), {"participant_id": participant.id}).one()
     found = stratum_of(session, study, participant, site_code=row.site_code, timezone=row.timezone, now=now)
-    complete = session.execute(_COMPLETE, {"participant_id": participant.id})
-    waiting = _slot_waiting(session, study.id, found.code, first=first)
+    complete = session.execute(_COMPLETE, {"participant_id": participant.id}).all()
+    why_no = why_no_consent(session, study, participant, before="randomisation", now=now)
+    behind = newest is not None and is_behind(session, newest)
+    held = _held_stratum(session, study.id, found.code, first=first) if hold else None
     facts = Facts(
         participant=row.code,
         status=row.status,
         eligible=row.eligible,
-        why_no_consent=why_no_consent(session, study, participant, before="randomisation", now=now),
+        why_no_consent=why_no,
         complete=frozenset((entry.visit, entry.instrument) for entry in complete),
         why_no_stratum=found.reason,
         site_name=row.site_name,
         site_open=row.is_open,
         allocated=row.allocated,
-        slot_waiting=waiting is not None,
-        behind=newest is not None and is_behind(session, newest),
+        slot_waiting=held.used < held.slots if held else _is_slot_waiting(session, study.id, found.code, first=first),
+        behind=behind,
         staged=row.staged,
     )
-    slot = waiting if found.code else None
-    return AtTheGates(row.site_code, row.site_name, row.timezone, found.code, slot, facts)
+    return AtTheGates(row.site_code, row.site_name, row.timezone, found.code, held, facts)
 
 
 def stratum_of(
@@ -281,12 +305,22 @@ def _participant_and_site(lock: bool) -> Select[Any]:
     return query.with_for_update(of=PARTICIPANT, key_share=True) if lock else query
 
 
-def _slot_waiting(session: Session, study_id: int, stratum: str | None, *, first: bool) -> int | None:
+def _is_slot_waiting(session: Session, study_id: int, stratum: str | None, *, first: bool) -> bool:
     wanted: dict[str, object] = {"study_id": study_id}
     if stratum is not None:
         wanted["stratum"] = stratum
-    found: int | None = session.execute(_WAITS[stratum is not None, first], wanted).scalar()
-    return found
+    return session.execute(_WAITS[stratum is not None, first], wanted).first() is not None
+
+
+def _held_stratum(session: Session, study_id: int, stratum: str | None, *, first: bool) -> Any:
+    """The stratum's row, held until the transaction ends; None when there is none in use.
+
+    FOR UPDATE and never SKIP LOCKED: whoever comes second waits and takes the slot after (E9-3, REL-13). On SQLite the
+    whole writing transaction is the lock (BEGIN IMMEDIATE).
+    """
+    if stratum is None:
+        return None
+    return session.execute(_HELD[first], {"study_id": study_id, "stratum": stratum}).first()
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ def _choice_page(here: Here, participant: Participant, *, problem: Problem | Non
         url=f"/{here.the_study.code}/participants/{participant.code}",
         mail=bool(here.value("mail")) if typed is not None else kept.mail,
         sms=bool(here.value("sms")) if typed is not None else kept.sms,
-        language=here.value("language") if typed is not None else kept.language or "",
+        chosen_language=here.value("language") if typed is not None else kept.language or "",
         zone=here.value("timezone") if typed is not None else kept.timezone or "",
         version=kept.version,
         languages=languages,

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql
 
 def without_the_row_lock() -> None:
     """Whoever takes a slot reads its stratum without holding it (PostgreSQL)."""
-    from app.randomisation import actions
+    from app.randomisation import reads
 
     def unlocked(statement: Any) -> Any:
         free = statement._generate()
@@ -26,7 +26,7 @@ def without_the_row_lock() -> None:
         assert "FOR UPDATE" not in str(free.compile(dialect=postgresql.dialect()))
         return free
 
-    actions._LOCK_OF = {first: unlocked(statement) for first, statement in actions._LOCK_OF.items()}
+    reads._HELD = {first: unlocked(statement) for first, statement in reads._HELD.items()}
 
 
 def without_immediate() -> None:

@@ -277,11 +277,12 @@ def enter(
     slot = open_slot(session, study, *named, site_id=participant.site_id) if named else None
     if named is None or slot is None:
         raise Invalid([FieldProblem("slip", "unknown", NO_SUCH_SLIP)])
+    # The participant first, as whoever randomises takes them.
+    stood = standing(session, study, participant, now=now, lock=True, newest=newest)
     session.execute(_LOCK, {"stratum_id": slot.stratum_id}).all()
     order = order_of(session, slot.pack_id, slot.stratum_id)
     if reason := why_not_next(order, named[1], slip_name(*named)):
         raise Refused(reason, **where)
-    stood = standing(session, study, participant, now=now, lock=True, newest=newest)
     if stood.facts.behind:
         raise Refused(BEHIND, **where)
     if stood.facts.allocated:
