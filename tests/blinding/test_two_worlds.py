@@ -101,8 +101,13 @@ def _really_asked(left: Left) -> None:
         "/api/v1/studies/mini/audit",
         "/api/v1/studies/mini/participants/M-002/gates",
         "/api/v1/studies/mini/exports/participants.json",
+        "/api/",
     ):
         assert wanted in fine, wanted
+    called = {
+        key.partition("content=")[2].partition("&")[0] for key, (status, *_) in left.heard.items() if status == 200
+    }
+    assert called >= {"record", "report", "log", "metadata", "user", "project_xml", "pdf"}
     assert {key.split()[0] for key in left.heard} >= set(BLINDED)
     assert not [key for key, (status, *_) in left.heard.items() if status >= 500]
     assert left.rows["outbox_mail"]

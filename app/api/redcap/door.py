@@ -132,12 +132,12 @@ async def door(request: Request) -> Response:
     return await run_in_threadpool(answered, request, call)
 
 
-@router.api_route(
-    "/api/", methods=["GET", "HEAD", "PUT", "PATCH", "DELETE"], name="redcap.elsewise", include_in_schema=False
-)
+@router.get("/api/", name="redcap.elsewise", include_in_schema=False)
 def elsewise() -> Response:
-    """Every call is a POST."""
-    return error_response(Wrong("The requested method is not implemented. Send every call as a POST.", 501), "xml")
+    """Every call is a POST; somebody looked at the address in a browser."""
+    refused = error_response(Wrong("The requested method is not implemented. Send every call as a POST.", 405), "xml")
+    refused.headers["Allow"] = "POST"
+    return refused
 
 
 def answered(request: Request, call: Call) -> Response:

@@ -1,4 +1,4 @@
-"""A study behind the REDCap-compatible door: people with tokens of 32 digits, participants with entries, one program."""
+"""A study behind the REDCap-compatible door: people with tokens of 32 digits, and participants with entries."""
 
 import json
 from dataclasses import dataclass, field
@@ -78,7 +78,7 @@ class Caller:
     token: str
     actor: Actor
 
-    def send(self, content: str, *, headers: dict[str, str] | None = None, files: Any = None, **form: Any) -> Any:
+    def send(self, content: str, *, headers: Any = None, files: Any = None, **form: Any) -> Any:
         """The reply to one call."""
         data = {"token": self.token, "content": content, **form}
         return self.http.post("/api/", data=data, files=files, headers=headers or {}, follow_redirects=False)
@@ -97,7 +97,7 @@ class Caller:
         assert reply.headers["content-type"] == "text/csv; charset=utf-8"
         return str(reply.text)
 
-    def refused(self, content: str, status: int = 400, **form: Any) -> str:
+    def refused(self, content: str, status: Any = 400, **form: Any) -> str:
         """The message with which a call must be refused."""
         reply = self.send(content, **{"returnFormat": "json", **form})
         assert reply.status_code == status, reply.text
