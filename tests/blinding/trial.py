@@ -713,6 +713,7 @@ REDCAP: list[dict[str, str]] = [
     {"content": "record", "action": "randomize", "record": "M-001", "randomization_id": "1", "returnAlt": "true"},
     {"content": "record", "action": "delete", "records[0]": "M-001", "returnFormat": "json"},
     {"content": "nonsense"},
+    {"content": "record", "format": "csv"},
 ]
 
 
@@ -728,9 +729,8 @@ def sweep(trial: Trial, roles: Sequence[str] = BLINDED, names: Sequence[str] | N
             for address in door.addresses(**{**KNOWN, **FEWER.get(door.name, {})}):
                 for query in QUERIES.get(door.name, ("",)):
                     ask(role, "GET", address + query)
-        if names is None:
-            for call in REDCAP:
-                trial.redcap(role, **call)
+        for call in REDCAP if names is None else REDCAP[-1:]:
+            trial.redcap(role, **call)
 
 
 # What is compared

@@ -98,7 +98,8 @@ class Call:
     @property
     def format(self) -> str:
         """csv, json, xml or odm: of what is exported, or of `data`. Nothing said is XML."""
-        return self.choice("format", "xml", "json", "csv", "odm")
+        said = "format" if self.text("format") else "outputFormat"  # as one of the clients calls it now and then
+        return self.choice(said, "xml", "json", "csv", "odm")
 
     @property
     def shape(self) -> Shape:
@@ -108,7 +109,7 @@ class Call:
     @property
     def return_shape(self) -> Shape:
         """The format of errors and of what is answered to an import; never refuses."""
-        for name in ("returnFormat", "format"):
+        for name in ("returnFormat", "format", "outputFormat"):
             said = self.text(name).lower()
             if said in ("csv", "json", "xml"):
                 return _shape(said)

@@ -54,6 +54,11 @@ class Field:
         return self.item.type.value in ("file", "signature")
 
     @property
+    def is_partial_date(self) -> bool:
+        """Whether it is a date of which the day or the month may be missing."""
+        return self.item.type is ItemType.DATE and getattr(self.item, "precision", "day") != "day"
+
+    @property
     def is_calculated(self) -> bool:
         return self.item.type is ItemType.CALCULATED
 
@@ -298,7 +303,10 @@ def raw_text(value: object) -> str:
         return number_text(value)
     if isinstance(value, list):
         return ",".join(map(str, value))
-    return missing_in(value) or ""
+    if isinstance(value, dict):
+        # Of a file its name stands here, and of a signature that there is one; both are kept sealed.
+        return missing_in(value) or str(value.get("name", "signature.svg" if "signature" in value else ""))
+    return ""
 
 
 @dataclass(frozen=True)
@@ -325,11 +333,14 @@ def encoder(field: Field, style: Style, missing: Pairs) -> Encode:
     if style.labels and item.type is ItemType.YES_NO:
         words |= {"1": "Yes", "0": "No"}
     comma = style.decimal == "," and field.is_number
+    with_time = item.type.value == "date_time"
 
     def encode(value: object) -> list[str]:
         text = raw_text(value)
         if comma and isinstance(value, float):
             text = text.replace(".", ",")
+        if with_time:
+            text = text.replace("T", " ")
         return [words.get(text, text)] if words else [text]
 
     return encode

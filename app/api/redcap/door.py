@@ -164,6 +164,7 @@ def answered(request: Request, call: Call) -> Response:
 def _answered(request: Request, call: Call) -> Response:
     call.refuse_nul()
     token = call.text("token")
+    token = token.upper() if len(token) == projects.TOKEN else token
     if len(token) == projects.SUPER and call.content == "project" and call.has_data:
         raise projects.refuse_super(rows_of(call))
     database = database_of(request)

@@ -49,7 +49,7 @@ from app.studies.definition import Instrument, ItemType
 PSEUDO = frozenset({EVENT, REPEAT_FORM, REPEAT, GROUP, IDENTIFIER})
 EAV = ("record", "field_name", "value")
 # Rules of our own checks, by what these clients call them.
-FORMAT_RULES = frozenset({"integer", "number", "digits", "date", "time", "type", "decimals"})
+FORMAT_RULES = frozenset({"integer", "number", "digits", "date", "date_time", "time", "type", "decimals"})
 CHOICE_RULES = frozenset({"choices", "choice", "yes_no"})
 MOST_PROBLEMS = 500
 SCREENED = (
@@ -57,7 +57,7 @@ SCREENED = (
     "randomised in error."
 )
 
-_american = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})").fullmatch
+_american = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})([T ].*)?").fullmatch
 
 
 @dataclass
@@ -332,7 +332,7 @@ class _Importing:
             typed[why] = [value]
         else:
             typed.pop(why, None)
-            typed[code] = [self._date(value) if item.type is ItemType.DATE else text]
+            typed[code] = [self._date(value) if item.type.value in ("date", "date_time") else text]
             if item.type is ItemType.YES_NO:
                 typed[code] = [{"1": "yes", "0": "no"}.get(value, value)]
 
@@ -341,10 +341,10 @@ class _Importing:
         found = _american(text)
         if self.order == "YMD" or found is None:
             return text.replace("/", "-") if self.order == "YMD" else text
-        first, second, year = found.groups()
+        first, second, year, rest = found.groups("")
         month, day = (first, second) if self.order == "MDY" else (second, first)
         try:
-            return date(int(year), int(month), int(day)).isoformat()
+            return date(int(year), int(month), int(day)).isoformat() + rest
         except ValueError:
             return text
 

@@ -9,7 +9,6 @@ from app.api.redcap.answers import Listing
 from app.api.redcap.asked import Asked
 from app.api.redcap.dictionary import Field, Form, Project, translated
 from app.api.redcap.errors import not_valid_values
-from app.studies.definition import ItemType
 
 COLUMNS = (
     "field_name",
@@ -39,18 +38,23 @@ FIXED = (
     "shows what changed, and which entries were made under which version."
 )
 
-KINDS = {
-    ItemType.CHOICE: ("radio", ""),
-    ItemType.CHOICES: ("checkbox", ""),
-    ItemType.YES_NO: ("yesno", ""),
-    ItemType.INTEGER: ("text", "integer"),
-    ItemType.NUMBER: ("text", "number"),
-    ItemType.SCALE: ("slider", "number"),
-    ItemType.DATE: ("text", "date_ymd"),
-    ItemType.TIME: ("text", "time"),
-    ItemType.TEXT: ("text", ""),
-    ItemType.CALCULATED: ("calc", ""),
+KINDS: dict[str, tuple[str, str]] = {
+    "choice": ("radio", ""),
+    "choices": ("checkbox", ""),
+    "yes_no": ("yesno", ""),
+    "integer": ("text", "integer"),
+    "number": ("text", "number"),
+    "scale": ("slider", "number"),
+    "slider": ("slider", "number"),
+    "date": ("text", "date_ymd"),
+    "date_time": ("text", "datetime_ymd"),
+    "time": ("text", "time"),
+    "text": ("text", ""),
+    "calculated": ("calc", ""),
+    "file": ("file", ""),
+    "signature": ("file", "signature"),
 }
+"""Type of item -> field type and validation."""
 
 
 def dictionary(asked: Asked) -> Response:
@@ -146,9 +150,9 @@ def _row(project: Project, form: Form, field: Field) -> dict[str, str]:
 def kind_of(field: Field) -> tuple[str, str]:
     """Field type and validation."""
     item = field.item
-    if field.is_file:
-        return "file", "signature" if item.type.value == "signature" else ""
-    kind, validation = KINDS[item.type]
+    kind, validation = KINDS[item.type.value]
+    if field.is_partial_date:
+        validation = ""  # a date of which the day may be missing is a text for these clients
     return ("notes" if kind == "text" and item.multiline else kind), validation
 
 

@@ -37,7 +37,7 @@ NO_CREATION = (
     "(equipoise study check, equipoise study load), with its hash in the log."
 )
 PURPOSE_TEXT = "You must provide some text for 'purpose_other' since you specified 'purpose' as '1' (Other)."
-SUPER = 64
+TOKEN, SUPER = 32, 64
 
 
 def info(asked: Asked) -> Response:

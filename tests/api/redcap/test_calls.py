@@ -38,6 +38,8 @@ def test_a_wrong_token_is_told_so_in_the_shape_that_was_asked_for(world: World, 
         else:
             assert (reply.status_code, reply.text) == (403, body)
     assert "location" not in reply.headers
+    lower = world["both"].send("version", token=world["both"].token.lower())
+    assert lower.text == "16.0.8"
 
 
 def test_the_token_of_the_other_api_is_the_same_token(world: World):
@@ -303,17 +305,6 @@ def test_what_is_forbidden_says_why_and_is_written_down(world: World, form: dict
 )
 def test_what_is_not_there(world: World, form: dict[str, Any], message: str):
     assert world["both"].refused(**form) == message
-
-
-def test_a_study_without_repeats_says_so(world: World):
-    # The contract's words, from the rule itself: this study has a form that repeats.
-    from app.api.redcap.errors import NO_REPEATING
-
-    assert NO_REPEATING == (
-        "You cannot export repeating instruments and events because the project does not contain any repeating "
-        "instruments and events"
-    )
-    assert world["both"].send("repeatingFormsEvents").status_code == 200
 
 
 def test_a_super_token_makes_no_study(world: World):
