@@ -8,8 +8,8 @@ from fastapi.responses import Response
 from pydantic import AwareDatetime, ConfigDict, Field
 
 from app.api.participants import participant_of
-from app.api.safety import Confirmed, OneTimeCode
-from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Password, Reply, Text, Version
+from app.api.safety import Confirmed
+from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Password, Reply, Text, Version
 from app.dependencies import ApiChange, ApiPage, Here, api_reauthenticate
 from app.participants.models import Participant
 from app.people.access import require
@@ -249,7 +249,9 @@ class EndBody(Body):
         },
     )
 
-    kind: Literal["lost", "found", "died", "mistake"] = Field(description="mistake: recorded as dead, and is not.")
+    kind: Literal["lost", "found", "died", "mistake", "completed", "reopened"] = Field(
+        description="mistake: recorded as dead, and is not; reopened: completed the study, and something is left to do."
+    )
     on: date
     words: Text
     password: Password = None
@@ -495,7 +497,7 @@ def _care(here: Here, participant: Participant) -> list[CareReply]:
 
 @router.get("/participants/{code}/ends", name="api.ends")
 def ends(here: ApiPage, code: str) -> list[EndReply]:
-    """Whether a participant was lost, found, or died: every record, the oldest first."""
+    """Whether a participant was lost, found, died or completed the study: every record, the oldest first."""
     participant = _readable(here, code)
     assert participant.id is not None
     return [EndReply.model_validate(each) for each in reads.ends_of(here.session, participant.id)]
@@ -503,7 +505,10 @@ def ends(here: ApiPage, code: str) -> list[EndReply]:
 
 @router.post("/participants/{code}/ends", name="api.record_end", response_model=list[EndReply])
 def record_end(here: ApiChange, code: str, asked: EndBody) -> Response:
-    """Record that a participant was lost, found again, or died, with the password; the answer has every record."""
+    """Record that a participant was lost, found again, died or completed the study, with the password.
+
+    The answer has every record.
+    """
     participant = participant_of(here, code)
     actions.record_end(
         here.session,

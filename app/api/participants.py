@@ -8,14 +8,15 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 from sqlmodel import select
 
-from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Reply, Text, Values, Version
+from app.api.shapes import Body, Code, Cursor, Limit, OneTimeCode, PageOf, Password, Reply, Text, Values, Version
 from app.consent.actions import withdraw_consent
-from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here
+from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, api_reauthenticate
 from app.foundation.errors import FieldProblem, Invalid
 from app.participants import actions, reads
 from app.participants.in_error.reads import records_of
 from app.participants.models import Participant
 from app.participants.rules import Eligibility, PersonalData
+from app.participants.rules.status import withdrawal_level
 from app.participants.status import Status
 from app.people.access import require
 from app.people.models import Site
@@ -166,6 +167,9 @@ class WithdrawalBody(Body):
     on: date
     reason: Text
     withdraw_consent: bool = Field(default=False, description="Withdraw the consent too, from the same day.")
+    # Asked for where who they are is destroyed for good; otherwise left out.
+    password: Password = None
+    code: OneTimeCode = None
 
 
 class PersonalReply(Reply):
@@ -340,8 +344,14 @@ def change_personal_data(here: ApiChange, code: str, asked: PersonalBody) -> Res
 
 @router.post("/{code}/withdrawal", name="api.withdraw", response_model=ParticipantReply)
 def withdraw(here: ApiChange, code: str, asked: WithdrawalBody) -> Response:
-    """Record a withdrawal; who leaves the study, or the visits, has no visit due any more."""
+    """Record a withdrawal; who leaves the study, or the visits, has no visit due any more.
+
+    A level that destroys who they are cannot be undone, and asks for the password.
+    """
     found = participant_of(here, code)
+    wanted = withdrawal_level(here.the_study.definition, asked.level)
+    if wanted is not None and wanted.erases_identity:
+        api_reauthenticate(here, asked.password or "", asked.code, code_needed=True)
     found = actions.withdraw(
         here.session,
         here.the_study,

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
 from app.api.participants import participant_of
-from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Password, Reply, Text, Version
+from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Password, Reply, Text, Version
 from app.dependencies import ApiChange, ApiPage, Here, api_reauthenticate
 from app.people.access import may, require
 from app.people.permissions import Permission
@@ -19,9 +19,6 @@ from app.safety.events.rules import Act, Details
 router = APIRouter(tags=["safety"])
 
 Long = Annotated[str, StringConstraints(strip_whitespace=True, max_length=8000, pattern=r"^[^\x00]*$")]
-OneTimeCode = Annotated[
-    str | None, Field(max_length=40, description="Of the authenticator app: needed from whoever has a second factor.")
-]
 Confirmed = Annotated[
     list[Annotated[str, StringConstraints(max_length=400, pattern=r"^[^\x00]*$")]],
     Field(

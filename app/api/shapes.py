@@ -121,4 +121,7 @@ Password = Annotated[
     str | None,
     Field(max_length=1024, description="The acting person's own password: a signature needs it beside the token."),
 ]
+OneTimeCode = Annotated[
+    str | None, Field(max_length=40, description="Of the authenticator app: needed from whoever has a second factor.")
+]
 Values = dict[Code, Any]

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from app.api.participants import participant_of
-from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text
+from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Reply, Text
 from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, api_reauthenticate
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.models import Participant
@@ -22,10 +22,6 @@ from app.randomisation.unblinding.rules import Kind
 router = APIRouter(tags=["unblinding"])
 
 ONCE = "The arm was shown once, in the first answer. If it is needed again, unblind again under a new key, and say why."
-
-OneTimeCode = Annotated[
-    str | None, Field(max_length=40, description="Of the authenticator app: needed from whoever has a second factor.")
-]
 
 
 class UnblindBody(Body):

@@ -347,7 +347,7 @@ def put_back(
     now: datetime,
     why: str,
 ) -> Participant:
-    """Have a participant stand again where they stood before they were lost, or recorded as dead by mistake.
+    """Have a participant stand again where they stood before they were lost, through, or dead by mistake.
 
     For the rooms above, inside their own action. No date changes: they consented and were randomised when they were.
     """

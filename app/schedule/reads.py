@@ -120,6 +120,12 @@ def next_visits(session: Session, participant_ids: Iterable[int], today: date) -
     }
 
 
+def planned_visits(session: Session, participant_id: int) -> int:
+    """How many visits of a participant are planned and neither held nor missed."""
+    of_them = (VISIT.c.participant_id == participant_id, VISIT.c.status == VisitStatus.PLANNED)
+    return int(session.execute(select(func.count()).select_from(VISIT).where(*of_them)).scalar_one())
+
+
 def visits_due(
     session: Session,
     study: StudyInUse,

@@ -69,6 +69,7 @@ FILE = (
     "request_id",
 )
 SEALED = "sealed"
+NAMED_AT_MOST = 6  # participants in one line of the log
 NUMBERED = ("adverse_event", "care", "contact", "deviation", "lock", "randomised_in_error", "unblinding")
 FURTHEST = 2**31
 
@@ -219,18 +220,31 @@ def told(
 ) -> list[dict[str, Any]]:
     """Entries as `ui.audit_rows` shows them; what one person did to one thing in one go is one line.
 
+    So is what they did to many participants in one go and changed nothing: a list with arms opens every envelope of it.
     `place` is the study's address when participants are linked.
     """
     lines: list[dict[str, Any]] = []
     last: tuple[object, ...] = ()
+    of_many: list[str] = []
     for entry in rows:
-        key = tuple(entry[name] for name in ("request_id", "at", "username", "action", "participant", "subject", "why"))
-        if lines and key == last:
+        key = tuple(entry[name] for name in ("request_id", "at", "username", "action", "subject", "why"))
+        if lines and key == last and entry["participant"] == of_many[-1]:
             lines[-1]["changes"] = [*_changes(entry, study), *lines[-1]["changes"]]  # newest first, items in order
             continue
-        last = key
+        if lines and key == last and not lines[-1]["changes"] and not _changes(entry, study):
+            of_many.append(entry["participant"])
+            about = (_several(of_many) if named else "", _act(entry["action"]), _subject(entry["subject"], study))
+            lines[-1].update(action=" · ".join(filter(None, about)), url="")
+            continue
+        last, of_many = key, [entry["participant"]]
         lines.append(_line(entry, study, place, named=named))
     return lines
+
+
+def _several(codes: Sequence[str]) -> str:
+    """Codes of participants, the oldest entry first: all of a few, else the first and how many more."""
+    first = list(reversed(codes))[:NAMED_AT_MOST]
+    return ", ".join(first) + (f" and {len(codes) - len(first)} more" if len(codes) > len(first) else "")
 
 
 def _line(entry: Mapping[str, Any], study: Study, place: str, *, named: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Conduct: deviations, contacts, care beside the trial, who was lost or died, and everybody who was screened."""
+"""Conduct: deviations, contacts, care beside the trial, who was lost, died or is through, and who was screened."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +26,7 @@ from app.safety.logs import actions, reads
 from app.safety.logs.reads import ScreenedRow, ScreenedWanted, month_of
 from app.safety.logs.rules import End, How, Result, attempts_since, why_not_end
 from app.safety.words import to_confirm
+from app.schedule.reads import planned_visits
 from app.studies.definition import Study
 from app.web.places import Places, places_of, show_at, typed_day
 from app.web.safety import number_of, prove, tabs_of, typed_moment
@@ -504,7 +505,27 @@ def death(here: ChangeInStudy, code: str) -> Response:
     return _end(here, code, End.DIED, End.MISTAKE)
 
 
-DONE = {End.LOST: "lost", End.FOUND: "found", End.DIED: "died", End.MISTAKE: "not_dead"}
+@router.get("/{study}/participants/{code}/completion", name="conduct.completion_form")
+def completion_form(here: PageInStudy, code: str) -> Response:
+    """What recording that somebody completed the study does; or that something is left to do."""
+    return _end_page(here, _ending(here, code), End.COMPLETED, End.REOPENED)
+
+
+@router.post("/{study}/participants/{code}/completion", name="conduct.completion")
+def completion(here: ChangeInStudy, code: str) -> Response:
+    """Record that a participant completed the study, or that something is left to do after all."""
+    return _end(here, code, End.COMPLETED, End.REOPENED)
+
+
+DONE = {
+    End.LOST: "lost",
+    End.FOUND: "found",
+    End.DIED: "died",
+    End.MISTAKE: "not_dead",
+    End.COMPLETED: "completed",
+    End.REOPENED: "reopened",
+}
+PATHS = {End.LOST: "lost", End.DIED: "death", End.COMPLETED: "completion"}
 
 
 def _ending(here: Here, code: str) -> Participant:
@@ -539,7 +560,8 @@ def _end_page(
 ) -> Response:
     assert participant.id is not None
     places, status = places_of(here), Status(participant.status)
-    kind = back if why_not_end(back, status) is None else first
+    kind, definition = back if why_not_end(back, status) is None else first, here.the_study.definition
+    due = planned_visits(here.session, participant.id) if kind is End.COMPLETED else 0
     return show_at(
         here,
         places,
@@ -547,8 +569,8 @@ def _end_page(
         status_code=status_of(problem),
         **_common(here, places, participant, problem),
         kind=kind.value,
-        path="lost" if first is End.LOST else "death",
-        why_not=why_not_end(kind, status),
+        path=PATHS[first],
+        why_not=why_not_end(kind, status, is_allocated=definition.is_allocated, due=due),
         ends=list(reversed(reads.ends_of(here.session, participant.id))),
         values={"on": here.value("on"), "words": here.value("words")},
         event_url=f"{_url(here, participant.code)}/adverse-events/new?outcome=fatal",

@@ -420,6 +420,7 @@ def show(here: PageInStudy, code: str) -> Response:
         "participants/show.html",
         participant=participant,
         status=Status(participant.status),
+        is_allocated=here.the_study.definition.is_allocated,
         site=places.site(site_id),
         today=today,
         timezone=places.timezone(site_id),
@@ -653,6 +654,9 @@ def _next_step(
     if waiting and may_read:
         label = f"Open {_label(definition, waiting[0].code)}"
         return {"label": label, "icon": "calendar-check", "url": f"{url}/visits/{waiting[0].code}", "reason": None}
+    taking_part = status is Status.RANDOMISED or (status in OPEN and not definition.is_allocated)
+    if taking_part and visits and not any(visit.status == VisitStatus.PLANNED for visit in visits):
+        return step("Record completion", "circle-check", f"{url}/completion", Permission.PARTICIPANT_WITHDRAW)
     return None
 
 

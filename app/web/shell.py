@@ -70,6 +70,8 @@ DONE = {
     "lost": "Recorded as lost to follow-up. What is due stays due; nobody is reminded.",
     "found": "Recorded. They stand where they stood before.",
     "died": "The death is recorded, and no visit is due any more. Report it as an adverse event as well.",
+    "completed": "Recorded: this participant completed the study.",
+    "reopened": "Recorded. They stand where they stood before they completed the study.",
     "not_dead": "Recorded. They stand where they stood before, and their visits are due again.",
     "clock_stopped": "Written down. The clock has stopped, and nobody is reminded again.",
     "unblinding_recorded": "Recorded. Data managers and investigators are told, and assess what it means.",

@@ -115,6 +115,21 @@ def test_a_withdrawal_takes_the_consent_with_it_when_it_says_so(world: World, co
     assert "consent.withdrawn" in world.log()
 
 
+@pytest.mark.requirement("GDPR-3", "SEC-35")
+def test_a_withdrawal_that_destroys_who_somebody_is_asks_for_the_password(shared_database: Database):
+    stops = {"code": "visits", "label": "Stops visits", "stops_visits": True}
+    erase = {"code": "erase", "label": "Erase who I am", "stops_visits": True, "erases_identity": True}
+    world = World(shared_database, withdrawal_levels=[stops, erase])
+    world.consented()
+    coordinator = api_client(world.database, world.coordinators["north"])
+    body = {"level": "erase", "on": world.today().isoformat(), "reason": "Asked for it."}
+    for wrong in ({}, {"password": "not it"}):
+        coordinator.refused(422, "POST", "/participants/M-001/withdrawal", {**body, **wrong})
+    assert coordinator.done("GET", PERSONAL)["personal"] == NAMED.items()
+    coordinator.done("POST", "/participants/M-001/withdrawal", {**body, "password": PASSWORD})
+    coordinator.refused(409, "GET", PERSONAL)
+
+
 # Visits
 
 

@@ -279,6 +279,8 @@ WHO: dict[str, Who] = {
     "conduct.keep_care": P.CARE_RECORD,
     "conduct.lost_form": P.PARTICIPANT_WITHDRAW,
     "conduct.lost": P.PARTICIPANT_WITHDRAW,
+    "conduct.completion_form": P.PARTICIPANT_WITHDRAW,
+    "conduct.completion": P.PARTICIPANT_WITHDRAW,
     "conduct.death_form": P.PARTICIPANT_WITHDRAW,
     "conduct.death": P.PARTICIPANT_WITHDRAW,
     "conduct.screening_log": P.SAFETY_READ,

@@ -104,6 +104,7 @@ NO_PAGE = {
     "conduct.sign_form": "leads to the deviation",
     "conduct.take_back_form": "leads to the deviation",
     "conduct.lost_form": "conduct/end.html",
+    "conduct.completion_form": "conduct/end.html",
     "conduct.death_form": "conduct/end.html",
     "unblinding.emergency_form": "unblinding/emergency.html",
     "unblinding.report_file": "a file",

@@ -200,14 +200,39 @@ def test_a_death_stops_everything_and_a_mistake_starts_exactly_that_again(trial:
     assert trial.report(FATAL)  # and the death itself is reported
 
 
+@pytest.mark.requirement("P11-f", "E9R1-1")
+def test_somebody_completes_the_study_once_no_visit_is_due_and_it_can_be_taken_back(trial: Safe):
+    with pytest.raises(Refused, match="3 visits are still due"):
+        end(trial, End.COMPLETED)
+    assert status(trial) == Status.RANDOMISED
+    of_them = update(VISIT).where(VISIT.c.participant_id == trial.someone.id)
+    trial.session.execute(of_them.values(status="missed"))
+    number = end(trial, End.COMPLETED, words="")
+    assert end(trial, End.COMPLETED, words="") == number
+    assert status(trial) == Status.COMPLETED
+    with pytest.raises(Refused, match="completed the study"):
+        end(trial, End.COMPLETED, words="Once more")
+    with pytest.raises(Invalid):
+        end(trial, End.REOPENED, words="")
+    end(trial, End.REOPENED, words="Week 52 was held after all")
+    assert status(trial) == Status.RANDOMISED
+    assert reads.ends_of(trial.session, trial.someone.id or 0)[-1].corrects == number
+    end(trial, End.COMPLETED)
+    end(trial, End.DIED)
+    end(trial, End.MISTAKE)
+    assert status(trial) == Status.COMPLETED
+    # What is wrong in an entry can still be put right.
+    assert "participant.completed" in [each.action for each in trial.log()]
+
+
 @pytest.mark.parametrize(
     ("status", "allowed"),
     [
         (Status.SCREENED, {End.DIED}),
         (Status.SCREEN_FAILED, set()),
         (Status.CONSENTED, {End.LOST, End.DIED}),
-        (Status.RANDOMISED, {End.LOST, End.DIED}),
-        (Status.COMPLETED, {End.DIED}),
+        (Status.RANDOMISED, {End.LOST, End.DIED, End.COMPLETED}),
+        (Status.COMPLETED, {End.DIED, End.REOPENED}),
         (Status.WITHDRAWN, {End.DIED}),
         (Status.LOST, {End.FOUND, End.DIED}),
         (Status.DIED, {End.MISTAKE}),

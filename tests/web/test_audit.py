@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
@@ -234,6 +235,22 @@ def test_what_one_person_did_in_one_go_is_one_line():
     assert lines[0]["action"] == "M-001 · Entry saved · Week 18, Pain"
     assert lines[0]["changes"] == [("Days with pain", "3", "Unknown"), ("Where it hurts", None, "Back, Leg")]
     assert lines[0]["url"] == "/mini/participants/M-001"
+
+
+def test_what_was_only_looked_at_of_many_in_one_go_is_one_line():
+    entry = {"request_id": "r", "at": clock.now(), "username": "cli", "role": "clinician", "action": "envelope.opened"}
+    rest = {"subject": "", "item": "", "old": None, "new": None, "why": None}
+    codes = [f"M-{number:03}" for number in range(9, 0, -1)]
+    rows: list[dict[str, Any]] = [{**entry, **rest, "participant": code} for code in codes]
+    (line,) = told(rows, definition(), place="/mini")
+    assert line["action"] == "M-001, M-002, M-003, M-004, M-005, M-006 and 3 more · Envelope opened"
+    assert (line["url"], line["changes"]) == ("", [])
+    apart = [rows[0], {**rows[1], "why": "Emergency"}, {**rows[2], "request_id": "s"}]
+    assert [each["action"] for each in told(apart, definition())] == [
+        f"{code} · Envelope opened" for code in ("M-009", "M-008", "M-007")
+    ]
+    changed = [{**row, "new": '"x"', "item": "pain_days"} for row in rows[:2]]
+    assert len(told(changed, definition())) == 2
 
 
 @pytest.mark.parametrize(

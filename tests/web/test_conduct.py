@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
+from sqlalchemy import update
 
-from app.foundation.database import Database
+from app.foundation.database import Database, table_of
+from app.participants.models import Participant
+from app.schedule.reads import VISIT
 from tests.safety.world import SAFETY
 from tests.web.browser import PASSWORD
 from tests.web.test_safety import said
@@ -152,6 +155,27 @@ def test_somebody_is_lost_found_and_dies_by_mistake(world: World):
     history = said(coordinator.get(f"{PERSON}/death"))
     assert "Recorded as dead by mistake" in history
     assert "Five calls" in history
+
+
+@pytest.mark.requirement("P11-f", "E9R1-1")
+def test_who_has_nothing_left_to_do_completes_the_study(world: World):
+    coordinator = world.coordinator()
+    form, on = {"on": world.today().isoformat(), "password": PASSWORD}, f"{PERSON}/completion"
+    refused = said(coordinator.get(on))
+    assert "Record their consent first" not in refused
+    assert "Randomise them first" in refused
+    with world.database.writing() as session:
+        session.execute(update(table_of(Participant)).values(status="randomised"))
+        session.execute(update(VISIT).values(status="missed", reason="Away"))
+    page = coordinator.soup(PERSON)
+    assert page.select_one(f"a[href='{on}']") is not None
+    assert coordinator.post(on, {**form, "words": ""}).status_code == 303
+    done = said(coordinator.get(PERSON))
+    assert "Completed" in done
+    assert "Something is left to do" in done
+    assert coordinator.post(on, {**form, "words": ""}).status_code == 422
+    assert coordinator.post(on, {**form, "words": "Week 52 was held after all"}).status_code == 303
+    assert "Randomised" in said(coordinator.get(PERSON))
 
 
 @pytest.mark.requirement("CON-20")

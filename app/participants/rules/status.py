@@ -58,10 +58,11 @@ def why_not_transition(old: Status, new: Status, *, is_allocated: bool = True) -
 
 
 def why_not_back(old: Status, to: Status) -> str | None:
-    """Why a participant cannot stand again where they stood before they were lost, or dead by mistake; or None."""
-    if old not in (S.LOST, S.DIED):
-        return "This participant is neither lost nor recorded as dead. Nothing is left to do."
-    return None if old in TRANSITIONS[to] else "Nobody is lost, or dies, from there. Check the record."
+    """Why a participant cannot stand again where they stood before they were lost, completed or dead; or None."""
+    if old not in (S.LOST, S.DIED, S.COMPLETED):
+        return "This participant is neither lost, nor recorded as dead, nor through. Nothing is left to do."
+    before = TRANSITIONS[to] | ({S.COMPLETED} if to is S.CONSENTED else set())  # without arms one completes from there
+    return None if old in before else "Nobody is lost, dies or completes the study from there. Check the record."
 
 
 def why_not_randomised_on_paper(old: Status) -> str | None:

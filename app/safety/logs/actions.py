@@ -21,11 +21,13 @@ from app.safety.logs.reads import CARE, CONTACT, END, ends_of
 from app.safety.logs.rules import End, care_problems, contact_problems, end_problems, why_not_end
 from app.safety.words import arm_problems
 from app.schedule.actions import plan_again, stop_visits
+from app.schedule.reads import planned_visits
 from app.studies.in_use import StudyInUse
 
 OVERTAKEN = "Somebody changed this line while you were typing. Read what stands now, then send yours again."
 ENDING = "participant.record_end"
-UNDOES = {End.FOUND: End.LOST, End.MISTAKE: End.DIED}
+UNDOES = {End.FOUND: End.LOST, End.MISTAKE: End.DIED, End.REOPENED: End.COMPLETED}
+ENDS = {End.LOST: Status.LOST, End.DIED: Status.DIED, End.COMPLETED: Status.COMPLETED}
 
 
 @dataclass(frozen=True)
@@ -173,10 +175,11 @@ def record_end(
     by: Actor,
     now: datetime,
 ) -> int:
-    """Record that a participant was lost, found again or died, or that this was a mistake; the number of the record.
+    """Record that a participant was lost, found again, died or completed the study, or that this was not so.
 
-    Lost: their status says so, and nobody is reminded; what is due stays due. Died: no visit is due any more. Found, or
-    a mistake: they stand where they stood before, and what had stopped is due again. `prove` asks who it is once more.
+    Gives the number of the record. Lost: their status says so, and nobody is reminded; what is due stays due. Died: no
+    visit is due any more. Completed: refused while one is. What takes one of them back has them stand where they stood
+    before, and what had stopped is due again. `prove` asks who it is once more.
     """
     where = {"action": ENDING, "subject": f"{participant.code}/end"}
     if participant.study_id != study.id or participant.id is None:
@@ -188,7 +191,8 @@ def record_end(
     words = words.strip()
     if last is not None and (last.kind, last.on, last.words, last.recorded_by) == (kind, on, words, by.username):
         return last.number
-    if reason := why_not_end(kind, before):
+    due = planned_visits(session, participant.id) if kind is End.COMPLETED else 0
+    if reason := why_not_end(kind, before, is_allocated=study.definition.is_allocated, due=due):
         raise Refused(reason, **where)
     undone = next((each for each in reversed(ends) if each.kind == UNDOES.get(kind)), None)
     earliest = undone.on if undone is not None else participant.screened_on
@@ -199,9 +203,9 @@ def record_end(
     prove()
     stopped: list[str] = []
     permission = Permission.PARTICIPANT_WITHDRAW
-    if kind in (End.LOST, End.DIED):
-        new = Status.LOST if kind is End.LOST else Status.DIED
-        mark(session, study, participant, new, on=on, permission=permission, old=before, by=by, now=now, why=words)
+    if new := ENDS.get(kind):
+        why = words or None
+        mark(session, study, participant, new, on=on, permission=permission, old=before, by=by, now=now, why=why)
         if kind is End.DIED:
             stopped = stop_visits(session, study, participant, why="The participant died.", by=by, now=now)
     else:
@@ -229,5 +233,5 @@ def record_end(
         ).scalar_one()
     )
     made = Change("participant.end_recorded", participant.code, f"end/{number}", new={"kind": kind, "on": on})
-    record(session, study.code, [made], by=by, now=now, why=words)
+    record(session, study.code, [made], by=by, now=now, why=words or None)
     return number

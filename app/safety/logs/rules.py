@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from app.foundation.errors import FieldProblem
 from app.foundation.words import day_in_words, text_problems
+from app.participants.rules.status import why_not_transition
 from app.participants.status import Status
 from app.safety.dates import days_of
 
@@ -82,6 +83,8 @@ class End(StrEnum):
     FOUND = "found"
     DIED = "died"
     MISTAKE = "mistake"  # somebody who was recorded as dead is not
+    COMPLETED = "completed"  # everything the study wanted of them is done
+    REOPENED = "reopened"  # something is left to do after all
 
 
 def end_problems(kind: str, *, on: date, words: str, earliest: date, today: date) -> list[FieldProblem]:
@@ -91,6 +94,7 @@ def end_problems(kind: str, *, on: date, words: str, earliest: date, today: date
         End.FOUND: "Say how they were found.",
         End.DIED: "Say how it became known, as far as may stand here. Report it as an adverse event as well.",
         End.MISTAKE: "Say how the mistake came about.",
+        End.REOPENED: "Say what is left to do.",
     }
     found = []
     if on > today:
@@ -98,11 +102,22 @@ def end_problems(kind: str, *, on: date, words: str, earliest: date, today: date
     elif on < earliest:
         said = f"Choose {day_in_words(earliest)} or a later day."
         found.append(FieldProblem("on", "early", f"This day is too early. {said}"))
-    return found + text_problems("words", words, asked[kind], LONGEST)
+    if not words and kind == End.COMPLETED:
+        return found
+    return found + text_problems("words", words, asked.get(kind, ""), LONGEST)
 
 
-def why_not_end(kind: str, status: Status) -> str | None:
-    """Why this cannot be recorded of a participant who stands here, or None."""
+def why_not_end(kind: str, status: Status, *, is_allocated: bool = True, due: int = 0) -> str | None:
+    """Why this cannot be recorded of a participant who stands here, or None; `due` visits are planned and not held."""
+    if kind == End.REOPENED:
+        return None if status is Status.COMPLETED else "They have not completed the study. Nothing is left to do."
+    if kind == End.COMPLETED:
+        if reason := why_not_transition(status, Status.COMPLETED, is_allocated=is_allocated):
+            return reason
+        if status is Status.LOST:
+            return "This participant is recorded as lost. Record that they were found first."
+        words = f"{due} visits are still due. Record each as held, or as missed with the reason, before the completion."
+        return words if due else None
     if kind == End.FOUND:
         return None if status is Status.LOST else "This participant is not recorded as lost. Nothing is left to do."
     if kind == End.MISTAKE:
