@@ -269,6 +269,44 @@ def _marks(rows: Iterable[Row[Any]]) -> dict[tuple[str, str], EntryMark]:
     return {place: together(marks) for place, marks in found.items()}
 
 
+def repeats_page(
+    session: Session,
+    participant_id: int,
+    visit: str,
+    instrument: str,
+    *,
+    cursor: str | None = None,
+    limit: int | None = None,
+) -> paging.Page[EntryMark]:
+    """One page of how often a form was filled in at a visit, in the order of their numbers."""
+    size = paging.page_size(limit)
+    query, backwards = _MARKS.where(ENTRY.c.visit == visit, ENTRY.c.instrument == instrument), False
+    if cursor:
+        (number,), backwards = paging.decode(cursor, 1, int)
+        query = query.where(ENTRY.c.repeat < number if backwards else ENTRY.c.repeat > number)
+    order = ENTRY.c.repeat.desc() if backwards else ENTRY.c.repeat.asc()
+    found = session.execute(query.order_by(order).limit(size + 1), {"participant_id": participant_id}).all()
+    page = paging.page_of(found, size, lambda row: (row.repeat,), cursor=cursor, backwards=backwards)
+    return page.made(_mark)
+
+
+def repeat_labels(session: Session, study: StudyInUse, participant_id: int) -> dict[tuple[str, str], object]:
+    """(visit, name of the form) -> the answer that a repeat is called by in lists; no statement where none is."""
+    named = {}
+    for form in study.definition.instruments:
+        if form.repeats and form.repeat_label is not None and form.item(form.repeat_label) is not None:
+            named[form.code] = form.repeat_label
+    if not named:
+        return {}
+    query = select(ENTRY.c.visit, ENTRY.c.instrument, ENTRY.c.repeat, ENTRY.c["values"]).where(
+        ENTRY.c.participant_id == participant_id, ENTRY.c.instrument.in_(sorted(named))
+    )
+    return {
+        (visit, form_name(code, repeat)): json.loads(values).get(named[code])
+        for visit, code, repeat, values in session.execute(query)
+    }
+
+
 def together(marks: Sequence[EntryMark]) -> EntryMark:
     """How far all entries of one form at one visit are; where every one of them is in error, nothing is complete."""
     if len(marks) == 1 and not marks[0].is_in_error:

@@ -19,13 +19,17 @@ from app.capture.locks.reads import covering
 from app.capture.locks.rules import Kind, Lock, why_closed
 from app.capture.reads import Answers, DraftState, HistoryLine, Place
 from app.capture.rules import (
+    IN_ERROR,
     MEANINGS,
     EntryState,
     changes,
     entry_mark,
+    form_name,
+    named_form,
     same_value,
     signature_holds,
     why_not_enter,
+    why_not_repeat,
     why_not_sign,
 )
 from app.capture.status import EntryStatus
@@ -45,15 +49,14 @@ from app.schedule.reads import visit_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
 from app.studies.definition import Instrument, Item, ItemType, Visit
+from app.web.forms import ENTRY
 from app.web.items import item_views, sections_of
 from app.web.queries import threads_of
 from app.web.shell import errors_of, show, status_of
 from app.web.visits import planned_visit, typed_day, visit_url
-from app.wording import said
+from app.wording import said, title_of
 
 router = APIRouter()
-
-ENTRY = "/{study}/participants/{code}/visits/{visit}/entries/{instrument}"
 
 # The form's own fields. No item code has a hyphen, so that none of them can be taken for an answer.
 BASE, REASON, SAVE_AS = "base-version", "form-why", "save-as"
@@ -68,6 +71,29 @@ class Spot:
     participant: Participant
     planned: Visit
     instrument: Instrument
+    repeat: int = 1
+
+    @property
+    def name(self) -> str:
+        """How the form is named at its visit."""
+        return form_name(self.instrument.code, self.repeat)
+
+    @property
+    def title(self) -> str:
+        return title_of(self.instrument, self.repeat)
+
+    @property
+    def place_asked(self) -> dict[str, Any]:
+        """Which entry of the participant an action is about."""
+        return {"visit": self.planned.code, "instrument": self.instrument.code, "repeat": self.repeat}
+
+    @property
+    def next_url(self) -> str | None:
+        """Where the form is filled in for the next time at this visit, or None."""
+        following = max(self.place.begun, self.repeat) + 1
+        if following > self.instrument.most_repeats:
+            return None
+        return f"{self.visit_url}/entries/{form_name(self.instrument.code, following)}"
 
     @property
     def participant_id(self) -> int:
@@ -76,7 +102,7 @@ class Spot:
 
     @property
     def url(self) -> str:
-        return f"{self.visit_url}/entries/{self.instrument.code}"
+        return f"{self.visit_url}/entries/{self.name}"
 
     @property
     def visit_url(self) -> str:
@@ -96,22 +122,18 @@ class Spot:
 
     @cached_property
     def place(self) -> Place:
-        return reads.place_of(
-            self.here.session, self.participant_id, self.planned.code, self.instrument.code, by=self.here.actor
-        )
+        return reads.place_of(self.here.session, self.participant_id, by=self.here.actor, **self.place_asked)
 
     @cached_property
     def entry(self) -> EntryState | None:
-        return reads.entry_of(self.here.session, self.participant_id, self.planned.code, self.instrument.code)
+        return reads.entry_of(self.here.session, self.participant_id, **self.place_asked)
 
     @cached_property
     def draft(self) -> DraftState | None:
         """This person's draft, unless it says what is saved anyway."""
         if not self.place.has_draft:
             return None
-        draft = reads.draft_of(
-            self.here.session, self.participant_id, self.planned.code, self.instrument.code, by=self.here.actor
-        )
+        draft = reads.draft_of(self.here.session, self.participant_id, by=self.here.actor, **self.place_asked)
         if draft is None:
             return None
         typed = parse_typed(self.instrument, draft.typed)
@@ -139,6 +161,7 @@ class Spot:
             self.planned.code,
             self.instrument.code,
             item="",
+            repeat=self.repeat,
         )
         return next((line for line in reversed(lines) if line.action == "entry.signature_superseded"), None)
 
@@ -158,7 +181,7 @@ class Spot:
         """Item code -> its queries, as a page draws them."""
         if self.entry is None:
             return {}
-        return threads_of(self.here, self.participant_id, self.planned.code, self.instrument.code)
+        return threads_of(self.here, self.participant_id, **self.place_asked)
 
     @cached_property
     def why_not_enter(self) -> str | None:
@@ -172,7 +195,9 @@ class Spot:
             is_scheduled=place.is_scheduled,
             is_stopped=place.is_stopped,
             is_missed=place.is_missed,
-        )
+        ) or why_not_repeat(self.instrument, self.repeat, place.begun)
+        if reason is None and self.entry is not None and self.entry.is_in_error:
+            reason = IN_ERROR
         if reason is None and (self.entry is None or self.participant.withdrawn_on is not None):
             reason = why_no_consent(
                 self.here.session, self.here.the_study, self.participant, before="entries", now=self.here.now
@@ -191,6 +216,7 @@ class Spot:
             answers=self.answers,
             today=local.date(),
             now=local,
+            repeat=self.repeat,
         )
 
     def stored_form(self) -> dict[str, list[str]]:
@@ -206,13 +232,17 @@ class Spot:
 def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
     """NotFound unless this person may read entries of this participant, and the plan has this form at this visit."""
     planned = planned_visit(here, visit)
-    form = here.the_study.definition.instrument(instrument)
-    if form is None or instrument not in planned.instruments:
+    code_of_form, repeat = named_form(instrument)
+    form = here.the_study.definition.instrument(code_of_form)
+    if form is None or code_of_form not in planned.instruments:
         raise NotFound
     participant = participant_by_code(
         here.session, here.the_study, code, by=here.actor, permission=Permission.ENTRY_READ
     )
-    return Spot(here, participant, planned, form)
+    spot = Spot(here, participant, planned, form, repeat)
+    if repeat != 1 and spot.entry is None and why_not_repeat(form, repeat, spot.place.begun) is not None:
+        raise NotFound
+    return spot
 
 
 @router.get(ENTRY, name="entries.form")
@@ -237,8 +267,7 @@ def save(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respons
             here.session,
             here.the_study,
             spot.participant,
-            visit=visit,
-            instrument=instrument,
+            **spot.place_asked,
             values=typed.values,
             reasons=typed.reasons,
             base_version=number(here.value(BASE)),
@@ -251,6 +280,8 @@ def save(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respons
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
         return _form_page(spot, typed=lists(here.form), problem=problem)
+    if here.value(SAVE_AS) == "another" and spot.next_url is not None:
+        return here.redirect(spot.next_url, done="saved")
     return here.redirect(spot.visit_url, done="saved" if saved.status is EntryStatus.COMPLETE else "saved_partial")
 
 
@@ -329,8 +360,7 @@ def keep_draft(here: ChangeInStudy, code: str, visit: str, instrument: str) -> R
             here.session,
             here.the_study,
             spot.participant,
-            visit=visit,
-            instrument=instrument,
+            **spot.place_asked,
             typed=typed,
             base_version=base,
             by=here.actor,
@@ -346,7 +376,7 @@ def keep_draft(here: ChangeInStudy, code: str, visit: str, instrument: str) -> R
 def drop_draft(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
     """Throw the draft away and show what is saved."""
     spot = _spot(here, code, visit, instrument)
-    actions.drop_draft(here.session, spot.participant_id, visit=visit, instrument=instrument, by=here.actor)
+    actions.drop_draft(here.session, spot.participant_id, by=here.actor, **spot.place_asked)
     return here.redirect(spot.url, done="draft_dropped")
 
 
@@ -372,7 +402,7 @@ def history(here: PageInStudy, code: str, visit: str, instrument: str, item: str
     asked = spot.instrument.item(item)
     if asked is None:
         raise NotFound
-    lines = reads.history(here.session, here.the_study, code, visit, instrument, item)
+    lines = reads.history(here.session, here.the_study, code, item=item, **spot.place_asked)
     return show(
         here,
         "entries/history.html",
@@ -413,8 +443,7 @@ def sign(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respons
             here.session,
             here.the_study,
             spot.participant,
-            visit=visit,
-            instrument=instrument,
+            **spot.place_asked,
             version=number(here.value("version")),
             meaning=here.value("meaning"),
             by=here.actor,
@@ -441,8 +470,7 @@ def verify(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respo
             here.session,
             here.the_study,
             spot.participant,
-            visit=visit,
-            instrument=instrument,
+            **spot.place_asked,
             items=items,
             version=number(here.value("version")),
             by=here.actor,
@@ -454,6 +482,33 @@ def verify(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respo
     return here.redirect(f"{spot.url}/record", done="verified")
 
 
+@router.post(ENTRY + "/in-error", name="entries.mark_in_error")
+def mark_in_error(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
+    """Mark one that was added by mistake as entered in error, or take that back; nothing is deleted."""
+    spot = _spot(here, code, visit, instrument)
+    undo = here.value("which") == "counts"
+    action = "entry.restore" if undo else "entry.mark_in_error"
+    subject = f"{spot.participant.code}/entry/{visit}/{instrument}"
+    require(here.actor, Permission.ENTRY_SAVE, site_id=spot.participant.site_id, action=action, subject=subject)
+    try:
+        actions.mark_in_error(
+            here.session,
+            here.the_study,
+            spot.participant,
+            **spot.place_asked,
+            version=number(here.value("version")),
+            why=here.value("why"),
+            by=here.actor,
+            now=here.now,
+            undo=undo,
+        )
+    except (Invalid, Conflict, Refused) as problem:
+        here.refuse(problem)
+        return _record_page(spot, problem)
+    return here.redirect(f"{spot.url}/record", done="restored" if undo else "in_error")
+
+
+@router.get(ENTRY + "/in-error", name="entries.in_error_form")
 @router.get(ENTRY + "/verified", name="entries.verify_form")
 def verify_form(here: PageInStudy, code: str, visit: str, instrument: str) -> Response:
     """Where somebody lands who goes on without sending the form again: what is saved."""
@@ -563,8 +618,12 @@ def _record_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None
         spot=spot,
         entry=spot.entry,
         rows=_rows(spot),
-        may_verify=may_verify and spot.entry is not None and not spot.is_locked,
-        refusal=problem.reason if problem is not None else None,
+        may_verify=may_verify and spot.entry is not None and not spot.entry.is_in_error and not spot.is_locked,
+        # Taking it back is what a mark in error waits for; everything else waits for that.
+        may_mark=spot.may_save and spot.entry is not None and spot.instrument.repeats and spot.lock is None,
+        refusal=problem.reason if problem is not None and not isinstance(problem, Invalid) else None,
+        errors=errors_of(problem),
+        why=spot.here.value("why") if problem is not None else "",
         **_facts(spot),
     )
 
@@ -609,6 +668,8 @@ def _facts(spot: Spot) -> dict[str, Any]:
             is_verified=entry.verified_at is not None,
             is_locked=spot.is_locked,
         )
+        if entry.is_in_error:
+            status = "none"
     elif spot.draft is not None:
         status = "draft"
     elif today > visit.closes_on:

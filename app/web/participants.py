@@ -13,7 +13,7 @@ from app.audit.reads import entries as audit_entries
 from app.capture.locks.reads import locks_of
 from app.capture.locks.rules import Lock, is_locked
 from app.capture.reads import EntryMark, entries_and_drafts
-from app.capture.rules import entry_mark
+from app.capture.rules import entry_mark, form_name
 from app.capture.typed import parse_typed
 from app.consent import rules as consent_rules
 from app.consent.actions import withdraw_consent
@@ -52,7 +52,7 @@ from app.schedule.models import ParticipantVisit
 from app.schedule.reads import NextVisit, next_visits, visits_of
 from app.schedule.rules import VisitState, visit_state
 from app.schedule.status import VisitStatus
-from app.studies.definition import FirstStage, Study, Visit, VisitKind, WithdrawalLevel
+from app.studies.definition import FirstStage, Instrument, Study, Visit, VisitKind, WithdrawalLevel
 from app.web.appointments import label_of
 from app.web.audit import told
 from app.web.in_error import rows_of
@@ -502,6 +502,7 @@ def _safety(here: Here, participant: Participant) -> list[dict[str, Any]]:
 
 
 OPEN = frozenset({Status.SCREENED, Status.CONSENTED})
+MOST_SHOWN = 4  # repeats of a form in one cell: a diary of a month would push everything else out of sight
 
 
 @dataclass(frozen=True)
@@ -734,8 +735,9 @@ def _matrix(
             }
         )
     rows = []
+    adds = may(here.actor, Permission.ENTRY_SAVE, site_id=participant.site_id)
     for form in filter(None, map(definition.instrument, dict.fromkeys(c for v in planned for c in v.instruments))):
-        cells: list[dict[str, str] | None] = []
+        cells: list[dict[str, Any] | None] = []
         for visit in planned:
             if form.code not in visit.instruments:
                 cells.append(None)
@@ -748,25 +750,53 @@ def _matrix(
                 has_draft=place in drafts,
                 locked=is_locked(locks, visit.code),
             )
-            cell = {"status": status}
+            cell: dict[str, Any] = {"status": status}
             if visit.code in dated and (status != "none"):
                 cell["url"] = f"{url}/visits/{visit.code}/entries/{form.code}"
+            if form.repeats and (mark := marks.get(place)) is not None:
+                cell |= _repeats(form, mark, f"{url}/visits/{visit.code}", is_locked(locks, visit.code))
+                if not adds or is_locked(locks, visit.code):
+                    cell["add"] = ""
             cells.append(cell)
         rows.append({"label": form.label, "entries": cells})
     return columns, rows
+
+
+def _repeats(form: Instrument, mark: EntryMark, visit_url: str, locked: bool) -> dict[str, Any]:
+    """Each time a form was filled in at a visit, and where it is filled in once more; of many the latest."""
+    shown = mark.repeats[-MOST_SHOWN:]
+    following = len(mark.repeats) + 1
+    return {
+        "repeats": [
+            {
+                "number": each.repeat,
+                "status": "none" if each.is_in_error else _entry_mark(each, locked=locked),
+                "word": "Entered in error" if each.is_in_error else "",
+                "url": f"{visit_url}/entries/{form_name(form.code, each.repeat)}",
+            }
+            for each in shown
+        ],
+        "earlier": len(mark.repeats) - len(shown),
+        "all": f"{visit_url}#forms",
+        "add": f"{visit_url}/entries/{form_name(form.code, following)}" if following <= form.most_repeats else "",
+    }
+
+
+def _entry_mark(entry: EntryMark, *, locked: bool) -> str:
+    return entry_mark(
+        entry.status,
+        has_query=entry.has_query,
+        is_signed=entry.is_signed,
+        is_verified=entry.is_verified,
+        is_locked=locked,
+    )
 
 
 def _mark(
     visit: ParticipantVisit | None, entry: EntryMark | None, today: date, *, has_draft: bool, locked: bool
 ) -> str:
     if entry is not None:
-        return entry_mark(
-            entry.status,
-            has_query=entry.has_query,
-            is_signed=entry.is_signed,
-            is_verified=entry.is_verified,
-            is_locked=locked,
-        )
+        return _entry_mark(entry, locked=locked)
     if has_draft:
         return "draft"
     if visit is None or visit_state(visit, today) is VisitState.UPCOMING:

@@ -9,8 +9,8 @@ from fastapi.responses import RedirectResponse, Response
 from app.capture import actions as capture
 from app.capture.locks.reads import covering
 from app.capture.locks.rules import Kind, why_closed
-from app.capture.reads import EntryMark, entries_and_drafts, place_of
-from app.capture.rules import entry_mark
+from app.capture.reads import EntryMark, entries_and_drafts, place_of, repeat_labels
+from app.capture.rules import entry_mark, form_name
 from app.capture.status import EntryStatus
 from app.consent.reads import why_no_consent
 from app.dependencies import ChangeInStudy, Here, PageInStudy
@@ -27,9 +27,10 @@ from app.schedule.appointments.rules import why_not_book, why_not_with
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visit_of
 from app.schedule.status import AppointmentStatus, VisitStatus
-from app.studies.definition import Visit, VisitKind
+from app.studies.definition import Instrument, Visit, VisitKind
 from app.web.appointments import label_of
 from app.web.shell import show
+from app.wording import said, title_of
 
 router = APIRouter()
 
@@ -177,14 +178,28 @@ def _visit_page(
     if place.lock is not None:
         lock = covering(here.session, here.the_study, participant.id, planned.code)
     closed, locked = why_closed(here.the_study.definition, lock), lock is not None and lock.kind is Kind.LOCKED
-    forms = [
-        _form_line(here, planned, code, marks, visit, today, url, participant.site_id, locked)
-        for code in planned.instruments
-    ]
-    for line, code in zip(forms, planned.instruments, strict=True):
-        if (planned.code, code) in drafts:
-            line["has_draft"] = True
-            line["status"] = line["status"] if line["entry"] else "draft"
+    labels = repeat_labels(here.session, here.the_study, participant.id) if marks else {}
+    forms = []
+    for code in planned.instruments:
+        mark = marks.get((planned.code, code))
+        form = here.the_study.definition.instrument(code)
+        again = mark.repeats if mark is not None and form is not None and form.repeats else (mark,)
+        for each in again:
+            line = _form_line(here, form, code, each, visit, today, url, participant.site_id, locked)
+            name = form_name(code, each.repeat if each else 1)
+            if form is not None and each is not None and (planned.code, name) in labels:
+                line["about"] = _called(here, form, labels[planned.code, name])
+            if (planned.code, name) in drafts:
+                line["has_draft"] = True
+                line["status"] = line["status"] if line["entry"] else "draft"
+            forms.append(line)
+        following = form_name(code, len(again) + 1)
+        if form is not None and mark is not None and not closed and len(again) < form.most_repeats:
+            line = _form_line(here, form, code, None, visit, today, url, participant.site_id, locked)
+            has_draft = (planned.code, following) in drafts
+            line |= {"add": True, "url": f"{url}/entries/{following}", "has_draft": has_draft}
+            if line["may_save"]:
+                forms.append(line)
     kind = VisitKind(visit.kind)
     appointments = [
         row for row in appointments_of(here.session, participant.id, by=here.actor) if row.visit_id == visit.id
@@ -218,6 +233,7 @@ def _visit_page(
         if planned.instruments
         else None,
         forms=forms if reads_entries else None,
+        expected=len(planned.instruments),
         appointments=[{"row": row, "label": label_of(here, row)} for row in appointments],
         may_book=not booked and why_not_booked is None,
         participant_url=f"/{here.the_study.code}/participants/{participant.code}",
@@ -230,11 +246,17 @@ def _visit_page(
     )
 
 
+def _called(here: Here, form: Instrument, value: object) -> str:
+    """What one of the repeats is called in a list: the answer to the item the study names for it."""
+    item, definition = form.item(form.repeat_label or ""), here.the_study.definition
+    return said(item, value, definition.missing_codes, definition.language) if item is not None else ""
+
+
 def _form_line(
     here: Here,
-    planned: Visit,
+    form: Instrument | None,
     code: str,
-    marks: dict[tuple[str, str], EntryMark],
+    entry: EntryMark | None,
     visit: ParticipantVisit,
     today: date,
     url: str,
@@ -242,34 +264,40 @@ def _form_line(
     is_locked: bool,
 ) -> dict[str, object]:
     """One form of the visit: how far it is, who saved it last, and what to do with it now."""
-    form = here.the_study.definition.instrument(code)
-    entry = marks.get((planned.code, code))
+    name = form_name(code, entry.repeat if entry else 1)
     if entry is None:
         status = "missed" if visit.status == VisitStatus.MISSED else "late" if today > visit.closes_on else "empty"
     else:
-        status = entry_mark(
-            entry.status,
-            has_query=entry.has_query,
-            is_signed=entry.is_signed,
-            is_verified=entry.is_verified,
-            is_locked=is_locked,
+        status = (
+            "none"
+            if entry.is_in_error
+            else entry_mark(
+                entry.status,
+                has_query=entry.has_query,
+                is_signed=entry.is_signed,
+                is_verified=entry.is_verified,
+                is_locked=is_locked,
+            )
         )
     to_sign = (
         entry is not None
         and entry.status == EntryStatus.COMPLETE
         and not entry.is_signed
+        and not entry.is_in_error
         and not is_locked
         and form is not None
         and form.signable
         and may(here.actor, Permission.ENTRY_SIGN, site_id=site_id)
     )
     return {
-        "label": form.label if form else code,
+        "label": title_of(form, entry.repeat if entry else 1) if form else code,
+        "about": "",
+        "add": False,
         "status": status,
         "entry": entry,
         "has_draft": False,
-        "url": f"{url}/entries/{code}",
-        "sign_url": f"{url}/entries/{code}/sign" if to_sign else None,
+        "url": f"{url}/entries/{name}",
+        "sign_url": f"{url}/entries/{name}/sign" if to_sign else None,
         "may_save": may(here.actor, Permission.ENTRY_SAVE, site_id=site_id),
     }
 

@@ -197,6 +197,8 @@ WHO: dict[str, Who] = {
     "entries.sign": P.ENTRY_SIGN,
     "entries.verify_form": P.ENTRY_READ,  # leads to what is saved
     "entries.verify": P.ENTRY_VERIFY,
+    "entries.in_error_form": P.ENTRY_READ,  # leads to what is saved
+    "entries.mark_in_error": P.ENTRY_SAVE,
     # casebook and locks
     "casebook.casebook": P.ENTRY_READ,
     "casebook.file": P.ENTRY_READ,
@@ -378,6 +380,8 @@ WHO: dict[str, Who] = {
     "api.choose_reminders": P.APPOINTMENT_BOOK,
     "api.entries": P.ENTRY_READ,
     "api.entry": P.ENTRY_READ,
+    "api.repeats": P.ENTRY_READ,
+    "api.mark_in_error": P.ENTRY_SAVE,
     "api.save_entry": P.ENTRY_SAVE,
     "api.sign_entry": P.ENTRY_SIGN,
     "api.entry_history": P.ENTRY_READ,
@@ -551,6 +555,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.save_entry": {"values": {"pain_nrs": 4}, "accept_partial": True},
     "api.sign_entry": {"version": 1},
     "api.verify_entry": {"version": 1},
+    "api.mark_in_error": {"in_error": True, "version": 1, "why": "Another participant's"},
     "api.sign_casebook": {"digest": "0" * 64},
     "api.close_data": {"kind": "frozen", "participants": ["M-900"], "why": "Clean"},
     "api.lift_freezing": {"why": "A page was found"},

@@ -74,6 +74,7 @@ NO_PAGE = {
     "entries.draft": "leads to the form",
     "entries.sign_form": "entries/sign.html",
     "entries.verify_form": "leads to the record",
+    "entries.in_error_form": "leads to the record",
     "casebook.file": "a file",
     "casebook.sign_form": "leads to the casebook",
     "locks.lift_form": "leads to the locks",
