@@ -11,7 +11,7 @@ Doors, in front of the rooms:
   wording         a stored value in the words of the study
   rendering       a page, or the one block htmx asked for
   web/            HTML doors: one file per page family;  static/ styles, icons, small scripts
-  api/            JSON doors under /api/v1, the same file names
+  api/            JSON doors under /api/v1, the same file names;  redcap/ the REDCap-compatible door, at /api/
   cli             the `equipoise` command line
   jobs            timed doors: reminders that are due, messages that wait in the outbox
   demo            plays the RESOLVE demo cohort through the same actions a person uses

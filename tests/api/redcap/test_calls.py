@@ -264,6 +264,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
 ]
 
 
+@pytest.mark.requirement("FDA-13", "E6-10", "P11-e")
 @pytest.mark.parametrize(("form", "status", "words"), REFUSED, ids=lambda each: str(each)[:60])
 def test_what_is_forbidden_says_why_and_is_written_down(world: World, form: dict[str, Any], status: int, words: str):
     assert words in world["both"].refused(**{**form, "status": status})
@@ -511,6 +512,7 @@ MAY: dict[str, set[str]] = {
 }
 
 
+@pytest.mark.requirement("SEC-19", "P11-g")
 @pytest.mark.parametrize("content", ASKED)
 def test_each_call_obeys_the_table_of_permissions(world: World, content: str):
     action = {"file": "export", "fileRepository": "list"}.get(content, "")
@@ -520,6 +522,7 @@ def test_each_call_obeys_the_table_of_permissions(world: World, content: str):
     assert answered == MAY.get(content, STUDY)
 
 
+@pytest.mark.requirement("SEC-22")
 def test_a_token_does_no_more_than_its_scopes(world: World):
     from tests.api.redcap.world import Caller, add_token
 

@@ -126,6 +126,7 @@ def test_what_was_exported_can_be_imported_and_changes_nothing(world: World):
         assert logged(session, "entry.saved") == logged(session, "entry.corrected") == []
 
 
+@pytest.mark.requirement("P11-e", "EMA-5")
 def test_a_correction_says_who_imported_it_and_blanks_are_passed_over_or_erase(world: World):
     caller, row = world["coordinator"], {"participant_id": "M-001", EVENT: "baseline_arm_1"}
     assert caller.imports([{**row, "pain_nrs": "6", "pain_days": "", "pain_where___leg": "1"}]).status_code == 200
@@ -216,6 +217,7 @@ def test_choices_are_codes(world: World):
     assert error == '"M-001","fall_hurt","Not at all","The value is not a valid category for fall_hurt"'
 
 
+@pytest.mark.requirement("SEC-3", "SEC-6")
 def test_hostile_cells_survive(world: World):
     hostile = "=cmd|\"/c calc\"!A1, <b>&amp;</b> \u202eabc\u202c; a,b | 'x' ]]>"
     caller = world["both"]
@@ -269,6 +271,7 @@ def test_a_repeat_is_marked_in_error_when_it_is_deleted(world: World):
 SCREENING = {"age": "44", "pain_screen": "6", "surgery": "0"}
 
 
+@pytest.mark.requirement("E6-14", "P11-f")
 def test_a_new_record_is_screened_under_the_next_code(world: World):
     caller = world["coordinator"]
     assert caller.send("generateNextRecordName").text == "M-004"
@@ -327,6 +330,7 @@ def test_whoever_works_at_several_sites_says_at_which(world: World):
 # Retries, locks, rights
 
 
+@pytest.mark.requirement("REL-4")
 def test_the_same_import_once_more_changes_nothing(world: World):
     rows = [{**BASE, "pain_nrs": 4, "pain_days": 2}]
     for _ in range(3):
@@ -338,6 +342,7 @@ def test_the_same_import_once_more_changes_nothing(world: World):
         )
 
 
+@pytest.mark.requirement("REL-4")
 def test_a_new_record_is_made_once_under_one_key(world: World):
     row, key = {"participant_id": "1", **SCREENING}, {"Idempotency-Key": "import-17"}
     form = {"forceAutoNumber": "true", "returnContent": "auto_ids"}

@@ -9,6 +9,7 @@ import pytest
 from lxml import etree
 
 from tests.api.redcap.world import World
+from tests.conformance import conformance_folder
 
 WEEK18 = "week_18_the_last_o_arm_1"
 EVENT, FORM, NUMBER = "redcap_event_name", "redcap_repeat_instrument", "redcap_repeat_instance"
@@ -53,6 +54,7 @@ def test_values_are_texts_and_blank_where_nothing_belongs(world: World):
     assert (fall["fall_where"], fall["falls_complete"], fall["pain_complete"]) == ("At home", "2", "")
 
 
+@pytest.mark.requirement("SEC-3")
 def test_csv_is_quoted_as_clients_expect(world: World):
     text = world["both"].csv("record", fields="participant_id,pain_note,fall_where,fall_hurt")
     assert text.startswith(
@@ -269,6 +271,21 @@ def test_odm_holds_the_study_and_every_value(world: World):
     assert 'redcap:RecordIdField="participant_id"' in xml
 
 
+@pytest.mark.requirement("ODM-1")
+def test_odm_follows_the_published_schema_but_for_the_attributes_of_these_clients(world: World):
+    """The schema of 1.3.2, which says the same of these parts as that of 1.3.1 and names another version."""
+    root = etree.fromstring(world["both"].send("record", format="odm").content)
+    foreign = "{https://projectredcap.org}"
+    for each in list(root.iter()):
+        if isinstance(each.tag, str) and each.tag.startswith(foreign):
+            each.getparent().remove(each)  # type: ignore[union-attr]
+        for name in [name for name in each.attrib if str(name).startswith(foreign)]:
+            del each.attrib[name]
+    root.set("ODMVersion", "1.3.2")
+    schema = etree.XMLSchema(file=str(next(conformance_folder().glob("odm-1.3.2/**/ODM1-3-2.xsd"))))
+    assert schema.validate(root), [str(error) for error in schema.error_log][:5]
+
+
 def test_that_records_were_taken_is_in_the_log(world: World):
     assert world["manager"].json("record", records="M-001")
     log = world["manager"].json("log", logtype="export")
@@ -278,6 +295,7 @@ def test_that_records_were_taken_is_in_the_log(world: World):
     ]
 
 
+@pytest.mark.requirement("SEC-19", "E6-6")
 def test_everybody_exports_what_their_role_lets_them_read(world: World):
     seen = {}
     for name, caller in world.callers.items():
