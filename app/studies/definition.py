@@ -602,6 +602,7 @@ RESERVED_CODES = frozenset(
         "sign_in",
         "sign_out",
         "static",
+        "surveys",
         "system",
         "theme",
         "welcome",

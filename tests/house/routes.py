@@ -349,6 +349,7 @@ WHO: dict[str, Who] = {
     # the REDCap-compatible door: one address, with the token in the form; tests/api/redcap has its own table
     "redcap.door": ANYONE,
     "redcap.elsewise": ANYONE,
+    "redcap.survey": ANYONE,  # leads to a participant's link, which asks who they are
     # JSON
     "api.study": P.STUDY_READ,
     "api.instruments": P.STUDY_READ,

@@ -12,6 +12,7 @@ from app.api.redcap.dictionary import Group, Project, groups_of, project_of
 from app.api.redcap.errors import NO_EXPORT, NO_IMPORT
 from app.dependencies import Here
 from app.foundation.errors import NotAllowed, Refused
+from app.participants.reads import code_of
 from app.people.access import may, sites_for, why_not
 from app.people.permissions import Permission
 from app.people.reads import sites_of
@@ -42,6 +43,22 @@ class Asked:
     @cached_property
     def group_of_site(self) -> dict[int, Group]:
         return {group.id: group for group in self.groups}
+
+    def code(self, name: str) -> str:
+        """The code of the participant that a record's name means: a number alone is that number's."""
+        if name.isascii() and name.isdigit() and len(name) < 10:
+            return code_of(self.here.the_study.definition, int(name))
+        return name
+
+    @property
+    def record(self) -> str:
+        """The code of the record that was named, blank for none."""
+        return self.code(self.call.text("record"))
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """The codes of the records that were named."""
+        return tuple(dict.fromkeys(map(self.code, self.call.names("records"))))
 
     @property
     def shape(self) -> Shape:

@@ -5,11 +5,12 @@ is said in the shape that the client asked for, and what was refused is written 
 """
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.api.redcap import (
@@ -40,6 +41,7 @@ from app.foundation.errors import NotAllowed, Problem, Refused
 
 router = APIRouter()
 lines = logging.getLogger("equipoise")
+SECRET = re.compile(r"[A-Za-z0-9_-]{20,80}").fullmatch
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,12 @@ def elsewise() -> Response:
     refused = error_response(Wrong("The requested method is not implemented. Send every call as a POST.", 405), "xml")
     refused.headers["Allow"] = "POST"
     return refused
+
+
+@router.get(surveys.SURVEYS, name="redcap.survey", include_in_schema=False)
+def survey(s: str = "") -> Response:
+    """The address of a participant's link as clients write it; on to the link itself."""
+    return RedirectResponse(f"/link/{s}" if SECRET(s) else "/link/none", 303)
 
 
 def answered(request: Request, call: Call) -> Response:

@@ -29,9 +29,9 @@ def change(asked: Asked) -> Response:
 
 def _no_file(asked: Asked) -> Wrong:
     """What is wrong with where it is to be."""
-    record, name = asked.call.text("record"), asked.call.text("field")
-    if not is_there(asked.here, record):
-        return no_record(record)
+    name = asked.call.text("field")
+    if not is_there(asked.here, asked.record):
+        return no_record(asked.call.text("record"))
     return Wrong(f"The field '{shown(name)}' does not exist or is not a 'file' field")
 
 

@@ -125,6 +125,7 @@ class _Importing:
         self.missing = {code for code, _ in self.project.missing}
         self.new: set[str] = set()
         self.renamed: dict[str, str] = {}
+        self.codes: set[str] = set()
         self.why = f"imported through the REDCap-compatible API by {self.here.actor.username}"
 
     def answer(self) -> Response:
@@ -201,13 +202,15 @@ class _Importing:
     # One record
 
     def _record(self, name: str, rows: list[Sent]) -> None:
-        participant = None if self.numbering else self._participant(name)
+        participant = None if self.numbering else self._participant(self.asked.code(name))
         if participant is None:
             participant = self._screened(name, rows)
             if participant is None:
                 return
             self.new.add(name)
-        self.renamed[name] = participant.code
+        # Who chose the name hears it as they sent it: a number alone is the participant with that number.
+        self.codes.add(participant.code)
+        self.renamed[name] = participant.code if self.numbering else name
         targets: dict[tuple[str, str, int | str], Target] = {}
         for place, row in enumerate(rows):
             event = self._event(row)
@@ -441,7 +444,7 @@ class _Importing:
     def _screened(self, name: str, rows: list[Sent]) -> Participant | None:
         """Screen somebody who is not there yet: the house gives the code, and judges the answers as on the page."""
         code = next_code(self.here.session, self.here.the_study)
-        if not self.numbering and name != code:
+        if not self.numbering and self.asked.code(name) != code:
             self.problems.cell(
                 name,
                 self.project.record_id,
@@ -553,7 +556,7 @@ class _Importing:
             return _of(shape, "")
         ids = [self.renamed[name] for name in names]
         if self.returning == "count":
-            count = len(set(ids))
+            count = len(self.codes)
             said = {"json": json_text({"count": count}), "csv": str(count), "xml": f"{XML_HEAD}<count>{count}</count>"}
             return _of(shape, said[shape])
         if self.returning == "auto_ids":

@@ -71,7 +71,7 @@ def log(asked: Asked) -> Response:
         reason = why_not(here.actor, Permission.AUDIT_READ)
         raise NotAllowed(f"{NO_LOGGING}. {reason}", action="audit.read", subject="/redcap")
     kind = call.choice("logtype", "", *KINDS)
-    wanted = AuditFilter(participant=call.text("record") or None, username=call.text("user") or None)
+    wanted = AuditFilter(participant=asked.record or None, username=call.text("user") or None)
     begin, end = instant_of(call, "beginTime"), instant_of(call, "endTime")
     visible = visible_codes(here.the_study, here.actor)
     sites = _codes_of_group(asked)

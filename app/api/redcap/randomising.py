@@ -20,7 +20,7 @@ CONCEALED = "*"
 def randomise(asked: Asked) -> Response:
     """The number of the allocation; it says nothing of the arm, which treating clinicians see on their page."""
     here, call = asked.here, asked.call
-    record, number = call.text("record"), call.number("randomization_id")
+    record, number = asked.record, call.number("randomization_id")
     staged = here.the_study.definition.allocation.first_stage is not None
     if not here.the_study.definition.is_allocated:
         raise Wrong("Nobody is randomised in this study: its groups are observed.")
@@ -31,7 +31,7 @@ def randomise(asked: Asked) -> Response:
             here.session, here.the_study, record, by=here.actor, permission=Permission.PARTICIPANT_RANDOMISE
         )
     except NotFound:
-        raise no_record(record) from None
+        raise no_record(call.text("record")) from None
     newest = newest_entry(here)
     if staged and number == 1:
         actions.randomise_first(here.session, here.the_study, found, newest=newest, by=here.actor, now=here.now)

@@ -138,7 +138,7 @@ def wanted_of(asked: Asked, *, forms: Sequence[str] = (), whole: bool = False) -
     parts, record_id = _parts(call, project, fields, (*named, *forms))
     if unknown := [name for name in events if name not in project.event]:
         raise not_valid_values("events", unknown)
-    records = call.names("records")
+    records = asked.records
     chosen = frozenset(name for name in records if name.isprintable()) if records else None
     after, before = instant_of(call, "dateRangeBegin"), instant_of(call, "dateRangeEnd")
     if after or before:
@@ -472,10 +472,10 @@ def _one_by_one(wanted: Wanted, each: Field) -> Callable[[object], list[str]]:
 def delete(asked: Asked) -> Response:
     """Never; of a record that is not there, that it is not."""
     call = asked.call
-    records = call.names("records")
+    records = asked.records
     if not records:
         raise not_valid("records")
-    gone = [name for name in records if not is_there(asked.here, name)]
+    gone = [name for name in call.names("records") if not is_there(asked.here, asked.code(name))]
     if gone:
         raise Wrong(
             "One or more of the records provided cannot be deleted because they do not exist in the project. The "
@@ -522,9 +522,8 @@ def _mark_in_error(asked: Asked, records: Sequence[str]) -> Response:
 
 def rename(asked: Asked) -> Response:
     """Never."""
-    record = asked.call.text("record")
-    if not is_there(asked.here, record):
-        raise no_record(record)
+    if not is_there(asked.here, asked.record):
+        raise no_record(asked.call.text("record"))
     raise asked.refused(RENAMED, "record.rename")
 
 

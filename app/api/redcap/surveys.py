@@ -26,6 +26,8 @@ COLUMNS = (
     "survey_access_code",
     "survey_link",
 )
+SURVEYS = "/surveys/"
+"""Where clients expect a survey; it leads to the participant's link."""
 NO_CODES = (
     "Participants answer by a link of their own (content=surveyLink), which asks for their date of birth and ends with "
     "their answers. Equipoise gives no {}: whoever held one could answer for somebody else."
@@ -35,7 +37,7 @@ NO_CODES = (
 def link(asked: Asked) -> Response:
     """A new link for the questions of a visit; an earlier one for it stops working, and it is answered this once."""
     here, call = asked.here, asked.call
-    record = call.text("record")
+    record = asked.record
     require(here.actor, Permission.PARTICIPANT_LINK, action="link.give", subject="/redcap")
     _, event = _survey(asked)
     try:
@@ -43,7 +45,7 @@ def link(asked: Asked) -> Response:
             here.session, here.the_study, record, by=here.actor, permission=Permission.PARTICIPANT_LINK
         )
     except NotFound:
-        raise no_record(record) from None
+        raise no_record(call.text("record")) from None
     token = give_link(
         here.session,
         here.the_study,
@@ -54,7 +56,7 @@ def link(asked: Asked) -> Response:
         by=here.actor,
         now=here.now,
     )
-    return plain(f"{here.settings.address}/link/{token}")
+    return plain(f"{here.settings.address}{SURVEYS}?s={token}")
 
 
 def _survey(asked: Asked) -> tuple[Form, Event]:

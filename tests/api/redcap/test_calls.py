@@ -278,14 +278,14 @@ def test_what_is_forbidden_says_why_and_is_written_down(world: World, form: dict
     ("form", "message"),
     [
         (
-            {"content": "record", "action": "delete", "records[0]": "1"},
+            {"content": "record", "action": "delete", "records[0]": "77"},
             "One or more of the records provided cannot be deleted because they do not exist in the project. "
-            "The following records do not exist: 1",
+            "The following records do not exist: 77",
         ),
-        ({"content": "record", "action": "rename", "record": "1"}, 'The record "1" does not exist'),
+        ({"content": "record", "action": "rename", "record": "77"}, 'The record "77" does not exist'),
         (
-            {"content": "record", "action": "randomize", "record": "1", "randomization_id": "1"},
-            'The record "1" does not exist',
+            {"content": "record", "action": "randomize", "record": "77", "randomization_id": "1"},
+            'The record "77" does not exist',
         ),
         ({"content": "file", "action": "export", "record": "-1", "field": "age"}, 'The record "-1" does not exist'),
         (
@@ -402,7 +402,12 @@ def test_the_repository_is_empty(world: World):
 def test_a_link_is_given_for_a_form_that_participants_fill_in(world: World):
     reply = world["coordinator"].send("surveyLink", record="M-002", instrument="diary", event=WEEK18)
     assert reply.status_code == 200, reply.text
-    assert reply.text.startswith("http://127.0.0.1:8000/link/")
+    address = "http://127.0.0.1:8000"
+    assert reply.text.startswith(f"{address}/surveys/?s=")
+    led = world.http.get(reply.text.removeprefix(address), follow_redirects=False)
+    assert (led.status_code, led.headers["location"]) == (303, f"/link/{reply.text.partition('=')[2]}")
+    assert world.http.get(led.headers["location"]).status_code == 200
+    assert world.http.get("/surveys/?s=//evil.test", follow_redirects=False).headers["location"] == "/link/none"
     assert "is not a survey" in world["coordinator"].refused("surveyLink", record="M-002", instrument="pain")
     assert world["coordinator"].refused("surveyLink", record="M-003", instrument="diary") == (
         'The record "M-003" does not exist'

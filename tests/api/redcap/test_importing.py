@@ -289,6 +289,17 @@ def test_a_new_record_is_screened_under_the_next_code(world: World):
         assert [line.participant for line in logged(session, "entry.save_refused")] == ["M-004"]
 
 
+def test_a_number_alone_means_the_participant_with_that_number(world: World):
+    caller = world["coordinator"]
+    rows = [{"participant_id": name, **SCREENING} for name in ("5", "4", "6")]
+    assert sorted(caller.imports(rows, returnContent="ids").json()) == ["4", "5", "6"]
+    found = caller.json("record", records="4,005,M-006", fields="participant_id")
+    assert [row["participant_id"] for row in found] == ["M-004", "M-005", "M-006"]
+    assert caller.imports([{"participant_id": "2", EVENT: "baseline_arm_1", "pain_nrs": "1"}]).text == '{"count":1}'
+    assert stored(world, "M-002", "baseline", "pain") == {"pain_nrs": 1}
+    assert "do not exist: 77" in caller.refused("record", action="delete", records="77")
+
+
 def test_numbers_are_given_to_new_records_in_the_order_of_their_names(world: World):
     rows = [{"participant_id": name, **SCREENING} for name in ("10", "9")]
     reply = world["coordinator"].imports(rows, forceAutoNumber="true", returnContent="auto_ids")

@@ -109,7 +109,7 @@ def _reads(project: Any) -> None:
     assert project.export_pdf()[0].startswith(b"%PDF")
     assert project.export_pdf(record="M-001", instrument="pain")[0].startswith(b"%PDF")
     link = project.export_survey_link(instrument="diary", record="M-001", event=WEEK18)
-    assert "/link/" in link
+    assert "/surveys/?s=" in link
     assert len(project.export_survey_participant_list(instrument="diary", event=WEEK18)) == 3
     assert project.export_file_repository() == []
 

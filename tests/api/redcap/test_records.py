@@ -283,7 +283,7 @@ def test_odm_follows_the_published_schema_but_for_the_attributes_of_these_client
             del each.attrib[name]
     root.set("ODMVersion", "1.3.2")
     schema = etree.XMLSchema(file=str(next(conformance_folder().glob("odm-1.3.2/**/ODM1-3-2.xsd"))))
-    assert schema.validate(root), [str(error) for error in schema.error_log][:5]
+    assert schema.validate(root), str(schema.error_log)
 
 
 def test_that_records_were_taken_is_in_the_log(world: World):
