@@ -1,0 +1,93 @@
+"""A hand at the screen: does what a person does, with a mouse or by keyboard alone, and counts every act."""
+
+import time
+from dataclasses import dataclass, field
+
+from playwright.sync_api import Locator, Page
+
+FURTHEST = 250  # steps with the Tab key before something counts as out of reach
+
+
+@dataclass
+class Hand:
+    """One person's hand in one window. `acts` are clicks, or keys that are not text; `typed` are characters of text."""
+
+    page: Page
+    keyboard: bool = False
+    acts: int = 0
+    typed: int = 0
+    began: float = field(default_factory=time.perf_counter)
+    seconds: float = 0
+
+    def stop(self) -> None:
+        """Keep in `seconds` how long the machine took since the hand was made; a person reads and thinks besides."""
+        self.seconds = time.perf_counter() - self.began
+
+    def press(self, target: Locator) -> None:
+        """Follow a link or press a button."""
+        self._on(target)
+        if self.keyboard:
+            self._key("Enter")
+
+    def write(self, target: Locator, text: str) -> None:
+        """Put text into a field, in place of what stands there."""
+        self._on(target)
+        if target.get_attribute("type") in ("date", "time"):
+            # How such a field is typed into differs by the person's language; what counts is the same.
+            target.fill(text)
+        else:
+            if target.input_value():
+                self._key("ControlOrMeta+a")
+            self.page.keyboard.insert_text(text)
+        self.typed += len(text)
+
+    def choose(self, target: Locator) -> None:
+        """Choose one of a group of buttons, tick a box, or press a number of a scale."""
+        if not self.keyboard:
+            target.dispatch_event("click")
+            self.acts += 1
+            return
+        kind, name = target.get_attribute("type"), target.get_attribute("name")
+        if kind != "radio":
+            self._on(target)
+            self._key("Space")
+            return
+        # The Tab key comes to the group, the arrows to the one that is meant.
+        group = self.page.locator(f'input[type=radio][name="{name}"]')
+        self._on(group, whole_group=True)
+        for _ in range(group.count()):
+            if target.is_checked():
+                return
+            self._key("Space" if target.evaluate("it => document.activeElement === it") else "ArrowDown")
+        assert target.is_checked(), f"No arrow key leads to {name}."
+
+    def select(self, target: Locator, value: str) -> None:
+        """Choose an option of a list: one act to open it, one for the option."""
+        self._on(target)
+        target.select_option(value)
+        self.acts += 1
+
+    def _on(self, target: Locator, *, whole_group: bool = False) -> None:
+        if not self.keyboard:
+            target.click()
+            self.acts += 1
+            return
+        target.first.wait_for(state="attached")
+        self.page.wait_for_load_state()
+        at_the_top = self.page.evaluate("document.activeElement === document.body")
+        if at_the_top and self.page.locator("main").locator(target).count():
+            # As whoever knows the house does: the first thing the Tab key comes to is the way past the navigation.
+            self._key("Tab")
+            self._key("Enter")
+            self.page.wait_for_function("document.activeElement.id === 'page'")
+        handles = target.element_handles() if whole_group else [target.element_handle()]
+        reached = "them => them.includes(document.activeElement)"
+        for _ in range(FURTHEST):
+            if self.page.evaluate(reached, handles):
+                return
+            self._key("Tab")
+        raise AssertionError(f"The Tab key does not lead to {target} on {self.page.url}.")
+
+    def _key(self, key: str) -> None:
+        self.page.keyboard.press(key)
+        self.acts += 1

@@ -1,0 +1,235 @@
+"""The commonest tasks of a trial unit, each done on the demo's pages as its person does it: a step from Today on.
+
+Every task says when it is done by what the page then shows. They are done in this order, in one database.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from app.demo import PASSWORD, STUDY
+from tests.journeys.hand import Hand
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is done, by whom (the username in the demo), and how."""
+
+    name: str
+    who: str
+    do: Callable[[Hand], None]
+
+
+def _main(hand: Hand) -> Locator:
+    return hand.page.locator("main")
+
+
+def _link(hand: Hand, text: str | re.Pattern[str], within: str = "main") -> Locator:
+    return hand.page.locator(within).get_by_role("link", name=text).first
+
+
+def _button(hand: Hand, text: str | re.Pattern[str]) -> Locator:
+    return _main(hand).get_by_role("button", name=text).first
+
+
+def _named(hand: Hand, name: str, value: str | None = None) -> Locator:
+    return _main(hand).locator(f'[name="{name}"]' + (f'[value="{value}"]' if value else "")).first
+
+
+def _arrived(page: Page, where: str) -> None:
+    page.wait_for_url(re.compile(where))
+
+
+def find_participant(hand: Hand, code: str = "R-0050") -> None:
+    """By code, from wherever one is."""
+    if hand.keyboard:
+        hand.page.keyboard.press("/")
+        hand.acts += 1
+    else:
+        hand.press(hand.page.locator("[data-search]"))
+    hand.page.keyboard.insert_text(code)
+    hand.page.keyboard.press("Enter")
+    hand.acts += 1
+    hand.typed += len(code)
+    _arrived(hand.page, f"participants/{code}")
+    expect(hand.page.get_by_role("heading", level=1)).to_contain_text(code)
+
+
+def screen(hand: Hand) -> None:
+    """Somebody new, eligible, with name and telephone."""
+    hand.press(_link(hand, "Screen somebody"))
+    hand.write(_named(hand, "age"), "46")
+    for name in ("english", "main_complaint"):
+        hand.choose(_named(hand, name, "yes"))
+    for name, text in (("pain_weeks", "26"), ("pain_past_week", "6")):
+        hand.write(_named(hand, name), text)
+    for name in ("serious_condition", "previous_surgery"):
+        hand.choose(_named(hand, name, "no"))
+    for name, text in (("given_name", "Kiri"), ("family_name", "Walker"), ("phone", "+61 2 5550 1234")):
+        hand.write(_named(hand, f"personal.{name}"), text)
+    hand.press(_button(hand, "Screen this person"))
+    _arrived(hand.page, r"/participants/R-\d+")
+
+
+def consent(hand: Hand) -> None:
+    """On screen, countersigned at once."""
+    hand.press(_link(hand, "Record consent"))
+    for name in ("future_contact", "data_sharing"):
+        hand.choose(_named(hand, f"options.{name}", "yes"))
+    hand.write(_named(hand, "signature"), "Kiri Walker")
+    hand.write(_named(hand, "password"), PASSWORD)
+    hand.press(_button(hand, "Sign and complete consent"))
+    _arrived(hand.page, "done=countersigned")
+
+
+def randomise(hand: Hand) -> None:
+    """Whoever is ready, from Today."""
+    hand.press(_link(hand, re.compile("^Randomise R-")))
+    hand.write(_named(hand, "password"), PASSWORD)
+    hand.press(_button(hand, re.compile("^Randomise R-")))
+    expect(hand.page.get_by_role("heading", level=1)).to_contain_text("Randomised. Allocation")
+
+
+def book(hand: Hand) -> None:
+    """An appointment for a visit that is due."""
+    hand.press(_main(hand).locator("a[href$='/visits/baseline']").first)
+    hand.press(_link(hand, "Book an appointment"))
+    hand.write(_named(hand, "time"), "10:30")
+    hand.press(_button(hand, "Book it"))
+    _arrived(hand.page, "done=")
+
+
+def enter(hand: Hand) -> None:
+    """A questionnaire of a visit that is due."""
+    hand.press(_main(hand).locator("a[href$='/visits/baseline']").first)
+    hand.press(_main(hand).locator("a[href$='/entries/pain']").last)
+    hand.choose(_named(hand, "pain_intensity", "6"))
+    hand.write(_named(hand, "pain_bothersomeness"), "5")
+    hand.write(_named(hand, "pain_presence"), "60")
+    hand.press(_button(hand, re.compile("^Save")))
+    _arrived(hand.page, "done=saved")
+
+
+def sign(hand: Hand) -> None:
+    """What one entered and nobody has signed."""
+    hand.press(_main(hand).locator("a[href$='/entries/dass21']").first)
+    hand.press(_link(hand, "Sign"))
+    hand.choose(_named(hand, "meaning", "authorship"))
+    hand.write(_named(hand, "password"), PASSWORD)
+    hand.press(_button(hand, re.compile("^Sign as")))
+    _arrived(hand.page, "done=signed")
+
+
+def raise_query(hand: Hand) -> None:
+    """At an answer that does not agree with its source."""
+    find_participant(hand)
+    hand.press(_main(hand).locator("a[href$='/week18/entries/pain']").first)
+    hand.press(_link(hand, re.compile("Query.*Bothersomeness", re.S)))
+    hand.write(_named(hand, "text"), "The paper says 4. Which is right?")
+    hand.press(_button(hand, re.compile("Raise|Ask")))
+    _arrived(hand.page, "done=|queries")
+    expect(hand.page.get_by_text("The paper says 4").first).to_be_visible()
+
+
+def verify(hand: Hand) -> None:
+    """A whole form that agrees with its source."""
+    find_participant(hand, "R-0048")
+    hand.press(_main(hand).locator("a[href$='/week18/entries/pain']").first)
+    hand.press(_button(hand, "All of it agrees with the source"))
+    _arrived(hand.page, "done=")
+
+
+def answer_query(hand: Hand) -> None:
+    """The monitor's, by the site."""
+    hand.press(_link(hand, re.compile("wait for an answer|waits for an answer")))
+    hand.press(_main(hand).locator("a[href*='/queries/pain_bothersomeness']").first)
+    hand.write(_named(hand, "text"), "The form is right: the paper was corrected.")
+    hand.press(_button(hand, "Answer"))
+    _arrived(hand.page, "done=")
+
+
+def report_event(hand: Hand) -> None:
+    """A serious one, of somebody whose page is open."""
+    find_participant(hand, "R-0055")
+    hand.press(_link(hand, "Report an adverse event"))
+    hand.write(_named(hand, "term"), "Fall with fracture of the wrist")
+    hand.write(_named(hand, "onset"), f"{_today(hand)}")
+    hand.choose(_named(hand, "severity", "severe"))
+    hand.choose(_named(hand, "serious", "yes"))
+    hand.choose(_named(hand, "criteria", "hospitalisation"))
+    hand.select(_named(hand, "action"), "none")
+    hand.select(_named(hand, "outcome"), "recovering")
+    hand.write(_named(hand, "narrative"), "Fell at home, was kept for two nights.")
+    hand.press(_button(hand, "Report it"))
+    _arrived(hand.page, "done=")
+
+
+def judge_event(hand: Hand) -> None:
+    """The newest serious one, by the investigator."""
+    hand.press(_link(hand, "Safety", "nav"))
+    hand.press(_main(hand).locator("a[href*='/safety/events/']").first)
+    hand.choose(_named(hand, "relatedness", "unlikely"))
+    hand.choose(_named(hand, "expected", "no"))
+    hand.write(_named(hand, "words"), "A fall at home.")
+    hand.write(_named(hand, "password"), PASSWORD)
+    hand.press(_button(hand, re.compile("Sign")))
+    _arrived(hand.page, "done=")
+
+
+def _today(hand: Hand) -> str:
+    value = _named(hand, "aware_on").input_value()
+    assert value
+    return value
+
+
+TASKS = (
+    Task("find a participant", "coordinator", find_participant),
+    Task("screen somebody", "coordinator", screen),
+    Task("record consent", "coordinator", consent),
+    Task("randomise", "coordinator", randomise),
+    Task("book an appointment", "coordinator", book),
+    Task("fill in a questionnaire", "assessor", enter),
+    Task("sign an entry", "assessor", sign),
+    Task("verify a form", "monitor", verify),
+    Task("raise a query", "monitor", raise_query),
+    Task("answer a query", "coordinator", answer_query),
+    Task("report a serious event", "coordinator", report_event),
+    Task("judge a serious event", "investigator", judge_event),
+)
+
+
+def done(browser: Browser, address: str, *, keyboard: bool) -> Iterator[tuple[Task, Hand]]:
+    """Do every task in order, each person in a window of their own; gives each with the hand that did it.
+
+    What the browser complains of on the way (an error in a script, something the page may not load) is a failure.
+    """
+    windows: dict[str, Page] = {}
+    for task in TASKS:
+        if task.who not in windows:
+            windows[task.who] = _signed_in(browser, address, task.who)
+        page = windows[task.who]
+        page.goto(f"/{STUDY}/today")
+        hand = Hand(page, keyboard)
+        task.do(hand)
+        yield task, hand
+    for page in windows.values():
+        page.context.close()
+
+
+def _signed_in(browser: Browser, address: str, who: str) -> Page:
+    page = browser.new_context(base_url=address, viewport={"width": 1280, "height": 900}).new_page()
+    page.set_default_timeout(20_000)
+
+    def complain(words: str) -> None:
+        raise AssertionError(f"{who} at {page.url}: {words}")
+
+    page.on("pageerror", lambda error: complain(str(error)))
+    page.on("console", lambda message: complain(message.text) if message.type == "error" else None)
+    page.goto("/sign-in")
+    page.get_by_label("Username").fill(who)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(lambda url: "/sign-in" not in url)
+    return page
