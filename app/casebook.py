@@ -213,7 +213,7 @@ class _Printer:
             )
         subject = f"entry/{entry.visit}/{entry.name}"
         mine = [each for each in queries if (each.visit, each.name) == (entry.visit, entry.name)]
-        items = form.items if form else ()
+        items = form.asked(entry.values) if form else ()
         rows = [self._row(entry, item, (subject, item.code) in corrected, mine) for item in items]
         retired = [code for code in entry.values if form is None or form.item(code) is None]
         rows += [self._plain_row(code, entry.values[code], (subject, code) in corrected) for code in retired]

@@ -1,5 +1,6 @@
 """What was answered, over REST? Entries with their checks and scores, history, signatures."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -10,6 +11,8 @@ from pydantic import ConfigDict, Field
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Password, Repeat, Reply, Text, Values, Version
 from app.capture import actions, reads
+from app.capture.groups import by_name, document_of
+from app.capture.rules import EntryState
 from app.capture.typed import check_stored
 from app.capture.verification import verify_items
 from app.dependencies import ApiChange, ApiPage, require_password
@@ -23,7 +26,8 @@ router = APIRouter(prefix="/participants/{code}", tags=["entries"])
 class EntryBody(Body):
     """All answers of one form. An item that is left out is blank from now on; scores are computed, never sent.
 
-    A value is text, a number, true/false, a list of codes, or {"missing": CODE}.
+    A value is text, a number, true/false, a list of codes, or {"missing": CODE}. A group of rows is a list of such
+    objects under its code; null leaves a row out without moving those behind it.
     """
 
     model_config = ConfigDict(
@@ -185,6 +189,11 @@ class MarkReply(Reply):
     in_error: bool
 
 
+def _reply(state: EntryState) -> EntryReply:
+    """The rows of its groups as lists, as they are sent."""
+    return EntryReply.model_validate(replace(state, values=document_of(state.values, mark="")))
+
+
 @router.get("/entries", name="api.entries")
 def entries(here: ApiPage, code: str) -> list[MarkReply]:
     """Which entries there are, without their answers."""
@@ -232,7 +241,7 @@ def entry(here: ApiPage, code: str, visit: str, instrument: str, repeat: Repeat 
     state = reads.entry_of(here.session, found.id, visit, instrument, repeat)
     if state is None:
         raise NotFound("Nothing is entered here yet.")
-    return EntryReply.model_validate(state)
+    return _reply(state)
 
 
 @router.put("/visits/{visit}/entries/{instrument}", name="api.save_entry", response_model=SavedReply)
@@ -242,7 +251,7 @@ def save_entry(
     """Save an entry. Sending the same again changes nothing; an outdated `base_version` is refused."""
     found = participant_of(here, code)
     form = here.the_study.definition.instrument(instrument)
-    values, problems = check_stored(form, asked.values) if form else (dict(asked.values), [])
+    values, problems = check_stored(form, by_name(form, asked.values)) if form else (dict(asked.values), [])
     saved = actions.save_entry(
         here.session,
         here.the_study,
@@ -264,7 +273,7 @@ def save_entry(
         {
             "version": saved.version,
             "status": saved.status,
-            "values": judged.values,
+            "values": document_of(judged.values, mark=""),
             "changed": list(saved.changed),
             "missing": list(judged.missing_required),
             "findings": [
@@ -295,7 +304,7 @@ def sign_entry(
         by=here.actor,
         now=here.now,
     )
-    return here.answer(EntryReply.model_validate(state).model_dump(mode="json"))
+    return here.answer(_reply(state).model_dump(mode="json"))
 
 
 class InErrorBody(Body):
@@ -329,7 +338,7 @@ def mark_in_error(
         now=here.now,
         undo=not asked.in_error,
     )
-    return here.answer(EntryReply.model_validate(state).model_dump(mode="json"))
+    return here.answer(_reply(state).model_dump(mode="json"))
 
 
 class VerificationBody(Body):

@@ -20,6 +20,7 @@ from app.audit.actions import Change, record
 from app.capture import verification
 from app.capture.casebook import actions as casebook
 from app.capture.checks import SCREENING, Finding, Judgement, affected, events_needed, is_tied, judge, stale
+from app.capture.groups import document_of
 from app.capture.locks.reads import covering, lock_covering, refuse_locked
 from app.capture.locks.rules import why_closed
 from app.capture.queries import actions as queries
@@ -273,6 +274,12 @@ def record_visit(
     """`schedule.actions.record_visit`, refused where the visit is frozen or locked."""
     _refuse_closed_visit(session, study, participant, visit, "visit.record", **options)
     return schedule.record_visit(session, study, participant, visit, **options)
+
+
+def add_visit(session: Session, study: StudyInUse, participant: Participant, **options: Any) -> ParticipantVisit:
+    """`schedule.actions.add_visit`, refused where the participant's data are frozen or locked."""
+    _refuse_closed_visit(session, study, participant, "", "visit.add", **options)
+    return schedule.add_visit(session, study, participant, **options)
 
 
 def correct_visit(
@@ -717,8 +724,7 @@ def _held_query(events: frozenset[str]) -> Select[Any]:
 
 
 def _retired(form: Instrument, values: Mapping[str, object]) -> dict[str, object]:
-    asked = {item.code for item in form.items}
-    return {code: value for code, value in values.items() if code not in asked}
+    return {code: value for code, value in values.items() if form.item(code) is None}
 
 
 def _is_retry(entry: EntryState | None, after: Mapping[str, object], judgement: Judgement) -> bool:
@@ -757,7 +763,7 @@ def _read_reasons(form: Instrument, reasons: Mapping[str, object]) -> tuple[dict
     """The reasons for items of this form as they are kept, and those that cannot be."""
     read: dict[str, str] = {}
     problems = []
-    for item in form.items:
+    for item in form.asked(reasons):
         reason = reasons.get(item.code, "")
         try:
             if not isinstance(reason, str):
@@ -917,7 +923,7 @@ def _store(
     row: dict[str, Any] = {
         "study_version_id": about.study.version_id,
         "status": status,
-        "values": canonical(values),
+        "values": canonical(document_of(values)),
         "reasons": canonical(judgement.reasons),
         "saved_at": now,
         "saved_by": by.username,

@@ -30,6 +30,7 @@ from sqlmodel import Session
 from app.audit.actions import ENTRY as AUDIT_ENTRY
 from app.capture.checks import SCREENING as SCREENING
 from app.capture.checks import instance_of, instances_of
+from app.capture.groups import cells_of
 from app.capture.locks.reads import lock_covering
 from app.capture.models import CasebookSignature, DataQuery, Draft, Entry
 from app.capture.rules import EntryState, form_name
@@ -223,6 +224,7 @@ def entry_columns() -> Select[Any]:
 def entry_state(row: Mapping[str, Any]) -> EntryState:
     """The entry of a row that `entry_columns` selected."""
     read = {name: json.loads(row[name]) for name in ("values", "reasons", "verified")}
+    read["values"] = cells_of(read["values"])
     return EntryState(**{**row, **read})
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Table as SqlTable
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT_ENTRY
+from app.capture.groups import ROWS, cells_of
 from app.capture.models import Entry
 from app.capture.queries.reads import every_query
 from app.consent.models import Consent
@@ -155,7 +156,14 @@ class _Source:
             "entries",
             "entries_by_visit",
             "entries_by_participant",
-            *(f"{INSTRUMENT}{code}" for code in self.plan.entered()),
+            *(
+                name
+                for code in self.plan.entered()
+                for name in (
+                    f"{INSTRUMENT}{code}",
+                    *(f"{INSTRUMENT}{code}__{group}" for group in self.plan.groups[code]),
+                )
+            ),
             "queries",
             "consents",
             "screening",
@@ -169,6 +177,11 @@ class _Source:
     def table(self, name: str) -> Table:
         plan, arm = self.plan, self.arm
         if name.startswith(INSTRUMENT):
+            code, _, group = name.removeprefix(INSTRUMENT).partition("__")
+            if group and code in plan.instruments and group in plan.groups[code]:
+                label = f"{plan.instruments[code].label}: {plan.groups[code][group][0]}"
+                columns = tables.group_columns(plan, code, group, arm=arm)
+                return Table(name, label, "One row per row of this group.", columns, self._group(code, group))
             code = name.removeprefix(INSTRUMENT)
             label = plan.instruments[code].label
             columns = tables.instrument_columns(plan, code, arm=arm)
@@ -445,7 +458,7 @@ class _Source:
             for row in entries:
                 yield from tables.long_rows(
                     (person.code, person.site, row.visit, row.instrument, *self._repeat(row.repeat)),
-                    json.loads(row.values),
+                    cells_of(json.loads(row.values)),
                     json.loads(row.reasons),
                     self._about(row),
                     order.get(row.instrument, {}),
@@ -458,6 +471,16 @@ class _Source:
             for row in entries:
                 repeat = (row.repeat,) if code in self.plan.repeating else ()
                 yield (*head, row.visit, *repeat, *self._about(row), *form.cells(json.loads(row.values)))
+
+    def _group(self, code: str, group: str) -> Iterator[Row]:
+        form, repeats = tables.group_form(self.plan, code, group), code in self.plan.repeating
+        for person, entries in self._entries(instrument=code):
+            head = (person.code, person.site, *self._arm(person.id))
+            for row in entries:
+                for number, cells in enumerate(json.loads(row.values).get(f"{group}{ROWS}", ()), 1):
+                    if cells:
+                        repeat = (row.repeat,) if repeats else ()
+                        yield (*head, row.visit, *repeat, number, *self._about(row), *form.cells(cells))
 
     def _by_visit(self) -> Iterator[Row]:
         forms = [tables.form_of(self.plan, code) for code in self.plan.once()]

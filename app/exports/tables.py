@@ -18,7 +18,7 @@ from app.safety.events.rules import Action, Criterion, Outcome
 from app.safety.events.rules import State as EventState
 from app.safety.logs.rules import How, Result
 from app.schedule.status import VisitStatus
-from app.studies.definition import Choice, Instrument, Item, ItemType, Study, Visit
+from app.studies.definition import Choice, Instrument, Item, ItemType, Study, Visit, cell_parts
 
 Cell = str | int | float | bool | date | datetime | None
 Row = tuple[Cell, ...]
@@ -112,6 +112,7 @@ class Plan:
     relatedness: Pairs
     deviation_categories: Pairs
     repeating: frozenset[str]
+    groups: Mapping[str, Mapping[str, tuple[str, tuple[Item, ...]]]]
 
     def once(self) -> tuple[str, ...]:
         """Those of them that are filled in once at a visit, in every version of the study."""
@@ -154,6 +155,7 @@ def plan_of(versions: Sequence[Study]) -> Plan:
         severities=_first((one.code, one.label) for version in versions for one in version.safety.severity),
         relatedness=_first((one.code, one.label) for version in versions for one in version.safety.relatedness),
         deviation_categories=_first((one.code, one.label) for version in versions for one in version.safety.deviations),
+        groups={code: _groups(versions, code) for code in instruments},
         repeating=frozenset(one.code for version in versions for one in version.instruments if one.repeats),
     )
 
@@ -165,12 +167,28 @@ def _first(pairs: Iterable[tuple[str, str]]) -> Pairs:
     return tuple(found.items())
 
 
+def _groups(versions: Sequence[Study], instrument: str) -> dict[str, tuple[str, tuple[Item, ...]]]:
+    """The groups of rows of an instrument in every version: their label, and their items as `_items` has them."""
+    defined = [found for version in versions if (found := version.instrument(instrument)) is not None]
+    codes = dict.fromkeys(code for each in defined for code in each.groups)
+    return {
+        code: (
+            next(each.groups[code].label or code for each in defined if code in each.groups),
+            _merged(each.groups[code].items for each in defined if code in each.groups),
+        )
+        for code in codes
+    }
+
+
 def _items(versions: Sequence[Study], instrument: str) -> tuple[Item, ...]:
     """The items of an instrument in every version: as last defined, with every choice there ever was."""
+    return _merged(form.items for version in versions if (form := version.instrument(instrument)) is not None)
+
+
+def _merged(lists: Iterable[tuple[Item, ...]]) -> tuple[Item, ...]:
     found: dict[str, Item] = {}
-    for version in versions:
-        defined = version.instrument(instrument)
-        for item in defined.items if defined else ():
+    for items in lists:
+        for item in items:
             known = found.setdefault(item.code, item)
             codes = {choice.code for choice in known.choices}
             added: tuple[Choice, ...] = tuple(choice for choice in item.choices if choice.code not in codes)
@@ -622,6 +640,25 @@ def instrument_columns(plan: Plan, instrument: str, *, arm: Column | None = None
     return named_once((*head, *form_of(plan, instrument).columns()))
 
 
+ROW = Column("row", "The number of the row; one that was taken out is left out, so it may skip", ColumnType.INTEGER)
+
+
+def group_form(plan: Plan, instrument: str, group: str) -> Form:
+    """The items of a group as wide columns."""
+    _, items = plan.groups[instrument][group]
+    fields = tuple(Field(item, bool(plan.missing_codes)) for item in items)
+    return Form(
+        instrument, plan.groups[instrument][group][0], plan.instruments[instrument].source, fields, plan.missing_codes
+    )
+
+
+def group_columns(plan: Plan, instrument: str, group: str, *, arm: Column | None = None) -> tuple[Column, ...]:
+    """One row per row of a group of one instrument."""
+    repeat = (REPEAT,) if instrument in plan.repeating else ()
+    head = (PARTICIPANT, SITE, *((arm,) if arm else ()), visit_column(plan), *repeat, ROW, *ENTRY)
+    return named_once((*head, *group_form(plan, instrument, group).columns()))
+
+
 def by_visit_columns(plan: Plan, *, arm: Column | None = None) -> tuple[Column, ...]:
     """One row per participant and visit: `instrument__item`, of forms that are filled in once at a visit."""
     head = (PARTICIPANT, SITE, *((arm,) if arm else ()), visit_column(plan))
@@ -703,6 +740,12 @@ def long_rows(
     head: Row, values: Mapping[str, Any], reasons: Mapping[str, str], tail: Row, order: Mapping[str, int]
 ) -> Iterator[Row]:
     """The answers of one entry, in the order of its instrument. Items without an answer have no row."""
-    for item in sorted(values, key=lambda code: (order.get(code, len(order)), code)):
+    for item in sorted(values, key=lambda code: _in_form(code, order)):
         value = values[item]
         yield (*head, item, stored_cell(value), missing_in(value), reasons.get(item), *tail)
+
+
+def _in_form(code: str, order: Mapping[str, int]) -> tuple[int, str, int, str]:
+    """Where an answer stands: an item in its place, the cells of groups behind, row by row."""
+    parts = cell_parts(code)
+    return (len(order), *parts) if parts else (order.get(code, len(order)), code, 0, "")

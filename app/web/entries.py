@@ -48,9 +48,9 @@ from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visit_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
-from app.studies.definition import Instrument, Item, ItemType, Visit
+from app.studies.definition import Instrument, Item, ItemType, Visit, cell_parts
 from app.web.forms import ENTRY
-from app.web.items import item_views, sections_of
+from app.web.items import ROWS, item_views, names_of_rows, rows_shown, sections_of, with_other_rows
 from app.web.queries import threads_of
 from app.web.shell import errors_of, show, status_of
 from app.web.visits import planned_visit, typed_day, visit_url
@@ -260,6 +260,10 @@ def form(here: PageInStudy, code: str, visit: str, instrument: str) -> Response:
 def save(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
     """Save the answers; what stands against it is said at the questions, with everything typed still there."""
     spot = _spot(here, code, visit, instrument)
+    if (changed := with_other_rows(spot.instrument, here.form, here.value(SAVE_AS))) is not None:
+        require(here.actor, Permission.ENTRY_SAVE, site_id=spot.participant.site_id, action="entry.save")
+        here.release_key()  # nothing is saved: the same form goes on
+        return _form_page(spot, typed=changed)
     typed = parse_typed(spot.instrument, lists(here.form))
     try:
         unheld = _hold_with_it(spot)
@@ -325,7 +329,7 @@ def judged_look(spot: Spot, form: Form) -> dict[str, Any]:
     findings: dict[str, str] = {}
     for finding in judgement.soft:
         findings[finding.item] = f"{findings.get(finding.item, '')} {finding.message}".strip()
-    items = spot.instrument.items
+    items = spot.instrument.asked([*form, *names_of_rows(spot.instrument, form)])
     blank = [item.code for item in items if item.code not in typed.values and item.code not in errors]
     problems = [FieldProblem(code, "look", message) for code, message in errors.items()]
     sections = form_sections(spot, form, problems=problems, judgement=judgement)
@@ -356,6 +360,8 @@ def keep_draft(here: ChangeInStudy, code: str, visit: str, instrument: str) -> R
     # What arrives after one's own save was typed before it; after a colleague's save it is kept, to be compared.
     if is_current or entry is None or entry.saved_by != here.actor.username:
         typed = {name: texts for name, texts in lists(here.form).items() if _is_typed(name) and any(texts)}
+        if all(name.startswith(ROWS) for name in typed):
+            typed = {}
         actions.keep_draft(
             here.session,
             here.the_study,
@@ -539,7 +545,8 @@ def _form_page(
         for finding in judgement.hard
         if finding.item not in known and finding.item not in judgement.hidden
     ]
-    places = {item.code: place for place, item in enumerate(spot.instrument.items)}
+    items = spot.instrument.asked([*shown, *names_of_rows(spot.instrument, shown), *judgement.missing_required])
+    places = {item.code: place for place, item in enumerate(items)}
     problems.sort(key=lambda each: places.get(each.field.removesuffix(WHY), len(places)))
     version = entry.version if entry else 0
     is_stale = isinstance(problem, Conflict) or (kept is not None and kept.base_version != version)
@@ -553,7 +560,7 @@ def _form_page(
         has_history=entry is not None,
     )
     done, total = progress_of(sections)
-    ids = {item.code for item in spot.instrument.items}
+    ids = {item.code for item in items}
     return show(
         here,
         "entries/form.html",
@@ -632,8 +639,7 @@ def _sign_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None) 
     entry = spot.entry
     judgement = None
     if entry is not None:
-        asked = {item.code for item in spot.instrument.items}
-        values = {code: value for code, value in entry.values.items() if code in asked}
+        values = {code: value for code, value in entry.values.items() if spot.instrument.item(code) is not None}
         judgement = spot.judge(values, entry.reasons)
     return show(
         spot.here,
@@ -700,7 +706,7 @@ def form_sections(
 ) -> list[dict[str, object]]:
     definition = spot.here.the_study.definition
     views = item_views(
-        spot.instrument.items,
+        spot.instrument.asked([*form, *names_of_rows(spot.instrument, form)]),
         form,
         problems=problems or [],
         judgement=judgement,
@@ -709,7 +715,7 @@ def form_sections(
         saved=saved,
         language=definition.language,
     )
-    return sections_of(spot.instrument, views)
+    return sections_of(spot.instrument, views, rows_shown(spot.instrument, form))
 
 
 def _corrects(spot: Spot, judgement: Judgement) -> bool:
@@ -735,7 +741,7 @@ def _differences(spot: Spot, read: Typed, shown: Form) -> list[dict[str, str]]:
     """Both versions side by side, item by item, where they are not the same."""
     saved = spot.entry.values if spot.entry else {}
     rows = []
-    for item in spot.instrument.items:
+    for item in spot.instrument.asked([*saved, *shown]):
         if item.type is ItemType.CALCULATED:
             continue
         mine = read.values.get(item.code)
@@ -754,7 +760,13 @@ def _rows(spot: Spot) -> list[dict[str, object]]:
     values = spot.entry.values if spot.entry else {}
     reasons = spot.entry.reasons if spot.entry else {}
     read = {code: value for code, value in values.items() if spot.instrument.item(code)}
-    hidden = spot.judge(read, reasons).hidden if any(item.shown_if for item in spot.instrument.items) else frozenset()
+    rows: dict[str, list[Item]] = {}
+    for item in spot.instrument.asked(values):
+        if (parts := cell_parts(item.code)) is not None:
+            rows.setdefault(parts[0], []).append(item)
+    hidden = (
+        spot.judge(read, reasons).hidden if any(item.shown_if for item in spot.instrument.every_item) else frozenset()
+    )
     return [
         {
             "label": section.label,
@@ -771,7 +783,7 @@ def _rows(spot: Spot) -> list[dict[str, object]]:
                     "verified": spot.entry.verified.get(item.code) if spot.entry else None,
                     "is_verified": spot.entry is not None and is_verified(spot.entry, item.code),
                 }
-                for item in section.items
+                for item in (section.items if not section.repeats else rows.get(section.code or "", ()))
             ],
         }
         for section in spot.instrument.sections

@@ -35,6 +35,7 @@ from app.studies.definition import Instrument
 from app.web.account import qr_code
 from app.web.consent import html_of
 from app.web.entries import BASE, SAVE_AS, Spot, asked_here, form_sections, judged_look, lists, number, progress_of
+from app.web.items import with_other_rows
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
 from app.web.sign_in import plain_viewer
@@ -339,14 +340,21 @@ def _left(here: Here, opened: Opened) -> tuple[list[Spot], int]:
 
 
 def _questions_page(
-    here: Here, opened: Opened, token: str, *, spot: Spot | None = None, problem: Any = None
+    here: Here,
+    opened: Opened,
+    token: str,
+    *,
+    spot: Spot | None = None,
+    problem: Any = None,
+    typed: dict[str, list[str]] | None = None,
 ) -> Response:
     left, total = _left(here, opened)
     if spot is None:
         if not left:
             return _done_page(here.request, opened, here)
         spot = left[0]
-    typed = lists(here.form) if problem is not None else spot.stored_form()
+    if typed is None:
+        typed = lists(here.form) if problem is not None else spot.stored_form()
     read = parse_typed(spot.instrument, typed)
     judgement = spot.judge(read.values, read.reasons)
     problems = list(problem.problems) if isinstance(problem, Invalid) else []
@@ -376,6 +384,9 @@ def _answer(here: Here, opened: Opened, token: str) -> Response:
     if asked is None:
         raise NotFound(GONE)
     spot = _spot(here, opened, asked)
+    if (changed := with_other_rows(asked, here.form, here.value(SAVE_AS))) is not None:
+        here.release_key()  # nothing is saved: the same form goes on
+        return _questions_page(here, opened, token, spot=spot, typed=changed)
     typed = parse_typed(asked, lists(here.form))
     try:
         _hold(here, opened, spot)

@@ -50,9 +50,17 @@ from app.schedule.appointments.reads import appointments_of
 from app.schedule.appointments.rules import why_not_book
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import NextVisit, next_visits, visits_of
-from app.schedule.rules import VisitState, visit_state
+from app.schedule.rules import VisitState, visit_state, why_not_add
 from app.schedule.status import VisitStatus
-from app.studies.definition import FirstStage, Instrument, Study, Visit, VisitKind, WithdrawalLevel
+from app.studies.definition import (
+    FirstStage,
+    Instrument,
+    Study,
+    Visit,
+    VisitKind,
+    WithdrawalLevel,
+    unscheduled_number,
+)
 from app.web.appointments import label_of
 from app.web.audit import told
 from app.web.in_error import rows_of
@@ -454,6 +462,9 @@ def show(here: PageInStudy, code: str) -> Response:
         failure=_failure(definition, screening),
         may_identity=may(here.actor, Permission.IDENTITY_READ, site_id=site_id),
         may_withdraw=may(here.actor, Permission.PARTICIPANT_WITHDRAW, site_id=site_id),
+        may_add=definition.unscheduled is not None
+        and may(here.actor, Permission.VISIT_RECORD, site_id=site_id)
+        and why_not_add(Status(participant.status), participant.consented_on) is None,
         may_link=may(here.actor, Permission.PARTICIPANT_LINK, site_id=site_id),
         may_consent=may(here.actor, Permission.CONSENT_RECORD, site_id=site_id),
         may_unblind=may(here.actor, Permission.ALLOCATION_UNBLIND, site_id=site_id),
@@ -723,6 +734,8 @@ def _matrix(
     definition, url = here.the_study.definition, _url(here, participant.code)
     dated = {visit.code: visit for visit in visits}
     planned = [visit for visit in definition.visits if visit.instruments]
+    outside = (definition.visit(visit.code) for visit in visits if unscheduled_number(visit.code) is not None)
+    planned += [visit for visit in outside if visit is not None and visit not in planned]
     columns: list[dict[str, Any]] = []
     for visit in planned:
         row = dated.get(visit.code)

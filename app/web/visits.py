@@ -29,7 +29,8 @@ from app.schedule.reads import visit_of
 from app.schedule.status import AppointmentStatus, VisitStatus
 from app.studies.definition import Instrument, Visit, VisitKind
 from app.web.appointments import label_of
-from app.web.shell import show
+from app.web.places import places_of, show_at
+from app.web.shell import errors_of, show, status_of
 from app.wording import said, title_of
 
 router = APIRouter()
@@ -141,6 +142,60 @@ def reopen(here: ChangeInStudy, code: str, visit: str) -> Response:
 def back_to_the_visit(here: PageInStudy, code: str, visit: str) -> Response:
     """Where somebody lands who goes on without sending a form again: its page."""
     return RedirectResponse(visit_url(here, code, visit), status_code=303)
+
+
+@router.get("/{study}/participants/{code}/unscheduled-visit", name="visits.add_form")
+def add_form(here: PageInStudy, code: str) -> Response:
+    """A visit outside the plan: when, and why."""
+    return _add_page(here, _participant(here, code))
+
+
+@router.post("/{study}/participants/{code}/unscheduled-visit", name="visits.add")
+def add(here: ChangeInStudy, code: str) -> Response:
+    """Record a visit outside the plan, and go on with its forms."""
+    participant = _participant(here, code)
+    subject = f"{participant.code}/visit"
+    require(here.actor, Permission.VISIT_RECORD, site_id=participant.site_id, action="visit.add", subject=subject)
+    try:
+        made = capture.add_visit(
+            here.session,
+            here.the_study,
+            participant,
+            held_on=typed_day(here, "held_on"),
+            reason=here.value("reason"),
+            by=here.actor,
+            now=here.now,
+        )
+    except (Invalid, Conflict, Refused) as problem:
+        here.refuse(problem)
+        return _add_page(here, participant, problem)
+    return here.redirect(visit_url(here, participant.code, made.code), done="visit_held")
+
+
+def _add_page(here: Here, participant: Participant, problem: Invalid | Conflict | Refused | None = None) -> Response:
+    unscheduled = here.the_study.definition.unscheduled
+    if unscheduled is None:
+        raise NotFound
+    places = places_of(here)
+    forms = filter(None, map(here.the_study.definition.instrument, unscheduled.instruments))
+    reason = why_not(here.actor, Permission.VISIT_RECORD, site_id=participant.site_id) or rules.why_not_add(
+        Status(participant.status), participant.consented_on
+    )
+    return show_at(
+        here,
+        places,
+        "visits/add_form.html",
+        status_code=status_of(problem),
+        participant=participant,
+        url=f"/{here.the_study.code}/participants/{participant.code}",
+        label=unscheduled.label,
+        forms=[form.label for form in forms],
+        today=places.today(here, participant.site_id),
+        reason=reason,
+        refusal=problem.reason if problem is not None and not isinstance(problem, Invalid) else None,
+        errors=errors_of(problem),
+        typed={name: here.value(name) for name in ("held_on", "reason")} if problem is not None else None,
+    )
 
 
 def _participant(here: Here, code: str) -> Participant:

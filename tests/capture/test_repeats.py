@@ -316,7 +316,7 @@ def test_a_draft_is_of_one_of_them(trial: Trial):
     ("fall", "message"),
     [
         ({"repeats": False, "max_repeats": 3}, "Write `repeats: true`"),
-        ({"repeats": False, "max_repeats": None, "repeat_label": None}, "does not repeat"),
+        ({"repeats": False, "max_repeats": None, "repeat_label": None}, "nor does the form"),
         ({}, None),
     ],
 )

@@ -17,6 +17,7 @@ SINCE_THE_FIRST = (
     "schedule",
     "safety",
     "record_id",
+    "unscheduled",
     "allocation.first_stage",
     "consent.questions",
     "consent.blocked_until_reconsent",
@@ -27,6 +28,9 @@ SINCE_THE_FIRST = (
     "instruments[].repeats",
     "instruments[].max_repeats",
     "instruments[].repeat_label",
+    "instruments[].sections[].code",
+    "instruments[].sections[].repeats",
+    "instruments[].sections[].max_rows",
 )
 
 

@@ -71,7 +71,7 @@ def asked_in(study: Study, unreadable: Collection[str] = ()) -> Asked:
         arms=frozenset(arm.code for arm in study.arms) if study.is_allocated else frozenset(),
         missing_codes=frozenset(missing.code for missing in study.missing_codes),
         repeating=frozenset(
-            item.code for instrument in study.instruments if instrument.repeats for item in instrument.items
+            item.code for instrument in study.instruments if instrument.repeats for item in instrument.every_item
         ),
         treatment=_recorded_of_treatment(study) if study.is_allocated and study.blinded else {},
     )
@@ -160,7 +160,7 @@ def _wrong_reference(
         return
     if reference.instance is not None and asked.known and code not in asked.repeating:
         instead = f"[{event or 'baseline'}][{code}]"
-        yield f"{name}: visits do not repeat, {code} does not repeat. Name the visit instead, e.g. {instead}."
+        yield f"{name}: visits do not repeat, nor does the form of {code}. Write {instead} instead."
         return
     if event is not None and asked.known and event not in asked.at:
         yield f"There is no visit “{event}” ({name}).{_did_you_mean(event, asked.at)}"
