@@ -18,6 +18,10 @@ ARM_NAME = "Arm 1"
 ARM = 1
 SCREENING = "screening"
 """The event of the pre-screen, as expressions call it."""
+OUTSIDE = "unscheduled"
+"""What stands for all visits outside the plan: they are one event, which repeats."""
+MOST = 1000
+"""More than there are repeats of a form: how a repeat of a repeat is numbered."""
 STATUSES = {"0": "Incomplete", "1": "Unverified", "2": "Complete"}
 LONGEST_UNIQUE = 18
 
@@ -81,6 +85,8 @@ class Form:
     fields: tuple[Field, ...]
     is_survey: bool
     repeats: bool
+    part_of: tuple[str, str] | None = None
+    """The instrument and the group of rows that this form stands for; each row is a repeat of it."""
 
     @property
     def complete(self) -> str:
@@ -94,13 +100,14 @@ class Form:
 
 @dataclass(frozen=True)
 class Event:
-    """One visit as an event; `visit` is its code, or that of the pre-screen."""
+    """One visit as an event; `visit` is its code, or that of the pre-screen, or of all visits outside the plan."""
 
     name: str
     label: str
     visit: str
     forms: tuple[str, ...]
     place: int
+    repeats: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,7 +176,7 @@ class Project:
     @property
     def repeats(self) -> bool:
         """Whether anything repeats."""
-        return any(form.repeats for form in self.forms)
+        return any(form.repeats for form in self.forms) or any(event.repeats for event in self.events)
 
     @cached_property
     def screening(self) -> tuple[Form, ...]:
@@ -199,21 +206,28 @@ def project_of(versions: Sequence[Study]) -> Project:
 def _project(versions: Sequence[Study]) -> Project:
     plan = plan_of(versions)
     asked = dict.fromkeys((*plan.screening, *plan.entered()))
-    codes = [code for code in asked if code in plan.instruments]
+    outside = (code for version in versions if version.unscheduled for code in version.unscheduled.instruments)
+    codes = [code for code in dict.fromkeys((*asked, *outside)) if code in plan.instruments]
     record_id = versions[0].record_id
     taken = {record_id, *(f"{code}_complete" for code in codes)}
     forms = []
     for code in codes:
         instrument = plan.instruments[code]
         sections = {section.items[0].code: section.label or "" for section in instrument.sections}
-        fields = []
-        for item in plan.items[code]:
-            name = _free(item.code, code, taken)
-            options = _options(name, item, plan.missing_codes) if item.type is ItemType.CHOICES else ()
-            fields.append(Field(name, item, code, sections.get(item.code, ""), options))
+        fields = [_field(item, code, sections.get(item.code, ""), taken, plan) for item in plan.items[code]]
         is_survey = instrument.respondent == "participant"
         forms.append(Form(code, instrument.label, tuple(fields), is_survey, instrument.repeats))
-    return Project(plan, record_id, tuple(forms), _events(plan, codes), plan.missing_codes)
+        for group, (label, items) in plan.groups.get(code, {}).items():
+            name = _free(f"{code}_{group}", code, taken)
+            rows = tuple(_field(item, name, "", taken, plan) for item in items)
+            forms.append(Form(name, f"{instrument.label}: {label}", rows, False, True, (code, group)))
+    return Project(plan, record_id, tuple(forms), _events(plan, forms, versions), plan.missing_codes)
+
+
+def _field(item: Item, form: str, section: str, taken: set[str], plan: Plan) -> Field:
+    name = _free(item.code, form, taken)
+    options = _options(name, item, plan.missing_codes) if item.type is ItemType.CHOICES else ()
+    return Field(name, item, form, section, options)
 
 
 def _free(name: str, form: str, taken: set[str]) -> str:
@@ -241,16 +255,22 @@ def _options(name: str, item: Item, missing: Pairs) -> tuple[Option, ...]:
     return tuple(options)
 
 
-def _events(plan: Plan, codes: Sequence[str]) -> tuple[Event, ...]:
-    screened = tuple(code for code in codes if code in plan.screening)
-    found = [("Screening", SCREENING, screened)]
-    for visit in plan.visits:
-        planned = set(plan.forms[visit.code])
-        found.append((visit.label, visit.code, tuple(code for code in codes if code in planned)))
+def _events(plan: Plan, forms: Sequence[Form], versions: Sequence[Study]) -> tuple[Event, ...]:
+    """The pre-screen, the visits of the plan, and one event for all visits outside it, which repeats."""
+
+    def at(instruments: Iterable[str]) -> tuple[str, ...]:
+        asked = set(instruments)
+        return tuple(form.name for form in forms if (form.part_of[0] if form.part_of else form.name) in asked)
+
+    found = [("Screening", SCREENING, at(plan.screening))]
+    found += [(visit.label, visit.code, at(plan.forms[visit.code])) for visit in plan.visits]
+    outside = [version.unscheduled for version in versions if version.unscheduled is not None]
+    if outside:
+        found.append((outside[0].label, OUTSIDE, at(code for each in outside for code in each.instruments)))
     names = unique_names([label for label, _, _ in found], f"_arm_{ARM}")
     return tuple(
-        Event(name, label, visit, forms, place)
-        for place, (name, (label, visit, forms)) in enumerate(zip(names, found, strict=True), start=1)
+        Event(name, label, visit, at_visit, place, visit == OUTSIDE)
+        for place, (name, (label, visit, at_visit)) in enumerate(zip(names, found, strict=True), start=1)
     )
 
 

@@ -66,7 +66,12 @@ def repeating(asked: Asked) -> Response:
 
 def _repeating(asked: Asked) -> list[Row]:
     project = asked.project
-    return [(event.name, form, "") for event in project.events for form in event.forms if project.form[form].repeats]
+    rows: list[Row] = []
+    for event in project.events:
+        if event.repeats:
+            rows.append((event.name, "", ""))  # the whole event repeats
+        rows += [(event.name, form, "") for form in event.forms if project.form[form].repeats]
+    return rows
 
 
 def import_arms(asked: Asked) -> Response:

@@ -57,7 +57,7 @@ class Seen:
         return None if known is None else from_stored(self._stored(at, known.form, number, known.item.code))
 
     def _spot(self, event: Event, form: str, number: int) -> Spot:
-        repeats = self._project.form[form].repeats
+        repeats = self._project.form[form].repeats or event.repeats
         return event.visit, form, number if repeats else 1
 
     def _stored(self, event: Event, form: str, number: int, item: str) -> object:

@@ -19,22 +19,26 @@ from app.api.redcap.data import Sent, rows_of
 from app.api.redcap.dictionary import (
     ARM,
     ARM_NAME,
+    MOST,
     SCREENING,
     STATUSES,
     Event,
     Field,
     Form,
     Option,
+    Style,
+    encoder,
     raw_text,
     ticked_in,
 )
 from app.api.redcap.errors import NO_FORMAT, Wrong, not_valid, shown
 from app.api.redcap.odm import rows_in_document
-from app.api.redcap.records import EVENT, GROUP, IDENTIFIER, REPEAT, REPEAT_FORM
+from app.api.redcap.records import EVENT, GROUP, IDENTIFIER, REPEAT, REPEAT_FORM, answers_in
 from app.capture import actions as capture
 from app.capture.reads import entries_of, entry_of
 from app.capture.rules import EntryState, same_value
 from app.capture.typed import MISSING, parse_typed, typed_form
+from app.exports.records import recorded
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
 from app.participants import actions as participants
 from app.participants.models import Participant
@@ -44,7 +48,7 @@ from app.people.access import sites_for
 from app.people.models import Site
 from app.people.permissions import Permission
 from app.schedule import actions as schedule
-from app.studies.definition import Instrument, ItemType
+from app.studies.definition import Instrument, ItemType, unscheduled_code
 
 PSEUDO = frozenset({EVENT, REPEAT_FORM, REPEAT, GROUP, IDENTIFIER})
 EAV = ("record", "field_name", "value")
@@ -293,7 +297,9 @@ class _Importing:
                     )
                     self.problems.cell(name, column, text, words)
                 continue
-            target = found.setdefault(form.name, Target(name, event, form, number if form.repeats else 1))
+            target = found.setdefault(
+                form.name, Target(name, event, form, number if form.repeats or event.repeats else 1)
+            )
             target.cells[column] = text
         yield from found.values()
 
@@ -353,15 +359,43 @@ class _Importing:
 
     # Saving
 
+    def _refuse_rows(self, participant: Participant, target: Target) -> None:
+        """Rows of a group are entered on the page of their form; the same as stored is passed over."""
+        found = next(
+            recorded(
+                self.here.session,
+                self.here.the_study,
+                by=self.here.actor,
+                permission=Permission.ENTRY_SAVE,
+                codes={participant.code},
+            )
+        )
+        answers, statuses, _ = answers_in(self.project, found)
+        spot = (target.event.visit, target.form.name, target.number if isinstance(target.number, int) else 0)
+        stored = answers.get(spot, {})
+        for column, text in target.cells.items():
+            known = self.project.option[column][0] if column in self.project.option else self.project.field.get(column)
+            if known is None:
+                is_same = text.strip() in ("", statuses.get(spot, "0"))
+            else:
+                written = encoder(known, Style(), self.project.missing)(stored.get(known.item.code))
+                is_same = text.strip() in ("", dict(zip(known.columns, written, strict=True))[column])
+            if not is_same:
+                words = "Rows of a group are entered on the page of their form, or over REST. Leave them out."
+                self.problems.cell(target.record, column, text, words)
+
     def _save(self, participant: Participant, target: Target) -> None:
+        if target.form.part_of is not None:
+            self._refuse_rows(participant, target)
+            return
         form = self.definition.instrument(target.form.name)
         if form is None:
             words = f"{target.form.label} is not asked any more: what was recorded stays as it is. Leave it out."
             self.problems.cell(target.record, target.form.name, "", words)
             return
         assert participant.id is not None
-        number = target.number if isinstance(target.number, int) else self._next_number(participant, target)
-        entry = entry_of(self.here.session, participant.id, target.event.visit, form.code, number)
+        visit, number = self._place(participant, target)
+        entry = entry_of(self.here.session, participant.id, visit, form.code, number)
         before = typed_form(form, entry.values, entry.reasons) if entry else {}
         retired = {column for column in target.cells if self._is_retired(form, column)}
         for column in retired:
@@ -385,7 +419,7 @@ class _Importing:
                 self.here.session,
                 self.here.the_study,
                 participant,
-                visit=target.event.visit,
+                visit=visit,
                 instrument=form.code,
                 repeat=number,
                 values=typed.values,
@@ -402,6 +436,14 @@ class _Importing:
         except Problem as problem:
             self.problems.refusals.append(problem)
             self.problems.cell(target.record, target.form.name, "", problem.reason)
+
+    def _place(self, participant: Participant, target: Target) -> tuple[str, int]:
+        """The visit and the repeat of the form that a row is about; of a visit outside the plan its number."""
+        number, visit = target.number, target.event.visit
+        if target.event.repeats:
+            before, repeat = divmod((number if isinstance(number, int) else 1) - 1, MOST if target.form.repeats else 1)
+            return unscheduled_code(before + 1), repeat + 1
+        return visit, number if isinstance(number, int) else self._next_number(participant, target)
 
     def _next_number(self, participant: Participant, target: Target) -> int:
         """The number of a new repeat: behind all that were ever begun."""

@@ -123,7 +123,7 @@ def _begun(asked: Asked) -> Iterator[str]:
             "OID": f"Event.{event.name}",
             "Name": event.label,
             "Type": "Common",
-            "Repeating": "No",
+            "Repeating": "Yes" if event.repeats else "No",
             "redcap:EventName": event.label,
             "redcap:UniqueEventName": event.name,
             "redcap:ArmNum": ARM,
@@ -264,8 +264,8 @@ def _data(asked: Asked, wanted: Wanted, found: Iterable[Recorded]) -> Iterator[s
         code = rows[0].code
         yield f'<SubjectData SubjectKey="{_quoted(code)}" redcap:RecordIdField="{project.record_id}">\n'
         for row in rows:
-            event = row.event.name
-            yield f'<StudyEventData StudyEventOID="Event.{event}" StudyEventRepeatKey="1"'
+            event, again = row.event.name, row.number if row.event.repeats else 1
+            yield f'<StudyEventData StudyEventOID="Event.{event}" StudyEventRepeatKey="{again}"'
             yield f' redcap:UniqueEventName="{event}">'
             for part in wanted.parts:
                 form = part.form
@@ -273,7 +273,7 @@ def _data(asked: Asked, wanted: Wanted, found: Iterable[Recorded]) -> Iterator[s
                 values = row.answers.get(spot)
                 if values is None or (row.form or "") != (form.name if form.repeats else ""):
                     continue
-                yield f'<FormData FormOID="Form.{form.name}" FormRepeatKey="{row.number}">'
+                yield f'<FormData FormOID="Form.{form.name}" FormRepeatKey="{row.number if form.repeats else 1}">'
                 yield f'<ItemGroupData ItemGroupOID="{_group(project, form)}" ItemGroupRepeatKey="1">'
                 if form is project.first_form:
                     yield f'<ItemData ItemOID="{project.record_id}" Value="{_quoted(code)}"/>'
@@ -299,6 +299,8 @@ def rows_in_document(text: str, project: Project) -> list[Sent]:
         for event in subject.iter("{*}StudyEventData"):
             name = str(event.get("StudyEventOID", "")).removeprefix("Event.")
             once: Sent = {record_id: subject.get("SubjectKey", ""), EVENT: name}
+            if name in project.event and project.event[name].repeats:
+                once[REPEAT] = event.get("StudyEventRepeatKey", "1")
             rows.append(once)
             for form in event.iter("{*}FormData"):
                 code, into = str(form.get("FormOID", "")).removeprefix("Form."), once

@@ -13,6 +13,8 @@ from app.api.redcap.answers import Row as Line
 from app.api.redcap.asked import Asked
 from app.api.redcap.decoding import Call
 from app.api.redcap.dictionary import (
+    MOST,
+    OUTSIDE,
     SCREENING,
     STATUSES,
     Encode,
@@ -34,13 +36,14 @@ from app.capture.reads import entry_of
 from app.capture.status import EntryStatus
 from app.dependencies import Here, database_of
 from app.exports.actions import record_delivery, record_export
-from app.exports.records import Recorded, recorded
+from app.exports.records import Filled, Recorded, recorded
 from app.expressions import Expression
 from app.foundation import clock
 from app.foundation.errors import NotAllowed, NotFound
 from app.participants.reads import next_code, participant_by_code
 from app.people.access import may
 from app.people.permissions import Permission
+from app.studies.definition import cell_parts, unscheduled_number
 
 EVENT, REPEAT_FORM, REPEAT = "redcap_event_name", "redcap_repeat_instrument", "redcap_repeat_instance"
 GROUP, IDENTIFIER = "redcap_data_access_group", "redcap_survey_identifier"
@@ -321,10 +324,33 @@ def answers_in(project: Project, found: Recorded) -> tuple[dict[Spot, Any], dict
             if found.screened_at is not None:
                 times[spot] = found.screened_at
     for entry in found.entries:
-        spot = (entry.visit, entry.instrument, entry.repeat)
-        answers[spot], times[spot] = entry.values, entry.saved_at
-        statuses[spot] = "2" if entry.status == EntryStatus.COMPLETE else "0"
+        outside = unscheduled_number(entry.visit)
+        visit, before = (entry.visit, 0) if outside is None else (OUTSIDE, outside - 1)
+        known = project.form.get(entry.instrument)
+        number = entry.repeat + before * (MOST if known is not None and known.repeats else 1)
+        status = "2" if entry.status == EntryStatus.COMPLETE else "0"
+        spots = {(visit, entry.instrument, number): entry.values}
+        if project.plan.groups.get(entry.instrument):
+            spots |= _rows_of_groups(project, entry, (visit, number))
+        for spot, values in spots.items():
+            answers[spot], times[spot], statuses[spot] = values, entry.saved_at, status
     return answers, statuses, times
+
+
+def _rows_of_groups(project: Project, entry: Filled, at: tuple[str, int]) -> dict[Spot, dict[str, object]]:
+    """The rows of each group of an entry: each is a repeat of the form that stands for the group."""
+    visit, number = at
+    once = number == 1
+    forms = {
+        form.part_of[1]: form.name for form in project.forms if form.part_of and form.part_of[0] == entry.instrument
+    }
+    found: dict[Spot, dict[str, object]] = {}
+    for code, value in entry.values.items():
+        parts = cell_parts(code)
+        if parts is not None and parts[0] in forms:
+            row = parts[1] if once else (number - 1) * MOST + parts[1]
+            found.setdefault((visit, forms[parts[0]], row), {})[parts[2]] = value
+    return found
 
 
 def rows_in(wanted: Wanted, found: Recorded) -> Iterator[tuple[Row, dict[Spot, datetime]]]:
@@ -339,7 +365,8 @@ def rows_in(wanted: Wanted, found: Recorded) -> Iterator[tuple[Row, dict[Spot, d
         spots = present.get(event.visit)
         if not spots:
             continue
-        rows = [Row(found.code, event, group, answers, statuses)]
+        once = {number for _, form, number in spots if form in project.form and not project.form[form].repeats}
+        rows = [Row(found.code, event, group, answers, statuses, None, number) for number in sorted(once)]
         if project.repeats:
             # A repeat of a form that was not asked for would say nothing.
             chosen = {part.form.name for part in wanted.parts}
@@ -348,8 +375,6 @@ def rows_in(wanted: Wanted, found: Recorded) -> Iterator[tuple[Row, dict[Spot, d
                 for _, form, number in spots
                 if form in event.forms and form in chosen and project.form[form].repeats
             )
-            once = [form for _, form, _ in spots if not (form in project.form and project.form[form].repeats)]
-            rows = rows if once else []
             rows += [Row(found.code, event, group, answers, statuses, form, number) for _, number, form in repeats]
         for row in rows:
             if wanted.logic is None or wanted.logic.holds(Seen(project, row, wanted.now)) is True:
@@ -382,7 +407,7 @@ def _head(wanted: Wanted, row: Row) -> list[Cell]:
 
 def _repeat(wanted: Wanted, row: Row) -> list[Cell]:
     if row.form is None:
-        return ["", ""]
+        return ["", row.number if row.event.repeats else ""]
     return [wanted.project.form[row.form].label if wanted.style.labels else row.form, row.number]
 
 
