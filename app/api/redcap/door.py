@@ -33,7 +33,7 @@ from app.api.redcap.answers import CONTENT_TYPES, json_text
 from app.api.redcap.asked import Asked
 from app.api.redcap.data import rows_of
 from app.api.redcap.decoding import Call, call_of
-from app.api.redcap.errors import NO_PERMISSION, Wrong, error_response, not_valid, wrong_of
+from app.api.redcap.errors import NO_PERMISSION, Wrong, error_response, not_valid, unreadable, wrong_of
 from app.audit.actions import record_refusal
 from app.dependencies import AlreadyAnswered, Here, TokenNeeded, database_of, here_by_token, settings_of
 from app.foundation import clock
@@ -130,7 +130,7 @@ async def door(request: Request) -> Response:
     try:
         call = await call_of(request, largest=settings_of(request).largest_body)
     except Wrong as wrong:
-        return error_response(wrong, "xml")
+        return unreadable(wrong.message, wrong.status)
     return await run_in_threadpool(answered, request, call)
 
 

@@ -67,6 +67,14 @@ def shown(text: str, longest: int = 200) -> str:
     return kept if len(kept) <= longest else f"{kept[: longest - 1]}…"
 
 
+def unreadable(message: str, status: int) -> Response:
+    """The error of a body that was not read to its end, so that nobody knows what shape was asked for.
+
+    JSON, since the clients that look at the status need no shape, and the one that does not asks for JSON mostly.
+    """
+    return error_response(Wrong(message, status), "json")
+
+
 def error_response(wrong: Wrong, shape: Shape) -> Response:
     """The error in CSV, JSON or XML."""
     if wrong.bare:
