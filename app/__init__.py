@@ -24,9 +24,11 @@ Rooms, top floor first:
                   proofs, escrow of the seed, allocation, downtime, unblinding, guesses
   capture/        entries, edit checks, corrections, signatures, drafts; queries, source verification, locks, casebooks
   schedule/       visits and their windows; appointments, their calendar and feeds; reminders
-  consent/        versions of the consent document, signatures, scans, newer consents owed, withdrawal
-  participants/   screening, eligibility, identity (sealed personal data), status, links for them, randomised in error
-  studies/        the protocol as data: arms, visit plan, instruments;  library/ (resolve, prt, etmi)
+  consent/        versions of the consent document, signatures (typed, drawn), scans, newer consents owed, withdrawal
+  participants/   screening, eligibility, identity (sealed personal data), sealed files, status, links for them,
+                  randomised in error
+  studies/        the protocol as data: arms, visit plan, instruments, words in other languages;  library/ (resolve,
+                  prt, etmi)
   expressions/    one pure language for eligibility, skip logic, edit checks, calculations
   people/         users, roles, sites, the permission table, sign-in, second factor, tokens
   mail/           the outbox (queued in the same transaction, sent after) and the ways out of it

@@ -14,6 +14,7 @@ from app.capture.queries.reads import Query, Wanted, queries_page
 from app.capture.reads import entries_with_values
 from app.capture.rules import MEANINGS as ENTRY_MEANINGS
 from app.capture.rules import EntryState, signature_holds
+from app.capture.typed import missing_code
 from app.foundation.clock import today
 from app.foundation.paging import LARGEST_PAGE
 from app.participants.models import Participant
@@ -25,6 +26,7 @@ from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visits_of
 from app.studies.definition import Instrument, Item, ItemType, Study
 from app.studies.in_use import StudyInUse
+from app.studies.rules.items import SEALED
 from app.wording import said, title_of
 
 MOST_LINES = 5000
@@ -36,6 +38,9 @@ ACTS: Mapping[str, str] = {
     "entry.check_accepted": "Unexpected, and explained",
     "entry.check_fired": "Unexpected",
     "entry.check_ceased": "No longer unexpected",
+    "entry.file_kept": "File kept",
+    "entry.file_shown": "File shown",
+    "entry.signature_kept": "Signature kept",
     "entry.completed": "Complete",
     "entry.reopened": "Not complete any more",
     "entry.signed": "Signed",
@@ -249,7 +254,7 @@ class _Printer:
 
     def _said(self, item: Item, value: object) -> str:
         words = said(item, value, self.definition.missing_codes, self.language)
-        if isinstance(value, dict):
+        if missing_code(value) is not None:
             return f"[{words}]"
         return words or "–"
 
@@ -276,7 +281,8 @@ class _Printer:
         if text is None:
             return ""
         value = json.loads(text)
-        if isinstance(value, dict) and set(value) != {"missing"}:
+        sealed = item is not None and item.type in SEALED
+        if isinstance(value, dict) and set(value) != {"missing"} and not sealed:
             told = value.get("text") or value.get("name") or value.get("visit") or ""
             return str(told)
         return self._said(item, value) if item is not None and form is not None else str(value)

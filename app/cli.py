@@ -38,7 +38,7 @@ from app.randomisation.escrow.actions import store_key, take_escrow
 from app.settings import Settings
 from app.studies import actions as studies
 from app.studies.in_use import StudyInUse, study_in_use
-from app.studies.loading import read_folder
+from app.studies.loading import read_folder, read_wording
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Runs randomised clinical trials."
@@ -171,6 +171,22 @@ def study_load(folder: Path) -> None:
     with reported(), database.writing() as session:
         version = studies.load_study(session, study, by=operator(), now=clock.now())
         out.print(f"Loaded {study.code} version {version.version} ({version.sha256[:16]}).", markup=False)
+
+
+@study_app.command("wording")
+def study_wording(study: str, folder: Path) -> None:
+    """Lay the wordings that you have a licence for over a study: a folder of CODE.LANGUAGE.yaml."""
+    database = open_database(Settings())
+    with reported(), database.writing() as session:
+        here = study_in_use(session, study)
+        found, findings = read_wording(folder, here.definition)
+        for finding in findings:
+            place = f"{finding.file}:{finding.line}:{finding.column}"
+            out.print(f"{place}: {finding.severity}: {finding.message}", markup=False)
+        if any(finding.is_error for finding in findings):
+            fail("Nothing was loaded. Mend the files first.")
+        count = studies.load_wording(session, here, found, by=operator(), now=clock.now())
+        out.print(f"{len(found)} wordings are in use, {count} of them changed.", markup=False)
 
 
 class reported:  # noqa: N801 reads as a word: with reported():

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import Depends, Header, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
@@ -29,9 +30,13 @@ from app.people import reads as people
 from app.people.access import Actor
 from app.people.rules import CODE_MISSING, SECOND_FACTOR_NEEDED, SEEN_EVERY
 from app.settings import Settings
+from app.studies.definition import LARGEST_FILE_MB
 from app.studies.in_use import StudyInUse, in_use
 
 Form = Mapping[str, Sequence[str]]
+
+LARGEST_UPLOAD = LARGEST_FILE_MB * 1_000_000 + 1_000_000
+"""Bytes of the largest request that brings a file: the largest file of a study, and the form around it."""
 
 
 class SignInNeeded(Exception):
@@ -88,13 +93,41 @@ async def read_form(request: Request) -> dict[str, list[str]]:
         return {}
     form = await request.form(max_fields=5000)
     typed: dict[str, list[str]] = {}
+    sent: dict[str, str] = {}
     for name, value in form.multi_items():
         typed.setdefault(name, []).append(value.filename or "" if isinstance(value, UploadFile) else value)
+        if isinstance(value, UploadFile) and value.filename:
+            # A second file of the same name, sent from the same page, is another request.
+            sent[name] = hashlib.sha256(await value.read()).hexdigest()
+            await value.seek(0)
+    request.state.sent = sent
     request.state.typed = typed  # to be handed back should anything break
     return typed
 
 
 TypedForm = Annotated[dict[str, list[str]], Depends(read_form)]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A file that was sent with a form. Its name is whatever the browser says."""
+
+    name: str
+    data: bytes = field(repr=False)
+
+
+async def read_files(request: Request) -> dict[str, Sent]:
+    """The files that were sent with a form, by field; a request body has a largest size anyway."""
+    form = await request.form(max_fields=5000)
+    found = {}
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile) and value.filename:
+            found[name] = Sent(value.filename, await value.read())
+            await value.seek(0)
+    return found
+
+
+SentFiles = Annotated[dict[str, Sent], Depends(read_files)]
 
 
 def one(form: Form, name: str, default: str = "") -> str:
@@ -302,7 +335,8 @@ def _here(
     if unsafe:
         # The same form, sent again from the same page (a double click, a lost reply), is the same request.
         kept = {name: values for name, values in form.items() if name not in ("password", "code")}
-        body = json.dumps([request.url.path, kept], sort_keys=True).encode()
+        sent = getattr(request.state, "sent", {})
+        body = json.dumps([request.url.path, kept, *([sent] if sent else [])], sort_keys=True).encode()
         here.take_key(f"form-{idempotency.fingerprint(session, body).hex()}", body)
     return here
 
@@ -505,6 +539,17 @@ def require_password(here: Here, password: str, code: str | None = None, *, code
 
 class WrongPassword(Invalid):
     """Re-authentication failed. The attempt itself is already on record."""
+
+
+def kept_file(data: bytes, media_type: str, name: str, sha256: str) -> Response:
+    """A file that is kept, as an answer: a drawing of ours is shown; what was sent is saved, and run by nobody."""
+    how = "inline" if media_type == "image/svg+xml" else "attachment"
+    headers = {
+        "Content-Disposition": f"{how}; filename*=UTF-8''{quote(name)}",
+        "Cache-Control": "no-store",
+        "ETag": f'"{sha256}"',
+    }
+    return Response(data, media_type=media_type, headers=headers)
 
 
 def problem_json(status: int, problem: Problem | None, title: str, **extra: Any) -> JSONResponse:

@@ -20,7 +20,14 @@ import app.api
 import app.web
 from app.api.redcap.errors import unreadable
 from app.audit.actions import record_refusal
-from app.dependencies import AlreadyAnswered, SecondFactorNeeded, SignInNeeded, TokenNeeded, problem_json
+from app.dependencies import (
+    LARGEST_UPLOAD,
+    AlreadyAnswered,
+    SecondFactorNeeded,
+    SignInNeeded,
+    TokenNeeded,
+    problem_json,
+)
 from app.foundation import clock
 from app.foundation.database import Database
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Problem, Refused
@@ -79,7 +86,7 @@ class Guard:
                     message["headers"].append((b"cache-control", b"no-store"))
             await send(message)
 
-        if _announced(scope) > self.largest_body:
+        if _announced(scope) > (LARGEST_UPLOAD if _brings_files(scope) else self.largest_body):
             await _too_large(scope)(scope, receive, guarded)
             return
         if scope["method"] in ("POST", "PUT", "PATCH", "DELETE") and _from_elsewhere(scope):
@@ -93,6 +100,13 @@ def _announced(scope: Scope) -> int:
     """How many bytes a request says it will send."""
     length = dict(scope["headers"]).get(b"content-length", b"0")
     return int(length) if length.isdigit() else 0
+
+
+def _brings_files(scope: Scope) -> bool:
+    """Whether a request may be as large as a file: a form with files, or a file over REST. Each address has the last
+    word: most take no more than others do."""
+    kind = dict(scope["headers"]).get(b"content-type", b"")
+    return kind.startswith(b"multipart/form-data") or (scope["method"] == "PUT" and "/files/" in scope["path"])
 
 
 def _too_large(scope: Scope) -> Response:

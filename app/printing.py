@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from app.rendering import TEMPLATES, templates
 
-Row = tuple[str, str, Literal["text", "code"]]
+Row = tuple[str, str, Literal["text", "code", "drawing"]]
 
 
 @dataclass(frozen=True)

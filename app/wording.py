@@ -1,10 +1,12 @@
 """What does a stored value say? In the words of the study: labels instead of codes, days as a language writes them."""
 
-from collections.abc import Iterable
-from datetime import date
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 
+from babel.dates import format_date
+
 from app.capture.typed import missing_code
+from app.foundation.partial_dates import days_of
 from app.rendering import day, translations
 from app.studies.definition import Instrument, Item, ItemType, MissingCode
 
@@ -19,17 +21,37 @@ def said(item: Item, value: object, missing_codes: Iterable[MissingCode] = (), l
         return next((each.label for each in missing_codes if each.code == missing), missing)
     if isinstance(value, bool):
         return str(gettext("Yes") if value else gettext("No"))
+    if isinstance(value, dict):
+        return _said_sealed(value, gettext)
     choices = {choice.code: choice.label for choice in item.choices}
     if isinstance(value, list):
         return ", ".join(choices.get(str(code), str(code)) for code in value)
-    if item.type is ItemType.DATE:
-        try:
-            return day(date.fromisoformat(str(value)), language)
-        except ValueError:
-            return str(value)
+    if item.type in (ItemType.DATE, ItemType.DATE_TIME):
+        return _said_date(str(value), language)
     if isinstance(value, float):
         return _plain(Decimal(repr(value)))
     return choices.get(str(value), str(value)) if item.type is ItemType.CHOICE else str(value)
+
+
+def _said_date(text: str, language: str) -> str:
+    """A date as far as it is known, with its time where it has one, as this language writes it."""
+    on, _, at = text.partition("T")
+    days = days_of(on)
+    if days is None:
+        return text
+    if len(on) == 10:
+        return f"{day(days[0], language)} {at}".strip()
+    return format_date(days[0], "y" if len(on) == 4 else "MMM y", locale=language)
+
+
+def _said_sealed(value: dict[str, object], gettext: Callable[[str], str]) -> str:
+    """A file by its name, size and SHA-256; a signature by how it was given and its SHA-256."""
+    if "file" in value:
+        size = int(str(value.get("size", 0)))
+        much = f"{size / 1_000_000:.1f} MB" if size >= 1_000_000 else f"{max(round(size / 1000), 1)} kB"
+        return f"{value.get('name')} ({much}, SHA-256 {str(value['file'])[:12]}…)"
+    how = gettext("Drawn") if value.get("how") == "drawn" else gettext("Typed")
+    return f"{how} (SHA-256 {str(value.get('signature'))[:12]}…)"
 
 
 def _plain(number: Decimal) -> str:

@@ -158,15 +158,17 @@ class OwedReply(Reply):
 class SignatureReply(Reply):
     """The name (or the place of the paper) under a consent; null once it was erased on request.
 
+    `strokes` are what was drawn beside it, as x, y, x, y, ... on a sheet of 600 by 200; none where nothing was.
     `is_intact` says whether consent and document are byte for byte what was signed.
     """
 
     model_config = ConfigDict(
-        json_schema_extra={"example": {"consent": 42, "signature": "Kiri Walker", "is_intact": True}}
+        json_schema_extra={"example": {"consent": 42, "signature": "Kiri Walker", "strokes": [], "is_intact": True}}
     )
 
     consent: int
     signature: str | None
+    strokes: list[list[int]]
     is_intact: bool
 
 
@@ -247,12 +249,15 @@ def countersign(here: ApiChange, code: str, consent_id: Number, asked: Countersi
 def consent_signature(here: ApiLoggedPage, code: str, consent_id: Number) -> SignatureReply:
     """The participant's name under a consent. That it was shown, and to whom, is in the log."""
     found = participant_of(here, code)
-    signature = actions.reveal_signature(here.session, here.the_study, found, consent_id, by=here.actor, now=here.now)
+    signature, strokes = actions.reveal_signed(
+        here.session, here.the_study, found, consent_id, by=here.actor, now=here.now
+    )
     assert found.id is not None
     consent = next(each for each in reads.consents_of(here.session, found.id) if each.id == consent_id)
     return SignatureReply(
         consent=consent_id,
         signature=signature,
+        strokes=json.loads(strokes) if strokes else [],
         is_intact=reads.is_intact(here.session, here.the_study, consent, found),
     )
 

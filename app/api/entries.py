@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
@@ -15,7 +15,15 @@ from app.capture.groups import by_name, document_of
 from app.capture.rules import EntryState
 from app.capture.typed import check_stored
 from app.capture.verification import verify_items
-from app.dependencies import ApiChange, ApiPage, require_password
+from app.dependencies import (
+    LARGEST_UPLOAD,
+    ApiChange,
+    ApiLoggedPage,
+    ApiPage,
+    kept_file,
+    read_body,
+    require_password,
+)
 from app.foundation.errors import NotFound
 from app.people.access import require
 from app.people.permissions import Permission
@@ -26,8 +34,8 @@ router = APIRouter(prefix="/participants/{code}", tags=["entries"])
 class EntryBody(Body):
     """All answers of one form. An item that is left out is blank from now on; scores are computed, never sent.
 
-    A value is text, a number, true/false, a list of codes, or {"missing": CODE}. A group of rows is a list of such
-    objects under its code; null leaves a row out without moving those behind it.
+    A value is text, a number, true/false, a list of codes, or {"missing": CODE}; of a file what its upload replied. A
+    group of rows is a list of such objects under its code; null leaves a row out without moving those behind it.
     """
 
     model_config = ConfigDict(
@@ -282,6 +290,112 @@ def save_entry(
             ],
         }
     )
+
+
+A_FILE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}, "example": "%PDF-1.7 ..."}
+
+
+class FileReply(Reply):
+    """A file that is kept. Send this whole as the answer to its item when you save the entry."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "file": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                "name": "report.pdf",
+                "size": 48213,
+                "media_type": "application/pdf",
+            }
+        }
+    )
+
+    file: str
+    name: str
+    size: int
+    media_type: str
+
+
+@router.put(
+    "/visits/{visit}/entries/{instrument}/files/{item}",
+    name="api.keep_file",
+    response_model=FileReply,
+    max_body_size=LARGEST_UPLOAD,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": A_FILE},
+        }
+    },
+)
+def keep_file(
+    here: ApiChange,
+    code: str,
+    visit: str,
+    instrument: str,
+    item: str,
+    data: Annotated[bytes, Depends(read_body)],
+    name: Annotated[str, Query(max_length=400, description="The name of the file.", examples=["report.pdf"])] = "file",
+) -> Response:
+    """Keep a file that answers an item, sealed. Its kind is told by its content; sent again, it is kept once.
+
+    It answers nothing until the entry is saved with what this replies. The `ETag` is its SHA-256.
+    """
+    found = participant_of(here, code)
+    value = actions.keep_file(
+        here.session,
+        here.the_study,
+        found,
+        visit=visit,
+        instrument=instrument,
+        item=item,
+        data=data,
+        name=name,
+        by=here.actor,
+        now=here.now,
+    )
+    reply = here.answer(value)
+    reply.headers["ETag"] = f'"{value["file"]}"'
+    return reply
+
+
+@router.get(
+    "/visits/{visit}/entries/{instrument}/files/{item}",
+    name="api.entry_file",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The file as it was sent; a signature as SVG.",
+            "content": {"application/octet-stream": A_FILE},
+        },
+        304: {"description": "You have this one already."},
+    },
+)
+def entry_file(
+    here: ApiLoggedPage,
+    code: str,
+    visit: str,
+    instrument: str,
+    item: str,
+    sha256: Annotated[str | None, Query(max_length=64, description="One that was replaced.")] = None,
+    if_none_match: Annotated[str, Header(max_length=200)] = "",
+) -> Response:
+    """The file or the signature that answers an item. That it was shown, and to whom, is in the log."""
+    found = participant_of(here, code)
+    shown = actions.show_sealed(
+        here.session,
+        here.the_study,
+        found,
+        visit=visit,
+        instrument=instrument,
+        item=item,
+        sha256=sha256,
+        seen=if_none_match.removeprefix("W/").strip('"') or None,
+        by=here.actor,
+        now=here.now,
+    )
+    if shown is None:
+        return Response(status_code=304, headers={"ETag": if_none_match})
+    return kept_file(shown.data, shown.media_type, shown.name, shown.sha256)
 
 
 @router.post("/visits/{visit}/entries/{instrument}/signature", name="api.sign_entry", response_model=EntryReply)

@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from decimal import Context as Arithmetic
+from types import MappingProxyType
 
 from app.capture.typed import Unreadable, missing_code, named, read_stored, shortened, stored_number
 from app.expressions import Column, Expression, ExpressionError, Missing, Reference, Value, from_stored, parse
+from app.participants.rules.files import MEDIA_TYPES
 from app.studies.definition import CheckKind, Instrument, Item, ItemType, Study, cell_name, cell_parts
 
 SCREENING = "screening"  # the event of the answers of the pre-screen
-NUMERIC = frozenset({ItemType.INTEGER, ItemType.NUMBER, ItemType.SCALE, ItemType.CALCULATED})
+NUMERIC = frozenset({ItemType.INTEGER, ItemType.NUMBER, ItemType.SCALE, ItemType.SLIDER, ItemType.CALCULATED})
 
 Answers = Mapping[tuple[str, str], object]
 """Stored values by (event, item)."""
@@ -91,18 +93,22 @@ def judge(
     today: date,
     now: datetime,
     repeat: int = 1,
+    blank: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> Judgement:
     """The judgement on these values of an instrument at a visit; `repeat`: where it is filled in for which time.
 
     `answers` are the participant's other answers (`capture.reads.answers_of`); `today` and `now` are the wall clock
-    at the site. Calculated items among `values` are passed over: they are computed again.
+    at the site. Calculated items among `values` are passed over: they are computed again. `blank` are rows of groups in
+    which nothing is answered yet: what is hidden in them is said, and nothing is asked for.
     """
     plan = _plan_of(instrument, visit)
     stored, findings = _readable(plan, values)
     here = {code: from_stored(value) for code, value in stored.items()}
     record = _Record(study, visit, plan, answers, today, now, here, repeat)
-    rows = record.rows = instrument.rows([*stored, *(finding.item for finding in findings)])
+    rows = instrument.rows([*stored, *(finding.item for finding in findings)])
+    record.rows = {group: sorted({*rows.get(group, ()), *blank.get(group, ())}) for group in instrument.groups}
     hidden = _follow(plan, stored, record)
+    record.rows = rows
     missing_codes = {missing.code for missing in study.missing_codes}
     unreadable = {finding.item for finding in findings}
     required, codes = [], []
@@ -510,6 +516,9 @@ def _allowed(part: _Part, value: object, missing_codes: set[str]) -> Iterator[Fi
     elif item.type is ItemType.CHOICES:
         if isinstance(value, list) and not part.choices.issuperset(value):
             yield _hard(item, "choices", "choose among the answers in the list.")
+    elif item.type is ItemType.FILE and isinstance(value, dict):
+        if value["media_type"] not in {MEDIA_TYPES[kind] for kind in item.file_kinds}:
+            yield _hard(item, "file", "a file of this kind is not asked for here. Send another one.")
     elif item.type is ItemType.TEXT and isinstance(value, str) and len(value) > item.max_length:
         yield _hard(
             item, "max_length", f"this is {len(value)} characters long. Shorten it to {item.max_length} or fewer."

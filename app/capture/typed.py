@@ -4,15 +4,17 @@ Here is asked only whether a value is of its item's kind. Whether it is in range
 `app.capture.checks`.
 """
 
+import json
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
 from decimal import Decimal
 
 from app.foundation.errors import FieldProblem
+from app.foundation.partial_dates import days_of
+from app.participants.rules.files import LONGEST_FILE_NAME, MEDIA_TYPES
 from app.studies.definition import Instrument, Item, ItemType
 
 MISSING = "__missing"
@@ -27,7 +29,9 @@ _FINEST = 20  # places after the point: a finer number would not fit into that l
 _whole = re.compile(r"[+-]?[0-9]+").fullmatch
 _decimal = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)").fullmatch
 _comma = re.compile(r"[+-]?[0-9]*,[0-9]+").fullmatch
-_day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
+_written = re.compile(r"[0-9]{4}(?:-[0-9]{2}(?:-[0-9]{2})?)?").fullmatch
+_moment = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]((?:[01][0-9]|2[0-3]):[0-5][0-9])(?::00)?").fullmatch
+_hash = re.compile(r"[0-9a-f]{64}").fullmatch
 _clock = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]").fullmatch
 _code = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}").fullmatch
 
@@ -92,6 +96,8 @@ def typed_form(
             form[item.code + MISSING] = [missing]
         elif isinstance(value, bool):
             form[item.code] = ["yes" if value else "no"]
+        elif isinstance(value, dict):
+            form[item.code] = [json.dumps(value, sort_keys=True, ensure_ascii=False)]
         elif isinstance(value, list):
             form[item.code] = [str(code) for code in value]
         elif isinstance(value, float):
@@ -135,6 +141,8 @@ def read_stored(item: Item, value: object) -> object:
         return None
     if isinstance(value, dict):
         code = missing_code(value)
+        if code is None and item.type in _SEALED:
+            return _SEALED[item.type](value)
         if code is None:
             raise Unreadable("type", 'send a value, or {"missing": CODE} when there is none.')
         return {"missing": code}
@@ -206,10 +214,12 @@ def _read_typed(item: Item, texts: list[str]) -> object:
         if text.lower() not in _YES_NO:
             raise Unreadable("yes_no", "choose yes or no.")
         return _YES_NO[text.lower()]
-    if item.type in (ItemType.INTEGER, ItemType.SCALE):
+    if item.type in (ItemType.INTEGER, ItemType.SCALE, ItemType.SLIDER):
         return _typed_whole(text)
     if item.type is ItemType.NUMBER:
         return _typed_number(text)
+    if item.type in _SEALED:
+        return _typed_sealed(item, text)
     return _read_value(item, text)
 
 
@@ -273,13 +283,19 @@ def _read_value(item: Item, value: object) -> object:
             return value
         case ItemType.NUMBER:
             return _number(value)
-        case ItemType.INTEGER | ItemType.SCALE:
+        case ItemType.INTEGER | ItemType.SCALE | ItemType.SLIDER:
             number = _number(value)
             if not isinstance(number, int):
                 raise Unreadable("integer", "send a whole number, such as 12.")
             return number
+        case ItemType.FILE:
+            raise Unreadable("file", "send the file itself first, then what was answered to it.")
+        case ItemType.SIGNATURE:
+            raise Unreadable("signature", "send the signature itself first, then what was answered to it.")
         case ItemType.DATE:
-            return _date(_text(value))
+            return _date(_text(value), item.precision)
+        case ItemType.DATE_TIME:
+            return _date_time(_text(value))
         case ItemType.TIME:
             return _time(_text(value))
         case _:
@@ -315,16 +331,70 @@ def _number(value: object) -> int | float:
     return number
 
 
-def _date(text: str) -> str | None:
+_AS_FAR_AS_KNOWN = {
+    "day": "write the date as year-month-day, such as 2026-03-14.",
+    "month": "write the date as year-month-day, or as year-month while the day is not known, such as 2026-03.",
+    "year": "write the date as year-month-day, or as much of it as is known: 2026-03 or 2026.",
+}
+_SHORTEST_DATE = {"day": 10, "month": 7, "year": 4}
+
+
+def _date(text: str, precision: str = "day") -> str | None:
     if not text:
         return None
-    if not _day(text):
-        raise Unreadable("date", "write the date as year-month-day, such as 2026-03-14.")
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        raise Unreadable("date", f"there is no {text} in the calendar. Check the day and the month.") from None
+    if not _written(text) or len(text) < _SHORTEST_DATE[precision]:
+        raise Unreadable("date", _AS_FAR_AS_KNOWN[precision])
+    if days_of(text) is None:
+        raise Unreadable("date", f"there is no {text} in the calendar. Check the day and the month.")
     return text
+
+
+def _date_time(text: str) -> str | None:
+    if not text:
+        return None
+    found = _moment(text)
+    if not found:
+        raise Unreadable("date_time", "write date and time as year-month-day hours:minutes, such as 2026-03-14 09:30.")
+    _date(found[1])
+    return f"{found[1]}T{found[2]}"
+
+
+def _typed_sealed(item: Item, text: str) -> object:
+    """What stands in a form for something that is kept sealed: the answer that was given when it was kept, as JSON."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = text
+    return _SEALED[item.type](value) if isinstance(value, dict) else _read_value(item, text)
+
+
+def _file(value: dict[str, object]) -> dict[str, object]:
+    name, size = value.get("name"), value.get("size")
+    if (
+        set(value) != {"file", "name", "size", "media_type"}
+        or not _is_hash(value["file"])
+        or not (isinstance(name, str) and 0 < len(name) <= LONGEST_FILE_NAME and name.isprintable())
+        or not (isinstance(size, int) and not isinstance(size, bool) and size > 0)
+        or value["media_type"] not in MEDIA_TYPES.values()
+    ):
+        raise Unreadable("file", "this is no file that was kept here. Send the file again.")
+    return dict(value)
+
+
+def _signature(value: dict[str, object]) -> dict[str, object]:
+    if set(value) != {"signature", "how"} or not _is_hash(value["signature"]) or value["how"] not in ("drawn", "typed"):
+        raise Unreadable("signature", "this is no signature that was kept here. Sign again.")
+    return dict(value)
+
+
+_SEALED: dict[ItemType, Callable[[dict[str, object]], dict[str, object]]] = {
+    ItemType.FILE: _file,
+    ItemType.SIGNATURE: _signature,
+}
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, str) and bool(_hash(value))
 
 
 def _time(text: str) -> str | None:

@@ -1,6 +1,5 @@
 """What may I do with consent? Record it, countersign it, withdraw it, and show who signed."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from datetime import date, datetime
@@ -11,20 +10,23 @@ from sqlmodel import Session
 from app.audit.actions import Change, record
 from app.consent import rules
 from app.consent.models import Consent
-from app.consent.reads import CONSENT, SCAN, consents_of, has_scan, is_intact, scan_of, site_code
+from app.consent.reads import CONSENT, SCAN_PURPOSE, consents_of, has_scan, is_intact, site_code
+from app.foundation.drawing import read_strokes
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Refused
+from app.participants import files
 from app.participants.actions import day_problems, mark, reason_problems
 from app.participants.identity import open_for, seal_for
 from app.participants.models import Participant
 from app.participants.reads import held, today_at_site
+from app.participants.rules.files import MEDIA_TYPES, SCANS, kind_of
 from app.participants.status import Status
 from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
 
 PURPOSE = "consent signature"
-SCAN_PURPOSE = "consent scan"
 SIGNATURE_SIZE = 1024
+DRAWN_SIZE = 52_000  # the longest drawing and the longest name
 
 
 def record_consent(
@@ -40,6 +42,7 @@ def record_consent(
     paper_sha256: str | None,
     options: Mapping[str, bool],
     answers: Mapping[str, str] | None = None,
+    strokes: str = "",
     by: Actor,
     now: datetime,
     countersign: bool,
@@ -47,7 +50,8 @@ def record_consent(
 ) -> Consent:
     """Record that a participant agreed to one version of the document; with `countersign`, sign for the study too.
 
-    `signature` is the typed full name, or where the signed paper is kept; it is sealed under the participant's key.
+    `signature` is the typed full name, or where the signed paper is kept; it is sealed under the participant's key,
+    and with it (`strokes`) what they drew, so that the binding holds for both. The name alone signs as well.
     `answers` are those to the study's questions about the document: all of them right, or nothing is signed.
     """
     where = {"action": "consent.record", "subject": f"{participant.code}/consent/{version}"}
@@ -70,6 +74,7 @@ def record_consent(
         site=site_code(session, participant),
         questions=study.definition.consent.questions,
         answers=answers,
+        strokes=strokes,
     )
     document = rules.document_with(documents, version, language)
     if problems or document is None:
@@ -77,7 +82,9 @@ def record_consent(
     status = held(session, participant.id).status
     if reason := rules.why_not_sign(status, consents_of(session, participant.id), version):
         raise Refused(reason, **where)
-    sealed = seal_for(session, participant.id, signature.strip().encode(), PURPOSE, SIGNATURE_SIZE)
+    drawn = f"\n{read_strokes(strokes)}" if strokes else ""
+    size = DRAWN_SIZE if drawn else SIGNATURE_SIZE
+    sealed = seal_for(session, participant.id, f"{signature.strip()}{drawn}".encode(), PURPOSE, size)
     consent = Consent(
         participant_id=participant.id,
         study_version_id=study.version_id,
@@ -118,6 +125,7 @@ def record_consent(
             "options": dict(options),
             **({"answers": dict(answers)} if answers else {}),
             "paper_sha256": paper_sha256,
+            **({"drawn": True} if strokes else {}),
             "binding": consent.binding,
         },
     )
@@ -177,27 +185,17 @@ def keep_scan(
     """Keep the scan of a signed paper, sealed under the participant's key; its SHA-256. The same one is kept once."""
     where = {"action": "consent.keep_scan", "subject": f"{participant.code}/consent"}
     require(by, Permission.CONSENT_RECORD, site_id=participant.site_id, **where)
-    media_type = rules.type_of_scan(data)
-    if media_type is None:
+    kind = kind_of(data)
+    if kind not in SCANS:
         words = "This file is no scan. Send a PDF, a JPEG or a PNG."
         raise Invalid([FieldProblem("paper_sha256", "media_type", words)])
     assert participant.id is not None
-    sha256 = hashlib.sha256(data).hexdigest()
-    if not has_scan(session, participant.id, sha256):
-        session.execute(
-            insert(SCAN).values(
-                participant_id=participant.id,
-                sha256=sha256,
-                media_type=media_type,
-                size=len(data),
-                sealed=seal_for(session, participant.id, data, SCAN_PURPOSE, len(data)),
-                kept_at=now,
-                kept_by=by.username,
-            )
-        )
-        new = {"sha256": sha256, "media_type": media_type, "size": len(data)}
+    media_type = MEDIA_TYPES[kind]
+    kept = files.keep(session, participant.id, data, purpose=SCAN_PURPOSE, media_type=media_type, by=by, now=now)
+    if kept.is_new:
+        new = {"sha256": kept.sha256, "media_type": kept.media_type, "size": kept.size}
         record(session, study.code, [Change("consent.scan_kept", participant.code, "consent", new=new)], by=by, now=now)
-    return sha256
+    return kept.sha256
 
 
 def reveal_scan(
@@ -208,13 +206,12 @@ def reveal_scan(
     subject = f"consent/{consent.document_version}"
     where = {"action": "identity.show", "subject": f"{participant.code}/{subject}"}
     require(by, Permission.IDENTITY_READ, site_id=participant.site_id, **where)
-    scan = scan_of(session, consent.participant_id, consent.paper_sha256)
-    opened = open_for(session, consent.participant_id, scan.sealed, SCAN_PURPOSE) if scan is not None else None
-    if scan is None or opened is None:
+    opened = files.opened(session, consent.participant_id, SCAN_PURPOSE, consent.paper_sha256)
+    if opened is None:
         raise NotFound
-    change = Change("identity.shown", participant.code, subject, new={"scan": scan.sha256})
+    change = Change("identity.shown", participant.code, subject, new={"scan": consent.paper_sha256})
     record(session, study.code, [change], by=by, now=now)
-    return opened, scan.media_type
+    return opened
 
 
 def verify_scan(
@@ -246,13 +243,23 @@ def reveal_signature(
     session: Session, study: StudyInUse, participant: Participant, consent_id: int, *, by: Actor, now: datetime
 ) -> str | None:
     """Show the name (or the paper's place) that stands under a consent; None once erased. It is written down."""
+    return reveal_signed(session, study, participant, consent_id, by=by, now=now)[0]
+
+
+def reveal_signed(
+    session: Session, study: StudyInUse, participant: Participant, consent_id: int, *, by: Actor, now: datetime
+) -> tuple[str | None, str | None]:
+    """As `reveal_signature`, and the strokes that were drawn beside the name, None where none were."""
     consent = _one_of(session, participant, consent_id)
     subject = f"consent/{consent.document_version}"
     where = {"action": "identity.show", "subject": f"{participant.code}/{subject}"}
     require(by, Permission.IDENTITY_READ, site_id=participant.site_id, **where)
     opened = open_for(session, consent.participant_id, consent.participant_signature, PURPOSE)
     record(session, study.code, [Change("identity.shown", participant.code, subject)], by=by, now=now)
-    return None if opened is None else opened.decode()
+    if opened is None:
+        return None, None
+    name, _, drawn = opened.decode().partition("\n")
+    return name, drawn or None
 
 
 def _one_of(session: Session, participant: Participant, consent_id: int) -> Consent:

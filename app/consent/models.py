@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 
-from sqlalchemy import CheckConstraint, Column, Index, LargeBinary, Text, UniqueConstraint
+from sqlalchemy import CheckConstraint, Column, Index, LargeBinary, Text
 from sqlmodel import Field, SQLModel
 
 from app.foundation.database import Instant
@@ -45,19 +45,3 @@ class Consent(SQLModel, table=True):
     countersigned_name: str | None = None
     countersigned_meaning: str | None = None
     withdrawn_on: date | None = None
-
-
-class ConsentScan(SQLModel, table=True):
-    """The scan of a signed paper, sealed under the participant's key; consents refer to it by its SHA-256."""
-
-    __tablename__ = "consent_scan"
-    __table_args__ = (UniqueConstraint("participant_id", "sha256"),)
-
-    id: int | None = Field(default=None, primary_key=True)
-    participant_id: int = Field(foreign_key="participant.id")
-    sha256: str
-    media_type: str
-    size: int
-    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    kept_at: datetime = Field(sa_type=Instant)
-    kept_by: str

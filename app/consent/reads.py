@@ -15,9 +15,10 @@ from sqlalchemy import Integer, and_, bindparam, exists, or_, select
 from sqlmodel import Session
 
 from app.consent import rules
-from app.consent.models import Consent, ConsentScan
+from app.consent.models import Consent
 from app.foundation import clock, paging
 from app.foundation.database import instance_of, table_of
+from app.participants import files
 from app.participants.identity import PARTICIPANT
 from app.participants.models import Participant
 from app.participants.reads import SITE
@@ -29,7 +30,7 @@ from app.studies.in_use import StudyInUse
 from app.studies.reads import definition
 
 CONSENT = table_of(Consent)
-SCAN = table_of(ConsentScan)
+SCAN_PURPOSE = "consent scan"
 
 _CONSENTS = (
     select(*CONSENT.c)
@@ -82,19 +83,9 @@ def valid_document(study: StudyInUse, language: str, on: date, site: str | None 
     return rules.valid_document(study.definition.consent_documents, language, on, site)
 
 
-def scan_of(session: Session, participant_id: int, sha256: str | None) -> ConsentScan | None:
-    """The scan with this fingerprint, sealed as it is kept; None when none was sent."""
-    if sha256 is None:
-        return None
-    query = select(*SCAN.c).where(SCAN.c.participant_id == participant_id, SCAN.c.sha256 == sha256)
-    row = session.execute(query).mappings().first()
-    return None if row is None else instance_of(ConsentScan, row)
-
-
 def has_scan(session: Session, participant_id: int, sha256: str | None) -> bool:
     """Whether the scan itself is kept, and not only its fingerprint."""
-    query = select(SCAN.c.id).where(SCAN.c.participant_id == participant_id, SCAN.c.sha256 == sha256)
-    return sha256 is not None and session.execute(query).first() is not None
+    return sha256 is not None and bool(files.kept(session, participant_id, SCAN_PURPOSE, [sha256]))
 
 
 def document_of(session: Session, study: StudyInUse, consent: Consent) -> ConsentDocument | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Protocol
 
+from app.foundation.drawing import NotDrawn, read_strokes
 from app.foundation.errors import FieldProblem
 from app.foundation.words import day_in_words
 from app.participants.status import Status
@@ -191,15 +192,6 @@ def why_not_countersign(consent: Given) -> str | None:
     return None
 
 
-SCANS = {b"%PDF-": "application/pdf", b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
-"""What a scan may be, by how its bytes begin; what its name says counts for nothing."""
-
-
-def type_of_scan(data: bytes) -> str | None:
-    """The media type of a scan by its first bytes, or None when it is none."""
-    return next((media_type for begins, media_type in SCANS.items() if data.startswith(begins)), None)
-
-
 def why_not_verify_scan(
     consent: Given, *, kept: bool, recorded_by: str, verified_by: str | None, who: str
 ) -> str | None:
@@ -236,6 +228,7 @@ def consent_problems(
     site: str | None = None,
     questions: Sequence[ConsentQuestion] = (),
     answers: Mapping[str, str] | None = None,
+    strokes: str = "",
 ) -> list[FieldProblem]:
     """What keeps this consent from being kept as typed, one problem per field.
 
@@ -246,7 +239,7 @@ def consent_problems(
     problems += _question_problems(questions if method != "paper" else (), answers or {})
     if method not in METHODS:
         problems.append(FieldProblem("method", "choice", "Choose how consent was given: on screen or on paper."))
-    problems += _signature_problems(method, signature)
+    problems += _signature_problems(method, signature, strokes)
     if method == "paper" and not _is_sha256(paper_sha256):
         problems.append(FieldProblem("paper_sha256", "sha256", "Add the scan of the signed paper."))
     if method != "paper" and paper_sha256 is not None:
@@ -305,7 +298,14 @@ def _document_problems(
     return []
 
 
-def _signature_problems(method: str, signature: str) -> list[FieldProblem]:
+def _signature_problems(method: str, signature: str, strokes: str) -> list[FieldProblem]:
+    if strokes and method == "paper":
+        return [FieldProblem("strokes", "unexpected", "They signed on paper: take the drawing out.")]
+    try:
+        if strokes:
+            read_strokes(strokes)
+    except NotDrawn as problem:
+        return [FieldProblem("strokes", "drawing", str(problem))]
     what = "where the signed paper is kept" if method == "paper" else "the full name"
     if not signature.strip() or not signature.isprintable():
         return [FieldProblem("signature", "required", f"Type {what}, on one line.")]

@@ -81,10 +81,14 @@ TYPES = {
     ItemType.YES_NO: ColumnType.YES_NO,
     ItemType.INTEGER: ColumnType.INTEGER,
     ItemType.SCALE: ColumnType.INTEGER,
+    ItemType.SLIDER: ColumnType.INTEGER,
     ItemType.NUMBER: ColumnType.NUMBER,
     ItemType.DATE: ColumnType.DATE,
     ItemType.TIME: ColumnType.TIME,
+    ItemType.DATE_TIME: ColumnType.TEXT,
     ItemType.TEXT: ColumnType.TEXT,
+    ItemType.FILE: ColumnType.TEXT,
+    ItemType.SIGNATURE: ColumnType.TEXT,
     ItemType.CALCULATED: ColumnType.CALCULATED,
     ItemType.CHOICES: ColumnType.TEXT,
 }
@@ -211,10 +215,16 @@ def levels_cell(stored: str | None) -> str | None:
 
 
 def stored_cell(value: object) -> Cell:
-    """An answer as one cell: codes of a list with | between them, everything else as it is stored."""
+    """An answer as one cell: codes of a list with | between them, everything else as it is stored.
+
+    Of a file its name, of a signature whether it was drawn or typed: what is sealed stays in the house.
+    """
     if isinstance(value, list):
         return BETWEEN.join(map(str, value))
-    if value is None or isinstance(value, dict):
+    if isinstance(value, dict):
+        named = value.get("name") if "file" in value else value.get("how")
+        return None if named is None else str(named)
+    if value is None:
         return None
     assert isinstance(value, str | int | float)
     return value
@@ -243,7 +253,12 @@ class Field:
                 for choice in item.choices
             ]
         else:
-            columns = [replace(item_column(item, source, missing_codes), name=name, label=words)]
+            column = item_column(item, source, missing_codes)
+            columns = [replace(column, name=name, label=f"{label}{column.label}")]
+        columns += [
+            Column(f"{name}__{part}", f"{words}: {what}", type_, shown_if=item.shown_if, source=source)
+            for part, what, type_ in SEALED_PARTS.get(item.type, ())
+        ]
         if self.missing:
             why = f"{words}: why there is no answer"
             columns.append(Column(f"{name}__missing", why, ColumnType.MISSING, choices=missing_codes, source=source))
@@ -261,18 +276,40 @@ class Field:
                 cells = [int(choice in ticked) for choice in flags]
         else:
             cells = [stored_cell(value)]
+        for part, _, _ in SEALED_PARTS.get(self.item.type, ()):
+            key = "file" if self.item.type is ItemType.FILE and part == "sha256" else part
+            key = "signature" if self.item.type is ItemType.SIGNATURE else key
+            cells.append(value.get(key) if isinstance(value, dict) else None)
         if self.missing:
             cells.append(code)
         return cells
 
 
+SEALED_PARTS: Mapping[ItemType, tuple[tuple[str, str, ColumnType], ...]] = {
+    ItemType.FILE: (
+        ("size", "bytes of the file", ColumnType.INTEGER),
+        ("sha256", "SHA-256 of the file", ColumnType.TEXT),
+    ),
+    ItemType.SIGNATURE: (("sha256", "SHA-256 of what is kept sealed", ColumnType.TEXT),),
+}
+"""What an export says of something that is kept sealed, beside its name or how it was given."""
+PARTIAL = "a date of which the month or the day may be missing: YYYY, YYYY-MM or YYYY-MM-DD"
+WRITTEN = {
+    (ItemType.DATE, "year"): PARTIAL,
+    (ItemType.DATE, "month"): "a date of which the day may be missing: YYYY-MM or YYYY-MM-DD",
+    (ItemType.DATE_TIME, "day"): "YYYY-MM-DDTHH:MM by the clock of the site",
+}
+"""How a value is written that is neither a whole date nor a time: as text, for nobody to guess the rest of it."""
+
+
 def item_column(item: Item, source: str, missing_codes: Pairs) -> Column:
     """What the codebook says of one item."""
     choices: Pairs = tuple((choice.code, choice.label) for choice in item.choices)
+    written = WRITTEN.get((item.type, item.precision))
     return Column(
         item.code,
-        item.label,
-        TYPES[item.type],
+        f"{item.label}; {written}" if written else item.label,
+        ColumnType.TEXT if written else TYPES[item.type],
         unit=item.unit,
         minimum=_number(item.min),
         maximum=_number(item.max),
@@ -525,9 +562,6 @@ def consent_columns(plan: Plan) -> tuple[Column, ...]:
 def _said(codes: Iterable[str]) -> Pairs:
     """Our own codes, with the words they are made of as labels."""
     return tuple((code, code.replace("_", " ").capitalize()) for code in map(str, codes))
-
-
-PARTIAL = "a date of which the month or the day may be missing: YYYY, YYYY-MM or YYYY-MM-DD"
 
 
 def event_columns(plan: Plan) -> tuple[Column, ...]:

@@ -21,6 +21,7 @@ from app.expressions.values import (
     moment_of,
     number_of,
     result,
+    span_of,
     text_of,
     truth,
 )
@@ -126,6 +127,16 @@ def _part_of_date(part: Callable[[date], int]) -> Callable[[Value], Value]:
     def answer(value: Value) -> Value:
         moment = moment_of(value)
         return None if moment is None else Decimal(part(moment))
+
+    return answer
+
+
+def _known_part(part: Callable[[date], int]) -> Callable[[Value], Value]:
+    """As `_part_of_date`, also of a date known in part: the year of 2024-03, but not its day."""
+
+    def answer(value: Value) -> Value:
+        span = span_of(value)
+        return None if span is None or part(span[0]) != part(span[1]) else Decimal(part(span[0]))
 
     return answer
 
@@ -288,8 +299,8 @@ FUNCTIONS: dict[str, Function] = {
     "datediff": Function(datediff, 3, 5, dates=(0, 1)),
     "age_at_date": Function(age_at_date, 2, 3, dates=(0, 1)),
     "dayoftheweek": Function(_part_of_date(lambda day: day.isoweekday()), 1, 1, dates=(0,)),
-    "year": Function(_part_of_date(lambda day: day.year), 1, 1, dates=(0,)),
-    "month": Function(_part_of_date(lambda day: day.month), 1, 1, dates=(0,)),
+    "year": Function(_known_part(lambda day: day.year), 1, 1, dates=(0,)),
+    "month": Function(_known_part(lambda day: day.month), 1, 1, dates=(0,)),
     "day": Function(_part_of_date(lambda day: day.day), 1, 1, dates=(0,)),
     "round": Function(_rounded(ROUND_HALF_UP), 1, 2),
     "roundup": Function(_rounded(ROUND_CEILING), 1, 2),

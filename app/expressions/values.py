@@ -2,9 +2,11 @@
 
 import re
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
+
+from app.foundation.partial_dates import days_of
 
 LONGEST_TEXT = 100_000
 """A text that a function would build longer than this becomes blank, so that no expression can fill the memory."""
@@ -45,6 +47,7 @@ _PLAIN = frozenset({str, type(None), bool, Missing, tuple})
 def from_stored(value: object) -> Value:
     """The value that a JSON document keeps: numbers exactly, ISO dates as text, {"missing": code} as a missing code.
 
+    A file is its name, a signature is true.
     A shape that is no value (NaN, another object) is blank.
     """
     if value is None or isinstance(value, bool | Missing):
@@ -65,7 +68,9 @@ def from_stored(value: object) -> Value:
         return tuple(text_of(from_stored(item)) for item in value if not isinstance(item, list | tuple | dict))
     if isinstance(value, dict) and isinstance(value.get("missing"), str):
         return Missing(value["missing"])
-    return None
+    if isinstance(value, dict) and isinstance(value.get("file"), str):
+        return str(value.get("name", ""))
+    return (isinstance(value, dict) and isinstance(value.get("signature"), str)) or None
 
 
 def clean(value: Value) -> Value:
@@ -145,6 +150,16 @@ def instant_of(moment: date | datetime) -> datetime:
     return datetime(moment.year, moment.month, moment.day)  # noqa: DTZ001
 
 
+def span_of(value: Value) -> tuple[datetime, datetime] | None:
+    """The first and the last instant a date can mean: of YYYY and YYYY-MM any day within; None for what is no date."""
+    moment = moment_of(value)
+    if moment is not None:
+        at = instant_of(moment)
+        return at, at
+    days = days_of(value) if type(value) is str else None
+    return None if days is None else (instant_of(days[0]), datetime.combine(days[1], time.max))
+
+
 def text_of(value: Value) -> str:
     """The text of a value: numbers plain without trailing zeros, true as 1, ticked codes with commas, blank as ''."""
     if type(value) is str:
@@ -184,7 +199,10 @@ def same(left: Value, right: Value) -> bool:
 
 
 def order(left: Value, right: Value) -> int | None:
-    """-1, 0 or 1 for two numbers, two dates or two texts; None when one is blank or they are of different kinds."""
+    """-1, 0 or 1 for two numbers, two dates or two texts; None when one is blank or they are of different kinds.
+
+    Of dates that are known in part: only when every day they can mean says the same.
+    """
     if type(left) is Decimal and type(right) is Decimal:
         return (left > right) - (left < right)
     if blank(left) or blank(right):
@@ -192,10 +210,11 @@ def order(left: Value, right: Value) -> int | None:
     a, b = number_of(left), number_of(right)
     if a is not None and b is not None:
         return (a > b) - (a < b)
-    c, d = moment_of(left), moment_of(right)
+    c, d = span_of(left), span_of(right)
     if c is not None and d is not None:
-        e, f = instant_of(c), instant_of(d)
-        return (e > f) - (e < f)
+        if c == d and c[0] == c[1]:
+            return 0
+        return -1 if c[1] < d[0] else 1 if c[0] > d[1] else None
     if a is None and b is None and c is None and d is None and isinstance(left, str) and isinstance(right, str):
         return (left > right) - (left < right)
     return None

@@ -8,7 +8,7 @@ from sqlmodel import Field, SQLModel
 from app.foundation.database import Instant
 from app.participants.status import Status
 
-__all__ = ["Identity", "Participant", "ParticipantLink", "RandomisedInError", "Screening", "Status"]
+__all__ = ["Identity", "Participant", "ParticipantFile", "ParticipantLink", "RandomisedInError", "Screening", "Status"]
 
 
 class Participant(SQLModel, table=True):
@@ -53,6 +53,27 @@ class Identity(SQLModel, table=True):
     wrapped_key: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     version: int = 1
+
+
+class ParticipantFile(SQLModel, table=True):
+    """A file of one participant, sealed under their key; what refers to it does so by its SHA-256.
+
+    `purpose` says what it is for and is bound into its envelope: the scan of a consent, a file or a signature among
+    the answers. It is only ever added to: what replaces a file stands beside it.
+    """
+
+    __tablename__ = "participant_file"
+    __table_args__ = (UniqueConstraint("participant_id", "purpose", "sha256"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    participant_id: int = Field(foreign_key="participant.id")
+    purpose: str
+    sha256: str
+    media_type: str
+    size: int
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    kept_at: datetime = Field(sa_type=Instant)
+    kept_by: str
 
 
 class Screening(SQLModel, table=True):

@@ -1,19 +1,25 @@
 """What may I do with a protocol? Load a version of it; a loaded version is never changed."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
+from sqlalchemy import Integer, bindparam, insert, update
 from sqlmodel import Session, col, select
 
 from app.audit.actions import Change, record
+from app.foundation.database import table_of
 from app.foundation.errors import Refused
 from app.people.access import Actor, require
 from app.people.models import Site
 from app.people.permissions import Permission
-from app.studies.definition import Study
-from app.studies.models import StudyRecord, StudyVersion
+from app.studies.definition import InstrumentText, Study
+from app.studies.in_use import StudyInUse
+from app.studies.models import StudyRecord, StudyVersion, StudyWording
 from app.studies.rules import canonical, diff, fingerprint, problems
+from app.studies.rules.problems import wording_problems
 
 LOADED = "study.loaded"
+WORDED = "study.worded"
 
 
 def load_study(session: Session, study: Study, *, by: Actor, now: datetime) -> StudyVersion:
@@ -61,6 +67,50 @@ def load_study(session: Session, study: Study, *, by: Actor, now: datetime) -> S
     )
     record(session, study.code, [loaded, *new_sites], by=by, now=now)
     return version
+
+
+def load_wording(
+    session: Session,
+    study: StudyInUse,
+    found: Sequence[tuple[str, InstrumentText, str]],
+    *,
+    by: Actor,
+    now: datetime,
+) -> int:
+    """Lay licensed wordings over a study, as (instrument, words, SHA-256 of the file); how many are new.
+
+    What stood before and is not among them ends. The same again changes nothing.
+    """
+    require(by, Permission.STUDY_LOAD, subject=study.code, action=WORDED)
+    for code, words, _ in found:
+        wrong = [
+            message for _, message, severity in wording_problems(study.definition, code, words) if severity == "error"
+        ]
+        if wrong:
+            raise Refused(f"{code}: {wrong[0]}", action=WORDED, subject=study.code)
+    standing = {(row.instrument, row.language): row for row in session.execute(_STANDING, {"study_id": study.id})}
+    changes = []
+    given = {(code, words.language): (words, sha256) for code, words, sha256 in found}
+    for key in sorted(given.keys() | standing.keys()):
+        before, new = standing.get(key), given.get(key)
+        if before is not None and new is not None and before.sha256 == new[1]:
+            continue
+        if before is not None:
+            session.execute(update(WORDING).where(WORDING.c.id == before.id).values(replaced_at=now))
+        if new is not None:
+            values = {"instrument": key[0], "language": key[1], "sha256": new[1], "words": new[0].model_dump_json()}
+            session.execute(insert(WORDING).values(study_id=study.id, loaded_at=now, loaded_by=by.username, **values))
+        subject = f"wording/{key[0]}/{key[1]}"
+        old = {"sha256": before.sha256} if before is not None else None
+        changes.append(Change(WORDED, subject=subject, old=old, new={"sha256": new[1]} if new is not None else None))
+    record(session, study.code, changes, by=by, now=now)
+    return len(changes)
+
+
+WORDING = table_of(StudyWording)
+_STANDING = select(WORDING.c.id, WORDING.c.instrument, WORDING.c.language, WORDING.c.sha256).where(
+    WORDING.c.study_id == bindparam("study_id", type_=Integer), WORDING.c.replaced_at.is_(None)
+)
 
 
 def _why_not_whole(study: Study) -> str | None:

@@ -10,13 +10,14 @@ from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 AnyCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=400, strip_whitespace=True)]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")]
 ExpressionText = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 
 
@@ -35,10 +36,32 @@ class ItemType(StrEnum):
     INTEGER = "integer"
     NUMBER = "number"  # kept as a decimal text, so that nothing is lost to binary fractions
     SCALE = "scale"  # whole numbers min..max as a row of buttons
-    DATE = "date"  # kept as YYYY-MM-DD
+    SLIDER = "slider"  # a line to mark between two ends (VAS); kept as a whole number, none until it is touched
+    DATE = "date"  # kept as YYYY-MM-DD; with a coarser precision also as YYYY-MM or YYYY
     TIME = "time"  # kept as HH:MM
+    DATE_TIME = "date_time"  # by the clock of the site; kept as YYYY-MM-DDTHH:MM
     TEXT = "text"
+    FILE = "file"  # kept sealed; its name, size and SHA-256 stand among the answers
+    SIGNATURE = "signature"  # drawn or typed; kept sealed, its SHA-256 stands among the answers
     CALCULATED = "calculated"  # never typed; its value follows from its expression
+
+
+class FileKind(StrEnum):
+    """What a file is, told by its content and never by its name."""
+
+    PDF = "pdf"
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+    TIFF = "tiff"
+    DICOM = "dicom"
+    TEXT = "text"
+    CSV = "csv"
+
+
+DOCUMENTS = (FileKind.PDF, FileKind.PNG, FileKind.JPEG, FileKind.WEBP, FileKind.TIFF)
+"""What a file item takes unless the study says otherwise."""
+LARGEST_FILE_MB = 25
 
 
 class Choice(Part):
@@ -82,9 +105,29 @@ class Item(Part):
     choices: tuple[Choice, ...] = ()
     max_length: int = Field(default=2000, ge=1, le=20000)
     multiline: bool = False
+    precision: Literal["day", "month", "year"] = Field(
+        default="day", description="Of a date: how little of it may be known and still be kept."
+    )
+    show_value: bool = Field(default=False, description="Of a slider: whether its number is shown beside the line.")
+    kinds: tuple[FileKind, ...] = Field(
+        default=(), description="Of a file: what may be sent, told by its content; none named: a document or a picture."
+    )
+    max_mb: int = Field(default=10, ge=1, le=LARGEST_FILE_MB, description="Of a file: the most megabytes.")
     shown_if: ExpressionText | None = None
     calculation: ExpressionText | None = None
     checks: tuple[Check, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_slider_goes_to_100(cls, said: Any) -> Any:
+        if isinstance(said, dict) and said.get("type") == ItemType.SLIDER:
+            return {"min": 0, "max": 100, **said}
+        return said
+
+    @property
+    def file_kinds(self) -> tuple["FileKind", ...]:
+        """What may be sent of a file item."""
+        return self.kinds or DOCUMENTS
 
 
 MOST_REPEATS = 999
@@ -109,9 +152,13 @@ def cell_parts(name: str) -> tuple[str, int, str] | None:
 
 
 class Section(Part):
-    """Items that stand together under a heading; or, when it repeats, a group of rows with these items in each."""
+    """Items that stand together under a heading; or, when it repeats, a group of rows with these items in each.
+
+    In a matrix those that share their choices stand as a table.
+    """
 
     label: Label | None = None
+    layout: Literal["list", "matrix"] = "list"
     code: Code | None = Field(default=None, description="How a group of rows is named; only where it repeats.")
     repeats: bool = Field(default=False, description="Whether its items are asked row by row, as often as needed.")
     max_rows: int | None = Field(default=None, ge=1, le=MOST_ROWS, description="How many rows at most.")
@@ -121,6 +168,37 @@ class Section(Part):
     def most_rows(self) -> int:
         """How many rows it can have."""
         return self.max_rows or MOST_ROWS
+
+
+class CheckText(Part):
+    """What a check says in another language; checks are told by their order."""
+
+    message: Label
+
+
+class ItemText(Part):
+    """The words of one item in another language; what is left out stays as the study words it."""
+
+    code: Code
+    label: Label | None = None
+    hint: str | None = None
+    unit: str | None = None
+    low_label: str | None = None
+    high_label: str | None = None
+    choices: tuple[Choice, ...] = ()
+    checks: tuple[CheckText, ...] = ()
+
+
+class InstrumentText(Part):
+    """instruments/CODE.LANGUAGE.yaml: the words of an instrument in another language, by the codes of its items."""
+
+    language: Language
+    label: Label | None = None
+    short: str | None = Field(default=None, max_length=16)
+    recall: str | None = None
+    licence: str | None = Field(default=None, description="Whose words these are.")
+    sections: tuple[Label, ...] = Field(default=(), description="The headings of the sections, in order.")
+    items: tuple[ItemText, ...] = ()
 
 
 class Instrument(Part):
@@ -140,7 +218,13 @@ class Instrument(Part):
     repeat_label: Label | None = Field(
         default=None, description="What one of them is called in lists: a word, or the code of an item whose answer is."
     )
+    presentation: Literal["page", "screen"] = Field(
+        default="page", description="How a participant is asked by link: all questions on a page, or one a screen."
+    )
     sections: tuple[Section, ...] = Field(min_length=1)
+    texts: tuple[InstrumentText, ...] = Field(
+        default=(), description="In other languages: each from a file of its own, instruments/CODE.LANGUAGE.yaml."
+    )
 
     @property
     def most_repeats(self) -> int:

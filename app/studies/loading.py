@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from app.studies.definition import ConsentDocument, Instrument, Study, StudyFile
+from app.studies.definition import ConsentDocument, Instrument, InstrumentText, Study, StudyFile
 from app.studies.rules import Finding, Path, Place, Severity, problems, study_schema
-from app.studies.rules.problems import instrument_problems
+from app.studies.rules.problems import instrument_problems, wording_problems
 
 LARGEST_FILE = 1_000_000  # bytes; the largest file of the library has about 30,000
 LARGEST_CONSENT = 1_000_000
@@ -62,6 +62,21 @@ def read_folder(path: FilePath) -> tuple[Study | None, list[Finding]]:
     study = folder.read()
     findings = sorted(set(folder.findings))
     return (None if any(finding.is_error for finding in findings) else study), findings
+
+
+def read_wording(path: FilePath, study: Study) -> tuple[list[tuple[str, InstrumentText, str]], list[Finding]]:
+    """The wordings in a folder, as (instrument, words, SHA-256 of the file), and everything that is wrong with them."""
+    folder = _Folder(FilePath(path))
+    if not folder.path.is_dir():
+        folder.add(str(path), 0, 0, "There is no such folder.")
+        return [], folder.findings
+    found = folder.wording()
+    for place, (code, words, _) in enumerate(found):
+        for inside, message, severity in wording_problems(study, code, words):
+            where = folder.trees[("wording", place)].place(inside)
+            folder.add(where.file, where.line, where.column, message, severity)
+    findings = sorted(set(folder.findings))
+    return ([] if any(finding.is_error for finding in findings) else found), findings
 
 
 def library() -> list[FilePath]:
@@ -109,7 +124,7 @@ class _Folder:
         """Where a part of the study was written."""
         if path[:1] == ("consent_documents",) and path[:2] not in self.trees:
             return Place("consent")
-        for length in (2, 0):
+        for length in (4, 2, 0):
             tree = self.trees.get(path[:length])
             if tree is not None:
                 return tree.place(path[length:])
@@ -157,6 +172,8 @@ class _Folder:
     def instruments(self) -> list[Instrument]:
         instruments: list[Instrument] = []
         for file in self.files("instruments", "*.yaml"):
+            if "." in file.stem:
+                continue  # words in another language
             tree = self.yaml_of(file)
             instrument = self.valid(Instrument, tree) if tree is not None else None
             if tree is None or instrument is None:
@@ -172,9 +189,55 @@ class _Folder:
                     f"The file of the instrument {instrument.code} should be named {instrument.code}.yaml.",
                     Severity.WARNING,
                 )
+            for given in {"texts"} & set(tree.value):
+                words = "Words in another language stand in a file of their own: CODE.LANGUAGE.yaml. Take this out."
+                self.add_at(tree.key_place((given,)), words)
             self.trees[("instruments", len(instruments))] = tree
             instruments.append(instrument)
-        return instruments
+        known = {instrument.code for instrument in instruments} | self.unreadable
+        for file in self.files("instruments", "*.*.yaml"):
+            code = file.stem.partition(".")[0]
+            if code not in known:
+                self.add(self.name(file), 1, 1, f"There is no instrument {code}. Name the file by one that there is.")
+        return [self.with_texts(place, instrument) for place, instrument in enumerate(instruments)]
+
+    def with_texts(self, place: int, instrument: Instrument) -> Instrument:
+        """The instrument with its words in other languages."""
+        texts: list[InstrumentText] = []
+        for file in self.files("instruments", f"{instrument.code}.*.yaml"):
+            tree = self.yaml_of(file)
+            text = self.text_in(file, tree) if tree is not None else None
+            if tree is not None and text is not None:
+                self.trees[("instruments", place, "texts", len(texts))] = tree
+                texts.append(text)
+        return instrument.model_copy(update={"texts": tuple(texts)}) if texts else instrument
+
+    def text_in(self, file: FilePath, tree: Tree) -> InstrumentText | None:
+        """The words in a file CODE.LANGUAGE.yaml; its language is said by its name."""
+        language = file.stem.partition(".")[2]
+        if isinstance(tree.value, dict):
+            if "language" in tree.value:
+                self.add_at(tree.key_place(("language",)), "The name of the file says the language. Take this out.")
+            tree.value |= {"language": language}
+        return self.valid(InstrumentText, tree)
+
+    def wording(self) -> list[tuple[str, InstrumentText, str]]:
+        """Every file CODE.LANGUAGE.yaml of a folder of wordings: instrument, words, SHA-256 of the file."""
+        found: list[tuple[str, InstrumentText, str]] = []
+        for file in self.files("", "*.yaml"):
+            name = self.name(file)
+            code, _, language = file.stem.partition(".")
+            if not language:
+                self.add(name, 0, 0, "Name the file by instrument and language: CODE.LANGUAGE.yaml.")
+                continue
+            data = self.bytes_of(file, LARGEST_FILE)
+            text = self.text_of(data, name) if data is not None else None
+            tree = self.tree_of(text, name) if text is not None else None
+            words = self.text_in(file, tree) if tree is not None else None
+            if data is not None and tree is not None and words is not None:
+                self.trees[("wording", len(found))] = tree
+                found.append((code, words, hashlib.sha256(data).hexdigest()))
+        return found
 
     def consent_documents(self) -> list[ConsentDocument]:
         documents: list[ConsentDocument] = []

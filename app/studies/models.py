@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Text, UniqueConstraint
+from sqlalchemy import Index, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from app.foundation.database import Instant
@@ -34,3 +34,33 @@ class StudyVersion(SQLModel, table=True):
     definition: str = Field(sa_type=Text)
     loaded_at: datetime = Field(sa_type=Instant)
     loaded_by: str
+
+
+class StudyWording(SQLModel, table=True):
+    """The wording of an instrument, in one language, that this installation has a licence for; laid over the study's.
+
+    It stands until another is loaded. It is no part of the study: neither its hash nor a codebook knows it.
+    """
+
+    __tablename__ = "study_wording"
+    __table_args__ = (
+        Index(
+            "ux_study_wording_standing",
+            "study_id",
+            "instrument",
+            "language",
+            unique=True,
+            sqlite_where=text("replaced_at IS NULL"),
+            postgresql_where=text("replaced_at IS NULL"),
+        ),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id")
+    instrument: str
+    language: str
+    sha256: str
+    words: str = Field(sa_type=Text)
+    loaded_at: datetime = Field(sa_type=Instant)
+    loaded_by: str
+    replaced_at: datetime | None = Field(default=None, sa_type=Instant)

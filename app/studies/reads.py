@@ -5,11 +5,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from threading import Lock
 
+from sqlalchemy import Integer, String, bindparam
 from sqlmodel import Session, col, select
 
+from app.foundation.database import table_of
 from app.foundation.errors import NotFound, Refused
-from app.studies.definition import Study
-from app.studies.models import StudyRecord, StudyVersion
+from app.studies.definition import Instrument, InstrumentText, Study
+from app.studies.models import StudyRecord, StudyVersion, StudyWording
+from app.studies.texts import in_language
 
 KEPT_DEFINITIONS = 64
 
@@ -75,3 +78,29 @@ def current(session: Session, study: StudyRecord) -> tuple[int, Study]:
     if study.version_id is None:
         raise NotFound("This study has no version yet. Load its folder first.")
     return study.version_id, definition(session, study.version_id)
+
+
+WORDING = table_of(StudyWording)
+_WORDING = select(WORDING.c.id, WORDING.c.sha256, WORDING.c.words).where(
+    WORDING.c.study_id == bindparam("study_id", type_=Integer),
+    WORDING.c.instrument == bindparam("instrument", type_=String),
+    WORDING.c.language == bindparam("language", type_=String),
+    WORDING.c.replaced_at.is_(None),
+)
+# Words already parsed, by the text itself: an instrument in them is known by their identity.
+_words: OrderedDict[str, InstrumentText] = OrderedDict()
+
+
+def as_read(session: Session, study_id: int, instrument: Instrument, language: str) -> Instrument:
+    """An instrument for who reads this language, in the wording that this installation has a licence for, if any."""
+    asked = {"study_id": study_id, "instrument": instrument.code, "language": language}
+    row = session.execute(_WORDING, asked).first()
+    if row is None:
+        return in_language(instrument, language)
+    with _lock:
+        words = _words.get(row.words)
+        if words is None:
+            words = _words[row.words] = InstrumentText.model_validate_json(row.words)
+            while len(_words) > KEPT_DEFINITIONS:
+                _words.popitem(last=False)
+    return in_language(instrument, language, words)

@@ -4,21 +4,30 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 from markupsafe import Markup
 from sqlmodel import Session
-from starlette.datastructures import UploadFile
 
 from app.consent import actions, reads, rules
 from app.consent.models import Consent
-from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, database_of, require_password
+from app.dependencies import (
+    ChangeInStudy,
+    Here,
+    LoggedPageInStudy,
+    PageInStudy,
+    SentFiles,
+    database_of,
+    require_password,
+)
+from app.foundation.drawing import drawing_svg
 from app.foundation.errors import Invalid, NotFound, Refused
 from app.foundation.paging import LARGEST_PAGE, Page
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
+from app.participants.rules.files import SCANS, kind_of
 from app.participants.status import Status
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
@@ -32,18 +41,6 @@ from app.web.shell import status_of
 from app.web.tables import address, csv_file
 
 router = APIRouter()
-
-
-async def sent_scan(request: Request) -> bytes | None:
-    """The scan that was sent with the form, or None without one; a request body has a largest size anyway."""
-    form = await request.form(max_fields=5000)
-    scan = form.get("scan")
-    if not isinstance(scan, UploadFile) or not scan.filename:
-        return None
-    return await scan.read()
-
-
-Scan = Annotated[bytes | None, Depends(sent_scan)]
 
 
 # Recording
@@ -64,10 +61,11 @@ def record_form(here: PageInStudy, code: str) -> Response:
 
 
 @router.post("/{study}/participants/{code}/consent", name="consent.record")
-def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
+def record(here: ChangeInStudy, code: str, sent: SentFiles) -> Response:
     """Keep what the participant signed; signed for the study as well when this person may and wants to."""
     participant = _participant(here, code, Permission.CONSENT_RECORD)
     version, language, method = (here.value(name) for name in ("version", "language", "method"))
+    scan = sent["scan"].data if "scan" in sent else None
     typed = here.value("paper_sha256").lower().replace(" ", "") or None
     paper = hashlib.sha256(scan).hexdigest() if scan else typed
     if switch := here.value("switch"):
@@ -99,6 +97,7 @@ def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
             paper_sha256=paper,
             options=options,
             answers=answers,
+            strokes=here.value("strokes") if method != "paper" else "",
             by=here.actor,
             now=here.now,
             countersign=now_too,
@@ -132,7 +131,7 @@ def record(here: ChangeInStudy, code: str, scan: Scan) -> Response:
 
 def _keep(here: Here, participant: Participant, scan: bytes | None) -> None:
     """A scan that came with a form which is shown again need not be sent again."""
-    if scan and rules.type_of_scan(scan) is not None:
+    if scan and kind_of(scan) in SCANS:
         actions.keep_scan(here.session, here.the_study, participant, scan, by=here.actor, now=here.now)
 
 
@@ -188,6 +187,7 @@ def _refuse_problems(
         site=places.code(participant.site_id),
         questions=definition.consent.questions,
         answers=answers,
+        strokes=here.value("strokes") if method != "paper" else "",
     )
     if problems:
         raise Invalid(problems)
@@ -381,7 +381,7 @@ def _countersign_page(
 def signed_pdf(here: LoggedPageInStudy, code: str, consent_id: int) -> Response:
     """The document and the signatures under it, for the participant to keep; that the name was shown is in the log."""
     participant = participant_by_code(here.session, here.the_study, code, by=here.actor)
-    signature = actions.reveal_signature(
+    signature, strokes = actions.reveal_signed(
         here.session, here.the_study, participant, consent_id, by=here.actor, now=here.now
     )
     _, consent = _consents(here, participant, consent_id)
@@ -392,6 +392,9 @@ def signed_pdf(here: LoggedPageInStudy, code: str, consent_id: int) -> Response:
     timezone = places_of(here).timezone(participant.site_id)
     intact = reads.is_intact(here.session, here.the_study, consent, participant)
     rows = _signature_rows(here, consent, signature or gettext("Erased on request."), timezone, intact, gettext)
+    if strokes:
+        label = gettext("Participant's signature")
+        rows.insert(3, (label, drawing_svg(strokes, label, "black"), "drawing"))
     version = gettext("version %(version)s") % {"version": document.version}
     signed = SignedDocument(
         document.title,
@@ -417,11 +420,11 @@ def show(here: PageInStudy, code: str, consent_id: int) -> Response:
 def show_signature(here: ChangeInStudy, code: str, consent_id: int) -> Response:
     """The same with the participant's name under it; that it was shown is in the log."""
     participant = participant_by_code(here.session, here.the_study, code, by=here.actor)
-    signature = actions.reveal_signature(
+    signature, strokes = actions.reveal_signed(
         here.session, here.the_study, participant, consent_id, by=here.actor, now=here.now
     )
     here.release_key()  # looking again is no change, and is written down again
-    return _consent_page(here, participant, consent_id, signature=signature or "Erased on request.")
+    return _consent_page(here, participant, consent_id, signature=signature or "Erased on request.", strokes=strokes)
 
 
 @router.get("/{study}/participants/{code}/consents/{consent_id}/scan", name="consent.scan")
@@ -478,7 +481,14 @@ def _signature_rows(
     ]
 
 
-def _consent_page(here: Here, participant: Participant, consent_id: int, *, signature: str | None = None) -> Response:
+def _consent_page(
+    here: Here,
+    participant: Participant,
+    consent_id: int,
+    *,
+    signature: str | None = None,
+    strokes: str | None = None,
+) -> Response:
     _, consent = _consents(here, participant, consent_id)
     document = reads.document_of(here.session, here.the_study, consent)
     places = places_of(here)
@@ -494,6 +504,8 @@ def _consent_page(here: Here, participant: Participant, consent_id: int, *, sign
         text=html_of(document),
         intact=reads.is_intact(here.session, here.the_study, consent, participant),
         signature=signature,
+        # The drawing is made of numbers alone, that were read as such before they were kept.
+        drawn=Markup(drawing_svg(strokes, "Signature")) if strokes else None,  # noqa: S704
         has_scan=(kept := reads.has_scan(here.session, consent.participant_id, consent.paper_sha256)),
         why_not_verify=rules.why_not_verify_scan(
             consent,

@@ -4,6 +4,7 @@ Nothing typed is lost: a refused save shows the form as it was typed, a draft wa
 an older version sees both side by side.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,10 +34,22 @@ from app.capture.rules import (
     why_not_sign,
 )
 from app.capture.status import EntryStatus
-from app.capture.typed import WHY, Typed, parse_typed, typed_form
+from app.capture.typed import MISSING, WHY, Typed, missing_code, parse_typed, typed_form
 from app.capture.verification import is_verified, verify_items
 from app.consent.reads import why_no_consent
-from app.dependencies import ChangeInStudy, Form, Here, PageInStudy, TypedForm, require_password
+from app.dependencies import (
+    LARGEST_UPLOAD,
+    ChangeInStudy,
+    Form,
+    Here,
+    LoggedPageInStudy,
+    PageInStudy,
+    Sent,
+    SentFiles,
+    TypedForm,
+    kept_file,
+    require_password,
+)
 from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.participants.models import Participant
@@ -48,9 +61,22 @@ from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visit_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
-from app.studies.definition import Instrument, Item, ItemType, Visit, cell_parts
+from app.studies.definition import Instrument, Item, ItemType, Visit, cell_parts, unscheduled_number
+from app.studies.reads import as_read
+from app.studies.rules.items import SEALED
 from app.web.forms import ENTRY
-from app.web.items import ROWS, item_views, names_of_rows, rows_shown, sections_of, with_other_rows
+from app.web.items import (
+    FILE,
+    NAME,
+    REMOVE,
+    ROWS,
+    STROKES,
+    item_views,
+    names_of_rows,
+    rows_shown,
+    sections_of,
+    with_other_rows,
+)
 from app.web.queries import threads_of
 from app.web.shell import errors_of, show, status_of
 from app.web.visits import planned_visit, typed_day, visit_url
@@ -65,13 +91,14 @@ HELD_ON, HELD_WHY = "visit-held-on", "visit-reason"
 
 @dataclass(frozen=True)
 class Spot:
-    """Where somebody is: which form, at which visit, of whom."""
+    """Where somebody is: which form, at which visit, of whom; in the words of the language in which they read it."""
 
     here: Here
     participant: Participant
     planned: Visit
     instrument: Instrument
     repeat: int = 1
+    language: str = ""
 
     @property
     def name(self) -> str:
@@ -204,8 +231,8 @@ class Spot:
             )
         return reason or why_closed(self.here.the_study.definition, self.lock)
 
-    def judge(self, values: Mapping[str, object], reasons: Mapping[str, str]) -> Judgement:
-        """The judgement on these values here and now."""
+    def judge(self, values: Mapping[str, object], reasons: Mapping[str, str], form: Form | None = None) -> Judgement:
+        """The judgement on these values here and now; of the rows a form shows, also those still blank."""
         local = self.here.now.astimezone(ZoneInfo(self.place.timezone))
         return judge(
             self.here.the_study.definition,
@@ -217,6 +244,7 @@ class Spot:
             today=local.date(),
             now=local,
             repeat=self.repeat,
+            blank=rows_shown(self.instrument, form) if form is not None else {},
         )
 
     def stored_form(self) -> dict[str, list[str]]:
@@ -226,7 +254,7 @@ class Spot:
     def said(self, item: Item, value: object) -> str:
         """A stored value in the words of the study."""
         definition = self.here.the_study.definition
-        return said(item, value, definition.missing_codes, definition.language)
+        return said(item, value, definition.missing_codes, self.language or definition.language)
 
 
 def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
@@ -239,7 +267,8 @@ def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
     participant = participant_by_code(
         here.session, here.the_study, code, by=here.actor, permission=Permission.ENTRY_READ
     )
-    spot = Spot(here, participant, planned, form, repeat)
+    worded = as_read(here.session, here.the_study.id, form, here.the_study.definition.language)
+    spot = Spot(here, participant, planned, worded, repeat)
     if repeat != 1 and spot.entry is None and why_not_repeat(form, repeat, spot.place.begun) is not None:
         raise NotFound
     return spot
@@ -256,16 +285,17 @@ def form(here: PageInStudy, code: str, visit: str, instrument: str) -> Response:
     return _form_page(spot)
 
 
-@router.post(ENTRY, name="entries.save")
-def save(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
-    """Save the answers; what stands against it is said at the questions, with everything typed still there."""
+@router.post(ENTRY, name="entries.save", max_body_size=LARGEST_UPLOAD)
+def save(here: ChangeInStudy, code: str, visit: str, instrument: str, sent: SentFiles) -> Response:
+    """Save the answers; what stands against it is said at the questions, with everything typed and sent still there."""
     spot = _spot(here, code, visit, instrument)
     if (changed := with_other_rows(spot.instrument, here.form, here.value(SAVE_AS))) is not None:
         require(here.actor, Permission.ENTRY_SAVE, site_id=spot.participant.site_id, action="entry.save")
         here.release_key()  # nothing is saved: the same form goes on
         return _form_page(spot, typed=changed)
-    typed = parse_typed(spot.instrument, lists(here.form))
     try:
+        form, unkept = attached(spot, sent)
+        typed = parse_typed(spot.instrument, form)
         unheld = _hold_with_it(spot)
         saved = actions.save_entry(
             here.session,
@@ -279,14 +309,57 @@ def save(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respons
             by=here.actor,
             now=here.now,
             accept_partial=here.value(SAVE_AS) == "partial",
-            problems=[*unheld, *asked_here(spot, typed)],
+            problems=[*unheld, *unkept, *asked_here(spot, typed)],
         )
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
-        return _form_page(spot, typed=lists(here.form), problem=problem)
+        return _form_page(spot, typed=attached_again(spot, sent), problem=problem)
     if here.value(SAVE_AS) == "another" and spot.next_url is not None:
         return here.redirect(spot.next_url, done="saved")
     return here.redirect(spot.visit_url, done="saved" if saved.status is EntryStatus.COMPLETE else "saved_partial")
+
+
+def attached(spot: Spot, sent: Mapping[str, Sent]) -> tuple[dict[str, list[str]], list[FieldProblem]]:
+    """The form with what stands for the files and signatures that came with it, which are kept; what cannot be."""
+    form, problems = lists(spot.here.form), []
+    for item in spot.instrument.items:
+        if item.type not in SEALED:
+            continue
+        if spot.here.value(item.code + REMOVE):
+            form[item.code] = []
+        about: dict[str, Any] = {
+            "visit": spot.planned.code,
+            "instrument": spot.instrument.code,
+            "item": item.code,
+            "by": spot.here.actor,
+            "now": spot.here.now,
+        }
+        given = (spot.here.session, spot.here.the_study, spot.participant)
+        file = sent.get(item.code + FILE)
+        strokes, name = spot.here.value(item.code + STROKES), spot.here.value(item.code + NAME)
+        try:
+            if item.type is ItemType.FILE and file is not None:
+                value = actions.keep_file(*given, data=file.data, name=file.name, **about)
+            elif item.type is ItemType.SIGNATURE and (strokes or name):
+                value = actions.keep_signature(*given, strokes=strokes, name=name, **about)
+            else:
+                continue
+        except Invalid as problem:
+            problems += problem.problems
+        else:
+            form[item.code] = [json.dumps(value, sort_keys=True, ensure_ascii=False)]
+            form.pop(item.code + STROKES, None)
+            form.pop(item.code + NAME, None)
+            form.pop(item.code + MISSING, None)
+    return form, problems
+
+
+def attached_again(spot: Spot, sent: Mapping[str, Sent]) -> dict[str, list[str]]:
+    """The form as it was sent, after saving it was refused: what came with it is kept all the same, where it may be."""
+    try:
+        return attached(spot, sent)[0]
+    except (Conflict, Refused):
+        return lists(spot.here.form)
 
 
 def _hold_with_it(spot: Spot) -> list[FieldProblem]:
@@ -323,7 +396,7 @@ def look(here: PageInStudy, form: TypedForm, code: str, visit: str, instrument: 
 def judged_look(spot: Spot, form: Form) -> dict[str, Any]:
     """What the page is told of answers that are not saved: hidden questions, errors, doubts, scores, progress."""
     typed = parse_typed(spot.instrument, lists(form))
-    judgement = spot.judge(typed.values, typed.reasons)
+    judgement = spot.judge(typed.values, typed.reasons, form)
     errors = {problem.field: problem.message for problem in reversed(typed.problems)}
     errors = {**{finding.item: finding.message for finding in reversed(judgement.hard)}, **errors}
     findings: dict[str, str] = {}
@@ -335,7 +408,7 @@ def judged_look(spot: Spot, form: Form) -> dict[str, Any]:
     sections = form_sections(spot, form, problems=problems, judgement=judgement)
     done, total = progress_of(sections)
     counts = [(section["done"], section["total"]) for section in sections] + [(done, total)]
-    of = translations(spot.here.the_study.definition.language).gettext("%(done)s of %(total)s")
+    of = translations(spot.language or spot.here.the_study.definition.language).gettext("%(done)s of %(total)s")
     return {
         "corrects": _corrects(spot, judgement),
         "hidden": sorted(judgement.hidden),
@@ -422,11 +495,32 @@ def history(here: PageInStudy, code: str, visit: str, instrument: str, item: str
                 "action": line.action,
                 "old": spot.said(asked, line.old),
                 "new": spot.said(asked, line.new),
+                "old_url": _file_url(spot, asked, line.old, earlier=True),
                 "why": line.why,
             }
             for line in reversed(lines)
         ],
     )
+
+
+@router.get(ENTRY + "/files/{item}", name="entries.file")
+def file(here: LoggedPageInStudy, code: str, visit: str, instrument: str, item: str) -> Response:
+    """A file or a signature that is kept with an entry; that it was shown is in the log."""
+    spot = _spot(here, code, visit, instrument)
+    shown = actions.show_sealed(
+        here.session,
+        here.the_study,
+        spot.participant,
+        visit=visit,
+        instrument=instrument,
+        item=item,
+        sha256=here.request.query_params.get("sha256"),
+        by=here.actor,
+        now=here.now,
+    )
+    if shown is None:
+        raise NotFound
+    return kept_file(shown.data, shown.media_type, shown.name, shown.sha256)
 
 
 @router.get(ENTRY + "/sign", name="entries.sign_form")
@@ -535,7 +629,7 @@ def _form_page(
     kept = spot.draft if typed is None else None
     shown = typed if typed is not None else kept.typed if kept is not None else spot.stored_form()
     read = parse_typed(spot.instrument, shown)
-    judgement = spot.judge(read.values, read.reasons)
+    judgement = spot.judge(read.values, read.reasons, shown)
     problems = list(problem.problems) if isinstance(problem, Invalid) else []
     known = {each.field for each in problems}
     problems += [each for each in read.problems if each.field not in known and each.field not in judgement.hidden]
@@ -585,6 +679,7 @@ def _form_page(
         why=(shown.get(REASON) or [""])[-1] if typed is not None or kept is not None else "",
         why_error=next((each.message for each in problems if each.field == "why"), None),
         held=_to_hold(spot, typed, problems),
+        has_sealed=any(item.type in SEALED for item in spot.instrument.items),
         **_facts(spot),
     )
 
@@ -678,7 +773,7 @@ def _facts(spot: Spot) -> dict[str, Any]:
             status = "none"
     elif spot.draft is not None:
         status = "draft"
-    elif today > visit.closes_on:
+    elif today > visit.closes_on and unscheduled_number(visit.code) is None:
         status = "late"
     return {
         "threads": spot.threads,
@@ -713,7 +808,15 @@ def form_sections(
         missing_codes=definition.missing_codes,
         history=(lambda item: f"{spot.url}/history/{item}") if has_history else None,
         saved=saved,
-        language=definition.language,
+        files={
+            item.code: url
+            for item in spot.instrument.items
+            if item.type in SEALED
+            and spot.entry is not None
+            and (url := _file_url(spot, item, spot.entry.values.get(item.code)))
+        },
+        stored=spot.entry.values if spot.entry else {},
+        language=spot.language or definition.language,
     )
     return sections_of(spot.instrument, views, rows_shown(spot.instrument, form))
 
@@ -775,7 +878,8 @@ def _rows(spot: Spot) -> list[dict[str, object]]:
                     "code": item.code,
                     "label": item.label,
                     "value": spot.said(item, values.get(item.code)),
-                    "is_missing": isinstance(values.get(item.code), dict),
+                    "is_missing": missing_code(values.get(item.code)) is not None,
+                    "file_url": _file_url(spot, item, values.get(item.code)),
                     "unit": item.unit,
                     "why": reasons.get(item.code),
                     "is_hidden": item.code in hidden,
@@ -790,6 +894,25 @@ def _rows(spot: Spot) -> list[dict[str, object]]:
     ]
 
 
+def _file_url(spot: Spot, item: Item, value: object, *, earlier: bool = False) -> str | None:
+    """Where a file or a signature that is kept can be shown, for those who may; None otherwise.
+
+    `earlier`: one that was replaced.
+    """
+    if (
+        spot.here.signed_in is None
+        or item.type not in SEALED
+        or not isinstance(value, dict)
+        or missing_code(value) is not None
+    ):
+        return None
+    may_know = may(spot.here.actor, Permission.IDENTITY_READ, site_id=spot.participant.site_id)
+    if item.type is ItemType.SIGNATURE and not may_know:
+        return None
+    which = f"?sha256={value.get('file') or value.get('signature')}" if earlier else ""
+    return f"{spot.url}/files/{item.code}{which}"
+
+
 def _anchor(field: str, items: set[str]) -> str | None:
     if field in items:
         return f"item-{field}"
@@ -800,7 +923,7 @@ def _anchor(field: str, items: set[str]) -> str | None:
 
 def _is_typed(name: str) -> bool:
     """Whether a field of the form is something a person typed, rather than the form's own."""
-    return name not in ("csrf_token", BASE, SAVE_AS, HELD_ON, HELD_WHY)
+    return name not in ("csrf_token", BASE, SAVE_AS, HELD_ON, HELD_WHY) and not name.endswith(FILE)
 
 
 def lists(form: Form) -> dict[str, list[str]]:

@@ -1,21 +1,26 @@
 """What does one question of a form show? What was typed, and what is wrong with it."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from app.capture.checks import Judgement
-from app.capture.typed import MISSING, WHY, shortened
+from app.capture.typed import MISSING, WHY, Unreadable, read_stored, shortened
 from app.expressions import ExpressionError, parse
 from app.foundation.errors import FieldProblem
+from app.participants.rules.files import MEDIA_TYPES, NAMES
 from app.rendering import translations
 from app.studies.definition import Instrument, Item, ItemType, MissingCode, Section, cell_name, cell_parts
+from app.studies.rules.items import SEALED
 from app.wording import said
 
 WIDEST_BESIDE = 6  # points of a scale that fit beside the question
 MOST_POINTS = 21  # a scale with more points is typed as a number
 MOST_RADIOS = 12  # a choice among more is a list to open
+# What stands behind an item's code in the fields of a file and of a signature.
+FILE, REMOVE, STROKES, NAME = "__file", "__remove", "__strokes", "__name"
 RADIOS = frozenset({ItemType.CHOICE, ItemType.YES_NO, ItemType.SCALE})
 
 _YES, _NO = ("yes", "true", "1"), ("no", "false", "0")
@@ -26,7 +31,8 @@ class ItemView:
     """One question as `ui.item` draws it. `control` names the drawing, `texts` is what stands in it as typed.
 
     `options` are (value, words); `asked_if` says in words when the question is asked; `codes` are the reasons why
-    there may be no answer; `findings` are soft checks, answered in the box `why`; `saved` is what a colleague saved.
+    there may be no answer; `kept` says what is kept sealed; `findings` are soft checks, answered in the box `why`;
+    `saved` is what a colleague saved.
     """
 
     name: str
@@ -34,6 +40,7 @@ class ItemView:
     texts: tuple[str, ...] = ()
     options: tuple[tuple[str, str], ...] = ()
     wide: bool = False
+    hint: str | None = None
     missing: str = ""
     codes: tuple[tuple[str, str], ...] = ()
     error: str | None = None
@@ -46,6 +53,11 @@ class ItemView:
     computed: str = ""
     history_url: str | None = None
     saved: str | None = None
+    kept: str = ""
+    kept_url: str | None = None
+    strokes: str = ""
+    typed_name: str = ""
+    accepts: str = ""
 
     @property
     def id(self) -> str:
@@ -72,13 +84,16 @@ def item_views(
     history: Callable[[str], str] | None = None,
     saved: Mapping[str, str] | None = None,
     prefix: str = "",
+    files: Mapping[str, str] | None = None,
+    stored: Mapping[str, object] | None = None,
     language: str = "en",
 ) -> dict[str, ItemView]:
     """What each item shows, by its code.
 
     `form` holds what was typed, or stored values through `capture.typed.typed_form`. `problems` are of the fields CODE
     and CODE__why. `judgement` says what is hidden, which soft checks fire, and the scores. `history` gives the address
-    of an item's history; `saved` what stands saved, in words, where it differs. `prefix` stands before every field
+    of an item's history; `saved` what stands saved, in words, where it differs. `files` are the addresses of what is
+    kept sealed with the entry, as `stored` has it. `prefix` stands before every field
     name, where two parts of a page ask for the same code.
     """
     items = tuple(items)
@@ -104,6 +119,7 @@ def item_views(
             texts=texts,
             options=_options(item, texts, gettext) if control not in ("number", "text") else (),
             wide=_is_wide(item, control),
+            hint=_how_to_write(item, gettext),
             missing=(list(form.get(name + MISSING, ())) or [""])[-1],
             codes=() if item.type is ItemType.CALCULATED else codes,
             error=errors.get(item.code),
@@ -116,6 +132,7 @@ def item_views(
             computed=said(item, judgement.values.get(item.code), missing_codes, language) if judgement else "",
             history_url=history(item.code) if history else None,
             saved=(saved or {}).get(item.code),
+            **(_kept(item, form, name, files or {}, stored or {}, language) if item.type in SEALED else {}),
         )
     return views
 
@@ -179,6 +196,7 @@ def sections_of(
         sections.append(
             {
                 "label": section.label,
+                "matrix": matrix_of(section, views),
                 "items": [(item, views[item.code]) for item in section.items],
                 "done": sum(view.is_answered for view in open_now),
                 "total": len(open_now),
@@ -202,6 +220,7 @@ def _group(
         "label": section.label,
         "code": code,
         "field": ROWS + code,
+        "matrix": (),
         "rows": rows,
         "items": [],
         "add": f"{ADD_ROW}{code}" if last < section.most_rows else "",
@@ -210,6 +229,14 @@ def _group(
         "done": sum(view.is_answered for view in asked),
         "total": len(asked),
     }
+
+
+def matrix_of(section: Section, views: Mapping[str, ItemView]) -> tuple[str, ...]:
+    """The heads of the columns of a section that is shown as a table; nothing for a list."""
+    if section.layout != "matrix":
+        return ()
+    first = section.items[0]
+    return tuple(words for _, words in views[first.code].options[: len(first.choices) or 2])
 
 
 def asked_if(item: Item, items: Mapping[str, Item], gettext: Callable[[str], str]) -> str | None:
@@ -276,7 +303,9 @@ def _control(item: Item, texts: Sequence[str]) -> str:
         case ItemType.CHOICE:
             return "choice" if len(item.choices) <= MOST_RADIOS else "select"
         case ItemType.DATE:
-            return "date" if not texts or _is_date(texts[-1]) else "text"
+            return "date" if item.precision == "day" and (not texts or _is_date(texts[-1])) else "text"
+        case ItemType.DATE_TIME:
+            return "datetime-local" if not texts or _is_moment(texts[-1]) else "text"
         case ItemType.TIME:
             return "time" if not texts or _is_time(texts[-1]) else "text"
         case ItemType.INTEGER | ItemType.NUMBER:
@@ -287,10 +316,51 @@ def _control(item: Item, texts: Sequence[str]) -> str:
             return item.type.value
 
 
+def _kept(
+    item: Item,
+    form: Mapping[str, Sequence[str]],
+    name: str,
+    files: Mapping[str, str],
+    stored: Mapping[str, object],
+    language: str,
+) -> dict[str, Any]:
+    """What a page shows of something that is kept sealed, and of a signature that is not kept yet."""
+    texts = [text for text in form.get(name, ()) if text.strip()]
+    value: object = None
+    try:
+        value = read_stored(item, json.loads(texts[-1])) if texts else None
+    except (Unreadable, ValueError, RecursionError):
+        value = None
+    return {
+        "kept": said(item, value, (), language) if value is not None else "",
+        "kept_url": files.get(item.code) if value is not None and value == stored.get(item.code) else None,
+        "strokes": "".join(form.get(name + STROKES, ())),
+        "typed_name": "".join(form.get(name + NAME, ())),
+        "accepts": ",".join(MEDIA_TYPES[kind] for kind in item.file_kinds),
+    }
+
+
+def _how_to_write(item: Item, gettext: Callable[[str], str]) -> str | None:
+    """How little of a date may be known, or what may be sent, in words."""
+    if item.type is ItemType.FILE:
+        kinds = ", ".join(NAMES[kind] for kind in item.file_kinds)
+        words = gettext(
+            "%(kinds)s, at most %(most)s MB. It is kept sealed; its name is in the log, so let it name nobody."
+        )
+        return words % {"kinds": kinds, "most": item.max_mb}
+    known = {
+        "month": gettext("YYYY-MM-DD, or YYYY-MM while the day is not known"),
+        "year": gettext("YYYY-MM-DD, or as much of it as is known: YYYY-MM or YYYY"),
+    }
+    return known.get(item.precision)
+
+
 def _is_wide(item: Item, control: str) -> bool:
     """Whether the answer stands below the question, because it needs the width."""
     low, high = _ends(item)
-    return (control == "scale" and high - low >= WIDEST_BESIDE) or control == "textarea" or len(item.choices) > 8
+    if control == "scale":
+        return high - low >= WIDEST_BESIDE
+    return control in ("textarea", "slider", "file", "signature") or len(item.choices) > 8
 
 
 def _options(item: Item, texts: Sequence[str], gettext: Callable[[str], str]) -> tuple[tuple[str, str], ...]:
@@ -321,6 +391,10 @@ def _is_date(text: str) -> bool:
         return len(text) == 10 and bool(date.fromisoformat(text))
     except ValueError:
         return False
+
+
+def _is_moment(text: str) -> bool:
+    return text[10:11] == "T" and _is_date(text[:10]) and _is_time(text[11:])
 
 
 def _is_time(text: str) -> bool:

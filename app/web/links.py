@@ -1,6 +1,7 @@
 """Links for participants: given by the site, opened by the participant, who signs consent or answers by it."""
 
 import hmac
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +11,25 @@ from sqlmodel import Session
 
 from app.capture import actions as capture
 from app.capture.reads import entries_of
+from app.capture.screens import asked, following, preceding, waiting
 from app.capture.status import EntryStatus
-from app.capture.typed import parse_typed
+from app.capture.typed import WHY, Typed, named, parse_typed
 from app.consent import actions as consents
 from app.consent import reads as consent_reads
 from app.consent import rules as consent_rules
-from app.dependencies import ChangeInStudy, Form, Here, PageInStudy, Reading, TypedForm, Writing, database_of
+from app.dependencies import (
+    LARGEST_UPLOAD,
+    ChangeInStudy,
+    Form,
+    Here,
+    PageInStudy,
+    Reading,
+    Sent,
+    SentFiles,
+    TypedForm,
+    Writing,
+    database_of,
+)
 from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.mail.actions import SECRET
@@ -32,9 +46,23 @@ from app.schedule.reads import visits_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
 from app.studies.definition import Instrument
+from app.studies.reads import as_read
+from app.studies.rules.items import SEALED
 from app.web.account import qr_code
 from app.web.consent import html_of
-from app.web.entries import BASE, SAVE_AS, Spot, asked_here, form_sections, judged_look, lists, number, progress_of
+from app.web.entries import (
+    BASE,
+    SAVE_AS,
+    Spot,
+    asked_here,
+    attached,
+    attached_again,
+    form_sections,
+    judged_look,
+    lists,
+    number,
+    progress_of,
+)
 from app.web.items import with_other_rows
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
@@ -44,6 +72,8 @@ router = APIRouter()
 
 GONE = "This link was used, or is too old. Ask your study site for a new one."
 PROOF = "link proof"
+# Of one question a screen: which one, and where to. No item code has a hyphen.
+ITEM, GO, AT, END = "asked-item", "go-to", "at", "end"
 ASKED = (VisitStatus.PLANNED, VisitStatus.HELD)
 STATES = {"open": "partial", "done": "complete", "expired": "late", "ended": "none", "locked": "query"}
 
@@ -149,6 +179,8 @@ def _links_page(
         if visit.code in dated and not all(mark and mark.status == EntryStatus.COMPLETE for mark in entered):
             count = "one form" if len(forms) == 1 else f"{len(forms)} forms"
             choices.append((f"questions:{visit.code}", visit.label, count))
+            for language in sorted({text.language for form in forms for text in form.texts}):
+                choices.append((f"questions:{visit.code}:{language}", f"{visit.label}, {language}", count))
     labels = {visit.code: visit.label for visit in definition.visits}
     rows = [
         {
@@ -196,8 +228,8 @@ def open_link(request: Request, token: str, session: Writing) -> Response:
     return _questions_page(here, opened, token)
 
 
-@router.post("/link/{token}", name="links.send")
-def send(request: Request, token: str, session: Writing, form: TypedForm) -> Response:
+@router.post("/link/{token}", name="links.send", max_body_size=LARGEST_UPLOAD)
+def send(request: Request, token: str, session: Writing, form: TypedForm, sent: SentFiles) -> Response:
     """Keep what the participant typed; what stands against it is said at the question."""
     opened = link_of(session, token, now=clock.now())
     if opened is None and was_done(session, token):
@@ -207,7 +239,9 @@ def send(request: Request, token: str, session: Writing, form: TypedForm) -> Res
     here = _as_participant(request, session, opened, form)
     if opened.link.purpose == Purpose.CONSENT:
         return _sign(here, opened, token)
-    return _answer(here, opened, token)
+    if here.value(GO) == "finish":
+        return _finish(here, opened, token)
+    return _answer(here, opened, token, sent)
 
 
 @router.post("/link/{token}/look", name="links.look")
@@ -215,10 +249,13 @@ def look(request: Request, token: str, session: Reading, form: TypedForm) -> Res
     """What is hidden, and what does not hold, of answers that are not saved yet. Nothing is kept."""
     opened = _opened(session, token)
     here = _as_participant(request, session, opened, form)
-    asked = _form(opened, here.value("form"))
-    if opened.link.purpose != Purpose.QUESTIONS or asked is None:
+    looked_at = _form(opened, here.value("form"))
+    if opened.link.purpose != Purpose.QUESTIONS or looked_at is None:
         raise NotFound(GONE)
-    return JSONResponse(judged_look(_spot(here, opened, asked), form))
+    spot = _spot(here, opened, looked_at)
+    if _by_screen(spot):  # one question is on the screen, and judged with the answers that are saved
+        form = {**without(spot.stored_form(), here.value(ITEM)), **form}
+    return JSONResponse(judged_look(spot, form))
 
 
 def _opened(session: Session, token: str) -> Opened:
@@ -275,6 +312,7 @@ def _sign(here: Here, opened: Opened, token: str) -> Response:
             paper_sha256=None,
             options=options,
             answers=answers,
+            strokes=here.value("strokes"),
             by=here.actor,
             now=here.now,
             countersign=False,
@@ -329,14 +367,18 @@ def _spot(here: Here, opened: Opened, form: Instrument) -> Spot:
     planned = opened.study.definition.visit(opened.link.about)
     if planned is None:
         raise NotFound(GONE)
-    return Spot(here, opened.participant, planned, form)
+    worded = as_read(here.session, opened.study.id, form, opened.link.language)
+    return Spot(here, opened.participant, planned, worded, language=opened.link.language)
 
 
-def _left(here: Here, opened: Opened) -> tuple[list[Spot], int]:
-    """The forms that are not complete yet, and how many there are in all."""
+def _spots(here: Here, opened: Opened) -> list[Spot]:
+    """Every form that is asked by this link, in order."""
     forms = rules.asked_of_participants(opened.study.definition, opened.link.about)
-    spots = [_spot(here, opened, form) for form in forms]
-    return [spot for spot in spots if spot.entry is None or not spot.entry.is_complete], len(forms)
+    return [_spot(here, opened, form) for form in forms]
+
+
+def _is_left(spot: Spot) -> bool:
+    return spot.entry is None or not spot.entry.is_complete
 
 
 def _questions_page(
@@ -345,76 +387,234 @@ def _questions_page(
     token: str,
     *,
     spot: Spot | None = None,
+    item: str | None = None,
     problem: Any = None,
     typed: dict[str, list[str]] | None = None,
 ) -> Response:
-    left, total = _left(here, opened)
+    """The form that is asked now, on a page or one question of it; the end, once none is left."""
+    spots = _spots(here, opened)
     if spot is None:
-        if not left:
+        wanted, _, code = here.request.query_params.get(AT, "").partition(".")
+        spot = next((each for each in spots if each.instrument.code == wanted and _by_screen(each)), None)
+        item = code if spot is not None else None
+        left = [each for each in spots if _is_left(each)]
+        if spot is None and wanted != END:
+            spot = left[0] if left else None
+        if spot is None:
+            if any(_by_screen(each) for each in spots):
+                return _end_page(here, opened, token, spots)
             return _done_page(here.request, opened, here)
-        spot = left[0]
-    if typed is None:
-        typed = lists(here.form) if problem is not None else spot.stored_form()
+    shown_again = typed
+    typed = spot.stored_form() if shown_again is None else shown_again
+    if problem is not None:
+        typed = {**({} if item is None else without(typed, item)), **lists(here.form)}
     read = parse_typed(spot.instrument, typed)
-    judgement = spot.judge(read.values, read.reasons)
+    judgement = spot.judge(read.values, read.reasons, typed)
     problems = list(problem.problems) if isinstance(problem, Invalid) else []
     sections = form_sections(spot, typed, problems=problems, judgement=judgement)
-    done, asked = progress_of(sections)
+    done, total = progress_of(sections)
+    position = next(n for n, each in enumerate(spots) if each.instrument.code == spot.instrument.code)
+    shown: dict[str, Any] = {
+        "token": token,
+        "spot": spot,
+        "sections": sections,
+        "done": done,
+        "asked": total,
+        "part": position + 1,
+        "parts": len(spots),
+        "version": spot.entry.version if spot.entry else 0,
+        "refused": problem.reason if problem is not None and not isinstance(problem, Invalid) else spot.why_not_enter,
+        "has_sealed": any(each.type in SEALED for each in spot.instrument.items),
+    }
+    status = status_of(problem)
+    if not _by_screen(spot):
+        listed = [(f"item-{each.field.removesuffix('__why')}", each.message) for each in problems]
+        return _show(here, opened, "links/questions.html", status=status, problems=listed, **shown)
+    codes = asked(spot.instrument, judgement)
+    code = item if item in codes else next(iter(waiting(spot.instrument, judgement)), codes[0])
+    section, question, view = next(
+        (section["label"], each, view)
+        for section in sections
+        for each, view in section["items"]  # type: ignore[attr-defined]
+        if each.code == code
+    )
+    before = preceding(spot.instrument, judgement, code)
+    earlier = position > 0 and _by_screen(spots[position - 1])
     return _show(
         here,
         opened,
-        "links/questions.html",
-        status=200 if problem is None else 422 if isinstance(problem, Invalid) else 409,
-        token=token,
-        spot=spot,
-        sections=sections,
-        done=done,
-        asked=asked,
-        part=total - len(left) + 1 if spot in left else total,
-        parts=total,
-        version=spot.entry.version if spot.entry else 0,
-        problems=[(f"item-{each.field.removesuffix('__why')}", each.message) for each in problems],
-        refused=problem.reason if problem is not None and not isinstance(problem, Invalid) else spot.why_not_enter,
-        typed=typed,
+        "links/screen.html",
+        status=status,
+        section=section,
+        item=question,
+        view=view,
+        number=codes.index(code) + 1,
+        total=len(codes),
+        may_go_back=before is not None or earlier,
+        is_left=code in waiting(spot.instrument, judgement),
+        # What stands against another question is said there; here it leads to it.
+        problems=[
+            (f"item-{code}" if each.field.removesuffix(WHY) == code else None, each.message) for each in problems
+        ],
+        **shown,
     )
 
 
-def _answer(here: Here, opened: Opened, token: str) -> Response:
-    asked = _form(opened, here.value("form"))
-    if asked is None:
+def _by_screen(spot: Spot) -> bool:
+    return spot.instrument.presentation == "screen"
+
+
+def _end_page(here: Here, opened: Opened, token: str, spots: list[Spot], problem: Refused | None = None) -> Response:
+    """After the last question: what was left out, and the one press that ends it."""
+    rows = []
+    for spot in spots:
+        if not _is_left(spot):
+            continue
+        values, reasons = (spot.entry.values, spot.entry.reasons) if spot.entry else ({}, {})
+        here_asked = {code: value for code, value in values.items() if spot.instrument.item(code)}
+        for code in waiting(spot.instrument, spot.judge(here_asked, reasons)):
+            item = spot.instrument.item(code)
+            assert item is not None
+            at = f"?{AT}={spot.instrument.code}.{code}" if _by_screen(spot) else ""
+            rows.append((item.label, f"/link/{token}{at}"))
+    last = spots[-1]
+    return _show(
+        here,
+        opened,
+        "links/end.html",
+        status=status_of(problem),
+        token=token,
+        rows=rows,
+        refused=problem.reason if problem is not None else None,
+        back=f"/link/{token}?{AT}={last.instrument.code}.{last.instrument.items[-1].code}"
+        if _by_screen(last)
+        else None,
+    )
+
+
+def _finish(here: Here, opened: Opened, token: str) -> Response:
+    """The participant says that they are done: nothing may be left that must be answered."""
+    spots = _spots(here, opened)
+    if any(_is_left(spot) for spot in spots):
+        problem = Refused("Some questions are not answered yet. Answer them, or say why there is no answer.")
+        return _end_page(here, opened, token, spots, problem)
+    actions.finish_link(here.session, opened, by=here.actor, now=here.now)
+    return _done_page(here.request, opened, here)
+
+
+def _answer(here: Here, opened: Opened, token: str, sent: Mapping[str, Sent]) -> Response:
+    form = _form(opened, here.value("form"))
+    if form is None:
         raise NotFound(GONE)
-    spot = _spot(here, opened, asked)
-    if (changed := with_other_rows(asked, here.form, here.value(SAVE_AS))) is not None:
+    spot = _spot(here, opened, form)
+    item = here.value(ITEM) if _by_screen(spot) else None
+    goes = here.value(GO, "next")
+    if item is not None and form.item(item) is None:
+        raise NotFound(GONE)
+    if (changed := with_other_rows(form, here.form, here.value(SAVE_AS))) is not None:
         here.release_key()  # nothing is saved: the same form goes on
         return _questions_page(here, opened, token, spot=spot, typed=changed)
-    typed = parse_typed(asked, lists(here.form))
     try:
+        posted, unkept = attached(spot, sent)
+        if item is not None:
+            posted = {**without(spot.stored_form(), item), **_fields_of(item, posted)}
+        typed = parse_typed(form, posted)
         _hold(here, opened, spot)
-        saved = capture.save_entry(
-            here.session,
-            opened.study,
-            opened.participant,
-            visit=opened.link.about,
-            instrument=asked.code,
-            values=typed.values,
-            reasons=typed.reasons,
-            base_version=number(here.value(BASE)),
-            why="Changed by the participant before the form was complete.",
-            by=here.actor,
-            now=here.now,
-            accept_partial=here.value(SAVE_AS) == "partial",
-            problems=asked_here(spot, typed),
-        )
+        problems = [*unkept, *asked_here(spot, typed)]
+        if item is not None and goes == "next" and not problems:
+            problems = _unanswered(spot, typed, item)
+        saved = None
+        if item is None or problems or typed.values or spot.entry is not None:
+            saved = _save(here, opened, spot, typed, problems, partial=item is not None or _is_later(here))
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
-        return _questions_page(here, opened, token, spot=spot, problem=problem)
-    if saved.status is not EntryStatus.COMPLETE:
+        _keep_again(here, spot, sent)
+        return _questions_page(here, opened, token, spot=replace(spot), item=item, problem=problem)
+    if _is_later(here) or goes == "later":
         return _show(here, opened, "links/later.html", token=token)
-    left, _ = _left(here, opened)
-    if not left:
+    if item is not None:
+        return RedirectResponse(_screen_beside(here, opened, token, spot, typed, item, goes), status_code=303)
+    if saved is not None and saved.status is not EntryStatus.COMPLETE:
+        return _show(here, opened, "links/later.html", token=token)
+    spots = _spots(here, opened)
+    if not any(_is_left(each) for each in spots) and not any(_by_screen(each) for each in spots):
         actions.finish_link(here.session, opened, by=here.actor, now=here.now)
         return _done_page(here.request, opened, here)
     return RedirectResponse(f"/link/{token}", status_code=303)
+
+
+def _is_later(here: Here) -> bool:
+    return here.value(SAVE_AS) == "partial"
+
+
+def _keep_again(here: Here, spot: Spot, sent: Mapping[str, Sent]) -> None:
+    """What was sent with a form that is shown again is kept, and stands in it."""
+    here.form = attached_again(spot, sent)
+
+
+def _save(
+    here: Here, opened: Opened, spot: Spot, typed: Typed, problems: list[FieldProblem], *, partial: bool
+) -> capture.SavedEntry:
+    entry = spot.entry
+    base = number(here.value(BASE))
+    if _by_screen(spot) and entry is not None and entry.saved_by == here.actor.username:
+        base = entry.version  # one question is put into what they saved themselves, in whichever window
+    return capture.save_entry(
+        here.session,
+        opened.study,
+        opened.participant,
+        visit=opened.link.about,
+        instrument=spot.instrument.code,
+        values=typed.values,
+        reasons=typed.reasons,
+        base_version=base,
+        why="Changed by the participant before the form was complete.",
+        by=here.actor,
+        now=here.now,
+        accept_partial=partial,
+        problems=problems,
+    )
+
+
+def _unanswered(spot: Spot, typed: Typed, item: str) -> list[FieldProblem]:
+    """What keeps this one question from being done with: no answer where one is needed, or an unexplained one."""
+    judgement = spot.judge(typed.values, typed.reasons)
+    asked_item = spot.instrument.item(item)
+    assert asked_item is not None
+    if item in judgement.missing_required:
+        words = f"{named(asked_item)}: answer this, say why there is no answer, or leave it for later."
+        return [FieldProblem(item, "required", words)]
+    soft = [finding for finding in judgement.soft if finding.item == item]
+    return [FieldProblem(item + WHY, one.rule, one.advice) for one in soft] if item in judgement.unexplained else []
+
+
+def _fields_of(item: str, form: Form) -> dict[str, list[str]]:
+    return {name: list(texts) for name, texts in form.items() if name == item or name.startswith(f"{item}__")}
+
+
+def without(form: Mapping[str, list[str]], item: str) -> dict[str, list[str]]:
+    """The fields of a form but those of one question."""
+    mine = _fields_of(item, form)
+    return {name: texts for name, texts in form.items() if name not in mine}
+
+
+def _screen_beside(here: Here, opened: Opened, token: str, spot: Spot, typed: Typed, item: str, goes: str) -> str:
+    """Where the participant goes from this question: to the one beside it, in this form or the one beside it."""
+    judgement = spot.judge(typed.values, typed.reasons)
+    step = preceding if goes == "back" else following
+    code = step(spot.instrument, judgement, item)
+    if code is not None:
+        return f"/link/{token}?{AT}={spot.instrument.code}.{code}"
+    spots = _spots(here, opened)
+    position = next(n for n, each in enumerate(spots) if each.instrument.code == spot.instrument.code)
+    beside = position + (-1 if goes == "back" else 1)
+    if not 0 <= beside < len(spots):
+        return f"/link/{token}?{AT}={END if beside > 0 else ''}"
+    other = spots[beside]
+    if not _by_screen(other):
+        return f"/link/{token}"
+    place = -1 if goes == "back" else 0
+    return f"/link/{token}?{AT}={other.instrument.code}.{other.instrument.items[place].code}"
 
 
 def _hold(here: Here, opened: Opened, spot: Spot) -> None:

@@ -35,9 +35,13 @@ TYPES = {
     ItemType.INTEGER: "Whole number",
     ItemType.NUMBER: "Number",
     ItemType.SCALE: "Scale",
+    ItemType.SLIDER: "Line to mark",
     ItemType.DATE: "Date",
+    ItemType.DATE_TIME: "Date and time",
     ItemType.TIME: "Time",
     ItemType.TEXT: "Text",
+    ItemType.FILE: "File",
+    ItemType.SIGNATURE: "Signature",
     ItemType.CALCULATED: "Calculated",
 }
 

@@ -27,7 +27,7 @@ from app.schedule.appointments.rules import why_not_book, why_not_with
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visit_of
 from app.schedule.status import AppointmentStatus, VisitStatus
-from app.studies.definition import Instrument, Visit, VisitKind
+from app.studies.definition import Instrument, Visit, VisitKind, unscheduled_number
 from app.web.appointments import label_of
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, show, status_of
@@ -279,6 +279,7 @@ def _visit_page(
         mark=_mark(visit, today),
         # What was delivered, and why a session was not, is for those who treat (ICH E6(R3) 4.1.2).
         only_that_it_took_place=kind is VisitKind.TREATMENT and here.actor.blinded,
+        is_outside=unscheduled_number(visit.code) is not None,
         is_treatment=kind is VisitKind.TREATMENT,
         why_not=why_not(here.actor, Permission.VISIT_RECORD, site_id=participant.site_id)
         or rules.why_not_with(kind, Permission.VISIT_RECORD)
@@ -321,7 +322,8 @@ def _form_line(
     """One form of the visit: how far it is, who saved it last, and what to do with it now."""
     name = form_name(code, entry.repeat if entry else 1)
     if entry is None:
-        status = "missed" if visit.status == VisitStatus.MISSED else "late" if today > visit.closes_on else "empty"
+        is_late = today > visit.closes_on and unscheduled_number(visit.code) is None
+        status = "missed" if visit.status == VisitStatus.MISSED else "late" if is_late else "empty"
     else:
         status = (
             "none"

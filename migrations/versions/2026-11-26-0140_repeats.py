@@ -7,7 +7,7 @@ from sqlmodel.sql.sqltypes import AutoString
 from app.foundation.database import Instant
 
 revision = "0020_repeats"
-down_revision = "0011_first_stage"
+down_revision = "study_wording"
 branch_labels = None
 depends_on = None
 

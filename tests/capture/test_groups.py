@@ -150,6 +150,15 @@ def test_what_is_missing_in_a_row_is_asked_there_and_a_reason_explains_its_own_r
     assert found.unexplained == ("medicines[2].med_dose",)
 
 
+def test_in_a_blank_row_nothing_is_missing_and_what_is_not_asked_is_hidden():
+    study, local = definition(**changes()), NOW.replace(tzinfo=None)
+    given: Any = {"answers": {}, "today": local.date(), "now": local, "blank": {"medicines": [1, 2]}}
+    found = judge(study, FORM, "week18", {"care_limit": 5}, {}, **given)
+    assert found.complete
+    assert found.hidden == {"medicines[1].med_why", "medicines[2].med_why"}
+    assert found.values["care_count"] == 0
+
+
 @pytest.mark.parametrize("name", ["medicines[5].med_name", "medicines[1].unknown", "others[1].med_name", "med_name"])
 def test_what_is_no_cell_is_refused(name: str):
     found = judged({"care_limit": 5, name: "X"})

@@ -251,6 +251,15 @@ def test_one_entered_by_mistake_stays_and_counts_nowhere(trial: Trial):
     assert trial.log("entry/week18/fall/2")[-1] == "entry.restored"
 
 
+def test_each_waits_for_its_own_signature_but_one_in_error_for_none(trial: Trial):
+    def unsigned() -> list[tuple[str, ...]]:
+        return [each.instruments for each in reads.unsigned_visits(trial.session, trial.study, by=trial.assessor).rows]
+
+    assert unsigned() == [("fall", "fall/2")]
+    trial.mark(2)
+    assert unsigned() == [("fall",)]
+
+
 def test_marking_asks_for_a_reason_and_the_version_that_was_seen(trial: Trial):
     with pytest.raises(Invalid, match="what went wrong"):
         trial.mark(2, why=" ")

@@ -1,5 +1,6 @@
 """What was typed: read as meant, or refused with what to write instead; never changed on the way."""
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,8 @@ from app.studies.definition import Instrument, ItemType
 from tests.capture.records import instrument
 
 CHOICES = [{"code": "back", "label": "Back"}, {"code": "leg", "label": "Leg"}, {"code": "arm_", "label": "Arm"}]
+PAPER = {"file": "a" * 64, "name": "scan.pdf", "size": 12, "media_type": "application/pdf"}
+SIGNED = {"signature": "b" * 64, "how": "drawn"}
 FORM = instrument(
     {"code": "choice", "type": "choice", "choices": CHOICES},
     {"code": "ticks", "type": "choices", "choices": CHOICES},
@@ -20,7 +23,13 @@ FORM = instrument(
     {"code": "number", "type": "number"},
     {"code": "scale", "type": "scale", "min": 0, "max": 10},
     {"code": "day", "type": "date"},
+    {"code": "month", "type": "date", "precision": "month"},
+    {"code": "year", "type": "date", "precision": "year"},
     {"code": "clock", "type": "time"},
+    {"code": "moment", "type": "date_time"},
+    {"code": "vas", "type": "slider"},
+    {"code": "paper", "type": "file"},
+    {"code": "signed", "type": "signature"},
     {"code": "line", "type": "text"},
     {"code": "lines", "type": "text", "multiline": True},
     {"code": "score", "type": "calculated", "calculation": "[whole] + 1"},
@@ -57,6 +66,16 @@ READ: list[tuple[str, list[str], object]] = [
     ("scale", ["10"], 10),
     ("day", ["2026-02-28"], "2026-02-28"),
     ("day", ["2024-02-29"], "2024-02-29"),
+    ("month", ["2024-02-29"], "2024-02-29"),
+    ("month", ["2024-02"], "2024-02"),
+    ("year", ["2024-02"], "2024-02"),
+    ("year", ["2024"], "2024"),
+    ("moment", ["2024-02-29T23:59"], "2024-02-29T23:59"),
+    ("moment", ["2024-02-29 23:59:00"], "2024-02-29T23:59"),
+    ("vas", ["0"], 0),
+    ("vas", ["73"], 73),
+    ("paper", [json.dumps(PAPER)], PAPER),
+    ("signed", [json.dumps(SIGNED)], SIGNED),
     ("clock", ["00:00"], "00:00"),
     ("clock", ["23:59"], "23:59"),
     ("line", ["  two  words "], "two  words"),
@@ -100,6 +119,25 @@ UNREAD = [
     ("day", ["2026-2-8"], "date"),
     ("day", ["0000-01-01"], "date"),
     ("day", ["today"], "date"),
+    ("month", ["2024"], "date"),
+    ("month", ["2024-13"], "date"),
+    ("year", ["24"], "date"),
+    ("year", ["0000"], "date"),
+    ("year", ["2024-2"], "date"),
+    ("moment", ["2024-02-30T10:00"], "date"),
+    ("moment", ["2024-02-28"], "date_time"),
+    ("moment", ["2024-02-28T24:00"], "date_time"),
+    ("moment", ["2024-02-28T10:00:30"], "date_time"),
+    ("vas", ["7.5"], "integer"),
+    ("paper", ["scan.pdf"], "file"),
+    ("paper", ['{"file": "x"}'], "file"),
+    ("paper", [json.dumps({**PAPER, "file": "../etc"})], "file"),
+    ("paper", [json.dumps({**PAPER, "size": -1})], "file"),
+    ("paper", [json.dumps({**PAPER, "media_type": "text/html"})], "file"),
+    ("paper", [json.dumps({**PAPER, "more": 1})], "file"),
+    ("paper", ["[" * 100_000], "file"),
+    ("signed", ["Ada"], "signature"),
+    ("signed", [json.dumps({**SIGNED, "how": "x"})], "signature"),
     ("clock", ["24:00"], "time"),
     ("clock", ["9:30"], "time"),
     ("clock", ["09:60"], "time"),

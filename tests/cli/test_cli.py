@@ -86,6 +86,12 @@ def test_every_error_of_a_folder_is_reported_with_file_and_line(equipoise: Insta
 
 def test_an_installation_from_nothing_to_a_verified_restored_backup(equipoise: Installation, tmp_path: Path) -> None:
     assert "resolve version 1.1" in equipoise("study", "load", LIBRARY / "resolve")
+    licensed = tmp_path / "wording" / "pain.en.yaml"
+    licensed.parent.mkdir()
+    licensed.write_text("items: [{code: pain_intensity, label: As the authors word it}]\n")
+    assert "1 wordings are in use, 1 of them changed" in equipoise("study", "wording", "resolve", licensed.parent)
+    licensed.write_text("items: [{code: pain_intensty, label: As the authors word it}]\n")
+    assert "pain.en.yaml:1:16: error" in equipoise("study", "wording", "resolve", licensed.parent, code=1)
     _statistician(equipoise)
     drawn = equipoise(
         "sequence", "draw", "resolve", "--by", "sam", "--block-size", 4, "--block-size", 6, "--slots", 276

@@ -10,7 +10,7 @@ from sqlalchemy import func, select, update
 from sqlmodel import Session
 
 from app.consent import actions
-from app.consent.actions import countersign, reveal_signature, withdraw_consent
+from app.consent.actions import DRAWN_SIZE, PURPOSE, countersign, reveal_signature, reveal_signed, withdraw_consent
 from app.consent.reads import (
     CONSENT,
     consents_of,
@@ -25,6 +25,7 @@ from app.consent.reads import (
 from app.foundation.database import Database
 from app.foundation.errors import Invalid, NotAllowed, NotFound, Refused
 from app.participants.actions import erase_identity, screen, withdraw
+from app.participants.identity import seal_for
 from app.participants.reads import participant_by_code
 from app.participants.rules import PersonalData
 from app.people.access import Actor
@@ -242,6 +243,30 @@ def test_the_signature_is_sealed_shown_on_record_and_erasable(session: Session) 
     assert is_intact(session, study, consents_of(session, consent.participant_id)[0], one)
 
 
+@pytest.mark.requirement("P11-70", "EMA-15")
+def test_a_drawn_signature_is_bound_with_the_name_and_shown_with_it(session: Session) -> None:
+    study = study_with_consent(session)
+    one = screened(session, study)
+    with pytest.raises(Invalid) as refused:
+        agreed(session, study, one, strokes="[[1, 1]]")
+    assert [(each.field, each.rule) for each in refused.value.problems] == [("strokes", "drawing")]
+    with pytest.raises(Invalid):
+        agreed(session, study, one, strokes=DRAWN, method="paper", paper_sha256="a" * 64)
+    consent = agreed(session, study, one, strokes=DRAWN)
+    assert consent.id is not None
+    assert len(consent.participant_signature) == 12 + 4 + 52_000 + 16  # however much was drawn
+    by = person(session, study, "coordinator")
+    assert reveal_signed(session, study, one, consent.id, by=by, now=NOW) == ("Anna Muster", DRAWN)
+    assert reveal_signature(session, study, one, consent.id, by=by, now=NOW) == "Anna Muster"
+    assert is_intact(session, study, consent, one)
+    # Another drawing under the same name is another signature.
+    sealed = seal_for(session, consent.participant_id, b"Anna Muster\n[[0,0,200,0]]", PURPOSE, DRAWN_SIZE)
+    consent.participant_signature = sealed
+    assert not is_intact(session, study, consent, one)
+    (entry,) = log_of(session, action="consent.recorded")
+    assert DRAWN not in str(entry.new)
+
+
 def test_nothing_is_stored_when_the_audit_entry_cannot_be(
     shared_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,6 +319,7 @@ def test_answers_to_the_questions_are_kept_bound_and_written_down(session: Sessi
     assert json.loads(told.new)["answers"] == {"may_stop": "any_time"}
 
 
+DRAWN = "[[10,10,110,60],[50,50,50,90]]"
 LONG_AGO = TODAY - timedelta(days=5)
 
 

@@ -195,6 +195,7 @@ WHO: dict[str, Who] = {
     "entries.draft": P.ENTRY_READ,
     "entries.record": P.ENTRY_READ,
     "entries.history": P.ENTRY_READ,
+    "entries.file": P.ENTRY_READ,
     "entries.sign_form": P.ENTRY_READ,
     "entries.sign": P.ENTRY_SIGN,
     "entries.verify_form": P.ENTRY_READ,  # leads to what is saved
@@ -387,6 +388,8 @@ WHO: dict[str, Who] = {
     "api.repeats": P.ENTRY_READ,
     "api.mark_in_error": P.ENTRY_SAVE,
     "api.save_entry": P.ENTRY_SAVE,
+    "api.keep_file": P.ENTRY_SAVE,
+    "api.entry_file": P.ENTRY_READ,
     "api.sign_entry": P.ENTRY_SIGN,
     "api.entry_history": P.ENTRY_READ,
     "api.verify_entry": P.ENTRY_VERIFY,

@@ -17,8 +17,8 @@ from app.audit.actions import Change, record
 from app.foundation.database import Database
 from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Problem, Refused
 from app.foundation.paging import Page
+from app.foundation.partial_dates import days_of
 from app.people.permissions import Permission, Role, holders
-from app.safety.dates import days_of
 from app.safety.events import actions, clocks, reads
 from app.safety.events.reads import CLOCK, EVENT, JUDGEMENT, REPORT, EventRow, Sort, Wanted
 from app.safety.events.rules import (

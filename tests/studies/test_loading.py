@@ -57,6 +57,41 @@ TABLE = [
         [(SCR, "source: Ours.", "source: *nowhere")],
         [(SCR, "nowhere", "nothing named &nowhere")],
     ),
+    (
+        "a date is a number known in part",
+        [(F, "type: scale, min: 0, max: 10", "type: scale, min: 0, max: 10, precision: month")],
+        [(F, "month", "only a date can be known in part")],
+    ),
+    (
+        "a text is a file of a kind",
+        [(F, 'type: text, shown_if: "[nrs] > 8"', "type: text, kinds: [pdf], max_mb: 3")],
+        [(F, "pdf", "only a file is of a kind"), (F, "pdf", "only a file has a size")],
+    ),
+    (
+        "a file is larger than any",
+        [(F, 'type: text, shown_if: "[nrs] > 8"', "type: file, max_mb: 300")],
+        [(F, "max_mb", "at most 25")],
+    ),
+    (
+        "a line has no length",
+        [(F, "type: scale, min: 0, max: 10", "type: slider, min: 5, max: 5")],
+        [(F, "slider", "Give it two ends")],
+    ),
+    (
+        "a matrix holds what is no choice",
+        [(F, "  - label: Answers", "  - label: Answers\n    layout: matrix")],
+        [
+            (F, "type: scale", "a matrix holds choices and yes or no alone"),
+            (F, "code: side", "side has other answers than nrs"),
+            (F, "type: choices", "a matrix holds choices and yes or no alone"),
+            (F, "type: text", "a matrix holds choices and yes or no alone"),
+        ],
+    ),
+    (
+        "words in another language stand in the instrument",
+        [(F, "source: Ours.", "source: Ours.\ntexts: [{language: de}]")],
+        [(F, "texts", "a file of their own")],
+    ),
     ("a list is a key", [(SCR, "source: Ours.", "? [a, b]\n: c")], [(SCR, "? [a", "A key is one word")]),
     ("there are two documents", [(SCR, "source: Ours.", "source: Ours.\n---\n")], [(SCR, "---", "Only one document")]),
     (

@@ -131,7 +131,7 @@ GALLERY = """
 {{ ui.choices("drugs", "Medicines now", [("nsaid", "NSAID"), ("opioid", "Opioid"), ("other", "Other")], ["nsaid"], inline=true, required=false) }}
 {{ ui.scale("pain", "Pain intensity over the last week, on average", 4, "No pain", "Worst pain imaginable", hint="Key 0 to 9 answers; 1 then 0 is ten") }}
 {{ ui.textarea("notes", "Notes", "", required=false) }}
-{% for question, view in questions %}{{ ui.item(question, view) }}{% endfor %}
+{{ ui.matrix_head(["Never", "Often"]) }}{% for question, view in questions %}{{ ui.item(question, view) }}{% endfor %}
 {{ ui.tick("agrees", "The participant was seen in person", hint="Not by telephone") }}
 <div class="form-end">{{ ui.button("Complete baseline", kind="primary", icon="check") }}{{ ui.button("Keep as draft", name="draft", value="1") }}{{ ui.save_state("14:02") }}</div></form></section>
 <section class="section"><h2>Withdraw</h2>

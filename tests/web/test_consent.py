@@ -10,13 +10,15 @@ from bs4 import BeautifulSoup
 from sqlmodel import select, update
 
 from app.consent.reads import CONSENT, consents_of, document_blocks
-from app.consent.reads import SCAN as SCANS
 from app.foundation.database import Database
+from app.participants.files import FILE
 from app.participants.identity import IDENTITY
 from app.schedule.reads import visits_of
 from app.studies.definition import ConsentDocument
+from tests.api.client import api_client
 from tests.consent.acts import QUESTION
 from tests.web.browser import PASSWORD, counted_statements, form_in
+from tests.web.pdf import packed, text_of
 from tests.web.world import World
 
 WHO = "/mini/participants/M-001"
@@ -78,7 +80,7 @@ def test_consent_on_paper_keeps_the_fingerprint_of_the_scan(world):
     assert (shown.content, shown.headers["content-type"]) == (SCAN, "application/pdf")
     assert world.log().count("identity.shown") == 1
     with world.database.reading() as session:
-        sealed = session.execute(select(SCANS.c.sealed)).scalar_one()
+        sealed = session.execute(select(FILE.c.sealed)).scalar_one()
     assert SCAN not in bytes(sealed)
     assert world.browser("data_manager").get(f"{page}/scan").status_code == 403
     refused = browser.post(f"{page}/scan", {}, page=page)
@@ -428,3 +430,23 @@ def test_a_document_is_cut_into_paragraphs_as_it_is_shown():
     ]
     marked = found[1]["runs"]
     assert [run for run in marked if run[1] or run[2]] == [("may", False, True), ("stop at any time", True, False)]
+
+
+@pytest.mark.requirement("P11-50", "P11-70")
+def test_a_drawn_signature_stands_on_the_page_and_in_the_copy(world):
+    participant = world.screened()
+    browser = world.coordinator()
+    assert browser.soup(PAGE).select_one("[data-pad] input[name=strokes]") is not None
+    refused = browser.post(PAGE, signed(world, strokes="[[1,1]]"))
+    assert (refused.status_code, "too short for a signature" in said(refused)) == (422, True)
+    assert browser.post(PAGE, signed(world, strokes="[[10,10,110,60,200,20]]")).status_code == 303
+    consent = stored(world, participant.id)[0]
+    page = f"{WHO}/consents/{consent.id}"
+    assert "M10 10L110 60" not in browser.get(page).text
+    assert "M10 10L110 60L200 20" in browser.post(f"{page}/signature", {}, page=page).text
+    pages = text_of(browser.get(f"{page}.pdf").content)
+    assert any(packed("Participant’s signature") in text.replace("'", "’") for text in pages)
+    program = api_client(world.database, world.coordinators["north"])
+    assert program.done("GET", f"/participants/M-001/consents/{consent.id}/signature")["strokes"] == [
+        [10, 10, 110, 60, 200, 20]
+    ]

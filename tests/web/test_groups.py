@@ -32,6 +32,7 @@ def test_rows_are_added_and_taken_out_without_script_and_nothing_typed_is_lost(w
     assessor = world.browser("assessor", "coordinator")
     page = soup(assessor.get(FORM))
     assert [row["id"] for row in page.select(".group-row")] == ["row-medicines-1"]
+    assert part(page, '[data-item="medicines[1].med_why"]').has_attr("data-hidden"), "not asked in a blank row"
     assert part(page, "form#entry button").get_text() == "Save", "Enter does not take a row out"
     again = assessor.post(FORM, {**FIRST, "save-as": "add-row:medicines"})
     assert again.status_code == 200

@@ -21,7 +21,7 @@ from tests.api.client import api_client
 from tests.conftest import KEYS
 from tests.consent.acts import QUESTION
 from tests.factories import MINI
-from tests.web.browser import Browser
+from tests.web.browser import Browser, form_in
 from tests.web.world import World
 
 WHO = "/mini/participants/M-001"
@@ -247,3 +247,103 @@ def test_what_is_sent_by_a_link_that_does_not_work_any_more_is_not_said_to_be_ke
         reply = phone.send(address, fields)
         assert (reply.status_code, "was not kept" in words(reply)) == (404, True)
         assert "received" not in words(reply)
+
+
+def _screens(world: World, phone: Browser, path: str) -> Any:
+    """A press on the screen that is shown: `press(value, go)` fills in its one question."""
+
+    def press(values: dict[str, str], go: str = "next", at: str | None = None) -> Any:
+        page = BeautifulSoup(phone.get(at or press.at).text, "html.parser")  # type: ignore[attr-defined]
+        reply = phone.send(path, {**form_in(page, path), **values, "go-to": go})
+        if reply.status_code == 303:
+            press.at = reply.headers["location"]  # type: ignore[attr-defined]
+            reply = phone.get(press.at)  # type: ignore[attr-defined]
+        return reply
+
+    press.at = path  # type: ignore[attr-defined]
+    return press
+
+
+@pytest.mark.requirement("EMA-7")
+def test_one_question_a_screen_there_and_back_and_nothing_is_lost(shared_database: Database):
+    screens = [{**form, "presentation": "screen"} if form["code"] == "pain" else form for form in ANSWERED]
+    world = World(shared_database, instruments=screens)
+    participant = world.consented()
+    path = given(world, "questions:baseline")
+    phone = stranger(world)
+    press = _screens(world, phone, path)
+
+    def stored() -> dict[str, Any]:
+        with world.database.reading() as session:
+            entry = entry_of(session, participant.id or 0, "baseline", "pain")
+        return dict(entry.values) if entry else {}
+
+    first = phone.get(path)
+    assert "Question 1 of" in words(first)
+    assert BeautifulSoup(first.text, "html.parser").select("[name=pain_days]") == []
+    blank = press({})
+    assert (blank.status_code, "leave it for later" in words(blank)) == (422, True)
+    assert stored() == {}
+    # With no pain nobody is asked where it hurts: the server decides.
+    assert "Days with pain" in words(press({"pain_nrs": "0"}))
+    assert stored() == {"pain_nrs": 0}
+    wrong = press({"pain_days": "x1"})
+    assert (wrong.status_code, 'value="x1"' in wrong.text) == (422, True)
+    doubted = press({"pain_days": "3"})
+    assert (doubted.status_code, "No pain, but days with pain" in words(doubted)) == (422, True)
+    # Going back keeps what is there, and asks for no reason yet.
+    back = press({"pain_days": "3"}, "back")
+    assert BeautifulSoup(back.text, "html.parser").select_one("[name=pain_nrs][value='0'][checked]") is not None
+    assert stored() == {"pain_nrs": 0, "pain_days": 3}
+    press({"pain_nrs": "6"})
+    where = press({})
+    assert "Where it hurts" in words(where)
+    assert "Open the same link again" in words(press({"pain_where": "back"}, "later"))
+    assert stored()["pain_where"] == ["back"]
+    # Whoever comes back is led to what is left; here nothing is that must be answered.
+    press.at = path
+    assert "Send my answers" in words(phone.get(path))
+    again = phone.get(f"{path}?at=pain.pain_days")
+    assert 'value="3"' in again.text
+    press.at = f"{path}?at=pain.pain_where"
+    assert "Note" in words(press({"pain_where": "leg"}))
+    end = press({"pain_note": "At night"})
+    assert "Send my answers" in words(end)
+    assert "Thank you" in words(phone.send(path, {"go-to": "finish"}))
+    assert stored() == {"pain_nrs": 6, "pain_days": 3, "pain_where": ["leg"], "pain_note": "At night"}
+    assert phone.get(path).status_code == 404
+
+
+def test_what_is_left_for_later_stands_at_the_end(shared_database: Database):
+    screens = [{**form, "presentation": "screen"} if form["code"] == "pain" else form for form in ANSWERED]
+    world = World(shared_database, instruments=screens)
+    world.consented()
+    path = given(world, "questions:baseline")
+    phone = stranger(world)
+    press = _screens(world, phone, path)
+    assert "Days with pain" in words(press({}, "skip"))
+    press({"pain_days": "2"})
+    end = press({})
+    assert "These questions are not answered yet" in words(end)
+    assert phone.send(path, {"go-to": "finish"}).status_code == 409
+    link = BeautifulSoup(end.text, "html.parser").select_one(".questions-left a")
+    assert link is not None
+    press.at = str(link["href"])
+    press({"pain_nrs": "1"})
+    assert phone.get(f"{path}?at=pain.nothing").status_code == 200
+    assert phone.send(path, {"form": "pain", "asked-item": "nothing", "go-to": "next"}).status_code == 404
+    assert "Thank you" in words(phone.send(path, {"go-to": "finish"}))
+
+
+def test_who_is_given_a_link_in_a_language_reads_the_questions_in_it(shared_database: Database):
+    german = {"language": "de", "items": [{"code": "pain_nrs", "label": "Schmerz der letzten Woche"}]}
+    forms = [{**form, "texts": [german]} if form["code"] == "pain" else form for form in ANSWERED]
+    world = World(shared_database, instruments=forms)
+    world.consented()
+    page = stranger(world).get(given(world, "questions:baseline:de")).text
+    soup = BeautifulSoup(page, "html.parser")
+    assert soup.html is not None
+    assert soup.html["lang"] == "de"
+    assert "Schmerz der letzten Woche" in page
+    assert "Days with pain" in page  # what has no words in it stays as the study words it
+    assert "Pain, past week" in stranger(world).get(given(world, "questions:baseline")).text

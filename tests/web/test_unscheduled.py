@@ -43,6 +43,8 @@ def test_one_is_recorded_filled_in_and_found_everywhere(shared_database: Databas
     assert added.headers["location"].startswith(f"{PARTICIPANT}/visits/unscheduled_2")
     visit = soup(assessor.get(FIRST))
     assert part(visit, "h1").get_text(strip=True) == "Extra visit 1, M-001"
+    assert "Why they came Pain came back" in visit.get_text(" ", strip=True)
+    assert "Late" not in part(visit, "#forms").get_text(), "nothing was due"
     assert assessor.post(f"{FIRST}/entries/pain", PAIN).status_code == 303
     heads = [head.get_text(" ", strip=True) for head in soup(assessor.get(PARTICIPANT)).select(".matrix thead th")]
     assert heads[-2:] == ["+1 1 Jul 2026", "+2 3 Jul 2026"]

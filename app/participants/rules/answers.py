@@ -9,12 +9,14 @@ from typing import Any
 
 from app.expressions import Missing, Reference, Value, from_stored, parse
 from app.foundation.errors import FieldProblem
+from app.foundation.partial_dates import days_of
 from app.studies.definition import CheckKind, Item, ItemType, MissingCode
 
 SCREENING = "screening"
 """The event under which the answers of a pre-screen are known to expressions."""
 
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
+_DAY = re.compile(r"[0-9]{4}(?:-[0-9]{2}(?:-[0-9]{2})?)?").fullmatch
+_LENGTHS = {"day": (10,), "month": (10, 7), "year": (10, 7, 4)}
 _TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]").fullmatch
 
 Wrong = tuple[str, str] | None  # the rule that is broken, and what to do
@@ -199,14 +201,25 @@ def _in_range(item: Item, number: Decimal) -> Wrong:
     return None
 
 
+_WRITTEN = {"day": "YYYY-MM-DD", "month": "YYYY-MM-DD or YYYY-MM", "year": "YYYY-MM-DD, YYYY-MM or YYYY"}
+
+
 def _date(item: Item, value: Any) -> Wrong:
-    if isinstance(value, str) and _DAY(value):
-        try:
-            date.fromisoformat(value)
-        except ValueError:
+    if isinstance(value, str) and _DAY(value) and len(value) in _LENGTHS[item.precision]:
+        if days_of(value) is None:
             return "date", f"{item.label}: there is no such day. Correct the date."
         return None
-    return "date", f"{item.label}: type a date as YYYY-MM-DD."
+    return "date", f"{item.label}: type a date as {_WRITTEN[item.precision]}."
+
+
+def _date_time(item: Item, value: Any) -> Wrong:
+    if isinstance(value, str) and len(value) == 16 and value[10] == "T" and days_of(value[:10]) and _TIME(value[11:]):
+        return None
+    return "date_time", f"{item.label}: type date and time as YYYY-MM-DDTHH:MM."
+
+
+def _not_here(item: Item, _: Any) -> Wrong:
+    return "type", f"{item.label}: this cannot be kept at screening. Leave it out."
 
 
 def _time(item: Item, value: Any) -> Wrong:
@@ -228,7 +241,11 @@ _BY_TYPE: dict[ItemType, Callable[[Item, Any], Wrong]] = {
     ItemType.INTEGER: _whole,
     ItemType.SCALE: _whole,
     ItemType.NUMBER: _number,
+    ItemType.SLIDER: _whole,
     ItemType.DATE: _date,
+    ItemType.DATE_TIME: _date_time,
     ItemType.TIME: _time,
     ItemType.TEXT: _text,
+    ItemType.FILE: _not_here,
+    ItemType.SIGNATURE: _not_here,
 }

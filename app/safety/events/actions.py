@@ -12,12 +12,12 @@ from sqlmodel import Session
 from app.audit.actions import Change, record
 from app.foundation.clock import today as date_in
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Refused
+from app.foundation.partial_dates import days_of
 from app.foundation.words import text_problems
 from app.participants.models import Participant
 from app.participants.reads import SITE, held, today_at_site
 from app.people.access import Actor, require
 from app.people.permissions import Permission
-from app.safety.dates import days_of
 from app.safety.events.clocks import settle
 from app.safety.events.reads import (
     CLOCK,

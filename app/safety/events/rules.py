@@ -6,8 +6,8 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from app.foundation.errors import FieldProblem
+from app.foundation.partial_dates import days_of
 from app.foundation.words import day_in_words, text_problems
-from app.safety.dates import days_of
 from app.studies.definition import Safety, SafetyClock, Study
 
 LONGEST_TERM = 200

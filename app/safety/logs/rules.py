@@ -5,10 +5,10 @@ from datetime import date, datetime
 from enum import StrEnum
 
 from app.foundation.errors import FieldProblem
+from app.foundation.partial_dates import days_of
 from app.foundation.words import day_in_words, text_problems
 from app.participants.rules.status import why_not_transition
 from app.participants.status import Status
-from app.safety.dates import days_of
 
 LONGEST = 2000
 

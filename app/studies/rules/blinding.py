@@ -125,7 +125,14 @@ def leaks(study: Study) -> Iterator[Problem]:
 def _choices_of_guesses(study: Study) -> set[Path]:
     """Where the choices of the items stand that ask for a guess of the arm."""
     asked = {guess.item for guess in study.blinding_assessment}
-    return {
+    in_other_words = {
+        ("instruments", number, "texts", place, "items", position, "choices")
+        for number, instrument in enumerate(study.instruments)
+        for place, text in enumerate(instrument.texts)
+        for position, item in enumerate(text.items)
+        if item.code in asked
+    }
+    return in_other_words | {
         ("instruments", number, "sections", place, "items", position, "choices")
         for number, instrument in enumerate(study.instruments)
         for place, section in enumerate(instrument.sections)

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.studies.definition import Instrument, Study, StudyFile
+from app.studies.definition import Instrument, InstrumentText, Study, StudyFile
 
 # Parts that a definition has got since versions were first loaded: where nothing is said of them, a study is what it
 # was, and a version that was loaded before compares as equal.
@@ -19,6 +19,17 @@ SINCE_THE_FIRST = (
     "record_id",
     "unscheduled",
     "allocation.first_stage",
+    "instruments[].presentation",
+    "instruments[].texts",
+    "instruments[].sections[].layout",
+    "instruments[].sections[].items[].precision",
+    "instruments[].sections[].items[].show_value",
+    "instruments[].sections[].items[].kinds",
+    "instruments[].sections[].items[].max_mb",
+    "treatment[].modules[].items[].precision",
+    "treatment[].modules[].items[].show_value",
+    "treatment[].modules[].items[].kinds",
+    "treatment[].modules[].items[].max_mb",
     "consent.questions",
     "consent.blocked_until_reconsent",
     "consent_documents[].sites",
@@ -61,12 +72,20 @@ def fingerprint(study: Study) -> str:
 
 
 def study_schema() -> dict[str, Any]:
-    """JSON Schema 2020-12 of study.yaml ($defs/StudyFile) and of instruments/*.yaml ($defs/Instrument)."""
-    _, schema = models_json_schema([(StudyFile, "validation"), (Instrument, "validation")])
+    """JSON Schema 2020-12 of study.yaml ($defs/StudyFile), of instruments/*.yaml ($defs/Instrument) and of their words
+    in other languages ($defs/InstrumentText).
+    """
+    _, schema = models_json_schema(
+        [(StudyFile, "validation"), (Instrument, "validation"), (InstrumentText, "validation")]
+    )
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Equipoise study folder",
         "description": "study.yaml and instruments/*.yaml. Whether the parts fit together is checked on loading.",
-        "anyOf": [{"$ref": "#/$defs/StudyFile"}, {"$ref": "#/$defs/Instrument"}],
+        "anyOf": [
+            {"$ref": "#/$defs/StudyFile"},
+            {"$ref": "#/$defs/Instrument"},
+            {"$ref": "#/$defs/InstrumentText"},
+        ],
         "$defs": schema["$defs"],
     }

@@ -3,15 +3,18 @@
 from collections.abc import Iterable, Iterator
 from decimal import Decimal, InvalidOperation
 
-from app.studies.definition import Item, ItemType, MissingCode
+from app.studies.definition import Item, ItemType, MissingCode, Section
 from app.studies.rules.findings import Path, Severity
 
 # (where inside the item, what is wrong, how bad)
 Problem = tuple[Path, str, Severity]
 
-NUMERIC = frozenset({ItemType.INTEGER, ItemType.NUMBER, ItemType.SCALE, ItemType.CALCULATED})
+NUMERIC = frozenset({ItemType.INTEGER, ItemType.NUMBER, ItemType.SCALE, ItemType.SLIDER, ItemType.CALCULATED})
+SEALED = frozenset({ItemType.FILE, ItemType.SIGNATURE})  # kept apart, under the key of the participant
 WITH_CHOICES = frozenset({ItemType.CHOICE, ItemType.CHOICES})
+IN_A_MATRIX = frozenset({ItemType.CHOICE, ItemType.YES_NO})
 WIDEST_SCALE = 20
+WIDEST_MATRIX = 11
 LARGEST_POWER = 20  # of ten
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
@@ -66,7 +69,7 @@ def _ranges(item: Item) -> Iterator[Problem]:
         elif value.adjusted() > LARGEST_POWER or value.adjusted() < -LARGEST_POWER:
             yield (key,), f"{item.code}: {key} {value} is beyond what can be counted here. Write the number out.", ERROR
             return
-        elif item.type in (ItemType.INTEGER, ItemType.SCALE) and value != value.to_integral_value():
+        elif item.type in (ItemType.INTEGER, ItemType.SCALE, ItemType.SLIDER) and value != value.to_integral_value():
             yield (key,), f"{item.code} takes whole numbers, so {key} cannot be {value}.", ERROR
     if item.type not in NUMERIC:
         return
@@ -77,6 +80,8 @@ def _ranges(item: Item) -> Iterator[Problem]:
         value = getattr(item, key)
         if _above(item.min, value) or _above(value, item.max):
             yield (key,), f"{item.code}: {key} {value} lies outside {item.min} to {item.max}.", ERROR
+    if item.type is ItemType.SLIDER and item.min == item.max:
+        yield ("max",), f"{item.code} is a line between {item.min} and {item.max}. Give it two ends.", ERROR
     if item.type is not ItemType.SCALE:
         return
     if item.min is None or item.max is None:
@@ -93,10 +98,20 @@ def _settings(item: Item) -> Iterator[Problem]:
     if item.decimals is not None and item.type not in (ItemType.NUMBER, ItemType.CALCULATED):
         yield ("decimals",), f"{item.code} is of type {item.type}: only numbers have decimals.", ERROR
     for key in ("low_label", "high_label"):
-        if getattr(item, key) is not None and item.type is not ItemType.SCALE:
-            yield (key,), f"{item.code} is of type {item.type}: only a scale has ends to label.", ERROR
+        if getattr(item, key) is not None and item.type not in (ItemType.SCALE, ItemType.SLIDER):
+            yield (key,), f"{item.code} is of type {item.type}: only a scale or a slider has ends to label.", ERROR
     if item.multiline and item.type is not ItemType.TEXT:
         yield ("multiline",), f"{item.code} is of type {item.type}: only text can have several lines.", ERROR
+    for key, type_, what in (
+        ("precision", ItemType.DATE, "only a date can be known in part"),
+        ("show_value", ItemType.SLIDER, "only a slider shows or hides its number"),
+        ("kinds", ItemType.FILE, "only a file is of a kind"),
+        ("max_mb", ItemType.FILE, "only a file has a size"),
+    ):
+        if getattr(item, key) != type(item).model_fields[key].default and item.type is not type_:
+            yield (key,), f"{item.code} is of type {item.type}: {what}. Take `{key}:` out.", ERROR
+    if item.type is ItemType.SIGNATURE and item.checks:
+        yield ("checks",), f"{item.code} is a signature: a rule can only ask whether it is there.", WARNING
 
 
 def _missing(item: Item, missing_codes: Iterable[MissingCode]) -> Iterator[Problem]:
@@ -108,7 +123,7 @@ def _missing(item: Item, missing_codes: Iterable[MissingCode]) -> Iterator[Probl
                     f"“{choice.code}” is also the missing code for “{missing.label}”. Give one of them another code.",
                     ERROR,
                 )
-        if item.type in (ItemType.INTEGER, ItemType.NUMBER, ItemType.SCALE) and _could_be(item, missing.code):
+        if item.type in NUMERIC - {ItemType.CALCULATED} and _could_be(item, missing.code):
             yield (), f"The missing code “{missing.code}” could be an answer to {item.code}. Use letters.", ERROR
 
 
@@ -118,6 +133,31 @@ def _could_be(item: Item, code: str) -> bool:
     except InvalidOperation:
         return False
     return number.is_finite() and not (_above(item.min, number) or _above(number, item.max))
+
+
+def wrong_matrix(section: Section) -> Iterator[Problem]:
+    """What keeps a section from being a table: every item is a choice among the same."""
+    if section.layout != "matrix":
+        return
+    first = section.items[0]
+    if len(first.choices) > WIDEST_MATRIX:
+        words = f"A matrix has at most {WIDEST_MATRIX} answers to a row. Take `layout:` out, or shorten the choices."
+        yield ("layout",), words, ERROR
+    for position, item in enumerate(section.items):
+        if item.type not in IN_A_MATRIX:
+            yield (
+                ("items", position, "type"),
+                f"{item.code} is of type {item.type}: a matrix holds choices and yes or no alone. Move it to a section "
+                "of its own.",
+                ERROR,
+            )
+        elif item.type is not first.type or item.choices != first.choices:
+            yield (
+                ("items", position),
+                f"{item.code} has other answers than {first.code}, and both stand in one matrix. Give them the same "
+                "choices, or move one to another section.",
+                ERROR,
+            )
 
 
 def _above(first: Decimal | None, second: Decimal | None) -> bool:

@@ -11,7 +11,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from app.expressions import Reference
 from app.studies.definition import (
     Instrument,
+    InstrumentText,
     Item,
+    ItemText,
     ItemType,
     StratumFactor,
     Study,
@@ -19,12 +21,13 @@ from app.studies.definition import (
     VisitKind,
     unscheduled_number,
 )
-from app.studies.rules.blinding import leaks
+from app.studies.rules.blinding import leaks, names_an_arm
 from app.studies.rules.findings import Finding, Locate, Path, Severity, nowhere
 from app.studies.rules.guesses import wrong_guesses
-from app.studies.rules.items import Problem, wrong_item
+from app.studies.rules.items import SEALED, Problem, wrong_item, wrong_matrix
 from app.studies.rules.reaching import known_too_late
 from app.studies.rules.references import SCREENING, Asked, asked_in, found, parsed, wrong_with
+from app.studies.rules.texts import text_problems
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 ANCHORS = ("screening", "consent", "randomisation")
@@ -292,6 +295,14 @@ def _eligibility(study: Study, asked: Asked, unreadable: Collection[str]) -> Ite
     instrument = study.instrument(eligibility.instrument)
     if instrument is None:
         yield from _no_instrument(("eligibility", "instrument"), eligibility.instrument, study, unreadable)
+    for number, each in enumerate(study.instruments):
+        for path, item in _items_of(("instruments", number), each) if each is instrument else ():
+            if item.type in SEALED:
+                yield (
+                    (*path, "type"),
+                    f"{item.code} is asked at screening, where no {item.type} can be kept. Ask for it at a visit.",
+                    ERROR,
+                )
     here = asked.at.get(SCREENING, {})
     for position, criterion in enumerate(eligibility.criteria):
         if instrument is None:
@@ -553,6 +564,9 @@ def _treatment(study: Study) -> Iterator[Problem]:
             for place, item in enumerate(module.items):
                 unblinded = Asked(known=False, missing_codes=frozenset(missing.code for missing in study.missing_codes))
                 yield from _item((*within, "items", place), item, unblinded, here, study, only=())
+                if item.type in SEALED:
+                    words = f"{item.code}: no {item.type} is kept of a session. Ask for it at a visit."
+                    yield (*within, "items", place, "type"), words, ERROR
     treated = {treatment.arm for treatment in study.treatment}
     untreated = [arm.code for arm in study.arms if arm.code not in treated]
     if untreated:
@@ -585,6 +599,11 @@ def _repeats(path: Path, instrument: Instrument, study: Study) -> Iterator[Probl
     for key in ("max_repeats", "repeat_label"):
         if getattr(instrument, key) is not None and not instrument.repeats:
             yield (*path, key), f"{instrument.code} is filled in once. Write `repeats: true`, or take this out.", ERROR
+    once = {item.code for item in instrument.items} if not instrument.repeats else set()
+    for where, item in _items_of(path, instrument):
+        if item.type in SEALED and item.code not in once:
+            words = f"{item.code} is asked more than once. Ask for a file or a signature in a form of its own."
+            yield (*where, "type"), words, ERROR
     if instrument.groups and study.eligibility.instrument == instrument.code:
         yield (*path, "sections"), "The pre-screen asks each question once. Take the rows out.", ERROR
     if instrument.repeats and study.eligibility.instrument == instrument.code:
@@ -613,6 +632,17 @@ def _instrument(
         yield from _too_early(where, item, asked, events)
         if homes:
             yield from _other_rows(where, item, homes)
+    languages: set[str] = {study.language} if study is not None else set()
+    for number, text in enumerate(instrument.texts):
+        if text.language in languages:
+            words = f"{instrument.code} has words in {text.language} already. Take this file out, or mend the other."
+            yield (*path, "texts", number, "language"), words, ERROR
+        languages.add(text.language)
+        for inside, message, severity in text_problems(instrument, text):
+            yield (*path, "texts", number, *inside), message, severity
+    for number, section in enumerate(instrument.sections):
+        for inside, message, severity in wrong_matrix(section):
+            yield (*path, "sections", number, *inside), message, severity
 
 
 def _groups(path: Path, instrument: Instrument) -> Iterator[Problem]:
@@ -646,6 +676,27 @@ def _other_rows(path: Path, item: Item, homes: Mapping[str, str | None]) -> Iter
                     f"sum([{code}]), max([{code}]) or count([{code}]).",
                     ERROR,
                 )
+
+
+def wording_problems(study: Study, code: str, text: InstrumentText) -> Iterator[Problem]:
+    """What is wrong with a wording that an installation has for one of the study's instruments."""
+    instrument = study.instrument(code)
+    if instrument is None:
+        yield from _no_instrument((), code, study, ())
+        return
+    yield from text_problems(instrument, text)
+    if not (study.is_allocated and study.blinded):
+        return
+    guesses = {guess.item for guess in study.blinding_assessment}
+    for place, item in enumerate(text.items):
+        if item.code not in guesses and names_an_arm(study, " ".join(_words_of(item))):
+            yield ("items", place), f"The words of {item.code} name an arm. Take its name out.", ERROR
+
+
+def _words_of(item: ItemText) -> Iterator[str]:
+    yield from filter(None, (item.label, item.hint, item.unit, item.low_label, item.high_label))
+    yield from (choice.label for choice in item.choices)
+    yield from (check.message for check in item.checks)
 
 
 def _items_of(path: Path, instrument: Instrument) -> Iterator[tuple[Path, Item]]:
