@@ -11,7 +11,6 @@ from app.participants.identity import new_identity
 from app.participants.models import Participant
 from app.participants.rules import PersonalData
 from tests.api.redcap.world import World, build, changes
-from tests.factories import MINI
 
 WEEK = "week_18_arm_1"
 SCAN: dict[str, Any] = {
@@ -30,19 +29,23 @@ SCAN: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def world(shared_database: Database) -> World:
-    last = {**MINI["visits"][-1], "instruments": ["pain", "disability", "diary", "scan"]}  # type: ignore[index]
-    more: dict[str, Any] = {
-        "visits": [*MINI["visits"][:-1], last],  # type: ignore[index]
-        "instruments": [*changes(repeats=False)["instruments"], SCAN],
-    }
-    built = build(shared_database, repeats=False, **more)
-    with shared_database.writing() as session:
+def build_with_files(database: Database, *, repeats: bool) -> World:
+    """The study with a form that asks for a file, and somebody whose files can be sealed."""
+    more = changes(repeats=repeats)
+    more["visits"] = [*more["visits"][:-1], {**more["visits"][-1], "label": "Week 18"}]
+    more["visits"][-1]["instruments"] = [*more["visits"][-1]["instruments"], "scan"]
+    more["instruments"] = [*more["instruments"], SCAN]
+    built = build(database, repeats=repeats, **more)
+    with database.writing() as session:
         two = session.exec(select(Participant).where(Participant.code == "M-002")).one()
         assert two.id is not None
         new_identity(session, built.study.id, two.id, PersonalData())  # whose key seals the file
     return built
+
+
+@pytest.fixture
+def world(shared_database: Database) -> World:
+    return build_with_files(shared_database, repeats=False)
 
 
 def test_a_file_is_kept_shown_and_taken_out(world: World):

@@ -11,9 +11,9 @@ from redcap.project import Project
 from redcap.request import RedcapError
 
 from app.foundation.database import Database
+from tests.api.redcap.test_files import WEEK, build_with_files
 from tests.api.redcap.test_importing import SCREENING
-from tests.api.redcap.test_records import EVENT, FORM, NUMBER, WEEK18
-from tests.api.redcap.world import build
+from tests.api.redcap.test_records import EVENT, FORM, NUMBER
 from tests.durability.serving import Server
 from tests.durability.world import write_key
 
@@ -23,7 +23,7 @@ CALLED: set[str] = set()
 @pytest.fixture(params=["sqlite"])
 def project(database: Database, tmp_path: Path) -> Iterator[Any]:
     """PyCap on a served study; which methods were called is kept."""
-    world = build(database)
+    world = build_with_files(database, repeats=True)
     write_key(tmp_path)
     server = Server(database.url, tmp_path)
     server.start()
@@ -48,6 +48,7 @@ def refused(method: Any, *positional: Any, **named: Any) -> str:
 def test_every_method_of_pycap(project: Any, tmp_path: Path):
     _reads(project)
     _writes(project)
+    _keeps_files(project, tmp_path)
     _is_refused(project, tmp_path)
     public = {
         name
@@ -60,7 +61,7 @@ def test_every_method_of_pycap(project: Any, tmp_path: Path):
 def _reads(project: Any) -> None:
     assert project.export_version().major == project.redcap_version.major == 16
     assert (project.def_field, project.is_longitudinal) == ("participant_id", True)
-    assert set(project.forms) == {"prescreen", "pain", "disability", "diary", "falls"}
+    assert set(project.forms) == {"prescreen", "pain", "disability", "diary", "falls", "scan"}
     assert project.field_names[:3] == ["participant_id", "age", "pain_screen"]
     assert project.metadata[0]["field_name"] == "participant_id"
     assert project.export_metadata(fields=["age"])[0]["field_type"] == "text"
@@ -108,9 +109,9 @@ def _reads(project: Any) -> None:
     assert project.export_logging(log_type="export")[0]["action"] == "Data Export "
     assert project.export_pdf()[0].startswith(b"%PDF")
     assert project.export_pdf(record="M-001", instrument="pain")[0].startswith(b"%PDF")
-    link = project.export_survey_link(instrument="diary", record="M-001", event=WEEK18)
+    link = project.export_survey_link(instrument="diary", record="M-001", event=WEEK)
     assert "/surveys/?s=" in link
-    assert len(project.export_survey_participant_list(instrument="diary", event=WEEK18)) == 3
+    assert len(project.export_survey_participant_list(instrument="diary", event=WEEK)) == 3
     assert project.export_file_repository() == []
 
 
@@ -132,21 +133,32 @@ def _writes(project: Any) -> None:
     assert project.import_records([new]) == {"count": 1}
     auto = [{**new, "participant_id": "1"}]
     assert project.import_records(auto, force_auto_number=True, return_content="auto_ids") == ["M-005,1"]
-    fall = {"participant_id": "M-001", EVENT: WEEK18, FORM: "falls", NUMBER: 3, "fall_where": "Stairs"}
+    fall = {"participant_id": "M-001", EVENT: WEEK, FORM: "falls", NUMBER: 3, "fall_where": "Stairs"}
     assert project.import_records([fall]) == {"count": 1}
-    assert project.delete_records(["M-001"], instrument="falls", event=WEEK18, repeat_instance=3) == 1
+    assert project.delete_records(["M-001"], instrument="falls", event=WEEK, repeat_instance=3) == 1
     with pytest.raises(RedcapError, match="not found in the project as real data fields: non_existent"):
         project.import_records([{"participant_id": "M-001", "non_existent": "1"}])
     # What is there is counted, and nothing else is taken.
     assert project.import_arms(project.export_arms(), override=0) == 1
     assert project.import_events(project.export_events(), override=0) == 4
-    assert project.import_instrument_event_mappings(project.export_instrument_event_mappings()) == 6
+    assert project.import_instrument_event_mappings(project.export_instrument_event_mappings()) == 7
     assert project.import_repeating_instruments_events(project.export_repeating_instruments_events()) == 1
     assert project.import_dags(project.export_dags()) == 2
     assert project.import_user_dag_assignment(project.export_user_dag_assignment()) == 9
     assert project.import_users(project.export_users()) == 9
     assert project.import_user_roles(project.export_user_roles()) == 8
     assert project.import_user_role_assignment(project.export_user_role_assignment()) == 9
+
+
+def _keeps_files(project: Any, tmp_path: Path) -> None:
+    note = tmp_path / "test_upload.txt"
+    note.write_text("a note")
+    with note.open() as opened:
+        project.import_file("M-002", "scan_file", "test_upload.txt", opened, event=WEEK)
+    content, about = project.export_file("M-002", "scan_file", event=WEEK)
+    assert (content, about) == (b"a note", {"name": "test_upload.txt", "charset": "UTF-8"})
+    project.delete_file("M-002", "scan_file", event=WEEK)
+    assert "There is no file" in refused(project.export_file, "M-002", "scan_file", event=WEEK)
 
 
 def _is_refused(project: Any, tmp_path: Path) -> None:
@@ -159,10 +171,10 @@ def _is_refused(project: Any, tmp_path: Path) -> None:
     assert "every site" in refused(project.switch_dag, "north_clinic")
     assert "no token" in refused(project.delete_users, ["monitor"])
     assert "no token" in refused(project.delete_user_roles, ["U-1"])
-    assert "access codes" in refused(project.export_survey_access_code, "M-001", "diary", event=WEEK18)
-    assert "return codes" in refused(project.export_survey_return_code, "M-001", "diary", event=WEEK18)
+    assert "access codes" in refused(project.export_survey_access_code, "M-001", "diary", event=WEEK)
+    assert "return codes" in refused(project.export_survey_return_code, "M-001", "diary", event=WEEK)
     assert "Equipoise gives no" in refused(project.export_survey_queue_link, "M-001")
-    assert "not a survey" in refused(project.export_survey_link, "M-001", "pain", event=WEEK18)
+    assert "not a survey" in refused(project.export_survey_link, "M-001", "pain", event=WEEK)
     assert "no folders" in refused(project.create_folder_in_repository, "N")
     assert "doc_id=5" in str(project.export_file_from_repository(5)[0])
     with pytest.raises(ValueError, match="not a 'file' field"):
