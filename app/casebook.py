@@ -10,6 +10,7 @@ from sqlmodel import Session
 
 from app.capture.casebook.reads import log_of, signatures_of
 from app.capture.casebook.rules import MEANINGS, Signature, holds, manifest_of
+from app.capture.double.reads import withheld_subjects, without_withheld
 from app.capture.queries.reads import Query, Wanted, queries_page
 from app.capture.reads import entries_with_values
 from app.capture.rules import MEANINGS as ENTRY_MEANINGS
@@ -43,6 +44,10 @@ ACTS: Mapping[str, str] = {
     "entry.signature_kept": "Signature kept",
     "entry.completed": "Complete",
     "entry.reopened": "Not complete any more",
+    "entry.awaits_second": "Waits for its second entry",
+    "entry.second_saved": "Entered the second time",
+    "entry.entered_twice": "Entered twice, and compared",
+    "entry.reconciled": "Difference settled",
     "entry.signed": "Signed",
     "entry.signature_superseded": "Signature superseded",
     "entry.marked_in_error": "Marked as entered in error",
@@ -101,9 +106,12 @@ class _Printer:
         """The file."""
         assert self.participant.id is not None
         number, code, gettext = self.participant.id, self.participant.code, self.gettext
-        entries = entries_with_values(self.session, number)
+        every = entries_with_values(self.session, number)
+        entries = without_withheld(self.session, self.definition, self.participant, every, by=self.by)
+        hidden = withheld_subjects(self.session, self.definition, self.participant, by=self.by)
         visits = {visit.code: visit for visit in visits_of(self.session, number)}
         log, more = log_of(self.session, self.study, code, limit=MOST_LINES)
+        log = [line for line in log if line["subject"] not in hidden]
         corrected = {(line["subject"], line["item"]) for line in log if line["action"] == "entry.corrected"}
         wanted = Wanted(participant=code)
         queries = queries_page(
@@ -261,7 +269,7 @@ class _Printer:
     def _line(self, line: Mapping[str, Any]) -> list[str]:
         kind, *parts = line["subject"].split("/")
         form = self.definition.instrument(parts[1]) if len(parts) > 1 else None
-        visit = self.definition.visit(parts[0]) if kind in ("entry", "query") else None
+        visit = self.definition.visit(parts[0]) if kind in ("entry", "query", "double") else None
         item = form.item(line["item"]) if form else None
         numbered = f" {parts[2]}" if form and len(parts) > 2 else ""
         where = [visit.label if visit else "", f"{form.short or form.label}{numbered}" if form else ""]

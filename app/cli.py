@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -16,9 +16,13 @@ from rich.table import Table
 from sqlmodel import Session
 
 from app import installation
+from app.amendments import actions as amendments
+from app.amendments import reads as amended
+from app.amendments.words import effect_in_words
 from app.audit import checkpoints, newest, verify
 from app.audit.actions import Change, record
 from app.audit.models import SYSTEM_LOG
+from app.capture.coding import actions as coding
 from app.foundation import backup as archive
 from app.foundation import clock
 from app.foundation.crypto.keys import KeyMissing, rewrap_key_file
@@ -37,13 +41,16 @@ from app.randomisation.downtime import reads as downtime_reads
 from app.randomisation.escrow.actions import store_key, take_escrow
 from app.settings import Settings
 from app.studies import actions as studies
+from app.studies.definition import Study
 from app.studies.in_use import StudyInUse, study_in_use
-from app.studies.loading import read_folder, read_wording
+from app.studies.loading import read_folder, read_terms, read_wording
+from app.studies.rules import differences
+from app.studies.rules.amending import forbidden
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Runs randomised clinical trials."
 )
-study_app = typer.Typer(no_args_is_help=True, help="Check and load study folders.")
+study_app = typer.Typer(no_args_is_help=True, help="Check, load and compare study folders; amend a study that runs.")
 user_app = typer.Typer(no_args_is_help=True, help="People who sign in.")
 token_app = typer.Typer(no_args_is_help=True, help="Keys for programs.")
 sequence_app = typer.Typer(no_args_is_help=True, help="Draw and seal the allocation sequence (statistician).")
@@ -171,6 +178,160 @@ def study_load(folder: Path) -> None:
     with reported(), database.writing() as session:
         version = studies.load_study(session, study, by=operator(), now=clock.now())
         out.print(f"Loaded {study.code} version {version.version} ({version.sha256[:16]}).", markup=False)
+        if study_in_use(session, study.code).version_id < (version.id or 0):
+            out.print(
+                f"There are participants, so it waits. See what it means: equipoise study effect {study.code} "
+                f"{version.version}",
+                markup=False,
+            )
+
+
+@study_app.command("diff")
+def study_diff(
+    old: Annotated[str, typer.Argument(help="A study folder, or CODE:VERSION of what is loaded.")],
+    new: Annotated[str, typer.Argument(help="Likewise.")],
+) -> None:
+    """Say in words of the trial what differs between two versions, and what may not change while it runs."""
+    with reported():
+        found = differences(_definition_of(old), _definition_of(new))
+    if not found:
+        out.print("Both say the same.")
+        return
+    topic = None
+    for each in found:
+        if each.topic != topic:
+            topic = each.topic
+            out.print(f"\n{topic.capitalize()}", style="bold")
+        out.print(f"  {each.text} [{each.concern}]", markup=False)
+        if each.why_not:
+            out.print(f"    {each.why_not}", style="red", markup=False)
+    out.print("\nOne difference." if len(found) == 1 else f"\n{len(found)} differences.")
+
+
+def _definition_of(said: str) -> Study:
+    """What a folder says, or a loaded version."""
+    if Path(said).is_dir():
+        study, findings = read_folder(Path(said))
+        if study is None or any(finding.is_error for finding in findings):
+            fail(f"{said} has errors. See them with: equipoise study check {said}")
+        return study
+    code, _, version = said.partition(":")
+    with open_database(Settings()).reading() as session:
+        in_use = study_in_use(session, code)
+        return (
+            amended.version_named(session, in_use, version, by=operator()).definition if version else in_use.definition
+        )
+
+
+@study_app.command("versions")
+def study_versions(study: str) -> None:
+    """List what is loaded, and how far each site is on its way to a version."""
+    with reported(), open_database(Settings()).reading() as session:
+        in_use = study_in_use(session, study)
+        versions = amended.loaded_versions(session, in_use, by=operator())
+        sites = amended.at_sites(in_use, persons.sites_of(session, in_use.id))
+        under_way = amended.going_over(session, in_use, by=operator()).rows
+    shown = Table("version", "loaded", "by", "in force at")
+    for each in versions:
+        there = ", ".join(one.site.code for one in sites if one.version_id == each.id)
+        shown.add_row(each.version, f"{each.loaded_at:%Y-%m-%d}", each.loaded_by, there)
+    out.print(shown)
+    if under_way:
+        going = Table("no.", "site", "from", "to", "from the day", "state", "participants", "visits", "under a lock")
+        for one in under_way:
+            people = f"{one.looked_at} of {one.participants}"
+            going.add_row(
+                str(one.number),
+                one.site,
+                one.from_version,
+                one.version,
+                one.from_on.isoformat(),
+                one.state,
+                people,
+                str(one.visits),
+                str(one.kept),
+            )
+        out.print(going)
+
+
+@study_app.command("effect")
+def study_effect(
+    study: str,
+    version: str,
+    site: Annotated[list[str] | None, typer.Option(help="A site's code; repeat for more. None: all of them.")] = None,
+) -> None:
+    """Count what going over to a version would mean for everybody who is in the study. Writes nothing."""
+    with reported(), open_database(Settings()).reading() as session:
+        in_use = study_in_use(session, study)
+        wanted = amended.version_named(session, in_use, version, by=operator())
+        places = [each for each in persons.sites_of(session, in_use.id) if not site or each.code in site]
+        if not places:
+            fail(f"{study} has no such site.")
+        for each in places:
+            old = in_use.at(each.id)
+            found = amended.differences_of(old, wanted, by=operator())
+            standing = amended.standing_risks(session, in_use, found)
+            totals = amended.totals(session, in_use, wanted, each, by=operator(), now=clock.now())
+            out.print(f"{each.code}: version {old.definition.version} to {version}", style="bold", markup=False)
+            for line in effect_in_words(totals, old.definition, wanted.definition):
+                out.print(f"  {line}", markup=False)
+            for one in standing:
+                out.print(f"  Answers stand: {one.text}", markup=False)
+            for one in forbidden(found):
+                out.print(f"  May not be: {one.text} {one.why_not}", style="red", markup=False)
+
+
+@study_app.command("amend")
+def study_amend(
+    study: str,
+    version: str,
+    why: Annotated[str, typer.Option(help="Which approval this follows, such as the ethics committee's and its date.")],
+    site: Annotated[list[str] | None, typer.Option(help="A site's code; repeat for more. None: all of them.")] = None,
+    from_on: Annotated[str | None, typer.Option("--from", help="A day such as 2026-03-02. None: today.")] = None,
+) -> None:
+    """Set the day from which sites work under a version. Planned visits follow, carried out by `equipoise jobs`."""
+    try:
+        day = date.fromisoformat(from_on) if from_on else None
+    except ValueError:
+        fail(f"{from_on} is no day. Write it as 2026-03-02.")
+    with reported(), open_database(Settings()).writing() as session:
+        in_use = study_in_use(session, study)
+        codes = site or [each.code for each in persons.sites_of(session, in_use.id)]
+        numbers = amendments.plan(
+            session, in_use, version=version, sites=codes, from_on=day, why=why, by=operator(), now=clock.now()
+        )
+    out.print(f"Planned for {', '.join(codes)}: {', '.join(map(str, numbers))}. `equipoise jobs` carries it out.")
+
+
+@study_app.command("cancel")
+def study_cancel(
+    study: str,
+    number: Annotated[int, typer.Argument(help="Its number in: equipoise study versions STUDY")],
+    why: Annotated[str, typer.Option(help="Why it is cancelled.")],
+) -> None:
+    """Take back that a site goes over to a version, as long as its day has not come."""
+    with reported(), open_database(Settings()).writing() as session:
+        amendments.cancel(session, study_in_use(session, study), number, why=why, by=operator(), now=clock.now())
+    out.print("Cancelled.")
+
+
+@study_app.command("dictionary")
+def study_dictionary(study_code: str, dictionary: str, file: Path) -> None:
+    """Load this installation's own copy of a coding dictionary: a CSV file with the columns code, label and parent.
+
+    For dictionaries under licence, which no study folder holds. It stands in place of the study's own terms.
+    """
+    with reported():
+        terms, findings = read_terms(file.read_text(encoding="utf-8-sig"), file.name)
+    for finding in findings[:20]:
+        out.print(f"{finding.file}:{finding.line}: {finding.message}", markup=False)
+    if findings:
+        fail("Nothing was loaded. Mend these lines first.")
+    database = open_database(Settings())
+    with reported(), database.writing() as session:
+        study = study_in_use(session, study_code)
+        number = coding.load_terms(session, study, dictionary, terms, by=operator(), now=clock.now())
+        out.print(f"Loaded {number} terms of {dictionary}.", markup=False)
 
 
 @study_app.command("wording")
@@ -658,15 +819,18 @@ def jobs(
     every: Annotated[int, typer.Option(min=5, help="Seconds between rounds.")] = 30,
     once: Annotated[bool, typer.Option("--once", help="One round, then stop.")] = False,
 ) -> None:
-    """Queue the reminders that are due and send what waits in the outbox, round after round; in any number at once."""
+    """Carry amendments out, queue the reminders that are due, send what waits; round after round, in any number."""
     import threading
 
-    from app.jobs import queue_due_reminders, send_due_mail
+    from app.jobs import carry_out_amendments, queue_due_reminders, send_due_mail
 
     settings = Settings()
     database = open_database(settings)
     waiting = threading.Event()
     while True:
+        met = carry_out_amendments(database)
+        if met:
+            out.print(f"{met} participants looked at for an amendment.")
         queued = queue_due_reminders(database)
         if queued:
             out.print(f"{queued} reminders queued.")

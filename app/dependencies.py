@@ -19,12 +19,14 @@ from sqlmodel import Session
 from starlette.background import BackgroundTask
 from starlette.datastructures import UploadFile
 
+from app.amendments.reads import study_as_made
 from app.audit.actions import record_refusal
 from app.audit.newest import Newest, Remembering, newest_in
 from app.foundation import clock, idempotency
 from app.foundation.crypto.secrets import same
 from app.foundation.database import Database, only_reads
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
+from app.participants.reads import study_of_participant
 from app.people import actions
 from app.people import reads as people
 from app.people.access import Actor
@@ -322,7 +324,7 @@ def _here(
         _require_csrf(request, signed_in, form)
     if study is not None and signed_in.study is None:
         raise NotFound
-    here_in = in_use(session, signed_in.study) if signed_in.study else None
+    here_in = _in_use(request, session, signed_in.study) if signed_in.study else None
     actor = people.actor_for(signed_in, here_in.id if here_in else None, request.state.request_id)
     request.state.actor = actor
     request.state.study = here_in
@@ -339,6 +341,19 @@ def _here(
         body = json.dumps([request.url.path, kept, *([sent] if sent else [])], sort_keys=True).encode()
         here.take_key(f"form-{idempotency.fingerprint(session, body).hex()}", body)
     return here
+
+
+def _in_use(request: Request, session: Session, found: people.AskedStudy) -> StudyInUse:
+    """The study of the address; with a participant in the address, as it holds at their site.
+
+    A visit or an entry that an amendment took out is met as what it was when it was made.
+    """
+    study, parts = in_use(session, found), request.path_params
+    code, visit = parts.get("code"), parts.get("visit")
+    if not code:
+        return study
+    study = study_of_participant(session, study, code)
+    return study_as_made(session, study, code, visit, parts.get("instrument")) if visit else study
 
 
 def page_in_study(request: Request, study: str, session: Reading) -> Here:
@@ -422,7 +437,7 @@ def here_by_token(
     owner = people.token_owner(session, token, now=now, request_id=request.state.request_id) if token else None
     if owner is None or owner.study is None or study not in (None, owner.study.code):
         raise TokenNeeded
-    here_in, actor = in_use(session, owner.study), owner.actor
+    here_in, actor = _in_use(request, session, owner.study), owner.actor
     if here_in.definition.second_factor == "required" and not owner.has_second_factor:
         # The study asks for it, so a token acts only while its owner has one, whenever it was made.
         raise NotAllowed(SECOND_FACTOR_NEEDED, action="token.use", subject="/token")

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select, update
 from sqlmodel import Session
 
+from app.amendments.actions import carry_out_due
 from app.foundation import clock
 from app.foundation.database import Database, table_of
 from app.mail.actions import text_of
@@ -40,6 +41,15 @@ def channels_of(settings: Settings) -> dict[str, Channel]:
         "mail": MailServer(settings.smtp_host, settings.smtp_port, settings.smtp_from),
         "sms": TextFiles(settings.sms_folder),
     }
+
+
+def carry_out_amendments(database: Database) -> int:
+    """Put versions in force at the sites whose day has come, and let visits follow; gives how many people were met."""
+    try:
+        return carry_out_due(database, now=clock.now())
+    except Exception:
+        log.exception("Amendments were not carried on in this round. The next one takes them up where they stand.")
+        return 0
 
 
 def queue_due_reminders(database: Database) -> int:

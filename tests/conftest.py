@@ -14,6 +14,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from argon2 import PasswordHasher
+from hypothesis import settings
 from sqlalchemy import Connection, create_engine, text
 from sqlmodel import Session
 
@@ -23,6 +24,8 @@ from app.foundation.database import Database
 from tests.postgres import server
 
 ROOT = Path(__file__).parent.parent
+# --hypothesis-profile=deep: tests/properties look much further, and differently each time.
+settings.register_profile("deep", derandomize=False)
 KEYS = Keyring(bytes(range(32)))
 _running = ExitStack()
 

@@ -10,13 +10,16 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from app.api import (
+    amendments,
     appointments,
     audit,
     blinding,
     casebook,
+    coding,
     commitment,
     conduct,
     consent,
+    double,
     downtime,
     entries,
     escrow,
@@ -42,12 +45,15 @@ token = HTTPBearer(auto_error=False, scheme_name="token", description="A token o
 
 families = (
     study,
+    amendments,
     participants,
     consent,
     visits,
     appointments,
     messages,
     entries,
+    double,
+    coding,
     queries,
     casebook,
     locks,

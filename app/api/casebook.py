@@ -11,6 +11,7 @@ from app.api.participants import participant_of
 from app.api.shapes import Body, Password, Reply
 from app.capture.casebook import actions, reads
 from app.capture.casebook.rules import MEANINGS, casebook_digest, holds, manifest_of
+from app.capture.double.reads import without_withheld
 from app.capture.reads import entries_with_values
 from app.capture.rules import named_form
 from app.casebook import casebook_of
@@ -143,7 +144,9 @@ def _readable(here: Here, code: str) -> Participant:
 
 def _reply(here: Here, participant: Participant) -> CasebookReply:
     assert participant.id is not None
-    manifest = manifest_of(entries_with_values(here.session, participant.id))
+    entries = entries_with_values(here.session, participant.id)
+    readable = without_withheld(here.session, here.the_study.definition, participant, entries, by=here.actor)
+    manifest = manifest_of(readable)
     standing = reads.standing_signature(here.session, participant.id)
     signed = standing if standing is not None and holds(standing, participant.code, manifest) else None
     return CasebookReply(

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Password, Repeat, Reply, Text, Values, Version
 from app.capture import actions, reads
+from app.capture.double.reads import refuse_withheld
 from app.capture.groups import by_name, document_of
 from app.capture.rules import EntryState
 from app.capture.typed import check_stored
@@ -20,11 +21,13 @@ from app.dependencies import (
     ApiChange,
     ApiLoggedPage,
     ApiPage,
+    Here,
     kept_file,
     read_body,
     require_password,
 )
 from app.foundation.errors import NotFound
+from app.participants.models import Participant
 from app.people.access import require
 from app.people.permissions import Permission
 
@@ -246,10 +249,16 @@ def entry(here: ApiPage, code: str, visit: str, instrument: str, repeat: Repeat 
     found = participant_of(here, code)
     require(here.actor, Permission.ENTRY_READ, site_id=found.site_id)
     assert found.id is not None
+    _refuse_withheld(here, found, visit, instrument)
     state = reads.entry_of(here.session, found.id, visit, instrument, repeat)
     if state is None:
         raise NotFound("Nothing is entered here yet.")
     return _reply(state)
+
+
+def _refuse_withheld(here: Here, found: Participant, visit: str, instrument: str) -> None:
+    definition = here.the_study.definition
+    refuse_withheld(here.session, definition, found, visit, instrument, by=here.actor, action="entry.read")
 
 
 @router.put("/visits/{visit}/entries/{instrument}", name="api.save_entry", response_model=SavedReply)
@@ -518,5 +527,6 @@ def entry_history(
     """Every change of an entry, or of one of its items: who, when, old, new, why."""
     found = participant_of(here, code)
     require(here.actor, Permission.ENTRY_READ, site_id=found.site_id)
+    _refuse_withheld(here, found, visit, instrument)
     lines = reads.history(here.session, here.the_study, found.code, visit, instrument, item, repeat=repeat)
     return [HistoryReply.model_validate(line) for line in lines]

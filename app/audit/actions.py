@@ -136,7 +136,7 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
         _MOVE_HEAD,
         {"of_log": log, "size": frontier.size, "frontier": frontier.to_bytes(), "root": frontier.root()},
     )
-    session.info[HELD] = (session.get_transaction(), log, frontier)
+    session.info[HELD] = (_within(session), log, frontier)
 
 
 def record_refusal(session: Session, log: str | None, problem: Problem, *, by: Author, now: datetime) -> None:
@@ -153,9 +153,14 @@ def record_refusal(session: Session, log: str | None, problem: Problem, *, by: A
 
 def _held_frontier(session: Session, log: str) -> Frontier | None:
     """The end of the log as this very transaction left it: its head is locked, so it stands there still."""
-    transaction, of_log, frontier = session.info.pop(HELD, (None, None, None))
-    held = transaction is not None and transaction is session.get_transaction() and of_log == log
+    within, of_log, frontier = session.info.pop(HELD, (None, None, None))
+    held = within is not None and of_log == log and within == _within(session)
     return frontier if held else None
+
+
+def _within(session: Session) -> tuple[object, object]:
+    """The transaction and the savepoint in it: what is rolled back to a savepoint takes the end of the log along."""
+    return session.get_transaction(), session.get_nested_transaction()
 
 
 def _lock_frontier(session: Session, log: str) -> Frontier:

@@ -21,6 +21,9 @@ from app.audit.actions import Change, record
 from app.capture import verification
 from app.capture.casebook import actions as casebook
 from app.capture.checks import SCREENING, Finding, Judgement, affected, events_needed, is_tied, judge, stale
+from app.capture.coding.following import follow_texts
+from app.capture.double import held as double
+from app.capture.double import rules as twice
 from app.capture.groups import document_of
 from app.capture.locks.reads import covering, lock_covering, refuse_locked
 from app.capture.locks.rules import why_closed
@@ -113,22 +116,31 @@ def save_entry(
     accept_partial: bool = False,
     problems: Sequence[FieldProblem] = (),
     repeat: int = 1,
+    permission: Permission = Permission.ENTRY_SAVE,
+    settles: bool = False,
 ) -> SavedEntry:
     """Save all answers of one form; an item that is not among `values` is blank from now on.
 
-    `repeat` counts, from 1 without gaps, how often a form that repeats is filled in at the visit.
+    `repeat` counts, from 1 without gaps, how often a form that repeats is filled in at the visit. `settles`: this is
+    what two entries of the form come to (`capture.double.actions`), which asks for its own `permission`.
 
     `base_version` is the version the person saw, 0 for none. `problems` are what could not be read of the form: they
     are reported together with what the checks find. Invalid fields are item codes, CODE__why where a reason for a
     soft check is asked for, and `why` where saved answers would change without a reason.
     """
+    study = study.at(participant.site_id)
     about = _About(study, participant, visit, instrument, repeat)
-    require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action="entry.save", subject=about.refusal_subject)
+    require(by, permission, site_id=participant.site_id, action="entry.save", subject=about.refusal_subject)
     form, place = _open_form(session, about, by=by, hold=True, action="entry.save", now=now)
     held = _held_entry(session, about, form, place)
     _refuse_closed(session, about, held.lock, action="entry.save")
     entry, answers = held.entry, held.answers
-    _refuse_if(IN_ERROR if entry is not None and entry.is_in_error else None, about, action="entry.save")
+    is_twice = study.definition.is_entered_twice(visit, instrument)
+    stands = _stands(session, about, entry) if is_twice else None
+    if stands is not None and not settles:
+        # Before anything is said of the answers: nobody learns the first entry from what is wrong with their own.
+        _refuse_if(about, twice.why_not_change(stands.state, stands.first_by, by=by), action="entry.save")
+    _refuse_if(about, IN_ERROR if entry is not None and entry.is_in_error else None, action="entry.save")
     local = now.astimezone(ZoneInfo(place.timezone))
 
     def judged(values: Mapping[str, object], reasons: Mapping[str, str]) -> Judgement:
@@ -158,6 +170,9 @@ def save_entry(
     different = changes(before, after)
     why = _checked(form, judgement, different, problems, accept_partial=accept_partial, why=why)
     status = EntryStatus.COMPLETE if judgement.complete else EntryStatus.PARTIAL
+    pending = twice.State.AWAITS_SECOND if is_twice and entry is None else stands.state if stands else None
+    if not settles and twice.is_held_back(study.definition, pending):
+        status = EntryStatus.PARTIAL
     if entry is None and not after and status is EntryStatus.PARTIAL:
         raise Invalid([_unanswered(form, still_open(judgement)[0])])
     log = _log_of_items(different, judgement, why)
@@ -169,12 +184,18 @@ def save_entry(
     moved = {change.item for change in different}
     verified, ended = verification.after_change(entry, moved) if entry else ({}, [])
     log += ended
-    if log and not _store(session, about, entry, after, judgement, status, verified, by=by, now=now):
+    stored = _store(session, about, entry, after, judgement, status, verified, by=by, now=now) if log else 0
+    if stored is None:
         # Somebody saved the very first version between our reading and our writing.
         entry = entry_of(session, about.participant_id, visit, instrument, repeat)
         if _is_retry(entry, after, judgement):
             return _as_stored(entry, judgement)
         raise _conflict(about, entry)
+    if is_twice and entry is None and stored:
+        double.begin(session, study.id, stored, by=by, now=now)
+        log.append(Change("entry.awaits_second"))
+    if stored and study.definition.has_coding:
+        log += follow_texts(session, study, form, stored, different, now=now)
     if place.has_draft:
         drop_draft(session, about.participant_id, visit=visit, instrument=instrument, by=by, repeat=repeat)
     told = about.changes(log)
@@ -362,6 +383,57 @@ def miss_visit(
     return missed
 
 
+@dataclass(frozen=True)
+class SecondEntry:
+    """What a second person entered of a form, judged by itself, beside the first entry and where the two stand."""
+
+    entry: EntryState
+    pair: double.Pair
+    form: Instrument
+    judgement: Judgement
+
+
+def judge_second(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    visit: str,
+    instrument: str,
+    values: Mapping[str, object],
+    reasons: Mapping[str, str],
+    by: Actor,
+    now: datetime,
+    accept_partial: bool = False,
+    problems: Sequence[FieldProblem] = (),
+) -> SecondEntry:
+    """Judge a second entry as the first was, and hold both; whatever is refused or invalid says nothing of the first.
+
+    A second entry that the same person made already is handed over as it is, so that a retry can be told.
+    """
+    about = _About(study, participant, visit, instrument)
+    action = "entry.enter_second"
+    require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action=action, subject=about.refusal_subject)
+    form, place = _open_form(session, about, by=by, hold=True, action=action, now=now)
+    held = _held_entry(session, about, form, place)
+    _refuse_closed(session, about, held.lock, action=action)
+    stands = _stands(session, about, held.entry)
+    if stands is None or stands.second_by != by.username:
+        reason = twice.why_not_second(stands.state if stands else None, stands.first_by if stands else "", by=by)
+        _refuse_if(about, reason, action=action)
+    assert stands is not None
+    assert held.entry is not None
+    local = now.astimezone(ZoneInfo(place.timezone))
+    reasons, unread = _read_reasons(form, reasons)
+    judgement = judge(
+        study.definition, form, visit, values, reasons, answers=held.answers, today=local.date(), now=local
+    )
+    _checked(form, judgement, [], [*problems, *unread], accept_partial=accept_partial, why=None)
+    if place.has_draft:
+        drop_draft(session, about.participant_id, visit=visit, instrument=instrument, by=by)
+    return SecondEntry(held.entry, stands, form, judgement)
+
+
 def sign_entry(
     session: Session,
     study: StudyInUse,
@@ -380,6 +452,7 @@ def sign_entry(
     The door has made sure just before that it is this person (11.200). Signing again what one has signed changes
     nothing.
     """
+    study = study.at(participant.site_id)
     about = _About(study, participant, visit, instrument, repeat)
     subject = about.refusal_subject
     require(by, Permission.ENTRY_SIGN, site_id=participant.site_id, action="entry.sign", subject=subject)
@@ -393,6 +466,9 @@ def sign_entry(
         _refuse_closed(session, about, held.lock, action="entry.sign", only_locked=True)
         entry, answers = held.entry, held.answers
         local = now.astimezone(ZoneInfo(place.timezone))
+        if (stands := _stands(session, about, entry)) is not None:
+            hidden = twice.why_withheld(stands.state, stands.first_by, participant.site_id, by=by)
+            _refuse_if(about, hidden or twice.why_not_sign(study.definition, stands.state), action="entry.sign")
         if entry is not None:
             retired = _retired(form, entry.values)
             asked = {code: value for code, value in entry.values.items() if code not in retired}
@@ -450,6 +526,7 @@ def keep_draft(
     repeat: int = 1,
 ) -> None:
     """Keep what somebody has typed so far, for them alone. It is no entry: it is not logged, judged or exported."""
+    study = study.at(participant.site_id)
     about = _About(study, participant, visit, instrument, repeat)
     require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action="entry.draft", subject=about.refusal_subject)
     text = json.dumps({name: list(texts) for name, texts in typed.items()}, separators=(",", ":"))
@@ -689,7 +766,7 @@ def mark_in_error(
     why = _needed_reason(why, "Say why it counts after all." if undo else "Say what went wrong.")
     if entry is not None and form.repeats and entry.is_in_error is not undo:
         return entry
-    _refuse_if(None if undo and entry is not None else why_not_mark_in_error(entry, form), about, action=action)
+    _refuse_if(about, None if undo and entry is not None else why_not_mark_in_error(entry, form), action=action)
     assert entry is not None
     if entry.version != version:
         raise _conflict(about, entry)
@@ -778,7 +855,7 @@ def _open_form(
     definition = about.study.definition
 
     def refuse_if(reason: str | None) -> None:
-        _refuse_if(reason, about, action=action)
+        _refuse_if(about, reason, action=action)
 
     # First what the protocol says alone: a name it does not know is not even looked up.
     refuse_if(why_not_enter(definition, about.visit, about.instrument))
@@ -813,9 +890,16 @@ def _open_form(
     return form, place
 
 
-def _refuse_if(reason: str | None, about: _About, *, action: str) -> None:
+def _refuse_if(about: _About, reason: str | None, *, action: str) -> None:
     if reason is not None:
         raise Refused(reason, action=action, subject=about.refusal_subject)
+
+
+def _stands(session: Session, about: _About, entry: EntryState | None) -> double.Pair | None:
+    """Where a form that is entered twice stands, held; None before its first entry."""
+    if entry is None or not about.study.definition.is_entered_twice(about.visit, about.instrument):
+        return None
+    return double.held_pair(session, entry.id)
 
 
 def _refuse_closed(
@@ -1108,8 +1192,8 @@ def _store(
     *,
     by: Actor,
     now: datetime,
-) -> bool:
-    """Write the row; False when somebody else's first version is there meanwhile."""
+) -> int | None:
+    """Write the row; its id, or None when somebody else's first version is there meanwhile."""
     row: dict[str, Any] = {
         "study_version_id": about.study.version_id,
         "status": status,
@@ -1123,7 +1207,7 @@ def _store(
         if entry.verified:
             row |= {"verified": canonical(verified), "verified_at": None}
         session.execute(_UPDATE, {"entry_id": entry.id, **row})
-        return True
+        return entry.id
     row |= {
         "study_id": about.study.id,
         "participant_id": about.participant_id,
@@ -1135,7 +1219,8 @@ def _store(
         "created_by": by.username,
     }
     statement = _FIRST_VERSION[session.get_bind().dialect.name]
-    return session.execute(statement, row).first() is not None
+    made = session.execute(statement, row).scalar()
+    return None if made is None else int(made)
 
 
 _UPDATE = update(ENTRY).where(ENTRY.c.id == bindparam("entry_id", type_=Integer))

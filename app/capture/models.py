@@ -7,10 +7,25 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, Index, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
+from app.capture.coding.models import CodedText, CodingChoice, DictionaryTerm
+from app.capture.double.models import ComparedAnswer, EntryPair
 from app.capture.status import EntryStatus
 from app.foundation.database import Instant
 
-__all__ = ["CasebookSignature", "DataLock", "DataQuery", "Draft", "Entry", "EntryStatus", "QueryMessage"]
+__all__ = [
+    "CasebookSignature",
+    "CodedText",
+    "CodingChoice",
+    "ComparedAnswer",
+    "DataLock",
+    "DataQuery",
+    "DictionaryTerm",
+    "Draft",
+    "Entry",
+    "EntryPair",
+    "EntryStatus",
+    "QueryMessage",
+]
 
 
 class Entry(SQLModel, table=True):

@@ -20,6 +20,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    not_,
     null,
     select,
     tuple_,
@@ -30,6 +31,7 @@ from sqlmodel import Session
 from app.audit.actions import ENTRY as AUDIT_ENTRY
 from app.capture.checks import SCREENING as SCREENING
 from app.capture.checks import instance_of, instances_of
+from app.capture.double.reads import is_pending
 from app.capture.groups import cells_of
 from app.capture.locks.reads import lock_covering
 from app.capture.models import CasebookSignature, DataQuery, Draft, Entry
@@ -574,6 +576,8 @@ def _unsigned(study: StudyInUse, sites: Collection[int] | None) -> Select[Any]:
             ENTRY.c.in_error_at.is_(None),
         )
     )
+    if study.definition.has_double_entry and "signature" in study.definition.double_entry.before:
+        query = query.where(not_(is_pending(ENTRY.c.id)))
     return query if sites is None else query.where(PARTICIPANT.c.site_id.in_(sites))
 
 

@@ -20,6 +20,10 @@ MEANINGS = {
 }
 
 
+# Where a form that is entered twice asks for something; the states are in capture.double.rules.
+UNSETTLED = ("awaits_second", "to_reconcile")
+
+
 @dataclass(frozen=True)
 class EntryState:
     """An entry as it stands: what was answered, how far it is, and who signed it."""
@@ -168,9 +172,21 @@ def why_not_enter(
 
 
 def entry_mark(
-    status: str, *, has_query: bool = False, is_signed: bool = False, is_verified: bool = False, is_locked: bool = False
+    status: str,
+    *,
+    has_query: bool = False,
+    is_signed: bool = False,
+    is_verified: bool = False,
+    is_locked: bool = False,
+    pair: str | None = None,
 ) -> str:
-    """The one mark of an entry where there is room for one: what asks for something first, then how far it is."""
+    """The one mark of an entry where there is room for one: what asks for something first, then how far it is.
+
+    `pair`: where a form stands that is entered twice. Until that is settled nothing else is said of it: what the first
+    entry gave rise to is not for who makes the second.
+    """
+    if pair in UNSETTLED:
+        return pair
     if has_query:
         return "query"
     if is_locked:

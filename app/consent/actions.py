@@ -59,6 +59,7 @@ def record_consent(
     if participant.study_id != study.id:
         raise NotFound
     assert participant.id is not None
+    study = study.at(participant.site_id)
     documents = study.definition.consent_documents
     problems = rules.consent_problems(
         documents,

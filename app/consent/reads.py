@@ -114,6 +114,7 @@ def why_no_consent(
     `before` says what is about to be done at `now`: the study may let it wait for a newer document to be signed.
     """
     assert participant.id is not None
+    study = study.at(participant.site_id)
     if participant.study_id != study.id:
         return "There is no consent yet. Record the participant's consent first."
     consents = consents_of(session, participant.id)
@@ -164,7 +165,8 @@ def reconsents_owed(
     size = paging.page_size(limit)
     key, backwards = paging.decode(cursor, 1, str) if cursor else ([], False)
     # Where a language has one document only, nobody can have signed another.
-    counts = Counter(one.language for one in study.definition.consent_documents)
+    documents = [one for each in (study, *study.others.values()) for one in each.definition.consent_documents]
+    counts = Counter(language for language, _ in {(one.language, one.version) for one in documents})
     languages = [language for language, count in counts.items() if count > 1]
     if not languages:
         return paging.Page([])
@@ -178,7 +180,7 @@ def reconsents_owed(
         (place.id, language): document
         for place in places
         for language in languages
-        if (document := valid_document(study, language, today_at(place.id), place.code)) is not None
+        if (document := valid_document(study.at(place.id), language, today_at(place.id), place.code)) is not None
     }
     if not valid:
         return paging.Page([])

@@ -13,6 +13,10 @@ from sqlalchemy import Table as SqlTable
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT_ENTRY
+from app.capture.coding.reads import agreement_page as coding_agreement
+from app.capture.coding.reads import codes_in, every_text
+from app.capture.double.reads import agreement_page as entry_agreement
+from app.capture.double.reads import every_answer
 from app.capture.groups import ROWS, cells_of
 from app.capture.models import Entry
 from app.capture.queries.reads import every_query
@@ -23,6 +27,7 @@ from app.exports.records import in_use
 from app.exports.tables import ARM, ArmOf, Arms, Cell, Column, Plan, Row, Table
 from app.foundation.database import streamed, table_of
 from app.foundation.errors import NotFound
+from app.foundation.paging import LARGEST_PAGE
 from app.participants.models import Participant, Screening
 from app.participants.reads import IN_ERROR, NEWEST_IN_ERROR, at_their_sites
 from app.people.access import Actor, require
@@ -50,6 +55,7 @@ HISTORY = 25
 RUN = "export.run"
 DELIVERED = "export.delivered"
 INSTRUMENT = "instrument_"
+Codes = dict[int, dict[str, tuple[str, str]]]
 # The tables with a row per participant or entry, which have room for an arm.
 WITH_ARM = ("participants", "entries_by_visit", "entries_by_participant")
 
@@ -144,7 +150,8 @@ class _Source:
 
     @cached_property
     def plan(self) -> Plan:
-        older = [definition(self.session, version) for version in self.versions if version != self.study.version_id]
+        # What was loaded and is in force nowhere yet has asked nobody anything.
+        older = [definition(self.session, version) for version in self.versions if version < self.study.version_id]
         return tables.plan_of([self.study.definition, *older])
 
     @cached_property
@@ -165,6 +172,7 @@ class _Source:
                 )
             ),
             "queries",
+            *self._twice(),
             "consents",
             "screening",
             "adverse_events",
@@ -173,6 +181,12 @@ class _Source:
             "concomitant_care",
             "codebook",
         )
+
+    def _twice(self) -> tuple[str, ...]:
+        """What two people did, where any version of the study asks for it."""
+        double, coding = self.plan.has_double_entry, self.plan.has_coding
+        names = (("double_entry", double), ("coding", coding), ("agreement", double or coding))
+        return tuple(name for name, there in names if there)
 
     def table(self, name: str) -> Table:
         plan, arm = self.plan, self.arm
@@ -207,6 +221,15 @@ class _Source:
             case "queries":
                 row = "One row per query, also of the closed ones: what was asked, answered, and when."
                 return Table(name, "Queries", row, tables.query_columns(plan), self._queries())
+            case "double_entry":
+                row = "One row per answer that two people entered: what each did, and what was settled."
+                return Table(name, "Double entry", row, tables.double_columns(plan), self._double())
+            case "coding":
+                row = "One row per text that is coded, also as it read before it was changed."
+                return Table(name, "Coding", row, tables.coding_columns(plan), self._coding())
+            case "agreement":
+                row = "One row per item, for all sites together and for each of them: how far two people agree."
+                return Table(name, "Agreement", row, tables.agreement_columns(plan), self._agreement())
             case "consents":
                 row = "One row per consent: which document, and when. No names, no signatures."
                 return Table(name, "Consents", row, tables.consent_columns(plan), self._consents())
@@ -306,6 +329,66 @@ class _Source:
                 query.closed_at,
                 query.closing.value if query.closing else None,
             )
+
+    def _double(self) -> Iterator[Row]:
+        for line, each in every_answer(self.session, self.study, by=self.by, permission=Permission.EXPORT_RUN):
+            yield (
+                line.participant,
+                line.site,
+                line.visit,
+                line.instrument,
+                each.item,
+                line.state.value,
+                *(cell for value in (each.first, each.second) for cell in tables.answer_cells(value)),
+                each.agrees,
+                each.chosen,
+                *tables.answer_cells(each.settled),
+                each.why,
+                line.first_at,
+                line.second_at,
+            )
+
+    def _coding(self) -> Iterator[Row]:
+        for each in every_text(self.session, self.study, by=self.by, permission=Permission.EXPORT_RUN):
+            chosen = [choice.code for choice in each.choices]
+            yield (
+                each.participant,
+                each.site,
+                each.visit,
+                each.instrument,
+                each.item,
+                each.text,
+                each.dictionary,
+                each.dictionary_version,
+                each.state.value,
+                *(chosen[place] if place < len(chosen) else None for place in (0, 1)),
+                each.code,
+                each.label,
+                each.why,
+                each.created_at,
+                each.reconciled_at,
+                each.outdated_at,
+            )
+
+    def _agreement(self) -> Iterator[Row]:
+        for kind, page_of in (("double_entry", entry_agreement), ("coding", coding_agreement)):
+            for by_site in (False, True):
+                cursor: str | None = None
+                while True:
+                    page = page_of(
+                        self.session,
+                        self.study,
+                        by=self.by,
+                        by_site=by_site,
+                        cursor=cursor,
+                        limit=LARGEST_PAGE,
+                        permission=Permission.EXPORT_RUN,
+                    )
+                    for each in page.rows:
+                        yield tables.agreement_row(kind, each)
+                    cursor = page.next
+                    if cursor is None:
+                        break
 
     def _consents(self) -> Iterator[Row]:
         query = (
@@ -417,6 +500,7 @@ class _Source:
                 PARTICIPANT.c.code,
                 PARTICIPANT.c.status.label("standing"),
                 SITE.c.code.label("site"),
+                ENTRY.c.id.label("entry_id"),
                 *(
                     ENTRY.c[name]
                     for name in ("visit", "instrument", "repeat", "status", "version", "values", "reasons", "saved_at")
@@ -468,9 +552,11 @@ class _Source:
         form = tables.form_of(self.plan, code)
         for person, entries in self._entries(instrument=code):
             head = (person.code, person.site, *self._arm(person.id))
+            codes = self._codes(entries)
             for row in entries:
                 repeat = (row.repeat,) if code in self.plan.repeating else ()
-                yield (*head, row.visit, *repeat, *self._about(row), *form.cells(json.loads(row.values)))
+                values = self._coded(json.loads(row.values), row.entry_id, codes)
+                yield (*head, row.visit, *repeat, *self._about(row), *form.cells(values))
 
     def _group(self, code: str, group: str) -> Iterator[Row]:
         form, repeats = tables.group_form(self.plan, code, group), code in self.plan.repeating
@@ -487,8 +573,9 @@ class _Source:
         for person, entries in self._entries():
             head = (person.code, person.site, *self._arm(person.id))
             entries = [row for row in entries if row.instrument not in self.plan.repeating]
+            codes = self._codes(entries)
             for visit, group in groupby(entries, key=lambda row: str(row.visit)):
-                filled = _values(group)
+                filled = self._values(group, codes)
                 yield (
                     *head,
                     visit,
@@ -504,19 +591,32 @@ class _Source:
         ]
         for person, entries in self._entries(everyone=True):
             head = (person.code, person.site, *self._arm(person.id), person.standing)
-            filled = _values(entries)
+            filled = self._values(entries, self._codes(entries))
             yield (*head, *(cell for key, form in forms for cell in form.cells(filled.get(key, {}))))
+
+    def _codes(self, entries: Sequence[Any]) -> Codes:
+        """What the texts of one participant's entries are coded as; no statement where nothing is coded."""
+        if not self.plan.has_coding or not entries:
+            return {}
+        return codes_in(self.session, [row.entry_id for row in entries])
+
+    def _coded(self, values: dict[str, object], entry_id: int, codes: Codes) -> Mapping[str, object]:
+        """Stored values, and beside each coded text its code and term, under the names `tables.Field` looks for."""
+        for item, (code, label) in codes.get(entry_id, {}).items():
+            values[item + tables.CODE], values[item + tables.TERM] = code, label
+        return values
+
+    def _values(self, entries: Iterable[Any], codes: Codes) -> dict[tuple[str, str], Mapping[str, object]]:
+        """(visit, instrument) -> stored values."""
+        return {
+            (row.visit, row.instrument): self._coded(json.loads(row.values), row.entry_id, codes) for row in entries
+        }
 
     def _codebook(self) -> Iterator[Row]:
         for name in self.names:
             if name != "codebook":
                 for column in self.table(name).columns:
                     yield tables.codebook_row(name, column)
-
-
-def _values(entries: Iterable[Any]) -> dict[tuple[str, str], Mapping[str, object]]:
-    """(visit, instrument) -> stored values."""
-    return {(row.visit, row.instrument): json.loads(row.values) for row in entries}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,10 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from app.capture.coding.rules import State as TextState
+from app.capture.double.reads import Agreement
+from app.capture.double.rules import Chosen
+from app.capture.double.rules import State as PairState
 from app.capture.queries.rules import Closing, Origin, State
 from app.exports.dummy import dummy_codes
 from app.participants.in_error.rules import LABELS
@@ -25,6 +29,7 @@ Row = tuple[Cell, ...]
 Pairs = tuple[tuple[str, str], ...]
 
 MISSING = "missing"
+CODE, TERM = " code", " term"  # after an item's code: what its text is coded as; no item code holds a blank
 BETWEEN = "|"  # stands between the codes of one answer; no code can hold it
 
 
@@ -117,6 +122,8 @@ class Plan:
     deviation_categories: Pairs
     repeating: frozenset[str]
     groups: Mapping[str, Mapping[str, tuple[str, tuple[Item, ...]]]]
+    has_double_entry: bool = False
+    has_coding: bool = False
 
     def once(self) -> tuple[str, ...]:
         """Those of them that are filled in once at a visit, in every version of the study."""
@@ -159,6 +166,8 @@ def plan_of(versions: Sequence[Study]) -> Plan:
         severities=_first((one.code, one.label) for version in versions for one in version.safety.severity),
         relatedness=_first((one.code, one.label) for version in versions for one in version.safety.relatedness),
         deviation_categories=_first((one.code, one.label) for version in versions for one in version.safety.deviations),
+        has_double_entry=any(version.has_double_entry for version in versions),
+        has_coding=any(version.has_coding for version in versions),
         groups={code: _groups(versions, code) for code in instruments},
         repeating=frozenset(one.code for version in versions for one in version.instruments if one.repeats),
     )
@@ -259,12 +268,17 @@ class Field:
             Column(f"{name}__{part}", f"{words}: {what}", type_, shown_if=item.shown_if, source=source)
             for part, what, type_ in SEALED_PARTS.get(item.type, ())
         ]
+        if item.coding is not None:
+            columns.append(
+                Column(f"{name}__code", f"{words}: what it is coded as, once that is settled", source=source)
+            )
+            columns.append(Column(f"{name}__term", f"{words}: the term of that code", source=source))
         if self.missing:
             why = f"{words}: why there is no answer"
             columns.append(Column(f"{name}__missing", why, ColumnType.MISSING, choices=missing_codes, source=source))
         return columns
 
-    def cells(self, value: object) -> list[Cell]:
+    def cells(self, value: object, coded: Sequence[object] = (None, None)) -> list[Cell]:
         """What stands in those columns for a stored value, or None when nothing was answered."""
         code = missing_in(value)
         cells: list[Cell]
@@ -276,6 +290,8 @@ class Field:
                 cells = [int(choice in ticked) for choice in flags]
         else:
             cells = [stored_cell(value)]
+        if self.item.coding is not None:
+            cells += [stored_cell(each) for each in coded]
         for part, _, _ in SEALED_PARTS.get(self.item.type, ()):
             key = "file" if self.item.type is ItemType.FILE and part == "sha256" else part
             key = "signature" if self.item.type is ItemType.SIGNATURE else key
@@ -345,7 +361,13 @@ class Form:
 
     def cells(self, values: Mapping[str, object]) -> list[Cell]:
         """The cells of every field, for the stored values of one entry (none: an empty mapping)."""
-        return [cell for field in self.fields for cell in field.cells(values.get(field.item.code))]
+        return [
+            cell
+            for field in self.fields
+            for cell in field.cells(
+                values.get(field.item.code), (values.get(field.item.code + CODE), values.get(field.item.code + TERM))
+            )
+        ]
 
 
 def form_of(plan: Plan, instrument: str) -> Form:
@@ -532,6 +554,103 @@ def query_columns(plan: Plan) -> tuple[Column, ...]:
             choices=((Closing.CLOSED.value, "By a person"), (Closing.CORRECTED.value, "By a correction")),
         ),
     )
+
+
+def _entered_where(plan: Plan) -> tuple[Column, ...]:
+    instruments = tuple((code, plan.instruments[code].label) for code in plan.entered())
+    return (
+        PARTICIPANT,
+        SITE,
+        visit_column(plan),
+        Column("instrument", "Instrument", ColumnType.CHOICE, choices=instruments),
+        Column("item", "Item; look it up under its instrument"),
+    )
+
+
+def answer_cells(value: object) -> tuple[Cell, Cell]:
+    """An answer, and the code that says why there is none."""
+    return stored_cell(value), missing_in(value)
+
+
+def double_columns(plan: Plan) -> tuple[Column, ...]:
+    """One row per answer that two people entered."""
+
+    def answer(name: str, label: str) -> tuple[Column, Column]:
+        return (
+            Column(name, f"{label}, as stored", ColumnType.STORED),
+            Column(
+                f"{name}__missing",
+                f"{label}: why there is no answer",
+                ColumnType.MISSING,
+                choices=plan.missing_codes,
+            ),
+        )
+
+    return (
+        *_entered_where(plan),
+        Column("state", "Where the form stands", ColumnType.CHOICE, choices=_said(PairState)),
+        *answer("first", "What the first person entered"),
+        *answer("second", "What the second person entered"),
+        Column("agrees", "Whether both entered the same", ColumnType.YES_NO, choices=YES_NO),
+        Column("chosen", "Which of them stands", ColumnType.CHOICE, choices=_said(Chosen)),
+        *answer("settled", "What was settled"),
+        Column("why", "Why it was settled so"),
+        Column("first_at", "When it was first entered", ColumnType.INSTANT),
+        Column("second_at", "When it was entered the second time", ColumnType.INSTANT),
+    )
+
+
+def coding_columns(plan: Plan) -> tuple[Column, ...]:
+    """One row per text that is coded."""
+    return (
+        *_entered_where(plan),
+        Column("text", "The text"),
+        Column("dictionary", "What it is coded with"),
+        Column("dictionary_version", "Version of the dictionary"),
+        Column("state", "Where it stands", ColumnType.CHOICE, choices=_said(TextState)),
+        Column("first_code", "What the first coder chose; empty until every coder has chosen"),
+        Column("second_code", "What the second coder chose"),
+        Column("code", "What it is coded as"),
+        Column("term", "The term of that code, as it read on that day"),
+        Column("why", "Why it was settled so, where the coders differed"),
+        Column("created_at", "When the text was saved", ColumnType.INSTANT),
+        Column("reconciled_at", "When it was settled", ColumnType.INSTANT),
+        Column("outdated_at", "When the text was changed, so that this does not stand any more", ColumnType.INSTANT),
+    )
+
+
+def agreement_columns(plan: Plan) -> tuple[Column, ...]:
+    """One row per item that two people entered or coded."""
+    instruments = tuple((code, plan.instruments[code].label) for code in plan.entered())
+    kinds = (("double_entry", "Two entries of a form"), ("coding", "Two codings of a text"))
+    figures = [
+        Column(name, label, ColumnType.NUMBER, minimum=-1, maximum=1)
+        for of, words in (("kappa", "Cohen's kappa"), ("weighted_kappa", "Kappa with linear weights"))
+        for name, label in (
+            (of, words),
+            (f"{of}_low", f"{words}: lower end of its 95 % confidence interval"),
+            (f"{of}_high", f"{words}: upper end of its 95 % confidence interval"),
+        )
+    ]
+    return (
+        Column("kind", "What was done twice", ColumnType.CHOICE, choices=kinds),
+        Column("instrument", "Instrument", ColumnType.CHOICE, choices=instruments),
+        Column("item", "Item; look it up under its instrument"),
+        Column("site", "Site code; empty for all sites together"),
+        Column("compared", "How often it was done twice", ColumnType.INTEGER),
+        Column("agreeing", "How often both were the same", ColumnType.INTEGER),
+        Column("percent", "Agreement", ColumnType.NUMBER, unit="%", minimum=0, maximum=100),
+        *figures,
+    )
+
+
+def agreement_row(kind: str, each: Agreement) -> Row:
+    """How far two people agree on one item; six decimals say more than is known."""
+    figures: list[Cell] = []
+    for found in (each.kappa, each.weighted):
+        figures += [round(one, 6) for one in (found.value, found.low, found.high)] if found else [None] * 3
+    percent = round(each.percent, 6)
+    return (kind, each.instrument, each.item, each.site or None, each.compared, each.agreeing, percent, *figures)
 
 
 def consent_columns(plan: Plan) -> tuple[Column, ...]:

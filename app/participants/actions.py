@@ -85,6 +85,7 @@ def screen(
         raise Refused(
             f"{site.name} is not open, so nobody is screened there. Ask your administrator to open the site.", **here
         )
+    study = study.at(site.id)
     today = clock.today(site.timezone, now)
     definition = study.definition
     stored = as_stored(answers)

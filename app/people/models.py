@@ -2,17 +2,28 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, UniqueConstraint
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from app.foundation.database import Instant
 
 
 class Site(SQLModel, table=True):
-    """A place where participants are seen; its time zone decides what today is there."""
+    """A place where participants are seen; its time zone decides what today is there.
+
+    `version_id` is the version of the study it works under while that is not the one of the study.
+    """
 
     __tablename__ = "site"
-    __table_args__ = (UniqueConstraint("study_id", "code"),)
+    __table_args__ = (
+        UniqueConstraint("study_id", "code"),
+        Index(
+            "ix_site_other_version",
+            "study_id",
+            sqlite_where=text("version_id IS NOT NULL"),
+            postgresql_where=text("version_id IS NOT NULL"),
+        ),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     study_id: int = Field(foreign_key="study.id")
@@ -20,6 +31,7 @@ class Site(SQLModel, table=True):
     name: str
     timezone: str
     is_open: bool = True
+    version_id: int | None = None
 
 
 class Person(SQLModel, table=True):

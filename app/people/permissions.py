@@ -48,6 +48,10 @@ class Permission(StrEnum):
     ENTRY_SAVE = "entry.save"
     ENTRY_SIGN = "entry.sign"
     ENTRY_VERIFY = "entry.verify"
+    ENTRY_RECONCILE = "entry.reconcile"
+    TEXT_CODE = "text.code"
+    TEXT_RECONCILE = "text.reconcile"
+    AGREEMENT_READ = "agreement.read"
     QUERY_RAISE = "query.raise"
     QUERY_ANSWER = "query.answer"
     QUERY_CLOSE = "query.close"
@@ -78,6 +82,7 @@ class Permission(StrEnum):
     AUDIT_VERIFY = "audit.verify"
     STUDY_READ = "study.read"
     STUDY_LOAD = "study.load"
+    STUDY_AMEND = "study.amend"
     PEOPLE_MANAGE = "people.manage"
     TOKEN_CREATE = "token.create"  # noqa: S105 a permission's name
 
@@ -102,6 +107,10 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.ENTRY_SAVE: frozenset({C, A}),
     P.ENTRY_SIGN: frozenset({A, I}),
     P.ENTRY_VERIFY: frozenset({M}),
+    P.ENTRY_RECONCILE: frozenset({C, A, D}),  # of two entries of one form: whom of them, the study says
+    P.TEXT_CODE: frozenset({I, D}),
+    P.TEXT_RECONCILE: frozenset({I, D}),  # never of a text one has coded
+    P.AGREEMENT_READ: frozenset({I, D, M}),
     P.QUERY_RAISE: frozenset({D, M}),
     P.QUERY_ANSWER: frozenset({C, A, I}),
     P.QUERY_CLOSE: frozenset({D, M}),  # and to ask again
@@ -132,6 +141,7 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.AUDIT_VERIFY: frozenset({D, M, S, X}),
     P.STUDY_READ: frozenset({C, A, T, I, D, M, S, X}),
     P.STUDY_LOAD: frozenset({X}),
+    P.STUDY_AMEND: frozenset({X}),
     P.PEOPLE_MANAGE: frozenset({X}),
     P.TOKEN_CREATE: frozenset({C, A, T, I, D, M, S}),
 }

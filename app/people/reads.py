@@ -6,7 +6,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Integer, LargeBinary, String, and_, bindparam, column, exists, func, or_, select, table, true
+from sqlalchemy import (
+    Integer,
+    LargeBinary,
+    String,
+    and_,
+    bindparam,
+    cast,
+    column,
+    exists,
+    func,
+    or_,
+    select,
+    table,
+    true,
+)
 from sqlalchemy.sql import Select
 from sqlmodel import Session
 
@@ -35,7 +49,20 @@ INVITATION = table_of(Invitation)
 TOKEN = table_of(ApiToken)
 # The room of studies stands above this one; only its names are known here.
 STUDY = table("study", column("id"), column("code"), column("version_id"))
-STUDY_VERSION = table("study_version", column("id"), column("sha256"))
+STUDY_VERSION = table("study_version", column("id"), column("sha256", String))
+_AT_SITE = STUDY_VERSION.alias("at_site")
+VERSIONS_AT_SITES = (
+    select(
+        func.aggregate_strings(
+            cast(SITE.c.id, String) + " " + cast(SITE.c.version_id, String) + " " + _AT_SITE.c.sha256, ","
+        )
+    )
+    .select_from(SITE.join(_AT_SITE, _AT_SITE.c.id == SITE.c.version_id))
+    .where(SITE.c.study_id == STUDY.c.id, SITE.c.version_id.is_not(None))
+    .correlate(STUDY)
+    .scalar_subquery()
+)
+"""Sites that work under another version than the study: "site version sha256", commas between; NULL for none."""
 
 TOKEN_PREFIX = "eqp_"  # noqa: S105 says what the text is, so that a leaked one is recognised
 HEXADECIMAL = re.compile(r"[0-9A-F]{32}").fullmatch  # a token for REDCap's clients, which accept no other form
@@ -48,6 +75,7 @@ _OF_STUDY = (
     STUDY.c.code.label("asked_code"),
     STUDY.c.version_id.label("asked_version_id"),
     STUDY_VERSION.c.sha256.label("asked_sha256"),
+    VERSIONS_AT_SITES.label("asked_at_sites"),
 )
 _SIGNED_IN = (
     select(
@@ -119,7 +147,12 @@ _TOKEN = (
     .order_by(MEMBERSHIP.c.id)
 )
 
-_SITES = select(*SITE.c).where(SITE.c.study_id == bindparam("study_id", type_=Integer)).order_by(SITE.c.code)
+# What a site works under is read with the study.
+_SITES = (
+    select(*(one for one in SITE.c if one.name != "version_id"))
+    .where(SITE.c.study_id == bindparam("study_id", type_=Integer))
+    .order_by(SITE.c.code)
+)
 
 
 # Who acts
@@ -133,12 +166,13 @@ class AskedStudy:
     code: str
     version_id: int
     sha256: str
+    versions_at_sites: str | None = None
 
 
 def _asked(row: Any) -> AskedStudy | None:
     if row.asked_study_id is None or row.asked_sha256 is None:
         return None
-    return AskedStudy(row.asked_study_id, row.asked_code, row.asked_version_id, row.asked_sha256)
+    return AskedStudy(row.asked_study_id, row.asked_code, row.asked_version_id, row.asked_sha256, row.asked_at_sites)
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ def open_visits(
     require(by, OPENED_WITH[anchor], site_id=participant.site_id, **where)
     if participant.study_id != study.id:
         raise NotFound
+    study = study.at(participant.site_id)
     if reason := rules.why_not_open(Status(participant.status)):
         raise Refused(reason, **where)
     rows = []

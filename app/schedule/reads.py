@@ -142,7 +142,8 @@ def visits_due(
     size = paging.page_size(limit)
     until = until or today
     # A window opens at most this long before its target: a bound that lets the index end the search early.
-    longest = max((visit.window.before for visit in study.definition.visits), default=0)
+    plans = (study.definition, *(each.definition for each in study.others.values()))
+    longest = max((visit.window.before for plan in plans for visit in plan.visits), default=0)
     query = (
         select(
             VISIT.c.id,

@@ -64,7 +64,7 @@ _AS_IT_IS = {
     VisitStatus.PLANNED: "This visit is planned. Record that it was held, or that it was missed.",
     VisitStatus.HELD: "This visit is recorded as held. Correct its date, or reopen it, and say why.",
     VisitStatus.MISSED: "This visit is recorded as missed. Reopen it first, and say why.",
-    VisitStatus.STOPPED: "This visit is not due any more: the participant withdrew from visits.",
+    VisitStatus.STOPPED: "This visit is not due any more: the participant withdrew from visits, or the plan changed.",
 }
 
 RECORDED_WITH = {

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class VisitStatus(StrEnum):
-    """What became of a visit. `stopped`: no longer due, because the participant withdrew from visits."""
+    """What became of a visit. `stopped`: no longer due, since the participant withdrew or the plan changed."""
 
     PLANNED = "planned"
     HELD = "held"

@@ -20,12 +20,15 @@ from app.studies.rules.problems import wording_problems
 
 LOADED = "study.loaded"
 WORDED = "study.worded"
+SITE = table_of(Site)
 
 
 def load_study(session: Session, study: Study, *, by: Actor, now: datetime) -> StudyVersion:
-    """Load a version of a study and put it in force; the same version with the same content changes nothing.
+    """Load a version of a study; the same version with the same content changes nothing.
 
-    A version that was loaded with other content is refused: an amendment is a new version.
+    It is in force at once while there is no participant. Afterwards it waits: an administrator says from which day each
+    site works under it (`app.amendments`). A version that was loaded with other content is refused: an amendment is a
+    new version.
     """
     require(by, Permission.STUDY_LOAD, subject=study.code, action=LOADED)
     why_not = _why_not_whole(study)
@@ -55,15 +58,18 @@ def load_study(session: Session, study: Study, *, by: Actor, now: datetime) -> S
     session.add(version)
     session.flush()
     assert version.id is not None
-    row.version_id, row.title = version.id, study.title
-    session.add(row)
+    in_force = row.version_id is None or row.last_participant == 0
+    if in_force:
+        row.version_id, row.title = version.id, study.title
+        session.add(row)
+        session.execute(update(SITE).where(SITE.c.study_id == row.id).values(version_id=None))
     new_sites = _add_sites(session, row.id, study)
     session.flush()
     loaded = Change(
         LOADED,
         subject=f"version/{study.version}",
         old=changed[0],
-        new={"version": study.version, "sha256": version.sha256, "changes": changed[1]},
+        new={"version": study.version, "sha256": version.sha256, "in_force": in_force, "changes": changed[1]},
     )
     record(session, study.code, [loaded, *new_sites], by=by, now=now)
     return version

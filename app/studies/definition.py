@@ -86,6 +86,18 @@ class Check(Part):
     kind: CheckKind = CheckKind.SOFT
 
 
+class Coding(Part):
+    """How a text is coded: with which dictionary, and by how many people, each without seeing what the other chose.
+
+    `suggestions`: how the very same text was coded before is shown `after` one's own choice, `before` it (which costs
+    the independence that agreement is measured by), or `never`.
+    """
+
+    dictionary: Code
+    coders: Literal[1, 2] = 2
+    suggestions: Literal["after", "before", "never"] = "after"
+
+
 class Item(Part):
     """One question of an instrument, with our own short label (the wording may belong to its authors)."""
 
@@ -116,6 +128,7 @@ class Item(Part):
     shown_if: ExpressionText | None = None
     calculation: ExpressionText | None = None
     checks: tuple[Check, ...] = ()
+    coding: Coding | None = Field(default=None, description="Only for texts: see docs/double-entry.md.")
 
     @model_validator(mode="before")
     @classmethod
@@ -213,6 +226,7 @@ class Instrument(Part):
     recall: str | None = None
     scoring: str | None = Field(default=None, description="Range and direction of the scores, in words.")
     signable: bool = True
+    double_entry: bool = Field(default=False, description="Entered twice, by two people, at every visit.")
     repeats: bool = Field(default=False, description="Whether it is filled in as often as needed at a visit.")
     max_repeats: int | None = Field(default=None, ge=2, le=MOST_REPEATS, description="How often at most at a visit.")
     repeat_label: Label | None = Field(
@@ -411,6 +425,9 @@ class Visit(Part):
     day: int = Field(ge=-400, le=4000)
     window: Window
     instruments: tuple[Code, ...] = ()
+    double_entry: tuple[Code, ...] = Field(
+        default=(), description="Of its instruments, those that are entered twice at this visit, by two people."
+    )
     source: str | None = None
 
 
@@ -522,6 +539,39 @@ class WithdrawalLevel(Part):
         if (self.stops_contact or self.erases_identity) and not self.stops_visits:
             raise ValueError("Nobody can be visited without contact. Add stops_visits: true.")
         return self
+
+
+class DoubleEntry(Part):
+    """What becomes of forms that two people enter: who settles where they differ, and what waits until that is done."""
+
+    reconciled_by: Literal["data_manager", "second"] = Field(
+        default="data_manager", description="A data manager, or the person who entered the form the second time."
+    )
+    before: tuple[Literal["completion", "signature"], ...] = Field(
+        default=("signature",), description="What waits for the second entry and for the settling of differences."
+    )
+
+
+class Term(Part):
+    """One term of a coding dictionary; `parent` is the code of the broader term it belongs to."""
+
+    code: AnyCode
+    label: Label
+    parent: AnyCode | None = None
+
+
+class Dictionary(Part):
+    """A coding dictionary: its terms stand here, in dictionaries/CODE.csv, or are loaded at the installation.
+
+    Licensed dictionaries are not part of a study folder: an installation loads the copy it holds a licence for.
+    """
+
+    code: Code
+    label: Label
+    version: AnyCode
+    source: str | None = None
+    licence: str | None = None
+    terms: tuple[Term, ...] = ()
 
 
 TimeOfDay = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
@@ -837,6 +887,10 @@ class StudyFile(Part):
     unblinding: Unblinding = Unblinding()
     schedule: Schedule = Schedule()
     safety: Safety = Safety()
+    double_entry: DoubleEntry = DoubleEntry()
+    dictionaries: tuple[Dictionary, ...] = Field(
+        default=(), description="What texts are coded with; terms may stand in dictionaries/CODE.csv."
+    )
     blinding_assessment: tuple[Guess, ...] = Field(
         default=(), description="Which items ask for a guess of the arm, and what their choices mean."
     )
@@ -894,6 +948,27 @@ class Study(StudyFile):
             if instrument is not None and found is not None:
                 return instrument, found
         return None
+
+    def is_entered_twice(self, visit: str, instrument: str) -> bool:
+        """Whether two people enter this form at this visit, each without seeing what the other entered."""
+        planned, form = self.visit(visit), self.instrument(instrument)
+        if planned is None or form is None or instrument not in planned.instruments:
+            return False
+        return form.double_entry or instrument in planned.double_entry
+
+    @cached_property
+    def has_double_entry(self) -> bool:
+        """Whether any form is entered twice."""
+        return any(self.is_entered_twice(visit.code, code) for visit in self.visits for code in visit.instruments)
+
+    @cached_property
+    def has_coding(self) -> bool:
+        """Whether any text of an instrument is coded."""
+        return any(item.coding is not None for form in self.instruments for item in form.items)
+
+    def dictionary(self, code: str) -> Dictionary | None:
+        """The coding dictionary with this code."""
+        return next((each for each in self.dictionaries if each.code == code), None)
 
     @property
     def is_allocated(self) -> bool:

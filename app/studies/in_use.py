@@ -1,6 +1,7 @@
 """Which version of which protocol is in use? What doors and rooms pass around when they work in a study."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sqlalchemy import select
@@ -8,22 +9,30 @@ from sqlmodel import Session
 
 from app.foundation.database import table_of
 from app.foundation.errors import NotFound
+from app.people.reads import STUDY, VERSIONS_AT_SITES
 from app.studies.definition import Study
-from app.studies.models import StudyRecord, StudyVersion
+from app.studies.models import StudyVersion
 from app.studies.reads import definition
 
-STUDY = table_of(StudyRecord)
 VERSION = table_of(StudyVersion)
 
 
 @dataclass(frozen=True)
 class StudyInUse:
-    """A study and the version of its definition that holds now. `code` is also the name of its audit log."""
+    """A study and the version of its definition that holds now. `code` is also the name of its audit log.
+
+    Of the versions in force at its sites it is the newest. `others` are the sites that work under another one.
+    """
 
     id: int
     code: str
     version_id: int
     definition: Study
+    others: Mapping[int, "StudyInUse"] = field(default_factory=dict, compare=False, repr=False)
+
+    def at(self, site_id: int) -> "StudyInUse":
+        """The study as it holds at a site, and so for the participants of that site."""
+        return self.others.get(site_id, self)
 
 
 class Found(Protocol):
@@ -37,17 +46,31 @@ class Found(Protocol):
     def version_id(self) -> int: ...
     @property
     def sha256(self) -> str: ...
+    @property
+    def versions_at_sites(self) -> str | None: ...
 
 
 def in_use(session: Session, found: Found) -> StudyInUse:
     """The study with its definition, which is read once per process."""
-    return StudyInUse(found.id, found.code, found.version_id, definition(session, found.version_id, found.sha256))
+    others = {}
+    for each in (found.versions_at_sites or "").split(",") if found.versions_at_sites else ():
+        site_id, version_id, sha256 = each.split(" ")
+        there = definition(session, int(version_id), sha256)
+        others[int(site_id)] = StudyInUse(found.id, found.code, int(version_id), there)
+    here = definition(session, found.version_id, found.sha256)
+    return StudyInUse(found.id, found.code, found.version_id, here, others)
 
 
 def study_in_use(session: Session, code: str) -> StudyInUse:
     """The study with this code; NotFound when there is none or nothing is loaded for it."""
     row = session.execute(
-        select(STUDY.c.id, STUDY.c.code, STUDY.c.version_id, VERSION.c.sha256)
+        select(
+            STUDY.c.id,
+            STUDY.c.code,
+            STUDY.c.version_id,
+            VERSION.c.sha256,
+            VERSIONS_AT_SITES.label("versions_at_sites"),
+        )
         .join(VERSION, VERSION.c.id == STUDY.c.version_id)
         .where(STUDY.c.code == code)
     ).first()

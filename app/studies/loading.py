@@ -5,7 +5,9 @@ text and the model decides what it is, so `no`, `010` and `1.0` stay what was ty
 used again with an alias (*).
 """
 
+import csv
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +18,15 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from app.studies.definition import ConsentDocument, Instrument, InstrumentText, Study, StudyFile
+from app.studies.definition import (
+    ConsentDocument,
+    Dictionary,
+    Instrument,
+    InstrumentText,
+    Study,
+    StudyFile,
+    Term,
+)
 from app.studies.rules import Finding, Path, Place, Severity, problems, study_schema
 from app.studies.rules.problems import instrument_problems, wording_problems
 
@@ -110,7 +120,10 @@ class _Folder:
             self.findings += instrument_problems(enumerate(instruments), self.locate)
             return None
         study = Study.model_construct(
-            **{name: getattr(study_file, name) for name in StudyFile.model_fields},
+            **{
+                **{name: getattr(study_file, name) for name in StudyFile.model_fields},
+                "dictionaries": self.dictionaries(study_file),
+            },
             instruments=tuple(instruments),
             consent_documents=tuple(documents),
         )
@@ -148,13 +161,14 @@ class _Folder:
                 name == "study.yaml"
                 or (parent == "instruments" and file.endswith(".yaml"))
                 or (parent == "consent" and file.endswith(".md"))
+                or (parent == "dictionaries" and file.endswith((".csv", ".yaml")))
             )
             if not reads:
                 self.add(
                     name,
                     0,
                     0,
-                    "This file is not read. A study is study.yaml, instruments/*.yaml and consent/*.md.",
+                    "This file is not read. A study is study.yaml, instruments/*.yaml, consent/*.md, dictionaries/*.",
                     Severity.WARNING,
                 )
 
@@ -276,6 +290,34 @@ class _Folder:
                 documents.append(document)
         return documents
 
+    def dictionaries(self, study_file: StudyFile) -> tuple[Dictionary, ...]:
+        """The dictionaries that study.yaml names, with the terms of their files."""
+        files = {file.stem: file for pattern in ("*.csv", "*.yaml") for file in self.files("dictionaries", pattern)}
+        for code in sorted(files.keys() - {each.code for each in study_file.dictionaries}):
+            words = f"study.yaml names no dictionary {code}. Add it under `dictionaries:`, with its label and version."
+            self.add(self.name(files[code]), 1, 1, words)
+        return tuple(
+            each.model_copy(update={"terms": (*each.terms, *self.terms(files[each.code]))})
+            if each.code in files
+            else each
+            for each in study_file.dictionaries
+        )
+
+    def terms(self, file: FilePath) -> list[Term]:
+        """The terms of a file: rows of a CSV with the heading code,label,parent, or the list `terms:` of a YAML."""
+        name = self.name(file)
+        if file.suffix == ".csv":
+            data = self.bytes_of(file, LARGEST_FILE)
+            text = self.text_of(data, name) if data is not None else None
+            terms, findings = read_terms(text or "", name) if text is not None else ([], [])
+            self.findings += findings
+            return terms
+        tree = self.yaml_of(file)
+        if tree is None:
+            return []
+        found = self.valid(_Terms, tree)
+        return list(found.terms) if found is not None else []
+
     def files(self, folder: str, pattern: str) -> list[FilePath]:
         files = sorted((self.path / folder).glob(pattern))
         if len(files) > MOST_FILES:
@@ -331,6 +373,37 @@ class _Folder:
                 at_key = detail["type"] == "extra_forbidden"
                 self.add_at(tree.key_place(path) if at_key else tree.place(path), message)
             return None
+
+
+class _Terms(BaseModel):
+    """A YAML file of terms."""
+
+    model_config = {"extra": "forbid"}
+
+    terms: tuple[Term, ...]
+
+
+def read_terms(text: str, file: str) -> tuple[list[Term], list[Finding]]:
+    """The terms of a CSV file with the heading code,label and, if there is any, parent; and what is wrong with it."""
+    rows = csv.reader(io.StringIO(text))
+    heading = [cell.strip().casefold() for cell in next(rows, [])]
+    if sorted(heading) not in (["code", "label"], ["code", "label", "parent"]):
+        return [], [
+            Finding(file, 1, 1, "The first line of a dictionary is: code,label,parent (parent may be left out).")
+        ]
+    terms, findings = [], []
+    for row in rows:
+        if not any(cell.strip() for cell in row):
+            continue
+        said = {name: cell.strip() or None for name, cell in zip(heading, row, strict=False)}
+        try:
+            if len(row) > len(heading):
+                raise ValueError
+            terms.append(Term.model_validate(said))
+        except ValueError:
+            words = "This is no term. Write its code (letters, digits, _ . -, at most 40), its label, and its parent."
+            findings.append(Finding(file, rows.line_num, 1, words))
+    return terms, findings
 
 
 def read_yaml(text: str, file: str) -> tuple[Tree | None, list[Finding]]:

@@ -5,15 +5,18 @@ from fastapi.routing import APIRoute
 
 from app.web import (
     account,
+    amendments,
     appointments,
     audit,
     blinding,
     calendar,
     casebook,
+    coding,
     commitment,
     conduct,
     consent,
     design,
+    double,
     downtime,
     entries,
     escrow,
@@ -50,6 +53,8 @@ for door in (
     calendar,
     reminders,
     entries,
+    double,
+    coding,
     queries,
     casebook,
     locks,
@@ -67,6 +72,7 @@ for door in (
     commitment,
     exports,
     study,
+    amendments,
     audit,
 ):
     # One flat table: a router included in another is searched once more at every level, for every request.

@@ -5,6 +5,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.capture.casebook import actions, reads
 from app.capture.casebook.rules import MEANINGS, casebook_digest, holds, manifest_of, why_not_sign
+from app.capture.double.reads import states_of, without_withheld
 from app.capture.locks.reads import locks_of
 from app.capture.locks.rules import Kind, covering_visit, is_locked, strongest, what_of, why_closed
 from app.capture.reads import entries_of, entries_with_values
@@ -95,11 +96,13 @@ def _page(here: Here, participant: Participant, problem: Invalid | Conflict | Re
     assert participant.id is not None
     definition, places = here.the_study.definition, places_of(here)
     entries = entries_with_values(here.session, participant.id)
+    pairs = states_of(here.session, definition, participant.id)
     marks = entries_of(here.session, participant.id)
     locks = locks_of(here.session, here.the_study, participant.id)
     signatures = reads.signatures_of(here.session, participant.id)
     standing = next((each for each in signatures if each.superseded_at is None), None)
-    manifest = manifest_of(entries)
+    readable = without_withheld(here.session, definition, participant, entries, by=here.actor)
+    manifest = manifest_of(readable)
     whole = strongest([lock for lock in locks if lock.visit is None])
     lines = []
     for entry in entries:
@@ -124,6 +127,7 @@ def _page(here: Here, participant: Participant, problem: Invalid | Conflict | Re
                     is_signed=mark.is_signed,
                     is_verified=mark.is_verified,
                     is_locked=is_locked(locks, entry.visit),
+                    pair=pairs.get((entry.visit, entry.instrument), (None, ""))[0],
                 ),
                 "signed": entry.signed_name,
                 "verified": mark.is_verified,

@@ -16,6 +16,10 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from app.capture import actions, reads
 from app.capture.checks import Judgement, events_needed, judge
+from app.capture.double.held import Pair
+from app.capture.double.reads import pair_at
+from app.capture.double.rules import why_not_change, why_withheld
+from app.capture.double.rules import why_not_sign as why_not_sign_yet
 from app.capture.locks.reads import covering
 from app.capture.locks.rules import Kind, Lock, why_closed
 from app.capture.reads import Answers, DraftState, HistoryLine, Place
@@ -132,6 +136,24 @@ class Spot:
         return f"{self.visit_url}/entries/{self.name}"
 
     @property
+    def is_second(self) -> bool:
+        """Whether this is the second entry of a form that is entered twice."""
+        return False
+
+    @cached_property
+    def withheld(self) -> str | None:
+        """Why this person is not shown what is saved here, because they could make the second entry; or None."""
+        pair = self.pair
+        return why_withheld(pair.state, pair.first_by, self.participant.site_id, by=self.here.actor) if pair else None
+
+    @cached_property
+    def pair(self) -> Pair | None:
+        """Where a form stands that is entered twice."""
+        if not self.here.the_study.definition.is_entered_twice(self.planned.code, self.instrument.code):
+            return None
+        return pair_at(self.here.session, self.participant_id, self.planned.code, self.instrument.code)
+
+    @property
     def visit_url(self) -> str:
         return visit_url(self.here, self.participant.code, self.planned.code)
 
@@ -213,6 +235,11 @@ class Spot:
     @cached_property
     def why_not_enter(self) -> str | None:
         """Why nothing can be entered here, or None."""
+        pair = self.pair
+        return self.closed_to() or (why_not_change(pair.state, pair.first_by, by=self.here.actor) if pair else None)
+
+    def closed_to(self) -> str | None:
+        """Why nobody can enter anything here, whoever made which entry, or None."""
         place = self.place
         reason = why_not_enter(
             self.here.the_study.definition,
@@ -258,6 +285,15 @@ class Spot:
 
 
 def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
+    """Where somebody is; Refused where they must not see what is saved, because they could make the second entry."""
+    spot = spot_of(here, code, visit, instrument)
+    if spot.withheld is not None:
+        subject = f"{spot.participant.code}/entry/{visit}/{instrument}"
+        raise Refused(spot.withheld, action="entry.read", subject=subject)
+    return spot
+
+
+def spot_of(here: Here, code: str, visit: str, instrument: str) -> Spot:
     """NotFound unless this person may read entries of this participant, and the plan has this form at this visit."""
     planned = planned_visit(here, visit)
     code_of_form, repeat = named_form(instrument)
@@ -277,22 +313,28 @@ def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
 @router.get(ENTRY, name="entries.form")
 def form(here: PageInStudy, code: str, visit: str, instrument: str) -> Response:
     """The form to fill in or correct; who may only read sees what is saved."""
-    spot = _spot(here, code, visit, instrument)
+    spot = spot_of(here, code, visit, instrument)
     if not spot.place.is_scheduled:
         raise NotFound
+    if spot.withheld is not None:
+        return RedirectResponse(f"{spot.url}/second", status_code=303)
     if not spot.may_save or spot.why_not_enter is not None:
         return _record_page(spot)
-    return _form_page(spot)
+    return form_page(spot)
 
 
 @router.post(ENTRY, name="entries.save", max_body_size=LARGEST_UPLOAD)
 def save(here: ChangeInStudy, code: str, visit: str, instrument: str, sent: SentFiles) -> Response:
     """Save the answers; what stands against it is said at the questions, with everything typed and sent still there."""
-    spot = _spot(here, code, visit, instrument)
+    spot = spot_of(here, code, visit, instrument)
+    if spot.withheld is not None and spot.may_save:
+        # Somebody made the first entry meanwhile. What was typed is kept, and goes on as the second.
+        _keep(spot)
+        return here.redirect(f"{spot.url}/second", done="second_instead")
     if (changed := with_other_rows(spot.instrument, here.form, here.value(SAVE_AS))) is not None:
         require(here.actor, Permission.ENTRY_SAVE, site_id=spot.participant.site_id, action="entry.save")
         here.release_key()  # nothing is saved: the same form goes on
-        return _form_page(spot, typed=changed)
+        return form_page(spot, typed=changed)
     try:
         form, unkept = attached(spot, sent)
         typed = parse_typed(spot.instrument, form)
@@ -313,7 +355,7 @@ def save(here: ChangeInStudy, code: str, visit: str, instrument: str, sent: Sent
         )
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
-        return _form_page(spot, typed=attached_again(spot, sent), problem=problem)
+        return form_page(spot, typed=attached_again(spot, sent), problem=problem)
     if here.value(SAVE_AS) == "another" and spot.next_url is not None:
         return here.redirect(spot.next_url, done="saved")
     return here.redirect(spot.visit_url, done="saved" if saved.status is EntryStatus.COMPLETE else "saved_partial")
@@ -427,34 +469,44 @@ def judged_look(spot: Spot, form: Form) -> dict[str, Any]:
 @router.put(ENTRY + "/draft", name="entries.keep_draft")
 def keep_draft(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
     """Keep what is typed so far, for this person alone, on every device of theirs."""
-    spot = _spot(here, code, visit, instrument)
+    return keep_draft_at(spot_of(here, code, visit, instrument))
+
+
+def keep_draft_at(spot: Spot) -> Response:
+    """Keep what is typed in this form; the answer says whether it was typed upon what is saved now."""
+    here = spot.here
     base, entry = number(here.value(BASE)), spot.entry
     is_current = base == (entry.version if entry else 0)
     # What arrives after one's own save was typed before it; after a colleague's save it is kept, to be compared.
     if is_current or entry is None or entry.saved_by != here.actor.username:
-        typed = {name: texts for name, texts in lists(here.form).items() if _is_typed(name) and any(texts)}
-        if all(name.startswith(ROWS) for name in typed):
-            typed = {}
-        actions.keep_draft(
-            here.session,
-            here.the_study,
-            spot.participant,
-            **spot.place_asked,
-            typed=typed,
-            base_version=base,
-            by=here.actor,
-            now=here.now,
-        )
+        _keep(spot)
     here.release_key()  # the same answers may well be kept again
     if not is_current:
         return Response(status_code=409)
     return Response(status_code=204, headers={"X-Draft-Version": str(base)})
 
 
+def _keep(spot: Spot) -> None:
+    here = spot.here
+    typed = {name: texts for name, texts in lists(here.form).items() if _is_typed(name) and any(texts)}
+    if all(name.startswith(ROWS) for name in typed):
+        typed = {}
+    actions.keep_draft(
+        here.session,
+        here.the_study,
+        spot.participant,
+        **spot.place_asked,
+        typed=typed,
+        base_version=0 if spot.withheld is not None else number(here.value(BASE)),
+        by=here.actor,
+        now=here.now,
+    )
+
+
 @router.post(ENTRY + "/draft", name="entries.drop_draft")
 def drop_draft(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
     """Throw the draft away and show what is saved."""
-    spot = _spot(here, code, visit, instrument)
+    spot = spot_of(here, code, visit, instrument)
     actions.drop_draft(here.session, spot.participant_id, by=here.actor, **spot.place_asked)
     return here.redirect(spot.url, done="draft_dropped")
 
@@ -462,7 +514,7 @@ def drop_draft(here: ChangeInStudy, code: str, visit: str, instrument: str) -> R
 @router.get(ENTRY + "/draft", name="entries.draft")
 def draft(here: PageInStudy, code: str, visit: str, instrument: str) -> Response:
     """The form shows the draft; there is no other page of it."""
-    return RedirectResponse(_spot(here, code, visit, instrument).url, status_code=303)
+    return RedirectResponse(spot_of(here, code, visit, instrument).url, status_code=303)
 
 
 @router.get(ENTRY + "/record", name="entries.record")
@@ -618,7 +670,7 @@ def verify_form(here: PageInStudy, code: str, visit: str, instrument: str) -> Re
 # Pages
 
 
-def _form_page(
+def form_page(
     spot: Spot,
     *,
     typed: dict[str, list[str]] | None = None,
@@ -692,8 +744,10 @@ def _to_hold(
     Today is filled in only where it lies in the window: a visit that is months away is more likely the wrong one.
     """
     visit = spot.visit
-    if visit.status != VisitStatus.PLANNED or not may(
-        spot.here.actor, Permission.VISIT_RECORD, site_id=spot.participant.site_id
+    if (
+        spot.is_second
+        or visit.status != VisitStatus.PLANNED
+        or not may(spot.here.actor, Permission.VISIT_RECORD, site_id=spot.participant.site_id)
     ):
         return None
     today = clock.today(spot.place.timezone, spot.here.now)
@@ -746,6 +800,7 @@ def _sign_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None) 
         meanings=MEANINGS,
         meaning=spot.here.value("meaning"),
         reason=why_not(spot.here.actor, Permission.ENTRY_SIGN, site_id=spot.participant.site_id)
+        or why_not_sign_yet(spot.here.the_study.definition, spot.pair.state if spot.pair else None)
         or why_not_sign(entry, spot.instrument, judgement),
         refusal=problem.reason if problem is not None and not isinstance(problem, Invalid) else None,
         errors=errors_of(problem),
@@ -768,6 +823,7 @@ def _facts(spot: Spot) -> dict[str, Any]:
             is_signed=entry.is_signed,
             is_verified=entry.verified_at is not None,
             is_locked=spot.is_locked,
+            pair=spot.pair.state if spot.pair else None,
         )
         if entry.is_in_error:
             status = "none"
@@ -777,6 +833,7 @@ def _facts(spot: Spot) -> dict[str, Any]:
         status = "late"
     return {
         "threads": spot.threads,
+        "pair": spot.pair if not spot.is_second else None,
         "closed": why_closed(spot.here.the_study.definition, spot.lock),
         "may_query": may(spot.here.actor, Permission.QUERY_RAISE, site_id=spot.participant.site_id),
         "visit": visit,

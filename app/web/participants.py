@@ -10,6 +10,8 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.audit.reads import AuditFilter
 from app.audit.reads import entries as audit_entries
+from app.capture.double.reads import states_of, withheld_subjects
+from app.capture.double.rules import State
 from app.capture.locks.reads import locks_of
 from app.capture.locks.rules import Lock, is_locked
 from app.capture.reads import EntryMark, entries_and_drafts
@@ -301,9 +303,14 @@ def _screening_sites(here: Here, places: Places) -> list[SiteRow]:
     return [site for site in places.sites if site.is_open and (held is None or site.id in held)]
 
 
+def _study_at(here: Here, places: Places, site: SiteRow | None) -> Study:
+    """The study as it holds at the site where somebody is screened; before one is chosen, as in the study."""
+    sites = _screening_sites(here, places)
+    site = site or (sites[0] if len(sites) == 1 else None)
+    return (here.the_study.at(site.id) if site else here.the_study).definition
+
+
 def _read_screening(here: Here, places: Places) -> Typed:
-    definition = here.the_study.definition
-    form = definition.instrument(definition.eligibility.instrument)
     typed = Typed(failure_reason=here.value("screening.failure_reason"))
     sites = _screening_sites(here, places)
     asked = here.value("screening.site")
@@ -311,6 +318,8 @@ def _read_screening(here: Here, places: Places) -> Typed:
     if typed.site is None:
         words = "Choose the site where this person is seen." if sites else "No site is open. Ask your administrator."
         typed.problems.append(FieldProblem("screening.site", "choice", words))
+    definition = _study_at(here, places, typed.site)
+    form = definition.instrument(definition.eligibility.instrument)
     typed.personal = PersonalData(**{name: here.value(f"personal.{name}") for name in FIELDS}).tidy()
     today = places.today(here, typed.site.id if typed.site else None)
     typed.problems += [
@@ -353,8 +362,8 @@ def _read_screening(here: Here, places: Places) -> Typed:
 def _screen_page(
     here: Here, places: Places, typed: Typed | None = None, *, status_code: int = 200, asked: bool = True
 ) -> Response:
-    definition = here.the_study.definition
     said = typed or Typed(site=places.chosen)
+    definition = _study_at(here, places, said.site)
     problems = said.problems if asked else []
     form = definition.instrument(definition.eligibility.instrument)
     return show_at(
@@ -379,7 +388,7 @@ def _screen_page(
 
 
 def _not_eligible_page(here: Here, places: Places, typed: Typed, *, lacks_reason: bool) -> Response:
-    definition = here.the_study.definition
+    definition = _study_at(here, places, typed.site)
     ours = ("csrf_token", "screening.step", "screening.failure_reason")
     words = "Choose why this person does not take part." if lacks_reason else None
     return show_at(
@@ -412,11 +421,12 @@ def show(here: PageInStudy, code: str) -> Response:
     visits = visits_of(here.session, participant.id)
     read = entries_and_drafts(here.session, participant.id, by=here.actor) if may_read else None
     marks, drafts = read if read is not None else ({}, frozenset())
+    pairs = states_of(here.session, definition, participant.id) if marks else {}
     consents = consents_of(here.session, participant.id)
     screening, initials, wrong = reads.screening_and_initials(here.session, participant, by=here.actor)
     baseline = _baseline(definition, marks)
     locks = locks_of(here.session, here.the_study, participant.id) if marks else ()
-    columns, rows = _matrix(here, participant, visits, marks, drafts, locks, today)
+    columns, rows = _matrix(here, participant, visits, marks, pairs, drafts, locks, today)
     stage = stage_that_waits(here, participant)
     steps = _steps(here, participant, consents, baseline, stage) if Status(participant.status) in OPEN else []
     recent = _recent(here, participant)
@@ -726,6 +736,7 @@ def _matrix(
     participant: Participant,
     visits: Sequence[ParticipantVisit],
     marks: Mapping[tuple[str, str], EntryMark],
+    pairs: Mapping[tuple[str, str], tuple[State, str]],
     drafts: frozenset[tuple[str, str]],
     locks: Sequence[Lock],
     today: date,
@@ -761,6 +772,7 @@ def _matrix(
                 marks.get(place),
                 today,
                 has_draft=place in drafts,
+                pair=pairs.get(place, (None, ""))[0],
                 locked=is_locked(locks, visit.code),
             )
             cell: dict[str, Any] = {"status": status}
@@ -795,21 +807,28 @@ def _repeats(form: Instrument, mark: EntryMark, visit_url: str, locked: bool) ->
     }
 
 
-def _entry_mark(entry: EntryMark, *, locked: bool) -> str:
+def _entry_mark(entry: EntryMark, *, locked: bool, pair: State | None = None) -> str:
     return entry_mark(
         entry.status,
         has_query=entry.has_query,
         is_signed=entry.is_signed,
         is_verified=entry.is_verified,
         is_locked=locked,
+        pair=pair,
     )
 
 
 def _mark(
-    visit: ParticipantVisit | None, entry: EntryMark | None, today: date, *, has_draft: bool, locked: bool
+    visit: ParticipantVisit | None,
+    entry: EntryMark | None,
+    today: date,
+    *,
+    has_draft: bool,
+    locked: bool,
+    pair: State | None,
 ) -> str:
     if entry is not None:
-        return _entry_mark(entry, locked=locked)
+        return _entry_mark(entry, locked=locked, pair=pair)
     if has_draft:
         return "draft"
     if visit is None or visit_state(visit, today) is VisitState.UPCOMING:
@@ -854,7 +873,9 @@ def _recent(here: Here, participant: Participant) -> Sequence[Mapping[str, Any]]
     if not may(here.actor, Permission.AUDIT_READ, site_id=participant.site_id) and Role.COORDINATOR not in at_site:
         return None
     wanted = AuditFilter(participant=participant.code)
-    return audit_entries(here.session, here.the_study.code, wanted, limit=RECENT * 10).rows
+    found = audit_entries(here.session, here.the_study.code, wanted, limit=RECENT * 10).rows
+    hidden = withheld_subjects(here.session, here.the_study.definition, participant, by=here.actor)
+    return [each for each in found if each["subject"] not in hidden]
 
 
 def _why_not_withdraw(definition: Study, participant: Participant) -> str | None:

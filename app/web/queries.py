@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
+from app.capture.double.reads import refuse_withheld
 from app.capture.queries import actions, reads
 from app.capture.queries.reads import Query, Sort, Wanted
 from app.capture.queries.rules import AGES, NEEDED, Origin, State, Step, after, days_old
@@ -317,6 +318,9 @@ def _item_page(
         here.session, here.the_study, code, by=here.actor, permission=Permission.ENTRY_READ
     )
     assert participant.id is not None
+    refuse_withheld(
+        here.session, here.the_study.definition, participant, visit, instrument, by=here.actor, action="entry.read"
+    )
     places = places_of(here)
     found = reads.queries_of(here.session, here.the_study, participant.id, visit, code_of_form, repeat)
     root = f"/{here.the_study.code}"

@@ -12,6 +12,7 @@ from app.people import reads as people
 from app.people.access import may
 from app.people.permissions import Permission
 from app.rendering import Flash, NavItem, Viewer, page, translations
+from app.studies.definition import Study
 
 # What may be said after a redirect: ?done=CODE. The texts are here, so that an address cannot put words on a page.
 DONE = {
@@ -96,6 +97,15 @@ DONE = {
     "query_answered": "Answered. It waits for whoever closes it, or asks again.",
     "query_requeried": "Asked again.",
     "query_closed": "Closed.",
+    "amendment_planned": "Set. Sites whose day has come work under the version now; their visits follow.",
+    "amendment_cancelled": "Cancelled. The site goes on as before.",
+    "amendment_carried_on": "Carried on. How far it is stands below.",
+    "entered_twice": "Entered twice. Both entries say the same.",
+    "entered_twice_differs": "Entered twice. Where the two differ is settled under Double entry.",
+    "second_instead": "Somebody made the first entry meanwhile. What you typed is kept here, as the second.",
+    "differences_settled": "Settled. The form holds what was decided, and the log says why.",
+    "text_coded": "Coded.",
+    "text_settled": "Settled.",
     "draft_dropped": "The draft is gone. You see what was saved.",
 }
 
@@ -107,6 +117,8 @@ NAVIGATION: tuple[tuple[str, str, str, tuple[Permission, ...]], ...] = (
     ("Messages", "/messages", "mail", (Permission.MESSAGE_READ,)),
     ("Safety", "/safety", "heart-pulse", (Permission.SAFETY_READ, Permission.EVENT_REPORT)),
     ("Queries", "/queries", "message-circle-question-mark", (Permission.ENTRY_READ,)),
+    ("Double entry", "/double", "copy", (Permission.ENTRY_READ,)),
+    ("Coding", "/coding", "list-checks", (Permission.TEXT_CODE,)),
     ("Treatment", "/treatment", "stethoscope", (Permission.ARM_READ,)),
     ("Sequence", "/sequence", "lock", (Permission.SEQUENCE_DRAW,)),
     ("Exports", "/exports", "download", (Permission.EXPORT_RUN,)),
@@ -127,7 +139,7 @@ def viewer_of(here: Here, *, sites: Sequence[tuple[str, str, str]] | None = None
         nav = [
             NavItem(gettext(label), root + below, icon, path.startswith(root + below))
             for label, below, icon, any_of in NAVIGATION
-            if any(may(actor, permission) for permission in any_of)
+            if any(may(actor, permission) for permission in any_of) and _has(study.definition, below)
         ]
     elif may(actor, Permission.PEOPLE_MANAGE):
         nav = [
@@ -154,6 +166,11 @@ def viewer_of(here: Here, *, sites: Sequence[tuple[str, str, str]] | None = None
         site_url=f"/{study.code}/site" if study else "",
         account_url="/account",
     )
+
+
+def _has(definition: Study, below: str) -> bool:
+    """Whether the study has anything there: few enter forms twice, or code texts."""
+    return {"/double": definition.has_double_entry, "/coding": definition.has_coding}.get(below, True)
 
 
 def study_sites(here: Here) -> tuple[tuple[str, str, str], ...]:

@@ -7,6 +7,8 @@ from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.capture import actions as capture
+from app.capture.double.reads import states_of
+from app.capture.double.rules import State, why_not_sign, why_withheld
 from app.capture.locks.reads import covering
 from app.capture.locks.rules import Kind, why_closed
 from app.capture.reads import EntryMark, entries_and_drafts, place_of, repeat_labels
@@ -227,6 +229,7 @@ def _visit_page(
     asked = reads_entries and planned.instruments
     read = entries_and_drafts(here.session, participant.id, by=here.actor) if asked else None
     marks, drafts = read if read is not None else ({}, frozenset())
+    pairs = states_of(here.session, here.the_study.definition, participant.id) if marks else {}
     problems = problem.problems if isinstance(problem, Invalid) else []
     url = visit_url(here, participant.code, planned.code)
     lock = None
@@ -239,8 +242,9 @@ def _visit_page(
         mark = marks.get((planned.code, code))
         form = here.the_study.definition.instrument(code)
         again = mark.repeats if mark is not None and form is not None and form.repeats else (mark,)
+        pair = pairs.get((planned.code, code), (None, ""))
         for each in again:
-            line = _form_line(here, form, code, each, visit, today, url, participant.site_id, locked)
+            line = _form_line(here, form, code, each, pair, visit, today, url, participant.site_id, locked)
             name = form_name(code, each.repeat if each else 1)
             if form is not None and each is not None and (planned.code, name) in labels:
                 line["about"] = _called(here, form, labels[planned.code, name])
@@ -250,7 +254,7 @@ def _visit_page(
             forms.append(line)
         following = form_name(code, len(again) + 1)
         if form is not None and mark is not None and not closed and len(again) < form.most_repeats:
-            line = _form_line(here, form, code, None, visit, today, url, participant.site_id, locked)
+            line = _form_line(here, form, code, None, pair, visit, today, url, participant.site_id, locked)
             has_draft = (planned.code, following) in drafts
             line |= {"add": True, "url": f"{url}/entries/{following}", "has_draft": has_draft}
             if line["may_save"]:
@@ -313,6 +317,7 @@ def _form_line(
     form: Instrument | None,
     code: str,
     entry: EntryMark | None,
+    twice: tuple[State | None, str],
     visit: ParticipantVisit,
     today: date,
     url: str,
@@ -321,6 +326,8 @@ def _form_line(
 ) -> dict[str, object]:
     """One form of the visit: how far it is, who saved it last, and what to do with it now."""
     name = form_name(code, entry.repeat if entry else 1)
+    pair, first = twice
+    withheld = why_withheld(pair, first, site_id, by=here.actor)
     if entry is None:
         is_late = today > visit.closes_on and unscheduled_number(visit.code) is None
         status = "missed" if visit.status == VisitStatus.MISSED else "late" if is_late else "empty"
@@ -334,12 +341,14 @@ def _form_line(
                 is_signed=entry.is_signed,
                 is_verified=entry.is_verified,
                 is_locked=is_locked,
+                pair=pair,
             )
         )
     to_sign = (
         entry is not None
         and entry.status == EntryStatus.COMPLETE
         and not entry.is_signed
+        and why_not_sign(here.the_study.definition, pair) is None
         and not entry.is_in_error
         and not is_locked
         and form is not None
@@ -353,7 +362,8 @@ def _form_line(
         "status": status,
         "entry": entry,
         "has_draft": False,
-        "url": f"{url}/entries/{name}",
+        "url": f"{url}/entries/{name}/second" if withheld else f"{url}/entries/{name}",
+        "is_second": withheld is not None,
         "sign_url": f"{url}/entries/{name}/sign" if to_sign else None,
         "may_save": may(here.actor, Permission.ENTRY_SAVE, site_id=site_id),
     }

@@ -7,7 +7,7 @@ from sqlmodel.sql.sqltypes import AutoString
 from app.foundation.database import Instant
 
 revision = "participant_files"
-down_revision = "0011_first_stage"
+down_revision = "0017_amendments"
 branch_labels = None
 depends_on = None
 

@@ -38,6 +38,17 @@ def test_an_untouched_log_verifies(session: Session) -> None:
     assert result.size == 9
 
 
+def test_what_a_savepoint_takes_back_is_not_counted(session: Session) -> None:
+    _write(session, 2)
+    point = session.begin_nested()
+    _write(session, 3)
+    point.rollback()
+    _write(session, 1)
+    result = verify(session, "mini")
+    assert result.intact
+    assert result.size == 3
+
+
 @pytest.mark.requirement("P11-e2", "FDA-13", "REL-14")
 @pytest.mark.parametrize("statement", ["UPDATE audit_entry SET why = 'x'", "DELETE FROM audit_entry"])
 def test_the_database_itself_refuses_to_change_an_entry(session: Session, statement: str) -> None:

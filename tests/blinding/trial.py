@@ -44,7 +44,10 @@ from app.randomisation.commitment import SALT_BYTES
 from app.randomisation.models import Allocation, AllocationSequence, Slot, Stratum
 from app.randomisation.sealing import Place, unseal_arm
 from app.settings import Settings
+from app.studies.definition import Window
 from app.studies.in_use import StudyInUse
+from app.studies.models import StudyVersion
+from app.studies.rules import canonical, fingerprint
 from tests.factories import asking_for_a_guess, mini_study, person
 from tests.house.routes import ANYONE, VALUES, WHO, Door, doors
 
@@ -412,6 +415,24 @@ def play(trial: Trial, arms: Arms | None, time: time_machine.Traveller) -> None:
     did(web("statistician", "GET", "/mini/sequence/2/plan.json"))
     did(api("statistician", "GET", f"{API}/exports-unblinded/participants.csv"))
     send_due_mail(trial.database, trial.settings)
+    _amend(trial, time)
+
+
+def _amend(trial: Trial, time: time_machine.Traveller) -> None:
+    """A new version waits; one site goes over to it, sessions and all, and the other is to follow."""
+    definition = trial.study.definition
+    visits = [visit.model_copy(update={"window": Window(before=9, after=20)}) for visit in definition.visits]
+    amended = definition.model_copy(update={"version": "2", "visits": tuple(visits)})
+    row = {"study_id": trial.study.id, "version": "2", "sha256": fingerprint(amended), "definition": canonical(amended)}
+    with trial.database.writing() as session:
+        loaded = insert(table_of(StudyVersion)).values(**row, loaded_at=clock.now(), loaded_by="operator")
+        session.execute(loaded)
+    did, web = trial.did, trial.web
+    plan, why = "/mini/study/versions/2/plan", "Ethics, 7 July 2026"
+    did(web("administrator", "POST", plan, {"sites": "north", "why": why}), 303)
+    did(web("administrator", "POST", plan, {"sites": "south", "from_on": "2027-01-01", "why": why}), 303)
+    time.shift(timedelta(minutes=1))
+    did(web("administrator", "POST", "/mini/study/amendments/1/carry-on"), 303)
 
 
 def listing_of(arms: Arms) -> str:
@@ -671,6 +692,7 @@ KNOWN: dict[str, Any] = {
     "extension": ("csv", "json", "ndjson"),
     "version": (1, 2),
     "number": (1, 2, 3, 4),
+    "later": "2",
 }
 # Tables of safety have no room for an arm, so that no dummy stands in one: one of them is enough to hear so.
 DUMMY = {"table": (*PLAIN, "adverse_events")}
@@ -684,6 +706,8 @@ QUERIES: dict[str, Sequence[str]] = {
     "conduct.deviations": ("", "?open=yes", "?format=csv"),
     "conduct.screening_log": ("", "?format=csv"),
     "locks.locks": ("", "?visit=week18&site=all"),
+    "amendments.effect": ("", "?site=south"),
+    "api.effect": ("", "?site=south"),
     "queries.queries": ("", "?state=closed", "?sort=-changed"),
     "unblinding.report": ("", "?kind=emergency", "?waiting=yes"),
     "api.unblindings": ("", "?limit=2"),

@@ -47,6 +47,9 @@ API = [door for door in ALL if door.is_api]
 # Those that anybody may send: a sign-in has no session yet, a theme is a cookie of one's own.
 OPEN = [door for door in ALL if WHO.get(door.name) == ANYONE]
 
+# They answer what was typed, and so carry nothing along and ask for no token.
+KEEPS_NOTHING = {"entries.look", "double.look"}
+
 # Pages without a template of their own name, and what they answer instead.
 NO_PAGE = {
     "sign_in.check": "leads on, or the sign-in page again",
@@ -82,6 +85,11 @@ NO_PAGE = {
     "locks.ask_form": "leads to the locks",
     "locks.approve_form": "leads to the locks",
     "locks.decline_form": "leads to the locks",
+    "double.second_form": "entries/form.html",
+    "double.draft": "leads to the second entry",
+    "double.reconcile_form": "leads to the pair",
+    "coding.code_form": "leads to the text",
+    "coding.reconcile_form": "leads to the text",
     "queries.file": "a file",
     "queries.show": "leads to the answer",
     "queries.answer_form": "leads to the answer",
@@ -136,6 +144,9 @@ NO_PAGE = {
     "exports.file": "a file",
     "exports.dummy_file": "a file",
     "audit.file": "a file",
+    "amendments.plan_form": "leads to what it would mean",
+    "amendments.cancel_form": "leads to the versions",
+    "amendments.carry_on_form": "leads to the versions",
 }
 
 
@@ -293,7 +304,7 @@ def test_nobody_gets_in_without_a_session_or_a_token(house: House):
             fine = reply.status_code < 500
         elif door.is_api:
             fine = reply.status_code == 401 and reply.headers["www-authenticate"] == "Bearer"
-        elif door.is_unsafe and door.name != "entries.look":  # which keeps nothing, and so carries nothing along
+        elif door.is_unsafe and door.name not in KEEPS_NOTHING:
             fine = reply.status_code == 401
         else:
             fine = reply.status_code == 303 and reply.headers["location"].startswith("/sign-in")
@@ -316,7 +327,7 @@ def test_a_made_up_session_or_token_is_none(house: House):
 def test_every_form_needs_its_csrf_token(house: House):
     wrong = []
     for door in WEB:
-        if door.is_unsafe and door not in OPEN and door.name != "entries.look":  # which keeps nothing
+        if door.is_unsafe and door not in OPEN and door.name not in KEEPS_NOTHING:
             for role in expected_roles(door.name):
                 reply = house.ask(door, house.askers[role], csrf=False)
                 # What only the statistician or a clinician finds is not found by others even so; these are they.
@@ -383,6 +394,29 @@ def test_every_route_obeys_the_table_of_permissions(house: House, asker: str):
 
 # Addresses of things that are not there (a session, token, sequence or invitation of somebody else).
 FOUND_NOTHING = {
+    "amendments.carry_on",
+    "api.cancel_amendment",
+    "api.carry_on_amendment",
+    "double.second_form",
+    "double.second",
+    "double.look",
+    "double.keep_draft",
+    "double.drop_draft",
+    "double.draft",
+    "double.pair",
+    "double.reconcile_form",
+    "double.reconcile",
+    "api.double_entry",
+    "api.reconcile",
+    "coding.text",
+    "coding.code_form",
+    "coding.reconcile_form",
+    "coding.code",
+    "coding.reconcile",
+    "api.coded_text",
+    "api.code_text",
+    "api.reconcile_text",
+    "api.terms",
     "entries.verify",
     "visits.add_form",  # the small study has no visits outside its plan
     "visits.add",

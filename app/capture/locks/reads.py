@@ -1,5 +1,6 @@
 """What is frozen or locked? What covers one visit of a participant, everything that stands, what is in the way."""
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, ScalarSelect, String, bindparam, case, literal, or_, select, tuple_
@@ -64,6 +65,16 @@ def covering(session: Session, study: StudyInUse, participant_id: int, visit: st
     """What forbids changes at this visit of this participant, the strongest; None when nothing does."""
     wanted = {"study_id": study.id, "participant_id": participant_id, "visit": visit}
     return strongest([_lock(row) for row in session.execute(_COVERING, wanted).mappings()])
+
+
+def covered(session: Session, study: StudyInUse) -> Callable[[int, str], bool]:
+    """Whether something freezes or locks a visit of a participant: of the whole study, read once."""
+    query = select(LOCK.c.participant_key, LOCK.c.visit_key)
+    query = query.where(LOCK.c.study_id == study.id, LOCK.c.lifted_at.is_(None))
+    standing = {(row.participant_key, row.visit_key) for row in session.execute(query)}
+    return lambda participant_id, visit: bool(
+        standing and standing & {(whose, at) for whose in (0, participant_id) for at in ("", visit)}
+    )
 
 
 def locks_of(session: Session, study: StudyInUse, participant_id: int) -> tuple[Lock, ...]:

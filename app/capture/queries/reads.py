@@ -6,9 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, func, literal, not_, select, tuple_
 from sqlmodel import Session
 
+from app.capture.double.reads import is_withheld
 from app.capture.models import DataQuery, QueryMessage
 from app.capture.queries.rules import Closing, Origin, Raised, State, Step, raised_before
 from app.capture.rules import form_name
@@ -163,7 +164,7 @@ def queries_of(
 def query_of(session: Session, study: StudyInUse, number: int, *, by: Actor) -> Query:
     """One query with all that was said; NotFound when there is none, or it is not this person's to know."""
     require(by, Permission.ENTRY_READ)
-    query = _QUERIES.where(QUERY.c.id == bindparam("number", type_=Integer), at_their_sites(by, Permission.ENTRY_READ))
+    query = _QUERIES.where(QUERY.c.id == bindparam("number", type_=Integer), *_theirs(study, by))
     rows = session.execute(query, {"study_id": study.id, "number": number}).mappings().all()
     if not rows:
         raise NotFound
@@ -197,7 +198,7 @@ def queries_page(
     size = paging.page_size(limit)
     key, backwards = paging.decode(cursor, 3, str, str, int) if cursor else ([], False)
     falling = backwards != descending
-    query = _narrowed(by, wanted, now)
+    query = _narrowed(study, by, wanted, now)
     column = _COLUMNS[sort]
     if key:
         position, here = tuple_(*_position(sort, key)), tuple_(column, QUERY.c.id)
@@ -227,7 +228,7 @@ def waiting(session: Session, study: StudyInUse, *, by: Actor) -> Waiting:
         .where(
             QUERY.c.study_id == study.id,
             QUERY.c.state.in_((State.OPEN, State.ANSWERED)),
-            at_their_sites(by, Permission.ENTRY_READ),
+            *_theirs(study, by),
         )
         .group_by(QUERY.c.state)
     )
@@ -236,8 +237,17 @@ def waiting(session: Session, study: StudyInUse, *, by: Actor) -> Waiting:
     return Waiting(open_[0], answered[0], open_[1], answered[1])
 
 
-def _narrowed(by: Actor, wanted: Wanted, now: datetime) -> Select[Any]:
-    query = _QUERIES.where(at_their_sites(by, Permission.ENTRY_READ))
+def _theirs(study: StudyInUse, by: Actor) -> tuple[ColumnElement[bool], ...]:
+    """At the person's sites, without what is asked of an entry that they are not to see (`capture.double`)."""
+    at_sites = at_their_sites(by, Permission.ENTRY_READ)
+    if not study.definition.has_double_entry:
+        return (at_sites,)
+    place = (QUERY.c.participant_id, QUERY.c.visit, QUERY.c.instrument, PARTICIPANT.c.site_id)
+    return (at_sites, not_(is_withheld(study.definition, by, *place)))
+
+
+def _narrowed(study: StudyInUse, by: Actor, wanted: Wanted, now: datetime) -> Select[Any]:
+    query = _QUERIES.where(*_theirs(study, by))
     if wanted.site is not None:
         query = query.where(SITE.c.code == wanted.site)
     if wanted.state is not None:

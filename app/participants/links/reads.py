@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import LargeBinary, bindparam, select
+from sqlalchemy import LargeBinary, bindparam, func, select
 from sqlmodel import Session
 
 from app.foundation.crypto.secrets import token_hash
@@ -24,7 +24,9 @@ STUDY = table_of(StudyRecord)
 _BY_TOKEN = select(*LINK.c).where(LINK.c.token_hash == bindparam("token_hash", type_=LargeBinary))
 _WHERE = (
     select(*PARTICIPANT.c, SITE.c.code.label("site_code"), SITE.c.name.label("site_name"), SITE.c.timezone)
-    .add_columns(STUDY.c.code.label("study_code"), STUDY.c.version_id)
+    .add_columns(
+        STUDY.c.code.label("study_code"), func.coalesce(SITE.c.version_id, STUDY.c.version_id).label("version_id")
+    )
     .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
     .join(STUDY, STUDY.c.id == PARTICIPANT.c.study_id)
 )

@@ -187,7 +187,7 @@ def why_not_book(status: Status, visit: VisitStatus | None) -> str | None:
     if visit is VisitStatus.MISSED:
         return "This visit is recorded as missed. Reopen it first, and say why."
     if visit is VisitStatus.STOPPED:
-        return "This visit is not due any more: the participant withdrew from visits."
+        return "This visit is not due any more: the participant withdrew from visits, or the plan changed."
     return None
 
 

@@ -11,18 +11,19 @@ _LONGEST = 80
 
 def diff(old: Study, new: Study) -> list[str]:
     """Every difference as one sentence, in the order of the definition; nothing when both say the same."""
-    return list(_compared("", old.model_dump(mode="json"), new.model_dump(mode="json")))
+    return list(compared("", old.model_dump(mode="json"), new.model_dump(mode="json")))
 
 
-def _compared(where: str, old: Any, new: Any) -> list[str]:
+def compared(where: str, old: Any, new: Any) -> list[str]:
+    """Every difference of plain data as one sentence, which begins with where it is."""
     if old == new:
         return []
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
-        return [line for key in keys for line in _compared(_inside(where, key), old.get(key), new.get(key))]
+        return [line for key in keys for line in compared(_inside(where, key), old.get(key), new.get(key))]
     if isinstance(old, list) and isinstance(new, list) and _parts(old) and _parts(new):
         return _compared_parts(where, old, new)
-    return [f"{where}: was {_shown(old)}, is now {_shown(new)}."]
+    return [f"{where}: was {shown(old)}, is now {shown(new)}."]
 
 
 def _compared_parts(where: str, old: list[Any], new: list[Any]) -> list[str]:
@@ -32,7 +33,7 @@ def _compared_parts(where: str, old: list[Any], new: list[Any]) -> list[str]:
         if name not in after:
             lines.append(f"{where} {name}: removed.")
         else:
-            lines += _compared(f"{where} {name}", part, after[name])
+            lines += compared(f"{where} {name}", part, after[name])
     lines += [f"{where} {name}: added." for name in after if name not in before]
     kept_before = [name for name in before if name in after]
     kept_after = [name for name in after if name in before]
@@ -61,7 +62,8 @@ def _inside(where: str, key: str) -> str:
     return f"{where}, {key}" if where else key
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as it stands in a sentence."""
     if value is None or value in ("", []):
         return "empty"
     text = value if isinstance(value, str) else str(value)

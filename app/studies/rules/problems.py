@@ -22,6 +22,7 @@ from app.studies.definition import (
     unscheduled_number,
 )
 from app.studies.rules.blinding import leaks, names_an_arm
+from app.studies.rules.coding import wrong_coding, wrong_double_entry
 from app.studies.rules.findings import Finding, Locate, Path, Severity, nowhere
 from app.studies.rules.guesses import wrong_guesses
 from app.studies.rules.items import SEALED, Problem, wrong_item, wrong_matrix
@@ -61,6 +62,8 @@ def problems(study: Study, locate: Locate = nowhere, *, unreadable: Collection[s
         _treatment(study),
         _schedule(study),
         _safety(study),
+        wrong_double_entry(study, unreadable),
+        wrong_coding(study),
         wrong_guesses(study, unreadable),
         _instruments(study, asked),
         _cycles(study, asked),

@@ -7,7 +7,7 @@ from sqlmodel.sql.sqltypes import AutoString
 from app.foundation.database import Instant
 
 revision = "0020_repeats"
-down_revision = "study_wording"
+down_revision = "0020_double"
 branch_labels = None
 depends_on = None
 

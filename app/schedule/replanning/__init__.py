@@ -1,0 +1,1 @@
+"""What becomes of visits that are planned already when the plan changes."""

@@ -1,0 +1,169 @@
+"""Versions on pages: what differs, what it would mean and for whom, a day that is set, and how far a site is."""
+
+from copy import deepcopy
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from sqlalchemy import select
+
+from app.amendments.actions import carry_on, plan
+from app.amendments.rules import SETTLES
+from app.capture.reads import ENTRY, entry_of
+from app.foundation import clock
+from app.foundation.database import Database
+from app.schedule.reads import visits_of
+from app.studies.actions import load_study
+from tests.amendments.world import ADMINISTRATOR, amended, enrolled, first, loaded
+from tests.factories import MINI, NOW, TODAY, mini_study, person
+from tests.web.browser import counted_statements, form_in, signed_in_client
+from tests.web.test_queries import words
+from tests.web.world import World
+
+VERSIONS = "/mini/study/versions"
+EFFECT = f"{VERSIONS}/2/effect"
+
+
+@pytest.fixture
+def world(shared_database: Database) -> World:
+    world = World(shared_database, **first())
+    world.filled()
+    with shared_database.writing() as session:
+        load_study(session, amended(), by=ADMINISTRATOR, now=clock.now())
+    return world
+
+
+@pytest.mark.requirement("CON-10")
+def test_a_site_goes_over_on_its_day(world: World):
+    administrator = world.browser("administrator", site_code=None)
+    page = administrator.soup(VERSIONS)
+    assert "waits" in words(page), "there are participants"
+    assert "north, south" in words(page)
+    since = page.select_one(f'a[href="{VERSIONS}/2/since/1"]')
+    assert since is not None
+    said = words(administrator.soup(str(since["href"])))
+    assert "Week 18: was due on day 126 from randomisation, is now due on day 119" in said
+    assert "pain_worst (Worst pain): added; scale, required" in said
+    assert "Session 1: removed" in said
+
+    with counted_statements(world.database) as statements:
+        page = administrator.soup(EFFECT)
+    assert 2 <= len(statements) <= 12, statements
+    said = words(page)
+    assert "Pain: one entry is no longer complete." in said
+    assert "One participant owes a newer consent." in said
+    assert "M-001" not in said, "an administrator reads how many, and nothing of anybody"
+
+    fields = form_in(page, f"{VERSIONS}/2/plan")
+    blank = administrator.send(f"{VERSIONS}/2/plan", {**fields, "sites": "north"})
+    assert (blank.status_code, "Say which approval this follows" in blank.text) == (422, True)
+    past = administrator.send(
+        f"{VERSIONS}/2/plan", {**fields, "sites": "north", "from_on": "2020-01-01", "why": "Ethics, 1 March"}
+    )
+    assert (past.status_code, "or a later day" in past.text, "Ethics, 1 March" in past.text) == (422, True, True)
+    nobody = administrator.send(f"{VERSIONS}/2/plan", {**fields, "sites": [], "why": "Ethics, 1 March"})
+    assert (nobody.status_code, "Choose the sites" in nobody.text) == (422, True)
+
+    later = (world.today("south") + timedelta(days=30)).isoformat()
+    asked = {**fields, "sites": "south", "from_on": later, "why": "Ethics of the south"}
+    assert administrator.send(f"{VERSIONS}/2/plan", asked).headers["location"] == f"{VERSIONS}?done=amendment_planned"
+    asked = {**fields, "sites": "north", "from_on": "", "why": "Ethics of the north"}
+    assert administrator.send(f"{VERSIONS}/2/plan", asked).status_code == 303
+    twice = administrator.send(f"{VERSIONS}/2/plan", {**asked, "sites": "south"})
+    assert (twice.status_code, "planned for South clinic already" in twice.text) == (409, True)
+
+    page = administrator.soup(VERSIONS)
+    assert "Visits follow" in words(page)
+    forms = {str(form["action"]).rsplit("/", 1)[-1]: str(form["action"]) for form in page.select("main form")}
+    cancel, go = forms["cancel"], forms["carry-on"]
+    refused = administrator.send(cancel, form_in(page, cancel))
+    assert (refused.status_code, "Say why it is cancelled" in refused.text) == (422, True)
+    assert administrator.send(cancel, {**form_in(page, cancel), "why": "Not yet"}).status_code == 303
+    too_soon = administrator.send(go, form_in(page, go))
+    assert (too_soon.status_code, "in force since a moment" in too_soon.text) == (409, True)
+    with time_machine.travel(clock.now() + timedelta(minutes=1)):
+        assert administrator.send(go, form_in(administrator.soup(VERSIONS), go)).status_code == 303
+    page = administrator.soup(VERSIONS)
+    assert "Carried out" in words(page)
+    assert "Cancelled" in words(page)
+    number = go.split("/")[-2]
+    assert administrator.get(go).headers["location"] == f"{VERSIONS}#going-{number}"
+
+
+def test_those_who_read_participants_read_who_it_means_something_for(world: World):
+    page = world.browser("data_manager", site_code=None).soup(EFFECT)
+    row = next(each for each in page.select("#people tr") if "M-001" in each.get_text())
+    said = " ".join(row.get_text(" ").split())
+    assert "Baseline, Pain: no longer complete pain_worst" in said
+    assert "owes consent 2" in said
+    assert page.select_one("#plan") is None, "who sees it all does not set the day"
+    treats = world.browser("clinician").soup(EFFECT)
+    assert "M-001" in words(treats)
+    assert "pain_worst" not in words(treats), "what was entered is not theirs to read"
+    assert world.browser("monitor", site_code=None).get(f"{VERSIONS}/9/effect").status_code == 404
+    assert world.browser("assessor").get(f"{VERSIONS}/2/since/9").status_code == 404
+
+
+def test_participants_follow_the_version_of_their_site(world: World):
+    world.consented("south")
+    administrator = world.browser("administrator", site_code=None)
+    fields = form_in(administrator.soup(EFFECT), f"{VERSIONS}/2/plan")
+    asked = {**fields, "sites": "south", "from_on": "", "why": "Ethics of the south"}
+    assert administrator.send(f"{VERSIONS}/2/plan", asked).status_code == 303
+    forms = {
+        site: world.browser("assessor", site_code=site).soup(f"/mini/participants/{code}/visits/baseline/entries/pain")
+        for site, code in (("north", "M-001"), ("south", "M-002"))
+    }
+    assert "Worst pain" in words(forms["south"])
+    assert "Worst pain" not in words(forms["north"]), "the north works under the first version"
+    page = "/mini/participants/M-001"
+    assessor = world.browser("assessor", username="another")
+    with counted_statements(world.database) as statements:
+        assessor.soup(page)
+    assert 2 <= len(statements) <= 12, (len(statements), statements)
+    with world.database.reading() as session:
+        participant = world.found("M-001")
+        assert participant.id is not None
+        assert {each.code for each in visits_of(session, participant.id)} == {"baseline"}
+        assert session.execute(select(ENTRY.c.study_version_id)).scalar_one() == world.study.version_id
+
+
+def test_what_an_amendment_took_out_is_met_as_what_it_was(shared_database: Database):
+    """A visit, a form and an answer that the version in force does not know stay readable, and can be corrected."""
+    with shared_database.writing() as session:
+        study = mini_study(session, **first())
+        one = enrolled(session, study)
+        mini: Any = deepcopy(MINI)
+        prescreen, pain, disability = mini["instruments"]
+        baseline, _, week18 = mini["visits"]
+        del pain["sections"][0]["items"][1]
+        visits = [{**baseline, "instruments": ["disability"]}, week18]
+        now_in_use = loaded(session, study, amended(instruments=[prescreen, pain, disability], visits=visits))
+        asked: dict[str, Any] = {"version": "2", "sites": ["north"], "from_on": None, "why": "Ethics"}
+        (number,) = plan(session, now_in_use, by=ADMINISTRATOR, now=NOW, **asked)
+        carry_on(session, now_in_use, number, by=ADMINISTRATOR, now=NOW + SETTLES)
+        people = [person(session, study, role, site_code="north") for role in ("coordinator", "investigator")]
+        people.append(person(session, study, "data_manager", site_code=None))
+    page = f"/mini/participants/{one.code}"
+    form = f"{page}/visits/baseline/entries/pain"
+    pages = ("", "/visits/tx01", "/visits/week18", "/visits/baseline", "/casebook")
+    for actor in people:
+        browser = signed_in_client(shared_database, actor)
+        for path in (*(page + each for each in pages), form, "/mini/participants", "/mini/calendar", "/mini/study"):
+            assert browser.get(path).status_code == 200, (actor.username, path)
+        assert browser.get(f"{page}/visits/nowhere").status_code == 404
+    export = signed_in_client(shared_database, people[2]).get("/mini/exports/entries.csv")
+    assert "pain_days" in export.text, "what was answered is exported, whatever is asked now"
+    coordinator = signed_in_client(shared_database, people[0])
+    fields = form_in(coordinator.soup(f"{form}?edit=yes"), form)
+    corrected = coordinator.send(
+        form, {**fields, "pain_days": "4", "form-why": "Misread", "visit-held-on": TODAY.isoformat()}
+    )
+    assert corrected.status_code == 303
+    with shared_database.reading() as session:
+        entry = entry_of(session, one.id or 0, "baseline", "pain")
+        assert entry is not None
+        assert (entry.values["pain_days"], entry.study_version_id) == (4, study.version_id)
+    again = coordinator.get(form.replace("baseline", "tx01"))
+    assert again.status_code == 404, "nothing new is entered under a version that is over"
