@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlmodel import Session
 
+from app.capture.double.reads import is_withheld
 from app.capture.models import Entry
 from app.foundation.database import streamed, table_of
 from app.participants.models import Participant, Screening
@@ -72,6 +73,10 @@ def recorded(
         .correlate(PARTICIPANT)
         .scalar_subquery()
     )
+    # Whoever could still be the second to enter a form does not see what the first did.
+    withheld = is_withheld(
+        study.definition, by, PARTICIPANT.c.id, ENTRY.c.visit, ENTRY.c.instrument, PARTICIPANT.c.site_id
+    )
     query = (
         select(
             PARTICIPANT.c.id,
@@ -89,7 +94,7 @@ def recorded(
         )
         .select_from(PARTICIPANT)
         .join(SCREENING, SCREENING.c.id == latest, isouter=True)
-        .join(ENTRY, and_(ENTRY.c.participant_id == PARTICIPANT.c.id, *in_use(study)), isouter=True)
+        .join(ENTRY, and_(ENTRY.c.participant_id == PARTICIPANT.c.id, *in_use(study), ~withheld), isouter=True)
         .where(PARTICIPANT.c.study_id == study.id, at_their_sites(by, permission))
         .order_by(func.length(PARTICIPANT.c.code), PARTICIPANT.c.code, ENTRY.c.id)
     )

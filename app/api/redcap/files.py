@@ -11,6 +11,7 @@ from app.api.redcap.dictionary import Event, Field
 from app.api.redcap.errors import Wrong, no_record, not_valid, shown
 from app.api.redcap.records import is_there
 from app.capture import actions as capture
+from app.capture.double.reads import refuse_withheld
 from app.capture.reads import entry_of
 from app.foundation.errors import NotFound
 from app.participants.models import Participant
@@ -125,6 +126,15 @@ def _place(asked: Asked, permission: Permission) -> Place:
     if event is None:
         raise not_valid("event")
     participant = participant_by_code(here.session, here.the_study, asked.record, by=here.actor, permission=permission)
+    refuse_withheld(
+        here.session,
+        here.the_study.definition,
+        participant,
+        event.visit,
+        field.form,
+        by=here.actor,
+        action="entry.show_file",
+    )
     return Place(participant, event, field)
 
 

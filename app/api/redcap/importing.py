@@ -35,11 +35,12 @@ from app.api.redcap.errors import NO_FORMAT, Wrong, not_valid, shown
 from app.api.redcap.odm import rows_in_document
 from app.api.redcap.records import EVENT, GROUP, IDENTIFIER, REPEAT, REPEAT_FORM, answers_in
 from app.capture import actions as capture
+from app.capture.double.reads import refuse_withheld
 from app.capture.reads import entries_of, entry_of
 from app.capture.rules import EntryState, same_value
 from app.capture.typed import MISSING, parse_typed, typed_form
 from app.exports.records import recorded
-from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
+from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem, Refused
 from app.participants import actions as participants
 from app.participants.models import Participant
 from app.participants.reads import next_code, participant_by_code, screening_and_initials
@@ -395,6 +396,21 @@ class _Importing:
             return
         assert participant.id is not None
         visit, number = self._place(participant, target)
+        try:
+            # Before anything is compared: that nothing differs would say what the first person entered.
+            refuse_withheld(
+                self.here.session,
+                self.definition,
+                participant,
+                visit,
+                form.code,
+                by=self.here.actor,
+                action="entry.save",
+            )
+        except Refused as refused:
+            self.problems.refusals.append(refused)
+            self.problems.cell(target.record, target.form.name, "", refused.reason)
+            return
         entry = entry_of(self.here.session, participant.id, visit, form.code, number)
         before = typed_form(form, entry.values, entry.reasons) if entry else {}
         retired = {column for column in target.cells if self._is_retired(form, column)}
