@@ -117,3 +117,20 @@ def test_no_call_makes_many_statements(shared_database: Database):
         counted[content] = len([each for each in made if not each.startswith(("SAVEPOINT", "RELEASE"))])
     assert all(counted.values())
     assert {content: count for content, count in counted.items() if count > MOST_STATEMENTS} == {}
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_who_could_enter_a_form_the_second_time_learns_nothing_of_the_first(shared_database: Database):
+    visits = MINI["visits"]
+    assert isinstance(visits, list)
+    twice = {"visits": [{**visits[0], "double_entry": ["pain"]}, *visits[1:]], "instruments": MINI["instruments"]}
+    world = build(shared_database, repeats=False, **twice)
+    row = {"participant_id": "M-002", EVENT: "baseline_arm_1", "pain_nrs": "4", "pain_days": "2"}
+    assert world["assessor"].imports([{**row, "pain_complete": "2"}]).status_code == 200
+    for name, seen in (("coordinator", ""), ("assessor", "4"), ("manager", "4")):
+        found = world[name].json("record", records="M-002", forms="pain", fields="participant_id")
+        assert {each["pain_nrs"] for each in found} - {""} == ({seen} if seen else set()), name
+    # The same answer or another one: what is said is the same.
+    told = {world["coordinator"].imports([{**row, "pain_nrs": each}], returnFormat="json").text for each in ("4", "5")}
+    assert len(told) == 1
+    assert "entered twice" in told.pop()
