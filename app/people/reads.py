@@ -336,6 +336,40 @@ def _by_study(rows: Sequence[Any]) -> dict[int | None, tuple[Grant, ...]]:
     return grants
 
 
+def acting(session: Session, person_id: int, study_id: int, *, request_id: str, via: str) -> Actor:
+    """A person as they may act in a study at this moment, without being there: for what they asked to be done later.
+
+    Without any right when their account was closed, or their roles were taken away, since.
+    """
+    rows = session.execute(
+        select(PERSON.c.username, PERSON.c.name, PERSON.c.organisation, MEMBERSHIP.c.study_id, MEMBERSHIP.c.site_id)
+        .add_columns(MEMBERSHIP.c.role)
+        .select_from(
+            PERSON.outerjoin(
+                MEMBERSHIP,
+                and_(
+                    MEMBERSHIP.c.person_id == PERSON.c.id,
+                    MEMBERSHIP.c.revoked_at.is_(None),
+                    MEMBERSHIP.c.study_id == study_id,
+                    PERSON.c.is_active,
+                ),
+            )
+        )
+        .where(PERSON.c.id == person_id)
+    ).all()
+    first = rows[0]
+    return Actor(
+        person_id=person_id,
+        username=first.username,
+        name=first.name,
+        organisation=first.organisation,
+        grants=_by_study(rows).get(study_id, ()),
+        study_id=study_id,
+        request_id=request_id,
+        via=via,
+    )
+
+
 # Persons
 
 

@@ -26,6 +26,7 @@ DONE = {
     "restored": "It counts again. That it was marked stays in the log.",
     "saved_partial": "Saved. Some answers are still missing.",
     "signed": "Signed.",
+    "defined": "Saved. It stands below, to be run again.",
     "visit_held": "Visit recorded.",
     "visit_reopened": "Planned again. That it was recorded otherwise stays in the log.",
     "visit_missed": "Recorded as missed, with the reason.",

@@ -24,6 +24,7 @@ from app import rendering
 from app.audit.actions import Change, record
 from app.dependencies import Here
 from app.exports import reads as exports
+from app.exports.delivery import EXTENSIONS
 from app.exports.records import recorded
 from app.foundation import idempotency
 from app.foundation.crypto import envelopes
@@ -77,7 +78,15 @@ def _really_asked(left: Left) -> None:
         "/mini/audit",
         "/mini/audit.csv",
         "/mini/exports/entries.csv",
+        *(f"/mini/exports/participants.{extension}" for extension in EXTENSIONS),
         "/mini/exports/dummy/participants.csv",
+        "/mini/exports/dummy/participants.sav",
+        "/mini/exports/all.zip",
+        "/mini/exports/history",
+        "/mini/exports/history/1/file",
+        "/mini/exports/history/2/manifest.json",
+        "/api/v1/studies/mini/exports/all.zip",
+        "/api/v1/studies/mini/export-runs/2/file",
         "/mini/exports/dummy/codebook.json",
         "/api/v1/studies/mini/exports-dummy/entries_by_visit.ndjson",
         "/mini/study",

@@ -28,11 +28,12 @@ from starlette.testclient import TestClient
 
 from app.api.redcap.door import DOORS as CALLS
 from app.dependencies import masked
+from app.exports.delivery import EXTENSIONS
 from app.foundation import clock
 from app.foundation.crypto.keys import Keyring
 from app.foundation.crypto.secrets import hash_password, new_token, token_hash
 from app.foundation.database import Database, keys_of, table_of
-from app.jobs import queue_due_reminders, send_due_mail
+from app.jobs import make_exports, queue_due_reminders, send_due_mail
 from app.main import create_app
 from app.participants.models import Participant
 from app.people.models import ApiToken, Person, SignInSession
@@ -414,6 +415,10 @@ def play(trial: Trial, arms: Arms | None, time: time_machine.Traveller) -> None:
     did(web("statistician", "POST", "/mini/sequence/2/close", closing))
     did(web("statistician", "GET", "/mini/sequence/2/plan.json"))
     did(api("statistician", "GET", f"{API}/exports-unblinded/participants.csv"))
+    for asked in ({"tables": ["participants", "entries"]}, {"tables": ["participants"], "arms": "dummy"}):
+        did(api("data_manager", "POST", f"{API}/export-runs", {"asked": {**asked, "format": "parquet"}}), 202)
+    did(api("data_manager", "POST", f"{API}/export-definitions", {"name": "Everything", "asked": {}}))
+    assert make_exports(trial.database, trial.settings) == 2
     send_due_mail(trial.database, trial.settings)
     _amend(trial, time)
 
@@ -696,7 +701,14 @@ KNOWN: dict[str, Any] = {
 }
 # Tables of safety have no room for an arm, so that no dummy stands in one: one of them is enough to hear so.
 DUMMY = {"table": (*PLAIN, "adverse_events")}
-FEWER: dict[str, dict[str, Any]] = {"exports.dummy_file": DUMMY, "api.dummy_export": DUMMY}
+# Text formats of every table on every door; the formats that are built of one table with a row per person. All tables
+# in such a format, and as they look with every option, come as one file (exports.bundle_file).
+BUILT = {"table": "participants", "extension": tuple(one for one in EXTENSIONS if one not in KNOWN["extension"])}
+FEWER: dict[str, tuple[dict[str, Any], ...]] = {
+    "exports.dummy_file": (DUMMY, {**BUILT, "extension": ("sav", "parquet")}),
+    "api.dummy_export": (DUMMY,),
+    "exports.file": ({}, BUILT),
+}
 QUERIES: dict[str, Sequence[str]] = {
     "participants.participants": ("", "?format=csv", "?sort=-status", "?find=M-00", "?status=randomised&site=all"),
     "audit.audit": ("", "?participant=M-001", "?kind=allocation.", "?kind=session."),
@@ -713,6 +725,8 @@ QUERIES: dict[str, Sequence[str]] = {
     "api.unblindings": ("", "?limit=2"),
     "exports.exports": ("", "?table=visits", "?table=entries_by_participant&format=json", "?arms=dummy"),
     "exports.file": ("", "?spreadsheet=true"),
+    "exports.bundle_file": ("", "?format=parquet"),
+    "api.export_bundle": ("?format=json&since=0&dates=shifted&ids=mapped&values=labels",),
     "participants.screen_form": ("",),
     "appointments.book_form": ("", "?visit=week18"),
     "calendar.calendar": tuple(f"?on=2026-03-11&view={view}" for view in ("day", "week", "month", "agenda")),
@@ -750,7 +764,10 @@ def sweep(trial: Trial, roles: Sequence[str] = BLINDED, names: Sequence[str] | N
             ask = trial.api if door.is_api else trial.web
             if WHO.get(door.name) == ANYONE and role != roles[0]:
                 continue
-            for address in door.addresses(**{**KNOWN, **FEWER.get(door.name, {})}):
+            # A mutant is found in the first of them.
+            sets = FEWER.get(door.name, ({},))[: None if names is None else 1]
+            addresses = [address for values in sets for address in door.addresses(**{**KNOWN, **values})]
+            for address in dict.fromkeys(addresses):
                 for query in QUERIES.get(door.name, ("",)):
                     ask(role, "GET", address + query)
         for call in REDCAP if names is None else REDCAP[-1:]:

@@ -143,6 +143,9 @@ NO_PAGE = {
     "treatment.missed_form": "leads to the session",
     "exports.file": "a file",
     "exports.dummy_file": "a file",
+    "exports.bundle_file": "a file",
+    "exports.made_file": "a file",
+    "exports.manifest_file": "a file",
     "audit.file": "a file",
     "amendments.plan_form": "leads to what it would mean",
     "amendments.cancel_form": "leads to the versions",
@@ -394,6 +397,12 @@ def test_every_route_obeys_the_table_of_permissions(house: House, asker: str):
 
 # Addresses of things that are not there (a session, token, sequence or invitation of somebody else).
 FOUND_NOTHING = {
+    "exports.made",
+    "exports.made_file",
+    "exports.manifest_file",
+    "api.export_run",
+    "api.export_run_file",
+    "api.export_manifest",
     "amendments.carry_on",
     "api.cancel_amendment",
     "api.carry_on_amendment",
