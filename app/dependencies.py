@@ -246,6 +246,10 @@ class Here:
         text = json.dumps(body, default=str, ensure_ascii=False)
         return Response(text, status_code=status, media_type="application/json")
 
+    def remember(self, status: int, body: str) -> None:
+        """Keep an answer that a door makes in a shape of its own."""
+        self._remember(status, None, body)
+
     def _remember(self, status: int, location: str | None, body: str | None) -> None:
         if self.idempotency_key:
             idempotency.remember_answer(
@@ -449,12 +453,18 @@ def _bearer(request: Request) -> str:
 
 
 def _api_here(request: Request, session: Session, study: str, *, unsafe: bool, touch: bool = True) -> Here:
+    return here_by_token(request, session, _bearer(request), study=study, unsafe=unsafe, touch=touch)
+
+
+def here_by_token(
+    request: Request, session: Session, token: str, *, study: str | None = None, unsafe: bool, touch: bool = True
+) -> Here:
+    """Where a program stands that has this token; TokenNeeded when it is none, or not one for the study it asks for."""
     _refuse_nul(request)
     now = clock.now()
-    token = _bearer(request)
     # A token says nothing of other studies, not even whether they are there.
     owner = people.token_owner(session, token, now=now, request_id=request.state.request_id) if token else None
-    if owner is None or owner.study is None or owner.study.code != study:
+    if owner is None or owner.study is None or study not in (None, owner.study.code):
         raise TokenNeeded
     here_in, actor = _in_use(request, session, owner.study), owner.actor
     if here_in.definition.second_factor == "required" and not owner.has_second_factor:

@@ -1,6 +1,7 @@
 """What may I see of people? Who is signed in, who holds which right (and held it then), sites, sessions, tokens."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -64,6 +65,7 @@ VERSIONS_AT_SITES = (
 """Sites that work under another version than the study: "site version sha256", commas between; NULL for none."""
 
 TOKEN_PREFIX = "eqp_"  # noqa: S105 says what the text is, so that a leaked one is recognised
+HEXADECIMAL = re.compile(r"[0-9A-F]{32}").fullmatch  # a token for REDCap's clients, which accept no other form
 
 
 # Statements of every request, built once: putting a SELECT together takes longer than running it
@@ -308,7 +310,7 @@ class TokenOwner:
 
 def token_owner(session: Session, token: str, *, now: datetime, request_id: str) -> TokenOwner | None:
     """Whose API token this is and what it may do now, in one statement; None when it is not valid."""
-    if not token.startswith(TOKEN_PREFIX):
+    if not token.startswith(TOKEN_PREFIX) and not HEXADECIMAL(token):
         return None
     rows = session.execute(_TOKEN, {"token_hash": token_hash(token), "now": now}).all()
     if not rows:
@@ -422,6 +424,12 @@ def person_by_username(session: Session, username: str) -> PersonRow | None:
     """The person with this username, however it is typed."""
     row = session.execute(_persons().where(PERSON.c.username == normal_username(username))).first()
     return _person(row) if row else None
+
+
+def emails_of(session: Session, usernames: Collection[str]) -> dict[str, str]:
+    """The address of each of these people, by username."""
+    query = select(PERSON.c.username, PERSON.c.email).where(PERSON.c.username.in_(sorted(usernames)))
+    return {row.username: row.email for row in session.execute(query)}
 
 
 def has_been_in(session: Session, person_id: int) -> bool:

@@ -187,7 +187,12 @@ def create_token(here: ChangeAnywhere) -> Response:
         raise SecondFactorNeeded
     by: Actor = reads.actor_for(here.signed_in, study.id, here.actor.request_id)
     days = here.value("days", "90")
-    typed = {"name": here.value("name"), "days": days, "scope": list(here.form.get("scope", []))}
+    typed = {
+        "name": here.value("name"),
+        "days": days,
+        "scope": list(here.form.get("scope", [])),
+        "redcap": here.value("redcap"),
+    }
     try:
         require_password(here, here.form.get("password", [""])[-1])
         _, token = actions.create_token(
@@ -199,6 +204,7 @@ def create_token(here: ChangeAnywhere) -> Response:
             scopes=here.form.get("scope", []),
             expires_at=here.now + timedelta(days=int(days) if days.isdecimal() and len(days) < 5 else 0),
             second_factor_needed=in_use.definition.second_factor == "required",
+            hexadecimal=bool(here.value("redcap")),
             by=by,
             now=here.now,
         )

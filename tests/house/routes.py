@@ -386,6 +386,10 @@ WHO: dict[str, Who] = {
     "audit.audit": (P.AUDIT_READ, P.AUDIT_VERIFY),
     "audit.file": P.AUDIT_READ,
     "audit.verify": P.AUDIT_VERIFY,
+    # the REDCap-compatible door: one address, with the token in the form; tests/api/redcap has its own table
+    "redcap.door": ANYONE,
+    "redcap.elsewise": ANYONE,
+    "redcap.survey": ANYONE,  # leads to a participant's link, which asks who they are
     # JSON
     "api.study": P.STUDY_READ,
     "api.instruments": P.STUDY_READ,
