@@ -27,7 +27,7 @@ from app.exports.changes import Changed
 from app.exports.choice import EVERYTHING, Choice
 from app.exports.dummy import dummy_arms
 from app.exports.records import in_use
-from app.exports.shaping import shaped, types_of
+from app.exports.shaping import dates_of, shaped
 from app.exports.tables import ARM, ArmOf, Arms, Cell, Column, Plan, Row, Table
 from app.foundation.database import KINDS, among, keys_of, streamed, table_of
 from app.foundation.errors import FieldProblem, Invalid, NotFound
@@ -55,7 +55,7 @@ VERSION = table_of(StudyVersion)
 VISIT = table_of(ParticipantVisit)
 AMONG = {kind: among(PARTICIPANT.c.id, kind) for kind in KINDS}
 # Tables with a row for each thing at a visit, which are narrowed row by row.
-LISTED = ("visits", "queries")
+LISTED = ("visits", "queries", "double_entry", "coding", "agreement")
 
 BATCH = 1000
 EXACT = 2.0**63
@@ -262,12 +262,12 @@ class _Source:
     def shaped(self, name: str) -> Table:
         """A table as it is asked for: of which instruments, visits and sites, since when, and how it looks."""
         table, choice = self._kept(self.table(name)), self.choice
-        if self.changed is not None and name != "codebook":
+        if self.changed is not None and name not in changes.WHOLE:
             table = changes.only_changed(table, self.changed, self._there_were(self.changed))
         if (choice.values, choice.dates, choice.ids) == ("codes", "kept", "kept"):
             return table
-        columns = {code: tables.instrument_columns(self.plan, code) for code in self.plan.instruments}
-        return shaped(table, choice, keys=keys_of(self.session), study=self.study.code, types=types_of(columns))
+        dates = dates_of(self.plan)
+        return shaped(table, choice, keys=keys_of(self.session), study=self.study.code, dates=dates)
 
     def _there_were(self, changed: Changed) -> Iterator[tuple[str, str, str]]:
         for participant, visit, instrument in changes.entries_of(self.session, ENTRY, changed):
@@ -436,7 +436,10 @@ class _Source:
             )
 
     def _double(self) -> Iterator[Row]:
-        for line, each in every_answer(self.session, self.study, by=self.by, permission=Permission.EXPORT_RUN):
+        found = every_answer(
+            self.session, self.study, by=self.by, permission=Permission.EXPORT_RUN, only=in_use(self.study)
+        )
+        for line, each in found:
             yield (
                 line.participant,
                 line.site,
@@ -454,7 +457,10 @@ class _Source:
             )
 
     def _coding(self) -> Iterator[Row]:
-        for each in every_text(self.session, self.study, by=self.by, permission=Permission.EXPORT_RUN):
+        found = every_text(
+            self.session, self.study, by=self.by, permission=Permission.EXPORT_RUN, only=in_use(self.study)
+        )
+        for each in found:
             chosen = [choice.code for choice in each.choices]
             yield (
                 each.participant,
@@ -488,6 +494,7 @@ class _Source:
                         cursor=cursor,
                         limit=LARGEST_PAGE,
                         permission=Permission.EXPORT_RUN,
+                        only=in_use(self.study),
                     )
                     for each in page.rows:
                         yield tables.agreement_row(kind, each)
