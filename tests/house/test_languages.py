@@ -4,6 +4,7 @@ import re
 import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
+from time import process_time
 
 import pytest
 from babel.messages.catalog import Catalog
@@ -160,3 +161,18 @@ def test_a_language_that_is_not_there_says_it_in_english() -> None:
     assert translations("xx").gettext("Sign in") == "Sign in"
     assert translations("../de").gettext("Sign in") == "Sign in"
     assert translations("de-AT").gettext("Sign in") == "Anmelden"
+
+
+def test_nothing_that_somebody_types_makes_a_sentence_long_to_look_for() -> None:
+    # As it may stand in a reason that is shown to others, whose language is another one.
+    texts = [
+        "A. " * 700,
+        "Bad? Choose a: b. " * 120,
+        "a: " * 2000,
+        "There is no site x, " * 100,
+        "There is no such version: " * 100,
+    ]
+    for text in texts:
+        began = process_time()
+        assert sentence(text, "de")
+        assert process_time() - began < 2.0, text[:40]
