@@ -133,8 +133,8 @@ def kept_file(here: Here, made: Made) -> Response:
     if part == ():
         return Response(status_code=416, headers={"Content-Range": f"bytes */{made.bytes}"})
     first, last = part or (0, made.bytes - 1)
-    if first == 0:
-        actions.record_taking(here.session, here.the_study, made, by=here.actor, now=here.now)
+    # Any part, not the first alone: what is behind the first byte is as good as the whole.
+    actions.record_taking(here.session, here.the_study, made, first=first, by=here.actor, now=here.now)
     headers["Content-Length"] = str(max(last - first + 1, 0))
     if part:
         headers["Content-Range"] = f"bytes {first}-{last}/{made.bytes}"

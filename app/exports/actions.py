@@ -192,10 +192,14 @@ def finish(
     return True
 
 
-def record_taking(session: Session, study: StudyInUse, made: Made, *, by: Actor, now: datetime) -> None:
-    """Write down that somebody takes the kept file of an export."""
+def record_taking(
+    session: Session, study: StudyInUse, made: Made, *, first: int = 0, by: Actor, now: datetime
+) -> None:
+    """Write down that somebody takes the kept file of an export, or of it what stands from byte `first` on."""
     require(by, Permission.EXPORT_RUN, action=RUN, subject=f"/export/{made.number}")
-    new = {"export": made.number, "file": made.file_name, "sha256": made.sha256}
+    new: dict[str, Any] = {"export": made.number, "file": made.file_name, "sha256": made.sha256}
+    if first:
+        new["from_byte"] = first
     change = Change("export.taken", subject=f"export/{_called(made.choice)}", new=new)
     record(session, study.code, [change], by=by, now=now)
 
