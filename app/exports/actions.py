@@ -192,9 +192,7 @@ def finish(
     return True
 
 
-def record_taking(
-    session: Session, study: StudyInUse, made: Made, *, first: int = 0, by: Actor, now: datetime
-) -> None:
+def record_taking(session: Session, study: StudyInUse, made: Made, *, first: int = 0, by: Actor, now: datetime) -> None:
     """Write down that somebody takes the kept file of an export, or of it what stands from byte `first` on."""
     require(by, Permission.EXPORT_RUN, action=RUN, subject=f"/export/{made.number}")
     new: dict[str, Any] = {"export": made.number, "file": made.file_name, "sha256": made.sha256}

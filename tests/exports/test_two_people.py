@@ -53,9 +53,7 @@ class World:
             second = person(session, self.study, "coordinator", site_code=place, username=f"second_{place}")
             where: dict[str, Any] = {"visit": "week18", "instrument": "pain", "values": values, "reasons": {}}
             save_entry(session, self.study, who, **where, base_version=0, by=first, now=NOW)
-            enter_second(
-                session, self.study, who, **{**where, "values": {**values, "pain_nrs": 6}}, by=second, now=NOW
-            )
+            enter_second(session, self.study, who, **{**where, "values": {**values, "pain_nrs": 6}}, by=second, now=NOW)
         for text in queue(session, self.study, Queue.TO_CODE, by=self.manager).rows:
             for by in (self.manager, person(session, self.study, "data_manager", username="other")):
                 code_text(session, self.study, text.number, code="LBP", by=by, now=NOW)
@@ -107,7 +105,9 @@ def test_dates_are_shifted_wherever_an_answer_stands(world: World):
     assert row["one_fell_on"] == f"{on}T14:30"
     (row, _) = world.rows("instrument_pain__falls", dates="shifted")
     assert row["fell_on"] == f"{on}T14:30"
-    long = {row["item"]: row["value"] for row in world.rows("entries", dates="shifted") if row["participant"] == "M-001"}
+    long = {
+        row["item"]: row["value"] for row in world.rows("entries", dates="shifted") if row["participant"] == "M-001"
+    }
     assert long["falls[1].fell_on"] == long["one_fell_on"] == f"{on}T14:30"
     assert long["pain_note"] == "Sore"
     both = {row["item"]: (row["first"], row["second"]) for row in world.rows("double_entry", dates="shifted")[:20]}

@@ -178,11 +178,16 @@ def withheld_subjects(session: Session, study: Study, participant: Participant, 
     return frozenset(f"{kind}/{visit}/{form}" for visit, form in hidden for kind in ("entry", "query"))
 
 
+def has_withheld(study: StudyInUse) -> bool:
+    """Whether a form is entered twice at any site, whichever version of the study it works under."""
+    return any(each.definition.has_double_entry for each in (study, *study.others.values()))
+
+
 def is_withheld(
-    study: Study, by: Actor, participant_id: Any, visit: Any, instrument: Any, site_id: Any
+    study: StudyInUse, by: Actor, participant_id: Any, visit: Any, instrument: Any, site_id: Any
 ) -> ColumnElement[bool]:
-    """The same for a list: whether what these columns point at is withheld from this person."""
-    if not study.has_double_entry:
+    """The same for a list: whether what these columns point at is withheld from this person, at any of their sites."""
+    if not has_withheld(study):
         return false()
     sites = {grant.site_id for grant in by.grants if could_enter(by, grant.site_id or 0)}
     if not sites:
