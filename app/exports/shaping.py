@@ -2,8 +2,9 @@
 
 De-identification takes what the study alone knows: the shift of a participant, 1 to 365 days back, and their other code
 come from the installation's key by HMAC, so they are the same in every table and every export, and nobody without the
-key can undo them. Intervals between the dates of a participant stay as they are; of a day and time the day is shifted.
-A date of which a part is unknown cannot be shifted and is left out. Free text is not looked into: leave it out where it may name days or people.
+key can undo them. Intervals between the dates of a participant stay as they are; of a day with its time the day is
+shifted. A date of which a part is unknown cannot be shifted and is left out. Free text is not looked into: leave it out
+where it may name days or people.
 """
 
 import base64

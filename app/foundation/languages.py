@@ -190,7 +190,8 @@ def sentence(text: str, language: str) -> str:
     if len(parts) == 1:
         return text
     # Several sentences put together: as many of them in a row as there are for, else each by itself.
-    said, at = [], 0
+    said: list[str] = []
+    at = 0
     while at < len(parts):
         if len(said) == _MOST_SENTENCES:
             said += parts[at:]

@@ -1,4 +1,4 @@
-"""What two people entered, coded, and rows of groups: as whole, as narrow and as blind in exports as everything else."""
+"""What two people entered and coded, and rows of groups: as whole and as narrow in exports as everything else."""
 
 from datetime import timedelta
 from typing import Any
