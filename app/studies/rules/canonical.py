@@ -16,6 +16,7 @@ SINCE_THE_FIRST = (
     "blinding_assessment",
     "schedule",
     "safety",
+    "placeholders",
     "allocation.first_stage",
     "instruments[].presentation",
     "instruments[].texts",
