@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from app.studies.definition import RESERVED_CODES, ConsentDocument, Instrument, Study, StudyFile
 from app.studies.importing.codes import Codes, short
-from app.studies.importing.draft import Data, Draft, Form
+from app.studies.importing.draft import Data, Draft, Form, planned_visit
 from app.studies.importing.report import Failed, Kind, Note, as_markdown
 from app.studies.rules import problems
 from app.studies.rules.findings import Path, Place
@@ -44,7 +44,7 @@ class Converted:
 
 def built(draft: Draft, *, on: date) -> Converted:
     """The folder of a draft; `on` is the day from which the stand-in for a consent document is dated."""
-    if not draft.forms:
+    if not (draft.forms or draft.visits or draft.arms):
         raise Failed("The file defines no form with a question in it. Export the whole definition and try again.")
     if len(draft.forms) > MOST_FORMS or sum(len(form.items) for form in draft.forms) > MOST_ITEMS:
         raise Failed(f"A study has at most {MOST_FORMS} forms and {MOST_ITEMS:,} items. Split the file by its forms.")
@@ -121,7 +121,7 @@ def _study(draft: Draft, screening: Data, placeholders: list[Data], *, has_crite
     data["eligibility"] = {
         "instrument": screening["code"],
         "criteria": [
-            {"code": code, "label": label, "kind": kind, "rule": f"[{code}] = '{'1' if kind == 'inclusion' else '0'}'"}
+            {"code": code, "label": label, "kind": kind, "rule": f"[{code}] = '1'"}
             for code, label, kind in draft.criteria
         ],
     }
@@ -150,7 +150,7 @@ def _study(draft: Draft, screening: Data, placeholders: list[Data], *, has_crite
                 "Write `anchor` and `kind` of each visit.",
             )
     else:
-        data["visits"] = [_visit("visit1", "Visit 1", [form.code for form in draft.forms])]
+        data["visits"] = [planned_visit("visit1", "Visit 1", [form.code for form in draft.forms])]
     if not draft.times_known:
         default(
             "visits",
@@ -182,18 +182,6 @@ def _study(draft: Draft, screening: Data, placeholders: list[Data], *, has_crite
     data["sources"] = [f"Converted from {draft.source}."]
     data["placeholders"] = placeholders
     return data
-
-
-def _visit(code: str, label: str, instruments: list[str], day: int = 0, before: int = 0, after: int = 0) -> Data:
-    return {
-        "code": code,
-        "label": label,
-        "kind": "assessment",
-        "anchor": "consent",
-        "day": day,
-        "window": {"before": before, "after": after},
-        "instruments": instruments,
-    }
 
 
 def _eligibility(draft: Draft) -> Data:

@@ -10,6 +10,19 @@ from app.studies.importing.report import Kind, Report
 Data = dict[str, Any]
 
 
+def planned_visit(code: str, label: str, instruments: list[str], day: int = 0, before: int = 0, after: int = 0) -> Data:
+    """A visit. What it is counted from, and of which kind it is, no source says: from consent, an assessment."""
+    return {
+        "code": code,
+        "label": label,
+        "kind": "assessment",
+        "anchor": "consent",
+        "day": day,
+        "window": {"before": before, "after": after},
+        "instruments": instruments,
+    }
+
+
 @dataclass
 class Section:
     """Items under one heading; `code` where they are asked row by row."""
@@ -84,6 +97,18 @@ class Draft:
             )
         self.where[code] = where
         return code
+
+    def visit(self, where: str, code: str, label: str, forms: list[str], times: tuple[int, int, int]) -> Data:
+        """A visit with its day and window; what is beyond a study's days is reported."""
+        day, before, after = times
+        kept = (min(max(day, -400), 4000), min(max(before, 0), 400), min(max(after, 0), 400))
+        if kept != times:
+            self.report.changed(
+                where,
+                f"{label} is due on day {day}, {before} before to {after} after.",
+                f"Day {kept[0]}, {kept[1]} before to {kept[2]} after: nothing more can be said here.",
+            )
+        return planned_visit(code, label, forms, *kept)
 
     def is_personal(self, instrument: str, item: str, where: str, why: str) -> None:
         """Point out an item that may say who somebody is."""

@@ -13,7 +13,7 @@ from itertools import pairwise
 from app.studies.importing import items as said
 from app.studies.importing.building import typed_instead
 from app.studies.importing.codes import Codes, plain, short
-from app.studies.importing.draft import Data, Draft, Form, Section
+from app.studies.importing.draft import Data, Draft, Form, Section, planned_visit
 from app.studies.importing.logic import Names, Target, Untranslatable, translated
 from app.studies.importing.markup import Node, all_text
 from app.studies.importing.report import Failed
@@ -231,11 +231,11 @@ class _Reading:
         refs = list(protocol.within("StudyEventRef")) if protocol else []
         refs += [ref for group in self.version.all("StudyEventGroupDef") for ref in group.all("StudyEventRef")]
         for group in self.version.all("StudyEventGroupDef"):
-            self.report.changed(
-                _at(group),
-                f"The group of events {group.get('Name') or group.get('OID')}.",
-                "Its events are visits one by one.",
-            )
+            words = f"The group of events {group.get('Name') or group.get('OID')}."
+            if group.first("StudyEventRef") is not None:
+                self.report.changed(_at(group), words, "Its events are visits one by one.")
+            else:
+                self.report.lost(_at(group), words, "Plan its events as visits.")
         refs.sort(key=lambda ref: int(ref.get("OrderNumber")) if ref.get("OrderNumber").isdecimal() else 10**9)
         oids = dict.fromkeys([ref.get("StudyEventOID") for ref in refs] + list(self.events))
         for oid in oids:
@@ -300,17 +300,7 @@ class _Reading:
             code = self.draft.visit_codes.take(oid.rpartition(".")[2] or oid, "visit")
             label = self.draft.visit_labels.take(short(plain(event.get("Name"))) or code)
             day, before, after = times.get(oid, (0, 0, 0))
-            self.draft.visits.append(
-                {
-                    "code": code,
-                    "label": label,
-                    "kind": "assessment",
-                    "anchor": "consent",
-                    "day": min(max(day, -400), 4000),
-                    "window": {"before": min(before, 400), "after": min(after, 400)},
-                    "instruments": forms,
-                }
-            )
+            self.draft.visits.append(self.draft.visit(_at(event), code, label, forms, (day, before, after)))
         planned = [oid for oid, event in order if oid in times]
         self.draft.times_known = bool(planned) and len(planned) >= len(self.draft.visits)
         if planned and not self.draft.times_known:
@@ -321,21 +311,10 @@ class _Reading:
                 "Write their days.",
             )
         self.draft.visits.sort(key=lambda visit: visit["day"])
-        if not self.draft.visits:
+        if not self.draft.visits and (self.draft.forms or self.draft.arms):
             unplanned = [form.code for form in self.draft.forms if form.code not in self.draft.unscheduled]
             code = self.draft.visit_codes.take("visit1")
-            if unplanned or self.draft.forms:
-                self.draft.visits.append(
-                    {
-                        "code": code,
-                        "label": "Visit 1",
-                        "kind": "assessment",
-                        "anchor": "consent",
-                        "day": 0,
-                        "window": {"before": 0, "after": 0},
-                        "instruments": unplanned or [form.code for form in self.draft.forms],
-                    }
-                )
+            self.draft.visits.append(planned_visit(code, "Visit 1", unplanned))
             self.report.default(
                 "study.yaml, visits",
                 "The source plans no visit.",

@@ -527,7 +527,8 @@ class _Reading:
             else:
                 code = self.draft.visit_codes.take(re.sub(r"_arm_[0-9]+[a-z]?$", "", event.unique), "visit")
                 label = self.draft.visit_labels.take(short(plain(event.name)) or code)
-                visit = by_name[key] = self.visit(event, code, label, forms, day or 0)
+                times = (day or 0, _whole(event.before) or 0, _whole(event.after) or 0)
+                visit = by_name[key] = self.draft.visit(event.where, code, label, forms, times)
                 self.draft.visits.append(visit)
             self.names.events[event.unique] = visit["code"]
             self.names.events[re.sub(r"_arm_[0-9]+$", "", event.unique)] = visit["code"]
@@ -538,26 +539,6 @@ class _Reading:
         for visit in self.draft.visits:
             for form in visit["instruments"]:
                 self.names.visits.setdefault(form, []).append(visit["code"])
-
-    def visit(self, event: Event, code: str, label: str, forms: list[str], day: int) -> Data:
-        """A visit of an event; what is beyond a study's days is reported."""
-        before, after = _whole(event.before) or 0, _whole(event.after) or 0
-        kept = (min(max(day, -400), 4000), min(max(before, 0), 400), min(max(after, 0), 400))
-        if kept != (day, before, after):
-            self.report.changed(
-                event.where,
-                f"{label} is due on day {day}, {before} before to {after} after.",
-                f"Day {kept[0]}, {kept[1]} before to {kept[2]} after: nothing more can be said here.",
-            )
-        return {
-            "code": code,
-            "label": label,
-            "kind": "assessment",
-            "anchor": "consent",
-            "day": kept[0],
-            "window": {"before": kept[1], "after": kept[2]},
-            "instruments": forms,
-        }
 
     def repeats(self) -> None:
         for event, form in self.project.repeating:

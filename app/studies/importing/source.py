@@ -32,6 +32,10 @@ def convert(data: bytes, *, name: str, on: date, code: str | None = None) -> Con
 
     `name` is what the file is called in the report, `on` the day of the import, `code` that of the study.
     """
+    if code is not None and Codes(*RESERVED_CODES).take(code) != code:
+        raise Failed(
+            f"“{code[:60]}” cannot be a study's code. Write small letters, digits and _, and no word of our own."
+        )
     draft = read(data, name=name)
     if code is not None:
         draft.code = code
