@@ -2,6 +2,7 @@
 cannot stand is taken out and reported, until nothing is wrong with it any more.
 """
 
+import hashlib
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -60,8 +61,9 @@ def built(draft: Draft, *, on: date) -> Converted:
                 "say": "this may say who somebody is; see the import's report.",
             }
         )
-    consent = _consent(draft, on)
-    study = _settled(draft, data, instruments, consent)
+    instruments.sort(key=lambda instrument: str(instrument["code"]))  # as their files are read
+    document, consent = _consent(draft, on)
+    study = _settled(draft, data, instruments, document)
     files = {"study.yaml": _yaml(data), "consent/v1.en.md": consent}
     for each in instruments:
         files[f"instruments/{each['code']}.yaml"] = _yaml(each)
@@ -246,18 +248,29 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _consent(draft: Draft, on: date) -> bytes:
+def _consent(draft: Draft, on: date) -> tuple[ConsentDocument, bytes]:
+    """What stands in for a consent document, and its file."""
+    text = CONSENT.format(source=draft.source)
     head = f'---\nversion: "0"\nlanguage: {draft.language}\ntitle: Not a consent document\nvalid_from: {on}\n---\n\n'
-    return (head + CONSENT.format(source=draft.source)).encode()
+    data = (head + text).encode()
+    document = ConsentDocument(
+        version="0",
+        language=draft.language,
+        title="Not a consent document",
+        valid_from=on,
+        text=text.strip(),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+    return document, data
 
 
 # Whole, and without an error
 
 
-def _settled(draft: Draft, data: Data, instruments: list[Data], consent: bytes) -> Study:
+def _settled(draft: Draft, data: Data, instruments: list[Data], document: ConsentDocument) -> Study:
     """The study, once whatever rules cannot stand is taken out of the data; each is reported."""
     for _ in range(_ROUNDS):
-        study = _read(data, instruments, consent)
+        study = _read(data, instruments, document)
         errors = [finding for finding in problems(study, _told) if finding.is_error]
         if not errors:
             return study
@@ -269,7 +282,7 @@ def _settled(draft: Draft, data: Data, instruments: list[Data], consent: bytes) 
     raise Failed("The file's rules contradict each other too often to be taken apart. Simplify them and try again.")
 
 
-def _read(data: Data, instruments: list[Data], consent: bytes) -> Study:
+def _read(data: Data, instruments: list[Data], document: ConsentDocument) -> Study:
     try:
         file = StudyFile.model_validate(data)
         forms = tuple(Instrument.model_validate(each) for each in instruments)
@@ -277,14 +290,6 @@ def _read(data: Data, instruments: list[Data], consent: bytes) -> Study:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise Failed(f"The file cannot become a study: {place}: {first['msg']}") from None
-    document = ConsentDocument(
-        version="0",
-        language=file.language,
-        title="Not a consent document",
-        valid_from=date.min,
-        text=consent.decode(),
-        sha256="0" * 64,
-    )
     fields: dict[str, Any] = {name: getattr(file, name) for name in StudyFile.model_fields}
     return Study.model_construct(**fields, instruments=forms, consent_documents=(document,))
 
