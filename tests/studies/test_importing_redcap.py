@@ -60,11 +60,13 @@ def converted(*rows: dict[str, str]) -> Converted:
 
 
 def item(of: Converted, code: str):
-    return next(each for form in of.study.instruments for each in form.every_item if each.code == code)
+    return next(each for part in of.study.instruments for each in part.every_item if each.code == code)
 
 
-def notes(of: Converted, *kinds: Kind) -> list[str]:
-    return [f"{note.what} {note.instead}" for note in of.notes if not kinds or note.kind in kinds]
+def form(of: Converted, code: str):
+    found = of.study.instrument(code)
+    assert found is not None
+    return found
 
 
 def said(of: Converted, words: str) -> bool:
@@ -209,8 +211,8 @@ def test_a_matrix_is_a_table_of_its_own():
     rows = [
         field(f"q{n}", "radio", choices="1, No | 2, Yes", matrix="m", section="Pain" if n == 1 else "") for n in (1, 2)
     ]
-    made = converted(field("before"), *rows, field("after")).study.instruments[1]
-    assert [(part.label, part.layout, [each.code for each in part.items]) for part in made.sections] == [
+    made = converted(field("before"), *rows, field("after"))
+    assert [(part.label, part.layout, [each.code for each in part.items]) for part in form(made, "base").sections] == [
         (None, "list", ["before"]),
         ("Pain", "matrix", ["q1", "q2"]),
         (None, "list", ["after"]),
@@ -224,7 +226,7 @@ def test_a_text_stands_before_the_question_it_belongs_to():
         field("t", "descriptive", label="Now"),
         field("b"),
     )
-    part = made.study.instruments[1].sections[0]
+    part = form(made, "base").sections[0]
     assert (part.label, part.items[0].hint, part.items[1].hint) == ("Think of last week", None, "Now")
 
 
@@ -409,4 +411,11 @@ def test_any_dictionary_becomes_a_folder_without_an_error(tmp_path_factory, rows
     write_folder(made, folder)
     assert errors_in(folder) == []
     asked = {row["field_name"] for row in rows if row["field_type"] != "descriptive"}
-    assert len([each for form in made.study.instruments[1:] for each in form.every_item]) >= len(asked)
+    assert len(
+        [
+            each
+            for part in made.study.instruments
+            for each in part.every_item
+            if part.code != made.study.eligibility.instrument
+        ]
+    ) >= len(asked)

@@ -17,6 +17,7 @@ SINCE_THE_FIRST = (
     "schedule",
     "safety",
     "placeholders",
+    "record_id",
     "unscheduled",
     "allocation.first_stage",
     "instruments[].presentation",
