@@ -106,10 +106,22 @@ def test_pages_of_the_back_pain_example_open(database: Database):
             now=now,
         )
         assert found.eligible
-        given = {"method": "on_screen", "signed_on": participant.screened_on, "signature": "Ada Lovelace"}
-        more = {"version": "0", "language": "en", "paper_sha256": None, "options": {}, "countersign": True}
-        record_consent(session, world.study, participant, by=coordinator, now=now, **given, **more)
         on = participant.screened_on
+        record_consent(
+            session,
+            world.study,
+            participant,
+            version="0",
+            language="en",
+            method="on_screen",
+            signed_on=on,
+            signature="Ada Lovelace",
+            paper_sha256=None,
+            options={},
+            countersign=True,
+            by=coordinator,
+            now=now,
+        )
         open_visits(session, world.study, participant, anchor="consent", on=on, by=coordinator, now=now)
     browser = world.coordinator("site1")
     entry = f"/clbp/participants/{participant.code}/visits/clbp/entries/clbp"

@@ -544,6 +544,13 @@ class _Reading:
         for event, form in self.project.repeating:
             if form in self.forms:
                 self.forms[form].repeats = True
+                at = self.names.visits.get(self.forms[form].code, [])
+                if event and {self.names.events.get(event)} != set(at):
+                    self.report.changed(
+                        f"Form {form}",
+                        f"It repeats at {event}.",
+                        f"It repeats wherever it is filled in: {', '.join(at)}.",
+                    )
             elif event and not form:
                 self.report.lost(
                     f"Event {event}",

@@ -107,6 +107,8 @@ def _fields(project: Project, version: Node) -> None:
     for form in version.all("FormDef"):
         name = form.get("redcap:FormName") or form.get("OID").removeprefix("Form.")
         project.form_labels[name] = form.get("Name")
+        if form.get("Repeating") == "Yes" and name not in {each for _, each in project.repeating}:
+            project.repeating.append(("", name))
         for group_ref in form.all("ItemGroupRef"):
             group = groups.get(group_ref.get("ItemGroupOID"))
             for ref in group.all("ItemRef") if group else ():
