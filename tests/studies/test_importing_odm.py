@@ -135,12 +135,15 @@ def test_units_conditions_and_methods(tmp_path):
     ("made", "words"),
     [
         (lambda: odm('<CodeListRef CodeListOID="CL.FAR"/>'), "The code list CL.FAR is kept elsewhere"),
-        (lambda: odm(check_of("GE", "x"), "text"), ""),
         (lambda: odm('<ExternalQuestion Dictionary="D"/>'), "ExternalQuestion of I.A."),
         (lambda: odm(kind="durationDatetime"), "The data type durationDatetime."),
         (lambda: odm(kind="datetime"), "A moment with its seconds and zone."),
         (lambda: odm('<MeasurementUnitRef MeasurementUnitOID="MU.X"/>'), "There is no unit MU.X."),
         (lambda: odm(ref='Role="key"'), "Role key."),
+        (lambda: odm(attributes='SDSVarName="AGE" Comment="x"'), "SDSVarName “AGE”."),
+        (lambda: odm('<Alias Context="SDTM" Name="VS.X"/>'), "<Alias>."),
+        (lambda: odm(), "StudyDescription"),
+        (lambda: odm(), "The form F.VITALS may be left out at Extra."),
     ],
 )
 def test_what_is_not_taken_over_is_reported(made, words):
@@ -247,7 +250,7 @@ REDCAP = (DATA / "redcap_project.xml").read_text()
 def test_a_redcap_project_brings_events_groups_and_repeats(tmp_path: Path):
     made = convert(REDCAP.encode(), name="project.xml", on=ON)
     study = made.study
-    assert (study.title, study.record_id if hasattr(study, "record_id") else "record_id") == ("Back trial", "record_id")
+    assert (study.title, study.short_title, study.record_id) == ("Back trial", "Back", "record_id")
     assert [(v.code, v.label, v.day, v.window.before, v.window.after, v.instruments) for v in study.visits] == [
         ("base", "Baseline", 0, 0, 0, ("base", "ae")),
         ("week_6", "Week 6", 42, 7, 14, ("base", "ae")),
@@ -258,7 +261,8 @@ def test_a_redcap_project_brings_events_groups_and_repeats(tmp_path: Path):
     base, adverse = study.instrument("base"), study.instrument("ae")
     assert base is not None
     assert adverse is not None
-    assert ([each.code for each in base.items], adverse.repeats) == (["sex", "meds", "pain", "change"], True)
+    assert [each.code for each in base.items] == ["sex", "meds", "pain", "change"]
+    assert (adverse.repeats, adverse.respondent) == (True, "participant")
     assert [choice.code for choice in item(made, "meds").choices] == ["1", "2"]
     assert (item(made, "pain").hint, item(made, "pain").expected_max) == ("first\nsecond", 10)
     assert item(made, "change").calculation == "[week_6][pain] - [base][pain]"
@@ -269,6 +273,9 @@ def test_a_redcap_project_brings_events_groups_and_repeats(tmp_path: Path):
         "Events stand in 2 arms",
         "The whole event repeats.",
         "1 reports.",
+        "1 surveys and their settings.",
+        "SurveysEnabled 1.",
+        "redcap:VideoUrl “x”.",
         "Each repeat is labelled [ae_term].",
         "Its code is M99",
     ):

@@ -82,7 +82,12 @@ def _study(draft: Draft, screening: Data, placeholders: list[Data], *, has_crite
 
     code = draft.code or Codes(*RESERVED_CODES).take(draft.title or "imported", "imported")
     title = short(draft.title) or "Imported study"
-    data: Data = {"code": code, "version": draft.version, "title": title, "short_title": short(title, 60)}
+    data: Data = {
+        "code": code,
+        "version": draft.version,
+        "title": title,
+        "short_title": short(draft.short_title or title, 60),
+    }
     if not draft.title:
         default("title", "the source has no title.", "It is called “Imported study”.", "Write the title of the trial.")
     default(
@@ -90,7 +95,7 @@ def _study(draft: Draft, screening: Data, placeholders: list[Data], *, has_crite
     )
     data["target"] = 1
     data["language"] = draft.language
-    if draft.record_id is not None and "record_id" in StudyFile.model_fields:
+    if draft.record_id is not None:
         data["record_id"] = draft.record_id
     if draft.sites:
         data["sites"] = draft.sites
@@ -207,6 +212,8 @@ def _eligibility(draft: Draft) -> Data:
 
 def _instrument(form: Form, draft: Draft) -> Data:
     data: Data = {"code": form.code, "label": form.label, "source": f"Converted from {draft.source}."}
+    if form.respondent:
+        data["respondent"] = form.respondent
     if form.repeats:
         data["repeats"] = True
     sections = []

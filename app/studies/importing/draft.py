@@ -41,6 +41,7 @@ class Form:
     label: str
     sections: list[Section] = field(default_factory=list)
     repeats: bool = False
+    respondent: str = ""
 
     @property
     def items(self) -> list[Data]:
@@ -53,6 +54,7 @@ class Draft:
 
     source: str
     title: str = ""
+    short_title: str = ""
     code: str = ""
     version: str = "1"
     language: str = "en"

@@ -14,6 +14,7 @@ from app.studies.importing import items as said
 from app.studies.importing.building import typed_instead
 from app.studies.importing.codes import Codes, plain, short
 from app.studies.importing.draft import Data, Draft, Form, Section, planned_visit
+from app.studies.importing.leftovers import report_leftovers
 from app.studies.importing.logic import Names, Target, Untranslatable, translated
 from app.studies.importing.markup import Node, all_text
 from app.studies.importing.report import Failed
@@ -34,6 +35,27 @@ _TYPES = {
     "incompleteDate": "date",
     "hexBinary": "file",
     "base64Binary": "file",
+}
+# What is read of each element; everything else in it is reported by its name.
+_READ = {
+    "GlobalVariables": "StudyName ProtocolName",
+    "Study": "OID StudyName ProtocolName GlobalVariables BasicDefinitions MetaDataVersion AdminData",
+    "StudyEventDef": "OID Name Repeating Type FormRef ItemGroupRef",
+    "FormRef": "FormOID OrderNumber Mandatory CollectionExceptionConditionOID",
+    "FormDef": "OID Name Repeating ItemGroupRef",
+    "ItemGroupRef": "ItemGroupOID OrderNumber Mandatory CollectionExceptionConditionOID",
+    "ItemGroupDef": "OID Name Repeating Type ItemRef ItemGroupRef",
+    "ItemRef": "ItemOID OrderNumber Mandatory MethodOID CollectionExceptionConditionOID Repeat Other PreSpecifiedValue "
+    "Role UnitsItemOID",
+    "ItemDef": "OID Name DataType Length SignificantDigits Question Prompt Description CodeListRef RangeCheck "
+    "MeasurementUnitRef CRFCompletionInstructions ExternalQuestion ValueListRef Coding",
+    "RangeCheck": "Comparator SoftHard ItemOID CheckValue FormalExpression ErrorMessage",
+    "CodeList": "OID Name DataType CodeListItem EnumeratedItem ExternalCodeList",
+    "CodeListItem": "CodedValue OrderNumber Decode",
+    "EnumeratedItem": "CodedValue OrderNumber",
+    "ConditionDef": "OID Name Description FormalExpression MethodSignature",
+    "MethodDef": "OID Name Type Description FormalExpression MethodSignature",
+    "Arm": "OID Name",
 }
 _SIGNS = {"LT": "<", "LE": "<=", "GT": ">", "GE": ">=", "EQ": "=", "NE": "<>"}
 _DEEPEST_GROUP = 12
@@ -161,6 +183,9 @@ class _Reading:
             self.logic(ref, node, item, instrument, conditions)
         self.criteria()
         self.unused()
+        report_leftovers(self.report, self.study, _READ)
+        if self.version not in self.study.children:
+            report_leftovers(self.report, self.version, _READ)
         return self.draft
 
     # Around the definition
@@ -169,6 +194,8 @@ class _Reading:
         settings = self.study.first("GlobalVariables")
         title = all_text(settings.first("StudyName")) if settings else self.study.get("StudyName")
         self.draft.title = plain(title) or plain(self.version.get("Name"))
+        protocol_name = all_text(settings.first("ProtocolName")) if settings else self.study.get("ProtocolName")
+        self.draft.short_title = plain(protocol_name)
         for node in self.study.all("MetaDataVersion"):
             if node is not self.version:
                 self.report.lost(_at(node), f"The MetaDataVersion {node.get('OID')}.", "Convert it by itself.",
@@ -261,6 +288,11 @@ class _Reading:
             oid = ref.get("FormOID") or ref.get("ItemGroupOID")
             if oid in self.forms or oid in self.groups:
                 self.refused_condition(ref, f"the form {oid} at {event.get('Name')}")
+                if ref.get("Mandatory") == "No":
+                    words = f"The form {oid} may be left out at {event.get('Name')}."
+                    self.report.changed(
+                        _at(ref), words, "It is due there like the others.", "Plan it unscheduled, if need be."
+                    )
                 yield oid
             else:
                 self.report.lost(_at(ref), f"There is no form {oid}.", "Export again, or write the form.")
@@ -488,6 +520,10 @@ class _Reading:
             or self.words(node.first("Description"))
         )
         text = text or node.get("Name")
+        if node.first("Question") is not None and (more := self.words(node.first("Description"))):
+            self.report.lost(
+                where, f"The description “{short(plain(more), 200)}”.", "Write it as the hint, if need be."
+            )
         if term is not None:
             text = term[1] if alone else f"{term[1]}: {text}"
         label, whole = self.draft.label(text, where, code)

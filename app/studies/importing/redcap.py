@@ -62,6 +62,8 @@ class Project:
 
     source: str
     title: str = ""
+    short_title: str = ""
+    surveys: list[str] = field(default_factory=list)  # forms that participants fill in
     rows: list[Row] = field(default_factory=list)
     form_labels: dict[str, str] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
@@ -112,7 +114,7 @@ _LINE = re.compile(r"\s*\|\s*|\s*\n\s*")
 
 def read(project: Project) -> Draft:
     """The draft of a project."""
-    draft = Draft(project.source, title=plain(project.title))
+    draft = Draft(project.source, title=plain(project.title), short_title=plain(project.short_title))
     for where, what, to_do in project.notes:
         draft.report.lost(where, what, to_do)
     _Reading(project, draft).run()
@@ -141,6 +143,8 @@ class _Reading:
                 if code != row.form:
                     self.report.changed(row.where, f"The form {short(row.form, 60)}.", f"It is the instrument {code}.")
                 self.forms[row.form] = Form(code, short(plain(label)) or code)
+                if row.form in self.project.surveys:
+                    self.forms[row.form].respondent = "participant"
             self.row(row, self.forms[row.form])
         self.trailing_texts()
         kept = {name: form for name, form in self.forms.items() if form.items}

@@ -3,6 +3,7 @@
 import re
 
 from app.studies.importing.draft import Draft
+from app.studies.importing.leftovers import report_leftovers
 from app.studies.importing.markup import Node, all_text
 from app.studies.importing.redcap import Event, Project, Row
 from app.studies.importing.redcap import read as read_project
@@ -16,7 +17,7 @@ _SETTINGS = (
     (
         "SurveysGroup",
         "surveys and their settings",
-        "Write `respondent: participant` at these forms; links are given on pages.",
+        "Their forms have `respondent: participant`; links are given on pages.",
     ),
     ("SurveysQueueGroup", "a survey queue", "Plan the forms at visits."),
     ("EconsentGroup", "electronic consent", "Write the consent document into consent/."),
@@ -29,6 +30,27 @@ _SETTINGS = (
     ("AlertsGroup", "alerts", "Write `schedule: reminders:`."),
     ("DashboardsGroup", "dashboards", "Nothing."),
 )
+_READ = frozenset(
+    {
+        "StudyName",
+        "ProtocolName",
+        "redcap:MissingDataCodes",
+        "redcap:DataAccessGroupsGroup",
+        "redcap:RepeatingInstrumentsAndEvents",
+        "redcap:RandomizationGroup",
+    }
+)
+_GROUPS = frozenset(f"redcap:{name}" for name, _, _ in _SETTINGS)
+# What is read of each element; everything else in it is reported by its name.
+_OF_ELEMENTS = {
+    "ItemDef": "OID Name DataType Length SignificantDigits Question CodeListRef RangeCheck redcap:Variable redcap:Label "
+    "redcap:FieldType redcap:SectionHeader redcap:FieldNote redcap:TextValidationType redcap:Identifier "
+    "redcap:BranchingLogic redcap:RequiredField redcap:CustomAlignment redcap:QuestionNumber redcap:MatrixGroupName "
+    "redcap:MatrixRanking redcap:FieldAnnotation redcap:Calculation redcap:SliderLabels redcap:CheckboxChoices",
+    "FormDef": "OID Name Repeating redcap:FormName ItemGroupRef",
+    "StudyEventDef": "OID Name Type Repeating redcap:EventName redcap:UniqueEventName redcap:ArmNum redcap:ArmName "
+    "redcap:DayOffset redcap:OffsetMin redcap:OffsetMax redcap:CustomEventLabel FormRef",
+}
 _VALUES = {
     "redcap:CustomRecordLabel": "Nothing: participants are named by their code.",
     "redcap:SecondaryUniqueField": "Nothing: only the participant's code is unique.",
@@ -56,18 +78,28 @@ def read(root: Node, name: str) -> Draft:
                 "Bring data in once the study is loaded: this is its definition.",
             )
         )
-    return read_project(project)
+    draft = read_project(project)
+    report_leftovers(draft.report, version, _OF_ELEMENTS)
+    return draft
 
 
 def _settings(project: Project, study: Node) -> None:
     settings = study.first("GlobalVariables") or Node("GlobalVariables", study.line)
     project.title = all_text(settings.first("StudyName"))
+    project.short_title = all_text(settings.first("ProtocolName"))
+    project.surveys = [form for survey in settings.within("redcap:Surveys") if (form := survey.get("form_name"))]
+    others: list[str] = []
     for child in settings.children:
+        if child.tag not in _READ and child.tag not in _VALUES and child.tag not in _GROUPS:
+            words = child.text.strip() or (f"{len(child.children)} parts" if child.children else "")
+            others += [f"{child.tag.removeprefix('redcap:')} {words[:100]}"] if words not in ("", "0") else []
         if child.tag == "redcap:MissingDataCodes":
             project.missing_codes = child.text
         elif child.tag in _VALUES and child.text.strip():
             words = f"{child.tag.removeprefix('redcap:')}: {child.text.strip()[:300]}"
             project.notes.append(("Project settings", words, _VALUES[child.tag]))
+    if others:
+        project.notes.append(("Project settings", f"{'; '.join(others)}.", "Nothing, unless the study needs it."))
     for group in settings.within("redcap:DataAccessGroups"):
         project.groups.append(group.get("group_name"))
     for repeating in settings.within("redcap:RepeatingInstrument"):
@@ -168,8 +200,6 @@ def _row(item: Node, variable: str, form: str, coded: Node | None) -> Row:
             row.low = value
         elif check.get("Comparator") in ("LE", "LT"):
             row.high = value
-    if item.get("redcap:InlineImage") not in ("", "0"):
-        row.note = row.note or ""
     return row
 
 
