@@ -359,11 +359,11 @@ def typed_instead(item: Data) -> None:
     item.pop("calculation", None)
 
 
-class _Dumper(yaml.SafeDumper):
-    """Lists are indented, and texts of several lines stand as they are read."""
+_Base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
+
+class _Dumper(_Base):  # type: ignore[misc]
+    """Every list is written out where it stands, without anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

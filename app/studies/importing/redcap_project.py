@@ -43,8 +43,8 @@ _READ = frozenset(
 _GROUPS = frozenset(f"redcap:{name}" for name, _, _ in _SETTINGS)
 # What is read of each element; everything else in it is reported by its name.
 _OF_ELEMENTS = {
-    "ItemDef": "OID Name DataType Length SignificantDigits Question CodeListRef RangeCheck redcap:Variable redcap:Label "
-    "redcap:FieldType redcap:SectionHeader redcap:FieldNote redcap:TextValidationType redcap:Identifier "
+    "ItemDef": "OID Name DataType Length SignificantDigits Question CodeListRef RangeCheck redcap:Variable "
+    "redcap:Label redcap:FieldType redcap:SectionHeader redcap:FieldNote redcap:TextValidationType redcap:Identifier "
     "redcap:BranchingLogic redcap:RequiredField redcap:CustomAlignment redcap:QuestionNumber redcap:MatrixGroupName "
     "redcap:MatrixRanking redcap:FieldAnnotation redcap:Calculation redcap:SliderLabels redcap:CheckboxChoices",
     "FormDef": "OID Name Repeating redcap:FormName ItemGroupRef",

@@ -44,10 +44,12 @@ class Report:
     """The notes of one conversion, in the order in which they came up; the same is said once."""
 
     notes: list[Note] = field(default_factory=list)
+    _said: set[Note] = field(default_factory=set)
 
     def add(self, kind: Kind, where: str, what: str, instead: str, to_do: str) -> None:
         note = Note(kind, where, _one_line(what), instead, to_do)
-        if note not in self.notes:
+        if note not in self._said:
+            self._said.add(note)
             self.notes.append(note)
 
     def lost(self, where: str, what: str, to_do: str, instead: str = "Left out.") -> None:
