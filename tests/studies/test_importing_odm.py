@@ -1,12 +1,16 @@
 """CDISC ODM 1.3.2 and 2.0 become study folders; what cannot is said with its OID, and hostile XML is refused."""
 
+import re
 from datetime import date
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from app.studies.importing import Converted, Failed, convert, write_folder
 from app.studies.loading import read_folder
+from app.studies.rules import problems
 from tests.conformance import conformance_folder
 from tests.studies.test_importing_redcap import item, said
 
@@ -283,3 +287,62 @@ def test_a_redcap_project_brings_events_groups_and_repeats(tmp_path: Path):
     write_folder(made, tmp_path / "out")
     read, findings = read_folder(tmp_path / "out")
     assert read is not None, findings
+
+
+def test_days_of_some_events_alone_are_none():
+    made = convert(REDCAP.replace('redcap:DayOffset="0"', 'redcap:DayOffset=""', 1).encode(), name="p.xml", on=ON)
+    assert {visit.day for visit in made.study.visits} == {0}
+    assert said(made, "Only some of them have a day.")
+
+
+def test_an_encoding_that_xml_declares_is_believed():
+    text = REDCAP.replace('encoding="UTF-8"', 'encoding="ISO-8859-1"').replace("Back trial", "R\u00fccken")
+    assert convert(text.encode("latin-1"), name="p.xml", on=ON).study.title == "R\u00fccken"
+
+
+VALUES = [
+    "",
+    "-1",
+    "Yes",
+    "9" * 30,
+    "[a]",
+    "\u00e9",
+    "1e400",
+    "NaN",
+    "Static",
+    "Dynamic",
+    "boolean",
+    "calc",
+    "P1Y",
+    "\u0663",
+    "'",
+]
+SOURCES = [
+    REDCAP,
+    ODM13.replace("{refs}", '<ItemRef ItemOID="I.SEX" Mandatory="Yes"/>').replace("{items}", SEX + WEIGHT),
+]
+PLACES = [list(re.finditer(r'="([^"]*)"|>([^<>]+)<', text)) for text in SOURCES]
+
+
+@pytest.mark.requirement("ODM-8")
+@settings(deadline=None, max_examples=80, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_whatever_stands_in_a_definition_it_becomes_a_study_or_is_refused_in_words(data):
+    which = data.draw(st.integers(0, 1))
+    text, shift = SOURCES[which], 0
+    places = data.draw(
+        st.lists(st.integers(0, len(PLACES[which]) - 1), min_size=1, max_size=5, unique=True).map(sorted)
+    )
+    for number in places:
+        found = PLACES[which][number]
+        group = 1 if found.group(1) is not None else 2
+        value = data.draw(st.sampled_from(VALUES))
+        text = text[: found.start(group) + shift] + value + text[found.end(group) + shift :]
+        shift += len(value) - len(found.group(group))
+    try:
+        study = convert(text.encode(), name="x.xml", on=ON).study
+    except Failed as reason:
+        refused = str(reason)
+        assert "cannot become a study" not in refused
+        return
+    assert [finding for finding in problems(study) if finding.is_error] == []

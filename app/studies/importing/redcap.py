@@ -522,6 +522,9 @@ class _Reading:
         days = [_whole(event.day) for event in events]
         # REDCap writes 0 for every event of a project that is not scheduled.
         self.draft.times_known = any(day for day in days) and all(day is not None for day in days)
+        if any(day for day in days) and not self.draft.times_known:
+            self.report.changed("Events", "Only some of them have a day.", "All are due on day 0.", "Write their days.")
+            days = [0 for _ in days]
         for event, day in zip(events, days, strict=True):
             forms = [self.forms[name].code for name in event.forms if name in self.forms]
             key = event.name.casefold()

@@ -1,5 +1,6 @@
 """What kind of file is this, and what study does it define? Told by its content, never by its name."""
 
+import re
 from datetime import date
 
 from app.studies.definition import RESERVED_CODES
@@ -19,6 +20,9 @@ _MARKS = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
+# What XML may say of itself; everything else is Unicode.
+_DECLARED = re.compile(rb"\s*<\?xml[^>]{0,100}\bencoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
+_ENCODINGS = {name: name for name in ("iso-8859-1", "iso-8859-15", "windows-1252", "us-ascii")}
 _OTHER_FILES = (
     (b"PK\x03\x04", "This is a ZIP or a spreadsheet (XLSX). Unpack it, or save the sheet as CSV in UTF-8."),
     (b"\xd0\xcf\x11\xe0", "This is an old spreadsheet (XLS). Save the sheet as CSV in UTF-8."),
@@ -55,7 +59,7 @@ def read(data: bytes, *, name: str) -> Draft:
 
 
 def text_of(data: bytes) -> str:
-    """The text of a file in UTF-8, or in another Unicode that a mark at its beginning tells."""
+    """The text of a file in UTF-8, in another Unicode that a mark at its beginning tells, or as its XML declares."""
     if not data.strip():
         raise Failed("The file is empty. Export it again.")
     if len(data) > LARGEST_SOURCE:
@@ -66,7 +70,9 @@ def text_of(data: bytes) -> str:
     for mark, words in _OTHER_FILES:
         if data.startswith(mark):
             raise Failed(words)
-    encoding = next((named for mark, named in _MARKS if data.startswith(mark)), "utf-8")
+    declared = _DECLARED.match(data)
+    otherwise = _ENCODINGS.get(declared[1].decode().lower(), "utf-8") if declared else "utf-8"
+    encoding = next((named for mark, named in _MARKS if data.startswith(mark)), otherwise)
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
