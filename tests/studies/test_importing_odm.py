@@ -116,9 +116,13 @@ def test_events_forms_and_groups_are_visits_instruments_and_sections(tmp_path):
     assert item(made, "a").label == "What is it?"
     assert [(choice.code, choice.label) for choice in item(made, "sex").choices] == [("M", "Male"), ("F", "Female")]
     assert said(made, "1 texts in the language fr.")
+    assert [(text.language, text.items[0].code, text.items[0].choices[0].label) for text in vitals.texts] == [
+        ("fr", "sex", "Femme")
+    ]
+    assert "instruments/vitals.fr.yaml" in made.files
     write_folder(made, tmp_path / "out")
     study, findings = read_folder(tmp_path / "out")
-    assert study is not None, findings
+    assert study == made.study, findings
 
 
 def test_units_conditions_and_methods(tmp_path):

@@ -3,6 +3,7 @@ cannot stand is taken out and reported, until nothing is wrong with it any more.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -66,6 +67,9 @@ def built(draft: Draft, *, on: date) -> Converted:
     study = _settled(draft, data, instruments, document)
     files = {"study.yaml": _yaml(data), "consent/v1.en.md": consent}
     for each in instruments:
+        for text in each.pop("texts", ()):
+            language = text.pop("language")
+            files[f"instruments/{each['code']}.{language}.yaml"] = _yaml(text)
         files[f"instruments/{each['code']}.yaml"] = _yaml(each)
     notes = tuple(draft.report.notes)
     files[REPORT_FILE] = as_markdown(study.title, draft.source, notes).encode()
@@ -226,7 +230,21 @@ def _instrument(form: Form, draft: Draft) -> Data:
         if section.code is not None:
             said |= {"code": section.code, "repeats": True}
         sections.append({**said, "items": section.items})
-    return {**data, "sections": sections}
+    return {**data, "sections": sections, "texts": list(_texts(form))}
+
+
+def _texts(form: Form) -> Iterator[Data]:
+    """The words of a form in other languages, without what no longer stands in it."""
+    items = {item["code"]: item for section in form.sections if section.code is None for item in section.items}
+    for language, said in sorted(form.texts.items()):
+        worded = []
+        for each in said:
+            if each["code"] in items:
+                codes = {choice["code"] for choice in items[each["code"]].get("choices", ())}
+                choices = [choice for choice in each.get("choices", ()) if choice["code"] in codes]
+                worded.append({**each, "choices": choices} if choices else {k: each[k] for k in each if k != "choices"})
+        if worded:
+            yield {"language": language, "items": worded}
 
 
 def _missing_codes(draft: Draft) -> list[Data]:
@@ -310,7 +328,15 @@ def _path(file: str) -> list[str]:
 
 
 def _take_out(draft: Draft, instruments: list[Data], path: list[str], message: str, done: set[int]) -> None:
-    """Take one rule, or the layout of one section, out of the data."""
+    """Take one rule, the layout of one section, or the words in one language, out of the data."""
+    if path[:1] == ["instruments"] and path[2:3] == ["texts"]:
+        texts = instruments[int(path[1])]["texts"]
+        if id(texts) not in done and int(path[3]) < len(texts):
+            done.add(id(texts))
+            text = texts.pop(int(path[3]))
+            what = f"The words in {text['language']}: {message}"
+            draft.report.lost(instruments[int(path[1])]["label"], what, "Write them anew where they are needed.")
+        return
     if path[:1] != ["instruments"] or len(path) < 4 or path[2] != "sections":
         return
     instrument = instruments[int(path[1])]

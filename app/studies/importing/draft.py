@@ -42,6 +42,7 @@ class Form:
     sections: list[Section] = field(default_factory=list)
     repeats: bool = False
     respondent: str = ""
+    texts: dict[str, list[Data]] = field(default_factory=dict)  # by language: words of its items
 
     @property
     def items(self) -> list[Data]:

@@ -6,7 +6,7 @@ says of participants, users and other systems is reported.
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from itertools import pairwise
 
@@ -95,7 +95,7 @@ _OF_PROTOCOL = {
 def read(root: Node, name: str) -> Draft:
     """The draft of a file; `Failed` when it defines no study."""
     study, version = _where(root)
-    odm = root.get("ODMVersion") or ("2.0" if root.first("Study") and not version.all("FormDef") else "1.3")
+    odm = root.get("ODMVersion") or ("1.3" if version.all("FormDef") else "2.0")
     draft = Draft(f"the ODM {odm} file {name}")
     return _Reading(root, study, version, draft).run()
 
@@ -135,6 +135,7 @@ class _Reading:
         self.conditions = _by_oid(version.all("ConditionDef"))
         basics = study.first("BasicDefinitions")
         self.units = _by_oid(basics.all("MeasurementUnit")) if basics else {}
+        self.others: list[str] = []  # languages beside the study's
         self.draft.language = self.language()
         self.made: dict[str, Form] = {}  # by the OID of the form
         self.used: set[str] = set()  # OIDs of groups and items that stand in a form
@@ -149,14 +150,45 @@ class _Reading:
         best = tags.most_common(1)
         language = best[0][0] if best else "en"
         for other, count in sorted(tags.items()):
-            if other != language:
-                self.report.lost(
-                    "TranslatedText",
-                    f"{count} texts in the language {other}.",
-                    f"Write instruments/CODE.{other}.yaml with the words of each form.",
-                    f"The words in {language} were taken.",
-                )
+            if other == language:
+                continue
+            words = f"{count} texts in the language {other}."
+            if re.fullmatch(r"[a-z]{2}", other):
+                self.others.append(other)
+                instead = f"Questions and choices stand in instruments/CODE.{other}.yaml; all else is in {language}."
+                self.report.changed("TranslatedText", words, instead, "Add what is missing there.")
+            else:
+                self.report.lost("TranslatedText", words, "Name the language by its two letters.")
         return language if re.fullmatch(r"[a-z]{2}", language) else "en"
+
+    def words_in(self, language: str, node: Node | None) -> str:
+        """The text of a Question or Decode in another language; '' where there is none."""
+        found = (
+            text
+            for text in (node.all("TranslatedText") if node else ())
+            if text.get("xml:lang")[:2].lower() == language
+        )
+        return plain(all_text(next(found, None)))
+
+    def other_words(
+        self, node: Node, item: Data, renamed: Mapping[str, str], form: Form, term: Node | None, *, alone: bool
+    ) -> None:
+        """The words of an item in other languages."""
+        for language in self.others:
+            label = self.words_in(language, node.first("Question"))
+            if term is not None:
+                row = self.words_in(language, term.first("Decode"))
+                label = row if alone else f"{row}: {label}" if row and label else ""
+            choices = [
+                {"code": renamed[each.get("CodedValue")], "label": short(words)}
+                for each in self.listed(node)
+                if each.get("CodedValue") in renamed and (words := self.words_in(language, each.first("Decode")))
+            ]
+            said: Data = {"code": item["code"]}
+            said |= {"label": short(label)} if label else {}
+            said |= {"choices": choices} if choices else {}
+            if len(said) > 1:
+                form.texts.setdefault(language, []).append(said)
 
     def words(self, node: Node | None) -> str:
         """The text of a Description, Question or Decode in the study's language, else in the first there is."""
@@ -450,16 +482,16 @@ class _Reading:
     def rows_of_a_list(self, node: Node, ref: Node, section: Section, form: Form, conditions: list[str]) -> None:
         """A group that is asked once for each term of a code list: an item for each term and question."""
         over = self.items.get(ref.get("ItemOID"))
-        terms = self.terms(over) if over else []
+        terms = self.listed(over) if over else []
         if over is None or not terms:
             self.report.lost(_at(ref), f"The group {node.get('OID')} repeats over no list.", "Write its items.")
             return
         self.used.add(over.get("OID"))
         asked = [each for each in node.all("ItemRef") if each is not ref]
         plain_ones = [each for each in asked if each.get("Other") != "Yes"]
-        for code, text in terms:
+        for term in terms:
             for each in plain_ones:
-                self.item(each, section, form, conditions, term=(code, text), alone=len(plain_ones) == 1)
+                self.item(each, section, form, conditions, term=term, alone=len(plain_ones) == 1)
         if section.items and self.is_matrix(section.items):
             section.layout = "matrix"
         question = self.words(over.first("Question"))
@@ -495,7 +527,7 @@ class _Reading:
         form: Form,
         conditions: list[str],
         *,
-        term: tuple[str, str] | None = None,
+        term: Node | None = None,
         alone: bool = True,
     ) -> None:
         oid = ref.get("ItemOID")
@@ -506,7 +538,7 @@ class _Reading:
         where = f"Line {node.line}, {oid}"
         again = oid in self.used and term is None
         self.used.add(oid)
-        wanted = _short_oid(oid) + (f"_{term[0]}" if term else "")
+        wanted = _short_oid(oid) + (f"_{term.get('CodedValue')}" if term else "")
         code = self.draft.items.take(wanted, "item")
         self.draft.where[code] = where
         if again:
@@ -525,13 +557,15 @@ class _Reading:
                 where, f"The description “{short(plain(more), 200)}”.", "Write it as the hint, if need be."
             )
         if term is not None:
-            text = term[1] if alone else f"{term[1]}: {text}"
+            row = self.words(term.first("Decode")) or term.get("CodedValue")
+            text = row if alone else f"{row}: {text}"
         label, whole = self.draft.label(text, where, code)
         item: Data = {"code": code, "label": label, "type": "text"}
         hints = [whole or "", *(plain(self.words(node.first(tag))) for tag in ("CRFCompletionInstructions",))]
         if hint := "\n".join(each for each in hints if each):
             item["hint"] = hint
         renamed = self.type(node, item, where)
+        self.other_words(node, item, renamed, form, term, alone=alone)
         item["required"] = ref.get("Mandatory") != "No"
         target = Target(form.code, code, renamed)
         if not again:
@@ -549,7 +583,14 @@ class _Reading:
                 self.report.lost(where, f"{key} {short(value, 80)}.", "Nothing, unless the item needs it.")
 
     def terms(self, node: Node) -> list[tuple[str, str]]:
-        """Code and words of each term of an item's code list, in the order in which they are shown."""
+        """Code and words of each term of an item's code list."""
+        return [
+            (each.get("CodedValue"), self.words(each.first("Decode")) or each.get("CodedValue"))
+            for each in self.listed(node)
+        ]
+
+    def listed(self, node: Node) -> list[Node]:
+        """The terms of an item's code list, in the order in which they are shown."""
         ref = node.first("CodeListRef")
         coded = self.lists.get(ref.get("CodeListOID")) if ref else None
         if coded is None:
@@ -557,7 +598,7 @@ class _Reading:
         listed = coded.all("CodeListItem", "EnumeratedItem")
         if all(each.get("OrderNumber").isdecimal() for each in listed):
             listed.sort(key=lambda each: int(each.get("OrderNumber")))
-        return [(each.get("CodedValue"), self.words(each.first("Decode")) or each.get("CodedValue")) for each in listed]
+        return listed
 
     def type(self, node: Node, item: Data, where: str) -> dict[str, str]:
         """Set the type of an item; the codes of its choices there and here."""
