@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from app.studies.definition import RESERVED_CODES, ConsentDocument, Instrument, Study, StudyFile
@@ -385,16 +385,17 @@ def typed_instead(item: Data) -> None:
     item.pop("calculation", None)
 
 
-_Base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+@cache
+def _dumper() -> Any:
+    """Writes every list out where it stands, without anchors. Loaded when it is needed: a server seldom does."""
+    import yaml
 
-
-class _Dumper(_Base):  # type: ignore[misc]
-    """Every list is written out where it stands, without anchors."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
+    base = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return type("Dumper", (base,), {"ignore_aliases": lambda self, data: True})  # noqa: ARG005
 
 
 def _yaml(data: Data) -> bytes:
-    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    import yaml
+
+    text = yaml.dump(data, Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=110)
     return str(text).encode()
