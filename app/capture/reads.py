@@ -233,6 +233,21 @@ def entries_of(session: Session, participant_id: int) -> dict[tuple[str, str], E
     return {(row.visit, row.instrument): _mark(row) for row in rows}
 
 
+def complete_forms(session: Session, participant_id: int, visit: str) -> frozenset[str]:
+    """The instruments that are complete at a visit."""
+    rows = session.execute(_complete_forms(), {"participant_id": participant_id, "visit": visit})
+    return frozenset(rows.scalars())
+
+
+@cache
+def _complete_forms() -> Select[Any]:
+    return select(ENTRY.c.instrument).where(
+        ENTRY.c.participant_id == _ID,
+        ENTRY.c.visit == bindparam("visit", type_=String),
+        ENTRY.c.status == EntryStatus.COMPLETE,
+    )
+
+
 def entries_and_drafts(
     session: Session, participant_id: int, *, by: Actor
 ) -> tuple[dict[tuple[str, str], EntryMark], frozenset[tuple[str, str]]]:

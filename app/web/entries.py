@@ -17,8 +17,8 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from app.capture import actions, reads
 from app.capture.checks import Judgement, events_needed, judge
 from app.capture.double.held import Pair
-from app.capture.double.reads import pair_at
-from app.capture.double.rules import why_not_change, why_withheld
+from app.capture.double.reads import pair_at, states_of
+from app.capture.double.rules import PENDING, why_not_change, why_withheld
 from app.capture.double.rules import why_not_sign as why_not_sign_yet
 from app.capture.locks.reads import covering
 from app.capture.locks.rules import Kind, Lock, why_closed
@@ -127,6 +127,23 @@ class Spot:
     @property
     def may_sign(self) -> bool:
         return may(self.here.actor, Permission.ENTRY_SIGN, site_id=self.participant.site_id)
+
+    @cached_property
+    def next_form(self) -> Instrument | None:
+        """The next form of this visit that is not complete and that this person can go on with, or None.
+
+        In the order of the plan from this one on, then from its beginning.
+        """
+        definition, codes = self.here.the_study.definition, self.planned.instruments
+        complete = reads.complete_forms(self.here.session, self.participant_id, self.planned.code)
+        pairs = states_of(self.here.session, definition, self.participant_id)
+        at = codes.index(self.instrument.code)
+        for code in [*codes[at + 1 :], *codes[:at]]:
+            state, first = pairs.get((self.planned.code, code), (None, ""))
+            waits = state in PENDING and not why_withheld(state, first, self.participant.site_id, by=self.here.actor)
+            if code not in complete and not waits:
+                return definition.instrument(code)
+        return None
 
     @cached_property
     def visit(self) -> ParticipantVisit:
@@ -311,6 +328,13 @@ def save(here: ChangeInStudy, code: str, visit: str, instrument: str, sent: Sent
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
         return form_page(spot, typed=attached_again(spot, sent), problem=problem)
+    if here.value(SAVE_AS) == "next":
+        following = spot.next_form
+        if following is None:
+            return here.redirect(spot.visit_url, done="saved_last")
+        return here.redirect(f"{spot.visit_url}/entries/{following.code}", done="saved_next")
+    if here.value(SAVE_AS) == "sign":
+        return here.redirect(f"{spot.visit_url}/sign", done="saved_last")
     return here.redirect(spot.visit_url, done="saved" if saved.status is EntryStatus.COMPLETE else "saved_partial")
 
 
@@ -658,6 +682,8 @@ def form_page(
         why_error=next((each.message for each in problems if each.field == "why"), None),
         held=_to_hold(spot, typed, problems),
         has_sealed=any(item.type in SEALED for item in spot.instrument.items),
+        following=None if spot.is_second or is_stale else spot.next_form,
+        may_sign_visit=spot.may_sign and not spot.is_second and not is_stale,
         **_facts(spot),
     )
 

@@ -223,6 +223,7 @@ def _unsigned(here: Here, each: UnsignedVisit) -> dict[str, Any]:
         "participant_url": participant,
         "visit": visit.label if visit else each.visit,
         "visit_url": visit_url,
+        "sign_url": f"{visit_url}/sign",
         "forms": [
             ((form.short or form.label) if form else code, f"{visit_url}/entries/{code}") for form, code in forms
         ],

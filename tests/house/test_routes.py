@@ -76,6 +76,7 @@ NO_PAGE = {
     "entries.draft": "leads to the form",
     "entries.file": "a file",
     "entries.sign_form": "entries/sign.html",
+    "signing.visit_form": "signing/visit.html",
     "entries.verify_form": "leads to the record",
     "casebook.file": "a file",
     "casebook.sign_form": "leads to the casebook",

@@ -212,6 +212,47 @@ on('keydown', (event) => {
   }
 });
 
+// The Tab key goes from question to question. The reason why there is no answer is a stop while there is none, the history
+// of a question once one is in it (Shift+Tab). Ctrl+Enter saves, and goes on with the next form.
+
+const stops = (item, within) => {
+  if (!item) return;
+  item.querySelectorAll('.item-history').forEach((link) => { link.tabIndex = within ? 0 : -1; });
+  const missing = item.querySelector('[data-missing]');
+  if (!missing) return;
+  const answers = [...item.querySelectorAll('.field-row input:not([type=range],[type=hidden]), .field-row textarea, .field-row select')];
+  const answered = answers.some((each) => (/^(radio|checkbox)$/.test(each.type) ? each.checked && each.value : each.value));
+  missing.tabIndex = answered && !missing.value ? -1 : 0;
+};
+for (const [type, within] of [['focusin', true], ['focusout', false], ['change', true], ['input', true]]) {
+  on(type, (event) => stops(event.target.closest?.('form[data-look] [data-item]'), within));
+}
+on('keydown', (event) => {
+  if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return;
+  event.target.closest('form[data-look]')?.querySelector('[data-onward], [type=submit]')?.click();
+});
+
+// A table of links is one stop: arrows go from link to link, Home and End to the first and last of a row.
+
+const links = (grid) => [...grid.rows].map((row) => [...row.cells].map((cell) => cell.querySelector('a'))).filter((row) => row.some(Boolean));
+const settle = (grid, chosen) => links(grid).flat().forEach((link) => { if (link) link.tabIndex = link === chosen ? 0 : -1; });
+on('keydown', (event) => {
+  const grid = event.target.closest('table[data-arrows]');
+  const step = {ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0], Home: [0, -999], End: [0, 999]}[event.key];
+  if (!grid || !step || event.ctrlKey || event.altKey || event.metaKey) return;
+  const rows = links(grid);
+  let y = rows.findIndex((row) => row.includes(event.target.closest('a')));
+  if (y < 0) return;
+  event.preventDefault();
+  let x = rows[y].indexOf(event.target.closest('a'));
+  let found = null;
+  if (Math.abs(step[1]) > 1) found = step[1] > 0 ? rows[y].findLast(Boolean) : rows[y].find(Boolean);
+  else for (y += step[0], x += step[1]; !found && rows[y] && x >= 0 && x < rows[y].length; y += step[0], x += step[1]) found = rows[y][x];
+  if (!found) return;
+  settle(grid, found);
+  found.focus();
+});
+
 // One click is one act: a form that has been sent is not sent again, until it comes back.
 
 const release = (form) => {
@@ -272,6 +313,10 @@ on('htmx:finally:request', (event) => {
 on('htmx:after:swap', () => prepare());
 
 function prepare() {
+  document.querySelectorAll('form[data-look] [data-item]').forEach((item) => stops(item, false));
+  document.querySelectorAll('table[data-arrows]').forEach((grid) => {
+    settle(grid, grid.querySelector('a[data-due]') ?? links(grid).flat().find(Boolean));
+  });
   document.querySelectorAll('form[data-autosave]').forEach((form) => { if (!drafts.has(form)) drafts.set(form, new Draft(form)); });
   drafts.forEach((draft, form) => { if (!form.isConnected) { clearTimeout(draft.wait); drafts.delete(form); } });
 }
