@@ -10,10 +10,12 @@ from pydantic import ConfigDict, Field, StringConstraints
 from app.api.entries import EntryReply
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Password, Reply, Version
+from app.capture.rules import form_name
 from app.capture.signing import AsShown, sign_visit, what_to_sign
 from app.dependencies import ApiChange, ApiPage, require_password
 from app.people.access import require
 from app.people.permissions import Permission
+from app.studies.definition import MOST_REPEATS
 
 router = APIRouter(prefix="/participants/{code}/visits/{visit}", tags=["entries"])
 
@@ -21,12 +23,13 @@ DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 
 class ToSignReply(Reply):
-    """A complete entry that this person may sign. Send `instrument`, `version` and `digest` back to sign it."""
+    """A complete entry that this person may sign. Send what it is back to sign it."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
                 "instrument": "pain",
+                "repeat": 1,
                 "version": 1,
                 "digest": DIGEST,
                 "saved_at": "2026-07-16T09:26:53.589793Z",
@@ -36,6 +39,7 @@ class ToSignReply(Reply):
     )
 
     instrument: str
+    repeat: int
     version: int
     digest: str
     saved_at: datetime
@@ -46,6 +50,7 @@ class EntryRead(Body):
     """An entry as it was read by whoever signs it."""
 
     instrument: Code
+    repeat: int = Field(default=1, ge=1, le=MOST_REPEATS, description="Of a form that repeats: for which time.")
     version: Version
     digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -76,7 +81,8 @@ def to_sign(here: ApiPage, code: str, visit: str) -> list[ToSignReply]:
     ready, _ = what_to_sign(here.session, here.the_study, found, visit, by=here.actor, now=here.now)
     return [
         ToSignReply(
-            instrument=each.name,
+            instrument=each.entry.instrument,
+            repeat=each.entry.repeat,
             version=each.entry.version,
             digest=each.digest,
             saved_at=each.entry.saved_at,
@@ -100,7 +106,7 @@ def sign(here: ApiChange, code: str, visit: str, asked: VisitSignatureBody) -> R
         here.the_study,
         found,
         visit=visit,
-        shown=[AsShown(each.instrument, each.version, each.digest) for each in asked.entries],
+        shown=[AsShown(form_name(each.instrument, each.repeat), each.version, each.digest) for each in asked.entries],
         meaning=asked.meaning,
         by=here.actor,
         now=here.now,

@@ -18,12 +18,14 @@ from app.capture.double import rules as twice
 from app.capture.double.reads import states_of
 from app.capture.locks.reads import covering
 from app.capture.locks.rules import why_closed
-from app.capture.reads import answers_from, entries_with_values, place_of
-from app.capture.rules import EntryState, digest_of, why_not_sign
+from app.capture.reads import Filled, answers_from, entries_with_values, place_of
+from app.capture.rules import EntryState, digest_of, named_form, why_not_sign
+from app.capture.typed import shortened
 from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
 from app.participants.models import Participant
 from app.people.access import Actor, require
 from app.people.permissions import Permission
+from app.studies.definition import Instrument
 from app.studies.in_use import StudyInUse
 
 
@@ -31,8 +33,7 @@ from app.studies.in_use import StudyInUse
 class Signable:
     """A complete entry without a signature, as it is shown to whoever signs. `digest` is what would be signed."""
 
-    name: str
-    label: str
+    form: Instrument
     entry: EntryState
     digest: str
 
@@ -41,14 +42,14 @@ class Signable:
 class NotYet:
     """A form of the visit that cannot be signed with the others, and why; signed ones are none of them."""
 
-    name: str
-    label: str
+    form: Instrument
+    repeat: int
     reason: str
 
 
 @dataclass(frozen=True)
 class AsShown:
-    """What somebody read before they sign: which form, in which version, with which digest."""
+    """What somebody read before they sign: which form by its name (`rules.form_name`), which version and digest."""
 
     name: str
     version: int
@@ -70,39 +71,51 @@ def what_to_sign(
     if planned is None:
         return [], []
     place = place_of(session, participant.id, visit, "", by=by)
-    entries = entries_with_values(session, participant.id)
-    answers = answers_from(place.screening, [(each.visit, each.values) for each in entries])
+    entries = [each for each in entries_with_values(session, participant.id) if not each.is_in_error]
+    answers = answers_from(
+        place.screening, [Filled(each.visit, each.instrument, each.repeat, each.values) for each in entries]
+    )
     pairs = states_of(session, definition, participant.id)
     local = now.astimezone(ZoneInfo(place.timezone))
     closed = None
     if place.lock is not None:
         closed = why_closed(definition, covering(session, study, participant.id, visit), only_locked=True)
-    here = {each.instrument: each for each in entries if each.visit == visit}
     ready, waiting = [], []
     for code in planned.instruments:
-        form, entry = definition.instrument(code), here.get(code)
+        form = definition.instrument(code)
         if form is None or not form.signable:
             continue
         state, first = pairs.get((visit, code), (None, ""))
-        reason = (
+        kept = (
             twice.why_withheld(state, first, participant.site_id, by=by)
             or twice.why_not_sign(definition, state)
             or closed
         )
-        if reason is None:
+        here = sorted(
+            (each for each in entries if (each.visit, each.instrument) == (visit, code)), key=lambda each: each.repeat
+        )
+        for entry in here or [None]:
+            if entry is not None and entry.is_signed:
+                continue
             judgement = None
             if entry is not None:
-                if entry.is_signed:
-                    continue
                 asked = {item: value for item, value in entry.values.items() if form.item(item) is not None}
                 judgement = judge(
-                    definition, form, visit, asked, entry.reasons, answers=answers, today=local.date(), now=local
+                    definition,
+                    form,
+                    visit,
+                    asked,
+                    entry.reasons,
+                    answers=answers,
+                    today=local.date(),
+                    now=local,
+                    repeat=entry.repeat,
                 )
-            reason = why_not_sign(entry, form, judgement)
-        if reason is not None or entry is None:
-            waiting.append(NotYet(code, form.label, reason or ""))
-        else:
-            ready.append(Signable(code, form.label, entry, digest_of(entry)))
+            reason = kept or why_not_sign(entry, form, judgement)
+            if reason is not None or entry is None:
+                waiting.append(NotYet(form, entry.repeat if entry else 1, reason or ""))
+            else:
+                ready.append(Signable(form, entry, digest_of(entry)))
     return ready, waiting
 
 
@@ -131,15 +144,17 @@ def sign_visit(
     signed = []
     with recorded_together(session):
         for each in shown:
-            form = study.definition.instrument(each.name)
-            label = form.label if form is not None else each.name
+            instrument, repeat = named_form(each.name)
+            form = study.definition.instrument(instrument)
+            label = form.label if form is not None else shortened(each.name)
             try:
                 entry = sign_entry(
                     session,
                     study,
                     participant,
                     visit=visit,
-                    instrument=each.name,
+                    instrument=instrument,
+                    repeat=repeat,
                     version=each.version,
                     meaning=meaning,
                     by=by,

@@ -17,6 +17,7 @@ from app.capture.coding.reads import agreement_page as coding_agreement
 from app.capture.coding.reads import codes_in, every_text
 from app.capture.double.reads import agreement_page as entry_agreement
 from app.capture.double.reads import every_answer
+from app.capture.groups import ROWS, cells_of
 from app.capture.models import Entry
 from app.capture.queries.reads import every_query
 from app.consent.models import Consent
@@ -161,7 +162,14 @@ class _Source:
             "entries",
             "entries_by_visit",
             "entries_by_participant",
-            *(f"{INSTRUMENT}{code}" for code in self.plan.entered()),
+            *(
+                name
+                for code in self.plan.entered()
+                for name in (
+                    f"{INSTRUMENT}{code}",
+                    *(f"{INSTRUMENT}{code}__{group}" for group in self.plan.groups[code]),
+                )
+            ),
             "queries",
             *self._twice(),
             "consents",
@@ -182,6 +190,11 @@ class _Source:
     def table(self, name: str) -> Table:
         plan, arm = self.plan, self.arm
         if name.startswith(INSTRUMENT):
+            code, _, group = name.removeprefix(INSTRUMENT).partition("__")
+            if group and code in plan.instruments and group in plan.groups[code]:
+                label = f"{plan.instruments[code].label}: {plan.groups[code][group][0]}"
+                columns = tables.group_columns(plan, code, group, arm=arm)
+                return Table(name, label, "One row per row of this group.", columns, self._group(code, group))
             code = name.removeprefix(INSTRUMENT)
             label = plan.instruments[code].label
             columns = tables.instrument_columns(plan, code, arm=arm)
@@ -303,6 +316,7 @@ class _Source:
                 query.number,
                 query.visit,
                 query.instrument,
+                *self._repeat(query.repeat),
                 query.item,
                 query.origin.value,
                 query.rule,
@@ -488,7 +502,7 @@ class _Source:
                 ENTRY.c.id.label("entry_id"),
                 *(
                     ENTRY.c[name]
-                    for name in ("visit", "instrument", "status", "version", "values", "reasons", "saved_at")
+                    for name in ("visit", "instrument", "repeat", "status", "version", "values", "reasons", "saved_at")
                 ),
                 ENTRY.c.signed_at,
                 ENTRY.c.study_version_id,
@@ -502,11 +516,11 @@ class _Source:
         places = {visit.code: place for place, visit in enumerate(self.plan.visits)}
         order = {code: place for place, code in enumerate(self.plan.instruments)}
 
-        def in_plan(row: Any) -> tuple[int, str, int, str]:
+        def in_plan(row: Any) -> tuple[int, str, int, str, int]:
             visit, form = row.visit, row.instrument
-            return places.get(visit, len(places)), visit, order.get(form, len(order)), form
+            return places.get(visit, len(places)), visit, order.get(form, len(order)), form, row.repeat
 
-        scan = self._scan(self._mine(query).order_by(ENTRY.c.visit, ENTRY.c.instrument))
+        scan = self._scan(self._mine(query).order_by(ENTRY.c.visit, ENTRY.c.instrument, ENTRY.c.repeat))
         try:
             for _, group in groupby(scan, key=lambda row: row.id):
                 rows = list(group)
@@ -515,16 +529,24 @@ class _Source:
             scan.close()  # type: ignore[attr-defined]
 
     def _in_use(self) -> Sequence[ColumnElement[bool]]:
-        """Not what was collected from the day on which somebody withdrew its use (CTR Art. 28(3), GDPR Art. 7(3))."""
+        """Not what was entered in error, nor what was collected from the day on which somebody withdrew its use (CTR
+        Art. 28(3), GDPR Art. 7(3)).
+        """
+        stands = ENTRY.c.in_error_at.is_(None)
         levels = [level.code for level in self.study.definition.withdrawal_levels if level.stops_use]
         if not levels:
-            return ()
+            return (stands,)
         since = exists().where(
             VISIT.c.participant_id == PARTICIPANT.c.id,
             VISIT.c.code == ENTRY.c.visit,
             VISIT.c.held_on >= PARTICIPANT.c.withdrawn_on,
         )
-        return (or_(PARTICIPANT.c.withdrawal_level.is_(None), PARTICIPANT.c.withdrawal_level.not_in(levels), ~since),)
+        used = or_(PARTICIPANT.c.withdrawal_level.is_(None), PARTICIPANT.c.withdrawal_level.not_in(levels), ~since)
+        return (stands, used)
+
+    def _repeat(self, repeat: int) -> Row:
+        """The number of a repeat, in tables of a study that has any."""
+        return (repeat,) if self.plan.repeating else ()
 
     def _about(self, row: Any) -> Row:
         return (row.status, row.version, row.saved_at, row.signed_at, self.versions.get(row.study_version_id))
@@ -534,8 +556,8 @@ class _Source:
         for person, entries in self._entries():
             for row in entries:
                 yield from tables.long_rows(
-                    (person.code, person.site, row.visit, row.instrument),
-                    json.loads(row.values),
+                    (person.code, person.site, row.visit, row.instrument, *self._repeat(row.repeat)),
+                    cells_of(json.loads(row.values)),
                     json.loads(row.reasons),
                     self._about(row),
                     order.get(row.instrument, {}),
@@ -547,13 +569,25 @@ class _Source:
             head = (person.code, person.site, *self._arm(person.id))
             codes = self._codes(entries)
             for row in entries:
+                repeat = (row.repeat,) if code in self.plan.repeating else ()
                 values = self._coded(json.loads(row.values), row.entry_id, codes)
-                yield (*head, row.visit, *self._about(row), *form.cells(values))
+                yield (*head, row.visit, *repeat, *self._about(row), *form.cells(values))
+
+    def _group(self, code: str, group: str) -> Iterator[Row]:
+        form, repeats = tables.group_form(self.plan, code, group), code in self.plan.repeating
+        for person, entries in self._entries(instrument=code):
+            head = (person.code, person.site, *self._arm(person.id))
+            for row in entries:
+                for number, cells in enumerate(json.loads(row.values).get(f"{group}{ROWS}", ()), 1):
+                    if cells:
+                        repeat = (row.repeat,) if repeats else ()
+                        yield (*head, row.visit, *repeat, number, *self._about(row), *form.cells(cells))
 
     def _by_visit(self) -> Iterator[Row]:
-        forms = [tables.form_of(self.plan, code) for code in self.plan.entered()]
+        forms = [tables.form_of(self.plan, code) for code in self.plan.once()]
         for person, entries in self._entries():
             head = (person.code, person.site, *self._arm(person.id))
+            entries = [row for row in entries if row.instrument not in self.plan.repeating]
             codes = self._codes(entries)
             for visit, group in groupby(entries, key=lambda row: str(row.visit)):
                 filled = self._values(group, codes)
@@ -568,7 +602,7 @@ class _Source:
             ((visit.code, code), tables.form_of(self.plan, code))
             for visit in self.plan.visits
             for code in self.plan.forms[visit.code]
-            if code in self.plan.instruments
+            if code in self.plan.instruments and code not in self.plan.repeating
         ]
         for person, entries in self._entries(everyone=True):
             head = (person.code, person.site, *self._arm(person.id), person.standing)

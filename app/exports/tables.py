@@ -22,7 +22,7 @@ from app.safety.events.rules import Action, Criterion, Outcome
 from app.safety.events.rules import State as EventState
 from app.safety.logs.rules import How, Result
 from app.schedule.status import VisitStatus
-from app.studies.definition import Choice, Instrument, Item, ItemType, Study, Visit
+from app.studies.definition import Choice, Instrument, Item, ItemType, Study, Visit, cell_parts
 
 Cell = str | int | float | bool | date | datetime | None
 Row = tuple[Cell, ...]
@@ -120,8 +120,14 @@ class Plan:
     severities: Pairs
     relatedness: Pairs
     deviation_categories: Pairs
+    repeating: frozenset[str]
+    groups: Mapping[str, Mapping[str, tuple[str, tuple[Item, ...]]]]
     has_double_entry: bool = False
     has_coding: bool = False
+
+    def once(self) -> tuple[str, ...]:
+        """Those of them that are filled in once at a visit, in every version of the study."""
+        return tuple(code for code in self.entered() if code not in self.repeating)
 
     def entered(self) -> tuple[str, ...]:
         """The instruments that are filled in at visits."""
@@ -162,6 +168,8 @@ def plan_of(versions: Sequence[Study]) -> Plan:
         deviation_categories=_first((one.code, one.label) for version in versions for one in version.safety.deviations),
         has_double_entry=any(version.has_double_entry for version in versions),
         has_coding=any(version.has_coding for version in versions),
+        groups={code: _groups(versions, code) for code in instruments},
+        repeating=frozenset(one.code for version in versions for one in version.instruments if one.repeats),
     )
 
 
@@ -172,12 +180,28 @@ def _first(pairs: Iterable[tuple[str, str]]) -> Pairs:
     return tuple(found.items())
 
 
+def _groups(versions: Sequence[Study], instrument: str) -> dict[str, tuple[str, tuple[Item, ...]]]:
+    """The groups of rows of an instrument in every version: their label, and their items as `_items` has them."""
+    defined = [found for version in versions if (found := version.instrument(instrument)) is not None]
+    codes = dict.fromkeys(code for each in defined for code in each.groups)
+    return {
+        code: (
+            next(each.groups[code].label or code for each in defined if code in each.groups),
+            _merged(each.groups[code].items for each in defined if code in each.groups),
+        )
+        for code in codes
+    }
+
+
 def _items(versions: Sequence[Study], instrument: str) -> tuple[Item, ...]:
     """The items of an instrument in every version: as last defined, with every choice there ever was."""
+    return _merged(form.items for version in versions if (form := version.instrument(instrument)) is not None)
+
+
+def _merged(lists: Iterable[tuple[Item, ...]]) -> tuple[Item, ...]:
     found: dict[str, Item] = {}
-    for version in versions:
-        defined = version.instrument(instrument)
-        for item in defined.items if defined else ():
+    for items in lists:
+        for item in items:
             known = found.setdefault(item.code, item)
             codes = {choice.code for choice in known.choices}
             added: tuple[Choice, ...] = tuple(choice for choice in item.choices if choice.code not in codes)
@@ -414,6 +438,18 @@ ENTRY = (
 )
 
 
+REPEAT = Column(
+    "repeat",
+    "The how-manieth time the form was filled in at the visit; entered in error is left out, so it may skip",
+    ColumnType.INTEGER,
+)
+
+
+def repeat_columns(plan: Plan) -> tuple[Column, ...]:
+    """The number of a repeat, in tables of all forms: only where the study has forms that repeat."""
+    return (REPEAT,) if plan.repeating else ()
+
+
 def visit_column(plan: Plan) -> Column:
     """The visit, with the visits of the plan as its choices."""
     return Column(
@@ -469,6 +505,7 @@ def long_columns(plan: Plan) -> tuple[Column, ...]:
         SITE,
         visit_column(plan),
         Column("instrument", "Instrument", ColumnType.CHOICE, choices=instruments),
+        *repeat_columns(plan),
         Column("item", "Item; look it up under its instrument"),
         Column("value", f"The answer as stored; codes of a list with {BETWEEN} between them", ColumnType.STORED),
         Column("missing_code", "Why there is no answer", ColumnType.MISSING, choices=plan.missing_codes),
@@ -490,6 +527,7 @@ def query_columns(plan: Plan) -> tuple[Column, ...]:
             ColumnType.CHOICE,
             choices=tuple((code, plan.instruments[code].label) for code in plan.entered()),
         ),
+        *repeat_columns(plan),
         Column("item", "Item; look it up under its instrument"),
         Column(
             "origin",
@@ -750,25 +788,45 @@ def screening_columns(plan: Plan) -> tuple[Column, ...]:
 
 def instrument_columns(plan: Plan, instrument: str, *, arm: Column | None = None) -> tuple[Column, ...]:
     """One row per entry of one instrument."""
-    head = (PARTICIPANT, SITE, *((arm,) if arm else ()), visit_column(plan), *ENTRY)
+    repeat = (REPEAT,) if instrument in plan.repeating else ()
+    head = (PARTICIPANT, SITE, *((arm,) if arm else ()), visit_column(plan), *repeat, *ENTRY)
     return named_once((*head, *form_of(plan, instrument).columns()))
 
 
+ROW = Column("row", "The number of the row; one that was taken out is left out, so it may skip", ColumnType.INTEGER)
+
+
+def group_form(plan: Plan, instrument: str, group: str) -> Form:
+    """The items of a group as wide columns."""
+    _, items = plan.groups[instrument][group]
+    fields = tuple(Field(item, bool(plan.missing_codes)) for item in items)
+    return Form(
+        instrument, plan.groups[instrument][group][0], plan.instruments[instrument].source, fields, plan.missing_codes
+    )
+
+
+def group_columns(plan: Plan, instrument: str, group: str, *, arm: Column | None = None) -> tuple[Column, ...]:
+    """One row per row of a group of one instrument."""
+    repeat = (REPEAT,) if instrument in plan.repeating else ()
+    head = (PARTICIPANT, SITE, *((arm,) if arm else ()), visit_column(plan), *repeat, ROW, *ENTRY)
+    return named_once((*head, *group_form(plan, instrument, group).columns()))
+
+
 def by_visit_columns(plan: Plan, *, arm: Column | None = None) -> tuple[Column, ...]:
-    """One row per participant and visit: `instrument__item`."""
+    """One row per participant and visit: `instrument__item`, of forms that are filled in once at a visit."""
     head = (PARTICIPANT, SITE, *((arm,) if arm else ()), visit_column(plan))
-    forms = [form_of(plan, code) for code in plan.entered()]
+    forms = [form_of(plan, code) for code in plan.once()]
     return named_once((*head, *(one for form in forms for one in form.columns(f"{form.instrument}__"))))
 
 
 def by_participant_columns(plan: Plan, *, arm: Column | None = None) -> tuple[Column, ...]:
-    """One row per participant: `visit__instrument__item`."""
+    """One row per participant: `visit__instrument__item`, of forms that are filled in once at a visit."""
     head = (PARTICIPANT, SITE, *((arm,) if arm else ()), STATUS)
     wide = (
         column
         for visit in plan.visits
         for code in plan.forms[visit.code]
-        if code in plan.instruments
+        if code in plan.instruments and code not in plan.repeating
         for column in form_of(plan, code).columns(f"{visit.code}__{code}__", f"{visit.label}: ")
     )
     return named_once((*head, *wide))
@@ -835,6 +893,12 @@ def long_rows(
     head: Row, values: Mapping[str, Any], reasons: Mapping[str, str], tail: Row, order: Mapping[str, int]
 ) -> Iterator[Row]:
     """The answers of one entry, in the order of its instrument. Items without an answer have no row."""
-    for item in sorted(values, key=lambda code: (order.get(code, len(order)), code)):
+    for item in sorted(values, key=lambda code: _in_form(code, order)):
         value = values[item]
         yield (*head, item, stored_cell(value), missing_in(value), reasons.get(item), *tail)
+
+
+def _in_form(code: str, order: Mapping[str, int]) -> tuple[int, str, int, str]:
+    """Where an answer stands: an item in its place, the cells of groups behind, row by row."""
+    parts = cell_parts(code)
+    return (len(order), *parts) if parts else (order.get(code, len(order)), code, 0, "")

@@ -285,7 +285,8 @@ def _subject(subject: str, study: Study) -> str:
         said = [visit.label if visit else parts[0]]
         if len(parts) > 1:
             form = study.instrument(parts[1])
-            said.append(form.label if form else parts[1])
+            number = f" {parts[2]}" if len(parts) > 2 else ""
+            said.append(f"{form.label if form else parts[1]}{number}")
         return ", ".join(said)
     if kind in ("consent", "version", "sequence") and parts:
         return f"version {rest}"

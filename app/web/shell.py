@@ -22,6 +22,8 @@ DONE = {
     "countersigned": "Consent is complete. Fill in the baseline visit next.",
     "staged": "The first step is done. The next one is below.",
     "saved": "Saved.",
+    "in_error": "Marked as entered in error. It stays, and counts nowhere.",
+    "restored": "It counts again. That it was marked stays in the log.",
     "saved_partial": "Saved. Some answers are still missing.",
     "signed": "Signed.",
     "visit_signed": "Signed, each form by itself.",

@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from app.capture.rules import MEANINGS
-from app.capture.signing import AsShown, sign_visit, what_to_sign
+from app.capture.rules import MEANINGS, form_name
+from app.capture.signing import AsShown, Signable, sign_visit, what_to_sign
 from app.dependencies import ChangeInStudy, Here, PageInStudy, require_password
 from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
 from app.participants.models import Participant
@@ -17,6 +17,7 @@ from app.schedule.reads import visit_of
 from app.studies.definition import Visit
 from app.web.shell import errors_of, show, status_of
 from app.web.visits import VISIT, planned_visit, visit_url
+from app.wording import title_of
 
 router = APIRouter()
 
@@ -68,9 +69,7 @@ def _page(
 ) -> Response:
     assert participant.id is not None
     visit = visit_of(here.session, participant.id, planned.code)
-    ready, waiting = what_to_sign(
-        here.session, here.the_study, participant, planned.code, by=here.actor, now=here.now
-    )
+    ready, waiting = what_to_sign(here.session, here.the_study, participant, planned.code, by=here.actor, now=here.now)
     errors = errors_of(problem)
     url = visit_url(here, participant.code, planned.code)
     return show(
@@ -82,7 +81,14 @@ def _page(
         visit=visit,
         url=url,
         rows=[_row(each, url) for each in ready],
-        waiting=[{"label": each.label, "url": f"{url}/entries/{each.name}", "reason": each.reason} for each in waiting],
+        waiting=[
+            {
+                "label": title_of(each.form, each.repeat),
+                "url": f"{url}/entries/{form_name(each.form.code, each.repeat)}",
+                "reason": each.reason,
+            }
+            for each in waiting
+        ],
         meanings=MEANINGS,
         meaning=here.value("meaning"),
         errors=errors,
@@ -90,18 +96,19 @@ def _page(
     )
 
 
-def _row(each: Any, url: str) -> dict[str, Any]:
+def _row(each: Signable, url: str) -> dict[str, Any]:
+    name = each.entry.name
     answered = sum(1 for value in each.entry.values.values() if value not in (None, []))
     return {
-        "label": each.label,
-        "url": f"{url}/entries/{each.name}/record",
+        "label": title_of(each.form, each.entry.repeat),
+        "url": f"{url}/entries/{name}/record",
         "version": each.entry.version,
         "saved_at": each.entry.saved_at,
         "saved_by": each.entry.saved_by,
         "answered": answered,
         "digest": each.digest,
         "short": each.digest[:DIGITS],
-        "sent": f"{each.name}:{each.entry.version}:{each.digest}",
+        "sent": f"{name}:{each.entry.version}:{each.digest}",
     }
 
 

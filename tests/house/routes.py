@@ -160,6 +160,8 @@ WHO: dict[str, Who] = {
     "visits.missed_form": IN_STUDY,
     "visits.corrected_form": IN_STUDY,
     "visits.reopened_form": IN_STUDY,
+    "visits.add_form": P.PARTICIPANT_READ,
+    "visits.add": P.VISIT_RECORD,
     # appointments
     "appointments.book_form": P.APPOINTMENT_BOOK,
     "appointments.book": P.APPOINTMENT_BOOK,
@@ -200,6 +202,8 @@ WHO: dict[str, Who] = {
     "signing.visit": P.ENTRY_SIGN,
     "entries.verify_form": P.ENTRY_READ,  # leads to what is saved
     "entries.verify": P.ENTRY_VERIFY,
+    "entries.in_error_form": P.ENTRY_READ,  # leads to what is saved
+    "entries.mark_in_error": P.ENTRY_SAVE,
     # casebook and locks
     "casebook.casebook": P.ENTRY_READ,
     "casebook.file": P.ENTRY_READ,
@@ -402,6 +406,7 @@ WHO: dict[str, Who] = {
     "api.record_visit": P.VISIT_RECORD,
     "api.correct_visit": P.VISIT_RECORD,
     "api.reopen_visit": P.VISIT_RECORD,
+    "api.add_visit": P.VISIT_RECORD,
     "api.appointments": P.PARTICIPANT_READ,
     "api.book": P.APPOINTMENT_BOOK,
     "api.move_appointment": P.APPOINTMENT_BOOK,
@@ -414,6 +419,8 @@ WHO: dict[str, Who] = {
     "api.choose_reminders": P.APPOINTMENT_BOOK,
     "api.entries": P.ENTRY_READ,
     "api.entry": P.ENTRY_READ,
+    "api.repeats": P.ENTRY_READ,
+    "api.mark_in_error": P.ENTRY_SAVE,
     "api.save_entry": P.ENTRY_SAVE,
     "api.keep_file": P.ENTRY_SAVE,
     "api.entry_file": P.ENTRY_READ,
@@ -600,6 +607,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.record_visit": {"status": "missed", "reason": "Ill", "version": 1},
     "api.correct_visit": {"held_on": "2026-03-02", "version": 1, "why": "Misread"},
     "api.reopen_visit": {"version": 1, "why": "Misread"},
+    "api.add_visit": {"held_on": "2026-03-02", "reason": "Pain came back"},
     "api.book": {"visit": "week18", "day": "2026-07-06", "time": "10:00"},
     "api.move_appointment": {"day": "2026-07-07", "time": "10:00", "version": 1},
     "api.cancel_appointment": {"version": 1, "why": "Ill"},
@@ -610,6 +618,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.sign_entry": {"version": 1},
     "api.sign_visit": {"entries": [{"instrument": "pain", "version": 1, "digest": "0" * 64}]},
     "api.verify_entry": {"version": 1},
+    "api.mark_in_error": {"in_error": True, "version": 1, "why": "Another participant's"},
     "api.sign_casebook": {"digest": "0" * 64},
     "api.close_data": {"kind": "frozen", "participants": ["M-900"], "why": "Clean"},
     "api.lift_freezing": {"why": "A page was found"},

@@ -78,6 +78,7 @@ NO_PAGE = {
     "entries.sign_form": "entries/sign.html",
     "signing.visit_form": "signing/visit.html",
     "entries.verify_form": "leads to the record",
+    "entries.in_error_form": "leads to the record",
     "casebook.file": "a file",
     "casebook.sign_form": "leads to the casebook",
     "locks.lift_form": "leads to the locks",
@@ -417,6 +418,8 @@ FOUND_NOTHING = {
     "api.reconcile_text",
     "api.terms",
     "entries.verify",
+    "visits.add_form",  # the small study has no visits outside its plan
+    "visits.add",
     "api.verify_entry",
     "locks.lift",
     "locks.ask",

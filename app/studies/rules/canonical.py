@@ -16,6 +16,7 @@ SINCE_THE_FIRST = (
     "blinding_assessment",
     "schedule",
     "safety",
+    "unscheduled",
     "allocation.first_stage",
     "instruments[].presentation",
     "instruments[].texts",
@@ -40,6 +41,12 @@ SINCE_THE_FIRST = (
     "instruments[].double_entry",
     "instruments[].sections[].items[].coding",
     "treatment[].modules[].items[].coding",
+    "instruments[].repeats",
+    "instruments[].max_repeats",
+    "instruments[].repeat_label",
+    "instruments[].sections[].code",
+    "instruments[].sections[].repeats",
+    "instruments[].sections[].max_rows",
 )
 
 
