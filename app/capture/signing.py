@@ -29,6 +29,9 @@ from app.studies.definition import Instrument
 from app.studies.in_use import StudyInUse
 
 
+NOTHING: tuple[EntryState | None, ...] = (None,)
+
+
 @dataclass(frozen=True)
 class Signable:
     """A complete entry without a signature, as it is shown to whoever signs. `digest` is what would be signed."""
@@ -94,7 +97,7 @@ def what_to_sign(
         here = sorted(
             (each for each in entries if (each.visit, each.instrument) == (visit, code)), key=lambda each: each.repeat
         )
-        for entry in here or [None]:
+        for entry in here or NOTHING:
             if entry is not None and entry.is_signed:
                 continue
             judgement = None

@@ -232,12 +232,13 @@ on('keydown', (event) => {
   event.target.closest('form[data-look]')?.querySelector('[data-onward], [type=submit]')?.click();
 });
 
-// A table of links is one stop: arrows go from link to link, Home and End to the first and last of a row.
+// A table or a line of links is one stop: arrows go from link to link, Home and End to the first and last of a row.
 
-const links = (grid) => [...grid.rows].map((row) => [...row.cells].map((cell) => cell.querySelector('a'))).filter((row) => row.some(Boolean));
-const settle = (grid, chosen) => links(grid).flat().forEach((link) => { if (link) link.tabIndex = link === chosen ? 0 : -1; });
+const links = (grid) => (grid.rows ? [...grid.rows].map((row) => [...row.cells].map((cell) => cell.querySelector('a'))) : [[...grid.querySelectorAll('a')]])
+  .filter((row) => row.some(Boolean));
+const settle = (grid, chosen) => links(grid).flat().forEach((link) => link?.setAttribute('tabindex', link === chosen ? 0 : -1));
 on('keydown', (event) => {
-  const grid = event.target.closest('table[data-arrows]');
+  const grid = event.target.closest('[data-arrows]');
   const step = {ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0], Home: [0, -999], End: [0, 999]}[event.key];
   if (!grid || !step || event.ctrlKey || event.altKey || event.metaKey) return;
   const rows = links(grid);
@@ -311,12 +312,15 @@ on('htmx:finally:request', (event) => {
   if (form) release(form);
 });
 on('htmx:after:swap', () => prepare());
+on('resize', () => prepare(), window);
 
 function prepare() {
   document.querySelectorAll('form[data-look] [data-item]').forEach((item) => stops(item, false));
-  document.querySelectorAll('table[data-arrows]').forEach((grid) => {
-    settle(grid, grid.querySelector('a[data-due]') ?? links(grid).flat().find(Boolean));
+  document.querySelectorAll('[data-arrows]').forEach((grid) => {
+    if (!grid.querySelector('a[tabindex="0"]')) settle(grid, links(grid).flat().find(Boolean));
   });
+  // A frame is a stop only where there is something to scroll.
+  document.querySelectorAll('.table-frame').forEach((frame) => { frame.tabIndex = frame.scrollWidth > frame.clientWidth ? 0 : -1; });
   document.querySelectorAll('form[data-autosave]').forEach((form) => { if (!drafts.has(form)) drafts.set(form, new Draft(form)); });
   drafts.forEach((draft, form) => { if (!form.isConnected) { clearTimeout(draft.wait); drafts.delete(form); } });
 }
