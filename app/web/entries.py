@@ -7,6 +7,7 @@ an older version sees both side by side.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -90,6 +91,7 @@ router = APIRouter()
 
 # The form's own fields. No item code has a hyphen, so that none of them can be taken for an answer.
 BASE, REASON, SAVE_AS = "base-version", "form-why", "save-as"
+TYPED_AT = "typed-at"  # by the clock of a device that had no connection
 HELD_ON, HELD_WHY = "visit-held-on", "visit-reason"
 
 
@@ -369,6 +371,7 @@ def save(here: ChangeInStudy, code: str, visit: str, instrument: str, sent: Sent
             by=here.actor,
             now=here.now,
             accept_partial=here.value(SAVE_AS) == "partial",
+            typed_at=_typed_at(here),
             problems=[*unheld, *unkept, *asked_here(spot, typed)],
         )
     except (Invalid, Conflict, Refused) as problem:
@@ -385,6 +388,15 @@ def save(here: ChangeInStudy, code: str, visit: str, instrument: str, sent: Sent
     if here.value(SAVE_AS) == "another" and spot.next_url is not None:
         return here.redirect(spot.next_url, done="saved")
     return here.redirect(spot.visit_url, done="saved" if saved.status is EntryStatus.COMPLETE else "saved_partial")
+
+
+def _typed_at(here: Here) -> datetime | None:
+    """When a device without a connection says that it was typed; None when it was sent at once."""
+    try:
+        at = datetime.fromisoformat(here.value(TYPED_AT))
+    except ValueError:
+        return None
+    return at if at.tzinfo is not None else None
 
 
 def attached(spot: Spot, sent: Mapping[str, Sent]) -> tuple[dict[str, list[str]], list[FieldProblem]]:
@@ -1009,7 +1021,7 @@ def _anchor(field: str, items: set[str]) -> str | None:
 
 def _is_typed(name: str) -> bool:
     """Whether a field of the form is something a person typed, rather than the form's own."""
-    return name not in ("csrf_token", BASE, SAVE_AS, HELD_ON, HELD_WHY) and not name.endswith(FILE)
+    return name not in ("csrf_token", BASE, SAVE_AS, TYPED_AT, HELD_ON, HELD_WHY) and not name.endswith(FILE)
 
 
 def lists(form: Form) -> dict[str, list[str]]:

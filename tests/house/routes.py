@@ -114,6 +114,9 @@ WHO: dict[str, Who] = {
     "account.end_other_sessions": SIGNED_IN,
     "account.create_token": P.TOKEN_CREATE,
     "account.revoke_token": SIGNED_IN,  # likewise
+    # what waits on a device
+    "kept.kept": SIGNED_IN,
+    "kept.key": SIGNED_IN,
     # people
     "people.people": P.PEOPLE_MANAGE,
     "people.add": P.PEOPLE_MANAGE,

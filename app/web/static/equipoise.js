@@ -32,9 +32,11 @@ on('keydown', (event) => {
 // Drafts: a form with data-autosave is kept on the server as it is typed, and says where it stands.
 
 const drafts = new Map();
+const house = globalThis.equipoise = {drafts, renew, token}; // kept.js adds what keeps a form on this device
 
 // Who signed in again in another tab has a new token: this page takes it over, when it is the same person.
 async function renew() {
+  if (await house.same?.() === false) return false;
   const reply = await fetch(location.href, {credentials: 'same-origin'});
   if (!reply.ok || reply.redirected) return false;
   const page = new DOMParser().parseFromString(await reply.text(), 'text/html');
@@ -87,7 +89,7 @@ class Draft {
   }
 
   async save() {
-    if (this.busy || !this.dirty) return;
+    if (this.busy || (!this.dirty && !this.pressed)) return;
     clearTimeout(this.wait);
     this.busy = true;
     this.say('saving');
@@ -95,7 +97,7 @@ class Draft {
     let again = 0;
     try {
       let reply = await this.send(body);
-      if ((reply.redirected || reply.status === 401 || reply.status === 403) && await renew()) reply = await this.send(body = this.body());
+      if (out(reply) && await renew()) reply = await this.send(body = this.body());
       if (reply.ok && !reply.redirected) {
         const version = reply.headers.get('X-Draft-Version');
         const field = this.form.elements.namedItem('version');
@@ -105,17 +107,21 @@ class Draft {
         const now = new Date().toLocaleTimeString(document.documentElement.lang, {hour: '2-digit', minute: '2-digit', hour12: false});
         this.say('saved', {time: now});
         if (this.dirty) again = 400;
+        this.had?.();
       } else if (reply.status === 409 || reply.status === 412) {
         this.say('conflict');
-      } else if (reply.redirected || reply.status === 401 || reply.status === 403) {
+      } else if (out(reply)) {
         this.say('out');
+        await this.lost?.('out');
         again = 15000;
       } else {
         this.say('refused');
         if (reply.status >= 500) again = 10000;
       }
+      if (!out(reply) && await this.go?.()) return;
     } catch {
       this.say('offline');
+      await this.lost?.('offline');
       again = 10000;
     }
     this.busy = false;
@@ -123,7 +129,11 @@ class Draft {
   }
 }
 
-const dirty = () => [...drafts.values()].some((draft) => draft.form.isConnected && draft.dirty)
+const out = (reply) => reply.redirected || reply.status === 401 || reply.status === 403;
+house.out = out;
+house.Draft = Draft;
+
+const dirty = () => [...drafts.values()].some((draft) => draft.form.isConnected && (draft.loose ?? draft.dirty))
   || [...document.querySelectorAll('form[data-warn]')].some((form) => form.dataset.touched && !form.dataset.sent);
 
 on('online', () => drafts.forEach((draft) => draft.save()), window);
@@ -200,7 +210,7 @@ on('change', (event) => {
 });
 on('keydown', (event) => {
   const item = event.target.closest('form[data-look] [data-item]');
-  if (!item || !event.target.matches('input') || event.isComposing) return;
+  if (!item || !event.target.matches('input') || event.isComposing || event.ctrlKey || event.metaKey) return;
   if (event.key === 'Enter') {
     event.preventDefault();
     const items = [...item.closest('form').querySelectorAll('[data-item]:not([data-hidden], .item-score), [type=submit]')];
@@ -210,48 +220,6 @@ on('keydown', (event) => {
     event.target.checked = false;
     event.target.dispatchEvent(new Event('change', {bubbles: true}));
   }
-});
-
-// The Tab key goes from question to question. The reason why there is no answer is a stop while there is none, the history
-// of a question once one is in it (Shift+Tab). Ctrl+Enter saves, and goes on with the next form.
-
-const stops = (item, within) => {
-  if (!item) return;
-  item.querySelectorAll('.item-history').forEach((link) => { link.tabIndex = within ? 0 : -1; });
-  const missing = item.querySelector('[data-missing]');
-  if (!missing) return;
-  const answers = [...item.querySelectorAll('.field-row input:not([type=range],[type=hidden]), .field-row textarea, .field-row select')];
-  const answered = answers.some((each) => (/^(radio|checkbox)$/.test(each.type) ? each.checked && each.value : each.value));
-  missing.tabIndex = answered && !missing.value ? -1 : 0;
-};
-for (const [type, within] of [['focusin', true], ['focusout', false], ['change', true], ['input', true]]) {
-  on(type, (event) => stops(event.target.closest?.('form[data-look] [data-item]'), within));
-}
-on('keydown', (event) => {
-  if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return;
-  event.target.closest('form[data-look]')?.querySelector('[data-onward], [type=submit]')?.click();
-});
-
-// A table or a line of links is one stop: arrows go from link to link, Home and End to the first and last of a row.
-
-const links = (grid) => (grid.rows ? [...grid.rows].map((row) => [...row.cells].map((cell) => cell.querySelector('a'))) : [[...grid.querySelectorAll('a')]])
-  .filter((row) => row.some(Boolean));
-const settle = (grid, chosen) => links(grid).flat().forEach((link) => link?.setAttribute('tabindex', link === chosen ? 0 : -1));
-on('keydown', (event) => {
-  const grid = event.target.closest('[data-arrows]');
-  const step = {ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0], Home: [0, -999], End: [0, 999]}[event.key];
-  if (!grid || !step || event.ctrlKey || event.altKey || event.metaKey) return;
-  const rows = links(grid);
-  let y = rows.findIndex((row) => row.includes(event.target.closest('a')));
-  if (y < 0) return;
-  event.preventDefault();
-  let x = rows[y].indexOf(event.target.closest('a'));
-  let found = null;
-  if (Math.abs(step[1]) > 1) found = step[1] > 0 ? rows[y].findLast(Boolean) : rows[y].find(Boolean);
-  else for (y += step[0], x += step[1]; !found && rows[y] && x >= 0 && x < rows[y].length; y += step[0], x += step[1]) found = rows[y][x];
-  if (!found) return;
-  settle(grid, found);
-  found.focus();
 });
 
 // One click is one act: a form that has been sent is not sent again, until it comes back.
@@ -312,19 +280,14 @@ on('htmx:finally:request', (event) => {
   if (form) release(form);
 });
 on('htmx:after:swap', () => prepare());
-on('resize', () => prepare(), window);
 
 function prepare() {
-  document.querySelectorAll('form[data-look] [data-item]').forEach((item) => stops(item, false));
-  document.querySelectorAll('[data-arrows]').forEach((grid) => {
-    if (!grid.querySelector('a[tabindex="0"]')) settle(grid, links(grid).flat().find(Boolean));
-  });
-  // A frame is a stop only where there is something to scroll.
-  document.querySelectorAll('.table-frame').forEach((frame) => { frame.tabIndex = frame.scrollWidth > frame.clientWidth ? 0 : -1; });
   document.querySelectorAll('form[data-autosave]').forEach((form) => { if (!drafts.has(form)) drafts.set(form, new Draft(form)); });
   drafts.forEach((draft, form) => { if (!form.isConnected) { clearTimeout(draft.wait); drafts.delete(form); } });
 }
 
 document.documentElement.classList.add('js');
 prepare();
+const {kept} = document.body.dataset;
+if (kept) setTimeout(() => { if (drafts.size || localStorage.getItem('equipoise-kept')) import(kept).catch(() => {}); }, 100);
 document.querySelector('[data-error-summary]')?.focus();
