@@ -28,7 +28,6 @@ from app.people.permissions import Permission
 from app.studies.definition import Instrument
 from app.studies.in_use import StudyInUse
 
-
 NOTHING: tuple[EntryState | None, ...] = (None,)
 
 

@@ -105,10 +105,9 @@ class Hand:
         target = target.first
         if not target.evaluate(inside):
             return False
-        grid = self.page.locator("[data-arrows]").filter(has=target).first
         handle = target.element_handle()
         for _ in range(FURTHEST):
-            if grid.evaluate("it => it.contains(document.activeElement)"):
+            if handle.evaluate("it => it.closest('[data-arrows]').contains(document.activeElement)"):
                 break
             self.key("Tab")
         for _ in range(FURTHEST):

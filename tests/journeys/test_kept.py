@@ -1,4 +1,4 @@
-"""What is typed is never lost: without a connection, after the session ended, beside a colleague, on a shared device."""
+"""What is typed is not lost: without a connection, after the session ended, beside a colleague, on a shared device."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import time_machine
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 from sqlalchemy import delete, select
 
 from app.audit.actions import ENTRY as AUDIT_ENTRY
 from app.foundation.database import Database
 from app.people.reads import SESSION
 from tests.web.browser import PASSWORD
-from tests.web.test_entries import FORM, PAIN, VISIT, World
+from tests.web.test_entries import FORM, PAIN, World
 
 pytestmark = [pytest.mark.browser, pytest.mark.parametrize("kind", ["sqlite"], indirect=True)]
 
@@ -32,7 +32,8 @@ HELD = """async () => {
   });
   const [forms, keys] = [await all('forms'), await all('keys')];
   base.close();
-  const out = await Promise.all(keys.map((key) => crypto.subtle.exportKey('raw', key).then(() => 'taken', (e) => e.name)));
+  const taken = (key) => crypto.subtle.exportKey('raw', key).then(() => 'taken', (error) => error.name);
+  const out = await Promise.all(keys.map(taken));
   const bytes = (each) => new TextDecoder('latin1').decode(each);
   return {keys: keys.map((key) => key.extractable), out,
     forms: forms.map((each) => JSON.stringify({...each, data: bytes(each.data), iv: 0, iv2: 0}))};
@@ -173,8 +174,13 @@ def test_nobody_else_on_the_device_reads_what_waits_and_signing_out_deletes_it(w
     other.route("**/draft", lambda route: route.abort())
     other.locator('[name="pain_days"]').fill("4")
     expect(other.locator(STATE)).to_contain_text(NOT_SENT)
-    said = []
-    other.on("dialog", lambda dialog: (said.append(dialog.message), dialog.accept()))
+    said: list[str] = []
+
+    def accept(dialog: Dialog) -> None:
+        said.append(dialog.message)
+        dialog.accept()
+
+    other.on("dialog", accept)
     other.locator("details[data-menu] summary").last.click()
     other.get_by_role("button", name="Sign out").click()
     other.wait_for_url("**/sign-in")
