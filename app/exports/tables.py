@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 from app.capture.coding.rules import State as TextState
@@ -14,6 +16,7 @@ from app.capture.double.rules import Chosen
 from app.capture.double.rules import State as PairState
 from app.capture.queries.rules import Closing, Origin, State
 from app.exports.dummy import dummy_codes
+from app.exports.named import SAS, SPSS, STATA, names
 from app.participants.in_error.rules import LABELS
 from app.participants.status import Status
 from app.safety.deviations.rules import GRADES, Rule
@@ -46,6 +49,7 @@ class ColumnType(StrEnum):
     TIME = "time"  # HH:MM
     INSTANT = "instant"  # YYYY-MM-DDTHH:MM:SS.ffffffZ, in UTC
     CALCULATED = "calculated"  # computed by the server when the entry was saved
+    PARTIAL_DATE = "partial_date"  # YYYY, YYYY-MM or YYYY-MM-DD
     MISSING = "missing_code"  # the code that says why there is no answer
     STORED = "as_stored"  # depends on the item of the row
 
@@ -69,13 +73,22 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: `row` says in words what one row is; `rows` can be read once, and reads only as it is asked."""
+    """A table: `row` says in words what one row is; `rows` can be read once, and reads only as it is asked.
+
+    `reopened` gives the same table of the same snapshot anew, for what has to read it twice.
+    """
 
     name: str
     label: str
     row: str
     columns: tuple[Column, ...]
     rows: Iterator[Row]
+    reopened: Callable[[], "Table"] | None = None
+
+    def again(self) -> "Table":
+        """The same table, unread."""
+        assert self.reopened is not None, f"{self.name} can be read once"
+        return self.reopened()
 
 
 YES_NO: Pairs = (("true", "Yes"), ("false", "No"))
@@ -170,6 +183,24 @@ def plan_of(versions: Sequence[Study]) -> Plan:
         has_coding=any(version.has_coding for version in versions),
         groups={code: _groups(versions, code) for code in instruments},
         repeating=frozenset(one.code for version in versions for one in version.instruments if one.repeats),
+    )
+
+
+def narrowed(plan: Plan, *, instruments: Sequence[str] = (), visits: Sequence[str] = ()) -> Plan:
+    """The plan with these instruments and visits alone; none given: with all. What was asked at screening stays."""
+
+    def kept(code: str) -> bool:
+        return not instruments or code in instruments
+
+    return replace(
+        plan,
+        visits=tuple(visit for visit in plan.visits if not visits or visit.code in visits),
+        instruments={code: found for code, found in plan.instruments.items() if kept(code) or code in plan.screening},
+        forms={
+            visit: tuple(code for code in codes if kept(code))
+            for visit, codes in plan.forms.items()
+            if not visits or visit in visits
+        },
     )
 
 
@@ -359,8 +390,38 @@ class Form:
             column for field in self.fields for column in field.columns(prefix, label, self.source, self.missing_codes)
         ]
 
-    def cells(self, values: Mapping[str, object]) -> list[Cell]:
-        """The cells of every field, for the stored values of one entry (none: an empty mapping)."""
+    def cells(self, values: Mapping[str, object]) -> Sequence[Cell]:
+        """The cells of every field, for the stored values of one entry (none: an empty mapping).
+
+        A million entries go through here: plain values are found and put into place in one go, and only the others are
+        looked at one by one. `Field.cells` says the same of one field.
+        """
+        if self._is_special:
+            return self._one_by_one(values)
+        codes, several, nothing, whys, pick = self._layout
+        found: list[Any] = list(map(values.get, codes))
+        beside = nothing
+        for place, first, flags in several:
+            value = found[place]
+            if value is not None and missing_in(value) is None:
+                if beside is nothing:
+                    beside = nothing.copy()
+                ticked = value if isinstance(value, list) else [str(value)]
+                beside[first : first + len(flags)] = [int(flag in ticked) for flag in flags]
+                found[place] = None
+        if not PLAIN.issuperset(map(type, found)):
+            if beside is nothing:
+                beside = nothing.copy()
+            for place, value in enumerate(found):
+                if isinstance(value, dict | list):
+                    found[place] = stored_cell(value)
+                    if whys[place] is not None:
+                        beside[whys[place]] = missing_in(value)
+        cells: Sequence[Cell] = pick(found + beside)
+        return cells
+
+    def _one_by_one(self, values: Mapping[str, object]) -> list[Cell]:
+        """The same, of each field alone: for forms with files, signatures or coded texts, which have cells beside."""
         return [
             cell
             for field in self.fields
@@ -368,6 +429,44 @@ class Form:
                 values.get(field.item.code), (values.get(field.item.code + CODE), values.get(field.item.code + TERM))
             )
         ]
+
+    @cached_property
+    def _is_special(self) -> bool:
+        return any(field.item.coding is not None or field.item.type in SEALED_PARTS for field in self.fields)
+
+    @cached_property
+    def _layout(self) -> tuple[Any, ...]:
+        """What `cells` needs of the fields.
+
+        Their codes; the fields with a cell per choice (place, where their cells begin, choices); as many empty cells as
+        stand beside the values; of each field, which of those says why there is no answer; and how to pick from values
+        and cells beside them what stands in the columns, in order.
+        """
+        several: list[tuple[int, int, tuple[str, ...]]] = []
+        whys: list[int | None] = []
+        order: list[int] = []
+        count, wide = len(self.fields), 0
+        for place, field in enumerate(self.fields):
+            if flags := field.flags:
+                several.append((place, wide, flags))
+                order.extend(range(count + wide, count + wide + len(flags)))
+                wide += len(flags)
+            else:
+                order.append(place)
+            whys.append(wide if field.missing else None)
+            if field.missing:
+                order.append(count + wide)
+                wide += 1
+        codes = tuple(field.item.code for field in self.fields)
+        return codes, tuple(several), [None] * wide, whys, _picker(order)
+
+
+PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+def _picker(order: Sequence[int]) -> Callable[[Sequence[Cell]], Sequence[Cell]]:
+    """How to pick cells from these places; `itemgetter` alone gives no sequence for one place or none."""
+    return itemgetter(*order) if len(order) > 1 else lambda cells: [cells[place] for place in order]
 
 
 def form_of(plan: Plan, instrument: str) -> Form:
@@ -696,8 +795,8 @@ def event_columns(plan: Plan) -> tuple[Column, ...]:
         Column("state", "How far it is judged and reviewed", ColumnType.CHOICE, choices=_said(EventState)),
         Column("term", "What happened, in words"),
         Column("code", "Term of the study's list", ColumnType.CHOICE, choices=plan.terms),
-        Column("onset", f"When it began, {PARTIAL}"),
-        Column("ended", f"When it ended, {PARTIAL}; empty while it goes on"),
+        Column("onset", f"When it began, {PARTIAL}", ColumnType.PARTIAL_DATE),
+        Column("ended", f"When it ended, {PARTIAL}; empty while it goes on", ColumnType.PARTIAL_DATE),
         Column("severity", "How severe it is", ColumnType.CHOICE, choices=plan.severities),
         Column("serious", "Whether it is serious (ICH E2A)", ColumnType.YES_NO, choices=YES_NO),
         *criteria,
@@ -752,8 +851,8 @@ def care_columns() -> tuple[Column, ...]:
         SITE,
         Column("number", "Number of the line", ColumnType.INTEGER),
         Column("treatment", "Which treatment"),
-        Column("began", f"From when, {PARTIAL}"),
-        Column("ended", f"To when, {PARTIAL}; empty while it goes on"),
+        Column("began", f"From when, {PARTIAL}", ColumnType.PARTIAL_DATE),
+        Column("ended", f"To when, {PARTIAL}; empty while it goes on", ColumnType.PARTIAL_DATE),
         Column("indication", "What it is for"),
     )
 
@@ -850,11 +949,21 @@ CODEBOOK = (
     Column("shown_if", "When it is asked"),
     Column("missing_codes", f"Reasons why it may be empty, as code=label with {BETWEEN} between them"),
     Column("source", "Where items and scoring come from"),
+    Column("spss_name", "Name of the variable in .sav files"),
+    Column("stata_name", "Name of the variable in .dta files"),
+    Column("sas_name", "Name of the variable in .xpt files"),
 )
 
 
-def codebook_row(table: str, column: Column) -> Row:
-    """One column of one table, described."""
+def codebook_rows(table: str, columns: Sequence[Column]) -> Iterator[Row]:
+    """The columns of one table, described."""
+    asked = [column.name for column in columns]
+    called = zip(*(names(asked, rules) for rules in (SPSS, STATA, SAS)), strict=True)
+    for column, known in zip(columns, called, strict=True):
+        yield (*_codebook_row(table, column), *known)
+
+
+def _codebook_row(table: str, column: Column) -> Row:
     return (
         table,
         column.name,

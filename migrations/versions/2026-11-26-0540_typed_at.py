@@ -6,7 +6,7 @@ from alembic import op
 from app.foundation.database import Instant
 
 revision = "0021_typed_at"
-down_revision = "0020_repeats"
+down_revision = "language_of_a_person"
 branch_labels = None
 depends_on = None
 

@@ -95,6 +95,7 @@ WHO: dict[str, Who] = {
     "sign_in.welcome": ANYONE,
     "sign_in.choose_password": ANYONE,
     "sign_in.theme": ANYONE,
+    "sign_in.language": ANYONE,
     # links that participants open, and those who give them
     "links.open_link": ANYONE,
     "links.send": ANYONE,
@@ -106,6 +107,7 @@ WHO: dict[str, Who] = {
     "sign_in.start": SIGNED_IN,
     # one's own access
     "account.show": SIGNED_IN,
+    "account.language": SIGNED_IN,
     "account.password": SIGNED_IN,
     "account.start_second_factor": SIGNED_IN,
     "account.confirm_second_factor": SIGNED_IN,
@@ -368,6 +370,12 @@ WHO: dict[str, Who] = {
     "exports.exports": P.EXPORT_RUN,
     "exports.file": P.EXPORT_RUN,
     "exports.dummy_file": P.EXPORT_RUN,
+    "exports.bundle_file": P.EXPORT_RUN,
+    "exports.make": P.EXPORT_RUN,
+    "exports.history": P.EXPORT_RUN,
+    "exports.made": P.EXPORT_RUN,
+    "exports.made_file": P.EXPORT_RUN,
+    "exports.manifest_file": P.EXPORT_RUN,
     "study.study": P.STUDY_READ,
     "study.roles": P.STUDY_READ,
     # amendments: who reads no participants learns how many, and nothing of anybody
@@ -383,6 +391,10 @@ WHO: dict[str, Who] = {
     "audit.audit": (P.AUDIT_READ, P.AUDIT_VERIFY),
     "audit.file": P.AUDIT_READ,
     "audit.verify": P.AUDIT_VERIFY,
+    # the REDCap-compatible door: one address, with the token in the form; tests/api/redcap has its own table
+    "redcap.door": ANYONE,
+    "redcap.elsewise": ANYONE,
+    "redcap.survey": ANYONE,  # leads to a participant's link, which asks who they are
     # JSON
     "api.study": P.STUDY_READ,
     "api.instruments": P.STUDY_READ,
@@ -460,6 +472,14 @@ WHO: dict[str, Who] = {
     "api.exports": P.EXPORT_RUN,
     "api.export": P.EXPORT_RUN,
     "api.dummy_export": P.EXPORT_RUN,
+    "api.export_bundle": P.EXPORT_RUN,
+    "api.export_runs": P.EXPORT_RUN,
+    "api.make_export": P.EXPORT_RUN,
+    "api.export_run": P.EXPORT_RUN,
+    "api.export_run_file": P.EXPORT_RUN,
+    "api.export_manifest": P.EXPORT_RUN,
+    "api.export_definitions": P.EXPORT_RUN,
+    "api.define_export": P.EXPORT_RUN,
     "api.audit": P.AUDIT_READ,
     "api.verify_log": P.AUDIT_VERIFY,
     "api.gates": P.PARTICIPANT_READ,
@@ -684,4 +704,6 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.record_session": {"held_on": "2026-03-02", "delivered": {}, "version": 0},
     "api.miss_session": {"version": 1, "why": "Ill"},
     "api.reopen_session": {"version": 1, "why": "Ill"},
+    "api.make_export": {"asked": {"tables": ["participants"]}},
+    "api.define_export": {"name": "Everything", "asked": {}},
 }
