@@ -5,14 +5,17 @@ from dataclasses import dataclass, field
 
 from playwright.sync_api import Locator, Page
 
-# Which arrow leads on from the link that has the focus, along its row first; nothing on the one that is meant.
+# Which arrow leads on from the link that has the focus; nothing on the one that is meant.
 ARROW = """it => {
   const from = document.activeElement;
   if (from === it) return '';
   const cell = (each) => each.closest('td, th'), row = (each) => each.closest('tr');
-  if (!row(it)) return from.compareDocumentPosition(it) & 4 ? 'ArrowRight' : 'ArrowLeft';
-  const [y, x, toY, toX] = [row(from).rowIndex, cell(from).cellIndex, row(it).rowIndex, cell(it).cellIndex];
-  return x !== toX ? (x < toX ? 'ArrowRight' : 'ArrowLeft') : y < toY ? 'ArrowDown' : 'ArrowUp';
+  const aside = from.compareDocumentPosition(it) & 4 ? 'ArrowRight' : 'ArrowLeft';
+  if (!row(it) || row(from) === row(it)) return aside;
+  const [x, toX] = [cell(from).cellIndex, cell(it).cellIndex];
+  const down = row(from).rowIndex < row(it).rowIndex ? 'ArrowDown' : 'ArrowUp';
+  if ([from, it].every((each) => row(each).cells[0].querySelector('a'))) return x ? 'ArrowLeft' : down;
+  return x !== toX ? (x < toX ? 'ArrowRight' : 'ArrowLeft') : down;
 }"""
 FURTHEST = 250  # steps with the Tab key before something counts as out of reach
 

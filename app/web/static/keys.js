@@ -25,7 +25,7 @@ on('keydown', (event) => {
 
 // A table or a line of links is one stop: arrows go from link to link, Home and End to the first and last of a row.
 
-const links = (grid) => (grid.rows ? [...grid.rows].map((row) => [...row.cells].map((cell) => cell.querySelector('a'))) : [[...grid.querySelectorAll('a')]])
+const links = (grid) => (grid.rows ? [...grid.rows].map((row) => [...row.cells].flatMap((cell) => (cell.querySelector('a') ? [...cell.querySelectorAll('a')] : [null]))) : [[...grid.querySelectorAll('a')]])
   .filter((row) => row.some(Boolean));
 const settle = (grid, chosen) => links(grid).flat().forEach((link) => link?.setAttribute('tabindex', link === chosen ? 0 : -1));
 on('keydown', (event) => {
@@ -40,6 +40,7 @@ on('keydown', (event) => {
   let found = null;
   if (Math.abs(step[1]) > 1) found = step[1] > 0 ? rows[y].findLast(Boolean) : rows[y].find(Boolean);
   else for (y += step[0], x += step[1]; !found && rows[y] && x >= 0 && x < rows[y].length; y += step[0], x += step[1]) found = rows[y][x];
+  if (!found && step[0] && rows[y]) found = rows[y].findLast(Boolean);
   if (!found) return;
   settle(grid, found);
   found.focus();
