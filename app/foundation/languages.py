@@ -32,7 +32,7 @@ _DAY = re.compile(rf"(\d\d?) ({'|'.join(MONTHS)}) (\d{{4}})")
 _FULL = re.compile(r"\w+day, (\d\d? \w+ \d{4})")
 _END = re.compile(r"(?<=[.?!]) (?=\S)")
 _BETWEEN = re.compile(r"( and | or |, )")
-_FEWEST_LETTERS = 5  # a pattern with fewer of its own would be found in anything
+_FEWEST_LETTERS = 4  # a pattern with fewer of its own would be found in anything
 # What somebody typed may stand in a sentence: none of it may make looking for one long.
 _MOST_TOGETHER = 6  # sentences that are one in the catalogue
 _MOST_SENTENCES = 40  # of one text; what follows is left as it is
@@ -223,7 +223,9 @@ def _found(text: str, language: str, inside: int = _MOST_INSIDE) -> str | None:
     if (
         found is None and text[:1].isupper() and ": " not in text
     ):  # what follows a colon elsewhere may begin a line here
-        found = whole.get(text[:1].lower() + text[1:])
+        within = text[:1].lower() + text[1:]
+        begun = (each.said(within, language) for each in patterns if each.before[:1].islower())
+        found = whole.get(within) or next((said for said in begun if said is not None), None)
         return found[:1].upper() + found[1:] if found else None
     if found is None and ": " in text:
         about, _, rest = text.partition(": ")
@@ -238,7 +240,10 @@ def _value(value: str, language: str, inside: int) -> str:
     if found is None:
         _, whole = _patterns(language)
         end = next((each for each in whole if each.startswith(" ") and value.endswith(each)), "")
-        parts = [whole.get(part, part) for part in _BETWEEN.split(value.removesuffix(end))]
+        parts = _BETWEEN.split(value.removesuffix(end))
+        parts = (
+            [_found(part, language) or part for part in parts] if len(parts) > 1 else [whole.get(parts[0], parts[0])]
+        )
         found = "".join((*parts, whole.get(end, "")))
         found = _FULL.sub(lambda at: _full_day(at, language), found)
         found = _DAY.sub(lambda at: _day(at, language), found)
