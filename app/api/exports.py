@@ -136,7 +136,7 @@ def export(
 ) -> StreamingResponse:
     """One table as a file: csv, json, ndjson, xlsx, parquet, sav, dta, xpt, or R for a script that loads the CSV.
 
-    The whole study in a standard format is the table `all`: all.odm, all.odm2.
+    The whole study in a standard format is the table `all`: all.odm, all.odm2, all.dataset_json, all.dataset_ndjson.
 
     With `since`, a first column `change` says `changed` or `removed`: drop the rows of each key that is named, then add
     the changed ones. That you took the file is written down before the first byte leaves.

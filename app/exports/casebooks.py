@@ -17,16 +17,16 @@ from app.exports.changes import head_of
 from app.exports.choice import Choice
 from app.exports.reads import ENTRY, PARTICIPANT, SCREENING, SITE, VERSION, stored
 from app.exports.tables import Plan, Row, Table
-from app.exports.whole import COMMON, Asked, Casebook, Correction, Filled, Place, Somebody, Whole
+from app.exports.whole import COMMON, Asked, Casebook, Filled, Place, Somebody, Touched, Whole
 from app.foundation.errors import FieldProblem, Invalid
 from app.participants.reads import at_their_sites
 from app.people.access import Actor, sites_for
 from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
 
-BATCH = 100
+BATCH = 50
 """So many participants are held at once."""
-CORRECTED = "entry.corrected"
+CHANGES = ("entry.saved", "entry.corrected")
 
 
 def why_not_whole(choice: Choice, since: int | None) -> list[FieldProblem]:
@@ -113,10 +113,10 @@ def _people(session: Session, study: StudyInUse, by: Actor) -> tuple[tuple[Someb
     screened = (
         select(SCREENING.c.screened_by).join(PARTICIPANT, PARTICIPANT.c.id == SCREENING.c.participant_id).where(*mine)
     )
-    corrected = (
+    changed = (
         select(LOG.c.username)
         .join(PARTICIPANT, PARTICIPANT.c.code == LOG.c.participant)
-        .where(LOG.c.log == study.code, LOG.c.action == CORRECTED, *mine)
+        .where(LOG.c.log == study.code, LOG.c.action.in_(CHANGES), *mine)
     )
     signed = (
         select(ENTRY.c.signed_by, ENTRY.c.signed_name, ENTRY.c.signed_meaning)
@@ -124,7 +124,7 @@ def _people(session: Session, study: StudyInUse, by: Actor) -> tuple[tuple[Someb
         .where(ENTRY.c.signed_at.is_not(None), *mine)
         .distinct()
     )
-    found: dict[str, str | None] = dict.fromkeys(session.execute(union(entries, screened, corrected)).scalars())
+    found: dict[str, str | None] = dict.fromkeys(session.execute(union(entries, screened, changed)).scalars())
     meanings = set()
     for row in session.execute(signed):
         found[row.signed_by] = max(filter(None, (found.get(row.signed_by), row.signed_name)), default=None)
@@ -137,10 +137,10 @@ def _casebooks(session: Session, study: StudyInUse, source: "reads.Source") -> I
     beside = {name: _Beside(source.narrowed(source.table(name))) for name in COMMON}
     people = source.people()
     while batch := list(islice(people, BATCH)):
-        corrections = _corrections(session, study, [person.code for person, _ in batch])
+        changes = _changes(session, study, [person.code for person, _ in batch])
         screenings = _screenings(session, source, [person.id for person, _ in batch])
         for person, entries in batch:
-            mine = corrections.get(person.code, {})
+            mine = changes.get(person.code, {})
             yield Casebook(
                 participant=person.code,
                 site=person.site,
@@ -166,20 +166,20 @@ class _Beside:
         return tuple(found)
 
 
-Corrections = dict[tuple[str, str], Correction]
+Changes = dict[tuple[str, str], Touched]
 
 
-def _corrections(session: Session, study: StudyInUse, participants: Sequence[str]) -> dict[str, Corrections]:
-    """Participant -> (subject in the log, item) -> the last correction of that answer."""
+def _changes(session: Session, study: StudyInUse, participants: Sequence[str]) -> dict[str, Changes]:
+    """Participant -> (subject in the log, item) -> who changed that answer last."""
     query = (
         select(LOG.c.participant, LOG.c.subject, LOG.c.item, LOG.c.username, LOG.c.at, LOG.c.why)
-        .where(LOG.c.log == study.code, LOG.c.participant.in_(participants), LOG.c.action == CORRECTED)
+        .where(LOG.c.log == study.code, LOG.c.participant.in_(participants), LOG.c.action.in_(CHANGES))
         .order_by(LOG.c.position)
     )
-    found: dict[str, Corrections] = {}
+    found: dict[str, Changes] = {}
     for row in session.execute(query):
-        correction = Correction(row.username, row.at, row.why or "")
-        found.setdefault(row.participant, {})[(row.subject, row.item)] = correction
+        touched = Touched(row.username, row.at, row.why)
+        found.setdefault(row.participant, {})[(row.subject, row.item)] = touched
     return found
 
 
@@ -194,7 +194,7 @@ def _screenings(session: Session, source: "reads.Source", ids: Sequence[int]) ->
     return found
 
 
-def _filled(source: "reads.Source", row: Any, corrections: Corrections) -> Filled:
+def _filled(source: "reads.Source", row: Any, changes: Changes) -> Filled:
     subject = f"entry/{row.visit}/{form_name(row.instrument, row.repeat)}"
     values = cells_of(stored(row.values))
     return Filled(
@@ -211,5 +211,5 @@ def _filled(source: "reads.Source", row: Any, corrections: Corrections) -> Fille
         signed_meaning=row.signed_meaning,
         values=values,
         reasons=stored(row.reasons),
-        corrections={item: found for item in values if (found := corrections.get((subject, item))) is not None},
+        touched={item: found for item in values if (found := changes.get((subject, item))) is not None},
     )

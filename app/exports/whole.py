@@ -17,17 +17,17 @@ COMMON = ("participants", "visits", "consents", "screening", "adverse_events", "
 
 
 @dataclass(frozen=True)
-class Correction:
-    """The last correction of one answer: who, when, why."""
+class Touched:
+    """Who changed one answer last, when, and why, where it was a correction."""
 
     by: str
     at: datetime
-    why: str
+    why: str | None
 
 
 @dataclass(frozen=True)
 class Filled:
-    """One entry as it stands. `values` by name, cells of groups as group[row].item; `corrections` likewise."""
+    """One entry as it stands. `values` by name, cells of groups as group[row].item; `touched` likewise."""
 
     visit: str
     instrument: str
@@ -42,7 +42,7 @@ class Filled:
     signed_meaning: str | None
     values: Mapping[str, Any]
     reasons: Mapping[str, str]
-    corrections: Mapping[str, Correction]
+    touched: Mapping[str, Touched]
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
 """Does the file of a whole study say what the database says, and is it valid by the schema of its standard?"""
 
+import io
 import json
+import re
+import zipfile
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 from lxml import etree
 from sqlalchemy import select
@@ -15,6 +19,7 @@ from app.audit.actions import Change, record
 from app.capture.groups import cells_of
 from app.exports import casebooks, reads
 from app.exports.choice import Choice
+from app.exports.formats.sdtm import study_day
 from app.exports.formats.standards import Standard, whole_file
 from app.exports.formats.xml import as_it_was, held
 from app.exports.whole import Whole
@@ -183,7 +188,7 @@ def as_texts(value: Any, standard: Standard) -> Any:
     return [str(value)]
 
 
-@pytest.mark.requirement("STD-1")
+@pytest.mark.requirement("ODM-1", "ODM-2", "ODM-3", "ODM-5", "ODM-6")
 @pytest.mark.parametrize("standard", list(ODM))
 def test_odm_is_valid_and_says_what_the_database_says(
     session: Session, study: StudyInUse, manager: Actor, standard: Standard
@@ -202,7 +207,11 @@ def test_odm_is_valid_and_says_what_the_database_says(
             if name.endswith("OID") and name not in ("OID", "FileOID"):
                 assert value in defined, (one.tag, name, value)
     # Who corrected, why, and who signed with what meaning.
-    (record_of,) = root.xpath("//o:ItemData/o:AuditRecord", namespaces=space)
+    answered = root.xpath(
+        "//o:ItemData[not(starts-with(ancestor::o:StudyEventData/@StudyEventOID, 'SE.ST'))]", namespaces=space
+    )
+    assert all(one.find("o:AuditRecord", space) is not None for one in answered)
+    (record_of,) = root.xpath("//o:ItemData/o:AuditRecord[o:ReasonForChange]", namespaces=space)
     assert record_of.getparent().get("ItemOID") == "IT.pain.pain_nrs"
     assert record_of.findtext("o:ReasonForChange", namespaces=space) == "Misread the sheet; looked again"
     (signature,) = root.xpath("//o:ClinicalData//o:Signature", namespaces=space)
@@ -255,7 +264,142 @@ def test_any_text_can_be_held_by_xml_and_comes_back(text: str):
     assert as_it_was(back.text or "") == text == as_it_was(back.get("b"))
 
 
+# Dataset-JSON and Define-XML
+
+ARM_COLUMNS = ("ARMCD", "ARM", "ACTARMCD", "ACTARM")
+KINDS: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "decimal": (str,), "date": (str,)}
+DEF, XLINK = "{http://www.cdisc.org/ns/def/v2.1}", "{http://www.w3.org/1999/xlink}"
+
+
+def unpacked(data: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.testzip() is None
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def records(files: dict[str, bytes], domain: str) -> list[dict[str, Any]]:
+    found = json.loads(files[f"{domain}.json"])
+    names = [column["name"] for column in found["columns"]]
+    return [dict(zip(names, row, strict=True)) for row in found["rows"]]
+
+
+@pytest.mark.requirement("DSJ-1", "DSJ-2", "DSJ-3", "DSJ-4", "DSJ-6", "DSJ-7", "DEF-1")
+def test_datasets_are_valid_and_described_by_their_define_xml(session: Session, study: StudyInUse, manager: Actor):
+    fill(session, study, manager)
+    as_json, as_lines = (
+        unpacked(made(session, study, manager, kind)) for kind in (Standard.DATASET_JSON, Standard.DATASET_NDJSON)
+    )
+    assert list(as_json) == ["dm.json", "ds.json", "sv.json", "qs.json", "ae.json", "ie.json", "define.xml"]
+    order = list(json.loads(as_json["dm.json"]))
+    assert order[-6:] == ["itemGroupOID", "records", "name", "label", "columns", "rows"]
+    define: Any = etree.fromstring(as_json["define.xml"])
+    space = {"o": ODM[Standard.ODM][0]}
+    for domain in ("dm", "ds", "sv", "qs", "ae", "ie"):
+        found = json.loads(as_json[f"{domain}.json"])
+        head, *rows = [json.loads(line) for line in as_lines[f"{domain}.ndjson"].splitlines()]
+        assert {**head, "rows": rows} == found
+        assert found["records"] == len(rows)
+        assert rows or domain == "ie"
+        assert found["dbLastModifiedDateTime"] <= found["datasetJSONCreationDateTime"]
+        keys = [place for place, column in enumerate(found["columns"]) if "keySequence" in column]
+        assert len({tuple(row[place] for place in keys) for row in rows}) == len(rows)
+        for row in rows:
+            for column, value in zip(found["columns"], row, strict=True):
+                assert value is None or isinstance(value, KINDS[column["dataType"]]), (column, value)
+        (dataset,) = define.xpath(f"//o:ItemGroupDef[@OID='{found['itemGroupOID']}']", namespaces=space)
+        refs = [one.get("ItemOID") for one in dataset.findall("o:ItemRef", space)]
+        assert refs == [column["itemOID"] for column in found["columns"]]
+        assert dataset.find(f"{DEF}leaf").get(f"{XLINK}href") == f"{domain}.json"
+        assert dataset.get(f"{DEF}ArchiveLocationID") == dataset.find(f"{DEF}leaf").get("ID")
+        assert [one.tag.rpartition("}")[2] for one in dataset][-2:] == ["Class", "leaf"]
+    version = define.find(".//o:MetaDataVersion", space)
+    kinds = [one.tag.rpartition("}")[2] for one in version]
+    assert list(dict.fromkeys(kinds)) == ["Standards", "ItemGroupDef", "ItemDef", "CodeList", "MethodDef"]
+    defined = {one.get("OID") for one in define.iter("{*}*") if one.get("OID")}
+    for one in define.iter("{*}*"):
+        for name, value in one.attrib.items():
+            if name.endswith("OID") and name not in ("OID", "FileOID"):
+                assert value in defined, (one.tag, name, value)
+    validator = jsonschema.Draft201909Validator(
+        json.loads((conformance_folder() / "dataset-json-1.1" / "dataset.schema.json").read_text())
+    )
+    for name, text in as_json.items():
+        if name.endswith(".json"):
+            validator.validate(json.loads(text))
+    # Without what Define-XML adds it is ODM 1.3.2, and valid as that.
+    for one in list(define.iter("{*}*")):
+        for name in [name for name in one.attrib if name.startswith("{http://www.cdisc.org")]:
+            del one.attrib[name]
+        if one.tag.startswith(DEF):
+            one.getparent().remove(one)
+    schema(conformance_folder() / ODM[Standard.ODM][1]).assertValid(define)
+
+
+@pytest.mark.requirement("SDTM-1", "SDTM-2", "SDTM-3", "SDTM-4", "SDTM-5", "DSJ-5")
+def test_sdtm_says_what_the_database_says(session: Session, study: StudyInUse, manager: Actor):
+    fill(session, study, manager)
+    failed = participant(
+        session, study, 90, status="screen_failed", randomised_on=None, randomised_at=None, randomised_by=None,
+        consented_on=None,
+    )  # fmt: skip
+    verdicts = [{"code": code, "met": code != "surgery"} for code in ("adult", "pain", "surgery")]
+    screening(session, study, failed, verdicts=json.dumps(verdicts), eligible=False, failure_reason="not_eligible")
+    files = unpacked(made(session, study, manager, Standard.DATASET_JSON))
+    dm = {row["SUBJID"]: row for row in records(files, "dm")}
+    assert {dm["M-001"][name] for name in ARM_COLUMNS} == {"BLINDED"}
+    assert {dm["M-090"][name] for name in ARM_COLUMNS} == {None}
+    assert (dm["M-001"]["ARMNRS"], dm["M-090"]["ARMNRS"]) == (None, "SCREEN FAILURE")
+    assert (dm["M-001"]["AGE"], dm["M-001"]["USUBJID"]) == (44, "MINI-M-001")
+    assert len({row["USUBJID"] for row in dm.values()}) == len(dm)
+    ds = [(row["DSDECOD"], row["DSSTDY"]) for row in records(files, "ds") if row["USUBJID"] == "MINI-M-001"]
+    assert ds == [("INFORMED CONSENT OBTAINED", -1), ("RANDOMIZED", 1)]
+    (end,) = [row for row in records(files, "ds") if row["USUBJID"] == "MINI-M-090"]
+    assert (end["DSDECOD"], end["DSTERM"]) == ("SCREEN FAILURE", "Does not meet the criteria")
+    (not_met,) = records(files, "ie")
+    assert (not_met["IETESTCD"], not_met["IECAT"], not_met["IEORRES"]) == ("SURGERY", "EXCLUSION", "Y")
+    (event,) = records(files, "ae")
+    assert (event["AESTDTC"], event["AESER"], event["AESDISAB"], event["AEDECOD"]) == ("2026-03", "Y", "Y", None)
+    assert event["AEOUT"] == "RECOVERED/RESOLVED"
+    (held,) = records(files, "sv")
+    assert (held["VISIT"], held["SVSTDTC"], held["SVSTDY"]) == ("Week 18", TODAY.isoformat(), -2)
+    # Every answer, value for value.
+    visits = {each.code: each.label for each in study.definition.visits} | {"unscheduled_2": "Unscheduled visit 2"}
+    said = {}
+    for row in records(files, "qs"):
+        numbers = dict(re.findall(r"(\w+) (\d+)", row["QSGRPID"] or ""))
+        instrument, *group, item = row["QSSPID"].split(".")
+        name = f"{group[0]}[{numbers[group[0]]}].{item}" if group else item
+        said[(row["USUBJID"][5:], row["VISIT"], instrument, int(numbers.get(instrument, 1)), name)] = row
+        assert len(row["QSTESTCD"]) <= 8
+    stored = answers(session, study)
+    reasons = {code.code: code.label for code in study.definition.missing_codes}
+    assert len(said) == len(stored) == len(records(files, "qs"))
+    for (code, where, instrument, repeat, name), value in stored.items():
+        row = said[(code, visits[where], instrument, repeat, name)]
+        if isinstance(value, dict):
+            assert (row["QSSTAT"], row["QSREASND"], row["QSORRES"]) == ("NOT DONE", reasons[value["missing"]], None)
+        else:
+            assert row["QSSTRESC"] == ("|".join(value) if isinstance(value, list) else str(value))
+            is_number = name in ("pain_nrs", "pain_days", "dis_weight", "dis_score") or name.endswith(".dose")
+            assert row["QSSTRESN"] == (str(value) if is_number else None)
+
+
+@pytest.mark.requirement("SDTM-3")
+@pytest.mark.parametrize(
+    ("day", "expected"),
+    [("2026-03-04", 1), ("2026-03-05", 2), ("2026-03-03", -1), ("2026-03", None), (None, None)],
+)
+def test_there_is_no_day_zero(day: str | None, expected: int | None):
+    assert study_day(day, "2026-03-04") == expected
+    assert study_day(day, None) is None
+
+
 # What holds for all of them
+
+
+def opened_up(data: bytes) -> bytes:
+    """What a file says, whether it is a ZIP or not."""
+    return b"".join(unpacked(data).values()) if data.startswith(b"PK") else data
 
 
 @pytest.mark.parametrize("standard", list(Standard))
@@ -266,16 +410,19 @@ def test_a_study_without_anybody_is_a_file_too(session: Session, study: StudyInU
         schema(conformance_folder() / ODM[standard][1]).assertValid(etree.fromstring(data))
 
 
-@pytest.mark.requirement("BLI-1")
+@pytest.mark.requirement("ODM-7")
 @pytest.mark.parametrize("standard", list(Standard))
 def test_nothing_of_another_site_and_no_arm_is_in_it(
     session: Session, study: StudyInUse, manager: Actor, standard: Standard
 ):
     fill(session, study, manager)
-    here = made(session, study, manager, standard, sites=("north",))
+    assert made(session, study, manager, standard) == made(session, study, manager, standard)
+    here = opened_up(made(session, study, manager, standard, sites=("north",)))
     assert b"M-001" in here
     assert b"M-002" not in here
-    assert HIDDEN.encode() not in made(session, study, manager, standard)
+    everything = opened_up(made(session, study, manager, standard))
+    assert b"M-002" in everything
+    assert HIDDEN.encode() not in everything
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typing import Any
 from app.exports.formats.text import text_of
 from app.exports.formats.xml import Parts, document, said
 from app.exports.tables import BETWEEN, YES_NO, Column, ColumnType, missing_in, stored_cell
-from app.exports.whole import COMMON, Asked, Casebook, Filled, Whole
+from app.exports.whole import COMMON, Asked, Casebook, Filled, Touched, Whole
 from app.studies.definition import Instrument, Item, ItemType, cell_parts, unscheduled_number
 
 LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -449,7 +449,7 @@ class _Writer:
             signed_meaning=None,
             values=asked.values,
             reasons={},
-            corrections={},
+            touched={},
         )
         self.form(event, casebook, entry, repeat=str(number))
 
@@ -502,9 +502,9 @@ class _Writer:
         self.parts.add(made, "DateTimeStamp", instant(entry.signed_at))
 
     def about_answer(self, made: Any, casebook: Casebook, entry: Filled, name: str, value: object) -> None:
-        """The last correction of an answer; why a check was accepted, and why there is no answer."""
-        if (correction := entry.corrections.get(name)) is not None:
-            self.audit(made, casebook.site, correction.by, correction.at, correction.why, None)
+        """Who changed an answer last, and why; why a check was accepted, and why there is no answer."""
+        touched = entry.touched.get(name) or Touched(entry.saved_by, entry.saved_at, None)
+        self.audit(made, casebook.site, touched.by, touched.at, touched.why, None)
         missing, reason = missing_in(value), entry.reasons.get(name)
         if missing is None and not reason:
             return

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.exports.formats import odm
+from app.exports.formats import bundle, dataset_json, odm
 from app.exports.whole import Whole
 
 
@@ -17,6 +17,8 @@ class Standard(StrEnum):
 
     ODM = "odm"
     ODM_2 = "odm2"
+    DATASET_JSON = "dataset_json"
+    DATASET_NDJSON = "dataset_ndjson"
 
     @property
     def extension(self) -> str:
@@ -45,6 +47,12 @@ XML = "application/xml"
 STANDARDS: dict[Standard, Known] = {
     Standard.ODM: Known("odm-1.3.2.xml", XML, lambda whole: odm.written(whole, second=False)),
     Standard.ODM_2: Known("odm-2.0.xml", XML, lambda whole: odm.written(whole, second=True)),
+    Standard.DATASET_JSON: Known(
+        "dataset-json.zip", bundle.MEDIA_TYPE, lambda whole: dataset_json.written(whole, lines=False)
+    ),
+    Standard.DATASET_NDJSON: Known(
+        "dataset-ndjson.zip", bundle.MEDIA_TYPE, lambda whole: dataset_json.written(whole, lines=True)
+    ),
 }
 
 
