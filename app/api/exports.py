@@ -93,7 +93,7 @@ AS_UNBLINDED = {"entries_wide": "entries_by_participant"}
 """What a table of the unblinded exports is called there, where it is called otherwise here."""
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}, "example": "(the bytes of the file)"}
 BUILT = {known.media_type: BINARY for known in KNOWN.values() if known.build is not None}
-OF_STUDIES = {known.media_type: BINARY for known in STANDARDS.values() if "json" not in known.media_type}
+OF_STUDIES = {known.media_type: BINARY for known in STANDARDS.values()}
 SAYS = "The study version is in X-Equipoise-Study-Version, the change number to go on from in X-Equipoise-Change."
 
 
@@ -136,7 +136,8 @@ def export(
 ) -> StreamingResponse:
     """One table as a file: csv, json, ndjson, xlsx, parquet, sav, dta, xpt, or R for a script that loads the CSV.
 
-    The whole study in a standard format is the table `all`: all.odm, all.odm2, all.dataset_json, all.dataset_ndjson.
+    The whole study in a standard format is the table `all`: all.odm, all.odm2, all.dataset_json,
+    all.dataset_ndjson, all.fhir.
 
     With `since`, a first column `change` says `changed` or `removed`: drop the rows of each key that is named, then add
     the changed ones. That you took the file is written down before the first byte leaves.

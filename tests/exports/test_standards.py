@@ -5,6 +5,7 @@ import json
 import re
 import zipfile
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from app.audit.actions import Change, record
 from app.capture.groups import cells_of
 from app.exports import casebooks, reads
 from app.exports.choice import Choice
+from app.exports.formats.fhir import LIFECYCLE
 from app.exports.formats.sdtm import study_day
 from app.exports.formats.standards import Standard, whole_file
 from app.exports.formats.xml import as_it_was, held
@@ -392,6 +394,75 @@ def test_sdtm_says_what_the_database_says(session: Session, study: StudyInUse, m
 def test_there_is_no_day_zero(day: str | None, expected: int | None):
     assert study_day(day, "2026-03-04") == expected
     assert study_day(day, None) is None
+
+
+# FHIR
+
+
+@pytest.mark.requirement("FHIR-1", "FHIR-2", "FHIR-4", "FHIR-5")
+def test_fhir_resources_are_valid_and_say_what_the_database_says(session: Session, study: StudyInUse, manager: Actor):
+    from fhir.resources.R4B import get_fhir_model_class
+
+    fill(session, study, manager)
+    bundle = json.loads(made(session, study, manager, Standard.FHIR), parse_float=Decimal)
+    get_fhir_model_class("Bundle").model_validate({**bundle, "entry": bundle["entry"][:1]})
+    entries = {one["fullUrl"]: one["resource"] for one in bundle["entry"]}
+    assert len(entries) == len(bundle["entry"])
+    for url, resource in entries.items():
+        assert url == f"urn:uuid:{resource['id']}"
+        read = get_fhir_model_class(resource["resourceType"]).model_validate(resource)
+        back = json.loads(read.model_dump_json(exclude_none=True), parse_float=Decimal)
+        assert told(back) == told(resource)
+    text = json.dumps(bundle, default=str)
+    assert set(re.findall(r'"reference": "(urn:uuid:[^"]*)"', text)) <= set(entries)
+    assert "Arm" not in text
+    kinds = [one["resourceType"] for one in entries.values()]
+    assert kinds.count("Patient") == kinds.count("ResearchSubject") == len(HOSTILE) + 1
+    assert {tuple(one) for one in entries.values() if one["resourceType"] == "Patient"} == {
+        ("resourceType", "id", "identifier")
+    }
+    said: dict[Any, Any] = {}
+    statuses = {}
+    for one in entries.values():
+        if one["resourceType"] != "QuestionnaireResponse":
+            continue
+        about = {each["url"].rpartition(":")[2]: each for each in one["extension"]}
+        visit = about["visit"]["valueCode"]
+        if visit == "screening":
+            continue
+        code = entries[one["subject"]["reference"]]["identifier"][0]["value"]
+        instrument = one["questionnaire"].split(":")[-1].split("|")[0]
+        key = (code, visit, instrument, about["repeat"]["valuePositiveInt"])
+        statuses[key] = one["status"]
+        for item in one["item"]:
+            row = next((each["valuePositiveInt"] for each in item.get("extension", ()) if "row" in each["url"]), None)
+            for cell in item.get("item", [item]):
+                name = cell["linkId"].replace(".", f"[{row}].")
+                missing = [each for each in cell.get("extension", ()) if each["url"].endswith(":missing")]
+                values = [next(iter(each.values())) for each in cell.get("answer", ())]
+                values = [each["code"] if isinstance(each, dict) else as_it_was(str(each)) for each in values]
+                if any(each["url"].endswith(":empty") for each in cell.get("extension", ())):
+                    values = [""]
+                said[(*key, name)] = {"missing": missing[0]["valueCoding"]["code"]} if missing else values
+    expected = {key: as_texts(value, Standard.ODM_2) for key, value in answers(session, study).items()}
+    assert said == expected
+    assert statuses.pop(("M-001", "week18", "pain", 1)) == "amended"
+    assert set(statuses.values()) == {"completed"}
+    (amended,) = [one for one in entries.values() if one.get("type") == {"system": LIFECYCLE, "code": "amend"}]
+    assert amended["entity"][0]["detail"] == [
+        {"type": "item", "valueString": "pain_nrs"},
+        {"type": "why", "valueString": "Misread the sheet; looked again"},
+    ]
+
+
+def told(value: Any) -> Any:
+    """With moments as moments: the reader writes them with fewer digits."""
+    if isinstance(value, dict):
+        return {name: told(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [told(each) for each in value]
+    is_moment = isinstance(value, str) and re.fullmatch(r"[0-9-]{10}T[0-9:.]+Z", value)
+    return datetime.fromisoformat(value) if is_moment else value
 
 
 # What holds for all of them

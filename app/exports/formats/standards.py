@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.exports.formats import bundle, dataset_json, odm
+from app.exports.formats import bundle, dataset_json, fhir, odm
 from app.exports.whole import Whole
 
 
@@ -19,6 +19,7 @@ class Standard(StrEnum):
     ODM_2 = "odm2"
     DATASET_JSON = "dataset_json"
     DATASET_NDJSON = "dataset_ndjson"
+    FHIR = "fhir"
 
     @property
     def extension(self) -> str:
@@ -53,6 +54,7 @@ STANDARDS: dict[Standard, Known] = {
     Standard.DATASET_NDJSON: Known(
         "dataset-ndjson.zip", bundle.MEDIA_TYPE, lambda whole: dataset_json.written(whole, lines=True)
     ),
+    Standard.FHIR: Known("fhir.json", "application/fhir+json", fhir.written),
 }
 
 
