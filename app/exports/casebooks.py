@@ -17,7 +17,7 @@ from app.exports.changes import head_of
 from app.exports.choice import Choice
 from app.exports.reads import ENTRY, PARTICIPANT, SCREENING, SITE, VERSION, stored
 from app.exports.tables import Plan, Row, Table
-from app.exports.whole import COMMON, Asked, Casebook, Filled, Place, Somebody, Touched, Whole
+from app.exports.whole import COMMON, Casebook, Filled, Place, Somebody, Touched, Whole
 from app.foundation.errors import FieldProblem, Invalid
 from app.participants.reads import at_their_sites
 from app.people.access import Actor, sites_for
@@ -183,14 +183,27 @@ def _changes(session: Session, study: StudyInUse, participants: Sequence[str]) -
     return found
 
 
-def _screenings(session: Session, source: "reads.Source", ids: Sequence[int]) -> dict[int, list[Asked]]:
+def _screenings(session: Session, source: "reads.Source", ids: Sequence[int]) -> dict[int, list[Filled]]:
+    """Pre-screens by participant id, in the form of entries."""
+    plan = source.whole_plan
+    asked = {code: {item.code for item in plan.items.get(code, ())} for code in plan.screening}
     query = select(SCREENING).where(SCREENING.c.participant_id.in_(ids)).order_by(SCREENING.c.id)
-    found: dict[int, list[Asked]] = {}
+    found: dict[int, list[Filled]] = {}
     for row in session.execute(query):
-        asked = Asked(
-            row.screened_at, row.screened_by, source.versions.get(row.study_version_id, ""), json.loads(row.answers)
+        values, earlier = json.loads(row.answers), found.setdefault(row.participant_id, [])
+        earlier.append(
+            Filled(
+                visit="",
+                instrument=next((code for code in asked if asked[code].issuperset(values)), plan.screening[0]),
+                repeat=len(earlier) + 1,
+                status="complete",
+                version=1,
+                study_version=source.versions.get(row.study_version_id, ""),
+                saved_at=row.screened_at,
+                saved_by=row.screened_by,
+                values=values,
+            )
         )
-        found.setdefault(row.participant_id, []).append(asked)
     return found
 
 

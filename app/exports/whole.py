@@ -5,7 +5,7 @@ they are never given (app.exports.casebooks reads it).
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -37,32 +37,25 @@ class Filled:
     study_version: str
     saved_at: datetime
     saved_by: str
-    signed_at: datetime | None
-    signed_by: str | None
-    signed_meaning: str | None
     values: Mapping[str, Any]
-    reasons: Mapping[str, str]
-    touched: Mapping[str, Touched]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The answers of one pre-screen."""
-
-    at: datetime
-    by: str
-    study_version: str
-    values: Mapping[str, Any]
+    signed_at: datetime | None = None
+    signed_by: str | None = None
+    signed_meaning: str | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    touched: Mapping[str, Touched] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Casebook:
-    """All there is of one participant: `rows` are theirs in each of the tables beside the entries."""
+    """All there is of one participant: `rows` are theirs in each of the tables beside the entries.
+
+    `screenings` are pre-screens in the form of entries: at no visit, counted from 1.
+    """
 
     participant: str
     site: str
     entries: tuple[Filled, ...]
-    screenings: tuple[Asked, ...]
+    screenings: tuple[Filled, ...]
     rows: Mapping[str, tuple[Row, ...]]
 
 

@@ -30,7 +30,7 @@ from app.people.access import Actor
 from app.studies.in_use import StudyInUse
 from tests.conformance import conformance_folder
 from tests.exports.test_formats import HOSTILE
-from tests.exports.world import consent, entry, of_safety, participant, screening, visit
+from tests.exports.world import PRESCREEN, consent, entry, of_safety, participant, screening, visit
 from tests.factories import MINI, NOW, TODAY, mini_study, person
 
 LATER = NOW + timedelta(hours=3)
@@ -208,6 +208,8 @@ def test_odm_is_valid_and_says_what_the_database_says(
         for name, value in one.attrib.items():
             if name.endswith("OID") and name not in ("OID", "FileOID"):
                 assert value in defined, (one.tag, name, value)
+    screened = root.xpath("//o:StudyEventData[@StudyEventOID='SE.SCREENING']//o:ItemData", namespaces=space)
+    assert [(one.get("ItemOID")) for one in screened] == [f"IT.prescreen.{code}" for code in PRESCREEN]
     # Who corrected, why, and who signed with what meaning.
     answered = root.xpath(
         "//o:ItemData[not(starts-with(ancestor::o:StudyEventData/@StudyEventOID, 'SE.ST'))]", namespaces=space

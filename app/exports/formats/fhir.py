@@ -17,7 +17,7 @@ from app.exports.formats.sdtm import as_number
 from app.exports.formats.text import PIECE, text_of
 from app.exports.formats.xml import held
 from app.exports.tables import missing_in, stored_cell
-from app.exports.whole import Asked, Casebook, Filled, Touched, Whole
+from app.exports.whole import Casebook, Filled, Touched, Whole
 from app.studies.definition import Instrument, Item, ItemType, cell_parts
 
 Resource = dict[str, Any]
@@ -106,9 +106,8 @@ class _Bundle:
                 {"resourceType": "Patient", "id": self.id("Patient", code), **self.known_as("participant", code)},
             )
             yield code, self.subject(casebook)
-            for number, asked in enumerate(casebook.screenings, 1):
-                entry = self.as_entry(asked, number)
-                yield from self.filled(casebook, entry, "screening")
+            for asked in casebook.screenings:
+                yield from self.filled(casebook, asked, "screening")
             for entry in casebook.entries:
                 yield from self.filled(casebook, entry, entry.visit)
 
@@ -239,26 +238,6 @@ class _Bundle:
             "study": {"reference": self.urn("ResearchStudy", "")},
             "individual": {"reference": self.urn("Patient", casebook.participant)},
         }
-
-    def as_entry(self, asked: Asked, number: int) -> Filled:
-        of = self.whole.plan.screening
-        known = (code for code in of if all((code, "", name) in self.items for name in asked.values))
-        return Filled(
-            visit="",
-            instrument=next(known, of[0]),
-            repeat=number,
-            status="complete",
-            version=1,
-            study_version=asked.study_version,
-            saved_at=asked.at,
-            saved_by=asked.by,
-            signed_at=None,
-            signed_by=None,
-            signed_meaning=None,
-            values=asked.values,
-            reasons={},
-            touched={},
-        )
 
     def filled(self, casebook: Casebook, entry: Filled, visit: str) -> Iterator[tuple[str, Resource]]:
         """A response, and what was done to it last."""

@@ -17,7 +17,7 @@ from typing import Any
 from app.exports.formats.text import text_of
 from app.exports.formats.xml import Parts, document, said
 from app.exports.tables import BETWEEN, YES_NO, Column, ColumnType, missing_in, stored_cell
-from app.exports.whole import COMMON, Asked, Casebook, Filled, Touched, Whole
+from app.exports.whole import COMMON, Casebook, Filled, Touched, Whole
 from app.studies.definition import Instrument, Item, ItemType, cell_parts, unscheduled_number
 
 LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -412,8 +412,8 @@ class _Writer:
                 self.row(event, table.upper(), repeat, values)
         if casebook.screenings:
             event = parts.add(made, "StudyEventData", StudyEventOID=SCREENED)
-            for number, asked in enumerate(casebook.screenings, 1):
-                self.prescreen(event, casebook, asked, number)
+            for asked in casebook.screenings:
+                self.form(event, casebook, asked, repeat=str(asked.repeat))
         before = None
         for entry in casebook.entries:
             if entry.visit != before:
@@ -430,31 +430,6 @@ class _Writer:
 
     def row(self, event: Any, form: str, repeat: str | None, values: Mapping[str, Any]) -> None:
         raise NotImplementedError
-
-    def prescreen(self, event: Any, casebook: Casebook, asked: Asked, number: int) -> None:
-        """The answers of a pre-screen, as an entry has them."""
-        of = self.whole.plan.screening
-        instrument = next((code for code in of if self._knows(code, asked.values)), of[0])
-        entry = Filled(
-            visit="",
-            instrument=instrument,
-            repeat=number,
-            status="complete",
-            version=1,
-            study_version=asked.study_version,
-            saved_at=asked.at,
-            saved_by=asked.by,
-            signed_at=None,
-            signed_by=None,
-            signed_meaning=None,
-            values=asked.values,
-            reasons={},
-            touched={},
-        )
-        self.form(event, casebook, entry, repeat=str(number))
-
-    def _knows(self, instrument: str, values: Mapping[str, Any]) -> bool:
-        return {item.code for item in self.whole.plan.items.get(instrument, ())}.issuperset(values)
 
     def form(self, event: Any, casebook: Casebook, entry: Filled, *, repeat: str | None = None) -> None:
         raise NotImplementedError
