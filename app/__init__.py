@@ -12,7 +12,7 @@ Doors, in front of the rooms:
   handover        what a request asks of the exports, and a kept file by range
   rendering       a page, or the one block htmx asked for
   web/            HTML doors: one file per page family;  static/ styles, icons, small scripts
-  api/            JSON doors under /api/v1, the same file names
+  api/            JSON doors under /api/v1, the same file names;  redcap/ the REDCap-compatible door, at /api/
   cli             the `equipoise` command line
   jobs            timed doors: reminders that are due, messages that wait in the outbox, exports made in the background
   demo            plays the RESOLVE demo cohort through the same actions a person uses

@@ -17,12 +17,13 @@ from app.capture.rules import MEANINGS as ENTRY_MEANINGS
 from app.capture.rules import EntryState, signature_holds
 from app.capture.typed import missing_code
 from app.foundation.clock import today
+from app.foundation.languages import translations
 from app.foundation.paging import LARGEST_PAGE
 from app.participants.models import Participant
 from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.printing import Casebook, casebook_pdf
-from app.rendering import day, translations
+from app.rendering import day
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visits_of
 from app.studies.definition import Instrument, Item, ItemType, Study

@@ -425,6 +425,7 @@ def token_create(
     name: Annotated[str, typer.Option(help="What the token is for.")],
     scope: Annotated[list[str], typer.Option(help="A permission, e.g. export.run; repeat for more.")],
     days: Annotated[int, typer.Option(min=1, max=366)] = 90,
+    redcap: Annotated[bool, typer.Option(help="In the form that clients of the REDCap-compatible API want.")] = False,
 ) -> None:
     """Create a token for a person in a study, and print it once. Asks for that person's password."""
     database = open_database(Settings())
@@ -440,6 +441,7 @@ def token_create(
             name=name,
             scopes=frozenset(scope),
             expires_at=now + timedelta(days=days),
+            hexadecimal=redcap,
             by=actor,
             now=now,
         )

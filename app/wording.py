@@ -6,8 +6,9 @@ from decimal import Decimal
 from babel.dates import format_date
 
 from app.capture.typed import missing_code
+from app.foundation.languages import translations
 from app.foundation.partial_dates import days_of
-from app.rendering import day, translations
+from app.rendering import day
 from app.studies.definition import Instrument, Item, ItemType, MissingCode
 
 

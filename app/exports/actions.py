@@ -35,11 +35,15 @@ def record_export(
     format: str,  # noqa: A002
     rows: int | None = None,
     said: dict[str, Any] | None = None,
+    permission: Permission = Permission.EXPORT_RUN,
     by: Actor,
     now: datetime,
 ) -> None:
-    """Write down that somebody takes a table of the study; the caller commits before the first byte leaves."""
-    require(by, Permission.EXPORT_RUN, action=RUN, subject=f"/export/{table}")
+    """Write down that somebody takes a table of the study; the caller commits before the first byte leaves.
+
+    `permission` is another one where the rows are those that this person may read anyway, one by one.
+    """
+    require(by, permission, action=RUN, subject=f"/export/{table}")
     new: dict[str, Any] = {"table": table, "format": format, "study_version": study.definition.version, **(said or {})}
     if rows is not None:
         new["rows"] = rows
@@ -54,6 +58,7 @@ def record_delivery(
     format: str,  # noqa: A002
     rows: int,
     sha256: str,
+    permission: Permission = Permission.EXPORT_RUN,
     by: Actor,
     now: datetime,
 ) -> None:
@@ -62,7 +67,7 @@ def record_delivery(
     Only for tables without arms: the hash of a file with arms would let a blinded reader of the log try arms until one
     fits (CONC-11).
     """
-    require(by, Permission.EXPORT_RUN, action=RUN, subject=f"/export/{table}")
+    require(by, permission, action=RUN, subject=f"/export/{table}")
     new = {"table": table, "format": format, "rows": rows, "sha256": sha256}
     record(session, study.code, [Change(DELIVERED, subject=f"export/{table}", new=new)], by=by, now=now)
 

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Select, and_, select
 from sqlalchemy import Table as SqlTable
 from sqlmodel import Session
 
@@ -26,6 +26,7 @@ from app.exports import changes, tables
 from app.exports.changes import Changed
 from app.exports.choice import EVERYTHING, Choice
 from app.exports.dummy import dummy_arms
+from app.exports.records import in_use
 from app.exports.shaping import shaped, types_of
 from app.exports.tables import ARM, ArmOf, Arms, Cell, Column, Plan, Row, Table
 from app.foundation.database import KINDS, among, keys_of, streamed, table_of
@@ -625,7 +626,11 @@ class Source:
             )
             .select_from(PARTICIPANT)
             .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
-            .join(ENTRY, and_(ENTRY.c.participant_id == PARTICIPANT.c.id, *self._in_use(), *wanted), isouter=everyone)
+            .join(
+                ENTRY,
+                and_(ENTRY.c.participant_id == PARTICIPANT.c.id, *in_use(self.study), *wanted),
+                isouter=everyone,
+            )
         )
         places = {visit.code: place for place, visit in enumerate(self.plan.visits)}
         order = {code: place for place, code in enumerate(self.plan.instruments)}
@@ -652,22 +657,6 @@ class Source:
     def people(self) -> Iterator[tuple[Any, list[Any]]]:
         """Everybody with their entries in the order of the plan, and who saved and signed them."""
         return self._entries(everyone=True, more=("saved_by", "signed_by", "signed_meaning"))
-
-    def _in_use(self) -> Sequence[ColumnElement[bool]]:
-        """Not what was entered in error, nor what was collected from the day on which somebody withdrew its use (CTR
-        Art. 28(3), GDPR Art. 7(3)).
-        """
-        stands = ENTRY.c.in_error_at.is_(None)
-        levels = [level.code for level in self.study.definition.withdrawal_levels if level.stops_use]
-        if not levels:
-            return (stands,)
-        since = exists().where(
-            VISIT.c.participant_id == PARTICIPANT.c.id,
-            VISIT.c.code == ENTRY.c.visit,
-            VISIT.c.held_on >= PARTICIPANT.c.withdrawn_on,
-        )
-        used = or_(PARTICIPANT.c.withdrawal_level.is_(None), PARTICIPANT.c.withdrawal_level.not_in(levels), ~since)
-        return (stands, used)
 
     def _repeat(self, repeat: int) -> Row:
         """The number of a repeat, in tables of a study that has any."""

@@ -845,6 +845,7 @@ RESERVED_CODES = frozenset(
         "sign_in",
         "sign_out",
         "static",
+        "surveys",
         "system",
         "theme",
         "welcome",
@@ -867,6 +868,9 @@ class StudyFile(Part):
     participant_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z]{0,4}-?$")] = "P-"
     participant_digits: int = Field(default=4, ge=3, le=8)
     second_factor: Literal["optional", "required"] = "optional"
+    record_id: Code = Field(
+        default="participant_id", description="What the REDCap-compatible API calls the field of a participant's code."
+    )
     sites: tuple[SiteDefinition, ...] = Field(min_length=1)
     arms: tuple[Arm, ...] = Field(min_length=1)
     allocation: Allocation

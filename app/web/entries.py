@@ -7,7 +7,7 @@ an older version sees both side by side.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -56,11 +56,11 @@ from app.dependencies import (
 )
 from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.foundation.languages import sentence, translations
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
-from app.rendering import translations
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visit_of
 from app.schedule.rules import in_window
@@ -281,7 +281,7 @@ class Spot:
     def said(self, item: Item, value: object) -> str:
         """A stored value in the words of the study."""
         definition = self.here.the_study.definition
-        return said(item, value, definition.missing_codes, self.language or definition.language)
+        return said(item, value, definition.missing_codes, self.language or self.here.language)
 
 
 def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
@@ -450,12 +450,14 @@ def judged_look(spot: Spot, form: Form) -> dict[str, Any]:
     sections = form_sections(spot, form, problems=problems, judgement=judgement)
     done, total = progress_of(sections)
     counts = [(section["done"], section["total"]) for section in sections] + [(done, total)]
-    of = translations(spot.language or spot.here.the_study.definition.language).gettext("%(done)s of %(total)s")
+    language = spot.language or spot.here.language
+    say = partial(sentence, language=language)
+    of = translations(language).gettext("%(done)s of %(total)s")
     return {
         "corrects": _corrects(spot, judgement),
         "hidden": sorted(judgement.hidden),
-        "errors": {code: message for code, message in errors.items() if code not in judgement.hidden},
-        "findings": findings,
+        "errors": {code: say(message) for code, message in errors.items() if code not in judgement.hidden},
+        "findings": {code: say(message) for code, message in findings.items()},
         "blank": blank,
         "computed": {
             item.code: spot.said(item, judgement.values[item.code])
@@ -873,7 +875,7 @@ def form_sections(
             and (url := _file_url(spot, item, spot.entry.values.get(item.code)))
         },
         stored=spot.entry.values if spot.entry else {},
-        language=spot.language or definition.language,
+        language=spot.language or spot.here.language,
     )
     return sections_of(spot.instrument, views, rows_shown(spot.instrument, form))
 

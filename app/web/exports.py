@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
+from markupsafe import escape
 from pydantic import ValidationError
 
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy
@@ -83,7 +84,7 @@ def _page(
         "exports/exports.html",
         status_code=status_of(problem),
         path=path,
-        tables=[(one.name, one.label) for one in tables],
+        tables=[(one.name, here.tell(one.label)) for one in tables],
         table=opened,
         all_of_them=known == ALL,
         is_whole=choice.is_whole,
@@ -101,7 +102,7 @@ def _page(
         codebook_url=f"{path}?table=codebook{'&arms=dummy' if dummy else ''}",
         preview=_preview(opened),
         preview_columns=[
-            {"key": number, "label": column.name, "align": "end" if column.type in FIGURES else ""}
+            {"key": number, "label": escape(column.name), "align": "end" if column.type in FIGURES else ""}
             for number, column in enumerate(opened.columns[:COLUMNS_SHOWN])
         ],
         preview_more=max(0, len(opened.columns) - COLUMNS_SHOWN),

@@ -10,8 +10,8 @@ from app.capture.checks import Judgement
 from app.capture.typed import MISSING, WHY, Unreadable, read_stored, shortened
 from app.expressions import ExpressionError, parse
 from app.foundation.errors import FieldProblem
+from app.foundation.languages import sentence, translations
 from app.participants.rules.files import MEDIA_TYPES, NAMES
-from app.rendering import translations
 from app.studies.definition import Instrument, Item, ItemType, MissingCode, Section, cell_name, cell_parts
 from app.studies.rules.items import SEALED
 from app.wording import said
@@ -99,7 +99,7 @@ def item_views(
     items = tuple(items)
     errors: dict[str, str] = {}
     for problem in problems:
-        errors.setdefault(problem.field, problem.message)
+        errors.setdefault(problem.field, sentence(problem.message, language))
     labels = {item.code: item for item in items}
     labels |= {parts[2]: item for item in items if (parts := cell_parts(item.code)) is not None}
     codes = tuple((missing.code, missing.label) for missing in missing_codes)
@@ -110,7 +110,9 @@ def item_views(
         texts = _texts(item, form.get(name, ()))
         control = _control(item, texts)
         findings = tuple(
-            finding.message for finding in (judgement.soft if judgement else ()) if finding.item == item.code
+            sentence(finding.message, language)
+            for finding in (judgement.soft if judgement else ())
+            if finding.item == item.code
         )
         why = " ".join(form.get(name + WHY, ()))
         views[item.code] = ItemView(

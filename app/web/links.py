@@ -32,6 +32,7 @@ from app.dependencies import (
 )
 from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.foundation.languages import translations
 from app.mail.actions import SECRET
 from app.participants.links import actions, reads, rules
 from app.participants.links.reads import Opened, link_of, was_done
@@ -41,7 +42,7 @@ from app.participants.reads import participant_by_code
 from app.participants.status import Status
 from app.people.access import require
 from app.people.permissions import Permission
-from app.rendering import page, translations
+from app.rendering import page
 from app.schedule.reads import visits_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
@@ -269,7 +270,7 @@ def _as_participant(request: Request, session: Session, opened: Opened, form: Fo
     """The request of somebody who has a link and no session."""
     actor = opened.actor(request.state.request_id)
     request.state.actor, request.state.study = actor, opened.study
-    return Here(request, session, actor, clock.now(), opened.study, form=form)
+    return Here(request, session, actor, clock.now(), opened.study, form=form, reads=opened.link.language)
 
 
 def _show(here: Here, opened: Opened, template: str, *, status: int = 200, **values: Any) -> Response:

@@ -46,6 +46,7 @@ from app.people.access import may, require, sites_for, why_not
 from app.people.models import Site
 from app.people.permissions import Permission, Role
 from app.people.reads import SiteRow
+from app.rendering import day
 from app.safety.logs.reads import counts_of
 from app.schedule.actions import open_visits, stop_visits
 from app.schedule.appointments.reads import appointments_of
@@ -688,9 +689,9 @@ def _timeline(
     """What `ui.timeline` draws: the steps into the trial as points, then every visit that has dates."""
     definition = here.the_study.definition
     points = [
-        ("Screened", participant.screened_on, ""),
-        ("Consent", participant.consented_on, ""),
-        ("Randomised", participant.randomised_on, f"{_url(here, participant.code)}/randomised"),
+        (here.tell("Screened"), participant.screened_on, ""),
+        (here.tell("Consent"), participant.consented_on, ""),
+        (here.tell("Randomised"), participant.randomised_on, f"{_url(here, participant.code)}/randomised"),
     ]
     drawn: list[dict[str, Any]] = [
         {"label": label, "target": on, "opens": None, "closes": None, "held_on": on, "status": "done", "url": url}
@@ -715,7 +716,14 @@ def _timeline(
     if participant.withdrawn_on is not None:
         on = participant.withdrawn_on
         drawn.append(
-            {"label": "Withdrew", "target": on, "opens": None, "closes": None, "held_on": on, "status": "none"}
+            {
+                "label": here.tell("Withdrew"),
+                "target": on,
+                "opens": None,
+                "closes": None,
+                "held_on": on,
+                "status": "none",
+            }
         )
     return drawn
 
@@ -754,7 +762,7 @@ def _matrix(
         columns.append(
             {
                 "label": visit.short or visit.label,
-                "note": f"{note:%-d %b %Y}" if note else "",
+                "note": day(note, here.language),
                 "url": f"{url}/visits/{visit.code}" if row else "",
             }
         )

@@ -26,6 +26,7 @@ from sqlalchemy import insert, select, text, update
 from sqlmodel import Session
 from starlette.testclient import TestClient
 
+from app.api.redcap.door import DOORS as CALLS
 from app.dependencies import masked
 from app.exports.delivery import EXTENSIONS, STANDARD_EXTENSIONS
 from app.foundation import clock
@@ -264,12 +265,12 @@ class Trial:
     heard: dict[str, Heard] = field(default_factory=dict)
     listening: bool = True
 
-    def _send(self, who: str, method: str, path: str, **more: Any) -> Any:
+    def _send(self, who: str, method: str, path: str, *, called: str = "", **more: Any) -> Any:
         self.client.cookies.clear()
         reply = self.client.request(method, path, follow_redirects=False, **more)
         if who.split("_south")[0] in BLINDED and self.listening:
             # As it left: status, headers in their order, the body as it was sent (compressed where it was).
-            key = f"{who} {len(self.heard)} {method} {path}"
+            key = f"{who} {len(self.heard)} {method} {called or path}"
             self.heard[key] = (reply.status_code, list(reply.headers.raw), reply.content)
         return reply
 
@@ -285,6 +286,12 @@ class Trial:
         if method != "GET":
             headers["idempotency-key"] = f"{method} {path} {len(self.heard)}"
         return self._send(who, method, path, json=body, headers=headers)
+
+    def redcap(self, who: str, **form: str) -> Any:
+        """A call of a client of the REDCap-compatible API."""
+        called = "/api/?" + "&".join(f"{name}={value}" for name, value in form.items())
+        data = {"token": self.people[who].token, **form}
+        return self._send(who, "POST", "/api/", called=called, data=data)
 
     @contextmanager
     def shown_once(self) -> Iterator[None]:
@@ -729,6 +736,26 @@ QUERIES: dict[str, Sequence[str]] = {
 }
 
 
+# The same, of the REDCap-compatible door: every call, and records in every format.
+OF_SOMEBODY = {"record": "M-001", "instrument": "pain", "event": "week_18_arm_1", "format": "json"}
+REDCAP: list[dict[str, str]] = [
+    *({"content": content, "action": action, **OF_SOMEBODY} for content, action in CALLS if action == "export"),
+    *(
+        {"content": "record", "format": shape, "type": way}
+        for shape in ("csv", "xml", "odm")
+        for way in ("flat", "eav")
+    ),
+    {"content": "record", "format": "csv", "rawOrLabel": "label", "rawOrLabelHeaders": "label"},
+    {"content": "record", "format": "json", "exportDataAccessGroups": "true", "exportSurveyFields": "true"},
+    {"content": "record", "format": "json", "filterLogic": "[pain_nrs] < 4 and [event-name] = 'week_18_arm_1'"},
+    {"content": "report", "format": "csv", "report_id": "1"},
+    {"content": "record", "action": "randomize", "record": "M-001", "randomization_id": "1", "returnAlt": "true"},
+    {"content": "record", "action": "delete", "records[0]": "M-001", "returnFormat": "json"},
+    {"content": "nonsense"},
+    {"content": "record", "format": "csv"},
+]
+
+
 def sweep(trial: Trial, roles: Sequence[str] = BLINDED, names: Sequence[str] | None = None) -> None:
     """Every GET of the application, as every blinded person, on pages and over REST."""
     for role in roles:
@@ -744,6 +771,8 @@ def sweep(trial: Trial, roles: Sequence[str] = BLINDED, names: Sequence[str] | N
             for address in dict.fromkeys(addresses):
                 for query in QUERIES.get(door.name, ("",)):
                     ask(role, "GET", address + query)
+        for call in REDCAP if names is None else REDCAP[-1:]:
+            trial.redcap(role, **call)
 
 
 # What is compared

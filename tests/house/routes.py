@@ -95,6 +95,7 @@ WHO: dict[str, Who] = {
     "sign_in.welcome": ANYONE,
     "sign_in.choose_password": ANYONE,
     "sign_in.theme": ANYONE,
+    "sign_in.language": ANYONE,
     # links that participants open, and those who give them
     "links.open_link": ANYONE,
     "links.send": ANYONE,
@@ -106,6 +107,7 @@ WHO: dict[str, Who] = {
     "sign_in.start": SIGNED_IN,
     # one's own access
     "account.show": SIGNED_IN,
+    "account.language": SIGNED_IN,
     "account.password": SIGNED_IN,
     "account.start_second_factor": SIGNED_IN,
     "account.confirm_second_factor": SIGNED_IN,
@@ -384,6 +386,10 @@ WHO: dict[str, Who] = {
     "audit.audit": (P.AUDIT_READ, P.AUDIT_VERIFY),
     "audit.file": P.AUDIT_READ,
     "audit.verify": P.AUDIT_VERIFY,
+    # the REDCap-compatible door: one address, with the token in the form; tests/api/redcap has its own table
+    "redcap.door": ANYONE,
+    "redcap.elsewise": ANYONE,
+    "redcap.survey": ANYONE,  # leads to a participant's link, which asks who they are
     # JSON
     "api.study": P.STUDY_READ,
     "api.instruments": P.STUDY_READ,

@@ -133,6 +133,7 @@ _FIELDS: dict[str, tuple[Topic, str, Concern]] = {
     "participant_prefix": (Topic.STUDY, "How participants' codes begin", Concern.FIXED),
     "participant_digits": (Topic.STUDY, "Digits of participants' codes", Concern.FIXED),
     "second_factor": (Topic.STUDY, "Second factor at sign-in", Concern.CONDUCT),
+    "record_id": (Topic.STUDY, "Field of the code in the REDCap-compatible API", Concern.TEXT),
     "sites": (Topic.SITES, "Site", Concern.CONDUCT),
     "arms": (Topic.ARMS, "Arm", Concern.FIXED),
     "allocation": (Topic.ARMS, "Allocation", Concern.FIXED),

@@ -122,6 +122,9 @@ def _unique_codes(study: Study) -> Iterator[Problem]:
         yield from _repeated(("consent", "questions", position, "choices"), question.choices, "answers")
     yield from _repeated(("instruments",), study.instruments, "instruments")
     homes: dict[str, str] = {}
+    if any(item.code == study.record_id for instrument in study.instruments for item in instrument.items):
+        message = f"“{study.record_id}” is an item too. Give the field of a participant's code another name."
+        yield ("record_id",), message, ERROR
     for position, instrument in enumerate(study.instruments):
         for path, item in _items_of(("instruments", position), instrument):
             home = homes.setdefault(item.code, instrument.code)
