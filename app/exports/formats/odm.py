@@ -455,6 +455,17 @@ class _Writer:
         plain.sort(key=lambda each: (order.get(each[0], len(order)), each[0]))
         return plain, dict(sorted(rows.items()))
 
+    def groups(self, made: Any, casebook: Casebook, entry: Filled, rows: Mapping[tuple[str, int], list[Any]]) -> None:
+        """The rows of groups, each under its number."""
+        for (code, number), cells in rows.items():
+            oid = f"IG.{entry.instrument}.{code}"
+            group = self.parts.add(made, "ItemGroupData", ItemGroupOID=oid, ItemGroupRepeatKey=str(number))
+            for name, cell, value in cells:
+                self.answer(group, casebook, entry, name, cell, value)
+
+    def answer(self, group: Any, casebook: Casebook, entry: Filled, name: str, oid: str, value: object) -> None:
+        raise NotImplementedError
+
     def audit(self, parent: Any, site: str, by: str, at: datetime, why: str | None, source: str | None) -> None:
         made = self.parts.add(parent, "AuditRecord")
         self.parts.add(made, "UserRef", UserOID=f"USR.{by}")
@@ -576,11 +587,7 @@ class _First(_Writer):
         group = self.parts.add(made, "ItemGroupData", ItemGroupOID=f"IG.{entry.instrument}")
         for name, oid, value in plain:
             self.answer(group, casebook, entry, name, oid, value)
-        for (code, number), cells in rows.items():
-            oid = f"IG.{entry.instrument}.{code}"
-            group = self.parts.add(made, "ItemGroupData", ItemGroupOID=oid, ItemGroupRepeatKey=str(number))
-            for name, cell, value in cells:
-                self.answer(group, casebook, entry, name, cell, value)
+        self.groups(made, casebook, entry, rows)
 
     def answer(self, group: Any, casebook: Casebook, entry: Filled, name: str, oid: str, value: object) -> None:
         texts = [] if missing_in(value) is not None else value_texts(value)
@@ -676,11 +683,7 @@ class _Second(_Writer):
         plain, rows = self.by_group(entry)
         for name, oid, value in plain:
             self.answer(made, casebook, entry, name, oid, value)
-        for (code, number), cells in rows.items():
-            oid = f"IG.{entry.instrument}.{code}"
-            group = self.parts.add(made, "ItemGroupData", ItemGroupOID=oid, ItemGroupRepeatKey=str(number))
-            for name, cell, value in cells:
-                self.answer(group, casebook, entry, name, cell, value)
+        self.groups(made, casebook, entry, rows)
         self.audit_of_form(made, casebook, entry)
 
     def answer(self, group: Any, casebook: Casebook, entry: Filled, name: str, oid: str, value: object) -> None:
