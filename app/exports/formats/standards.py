@@ -7,6 +7,9 @@ a member of `Standard`, an entry in `STANDARDS`, and a file beside this one.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
+
+from pydantic import GetJsonSchemaHandler
 
 from app.exports.formats import bundle, dataset_json, fhir, odm
 from app.exports.whole import Whole
@@ -33,6 +36,13 @@ class Standard(StrEnum):
     @property
     def media_type(self) -> str:
         return STANDARDS[self].media_type
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """As every enumeration, with an example."""
+        schema: dict[str, Any] = handler(core)
+        handler.resolve_ref_schema(schema)["examples"] = [Standard.ODM.value]
+        return schema
 
 
 @dataclass(frozen=True)
