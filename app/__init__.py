@@ -19,7 +19,7 @@ Doors, in front of the rooms:
 
 Rooms, top floor first:
   exports/        study -> tables -> files of many formats, blinded by construction; manifests; what changed since;
-                  dummy arms to write programmes with
+                  dummy arms to write programmes with; the whole study as ODM, Dataset-JSON with Define-XML, FHIR
   treatment/      UNBLINDED: what was delivered, session by session, by treating clinicians
   safety/         adverse events and their clocks, deviations, contacts, concomitant care, lost and dead
   randomisation/  THE SEALED ROOM: sequence or decisions one by one, in one stage or two, sealing, commitment and its

@@ -70,7 +70,7 @@ def table_file(
         database_of(here.request),
         here.the_study,
         table,
-        delivery.format_named(extension, spreadsheet=spreadsheet),
+        delivery.any_named(extension, spreadsheet=spreadsheet),
         choice=choice,
         bom=bom,
         dummy=dummy,
@@ -91,7 +91,7 @@ def bundle_file(
 ) -> StreamingResponse:
     """Several tables, or all, as one ZIP."""
     wanted = choice.model_copy(update={"format": format, "tables": tuple(dict.fromkeys(tables))})
-    if len(wanted.tables) == 1:
+    if len(wanted.tables) == 1 and not wanted.is_whole:
         # One table in a ZIP is asked for by name with its codebook.
         wanted = wanted.model_copy(update={"tables": (*wanted.tables, "codebook")})
     return streamed(

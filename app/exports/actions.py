@@ -9,7 +9,7 @@ from sqlalchemy import insert, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
-from app.exports import history, reads
+from app.exports import casebooks, history
 from app.exports.choice import Choice
 from app.exports.history import DEFINITION, Made, scope_of
 from app.exports.history import RUN as RUNS
@@ -129,7 +129,7 @@ def ask(
     now: datetime,
 ) -> Made:
     """Ask for an export that is made in the background; its file is kept for a while."""
-    reads.tables_of(session, study, choice, since=since, by=by)
+    casebooks.require_possible(session, study, choice, since=since, by=by)
     number = begin(
         session,
         study,
@@ -212,7 +212,7 @@ def define(session: Session, study: StudyInUse, name: str, choice: Choice, *, by
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         message = f"Give the definition a name, of at most {LONGEST_NAME} characters."
         raise Invalid([FieldProblem("name", "name", message)])
-    reads.tables_of(session, study, choice, by=by)
+    casebooks.require_possible(session, study, choice, by=by)
     earlier = history.definitions(session, study, by=by, name=name)
     number = earlier[0].version + 1 if earlier else 1
     if earlier and earlier[0].choice == choice:
