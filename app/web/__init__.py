@@ -18,6 +18,7 @@ from app.web import (
     design,
     double,
     downtime,
+    drafts,
     entries,
     escrow,
     exports,
@@ -72,6 +73,7 @@ for door in (
     commitment,
     exports,
     study,
+    drafts,
     amendments,
     audit,
 ):
