@@ -1,7 +1,7 @@
 """Study folders in the making: every finding, every file, previews as people will see it, and loading a draft."""
 
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
@@ -28,12 +28,26 @@ from app.people.permissions import Permission
 from app.schedule.rules import planned
 from app.studies.definition import ConsentDocument, Study, Visit, VisitKind, Window
 from app.studies.drafts import actions, reads, rules
+from app.studies.drafts.editing import CannotEdit
 from app.studies.drafts.folder import checked
 from app.studies.drafts.reads import Draft
 from app.studies.in_use import StudyInUse
+from app.studies.loading import read_yaml
 from app.studies.reads import study_by_code, versions
 from app.studies.rules import Finding
 from app.web.consent import html_of
+from app.web.draft_fields import (
+    GENERAL,
+    NAME,
+    NeedsRewriting,
+    Sheet,
+    changed_text,
+    drawn_fields,
+    drawn_rows,
+    eligibility,
+    visits,
+)
+from app.web.draft_fields import instrument as instrument_sheet
 from app.web.entries import SAVE_AS, Spot, form_sections, judged_look, lists, progress_of
 from app.web.items import rows_shown, with_other_rows
 from app.web.places import places_of, show_at
@@ -179,6 +193,99 @@ def remove(here: ChangeInStudy, number: int) -> Response:
     return here.redirect(_url(here), done="study_draft_removed")
 
 
+# Edited as fields
+
+
+@router.get(DRAFT + "/edit/{part}", name="drafts.edit")
+def edit(here: PageInStudy, number: int, part: str) -> Response:
+    """A part of the study as fields; `part` is general, eligibility, visits, or form.CODE of an instrument."""
+    return _edit_page(here, _draft(here, number), part)
+
+
+@router.post(DRAFT + "/edit/{part}", name="drafts.change")
+def change(here: ChangeInStudy, number: int, part: str) -> Response:
+    """Save what was typed, and add, move or take out a row."""
+    found = _draft(here, number, action="draft.change")
+    path, sheet = _sheet(found, part)
+    kept = found.file(path)
+    act = here.value("act")
+    try:
+        text = changed_text(sheet, kept.text, here.form, act, rewrite=here.value("rewrite") == "yes")
+        version = _count(here.value("version", "0"))
+        actions.save_file(
+            here.session, here.the_study, number, path=path, text=text, version=version, by=here.actor, now=here.now
+        )
+    except NeedsRewriting:
+        return _edit_page(here, found, part, needs_rewriting=True)
+    except CannotEdit:
+        raise Refused("This file cannot be read as YAML. Mend its text first.") from None
+    except (Invalid, Refused, Conflict) as problem:
+        here.refuse(problem)
+        return _edit_page(here, found, part, problem=problem)
+    return here.redirect(f"{_url(here)}/{number}/edit/{part}", done="study_draft_saved")
+
+
+def _sheet(found: Draft, part: str) -> tuple[str, Sheet]:
+    """The file of a part, and its fields."""
+    forms = _form_files(found)
+    if part == "general":
+        return "study.yaml", GENERAL
+    if part == "eligibility":
+        return "study.yaml", eligibility(forms)
+    if part == "visits":
+        return "study.yaml", visits(forms)
+    if part.startswith("form.") and part[5:] in forms:
+        return f"instruments/{part[5:]}.yaml", instrument_sheet()
+    raise NotFound
+
+
+def _form_files(found: Draft) -> list[str]:
+    """The codes of the files of instruments; words in other languages are none."""
+    paths = [path for path in found.files if path.startswith("instruments/") and path.endswith(".yaml")]
+    return [path[12:-5] for path in paths if path.count(".") == 1]
+
+
+def _edit_page(
+    here: Here,
+    found: Draft,
+    part: str,
+    *,
+    problem: Invalid | Refused | Conflict | None = None,
+    needs_rewriting: bool = False,
+) -> Response:
+    path, sheet = _sheet(found, part)
+    kept = found.file(path)
+    tree, _ = read_yaml(kept.text, path)
+    if tree is None:
+        raise Refused("This file cannot be read as YAML. Mend its text first.")
+    form = here.form
+    findings = [each for each in found.findings if each.file == path]
+    at = {(each.line, each.column): each.message for each in reversed(findings)}
+    errors = {
+        NAME + ".".join(map(str, way)): at[place.line, place.column]
+        for way, place in reversed(tree.places.items())
+        if way and (place.line, place.column) in at
+    }
+    return _show(
+        here,
+        found,
+        "drafts/edit.html",
+        status=409 if needs_rewriting else status_of(problem),
+        part=part,
+        path=path,
+        sheet=sheet,
+        version=kept.version,
+        fields=drawn_fields(sheet.fields, tree.value, "", form),
+        lists=[drawn_rows(rows, tree.value, "", form) for rows in sheet.lists],
+        findings=findings,
+        errors={**errors, **errors_of(problem)},
+        problems=[(each.field, each.message) for each in problem.problems] if isinstance(problem, Invalid) else [],
+        problem=problem.reason if isinstance(problem, Refused | Conflict) else None,
+        needs_rewriting=needs_rewriting,
+        act=here.value("act") if needs_rewriting else "",
+    )
+
+
 # As people will see it
 
 
@@ -245,10 +352,10 @@ def plan(here: PageInStudy, number: int) -> Response:
     found = _draft(here, number)
     study = _study(found)
     begins = here.now.date()
-    visits = []
+    shown = []
     for visit in study.visits:
         dates = planned(visit, begins)
-        visits.append(
+        shown.append(
             SimpleNamespace(
                 label=visit.label,
                 target=dates.target_on,
@@ -262,7 +369,7 @@ def plan(here: PageInStudy, number: int) -> Response:
                 anchor=visit.anchor,
             )
         )
-    return _show(here, found, "drafts/plan.html", visits=visits, begins=begins, before=begins - timedelta(days=1))
+    return _show(here, found, "drafts/plan.html", visits=shown, begins=begins)
 
 
 @router.get(DRAFT + "/consent/{path:path}", name="drafts.consent")
@@ -400,6 +507,7 @@ def _draft_page(here: Here, found: Draft, *, problem: Invalid | None = None, pat
         count=found.errors,
         study=study,
         instruments=[(form.code, form.label) for form in study.instruments] if study else [],
+        forms=_form_files(found),
         documents=[one for one in found.files if one.startswith("consent/") and one.endswith(".md")],
         errors=errors_of(problem),
         path=path,
@@ -417,7 +525,7 @@ def _file_page(
     kept = found.files.get(path)
     if kept is None and rules.why_not_path(path) is not None:
         raise NotFound
-    text = typed if typed is not None else kept.text if kept else ""
+    text = typed if typed is not None else kept.text if kept else rules.begun(path)
     findings = [each for each in found.findings if each.file == path]
     at: dict[int, list[Finding]] = {}
     for each in findings:

@@ -381,6 +381,8 @@ WHO: dict[str, Who] = {
     "drafts.open_file": P.STUDY_LOAD,
     "drafts.file": P.STUDY_LOAD,
     "drafts.save_file": P.STUDY_LOAD,
+    "drafts.edit": P.STUDY_LOAD,
+    "drafts.change": P.STUDY_LOAD,
     "drafts.load_form": P.STUDY_LOAD,
     "drafts.load": P.STUDY_LOAD,
     "drafts.remove_form": P.STUDY_LOAD,
@@ -606,6 +608,7 @@ VALUES: dict[str, Any] = {
     "number": 1,
     "slip": 1,
     "path": "study.yaml",
+    "part": "visits",
     "later": "1",
     "earlier": "1",
 }

@@ -412,6 +412,8 @@ FOUND_NOTHING = {
     "drafts.open_file",
     "drafts.file",
     "drafts.save_file",
+    "drafts.edit",
+    "drafts.change",
     "drafts.load_form",
     "drafts.load",
     "drafts.remove_form",

@@ -19,7 +19,7 @@ from app.studies.loading import library, read_folder
 from app.studies.rules import canonical
 from tests.api.client import api_client
 from tests.factories import person
-from tests.web.browser import PASSWORD, Browser, counted_statements
+from tests.web.browser import PASSWORD, Browser, counted_statements, form_in
 from tests.web.test_queries import words
 from tests.web.world import World
 
@@ -179,6 +179,76 @@ def test_programs_send_fetch_and_load_drafts(world: World):
     assert client.request("DELETE", f"/drafts/{number}").status_code == 409, "a loaded draft stays"
     listed = client.get("/drafts").json()
     assert [each["version"] for each in listed] == [None, "7"]
+
+
+@pytest.mark.requirement("CON-10")
+def test_parts_are_edited_as_fields_and_the_text_keeps_its_comments(world: World):
+    administrator = world.browser("administrator", site_code=None)
+    draft = _made(administrator)
+    study = f"{draft}/files/study.yaml"
+    text = str(administrator.form(study)["text"][0])
+    assert administrator.post(study, {"text": f"# Ours\n{text}"}).status_code == 303
+
+    edit = f"{draft}/edit/visits"
+    assert administrator.post(edit, {"v.visits.0.window.after": "21", "act": "add:visits"}).status_code == 303
+    fields = administrator.form(edit)
+    assert fields["v.visits.0.window.after"] == ["21"]
+    assert fields["v.visits.1.code"] == ["visit1"]
+    asked = {"v.visits.1.label": "Week 6", "v.visits.1.day": "42", "v.visits.1.instruments": ["outcome"]}
+    assert administrator.post(edit, asked).status_code == 303
+    assert "Week 6" in words(administrator.soup(f"{draft}/plan"))
+    assert administrator.post(edit, {"v.visits.1.day": "soon", "act": "up:visits.1"}).status_code == 303
+    page = administrator.soup(edit)
+    field = page.find(id="v.visits.0.day")
+    assert field is not None
+    assert field.get("aria-invalid") == "true", "what is wrong stands at its field"
+    assert administrator.post(edit, {"act": "remove:visits.0"}).status_code == 303
+    kept = str(administrator.form(study)["text"][0])
+    assert kept == f"# Ours\n{text}".replace("after: 14", "after: 21")
+
+    form = f"{draft}/edit/form.outcome"
+    item = "v.sections.0.items.0."
+    typed = {f"{item}checks": "soft | [pain_nrs] < 10 | Ask again", f"{item}required": "false"}
+    assert administrator.post(form, {**typed, "act": "add:sections.0.items"}).status_code == 303
+    new = "v.sections.0.items.1."
+    bad = administrator.post(form, {f"{new}choices": "no code"})
+    assert (bad.status_code, "one choice a line" in bad.text, "no code" in bad.text) == (422, True, True)
+    answered = {f"{new}code": "sleep", f"{new}type": "choice", f"{new}choices": "a = Well\nb = Badly"}
+    assert administrator.post(form, {**answered, f"{new}shown_if": "[pain_nrs] > 3"}).status_code == 303
+    shown = administrator.soup(f"{draft}/preview/outcome?pain_nrs=10")
+    assert "Badly" in words(shown)
+    assert "Ask again" in words(shown)
+    assert administrator.soup(f"{draft}/preview/outcome?pain_nrs=0").select_one('[data-item="sleep"][data-hidden]')
+    assert not shown.select_one('[data-item="sleep"][data-hidden]')
+    assert administrator.get(f"{draft}/edit/form.none").status_code == 404
+
+    general = f"{draft}/edit/general"
+    added = administrator.post(general, {"v.target": "60", "act": "add:allocation.strata"})
+    assert added.status_code == 303
+    assert administrator.form(general)["v.allocation.strata.0.code"] == ["stratum1"]
+    criteria = f"{draft}/edit/eligibility"
+    assert administrator.post(criteria, {"v.eligibility.criteria.0.rule": "[agee] >= 18"}).status_code == 303
+    assert "agee" in words(administrator.soup(criteria)), "an expression is checked"
+
+
+def test_a_file_is_written_anew_only_when_somebody_says_so(world: World):
+    administrator = world.browser("administrator", site_code=None)
+    draft = _made(administrator)
+    study = f"{draft}/files/study.yaml"
+    text = str(administrator.form(study)["text"][0])
+    linked = "# Ours\n" + text.replace("label: Arm A", "label: &name Arm A", 1).replace(
+        "label: Arm B", "label: *name", 1
+    )
+    assert administrator.post(study, {"text": linked}).status_code == 303
+    general = f"{draft}/edit/general"
+    page = administrator.post(general, {"v.arms.0.label": "Training"})
+    assert (page.status_code, "would be written anew" in page.text) == (409, True)
+    assert administrator.form(study)["text"] == [linked]
+    fields = form_in(BeautifulSoup(page.text, "html.parser"), general)
+    assert administrator.send(general, fields).status_code == 303
+    written = str(administrator.form(study)["text"][0])
+    assert "# Ours" not in written
+    assert "Training" in written
 
 
 # Folders, without any database

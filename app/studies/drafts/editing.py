@@ -1,11 +1,11 @@
-"""How is one value of a YAML file changed so that everything around it stays: comments, order, the way it is written?
+"""How is one value of a YAML file changed so that everything around it stays: comments, order, how it is written?
 
-The text is cut at the marks of its nodes. Whatever was cut is read again, and must say exactly what was wanted: where an
-anchor, an alias or a way of writing makes that impossible, `CannotEdit` says so and the text stays.
+The text is cut at the marks of its nodes. Whatever was cut is read again, and must say exactly what was wanted: where
+an anchor, an alias or a way of writing makes that impossible, `CannotEdit` says so and the text stays.
 """
 
 import json
-from copy import deepcopy
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -15,6 +15,7 @@ from app.studies.loading import read_yaml
 REMOVED = object()
 """The value of a key that is to be taken out."""
 Way = tuple[str | int, ...]
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
 
 class CannotEdit(ValueError):
@@ -29,7 +30,7 @@ def data_of(text: str) -> Any:
 
 def with_value(data: Any, way: Way, value: Any) -> Any:
     """The data with a value at this place, or without what stands there."""
-    new = deepcopy(data)
+    new = _own(data)
     around = _at(new, way[:-1])
     key: Any = way[-1]
     if isinstance(around, dict):
@@ -51,12 +52,19 @@ def with_value(data: Any, way: Way, value: Any) -> Any:
 
 def moved(data: Any, way: Way, by: int) -> Any:
     """The data with one entry of a list exchanged for its neighbour."""
-    new = deepcopy(data)
+    new = _own(data)
     around, place = _at(new, way[:-1]), way[-1]
     if not isinstance(around, list) or not isinstance(place, int) or not 0 <= place + by < len(around):
         raise CannotEdit
     around[place], around[place + by] = around[place + by], around[place]
     return new
+
+
+def _own(data: Any) -> Any:
+    """A copy in which what an alias repeats stands for itself: a change of one is no change of the other."""
+    if isinstance(data, dict):
+        return {key: _own(each) for key, each in data.items()}
+    return [_own(each) for each in data] if isinstance(data, list) else data
 
 
 def _at(data: Any, way: Way) -> Any:
@@ -71,18 +79,18 @@ def _at(data: Any, way: Way) -> Any:
 def edited(text: str, way: Way, value: Any) -> str:
     """The text with a value at this place, or without what stands there; CannotEdit when it must be written anew."""
     wanted = with_value(data_of(text), way, value)
-    return _sure(text, wanted, lambda: _edited(text, way, value))
+    return _sure(wanted, lambda: _edited(text, way, value))
 
 
 def exchanged(text: str, way: Way, by: int) -> str:
     """The text with one entry of a list exchanged for its neighbour, each with the comments above it."""
     wanted = moved(data_of(text), way, by)
-    return _sure(text, wanted, lambda: _exchanged(text, way, by))
+    return _sure(wanted, lambda: _exchanged(text, way, by))
 
 
-def _sure(text: str, wanted: Any, make: Any) -> str:
+def _sure(wanted: Any, make: Callable[[], str]) -> str:
     try:
-        new: str = make()
+        new = make()
     except (yaml.YAMLError, IndexError, KeyError) as problem:
         raise CannotEdit from problem
     tree, findings = read_yaml(new, "")
@@ -98,7 +106,14 @@ def inline(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(inline(each) for each in value) + "]"
     said = str(value)
-    if said == said.strip() and said.isprintable() and data_of(f"[{said}]") == [said] and data_of(f"k: {said}") == {"k": said}:
+    if said in _NULLS:
+        return json.dumps(said)
+    if (
+        said == said.strip()
+        and said.isprintable()
+        and data_of(f"[{said}]") == [said]
+        and data_of(f"k: {said}") == {"k": said}
+    ):
         return said
     return json.dumps(said, ensure_ascii=False)
 
@@ -140,7 +155,10 @@ def _edited(text: str, way: Way, value: Any) -> str:
         place = next((n for n, (name, _) in enumerate(around.value) if name.value == key), None)
         if value is REMOVED:
             return text if place is None else _without_key(text, around, place)
-        return _with_key(text, around, str(key), value) if place is None else _replaced(text, *around.value[place], value)
+        if place is None:
+            return _with_key(text, around, str(key), value)
+        name, node = around.value[place]
+        return _replaced(text, name, node, value)
     if not isinstance(around, yaml.SequenceNode) or not isinstance(key, int):
         raise CannotEdit
     if around.flow_style or not around.value:

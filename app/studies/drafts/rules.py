@@ -137,6 +137,35 @@ def as_typed(text: str, before: str = "") -> str:
     return plain.replace("\n", "\r\n") if "\r\n" in before else plain
 
 
+_CONSENT = """\
+---
+version: "1"
+language: en
+title: Information and consent
+valid_from: 2026-01-01
+---
+The text of the document.
+"""
+_INSTRUMENT = """\
+code: {code}
+label: A new instrument
+source: This study
+sections:
+  - items:
+      - code: {code}_1
+        label: A new question
+        type: integer
+"""
+
+
+def begun(path: str) -> str:
+    """What a new file of this name begins with."""
+    folder, _, name = path.rpartition("/")
+    if folder == "instruments" and name.endswith(".yaml") and name.count(".") == 1:
+        return _INSTRUMENT.format(code=name.removesuffix(".yaml"))
+    return _CONSENT if folder == "consent" and name.endswith(".md") else ""
+
+
 def why_not_change(*, loaded: bool, removed: bool) -> str | None:
     """Why nothing in a draft can be changed, or None."""
     if removed:
