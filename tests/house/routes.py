@@ -116,6 +116,9 @@ WHO: dict[str, Who] = {
     "account.end_other_sessions": SIGNED_IN,
     "account.create_token": P.TOKEN_CREATE,
     "account.revoke_token": SIGNED_IN,  # likewise
+    # what waits on a device
+    "kept.kept": SIGNED_IN,
+    "kept.key": SIGNED_IN,
     # people
     "people.people": P.PEOPLE_MANAGE,
     "people.add": P.PEOPLE_MANAGE,
@@ -200,6 +203,8 @@ WHO: dict[str, Who] = {
     "entries.file": P.ENTRY_READ,
     "entries.sign_form": P.ENTRY_READ,
     "entries.sign": P.ENTRY_SIGN,
+    "signing.visit_form": P.ENTRY_SIGN,
+    "signing.visit": P.ENTRY_SIGN,
     "entries.verify_form": P.ENTRY_READ,  # leads to what is saved
     "entries.verify": P.ENTRY_VERIFY,
     "entries.in_error_form": P.ENTRY_READ,  # leads to what is saved
@@ -373,6 +378,9 @@ WHO: dict[str, Who] = {
     "exports.manifest_file": P.EXPORT_RUN,
     "study.study": P.STUDY_READ,
     "study.roles": P.STUDY_READ,
+    # a file from elsewhere becomes a folder to download: nothing is loaded or kept
+    "importing.start": P.STUDY_LOAD,
+    "importing.convert": P.STUDY_LOAD,
     # drafts: administrators' alone
     "drafts.drafts": P.STUDY_LOAD,
     "drafts.make": P.STUDY_LOAD,
@@ -461,6 +469,8 @@ WHO: dict[str, Who] = {
     "api.keep_file": P.ENTRY_SAVE,
     "api.entry_file": P.ENTRY_READ,
     "api.sign_entry": P.ENTRY_SIGN,
+    "api.to_sign": P.ENTRY_SIGN,
+    "api.sign_visit": P.ENTRY_SIGN,
     "api.entry_history": P.ENTRY_READ,
     "api.verify_entry": P.ENTRY_VERIFY,
     "api.casebook": P.ENTRY_READ,
@@ -663,6 +673,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.choose_reminders": {"mail": False, "sms": True, "version": 0},
     "api.save_entry": {"values": {"pain_nrs": 4}, "accept_partial": True},
     "api.sign_entry": {"version": 1},
+    "api.sign_visit": {"entries": [{"instrument": "pain", "version": 1, "digest": "0" * 64}]},
     "api.verify_entry": {"version": 1},
     "api.mark_in_error": {"in_error": True, "version": 1, "why": "Another participant's"},
     "api.sign_casebook": {"digest": "0" * 64},

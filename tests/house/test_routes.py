@@ -77,6 +77,8 @@ NO_PAGE = {
     "entries.draft": "leads to the form",
     "entries.file": "a file",
     "entries.sign_form": "entries/sign.html",
+    "kept.key": "two halves of a key, as JSON",
+    "signing.visit_form": "signing/visit.html",
     "entries.verify_form": "leads to the record",
     "entries.in_error_form": "leads to the record",
     "casebook.file": "a file",
