@@ -203,7 +203,7 @@ def make(here: ApiChange, body: MakeBody) -> Response:
     name="api.send_folder",
     status_code=201,
     response_model=MadeReply,
-    openapi_extra={"requestBody": {"required": True, "content": {"application/zip": A_ZIP}}},
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": A_ZIP}}},
 )
 def send_folder(
     here: ApiChange,
