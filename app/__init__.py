@@ -19,7 +19,7 @@ Doors, in front of the rooms:
 
 Rooms, top floor first:
   exports/        study -> tables -> files of many formats, blinded by construction; manifests; what changed since;
-                  dummy arms to write programmes with
+                  dummy arms to write programmes with; the whole study as ODM, Dataset-JSON with Define-XML, FHIR
   treatment/      UNBLINDED: what was delivered, session by session, by treating clinicians
   safety/         adverse events and their clocks, deviations, contacts, concomitant care, lost and dead
   randomisation/  THE SEALED ROOM: sequence or decisions one by one, in one stage or two, sealing, commitment and its
@@ -33,7 +33,8 @@ Rooms, top floor first:
   participants/   screening, eligibility, identity (sealed personal data), sealed files, status, links for them,
                   randomised in error
   studies/        the protocol as data: arms, visit plan, instruments, words in other languages;  library/ (resolve,
-                  prt, etmi)
+                  prt, etmi);
+                  importing/ makes study folders of REDCap and CDISC ODM files
   expressions/    one pure language for eligibility, skip logic, edit checks, calculations
   people/         users, roles, sites, the permission table, sign-in, second factor, tokens
   mail/           the outbox (queued in the same transaction, sent after) and the ways out of it

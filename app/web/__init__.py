@@ -21,6 +21,7 @@ from app.web import (
     entries,
     escrow,
     exports,
+    importing,
     in_error,
     kept,
     links,
@@ -77,6 +78,7 @@ for door in (
     exports,
     study,
     amendments,
+    importing,
     audit,
 ):
     # One flat table: a router included in another is searched once more at every level, for every request.

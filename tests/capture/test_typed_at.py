@@ -1,6 +1,7 @@
 """An entry that was typed without a connection keeps both times: when it was typed, and when it was received."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def test_both_times_are_kept_and_a_later_save_has_its_own(session, before, kept)
     participant = consented(session, study)
     assert participant.id is not None
     by = person(session, study, "assessor")
-    about = {"visit": "week18", "instrument": "pain", "reasons": {}, "by": by}
+    about: dict[str, Any] = {"visit": "week18", "instrument": "pain", "reasons": {}, "by": by}
     for _ in range(2):  # sent again, because its reply was lost: nothing is entered twice
         saved = save_entry(
             session, study, participant, values=PAIN, base_version=0, typed_at=NOW - before, now=NOW, **about

@@ -378,6 +378,9 @@ WHO: dict[str, Who] = {
     "exports.manifest_file": P.EXPORT_RUN,
     "study.study": P.STUDY_READ,
     "study.roles": P.STUDY_READ,
+    # a file from elsewhere becomes a folder to download: nothing is loaded or kept
+    "importing.start": P.STUDY_LOAD,
+    "importing.convert": P.STUDY_LOAD,
     # amendments: who reads no participants learns how many, and nothing of anybody
     "amendments.versions": P.STUDY_READ,
     "amendments.differences": P.STUDY_READ,
