@@ -33,7 +33,7 @@ Rooms, top floor first:
   participants/   screening, eligibility, identity (sealed personal data), sealed files, status, links for them,
                   randomised in error
   studies/        the protocol as data: arms, visit plan, instruments, words in other languages;  library/ (resolve,
-                  prt, etmi);
+                  prt, etmi);  drafts/ folders that are written in the browser;
                   importing/ makes study folders of REDCap and CDISC ODM files
   expressions/    one pure language for eligibility, skip logic, edit checks, calculations
   people/         users, roles, sites, the permission table, sign-in, second factor, tokens

@@ -21,6 +21,7 @@ from app.api import (
     consent,
     double,
     downtime,
+    drafts,
     entries,
     escrow,
     exports,
@@ -46,6 +47,7 @@ token = HTTPBearer(auto_error=False, scheme_name="token", description="A token o
 
 families = (
     study,
+    drafts,
     amendments,
     participants,
     consent,

@@ -112,6 +112,11 @@ DONE = {
     "differences_settled": "Settled. The form holds what was decided, and the log says why.",
     "text_coded": "Coded.",
     "text_settled": "Settled.",
+    "study_draft_made": "Made. What is still to be mended stands below.",
+    "study_draft_saved": "Saved in the draft.",
+    "study_draft_file_removed": "The file is out of the draft.",
+    "study_draft_removed": "The draft is deleted.",
+    "study_draft_loaded": "Loaded as a version. The draft stays as it is.",
     "draft_dropped": "The draft is gone. You see what was saved.",
 }
 

@@ -6,7 +6,7 @@ from alembic import op
 from app.foundation.database import Instant
 
 revision = "0021_typed_at"
-down_revision = "language_of_a_person"
+down_revision = "study_drafts"
 branch_labels = None
 depends_on = None
 
