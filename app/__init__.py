@@ -7,6 +7,7 @@ Doors, in front of the rooms:
   dependencies    database sessions, actor and clock for the doors
   paper           a downtime pack as a file, a letter and slips
   casebook        a participant's casebook as PDF, with the log of its entries behind
+  importing       a file of rows, tried or imported: what is kept, what is taken back, and the report
   printing        records and slips as PDF, and a file that opens without a server
   wording         a stored value in the words of the study
   rendering       a page, or the one block htmx asked for
@@ -17,6 +18,7 @@ Doors, in front of the rooms:
   demo            plays the RESOLVE demo cohort through the same actions a person uses
 
 Rooms, top floor first:
+  imports/        files of others -> mapped rows -> the same acts as on the pages, tried dry or saved
   exports/        study -> tables -> CSV and JSON, blinded by construction; dummy arms to write programmes with
   treatment/      UNBLINDED: what was delivered, session by session, by treating clinicians
   safety/         adverse events and their clocks, deviations, contacts, concomitant care, lost and dead

@@ -105,7 +105,10 @@ def _brings_files(scope: Scope) -> bool:
     """Whether a request may be as large as a file: a form with files, or a file over REST. Each address has the last
     word: most take no more than others do."""
     kind = dict(scope["headers"]).get(b"content-type", b"")
-    return kind.startswith(b"multipart/form-data") or (scope["method"] == "PUT" and "/files/" in scope["path"])
+    return kind.startswith(b"multipart/form-data") or (
+        scope["path"].startswith("/api/")
+        and ("/files/" in scope["path"] if scope["method"] == "PUT" else "/entries/import" in scope["path"])
+    )
 
 
 def _too_large(scope: Scope) -> Response:

@@ -21,6 +21,7 @@ from app.api import (
     entries,
     escrow,
     exports,
+    imports,
     in_error,
     links,
     locks,
@@ -65,6 +66,7 @@ families = (
     unblinding,
     treatment,
     exports,
+    imports,
     audit,
 )
 

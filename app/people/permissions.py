@@ -49,6 +49,7 @@ class Permission(StrEnum):
     ENTRY_SIGN = "entry.sign"
     ENTRY_VERIFY = "entry.verify"
     ENTRY_RECONCILE = "entry.reconcile"
+    DATA_IMPORT = "data.import"
     TEXT_CODE = "text.code"
     TEXT_RECONCILE = "text.reconcile"
     AGREEMENT_READ = "agreement.read"
@@ -108,6 +109,7 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.ENTRY_SIGN: frozenset({A, I}),
     P.ENTRY_VERIFY: frozenset({M}),
     P.ENTRY_RECONCILE: frozenset({C, A, D}),  # of two entries of one form: whom of them, the study says
+    P.DATA_IMPORT: frozenset({C, D}),  # of files; whoever is new in one is screened by those who screen
     P.TEXT_CODE: frozenset({I, D}),
     P.TEXT_RECONCILE: frozenset({I, D}),  # never of a text one has coded
     P.AGREEMENT_READ: frozenset({I, D, M}),

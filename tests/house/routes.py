@@ -359,6 +359,10 @@ WHO: dict[str, Who] = {
     "exports.exports": P.EXPORT_RUN,
     "exports.file": P.EXPORT_RUN,
     "exports.dummy_file": P.EXPORT_RUN,
+    "imports.imports": P.DATA_IMPORT,
+    "imports.upload": P.DATA_IMPORT,
+    "imports.file": P.DATA_IMPORT,
+    "imports.carry_out": P.DATA_IMPORT,
     "study.study": P.STUDY_READ,
     "study.roles": P.STUDY_READ,
     # amendments: who reads no participants learns how many, and nothing of anybody
@@ -446,6 +450,10 @@ WHO: dict[str, Who] = {
     "api.exports": P.EXPORT_RUN,
     "api.export": P.EXPORT_RUN,
     "api.dummy_export": P.EXPORT_RUN,
+    "api.import_entries": P.DATA_IMPORT,
+    "api.import_csv": P.DATA_IMPORT,
+    "api.import_mappings": P.DATA_IMPORT,
+    "api.save_import_mapping": P.DATA_IMPORT,
     "api.audit": P.AUDIT_READ,
     "api.verify_log": P.AUDIT_VERIFY,
     "api.gates": P.PARTICIPANT_READ,
@@ -540,6 +548,7 @@ VALUES: dict[str, Any] = {
     "item": "pain_nrs",
     "dictionary": "complaints",
     "table": "participants",
+    "name": "diaries",
     "extension": "csv",
     "file": "equipoise.css",
     "token": "not-a-token",
@@ -586,6 +595,8 @@ FALL = {"term": "A fall", "onset": "2026-03-02", "severity": "mild"}
 
 # What a JSON door needs to get as far as asking who may: sound in form, and refused further on where it can be.
 BODIES: dict[str, dict[str, Any]] = {
+    "api.import_entries": {"rows": [{"participant": "M-900", "visit": "week18", "pain_nrs": 4}], "dry_run": True},
+    "api.save_import_mapping": {"participant": "id"},
     "api.screen": {"site": "north", "answers": {"age": 40, "pain_screen": 5, "surgery": False}},
     "api.change_personal_data": {"personal": {"given_name": "Anna"}, "version": 7, "why": "Married"},
     "api.plan_amendment": {"version": "1", "sites": ["north"], "why": "Ethics, 1 March 2026"},
