@@ -10,16 +10,18 @@ Doors, in front of the rooms:
   importing       a file of rows, tried or imported: what is kept, what is taken back, and the report
   printing        records and slips as PDF, and a file that opens without a server
   wording         a stored value in the words of the study
+  handover        what a request asks of the exports, and a kept file by range
   rendering       a page, or the one block htmx asked for
   web/            HTML doors: one file per page family;  static/ styles, icons, small scripts
-  api/            JSON doors under /api/v1, the same file names
+  api/            JSON doors under /api/v1, the same file names;  redcap/ the REDCap-compatible door, at /api/
   cli             the `equipoise` command line
-  jobs            timed doors: reminders that are due, messages that wait in the outbox
+  jobs            timed doors: reminders that are due, messages that wait in the outbox, exports made in the background
   demo            plays the RESOLVE demo cohort through the same actions a person uses
 
 Rooms, top floor first:
   imports/        files of others -> mapped rows -> the same acts as on the pages, tried dry or saved
-  exports/        study -> tables -> CSV and JSON, blinded by construction; dummy arms to write programmes with
+  exports/        study -> tables -> files of many formats, blinded by construction; manifests; what changed since;
+                  dummy arms to write programmes with
   treatment/      UNBLINDED: what was delivered, session by session, by treating clinicians
   safety/         adverse events and their clocks, deviations, contacts, concomitant care, lost and dead
   randomisation/  THE SEALED ROOM: sequence or decisions one by one, in one stage or two, sealing, commitment and its

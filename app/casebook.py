@@ -17,18 +17,19 @@ from app.capture.rules import MEANINGS as ENTRY_MEANINGS
 from app.capture.rules import EntryState, signature_holds
 from app.capture.typed import missing_code
 from app.foundation.clock import today
+from app.foundation.languages import translations
 from app.foundation.paging import LARGEST_PAGE
 from app.participants.models import Participant
 from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.printing import Casebook, casebook_pdf
-from app.rendering import day, translations
+from app.rendering import day
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visits_of
 from app.studies.definition import Instrument, Item, ItemType, Study
 from app.studies.in_use import StudyInUse
 from app.studies.rules.items import SEALED
-from app.wording import said
+from app.wording import said, title_of
 
 MOST_LINES = 5000
 """Lines of the log that are printed: what is older is left out, and it is said so."""
@@ -50,6 +51,8 @@ ACTS: Mapping[str, str] = {
     "entry.reconciled": "Difference settled",
     "entry.signed": "Signed",
     "entry.signature_superseded": "Signature superseded",
+    "entry.marked_in_error": "Marked as entered in error",
+    "entry.restored": "Not in error after all",
     "entry.verified": "Verified against the source",
     "entry.verification_ended": "Not verified any more",
     "entry.verification_withdrawn": "Verification withdrawn",
@@ -185,7 +188,7 @@ class _Printer:
             for inner, code in enumerate(visit.instruments)
         }
         last = (len(places), 0)
-        return sorted(entries, key=lambda each: (places.get((each.visit, each.instrument), last), each.id))
+        return sorted(entries, key=lambda each: (places.get((each.visit, each.instrument), last), each.repeat, each.id))
 
     def _entry(
         self,
@@ -207,7 +210,10 @@ class _Printer:
             gettext("version %(version)s, saved %(at)s by %(who)s")
             % {"version": entry.version, "at": self._moment(entry.saved_at), "who": entry.saved_by}
         )
-        if not entry.is_complete:
+        if entry.is_in_error:
+            words = gettext("entered in error, marked by %(who)s: %(why)s")
+            facts.append(words % {"who": entry.in_error_by, "why": entry.in_error_why})
+        elif not entry.is_complete:
             facts.append(gettext("partial"))
         if entry.signed_at is not None:
             meaning = ENTRY_MEANINGS.get(entry.signed_meaning or "", "")
@@ -219,14 +225,15 @@ class _Printer:
             facts.append(
                 word % {"who": entry.signed_name, "at": self._moment(entry.signed_at), "meaning": gettext(meaning)}
             )
-        subject = f"entry/{entry.visit}/{entry.instrument}"
-        mine = [each for each in queries if (each.visit, each.instrument) == (entry.visit, entry.instrument)]
-        items = form.items if form else ()
+        subject = f"entry/{entry.visit}/{entry.name}"
+        mine = [each for each in queries if (each.visit, each.name) == (entry.visit, entry.name)]
+        items = form.asked(entry.values) if form else ()
         rows = [self._row(entry, item, (subject, item.code) in corrected, mine) for item in items]
         retired = [code for code in entry.values if form is None or form.item(code) is None]
         rows += [self._plain_row(code, entry.values[code], (subject, code) in corrected) for code in retired]
         return {
-            "title": f"{planned.label if planned else entry.visit}: {form.label if form else entry.instrument}",
+            "title": f"{planned.label if planned else entry.visit}: "
+            + (title_of(form, entry.repeat) if form else entry.name),
             "facts": " · ".join(facts),
             "rows": rows,
         }
@@ -265,7 +272,8 @@ class _Printer:
         form = self.definition.instrument(parts[1]) if len(parts) > 1 else None
         visit = self.definition.visit(parts[0]) if kind in ("entry", "query", "double") else None
         item = form.item(line["item"]) if form else None
-        where = [visit.label if visit else "", (form.short or form.label) if form else ""]
+        numbered = f" {parts[2]}" if form and len(parts) > 2 else ""
+        where = [visit.label if visit else "", f"{form.short or form.label}{numbered}" if form else ""]
         where.append(item.label if item else line["item"])
         old, new = (self._value(line[side], item, form) for side in ("old", "new"))
         return [

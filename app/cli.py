@@ -58,6 +58,7 @@ sequence_app = typer.Typer(no_args_is_help=True, help="Draw and seal the allocat
 key_app = typer.Typer(no_args_is_help=True, help="The root key and the master key that wraps it.")
 audit_app = typer.Typer(no_args_is_help=True, help="The audit log.")
 data_app = typer.Typer(no_args_is_help=True, help="Data that others collected.")
+export_app = typer.Typer(no_args_is_help=True, help="Files that were exported.")
 app.add_typer(study_app, name="study")
 app.add_typer(user_app, name="user")
 app.add_typer(token_app, name="token")
@@ -65,6 +66,7 @@ app.add_typer(sequence_app, name="sequence")
 app.add_typer(key_app, name="key")
 app.add_typer(audit_app, name="audit")
 app.add_typer(data_app, name="data")
+app.add_typer(export_app, name="export")
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
@@ -486,6 +488,7 @@ def token_create(
     name: Annotated[str, typer.Option(help="What the token is for.")],
     scope: Annotated[list[str], typer.Option(help="A permission, e.g. export.run; repeat for more.")],
     days: Annotated[int, typer.Option(min=1, max=366)] = 90,
+    redcap: Annotated[bool, typer.Option(help="In the form that clients of the REDCap-compatible API want.")] = False,
 ) -> None:
     """Create a token for a person in a study, and print it once. Asks for that person's password."""
     database = open_database(Settings())
@@ -501,6 +504,7 @@ def token_create(
             name=name,
             scopes=frozenset(scope),
             expires_at=now + timedelta(days=days),
+            hexadecimal=redcap,
             by=actor,
             now=now,
         )
@@ -842,6 +846,38 @@ def audit_reconcile(
     )
 
 
+@export_app.command("verify")
+def export_verify(
+    file: Path,
+    manifest: Annotated[Path, typer.Argument(help="The manifest of the export, as it was downloaded.")],
+    anywhere: Annotated[
+        bool, typer.Option("--anywhere", help="Only that the two belong together: without key and database.")
+    ] = False,
+) -> None:
+    """Check that a file is the one that was exported: its bytes, the signature, and the tree head in the log."""
+    from app.exports.manifest import faults
+
+    for path in (file, manifest):
+        if not path.is_file():
+            fail(f"There is no file {path}.")
+    text = manifest.read_text(encoding="utf-8")
+    if anywhere:
+        if found := faults(file, text):
+            fail("\n".join(found))
+        out.print("The file is the one that the manifest describes. Who signed the manifest was not checked.")
+        return
+    database = open_database(Settings())
+    found = faults(file, text, database.keys)
+    if not found:
+        said = json.loads(text)
+        with database.reading() as session:
+            if verify.root_at(session, said["study"], said["change"]) != said["tree_head"]:
+                found = ["The log of this installation never had the tree head of the manifest."]
+    if found:
+        fail("\n".join(found))
+    out.print("The file is the one that was exported here, and the log had the tree head of its manifest.")
+
+
 @app.command()
 def backup(file: Path) -> None:
     """Write every row of one snapshot into a new archive. The key file is not in it: keep that apart."""
@@ -881,10 +917,10 @@ def jobs(
     every: Annotated[int, typer.Option(min=5, help="Seconds between rounds.")] = 30,
     once: Annotated[bool, typer.Option("--once", help="One round, then stop.")] = False,
 ) -> None:
-    """Carry amendments out, queue the reminders that are due, send what waits; round after round, in any number."""
+    """Carry amendments out, queue due reminders, send what waits, make exports; round after round, in any number."""
     import threading
 
-    from app.jobs import carry_out_amendments, queue_due_reminders, send_due_mail
+    from app.jobs import carry_out_amendments, make_exports, queue_due_reminders, send_due_mail
 
     settings = Settings()
     database = open_database(settings)
@@ -899,6 +935,9 @@ def jobs(
         sent = send_due_mail(database, settings)
         if sent:
             out.print(f"{sent} sent.")
+        made = make_exports(database, settings)
+        if made:
+            out.print(f"{made} exports made.")
         if once:
             return
         try:

@@ -26,6 +26,7 @@ from app.foundation import clock, idempotency
 from app.foundation.crypto.secrets import same
 from app.foundation.database import Database, only_reads
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
+from app.foundation.languages import SOURCE, asked_for, in_language, nearest
 from app.participants.reads import study_of_participant
 from app.people import actions
 from app.people import reads as people
@@ -155,6 +156,20 @@ def unmasks(token: str, secret: str) -> bool:
     return same(digest, hashlib.sha256(f"{nonce}.{secret}".encode()).hexdigest())
 
 
+LANGUAGE_COOKIE = "language"
+
+
+def language_of(request: Request, *, chosen: str | None = None, study: StudyInUse | None = None) -> str:
+    """The language of a page: chosen by the person, else by the browser's cookie or its wishes, else the study's."""
+    wishes = (
+        chosen,
+        request.cookies.get(LANGUAGE_COOKIE),
+        asked_for(request.headers.get("Accept-Language", "")),
+        study.definition.language if study is not None else None,
+    )
+    return next((found for wish in wishes if wish and (found := nearest(wish)) is not None), SOURCE)
+
+
 @dataclass
 class Here:
     """Where a request stands: its session, person, study, time. `study` is None outside any study."""
@@ -168,6 +183,8 @@ class Here:
     form: Form = field(default_factory=dict)
     idempotency_key: str | None = None
     weighed: actions.Weighed | None = None
+    reads: str | None = None
+    """The language of a link, which was chosen when it was made."""
 
     @property
     def the_study(self) -> StudyInUse:
@@ -175,6 +192,17 @@ class Here:
         if self.study is None:
             raise NotFound
         return self.study
+
+    @property
+    def language(self) -> str:
+        """The language this person reads. Nothing of it depends on an arm."""
+        if self.reads is not None:
+            return self.reads
+        return language_of(self.request, chosen=self.signed_in.language if self.signed_in else None, study=self.study)
+
+    def tell(self, text: str) -> str:
+        """A sentence or a label of ours, in the language this person reads."""
+        return in_language(text, self.language)
 
     def value(self, name: str, default: str = "") -> str:
         """What was typed into one field of the posted form, trimmed."""
@@ -217,6 +245,10 @@ class Here:
         self.answer(repeated, status=status)
         text = json.dumps(body, default=str, ensure_ascii=False)
         return Response(text, status_code=status, media_type="application/json")
+
+    def remember(self, status: int, body: str) -> None:
+        """Keep an answer that a door makes in a shape of its own."""
+        self._remember(status, None, body)
 
     def _remember(self, status: int, location: str | None, body: str | None) -> None:
         if self.idempotency_key:
@@ -330,6 +362,7 @@ def _here(
         if here_in.definition.second_factor == "required" and not signed_in.second_factor:
             raise SecondFactorNeeded
     here = Here(request, session, actor, now, here_in, signed_in, form)
+    request.state.language = here.language  # for the page of a problem, which knows nobody
     if unsafe:
         # The same form, sent again from the same page (a double click, a lost reply), is the same request.
         kept = {name: values for name, values in form.items() if name not in ("password", "code")}
@@ -420,12 +453,18 @@ def _bearer(request: Request) -> str:
 
 
 def _api_here(request: Request, session: Session, study: str, *, unsafe: bool, touch: bool = True) -> Here:
+    return here_by_token(request, session, _bearer(request), study=study, unsafe=unsafe, touch=touch)
+
+
+def here_by_token(
+    request: Request, session: Session, token: str, *, study: str | None = None, unsafe: bool, touch: bool = True
+) -> Here:
+    """Where a program stands that has this token; TokenNeeded when it is none, or not one for the study it asks for."""
     _refuse_nul(request)
     now = clock.now()
-    token = _bearer(request)
     # A token says nothing of other studies, not even whether they are there.
     owner = people.token_owner(session, token, now=now, request_id=request.state.request_id) if token else None
-    if owner is None or owner.study is None or owner.study.code != study:
+    if owner is None or owner.study is None or study not in (None, owner.study.code):
         raise TokenNeeded
     here_in, actor = _in_use(request, session, owner.study), owner.actor
     if here_in.definition.second_factor == "required" and not owner.has_second_factor:

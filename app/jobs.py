@@ -1,4 +1,4 @@
-"""What is done by the clock? Reminders that are due are queued, and what waits in the outbox is sent.
+"""What is done by the clock? Reminders that are due are queued, what waits in the outbox is sent, exports are made.
 
 Any number of workers do both at the same time: each message is claimed in the database first, and each reminder has a
 key that the outbox takes once. A worker that dies holds its claim for `CLAIM`; then another one takes the message. Only
@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 from sqlmodel import Session
 
 from app.amendments.actions import carry_out_due
+from app.exports.running import make_waiting
 from app.foundation import clock
 from app.foundation.database import Database, table_of
 from app.mail.actions import text_of
@@ -84,6 +85,11 @@ def send_due_mail(
             break
         sent += mark(database, mail, deliver(database, mail, ways), clock.now())
     return sent
+
+
+def make_exports(database: Database, settings: Settings, *, limit: int = 10) -> int:
+    """Make the exports that people asked for to be made in the background; gives how many were made."""
+    return make_waiting(database, settings.exports, clock.now, limit=limit)
 
 
 class Dropped(Exception):

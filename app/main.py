@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import app.api
 import app.web
+from app.api.redcap.errors import unreadable
 from app.audit.actions import record_refusal
 from app.dependencies import (
     LARGEST_UPLOAD,
@@ -113,6 +114,8 @@ def _brings_files(scope: Scope) -> bool:
 
 def _too_large(scope: Scope) -> Response:
     words = "This is larger than can be sent at once. Send it in parts."
+    if scope["path"] == "/api/":
+        return unreadable(words, 413)
     if scope["path"].startswith("/api/"):
         return problem_json(413, None, "Too large", detail=words)
     return PlainTextResponse(words, 413)

@@ -6,8 +6,8 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
+from app.foundation.languages import translations
 from app.printing import Record, Slips, offline_file, record_pdf, slips_pdf
-from app.rendering import translations
 
 
 @dataclass(frozen=True)

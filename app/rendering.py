@@ -1,7 +1,6 @@
 """How does a template become a page, or the one block htmx asked for?"""
 
 import hashlib
-import io
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,19 +12,18 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from babel.dates import format_date, format_datetime, format_timedelta
-from babel.messages.mofile import write_mo
-from babel.messages.pofile import read_po
+from babel.dates import format_date, format_timedelta
 from babel.numbers import format_decimal
-from babel.support import NullTranslations, Translations
+from babel.support import NullTranslations
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound, select_autoescape
 from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from app.foundation.languages import day_in, in_language, languages, name_of, translations
+
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ROOT / "templates"
-TRANSLATIONS = ROOT / "translations"
 STATIC = ROOT / "app" / "web" / "static"
 
 
@@ -125,6 +123,8 @@ def templates(language: str = "en") -> Environment:
     environment.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
     environment.globals.update(
         _=spoken(translations(language)),
+        told=lambda text: told(text, language),
+        languages_known=[(each, name_of(each)) for each in languages()],
         ui=Components(environment),
         language=language,
         static_url=static_url,
@@ -134,29 +134,16 @@ def templates(language: str = "en") -> Environment:
         axis_steps=axis_steps,
     )
     environment.filters.update(
-        labelled=labelled,
+        labelled=lambda cells, columns: labelled(cells, columns, language),
         day=lambda value: day(value, language),
         weekday=lambda value: weekday(value, language),
-        weekday_name=lambda value: format_date(value, "EEE", locale=language),
-        month=lambda value: format_date(value, "LLLL y", locale=language),
+        weekday_name=lambda value: format_date(value, "EEE", locale=language.replace("-", "_")),
+        month=lambda value: format_date(value, "LLLL y", locale=language.replace("-", "_")),
         moment=lambda value, timezone: moment(value, timezone, language),
         ago=lambda value, now: ago(value, now, language),
         decimal=lambda value, places=None: decimal(value, places, language),
     )
     return environment
-
-
-@lru_cache(maxsize=32)
-def translations(language: str) -> NullTranslations:
-    """The catalogue of a language, read from its text file; source strings are British English."""
-    catalogue = TRANSLATIONS / language / "LC_MESSAGES" / "messages.po"
-    if not language.replace("-", "").replace("_", "").isalnum() or not catalogue.is_file():
-        return NullTranslations()
-    compiled = io.BytesIO()
-    with catalogue.open("rb") as text:
-        write_mo(compiled, read_po(text, locale=language))
-    compiled.seek(0)
-    return Translations(compiled)
 
 
 def spoken(catalogue: NullTranslations) -> Callable[..., Markup]:
@@ -173,6 +160,14 @@ def spoken(catalogue: NullTranslations) -> Callable[..., Markup]:
         return Markup(catalogue.gettext(message)) % values if values else whole(message)  # noqa: S704
 
     return gettext
+
+
+def told(text: Any, language: str) -> Any:
+    """What a room or a door says on a page, in the language of the page; markup is a template's own, and stays.
+
+    Only for sentences of the program (a reason, an error, a label of ours), never for what somebody typed.
+    """
+    return in_language(text, language) if type(text) is str else text
 
 
 class Components:
@@ -213,7 +208,7 @@ class Kept:
 _PLAIN = frozenset({str, Markup, int, bool, date, type(None)})
 
 
-def labelled(cells: Markup, columns: Sequence[Mapping[str, Any]]) -> Markup:
+def labelled(cells: Markup, columns: Sequence[Mapping[str, Any]], language: str = "en") -> Markup:
     """The cells of a row with their roles and the name of their column, for a row that stands as a list.
 
     A browser forgets what a cell is when it no longer stands in a table. Cells hold no tables, and text is escaped.
@@ -222,7 +217,7 @@ def labelled(cells: Markup, columns: Sequence[Mapping[str, Any]]) -> Markup:
     said = [before]
     for number in range(0, len(rest), 2):
         tag, column = rest[number], columns[number // 2] if number // 2 < len(columns) else {}
-        said += (_ROLE[tag], _plain(column.get("label", "")), '"', rest[number + 1])
+        said += (_ROLE[tag], _plain(told(column.get("label", ""), language)), '"', rest[number + 1])
     return Markup("".join(said))  # noqa: S704
 
 
@@ -256,13 +251,13 @@ def _content_hash(name: str, changed_ns: int) -> str:  # noqa: ARG001
 @lru_cache(maxsize=8192)
 def day(value: date | None, language: str = "en") -> str:
     """`14 Mar 2026`; nothing for None."""
-    return "" if value is None else format_date(value, "d MMM y", locale=language)
+    return "" if value is None else day_in(value, language)
 
 
 @lru_cache(maxsize=8192)
 def weekday(value: date, language: str = "en") -> str:
     """`Sat 14 Mar 2026`."""
-    return format_date(value, "EEE d MMM y", locale=language)
+    return day_in(value, language, weekday=True)
 
 
 def moment(value: datetime | None, timezone: str, language: str = "en") -> Markup:
@@ -272,7 +267,7 @@ def moment(value: datetime | None, timezone: str, language: str = "en") -> Marku
     local = value.astimezone(ZoneInfo(timezone))
     offset = local.strftime("%z")
     title = f"{local:%H:%M:%S} {timezone}, UTC{offset[:3]}:{offset[3:5]}"
-    shown = format_datetime(local, "d MMM y HH:mm", locale=language)
+    shown = f"{day_in(local.date(), language)} {local:%H:%M}"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
         value.astimezone(UTC).isoformat(timespec="seconds"), title, shown
     )
@@ -280,7 +275,7 @@ def moment(value: datetime | None, timezone: str, language: str = "en") -> Marku
 
 def ago(value: datetime, now: datetime, language: str = "en") -> str:
     """`3 days ago`, `in 2 hours`."""
-    return format_timedelta(value - now, add_direction=True, locale=language)
+    return format_timedelta(value - now, add_direction=True, locale=language.replace("-", "_"))
 
 
 def decimal(value: float | Decimal | None, places: int | None = None, language: str = "en") -> str:
@@ -288,7 +283,7 @@ def decimal(value: float | Decimal | None, places: int | None = None, language: 
     if value is None:
         return ""
     pattern = None if places is None else "#,##0" + ("." + "0" * places if places else "")
-    return format_decimal(value, format=pattern, locale=language)
+    return format_decimal(value, format=pattern, locale=language.replace("-", "_"))
 
 
 @dataclass(frozen=True)

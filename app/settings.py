@@ -49,6 +49,11 @@ class Settings(BaseSettings):
         return self.key_file or self.data / "equipoise.key"
 
     @property
+    def exports(self) -> Path:
+        """The folder of exports that were made in the background, sealed; every process must see the same one."""
+        return self.data / "exports"
+
+    @property
     def checkpoints(self) -> Path:
         """The folder of signed checkpoints, outside the database."""
         return self.data / "checkpoints"

@@ -6,9 +6,10 @@ from decimal import Decimal
 from babel.dates import format_date
 
 from app.capture.typed import missing_code
+from app.foundation.languages import translations
 from app.foundation.partial_dates import days_of
-from app.rendering import day, translations
-from app.studies.definition import Item, ItemType, MissingCode
+from app.rendering import day
+from app.studies.definition import Instrument, Item, ItemType, MissingCode
 
 
 def said(item: Item, value: object, missing_codes: Iterable[MissingCode] = (), language: str = "en") -> str:
@@ -56,3 +57,9 @@ def _said_sealed(value: dict[str, object], gettext: Callable[[str], str]) -> str
 
 def _plain(number: Decimal) -> str:
     return format(number, "f")
+
+
+def title_of(form: Instrument, repeat: int, *, short: bool = False) -> str:
+    """What a form is called on a page: with its number where it repeats."""
+    label = (form.short or form.label) if short else form.label
+    return f"{label} {repeat}" if form.repeats or repeat > 1 else label

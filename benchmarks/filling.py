@@ -61,8 +61,8 @@ def fill(
         load_study(session, study or definition(), by=operator, now=now - timedelta(days=400))
         loaded = study_in_use(session, "bench")
         sites = [site.id for site in sites_of(session, loaded.id)]
-        coordinator = _person(session, loaded, Role.COORDINATOR, sites, operator, now)
-        statistician = _person(session, loaded, Role.STATISTICIAN, [None], operator, now)
+        coordinator = person_with(session, loaded, Role.COORDINATOR, sites, operator, now)
+        statistician = person_with(session, loaded, Role.STATISTICIAN, [None], operator, now)
         drawn = draw(
             session,
             loaded,
@@ -94,7 +94,7 @@ def fill(
     return Filled(cookie, token)
 
 
-def _person(
+def person_with(
     session: Session, study: StudyInUse, role: Role, sites: Sequence[int | None], operator: Actor, now: datetime
 ) -> Actor:
     person = people.add_person(

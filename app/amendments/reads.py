@@ -20,7 +20,7 @@ from app.amendments.rules import Becomes, Changed, judged_anew
 from app.amendments.status import State
 from app.capture.checks import judge
 from app.capture.locks.reads import covered
-from app.capture.reads import CASEBOOK, ENTRY, SCREENING_ROW, answers_from, entry_columns, entry_state
+from app.capture.reads import CASEBOOK, ENTRY, SCREENING_ROW, Filled, answers_from, entry_columns, entry_state
 from app.capture.rules import EntryState
 from app.consent.reads import CONSENT
 from app.consent.rules import valid_document
@@ -518,8 +518,10 @@ def _entries_changed(
     local = now.astimezone(ZoneInfo(site.timezone))
     found: dict[int, list[Changed]] = {}
     for participant_id, entries in theirs.items():
-        answers = answers_from(screening.get(participant_id, {}), [(each.visit, each.values) for each in entries])
-        for entry in entries:
+        counted = [each for each in entries if not each.is_in_error]
+        filled = [Filled(each.visit, each.instrument, each.repeat, each.values) for each in counted]
+        answers = answers_from(screening.get(participant_id, {}), filled)
+        for entry in counted:
             spot = (entry.visit, entry.instrument)
             changed: Changed | None = None
             if spot in gone:
@@ -538,7 +540,17 @@ def _judged(old: Study, new: Study, entry: EntryState, answers: Any, local: date
         assert form is not None
         asked = {code: value for code, value in entry.values.items() if form.item(code) is not None}
         judgements.append(
-            judge(study, form, entry.visit, asked, entry.reasons, answers=answers, today=local.date(), now=local)
+            judge(
+                study,
+                form,
+                entry.visit,
+                asked,
+                entry.reasons,
+                answers=answers,
+                today=local.date(),
+                now=local,
+                repeat=entry.repeat,
+            )
         )
     assert form is not None
     return judged_anew(entry.visit, form, entry.values, *judgements, is_signed=entry.is_signed)

@@ -1,4 +1,7 @@
-"""JSON doors: what a program sees, under /api/v1. One file per family, the same names as the HTML doors."""
+"""JSON doors: what a program sees, under /api/v1. One file per family, the same names as the HTML doors.
+
+`redcap/` is another one, at /api/, for programs that know studies as REDCap projects.
+"""
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
@@ -35,6 +38,7 @@ from app.api import (
     unblinding,
     visits,
 )
+from app.api.redcap import door as redcap
 from app.api.shapes import PROBLEMS, example_of
 
 # Only says in the OpenAPI document how to sign in; app.dependencies reads and judges the token.
@@ -100,4 +104,5 @@ for route in router.routes:
 
 def add_to(application: FastAPI) -> None:
     """All of it below its address; every operation may answer with a problem, and takes a token."""
+    application.router.routes.extend(redcap.router.routes)
     application.include_router(router, prefix=ROOT, responses=PROBLEMS, dependencies=[Depends(token)])

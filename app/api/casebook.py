@@ -13,6 +13,7 @@ from app.capture.casebook import actions, reads
 from app.capture.casebook.rules import MEANINGS, casebook_digest, holds, manifest_of
 from app.capture.double.reads import without_withheld
 from app.capture.reads import entries_with_values
+from app.capture.rules import named_form
 from app.casebook import casebook_of
 from app.dependencies import ApiChange, ApiPage, Here, require_password
 from app.participants.models import Participant
@@ -29,13 +30,16 @@ class LineReply(Reply):
     """One entry of the manifest: its version, and the SHA-256 of its bytes."""
 
     model_config = ConfigDict(
-        json_schema_extra={"example": {"visit": "week18", "instrument": "pain", "version": 2, "sha256": DIGEST}}
+        json_schema_extra={
+            "example": {"visit": "week18", "instrument": "pain", "version": 2, "sha256": DIGEST, "repeat": 1}
+        }
     )
 
     visit: str
     instrument: str
     version: int
     sha256: str
+    repeat: int
 
 
 class CasebookReply(Reply):
@@ -45,7 +49,7 @@ class CasebookReply(Reply):
         json_schema_extra={
             "example": {
                 "participant": "R-0042",
-                "entries": [{"visit": "week18", "instrument": "pain", "version": 2, "sha256": DIGEST}],
+                "entries": [{"visit": "week18", "instrument": "pain", "version": 2, "sha256": DIGEST, "repeat": 1}],
                 "digests": {"approval": DIGEST, "review": DIGEST},
                 "signed": True,
                 "signed_at": "2026-09-01T09:00:00.000000Z",
@@ -148,8 +152,9 @@ def _reply(here: Here, participant: Participant) -> CasebookReply:
     return CasebookReply(
         participant=participant.code,
         entries=[
-            LineReply(visit=visit, instrument=instrument, version=version, sha256=digest)
-            for visit, instrument, version, digest in manifest
+            LineReply(visit=visit, instrument=code, repeat=repeat, version=version, sha256=digest)
+            for visit, name, version, digest in manifest
+            for code, repeat in [named_form(name)]
         ],
         digests={meaning: casebook_digest(participant.code, manifest, meaning) for meaning in MEANINGS},
         signed=signed is not None,

@@ -1,5 +1,6 @@
 """What was answered, over REST? Entries with their checks and scores, history, signatures."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -8,9 +9,11 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from app.api.participants import participant_of
-from app.api.shapes import Body, Code, Password, Reply, Text, Values, Version
+from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Password, Repeat, Reply, Text, Values, Version
 from app.capture import actions, reads
 from app.capture.double.reads import refuse_withheld
+from app.capture.groups import by_name, document_of
+from app.capture.rules import EntryState
 from app.capture.typed import check_stored
 from app.capture.verification import verify_items
 from app.dependencies import (
@@ -34,7 +37,8 @@ router = APIRouter(prefix="/participants/{code}", tags=["entries"])
 class EntryBody(Body):
     """All answers of one form. An item that is left out is blank from now on; scores are computed, never sent.
 
-    A value is text, a number, true/false, a list of codes, or {"missing": CODE}; of a file what its upload replied.
+    A value is text, a number, true/false, a list of codes, or {"missing": CODE}; of a file what its upload replied. A
+    group of rows is a list of such objects under its code; null leaves a row out without moving those behind it.
     """
 
     model_config = ConfigDict(
@@ -100,6 +104,9 @@ class EntryReply(Reply):
                 "signed_at": "2026-07-16T10:02:11.000000Z",
                 "signed_name": "Mo Lindqvist",
                 "signed_meaning": "authorship",
+                "repeat": 1,
+                "in_error_at": "2026-07-17T08:02:11.000000Z",
+                "in_error_why": "It belongs to another participant.",
             }
         },
     )
@@ -116,6 +123,9 @@ class EntryReply(Reply):
     signed_at: datetime | None
     signed_name: str | None
     signed_meaning: str | None
+    repeat: int
+    in_error_at: datetime | None
+    in_error_why: str | None
 
 
 class SignatureBody(Body):
@@ -174,6 +184,8 @@ class MarkReply(Reply):
                 "version": 1,
                 "signed": False,
                 "saved_at": "2026-07-16T09:26:53.589793Z",
+                "repeat": 1,
+                "in_error": False,
             }
         }
     )
@@ -184,6 +196,13 @@ class MarkReply(Reply):
     version: int
     signed: bool
     saved_at: datetime
+    repeat: int
+    in_error: bool
+
+
+def _reply(state: EntryState) -> EntryReply:
+    """The rows of its groups as lists, as they are sent."""
+    return EntryReply.model_validate(replace(state, values=document_of(state.values, mark="")))
 
 
 @router.get("/entries", name="api.entries")
@@ -193,29 +212,48 @@ def entries(here: ApiPage, code: str) -> list[MarkReply]:
     require(here.actor, Permission.ENTRY_READ, site_id=found.site_id)
     assert found.id is not None
     return [
-        MarkReply(
-            visit=visit,
-            instrument=instrument,
-            status=mark.status,
-            version=mark.version,
-            signed=mark.is_signed,
-            saved_at=mark.saved_at,
-        )
+        _mark_reply(visit, instrument, each)
         for (visit, instrument), mark in reads.entries_of(here.session, found.id).items()
+        for each in mark.repeats
     ]
 
 
+def _mark_reply(visit: str, instrument: str, mark: reads.EntryMark) -> MarkReply:
+    return MarkReply(
+        visit=visit,
+        instrument=instrument,
+        repeat=mark.repeat,
+        status=mark.status,
+        version=mark.version,
+        signed=mark.is_signed,
+        saved_at=mark.saved_at,
+        in_error=mark.is_in_error,
+    )
+
+
+@router.get("/visits/{visit}/entries/{instrument}/repeats", name="api.repeats")
+def repeats(
+    here: ApiPage, code: str, visit: str, instrument: str, cursor: Cursor = None, limit: Limit = 50
+) -> PageOf[MarkReply]:
+    """How often a form was filled in at a visit, and how far each time is, without the answers."""
+    found = participant_of(here, code)
+    require(here.actor, Permission.ENTRY_READ, site_id=found.site_id)
+    assert found.id is not None
+    page = reads.repeats_page(here.session, found.id, visit, instrument, cursor=cursor, limit=limit)
+    return PageOf[MarkReply](items=[_mark_reply(visit, instrument, each) for each in page.rows], next=page.next)
+
+
 @router.get("/visits/{visit}/entries/{instrument}", name="api.entry")
-def entry(here: ApiPage, code: str, visit: str, instrument: str) -> EntryReply:
-    """One entry with its answers and scores."""
+def entry(here: ApiPage, code: str, visit: str, instrument: str, repeat: Repeat = 1) -> EntryReply:
+    """One entry with its answers and scores; of a form that repeats the first, or the one that `repeat` says."""
     found = participant_of(here, code)
     require(here.actor, Permission.ENTRY_READ, site_id=found.site_id)
     assert found.id is not None
     _refuse_withheld(here, found, visit, instrument)
-    state = reads.entry_of(here.session, found.id, visit, instrument)
+    state = reads.entry_of(here.session, found.id, visit, instrument, repeat)
     if state is None:
         raise NotFound("Nothing is entered here yet.")
-    return EntryReply.model_validate(state)
+    return _reply(state)
 
 
 def _refuse_withheld(here: Here, found: Participant, visit: str, instrument: str) -> None:
@@ -224,17 +262,20 @@ def _refuse_withheld(here: Here, found: Participant, visit: str, instrument: str
 
 
 @router.put("/visits/{visit}/entries/{instrument}", name="api.save_entry", response_model=SavedReply)
-def save_entry(here: ApiChange, code: str, visit: str, instrument: str, asked: EntryBody) -> Response:
+def save_entry(
+    here: ApiChange, code: str, visit: str, instrument: str, asked: EntryBody, repeat: Repeat = 1
+) -> Response:
     """Save an entry. Sending the same again changes nothing; an outdated `base_version` is refused."""
     found = participant_of(here, code)
     form = here.the_study.definition.instrument(instrument)
-    values, problems = check_stored(form, asked.values) if form else (dict(asked.values), [])
+    values, problems = check_stored(form, by_name(form, asked.values)) if form else (dict(asked.values), [])
     saved = actions.save_entry(
         here.session,
         here.the_study,
         found,
         visit=visit,
         instrument=instrument,
+        repeat=repeat,
         values=values,
         reasons=asked.reasons,
         base_version=asked.base_version,
@@ -249,7 +290,7 @@ def save_entry(here: ApiChange, code: str, visit: str, instrument: str, asked: E
         {
             "version": saved.version,
             "status": saved.status,
-            "values": judged.values,
+            "values": document_of(judged.values, mark=""),
             "changed": list(saved.changed),
             "missing": list(judged.missing_required),
             "findings": [
@@ -367,7 +408,9 @@ def entry_file(
 
 
 @router.post("/visits/{visit}/entries/{instrument}/signature", name="api.sign_entry", response_model=EntryReply)
-def sign_entry(here: ApiChange, code: str, visit: str, instrument: str, asked: SignatureBody) -> Response:
+def sign_entry(
+    here: ApiChange, code: str, visit: str, instrument: str, asked: SignatureBody, repeat: Repeat = 1
+) -> Response:
     """Sign a complete entry; needs the person's own password beside the token (21 CFR 11.200)."""
     found = participant_of(here, code)
     require(here.actor, Permission.ENTRY_SIGN, site_id=found.site_id, action="entry.sign", subject=found.code)
@@ -378,12 +421,47 @@ def sign_entry(here: ApiChange, code: str, visit: str, instrument: str, asked: S
         found,
         visit=visit,
         instrument=instrument,
+        repeat=repeat,
         version=asked.version,
         meaning=asked.meaning,
         by=here.actor,
         now=here.now,
     )
-    return here.answer(EntryReply.model_validate(state).model_dump(mode="json"))
+    return here.answer(_reply(state).model_dump(mode="json"))
+
+
+class InErrorBody(Body):
+    """Whether an entry of a form that repeats was made by mistake, and why (or why it counts after all)."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"in_error": True, "version": 1, "why": "It belongs to another participant."}},
+    )
+
+    in_error: bool = True
+    version: Version
+    why: Text
+
+
+@router.put("/visits/{visit}/entries/{instrument}/in-error", name="api.mark_in_error", response_model=EntryReply)
+def mark_in_error(
+    here: ApiChange, code: str, visit: str, instrument: str, asked: InErrorBody, repeat: Repeat = 1
+) -> Response:
+    """Mark an entry that was added by mistake, or take the mark back. It stays, and counts nowhere."""
+    state = actions.mark_in_error(
+        here.session,
+        here.the_study,
+        participant_of(here, code),
+        visit=visit,
+        instrument=instrument,
+        repeat=repeat,
+        version=asked.version,
+        why=asked.why,
+        by=here.actor,
+        now=here.now,
+        undo=not asked.in_error,
+    )
+    return here.answer(_reply(state).model_dump(mode="json"))
 
 
 class VerificationBody(Body):
@@ -416,14 +494,16 @@ class VerificationReply(Reply):
 @router.put(
     "/visits/{visit}/entries/{instrument}/verification", name="api.verify_entry", response_model=VerificationReply
 )
-def verify_entry(here: ApiChange, code: str, visit: str, instrument: str, asked: VerificationBody) -> Response:
+def verify_entry(
+    here: ApiChange, code: str, visit: str, instrument: str, asked: VerificationBody, repeat: Repeat = 1
+) -> Response:
     """Say of exactly these answers that they agree with their source."""
     found = participant_of(here, code)
     require(here.actor, Permission.ENTRY_VERIFY, site_id=found.site_id, action="entry.verify", subject=found.code)
     assert found.id is not None
     items = asked.items
     if items is None:
-        state = reads.entry_of(here.session, found.id, visit, instrument)
+        state = reads.entry_of(here.session, found.id, visit, instrument, repeat)
         items = list(state.values) if state else []
     state = verify_items(
         here.session,
@@ -431,6 +511,7 @@ def verify_entry(here: ApiChange, code: str, visit: str, instrument: str, asked:
         found,
         visit=visit,
         instrument=instrument,
+        repeat=repeat,
         items=items,
         version=asked.version,
         by=here.actor,
@@ -440,10 +521,12 @@ def verify_entry(here: ApiChange, code: str, visit: str, instrument: str, asked:
 
 
 @router.get("/visits/{visit}/entries/{instrument}/history", name="api.entry_history")
-def entry_history(here: ApiPage, code: str, visit: str, instrument: str, item: str | None = None) -> list[HistoryReply]:
+def entry_history(
+    here: ApiPage, code: str, visit: str, instrument: str, item: str | None = None, repeat: Repeat = 1
+) -> list[HistoryReply]:
     """Every change of an entry, or of one of its items: who, when, old, new, why."""
     found = participant_of(here, code)
     require(here.actor, Permission.ENTRY_READ, site_id=found.site_id)
     _refuse_withheld(here, found, visit, instrument)
-    lines = reads.history(here.session, here.the_study, found.code, visit, instrument, item)
+    lines = reads.history(here.session, here.the_study, found.code, visit, instrument, item, repeat=repeat)
     return [HistoryReply.model_validate(line) for line in lines]

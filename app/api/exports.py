@@ -1,15 +1,19 @@
-"""Which tables can be taken, over REST? The list, and each as CSV, JSON or NDJSON. No arm is in any, but dummy ones."""
+"""What can be taken, over REST? Each table in every format, all as a ZIP, and large ones in the background. No arms."""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from fastapi.responses import StreamingResponse
-from pydantic import ConfigDict
+from fastapi.responses import Response, StreamingResponse
+from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
-from app.api.shapes import Reply, file_contents
-from app.dependencies import ApiLoggedPage, ApiPage, Here, database_of
-from app.exports import delivery, reads
-from app.foundation import clock
+from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, file_contents
+from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here
+from app.exports import actions, delivery, history, reads
+from app.exports.choice import Choice
+from app.exports.formats import KNOWN, Format
+from app.exports.history import Made
+from app.foundation.errors import FieldProblem, Invalid
+from app.handover import Asked, Since, bundle_file, kept_file, manifest_of, table_file
 
 router = APIRouter(tags=["exports"])
 
@@ -83,6 +87,26 @@ Spreadsheet = Annotated[
 Mark = Annotated[bool, Query(description="Only CSV: a byte order mark first.")]
 AS_UNBLINDED = {"entries_wide": "entries_by_participant"}
 """What a table of the unblinded exports is called there, where it is called otherwise here."""
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}, "example": "(the bytes of the file)"}
+BUILT = {known.media_type: BINARY for known in KNOWN.values() if known.build is not None}
+SAYS = "The study version is in X-Equipoise-Study-Version, the change number to go on from in X-Equipoise-Change."
+
+
+@router.get(
+    "/exports/all.zip",
+    name="api.export_bundle",
+    response_class=StreamingResponse,
+    responses={200: {"description": f"A ZIP of the tables. {SAYS}", "content": {"application/zip": BINARY}}},
+)
+def export_bundle(
+    here: ApiLoggedPage,
+    asked: Asked,
+    format: Annotated[Format, Query(description="What each table is written as.")] = Format.CSV,  # noqa: A002
+    table: Annotated[list[Code], Query(max_length=500, description="Only these tables; repeat it.")] = [],  # noqa: B006
+    since: Since = None,
+) -> StreamingResponse:
+    """All tables (or some) as one ZIP, with the codebook, and a script for R beside each CSV."""
+    return bundle_file(here, asked, format, table, since=since)
 
 
 @router.get(
@@ -91,16 +115,26 @@ AS_UNBLINDED = {"entries_wide": "entries_by_participant"}
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "The file. Its study version is in the header X-Equipoise-Study-Version.",
-            "content": file_contents(A_ROW),
+            "description": f"The file. {SAYS}",
+            "content": {**file_contents(A_ROW), **BUILT},
         }
     },
 )
 def export(
-    here: ApiLoggedPage, table: str, extension: str, spreadsheet: Spreadsheet = False, bom: Mark = False
+    here: ApiLoggedPage,
+    table: str,
+    extension: str,
+    asked: Asked,
+    spreadsheet: Spreadsheet = False,
+    bom: Mark = False,
+    since: Since = None,
 ) -> StreamingResponse:
-    """One table as a file. That you took it is written down before the first byte leaves."""
-    return _sent(here, table, extension, spreadsheet, bom, dummy=False)
+    """One table as a file: csv, json, ndjson, xlsx, parquet, sav, dta, xpt, or R for a script that loads the CSV.
+
+    With `since`, a first column `change` says `changed` or `removed`: drop the rows of each key that is named, then add
+    the changed ones. That you took the file is written down before the first byte leaves.
+    """
+    return table_file(here, table, extension, asked, spreadsheet=spreadsheet, bom=bom, since=since)
 
 
 @router.get(
@@ -110,12 +144,17 @@ def export(
     responses={
         200: {
             "description": "The file, with a column `arm` of dummy arms; X-Equipoise-Arms is `dummy`.",
-            "content": file_contents({**A_ROW, "arm": "dummy_1"}),
+            "content": {**file_contents({**A_ROW, "arm": "dummy_1"}), **BUILT},
         }
     },
 )
 def dummy_export(
-    here: ApiLoggedPage, table: str, extension: str, spreadsheet: Spreadsheet = False, bom: Mark = False
+    here: ApiLoggedPage,
+    table: str,
+    extension: str,
+    asked: Asked,
+    spreadsheet: Spreadsheet = False,
+    bom: Mark = False,
 ) -> StreamingResponse:
     """A table in the shape of the unblinded export, with dummy arms: to write a programme before the blind is broken.
 
@@ -123,19 +162,198 @@ def dummy_export(
     drawn from the study's code in the ratio of its groups: they say nothing of the arm anybody is in, and the same data
     gives the same file.
     """
-    return _sent(here, AS_UNBLINDED.get(table, table), extension, spreadsheet, bom, dummy=True)
+    name = AS_UNBLINDED.get(table, table)
+    return table_file(here, name, extension, asked, spreadsheet=spreadsheet, bom=bom, dummy=True)
 
 
-def _sent(here: Here, table: str, extension: str, spreadsheet: bool, bom: bool, *, dummy: bool) -> StreamingResponse:
-    sent = delivery.deliver(
+# Made in the background, and kept for a while
+
+A_CHOICE: dict[str, Any] = {"tables": ["entries_by_visit"], "format": "parquet", "visits": ["week18"]}
+AN_EXPORT: dict[str, Any] = {
+    "number": 12,
+    "state": "done",
+    "requested_by": "manager",
+    "requested_at": "2026-03-15T09:30:00.000000Z",
+    "definition": "For the statistician",
+    "asked": A_CHOICE,
+    "since": 4012,
+    "file_name": "resolve_entries_by_visit_chosen_2026-03-15.parquet",
+    "study_version": "1",
+    "rows": 552,
+    "bytes": 48213,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "change": 4711,
+    "tree_head": "5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9",
+    "finished_at": "2026-03-15T09:30:04.000000Z",
+    "expires_at": "2026-03-22T09:30:04.000000Z",
+    "problem": "It could not be made in several attempts.",
+}
+
+
+class ExportReply(Reply):
+    """An export: what was asked for and how far it is; `rows` grows while it is `running`. Its file is kept for a week.
+
+    `state`: `waiting`, `running`, `done`, `failed` (`problem` says why), `expired`; `begun` is one that was streamed
+    and broke off.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"example": AN_EXPORT})
+
+    number: int
+    state: str
+    requested_by: str
+    requested_at: AwareDatetime
+    definition: str | None = None
+    asked: Choice
+    since: int | None = None
+    file_name: str
+    study_version: str
+    rows: int
+    bytes: int | None = None
+    sha256: str | None = None
+    change: int | None = None
+    tree_head: str | None = None
+    finished_at: AwareDatetime | None = None
+    expires_at: AwareDatetime | None = None
+    problem: str | None = None
+
+
+def _reply(made: Made) -> ExportReply:
+    values = {name: getattr(made, name) for name in ExportReply.model_fields if name != "asked"}
+    return ExportReply(asked=made.choice, **values)
+
+
+class ExportBody(Body):
+    """What is to be exported: a choice, or the name of a definition; `since` a change number for what changed alone."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"asked": A_CHOICE}})
+
+    asked: Choice | None = None
+    definition: Code | None = None
+    since: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+
+
+@router.get("/export-runs", name="api.export_runs")
+def export_runs(here: ApiPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[ExportReply]:
+    """Every export of the study, newest first."""
+    page = history.made(here.session, here.the_study, by=here.actor, cursor=cursor, limit=limit)
+    return PageOf(items=[_reply(made) for made in page.rows], next=page.next)
+
+
+@router.post("/export-runs", name="api.make_export", status_code=202, response_model=ExportReply)
+def make_export(here: ApiChange, body: ExportBody) -> Response:
+    """Ask for an export that is made in the background: for what is large, and for downloads that can be resumed."""
+    if (body.asked is None) == (body.definition is None):
+        message = "Say either what is asked for, or the name of a definition."
+        raise Invalid([FieldProblem("asked", "required", message)])
+    study, choice = here.the_study, body.asked
+    if choice is None:
+        choice = history.definition_named(here.session, study, body.definition or "", by=here.actor).choice
+    made = actions.ask(
         here.session,
-        database_of(here.request),
-        here.the_study,
-        table,
-        delivery.format_named(extension, spreadsheet=spreadsheet),
-        bom=bom,
-        dummy=dummy,
+        study,
+        choice,
+        since=body.since,
+        definition=body.definition,
+        file_name=delivery.name_of(study, choice, here.now),
         by=here.actor,
-        clock=clock.now,
+        now=here.now,
     )
-    return StreamingResponse(sent.body, media_type=sent.media_type, headers=sent.headers)
+    where = f"/api/v1/studies/{study.code}/export-runs/{made.number}"
+    return here.answer(_reply(made).model_dump(mode="json"), status=202, location=where)
+
+
+@router.get("/export-runs/{number}", name="api.export_run")
+def export_run(here: ApiPage, number: Number) -> ExportReply:
+    """One export, and how far it is."""
+    return _reply(history.made_numbered(here.session, here.the_study, number, by=here.actor))
+
+
+@router.get(
+    "/export-runs/{number}/file",
+    name="api.export_run_file",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "The file; its SHA-256 is the ETag.", "content": {"application/octet-stream": BINARY}},
+        206: {"description": "The part that Range asked for.", "content": {"application/octet-stream": BINARY}},
+        416: {"description": "The file has no such part; Content-Range says how long it is."},
+    },
+)
+def export_run_file(here: ApiLoggedPage, number: Number) -> Response:
+    """The file of an export that was made in the background; with Range, from where a download broke off."""
+    return kept_file(here, history.made_numbered(here.session, here.the_study, number, by=here.actor))
+
+
+A_MANIFEST: dict[str, Any] = {"format": "equipoise-export-manifest-1", "study": "resolve", "rows": 552, "change": 4711}
+
+
+@router.get(
+    "/export-runs/{number}/manifest",
+    name="api.export_manifest",
+    responses={200: {"description": "The manifest, signed.", "content": {"application/json": {"example": A_MANIFEST}}}},
+)
+def export_manifest(here: ApiPage, number: Number) -> dict[str, Any]:
+    """Who took what, when, of which study and software, and what the file was; for `equipoise export verify`."""
+    return manifest_of(here, number)
+
+
+A_DEFINITION: dict[str, Any] = {
+    "name": "For the statistician",
+    "version": 2,
+    "asked": A_CHOICE,
+    "defined_at": "2026-03-15T09:30:00.000000Z",
+    "defined_by": "manager",
+}
+
+
+class DefinitionReply(Reply):
+    """A choice with a name, as it was defined last."""
+
+    model_config = ConfigDict(json_schema_extra={"example": A_DEFINITION})
+
+    name: str
+    version: int
+    asked: Choice
+    defined_at: AwareDatetime
+    defined_by: str
+
+
+class DefinitionsReply(Reply):
+    """The definitions of a study."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"definitions": [A_DEFINITION]}})
+
+    definitions: list[DefinitionReply]
+
+
+class DefinitionBody(Body):
+    """A name, and the choice it stands for; under a name there is, as its next version."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"name": "For the statistician", "asked": A_CHOICE}})
+
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80, pattern=r"^[^\x00]*$")]
+    asked: Choice
+
+
+def _definitions(here: Here, name: str | None = None) -> list[DefinitionReply]:
+    found = history.definitions(here.session, here.the_study, by=here.actor, name=name)
+    return [
+        DefinitionReply(
+            name=one.name, version=one.version, asked=one.choice, defined_at=one.defined_at, defined_by=one.defined_by
+        )
+        for one in found
+    ]
+
+
+@router.get("/export-definitions", name="api.export_definitions")
+def export_definitions(here: ApiPage) -> DefinitionsReply:
+    """What can be run again by its name."""
+    return DefinitionsReply(definitions=_definitions(here))
+
+
+@router.post("/export-definitions", name="api.define_export", status_code=201, response_model=DefinitionReply)
+def define_export(here: ApiChange, body: DefinitionBody) -> Response:
+    """Give a choice a name, to run it again."""
+    actions.define(here.session, here.the_study, body.name, body.asked, by=here.actor, now=here.now)
+    (found,) = _definitions(here, " ".join(body.name.split()))
+    return here.answer(found.model_dump(mode="json"), status=201)

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from pydantic import ConfigDict
 
 from app.api.participants import participant_of
-from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text, Version
+from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Repeat, Reply, Text, Version
 from app.capture.queries import actions, reads
 from app.capture.queries import rules as query_rules
 from app.capture.queries.reads import Sort, Wanted
@@ -37,6 +37,7 @@ EXAMPLE: dict[str, Any] = {
     "changed_by": "coordinator",
     "closed_at": "2026-07-18T08:02:11.000000Z",
     "closing": "closed",
+    "repeat": 1,
 }
 SAID: dict[str, Any] = {
     "step": "answer",
@@ -70,6 +71,7 @@ class QueryReply(Reply):
     changed_by: str
     closed_at: datetime | None
     closing: str | None
+    repeat: int
 
 
 class MessageReply(Reply):
@@ -161,7 +163,9 @@ def query(here: ApiPage, number: Number) -> ThreadReply:
     response_model=ThreadReply,
     status_code=201,
 )
-def raise_query(here: ApiChange, code: str, visit: str, instrument: str, asked: RaiseBody) -> Response:
+def raise_query(
+    here: ApiChange, code: str, visit: str, instrument: str, asked: RaiseBody, repeat: Repeat = 1
+) -> Response:
     """Ask the site about one answer of an entry."""
     made = actions.raise_query(
         here.session,
@@ -169,6 +173,7 @@ def raise_query(here: ApiChange, code: str, visit: str, instrument: str, asked: 
         participant_of(here, code),
         visit=visit,
         instrument=instrument,
+        repeat=repeat,
         item=asked.item,
         text=asked.text,
         by=here.actor,

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from app.studies.definition import MOST_REPEATS
+
 Item = TypeVar("Item")
 
 
@@ -116,6 +118,7 @@ Version = Annotated[int, Field(ge=0, lt=2**31 - 1)]  # the next one still has to
 Number = Annotated[int, Path(ge=0, lt=2**31)]
 Cursor = Annotated[str | None, Query(max_length=500, description="The `next` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=500, description="Rows of a page.")]
+Repeat = Annotated[int, Query(ge=1, le=MOST_REPEATS, description="The how-manieth time the form is filled in.")]
 # Never trimmed: a password may begin or end with a space.
 Password = Annotated[
     str | None,

@@ -96,6 +96,34 @@ def visits(here: ApiPage, code: str) -> list[VisitReply]:
     return [VisitReply.model_validate(row) for row in reads.visits_of(here.session, found.id)]
 
 
+class AddedBody(Body):
+    """A visit outside the plan: the day on which it was held, and why they came."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"held_on": "2026-07-20", "reason": "Pain came back."}}
+    )
+
+    held_on: date
+    reason: Text
+
+
+@router.post("", name="api.add_visit", response_model=VisitReply, status_code=201)
+def add_visit(here: ApiChange, code: str, asked: AddedBody) -> Response:
+    """Record a visit outside the plan; its code is in the reply, and its forms are entered under it."""
+    found = participant_of(here, code)
+    row = actions.add_visit(
+        here.session,
+        here.the_study,
+        found,
+        held_on=asked.held_on,
+        reason=asked.reason,
+        by=here.actor,
+        now=here.now,
+    )
+    where = f"/api/v1/studies/{here.the_study.code}/participants/{found.code}/visits"
+    return here.answer(VisitReply.model_validate(row).model_dump(mode="json"), status=201, location=where)
+
+
 @router.put("/{visit}", name="api.record_visit", response_model=VisitReply)
 def record_visit(here: ApiChange, code: str, visit: str, asked: VisitBody) -> Response:
     """Record that a visit was held or missed. A visit out of its window is recorded as such, never refused."""

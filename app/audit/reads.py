@@ -1,6 +1,6 @@
 """What may I see of the log? Pages of entries, newest first, filtered and scoped to the participants one may know."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from sqlmodel import Session
 from app.audit.actions import ENTRY
 from app.audit.rules import FIELDS
 from app.foundation import paging
+from app.foundation.database import streamed
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,20 @@ def entries(
 ) -> paging.Page[Any]:
     """One page of a log, newest first. `participants` is a SELECT of the codes one may know; None means all of them."""
     size = paging.page_size(limit)
+    query = _wanted(log, wanted)
+    if participants is not None:
+        query = query.where(ENTRY.c.participant.in_(participants))
+    backwards = False
+    if cursor:
+        (position,), backwards = paging.decode(cursor, 1, int)
+        query = query.where(ENTRY.c.position > position if backwards else ENTRY.c.position < position)
+    order = ENTRY.c.position.asc() if backwards else ENTRY.c.position.desc()
+    found: Sequence[Any] = session.execute(query.order_by(order).limit(size + 1)).mappings().all()
+    return paging.page_of(found, size, lambda row: (row["position"],), cursor=cursor, backwards=backwards)
+
+
+def _wanted(log: str, wanted: AuditFilter) -> Select[Any]:
+    """The entries that somebody looks for, in no order yet."""
     query = select(*[ENTRY.c[name] for name in FIELDS]).where(ENTRY.c.log == log)
     for name in ("participant", "username", "subject", "item"):
         value = getattr(wanted, name)
@@ -48,12 +63,30 @@ def entries(
         query = query.where(ENTRY.c.at >= wanted.since)
     if wanted.until:
         query = query.where(ENTRY.c.at < wanted.until)
+    return query
+
+
+def changed_between(
+    session: Session, log: str, actions: Sequence[str], *, after: datetime | None = None, before: datetime | None = None
+) -> set[str]:
+    """The codes of the participants of whom one of these things is in the log, strictly between two instants."""
+    query = select(ENTRY.c.participant).distinct().where(ENTRY.c.log == log, ENTRY.c.action.in_(actions))
+    if after is not None:
+        query = query.where(ENTRY.c.at > after)
+    if before is not None:
+        query = query.where(ENTRY.c.at < before)
+    return set(session.execute(query).scalars())
+
+
+def newest_first(
+    session: Session,
+    log: str,
+    wanted: AuditFilter,
+    *,
+    participants: Select[Any] | None = None,
+) -> Iterator[Any]:
+    """A whole log, newest first, read as it is asked for; otherwise as `entries`."""
+    query = _wanted(log, wanted)
     if participants is not None:
         query = query.where(ENTRY.c.participant.in_(participants))
-    backwards = False
-    if cursor:
-        (position,), backwards = paging.decode(cursor, 1, int)
-        query = query.where(ENTRY.c.position > position if backwards else ENTRY.c.position < position)
-    order = ENTRY.c.position.asc() if backwards else ENTRY.c.position.desc()
-    found: Sequence[Any] = session.execute(query.order_by(order).limit(size + 1)).mappings().all()
-    return paging.page_of(found, size, lambda row: (row["position"],), cursor=cursor, backwards=backwards)
+    return streamed(session, query.order_by(ENTRY.c.position.desc()), batch=500)

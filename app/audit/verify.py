@@ -96,6 +96,17 @@ def _fault(result: Verification, text: str) -> None:
         result.faults.append(text)
 
 
+def root_at(session: Session, log: str, size: int) -> str | None:
+    """The root of a log's tree when it had so many entries, in hexadecimal; None when it never had."""
+    if size == 0:
+        return ""
+    frontier = Frontier()
+    query = select(ENTRY.c.leaf_hash).where(ENTRY.c.log == log, ENTRY.c.position < size).order_by(ENTRY.c.position)
+    for row in streamed(session, query, batch=BATCH):
+        frontier.append(row.leaf_hash)
+    return frontier.root().hex() if frontier.size == size else None
+
+
 def export_lines(session: Session, log: str) -> Iterator[bytes]:
     """The canonical bytes of every entry in order: what scripts/verify_audit.py reads, one entry a line."""
     columns = [ENTRY.c[name] for name in FIELDS]

@@ -24,6 +24,7 @@ from app.capture.checks import SCREENING, Finding, Judgement, affected, events_n
 from app.capture.coding.following import follow_texts
 from app.capture.double import held as double
 from app.capture.double import rules as twice
+from app.capture.groups import document_of
 from app.capture.locks.reads import covering, lock_covering, refuse_locked
 from app.capture.locks.rules import why_closed
 from app.capture.queries import actions as queries
@@ -35,6 +36,7 @@ from app.capture.reads import (
     QUERY,
     SIGNATURE,
     Answers,
+    Filled,
     Place,
     answers_from,
     entries_with_values,
@@ -45,16 +47,20 @@ from app.capture.reads import (
     place_of,
 )
 from app.capture.rules import (
+    IN_ERROR,
     MEANINGS,
     EntryState,
     ItemChange,
     canonical,
     changes,
     digest_of,
+    form_name,
     label_of,
     signature_holds,
     still_open,
     why_not_enter,
+    why_not_mark_in_error,
+    why_not_repeat,
     why_not_sign,
 )
 from app.capture.status import EntryStatus
@@ -109,6 +115,7 @@ def save_entry(
     now: datetime,
     accept_partial: bool = False,
     problems: Sequence[FieldProblem] = (),
+    repeat: int = 1,
     permission: Permission = Permission.ENTRY_SAVE,
     settles: bool = False,
     source: str | None = None,
@@ -117,15 +124,15 @@ def save_entry(
 
     `source` is where the answers come from when nobody typed them here: the log says it where it gives no other reason.
 
-    `settles`: this is what two entries of the form come to (`capture.double.actions`), which asks for its own
-    `permission`.
+    `repeat` counts, from 1 without gaps, how often a form that repeats is filled in at the visit. `settles`: this is
+    what two entries of the form come to (`capture.double.actions`), which asks for its own `permission`.
 
     `base_version` is the version the person saw, 0 for none. `problems` are what could not be read of the form: they
     are reported together with what the checks find. Invalid fields are item codes, CODE__why where a reason for a
     soft check is asked for, and `why` where saved answers would change without a reason.
     """
     study = study.at(participant.site_id)
-    about = _About(study, participant, visit, instrument)
+    about = _About(study, participant, visit, instrument, repeat)
     require(by, permission, site_id=participant.site_id, action="entry.save", subject=about.refusal_subject)
     form, place = _open_form(session, about, by=by, hold=True, action="entry.save", now=now)
     held = _held_entry(session, about, form, place)
@@ -136,10 +143,21 @@ def save_entry(
     if stands is not None and not settles:
         # Before anything is said of the answers: nobody learns the first entry from what is wrong with their own.
         _refuse_if(about, twice.why_not_change(stands.state, stands.first_by, by=by), action="entry.save")
+    _refuse_if(about, IN_ERROR if entry is not None and entry.is_in_error else None, action="entry.save")
     local = now.astimezone(ZoneInfo(place.timezone))
 
     def judged(values: Mapping[str, object], reasons: Mapping[str, str]) -> Judgement:
-        return judge(study.definition, form, visit, values, reasons, answers=answers, today=local.date(), now=local)
+        return judge(
+            study.definition,
+            form,
+            visit,
+            values,
+            reasons,
+            answers=answers,
+            today=local.date(),
+            now=local,
+            repeat=repeat,
+        )
 
     reasons, unread = _read_reasons(form, reasons)
     problems = [*problems, *unread]
@@ -172,7 +190,7 @@ def save_entry(
     stored = _store(session, about, entry, after, judgement, status, verified, by=by, now=now) if log else 0
     if stored is None:
         # Somebody saved the very first version between our reading and our writing.
-        entry = entry_of(session, about.participant_id, visit, instrument)
+        entry = entry_of(session, about.participant_id, visit, instrument, repeat)
         if _is_retry(entry, after, judgement):
             return _as_stored(entry, judgement)
         raise _conflict(about, entry)
@@ -182,7 +200,7 @@ def save_entry(
     if stored and study.definition.has_coding:
         log += follow_texts(session, study, form, stored, different, now=now)
     if place.has_draft:
-        drop_draft(session, about.participant_id, visit=visit, instrument=instrument, by=by)
+        drop_draft(session, about.participant_id, visit=visit, instrument=instrument, by=by, repeat=repeat)
     told = about.changes(log)
     if different or held.has_queries or judgement.unexplained:
         told += _follow(session, about, held, place, judgement, after, moved, by=by, now=now)
@@ -215,6 +233,7 @@ def _follow(
             about.participant,
             visit=about.visit,
             instrument=about.instrument,
+            repeat=about.repeat,
             findings=judgement.problems,
             reasons=judgement.reasons,
             values=judgement.values,
@@ -222,27 +241,60 @@ def _follow(
             by=by,
             now=now,
         )
-    definition = about.study.definition
-    here = (about.visit, about.instrument)
-    spots = [spot for spot in affected(definition, about.visit, moved) if spot != here]
-    if not spots:
-        return log
-    entries = {(each.visit, each.instrument): each for each in entries_with_values(session, about.participant_id)}
-    stored = [(visit, values if (visit, code) == here else each.values) for (visit, code), each in entries.items()]
+    return log + _follow_elsewhere(session, about, place, moved, values, by=by, now=now)
+
+
+def _follow_elsewhere(
+    session: Session,
+    about: "_About",
+    place: Place,
+    moved: Collection[str],
+    values: Mapping[str, object] | None,
+    *,
+    by: Actor,
+    now: datetime,
+) -> list[Change]:
+    """What becomes of the queries of other entries when these items of this one change; `values` are what it says now,
+    None when it counts no more.
+    """
+    definition, log = about.study.definition, []
+    here = (about.visit, about.instrument, about.repeat)
+    spots = set(affected(definition, about.visit, moved))
+    if not spots - {here[:2]} and (here[:2] not in spots or (about.repeat == 1 and place.begun <= 1)):
+        return []
+    entries = [each for each in entries_with_values(session, about.participant_id) if not each.is_in_error]
+    places = {each.id: (each.visit, each.instrument, each.repeat) for each in entries}
+    stored = [
+        Filled(*places[each.id], values or {} if places[each.id] == here else each.values)
+        for each in entries
+        if values is not None or places[each.id] != here
+    ]
     answers = answers_from(place.screening, stored)
     local = now.astimezone(ZoneInfo(place.timezone))
-    for visit, code in spots:
-        other, form = entries.get((visit, code)), definition.instrument(code)
-        if other is None or form is None:
+    for other in entries:
+        visit, code, repeat = places[other.id]
+        form = definition.instrument(code)
+        if form is None or (visit, code) not in spots or places[other.id] == here:
             continue
         asked = {item: value for item, value in other.values.items() if form.item(item) is not None}
-        judged = judge(definition, form, visit, asked, other.reasons, answers=answers, today=local.date(), now=local)
+        judged = judge(
+            definition,
+            form,
+            visit,
+            asked,
+            other.reasons,
+            answers=answers,
+            today=local.date(),
+            now=local,
+            repeat=repeat,
+        )
         log += queries.follow(
             session,
             about.study,
             about.participant,
             visit=visit,
             instrument=code,
+            repeat=repeat,
             findings=[*judged.problems, *stale(form, visit, asked, judged)],
             reasons=judged.reasons,
             values=other.values,
@@ -258,6 +310,12 @@ def record_visit(
     """`schedule.actions.record_visit`, refused where the visit is frozen or locked."""
     _refuse_closed_visit(session, study, participant, visit, "visit.record", **options)
     return schedule.record_visit(session, study, participant, visit, **options)
+
+
+def add_visit(session: Session, study: StudyInUse, participant: Participant, **options: Any) -> ParticipantVisit:
+    """`schedule.actions.add_visit`, refused where the participant's data are frozen or locked."""
+    _refuse_closed_visit(session, study, participant, "", "visit.add", **options)
+    return schedule.add_visit(session, study, participant, **options)
 
 
 def correct_visit(
@@ -314,7 +372,11 @@ def miss_visit(
         session, study, participant, visit, version=version, why=why, by=by, now=now, permission=permission
     )
     # Asked last, so that a page that is out of date hears first of what changed; a refusal takes all of it back.
-    entered = select(ENTRY.c.id).where(ENTRY.c.participant_id == participant.id, ENTRY.c.visit == visit).limit(1)
+    entered = (
+        select(ENTRY.c.id)
+        .where(ENTRY.c.participant_id == participant.id, ENTRY.c.visit == visit, ENTRY.c.in_error_at.is_(None))
+        .limit(1)
+    )
     if session.execute(entered).first() is not None:
         raise Refused(
             "Forms are filled in at this visit, so it took place. Record the day on which it was held.",
@@ -386,6 +448,7 @@ def sign_entry(
     meaning: str,
     by: Actor,
     now: datetime,
+    repeat: int = 1,
 ) -> EntryState:
     """Sign a complete entry: printed name, time and meaning are bound to its bytes (21 CFR 11.50, 11.70).
 
@@ -393,7 +456,7 @@ def sign_entry(
     nothing.
     """
     study = study.at(participant.site_id)
-    about = _About(study, participant, visit, instrument)
+    about = _About(study, participant, visit, instrument, repeat)
     subject = about.refusal_subject
     require(by, Permission.ENTRY_SIGN, site_id=participant.site_id, action="entry.sign", subject=subject)
     if meaning not in MEANINGS:
@@ -401,7 +464,7 @@ def sign_entry(
     form = study.definition.instrument(instrument) if study.definition.visit(visit) else None
     entry, judgement = None, None
     if form is not None:
-        place = place_of(session, about.participant_id, visit, instrument, by=by, hold="shared")
+        place = place_of(session, about.participant_id, visit, instrument, by=by, hold="shared", repeat=repeat)
         held = _held_entry(session, about, form, place)
         _refuse_closed(session, about, held.lock, action="entry.sign", only_locked=True)
         entry, answers = held.entry, held.answers
@@ -413,7 +476,15 @@ def sign_entry(
             retired = _retired(form, entry.values)
             asked = {code: value for code, value in entry.values.items() if code not in retired}
             judgement = judge(
-                study.definition, form, visit, asked, entry.reasons, answers=answers, today=local.date(), now=local
+                study.definition,
+                form,
+                visit,
+                asked,
+                entry.reasons,
+                answers=answers,
+                today=local.date(),
+                now=local,
+                repeat=repeat,
             )
     if entry is not None and entry.version != version:
         raise Conflict(
@@ -455,10 +526,11 @@ def keep_draft(
     base_version: int,
     by: Actor,
     now: datetime,
+    repeat: int = 1,
 ) -> None:
     """Keep what somebody has typed so far, for them alone. It is no entry: it is not logged, judged or exported."""
     study = study.at(participant.site_id)
-    about = _About(study, participant, visit, instrument)
+    about = _About(study, participant, visit, instrument, repeat)
     require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action="entry.draft", subject=about.refusal_subject)
     text = json.dumps({name: list(texts) for name, texts in typed.items()}, separators=(",", ":"))
     if len(text) > LARGEST_DRAFT:
@@ -471,6 +543,7 @@ def keep_draft(
         "participant_id": about.participant_id,
         "visit": visit,
         "instrument": instrument,
+        "repeat": repeat,
     }
     kept = {"base_version": base_version, "typed": text, "saved_at": now}
     session.execute(
@@ -652,7 +725,9 @@ def _not_kept(
     return problems
 
 
-def drop_draft(session: Session, participant_id: int, *, visit: str, instrument: str, by: Actor) -> None:
+def drop_draft(
+    session: Session, participant_id: int, *, visit: str, instrument: str, by: Actor, repeat: int = 1
+) -> None:
     """Throw away this person's draft of this form; nothing happens when there is none."""
     session.execute(
         delete(DRAFT).where(
@@ -660,8 +735,92 @@ def drop_draft(session: Session, participant_id: int, *, visit: str, instrument:
             DRAFT.c.participant_id == participant_id,
             DRAFT.c.visit == visit,
             DRAFT.c.instrument == instrument,
+            DRAFT.c.repeat == repeat,
         )
     )
+
+
+def mark_in_error(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    visit: str,
+    instrument: str,
+    repeat: int,
+    version: int,
+    why: str,
+    by: Actor,
+    now: datetime,
+    undo: bool = False,
+) -> EntryState:
+    """Mark an entry of a form that repeats as entered in error, with the reason; `undo` takes the mark back.
+
+    Nothing is deleted: the answers and their history stay, but count in no score, no export and no signature. The same
+    again changes nothing.
+    """
+    action = "entry.restore" if undo else "entry.mark_in_error"
+    about = _About(study, participant, visit, instrument, repeat)
+    require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action=action, subject=about.refusal_subject)
+    form, place = _open_form(session, about, by=by, hold=True, action=action, now=now)
+    held = _held_entry(session, about, form, place)
+    _refuse_closed(session, about, held.lock, action=action)
+    entry = held.entry
+    why = _needed_reason(why, "Say why it counts after all." if undo else "Say what went wrong.")
+    if entry is not None and form.repeats and entry.is_in_error is not undo:
+        return entry
+    _refuse_if(about, None if undo and entry is not None else why_not_mark_in_error(entry, form), action=action)
+    assert entry is not None
+    if entry.version != version:
+        raise _conflict(about, entry)
+    marked = replace(
+        entry,
+        in_error_at=None if undo else now,
+        in_error_by=None if undo else by.username,
+        in_error_why=None if undo else why,
+        version=version + 1,
+        signed_at=None,
+        signed_by=None,
+        signed_name=None,
+        signed_meaning=None,
+        signed_digest=None,
+    )
+    names = ("in_error_at", "in_error_by", "in_error_why", "version", *SIGNATURE)
+    session.execute(update(ENTRY).where(ENTRY.c.id == entry.id).values({name: getattr(marked, name) for name in names}))
+    log = [Change("entry.restored" if undo else "entry.marked_in_error", why=why)]
+    if entry.is_signed:
+        log.append(Change("entry.signature_superseded", old=_signature(entry), why=why))
+    told = about.changes(log)
+    values = entry.values if undo else None
+    if not undo and held.has_queries:
+        told += queries.follow(
+            session,
+            study,
+            participant,
+            visit=visit,
+            instrument=instrument,
+            repeat=repeat,
+            findings=(),
+            reasons={},
+            values=entry.values,
+            by=by,
+            now=now,
+        )
+    told += _follow_elsewhere(session, about, place, set(entry.values), values, by=by, now=now)
+    if held.is_signed:
+        told += casebook.supersede(session, participant, why=why, by=by, now=now)
+    record(session, study.code, told, by=by, now=now)
+    return marked
+
+
+def _needed_reason(why: str, needed: str) -> str:
+    try:
+        read = read_reason([why])
+    except Unreadable as unreadable:
+        raise Invalid([FieldProblem("why", unreadable.rule, f"Reason: {unreadable.message}")]) from None
+    if not read:
+        raise Invalid([FieldProblem("why", "required", needed)])
+    return read
 
 
 @dataclass(frozen=True)
@@ -672,6 +831,7 @@ class _About:
     participant: Participant
     visit: str
     instrument: str
+    repeat: int = 1
 
     @property
     def participant_id(self) -> int:
@@ -680,7 +840,7 @@ class _About:
 
     @property
     def subject(self) -> str:
-        return f"entry/{shortened(self.visit)}/{shortened(self.instrument)}"
+        return f"entry/{shortened(self.visit)}/{form_name(shortened(self.instrument), self.repeat)}"
 
     @property
     def refusal_subject(self) -> str:
@@ -705,7 +865,8 @@ def _open_form(
     form = definition.instrument(about.instrument)
     assert form is not None
     # Two forms that are judged together are saved one after the other, or neither would see what the other says.
-    alone = hold and is_tied(definition, form, about.visit)
+    # So are two that repeat: the one that is begun first is the one before.
+    alone = hold and (form.repeats or is_tied(definition, form, about.visit))
     place = place_of(
         session,
         about.participant_id,
@@ -713,6 +874,7 @@ def _open_form(
         about.instrument,
         by=by,
         hold="alone" if alone else "shared" if hold else "",
+        repeat=about.repeat,
     )
     refuse_if(
         why_not_enter(
@@ -725,6 +887,7 @@ def _open_form(
             is_missed=place.is_missed,
         )
     )
+    refuse_if(why_not_repeat(form, about.repeat, place.begun))
     refuse_if(why_no_consent(session, about.study, about.participant, before="entries", now=now))
     _refuse_closed(session, about, place.lock, action=action)
     return form, place
@@ -779,6 +942,7 @@ def _held_entry(session: Session, about: _About, form: Instrument, place: Place)
         "participant_id": about.participant_id,
         "visit": about.visit,
         "instrument": about.instrument,
+        "repeat": about.repeat,
         "study_id": about.study.id,
     }
     entry, others = None, []
@@ -789,10 +953,10 @@ def _held_entry(session: Session, about: _About, form: Instrument, place: Place)
         if found["id"] is None:
             continue
         state = entry_state(found)
-        if (state.visit, state.instrument) == (about.visit, about.instrument):
+        if (state.visit, state.instrument, state.repeat) == (about.visit, about.instrument, about.repeat):
             entry = state
-        else:
-            others.append((state.visit, state.values))
+        elif not state.is_in_error:
+            others.append(Filled(state.visit, state.instrument, state.repeat, state.values))
     return _Held(entry, answers_from(place.screening, others), lock, bool(has_queries), bool(is_signed))
 
 
@@ -803,7 +967,8 @@ STANDING = ("lock", "has_queries", "is_signed")
 def _held_query(events: frozenset[str]) -> Select[Any]:
     participant_id = bindparam("participant_id", type_=Integer)
     visit, instrument = bindparam("visit", type_=String), bindparam("instrument", type_=String)
-    own = and_(ENTRY.c.visit == visit, ENTRY.c.instrument == instrument)
+    repeat = bindparam("repeat", type_=Integer)
+    own = and_(ENTRY.c.visit == visit, ENTRY.c.instrument == instrument, ENTRY.c.repeat == repeat)
     held = (
         entry_columns()
         .where(
@@ -818,6 +983,7 @@ def _held_query(events: frozenset[str]) -> Select[Any]:
         QUERY.c.participant_id == participant_id,
         QUERY.c.visit == visit,
         QUERY.c.instrument == instrument,
+        QUERY.c.repeat == repeat,
         QUERY.c.closed_at.is_(None),
         QUERY.c.rule.is_not(None),
     )
@@ -831,8 +997,7 @@ def _held_query(events: frozenset[str]) -> Select[Any]:
 
 
 def _retired(form: Instrument, values: Mapping[str, object]) -> dict[str, object]:
-    asked = {item.code for item in form.items}
-    return {code: value for code, value in values.items() if code not in asked}
+    return {code: value for code, value in values.items() if form.item(code) is None}
 
 
 def _is_retry(entry: EntryState | None, after: Mapping[str, object], judgement: Judgement) -> bool:
@@ -871,7 +1036,7 @@ def _read_reasons(form: Instrument, reasons: Mapping[str, object]) -> tuple[dict
     """The reasons for items of this form as they are kept, and those that cannot be."""
     read: dict[str, str] = {}
     problems = []
-    for item in form.items:
+    for item in form.asked(reasons):
         reason = reasons.get(item.code, "")
         try:
             if not isinstance(reason, str):
@@ -1035,7 +1200,7 @@ def _store(
     row: dict[str, Any] = {
         "study_version_id": about.study.version_id,
         "status": status,
-        "values": canonical(values),
+        "values": canonical(document_of(values)),
         "reasons": canonical(judgement.reasons),
         "saved_at": now,
         "saved_by": by.username,
@@ -1051,6 +1216,7 @@ def _store(
         "participant_id": about.participant_id,
         "visit": about.visit,
         "instrument": about.instrument,
+        "repeat": about.repeat,
         "version": 1,
         "created_at": now,
         "created_by": by.username,

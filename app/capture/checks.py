@@ -5,22 +5,33 @@ that is hidden by its skip logic has no value; calculated items follow from what
 need each other; then every item that is shown is checked.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from decimal import Context as Arithmetic
+from types import MappingProxyType
 
 from app.capture.typed import Unreadable, missing_code, named, read_stored, shortened, stored_number
-from app.expressions import Expression, ExpressionError, Missing, Reference, Value, from_stored, parse
+from app.expressions import Column, Expression, ExpressionError, Missing, Reference, Value, from_stored, parse
 from app.participants.rules.files import MEDIA_TYPES
-from app.studies.definition import CheckKind, Instrument, Item, ItemType, Study
+from app.studies.definition import CheckKind, Instrument, Item, ItemType, Study, cell_name, cell_parts
 
 SCREENING = "screening"  # the event of the answers of the pre-screen
 NUMERIC = frozenset({ItemType.INTEGER, ItemType.NUMBER, ItemType.SCALE, ItemType.SLIDER, ItemType.CALCULATED})
 
 Answers = Mapping[tuple[str, str], object]
 """Stored values by (event, item)."""
+
+
+def instance_of(item: str, repeat: int) -> str:
+    """Under which name an answer of a form that was filled in again is among `Answers`."""
+    return item if repeat == 1 else f"{item}/{repeat}"
+
+
+def instances_of(instrument: str) -> str:
+    """Under which name `Answers` has the numbers of a form that was filled in again at a visit."""
+    return f"/{instrument}"
 
 
 @dataclass(frozen=True)
@@ -81,21 +92,29 @@ def judge(
     answers: Answers,
     today: date,
     now: datetime,
+    repeat: int = 1,
+    blank: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> Judgement:
-    """The judgement on these values of an instrument at a visit.
+    """The judgement on these values of an instrument at a visit; `repeat`: where it is filled in for which time.
 
     `answers` are the participant's other answers (`capture.reads.answers_of`); `today` and `now` are the wall clock
-    at the site. Calculated items among `values` are passed over: they are computed again.
+    at the site. Calculated items among `values` are passed over: they are computed again. `blank` are rows of groups in
+    which nothing is answered yet: what is hidden in them is said, and nothing is asked for.
     """
     plan = _plan_of(instrument, visit)
     stored, findings = _readable(plan, values)
-    record = _Record(visit, plan, answers, today, now, {code: from_stored(value) for code, value in stored.items()})
+    here = {code: from_stored(value) for code, value in stored.items()}
+    record = _Record(study, visit, plan, answers, today, now, here, repeat)
+    rows = instrument.rows([*stored, *(finding.item for finding in findings)])
+    record.rows = {group: sorted({*rows.get(group, ()), *blank.get(group, ())}) for group in instrument.groups}
     hidden = _follow(plan, stored, record)
+    record.rows = rows
     missing_codes = {missing.code for missing in study.missing_codes}
     unreadable = {finding.item for finding in findings}
-    required = []
-    for part in plan.parts:
-        code = part.item.code
+    required, codes = [], []
+    for part, row in plan.spots(rows):
+        code, record.row = part.item.code, row
+        codes.append(code)
         if code in hidden or code in unreadable:
             continue
         if code in stored:
@@ -104,14 +123,14 @@ def judge(
             required.append(code)
         findings.extend(_checked(part, record))
     soft = {finding.item for finding in findings if not finding.is_hard}
-    kept = {code: reason for code in plan.codes if code in soft and (reason := reasons.get(code, "").strip())}
+    kept = {code: reason for code in codes if code in soft and (reason := reasons.get(code, "").strip())}
     return Judgement(
-        values={code: stored[code] for code in plan.codes if code in stored},
+        values={code: stored[code] for code in codes if code in stored},
         reasons=kept,
         hidden=frozenset(hidden),
-        problems=tuple(sorted(findings, key=lambda finding: plan.places.get(finding.item, -1))),
+        problems=tuple(sorted(findings, key=lambda finding: plan.place(finding.item))),
         missing_required=tuple(required),
-        unexplained=tuple(code for code in plan.codes if code in soft and code not in kept),
+        unexplained=tuple(code for code in codes if code in soft and code not in kept),
     )
 
 
@@ -140,7 +159,7 @@ def stale(instrument: Instrument, visit: str, values: Mapping[str, object], judg
 
     `judgement` is the one made now on these values.
     """
-    for part in _plan_of(instrument, visit).parts:
+    for part, _ in _plan_of(instrument, visit).spots(instrument.rows(values)):
         code, item = part.item.code, part.item
         if code in judgement.hidden:
             if code in values:
@@ -163,6 +182,12 @@ class _Part:
     calculation: Expression | None
     checks: tuple[tuple[str, Expression, str, CheckKind], ...]
     choices: frozenset[str]
+    group: str | None = None  # the group of rows it is asked in
+
+    def at(self, instrument: Instrument, row: int) -> "_Part":
+        """This part in one row: its item has the cell's name."""
+        cell = instrument.item(cell_name(self.group or "", row, self.item.code))
+        return self if cell is None else replace(self, item=cell)
 
 
 @dataclass(frozen=True)
@@ -174,6 +199,31 @@ class _Plan:
     order: tuple[_Part, ...]  # the parts with a skip rule or a calculation, each after those that it needs
     places: dict[str, int]
     events: frozenset[str]
+
+    def spots(self, rows: Mapping[str, Sequence[int]]) -> Iterator[tuple["_Part", "_Row"]]:
+        """Every part in order, those of a group once for each of these rows."""
+        done: set[str] = set()
+        for part in self.parts:
+            if part.group is None:
+                yield part, None
+            elif part.group not in done:
+                done.add(part.group)
+                inside = [each for each in self.parts if each.group == part.group]
+                for row in rows.get(part.group, ()):
+                    for each in inside:
+                        yield each.at(self.instrument, row), (part.group, row)
+
+    def place(self, code: str) -> tuple[int, int, int]:
+        """Where an item or a cell stands in the form."""
+        parts = cell_parts(code)
+        if parts is None or parts[2] not in self.places:
+            return self.places.get(code, -1), 0, 0
+        first = next((self.places[each.item.code] for each in self.parts if each.group == parts[0]), -1)
+        return first, parts[1], self.places[parts[2]]
+
+
+_Row = tuple[str, int] | None
+"""The group and the row an expression is evaluated in, or None."""
 
 
 # By identity: a definition never changes, and hashing one costs more than judging it. The plan keeps its instrument,
@@ -222,7 +272,11 @@ def _made_ties(study: Study) -> _Ties:
 
 
 def _made_plan(instrument: Instrument, visit: str) -> _Plan:
-    parts = tuple(_part(item) for item in instrument.items)
+    parts = tuple(
+        replace(_part(item), group=section.code) if section.repeats else _part(item)
+        for section in instrument.sections
+        for item in section.items
+    )
     by_code = {part.item.code: part for part in parts}
     needs: dict[str, set[str]] = {}
     events: set[str] = set()
@@ -267,7 +321,7 @@ def _parsed(text: str | None) -> Expression | None:
 
 
 def _is_here(reference: Reference, visit: str) -> bool:
-    return reference.event is None or reference.event == visit
+    return reference.instance in (None, "current-instance") and reference.event in (None, visit)
 
 
 def _sorted(needs: Mapping[str, set[str]]) -> list[str]:
@@ -298,34 +352,81 @@ def _sorted(needs: Mapping[str, set[str]]) -> list[str]:
 class _Record:
     """What the expressions of one judgement see: this form as it stands, and the participant's other answers."""
 
-    __slots__ = ("_answers", "_plan", "_visit", "here", "now", "today")
+    __slots__ = ("_answers", "_plan", "_repeat", "_study", "_visit", "here", "now", "row", "rows", "today")
 
     def __init__(
-        self, visit: str, plan: _Plan, answers: Answers, today: date, now: datetime, here: dict[str, Value]
+        self,
+        study: Study,
+        visit: str,
+        plan: _Plan,
+        answers: Answers,
+        today: date,
+        now: datetime,
+        here: dict[str, Value],
+        repeat: int,
     ) -> None:
-        self._visit, self._plan, self._answers = visit, plan, answers
-        self.today, self.now, self.here = today, now, here
+        self._study, self._visit, self._plan, self._answers = study, visit, plan, answers
+        self.today, self.now, self.here, self._repeat = today, now, here, repeat
+        self.row: _Row = None
+        self.rows: Mapping[str, Sequence[int]] = {}
 
     def value(self, event: str | None, field: str, instance: str | None = None) -> Value:
+        event = event or self._visit
+        is_here = event == self._visit and field in self._plan.by_code
+        number: int | None = self._repeat if is_here else 1
         if instance is not None:
+            number = self._number(event, field, instance, is_here=is_here)
+        if number is None:
             return None
-        if event is None or event == self._visit:
-            if field in self._plan.by_code:
+        if is_here and number == self._repeat:
+            group = self._plan.by_code[field].group
+            if group is None:
                 return self.here.get(field)
-            event = self._visit
-        return from_stored(self._answers.get((event, field)))
+            if self.row is not None and self.row[0] == group:
+                return self.here.get(cell_name(*self.row, field))
+            return Column(self.here.get(cell_name(group, row, field)) for row in self.rows.get(group, ()))
+        return from_stored(self._answers.get((event, instance_of(field, number))))
+
+    def _number(self, event: str, field: str, instance: str, *, is_here: bool) -> int | None:
+        """Which time is meant, of those that stand; None when there is no such."""
+        if instance.isdecimal():
+            return int(instance)
+        asked = self._plan.instrument if is_here else (self._study.asked_at(event, field) or (None,))[0]
+        if asked is None:
+            return None
+        known = self._answers.get((event, instances_of(asked.code)))
+        numbers = set(known) if isinstance(known, list) else {1}
+        if is_here:
+            numbers.add(self._repeat)
+        before = [number for number in numbers if number < self._repeat]
+        behind = [number for number in numbers if number > self._repeat]
+        match instance:
+            case "current-instance":
+                return self._repeat
+            case "first-instance":
+                return min(numbers)
+            case "last-instance":
+                return max(numbers)
+            case "previous-instance":
+                return max(before, default=None)
+            case "next-instance":
+                return min(behind, default=None)
+        return None
 
 
 def _readable(plan: _Plan, values: Mapping[str, object]) -> tuple[dict[str, object], list[Finding]]:
     stored: dict[str, object] = {}
     findings = []
     for code, value in values.items():
-        part = plan.by_code.get(code)
-        if part is None:
+        part = _cell_part(plan, code) if "[" in code else plan.by_code.get(code)
+        if part is None or (part.group is not None and "[" not in code):
             message = f"{plan.instrument.label} does not ask for this. Take it out."
             findings.append(Finding(shortened(code), "unknown", message, CheckKind.HARD))
             continue
         if part.item.type is ItemType.CALCULATED:
+            continue
+        if part.group is not None and (too_many := _beyond(plan, code)):
+            findings.append(Finding(code, "max_rows", too_many, CheckKind.HARD))
             continue
         try:
             read = read_stored(part.item, value)
@@ -338,11 +439,26 @@ def _readable(plan: _Plan, values: Mapping[str, object]) -> tuple[dict[str, obje
     return stored, findings
 
 
+def _cell_part(plan: _Plan, code: str) -> _Part | None:
+    parts = cell_parts(code)
+    part = plan.by_code.get(parts[2]) if parts is not None and plan.instrument.item(code) is not None else None
+    return part.at(plan.instrument, parts[1]) if part is not None and parts is not None else None
+
+
+def _beyond(plan: _Plan, code: str) -> str | None:
+    """Why this row is one too many, or None."""
+    group, row, _ = cell_parts(code) or ("", 0, "")
+    section = plan.instrument.groups[group]
+    if row <= section.most_rows:
+        return None
+    return f"{section.label or group}: there is room for {section.most_rows} rows. Take this one out."
+
+
 def _follow(plan: _Plan, stored: dict[str, object], record: _Record) -> set[str]:
     """Hide what is not asked and compute what follows, in `stored` and `record`; answers the hidden items."""
     hidden = set()
-    for part in plan.order:
-        code = part.item.code
+    for part, row in _in_order(plan, record.rows):
+        code, record.row = part.item.code, row
         if part.shown is not None and not part.shown.holds(record):
             hidden.add(code)
             stored.pop(code, None)
@@ -353,6 +469,16 @@ def _follow(plan: _Plan, stored: dict[str, object], record: _Record) -> set[str]
                 stored[code] = computed
                 record.here[code] = from_stored(computed)
     return hidden
+
+
+def _in_order(plan: _Plan, rows: Mapping[str, Sequence[int]]) -> Iterator[tuple[_Part, _Row]]:
+    """The parts that are shown or computed by an expression, each after those it needs, in each row of its group."""
+    for part in plan.order:
+        if part.group is None:
+            yield part, None
+            continue
+        for number in rows.get(part.group, ()):
+            yield part.at(plan.instrument, number), (part.group, number)
 
 
 def _computed(value: Value, decimals: int | None) -> object:

@@ -31,6 +31,9 @@ __all__ = [
 class Entry(SQLModel, table=True):
     """One participant's filled instrument at one visit. `values` holds item code -> stored value.
 
+    An instrument that repeats is filled several times at a visit: `repeat` counts them from 1, without gaps. One that
+    was begun by mistake is marked with `in_error_at` and stays.
+
     A stored value is a string, number, true/false, list of codes, or {"missing": CODE}. `reasons` holds item code ->
     why a soft check was accepted. Scores stand among the values, computed by the server. `verified` holds item code ->
     who compared it with its source and when; `verified_at` is set while every answer is verified.
@@ -38,9 +41,11 @@ class Entry(SQLModel, table=True):
 
     __tablename__ = "entry"
     __table_args__ = (
-        UniqueConstraint("participant_id", "visit", "instrument"),
+        UniqueConstraint("participant_id", "visit", "instrument", "repeat"),
         Index("ix_entry_export", "study_id", "instrument", "id"),
         CheckConstraint("(signed_at IS NULL) = (signed_by IS NULL)", name="signed_pair"),
+        CheckConstraint("(in_error_at IS NULL) = (in_error_by IS NULL)", name="in_error_pair"),
+        CheckConstraint("repeat >= 1", name="repeat_from_one"),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -64,13 +69,17 @@ class Entry(SQLModel, table=True):
     signed_digest: str | None = None
     verified: str = Field(default="{}", sa_type=Text, sa_column_kwargs={"server_default": "{}"})
     verified_at: datetime | None = Field(default=None, sa_type=Instant)
+    repeat: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+    in_error_at: datetime | None = Field(default=None, sa_type=Instant)
+    in_error_by: str | None = None
+    in_error_why: str | None = Field(default=None, sa_type=Text)
 
 
 class Draft(SQLModel, table=True):
     """What one person typed into one form and has not saved yet. Theirs alone; gone when the entry is saved."""
 
     __tablename__ = "draft"
-    __table_args__ = (UniqueConstraint("person_id", "participant_id", "visit", "instrument"),)
+    __table_args__ = (UniqueConstraint("person_id", "participant_id", "visit", "instrument", "repeat"),)
 
     id: int | None = Field(default=None, primary_key=True)
     person_id: int = Field(foreign_key="person.id")
@@ -80,6 +89,7 @@ class Draft(SQLModel, table=True):
     base_version: int
     typed: str = Field(sa_type=Text)
     saved_at: datetime = Field(sa_type=Instant)
+    repeat: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
 
 
 class DataQuery(SQLModel, table=True):
@@ -98,6 +108,7 @@ class DataQuery(SQLModel, table=True):
             "participant_id",
             "visit",
             "instrument",
+            "repeat",
             "item",
             "rule",
             unique=True,
@@ -126,6 +137,7 @@ class DataQuery(SQLModel, table=True):
     changed_by: str
     closed_at: datetime | None = Field(default=None, sa_type=Instant)
     closing: str | None = None
+    repeat: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
 
 
 class QueryMessage(SQLModel, table=True):

@@ -1,8 +1,8 @@
 """What may I see of entries? One entry, the matrix of a participant, answers for expressions, drafts, what to sign."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from typing import Any, Literal
@@ -30,10 +30,12 @@ from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT_ENTRY
 from app.capture.checks import SCREENING as SCREENING
+from app.capture.checks import instance_of, instances_of
 from app.capture.double.reads import is_pending
+from app.capture.groups import cells_of
 from app.capture.locks.reads import lock_covering
 from app.capture.models import CasebookSignature, DataQuery, Draft, Entry
-from app.capture.rules import EntryState
+from app.capture.rules import EntryState, form_name
 from app.capture.status import EntryStatus
 from app.foundation import paging
 from app.foundation.database import table_of
@@ -66,17 +68,20 @@ _ID = bindparam("participant_id", type_=Integer)
 _MARKS = select(
     ENTRY.c.visit,
     ENTRY.c.instrument,
+    ENTRY.c.repeat,
     ENTRY.c.status,
     ENTRY.c.version,
     ENTRY.c.signed_at,
     ENTRY.c.saved_at,
     ENTRY.c.saved_by,
     ENTRY.c.verified_at,
+    ENTRY.c.in_error_at,
     exists()
     .where(
         QUERY.c.participant_id == ENTRY.c.participant_id,
         QUERY.c.visit == ENTRY.c.visit,
         QUERY.c.instrument == ENTRY.c.instrument,
+        QUERY.c.repeat == ENTRY.c.repeat,
         QUERY.c.closed_at.is_(None),
     )
     .label("has_query"),
@@ -86,12 +91,14 @@ _MARKS_AND_DRAFTS = union_all(
     select(
         DRAFT.c.visit,
         DRAFT.c.instrument,
+        DRAFT.c.repeat,
         cast(null(), ENTRY.c.status.type),
         cast(null(), ENTRY.c.version.type),
         cast(null(), ENTRY.c.signed_at.type),
         cast(null(), ENTRY.c.saved_at.type),
         cast(null(), ENTRY.c.saved_by.type),
         cast(null(), ENTRY.c.verified_at.type),
+        cast(null(), ENTRY.c.in_error_at.type),
         literal(False),
         literal(True),
     ).where(
@@ -101,15 +108,23 @@ _MARKS_AND_DRAFTS = union_all(
     ),
 )
 _ANSWERS = (
-    select(ENTRY.c.visit, ENTRY.c["values"])
-    .where(ENTRY.c.participant_id == _ID, ENTRY.c.study_id == bindparam("study_id", type_=Integer))
+    select(ENTRY.c.visit, ENTRY.c.instrument, ENTRY.c.repeat, ENTRY.c["values"])
+    .where(
+        ENTRY.c.participant_id == _ID,
+        ENTRY.c.study_id == bindparam("study_id", type_=Integer),
+        ENTRY.c.in_error_at.is_(None),
+    )
     .order_by(ENTRY.c.id)
 )
 
 
 @dataclass(frozen=True)
 class EntryMark:
-    """One cell of the matrix of visits and forms: how far an entry is, without what it says."""
+    """One cell of the matrix of visits and forms: how far an entry is, without what it says.
+
+    Of a form that repeats the cell is how far all of them are together: complete once each that was begun is. Each of
+    them stands in `repeats`, also those entered in error, which count nowhere.
+    """
 
     status: str
     version: int
@@ -118,6 +133,9 @@ class EntryMark:
     saved_by: str
     has_query: bool = False
     is_verified: bool = False
+    repeat: int = 1
+    is_in_error: bool = False
+    repeats: tuple["EntryMark", ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,7 +164,7 @@ class HistoryLine:
 
 @dataclass(frozen=True)
 class UnsignedVisit:
-    """A visit with complete entries that wait for a signature, and when the latest of them was saved."""
+    """A visit with complete entries that wait for a signature, by name, and when the latest of them was saved."""
 
     participant: str
     visit: str
@@ -169,7 +187,7 @@ class Place:
     """Where something is entered: the visit in the schedule, the site's time zone, the person's draft, screening.
 
     `lock` is the number of something that freezes or locks it; it is not read where the place is held (see
-    `capture.actions`), because it could come meanwhile.
+    `capture.actions`), because it could come meanwhile. `begun`: how often the form was begun at the visit.
     """
 
     screen_failed: bool
@@ -180,6 +198,7 @@ class Place:
     has_draft: bool
     screening: Mapping[str, object]
     lock: int | None = None
+    begun: int = 0
 
 
 @cache
@@ -188,6 +207,7 @@ def _entry_query() -> Select[Any]:
         ENTRY.c.participant_id == _ID,
         ENTRY.c.visit == bindparam("visit", type_=String),
         ENTRY.c.instrument == bindparam("instrument", type_=String),
+        ENTRY.c.repeat == bindparam("repeat", type_=Integer),
     )
 
 
@@ -206,12 +226,13 @@ def entry_columns() -> Select[Any]:
 def entry_state(row: Mapping[str, Any]) -> EntryState:
     """The entry of a row that `entry_columns` selected."""
     read = {name: json.loads(row[name]) for name in ("values", "reasons", "verified")}
+    read["values"] = cells_of(read["values"])
     return EntryState(**{**row, **read})
 
 
-def entry_of(session: Session, participant_id: int, visit: str, instrument: str) -> EntryState | None:
-    """The entry of this participant in this instrument at this visit, or None."""
-    wanted = {"participant_id": participant_id, "visit": visit, "instrument": instrument}
+def entry_of(session: Session, participant_id: int, visit: str, instrument: str, repeat: int = 1) -> EntryState | None:
+    """The entry of this participant in this instrument at this visit, or None; `repeat`: for the how-manieth time."""
+    wanted = {"participant_id": participant_id, "visit": visit, "instrument": instrument, "repeat": repeat}
     row = session.execute(_entry_query(), wanted).mappings().first()
     return None if row is None else entry_state(dict(row))
 
@@ -229,20 +250,86 @@ def _all_entries() -> Select[Any]:
 
 def entries_of(session: Session, participant_id: int) -> dict[tuple[str, str], EntryMark]:
     """How far every entry of a participant is, by (visit, instrument)."""
-    rows = session.execute(_MARKS, {"participant_id": participant_id})
-    return {(row.visit, row.instrument): _mark(row) for row in rows}
+    return _marks(session.execute(_MARKS, {"participant_id": participant_id}).all())
 
 
 def entries_and_drafts(
     session: Session, participant_id: int, *, by: Actor
 ) -> tuple[dict[tuple[str, str], EntryMark], frozenset[tuple[str, str]]]:
-    """`entries_of` and, in the same statement, where this person has typed something that is not saved.
+    """`entries_of` and, in the same statement, where this person has typed something that is not saved, by the visit
+    and the name of the form (`capture.rules.form_name`).
 
     Nobody sees another's drafts.
     """
     rows = session.execute(_MARKS_AND_DRAFTS, {"participant_id": participant_id, "person_id": by.person_id}).all()
-    marks = {(row.visit, row.instrument): _mark(row) for row in rows if not row.is_draft}
-    return marks, frozenset((row.visit, row.instrument) for row in rows if row.is_draft)
+    drafts = frozenset((row.visit, form_name(row.instrument, row.repeat)) for row in rows if row.is_draft)
+    return _marks([row for row in rows if not row.is_draft]), drafts
+
+
+def _marks(rows: Iterable[Row[Any]]) -> dict[tuple[str, str], EntryMark]:
+    found: dict[tuple[str, str], list[EntryMark]] = {}
+    for row in rows:
+        found.setdefault((row.visit, row.instrument), []).append(_mark(row))
+    return {place: together(marks) for place, marks in found.items()}
+
+
+def repeats_page(
+    session: Session,
+    participant_id: int,
+    visit: str,
+    instrument: str,
+    *,
+    cursor: str | None = None,
+    limit: int | None = None,
+) -> paging.Page[EntryMark]:
+    """One page of how often a form was filled in at a visit, in the order of their numbers."""
+    size = paging.page_size(limit)
+    query, backwards = _MARKS.where(ENTRY.c.visit == visit, ENTRY.c.instrument == instrument), False
+    if cursor:
+        (number,), backwards = paging.decode(cursor, 1, int)
+        query = query.where(ENTRY.c.repeat < number if backwards else ENTRY.c.repeat > number)
+    order = ENTRY.c.repeat.desc() if backwards else ENTRY.c.repeat.asc()
+    found = session.execute(query.order_by(order).limit(size + 1), {"participant_id": participant_id}).all()
+    page = paging.page_of(found, size, lambda row: (row.repeat,), cursor=cursor, backwards=backwards)
+    return page.made(_mark)
+
+
+def repeat_labels(session: Session, study: StudyInUse, participant_id: int) -> dict[tuple[str, str], object]:
+    """(visit, name of the form) -> the answer that a repeat is called by in lists; no statement where none is."""
+    named = {}
+    for form in study.definition.instruments:
+        if form.repeats and form.repeat_label is not None and form.item(form.repeat_label) is not None:
+            named[form.code] = form.repeat_label
+    if not named:
+        return {}
+    query = select(ENTRY.c.visit, ENTRY.c.instrument, ENTRY.c.repeat, ENTRY.c["values"]).where(
+        ENTRY.c.participant_id == participant_id, ENTRY.c.instrument.in_(sorted(named))
+    )
+    return {
+        (visit, form_name(code, repeat)): json.loads(values).get(named[code])
+        for visit, code, repeat, values in session.execute(query)
+    }
+
+
+def together(marks: Sequence[EntryMark]) -> EntryMark:
+    """How far all entries of one form at one visit are; where every one of them is in error, nothing is complete."""
+    if len(marks) == 1 and not marks[0].is_in_error:
+        return replace(marks[0], repeats=(marks[0],))
+    marks = sorted(marks, key=lambda mark: mark.repeat)
+    standing = [mark for mark in marks if not mark.is_in_error]
+    last = max(standing or marks, key=lambda mark: mark.saved_at)
+    whole = bool(standing) and all(mark.status == EntryStatus.COMPLETE for mark in standing)
+    return replace(
+        last,
+        status=EntryStatus.COMPLETE if whole else EntryStatus.PARTIAL,
+        version=marks[0].version,
+        is_signed=bool(standing) and all(mark.is_signed for mark in standing),
+        has_query=any(mark.has_query for mark in marks),
+        is_verified=bool(standing) and all(mark.is_verified for mark in standing),
+        repeat=1,
+        is_in_error=not standing,
+        repeats=tuple(marks),
+    )
 
 
 def _mark(row: Row[Any]) -> EntryMark:
@@ -254,24 +341,46 @@ def _mark(row: Row[Any]) -> EntryMark:
         row.saved_by,
         bool(row.has_query),
         row.verified_at is not None,
+        row.repeat,
+        row.in_error_at is not None,
     )
 
 
 def answers_of(session: Session, study: StudyInUse, participant_id: int) -> Answers:
-    """Every stored value of a participant by (event, item); the answers of the pre-screen are event "screening"."""
+    """Every stored value of a participant by (event, item); the answers of the pre-screen are event "screening".
+
+    What was entered in error is none of it. Of forms that repeat see `answers_from`.
+    """
     screening = session.execute(_screening_query(), {"participant_id": participant_id}).scalar()
     rows = session.execute(_ANSWERS, {"participant_id": participant_id, "study_id": study.id})
-    return answers_from(json.loads(screening or "{}"), [(row[0], json.loads(row[1])) for row in rows])
+    return answers_from(
+        json.loads(screening or "{}"), [Filled(row[0], row[1], row[2], json.loads(row[3])) for row in rows]
+    )
 
 
-def answers_from(
-    screening: Mapping[str, object], entries: Sequence[tuple[str, Mapping[str, object]]]
-) -> dict[tuple[str, str], object]:
-    """Values by (event, item): of the pre-screen, and of entries given as (visit, values)."""
+@dataclass(frozen=True)
+class Filled:
+    """What one entry says, as far as expressions of others refer to it."""
+
+    visit: str
+    instrument: str
+    repeat: int
+    values: Mapping[str, object]
+
+
+def answers_from(screening: Mapping[str, object], entries: Iterable[Filled]) -> dict[tuple[str, str], object]:
+    """Values by (event, item): of the pre-screen, and of entries.
+
+    An answer given when a form was filled in again stands under `checks.instance_of(item, repeat)`, and the numbers of
+    a form that was filled in under `checks.instances_of(instrument)`.
+    """
     answers: Answers = {(SCREENING, item): value for item, value in screening.items()}
-    for visit, values in entries:
-        answers.update({(visit, item): value for item, value in values.items()})
-    return answers
+    numbers: dict[tuple[str, str], list[int]] = {}
+    for each in entries:
+        answers.update({(each.visit, instance_of(item, each.repeat)): value for item, value in each.values.items()})
+        numbers.setdefault((each.visit, instances_of(each.instrument)), []).append(each.repeat)
+    # A form that is filled in once has no numbers worth keeping.
+    return answers | {place: sorted(found) for place, found in numbers.items() if found != [1]}
 
 
 def place_of(
@@ -282,6 +391,7 @@ def place_of(
     *,
     by: Actor,
     hold: Literal["", "shared", "alone"] = "",
+    repeat: int = 1,
 ) -> Place:
     """What saving an entry must know beside the entry itself, in one statement.
 
@@ -292,12 +402,13 @@ def place_of(
         "participant_id": participant_id,
         "visit": visit,
         "instrument": instrument,
+        "repeat": repeat,
         "person_id": by.person_id,
     }
     row = session.execute(_place_query(hold), wanted).first()
     if row is None:
         raise NotFound
-    status, timezone, visit_status, draft, screening, lock = row
+    status, timezone, visit_status, draft, screening, lock, begun = row
     return Place(
         screen_failed=status == Status.SCREEN_FAILED,
         is_scheduled=visit_status is not None,
@@ -307,6 +418,7 @@ def place_of(
         has_draft=draft is not None,
         screening=json.loads(screening or "{}"),
         lock=lock,
+        begun=begun,
     )
 
 
@@ -323,6 +435,13 @@ def _place_query(hold: str) -> Select[Any]:
             DRAFT.c.id,
             _latest_screening(participant_id).scalar_subquery(),
             null() if hold else lock_covering(PARTICIPANT.c.study_id),
+            select(func.count())
+            .where(
+                ENTRY.c.participant_id == participant_id,
+                ENTRY.c.visit == visit,
+                ENTRY.c.instrument == bindparam("instrument", type_=String),
+            )
+            .scalar_subquery(),
         )
         .select_from(PARTICIPANT)
         .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
@@ -334,6 +453,7 @@ def _place_query(hold: str) -> Select[Any]:
                 DRAFT.c.participant_id == PARTICIPANT.c.id,
                 DRAFT.c.visit == visit,
                 DRAFT.c.instrument == bindparam("instrument", type_=String),
+                DRAFT.c.repeat == bindparam("repeat", type_=Integer),
             ),
         )
         .where(PARTICIPANT.c.id == participant_id)
@@ -352,7 +472,9 @@ def _latest_screening(participant_id: BindParameter[int]) -> Select[tuple[str]]:
     )
 
 
-def draft_of(session: Session, participant_id: int, visit: str, instrument: str, *, by: Actor) -> DraftState | None:
+def draft_of(
+    session: Session, participant_id: int, visit: str, instrument: str, *, by: Actor, repeat: int = 1
+) -> DraftState | None:
     """What this person typed into this form and has not saved, or None. Nobody sees another person's draft."""
     row = session.execute(
         select(DRAFT.c.typed, DRAFT.c.base_version, DRAFT.c.saved_at).where(
@@ -360,20 +482,28 @@ def draft_of(session: Session, participant_id: int, visit: str, instrument: str,
             DRAFT.c.participant_id == participant_id,
             DRAFT.c.visit == visit,
             DRAFT.c.instrument == instrument,
+            DRAFT.c.repeat == repeat,
         )
     ).first()
     return None if row is None else DraftState(json.loads(row.typed), row.base_version, row.saved_at)
 
 
 def history(
-    session: Session, study: StudyInUse, participant_code: str, visit: str, instrument: str, item: str | None = None
+    session: Session,
+    study: StudyInUse,
+    participant_code: str,
+    visit: str,
+    instrument: str,
+    item: str | None = None,
+    *,
+    repeat: int = 1,
 ) -> list[HistoryLine]:
     """Every change of one item, oldest first; without an item, of the whole entry with its signatures (EMA-5)."""
     columns = ("at", "username", "role", "organisation", "action", "item", "old", "new", "why")
     query = select(*[AUDIT_ENTRY.c[name] for name in columns]).where(
         AUDIT_ENTRY.c.log == study.code,
         AUDIT_ENTRY.c.participant == participant_code,
-        AUDIT_ENTRY.c.subject == f"entry/{visit}/{instrument}",
+        AUDIT_ENTRY.c.subject == f"entry/{visit}/{form_name(instrument, repeat)}",
     )
     if item is not None:
         query = query.where(AUDIT_ENTRY.c.item == item)
@@ -425,9 +555,9 @@ def unsigned_visits(
     forms: dict[tuple[int, str], list[str]] = {}
     if page.rows:
         ids = {row.participant_id for row in page.rows}
-        wanted = waiting.with_only_columns(ENTRY.c.participant_id, ENTRY.c.visit, ENTRY.c.instrument)
+        wanted = waiting.with_only_columns(ENTRY.c.participant_id, ENTRY.c.visit, ENTRY.c.instrument, ENTRY.c.repeat)
         for row in session.execute(wanted.where(ENTRY.c.participant_id.in_(ids)).order_by(ENTRY.c.id)):
-            forms.setdefault((row.participant_id, row.visit), []).append(row.instrument)
+            forms.setdefault((row.participant_id, row.visit), []).append(form_name(row.instrument, row.repeat))
     return page.made(
         lambda row: UnsignedVisit(row.participant, row.visit, tuple(forms[row.participant_id, row.visit]), row.saved_at)
     )
@@ -443,6 +573,7 @@ def _unsigned(study: StudyInUse, sites: Collection[int] | None) -> Select[Any]:
             ENTRY.c.instrument.in_(signable),
             ENTRY.c.status == EntryStatus.COMPLETE,
             ENTRY.c.signed_at.is_(None),
+            ENTRY.c.in_error_at.is_(None),
         )
     )
     if study.definition.has_double_entry and "signature" in study.definition.double_entry.before:
@@ -477,7 +608,7 @@ def progress(session: Session, study: StudyInUse, participant_ids: Collection[in
         expected[participant_id] += forms.get(code, 0)
     counted = (
         select(ENTRY.c.participant_id, ENTRY.c.status, func.count(), func.count(ENTRY.c.signed_at))
-        .where(ENTRY.c.study_id == study.id, ENTRY.c.participant_id.in_(ids))
+        .where(ENTRY.c.study_id == study.id, ENTRY.c.participant_id.in_(ids), ENTRY.c.in_error_at.is_(None))
         .group_by(ENTRY.c.participant_id, ENTRY.c.status)
     )
     counts = {(row[0], row[1]): (row[2], row[3]) for row in session.execute(counted)}

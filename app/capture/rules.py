@@ -10,7 +10,7 @@ from typing import Any
 from app.capture.checks import Judgement
 from app.capture.status import EntryStatus
 from app.capture.typed import shortened
-from app.studies.definition import Instrument, Item, Study
+from app.studies.definition import MOST_REPEATS, Instrument, Item, Study
 
 # What a signature can mean (21 CFR 11.50(a)(3)), and how a page says it.
 MEANINGS = {
@@ -50,6 +50,20 @@ class EntryState:
     signed_digest: str | None = None
     verified: dict[str, dict[str, Any]] = field(default_factory=dict)
     verified_at: datetime | None = None
+    repeat: int = 1
+    in_error_at: datetime | None = None
+    in_error_by: str | None = None
+    in_error_why: str | None = None
+
+    @property
+    def name(self) -> str:
+        """How the entry is named at its visit."""
+        return form_name(self.instrument, self.repeat)
+
+    @property
+    def is_in_error(self) -> bool:
+        """Whether it was begun by mistake: it stays, and counts nowhere."""
+        return self.in_error_at is not None
 
     @property
     def is_complete(self) -> bool:
@@ -72,6 +86,52 @@ class ItemChange:
     def is_correction(self) -> bool:
         """Whether something was there before: an answer added to a blank corrects nothing."""
         return self.old is not None
+
+
+def form_name(instrument: str, repeat: int = 1) -> str:
+    """How a form is named at its visit, in addresses, in the log and under a signature: its code, from the second
+    time on with the number behind (falls/2).
+    """
+    return instrument if repeat == 1 else f"{instrument}/{repeat}"
+
+
+def named_form(name: str) -> tuple[str, int]:
+    """The instrument and the number of a form's name; a number that is none gives 0, which nothing has."""
+    code, _, number = name.partition("/")
+    if not number:
+        return code, 1
+    return code, int(number) if number.isdecimal() and len(number) <= len(str(MOST_REPEATS)) else 0
+
+
+def why_not_repeat(instrument: Instrument, repeat: int, begun: int) -> str | None:
+    """Why the instrument cannot be filled in for the `repeat`-th time where it was begun `begun` times, or None."""
+    if repeat == 1:
+        return None
+    if not instrument.repeats:
+        return f"{instrument.label} is filled in once at a visit. Open the form as it stands."
+    if repeat > instrument.most_repeats:
+        return (
+            f"{instrument.label} is filled in {instrument.most_repeats} times at most at a visit. Correct one of them."
+        )
+    if not 1 <= repeat <= begun + 1:
+        return (
+            f"{instrument.label} was filled in {begun} times at this visit. Add the next one on the page of the visit."
+        )
+    return None
+
+
+def why_not_mark_in_error(entry: EntryState | None, instrument: Instrument | None) -> str | None:
+    """Why an entry cannot be marked as entered in error, or None."""
+    if entry is None or instrument is None:
+        return "Nothing is entered here yet, so nothing is in error."
+    if not instrument.repeats:
+        return f"{instrument.label} is filled in once at a visit. Correct its answers, and say why."
+    if entry.is_in_error:
+        return f"This one is marked as entered in error already, by {entry.in_error_by}."
+    return None
+
+
+IN_ERROR = "This one is marked as entered in error. Take that back first, and say why."
 
 
 def why_not_enter(
@@ -140,6 +200,8 @@ def why_not_sign(entry: EntryState | None, instrument: Instrument | None, judgem
     """Why this entry cannot be signed, or None. `judgement` is the one made now, on what is stored."""
     if entry is None or instrument is None or judgement is None:
         return "There is nothing to sign here yet. Fill in the form and save it first."
+    if entry.is_in_error:
+        return IN_ERROR
     if not instrument.signable:
         return f"{instrument.label} is not signed in this study. There is nothing left to do."
     if not entry.is_complete or not judgement.complete:
@@ -172,7 +234,7 @@ def signature_digest(
     """SHA-256 (64 hexadecimal digits) over what a signature stands for, so that it fits no other record (11.70).
 
     Over the UTF-8 text of the JSON array ["equipoise-entry-1", participant's code, visit, instrument, version, values,
-    reasons], keys sorted, no white space.
+    reasons], keys sorted, no white space. From the second time on the instrument has its number behind: "falls/2".
     """
     record = ["equipoise-entry-1", participant, visit, instrument, version, dict(values), dict(reasons)]
     text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -181,9 +243,7 @@ def signature_digest(
 
 def digest_of(entry: EntryState) -> str:
     """The digest of an entry as it stands."""
-    return signature_digest(
-        entry.participant, entry.visit, entry.instrument, entry.version, entry.values, entry.reasons
-    )
+    return signature_digest(entry.participant, entry.visit, entry.name, entry.version, entry.values, entry.reasons)
 
 
 def signature_holds(entry: EntryState) -> bool:

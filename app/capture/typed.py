@@ -62,8 +62,9 @@ def parse_typed(instrument: Instrument, form: Mapping[str, list[str]]) -> Typed:
     Blank answers are no answers. Fields that are not of this instrument, and calculated items, are passed over.
     """
     typed = Typed({}, {}, [])
-    codes = {item.code for item in instrument.items}
-    for item in instrument.items:
+    items = instrument.asked(form)
+    codes = {item.code for item in items}
+    for item in items:
         try:
             value = _answer(item, form, codes)
         except Unreadable as unreadable:
@@ -86,7 +87,7 @@ def typed_form(
 ) -> dict[str, list[str]]:
     """The form fields that stand for stored values: what a page shows and `parse_typed` reads back."""
     form: dict[str, list[str]] = {}
-    for item in instrument.items:
+    for item in instrument.asked(values):
         value = values.get(item.code)
         if value is None or item.type is ItemType.CALCULATED:
             continue
@@ -116,7 +117,7 @@ def check_stored(instrument: Instrument, values: Mapping[str, object]) -> tuple[
     problems: list[FieldProblem] = []
     items = {item.code: item for item in instrument.items}
     for code, value in values.items():
-        item = items.get(code)
+        item = items.get(code) or instrument.item(code)
         if item is None:
             message = f"{instrument.label} has no item “{shortened(code)}”. Take it out."
             problems.append(FieldProblem(shortened(code), "unknown", message))

@@ -10,8 +10,8 @@ from sqlmodel import Session
 from app.audit.actions import Change, record
 from app.capture.locks.reads import refuse_locked
 from app.capture.reads import ENTRY, entry_of
-from app.capture.rules import EntryState, canonical
-from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound
+from app.capture.rules import IN_ERROR, EntryState, canonical, form_name
+from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.participants.models import Participant
 from app.people.access import Actor, require
 from app.people.permissions import Permission
@@ -44,21 +44,25 @@ def verify_items(
     version: int,
     by: Actor,
     now: datetime,
+    repeat: int = 1,
 ) -> EntryState:
     """Say of exactly these items that they agree with their source; of any other that had been verified, not any more.
 
     `version` is the version of the entry that was looked at. The same again changes nothing.
     """
-    about: dict[str, Any] = {"action": "entry.verify", "subject": f"{participant.code}/entry/{visit}/{instrument}"}
+    subject = f"{participant.code}/entry/{visit}/{form_name(instrument, repeat)}"
+    about: dict[str, Any] = {"action": "entry.verify", "subject": subject}
     require(by, Permission.ENTRY_VERIFY, site_id=participant.site_id, **about)
     form = study.definition.instrument(instrument)
     assert participant.id is not None
-    entry = entry_of(session, participant.id, visit, instrument)
+    entry = entry_of(session, participant.id, visit, instrument, repeat)
     if entry is None or form is None:
         raise NotFound
+    if entry.is_in_error:
+        raise Refused(IN_ERROR, **about)
     refuse_locked(session, study, participant, visit=visit, **about)
     session.execute(_HELD, {"entry_id": entry.id})
-    entry = entry_of(session, participant.id, visit, instrument)
+    entry = entry_of(session, participant.id, visit, instrument, repeat)
     assert entry is not None
     unknown = [item for item in items if item not in entry.values and form.item(item) is None]
     if unknown:
@@ -105,5 +109,5 @@ def after_change(entry: EntryState, moved: Collection[str]) -> tuple[Mapping[str
 
 
 def _change(action: str, entry: EntryState, item: str, *, old: object = None, new: object = None) -> Change:
-    subject = f"entry/{entry.visit}/{entry.instrument}"
+    subject = f"entry/{entry.visit}/{entry.name}"
     return Change(action, entry.participant, subject, item, old, new)

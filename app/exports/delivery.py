@@ -1,21 +1,26 @@
 """How does a file reach the person who asked? Streamed from a snapshot of its own, counted and hashed on its way."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import chain
 
 from sqlmodel import Session
 
 from app.exports import actions, reads
+from app.exports.changes import Head, head_of
+from app.exports.choice import EVERYTHING, Choice
 from app.exports.formats import Format, encoded
-from app.exports.tables import Row
+from app.exports.formats.bundle import MEDIA_TYPE, bundled
+from app.exports.tables import Row, Table
 from app.foundation.database import Database
 from app.foundation.errors import NotFound
 from app.people.access import Actor
 from app.studies.in_use import StudyInUse
 
-EXTENSIONS = ("csv", "json", "ndjson")
+EXTENSIONS = tuple(dict.fromkeys(one.extension for one in Format))
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,23 @@ class Delivery:
     media_type: str
     headers: dict[str, str]
     body: Iterator[bytes]
+
+    def begun(self) -> "Delivery":
+        """The same with its first piece made, so that what cannot be made is refused before an answer has begun.
+
+        For after the request's session has committed: that the file is taken is written down before its first byte.
+        """
+        body = iter(self.body)
+        return replace(self, body=chain([next(body, b"")], body))
+
+
+@dataclass
+class Tally:
+    """What was delivered so far: rows, and of each finished file its name, rows, bytes and SHA-256."""
+
+    rows: int = 0
+    head: Head | None = None
+    files: list[dict[str, str | int]] = field(default_factory=list)
 
 
 def format_named(extension: str, *, spreadsheet: bool = False) -> Format:
@@ -43,6 +65,23 @@ def file_name(study: StudyInUse, table: str, format: Format, now: datetime) -> s
     return f"{study.code}_{table}_{now.astimezone(UTC):%Y-%m-%d}{suffix}.{format.extension}"
 
 
+def named(table: str, *, dummy: bool) -> str:
+    """What a table is called in the names of files and in the log."""
+    return f"{table}_with_dummy_arms" if dummy else table
+
+
+def name_of(study: StudyInUse, choice: Choice, now: datetime) -> str:
+    """What the file of a choice is called: as that of its table, or as a ZIP of this format."""
+    if not choice.is_bundle:
+        return file_name(study, choice.called, choice.format, now)
+    return f"{study.code}_{choice.called}_{now.astimezone(UTC):%Y-%m-%d}_{choice.format.value}.zip"
+
+
+def media_type_of(choice: Choice) -> str:
+    """The media type of the file of a choice."""
+    return MEDIA_TYPE if choice.is_bundle else choice.format.media_type
+
+
 def deliver(
     session: Session,
     database: Database,
@@ -50,75 +89,146 @@ def deliver(
     table: str,
     format: Format,  # noqa: A002
     *,
+    choice: Choice = EVERYTHING,
     bom: bool = False,
     dummy: bool = False,
+    since: int | None = None,
     by: Actor,
     clock: Callable[[], datetime],
 ) -> Delivery:
-    """Write the export down in this (writing) session, and prepare the file, which is read after it has committed.
+    """One table: write the export down in this (writing) session, and prepare the file, read after it has committed.
 
-    With `dummy`, its arms are dummy ones (app.exports.dummy), and its name, a header and the log say so.
+    With `dummy`, its arms are dummy ones (app.exports.dummy), and its name, a header and the log say so. `choice` says
+    which instruments, visits and sites are in it, and how it looks.
     """
-    # Refuses here, while a refusal can still be answered.
-    reads.open_export(session, study, table, by=by, dummy=dummy)
+    # Refuses here, while a refusal can still be answered; and knows no other table than those there are.
+    reads.open_export(session, study, table, by=by, dummy=dummy, choice=choice)
+    arms = "dummy" if dummy else "none"
+    wanted = choice.model_copy(update={"tables": (table,), "format": format, "bom": bom, "arms": arms})
+    return deliver_choice(session, database, study, wanted, since=since, by=by, clock=clock)
+
+
+def deliver_choice(
+    session: Session,
+    database: Database,
+    study: StudyInUse,
+    choice: Choice,
+    *,
+    since: int | None = None,
+    by: Actor,
+    clock: Callable[[], datetime],
+) -> Delivery:
+    """Everything that is chosen, as one file: a table, or a ZIP of several with their codebook."""
+    reads.tables_of(session, study, choice, since=since, by=by)
     now = clock()
-    called = named(table, dummy=dummy)
-    actions.record_export(session, study, table=called, format=_logged(format, bom), by=by, now=now)
-    name = file_name(study, called, format, now)
+    name = name_of(study, choice, now)
+    run = actions.begin(session, study, choice, since=since, file_name=name, state="begun", by=by, now=now)
     return Delivery(
         file_name=name,
-        media_type=format.media_type,
+        media_type=media_type_of(choice),
         headers={
             "Content-Disposition": f'attachment; filename="{name}"',
             "X-Equipoise-Study-Version": study.definition.version,
-            **({"X-Equipoise-Arms": "dummy"} if dummy else {}),
+            # Read before the snapshot is, so never too large: whoever asks for what changed since misses nothing.
+            "X-Equipoise-Change": str(head_of(session, study).size),
+            "X-Equipoise-Export": str(run),
+            **({"X-Equipoise-Arms": "dummy"} if choice.dummy else {}),
         },
-        body=_body(database, study, table, format, bom=bom, dummy=dummy, by=by, clock=clock),
+        body=_body(database, study, choice, run, since=since, by=by, clock=clock),
     )
-
-
-def named(table: str, *, dummy: bool) -> str:
-    """What a table is called in the names of files and in the log."""
-    return f"{table}_with_dummy_arms" if dummy else table
 
 
 def _body(
     database: Database,
     study: StudyInUse,
-    table: str,
-    format: Format,  # noqa: A002
+    choice: Choice,
+    run: int,
     *,
-    bom: bool,
-    dummy: bool,
+    since: int | None,
     by: Actor,
     clock: Callable[[], datetime],
 ) -> Iterator[bytes]:
-    rows = 0
-    digest = hashlib.sha256()
-
-    def counted(found: Iterator[Row]) -> Iterator[Row]:
-        nonlocal rows
-        for row in found:
-            rows += 1
-            yield row
-
+    tally, digest, size = Tally(), hashlib.sha256(), 0
     with database.reading() as session:
-        opened = reads.open_export(session, study, table, by=by, dummy=dummy)
-        for piece in encoded(replace(opened, rows=counted(opened.rows)), format, bom=bom):
+        for piece in pieces(session, study, choice, tally, since=since, by=by):
             digest.update(piece)
+            size += len(piece)
             yield piece
     with database.writing() as session:
-        actions.record_delivery(
-            session,
-            study,
-            table=named(table, dummy=dummy),
-            format=_logged(format, bom),
-            rows=rows,
-            sha256=digest.hexdigest(),
-            by=by,
-            now=clock(),
-        )
+        actions.finish(session, study, choice, run, tally, size, digest.hexdigest(), by=by, now=clock())
 
 
-def _logged(format: Format, bom: bool) -> str:  # noqa: A002
-    return f"{format}+bom" if bom and format is Format.CSV else str(format)
+def pieces(
+    session: Session, study: StudyInUse, choice: Choice, tally: Tally, *, since: int | None = None, by: Actor
+) -> Iterator[bytes]:
+    """The file of a choice, from this session's snapshot; `tally` is told how far it is."""
+    tally.head = head_of(session, study)
+    names = reads.tables_of(session, study, choice, by=by)
+    if not choice.is_bundle:
+        yield from _table(session, study, names[0], choice, tally, since=since, by=by)
+        return
+    yield from bundled(_files(session, study, names, choice, tally, since=since, by=by))
+
+
+def _files(
+    session: Session,
+    study: StudyInUse,
+    names: list[str],
+    choice: Choice,
+    tally: Tally,
+    *,
+    since: int | None,
+    by: Actor,
+) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """The files of a ZIP: each table, with CSV a script for R beside it; the codebook; at last what is in it."""
+    for name in names:
+        written = choice.model_copy(update={"format": Format.CSV}) if name == "codebook" else choice
+        yield f"{name}.{written.format.extension}", _table(session, study, name, written, tally, since=since, by=by)
+        if written.format is Format.CSV and name != "codebook":
+            script = choice.model_copy(update={"format": Format.R})
+            opened = reads.open_export(session, study, name, by=by, dummy=choice.dummy, choice=script, since=since)
+            yield f"{name}.R", encoded(opened, Format.R)
+    said = {
+        "study": study.code,
+        "study_version": study.definition.version,
+        "asked": choice.said(),
+        "since": since,
+        "files": tally.files,
+    }
+    yield "contents.json", iter([json.dumps(said, ensure_ascii=False, indent=1).encode()])
+
+
+def _table(
+    session: Session,
+    study: StudyInUse,
+    name: str,
+    choice: Choice,
+    tally: Tally,
+    *,
+    since: int | None,
+    by: Actor,
+) -> Iterator[bytes]:
+    before, digest, size = tally.rows, hashlib.sha256(), 0
+
+    def counted(found: Iterator[Row]) -> Iterator[Row]:
+        for row in found:
+            tally.rows += 1
+            yield row
+
+    def opened() -> Table:
+        tally.rows = before
+        table = reads.open_export(session, study, name, by=by, dummy=choice.dummy, choice=choice, since=since)
+        return replace(table, rows=counted(table.rows), reopened=opened)
+
+    for piece in encoded(opened(), choice.format, bom=choice.bom):
+        digest.update(piece)
+        size += len(piece)
+        yield piece
+    tally.files.append(
+        {
+            "name": f"{name}.{choice.format.extension}",
+            "rows": tally.rows - before,
+            "bytes": size,
+            "sha256": digest.hexdigest(),
+        }
+    )

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
+import orjson
+from sqlalchemy import ColumnElement, Select, and_, select
 from sqlalchemy import Table as SqlTable
 from sqlmodel import Session
 
@@ -17,14 +18,19 @@ from app.capture.coding.reads import agreement_page as coding_agreement
 from app.capture.coding.reads import codes_in, every_text
 from app.capture.double.reads import agreement_page as entry_agreement
 from app.capture.double.reads import every_answer
+from app.capture.groups import ROWS, cells_of
 from app.capture.models import Entry
 from app.capture.queries.reads import every_query
 from app.consent.models import Consent
-from app.exports import tables
+from app.exports import changes, tables
+from app.exports.changes import Changed
+from app.exports.choice import EVERYTHING, Choice
 from app.exports.dummy import dummy_arms
+from app.exports.records import in_use
+from app.exports.shaping import shaped, types_of
 from app.exports.tables import ARM, ArmOf, Arms, Cell, Column, Plan, Row, Table
-from app.foundation.database import streamed, table_of
-from app.foundation.errors import NotFound
+from app.foundation.database import KINDS, among, keys_of, streamed, table_of
+from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.foundation.paging import LARGEST_PAGE
 from app.participants.models import Participant, Screening
 from app.participants.reads import IN_ERROR, NEWEST_IN_ERROR, at_their_sites
@@ -47,8 +53,12 @@ SCREENING = table_of(Screening)
 SITE = table_of(Site)
 VERSION = table_of(StudyVersion)
 VISIT = table_of(ParticipantVisit)
+AMONG = {kind: among(PARTICIPANT.c.id, kind) for kind in KINDS}
+# Tables with a row for each thing at a visit, which are narrowed row by row.
+LISTED = ("visits", "queries")
 
-BATCH = 500
+BATCH = 1000
+EXACT = 2.0**63
 HISTORY = 25
 RUN = "export.run"
 DELIVERED = "export.delivered"
@@ -58,26 +68,53 @@ Codes = dict[int, dict[str, tuple[str, str]]]
 WITH_ARM = ("participants", "entries_by_visit", "entries_by_participant")
 
 
-def catalogue(session: Session, study: StudyInUse, *, by: Actor, dummy: bool = False) -> list[Table]:
+def catalogue(
+    session: Session, study: StudyInUse, *, by: Actor, dummy: bool = False, choice: Choice = EVERYTHING
+) -> list[Table]:
     """Every table the person may take, without reading any row; with `dummy`, those that have dummy arms."""
-    source = _source(session, study, by=by, dummy=dummy)
+    source = _source(session, study, by=by, dummy=dummy, choice=choice)
     return [source.table(name) for name in source.names if not dummy or has_arm(name)]
 
 
 def open_export(
-    session: Session, study: StudyInUse, name: str, *, by: Actor, arms: Arms | None = None, dummy: bool = False
+    session: Session,
+    study: StudyInUse,
+    name: str,
+    *,
+    by: Actor,
+    arms: Arms | None = None,
+    dummy: bool = False,
+    choice: Choice = EVERYTHING,
+    since: int | None = None,
 ) -> Table:
     """One table; its rows are read as they are asked for, so the session must stay open until the last one.
 
     `arms` (participant id -> arm) adds a column `arm` to the tables with one row per participant, visit or entry. Only
     the doors of the sealed room have it to give; this room cannot look it up. `dummy` adds a column of the same name
     with dummy arms (app.exports.dummy), which say nothing of the real ones; a table without room for an arm is then
-    NotFound, but for the codebook, which describes the others.
+    NotFound, but for the codebook, which describes the others. `choice` says which instruments, visits and sites are
+    wanted and how they look; `since` leaves what did not change from that change number on (app.exports.changes).
     """
-    source = _source(session, study, by=by, arms=arms, dummy=dummy)
+    source = _source(session, study, by=by, arms=arms, dummy=dummy, choice=choice, since=since)
     if name not in source.names or (dummy and not has_arm(name)):
         raise NotFound
-    return source.table(name)
+
+    def again() -> Table:
+        return open_export(session, study, name, by=by, arms=arms, dummy=dummy, choice=choice, since=since)
+
+    return replace(source.shaped(name), reopened=again)
+
+
+def tables_of(session: Session, study: StudyInUse, choice: Choice, *, since: int | None = None, by: Actor) -> list[str]:
+    """The names of the tables that a choice asks for, in the order of the catalogue; NotFound when one is none."""
+    source = _source(session, study, by=by, dummy=choice.dummy, choice=choice, since=since)
+    known = [name for name in source.names if not choice.dummy or has_arm(name)]
+    if set(choice.tables) - set(known):
+        raise NotFound
+    if not choice.is_bundle:
+        return list(choice.tables)
+    # Whoever takes several tables is told what stands in them.
+    return [name for name in known if not choice.tables or name in choice.tables or name == "codebook"]
 
 
 def has_arm(name: str) -> bool:
@@ -86,15 +123,23 @@ def has_arm(name: str) -> bool:
 
 
 def _source(
-    session: Session, study: StudyInUse, *, by: Actor, arms: Arms | None = None, dummy: bool = False
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    arms: Arms | None = None,
+    dummy: bool = False,
+    choice: Choice = EVERYTHING,
+    since: int | None = None,
 ) -> "_Source":
     require(by, Permission.EXPORT_RUN, action=RUN, subject="/export")
+    changed = None if since is None else changes.changed_since(session, study, since, choice, by=by)
     if not dummy:
-        return _Source(session, study, by, tables.arm_of(arms), None if arms is None else ARM)
+        return _Source(session, study, by, tables.arm_of(arms), None if arms is None else ARM, choice, changed)
     if not study.definition.is_allocated or arms is not None:
         raise NotFound
     groups = tables.dummy_arm_column(len(study.definition.arms))
-    return _Source(session, study, by, _DummyArms(session, study), groups)
+    return _Source(session, study, by, _DummyArms(session, study), groups, choice, changed)
 
 
 @dataclass(frozen=True)
@@ -135,6 +180,8 @@ class _Source:
     by: Actor
     arm_of: ArmOf | None
     arm: Column | None
+    choice: Choice = EVERYTHING
+    changed: Changed | None = None
 
     @cached_property
     def versions(self) -> dict[int, str]:
@@ -148,6 +195,32 @@ class _Source:
 
     @cached_property
     def plan(self) -> Plan:
+        """What is asked for of all that was ever asked; Invalid when a code of the choice is none of the study's."""
+        whole, choice = self.whole_plan, self.choice
+        if not choice.narrows:
+            return whole
+        known = {
+            "instruments": set(whole.entered()),
+            "visits": {visit.code for visit in whole.visits},
+            "sites": set(self._sites),
+        }
+        if problems := [
+            FieldProblem(
+                field, "unknown", f"There is no {field[:-1]} {code} in this study. Choose one of those it has."
+            )
+            for field, codes in known.items()
+            for code in getattr(choice, field)
+            if code not in codes
+        ]:
+            raise Invalid(problems)
+        return tables.narrowed(whole, instruments=choice.instruments, visits=choice.visits)
+
+    @cached_property
+    def _sites(self) -> Sequence[str]:
+        return self.session.execute(select(SITE.c.code).where(SITE.c.study_id == self.study.id)).scalars().all()
+
+    @cached_property
+    def whole_plan(self) -> Plan:
         # What was loaded and is in force nowhere yet has asked nobody anything.
         older = [definition(self.session, version) for version in self.versions if version < self.study.version_id]
         return tables.plan_of([self.study.definition, *older])
@@ -161,7 +234,14 @@ class _Source:
             "entries",
             "entries_by_visit",
             "entries_by_participant",
-            *(f"{INSTRUMENT}{code}" for code in self.plan.entered()),
+            *(
+                name
+                for code in self.plan.entered()
+                for name in (
+                    f"{INSTRUMENT}{code}",
+                    *(f"{INSTRUMENT}{code}__{group}" for group in self.plan.groups[code]),
+                )
+            ),
             "queries",
             *self._twice(),
             "consents",
@@ -179,9 +259,42 @@ class _Source:
         names = (("double_entry", double), ("coding", coding), ("agreement", double or coding))
         return tuple(name for name, there in names if there)
 
+    def shaped(self, name: str) -> Table:
+        """A table as it is asked for: of which instruments, visits and sites, since when, and how it looks."""
+        table, choice = self._kept(self.table(name)), self.choice
+        if self.changed is not None and name != "codebook":
+            table = changes.only_changed(table, self.changed, self._there_were(self.changed))
+        if (choice.values, choice.dates, choice.ids) == ("codes", "kept", "kept"):
+            return table
+        columns = {code: tables.instrument_columns(self.plan, code) for code in self.plan.instruments}
+        return shaped(table, choice, keys=keys_of(self.session), study=self.study.code, types=types_of(columns))
+
+    def _there_were(self, changed: Changed) -> Iterator[tuple[str, str, str]]:
+        for participant, visit, instrument in changes.entries_of(self.session, ENTRY, changed):
+            if not self.choice.leaves_out("visits", visit) and not self.choice.leaves_out("instruments", instrument):
+                yield participant, visit, instrument
+
+    def _kept(self, table: Table) -> Table:
+        """The rows of the wanted visits and instruments, in tables whose query does not leave the others out."""
+        if not self.choice.narrows or table.name not in LISTED:
+            return table
+        kinds = {"site": "sites", "visit": "visits", "instrument": "instruments"}
+        places = [(place, kinds[column.name]) for place, column in enumerate(table.columns) if column.name in kinds]
+        rows = (
+            row
+            for row in table.rows
+            if not any(self.choice.leaves_out(kind, row[place]) for place, kind in places)  # type: ignore[arg-type]
+        )
+        return replace(table, rows=rows)
+
     def table(self, name: str) -> Table:
         plan, arm = self.plan, self.arm
         if name.startswith(INSTRUMENT):
+            code, _, group = name.removeprefix(INSTRUMENT).partition("__")
+            if group and code in plan.instruments and group in plan.groups[code]:
+                label = f"{plan.instruments[code].label}: {plan.groups[code][group][0]}"
+                columns = tables.group_columns(plan, code, group, arm=arm)
+                return Table(name, label, "One row per row of this group.", columns, self._group(code, group))
             code = name.removeprefix(INSTRUMENT)
             label = plan.instruments[code].label
             columns = tables.instrument_columns(plan, code, arm=arm)
@@ -244,10 +357,16 @@ class _Source:
         return streamed(self.session, query, batch=BATCH)
 
     def _mine(self, query: Select[Any]) -> Select[Any]:
-        """Only participants of this study at the person's sites, by code."""
-        return query.where(
+        """Only participants of this study at the person's sites, by code; of them, whom the choice is about."""
+        query = query.where(
             PARTICIPANT.c.study_id == self.study.id, at_their_sites(self.by, Permission.EXPORT_RUN)
         ).order_by(PARTICIPANT.c.code)
+        if self.choice.sites:
+            query = query.where(SITE.c.code.in_(self.choice.sites))
+        if self.changed is not None and len(self.changed.people) <= changes.MOST:
+            kind = self.session.get_bind().dialect.name
+            query = query.where(AMONG[kind]).params(ids=self.changed.ids)
+        return query
 
     def _arm(self, participant_id: int) -> tuple[Cell, ...]:
         return () if self.arm_of is None else (self.arm_of(participant_id),)
@@ -303,6 +422,7 @@ class _Source:
                 query.number,
                 query.visit,
                 query.instrument,
+                *self._repeat(query.repeat),
                 query.item,
                 query.origin.value,
                 query.rule,
@@ -479,6 +599,13 @@ class _Source:
 
     def _entries(self, *, instrument: str | None = None, everyone: bool = False) -> Iterator[tuple[Any, list[Any]]]:
         """Each participant with their entries in the order of the plan; one participant at a time in memory."""
+        wanted: list[ColumnElement[bool]] = []
+        if instrument is not None:
+            wanted.append(ENTRY.c.instrument == instrument)
+        elif self.choice.instruments:
+            wanted.append(ENTRY.c.instrument.in_(self.choice.instruments))
+        if self.choice.visits:
+            wanted.append(ENTRY.c.visit.in_(self.choice.visits))
         query = (
             select(
                 PARTICIPANT.c.id,
@@ -488,43 +615,44 @@ class _Source:
                 ENTRY.c.id.label("entry_id"),
                 *(
                     ENTRY.c[name]
-                    for name in ("visit", "instrument", "status", "version", "values", "reasons", "saved_at")
+                    for name in ("visit", "instrument", "repeat", "status", "version", "values", "reasons", "saved_at")
                 ),
                 ENTRY.c.signed_at,
                 ENTRY.c.study_version_id,
             )
             .select_from(PARTICIPANT)
             .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
-            .join(ENTRY, and_(ENTRY.c.participant_id == PARTICIPANT.c.id, *self._in_use()), isouter=everyone)
+            .join(
+                ENTRY,
+                and_(ENTRY.c.participant_id == PARTICIPANT.c.id, *in_use(self.study), *wanted),
+                isouter=everyone,
+            )
         )
-        if instrument is not None:
-            query = query.where(ENTRY.c.instrument == instrument)
         places = {visit.code: place for place, visit in enumerate(self.plan.visits)}
         order = {code: place for place, code in enumerate(self.plan.instruments)}
 
-        def in_plan(row: Any) -> tuple[int, str, int, str]:
-            visit, form = row.visit, row.instrument
-            return places.get(visit, len(places)), visit, order.get(form, len(order)), form
+        known: dict[tuple[str, str], tuple[int, str, int, str]] = {}
 
-        scan = self._scan(self._mine(query).order_by(ENTRY.c.visit, ENTRY.c.instrument))
+        def in_plan(row: Any) -> tuple[int, str, int, str, int]:
+            visit, form = key = (row.visit, row.instrument)
+            if (rank := known.get(key)) is None:
+                rank = known[key] = (places.get(visit, len(places)), visit, order.get(form, len(order)), form)
+            return (*rank, row.repeat)
+
+        scan = self._scan(self._mine(query).order_by(ENTRY.c.visit, ENTRY.c.instrument, ENTRY.c.repeat))
         try:
             for _, group in groupby(scan, key=lambda row: row.id):
                 rows = list(group)
-                yield rows[0], sorted((row for row in rows if row.visit is not None), key=in_plan)
+                if rows[0].visit is None:  # somebody without any entry
+                    yield rows[0], []
+                else:
+                    yield rows[0], sorted(rows, key=in_plan) if len(rows) > 1 else rows
         finally:
             scan.close()  # type: ignore[attr-defined]
 
-    def _in_use(self) -> Sequence[ColumnElement[bool]]:
-        """Not what was collected from the day on which somebody withdrew its use (CTR Art. 28(3), GDPR Art. 7(3))."""
-        levels = [level.code for level in self.study.definition.withdrawal_levels if level.stops_use]
-        if not levels:
-            return ()
-        since = exists().where(
-            VISIT.c.participant_id == PARTICIPANT.c.id,
-            VISIT.c.code == ENTRY.c.visit,
-            VISIT.c.held_on >= PARTICIPANT.c.withdrawn_on,
-        )
-        return (or_(PARTICIPANT.c.withdrawal_level.is_(None), PARTICIPANT.c.withdrawal_level.not_in(levels), ~since),)
+    def _repeat(self, repeat: int) -> Row:
+        """The number of a repeat, in tables of a study that has any."""
+        return (repeat,) if self.plan.repeating else ()
 
     def _about(self, row: Any) -> Row:
         return (row.status, row.version, row.saved_at, row.signed_at, self.versions.get(row.study_version_id))
@@ -534,9 +662,9 @@ class _Source:
         for person, entries in self._entries():
             for row in entries:
                 yield from tables.long_rows(
-                    (person.code, person.site, row.visit, row.instrument),
-                    json.loads(row.values),
-                    json.loads(row.reasons),
+                    (person.code, person.site, row.visit, row.instrument, *self._repeat(row.repeat)),
+                    cells_of(stored(row.values)),
+                    stored(row.reasons),
                     self._about(row),
                     order.get(row.instrument, {}),
                 )
@@ -547,13 +675,25 @@ class _Source:
             head = (person.code, person.site, *self._arm(person.id))
             codes = self._codes(entries)
             for row in entries:
-                values = self._coded(json.loads(row.values), row.entry_id, codes)
-                yield (*head, row.visit, *self._about(row), *form.cells(values))
+                repeat = (row.repeat,) if code in self.plan.repeating else ()
+                values = self._coded(stored(row.values), row.entry_id, codes)
+                yield (*head, row.visit, *repeat, *self._about(row), *form.cells(values))
+
+    def _group(self, code: str, group: str) -> Iterator[Row]:
+        form, repeats = tables.group_form(self.plan, code, group), code in self.plan.repeating
+        for person, entries in self._entries(instrument=code):
+            head = (person.code, person.site, *self._arm(person.id))
+            for row in entries:
+                for number, cells in enumerate(stored(row.values).get(f"{group}{ROWS}", ()), 1):
+                    if cells:
+                        repeat = (row.repeat,) if repeats else ()
+                        yield (*head, row.visit, *repeat, number, *self._about(row), *form.cells(cells))
 
     def _by_visit(self) -> Iterator[Row]:
-        forms = [tables.form_of(self.plan, code) for code in self.plan.entered()]
+        forms = [tables.form_of(self.plan, code) for code in self.plan.once()]
         for person, entries in self._entries():
             head = (person.code, person.site, *self._arm(person.id))
+            entries = [row for row in entries if row.instrument not in self.plan.repeating]
             codes = self._codes(entries)
             for visit, group in groupby(entries, key=lambda row: str(row.visit)):
                 filled = self._values(group, codes)
@@ -568,7 +708,7 @@ class _Source:
             ((visit.code, code), tables.form_of(self.plan, code))
             for visit in self.plan.visits
             for code in self.plan.forms[visit.code]
-            if code in self.plan.instruments
+            if code in self.plan.instruments and code not in self.plan.repeating
         ]
         for person, entries in self._entries(everyone=True):
             head = (person.code, person.site, *self._arm(person.id), person.standing)
@@ -596,8 +736,19 @@ class _Source:
     def _codebook(self) -> Iterator[Row]:
         for name in self.names:
             if name != "codebook":
-                for column in self.table(name).columns:
-                    yield tables.codebook_row(name, column)
+                yield from tables.codebook_rows(name, self.table(name).columns)
+
+
+def stored(text: str) -> dict[str, Any]:
+    """A stored JSON document, read quickly; by the slow reader where the quick one is not exact, or refuses to read."""
+    try:
+        found: dict[str, Any] = orjson.loads(text)
+    except orjson.JSONDecodeError:  # half a surrogate pair, as an escape
+        found = json.loads(text)
+    floats = [value for value in found.values() if type(value) is float]
+    if floats and (max(floats) >= EXACT or min(floats) <= -EXACT):  # a whole number beyond 64 bits became one
+        found = json.loads(text)
+    return found
 
 
 @dataclass(frozen=True)

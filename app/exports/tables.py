@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 from app.capture.coding.rules import State as TextState
@@ -14,6 +16,7 @@ from app.capture.double.rules import Chosen
 from app.capture.double.rules import State as PairState
 from app.capture.queries.rules import Closing, Origin, State
 from app.exports.dummy import dummy_codes
+from app.exports.named import SAS, SPSS, STATA, names
 from app.participants.in_error.rules import LABELS
 from app.participants.status import Status
 from app.safety.deviations.rules import GRADES, Rule
@@ -22,7 +25,7 @@ from app.safety.events.rules import Action, Criterion, Outcome
 from app.safety.events.rules import State as EventState
 from app.safety.logs.rules import How, Result
 from app.schedule.status import VisitStatus
-from app.studies.definition import Choice, Instrument, Item, ItemType, Study, Visit
+from app.studies.definition import Choice, Instrument, Item, ItemType, Study, Visit, cell_parts
 
 Cell = str | int | float | bool | date | datetime | None
 Row = tuple[Cell, ...]
@@ -46,6 +49,7 @@ class ColumnType(StrEnum):
     TIME = "time"  # HH:MM
     INSTANT = "instant"  # YYYY-MM-DDTHH:MM:SS.ffffffZ, in UTC
     CALCULATED = "calculated"  # computed by the server when the entry was saved
+    PARTIAL_DATE = "partial_date"  # YYYY, YYYY-MM or YYYY-MM-DD
     MISSING = "missing_code"  # the code that says why there is no answer
     STORED = "as_stored"  # depends on the item of the row
 
@@ -69,13 +73,22 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: `row` says in words what one row is; `rows` can be read once, and reads only as it is asked."""
+    """A table: `row` says in words what one row is; `rows` can be read once, and reads only as it is asked.
+
+    `reopened` gives the same table of the same snapshot anew, for what has to read it twice.
+    """
 
     name: str
     label: str
     row: str
     columns: tuple[Column, ...]
     rows: Iterator[Row]
+    reopened: Callable[[], "Table"] | None = None
+
+    def again(self) -> "Table":
+        """The same table, unread."""
+        assert self.reopened is not None, f"{self.name} can be read once"
+        return self.reopened()
 
 
 YES_NO: Pairs = (("true", "Yes"), ("false", "No"))
@@ -120,8 +133,14 @@ class Plan:
     severities: Pairs
     relatedness: Pairs
     deviation_categories: Pairs
+    repeating: frozenset[str]
+    groups: Mapping[str, Mapping[str, tuple[str, tuple[Item, ...]]]]
     has_double_entry: bool = False
     has_coding: bool = False
+
+    def once(self) -> tuple[str, ...]:
+        """Those of them that are filled in once at a visit, in every version of the study."""
+        return tuple(code for code in self.entered() if code not in self.repeating)
 
     def entered(self) -> tuple[str, ...]:
         """The instruments that are filled in at visits."""
@@ -162,6 +181,26 @@ def plan_of(versions: Sequence[Study]) -> Plan:
         deviation_categories=_first((one.code, one.label) for version in versions for one in version.safety.deviations),
         has_double_entry=any(version.has_double_entry for version in versions),
         has_coding=any(version.has_coding for version in versions),
+        groups={code: _groups(versions, code) for code in instruments},
+        repeating=frozenset(one.code for version in versions for one in version.instruments if one.repeats),
+    )
+
+
+def narrowed(plan: Plan, *, instruments: Sequence[str] = (), visits: Sequence[str] = ()) -> Plan:
+    """The plan with these instruments and visits alone; none given: with all. What was asked at screening stays."""
+
+    def kept(code: str) -> bool:
+        return not instruments or code in instruments
+
+    return replace(
+        plan,
+        visits=tuple(visit for visit in plan.visits if not visits or visit.code in visits),
+        instruments={code: found for code, found in plan.instruments.items() if kept(code) or code in plan.screening},
+        forms={
+            visit: tuple(code for code in codes if kept(code))
+            for visit, codes in plan.forms.items()
+            if not visits or visit in visits
+        },
     )
 
 
@@ -172,12 +211,28 @@ def _first(pairs: Iterable[tuple[str, str]]) -> Pairs:
     return tuple(found.items())
 
 
+def _groups(versions: Sequence[Study], instrument: str) -> dict[str, tuple[str, tuple[Item, ...]]]:
+    """The groups of rows of an instrument in every version: their label, and their items as `_items` has them."""
+    defined = [found for version in versions if (found := version.instrument(instrument)) is not None]
+    codes = dict.fromkeys(code for each in defined for code in each.groups)
+    return {
+        code: (
+            next(each.groups[code].label or code for each in defined if code in each.groups),
+            _merged(each.groups[code].items for each in defined if code in each.groups),
+        )
+        for code in codes
+    }
+
+
 def _items(versions: Sequence[Study], instrument: str) -> tuple[Item, ...]:
     """The items of an instrument in every version: as last defined, with every choice there ever was."""
+    return _merged(form.items for version in versions if (form := version.instrument(instrument)) is not None)
+
+
+def _merged(lists: Iterable[tuple[Item, ...]]) -> tuple[Item, ...]:
     found: dict[str, Item] = {}
-    for version in versions:
-        defined = version.instrument(instrument)
-        for item in defined.items if defined else ():
+    for items in lists:
+        for item in items:
             known = found.setdefault(item.code, item)
             codes = {choice.code for choice in known.choices}
             added: tuple[Choice, ...] = tuple(choice for choice in item.choices if choice.code not in codes)
@@ -335,8 +390,38 @@ class Form:
             column for field in self.fields for column in field.columns(prefix, label, self.source, self.missing_codes)
         ]
 
-    def cells(self, values: Mapping[str, object]) -> list[Cell]:
-        """The cells of every field, for the stored values of one entry (none: an empty mapping)."""
+    def cells(self, values: Mapping[str, object]) -> Sequence[Cell]:
+        """The cells of every field, for the stored values of one entry (none: an empty mapping).
+
+        A million entries go through here: plain values are found and put into place in one go, and only the others are
+        looked at one by one. `Field.cells` says the same of one field.
+        """
+        if self._is_special:
+            return self._one_by_one(values)
+        codes, several, nothing, whys, pick = self._layout
+        found: list[Any] = list(map(values.get, codes))
+        beside = nothing
+        for place, first, flags in several:
+            value = found[place]
+            if value is not None and missing_in(value) is None:
+                if beside is nothing:
+                    beside = nothing.copy()
+                ticked = value if isinstance(value, list) else [str(value)]
+                beside[first : first + len(flags)] = [int(flag in ticked) for flag in flags]
+                found[place] = None
+        if not PLAIN.issuperset(map(type, found)):
+            if beside is nothing:
+                beside = nothing.copy()
+            for place, value in enumerate(found):
+                if isinstance(value, dict | list):
+                    found[place] = stored_cell(value)
+                    if whys[place] is not None:
+                        beside[whys[place]] = missing_in(value)
+        cells: Sequence[Cell] = pick(found + beside)
+        return cells
+
+    def _one_by_one(self, values: Mapping[str, object]) -> list[Cell]:
+        """The same, of each field alone: for forms with files, signatures or coded texts, which have cells beside."""
         return [
             cell
             for field in self.fields
@@ -344,6 +429,44 @@ class Form:
                 values.get(field.item.code), (values.get(field.item.code + CODE), values.get(field.item.code + TERM))
             )
         ]
+
+    @cached_property
+    def _is_special(self) -> bool:
+        return any(field.item.coding is not None or field.item.type in SEALED_PARTS for field in self.fields)
+
+    @cached_property
+    def _layout(self) -> tuple[Any, ...]:
+        """What `cells` needs of the fields.
+
+        Their codes; the fields with a cell per choice (place, where their cells begin, choices); as many empty cells as
+        stand beside the values; of each field, which of those says why there is no answer; and how to pick from values
+        and cells beside them what stands in the columns, in order.
+        """
+        several: list[tuple[int, int, tuple[str, ...]]] = []
+        whys: list[int | None] = []
+        order: list[int] = []
+        count, wide = len(self.fields), 0
+        for place, field in enumerate(self.fields):
+            if flags := field.flags:
+                several.append((place, wide, flags))
+                order.extend(range(count + wide, count + wide + len(flags)))
+                wide += len(flags)
+            else:
+                order.append(place)
+            whys.append(wide if field.missing else None)
+            if field.missing:
+                order.append(count + wide)
+                wide += 1
+        codes = tuple(field.item.code for field in self.fields)
+        return codes, tuple(several), [None] * wide, whys, _picker(order)
+
+
+PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+def _picker(order: Sequence[int]) -> Callable[[Sequence[Cell]], Sequence[Cell]]:
+    """How to pick cells from these places; `itemgetter` alone gives no sequence for one place or none."""
+    return itemgetter(*order) if len(order) > 1 else lambda cells: [cells[place] for place in order]
 
 
 def form_of(plan: Plan, instrument: str) -> Form:
@@ -414,6 +537,18 @@ ENTRY = (
 )
 
 
+REPEAT = Column(
+    "repeat",
+    "The how-manieth time the form was filled in at the visit; entered in error is left out, so it may skip",
+    ColumnType.INTEGER,
+)
+
+
+def repeat_columns(plan: Plan) -> tuple[Column, ...]:
+    """The number of a repeat, in tables of all forms: only where the study has forms that repeat."""
+    return (REPEAT,) if plan.repeating else ()
+
+
 def visit_column(plan: Plan) -> Column:
     """The visit, with the visits of the plan as its choices."""
     return Column(
@@ -469,6 +604,7 @@ def long_columns(plan: Plan) -> tuple[Column, ...]:
         SITE,
         visit_column(plan),
         Column("instrument", "Instrument", ColumnType.CHOICE, choices=instruments),
+        *repeat_columns(plan),
         Column("item", "Item; look it up under its instrument"),
         Column("value", f"The answer as stored; codes of a list with {BETWEEN} between them", ColumnType.STORED),
         Column("missing_code", "Why there is no answer", ColumnType.MISSING, choices=plan.missing_codes),
@@ -490,6 +626,7 @@ def query_columns(plan: Plan) -> tuple[Column, ...]:
             ColumnType.CHOICE,
             choices=tuple((code, plan.instruments[code].label) for code in plan.entered()),
         ),
+        *repeat_columns(plan),
         Column("item", "Item; look it up under its instrument"),
         Column(
             "origin",
@@ -658,8 +795,8 @@ def event_columns(plan: Plan) -> tuple[Column, ...]:
         Column("state", "How far it is judged and reviewed", ColumnType.CHOICE, choices=_said(EventState)),
         Column("term", "What happened, in words"),
         Column("code", "Term of the study's list", ColumnType.CHOICE, choices=plan.terms),
-        Column("onset", f"When it began, {PARTIAL}"),
-        Column("ended", f"When it ended, {PARTIAL}; empty while it goes on"),
+        Column("onset", f"When it began, {PARTIAL}", ColumnType.PARTIAL_DATE),
+        Column("ended", f"When it ended, {PARTIAL}; empty while it goes on", ColumnType.PARTIAL_DATE),
         Column("severity", "How severe it is", ColumnType.CHOICE, choices=plan.severities),
         Column("serious", "Whether it is serious (ICH E2A)", ColumnType.YES_NO, choices=YES_NO),
         *criteria,
@@ -714,8 +851,8 @@ def care_columns() -> tuple[Column, ...]:
         SITE,
         Column("number", "Number of the line", ColumnType.INTEGER),
         Column("treatment", "Which treatment"),
-        Column("began", f"From when, {PARTIAL}"),
-        Column("ended", f"To when, {PARTIAL}; empty while it goes on"),
+        Column("began", f"From when, {PARTIAL}", ColumnType.PARTIAL_DATE),
+        Column("ended", f"To when, {PARTIAL}; empty while it goes on", ColumnType.PARTIAL_DATE),
         Column("indication", "What it is for"),
     )
 
@@ -750,25 +887,45 @@ def screening_columns(plan: Plan) -> tuple[Column, ...]:
 
 def instrument_columns(plan: Plan, instrument: str, *, arm: Column | None = None) -> tuple[Column, ...]:
     """One row per entry of one instrument."""
-    head = (PARTICIPANT, SITE, *((arm,) if arm else ()), visit_column(plan), *ENTRY)
+    repeat = (REPEAT,) if instrument in plan.repeating else ()
+    head = (PARTICIPANT, SITE, *((arm,) if arm else ()), visit_column(plan), *repeat, *ENTRY)
     return named_once((*head, *form_of(plan, instrument).columns()))
 
 
+ROW = Column("row", "The number of the row; one that was taken out is left out, so it may skip", ColumnType.INTEGER)
+
+
+def group_form(plan: Plan, instrument: str, group: str) -> Form:
+    """The items of a group as wide columns."""
+    _, items = plan.groups[instrument][group]
+    fields = tuple(Field(item, bool(plan.missing_codes)) for item in items)
+    return Form(
+        instrument, plan.groups[instrument][group][0], plan.instruments[instrument].source, fields, plan.missing_codes
+    )
+
+
+def group_columns(plan: Plan, instrument: str, group: str, *, arm: Column | None = None) -> tuple[Column, ...]:
+    """One row per row of a group of one instrument."""
+    repeat = (REPEAT,) if instrument in plan.repeating else ()
+    head = (PARTICIPANT, SITE, *((arm,) if arm else ()), visit_column(plan), *repeat, ROW, *ENTRY)
+    return named_once((*head, *group_form(plan, instrument, group).columns()))
+
+
 def by_visit_columns(plan: Plan, *, arm: Column | None = None) -> tuple[Column, ...]:
-    """One row per participant and visit: `instrument__item`."""
+    """One row per participant and visit: `instrument__item`, of forms that are filled in once at a visit."""
     head = (PARTICIPANT, SITE, *((arm,) if arm else ()), visit_column(plan))
-    forms = [form_of(plan, code) for code in plan.entered()]
+    forms = [form_of(plan, code) for code in plan.once()]
     return named_once((*head, *(one for form in forms for one in form.columns(f"{form.instrument}__"))))
 
 
 def by_participant_columns(plan: Plan, *, arm: Column | None = None) -> tuple[Column, ...]:
-    """One row per participant: `visit__instrument__item`."""
+    """One row per participant: `visit__instrument__item`, of forms that are filled in once at a visit."""
     head = (PARTICIPANT, SITE, *((arm,) if arm else ()), STATUS)
     wide = (
         column
         for visit in plan.visits
         for code in plan.forms[visit.code]
-        if code in plan.instruments
+        if code in plan.instruments and code not in plan.repeating
         for column in form_of(plan, code).columns(f"{visit.code}__{code}__", f"{visit.label}: ")
     )
     return named_once((*head, *wide))
@@ -792,11 +949,21 @@ CODEBOOK = (
     Column("shown_if", "When it is asked"),
     Column("missing_codes", f"Reasons why it may be empty, as code=label with {BETWEEN} between them"),
     Column("source", "Where items and scoring come from"),
+    Column("spss_name", "Name of the variable in .sav files"),
+    Column("stata_name", "Name of the variable in .dta files"),
+    Column("sas_name", "Name of the variable in .xpt files"),
 )
 
 
-def codebook_row(table: str, column: Column) -> Row:
-    """One column of one table, described."""
+def codebook_rows(table: str, columns: Sequence[Column]) -> Iterator[Row]:
+    """The columns of one table, described."""
+    asked = [column.name for column in columns]
+    called = zip(*(names(asked, rules) for rules in (SPSS, STATA, SAS)), strict=True)
+    for column, known in zip(columns, called, strict=True):
+        yield (*_codebook_row(table, column), *known)
+
+
+def _codebook_row(table: str, column: Column) -> Row:
     return (
         table,
         column.name,
@@ -835,6 +1002,12 @@ def long_rows(
     head: Row, values: Mapping[str, Any], reasons: Mapping[str, str], tail: Row, order: Mapping[str, int]
 ) -> Iterator[Row]:
     """The answers of one entry, in the order of its instrument. Items without an answer have no row."""
-    for item in sorted(values, key=lambda code: (order.get(code, len(order)), code)):
+    for item in sorted(values, key=lambda code: _in_form(code, order)):
         value = values[item]
         yield (*head, item, stored_cell(value), missing_in(value), reasons.get(item), *tail)
+
+
+def _in_form(code: str, order: Mapping[str, int]) -> tuple[int, str, int, str]:
+    """Where an answer stands: an item in its place, the cells of groups behind, row by row."""
+    parts = cell_parts(code)
+    return (len(order), *parts) if parts else (order.get(code, len(order)), code, 0, "")

@@ -40,7 +40,9 @@ Nothing is evaluated by Python itself, nothing reads a clock or a database, and 
     | datediff(a, b, unit, [order], [signed])     | y = 365.2425 d, M = 30.44 d, d, h, m, s; unsigned unless signed   |
     | age_at_date(born, on, [decimal])            | calendar years; 29 February counts on 1 March; blank before birth |
     | contains, starts_with, ends_with, find      | whatever the case; contains on a multiple choice: is it ticked    |
-    | answered(a, ...)                            | how many are not blank                                            |
+    | answered(a, ...), count(a, ...)             | how many are not blank                                            |
+    | sum, mean, ..., count of an item of rows    | of the answers in all rows; such an item is blank elsewhere,      |
+    |                                             | but in an expression of its own row, where it is that row's       |
     | prorated_sum(least, a, ...)                 | sum * items / answered when at least `least` are answered         |
     | selected_count([field])                     | ticked codes; 0 when answered with none, blank when not answered  |
     | holds                                       | the truth of the value; None when unknown                         |
@@ -51,6 +53,16 @@ Because blank <> '1' is true, who must not decide on a blank (eligibility) asks 
 from app.expressions.compiling import Context
 from app.expressions.expression import Expression, Reference, parse
 from app.expressions.grammar import ExpressionError
-from app.expressions.values import Missing, Value, from_stored
+from app.expressions.values import Column, Missing, Value, from_stored
 
-__all__ = ["Context", "Expression", "ExpressionError", "Missing", "Reference", "Value", "from_stored", "parse"]
+__all__ = [
+    "Column",
+    "Context",
+    "Expression",
+    "ExpressionError",
+    "Missing",
+    "Reference",
+    "Value",
+    "from_stored",
+    "parse",
+]

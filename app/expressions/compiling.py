@@ -1,16 +1,17 @@
 """What does a tree mean? Each node becomes one closure that reads a context and answers a value."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Protocol
 
-from app.expressions.functions import FUNCTIONS
+from app.expressions.functions import FUNCTIONS, OF_MANY
 from app.expressions.grammar import Tree
 from app.expressions.values import (
     ONE,
     WIDE,
     ZERO,
+    Column,
     Missing,
     Value,
     blank,
@@ -63,7 +64,8 @@ def _reference(tree: Tree) -> Run:
     _, event, field, code, instance = tree
 
     def read(context: Context) -> Value:
-        return clean(context.value(event, field, instance))
+        value = context.value(event, field, instance)
+        return None if isinstance(value, Column) else clean(value)
 
     def ticked(context: Context) -> Value:
         value = read(context)
@@ -220,6 +222,9 @@ def _call(tree: Tree) -> Run:
     if name == "if":
         return _if(*arguments)
     call, dates = function.call, function.dates
+    if name in OF_MANY and any(part[0] == "reference" for part in tree[2:]):
+        columns = [_of_rows(part) for part in tree[2:]]
+        return lambda context: call(*[value for column in columns for value in column(context)])
 
     def compute(context: Context) -> Value:
         return call(*[argument(context) for argument in arguments])
@@ -231,6 +236,20 @@ def _call(tree: Tree) -> Run:
         return call(*values)
 
     return compute_with_clock if dates else compute
+
+
+def _of_rows(tree: Tree) -> Callable[[Context], Sequence[Value]]:
+    """An argument of a function that takes many: of an item that is asked row by row the answers of all rows."""
+    single = compiled(tree)
+    if tree[0] != "reference" or tree[3] is not None:
+        return lambda context: (single(context),)
+    _, event, field, _, instance = tree
+
+    def read(context: Context) -> Sequence[Value]:
+        value = context.value(event, field, instance)
+        return [clean(each) for each in value] if isinstance(value, Column) else (clean(value),)
+
+    return read
 
 
 def _if(condition: Run, when_true: Run, when_false: Run) -> Run:

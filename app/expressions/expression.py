@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from app.expressions.compiling import Context, Run, answer, compiled
+from app.expressions.functions import OF_MANY
 from app.expressions.grammar import Tree, tree_of
 from app.expressions.values import Value, truth
 
@@ -39,6 +40,11 @@ class Expression:
         """The tree as nested lists of JSON values (a fresh copy)."""
         return _listed(self._tree)
 
+    @property
+    def alone(self) -> frozenset[str]:
+        """The fields it refers to as one value: elsewhere than as an argument of a function that takes many."""
+        return frozenset(_alone(self._tree))
+
     def evaluate(self, context: Context) -> Value:
         """The value, None when blank; raises only what the context itself raises."""
         return answer(self._run, context)
@@ -68,6 +74,16 @@ def parse(text: str) -> Expression:
 
 def _listed(tree: Tree) -> list[Any]:
     return [_listed(part) if isinstance(part, tuple) else part for part in tree]
+
+
+def _alone(tree: Tree) -> Iterator[str]:
+    many = tree[0] == "call" and tree[1] in OF_MANY
+    if tree[0] == "reference":
+        yield tree[2]
+        return
+    for part in tree:
+        if isinstance(part, tuple) and not (many and part[0] == "reference"):
+            yield from _alone(part)
 
 
 def _references(tree: Tree) -> Iterator[Reference]:

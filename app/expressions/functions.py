@@ -317,6 +317,7 @@ FUNCTIONS: dict[str, Function] = {
     "sum": Function(_of_answered(_total), 1, None),
     "stdev": Function(stdev, 1, None),
     "answered": Function(answered, 1, None),
+    "count": Function(answered, 1, None),
     "prorated_sum": Function(prorated_sum, 2, None),
     "selected_count": Function(selected_count, 1, 1),
     "isnumber": Function(lambda value: number_of(value) is not None, 1, 1),
@@ -341,3 +342,6 @@ FUNCTIONS: dict[str, Function] = {
     "concat": Function(concat, 1, None),
     "concat_ws": Function(concat_ws, 2, None),
 }
+
+OF_MANY = frozenset({"min", "max", "mean", "median", "sum", "stdev", "answered", "count"})
+"""Functions that take the answers of every row of a group, where they are given an item of one."""

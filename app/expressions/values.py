@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Any
 
 from app.foundation.partial_dates import days_of
 
@@ -19,6 +20,13 @@ class Missing:
 
 
 Value = None | bool | Decimal | str | date | datetime | tuple[str, ...] | Missing
+
+
+class Column(tuple[Any, ...]):
+    """The answers to one item in every row of a group: for functions that take many, and blank to everything else."""
+
+    __slots__ = ()
+
 
 ZERO = Decimal(0)
 ONE = Decimal(1)

@@ -35,6 +35,7 @@ from app.imports.rules import (
     forms_filled,
     found,
     read_text,
+    repeat_of,
 )
 from app.imports.rules import rows_of as rows_in
 from app.participants.actions import screen
@@ -303,9 +304,10 @@ class _Run:
         definition = study.definition
         try:
             refuse_withheld(self.session, definition, who, row.visit, form.instrument, by=self.by, action="entry.read")
-            entry = entry_of(self.session, who.id, row.visit, form.instrument)
             asked = definition.instrument(form.instrument)
             assert asked is not None
+            repeat = repeat_of(asked, row)
+            entry = entry_of(self.session, who.id, row.visit, form.instrument, repeat)
             before = entry.values if entry else {}
             kept = {item.code: before[item.code] for item in asked.items if item.code in before}
             calculated = {item.code for item in asked.items if item.type == "calculated"}
@@ -319,6 +321,7 @@ class _Run:
                 values={**{code: value for code, value in kept.items() if code not in calculated}, **new},
                 reasons={**(entry.reasons if entry else {}), **form.reasons},
                 base_version=entry.version if entry else 0,
+                repeat=repeat,
                 why=f"{self.origin.words} {self.mapping.why}" if self.mapping.why else None,
                 by=self.by,
                 now=self.now,

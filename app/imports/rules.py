@@ -104,6 +104,7 @@ class FileMapping(_Part):
         default=None, description="Whose numbers these are; None: the codes that participants have here."
     )
     visit: Source = Source(column="visit")
+    repeat: Name = Field(default="repeat", description="The column of the how-manieth time; blank or none is 1.")
     held_on: Source | None = Field(default=None, description="The day of the visit, which is recorded as held.")
     late: Words | None = Field(default=None, description="Why a visit was held outside its window.")
     columns: tuple[To, ...] = Field(default=(), max_length=MOST_COLUMNS)
@@ -217,24 +218,26 @@ class Filled:
     participant: str
     visit: str
     cells: Cells
+    repeat: str = ""
 
 
 def rows_of(mapping: FileMapping, rows: Iterable[Cells]) -> Iterator[tuple[Filled, list[Cells]]]:
     """Each participant at a visit, in the order of the file, with the rows that speak of them. The first row is 1."""
 
-    def asked() -> Iterator[tuple[tuple[str, str], int, Cells]]:
+    def asked() -> Iterator[tuple[tuple[str, str, str], int, Cells]]:
         for number, cells in enumerate(rows, start=1):
             if all(_text(cells.get(column)) in wanted for column, wanted in mapping.only.items()):
                 who = _text(cells.get(mapping.participant))
-                yield (who, _text(found(mapping.visit, cells, mapping.blank))), number, cells
+                visit, repeat = _text(found(mapping.visit, cells, mapping.blank)), _text(cells.get(mapping.repeat))
+                yield (who, visit, repeat), number, cells
 
     if mapping.layout == "wide":
-        for (who, visit), number, cells in asked():
-            yield Filled(number, who, visit, cells), [cells]
+        for (who, visit, repeat), number, cells in asked():
+            yield Filled(number, who, visit, cells, repeat), [cells]
         return
-    for (who, visit), together in groupby(asked(), key=lambda each: each[0]):
+    for (who, visit, repeat), together in groupby(asked(), key=lambda each: each[0]):
         lines = list(together)
-        yield Filled(lines[0][1], who, visit, lines[0][2]), [cells for _, _, cells in lines]
+        yield Filled(lines[0][1], who, visit, lines[0][2], repeat), [cells for _, _, cells in lines]
 
 
 def found(source: Source, cells: Cells, blank: Sequence[str] = ()) -> object:
@@ -259,6 +262,18 @@ def _text(cell: object) -> str:
     if isinstance(cell, bool):
         return "true" if cell else "false"
     return str(cell).strip()
+
+
+def repeat_of(form: Instrument, row: Filled) -> int:
+    """The how-manieth time a row fills in a form that repeats; 1 for others. Invalid when it is no number."""
+    if not form.repeats or not row.repeat:
+        return 1
+    whole = _WHOLE.fullmatch(row.repeat)
+    text = whole[1] if whole else row.repeat
+    if not (text.isascii() and text.isdecimal() and 0 < len(text) < 6 and int(text) > 0):
+        message = f"“{shortened(row.repeat)}” is no number of a time. Write 1, 2, 3 without gaps."
+        raise Invalid([FieldProblem("repeat", "integer", message)])
+    return int(text)
 
 
 def day_of(field_name: str, said: object) -> date | None:

@@ -10,6 +10,7 @@ from sqlmodel import Session
 from app.foundation.crypto.envelopes import open_sealed, seal
 from app.foundation.crypto.keys import Keyring
 from app.foundation.database import keys_of, table_of
+from app.foundation.languages import SOURCE, sentence
 from app.mail.models import OutboxMail
 
 MAIL = table_of(OutboxMail)
@@ -58,12 +59,15 @@ def queue(
     channel: str = "mail",
     calendar: str | None = None,
     about: About | None = None,
+    language: str | None = None,
 ) -> bool:
     """Put one mail in the outbox; the same key twice is one mail. No arm and no name may stand in it.
 
+    `language` is that of its reader; subject and body are sentences of ours, and said in it.
     `secret` takes the place of SECRET in the body when it is sent: whoever reads the database must not sign in with it.
     Gives whether it is new.
     """
+    subject, body = sentence(subject, language or SOURCE), sentence(body, language or SOURCE)
     sealed = None
     if secret is not None:
         sealed = seal(keys_of(session).derive(PURPOSE), secret.encode(), bound_to=("mail", key), size=SIZE)

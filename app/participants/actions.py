@@ -11,7 +11,6 @@ from sqlmodel import Session
 
 from app.audit.actions import Change, record
 from app.foundation import clock
-from app.foundation.database import table_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.foundation.words import day_in_words
 from app.participants.identity import (
@@ -26,7 +25,7 @@ from app.participants.identity import (
     sealed_for_log,
 )
 from app.participants.models import Participant
-from app.participants.reads import SCREENING, held, today_at_site
+from app.participants.reads import SCREENING, STUDY, code_of, held, today_at_site
 from app.participants.rules import (
     Answers,
     Eligibility,
@@ -50,9 +49,6 @@ from app.people.models import Site
 from app.people.permissions import Permission
 from app.studies.definition import Study
 from app.studies.in_use import StudyInUse
-from app.studies.models import StudyRecord
-
-STUDY = table_of(StudyRecord)
 
 # Built once: putting a statement together takes longer than running it.
 _ADD = insert(PARTICIPANT).returning(PARTICIPANT.c.id)
@@ -401,11 +397,10 @@ def _new_participant(
 ) -> Participant:
     """Take the next number: the study's row is held until the transaction ends, so none is given twice or lost."""
     number = session.execute(_NUMBER, {"of_study": study.id}).scalar_one()
-    definition = study.definition
     participant = Participant(
         study_id=study.id,
         site_id=site_id,
-        code=f"{definition.participant_prefix}{number:0{definition.participant_digits}d}",
+        code=code_of(study.definition, number),
         status=status.value,
         screened_on=today,
         created_at=now,

@@ -21,9 +21,12 @@ from app.participants.status import Status
 from app.people.access import Actor, may, sites_for
 from app.people.models import Site
 from app.people.permissions import Permission
+from app.studies.definition import Study
 from app.studies.in_use import StudyInUse
+from app.studies.models import StudyRecord
 
 SITE = table_of(Site)
+STUDY = table_of(StudyRecord)
 SCREENING = table_of(Screening)
 IN_ERROR = table_of(RandomisedInError)
 
@@ -63,6 +66,7 @@ _SCREENED_AND_WHO = (
     .limit(1)
 )
 _TIMEZONE = select(SITE.c.timezone).where(SITE.c.id == bindparam("site_id", type_=Integer))
+_LAST = select(STUDY.c.last_participant).where(STUDY.c.id == bindparam("study_id", type_=Integer))
 _HELD = (
     select(PARTICIPANT.c.status, PARTICIPANT.c.withdrawal_level, PARTICIPANT.c.withdrawn_on)
     .where(PARTICIPANT.c.id == _ID)
@@ -193,6 +197,14 @@ def visible_codes(
     return select(PARTICIPANT.c.code).where(PARTICIPANT.c.study_id == study.id, at_their_sites(by, permission))
 
 
+def codes_at(session: Session, study: StudyInUse, site_id: int, *, by: Actor, permission: Permission) -> set[str]:
+    """The codes of the participants of one site whom the person may know."""
+    query = select(PARTICIPANT.c.code).where(
+        PARTICIPANT.c.study_id == study.id, PARTICIPANT.c.site_id == site_id, at_their_sites(by, permission)
+    )
+    return set(session.execute(query).scalars())
+
+
 def participants_page(
     session: Session,
     study: StudyInUse,
@@ -282,6 +294,12 @@ def initials_of(session: Session, participants: Iterable[Placed], *, by: Actor) 
     return found
 
 
+def next_code(session: Session, study: StudyInUse, further: int = 1) -> str:
+    """The code that the next participant of the study gets, or the one so many further; somebody may come between."""
+    last = session.execute(_LAST, {"study_id": study.id}).scalar_one()
+    return code_of(study.definition, last + further)
+
+
 def today_at_site(session: Session, participant: Participant, now: datetime) -> date:
     """The date where the participant is seen."""
     timezone = session.execute(_TIMEZONE, {"site_id": participant.site_id}).scalar_one()
@@ -292,6 +310,11 @@ def held(session: Session, participant_id: int) -> Standing:
     """Where the participant stands now, held until the transaction ends: whoever else changes them waits."""
     row = session.execute(_HELD, {"participant_id": participant_id}).one()
     return Standing(Status(row.status), row.withdrawal_level, row.withdrawn_on)
+
+
+def code_of(definition: Study, number: int) -> str:
+    """The code of the participant with this number."""
+    return f"{definition.participant_prefix}{number:0{definition.participant_digits}d}"
 
 
 @cache

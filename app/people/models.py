@@ -49,6 +49,8 @@ class Person(SQLModel, table=True):
     totp_last_step: int | None = None
     is_active: bool = True
     created_at: datetime = Field(sa_type=Instant)
+    language: str | None = None
+    """The language of their pages and mails; none: as their browser wishes, and mails in English."""
 
 
 class Membership(SQLModel, table=True):

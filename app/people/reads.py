@@ -1,6 +1,7 @@
 """What may I see of people? Who is signed in, who holds which right (and held it then), sites, sessions, tokens."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -64,6 +65,7 @@ VERSIONS_AT_SITES = (
 """Sites that work under another version than the study: "site version sha256", commas between; NULL for none."""
 
 TOKEN_PREFIX = "eqp_"  # noqa: S105 says what the text is, so that a leaked one is recognised
+HEXADECIMAL = re.compile(r"[0-9A-F]{32}").fullmatch  # a token for REDCap's clients, which accept no other form
 
 
 # Statements of every request, built once: putting a SELECT together takes longer than running it
@@ -89,6 +91,7 @@ _SIGNED_IN = (
         PERSON.c.name,
         PERSON.c.email,
         PERSON.c.organisation,
+        PERSON.c.language,
         PERSON.c.totp_secret.is_not(None).label("has_second_factor"),
         MEMBERSHIP.c.study_id,
         MEMBERSHIP.c.site_id,
@@ -196,6 +199,7 @@ class SignedIn:
     expires_at: datetime
     study_id: int | None = None
     study: AskedStudy | None = None
+    language: str | None = None
     grants: Mapping[int | None, tuple[Grant, ...]] = field(default_factory=dict)
 
     @property
@@ -237,6 +241,7 @@ def signed_in(
         expires_at=min(first.expires_at, first.created_at + absolute),
         study_id=first.asked_study_id,
         study=_asked(first),
+        language=first.language,
         grants=_by_study(rows),
     )
 
@@ -305,7 +310,7 @@ class TokenOwner:
 
 def token_owner(session: Session, token: str, *, now: datetime, request_id: str) -> TokenOwner | None:
     """Whose API token this is and what it may do now, in one statement; None when it is not valid."""
-    if not token.startswith(TOKEN_PREFIX):
+    if not token.startswith(TOKEN_PREFIX) and not HEXADECIMAL(token):
         return None
     rows = session.execute(_TOKEN, {"token_hash": token_hash(token), "now": now}).all()
     if not rows:
@@ -334,6 +339,40 @@ def _by_study(rows: Sequence[Any]) -> dict[int | None, tuple[Grant, ...]]:
     return grants
 
 
+def acting(session: Session, person_id: int, study_id: int, *, request_id: str, via: str) -> Actor:
+    """A person as they may act in a study at this moment, without being there: for what they asked to be done later.
+
+    Without any right when their account was closed, or their roles were taken away, since.
+    """
+    rows = session.execute(
+        select(PERSON.c.username, PERSON.c.name, PERSON.c.organisation, MEMBERSHIP.c.study_id, MEMBERSHIP.c.site_id)
+        .add_columns(MEMBERSHIP.c.role)
+        .select_from(
+            PERSON.outerjoin(
+                MEMBERSHIP,
+                and_(
+                    MEMBERSHIP.c.person_id == PERSON.c.id,
+                    MEMBERSHIP.c.revoked_at.is_(None),
+                    MEMBERSHIP.c.study_id == study_id,
+                    PERSON.c.is_active,
+                ),
+            )
+        )
+        .where(PERSON.c.id == person_id)
+    ).all()
+    first = rows[0]
+    return Actor(
+        person_id=person_id,
+        username=first.username,
+        name=first.name,
+        organisation=first.organisation,
+        grants=_by_study(rows).get(study_id, ()),
+        study_id=study_id,
+        request_id=request_id,
+        via=via,
+    )
+
+
 # Persons
 
 
@@ -350,6 +389,7 @@ class PersonRow:
     has_password: bool
     has_second_factor: bool
     created_at: datetime
+    language: str | None = None
 
 
 def _persons() -> Select[Any]:
@@ -363,6 +403,7 @@ def _persons() -> Select[Any]:
         PERSON.c.password_hash.is_not(None).label("has_password"),
         PERSON.c.totp_secret.is_not(None).label("has_second_factor"),
         PERSON.c.created_at,
+        PERSON.c.language,
     )
 
 
@@ -383,6 +424,12 @@ def person_by_username(session: Session, username: str) -> PersonRow | None:
     """The person with this username, however it is typed."""
     row = session.execute(_persons().where(PERSON.c.username == normal_username(username))).first()
     return _person(row) if row else None
+
+
+def emails_of(session: Session, usernames: Collection[str]) -> dict[str, str]:
+    """The address of each of these people, by username."""
+    query = select(PERSON.c.username, PERSON.c.email).where(PERSON.c.username.in_(sorted(usernames)))
+    return {row.username: row.email for row in session.execute(query)}
 
 
 def has_been_in(session: Session, person_id: int) -> bool:
@@ -523,11 +570,11 @@ class SiteRow:
 def people_to_tell(
     session: Session, study_id: int, roles: Sequence[Role], *, site_id: int | None, but: Actor
 ) -> list[Any]:
-    """Who is told of what happened at a site: id, username, email, and the site's name; never the person who did it."""
+    """Who is told of what happened at a site: id, username, email, language, site's name; never who did it."""
     name = select(SITE.c.name).where(SITE.c.id == site_id).scalar_subquery()
     return list(
         session.execute(
-            select(PERSON.c.id, PERSON.c.username, PERSON.c.email, name.label("site"))
+            select(PERSON.c.id, PERSON.c.username, PERSON.c.email, PERSON.c.language, name.label("site"))
             .join(MEMBERSHIP, MEMBERSHIP.c.person_id == PERSON.c.id)
             .where(
                 MEMBERSHIP.c.study_id == study_id,

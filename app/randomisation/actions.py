@@ -146,7 +146,7 @@ _ALLOCATE = (
     .returning(ALLOCATION.c.allocated_at)
 )
 _CLINICIANS = (
-    select(PERSON.c.id, PERSON.c.email)
+    select(PERSON.c.id, PERSON.c.email, PERSON.c.language)
     .join(MEMBERSHIP, MEMBERSHIP.c.person_id == PERSON.c.id)
     .where(
         MEMBERSHIP.c.study_id == _STUDY_ID,
@@ -699,6 +699,7 @@ def tell_clinicians(
                 "Sign in to Equipoise to plan the treatment sessions.\n"
             ),
             now=now,
+            language=clinician.language,
         )
 
 

@@ -13,7 +13,7 @@ from functools import cache, partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Integer, Select, String, Table, bindparam, exists, func, or_, select
+from sqlalchemy import ColumnElement, Integer, Select, String, Table, bindparam, case, exists, func, or_, select
 from sqlmodel import Session
 
 from app.audit.newest import Newest, is_behind
@@ -77,8 +77,12 @@ _ID = bindparam("participant_id", type_=Integer)
 _ALLOCATION = select(
     ALLOCATION.c.participant_id, ALLOCATION.c.number, ALLOCATION.c.allocated_at, ALLOCATION.c.allocated_by
 ).where(ALLOCATION.c.participant_id == _ID)
-_COMPLETE = select(ENTRY.c.visit, ENTRY.c.instrument).where(
-    ENTRY.c.participant_id == _ID, ENTRY.c.status == EntryStatus.COMPLETE
+# A form that repeats is complete once each that was begun is.
+_COMPLETE = (
+    select(ENTRY.c.visit, ENTRY.c.instrument)
+    .where(ENTRY.c.participant_id == _ID, ENTRY.c.in_error_at.is_(None))
+    .group_by(ENTRY.c.visit, ENTRY.c.instrument)
+    .having(func.count() == func.sum(case((ENTRY.c.status == EntryStatus.COMPLETE, 1), else_=0)))
 )
 _WAITING = (
     select(STRATUM.c.id)

@@ -5,12 +5,12 @@ from collections.abc import Collection
 from datetime import date, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Integer, String, TextualSelect, bindparam, text, update
+from sqlalchemy import Integer, String, TextualSelect, bindparam, insert, select, text, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record, recorded_together
 from app.consent.reads import why_no_consent
-from app.foundation.database import Instant
+from app.foundation.database import Instant, table_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Refused
 from app.foundation.words import day_in_words
 from app.participants.actions import day_problems, reason_problems
@@ -24,8 +24,11 @@ from app.schedule.appointments.actions import settle
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import VISIT, visit_of
 from app.schedule.status import VisitStatus
-from app.studies.definition import VisitKind
+from app.studies.definition import VisitKind, unscheduled_code, unscheduled_number
 from app.studies.in_use import StudyInUse
+
+PARTICIPANT = table_of(Participant)
+MOST_UNSCHEDULED = 999
 
 Anchor = Literal["screening", "consent", "randomisation"]
 
@@ -159,6 +162,60 @@ def record_visit(
     return saved
 
 
+def add_visit(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    held_on: date,
+    reason: str,
+    by: Actor,
+    now: datetime,
+) -> ParticipantVisit:
+    """Record a visit outside the plan: the day on which it was held, and why; it gets the next number."""
+    where = {"action": "visit.add", "subject": f"{participant.code}/visit"}
+    require(by, Permission.VISIT_RECORD, site_id=participant.site_id, **where)
+    if study.definition.unscheduled is None or participant.study_id != study.id:
+        raise Refused("This study has no visits outside its plan. Record a deviation or a contact instead.", **where)
+    # Held, so that two who add one at once get one number each.
+    session.execute(select(PARTICIPANT.c.id).where(PARTICIPANT.c.id == participant.id).with_for_update()).all()
+    if reason_not := rules.why_not_add(Status(participant.status), participant.consented_on):
+        raise Refused(reason_not, **where)
+    if why_not := why_no_consent(session, study, participant, on=held_on, before="visits", now=now):
+        raise Refused(why_not, **where)
+    assert participant.consented_on is not None
+    today = today_at_site(session, participant, now)
+    problems = day_problems("held_on", held_on, earliest=participant.consented_on, today=today)
+    problems += reason_problems("reason", reason, "Say why they came outside the plan.")
+    if problems:
+        raise Invalid(problems)
+    codes = session.execute(select(VISIT.c.code).where(VISIT.c.participant_id == participant.id)).scalars()
+    number = max((unscheduled_number(code) or 0 for code in codes), default=0) + 1
+    if number > MOST_UNSCHEDULED:
+        raise Refused(f"There are {MOST_UNSCHEDULED} visits outside the plan already.", **where)
+    assert participant.id is not None
+    row = {
+        "study_id": study.id,
+        "participant_id": participant.id,
+        "code": unscheduled_code(number),
+        "kind": VisitKind.ASSESSMENT.value,
+        "order": len(study.definition.visits) + number,
+        "target_on": held_on,
+        "opens_on": held_on,
+        "closes_on": held_on,
+        "status": VisitStatus.HELD.value,
+        "held_on": held_on,
+        "reason": reason.strip(),
+        "version": 1,
+        "created_at": now,
+    }
+    session.execute(insert(VISIT).values(row))
+    subject = f"visit/{row['code']}"
+    change = Change("visit.added", participant.code, subject, new={"held_on": held_on.isoformat()}, why=reason.strip())
+    record(session, study.code, [change], by=by, now=now)
+    return visit_of(session, participant.id, str(row["code"]))
+
+
 def correct_visit(
     session: Session,
     study: StudyInUse,
@@ -173,7 +230,7 @@ def correct_visit(
     permission: Permission = Permission.VISIT_RECORD,
 ) -> ParticipantVisit:
     """Correct the day on which a visit was held; the log keeps the day it was before, and why."""
-    where = _here("visit.correct", participant, visit_code)
+    where, is_outside = _here("visit.correct", participant, visit_code), unscheduled_number(visit_code) is not None
     visit = _changeable(session, study, participant, visit_code, by=by, permission=permission, where=where)
     if problems := reason_problems("why", why, "Say why the date changes."):
         raise Invalid(problems)
@@ -192,7 +249,9 @@ def correct_visit(
         now=now,
         why=why.strip(),
         held_on=held_on,
-        reason=visit.reason if rules.in_window(visit, held_on) else why.strip(),
+        reason=visit.reason if is_outside or rules.in_window(visit, held_on) else why.strip(),
+        # A visit outside the plan is due on the day on which it was held.
+        **(dict.fromkeys(("target_on", "opens_on", "closes_on"), held_on) if is_outside else {}),
     )
 
 

@@ -134,6 +134,15 @@ def why_not_with(kind: VisitKind, permission: Permission) -> str | None:
     return "This is not a treatment session. A coordinator or assessor records it."
 
 
+def why_not_add(status: Status, consented_on: date | None) -> str | None:
+    """Why no visit outside the plan is recorded for a participant, or None."""
+    if status is Status.SCREEN_FAILED:
+        return "This participant did not pass screening, so there are no visits. Check the participant's code."
+    if consented_on is None:
+        return "Consent is not complete, so nothing is recorded at a visit yet. Complete consent first."
+    return None
+
+
 def why_not_open(status: Status) -> str | None:
     """Why no visit becomes due for a participant, or None."""
     if status is Status.SCREEN_FAILED:

@@ -4,6 +4,8 @@
 parts fit together is asked of `app.studies.rules.problems`, which lists every error with its file and line.
 """
 
+import re
+from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
@@ -141,12 +143,44 @@ class Item(Part):
         return self.kinds or DOCUMENTS
 
 
+MOST_REPEATS = 999
+"""How often an instrument can be filled in at one visit."""
+
+
+MOST_ROWS = 200
+"""How many rows a group can have in one entry."""
+
+_cell = re.compile(r"([a-z][a-z0-9_]{0,39})\[([1-9][0-9]{0,2})\]\.([a-z][a-z0-9_]{0,39})")
+
+
+def cell_name(group: str, row: int, item: str) -> str:
+    """How the answer to an item in one row of a group is named: medicines[2].dose."""
+    return f"{group}[{row}].{item}"
+
+
+def cell_parts(name: str) -> tuple[str, int, str] | None:
+    """Group, row and item of a cell's name, or None where it names no cell. What stands behind the item is left out."""
+    found = _cell.match(name)
+    return (found[1], int(found[2]), found[3]) if found else None
+
+
 class Section(Part):
-    """Items that stand together under a heading; in a matrix as a table of those that share their choices."""
+    """Items that stand together under a heading; or, when it repeats, a group of rows with these items in each.
+
+    In a matrix those that share their choices stand as a table.
+    """
 
     label: Label | None = None
     layout: Literal["list", "matrix"] = "list"
+    code: Code | None = Field(default=None, description="How a group of rows is named; only where it repeats.")
+    repeats: bool = Field(default=False, description="Whether its items are asked row by row, as often as needed.")
+    max_rows: int | None = Field(default=None, ge=1, le=MOST_ROWS, description="How many rows at most.")
     items: tuple[Item, ...] = Field(min_length=1)
+
+    @property
+    def most_rows(self) -> int:
+        """How many rows it can have."""
+        return self.max_rows or MOST_ROWS
 
 
 class CheckText(Part):
@@ -193,6 +227,11 @@ class Instrument(Part):
     scoring: str | None = Field(default=None, description="Range and direction of the scores, in words.")
     signable: bool = True
     double_entry: bool = Field(default=False, description="Entered twice, by two people, at every visit.")
+    repeats: bool = Field(default=False, description="Whether it is filled in as often as needed at a visit.")
+    max_repeats: int | None = Field(default=None, ge=2, le=MOST_REPEATS, description="How often at most at a visit.")
+    repeat_label: Label | None = Field(
+        default=None, description="What one of them is called in lists: a word, or the code of an item whose answer is."
+    )
     presentation: Literal["page", "screen"] = Field(
         default="page", description="How a participant is asked by link: all questions on a page, or one a screen."
     )
@@ -201,14 +240,65 @@ class Instrument(Part):
         default=(), description="In other languages: each from a file of its own, instruments/CODE.LANGUAGE.yaml."
     )
 
+    @property
+    def most_repeats(self) -> int:
+        """How often it can be filled in at one visit."""
+        return (self.max_repeats or MOST_REPEATS) if self.repeats else 1
+
     @cached_property
     def items(self) -> tuple[Item, ...]:
-        """Every item in order."""
+        """Every item that is asked once, in order."""
+        return tuple(item for section in self.sections if not section.repeats for item in section.items)
+
+    @cached_property
+    def every_item(self) -> tuple[Item, ...]:
+        """Every item in order, those of groups of rows as well."""
         return tuple(item for section in self.sections for item in section.items)
 
+    @cached_property
+    def groups(self) -> dict[str, Section]:
+        """The groups of rows, by their code."""
+        return {section.code: section for section in self.sections if section.repeats and section.code is not None}
+
+    @cached_property
+    def _items(self) -> dict[str, Item]:
+        """By code; of groups also those that were asked for, under the names of their cells."""
+        return {item.code: item for item in self.items}
+
     def item(self, code: str) -> Item | None:
-        """The item with this code."""
-        return next((item for item in self.items if item.code == code), None)
+        """The item with this code, or of this cell of a group, which then has the cell's name as its code."""
+        found = self._items.get(code)
+        if found is None and (parts := cell_parts(code)) is not None and cell_name(*parts) == code:
+            group = self.groups.get(parts[0])
+            asked = next((each for each in group.items if each.code == parts[2]), None) if group else None
+            if asked is not None and len(self._items) < MOST_ROWS * 50:
+                label = f"{asked.label} ({parts[1]})"
+                found = self._items[code] = asked.model_copy(update={"code": code, "label": label})
+        return found
+
+    def asked(self, names: Iterable[str]) -> tuple[Item, ...]:
+        """Every item in order, with the cells of each row of a group that one of these names belongs to."""
+        if not self.groups:
+            return self.items
+        rows = self.rows(names)
+        found: list[Item] = []
+        for section in self.sections:
+            if not section.repeats:
+                found.extend(section.items)
+                continue
+            for row in rows.get(section.code or "", ()):
+                cells = (self.item(cell_name(section.code or "", row, item.code)) for item in section.items)
+                found.extend(cell for cell in cells if cell is not None)
+        return tuple(found)
+
+    def rows(self, names: Iterable[str]) -> dict[str, list[int]]:
+        """Group -> the rows that one of these names belongs to, in order."""
+        found: dict[str, set[int]] = {}
+        for name in names:
+            parts = cell_parts(name)
+            if parts is not None and parts[0] in self.groups:
+                found.setdefault(parts[0], set()).add(parts[1])
+        return {group: sorted(rows) for group, rows in found.items()}
 
 
 class Arm(Part):
@@ -339,6 +429,42 @@ class Visit(Part):
         default=(), description="Of its instruments, those that are entered twice at this visit, by two people."
     )
     source: str | None = None
+
+
+class Unscheduled(Part):
+    """Visits outside the plan: what can be entered at one. They are counted: unscheduled_1, unscheduled_2."""
+
+    label: Label = "Unscheduled visit"
+    instruments: tuple[Code, ...] = Field(min_length=1)
+
+    def visit(self, code: str) -> Visit | None:
+        """The visit with this code, as if it stood in the plan; None when it is no code of such a visit."""
+        number = unscheduled_number(code)
+        if number is None:
+            return None
+        return Visit(
+            code=code,
+            label=f"{self.label} {number}",
+            short=f"+{number}",
+            kind=VisitKind.ASSESSMENT,
+            day=0,
+            window=Window(before=0, after=0),
+            instruments=self.instruments,
+        )
+
+
+def unscheduled_code(number: int) -> str:
+    """The code of a participant's unscheduled visit."""
+    return f"unscheduled_{number}"
+
+
+def unscheduled_number(code: str) -> int | None:
+    """The number of an unscheduled visit, or None when the code is not that of one."""
+    found = _unscheduled.fullmatch(code)
+    return int(found[1]) if found else None
+
+
+_unscheduled = re.compile(r"unscheduled_([1-9][0-9]{0,2})")
 
 
 class ConsentQuestion(Part):
@@ -719,6 +845,7 @@ RESERVED_CODES = frozenset(
         "sign_in",
         "sign_out",
         "static",
+        "surveys",
         "system",
         "theme",
         "welcome",
@@ -741,12 +868,18 @@ class StudyFile(Part):
     participant_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z]{0,4}-?$")] = "P-"
     participant_digits: int = Field(default=4, ge=3, le=8)
     second_factor: Literal["optional", "required"] = "optional"
+    record_id: Code = Field(
+        default="participant_id", description="What the REDCap-compatible API calls the field of a participant's code."
+    )
     sites: tuple[SiteDefinition, ...] = Field(min_length=1)
     arms: tuple[Arm, ...] = Field(min_length=1)
     allocation: Allocation
     eligibility: Eligibility
     consent: ConsentRules = ConsentRules()
     visits: tuple[Visit, ...] = Field(min_length=1)
+    unscheduled: Unscheduled | None = Field(
+        default=None, description="What can be entered at a visit outside the plan; without it there are none."
+    )
     outcomes: tuple[Outcome, ...] = ()
     missing_codes: tuple[MissingCode, ...] = ()
     withdrawal_levels: tuple[WithdrawalLevel, ...] = ()
@@ -789,8 +922,18 @@ class Study(StudyFile):
         return {instrument.code: instrument for instrument in self.instruments}
 
     def visit(self, code: str) -> Visit | None:
-        """The planned visit with this code."""
-        return next((visit for visit in self.visits if visit.code == code), None)
+        """The planned visit with this code, or the unscheduled one, where the study has any."""
+        planned = next((visit for visit in self.visits if visit.code == code), None)
+        if planned is not None or self.unscheduled is None or unscheduled_number(code) is None:
+            return planned
+        made = self._outside.get(code)
+        if made is None and (made := self.unscheduled.visit(code)) is not None:
+            self._outside[code] = made
+        return made
+
+    @cached_property
+    def _outside(self) -> dict[str, Visit]:
+        return {}
 
     def arm(self, code: str) -> Arm | None:
         """The arm with this code."""

@@ -62,6 +62,17 @@ def definition(session: Session, version_id: int, sha256: str | None = None) -> 
     return study
 
 
+def every_definition(session: Session, study_id: int, version_id: int) -> list[Study]:
+    """What each loaded version says: the one with this number first, then the others, the newest first."""
+    rows = session.exec(
+        select(StudyVersion.id, StudyVersion.sha256)
+        .where(col(StudyVersion.study_id) == study_id)
+        .order_by(col(StudyVersion.id).desc())
+    ).all()
+    numbered = sorted(((number or 0, sha256) for number, sha256 in rows), key=lambda each: each[0] != version_id)
+    return [definition(session, number, sha256) for number, sha256 in numbered]
+
+
 def current(session: Session, study: StudyRecord) -> tuple[int, Study]:
     """The version in force of a study, and what it says."""
     if study.version_id is None:

@@ -13,7 +13,8 @@ from app.people.permissions import TABLE, Permission, Role
 from app.people.rules import NOT_FOR_TOKENS
 from app.studies.in_use import study_in_use
 from app.studies.reads import all_studies
-from app.web.shell import show
+from app.web.shell import errors_of, show
+from app.web.sign_in import keep_language
 
 router = APIRouter()
 
@@ -39,6 +40,7 @@ def _account(here: Here, *, status_code: int = 200, **more: object) -> Response:
         "scopes": (scopes := _scopes(here)),
         "scope_options": [(scope, scope) for scope in scopes],
         "has_second_factor": here.signed_in.has_second_factor,
+        "language_chosen": here.signed_in.language or "",
         "needed": here.request.query_params.get("needed", ""),
         "now": here.now,
         "problems": {},
@@ -66,6 +68,20 @@ def _scopes(here: Here) -> list[str]:
 def account(here: PageAnywhere) -> Response:
     """Password, second factor, sessions and tokens of the person who is signed in."""
     return _account(here)
+
+
+@router.post("/account/language", name="account.language")
+def language(here: ChangeAnywhere) -> Response:
+    """Choose the language of one's pages and mails."""
+    chosen = here.value("language") or None
+    try:
+        actions.choose_language(here.session, chosen, by=here.actor, now=here.now)
+    except Invalid as problem:
+        here.refuse(problem)
+        return _account(here, status_code=422, problems=errors_of(problem))
+    response = here.redirect("/account", done="language")
+    keep_language(here.request, response, chosen or "")
+    return response
 
 
 @router.post("/account/password", name="account.password")
@@ -171,7 +187,12 @@ def create_token(here: ChangeAnywhere) -> Response:
         raise SecondFactorNeeded
     by: Actor = reads.actor_for(here.signed_in, study.id, here.actor.request_id)
     days = here.value("days", "90")
-    typed = {"name": here.value("name"), "days": days, "scope": list(here.form.get("scope", []))}
+    typed = {
+        "name": here.value("name"),
+        "days": days,
+        "scope": list(here.form.get("scope", [])),
+        "redcap": here.value("redcap"),
+    }
     try:
         require_password(here, here.form.get("password", [""])[-1])
         _, token = actions.create_token(
@@ -183,6 +204,7 @@ def create_token(here: ChangeAnywhere) -> Response:
             scopes=here.form.get("scope", []),
             expires_at=here.now + timedelta(days=int(days) if days.isdecimal() and len(days) < 5 else 0),
             second_factor_needed=in_use.definition.second_factor == "required",
+            hexadecimal=bool(here.value("redcap")),
             by=by,
             now=here.now,
         )

@@ -17,12 +17,13 @@ from app.audit.verify import Verification, verify
 from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
 from app.foundation import paging
 from app.foundation.errors import FieldProblem, Invalid
+from app.foundation.languages import translations
 from app.foundation.paging import LARGEST_PAGE, Page
 from app.participants.reads import visible_codes
 from app.participants.rules.personal import LABELS as PERSONAL
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
-from app.rendering import day, translations
+from app.rendering import day
 from app.studies.definition import Item, ItemType, Study
 from app.web.places import Places, places_of, show_at
 from app.web.tables import address, csv_file, typed_text
@@ -148,7 +149,7 @@ def _audit_page(here: Here, *, verified: Verification | None = None, newest: int
             participants=visible_codes(here.the_study, here.actor),
             cursor=query.get("after"),
         )
-    gettext = translations(here.the_study.definition.language).gettext
+    gettext = translations(here.language).gettext
     return show_at(
         here,
         places,
@@ -285,7 +286,8 @@ def _subject(subject: str, study: Study) -> str:
         said = [visit.label if visit else parts[0]]
         if len(parts) > 1:
             form = study.instrument(parts[1])
-            said.append(form.label if form else parts[1])
+            number = f" {parts[2]}" if len(parts) > 2 else ""
+            said.append(f"{form.label if form else parts[1]}{number}")
         return ", ".join(said)
     if kind in ("consent", "version", "sequence") and parts:
         return f"version {rest}"

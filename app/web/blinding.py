@@ -8,12 +8,12 @@ from fastapi.responses import Response
 
 from app.dependencies import Here, LoggedPageInStudy
 from app.foundation.errors import NotFound
+from app.foundation.languages import translations
 from app.people.access import may
 from app.people.permissions import Permission
 from app.printing import Record, Row, record_pdf
 from app.randomisation.blinding import actions, reads
 from app.randomisation.blinding.rules import ArmGuessed, Assessed, Estimate
-from app.rendering import translations
 from app.studies.definition import Study
 from app.web.sequence import hidden_without
 from app.web.shell import show
@@ -66,7 +66,7 @@ def report_pdf(here: LoggedPageInStudy) -> Response:
     """The same to file with the closed documents."""
     _require(here)
     study = here.the_study
-    gettext = translations(study.definition.language).gettext
+    gettext = translations(here.language).gettext
     rows: list[Row] = []
     for shown in _shown(here):
         of = gettext("{answered} of {randomised} answered").format(answered=shown.answered, randomised=shown.randomised)
@@ -86,7 +86,7 @@ def report_pdf(here: LoggedPageInStudy) -> Response:
         notes=_notes(gettext),
         footer=f"{study.code} · {here.now:%Y-%m-%d} · {here.actor.username}",
     )
-    body = record_pdf(record, at=here.now, language=study.definition.language)
+    body = record_pdf(record, at=here.now, language=here.language)
     name = f"{study.code}-blinding-{here.now:%Y-%m-%d}.pdf"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return Response(body, media_type="application/pdf", headers=headers)
@@ -99,7 +99,7 @@ def _require(here: Here) -> None:
 
 def _shown(here: Here) -> list[Shown]:
     definition = here.the_study.definition
-    gettext = translations(definition.language).gettext
+    gettext = translations(here.language).gettext
     found = actions.open_report(here.session, here.the_study, by=here.actor, now=here.now)
     return [_guess(definition, each, gettext) for each in found]
 

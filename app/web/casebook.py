@@ -19,6 +19,7 @@ from app.people.access import require, why_not
 from app.people.permissions import Permission
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
+from app.wording import title_of
 
 router = APIRouter()
 
@@ -105,19 +106,22 @@ def _page(here: Here, participant: Participant, problem: Invalid | Conflict | Re
     whole = strongest([lock for lock in locks if lock.visit is None])
     lines = []
     for entry in entries:
-        mark = marks[entry.visit, entry.instrument]
+        mark = next(each for each in marks[entry.visit, entry.instrument].repeats if each.repeat == entry.repeat)
         visit, form = definition.visit(entry.visit), definition.instrument(entry.instrument)
         lock = covering_visit(locks, entry.visit)
         lines.append(
             {
                 "visit": visit.label if visit else entry.visit,
-                "form": form.label if form else entry.instrument,
+                "form": title_of(form, entry.repeat) if form else entry.name,
+                "in_error": entry.in_error_why if entry.is_in_error else None,
                 "url": f"/{here.the_study.code}/participants/{participant.code}/visits/{entry.visit}/entries/"
-                f"{entry.instrument}/record",
+                f"{entry.name}/record",
                 "version": entry.version,
                 "saved_at": entry.saved_at,
                 "saved_by": entry.saved_by,
-                "mark": entry_mark(
+                "mark": "none"
+                if entry.is_in_error
+                else entry_mark(
                     entry.status,
                     has_query=mark.has_query,
                     is_signed=mark.is_signed,
@@ -137,7 +141,7 @@ def _page(here: Here, participant: Participant, problem: Invalid | Conflict | Re
             manifest,
             standing,
             participant.code,
-            partial=sum(not entry.is_complete for entry in entries),
+            partial=sum(not entry.is_complete for entry in entries if not entry.is_in_error),
             queries=sum(mark.has_query for mark in marks.values()),
         )
     )

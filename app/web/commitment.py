@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, require_password
 from app.foundation.errors import Invalid, NotFound, Refused
+from app.foundation.languages import translations
 from app.people.access import may
 from app.people.permissions import Permission
 from app.printing import Record, Row, record_pdf
@@ -17,7 +18,6 @@ from app.randomisation import actions, commitment, reads
 from app.randomisation.downtime.reads import packs
 from app.randomisation.escrow.reads import escrows
 from app.randomisation.reads import SequenceCounts
-from app.rendering import translations
 from app.web.sequence import hidden_without
 from app.web.shell import errors_of, show, status_of
 
@@ -41,7 +41,7 @@ def certificate_file(here: PageInStudy, version: int) -> Response:
 def certificate_pdf(here: PageInStudy, version: int) -> Response:
     """The certificate to print, sign and file."""
     found, said = _certificate(here, version)
-    language = here.the_study.definition.language
+    language = here.language
     gettext = translations(language).gettext
     assert found.sealed_at is not None
     record = Record(
@@ -156,7 +156,7 @@ def _key_of(said: dict[str, Any], gettext: Callable[[str], str]) -> tuple[str, L
 
 def _page(here: Here, version: int, *, problem: Invalid | Refused | None = None) -> Response:
     found, said = _certificate(here, version)
-    gettext = translations(here.the_study.definition.language).gettext
+    gettext = translations(here.language).gettext
     escrowed = any(each.version == version for each in escrows(here.session, here.the_study, by=here.actor))
     packs_of_it = [pack for pack in packs(here.session, here.the_study, by=here.actor) if pack.version == version]
     return show(

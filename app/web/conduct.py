@@ -136,7 +136,7 @@ def deviations(here: PageInStudy) -> Response:
         path=path,
         query=query,
         rows=found.rows,
-        categories=_categories(study.definition),
+        categories=_categories(here),
         several=len(places.sites) > 1 and not query["site"],
         active=sum(1 for each in DEVIATION_FILTERS if query[each] and query[each] != "all"),
         newer=address(path, query, after=found.previous) if found.previous else None,
@@ -148,8 +148,9 @@ def deviations(here: PageInStudy) -> Response:
     )
 
 
-def _categories(definition: Study) -> dict[str, str]:
-    return {each.code: each.label for each in definition.safety.deviations}
+def _categories(here: Here) -> dict[str, str]:
+    """The study's own words, or ours in the reader's language where it names none."""
+    return {each.code: here.tell(each.label) for each in here.the_study.definition.safety.deviations}
 
 
 def _deviation_lines(here: Here, wanted: deviation_reads.Wanted) -> Iterator[Sequence[object]]:
@@ -225,7 +226,9 @@ def _report_page(here: Here, participant: Participant, *, problem: Problem | Non
         status_code=status_of(problem),
         **_common(here, places, participant, problem),
         values={name: here.value(name) for name in ("category", "grade", "occurred_on", "what")},
-        categories=[(each.code, each.label, each.grade) for each in here.the_study.definition.safety.deviations],
+        categories=[
+            (each.code, here.tell(each.label), each.grade) for each in here.the_study.definition.safety.deviations
+        ],
         telling=_telling(here, problem, "what"),
     )
 
@@ -332,7 +335,7 @@ def _deviation_page(here: Here, number: int, *, problem: Problem | None = None) 
         "conduct/deviation.html",
         status_code=status_of(problem),
         row=found,
-        category=_categories(here.the_study.definition).get(found.category, found.category),
+        category=_categories(here).get(found.category, found.category),
         url=f"{list_url}/{number}",
         list_url=list_url,
         participant_url=_url(here, found.participant),

@@ -24,6 +24,7 @@ from app.dependencies import (
 )
 from app.foundation.drawing import drawing_svg
 from app.foundation.errors import Invalid, NotFound, Refused
+from app.foundation.languages import translations
 from app.foundation.paging import LARGEST_PAGE, Page
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
@@ -33,7 +34,7 @@ from app.people.access import may, require, why_not
 from app.people.permissions import Permission
 from app.printing import Row, SignedDocument
 from app.printing import signed_pdf as printed
-from app.rendering import day, moment, translations
+from app.rendering import day, moment
 from app.schedule.actions import open_visits
 from app.studies.definition import ConsentDocument
 from app.web.places import Places, places_of, show_at, typed_day

@@ -339,7 +339,7 @@ def _pair_page(here: Here, line: Line, problem: Invalid | Conflict | Refused | N
         lists(here.form) if problem else {},
         problems=problems,
         missing_codes=definition.missing_codes,
-        language=definition.language,
+        language=here.language,
     )
 
     def row(each: Answer) -> dict[str, Any]:
@@ -348,7 +348,7 @@ def _pair_page(here: Here, line: Line, problem: Invalid | Conflict | Refused | N
         def words(value: object) -> str:
             if item is None or value is None:
                 return "" if value is None else str(value)
-            return said(item, value, definition.missing_codes, definition.language)
+            return said(item, value, definition.missing_codes, here.language)
 
         return {
             "answer": each,

@@ -7,7 +7,7 @@ an older version sees both side by side.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -24,13 +24,17 @@ from app.capture.locks.reads import covering
 from app.capture.locks.rules import Kind, Lock, why_closed
 from app.capture.reads import Answers, DraftState, HistoryLine, Place
 from app.capture.rules import (
+    IN_ERROR,
     MEANINGS,
     EntryState,
     changes,
     entry_mark,
+    form_name,
+    named_form,
     same_value,
     signature_holds,
     why_not_enter,
+    why_not_repeat,
     why_not_sign,
 )
 from app.capture.status import EntryStatus
@@ -52,27 +56,37 @@ from app.dependencies import (
 )
 from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.foundation.languages import sentence, translations
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
-from app.rendering import translations
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visit_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
-from app.studies.definition import Instrument, Item, ItemType, Visit
+from app.studies.definition import Instrument, Item, ItemType, Visit, cell_parts, unscheduled_number
 from app.studies.reads import as_read
 from app.studies.rules.items import SEALED
-from app.web.items import FILE, NAME, REMOVE, STROKES, item_views, sections_of
+from app.web.forms import ENTRY
+from app.web.items import (
+    FILE,
+    NAME,
+    REMOVE,
+    ROWS,
+    STROKES,
+    item_views,
+    names_of_rows,
+    rows_shown,
+    sections_of,
+    with_other_rows,
+)
 from app.web.queries import threads_of
 from app.web.shell import errors_of, show, status_of
 from app.web.visits import planned_visit, typed_day, visit_url
-from app.wording import said
+from app.wording import said, title_of
 
 router = APIRouter()
-
-ENTRY = "/{study}/participants/{code}/visits/{visit}/entries/{instrument}"
 
 # The form's own fields. No item code has a hyphen, so that none of them can be taken for an answer.
 BASE, REASON, SAVE_AS = "base-version", "form-why", "save-as"
@@ -87,7 +101,30 @@ class Spot:
     participant: Participant
     planned: Visit
     instrument: Instrument
+    repeat: int = 1
     language: str = ""
+
+    @property
+    def name(self) -> str:
+        """How the form is named at its visit."""
+        return form_name(self.instrument.code, self.repeat)
+
+    @property
+    def title(self) -> str:
+        return title_of(self.instrument, self.repeat)
+
+    @property
+    def place_asked(self) -> dict[str, Any]:
+        """Which entry of the participant an action is about."""
+        return {"visit": self.planned.code, "instrument": self.instrument.code, "repeat": self.repeat}
+
+    @property
+    def next_url(self) -> str | None:
+        """Where the form is filled in for the next time at this visit, or None."""
+        following = max(self.place.begun, self.repeat) + 1
+        if following > self.instrument.most_repeats:
+            return None
+        return f"{self.visit_url}/entries/{form_name(self.instrument.code, following)}"
 
     @property
     def participant_id(self) -> int:
@@ -96,7 +133,7 @@ class Spot:
 
     @property
     def url(self) -> str:
-        return f"{self.visit_url}/entries/{self.instrument.code}"
+        return f"{self.visit_url}/entries/{self.name}"
 
     @property
     def is_second(self) -> bool:
@@ -134,22 +171,18 @@ class Spot:
 
     @cached_property
     def place(self) -> Place:
-        return reads.place_of(
-            self.here.session, self.participant_id, self.planned.code, self.instrument.code, by=self.here.actor
-        )
+        return reads.place_of(self.here.session, self.participant_id, by=self.here.actor, **self.place_asked)
 
     @cached_property
     def entry(self) -> EntryState | None:
-        return reads.entry_of(self.here.session, self.participant_id, self.planned.code, self.instrument.code)
+        return reads.entry_of(self.here.session, self.participant_id, **self.place_asked)
 
     @cached_property
     def draft(self) -> DraftState | None:
         """This person's draft, unless it says what is saved anyway."""
         if not self.place.has_draft:
             return None
-        draft = reads.draft_of(
-            self.here.session, self.participant_id, self.planned.code, self.instrument.code, by=self.here.actor
-        )
+        draft = reads.draft_of(self.here.session, self.participant_id, by=self.here.actor, **self.place_asked)
         if draft is None:
             return None
         typed = parse_typed(self.instrument, draft.typed)
@@ -163,7 +196,7 @@ class Spot:
         events = events_needed(self.instrument, self.planned.code)
         if events - {reads.SCREENING}:
             return reads.answers_of(self.here.session, self.here.the_study, self.participant_id)
-        return reads.answers_from(self.place.screening, []) if events else {}
+        return reads.answers_from(self.place.screening, ()) if events else {}
 
     @cached_property
     def broken_signature(self) -> HistoryLine | None:
@@ -177,6 +210,7 @@ class Spot:
             self.planned.code,
             self.instrument.code,
             item="",
+            repeat=self.repeat,
         )
         return next((line for line in reversed(lines) if line.action == "entry.signature_superseded"), None)
 
@@ -196,7 +230,7 @@ class Spot:
         """Item code -> its queries, as a page draws them."""
         if self.entry is None:
             return {}
-        return threads_of(self.here, self.participant_id, self.planned.code, self.instrument.code)
+        return threads_of(self.here, self.participant_id, **self.place_asked)
 
     @cached_property
     def why_not_enter(self) -> str | None:
@@ -215,15 +249,17 @@ class Spot:
             is_scheduled=place.is_scheduled,
             is_stopped=place.is_stopped,
             is_missed=place.is_missed,
-        )
+        ) or why_not_repeat(self.instrument, self.repeat, place.begun)
+        if reason is None and self.entry is not None and self.entry.is_in_error:
+            reason = IN_ERROR
         if reason is None and (self.entry is None or self.participant.withdrawn_on is not None):
             reason = why_no_consent(
                 self.here.session, self.here.the_study, self.participant, before="entries", now=self.here.now
             )
         return reason or why_closed(self.here.the_study.definition, self.lock)
 
-    def judge(self, values: Mapping[str, object], reasons: Mapping[str, str]) -> Judgement:
-        """The judgement on these values here and now."""
+    def judge(self, values: Mapping[str, object], reasons: Mapping[str, str], form: Form | None = None) -> Judgement:
+        """The judgement on these values here and now; of the rows a form shows, also those still blank."""
         local = self.here.now.astimezone(ZoneInfo(self.place.timezone))
         return judge(
             self.here.the_study.definition,
@@ -234,6 +270,8 @@ class Spot:
             answers=self.answers,
             today=local.date(),
             now=local,
+            repeat=self.repeat,
+            blank=rows_shown(self.instrument, form) if form is not None else {},
         )
 
     def stored_form(self) -> dict[str, list[str]]:
@@ -243,7 +281,7 @@ class Spot:
     def said(self, item: Item, value: object) -> str:
         """A stored value in the words of the study."""
         definition = self.here.the_study.definition
-        return said(item, value, definition.missing_codes, self.language or definition.language)
+        return said(item, value, definition.missing_codes, self.language or self.here.language)
 
 
 def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
@@ -258,14 +296,18 @@ def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
 def spot_of(here: Here, code: str, visit: str, instrument: str) -> Spot:
     """NotFound unless this person may read entries of this participant, and the plan has this form at this visit."""
     planned = planned_visit(here, visit)
-    form = here.the_study.definition.instrument(instrument)
-    if form is None or instrument not in planned.instruments:
+    code_of_form, repeat = named_form(instrument)
+    form = here.the_study.definition.instrument(code_of_form)
+    if form is None or code_of_form not in planned.instruments:
         raise NotFound
     participant = participant_by_code(
         here.session, here.the_study, code, by=here.actor, permission=Permission.ENTRY_READ
     )
     worded = as_read(here.session, here.the_study.id, form, here.the_study.definition.language)
-    return Spot(here, participant, planned, worded)
+    spot = Spot(here, participant, planned, worded, repeat)
+    if repeat != 1 and spot.entry is None and why_not_repeat(form, repeat, spot.place.begun) is not None:
+        raise NotFound
+    return spot
 
 
 @router.get(ENTRY, name="entries.form")
@@ -289,6 +331,10 @@ def save(here: ChangeInStudy, code: str, visit: str, instrument: str, sent: Sent
         # Somebody made the first entry meanwhile. What was typed is kept, and goes on as the second.
         _keep(spot)
         return here.redirect(f"{spot.url}/second", done="second_instead")
+    if (changed := with_other_rows(spot.instrument, here.form, here.value(SAVE_AS))) is not None:
+        require(here.actor, Permission.ENTRY_SAVE, site_id=spot.participant.site_id, action="entry.save")
+        here.release_key()  # nothing is saved: the same form goes on
+        return form_page(spot, typed=changed)
     try:
         form, unkept = attached(spot, sent)
         typed = parse_typed(spot.instrument, form)
@@ -297,8 +343,7 @@ def save(here: ChangeInStudy, code: str, visit: str, instrument: str, sent: Sent
             here.session,
             here.the_study,
             spot.participant,
-            visit=visit,
-            instrument=instrument,
+            **spot.place_asked,
             values=typed.values,
             reasons=typed.reasons,
             base_version=number(here.value(BASE)),
@@ -311,6 +356,8 @@ def save(here: ChangeInStudy, code: str, visit: str, instrument: str, sent: Sent
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
         return form_page(spot, typed=attached_again(spot, sent), problem=problem)
+    if here.value(SAVE_AS) == "another" and spot.next_url is not None:
+        return here.redirect(spot.next_url, done="saved")
     return here.redirect(spot.visit_url, done="saved" if saved.status is EntryStatus.COMPLETE else "saved_partial")
 
 
@@ -391,24 +438,26 @@ def look(here: PageInStudy, form: TypedForm, code: str, visit: str, instrument: 
 def judged_look(spot: Spot, form: Form) -> dict[str, Any]:
     """What the page is told of answers that are not saved: hidden questions, errors, doubts, scores, progress."""
     typed = parse_typed(spot.instrument, lists(form))
-    judgement = spot.judge(typed.values, typed.reasons)
+    judgement = spot.judge(typed.values, typed.reasons, form)
     errors = {problem.field: problem.message for problem in reversed(typed.problems)}
     errors = {**{finding.item: finding.message for finding in reversed(judgement.hard)}, **errors}
     findings: dict[str, str] = {}
     for finding in judgement.soft:
         findings[finding.item] = f"{findings.get(finding.item, '')} {finding.message}".strip()
-    items = spot.instrument.items
+    items = spot.instrument.asked([*form, *names_of_rows(spot.instrument, form)])
     blank = [item.code for item in items if item.code not in typed.values and item.code not in errors]
     problems = [FieldProblem(code, "look", message) for code, message in errors.items()]
     sections = form_sections(spot, form, problems=problems, judgement=judgement)
     done, total = progress_of(sections)
     counts = [(section["done"], section["total"]) for section in sections] + [(done, total)]
-    of = translations(spot.language or spot.here.the_study.definition.language).gettext("%(done)s of %(total)s")
+    language = spot.language or spot.here.language
+    say = partial(sentence, language=language)
+    of = translations(language).gettext("%(done)s of %(total)s")
     return {
         "corrects": _corrects(spot, judgement),
         "hidden": sorted(judgement.hidden),
-        "errors": {code: message for code, message in errors.items() if code not in judgement.hidden},
-        "findings": findings,
+        "errors": {code: say(message) for code, message in errors.items() if code not in judgement.hidden},
+        "findings": {code: say(message) for code, message in findings.items()},
         "blank": blank,
         "computed": {
             item.code: spot.said(item, judgement.values[item.code])
@@ -442,12 +491,13 @@ def keep_draft_at(spot: Spot) -> Response:
 def _keep(spot: Spot) -> None:
     here = spot.here
     typed = {name: texts for name, texts in lists(here.form).items() if _is_typed(name) and any(texts)}
+    if all(name.startswith(ROWS) for name in typed):
+        typed = {}
     actions.keep_draft(
         here.session,
         here.the_study,
         spot.participant,
-        visit=spot.planned.code,
-        instrument=spot.instrument.code,
+        **spot.place_asked,
         typed=typed,
         base_version=0 if spot.withheld is not None else number(here.value(BASE)),
         by=here.actor,
@@ -459,7 +509,7 @@ def _keep(spot: Spot) -> None:
 def drop_draft(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
     """Throw the draft away and show what is saved."""
     spot = spot_of(here, code, visit, instrument)
-    actions.drop_draft(here.session, spot.participant_id, visit=visit, instrument=instrument, by=here.actor)
+    actions.drop_draft(here.session, spot.participant_id, by=here.actor, **spot.place_asked)
     return here.redirect(spot.url, done="draft_dropped")
 
 
@@ -485,7 +535,7 @@ def history(here: PageInStudy, code: str, visit: str, instrument: str, item: str
     asked = spot.instrument.item(item)
     if asked is None:
         raise NotFound
-    lines = reads.history(here.session, here.the_study, code, visit, instrument, item)
+    lines = reads.history(here.session, here.the_study, code, item=item, **spot.place_asked)
     return show(
         here,
         "entries/history.html",
@@ -547,8 +597,7 @@ def sign(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respons
             here.session,
             here.the_study,
             spot.participant,
-            visit=visit,
-            instrument=instrument,
+            **spot.place_asked,
             version=number(here.value("version")),
             meaning=here.value("meaning"),
             by=here.actor,
@@ -575,8 +624,7 @@ def verify(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respo
             here.session,
             here.the_study,
             spot.participant,
-            visit=visit,
-            instrument=instrument,
+            **spot.place_asked,
             items=items,
             version=number(here.value("version")),
             by=here.actor,
@@ -588,6 +636,33 @@ def verify(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respo
     return here.redirect(f"{spot.url}/record", done="verified")
 
 
+@router.post(ENTRY + "/in-error", name="entries.mark_in_error")
+def mark_in_error(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
+    """Mark one that was added by mistake as entered in error, or take that back; nothing is deleted."""
+    spot = _spot(here, code, visit, instrument)
+    undo = here.value("which") == "counts"
+    action = "entry.restore" if undo else "entry.mark_in_error"
+    subject = f"{spot.participant.code}/entry/{visit}/{instrument}"
+    require(here.actor, Permission.ENTRY_SAVE, site_id=spot.participant.site_id, action=action, subject=subject)
+    try:
+        actions.mark_in_error(
+            here.session,
+            here.the_study,
+            spot.participant,
+            **spot.place_asked,
+            version=number(here.value("version")),
+            why=here.value("why"),
+            by=here.actor,
+            now=here.now,
+            undo=undo,
+        )
+    except (Invalid, Conflict, Refused) as problem:
+        here.refuse(problem)
+        return _record_page(spot, problem)
+    return here.redirect(f"{spot.url}/record", done="restored" if undo else "in_error")
+
+
+@router.get(ENTRY + "/in-error", name="entries.in_error_form")
 @router.get(ENTRY + "/verified", name="entries.verify_form")
 def verify_form(here: PageInStudy, code: str, visit: str, instrument: str) -> Response:
     """Where somebody lands who goes on without sending the form again: what is saved."""
@@ -608,7 +683,7 @@ def form_page(
     kept = spot.draft if typed is None else None
     shown = typed if typed is not None else kept.typed if kept is not None else spot.stored_form()
     read = parse_typed(spot.instrument, shown)
-    judgement = spot.judge(read.values, read.reasons)
+    judgement = spot.judge(read.values, read.reasons, shown)
     problems = list(problem.problems) if isinstance(problem, Invalid) else []
     known = {each.field for each in problems}
     problems += [each for each in read.problems if each.field not in known and each.field not in judgement.hidden]
@@ -618,7 +693,8 @@ def form_page(
         for finding in judgement.hard
         if finding.item not in known and finding.item not in judgement.hidden
     ]
-    places = {item.code: place for place, item in enumerate(spot.instrument.items)}
+    items = spot.instrument.asked([*shown, *names_of_rows(spot.instrument, shown), *judgement.missing_required])
+    places = {item.code: place for place, item in enumerate(items)}
     problems.sort(key=lambda each: places.get(each.field.removesuffix(WHY), len(places)))
     version = entry.version if entry else 0
     is_stale = isinstance(problem, Conflict) or (kept is not None and kept.base_version != version)
@@ -632,7 +708,7 @@ def form_page(
         has_history=entry is not None,
     )
     done, total = progress_of(sections)
-    ids = {item.code for item in spot.instrument.items}
+    ids = {item.code for item in items}
     return show(
         here,
         "entries/form.html",
@@ -700,8 +776,12 @@ def _record_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None
         spot=spot,
         entry=spot.entry,
         rows=_rows(spot),
-        may_verify=may_verify and spot.entry is not None and not spot.is_locked,
-        refusal=problem.reason if problem is not None else None,
+        may_verify=may_verify and spot.entry is not None and not spot.entry.is_in_error and not spot.is_locked,
+        # Taking it back is what a mark in error waits for; everything else waits for that.
+        may_mark=spot.may_save and spot.entry is not None and spot.instrument.repeats and spot.lock is None,
+        refusal=problem.reason if problem is not None and not isinstance(problem, Invalid) else None,
+        errors=errors_of(problem),
+        why=spot.here.value("why") if problem is not None else "",
         **_facts(spot),
     )
 
@@ -710,8 +790,7 @@ def _sign_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None) 
     entry = spot.entry
     judgement = None
     if entry is not None:
-        asked = {item.code for item in spot.instrument.items}
-        values = {code: value for code, value in entry.values.items() if code in asked}
+        values = {code: value for code, value in entry.values.items() if spot.instrument.item(code) is not None}
         judgement = spot.judge(values, entry.reasons)
     return show(
         spot.here,
@@ -748,9 +827,11 @@ def _facts(spot: Spot) -> dict[str, Any]:
             is_locked=spot.is_locked,
             pair=spot.pair.state if spot.pair else None,
         )
+        if entry.is_in_error:
+            status = "none"
     elif spot.draft is not None:
         status = "draft"
-    elif today > visit.closes_on:
+    elif today > visit.closes_on and unscheduled_number(visit.code) is None:
         status = "late"
     return {
         "threads": spot.threads,
@@ -779,7 +860,7 @@ def form_sections(
 ) -> list[dict[str, object]]:
     definition = spot.here.the_study.definition
     views = item_views(
-        spot.instrument.items,
+        spot.instrument.asked([*form, *names_of_rows(spot.instrument, form)]),
         form,
         problems=problems or [],
         judgement=judgement,
@@ -794,9 +875,9 @@ def form_sections(
             and (url := _file_url(spot, item, spot.entry.values.get(item.code)))
         },
         stored=spot.entry.values if spot.entry else {},
-        language=spot.language or definition.language,
+        language=spot.language or spot.here.language,
     )
-    return sections_of(spot.instrument, views)
+    return sections_of(spot.instrument, views, rows_shown(spot.instrument, form))
 
 
 def _corrects(spot: Spot, judgement: Judgement) -> bool:
@@ -822,7 +903,7 @@ def _differences(spot: Spot, read: Typed, shown: Form) -> list[dict[str, str]]:
     """Both versions side by side, item by item, where they are not the same."""
     saved = spot.entry.values if spot.entry else {}
     rows = []
-    for item in spot.instrument.items:
+    for item in spot.instrument.asked([*saved, *shown]):
         if item.type is ItemType.CALCULATED:
             continue
         mine = read.values.get(item.code)
@@ -841,7 +922,13 @@ def _rows(spot: Spot) -> list[dict[str, object]]:
     values = spot.entry.values if spot.entry else {}
     reasons = spot.entry.reasons if spot.entry else {}
     read = {code: value for code, value in values.items() if spot.instrument.item(code)}
-    hidden = spot.judge(read, reasons).hidden if any(item.shown_if for item in spot.instrument.items) else frozenset()
+    rows: dict[str, list[Item]] = {}
+    for item in spot.instrument.asked(values):
+        if (parts := cell_parts(item.code)) is not None:
+            rows.setdefault(parts[0], []).append(item)
+    hidden = (
+        spot.judge(read, reasons).hidden if any(item.shown_if for item in spot.instrument.every_item) else frozenset()
+    )
     return [
         {
             "label": section.label,
@@ -859,7 +946,7 @@ def _rows(spot: Spot) -> list[dict[str, object]]:
                     "verified": spot.entry.verified.get(item.code) if spot.entry else None,
                     "is_verified": spot.entry is not None and is_verified(spot.entry, item.code),
                 }
-                for item in section.items
+                for item in (section.items if not section.repeats else rows.get(section.code or "", ()))
             ],
         }
         for section in spot.instrument.sections

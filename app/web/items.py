@@ -10,9 +10,9 @@ from app.capture.checks import Judgement
 from app.capture.typed import MISSING, WHY, Unreadable, read_stored, shortened
 from app.expressions import ExpressionError, parse
 from app.foundation.errors import FieldProblem
+from app.foundation.languages import sentence, translations
 from app.participants.rules.files import MEDIA_TYPES, NAMES
-from app.rendering import translations
-from app.studies.definition import Instrument, Item, ItemType, MissingCode, Section
+from app.studies.definition import Instrument, Item, ItemType, MissingCode, Section, cell_name, cell_parts
 from app.studies.rules.items import SEALED
 from app.wording import said
 
@@ -99,8 +99,9 @@ def item_views(
     items = tuple(items)
     errors: dict[str, str] = {}
     for problem in problems:
-        errors.setdefault(problem.field, problem.message)
+        errors.setdefault(problem.field, sentence(problem.message, language))
     labels = {item.code: item for item in items}
+    labels |= {parts[2]: item for item in items if (parts := cell_parts(item.code)) is not None}
     codes = tuple((missing.code, missing.label) for missing in missing_codes)
     gettext = translations(language).gettext
     views = {}
@@ -109,7 +110,9 @@ def item_views(
         texts = _texts(item, form.get(name, ()))
         control = _control(item, texts)
         findings = tuple(
-            finding.message for finding in (judgement.soft if judgement else ()) if finding.item == item.code
+            sentence(finding.message, language)
+            for finding in (judgement.soft if judgement else ())
+            if finding.item == item.code
         )
         why = " ".join(form.get(name + WHY, ()))
         views[item.code] = ItemView(
@@ -136,22 +139,98 @@ def item_views(
     return views
 
 
-def sections_of(instrument: Instrument, views: Mapping[str, ItemView]) -> list[dict[str, Any]]:
-    """The sections as a page shows them: heading, items with their views, and how many are answered of those asked."""
+ROWS = "rows-"  # before the code of a group: the field that says which rows of it are on the page
+ADD_ROW, DROP_ROW = "add-row:", "drop-row:"
+
+
+def rows_shown(instrument: Instrument, form: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+    """Group -> the rows a page shows: those the form says or has answers in, and one to begin with."""
+    answered = instrument.rows(name for name, texts in form.items() if any(text.strip() for text in texts))
+    shown = {}
+    for code, section in instrument.groups.items():
+        said = {int(text) for text in form.get(ROWS + code, ()) if text.isdecimal() and len(text) <= 3}
+        rows = {row for row in said if 1 <= row <= section.most_rows} | set(answered.get(code, ()))
+        shown[code] = sorted(rows) or ([] if ROWS + code in form else [1])
+    return shown
+
+
+def names_of_rows(instrument: Instrument, form: Mapping[str, Sequence[str]]) -> list[str]:
+    """A name in each row that a page shows, for `Instrument.asked`."""
+    return [
+        cell_name(code, row, instrument.groups[code].items[0].code)
+        for code, rows in rows_shown(instrument, form).items()
+        for row in rows
+    ]
+
+
+def with_other_rows(instrument: Instrument, form: Mapping[str, Sequence[str]], act: str) -> dict[str, list[str]] | None:
+    """The form with one more row of a group, or without one, when that is what its button says; else None."""
+    typed = {name: list(texts) for name, texts in form.items()}
+    verb, _, about = act.partition(":")
+    code, _, number = about.partition(":")
+    if verb + ":" not in (ADD_ROW, DROP_ROW) or code not in instrument.groups:
+        return None
+    rows = rows_shown(instrument, form)[code]
+    if verb + ":" == ADD_ROW:
+        following = max(rows, default=0) + 1
+        if following <= instrument.groups[code].most_rows:
+            rows = [*rows, following]
+    elif number.isdecimal():
+        rows = [row for row in rows if row != int(number)]
+        typed = {name: texts for name, texts in typed.items() if not name.startswith(f"{code}[{int(number)}].")}
+    return {**typed, ROWS + code: [str(row) for row in rows]}
+
+
+def sections_of(
+    instrument: Instrument, views: Mapping[str, ItemView], shown: Mapping[str, Sequence[int]] | None = None
+) -> list[dict[str, Any]]:
+    """The sections as a page shows them: heading, items with their views, and how many are answered of those asked.
+
+    A group has `rows` instead, each with its number and items, and says how another is added.
+    """
     sections = []
     for section in instrument.sections:
+        if section.repeats:
+            sections.append(_group(instrument, section, views, (shown or {}).get(section.code or "", ())))
+            continue
         asked = [views[item.code] for item in section.items if views[item.code].control != "calculated"]
-        shown = [view for view in asked if not view.hidden]
+        open_now = [view for view in asked if not view.hidden]
         sections.append(
             {
                 "label": section.label,
                 "matrix": matrix_of(section, views),
                 "items": [(item, views[item.code]) for item in section.items],
-                "done": sum(view.is_answered for view in shown),
-                "total": len(shown),
+                "done": sum(view.is_answered for view in open_now),
+                "total": len(open_now),
             }
         )
     return sections
+
+
+def _group(
+    instrument: Instrument, section: Section, views: Mapping[str, ItemView], shown: Sequence[int]
+) -> dict[str, Any]:
+    code = section.code or ""
+    rows: list[dict[str, Any]] = []
+    for row in shown:
+        cells = [instrument.item(cell_name(code, row, item.code)) for item in section.items]
+        found = [(cell, views[cell.code]) for cell in cells if cell is not None and cell.code in views]
+        rows.append({"number": row, "items": found, "drop": f"{DROP_ROW}{code}:{row}"})
+    asked = [view for row in rows for _, view in row["items"] if view.control != "calculated" and not view.hidden]
+    last = max(shown, default=0)
+    return {
+        "label": section.label,
+        "code": code,
+        "field": ROWS + code,
+        "matrix": (),
+        "rows": rows,
+        "items": [],
+        "add": f"{ADD_ROW}{code}" if last < section.most_rows else "",
+        "next": last + 1,
+        "most": section.most_rows,
+        "done": sum(view.is_answered for view in asked),
+        "total": len(asked),
+    }
 
 
 def matrix_of(section: Section, views: Mapping[str, ItemView]) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from app.dependencies import (
 )
 from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.foundation.languages import translations
 from app.mail.actions import SECRET
 from app.participants.links import actions, reads, rules
 from app.participants.links.reads import Opened, link_of, was_done
@@ -41,7 +42,7 @@ from app.participants.reads import participant_by_code
 from app.participants.status import Status
 from app.people.access import require
 from app.people.permissions import Permission
-from app.rendering import page, translations
+from app.rendering import page
 from app.schedule.reads import visits_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
@@ -63,6 +64,7 @@ from app.web.entries import (
     number,
     progress_of,
 )
+from app.web.items import with_other_rows
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
 from app.web.sign_in import plain_viewer
@@ -268,7 +270,7 @@ def _as_participant(request: Request, session: Session, opened: Opened, form: Fo
     """The request of somebody who has a link and no session."""
     actor = opened.actor(request.state.request_id)
     request.state.actor, request.state.study = actor, opened.study
-    return Here(request, session, actor, clock.now(), opened.study, form=form)
+    return Here(request, session, actor, clock.now(), opened.study, form=form, reads=opened.link.language)
 
 
 def _show(here: Here, opened: Opened, template: str, *, status: int = 200, **values: Any) -> Response:
@@ -367,7 +369,7 @@ def _spot(here: Here, opened: Opened, form: Instrument) -> Spot:
     if planned is None:
         raise NotFound(GONE)
     worded = as_read(here.session, opened.study.id, form, opened.link.language)
-    return Spot(here, opened.participant, planned, worded, opened.link.language)
+    return Spot(here, opened.participant, planned, worded, language=opened.link.language)
 
 
 def _spots(here: Here, opened: Opened) -> list[Spot]:
@@ -381,7 +383,14 @@ def _is_left(spot: Spot) -> bool:
 
 
 def _questions_page(
-    here: Here, opened: Opened, token: str, *, spot: Spot | None = None, item: str | None = None, problem: Any = None
+    here: Here,
+    opened: Opened,
+    token: str,
+    *,
+    spot: Spot | None = None,
+    item: str | None = None,
+    problem: Any = None,
+    typed: dict[str, list[str]] | None = None,
 ) -> Response:
     """The form that is asked now, on a page or one question of it; the end, once none is left."""
     spots = _spots(here, opened)
@@ -396,11 +405,12 @@ def _questions_page(
             if any(_by_screen(each) for each in spots):
                 return _end_page(here, opened, token, spots)
             return _done_page(here.request, opened, here)
-    typed = spot.stored_form()
+    shown_again = typed
+    typed = spot.stored_form() if shown_again is None else shown_again
     if problem is not None:
         typed = {**({} if item is None else without(typed, item)), **lists(here.form)}
     read = parse_typed(spot.instrument, typed)
-    judgement = spot.judge(read.values, read.reasons)
+    judgement = spot.judge(read.values, read.reasons, typed)
     problems = list(problem.problems) if isinstance(problem, Invalid) else []
     sections = form_sections(spot, typed, problems=problems, judgement=judgement)
     done, total = progress_of(sections)
@@ -502,6 +512,9 @@ def _answer(here: Here, opened: Opened, token: str, sent: Mapping[str, Sent]) ->
     goes = here.value(GO, "next")
     if item is not None and form.item(item) is None:
         raise NotFound(GONE)
+    if (changed := with_other_rows(form, here.form, here.value(SAVE_AS))) is not None:
+        here.release_key()  # nothing is saved: the same form goes on
+        return _questions_page(here, opened, token, spot=spot, typed=changed)
     try:
         posted, unkept = attached(spot, sent)
         if item is not None:

@@ -15,7 +15,7 @@ from app.capture.double.rules import State
 from app.capture.locks.reads import locks_of
 from app.capture.locks.rules import Lock, is_locked
 from app.capture.reads import EntryMark, entries_and_drafts
-from app.capture.rules import entry_mark
+from app.capture.rules import entry_mark, form_name
 from app.capture.typed import parse_typed
 from app.consent import rules as consent_rules
 from app.consent.actions import withdraw_consent
@@ -46,15 +46,24 @@ from app.people.access import may, require, sites_for, why_not
 from app.people.models import Site
 from app.people.permissions import Permission, Role
 from app.people.reads import SiteRow
+from app.rendering import day
 from app.safety.logs.reads import counts_of
 from app.schedule.actions import open_visits, stop_visits
 from app.schedule.appointments.reads import appointments_of
 from app.schedule.appointments.rules import why_not_book
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import NextVisit, next_visits, visits_of
-from app.schedule.rules import VisitState, visit_state
+from app.schedule.rules import VisitState, visit_state, why_not_add
 from app.schedule.status import VisitStatus
-from app.studies.definition import FirstStage, Study, Visit, VisitKind, WithdrawalLevel
+from app.studies.definition import (
+    FirstStage,
+    Instrument,
+    Study,
+    Visit,
+    VisitKind,
+    WithdrawalLevel,
+    unscheduled_number,
+)
 from app.web.appointments import label_of
 from app.web.audit import told
 from app.web.in_error import rows_of
@@ -464,6 +473,9 @@ def show(here: PageInStudy, code: str) -> Response:
         failure=_failure(definition, screening),
         may_identity=may(here.actor, Permission.IDENTITY_READ, site_id=site_id),
         may_withdraw=may(here.actor, Permission.PARTICIPANT_WITHDRAW, site_id=site_id),
+        may_add=definition.unscheduled is not None
+        and may(here.actor, Permission.VISIT_RECORD, site_id=site_id)
+        and why_not_add(Status(participant.status), participant.consented_on) is None,
         may_link=may(here.actor, Permission.PARTICIPANT_LINK, site_id=site_id),
         may_consent=may(here.actor, Permission.CONSENT_RECORD, site_id=site_id),
         may_unblind=may(here.actor, Permission.ALLOCATION_UNBLIND, site_id=site_id),
@@ -512,6 +524,7 @@ def _safety(here: Here, participant: Participant) -> list[dict[str, Any]]:
 
 
 OPEN = frozenset({Status.SCREENED, Status.CONSENTED})
+MOST_SHOWN = 4  # repeats of a form in one cell: a diary of a month would push everything else out of sight
 
 
 @dataclass(frozen=True)
@@ -676,9 +689,9 @@ def _timeline(
     """What `ui.timeline` draws: the steps into the trial as points, then every visit that has dates."""
     definition = here.the_study.definition
     points = [
-        ("Screened", participant.screened_on, ""),
-        ("Consent", participant.consented_on, ""),
-        ("Randomised", participant.randomised_on, f"{_url(here, participant.code)}/randomised"),
+        (here.tell("Screened"), participant.screened_on, ""),
+        (here.tell("Consent"), participant.consented_on, ""),
+        (here.tell("Randomised"), participant.randomised_on, f"{_url(here, participant.code)}/randomised"),
     ]
     drawn: list[dict[str, Any]] = [
         {"label": label, "target": on, "opens": None, "closes": None, "held_on": on, "status": "done", "url": url}
@@ -703,7 +716,14 @@ def _timeline(
     if participant.withdrawn_on is not None:
         on = participant.withdrawn_on
         drawn.append(
-            {"label": "Withdrew", "target": on, "opens": None, "closes": None, "held_on": on, "status": "none"}
+            {
+                "label": here.tell("Withdrew"),
+                "target": on,
+                "opens": None,
+                "closes": None,
+                "held_on": on,
+                "status": "none",
+            }
         )
     return drawn
 
@@ -733,6 +753,8 @@ def _matrix(
     definition, url = here.the_study.definition, _url(here, participant.code)
     dated = {visit.code: visit for visit in visits}
     planned = [visit for visit in definition.visits if visit.instruments]
+    outside = (definition.visit(visit.code) for visit in visits if unscheduled_number(visit.code) is not None)
+    planned += [visit for visit in outside if visit is not None and visit not in planned]
     columns: list[dict[str, Any]] = []
     for visit in planned:
         row = dated.get(visit.code)
@@ -740,13 +762,14 @@ def _matrix(
         columns.append(
             {
                 "label": visit.short or visit.label,
-                "note": f"{note:%-d %b %Y}" if note else "",
+                "note": day(note, here.language),
                 "url": f"{url}/visits/{visit.code}" if row else "",
             }
         )
     rows = []
+    adds = may(here.actor, Permission.ENTRY_SAVE, site_id=participant.site_id)
     for form in filter(None, map(definition.instrument, dict.fromkeys(c for v in planned for c in v.instruments))):
-        cells: list[dict[str, str] | None] = []
+        cells: list[dict[str, Any] | None] = []
         for visit in planned:
             if form.code not in visit.instruments:
                 cells.append(None)
@@ -760,12 +783,47 @@ def _matrix(
                 pair=pairs.get(place, (None, ""))[0],
                 locked=is_locked(locks, visit.code),
             )
-            cell = {"status": status}
+            cell: dict[str, Any] = {"status": status}
             if visit.code in dated and (status != "none"):
                 cell["url"] = f"{url}/visits/{visit.code}/entries/{form.code}"
+            if form.repeats and (mark := marks.get(place)) is not None:
+                cell |= _repeats(form, mark, f"{url}/visits/{visit.code}", is_locked(locks, visit.code))
+                if not adds or is_locked(locks, visit.code):
+                    cell["add"] = ""
             cells.append(cell)
         rows.append({"label": form.label, "entries": cells})
     return columns, rows
+
+
+def _repeats(form: Instrument, mark: EntryMark, visit_url: str, locked: bool) -> dict[str, Any]:
+    """Each time a form was filled in at a visit, and where it is filled in once more; of many the latest."""
+    shown = mark.repeats[-MOST_SHOWN:]
+    following = len(mark.repeats) + 1
+    return {
+        "repeats": [
+            {
+                "number": each.repeat,
+                "status": "none" if each.is_in_error else _entry_mark(each, locked=locked),
+                "word": "Entered in error" if each.is_in_error else "",
+                "url": f"{visit_url}/entries/{form_name(form.code, each.repeat)}",
+            }
+            for each in shown
+        ],
+        "earlier": len(mark.repeats) - len(shown),
+        "all": f"{visit_url}#forms",
+        "add": f"{visit_url}/entries/{form_name(form.code, following)}" if following <= form.most_repeats else "",
+    }
+
+
+def _entry_mark(entry: EntryMark, *, locked: bool, pair: State | None = None) -> str:
+    return entry_mark(
+        entry.status,
+        has_query=entry.has_query,
+        is_signed=entry.is_signed,
+        is_verified=entry.is_verified,
+        is_locked=locked,
+        pair=pair,
+    )
 
 
 def _mark(
@@ -778,14 +836,7 @@ def _mark(
     pair: State | None,
 ) -> str:
     if entry is not None:
-        return entry_mark(
-            entry.status,
-            has_query=entry.has_query,
-            is_signed=entry.is_signed,
-            is_verified=entry.is_verified,
-            is_locked=locked,
-            pair=pair,
-        )
+        return _entry_mark(entry, locked=locked, pair=pair)
     if has_draft:
         return "draft"
     if visit is None or visit_state(visit, today) is VisitState.UPCOMING:

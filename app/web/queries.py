@@ -10,6 +10,7 @@ from app.capture.double.reads import refuse_withheld
 from app.capture.queries import actions, reads
 from app.capture.queries.reads import Query, Sort, Wanted
 from app.capture.queries.rules import AGES, NEEDED, Origin, State, Step, after, days_old
+from app.capture.rules import named_form
 from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
 from app.foundation.errors import Conflict, Invalid, NotFound, Refused
 from app.foundation.paging import LARGEST_PAGE
@@ -17,11 +18,13 @@ from app.participants.reads import participant_by_code
 from app.people.access import may, require
 from app.people.permissions import Permission
 from app.studies.definition import Study
+from app.web.forms import ENTRY
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
 from app.web.sign_in import safe_path
 from app.web.tables import address, column, csv_file, typed_text
 from app.web.visits import planned_visit, visit_url
+from app.wording import title_of
 
 router = APIRouter()
 
@@ -31,6 +34,7 @@ FILE = (
     "site",
     "visit",
     "instrument",
+    "repeat",
     "item",
     "origin",
     "rule",
@@ -47,7 +51,7 @@ FILE = (
 QUERY = ("site", "state", "age", "instrument", "participant", "sort", "after")
 FILTERS = ("site", "state", "age", "instrument", "participant")
 STANDING = "standing"
-ITEM = "/{study}/participants/{code}/visits/{visit}/entries/{instrument}/queries/{item}"
+ITEM = ENTRY + "/queries/{item}"
 DONE = {
     Step.RAISE: "query_raised",
     Step.ANSWER: "query_answered",
@@ -177,10 +181,10 @@ def _line(here: Here, query: Query) -> dict[str, Any]:
     return {
         "query": query,
         "visit": visit.label if visit else query.visit,
-        "form": (form.short or form.label) if form else query.instrument,
+        "form": title_of(form, query.repeat, short=True) if form else query.name,
         "item": item.label if item else query.item,
         "days": _days(here, query),
-        "url": f"{visit_url(here, query.participant, query.visit)}/entries/{query.instrument}/queries/{query.item}",
+        "url": f"{visit_url(here, query.participant, query.visit)}/entries/{query.name}/queries/{query.item}",
     }
 
 
@@ -199,6 +203,7 @@ def raise_query(here: ChangeInStudy, code: str, visit: str, instrument: str, ite
     participant = participant_by_code(
         here.session, here.the_study, code, by=here.actor, permission=Permission.ENTRY_READ
     )
+    code_of_form, repeat = named_form(instrument)
     subject = f"{participant.code}/query/{visit}/{instrument}"
     require(here.actor, Permission.QUERY_RAISE, site_id=participant.site_id, action="query.raise", subject=subject)
     try:
@@ -207,7 +212,8 @@ def raise_query(here: ChangeInStudy, code: str, visit: str, instrument: str, ite
             here.the_study,
             participant,
             visit=visit,
-            instrument=instrument,
+            instrument=code_of_form,
+            repeat=repeat,
             item=item,
             text=here.value("text"),
             by=here.actor,
@@ -256,10 +262,10 @@ def _known(here: Here, number: int) -> Query:
 
 def _change(here: Here, number: int, step: Step, act: Callable[..., Query]) -> Response:
     query = _known(here, number)
-    subject = f"{query.participant}/query/{query.visit}/{query.instrument}"
+    subject = f"{query.participant}/query/{query.visit}/{query.name}"
     require(here.actor, NEEDED[step], site_id=query.site_id, action=f"query.{step}", subject=subject)
     version = here.value("version")
-    place = (query.participant, query.visit, query.instrument, query.item)
+    place = (query.participant, query.visit, query.name, query.item)
     try:
         act(
             here.session,
@@ -303,8 +309,9 @@ def _item_page(
     number: int | None = None,
 ) -> Response:
     planned = planned_visit(here, visit)
-    form = here.the_study.definition.instrument(instrument)
-    asked = form.item(item) if form is not None and instrument in planned.instruments else None
+    code_of_form, repeat = named_form(instrument)
+    form = here.the_study.definition.instrument(code_of_form)
+    asked = form.item(item) if form is not None and code_of_form in planned.instruments else None
     if form is None or asked is None:
         raise NotFound
     participant = participant_by_code(
@@ -315,7 +322,7 @@ def _item_page(
         here.session, here.the_study.definition, participant, visit, instrument, by=here.actor, action="entry.read"
     )
     places = places_of(here)
-    found = reads.queries_of(here.session, here.the_study, participant.id, visit, instrument)
+    found = reads.queries_of(here.session, here.the_study, participant.id, visit, code_of_form, repeat)
     root = f"/{here.the_study.code}"
     return show_at(
         here,
@@ -324,7 +331,7 @@ def _item_page(
         status_code=status_of(problem),
         participant=participant,
         planned=planned,
-        form=form,
+        form=title_of(form, repeat),
         item=asked,
         root=root,
         visit_url=visit_url(here, code, visit),
@@ -343,9 +350,11 @@ def _item_page(
 # Beside the answer, on the pages of an entry
 
 
-def threads_of(here: Here, participant_id: int, visit: str, instrument: str) -> dict[str, list[dict[str, Any]]]:
+def threads_of(
+    here: Here, participant_id: int, visit: str, instrument: str, repeat: int = 1
+) -> dict[str, list[dict[str, Any]]]:
     """Item code -> its queries as `queries/_thread.html` draws them, those that stand last."""
-    found = reads.queries_of(here.session, here.the_study, participant_id, visit, instrument)
+    found = reads.queries_of(here.session, here.the_study, participant_id, visit, instrument, repeat)
     threads: dict[str, list[dict[str, Any]]] = {}
     for each in sorted(found, key=lambda query: (not query.is_closed, query.number)):
         threads.setdefault(each.item, []).append(thread_of(here, each))

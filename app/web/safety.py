@@ -143,7 +143,9 @@ def _listed(here: Here, row: EventRow, due: datetime | None) -> dict[str, Any]:
     safety = here.the_study.definition.safety
     return {
         "row": row,
-        "severity": next((grade.label for grade in safety.severity if grade.code == row.severity), row.severity),
+        "severity": next(
+            (here.tell(grade.label) for grade in safety.severity if grade.code == row.severity), row.severity
+        ),
         "waits": waits_for(safety, row.state, serious=row.serious),
         "due": due,
         "left": time_left(due, here.now) if due else "",
@@ -277,7 +279,7 @@ def _form(here: Here, values: dict[str, Any], problem: Problem | None) -> dict[s
         "problems": [(each.field, each.message) for each in problems],
         "refused": problem.reason if isinstance(problem, Refused | Conflict) else None,
         "terms": [(term.code, term.label) for term in safety.terms],
-        "severities": [(grade.code, grade.label) for grade in safety.severity],
+        "severities": [(grade.code, here.tell(grade.label)) for grade in safety.severity],
         "criteria": [each.value for each in Criterion],
         "outcomes": [each.value for each in Outcome],
         "treatment_actions": [each.value for each in Action],
@@ -502,7 +504,7 @@ def _in_words(here: Here, name: str, value: object) -> list[str]:
     """The parts of one answer: codes of the study by their labels; the template has words for our own codes."""
     safety = here.the_study.definition.safety
     listed = {"code": safety.terms, "severity": safety.severity}.get(name, ())
-    names = {each.code: each.label for each in listed}
+    names = {each.code: here.tell(each.label) for each in listed}
     parts = value if isinstance(value, list | tuple) else [value] if value else []
     return [names.get(str(part), str(part)) for part in parts]
 
@@ -558,7 +560,7 @@ def _event_page(here: Here, number: int, *, problem: Problem | None = None) -> R
             }
             for each in clocks
         ],
-        relatedness=[(each.code, each.label) for each in safety.relatedness],
+        relatedness=[(each.code, here.tell(each.label)) for each in safety.relatedness],
         expected_source=safety.expected_source,
         by_list=by_list,
         may_report=may(here.actor, Permission.EVENT_REPORT, site_id=site_id),
@@ -588,7 +590,7 @@ def _told(here: Here, report: Report, before: Report | None) -> dict[str, Any]:
 
 
 def _judged(here: Here, judgement: Judgement) -> dict[str, Any]:
-    relatedness = {each.code: each.label for each in here.the_study.definition.safety.relatedness}
+    relatedness = {each.code: here.tell(each.label) for each in here.the_study.definition.safety.relatedness}
     return {"judgement": judgement, "relatedness": relatedness.get(judgement.relatedness or "", "")}
 
 

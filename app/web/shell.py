@@ -6,12 +6,13 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 
-from app.dependencies import Here, masked
+from app.dependencies import Here, language_of, masked
 from app.foundation.errors import Invalid, Problem
+from app.foundation.languages import translations
 from app.people import reads as people
 from app.people.access import may
 from app.people.permissions import Permission
-from app.rendering import Flash, NavItem, Viewer, page, translations
+from app.rendering import Flash, NavItem, Viewer, page
 from app.studies.definition import Study
 
 # What may be said after a redirect: ?done=CODE. The texts are here, so that an address cannot put words on a page.
@@ -22,8 +23,11 @@ DONE = {
     "countersigned": "Consent is complete. Fill in the baseline visit next.",
     "staged": "The first step is done. The next one is below.",
     "saved": "Saved.",
+    "in_error": "Marked as entered in error. It stays, and counts nowhere.",
+    "restored": "It counts again. That it was marked stays in the log.",
     "saved_partial": "Saved. Some answers are still missing.",
     "signed": "Signed.",
+    "defined": "Saved. It stands below, to be run again.",
     "visit_held": "Visit recorded.",
     "visit_reopened": "Planned again. That it was recorded otherwise stays in the log.",
     "visit_missed": "Recorded as missed, with the reason.",
@@ -45,6 +49,7 @@ DONE = {
     "closed": "Closed. Nobody is randomised from this sequence any more; its plan can be opened now.",
     "discarded": "The drawn sequence was set aside. It can never be used.",
     "password": "Your password is changed. Every other session of yours has ended.",
+    "language": "Your language is changed, on your pages and in your mails.",
     "second_factor": "The second factor is on. You will be asked for a code at every sign-in.",
     "second_factor_off": "The second factor is off.",
     "other_sessions_ended": "Every other session of yours has ended.",
@@ -129,7 +134,7 @@ NAVIGATION: tuple[tuple[str, str, str, tuple[Permission, ...]], ...] = (
 def viewer_of(here: Here, *, sites: Sequence[tuple[str, str, str]] | None = None) -> Viewer:
     """The shell for this person here. `sites` are (code, name, timezone) when the page has them already."""
     request, actor, study = here.request, here.actor, here.study
-    language = study.definition.language if study else "en"
+    language = here.language
     gettext = translations(language).gettext
     path = request.url.path
     nav: list[NavItem] = []
@@ -211,7 +216,8 @@ def problem_page(
 
     `typed` is a form that was sent in vain: it stands on the page, to be sent again.
     """
-    viewer = Viewer(theme=request.cookies.get("theme", ""))
+    language = getattr(request.state, "language", None) or language_of(request)
+    viewer = Viewer(theme=request.cookies.get("theme", ""), language=language)
     fields = [(name, value) for name, values in (typed or {}).items() if name not in SECRETS for value in values]
     return page(
         request,

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 
 from app.dependencies import (
+    LANGUAGE_COOKIE,
     ChangeAnywhere,
     Form,
     PageAnywhere,
@@ -23,6 +24,7 @@ from app.dependencies import (
     Writing,
     cookie_name,
     database_of,
+    language_of,
     masked,
     one,
     settings_of,
@@ -31,6 +33,7 @@ from app.dependencies import (
 from app.foundation import clock
 from app.foundation.crypto.envelopes import CannotOpen, open_sealed, seal
 from app.foundation.errors import NotFound
+from app.foundation.languages import languages
 from app.people import actions, reads
 from app.people.permissions import Role
 from app.rendering import Viewer, page
@@ -50,7 +53,7 @@ def safe_path(path: str) -> str:
 
 def plain_viewer(request: Request) -> Viewer:
     """Somebody we do not know."""
-    return Viewer(theme=request.cookies.get("theme", ""))
+    return Viewer(theme=request.cookies.get("theme", ""), language=language_of(request))
 
 
 def ask_to_sign_in(request: Request, typed: Form | None) -> Response:
@@ -292,6 +295,25 @@ def start(here: PageAnywhere) -> Response:
     if len(mine) == 1 and not is_administrator:
         return RedirectResponse(f"/{mine[0].code}", status_code=303)
     return show(here, "sign_in/start.html", studies=mine, is_administrator=is_administrator)
+
+
+@router.post("/language", name="sign_in.language")
+def language(request: Request, form: TypedForm) -> Response:
+    """The language of the pages in this browser, kept in a cookie of a year; what a person chose goes before it."""
+    response = RedirectResponse(safe_path(one(form, "back", "/")), status_code=303)
+    keep_language(request, response, one(form, "language"))
+    return response
+
+
+def keep_language(request: Request, response: Response, chosen: str) -> None:
+    """Keep a language in the browser, or (empty, or none of ours) leave it to the browser's own wishes."""
+    secure = settings_of(request).secure_cookies
+    if chosen in languages():
+        response.set_cookie(
+            LANGUAGE_COOKIE, chosen, max_age=31_536_000, path="/", samesite="lax", httponly=True, secure=secure
+        )
+    else:
+        response.delete_cookie(LANGUAGE_COOKIE, path="/", samesite="lax", httponly=True, secure=secure)
 
 
 @router.post("/theme", name="sign_in.theme")

@@ -1,11 +1,13 @@
 """Study: the protocol in force, in readable form, and who may do what in it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 
 from app.dependencies import Here, PageInStudy
+from app.foundation.languages import translations
 from app.people.access import may, require
 from app.people.permissions import TABLE, Permission, Role
 from app.studies.definition import Instrument, Item, ItemType, Study, Visit
@@ -51,6 +53,7 @@ def study(here: PageInStudy) -> Response:
     """The version of the protocol that is in force, as a person reads it."""
     require(here.actor, Permission.STUDY_READ)
     definition = here.the_study.definition
+    gettext = translations(here.language).gettext
     loaded = versions(here.session, here.the_study.id)
     places = places_of(here)
     return show_at(
@@ -67,7 +70,7 @@ def study(here: PageInStudy) -> Response:
         unblinding_url=_unblinding_url(here, definition),
         method=METHODS[definition.allocation.method],
         visits=[_visit(definition, visit) for visit in definition.visits],
-        instruments=[_instrument(definition, form) for form in definition.instruments],
+        instruments=[_instrument(definition, form, gettext) for form in definition.instruments],
         outcomes=[_outcome(definition, index) for index in range(len(definition.outcomes))],
         timezone=places.timezone(),
     )
@@ -120,37 +123,39 @@ def _visit(definition: Study, visit: Visit) -> dict[str, Any]:
     }
 
 
-def _instrument(definition: Study, form: Instrument) -> dict[str, Any]:
+def _instrument(definition: Study, form: Instrument, gettext: Callable[[str], str]) -> dict[str, Any]:
     at = [visit.short or visit.label for visit in definition.visits if form.code in visit.instruments]
     if form.code == definition.eligibility.instrument:
-        at.insert(0, "Screening")
+        at.insert(0, gettext("Screening"))
     return {
         "form": form,
         "at": ", ".join(at),
         "asked": sum(1 for item in form.items if item.type is not ItemType.CALCULATED),
-        "rows": [(section.label, [(item, _answers(item)) for item in section.items]) for section in form.sections],
+        "rows": [
+            (section.label, [(item, _answers(item, gettext)) for item in section.items]) for section in form.sections
+        ],
     }
 
 
-def _answers(item: Item) -> str:
+def _answers(item: Item, gettext: Callable[[str], str]) -> str:
     """What may be answered: kind, range, unit and choices, in words."""
-    said = TYPES[item.type]
+    said = gettext(TYPES[item.type])
     if item.choices:
         return f"{said}: " + "; ".join(f"{choice.label} ({choice.code})" for choice in item.choices)
     if item.min is not None and item.max is not None:
-        said += f" {item.min:f} to {item.max:f}"
+        said += gettext(" {low} to {high}").format(low=f"{item.min:f}", high=f"{item.max:f}")
     elif item.min is not None:
-        said += f" from {item.min:f}"
+        said += gettext(" from {low}").format(low=f"{item.min:f}")
     elif item.max is not None:
-        said += f" up to {item.max:f}"
+        said += gettext(" up to {high}").format(high=f"{item.max:f}")
     if item.unit:
         said += f" {item.unit}"
     if item.low_label or item.high_label:
-        said += f" ({item.low_label or '…'} to {item.high_label or '…'})"
+        said += gettext(" ({low} to {high})").format(low=item.low_label or "…", high=item.high_label or "…")
     if item.expected_min is not None or item.expected_max is not None:
         low = f"{item.expected_min:f}" if item.expected_min is not None else "…"
         high = f"{item.expected_max:f}" if item.expected_max is not None else "…"
-        said += f"; expected {low} to {high}, else a reason is asked for"
+        said += gettext("; expected {low} to {high}, else a reason is asked for").format(low=low, high=high)
     return said
 
 

@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.capture.queries.reads import waiting
 from app.capture.reads import Progress, UnsignedVisit, progress, unsigned_visits
+from app.capture.rules import named_form
 from app.consent.reads import Owed, reconsents_owed
 from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import NotAllowed
@@ -30,6 +31,7 @@ from app.web.safety import clocks_running
 from app.web.shell import NAVIGATION
 from app.web.sign_in import safe_path
 from app.web.tables import address
+from app.wording import title_of
 
 router = APIRouter()
 
@@ -217,14 +219,15 @@ def _unsigned(here: Here, each: UnsignedVisit) -> dict[str, Any]:
     participant = f"/{study.code}/participants/{each.participant}"
     visit_url = f"{participant}/visits/{each.visit}"
     visit = definition.visit(each.visit)
-    forms = [(definition.instrument(code), code) for code in each.instruments]
+    forms = [(definition.instrument(named_form(name)[0]), name) for name in each.instruments]
     return {
         "participant": each.participant,
         "participant_url": participant,
         "visit": visit.label if visit else each.visit,
         "visit_url": visit_url,
         "forms": [
-            ((form.short or form.label) if form else code, f"{visit_url}/entries/{code}") for form, code in forms
+            (title_of(form, named_form(name)[1], short=True) if form else name, f"{visit_url}/entries/{name}")
+            for form, name in forms
         ],
         "saved_at": each.saved_at,
     }

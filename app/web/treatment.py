@@ -205,7 +205,7 @@ def _answers(here: Here, module: TreatmentModule, value: Mapping[str, object] | 
 
 def _said(here: Here, item: Item, stored: object) -> str:
     definition = here.the_study.definition
-    return said(item, stored, definition.missing_codes, definition.language)
+    return said(item, stored, definition.missing_codes, here.language)
 
 
 # One session
@@ -478,7 +478,7 @@ def _module(
         problems=mine,
         missing_codes=definition.missing_codes,
         prefix=prefix,
-        language=definition.language,
+        language=here.language,
         saved=_saved_otherwise(here, module, values, shown, prefix) if beside else None,
     )
     answer = here.value(module.code) if typed else "" if saved is None else "no" if saved is False else "yes"
@@ -489,7 +489,7 @@ def _module(
         [asked],
         {module.code: [answer]},
         problems=problems,
-        language=definition.language,
+        language=here.language,
         saved={module.code: said_now} if said_now else None,
     )
     return {

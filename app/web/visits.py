@@ -11,8 +11,8 @@ from app.capture.double.reads import states_of
 from app.capture.double.rules import State, why_not_sign, why_withheld
 from app.capture.locks.reads import covering
 from app.capture.locks.rules import Kind, why_closed
-from app.capture.reads import EntryMark, entries_and_drafts, place_of
-from app.capture.rules import entry_mark
+from app.capture.reads import EntryMark, entries_and_drafts, place_of, repeat_labels
+from app.capture.rules import entry_mark, form_name
 from app.capture.status import EntryStatus
 from app.consent.reads import why_no_consent
 from app.dependencies import ChangeInStudy, Here, PageInStudy
@@ -29,9 +29,11 @@ from app.schedule.appointments.rules import why_not_book, why_not_with
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visit_of
 from app.schedule.status import AppointmentStatus, VisitStatus
-from app.studies.definition import Visit, VisitKind
+from app.studies.definition import Instrument, Visit, VisitKind, unscheduled_number
 from app.web.appointments import label_of
-from app.web.shell import show
+from app.web.places import places_of, show_at
+from app.web.shell import errors_of, show, status_of
+from app.wording import said, title_of
 
 router = APIRouter()
 
@@ -144,6 +146,60 @@ def back_to_the_visit(here: PageInStudy, code: str, visit: str) -> Response:
     return RedirectResponse(visit_url(here, code, visit), status_code=303)
 
 
+@router.get("/{study}/participants/{code}/unscheduled-visit", name="visits.add_form")
+def add_form(here: PageInStudy, code: str) -> Response:
+    """A visit outside the plan: when, and why."""
+    return _add_page(here, _participant(here, code))
+
+
+@router.post("/{study}/participants/{code}/unscheduled-visit", name="visits.add")
+def add(here: ChangeInStudy, code: str) -> Response:
+    """Record a visit outside the plan, and go on with its forms."""
+    participant = _participant(here, code)
+    subject = f"{participant.code}/visit"
+    require(here.actor, Permission.VISIT_RECORD, site_id=participant.site_id, action="visit.add", subject=subject)
+    try:
+        made = capture.add_visit(
+            here.session,
+            here.the_study,
+            participant,
+            held_on=typed_day(here, "held_on"),
+            reason=here.value("reason"),
+            by=here.actor,
+            now=here.now,
+        )
+    except (Invalid, Conflict, Refused) as problem:
+        here.refuse(problem)
+        return _add_page(here, participant, problem)
+    return here.redirect(visit_url(here, participant.code, made.code), done="visit_held")
+
+
+def _add_page(here: Here, participant: Participant, problem: Invalid | Conflict | Refused | None = None) -> Response:
+    unscheduled = here.the_study.definition.unscheduled
+    if unscheduled is None:
+        raise NotFound
+    places = places_of(here)
+    forms = filter(None, map(here.the_study.definition.instrument, unscheduled.instruments))
+    reason = why_not(here.actor, Permission.VISIT_RECORD, site_id=participant.site_id) or rules.why_not_add(
+        Status(participant.status), participant.consented_on
+    )
+    return show_at(
+        here,
+        places,
+        "visits/add_form.html",
+        status_code=status_of(problem),
+        participant=participant,
+        url=f"/{here.the_study.code}/participants/{participant.code}",
+        label=unscheduled.label,
+        forms=[form.label for form in forms],
+        today=places.today(here, participant.site_id),
+        reason=reason,
+        refusal=problem.reason if problem is not None and not isinstance(problem, Invalid) else None,
+        errors=errors_of(problem),
+        typed={name: here.value(name) for name in ("held_on", "reason")} if problem is not None else None,
+    )
+
+
 def _participant(here: Here, code: str) -> Participant:
     return participant_by_code(here.session, here.the_study, code, by=here.actor)
 
@@ -180,14 +236,29 @@ def _visit_page(
     if place.lock is not None:
         lock = covering(here.session, here.the_study, participant.id, planned.code)
     closed, locked = why_closed(here.the_study.definition, lock), lock is not None and lock.kind is Kind.LOCKED
-    forms = [
-        _form_line(here, planned, code, marks, pairs, visit, today, url, participant.site_id, locked)
-        for code in planned.instruments
-    ]
-    for line, code in zip(forms, planned.instruments, strict=True):
-        if (planned.code, code) in drafts:
-            line["has_draft"] = True
-            line["status"] = line["status"] if line["entry"] else "draft"
+    labels = repeat_labels(here.session, here.the_study, participant.id) if marks else {}
+    forms = []
+    for code in planned.instruments:
+        mark = marks.get((planned.code, code))
+        form = here.the_study.definition.instrument(code)
+        again = mark.repeats if mark is not None and form is not None and form.repeats else (mark,)
+        pair = pairs.get((planned.code, code), (None, ""))
+        for each in again:
+            line = _form_line(here, form, code, each, pair, visit, today, url, participant.site_id, locked)
+            name = form_name(code, each.repeat if each else 1)
+            if form is not None and each is not None and (planned.code, name) in labels:
+                line["about"] = _called(here, form, labels[planned.code, name])
+            if (planned.code, name) in drafts:
+                line["has_draft"] = True
+                line["status"] = line["status"] if line["entry"] else "draft"
+            forms.append(line)
+        following = form_name(code, len(again) + 1)
+        if form is not None and mark is not None and not closed and len(again) < form.most_repeats:
+            line = _form_line(here, form, code, None, pair, visit, today, url, participant.site_id, locked)
+            has_draft = (planned.code, following) in drafts
+            line |= {"add": True, "url": f"{url}/entries/{following}", "has_draft": has_draft}
+            if line["may_save"]:
+                forms.append(line)
     kind = VisitKind(visit.kind)
     appointments = [
         row for row in appointments_of(here.session, participant.id, by=here.actor) if row.visit_id == visit.id
@@ -212,6 +283,7 @@ def _visit_page(
         mark=_mark(visit, today),
         # What was delivered, and why a session was not, is for those who treat (ICH E6(R3) 4.1.2).
         only_that_it_took_place=kind is VisitKind.TREATMENT and here.actor.blinded,
+        is_outside=unscheduled_number(visit.code) is not None,
         is_treatment=kind is VisitKind.TREATMENT,
         why_not=why_not(here.actor, Permission.VISIT_RECORD, site_id=participant.site_id)
         or rules.why_not_with(kind, Permission.VISIT_RECORD)
@@ -221,6 +293,7 @@ def _visit_page(
         if planned.instruments
         else None,
         forms=forms if reads_entries else None,
+        expected=len(planned.instruments),
         appointments=[{"row": row, "label": label_of(here, row)} for row in appointments],
         may_book=not booked and why_not_booked is None,
         participant_url=f"/{here.the_study.code}/participants/{participant.code}",
@@ -233,12 +306,18 @@ def _visit_page(
     )
 
 
+def _called(here: Here, form: Instrument, value: object) -> str:
+    """What one of the repeats is called in a list: the answer to the item the study names for it."""
+    item, definition = form.item(form.repeat_label or ""), here.the_study.definition
+    return said(item, value, definition.missing_codes, definition.language) if item is not None else ""
+
+
 def _form_line(
     here: Here,
-    planned: Visit,
+    form: Instrument | None,
     code: str,
-    marks: dict[tuple[str, str], EntryMark],
-    pairs: dict[tuple[str, str], tuple[State, str]],
+    entry: EntryMark | None,
+    twice: tuple[State | None, str],
     visit: ParticipantVisit,
     today: date,
     url: str,
@@ -246,39 +325,46 @@ def _form_line(
     is_locked: bool,
 ) -> dict[str, object]:
     """One form of the visit: how far it is, who saved it last, and what to do with it now."""
-    form = here.the_study.definition.instrument(code)
-    entry = marks.get((planned.code, code))
-    pair, first = pairs.get((planned.code, code), (None, ""))
+    name = form_name(code, entry.repeat if entry else 1)
+    pair, first = twice
     withheld = why_withheld(pair, first, site_id, by=here.actor)
     if entry is None:
-        status = "missed" if visit.status == VisitStatus.MISSED else "late" if today > visit.closes_on else "empty"
+        is_late = today > visit.closes_on and unscheduled_number(visit.code) is None
+        status = "missed" if visit.status == VisitStatus.MISSED else "late" if is_late else "empty"
     else:
-        status = entry_mark(
-            entry.status,
-            has_query=entry.has_query,
-            is_signed=entry.is_signed,
-            is_verified=entry.is_verified,
-            is_locked=is_locked,
-            pair=pair,
+        status = (
+            "none"
+            if entry.is_in_error
+            else entry_mark(
+                entry.status,
+                has_query=entry.has_query,
+                is_signed=entry.is_signed,
+                is_verified=entry.is_verified,
+                is_locked=is_locked,
+                pair=pair,
+            )
         )
     to_sign = (
         entry is not None
         and entry.status == EntryStatus.COMPLETE
         and not entry.is_signed
         and why_not_sign(here.the_study.definition, pair) is None
+        and not entry.is_in_error
         and not is_locked
         and form is not None
         and form.signable
         and may(here.actor, Permission.ENTRY_SIGN, site_id=site_id)
     )
     return {
-        "label": form.label if form else code,
+        "label": title_of(form, entry.repeat if entry else 1) if form else code,
+        "about": "",
+        "add": False,
         "status": status,
         "entry": entry,
         "has_draft": False,
-        "url": f"{url}/entries/{code}/second" if withheld else f"{url}/entries/{code}",
+        "url": f"{url}/entries/{name}/second" if withheld else f"{url}/entries/{name}",
         "is_second": withheld is not None,
-        "sign_url": f"{url}/entries/{code}/sign" if to_sign else None,
+        "sign_url": f"{url}/entries/{name}/sign" if to_sign else None,
         "may_save": may(here.actor, Permission.ENTRY_SAVE, site_id=site_id),
     }
 

@@ -24,6 +24,8 @@ from app import rendering
 from app.audit.actions import Change, record
 from app.dependencies import Here
 from app.exports import reads as exports
+from app.exports.delivery import EXTENSIONS
+from app.exports.records import recorded
 from app.foundation import idempotency
 from app.foundation.crypto import envelopes
 from app.mail.actions import queue
@@ -76,7 +78,15 @@ def _really_asked(left: Left) -> None:
         "/mini/audit",
         "/mini/audit.csv",
         "/mini/exports/entries.csv",
+        *(f"/mini/exports/participants.{extension}" for extension in EXTENSIONS),
         "/mini/exports/dummy/participants.csv",
+        "/mini/exports/dummy/participants.sav",
+        "/mini/exports/all.zip",
+        "/mini/exports/history",
+        "/mini/exports/history/1/file",
+        "/mini/exports/history/2/manifest.json",
+        "/api/v1/studies/mini/exports/all.zip",
+        "/api/v1/studies/mini/export-runs/2/file",
         "/mini/exports/dummy/codebook.json",
         "/api/v1/studies/mini/exports-dummy/entries_by_visit.ndjson",
         "/mini/study",
@@ -101,8 +111,13 @@ def _really_asked(left: Left) -> None:
         "/api/v1/studies/mini/audit",
         "/api/v1/studies/mini/participants/M-002/gates",
         "/api/v1/studies/mini/exports/participants.json",
+        "/api/",
     ):
         assert wanted in fine, wanted
+    called = {
+        key.partition("content=")[2].partition("&")[0] for key, (status, *_) in left.heard.items() if status == 200
+    }
+    assert called >= {"record", "report", "log", "metadata", "user", "project_xml", "pdf"}
     assert {key.split()[0] for key in left.heard} >= set(BLINDED)
     assert not [key for key, (status, *_) in left.heard.items() if status >= 500]
     assert left.rows["outbox_mail"]
@@ -234,6 +249,18 @@ def arm_in_an_export(stack: ExitStack) -> None:
     stack.enter_context(mock.patch.object(exports, "open_export", leaking))
 
 
+def arm_in_a_record(stack: ExitStack) -> None:
+    """A record of the REDCap-compatible API holds the arm as if it had been answered."""
+    real = recorded
+
+    def leaking(session: Session, *positional: Any, **named: Any) -> Any:
+        for found in real(session, *positional, **named):
+            arm = {"age": len(arm_of(session, found.id))}
+            yield replace(found, screening={**(found.screening or {}), **arm})
+
+    stack.enter_context(mock.patch("app.api.redcap.records.recorded", leaking))
+
+
 def real_arms_dealt_as_dummy_ones(stack: ExitStack) -> None:
     """Dummy arms are the real ones, shuffled and under other names: their counts are those of the trial."""
 
@@ -349,6 +376,7 @@ LEAKS: dict[Callable[[ExitStack], None], str] = {
     leaves_without_a_salt: "row: slot",
     arm_in_the_subject_of_a_mail: "row: outbox_mail",
     arm_in_an_export: "answer: data_manager",
+    arm_in_a_record: "answer: data_manager",
     real_arms_dealt_as_dummy_ones: "answer: data_manager",
     arm_in_a_log_line: "log output",
     requests_kept_as_plain_hashes: "row: idempotent_request",

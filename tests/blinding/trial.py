@@ -26,12 +26,14 @@ from sqlalchemy import insert, select, text, update
 from sqlmodel import Session
 from starlette.testclient import TestClient
 
+from app.api.redcap.door import DOORS as CALLS
 from app.dependencies import masked
+from app.exports.delivery import EXTENSIONS
 from app.foundation import clock
 from app.foundation.crypto.keys import Keyring
 from app.foundation.crypto.secrets import hash_password, new_token, token_hash
 from app.foundation.database import Database, keys_of, table_of
-from app.jobs import queue_due_reminders, send_due_mail
+from app.jobs import make_exports, queue_due_reminders, send_due_mail
 from app.main import create_app
 from app.participants.models import Participant
 from app.people.models import ApiToken, Person, SignInSession
@@ -263,12 +265,12 @@ class Trial:
     heard: dict[str, Heard] = field(default_factory=dict)
     listening: bool = True
 
-    def _send(self, who: str, method: str, path: str, **more: Any) -> Any:
+    def _send(self, who: str, method: str, path: str, *, called: str = "", **more: Any) -> Any:
         self.client.cookies.clear()
         reply = self.client.request(method, path, follow_redirects=False, **more)
         if who.split("_south")[0] in BLINDED and self.listening:
             # As it left: status, headers in their order, the body as it was sent (compressed where it was).
-            key = f"{who} {len(self.heard)} {method} {path}"
+            key = f"{who} {len(self.heard)} {method} {called or path}"
             self.heard[key] = (reply.status_code, list(reply.headers.raw), reply.content)
         return reply
 
@@ -284,6 +286,12 @@ class Trial:
         if method != "GET":
             headers["idempotency-key"] = f"{method} {path} {len(self.heard)}"
         return self._send(who, method, path, json=body, headers=headers)
+
+    def redcap(self, who: str, **form: str) -> Any:
+        """A call of a client of the REDCap-compatible API."""
+        called = "/api/?" + "&".join(f"{name}={value}" for name, value in form.items())
+        data = {"token": self.people[who].token, **form}
+        return self._send(who, "POST", "/api/", called=called, data=data)
 
     @contextmanager
     def shown_once(self) -> Iterator[None]:
@@ -407,6 +415,10 @@ def play(trial: Trial, arms: Arms | None, time: time_machine.Traveller) -> None:
     did(web("statistician", "POST", "/mini/sequence/2/close", closing))
     did(web("statistician", "GET", "/mini/sequence/2/plan.json"))
     did(api("statistician", "GET", f"{API}/exports-unblinded/participants.csv"))
+    for asked in ({"tables": ["participants", "entries"]}, {"tables": ["participants"], "arms": "dummy"}):
+        did(api("data_manager", "POST", f"{API}/export-runs", {"asked": {**asked, "format": "parquet"}}), 202)
+    did(api("data_manager", "POST", f"{API}/export-definitions", {"name": "Everything", "asked": {}}))
+    assert make_exports(trial.database, trial.settings) == 2
     send_due_mail(trial.database, trial.settings)
     _amend(trial, time)
 
@@ -689,7 +701,14 @@ KNOWN: dict[str, Any] = {
 }
 # Tables of safety have no room for an arm, so that no dummy stands in one: one of them is enough to hear so.
 DUMMY = {"table": (*PLAIN, "adverse_events")}
-FEWER: dict[str, dict[str, Any]] = {"exports.dummy_file": DUMMY, "api.dummy_export": DUMMY}
+# Text formats of every table on every door; the formats that are built of one table with a row per person. All tables
+# in such a format, and as they look with every option, come as one file (exports.bundle_file).
+BUILT = {"table": "participants", "extension": tuple(one for one in EXTENSIONS if one not in KNOWN["extension"])}
+FEWER: dict[str, tuple[dict[str, Any], ...]] = {
+    "exports.dummy_file": (DUMMY, {**BUILT, "extension": ("sav", "parquet")}),
+    "api.dummy_export": (DUMMY,),
+    "exports.file": ({}, BUILT),
+}
 QUERIES: dict[str, Sequence[str]] = {
     "participants.participants": ("", "?format=csv", "?sort=-status", "?find=M-00", "?status=randomised&site=all"),
     "audit.audit": ("", "?participant=M-001", "?kind=allocation.", "?kind=session."),
@@ -706,12 +725,34 @@ QUERIES: dict[str, Sequence[str]] = {
     "api.unblindings": ("", "?limit=2"),
     "exports.exports": ("", "?table=visits", "?table=entries_by_participant&format=json", "?arms=dummy"),
     "exports.file": ("", "?spreadsheet=true"),
+    "exports.bundle_file": ("", "?format=parquet"),
+    "api.export_bundle": ("?format=json&since=0&dates=shifted&ids=mapped&values=labels",),
     "participants.screen_form": ("",),
     "appointments.book_form": ("", "?visit=week18"),
     "calendar.calendar": tuple(f"?on=2026-03-11&view={view}" for view in ("day", "week", "month", "agenda")),
     "reminders.reminders": ("", "?state=waiting"),
     "api.calendar": ("?begins_at=2026-03-01T00:00:00Z&days=90",),
 }
+
+
+# The same, of the REDCap-compatible door: every call, and records in every format.
+OF_SOMEBODY = {"record": "M-001", "instrument": "pain", "event": "week_18_arm_1", "format": "json"}
+REDCAP: list[dict[str, str]] = [
+    *({"content": content, "action": action, **OF_SOMEBODY} for content, action in CALLS if action == "export"),
+    *(
+        {"content": "record", "format": shape, "type": way}
+        for shape in ("csv", "xml", "odm")
+        for way in ("flat", "eav")
+    ),
+    {"content": "record", "format": "csv", "rawOrLabel": "label", "rawOrLabelHeaders": "label"},
+    {"content": "record", "format": "json", "exportDataAccessGroups": "true", "exportSurveyFields": "true"},
+    {"content": "record", "format": "json", "filterLogic": "[pain_nrs] < 4 and [event-name] = 'week_18_arm_1'"},
+    {"content": "report", "format": "csv", "report_id": "1"},
+    {"content": "record", "action": "randomize", "record": "M-001", "randomization_id": "1", "returnAlt": "true"},
+    {"content": "record", "action": "delete", "records[0]": "M-001", "returnFormat": "json"},
+    {"content": "nonsense"},
+    {"content": "record", "format": "csv"},
+]
 
 
 def sweep(trial: Trial, roles: Sequence[str] = BLINDED, names: Sequence[str] | None = None) -> None:
@@ -723,9 +764,14 @@ def sweep(trial: Trial, roles: Sequence[str] = BLINDED, names: Sequence[str] | N
             ask = trial.api if door.is_api else trial.web
             if WHO.get(door.name) == ANYONE and role != roles[0]:
                 continue
-            for address in door.addresses(**{**KNOWN, **FEWER.get(door.name, {})}):
+            # A mutant is found in the first of them.
+            sets = FEWER.get(door.name, ({},))[: None if names is None else 1]
+            addresses = [address for values in sets for address in door.addresses(**{**KNOWN, **values})]
+            for address in dict.fromkeys(addresses):
                 for query in QUERIES.get(door.name, ("",)):
                     ask(role, "GET", address + query)
+        for call in REDCAP if names is None else REDCAP[-1:]:
+            trial.redcap(role, **call)
 
 
 # What is compared

@@ -73,7 +73,8 @@ def test_any_table_gives_a_number_in_its_interval_whoever_comes_first(pairs):
         assert -1 - 1e-9 <= one.low <= one.value + 1e-9
         assert one.value <= one.high + 1e-9 <= 1 + 2e-9
         assert one.value == pytest.approx(other.value)
-        assert one.error == pytest.approx(other.error, abs=1e-9)
+        # A root: what is lost of a variance near nothing shows in half as many digits.
+        assert one.error == pytest.approx(other.error, abs=1e-7)
         agrees = all(a == b for a, b in pairs)
         assert (one.value == pytest.approx(1)) == agrees
 

@@ -101,6 +101,8 @@ def test_an_installation_from_nothing_to_a_verified_restored_backup(equipoise: I
     assert "Sealed" in equipoise("sequence", "seal", "resolve", version[1], "--by", "sam")
     token = equipoise("token", "create", "sam", "resolve", "--name", "script", "--scope", "export.run", "--days", 30)
     assert token.startswith("eqp_")
+    digits = equipoise("token", "create", "sam", "resolve", "--name", "R", "--scope", "export.run", "--redcap")
+    assert re.fullmatch("[0-9A-F]{32}", digits.strip())
     assert "intact" in equipoise("audit", "verify")
     assert list((equipoise.folder / "checkpoints").glob("resolve-*.checkpoint"))
     archive = tmp_path / "b.zip"

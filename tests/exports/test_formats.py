@@ -184,6 +184,6 @@ def test_names_of_files_and_formats(session: Session):
     assert file_name(study, "entries", Format.SPREADSHEET, NOW) == "mini_entries_2026-03-02_spreadsheet.csv"
     assert format_named("csv", spreadsheet=True) is Format.SPREADSHEET
     assert format_named("ndjson") is Format.NDJSON
-    for extension, spreadsheet in (("spreadsheet", False), ("xlsx", False), ("json", True)):
+    for extension, spreadsheet in (("spreadsheet", False), ("ods", False), ("json", True)):
         with pytest.raises(NotFound):
             format_named(extension, spreadsheet=spreadsheet)

@@ -74,7 +74,8 @@ ALLOWED = {
     "deviations": "participant site number category grade occurred_on what action state rule reported_at signed_at",
     "contacts": "participant site number at how result note",
     "concomitant_care": "participant site number treatment began ended indication",
-    "codebook": "table column label type unit minimum maximum choices calculation shown_if missing_codes source",
+    "codebook": "table column label type unit minimum maximum choices calculation shown_if missing_codes source "
+    "spss_name stata_name sas_name",
 }
 
 PAIN = {"pain_nrs": 7, "pain_days": {"missing": "UNK"}, "pain_where": ["back", "leg"], "pain_note": "Said “so-so”"}
@@ -360,6 +361,9 @@ def test_the_codebook_describes_every_column(session: Session, study: StudyInUse
         "shown_if": None,
         "missing_codes": "UNK=Unknown | ND=Not done",
         "source": "test",
+        "spss_name": "dis_weight",
+        "stata_name": "dis_weight",
+        "sas_name": "DIS_WEIG",
     }
     assert rows["instrument_disability", "dis_score"]["calculation"] == "selected_count([dis_items])"
     assert rows["instrument_pain", "pain_where__leg"]["choices"] == "1=Ticked | 0=Not ticked"

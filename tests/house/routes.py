@@ -95,6 +95,7 @@ WHO: dict[str, Who] = {
     "sign_in.welcome": ANYONE,
     "sign_in.choose_password": ANYONE,
     "sign_in.theme": ANYONE,
+    "sign_in.language": ANYONE,
     # links that participants open, and those who give them
     "links.open_link": ANYONE,
     "links.send": ANYONE,
@@ -106,6 +107,7 @@ WHO: dict[str, Who] = {
     "sign_in.start": SIGNED_IN,
     # one's own access
     "account.show": SIGNED_IN,
+    "account.language": SIGNED_IN,
     "account.password": SIGNED_IN,
     "account.start_second_factor": SIGNED_IN,
     "account.confirm_second_factor": SIGNED_IN,
@@ -160,6 +162,8 @@ WHO: dict[str, Who] = {
     "visits.missed_form": IN_STUDY,
     "visits.corrected_form": IN_STUDY,
     "visits.reopened_form": IN_STUDY,
+    "visits.add_form": P.PARTICIPANT_READ,
+    "visits.add": P.VISIT_RECORD,
     # appointments
     "appointments.book_form": P.APPOINTMENT_BOOK,
     "appointments.book": P.APPOINTMENT_BOOK,
@@ -198,6 +202,8 @@ WHO: dict[str, Who] = {
     "entries.sign": P.ENTRY_SIGN,
     "entries.verify_form": P.ENTRY_READ,  # leads to what is saved
     "entries.verify": P.ENTRY_VERIFY,
+    "entries.in_error_form": P.ENTRY_READ,  # leads to what is saved
+    "entries.mark_in_error": P.ENTRY_SAVE,
     # casebook and locks
     "casebook.casebook": P.ENTRY_READ,
     "casebook.file": P.ENTRY_READ,
@@ -363,6 +369,12 @@ WHO: dict[str, Who] = {
     "imports.upload": P.DATA_IMPORT,
     "imports.file": P.DATA_IMPORT,
     "imports.carry_out": P.DATA_IMPORT,
+    "exports.bundle_file": P.EXPORT_RUN,
+    "exports.make": P.EXPORT_RUN,
+    "exports.history": P.EXPORT_RUN,
+    "exports.made": P.EXPORT_RUN,
+    "exports.made_file": P.EXPORT_RUN,
+    "exports.manifest_file": P.EXPORT_RUN,
     "study.study": P.STUDY_READ,
     "study.roles": P.STUDY_READ,
     # amendments: who reads no participants learns how many, and nothing of anybody
@@ -378,6 +390,10 @@ WHO: dict[str, Who] = {
     "audit.audit": (P.AUDIT_READ, P.AUDIT_VERIFY),
     "audit.file": P.AUDIT_READ,
     "audit.verify": P.AUDIT_VERIFY,
+    # the REDCap-compatible door: one address, with the token in the form; tests/api/redcap has its own table
+    "redcap.door": ANYONE,
+    "redcap.elsewise": ANYONE,
+    "redcap.survey": ANYONE,  # leads to a participant's link, which asks who they are
     # JSON
     "api.study": P.STUDY_READ,
     "api.instruments": P.STUDY_READ,
@@ -404,6 +420,7 @@ WHO: dict[str, Who] = {
     "api.record_visit": P.VISIT_RECORD,
     "api.correct_visit": P.VISIT_RECORD,
     "api.reopen_visit": P.VISIT_RECORD,
+    "api.add_visit": P.VISIT_RECORD,
     "api.appointments": P.PARTICIPANT_READ,
     "api.book": P.APPOINTMENT_BOOK,
     "api.move_appointment": P.APPOINTMENT_BOOK,
@@ -416,6 +433,8 @@ WHO: dict[str, Who] = {
     "api.choose_reminders": P.APPOINTMENT_BOOK,
     "api.entries": P.ENTRY_READ,
     "api.entry": P.ENTRY_READ,
+    "api.repeats": P.ENTRY_READ,
+    "api.mark_in_error": P.ENTRY_SAVE,
     "api.save_entry": P.ENTRY_SAVE,
     "api.keep_file": P.ENTRY_SAVE,
     "api.entry_file": P.ENTRY_READ,
@@ -454,6 +473,14 @@ WHO: dict[str, Who] = {
     "api.import_csv": P.DATA_IMPORT,
     "api.import_mappings": P.DATA_IMPORT,
     "api.save_import_mapping": P.DATA_IMPORT,
+    "api.export_bundle": P.EXPORT_RUN,
+    "api.export_runs": P.EXPORT_RUN,
+    "api.make_export": P.EXPORT_RUN,
+    "api.export_run": P.EXPORT_RUN,
+    "api.export_run_file": P.EXPORT_RUN,
+    "api.export_manifest": P.EXPORT_RUN,
+    "api.export_definitions": P.EXPORT_RUN,
+    "api.define_export": P.EXPORT_RUN,
     "api.audit": P.AUDIT_READ,
     "api.verify_log": P.AUDIT_VERIFY,
     "api.gates": P.PARTICIPANT_READ,
@@ -607,6 +634,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.record_visit": {"status": "missed", "reason": "Ill", "version": 1},
     "api.correct_visit": {"held_on": "2026-03-02", "version": 1, "why": "Misread"},
     "api.reopen_visit": {"version": 1, "why": "Misread"},
+    "api.add_visit": {"held_on": "2026-03-02", "reason": "Pain came back"},
     "api.book": {"visit": "week18", "day": "2026-07-06", "time": "10:00"},
     "api.move_appointment": {"day": "2026-07-07", "time": "10:00", "version": 1},
     "api.cancel_appointment": {"version": 1, "why": "Ill"},
@@ -616,6 +644,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.save_entry": {"values": {"pain_nrs": 4}, "accept_partial": True},
     "api.sign_entry": {"version": 1},
     "api.verify_entry": {"version": 1},
+    "api.mark_in_error": {"in_error": True, "version": 1, "why": "Another participant's"},
     "api.sign_casebook": {"digest": "0" * 64},
     "api.close_data": {"kind": "frozen", "participants": ["M-900"], "why": "Clean"},
     "api.lift_freezing": {"why": "A page was found"},
@@ -678,4 +707,6 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.record_session": {"held_on": "2026-03-02", "delivered": {}, "version": 0},
     "api.miss_session": {"version": 1, "why": "Ill"},
     "api.reopen_session": {"version": 1, "why": "Ill"},
+    "api.make_export": {"asked": {"tables": ["participants"]}},
+    "api.define_export": {"name": "Everything", "asked": {}},
 }

@@ -41,9 +41,10 @@ def _application(database: Database, **settings: Any) -> FastAPI:
 
 EVERY = doors(_application(Database("sqlite:////nonexistent/equipoise.db", KEYS)))
 ALL = [door for door in EVERY if door.name in WHO]  # one test below says which are not; the others go on without
-WEB = [door for door in ALL if not door.is_api and door.name not in ("openapi", "static", "healthz")]
+REDCAP = ("redcap.door", "redcap.elsewise", "redcap.survey")
+WEB = [door for door in ALL if not door.is_api and door.name not in ("openapi", "static", "healthz", *REDCAP)]
 API = [door for door in ALL if door.is_api]
-# Those that anybody may send: a sign-in has no session yet, a theme is a cookie of one's own.
+# Those that anybody may send: a sign-in has no session yet, a theme or a language is a cookie of one's own.
 OPEN = [door for door in ALL if WHO.get(door.name) == ANYONE]
 
 # They answer what was typed, and so carry nothing along and ask for no token.
@@ -77,6 +78,7 @@ NO_PAGE = {
     "entries.file": "a file",
     "entries.sign_form": "entries/sign.html",
     "entries.verify_form": "leads to the record",
+    "entries.in_error_form": "leads to the record",
     "casebook.file": "a file",
     "casebook.sign_form": "leads to the casebook",
     "locks.lift_form": "leads to the locks",
@@ -141,6 +143,9 @@ NO_PAGE = {
     "treatment.missed_form": "leads to the session",
     "exports.file": "a file",
     "exports.dummy_file": "a file",
+    "exports.bundle_file": "a file",
+    "exports.made_file": "a file",
+    "exports.manifest_file": "a file",
     "audit.file": "a file",
     "amendments.plan_form": "leads to what it would mean",
     "amendments.cancel_form": "leads to the versions",
@@ -392,6 +397,12 @@ def test_every_route_obeys_the_table_of_permissions(house: House, asker: str):
 
 # Addresses of things that are not there (a session, token, sequence or invitation of somebody else).
 FOUND_NOTHING = {
+    "exports.made",
+    "exports.made_file",
+    "exports.manifest_file",
+    "api.export_run",
+    "api.export_run_file",
+    "api.export_manifest",
     "amendments.carry_on",
     "imports.file",
     "imports.carry_out",
@@ -418,6 +429,8 @@ FOUND_NOTHING = {
     "api.reconcile_text",
     "api.terms",
     "entries.verify",
+    "visits.add_form",  # the small study has no visits outside its plan
+    "visits.add",
     "api.verify_entry",
     "locks.lift",
     "locks.ask",

@@ -63,6 +63,17 @@ def test_a_token_acts_as_its_owner_within_its_scopes(session, study, owner):
     assert text not in str(session.execute(select(*TOKEN.c)).all())
 
 
+@pytest.mark.requirement("SEC-32")
+def test_a_token_for_clients_that_accept_digits_alone_is_kept_as_a_hash_too(session, study, owner):
+    _, text = create(session, study, owner, hexadecimal=True)
+    assert len(text) == 32
+    assert set(text) <= set("0123456789ABCDEF")
+    acting = actor(session, text, study.id)
+    assert (acting.username, acting.scopes) == ("dora", {"export.run", "entry.read"})
+    assert actor(session, text.lower(), study.id) is None
+    assert text not in str(session.execute(select(*TOKEN.c)).all())
+
+
 def test_a_token_is_of_one_study(session, study, owner):
     _, text = create(session, study, owner)
     other = factories.mini_study(session, code="mini2")

@@ -5,14 +5,21 @@ import hashlib
 import io
 import json
 import re
+import zipfile
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
+from sqlalchemy import text
+from typer.testing import CliRunner
 
+from app import cli
 from app.audit.actions import ENTRY
 from app.exports import reads
-from app.exports.formats import Format
+from app.exports.formats import Format, workbook
+from app.exports.running import make_waiting
 from app.foundation import clock
 from app.foundation.database import Database
 from app.people import actions
@@ -113,9 +120,9 @@ def test_the_file_has_the_bytes_of_the_table(
     [
         "exports?table=person",
         "exports?table=allocations",
-        "exports?format=xlsx",
+        "exports?format=ods",
         "exports/allocations.csv",
-        "exports/entries.xlsx",
+        "exports/entries.ods",
         "exports/entries.json?spreadsheet=true",
         "exports/entries%00.csv",
         "exports/..%2fentries.csv",
@@ -196,3 +203,136 @@ def test_a_token_without_the_scope_is_refused(database: Database, study: StudyIn
         assert reply.status_code == 403
         assert reply.headers["content-type"] == "application/problem+json"
     assert client.get("/api/v1/studies/mini/exports/entries.csv").status_code == 401
+
+
+# Built, saved, made in the background
+
+
+def test_the_page_builds_an_export_says_how_scripts_do_it_and_saves_it(
+    browser: Browser, database: Database, study: StudyInUse, manager: Actor
+):
+    address = "/mini/exports?table=entries&format=parquet&visit=week18&instrument=pain&values=labels&ids=mapped"
+    page = browser.soup(address)
+    link = page.find("a", attrs={"download": True})
+    assert link is not None
+    assert "M-001" not in page.get_text()
+    code = page.get_text()
+    for words in ("pandas.read_parquet(name)", "arrow::read_parquet(name)", "curl --fail", "visit=week18"):
+        assert words in code
+    frame = pandas.read_parquet(io.BytesIO(browser.get(str(link["href"])).content))
+    assert len(frame) == 24
+    assert set(frame["visit"]) == {"Week 18"}
+    assert all(code.startswith("ID-") for code in frame["participant"])
+    asked = str(page.select_one("input[name=asked]")["value"])  # type: ignore[index]
+    refused = browser.post("/mini/exports/history", {"asked": asked, "act": "define", "name": " "}, page=address)
+    assert refused.status_code == 422
+    assert "Give the definition a name" in refused.text
+    saved = browser.post("/mini/exports/history", {"asked": asked, "act": "define", "name": "For them"}, page=address)
+    assert saved.status_code == 303
+    listed = browser.soup(saved.headers["location"])
+    assert "Saved. It stands below" in listed.get_text()
+    again = next(one for one in listed.find_all("a") if one.get_text() == "For them")
+    assert str(browser.soup(str(again["href"])).select_one("input[name=asked]")["value"]) == asked  # type: ignore[index]
+    made = browser.post("/mini/exports/history", {"asked": asked, "act": "make"}, page=address)
+    where = made.headers["location"]
+    assert "Waits its turn" in browser.soup(where).get_text()
+    assert browser.get(f"{where}/file").status_code == 409
+    assert browser.get(f"{where}/manifest.json").status_code == 409
+    folder = browser.client.app.state.settings.exports  # type: ignore[attr-defined]
+    assert make_waiting(database, folder, clock.now) == 1
+    page = browser.soup(where)
+    link = page.find("a", attrs={"download": True})
+    assert link is not None
+    whole = browser.get(str(link["href"]))
+    assert (whole.status_code, whole.headers["accept-ranges"]) == (200, "bytes")
+    assert pandas.read_parquet(io.BytesIO(whole.content)).equals(frame)
+    manifest = browser.get(f"{where}/manifest.json").json()
+    assert manifest["sha256"] == hashlib.sha256(whole.content).hexdigest()
+    part = browser.get(f"{where}/file", headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, whole.content[10:20])
+    assert part.headers["content-range"] == f"bytes 10-19/{len(whole.content)}"
+    other = browser.get(f"{where}/file", headers={"Range": "bytes=10-19", "If-Range": '"another"'})
+    assert (other.status_code, other.content) == (200, whole.content)
+    assert browser.get(f"{where}/file", headers={"Range": f"bytes={len(whole.content)}-"}).status_code == 416
+    table = browser.soup("/mini/exports/history").get_text(" ", strip=True)
+    assert manifest["sha256"][:16] in table
+    assert "2 exports, newest first" in table
+
+
+def test_a_zip_of_everything_is_one_download(browser: Browser):
+    page = browser.soup("/mini/exports?table=all&format=xlsx")
+    link = page.find("a", attrs={"download": True})
+    assert link is not None
+    assert str(link["download"]).endswith("_xlsx.zip")
+    with zipfile.ZipFile(io.BytesIO(browser.get(str(link["href"])).content)) as archive:
+        assert "instrument_pain.xlsx" in archive.namelist()
+        assert "codebook.csv" in archive.namelist()
+
+
+def test_what_a_file_cannot_hold_is_refused_before_it_begins(browser: Browser, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(workbook, "MOST_ROWS", 5)
+    reply = browser.get("/mini/exports/entries.xlsx")
+    assert reply.status_code == 409
+    assert "Take the table as Parquet or CSV" in reply.text
+
+
+def test_a_script_follows_changes_runs_a_definition_and_resumes(database: Database, study: StudyInUse, manager: Actor):
+    client = anonymous_client(database)
+    headers = _token(database, study, manager, "export.run")
+    api = "/api/v1/studies/mini"
+    first = client.get(f"{api}/exports/entries.csv", headers=headers)
+    since = first.headers["x-equipoise-change"]
+    later = client.get(f"{api}/exports/entries.json?since={since}", headers=headers)
+    assert later.json() == []
+    assert client.get(f"{api}/exports/entries.json?since=99999", headers=headers).status_code == 422
+    assert client.get(f"{api}/exports/entries.json?visit=week99", headers=headers).status_code == 422
+    bundle = client.get(f"{api}/exports/all.zip?format=ndjson&table=visits&visit=week18", headers=headers)
+    with zipfile.ZipFile(io.BytesIO(bundle.content)) as archive:
+        assert archive.namelist() == ["visits.ndjson", "codebook.csv", "contents.json"]
+    asked = {"tables": ["entries"], "format": "csv"}
+    saved = client.post(f"{api}/export-definitions", json={"name": "All entries", "asked": asked}, headers=headers)
+    assert (saved.status_code, saved.json()["version"]) == (201, 1)
+    names = client.get(f"{api}/export-definitions", headers=headers).json()["definitions"]
+    assert [(one["name"], one["asked"]["tables"]) for one in names] == [("All entries", ["entries"])]
+    assert client.post(f"{api}/export-runs", json={}, headers=headers).status_code == 422
+    made = client.post(f"{api}/export-runs", json={"definition": "All entries"}, headers=headers)
+    assert made.status_code == 202
+    where = made.headers["location"]
+    assert client.get(f"{where}/file", headers=headers).status_code == 409
+    folder = client.app.state.settings.exports  # type: ignore[attr-defined]
+    assert make_waiting(database, folder, clock.now) == 1
+    run = client.get(where, headers=headers).json()
+    assert (run["state"], run["rows"], run["definition"]) == ("done", 24, "All entries")
+    tag = f'"{run["sha256"]}"'
+    parts = [
+        client.get(f"{where}/file", headers={**headers, "Range": f"bytes={begin}", "If-Range": tag}).content
+        for begin in ("0-99", "100-")
+    ]
+    assert b"".join(parts) == first.content
+    signed = client.get(f"{where}/manifest", headers=headers).json()
+    assert signed["sha256"] == hashlib.sha256(first.content).hexdigest() == run["sha256"]
+    listed = client.get(f"{api}/export-runs?limit=2", headers=headers).json()
+    assert [one["number"] for one in listed["items"]] == [run["number"], run["number"] - 1]
+    assert listed["next"]
+
+
+def test_the_command_line_checks_a_file_against_its_manifest(
+    database: Database, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    reply = browser.get("/mini/exports/entries.csv")
+    number = reply.headers["x-equipoise-export"]
+    file, manifest = tmp_path / "entries.csv", tmp_path / "manifest.json"
+    file.write_bytes(reply.content)
+    manifest.write_bytes(browser.get(f"/mini/exports/history/{number}/manifest.json").content)
+    monkeypatch.setattr(cli, "open_database", lambda _settings: database)
+    runner = CliRunner()
+    assert runner.invoke(cli.app, ["export", "verify", str(file), str(manifest)]).exit_code == 0
+    assert runner.invoke(cli.app, ["export", "verify", "--anywhere", str(file), str(manifest)]).exit_code == 0
+    file.write_bytes(reply.content + b" ")
+    assert runner.invoke(cli.app, ["export", "verify", str(file), str(manifest)]).exit_code == 1
+    file.write_bytes(reply.content)
+    with database.writing() as session:  # a log that never was like this
+        session.execute(text("UPDATE export_run SET tree_head = 'ab'"))
+    manifest.write_bytes(browser.get(f"/mini/exports/history/{number}/manifest.json").content)
+    refused = runner.invoke(cli.app, ["export", "verify", str(file), str(manifest)])
+    assert refused.exit_code == 1

@@ -1,5 +1,7 @@
 """The administrator's pages: nobody gets in as somebody else through them, and a lost phone can be mended."""
 
+import re
+
 import pyotp
 import pytest
 from sqlalchemy import select, update
@@ -166,6 +168,19 @@ def test_one_ends_every_other_session_of_ones_own(world):
     assert here.send("/account/sessions/end", {**sent, "password": PASSWORD}).status_code == 303
     assert (here.get("/account").status_code, there.get("/account").status_code) == (200, 303)
     assert len(_rows(world, SESSION.c.token_hash)) == 2
+
+
+@pytest.mark.requirement("SEC-22")
+def test_one_makes_a_token_for_a_client_of_the_redcap_compatible_api(world):
+    here = signed_in_client(world.database, world.person("data_manager", site_code=None))
+    sent = here.form("/account", "/account/tokens")
+    shown = []
+    for more in ({}, {"redcap": "yes"}):
+        made = here.send("/account/tokens", {**sent, "name": "R", "scope": "study.read", "password": PASSWORD, **more})
+        shown.append(re.findall(r'<p class="code"><code>([^<]+)</code>', made.text))
+    assert [len(token) for (token,) in shown] == [47, 32]
+    reply = here.client.post("/api/", data={"token": shown[1][0], "content": "version"})
+    assert reply.text == "16.0.8"
 
 
 @pytest.mark.requirement("SEC-22", "SEC-27")

@@ -68,7 +68,7 @@ def sign_casebook(
         and holds(standing, participant.code, manifest)
     ):
         return standing
-    partial = sum(not entry.is_complete for entry in entries)
+    partial = sum(not entry.is_complete for entry in entries if not entry.is_in_error)
     queries = session.execute(_QUERIES, {"of": participant.id}).scalar_one()
     if reason := why_not_sign(manifest, standing, participant.code, partial=partial, queries=queries):
         raise Refused(reason, **about)

@@ -35,8 +35,12 @@ class Signature:
 
 
 def manifest_of(entries: Iterable[EntryState]) -> tuple[Line, ...]:
-    """Every entry by visit and instrument, with its version and the digest of its bytes (as its own signature has)."""
-    return tuple(sorted((entry.visit, entry.instrument, entry.version, digest_of(entry)) for entry in entries))
+    """Every entry by visit and name (falls, falls/2), with its version and the digest of its bytes, as its own
+    signature has it. What was entered in error is not part of it.
+    """
+    return tuple(
+        sorted((entry.visit, entry.name, entry.version, digest_of(entry)) for entry in entries if not entry.is_in_error)
+    )
 
 
 def manifest_text(manifest: Sequence[Line]) -> str:

@@ -94,7 +94,8 @@ def obstacles_of(
     )
     unverified = case((ENTRY.c.verified_at.is_(None), 1), else_=0)
     counts = [func.count(), *(func.coalesce(func.sum(each), 0) for each in (partial, unsigned, unverified))]
-    entries = _by_participant(session, study, ENTRY, counts, participants, visit, [])
+    standing = [ENTRY.c.in_error_at.is_(None)]
+    entries = _by_participant(session, study, ENTRY, counts, participants, visit, standing)
     queries = _by_participant(session, study, QUERY, [func.count()], participants, visit, [QUERY.c.closed_at.is_(None)])
     codes = {0: ""}
     if participants is not None:

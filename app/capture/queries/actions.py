@@ -26,6 +26,7 @@ from app.capture.queries.rules import (
     why_not_step,
 )
 from app.capture.reads import ENTRY
+from app.capture.rules import form_name
 from app.capture.typed import shortened
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.participants.models import Participant
@@ -52,11 +53,12 @@ def raise_query(
     text: str,
     by: Actor,
     now: datetime,
+    repeat: int = 1,
 ) -> Query:
     """Ask the site about one answer of an entry; it is asked in words that name no arm."""
     about: dict[str, Any] = {
         "action": "query.raise",
-        "subject": f"{participant.code}/query/{shortened(visit)}/{shortened(instrument)}",
+        "subject": f"{participant.code}/query/{shortened(visit)}/{form_name(shortened(instrument), repeat)}",
     }
     require(by, Permission.QUERY_RAISE, site_id=participant.site_id, **about)
     planned, form = study.definition.visit(visit), study.definition.instrument(instrument)
@@ -72,14 +74,30 @@ def raise_query(
     # Held, so that whoever corrects the entry and whoever asks about it do so one after the other.
     entered = (
         select(ENTRY.c.id)
-        .where(ENTRY.c.participant_id == participant.id, ENTRY.c.visit == visit, ENTRY.c.instrument == instrument)
+        .where(
+            ENTRY.c.participant_id == participant.id,
+            ENTRY.c.visit == visit,
+            ENTRY.c.instrument == instrument,
+            ENTRY.c.repeat == repeat,
+        )
         .with_for_update()
     )
     if session.execute(entered).first() is None:
         raise Refused("Nothing is entered here yet, so there is nothing to ask about. Wait until it is saved.", **about)
     origin = Origin.DATA_MANAGER if Role.DATA_MANAGER in by.roles else Origin.MONITOR
     number = _raise(
-        session, study, participant.id, visit, instrument, item, text.strip(), origin=origin, rule=None, by=by, now=now
+        session,
+        study,
+        participant.id,
+        visit,
+        instrument,
+        item,
+        text.strip(),
+        origin=origin,
+        rule=None,
+        by=by,
+        now=now,
+        repeat=repeat,
     )
     made = query_of(session, study, number, by=by)
     record(session, study.code, [_change(made, Step.RAISE, text.strip())], by=by, now=now)
@@ -120,6 +138,7 @@ def follow(
     may_stand: bool = True,
     by: Actor,
     now: datetime,
+    repeat: int = 1,
 ) -> list[Change]:
     """Raise queries for the findings that nobody has explained, answer those a reason explains, close the settled.
 
@@ -127,8 +146,8 @@ def follow(
     it is known that no query of a check stands.
     """
     assert participant.id is not None
-    standing = raised_by_checks(session, participant.id, visit, instrument) if may_stand else ()
-    found = followed(standing, findings, reasons)
+    standing = raised_by_checks(session, participant.id, visit, instrument, repeat) if may_stand else ()
+    found, name = followed(standing, findings, reasons), form_name(instrument, repeat)
     log = []
     for finding in found.fresh:
         number = _raise(
@@ -143,22 +162,23 @@ def follow(
             rule=finding.rule,
             by=by,
             now=now,
+            repeat=repeat,
         )
         new = {"query": number, "text": finding.message, "rule": finding.rule, "value": values.get(finding.item)}
-        log.append(_of_check(participant, visit, instrument, finding.item, SAID[Step.RAISE], new=new))
+        log.append(_of_check(participant, visit, name, finding.item, SAID[Step.RAISE], new=new))
     moves = [(each, Step.ANSWER, reason) for each, reason in found.explained]
     moves += [(each, Step.CORRECT, CORRECTED) for each in found.settled]
     for each, step, text in moves:
         _move(session, each, step, text, by=by, now=now)
         old, new = {"query": each.number, "state": each.state}, {"query": each.number, "text": text}
-        log.append(_of_check(participant, visit, instrument, each.item, SAID[step], old=old, new=new))
+        log.append(_of_check(participant, visit, name, each.item, SAID[step], old=old, new=new))
     return log
 
 
 def _of_check(
-    participant: Participant, visit: str, instrument: str, item: str, action: str, *, old: Any = None, new: Any = None
+    participant: Participant, visit: str, name: str, item: str, action: str, *, old: Any = None, new: Any = None
 ) -> Change:
-    return Change(action, participant.code, f"query/{visit}/{instrument}", item, old, new)
+    return Change(action, participant.code, f"query/{visit}/{name}", item, old, new)
 
 
 def _step(
@@ -175,7 +195,7 @@ def _step(
     found = query_of(session, study, number, by=by)
     about: dict[str, Any] = {
         "action": f"query.{step}",
-        "subject": f"{found.participant}/query/{found.visit}/{found.instrument}",
+        "subject": f"{found.participant}/query/{found.visit}/{found.name}",
     }
     require(by, NEEDED[step], site_id=found.site_id, **about)
     needed = {Step.ANSWER: WRITE_ANSWER, Step.REQUERY: WRITE_QUESTION}.get(step)
@@ -207,7 +227,7 @@ def _step(
 def _change(query: Query, step: Step, text: str, state: State | None = None) -> Change:
     old = {"query": query.number, "state": state} if state else None
     new = {"query": query.number, "text": text}
-    return Change(SAID[step], query.participant, f"query/{query.visit}/{query.instrument}", query.item, old, new)
+    return Change(SAID[step], query.participant, f"query/{query.visit}/{query.name}", query.item, old, new)
 
 
 def _raise(
@@ -223,12 +243,14 @@ def _raise(
     rule: str | None,
     by: Actor,
     now: datetime,
+    repeat: int,
 ) -> int:
     row = {
         "study_id": study.id,
         "participant_id": participant_id,
         "visit": visit,
         "instrument": instrument,
+        "repeat": repeat,
         "item": item,
         "origin": origin,
         "rule": rule,

@@ -12,6 +12,7 @@ from sqlmodel import Session
 from app.capture.double.reads import is_withheld
 from app.capture.models import DataQuery, QueryMessage
 from app.capture.queries.rules import Closing, Origin, Raised, State, Step, raised_before
+from app.capture.rules import form_name
 from app.foundation import paging
 from app.foundation.database import Instant, streamed, table_of
 from app.foundation.errors import FieldProblem, Invalid, NotFound
@@ -64,11 +65,17 @@ class Query:
     changed_by: str
     closed_at: datetime | None
     closing: Closing | None
+    repeat: int = 1
     thread: tuple[Message, ...] = field(default=(), compare=False)
 
     @property
     def is_closed(self) -> bool:
         return self.state is State.CLOSED
+
+    @property
+    def name(self) -> str:
+        """How the form it is about is named at its visit."""
+        return form_name(self.instrument, self.repeat)
 
 
 class Sort(StrEnum):
@@ -128,6 +135,7 @@ _ENTRY = _QUERIES.where(
     QUERY.c.participant_id == bindparam("participant_id", type_=Integer),
     QUERY.c.visit == bindparam("visit", type_=String),
     QUERY.c.instrument == bindparam("instrument", type_=String),
+    QUERY.c.repeat == bindparam("repeat", type_=Integer),
 ).order_by(QUERY.c.id)
 _RAISED = (
     select(QUERY.c.id, QUERY.c.item, QUERY.c.rule, QUERY.c.state, QUERY.c.version)
@@ -135,6 +143,7 @@ _RAISED = (
         QUERY.c.participant_id == bindparam("participant_id", type_=Integer),
         QUERY.c.visit == bindparam("visit", type_=String),
         QUERY.c.instrument == bindparam("instrument", type_=String),
+        QUERY.c.repeat == bindparam("repeat", type_=Integer),
         QUERY.c.closed_at.is_(None),
         QUERY.c.rule.is_not(None),
     )
@@ -144,10 +153,11 @@ _RAISED = (
 
 
 def queries_of(
-    session: Session, study: StudyInUse, participant_id: int, visit: str, instrument: str
+    session: Session, study: StudyInUse, participant_id: int, visit: str, instrument: str, repeat: int = 1
 ) -> tuple[Query, ...]:
     """Every query of one entry with all that was said, the oldest first; in one statement when there is none."""
-    wanted = {"study_id": study.id, "participant_id": participant_id, "visit": visit, "instrument": instrument}
+    wanted: dict[str, int | str] = {"study_id": study.id, "participant_id": participant_id, "visit": visit}
+    wanted |= {"instrument": instrument, "repeat": repeat}
     return _with_threads(session, session.execute(_ENTRY, wanted).mappings().all())
 
 
@@ -161,9 +171,11 @@ def query_of(session: Session, study: StudyInUse, number: int, *, by: Actor) -> 
     return _with_threads(session, rows)[0]
 
 
-def raised_by_checks(session: Session, participant_id: int, visit: str, instrument: str) -> tuple[Raised, ...]:
+def raised_by_checks(
+    session: Session, participant_id: int, visit: str, instrument: str, repeat: int = 1
+) -> tuple[Raised, ...]:
     """The queries of this entry's checks that stand, held until the transaction ends."""
-    wanted = {"participant_id": participant_id, "visit": visit, "instrument": instrument}
+    wanted = {"participant_id": participant_id, "visit": visit, "instrument": instrument, "repeat": repeat}
     return tuple(
         Raised(row.id, row.item, row.rule, State(row.state), row.version) for row in session.execute(_RAISED, wanted)
     )

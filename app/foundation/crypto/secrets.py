@@ -38,6 +38,11 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
+def new_hexadecimal_token() -> str:
+    """128 random bits as 32 upper-case hexadecimal digits: the one form that REDCap's clients accept."""
+    return secrets.token_hex(16).upper()
+
+
 def token_hash(token: str) -> bytes:
     """What is stored of a token: SHA-256. Tokens are random, so no slow hash is needed."""
     return hashlib.sha256(token.encode()).digest()

@@ -109,6 +109,7 @@ def record_in_error(
             "The allocation stays as it is, and the participant stays in every list and export, marked.\n"
             "\nWhat happened stands on the participant's page in Equipoise, and in the export of participants.\n",
             now=now,
+            language=each.language,
         )
     return number
 

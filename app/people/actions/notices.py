@@ -34,4 +34,12 @@ def notify(session: Session, person: Any, event: str, *, now: datetime, once: st
     """Queue the notice of an event; with `once`, at most one for each value of it."""
     subject, body = NOTICES[event]
     key = f"{event}/{person.id}/{once or now.isoformat()}"
-    queue(session, key=key, to_address=person.email, subject=f"Equipoise: {subject}", body=body, now=now)
+    queue(
+        session,
+        key=key,
+        to_address=person.email,
+        subject=f"Equipoise: {subject}",
+        body=body,
+        now=now,
+        language=person.language,
+    )

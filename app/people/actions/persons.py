@@ -10,6 +10,7 @@ from app.audit.actions import Change, record
 from app.audit.models import SYSTEM_LOG
 from app.foundation.crypto.secrets import hash_password, new_token, token_hash
 from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
+from app.foundation.languages import languages
 from app.mail.actions import SECRET, queue
 from app.people.access import Actor
 from app.people.actions import proving
@@ -136,6 +137,7 @@ def mail_invitation(session: Session, person_id: int, *, welcome: str, by: Actor
         "If you did not ask for it, tell your administrator and do not use the link: your password is unchanged.",
         secret=token,
         now=now,
+        language=person.language,
     )
 
 
@@ -194,6 +196,24 @@ def accept_invitation(
     by = proving.author(person, request_id=request_id)
     _change_password(session, person, password, item="invitation", keep=None, by=by, now=now)
     return None
+
+
+def choose_language(session: Session, language: str | None, *, by: Actor, now: datetime) -> None:
+    """Choose the language of one's own pages and mails; None leaves it to the browser, and mails in English."""
+    person = _person(session, by.person_id)
+    if language is not None and language not in languages():
+        raise Invalid([FieldProblem("language", "choice", "Choose one of the languages in the list.")])
+    if language == person.language:
+        return
+    session.execute(update(PERSON).where(PERSON.c.id == person.id).values(language=language))
+    changed = Change(
+        "person.language_chosen",
+        subject=f"person/{person.username}",
+        item="language",
+        old=person.language,
+        new=language,
+    )
+    record(session, SYSTEM_LOG, [changed], by=by, now=now)
 
 
 def set_password(

@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from app.audit.actions import Change, record
 from app.audit.models import SYSTEM_LOG
-from app.foundation.crypto.secrets import new_token, token_hash
+from app.foundation.crypto.secrets import new_hexadecimal_token, new_token, token_hash
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Refused
 from app.people.access import Actor, may, require
 from app.people.actions.rights import require_manager
@@ -28,13 +28,15 @@ def create_token(
     scopes: Iterable[str],
     expires_at: datetime,
     second_factor_needed: bool = False,
+    hexadecimal: bool = False,
     by: Actor,
     now: datetime,
 ) -> tuple[ApiToken, str]:
     """A token for a program that acts as oneself in one study, and its text, which is shown once and never kept.
 
     It may do what its scopes say and its owner still may; nobody makes one for somebody else (21 CFR 11.200(a)(2)).
-    `second_factor_needed`: the study asks for a second factor, so its owner must have one.
+    `second_factor_needed`: the study asks for a second factor, so its owner must have one. `hexadecimal`: 32 digits, as
+    the clients of the REDCap-compatible API want it; else it begins with what says that it is a token of ours.
     """
     require(by, Permission.TOKEN_CREATE, action="token.create", subject="/token")
     if person_id != by.person_id or study_id != by.study_id:
@@ -61,7 +63,7 @@ def create_token(
     problems = [FieldProblem(field, "format", reason) for field, reason in reasons.items() if reason]
     if problems:
         raise Invalid(problems)
-    text = TOKEN_PREFIX + new_token()
+    text = new_hexadecimal_token() if hexadecimal else TOKEN_PREFIX + new_token()
     token = ApiToken(
         token_hash=token_hash(text),
         person_id=person_id,

@@ -56,7 +56,11 @@ def guesses(session: Session, study: StudyInUse, guess: Guess) -> dict[int, Said
         sure = study.definition.asked_at(guess.visit, guess.confidence.item)
         forms |= {sure[0].code} if sure else set()
     query = select(ENTRY.c.participant_id, ENTRY.c["values"]).where(
-        ENTRY.c.study_id == study.id, ENTRY.c.visit == guess.visit, ENTRY.c.instrument.in_(sorted(forms))
+        ENTRY.c.study_id == study.id,
+        ENTRY.c.visit == guess.visit,
+        ENTRY.c.instrument.in_(sorted(forms)),
+        ENTRY.c.repeat == 1,
+        ENTRY.c.in_error_at.is_(None),
     )
     values: dict[int, dict[str, object]] = {}
     for row in session.execute(query):

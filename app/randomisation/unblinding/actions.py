@@ -299,7 +299,7 @@ def _decided(
     change = Change(action, participant=case.participant or "", subject=f"unblinding/{case.number}", new=new, why=why)
     record(session, study.code, [change], by=by, now=now)
     asker = session.execute(
-        select(PERSON.c.id, PERSON.c.email).where(
+        select(PERSON.c.id, PERSON.c.email, PERSON.c.language).where(
             PERSON.c.username == case.by, PERSON.c.is_active, PERSON.c.email != ""
         )
     ).all()
@@ -390,4 +390,5 @@ def _tell(
             subject=f"{study.definition.short_title}: {subject}",
             body=body,
             now=now,
+            language=each.language,
         )

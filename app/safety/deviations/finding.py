@@ -87,6 +87,7 @@ def _late_entries(session: Session, study: StudyInUse) -> Iterator[Found]:
         .where(
             VISIT.c.study_id == study.id,
             VISIT.c.status == VisitStatus.HELD.value,
+            ENTRY.c.in_error_at.is_(None),
             _days_between(VISIT.c.held_on, ENTRY.c.created_at, kind) > days,
         )
         .distinct()

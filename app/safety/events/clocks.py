@@ -113,6 +113,7 @@ def take_steps(
                 f"\nOpen event {number} in Equipoise, under Safety. Once it is reported, write that down there: the "
                 "clock stops, and nobody is reminded again.\n",
                 now=now,
+                language=each.language,
             )
             mails += 1
         told = {"clock": clock.code, "step": step + 1, "told": [each.username for each in people]}

@@ -58,22 +58,29 @@ def _about(study: StudyInUse, row: AppointmentRow, rule: str, *, to_participant:
 def _tell_staff(
     session: Session, study: StudyInUse, whose: AppointmentRow, row: AppointmentRow, *, cancelled: bool, now: datetime
 ) -> None:
-    email = session.execute(select(PERSON.c.email).where(PERSON.c.id == whose.person_id)).scalar()
-    if not email:
+    person = session.execute(select(PERSON.c.email, PERSON.c.language).where(PERSON.c.id == whose.person_id)).first()
+    if person is None or not person.email:
         return
     day = reminders.day_words(row.starts.date(), "en")
-    what = "cancelled" if cancelled else "moved" if row.sequence else "booked"
     label = label_in(study, row)
+    who, where = row.participant, f"{label}, {day}, {row.starts:%H:%M}, {row.site_name}."
+    title = study.definition.short_title
+    if cancelled:
+        subject, body = f"{title}: {who}, {day}: cancelled", f"The appointment of {who} with you is cancelled: {where}"
+    elif row.sequence:
+        subject, body = f"{title}: {who}, {day}: moved", f"The appointment of {who} with you is moved: {where}"
+    else:
+        subject, body = f"{title}: {who}, {day}: booked", f"The appointment of {who} with you is booked: {where}"
     # What is told of a cancelled one is where it stood in the calendar of whom it was with.
     event = _cancelled(row) if cancelled else row
     queue(
         session,
         key=f"appointment/{row.uid}/{row.sequence}/person/{whose.person_id}",
-        to_address=email,
-        subject=f"{study.definition.short_title}: {row.participant}, {day}: {what}",
-        body=f"The appointment of {row.participant} with you is {what}: {label}, {day}, {row.starts:%H:%M}, "
-        f"{row.site_name}.",
+        to_address=person.email,
+        subject=subject,
+        body=body,
         now=now,
+        language=person.language,
         calendar=calendar_text([event], label=lambda _: label, method="CANCEL" if cancelled else "PUBLISH"),
         about=_about(study, row, STAFF_RULE, to_participant=False, cancelled=cancelled),
     )

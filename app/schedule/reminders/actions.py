@@ -33,6 +33,9 @@ Found = tuple[str, AppointmentRow | Opened, Moment, Choice]
 """The key of what is reminded of, what it is, when that is due, and what the participant said about reminders."""
 
 
+Recipient = tuple[str, str, str | None]
+
+
 @dataclass(frozen=True)
 class Due:
     """One message that is due: its key, by which rule, of what, how long it makes sense, and to which of the staff."""
@@ -43,6 +46,8 @@ class Due:
     moment: Moment
     choice: Choice
     address: str = field(repr=False)
+    language: str | None = None
+    """That of a reader of the staff; of a participant `choice` says it."""
 
 
 def due(session: Session, study: StudyInUse, *, now: datetime) -> list[Due]:
@@ -51,7 +56,7 @@ def due(session: Session, study: StudyInUse, *, now: datetime) -> list[Due]:
     It follows from the rules of the study and from what is planned and booked: nothing is lost when a worker stops.
     """
     wanted: list[Due] = []
-    team: dict[tuple[int, bool], list[tuple[str, str]]] = {}
+    team: dict[tuple[int, bool], list[Recipient]] = {}
     for rule in study.definition.schedule.reminders:
         found: list[Found] = []
         if rule.when == "before_appointment":
@@ -59,9 +64,9 @@ def due(session: Session, study: StudyInUse, *, now: datetime) -> list[Due]:
         elif rule.when in ("window_opens", "overdue"):
             found = list(_visits(session, study, rule, now))
         each = [
-            Due(key + suffix, rule, row, moment, choice, address)
+            Due(key + suffix, rule, row, moment, choice, address, language)
             for key, row, moment, choice in found
-            for suffix, address in _recipients(session, study, rule, row, choice, team)
+            for suffix, address, language in _recipients(session, study, rule, row, choice, team)
         ]
         known = reads.queued_keys(session, [one.key for one in each])
         wanted += [one for one in each if one.key not in known]
@@ -135,22 +140,22 @@ def _recipients(
     rule: Reminder,
     row: AppointmentRow | Opened,
     choice: Choice,
-    team: dict[tuple[int, bool], list[tuple[str, str]]],
-) -> list[tuple[str, str]]:
-    """To whom a reminder goes: what is added to its key for them, and their address (none for a participant).
+    team: dict[tuple[int, bool], list[Recipient]],
+) -> list[Recipient]:
+    """To whom a reminder goes: what is added to its key for them, their address (none for a participant), language.
 
     Staff: whom it is with, else those of the site who record visits, or who treat; `team` keeps who they are.
     """
     if rule.to == "participant":
-        return [("", "")] if (choice.sms if rule.by == "sms" else choice.mail) else []
+        return [("", "", None)] if (choice.sms if rule.by == "sms" else choice.mail) else []
     if isinstance(row, AppointmentRow) and row.person_id is not None:
         person = person_by_id(session, row.person_id)
-        return [(f"/person/{row.person_id}", person.email)] if person and person.email else []
+        return [(f"/person/{row.person_id}", person.email, person.language)] if person and person.email else []
     place = (row.site_id, row.kind == VisitKind.TREATMENT)
     if place not in team:
         permission = Permission.TREATMENT_RECORD if place[1] else Permission.VISIT_RECORD
         told = people_to_tell(session, study.id, sorted(holders(permission)), site_id=row.site_id, but=CLOCKWORK)
-        team[place] = [(f"/person/{each.id}", each.email) for each in told]
+        team[place] = [(f"/person/{each.id}", each.email, each.language) for each in told]
     return team[place]
 
 
@@ -199,6 +204,7 @@ def _write(session: Session, study: StudyInUse, one: Due, *, now: datetime) -> b
         channel=rule.by,
         calendar=calendar,
         about=about,
+        language=None if to_participant else one.language,
     )
 
 

@@ -133,6 +133,7 @@ _FIELDS: dict[str, tuple[Topic, str, Concern]] = {
     "participant_prefix": (Topic.STUDY, "How participants' codes begin", Concern.FIXED),
     "participant_digits": (Topic.STUDY, "Digits of participants' codes", Concern.FIXED),
     "second_factor": (Topic.STUDY, "Second factor at sign-in", Concern.CONDUCT),
+    "record_id": (Topic.STUDY, "Field of the code in the REDCap-compatible API", Concern.TEXT),
     "sites": (Topic.SITES, "Site", Concern.CONDUCT),
     "arms": (Topic.ARMS, "Arm", Concern.FIXED),
     "allocation": (Topic.ARMS, "Allocation", Concern.FIXED),
@@ -143,6 +144,7 @@ _FIELDS: dict[str, tuple[Topic, str, Concern]] = {
     "outcomes": (Topic.OUTCOMES, "Outcome", Concern.TEXT),
     "missing_codes": (Topic.FORMS, "Reason for no answer", Concern.CAPTURE),
     "double_entry": (Topic.FORMS, "Double entry", Concern.CONDUCT),
+    "unscheduled": (Topic.VISITS, "Visits outside the plan", Concern.CONDUCT),
     "dictionaries": (Topic.FORMS, "Coding dictionary", Concern.CONDUCT),
     "withdrawal_levels": (Topic.WITHDRAWAL, "Withdrawal level", Concern.CONDUCT),
     "screen_failure_reasons": (Topic.ELIGIBILITY, "Reason for not taking part", Concern.CONDUCT),
@@ -419,6 +421,9 @@ _OF_INSTRUMENT = {
     "signable": Concern.CONDUCT,
     "presentation": Concern.CONDUCT,
     "double_entry": Concern.CONDUCT,
+    "repeats": Concern.CAPTURE,
+    "max_repeats": Concern.CAPTURE,
+    "repeat_label": Concern.TEXT,
     "texts": Concern.TEXT,
 }
 _OF_ITEM = {
@@ -473,6 +478,12 @@ def _instrument(one: Instrument, two: Instrument) -> Iterator[Difference]:
                 yield differs(f"{code}: {text}", concern, risk)
     for each in _order(Topic.FORMS, f"{one.label}: the items", before, after):
         yield replace(each, instrument=one.code)
+    groups = [
+        {code: (each.max_rows, tuple(item.code for item in each.items)) for code, each in form.groups.items()}
+        for form in (one, two)
+    ]
+    if groups[0] != groups[1]:
+        yield differs("rows: which items are asked row by row, or how many rows there are, changes.", Concern.CAPTURE)
     if _headings(one, after) != _headings(two, before):
         yield differs("headings: they are not what they were.", Concern.TEXT)
 

@@ -16,6 +16,8 @@ SINCE_THE_FIRST = (
     "blinding_assessment",
     "schedule",
     "safety",
+    "record_id",
+    "unscheduled",
     "allocation.first_stage",
     "instruments[].presentation",
     "instruments[].texts",
@@ -40,6 +42,12 @@ SINCE_THE_FIRST = (
     "instruments[].double_entry",
     "instruments[].sections[].items[].coding",
     "treatment[].modules[].items[].coding",
+    "instruments[].repeats",
+    "instruments[].max_repeats",
+    "instruments[].repeat_label",
+    "instruments[].sections[].code",
+    "instruments[].sections[].repeats",
+    "instruments[].sections[].max_rows",
 )
 
 

@@ -25,6 +25,11 @@ def wrong_double_entry(study: Study, unreadable: Collection[str] = ()) -> Iterat
             path: Path = ("instruments", position, "double_entry")
             yield path, "The pre-screen decides at once who may take part, so it is entered once. Take this out.", ERROR
 
+    for position, form in enumerate(study.instruments):
+        twice = any(study.is_entered_twice(visit.code, form.code) for visit in study.visits)
+        if twice and (form.repeats or form.groups):
+            words = "What repeats is entered once: nobody could say which of two people's rows belong together. "
+            yield ("instruments", position), f"{words}Take one of the two out.", ERROR
     for form in study.instruments:
         sealed = [item.label for item in form.items if item.type in SEALED]
         if sealed and any(study.is_entered_twice(visit.code, form.code) for visit in study.visits):
@@ -52,6 +57,9 @@ def wrong_coding(study: Study) -> Iterator[Problem]:
         for place, section in enumerate(form.sections):
             for number, item in enumerate(section.items):
                 at: Path = ("instruments", position, "sections", place, "items", number, "coding")
+                if section.repeats and item.coding is not None:
+                    words = "A text in rows is not coded. Put it into a form that repeats, or take the coding out."
+                    yield at, words, ERROR
                 yield from _coding(item, at, codes)
     for position, arm in enumerate(study.treatment):
         for place, module in enumerate(arm.modules):

@@ -19,6 +19,7 @@ from app.studies.definition import (
     Study,
     Visit,
     VisitKind,
+    unscheduled_number,
 )
 from app.studies.rules.blinding import leaks, names_an_arm
 from app.studies.rules.coding import wrong_coding, wrong_double_entry
@@ -53,6 +54,7 @@ def problems(study: Study, locate: Locate = nowhere, *, unreadable: Collection[s
         _first_stage(study, asked),
         _eligibility(study, asked, unreadable),
         _visits(study, unreadable),
+        _unscheduled(study, unreadable),
         _windows(study),
         _outcomes(study, unreadable),
         _consent(study),
@@ -120,6 +122,9 @@ def _unique_codes(study: Study) -> Iterator[Problem]:
         yield from _repeated(("consent", "questions", position, "choices"), question.choices, "answers")
     yield from _repeated(("instruments",), study.instruments, "instruments")
     homes: dict[str, str] = {}
+    if any(item.code == study.record_id for instrument in study.instruments for item in instrument.items):
+        message = f"“{study.record_id}” is an item too. Give the field of a participant's code another name."
+        yield ("record_id",), message, ERROR
     for position, instrument in enumerate(study.instruments):
         for path, item in _items_of(("instruments", position), instrument):
             home = homes.setdefault(item.code, instrument.code)
@@ -345,6 +350,24 @@ def _visits(study: Study, unreadable: Collection[str]) -> Iterator[Problem]:
         yield from _kind(path, visit)
 
 
+def _unscheduled(study: Study, unreadable: Collection[str]) -> Iterator[Problem]:
+    if study.unscheduled is None:
+        return
+    for position, code in enumerate(study.unscheduled.instruments):
+        path: Path = ("unscheduled", "instruments", position)
+        if code == study.eligibility.instrument:
+            yield path, f"{code} is the pre-screen, which is filled in before any visit. Take it out.", ERROR
+        elif study.instrument(code) is None:
+            yield from _no_instrument(path, code, study, unreadable)
+    for position, visit in enumerate(study.visits):
+        if unscheduled_number(visit.code) is not None:
+            yield (
+                ("visits", position, "code"),
+                f"{visit.code} is the code of an unscheduled visit. Give the visit another code.",
+                ERROR,
+            )
+
+
 def _order(visit: Visit) -> tuple[int, int]:
     return ANCHORS.index(visit.anchor), visit.day
 
@@ -560,16 +583,34 @@ def _treatment(study: Study) -> Iterator[Problem]:
 
 def _instruments(study: Study, asked: Asked) -> Iterator[Problem]:
     used = {study.eligibility.instrument} | {code for visit in study.visits for code in visit.instruments}
+    used |= set(study.unscheduled.instruments) if study.unscheduled is not None else set()
     for position, instrument in enumerate(study.instruments):
         path: Path = ("instruments", position)
         events = [event for event in asked.order if _stands_at(study, instrument.code, event)]
         yield from _instrument(path, instrument, asked, events, study)
+        yield from _repeats(path, instrument, study)
         if instrument.code not in used:
             yield (
                 (*path, "code"),
                 f"{instrument.code} is not filled in at any visit. Add it to one, or remove its file.",
                 WARNING,
             )
+
+
+def _repeats(path: Path, instrument: Instrument, study: Study) -> Iterator[Problem]:
+    """Whether an instrument can be filled in several times where it stands."""
+    for key in ("max_repeats", "repeat_label"):
+        if getattr(instrument, key) is not None and not instrument.repeats:
+            yield (*path, key), f"{instrument.code} is filled in once. Write `repeats: true`, or take this out.", ERROR
+    once = {item.code for item in instrument.items} if not instrument.repeats else set()
+    for where, item in _items_of(path, instrument):
+        if item.type in SEALED and item.code not in once:
+            words = f"{item.code} is asked more than once. Ask for a file or a signature in a form of its own."
+            yield (*where, "type"), words, ERROR
+    if instrument.groups and study.eligibility.instrument == instrument.code:
+        yield (*path, "sections"), "The pre-screen asks each question once. Take the rows out.", ERROR
+    if instrument.repeats and study.eligibility.instrument == instrument.code:
+        yield (*path, "repeats"), "A participant is screened once. Take `repeats:` out.", ERROR
 
 
 def _stands_at(study: Study, code: str, event: str) -> bool:
@@ -582,14 +623,18 @@ def _stands_at(study: Study, code: str, event: str) -> bool:
 def _instrument(
     path: Path, instrument: Instrument, asked: Asked, events: Collection[str], study: Study | None = None
 ) -> Iterator[Problem]:
-    here = {item.code: item for item in instrument.items}
+    here = {item.code: item for item in instrument.every_item}
+    homes = {item.code: section.code for section in instrument.groups.values() for item in section.items}
     seen: set[str] = set()
+    yield from _groups(path, instrument)
     for where, item in _items_of(path, instrument):
         if item.code in seen:
             yield (*where, "code"), f"There are two items “{item.code}” in {instrument.code}. Rename one.", ERROR
         seen.add(item.code)
         yield from _item(where, item, asked, here, study)
         yield from _too_early(where, item, asked, events)
+        if homes:
+            yield from _other_rows(where, item, homes)
     languages: set[str] = {study.language} if study is not None else set()
     for number, text in enumerate(instrument.texts):
         if text.language in languages:
@@ -601,6 +646,39 @@ def _instrument(
     for number, section in enumerate(instrument.sections):
         for inside, message, severity in wrong_matrix(section):
             yield (*path, "sections", number, *inside), message, severity
+
+
+def _groups(path: Path, instrument: Instrument) -> Iterator[Problem]:
+    """Whether a section that repeats can: it has a code that nothing else has."""
+    codes = {item.code for item in instrument.every_item}
+    seen: set[str] = set()
+    for position, section in enumerate(instrument.sections):
+        where: Path = (*path, "sections", position)
+        if not section.repeats:
+            for key in ("code", "max_rows"):
+                if getattr(section, key) is not None:
+                    yield (*where, key), "This section does not repeat. Write `repeats: true`, or take this out.", ERROR
+        elif section.code is None:
+            yield (*where, "repeats"), "Rows need a name in exports. Give the section a `code:`.", ERROR
+        elif section.code in codes | seen:
+            yield (*where, "code"), f"There is a “{section.code}” already. Give the section another code.", ERROR
+        seen.add(section.code or "")
+
+
+def _other_rows(path: Path, item: Item, homes: Mapping[str, str | None]) -> Iterator[Problem]:
+    """An answer that there may be many of is only counted or summed up."""
+    for where, text, _ in _expressions(path, item):
+        expression = parsed(text)
+        if isinstance(expression, str):
+            continue
+        for code in sorted(expression.alone):
+            if code in homes and homes[code] != homes.get(item.code):
+                yield (
+                    where,
+                    f"[{code}] is asked in each row of {homes[code]}. Write what you mean of all rows, such as "
+                    f"sum([{code}]), max([{code}]) or count([{code}]).",
+                    ERROR,
+                )
 
 
 def wording_problems(study: Study, code: str, text: InstrumentText) -> Iterator[Problem]:
@@ -682,7 +760,7 @@ def _cycles(study: Study, asked: Asked) -> Iterator[Problem]:
     needs: dict[tuple[str, str], set[tuple[str, str]]] = {}
     paths: dict[str, Path] = {}
     for position, instrument in enumerate(study.instruments):
-        here = {item.code: item for item in instrument.items}
+        here = {item.code: item for item in instrument.every_item}
         events = [event for event in asked.order if _stands_at(study, instrument.code, event)] or [""]
         for path, item in _items_of(("instruments", position), instrument):
             references: set[Reference] = set()
@@ -716,6 +794,9 @@ def _needed(
     references: Iterable[Reference], event: str, own: str, asked: Asked, here: Mapping[str, Item]
 ) -> Iterator[tuple[str, str]]:
     for reference in references:
+        if reference.instance not in (None, "current-instance"):
+            continue  # of another entry, as it stands there
+
         node = (reference.event or event, reference.field)
         if node != (event, own) and found(reference, asked, here) is not None:
             yield node

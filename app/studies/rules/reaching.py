@@ -102,7 +102,7 @@ def expressions_of(study: Study, asked: Asked) -> Iterator[Stood]:
         path = ("allocation", "first_stage", "strata", position, "expression")
         yield from _stood(path, factor.code, factor.expression, {})
     for number, instrument in enumerate(study.instruments):
-        here = {item.code: item for item in instrument.items}
+        here = {item.code: item for item in instrument.every_item}
         for where, item in _items_of(number, instrument):
             for key in ("calculation", "shown_if"):
                 yield from _stood((*where, key), item.code, getattr(item, key), here, item=item.code)

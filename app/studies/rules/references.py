@@ -40,6 +40,7 @@ class Asked:
     missing_codes: frozenset[str] = frozenset()
     # What the treatment room records, by item or module code, as a chain names it: empty where nobody is blinded to it.
     treatment: Mapping[str, str] = field(default_factory=dict)
+    repeating: frozenset[str] = frozenset()  # items of instruments that are filled in several times at a visit
     known: bool = True  # False: study.yaml itself could not be read, so nothing is known of any visit
 
     def wherever(self, code: str) -> list[str]:
@@ -69,6 +70,9 @@ def asked_in(study: Study, unreadable: Collection[str] = ()) -> Asked:
         ),
         arms=frozenset(arm.code for arm in study.arms) if study.is_allocated else frozenset(),
         missing_codes=frozenset(missing.code for missing in study.missing_codes),
+        repeating=frozenset(
+            item.code for instrument in study.instruments if instrument.repeats for item in instrument.every_item
+        ),
         treatment=_recorded_of_treatment(study) if study.is_allocated and study.blinded else {},
     )
 
@@ -151,8 +155,12 @@ def _wrong_reference(
         return
     if found(reference, asked, here) is None and means_treatment(reference, asked):
         return  # said with its chain by app.studies.rules.reaching
-    if reference.instance is not None:
-        yield f"{name}: visits do not repeat here. Name the visit instead, e.g. [{event or 'baseline'}][{code}]."
+    if reference.instance == "new-instance":
+        yield f"{name}: one that is not begun yet has no answers. Use [{code}][last-instance]."
+        return
+    if reference.instance is not None and asked.known and code not in asked.repeating:
+        instead = f"[{event or 'baseline'}][{code}]"
+        yield f"{name}: visits do not repeat, nor does the form of {code}. Write {instead} instead."
         return
     if event is not None and asked.known and event not in asked.at:
         yield f"There is no visit “{event}” ({name}).{_did_you_mean(event, asked.at)}"
@@ -171,7 +179,7 @@ def _wrong_reference(
         if (event is None) or (asked.known and event not in asked.incomplete):
             yield _no_such_item(reference, asked, here)
         return
-    if event is None and code == own:
+    if event is None and code == own and reference.instance in (None, "current-instance"):
         yield f"{name} is the item itself. An item cannot decide about itself here: use another item."
     if reference.code is None:
         return

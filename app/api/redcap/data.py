@@ -1,0 +1,118 @@
+"""What was sent to be imported? Rows of names and texts, from JSON, CSV, XML or ODM."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from app.api.redcap.decoding import Call
+from app.api.redcap.errors import NOT_IN_FORMAT, Wrong
+
+Sent = dict[str, Any]
+"""One row: column -> text; rights by form stay a mapping."""
+
+
+def rows_of(call: Call, odm: Callable[[str], list[Sent]] | None = None) -> list[Sent]:
+    """The rows of `data` in the format that was said; `odm` reads that format, where it is taken."""
+    text, kind = call.raw("data"), call.format
+    try:
+        if kind == "json":
+            return list(_json(text))
+        if kind == "csv":
+            return list(_csv(text, call))
+        if kind == "odm" and odm is not None:
+            return odm(text)
+        return list(_xml(text))
+    except (ValueError, RecursionError, csv.Error):
+        # Posted as the format that is XML when nothing is said, this one text goes out as it is.
+        raise Wrong(NOT_IN_FORMAT, bare=kind == "xml" and call.return_shape == "xml") from None
+
+
+def _json(text: str) -> Iterator[Sent]:
+    read = json.loads(text.removeprefix("\ufeff"), parse_float=str, parse_constant=str)
+    if isinstance(read, dict):
+        read = [read]
+    if not isinstance(read, list) or not all(isinstance(row, dict) for row in read):
+        raise ValueError
+    for row in read:
+        yield {name: value if isinstance(value, dict) else _text(value) for name, value in row.items()}
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, str | int):
+        return str(value)
+    raise ValueError
+
+
+def _csv(text: str, call: Call) -> Iterator[Sent]:
+    text = text.removeprefix("\ufeff").lstrip("\r\n")
+    first = text.partition("\n")[0]
+    delimiter = call.delimiter
+    if not call.text("csvDelimiter") and "," not in first:
+        # A file with other separators, as spreadsheets of some countries write it.
+        delimiter = next((each for each in ("\t", ";", "|", "^") if each in first), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header = [name.strip() for name in next(reader, [])]
+    if not header or "" in header[:1] or text.lstrip()[:1] in ("[", "{", "<"):
+        raise ValueError
+    for cells in reader:
+        if not any(cells):
+            continue
+        if any(cell.strip() for cell in cells[len(header) :]):
+            raise ValueError
+        yield {name: cell for name, cell in zip(header, cells, strict=False) if name}
+
+
+def _xml(text: str) -> Iterator[Sent]:
+    root = xml_root(text)
+    for item in root.iter("item"):
+        row: Sent = {}
+        for cell in item:
+            if len(cell):
+                row[str(cell.tag)] = {str(each.tag): (each.text or "").strip() for each in cell}
+            elif isinstance(cell.tag, str):
+                row[cell.tag] = cell.text or ""
+        yield row
+
+
+def xml_root(text: str) -> Any:
+    """The root of an XML document; ValueError when it is none. Nothing outside it is read, and no entity of its own."""
+    from lxml import etree  # heavy, and only XML needs it
+
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True)
+    try:
+        root = etree.fromstring(text.removeprefix("\ufeff").strip().encode("utf-8", "surrogatepass"), parser)
+    except etree.XMLSyntaxError as error:
+        raise ValueError(str(error)) from None
+    about: Any = root.getroottree().docinfo
+    if about.doctype:
+        raise ValueError
+    return root
+
+
+def same_rows(sent: list[Sent], present: list[Mapping[str, Any]], key: str) -> bool:
+    """Whether every row that was sent says what is there: an import of what was exported changes nothing."""
+    known = {str(row[key]): row for row in present}
+    for row in sent:
+        found = known.get(str(row.get(key, "")))
+        if found is None:
+            return False
+        for name, value in row.items():
+            if name in found and not _same(value, found[name]):
+                return False
+    return True
+
+
+def _same(sent: Any, present: Any) -> bool:
+    if isinstance(present, Mapping):
+        if isinstance(sent, str):
+            sent = dict(part.split(":", 1) for part in sent.split(",") if ":" in part)
+        return {name: str(value) for name, value in sent.items()} == {
+            name: str(value) for name, value in present.items()
+        }
+    return str(sent).strip() == str(present).strip()

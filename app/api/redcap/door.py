@@ -1,0 +1,224 @@
+"""Which call is this, who asks, and who answers it? One address for everything; the token is in the form.
+
+A call that changes or writes down something has a session that commits before the answer leaves. Whatever goes wrong
+is said in the shape that the client asked for, and what was refused is written down.
+"""
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from app.api.redcap import (
+    events,
+    files,
+    importing,
+    log,
+    metadata,
+    odm,
+    pdfs,
+    projects,
+    randomising,
+    records,
+    reports,
+    sites,
+    surveys,
+    users,
+)
+from app.api.redcap.answers import CONTENT_TYPES, json_text
+from app.api.redcap.asked import Asked
+from app.api.redcap.data import rows_of
+from app.api.redcap.decoding import Call, call_of
+from app.api.redcap.errors import NO_PERMISSION, Wrong, error_response, not_valid, unreadable, wrong_of
+from app.audit.actions import record_refusal
+from app.dependencies import AlreadyAnswered, Here, TokenNeeded, database_of, here_by_token, settings_of
+from app.foundation import clock
+from app.foundation.errors import NotAllowed, Problem, Refused
+
+router = APIRouter()
+lines = logging.getLogger("equipoise")
+SECRET = re.compile(r"[A-Za-z0-9_-]{20,80}").fullmatch
+
+
+@dataclass(frozen=True)
+class Door:
+    """What answers one call; `writes` when it changes something, or writes down that something was taken."""
+
+    answer: Callable[[Asked], Response]
+    writes: bool = False
+
+
+def R(answer: Callable[[Asked], Response]) -> Door:  # noqa: N802
+    """Only reads."""
+    return Door(answer)
+
+
+def W(answer: Callable[[Asked], Response]) -> Door:  # noqa: N802
+    """Writes, too."""
+    return Door(answer, writes=True)
+
+
+DOORS: dict[tuple[str, str], Door] = {
+    ("record", "export"): W(records.export),
+    ("record", "import"): W(importing.import_records),
+    ("record", "delete"): W(records.delete),
+    ("record", "rename"): R(records.rename),
+    ("record", "randomize"): W(randomising.randomise),
+    ("generateNextRecordName", "export"): R(records.next_name),
+    ("metadata", "export"): R(metadata.dictionary),
+    ("metadata", "import"): R(metadata.refuse_import),
+    ("exportFieldNames", "export"): R(metadata.field_names),
+    ("instrument", "export"): R(metadata.instruments),
+    ("pdf", "export"): W(pdfs.pdf),
+    ("formEventMapping", "export"): R(events.mapping),
+    ("formEventMapping", "import"): R(events.import_mapping),
+    ("repeatingFormsEvents", "export"): R(events.repeating),
+    ("repeatingFormsEvents", "import"): R(events.import_repeating),
+    ("arm", "export"): R(events.arms),
+    ("arm", "import"): R(events.import_arms),
+    ("arm", "delete"): R(events.delete_arms),
+    ("event", "export"): R(events.events),
+    ("event", "import"): R(events.import_events),
+    ("event", "delete"): R(events.delete_events),
+    ("dag", "export"): R(sites.groups),
+    ("dag", "import"): R(sites.import_groups),
+    ("dag", "delete"): R(sites.delete_groups),
+    ("dag", "switch"): R(sites.switch),
+    ("userDagMapping", "export"): R(sites.assignments),
+    ("userDagMapping", "import"): R(sites.import_assignments),
+    ("user", "export"): R(users.users),
+    ("user", "import"): R(users.import_users),
+    ("user", "delete"): R(users.delete_users),
+    ("userRole", "export"): R(users.roles),
+    ("userRole", "import"): R(users.import_roles),
+    ("userRole", "delete"): R(users.delete_roles),
+    ("userRoleMapping", "export"): R(users.role_assignments),
+    ("userRoleMapping", "import"): R(users.import_role_assignments),
+    ("project", "export"): R(projects.info),
+    ("project", "import"): R(projects.create),
+    ("project_settings", "import"): R(projects.import_settings),
+    ("project_xml", "export"): W(odm.project_xml),
+    ("file", "export"): W(files.export),
+    ("file", "import"): W(files.keep),
+    ("file", "delete"): W(files.remove),
+    ("fileRepository", "list"): R(files.folders),
+    ("fileRepository", "export"): R(files.no_document),
+    ("fileRepository", "delete"): R(files.no_document),
+    ("fileRepository", "createFolder"): R(files.refuse_keeping),
+    ("fileRepository", "import"): R(files.refuse_keeping),
+    ("report", "export"): W(reports.report),
+    ("log", "export"): W(log.log),
+    ("surveyLink", "export"): W(surveys.link),
+    ("surveyAccessCode", "export"): R(surveys.access_code),
+    ("surveyReturnCode", "export"): R(surveys.return_code),
+    ("surveyQueueLink", "export"): R(surveys.queue_link),
+    ("participantList", "export"): R(surveys.participant_list),
+    ("version", "export"): R(projects.version),
+}
+REMEMBERED = frozenset({("record", ""), ("record", "import"), ("record", "randomize")})
+"""What an Idempotency-Key makes safe to repeat; everything else changes nothing the second time."""
+CONTENTS = frozenset(content for content, _ in DOORS)
+
+
+@router.post("/api/", name="redcap.door", include_in_schema=False)
+async def door(request: Request) -> Response:
+    """Answer one call of a client of REDCap's API."""
+    try:
+        call = await call_of(request, largest=settings_of(request).largest_body)
+    except Wrong as wrong:
+        return unreadable(wrong.message, wrong.status)
+    return await run_in_threadpool(answered, request, call)
+
+
+@router.get("/api/", name="redcap.elsewise", include_in_schema=False)
+def elsewise() -> Response:
+    """Every call is a POST; somebody looked at the address in a browser."""
+    refused = error_response(Wrong("The requested method is not implemented. Send every call as a POST.", 405), "xml")
+    refused.headers["Allow"] = "POST"
+    return refused
+
+
+@router.get(surveys.SURVEYS, name="redcap.survey", include_in_schema=False)
+def survey(s: str = "") -> Response:
+    """The address of a participant's link as clients write it; on to the link itself."""
+    return RedirectResponse(f"/link/{s}" if SECRET(s) else "/link/none", 303)
+
+
+def answered(request: Request, call: Call) -> Response:
+    """The answer, or what went wrong, in the shape that was asked for."""
+    shape = call.return_shape
+    try:
+        return _answered(request, call)
+    except TokenNeeded:
+        return error_response(Wrong(NO_PERMISSION, 403), shape)
+    except Wrong as wrong:
+        for problem in getattr(wrong, "refusals", ()):
+            _write_down(request, problem)
+        return error_response(wrong, shape)
+    except Problem as problem:
+        _write_down(request, problem)
+        return error_response(wrong_of(problem), shape)
+    except Exception as error:  # a client that retries must be told so in its own shape
+        # Only the kind of error: its text could hold what somebody typed (SEC-47).
+        lines.error("request %s failed: %s", request.state.request_id, type(error).__name__)
+        words = f"Something went wrong, and nothing was saved. Tell your administrator: {request.state.request_id}."
+        return error_response(Wrong(words, 500), shape)
+
+
+def _answered(request: Request, call: Call) -> Response:
+    call.refuse_nul()
+    token = call.text("token")
+    token = token.upper() if len(token) == projects.TOKEN else token
+    if len(token) == projects.SUPER and call.content == "project" and call.has_data:
+        raise projects.refuse_super(rows_of(call))
+    database = database_of(request)
+    found = _door_of(call)
+    opened = database.writing() if isinstance(found, Door) and found.writes else database.reading()
+    with opened as session:
+        writes = isinstance(found, Door) and found.writes
+        here = here_by_token(request, session, token, unsafe=writes)
+        if isinstance(found, Wrong):  # what is wrong with a call is only said to somebody who may call
+            raise found
+        key = request.headers.get("Idempotency-Key")
+        imports = call.has_data or call.text("action") == "randomize"
+        if key and imports and (call.content, call.text("action")) in REMEMBERED:
+            return _once(here, call, found, key)
+        return found.answer(Asked(here, call))
+
+
+def _once(here: Here, call: Call, found: Door, key: str) -> Response:
+    """The answer; the same call once more under the same key gets it again, and changes nothing."""
+    said = {**call.plain, **{f"{name}[]": values for name, values in call.listed.items()}, "token": []}
+    try:
+        here.take_key(key, json_text(dict(sorted(said.items()))).encode())
+    except AlreadyAnswered as again:
+        kept, headers = again.answer, {"Content-Type": CONTENT_TYPES[call.return_shape], "Idempotent-Replay": "true"}
+        return Response((kept.body or "").encode(), kept.status, headers=headers)
+    response = found.answer(Asked(here, call))
+    here.remember(response.status_code, bytes(response.body).decode())
+    return response
+
+
+def _write_down(request: Request, problem: Problem) -> None:
+    """A refused or not allowed attempt stays on record, in a transaction of its own."""
+    actor = getattr(request.state, "actor", None)
+    if actor is None or problem.recorded or not isinstance(problem, Refused | NotAllowed):
+        return
+    with database_of(request).writing() as session:
+        record_refusal(session, request.state.study.code, problem, by=actor, now=clock.now())
+
+
+def _door_of(call: Call) -> Door | Wrong:
+    content, action = call.content, call.text("action")
+    if content not in CONTENTS:
+        return not_valid("content")
+    if not action:
+        # A file is not sent as data: without an action there is nothing to tell what is wanted.
+        action = "import" if call.has_data else "export"
+        if (content, action) not in DOORS:
+            action = next(each for of, each in DOORS if of == content) if action == "export" else action
+    return DOORS.get((content, action)) or not_valid("action")

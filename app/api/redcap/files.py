@@ -1,0 +1,165 @@
+"""Which files are there? Those of a record, in fields of type file, and why the study keeps no folders."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi.responses import Response
+
+from app.api.redcap.answers import Listing, listing, plain
+from app.api.redcap.asked import Asked
+from app.api.redcap.dictionary import Event, Field
+from app.api.redcap.errors import Wrong, no_record, not_valid, shown
+from app.api.redcap.records import is_there
+from app.capture import actions as capture
+from app.capture.double.reads import refuse_withheld
+from app.capture.reads import entry_of
+from app.foundation.errors import NotFound
+from app.participants.models import Participant
+from app.participants.reads import participant_by_code
+from app.people.permissions import Permission
+
+REPOSITORY = ("folder_id", "doc_id", "name", "role", "dag")
+NO_REPOSITORY = (
+    "Equipoise keeps no folders of documents: documents of a trial belong into its trial master file. Files of a "
+    "participant are kept in fields of type file (content=file)."
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a file belongs: whose it is, at which event, in which field. No form that repeats asks for files."""
+
+    participant: Participant
+    event: Event
+    field: Field
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """The form, as the rooms name it."""
+        return {"visit": self.event.visit, "instrument": self.field.form}
+
+
+def export(asked: Asked) -> Response:
+    """The file of a field; that it was shown is in the log."""
+    _ = asked.exporting
+    place, here = _place(asked, Permission.ENTRY_READ), asked.here
+    try:
+        found = capture.show_sealed(
+            here.session,
+            here.the_study,
+            place.participant,
+            **place.where,
+            item=place.field.item.code,
+            by=here.actor,
+            now=here.now,
+        )
+    except NotFound:
+        found = None
+    if found is None:
+        raise Wrong(f"There is no file to download for the field '{place.field.name}' of this record.")
+    name = "".join(each if each.isascii() and each not in '"\\;' else "_" for each in found.name)
+    return Response(found.data, headers={"Content-Type": f'{found.media_type}; name="{name}";charset=UTF-8'})
+
+
+def keep(asked: Asked) -> Response:
+    """Keep a file, sealed, as the answer of a field; it stands where another one stood."""
+    asked.require_import(Permission.ENTRY_SAVE)
+    place, here = _place(asked, Permission.ENTRY_SAVE), asked.here
+    sent = asked.call.files.get("file")
+    if sent is None or not sent.content:
+        raise Wrong('No file was sent. Send it in the part "file" of a multipart form.')
+    value = capture.keep_file(
+        here.session,
+        here.the_study,
+        place.participant,
+        **place.where,
+        item=place.field.item.code,
+        data=sent.content,
+        name=sent.name,
+        by=here.actor,
+        now=here.now,
+    )
+    return _saved(asked, place, value)
+
+
+def remove(asked: Asked) -> Response:
+    """Take a file out of its field; it stays sealed, and in the log."""
+    asked.require_import(Permission.ENTRY_SAVE)
+    return _saved(asked, _place(asked, Permission.ENTRY_SAVE), None)
+
+
+def _saved(asked: Asked, place: Place, value: object) -> Response:
+    here, form = asked.here, asked.here.the_study.definition.instrument(place.field.form)
+    entry = entry_of(here.session, place.participant.id or 0, place.event.visit, place.field.form)
+    before = entry.values if entry else {}
+    values = {code: each for code, each in before.items() if form is not None and form.item(code) is not None}
+    values.pop(place.field.item.code, None)
+    if value is not None:
+        values[place.field.item.code] = value
+    capture.save_entry(
+        here.session,
+        here.the_study,
+        place.participant,
+        **place.where,
+        values=values,
+        reasons=entry.reasons if entry else {},
+        base_version=entry.version if entry else 0,
+        why=f"imported through the REDCap-compatible API by {here.actor.username}",
+        by=here.actor,
+        now=here.now,
+        accept_partial=True,
+    )
+    return plain("")
+
+
+def _place(asked: Asked, permission: Permission) -> Place:
+    """Where the file is to be; what is wrong with it otherwise."""
+    here, call, project = asked.here, asked.call, asked.project
+    if not is_there(here, asked.record):
+        raise no_record(call.text("record"))
+    field = project.field.get(call.text("field"))
+    if field is None or not field.is_file:
+        raise Wrong(f"The field '{shown(call.text('field'))}' does not exist or is not a 'file' field")
+    at = [event for event in project.events if field.form in event.forms]
+    name = call.text("event")
+    event = next((each for each in at if each.name == name), None) if name else next(iter(at), None)
+    if event is None:
+        raise not_valid("event")
+    participant = participant_by_code(here.session, here.the_study, asked.record, by=here.actor, permission=permission)
+    refuse_withheld(
+        here.session,
+        here.the_study.definition,
+        participant,
+        event.visit,
+        field.form,
+        by=here.actor,
+        action="entry.show_file",
+    )
+    return Place(participant, event, field)
+
+
+def folders(asked: Asked) -> Response:
+    """Nothing, at the top; below there is no folder."""
+    asked.require_study()
+    _refuse_folder(asked)
+    return listing(Listing(REPOSITORY, []), asked.shape)
+
+
+def _refuse_folder(asked: Asked) -> None:
+    if asked.call.text("folder_id"):
+        raise Wrong(
+            f"The File Repository folder folder_id={shown(asked.call.text('folder_id'))} does not exist or else you do "
+            "not have permission to that folder because it is DAG-restricted or Role-restricted."
+        )
+
+
+def no_document(asked: Asked) -> Response:
+    """There is none."""
+    asked.require_study()
+    raise Wrong(f"The file doc_id={shown(asked.call.text('doc_id'))} does not exist in the File Repository.")
+
+
+def refuse_keeping(asked: Asked) -> Response:
+    """Never."""
+    _refuse_folder(asked)
+    raise asked.refused(NO_REPOSITORY, "file.keep")

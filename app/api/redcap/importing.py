@@ -1,0 +1,666 @@
+"""How does a row become an entry? Through the same doors as a form: consent, checks, locks, log; all rows or none.
+
+A row is read into what somebody would have typed into the forms of that event. A form in which nothing is different is
+left alone, so that an import of what was exported changes nothing, and so does the same import once more.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from fastapi.responses import Response
+from sqlmodel import select
+
+from app.api.redcap.answers import CONTENT_TYPES, XML_HEAD, csv_line, json_text, xml_text
+from app.api.redcap.asked import Asked
+from app.api.redcap.data import Sent, rows_of
+from app.api.redcap.dictionary import (
+    ARM,
+    ARM_NAME,
+    MOST,
+    SCREENING,
+    STATUSES,
+    Event,
+    Field,
+    Form,
+    Option,
+    Style,
+    encoder,
+    raw_text,
+    ticked_in,
+)
+from app.api.redcap.errors import NO_FORMAT, Wrong, not_valid, shown
+from app.api.redcap.odm import rows_in_document
+from app.api.redcap.records import EVENT, GROUP, IDENTIFIER, REPEAT, REPEAT_FORM, answers_in
+from app.capture import actions as capture
+from app.capture.double.reads import refuse_withheld
+from app.capture.reads import entries_of, entry_of
+from app.capture.rules import EntryState, same_value
+from app.capture.typed import MISSING, parse_typed, typed_form
+from app.exports.records import recorded
+from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem, Refused
+from app.participants import actions as participants
+from app.participants.models import Participant
+from app.participants.reads import next_code, participant_by_code, screening_and_initials
+from app.participants.rules import PersonalData
+from app.people.access import sites_for
+from app.people.models import Site
+from app.people.permissions import Permission
+from app.schedule import actions as schedule
+from app.studies.definition import Instrument, ItemType, unscheduled_code
+
+PSEUDO = frozenset({EVENT, REPEAT_FORM, REPEAT, GROUP, IDENTIFIER})
+EAV = ("record", "field_name", "value")
+# Rules of our own checks, by what these clients call them.
+FORMAT_RULES = frozenset({"integer", "number", "digits", "date", "date_time", "time", "type", "decimals"})
+CHOICE_RULES = frozenset({"choices", "choice", "yes_no"})
+MOST_PROBLEMS = 500
+SCREENED = (
+    "The pre-screen stays as it was judged. If it was wrong, an investigator records a deviation, or that they were "
+    "randomised in error."
+)
+
+_american = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})([T ].*)?").fullmatch
+
+
+@dataclass
+class Problems:
+    """Everything that must be put right first: one line each, and what was refused by a rule of the trial."""
+
+    lines: list[str] = field(default_factory=list)
+    refusals: list[Problem] = field(default_factory=list)
+
+    def cell(self, record: str, name: str, value: str, message: str) -> None:
+        """One cell that cannot be taken, as a line of CSV."""
+        cells = (shown(each, 2000).replace('"', '""') for each in (record, name, value, message))
+        self.lines.append(",".join(f'"{cell}"' for cell in cells))
+
+    def say(self, message: str) -> None:
+        """What concerns no single cell."""
+        if message not in self.lines:
+            self.lines.append(message)
+
+
+class ImportRefused(Wrong):
+    """An import of which nothing was kept; `refusals` are written down."""
+
+    def __init__(self, problems: Problems) -> None:
+        lines = problems.lines[:MOST_PROBLEMS]
+        if more := len(problems.lines) - len(lines):
+            lines.append(f"... and {more} more problems")
+        status = 403 if problems.refusals and all(isinstance(one, NotAllowed) for one in problems.refusals) else 400
+        super().__init__("\n".join(lines), status)
+        self.refusals = problems.refusals
+
+
+@dataclass
+class Target:
+    """What is to be saved of one form: what would be typed, and the cells that it came from."""
+
+    record: str
+    event: Event
+    form: Form
+    number: int | str
+    cells: dict[str, str] = field(default_factory=dict)
+    """Columns of this form, and what was sent for them."""
+
+
+def import_records(asked: Asked) -> Response:
+    """Save everything that was sent, or nothing."""
+    asked.require_import(Permission.ENTRY_SAVE, Permission.PARTICIPANT_SCREEN)
+    return _Importing(asked).answer()
+
+
+class _Importing:
+    """One import."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked, self.here, self.project = asked, asked.here, asked.project
+        call = asked.call
+        self.overwrite = call.choice("overwriteBehavior", "normal", "overwrite") == "overwrite"
+        self.order = call.choice("dateFormat", "YMD", "MDY", "DMY")
+        self.numbering = call.flag("forceAutoNumber")
+        self.returning = call.choice("returnContent", "count", "ids", "auto_ids", "nothing")
+        if self.returning == "auto_ids" and not self.numbering:
+            raise not_valid("returnContent")
+        self.problems = Problems()
+        self.definition = self.here.the_study.definition
+        self.missing = {code for code, _ in self.project.missing}
+        self.new: set[str] = set()
+        self.renamed: dict[str, str] = {}
+        self.codes: set[str] = set()
+        self.why = f"imported through the REDCap-compatible API by {self.here.actor.username}"
+
+    def answer(self) -> Response:
+        rows = rows_of(self.asked.call, lambda text: rows_in_document(text, self.project))
+        if self.asked.call.choice("type", "flat", "eav") == "eav":
+            rows = self._from_eav(rows)
+        self._refuse_unknown(rows)
+        by_record: dict[str, list[Sent]] = {}
+        for row in rows:
+            name = str(row.get(self.project.record_id, "")).strip()
+            if not name:
+                message = f"Every row needs the record's name in the field {self.project.record_id}."
+                raise Wrong(message)
+            by_record.setdefault(name, []).append(row)
+        for name, theirs in sorted(by_record.items(), key=lambda each: _natural(each[0])):
+            self._record(name, theirs)
+        if self.problems.lines:
+            raise ImportRefused(self.problems)
+        return self._returned(list(by_record))
+
+    # What was sent
+
+    def _from_eav(self, rows: list[Sent]) -> list[Sent]:
+        """One value a row becomes one row for each record, event and repeat."""
+        whole: dict[tuple[str, ...], Sent] = {}
+        for row in rows:
+            if not {"record", "field_name"} <= set(row):
+                raise Wrong(f"Rows of type eav need the columns {', '.join(EAV)}.")
+            place = tuple(str(row.get(name, "")).strip() for name in ("record", EVENT, REPEAT_FORM, REPEAT))
+            into = whole.setdefault(
+                place, dict(zip((self.project.record_id, EVENT, REPEAT_FORM, REPEAT), place, strict=True))
+            )
+            name, value = str(row["field_name"]).strip(), str(row.get("value", ""))
+            known = self.project.field.get(name)
+            if known is not None and known.is_checkbox:
+                # As it is exported: the name of the field, and a code that is ticked.
+                if not value.strip():
+                    continue
+                into[f"{name}___{value.strip()}"] = "1"
+                # Only what is named is ticked; the others are as they are, unless they are named as well.
+            elif name != self.project.record_id:
+                into[name] = value
+        return list(whole.values())
+
+    def _refuse_unknown(self, rows: list[Sent]) -> None:
+        """Columns and events that are none here."""
+        project = self.project
+        times = {form.timestamp for form in project.forms}
+        boxes = {name for name, each in project.field.items() if each.is_checkbox}
+        names = {project.record_id, *project.field, *project.complete, *project.option, *PSEUDO, *times} - boxes
+        columns = dict.fromkeys(name for row in rows for name in row)
+        if unknown := [name for name in columns if name not in names and not self._is_bad_choice(name, rows)]:
+            listed = ", ".join(map(shown, unknown))
+            raise Wrong(f"The following fields were not found in the project as real data fields: {listed}")
+        events = dict.fromkeys(str(row.get(EVENT, "")).strip() for row in rows)
+        if unknown := [name for name in events if name and name not in project.event]:
+            listed = ", ".join(map(shown, unknown))
+            raise Wrong(f"The following values of redcap_event_name are invalid: {listed}")
+
+    def _is_bad_choice(self, name: str, rows: list[Sent]) -> bool:
+        """Whether it is a checkbox, with a code that is none of its choices, which is said for each cell."""
+        base, sign, code = name.partition("___")
+        known = self.project.field.get(base)
+        if not sign or known is None or not known.is_checkbox or self.asked.call.text("type") != "eav":
+            return False
+        for row in rows:
+            if name in row:
+                record = str(row.get(self.project.record_id, ""))
+                self.problems.cell(record, base, code, f"The value is not a valid category for {base}")
+        for row in rows:
+            row.pop(name, None)
+        return True
+
+    # One record
+
+    def _record(self, name: str, rows: list[Sent]) -> None:
+        participant = None if self.numbering else self._participant(self.asked.code(name))
+        if participant is None:
+            participant = self._screened(name, rows)
+            if participant is None:
+                return
+            self.new.add(name)
+        # Who chose the name hears it as they sent it: a number alone is the participant with that number.
+        self.codes.add(participant.code)
+        self.renamed[name] = participant.code if self.numbering else name
+        targets: dict[tuple[str, str, int | str], Target] = {}
+        for place, row in enumerate(rows):
+            event = self._event(row)
+            self._check_group(name, participant, row)
+            for target in self._targets(name, event, row):
+                # Each new repeat is one of its own.
+                number = f"new {place}" if target.number == "new" else target.number
+                key = (event.visit, target.form.name, number)
+                targets.setdefault(key, target).cells.update(target.cells)
+        for target in targets.values():
+            if target.event.visit == SCREENING:
+                self._compare_screening(participant, target)
+            else:
+                self._save(participant, target)
+
+    def _participant(self, name: str) -> Participant | None:
+        try:
+            return participant_by_code(
+                self.here.session, self.here.the_study, name, by=self.here.actor, permission=Permission.ENTRY_SAVE
+            )
+        except NotFound:
+            pass
+        try:
+            return participant_by_code(
+                self.here.session,
+                self.here.the_study,
+                name,
+                by=self.here.actor,
+                permission=Permission.PARTICIPANT_SCREEN,
+            )
+        except NotFound:
+            return None
+
+    def _event(self, row: Sent) -> Event:
+        """The event of a row: the first one when it names none."""
+        said = str(row.get(EVENT, "")).strip()
+        return self.project.event[said] if said else self.project.events[0]
+
+    def _check_group(self, name: str, participant: Participant, row: Sent) -> None:
+        said = str(row.get(GROUP, "")).strip()
+        group = self.asked.group_of_site[participant.site_id]
+        if said and said != group.name:
+            message = "A participant stays at the site where they were screened. Take this column out."
+            self.problems.cell(name, GROUP, said, message)
+
+    def _targets(self, name: str, event: Event, row: Sent) -> Iterator[Target]:
+        """The forms that a row holds cells of."""
+        project = self.project
+        repeats, said = str(row.get(REPEAT_FORM, "")).strip(), str(row.get(REPEAT, "")).strip()
+        if repeats and repeats not in project.form:
+            self.problems.cell(name, REPEAT_FORM, repeats, f"There is no form {shown(repeats)}.")
+            return
+        number: int | str = 1
+        if said == "new":
+            number = "new"
+        elif said:
+            if not (said.isascii() and said.isdigit() and int(said[:9]) > 0 and len(said) < 9):
+                self.problems.cell(name, REPEAT, said, "The instance of a repeat is a whole number from 1, or new.")
+                return
+            number = int(said)
+        found: dict[str, Target] = {}
+        for column, value in row.items():
+            form = self._form_of(column)
+            text = str(value)
+            if form is None or (not text.strip() and (not self.overwrite or form.name not in event.forms)):
+                continue
+            if form.name not in event.forms:
+                self.problems.say(
+                    f"This field ('{column}') exists on an instrument that is not designated for the event named "
+                    f"'{event.label} (Arm {ARM}: {ARM_NAME})'. You are not allowed to import data for this field into "
+                    "this event."
+                )
+                continue
+            if form.repeats != bool(repeats) or (repeats and repeats != form.name):
+                if text.strip():
+                    words = (
+                        f"The form {form.name} repeats: name it in {REPEAT_FORM}, and the number in {REPEAT}."
+                        if form.repeats
+                        else f"The form {form.name} does not repeat. Leave {REPEAT_FORM} and {REPEAT} blank for it."
+                    )
+                    self.problems.cell(name, column, text, words)
+                continue
+            target = found.setdefault(
+                form.name, Target(name, event, form, number if form.repeats or event.repeats else 1)
+            )
+            target.cells[column] = text
+        yield from found.values()
+
+    def _form_of(self, column: str) -> Form | None:
+        project = self.project
+        if column in project.complete:
+            return project.complete[column]
+        if column in project.option:
+            return project.form[project.option[column][0].form]
+        known = project.field.get(column)
+        return project.form[known.form] if known is not None and not known.is_calculated else None
+
+    # Cells
+
+    def _typed(self, target: Target, typed: dict[str, list[str]]) -> dict[str, list[str]]:
+        """What would stand in the form after the cells were typed into it."""
+        for column, text in target.cells.items():
+            value = text.strip()
+            if column in self.project.option:
+                known, option = self.project.option[column]
+                if value not in ("", "0", "1"):
+                    self.problems.cell(target.record, column, text, f"The value is not a valid category for {column}")
+                elif value or self.overwrite:
+                    _tick(typed, known, option, value == "1")
+            elif column in self.project.field:
+                self._type(typed, self.project.field[column], text)
+        return typed
+
+    def _type(self, typed: dict[str, list[str]], known: Field, text: str) -> None:
+        item, value = known.item, text.strip()
+        code, why = item.code, item.code + MISSING
+        if known.is_file:
+            return  # a file is sent by a call of its own
+        if not value:
+            typed.pop(code, None)
+            typed.pop(why, None)
+        elif value in self.missing and value not in {choice.code for choice in item.choices}:
+            typed.pop(code, None)
+            typed[why] = [value]
+        else:
+            typed.pop(why, None)
+            typed[code] = [self._date(value) if item.type.value in ("date", "date_time") else text]
+            if item.type is ItemType.YES_NO:
+                typed[code] = [{"1": "yes", "0": "no"}.get(value, value)]
+
+    def _date(self, text: str) -> str:
+        """A date in the order that was said, as it is kept; other texts stay, and are refused where they are read."""
+        found = _american(text)
+        if self.order == "YMD" or found is None:
+            return text.replace("/", "-") if self.order == "YMD" else text
+        first, second, year, rest = found.groups("")
+        month, day = (first, second) if self.order == "MDY" else (second, first)
+        try:
+            return date(int(year), int(month), int(day)).isoformat() + rest
+        except ValueError:
+            return text
+
+    # Saving
+
+    def _refuse_rows(self, participant: Participant, target: Target) -> None:
+        """Rows of a group are entered on the page of their form; the same as stored is passed over."""
+        found = next(
+            recorded(
+                self.here.session,
+                self.here.the_study,
+                by=self.here.actor,
+                permission=Permission.ENTRY_SAVE,
+                codes={participant.code},
+            )
+        )
+        answers, statuses, _ = answers_in(self.project, found)
+        spot = (target.event.visit, target.form.name, target.number if isinstance(target.number, int) else 0)
+        stored = answers.get(spot, {})
+        for column, text in target.cells.items():
+            known = self.project.option[column][0] if column in self.project.option else self.project.field.get(column)
+            if known is None:
+                is_same = text.strip() in ("", statuses.get(spot, "0"))
+            else:
+                written = encoder(known, Style(), self.project.missing)(stored.get(known.item.code))
+                is_same = text.strip() in ("", dict(zip(known.columns, written, strict=True))[column])
+            if not is_same:
+                words = "Rows of a group are entered on the page of their form, or over REST. Leave them out."
+                self.problems.cell(target.record, column, text, words)
+
+    def _save(self, participant: Participant, target: Target) -> None:
+        if target.form.part_of is not None:
+            self._refuse_rows(participant, target)
+            return
+        form = self.definition.instrument(target.form.name)
+        if form is None:
+            words = f"{target.form.label} is not asked any more: what was recorded stays as it is. Leave it out."
+            self.problems.cell(target.record, target.form.name, "", words)
+            return
+        assert participant.id is not None
+        visit, number = self._place(participant, target)
+        try:
+            # Before anything is compared: that nothing differs would say what the first person entered.
+            refuse_withheld(
+                self.here.session,
+                self.definition,
+                participant,
+                visit,
+                form.code,
+                by=self.here.actor,
+                action="entry.save",
+            )
+        except Refused as refused:
+            self.problems.refusals.append(refused)
+            self.problems.cell(target.record, target.form.name, "", refused.reason)
+            return
+        entry = entry_of(self.here.session, participant.id, visit, form.code, number)
+        before = typed_form(form, entry.values, entry.reasons) if entry else {}
+        retired = {column for column in target.cells if self._is_retired(form, column)}
+        for column in retired:
+            words = "is not asked any more: what was recorded stays as it is. Leave it out."
+            if self._differs(entry, column, target.cells[column]):
+                self.problems.cell(target.record, column, target.cells[column], words)
+        after = self._typed(target, {name: list(texts) for name, texts in before.items()})
+        status = target.cells.get(target.form.complete, "").strip()
+        if status and status not in STATUSES:
+            words = f"The value is not a valid category for {target.form.complete}"
+            self.problems.cell(target.record, target.form.complete, status, words)
+            return
+        whole = status == "2"
+        if _same_form(before, after) and not (whole and (entry is None or not entry.is_complete)):
+            return
+        if not after and entry is None and not whole:
+            return  # a status alone begins no form
+        typed = parse_typed(form, after)
+        try:
+            capture.save_entry(
+                self.here.session,
+                self.here.the_study,
+                participant,
+                visit=visit,
+                instrument=form.code,
+                repeat=number,
+                values=typed.values,
+                reasons=typed.reasons,
+                base_version=entry.version if entry else 0,
+                why=self.why,
+                by=self.here.actor,
+                now=self.here.now,
+                accept_partial=not whole,
+                problems=typed.problems,
+            )
+        except Invalid as invalid:
+            self._explain(target, invalid, whole=whole)
+        except Problem as problem:
+            self.problems.refusals.append(problem)
+            self.problems.cell(target.record, target.form.name, "", problem.reason)
+
+    def _place(self, participant: Participant, target: Target) -> tuple[str, int]:
+        """The visit and the repeat of the form that a row is about; of a visit outside the plan its number."""
+        number, visit = target.number, target.event.visit
+        if target.event.repeats:
+            before, repeat = divmod((number if isinstance(number, int) else 1) - 1, MOST if target.form.repeats else 1)
+            return unscheduled_code(before + 1), repeat + 1
+        return visit, number if isinstance(number, int) else self._next_number(participant, target)
+
+    def _next_number(self, participant: Participant, target: Target) -> int:
+        """The number of a new repeat: behind all that were ever begun."""
+        marks = entries_of(self.here.session, participant.id or 0).get((target.event.visit, target.form.name))
+        return len(marks.repeats) + 1 if marks else 1
+
+    def _is_retired(self, form: Instrument, column: str) -> bool:
+        known = self.project.option[column][0] if column in self.project.option else self.project.field.get(column)
+        return known is not None and form.item(known.item.code) is None
+
+    def _differs(self, entry: EntryState | None, column: str, text: str) -> bool:
+        if column in self.project.option:
+            known, option = self.project.option[column]
+            stored = entry.values.get(known.item.code) if entry else None
+            return text.strip() not in ("", "1" if option.code in ticked_in(stored) else "0")
+        known = self.project.field[column]
+        return bool(text.strip()) and text.strip() != raw_text(entry.values.get(known.item.code) if entry else None)
+
+    def _explain(self, target: Target, invalid: Invalid, *, whole: bool) -> None:
+        """What is wrong with a form, cell by cell, in the words that these clients know where there are any."""
+        for problem in invalid.problems:
+            name, value, message = self._cell_of(target, problem)
+            if whole and problem.rule == "required":
+                message += f" To save the form as it is, send 0 for {target.form.complete}."
+            self.problems.cell(target.record, name, value, message)
+
+    def _cell_of(self, target: Target, problem: FieldProblem) -> tuple[str, str, str]:
+        code = problem.field.removesuffix("__why")
+        known = next((each for each in target.form.fields if each.item.code == code), None)
+        if known is None:
+            return target.form.name, "", problem.message
+        sent = [name for name in target.cells if name == known.name or name in known.columns]
+        value = target.cells[sent[0]] if sent else ""
+        if problem.rule in CHOICE_RULES:
+            return known.name, value, f"The value is not a valid category for {known.name}"
+        return known.name, value, NO_FORMAT if problem.rule in FORMAT_RULES else problem.message
+
+    # New participants
+
+    def _screened(self, name: str, rows: list[Sent]) -> Participant | None:
+        """Screen somebody who is not there yet: the house gives the code, and judges the answers as on the page."""
+        code = next_code(self.here.session, self.here.the_study)
+        if not self.numbering and self.asked.code(name) != code:
+            self.problems.cell(
+                name,
+                self.project.record_id,
+                name,
+                f"There is no participant {shown(name)} whom you may know, and the next one is {code}: participants "
+                "are "
+                "numbered by the study, without gaps. Send that name (generateNextRecordName says it), or "
+                "forceAutoNumber=true to have numbers given.",
+            )
+            return None
+        target = Target(name, self.project.events[0], self.project.first_form, 1)
+        for row in rows:
+            event = self._event(row)
+            if event.visit == SCREENING:
+                for each in self._targets(name, event, row):
+                    target.cells.update(each.cells)
+        target.cells.pop(target.form.complete, None)
+        instrument = self.definition.instrument(self.definition.eligibility.instrument)
+        if instrument is None or not any(text.strip() for text in target.cells.values()):
+            self.problems.cell(
+                name,
+                self.project.record_id,
+                name,
+                f"A new participant begins with the pre-screen: send the answers of {self.project.first_form.name} at "
+                f"{self.project.events[0].name} in the same import.",
+            )
+            return None
+        site = self._site(name, rows)
+        if site is None:
+            return None
+        typed = parse_typed(instrument, self._typed(target, {}))
+        try:
+            if typed.problems:
+                raise Invalid(typed.problems)
+            participant, eligibility = participants.screen(
+                self.here.session,
+                self.here.the_study,
+                site=site,
+                answers=typed.values,
+                failure_reason=None,
+                personal=PersonalData(),
+                by=self.here.actor,
+                now=self.here.now,
+            )
+        except Invalid as invalid:
+            self._explain(target, invalid, whole=False)
+            return None
+        except Problem as problem:
+            self.problems.refusals.append(problem)
+            self.problems.cell(name, target.form.name, "", problem.reason)
+            return None
+        if eligibility.eligible:
+            schedule.open_visits(
+                self.here.session,
+                self.here.the_study,
+                participant,
+                anchor="screening",
+                on=participant.screened_on,
+                by=self.here.actor,
+                now=self.here.now,
+            )
+        return participant
+
+    def _site(self, name: str, rows: list[Sent]) -> Site | None:
+        """Where a new participant is screened: the group that is named, or the one site of whoever imports."""
+        said = next((text for row in rows if (text := str(row.get(GROUP, "")).strip())), "")
+        mine = sites_for(self.here.actor, Permission.PARTICIPANT_SCREEN)
+        group = next((each for each in self.asked.groups if each.name == said), None)
+        if said and group is None:
+            self.problems.cell(name, GROUP, said, f"The value is not a valid category for {GROUP}")
+            return None
+        if group is None:
+            at = [each for each in self.asked.groups if mine is None or each.id in mine]
+            if len(at) != 1:
+                listed = ", ".join(each.name for each in at) or "none of yours"
+                words = f"Say at which site: send one of these in {GROUP}: {listed}."
+                self.problems.cell(name, GROUP, "", words)
+                return None
+            group = at[0]
+        return self.here.session.exec(select(Site).where(Site.id == group.id)).one()
+
+    def _compare_screening(self, participant: Participant, target: Target) -> None:
+        """The pre-screen was judged as it was: the same again is passed over, anything else refused."""
+        instrument = self.definition.instrument(target.form.name)
+        if instrument is None or target.record in self.new:
+            return
+        found, _, _ = screening_and_initials(self.here.session, participant, by=self.here.actor)
+        answers = found.answers if found else {}
+        typed = parse_typed(instrument, self._typed(target, typed_form(instrument, answers)))
+        problems = [
+            FieldProblem(code, "fixed", SCREENED)
+            for code in typed.values.keys() | answers.keys()
+            if not same_value(typed.values.get(code), answers.get(code)) and not self._is_calculated(code)
+        ]
+        self._explain(target, Invalid([*typed.problems, *sorted(problems, key=lambda each: each.field)]), whole=False)
+
+    def _is_calculated(self, code: str) -> bool:
+        known = self.project.field.get(code)
+        return known is not None and known.is_calculated
+
+    # The answer
+
+    def _returned(self, names: list[str]) -> Response:
+        call, shape = self.asked.call, self.asked.call.return_shape
+        if call.flag("backgroundProcess"):
+            said = {"json": json_text({"success": True}), "csv": "true", "xml": f"{XML_HEAD}<success>true</success>"}
+            return _of(shape, said[shape])
+        if self.returning == "nothing":
+            return _of(shape, "")
+        ids = [self.renamed[name] for name in names]
+        if self.returning == "count":
+            count = len(self.codes)
+            said = {"json": json_text({"count": count}), "csv": str(count), "xml": f"{XML_HEAD}<count>{count}</count>"}
+            return _of(shape, said[shape])
+        if self.returning == "auto_ids":
+            ids = [f"{self.renamed[name]},{name}" for name in names]
+        if shape == "json":
+            return _of(shape, json_text(ids))
+        if shape == "csv":
+            lines = ids if self.returning == "auto_ids" else [csv_line([each]).rstrip("\n") for each in ids]
+            return _of(shape, "\n".join(["id", *lines]) + "\n")
+        return _of(shape, f"{XML_HEAD}<ids>{''.join(f'<id>{xml_text(each)}</id>' for each in ids)}</ids>")
+
+
+def _of(shape: str, body: str) -> Response:
+    return Response(body.encode(), headers={"Content-Type": CONTENT_TYPES[shape]})
+
+
+def _natural(name: str) -> tuple[Any, ...]:
+    """Names in the order of their numbers, so that new ones are numbered in the order of their names."""
+    return tuple(
+        (0, int(part[:18]), "") if part[0] in "0123456789" else (1, 0, part)
+        for part in re.findall(r"[0-9]+|[^0-9]+", name)
+    )
+
+
+def _tick(typed: dict[str, list[str]], known: Field, option: Option, is_ticked: bool) -> None:
+    """Tick one choice of a checkbox, or take the tick away; a reason for no answer is a choice of its own."""
+    code, why = known.item.code, known.item.code + MISSING
+    if option.is_missing:
+        if is_ticked:
+            typed.pop(code, None)
+            typed[why] = [option.code]
+        elif typed.get(why) == [option.code]:
+            typed.pop(why)
+        return
+    chosen = [each for each in typed.get(code, []) if each != option.code]
+    if is_ticked:
+        typed.pop(why, None)
+        chosen.append(option.code)
+    if chosen:
+        typed[code] = chosen
+    else:
+        typed.pop(code, None)
+
+
+def _same_form(before: Mapping[str, list[str]], after: Mapping[str, list[str]]) -> bool:
+    def kept(form: Mapping[str, list[str]]) -> dict[str, list[str]]:
+        return {name: sorted(texts) if len(texts) > 1 else texts for name, texts in form.items() if texts}
+
+    return kept(before) == kept(after)

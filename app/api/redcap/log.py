@@ -1,0 +1,165 @@
+"""Who did what? The audit log in the five columns of these clients, newest first."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from itertools import groupby
+from typing import Any
+
+from fastapi.responses import Response
+
+from app.api.redcap.answers import Listing, Row, pieces, streamed
+from app.api.redcap.asked import Asked
+from app.api.redcap.dictionary import number_text
+from app.api.redcap.errors import NO_LOGGING
+from app.api.redcap.records import instant_of
+from app.audit.reads import AuditFilter, newest_first
+from app.dependencies import database_of
+from app.exports.actions import record_export
+from app.foundation.errors import NotAllowed
+from app.participants.reads import codes_at, visible_codes
+from app.people.access import may, why_not
+from app.people.permissions import Permission
+
+COLUMNS = ("timestamp", "username", "action", "details", "record")
+TABLE = "redcap_log"
+KINDS = (
+    "export",
+    "manage",
+    "user",
+    "record",
+    "record_add",
+    "record_edit",
+    "record_delete",
+    "lock_record",
+    "page_view",
+)
+DESIGN = "Manage/Design "
+"""With the space behind it: clients compare the text as it is."""
+
+# What a line is called, by the beginning of the action; {} is the participant.
+WORDS: tuple[tuple[str, str, str], ...] = (
+    ("participant.screened", "record_add", "Create record {}"),
+    ("screening.answered", "record_add", "Create record {}"),
+    ("participant.randomised", "record_edit", "Randomize Record {}"),
+    ("data.", "lock_record", "Lock/Unlock Record {}"),
+    ("entry.signed", "lock_record", "Lock/Unlock Record {}"),
+    ("export.", "export", "Data Export "),
+    ("token.", "user", "User "),
+    ("role.", "user", "User "),
+    ("person.", "user", "User "),
+    ("study.", "manage", DESIGN),
+    ("site.", "manage", DESIGN),
+    ("sequence.", "manage", DESIGN),
+)
+VALUES = ("entry.saved", "entry.corrected", "screening.answered")
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one request did to one thing."""
+
+    kind: str
+    row: Row
+
+
+def log(asked: Asked) -> Response:
+    """The log of those whom this person may know. That it was taken is written down."""
+    here, call = asked.here, asked.call
+    if not may(here.actor, Permission.AUDIT_READ):
+        reason = why_not(here.actor, Permission.AUDIT_READ)
+        raise NotAllowed(f"{NO_LOGGING}. {reason}", action="audit.read", subject="/redcap")
+    kind = call.choice("logtype", "", *KINDS)
+    wanted = AuditFilter(participant=asked.record or None, username=call.text("user") or None)
+    begin, end = instant_of(call, "beginTime"), instant_of(call, "endTime")
+    visible = visible_codes(here.the_study, here.actor)
+    sites = _codes_of_group(asked)
+    shape = asked.shape
+    record_export(
+        here.session,
+        here.the_study,
+        table=TABLE,
+        format=shape,
+        permission=Permission.AUDIT_READ,
+        by=here.actor,
+        now=here.now,
+    )
+    database = database_of(here.request)
+
+    def body() -> Iterator[bytes]:
+        with database.reading() as session:
+            found = newest_first(session, here.the_study.code, wanted, participants=visible)
+            inside = (
+                entry
+                for entry in found
+                if (begin is None or entry.at.replace(second=0, microsecond=0) > begin)
+                and (end is None or entry.at < end)
+                and (sites is None or entry.participant in sites)
+            )
+            rows = (line.row for line in _lines(inside) if _is(line.kind, kind))
+            yield from pieces(Listing(COLUMNS, rows), shape, call.delimiter)
+
+    return streamed(body(), shape)
+
+
+def _codes_of_group(asked: Asked) -> set[str] | None:
+    """The participants of the group that was asked for, by its number or unique name."""
+    said = asked.call.text("dag")
+    if not said:
+        return None
+    group = next((each for each in asked.groups if said in (str(each.id), each.name)), None)
+    if group is None:
+        return set()
+    here = asked.here
+    return codes_at(here.session, here.the_study, group.id, by=here.actor, permission=Permission.AUDIT_READ)
+
+
+def _is(kind: str, wanted: str) -> bool:
+    if not wanted:
+        return True
+    if wanted == "record":
+        return kind.startswith("record")
+    return kind == wanted
+
+
+def _lines(entries: Iterable[Any]) -> Iterator[Line]:
+    """Entries of one request about one participant are one line: what it said of each item, with commas between."""
+    for _, group in groupby(entries, key=_together):
+        yield _line(list(group)[::-1])
+
+
+def _together(entry: Any) -> tuple[Any, ...]:
+    return entry.request_id, entry.at, entry.participant, _kind(entry.action, entry.participant)[1]
+
+
+def _kind(action: str, participant: str) -> tuple[str, str]:
+    for beginning, kind, words in WORDS:
+        if action.startswith(beginning):
+            return kind, words.format(participant)
+    return ("record_edit", f"Update record {participant}") if participant else ("manage", DESIGN)
+
+
+def _line(entries: Sequence[Any]) -> Line:
+    first = entries[0]
+    kind, words = _kind(first.action, first.participant)
+    said = [f"{entry.item} = '{_value(entry.new)}'" for entry in entries if entry.action in VALUES]
+    if not said:
+        said = list(dict.fromkeys(f"{entry.action} {entry.subject}".strip() for entry in entries))
+    details = ", ".join(said)
+    if first.action == "export.run" and first.subject == f"export/{TABLE}":
+        kind, words, details = "manage", DESIGN, "Export Logging (API)"
+    elif first.action == "study.loaded":
+        details = f"Create project ({details})"
+    row = (f"{first.at.astimezone(UTC):%Y-%m-%d %H:%M}", first.username, words, details, first.participant)
+    return Line(kind, row)
+
+
+def _value(text: str | None) -> str:
+    """A value of the log as a text."""
+    value = json.loads(text) if text is not None else ""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, int | float):
+        return number_text(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,95 @@
+"""What is a form on paper? Blank ones to write on, or those of a record as they are filled in, as PDF."""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from fastapi.responses import Response
+
+from app.api.redcap.asked import Asked
+from app.api.redcap.dictionary import Form
+from app.api.redcap.errors import Wrong, no_record, not_valid_values
+from app.api.redcap.records import answers_in
+from app.exports.actions import record_export
+from app.exports.records import recorded
+from app.wording import said
+
+Line = tuple[str, str, Literal["text", "code"]]
+MOST_RECORDS = 100
+TABLE = "redcap_pdf"
+
+
+def pdf(asked: Asked) -> Response:
+    """Blank forms without a record; otherwise what is filled in, of one record or (allRecords) of everybody."""
+    from app.printing import Record, record_pdf  # heavy, and only this call needs it
+
+    here, call, project = asked.here, asked.call, asked.project
+    study = here.the_study.definition
+    name = call.text("instrument")
+    if name and name not in project.form:
+        raise not_valid_values("instrument", [name])
+    record, everybody = asked.record, bool(call.text("allRecords"))
+    forms = [form for form in project.forms if name in ("", form.name)]
+    if record or everybody:
+        rows = list(_filled(asked, forms, None if everybody else record))
+        title = study.short_title if everybody else record
+    else:
+        asked.require_study()
+        rows = [line for form in forms for line in _blank(form)]
+        title = forms[0].label if name else study.short_title
+    made = record_pdf(
+        Record(title, study.title, [], rows, [], f"{study.short_title} · {study.version}"),
+        at=here.now,
+        language=study.language,
+    )
+    headers = {"Content-Type": f'application/pdf; name="{study.code}{f"_{name}" if name else ""}.pdf"'}
+    return Response(made, headers=headers)
+
+
+def _blank(form: Form) -> Iterator[Line]:
+    yield form.label, "", "text"
+    for field in form.fields:
+        item = field.item
+        choices = " / ".join(choice.label for choice in item.choices)
+        if not field.is_calculated:
+            yield item.label, choices or "……………………", "text"
+
+
+def _filled(asked: Asked, forms: list[Form], record: str | None) -> Iterator[Line]:
+    here, call, project = asked.here, asked.call, asked.project
+    permission = asked.exporting
+    event = call.text("event")
+    if event and event not in project.event:
+        raise not_valid_values("event", [event])
+    study = here.the_study
+    found = recorded(
+        here.session, study, by=here.actor, permission=permission, codes=None if record is None else {record}
+    )
+    count = 0
+    lines: list[Line] = []
+    for one in found:
+        count += 1
+        if count > MOST_RECORDS:
+            raise Wrong(
+                f"There are more than {MOST_RECORDS} records, too many for one file. Ask for one record at a time, or "
+                "take "
+                "the casebooks from the pages of the participants."
+            )
+        answers, _, _ = answers_in(project, one)
+        for at in project.events:
+            for form in forms:
+                for (visit, code, number), values in answers.items():
+                    if (visit, code) == (at.visit, form.name) and event in ("", at.name):
+                        again = f" ({number})" if form.repeats else ""
+                        lines.append((f"{one.code} · {at.label} · {form.label}{again}", "", "text"))
+                        lines += _answers(asked, form, values)
+    if record is not None and not count:
+        raise no_record(record)
+    record_export(here.session, study, table=TABLE, format="pdf", permission=permission, by=here.actor, now=here.now)
+    yield from lines
+
+
+def _answers(asked: Asked, form: Form, values: Mapping[str, object]) -> Iterator[Line]:
+    study = asked.here.the_study.definition
+    for field in form.fields:
+        value = values.get(field.item.code)
+        yield field.item.label, said(field.item, value, study.missing_codes, study.language) or "–", "text"

@@ -1,0 +1,176 @@
+"""How does a table look to whom it is given? Labels for codes; dates shifted and codes of participants mapped.
+
+De-identification takes what the study alone knows: the shift of a participant, 1 to 365 days back, and their other code
+come from the installation's key by HMAC, so they are the same in every table and every export, and nobody without the
+key can undo them. Intervals between the dates of a participant stay as they are. A date of which a part is unknown
+cannot be shifted and is left out. Free text is not looked into: leave it out where it may name days or people.
+"""
+
+import base64
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from app.exports.choice import Choice
+from app.exports.tables import Cell, Column, ColumnType, Row, Table
+from app.foundation.crypto.keys import Keyring
+
+LABELLED = frozenset({ColumnType.CHOICE, ColumnType.YES_NO, ColumnType.MISSING})
+LONGEST_SHIFT = 365
+SHIFT = "export date shift"
+MAPPING = "export participant mapping"
+TYPES_OF_ITEMS = Mapping[tuple[str, str], ColumnType]
+
+
+def shaped(table: Table, choice: Choice, *, keys: Keyring, study: str, types: TYPES_OF_ITEMS) -> Table:
+    """The table as it is asked for. `types`: (instrument, item) -> what its answers are, for the long table."""
+    if table.name == "codebook":
+        return table
+    if choice.dates == "shifted":
+        table = _shifted(table, keys, study, types)
+    if choice.ids == "mapped":
+        table = _mapped(table, keys, study)
+    if choice.values == "labels":
+        table = _labelled(table)
+    return table
+
+
+def _labelled(table: Table) -> Table:
+    words: dict[int, dict[Cell, str]] = {}
+    columns = []
+    for place, column in enumerate(table.columns):
+        if column.type in LABELLED and column.choices:
+            known: dict[Cell, str] = dict(column.choices)
+            if column.type is ColumnType.YES_NO:
+                known = {True: known["true"], False: known["false"]}
+            words[place] = known
+            column = replace(column, type=ColumnType.TEXT)
+        columns.append(column)
+
+    def rows() -> Iterator[Row]:
+        for row in table.rows:
+            cells = list(row)
+            for place, known in words.items():
+                if cells[place] is not None:
+                    cells[place] = known.get(cells[place], cells[place])
+            yield tuple(cells)
+
+    return replace(table, columns=tuple(columns), rows=rows())
+
+
+def days_back(keys: Keyring, study: str, participant: str) -> int:
+    """By how many days the dates of a participant are shifted back, 1 to 365."""
+    tag = keys.tag(SHIFT, f"{study}|{participant}".encode())
+    return 1 + int.from_bytes(tag[:8], "big") % LONGEST_SHIFT
+
+
+def mapped_code(keys: Keyring, study: str, participant: str) -> str:
+    """The other code of a participant: the same in every export, and no help in finding the first."""
+    tag = keys.tag(MAPPING, f"{study}|{participant}".encode())
+    return f"ID-{base64.b32encode(tag[:10]).decode()}"
+
+
+def _shifted(table: Table, keys: Keyring, study: str, types: TYPES_OF_ITEMS) -> Table:
+    whose = _place(table, "participant")
+    if whose is None:
+        return table
+    by_type: dict[ColumnType, Callable[[Cell, int], Cell]] = {
+        ColumnType.DATE: _day_back,
+        ColumnType.INSTANT: _instant_back,
+        ColumnType.PARTIAL_DATE: _partial_back,
+    }
+    moved = [(place, by_type[column.type]) for place, column in enumerate(table.columns) if column.type in by_type]
+    stored = _stored(table, types)
+    back = lru_cache(maxsize=100_000)(lambda code: days_back(keys, study, code))
+
+    def rows() -> Iterator[Row]:
+        for row in table.rows:
+            cells, days = list(row), back(row[whose])
+            for place, move in moved:
+                if cells[place] is not None:
+                    cells[place] = move(cells[place], days)
+            if stored is not None and cells[stored[0]] is not None and stored[1](row) is ColumnType.DATE:
+                cells[stored[0]] = _day_back(cells[stored[0]], days)
+            yield tuple(cells)
+
+    return replace(table, rows=rows())
+
+
+def _stored(table: Table, types: TYPES_OF_ITEMS) -> tuple[int, Callable[[Row], ColumnType | None]] | None:
+    """Where the answer of the long table stands, and how to tell what it is."""
+    value, instrument, item = (_place(table, name) for name in ("value", "instrument", "item"))
+    if value is None or instrument is None or item is None:
+        return None
+    return value, lambda row: types.get((str(row[instrument]), str(row[item])))
+
+
+def _place(table: Table, name: str) -> int | None:
+    return next((place for place, column in enumerate(table.columns) if column.name == name), None)
+
+
+def _day_back(value: Cell, days: int) -> Cell:
+    """A day as it is kept: a date, or its text. What is neither cannot be shifted, and is left out."""
+    try:
+        day = date.fromisoformat(value) if isinstance(value, str) else value
+        assert isinstance(day, date)
+        moved = day - timedelta(days=days)
+    except (ValueError, OverflowError):
+        return None
+    return moved.isoformat() if isinstance(value, str) else moved
+
+
+def _instant_back(value: Cell, days: int) -> Cell:
+    assert isinstance(value, datetime)
+    return value - timedelta(days=days)
+
+
+def _partial_back(value: Cell, days: int) -> Cell:
+    return _day_back(value, days) if len(str(value)) == len("YYYY-MM-DD") else None
+
+
+def _mapped(table: Table, keys: Keyring, study: str) -> Table:
+    whose = _place(table, "participant")
+    if whose is None:
+        return table
+    other = lru_cache(maxsize=100_000)(lambda code: mapped_code(keys, study, code))
+    columns = tuple(
+        replace(column, label="Participant, by another code") if place == whose else column
+        for place, column in enumerate(table.columns)
+    )
+
+    def rows() -> Iterator[Row]:
+        for row in table.rows:
+            yield (*row[:whose], other(row[whose]), *row[whose + 1 :])
+
+    return replace(table, columns=columns, rows=_in_order_of(rows(), whose))
+
+
+def _in_order_of(rows: Iterator[Row], place: int) -> Iterator[Row]:
+    """The rows in the order of one column: the order of the old codes would tell who was screened when.
+
+    Kept meanwhile in a database of its own without a name, so that memory does not grow; it is gone once closed.
+    """
+    import pickle  # what is read back is what was written a moment ago, in a file without a name
+
+    kept: Any = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    try:
+        kept.execute(
+            "CREATE TABLE kept (whose TEXT, number INTEGER, row BLOB, PRIMARY KEY (whose, number)) WITHOUT ROWID"
+        )
+        kept.execute("BEGIN")
+        kept.executemany(
+            "INSERT INTO kept VALUES (?, ?, ?)",
+            ((row[place], number, pickle.dumps(row, pickle.HIGHEST_PROTOCOL)) for number, row in enumerate(rows)),
+        )
+        for (found,) in kept.execute("SELECT row FROM kept ORDER BY whose, number"):
+            yield pickle.loads(found)  # noqa: S301
+    finally:
+        kept.close()
+
+
+def types_of(columns: Mapping[str, tuple[Column, ...]]) -> TYPES_OF_ITEMS:
+    """(instrument, item) -> what its answers are, from the columns of each instrument."""
+    return {(code, column.name): column.type for code, found in columns.items() for column in found}

@@ -1,0 +1,246 @@
+"""Which languages are there, and what is a sentence of ours in one of them?
+
+The source is British English. `translations/<language>/LC_MESSAGES` has two catalogues: `messages.po` are the words of
+the templates, `sentences.po` those of the program. Rooms know no language: they say a sentence in English, with what it
+is about put in, and whoever shows it asks `sentence` for the same in the reader's. It is found by its pattern there;
+what was put in is kept as it is, unless it is words of ours or a day. What somebody typed must never go through it
+by itself.
+"""
+
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import lru_cache
+from pathlib import Path
+
+from babel import Locale
+from babel.dates import format_date, format_skeleton
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.support import NullTranslations, Translations
+
+from app.foundation.words import MONTHS
+
+TRANSLATIONS = Path(__file__).resolve().parent.parent.parent / "translations"
+SOURCE = "en"
+DOMAINS = ("messages", "sentences")
+PLACE = re.compile(r"\{(\w+)\}")
+_RUN = re.compile(r"(?<!\{)(?:\{\w+\})+(?!\})")
+_DAY = re.compile(rf"(\d\d?) ({'|'.join(MONTHS)}) (\d{{4}})")
+_FULL = re.compile(r"\w+day, (\d\d? \w+ \d{4})")
+_END = re.compile(r"(?<=[.?!]) (?=\S)")
+_BETWEEN = re.compile(r"( and | or |, )")
+_FEWEST_LETTERS = 5  # a pattern with fewer of its own would be found in anything
+
+
+@lru_cache(maxsize=1)
+def languages() -> tuple[str, ...]:
+    """The languages a person can choose from, English first."""
+    found = sorted(path.parts[-3] for path in TRANSLATIONS.glob("*/LC_MESSAGES/messages.po"))
+    return (SOURCE, *(each for each in found if each != SOURCE))
+
+
+def name_of(language: str) -> str:
+    """What a language calls itself: `Deutsch`."""
+    name = Locale.parse(language.replace("-", "_")).get_language_name(language.replace("-", "_")) or language
+    return name[:1].upper() + name[1:]
+
+
+def nearest(wanted: str) -> str | None:
+    """The catalogue for a language tag: `de` for `de-CH`; None when there is none."""
+    tag = wanted.strip().lower().replace("_", "-")
+    known = {each.lower(): each for each in languages()}
+    return known.get(tag) or known.get(tag.partition("-")[0])
+
+
+def asked_for(accept_language: str) -> str | None:
+    """The language of ours that a browser likes best, from its Accept-Language; None when it likes none of them."""
+    wishes = []
+    for place, part in enumerate(accept_language[:500].split(",")):
+        tag, _, more = part.partition(";")
+        weight = more.strip().removeprefix("q=").strip() or "1"
+        liked = float(weight) if re.fullmatch(r"[01](\.\d{1,3})?", weight) else 0.0
+        found = nearest(tag)
+        if found is not None and liked > 0:
+            wishes.append((-liked, place, found))
+    return min(wishes)[2] if wishes else None
+
+
+@lru_cache(maxsize=32)
+def translations(language: str) -> NullTranslations:
+    """Both catalogues of a language, read from their text files; what is missing stays English."""
+    first: NullTranslations | None = None
+    for domain in DOMAINS:
+        found = _read(language, domain)
+        if found is not None and first is None:
+            first = found
+        elif found is not None and first is not None:
+            first.add_fallback(found)
+    return first or NullTranslations()
+
+
+def _read(language: str, domain: str) -> Translations | None:
+    folder = nearest(language) or language
+    catalogue = TRANSLATIONS / folder / "LC_MESSAGES" / f"{domain}.po"
+    if not folder.replace("-", "").replace("_", "").isalnum() or not catalogue.is_file():
+        return None
+    compiled = io.BytesIO()
+    with catalogue.open("rb") as text:
+        write_mo(compiled, read_po(text, locale=folder))
+    compiled.seek(0)
+    return Translations(compiled)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A sentence with places: how one that is filled in looks, and what it is in another language."""
+
+    before: str
+    after: str
+    shape: re.Pattern[str]
+    translated: str
+
+    def said(self, text: str, language: str) -> str | None:
+        """The text in the other language, when it is this sentence; None when it is not."""
+        if (
+            len(text) < len(self.before) + len(self.after)
+            or not text.startswith(self.before)
+            or not text.endswith(self.after)
+        ):
+            return None
+        found = self.shape.fullmatch(text)
+        if found is None:
+            return None
+        values = found.groupdict()
+        filled = PLACE.sub(lambda place: _value(values[place[1]], language), self.translated)
+        return filled.replace("{{", "{").replace("}}", "}")
+
+
+def patterns_of(pairs: Iterable[tuple[str, str]]) -> list[Pattern]:
+    """The patterns among sentences and their translations, those with most letters of their own first.
+
+    Places that touch, as in `{number}{unit}`, are one: nobody can say where the first ends. They must touch in the
+    translation as well.
+    """
+    found = []
+    for said, translated in pairs:
+        runs = [run[0] for run in _RUN.finditer(said)]
+        pieces = _RUN.split(said)
+        letters = sum(map(str.isalpha, "".join(pieces)))
+        if not runs or letters < _FEWEST_LETTERS or not set(runs) >= set(_RUN.findall(translated)):
+            continue
+        literal = [piece.replace("{{", "{").replace("}}", "}") for piece in pieces]
+        shape, seen = re.escape(literal[0]), dict[str, str]()
+        for run, piece in zip(runs, literal[1:], strict=True):
+            shape += f"(?P={seen[run]})" if run in seen else f"(?P<{seen.setdefault(run, f'at{len(seen)}')}>.*?)"
+            shape += re.escape(piece)
+        filled = _RUN.sub(lambda run, names=seen: "{" + names[run[0]] + "}", translated)  # type: ignore[misc]
+        found.append((letters, Pattern(literal[0], literal[-1], re.compile(shape, re.DOTALL), filled)))
+    return [pattern for _, pattern in sorted(found, key=lambda each: -each[0])]
+
+
+@lru_cache(maxsize=32)
+def _patterns(language: str) -> tuple[list[Pattern], dict[str, str]]:
+    """The patterns of a language, and its sentences without places."""
+    catalogue = TRANSLATIONS / language / "LC_MESSAGES" / "sentences.po"
+    if not catalogue.is_file():
+        return [], {}
+    with catalogue.open("rb") as text:
+        known = [
+            (str(each.id), str(each.string))
+            for each in read_po(text, locale=language)
+            if each.id and isinstance(each.id, str) and each.string
+        ]
+    whole = {one: other for one, other in known if not PLACE.search(one)}
+    return patterns_of(known), whole
+
+
+@lru_cache(maxsize=4096)
+def sentence(text: str, language: str) -> str:
+    """A sentence of the program in another language; as it is when it is none, or in English.
+
+    >>> sentence("This needs an answer.", "en")
+    'This needs an answer.'
+    """
+    folder = nearest(language)
+    if folder is None or folder == SOURCE or not text:
+        return text
+    found = _found(text, folder)
+    if found is not None:
+        return found
+    parts = _END.split(text)
+    if len(parts) == 1:
+        return text
+    # Several sentences put together: as many of them in a row as there are for, else each by itself.
+    said, at = [], 0
+    while at < len(parts):
+        for end in range(len(parts), at, -1):
+            found = _found(" ".join(parts[at:end]), folder)
+            if found is not None:
+                break
+        else:
+            found, end = parts[at], at + 1
+        said.append(found)
+        at = end
+    return " ".join(said)
+
+
+def in_language(text: str, language: str) -> str:
+    """A sentence or a label of ours in another language, as the program or a template has it."""
+    said = sentence(text, language)
+    return str(translations(language).gettext(text)) if said == text and text else said
+
+
+def _found(text: str, language: str) -> str | None:
+    patterns, whole = _patterns(language)
+    if text in whole:
+        return whole[text]
+    found = next((found for each in patterns if (found := each.said(text, language)) is not None), None)
+    if (
+        found is None and text[:1].isupper() and ": " not in text
+    ):  # what follows a colon elsewhere may begin a line here
+        found = whole.get(text[:1].lower() + text[1:])
+        return found[:1].upper() + found[1:] if found else None
+    if found is None and ": " in text:
+        about, _, rest = text.partition(": ")
+        said = _found(rest, language)
+        return f"{about}: {said}" if said is not None else None
+    return found
+
+
+def _value(value: str, language: str) -> str:
+    """What was put into a sentence: words of ours, several of them, or a day, are translated as well."""
+    found = _found(value, language)
+    if found is None:
+        _, whole = _patterns(language)
+        end = next((each for each in whole if each.startswith(" ") and value.endswith(each)), "")
+        parts = [whole.get(part, part) for part in _BETWEEN.split(value.removesuffix(end))]
+        found = "".join((*parts, whole.get(end, "")))
+        found = _FULL.sub(lambda at: _full_day(at, language), found)
+        found = _DAY.sub(lambda at: _day(at, language), found)
+    return found.replace("{", "{{").replace("}", "}}")
+
+
+def _day(at: re.Match[str], language: str) -> str:
+    try:
+        on = date(int(at[3]), 1 + MONTHS.index(at[2]), int(at[1]))
+    except ValueError:
+        return at[0]
+    return day_in(on, language)
+
+
+def _full_day(at: re.Match[str], language: str) -> str:
+    try:
+        on = datetime.strptime(at[1], "%d %B %Y").date()  # noqa: DTZ007 a day has no zone
+    except ValueError:
+        return at[0]
+    return format_date(on, "full", locale=language.replace("-", "_"))
+
+
+def day_in(value: date, language: str, *, weekday: bool = False) -> str:
+    """A day as a page of this language writes it: `14 Mar 2026`, `14. März 2026`, with its weekday if wanted."""
+    if language.partition("-")[0] == SOURCE:
+        return format_date(value, "EEE d MMM y" if weekday else "d MMM y", locale=SOURCE)
+    return format_skeleton("yMMMEd" if weekday else "yMMMd", value, locale=language.replace("-", "_"))

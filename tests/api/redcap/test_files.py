@@ -1,0 +1,89 @@
+"""Files in fields of type file: kept sealed, shown again with their name, taken out; by each client's encoding."""
+
+import io
+from typing import Any
+
+import pytest
+from sqlmodel import select
+
+from app.foundation.database import Database
+from app.participants.identity import new_identity
+from app.participants.models import Participant
+from app.participants.rules import PersonalData
+from tests.api.redcap.world import World, build, changes
+
+WEEK = "week_18_arm_1"
+SCAN: dict[str, Any] = {
+    "code": "scan",
+    "label": "Scan",
+    "source": "test",
+    "sections": [
+        {
+            "items": [
+                {"code": "scan_note", "label": "Note", "type": "text", "required": False},
+                {"code": "scan_file", "label": "File", "type": "file", "required": False, "kinds": ["text", "pdf"]},
+                {"code": "scan_at", "label": "When", "type": "date_time", "required": False},
+            ]
+        }
+    ],
+}
+
+
+def build_with_files(database: Database, *, repeats: bool) -> World:
+    """The study with a form that asks for a file, and somebody whose files can be sealed."""
+    more = changes(repeats=repeats)
+    more["visits"] = [*more["visits"][:-1], {**more["visits"][-1], "label": "Week 18"}]
+    more["visits"][-1]["instruments"] = [*more["visits"][-1]["instruments"], "scan"]
+    more["instruments"] = [*more["instruments"], SCAN]
+    built = build(database, repeats=repeats, **more)
+    with database.writing() as session:
+        two = session.exec(select(Participant).where(Participant.code == "M-002")).one()
+        assert two.id is not None
+        new_identity(session, built.study.id, two.id, PersonalData())  # whose key seals the file
+    return built
+
+
+@pytest.fixture
+def world(shared_database: Database) -> World:
+    return build_with_files(shared_database, repeats=False)
+
+
+def test_a_file_is_kept_shown_and_taken_out(world: World):
+    both, place = world["both"], {"record": "M-002", "field": "scan_file", "event": WEEK}
+    assert "There is no file" in both.refused("file", action="export", **place)
+    sent = {"file": ("note.txt", io.BytesIO("Füße, all well\n".encode()), "text/plain")}
+    reply = both.send("file", action="import", files=sent, **place)
+    assert (reply.status_code, reply.content) == (200, b""), reply.text
+    reply = both.send("file", action="export", **place)
+    assert (reply.status_code, reply.content.decode()) == (200, "Füße, all well\n")
+    assert reply.headers["content-type"] == 'text/plain; name="note.txt";charset=UTF-8'
+    (row,) = both.json("record", records="M-002", forms="scan", events=WEEK)
+    assert row["scan_file"] == "note.txt"
+    assert "scan_file" not in {each["export_field_name"] for each in both.json("exportFieldNames")}
+    kinds = {each["field_name"]: each["field_type"] for each in both.json("metadata", forms="scan")}
+    assert kinds["scan_file"] == "file"
+    # What was exported may be imported: the name of a file changes nothing.
+    row = {**row, "participant_id": "M-002", "scan_note": "seen", "scan_at": "2026-03-02 09:30"}
+    assert both.imports([row]).text == '{"count":1}'
+    assert both.send("file", action="export", **place).status_code == 200
+    (row,) = both.json("record", records="M-002", forms="scan", events=WEEK)
+    assert (row["scan_at"], row["scan_note"]) == ("2026-03-02 09:30", "seen")
+    reply = both.send("file", action="delete", **place)
+    assert (reply.status_code, reply.content) == (200, b""), reply.text
+    assert both.send("file", action="export", **place).status_code == 400
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_a_file_that_cannot_be_kept_says_why(world: World):
+    both, place = world["both"], {"record": "M-002", "field": "scan_file", "event": WEEK}
+    sent = {"file": ("x.exe", io.BytesIO(b"MZ\x00\x01"), "application/octet-stream")}
+    reply = both.send("file", action="import", files=sent, returnFormat="json", **place)
+    assert reply.status_code == 400
+    assert "File" in reply.json()["error"]
+    assert "No file was sent" in both.refused("file", action="import", **place)
+    assert both.refused("file", action="import", **{**place, "event": "baseline_arm_1"}) == (
+        'The value of the parameter "event" is not valid'
+    )
+    for name in ("manager", "monitor", "statistician"):
+        again = {"file": ("note.txt", io.BytesIO(b"a"), "text/plain")}
+        assert world[name].send("file", action="import", files=again, **place).status_code == 403

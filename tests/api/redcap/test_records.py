@@ -1,0 +1,338 @@
+"""Records as rows: columns and their order, rows and their order, labels, filters, formats; what a group may see."""
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from lxml import etree
+
+from tests.api.redcap.world import World
+from tests.conformance import conformance_folder
+
+WEEK18 = "week_18_the_last_o_arm_1"
+EVENT, FORM, NUMBER = "redcap_event_name", "redcap_repeat_instrument", "redcap_repeat_instance"
+
+
+def table(text: str, delimiter: str = ",") -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+
+
+def test_columns_stand_form_by_form_and_rows_by_record_event_and_repeat(world: World):
+    rows = world["both"].json("record", type="flat")
+    columns = list(rows[0])
+    assert columns[:6] == ["participant_id", EVENT, FORM, NUMBER, "age", "pain_screen"]
+    assert [name for name in columns if name.endswith("_complete")] == [
+        "prescreen_complete",
+        "pain_complete",
+        "disability_complete",
+        "diary_complete",
+        "falls_complete",
+    ]
+    assert columns.index("pain_where___back") < columns.index("pain_where___leg") < columns.index("pain_note")
+    assert [(row["participant_id"], row[EVENT], row[FORM], row[NUMBER]) for row in rows] == [
+        ("M-001", "screening_arm_1", "", ""),
+        ("M-001", "baseline_arm_1", "", ""),
+        ("M-001", WEEK18, "", ""),
+        ("M-001", WEEK18, "falls", 1),
+        ("M-001", WEEK18, "falls", 2),
+        ("M-002", "screening_arm_1", "", ""),
+        ("M-003", "screening_arm_1", "", ""),
+        ("M-003", "baseline_arm_1", "", ""),
+    ]
+
+
+def test_values_are_texts_and_blank_where_nothing_belongs(world: World):
+    screening, baseline, week18, fall, *_ = world["both"].json("record")
+    assert (screening["age"], screening["surgery"], screening["prescreen_complete"]) == ("44", "0", "2")
+    assert (screening["pain_nrs"], screening["pain_where___back"], screening["pain_complete"]) == ("", "", "")
+    assert (baseline["pain_where___back"], baseline["pain_where___leg"]) == ("1", "0")
+    assert (week18["pain_days"], week18["pain_complete"]) == ("UNK", "0")
+    assert (week18["dis_weight"], week18["dis_items___24"], week18["dis_items___2"]) == ("71.5", "1", "0")
+    assert (week18["diary_complete"], week18["falls_complete"], week18["fall_where"]) == ("0", "", "")
+    assert (fall["fall_where"], fall["falls_complete"], fall["pain_complete"]) == ("At home", "2", "")
+
+
+@pytest.mark.requirement("SEC-3")
+def test_csv_is_quoted_as_clients_expect(world: World):
+    text = world["both"].csv("record", fields="participant_id,pain_note,fall_where,fall_hurt")
+    assert text.startswith(
+        "participant_id,redcap_event_name,redcap_repeat_instrument,redcap_repeat_instance,pain_note,"
+    )
+    assert f'M-001,{WEEK18},falls,2,,"In the street,\nat night",\n' in text
+    assert 'M-003,baseline_arm_1,,,"Said ""no"", twice",,\n' in text
+    assert "\r" not in text
+
+
+@pytest.mark.parametrize(("said", "sign"), [(",", ","), ("tab", "\t"), (";", ";"), ("|", "|"), ("^", "^"), ("", ",")])
+def test_each_delimiter(world: World, said: str, sign: str):
+    text = world["both"].csv("record", fields="participant_id,pain_note", csvDelimiter=said)
+    rows = table(text, sign)
+    assert rows[-1]["pain_note"] == 'Said "no", twice'
+    assert len(rows) == 6
+
+
+def test_eav_has_one_row_for_each_value(world: World):
+    rows = world["both"].json("record", type="eav", records="M-001")
+    assert list(rows[0]) == ["record", EVENT, FORM, NUMBER, "field_name", "value"]
+    at = [(row["field_name"], row["value"]) for row in rows if row[EVENT] == WEEK18 and not row[FORM]]
+    assert at == [
+        ("participant_id", "M-001"),
+        ("pain_nrs", "2"),
+        ("pain_days", "UNK"),
+        ("pain_complete", "0"),
+        ("dis_items", "1"),
+        ("dis_items", "24"),
+        ("dis_weight", "71.5"),
+        ("dis_on", "2026-03-02"),
+        ("disability_complete", "2"),
+        ("dis_score", "2"),
+    ]
+    assert [row["value"] for row in rows if row["field_name"] == "fall_where"] == [
+        "At home",
+        "In the street,\nat night",
+    ]
+
+
+def test_labels(world: World):
+    rows = world["both"].json("record", rawOrLabel="label", records="M-001")
+    assert [rows[2][EVENT], rows[3][FORM]] == ["Week 18, the last one of all", "Falls"]
+    assert [rows[0]["surgery"], rows[0]["prescreen_complete"], rows[2]["pain_complete"]] == [
+        "No",
+        "Complete",
+        "Incomplete",
+    ]
+    assert [rows[1]["pain_where___back"], rows[1]["pain_where___leg"]] == ["Checked", "Unchecked"]
+    assert [rows[2]["pain_days"], rows[3]["fall_hurt"]] == ["Unknown", "Badly, twice"]
+    rows = world["both"].json("record", rawOrLabel="label", exportCheckboxLabel="True", records="M-001")
+    assert [rows[1]["pain_where___back"], rows[1]["pain_where___leg"]] == ["Back", ""]
+
+
+def test_label_headers(world: World):
+    text = world["both"].csv("record", forms="pain", fields="participant_id", rawOrLabelHeaders="label")
+    header = next(csv.reader(io.StringIO(text)))
+    assert header[:2] == ["Participant ID", "Event Name"]
+    assert "Where it hurts (choice=Back)" in header
+    assert header[-1] == "Complete?"
+
+
+@pytest.mark.parametrize(
+    ("form", "columns"),
+    [
+        ({"fields": "pain_nrs"}, ["pain_nrs"]),
+        ({"fields[0]": "participant_id", "fields[1]": "pain_nrs"}, ["participant_id", "pain_nrs"]),
+        ({"fields[]": ["pain_complete"]}, ["pain_complete"]),
+        ({"forms": "diary"}, ["diary_slept", "diary_time", "diary_complete"]),
+        ({"forms": "prescreen"}, ["participant_id", "age", "pain_screen", "surgery", "prescreen_complete"]),
+        ({"forms[1]": "diary", "fields[1]": "age"}, ["age", "diary_slept", "diary_time", "diary_complete"]),
+        ({"fields": "pain_nrs", "exportDataAccessGroups": "true"}, ["redcap_data_access_group", "pain_nrs"]),
+        (
+            {"forms": "diary", "exportSurveyFields": "True"},
+            ["redcap_survey_identifier", "diary_timestamp", "diary_slept", "diary_time", "diary_complete"],
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_selected(world: World, form: dict[str, Any], columns: list[str]):
+    rows = world["both"].json("record", **form)
+    assert [name for name in rows[0] if name not in (EVENT, FORM, NUMBER)] == columns
+
+
+def test_records_and_events_are_selected_in_every_encoding(world: World):
+    ways: list[dict[str, Any]] = [
+        {"records": "M-001,M-003"},
+        {"records[0]": "M-001", "records[1]": "M-003"},
+        {"records[1]": "M-001", "records[2]": "M-003"},
+        {"records[]": ["M-001", "M-003"]},
+        {"records": ["M-001", "M-003"]},
+    ]
+    for way in ways:
+        rows = world["both"].json("record", events="baseline_arm_1", fields="participant_id", **way)
+        assert [row["participant_id"] for row in rows] == ["M-001", "M-003"], way
+    multipart = world["both"].send("record", format="json", files={"ignored": b""}, **ways[0])
+    assert {row["participant_id"] for row in multipart.json()} == {"M-001", "M-003"}
+    assert world["both"].json("record", records="nobody") == []
+    assert world["both"].csv("record", records="nobody", fields="age").count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("logic", "found"),
+    [
+        ("[pain_nrs] > 4", ["M-001 baseline_arm_1", "M-003 baseline_arm_1"]),
+        ("[pain_nrs] > 4 and [pain_where(back)] = '1'", ["M-001 baseline_arm_1"]),
+        ("[pain_where___back] = 1", ["M-001 baseline_arm_1"]),
+        ("[participant_id] = 'M-002'", ["M-002 screening_arm_1"]),
+        ("[baseline_arm_1][pain_nrs] = 9", ["M-003 screening_arm_1", "M-003 baseline_arm_1"]),
+        ("[event-name] = 'baseline_arm_1' and [record-dag-name] = 'south_clinic'", ["M-003 baseline_arm_1"]),
+        ("[disability_complete] = 2", [f"M-001 {WEEK18}"]),
+        ("contains([pain_note], 'twice')", ["M-003 baseline_arm_1"]),
+        ("[surgery] = '0' and [age] < 40", []),
+    ],
+)
+def test_filter_logic(world: World, logic: str, found: list[str]):
+    rows = world["both"].json("record", filterLogic=logic, fields="participant_id,pain_nrs")
+    assert [f"{row['participant_id']} {row[EVENT]}" for row in rows] == found
+
+
+def test_a_filter_sees_the_repeat_of_its_row(world: World):
+    rows = world["both"].json("record", filterLogic="contains([fall_where], 'street')")
+    assert [(row[FORM], row[NUMBER]) for row in rows] == [("falls", 2)]
+
+
+@pytest.mark.parametrize("logic", ["[pain_nrs] >", "[no_such] = 1", "[no_event][pain_nrs] = 1", "__import__('os')"])
+def test_a_filter_that_means_nothing_says_why(world: World, logic: str):
+    assert world["both"].refused("record", filterLogic=logic).startswith("The filterLogic is not valid: ")
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "message"),
+    [
+        ("fields", "x", "The following values in the parameter \"fields\" are not valid: 'x'"),
+        ("forms", "x,pain", "The following values in the parameter \"forms\" are not valid: 'x'"),
+        ("events", "x", "The following values in the parameter \"events\" are not valid: 'x'"),
+        ("rawOrLabel", "x", 'The value of the parameter "rawOrLabel" is not valid'),
+        ("csvDelimiter", "x", 'The value of the parameter "csvDelimiter" is not valid'),
+        ("dateRangeBegin", "x", 'The value of the parameter "dateRangeBegin" is not valid'),
+        ("exportSurveyFields", "perhaps", 'The value of the parameter "exportSurveyFields" is not valid'),
+        ("format", "yaml", 'The value of the parameter "format" is not valid'),
+    ],
+)
+def test_what_is_not_valid_is_named(world: World, parameter: str, value: str, message: str):
+    assert world["both"].refused("record", **{parameter: value}) == message
+
+
+def test_parameters_that_are_sent_empty_were_not_sent(world: World):
+    names = ("records", "fields", "forms", "events", "filterLogic", "dateRangeBegin", "dateRangeEnd", "csvDelimiter")
+    assert world["both"].csv("record", **dict.fromkeys(names, "")) == world["both"].csv("record")
+
+
+def test_blank_status_and_decimal_character(world: World):
+    rows = world["both"].json("record", exportBlankForGrayFormStatus="TRUE", records="M-001", decimalCharacter=",")
+    assert (rows[2]["diary_complete"], rows[2]["pain_complete"], rows[2]["dis_weight"]) == ("", "0", "71,5")
+    rows = world["both"].json("record", exportBlankForGrayFormStatus="FALSE", records="M-001", decimalCharacter=".")
+    assert (rows[2]["diary_complete"], rows[2]["dis_weight"]) == ("0", "71.5")
+
+
+def test_choices_of_one_field_can_stand_in_one_column(world: World):
+    rows = world["both"].json("record", combineCheckboxOptions="true", records="M-001")
+    assert (rows[1]["pain_where"], rows[2]["dis_items"]) == ("back", "1,24")
+
+
+def test_only_what_changed_between_two_instants(world: World):
+    saved = world["both"].imports(
+        [{"participant_id": "M-002", EVENT: "baseline_arm_1", "pain_nrs": "1", "pain_days": "1"}]
+    )
+    assert saved.status_code == 200, saved.text
+    rows = world["both"].json("record", dateRangeBegin="2020-01-01 00:00:00", fields="participant_id")
+    assert {row["participant_id"] for row in rows} == {"M-002"}
+    assert world["both"].json("record", dateRangeEnd="2020-01-01 00:00:00") == []
+    assert world["both"].json("record", dateRangeBegin="2999-01-01 00:00:00") == []
+
+
+def test_groups(world: World):
+    rows = world["both"].json("record", exportDataAccessGroups="true", fields="participant_id")
+    assert {row["participant_id"]: row["redcap_data_access_group"] for row in rows} == {
+        "M-001": "north_clinic",
+        "M-002": "north_clinic",
+        "M-003": "south_clinic",
+    }
+    labelled = world["both"].json("record", exportDataAccessGroups="true", rawOrLabel="label", fields="participant_id")
+    assert labelled[-1]["redcap_data_access_group"] == "South clinic"
+    # Whoever works at one site sees its records alone, and no column.
+    mine = world["southern"].json("record", exportDataAccessGroups="true", fields="participant_id")
+    assert mine == [
+        {"participant_id": "M-003", EVENT: "screening_arm_1", FORM: "", NUMBER: ""},
+        {"participant_id": "M-003", EVENT: "baseline_arm_1", FORM: "", NUMBER: ""},
+    ]
+
+
+def test_xml(world: World):
+    reply = world["both"].send("record", forms="pain")
+    assert reply.headers["content-type"] == "text/xml; charset=utf-8"
+    root = etree.fromstring(reply.content)
+    assert root.tag == "records"
+    assert {each.tag for each in root} == {"item"}
+    assert root[-1].findtext("pain_note") == 'Said "no", twice'
+
+
+def test_odm_holds_the_study_and_every_value(world: World):
+    root = etree.fromstring(world["both"].send("record", format="odm").content)
+    odm = {"o": "http://www.cdisc.org/ns/odm/v1.3"}
+    assert root.get("ODMVersion") == "1.3.1"
+    defined = {each.get("OID") for each in root.iterfind(".//o:ItemDef", odm)}
+    data = root.findall(".//o:ItemData", odm)
+    assert {each.get("ItemOID") for each in data} <= defined
+    falls = root.findall(".//o:FormData[@FormOID='Form.falls']", odm)
+    assert [each.get("FormRepeatKey") for each in falls] == ["1", "2"]
+    assert "In the street,\nat night" in {each.get("Value") for each in data}
+    xml = world["both"].send("project_xml", returnMetadataOnly="true").text
+    assert "ClinicalData" not in xml
+    assert 'redcap:RecordIdField="participant_id"' in xml
+
+
+@pytest.mark.requirement("ODM-1")
+def test_odm_follows_the_published_schema_but_for_the_attributes_of_these_clients(world: World):
+    """The schema of 1.3.2, which says the same of these parts as that of 1.3.1 and names another version."""
+    root = etree.fromstring(world["both"].send("record", format="odm").content)
+    foreign = "{https://projectredcap.org}"
+    for each in list(root.iter()):
+        if isinstance(each.tag, str) and each.tag.startswith(foreign):
+            each.getparent().remove(each)  # type: ignore[union-attr]
+        for name in [name for name in each.attrib if str(name).startswith(foreign)]:
+            del each.attrib[name]
+    root.set("ODMVersion", "1.3.2")
+    schema = etree.XMLSchema(file=str(next(conformance_folder().glob("odm-1.3.2/**/ODM1-3-2.xsd"))))
+    assert schema.validate(root), str(schema.error_log)
+
+
+def test_that_records_were_taken_is_in_the_log(world: World):
+    assert world["manager"].json("record", records="M-001")
+    log = world["manager"].json("log", logtype="export")
+    assert [(line["username"], line["action"], line["details"]) for line in log] == [
+        ("manager", "Data Export ", "export.delivered export/redcap_records"),
+        ("manager", "Data Export ", "export.run export/redcap_records"),
+    ]
+
+
+@pytest.mark.requirement("SEC-19", "E6-6")
+def test_everybody_exports_what_their_role_lets_them_read(world: World):
+    seen = {}
+    for name, caller in world.callers.items():
+        reply = caller.send("record", format="json", fields="participant_id")
+        seen[name] = {row["participant_id"] for row in reply.json()} if reply.status_code == 200 else reply.status_code
+    north = {"M-001", "M-002"}
+    every = {*north, "M-003"}
+    assert seen == {
+        "coordinator": north,
+        "southern": {"M-003"},
+        "assessor": north,
+        "clinician": 403,
+        "investigator": north,
+        "manager": every,
+        "monitor": every,
+        "statistician": every,
+        "administrator": 403,
+        "both": every,
+    }
+
+
+def test_a_report_is_rows_without_line_breaks(world: World):
+    rows = world["both"].json("report", report_id="6", rawOrLabel="raw", csvDelimiter=",")
+    assert [row["fall_where"] for row in rows if row[FORM]] == ["At home", "In the street, at night"]
+    assert len(world["both"].json("report", report_id="1")) == 8
+    assert world["both"].refused("report", report_id="99") == (
+        "The report with report_id=99 does not exist in this project."
+    )
+
+
+def test_an_empty_body_is_refused_in_the_shape_that_was_asked_for(world: World):
+    for shape, begins in (
+        ("csv", "ERROR: "),
+        ("json", '{"error":"'),
+        ("xml", '<?xml version="1.0" encoding="UTF-8" ?>'),
+    ):
+        reply = world["both"].send("record", fields="x", returnFormat=shape, format="json")
+        assert reply.text.startswith(begins)
+    assert json.loads(world["both"].send("record", fields="x", format="json").text)["error"]
+    assert world["both"].send("record", fields="x").text.endswith("</error></hash>")

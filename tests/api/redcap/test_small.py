@@ -1,0 +1,136 @@
+"""A study without repeats, whose record field has another name; and how many statements a call makes."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlmodel import select
+
+from app.foundation.database import Database
+from app.participants.models import Participant
+from tests.api.redcap.test_records import EVENT, FORM, NUMBER
+from tests.api.redcap.world import add_entry, build, changes
+from tests.capture.records import plan_visit
+from tests.factories import MINI
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_a_study_without_repeats_says_so_and_has_no_columns_for_them(shared_database: Database):
+    both = build(shared_database, repeats=False, record_id="subject")["both"]
+    assert both.refused("repeatingFormsEvents") == (
+        "You cannot export repeating instruments and events because the project does not contain any repeating "
+        "instruments and events"
+    )
+    rows = both.json("record")
+    assert list(rows[0])[:3] == ["subject", "redcap_event_name", "age"]
+    assert both.json("metadata")[0]["field_name"] == "subject"
+    assert both.json("project")["has_repeating_instruments_or_events"] == 0
+    assert (
+        both.imports([{"subject": "M-002", "redcap_event_name": "baseline_arm_1", "pain_nrs": 1}]).text == '{"count":1}'
+    )
+
+
+MEDICINES: dict[str, Any] = {
+    "code": "medicines",
+    "label": "Medicines",
+    "source": "test",
+    "sections": [
+        {"items": [{"code": "takes_any", "label": "Takes any", "type": "yes_no"}]},
+        {
+            "code": "medicine",
+            "label": "Medicine",
+            "repeats": True,
+            "items": [
+                {"code": "dose", "label": "Dose", "type": "number"},
+                {
+                    "code": "kind",
+                    "label": "Kind",
+                    "type": "choices",
+                    "required": False,
+                    "choices": [{"code": "a", "label": "A"}, {"code": "b", "label": "B"}],
+                },
+            ],
+        },
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_rows_of_a_group_and_visits_outside_the_plan_are_repeats(shared_database: Database):
+    last = {**MINI["visits"][-1], "instruments": ["pain", "disability", "diary", "medicines"]}  # type: ignore[index]
+    more: dict[str, Any] = {
+        "visits": [*MINI["visits"][:-1], last],  # type: ignore[index]
+        "instruments": [*changes(repeats=False)["instruments"], MEDICINES],
+        "unscheduled": {"label": "Extra visit", "instruments": ["pain", "medicines"]},
+    }
+    world = build(shared_database, repeats=False, **more)
+    both = world["both"]
+    with shared_database.writing() as session:
+        two = session.exec(select(Participant).where(Participant.code == "M-002")).one()
+        rows = {"medicine[1].dose": 2.5, "medicine[1].kind": ["b"], "medicine[3].dose": 1}
+        add_entry(session, world.study, two, "week18", "medicines", takes_any=True, **rows)
+        for number in (1, 2):
+            code = f"unscheduled_{number}"
+            plan_visit(session, world.study, two, code, order=9, day=0)
+            add_entry(session, world.study, two, code, "pain", pain_nrs=number, pain_days=1)
+    found = both.json("record", records="2", forms="pain,medicines,medicines_medicine")
+    seen = [(row[EVENT], row[FORM], row[NUMBER], row["takes_any"], row["dose"], row["pain_nrs"]) for row in found]
+    week = "week_18_arm_1"
+    assert seen == [
+        ("screening_arm_1", "", "", "", "", ""),
+        (week, "", "", "1", "", ""),
+        (week, "medicines_medicine", 1, "", "2.5", ""),
+        (week, "medicines_medicine", 3, "", "1", ""),
+        ("extra_visit_arm_1", "", 1, "", "", "1"),
+        ("extra_visit_arm_1", "", 2, "", "", "2"),
+    ]
+    assert both.json("repeatingFormsEvents") == [
+        {"event_name": week, "form_name": "medicines_medicine", "custom_form_label": ""},
+        {"event_name": "extra_visit_arm_1", "form_name": "", "custom_form_label": ""},
+        {"event_name": "extra_visit_arm_1", "form_name": "medicines_medicine", "custom_form_label": ""},
+    ]
+    for kind in ("json", "csv", "xml", "odm"):
+        sent = both.send("record", format=kind).text
+        reply = both.send("record", format=kind, data=sent, returnFormat="csv")
+        assert (reply.status_code, reply.text) == (200, "3"), (kind, reply.text)
+    row = {"participant_id": "M-002", EVENT: "extra_visit_arm_1", NUMBER: "2", "pain_nrs": "7"}
+    assert both.imports([row]).status_code == 200
+    found = both.json("record", records="2", fields="pain_nrs", events="extra_visit_arm_1")
+    assert [each["pain_nrs"] for each in found] == ["1", "7"]
+    row = {"participant_id": "M-002", EVENT: week, FORM: "medicines_medicine", NUMBER: "1", "dose": "9"}
+    assert "Rows of a group are entered on the page" in both.imports([row], returnFormat="json").json()["error"]
+
+
+MOST_STATEMENTS = 16
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_no_call_makes_many_statements(shared_database: Database):
+    """However many participants and people there are: the statements of a call do not grow with them."""
+    world = build(shared_database)
+    made: list[str] = []
+    event.listen(shared_database.engine, "before_cursor_execute", lambda *told: made.append(told[2]))
+    counted = {}
+    for content in ("record", "metadata", "user", "userRoleMapping", "log", "project", "report", "participantList"):
+        made.clear()
+        assert world["both"].send(content, format="csv", report_id="1", instrument="diary").status_code == 200
+        counted[content] = len([each for each in made if not each.startswith(("SAVEPOINT", "RELEASE"))])
+    assert all(counted.values())
+    assert {content: count for content, count in counted.items() if count > MOST_STATEMENTS} == {}
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_who_could_enter_a_form_the_second_time_learns_nothing_of_the_first(shared_database: Database):
+    visits = MINI["visits"]
+    assert isinstance(visits, list)
+    twice = {"visits": [{**visits[0], "double_entry": ["pain"]}, *visits[1:]], "instruments": MINI["instruments"]}
+    world = build(shared_database, repeats=False, **twice)
+    row = {"participant_id": "M-002", EVENT: "baseline_arm_1", "pain_nrs": "4", "pain_days": "2"}
+    assert world["assessor"].imports([{**row, "pain_complete": "2"}]).status_code == 200
+    for name, seen in (("coordinator", ""), ("assessor", "4"), ("manager", "4")):
+        found = world[name].json("record", records="M-002", forms="pain", fields="participant_id")
+        assert {each["pain_nrs"] for each in found} - {""} == ({seen} if seen else set()), name
+    # The same answer or another one: what is said is the same.
+    told = {world["coordinator"].imports([{**row, "pain_nrs": each}], returnFormat="json").text for each in ("4", "5")}
+    assert len(told) == 1
+    assert "entered twice" in told.pop()
