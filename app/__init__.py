@@ -19,6 +19,7 @@ Doors, in front of the rooms:
   demo            plays the RESOLVE demo cohort through the same actions a person uses
 
 Rooms, top floor first:
+  webhooks/       programs elsewhere that are told of changes: where it is read, never what it says
   imports/        files of others -> mapped rows -> the same acts as on the pages, tried dry or saved
   exports/        study -> tables -> files of many formats, blinded by construction; manifests; what changed since;
                   dummy arms to write programmes with

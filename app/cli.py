@@ -920,7 +920,7 @@ def jobs(
     """Carry amendments out, queue due reminders, send what waits, make exports; round after round, in any number."""
     import threading
 
-    from app.jobs import carry_out_amendments, make_exports, queue_due_reminders, send_due_mail
+    from app.jobs import carry_out_amendments, make_exports, queue_due_reminders, send_due_mail, tell_webhooks
 
     settings = Settings()
     database = open_database(settings)
@@ -935,6 +935,9 @@ def jobs(
         sent = send_due_mail(database, settings)
         if sent:
             out.print(f"{sent} sent.")
+        told = tell_webhooks(database, settings)
+        if told:
+            out.print(f"{told} events told.")
         made = make_exports(database, settings)
         if made:
             out.print(f"{made} exports made.")

@@ -37,6 +37,7 @@ from app.api import (
     treatment,
     unblinding,
     visits,
+    webhooks,
 )
 from app.api.redcap import door as redcap
 from app.api.shapes import PROBLEMS, example_of
@@ -71,6 +72,7 @@ families = (
     treatment,
     exports,
     imports,
+    webhooks,
     audit,
 )
 

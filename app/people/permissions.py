@@ -85,6 +85,7 @@ class Permission(StrEnum):
     STUDY_LOAD = "study.load"
     STUDY_AMEND = "study.amend"
     PEOPLE_MANAGE = "people.manage"
+    WEBHOOK_MANAGE = "webhook.manage"
     TOKEN_CREATE = "token.create"  # noqa: S105 a permission's name
 
 
@@ -145,6 +146,7 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.STUDY_LOAD: frozenset({X}),
     P.STUDY_AMEND: frozenset({X}),
     P.PEOPLE_MANAGE: frozenset({X}),
+    P.WEBHOOK_MANAGE: frozenset({C, I, D}),  # of one's own; told what one may read anyway
     P.TOKEN_CREATE: frozenset({C, A, T, I, D, M, S}),
 }
 

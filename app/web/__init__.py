@@ -38,6 +38,7 @@ from app.web import (
     treatment,
     unblinding,
     visits,
+    webhooks,
 )
 
 router = APIRouter()
@@ -73,6 +74,7 @@ for door in (
     commitment,
     exports,
     imports,
+    webhooks,
     study,
     amendments,
     audit,

@@ -375,6 +375,10 @@ WHO: dict[str, Who] = {
     "exports.made": P.EXPORT_RUN,
     "exports.made_file": P.EXPORT_RUN,
     "exports.manifest_file": P.EXPORT_RUN,
+    "webhooks.webhooks": P.WEBHOOK_MANAGE,
+    "webhooks.make": P.WEBHOOK_MANAGE,
+    "webhooks.show": P.WEBHOOK_MANAGE,
+    "webhooks.change": P.WEBHOOK_MANAGE,
     "study.study": P.STUDY_READ,
     "study.roles": P.STUDY_READ,
     # amendments: who reads no participants learns how many, and nothing of anybody
@@ -481,6 +485,11 @@ WHO: dict[str, Who] = {
     "api.export_manifest": P.EXPORT_RUN,
     "api.export_definitions": P.EXPORT_RUN,
     "api.define_export": P.EXPORT_RUN,
+    "api.webhooks": P.WEBHOOK_MANAGE,
+    "api.make_webhook": P.WEBHOOK_MANAGE,
+    "api.change_webhook": P.WEBHOOK_MANAGE,
+    "api.test_webhook": P.WEBHOOK_MANAGE,
+    "api.webhook_deliveries": P.WEBHOOK_MANAGE,
     "api.audit": P.AUDIT_READ,
     "api.verify_log": P.AUDIT_VERIFY,
     "api.gates": P.PARTICIPANT_READ,
@@ -622,6 +631,8 @@ FALL = {"term": "A fall", "onset": "2026-03-02", "severity": "mild"}
 
 # What a JSON door needs to get as far as asking who may: sound in form, and refused further on where it can be.
 BODIES: dict[str, dict[str, Any]] = {
+    "api.make_webhook": {"url": "https://example.org/", "events": ["entry.changed"]},
+    "api.change_webhook": {"state": "paused"},
     "api.import_entries": {"rows": [{"participant": "M-900", "visit": "week18", "pain_nrs": 4}], "dry_run": True},
     "api.save_import_mapping": {"participant": "id"},
     "api.screen": {"site": "north", "answers": {"age": 40, "pain_screen": 5, "surgery": False}},
