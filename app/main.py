@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import app.api
 import app.web
+from app.api.pleasant import Pleasant
 from app.api.redcap.errors import unreadable
 from app.audit.actions import record_refusal
 from app.dependencies import (
@@ -183,6 +184,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     application.router.routes.extend(app.web.router.routes)
     _handle_problems(application)
 
+    application.add_middleware(Pleasant, a_minute=settings.api_requests_a_minute)
     application.add_middleware(GZipMiddleware, minimum_size=600, compresslevel=5)
     return application
 

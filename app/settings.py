@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     sms_folder: Path | None = Field(
         default=None, description="Folder into which text messages are written, a file each, for a gateway; none: wait."
     )
+    api_requests_a_minute: int = Field(
+        default=6000, ge=0, description="Requests over REST of one token a minute, counted by each process; 0: any."
+    )
     webhook_addresses: str = Field(
         default="",
         description="Told although not https on the public network, such as http://10.0.0.7:9000; with commas.",
