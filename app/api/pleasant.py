@@ -2,7 +2,7 @@
 
 One middleware around all JSON doors, so that no address has it otherwise. It meets only answers that are JSON and
 whole; files that are streamed pass by. What is expanded is asked for at its own address with the same token, by the
-same door: nobody gets by expanding what they would not get by asking, and what is written down there is written down here.
+same door: nobody gets by expanding what they would not get by asking, and what is logged there is logged here.
 """
 
 import hashlib
