@@ -22,7 +22,7 @@ Rooms, top floor first:
   webhooks/       programs elsewhere that are told of changes: where it is read, never what it says
   imports/        files of others -> mapped rows -> the same acts as on the pages, tried dry or saved
   exports/        study -> tables -> files of many formats, blinded by construction; manifests; what changed since;
-                  dummy arms to write programmes with
+                  dummy arms to write programmes with; the whole study as ODM, Dataset-JSON with Define-XML, FHIR
   treatment/      UNBLINDED: what was delivered, session by session, by treating clinicians
   safety/         adverse events and their clocks, deviations, contacts, concomitant care, lost and dead
   randomisation/  THE SEALED ROOM: sequence or decisions one by one, in one stage or two, sealing, commitment and its
@@ -36,7 +36,8 @@ Rooms, top floor first:
   participants/   screening, eligibility, identity (sealed personal data), sealed files, status, links for them,
                   randomised in error
   studies/        the protocol as data: arms, visit plan, instruments, words in other languages;  library/ (resolve,
-                  prt, etmi)
+                  prt, etmi);  drafts/ folders that are written in the browser;
+                  importing/ makes study folders of REDCap and CDISC ODM files
   expressions/    one pure language for eligibility, skip logic, edit checks, calculations
   people/         users, roles, sites, the permission table, sign-in, second factor, tokens
   mail/           the outbox (queued in the same transaction, sent after) and the ways out of it

@@ -416,6 +416,36 @@ def study_wording(study: str, folder: Path) -> None:
         out.print(f"{len(found)} wordings are in use, {count} of them changed.", markup=False)
 
 
+@study_app.command("import")
+def study_import(
+    file: Annotated[Path, typer.Argument(help="REDCap data dictionary (CSV), REDCap project or CDISC ODM (XML).")],
+    to: Annotated[Path, typer.Option(help="A new folder for the study.")],
+    code: Annotated[str | None, typer.Option(help="The study's code; otherwise made of its title.")] = None,
+) -> None:
+    """Convert a study from elsewhere into a study folder, and say what was not taken over as it was."""
+    from app.studies import importing
+    from app.studies.importing.report import HEADINGS, in_order
+
+    try:
+        if file.stat().st_size > importing.LARGEST_SOURCE:
+            raise importing.Failed(f"{file} is larger than {importing.LARGEST_SOURCE // 1_000_000} MB.")
+        data = file.read_bytes()
+        converted = importing.convert(data, name=file.name, on=clock.today("UTC", clock.now()), code=code)
+        importing.write_folder(converted, to)
+    except (importing.Failed, OSError) as problem:
+        fail(str(problem))
+    for kind, notes in in_order(converted.notes):
+        out.print(f"{HEADINGS[kind]} ({len(notes)})", style="bold", markup=False)
+        for note in notes:
+            out.print(f"  {note.where}: {note.what} {note.instead} {note.to_do}", markup=False)
+    study = converted.study
+    out.print(
+        f"{study.title}: {len(study.visits)} visits, {len(study.instruments)} instruments. The report is in "
+        f"{to}/README-import.md.\nDecide what is marked: equipoise study check {to}",
+        markup=False,
+    )
+
+
 class reported:  # noqa: N801 reads as a word: with reported():
     """Turns a refusal into a sentence and an exit code."""
 

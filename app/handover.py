@@ -70,7 +70,7 @@ def table_file(
         database_of(here.request),
         here.the_study,
         table,
-        delivery.format_named(extension, spreadsheet=spreadsheet),
+        delivery.any_named(extension, spreadsheet=spreadsheet),
         choice=choice,
         bom=bom,
         dummy=dummy,
@@ -91,7 +91,7 @@ def bundle_file(
 ) -> StreamingResponse:
     """Several tables, or all, as one ZIP."""
     wanted = choice.model_copy(update={"format": format, "tables": tuple(dict.fromkeys(tables))})
-    if len(wanted.tables) == 1:
+    if len(wanted.tables) == 1 and not wanted.is_whole:
         # One table in a ZIP is asked for by name with its codebook.
         wanted = wanted.model_copy(update={"tables": (*wanted.tables, "codebook")})
     return streamed(
@@ -133,8 +133,8 @@ def kept_file(here: Here, made: Made) -> Response:
     if part == ():
         return Response(status_code=416, headers={"Content-Range": f"bytes */{made.bytes}"})
     first, last = part or (0, made.bytes - 1)
-    if first == 0:
-        actions.record_taking(here.session, here.the_study, made, by=here.actor, now=here.now)
+    # Any part, not the first alone: what is behind the first byte is as good as the whole.
+    actions.record_taking(here.session, here.the_study, made, first=first, by=here.actor, now=here.now)
     headers["Content-Length"] = str(max(last - first + 1, 0))
     if part:
         headers["Content-Range"] = f"bytes {first}-{last}/{made.bytes}"

@@ -28,6 +28,7 @@ LEFT_OUT = (
     "audit/tree.py",
     "expressions/",
     "exports/formats/",
+    "exports/named.py",
     "foundation/idempotency.py",
     "foundation/backup.py",
     "foundation/crypto/",
@@ -46,7 +47,8 @@ LEFT_OUT = (
 )
 PUT_BACK = ("studies/rules/changes.py", "studies/rules/blinding.py")
 DEFAULTS = ("SEVERITIES", "RELATEDNESS", "DEVIATIONS")  # labels of studies that name none of their own
-_TECHNICAL = re.compile(r'[=<>*$/;]|%s|json_|_at\b|^"| IN \(| IS NOT NULL|^sign-in attempt$', re.ASCII)
+_TECHNICAL = re.compile(r'[=<>*$/;|]|%s|json_|_at\b|^"| IN \(| IS NOT NULL|^sign-in attempt$', re.ASCII)
+STATEMENTS = ("CREATE ", "INSERT ", "SELECT ")
 _READS = re.compile(r"[A-Z“‘{]")
 _WORD = re.compile(r"[a-z]{2}")
 
@@ -120,7 +122,7 @@ def _is_read(node: ast.AST, text: str) -> bool:
         return True
     if " " not in text.strip(" ") and not text.startswith(" "):
         return False
-    if not _WORD.search(PLACE_OF.sub("", text)) or text.startswith("INSERT ") or "; filename" in text:
+    if not _WORD.search(PLACE_OF.sub("", text)) or text.startswith(STATEMENTS) or "; filename" in text:
         return False
     if not _READS.match(text) and _TECHNICAL.search(text):
         return False

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, String, and_, cast, exists, func, literal, or_, select
+from sqlalchemy import ColumnElement, String, and_, cast, exists, func, literal, not_, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Session
 
@@ -19,6 +19,7 @@ from app.amendments.models import SiteVersion
 from app.amendments.rules import Becomes, Changed, judged_anew
 from app.amendments.status import State
 from app.capture.checks import judge
+from app.capture.double.reads import has_withheld, is_withheld
 from app.capture.locks.reads import covered
 from app.capture.reads import CASEBOOK, ENTRY, SCREENING_ROW, Filled, answers_from, entry_columns, entry_state
 from app.capture.rules import EntryState
@@ -370,11 +371,13 @@ def effects(
     on: date | None = None,
     cursor: str | None = None,
     limit: int = LOOKED_AT,
+    by: Actor | None = None,
     now: datetime,
 ) -> paging.Page[Effect]:
     """What going over to a version at one site would mean for one page of its participants, by code; writes nothing.
 
-    `on` is the day from which it holds, today at the site when not given. The caller asks who may read what of it.
+    `on` is the day from which it holds, today at the site when not given. The caller asks who may read what of it; of
+    entries that are withheld from `by` nothing is said.
     """
     query = _PEOPLE.where(PARTICIPANT.c.study_id == study.id, PARTICIPANT.c.site_id == site.id)
     backwards = False
@@ -385,7 +388,7 @@ def effects(
     found = session.execute(query.order_by(order).limit(limit + 1)).all()
     page = paging.page_of(found, limit, lambda row: (row.code,), cursor=cursor, backwards=backwards)
     on = on or clock.today(site.timezone, now)
-    return page.with_rows(_effects(session, study.at(site.id), wanted, site, page.rows, on=on, now=now))
+    return page.with_rows(_effects(session, study.at(site.id), wanted, site, page.rows, on=on, by=by, now=now))
 
 
 def all_effects(
@@ -432,7 +435,15 @@ def people_after(session: Session, study: StudyInUse, site_id: int, last: int, *
 
 
 def _effects(
-    session: Session, old: StudyInUse, new: StudyInUse, site: SiteRow, rows: Sequence[Any], *, on: date, now: datetime
+    session: Session,
+    old: StudyInUse,
+    new: StudyInUse,
+    site: SiteRow,
+    rows: Sequence[Any],
+    *,
+    on: date,
+    by: Actor | None,
+    now: datetime,
 ) -> list[Effect]:
     people = [whose(row) for row in rows]
     ids = [each.id for each in people]
@@ -441,7 +452,7 @@ def _effects(
     moved = _moved(session, old, new, people, on)
     is_locked = covered(session, old)
     booked = _booked(session, ids, site) if any(moved.values()) else {}
-    entries = _entries_changed(session, old.definition, new.definition, ids, site, now)
+    entries = _entries_changed(session, old, new, ids, site, by, now)
     owing = _owing(session, old.definition, new.definition, ids, site, on)
     signed = {row.id for row in rows if row.casebook_signed}
     found = []
@@ -497,15 +508,25 @@ def _booked(session: Session, ids: Sequence[int], site: SiteRow) -> dict[tuple[i
 
 
 def _entries_changed(
-    session: Session, old: Study, new: Study, ids: Sequence[int], site: SiteRow, now: datetime
+    session: Session,
+    old_study: StudyInUse,
+    new_study: StudyInUse,
+    ids: Sequence[int],
+    site: SiteRow,
+    by: Actor | None,
+    now: datetime,
 ) -> dict[int, list[Changed]]:
     """What becomes of the entries of these participants; they are read only when a form or a visit differs."""
+    old, new = old_study.definition, new_study.definition
     forms = forms_judged_anew(old, new)
     asked = {(visit.code, code) for visit in new.visits for code in visit.instruments if new.instrument(code)}
     gone = {(visit.code, code) for visit in old.visits for code in visit.instruments} - asked
     if not forms and not gone:
         return {}
     query = entry_columns().where(_among(session, ENTRY)).order_by(ENTRY.c.id)
+    if by is not None and has_withheld(old_study):
+        place = (ENTRY.c.participant_id, ENTRY.c.visit, ENTRY.c.instrument, literal(site.id))
+        query = query.where(not_(is_withheld(old_study, by, *place)))
     theirs: dict[int, list[EntryState]] = {}
     for row in session.execute(query, {"ids": ids}).mappings():
         theirs.setdefault(row["participant_id"], []).append(entry_state(dict(row)))

@@ -21,6 +21,7 @@ from app.api import (
     consent,
     double,
     downtime,
+    drafts,
     entries,
     escrow,
     exports,
@@ -33,6 +34,7 @@ from app.api import (
     queries,
     randomisation,
     safety,
+    signing,
     study,
     treatment,
     unblinding,
@@ -48,6 +50,7 @@ token = HTTPBearer(auto_error=False, scheme_name="token", description="A token o
 
 families = (
     study,
+    drafts,
     amendments,
     participants,
     consent,
@@ -55,6 +58,7 @@ families = (
     appointments,
     messages,
     entries,
+    signing,
     double,
     coding,
     queries,

@@ -287,7 +287,9 @@ def effect(
         raise NotFound
     place = mine[0]
     new = reads.version_named(here.session, here.the_study, later, by=here.actor)
-    page = reads.effects(here.session, here.the_study, new, place, cursor=cursor, limit=limit, now=here.now)
+    page = reads.effects(
+        here.session, here.the_study, new, place, cursor=cursor, limit=limit, by=here.actor, now=here.now
+    )
     entries = may(here.actor, Permission.ENTRY_READ, site_id=place.id)
     return PageOf[EffectReply](items=[_effect(each, entries=entries) for each in page.rows], next=page.next)
 

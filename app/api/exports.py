@@ -11,6 +11,7 @@ from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here
 from app.exports import actions, delivery, history, reads
 from app.exports.choice import Choice
 from app.exports.formats import KNOWN, Format
+from app.exports.formats.standards import STANDARDS
 from app.exports.history import Made
 from app.foundation.errors import FieldProblem, Invalid
 from app.handover import Asked, Since, bundle_file, kept_file, manifest_of, table_file
@@ -43,13 +44,14 @@ A_ROW = {"participant": "R-0042", "site": "neura", "status": "randomised"}
 
 
 class ExportsReply(Reply):
-    """The tables of a study. What each column means stands in the table `codebook`."""
+    """The tables of a study, and the standards that hold all of it. The table `codebook` describes every column."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
                 "study": "resolve",
                 "version": "1",
+                "standards": {"odm": "/api/v1/studies/resolve/exports/all.odm"},
                 "tables": [A_TABLE],
             }
         }
@@ -57,6 +59,7 @@ class ExportsReply(Reply):
 
     study: str
     version: str
+    standards: dict[str, str]
     tables: list[TableReply]
 
 
@@ -68,6 +71,7 @@ def exports(here: ApiPage) -> ExportsReply:
     return ExportsReply(
         study=study.code,
         version=study.definition.version,
+        standards={extension: f"{place}/{delivery.WHOLE}.{extension}" for extension in delivery.STANDARD_EXTENSIONS},
         tables=[
             TableReply(
                 name=table.name,
@@ -89,6 +93,7 @@ AS_UNBLINDED = {"entries_wide": "entries_by_participant"}
 """What a table of the unblinded exports is called there, where it is called otherwise here."""
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}, "example": "(the bytes of the file)"}
 BUILT = {known.media_type: BINARY for known in KNOWN.values() if known.build is not None}
+OF_STUDIES = {known.media_type: BINARY for known in STANDARDS.values()}
 SAYS = "The study version is in X-Equipoise-Study-Version, the change number to go on from in X-Equipoise-Change."
 
 
@@ -116,7 +121,7 @@ def export_bundle(
     responses={
         200: {
             "description": f"The file. {SAYS}",
-            "content": {**file_contents(A_ROW), **BUILT},
+            "content": {**file_contents(A_ROW), **BUILT, **OF_STUDIES},
         }
     },
 )
@@ -130,6 +135,9 @@ def export(
     since: Since = None,
 ) -> StreamingResponse:
     """One table as a file: csv, json, ndjson, xlsx, parquet, sav, dta, xpt, or R for a script that loads the CSV.
+
+    The whole study in a standard format is the table `all`: all.odm, all.odm2, all.dataset_json,
+    all.dataset_ndjson, all.fhir.
 
     With `since`, a first column `change` says `changed` or `removed`: drop the rows of each key that is named, then add
     the changed ones. That you took the file is written down before the first byte leaves.

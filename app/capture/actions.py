@@ -119,6 +119,7 @@ def save_entry(
     permission: Permission = Permission.ENTRY_SAVE,
     settles: bool = False,
     source: str | None = None,
+    typed_at: datetime | None = None,
 ) -> SavedEntry:
     """Save all answers of one form; an item that is not among `values` is blank from now on.
 
@@ -126,6 +127,9 @@ def save_entry(
 
     `repeat` counts, from 1 without gaps, how often a form that repeats is filled in at the visit. `settles`: this is
     what two entries of the form come to (`capture.double.actions`), which asks for its own `permission`.
+
+    `typed_at`: when it was typed on a device that had no connection, by the clock of the device; `now` is when it was
+    received, and both are kept. A device whose clock is ahead has typed it now.
 
     `base_version` is the version the person saw, 0 for none. `problems` are what could not be read of the form: they
     are reported together with what the checks find. Invalid fields are item codes, CODE__why where a reason for a
@@ -187,7 +191,16 @@ def save_entry(
     moved = {change.item for change in different}
     verified, ended = verification.after_change(entry, moved) if entry else ({}, [])
     log += ended
-    stored = _store(session, about, entry, after, judgement, status, verified, by=by, now=now) if log else 0
+    if log and typed_at is not None:
+        typed_at = min(typed_at, now)
+        log.append(
+            Change("entry.typed_offline", new={"typed_at": typed_at.isoformat(), "received_at": now.isoformat()})
+        )
+    stored = (
+        _store(session, about, entry, after, judgement, status, verified, by=by, now=now, typed_at=typed_at)
+        if log
+        else 0
+    )
     if stored is None:
         # Somebody saved the very first version between our reading and our writing.
         entry = entry_of(session, about.participant_id, visit, instrument, repeat)
@@ -1195,6 +1208,7 @@ def _store(
     *,
     by: Actor,
     now: datetime,
+    typed_at: datetime | None,
 ) -> int | None:
     """Write the row; its id, or None when somebody else's first version is there meanwhile."""
     row: dict[str, Any] = {
@@ -1204,6 +1218,7 @@ def _store(
         "reasons": canonical(judgement.reasons),
         "saved_at": now,
         "saved_by": by.username,
+        "typed_at": typed_at,
     }
     if entry is not None:
         row |= {"version": entry.version + 1, **dict.fromkeys(SIGNATURE)}

@@ -73,6 +73,7 @@ class Entry(SQLModel, table=True):
     in_error_at: datetime | None = Field(default=None, sa_type=Instant)
     in_error_by: str | None = None
     in_error_why: str | None = Field(default=None, sa_type=Text)
+    typed_at: datetime | None = Field(default=None, sa_type=Instant)
 
 
 class Draft(SQLModel, table=True):

@@ -253,6 +253,33 @@ def entries_of(session: Session, participant_id: int) -> dict[tuple[str, str], E
     return _marks(session.execute(_MARKS, {"participant_id": participant_id}).all())
 
 
+def forms_begun(session: Session, participant_id: int, visit: str) -> dict[str, int | None]:
+    """The instruments that are begun at a visit: the first time that is not complete, or None where all of it is.
+
+    What was entered in error counts nowhere.
+    """
+    found: dict[str, int | None] = {}
+    for instrument, repeat, status in session.execute(
+        _forms_begun(), {"participant_id": participant_id, "visit": visit}
+    ):
+        if found.get(instrument) is None:
+            found[instrument] = None if status == EntryStatus.COMPLETE else repeat
+    return found
+
+
+@cache
+def _forms_begun() -> Select[Any]:
+    return (
+        select(ENTRY.c.instrument, ENTRY.c.repeat, ENTRY.c.status)
+        .where(
+            ENTRY.c.participant_id == _ID,
+            ENTRY.c.visit == bindparam("visit", type_=String),
+            ENTRY.c.in_error_at.is_(None),
+        )
+        .order_by(ENTRY.c.repeat)
+    )
+
+
 def entries_and_drafts(
     session: Session, participant_id: int, *, by: Actor
 ) -> tuple[dict[tuple[str, str], EntryMark], frozenset[tuple[str, str]]]:

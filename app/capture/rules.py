@@ -54,6 +54,7 @@ class EntryState:
     in_error_at: datetime | None = None
     in_error_by: str | None = None
     in_error_why: str | None = None
+    typed_at: datetime | None = None
 
     @property
     def name(self) -> str:

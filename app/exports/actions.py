@@ -9,7 +9,7 @@ from sqlalchemy import insert, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
-from app.exports import history, reads
+from app.exports import casebooks, history
 from app.exports.choice import Choice
 from app.exports.history import DEFINITION, Made, scope_of
 from app.exports.history import RUN as RUNS
@@ -129,7 +129,7 @@ def ask(
     now: datetime,
 ) -> Made:
     """Ask for an export that is made in the background; its file is kept for a while."""
-    reads.tables_of(session, study, choice, since=since, by=by)
+    casebooks.require_possible(session, study, choice, since=since, by=by)
     number = begin(
         session,
         study,
@@ -192,10 +192,12 @@ def finish(
     return True
 
 
-def record_taking(session: Session, study: StudyInUse, made: Made, *, by: Actor, now: datetime) -> None:
-    """Write down that somebody takes the kept file of an export."""
+def record_taking(session: Session, study: StudyInUse, made: Made, *, first: int = 0, by: Actor, now: datetime) -> None:
+    """Write down that somebody takes the kept file of an export, or of it what stands from byte `first` on."""
     require(by, Permission.EXPORT_RUN, action=RUN, subject=f"/export/{made.number}")
-    new = {"export": made.number, "file": made.file_name, "sha256": made.sha256}
+    new: dict[str, Any] = {"export": made.number, "file": made.file_name, "sha256": made.sha256}
+    if first:
+        new["from_byte"] = first
     change = Change("export.taken", subject=f"export/{_called(made.choice)}", new=new)
     record(session, study.code, [change], by=by, now=now)
 
@@ -210,7 +212,7 @@ def define(session: Session, study: StudyInUse, name: str, choice: Choice, *, by
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         message = f"Give the definition a name, of at most {LONGEST_NAME} characters."
         raise Invalid([FieldProblem("name", "name", message)])
-    reads.tables_of(session, study, choice, by=by)
+    casebooks.require_possible(session, study, choice, by=by)
     earlier = history.definitions(session, study, by=by, name=name)
     number = earlier[0].version + 1 if earlier else 1
     if earlier and earlier[0].choice == choice:

@@ -46,6 +46,8 @@ _TOUCHED = (
 _HEAD = select(HEAD.c.size, HEAD.c.root).where(HEAD.c.log == bindparam("of_log"))
 
 Key = tuple[str, ...]
+WHOLE = ("codebook", "agreement")
+"""Of these every row is given each time: none of them is about one participant."""
 CHANGE = Column(
     "change",
     "Whether the row is as it is now, or what has its key is not there any more",
@@ -141,7 +143,9 @@ def only_changed(table: Table, changed: Changed, there_were: Iterator[tuple[str,
     """
     key = key_of(table.name)
     places = [next(n for n, column in enumerate(table.columns) if column.name == name) for name in key]
-    instrument = table.name.removeprefix("instrument_") if table.name.startswith("instrument_") else None
+    # The rows of a group are those of the form that it stands in.
+    of_form = table.name.startswith("instrument_")
+    instrument = table.name.removeprefix("instrument_").partition("__")[0] if of_form else None
 
     def wanted(found: Key) -> bool:
         if found[0] not in changed.people:

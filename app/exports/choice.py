@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.exports.formats import Format
+from app.exports.formats.standards import Standard
 
 Code = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
 Codes = Annotated[tuple[Code, ...], Field(max_length=500)]
@@ -20,7 +21,9 @@ class Choice(BaseModel):
     )
 
     tables: Codes = Field(default=(), description="Which tables; none: all of them, as one ZIP.")
-    format: Format = Format.CSV
+    format: Format | Standard = Field(
+        default=Format.CSV, description="A format of tables, or a standard that holds the whole study."
+    )
     instruments: Codes = Field(default=(), description="Only these instruments; none: all.")
     visits: Codes = Field(default=(), description="Only these visits; none: all.")
     sites: Codes = Field(default=(), description="Only these sites; none: all where you may export.")
@@ -42,7 +45,12 @@ class Choice(BaseModel):
     @property
     def is_bundle(self) -> bool:
         """Whether its file is a ZIP of tables."""
-        return len(self.tables) != 1
+        return not self.is_whole and len(self.tables) != 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its file is the whole study in a standard format."""
+        return isinstance(self.format, Standard)
 
     @property
     def called(self) -> str:

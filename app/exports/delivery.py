@@ -9,18 +9,23 @@ from itertools import chain
 
 from sqlmodel import Session
 
-from app.exports import actions, reads
+from app.exports import actions, casebooks, reads
 from app.exports.changes import Head, head_of
 from app.exports.choice import EVERYTHING, Choice
 from app.exports.formats import Format, encoded
 from app.exports.formats.bundle import MEDIA_TYPE, bundled
+from app.exports.formats.standards import Standard, whole_file
 from app.exports.tables import Row, Table
+from app.exports.whole import Casebook
 from app.foundation.database import Database
 from app.foundation.errors import NotFound
 from app.people.access import Actor
 from app.studies.in_use import StudyInUse
 
 EXTENSIONS = tuple(dict.fromkeys(one.extension for one in Format))
+STANDARD_EXTENSIONS = tuple(one.extension for one in Standard)
+WHOLE = "all"
+"""What stands in an address in place of a table, for a file of the whole study."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +56,19 @@ class Tally:
 
 
 def format_named(extension: str, *, spreadsheet: bool = False) -> Format:
-    """The format behind a file's extension; NotFound when there is none."""
+    """The format of tables behind a file's extension; NotFound when there is none."""
     if spreadsheet and extension == "csv":
         return Format.SPREADSHEET
     if spreadsheet or extension not in EXTENSIONS:
         raise NotFound
     return Format(extension)
+
+
+def any_named(extension: str, *, spreadsheet: bool = False) -> Format | Standard:
+    """The format behind a file's extension, of tables or of whole studies; NotFound when there is none."""
+    if extension in STANDARD_EXTENSIONS and not spreadsheet:
+        return Standard(extension)
+    return format_named(extension, spreadsheet=spreadsheet)
 
 
 def file_name(study: StudyInUse, table: str, format: Format, now: datetime) -> str:  # noqa: A002
@@ -72,6 +84,8 @@ def named(table: str, *, dummy: bool) -> str:
 
 def name_of(study: StudyInUse, choice: Choice, now: datetime) -> str:
     """What the file of a choice is called: as that of its table, or as a ZIP of this format."""
+    if isinstance(choice.format, Standard):
+        return f"{study.code}_{choice.called}_{now.astimezone(UTC):%Y-%m-%d}.{choice.format.ending}"
     if not choice.is_bundle:
         return file_name(study, choice.called, choice.format, now)
     return f"{study.code}_{choice.called}_{now.astimezone(UTC):%Y-%m-%d}_{choice.format.value}.zip"
@@ -87,7 +101,7 @@ def deliver(
     database: Database,
     study: StudyInUse,
     table: str,
-    format: Format,  # noqa: A002
+    format: Format | Standard,  # noqa: A002
     *,
     choice: Choice = EVERYTHING,
     bom: bool = False,
@@ -99,8 +113,14 @@ def deliver(
     """One table: write the export down in this (writing) session, and prepare the file, read after it has committed.
 
     With `dummy`, its arms are dummy ones (app.exports.dummy), and its name, a header and the log say so. `choice` says
-    which instruments, visits and sites are in it, and how it looks.
+    which instruments, visits and sites are in it, and how it looks. A standard holds the whole study: its table is
+    `all`.
     """
+    if isinstance(format, Standard):
+        if table != WHOLE or dummy:
+            raise NotFound
+        whole = choice.model_copy(update={"tables": (), "format": format})
+        return deliver_choice(session, database, study, whole, since=since, by=by, clock=clock)
     # Refuses here, while a refusal can still be answered; and knows no other table than those there are.
     reads.open_export(session, study, table, by=by, dummy=dummy, choice=choice)
     arms = "dummy" if dummy else "none"
@@ -119,7 +139,7 @@ def deliver_choice(
     clock: Callable[[], datetime],
 ) -> Delivery:
     """Everything that is chosen, as one file: a table, or a ZIP of several with their codebook."""
-    reads.tables_of(session, study, choice, since=since, by=by)
+    casebooks.require_possible(session, study, choice, since=since, by=by)
     now = clock()
     name = name_of(study, choice, now)
     run = actions.begin(session, study, choice, since=since, file_name=name, state="begun", by=by, now=now)
@@ -163,11 +183,48 @@ def pieces(
 ) -> Iterator[bytes]:
     """The file of a choice, from this session's snapshot; `tally` is told how far it is."""
     tally.head = head_of(session, study)
+    if isinstance(choice.format, Standard):
+        yield from _whole(session, study, choice, choice.format, tally, since=since, by=by)
+        return
     names = reads.tables_of(session, study, choice, by=by)
     if not choice.is_bundle:
         yield from _table(session, study, names[0], choice, tally, since=since, by=by)
         return
     yield from bundled(_files(session, study, names, choice, tally, since=since, by=by))
+
+
+def _whole(
+    session: Session,
+    study: StudyInUse,
+    choice: Choice,
+    standard: Standard,
+    tally: Tally,
+    *,
+    since: int | None,
+    by: Actor,
+) -> Iterator[bytes]:
+    """The whole study in a standard format; a row is a participant."""
+    whole = casebooks.open_whole(session, study, choice, since=since, by=by)
+
+    def counted() -> Iterator[Casebook]:
+        tally.rows = 0
+        for casebook in whole.casebooks():
+            tally.rows += 1
+            yield casebook
+
+    digest, size = hashlib.sha256(), 0
+    for piece in whole_file(replace(whole, casebooks=counted), standard):
+        digest.update(piece)
+        size += len(piece)
+        yield piece
+    name = f"{WHOLE}.{standard.ending}"
+    said: dict[str, str | int] = {
+        "name": name,
+        "rows": tally.rows,
+        "bytes": size,
+        "sha256": digest.hexdigest(),
+    }
+    tally.files.append(said)
 
 
 def _files(
@@ -208,6 +265,7 @@ def _table(
     since: int | None,
     by: Actor,
 ) -> Iterator[bytes]:
+    assert isinstance(choice.format, Format)
     before, digest, size = tally.rows, hashlib.sha256(), 0
 
     def counted(found: Iterator[Row]) -> Iterator[Row]:

@@ -27,7 +27,7 @@ from app.exports.changes import Changed
 from app.exports.choice import EVERYTHING, Choice
 from app.exports.dummy import dummy_arms
 from app.exports.records import in_use
-from app.exports.shaping import shaped, types_of
+from app.exports.shaping import dates_of, shaped
 from app.exports.tables import ARM, ArmOf, Arms, Cell, Column, Plan, Row, Table
 from app.foundation.database import KINDS, among, keys_of, streamed, table_of
 from app.foundation.errors import FieldProblem, Invalid, NotFound
@@ -55,7 +55,7 @@ VERSION = table_of(StudyVersion)
 VISIT = table_of(ParticipantVisit)
 AMONG = {kind: among(PARTICIPANT.c.id, kind) for kind in KINDS}
 # Tables with a row for each thing at a visit, which are narrowed row by row.
-LISTED = ("visits", "queries")
+LISTED = ("visits", "queries", "double_entry", "coding", "agreement")
 
 BATCH = 1000
 EXACT = 2.0**63
@@ -72,7 +72,7 @@ def catalogue(
     session: Session, study: StudyInUse, *, by: Actor, dummy: bool = False, choice: Choice = EVERYTHING
 ) -> list[Table]:
     """Every table the person may take, without reading any row; with `dummy`, those that have dummy arms."""
-    source = _source(session, study, by=by, dummy=dummy, choice=choice)
+    source = source_of(session, study, by=by, dummy=dummy, choice=choice)
     return [source.table(name) for name in source.names if not dummy or has_arm(name)]
 
 
@@ -95,7 +95,7 @@ def open_export(
     NotFound, but for the codebook, which describes the others. `choice` says which instruments, visits and sites are
     wanted and how they look; `since` leaves what did not change from that change number on (app.exports.changes).
     """
-    source = _source(session, study, by=by, arms=arms, dummy=dummy, choice=choice, since=since)
+    source = source_of(session, study, by=by, arms=arms, dummy=dummy, choice=choice, since=since)
     if name not in source.names or (dummy and not has_arm(name)):
         raise NotFound
 
@@ -107,7 +107,7 @@ def open_export(
 
 def tables_of(session: Session, study: StudyInUse, choice: Choice, *, since: int | None = None, by: Actor) -> list[str]:
     """The names of the tables that a choice asks for, in the order of the catalogue; NotFound when one is none."""
-    source = _source(session, study, by=by, dummy=choice.dummy, choice=choice, since=since)
+    source = source_of(session, study, by=by, dummy=choice.dummy, choice=choice, since=since)
     known = [name for name in source.names if not choice.dummy or has_arm(name)]
     if set(choice.tables) - set(known):
         raise NotFound
@@ -122,7 +122,7 @@ def has_arm(name: str) -> bool:
     return name in (*WITH_ARM, "codebook") or name.startswith(INSTRUMENT)
 
 
-def _source(
+def source_of(
     session: Session,
     study: StudyInUse,
     *,
@@ -131,15 +131,16 @@ def _source(
     dummy: bool = False,
     choice: Choice = EVERYTHING,
     since: int | None = None,
-) -> "_Source":
+) -> "Source":
+    """Where the rows come from: of this study, of the sites where the person may export, as the choice has it."""
     require(by, Permission.EXPORT_RUN, action=RUN, subject="/export")
     changed = None if since is None else changes.changed_since(session, study, since, choice, by=by)
     if not dummy:
-        return _Source(session, study, by, tables.arm_of(arms), None if arms is None else ARM, choice, changed)
+        return Source(session, study, by, tables.arm_of(arms), None if arms is None else ARM, choice, changed)
     if not study.definition.is_allocated or arms is not None:
         raise NotFound
     groups = tables.dummy_arm_column(len(study.definition.arms))
-    return _Source(session, study, by, _DummyArms(session, study), groups, choice, changed)
+    return Source(session, study, by, _DummyArms(session, study), groups, choice, changed)
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ class _DummyArms:
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """Where the rows of one export come from."""
 
     session: Session
@@ -261,20 +262,20 @@ class _Source:
 
     def shaped(self, name: str) -> Table:
         """A table as it is asked for: of which instruments, visits and sites, since when, and how it looks."""
-        table, choice = self._kept(self.table(name)), self.choice
-        if self.changed is not None and name != "codebook":
+        table, choice = self.narrowed(self.table(name)), self.choice
+        if self.changed is not None and name not in changes.WHOLE:
             table = changes.only_changed(table, self.changed, self._there_were(self.changed))
         if (choice.values, choice.dates, choice.ids) == ("codes", "kept", "kept"):
             return table
-        columns = {code: tables.instrument_columns(self.plan, code) for code in self.plan.instruments}
-        return shaped(table, choice, keys=keys_of(self.session), study=self.study.code, types=types_of(columns))
+        dates = dates_of(self.plan)
+        return shaped(table, choice, keys=keys_of(self.session), study=self.study.code, dates=dates)
 
     def _there_were(self, changed: Changed) -> Iterator[tuple[str, str, str]]:
         for participant, visit, instrument in changes.entries_of(self.session, ENTRY, changed):
             if not self.choice.leaves_out("visits", visit) and not self.choice.leaves_out("instruments", instrument):
                 yield participant, visit, instrument
 
-    def _kept(self, table: Table) -> Table:
+    def narrowed(self, table: Table) -> Table:
         """The rows of the wanted visits and instruments, in tables whose query does not leave the others out."""
         if not self.choice.narrows or table.name not in LISTED:
             return table
@@ -436,7 +437,10 @@ class _Source:
             )
 
     def _double(self) -> Iterator[Row]:
-        for line, each in every_answer(self.session, self.study, by=self.by, permission=Permission.EXPORT_RUN):
+        found = every_answer(
+            self.session, self.study, by=self.by, permission=Permission.EXPORT_RUN, only=in_use(self.study)
+        )
+        for line, each in found:
             yield (
                 line.participant,
                 line.site,
@@ -454,7 +458,10 @@ class _Source:
             )
 
     def _coding(self) -> Iterator[Row]:
-        for each in every_text(self.session, self.study, by=self.by, permission=Permission.EXPORT_RUN):
+        found = every_text(
+            self.session, self.study, by=self.by, permission=Permission.EXPORT_RUN, only=in_use(self.study)
+        )
+        for each in found:
             chosen = [choice.code for choice in each.choices]
             yield (
                 each.participant,
@@ -488,6 +495,7 @@ class _Source:
                         cursor=cursor,
                         limit=LARGEST_PAGE,
                         permission=Permission.EXPORT_RUN,
+                        only=in_use(self.study),
                     )
                     for each in page.rows:
                         yield tables.agreement_row(kind, each)
@@ -597,7 +605,9 @@ class _Source:
             kept = (getattr(row, name) for name in names)
             yield (row.participant, row.site, row.id, *(None if each == "" else each for each in kept))
 
-    def _entries(self, *, instrument: str | None = None, everyone: bool = False) -> Iterator[tuple[Any, list[Any]]]:
+    def _entries(
+        self, *, instrument: str | None = None, everyone: bool = False, more: Sequence[str] = ()
+    ) -> Iterator[tuple[Any, list[Any]]]:
         """Each participant with their entries in the order of the plan; one participant at a time in memory."""
         wanted: list[ColumnElement[bool]] = []
         if instrument is not None:
@@ -619,6 +629,7 @@ class _Source:
                 ),
                 ENTRY.c.signed_at,
                 ENTRY.c.study_version_id,
+                *(ENTRY.c[name] for name in more),
             )
             .select_from(PARTICIPANT)
             .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
@@ -649,6 +660,10 @@ class _Source:
                     yield rows[0], sorted(rows, key=in_plan) if len(rows) > 1 else rows
         finally:
             scan.close()  # type: ignore[attr-defined]
+
+    def people(self) -> Iterator[tuple[Any, list[Any]]]:
+        """Everybody with their entries in the order of the plan, and who saved and signed them."""
+        return self._entries(everyone=True, more=("saved_by", "signed_by", "signed_meaning"))
 
     def _repeat(self, repeat: int) -> Row:
         """The number of a repeat, in tables of a study that has any."""

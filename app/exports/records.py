@@ -74,9 +74,7 @@ def recorded(
         .scalar_subquery()
     )
     # Whoever could still be the second to enter a form does not see what the first did.
-    withheld = is_withheld(
-        study.definition, by, PARTICIPANT.c.id, ENTRY.c.visit, ENTRY.c.instrument, PARTICIPANT.c.site_id
-    )
+    withheld = is_withheld(study, by, PARTICIPANT.c.id, ENTRY.c.visit, ENTRY.c.instrument, PARTICIPANT.c.site_id)
     query = (
         select(
             PARTICIPANT.c.id,

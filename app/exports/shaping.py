@@ -2,8 +2,9 @@
 
 De-identification takes what the study alone knows: the shift of a participant, 1 to 365 days back, and their other code
 come from the installation's key by HMAC, so they are the same in every table and every export, and nobody without the
-key can undo them. Intervals between the dates of a participant stay as they are. A date of which a part is unknown
-cannot be shifted and is left out. Free text is not looked into: leave it out where it may name days or people.
+key can undo them. Intervals between the dates of a participant stay as they are; of a day with its time the day is
+shifted. A date of which a part is unknown cannot be shifted and is left out. Free text is not looked into: leave it out
+where it may name days or people.
 """
 
 import base64
@@ -15,22 +16,23 @@ from functools import lru_cache
 from typing import Any
 
 from app.exports.choice import Choice
-from app.exports.tables import Cell, Column, ColumnType, Row, Table
+from app.exports.tables import Cell, Column, ColumnType, Plan, Row, Table, form_of, group_form
 from app.foundation.crypto.keys import Keyring
+from app.studies.definition import cell_parts
 
 LABELLED = frozenset({ColumnType.CHOICE, ColumnType.YES_NO, ColumnType.MISSING})
 LONGEST_SHIFT = 365
 SHIFT = "export date shift"
 MAPPING = "export participant mapping"
-TYPES_OF_ITEMS = Mapping[tuple[str, str], ColumnType]
+DATES_OF_ITEMS = Mapping[tuple[str, str], Callable[[Cell, int], Cell]]
 
 
-def shaped(table: Table, choice: Choice, *, keys: Keyring, study: str, types: TYPES_OF_ITEMS) -> Table:
-    """The table as it is asked for. `types`: (instrument, item) -> what its answers are, for the long table."""
+def shaped(table: Table, choice: Choice, *, keys: Keyring, study: str, dates: DATES_OF_ITEMS) -> Table:
+    """The table as it is asked for. `dates` are what `dates_of` gives, for tables with a row for each answer."""
     if table.name == "codebook":
         return table
     if choice.dates == "shifted":
-        table = _shifted(table, keys, study, types)
+        table = _shifted(table, keys, study, dates)
     if choice.ids == "mapped":
         table = _mapped(table, keys, study)
     if choice.values == "labels":
@@ -73,17 +75,12 @@ def mapped_code(keys: Keyring, study: str, participant: str) -> str:
     return f"ID-{base64.b32encode(tag[:10]).decode()}"
 
 
-def _shifted(table: Table, keys: Keyring, study: str, types: TYPES_OF_ITEMS) -> Table:
+def _shifted(table: Table, keys: Keyring, study: str, dates: DATES_OF_ITEMS) -> Table:
     whose = _place(table, "participant")
     if whose is None:
         return table
-    by_type: dict[ColumnType, Callable[[Cell, int], Cell]] = {
-        ColumnType.DATE: _day_back,
-        ColumnType.INSTANT: _instant_back,
-        ColumnType.PARTIAL_DATE: _partial_back,
-    }
-    moved = [(place, by_type[column.type]) for place, column in enumerate(table.columns) if column.type in by_type]
-    stored = _stored(table, types)
+    moved = [(place, move) for place, column in enumerate(table.columns) if (move := _move_of(column)) is not None]
+    stored = _stored(table)
     back = lru_cache(maxsize=100_000)(lambda code: days_back(keys, study, code))
 
     def rows() -> Iterator[Row]:
@@ -92,19 +89,37 @@ def _shifted(table: Table, keys: Keyring, study: str, types: TYPES_OF_ITEMS) -> 
             for place, move in moved:
                 if cells[place] is not None:
                     cells[place] = move(cells[place], days)
-            if stored is not None and cells[stored[0]] is not None and stored[1](row) is ColumnType.DATE:
-                cells[stored[0]] = _day_back(cells[stored[0]], days)
+            if stored is not None and (back_of := dates.get((str(row[stored[0]]), _item_of(str(row[stored[1]]))))):
+                for place in stored[2]:
+                    cells[place] = None if cells[place] is None else back_of(cells[place], days)
             yield tuple(cells)
 
     return replace(table, rows=rows())
 
 
-def _stored(table: Table, types: TYPES_OF_ITEMS) -> tuple[int, Callable[[Row], ColumnType | None]] | None:
-    """Where the answer of the long table stands, and how to tell what it is."""
-    value, instrument, item = (_place(table, name) for name in ("value", "instrument", "item"))
-    if value is None or instrument is None or item is None:
-        return None
-    return value, lambda row: types.get((str(row[instrument]), str(row[item])))
+def _move_of(column: Column) -> Callable[[Cell, int], Cell] | None:
+    """How a cell of this column is shifted, or None when it is no date."""
+    if column.is_dated:
+        return _written_back
+    by_type: dict[ColumnType, Callable[[Cell, int], Cell]] = {
+        ColumnType.DATE: _day_back,
+        ColumnType.INSTANT: _instant_back,
+        ColumnType.PARTIAL_DATE: _written_back,
+    }
+    return by_type.get(column.type)
+
+
+def _stored(table: Table) -> tuple[int, int, list[int]] | None:
+    """Where the instrument, the item and the answers stand in a table with a row for each answer."""
+    instrument, item = (_place(table, name) for name in ("instrument", "item"))
+    values = [place for place, column in enumerate(table.columns) if column.type is ColumnType.STORED]
+    return None if instrument is None or item is None or not values else (instrument, item, values)
+
+
+def _item_of(name: str) -> str:
+    """The item that an answer's name means: of a cell of a group, `group.item`."""
+    parts = cell_parts(name) if "[" in name else None
+    return name if parts is None else f"{parts[0]}.{parts[2]}"
 
 
 def _place(table: Table, name: str) -> int | None:
@@ -127,8 +142,11 @@ def _instant_back(value: Cell, days: int) -> Cell:
     return value - timedelta(days=days)
 
 
-def _partial_back(value: Cell, days: int) -> Cell:
-    return _day_back(value, days) if len(str(value)) == len("YYYY-MM-DD") else None
+def _written_back(value: Cell, days: int) -> Cell:
+    """A day, or a day and a time, as it is written; what is less than a day is left out."""
+    day, mark, time = str(value).partition("T")
+    moved = _day_back(day, days) if len(day) == len("YYYY-MM-DD") else None
+    return None if moved is None else f"{moved}{mark}{time}"
 
 
 def _mapped(table: Table, keys: Keyring, study: str) -> Table:
@@ -171,6 +189,18 @@ def _in_order_of(rows: Iterator[Row], place: int) -> Iterator[Row]:
         kept.close()
 
 
-def types_of(columns: Mapping[str, tuple[Column, ...]]) -> TYPES_OF_ITEMS:
-    """(instrument, item) -> what its answers are, from the columns of each instrument."""
-    return {(code, column.name): column.type for code, found in columns.items() for column in found}
+def dates_of(plan: Plan) -> DATES_OF_ITEMS:
+    """(instrument, item) -> how an answer to it is shifted, of the items that are dates; of groups `group.item`."""
+    forms = [(code, "", form_of(plan, code)) for code in plan.instruments]
+    forms += [
+        (code, f"{group}.", group_form(plan, code, group))
+        for code, groups in plan.groups.items()
+        for group in groups
+        if code in plan.instruments
+    ]
+    return {
+        (code, f"{before}{column.name}"): move
+        for code, before, form in forms
+        for column in form.columns()
+        if (move := _move_of(column)) is not None
+    }

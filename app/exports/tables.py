@@ -56,7 +56,10 @@ class ColumnType(StrEnum):
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name in the file, and what the codebook says of it."""
+    """One column: its name in the file, and what the codebook says of it.
+
+    `is_dated`: text that is a day, of which a part may not be known, or a day with its time.
+    """
 
     name: str
     label: str
@@ -69,6 +72,7 @@ class Column:
     shown_if: str | None = None
     missing_codes: Pairs = ()
     source: str | None = None
+    is_dated: bool = False
 
 
 @dataclass(frozen=True)
@@ -365,6 +369,7 @@ def item_column(item: Item, source: str, missing_codes: Pairs) -> Column:
         shown_if=item.shown_if,
         missing_codes=missing_codes,
         source=source,
+        is_dated=written is not None,
     )
 
 

@@ -32,7 +32,11 @@ _DAY = re.compile(rf"(\d\d?) ({'|'.join(MONTHS)}) (\d{{4}})")
 _FULL = re.compile(r"\w+day, (\d\d? \w+ \d{4})")
 _END = re.compile(r"(?<=[.?!]) (?=\S)")
 _BETWEEN = re.compile(r"( and | or |, )")
-_FEWEST_LETTERS = 5  # a pattern with fewer of its own would be found in anything
+_FEWEST_LETTERS = 4  # a pattern with fewer of its own would be found in anything
+# What somebody typed may stand in a sentence: none of it may make looking for one long.
+_MOST_TOGETHER = 6  # sentences that are one in the catalogue
+_MOST_SENTENCES = 40  # of one text; what follows is left as it is
+_MOST_INSIDE = 4  # sentences within one another, or beginnings of one line with a colon after each
 
 
 @lru_cache(maxsize=1)
@@ -95,14 +99,18 @@ def _read(language: str, domain: str) -> Translations | None:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A sentence with places: how one that is filled in looks, and what it is in another language."""
+    """A sentence with places: how one that is filled in looks, and what it is in another language.
+
+    `names` are those of its places, `between` what stands between each and the next.
+    """
 
     before: str
     after: str
-    shape: re.Pattern[str]
+    between: tuple[str, ...]
+    names: tuple[str, ...]
     translated: str
 
-    def said(self, text: str, language: str) -> str | None:
+    def said(self, text: str, language: str, inside: int = _MOST_INSIDE) -> str | None:
         """The text in the other language, when it is this sentence; None when it is not."""
         if (
             len(text) < len(self.before) + len(self.after)
@@ -110,12 +118,22 @@ class Pattern:
             or not text.endswith(self.after)
         ):
             return None
-        found = self.shape.fullmatch(text)
-        if found is None:
+        values = self._values(text)
+        if values is None:
             return None
-        values = found.groupdict()
-        filled = PLACE.sub(lambda place: _value(values[place[1]], language), self.translated)
+        filled = PLACE.sub(lambda place: _value(values[place[1]], language, inside - 1), self.translated)
         return filled.replace("{{", "{").replace("}}", "}")
+
+    def _values(self, text: str) -> dict[str, str] | None:
+        """What stands in the places; each ends where what follows it stands first, so that nothing is tried twice."""
+        at, end = len(self.before), len(text) - len(self.after)
+        values: dict[str, str] = {}
+        for name, piece in zip(self.names, (*self.between, None), strict=True):
+            until = end if piece is None else text.find(piece, at, end)
+            if until < at or values.setdefault(name, text[at:until]) != text[at:until]:
+                return None
+            at = until + len(piece or "")
+        return values
 
 
 def patterns_of(pairs: Iterable[tuple[str, str]]) -> list[Pattern]:
@@ -132,12 +150,10 @@ def patterns_of(pairs: Iterable[tuple[str, str]]) -> list[Pattern]:
         if not runs or letters < _FEWEST_LETTERS or not set(runs) >= set(_RUN.findall(translated)):
             continue
         literal = [piece.replace("{{", "{").replace("}}", "}") for piece in pieces]
-        shape, seen = re.escape(literal[0]), dict[str, str]()
-        for run, piece in zip(runs, literal[1:], strict=True):
-            shape += f"(?P={seen[run]})" if run in seen else f"(?P<{seen.setdefault(run, f'at{len(seen)}')}>.*?)"
-            shape += re.escape(piece)
+        seen: dict[str, str] = {}
+        names = tuple(seen.setdefault(run, f"at{len(seen)}") for run in runs)
         filled = _RUN.sub(lambda run, names=seen: "{" + names[run[0]] + "}", translated)  # type: ignore[misc]
-        found.append((letters, Pattern(literal[0], literal[-1], re.compile(shape, re.DOTALL), filled)))
+        found.append((letters, Pattern(literal[0], literal[-1], tuple(literal[1:-1]), names, filled)))
     return [pattern for _, pattern in sorted(found, key=lambda each: -each[0])]
 
 
@@ -174,9 +190,13 @@ def sentence(text: str, language: str) -> str:
     if len(parts) == 1:
         return text
     # Several sentences put together: as many of them in a row as there are for, else each by itself.
-    said, at = [], 0
+    said: list[str] = []
+    at = 0
     while at < len(parts):
-        for end in range(len(parts), at, -1):
+        if len(said) == _MOST_SENTENCES:
+            said += parts[at:]
+            break
+        for end in range(min(len(parts), at + _MOST_TOGETHER), at, -1):
             found = _found(" ".join(parts[at:end]), folder)
             if found is not None:
                 break
@@ -193,30 +213,37 @@ def in_language(text: str, language: str) -> str:
     return str(translations(language).gettext(text)) if said == text and text else said
 
 
-def _found(text: str, language: str) -> str | None:
+def _found(text: str, language: str, inside: int = _MOST_INSIDE) -> str | None:
+    if inside < 0:
+        return None
     patterns, whole = _patterns(language)
     if text in whole:
         return whole[text]
-    found = next((found for each in patterns if (found := each.said(text, language)) is not None), None)
+    found = next((found for each in patterns if (found := each.said(text, language, inside)) is not None), None)
     if (
         found is None and text[:1].isupper() and ": " not in text
     ):  # what follows a colon elsewhere may begin a line here
-        found = whole.get(text[:1].lower() + text[1:])
+        within = text[:1].lower() + text[1:]
+        begun = (each.said(within, language) for each in patterns if each.before[:1].islower())
+        found = whole.get(within) or next((said for said in begun if said is not None), None)
         return found[:1].upper() + found[1:] if found else None
     if found is None and ": " in text:
         about, _, rest = text.partition(": ")
-        said = _found(rest, language)
+        said = _found(rest, language, inside - 1)
         return f"{about}: {said}" if said is not None else None
     return found
 
 
-def _value(value: str, language: str) -> str:
+def _value(value: str, language: str, inside: int) -> str:
     """What was put into a sentence: words of ours, several of them, or a day, are translated as well."""
-    found = _found(value, language)
+    found = _found(value, language, inside)
     if found is None:
         _, whole = _patterns(language)
         end = next((each for each in whole if each.startswith(" ") and value.endswith(each)), "")
-        parts = [whole.get(part, part) for part in _BETWEEN.split(value.removesuffix(end))]
+        parts = _BETWEEN.split(value.removesuffix(end))
+        parts = (
+            [_found(part, language) or part for part in parts] if len(parts) > 1 else [whole.get(parts[0], parts[0])]
+        )
         found = "".join((*parts, whole.get(end, "")))
         found = _FULL.sub(lambda at: _full_day(at, language), found)
         found = _DAY.sub(lambda at: _day(at, language), found)

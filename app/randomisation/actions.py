@@ -498,7 +498,7 @@ def randomise(
     answered with the allocation that stands. `newest` is what is remembered of the log outside the database: a database
     that is behind it was put back from a backup, and could give a used slot to somebody else (REL-17).
     """
-    code = participant.code
+    code, study = participant.code, study.at(participant.site_id)
     if participant.study_id != study.id or participant.id is None:
         raise NotFound
     require(by, Permission.PARTICIPANT_RANDOMISE, site_id=participant.site_id, subject=code, action=RANDOMISE)
@@ -599,6 +599,7 @@ def randomise_first(
 
     Once and for all, and before the arm; otherwise as `randomise`.
     """
+    study = study.at(participant.site_id)
     code, stage = participant.code, study.definition.allocation.first_stage
     if participant.study_id != study.id or participant.id is None:
         raise NotFound

@@ -853,6 +853,15 @@ RESERVED_CODES = frozenset(
 )
 
 
+class Placeholder(Part):
+    """A part that was written so that the study is whole, and that nobody has decided yet."""
+
+    part: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
+        description="Which part: a key of study.yaml, or instruments.CODE or instruments.CODE.ITEM."
+    )
+    say: Label = Field(description="What is missing.")
+
+
 class StudyFile(Part):
     """What study.yaml holds."""
 
@@ -897,6 +906,9 @@ class StudyFile(Part):
     amendments: tuple[Amendment, ...] = ()
     treatment: tuple[ArmTreatment, ...] = ()
     sources: tuple[str, ...] = ()
+    placeholders: tuple[Placeholder, ...] = Field(
+        default=(), description="Parts that still have to be decided: each is a warning until it is taken out here."
+    )
     not_known: tuple[str, ...] = Field(default=(), description="What no public source says; set it for a real trial.")
 
     @field_validator("code")

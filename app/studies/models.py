@@ -6,6 +6,9 @@ from sqlalchemy import Index, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from app.foundation.database import Instant
+from app.studies.drafts.models import StudyDraft, StudyDraftFile
+
+__all__ = ["StudyDraft", "StudyDraftFile", "StudyRecord", "StudyVersion", "StudyWording"]
 
 
 class StudyRecord(SQLModel, table=True):

@@ -268,7 +268,7 @@ def _effect_at(
 ) -> dict[str, Any]:
     found = reads.differences_of(old, new, by=here.actor)
     standing = reads.standing_risks(here.session, here.the_study, found)
-    page = reads.effects(here.session, here.the_study, new, site, cursor=cursor, now=here.now)
+    page = reads.effects(here.session, here.the_study, new, site, cursor=cursor, by=here.actor, now=here.now)
     totals = Totals()
     for each in page.rows:
         totals.add(each)

@@ -7,6 +7,7 @@ an older version sees both side by side.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property, partial
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,8 +18,8 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from app.capture import actions, reads
 from app.capture.checks import Judgement, events_needed, judge
 from app.capture.double.held import Pair
-from app.capture.double.reads import pair_at
-from app.capture.double.rules import why_not_change, why_withheld
+from app.capture.double.reads import pair_at, states_of
+from app.capture.double.rules import PENDING, why_not_change, why_withheld
 from app.capture.double.rules import why_not_sign as why_not_sign_yet
 from app.capture.locks.reads import covering
 from app.capture.locks.rules import Kind, Lock, why_closed
@@ -90,6 +91,7 @@ router = APIRouter()
 
 # The form's own fields. No item code has a hyphen, so that none of them can be taken for an answer.
 BASE, REASON, SAVE_AS = "base-version", "form-why", "save-as"
+TYPED_AT = "typed-at"  # by the clock of a device that had no connection
 HELD_ON, HELD_WHY = "visit-held-on", "visit-reason"
 
 
@@ -164,6 +166,24 @@ class Spot:
     @property
     def may_sign(self) -> bool:
         return may(self.here.actor, Permission.ENTRY_SIGN, site_id=self.participant.site_id)
+
+    @cached_property
+    def next_form(self) -> tuple[Instrument, int] | None:
+        """The next form of this visit that is not complete and that this person can go on with, and for which time.
+
+        In the order of the plan from this one on, then from its beginning; None when there is none.
+        """
+        definition, codes = self.here.the_study.definition, self.planned.instruments
+        begun = reads.forms_begun(self.here.session, self.participant_id, self.planned.code)
+        pairs = states_of(self.here.session, definition, self.participant_id)
+        at = codes.index(self.instrument.code)
+        for code in [*codes[at + 1 :], *codes[:at]]:
+            state, first = pairs.get((self.planned.code, code), (None, ""))
+            waits = state in PENDING and not why_withheld(state, first, self.participant.site_id, by=self.here.actor)
+            repeat, form = begun.get(code, 1), definition.instrument(code)
+            if form is not None and repeat is not None and not waits:
+                return form, repeat
+        return None
 
     @cached_property
     def visit(self) -> ParticipantVisit:
@@ -351,14 +371,32 @@ def save(here: ChangeInStudy, code: str, visit: str, instrument: str, sent: Sent
             by=here.actor,
             now=here.now,
             accept_partial=here.value(SAVE_AS) == "partial",
+            typed_at=_typed_at(here),
             problems=[*unheld, *unkept, *asked_here(spot, typed)],
         )
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
         return form_page(spot, typed=attached_again(spot, sent), problem=problem)
+    if here.value(SAVE_AS) == "next":
+        following = spot.next_form
+        if following is None:
+            return here.redirect(spot.visit_url, done="saved_last")
+        form_after, repeat = following
+        return here.redirect(f"{spot.visit_url}/entries/{form_name(form_after.code, repeat)}", done="saved_next")
+    if here.value(SAVE_AS) == "sign":
+        return here.redirect(f"{spot.visit_url}/sign", done="saved_last")
     if here.value(SAVE_AS) == "another" and spot.next_url is not None:
         return here.redirect(spot.next_url, done="saved")
     return here.redirect(spot.visit_url, done="saved" if saved.status is EntryStatus.COMPLETE else "saved_partial")
+
+
+def _typed_at(here: Here) -> datetime | None:
+    """When a device without a connection says that it was typed; None when it was sent at once."""
+    try:
+        at = datetime.fromisoformat(here.value(TYPED_AT))
+    except ValueError:
+        return None
+    return at if at.tzinfo is not None else None
 
 
 def attached(spot: Spot, sent: Mapping[str, Sent]) -> tuple[dict[str, list[str]], list[FieldProblem]]:
@@ -709,6 +747,7 @@ def form_page(
     )
     done, total = progress_of(sections)
     ids = {item.code for item in items}
+    following = None if spot.is_second or is_stale else spot.next_form
     return show(
         here,
         "entries/form.html",
@@ -734,6 +773,8 @@ def form_page(
         why_error=next((each.message for each in problems if each.field == "why"), None),
         held=_to_hold(spot, typed, problems),
         has_sealed=any(item.type in SEALED for item in spot.instrument.items),
+        following=title_of(*following, short=True) if following else None,
+        may_sign_visit=spot.may_sign and not spot.is_second and not is_stale,
         **_facts(spot),
     )
 
@@ -982,7 +1023,7 @@ def _anchor(field: str, items: set[str]) -> str | None:
 
 def _is_typed(name: str) -> bool:
     """Whether a field of the form is something a person typed, rather than the form's own."""
-    return name not in ("csrf_token", BASE, SAVE_AS, HELD_ON, HELD_WHY) and not name.endswith(FILE)
+    return name not in ("csrf_token", BASE, SAVE_AS, TYPED_AT, HELD_ON, HELD_WHY) and not name.endswith(FILE)
 
 
 def lists(form: Form) -> dict[str, list[str]]:

@@ -15,6 +15,7 @@ from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy
 from app.exports import actions, delivery, history, reads
 from app.exports.choice import Choice, Code
 from app.exports.formats import Format, text_of
+from app.exports.formats.standards import Standard
 from app.exports.tables import BETWEEN, Column, ColumnType, Table
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.handover import Asked, Since, bundle_file, kept_file, manifest_of, table_file
@@ -57,9 +58,13 @@ def _page(
     problem: Invalid | None = None,
 ) -> Response:
     study = here.the_study
-    if format not in list(Format):
+    if format not in [*Format, *Standard]:
         raise NotFound
-    kind = Format(format)
+    kind = Standard(format) if format in list(Standard) else Format(format)
+    if isinstance(kind, Standard):
+        # It holds the whole study, with its codes: what else may have been chosen before does not go with it.
+        table, dummy = ALL, False
+        asked = asked.model_copy(update={"values": "codes", "dates": "kept", "ids": "kept"})
     tables = reads.catalogue(here.session, study, by=here.actor, dummy=dummy, choice=asked)
     # Somebody who chose a table without room for an arm and then dummy arms sees the first that has it.
     known = table if not dummy or table == ALL or reads.has_arm(table) else tables[0].name
@@ -82,6 +87,7 @@ def _page(
         tables=[(one.name, here.tell(one.label)) for one in tables],
         table=opened,
         all_of_them=known == ALL,
+        is_whole=choice.is_whole,
         format=kind.value,
         dummy=dummy,
         choice=choice,
@@ -253,7 +259,9 @@ def _shape_of(choice: Choice) -> dict[str, Any]:
 def _file_of(choice: Choice) -> str:
     """Where the file of a choice is, below the exports."""
     query = _shape_of(choice)
-    if choice.is_bundle:
+    if choice.is_whole:
+        name = f"{ALL}.{choice.format.extension}"
+    elif choice.is_bundle:
         name = "all.zip"
         query = {**({"format": choice.format.value} if choice.format is not Format.CSV else {}), **query}
     else:
@@ -327,6 +335,6 @@ def _script(here: Here, choice: Choice, file: str) -> dict[str, str | None] | No
     readable = not choice.is_bundle
     return {
         "url": f"{address}/api/v1/studies/{here.the_study.code}/exports{'-dummy' if choice.dummy else ''}/{file}",
-        "python": READERS.get(choice.format) if readable else None,
-        "r": IN_R.get(choice.format) if readable else None,
+        "python": READERS.get(choice.format) if readable and isinstance(choice.format, Format) else None,
+        "r": IN_R.get(choice.format) if readable and isinstance(choice.format, Format) else None,
     }

@@ -175,7 +175,7 @@ def with_other_rows(instrument: Instrument, form: Mapping[str, Sequence[str]], a
         following = max(rows, default=0) + 1
         if following <= instrument.groups[code].most_rows:
             rows = [*rows, following]
-    elif number.isdecimal():
+    elif number.isdecimal() and len(number) <= 3:
         rows = [row for row in rows if row != int(number)]
         typed = {name: texts for name, texts in typed.items() if not name.startswith(f"{code}[{int(number)}].")}
     return {**typed, ROWS + code: [str(row) for row in rows]}
@@ -401,4 +401,5 @@ def _is_moment(text: str) -> bool:
 
 def _is_time(text: str) -> bool:
     hours, _, minutes = text.partition(":")
-    return len(text) == 5 and hours.isdigit() and minutes.isdigit() and int(hours) < 24 and int(minutes) < 60
+    digits = text.isascii() and hours.isdecimal() and minutes.isdecimal()
+    return digits and len(text) == 5 and int(hours) < 24 and int(minutes) < 60

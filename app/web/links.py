@@ -13,7 +13,7 @@ from app.capture import actions as capture
 from app.capture.reads import entries_of
 from app.capture.screens import asked, following, preceding, waiting
 from app.capture.status import EntryStatus
-from app.capture.typed import WHY, Typed, named, parse_typed
+from app.capture.typed import MISSING, WHY, Typed, named, parse_typed
 from app.consent import actions as consents
 from app.consent import reads as consent_reads
 from app.consent import rules as consent_rules
@@ -64,7 +64,7 @@ from app.web.entries import (
     number,
     progress_of,
 )
-from app.web.items import with_other_rows
+from app.web.items import FILE, NAME, REMOVE, STROKES, with_other_rows
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
 from app.web.sign_in import plain_viewer
@@ -75,6 +75,8 @@ GONE = "This link was used, or is too old. Ask your study site for a new one."
 PROOF = "link proof"
 # Of one question a screen: which one, and where to. No item code has a hyphen.
 ITEM, GO, AT, END = "asked-item", "go-to", "at", "end"
+ENDINGS = (MISSING, WHY, FILE, REMOVE, STROKES, NAME)
+"""What stands behind an item's code in the fields of its question."""
 ASKED = (VisitStatus.PLANNED, VisitStatus.HELD)
 STATES = {"open": "partial", "done": "complete", "expired": "late", "ended": "none", "locked": "query"}
 
@@ -255,7 +257,7 @@ def look(request: Request, token: str, session: Reading, form: TypedForm) -> Res
         raise NotFound(GONE)
     spot = _spot(here, opened, looked_at)
     if _by_screen(spot):  # one question is on the screen, and judged with the answers that are saved
-        form = {**without(spot.stored_form(), here.value(ITEM)), **form}
+        form = {**without(spot.instrument, spot.stored_form(), here.value(ITEM)), **form}
     return JSONResponse(judged_look(spot, form))
 
 
@@ -408,7 +410,7 @@ def _questions_page(
     shown_again = typed
     typed = spot.stored_form() if shown_again is None else shown_again
     if problem is not None:
-        typed = {**({} if item is None else without(typed, item)), **lists(here.form)}
+        typed = {**({} if item is None else without(spot.instrument, typed, item)), **lists(here.form)}
     read = parse_typed(spot.instrument, typed)
     judgement = spot.judge(read.values, read.reasons, typed)
     problems = list(problem.problems) if isinstance(problem, Invalid) else []
@@ -518,7 +520,7 @@ def _answer(here: Here, opened: Opened, token: str, sent: Mapping[str, Sent]) ->
     try:
         posted, unkept = attached(spot, sent)
         if item is not None:
-            posted = {**without(spot.stored_form(), item), **_fields_of(item, posted)}
+            posted = {**without(form, spot.stored_form(), item), **_fields_of(form, item, posted)}
         typed = parse_typed(form, posted)
         _hold(here, opened, spot)
         problems = [*unkept, *asked_here(spot, typed)]
@@ -589,13 +591,16 @@ def _unanswered(spot: Spot, typed: Typed, item: str) -> list[FieldProblem]:
     return [FieldProblem(item + WHY, one.rule, one.advice) for one in soft] if item in judgement.unexplained else []
 
 
-def _fields_of(item: str, form: Form) -> dict[str, list[str]]:
-    return {name: list(texts) for name, texts in form.items() if name == item or name.startswith(f"{item}__")}
+def _fields_of(instrument: Instrument, item: str, form: Form) -> dict[str, list[str]]:
+    # A field that is called as another question is that question's.
+    others = {each.code for each in instrument.items} - {item}
+    mine = {item, *(item + ending for ending in ENDINGS)} - others
+    return {name: list(texts) for name, texts in form.items() if name in mine}
 
 
-def without(form: Mapping[str, list[str]], item: str) -> dict[str, list[str]]:
+def without(instrument: Instrument, form: Mapping[str, list[str]], item: str) -> dict[str, list[str]]:
     """The fields of a form but those of one question."""
-    mine = _fields_of(item, form)
+    mine = _fields_of(instrument, item, form)
     return {name: texts for name, texts in form.items() if name not in mine}
 
 

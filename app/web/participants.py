@@ -929,7 +929,8 @@ def identity(here: ChangeInStudy, code: str) -> Response:
     """Correct who a participant is, and say why."""
     participant = _changeable(here, code)
     typed = {name: here.value(name) for name in FIELDS}
-    version = int(here.value("version")) if here.value("version").isdecimal() else 0
+    said = here.value("version")
+    version = int(said) if said.isdecimal() and len(said) < 20 else 0
     try:
         actions.change_identity(
             here.session,

@@ -27,6 +27,9 @@ DONE = {
     "restored": "It counts again. That it was marked stays in the log.",
     "saved_partial": "Saved. Some answers are still missing.",
     "signed": "Signed.",
+    "visit_signed": "Signed, each form by itself.",
+    "saved_next": "Saved. This is the next form of the visit.",
+    "saved_last": "Saved. Every form of this visit is complete.",
     "defined": "Saved. It stands below, to be run again.",
     "visit_held": "Visit recorded.",
     "visit_reopened": "Planned again. That it was recorded otherwise stays in the log.",
@@ -109,6 +112,11 @@ DONE = {
     "differences_settled": "Settled. The form holds what was decided, and the log says why.",
     "text_coded": "Coded.",
     "text_settled": "Settled.",
+    "study_draft_made": "Made. What is still to be mended stands below.",
+    "study_draft_saved": "Saved in the draft.",
+    "study_draft_file_removed": "The file is out of the draft.",
+    "study_draft_removed": "The draft is deleted.",
+    "study_draft_loaded": "Loaded as a version. The draft stays as it is.",
     "draft_dropped": "The draft is gone. You see what was saved.",
 }
 

@@ -68,6 +68,8 @@ def study(here: PageInStudy) -> Response:
         unblinded=not here.actor.blinded,
         locks_url=f"/{here.the_study.code}/study/locks" if may(here.actor, Permission.ENTRY_READ) else None,
         unblinding_url=_unblinding_url(here, definition),
+        import_url=f"/{here.the_study.code}/study/import" if may(here.actor, Permission.STUDY_LOAD) else None,
+        drafts_url=f"/{here.the_study.code}/study/drafts" if may(here.actor, Permission.STUDY_LOAD) else None,
         method=METHODS[definition.allocation.method],
         visits=[_visit(definition, visit) for visit in definition.visits],
         instruments=[_instrument(definition, form, gettext) for form in definition.instruments],

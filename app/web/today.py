@@ -225,6 +225,7 @@ def _unsigned(here: Here, each: UnsignedVisit) -> dict[str, Any]:
         "participant_url": participant,
         "visit": visit.label if visit else each.visit,
         "visit_url": visit_url,
+        "sign_url": f"{visit_url}/sign",
         "forms": [
             (title_of(form, named_form(name)[1], short=True) if form else name, f"{visit_url}/entries/{name}")
             for form, name in forms

@@ -40,7 +40,10 @@ LISTS = {
     "/screening-log": ("data_manager", ("2026-03-02", 1)),
     "/amendments": ("coordinator", (1,)),
     "/versions/1/effect": ("coordinator", ("M-001",)),
+    "/export-runs": ("data_manager", (1,)),
+    "/participants/M-001/visits/baseline/entries/pain/repeats": ("coordinator", (1,)),
 }
+HERE = {"later": "1", "number": "{number}", "code": "M-001", "visit": "baseline", "instrument": "pain"}
 PAGES = {
     "/mini/today": "coordinator",
     "/mini/participants": "coordinator",
@@ -120,7 +123,7 @@ def test_every_list_in_pages_is_here(readers: Readers):
     client = readers.clients["coordinator"]
     paths = client.http.get("/api/v1/openapi.json").json()["paths"]
     asked = {
-        path.removeprefix("/api/v1/studies/{study}").replace("{later}", "1")
+        path.removeprefix("/api/v1/studies/{study}").format_map(HERE)
         for path, methods in paths.items()
         for operation in methods.values()
         if "cursor" in [parameter["name"] for parameter in operation.get("parameters", [])]

@@ -24,7 +24,7 @@ from app import rendering
 from app.audit.actions import Change, record
 from app.dependencies import Here
 from app.exports import reads as exports
-from app.exports.delivery import EXTENSIONS
+from app.exports.delivery import EXTENSIONS, STANDARD_EXTENSIONS
 from app.exports.records import recorded
 from app.foundation import idempotency
 from app.foundation.crypto import envelopes
@@ -79,6 +79,7 @@ def _really_asked(left: Left) -> None:
         "/mini/audit.csv",
         "/mini/exports/entries.csv",
         *(f"/mini/exports/participants.{extension}" for extension in EXTENSIONS),
+        *(f"/mini/exports/all.{extension}" for extension in STANDARD_EXTENSIONS),
         "/mini/exports/dummy/participants.csv",
         "/mini/exports/dummy/participants.sav",
         "/mini/exports/all.zip",

@@ -28,7 +28,7 @@ from starlette.testclient import TestClient
 
 from app.api.redcap.door import DOORS as CALLS
 from app.dependencies import masked
-from app.exports.delivery import EXTENSIONS
+from app.exports.delivery import EXTENSIONS, STANDARD_EXTENSIONS
 from app.foundation import clock
 from app.foundation.crypto.keys import Keyring
 from app.foundation.crypto.secrets import hash_password, new_token, token_hash
@@ -704,10 +704,11 @@ DUMMY = {"table": (*PLAIN, "adverse_events")}
 # Text formats of every table on every door; the formats that are built of one table with a row per person. All tables
 # in such a format, and as they look with every option, come as one file (exports.bundle_file).
 BUILT = {"table": "participants", "extension": tuple(one for one in EXTENSIONS if one not in KNOWN["extension"])}
+STANDARD = {"table": "all", "extension": STANDARD_EXTENSIONS}
 FEWER: dict[str, tuple[dict[str, Any], ...]] = {
     "exports.dummy_file": (DUMMY, {**BUILT, "extension": ("sav", "parquet")}),
     "api.dummy_export": (DUMMY,),
-    "exports.file": ({}, BUILT),
+    "exports.file": ({}, BUILT, STANDARD),
 }
 QUERIES: dict[str, Sequence[str]] = {
     "participants.participants": ("", "?format=csv", "?sort=-status", "?find=M-00", "?status=randomised&site=all"),

@@ -266,3 +266,19 @@ def _queue(world: World, which: Queue, by: Actor) -> Any:
 def _rows(world: World, name: str) -> list[dict[str, Any]]:
     table = open_export(world.session, world.study, name, by=world.one)
     return [dict(zip([column.name for column in table.columns], row, strict=True)) for row in table.rows]
+
+
+def test_a_text_that_changes_between_two_coders_shows_neither_what_the_first_chose(world: World):
+    number = world.note("Sore lower back")
+    world.code(number, "LBP", world.one)
+    again = world.note("Sore lower back.")
+    assert again != number
+    assert text_of(world.session, world.study, number, by=world.two).choices == ()
+    assert [each.code for each in text_of(world.session, world.study, number, by=world.one).choices] == ["LBP"]
+    rows = _rows(world, "coding")
+    assert [(row["state"], row["first_code"]) for row in rows] == [("outdated", None), ("to_code", None)]
+    # What both have coded may be seen, also once it was changed.
+    world.code(again, "LBP", world.one)
+    world.code(again, "LBP", world.two)
+    world.note("Sore")
+    assert len(text_of(world.session, world.study, again, by=world.three).choices) == 2

@@ -211,6 +211,9 @@ def test_a_row_is_added_behind_the_others_and_taken_out_with_its_answers():
     assert rows_shown(FORM, {}) == {"medicines": [1]}
     for act in ("", "partial", "add-row:nothing", "drop-row:", "another"):
         assert with_other_rows(FORM, form, act) is None
+    shown = {**form, "rows-medicines": ["1", "3"]}
+    for row in ("", "0", "x", "9" * 5_000, "²"):
+        assert with_other_rows(FORM, form, f"drop-row:medicines:{row}") == shown, row[:9]
 
 
 @pytest.mark.requirement("EMA-5")

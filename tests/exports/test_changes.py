@@ -57,7 +57,8 @@ class Copy:
         head = changes.head_of(self.session, self.study).size
         came: dict[str, list[Row]] = {}
         for name, kept in self.tables.items():
-            if name == "codebook":
+            if name in changes.WHOLE:  # given whole each time
+                self.tables[name] = list(self.opened(name, self.change).rows)
                 continue
             opened = self.opened(name, self.change)
             places = [[one.name for one in opened.columns].index(column) - 1 for column in changes.key_of(name)]

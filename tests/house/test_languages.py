@@ -4,6 +4,7 @@ import re
 import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
+from time import process_time
 
 import pytest
 from babel.messages.catalog import Catalog
@@ -71,8 +72,8 @@ def test_the_sentences_are_those_of_the_program() -> None:
     assert now == kept, "run python scripts/sentences.py"
 
 
-def test_german_and_english_are_there() -> None:
-    assert {"en", "de"} <= set(languages())
+def test_german_spanish_and_english_are_there() -> None:
+    assert {"en", "de", "es"} <= set(languages())
     assert languages()[0] == "en"
     assert name_of("de") == "Deutsch"
 
@@ -121,6 +122,16 @@ def test_no_wish_of_a_browser_breaks_a_page(wishes: str) -> None:
             "Fragen Sie Ihre Administration, ob Sie sie haben sollten.",
         ),
         ("Pain {100 %}: at least 3 kg. Correct it.", "Pain {100 %}: mindestens 3 kg. Berichtigen Sie es."),
+        (
+            "One entry is partial and 3 entries wait for a signature: settle that first, or lock it all the same and "
+            "say why.",
+            "Ein Eintrag ist unvollständig und 3 Einträge warten auf eine Unterschrift: Klären Sie das zuerst, oder "
+            "sperren Sie trotzdem und nennen Sie den Grund.",
+        ),
+        (
+            "Line 3: position 4 is missing before position 5 of stratum “north”.",
+            "Zeile 3: Position 4 fehlt vor Position 5 (Stratum „north“).",
+        ),
         ("What the study itself says stays.", "What the study itself says stays."),
         ("", ""),
     ],
@@ -130,6 +141,31 @@ def test_a_sentence_is_said_in_german_with_what_was_put_in(english: str, german:
     assert sentence(english, "de-CH") == german
     assert sentence(english, "en") == english
     assert sentence(english, "xx") == english
+
+
+@pytest.mark.parametrize(
+    ("english", "spanish"),
+    [
+        ("Say why the date changes.", "Indique por qué cambia la fecha."),
+        (
+            "This needs the role coordinator or investigator at this site. Ask your administrator if you should "
+            "have it.",
+            "Esto requiere el rol coordinador o investigador en este centro. Pregunte a su administrador si debería "
+            "tenerlo.",
+        ),
+        (
+            "M-001: 2 queries stand: close them first, because a lock stops the answer.",
+            "M-001: 2 consultas siguen sin resolver: ciérrelas primero, porque un bloqueo impide la respuesta.",
+        ),
+        (
+            "Only if “Pain” is at least 3 or “Sleep well” is yes",
+            "Solo si «Pain» es al menos 3 o «Sleep well» es sí",
+        ),
+    ],
+)
+def test_a_sentence_is_said_in_spanish_with_what_was_put_in(english: str, spanish: str) -> None:
+    assert sentence(english, "es") == spanish
+    assert sentence(english, "es-CO") == spanish
 
 
 @given(st.text(min_size=1, max_size=30), st.text(min_size=1, max_size=30))
@@ -160,3 +196,18 @@ def test_a_language_that_is_not_there_says_it_in_english() -> None:
     assert translations("xx").gettext("Sign in") == "Sign in"
     assert translations("../de").gettext("Sign in") == "Sign in"
     assert translations("de-AT").gettext("Sign in") == "Anmelden"
+
+
+def test_nothing_that_somebody_types_makes_a_sentence_long_to_look_for() -> None:
+    # As it may stand in a reason that is shown to others, whose language is another one.
+    texts = [
+        "A. " * 700,
+        "Bad? Choose a: b. " * 120,
+        "a: " * 2000,
+        "There is no site x, " * 100,
+        "There is no such version: " * 100,
+    ]
+    for text in texts:
+        began = process_time()
+        assert sentence(text, "de")
+        assert process_time() - began < 2.0, text[:40]

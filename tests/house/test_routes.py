@@ -48,7 +48,7 @@ API = [door for door in ALL if door.is_api]
 OPEN = [door for door in ALL if WHO.get(door.name) == ANYONE]
 
 # They answer what was typed, and so carry nothing along and ask for no token.
-KEEPS_NOTHING = {"entries.look", "double.look"}
+KEEPS_NOTHING = {"entries.look", "double.look", "drafts.look"}
 
 # Pages without a template of their own name, and what they answer instead.
 NO_PAGE = {
@@ -77,6 +77,8 @@ NO_PAGE = {
     "entries.draft": "leads to the form",
     "entries.file": "a file",
     "entries.sign_form": "entries/sign.html",
+    "kept.key": "two halves of a key, as JSON",
+    "signing.visit_form": "signing/visit.html",
     "entries.verify_form": "leads to the record",
     "entries.in_error_form": "leads to the record",
     "casebook.file": "a file",
@@ -147,6 +149,10 @@ NO_PAGE = {
     "exports.made_file": "a file",
     "exports.manifest_file": "a file",
     "audit.file": "a file",
+    "drafts.folder_file": "a file",
+    "drafts.open_file": "leads to the file",
+    "drafts.load_form": "drafts/load.html",
+    "drafts.remove_form": "drafts/remove.html",
     "amendments.plan_form": "leads to what it would mean",
     "amendments.cancel_form": "leads to the versions",
     "amendments.carry_on_form": "leads to the versions",
@@ -403,6 +409,26 @@ FOUND_NOTHING = {
     "api.export_run",
     "api.export_run_file",
     "api.export_manifest",
+    "drafts.draft",
+    "drafts.folder_file",
+    "drafts.open_file",
+    "drafts.file",
+    "drafts.save_file",
+    "drafts.edit",
+    "drafts.change",
+    "drafts.load_form",
+    "drafts.load",
+    "drafts.remove_form",
+    "drafts.remove",
+    "drafts.preview",
+    "drafts.look",
+    "drafts.plan",
+    "drafts.consent",
+    "api.draft",
+    "api.draft_folder",
+    "api.save_draft_file",
+    "api.load_draft",
+    "api.remove_draft",
     "amendments.carry_on",
     "imports.file",
     "webhooks.show",

@@ -5,6 +5,18 @@ from dataclasses import dataclass, field
 
 from playwright.sync_api import Locator, Page
 
+# Which arrow leads on from the link that has the focus; nothing on the one that is meant.
+ARROW = """it => {
+  const from = document.activeElement;
+  if (from === it) return '';
+  const cell = (each) => each.closest('td, th'), row = (each) => each.closest('tr');
+  const aside = from.compareDocumentPosition(it) & 4 ? 'ArrowRight' : 'ArrowLeft';
+  if (!row(it) || row(from) === row(it)) return aside;
+  const [x, toX] = [cell(from).cellIndex, cell(it).cellIndex];
+  const down = row(from).rowIndex < row(it).rowIndex ? 'ArrowDown' : 'ArrowUp';
+  if ([from, it].every((each) => row(each).cells[0].querySelector('a'))) return x ? 'ArrowLeft' : down;
+  return x !== toX ? (x < toX ? 'ArrowRight' : 'ArrowLeft') : down;
+}"""
 FURTHEST = 250  # steps with the Tab key before something counts as out of reach
 
 
@@ -27,7 +39,7 @@ class Hand:
         """Follow a link or press a button."""
         self._on(target)
         if self.keyboard:
-            self._key("Enter")
+            self.key("Enter")
 
     def write(self, target: Locator, text: str) -> None:
         """Put text into a field, in place of what stands there."""
@@ -37,7 +49,7 @@ class Hand:
             target.fill(text)
         else:
             if target.input_value():
-                self._key("ControlOrMeta+a")
+                self.key("ControlOrMeta+a")
             self.page.keyboard.insert_text(text)
         self.typed += len(text)
 
@@ -50,7 +62,7 @@ class Hand:
         kind, name = target.get_attribute("type"), target.get_attribute("name")
         if kind != "radio":
             self._on(target)
-            self._key("Space")
+            self.key("Space")
             return
         # The Tab key comes to the group, the arrows to the one that is meant.
         group = self.page.locator(f'input[type=radio][name="{name}"]')
@@ -58,7 +70,7 @@ class Hand:
         for _ in range(group.count()):
             if target.is_checked():
                 return
-            self._key("Space" if target.evaluate("it => document.activeElement === it") else "ArrowDown")
+            self.key("Space" if target.evaluate("it => document.activeElement === it") else "ArrowDown")
         assert target.is_checked(), f"No arrow key leads to {name}."
 
     def select(self, target: Locator, value: str) -> None:
@@ -77,17 +89,38 @@ class Hand:
         at_the_top = self.page.evaluate("document.activeElement === document.body")
         if at_the_top and self.page.locator("main").locator(target).count():
             # As whoever knows the house does: the first thing the Tab key comes to is the way past the navigation.
-            self._key("Tab")
-            self._key("Enter")
+            self.key("Tab")
+            self.key("Enter")
             self.page.wait_for_function("document.activeElement.id === 'page'")
+        if self._by_arrows(target):
+            return
         handles = target.element_handles() if whole_group else [target.element_handle()]
         reached = "them => them.includes(document.activeElement)"
         for _ in range(FURTHEST):
             if self.page.evaluate(reached, handles):
                 return
-            self._key("Tab")
+            self.key("Tab")
         raise AssertionError(f"The Tab key does not lead to {target} on {self.page.url}.")
 
-    def _key(self, key: str) -> None:
+    def _by_arrows(self, target: Locator) -> bool:
+        """Go to a link in a table of links: the Tab key comes to the table, the arrows to the link."""
+        inside = "it => it.tagName.toLowerCase() === 'a' && !!it.closest('[data-arrows]')"
+        target = target.first
+        if not target.evaluate(inside):
+            return False
+        handle = target.element_handle()
+        for _ in range(FURTHEST):
+            if handle.evaluate("it => it.closest('[data-arrows]').contains(document.activeElement)"):
+                break
+            self.key("Tab")
+        for _ in range(FURTHEST):
+            way = handle.evaluate(ARROW)
+            if not way:
+                return True
+            self.key(way)
+        raise AssertionError(f"The arrows do not lead to {target} on {self.page.url}.")
+
+    def key(self, key: str) -> None:
+        """Press a key."""
         self.page.keyboard.press(key)
         self.acts += 1

@@ -112,6 +112,27 @@ def enter(hand: Hand) -> None:
     _arrived(hand.page, "done=saved")
 
 
+def enter_on(hand: Hand) -> None:
+    """A questionnaire, and on to the next one of the visit."""
+    hand.press(_main(hand).locator("a[href$='/visits/baseline']").first)
+    hand.press(_main(hand).locator("a[href$='/entries/qol_vas']").last)
+    hand.write(_named(hand, "qol"), "60")
+    if hand.keyboard:
+        hand.key("Control+Enter")
+    else:
+        hand.press(_button(hand, re.compile("^Save and open")))
+    _arrived(hand.page, "done=saved_next")
+
+
+def sign_visit(hand: Hand) -> None:
+    """Everything of a visit that one entered and nobody has signed."""
+    hand.press(_link(hand, re.compile(r"^Sign \d+ forms")))
+    hand.choose(_named(hand, "meaning", "authorship"))
+    hand.write(_named(hand, "password"), PASSWORD)
+    hand.press(_button(hand, re.compile(r"^Sign \d+ forms as")))
+    _arrived(hand.page, "done=visit_signed")
+
+
 def sign(hand: Hand) -> None:
     """What one entered and nobody has signed."""
     hand.press(_main(hand).locator("a[href$='/entries/dass21']").first)
@@ -191,7 +212,9 @@ TASKS = (
     Task("randomise", "coordinator", randomise),
     Task("book an appointment", "coordinator", book),
     Task("fill in a questionnaire", "assessor", enter),
+    Task("fill in, and open the next", "assessor", enter_on),
     Task("sign an entry", "assessor", sign),
+    Task("sign a whole visit", "assessor", sign_visit),
     Task("verify a form", "monitor", verify),
     Task("raise a query", "monitor", raise_query),
     Task("answer a query", "coordinator", answer_query),

@@ -19,6 +19,7 @@ from app import cli
 from app.audit.actions import ENTRY
 from app.exports import reads
 from app.exports.formats import Format, workbook
+from app.exports.formats.standards import Standard
 from app.exports.running import make_waiting
 from app.foundation import clock
 from app.foundation.database import Database
@@ -336,3 +337,29 @@ def test_the_command_line_checks_a_file_against_its_manifest(
     manifest.write_bytes(browser.get(f"/mini/exports/history/{number}/manifest.json").content)
     refused = runner.invoke(cli.app, ["export", "verify", str(file), str(manifest)])
     assert refused.exit_code == 1
+
+
+@pytest.mark.requirement("ODM-7")
+@pytest.mark.parametrize("standard", list(Standard))
+def test_a_whole_study_is_taken_from_the_page_and_has_a_manifest(
+    browser: Browser, database: Database, study: StudyInUse, manager: Actor, standard: Standard
+):
+    page = browser.soup(f"/mini/exports?table=visits&format={standard}&values=labels")
+    link = page.find("a", attrs={"download": True})
+    assert link is not None
+    assert str(link["href"]) == f"/mini/exports/all.{standard}"
+    assert str(link["download"]).endswith(f".{standard.ending}")
+    assert f"/api/v1/studies/mini/exports/all.{standard}" in page.get_text()
+    reply = browser.get(str(link["href"]))
+    assert reply.status_code == 200
+    assert reply.headers["content-type"].partition(";")[0] == standard.media_type
+    with database.reading() as session:
+        (run,) = reads.runs(session, study, by=manager)
+    assert (run.table, run.format) == ("all", standard.value)
+    assert run.sha256 == hashlib.sha256(reply.content).hexdigest()
+    manifest = browser.get("/mini/exports/history/1/manifest.json").json()
+    assert (manifest["sha256"], manifest["rows"]) == (run.sha256, run.rows)
+    assert manifest["rows"]
+    for refused in (f"participants.{standard}", f"dummy/participants.{standard}", f"dummy/all.{standard}"):
+        assert browser.get(f"/mini/exports/{refused}").status_code == 404
+    assert browser.get(f"/mini/exports/all.{standard}?since=0").status_code == 422

@@ -15,6 +15,8 @@ from app.foundation import clock
 from app.foundation.database import Database
 from app.participants.files import FILE
 from app.participants.identity import IDENTITY
+from app.studies.definition import Item
+from app.web.items import item_views
 from tests.api.client import api_client
 from tests.factories import MINI
 from tests.web.browser import Browser
@@ -55,6 +57,8 @@ PAGE = "/mini/participants/M-001/visits/baseline/entries/disability"
 REST = "/participants/M-001/visits/baseline/entries/disability"
 PDF, OTHER = b"%PDF-1.7 the report of the clinic", b"%PDF-1.7 the right report"
 DRAWN = [[10, 10, 60, 90, 120, 20], [130, 40, 180, 44]]
+CLOCK = Item.model_validate({"code": "at", "label": "At", "type": "time"})
+SEEN = Item.model_validate({"code": "seen", "label": "Seen", "type": "date_time"})
 ANSWERS = {"vas": "0", "began": "2019-05", "seen_at": "2026-03-02T09:05", "bend": "often", "walk": "never"}
 
 
@@ -187,3 +191,19 @@ def test_a_file_by_rest_is_safe_to_send_again_and_is_told_by_its_hash(world: Wor
     assert (cells["report"], cells["report__size"]) == ("report.pdf", len(PDF))
     assert cells["report__sha256"] == one.json()["file"]
     assert (cells["began"], cells["signed"], cells["signed__sha256"]) == ("2019", None, None)
+
+
+@pytest.mark.parametrize(
+    ("item", "typed", "control"),
+    [
+        (CLOCK, "09:05", "time"),
+        (CLOCK, "1²:00", "text"),
+        (CLOCK, "24:00", "text"),
+        (CLOCK, "٠٩:٠٥", "text"),
+        (SEEN, "2026-03-02T09:05", "datetime-local"),
+        (SEEN, "2026-03-02T²²:00", "text"),
+    ],
+)
+def test_a_time_that_is_none_is_shown_as_it_was_typed(item: Item, typed: str, control: str):
+    view = item_views([item], {item.code: [typed]})[item.code]
+    assert (view.control, view.text) == (control, typed)

@@ -314,6 +314,24 @@ def test_one_question_a_screen_there_and_back_and_nothing_is_lost(shared_databas
     assert phone.get(path).status_code == 404
 
 
+def test_a_question_whose_code_begins_with_anothers_keeps_its_answer(shared_database: Database):
+    more = {"code": "pain_nrs__worst", "label": "Worst pain", "type": "integer", "required": False}
+    form = next(dict(each) for each in ANSWERED if each["code"] == "pain")
+    first, *others = form["sections"]
+    form |= {"presentation": "screen", "sections": [{**first, "items": [*first["items"], more]}, *others]}
+    world = World(shared_database, instruments=[form if each["code"] == "pain" else each for each in ANSWERED])
+    participant = world.consented()
+    path = given(world, "questions:baseline")
+    press = _screens(world, stranger(world), path)
+    press({"pain_nrs": "6"})
+    press({"pain_nrs__worst": "9"}, at=f"{path}?at=pain.pain_nrs__worst")
+    press({"pain_nrs": "7"}, at=f"{path}?at=pain.pain_nrs")
+    with world.database.reading() as session:
+        entry = entry_of(session, participant.id or 0, "baseline", "pain")
+    assert entry is not None
+    assert entry.values == {"pain_nrs": 7, "pain_nrs__worst": 9}
+
+
 def test_what_is_left_for_later_stands_at_the_end(shared_database: Database):
     screens = [{**form, "presentation": "screen"} if form["code"] == "pain" else form for form in ANSWERED]
     world = World(shared_database, instruments=screens)

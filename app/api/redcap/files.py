@@ -17,6 +17,7 @@ from app.foundation.errors import NotFound
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.people.permissions import Permission
+from app.studies.in_use import StudyInUse
 
 REPOSITORY = ("folder_id", "doc_id", "name", "role", "dag")
 NO_REPOSITORY = (
@@ -27,9 +28,13 @@ NO_REPOSITORY = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where a file belongs: whose it is, at which event, in which field. No form that repeats asks for files."""
+    """Where a file belongs: whose it is, in the study as it holds at their site, at which event, in which field.
+
+    No form that repeats asks for files.
+    """
 
     participant: Participant
+    study: StudyInUse
     event: Event
     field: Field
 
@@ -46,7 +51,7 @@ def export(asked: Asked) -> Response:
     try:
         found = capture.show_sealed(
             here.session,
-            here.the_study,
+            place.study,
             place.participant,
             **place.where,
             item=place.field.item.code,
@@ -70,7 +75,7 @@ def keep(asked: Asked) -> Response:
         raise Wrong('No file was sent. Send it in the part "file" of a multipart form.')
     value = capture.keep_file(
         here.session,
-        here.the_study,
+        place.study,
         place.participant,
         **place.where,
         item=place.field.item.code,
@@ -89,7 +94,7 @@ def remove(asked: Asked) -> Response:
 
 
 def _saved(asked: Asked, place: Place, value: object) -> Response:
-    here, form = asked.here, asked.here.the_study.definition.instrument(place.field.form)
+    here, form = asked.here, place.study.definition.instrument(place.field.form)
     entry = entry_of(here.session, place.participant.id or 0, place.event.visit, place.field.form)
     before = entry.values if entry else {}
     values = {code: each for code, each in before.items() if form is not None and form.item(code) is not None}
@@ -98,7 +103,7 @@ def _saved(asked: Asked, place: Place, value: object) -> Response:
         values[place.field.item.code] = value
     capture.save_entry(
         here.session,
-        here.the_study,
+        place.study,
         place.participant,
         **place.where,
         values=values,
@@ -126,16 +131,17 @@ def _place(asked: Asked, permission: Permission) -> Place:
     if event is None:
         raise not_valid("event")
     participant = participant_by_code(here.session, here.the_study, asked.record, by=here.actor, permission=permission)
+    study = here.the_study.at(participant.site_id)
     refuse_withheld(
         here.session,
-        here.the_study.definition,
+        study.definition,
         participant,
         event.visit,
         field.form,
         by=here.actor,
         action="entry.show_file",
     )
-    return Place(participant, event, field)
+    return Place(participant, study, event, field)
 
 
 def folders(asked: Asked) -> Response:

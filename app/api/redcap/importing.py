@@ -389,7 +389,8 @@ class _Importing:
         if target.form.part_of is not None:
             self._refuse_rows(participant, target)
             return
-        form = self.definition.instrument(target.form.name)
+        study = self.here.the_study.at(participant.site_id)
+        form = study.definition.instrument(target.form.name)
         if form is None:
             words = f"{target.form.label} is not asked any more: what was recorded stays as it is. Leave it out."
             self.problems.cell(target.record, target.form.name, "", words)
@@ -400,7 +401,7 @@ class _Importing:
             # Before anything is compared: that nothing differs would say what the first person entered.
             refuse_withheld(
                 self.here.session,
-                self.definition,
+                study.definition,
                 participant,
                 visit,
                 form.code,
@@ -433,7 +434,7 @@ class _Importing:
         try:
             capture.save_entry(
                 self.here.session,
-                self.here.the_study,
+                study,
                 participant,
                 visit=visit,
                 instrument=form.code,

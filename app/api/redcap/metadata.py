@@ -9,6 +9,7 @@ from app.api.redcap.answers import Listing
 from app.api.redcap.asked import Asked
 from app.api.redcap.dictionary import Field, Form, Project, translated
 from app.api.redcap.errors import not_valid_values
+from app.studies.definition import Item
 
 COLUMNS = (
     "field_name",
@@ -126,8 +127,7 @@ def _row(project: Project, form: Form, field: Field) -> dict[str, str]:
     item = field.item
     kind, validation = kind_of(field)
     least, most = item.min, item.max
-    hard = least is not None or most is not None
-    if not hard:
+    if not is_hard(item):
         least, most = item.expected_min, item.expected_max
     return {
         **dict.fromkeys(COLUMNS, ""),
@@ -137,14 +137,24 @@ def _row(project: Project, form: Form, field: Field) -> dict[str, str]:
         "field_type": kind,
         "field_label": item.label,
         "select_choices_or_calculations": choices_of(project, field),
-        "field_note": " ".join(each for each in (item.hint, f"({item.unit})" if item.unit else None) if each),
+        "field_note": note_of(item),
         "text_validation_type_or_show_slider_number": validation,
         "text_validation_min": bound(least),
         "text_validation_max": bound(most),
         "branching_logic": translated(item.shown_if, project),
         "required_field": "y" if item.required and not field.is_calculated else "",
-        "field_annotation": "@FORCE-MINMAX" if hard else "",
+        "field_annotation": "@FORCE-MINMAX" if is_hard(item) else "",
     }
+
+
+def is_hard(item: Item) -> bool:
+    """Whether nothing outside an item's range is stored; REDCap's own ranges only ask."""
+    return item.min is not None or item.max is not None
+
+
+def note_of(item: Item) -> str:
+    """What stands below a field: the hint, and the unit in brackets."""
+    return " ".join(each for each in (item.hint, f"({item.unit})" if item.unit else None) if each)
 
 
 def kind_of(field: Field) -> tuple[str, str]:

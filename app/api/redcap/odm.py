@@ -9,7 +9,7 @@ from app.api.redcap.answers import CONTENT_TYPES, PIECE, XML_HEAD, streamed, xml
 from app.api.redcap.asked import Asked
 from app.api.redcap.data import Sent, xml_root
 from app.api.redcap.dictionary import ARM, ARM_NAME, STATUSES, Field, Form, Option, Project, Style, encoder, translated
-from app.api.redcap.metadata import RECORD_ID_LABEL, bound, choices_of, kind_of
+from app.api.redcap.metadata import RECORD_ID_LABEL, bound, choices_of, is_hard, kind_of, note_of
 from app.api.redcap.records import EVENT, REPEAT, REPEAT_FORM, TABLE, Wanted, rows_in, wanted_of
 from app.dependencies import database_of
 from app.exports.actions import record_export
@@ -190,7 +190,8 @@ def _items(project: Project, field: Field, lists: list[str]) -> Iterator[str]:
         "redcap:FieldType": KINDS.get(kind, kind),
         "redcap:TextValidationType": VALIDATIONS.get(validation, validation) if kind == "text" else "",
         "redcap:SectionHeader": field.section,
-        "redcap:FieldNote": item.hint or "",
+        "redcap:FieldNote": note_of(item),
+        "redcap:FieldAnnotation": "@FORCE-MINMAX" if is_hard(item) else "",
         "redcap:RequiredField": "y" if item.required and not field.is_calculated else "",
         "redcap:BranchingLogic": translated(item.shown_if, project),
         "redcap:Calculation": choices_of(project, field) if field.is_calculated else "",

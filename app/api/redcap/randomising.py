@@ -32,12 +32,12 @@ def randomise(asked: Asked) -> Response:
         )
     except NotFound:
         raise no_record(call.text("record")) from None
-    newest = newest_entry(here)
+    newest, study = newest_entry(here), here.the_study.at(found.site_id)
     if staged and number == 1:
-        actions.randomise_first(here.session, here.the_study, found, newest=newest, by=here.actor, now=here.now)
+        actions.randomise_first(here.session, study, found, newest=newest, by=here.actor, now=here.now)
         target = CONCEALED
     else:
-        made = actions.randomise(here.session, here.the_study, found, newest=newest, by=here.actor, now=here.now)
+        made = actions.randomise(here.session, study, found, newest=newest, by=here.actor, now=here.now)
         target = str(made.number)
     body: dict[str, Cell] = {"randomization_id": number, "record": found.code, "target_field": target}
     if call.flag("returnAlt"):

@@ -532,7 +532,7 @@ def _mark_in_error(asked: Asked, records: Sequence[str]) -> Response:
         entry = entry_of(here.session, found.id, event.visit, form.name, number)
         capture.mark_in_error(
             here.session,
-            here.the_study,
+            here.the_study.at(found.site_id),
             found,
             visit=event.visit,
             instrument=form.name,

@@ -9,7 +9,7 @@ from app.api.redcap.answers import Listing, Row, plain
 from app.api.redcap.asked import Asked
 from app.api.redcap.data import rows_of, same_rows
 from app.api.redcap.errors import Wrong, not_valid, not_valid_values
-from app.api.redcap.users import members, seen
+from app.api.redcap.users import seen
 
 COLUMNS = ("data_access_group_name", "unique_group_name", "data_access_group_id")
 MAPPING = ("username", "redcap_data_access_group")
@@ -82,7 +82,7 @@ def import_assignments(asked: Asked) -> Response:
     sent = rows_of(asked.call)
     known: list[Mapping[str, Any]] = [
         {"username": member.username, "redcap_data_access_group": member.group.name if member.group else ""}
-        for member in members(asked)
+        for member in seen(asked)
     ]
     if sent and same_rows(sent, known, "username"):
         return plain(len(sent))

@@ -48,7 +48,7 @@ def link(asked: Asked) -> Response:
         raise no_record(call.text("record")) from None
     token = give_link(
         here.session,
-        here.the_study,
+        here.the_study.at(found.site_id),
         found,
         purpose=Purpose.QUESTIONS,
         about=event.visit,

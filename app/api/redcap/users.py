@@ -151,7 +151,7 @@ def _by_form(project: Project, roles: frozenset[Role]) -> dict[str, dict[str, in
 def import_users(asked: Asked) -> Response:
     """What is so already is counted; nothing else is taken."""
     sent = rows_of(asked.call)
-    present: list[Mapping[str, Any]] = [*_users(asked, members(asked))]
+    present: list[Mapping[str, Any]] = [*_users(asked, seen(asked))]
     return _unchanged(asked, sent, present, "username")
 
 
@@ -219,7 +219,7 @@ def _assigned(found: list[Member]) -> list[dict[str, str]]:
 def import_role_assignments(asked: Asked) -> Response:
     """What is so already is counted; nothing else is taken."""
     sent = rows_of(asked.call)
-    present: list[Mapping[str, Any]] = [*_assigned(members(asked))]
+    present: list[Mapping[str, Any]] = [*_assigned(seen(asked))]
     return _unchanged(asked, sent, present, "username")
 
 

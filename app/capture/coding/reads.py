@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Integer, bindparam, exists, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Integer, bindparam, exists, func, literal, select, tuple_
 from sqlmodel import Session
 
 from app.capture.agreement import kappa
@@ -122,8 +122,12 @@ def text_of(session: Session, study: StudyInUse, number: int, *, by: Actor) -> T
         raise NotFound
     made = choices_of(session, [number]).get(number, ())
     found = _text(row)
-    shown = made if shows_choices(found.state) else tuple(each for each in made if each.coder == by.username)
+    shown = made if shows_choices(found.state, found.coders, len(made)) else _own(made, by)
     return replace(found, choices=shown, coded_by=frozenset(each.coder for each in made))
+
+
+def _own(made: Sequence[Choice], by: Actor) -> tuple[Choice, ...]:
+    return tuple(each for each in made if each.coder == by.username)
 
 
 def choices_of(session: Session, numbers: Collection[int]) -> dict[int, tuple[Choice, ...]]:
@@ -260,9 +264,19 @@ def codes_in(session: Session, entries: Sequence[int]) -> dict[int, dict[str, tu
     return found
 
 
-def every_text(session: Session, study: StudyInUse, *, by: Actor, permission: Permission) -> Iterator[Text]:
-    """Every text, also as it read before, by participant, in bounded memory; choices only once all have chosen."""
-    query = _TEXTS.where(at_their_sites(by, permission)).order_by(PARTICIPANT.c.code, TEXT.c.id)
+def every_text(
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    permission: Permission,
+    only: Sequence[ColumnElement[bool]] = (),
+) -> Iterator[Text]:
+    """Every text, also as it read before, by participant, in bounded memory; choices only once all have chosen.
+
+    `only` says of which entries.
+    """
+    query = _TEXTS.where(at_their_sites(by, permission), *only).order_by(PARTICIPANT.c.code, TEXT.c.id)
     batch: list[Text] = []
     for row in streamed(session, query.params(study_id=study.id), batch=BATCH):
         batch.append(_text(row._mapping))
@@ -275,9 +289,10 @@ def every_text(session: Session, study: StudyInUse, *, by: Actor, permission: Pe
 def _with_choices(session: Session, texts: list[Text]) -> Iterator[Text]:
     if not texts:
         return
-    made = choices_of(session, [each.number for each in texts if shows_choices(each.state)])
+    made = choices_of(session, [each.number for each in texts])
     for each in texts:
-        yield replace(each, choices=made.get(each.number, ()))
+        chosen = made.get(each.number, ())
+        yield replace(each, choices=chosen if shows_choices(each.state, each.coders, len(chosen)) else ())
 
 
 def agreement_page(
@@ -289,11 +304,12 @@ def agreement_page(
     cursor: str | None = None,
     limit: int | None = None,
     permission: Permission = Permission.AGREEMENT_READ,
+    only: Sequence[ColumnElement[bool]] = (),
 ) -> paging.Page[Agreement]:
     """One page of how far two coders agree, by instrument and item, and by site when it is asked.
 
     Over every text that two people coded, also those that were changed since: what they chose, they chose. Who came
-    first and who second is chance, so that kappa is that of two interchangeable coders.
+    first and who second is chance, so that kappa is that of two interchangeable coders. `only` says of which entries.
     """
     require(by, permission)
     size = paging.page_size(limit)
@@ -309,7 +325,7 @@ def agreement_page(
         .join(ENTRY, ENTRY.c.id == TEXT.c.entry_id)
         .join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id)
         .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
-        .where(TEXT.c.study_id == study.id, at_their_sites(by, permission))
+        .where(TEXT.c.study_id == study.id, at_their_sites(by, permission), *only)
     )
     query, backwards = twice.add_columns(*keys).group_by(*grouped), False
     if cursor:

@@ -83,9 +83,12 @@ def why_not_reconcile(state: State, coders: Collection[str], username: str) -> s
     return None
 
 
-def shows_choices(state: State) -> bool:
-    """Whether what the coders chose may be seen by others: not while somebody is still to choose alone."""
-    return state not in WAITING
+def shows_choices(state: State, coders: int, chosen: int) -> bool:
+    """Whether what the coders chose may be seen by others: not while somebody is still to choose alone.
+
+    Nor of a text that was changed before all had chosen: how it reads now is coded by the same people, each alone.
+    """
+    return state not in WAITING and chosen >= coders
 
 
 def key_of(text: str) -> str:

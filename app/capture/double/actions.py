@@ -181,6 +181,7 @@ def reconcile(
         "subject": f"{line.participant}/double/{line.visit}/{line.instrument}",
     }
     require(by, Permission.ENTRY_RECONCILE, site_id=line.site_id, **about)
+    study = study.at(line.site_id)
     participant = session.get(Participant, _participant_id(session, number))
     form = study.definition.instrument(line.instrument)
     if participant is None or form is None:

@@ -178,11 +178,16 @@ def withheld_subjects(session: Session, study: Study, participant: Participant, 
     return frozenset(f"{kind}/{visit}/{form}" for visit, form in hidden for kind in ("entry", "query"))
 
 
+def has_withheld(study: StudyInUse) -> bool:
+    """Whether a form is entered twice at any site, whichever version of the study it works under."""
+    return any(each.definition.has_double_entry for each in (study, *study.others.values()))
+
+
 def is_withheld(
-    study: Study, by: Actor, participant_id: Any, visit: Any, instrument: Any, site_id: Any
+    study: StudyInUse, by: Actor, participant_id: Any, visit: Any, instrument: Any, site_id: Any
 ) -> ColumnElement[bool]:
-    """The same for a list: whether what these columns point at is withheld from this person."""
-    if not study.has_double_entry:
+    """The same for a list: whether what these columns point at is withheld from this person, at any of their sites."""
+    if not has_withheld(study):
         return false()
     sites = {grant.site_id for grant in by.grants if could_enter(by, grant.site_id or 0)}
     if not sites:
@@ -290,14 +295,19 @@ def counts(session: Session, study: StudyInUse, *, by: Actor) -> dict[State, int
 
 
 def every_answer(
-    session: Session, study: StudyInUse, *, by: Actor, permission: Permission
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    permission: Permission,
+    only: Sequence[ColumnElement[bool]] = (),
 ) -> Iterator[tuple[Line, Answer]]:
-    """Every answer that was compared, by participant, in bounded memory."""
+    """Every answer that was compared, by participant, in bounded memory; `only` says of which entries."""
     query = (
         _LINES.add_columns(*(ANSWER.c[name] for name in ("item", "first", "second", "agrees", "chosen", "settled")))
         .add_columns(ANSWER.c.why)
         .join(ANSWER, ANSWER.c.pair_id == PAIR.c.id)
-        .where(at_their_sites(by, permission))
+        .where(at_their_sites(by, permission), *only)
         .order_by(PARTICIPANT.c.code, PAIR.c.id, ANSWER.c.id)
         .params(study_id=study.id)
     )
@@ -322,8 +332,11 @@ def agreement_page(
     cursor: str | None = None,
     limit: int | None = None,
     permission: Permission = Permission.AGREEMENT_READ,
+    only: Sequence[ColumnElement[bool]] = (),
 ) -> paging.Page[Agreement]:
     """One page of how far first and second entries agree: by instrument and item, and by site when it is asked.
+
+    `only` says of which entries, everybody's when not given.
 
     Kappa is given for items with categories (choices, yes or no, scales), weighted as well for scales; of numbers,
     dates and texts the percentage says what there is to say.
@@ -334,7 +347,8 @@ def agreement_page(
     keys: tuple[ColumnElement[Any], ...] = (ENTRY.c.instrument, ANSWER.c.item, site)
     grouped = keys if by_site else keys[:2]
     agreeing = func.sum(case((ANSWER.c.agrees, 1), else_=0))
-    query = _compared(study, by, permission).add_columns(*keys, func.count(), agreeing).group_by(*grouped)
+    among = _compared(study, by, permission).where(*only)
+    query = among.add_columns(*keys, func.count(), agreeing).group_by(*grouped)
     if instrument is not None:
         query = query.where(ENTRY.c.instrument == instrument)
     backwards = False
@@ -355,8 +369,7 @@ def agreement_page(
     pairs: dict[tuple[str, str, str], dict[tuple[str, str], int]] = {}
     if asked:
         query = (
-            _compared(study, by, permission)
-            .add_columns(*keys, ANSWER.c.first, ANSWER.c.second, func.count())
+            among.add_columns(*keys, ANSWER.c.first, ANSWER.c.second, func.count())
             .where(tuple_(ENTRY.c.instrument, ANSWER.c.item).in_(sorted(asked)))
             .group_by(*grouped, ANSWER.c.first, ANSWER.c.second)
         )

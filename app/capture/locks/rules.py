@@ -107,8 +107,9 @@ def why_not_lock(standing: Standing, *, despite: bool) -> str | None:
     which is said in the log.
     """
     if standing.queries:
-        few = "One query stands" if standing.queries == 1 else f"{standing.queries} queries stand"
-        return f"{few}: close {'it' if standing.queries == 1 else 'them'} first, because a lock stops the answer."
+        if standing.queries == 1:
+            return "One query stands: close it first, because a lock stops the answer."
+        return f"{standing.queries} queries stand: close them first, because a lock stops the answer."
     if despite:
         return None
     lacking = []

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, func, literal, not_, select, tuple_
 from sqlmodel import Session
 
-from app.capture.double.reads import is_withheld
+from app.capture.double.reads import has_withheld, is_withheld
 from app.capture.models import DataQuery, QueryMessage
 from app.capture.queries.rules import Closing, Origin, Raised, State, Step, raised_before
 from app.capture.rules import form_name
@@ -240,10 +240,10 @@ def waiting(session: Session, study: StudyInUse, *, by: Actor) -> Waiting:
 def _theirs(study: StudyInUse, by: Actor) -> tuple[ColumnElement[bool], ...]:
     """At the person's sites, without what is asked of an entry that they are not to see (`capture.double`)."""
     at_sites = at_their_sites(by, Permission.ENTRY_READ)
-    if not study.definition.has_double_entry:
+    if not has_withheld(study):
         return (at_sites,)
     place = (QUERY.c.participant_id, QUERY.c.visit, QUERY.c.instrument, PARTICIPANT.c.site_id)
-    return (at_sites, not_(is_withheld(study.definition, by, *place)))
+    return (at_sites, not_(is_withheld(study, by, *place)))
 
 
 def _narrowed(study: StudyInUse, by: Actor, wanted: Wanted, now: datetime) -> Select[Any]:

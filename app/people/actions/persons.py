@@ -59,9 +59,11 @@ def add_person(
     name, email, organisation = name.strip(), email.strip(), organisation.strip()
     reasons = {
         "username": why_not_username(normal),
-        "name": _why_not_text(name, "name"),
+        "name": _why_not_text(name, f"Type the name on one line, at most {LONGEST_NAME} characters."),
         "email": why_not_email(email),
-        "organisation": _why_not_text(organisation, "organisation"),
+        "organisation": _why_not_text(
+            organisation, f"Type the organisation on one line, at most {LONGEST_NAME} characters."
+        ),
         "password": why_not_password(password, context=[normal, name, organisation]) if password is not None else None,
     }
     problems = [FieldProblem(field, "format", reason) for field, reason in reasons.items() if reason]
@@ -92,9 +94,9 @@ def add_person(
     return _person(session, person_id)
 
 
-def _why_not_text(text: str, what: str) -> str | None:
+def _why_not_text(text: str, words: str) -> str | None:
     if not text or len(text) > LONGEST_NAME or not text.isprintable():
-        return f"Type the {what} on one line, at most {LONGEST_NAME} characters."
+        return words
     return None
 
 

@@ -303,14 +303,16 @@ def _decided(
             PERSON.c.username == case.by, PERSON.c.is_active, PERSON.c.email != ""
         )
     ).all()
-    words = "approved" if action.endswith("approved") else "refused"
+    approved = action.endswith("approved")
     _tell(
         session,
         study,
         asker,
         case.number,
-        words,
-        f"your request for a planned unblinding was {words}",
+        "approved" if approved else "refused",
+        "your request for a planned unblinding was approved"
+        if approved
+        else "your request for a planned unblinding was refused",
         f"{by.name} decided on request {case.number}. Sign in to Equipoise to read it: Study, Unblinding.\n",
         now=now,
     )

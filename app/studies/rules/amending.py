@@ -155,6 +155,7 @@ _FIELDS: dict[str, tuple[Topic, str, Concern]] = {
     "amendments": (Topic.STUDY, "Amendment", Concern.TEXT),
     "treatment": (Topic.TREATMENT, "Treatment", Concern.CAPTURE),
     "sources": (Topic.STUDY, "Sources", Concern.TEXT),
+    "placeholders": (Topic.STUDY, "To be decided", Concern.TEXT),
     "not_known": (Topic.STUDY, "Not known", Concern.TEXT),
 }
 assert set(_FIELDS) == (set(StudyFile.model_fields) | {"consent_documents"}) - {"version"}, "every part has its words"

@@ -16,6 +16,7 @@ SINCE_THE_FIRST = (
     "blinding_assessment",
     "schedule",
     "safety",
+    "placeholders",
     "record_id",
     "unscheduled",
     "allocation.first_stage",

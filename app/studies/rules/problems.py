@@ -69,6 +69,7 @@ def problems(study: Study, locate: Locate = nowhere, *, unreadable: Collection[s
         _cycles(study, asked),
         leaks(study),
         known_too_late(study),
+        _placeholders(study),
     )
     return _findings((problem for part in parts for problem in part), locate)
 
@@ -547,6 +548,32 @@ def _safety(study: Study) -> Iterator[Problem]:
                 yield (*path, "tell"), words, WARNING
         if not clock.steps:
             yield (*where, "clocks", position), f"Nobody is told while {clock.code} runs. Add `steps:`.", WARNING
+
+
+def _placeholders(study: Study) -> Iterator[Problem]:
+    """What was written so that the study is whole: a warning where it stands, until somebody decides."""
+    for position, placeholder in enumerate(study.placeholders):
+        path = _part_named(study, placeholder.part)
+        if path is None:
+            where: Path = ("placeholders", position, "part")
+            yield where, f"There is no part “{placeholder.part}”. Take this placeholder out.", ERROR
+            continue
+        words = f"To be decided: {placeholder.say} Then take `{placeholder.part}` out of `placeholders:`."
+        yield path, words, WARNING
+
+
+def _part_named(study: Study, name: str) -> Path | None:
+    """Where a key of study.yaml, an instrument or an item stands."""
+    key, *codes = name.split(".")
+    if key != "instruments":
+        return (key,) if key in type(study).model_fields and not codes else None
+    for position, instrument in enumerate(study.instruments):
+        if codes and instrument.code == codes[0]:
+            if len(codes) == 1:
+                return (key, position)
+            items = _items_of((key, position), instrument)
+            return next((where for where, item in items if item.code == codes[1]), None)
+    return None
 
 
 def _treatment(study: Study) -> Iterator[Problem]:

@@ -32,9 +32,11 @@ on('keydown', (event) => {
 // Drafts: a form with data-autosave is kept on the server as it is typed, and says where it stands.
 
 const drafts = new Map();
+const house = globalThis.equipoise = {drafts, renew, token}; // kept.js adds what keeps a form on this device
 
 // Who signed in again in another tab has a new token: this page takes it over, when it is the same person.
 async function renew() {
+  if (await house.same?.() === false) return false;
   const reply = await fetch(location.href, {credentials: 'same-origin'});
   if (!reply.ok || reply.redirected) return false;
   const page = new DOMParser().parseFromString(await reply.text(), 'text/html');
@@ -87,7 +89,7 @@ class Draft {
   }
 
   async save() {
-    if (this.busy || !this.dirty) return;
+    if (this.busy || (!this.dirty && !this.pressed)) return;
     clearTimeout(this.wait);
     this.busy = true;
     this.say('saving');
@@ -95,7 +97,7 @@ class Draft {
     let again = 0;
     try {
       let reply = await this.send(body);
-      if ((reply.redirected || reply.status === 401 || reply.status === 403) && await renew()) reply = await this.send(body = this.body());
+      if (out(reply) && await renew()) reply = await this.send(body = this.body());
       if (reply.ok && !reply.redirected) {
         const version = reply.headers.get('X-Draft-Version');
         const field = this.form.elements.namedItem('version');
@@ -105,17 +107,21 @@ class Draft {
         const now = new Date().toLocaleTimeString(document.documentElement.lang, {hour: '2-digit', minute: '2-digit', hour12: false});
         this.say('saved', {time: now});
         if (this.dirty) again = 400;
+        this.had?.();
       } else if (reply.status === 409 || reply.status === 412) {
         this.say('conflict');
-      } else if (reply.redirected || reply.status === 401 || reply.status === 403) {
+      } else if (out(reply)) {
         this.say('out');
+        await this.lost?.('out');
         again = 15000;
       } else {
         this.say('refused');
         if (reply.status >= 500) again = 10000;
       }
+      if (!out(reply) && await this.go?.()) return;
     } catch {
       this.say('offline');
+      await this.lost?.('offline');
       again = 10000;
     }
     this.busy = false;
@@ -123,7 +129,11 @@ class Draft {
   }
 }
 
-const dirty = () => [...drafts.values()].some((draft) => draft.form.isConnected && draft.dirty)
+const out = (reply) => reply.redirected || reply.status === 401 || reply.status === 403;
+house.out = out;
+house.Draft = Draft;
+
+const dirty = () => [...drafts.values()].some((draft) => draft.form.isConnected && (draft.loose ?? draft.dirty))
   || [...document.querySelectorAll('form[data-warn]')].some((form) => form.dataset.touched && !form.dataset.sent);
 
 on('online', () => drafts.forEach((draft) => draft.save()), window);
@@ -200,7 +210,7 @@ on('change', (event) => {
 });
 on('keydown', (event) => {
   const item = event.target.closest('form[data-look] [data-item]');
-  if (!item || !event.target.matches('input') || event.isComposing) return;
+  if (!item || !event.target.matches('input') || event.isComposing || event.ctrlKey || event.metaKey) return;
   if (event.key === 'Enter') {
     event.preventDefault();
     const items = [...item.closest('form').querySelectorAll('[data-item]:not([data-hidden], .item-score), [type=submit]')];
@@ -278,4 +288,6 @@ function prepare() {
 
 document.documentElement.classList.add('js');
 prepare();
+const {kept} = document.body.dataset;
+if (kept) setTimeout(() => { if (drafts.size || localStorage.getItem('equipoise-kept')) import(kept).catch(() => {}); }, 100);
 document.querySelector('[data-error-summary]')?.focus();

@@ -362,6 +362,13 @@ def test_who_does_not_read_the_log_sees_themselves_alone(world: World):
     assert [row["username"] for row in world["coordinator"].json("user")] == ["coordinator"]
     assert [row["username"] for row in world["coordinator"].json("userRoleMapping")] == ["coordinator"]
     assert len(world["monitor"].json("user")) == 9
+    # Nor may they find out by sending a guess.
+    whole = {content: world["both"].json(content) for content in ("user", "userRoleMapping", "userDagMapping")}
+    for content, rows in whole.items():
+        for row in rows:
+            sent = {"content": content, "data": json.dumps([row]), "format": "json", "returnFormat": "json"}
+            reply = world["coordinator"].send(**sent)
+            assert reply.status_code == (200 if row["username"] == "coordinator" else 400), (content, reply.text)
 
 
 # The study itself

@@ -7,7 +7,7 @@ from sqlmodel.sql.sqltypes import AutoString
 from app.foundation.database import Instant
 
 revision = "imports"
-down_revision = "language_of_a_person"
+down_revision = "0021_typed_at"
 branch_labels = None
 depends_on = None
 

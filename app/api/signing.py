@@ -1,0 +1,114 @@
+"""A whole visit signed over REST: what waits for a signature, and all of it at once."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from pydantic import ConfigDict, Field, StringConstraints
+
+from app.api.entries import EntryReply
+from app.api.participants import participant_of
+from app.api.shapes import Body, Code, Password, Reply, Version
+from app.capture.rules import form_name
+from app.capture.signing import AsShown, sign_visit, what_to_sign
+from app.dependencies import ApiChange, ApiPage, require_password
+from app.people.access import require
+from app.people.permissions import Permission
+from app.studies.definition import MOST_REPEATS
+
+router = APIRouter(prefix="/participants/{code}/visits/{visit}", tags=["entries"])
+
+DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+
+class ToSignReply(Reply):
+    """A complete entry that this person may sign. Send what it is back to sign it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "instrument": "pain",
+                "repeat": 1,
+                "version": 1,
+                "digest": DIGEST,
+                "saved_at": "2026-07-16T09:26:53.589793Z",
+                "saved_by": "assessor",
+            }
+        }
+    )
+
+    instrument: str
+    repeat: int
+    version: int
+    digest: str
+    saved_at: datetime
+    saved_by: str
+
+
+class EntryRead(Body):
+    """An entry as it was read by whoever signs it."""
+
+    instrument: Code
+    repeat: int = Field(default=1, ge=1, le=MOST_REPEATS, description="Of a form that repeats: for which time.")
+    version: Version
+    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class VisitSignatureBody(Body):
+    """One meaning for several entries of a visit; each gets a signature of its own, or none does."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "entries": [{"instrument": "pain", "version": 1, "digest": DIGEST}],
+                "meaning": "authorship",
+                "password": "correct horse battery staple",
+            }
+        },
+    )
+
+    entries: list[EntryRead] = Field(min_length=1, max_length=200)
+    meaning: Literal["authorship", "review", "approval"] = "authorship"
+    password: Password = None
+
+
+@router.get("/signatures", name="api.to_sign")
+def to_sign(here: ApiPage, code: str, visit: str) -> list[ToSignReply]:
+    """What of this visit is complete and unsigned, with the digest that a signature would stand for."""
+    found = participant_of(here, code)
+    ready, _ = what_to_sign(here.session, here.the_study, found, visit, by=here.actor, now=here.now)
+    return [
+        ToSignReply(
+            instrument=each.entry.instrument,
+            repeat=each.entry.repeat,
+            version=each.entry.version,
+            digest=each.digest,
+            saved_at=each.entry.saved_at,
+            saved_by=each.entry.saved_by,
+        )
+        for each in ready
+    ]
+
+
+@router.post("/signatures", name="api.sign_visit", response_model=list[EntryReply])
+def sign(here: ApiChange, code: str, visit: str, asked: VisitSignatureBody) -> Response:
+    """Sign several complete entries at once; needs the person's own password beside the token (21 CFR 11.200).
+
+    One that has changed since it was read refuses all of them.
+    """
+    found = participant_of(here, code)
+    require(here.actor, Permission.ENTRY_SIGN, site_id=found.site_id, action="visit.sign", subject=found.code)
+    require_password(here, asked.password or "")
+    signed = sign_visit(
+        here.session,
+        here.the_study,
+        found,
+        visit=visit,
+        shown=[AsShown(form_name(each.instrument, each.repeat), each.version, each.digest) for each in asked.entries],
+        meaning=asked.meaning,
+        by=here.actor,
+        now=here.now,
+    )
+    return here.answer([EntryReply.model_validate(each).model_dump(mode="json") for each in signed])

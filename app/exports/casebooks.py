@@ -1,0 +1,228 @@
+"""What is read for a file of a whole study: its casebooks in batches, from the person's sites only."""
+
+import json
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import select, union
+from sqlmodel import Session
+
+from app.audit.actions import ENTRY as LOG
+from app.capture.groups import cells_of
+from app.capture.rules import form_name
+from app.exports import reads
+from app.exports.changes import head_of
+from app.exports.choice import Choice
+from app.exports.reads import ENTRY, PARTICIPANT, SCREENING, SITE, VERSION, stored
+from app.exports.tables import Plan, Row, Table
+from app.exports.whole import COMMON, Casebook, Filled, Place, Somebody, Touched, Whole
+from app.foundation.errors import FieldProblem, Invalid
+from app.participants.reads import at_their_sites
+from app.people.access import Actor, sites_for
+from app.people.permissions import Permission
+from app.studies.in_use import StudyInUse
+
+BATCH = 50
+"""So many participants are held at once."""
+CHANGES = ("entry.saved", "entry.corrected")
+
+
+def why_not_whole(choice: Choice, since: int | None) -> list[FieldProblem]:
+    """What cannot be asked of a file of the whole study."""
+    asked = {
+        "tables": bool(choice.tables),
+        "since": since is not None,
+        "values": choice.values != "codes",
+        "dates": choice.dates != "kept",
+        "ids": choice.ids != "kept",
+        "arms": choice.dummy,
+    }
+    message = (
+        "This format holds the whole study, as it stands, with its codes. Leave this out, or take tables as CSV, "
+        "Parquet or another format of tables."
+    )
+    return [FieldProblem(field, "whole", message) for field, holds in asked.items() if holds]
+
+
+def require_possible(
+    session: Session, study: StudyInUse, choice: Choice, *, since: int | None = None, by: Actor
+) -> None:
+    """NotFound for a table there is none of, Invalid for what cannot be had, NotAllowed for who may not have it."""
+    if not choice.is_whole:
+        reads.tables_of(session, study, choice, since=since, by=by)
+    else:
+        _asked(session, study, choice, since, by)
+
+
+def _asked(
+    session: Session, study: StudyInUse, choice: Choice, since: int | None, by: Actor
+) -> tuple["reads.Source", Plan]:
+    """Where the rows come from, and what is asked for of all that was ever asked."""
+    source = reads.source_of(session, study, by=by, choice=choice)
+    if problems := why_not_whole(choice, since):
+        raise Invalid(problems)
+    return source, source.plan
+
+
+def open_whole(session: Session, study: StudyInUse, choice: Choice, *, since: int | None = None, by: Actor) -> Whole:
+    """The study as one file has it; casebooks are read as they are asked for. Invalid when more is asked than it has.
+
+    `choice` narrows it to instruments, visits and sites.
+    """
+    source, plan = _asked(session, study, choice, since, by)
+    columns = {name: source.table(name).columns for name in COMMON}
+    head = head_of(session, study)
+    loaded = session.execute(select(VERSION.c.loaded_at).where(VERSION.c.id == study.version_id)).scalar_one()
+    last = session.execute(
+        select(LOG.c.at).where(LOG.c.log == study.code, LOG.c.position == head.size - 1)
+    ).scalar_one_or_none()
+    people, meanings = _people(session, study, by)
+    return Whole(
+        study=study.definition,
+        plan=plan,
+        change=head.size,
+        tree_head=head.root,
+        changed_at=last or loaded,
+        loaded_at=loaded,
+        software=version("equipoise"),
+        sites=_sites(session, study, choice, by),
+        people=people,
+        meanings=meanings,
+        columns=columns,
+        labels={name: source.table(name).label for name in COMMON},
+        casebooks=lambda: _casebooks(session, study, source),
+    )
+
+
+def _sites(session: Session, study: StudyInUse, choice: Choice, by: Actor) -> tuple[Place, ...]:
+    theirs = sites_for(by, Permission.EXPORT_RUN)
+    query = select(SITE.c.id, SITE.c.code, SITE.c.name).where(SITE.c.study_id == study.id).order_by(SITE.c.code)
+    return tuple(
+        Place(row.code, row.name)
+        for row in session.execute(query)
+        if (theirs is None or row.id in theirs) and not choice.leaves_out("sites", row.code)
+    )
+
+
+def _people(session: Session, study: StudyInUse, by: Actor) -> tuple[tuple[Somebody, ...], tuple[str, ...]]:
+    """Who saved, corrected or signed anything of the participants at these sites, and what signatures mean."""
+    mine = (PARTICIPANT.c.study_id == study.id, at_their_sites(by, Permission.EXPORT_RUN))
+    entries = select(ENTRY.c.saved_by).join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id).where(*mine)
+    screened = (
+        select(SCREENING.c.screened_by).join(PARTICIPANT, PARTICIPANT.c.id == SCREENING.c.participant_id).where(*mine)
+    )
+    changed = (
+        select(LOG.c.username)
+        .join(PARTICIPANT, PARTICIPANT.c.code == LOG.c.participant)
+        .where(LOG.c.log == study.code, LOG.c.action.in_(CHANGES), *mine)
+    )
+    signed = (
+        select(ENTRY.c.signed_by, ENTRY.c.signed_name, ENTRY.c.signed_meaning)
+        .join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id)
+        .where(ENTRY.c.signed_at.is_not(None), *mine)
+        .distinct()
+    )
+    found: dict[str, str | None] = dict.fromkeys(session.execute(union(entries, screened, changed)).scalars())
+    meanings = set()
+    for row in session.execute(signed):
+        found[row.signed_by] = max(filter(None, (found.get(row.signed_by), row.signed_name)), default=None)
+        meanings.add(row.signed_meaning or "")
+    people = tuple(Somebody(name, found[name]) for name in sorted(found))
+    return people, tuple(sorted(meanings))
+
+
+def _casebooks(session: Session, study: StudyInUse, source: "reads.Source") -> Iterator[Casebook]:
+    beside = {name: _Beside(source.narrowed(source.table(name))) for name in COMMON}
+    people = source.people()
+    while batch := list(islice(people, BATCH)):
+        changes = _changes(session, study, [person.code for person, _ in batch])
+        screenings = _screenings(session, source, [person.id for person, _ in batch])
+        for person, entries in batch:
+            mine = changes.get(person.code, {})
+            yield Casebook(
+                participant=person.code,
+                site=person.site,
+                entries=tuple(_filled(source, row, mine) for row in entries),
+                screenings=tuple(screenings.get(person.id, ())),
+                rows={name: each.of(person.code) for name, each in beside.items()},
+            )
+
+
+class _Beside:
+    """The rows of a table that belong to one participant after another; both come in the order of their codes."""
+
+    def __init__(self, table: Table) -> None:
+        self._rows = iter(table.rows)
+        self._whose = next(place for place, column in enumerate(table.columns) if column.name == "participant")
+        self._next: Row | None = next(self._rows, None)
+
+    def of(self, participant: str) -> tuple[Row, ...]:
+        found = []
+        while self._next is not None and self._next[self._whose] == participant:
+            found.append(self._next)
+            self._next = next(self._rows, None)
+        return tuple(found)
+
+
+Changes = dict[tuple[str, str], Touched]
+
+
+def _changes(session: Session, study: StudyInUse, participants: Sequence[str]) -> dict[str, Changes]:
+    """Participant -> (subject in the log, item) -> who changed that answer last."""
+    query = (
+        select(LOG.c.participant, LOG.c.subject, LOG.c.item, LOG.c.username, LOG.c.at, LOG.c.why)
+        .where(LOG.c.log == study.code, LOG.c.participant.in_(participants), LOG.c.action.in_(CHANGES))
+        .order_by(LOG.c.position)
+    )
+    found: dict[str, Changes] = {}
+    for row in session.execute(query):
+        touched = Touched(row.username, row.at, row.why)
+        found.setdefault(row.participant, {})[(row.subject, row.item)] = touched
+    return found
+
+
+def _screenings(session: Session, source: "reads.Source", ids: Sequence[int]) -> dict[int, list[Filled]]:
+    """Pre-screens by participant id, in the form of entries."""
+    plan = source.whole_plan
+    asked = {code: {item.code for item in plan.items.get(code, ())} for code in plan.screening}
+    query = select(SCREENING).where(SCREENING.c.participant_id.in_(ids)).order_by(SCREENING.c.id)
+    found: dict[int, list[Filled]] = {}
+    for row in session.execute(query):
+        values, earlier = json.loads(row.answers), found.setdefault(row.participant_id, [])
+        earlier.append(
+            Filled(
+                visit="",
+                instrument=next((code for code in asked if asked[code].issuperset(values)), plan.screening[0]),
+                repeat=len(earlier) + 1,
+                status="complete",
+                version=1,
+                study_version=source.versions.get(row.study_version_id, ""),
+                saved_at=row.screened_at,
+                saved_by=row.screened_by,
+                values=values,
+            )
+        )
+    return found
+
+
+def _filled(source: "reads.Source", row: Any, changes: Changes) -> Filled:
+    subject = f"entry/{row.visit}/{form_name(row.instrument, row.repeat)}"
+    values = cells_of(stored(row.values))
+    return Filled(
+        visit=row.visit,
+        instrument=row.instrument,
+        repeat=row.repeat,
+        status=row.status,
+        version=row.version,
+        study_version=source.versions.get(row.study_version_id, ""),
+        saved_at=row.saved_at,
+        saved_by=row.saved_by,
+        signed_at=row.signed_at,
+        signed_by=row.signed_by,
+        signed_meaning=row.signed_meaning,
+        values=values,
+        reasons=stored(row.reasons),
+        touched={item: found for item in values if (found := changes.get((subject, item))) is not None},
+    )

@@ -1,0 +1,186 @@
+"""What may I do with drafts? Make one, change its files, delete it, load it as a version."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlmodel import Session
+
+from app.audit.actions import Change, record, recorded_together
+from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.people.access import Actor, require
+from app.people.permissions import Permission
+from app.studies.actions import load_study
+from app.studies.drafts import rules
+from app.studies.drafts.folder import checked, files_of, smallest
+from app.studies.drafts.reads import DRAFT, FILE, draft, files_loaded_as
+from app.studies.in_use import StudyInUse
+from app.studies.models import StudyVersion
+from app.studies.reads import all_studies, definition, versions
+
+
+def draft_from_files(
+    session: Session,
+    study: StudyInUse,
+    files: Mapping[str, str],
+    *,
+    name: str,
+    origin: str = "files",
+    by: Actor,
+    now: datetime,
+) -> int:
+    """Keep these files as a new draft of a study, by path; its number. Invalid when they are no folder."""
+    require(by, Permission.STUDY_LOAD, action="draft.make", subject="/draft")
+    name = name.strip()
+    problems = []
+    if not name or len(name) > rules.LONGEST_NAME or "\x00" in name:
+        words = f"Give the draft a name of at most {rules.LONGEST_NAME} characters."
+        problems.append(FieldProblem("name", "required", words))
+    if (reason := rules.why_not_files(files)) is not None:
+        problems.append(FieldProblem("folder", "folder", reason))
+    if problems:
+        raise Invalid(problems)
+    values = {"study_id": study.id, "name": name, "origin": origin, "made_at": now, "made_by": by.username}
+    number: int = session.execute(insert(DRAFT).values(values).returning(DRAFT.c.id)).scalar_one()
+    common = {"draft_id": number, "version": 1, "changed_at": now, "changed_by": by.username}
+    if files:
+        session.execute(insert(FILE), [{**common, "path": path, "text": files[path]} for path in sorted(files)])
+    subject = f"draft/{number}"
+    made = Change("draft.made", subject=subject, new={"name": name, "origin": origin})
+    each = [
+        Change("draft.changed", subject=subject, item=path, new={"sha256": _sha256(files[path])})
+        for path in sorted(files)
+    ]
+    record(session, study.code, [made, *each], by=by, now=now)
+    return number
+
+
+def make_draft(session: Session, study: StudyInUse, *, name: str, version: str | None, by: Actor, now: datetime) -> int:
+    """A draft to begin with: the smallest folder without an error, or what a loaded version says; its number."""
+    require(by, Permission.STUDY_LOAD, action="draft.make", subject="/draft")
+    origin = "smallest" if version is None else f"version {version}"
+    if version is None:
+        files = smallest(study.code, name.strip()[: rules.LONGEST_NAME] or study.code)
+    else:
+        row = next((one for one in versions(session, study.id) if one.version == version), None)
+        if row is None or row.id is None:
+            raise Invalid([FieldProblem("version", "choices", "There is no such version. Choose one of those loaded.")])
+        files = files_loaded_as(session, row.id) or files_of(definition(session, row.id, row.sha256))
+    return draft_from_files(session, study, files, name=name, origin=origin, by=by, now=now)
+
+
+def save_file(
+    session: Session,
+    study: StudyInUse,
+    number: int,
+    *,
+    path: str,
+    text: str,
+    version: int,
+    by: Actor,
+    now: datetime,
+) -> int:
+    """Save one file of a draft as a whole; its version then. `version` is the one it was typed upon, 0 a new file.
+
+    Conflict when somebody saved it meanwhile: nothing is overwritten. The same text again changes nothing.
+    """
+    where = {"action": "draft.change", "subject": f"/draft/{number}"}
+    require(by, Permission.STUDY_LOAD, action=where["action"], subject=where["subject"])
+    _hold(session, study, number, where)
+    if (reason := rules.why_not_path(path)) is not None:
+        raise Invalid([FieldProblem("path", "path", reason)])
+    if (reason := rules.why_not_text(path, text)) is not None:
+        raise Invalid([FieldProblem("text", "text", reason)])
+    kept = draft(session, study, number, by=by)
+    before = kept.files.get(path)
+    if (before.version if before else 0) != version:
+        who = f"{before.changed_by} saved {path}" if before else f"Somebody deleted {path}"
+        words = f"{who} after you had opened it. Nothing was overwritten: compare, then save on top of it."
+        raise Conflict(words, current_version=before.version if before else 0, **where)
+    if before is not None and before.text == text:
+        return version
+    if before is None and (reason := rules.why_not_files({**kept.texts, path: text})) is not None:
+        raise Invalid([FieldProblem("path", "path", reason)])
+    new: dict[str, Any] = {"text": text, "changed_at": now, "changed_by": by.username}
+    again = update(FILE).where(FILE.c.draft_id == number, FILE.c.path == path)
+    result: int | None = session.execute(
+        again.values(**new, version=FILE.c.version + 1, removed_at=None, removed_by=None).returning(FILE.c.version)
+    ).scalar()
+    if result is None:
+        session.execute(insert(FILE).values(draft_id=number, path=path, version=1, **new))
+        result = 1
+    change = Change(
+        "draft.changed",
+        subject=f"draft/{number}",
+        item=path,
+        old={"sha256": _sha256(before.text)} if before else None,
+        new={"sha256": _sha256(text)},
+    )
+    record(session, study.code, [change], by=by, now=now)
+    return result
+
+
+def remove_file(session: Session, study: StudyInUse, number: int, *, path: str, by: Actor, now: datetime) -> None:
+    """Take a file out of a draft. Its text stays marked as deleted."""
+    where = {"action": "draft.change", "subject": f"/draft/{number}"}
+    require(by, Permission.STUDY_LOAD, action=where["action"], subject=where["subject"])
+    _hold(session, study, number, where)
+    before = draft(session, study, number, by=by).file(path)
+    session.execute(
+        update(FILE)
+        .where(FILE.c.draft_id == number, FILE.c.path == path)
+        .values(removed_at=now, removed_by=by.username, version=FILE.c.version + 1)
+    )
+    old = {"sha256": _sha256(before.text)}
+    change = Change("draft.file_removed", subject=f"draft/{number}", item=path, old=old)
+    record(session, study.code, [change], by=by, now=now)
+
+
+def remove_draft(session: Session, study: StudyInUse, number: int, *, by: Actor, now: datetime) -> None:
+    """Delete a draft: it is marked, and no page shows it any more. A loaded one stays."""
+    where = {"action": "draft.remove", "subject": f"/draft/{number}"}
+    require(by, Permission.STUDY_LOAD, action=where["action"], subject=where["subject"])
+    _hold(session, study, number, where)
+    session.execute(update(DRAFT).where(DRAFT.c.id == number).values(removed_at=now, removed_by=by.username))
+    record(session, study.code, [Change("draft.removed", subject=f"draft/{number}")], by=by, now=now)
+
+
+def load_draft(session: Session, study: StudyInUse, number: int, *, by: Actor, now: datetime) -> StudyVersion:
+    """Load a draft as a version, exactly as `equipoise study load` does with its folder. Doors ask for the password."""
+    where = {"action": "draft.load", "subject": f"/draft/{number}"}
+    require(by, Permission.STUDY_LOAD, action=where["action"], subject=where["subject"])
+    _hold(session, study, number, where)
+    found, findings = checked(draft(session, study, number, by=by).texts)
+    others = frozenset(each.code for each in all_studies(session))
+    errors = sum(finding.is_error for finding in findings)
+    reason = rules.why_not_load(errors=errors, code=found.code if found else None, study=study.code, others=others)
+    if reason is not None or found is None:
+        raise Refused(reason or "The draft is no study yet. Give it a study.yaml.", **where)
+    with recorded_together(session):
+        version = load_study(session, found, by=by, now=now)
+        session.execute(update(DRAFT).where(DRAFT.c.id == number).values(loaded_at=now, loaded_version_id=version.id))
+        told = {"study": found.code, "version": version.version, "sha256": version.sha256}
+        record(session, study.code, [Change("draft.loaded", subject=f"draft/{number}", new=told)], by=by, now=now)
+    return version
+
+
+def _hold(session: Session, study: StudyInUse, number: int, where: dict[str, str]) -> None:
+    """The draft, held until the transaction ends, so that of two who change it the second sees what the first did."""
+    if not 0 <= number < 2**31:
+        raise NotFound
+    row = session.execute(
+        select(DRAFT.c.loaded_at, DRAFT.c.removed_at)
+        .where(DRAFT.c.id == number, DRAFT.c.study_id == study.id)
+        .with_for_update()
+    ).first()
+    if row is None:
+        raise NotFound
+    reason = rules.why_not_change(loaded=row.loaded_at is not None, removed=row.removed_at is not None)
+    if reason is not None:
+        raise Refused(reason, **where)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,144 @@
+"""Which drafts are there, and what do their files say? For those who may load a study."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlmodel import Session
+
+from app.foundation.database import table_of
+from app.foundation.errors import NotFound
+from app.people.access import Actor, require
+from app.people.permissions import Permission
+from app.studies.drafts.folder import checked
+from app.studies.drafts.models import StudyDraft, StudyDraftFile
+from app.studies.drafts.rules import why_not_change
+from app.studies.in_use import StudyInUse
+from app.studies.models import StudyVersion
+from app.studies.rules import Finding
+
+DRAFT = table_of(StudyDraft)
+FILE = table_of(StudyDraftFile)
+VERSION = table_of(StudyVersion)
+
+
+@dataclass(frozen=True)
+class DraftLine:
+    """A draft as a list shows it. `version` is what it was loaded as."""
+
+    number: int
+    name: str
+    origin: str
+    made_at: datetime
+    made_by: str
+    changed_at: datetime
+    version: str | None
+
+
+@dataclass(frozen=True)
+class DraftFile:
+    """One file of a draft."""
+
+    path: str
+    text: str
+    version: int
+    changed_at: datetime
+    changed_by: str
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A draft with its files, by path."""
+
+    number: int
+    name: str
+    origin: str
+    made_at: datetime
+    made_by: str
+    version: str | None
+    files: dict[str, DraftFile]
+
+    @property
+    def texts(self) -> dict[str, str]:
+        return {path: file.text for path, file in self.files.items()}
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Every finding of `equipoise study check`."""
+        return checked(self.texts)[1]
+
+    @property
+    def errors(self) -> int:
+        return sum(finding.is_error for finding in self.findings)
+
+    @property
+    def why_not_change(self) -> str | None:
+        return why_not_change(loaded=self.version is not None, removed=False)
+
+    def file(self, path: str) -> DraftFile:
+        """One of its files; NotFound when there is none."""
+        found = self.files.get(path)
+        if found is None:
+            raise NotFound
+        return found
+
+
+def drafts(session: Session, study: StudyInUse, *, by: Actor) -> Sequence[DraftLine]:
+    """The drafts of a study, the newest first; deleted ones are left out."""
+    require(by, Permission.STUDY_LOAD, action="draft.read")
+    changed = (
+        select(FILE.c.draft_id, func.max(FILE.c.changed_at).label("changed_at")).group_by(FILE.c.draft_id).subquery()
+    )
+    rows = session.execute(
+        select(
+            DRAFT.c.id,
+            DRAFT.c.name,
+            DRAFT.c.origin,
+            DRAFT.c.made_at,
+            DRAFT.c.made_by,
+            func.coalesce(changed.c.changed_at, DRAFT.c.made_at).label("changed_at"),
+            VERSION.c.version,
+        )
+        .join(changed, changed.c.draft_id == DRAFT.c.id, isouter=True)
+        .join(VERSION, VERSION.c.id == DRAFT.c.loaded_version_id, isouter=True)
+        .where(DRAFT.c.study_id == study.id, DRAFT.c.removed_at.is_(None))
+        .order_by(DRAFT.c.id.desc())
+        .limit(200)
+    ).all()
+    return [DraftLine(*row) for row in rows]
+
+
+def draft(session: Session, study: StudyInUse, number: int, *, by: Actor) -> Draft:
+    """One draft of a study with its files; NotFound when there is none, or it was deleted."""
+    require(by, Permission.STUDY_LOAD, action="draft.read")
+    if not 0 <= number < 2**31:
+        raise NotFound
+    row = session.execute(
+        select(DRAFT.c.id, DRAFT.c.name, DRAFT.c.origin, DRAFT.c.made_at, DRAFT.c.made_by, VERSION.c.version)
+        .join(VERSION, VERSION.c.id == DRAFT.c.loaded_version_id, isouter=True)
+        .where(DRAFT.c.id == number, DRAFT.c.study_id == study.id, DRAFT.c.removed_at.is_(None))
+    ).first()
+    if row is None:
+        raise NotFound
+    found = session.execute(
+        select(FILE.c.path, FILE.c.text, FILE.c.version, FILE.c.changed_at, FILE.c.changed_by)
+        .where(FILE.c.draft_id == number, FILE.c.removed_at.is_(None))
+        .order_by(FILE.c.path)
+    ).all()
+    number, name, origin, made_at, made_by, version = row
+    files = {each.path: DraftFile(*each) for each in found}
+    return Draft(number, name, origin, made_at, made_by, version, files)
+
+
+def files_loaded_as(session: Session, version_id: int) -> dict[str, str] | None:
+    """The very files of the draft that was loaded as this version; None when it came from elsewhere."""
+    number = session.execute(
+        select(DRAFT.c.id).where(DRAFT.c.loaded_version_id == version_id).order_by(DRAFT.c.id.desc()).limit(1)
+    ).scalar()
+    if number is None:
+        return None
+    rows = session.execute(
+        select(FILE.c.path, FILE.c.text).where(FILE.c.draft_id == number, FILE.c.removed_at.is_(None))
+    )
+    return {row.path: row.text for row in rows}

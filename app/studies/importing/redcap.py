@@ -1,0 +1,641 @@
+"""What does a REDCap project mean as a study? Rows of its dictionary, events and settings, of whichever file.
+
+Names and meanings of fields, validations, logic and action tags follow REDCap's public help and its clients.
+"""
+
+import re
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from app.studies.importing import items as said
+from app.studies.importing.building import typed_instead
+from app.studies.importing.codes import LONGEST_LABEL, Codes, paragraphs, plain, short
+from app.studies.importing.draft import Data, Draft, Form, Section
+from app.studies.importing.logic import Names, Target, Untranslatable, translated
+from app.studies.rules.items import WIDEST_MATRIX
+
+
+@dataclass
+class Row:
+    """One field of the dictionary; `options` are its choices where the file gives them one by one."""
+
+    name: str = ""
+    form: str = ""
+    section: str = ""
+    type: str = ""
+    label: str = ""
+    choices: str = ""
+    note: str = ""
+    validation: str = ""
+    low: str = ""
+    high: str = ""
+    identifier: str = ""
+    branching: str = ""
+    required: str = ""
+    alignment: str = ""
+    number: str = ""
+    matrix: str = ""
+    ranking: str = ""
+    annotation: str = ""
+    where: str = ""
+    options: list[tuple[str, str]] | None = None
+
+
+@dataclass
+class Event:
+    """One event of one arm, and the forms that are filled in at it."""
+
+    unique: str
+    name: str
+    arm: str = "1"
+    arm_name: str = ""
+    forms: list[str] = field(default_factory=list)
+    day: str = ""
+    before: str = ""
+    after: str = ""
+    where: str = ""
+
+
+@dataclass
+class Project:
+    """What a file says of a project; a dictionary has rows alone."""
+
+    source: str
+    title: str = ""
+    short_title: str = ""
+    surveys: list[str] = field(default_factory=list)  # forms that participants fill in
+    rows: list[Row] = field(default_factory=list)
+    form_labels: dict[str, str] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    repeating: list[tuple[str, str]] = field(default_factory=list)  # unique event or '', form or ''
+    missing_codes: str = ""
+    groups: list[str] = field(default_factory=list)
+    allocated_by: tuple[str, ...] = ()  # fields that hold the arm of the randomisation module
+    notes: list[tuple[str, str, str]] = field(default_factory=list)  # where, what, to do
+
+
+YES = frozenset({"y", "yes", "1", "true"})
+
+# Text validation -> type of item. Formats that are not here are texts whose format nobody checks.
+TYPES = {
+    "integer": "integer",
+    "int": "integer",
+    "float": "number",
+    "number": "number",
+    "number_comma_decimal": "number",
+    **{f"number_{places}dp": "number" for places in range(1, 5)},
+    **{f"number_{places}dp_comma_decimal": "number" for places in range(1, 5)},
+    **{f"date_{order}": "date" for order in ("ymd", "mdy", "dmy")},
+    **{f"datetime_{order}": "date_time" for order in ("ymd", "mdy", "dmy")},
+    **{f"datetime_seconds_{order}": "date_time" for order in ("ymd", "mdy", "dmy")},
+    "time": "time",
+}
+_PERSONAL_FORMATS = {
+    "email": "an e-mail address",
+    "phone": "a telephone number",
+    "phone_australia": "a telephone number",
+    "phone_uk": "a telephone number",
+    "ssn": "a social security number",
+    "mrn_10d": "a medical record number",
+    "mrn_generic": "a medical record number",
+    "vmrn": "a medical record number",
+}
+_LOOKS_TAGS = frozenset(
+    {
+        "@HIDDEN-PDF", "@HIDDEN-APP", "@HIDEBUTTON", "@INLINE", "@INLINE-PREVIEW", "@PASSWORDMASK", "@PLACEHOLDER",
+        "@RANDOMORDER", "@RICHTEXT", "@READONLY-APP",
+    }
+)  # fmt: skip
+_tag = re.compile(r"(?<![\w@])@[A-Z][A-Z0-9_-]*")
+_tag_value = re.compile(r"\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"']+))")
+_piped = re.compile(r"\[[a-z][a-z0-9_-]*(?:\([^()\[\]]*\))?(?::[a-z0-9_-]+)*\]")
+_LINE = re.compile(r"\s*\|\s*|\s*\n\s*")
+
+
+def read(project: Project) -> Draft:
+    """The draft of a project."""
+    draft = Draft(project.source, title=plain(project.title), short_title=plain(project.short_title))
+    for where, what, to_do in project.notes:
+        draft.report.lost(where, what, to_do)
+    _Reading(project, draft).run()
+    return draft
+
+
+class _Reading:
+    """One reading of one project."""
+
+    def __init__(self, project: Project, draft: Draft) -> None:
+        self.project = project
+        self.draft = draft
+        self.report = draft.report
+        self.names = Names()
+        self.forms: dict[str, Form] = {}  # by the name of the form there
+        self.pending: list[tuple[Row, Data, str]] = []  # rows whose logic is read once all names are known
+        self.text_before: list[str] = []
+        self.matrix: str = ""
+
+    def run(self) -> None:
+        rows = self.without_record_id()
+        for row in rows:
+            if row.form not in self.forms:
+                label = self.project.form_labels.get(row.form) or row.form.replace("_", " ").strip().capitalize()
+                code = self.draft.instruments.take(row.form, "form")
+                if code != row.form:
+                    self.report.changed(row.where, f"The form {short(row.form, 60)}.", f"It is the instrument {code}.")
+                self.forms[row.form] = Form(code, short(plain(label)) or code)
+                if row.form in self.project.surveys:
+                    self.forms[row.form].respondent = "participant"
+            self.row(row, self.forms[row.form])
+        self.trailing_texts()
+        kept = {name: form for name, form in self.forms.items() if form.items}
+        for name in self.forms:
+            if name not in kept:
+                self.report.lost(f"Form {name}", "A form without a question.", "Nothing, unless a question is missing.")
+        self.forms = kept
+        self.draft.forms = list(kept.values())
+        self.arms()
+        self.events()
+        self.repeats()
+        for row, item, instrument in self.pending:
+            self.logic(row, item, instrument)
+        for form in self.draft.forms:
+            self.matrices(form)
+        self.missing_codes()
+        self.sites()
+
+    def without_record_id(self) -> list[Row]:
+        rows = self.project.rows
+        if not rows:
+            return []
+        first = rows[0]
+        if first.type == "text" and not first.choices:
+            if re.fullmatch(r"[a-z][a-z0-9_]{0,39}", first.name):
+                self.draft.record_id = first.name
+                self.draft.items.take(first.name)
+            self.report.changed(
+                first.where, f"The record ID [{first.name}].", "The participant's code stands for it.", "Nothing."
+            )
+            return rows[1:]
+        return rows
+
+    # Fields
+
+    def row(self, row: Row, form: Form) -> None:
+        where = row.where
+        if row.name in self.project.allocated_by:
+            self.report.lost(
+                where,
+                f"[{row.name}] held the arm of the randomisation module.",
+                "Nothing: an arm is never entered into a form; its choices are the arms.",
+            )
+            self.draft.arms = self.draft.arms or [
+                {"code": code["code"], "label": code["label"]}
+                for code in said.choices(self.draft, _options(row), where)[0]
+            ]
+            return
+        if row.section or not form.sections:
+            label = None
+            if row.section:
+                label, whole = self.draft.label(row.section, where, "")
+                if whole:
+                    self.text_before.append(whole)
+            form.sections.append(Section(label or None))
+        if row.type == "descriptive":
+            self.descriptive(row)
+            return
+        code = self.draft.item_code(row.name, where)
+        label, whole = self.draft.label(row.label, where, code)
+        if _piped.search(label):
+            self.report.changed(where, f"A piped value in “{short(label, 120)}”.", "It stands there as it is written.",
+                                "Word the label without it.")  # fmt: skip
+        self.as_heading(form)
+        hints = [*self.text_before, *([whole] if whole else []), *([paragraphs(row.note)] if row.note.strip() else [])]
+        self.text_before = []
+        item: Data = {"code": code, "label": label, "type": "text"}
+        if hints:
+            item["hint"] = "\n".join(hints)
+        renamed = self.type(row, item)
+        item["required"] = row.required.lower() in YES
+        if item["type"] == "calculated":
+            del item["required"]
+        self.names.fields[row.name] = Target(form.code, code, renamed)
+        if row.matrix:
+            self.into_matrix(row, form)
+        elif self.matrix:
+            self.matrix = ""
+            if form.sections[-1].items and form.sections[-1].layout == "matrix":
+                form.sections.append(Section())
+        form.sections[-1].items.append(item)
+        self.personal(row, form.code, code)
+        self.pending.append((row, item, form.code))
+        for value, what in ((row.alignment, "Custom alignment"), (row.number, "Question number")):
+            if value.strip() and value.strip().upper() != "RV":
+                self.report.looks(where, f"{what} {value.strip()}.")
+
+    def as_heading(self, form: Form) -> None:
+        """A short text before the first question of a part without a heading is its heading."""
+        section, words = form.sections[-1], " ".join(self.text_before)
+        if words and len(words) <= LONGEST_LABEL and not section.items and section.label is None:
+            section.label, self.text_before = plain(words) or None, []
+
+    def into_matrix(self, row: Row, form: Form) -> None:
+        if row.matrix != self.matrix:
+            self.matrix = row.matrix
+            if form.sections[-1].items:
+                form.sections.append(Section())
+            form.sections[-1].layout = "matrix"
+        if row.ranking.lower() in YES:
+            self.report.lost(
+                row.where, f"Matrix {row.matrix} is a ranking.", "Write checks that no two items have the same answer."
+            )
+
+    def matrices(self, form: Form) -> None:
+        """Tables are kept where they can be: choices among the same, at most eleven."""
+        for section in form.sections:
+            if section.layout != "matrix" or not section.items:
+                continue
+            first = section.items[0]
+            alike = all(
+                item["type"] in ("choice", "yes_no")
+                and item["type"] == first["type"]
+                and item.get("choices") == first.get("choices")
+                for item in section.items
+            )
+            if not alike or len(first.get("choices", ())) > WIDEST_MATRIX:
+                section.layout = "list"
+                self.report.looks(
+                    self.draft.where[first["code"]],
+                    "A matrix of items that are no single choices among the same.",
+                    "Its questions stand one by one.",
+                )
+
+    def descriptive(self, row: Row) -> None:
+        words = paragraphs(row.label)
+        if words:
+            self.text_before.append(words)
+        instead = "Its text stands at the question after it, as the heading or as the hint." if words else "Left out."
+        self.report.changed(
+            row.where,
+            f"The descriptive text [{row.name}]: “{short(plain(row.label), 120)}”.",
+            instead,
+            "Put it where it is read; pictures, videos and attachments are not taken over.",
+        )
+        if row.branching.strip():
+            self.report.lost(
+                row.where, f"The condition of the text [{row.name}]: {row.branching}", "Nothing, or reword it."
+            )
+        self.annotation(row, {"code": row.name, "type": "text"})
+
+    def trailing_texts(self) -> None:
+        for text in self.text_before:
+            self.report.lost(
+                "Last form", f"A text with no question after it: “{short(text, 400)}”", "Put it at a question."
+            )
+        self.text_before = []
+
+    def type(self, row: Row, item: Data) -> dict[str, str]:
+        """Set the type of an item; the codes of its choices there and here."""
+        where, kind, validation = row.where, row.type.strip().lower(), row.validation.strip().lower()
+        if kind in ("radio", "dropdown", "select", "checkbox"):
+            options = _options(row)
+            if not options:
+                self.report.changed(
+                    where, f"[{row.name}] is a {kind} without choices.", "It is a text.", "Write choices."
+                )
+                return {}
+            item["type"] = "choices" if kind == "checkbox" else "choice"
+            item["choices"], renamed = said.choices(self.draft, options, where)
+            return renamed
+        if kind == "yesno":
+            item["type"] = "yes_no"
+        elif kind == "truefalse":
+            item["type"] = "choice"
+            item["choices"] = [{"code": "1", "label": "True"}, {"code": "0", "label": "False"}]
+        elif kind == "calc":
+            item["type"] = "calculated"
+        elif kind == "slider":
+            self.slider(row, item)
+        elif kind == "file":
+            item["type"] = "signature" if validation == "signature" else "file"
+        elif kind in ("notes", "textarea"):
+            item |= {"multiline": True, "max_length": 20000}
+            if validation:
+                self.report.lost(where, f"The validation {validation} of a notes field.", "Nothing, or make it a text.")
+        else:
+            if kind != "text":
+                what = (
+                    "is filled from a database query (sql)" if kind == "sql" else f"is of the type {kind or '(none)'}"
+                )
+                self.report.changed(where, f"[{row.name}] {short(what, 80)}.", "It is a text.", "Write its choices.")
+            self.validated(row, item, validation)
+        return {}
+
+    def slider(self, row: Row, item: Data) -> None:
+        low, high = said.number(row.low or "0"), said.number(row.high or "100")
+        if low is None or high is None:
+            self.report.lost(row.where, f"A slider from {row.low} to {row.high}.", "Write `min` and `max`.",
+                             "It goes from 0 to 100.")  # fmt: skip
+            low, high = Decimal(0), Decimal(100)
+        said.as_line(self.draft, item, low, high, row.where)
+        if item["type"] == "slider" and row.validation.strip().lower() == "number":
+            item["show_value"] = True
+        ends = [plain(part) for part in row.choices.split("|")]
+        if len(ends) > 1 and ends[0]:
+            item["low_label"] = ends[0]
+        if len(ends) > 1 and ends[-1]:
+            item["high_label"] = ends[-1]
+        middle = [end for end in (ends[1:-1] if len(ends) > 1 else ends) if end]
+        if middle:
+            self.report.lost(
+                row.where, f"The label “{' '.join(middle)}” in the middle of a slider.", "Say it in the hint."
+            )
+
+    def validated(self, row: Row, item: Data, validation: str) -> None:
+        where = row.where
+        if row.choices.strip():
+            self.report.lost(
+                where, f"“{short(row.choices, 100)}” in the choices of a text.", "Nothing, or make it a choice."
+            )
+        item["type"] = TYPES.get(validation, "text")
+        if validation and validation not in TYPES:
+            self.report.lost(
+                where,
+                f"The format {short(validation, 40)} is not checked.",
+                "Write a check, if need be.",
+                "It is a text.",
+            )
+        places = re.fullmatch(r"number_([1-4])dp(_comma_decimal)?", validation)
+        if places:
+            item["decimals"] = int(places[1])
+        if "comma_decimal" in validation:
+            self.report.looks(where, "A decimal comma.", "Numbers are kept with a point; both can be typed.")
+        if "_seconds_" in validation:
+            self.report.changed(where, "A moment with its seconds.", "It is kept to the minute.")
+
+    # Logic, ranges and tags
+
+    def logic(self, row: Row, item: Data, instrument: str) -> None:
+        if row.branching.strip():
+            self.expression(row, item, "shown_if", row.branching, instrument)
+        if item["type"] == "calculated" and "calculation" not in item:
+            self.calculation(row, item, row.choices, instrument)
+        hard = self.annotation(row, item, instrument)
+        if row.type.strip().lower() != "slider":
+            self.range(row, item, instrument, hard=hard)
+
+    def calculation(self, row: Row, item: Data, text: str, instrument: str) -> None:
+        if not text.strip() or not self.expression(row, item, "calculation", text, instrument):
+            typed_instead(item)
+            if not text.strip():
+                self.report.lost(row.where, "A calculation that is empty.", "Write it.", "A number is typed.")
+
+    def expression(self, row: Row, item: Data, key: str, text: str, instrument: str) -> bool:
+        what = "condition" if key == "shown_if" else "calculation"
+        try:
+            item[key] = translated(text, self.names, instrument)
+        except Untranslatable as reason:
+            self.report.lost(
+                row.where,
+                f"The {what} {text}: {reason}",
+                "Write it anew where it is needed.",
+                "The item is always shown." if key == "shown_if" else "A number is typed.",
+            )
+            return False
+        return True
+
+    def range(self, row: Row, item: Data, instrument: str, *, hard: bool) -> None:
+        """Bounds are soft in REDCap, unless a tag makes them hard."""
+        bounds = [(text.strip(), sign) for text, sign in ((row.low, ">="), (row.high, "<=")) if text.strip()]
+        if not bounds:
+            return
+        numeric = item["type"] in ("integer", "number")
+        numbers = {sign: said.number(text) for text, sign in bounds} if numeric else {}
+        if numeric:
+            said.set_range(self.draft, item, numbers.get(">="), numbers.get("<="), hard=hard, where=row.where)
+        for text, sign in bounds:
+            if numbers.get(sign) is not None:
+                continue
+            if item["type"] not in ("integer", "number", "date", "date_time", "time"):
+                self.report.lost(
+                    row.where, f"The bound {sign} {short(text, 60)} of a {item['type']}.", "Write a check."
+                )
+                continue
+            self.bound(row, item, instrument, text, sign, hard=hard)
+
+    def bound(self, row: Row, item: Data, instrument: str, text: str, sign: str, *, hard: bool) -> None:
+        other = text if text.startswith("[") else said.literal(text)
+        words = "not before" if sign == ">=" else "not after"
+        try:
+            if other is None or not (text.startswith("[") or re.fullmatch(r"[0-9T :.-]+|today|now", text)):
+                raise Untranslatable("this is no date, time, number or field")
+            rule = translated(f"[{row.name}] {sign} {other}", self.names, instrument)
+        except Untranslatable as reason:
+            self.report.lost(row.where, f"The bound {sign} {short(text, 60)}: {reason}", "Write a check.")
+            return
+        said.check(item, rule, f"Check this: {words} {text} is expected.", hard=hard)
+
+    def annotation(self, row: Row, item: Data, instrument: str = "") -> bool:
+        """Take over what action tags say, and report the others; whether the range is hard."""
+        text, hard, end = row.annotation.strip(), False, 0
+        free: list[str] = []
+        for found in _tag.finditer(text):
+            if found.start() < end:
+                continue  # within the value of the tag before
+            free.append(text[end : found.start()])
+            value, end = _value_of(text, found.end())
+            hard = self.tag(row, item, instrument, found[0], value) or hard
+        free.append(text[end:])
+        words = " ".join("".join(free).split())
+        if words:
+            self.report.lost(row.where, f"The annotation “{short(words, 300)}”.", "Nothing, unless somebody reads it.")
+        return hard
+
+    def tag(self, row: Row, item: Data, instrument: str, tag: str, value: str) -> bool:
+        """One action tag; whether it makes the range hard."""
+        code, where = item["code"], row.where
+        if tag == "@FORCE-MINMAX":
+            return True
+        if tag == "@CHARLIMIT" and item["type"] == "text" and value.isdecimal() and 1 <= int(value[:6]) <= 20000:
+            item["max_length"] = int(value)
+        elif tag == "@CALCTEXT" and item["type"] == "text":
+            item["type"] = "calculated"
+            for key in ("multiline", "max_length", "required"):
+                item.pop(key, None)
+            if not self.expression(row, item, "calculation", value, instrument):
+                item["type"], item["required"] = "text", False
+        elif tag == "@NONEOFTHEABOVE" and item["type"] == "choices":
+            for each in re.split(r"[,\s]+", value.strip()):
+                here = self.names.fields[row.name].choices.get(each)
+                if here is None:
+                    self.report.lost(where, f"{tag}={value}: there is no choice {each}.", "Write a check.")
+                    continue
+                rule = f"not ([{code}({here})] = 1 and selected_count([{code}]) > 1)"
+                said.check(item, rule, "This answer stands alone. Untick it, or untick the others.", hard=True)
+        elif tag == "@MAXCHECKED" and item["type"] == "choices" and value.isdecimal():
+            rule = f"selected_count([{code}]) <= {int(value)}"
+            said.check(item, rule, f"Tick {int(value)} at most.", hard=True)
+        elif tag in _LOOKS_TAGS:
+            self.report.looks(where, f"{tag}{f'={value}' if value else ''}.")
+        else:
+            self.report.lost(where, f"The action tag {tag}{f'={value}' if value else ''}.", _TO_DO.get(tag, _TO_DO[""]))
+        return False
+
+    def personal(self, row: Row, instrument: str, code: str) -> None:
+        if row.identifier.strip().lower() in YES:
+            self.draft.is_personal(instrument, code, row.where, "is marked as an identifier.")
+        elif row.validation.strip().lower() in _PERSONAL_FORMATS:
+            kind = _PERSONAL_FORMATS[row.validation.strip().lower()]
+            self.draft.is_personal(instrument, code, row.where, f"holds {kind}.")
+
+    # Events, arms, repeats, settings
+
+    def arms(self) -> None:
+        arms = {event.arm: event.arm_name or f"Arm {event.arm}" for event in self.project.events}
+        if len(arms) < 2:
+            return
+        self.report.changed(
+            "Arms",
+            f"Events stand in {len(arms)} arms: {', '.join(arms.values())}.",
+            "Events of the same name are one visit for everybody, with the forms of all arms"
+            + ("; the arms are the groups of the study." if not self.draft.arms else "."),
+            "Visits and forms never depend on the arm here. Where they did, make them the same, or leave them out.",
+        )
+        if not self.draft.arms:
+            codes = Codes()
+            self.draft.arms = [
+                {"code": codes.take_any(f"arm{number}"), "label": short(plain(name)) or f"Arm {number}"}
+                for number, name in arms.items()
+            ]
+            labels = [arm["label"].casefold() for arm in self.draft.arms]
+            if len(set(labels)) < len(labels):
+                self.draft.arms = [
+                    {**arm, "label": f"{arm['label']} ({arm['code']})"[:LONGEST_LABEL]} for arm in self.draft.arms
+                ]
+
+    def events(self) -> None:
+        events = self.project.events
+        if not events:
+            for form in self.draft.forms:
+                self.names.visits[form.code] = ["visit1"]
+            return
+        by_name: dict[str, Data] = {}
+        days = [_whole(event.day) for event in events]
+        # REDCap writes 0 for every event of a project that is not scheduled.
+        self.draft.times_known = any(day for day in days) and all(day is not None for day in days)
+        if any(day for day in days) and not self.draft.times_known:
+            self.report.changed("Events", "Only some of them have a day.", "All are due on day 0.", "Write their days.")
+            days = [0 for _ in days]
+        for event, day in zip(events, days, strict=True):
+            forms = [self.forms[name].code for name in event.forms if name in self.forms]
+            key = event.name.casefold()
+            if key in by_name:
+                visit = by_name[key]
+                visit["instruments"] += [form for form in forms if form not in visit["instruments"]]
+            else:
+                code = self.draft.visit_codes.take(re.sub(r"_arm_[0-9]+[a-z]?$", "", event.unique), "visit")
+                label = self.draft.visit_labels.take(short(plain(event.name)) or code)
+                times = (day or 0, _whole(event.before) or 0, _whole(event.after) or 0)
+                visit = by_name[key] = self.draft.visit(event.where, code, label, forms, times)
+                self.draft.visits.append(visit)
+            self.names.events[event.unique] = visit["code"]
+            self.names.events[re.sub(r"_arm_[0-9]+$", "", event.unique)] = visit["code"]
+        if self.draft.times_known:
+            self.draft.visits.sort(key=lambda visit: visit["day"])
+        self.names.events["first-event-name"] = self.draft.visits[0]["code"]
+        self.names.events["last-event-name"] = self.draft.visits[-1]["code"]
+        for visit in self.draft.visits:
+            for form in visit["instruments"]:
+                self.names.visits.setdefault(form, []).append(visit["code"])
+
+    def repeats(self) -> None:
+        for event, form in self.project.repeating:
+            if form in self.forms:
+                self.forms[form].repeats = True
+                at = self.names.visits.get(self.forms[form].code, [])
+                if event and {self.names.events.get(event)} != set(at):
+                    self.report.changed(
+                        f"Form {form}",
+                        f"It repeats at {event}.",
+                        f"It repeats wherever it is filled in: {', '.join(at)}.",
+                    )
+            elif event and not form:
+                self.report.lost(
+                    f"Event {event}",
+                    "The whole event repeats.",
+                    "Write one visit for each time, or let its forms repeat (`repeats: true`).",
+                    "It is one visit.",
+                )
+            else:
+                self.report.lost(f"Form {form}", "It repeats, but has no questions.", "Nothing.")
+
+    def missing_codes(self) -> None:
+        for line in _LINE.split(self.project.missing_codes):
+            code, _, label = line.partition(",")
+            if code.strip():
+                self.draft.missing_codes.append((code.strip(), plain(label) or code.strip()))
+
+    def sites(self) -> None:
+        codes, names = Codes(), set()
+        for group in self.project.groups:
+            name = short(plain(group))
+            if name and name.casefold() not in names:
+                names.add(name.casefold())
+                self.draft.sites.append({"code": codes.take(name, "site"), "name": name, "timezone": "UTC"})
+        if self.draft.sites:
+            self.report.changed("Data access groups", f"{len(self.draft.sites)} groups.", "They are the sites.")
+
+
+_TO_DO = {
+    "@HIDDEN": "Take the item out where nobody fills it in.",
+    "@HIDDEN-SURVEY": "Move the item to a form that participants do not fill in.",
+    "@DEFAULT": "Nothing: an answer nobody gave is none.",
+    "@SETVALUE": "Calculate it, or take it out.",
+    "@PREFILL": "Calculate it, or take it out.",
+    "@READONLY": "Calculate it, or take it out.",
+    "@NOW": "Nothing: when an entry was made is in the log.",
+    "@TODAY": "Nothing: when an entry was made is in the log.",
+    "@USERNAME": "Nothing: who made an entry is in the log.",
+    "@CALCDATE": "Calculate in days with datediff, or have the date typed.",
+    "@HIDECHOICE": "Take the choice out where it was never given.",
+    "@IF": "Write what is meant with `shown_if`.",
+    "": "Nothing, unless the form needs it.",
+}
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"-?[0-9]{1,6}", text.strip()) else None
+
+
+def _value_of(text: str, at: int) -> tuple[str, int]:
+    """The value of an action tag that ends here, and where the value ends: =x, ="x" or (...)."""
+    if text[at : at + 1] == "(":
+        depth, quote = 0, ""
+        for position in range(at, len(text)):
+            sign = text[position]
+            if quote:
+                quote = "" if sign == quote else quote
+            elif sign in "'\"":
+                quote = sign
+            else:
+                depth += (sign == "(") - (sign == ")")
+                if depth == 0:
+                    return text[at + 1 : position], position + 1
+        return text[at + 1 :], len(text)
+    found = _tag_value.match(text, at)
+    if found is None:
+        return "", at
+    return next(group for group in found.groups() if group is not None), found.end()
+
+
+def _options(row: Row) -> list[tuple[str, str]]:
+    """Choices as code and label: `0, No | 1, Yes`, with or without spaces, or one on each line."""
+    if row.options is not None:
+        return row.options
+    text = row.choices.strip()
+    parts = text.split("|") if "|" in text else text.splitlines()
+    options = []
+    for part in parts:
+        code, comma, label = part.strip().partition(",")
+        if code.strip() or label.strip():
+            options.append((code.strip(), label.strip() if comma else code.strip()))
+    return options

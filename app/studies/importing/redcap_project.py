@@ -1,0 +1,235 @@
+"""What does a REDCap project XML say? ODM 1.3.1 with REDCap's own attributes: fields, events, repeats, settings."""
+
+import re
+
+from app.studies.importing.draft import Draft
+from app.studies.importing.leftovers import report_leftovers
+from app.studies.importing.markup import Node, all_text
+from app.studies.importing.redcap import Event, Project, Row
+from app.studies.importing.redcap import read as read_project
+from app.studies.importing.report import Failed
+
+_FIELD_TYPES = {"select": "dropdown", "textarea": "notes"}
+_PSEUDO = frozenset({"redcap_data_access_group", "redcap_survey_identifier", "redcap_event_name"})
+
+# Settings that a study says elsewhere, or not at all: (name, what it is, what to do).
+_SETTINGS = (
+    (
+        "SurveysGroup",
+        "surveys and their settings",
+        "Their forms have `respondent: participant`; links are given on pages.",
+    ),
+    ("SurveysQueueGroup", "a survey queue", "Plan the forms at visits."),
+    ("EconsentGroup", "electronic consent", "Write the consent document into consent/."),
+    ("EconsentFormsGroup", "forms of electronic consent", "Write the consent document into consent/."),
+    ("PdfSnapshotsGroup", "PDF snapshots", "Nothing: records are printed from their pages."),
+    ("UserRolesGroup", "user roles", "Give people their roles: they are fixed, see Study, Roles."),
+    ("ReportsGroup", "reports", "Build exports instead."),
+    ("DataQualityRulesGroup", "data quality rules", "Write them as checks of items."),
+    ("OdmAttachmentGroup", "attached files", "Keep them in the trial master file."),
+    ("AlertsGroup", "alerts", "Write `schedule: reminders:`."),
+    ("DashboardsGroup", "dashboards", "Nothing."),
+)
+_READ = frozenset(
+    {
+        "StudyName",
+        "ProtocolName",
+        "redcap:MissingDataCodes",
+        "redcap:DataAccessGroupsGroup",
+        "redcap:RepeatingInstrumentsAndEvents",
+        "redcap:RandomizationGroup",
+    }
+)
+_GROUPS = frozenset(f"redcap:{name}" for name, _, _ in _SETTINGS)
+# What is read of each element; everything else in it is reported by its name.
+_OF_ELEMENTS = {
+    "ItemDef": "OID Name DataType Length SignificantDigits Question CodeListRef RangeCheck redcap:Variable "
+    "redcap:Label redcap:FieldType redcap:SectionHeader redcap:FieldNote redcap:TextValidationType redcap:Identifier "
+    "redcap:BranchingLogic redcap:RequiredField redcap:CustomAlignment redcap:QuestionNumber redcap:MatrixGroupName "
+    "redcap:MatrixRanking redcap:FieldAnnotation redcap:Calculation redcap:SliderLabels redcap:CheckboxChoices",
+    "FormDef": "OID Name Repeating redcap:FormName ItemGroupRef",
+    "StudyEventDef": "OID Name Type Repeating redcap:EventName redcap:UniqueEventName redcap:ArmNum redcap:ArmName "
+    "redcap:DayOffset redcap:OffsetMin redcap:OffsetMax redcap:CustomEventLabel FormRef",
+}
+_VALUES = {
+    "redcap:CustomRecordLabel": "Nothing: participants are named by their code.",
+    "redcap:SecondaryUniqueField": "Nothing: only the participant's code is unique.",
+    "redcap:SurveyInvitationEmailField": "Nothing: the address is part of the participant's identity.",
+    "redcap:PurposeOther": "Nothing.",
+    "redcap:ProjectNotes": "Nothing.",
+}
+
+
+def read(root: Node, name: str) -> Draft:
+    """The draft of a project; `Failed` when the file defines none."""
+    study = root.first("Study")
+    version = study.first("MetaDataVersion") if study else None
+    if study is None or version is None:
+        raise Failed("The file has no Study with a MetaDataVersion. Export the project's metadata as XML again.")
+    project = Project(f"the REDCap project XML {name}")
+    _settings(project, study)
+    _fields(project, version)
+    _events(project, version)
+    if root.first("ClinicalData") is not None:
+        project.notes.append(
+            (
+                "ClinicalData",
+                "Records of participants.",
+                "Bring data in once the study is loaded: this is its definition.",
+            )
+        )
+    draft = read_project(project)
+    report_leftovers(draft.report, version, _OF_ELEMENTS)
+    return draft
+
+
+def _settings(project: Project, study: Node) -> None:
+    settings = study.first("GlobalVariables") or Node("GlobalVariables", study.line)
+    project.title = all_text(settings.first("StudyName"))
+    project.short_title = all_text(settings.first("ProtocolName"))
+    project.surveys = [form for survey in settings.within("redcap:Surveys") if (form := survey.get("form_name"))]
+    others: list[str] = []
+    for child in settings.children:
+        if child.tag not in _READ and child.tag not in _VALUES and child.tag not in _GROUPS:
+            words = child.text.strip() or (f"{len(child.children)} parts" if child.children else "")
+            others += [f"{child.tag.removeprefix('redcap:')} {words[:100]}"] if words not in ("", "0") else []
+        if child.tag == "redcap:MissingDataCodes":
+            project.missing_codes = child.text
+        elif child.tag in _VALUES and child.text.strip():
+            words = f"{child.tag.removeprefix('redcap:')}: {child.text.strip()[:300]}"
+            project.notes.append(("Project settings", words, _VALUES[child.tag]))
+    if others:
+        project.notes.append(("Project settings", f"{'; '.join(others)}.", "Nothing, unless the study needs it."))
+    for group in settings.within("redcap:DataAccessGroups"):
+        project.groups.append(group.get("group_name"))
+    for repeating in settings.within("redcap:RepeatingInstrument"):
+        form = repeating.get("redcap:RepeatInstrument")
+        project.repeating.append((repeating.get("redcap:UniqueEventName"), form))
+        if label := repeating.get("redcap:CustomLabel"):
+            project.notes.append((f"Form {form}", f"Each repeat is labelled {label}.", "Write `repeat_label:`."))
+    for repeating in settings.within("redcap:RepeatingEvent"):
+        project.repeating.append((repeating.get("redcap:UniqueEventName"), ""))
+    for randomisation in settings.within("redcap:Randomization"):
+        _randomisation(project, randomisation)
+    for group_name, what, to_do in _SETTINGS:
+        for group in settings.within(f"redcap:{group_name}"):
+            if group.children:
+                project.notes.append(("Project settings", f"{len(group.children)} {what}.", to_do))
+
+
+def _randomisation(project: Project, node: Node) -> None:
+    target = node.get("target_field")
+    if target:
+        project.allocated_by = (*project.allocated_by, target)
+    said = [f"{name} {value}" for name, value in node.attributes.items() if value.strip()]
+    project.notes.append(
+        (
+            "Randomisation module",
+            f"{', '.join(said) or 'settings'}.",
+            "Write `allocation:` with its method and strata; the list is uploaded by the statistician, on Sequence.",
+        )
+    )
+
+
+def _fields(project: Project, version: Node) -> None:
+    items = {node.get("OID"): node for node in version.all("ItemDef")}
+    groups = {node.get("OID"): node for node in version.all("ItemGroupDef")}
+    lists = {node.get("OID"): node for node in version.all("CodeList")}
+    rows: dict[str, Row] = {}
+    for form in version.all("FormDef"):
+        name = form.get("redcap:FormName") or form.get("OID").removeprefix("Form.")
+        project.form_labels[name] = form.get("Name")
+        if form.get("Repeating") == "Yes" and name not in {each for _, each in project.repeating}:
+            project.repeating.append(("", name))
+        for group_ref in form.all("ItemGroupRef"):
+            group = groups.get(group_ref.get("ItemGroupOID"))
+            for ref in group.all("ItemRef") if group else ():
+                item = items.get(ref.get("ItemOID"))
+                if item is None:
+                    project.notes.append(
+                        (f"Form {name}", f"There is no ItemDef {ref.get('ItemOID')}.", "Export again.")
+                    )
+                    continue
+                variable = item.get("redcap:Variable") or ref.get("redcap:Variable") or item.get("OID")
+                if variable in _PSEUDO or variable == f"{name}_complete" or variable == f"{name}_timestamp":
+                    continue
+                coded = lists.get((item.first("CodeListRef") or item).get("CodeListOID"))
+                if variable in rows:
+                    _another_choice(rows[variable], item)
+                    continue
+                row = rows[variable] = _row(item, variable, name, coded)
+                if ref.get("Mandatory") == "Yes":
+                    row.required = "y"
+                project.rows.append(row)
+
+
+def _row(item: Node, variable: str, form: str, coded: Node | None) -> Row:
+    kind = item.get("redcap:FieldType") or "text"
+    row = Row(
+        name=variable,
+        form=form,
+        section=item.get("redcap:SectionHeader"),
+        type=_FIELD_TYPES.get(kind, kind),
+        label=item.attributes.get("redcap:Label") or all_text(item.first("Question")),
+        note=item.get("redcap:FieldNote"),
+        validation=item.get("redcap:TextValidationType"),
+        identifier=item.get("redcap:Identifier"),
+        branching=item.get("redcap:BranchingLogic"),
+        required=item.get("redcap:RequiredField"),
+        alignment=item.get("redcap:CustomAlignment"),
+        number=item.get("redcap:QuestionNumber"),
+        matrix=item.get("redcap:MatrixGroupName"),
+        ranking=item.get("redcap:MatrixRanking"),
+        annotation=item.get("redcap:FieldAnnotation"),
+        where=f"Line {item.line}, [{variable[:60]}]",
+    )
+    if kind == "calc":
+        row.choices = item.get("redcap:Calculation")
+    elif kind == "slider":
+        row.choices = item.get("redcap:SliderLabels")
+    elif kind == "checkbox":
+        row.choices = (coded.get("redcap:CheckboxChoices") if coded else "") or item.get("redcap:CheckboxChoices")
+        if not row.choices:
+            row.options = []
+            _another_choice(row, item)
+    elif coded is not None and kind in ("radio", "select", "dropdown"):
+        row.options = [(each.get("CodedValue"), all_text(each.first("Decode"))) for each in coded.all("CodeListItem")]
+    for check in item.all("RangeCheck"):
+        value = all_text(check.first("CheckValue"))
+        if check.get("Comparator") in ("GE", "GT"):
+            row.low = value
+        elif check.get("Comparator") in ("LE", "LT"):
+            row.high = value
+    return row
+
+
+def _another_choice(row: Row, item: Node) -> None:
+    """A choice of a checkbox that has an ItemDef of its own, named field___code."""
+    if row.options is not None and "___" in item.get("OID"):
+        code = re.sub(r"^.*?___", "", item.get("OID"))
+        row.options.append((code, all_text(item.first("Question"))))
+
+
+def _events(project: Project, version: Node) -> None:
+    order = [ref.get("StudyEventOID") for ref in (version.first("Protocol") or version).all("StudyEventRef")]
+    events = {node.get("OID"): node for node in version.all("StudyEventDef")}
+    named = [events[oid] for oid in order if oid in events] + [e for oid, e in events.items() if oid not in order]
+    for node in named:
+        unique = node.get("redcap:UniqueEventName") or node.get("OID").removeprefix("Event.")
+        project.events.append(
+            Event(
+                unique=unique,
+                name=node.get("redcap:EventName") or node.get("Name") or unique,
+                arm=node.get("redcap:ArmNum") or "1",
+                arm_name=node.get("redcap:ArmName"),
+                forms=[ref.get("FormOID").removeprefix("Form.") for ref in node.all("FormRef")],
+                day=node.get("redcap:DayOffset"),
+                before=node.get("redcap:OffsetMin"),
+                after=node.get("redcap:OffsetMax"),
+                where=f"Line {node.line}, event {unique}",
+            )
+        )
+        if label := node.get("redcap:CustomEventLabel"):
+            project.notes.append(
+                (f"Event {unique}", f"The label {label}.", "Nothing: visits are named by their label.")
+            )

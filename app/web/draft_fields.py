@@ -1,0 +1,431 @@
+"""Which values of a study file are edited as fields, and how is each shown and read? For those who write no YAML.
+
+Everything else of the file stays as it is: a changed field is changed in the text itself (`studies.drafts.editing`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.foundation.errors import FieldProblem, Invalid
+from app.studies.definition import ItemType
+from app.studies.drafts.editing import (
+    REMOVED,
+    CannotEdit,
+    Way,
+    data_of,
+    edited,
+    exchanged,
+    moved,
+    with_value,
+)
+from app.studies.drafts.folder import said_in_yaml
+
+NAME = "v."
+"""What stands before the way to a value in the name of its field."""
+CHOICES, CHECKS, CODES, AREA, SELECT, TEXT = "choices", "checks", "codes", "area", "select", "text"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One field: the way to its value from its row, its words, how it is drawn, and what can be chosen."""
+
+    way: str
+    label: str
+    kind: str = TEXT
+    options: tuple[tuple[str, str], ...] = ()
+    below: bool = False
+    """In a table: in the cell of the field before it."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether a study cannot be loaded while nothing stands in it."""
+        return self.way in _NEEDED
+
+
+_NEEDED = frozenset({"code", "label", "name", "title", "short_title", "version", "target", "source", "rule", "type"})
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A list of the file whose entries are edited row by row. `one` is what an added row says."""
+
+    way: str
+    label: str
+    add: str
+    fields: tuple[Asked, ...]
+    one: Mapping[str, Any]
+    inner: tuple["Rows", ...] = ()
+    is_table: bool = False
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What is edited on one page: fields of the file itself, and lists."""
+
+    title: str
+    fields: tuple[Asked, ...] = ()
+    lists: tuple[Rows, ...] = ()
+
+
+@dataclass
+class Drawn:
+    """One row as a page shows it: its fields with what stands in them, and rows within."""
+
+    way: str
+    title: str
+    fields: list[dict[str, Any]]
+    inner: tuple["DrawnRows", ...] = ()
+    first: bool = False
+    last: bool = False
+
+
+@dataclass
+class DrawnRows:
+    """A list as a page shows it."""
+
+    way: str
+    rows: Rows
+    drawn: list[Drawn] = field(default_factory=list)
+
+
+_CODE = Asked("code", "Code")
+_LABEL = Asked("label", "Label")
+_WINDOW = {"before": "0", "after": "0"}
+_METHODS = (
+    ("permuted_blocks", "Permuted blocks"),
+    ("simple", "Simple randomisation"),
+    ("big_stick", "Big stick"),
+    ("maximal_procedure", "Maximal procedure"),
+    ("wei_urn", "Wei's urn"),
+    ("truncated_binomial", "Truncated binomial"),
+    ("biased_coin", "Biased coin"),
+    ("cluster", "Whole sites, drawn together"),
+    ("list", "A list drawn elsewhere"),
+    ("minimisation", "Minimisation"),
+    ("observed", "Not allocated: groups are observed"),
+)
+GENERAL = Sheet(
+    "General",
+    (
+        Asked("title", "Title"),
+        Asked("short_title", "Short title"),
+        Asked("version", "Version"),
+        Asked("target", "Planned participants"),
+        Asked("sponsor", "Sponsor"),
+        Asked("allocation.method", "Allocation", SELECT, _METHODS),
+    ),
+    (
+        Rows(
+            "sites",
+            "Sites",
+            "Add a site",
+            (_CODE, Asked("name", "Name"), Asked("timezone", "Time zone")),
+            {"code": "site", "name": "New site", "timezone": "UTC"},
+            is_table=True,
+        ),
+        Rows(
+            "arms",
+            "Arms",
+            "Add an arm",
+            (_CODE, _LABEL, Asked("ratio", "Ratio"), Asked("planned", "Planned")),
+            {"code": "arm", "label": "New arm"},
+            is_table=True,
+        ),
+        Rows(
+            "allocation.strata",
+            "Strata",
+            "Add a stratum",
+            (
+                _CODE,
+                _LABEL,
+                Asked("by", "By", SELECT, (("site", "Site"), ("expression", "Expression"))),
+                Asked("expression", "Expression", AREA),
+                Asked("levels", "Levels", CHOICES),
+            ),
+            {"code": "stratum", "label": "New stratum"},
+        ),
+    ),
+)
+
+
+def eligibility(instruments: Sequence[str]) -> Sheet:
+    """Who may take part."""
+    forms = tuple((code, code) for code in instruments)
+    kinds = (("inclusion", "Inclusion"), ("exclusion", "Exclusion"))
+    fields = (_CODE, _LABEL, Asked("kind", "Kind", SELECT, kinds), Asked("rule", "Rule", AREA))
+    new = {"code": "criterion", "label": "New criterion", "kind": "inclusion", "rule": "[age] >= 18"}
+    rows = Rows("eligibility.criteria", "Criteria", "Add a criterion", fields, new)
+    return Sheet("Who may take part", (Asked("eligibility.instrument", "Asked at screening", SELECT, forms),), (rows,))
+
+
+def visits(instruments: Sequence[str]) -> Sheet:
+    """The visit plan, with the instruments of each visit."""
+    kinds = (("baseline", "Baseline"), ("treatment", "Treatment session"), ("assessment", "Assessment"))
+    anchors = (("", "Randomisation"), ("consent", "Consent"), ("screening", "Screening"))
+    fields = (
+        _CODE,
+        Asked("label", "Label", below=True),
+        Asked("kind", "Kind", SELECT, kinds),
+        Asked("anchor", "Counted from", SELECT, anchors, below=True),
+        Asked("day", "Day"),
+        Asked("window.before", "Days before"),
+        Asked("window.after", "Days after", below=True),
+        Asked("instruments", "Instruments", CODES, tuple((code, code) for code in instruments)),
+    )
+    new = {"code": "visit", "label": "New visit", "kind": "assessment", "day": "0", "window": _WINDOW}
+    return Sheet("Visit plan", (), (Rows("visits", "Visits", "Add a visit", fields, new, is_table=True),))
+
+
+def instrument() -> Sheet:
+    """An instrument: its sections, and the questions of each."""
+    respondents = tuple((one, one.capitalize()) for one in ("assessor", "participant", "coordinator"))
+    items = Rows(
+        "items",
+        "Questions",
+        "Add a question",
+        (
+            _CODE,
+            _LABEL,
+            Asked("type", "Type", SELECT, tuple((kind.value, kind.value.replace("_", " ")) for kind in ItemType)),
+            Asked("hint", "Hint"),
+            Asked("unit", "Unit"),
+            Asked("required", "Required", SELECT, (("", "Yes"), ("false", "No"))),
+            Asked("min", "Lowest"),
+            Asked("max", "Highest"),
+            Asked("choices", "Choices", CHOICES),
+            Asked("shown_if", "Asked if", AREA),
+            Asked("calculation", "Calculation", AREA),
+            Asked("checks", "Checks", CHECKS),
+        ),
+        {"code": "item", "label": "New question", "type": "integer"},
+    )
+    first = {"items": [{"code": "item", "label": "New question", "type": "integer"}]}
+    sections = Rows("sections", "Sections", "Add a section", (Asked("label", "Heading"),), first, inner=(items,))
+    fields = (
+        _LABEL,
+        Asked("short", "Short label"),
+        Asked("respondent", "Answered by", SELECT, respondents),
+        Asked("source", "Source"),
+        Asked("recall", "Looks back over"),
+    )
+    return Sheet("Instrument", fields, (sections,))
+
+
+# What stands in a field
+
+
+def _way(dotted: str) -> Way:
+    return tuple(int(part) if part.isdecimal() else part for part in dotted.split(".") if part)
+
+
+def _found(data: Any, way: Way) -> Any:
+    for part in way:
+        if isinstance(data, dict) and isinstance(part, str):
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        else:
+            return None
+    return data
+
+
+def shown(value: Any, kind: str) -> str | None:
+    """A value as its field shows it; None where a field cannot show it, and it stays to be edited as text."""
+    if value is None:
+        return ""
+    if kind in (CODES, CHOICES, CHECKS):
+        if not isinstance(value, list):
+            return None
+        lines = [_line(each, kind) for each in value]
+        return None if None in lines else "\n".join(str(line) for line in lines)
+    return None if isinstance(value, list | dict) else str(value)
+
+
+def _line(value: Any, kind: str) -> str | None:
+    if kind == CODES:
+        return value if isinstance(value, str) else None
+    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+        return None
+    if kind == CHOICES:
+        return f"{value['code']} = {value['label']}" if set(value) == {"code", "label"} else None
+    if not {"rule", "message"} <= set(value) <= {"rule", "message", "kind"}:
+        return None
+    return f"{value.get('kind', 'soft')} | {value['rule']} | {value['message']}"
+
+
+def read(text: str, kind: str, name: str) -> Any:
+    """What was typed into a field as a value; REMOVED when nothing was. Invalid when it cannot be read."""
+    text = text.replace("\r\n", "\n").strip()
+    if not text:
+        return REMOVED
+    if kind == CODES:
+        return text.split("\n")
+    if kind == CHOICES:
+        pairs = [line.partition("=") for line in text.split("\n") if line.strip()]
+        if any(not equals or not code.strip() or not label.strip() for code, equals, label in pairs):
+            raise Invalid([FieldProblem(name, "line", "Write one choice a line: its code, =, and its label.")])
+        return [{"code": code.strip(), "label": label.strip()} for code, _, label in pairs]
+    if kind == CHECKS:
+        found = []
+        for line in text.split("\n"):
+            parts = [part.strip() for part in line.split("|")]
+            if len(parts) < 3 or parts[0] not in ("hard", "soft"):
+                words = "Write one check a line: soft or hard, the rule, what to do if it fails, with | between."
+                raise Invalid([FieldProblem(name, "line", words)])
+            found.append({"rule": " | ".join(parts[1:-1]), "message": parts[-1], "kind": parts[0]})
+        return found
+    return text
+
+
+# A page
+
+
+def drawn_fields(
+    fields: Sequence[Asked], data: Any, prefix: str, form: Mapping[str, Sequence[str]]
+) -> list[dict[str, Any]]:
+    """Fields with what stands in them: as typed, where something was; else as the file says."""
+    lines = []
+    for one in fields:
+        name = f"{NAME}{prefix}{one.way}"
+        text = shown(_found(data, _way(f"{prefix}{one.way}")), one.kind)
+        if text is None:
+            continue
+        typed = "\n".join(form[name]) if name in form else text
+        lines.append({"asked": one, "name": name, "text": typed, "chosen": typed.split("\n") if typed else []})
+    return lines
+
+
+def drawn_rows(rows: Rows, data: Any, prefix: str, form: Mapping[str, Sequence[str]]) -> DrawnRows:
+    """A list with its rows."""
+    way = f"{prefix}{rows.way}"
+    found = _found(data, _way(way))
+    entries = found if isinstance(found, list) else []
+    made = DrawnRows(way, rows)
+    for place, entry in enumerate(entries):
+        said = entry if isinstance(entry, dict) else {}
+        title = str(said.get("label") or said.get("name") or said.get("code") or place + 1)
+        made.drawn.append(
+            Drawn(
+                f"{way}.{place}",
+                title,
+                drawn_fields(rows.fields, data, f"{way}.{place}.", form),
+                tuple(drawn_rows(each, data, f"{way}.{place}.", form) for each in rows.inner),
+                first=place == 0,
+                last=place == len(entries) - 1,
+            )
+        )
+    return made
+
+
+def _every_field(sheet: Sheet, data: Any) -> Iterator[tuple[str, Asked]]:
+    for one in sheet.fields:
+        yield one.way, one
+    for rows in sheet.lists:
+        yield from _fields_of(rows, data, "")
+
+
+def _fields_of(rows: Rows, data: Any, prefix: str) -> Iterator[tuple[str, Asked]]:
+    found = _found(data, _way(f"{prefix}{rows.way}"))
+    for place in range(len(found) if isinstance(found, list) else 0):
+        below = f"{prefix}{rows.way}.{place}."
+        for one in rows.fields:
+            yield f"{below}{one.way}", one
+        for each in rows.inner:
+            yield from _fields_of(each, data, below)
+
+
+class NeedsRewriting(CannotEdit):
+    """Some change cannot be made in the text as it is written. The file can be written anew, without its comments."""
+
+
+def changed_text(
+    sheet: Sheet, text: str, form: Mapping[str, Sequence[str]], act: str = "", *, rewrite: bool = False
+) -> str:
+    """The text with every field as typed, and then with a row added, moved or taken out (`add:visits`, `up:visits.2`).
+
+    Comments, order and whatever no field shows stay. Invalid names the fields that cannot be read.
+    """
+    data = data_of(text)
+    if data is None:
+        raise CannotEdit
+    for dotted, one in list(_every_field(sheet, data)):
+        name = f"{NAME}{dotted}"
+        before = shown(_found(data, _way(dotted)), one.kind)
+        if before is None or (name not in form and one.kind != CODES):
+            continue
+        if f"{NAME}there.{dotted}" not in form and one.kind == CODES:
+            continue
+        typed = "\n".join(form.get(name, ())).replace("\r\n", "\n").strip()
+        if typed == before.strip():
+            continue
+        text = _set(text, _way(dotted), read(typed, one.kind, name), rewrite=rewrite)
+    verb, _, dotted = act.partition(":")
+    return _acted(sheet, text, verb, dotted, rewrite=rewrite) if dotted else text
+
+
+def _set(text: str, way: Way, value: Any, *, rewrite: bool) -> str:
+    data = data_of(text)
+    if len(way) > 1 and _found(data, way[:-1]) is None:
+        if value is REMOVED:
+            return text
+        return _set(text, way[:-1], {str(way[-1]): value}, rewrite=rewrite)
+    if value is REMOVED and _found(data, way) is None:
+        return text
+    try:
+        return edited(text, way, value)
+    except CannotEdit as problem:
+        if not rewrite:
+            raise NeedsRewriting from problem
+        return said_in_yaml(with_value(data, way, value))
+
+
+def _acted(sheet: Sheet, text: str, verb: str, dotted: str, *, rewrite: bool) -> str:
+    way, data = _way(dotted), data_of(text)
+    found = _found(data, way)
+    if verb == "add":
+        rows = next((each for each in _every_list(sheet) if dotted.endswith(each.way)), None)
+        if rows is None or not (found is None or isinstance(found, list)):
+            return text
+        new = _numbered(rows.one, text)
+        if found is None:
+            return _set(text, way, [new], rewrite=rewrite)
+        return _set(text, (*way, len(found)), new, rewrite=rewrite)
+    if found is None or not isinstance(way[-1], int):
+        return text
+    if verb == "remove":
+        around = _found(data, way[:-1])
+        if len(around) == 1:
+            return _set(text, way[:-1], REMOVED, rewrite=rewrite)
+        return _set(text, way, REMOVED, rewrite=rewrite)
+    by = {"up": -1, "down": 1}.get(verb, 0)
+    around = _found(data, way[:-1])
+    if not by or not 0 <= way[-1] + by < len(around):
+        return text
+    try:
+        return exchanged(text, way, by)
+    except CannotEdit as problem:
+        if not rewrite:
+            raise NeedsRewriting from problem
+        return said_in_yaml(moved(data, way, by))
+
+
+def _every_list(sheet: Sheet) -> Iterator[Rows]:
+    for rows in sheet.lists:
+        yield rows
+        yield from rows.inner
+
+
+def _numbered(one: Any, text: str) -> Any:
+    """What an added row says, with codes that the file does not have yet."""
+    if isinstance(one, list):
+        return [_numbered(each, text) for each in one]
+    if not isinstance(one, Mapping):
+        return one
+    new = {key: _numbered(value, text) for key, value in one.items()}
+    if "code" in new:
+        number = 1
+        while f"{new['code']}{number}" in text:
+            number += 1
+        new["code"] = f"{new['code']}{number}"
+    return new

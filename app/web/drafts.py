@@ -1,0 +1,576 @@
+"""Study folders in the making: every finding, every file, previews as people will see it, and loading a draft."""
+
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+
+from app.capture.checks import Judgement, judge
+from app.capture.typed import parse_typed
+from app.dependencies import (
+    LARGEST_UPLOAD,
+    ChangeInStudy,
+    Form,
+    Here,
+    PageInStudy,
+    SentFiles,
+    TypedForm,
+    require_password,
+)
+from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.participants.models import Participant
+from app.people.access import require
+from app.people.permissions import Permission
+from app.schedule.rules import planned
+from app.studies.definition import ConsentDocument, Study, Visit, VisitKind, Window
+from app.studies.drafts import actions, reads, rules
+from app.studies.drafts.editing import CannotEdit
+from app.studies.drafts.folder import checked
+from app.studies.drafts.reads import Draft
+from app.studies.in_use import StudyInUse
+from app.studies.loading import read_yaml
+from app.studies.reads import study_by_code, versions
+from app.studies.rules import Finding
+from app.web.consent import html_of
+from app.web.draft_fields import (
+    GENERAL,
+    NAME,
+    NeedsRewriting,
+    Sheet,
+    changed_text,
+    drawn_fields,
+    drawn_rows,
+    eligibility,
+    visits,
+)
+from app.web.draft_fields import instrument as instrument_sheet
+from app.web.entries import SAVE_AS, Spot, form_sections, judged_look, lists, progress_of
+from app.web.items import rows_shown, with_other_rows
+from app.web.places import places_of, show_at
+from app.web.shell import errors_of, status_of
+
+router = APIRouter()
+
+DRAFTS = "/{study}/study/drafts"
+DRAFT = DRAFTS + "/{number:int}"
+MOST_FINDINGS = 300
+SPOT = "screening"
+
+
+@router.get(DRAFTS, name="drafts.drafts")
+def drafts(here: PageInStudy) -> Response:
+    """Every draft of the study, and a new one."""
+    require(here.actor, Permission.STUDY_LOAD)
+    return _drafts_page(here)
+
+
+@router.post(DRAFTS, name="drafts.make", max_body_size=LARGEST_UPLOAD)
+def make(here: ChangeInStudy, files: SentFiles) -> Response:
+    """A new draft: the smallest study, what a version says, or an uploaded folder."""
+    require(here.actor, Permission.STUDY_LOAD, action="draft.make", subject="/draft")
+    start, sent = here.value("start", "smallest"), files.get("folder")
+    who: dict[str, Any] = {"name": here.value("name"), "by": here.actor, "now": here.now}
+    try:
+        if start == "folder":
+            if sent is None:
+                raise Invalid([FieldProblem("folder", "required", "Choose the ZIP of the folder.")])
+            try:
+                found = rules.unzipped(sent.data)
+            except rules.NotAFolder as problem:
+                raise Invalid([FieldProblem("folder", "folder", str(problem))]) from problem
+            number = actions.draft_from_files(here.session, here.the_study, found, origin="upload", **who)
+        else:
+            version = None if start == "smallest" else start.removeprefix("version:")
+            number = actions.make_draft(here.session, here.the_study, version=version, **who)
+    except Invalid as problem:
+        here.refuse(problem)
+        return _drafts_page(here, problem=problem)
+    return here.redirect(f"{_url(here)}/{number}", done="study_draft_made")
+
+
+@router.get(DRAFT, name="drafts.draft")
+def draft(here: PageInStudy, number: int) -> Response:
+    """One draft: its findings, its files, and what can be looked at."""
+    return _draft_page(here, _draft(here, number))
+
+
+@router.get(DRAFT + "/folder.zip", name="drafts.folder_file")
+def folder_file(here: PageInStudy, number: int) -> Response:
+    """The folder as a ZIP, byte for byte."""
+    found = _draft(here, number)
+    headers = {"Content-Disposition": f'attachment; filename="{here.the_study.code}-draft-{number}.zip"'}
+    return Response(rules.zipped(found.texts), media_type="application/zip", headers=headers)
+
+
+@router.get(DRAFT + "/open", name="drafts.open_file")
+def open_file(here: PageInStudy, number: int, path: str = "") -> Response:
+    """Leads to the file of this name, or to a new one."""
+    found = _draft(here, number)
+    path = path.strip()
+    if (reason := rules.why_not_path(path)) is not None:
+        return _draft_page(here, found, problem=Invalid([FieldProblem("path", "path", reason)]), path=path)
+    return RedirectResponse(f"{_url(here)}/{number}/files/{path}", status_code=303)
+
+
+@router.get(DRAFT + "/files/{path:path}", name="drafts.file")
+def file(here: PageInStudy, number: int, path: str) -> Response:
+    """The text of one file, with its findings at their lines."""
+    return _file_page(here, _draft(here, number), path)
+
+
+@router.post(DRAFT + "/files/{path:path}", name="drafts.save_file")
+def save_file(here: ChangeInStudy, number: int, path: str) -> Response:
+    """Save the text of a file, or take the file out."""
+    found = _draft(here, number, action="draft.change")
+    if here.value("act") == "remove":
+        try:
+            actions.remove_file(here.session, here.the_study, number, path=path, by=here.actor, now=here.now)
+        except Refused as problem:
+            here.refuse(problem)
+            return _file_page(here, found, path, problem=problem)
+        return here.redirect(f"{_url(here)}/{number}", done="study_draft_file_removed")
+    before = found.files.get(path)
+    text = rules.as_typed((here.form.get("text") or [""])[-1], before.text if before else "")
+    try:
+        actions.save_file(
+            here.session,
+            here.the_study,
+            number,
+            path=path,
+            text=text,
+            version=_count(here.value("version", "0")),
+            by=here.actor,
+            now=here.now,
+        )
+    except (Invalid, Refused, Conflict) as problem:
+        here.refuse(problem)
+        return _file_page(here, found, path, problem=problem, typed=text)
+    return here.redirect(f"{_url(here)}/{number}/files/{path}", done="study_draft_saved")
+
+
+@router.get(DRAFT + "/load", name="drafts.load_form")
+def load_form(here: PageInStudy, number: int) -> Response:
+    """What loading means, and the password."""
+    return _load_page(here, _draft(here, number))
+
+
+@router.post(DRAFT + "/load", name="drafts.load")
+def load(here: ChangeInStudy, number: int) -> Response:
+    """Load the draft as a version; where there are participants, what that means comes next."""
+    found = _draft(here, number, action="draft.load")
+    try:
+        require_password(here, here.value("password"))
+        version = actions.load_draft(here.session, here.the_study, number, by=here.actor, now=here.now)
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        return _load_page(here, found, problem=problem)
+    if version.study_id == here.the_study.id:
+        root = f"/{here.the_study.code}/study/versions"
+        waits = (version.id or 0) > here.the_study.version_id and here.the_study.version_id == _in_force(here)
+        return here.redirect(f"{root}/{version.version}/effect" if waits else root, done="study_draft_loaded")
+    return here.redirect(_url(here), done="study_draft_loaded")
+
+
+@router.get(DRAFT + "/remove", name="drafts.remove_form")
+def remove_form(here: PageInStudy, number: int) -> Response:
+    """What deleting means."""
+    return _remove_page(here, _draft(here, number))
+
+
+@router.post(DRAFT + "/remove", name="drafts.remove")
+def remove(here: ChangeInStudy, number: int) -> Response:
+    """Delete the draft."""
+    found = _draft(here, number, action="draft.remove")
+    try:
+        actions.remove_draft(here.session, here.the_study, number, by=here.actor, now=here.now)
+    except Refused as problem:
+        here.refuse(problem)
+        return _remove_page(here, found, problem=problem)
+    return here.redirect(_url(here), done="study_draft_removed")
+
+
+# Edited as fields
+
+
+@router.get(DRAFT + "/edit/{part}", name="drafts.edit")
+def edit(here: PageInStudy, number: int, part: str) -> Response:
+    """A part of the study as fields; `part` is general, eligibility, visits, or form.CODE of an instrument."""
+    return _edit_page(here, _draft(here, number), part)
+
+
+@router.post(DRAFT + "/edit/{part}", name="drafts.change")
+def change(here: ChangeInStudy, number: int, part: str) -> Response:
+    """Save what was typed, and add, move or take out a row."""
+    found = _draft(here, number, action="draft.change")
+    path, sheet = _sheet(found, part)
+    kept = found.file(path)
+    act = here.value("act")
+    try:
+        text = changed_text(sheet, kept.text, here.form, act, rewrite=here.value("rewrite") == "yes")
+        version = _count(here.value("version", "0"))
+        actions.save_file(
+            here.session, here.the_study, number, path=path, text=text, version=version, by=here.actor, now=here.now
+        )
+    except NeedsRewriting:
+        return _edit_page(here, found, part, needs_rewriting=True)
+    except CannotEdit:
+        raise Refused("This file cannot be read as YAML. Mend its text first.") from None
+    except (Invalid, Refused, Conflict) as problem:
+        here.refuse(problem)
+        return _edit_page(here, found, part, problem=problem)
+    return here.redirect(f"{_url(here)}/{number}/edit/{part}", done="study_draft_saved")
+
+
+def _sheet(found: Draft, part: str) -> tuple[str, Sheet]:
+    """The file of a part, and its fields."""
+    forms = _form_files(found)
+    if part == "general":
+        return "study.yaml", GENERAL
+    if part == "eligibility":
+        return "study.yaml", eligibility(forms)
+    if part == "visits":
+        return "study.yaml", visits(forms)
+    if part.startswith("form.") and part[5:] in forms:
+        return f"instruments/{part[5:]}.yaml", instrument_sheet()
+    raise NotFound
+
+
+def _form_files(found: Draft) -> list[str]:
+    """The codes of the files of instruments; words in other languages are none."""
+    paths = [path for path in found.files if path.startswith("instruments/") and path.endswith(".yaml")]
+    return [path[12:-5] for path in paths if path.count(".") == 1]
+
+
+def _edit_page(
+    here: Here,
+    found: Draft,
+    part: str,
+    *,
+    problem: Invalid | Refused | Conflict | None = None,
+    needs_rewriting: bool = False,
+) -> Response:
+    path, sheet = _sheet(found, part)
+    kept = found.file(path)
+    tree, _ = read_yaml(kept.text, path)
+    if tree is None:
+        raise Refused("This file cannot be read as YAML. Mend its text first.")
+    form = here.form
+    findings = [each for each in found.findings if each.file == path]
+    at = {(each.line, each.column): each.message for each in reversed(findings)}
+    errors = {
+        NAME + ".".join(map(str, way)): at[place.line, place.column]
+        for way, place in reversed(tree.places.items())
+        if way and (place.line, place.column) in at
+    }
+    return _show(
+        here,
+        found,
+        "drafts/edit.html",
+        status=409 if needs_rewriting else status_of(problem),
+        part=part,
+        path=path,
+        sheet=sheet,
+        version=kept.version,
+        fields=drawn_fields(sheet.fields, tree.value, "", form),
+        lists=[drawn_rows(rows, tree.value, "", form) for rows in sheet.lists],
+        findings=findings,
+        errors={**errors, **errors_of(problem)},
+        problems=[(each.field, each.message) for each in problem.problems] if isinstance(problem, Invalid) else [],
+        problem=problem.reason if isinstance(problem, Refused | Conflict) else None,
+        needs_rewriting=needs_rewriting,
+        act=here.value("act") if needs_rewriting else "",
+    )
+
+
+# As people will see it
+
+
+@dataclass(frozen=True)
+class Imagined(Spot):
+    """A form of a draft, filled in by nobody: nothing is read and nothing is kept."""
+
+    @property
+    def url(self) -> str:
+        return f"{self.here.request.url.path}"
+
+    @cached_property
+    def entry(self) -> None:
+        return None
+
+    def judge(self, values: Any, reasons: Any, form: Form | None = None) -> Judgement:
+        return judge(
+            self.here.the_study.definition,
+            self.instrument,
+            self.planned.code,
+            values,
+            reasons,
+            answers={},
+            today=self.here.now.date(),
+            now=self.here.now,
+            blank=rows_shown(self.instrument, form) if form is not None else {},
+        )
+
+
+@router.get(DRAFT + "/preview/{instrument}", name="drafts.preview")
+def preview(here: PageInStudy, number: int, instrument: str) -> Response:
+    """An instrument as the entry form shows it; answers stand in the address, and nowhere else."""
+    found = _draft(here, number)
+    spot = _imagined(here, found, instrument)
+    asked = here.request.query_params
+    form: dict[str, list[str]] = {name: asked.getlist(name) for name in asked if name != SAVE_AS}
+    form = with_other_rows(spot.instrument, form, asked.get(SAVE_AS, "")) or form
+    typed = parse_typed(spot.instrument, lists(form))
+    judgement = spot.judge(typed.values, typed.reasons, form)
+    problems = [*typed.problems, *(FieldProblem(each.item, "check", each.message) for each in judgement.hard)]
+    sections = form_sections(spot, form, problems=problems if form else [], judgement=judgement)
+    done, total = progress_of(sections)
+    return _show(
+        here,
+        found,
+        "drafts/preview.html",
+        spot=spot,
+        sections=sections,
+        done=done,
+        asked=total,
+        visits=[visit.label for visit in spot.here.the_study.definition.visits if instrument in visit.instruments],
+    )
+
+
+@router.post(DRAFT + "/preview/{instrument}/look", name="drafts.look")
+def look(here: PageInStudy, form: TypedForm, number: int, instrument: str) -> Response:
+    """What is hidden, what does not hold, and the scores, of imagined answers. Nothing is kept."""
+    return JSONResponse(judged_look(_imagined(here, _draft(here, number), instrument), form))
+
+
+@router.get(DRAFT + "/plan", name="drafts.plan")
+def plan(here: PageInStudy, number: int) -> Response:
+    """The visits of an imaginary participant, who is screened, consents and is randomised on one day."""
+    found = _draft(here, number)
+    study = _study(found)
+    begins = here.now.date()
+    shown = []
+    for visit in study.visits:
+        dates = planned(visit, begins)
+        shown.append(
+            SimpleNamespace(
+                label=visit.label,
+                target=dates.target_on,
+                opens=dates.opens_on,
+                closes=dates.closes_on,
+                held_on=None,
+                status="planned",
+                unnamed=False,
+                forms=_forms(study, visit),
+                day=visit.day,
+                anchor=visit.anchor,
+            )
+        )
+    return _show(here, found, "drafts/plan.html", visits=shown, begins=begins)
+
+
+@router.get(DRAFT + "/consent/{path:path}", name="drafts.consent")
+def consent(here: PageInStudy, number: int, path: str) -> Response:
+    """A consent document as the participant sees it."""
+    found = _draft(here, number)
+    kept = found.file(path)
+    document = _document(kept.text)
+    return _show(here, found, "drafts/consent.html", path=path, document=document, text=html_of(document))
+
+
+def _document(text: str) -> ConsentDocument:
+    """The document as far as it can be read; its text is all that is wanted of it."""
+    head, body = {}, text
+    lines = text.replace("\r\n", "\n").lstrip("\ufeff").split("\n")
+    if lines and lines[0].rstrip() == "---" and "---" in [line.rstrip() for line in lines[1:]]:
+        end = [line.rstrip() for line in lines[1:]].index("---") + 1
+        head = {
+            key.strip(): value.strip().strip("\"'") for line in lines[1:end] for key, _, value in [line.partition(":")]
+        }
+        body = "\n".join(lines[end + 1 :])
+    return ConsentDocument.model_construct(
+        version=head.get("version", ""),
+        language=head.get("language", "en"),
+        title=head.get("title", ""),
+        valid_from=date.min,
+        sites=(),
+        text=body.strip(),
+        sha256="",
+    )
+
+
+def _forms(study: Study, visit: Visit) -> list[tuple[str, str]]:
+    found = [study.instrument(code) for code in visit.instruments]
+    return [(form.code, form.label) for form in found if form is not None]
+
+
+def _imagined(here: Here, found: Draft, instrument: str) -> Imagined:
+    study = _study(found)
+    form = study.instrument(instrument)
+    if form is None:
+        raise NotFound
+    at = next((visit for visit in study.visits if instrument in visit.instruments), None)
+    if at is None:  # at screening, or not asked anywhere yet
+        at = Visit(code=SPOT, label="", kind=VisitKind.BASELINE, day=0, window=Window(before=0, after=0))
+    imagined = StudyInUse(here.the_study.id, here.the_study.code, here.the_study.version_id, study)
+    nobody = Participant(
+        id=0,
+        study_id=imagined.id,
+        site_id=0,
+        code="",
+        status="",
+        screened_on=here.now.date(),
+        created_at=here.now,
+        created_by="",
+    )
+    return Imagined(replace(here, study=imagined), nobody, at, form)
+
+
+def _study(found: Draft) -> Study:
+    """The study of a draft; Refused while it has errors."""
+    study, _ = checked(found.texts)
+    if study is None:
+        raise Refused("There are errors in this draft. Mend them first; the page of the draft lists them.")
+    return study
+
+
+# What every page of a draft shows
+
+
+def _url(here: Here) -> str:
+    return f"/{here.the_study.code}/study/drafts"
+
+
+def _count(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 10 else -1
+
+
+def _in_force(here: Here) -> int | None:
+    """The version in force now, after a load in this very transaction."""
+    row = study_by_code(here.session, here.the_study.code)
+    return row.version_id if row else None
+
+
+def _draft(here: Here, number: int, *, action: str = "draft.read") -> Draft:
+    require(here.actor, Permission.STUDY_LOAD, action=action, subject="/draft")
+    return reads.draft(here.session, here.the_study, number, by=here.actor)
+
+
+def _show(here: Here, found: Draft, template: str, *, status: int = 200, **values: Any) -> Response:
+    places = places_of(here)
+    url = _url(here)
+    return show_at(
+        here,
+        places,
+        template,
+        status_code=status,
+        root=f"/{here.the_study.code}",
+        drafts_url=url,
+        url=f"{url}/{found.number}",
+        draft=found,
+        timezone=places.timezone(),
+        **values,
+    )
+
+
+def _drafts_page(here: Here, *, problem: Invalid | None = None) -> Response:
+    places = places_of(here)
+    return show_at(
+        here,
+        places,
+        "drafts/drafts.html",
+        status_code=status_of(problem),
+        root=f"/{here.the_study.code}",
+        url=_url(here),
+        drafts=reads.drafts(here.session, here.the_study, by=here.actor),
+        versions=[one.version for one in reversed(versions(here.session, here.the_study.id))],
+        errors=errors_of(problem),
+        problems=[(each.field, each.message) for each in problem.problems] if problem else [],
+        name=here.value("name"),
+        start=here.value("start", "smallest"),
+        timezone=places.timezone(),
+    )
+
+
+def _draft_page(here: Here, found: Draft, *, problem: Invalid | None = None, path: str = "") -> Response:
+    study, findings = checked(found.texts)
+    return _show(
+        here,
+        found,
+        "drafts/draft.html",
+        status=status_of(problem),
+        findings=findings[:MOST_FINDINGS],
+        more=len(findings) - MOST_FINDINGS,
+        count=found.errors,
+        study=study,
+        instruments=[(form.code, form.label) for form in study.instruments] if study else [],
+        forms=_form_files(found),
+        documents=[one for one in found.files if one.startswith("consent/") and one.endswith(".md")],
+        errors=errors_of(problem),
+        path=path,
+    )
+
+
+def _file_page(
+    here: Here,
+    found: Draft,
+    path: str,
+    *,
+    problem: Invalid | Refused | Conflict | None = None,
+    typed: str | None = None,
+) -> Response:
+    kept = found.files.get(path)
+    if kept is None and rules.why_not_path(path) is not None:
+        raise NotFound
+    text = typed if typed is not None else kept.text if kept else rules.begun(path)
+    findings = [each for each in found.findings if each.file == path]
+    at: dict[int, list[Finding]] = {}
+    for each in findings:
+        at.setdefault(each.line, []).append(each)
+    version = kept.version if kept else 0
+    return _show(
+        here,
+        found,
+        "drafts/file.html",
+        status=status_of(problem),
+        path=path,
+        text=text,
+        version=version,
+        kept=kept,
+        findings=findings,
+        lines=[
+            (line, words, at.get(line, [])) for line, words in enumerate((kept.text if kept else "").split("\n"), 1)
+        ],
+        problem=problem.reason if problem else None,
+        conflict=isinstance(problem, Conflict),
+        is_consent=path.startswith("consent/") and path.endswith(".md"),
+    )
+
+
+def _load_page(here: Here, found: Draft, *, problem: Invalid | Refused | None = None) -> Response:
+    study, _ = checked(found.texts)
+    return _show(
+        here,
+        found,
+        "drafts/load.html",
+        status=status_of(problem),
+        study=study,
+        count=found.errors,
+        reason=found.why_not_change,
+        refusal=problem.reason if isinstance(problem, Refused) else None,
+        errors=errors_of(problem),
+    )
+
+
+def _remove_page(here: Here, found: Draft, *, problem: Refused | None = None) -> Response:
+    return _show(
+        here,
+        found,
+        "drafts/remove.html",
+        status=status_of(problem),
+        reason=found.why_not_change,
+        refusal=problem.reason if problem else None,
+    )

@@ -1,0 +1,118 @@
+"""What the door gives as metadata comes back as the same instruments, as far as these formats can say them."""
+
+import csv
+import io
+from datetime import date
+from typing import Any
+
+import pytest
+
+from app.api.redcap.dictionary import project_of
+from app.api.redcap.metadata import COLUMNS, rows_of
+from app.expressions import parse
+from app.studies.definition import Item, ItemType, Study
+from app.studies.importing import Converted, Kind, convert
+from app.studies.loading import library, read_folder
+from tests.api.redcap.world import World
+
+ON = date(2026, 3, 2)
+
+
+def dictionary_of(study: Study) -> bytes:
+    """What `content=metadata` answers, as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows_of(project_of([study])))
+    return text.getvalue().encode()
+
+
+def as_said(item: Item, visits: dict[str, str]) -> dict[str, Any]:
+    """An item without what neither a dictionary nor a project XML can say: decimals, units, checks, lengths."""
+    hard = item.min is not None or item.max is not None
+    bounds = (item.min, item.max) if hard else (item.expected_min, item.expected_max)
+    kind = item.type
+    if kind is ItemType.SLIDER and item.min is not None and item.max is not None and item.max - item.min <= 20:
+        kind = ItemType.SCALE
+    hint = " ".join(part for part in (item.hint, f"({item.unit})" if item.unit else None) if part)
+    return {
+        "label": item.label,
+        "type": "text" if kind is ItemType.DATE and item.precision != "day" else kind.value,
+        "required": item.required or kind is ItemType.CALCULATED,
+        "hint": " ".join(hint.split()),
+        "bounds": bounds if kind is not ItemType.CALCULATED else None,
+        "hard": hard and kind is not ItemType.CALCULATED,
+        "choices": [(choice.code, choice.label) for choice in item.choices],
+        "ends": (item.low_label, item.high_label),
+        "multiline": item.multiline,
+        "shown_if": meant(item.shown_if, visits),
+        "calculation": meant(item.calculation, visits),
+    }
+
+
+def meant(text: str | None, visits: dict[str, str]) -> Any:
+    """What an expression says, with visits by the names they got."""
+
+    def renamed(tree: Any) -> Any:
+        if isinstance(tree, list) and tree[:1] == ["reference"]:
+            return ["reference", visits.get(tree[1], tree[1]), *tree[2:]]
+        return [renamed(part) for part in tree] if isinstance(tree, list) else tree
+
+    return renamed(parse(text).tree) if text else None
+
+
+def items_of(study: Study) -> dict[str, dict[str, Item]]:
+    return {form.code: {item.code: item for item in form.items} for form in study.instruments}
+
+
+def compare(before: Study, after: Converted, visits: dict[str, str], left_out: set[str]) -> int:
+    """How many items are the same; `left_out` are those whose rules the format could not carry."""
+    same, read = 0, items_of(after.study)
+    for form, items in items_of(before).items():
+        assert list(read[form]) == list(items), form
+        for code, item in items.items():
+            if code not in left_out:
+                assert as_said(read[form][code], {}) == as_said(item, visits), code
+                same += 1
+    return same
+
+
+@pytest.mark.requirement("ODM-8")
+@pytest.mark.parametrize("name", [folder.name for folder in library()])
+def test_dictionaries_of_the_library_come_back_as_they_were(name: str):
+    study, _ = read_folder(next(folder for folder in library() if folder.name == name))
+    assert study is not None
+    after = convert(dictionary_of(study), name=f"{name}.csv", on=ON)
+    # A dictionary names no events, so what refers to another visit is reported and left out.
+    left_out = {
+        item.code
+        for form in study.instruments
+        for item in form.items
+        if any(
+            reference.event
+            for text in (item.shown_if, item.calculation)
+            if text
+            for reference in parse(text).references
+        )
+    }
+    told = {note.where.split("[")[-1].rstrip("]") for note in after.notes if note.kind is Kind.LOST}
+    assert left_out <= told
+    assert compare(study, after, {}, left_out) > 6
+    assert after.study.record_id == study.record_id
+
+
+@pytest.mark.requirement("ODM-8")
+def test_a_project_comes_back_with_its_visits_and_repeats(world: World):
+    before = world.study.definition
+    xml = world["both"].send("project_xml", returnMetadataOnly="true")
+    after = convert(xml.content, name="project.xml", on=ON)
+    events = {event.visit: event.name for event in project_of([before]).events}
+    visits = {visit: name.removesuffix("_arm_1") for visit, name in events.items()}
+    assert compare(before, after, visits, set()) > 10
+    for visit in before.visits:
+        read = after.study.visit(visits[visit.code])
+        assert read is not None
+        assert (read.label, set(read.instruments)) == (visit.label, set(visit.instruments))
+    falls = after.study.instrument("falls")
+    assert falls is not None
+    assert (falls.label, falls.repeats) == ("Falls", True)

@@ -1,0 +1,217 @@
+"""What is typed is not lost: without a connection, after the session ended, beside a colleague, on a shared device."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import time_machine
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import Dialog, Page, expect
+from sqlalchemy import delete, select
+
+from app.audit.actions import ENTRY as AUDIT_ENTRY
+from app.foundation.database import Database
+from app.people.reads import SESSION
+from tests.web.browser import PASSWORD
+from tests.web.test_entries import FORM, PAIN, World
+
+pytestmark = [pytest.mark.browser, pytest.mark.parametrize("kind", ["sqlite"], indirect=True)]
+
+TYPED = datetime(2026, 7, 6, 0, 40, tzinfo=UTC)  # by the clock of the device
+STATE = "[data-save-state]"
+NOT_SENT = "kept on this device, not sent yet"
+# Everything that the browser keeps, as far as it can be read: names, keys (which cannot be taken out) and bytes.
+HELD = """async () => {
+  const asked = indexedDB.open('equipoise-kept');
+  const base = await new Promise((done) => { asked.onsuccess = () => done(asked.result); });
+  if (!base.objectStoreNames.length) return {forms: [], keys: [], out: []};
+  const all = (name) => new Promise((done) => {
+    const got = base.transaction(name).objectStore(name).getAll();
+    got.onsuccess = () => done(got.result);
+  });
+  const [forms, keys] = [await all('forms'), await all('keys')];
+  base.close();
+  const taken = (key) => crypto.subtle.exportKey('raw', key).then(() => 'taken', (error) => error.name);
+  const out = await Promise.all(keys.map(taken));
+  const bytes = (each) => new TextDecoder('latin1').decode(each);
+  return {keys: keys.map((key) => key.extractable), out,
+    forms: forms.map((each) => JSON.stringify({...each, data: bytes(each.data), iv: 0, iv2: 0}))};
+}"""
+
+
+@pytest.fixture(autouse=True)
+def at_the_visit() -> Iterator[None]:
+    with time_machine.travel(datetime(2026, 7, 6, 1, 0, tzinfo=UTC), tick=True):
+        yield
+
+
+@pytest.fixture
+def world(database: Database) -> World:
+    return World(database)
+
+
+@pytest.fixture
+def visit_as(browser: Chromium, address: str, world: World) -> Iterator[Callable[[str], Page]]:
+    """A window of somebody's, with the form in it, and with what keeps it on the device at hand."""
+    windows = []
+
+    def open_window(role: str) -> Page:
+        window = browser.new_context(base_url=address)
+        windows.append(window)
+        page = window.new_page()
+        page.set_default_timeout(10_000)
+        signs_in(world, page, role)
+        page.goto(FORM)
+        keeps(page)
+        return page
+
+    yield open_window
+    for window in windows:
+        window.close()
+
+
+def signs_in(world: World, page: Page, role: str) -> None:
+    """As if by the sign-in page: this browser is now theirs."""
+    token = str(world.browser(role).client.cookies["equipoise"])
+    page.context.add_cookies([{"name": "equipoise", "value": token, "domain": "127.0.0.1", "path": "/"}])
+
+
+def keeps(page: Page) -> None:
+    expect(page.locator("body[data-keeps=yes]")).to_be_attached()
+
+
+def fill(page: Page) -> None:
+    page.locator('[name="pain_nrs"][value="5"]').dispatch_event("click")
+    page.locator('[name="pain_days"]').fill("3")
+
+
+def save(page: Page) -> None:
+    page.locator(".form-bar").get_by_role("button", name="Save", exact=True).click()
+
+
+def log(world: World, action: str) -> list[Any]:
+    with world.database.reading() as session:
+        wanted = select(AUDIT_ENTRY.c.new, AUDIT_ENTRY.c.at).where(AUDIT_ENTRY.c.action == action)
+        return list(session.execute(wanted))
+
+
+def test_a_form_saved_without_a_connection_is_kept_and_saved_once_when_it_is_back(world, visit_as):
+    page = visit_as("assessor")
+    page.clock.set_fixed_time(TYPED)
+    page.context.set_offline(True)
+    fill(page)
+    expect(page.locator(STATE)).to_contain_text(NOT_SENT)
+    save(page)
+    expect(page.locator(STATE)).to_contain_text("saved when it is back")
+    held = page.evaluate(HELD)
+    assert (held["keys"], held["out"], len(held["forms"])) == ([False], ["InvalidAccessError"], 1)
+    assert not any(word in held["forms"][0] for word in ("M-001", "pain", "week18", "participants"))
+    assert world.entry() is None
+    page.context.set_offline(False)
+    page.wait_for_url("**/week18?done=saved")
+    entry = world.entry()
+    assert (entry["version"], entry["values"]["pain_nrs"], entry["values"]["pain_days"]) == (1, 5, 3)
+    assert entry["typed_at"] == TYPED < entry["saved_at"]
+    assert len(log(world, "entry.typed_offline")) == 1
+    assert page.evaluate(HELD)["forms"] == []
+    page.goto(f"{FORM}/record")
+    expect(page.locator(".entry-facts")).to_contain_text("Typed without a connection")
+
+
+def test_what_waits_after_its_page_is_closed_is_sent_and_a_conflict_shows_both(world, visit_as):
+    page = visit_as("assessor")
+    page.context.set_offline(True)
+    fill(page)
+    save(page)
+    expect(page.locator(STATE)).to_contain_text("saved when it is back")
+    assert page.evaluate("globalThis.equipoise.drafts.values().next().value.loose") is False
+    page.close()
+    world.browser("coordinator").post(FORM, {**PAIN, "pain_nrs": "2"})
+    other = page.context.new_page()
+    page.context.set_offline(False)
+    other.goto("/kept")
+    line = other.locator(".kept-list li")
+    expect(line).to_contain_text("Received, and not saved")
+    expect(line).to_contain_text("Pain")
+    assert world.entry()["values"]["pain_nrs"] == 2, "nothing was overwritten"
+    line.get_by_role("link", name="Open the form").click()
+    expect(other.locator("#versions")).to_contain_text("Two versions of this form")
+    expect(other.locator("#versions")).to_contain_text("2")
+    keeps(other)
+    expect(other.locator("[data-kept-note]")).to_be_hidden()
+    other.goto("/kept")
+    expect(other.locator("[data-kept-none]")).to_be_visible()
+
+
+def test_nobody_else_on_the_device_reads_what_waits_and_signing_out_deletes_it(world, visit_as):
+    page = visit_as("assessor")
+    page.context.set_offline(True)
+    fill(page)
+    expect(page.locator(STATE)).to_contain_text(NOT_SENT)
+    page.close()
+    page.context.set_offline(False)
+    with world.database.writing() as session:
+        session.execute(delete(SESSION))
+    other = page.context.new_page()
+    signs_in(world, other, "coordinator")
+    other.goto("/kept")
+    keeps(other)
+    expect(other.locator("[data-kept-none]")).to_be_visible()
+    expect(other.locator(".kept-list li")).to_have_count(0)
+    assert len(other.evaluate(HELD)["forms"]) == 1
+    assert world.drafts() == 0, "nothing is sent in another's name"
+    # The first one comes back: it is sent, as theirs.
+    signs_in(world, other, "assessor")
+    other.goto("/kept")
+    keeps(other)
+    expect(other.locator("[data-kept-none]")).to_be_visible()
+    assert world.drafts() == 1
+    other.goto(FORM)
+    expect(other.locator('[name="pain_days"]')).to_have_value("3")
+    # Something that cannot be sent goes with the keys at sign-out, after a warning.
+    keeps(other)
+    other.route("**/draft", lambda route: route.abort())
+    other.locator('[name="pain_days"]').fill("4")
+    expect(other.locator(STATE)).to_contain_text(NOT_SENT)
+    said: list[str] = []
+
+    def accept(dialog: Dialog) -> None:
+        said.append(dialog.message)
+        dialog.accept()
+
+    other.on("dialog", accept)
+    other.locator("details[data-menu] summary").last.click()
+    other.get_by_role("button", name="Sign out").click()
+    other.wait_for_url("**/sign-in")
+    assert said == ["Something that was typed on this device could not be sent. Signing out deletes it. Sign out?"]
+    held = other.evaluate(HELD)
+    assert (held["forms"], held["keys"]) == ([], [])
+
+
+@pytest.mark.parametrize("who", ["assessor_north", "coordinator_north"])
+def test_a_session_that_ended_is_resumed_in_place_by_the_same_person_alone(world, visit_as, who):
+    page = visit_as("assessor")
+    world.browser("coordinator")
+    with world.database.writing() as session:
+        session.execute(delete(SESSION))
+    fill(page)
+    save(page)
+    dialog = page.locator("dialog[open]")
+    expect(dialog).to_contain_text("Sign in again, and go on where you are")
+    dialog.get_by_label("Username").fill(who)
+    dialog.get_by_label("Password").fill("not this one at all")
+    dialog.get_by_role("button", name="Sign in").click()
+    expect(dialog.locator("[role=alert]")).to_be_visible()
+    dialog.get_by_label("Username").fill(who)
+    dialog.get_by_label("Password").fill(PASSWORD)
+    dialog.get_by_role("button", name="Sign in").click()
+    if who == "assessor_north":
+        page.wait_for_url("**/week18?done=saved")
+        assert world.entry()["values"]["pain_days"] == 3
+    else:
+        page.wait_for_url("**/today")
+        assert world.entry() is None
+        assert world.drafts() == 0, "nothing is handed over"
+        page.goto(FORM)
+        expect(page.locator('[name="pain_days"]')).to_have_value("")

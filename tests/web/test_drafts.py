@@ -1,0 +1,328 @@
+"""Drafts on pages: made, mended at their lines, looked at, loaded; and as ZIP and over REST, byte for byte."""
+
+import io
+import stat
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+from sqlalchemy import select
+
+from app.audit.actions import ENTRY
+from app.foundation.database import Database
+from app.studies.drafts.folder import checked, files_of, smallest
+from app.studies.drafts.models import StudyDraft
+from app.studies.drafts.rules import NotAFolder, as_typed, unzipped, why_not_files, why_not_path, zipped
+from app.studies.loading import library, read_folder
+from app.studies.rules import canonical
+from tests.api.client import api_client
+from tests.factories import person
+from tests.web.browser import PASSWORD, Browser, counted_statements, form_in
+from tests.web.test_queries import words
+from tests.web.world import World
+
+DRAFTS = "/mini/study/drafts"
+
+
+@pytest.fixture
+def world(shared_database: Database) -> World:
+    return World(shared_database)
+
+
+def _made(administrator: Browser, **typed: str) -> str:
+    reply = administrator.post(DRAFTS, {"name": "After the pilot", "start": "smallest", **typed})
+    assert reply.status_code == 303, reply.text
+    return str(reply.headers["location"]).partition("?")[0]
+
+
+@pytest.mark.requirement("CON-10")
+def test_a_draft_is_mended_looked_at_and_loaded(world: World):
+    world.consented()
+    administrator = world.browser("administrator", site_code=None)
+    assert administrator.soup("/mini/study").select_one(f'a[href="{DRAFTS}"]')
+    blank = administrator.post(DRAFTS, {"name": "", "start": "smallest"})
+    assert (blank.status_code, "Give the draft a name" in blank.text) == (422, True)
+    draft = _made(administrator, start="version:1")
+    with counted_statements(world.database) as statements:
+        page = administrator.soup(draft)
+    assert 2 <= len(statements) <= 12, statements
+    assert "study.yaml" in words(page)
+
+    study = f"{draft}/files/study.yaml"
+    fields = administrator.form(study)
+    text = str(fields["text"][0])
+    broken = text.replace("target: 40", "target: none", 1)
+    assert broken != text
+    sent = {**fields, "text": broken.replace("\n", "\r\n")}
+    assert administrator.send(study, sent).status_code == 303
+    page = administrator.soup(draft)
+    assert "`target` must be a whole number" in words(page)
+    line = text[: text.index("target:")].count("\n") + 1
+    assert page.select_one(f'a[href="{study}#line-{line}"]')
+    there = administrator.soup(study)
+    assert there.select_one(f"#line-{line}")
+    assert administrator.get(f"{draft}/plan").status_code == 409
+    refused = administrator.send(f"{draft}/load", {**_csrf(page), "password": PASSWORD})
+    assert (refused.status_code, "has 1 error" in refused.text or "One error" in refused.text) == (409, True)
+
+    late = administrator.send(study, {**sent, "text": text + "# mine\n"})
+    assert (late.status_code, "Nothing was overwritten" in late.text, "# mine" in late.text) == (409, True, True)
+    version_2 = text.replace("version: '1'", "version: '2'", 1).replace("MINI", "MINI TWO", 1)
+    assert administrator.post(study, {"text": version_2}).status_code == 303
+    assert "Week 18" in words(administrator.soup(f"{draft}/plan"))
+    assert "Nothing is saved" in words(administrator.soup(f"{draft}/preview/pain"))
+    consent = next(str(each["href"]) for each in administrator.soup(draft).select("a[href*='/consent/']"))
+    assert "You may stop at any time" in words(administrator.soup(consent))
+
+    wrong = administrator.post(f"{draft}/load", {"password": "not this one"})
+    assert (wrong.status_code, "not right" in wrong.text) == (422, True)
+    loaded = administrator.post(f"{draft}/load", {"password": PASSWORD})
+    assert loaded.headers["location"] == "/mini/study/versions/2/effect?done=study_draft_loaded", loaded.text
+    assert "loaded as version 2" in words(administrator.soup(draft))
+    again = administrator.send(study, {**fields, "text": text})
+    assert (again.status_code, "stays as it was then" in again.text) == (409, True)
+    copy = _made(administrator, start="version:2", name="Next")
+    assert administrator.form(f"{copy}/files/study.yaml")["text"] == [version_2], "the very text it was loaded from"
+    log = world.log()
+    assert [each for each in log if each.startswith("draft.")][-1] == "draft.changed"
+    assert "draft.loaded" in log
+    assert "study.loaded" in log
+    with world.database.reading() as session:
+        changed = session.execute(
+            select(ENTRY.c.old, ENTRY.c.new).where(ENTRY.c.action == "draft.changed", ENTRY.c.item == "study.yaml")
+        ).all()
+    assert changed[1].old == changed[0].new, "old and new hash of each change"
+    assert "sha256" in changed[1].new
+
+
+def _csrf(page: BeautifulSoup) -> dict[str, str]:
+    field = page.select_one("input[name=csrf_token]")
+    assert field is not None
+    return {"csrf_token": str(field["value"])}
+
+
+def test_a_form_is_previewed_with_its_skip_logic_and_nothing_is_kept(world: World):
+    administrator = world.browser("administrator", site_code=None)
+    draft = _made(administrator, start="version:1")
+    before = world.log()
+    page = words(administrator.soup(f"{draft}/preview/pain?pain_nrs=0&pain_days=5"))
+    assert "No pain, but days with pain" in page
+    looked = administrator.send(f"{draft}/preview/pain/look", {"pain_nrs": "99"})
+    assert looked.status_code == 200
+    assert "pain_nrs" in looked.json()["errors"]
+    assert world.log() == before
+
+
+def test_a_draft_that_is_deleted_is_marked_and_not_found(world: World):
+    administrator = world.browser("administrator", site_code=None)
+    draft = _made(administrator)
+    opened = administrator.get(f"{draft}/open?path=instruments/new.yaml").headers["location"]
+    assert administrator.post(opened, {"text": "code: new\n"}).status_code == 303
+    assert administrator.post(opened, {"act": "remove"}).status_code == 303
+    assert "instruments/new.yaml" not in words(administrator.soup(draft))
+    assert administrator.post(opened, {"text": "code: newer\n", "version": "0"}).status_code == 303
+    assert "cannot be called" in administrator.get(f"{draft}/open?path=../x").text
+    assert administrator.post(f"{draft}/remove", {}).status_code == 303
+    assert administrator.get(draft).status_code == 404
+    assert administrator.get(f"{draft}/folder.zip").status_code == 404
+    with world.database.reading() as session:
+        kept = session.execute(select(StudyDraft)).scalars().all()
+    assert [each.removed_by is not None for each in kept] == [True]
+
+
+def test_a_folder_comes_back_byte_for_byte(world: World):
+    administrator = world.browser("administrator", site_code=None)
+    folder = {
+        path.relative_to(library()[0]).as_posix(): path.read_bytes()
+        for path in library()[0].rglob("*")
+        if path.is_file()
+    }
+    folder["README.md"] = "\ufeffMine\r\n\r\n".encode()
+    sent = {"folder": ("folder.zip", _zip({f"trial/{name}": data for name, data in folder.items()}))}
+    fields = administrator.form(DRAFTS)
+    reply = administrator.send(DRAFTS, {**fields, "name": "Mine", "start": "folder"}, files=sent)
+    assert reply.status_code == 303, reply.text
+    draft = str(reply.headers["location"]).partition("?")[0]
+    with zipfile.ZipFile(io.BytesIO(administrator.get(f"{draft}/folder.zip").content)) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == folder
+    bomb = {"folder": ("bomb.zip", _zip({"study.yaml": b" " * 30_000_000}))}
+    refused = administrator.send(DRAFTS, {**fields, "name": "Bomb", "start": "folder"}, files=bomb)
+    assert (refused.status_code, "unpacks to more" in refused.text) == (422, True)
+
+
+def test_programs_send_fetch_and_load_drafts(world: World):
+    with world.database.writing() as session:
+        actor = person(session, world.study, "administrator", site_code=None)
+    client = api_client(world.database, actor)
+    files = {**smallest("mini", "Another mini"), "study.yaml": smallest("mini", "x")["study.yaml"]}
+    number = client.post("/drafts", {"name": "By program", "files": files}).json()["number"]
+    found = client.get(f"/drafts/{number}").json()
+    assert {each["path"]: each["text"] for each in found["files"]} == files
+    assert found["findings"] == []
+    text = files["study.yaml"].replace("version: '1'", "version: '7'")
+    saved = client.put(f"/drafts/{number}/files", {"path": "study.yaml", "text": text, "version": 1})
+    assert saved.json() == {"version": 2}
+    late = client.put(f"/drafts/{number}/files", {"path": "study.yaml", "text": "code: x", "version": 1})
+    assert late.status_code in (409, 412)
+    packed = client.get(f"/drafts/{number}/folder.zip").content
+    again = client.request("POST", "/draft-folders?name=Again", content=packed)
+    assert again.status_code == 201, again.text
+    assert client.get(f"/drafts/{again.json()['number']}/folder.zip").content == packed
+    refused = client.request("POST", "/draft-folders?name=No", content=b"PK")
+    assert (refused.status_code, "not a ZIP" in refused.text) == (422, True)
+    assert client.post(f"/drafts/{number}/load", {"password": "not this one"}).status_code == 422
+    loaded = client.post(f"/drafts/{number}/load", {"password": PASSWORD})
+    assert loaded.json()["version"] == "7", loaded.text
+    assert "7" in [each["version"] for each in client.get("/versions").json()]
+    assert client.request("DELETE", f"/drafts/{number}").status_code == 409, "a loaded draft stays"
+    listed = client.get("/drafts").json()
+    assert [each["version"] for each in listed] == [None, "7"]
+
+
+@pytest.mark.requirement("CON-10")
+def test_parts_are_edited_as_fields_and_the_text_keeps_its_comments(world: World):
+    administrator = world.browser("administrator", site_code=None)
+    draft = _made(administrator)
+    study = f"{draft}/files/study.yaml"
+    text = str(administrator.form(study)["text"][0])
+    assert administrator.post(study, {"text": f"# Ours\n{text}"}).status_code == 303
+
+    edit = f"{draft}/edit/visits"
+    assert administrator.post(edit, {"v.visits.0.window.after": "21", "act": "add:visits"}).status_code == 303
+    fields = administrator.form(edit)
+    assert fields["v.visits.0.window.after"] == ["21"]
+    assert fields["v.visits.1.code"] == ["visit1"]
+    asked = {"v.visits.1.label": "Week 6", "v.visits.1.day": "42", "v.visits.1.instruments": ["outcome"]}
+    assert administrator.post(edit, asked).status_code == 303
+    assert "Week 6" in words(administrator.soup(f"{draft}/plan"))
+    assert administrator.post(edit, {"v.visits.1.day": "soon", "act": "up:visits.1"}).status_code == 303
+    page = administrator.soup(edit)
+    field = page.find(id="v.visits.0.day")
+    assert field is not None
+    assert field.get("aria-invalid") == "true", "what is wrong stands at its field"
+    assert administrator.post(edit, {"act": "remove:visits.0"}).status_code == 303
+    kept = str(administrator.form(study)["text"][0])
+    assert kept == f"# Ours\n{text}".replace("after: 14", "after: 21")
+
+    form = f"{draft}/edit/form.outcome"
+    item = "v.sections.0.items.0."
+    typed = {f"{item}checks": "soft | [pain_nrs] < 10 | Ask again", f"{item}required": "false"}
+    assert administrator.post(form, {**typed, "act": "add:sections.0.items"}).status_code == 303
+    new = "v.sections.0.items.1."
+    bad = administrator.post(form, {f"{new}choices": "no code"})
+    assert (bad.status_code, "one choice a line" in bad.text, "no code" in bad.text) == (422, True, True)
+    answered = {f"{new}code": "sleep", f"{new}type": "choice", f"{new}choices": "a = Well\nb = Badly"}
+    assert administrator.post(form, {**answered, f"{new}shown_if": "[pain_nrs] > 3"}).status_code == 303
+    shown = administrator.soup(f"{draft}/preview/outcome?pain_nrs=10")
+    assert "Badly" in words(shown)
+    assert "Ask again" in words(shown)
+    assert administrator.soup(f"{draft}/preview/outcome?pain_nrs=0").select_one('[data-item="sleep"][data-hidden]')
+    assert not shown.select_one('[data-item="sleep"][data-hidden]')
+    assert administrator.get(f"{draft}/edit/form.none").status_code == 404
+
+    general = f"{draft}/edit/general"
+    added = administrator.post(general, {"v.target": "60", "act": "add:allocation.strata"})
+    assert added.status_code == 303
+    assert administrator.form(general)["v.allocation.strata.0.code"] == ["stratum1"]
+    criteria = f"{draft}/edit/eligibility"
+    assert administrator.post(criteria, {"v.eligibility.criteria.0.rule": "[agee] >= 18"}).status_code == 303
+    assert "agee" in words(administrator.soup(criteria)), "an expression is checked"
+
+
+def test_a_file_is_written_anew_only_when_somebody_says_so(world: World):
+    administrator = world.browser("administrator", site_code=None)
+    draft = _made(administrator)
+    study = f"{draft}/files/study.yaml"
+    text = str(administrator.form(study)["text"][0])
+    linked = "# Ours\n" + text.replace("label: Arm A", "label: &name Arm A", 1).replace(
+        "label: Arm B", "label: *name", 1
+    )
+    assert administrator.post(study, {"text": linked}).status_code == 303
+    general = f"{draft}/edit/general"
+    page = administrator.post(general, {"v.arms.0.label": "Training"})
+    assert (page.status_code, "would be written anew" in page.text) == (409, True)
+    assert administrator.form(study)["text"] == [linked]
+    fields = form_in(BeautifulSoup(page.text, "html.parser"), general)
+    assert administrator.send(general, fields).status_code == 303
+    written = str(administrator.form(study)["text"][0])
+    assert "# Ours" not in written
+    assert "Training" in written
+
+
+# Folders, without any database
+
+
+def _zip(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return packed.getvalue()
+
+
+def _link() -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        entry = zipfile.ZipInfo("study.yaml")
+        entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(entry, "/etc/passwd")
+    return packed.getvalue()
+
+
+@pytest.mark.requirement("SEC-23")
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (lambda: b"not a zip", "not a ZIP"),
+        (lambda: _zip({}), "empty"),
+        (lambda: _zip({"../study.yaml": b"x"}), "lead out"),
+        (lambda: _zip({"/study.yaml": b"x"}), "lead out"),
+        (lambda: _zip({"a\\..\\study.yaml": b"x"}), "lead out"),
+        (lambda: _zip({"study.yaml": b"\xff\xfe"}), "UTF-8"),
+        (lambda: _zip({"study.yaml": b"a\x00b"}), "NUL"),
+        (lambda: _zip({"study.yaml": b" " * 1_000_001}), "larger|unpacks"),
+        (lambda: _zip({f"instruments/i{n}.yaml": b" " * 990_000 for n in range(22)}), "unpacks"),
+        (lambda: _zip({f"i{n}.yaml": b"" for n in range(1000)}), "at most 900"),
+        (lambda: _zip({"A.yaml": b"", "a.yaml": b"", "study.yaml": b""}), "capital"),
+        (_link, "is a link"),
+        (lambda: b"\0" * 10_000_001, "larger than 10 MB"),
+    ],
+)
+def test_what_is_no_folder_is_refused_with_the_reason(data: Callable[[], bytes], said: str):
+    with pytest.raises(NotAFolder, match=said):
+        unzipped(data())
+
+
+def test_a_zip_leaves_out_what_is_hidden_and_the_folder_around_it():
+    found = unzipped(_zip({"t/.git/config": b"x", "__MACOSX/t/._s": b"x", "t/study.yaml": b"code: a\r\n"}))
+    assert found == {"study.yaml": "code: a\r\n"}
+    assert unzipped(zipped(found)) == found
+    assert zipped(found) == zipped(dict(found))
+
+
+@pytest.mark.parametrize("path", ["../x", "/x", "a//b", "", ".hidden", "a/./b", "a\\b", "x\x00", "a/b/c/d/e", "é.yaml"])
+def test_a_path_stays_inside(path: str):
+    assert why_not_path(path) is not None
+    assert why_not_files({path: ""}) is not None
+
+
+def test_a_browser_does_not_change_line_ends():
+    assert as_typed("a\r\nb\r\n", "x\n") == "a\nb\n"
+    assert as_typed("a\r\nb\r\n", "x\r\n") == "a\r\nb\r\n"
+
+
+@pytest.mark.parametrize("folder", library(), ids=lambda path: path.name)
+def test_a_version_written_as_files_reads_as_the_same(folder: Path):
+    study, _ = read_folder(folder)
+    assert study is not None
+    again, _ = checked(files_of(study))
+    assert again is not None
+    assert canonical(again) == canonical(study)
+
+
+def test_the_smallest_study_has_nothing_to_mend():
+    study, findings = checked(smallest("abc", "A study"))
+    assert study is not None
+    assert findings == ()

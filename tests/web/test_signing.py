@@ -1,0 +1,149 @@
+"""A visit in one go: from form to form without a way back, then one page, one meaning, one password; or none of it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import time_machine
+from sqlalchemy import select
+
+from app.audit.actions import ENTRY as AUDIT_ENTRY
+from app.capture.reads import entries_with_values
+from app.capture.rules import digest_of, signature_holds
+from tests.api.client import api_client
+from tests.web.browser import PASSWORD, counted_statements
+from tests.web.test_entries import FORM, PAIN, SCORED, VISIT, World
+
+SIGN = f"{VISIT}/sign"
+SCORES = {"dis_items": ["3"], "dis_weight": "70"}
+SIGNED = {"meaning": "authorship", "password": PASSWORD}
+
+
+@pytest.fixture(autouse=True)
+def at_the_visit() -> Iterator[None]:
+    with time_machine.travel(datetime(2026, 7, 6, 1, 0, tzinfo=UTC), tick=True):
+        yield
+
+
+@pytest.fixture
+def world(shared_database: Any) -> World:
+    return World(shared_database)
+
+
+def standing(world: World) -> dict[str, Any]:
+    assert world.participant_id is not None
+    with world.database.reading() as session:
+        return {each.instrument: each for each in entries_with_values(session, world.participant_id)}
+
+
+@pytest.mark.requirement("P11-50a", "P11-70", "P11-200i")
+def test_a_visit_is_entered_and_signed_without_going_back(world):
+    assessor = world.browser("assessor")
+    page = assessor.soup(FORM)
+    onward = page.select_one("[data-onward]")
+    assert onward.get_text(strip=True) == "Save and open “Disability”"
+    saved = assessor.post(FORM, {**PAIN, "save-as": "next"})
+    assert (saved.status_code, saved.headers["location"]) == (303, f"{SCORED}?done=saved_next")
+    page = assessor.soup(saved.headers["location"])
+    assert "This is the next form of the visit." in page.get_text()
+    assert page.select_one("[data-onward]").get_text(strip=True) == "Save and sign the visit"
+    saved = assessor.post(SCORED, {**SCORES, "save-as": "sign"})
+    assert (saved.status_code, saved.headers["location"]) == (303, f"{SIGN}?done=saved_last")
+    with counted_statements(world.database) as statements:
+        page = assessor.soup(saved.headers["location"])
+    assert len(statements) <= 12, statements
+    entries = standing(world)
+    for each in entries.values():
+        assert digest_of(each) in str(page), "the digest that is signed stands on the page"
+        assert page.find("a", href=f"{VISIT}/entries/{each.instrument}/record") is not None
+    assert page.select_one("form.confirm h2").get_text() == "Sign 2 forms"
+
+    # One meaning and one password; neither may be left out, and nothing is signed then.
+    wrong = assessor.post(SIGN, {"password": PASSWORD})
+    assert (wrong.status_code, "Say what your signature means." in wrong.text) == (422, True)
+    wrong = assessor.post(SIGN, {**SIGNED, "password": "not this one at all"})
+    assert wrong.status_code == 422
+    assert not any(each.is_signed for each in standing(world).values())
+    done = assessor.post(SIGN, SIGNED)
+    assert (done.status_code, done.headers["location"]) == (303, f"{VISIT}?done=visit_signed")
+    signed = standing(world)
+    assert all(signature_holds(each) and each.signed_by == "assessor_north" for each in signed.values())
+    assert len({each.signed_digest for each in signed.values()}) == 2, "each over its own bytes"
+    assert len({each.signed_at for each in signed.values()}) == 1
+    with world.database.reading() as session:
+        wanted = select(AUDIT_ENTRY.c.subject).where(AUDIT_ENTRY.c.action == "entry.signed")
+        subjects = list(session.execute(wanted.order_by(AUDIT_ENTRY.c.position)).scalars())
+    assert subjects == ["entry/week18/pain", "entry/week18/disability"]
+    assert "Nothing of this visit can be signed now" in assessor.get(SIGN).text
+    assert assessor.post(FORM, {**PAIN, "save-as": "next"}).headers["location"].endswith("?done=saved_last")
+
+
+def test_one_form_that_changed_meanwhile_refuses_all_of_them(world):
+    assessor, colleague = world.browser("assessor"), world.browser("coordinator")
+    assessor.post(FORM, PAIN)
+    assessor.post(SCORED, SCORES)
+    shown = assessor.form(SIGN)
+    colleague.post(SCORED, {**SCORES, "dis_weight": "71", "form-why": "Weighed again"})
+    refused = assessor.send(SIGN, {**shown, **SIGNED})
+    assert refused.status_code == 409
+    assert "Disability: This form was changed after you opened it. Read it again, then sign." in refused.text
+    assert "Nothing was signed." in refused.text
+    assert not any(each.is_signed for each in standing(world).values())
+    with world.database.reading() as session:
+        logged = session.execute(select(AUDIT_ENTRY.c.subject).where(AUDIT_ENTRY.c.action == "visit.sign_refused"))
+        assert list(logged.scalars()) == ["visit/week18"]
+
+    # A digest that is not that of the entry signs nothing either, nor does a line that is none.
+    for line in ("pain:1:" + "0" * 64, "pain", "nothing:1:0", ""):
+        refused = assessor.send(SIGN, {**shown, **SIGNED, "entry": [line]})
+        assert refused.status_code == 409, line
+    assert assessor.send(SIGN, {**shown, **SIGNED, "entry": []}).status_code == 422
+    assert not any(each.is_signed for each in standing(world).values())
+
+    # What became complete after the page was opened was not read: it stays unsigned.
+    shown = assessor.form(SIGN)
+    only = [line for line in shown["entry"] if line.startswith("pain:")]
+    assert assessor.send(SIGN, {**shown, **SIGNED, "entry": only}).status_code == 303
+    assert [name for name, each in standing(world).items() if each.is_signed] == ["pain"]
+
+
+def test_what_is_not_complete_is_named_with_its_reason_and_nobody_else_signs(world):
+    assessor = world.browser("assessor")
+    assessor.post(FORM, {"pain_nrs": "5", "save-as": "partial"})
+    page = assessor.soup(SIGN)
+    said = page.select_one("#waiting").get_text(" ", strip=True)
+    assert "This form is not complete: Days with pain" in said
+    assert "There is nothing to sign here yet." in said
+    assert page.select_one("form.confirm") is None
+    assert world.browser("coordinator").get(SIGN).status_code == 403
+    assert world.browser("assessor", site_code="south").get(SIGN).status_code == 404
+    assert assessor.get("/mini/participants/M-001/visits/nowhere/sign").status_code == 404
+
+
+def test_today_and_the_visit_lead_to_it(world):
+    assessor = world.browser("assessor")
+    assessor.post(FORM, PAIN)
+    assessor.post(SCORED, SCORES)
+    for page in ("/mini/today", VISIT):
+        assert assessor.soup(page).find("a", href=SIGN).get_text(" ", strip=True).startswith("Sign 2 forms"), page
+
+
+def test_a_program_signs_a_visit_with_the_password_of_its_owner(world):
+    browser = world.browser("assessor")
+    browser.post(FORM, PAIN)
+    browser.post(SCORED, SCORES)
+    client = api_client(world.database, browser.actor)
+    address = "/participants/M-001/visits/week18/signatures"
+    found = client.get(address).json()
+    assert {each["instrument"] for each in found} == {"pain", "disability"}
+    entries = [{name: each[name] for name in ("instrument", "version", "digest")} for each in found]
+    stale = [entries[0], {**entries[1], "digest": "0" * 64}]
+    assert client.post(address, {"entries": entries}).status_code == 422
+    refused = client.post(address, {"entries": stale, "password": PASSWORD})
+    assert (refused.status_code, "Nothing was signed." in refused.json()["detail"]) == (409, True)
+    assert not any(each.is_signed for each in standing(world).values())
+    done = client.post(address, {"entries": entries, "meaning": "review", "password": PASSWORD})
+    assert done.status_code == 200
+    assert {each["signed_meaning"] for each in done.json()} == {"review"}
+    assert client.get(address).json() == []
