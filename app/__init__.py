@@ -7,6 +7,7 @@ Doors, in front of the rooms:
   dependencies    database sessions, actor and clock for the doors
   paper           a downtime pack as a file, a letter and slips
   casebook        a participant's casebook as PDF, with the log of its entries behind
+  importing       a file of rows, tried or imported: what is kept, what is taken back, and the report
   printing        records and slips as PDF, and a file that opens without a server
   wording         a stored value in the words of the study
   handover        what a request asks of the exports, and a kept file by range
@@ -18,6 +19,8 @@ Doors, in front of the rooms:
   demo            plays the RESOLVE demo cohort through the same actions a person uses
 
 Rooms, top floor first:
+  webhooks/       programs elsewhere that are told of changes: where it is read, never what it says
+  imports/        files of others -> mapped rows -> the same acts as on the pages, tried dry or saved
   exports/        study -> tables -> files of many formats, blinded by construction; manifests; what changed since;
                   dummy arms to write programmes with; the whole study as ODM, Dataset-JSON with Define-XML, FHIR
   treatment/      UNBLINDED: what was delivered, session by session, by treating clinicians

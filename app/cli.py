@@ -57,6 +57,7 @@ token_app = typer.Typer(no_args_is_help=True, help="Keys for programs.")
 sequence_app = typer.Typer(no_args_is_help=True, help="Draw and seal the allocation sequence (statistician).")
 key_app = typer.Typer(no_args_is_help=True, help="The root key and the master key that wraps it.")
 audit_app = typer.Typer(no_args_is_help=True, help="The audit log.")
+data_app = typer.Typer(no_args_is_help=True, help="Data that others collected.")
 export_app = typer.Typer(no_args_is_help=True, help="Files that were exported.")
 app.add_typer(study_app, name="study")
 app.add_typer(user_app, name="user")
@@ -64,6 +65,7 @@ app.add_typer(token_app, name="token")
 app.add_typer(sequence_app, name="sequence")
 app.add_typer(key_app, name="key")
 app.add_typer(audit_app, name="audit")
+app.add_typer(data_app, name="data")
 app.add_typer(export_app, name="export")
 
 out = Console(soft_wrap=True)
@@ -138,6 +140,67 @@ def migrate() -> None:
     database = open_database(settings, create=True)
     installation.migrate(database)
     out.print("The database is up to date.")
+
+
+@data_app.command("import")
+def data_import(
+    study: str,
+    file: Annotated[Path, typer.Argument(help="A CSV file in UTF-8.")],
+    by: Annotated[str, typer.Option(help="Username of who imports; their password is asked for.")],
+    mapping: Annotated[
+        str | None,
+        typer.Option(help="The name of a mapping that is kept, or a JSON file. None: by the columns' names."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Try all of it, and take it back.")] = False,
+    rows: Annotated[bool, typer.Option("--row-by-row", help="Each row stands by itself.")] = False,
+    why: Annotated[str | None, typer.Option(help="Why saved answers change.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write what came of each row here, a line of JSON each.")] = None,
+) -> None:
+    """Import a file's rows by the same acts as on the pages. Ends with 1 when a row was refused."""
+    from app import importing
+    from app.imports import actions as imports
+    from app.imports import reads as kept
+    from app.imports.rules import guessed, read_csv, read_mapping
+
+    settings = Settings()
+    database = open_database(settings)
+    data = file.read_bytes()
+    with reported(), database.writing() as session:
+        in_use = study_in_use(session, study)
+        actor = act_as(session, by, in_use)
+        header, lines = read_csv(data.decode("utf-8-sig", "replace"))
+        if mapping is None:
+            meaning = guessed(in_use.definition, header)
+        elif Path(mapping).is_file():
+            meaning = read_mapping(json.loads(Path(mapping).read_text(encoding="utf-8")))
+        else:
+            meaning = kept.mapping_named(session, in_use, mapping, by=actor)
+        done = importing.carry_out(
+            session,
+            in_use,
+            lines,
+            meaning.model_copy(update={"why": why}) if why else meaning,
+            origin=imports.origin(file.name, data),
+            dry_run=dry_run,
+            all_or_nothing=not rows,
+            signs=True,
+            newest=newest.newest_in(settings.checkpoints, database.keys, in_use.code),
+            by=actor,
+            now=clock.now(),
+        )
+    if done.imported and meaning.randomise_after:
+        with database.reading() as session:
+            newest.remember(settings.checkpoints, session, in_use.code)
+    for each in done.refusals:
+        where = " ".join(filter(None, (each.participant, each.visit, each.instrument)))
+        for error in each.errors:
+            out.print(f"row {each.row}: {where}: {error['field']} {error['message']}", markup=False)
+    if report is not None:
+        report.write_text("".join(f"{line}\n" for line in done.lines()), encoding="utf-8")
+    said = ", ".join(f"{number} {name}" for name, number in done.counts.items())
+    out.print(f"{'Imported' if done.imported else 'Nothing was imported'}: {said}.", markup=False)
+    if done.is_refused:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -887,7 +950,7 @@ def jobs(
     """Carry amendments out, queue due reminders, send what waits, make exports; round after round, in any number."""
     import threading
 
-    from app.jobs import carry_out_amendments, make_exports, queue_due_reminders, send_due_mail
+    from app.jobs import carry_out_amendments, make_exports, queue_due_reminders, send_due_mail, tell_webhooks
 
     settings = Settings()
     database = open_database(settings)
@@ -902,6 +965,9 @@ def jobs(
         sent = send_due_mail(database, settings)
         if sent:
             out.print(f"{sent} sent.")
+        told = tell_webhooks(database, settings)
+        if told:
+            out.print(f"{told} events told.")
         made = make_exports(database, settings)
         if made:
             out.print(f"{made} exports made.")

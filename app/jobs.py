@@ -92,6 +92,25 @@ def make_exports(database: Database, settings: Settings, *, limit: int = 10) -> 
     return make_waiting(database, settings.exports, clock.now, limit=limit)
 
 
+def tell_webhooks(database: Database, settings: Settings, *, limit: int = 200) -> int:
+    """Queue what webhooks are to be told and tell what is due; gives how many events were taken."""
+    from app.webhooks import actions as webhooks
+    from app.webhooks.sending import send
+
+    told = 0
+    try:
+        webhooks.queue_events(database, now=clock.now())
+        for _ in range(limit):
+            event = webhooks.claim(database, now=clock.now())
+            if event is None:
+                break
+            status, error = send(event, allowed=settings.webhooks_allowed)
+            told += webhooks.mark(database, event, status=status, error=error, now=clock.now())
+    except Exception:
+        log.exception("Webhooks were not told in this round. The next one takes them up where they stand.")
+    return told
+
+
 class Dropped(Exception):
     """It does not hold any more, and is not to be sent."""
 

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import app.api
 import app.web
+from app.api.pleasant import Pleasant
 from app.api.redcap.errors import unreadable
 from app.audit.actions import record_refusal
 from app.dependencies import (
@@ -106,7 +107,10 @@ def _brings_files(scope: Scope) -> bool:
     """Whether a request may be as large as a file: a form with files, or a file over REST. Each address has the last
     word: most take no more than others do."""
     kind = dict(scope["headers"]).get(b"content-type", b"")
-    return kind.startswith(b"multipart/form-data") or (scope["method"] == "PUT" and "/files/" in scope["path"])
+    return kind.startswith(b"multipart/form-data") or (
+        scope["path"].startswith("/api/")
+        and ("/files/" in scope["path"] if scope["method"] == "PUT" else "/entries/import" in scope["path"])
+    )
 
 
 def _too_large(scope: Scope) -> Response:
@@ -180,6 +184,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     application.router.routes.extend(app.web.router.routes)
     _handle_problems(application)
 
+    application.add_middleware(Pleasant, a_minute=settings.api_requests_a_minute)
     application.add_middleware(GZipMiddleware, minimum_size=600, compresslevel=5)
     return application
 

@@ -36,6 +36,13 @@ class Settings(BaseSettings):
     sms_folder: Path | None = Field(
         default=None, description="Folder into which text messages are written, a file each, for a gateway; none: wait."
     )
+    api_requests_a_minute: int = Field(
+        default=6000, ge=0, description="Requests over REST of one token a minute, counted by each process; 0: any."
+    )
+    webhook_addresses: str = Field(
+        default="",
+        description="Told although not https on the public network, such as http://10.0.0.7:9000; with commas.",
+    )
     address: str = Field(default="http://127.0.0.1:8000", description="Where people reach this installation.")
     demo: bool = Field(default=False, description="Shows the demo sign-ins on the sign-in page.")
 
@@ -43,6 +50,11 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """The SQLAlchemy address of the database."""
         return self.database or f"sqlite:///{self.data / 'equipoise.db'}"
+
+    @property
+    def webhooks_allowed(self) -> tuple[str, ...]:
+        """The schemes, hosts and ports that webhooks may lead to beside https on the public network."""
+        return tuple(each.strip().rstrip("/") for each in self.webhook_addresses.split(",") if each.strip())
 
     @property
     def key_path(self) -> Path:

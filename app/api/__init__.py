@@ -25,6 +25,7 @@ from app.api import (
     entries,
     escrow,
     exports,
+    imports,
     in_error,
     links,
     locks,
@@ -38,7 +39,9 @@ from app.api import (
     treatment,
     unblinding,
     visits,
+    webhooks,
 )
+from app.api.pleasant import selection
 from app.api.redcap import door as redcap
 from app.api.shapes import PROBLEMS, example_of
 
@@ -73,6 +76,8 @@ families = (
     unblinding,
     treatment,
     exports,
+    imports,
+    webhooks,
     audit,
 )
 
@@ -98,6 +103,8 @@ for family in families:
 for route in router.routes:
     if isinstance(route, APIRoute) and route.summary is None:
         route.summary = route.description.split("\n")[0].split(". ")[0].rstrip(".")
+    if isinstance(route, APIRoute) and route.methods == {"GET"} and route.response_model is not None:
+        route.dependencies = [*route.dependencies, Depends(selection)]
     # A good answer shows what it looks like where it stands, not only where its parts are described.
     if isinstance(route, APIRoute) and (example := example_of(route.response_model)) is not None:
         good = {"content": {"application/json": {"example": example}}}

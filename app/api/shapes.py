@@ -108,6 +108,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     403: _problem("This person, or this token, may not do this."),
     404: _problem("There is no such thing, or it is not this person's to know."),
     409: _problem("The state of the trial forbids it, or somebody saved first; `detail` says what to do."),
+    412: _problem("`If-Match` names something that has changed meanwhile."),
+    429: _problem("This token asks more often than it may; `Retry-After` says in how many seconds it may again."),
     413: {"description": "The body is larger than can be sent at once."},
     422: _problem("What was sent is not valid; `errors` names each field and rule."),
 }

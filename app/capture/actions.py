@@ -118,9 +118,12 @@ def save_entry(
     repeat: int = 1,
     permission: Permission = Permission.ENTRY_SAVE,
     settles: bool = False,
+    source: str | None = None,
     typed_at: datetime | None = None,
 ) -> SavedEntry:
     """Save all answers of one form; an item that is not among `values` is blank from now on.
+
+    `source` is where the answers come from when nobody typed them here: the log says it where it gives no other reason.
 
     `repeat` counts, from 1 without gaps, how often a form that repeats is filled in at the visit. `settles`: this is
     what two entries of the form come to (`capture.double.actions`), which asks for its own `permission`.
@@ -216,7 +219,7 @@ def save_entry(
         told += _follow(session, about, held, place, judgement, after, moved, by=by, now=now)
     if log and held.is_signed:
         told += casebook.supersede(session, participant, why=why, by=by, now=now)
-    record(session, study.code, told, by=by, now=now)
+    record(session, study.code, told, by=by, now=now, why=source)
     version = (entry.version if entry else 0) + bool(log)
     return SavedEntry(version, status, judgement, tuple(change.item for change in different))
 

@@ -49,6 +49,7 @@ class Permission(StrEnum):
     ENTRY_SIGN = "entry.sign"
     ENTRY_VERIFY = "entry.verify"
     ENTRY_RECONCILE = "entry.reconcile"
+    DATA_IMPORT = "data.import"
     TEXT_CODE = "text.code"
     TEXT_RECONCILE = "text.reconcile"
     AGREEMENT_READ = "agreement.read"
@@ -84,6 +85,7 @@ class Permission(StrEnum):
     STUDY_LOAD = "study.load"
     STUDY_AMEND = "study.amend"
     PEOPLE_MANAGE = "people.manage"
+    WEBHOOK_MANAGE = "webhook.manage"
     TOKEN_CREATE = "token.create"  # noqa: S105 a permission's name
 
 
@@ -108,6 +110,7 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.ENTRY_SIGN: frozenset({A, I}),
     P.ENTRY_VERIFY: frozenset({M}),
     P.ENTRY_RECONCILE: frozenset({C, A, D}),  # of two entries of one form: whom of them, the study says
+    P.DATA_IMPORT: frozenset({C, D}),  # of files; whoever is new in one is screened by those who screen
     P.TEXT_CODE: frozenset({I, D}),
     P.TEXT_RECONCILE: frozenset({I, D}),  # never of a text one has coded
     P.AGREEMENT_READ: frozenset({I, D, M}),
@@ -143,6 +146,7 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.STUDY_LOAD: frozenset({X}),
     P.STUDY_AMEND: frozenset({X}),
     P.PEOPLE_MANAGE: frozenset({X}),
+    P.WEBHOOK_MANAGE: frozenset({C, I, D}),  # of one's own; told what one may read anyway
     P.TOKEN_CREATE: frozenset({C, A, T, I, D, M, S}),
 }
 

@@ -23,6 +23,7 @@ from app.web import (
     escrow,
     exports,
     importing,
+    imports,
     in_error,
     kept,
     links,
@@ -41,6 +42,7 @@ from app.web import (
     treatment,
     unblinding,
     visits,
+    webhooks,
 )
 
 router = APIRouter()
@@ -77,6 +79,8 @@ for door in (
     sequence,
     commitment,
     exports,
+    imports,
+    webhooks,
     study,
     drafts,
     amendments,

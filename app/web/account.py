@@ -37,6 +37,7 @@ def _account(here: Here, *, status_code: int = 200, **more: object) -> Response:
         "tokens": reads.tokens_of(here.session, here.actor.person_id),
         "study_options": [(study.code, study.code) for study in mine],
         "study_codes": {study.id: study.code for study in mine},
+        "study_sites": {study.id: _sites(here, study.id) for study in mine if study.id is not None},
         "scopes": (scopes := _scopes(here)),
         "scope_options": [(scope, scope) for scope in scopes],
         "has_second_factor": here.signed_in.has_second_factor,
@@ -49,6 +50,15 @@ def _account(here: Here, *, status_code: int = 200, **more: object) -> Response:
         "typed": {},
     }
     return show(here, "account/show.html", status_code=status_code, **{**values, **more})
+
+
+def _sites(here: Here, study_id: int) -> list[str]:
+    """The sites at which a token of this person acts in a study: theirs. Nothing stands for all of them."""
+    assert here.signed_in is not None
+    wanted = {grant.site_id for grant in here.signed_in.grants.get(study_id, ())}
+    if None in wanted:
+        return []
+    return [site.name for site in reads.sites_of(here.session, study_id) if site.id in wanted]
 
 
 def _scopes(here: Here) -> list[str]:

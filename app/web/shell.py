@@ -133,6 +133,8 @@ NAVIGATION: tuple[tuple[str, str, str, tuple[Permission, ...]], ...] = (
     ("Treatment", "/treatment", "stethoscope", (Permission.ARM_READ,)),
     ("Sequence", "/sequence", "lock", (Permission.SEQUENCE_DRAW,)),
     ("Exports", "/exports", "download", (Permission.EXPORT_RUN,)),
+    ("Import", "/import", "upload", (Permission.DATA_IMPORT,)),
+    ("Webhooks", "/webhooks", "send", (Permission.WEBHOOK_MANAGE,)),
     ("Study", "/study", "book-open", (Permission.STUDY_READ,)),
     ("Audit", "/audit", "scroll-text", (Permission.AUDIT_READ, Permission.AUDIT_VERIFY)),
 )

@@ -1,0 +1,264 @@
+"""Data that others collected, over REST: rows of a file are tried or imported, and what columns mean is kept."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response, StreamingResponse
+from pydantic import ConfigDict, Field
+
+from app.api.shapes import Body, Code, Password, Reply, Text
+from app.dependencies import (
+    LARGEST_UPLOAD,
+    ApiChange,
+    ApiPage,
+    Here,
+    newest_entry,
+    read_body,
+    remembering,
+    require_password,
+)
+from app.foundation.errors import FieldProblem, Invalid
+from app.importing import Report, carry_out
+from app.imports import reads
+from app.imports.actions import ACTION, REFUSED, SUBJECT, origin, save_mapping
+from app.imports.rules import Cells, FileMapping, guessed, read_csv
+from app.people.access import require
+from app.people.permissions import Permission
+
+router = APIRouter(tags=["imports"])
+
+LARGEST_ANSWER = 200_000  # characters of a report that is given again to the same request
+A_MAPPING: dict[str, Any] = {
+    "participant": "id",
+    "visit": {"column": "time", "values": {"1": "baseline", "2": "week18"}},
+    "columns": [{"column": "pain_avg", "item": "pain_intensity", "instrument": "pain"}],
+    "blank": ["NaN"],
+    "missing": "UNK",
+}
+A_ROW: dict[str, Any] = {"id": "R-0042", "time": 2, "pain_avg": 3}
+AN_OUTCOME: dict[str, Any] = {
+    "row": 1,
+    "participant": "R-0042",
+    "visit": "week18",
+    "instrument": "pain",
+    "outcome": "changed",
+    "changes": [{"item": "pain_intensity", "old": 4, "new": 3}],
+    "errors": [],
+}
+COUNTS: dict[str, Any] = {"rows": 1, "created": 0, "changed": 1, "unchanged": 0, "left": 0, "refused": 0}
+AN_ANSWER: dict[str, Any] = {
+    "dry_run": True,
+    "imported": False,
+    "file": "pain.csv",
+    "counts": COUNTS,
+    "rows": [AN_OUTCOME],
+}
+
+
+class ImportBody(Body):
+    """Rows of a file, or the `csv` itself. `mapping` is the name of one that is kept, or a mapping; None: guessed
+    from the names of the columns, which may be those of an export."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"file": "pain.csv", "mapping": A_MAPPING, "rows": [A_ROW], "dry_run": True}},
+    )
+
+    rows: list[dict[str, Any]] | None = Field(default=None, description="A row by the names of its columns.")
+    csv: str | None = Field(default=None, description="The file itself, in the place of rows.")
+    mapping: FileMapping | Code | None = None
+    file: Text = Field(default="rows", description="The name of the file; the log says it of every change.")
+    dry_run: bool = Field(default=False, description="Try all of it, and take it back.")
+    all_or_nothing: bool = Field(default=True, description="False: each row stands by itself.")
+    why: Text | None = Field(default=None, description="Why saved answers change; else what the mapping says.")
+    password: Password = None
+
+
+class OutcomeReply(Reply):
+    """What came of one form of one row: `created`, `changed`, `unchanged`, `refused`; `left` when another form of its
+    row is refused. Without an `instrument` it is about the person or the visit."""
+
+    model_config = ConfigDict(json_schema_extra={"example": AN_OUTCOME})
+
+    row: int
+    participant: str
+    visit: str
+    instrument: str
+    outcome: str
+    changes: list[dict[str, Any]]
+    errors: list[dict[str, str]]
+
+
+class ImportReply(Reply):
+    """What came of a file, in the order of its rows."""
+
+    model_config = ConfigDict(json_schema_extra={"example": AN_ANSWER})
+
+    dry_run: bool
+    imported: bool
+    file: str
+    counts: dict[str, int]
+    rows: list[OutcomeReply]
+
+
+class MappingReply(Reply):
+    """What the columns of a kind of file mean, under a name."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={"example": {"name": "pain diaries", "version": 1, "mapping": A_MAPPING}},
+    )
+
+    name: str
+    version: int
+    mapping: dict[str, Any]
+
+
+A_FILE = "participant,visit,pain_intensity\r\nR-0042,week18,3\r\n"
+
+
+@router.post(
+    "/entries/import",
+    name="api.import_entries",
+    response_model=ImportReply,
+    max_body_size=LARGEST_UPLOAD,
+)
+def import_entries(here: ApiChange, asked: ImportBody) -> Response:
+    """Import the rows of a file by the same acts as on the pages: consent first, checks, locks, reasons, the log.
+
+    The same file again changes nothing. All or nothing (the default) answers 422 when a row is refused, and nothing
+    stays; else every good row does. A dry run says what would be created, changed, left or refused.
+    """
+    return _import(here, asked)
+
+
+@router.post(
+    "/entries/import.csv",
+    name="api.import_csv",
+    response_model=ImportReply,
+    max_body_size=LARGEST_UPLOAD,
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"text/csv": {"schema": {"type": "string"}, "example": A_FILE}}}
+    },
+)
+def import_csv(
+    here: ApiChange,
+    data: Annotated[bytes, Depends(read_body)],
+    mapping: Annotated[str | None, Query(max_length=80, description="A mapping by its name.")] = None,
+    file: Annotated[str, Query(max_length=400, examples=["pain.csv"])] = "rows.csv",
+    dry_run: Annotated[bool, Query(description="Try all of it, and take it back.")] = False,
+    all_or_nothing: Annotated[bool, Query(description="False: each row stands by itself.")] = True,
+    why: Annotated[str | None, Query(max_length=1000)] = None,
+) -> Response:
+    """Import a CSV file as it is: the same as the import of rows, with a mapping that is kept under a name or none."""
+    require(here.actor, Permission.DATA_IMPORT, action=ACTION, subject=SUBJECT)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Invalid([FieldProblem("file", "encoding", "This file is not in UTF-8. Save it as CSV UTF-8.")]) from None
+    asked = ImportBody(
+        csv=text, mapping=mapping, file=file, dry_run=dry_run, all_or_nothing=all_or_nothing, why=why or None
+    )
+    return _import(here, asked)
+
+
+def _import(here: Here, asked: ImportBody) -> Response:
+    require(here.actor, Permission.DATA_IMPORT, action=ACTION, subject=SUBJECT)
+    if (asked.rows is None) == (asked.csv is None):
+        raise Invalid([FieldProblem("rows", "one", "Send either rows or csv.")])
+    sent = asked.csv if asked.csv is not None else json.dumps(asked.rows, default=str)
+    data = sent.encode("utf-8", "replace")
+    rows, columns = _rows(asked)
+    mapping = _mapping(here, asked, columns)
+    if asked.password:
+        require_password(here, asked.password)
+    if not asked.all_or_nothing:
+        here.release_key()  # a part may stand when the connection breaks; the same file again does the rest
+    report = carry_out(
+        here.session,
+        here.the_study,
+        rows,
+        mapping,
+        origin=origin(asked.file, data),
+        dry_run=asked.dry_run,
+        all_or_nothing=asked.all_or_nothing,
+        signs=bool(asked.password),
+        newest=newest_entry(here) if mapping.randomise_after else None,
+        by=here.actor,
+        now=here.now,
+    )
+    if asked.all_or_nothing and report.is_refused and not asked.dry_run:
+        raise _refused(report)
+    head = {"dry_run": asked.dry_run, "imported": report.imported, "file": asked.file, "counts": dict(report.counts)}
+    if report.imported and here.idempotency_key:
+        here.answer({**head, "rows": []})  # the same request again gets the counts; a report can be very long
+    answer = StreamingResponse(_written(head, report), media_type="application/json")
+    return remembering(here, answer) if report.imported and mapping.randomise_after else answer
+
+
+def _rows(asked: ImportBody) -> tuple[Iterable[Cells], list[str]]:
+    if asked.csv is not None:
+        header, rows = read_csv(asked.csv)
+        return rows, header
+    given = asked.rows or []
+    columns = list(dict.fromkeys(name for row in given[:100] for name in row))
+    return given, columns
+
+
+def _mapping(here: Here, asked: ImportBody, columns: list[str]) -> FileMapping:
+    if isinstance(asked.mapping, FileMapping):
+        mapping = asked.mapping
+    elif asked.mapping is not None:
+        mapping = reads.mapping_named(here.session, here.the_study, asked.mapping, by=here.actor)
+    else:
+        mapping = guessed(here.the_study.definition, columns)
+    return mapping.model_copy(update={"why": asked.why}) if asked.why else mapping
+
+
+def _refused(report: Report) -> Invalid:
+    """The refusals as a problem: the field is row, form and item."""
+    problem = Invalid(
+        [
+            FieldProblem(
+                ".".join(filter(None, [f"rows.{each.row}", each.instrument, error["field"]])),
+                error["rule"],
+                error["message"],
+            )
+            for each in report.refusals
+            for error in each.errors
+        ]
+    )
+    problem.reason = (
+        f"{report.counts[REFUSED]} of what {report.counts['rows']} rows hold is refused, so nothing was imported. "
+        "Mend the rows that `errors` names, or send all_or_nothing: false."
+    )
+    return problem
+
+
+def _written(head: dict[str, Any], report: Report) -> Iterator[str]:
+    yield json.dumps(head, ensure_ascii=False)[:-1] + ', "rows": ['
+    for number, line in enumerate(report.lines()):
+        yield (", " if number else "") + line
+    yield "]}"
+
+
+@router.get("/import-mappings", name="api.import_mappings")
+def import_mappings(here: ApiPage) -> list[MappingReply]:
+    """What the columns of files mean, by name."""
+    return [
+        MappingReply(name=each.name, version=each.version, mapping=_shown(each.mapping))
+        for each in reads.mappings(here.session, here.the_study, by=here.actor)
+    ]
+
+
+def _shown(mapping: FileMapping) -> dict[str, Any]:
+    return mapping.model_dump(mode="json", exclude_defaults=True)
+
+
+@router.put("/import-mappings/{name}", name="api.save_import_mapping", response_model=MappingReply)
+def save_import_mapping(here: ApiChange, name: str, asked: FileMapping) -> Response:
+    """Keep a mapping under a name; a newer one takes the place of the one before."""
+    version = save_mapping(here.session, here.the_study, name, asked, by=here.actor, now=here.now)
+    return here.answer({"name": name, "version": version, "mapping": _shown(asked)})

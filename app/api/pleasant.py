@@ -1,0 +1,270 @@
+"""What has every answer over REST in common? Chosen fields, what belongs to it, links, ETags, how often one may ask.
+
+One middleware around all JSON doors, so that no address has it otherwise. It meets only answers that are JSON and
+whole; files that are streamed pass by. What is expanded is asked for at its own address with the same token, by the
+same door: nobody gets by expanding what they would not get by asking, and what is logged there is logged here.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+from urllib.parse import parse_qs, quote, urlencode
+
+from fastapi import Query
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.dependencies import problem_json
+from app.foundation.errors import FieldProblem, Invalid
+
+ROOT = "/api/v1/studies/"
+MOST_EXPANDED = 200  # addresses that one answer may take
+LONGEST = 2000  # characters of fields or expand
+TOKENS_KEPT = 10_000
+KEYS = ("code", "number", "id")
+
+Fields = Annotated[
+    str | None, Query(max_length=LONGEST, description="Only these fields, with commas.", examples=["code,status"])
+]
+Expand = Annotated[
+    str | None,
+    Query(
+        max_length=LONGEST,
+        description="What stands at addresses below this one, by their names, with commas; of a list, of each row.",
+        examples=["visits"],
+    ),
+]
+
+
+def selection(fields: Fields = None, expand: Expand = None) -> None:
+    """Documents what `Pleasant` does with every answer to a GET."""
+
+
+@dataclass
+class Limits:
+    """A bucket of requests for each token: `a_minute` flow in, as many are held. Each process counts for itself."""
+
+    a_minute: int
+    buckets: dict[bytes, tuple[float, float]] = field(default_factory=dict)
+
+    def wait(self, token: bytes, now: float) -> int:
+        """How many seconds to wait, 0 when this request may go on; it is counted then."""
+        if not self.a_minute or not token:
+            return 0
+        name = hashlib.sha256(token).digest()
+        held, before = self.buckets.pop(name, (float(self.a_minute), now))
+        held = min(float(self.a_minute), held + max(0.0, now - before) * self.a_minute / 60)
+        if held >= 1:
+            self._keep(name, held - 1, now)
+            return 0
+        self._keep(name, held, now)
+        return int((1 - held) * 60 / self.a_minute) + 1
+
+    def _keep(self, name: bytes, held: float, now: float) -> None:
+        while len(self.buckets) >= TOKENS_KEPT:
+            del self.buckets[next(iter(self.buckets))]  # the one that asked the longest ago
+        self.buckets[name] = (held, now)
+
+
+@dataclass
+class Answer:
+    """An answer of the doors behind, as it comes; `body` is None while it is streamed on."""
+
+    status: int = 0
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    body: bytes = b""
+
+    def header(self, name: bytes) -> bytes:
+        return next((value for key, value in self.headers if key == name), b"")
+
+    @property
+    def is_whole_json(self) -> bool:
+        """Whether it says how long it is, so that it is no stream, and is JSON."""
+        is_json = self.header(b"content-type").partition(b";")[0] == b"application/json"
+        return is_json and bool(self.header(b"content-length"))
+
+
+class Pleasant:
+    """See the module."""
+
+    def __init__(self, inner: ASGIApp, *, a_minute: int) -> None:
+        self.inner = inner
+        self.limits = Limits(a_minute)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(ROOT):
+            await self.inner(scope, receive, send)
+            return
+        given = dict(scope["headers"])
+        seconds = self.limits.wait(given.get(b"authorization", b""), time.monotonic())
+        if seconds:
+            words = f"This token asks more often than it may. Go on in {seconds} seconds."
+            refused = problem_json(429, None, "Too many requests", detail=words)
+            refused.headers["Retry-After"] = str(seconds)
+            await refused(scope, receive, send)
+            return
+        if scope["method"] in ("PUT", "POST") and (wanted := given.get(b"if-match")):
+            stands = await self._asked(scope, scope["path"])
+            if stands.status in (200, 404) and not _matches(wanted, _tag(stands) if stands.status == 200 else b""):
+                words = "It is not what you read any more. Read it again, compare, then send again."
+                await problem_json(412, None, "Changed meanwhile", detail=words)(scope, receive, send)
+                return
+        if scope["method"] not in ("GET", "HEAD"):
+            await self.inner(scope, receive, send)
+            return
+        await self._read(scope, receive, send, given)
+
+    async def _read(self, scope: Scope, receive: Receive, send: Send, given: Mapping[bytes, bytes]) -> None:
+        answer, passing = Answer(), False
+
+        async def caught(message: Message) -> None:
+            nonlocal passing
+            if message["type"] == "http.response.start":
+                answer.status, answer.headers = message["status"], list(message["headers"])
+                passing = not answer.is_whole_json or answer.status != 200
+            if passing:
+                await send(message)
+            elif message["type"] == "http.response.body":
+                answer.body += message.get("body", b"")
+
+        await self.inner(scope, receive, caught)
+        if passing or not answer.status:
+            return
+        reply = await self._made(scope, answer, given)
+        await reply(scope, receive, send)
+
+    async def _made(self, scope: Scope, answer: Answer, given: Mapping[bytes, bytes]) -> Response:
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        names = {part: _names(query.get(part, [])) for part in ("fields", "expand")}
+        if scope["method"] == "GET" and any(names.values()):
+            said = json.loads(answer.body)
+            try:
+                said = await self._expanded(scope, said, names["expand"])
+                said = _chosen(said, [*names["fields"], *names["expand"]] if names["fields"] else [])
+            except Invalid as problem:
+                return problem_json(422, problem, "Not valid")
+            answer.body = json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
+        headers = {
+            key.decode("latin-1"): value.decode("latin-1")
+            for key, value in answer.headers
+            if key not in (b"content-length", b"content-type")
+        }
+        headers.setdefault("ETag", _tag(answer).decode())
+        if link := _link(scope, answer.body):
+            headers["Link"] = link
+        if _matches(given.get(b"if-none-match", b""), headers["ETag"].encode(), empty=False):
+            return Response(status_code=304, headers={key: value for key, value in headers.items() if key != "Link"})
+        if scope["method"] == "HEAD":
+            headers["Content-Length"] = str(len(answer.body))
+            return Response(None, answer.status, headers, "application/json")
+        return Response(answer.body, answer.status, headers, "application/json")
+
+    async def _expanded(self, scope: Scope, said: Any, names: list[str]) -> Any:
+        rows = _rows(said)
+        if len(rows) * len(names) > MOST_EXPANDED:
+            words = f"This takes more than {MOST_EXPANDED} answers. Ask for fewer rows with limit."
+            raise Invalid([FieldProblem("expand", "too_many", words)])
+        for row in rows:
+            below = scope["path"]
+            if row is not said:
+                key = next((str(row[key]) for key in KEYS if key in row), None)
+                if key is None:
+                    raise _not_expanded(names[0] if names else "")
+                below = f"{below}/{quote(key, safe='')}"
+            for name in names:
+                found = await self._asked(scope, f"{below}/{name}")
+                if found.status != 200 or not found.is_whole_json:
+                    raise _not_expanded(name)
+                row[name] = json.loads(found.body)
+        return said
+
+    async def _asked(self, scope: Scope, path: str) -> Answer:
+        """What a GET of another address is answered, asked by the same person."""
+        dropped = (b"if-match", b"if-none-match", b"content-length", b"content-type", b"idempotency-key")
+        state = {**scope.get("state", {})}
+        for name in ("actor", "study", "typed", "sent"):
+            state.pop(name, None)
+        inner: dict[str, Any] = {
+            **{key: value for key, value in scope.items() if key not in ("path_params", "route", "endpoint", "router")},
+            "method": "GET",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [(key, value) for key, value in scope["headers"] if key not in dropped],
+            "state": state,
+        }
+        answer = Answer()
+
+        async def nothing() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def caught(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer.status, answer.headers = message["status"], list(message["headers"])
+            elif answer.is_whole_json:
+                answer.body += message.get("body", b"")
+
+        await self.inner(inner, nothing, caught)
+        return answer
+
+
+def _names(given: list[str]) -> list[str]:
+    return list(dict.fromkeys(name.strip() for text in given for name in text.split(",") if name.strip()))
+
+
+def _rows(said: Any) -> list[dict[str, Any]]:
+    """The objects of an answer: of a page its items, of a list its members, or the one it is."""
+    rows = said["items"] if isinstance(said, dict) and isinstance(said.get("items"), list) else said
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else [rows] if rows else []
+
+
+def _chosen(said: Any, names: list[str]) -> Any:
+    rows = _rows(said)
+    if not names or not rows:
+        return said
+    unknown = [name for name in names if not any(name in row for row in rows)]
+    if unknown:
+        words = f"There is no field {unknown[0][:80]} here. Choose among: {', '.join(rows[0])}."
+        raise Invalid([FieldProblem("fields", "choices", words)])
+    for row in rows:
+        for name in [name for name in row if name not in names]:
+            del row[name]
+    return said
+
+
+def _not_expanded(name: str) -> Invalid:
+    words = f"There is nothing {name[:80]} below this address that can be expanded. Ask for it at its own address."
+    return Invalid([FieldProblem("expand", "choices", words)])
+
+
+def _tag(answer: Answer) -> bytes:
+    """Weak, because an answer may be compressed on its way; of a file of its own it is the file's."""
+    own = answer.header(b"etag")
+    return own or b'W/"%s"' % hashlib.sha256(answer.body).hexdigest()[:32].encode()
+
+
+def _matches(asked: bytes, tag: bytes, *, empty: bool = True) -> bool:
+    """Whether an ETag is among those that were asked for; * is any that there is."""
+    if not asked:
+        return empty
+    wanted = [each.strip().removeprefix(b"W/") for each in asked.split(b",")]
+    return bool(tag) and (b"*" in wanted or tag.removeprefix(b"W/") in wanted)
+
+
+def _link(scope: Scope, body: bytes) -> str:
+    """Where the next page is, and the first (RFC 8288)."""
+    if not body.startswith(b'{"items":'):
+        return ""
+    cursor = json.loads(body).get("next")
+    query = {
+        name: values for name, values in parse_qs(scope["query_string"].decode("latin-1")).items() if name != "cursor"
+    }
+    links = []
+    if cursor:
+        links.append(f'<{scope["path"]}?{urlencode({**query, "cursor": cursor}, doseq=True)}>; rel="next"')
+    first = f"?{urlencode(query, doseq=True)}" if query else ""
+    links.append(f'<{quote(scope["path"])}{first}>; rel="first"')
+    return ", ".join(links)

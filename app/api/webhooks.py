@@ -1,0 +1,155 @@
+"""Programs that are told of changes, over REST: make, pause, test and end a webhook, and see what it was told."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from pydantic import ConfigDict, Field
+
+from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text
+from app.dependencies import ApiChange, ApiPage
+from app.webhooks import actions, reads
+from app.webhooks.rules import EVENTS
+
+router = APIRouter(prefix="/webhooks", tags=["webhooks"])
+
+A_HOOK: dict[str, Any] = {
+    "number": 1,
+    "url": "https://example.org/equipoise",
+    "events": ["entry.changed"],
+    "site": "neura",
+    "state": "active",
+    "made_at": "2026-03-14T09:26:53.589793+00:00",
+}
+
+
+class WebhookBody(Body):
+    """Where changes are told, and which; of one site, or of all that you may see."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"url": "https://example.org/equipoise", "events": ["entry.changed"]}},
+    )
+
+    url: Text
+    events: list[Code] = Field(max_length=50, description=f"Among {', '.join(EVENTS)}.")
+    site: Code | None = None
+
+
+class WebhookReply(Reply):
+    """A webhook of yours."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": A_HOOK})
+
+    number: int
+    url: str
+    events: list[str]
+    site: str | None
+    state: str
+    made_at: datetime
+
+
+class MadeReply(WebhookReply):
+    """A new webhook. `secret` is shown this once: with it the signature of each event is checked."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": {**A_HOOK, "secret": "whsec_..."}})
+
+    secret: str | None
+
+
+class StateBody(Body):
+    """Whether it is told: `paused` keeps what happens until it is `active` again; `ended` is for good."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"state": "paused"}})
+
+    state: Literal["active", "paused", "ended"]
+
+
+class PingReply(Reply):
+    """The id of an event that tells nothing, sent with the next round of `equipoise jobs`."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"event_id": "9f86d081884c7d659a2feaa0c55ad015"}})
+
+    event_id: str
+
+
+class DeliveryReply(Reply):
+    """One event and what became of telling it: `ended_as` is delivered, failed (after ten attempts) or dropped."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "number": 7,
+                "event_id": "9f86d081884c7d659a2feaa0c55ad015",
+                "event": "entry.changed",
+                "queued_at": "2026-03-14T09:26:53.589793+00:00",
+                "attempts": 1,
+                "status": 204,
+                "last_error": "It was not taken.",
+                "ended_at": "2026-03-14T09:27:01.000000+00:00",
+                "ended_as": "delivered",
+            }
+        },
+    )
+
+    number: int
+    event_id: str
+    event: str
+    queued_at: datetime
+    attempts: int
+    status: int | None
+    last_error: str | None
+    ended_at: datetime | None
+    ended_as: str | None
+
+
+@router.get("", name="api.webhooks")
+def webhooks(here: ApiPage) -> list[WebhookReply]:
+    """Your webhooks in this study, the newest first."""
+    return [
+        WebhookReply.model_validate(each) for each in reads.webhooks_of(here.session, here.the_study, by=here.actor)
+    ]
+
+
+@router.post("", name="api.make_webhook", status_code=201, response_model=MadeReply)
+def make_webhook(here: ApiChange, asked: WebhookBody) -> Response:
+    """Have an address told of changes from now on, as long as you may see them. No value and no name is ever sent."""
+    number, secret = actions.make_webhook(
+        here.session,
+        here.the_study,
+        url=asked.url,
+        events=asked.events,
+        site=asked.site or None,
+        allowed=here.settings.webhooks_allowed,
+        by=here.actor,
+        now=here.now,
+    )
+    made = WebhookReply.model_validate(reads.webhook_of(here.session, here.the_study, number, by=here.actor))
+    body = made.model_dump(mode="json")
+    return here.answer_once({**body, "secret": secret}, repeated={**body, "secret": None}, status=201)
+
+
+@router.put("/{number}/state", name="api.change_webhook", response_model=WebhookReply)
+def change_webhook(here: ApiChange, number: Number, asked: StateBody) -> Response:
+    """Pause a webhook, let it go on, or end it."""
+    actions.set_state(here.session, here.the_study, number, asked.state, by=here.actor, now=here.now)
+    changed = reads.webhook_of(here.session, here.the_study, number, by=here.actor)
+    return here.answer(WebhookReply.model_validate(changed).model_dump(mode="json"))
+
+
+@router.post("/{number}/test", name="api.test_webhook", status_code=202, response_model=PingReply)
+def test_webhook(here: ApiChange, number: Number) -> Response:
+    """Send an event that tells nothing, to see whether it arrives."""
+    event_id = actions.ping(here.session, here.the_study, number, by=here.actor, now=here.now)
+    return here.answer({"event_id": event_id}, status=202)
+
+
+@router.get("/{number}/deliveries", name="api.webhook_deliveries")
+def webhook_deliveries(
+    here: ApiPage, number: Number, cursor: Cursor = None, limit: Limit = 50
+) -> PageOf[DeliveryReply]:
+    """What a webhook was told, or waits to be, the newest first."""
+    page = reads.deliveries(here.session, here.the_study, number, by=here.actor, cursor=cursor, limit=limit)
+    return PageOf(items=[DeliveryReply.model_validate(each) for each in page.rows], next=page.next)

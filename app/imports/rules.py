@@ -1,0 +1,360 @@
+"""What does a file say? Its rows, what its columns mean, and which forms each row fills in. Pure."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import groupby
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from app.capture.typed import MISSING, WHY, Typed, check_stored, parse_typed, shortened
+from app.foundation.errors import FieldProblem, Invalid
+from app.studies.definition import Instrument, ItemType, Study
+
+BETWEEN = "|"  # as in an export: between the codes of one answer
+MOST_COLUMNS = 5000
+
+Name = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
+Words = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")]
+Plain = str | int | float | bool | None
+NUMBERS = (ItemType.INTEGER, ItemType.SCALE, ItemType.SLIDER, ItemType.NUMBER)
+_WHOLE = re.compile(r"(-?[0-9]+)\.0+")
+
+
+def _shape(example: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(extra="forbid", frozen=True, json_schema_extra={"example": example})
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Part):
+    """Where something comes from: a `column` (its texts are changed as `values` says), or the same `value` always."""
+
+    model_config = _shape({"column": "time", "values": {"1": "baseline", "2": "week18"}})
+
+    column: Name | None = None
+    value: Plain = None
+    values: dict[Name, Plain] = {}
+
+
+class To(_Part):
+    """What a column answers. Its texts are changed as `values` says; a text that is not among them stays as it is.
+
+    `item` may end in `__missing` (why there is no answer) or `__why` (why a soft check was accepted), as in an export.
+    """
+
+    model_config = _shape({"column": "pain_avg", "item": "pain_intensity", "instrument": "pain"})
+
+    column: Name
+    item: Name
+    instrument: Name | None = Field(default=None, description="None: the form of that visit that asks this item.")
+    values: dict[Name, Plain] = {}
+
+
+class ConsentFrom(_Part):
+    """How consent is recorded of somebody new: on paper, and countersigned by who imports, with their password."""
+
+    model_config = _shape({"version": "1", "signed_on": {"column": "consented"}, "signature": {"column": "folder"}})
+
+    version: Name
+    language: Name = "en"
+    method: Literal["paper", "on_screen"] = "paper"
+    signed_on: Source
+    signature: Source = Field(description="The typed name, or where the signed paper is kept.")
+    paper_sha256: Source | None = None
+    options: dict[Name, bool] = {}
+
+
+class NewParticipants(_Part):
+    """How somebody is screened who is not here yet: the answers to the pre-screen, by item."""
+
+    model_config = _shape({"site": {"value": "neura"}, "answers": {"age": {"column": "age"}}})
+
+    site: Source
+    answers: dict[Name, Source]
+    personal: dict[Literal["given_name", "family_name", "date_of_birth", "phone", "email"], Source] = {}
+    consent: ConsentFrom | None = None
+
+
+class FileMapping(_Part):
+    """What the columns of a file mean.
+
+    `wide`: a row is a participant at a visit, a column an item. `long`: a row is one answer, with the columns
+    `instrument` (may be left out), `item` and `value`. A blank cell leaves what is stored as it is.
+    """
+
+    model_config = _shape(
+        {
+            "participant": "id",
+            "visit": {"column": "time", "values": {"1": "baseline", "2": "week18"}},
+            "columns": [{"column": "pain_avg", "item": "pain_intensity", "instrument": "pain"}],
+            "blank": ["NaN"],
+        }
+    )
+
+    layout: Literal["wide", "long"] = "wide"
+    participant: Name = Field(default="participant", description="The column that says who.")
+    source: Name | None = Field(
+        default=None, description="Whose numbers these are; None: the codes that participants have here."
+    )
+    visit: Source = Source(column="visit")
+    repeat: Name = Field(default="repeat", description="The column of the how-manieth time; blank or none is 1.")
+    held_on: Source | None = Field(default=None, description="The day of the visit, which is recorded as held.")
+    late: Words | None = Field(default=None, description="Why a visit was held outside its window.")
+    columns: tuple[To, ...] = Field(default=(), max_length=MOST_COLUMNS)
+    instrument: Name = "instrument"
+    item: Name = "item"
+    value: Name = "value"
+    blank: tuple[Name, ...] = Field(default=(), description="Texts that stand for nothing, such as NaN.")
+    missing: Name | None = Field(default=None, description="The code a required item gets whose cell is blank.")
+    only: dict[Name, tuple[Name, ...]] = Field(default={}, description="Rows are passed over unless these agree.")
+    new: NewParticipants | None = None
+    randomise_after: Name | None = Field(default=None, description="The visit after whose row somebody is randomised.")
+    accept_partial: bool = Field(default=False, description="Save although required answers are missing.")
+    why: Words | None = Field(default=None, description="Why saved answers change.")
+
+
+def read_mapping(said: object) -> FileMapping:
+    """The mapping that a JSON value is; Invalid, naming each part that is not."""
+    try:
+        return FileMapping.model_validate(said)
+    except ValidationError as error:
+        raise Invalid(
+            [
+                FieldProblem(".".join(["mapping", *map(str, each["loc"])]), each["type"], each["msg"])
+                for each in error.errors()[:50]
+            ]
+        ) from None
+
+
+Cells = Mapping[str, object]
+
+
+def read_csv(text: str) -> tuple[list[str], Iterator[Cells]]:
+    """The columns and the rows of a CSV file, row by row; Invalid where it is none."""
+    text = text.removeprefix("\ufeff")
+    if "\x00" in text:
+        raise Invalid([FieldProblem("file", "control", "There is a NUL in this file. Save it as CSV in UTF-8 again.")])
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(rows, [])]
+    except csv.Error as error:
+        raise _no_csv(1, error) from None
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if not any(header) or twice or len(header) > MOST_COLUMNS:
+        said = (
+            f"The columns {', '.join(twice)[:200]} stand there twice." if twice else "The first line names no columns."
+        )
+        raise Invalid([FieldProblem("file", "header", f"{said} Give each column a name of its own.")])
+
+    def cells() -> Iterator[Cells]:
+        while True:
+            try:
+                row = next(rows, None)
+            except csv.Error as error:
+                raise _no_csv(rows.line_num, error) from None
+            if row is None:
+                return
+            if not any(row):
+                continue
+            if len(row) != len(header):
+                raise _no_csv(rows.line_num, f"{len(row)} cells under {len(header)} columns")
+            yield dict(zip(header, row, strict=True))
+
+    return header, cells()
+
+
+def _no_csv(line: int, error: object) -> Invalid:
+    message = f"Line {line} is not CSV ({shortened(str(error))}). Mend it, and send the file again."
+    return Invalid([FieldProblem("file", "csv", message)])
+
+
+def guessed(study: Study, header: Sequence[str]) -> FileMapping:
+    """What the columns of a file mean that has the names of an export, or of items."""
+    if {"item", "value"} <= set(header):
+        return FileMapping(layout="long")
+    of_item: dict[str, set[str]] = {}
+    for form in study.instruments:
+        for item in form.items:
+            of_item.setdefault(item.code, set()).add(form.code)
+    columns = []
+    for name in header:
+        stem, _, rest = name.partition("__")
+        named = study.instrument(stem)
+        asked = named.item(rest.removesuffix(MISSING).removesuffix(WHY)) if named is not None else None
+        if asked is not None:
+            if asked.type is not ItemType.CALCULATED:
+                columns.append(To(column=name, item=rest, instrument=stem))
+        elif name.removesuffix(MISSING).removesuffix(WHY) in of_item:
+            columns.append(To(column=name, item=name))
+    who = next((name for name in ("participant", "code", "record_id", "id", "subject") if name in header), None)
+    return FileMapping(columns=tuple(columns), participant=who or "participant")
+
+
+@dataclass(frozen=True)
+class FormFilled:
+    """What a row says of one form: stored values, reasons for soft checks, what could not be read, what is blank."""
+
+    instrument: str
+    values: dict[str, object] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    problems: list[FieldProblem] = field(default_factory=list)
+    blank: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A row of a file (in a long one: the rows of one participant and visit that stand together)."""
+
+    number: int
+    participant: str
+    visit: str
+    cells: Cells
+    repeat: str = ""
+
+
+def rows_of(mapping: FileMapping, rows: Iterable[Cells]) -> Iterator[tuple[Filled, list[Cells]]]:
+    """Each participant at a visit, in the order of the file, with the rows that speak of them. The first row is 1."""
+
+    def asked() -> Iterator[tuple[tuple[str, str, str], int, Cells]]:
+        for number, cells in enumerate(rows, start=1):
+            if all(_text(cells.get(column)) in wanted for column, wanted in mapping.only.items()):
+                who = _text(cells.get(mapping.participant))
+                visit, repeat = _text(found(mapping.visit, cells, mapping.blank)), _text(cells.get(mapping.repeat))
+                yield (who, visit, repeat), number, cells
+
+    if mapping.layout == "wide":
+        for (who, visit, repeat), number, cells in asked():
+            yield Filled(number, who, visit, cells, repeat), [cells]
+        return
+    for (who, visit, repeat), together in groupby(asked(), key=lambda each: each[0]):
+        lines = list(together)
+        yield Filled(lines[0][1], who, visit, lines[0][2], repeat), [cells for _, _, cells in lines]
+
+
+def found(source: Source, cells: Cells, blank: Sequence[str] = ()) -> object:
+    """What a source says in a row; None for nothing."""
+    if source.column is None:
+        return source.value
+    return _read(cells.get(source.column), source.values, blank)
+
+
+def _read(cell: object, values: Mapping[str, Plain], blank: Sequence[str]) -> object:
+    text = _text(cell)
+    if text in values:
+        return values[text]
+    if not text or text in blank:
+        return None
+    return cell.strip() if isinstance(cell, str) else cell
+
+
+def _text(cell: object) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    return str(cell).strip()
+
+
+def repeat_of(form: Instrument, row: Filled) -> int:
+    """The how-manieth time a row fills in a form that repeats; 1 for others. Invalid when it is no number."""
+    if not form.repeats or not row.repeat:
+        return 1
+    whole = _WHOLE.fullmatch(row.repeat)
+    text = whole[1] if whole else row.repeat
+    if not (text.isascii() and text.isdecimal() and 0 < len(text) < 6 and int(text) > 0):
+        message = f"“{shortened(row.repeat)}” is no number of a time. Write 1, 2, 3 without gaps."
+        raise Invalid([FieldProblem("repeat", "integer", message)])
+    return int(text)
+
+
+def day_of(field_name: str, said: object) -> date | None:
+    """A day as YYYY-MM-DD; Invalid when it is none."""
+    if said is None:
+        return None
+    try:
+        return date.fromisoformat(str(said)[:10]) if isinstance(said, str) else date.fromisoformat("")
+    except ValueError:
+        message = f"“{shortened(str(said))}” is no day. Write it as year-month-day, such as 2026-03-14."
+        raise Invalid([FieldProblem(field_name, "date", message)]) from None
+
+
+def forms_filled(study: Study, mapping: FileMapping, row: Filled, lines: Sequence[Cells]) -> list[FormFilled]:
+    """The forms that a row fills in at its visit, in the order of the plan."""
+    planned = study.visit(row.visit)
+    forms = [study.instrument(code) for code in planned.instruments] if planned else []
+    at_visit = {form.code: form for form in forms if form is not None}
+    said: dict[str, dict[str, object]] = {code: {} for code in at_visit}
+    problems: list[FieldProblem] = []
+    for instrument, item, value in _answers(mapping, lines):
+        stem = item.removesuffix(MISSING).removesuffix(WHY)
+        if instrument is None:
+            asking = [form.code for form in at_visit.values() if form.item(stem) or form.item(item)]
+        else:
+            asking = [instrument] if instrument in at_visit else []
+        if asking:
+            said[asking[0]][item] = value
+        elif value is not None:
+            where = f"{instrument}." if instrument else ""
+            message = f"“{shortened(where + item)}” is not asked at “{shortened(row.visit)}”. Leave its cell blank."
+            problems.append(FieldProblem(shortened(item), "not_asked", message))
+    filled = [_form(form, said[code], mapping.missing) for code, form in at_visit.items() if said[code]]
+    if problems:
+        filled.append(FormFilled("", problems=problems))
+    return [each for each in filled if each.values or each.problems or each.reasons]
+
+
+def _answers(mapping: FileMapping, lines: Sequence[Cells]) -> Iterator[tuple[str | None, str, object]]:
+    if mapping.layout == "wide":
+        for to in mapping.columns:
+            yield to.instrument, to.item, _read(lines[0].get(to.column), to.values, mapping.blank)
+        return
+    for cells in lines:
+        instrument, item = _text(cells.get(mapping.instrument)) or None, _text(cells.get(mapping.item))
+        yield instrument, item, _read(cells.get(mapping.value), {}, mapping.blank)
+        if code := _text(cells.get("missing_code")):
+            yield instrument, item + MISSING, code
+        if reason := _text(cells.get("why")):
+            yield instrument, item + WHY, reason
+
+
+def _form(form: Instrument, said: Mapping[str, object], missing: str | None) -> FormFilled:
+    typed: dict[str, list[str]] = {}
+    stored: dict[str, object] = {}
+    blank = set()
+    codes = {item.code for item in form.items}
+    for name, value in said.items():
+        if value is None:
+            if name in codes:
+                blank.add(name)
+            continue
+        item = form.item(name)
+        if isinstance(value, str) and not (item and item.type is ItemType.CALCULATED):
+            text = value
+            if item is not None and (whole := _WHOLE.fullmatch(value)) and item.type in (*NUMBERS, ItemType.CHOICE):
+                text = whole[1]  # 3.0 of a table whose column had gaps
+            several = item is not None and item.type is ItemType.CHOICES
+            typed[name] = [each.strip() for each in text.split(BETWEEN)] if several else [text]
+        else:
+            stored[name] = value
+    read = parse_typed(form, typed)
+    checked, problems = check_stored(form, stored)
+    values = {**read.values, **checked}
+    blank = {code for code in blank if code not in values}
+    if missing is not None:
+        required = {item.code for item in form.items if item.required and item.type is not ItemType.CALCULATED}
+        values |= {code: {"missing": missing} for code in blank & required}
+    return FormFilled(form.code, values, read.reasons, [*read.problems, *problems], frozenset(blank))
+
+
+def read_text(form: Instrument, item: str, text: str) -> Typed:
+    """One typed answer, read as a page's form reads it; of a list, with | between its codes."""
+    return parse_typed(form, {item: text.split(BETWEEN) if BETWEEN in text else [text]})

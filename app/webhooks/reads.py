@@ -1,0 +1,100 @@
+"""What may I see of webhooks? My own, and what they were told."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, select
+from sqlmodel import Session
+
+from app.foundation import paging
+from app.foundation.database import table_of
+from app.foundation.errors import NotFound
+from app.people.access import Actor, require
+from app.people.models import Site
+from app.people.permissions import Permission
+from app.studies.in_use import StudyInUse
+from app.webhooks.models import Webhook, WebhookDelivery
+
+HOOK, DELIVERY, SITE = table_of(Webhook), table_of(WebhookDelivery), table_of(Site)
+
+
+@dataclass(frozen=True)
+class HookRow:
+    """A webhook of one's own; never its secret. `state` is active, paused or ended."""
+
+    number: int
+    url: str
+    events: tuple[str, ...]
+    site: str | None
+    state: str
+    made_at: datetime
+
+
+@dataclass(frozen=True)
+class DeliveryRow:
+    """One event, and what became of telling it. `ended_as` is delivered, failed or dropped."""
+
+    number: int
+    event_id: str
+    event: str
+    queued_at: datetime
+    attempts: int
+    status: int | None
+    last_error: str | None
+    ended_at: datetime | None
+    ended_as: str | None
+
+
+def webhooks_of(session: Session, study: StudyInUse, *, by: Actor) -> list[HookRow]:
+    """The person's webhooks in a study, the newest first."""
+    require(by, Permission.WEBHOOK_MANAGE)
+    rows = session.execute(
+        select(HOOK, SITE.c.code.label("site"))
+        .select_from(HOOK.outerjoin(SITE, SITE.c.id == HOOK.c.site_id))
+        .where(HOOK.c.study_id == study.id, HOOK.c.person_id == by.person_id)
+        .order_by(HOOK.c.id.desc())
+        .limit(100)
+    )
+    return [_hook(row) for row in rows]
+
+
+def webhook_of(session: Session, study: StudyInUse, number: int, *, by: Actor) -> HookRow:
+    """One of the person's own; NotFound for anybody else's."""
+    found = next((each for each in webhooks_of(session, study, by=by) if each.number == number), None)
+    if found is None:
+        raise NotFound
+    return found
+
+
+def _hook(row: Row[Any]) -> HookRow:
+    return HookRow(row.id, row.url, tuple(row.events.split()), row.site, row.state, row.made_at)
+
+
+def deliveries(
+    session: Session, study: StudyInUse, number: int, *, by: Actor, cursor: str | None = None, limit: int | None = None
+) -> paging.Page[DeliveryRow]:
+    """What one of the person's webhooks was told, or waits to be, the newest first."""
+    webhook_of(session, study, number, by=by)
+    size = paging.page_size(limit)
+    query = select(DELIVERY).where(DELIVERY.c.webhook_id == number)
+    backwards = False
+    if cursor:
+        (last,), backwards = paging.decode(cursor, 1, int)
+        query = query.where(DELIVERY.c.id > last if backwards else DELIVERY.c.id < last)
+    query = query.order_by(DELIVERY.c.id if backwards else DELIVERY.c.id.desc()).limit(size + 1)
+    found = session.execute(query).all()
+    page = paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
+    return page.made(
+        lambda row: DeliveryRow(
+            row.id,
+            row.event_id,
+            row.event,
+            row.queued_at,
+            row.attempts,
+            row.status,
+            row.last_error,
+            row.ended_at,
+            row.ended_as,
+        )
+    )

@@ -1,0 +1,121 @@
+"""What is a webhook told? Which lines of the log are events for whom, where each is read, and how one is signed. Pure.
+
+Only what every role may know is an event, and nothing that somebody unblinded did: sessions and envelopes are neither
+told nor counted. An id says nothing of a line's place in the log, so that no gap gives away what stands between two.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from app.people.permissions import UNBLINDED, Permission
+from app.studies.definition import Study, VisitKind
+
+EVENTS: dict[str, tuple[Permission, str]] = {
+    "participant.screened": (Permission.PARTICIPANT_READ, "Somebody was screened."),
+    "participant.randomised": (Permission.PARTICIPANT_READ, "Somebody was randomised."),
+    "participant.withdrawn": (Permission.PARTICIPANT_READ, "Somebody withdrew."),
+    "consent.changed": (Permission.PARTICIPANT_READ, "A consent was recorded, countersigned or withdrawn."),
+    "visit.changed": (Permission.PARTICIPANT_READ, "A visit was held, missed, corrected or planned again."),
+    "entry.changed": (Permission.ENTRY_READ, "A form was saved or corrected."),
+    "entry.signed": (Permission.ENTRY_READ, "A form was signed."),
+}
+PING = "ping"
+
+_OF_ACTION = {
+    "participant.screened": "participant.screened",
+    "participant.randomised": "participant.randomised",
+    "participant.withdrawn": "participant.withdrawn",
+    "consent.recorded": "consent.changed",
+    "consent.countersigned": "consent.changed",
+    "consent.withdrawn": "consent.changed",
+    "visit.held": "visit.changed",
+    "visit.missed": "visit.changed",
+    "visit.corrected": "visit.changed",
+    "visit.reopened": "visit.changed",
+    "entry.saved": "entry.changed",
+    "entry.corrected": "entry.changed",
+    "entry.completed": "entry.changed",
+    "entry.reopened": "entry.changed",
+    "entry.signed": "entry.signed",
+}
+ACTIONS = tuple(_OF_ACTION)
+
+WAITS = (1, 5, 15, 60, 240)  # minutes between attempts; after the last one, every four hours
+MOST_ATTEMPTS = 10
+
+
+def event_of(study: Study, action: str, subject: str, role: str) -> str | None:
+    """The event that a line of the log is, or None: for sessions of treatment, and for whatever the unblinded did."""
+    if action not in _OF_ACTION or {part.strip() for part in role.split(",")} & {str(each) for each in UNBLINDED}:
+        return None
+    kind, _, rest = subject.partition("/")
+    if kind in ("visit", "entry"):
+        visit = study.visit(rest.partition("/")[0])
+        if visit is not None and visit.kind is VisitKind.TREATMENT:
+            return None
+    return _OF_ACTION[action]
+
+
+def address_of(study: str, participant: str, subject: str) -> str:
+    """Where what changed is read over REST."""
+    whole = f"/api/v1/studies/{study}/participants/{participant}"
+    kind, _, rest = subject.partition("/")
+    if kind == "consent":
+        return f"{whole}/consents"
+    if kind == "visit":
+        return f"{whole}/visits"
+    if kind == "entry":
+        visit, _, form = rest.partition("/")
+        return f"{whole}/visits/{visit}/entries/{form}"
+    return whole
+
+
+def payload(event_id: str, event: str, at: datetime, said: Mapping[str, str | None]) -> str:
+    """What is sent: the same text at every attempt."""
+    return json.dumps({"id": event_id, "event": event, "at": at.isoformat(), **said}, ensure_ascii=False)
+
+
+def signature(secret: str, timestamp: int, body: str) -> str:
+    """`t=SECONDS,v1=HEX`: HMAC-SHA-256 of "SECONDS.BODY" under the webhook's secret."""
+    made = hmac.new(secret.encode(), f"{timestamp}.{body}".encode(), hashlib.sha256).hexdigest()
+    return f"t={timestamp},v1={made}"
+
+
+def why_not_url(url: str, allowed: tuple[str, ...]) -> str | None:
+    """Why an address cannot be told, before its name is looked up; None when it may be."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "This is no address. Write it as https://host/path."
+    if len(url) > 500 or not url.isprintable() or any(letter.isspace() for letter in url) or not url.isascii():
+        return "This address is too long, or has characters that none has. Write it as https://host/path."
+    if not parts.hostname or parts.username is not None or parts.fragment:
+        return "Write the address as https://host/path, without a name, a password or a fragment."
+    if is_allowed(url, allowed):
+        return None
+    if parts.scheme != "https":
+        return "Only https is told. Put TLS in front of the program, or have this address allowed in the settings."
+    if port not in (None, 443):
+        return "Only port 443 is told. Use it, or have this address allowed in the settings."
+    return None
+
+
+def is_allowed(url: str, allowed: tuple[str, ...]) -> bool:
+    """Whether the settings name this very scheme, host and port (such as http://127.0.0.1:9000)."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}" in allowed
+
+
+def why_not_reach(address: str) -> str | None:
+    """Why a resolved address is not reached: only those of the public network are (no SSRF into ours)."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    if (mapped or found).is_global and not (mapped or found).is_multicast:
+        return None
+    return "Its name leads into a private network."

@@ -1,0 +1,58 @@
+"""Every block of docs/cookbook.md is run, in order, against a served installation."""
+
+import re
+import shutil
+import time
+from typing import Any
+
+import pytest
+
+from app.foundation import clock
+from app.people.permissions import Role
+from app.studies.actions import load_study
+from app.studies.in_use import study_in_use
+from app.studies.loading import LIBRARY, read_folder
+from app.webhooks.rules import signature
+from tests.api.client import api_client, application_on
+from tests.api.test_docs import _run_in_shell, _somebody_at_baseline, served
+from tests.conftest import ROOT
+from tests.factories import person
+
+PAGE = ROOT / "docs" / "cookbook.md"
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_every_block_runs(database, tmp_path, monkeypatch, capsys):
+    definition, _ = read_folder(LIBRARY / "resolve")
+    assert definition is not None
+    with database.writing() as session:
+        load_study(session, definition, by=person(session, None, Role.ADMINISTRATOR), now=clock.now())
+        study = study_in_use(session, "resolve")
+        coordinator = person(session, study, Role.COORDINATOR, site_code="neura")
+    client = api_client(database, coordinator)
+    code = _somebody_at_baseline(client)
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
+    assert {language for language, _ in found} == {"bash", "python"}
+    with served(application_on(database)) as address:
+        monkeypatch.setenv("EQUIPOISE", f"{address}/api/v1/studies/resolve")
+        monkeypatch.setenv("TOKEN", client.token)
+        names: dict[str, Any] = {}
+        for language, text in found:
+            if language == "python":
+                exec(compile(text, str(PAGE), "exec"), names)
+            elif shutil.which("curl"):
+                _run_in_shell(text, tmp_path)
+        names["api"].close()
+    said = capsys.readouterr().out
+    assert f"codes ['{code}']" in said
+    assert "again 304" in said
+    assert "changed 200 late 412" in said
+    assert "would be changed [{'item': 'pain_intensity', 'old': 6, 'new': 7}] []" in said
+    assert "patient 200" in said
+    now = int(time.time())
+    assert names["is_ours"](b"{}", signature(names["secret"], now, "{}"), names["secret"])
+    assert not names["is_ours"](b"{} ", signature(names["secret"], now, "{}"), names["secret"])
+    assert not names["is_ours"](b"{}", signature(names["secret"], now - 900, "{}"), names["secret"])
+    if shutil.which("curl"):
+        entry = client.done("GET", f"/participants/{code}/visits/baseline/entries/pain")
+        assert entry["values"]["pain_intensity"] == 7

@@ -1,0 +1,189 @@
+"""Rows of a file become entries by the same acts as on the pages; what is refused leaves nothing behind."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from app.audit.models import AuditEntry
+from app.capture.models import Entry
+from app.foundation.database import table_of
+from app.foundation.errors import Invalid, NotAllowed
+from app.importing import carry_out
+from app.imports import actions, reads
+from app.imports.rules import FileMapping, Source, To, guessed, read_csv, read_mapping
+from app.people.permissions import Role
+from tests.capture.records import consented
+from tests.factories import NOW, mini_study, person
+
+ENTRY, LOG = table_of(Entry), table_of(AuditEntry)
+WEEK = {"visit": "week18"}
+
+
+@pytest.fixture
+def trial(session):
+    study = mini_study(session)
+    coordinator = person(session, study, Role.COORDINATOR, site_code="north")
+    people = [consented(session, study, f"M-00{number}") for number in (1, 2, 3)]
+    session.flush()
+    return session, study, coordinator, people
+
+
+def run(trial: Any, rows: Any, mapping: FileMapping | None = None, *, by: Any = None, **options: Any) -> Any:
+    session, study, coordinator, _ = trial
+    if mapping is None:
+        mapping = guessed(study.definition, list(rows[0]))
+    asked = {"dry_run": False, "all_or_nothing": False, "by": by or coordinator, "now": NOW, **options}
+    return carry_out(session, study, rows, mapping, origin=actions.origin("C:\\data\\pain.csv", b"x"), **asked)
+
+
+def entries(session: Any) -> int:
+    return int(session.execute(select(func.count()).select_from(ENTRY)).scalar_one())
+
+
+def named(report: Any) -> list[tuple[Any, ...]]:
+    return [
+        (one["row"], one["instrument"], one["outcome"], [e["field"] for e in one["errors"]])
+        for one in report.outcomes()
+    ]
+
+
+def full(code: str, pain: Any, **more: Any) -> dict[str, Any]:
+    return {"participant": code, **WEEK, "pain_nrs": pain, "pain_days": 3, **more}
+
+
+@pytest.mark.requirement("FDA-14")
+def test_rows_are_saved_once_and_the_log_names_the_file(trial):
+    session, study, coordinator, _ = trial
+    rows = [full("M-001", 4), full("M-002", "7.0"), full("M-003", 11), full("M-404", 1)]
+    report = run(trial, rows, partial(study, rows))
+    assert [(row, outcome) for row, _, outcome, _ in named(report)] == [
+        (1, "created"),
+        (2, "created"),
+        (3, "refused"),
+        (4, "refused"),
+    ]
+    assert named(report)[2][3] == ["pain_nrs"]
+    assert named(report)[3][3] == ["participant"]
+    assert entries(session) == 2
+    lines = session.execute(select(LOG).where(LOG.c.action == "entry.saved")).all()
+    assert lines
+    assert {line.why for line in lines} == {"Imported from pain.csv."}
+    assert {line.username for line in lines} == {coordinator.username}
+    again = run(trial, rows[:2], partial(study, rows))
+    assert again.counts["unchanged"] == 2
+    assert again.counts["created"] + again.counts["changed"] + again.counts["refused"] == 0
+    assert entries(session) == 2
+
+
+def partial(study: Any, rows: Any, **more: Any) -> FileMapping:
+    return guessed(study.definition, list(rows[0])).model_copy(update={"accept_partial": True, **more})
+
+
+def test_a_correction_needs_a_reason_and_a_blank_cell_takes_nothing_away(trial):
+    session, study, _, _ = trial
+    rows = [full("M-001", 4)]
+    run(trial, rows, partial(study, rows))
+    changed = [full("M-001", 5, pain_days="")]
+    refused = run(trial, changed, partial(study, rows))
+    assert named(refused)[0][2:] == ("refused", ["why"])
+    done = run(trial, changed, partial(study, rows, why="Read again."))
+    (outcome,) = done.outcomes()
+    assert outcome["outcome"] == "changed"
+    assert {"item": "pain_nrs", "old": 4, "new": 5} in outcome["changes"]
+    assert "pain_days" not in {each["item"] for each in outcome["changes"]}
+    why = session.execute(select(LOG.c.why).where(LOG.c.action == "entry.corrected", LOG.c.item == "pain_nrs")).scalar()
+    assert why == "Imported from pain.csv. Read again."
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_trial_and_a_refused_whole_leave_nothing(trial, dry_run):
+    session, study, _, _ = trial
+    session.commit()
+    rows = [full("M-001", 4), full("M-002", 99)]
+    before = session.execute(select(func.count()).select_from(LOG)).scalar_one()
+    report = run(trial, rows, partial(study, rows), dry_run=dry_run, all_or_nothing=True)
+    assert not report.imported
+    assert [each[2] for each in named(report)] == ["created", "refused"]
+    assert entries(session) == 0
+    assert session.execute(select(func.count()).select_from(LOG)).scalar_one() == before
+
+
+def test_a_row_stands_or_falls_as_one(trial):
+    session, study, _, _ = trial
+    rows = [full("M-001", 4, limits="no such thing")]
+    form = study.definition.instrument("disability")
+    item = next(each for each in form.items if each.type != "calculated")
+    mapping = partial(study, rows).model_copy(
+        update={"columns": (To(column="pain_nrs", item="pain_nrs"), To(column="limits", item=item.code))}
+    )
+    report = run(trial, rows, mapping)
+    assert Counter(outcome for _, _, outcome, _ in named(report)) == {"left": 1, "refused": 1}
+    assert entries(session) == 0
+
+
+def test_long_rows_and_recoded_visits_and_codes_for_nothing(trial):
+    session, _study, _, _ = trial
+    rows = [
+        {"who": "M-001", "time": "2", "item": "pain_nrs", "value": "4"},
+        {"who": "M-001", "time": "2", "item": "pain_days", "value": "", "missing_code": "UNK"},
+        {"who": "M-002", "time": "2", "item": "nonsense", "value": "4"},
+        {"who": "M-003", "time": "9", "item": "pain_nrs", "value": "4"},
+    ]
+    mapping = FileMapping(
+        layout="long", participant="who", visit=Source(column="time", values={"2": "week18"}), accept_partial=True
+    )
+    report = run(trial, rows, mapping)
+    assert [(row, outcome, fields) for row, _, outcome, fields in named(report)] == [
+        (1, "created", []),
+        (3, "refused", ["nonsense"]),
+        (4, "refused", ["visit"]),
+    ]
+    values = session.execute(select(ENTRY.c["values"])).scalar_one()
+    assert '"pain_days":{"missing":"UNK"}' in values
+
+
+def test_who_may_not_import_is_not_told_anything(trial):
+    session, study, _, _ = trial
+    assessor = person(session, study, Role.ASSESSOR, site_code="north")
+    with pytest.raises(NotAllowed):
+        run(trial, [full("M-001", 4)], by=assessor)
+    south = person(session, study, Role.COORDINATOR, site_code="south")
+    report = run(trial, [full("M-001", 4)], by=south)
+    assert named(report) == [(1, "", "refused", ["participant"])]
+
+
+def test_a_mapping_is_kept_under_its_name(trial):
+    session, study, coordinator, _ = trial
+    mapping = FileMapping(participant="id", blank=("NaN",))
+    later = mapping.model_copy(update={"missing": "UNK"})
+    for version, each in ((1, mapping), (2, later), (2, later)):
+        assert actions.save_mapping(session, study, "diaries", each, by=coordinator, now=NOW) == version
+    assert reads.mapping_named(session, study, "diaries", by=coordinator).missing == "UNK"
+
+
+def test_a_file_is_one_persons_and_goes_once_it_is_imported(trial):
+    session, study, coordinator, _ = trial
+    number = actions.keep_file(session, study, "a.csv", b"participant\nM-001\n", FileMapping(), by=coordinator, now=NOW)
+    stored = session.execute(select(reads.FILE.c.sealed)).scalar_one()
+    assert b"M-001" not in bytes(stored)
+    assert reads.file_of(session, study, number, by=coordinator)[1] == "participant\nM-001\n"
+    actions.close_file(session, study, number, {"rows": 1}, by=coordinator, now=NOW)
+    assert session.execute(select(reads.FILE.c.sealed)).scalar_one() is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a,a\n1,2\n", "a,b\n1\n", 'a,b\n"1,2\n', "a\n1\x00\n"],
+    ids=str,
+)
+def test_what_is_no_csv_is_refused_with_its_line(text):
+    with pytest.raises(Invalid):
+        list(read_csv(text)[1])
+
+
+def test_a_mapping_that_is_none_names_its_parts():
+    with pytest.raises(Invalid) as refused:
+        read_mapping({"columns": [{"column": "a"}], "colour": "red"})
+    assert {each.field for each in refused.value.problems} == {"mapping.columns.0.item", "mapping.colour"}

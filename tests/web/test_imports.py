@@ -1,0 +1,54 @@
+"""The pages of imports: upload a file, match its columns, try it, import it; nothing is saved before."""
+
+import pytest
+
+from app.foundation.database import Database
+from app.people.permissions import Role
+from tests.capture.records import consented
+from tests.web.world import World
+
+PAGE = "/mini/import"
+CSV = b"participant,when,pain,pain_days\nM-001,late,4,2\nM-002,late,77,2\n"
+
+
+@pytest.fixture
+def world(shared_database: Database) -> World:
+    made = World(shared_database)
+    with shared_database.writing() as session:
+        for code in ("M-001", "M-002"):
+            consented(session, made.study, code)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_a_file_is_matched_tried_and_imported(world: World):
+    browser = world.coordinator()
+    fields = browser.form(PAGE)
+    files = {"file": ("pain.csv", CSV, "text/csv")}
+    refused = browser.send(PAGE, fields)
+    assert refused.status_code == 422
+    assert "Choose a CSV file" in refused.text
+    sent = browser.send(PAGE, fields, files=files)
+    assert sent.status_code == 303, sent.text
+    where = sent.headers["location"]
+    page = browser.soup(where)
+    matched_already = page.select_one('[name="column.3"] option[selected]')
+    assert matched_already is not None
+    assert matched_already["value"] == "pain.pain_days"
+    chosen = {"participant": "participant", "visit_column": "when", "column.2": "pain.pain_nrs", "partial": "yes"}
+    matched = browser.post(where, {**chosen, "do": "try"})
+    assert matched.status_code == 200
+    assert "There is no visit “late”" in matched.text
+    chosen |= {"visit.0": "week18"}
+    tried = browser.post(where, {**chosen, "do": "try"})
+    assert "What the import would do" in tried.text
+    assert "pain_nrs" in tried.text
+    assert "– → 4" in " ".join(tried.text.split())
+    whole = browser.post(where, {**chosen, "do": "import"})
+    assert "Nothing was imported" in whole.text
+    assert browser.get("/mini/participants/M-001/visits/week18/pain/record").status_code == 404
+    done = browser.post(where, {**chosen, "whole": None, "do": "import", "name": "diaries"})
+    assert "What was imported" in done.text
+    assert browser.soup(f"{PAGE}").select_one('[name="mapping"] option[value="diaries"]')
+    assert browser.soup(where).select_one("form.stack-wide") is None
+    assert world.browser(Role.DATA_MANAGER, site_code=None).get(where).status_code == 404

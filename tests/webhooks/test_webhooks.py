@@ -1,0 +1,228 @@
+"""A webhook is told of what its owner may see, once, signed; and of nothing that depends on an arm."""
+
+import hashlib
+import hmac
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, select, update
+
+from app.audit.actions import Change, record
+from app.capture.actions import save_entry
+from app.foundation import clock
+from app.foundation.database import table_of
+from app.foundation.errors import Invalid
+from app.jobs import tell_webhooks
+from app.people.models import Membership
+from app.people.permissions import Role
+from app.settings import Settings
+from app.webhooks import actions, reads, sending
+from app.webhooks.rules import EVENTS, why_not_reach, why_not_url
+from tests.capture.records import consented
+from tests.factories import NOW, mini_study, person
+
+
+class Listener(HTTPServer):
+    status = 204
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[Any, bytes]] = []
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Listener)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.heard.append((self.headers, body))
+        self.send_response(self.server.status)
+        self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    server = Listener()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def trial(shared_database):
+    with shared_database.writing() as session:
+        study = mini_study(session)
+        coordinator = person(session, study, Role.COORDINATOR, site_code="north")
+        manager = person(session, study, Role.DATA_MANAGER, site_code=None)
+        clinician = person(session, study, Role.CLINICIAN, site_code="north")
+        people = consented(session, study), consented(session, study, "M-002", site_code="south")
+    return shared_database, study, coordinator, manager, clinician, people
+
+
+def make(trial, listener, by, **options):
+    database, study = trial[:2]
+    asked = {"events": list(EVENTS), "allowed": (listener.address,), "by": by, "now": NOW, **options}
+    with database.writing() as session:
+        return actions.make_webhook(session, study, url=f"{listener.address}/hook?a=1", **asked)
+
+
+def save(trial, participant, pain):
+    database, study, coordinator, *_ = trial
+    by = coordinator
+    with database.writing() as session:
+        if participant.code == "M-002":
+            by = person(session, study, Role.COORDINATOR, site_code="south")
+        save_entry(
+            session,
+            study,
+            participant,
+            visit="week18",
+            instrument="pain",
+            values={"pain_nrs": pain},
+            reasons={},
+            base_version=0,
+            by=by,
+            now=NOW,
+            accept_partial=True,
+        )
+
+
+def told(trial, listener):
+    settings = Settings(webhook_addresses=listener.address)
+    return tell_webhooks(trial[0], settings), [json.loads(body) for _, body in listener.heard]
+
+
+@pytest.mark.requirement("SEC-41")
+def test_a_change_is_told_once_and_signed_and_without_its_value(trial, listener):
+    _, secret = make(trial, listener, trial[2])
+    save(trial, trial[5][0], 7)
+    count, heard = told(trial, listener)
+    assert count == 1
+    assert told(trial, listener)[0] == 0
+    (event,) = heard
+    assert set(event) == {"id", "event", "at", "study", "site", "participant", "address"}
+    assert (event["event"], event["participant"], event["site"]) == ("entry.changed", "M-001", "north")
+    assert event["address"] == "/api/v1/studies/mini/participants/M-001/visits/week18/entries/pain"
+    headers, body = listener.heard[0]
+    timestamp, made = (part.partition("=")[2] for part in headers["Equipoise-Signature"].split(","))
+    assert made == hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
+    assert headers["Equipoise-Event-Id"] == event["id"]
+    with trial[0].writing() as session:
+        stored = session.execute(select(reads.HOOK)).one()
+        assert secret.encode() not in bytes(stored.sealed)
+        # Read again from where it began, by a worker that was slow: nothing is queued a second time.
+        session.execute(update(reads.HOOK).values(position=0))
+    assert actions.queue_events(trial[0], now=NOW) == 0
+
+
+def test_only_sites_and_people_of_its_owner_are_told(trial, listener):
+    make(trial, listener, trial[2])
+    make(trial, listener, trial[3], site="south")
+    save(trial, trial[5][0], 7)
+    save(trial, trial[5][1], 7)
+    _, heard = told(trial, listener)
+    assert sorted(each["participant"] for each in heard) == ["M-001", "M-002"]
+    with trial[0].writing() as session:
+        member = table_of(Membership)
+        session.execute(delete(member).where(member.c.person_id == trial[2].person_id))
+        record(session, "mini", [Change("visit.held", "M-001", "visit/week18")], by=trial[3], now=NOW)
+    assert told(trial, listener)[0] == 0
+
+
+@pytest.mark.requirement("CONC-9")
+@pytest.mark.parametrize(
+    ("action", "subject", "unblinded"),
+    [
+        ("visit.held", "visit/tx01", False),
+        ("visit.held", "visit/week18", True),
+        ("session.recorded", "visit/week18", True),
+        ("envelope.opened", "allocation", True),
+        ("participant.staged", "stage", False),
+    ],
+)
+def test_nothing_that_depends_on_an_arm_is_told_or_counted(trial, listener, action, subject, unblinded):
+    make(trial, listener, trial[3])
+    by = trial[4] if unblinded else trial[2]
+    with trial[0].writing() as session:
+        record(session, "mini", [Change(action, "M-001", subject, new={"x": 1})], by=by, now=NOW)
+    assert told(trial, listener) == (0, [])
+
+
+def test_what_is_not_taken_is_tried_again_later_and_redirects_are_not_followed(trial, listener):
+    number, _ = make(trial, listener, trial[2])
+    with trial[0].writing() as session:
+        actions.ping(session, trial[1], number, by=trial[2], now=NOW)
+    listener.status = 302
+    assert told(trial, listener)[0] == 0
+    assert len(listener.heard) == 1
+    with trial[0].reading() as session:
+        (row,) = reads.deliveries(session, trial[1], number, by=trial[2]).rows
+    assert (row.attempts, row.status, row.ended_as) == (1, 302, None)
+    assert "not followed" in (row.last_error or "")
+    listener.status = 200
+    assert told(trial, listener)[0] == 0  # its time has not come
+    with trial[0].writing() as session:
+        session.execute(update(reads.DELIVERY).values(not_before=clock.now()))
+        actions.set_state(session, trial[1], number, "paused", by=trial[2], now=NOW)
+    assert told(trial, listener)[0] == 0
+    with trial[0].writing() as session:
+        actions.set_state(session, trial[1], number, "active", by=trial[2], now=NOW)
+    count, heard = told(trial, listener)
+    assert count == 1
+    assert heard[0] == heard[1]  # the same event under the same id
+
+
+@pytest.mark.requirement("SEC-42")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.org/",
+        "https://example.org:8443/",
+        "https://me:secret@example.org/",
+        "ftp://example.org/",
+        "https:///x",
+        "https://example.org/ x",
+        "nonsense",
+    ],
+)
+def test_addresses_that_are_not_told(url):
+    assert why_not_url(url, ())
+
+
+@pytest.mark.requirement("SEC-42")
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fe80::1%eth0", "::ffff:10.0.0.1", "0.0.0.0", "100.64.0.1"],
+)
+def test_a_name_that_leads_into_our_network_is_not_reached(address, monkeypatch):
+    assert why_not_reach(address)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (address, 443))])
+    event = actions.Claimed(1, "https://example.org/", "s", "e", "ping", "{}", 1)
+    status, error = sending.send(event, allowed=())
+    assert status is None
+    assert "private" in (error or "")
+
+
+def test_public_addresses_are_reached():
+    assert why_not_reach("93.184.215.14") is None
+    assert why_not_reach("2606:2800:21f:cb07:6820:80da:af6b:8b2c") is None
+
+
+def test_what_one_may_not_read_is_not_asked_for(trial, listener):
+    with pytest.raises(Invalid) as refused:
+        make(trial, listener, trial[2], events=["envelope.opened"], site="south")
+    assert {each.field for each in refused.value.problems} == {"events", "site"}
