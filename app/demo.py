@@ -870,6 +870,8 @@ def serve_demo(*, port: int, data: Path, fresh: bool, participants: int, console
             BarColumn(),
             TimeRemainingColumn(),
         )
+        if not console.is_terminal:  # there the bar draws nothing, and minutes of silence look like a fault
+            console.print("Playing RESOLVE until today (once; this takes a minute or two) ...", markup=False)
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("", total=1.0)
             for share in build(database, as_of=clock.now(), participants=participants):
