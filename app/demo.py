@@ -16,12 +16,14 @@ import io
 import os
 import random
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha512
 from heapq import heappop, heappush
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from rich.console import Console
@@ -64,6 +66,9 @@ from app.studies.in_use import StudyInUse, study_in_use
 from app.studies.loading import library, read_folder
 from app.treatment import actions as treatment
 
+if TYPE_CHECKING:
+    from app.settings import Settings
+
 PASSWORD = "a walk through resolve"  # noqa: S105 the demo prints it
 QUESTIONS = (
     "The diary of that week says otherwise. Which is right?",
@@ -77,6 +82,7 @@ SCREEN_FAILURES = 64
 CHANGED_THEIR_MIND = 14
 RECRUITMENT = timedelta(days=1323)  # 10 December 2015 to 25 July 2019
 SLOTS = 320
+BETWEEN_ROUNDS = 5.0  # seconds between two looks at what waits
 
 TEAM: tuple[tuple[str, str, Role, bool], ...] = (
     ("coordinator", "Carla Ortiz", Role.COORDINATOR, True),
@@ -843,6 +849,15 @@ def make_room(data: Path, *, fresh: bool) -> bool:
     return True
 
 
+def work_in_background(database: Database, settings: "Settings", stop: threading.Event) -> None:
+    """Make the exports that wait, as `equipoise jobs` does for an installation: a demo is one process."""
+    from app.exports.running import make_waiting
+
+    while not stop.is_set():
+        make_waiting(database, settings.exports, clock.now)
+        stop.wait(BETWEEN_ROUNDS)
+
+
 def serve_demo(*, port: int, data: Path, fresh: bool, participants: int, console: Console) -> None:
     """Build the demo once, then serve it on loopback."""
     from app.installation import application, log_config, migrate, open_database
@@ -870,6 +885,8 @@ def serve_demo(*, port: int, data: Path, fresh: bool, participants: int, console
             BarColumn(),
             TimeRemainingColumn(),
         )
+        if not console.is_terminal:  # there the bar draws nothing, and minutes of silence look like a fault
+            console.print("Playing RESOLVE until today (once; this takes a minute or two) ...", markup=False)
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("", total=1.0)
             for share in build(database, as_of=clock.now(), participants=participants):
@@ -883,6 +900,10 @@ def serve_demo(*, port: int, data: Path, fresh: bool, participants: int, console
 
     import uvicorn
 
+    begun = threading.Thread(
+        target=work_in_background, args=(open_database(settings), settings, threading.Event()), daemon=True
+    )
+    begun.start()
     uvicorn.run(
         application,
         factory=True,

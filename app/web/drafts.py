@@ -33,7 +33,7 @@ from app.studies.drafts.folder import checked
 from app.studies.drafts.reads import Draft
 from app.studies.in_use import StudyInUse
 from app.studies.loading import read_yaml
-from app.studies.reads import study_by_code, versions
+from app.studies.reads import all_studies, study_by_code, versions
 from app.studies.rules import Finding
 from app.web.consent import html_of
 from app.web.draft_fields import (
@@ -172,7 +172,9 @@ def load(here: ChangeInStudy, number: int) -> Response:
         root = f"/{here.the_study.code}/study/versions"
         waits = (version.id or 0) > here.the_study.version_id and here.the_study.version_id == _in_force(here)
         return here.redirect(f"{root}/{version.version}/effect" if waits else root, done="study_draft_loaded")
-    return here.redirect(_url(here), done="study_draft_loaded")
+    # The draft was of a study of its own, which is there now: that is where it goes on.
+    code = next(each.code for each in all_studies(here.session) if each.id == version.study_id)
+    return here.redirect(f"/{code}/study", done="study_draft_loaded")
 
 
 @router.get(DRAFT + "/remove", name="drafts.remove_form")

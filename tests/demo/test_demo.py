@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import threading
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +12,14 @@ from sqlalchemy import select
 
 from app.audit.verify import logs, verify
 from app.capture.models import Entry
-from app.demo import DEMO_FILES, MARKER, STUDY, build, make_room
+from app.demo import DEMO_FILES, MARKER, STUDY, build, make_room, work_in_background
 from app.foundation.database import Database, table_of
 from app.participants.models import Participant
 from app.people.access import Actor, Grant
 from app.people.permissions import Role
 from app.people.reads import person_by_username
 from app.randomisation.reads import allocations
+from app.settings import Settings
 from app.studies.in_use import study_in_use
 from tests.conftest import KEYS, migrate
 
@@ -119,3 +121,16 @@ def _actions(session) -> set[str]:
     from app.audit.actions import ENTRY as AUDIT
 
     return set(session.execute(select(AUDIT.c.action).distinct()).scalars())
+
+
+def test_a_demo_makes_what_waits_in_the_background(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stop, asked = threading.Event(), list[Path]()
+
+    def made(_database: Database, folder: Path, _now: object) -> None:
+        asked.append(folder)
+        stop.set()
+
+    monkeypatch.setattr("app.exports.running.make_waiting", made)
+    settings = Settings()
+    work_in_background(Database(f"sqlite:///{tmp_path / 'equipoise.db'}", KEYS), settings, stop)
+    assert asked == [settings.exports]

@@ -152,6 +152,22 @@ def test_a_folder_comes_back_byte_for_byte(world: World):
     assert (refused.status_code, "unpacks to more" in refused.text) == (422, True)
 
 
+def test_a_draft_with_another_code_becomes_a_study_of_its_own_and_says_so(world: World):
+    administrator = world.browser("administrator", site_code=None)
+    own = _made(administrator, start="version:1")
+    assert "study of its own" not in words(administrator.soup(f"{own}/load"))
+    fields = administrator.form(DRAFTS)
+    files = {name: text.encode() for name, text in smallest("apart", "Apart").items()}
+    sent = {"folder": ("folder.zip", _zip(files))}
+    reply = administrator.send(DRAFTS, {**fields, "name": "Apart", "start": "folder"}, files=sent)
+    draft = str(reply.headers["location"]).partition("?")[0]
+    assert "apart is new here" in words(administrator.soup(f"{draft}/load"))
+    loaded = administrator.post(f"{draft}/load", {"password": PASSWORD})
+    assert loaded.headers["location"] == "/apart/study?done=study_draft_loaded"
+    there = administrator.get(str(loaded.headers["location"]))
+    assert (there.status_code, "Loaded as a version" in there.text) == (200, True)
+
+
 def test_programs_send_fetch_and_load_drafts(world: World):
     with world.database.writing() as session:
         actor = person(session, world.study, "administrator", site_code=None)

@@ -228,6 +228,7 @@ def test_the_page_builds_an_export_says_how_scripts_do_it_and_saves_it(
     refused = browser.post("/mini/exports/history", {"asked": asked, "act": "define", "name": " "}, page=address)
     assert refused.status_code == 422
     assert "Give the definition a name" in refused.text
+    assert "data-error-summary" in refused.text, "the field stands far below"
     saved = browser.post("/mini/exports/history", {"asked": asked, "act": "define", "name": "For them"}, page=address)
     assert saved.status_code == 303
     listed = browser.soup(saved.headers["location"])
@@ -237,6 +238,7 @@ def test_the_page_builds_an_export_says_how_scripts_do_it_and_saves_it(
     made = browser.post("/mini/exports/history", {"asked": asked, "act": "make"}, page=address)
     where = made.headers["location"]
     assert "Waits its turn" in browser.soup(where).get_text()
+    assert "so far" not in browser.soup(where).get_text(), "nothing is counted before it begins"
     assert browser.get(f"{where}/file").status_code == 409
     assert browser.get(f"{where}/manifest.json").status_code == 409
     folder = browser.client.app.state.settings.exports  # type: ignore[attr-defined]
