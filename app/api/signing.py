@@ -49,6 +49,11 @@ class ToSignReply(Reply):
 class EntryRead(Body):
     """An entry as it was read by whoever signs it."""
 
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"instrument": "pain", "repeat": 1, "version": 1, "digest": DIGEST}},
+    )
+
     instrument: Code
     repeat: int = Field(default=1, ge=1, le=MOST_REPEATS, description="Of a form that repeats: for which time.")
     version: Version

@@ -128,8 +128,9 @@ def test_every_list_in_pages_is_here(readers: Readers):
         for operation in methods.values()
         if "cursor" in [parameter["name"] for parameter in operation.get("parameters", [])]
     }
-    # What an approved request opened is a list in pages, too, but there is none without two people who agree on it.
-    assert asked == {*LISTS, "/unblindings/{number}/arms"}
+    # What an approved request opened is a list in pages, too, but there is none without two people who agree on it;
+    # and what a webhook was told of, whose cursors are followed and broken beside webhooks.
+    assert asked == {*LISTS, "/unblindings/{number}/arms", "/webhooks/{number}/deliveries"}
 
 
 @pytest.mark.parametrize("path", LISTS)

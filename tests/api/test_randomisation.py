@@ -269,7 +269,7 @@ def test_an_export_with_arms_is_in_the_log_without_a_hash(randomised: World, sta
     assert "sha256" not in said[0].new
 
 
-@pytest.mark.parametrize("file", ["entries.csv", "participants.xlsx", "codebook.csv", "participants"])
+@pytest.mark.parametrize("file", ["entries.csv", "participants.docx", "codebook.csv", "participants"])
 def test_other_unblinded_files_are_not_there(randomised: World, statistician: ApiClient, file: str):
     assert statistician.get(f"/exports-unblinded/{file}").status_code == 404
 

@@ -118,9 +118,9 @@ def everywhere(database: Database, left: Left, folder: Path, definition: bytes) 
 
 
 def definition_of(database: Database) -> bytes:
-    """The stored definition, which names its arms."""
+    """The stored definition of every version, which names its arms."""
     with database.reading() as session:
-        return str(session.execute(select(VERSION.c.definition)).scalar_one()).encode()
+        return "\n".join(session.execute(select(VERSION.c.definition).order_by(VERSION.c.id)).scalars()).encode()
 
 
 def answers_of(left: Left) -> dict[str, bytes]:

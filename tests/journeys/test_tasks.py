@@ -20,7 +20,7 @@ MOST_KEYS = {
     "find a participant": 2,
     "screen somebody": 54,
     "record consent": 43,
-    "randomise": 37,
+    "randomise": 42,
     "book an appointment": 74,
     "fill in a questionnaire": 69,
     "fill in, and open the next": 70,

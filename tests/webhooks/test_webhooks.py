@@ -16,6 +16,7 @@ from app.capture.actions import save_entry
 from app.foundation import clock
 from app.foundation.database import table_of
 from app.foundation.errors import Invalid
+from app.foundation.paging import encode
 from app.jobs import tell_webhooks
 from app.people.models import Membership
 from app.people.permissions import Role
@@ -172,6 +173,12 @@ def test_what_is_not_taken_is_tried_again_later_and_redirects_are_not_followed(t
     with trial[0].reading() as session:
         (row,) = reads.deliveries(session, trial[1], number, by=trial[2]).rows
     assert (row.attempts, row.status, row.ended_as) == (1, 302, None)
+    with trial[0].reading() as session:
+        further = reads.deliveries(session, trial[1], number, by=trial[2], cursor=encode(row.number))
+        assert further.rows == []
+        for broken in ("W1tb", encode("M-001"), encode(True), encode(2**31), encode(-1), encode(1, 2)):
+            with pytest.raises(Invalid):
+                reads.deliveries(session, trial[1], number, by=trial[2], cursor=broken)
     assert "not followed" in (row.last_error or "")
     listener.status = 200
     assert told(trial, listener)[0] == 0  # its time has not come
