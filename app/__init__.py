@@ -28,7 +28,6 @@ Rooms, top floor first:
   randomisation/  THE SEALED ROOM: sequence or decisions one by one, in one stage or two, sealing, commitment and its
                   proofs, escrow of the seed, allocation, downtime, unblinding, guesses
   amendments/     what a new version means for those in the study; sites that go over to it on their day
-  capture/        entries, edit checks, corrections, signatures, drafts; queries, source verification, locks, casebooks
   capture/        entries, edit checks, corrections, signatures, drafts; queries, source verification, locks, casebooks;
                   double/ (entered by two people), coding/ (texts coded by two people), agreement
   schedule/       visits and their windows; appointments, their calendar and feeds; reminders
