@@ -34,7 +34,8 @@ EDITABLE = (
 )
 NO_CREATION = (
     "Studies are not made by a token: a protocol is a folder that is checked as a whole and loaded by an administrator "
-    "(equipoise study check, equipoise study load), with its hash in the log."
+    "(equipoise study check, equipoise study load), with its hash in the log. Project XML becomes such a folder with "
+    "equipoise study import."
 )
 PURPOSE_TEXT = "You must provide some text for 'purpose_other' since you specified 'purpose' as '1' (Other)."
 TOKEN, SUPER = 32, 64
