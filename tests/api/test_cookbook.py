@@ -1,9 +1,7 @@
 """Every block of docs/cookbook.md is run, in order, against a served installation."""
 
-import re
 import shutil
 import time
-from typing import Any
 
 import pytest
 
@@ -14,7 +12,7 @@ from app.studies.in_use import study_in_use
 from app.studies.loading import LIBRARY, read_folder
 from app.webhooks.rules import signature
 from tests.api.client import api_client, application_on
-from tests.api.test_docs import _run_in_shell, _somebody_at_baseline, served
+from tests.api.test_docs import _somebody_at_baseline, run_blocks, served
 from tests.conftest import ROOT
 from tests.factories import person
 
@@ -31,17 +29,10 @@ def test_every_block_runs(database, tmp_path, monkeypatch, capsys):
         coordinator = person(session, study, Role.COORDINATOR, site_code="neura")
     client = api_client(database, coordinator)
     code = _somebody_at_baseline(client)
-    found = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
-    assert {language for language, _ in found} == {"bash", "python"}
     with served(application_on(database)) as address:
         monkeypatch.setenv("EQUIPOISE", f"{address}/api/v1/studies/resolve")
         monkeypatch.setenv("TOKEN", client.token)
-        names: dict[str, Any] = {}
-        for language, text in found:
-            if language == "python":
-                exec(compile(text, str(PAGE), "exec"), names)
-            elif shutil.which("curl"):
-                _run_in_shell(text, tmp_path)
+        names = run_blocks(PAGE, tmp_path)
         names["api"].close()
     said = capsys.readouterr().out
     assert f"codes ['{code}']" in said

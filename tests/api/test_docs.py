@@ -27,9 +27,17 @@ from tests.factories import person
 PAGE = ROOT / "docs" / "api.md"
 
 
-def blocks() -> list[tuple[str, str]]:
-    """Every block of code on the page: its language and its text."""
-    return re.findall(r"^```(\w+)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
+def run_blocks(page: Path, folder: Path) -> dict[str, Any]:
+    """Run every block of code on a page, in order, as somebody types it; what its Python left is given."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(), re.M | re.S)
+    assert {language for language, _ in found} == {"bash", "python"}
+    names: dict[str, Any] = {}
+    for language, text in found:
+        if language == "python":
+            exec(compile(text, str(page), "exec"), names)
+        elif shutil.which("curl"):
+            _run_in_shell(text, folder)
+    return names
 
 
 @contextmanager
@@ -65,8 +73,6 @@ def test_every_block_of_the_cookbook_runs(database, tmp_path, monkeypatch, capsy
     code = _somebody_at_baseline(api_client(database, coordinator))
     drawing = api_client(database, statistician)
     drawing.done("POST", "/sequences", {"method": "permuted_blocks", "block_sizes": [4], "slots_per_stratum": 40})
-    found = blocks()
-    assert {language for language, _ in found} == {"bash", "python"}
     with served(application) as address:
         surroundings = {
             "EQUIPOISE": f"{address}/api/v1/studies/resolve",
@@ -76,12 +82,7 @@ def test_every_block_of_the_cookbook_runs(database, tmp_path, monkeypatch, capsy
         }
         for name, value in surroundings.items():
             monkeypatch.setenv(name, value)
-        names: dict[str, Any] = {}
-        for language, text in found:
-            if language == "python":
-                exec(compile(text, str(PAGE), "exec"), names)
-            elif shutil.which("curl"):
-                _run_in_shell(text, tmp_path)
+        names = run_blocks(PAGE, tmp_path)
         said = capsys.readouterr().out
         assert definition.title in said
         assert "screen_failed" in said
