@@ -18,11 +18,10 @@ from sqlmodel import Session
 from app.amendments.models import SiteVersion
 from app.amendments.rules import Becomes, Changed, judged_anew
 from app.amendments.status import State
-from app.capture.checks import judge
 from app.capture.double.reads import has_withheld, is_withheld
 from app.capture.locks.reads import covered
 from app.capture.reads import CASEBOOK, ENTRY, SCREENING_ROW, Filled, answers_from, entry_columns, entry_state
-from app.capture.rules import EntryState
+from app.capture.rules import EntryState, judge_stored
 from app.consent.reads import CONSENT
 from app.consent.rules import valid_document
 from app.foundation import clock, paging
@@ -559,20 +558,7 @@ def _judged(old: Study, new: Study, entry: EntryState, answers: Any, local: date
     for study in (old, new):
         form = study.instrument(entry.instrument)
         assert form is not None
-        asked = {code: value for code, value in entry.values.items() if form.item(code) is not None}
-        judgements.append(
-            judge(
-                study,
-                form,
-                entry.visit,
-                asked,
-                entry.reasons,
-                answers=answers,
-                today=local.date(),
-                now=local,
-                repeat=entry.repeat,
-            )
-        )
+        judgements.append(judge_stored(study, form, entry, answers=answers, now=local))
     assert form is not None
     return judged_anew(entry.visit, form, entry.values, *judgements, is_signed=entry.is_signed)
 

@@ -55,8 +55,10 @@ from app.capture.rules import (
     changes,
     digest_of,
     form_name,
+    judge_stored,
     label_of,
     signature_holds,
+    still_asked,
     still_open,
     why_not_enter,
     why_not_mark_in_error,
@@ -289,18 +291,7 @@ def _follow_elsewhere(
         form = definition.instrument(code)
         if form is None or (visit, code) not in spots or places[other.id] == here:
             continue
-        asked = {item: value for item, value in other.values.items() if form.item(item) is not None}
-        judged = judge(
-            definition,
-            form,
-            visit,
-            asked,
-            other.reasons,
-            answers=answers,
-            today=local.date(),
-            now=local,
-            repeat=repeat,
-        )
+        judged = judge_stored(definition, form, other, answers=answers, now=local)
         log += queries.follow(
             session,
             about.study,
@@ -308,7 +299,7 @@ def _follow_elsewhere(
             visit=visit,
             instrument=code,
             repeat=repeat,
-            findings=[*judged.problems, *stale(form, visit, asked, judged)],
+            findings=[*judged.problems, *stale(form, visit, still_asked(form, other.values), judged)],
             reasons=judged.reasons,
             values=other.values,
             by=by,
@@ -486,19 +477,7 @@ def sign_entry(
             hidden = twice.why_withheld(stands.state, stands.first_by, participant.site_id, by=by)
             _refuse_if(about, hidden or twice.why_not_sign(study.definition, stands.state), action="entry.sign")
         if entry is not None:
-            retired = _retired(form, entry.values)
-            asked = {code: value for code, value in entry.values.items() if code not in retired}
-            judgement = judge(
-                study.definition,
-                form,
-                visit,
-                asked,
-                entry.reasons,
-                answers=answers,
-                today=local.date(),
-                now=local,
-                repeat=repeat,
-            )
+            judgement = judge_stored(study.definition, form, entry, answers=answers, now=local)
     if entry is not None and entry.version != version:
         raise Conflict(
             "This form was changed after you opened it. Read it again, then sign.",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from app.capture.checks import Judgement
+from app.capture.checks import Answers, Judgement, judge
 from app.capture.status import EntryStatus
 from app.capture.typed import shortened
 from app.studies.definition import MOST_REPEATS, Instrument, Item, Study
@@ -195,6 +195,29 @@ def entry_mark(
     if is_verified and status == EntryStatus.COMPLETE:
         return "verified"
     return "signed" if is_signed else str(status)
+
+
+def still_asked(form: Instrument, values: Mapping[str, object]) -> dict[str, object]:
+    """The values of what the form asks; what a later version took out of it is not among them."""
+    return {item: value for item, value in values.items() if form.item(item) is not None}
+
+
+def judge_stored(study: Study, form: Instrument, entry: EntryState, *, answers: Answers, now: datetime) -> Judgement:
+    """The judgement on an entry as it stands; what the form does not ask any more is passed over.
+
+    `answers` and `now` as in `checks.judge`: the participant's other answers, and the wall clock at the site.
+    """
+    return judge(
+        study,
+        form,
+        entry.visit,
+        still_asked(form, entry.values),
+        entry.reasons,
+        answers=answers,
+        today=now.date(),
+        now=now,
+        repeat=entry.repeat,
+    )
 
 
 def why_not_sign(entry: EntryState | None, instrument: Instrument | None, judgement: Judgement | None) -> str | None:

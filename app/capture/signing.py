@@ -13,13 +13,12 @@ from sqlmodel import Session
 
 from app.audit.actions import recorded_together
 from app.capture.actions import sign_entry
-from app.capture.checks import judge
 from app.capture.double import rules as twice
 from app.capture.double.reads import states_of
 from app.capture.locks.reads import covering
 from app.capture.locks.rules import why_closed
 from app.capture.reads import Filled, answers_from, entries_with_values, place_of
-from app.capture.rules import EntryState, digest_of, named_form, why_not_sign
+from app.capture.rules import EntryState, digest_of, judge_stored, named_form, why_not_sign
 from app.capture.typed import shortened
 from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
 from app.participants.models import Participant
@@ -101,18 +100,7 @@ def what_to_sign(
                 continue
             judgement = None
             if entry is not None:
-                asked = {item: value for item, value in entry.values.items() if form.item(item) is not None}
-                judgement = judge(
-                    definition,
-                    form,
-                    visit,
-                    asked,
-                    entry.reasons,
-                    answers=answers,
-                    today=local.date(),
-                    now=local,
-                    repeat=entry.repeat,
-                )
+                judgement = judge_stored(definition, form, entry, answers=answers, now=local)
             reason = kept or why_not_sign(entry, form, judgement)
             if reason is not None or entry is None:
                 waiting.append(NotYet(form, entry.repeat if entry else 1, reason or ""))

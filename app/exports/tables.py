@@ -561,6 +561,12 @@ def visit_column(plan: Plan) -> Column:
     )
 
 
+def instrument_column(plan: Plan) -> Column:
+    """The instrument, with those that are filled in at visits as its choices."""
+    choices = tuple((code, plan.instruments[code].label) for code in plan.entered())
+    return Column("instrument", "Instrument", ColumnType.CHOICE, choices=choices)
+
+
 def participant_columns(plan: Plan, *, arm: Column | None = None) -> tuple[Column, ...]:
     """One row per participant."""
     return (
@@ -603,12 +609,11 @@ def visit_columns(plan: Plan) -> tuple[Column, ...]:
 
 def long_columns(plan: Plan) -> tuple[Column, ...]:
     """One row per answer."""
-    instruments = tuple((code, plan.instruments[code].label) for code in plan.entered())
     return (
         PARTICIPANT,
         SITE,
         visit_column(plan),
-        Column("instrument", "Instrument", ColumnType.CHOICE, choices=instruments),
+        instrument_column(plan),
         *repeat_columns(plan),
         Column("item", "Item; look it up under its instrument"),
         Column("value", f"The answer as stored; codes of a list with {BETWEEN} between them", ColumnType.STORED),
@@ -625,12 +630,7 @@ def query_columns(plan: Plan) -> tuple[Column, ...]:
         SITE,
         Column("query", "Number of the query", ColumnType.INTEGER),
         visit_column(plan),
-        Column(
-            "instrument",
-            "Instrument",
-            ColumnType.CHOICE,
-            choices=tuple((code, plan.instruments[code].label) for code in plan.entered()),
-        ),
+        instrument_column(plan),
         *repeat_columns(plan),
         Column("item", "Item; look it up under its instrument"),
         Column(
@@ -661,12 +661,11 @@ def query_columns(plan: Plan) -> tuple[Column, ...]:
 
 
 def _entered_where(plan: Plan) -> tuple[Column, ...]:
-    instruments = tuple((code, plan.instruments[code].label) for code in plan.entered())
     return (
         PARTICIPANT,
         SITE,
         visit_column(plan),
-        Column("instrument", "Instrument", ColumnType.CHOICE, choices=instruments),
+        instrument_column(plan),
         Column("item", "Item; look it up under its instrument"),
     )
 
@@ -725,7 +724,6 @@ def coding_columns(plan: Plan) -> tuple[Column, ...]:
 
 def agreement_columns(plan: Plan) -> tuple[Column, ...]:
     """One row per item that two people entered or coded."""
-    instruments = tuple((code, plan.instruments[code].label) for code in plan.entered())
     kinds = (("double_entry", "Two entries of a form"), ("coding", "Two codings of a text"))
     figures = [
         Column(name, label, ColumnType.NUMBER, minimum=-1, maximum=1)
@@ -738,7 +736,7 @@ def agreement_columns(plan: Plan) -> tuple[Column, ...]:
     ]
     return (
         Column("kind", "What was done twice", ColumnType.CHOICE, choices=kinds),
-        Column("instrument", "Instrument", ColumnType.CHOICE, choices=instruments),
+        instrument_column(plan),
         Column("item", "Item; look it up under its instrument"),
         Column("site", "Site code; empty for all sites together"),
         Column("compared", "How often it was done twice", ColumnType.INTEGER),

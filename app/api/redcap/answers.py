@@ -67,16 +67,21 @@ def streamed(body: Iterator[bytes], shape: str) -> Response:
 def pieces(found: Listing, shape: Shape, delimiter: str = ",") -> Iterator[bytes]:
     """The list as bytes, a piece at a time."""
     write = {"csv": _csv, "json": _json, "xml": _xml}[shape]
-    lines: list[str] = []
+    return in_pieces(write(found, delimiter))
+
+
+def in_pieces(lines: Iterable[str]) -> Iterator[bytes]:
+    """Lines as bytes, so many together that each piece is worth sending."""
+    waiting: list[str] = []
     size = 0
-    for line in write(found, delimiter):
-        lines.append(line)
+    for line in lines:
+        waiting.append(line)
         size += len(line)
         if size >= PIECE:
-            yield "".join(lines).encode()
-            lines.clear()
+            yield "".join(waiting).encode()
+            waiting.clear()
             size = 0
-    yield "".join(lines).encode()
+    yield "".join(waiting).encode()
 
 
 def plain(text: object) -> Response:

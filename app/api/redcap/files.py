@@ -13,6 +13,7 @@ from app.api.redcap.records import is_there
 from app.capture import actions as capture
 from app.capture.double.reads import refuse_withheld
 from app.capture.reads import entry_of
+from app.capture.rules import still_asked
 from app.foundation.errors import NotFound
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
@@ -96,8 +97,7 @@ def remove(asked: Asked) -> Response:
 def _saved(asked: Asked, place: Place, value: object) -> Response:
     here, form = asked.here, place.study.definition.instrument(place.field.form)
     entry = entry_of(here.session, place.participant.id or 0, place.event.visit, place.field.form)
-    before = entry.values if entry else {}
-    values = {code: each for code, each in before.items() if form is not None and form.item(code) is not None}
+    values = still_asked(form, entry.values) if entry and form else {}
     values.pop(place.field.item.code, None)
     if value is not None:
         values[place.field.item.code] = value

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC
+from itertools import chain
 
 from fastapi.responses import Response
 
-from app.api.redcap.answers import CONTENT_TYPES, PIECE, XML_HEAD, streamed, xml_text
+from app.api.redcap.answers import CONTENT_TYPES, XML_HEAD, in_pieces, streamed, xml_text
 from app.api.redcap.asked import Asked
 from app.api.redcap.data import Sent, xml_root
 from app.api.redcap.dictionary import ARM, ARM_NAME, STATUSES, Field, Form, Option, Project, Style, encoder, translated
@@ -55,23 +56,9 @@ def snapshot(asked: Asked, wanted: Wanted) -> Response:
     def body() -> Iterator[bytes]:
         with database.reading() as session:
             found = recorded(session, here.the_study, by=here.actor, permission=permission, codes=wanted.records)
-            yield from _in_pieces(begun, _data(asked, wanted, found))
+            yield from in_pieces(chain(begun, _data(asked, wanted, found)))
 
     return streamed(body(), "xml")
-
-
-def _in_pieces(*parts: Iterable[str]) -> Iterator[bytes]:
-    lines: list[str] = []
-    size = 0
-    for part in parts:
-        for line in part:
-            lines.append(line)
-            size += len(line)
-            if size >= PIECE:
-                yield "".join(lines).encode()
-                lines.clear()
-                size = 0
-    yield "".join(lines).encode()
 
 
 def _attributes(values: Mapping[str, object]) -> str:

@@ -13,7 +13,7 @@ from app.capture.agreement import kappa
 from app.capture.coding.following import TEXT
 from app.capture.coding.models import CodingChoice, DictionaryTerm
 from app.capture.coding.rules import MOST_FOUND, WAITING, State, found_in, key_of, rank, shows_choices
-from app.capture.double.reads import Agreement
+from app.capture.double.reads import Agreement, items_page
 from app.capture.models import Entry
 from app.foundation import paging
 from app.foundation.database import streamed, table_of
@@ -327,14 +327,7 @@ def agreement_page(
         .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
         .where(TEXT.c.study_id == study.id, at_their_sites(by, permission), *only)
     )
-    query, backwards = twice.add_columns(*keys).group_by(*grouped), False
-    if cursor:
-        place, backwards = paging.decode(cursor, 3, str, str, str)
-        here = tuple_(*keys)
-        query = query.where(here < tuple_(*place) if backwards else here > tuple_(*place))
-    order = [key.desc() if backwards else key.asc() for key in grouped]
-    found = session.execute(query.order_by(*order).limit(size + 1)).all()
-    page = paging.page_of(found, size, lambda row: tuple(row[:3]), cursor=cursor, backwards=backwards)
+    page = items_page(session, twice.add_columns(*keys), keys, grouped, cursor=cursor, size=size)
     if not page.rows:
         return page.with_rows([])
     counted: dict[tuple[str, str, str], dict[tuple[str, str], int]] = {}

@@ -23,7 +23,7 @@ from app.capture.double.rules import (
     why_not_reconcile,
 )
 from app.capture.reads import ENTRY, entry_columns, entry_state
-from app.capture.rules import canonical, label_of, same_value
+from app.capture.rules import canonical, label_of, same_value, still_asked
 from app.capture.typed import shortened
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.foundation.words import text_problems
@@ -148,7 +148,7 @@ def enter_second(
                 participant,
                 visit=visit,
                 instrument=instrument,
-                values=_asked(second.form, entry.values),
+                values=still_asked(second.form, entry.values),
                 reasons=entry.reasons,
                 base_version=entry.version,
                 by=by,
@@ -199,7 +199,7 @@ def reconcile(
     wrong = [*problems, *_undecided(form, differing, decisions, {each.field for each in problems})]
     if wrong:
         raise Invalid(wrong)
-    values = _asked(form, entry.values)
+    values = still_asked(form, entry.values)
     settled: dict[str, object] = {}
     for each in differing:
         decision = decisions[each.item]
@@ -284,11 +284,6 @@ def _undecided(
 def _participant_id(session: Session, number: int) -> int:
     query = select(ENTRY.c.participant_id).join(PAIR, PAIR.c.entry_id == ENTRY.c.id).where(PAIR.c.id == number)
     return int(session.execute(query).scalar_one())
-
-
-def _asked(form: Any, values: Mapping[str, object]) -> dict[str, object]:
-    """The values of what the form still asks; what an earlier version asked is kept by saving anyway."""
-    return {code: value for code, value in values.items() if form.item(code) is not None}
 
 
 def _as_entered(session: Session, number: int, state: State, differing: int) -> Entered:

@@ -348,17 +348,10 @@ def agreement_page(
     grouped = keys if by_site else keys[:2]
     agreeing = func.sum(case((ANSWER.c.agrees, 1), else_=0))
     among = _compared(study, by, permission).where(*only)
-    query = among.add_columns(*keys, func.count(), agreeing).group_by(*grouped)
+    query = among.add_columns(*keys, func.count(), agreeing)
     if instrument is not None:
         query = query.where(ENTRY.c.instrument == instrument)
-    backwards = False
-    if cursor:
-        place, backwards = paging.decode(cursor, 3, str, str, str)
-        here = tuple_(*keys)
-        query = query.where(here < tuple_(*place) if backwards else here > tuple_(*place))
-    order = [key.desc() if backwards else key.asc() for key in grouped]
-    found = session.execute(query.order_by(*order).limit(size + 1)).all()
-    page = paging.page_of(found, size, lambda row: tuple(row[:3]), cursor=cursor, backwards=backwards)
+    page = items_page(session, query, keys, grouped, cursor=cursor, size=size)
     definition = study.definition
     asked: dict[tuple[str, str], Item] = {}
     for row in page.rows:
@@ -389,6 +382,26 @@ def agreement_page(
         )
 
     return page.made(made)
+
+
+def items_page(
+    session: Session,
+    query: Select[Any],
+    keys: Sequence[ColumnElement[Any]],
+    grouped: Sequence[ColumnElement[Any]],
+    *,
+    cursor: str | None,
+    size: int,
+) -> paging.Page[Any]:
+    """One page of a query that begins with these keys: instrument, item and site; `grouped` are those that vary."""
+    backwards = False
+    if cursor:
+        place, backwards = paging.decode(cursor, 3, str, str, str)
+        here = tuple_(*keys)
+        query = query.where(here < tuple_(*place) if backwards else here > tuple_(*place))
+    order = [key.desc() if backwards else key.asc() for key in grouped]
+    found = session.execute(query.group_by(*grouped).order_by(*order).limit(size + 1)).all()
+    return paging.page_of(found, size, lambda row: tuple(row[:3]), cursor=cursor, backwards=backwards)
 
 
 def scale_of(item: Item) -> tuple[Sequence[str] | None, Mapping[str, float] | None]:
