@@ -523,6 +523,19 @@ def _counts_would_tell(method: str, slots: int) -> bool:
     return method in TOGETHER or (method in DRAWN and method != BLOCKS and slots < FEWEST_COUNTED)
 
 
+def allocated_from(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor) -> int:
+    """How many have a slot of one list; what is reserved for downtime or void is none. For the statistician alone."""
+    require_statistician(study, by, Permission.SEQUENCE_DRAW)
+    of_arms, of_groups = (
+        select(func.count())
+        .select_from(taken.join(STRATUM, STRATUM.c.id == taken.c.stratum_id))
+        .where(STRATUM.c.sequence_id == sequence_id, taken.c.study_id == study.id)
+        .scalar_subquery()
+        for taken in (ALLOCATION, STAGED)
+    )
+    return int(session.execute(select(of_arms + of_groups)).scalar_one())
+
+
 @dataclass(frozen=True)
 class StoredSlot:
     """One slot as it is kept, unopened; `leaf` is empty in lists from before there were commitments."""

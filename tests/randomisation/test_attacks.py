@@ -37,7 +37,7 @@ MINIMISED = {"measure": "range", "probability": "4/5"}
 
 
 def used(session: Session) -> int:
-    return sum(session.execute(select(STRATUM.c.used)).scalars())
+    return int(sum(session.execute(select(STRATUM.c.used)).scalars()))
 
 
 @pytest.mark.requirement("REL-17", "REL-18")
