@@ -53,6 +53,7 @@ from app.randomisation.rules import (
     StratumFound,
     first_stage_gates,
     gates,
+    is_of_plan,
     needs_answers,
     people_expected,
     stratum_code,
@@ -434,6 +435,27 @@ def sequences(session: Session, study: StudyInUse, *, by: Actor) -> tuple[Sequen
         )
         for row in lists
     )
+
+
+def of_another_plan(session: Session, study: StudyInUse, *, by: Actor) -> tuple[int, ...]:
+    """The numbers of the lists in use that were drawn for another plan than the study has now, and give nobody a slot.
+
+    `NotFound` for all but the statistician.
+    """
+    require_statistician(study, by, Permission.SEQUENCE_DRAW)
+    first = study.definition.as_first_stage() if study.definition.allocation.first_stage else None
+    rows = session.execute(
+        select(SEQUENCE.c.version, SEQUENCE.c.method, SEQUENCE.c.stage, SEQUENCE.c.secrets)
+        .where(SEQUENCE.c.study_id == study.id, SEQUENCE.c.status == SequenceStatus.SEALED)
+        .order_by(SEQUENCE.c.version)
+    ).all()
+    found = []
+    for row in rows:
+        plan = first if row.stage else study.definition
+        drawn_from = unseal_secrets(keys_of(session), study.id, row.version, bytes(row.secrets))
+        if plan is None or not is_of_plan(plan, row.method, drawn_from):
+            found.append(row.version)
+    return tuple(found)
 
 
 def sequence_of_version(session: Session, study: StudyInUse, version: int, *, by: Actor) -> SequenceCounts:

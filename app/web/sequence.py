@@ -107,6 +107,7 @@ def sequence(here: PageInStudy) -> Response:
         sequences=found,
         sealed=[each for each in reversed(found) if each.status == "sealed"],
         behind=_stand_behind(found),
+        of_another_plan=reads.of_another_plan(here.session, study, by=here.actor),
         is_allocated=study.definition.is_allocated,
         first_stage=study.definition.allocation.first_stage,
         has_guesses=bool(study.definition.blinding_assessment),

@@ -327,6 +327,24 @@ def joined(world: World) -> None:
         load_study(session, amended, by=by, now=clock.now())
 
 
+@pytest.mark.requirement("RND-12")
+def test_a_sequence_that_was_sealed_for_another_plan_is_named(database: Database):
+    consent = {**MINI["consent_documents"][0], "sha256": "0" * 64}  # type: ignore[index]
+    world = World(database, consent_documents=[consent])
+    browser = world.browser("statistician", site_code=None)
+    place = drawn(browser)
+    browser.post(f"{place}/seal", {"password": PASSWORD}, page=place)
+    words = "Sequence 1 was drawn for other arms"
+    assert words not in browser.soup(ROOT).get_text()
+    definition = world.study.definition
+    arms = (definition.arms[0].model_copy(update={"ratio": 2}), *definition.arms[1:])
+    amended = definition.model_copy(update={"version": "2", "arms": arms})
+    by = world.person("administrator", site_code=None)
+    with world.database.writing() as session:
+        load_study(session, amended, by=by, now=clock.now())
+    assert words in browser.soup(ROOT).get_text()
+
+
 @pytest.mark.requirement("RND-1", "RND-12", "RND-15")
 def test_sites_are_drawn_in_batches(database: Database):
     consent = {**MINI["consent_documents"][0], "sha256": "0" * 64}  # type: ignore[index]
