@@ -596,9 +596,15 @@ def sequence_draw(
     slots: Annotated[int | None, typer.Option(help="Slots per stratum (blocks are completed).")] = None,
     listing: Annotated[Path | None, typer.Option(help="CSV with stratum, position, arm (method list).")] = None,
     site: Annotated[
-        list[str] | None, typer.Option(help="A site of the batch; repeat. All without an arm if left out (cluster).")
+        list[str] | None,
+        typer.Option(
+            help="A site of the batch (cluster), or that gets further slots; repeat. All of them if left out."
+        ),
     ] = None,
     first_stage: Annotated[bool, typer.Option("--first-stage", help="Draw the groups of the first stage.")] = False,
+    further: Annotated[
+        bool, typer.Option("--further", help="Slots that stand behind those of the sequence in use.")
+    ] = False,
 ) -> None:
     """Draw a sequence. Nothing of it is shown but counts; review it on the Sequence page, then seal it."""
     database = open_database(Settings())
@@ -628,6 +634,7 @@ def sequence_draw(
             listing=listing.read_text(encoding="utf-8") if listing else None,
             sites=site or None,
             first_stage=first_stage,
+            further=further,
             by=actor,
             now=clock.now(),
         )
@@ -734,7 +741,10 @@ def sequence_pack(
         in_use = study_in_use(session, study)
         actor = act_as(session, by, in_use)
         now = clock.now()
-        made = downtime.make_pack(session, in_use, site=site, slots=slots, why=why, by=actor, now=now)
+        remembered = newest.newest_in(settings.checkpoints, database.keys, in_use.code)
+        made = downtime.make_pack(
+            session, in_use, site=site, slots=slots, why=why, newest=remembered, by=actor, now=now
+        )
         files = papers(
             made.content,
             [(slip.name, slip.stratum, slip.code) for slip in made.slips],

@@ -8,12 +8,11 @@ PROOFS       one JSON object a line for every allocation: number, participant, s
              the pack when it was reserved for downtime, and a line for each slot of a pack that is voided or reserved
 PLAN         at close: the opened plan (seed, salt key, options), from which every slot is drawn again
 
-Each slot's leaf is SHA-256(0x00 | "equipoise.slot.1", study, list version, stratum, position, arm, salt), every part
-preceded by its length as 4 bytes big-endian; leaves stand by stratum code and position in an RFC 6962 tree, whose root
-is on the certificate and, in the audit log, in the entry sequence.sealed. Checked is: every leaf is at its place in the
-tree; numbers count up from the first without a gap; every stratum was used from its first position on, in the order of
-the numbers, none skipped but those of a pack, which follow each other and are used in their order; nobody has two. With
-PLAN: it is the committed one, its seed gives the list with the committed root, and every allocation is its slot's arm.
+Leaves (`leaf`) stand by stratum code and position in an RFC 6962 tree, whose root is on the certificate and in the log,
+in the entry sequence.sealed. Checked is: every leaf is at its place in the tree; numbers count up without a gap; every
+stratum was used from its first position on, in the order of the numbers, none skipped but those of a pack, which follow
+each other and are used in their order; further lists stand behind those before them; nobody has two. With PLAN: it is
+the committed one, its seed gives the list with the committed root, and every allocation is its slot's arm.
 """
 
 import hashlib
@@ -21,13 +20,15 @@ import heapq
 import hmac
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 Arms = list[tuple[str, int]]
 Options = dict[str, Any]
+ONE_BY_ONE = ("simple", "big_stick", "biased_coin", "truncated_binomial", "wei_urn")
 
 
 def sized(*parts: bytes) -> bytes:
@@ -103,41 +104,26 @@ def permuted_blocks(arms: Arms, options: Options, length: int, draw: Generator) 
     return slots
 
 
-def simple(arms: Arms, _options: Options, length: int, draw: Generator) -> list[str]:
-    tickets = [arm for arm, share in arms for _ in range(share)]
-    return [tickets[draw.below(len(tickets))] for _ in range(length)]
-
-
-def one_by_one(arms: Arms, length: int, choose: Callable[[list[int]], int]) -> list[str]:
-    had, chosen = [0] * len(arms), list[int]()
-    for _ in range(length):
-        chosen.append(choose(had))
-        had[chosen[-1]] += 1
-    return [arms[arm][0] for arm in chosen]
-
-
-def big_stick(arms: Arms, options: Options, length: int, draw: Generator) -> list[str]:
-    most = options["tolerance"]
-    return one_by_one(arms, length, lambda had: had[0] > had[1] if abs(had[0] - had[1]) == most else draw.below(2))
-
-
-def biased_coin(arms: Arms, options: Options, length: int, draw: Generator) -> list[str]:
-    coin, (n, d) = draw.below, Fraction(options["probability"]).as_integer_ratio()
-    return one_by_one(arms, length, lambda had: coin(2) if had[0] == had[1] else (had[0] > had[1]) ^ (coin(d) >= n))
-
-
-def truncated_binomial(arms: Arms, _options: Options, length: int, draw: Generator) -> list[str]:
-    half = (length + 1) // 2
-    return one_by_one(arms, 2 * half, lambda had: had.index(half) ^ 1 if half in had else draw.below(2))
-
-
-def wei_urn(arms: Arms, options: Options, length: int, draw: Generator) -> list[str]:
-    def choose(had: list[int]) -> int:
-        balls = [max(options["alpha"], not any(had)) + options["beta"] * (sum(had) - mine) for mine in had]
-        n = draw.below(sum(balls))
-        return next(arm for arm in range(len(balls)) if n < sum(balls[: arm + 1]))
-
-    return one_by_one(arms, length, choose)
+def one_by_one(method: str, arms: Arms, options: Options, length: int, draw: Generator) -> list[str]:
+    """The methods that choose each arm by how often every arm was given before."""
+    coin, had, half, slots = draw.below, [0] * len(arms), (length + 1) // 2, list[str]()
+    tickets, p = [at for at in range(len(arms)) for _ in range(arms[at][1])], Fraction(options.get("probability", 1))
+    while len(slots) < (2 * half if method == "truncated_binomial" else length):
+        if method == "simple":
+            arm = tickets[coin(len(tickets))]
+        elif method == "big_stick":
+            arm = had[0] > had[1] if abs(had[0] - had[1]) == options["tolerance"] else coin(2)
+        elif method == "biased_coin":
+            arm = coin(2) if had[0] == had[1] else (had[0] > had[1]) ^ (coin(p.denominator) >= p.numerator)
+        elif method == "truncated_binomial":
+            arm = had.index(half) ^ 1 if half in had else coin(2)
+        else:
+            balls = [max(options["alpha"], not any(had)) + options["beta"] * (sum(had) - mine) for mine in had]
+            ball = coin(sum(balls))
+            arm = next(at for at in range(len(balls)) if ball < sum(balls[: at + 1]))
+        had[arm] += 1
+        slots.append(arms[arm][0])
+    return slots
 
 
 def maximal_procedure(arms: Arms, options: Options, length: int, draw: Generator) -> list[str]:
@@ -162,14 +148,10 @@ def cluster(arms: Arms, strata: Iterable[str], length: int, draw: Generator) -> 
     return {site: [order[at]] * length for at, site in enumerate(sites)}
 
 
-EVERY = (permuted_blocks, simple, big_stick, biased_coin, truncated_binomial, wei_urn, maximal_procedure)
-METHODS = {each.__name__: each for each in EVERY}
-
-
 def drawn_again(plan: dict[str, Any]) -> dict[str, list[str]] | None:
     """Every stratum's arms from the seed; None for a list that was handed in, or a method this program cannot draw."""
-    method, together = METHODS.get(plan["method"]), plan["method"] == cluster.__name__
-    if plan["seed"] is None or (method is None and not together):
+    method, options, others = plan["method"], plan["options"], (permuted_blocks, maximal_procedure)
+    if plan["seed"] is None or method not in (*ONE_BY_ONE, "cluster", *(each.__name__ for each in others)):
         return None
     arms, length = sorted((code, share) for code, share in plan["arms"]), plan["slots_per_stratum"]
 
@@ -177,9 +159,11 @@ def drawn_again(plan: dict[str, Any]) -> dict[str, list[str]] | None:
         words = ("equipoise.sequence.1", plan["study"], stratum, str(plan["version"]))
         return Generator(bytes.fromhex(plan["seed"]) + sized(*(word.encode() for word in words)))
 
-    if method is None:
+    if method == "cluster":
         return cluster(arms, plan["strata"], length, stream("*"))
-    return {stratum: method(arms, plan["options"], length, stream(stratum)) for stratum in plan["strata"]}
+    if method in ONE_BY_ONE:
+        return {each: one_by_one(method, arms, options, length, stream(each)) for each in plan["strata"]}
+    return {each: others[method != "permuted_blocks"](arms, options, length, stream(each)) for each in plan["strata"]}
 
 
 def check_proofs(certificate: dict[str, Any], proofs: list[dict[str, Any]]) -> list[str]:
@@ -218,7 +202,7 @@ def check_proofs(certificate: dict[str, Any], proofs: list[dict[str, Any]]) -> l
 
 def check_order(lists: list[list[dict[str, Any]]]) -> list[str]:
     """What is wrong with the allocations of all lists together: their numbers, their times, and whose they are."""
-    faults, number, people, dated = list[str](), 0, dict[str, bool](), dict[object, str]()
+    faults, number, people, dated, begun = list[str](), 0, dict[str, bool](), dict[object, str](), dict[str, int]()
     for proof in heapq.merge(*lists, key=lambda proof: proof["number"]):
         who = f"Allocation {proof['number']} ({proof['participant']})"
         if number and proof["number"] != number + 1:
@@ -226,9 +210,28 @@ def check_order(lists: list[list[dict[str, Any]]]) -> list[str]:
         row = (proof["stratum"], proof["pack"]) if "pack" in proof else None  # slips are entered after others
         if proof["allocated_at"] < dated.get(row, ""):
             faults.append(f"{who} is dated before the one in front of it.")
+        if row is None and proof["list"] < begun.setdefault(proof["stratum"], 0):
+            faults.append(f"{who} took a slot of list {proof['list']} after one of a later list.")
         if proof["participant"] in people:
             faults.append(f"{who} is somebody who has an allocation already.")
         number, dated[row], people[proof["participant"]] = proof["number"], proof["allocated_at"], True
+        begun[proof["stratum"]] = max(proof["list"], begun.get(proof["stratum"], 0))
+    return faults
+
+
+def check_lists(files: list[tuple[dict[str, Any], list[dict[str, Any]], bool]]) -> list[str]:
+    """What is wrong with lists that stand behind others, and with whole sites; said is which are closed."""
+    drawn = [each for f, *_ in files if f["method"] == "cluster" and not f.get("further") for each in f["strata"]]
+    faults = [f"The site {site} was drawn twice." for site in sorted({*drawn}) if drawn.count(site) > 1]
+    arms = {(p["stratum"], p["arm"]) for file, of, _ in files if file["method"] == "cluster" for p in of if "arm" in p}
+    several = sorted({site for site, arm in arms for again, other in arms if site == again and arm < other})
+    faults += [f"Everybody of {site} is in one arm, but there are two." for site in several]
+    used = [(file, closed, Counter(proof["stratum"] for proof in of)) for file, of, closed in files]
+    for later, _, taken in used:
+        for earlier, closed, had in used:
+            if later.get("further") and not closed and earlier["list_version"] < later["list_version"]:
+                early = [each for each in taken if had[each] < earlier["strata"].get(each, 0)]
+                faults += [f"{each} went on to a further list before one was used up." for each in early]
     return faults
 
 
@@ -244,9 +247,8 @@ def check_plan(certificate: dict[str, Any], proofs: list[dict[str, Any]], plan: 
     def salt(stratum: str, position: int) -> bytes:
         return hmac.digest(salt_key, sized(b"equipoise.salt.1", stratum.encode(), str(position).encode()), "sha256")
 
-    for proof in proofs:
-        if salt(proof["stratum"], proof["position"]).hex() != proof["salt"]:
-            faults.append(f"Allocation {proof['number']} has a salt that is not of this plan.")
+    foreign = [p["number"] for p in proofs if salt(p["stratum"], p["position"]).hex() != p["salt"]]
+    faults += [f"Allocation {number} has a salt that is not of this plan." for number in foreign]
     lists = drawn_again(plan)
     if lists is None:
         print(f"A list of the method {plan['method']} is not drawn again here: its proofs alone are checked.")
@@ -255,10 +257,8 @@ def check_plan(certificate: dict[str, Any], proofs: list[dict[str, Any]], plan: 
     leaves = [leaf(plan["study"], plan["version"], *place, drawn[place], salt(*place)) for place in sorted(drawn)]
     if root_of(leaves).hex() != certificate["root"]:
         faults.append("The list drawn again from the seed is not the list that the certificate commits to.")
-    for proof in proofs:
-        if drawn.get((proof["stratum"], proof["position"])) != proof["arm"]:
-            faults.append(f"Allocation {proof['number']} is not the arm that the seed gives.")
-    return faults
+    other = [p["number"] for p in proofs if drawn.get((p["stratum"], p["position"])) != p["arm"]]
+    return faults + [f"Allocation {number} is not the arm that the seed gives." for number in other]
 
 
 def main(arguments: list[str]) -> int:
@@ -266,8 +266,8 @@ def main(arguments: list[str]) -> int:
     if len(arguments) < 2:
         print(__doc__)
         return 2
-    faults, every, seen, opened = list[str](), list[dict[str, Any]](), set[object](), 0
-    lists, drawn = list[list[dict[str, Any]]](), list[str]()
+    faults, seen = list[str](), set[object]()
+    lists, files = list[list[dict[str, Any]]](), list[tuple[dict[str, Any], list[dict[str, Any]], bool]]()
     try:
         texts = [Path(name).read_text("utf-8") for name in arguments]
         while texts:
@@ -275,22 +275,22 @@ def main(arguments: list[str]) -> int:
             seen |= {certificate["study"], certificate["list_version"]}  # one study, and no list twice
             if certificate["format"] != "equipoise-sealing-certificate-1" or len(seen) != len(lists) + 2:
                 raise ValueError("a file is not what its place on the command line says")
-            lists.append([proof for proof in proofs if "arm" in proof])
-            faults, every = faults + check_proofs(certificate, proofs), every + proofs
-            drawn += certificate["strata"] if certificate["method"] == "cluster" else []
-            if texts and json.loads(texts[0])["format"] == "equipoise-opened-plan-1":
-                faults, opened = faults + check_plan(certificate, lists[-1], json.loads(texts.pop(0))), opened + 1
-        faults += [f"The site {site} was drawn twice." for site in sorted({*drawn}) if drawn.count(site) > 1]
-        faults += check_order(lists)
+            lists.append([{**proof, "list": certificate["list_version"]} for proof in proofs if "arm" in proof])
+            faults += check_proofs(certificate, proofs)
+            closed = bool(texts) and json.loads(texts[0])["format"] == "equipoise-opened-plan-1"
+            faults += check_plan(certificate, lists[-1], json.loads(texts.pop(0))) if closed else []
+            files.append((certificate, proofs, closed))
+        faults += check_lists(files) + check_order(lists)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as problem:
         print(f"This cannot be checked: {type(problem).__name__}: {problem}")
         return 2
     held = f"{sum(map(len, lists))} allocations, each the committed next one of its stratum. Root and order hold."
     print("\n".join(faults) or held)
-    for pack in sorted({proof["pack"] for proof in every if "pack" in proof}):
-        of = [sum(each in p for p in every if p.get("pack") == pack) for each in ("arm", "voided", "reserved")]
+    slips = [proof for _, proofs, _ in files for proof in proofs if "pack" in proof]
+    for pack in sorted({slip["pack"] for slip in slips}):
+        of = [sum(each in slip for slip in slips if slip["pack"] == pack) for each in ("arm", "voided", "reserved")]
         print(f"Downtime pack {pack}: {of[0]} used, {of[1]} void, {of[2]} still reserved; see the log.")
-    if not faults and opened < len(lists):
+    if not faults and not all(closed for *_, closed in files):
         print("That the list comes from the committed seed is shown with the opened plan, once the list is closed.")
     return 1 if faults else 0
 

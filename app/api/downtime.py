@@ -227,7 +227,14 @@ def make(here: SequenceChange, asked: PackBody) -> Response:
     _require_arms(here, Permission.SEQUENCE_SEAL, Permission.ALLOCATIONS_EXPORT)
     api_reauthenticate(here, asked.password, None)
     made = actions.make_pack(
-        here.session, here.the_study, site=asked.site, slots=asked.slots, why=asked.why, by=here.actor, now=here.now
+        here.session,
+        here.the_study,
+        site=asked.site,
+        slots=asked.slots,
+        why=asked.why,
+        newest=newest_entry(here),
+        by=here.actor,
+        now=here.now,
     )
     files = papers(
         made.content,

@@ -317,7 +317,12 @@ class DrawBody(Body):
     sites: list[Annotated[str, Field(max_length=40)]] | None = Field(
         default=None,
         max_length=5000,
-        description="Of the method cluster: the sites that are drawn together; all that have no arm if left out.",
+        description="Of the method cluster: the sites that are drawn together; all that have no arm if left out. Of "
+        "further slots: the sites that get some.",
+    )
+    further: bool = Field(
+        default=False,
+        description="Slots that stand behind those in use: for sites that joined, and for strata that run out.",
     )
     csv: str | None = Field(default=None, description="Columns stratum (where there are several), position, arm.")
 
@@ -335,7 +340,8 @@ class ReviewReply(Reply):
 
     The last three are probabilities per allocation, 0 to 1: that a guess is right, that the arm is known for certain,
     that a guess is right by chance alone. The first two are null for a list made elsewhere, whose rule is not known.
-    Where sites are drawn together, there are no slots per arm: with few sites they would say who has which.
+    Where sites are drawn together, there are no slots per arm: with few sites they would say who has which. Nor are
+    there for a short list of a method that does not balance exactly. `further` slots stand behind those in use.
     """
 
     model_config = ConfigDict(
@@ -349,6 +355,7 @@ class ReviewReply(Reply):
                 "guessed": 0.683,
                 "known": 0.25,
                 "by_chance": 0.5,
+                "further": False,
             }
         }
     )
@@ -361,6 +368,7 @@ class ReviewReply(Reply):
     guessed: float | None
     known: float | None
     by_chance: float
+    further: bool
 
 
 class SetAsideBody(Body):
@@ -377,7 +385,7 @@ def all_sequences(here: SequencePage) -> list[SequenceReply]:
     return [_sequence_reply(each) for each in reads.sequences(here.session, here.the_study, by=here.actor)]
 
 
-NO_OPTIONS = {"method", "slots_per_stratum", "csv", "sites", "first_stage"}
+NO_OPTIONS = {"method", "slots_per_stratum", "csv", "sites", "first_stage", "further"}
 
 
 @sequences.post("/sequences", name="api.draw", status_code=201, response_model=SequenceReply)
@@ -398,6 +406,7 @@ def draw(here: SequenceChange, asked: DrawBody) -> Response:
         listing=asked.csv,
         sites=asked.sites,
         first_stage=asked.first_stage,
+        further=asked.further,
         by=here.actor,
         now=here.now,
     )
@@ -427,6 +436,7 @@ def review_sequence(here: SequencePage, version: int) -> ReviewReply:
         guessed=None if found.correct is None else float(found.correct),
         known=None if found.certain is None else float(found.certain),
         by_chance=max(shares) / sum(shares),
+        further=found.further,
     )
 
 

@@ -1,6 +1,6 @@
 """What may I do in the sealed room? Draw a list, seal it, and randomise a participant from it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -36,7 +36,7 @@ from app.randomisation.models import (
     StageAllocation,
     Stratum,
 )
-from app.randomisation.opening import group_to_decide_in
+from app.randomisation.opening import arms_to_go_on_with, group_to_decide_in
 from app.randomisation.reads import (
     Allocated,
     AtTheGates,
@@ -61,6 +61,7 @@ from app.randomisation.rules import (
     batch_by_default,
     first_stage_gates,
     gates,
+    is_of_plan,
     needs_answers,
     why_not_ready,
 )
@@ -172,6 +173,7 @@ def draw(
     listing: str | None = None,
     sites: Sequence[str] | None = None,
     first_stage: bool = False,
+    further: bool = False,
     by: Actor,
     now: datetime,
 ) -> AllocationSequence:
@@ -179,8 +181,10 @@ def draw(
 
     `options` are what the method must be told (its file says which); `block_sizes` is that of permuted blocks. `sites`
     are those of a batch, by code, where sites are randomised and not people; all that have no arm yet when it is left
-    out. `first_stage` draws the groups that come before the arms. Not in use until it is sealed with `seal`. Invalid
-    says which field to change.
+    out. `first_stage` draws the groups that come before the arms. `further` draws slots that stand behind those in use:
+    a stratum goes on with them when its own are used up (RND-7), and sites that joined since begin with them; where
+    sites are randomised each keeps its arm. `sites` are then those that get some. Not in use until it is sealed with
+    `seal`. Invalid says which field to change.
     """
     require_statistician(study, by, Permission.SEQUENCE_DRAW)
     stage = study.definition.allocation.first_stage
@@ -193,8 +197,11 @@ def draw(
         )
     _lock_study(session, study)
     deciding = method in DECIDING
+    goes_on = further and study.definition.is_clustered
+    if further:
+        _refuse_nothing_in_front(session, study, method, stage.code if stage and first_stage else None)
     # A method that decides at each allocation weighs all factors together: it has one list for everybody.
-    strata = (ONLY_STRATUM,) if deciding else _strata_to_draw(session, study, sites, by=by)
+    strata = (ONLY_STRATUM,) if deciding else _strata_to_draw(session, study, sites, further=further, by=by)
     factors = tuple(factor.code for factor in study.definition.allocation.strata) if deciding else ()
     arms = tuple((arm.code, arm.ratio) for arm in study.definition.arms)
     groups: dict[str, list[tuple[str, int]]] = {}
@@ -225,9 +232,15 @@ def draw(
         session.execute(select(func.max(SEQUENCE.c.version)).where(SEQUENCE.c.study_id == study.id)).scalar() or 0
     )
     seed = new_seed()
-    drawn = drawing.draw(
-        method, arms, strata, wanted, chosen, seed, study=study.code, list_version=version, factors=factors
-    )
+    if goes_on:
+        had = arms_to_go_on_with(session, study, strata)
+        slots = {site: (had[site],) * wanted for site in strata}
+        drawn = drawing.Sequence_(study.code, version, method, tuple(sorted(code for code, _ in arms)), slots)
+    else:
+        drawn = drawing.draw(
+            method, arms, strata, wanted, chosen, seed, study=study.code, list_version=version, factors=factors
+        )
+    is_drawn = method != listed.NAME and not goes_on  # from the seed; otherwise nothing follows from it
     counts = drawing.balance_summary(drawn)
     if study.definition.is_clustered and (mixed := [site for site, slots in drawn.slots.items() if len({*slots}) > 1]):
         words = f"Everybody of a site is in one arm, but {mixed[0]} has several in this list. Give each site one."
@@ -238,7 +251,7 @@ def draw(
     salt_key = new_salt_key()
     # Everything that draws the same list again after the trial (RND-14), and the counts to review before sealing.
     content: dict[str, Any] = {
-        "seed": seed.hex() if method != listed.NAME else None,
+        "seed": seed.hex() if is_drawn else None,
         "salt_key": salt_key.hex(),
         "study": study.code,
         "version": version,
@@ -250,6 +263,7 @@ def draw(
         "factors": factors,
         "slots_per_arm": dict(counts.slots_per_arm),
         **({"groups": groups} if groups else {}),
+        **({"further": True} if further else {}),
     }
     made = AllocationSequence(
         study_id=study.id,
@@ -281,10 +295,11 @@ def draw(
             strata=counts.slots_per_stratum,
             slots_per_stratum=wanted,
             options=plan_options(content),
-            seed=seed if method != listed.NAME else None,
+            seed=seed if is_drawn else None,
             salt_key=salt_key,
             factors=factors,
             groups=groups,
+            further=further,
         )
     )
     session.flush()
@@ -295,22 +310,50 @@ def draw(
         said["stage"] = made.stage
     if study.definition.is_clustered:
         said["sites"] = list(strata)  # which sites were drawn together is for everybody to know; their arms are not
+    if further:
+        said["further"] = True
     record(session, study.code, [Change("sequence.drawn", subject=_subject(version), new=said)], by=by, now=now)
     return made
 
 
-def _strata_to_draw(session: Session, study: StudyInUse, sites: Sequence[str] | None, *, by: Actor) -> tuple[str, ...]:
+def _refuse_nothing_in_front(session: Session, study: StudyInUse, method: str, stage: str | None) -> None:
+    """Invalid unless further slots have a list in use to stand behind, from which somebody was randomised."""
+    in_front = _sealed(session, study, stage)
+    used = select(func.sum(STRATUM.c.used)).where(STRATUM.c.sequence_id.in_([each.id for each in in_front]))
+    if method in DECIDING or any(each.method in DECIDING for each in in_front):
+        field, words = "further", "Where each arm is decided when it is given, slots never run out. Leave this out."
+    elif not in_front:
+        field, words = "further", "No sequence is in use. Draw one that stands behind no other."
+    elif not session.execute(used).scalar():
+        field, words = "further", "Nobody has a slot of the sequence in use. Draw another that takes its place."
+    elif study.definition.is_clustered and method == listed.NAME:
+        field, words = "method", "The arms of these sites stand, and further slots are of the same. Draw them here."
+    else:
+        return
+    raise Invalid([FieldProblem(field, "further", words)])
+
+
+def _strata_to_draw(
+    session: Session, study: StudyInUse, sites: Sequence[str] | None, *, further: bool, by: Actor
+) -> tuple[str, ...]:
     """The strata of a list that is drawn now: all of the study, or the sites of a batch; Invalid says what is wrong."""
     if not study.definition.is_clustered:
-        if sites is not None:
+        codes = _site_codes(session, study)
+        by_site = any(factor.by == "site" for factor in study.definition.allocation.strata)
+        if sites is not None and not (further and by_site):
             words = "The people of this study are randomised, and not its sites. Leave the sites out."
             raise Invalid([FieldProblem("sites", "unexpected", words)])
-        return all_strata(study.definition, _site_codes(session, study))
+        chosen = tuple(sorted({*codes} if sites is None else {*sites}))
+        if unknown := [code for code in chosen if code not in codes]:
+            raise Invalid([FieldProblem("sites", "choice", _no_such_site(unknown[0], sorted(codes)))])
+        return all_strata(study.definition, chosen)
+    if further:
+        return _sites_that_go_on(session, study, sites, by=by)
     known = {site.code: site for site in sites_drawn(session, study, by=by)}
     chosen = batch_by_default([*known.values()]) if sites is None else tuple(sorted(sites))
     problem = None
     if unknown := [code for code in chosen if code not in known]:
-        problem = f"There is no site “{unknown[0]}” in this study. Choose among {', '.join(known)}."
+        problem = _no_such_site(unknown[0], known)
     elif had := [code for code in chosen if known[code].is_final]:
         problem = f"{had[0]} has its arm already, by sequence {known[had[0]].version}. Leave it out."
     elif not chosen:
@@ -319,6 +362,28 @@ def _strata_to_draw(session: Session, study: StudyInUse, sites: Sequence[str] | 
             problem = "Choose the sites that are drawn together, one or more."
     elif len(set(chosen)) < len(chosen):
         problem = "A site is named twice. Name each site of the batch once."
+    if problem:
+        raise Invalid([FieldProblem("sites", "choice", problem)])
+    return chosen
+
+
+def _no_such_site(code: str, known: Iterable[str]) -> str:
+    return f"There is no site “{code}” in this study. Choose among {', '.join(known)}."
+
+
+def _sites_that_go_on(
+    session: Session, study: StudyInUse, sites: Sequence[str] | None, *, by: Actor
+) -> tuple[str, ...]:
+    """The sites that get further slots of the arm they have; Invalid where one has none, or its list is closed."""
+    standing_arms = [site.code for site in sites_drawn(session, study, by=by) if site.is_final]
+    chosen = tuple(sorted({*sites} if sites is not None else standing_arms))
+    problem = None
+    if without := [code for code in chosen if code not in standing_arms]:
+        problem = f"{without[0]} has no arm to go on with. Draw it with the sites of a batch."
+    elif closed := _closed(session, study, chosen):
+        problem = f"Sequence {closed.version} of {closed.code} is closed: nobody is randomised there. Leave it out."
+    elif not chosen:
+        problem = "Choose the sites that get further slots, one or more."
     if problem:
         raise Invalid([FieldProblem("sites", "choice", problem)])
     return chosen
@@ -351,6 +416,7 @@ def seal(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, no
     """Put a drawn list in use. It replaces another only when nobody was ever randomised from that one (RND-12).
 
     Where sites are randomised, a list of other sites stays in use beside it: no batch draws a site that has its arm.
+    Further slots take no other's place.
     """
     require_statistician(study, by, Permission.SEQUENCE_SEAL)
     lock_sequences(session, study)
@@ -368,7 +434,11 @@ def seal(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, no
             action="sequence.seal",
             subject=f"/{subject}",
         )
-    changes = [_retired(session, earlier, subject) for earlier in _replaced(session, study, found)]
+    further = _is_further(session, study, found)
+    replaced = [] if further else _replaced(session, study, found)
+    if further and study.definition.is_clustered:
+        _refuse_closed(session, study, found)
+    changes = [_retired(session, earlier, subject) for earlier in replaced]
     found.status = SequenceStatus.SEALED
     found.sealed_at = now
     found.sealed_by = by.username
@@ -380,6 +450,7 @@ def seal(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, no
         strata,
         signed_by=by.name,
         escrowed_to=key.fingerprint if key else None,
+        further=further,
     )
     found.certificate = commitment.canonical(certificate).decode()
     session.flush()
@@ -510,15 +581,16 @@ def randomise(
     if again and (stands := allocation_of(session, participant.id)) is not None:
         return stands
     stratum = stood.held
+    secrets = _secrets_of(session, study, stratum)
     reason = why_not_ready(gates(study.definition, stood.facts))
-    if reason is None and (stratum is None or _knows_no_groups(session, study, stratum)):
+    if reason is None and (stratum is None or not is_of_plan(study.definition, stratum.method, secrets)):
         reason = NOT_OPEN
     if reason is not None:
         raise Refused(reason, action=RANDOMISE, subject=code)
     _refuse_moved(session, study, participant, stood, action=RANDOMISE, now=now)
     details: dict[str, object] = {"stratum": stood.stratum}
     if stratum.method in DECIDING:
-        details["leaf"] = _decide(session, study, participant.id, stratum, stood.stratum or "")
+        details["leaf"] = _decide(session, study, participant.id, stratum, secrets, stood.stratum or "")
     made = _take_next_slot(session, study, participant.id, stratum, subject=code, by=by, now=now)
     now = made.allocated_at
     day = today(stood.timezone, now)
@@ -540,22 +612,22 @@ def randomise(
     return made
 
 
-def _knows_no_groups(session: Session, study: StudyInUse, stratum: Any) -> bool:
-    """Whether a list gives arms regardless of a first stage: it was sealed before the study had one."""
-    if study.definition.allocation.first_stage is None:
-        return False
-    secrets = unseal_secrets(keys_of(session), study.id, stratum.version, bytes(stratum.secrets))
-    return not secrets.get("groups")
+def _secrets_of(session: Session, study: StudyInUse, stratum: Any) -> dict[str, Any]:
+    """What the list of a stratum was drawn from; nothing without one."""
+    if stratum is None:
+        return {}
+    return unseal_secrets(keys_of(session), study.id, stratum.version, bytes(stratum.secrets))
 
 
-def _decide(session: Session, study: StudyInUse, participant_id: int, stratum: Any, levels: str) -> str:
+def _decide(
+    session: Session, study: StudyInUse, participant_id: int, stratum: Any, secrets: Mapping[str, Any], levels: str
+) -> str:
     """Decide the arm of whoever is next and seal it in a slot of its own, to be taken at once; its leaf as hex.
 
     `stratum` is locked. All of it happens for every arm alike, and nothing is opened but what was counted, and the
     group of the first stage within which the arm is decided.
     """
     keys = keys_of(session)
-    secrets = unseal_secrets(keys, study.id, stratum.version, bytes(stratum.secrets))
     plans = {code: dynamic.plan_of(secrets, stratum.code, code) for code in secrets.get("groups", {})}
     group = group_to_decide_in(session, study, participant_id) if plans else None
     if plans and group not in plans:
@@ -613,6 +685,8 @@ def randomise_first(
         return stands
     stratum = stood.held
     reason = why_not_ready(first_stage_gates(study.definition, stood.facts))
+    if reason is None and not is_of_plan(view.definition, None, _secrets_of(session, study, stratum)):
+        reason = NOT_OPEN
     if reason is not None or stratum is None:
         raise Refused(reason or NOT_OPEN, action=FIRST, subject=code)
     _refuse_moved(session, view, participant, stood, action=FIRST, now=now)
@@ -846,21 +920,36 @@ def _replaced(session: Session, study: StudyInUse, found: AllocationSequence) ->
     if not study.definition.is_clustered or found.method in DECIDING:
         return list(earlier)
     sites, mine = set(_site_codes(session, study)), set(_slots_per_stratum(session, found))
-    closed = session.execute(
-        select(STRATUM.c.code, SEQUENCE.c.version)
-        .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
-        .where(SEQUENCE.c.study_id == study.id, SEQUENCE.c.status == SequenceStatus.CLOSED, STRATUM.c.code.in_(mine))
-        .order_by(STRATUM.c.code)
-    ).first()
-    if closed is not None:
+    _refuse_closed(session, study, found)
+    theirs = {each.id: set(_slots_per_stratum(session, each)) for each in earlier}
+    return [each for each in earlier if each.method in DECIDING or theirs[each.id] & mine or theirs[each.id] - sites]
+
+
+def _is_further(session: Session, study: StudyInUse, found: AllocationSequence) -> bool:
+    secrets = unseal_secrets(keys_of(session), study.id, found.version, bytes(found.secrets))
+    return bool(secrets.get("further"))
+
+
+def _refuse_closed(session: Session, study: StudyInUse, found: AllocationSequence) -> None:
+    if closed := _closed(session, study, _slots_per_stratum(session, found)):
         raise Refused(
             f"{closed.code} has its arm already, by sequence {closed.version}, which is closed. Set this list aside, "
             "and draw the other sites.",
             action="sequence.seal",
             subject=f"/{_subject(found.version)}",
         )
-    theirs = {each.id: set(_slots_per_stratum(session, each)) for each in earlier}
-    return [each for each in earlier if each.method in DECIDING or theirs[each.id] & mine or theirs[each.id] - sites]
+
+
+def _closed(session: Session, study: StudyInUse, sites: Iterable[str]) -> Any:
+    """Where sites are randomised: the first with a closed list, whose plan may be opened, so its arm may be known."""
+    return session.execute(
+        select(STRATUM.c.code, SEQUENCE.c.version)
+        .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
+        .where(
+            SEQUENCE.c.study_id == study.id, SEQUENCE.c.status == SequenceStatus.CLOSED, STRATUM.c.code.in_([*sites])
+        )
+        .order_by(STRATUM.c.code)
+    ).first()
 
 
 def _retired(session: Session, earlier: AllocationSequence, successor: str) -> Change:
@@ -872,7 +961,7 @@ def _retired(session: Session, earlier: AllocationSequence, successor: str) -> C
     if any(used):
         raise Refused(
             "Participants were already randomised from the sealed list, or slots of it are reserved for downtime, so "
-            "it stays in use. Keep that list.",
+            "it stays in use. Keep that list; to go on when it is used up, draw further slots that stand behind it.",
             action="sequence.seal",
             subject=f"/{successor}",
         )

@@ -11,6 +11,7 @@ from typing import Any
 from app.randomisation import dynamic
 from app.randomisation.methods import DECIDING, METHODS
 from app.randomisation.models import AllocationSequence
+from app.randomisation.sealing import new_salt_key
 from app.randomisation.sequence import RECIPE
 from app.studies.in_use import StudyInUse
 
@@ -26,11 +27,13 @@ def certificate_of(
     *,
     signed_by: str,
     escrowed_to: str | None = None,
+    further: bool = False,
 ) -> dict[str, Any]:
     """The certificate of a list that is being sealed, as JSON values; instants in UTC, hashes as hex.
 
     `escrowed_to` is the SHA-256 fingerprint of the public key its plan is encrypted to; certificates from before there
-    was escrow do not have it.
+    was escrow do not have it. `further` slots stand behind those of an earlier list. The `salt` hides what the document
+    says behind its hash, which everybody who reads the log may know: the length of a list could be found by trying.
     """
     assert found.sealed_at is not None
     definition = study.definition
@@ -43,6 +46,7 @@ def certificate_of(
         "list_version": found.version,
         # A list of the first stage: what it gives are groups, within which arms are given later.
         **({"stage": found.stage} if found.stage else {}),
+        **({"further": True} if further else {}),
         "method": found.method,
         "generator": GENERATOR if METHODS[found.method].uses_seed else None,
         # Of a method that decides at each allocation the rule and the seed are committed to, and no slots.
@@ -60,5 +64,6 @@ def certificate_of(
         "sealed_by": found.sealed_by,
         "signed_by": signed_by,
         "escrowed_to": escrowed_to,
+        "salt": new_salt_key().hex(),
         "software": {"python": python_version(), **{name: version(name) for name in LIBRARIES}},
     }

@@ -89,12 +89,14 @@ def opened_plan(
     salt_key: bytes,
     factors: Sequence[str] = (),
     groups: Mapping[str, Sequence[Sequence[object]]] | None = None,
+    further: bool = False,
 ) -> dict[str, object]:
     """Everything that draws the same list, and its salts, again after the trial (RND-14).
 
     `strata` gives the number of slots of each stratum, `slots_per_stratum` what was asked for; `options` are the
     method's, without a list that was handed in. `factors` are named where a method decides at each allocation, and
-    `groups` where it does so within a group of a first stage: the arms and shares of each.
+    `groups` where it does so within a group of a first stage: the arms and shares of each. `further` slots stand behind
+    those of an earlier list.
     """
     return {
         "format": "equipoise-opened-plan-1",
@@ -109,6 +111,7 @@ def opened_plan(
         "salt_key": salt_key.hex(),
         **({"factors": list(factors)} if factors else {}),
         **({"groups": {code: [list(arm) for arm in arms] for code, arms in sorted(groups.items())}} if groups else {}),
+        **({"further": True} if further else {}),
     }
 
 

@@ -19,6 +19,7 @@ from app.randomisation.models import (
     AllocationSequence,
     DowntimePack,
     DowntimeSlot,
+    SequenceStatus,
     Slot,
     StageAllocation,
     Stratum,
@@ -77,6 +78,8 @@ _UNBLINDED = _ENVELOPES.join(
     UNBLINDING.c.study_id == _STUDY,
     UNBLINDING.c.recorded_by == bindparam("username", type_=String),
     UNBLINDING.c.opens_until >= bindparam("now", type_=Instant),
+    # A decision opens what there was when it was made, and nobody who is randomised after it.
+    or_(UNBLINDING.c.decided_at.is_(None), ALLOCATION.c.allocated_at <= UNBLINDING.c.decided_at),
 )
 
 # Of a pack that is being made: every slot is still reserved, and nobody has one.
@@ -225,6 +228,33 @@ def group_to_decide_in(session: Session, study: StudyInUse, participant_id: int)
         return None
     place = Place(study.id, row.sequence_id, row.version, row.stratum, row.position)
     return unseal_arm(keys_of(session), place, bytes(row.envelope))
+
+
+def arms_to_go_on_with(session: Session, study: StudyInUse, sites: Sequence[str]) -> dict[str, str]:
+    """Where sites are randomised: the arm of each that is in use, by code, to draw further slots of the same.
+
+    For `actions.draw` alone, which seals it again: nobody is shown it, as when an arm is decided.
+    """
+    rows = session.execute(
+        select(STRATUM.c.code.label("stratum"), SEQUENCE.c.id, SEQUENCE.c.version, SLOT.c.position, SLOT.c.envelope)
+        .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
+        .join(SLOT, SLOT.c.stratum_id == STRATUM.c.id)
+        .where(
+            SEQUENCE.c.study_id == study.id,
+            SEQUENCE.c.status == SequenceStatus.SEALED,
+            SEQUENCE.c.stage.is_(None),
+            STRATUM.c.code.in_(sites),
+            SLOT.c.position == 1,
+        )
+        .order_by(SEQUENCE.c.version.desc())
+    ).all()
+    keys = keys_of(session)
+    return {
+        row.stratum: unseal_arm(
+            keys, Place(study.id, row.id, row.version, row.stratum, row.position), bytes(row.envelope)
+        )
+        for row in rows
+    }
 
 
 def _open(

@@ -31,6 +31,7 @@ from app.people.permissions import Permission
 from app.randomisation.commitment import opened_plan, salt_of
 from app.randomisation.downtime.status import SlotState
 from app.randomisation.methods import DECIDING, DRAWN, TOGETHER
+from app.randomisation.methods.permuted_blocks import NAME as BLOCKS
 from app.randomisation.models import (
     Allocation,
     AllocationSequence,
@@ -42,7 +43,7 @@ from app.randomisation.models import (
     Stratum,
 )
 from app.randomisation.opening import open_envelopes, open_groups
-from app.randomisation.predictability import MOST_EXACT, exactly, permuted_blocks
+from app.randomisation.predictability import MOST_EXACT, Predictability, exactly, permuted_blocks
 from app.randomisation.rules import (
     SEPARATOR,
     Facts,
@@ -52,6 +53,7 @@ from app.randomisation.rules import (
     StratumFound,
     first_stage_gates,
     gates,
+    is_of_plan,
     needs_answers,
     people_expected,
     stratum_code,
@@ -128,10 +130,13 @@ _HELD_OF_ALL = (
         SEQUENCE.c.status == SequenceStatus.SEALED,
         of_stratum(bindparam("stratum", type_=String)),
     )
+    # The first that has a slot left is theirs; further slots stand behind those drawn before.
+    .order_by(SEQUENCE.c.version)
     .with_for_update(of=STRATUM)
 )
 _HELD = {True: _HELD_OF_ALL.where(OF_GROUPS), False: _HELD_OF_ALL.where(OF_ARMS)}
 
+FEWEST_COUNTED = 20  # slots of a list whose counts by arm depend on its order, below which they are not shown
 GUESSED = 24  # allocations over which predictability is averaged; by then the averages have settled
 
 
@@ -316,11 +321,13 @@ def _held_stratum(session: Session, study_id: int, stratum: str | None, *, first
     """The stratum's row, held until the transaction ends; None when there is none in use.
 
     FOR UPDATE and never SKIP LOCKED: whoever comes second waits and takes the slot after (E9-3, REL-13). On SQLite the
-    whole writing transaction is the lock (BEGIN IMMEDIATE).
+    whole writing transaction is the lock (BEGIN IMMEDIATE). Where further slots stand behind a list, the row is that of
+    the first list that is not used up.
     """
     if stratum is None:
         return None
-    return session.execute(_HELD[first], {"study_id": study_id, "stratum": stratum}).first()
+    rows = session.execute(_HELD[first], {"study_id": study_id, "stratum": stratum}).all()
+    return next((row for row in rows if row.used < row.slots), rows[0] if rows else None)
 
 
 @dataclass(frozen=True)
@@ -355,7 +362,8 @@ class SequenceCounts:
 class Balance:
     """What a statistician reviews before sealing: slots per arm and stratum, and how well the next arm is guessed.
 
-    Where sites are drawn together there are no slots per arm: with few sites they would say who has which.
+    Where sites are drawn together there are no slots per arm: with few sites they would say who has which. Nor are
+    there for a short list of a method that does not balance exactly: of a list of one slot they would be its order.
 
     `correct` and `certain` are probabilities per allocation for a guesser who knows all earlier arms (fractions from
     0 to 1), averaged over the first `guessed` allocations of a stratum. They are None for an uploaded list, whose rule
@@ -370,6 +378,8 @@ class Balance:
     correct: Fraction | None
     certain: Fraction | None
     guessed: int = GUESSED
+    further: bool = False
+    """Whether its slots stand behind those of an earlier list."""
 
 
 @dataclass(frozen=True)
@@ -427,6 +437,27 @@ def sequences(session: Session, study: StudyInUse, *, by: Actor) -> tuple[Sequen
     )
 
 
+def of_another_plan(session: Session, study: StudyInUse, *, by: Actor) -> tuple[int, ...]:
+    """The numbers of the lists in use that were drawn for another plan than the study has now, and give nobody a slot.
+
+    `NotFound` for all but the statistician.
+    """
+    require_statistician(study, by, Permission.SEQUENCE_DRAW)
+    first = study.definition.as_first_stage() if study.definition.allocation.first_stage else None
+    rows = session.execute(
+        select(SEQUENCE.c.version, SEQUENCE.c.method, SEQUENCE.c.stage, SEQUENCE.c.secrets)
+        .where(SEQUENCE.c.study_id == study.id, SEQUENCE.c.status == SequenceStatus.SEALED)
+        .order_by(SEQUENCE.c.version)
+    ).all()
+    found = []
+    for row in rows:
+        plan = first if row.stage else study.definition
+        drawn_from = unseal_secrets(keys_of(session), study.id, row.version, bytes(row.secrets))
+        if plan is None or not is_of_plan(plan, row.method, drawn_from):
+            found.append(row.version)
+    return tuple(found)
+
+
 def sequence_of_version(session: Session, study: StudyInUse, version: int, *, by: Actor) -> SequenceCounts:
     """One list by its number; `NotFound` when there is none, and for all but the statistician."""
     for each in sequences(session, study, by=by):
@@ -458,8 +489,8 @@ def sites_drawn(session: Session, study: StudyInUse, *, by: Actor) -> tuple[Site
     found: dict[str, SiteDrawn] = {}
     for row in rows:
         earlier = found.get(row.code)
-        is_final = bool(row.final) or (earlier is not None and earlier.is_final)
-        found[row.code] = SiteDrawn(row.code, row.name, row.version, is_final)
+        if earlier is None or not earlier.is_final:  # further slots come after it, and are of the same arm
+            found[row.code] = SiteDrawn(row.code, row.name, row.version, bool(row.final))
     return tuple(found.values())
 
 
@@ -483,6 +514,8 @@ def balance(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor)
     if drawn_from["block_sizes"]:
         guessed = min(GUESSED, length)
         guess = permuted_blocks(shares, drawn_from["block_sizes"], guessed)
+    elif drawn_from["method"] in TOGETHER and drawn_from.get("further"):
+        guess = Predictability(Fraction(1), Fraction(1))  # whoever knows all earlier arms knows that of the site
     elif drawn_from["method"] in TOGETHER:
         guessed = min(people_expected(study.definition), length)
         guess = exactly(drawn_from["method"], shares, {}, length, guessed, strata=len(lengths))
@@ -494,15 +527,35 @@ def balance(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor)
         version=row.version,
         status=row.status,
         slots=row.slots,
-        # How many sites of a small batch have which arm comes close to which site has it.
-        slots_per_arm={} if drawn_from["method"] in TOGETHER else drawn_from["slots_per_arm"],
+        slots_per_arm={} if _counts_would_tell(drawn_from["method"], row.slots) else drawn_from["slots_per_arm"],
         slots_per_stratum={}
         if drawn_from["method"] in DECIDING
         else {stratum.code: stratum.slots for stratum in lengths},
         correct=guess.correct if guess else None,
         certain=guess.certain if guess else None,
         guessed=guessed,
+        further=bool(drawn_from.get("further")),
     )
+
+
+def _counts_would_tell(method: str, slots: int) -> bool:
+    """Whether counts of slots by arm would come close to the order of a list that nobody has seen (CONC-1)."""
+    # How many sites of a small batch have which arm comes close to which site has it. Blocks are balanced whatever
+    # their order; whoever hands a list in has seen it.
+    return method in TOGETHER or (method in DRAWN and method != BLOCKS and slots < FEWEST_COUNTED)
+
+
+def allocated_from(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor) -> int:
+    """How many have a slot of one list; what is reserved for downtime or void is none. For the statistician alone."""
+    require_statistician(study, by, Permission.SEQUENCE_DRAW)
+    of_arms, of_groups = (
+        select(func.count())
+        .select_from(taken.join(STRATUM, STRATUM.c.id == taken.c.stratum_id))
+        .where(STRATUM.c.sequence_id == sequence_id, taken.c.study_id == study.id)
+        .scalar_subquery()
+        for taken in (ALLOCATION, STAGED)
+    )
+    return int(session.execute(select(of_arms + of_groups)).scalar_one())
 
 
 @dataclass(frozen=True)
@@ -697,6 +750,7 @@ def _opened_plan(session: Session, study: StudyInUse, sequence_id: int) -> dict[
         salt_key=bytes.fromhex(secrets["salt_key"]),
         factors=secrets.get("factors", ()),
         groups=secrets.get("groups", {}),
+        further=secrets.get("further", False),
     )
 
 

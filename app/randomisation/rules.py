@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import product
+from typing import Any
 
 from app.expressions import Value, from_stored, parse
 from app.expressions.values import blank, same
 from app.participants.status import Status
+from app.randomisation.methods import DECIDING
+from app.randomisation.methods.listed import NAME as LISTED
 from app.studies.definition import Study, VisitKind
 
 ONLY_STRATUM = "all"
@@ -79,6 +82,28 @@ def all_strata(study: Study, site_codes: Sequence[str]) -> tuple[str, ...]:
         for factor in study.allocation.strata
     ]
     return tuple(sorted(SEPARATOR.join(combination) or ONLY_STRATUM for combination in product(*levels)))
+
+
+def is_of_plan(study: Study, method: str | None, drawn_from: Mapping[str, Any]) -> bool:
+    """Whether a sealed list gives what the study as it is now says; it may have been sealed before an amendment.
+
+    `drawn_from` are the secrets of the list. Arms and the groups within which they are given are the study's; where
+    `method` decides at each allocation its factors are, too, in the same order: a level would be taken for one of
+    another factor. A ratio is held against nothing where the list was handed in.
+    """
+    allocation = study.allocation
+    stage = allocation.first_stage
+    arms = {arm.code: arm.ratio for arm in study.arms}
+    groups = {group.code: {each.arm: each.ratio for each in group.arms} for group in stage.groups} if stage else {}
+    known = dict(drawn_from.get("arms", ()))
+    if drawn_from.get("method") == LISTED:
+        arms, known = dict.fromkeys(arms, 1), dict.fromkeys(known, 1)
+    decides = method in DECIDING
+    return (
+        known == arms
+        and {code: dict(each) for code, each in drawn_from.get("groups", {}).items()} == groups
+        and (not decides or [*drawn_from["factors"]] == [factor.code for factor in allocation.strata])
+    )
 
 
 def people_expected(study: Study) -> int:

@@ -11,11 +11,16 @@ another one drawn in the same way, as a trial would. Where whole sites are drawn
 Imbalance is the largest difference between two arms in people per share of the ratio: with two arms 1:1 it is the
 difference in people, and with 2:1 ten people against four count as 10/2 - 4/1 = 1. A ratio is
 reduced first: 2:2 is 1:1.
+
+A design of two stages is played whole (`simulated_stages`): people get a group as they come, and within it an arm,
+decided from those of their group alone. The k-th person of a group has the arm that the k-th of a trial of that group
+alone would have, so that each group is played once, and read at the places its people have among all.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import gcd
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from math import gcd, lcm
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +46,7 @@ MOST_ALLOCATIONS = 2_800_000  # of all trials together: ten thousand trials of 2
 FEWEST_TRIALS = 500
 LARGEST_BLOCK = 60
 MOST_SIZES = 6
+STAGED_TRIALS = 2_000
 GUESSING_TRIALS = 2_000  # lists over which a guesser is simulated; what is averaged varies little from list to list
 
 Arms = npt.NDArray[np.int8]
@@ -84,6 +90,41 @@ class Behaviour:
     """Whether the two probabilities are computed exactly (`predictability`) and not simulated."""
 
 
+@dataclass(frozen=True)
+class Staged:
+    """A design of two stages: a group first, and later an arm within it. Printing it shows no options."""
+
+    first: Design
+    """How people get their group; its shares are those of the groups, in the order of their codes."""
+    within: tuple[Design, ...]
+    """How the people of each group get their arm, by minimisation; its shares are those of the group's arms."""
+    arms: tuple[tuple[int, ...], ...]
+    """Of each group the numbers, among all arms of the trial, of its arms in the order of `within`."""
+
+    @property
+    def shares(self) -> tuple[int, ...]:
+        """Of all arms of the trial, in whole numbers: over the groups, its share times that of the arm within it."""
+        found = [Fraction(0)] * (1 + max(max(numbers) for numbers in self.arms))
+        for share, design, numbers in zip(self.first.shares, self.within, self.arms, strict=True):
+            for number, of_arm in zip(numbers, design.shares, strict=True):
+                found[number] += Fraction(share, sum(self.first.shares)) * Fraction(of_arm, sum(design.shares))
+        whole = lcm(*(share.denominator for share in found))
+        return tuple(int(share * whole) for share in found)
+
+
+@dataclass(frozen=True)
+class StagedBehaviour:
+    """What came of both stages: `first` of the groups, `last` of all arms of the trial together.
+
+    `within` is, for each group, the imbalance of its arms at the end: mean and 95th percentile. It is what
+    `last.stratum_mean` and `last.stratum_95` are of, over all groups.
+    """
+
+    first: Behaviour
+    within: tuple[tuple[float, float], ...]
+    last: Behaviour
+
+
 def why_not_simulated(design: Design) -> str | None:
     """Why this design is too large to play in a moment, as a sentence for the statistician, or None."""
     if not 1 <= design.people <= MOST_PEOPLE or not 1 <= design.strata <= MOST_STRATA or design.slots < 1:
@@ -113,13 +154,57 @@ def simulated(design: Design, *, trials: int | None = None, seed: int = SEED) ->
     trials = trials or trials_for(design.people)
     random = np.random.default_rng(seed)
     if design.method == minimisation.NAME:
-        return _minimised(design, trials, random)
+        return _as_behaviour(design, _minimised(design, trials, random))
     if design.method == cluster.NAME:
         return _clustered(design, trials, random)
+    arms, in_strata = _drawn(design, trials, random)
+    return _behaviour(trials, _imbalances(arms, design.shares), in_strata, _guesses(design, random))
+
+
+def simulated_stages(design: Staged, *, trials: int | None = None, seed: int = SEED) -> StagedBehaviour:
+    """Play a trial of two stages many times, otherwise as `simulated`; by default fewer times, as it is two of them."""
+    first = design.first
+    if why_not := why_not_simulated(first):
+        raise ValueError(why_not)
+    trials = trials or min(STAGED_TRIALS, trials_for(first.people))
+    random = np.random.default_rng(seed)
+    groups, in_strata = _drawn(first, trials, random)
+    trial = np.arange(trials)
+    arms = np.empty_like(groups)
+    ends: list[Floats] = []
+    right = sure = 0.0
+    for number, (within, of_trial) in enumerate(zip(design.within, design.arms, strict=True)):
+        theirs = groups == number
+        place = np.cumsum(theirs, axis=0) - 1
+        people = theirs.sum(axis=0)
+        rows = max(1, int(people.max()))
+        played = _minimised(replace(within, people=rows), trials, random)
+        arms = np.where(theirs, np.array(of_trial, np.int8)[played.arms[np.maximum(place, 0), trial]], arms)
+        came = np.arange(rows)[:, None] < people
+        right += float(played.right @ came.sum(axis=1))
+        sure += float(played.sure @ came.sum(axis=1))
+        had = [
+            ((played.arms == arm) & came).sum(axis=0) / share for arm, share in enumerate(_lowest_terms(within.shares))
+        ]
+        ends.append(np.max(had, axis=0) - np.min(had, axis=0))
+    everybody = groups.size
+    return StagedBehaviour(
+        first=_behaviour(trials, _imbalances(groups, first.shares), in_strata, _guesses(first, random)),
+        within=tuple((float(end.mean()), float(np.percentile(end, 95, method="inverted_cdf"))) for end in ends),
+        last=_behaviour(
+            trials,
+            _imbalances(arms, design.shares),
+            np.concatenate(ends),
+            (right / everybody, sure / everybody, False),
+        ),
+    )
+
+
+def _drawn(design: Design, trials: int, random: np.random.Generator) -> tuple[Arms, Floats]:
+    """The arm of every person (one row each) in every trial, from lists; and how far every stratum ends apart."""
     if design.strata == 1:
-        lists = draw_lists(design, design.people, trials, random)
-        overall = _imbalances(lists, design.shares)
-        in_strata = overall[-1]
+        arms = draw_lists(design, design.people, trials, random)
+        in_strata = _imbalances(arms, design.shares)[-1]
     else:
         comes_from = random.integers(0, design.strata, (design.people, trials), dtype=np.int16)
         people_in = np.zeros((trials, design.strata), np.int16)
@@ -131,11 +216,10 @@ def simulated(design: Design, *, trials: int | None = None, seed: int = SEED) ->
         rows = int(people_in.max())
         lists = draw_lists(design, rows, trials * design.strata, random)
         arms = lists.reshape(rows, trials, design.strata)[place, trial, comes_from]
-        overall = _imbalances(arms, design.shares)
         used = np.arange(rows)[:, None] < people_in.reshape(-1)
         had = [((lists == arm) & used).sum(0) / share for arm, share in enumerate(_lowest_terms(design.shares))]
         in_strata = np.max(had, axis=0) - np.min(had, axis=0)
-    return _behaviour(trials, overall, in_strata, _guesses(design, random))
+    return arms, in_strata
 
 
 def _behaviour(trials: int, overall: Floats, in_strata: Floats, guesses: tuple[float, float, bool]) -> Behaviour:
@@ -169,7 +253,17 @@ def draw_lists(design: Design, rows: int, lists: int, random: np.random.Generato
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _minimised(design: Design, trials: int, random: np.random.Generator) -> Behaviour:
+@dataclass(frozen=True)
+class Minimised:
+    """What was decided: arms and strata with one row per person, and how well each person's was guessed, on average."""
+
+    arms: Arms
+    comes_from: npt.NDArray[np.int32]
+    right: Floats
+    sure: Floats
+
+
+def _minimised(design: Design, trials: int, random: np.random.Generator) -> Minimised:
     """Minimisation decides from who came before: people's levels are drawn, and every trial is played person by person.
 
     A guesser knows the rule, all earlier arms and all levels.
@@ -212,11 +306,17 @@ def _minimised(design: Design, trials: int, random: np.random.Generator) -> Beha
             counts[trial, of_factor[factor][person], chosen] += 1
         sizes[trial, chosen] += 1
         arms[person] = arm_of[chosen]
+    return Minimised(arms, comes_from, right, sure)
+
+
+def _as_behaviour(design: Design, played: Minimised) -> Behaviour:
+    arms, trials, shares = played.arms, played.arms.shape[1], _lowest_terms(design.shares)
     in_stratum = np.zeros((trials, design.strata, len(shares)), np.int32)
-    np.add.at(in_stratum, (trial[None, :], comes_from, arms), 1)
+    np.add.at(in_stratum, (np.arange(trials)[None, :], played.comes_from, arms), 1)
     per_share = in_stratum / np.array(shares)
     apart = (per_share.max(axis=2) - per_share.min(axis=2)).reshape(-1)
-    return _behaviour(trials, _imbalances(arms, design.shares), apart, (right.mean(), sure.mean(), False))
+    guesses = (float(played.right.mean()), float(played.sure.mean()), False)
+    return _behaviour(trials, _imbalances(arms, design.shares), apart, guesses)
 
 
 def _clustered(design: Design, trials: int, random: np.random.Generator) -> Behaviour:

@@ -15,7 +15,6 @@ from app.people.access import may
 from app.people.permissions import Permission
 from app.printing import Record, Row, record_pdf
 from app.randomisation import actions, commitment, reads
-from app.randomisation.downtime.reads import packs
 from app.randomisation.escrow.reads import escrows
 from app.randomisation.reads import SequenceCounts
 from app.web.sequence import hidden_without
@@ -49,6 +48,11 @@ def certificate_pdf(here: PageInStudy, version: int) -> Response:
         subtitle=said["title"],
         intro=[
             gettext(
+                "Every slot of this list was sealed and committed to before any of them was used. They stand behind "
+                "those of an earlier list. The root below stands for all of them; it says nothing of their order."
+            )
+            if said.get("further")
+            else gettext(
                 "Every slot of this list was sealed and committed to before the first participant was randomised. The "
                 "root below stands for all of them; it says nothing of their order."
             )
@@ -158,17 +162,19 @@ def _page(here: Here, version: int, *, problem: Invalid | Refused | None = None)
     found, said = _certificate(here, version)
     gettext = translations(here.language).gettext
     escrowed = any(each.version == version for each in escrows(here.session, here.the_study, by=here.actor))
-    packs_of_it = [pack for pack in packs(here.session, here.the_study, by=here.actor) if pack.version == version]
+    others = [each for each in reads.sequences(here.session, here.the_study, by=here.actor) if each.id != found.id]
     return show(
         here,
         "commitment/certificate.html",
         clustered=here.the_study.definition.is_clustered,
+        further=said.get("further", False),
+        several=any(each.sealed_at and each.stage == found.stage and each.status != "retired" for each in others),
         status_code=status_of(problem),
         url=f"/{here.the_study.code}/sequence",
         found=found,
         lines=rows_of(said, gettext),
         escrowed=escrowed,
-        allocations=found.used - sum(pack.reserved + pack.void for pack in packs_of_it),
+        allocations=reads.allocated_from(here.session, here.the_study, found.id, by=here.actor),
         refused=problem.reason if isinstance(problem, Refused) else None,
         errors=errors_of(problem),
         why=here.value("why"),

@@ -33,7 +33,7 @@ from app.web.sequence import (
 from app.web.shell import show
 
 if TYPE_CHECKING:
-    from app.randomisation.simulation import Behaviour, Design
+    from app.randomisation.simulation import Behaviour, Design, StagedBehaviour
 
 POINTS = 46  # of a curve; with one for each person of a large trial it could not be read
 LABEL_HEIGHT = 15  # pixels between the labels of two curves
@@ -41,6 +41,7 @@ CHART_HEIGHT = 180
 MOST_BESIDE = 5
 FIRST_BESIDE = ("fixed_blocks", "big_stick", "maximal_procedure", "biased_coin")
 NUMBERS = ("people", "strata", "slots_per_stratum")
+FIRST_SIZES = "first_block_sizes"
 
 router = APIRouter(route_class=hidden_without(Permission.SEQUENCE_DRAW))
 
@@ -87,7 +88,7 @@ def compare(here: ChangeInStudy) -> Response:
     here.release_key()
     # Looking is no change: nobody waits for this transaction while trials are played.
     here.session.commit()
-    typed = {name: here.value(name) for name in ("method", *OPTIONS, *NUMBERS)}
+    typed = {name: here.value(name) for name in ("method", *OPTIONS, *NUMBERS, FIRST_SIZES)}
     beside = [code for code in here.form.get("beside", []) if code in _alternatives(here.the_study.definition)]
     return _page(here, typed, beside)
 
@@ -109,8 +110,14 @@ def _usual(here: Here) -> dict[str, str]:
         for name, value in usual[min(1, len(usual) - 1)].items():
             if name not in typed:
                 typed[name] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    typed["block_sizes"] = ", ".join(str(sum(arm.ratio for arm in definition.arms) * times) for times in (2, 3, 4))
+    typed["block_sizes"] = _usual_sizes(definition)
+    if definition.allocation.first_stage is not None:
+        typed[FIRST_SIZES] = _usual_sizes(definition.as_first_stage())
     return typed
+
+
+def _usual_sizes(definition: Study) -> str:
+    return ", ".join(str(sum(arm.ratio for arm in definition.arms) * times) for times in (2, 3, 4))
 
 
 def _possible(definition: Study) -> list[str]:
@@ -143,9 +150,11 @@ def _page(here: Here, typed: Mapping[str, str], beside: Sequence[str]) -> Respon
     definition = here.the_study.definition
     alternatives = _alternatives(definition)
     lines: list[Line] = []
+    staged: Stages | None = None
     problem: Invalid | None = None
     try:
         lines = _lines(definition, typed, [alternatives[code] for code in beside if code in alternatives])
+        staged = _stages(here, definition, typed)
     except Invalid as wrong:
         problem = wrong
     problems = [(each.field, each.message) for each in problem.problems] if problem else []
@@ -176,6 +185,8 @@ def _page(here: Here, typed: Mapping[str, str], beside: Sequence[str]) -> Respon
         other=next((line for line in lines if not line.chosen and line.method == "simple"), None)
         or next((line for line in lines if not line.chosen), None),
         charts=_charts(lines),
+        staged=staged,
+        first_stage=definition.allocation.first_stage,
         with_sites=any(line.method in TOGETHER for line in lines),
     )
 
@@ -218,6 +229,78 @@ def _lines(definition: Study, typed: Mapping[str, str], beside: Sequence[Alterna
             raise Invalid([FieldProblem(size, "size", why_not)])
         lines.append(_line(definition, asked, chosen=number == 0))
     return lines
+
+
+@dataclass(frozen=True)
+class Stages:
+    """A first stage and what comes after it, played together. Imbalances are in people per share."""
+
+    options: str
+    behaviour: "StagedBehaviour"
+    groups: list[tuple[str, float, float]]
+    """Each group with the imbalance of its arms at the end: mean, and 95th percentile."""
+    labels: list[int]
+    of_groups: list[float]
+    of_arms: list[float]
+    equal: bool
+    """Whether all arms of the trial have one share, so that imbalances are in people."""
+
+
+def _stages(here: Here, definition: Study, typed: Mapping[str, str]) -> Stages | None:
+    """Both stages together, of the chosen method; None of one stage, or where one of them cannot be simulated here.
+
+    Invalid says which field stops it.
+    """
+    stage, method = definition.allocation.first_stage, typed["method"]
+    if stage is None or method not in DECIDING or stage.method not in DRAWN:
+        return None
+    view = definition.as_first_stage()
+    usual = usual_options(view, stage.method)
+    options = usual[min(1, len(usual) - 1)]
+    try:
+        if "block_sizes" in options:
+            options = typed_options(view, stage.method, {"block_sizes": typed.get(FIRST_SIZES, "")})
+        wrong = problems_of(view, stage.method, options, int(typed["people"]))
+    except Invalid as problem:
+        wrong = [*problem.problems]
+    if wrong:
+        raise Invalid([FieldProblem(FIRST_SIZES, each.rule, each.message) for each in wrong])
+    simulation, people = _simulation(), int(typed["people"])
+    strata = len(strata_of(here, view))
+    decided = typed_options(definition, method, typed)
+    groups = sorted(stage.groups, key=lambda group: group.code)
+    within = [sorted(group.arms, key=lambda each: each.arm) for group in groups]
+    codes = [arm.code for arm in sorted(definition.arms, key=lambda arm: arm.code)]
+    first = simulation.Design(stage.method, _shares(view), options, people, strata, _usual_slots(people, strata))
+    if why_not := simulation.why_not_simulated(first):
+        raise Invalid([FieldProblem(FIRST_SIZES, "size", why_not)])
+    asked = simulation.Staged(
+        first,
+        tuple(
+            simulation.Design(
+                method,
+                tuple(each.ratio for each in arms),
+                decided,
+                people,
+                int(typed["strata"]),
+                people,
+                _levels(definition),
+            )
+            for arms in within
+        ),
+        tuple(tuple(codes.index(each.arm) for each in arms) for arms in within),
+    )
+    found: StagedBehaviour = simulation.simulated_stages(asked)
+    ends = _ends(people)
+    return Stages(
+        described(options),
+        found,
+        [(group.label, *apart) for group, apart in zip(groups, found.within, strict=True)],
+        ends,
+        _in_parts(found.first.mean, ends, fmean),
+        _in_parts(found.last.mean, ends, fmean),
+        len({*asked.shares}) == 1,
+    )
 
 
 def _levels(definition: Study) -> tuple[int, ...]:
@@ -292,13 +375,16 @@ def _charts(lines: Sequence[Line]) -> dict[str, Chart]:
     """The mean imbalance and its 95th percentile; empty when nothing was compared."""
     if not lines:
         return {}
-    people = len(lines[0].behaviour.mean)
-    points = min(POINTS, people)
-    ends = [round(point * people / points) for point in range(1, points + 1)]
+    ends = _ends(len(lines[0].behaviour.mean))
     # Averages over a few people each: one value out of six would show blocks of six as if they were always balanced.
     means = [_in_parts(line.behaviour.mean, ends, fmean) for line in lines]
     highest = [_in_parts(line.behaviour.percentile_95, ends, max) for line in lines]
     return {"mean": _chart(lines, ends, means), "percentile_95": _chart(lines, ends, highest)}
+
+
+def _ends(people: int) -> list[int]:
+    points = min(POINTS, people)
+    return [round(point * people / points) for point in range(1, points + 1)]
 
 
 def _in_parts(values: Sequence[float], ends: Sequence[int], of: Callable[[Sequence[float]], float]) -> list[float]:

@@ -51,6 +51,7 @@ def make(here: ChangeInStudy) -> Response:
             site=typed["site"],
             slots=slots,
             why=typed["why"],
+            newest=newest_entry(here),
             by=here.actor,
             now=here.now,
         )

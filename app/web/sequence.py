@@ -106,12 +106,25 @@ def sequence(here: PageInStudy) -> Response:
         url=_url(here),
         sequences=found,
         sealed=[each for each in reversed(found) if each.status == "sealed"],
+        behind=_stand_behind(found),
+        of_another_plan=reads.of_another_plan(here.session, study, by=here.actor),
         is_allocated=study.definition.is_allocated,
         first_stage=study.definition.allocation.first_stage,
         has_guesses=bool(study.definition.blinding_assessment),
         why_not_draw=_why_not_draw(study.definition),
         deciding=DECIDING,
     )
+
+
+def _stand_behind(found: Sequence[SequenceCounts]) -> bool:
+    """Whether a stratum has slots in several sequences that are in use, one behind the other."""
+    codes = [
+        (each.stage, stratum.code)
+        for each in found
+        if each.status == "sealed" and each.method not in DECIDING
+        for stratum in each.strata
+    ]
+    return len({*codes}) < len(codes)
 
 
 def _require(here: Here, permission: Permission = Permission.SEQUENCE_DRAW) -> None:
@@ -195,6 +208,7 @@ def draw(here: ChangeInStudy) -> Response:
             else typed_number("slots_per_stratum", typed["slots_per_stratum"]),
             sites=_ticked(here),
             first_stage=_is_first(here),
+            further=_is_further(here),
             by=here.actor,
             now=here.now,
         )
@@ -232,6 +246,7 @@ def upload(here: ChangeInStudy, file: Uploaded) -> Response:
             listing=pasted if file is None else file,
             sites=_ticked(here),
             first_stage=_is_first(here),
+            further=_is_further(here),
             by=here.actor,
             now=here.now,
         )
@@ -250,6 +265,12 @@ def _is_first(here: Here) -> bool:
     return bool(asked)
 
 
+def _is_further(here: Here) -> bool:
+    """Whether the page is of slots that stand behind those in use: its address, or its form, says so."""
+    said = here.value("further") if here.request.method == "POST" else here.request.query_params.get("further")
+    return said == "yes"
+
+
 def _definition(here: Here) -> Study:
     """The study, or what its first stage sees of it."""
     definition = here.the_study.definition
@@ -258,7 +279,10 @@ def _definition(here: Here) -> Study:
 
 @dataclass(frozen=True)
 class Batch:
-    """Where sites are randomised: which can be drawn now, which of them are ticked, and which have their arm."""
+    """Where sites are randomised: which can be drawn now, which of them are ticked, and which have their arm.
+
+    Of further slots: those that have their arm, and get some of the same.
+    """
 
     open: list[tuple[str, str]]
     ticked: tuple[str, ...]
@@ -275,9 +299,11 @@ def _batch(here: Here) -> Batch | None:
     if not here.the_study.definition.is_clustered:
         return None
     sites = reads.sites_drawn(here.session, here.the_study, by=here.actor)
-    free = [(site.code, f"{site.name} ({site.code})") for site in sites if not site.is_final]
-    ticked = tuple(here.form.get("sites", [])) if here.request.method == "POST" else batch_by_default(sites)
-    return Batch(free, ticked, [site for site in sites if site.is_final])
+    further = _is_further(here)
+    free = [(site.code, f"{site.name} ({site.code})") for site in sites if site.is_final is further]
+    usual = tuple(code for code, _ in free) if further else batch_by_default(sites)
+    ticked = tuple(here.form.get("sites", [])) if here.request.method == "POST" else usual
+    return Batch(free, ticked, [] if further else [site for site in sites if site.is_final])
 
 
 def _in_use(here: Here) -> SequenceCounts | None:
@@ -301,7 +327,7 @@ def strata_of(here: Here, definition: Study | None = None) -> tuple[str, ...]:
 def usual_slots(here: Here) -> str:
     """As many slots as participants are planned, where there is one stratum; otherwise the statistician says.
 
-    Where sites are randomised every site gets as many: all of a site's slots are of one arm, and none are drawn later.
+    Where sites are randomised every site gets as many: all of a site's slots are of one arm.
     """
     if here.the_study.definition.is_clustered:
         return str(here.the_study.definition.target)
@@ -477,6 +503,7 @@ def _draw_page(
         url=_url(here),
         in_use=_in_use(here),
         stage=here.the_study.definition.allocation.first_stage if _is_first(here) else None,
+        further=_is_further(here),
         batch=batch,
         typed=typed,
         problems=problems,
@@ -529,6 +556,7 @@ def _upload_page(here: Here, pasted: str, *, problem: Invalid | None = None) -> 
         url=_url(here),
         in_use=_in_use(here),
         stage=here.the_study.definition.allocation.first_stage if _is_first(here) else None,
+        further=_is_further(here),
         batch=batch,
         pasted=pasted,
         problems=problems,
@@ -713,12 +741,17 @@ def _review_page(here: Here, version: int, *, problem: Invalid | Refused | None 
         certain=float(100 * balance.certain) if balance.certain is not None else None,
         by_chance=100 * max(shares) / sum(shares),
         allocations=balance.guessed,
-        # A list of other sites stays in use beside it.
-        replaces=next(
+        further=balance.further,
+        # A list of other sites stays in use beside it, and one that it stands behind in front of it.
+        replaces=None
+        if balance.further
+        else next(
             (each for each in others if not clustered or sites & {stratum.code for stratum in each.strata}), None
         ),
         clustered=clustered,
-        sites_per_arm=[(arm.label, whole * share) for arm, share in promised] if found.method in TOGETHER else [],
+        sites_per_arm=[(arm.label, whole * share) for arm, share in promised]
+        if found.method in TOGETHER and not balance.further
+        else [],
         sites_left_over=rest,
         refused=problem.reason if isinstance(problem, Refused) else None,
         errors=errors_of(problem),

@@ -193,6 +193,9 @@ def test_whole_sites_are_drawn_together(database: Database):
     assert (review["known"], review["guessed"]) == (pytest.approx(17 / 18), pytest.approx(35 / 36))
     wrong = client.refused(422, "POST", "/sequences", {**body, "sites": ["east"]})
     assert {each["field"] for each in wrong["errors"]} == {"sites"}
+    assert review["further"] is False
+    wrong = client.refused(422, "POST", "/sequences", {**body, "further": True})
+    assert [each["field"] for each in wrong["errors"]] == ["further"]
 
 
 @pytest.mark.parametrize(

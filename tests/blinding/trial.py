@@ -829,10 +829,11 @@ def left_by(
     roles: Sequence[str] = BLINDED,
     names: Sequence[str] | None = None,
     real: bool = False,
+    played: Callable[[Trial], None] | None = None,
 ) -> Left:
     """Play the trial in this database, ask everything, and gather what is left; `real` keeps chance and the cipher.
 
-    `changes` are those of the study, and `arms` is None when its own method decides.
+    `changes` are those of the study, and `arms` is None when its own method decides. `played` is another play.
     """
     # Each play is an installation of its own, in a folder of one name: the paths in both are the same.
     shutil.rmtree(folder, ignore_errors=True)
@@ -844,8 +845,11 @@ def left_by(
     try:
         with time_machine.travel(BEGUN, tick=False) if real else without_chance() as time:
             trial = set_up(database, folder, changes)
-            play(trial, arms, time)
-            sweep(trial, roles, names)
+            if played is not None:
+                played(trial)
+            else:
+                play(trial, arms, time)
+                sweep(trial, roles, names)
             with database.reading() as session:
                 rows = rows_of(session)
     finally:

@@ -181,6 +181,7 @@ def test_a_batch_of_sites_is_named_on_the_command_line(equipoise: Installation, 
     asked = ("sequence", "draw", "resolve", "--by", "sam", "--slots", 300)
     assert "no site “nowhere”" in equipoise(*asked, "--site", "nowhere", code=1)
     assert "Sequence 1: 300 slots" in equipoise(*asked, "--site", "neura")
+    assert "No sequence is in use" in equipoise(*asked, "--further", code=1)
 
 
 @pytest.mark.requirement("SEC-7")

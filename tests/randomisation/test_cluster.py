@@ -213,9 +213,11 @@ def test_simulated_sites_follow_the_exact_law() -> None:
 class Practices:
     """A trial of whole sites; they join, are drawn and recruit."""
 
+    allocation: dict[str, Any] = CLUSTERED
+
     def __init__(self, session: Session, *more: str) -> None:
         self.session = session
-        self.study = study_of(session, definition(allocation=CLUSTERED))
+        self.study = study_of(session, definition(allocation=self.allocation))
         self.statistician = actor(session, self.study, Role.STATISTICIAN)
         self.people = 0
         self.coordinators: dict[str, Actor] = {}
@@ -226,11 +228,11 @@ class Practices:
         self.session.add(Site(study_id=self.study.id, code=code, name=f"Practice {code}", timezone="UTC"))
         self.session.flush()
         known = [site.model_dump() for site in self.study.definition.sites]
-        changed = definition(allocation=CLUSTERED, sites=[*known, {"code": code, "name": f"Practice {code}"}])
+        changed = definition(allocation=self.allocation, sites=[*known, {"code": code, "name": f"Practice {code}"}])
         self.study = replace(self.study, definition=changed)
 
     def draw(self, *sites: str, slots: int = 6, **told: Any) -> int:
-        asked: dict[str, Any] = {"method": "cluster", "slots_per_stratum": slots, **told}
+        asked: dict[str, Any] = {"method": self.allocation["method"], "slots_per_stratum": slots, **told}
         made = draw(self.session, self.study, sites=sites or None, by=self.statistician, now=NOW, **asked)
         assert made.id is not None
         return made.id

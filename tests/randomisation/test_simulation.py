@@ -1,6 +1,7 @@
 """Do simulated trials follow the exact laws, and are exact probabilities shown where there are any?"""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -8,15 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.randomisation.methods import DECIDING, DRAWN, TOGETHER
+from app.randomisation.drbg import SEED_BYTES, Stream
+from app.randomisation.methods import DECIDING, DRAWN, TOGETHER, minimisation
+from app.randomisation.methods.plan import Plan
 from app.randomisation.predictability import Predictability, exactly, is_high, permuted_blocks
+from app.randomisation.sequence import draw as drawn_list
 from app.randomisation.simulation import (
     MOST_ALLOCATIONS,
     SIMULATED,
     Design,
+    Staged,
     draw_lists,
     guessed,
     simulated,
+    simulated_stages,
     trials_for,
     why_not_simulated,
 )
@@ -252,3 +258,83 @@ def test_short_fixed_blocks_are_warned_of_and_sooner_where_arms_are_known(size: 
 def test_random_block_sizes_and_simple_randomisation_are_not_warned_of() -> None:
     assert not is_high(permuted_blocks((1, 1), (4, 6, 8), 24), (1, 1), blinded=False)
     assert not is_high(Predictability(Fraction(2, 3), Fraction(0)), (2, 1), blinded=False)
+
+
+# Two stages, as PRT has them: 1:1 to a group, 2:1 within it, one arm in both
+
+MINIMISED: Options = {
+    "measure": "range",
+    "probability": "4/5",
+    "weights": [],
+    "size_weight": 1,
+    "most_apart": 0,
+    "catch_up": "",
+}
+
+
+def two_stages(people: int, *, first: tuple[int, ...] = (1, 1), within: tuple[int, ...] = (2, 1)) -> Staged:
+    groups = Design("permuted_blocks", first, {"block_sizes": [4]}, people, 1, people)
+    arms = Design("minimisation", within, MINIMISED, people, 4, people, (2, 2))
+    return Staged(groups, (arms, arms), ((0, 2), (1, 2)))
+
+
+def played_for_real(people: int, trials: int) -> list[tuple[Counter[int], Counter[tuple[int, int]]]]:
+    """The same trial by the methods that draw real lists: how many had each arm, and each arm within each group."""
+    plan = Plan((("a", 2), ("b", 1)), ("all",), 1, MINIMISED, ("f0", "f1"))
+    random = np.random.default_rng(7)
+    found = []
+    for trial in range(trials):
+        seed = trial.to_bytes(SEED_BYTES, "big")
+        told: dict[str, Any] = {"study": "S", "list_version": 1}
+        blocks: Options = {"block_sizes": [4]}
+        groups = drawn_list("permuted_blocks", [("g", 1), ("h", 1)], ["all"], people, blocks, seed, **told).slots["all"]
+        counts: dict[str, dict[str, list[int]]] = {"g": {}, "h": {}}
+        had: Counter[tuple[int, int]] = Counter()
+        for number, group in enumerate(groups[:people]):
+            levels = [str(level) for level in random.integers(0, 2, 2)]
+            stream = Stream.from_seed(seed, personalisation=number.to_bytes(4, "big"))
+            arm, counts[group] = minimisation.decide(plan, counts[group], levels, stream)
+            had["gh".index(group), "ab".index(arm)] += 1
+        found.append((Counter({0: had[0, 0], 1: had[1, 0], 2: had[0, 1] + had[1, 1]}), had))
+    return found
+
+
+def test_the_shares_of_all_arms_follow_from_both_stages():
+    assert two_stages(30).shares == (1, 1, 1)
+    assert two_stages(30, first=(2, 1)).shares == (4, 2, 3)
+    assert two_stages(30, within=(1, 1)).shares == (1, 1, 2)
+
+
+@pytest.mark.requirement("RND-3")
+def test_two_stages_behave_as_the_methods_that_draw_real_lists():
+    people = 30
+    played = simulated_stages(two_stages(people), trials=4_000)
+    real = played_for_real(people, 150)
+
+    def close(simulated: float, found: list[float]) -> bool:
+        return bool(abs(simulated - float(np.mean(found))) < 4 * float(np.std(found)) / len(found) ** 0.5)
+
+    assert close(played.last.final_mean, [max(arms.values()) - min(arms[arm] for arm in range(3)) for arms, _ in real])
+    for group in (0, 1):
+        apart = [abs(had[group, 0] / 2 - had[group, 1]) for _, had in real]
+        assert close(played.within[group][0], apart)
+    assert played.last.stratum_mean == pytest.approx(np.mean([mean for mean, _ in played.within]))
+
+
+@pytest.mark.requirement("RND-3")
+def test_the_first_of_two_stages_is_that_stage_alone():
+    played = simulated_stages(two_stages(32), trials=500)
+    assert played.first.exact
+    assert (played.first.correct, played.first.certain) == pytest.approx((17 / 24, 1 / 3))
+    assert played.first.final_mean == 0, "thirty-two people are eight whole blocks of four"
+    assert max(played.first.percentile_95) == 2
+    assert len(played.last.mean) == 32
+    assert played.last.mean[0] == 1
+    # Who knows the group knows which two arms may come, and which of them is due.
+    assert played.last.correct > 2 / 3
+    assert simulated_stages(two_stages(32), trials=500) == played, "the same trials whenever they are played"
+
+
+def test_stages_too_large_to_play_are_said_to_be():
+    with pytest.raises(ValueError, match="1 to 5,000 people"):
+        simulated_stages(two_stages(6_000))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from bs4 import BeautifulSoup
 
 from app.foundation.database import Database
 from app.people.permissions import Role
@@ -127,3 +128,46 @@ def test_a_study_of_one_stage_knows_no_first(shared_database: Database):
     coordinator = world.coordinator()
     path, token = "/mini/participants/M-001/randomise", coordinator.form("/mini/participants/M-001/withdraw")
     assert coordinator.send(path, {**token, "stage": "entry"}).status_code == 404
+
+
+@pytest.mark.requirement("RND-3")
+def test_both_stages_are_simulated_together(database: Database):
+    world = World(database, allocation=STAGED)
+    statistician = world.browser("statistician", site_code=None)
+    design = f"{ROOT}/design"
+    first = statistician.soup(design)
+    assert first.select_one("#first_block_sizes[value='4, 6, 8']") is not None
+    assert first.find("h2", string="Both stages together") is not None
+    asked = {
+        "method": "minimisation",
+        "measure": "range",
+        "probability": "4/5",
+        "first_block_sizes": "4",
+        "people": "24",
+        "strata": "2",
+        "beside": ["simple"],
+    }
+    reply = statistician.post(design, asked)
+    assert reply.status_code == 200
+    stages = BeautifulSoup(reply.text, "html.parser").find("caption", string="Stages")
+    assert stages is not None
+    assert stages.parent is not None
+    rows = {
+        row.select("th")[0].get_text(strip=True): [cell.get_text(strip=True) for cell in row.select("td")]
+        for row in stages.parent.select("tbody tr")
+    }
+    assert list(rows) == [
+        "Entry: Permuted blocks (4)",
+        "Arms within “Quirinal trial”",
+        "Arms within “Viminal trial”",
+        "Arms of the whole trial",
+    ]
+    assert rows["Entry: Permuted blocks (4)"] == ["0.00 (0.0)", "33.3", "70.8"], "six whole blocks: exact"
+    assert rows["Arms within “Viminal trial”"][1:] == ["–", "–"]
+    wrong = statistician.post(design, {**asked, "first_block_sizes": "3"})
+    assert wrong.status_code == 422
+    assert "multiple of 2" in said(wrong)
+    alone = statistician.post(design, {**asked, "method": "simple", "first_block_sizes": "3"})
+    assert alone.status_code == 200, "what is not simulated cannot be wrong"
+    assert "Both stages together" not in said(alone)
+    assert kept(world) == ()

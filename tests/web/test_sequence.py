@@ -190,6 +190,43 @@ def test_a_sealed_sequence_that_was_used_stays(world: World, browser: Browser):
     assert [each.status for each in kept(world)] == ["drawn", "sealed"]
 
 
+@pytest.mark.requirement("RND-7", "RND-12")
+def test_further_slots_stand_behind_a_sequence_that_was_used(world: World, browser: Browser):
+    first = drawn(browser)
+    browser.post(f"{first}/seal", {"password": PASSWORD}, page=first)
+    early = {"block_sizes": "2", "slots_per_stratum": "4", "step": "draw", "further": "yes"}
+    assert "Nobody has a slot of the sequence in use" in said(browser.post(f"{ROOT}/draw", early))
+    world.filled()
+    world.coordinator().post("/mini/participants/M-001/randomise", {"password": PASSWORD})
+    for page in (f"{ROOT}/draw", f"{ROOT}/upload"):
+        assert browser.soup(page).select_one(f"a[href='{page}?further=yes']") is not None
+    page = f"{ROOT}/draw?further=yes"
+    assert "These slots stand behind those in use" in browser.soup(page).get_text()
+    compared = browser.post(
+        f"{ROOT}/draw", {"block_sizes": "2", "slots_per_stratum": "4", "step": "compare"}, page=page
+    )
+    assert "These slots stand behind those in use" in said(compared), "it stays so whatever is compared"
+    reply = browser.post(f"{ROOT}/draw", {"block_sizes": "2", "slots_per_stratum": "4", "step": "draw"}, page=page)
+    place = reply.headers["location"].partition("?")[0]
+    review = browser.soup(place).get_text(" ", strip=True)
+    assert "It stands behind what is in use" in review
+    assert "It takes the place of" not in review
+    assert browser.post(f"{place}/seal", {"password": PASSWORD}, page=place).status_code == 303
+    assert [each.status for each in kept(world)] == ["sealed", "sealed"]
+    assert "goes on with the next once it has used up the one before" in browser.soup(ROOT).get_text()
+    certificate = browser.soup(f"{place}/certificate").get_text(" ", strip=True)
+    assert "sealed before any of them was used" in certificate
+    assert "Where several sequences are in use" in certificate
+    assert browser.get(f"{place}/certificate.json").json()["further"] is True
+    assert browser.get(f"{place}/certificate.pdf").status_code == 200
+    path = f"{ROOT}/upload?further=yes"
+    taken = browser.post(f"{ROOT}/upload", {"listing": LISTING}, page=path)
+    assert taken.status_code == 303
+    third = taken.headers["location"].partition("?")[0]
+    assert browser.post(f"{third}/seal", {"password": PASSWORD}, page=third).status_code == 303
+    assert [each.status for each in kept(world)] == ["sealed"] * 3
+
+
 LISTING = "stratum,position,arm\n" + "".join(
     f"{site},{place},{'active' if place % 2 else 'sham'}\n" for site in ("north", "south") for place in (1, 2, 3)
 )
@@ -290,6 +327,24 @@ def joined(world: World) -> None:
         load_study(session, amended, by=by, now=clock.now())
 
 
+@pytest.mark.requirement("RND-12")
+def test_a_sequence_that_was_sealed_for_another_plan_is_named(database: Database):
+    consent = {**MINI["consent_documents"][0], "sha256": "0" * 64}  # type: ignore[index]
+    world = World(database, consent_documents=[consent])
+    browser = world.browser("statistician", site_code=None)
+    place = drawn(browser)
+    browser.post(f"{place}/seal", {"password": PASSWORD}, page=place)
+    words = "Sequence 1 was drawn for other arms"
+    assert words not in browser.soup(ROOT).get_text()
+    definition = world.study.definition
+    arms = (definition.arms[0].model_copy(update={"ratio": 2}), *definition.arms[1:])
+    amended = definition.model_copy(update={"version": "2", "arms": arms})
+    by = world.person("administrator", site_code=None)
+    with world.database.writing() as session:
+        load_study(session, amended, by=by, now=clock.now())
+    assert words in browser.soup(ROOT).get_text()
+
+
 @pytest.mark.requirement("RND-1", "RND-12", "RND-15")
 def test_sites_are_drawn_in_batches(database: Database):
     consent = {**MINI["consent_documents"][0], "sha256": "0" * 64}  # type: ignore[index]
@@ -343,6 +398,21 @@ def test_sites_are_drawn_in_batches(database: Database):
     assert "before the first participant of its sites was randomised" in certificate
     assert "Its sites are not drawn again" in certificate
     assert browser.get(f"{second}/certificate.json").json()["strata"] == {"west": 30}
+
+    page = browser.soup(f"{ROOT}/draw")
+    assert page.select_one(f"a[href='{ROOT}/draw?further=yes']") is not None
+    page = browser.soup(f"{ROOT}/draw?further=yes")
+    assert "in the arm it has" in page.get_text(" ", strip=True)
+    assert [box["value"] for box in page.select("input[name=sites][checked]")] == ["north", "south"]
+    assert page.select_one("#guessing") is None, "what is given is known to whoever knows the site's arm"
+    more = {**fields, "slots_per_stratum": "5", "further": "yes"}
+    assert "west has no arm to go on with" in said(browser.post(f"{ROOT}/draw", {**more, "sites": ["west"]}))
+    third = browser.post(f"{ROOT}/draw", {**more, "sites": ["north"]}).headers["location"].partition("?")[0]
+    review = browser.soup(third).get_text(" ", strip=True)
+    assert "one site" not in review
+    assert "It stands behind what is in use" in review
+    assert browser.post(f"{third}/seal", {"password": PASSWORD}, page=third).status_code == 303
+    assert [(each.version, each.status) for each in kept(world)] == [(3, "sealed"), (2, "sealed"), (1, "sealed")]
     assert browser.get(f"{second}/certificate.pdf").content.startswith(b"%PDF")
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Integer, bindparam, case, exists, func, insert, select, u
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
-from app.audit.newest import Newest
+from app.audit.newest import Newest, is_behind
 from app.foundation.clock import today
 from app.foundation.crypto.packs import COST, Pack, new_code, new_passphrase, new_salt
 from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
@@ -97,12 +97,22 @@ DECIDED_ONE_BY_ONE = (
 
 
 def make_pack(
-    session: Session, study: StudyInUse, *, site: str, slots: int, why: str, by: Actor, now: datetime
+    session: Session,
+    study: StudyInUse,
+    *,
+    site: str,
+    slots: int,
+    why: str,
+    newest: Newest | None = None,
+    by: Actor,
+    now: datetime,
 ) -> MadePack:
     """Reserve the next `slots` positions of every stratum of a site, and seal their arms anew for its people.
 
     They are out of the list from now on: whoever is randomised here takes the position after them. Nobody sees an arm:
-    each is opened and sealed again in one go, under the passphrase and a code of its own.
+    each is opened and sealed again in one go, under the passphrase and a code of its own. `newest` is what is
+    remembered of the log outside the database: one that is behind it was put back from a backup, and would hand out
+    slots that somebody else has (REL-17).
     """
     require_statistician(study, by, Permission.SEQUENCE_SEAL)
     if not may(by, Permission.ALLOCATIONS_EXPORT):
@@ -127,7 +137,6 @@ def make_pack(
     ).first()
     if sequence is None:
         raise Refused("No sequence is in use. Seal one first.", action=RESERVE, subject=f"/{site}")
-    sequence_id = sequence.id
     if sequence.method in DECIDING:
         raise Refused(DECIDED_ONE_BY_ONE, action=RESERVE, subject=f"/{site}")
     if numbers := open_packs(session, site_id=place.id):
@@ -136,17 +145,30 @@ def make_pack(
             action=RESERVE,
             subject=f"/{site}",
         )
+    if newest is not None and is_behind(session, newest):
+        raise Refused(BEHIND, action=RESERVE, subject=f"/{site}")
     # Somebody may be taking a slot at this very moment. Rows are locked in the order of their numbers.
     strata = session.execute(
-        select(STRATUM.c.id, STRATUM.c.code, STRATUM.c.slots, STRATUM.c.used)
-        .where(STRATUM.c.sequence_id == sequence_id, STRATUM.c.code.in_(words))
+        select(STRATUM.c.id, STRATUM.c.code, STRATUM.c.slots, STRATUM.c.used, STRATUM.c.sequence_id)
+        .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
+        .where(
+            SEQUENCE.c.study_id == study.id,
+            SEQUENCE.c.status == SequenceStatus.SEALED,
+            SEQUENCE.c.stage.is_(None),
+            STRATUM.c.code.in_(words),
+        )
         .order_by(STRATUM.c.id)
-        .with_for_update()
+        .with_for_update(of=STRATUM)
     ).all()
-    left = dict.fromkeys(words, 0) | {row.code: row.slots - row.used for row in strata}
+    turn: dict[str, Any] = {}  # of a stratum: the first list that is not used up
+    for row in strata:
+        if row.code not in turn or turn[row.code].used == turn[row.code].slots:
+            turn[row.code] = row
+    left = dict.fromkeys(words, 0) | {code: row.slots - row.used for code, row in turn.items()}
     if problems := pack_problems(slots, len(words), left, words):
         raise Invalid(problems)
-    reserved = _take_out(session, {row.code: row.id for row in strata}, slots)
+    sequence_id = max((row.sequence_id for row in turn.values()), default=sequence.id)
+    reserved = _take_out(session, {code: row.id for code, row in turn.items()}, slots)
     return _sealed_anew(session, study, sequence_id, place, words, reserved, why=why, by=by, now=now)
 
 

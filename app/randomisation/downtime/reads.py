@@ -161,7 +161,10 @@ def open_packs(session: Session, *, sequence_id: int | None = None, site_id: int
     """The numbers of the packs of a list or a site that are not closed."""
     query = select(PACK.c.number).where(PACK.c.closed_at.is_(None)).order_by(PACK.c.number)
     if sequence_id is not None:
-        query = query.where(PACK.c.sequence_id == sequence_id)
+        # Not by the pack's own list: with further slots the strata of a site may stand at several.
+        of_list = RESERVED.join(STRATUM, STRATUM.c.id == RESERVED.c.stratum_id)
+        theirs = select(RESERVED.c.id).select_from(of_list).where(STRATUM.c.sequence_id == sequence_id)
+        query = query.where(theirs.where(RESERVED.c.pack_id == PACK.c.id).exists())
     if site_id is not None:
         query = query.where(PACK.c.site_id == site_id)
     return list(session.execute(query).scalars())

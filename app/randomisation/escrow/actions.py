@@ -16,6 +16,8 @@ from app.randomisation.escrow.reads import ESCROW, KEY, SEQUENCE, StoredKey, key
 from app.randomisation.reads import require_statistician
 from app.studies.in_use import StudyInUse
 
+STEP = 4096
+
 
 def store_key(session: Session, study: StudyInUse, *, pem: str, by: Actor, now: datetime) -> StoredKey:
     """Keep the statistician's public key: every list that is sealed from now on is escrowed to it.
@@ -56,9 +58,13 @@ def escrow(
     session: Session, sequence_id: int, version: int, plan: Mapping[str, object], key: StoredKey, *, now: datetime
 ) -> Change:
     """Encrypt a list's opened plan to the key, for `seal`, which writes the returned entry down with its own."""
+    text = canonical(plan)
+    # White space at the end of JSON says nothing, and without it the length of what is encrypted would tell how many
+    # block sizes there are, and of how many digits (CONC-2).
+    padded = text.ljust(STEP * -(-len(text) // STEP))
     session.execute(
         insert(ESCROW).values(
-            sequence_id=sequence_id, key_id=key.id, encrypted=sealed_for(key.pem, canonical(plan)), made_at=now
+            sequence_id=sequence_id, key_id=key.id, encrypted=sealed_for(key.pem, padded), made_at=now
         )
     )
     return Change("seed.escrowed", subject=f"sequence/{version}", new={"sha256": key.fingerprint})

@@ -7,10 +7,12 @@ from fractions import Fraction
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, and_, bindparam, func, or_, select, true
+from sqlalchemy import ColumnElement, Integer, and_, bindparam, exists, func, or_, select, true
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY
+from app.capture.locks.reads import LOCK
+from app.capture.locks.rules import Kind as Locked
 from app.foundation import paging
 from app.foundation.database import Instant, keys_of, table_of
 from app.foundation.errors import NotFound
@@ -285,9 +287,26 @@ def closing(session: Session, study: StudyInUse) -> Closing:
             VISIT.c.participant_id.in_(select(ALLOCATION.c.participant_id).where(ALLOCATION.c.study_id == study.id)),
         )
     )
-    row = session.execute(
-        select(randomised.scalar_subquery(), sites.scalar_subquery(), planned.scalar_subquery())
-    ).one()
+    # Whatever was held holds data; one lock may be of everybody, and of every visit.
+    locked = (
+        exists()
+        .where(
+            LOCK.c.study_id == study.id,
+            LOCK.c.lifted_at.is_(None),
+            LOCK.c.kind == Locked.LOCKED,
+            LOCK.c.participant_key.in_((0, VISIT.c.participant_id)),
+            LOCK.c.visit_key.in_(("", VISIT.c.code)),
+        )
+        .correlate(VISIT)
+    )
+    not_locked = select(func.count(VISIT.c.participant_id.distinct())).where(
+        VISIT.c.study_id == study.id,
+        VISIT.c.status == VisitStatus.HELD,
+        VISIT.c.participant_id.in_(select(ALLOCATION.c.participant_id).where(ALLOCATION.c.study_id == study.id)),
+        ~locked,
+    )
+    counts = (randomised, sites, planned, not_locked)
+    row = session.execute(select(*(each.scalar_subquery() for each in counts))).one()
     return Closing(*map(int, row))
 
 

@@ -141,15 +141,18 @@ def _plain(text: str) -> str:
 
 @dataclass(frozen=True)
 class Closing:
-    """How far the study is: participants with an arm, sites that are open, planned visits without an outcome."""
+    """How far the study is: participants with an arm, sites that are open, visits of theirs without an outcome; and how
+    many of them have data that are not locked.
+    """
 
     randomised: int
     open_sites: int
     open_visits: int
+    not_locked: int = 0
 
 
 def why_not_yet(study: Study, closing: Closing, today: date) -> str | None:
-    """Why no planned unblinding can be approved yet, or None: the day of the study, or the end of its last visit."""
+    """Why no planned unblinding can be approved yet, or None: the study's day, or its end and locked data."""
     first = study.unblinding.planned_from
     if first is not None:
         return None if today >= first else f"The study allows it from {first.isoformat()}. Wait until then."
@@ -162,6 +165,13 @@ def why_not_yet(study: Study, closing: Closing, today: date) -> str | None:
     if closing.open_visits:
         few = "One visit is" if closing.open_visits == 1 else f"{closing.open_visits} visits are"
         return f"{few} still planned. Record every visit as held or missed first."
+    if closing.not_locked:
+        few = (
+            "The data of one participant are"
+            if closing.not_locked == 1
+            else (f"The data of {closing.not_locked} participants are")
+        )
+        return f"{few} not locked, and could still be changed by somebody who knows an arm. Lock them first."
     return None
 
 

@@ -102,12 +102,13 @@ def leaks(study: Study) -> Iterator[Problem]:
     if not study.is_allocated or not study.blinded:
         return
     yield from reaches_treatment(study)
-    code_words = [(arm.code, _mention(arm.code)) for arm in study.arms]
-    code_parts = [(arm.code, _part(arm.code)) for arm in study.arms]
-    label_parts = [(arm.label, _part(arm.label)) for arm in study.arms if len(arm.label) >= _SHORTEST]
+    hidden = _hidden(study)
+    code_words = [(code, _mention(code)) for code, _ in hidden]
+    code_parts = [(code, _part(code)) for code, _ in hidden]
+    label_parts = [(label, _part(label)) for _, label in hidden if len(label) >= _SHORTEST]
     telling = _telling_words(study)
     delivered = _delivered_in_some(study)
-    labels = [(arm.label, re.compile(rf"(?<!\w){re.escape(arm.label)}(?!\w)", re.IGNORECASE)) for arm in study.arms]
+    labels = [(label, re.compile(rf"(?<!\w){re.escape(label)}(?!\w)", re.IGNORECASE)) for _, label in hidden]
     guesses = _choices_of_guesses(study)
     for path, key, text in _texts(study):
         if key == "code":
@@ -142,24 +143,34 @@ def _choices_of_guesses(study: Study) -> set[Path]:
 
 
 def names_an_arm(study: Study, text: str) -> bool:
-    """Whether a text says the code or the label of one of the study's arms (ICH E6(R3) 4.1.3)."""
-    spoken = _spoken(text)
-    names = [_spoken(name) for arm in study.arms for name in (arm.code, arm.label) if len(name) >= _SHORTEST]
+    """Whether a text says the code or the label of an arm, or of a group of a first stage (ICH E6(R3) 4.1.3)."""
+    spoken, hidden = _spoken(text), _hidden(study)
+    names = [_spoken(name) for both in hidden for name in both if len(name) >= _SHORTEST]
     said = (re.search(rf"(?<!\w){re.escape(name)}(?!\w)", spoken) for name in names)
-    return any(said) or any(_mention(arm.code).search(text) for arm in study.arms)
+    return any(said) or any(_mention(code).search(text) for code, _ in hidden)
+
+
+def _hidden(study: Study) -> list[tuple[str, str]]:
+    """Codes and labels of what no blinded person learns: the arms, and the groups of a first stage within which one has
+    one of few arms.
+    """
+    stage = study.allocation.first_stage
+    arms = [(arm.code, arm.label) for arm in study.arms]
+    return arms + [(group.code, group.label) for group in (stage.groups if stage else ())]
 
 
 def words_of_an_arm(study: Study, text: str) -> tuple[str, ...]:
     """What in a text may tell an arm to who knows the protocol, as it stands there; nothing when nothing does.
 
-    Codes and labels of arms; words that only one arm's label has; and the names, and the words of the names, of what is
-    delivered in some arms only. Everyday words and those of the study's title are left out, so that what is left is
-    worth a look: it may still mean something else (ICH E6(R3) 4.1.3).
+    Codes and labels of arms, and of the groups of a first stage; words that only one arm's label has; and the names,
+    and the words of the names, of what is delivered in some arms only. Everyday words and those of the study's title
+    are left out, so that what is left is worth a look: it may still mean something else (ICH E6(R3) 4.1.3).
     """
     spoken = _spoken(text)
-    names = [name for arm in study.arms for name in (arm.code, arm.label) if len(name) >= _SHORTEST]
+    hidden = _hidden(study)
+    names = [name for both in hidden for name in both if len(name) >= _SHORTEST]
     found = [name for name in names if re.search(rf"(?<!\w){re.escape(_spoken(name))}(?!\w)", spoken)]
-    found += [f"arm {arm.code}" for arm in study.arms if len(arm.code) < _SHORTEST and _mention(arm.code).search(text)]
+    found += [f"arm {code}" for code, _ in hidden if len(code) < _SHORTEST and _mention(code).search(text)]
     found += [name for name, pattern in _delivered_in_some(study).items() if pattern.search(text)]
     said = set(_WORD.findall(text.casefold()))
     found += sorted(said & (set(_telling_words(study)) | _words_delivered_in_some(study)))
