@@ -13,9 +13,10 @@ from app.audit.actions import ENTRY as LOG
 from app.capture.groups import cells_of
 from app.capture.rules import form_name
 from app.exports import reads
+from app.exports.batches import stored
 from app.exports.changes import head_of
 from app.exports.choice import Choice
-from app.exports.reads import ENTRY, PARTICIPANT, SCREENING, SITE, VERSION, stored
+from app.exports.reads import ENTRY, PARTICIPANT, SCREENING, SITE, VERSION
 from app.exports.tables import Plan, Row, Table
 from app.exports.whole import COMMON, Casebook, Filled, Place, Somebody, Touched, Whole
 from app.foundation.errors import FieldProblem, Invalid
