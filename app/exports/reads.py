@@ -708,6 +708,8 @@ class Source:
         """The entries of somebody that may have changed, of tables whose rows are told apart by entry."""
         if self.changed is None:
             return entries
+        if person.code not in self.changed.people:  # of very many, everybody is read
+            return []
         return [row for row in entries if self.changed.has(person.code, row.visit, row.instrument)]
 
     def _about(self, row: Any) -> Row:
