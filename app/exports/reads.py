@@ -104,9 +104,9 @@ def open_export(
     return replace(source.shaped(name), reopened=again)
 
 
-def tables_of(session: Session, study: StudyInUse, choice: Choice, *, since: int | None = None, by: Actor) -> list[str]:
+def tables_of(session: Session, study: StudyInUse, choice: Choice, *, by: Actor) -> list[str]:
     """The names of the tables that a choice asks for, in the order of the catalogue; NotFound when one is none."""
-    source = source_of(session, study, by=by, dummy=choice.dummy, choice=choice, since=since)
+    source = source_of(session, study, by=by, dummy=choice.dummy, choice=choice)
     known = [name for name in source.names if not choice.dummy or has_arm(name)]
     if set(choice.tables) - set(known):
         raise NotFound
@@ -704,7 +704,7 @@ class Source:
         """The number of a repeat, in tables of a study that has any."""
         return (repeat,) if self.plan.repeating else ()
 
-    def _touched(self, person: Any, entries: Sequence[Any]) -> Sequence[Any]:
+    def touched(self, person: Any, entries: Sequence[Any]) -> Sequence[Any]:
         """The entries of somebody that may have changed, of tables whose rows are told apart by entry."""
         if self.changed is None:
             return entries
@@ -724,7 +724,7 @@ class Source:
     def _long_rows(self) -> Iterator[Row]:
         order = {code: tables.item_order(self.plan, code) for code in self.plan.instruments}
         for person, entries in self._entries():
-            for row in self._touched(person, entries):
+            for row in self.touched(person, entries):
                 yield from tables.long_rows(
                     (person.code, person.site, row.visit, row.instrument, *self._repeat(row.repeat)),
                     cells_of(stored(row.values)),
@@ -746,7 +746,7 @@ class Source:
         for person, entries in self._entries(instrument=code):
             head = (person.code, person.site, *self._arm(person.id))
             codes = self._codes(entries)
-            for row in self._touched(person, entries):
+            for row in self.touched(person, entries):
                 repeat = (row.repeat,) if code in self.plan.repeating else ()
                 values = self._coded(stored(row.values), row.entry_id, codes)
                 yield (*head, row.visit, *repeat, *self._about(row), *form.cells(values))

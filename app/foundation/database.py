@@ -26,6 +26,7 @@ from sqlalchemy import (
     func,
     insert,
     make_url,
+    text,
     type_coerce,
 )
 from sqlalchemy.orm.attributes import manager_of_class
@@ -225,6 +226,18 @@ def streamed(session: Session, query: Select[Any], *, batch: int) -> Iterator[Ro
             opened.remove(result)
 
 
+def plan_by_value(session: Session) -> None:
+    """Have each further statement of this transaction planned for the very values it asks about.
+
+    Otherwise one plan serves all values (`_engine`), which cannot know that of a long log only its end is asked for.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(_PLAN_BY_VALUE)
+
+
+_PLAN_BY_VALUE = text("SET LOCAL plan_cache_mode = force_custom_plan")
+
+
 def batches(session: Session, query: Select[Any], *, size: int) -> Iterator[Sequence[Sequence[Any]]]:
     """The rows of a query as the driver gives them, `size` at a time, for what is read a hundred thousand at a time.
 
@@ -258,12 +271,11 @@ def batches(session: Session, query: Select[Any], *, size: int) -> Iterator[Sequ
 
 def as_text(instant: ColumnElement[Any], kind: str) -> ColumnElement[str]:
     """An instant as YYYY-MM-DDTHH:MM:SS.ffffffZ in UTC, made by the database; an empty text for none."""
-    text: ColumnElement[Any]
     if kind == "postgresql":
-        text = func.to_char(func.timezone("UTC", instant), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        said: ColumnElement[Any] = func.to_char(func.timezone("UTC", instant), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
     else:
-        text = func.replace(type_coerce(instant, String), " ", "T").concat("Z")
-    return func.coalesce(text, "")
+        said = func.replace(type_coerce(instant, String), " ", "T").concat("Z")
+    return func.coalesce(said, "")
 
 
 def in_order(column: ColumnElement[str], known: Sequence[str], kind: str) -> tuple[ColumnElement[Any], ...]:
