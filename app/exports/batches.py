@@ -23,6 +23,8 @@ from app.studies.definition import Item, ItemType
 EXACT = 2.0**63
 MOST_PATTERNS = 4096
 """So many patterns are remembered; a form whose items come in more combinations learns them anew."""
+READ = 250
+"""So many documents are read before their values are put into columns."""
 MARK = "\0"
 """Stands between the lines of one entry until it is known what goes there: no value that was kept holds it."""
 FILLS = frozenset({str, int, float})
@@ -338,14 +340,18 @@ class Wide:
             for place, cells in enumerate(head)
         ]
         made.append([self.versions.get(number) for number in versions])
-        try:
-            documents = list(map(orjson.loads, texts))
-        except orjson.JSONDecodeError:
-            documents = list(map(stored, texts))
-        get = [found.get for found in documents]
-        for field in self.form.fields:
-            code = field.item.code
-            made += self._cells(field, [value(code) for value in get], texts)
+        codes = [field.item.code for field in self.form.fields]
+        values: list[list[Any]] = [[] for _ in codes]
+        for start in range(0, len(texts), READ):  # a few documents at a time: memory that is new is slow
+            some = texts[start : start + READ]
+            try:
+                get = [found.get for found in map(orjson.loads, some)]
+            except orjson.JSONDecodeError:
+                get = [stored(text).get for text in some]
+            for code, column in zip(codes, values, strict=True):
+                column += [value(code) for value in get]
+        for field, column in zip(self.form.fields, values, strict=True):
+            made += self._cells(field, column, texts)
         return made
 
     def _cells(self, field: Field, values: list[Any], texts: Sequence[str]) -> list[Sequence[Any] | None]:

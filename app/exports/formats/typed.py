@@ -142,11 +142,15 @@ def fitted(column: Column, kind: Kind, cells: Sequence[Cell]) -> Sequence[Any]:
         raise Misfit(column.name) from None
 
 
+class Nothing(list[None]):
+    """The cells of a column in which there is nothing, so that nobody has to look."""
+
+
 def chunks(table: Table, kinds: Sequence[Kind], *, rows: int = CHUNK) -> Iterator[list[Sequence[Any]]]:
     """The table column by column, so many rows at a time."""
     if isinstance(table.rows, Batched) and table.rows.columns_of is not None:
         for columns in table.rows.columns(size=rows):
-            nothing = [None] * len(columns[0] or ())
+            nothing = Nothing([None] * len(columns[0] or ()))
             yield [
                 nothing if found is None else fitted(column, kind, found)
                 for column, kind, found in zip(table.columns, kinds, columns, strict=True)
