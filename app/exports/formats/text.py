@@ -13,6 +13,8 @@ from app.exports.batches import Batched
 from app.exports.tables import Cell, ColumnType, Row, Table
 
 PIECE = 128 * 1024
+LARGE_PIECE = 256 * 1024
+"""Each piece changes threads on its way to the socket: what is made as quickly as this leaves in larger ones."""
 ENTRIES = 500
 """So many entries become text at once."""
 BOM = "\ufeff".encode()
@@ -67,12 +69,15 @@ def written_csv(table: Table, *, bom: bool = False, safe: bool = False) -> Itera
         yield BOM
     write([column.name for column in table.columns])
     if isinstance(table.rows, Batched) and not safe:
-        head = _taken(buffer)
+        waiting, size, enough = [_taken(buffer)], 0, 1  # the first lines leave at once
         for text in table.rows.lines(line, size=ENTRIES):
-            yield (head + text).encode()
-            head = ""
-        if head:
-            yield head.encode()
+            waiting.append(text)
+            size += len(text)
+            if size >= enough:
+                yield "".join(waiting).encode()
+                waiting, size, enough = [], 0, LARGE_PIECE
+        if waiting:
+            yield "".join(waiting).encode()
         return
     for row in table.rows:
         write_row(row)
