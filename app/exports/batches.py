@@ -274,7 +274,7 @@ class Wide:
     """
 
     def __init__(self, form: Form, head: int, versions: Mapping[int, str]) -> None:
-        assert not form.is_special, "files, signatures and coded texts have cells of their own"
+        assert not form.is_special  # files, signatures and coded texts have cells of their own
         self.form, self.head, self.versions = form, head - 1, versions
         self.told = {field.item.code: partial(_flags, field.flags, {}) for field in form.fields if field.flags}
         self.patterns = Patterns(self._learn)
