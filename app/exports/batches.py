@@ -7,10 +7,11 @@ found by its type or by counting commas, quotes and line ends, and that entry go
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -27,10 +28,14 @@ READ = 250
 """So many documents are read before their values are put into columns."""
 MARK = "\0"
 """Stands between the lines of one entry until it is known what goes there: no value that was kept holds it."""
+TOGETHER = 20
+"""Of so many entries with the same items at least the lines are made column by column."""
+SMALL = {number: str(number) for number in range(-1, 1_000)}
 FILLS = frozenset({str, int, float})
 
 Raw = Sequence[Any]
-"""An entry as the driver gives it: texts and whole numbers, instants as text; at its end what is stored as JSON."""
+"""An entry as the driver gives it: texts, also of numbers and instants; the number of the version of the study; and at
+its end what is stored as JSON."""
 Exact = Callable[[Row], str]
 """Writes any row as CSV, without the end of its line."""
 Lines = Callable[[Sequence[Raw], Exact], tuple[int, str]]
@@ -83,6 +88,15 @@ class Batched(Iterator[Row]):
 def _is_huge(numbers: Sequence[float]) -> bool:
     """Whether one of them may have been a whole number beyond 64 bits."""
     return bool(numbers) and (max(numbers) >= EXACT or min(numbers) <= -EXACT)
+
+
+def _read(text: str) -> dict[str, Any] | None:
+    """A stored document, read quickly; None when the quick reader refuses to."""
+    try:
+        found: dict[str, Any] = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return found
 
 
 def stored(text: str) -> dict[str, Any]:
@@ -152,10 +166,8 @@ def _filling(pattern: Pattern, values: list[Any], odd: list[str]) -> list[Any] |
     if not FILLS.issuperset(map(type, values)):
         return None
     for gap in texts:
-        value = values[gap]
-        if type(value) is str and ("," in value or '"' in value or "\n" in value or "\r" in value):
-            value = values[gap] = '"' + value.replace('"', '""') + '"'
-            odd.append(value)
+        if type(values[gap]) is str:
+            (values[gap],) = _quoted((values[gap],), odd)
     return values
 
 
@@ -263,19 +275,52 @@ def _joined(ticked: list[Any]) -> str:
     return BETWEEN.join(map(str, ticked))
 
 
+def _told(field: Field, column: Sequence[Any], several: Told | None, odd: list[str]) -> Sequence[str] | None:
+    """The texts of an item's answers; None when one of them is not what the item keeps."""
+    kinds = set(map(type, column))
+    if field.flags:
+        return list(map(several, column)) if several is not None and kinds == {list} else None
+    if kinds == {str}:
+        return _quoted(column, odd) if field.item.type is ItemType.TEXT else column
+    if kinds == {int}:
+        try:
+            return [SMALL[value] for value in column]
+        except KeyError:
+            return list(map(str, column))
+    if kinds == {bool}:
+        return ["true" if value else "false" for value in column]
+    if kinds == {float} and 2 * len(different := set(column)) < len(column) and 0.0 not in different:
+        texts = {value: str(value) for value in different}  # the zeros are two, and equal
+        return [texts[value] for value in column]
+    return list(map(str, column)) if kinds <= {int, float} else None
+
+
+def _quoted(column: Sequence[str], odd: list[str]) -> Sequence[str]:
+    """Texts that somebody typed; those that are quoted also go to `odd`."""
+    whole = "".join(column)
+    if not ("," in whole or '"' in whole or "\n" in whole or "\r" in whole):
+        return column
+    texts = list(column)
+    for place, text in enumerate(texts):
+        if "," in text or '"' in text or "\n" in text or "\r" in text:
+            texts[place] = quoted = '"' + text.replace('"', '""') + '"'
+            odd.append(quoted)
+    return texts
+
+
 # A row per entry
 
 
 class Wide:
     """One row per entry of one form.
 
-    A raw row has as many texts and numbers as there are columns before the items, of which the last is the number of
-    the version of the study, in front of it the instants at which it was saved and signed; and then the values.
+    A raw row has the cells of the columns before the items, the last three the instants at which it was saved and
+    signed, and the number of the version of the study; `wholes` are the places of whole numbers. Then the values.
     """
 
-    def __init__(self, form: Form, head: int, versions: Mapping[int, str]) -> None:
+    def __init__(self, form: Form, head: int, versions: Mapping[int, str], *, wholes: Sequence[int]) -> None:
         assert not form.is_special  # files, signatures and coded texts have cells of their own
-        self.form, self.head, self.versions = form, head - 1, versions
+        self.form, self.head, self.versions, self.wholes = form, head - 1, versions, wholes
         self.told = {field.item.code: partial(_flags, field.flags, {}) for field in form.fields if field.flags}
         self.patterns = Patterns(self._learn)
         self.commas = head + sum((len(field.flags) or 1) + field.missing for field in form.fields) - 1
@@ -302,14 +347,14 @@ class Wide:
     def lines(self, batch: Sequence[Raw], exact: Exact) -> tuple[int, str]:
         """The lines of these entries, and how many they are."""
         odd: list[str] = []
-        made = [self._line(raw, odd) for raw in batch]
+        made = self._quickly(batch, odd)
         aside = {place for place, line in enumerate(made) if line is None}
         quick = [line for line in made if line is not None] if aside else made
         text = "\r\n".join(quick)  # type: ignore[arg-type]
         if not _fits(text, len(quick) - 1, len(quick) * self.commas, odd):
             for place, raw in enumerate(batch):
                 typed: list[str] = []
-                line = self._line(raw, typed)
+                line = self._line(raw, _read(raw[-1]), typed)
                 if line is None or not _fits(line, 0, self.commas, typed):
                     aside.add(place)
         if aside:
@@ -318,12 +363,56 @@ class Wide:
             text = "\r\n".join(made)  # type: ignore[arg-type]
         return len(made), f"{text}\r\n" if made else ""
 
-    def _line(self, raw: Raw, odd: list[str]) -> str | None:
+    def _quickly(self, batch: Sequence[Raw], odd: list[str]) -> list[str | None]:
+        """The lines of these entries, None where one has to be written cell by cell."""
+        made: list[str | None] = [None] * len(batch)
+        texts = [raw[-1] for raw in batch]
+        documents: list[dict[str, Any] | None]
         try:
-            found = orjson.loads(raw[-1])
+            documents = list(map(orjson.loads, texts))
         except orjson.JSONDecodeError:
-            return None
-        filled = _matched(self.patterns, (tuple(found),), found, odd)
+            documents = list(map(_read, texts))
+        alike: dict[tuple[str, ...], list[int]] = {}
+        for place, (found, text) in enumerate(zip(documents, texts, strict=True)):
+            if found is not None:
+                # Where a reason stands in place of an answer, values of other kinds would stand in one column.
+                words = () if text.rfind("{") else tuple(found)
+                alike.setdefault(words, []).append(place)
+        for codes, places in alike.items():
+            raws, some = [batch[place] for place in places], [documents[place] for place in places]
+            together = self._together(codes, raws, some, odd) if codes and len(places) >= TOGETHER else None  # type: ignore[arg-type]
+            lines = together or (self._line(*each, odd) for each in zip(raws, some, strict=True))
+            for place, line in zip(places, lines, strict=True):
+                made[place] = line
+        return made
+
+    def _together(
+        self, codes: tuple[str, ...], raws: Sequence[Raw], documents: Sequence[dict[str, Any]], odd: list[str]
+    ) -> list[str] | None:
+        """The lines of entries with the same items, column by column; None when one has to be looked at by itself."""
+        columns = dict(zip(codes, zip(*(found.values() for found in documents), strict=True), strict=True))
+        typed: list[str] = []
+        cells: list[Iterable[str]] = []
+        for field in self.form.fields:
+            column = columns.get(field.item.code)
+            if column is None:
+                cells.append(repeat("," * (len(field.flags) - 1), len(raws)))
+                continue
+            told = _told(field, column, self.told.get(field.item.code), typed)
+            if told is None:
+                return None
+            cells.append(told)
+        odd += typed
+        beside = "," if self.form.fields[0].missing else ""  # the empty cell for a reason, behind each
+        answers = map(f"{beside},".join, zip(*cells, strict=True))
+        head, versions = self.head, self.versions.get
+        return [
+            f"{','.join(raw[:head])},{versions(raw[head], '')},{said}{beside}"
+            for raw, said in zip(raws, answers, strict=True)
+        ]
+
+    def _line(self, raw: Raw, found: dict[str, Any] | None, odd: list[str]) -> str | None:
+        filled = None if found is None else _matched(self.patterns, (tuple(found),), found, odd)
         if filled is None:
             return None
         head = self.head
@@ -339,6 +428,8 @@ class Wide:
             [datetime.fromisoformat(cell) if cell else None for cell in cells] if place >= self.head - 2 else cells
             for place, cells in enumerate(head)
         ]
+        for place in self.wholes:
+            made[place] = list(map(int, head[place]))
         made.append([self.versions.get(number) for number in versions])
         codes = [field.item.code for field in self.form.fields]
         values: list[list[Any]] = [[] for _ in codes]
@@ -427,9 +518,8 @@ class Long:
     def _lines(self, raw: Raw) -> tuple[int, str] | None:
         if raw[-1] != "{}":
             return None
-        try:
-            found = orjson.loads(raw[-2])
-        except orjson.JSONDecodeError:
+        found = _read(raw[-2])
+        if found is None:
             return None
         odd: list[str] = []
         filled = _matched(self.patterns, (raw[3], tuple(found)), found, odd)
@@ -438,8 +528,7 @@ class Long:
         pattern, values = filled
         text = pattern.text % tuple(values)
         head, about = raw[: self.head], raw[self.head : -3]
-        before = "%s," * len(head) % tuple(head)
-        behind = "%s," * len(about) % tuple(about) + self.versions.get(raw[-3], "")
+        before, behind = f"{','.join(head)},", f"{','.join(about)},{self.versions.get(raw[-3], '')}"
         between = f"{behind}\r\n{before}"
         if (
             text.count(MARK) != max(pattern.rows - 1, 0)

@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, select
+from sqlalchemy import ColumnElement, Select, String, and_, cast, select
 from sqlalchemy import Table as SqlTable
 from sqlmodel import Session
 
@@ -53,6 +53,7 @@ SCREENING = table_of(Screening)
 SITE = table_of(Site)
 VERSION = table_of(StudyVersion)
 VISIT = table_of(ParticipantVisit)
+REPEAT = cast(ENTRY.c.repeat, String)
 AMONG = {kind: among(PARTICIPANT.c.id, kind) for kind in KINDS}
 # Tables with a row for each thing at a visit, which are narrowed row by row.
 LISTED = ("visits", "queries", "double_entry", "coding", "agreement")
@@ -679,7 +680,7 @@ class Source:
                 SITE.c.code,
                 *before,
                 ENTRY.c.status,
-                ENTRY.c.version,
+                cast(ENTRY.c.version, String),
                 as_text(ENTRY.c.saved_at, kind),
                 as_text(ENTRY.c.signed_at, kind),
                 ENTRY.c.study_version_id,
@@ -716,7 +717,7 @@ class Source:
         return (row.status, row.version, row.saved_at, row.signed_at, self.versions.get(row.study_version_id))
 
     def _long(self) -> Iterator[Row]:
-        repeats = (ENTRY.c.repeat,) if self.plan.repeating else ()
+        repeats = (REPEAT,) if self.plan.repeating else ()
         quick = Long(self.plan, 4 + len(repeats), self.versions)
         before = (ENTRY.c.visit, ENTRY.c.instrument, *repeats)
         return Batched(self._long_rows(), self._batches(None, before, ("values", "reasons")), quick.lines)
@@ -737,8 +738,10 @@ class Source:
         form, rows = tables.form_of(self.plan, code), self._instrument_rows(code)
         if form.is_special or self.arm_of is not None:
             return rows
-        before = (ENTRY.c.visit, *((ENTRY.c.repeat,) if code in self.plan.repeating else ()))
-        quick = Wide(form, 2 + len(before) + len(tables.ENTRY), self.versions)
+        before = (ENTRY.c.visit, *((REPEAT,) if code in self.plan.repeating else ()))
+        ahead = 2 + len(before)
+        wholes = (*([ahead - 1] if code in self.plan.repeating else []), ahead + 1)
+        quick = Wide(form, ahead + len(tables.ENTRY), self.versions, wholes=wholes)
         return Batched(rows, self._batches(code, before, ("values",)), quick.lines, quick.columns)
 
     def _instrument_rows(self, code: str) -> Iterator[Row]:

@@ -93,11 +93,20 @@ def filled(session: Session, study: StudyInUse, values: list[dict[str, Any]]) ->
         entry(session, study, row, "week18", "disability", {"dis_items": ["3"], "dis_weight": number / 7})
 
 
-@pytest.mark.parametrize("as_", [Format.CSV, Format.PARQUET, Format.SPREADSHEET, Format.NDJSON])
+@pytest.mark.parametrize(
+    ("as_", "together"),
+    [(Format.CSV, 1), (Format.CSV, 3), (Format.PARQUET, 1), (Format.SPREADSHEET, 1), (Format.NDJSON, 1)],
+)
 def test_a_file_made_in_batches_is_the_same_bytes(
-    session: Session, study: StudyInUse, manager: Actor, as_: Format, monkeypatch: pytest.MonkeyPatch
+    session: Session,
+    study: StudyInUse,
+    manager: Actor,
+    as_: Format,
+    together: int,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(text, "ENTRIES", 7)
+    monkeypatch.setattr(batches, "TOGETHER", together)
     filled(session, study, AWKWARD)
     for name in QUICK:
         quick, slow = both(session, study, name, manager, as_)
@@ -146,12 +155,27 @@ def plan() -> tables.Plan:
 
 
 ITEMS = ("pain_nrs", "pain_days", "pain_where", "pain_note", "hurt", "other")
-DOCUMENTS = st.lists(
-    st.lists(st.sampled_from(ITEMS), unique=True).flatmap(
-        lambda items: st.fixed_dictionaries(dict.fromkeys(items, ANY)).map(lambda found: {i: found[i] for i in items})
-    ),
-    max_size=5,
+SAME = (  # what most columns hold: values of one kind
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([0.0, -0.0, 12.5]),
+    st.integers(-2, 1_001),
+    st.booleans(),
+    st.sampled_from(["x", "a,b", "two\nlines", 'say "x"']),
+    st.sampled_from([True, 1, 1.0]),
+    st.lists(st.sampled_from(["back", "leg"]), max_size=2),
 )
+
+
+def _documents(items: list[str], values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Documents that hold these items, in this order."""
+    one = st.fixed_dictionaries(dict.fromkeys(items, values)).map(lambda found: {item: found[item] for item in items})
+    return st.lists(one, max_size=6)
+
+
+ORDERS = st.lists(st.sampled_from(ITEMS), unique=True)
+DOCUMENTS = st.lists(
+    st.tuples(ORDERS, st.sampled_from([ANY, *SAME])).flatmap(lambda given: _documents(*given)), max_size=3
+).map(lambda some: [one for each in some for one in each])
 
 
 def _exact(row: tables.Row) -> str:
@@ -160,13 +184,16 @@ def _exact(row: tables.Row) -> str:
     return whole.partition("\r\n")[2].removesuffix("\r\n")
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(DOCUMENTS)
-def test_any_document_gives_the_lines_of_its_cells(plan: tables.Plan, documents: list[Mapping[str, Any]]):
+@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(DOCUMENTS, st.sampled_from([1, 2, 99]))
+def test_any_document_gives_the_lines_of_its_cells(
+    plan: tables.Plan, monkeypatch: pytest.MonkeyPatch, documents: list[Mapping[str, Any]], together: int
+):
+    monkeypatch.setattr(batches, "TOGETHER", together)
     form = tables.form_of(plan, "fall")
-    head = ("M-1", "north", "baseline", 1, "complete", 2, "2026-03-02T09:30:00.000000Z", "")
+    head = ("M-1", "north", "baseline", "1", "complete", "2", "2026-03-02T09:30:00.000000Z", "")
     raws = [(*head, 5, json.dumps(each)) for each in documents]
-    _, made = Wide(form, 9, {5: "v1"}).lines(raws, _exact)
+    _, made = Wide(form, 9, {5: "v1"}, wholes=(3, 5)).lines(raws, _exact)
     cells = [(*head, "v1", *form.cells(batches.stored(raw[-1]))) for raw in raws]
     assert made == "".join(f"{_exact(row)}\r\n" for row in cells)
     long = Long(plan, 5, {5: "v1"})
