@@ -24,6 +24,8 @@ from app.studies.definition import Item, ItemType
 EXACT = 2.0**63
 MOST_PATTERNS = 4096
 """So many patterns are remembered; a form whose items come in more combinations learns them anew."""
+AHEAD = 2
+"""So many times as many entries are asked for at once as become text at once: each time the database has to be woken."""
 READ = 250
 """So many documents are read before their values are put into columns."""
 MARK = "\0"
@@ -70,11 +72,12 @@ class Batched(Iterator[Row]):
 
     def lines(self, exact: Exact, *, size: int) -> Iterator[str]:
         """The rows as lines that end in CR LF, those of so many entries at a time."""
-        for batch in self.batches(size):
-            count, text = self.lines_of(batch, exact)
-            if self.told is not None:
-                self.told(count)
-            yield text
+        for batch in self.batches(AHEAD * size):
+            for start in range(0, len(batch), size):
+                count, text = self.lines_of(batch[start : start + size], exact)
+                if self.told is not None:
+                    self.told(count)
+                yield text
 
     def columns(self, *, size: int) -> Iterator[list[Sequence[Any] | None]]:
         """The rows column by column, so many at a time; None stands for a column without any value."""

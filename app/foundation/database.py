@@ -1,5 +1,6 @@
 """Where is it kept? One engine for SQLite and PostgreSQL, and the two kinds of session: reading and writing."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -261,6 +262,7 @@ def batches(session: Session, query: Select[Any], *, size: int) -> Iterator[Sequ
         with ThreadPoolExecutor(1) as ahead:  # the next rows are made there while these are worked with here
             while found:
                 coming = ahead.submit(cursor.fetchmany, size)
+                time.sleep(0)  # the other thread asks first; by itself this one would go on for a while
                 yield found
                 found = coming.result()
     finally:
