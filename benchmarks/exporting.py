@@ -1,9 +1,10 @@
 """Measure exports: python -m benchmarks.exporting [sqlite] [postgres] [entries].
 
-So many entries (100,000 when none are given) of 30 items each, over HTTP from a server process, as a wide CSV. Beside
-it, in the same run: on PostgreSQL what `COPY ... TO STDOUT` of a plain table of the very same cells takes through the
-driver, on SQLite what a bare cursor and csv.writer take. Quote the ratio: the seconds belong to the machine. Then the
-same as Parquet; and what changed of everything after 100 entries were saved. The server's memory is read meanwhile.
+So many entries (100,000 when none are given) of 30 items each, over HTTP from a server process, as a wide CSV and, a
+third of them, as a long one. Beside each, in the same run: on PostgreSQL what `COPY ... TO STDOUT` of a plain table of
+the very same cells takes through the driver, on SQLite what a bare cursor and csv.writer take. Quote the ratio: the
+seconds belong to the machine. Then the wide one as NDJSON and Parquet; and what changed of everything after 100 entries
+were saved. The server's memory is read meanwhile.
 """
 
 import csv
@@ -29,6 +30,7 @@ from sqlalchemy import create_engine, select, text, update
 from app.audit.actions import Change, record
 from app.capture.models import Entry
 from app.exports import reads
+from app.exports.choice import EVERYTHING, Choice
 from app.foundation import clock
 from app.foundation.crypto.keys import create_key_file
 from app.foundation.database import Database, store_many, table_of
@@ -45,7 +47,8 @@ from benchmarks.study import ANSWERS, VISITS, definition
 from tests.durability.serving import Server
 from tests.postgres import server as postgres
 
-TABLE = "instrument_wellbeing"
+WIDE, LONG = "instrument_wellbeing", "entries"
+THIRD = "&".join(f"visit={code}" for code, *_ in VISITS[:2])
 OPERATOR = Actor(0, "operator", "Operator", "Benchmark", (Grant(Role.ADMINISTRATOR),), via="cli")
 CHANGED = 100
 TIMES = 5
@@ -182,11 +185,11 @@ def download(server: Server, token: str, path: str) -> tuple[Taken, bytes, dict[
     return Taken(seconds, first, size, max(seen) - watch.before, late, worked), end, headers
 
 
-def wide(database: Database, study: StudyInUse) -> int:
-    """A plain table `wide` of the very cells that the export holds; gives its rows."""
+def plain_table(database: Database, study: StudyInUse, name: str, choice: Choice) -> int:
+    """A plain table of this name, of the very cells that the export holds; gives its rows."""
     with database.reading() as session:
         manager = Actor(0, "m", "M", "", (Grant(Role.DATA_MANAGER),), study_id=study.id)
-        table = reads.open_export(session, study, TABLE, by=manager)
+        table = reads.open_export(session, study, name, by=manager, choice=choice)
         kinds = {"integer": "integer", "number": "double precision", "instant": "timestamptz", "flag": "integer"}
         names = [f"c{place}" for place in range(len(table.columns))]
         types = [kinds.get(column.type.value, "text") for column in table.columns]
@@ -195,21 +198,21 @@ def wide(database: Database, study: StudyInUse) -> int:
             if database.is_sqlite:
                 types = ["" for _ in types]
             said = ", ".join(f"{name} {kind}" for name, kind in zip(names, types, strict=True))
-            connection.exec_driver_sql(f"CREATE TABLE wide ({said})")
+            connection.exec_driver_sql(f"CREATE TABLE plain_{name} ({said})")
             driver: Any = connection.connection.driver_connection
             if database.is_sqlite:
                 marks = ", ".join("?" for _ in names)
                 rows = (tuple(str(cell) if hasattr(cell, "tzinfo") else cell for cell in row) for row in table.rows)
-                count = driver.executemany(f"INSERT INTO wide VALUES ({marks})", rows).rowcount
+                count = driver.executemany(f"INSERT INTO plain_{name} VALUES ({marks})", rows).rowcount
             else:
-                with driver.cursor() as cursor, cursor.copy("COPY wide FROM STDIN") as copied:
+                with driver.cursor() as cursor, cursor.copy(f"COPY plain_{name} FROM STDIN") as copied:
                     for row in table.rows:
                         copied.write_row(row)
                         count += 1
     return count
 
 
-def bare(database: Database) -> float:
+def bare(database: Database, name: str) -> float:
     """Seconds that the database itself takes for the plain table: COPY, or a cursor and csv.writer."""
     connection = database.engine.raw_connection()
     driver: Any = connection.driver_connection
@@ -218,14 +221,14 @@ def bare(database: Database) -> float:
     if database.is_sqlite:
         buffer = io.StringIO()
         writer = csv.writer(buffer)
-        cursor = driver.execute("SELECT * FROM wide")
+        cursor = driver.execute(f"SELECT * FROM plain_{name}")
         while rows := cursor.fetchmany(1_000):
             writer.writerows(rows)
             size += len(buffer.getvalue().encode())
             buffer.seek(0)
             buffer.truncate()
     else:
-        with driver.cursor() as cursor, cursor.copy("COPY wide TO STDOUT (FORMAT csv, HEADER)") as copied:
+        with driver.cursor() as cursor, cursor.copy(f"COPY plain_{name} TO STDOUT (FORMAT csv, HEADER)") as copied:
             for data in copied:
                 size += len(data)
     taken = time.perf_counter() - began
@@ -256,18 +259,23 @@ def measure(database: Database, folder: Path, entries: int, stack: ExitStack) ->
     token = filled(database, entries)
     with database.reading() as session:
         study = study_in_use(session, "bench")
-    rows = wide(database, study)
+    third = Choice(visits=tuple(code for code, *_ in VISITS[:2]))
+    tables = {name: plain_table(database, study, name, choice) for name, choice in ((WIDE, EVERYTHING), (LONG, third))}
     server = Server(database.url, folder)
     stack.callback(server.stop)
     server.start()
     where = "/api/v1/studies/bench/exports"
     download(server, token, f"{where}/codebook.csv")
     download(server, token, f"{where}/codebook.parquet")  # polars is loaded by now
-    plain = min(bare(database) for _ in range(3))
-    print(f"  bare: {rows:,} rows in {plain:.2f} s, {rows / plain:,.0f} rows/s", flush=True)
-    for extension in ("csv", "ndjson", "parquet"):
-        taken = [download(server, token, f"{where}/{TABLE}.{extension}")[0] for _ in range(2)]
+    asked = ((WIDE, "csv", ""), (WIDE, "parquet", ""), (WIDE, "ndjson", ""), (LONG, "csv", THIRD))
+    for name, extension, query in asked:
+        # Beside each other, because others may use the machine as well.
+        rows, plain, taken = tables[name], bare(database, name), []
+        for _ in range(3):
+            taken.append(download(server, token, f"{where}/{name}.{extension}?{query}")[0])
+            plain = min(plain, bare(database, name))
         best = min(taken, key=lambda one: one.seconds)
+        print(f"  bare {name}: {rows:,} rows in {plain:.2f} s, {rows / plain:,.0f} rows/s", flush=True)
         print(
             f"  {extension}: {best.seconds:.2f} s, {rows / best.seconds:,.0f} rows/s, {plain / best.seconds:.0%} of "
             f"bare, {best.cpu:.2f} s of a processor; first byte {best.first * 1000:.0f} ms; {best.size / 1e6:.0f} MB; "
@@ -277,11 +285,11 @@ def measure(database: Database, folder: Path, entries: int, stack: ExitStack) ->
     since = changed(database, study)
     times = []
     for _ in range(TIMES):
-        one, end, headers = download(server, token, f"{where}/{TABLE}.csv?since={since}")
+        one, end, headers = download(server, token, f"{where}/{WIDE}.csv?since={since}")
         assert end.count(b"changed,") == CHANGED, (end.count(b"changed,"), end[:300])
         times.append(one.seconds * 1000)
     assert int(headers["x-equipoise-change"]) >= since + CHANGED
-    print(f"  {CHANGED} changed of {rows:,}: median {statistics.median(times):.0f} ms", flush=True)
+    print(f"  {CHANGED} changed of {entries:,}: median {statistics.median(times):.0f} ms", flush=True)
 
 
 def main() -> None:

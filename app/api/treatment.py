@@ -1,27 +1,41 @@
 """What was delivered, over REST? For those who treat; every other token finds no such address."""
 
-from collections.abc import Mapping
-from datetime import date, datetime
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from pydantic import ConfigDict
+from sqlalchemy import select
 
-from app.api.randomisation import hidden_without
+from app.api.randomisation import ArmsPage, hidden_without
 from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Reply, Text, Version
 from app.capture.actions import miss_visit, reopen_visit
-from app.dependencies import ApiChange, ApiLoggedPage, Here
+from app.dependencies import ApiChange, ApiLoggedPage, Here, database_of
+from app.exports.actions import record_export
+from app.exports.casebooks import open_whole
+from app.exports.choice import Choice
+from app.exports.formats.dataset_json import alone
+from app.exports.formats.sdtm import Exposure
+from app.exports.formats.sdtm import exposure as sdtm_exposure
+from app.exports.formats.standards import Standard
+from app.exports.formats.text import text_of
+from app.exports.tables import stored_cell
+from app.foundation.database import Database
 from app.foundation.errors import NotFound, Refused
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
-from app.people.access import may, require
+from app.people.access import Actor, may, require
 from app.people.permissions import Permission
+from app.randomisation.opening import open_envelopes
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visits_of
 from app.schedule.status import VisitStatus
+from app.studies.in_use import StudyInUse
 from app.treatment import actions, reads
-from app.treatment.reads import SessionRow, Treated, Treatment
+from app.treatment.reads import ALLOCATION, SessionRow, Treated, Treatment
 from app.treatment.rules import treatment_visits
 
 
@@ -44,6 +58,9 @@ def treatment_change(here: ApiChange) -> Here:
 TreatmentPage = Annotated[Here, Depends(treatment_page, scope="function")]
 TreatmentChange = Annotated[Here, Depends(treatment_change, scope="function")]
 
+unblinded = APIRouter(
+    prefix="/treatment", tags=["treatment"], route_class=hidden_without(Permission.ALLOCATIONS_EXPORT)
+)
 router = APIRouter(
     prefix="/treatment/participants", tags=["treatment"], route_class=hidden_without(Permission.ARM_READ)
 )
@@ -382,3 +399,80 @@ def _session(here: Here, participant: Participant, code: str) -> ParticipantVisi
 
 def _visit_reply(row: ParticipantVisit) -> SessionVisitReply:
     return SessionVisitReply(session=row.code, status=row.status, visit_version=row.version)
+
+
+# For whoever analyses
+
+LINES = {"json": False, "ndjson": True}
+A_DATASET: dict[str, Any] = {
+    "datasetJSONVersion": "1.1.0",
+    "records": 1,
+    "name": "EX",
+    "label": "Exposure",
+    "columns": [{"itemOID": "IT.EX.EXTRT", "name": "EXTRT", "label": "Name of Treatment", "dataType": "string"}],
+    "rows": [["Sham laser"]],
+}
+
+
+@unblinded.get(
+    "/exposure.{extension}",
+    name="api.exposure",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "CDISC Dataset-JSON 1.1, as JSON or NDJSON.",
+            "content": {
+                "application/json": {"schema": {"type": "object"}, "example": A_DATASET},
+                "application/x-ndjson": {"schema": {"type": "string"}, "example": f"{json.dumps(A_DATASET)}\n"},
+            },
+        }
+    },
+)
+def exposure(here: ArmsPage, extension: str) -> StreamingResponse:
+    """What was delivered in every session, as the SDTM domain EX: `exposure.json` or `exposure.ndjson`. Unblinded.
+
+    Each envelope that is opened for it is in the log. The other domains are blinded: `exports/all.dataset_json`.
+    """
+    study = here.the_study
+    if extension not in LINES:
+        raise NotFound
+    open_whole(here.session, study, WHOLE, by=here.actor)  # refuses here, while a refusal can be answered
+    treated = here.session.execute(select(ALLOCATION.c.participant_id).where(ALLOCATION.c.study_id == study.id))
+    ids = list(treated.scalars())
+    arms = open_envelopes(here.session, study, ids, by=here.actor, why="Export of what was delivered", now=here.now)
+    record_export(here.session, study, table="exposure_with_arms", format=extension, by=here.actor, now=here.now)
+    # No hash of the file goes into the log: with it somebody could try arms until one fits (CONC-11).
+    file_name = f"{study.code}_exposure_unblinded_{here.now.astimezone(UTC):%Y-%m-%d}.{extension}"
+    return StreamingResponse(
+        _exposure(database_of(here.request), study, arms, lines=LINES[extension], by=here.actor),
+        media_type="application/x-ndjson" if LINES[extension] else "application/json",
+        headers={
+            "Content-Disposition": f'attachment; filename="{file_name}"',
+            "X-Equipoise-Study-Version": study.definition.version,
+        },
+    )
+
+
+WHOLE = Choice(format=Standard.DATASET_JSON)
+
+
+def _exposure(
+    database: Database, study: StudyInUse, arms: Mapping[int, str], *, lines: bool, by: Actor
+) -> Iterator[bytes]:
+    """The dataset from a snapshot of its own, after the openings were committed."""
+    with database.reading() as session:
+
+        def received(participant: str) -> Iterator[Exposure]:
+            for each in reads.received(session, study, participant, arms, by=by):
+                said = [
+                    f"{label}: {text_of(stored_cell(value))}{f' {unit}' if unit else ''}"
+                    for label, value, unit in each.said
+                    if stored_cell(value) is not None
+                ]
+                yield Exposure(each.visit, each.on, each.module, "; ".join(said) or None)
+
+        whole = open_whole(session, study, WHOLE, by=by)
+        yield from alone(whole, sdtm_exposure(whole, received), lines=lines)
+
+
+router.routes.extend(unblinded.routes)

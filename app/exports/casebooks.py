@@ -13,17 +13,21 @@ from app.audit.actions import ENTRY as LOG
 from app.capture.groups import cells_of
 from app.capture.rules import form_name
 from app.exports import reads
-from app.exports.changes import head_of
+from app.exports.batches import stored
+from app.exports.changes import Changed, head_of, require_known
 from app.exports.choice import Choice
-from app.exports.reads import ENTRY, PARTICIPANT, SCREENING, SITE, VERSION, stored
+from app.exports.formats.standards import Standard
+from app.exports.reads import ENTRY, PARTICIPANT, SCREENING, SITE, VERSION
 from app.exports.tables import Plan, Row, Table
-from app.exports.whole import COMMON, Casebook, Filled, Place, Somebody, Touched, Whole
+from app.exports.whole import COMMON, Casebook, Dropped, Filled, Place, Somebody, Touched, Whole
 from app.foundation.errors import FieldProblem, Invalid
 from app.participants.reads import at_their_sites
-from app.people.access import Actor, sites_for
+from app.people.access import Actor, require, sites_for
 from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
 
+TRANSACTIONAL = (Standard.ODM, Standard.ODM_2)
+"""The standards that have words for what changed and what was removed."""
 BATCH = 50
 """So many participants are held at once."""
 CHANGES = ("entry.saved", "entry.corrected")
@@ -33,7 +37,7 @@ def why_not_whole(choice: Choice, since: int | None) -> list[FieldProblem]:
     """What cannot be asked of a file of the whole study."""
     asked = {
         "tables": bool(choice.tables),
-        "since": since is not None,
+        "since": since is not None and choice.format not in TRANSACTIONAL,
         "values": choice.values != "codes",
         "dates": choice.dates != "kept",
         "ids": choice.ids != "kept",
@@ -51,7 +55,9 @@ def require_possible(
 ) -> None:
     """NotFound for a table there is none of, Invalid for what cannot be had, NotAllowed for who may not have it."""
     if not choice.is_whole:
-        reads.tables_of(session, study, choice, since=since, by=by)
+        reads.tables_of(session, study, choice, by=by)
+        if since is not None:
+            require_known(session, study, since)
     else:
         _asked(session, study, choice, since, by)
 
@@ -60,16 +66,17 @@ def _asked(
     session: Session, study: StudyInUse, choice: Choice, since: int | None, by: Actor
 ) -> tuple["reads.Source", Plan]:
     """Where the rows come from, and what is asked for of all that was ever asked."""
-    source = reads.source_of(session, study, by=by, choice=choice)
+    require(by, Permission.EXPORT_RUN, action=reads.RUN, subject="/export")
     if problems := why_not_whole(choice, since):
         raise Invalid(problems)
+    source = reads.source_of(session, study, by=by, choice=choice, since=since)
     return source, source.plan
 
 
 def open_whole(session: Session, study: StudyInUse, choice: Choice, *, since: int | None = None, by: Actor) -> Whole:
     """The study as one file has it; casebooks are read as they are asked for. Invalid when more is asked than it has.
 
-    `choice` narrows it to instruments, visits and sites.
+    `choice` narrows it to instruments, visits and sites; `since` to what changed from that change number on.
     """
     source, plan = _asked(session, study, choice, since, by)
     columns = {name: source.table(name).columns for name in COMMON}
@@ -92,7 +99,8 @@ def open_whole(session: Session, study: StudyInUse, choice: Choice, *, since: in
         meanings=meanings,
         columns=columns,
         labels={name: source.table(name).label for name in COMMON},
-        casebooks=lambda: _casebooks(session, study, source),
+        casebooks=lambda: _casebooks(session, study, source, since),
+        since=since,
     )
 
 
@@ -133,21 +141,64 @@ def _people(session: Session, study: StudyInUse, by: Actor) -> tuple[tuple[Someb
     return people, tuple(sorted(meanings))
 
 
-def _casebooks(session: Session, study: StudyInUse, source: "reads.Source") -> Iterator[Casebook]:
+def _casebooks(session: Session, study: StudyInUse, source: "reads.Source", since: int | None) -> Iterator[Casebook]:
     beside = {name: _Beside(source.narrowed(source.table(name))) for name in COMMON}
+    changed = source.changed
     people = source.people()
     while batch := list(islice(people, BATCH)):
-        changes = _changes(session, study, [person.code for person, _ in batch])
+        codes = [person.code for person, _ in batch]
+        changes = _changes(session, study, codes)
         screenings = _screenings(session, source, [person.id for person, _ in batch])
+        before = {} if since is None else _before(session, study, codes, since)
         for person, entries in batch:
-            mine = changes.get(person.code, {})
+            mine, rows = changes.get(person.code, {}), {name: each.of(person.code) for name, each in beside.items()}
+            if changed is not None and person.code not in changed.people:  # of very many, everybody is read
+                continue
             yield Casebook(
                 participant=person.code,
                 site=person.site,
-                entries=tuple(_filled(source, row, mine) for row in entries),
+                entries=tuple(_filled(source, row, mine) for row in source.touched(person, entries)),
                 screenings=tuple(screenings.get(person.id, ())),
-                rows={name: each.of(person.code) for name, each in beside.items()},
+                rows=rows,
+                dropped=_dropped(source, changed, person.code, before.get(person.code))
+                if changed is not None
+                else None,
             )
+
+
+def _before(session: Session, study: StudyInUse, participants: Sequence[str], since: int) -> dict[str, set[str]]:
+    """Participant -> what the log was about before a change number, for those of whom it held anything."""
+    query = (
+        select(LOG.c.participant, LOG.c.subject)
+        .where(
+            LOG.c.log == study.code,
+            LOG.c.participant.in_(participants),
+            LOG.c.position < since,
+            LOG.c.action.not_like("%\\_refused", escape="\\"),
+        )
+        .distinct()
+    )
+    found: dict[str, set[str]] = {}
+    for row in session.execute(query):
+        found.setdefault(row.participant, set()).add(row.subject)
+    return found
+
+
+def _dropped(source: "reads.Source", changed: Changed, participant: str, before: set[str] | None) -> Dropped | None:
+    """What is out of date of somebody in an earlier file; None when there was nothing of them yet."""
+    if before is None:
+        return None
+    touched = changed.people[participant][1]
+    if touched is None:
+        return Dropped(everything=True)
+    repeating, forms = source.whole_plan.repeating, set()
+    for kind, visit, instrument, *repeat in (subject.split("/") for subject in before if subject.count("/") > 1):
+        wanted = not source.choice.leaves_out("visits", visit) and not source.choice.leaves_out(
+            "instruments", instrument
+        )
+        if kind == "entry" and (visit, instrument) in touched and wanted:
+            forms.add((visit, instrument, int(repeat[0]) if repeat else 1 if instrument in repeating else None))
+    return Dropped(False, tuple(sorted(forms, key=lambda form: (*form[:2], form[2] or 0))))
 
 
 class _Beside:

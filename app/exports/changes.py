@@ -17,7 +17,7 @@ from app.audit.actions import ENTRY as AUDIT_ENTRY
 from app.audit.actions import HEAD
 from app.exports.choice import Choice
 from app.exports.tables import Cell, Column, ColumnType, Row, Table
-from app.foundation.database import table_of
+from app.foundation.database import plan_by_value, table_of
 from app.foundation.errors import FieldProblem, Invalid
 from app.participants.models import Participant
 from app.participants.reads import at_their_sites
@@ -103,6 +103,7 @@ def require_known(session: Session, study: StudyInUse, since: int) -> None:
 def changed_since(session: Session, study: StudyInUse, since: int, choice: Choice, *, by: Actor) -> Changed:
     """Whom a change from this number on may have touched, at the sites where they may export."""
     require_known(session, study, since)
+    plan_by_value(session)
     touched: dict[str, set[tuple[str, str]] | None] = {}
     for code, subject in session.execute(_TOUCHED, {"of_log": study.code, "since": since}):
         kind, *parts = subject.split("/")

@@ -10,6 +10,7 @@ from itertools import chain
 from sqlmodel import Session
 
 from app.exports import actions, casebooks, reads
+from app.exports.batches import Batched
 from app.exports.changes import Head, head_of
 from app.exports.choice import EVERYTHING, Choice
 from app.exports.formats import Format, encoded
@@ -48,11 +49,16 @@ class Delivery:
 
 @dataclass
 class Tally:
-    """What was delivered so far: rows, and of each finished file its name, rows, bytes and SHA-256."""
+    """What was delivered so far: rows; of each finished file its name, rows, bytes and SHA-256.
+
+    `bytes` and `sha256` are of the file that was finished last: at the end, of the whole.
+    """
 
     rows: int = 0
     head: Head | None = None
     files: list[dict[str, str | int]] = field(default_factory=list)
+    bytes: int = 0
+    sha256: str = ""
 
 
 def format_named(extension: str, *, spreadsheet: bool = False) -> Format:
@@ -168,14 +174,11 @@ def _body(
     by: Actor,
     clock: Callable[[], datetime],
 ) -> Iterator[bytes]:
-    tally, digest, size = Tally(), hashlib.sha256(), 0
+    tally = Tally()
     with database.reading() as session:
-        for piece in pieces(session, study, choice, tally, since=since, by=by):
-            digest.update(piece)
-            size += len(piece)
-            yield piece
+        yield from pieces(session, study, choice, tally, since=since, by=by)
     with database.writing() as session:
-        actions.finish(session, study, choice, run, tally, size, digest.hexdigest(), by=by, now=clock())
+        actions.finish(session, study, choice, run, tally, by=by, now=clock())
 
 
 def pieces(
@@ -190,7 +193,17 @@ def pieces(
     if not choice.is_bundle:
         yield from _table(session, study, names[0], choice, tally, since=since, by=by)
         return
-    yield from bundled(_files(session, study, names, choice, tally, since=since, by=by))
+    yield from _measured(bundled(_files(session, study, names, choice, tally, since=since, by=by)), tally)
+
+
+def _measured(made: Iterator[bytes], tally: Tally) -> Iterator[bytes]:
+    """The pieces of a file; once it is whole, the tally has its bytes and SHA-256."""
+    digest, size = hashlib.sha256(), 0
+    for piece in made:
+        digest.update(piece)
+        size += len(piece)
+        yield piece
+    tally.bytes, tally.sha256 = size, digest.hexdigest()
 
 
 def _whole(
@@ -212,17 +225,13 @@ def _whole(
             tally.rows += 1
             yield casebook
 
-    digest, size = hashlib.sha256(), 0
-    for piece in whole_file(replace(whole, casebooks=counted), standard):
-        digest.update(piece)
-        size += len(piece)
-        yield piece
+    yield from _measured(whole_file(replace(whole, casebooks=counted), standard), tally)
     name = f"{WHOLE}.{standard.ending}"
     said: dict[str, str | int] = {
         "name": name,
         "rows": tally.rows,
-        "bytes": size,
-        "sha256": digest.hexdigest(),
+        "bytes": tally.bytes,
+        "sha256": tally.sha256,
     }
     tally.files.append(said)
 
@@ -266,9 +275,15 @@ def _table(
     by: Actor,
 ) -> Iterator[bytes]:
     assert isinstance(choice.format, Format)
-    before, digest, size = tally.rows, hashlib.sha256(), 0
+    before = tally.rows
+
+    def told(rows: int) -> None:
+        tally.rows += rows
 
     def counted(found: Iterator[Row]) -> Iterator[Row]:
+        return found.counted(told) if isinstance(found, Batched) else one_by_one(found)
+
+    def one_by_one(found: Iterator[Row]) -> Iterator[Row]:
         for row in found:
             tally.rows += 1
             yield row
@@ -278,15 +293,12 @@ def _table(
         table = reads.open_export(session, study, name, by=by, dummy=choice.dummy, choice=choice, since=since)
         return replace(table, rows=counted(table.rows), reopened=opened)
 
-    for piece in encoded(opened(), choice.format, bom=choice.bom):
-        digest.update(piece)
-        size += len(piece)
-        yield piece
+    yield from _measured(encoded(opened(), choice.format, bom=choice.bom), tally)
     tally.files.append(
         {
             "name": f"{name}.{choice.format.extension}",
             "rows": tally.rows - before,
-            "bytes": size,
-            "sha256": digest.hexdigest(),
+            "bytes": tally.bytes,
+            "sha256": tally.sha256,
         }
     )

@@ -1,15 +1,14 @@
 """What may leave the house? Every table of a study, read in order and in batches, from the person's sites only."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-import orjson
-from sqlalchemy import ColumnElement, Select, and_, select
+from sqlalchemy import ColumnElement, Select, String, and_, cast, select
 from sqlalchemy import Table as SqlTable
 from sqlmodel import Session
 
@@ -23,13 +22,14 @@ from app.capture.models import Entry
 from app.capture.queries.reads import every_query
 from app.consent.models import Consent
 from app.exports import changes, tables
+from app.exports.batches import Batched, Long, Raw, Wide, stored
 from app.exports.changes import Changed
 from app.exports.choice import EVERYTHING, Choice
 from app.exports.dummy import dummy_arms
 from app.exports.records import in_use
 from app.exports.shaping import dates_of, shaped
 from app.exports.tables import ARM, ArmOf, Arms, Cell, Column, Plan, Row, Table
-from app.foundation.database import KINDS, among, keys_of, streamed, table_of
+from app.foundation.database import KINDS, among, as_text, batches, in_order, keys_of, streamed, table_of
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.foundation.paging import LARGEST_PAGE
 from app.participants.models import Participant, Screening
@@ -53,12 +53,12 @@ SCREENING = table_of(Screening)
 SITE = table_of(Site)
 VERSION = table_of(StudyVersion)
 VISIT = table_of(ParticipantVisit)
+REPEAT = cast(ENTRY.c.repeat, String)
 AMONG = {kind: among(PARTICIPANT.c.id, kind) for kind in KINDS}
 # Tables with a row for each thing at a visit, which are narrowed row by row.
 LISTED = ("visits", "queries", "double_entry", "coding", "agreement")
 
 BATCH = 1000
-EXACT = 2.0**63
 HISTORY = 25
 RUN = "export.run"
 DELIVERED = "export.delivered"
@@ -105,9 +105,9 @@ def open_export(
     return replace(source.shaped(name), reopened=again)
 
 
-def tables_of(session: Session, study: StudyInUse, choice: Choice, *, since: int | None = None, by: Actor) -> list[str]:
+def tables_of(session: Session, study: StudyInUse, choice: Choice, *, by: Actor) -> list[str]:
     """The names of the tables that a choice asks for, in the order of the catalogue; NotFound when one is none."""
-    source = source_of(session, study, by=by, dummy=choice.dummy, choice=choice, since=since)
+    source = source_of(session, study, by=by, dummy=choice.dummy, choice=choice)
     known = [name for name in source.names if not choice.dummy or has_arm(name)]
     if set(choice.tables) - set(known):
         raise NotFound
@@ -609,13 +609,6 @@ class Source:
         self, *, instrument: str | None = None, everyone: bool = False, more: Sequence[str] = ()
     ) -> Iterator[tuple[Any, list[Any]]]:
         """Each participant with their entries in the order of the plan; one participant at a time in memory."""
-        wanted: list[ColumnElement[bool]] = []
-        if instrument is not None:
-            wanted.append(ENTRY.c.instrument == instrument)
-        elif self.choice.instruments:
-            wanted.append(ENTRY.c.instrument.in_(self.choice.instruments))
-        if self.choice.visits:
-            wanted.append(ENTRY.c.visit.in_(self.choice.visits))
         query = (
             select(
                 PARTICIPANT.c.id,
@@ -635,7 +628,7 @@ class Source:
             .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
             .join(
                 ENTRY,
-                and_(ENTRY.c.participant_id == PARTICIPANT.c.id, *in_use(self.study), *wanted),
+                and_(ENTRY.c.participant_id == PARTICIPANT.c.id, *self._wanted(instrument)),
                 isouter=everyone,
             )
         )
@@ -661,6 +654,49 @@ class Source:
         finally:
             scan.close()  # type: ignore[attr-defined]
 
+    def _wanted(self, instrument: str | None) -> list[ColumnElement[bool]]:
+        """Entries that are in use, of the forms and visits that are asked for."""
+        wanted = list(in_use(self.study))
+        if instrument is not None:
+            wanted.append(ENTRY.c.instrument == instrument)
+        elif self.choice.instruments:
+            wanted.append(ENTRY.c.instrument.in_(self.choice.instruments))
+        if self.choice.visits:
+            wanted.append(ENTRY.c.visit.in_(self.choice.visits))
+        return wanted
+
+    def _batches(
+        self, instrument: str | None, before: Sequence[ColumnElement[Any]], documents: Sequence[str]
+    ) -> Callable[[int], Iterator[Sequence[Raw]]]:
+        """The same entries in the same order as the driver gives them, so many at a time.
+
+        Of each: participant, site, `before`, status, how often it was saved, when it was saved and signed, the number
+        of the version of the study, and these stored documents.
+        """
+        kind = self.session.get_bind().dialect.name
+        query: Select[Any] = (
+            select(
+                PARTICIPANT.c.code,
+                SITE.c.code,
+                *before,
+                ENTRY.c.status,
+                cast(ENTRY.c.version, String),
+                as_text(ENTRY.c.saved_at, kind),
+                as_text(ENTRY.c.signed_at, kind),
+                ENTRY.c.study_version_id,
+                *(ENTRY.c[name] for name in documents),
+            )
+            .select_from(PARTICIPANT)
+            .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+            .join(ENTRY, and_(ENTRY.c.participant_id == PARTICIPANT.c.id, *self._wanted(instrument)))
+        )
+        query = self._mine(query).order_by(
+            *in_order(ENTRY.c.visit, [visit.code for visit in self.plan.visits], kind),
+            *(in_order(ENTRY.c.instrument, list(self.plan.instruments), kind) if instrument is None else ()),
+            ENTRY.c.repeat,
+        )
+        return lambda size: batches(self.session, query, size=size)
+
     def people(self) -> Iterator[tuple[Any, list[Any]]]:
         """Everybody with their entries in the order of the plan, and who saved and signed them."""
         return self._entries(everyone=True, more=("saved_by", "signed_by", "signed_meaning"))
@@ -669,13 +705,27 @@ class Source:
         """The number of a repeat, in tables of a study that has any."""
         return (repeat,) if self.plan.repeating else ()
 
+    def touched(self, person: Any, entries: Sequence[Any]) -> Sequence[Any]:
+        """The entries of somebody that may have changed, of tables whose rows are told apart by entry."""
+        if self.changed is None:
+            return entries
+        if person.code not in self.changed.people:  # of very many, everybody is read
+            return []
+        return [row for row in entries if self.changed.has(person.code, row.visit, row.instrument)]
+
     def _about(self, row: Any) -> Row:
         return (row.status, row.version, row.saved_at, row.signed_at, self.versions.get(row.study_version_id))
 
     def _long(self) -> Iterator[Row]:
+        repeats = (REPEAT,) if self.plan.repeating else ()
+        quick = Long(self.plan, 4 + len(repeats), self.versions)
+        before = (ENTRY.c.visit, ENTRY.c.instrument, *repeats)
+        return Batched(self._long_rows(), self._batches(None, before, ("values", "reasons")), quick.lines)
+
+    def _long_rows(self) -> Iterator[Row]:
         order = {code: tables.item_order(self.plan, code) for code in self.plan.instruments}
         for person, entries in self._entries():
-            for row in entries:
+            for row in self.touched(person, entries):
                 yield from tables.long_rows(
                     (person.code, person.site, row.visit, row.instrument, *self._repeat(row.repeat)),
                     cells_of(stored(row.values)),
@@ -685,11 +735,21 @@ class Source:
                 )
 
     def _instrument(self, code: str) -> Iterator[Row]:
+        form, rows = tables.form_of(self.plan, code), self._instrument_rows(code)
+        if form.is_special or self.arm_of is not None:
+            return rows
+        before = (ENTRY.c.visit, *((REPEAT,) if code in self.plan.repeating else ()))
+        ahead = 2 + len(before)
+        wholes = (*([ahead - 1] if code in self.plan.repeating else []), ahead + 1)
+        quick = Wide(form, ahead + len(tables.ENTRY), self.versions, wholes=wholes)
+        return Batched(rows, self._batches(code, before, ("values",)), quick.lines, quick.columns)
+
+    def _instrument_rows(self, code: str) -> Iterator[Row]:
         form = tables.form_of(self.plan, code)
         for person, entries in self._entries(instrument=code):
             head = (person.code, person.site, *self._arm(person.id))
             codes = self._codes(entries)
-            for row in entries:
+            for row in self.touched(person, entries):
                 repeat = (row.repeat,) if code in self.plan.repeating else ()
                 values = self._coded(stored(row.values), row.entry_id, codes)
                 yield (*head, row.visit, *repeat, *self._about(row), *form.cells(values))
@@ -744,26 +804,12 @@ class Source:
 
     def _values(self, entries: Iterable[Any], codes: Codes) -> dict[tuple[str, str], Mapping[str, object]]:
         """(visit, instrument) -> stored values."""
-        return {
-            (row.visit, row.instrument): self._coded(json.loads(row.values), row.entry_id, codes) for row in entries
-        }
+        return {(row.visit, row.instrument): self._coded(stored(row.values), row.entry_id, codes) for row in entries}
 
     def _codebook(self) -> Iterator[Row]:
         for name in self.names:
             if name != "codebook":
                 yield from tables.codebook_rows(name, self.table(name).columns)
-
-
-def stored(text: str) -> dict[str, Any]:
-    """A stored JSON document, read quickly; by the slow reader where the quick one is not exact, or refuses to read."""
-    try:
-        found: dict[str, Any] = orjson.loads(text)
-    except orjson.JSONDecodeError:  # half a surrogate pair, as an escape
-        found = json.loads(text)
-    floats = [value for value in found.values() if type(value) is float]
-    if floats and (max(floats) >= EXACT or min(floats) <= -EXACT):  # a whole number beyond 64 bits became one
-        found = json.loads(text)
-    return found
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ A worker says from time to time how far it is, and holds its claim by that. One 
 another makes the export anew, from a snapshot of its own. After `MOST_ATTEMPTS` it is given up.
 """
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -84,14 +83,13 @@ def make(database: Database, folder: Path, found: tuple[Made, int], clock: Clock
             code = session.execute(select(STUDY.c.code).where(STUDY.c.id == study_id)).scalar_one()
             study = study_in_use(session, code)
             by = acting(session, made.person_id, study_id, request_id=f"export-{made.number}", via=made.via)
-            tally, digest = Tally(), hashlib.sha256()
+            tally = Tally()
             source = pieces(session, study, made.choice, tally, since=made.since, by=by)
-            size = kept.write(_told(database, made, source, tally, digest, clock))
+            kept.write(_told(database, made, source, tally, clock))
         with database.writing() as session:
             finished = actions.finish(
-                session, study, made.choice, made.number, tally, size, digest.hexdigest(), attempt=made.attempts,
-                by=by, now=clock(),
-            )  # fmt: skip
+                session, study, made.choice, made.number, tally, attempt=made.attempts, by=by, now=clock()
+            )
         if finished:
             return 1
         kept.remove()
@@ -107,13 +105,10 @@ def make(database: Database, folder: Path, found: tuple[Made, int], clock: Clock
     return 0
 
 
-def _told(
-    database: Database, made: Made, source: Iterator[bytes], tally: Tally, digest: Any, clock: Clock
-) -> Iterator[bytes]:
+def _told(database: Database, made: Made, source: Iterator[bytes], tally: Tally, clock: Clock) -> Iterator[bytes]:
     """The pieces as they come; now and then how many rows there are, which holds the claim. Lost when it is gone."""
     said = time.monotonic()
     for piece in source:
-        digest.update(piece)
         yield piece
         if time.monotonic() - said >= SAID_EVERY:
             said = time.monotonic()

@@ -401,7 +401,7 @@ class Form:
         A million entries go through here: plain values are found and put into place in one go, and only the others are
         looked at one by one. `Field.cells` says the same of one field.
         """
-        if self._is_special:
+        if self.is_special:
             return self._one_by_one(values)
         codes, several, nothing, whys, pick = self._layout
         found: list[Any] = list(map(values.get, codes))
@@ -436,7 +436,8 @@ class Form:
         ]
 
     @cached_property
-    def _is_special(self) -> bool:
+    def is_special(self) -> bool:
+        """Whether it has files, signatures or coded texts, which have cells beside their own."""
         return any(field.item.coding is not None or field.item.type in SEALED_PARTS for field in self.fields)
 
     @cached_property

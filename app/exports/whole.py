@@ -46,10 +46,23 @@ class Filled:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """What whoever keeps an earlier file takes away of a participant before they add what stands in the casebook.
+
+    `everything` they have of them; otherwise what stands beside the entries, and `forms`: visit, instrument and the
+    number of the repeat, None for one that does not repeat.
+    """
+
+    everything: bool
+    forms: tuple[tuple[str, str, int | None], ...] = ()
+
+
+@dataclass(frozen=True)
 class Casebook:
     """All there is of one participant: `rows` are theirs in each of the tables beside the entries.
 
-    `screenings` are pre-screens in the form of entries: at no visit, counted from 1.
+    `screenings` are pre-screens in the form of entries: at no visit, counted from 1. Of a file of what changed: the
+    entries that may have changed alone, and what is `dropped` first, None for somebody who is new.
     """
 
     participant: str
@@ -57,6 +70,7 @@ class Casebook:
     entries: tuple[Filled, ...]
     screenings: tuple[Filled, ...]
     rows: Mapping[str, tuple[Row, ...]]
+    dropped: Dropped | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,8 @@ class Whole:
     """A study in one snapshot. `casebooks` reads as it is asked, participant by participant, in the order of codes.
 
     `changed_at` is when the log was written to last: it stands where a format wants to know when the file was made, so
-    that the same snapshot is the same file. `columns` are those of the tables in `COMMON`.
+    that the same snapshot is the same file. `columns` are those of the tables in `COMMON`. With `since`, the casebooks
+    are those that may have changed from that change number on.
     """
 
     study: Study
@@ -96,8 +111,10 @@ class Whole:
     columns: Mapping[str, tuple[Column, ...]]
     labels: Mapping[str, str]
     casebooks: Callable[[], Iterator[Casebook]]
+    since: int | None = None
 
     @property
     def file_oid(self) -> str:
-        """What names the state that was read: study, change number and tree head of its log."""
-        return f"{self.study.code}.{self.change}.{self.tree_head or 'empty'}"
+        """What names the state that was read: study, change number and tree head of its log, and since which change."""
+        state = f"{self.study.code}.{self.change}.{self.tree_head or 'empty'}"
+        return state if self.since is None else f"{state}.since.{self.since}"

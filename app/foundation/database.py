@@ -1,6 +1,8 @@
 """Where is it kept? One engine for SQLite and PostgreSQL, and the two kinds of session: reading and writing."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -16,13 +18,17 @@ from sqlalchemy import (
     Row,
     RowMapping,
     Select,
+    String,
     Table,
     bindparam,
+    case,
     create_engine,
     event,
     func,
     insert,
     make_url,
+    text,
+    type_coerce,
 )
 from sqlalchemy.orm.attributes import manager_of_class
 from sqlalchemy.types import TypeDecorator
@@ -219,6 +225,66 @@ def streamed(session: Session, query: Select[Any], *, batch: int) -> Iterator[Ro
         result.close()
         if result in opened:
             opened.remove(result)
+
+
+def plan_by_value(session: Session) -> None:
+    """Have each further statement of this transaction planned for the very values it asks about.
+
+    Otherwise one plan serves all values (`_engine`), which cannot know that of a long log only its end is asked for.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(_PLAN_BY_VALUE)
+
+
+_PLAN_BY_VALUE = text("SET LOCAL plan_cache_mode = force_custom_plan")
+
+
+def batches(session: Session, query: Select[Any], *, size: int) -> Iterator[Sequence[Sequence[Any]]]:
+    """The rows of a query as the driver gives them, `size` at a time, for what is read a hundred thousand at a time.
+
+    Nothing is converted: ask for texts and whole numbers alone (`as_text`).
+    """
+    connection = session.connection()
+    said = query.compile(connection, compile_kwargs={"render_postcompile": True})
+    values: Any = said.params if said.positiontup is None else [said.params[name] for name in said.positiontup]
+    driver: Any = connection.connection.driver_connection
+    cursor = driver.cursor() if connection.dialect.name == "sqlite" else driver.cursor("batches")
+    opened = session.info.setdefault(OPEN, [])
+    opened.append(cursor)
+    try:
+        cursor.execute(said.string, values)
+        found = cursor.fetchmany(size)
+        if not found or len(found) < size or connection.dialect.name == "sqlite":
+            while found:
+                yield found
+                found = cursor.fetchmany(size)
+            return
+        with ThreadPoolExecutor(1) as ahead:  # the next rows are made there while these are worked with here
+            while found:
+                coming = ahead.submit(cursor.fetchmany, size)
+                time.sleep(0)  # the other thread asks first; by itself this one would go on for a while
+                yield found
+                found = coming.result()
+    finally:
+        cursor.close()
+        if cursor in opened:
+            opened.remove(cursor)
+
+
+def as_text(instant: ColumnElement[Any], kind: str) -> ColumnElement[str]:
+    """An instant as YYYY-MM-DDTHH:MM:SS.ffffffZ in UTC, made by the database; an empty text for none."""
+    if kind == "postgresql":
+        said: ColumnElement[Any] = func.to_char(func.timezone("UTC", instant), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    else:
+        said = func.replace(type_coerce(instant, String), " ", "T").concat("Z")
+    return func.coalesce(said, "")
+
+
+def in_order(column: ColumnElement[str], known: Sequence[str], kind: str) -> tuple[ColumnElement[Any], ...]:
+    """What to order by so that texts come in the order of `known`, and others behind them, by their characters."""
+    alone = column.collate("C") if kind == "postgresql" else column
+    places = {code: place for place, code in enumerate(known)}
+    return (case(places, value=column, else_=len(places)), alone) if places else (alone,)
 
 
 def table_of(model: type[SQLModel]) -> Table:

@@ -217,6 +217,54 @@ def history_of(
     )
 
 
+@dataclass(frozen=True)
+class Received:
+    """A module that somebody received in a session that was held: its label, and what was recorded of it.
+
+    `said` are the label, stored value and unit of each of its items.
+    """
+
+    visit: str
+    on: date | None
+    module: str
+    said: tuple[tuple[str, object, str | None], ...]
+
+
+def received(
+    session: Session, study: StudyInUse, participant: str, arms: Mapping[int, str], *, by: Actor
+) -> list[Received]:
+    """What one participant received, session by session in the order of the plan, for whoever draws and analyses.
+
+    `arms` are envelopes that were opened for it, and so stand in the log; of nobody else anything is read.
+    """
+    require(by, Permission.ALLOCATIONS_EXPORT, action="arm.read", subject=participant)
+    rows = session.execute(
+        select(SESSION, VISIT.c.held_on)
+        .join(PARTICIPANT, PARTICIPANT.c.id == SESSION.c.participant_id)
+        .join(
+            VISIT,
+            (VISIT.c.participant_id == SESSION.c.participant_id) & (VISIT.c.code == SESSION.c.visit),
+            isouter=True,
+        )
+        .where(PARTICIPANT.c.study_id == study.id, PARTICIPANT.c.code == participant)
+    ).all()
+    saved = {row.visit: row for row in rows if row.participant_id in arms}
+    found = []
+    for visit in treatment_visits(study.definition):
+        if (row := saved.get(visit.code)) is None:
+            continue
+        delivered, _ = unseal_session(
+            keys_of(session), study.id, row.participant_id, row.visit, row.version, bytes(row.delivered)
+        )
+        for module in modules_of(study.definition, arms[row.participant_id]):
+            if (values := delivered.get(module.code, False)) is False:
+                continue
+            given = values if isinstance(values, Mapping) else {}
+            said = tuple((item.label, given[item.code], item.unit) for item in module.items if item.code in given)
+            found.append(Received(visit.code, row.held_on, module.label, said))
+    return found
+
+
 def _require_treats(study: StudyInUse, participant: Participant, by: Actor) -> None:
     if participant.study_id != study.id or not may(by, Permission.PARTICIPANT_READ, site_id=participant.site_id):
         raise NotFound

@@ -1,7 +1,9 @@
 """Treatment over REST: whom a clinician treats, sessions recorded and corrected; and that other tokens find none."""
 
+import json
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 from sqlalchemy import select
 
@@ -9,6 +11,7 @@ from app.audit.actions import ENTRY
 from app.foundation.database import Database
 from app.people.permissions import Role
 from tests.api.client import ApiClient, api_client
+from tests.conformance import conformance_folder
 from tests.web.test_treatment import EARLY, MODULE, Treated
 
 ROOT = "/treatment/participants"
@@ -82,6 +85,43 @@ def test_what_cannot_be_kept_says_which_field(
     found = clinician.refused(422, "PUT", f"{ROOT}/M-001/sessions/tx01", {**session_of(treated), **changes})
     assert any(each["field"].split(".")[0] == field for each in found["errors"]), found
     assert treated.saved() == []
+
+
+@pytest.mark.requirement("DSJ-1", "CONC-11")
+def test_what_was_delivered_is_the_domain_ex_for_the_statistician_alone(treated: Treated, clinician: ApiClient):
+    clinician.done("PUT", f"{ROOT}/M-001/sessions/tx01", session_of(treated))
+    module = MODULE[treated.arms["M-001"]]
+    statistician = api_client(treated.world.database, treated.world.person(Role.STATISTICIAN))
+    before = treated.world.log()
+    reply = statistician.get("/treatment/exposure.json")
+    found = reply.json()
+    folder = conformance_folder() / "dataset-json-1.1"
+    jsonschema.Draft201909Validator(json.loads((folder / "dataset.schema.json").read_text())).validate(found)
+    names = [column["name"] for column in found["columns"]]
+    assert (found["records"], found["name"], "metaDataRef" in found) == (1, "EX", False)
+    row = dict(zip(names, found["rows"][0], strict=True))
+    day = treated.world.today().isoformat()
+    said = {
+        "STUDYID": "MINI", "DOMAIN": "EX", "USUBJID": "MINI-M-001", "EXSEQ": 1, "EXSTDTC": day, "EXENDTC": day,
+        "EXSTDY": 1, "EXENDY": 1, "VISITNUM": 2,
+    }  # fmt: skip
+    assert {name: row[name] for name in said} == said
+    assert module in row["EXTRT"].casefold()
+    assert "30" in row["EXDOSTXT"]
+    lines = statistician.get("/treatment/exposure.ndjson").text.splitlines()
+    assert [json.loads(line) for line in lines[1:]] == found["rows"]
+    assert statistician.get("/treatment/exposure.csv").status_code == 404
+    logged = treated.world.log()[len(before) :]
+    assert logged.count("envelope.opened") == 2 * len(treated.arms)
+    with treated.world.database.reading() as session:
+        query = select(ENTRY.c.action, ENTRY.c.new).where(ENTRY.c.action.startswith("export."))
+        exports = session.execute(query).all()
+    assert [each.action for each in exports] == ["export.run", "export.run"]
+    assert not any("sha256" in each.new for each in exports)
+    for role in Role:
+        if role is not Role.STATISTICIAN:
+            other = api_client(treated.world.database, treated.world.person(role))
+            assert other.get("/treatment/exposure.json").status_code == 404, role
 
 
 @pytest.mark.requirement("E6-1", "P11-d", "SEC-19")

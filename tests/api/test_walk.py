@@ -454,6 +454,7 @@ def test_what_is_the_statisticians_or_the_clinicians_is_there_for_nobody_else(si
         "/sequences/1": "statistician",
         "/allocations": "statistician",
         "/exports-unblinded/participants.csv": "statistician",
+        "/treatment/exposure.json": "statistician",
         "/treatment/participants": "clinician",
         f"/treatment/participants/{code}": "clinician",
     }

@@ -413,6 +413,7 @@ def play(trial: Trial, arms: Arms | None, time: time_machine.Traveller) -> None:
     did(web("statistician", "POST", "/mini/sequence/2/close", closing))
     did(web("statistician", "GET", "/mini/sequence/2/plan.json"))
     did(api("statistician", "GET", f"{API}/exports-unblinded/participants.csv"))
+    did(api("statistician", "GET", f"{API}/treatment/exposure.json"))
     for asked in ({"tables": ["participants", "entries"]}, {"tables": ["participants"], "arms": "dummy"}):
         did(api("data_manager", "POST", f"{API}/export-runs", {"asked": {**asked, "format": "parquet"}}), 202)
     did(api("data_manager", "POST", f"{API}/export-definitions", {"name": "Everything", "asked": {}}))

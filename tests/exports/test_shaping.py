@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sqlmodel import Session
 
 from app.exports import reads
+from app.exports.batches import stored
 from app.exports.choice import Choice
-from app.exports.reads import stored
 from app.exports.shaping import days_back, mapped_code
 from app.exports.tables import Field, form_of, plan_of
 from app.foundation.crypto.keys import Keyring

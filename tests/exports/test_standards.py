@@ -13,12 +13,12 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 from lxml import etree
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
 from app.capture.groups import cells_of
-from app.exports import casebooks, reads
+from app.exports import casebooks, changes, reads
 from app.exports.choice import Choice
 from app.exports.formats.fhir import LIFECYCLE
 from app.exports.formats.sdtm import study_day
@@ -26,6 +26,7 @@ from app.exports.formats.standards import Standard, whole_file
 from app.exports.formats.xml import as_it_was, held
 from app.exports.whole import Whole
 from app.foundation.errors import Invalid, NotAllowed
+from app.participants.models import Participant
 from app.people.access import Actor
 from app.studies.in_use import StudyInUse
 from tests.conformance import conformance_folder
@@ -258,6 +259,127 @@ def test_the_definition_can_be_read_back_from_odm(
     }
     condition = "string(//o:ConditionDef[@OID='CD.pain.pain_where'])"
     assert "not ([pain_nrs] > 0)" in root.xpath(condition, namespaces=space)
+
+
+Kept = dict[str, dict[Any, dict[Any, str]]]
+
+
+def brought_up_to_date(kept: Kept, root: Any, standard: Standard) -> Kept:
+    """What a receiver holds (participant, visit, form) once a file was taken in, transaction by transaction."""
+    space = f"{{{ODM[standard][0]}}}"
+    form_tag, key = ("FormData", "Form") if standard is Standard.ODM else ("ItemGroupData", "ItemGroup")
+    for subject in root.iter(f"{space}SubjectData"):
+        code, how = subject.get("SubjectKey"), subject.get("TransactionType", "Insert")
+        assert (code in kept) == (how != "Insert"), (code, how)
+        if how == "Remove":
+            del kept[code]
+            continue
+        visits = kept.setdefault(code, {})
+        for event in subject.iter(f"{space}StudyEventData"):
+            visit = (event.get("StudyEventOID"), event.get("StudyEventRepeatKey"))
+            how = event.get("TransactionType", "Insert")
+            if how == "Remove":
+                visits.pop(visit, None)
+                continue
+            assert how != "Insert" or visit not in visits
+            forms = visits.setdefault(visit, {})
+            for made in event.findall(f"{space}{form_tag}"):
+                form = (made.get(f"{key}OID"), made.get(f"{key}RepeatKey"))
+                if made.get("TransactionType", "Insert") == "Remove":
+                    forms.pop(form, None)
+                    continue
+                assert form not in forms
+                made.attrib.pop("TransactionType", None)
+                made.tail = None
+                forms[form] = re.sub(r"\s+", " ", etree.tostring(made, method="c14n").decode())
+    return {code: {visit: forms for visit, forms in visits.items() if forms} for code, visits in kept.items()}
+
+
+@pytest.mark.requirement("ODM-1")
+@pytest.mark.parametrize("standard", list(ODM))
+@pytest.mark.parametrize("many", [False, True])
+def test_a_transactional_odm_brings_an_earlier_one_up_to_date(
+    session: Session,
+    study: StudyInUse,
+    manager: Actor,
+    standard: Standard,
+    many: bool,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    fill(session, study, manager)
+    everybody = session.execute(select(reads.PARTICIPANT.c.code)).scalars().all()
+    record(
+        session,
+        study.code,
+        [Change("participant.screened", code, "participant") for code in everybody],
+        by=manager,
+        now=NOW,
+    )
+    forms = [
+        f"entry/{v}/{f}"
+        for v, f in (
+            ("baseline", "pain"),
+            ("week18", "disability"),
+            ("week18", "diary"),
+            ("week18", "diary/2"),
+            ("unscheduled_2", "pain"),
+        )
+    ]
+    record(session, study.code, [Change("entry.saved", "M-001", each, new=1) for each in forms], by=manager, now=NOW)
+    record(session, study.code, [Change("entry.saved", "M-002", "entry/week18/pain", new=1)], by=manager, now=NOW)
+    kept = brought_up_to_date({}, etree.fromstring(made(session, study, manager, standard)), standard)
+    since = changes.head_of(session, study).size
+    nothing: Any = etree.fromstring(changed_since(session, study, manager, standard, since))
+    assert nothing.get("FileType") == "Transactional"
+    assert not list(nothing.iter("{*}SubjectData"))
+
+    # An answer goes and another comes; a form and a repeat were begun by mistake; one is new, and so is somebody.
+    table = reads.ENTRY
+    mine = (
+        table.c.participant_id
+        == session.execute(select(reads.PARTICIPANT.c.id).where(reads.PARTICIPANT.c.code == "M-001")).scalar_one()
+    )
+    pain = (mine, table.c.visit == "week18", table.c.instrument == "pain")
+    session.execute(update(table).where(*pain).values(values='{"pain_nrs": 2, "pain_days": 1}', version=3))
+    in_error = {"in_error_at": LATER, "in_error_by": "x", "in_error_why": "Wrong person"}
+    session.execute(update(table).where(mine, table.c.visit == "unscheduled_2").values(**in_error))
+    session.execute(update(table).where(mine, table.c.instrument == "diary", table.c.repeat == 2).values(**in_error))
+    row = session.get(
+        Participant,
+        session.execute(select(reads.PARTICIPANT.c.id).where(reads.PARTICIPANT.c.code == "M-001")).scalar_one(),
+    )
+    assert row is not None
+    entry(session, study, row, "baseline", "diary", {"diary_at": "2026-03-03T10:00"})
+    new = participant(session, study, 77)
+    entry(session, study, new, "week18", "pain", {"pain_nrs": 9})
+    session.execute(update(reads.PARTICIPANT).where(reads.PARTICIPANT.c.code == "M-003").values(status="completed"))
+    said = [
+        ("entry.corrected", "M-001", each)
+        for each in ("entry/week18/pain", "entry/unscheduled_2/pain", "entry/week18/diary/2", "entry/baseline/diary")
+    ]
+    said += [
+        ("participant.screened", "M-077", "participant"),
+        ("entry.saved", "M-077", "entry/week18/pain"),
+        ("participant.completed", "M-003", "participant"),
+    ]
+    record(
+        session, study.code, [Change(action, code, subject) for action, code, subject in said], by=manager, now=LATER
+    )
+
+    if many:
+        monkeypatch.setattr(changes, "MOST", 1)
+    data = changed_since(session, study, manager, standard, since)
+    root: Any = etree.fromstring(data, etree.XMLParser(huge_tree=True))
+    schema(conformance_folder() / ODM[standard][1]).assertValid(root)
+    assert {each.get("SubjectKey") for each in root.iter("{*}SubjectData")} == {"M-001", "M-003", "M-077"}
+    assert data == changed_since(session, study, manager, standard, since)
+    now = brought_up_to_date({}, etree.fromstring(made(session, study, manager, standard)), standard)
+    assert brought_up_to_date(kept, root, standard) == now
+
+
+def changed_since(session: Session, study: StudyInUse, by: Actor, standard: Standard, since: int) -> bytes:
+    choice = Choice(format=standard)
+    return b"".join(whole_file(casebooks.open_whole(session, study, choice, since=since, by=by), standard))
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, CONTROL, "_x005F_x0007_", "_x0041_", "\ud800", "x" * 50_000, "\r\n\t"])
@@ -510,7 +632,7 @@ def test_what_a_standard_cannot_do_is_refused_with_the_reason(
     assert [each.field for each in problem.value.problems] == list(asked)
     assert "Leave this out" in problem.value.problems[0].message
     with pytest.raises(Invalid):
-        casebooks.open_whole(session, study, Choice(format=Standard.ODM), since=0, by=manager)
+        casebooks.open_whole(session, study, Choice(format=Standard.FHIR), since=0, by=manager)
     with pytest.raises(Invalid):
         opened(session, study, manager, Standard.ODM, visits=("nowhere",))
 

@@ -595,6 +595,7 @@ WHO: dict[str, Who] = {
     "api.treatment": P.ARM_READ,
     "api.record_session": P.TREATMENT_RECORD,
     "api.session_history": P.ARM_READ,
+    "api.exposure": P.ALLOCATIONS_EXPORT,
     "api.miss_session": P.TREATMENT_RECORD,
     "api.reopen_session": P.TREATMENT_RECORD,
 }

@@ -29,6 +29,16 @@ def written(whole: Whole, *, lines: bool) -> Iterator[bytes]:
         yield from bundled(_files(whole, found, counts, folder, lines=lines))
 
 
+def alone(whole: Whole, domain: Domain, *, lines: bool) -> Iterator[bytes]:
+    """One dataset in pieces, with no Define-XML beside it."""
+    with scratch() as folder:
+        counts = _kept(whole, [domain], folder)
+        head = head_of(whole, domain, counts[domain.name])
+        del head["metaDataRef"]
+        path, said = folder / domain.name, orjson.dumps(head)
+        yield from _lines(said, path) if lines else _document(said, path)
+
+
 def _kept(whole: Whole, found: list[Domain], folder: Path) -> dict[str, int]:
     """Write the rows of each domain to its file, a row a line; gives how many there are."""
     counts = dict.fromkeys((domain.name for domain in found), 0)

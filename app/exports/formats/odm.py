@@ -17,7 +17,7 @@ from typing import Any
 from app.exports.formats.text import text_of
 from app.exports.formats.xml import Parts, document, said
 from app.exports.tables import BETWEEN, YES_NO, Column, ColumnType, missing_in, stored_cell
-from app.exports.whole import COMMON, Casebook, Filled, Touched, Whole
+from app.exports.whole import COMMON, Casebook, Dropped, Filled, Touched, Whole
 from app.studies.definition import Instrument, Item, ItemType, cell_parts, unscheduled_number
 
 LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -83,6 +83,7 @@ class _Writer:
     namespace = ""
     version = ""
     user_name = ""
+    form_tag = "FormData"
 
     def __init__(self, whole: Whole) -> None:
         self.whole = whole
@@ -105,11 +106,11 @@ class _Writer:
     def pieces(self) -> Iterator[bytes]:
         whole, sink = self.whole, BytesIO()
         attributes: dict[str, str | None] = {
-            "FileType": "Snapshot",
+            "FileType": "Snapshot" if whole.since is None else "Transactional",
             "Granularity": "All",
             "FileOID": whole.file_oid,
             "CreationDateTime": instant(whole.changed_at),
-            "AsOfDateTime": instant(whole.changed_at),
+            "AsOfDateTime": instant(whole.changed_at) if whole.since is None else None,
             "ODMVersion": self.version,
             "Originator": whole.study.sponsor,
             "SourceSystem": "Equipoise",
@@ -124,6 +125,8 @@ class _Writer:
                 of = {"StudyOID": self.study_oid, "MetaDataVersionOID": self.version_oid}
                 with file.element(self.parts.name("ClinicalData"), said(dict(of))):
                     for casebook in whole.casebooks():
+                        if casebook.dropped is not None:
+                            file.write(self.removal(casebook, casebook.dropped), pretty_print=True)
                         file.write(self.subject(casebook), pretty_print=True)
                         yield from made.pieces()
         yield sink.getvalue()
@@ -396,11 +399,47 @@ class _Writer:
 
     # Data
 
-    def subject(self, casebook: Casebook) -> Any:
+    def removal(self, casebook: Casebook, dropped: Dropped) -> Any:
+        """What goes of a participant, before what there is now is inserted."""
         parts = self.parts
-        made = parts.root("SubjectData", SubjectKey=casebook.participant)
+        how = "Remove" if dropped.everything else "Context"
+        made = parts.root("SubjectData", SubjectKey=casebook.participant, TransactionType=how)
         parts.add(made, "SiteRef", LocationOID=f"LOC.{casebook.site}")
-        event = parts.add(made, "StudyEventData", StudyEventOID=OVERALL)
+        if dropped.everything:
+            return made
+        for beside in (OVERALL, SCREENED):
+            parts.add(made, "StudyEventData", StudyEventOID=beside, TransactionType="Remove")
+        before = event = None
+        for visit, instrument, repeat in dropped.forms:
+            if visit != before:
+                before, event = visit, self.event(made, visit, "Context")
+            key = None if repeat is None else str(repeat)
+            parts.add(event, self.form_tag, TransactionType="Remove", **self.form_key(instrument, key))
+        return made
+
+    def event(self, subject: Any, visit: str, transaction: str | None) -> Any:
+        """A visit, of the plan or outside it."""
+        outside = unscheduled_number(visit)
+        return self.parts.add(
+            subject,
+            "StudyEventData",
+            StudyEventOID=f"SE.{visit}" if outside is None else UNPLANNED,
+            StudyEventRepeatKey=None if outside is None else str(outside),
+            TransactionType=transaction,
+        )
+
+    def form_key(self, form: str, repeat: str | None) -> dict[str, str | None]:
+        """What names a form."""
+        return {"FormOID": f"FO.{form}", "FormRepeatKey": repeat}
+
+    def subject(self, casebook: Casebook) -> Any:
+        """Everything of a participant; of a file of what changed, said to be inserted where it stands alone."""
+        parts = self.parts
+        known = casebook.dropped is not None and not casebook.dropped.everything
+        whole, insert = (None, None) if self.whole.since is None else ("Context" if known else "Insert", "Insert")
+        made = parts.root("SubjectData", SubjectKey=casebook.participant, TransactionType=whole)
+        parts.add(made, "SiteRef", LocationOID=f"LOC.{casebook.site}")
+        event = parts.add(made, "StudyEventData", StudyEventOID=OVERALL, TransactionType=insert)
         for table in COMMON:
             for number, row in enumerate(casebook.rows[table], 1):
                 values = {
@@ -411,21 +450,16 @@ class _Writer:
                 repeat = None if table == "participants" else str(number)
                 self.row(event, table.upper(), repeat, values)
         if casebook.screenings:
-            event = parts.add(made, "StudyEventData", StudyEventOID=SCREENED)
+            event = parts.add(made, "StudyEventData", StudyEventOID=SCREENED, TransactionType=insert)
             for asked in casebook.screenings:
                 self.form(event, casebook, asked, repeat=str(asked.repeat))
         before = None
         for entry in casebook.entries:
             if entry.visit != before:
-                before, outside = entry.visit, unscheduled_number(entry.visit)
-                oid = f"SE.{entry.visit}" if outside is None else UNPLANNED
-                event = parts.add(
-                    made,
-                    "StudyEventData",
-                    StudyEventOID=oid,
-                    StudyEventRepeatKey=None if outside is None else str(outside),
-                )
+                before, event = entry.visit, self.event(made, entry.visit, "Upsert" if known else insert)
             self.form(event, casebook, entry)
+            if known:
+                event[-1].set("TransactionType", "Insert")
         return made
 
     def row(self, event: Any, form: str, repeat: str | None, values: Mapping[str, Any]) -> None:
@@ -574,14 +608,14 @@ class _First(_Writer):
         return {"LocationType": "Site"}
 
     def row(self, event: Any, form: str, repeat: str | None, values: Mapping[str, Any]) -> None:
-        made = self.parts.add(event, "FormData", FormOID=f"FO.{form}", FormRepeatKey=repeat)
+        made = self.parts.add(event, self.form_tag, **self.form_key(form, repeat))
         group = self.parts.add(made, "ItemGroupData", ItemGroupOID=f"IG.{form}")
         for oid, value in values.items():
             self.parts.add(group, "ItemData", ItemOID=f"IT.{oid}", Value=text_of(value))
 
     def form(self, event: Any, casebook: Casebook, entry: Filled, *, repeat: str | None = None) -> None:
         key = repeat or self.repeat_of(entry)
-        made = self.parts.add(event, "FormData", FormOID=f"FO.{entry.instrument}", FormRepeatKey=key)
+        made = self.parts.add(event, self.form_tag, **self.form_key(entry.instrument, key))
         self.audit_of_form(made, casebook, entry)
         plain, rows = self.by_group(entry)
         group = self.parts.add(made, "ItemGroupData", ItemGroupOID=f"IG.{entry.instrument}")
@@ -603,6 +637,10 @@ class _Second(_Writer):
     namespace = "http://www.cdisc.org/ns/odm/v2.0"
     version = "2.0"
     user_name = "UserName"
+    form_tag = "ItemGroupData"
+
+    def form_key(self, form: str, repeat: str | None) -> dict[str, str | None]:
+        return {"ItemGroupOID": f"FO.{form}", "ItemGroupRepeatKey": repeat}
 
     def kind_of_text(self) -> dict[str, str]:
         return {"Type": "text/plain"}
@@ -673,13 +711,13 @@ class _Second(_Writer):
         return {"Role": "Site"}
 
     def row(self, event: Any, form: str, repeat: str | None, values: Mapping[str, Any]) -> None:
-        made = self.parts.add(event, "ItemGroupData", ItemGroupOID=f"FO.{form}", ItemGroupRepeatKey=repeat)
+        made = self.parts.add(event, self.form_tag, **self.form_key(form, repeat))
         for oid, value in values.items():
             self.parts.add(self.parts.add(made, "ItemData", ItemOID=f"IT.{oid}"), "Value", text_of(value))
 
     def form(self, event: Any, casebook: Casebook, entry: Filled, *, repeat: str | None = None) -> None:
         key = repeat or self.repeat_of(entry)
-        made = self.parts.add(event, "ItemGroupData", ItemGroupOID=f"FO.{entry.instrument}", ItemGroupRepeatKey=key)
+        made = self.parts.add(event, self.form_tag, **self.form_key(entry.instrument, key))
         plain, rows = self.by_group(entry)
         for name, oid, value in plain:
             self.answer(made, casebook, entry, name, oid, value)

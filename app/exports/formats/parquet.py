@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.exports.formats.typed import Kind, Misfit, chunks
+from app.exports.formats.typed import Kind, Misfit, Nothing, chunks
 from app.exports.tables import Table
 
 ROW_GROUP = 5_000
@@ -28,13 +28,20 @@ def build(table: Table, kinds: Sequence[Kind], path: Path) -> None:
     schema = {column.name: types[kind] for column, kind in zip(table.columns, kinds, strict=True)}
     problems: list[Exception] = []
 
+    def series(name: str, cells: Sequence[Any]) -> Any:
+        kind = schema[name]
+        if isinstance(cells, Nothing):
+            return pl.Series(name, [None], dtype=kind).new_from_index(0, len(cells))
+        if kind == types[Kind.INSTANT]:  # all are in UTC; without saying so of each it is five times as quick
+            plain = [cell if cell is None else cell.replace(tzinfo=None) for cell in cells]
+            return pl.Series(name, plain, dtype=pl.Datetime("us")).dt.replace_time_zone("UTC")
+        return pl.Series(name, cells, dtype=kind)
+
     def frames(*_asked: object) -> Iterator[Any]:
         # What goes wrong while rows are read comes out of polars as an error of its own: the first one is kept.
         try:
             for columns in chunks(table, kinds, rows=ROW_GROUP):
-                yield pl.DataFrame(
-                    [pl.Series(name, cells, dtype=schema[name]) for name, cells in zip(schema, columns, strict=True)]
-                )
+                yield pl.DataFrame([series(*each) for each in zip(schema, columns, strict=True)])
         except Exception as problem:
             problems.append(problem)
             raise

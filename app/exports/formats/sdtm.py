@@ -1,10 +1,10 @@
 """Which rows of which SDTM domains is a study: DM, DS, SV, QS, AE, IE? From casebooks; what is derived, and how. Pure.
 
 SDTM Implementation Guide 3.3. Nobody's arm is known here: ARM and ACTARM say BLINDED of everybody who was randomised
-(the arm is withheld, not missing), and EX, which would tell it, is left to the unblinded statistician.
+(the arm is withheld, not missing). EX, which tells it, is made of what an unblinded door hands over, and stands alone.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -16,6 +16,18 @@ from app.exports.whole import Casebook, Filled, Whole
 from app.studies.definition import Instrument, Item, ItemType, cell_parts, unscheduled_number
 
 Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What somebody received in one session: told by the unblinded door of the treatment room alone."""
+
+    visit: str
+    on: date | None
+    treatment: str
+    described: str | None
+
+
 BLINDED = "BLINDED"
 UNPLANNED_FROM = 900
 """VISITNUM of a visit outside the plan is this and its number."""
@@ -338,6 +350,21 @@ class Subjects:
                 "AEENDY": study_day(row["ended"], start),
             }
 
+    def exposure(self, casebook: Casebook, received: Iterable[Exposure]) -> Iterator[Record]:
+        start = self.person(casebook)["randomised_on"]
+        for each in received:
+            yield {
+                **self.head(casebook),
+                "EXTRT": each.treatment,
+                "EXDOSTXT": each.described,
+                "VISITNUM": self.visit_number(each.visit),
+                "VISIT": self.visit_name(each.visit),
+                "EXSTDTC": iso(each.on),
+                "EXENDTC": iso(each.on),
+                "EXSTDY": study_day(each.on, start),
+                "EXENDY": study_day(each.on, start),
+            }
+
     def criteria_not_met(self, casebook: Casebook) -> Iterator[Record]:
         labels = dict(self.whole.plan.criteria)
         for row in self.rows(casebook, "screening"):
@@ -382,6 +409,30 @@ def as_number(item: Item, standard: str) -> str | None:
     whole, _, fraction = plain.partition(".")
     is_number = plain.isascii() and whole.isdecimal() and (fraction.isdecimal() or "." not in plain)
     return standard if item.type in NUMBERS and is_number else None
+
+
+def exposure(whole: Whole, received: Callable[[str], Iterable[Exposure]]) -> Domain:
+    """EX, for unblinded eyes alone: `received` says of a participant, by code, what they were given."""
+    made = Subjects(whole)
+    return Domain(
+        "EX",
+        "Exposure",
+        "INTERVENTIONS",
+        "One record per part of a session that was delivered per subject",
+        (
+            *HEAD,
+            sequence("EX"),
+            Variable("EXTRT", "Name of Treatment", derived="Label of the part of the session", required=True),
+            Variable("EXDOSTXT", "Dose Description", derived="What was recorded of it: labels, values and units"),
+            VISITNUM,
+            VISIT,
+            Variable("EXSTDTC", "Start Date/Time of Treatment", "date", derived="The day of the session"),
+            Variable("EXENDTC", "End Date/Time of Treatment", "date", derived="The day of the session"),
+            day_of("EXSTDY", "Study Day of Start of Treatment"),
+            day_of("EXENDY", "Study Day of End of Treatment"),
+        ),
+        lambda casebook: made.exposure(casebook, received(casebook.participant)),
+    )
 
 
 def domains(whole: Whole) -> list[Domain]:

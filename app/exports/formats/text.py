@@ -2,15 +2,21 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from typing import Any
 
 import orjson
 
-from app.exports.tables import Cell, ColumnType, Table
+from app.exports.batches import Batched
+from app.exports.tables import Cell, ColumnType, Row, Table
 
 PIECE = 128 * 1024
+LARGE_PIECE = 256 * 1024
+"""Each piece changes threads on its way to the socket: what is made as quickly as this leaves in larger ones."""
+ENTRIES = 500
+"""So many entries become text at once."""
 BOM = "\ufeff".encode()
 # Spreadsheets run a cell that begins with one of these as a formula (OWASP ASVS 5.0 1.2.10); the last four are the
 # full-width forms that some of them fold into the plain ones.
@@ -46,19 +52,38 @@ def written_csv(table: Table, *, bom: bool = False, safe: bool = False) -> Itera
     as_text = _safe if safe else _as_text
     # The writer writes texts, numbers, days and nothing as we would: it is told of what else such columns hold.
     told = [place for place, column in enumerate(table.columns) if column.type in TOLD]
-    if bom:
-        yield BOM
-    write([column.name for column in table.columns])
-    for row in table.rows:
+
+    def write_row(row: Row) -> None:
         cells = list(row)
         for place in told:
             cell = cells[place]
             if cell is not None:
                 cells[place] = text_of(cell)
         write(cells if not safe and PLAIN.issuperset(map(type, cells)) else [as_text(cell) for cell in cells])
+
+    def line(row: Row) -> str:
+        write_row(row)
+        return _taken(buffer).removesuffix("\r\n")
+
+    if bom:
+        yield BOM
+    write([column.name for column in table.columns])
+    if isinstance(table.rows, Batched) and not safe:
+        waiting, size, enough = [_taken(buffer)], 0, 1  # the first lines leave at once
+        for text in table.rows.lines(line, size=ENTRIES):
+            waiting.append(text)
+            size += len(text)
+            if size >= enough:
+                yield "".join(waiting).encode()
+                waiting, size, enough = [], 0, LARGE_PIECE
+        if waiting:
+            yield "".join(waiting).encode()
+        return
+    for row in table.rows:
+        write_row(row)
         if buffer.tell() >= PIECE:
-            yield _taken(buffer)
-    yield _taken(buffer)
+            yield _taken(buffer).encode()
+    yield _taken(buffer).encode()
 
 
 def _as_text(value: Cell) -> str:
@@ -69,11 +94,11 @@ def _safe(value: Cell) -> str:
     return neutral(value) if isinstance(value, str) else text_of(value)
 
 
-def _taken(buffer: io.StringIO) -> bytes:
+def _taken(buffer: io.StringIO) -> str:
     text = buffer.getvalue()
     buffer.seek(0)
     buffer.truncate()
-    return text.encode()
+    return text
 
 
 def written_json(table: Table, *, lines: bool) -> Iterator[bytes]:
@@ -84,9 +109,7 @@ def written_json(table: Table, *, lines: bool) -> Iterator[bytes]:
         if not lines:
             piece += between
             between = b",\n"
-        piece += orjson.dumps(
-            dict(zip(names, row, strict=True)), default=_other, option=orjson.OPT_PASSTHROUGH_DATETIME
-        )
+        piece += _object(dict(zip(names, row, strict=True)))
         if lines:
             piece += b"\n"
         if len(piece) >= PIECE:
@@ -95,6 +118,13 @@ def written_json(table: Table, *, lines: bool) -> Iterator[bytes]:
     if not lines:
         piece += b"\n]\n"
     yield bytes(piece)
+
+
+def _object(row: dict[str, Cell]) -> bytes:
+    try:
+        return orjson.dumps(row, default=_other, option=orjson.OPT_PASSTHROUGH_DATETIME)
+    except TypeError:  # a whole number beyond 64 bits
+        return json.dumps(row, default=_other, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _other(value: Any) -> str:

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from app.exports.batches import Batched
 from app.exports.formats.text import PIECE, text_of
 from app.exports.tables import Cell, Column, ColumnType, Row, Table
 
@@ -96,7 +97,7 @@ def _day(value: Cell) -> date:
 
 def _instant(value: Cell) -> datetime:
     if isinstance(value, datetime):
-        return value.astimezone(UTC)
+        return value if value.tzinfo is UTC else value.astimezone(UTC)
     raise ValueError
 
 
@@ -122,7 +123,7 @@ ALREADY: dict[Kind, frozenset[type]] = {
 }
 
 
-NUMBER = frozenset({int, float, type(None)})
+WHOLE = frozenset({int, type(None)})
 
 
 def fitted(column: Column, kind: Kind, cells: Sequence[Cell]) -> Sequence[Any]:
@@ -130,9 +131,9 @@ def fitted(column: Column, kind: Kind, cells: Sequence[Cell]) -> Sequence[Any]:
     types = set(map(type, cells))
     if kind in ALREADY and ALREADY[kind].issuperset(types):
         return cells
-    if kind in (Kind.WHOLE, Kind.REAL) and NUMBER.issuperset(types):
-        numbers = [cell for cell in cells if isinstance(cell, int | float)]
-        if not numbers or (float not in types and max(numbers) <= EXACT and min(numbers) >= -EXACT):
+    if kind in (Kind.WHOLE, Kind.REAL) and WHOLE.issuperset(types):
+        numbers: Any = cells if type(None) not in types else [cell for cell in cells if cell is not None]
+        if not numbers or (max(numbers) <= EXACT and min(numbers) >= -EXACT):
             return cells
     fit = FITS[kind]
     try:
@@ -141,8 +142,20 @@ def fitted(column: Column, kind: Kind, cells: Sequence[Cell]) -> Sequence[Any]:
         raise Misfit(column.name) from None
 
 
+class Nothing(list[None]):
+    """The cells of a column in which there is nothing, so that nobody has to look."""
+
+
 def chunks(table: Table, kinds: Sequence[Kind], *, rows: int = CHUNK) -> Iterator[list[Sequence[Any]]]:
     """The table column by column, so many rows at a time."""
+    if isinstance(table.rows, Batched) and table.rows.columns_of is not None:
+        for columns in table.rows.columns(size=rows):
+            nothing = Nothing([None] * len(columns[0] or ()))
+            yield [
+                nothing if found is None else fitted(column, kind, found)
+                for column, kind, found in zip(table.columns, kinds, columns, strict=True)
+            ]
+        return
     source: Iterator[Row] = iter(table.rows)
     while batch := list(islice(source, rows)):
         cells = list(zip(*batch, strict=True))

@@ -1,0 +1,204 @@
+"""Is a file that is made a thousand entries at a time the same, byte for byte, as one that is made cell by cell?"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlmodel import Session
+
+from app.exports import batches, reads, tables
+from app.exports.batches import Batched, Long, Wide
+from app.exports.formats import Format, encoded, text
+from app.exports.tables import Table
+from app.people.access import Actor
+from app.studies.in_use import StudyInUse
+from tests.exports.test_formats import HOSTILE
+from tests.exports.world import entry, participant
+from tests.factories import MINI, NOW, definition, mini_study, person
+
+QUICK = ("entries", "instrument_pain", "instrument_disability", "instrument_fall")
+AWKWARD: list[dict[str, Any]] = [
+    {},
+    {"pain_nrs": 7, "pain_days": 3, "pain_where": ["back", "leg"], "pain_note": "plain"},
+    {"pain_note": "in front", "pain_nrs": 1},
+    {"pain_nrs": {"missing": "UNK"}, "pain_days": {"missing": "ND"}, "pain_note": "two reasons, and a comma"},
+    {"pain_where": {"missing": "ND"}, "pain_nrs": 2},
+    {"pain_where": [], "pain_nrs": 2},
+    {"pain_where": "back"},
+    {"pain_where": ["leg", "elsewhere"]},
+    {"pain_nrs": None, "pain_note": None},
+    {"pain_nrs": True, "pain_note": False},
+    {"pain_nrs": "seven, or so", "pain_note": 'said "so"'},
+    {"pain_nrs": ["1", "2"], "pain_note": ["a,b", "c"]},
+    {"pain_nrs": 12.5, "pain_days": 1e22, "pain_note": 0.1 + 0.2},
+    {"pain_nrs": 2**70, "pain_days": -(2**70), "pain_note": "e+"},
+    {"pain_nrs": 1e-7, "pain_days": -0.0, "pain_note": "None, True, [x] and {y}"},
+    {"pain_note": {"file": "ab", "name": "a,b.pdf", "size": 3}},
+    {"pain_nrs": {"missing": "UNK", "besides": 1}},
+    {"unheard_of": "an item of no version", "pain_nrs": 3},
+    {"pain_note": "100 % of %s", "pain_nrs": 5},
+    *({"pain_nrs": 5, "pain_note": said} for said in HOSTILE),
+]
+
+
+@pytest.fixture
+def study(session: Session) -> StudyInUse:
+    instruments = json.loads(json.dumps(MINI["instruments"]))
+    fall = json.loads(json.dumps(instruments[1]))
+    fall |= {"code": "fall", "label": "Falls", "repeats": True}
+    fall["sections"][0]["items"] += [{"code": "hurt", "label": "Hurt", "type": "yes_no"}]
+    visits = json.loads(json.dumps(definition().model_dump(mode="json")["visits"]))
+    visits[0]["instruments"] = [*visits[0]["instruments"], "fall"]
+    return mini_study(session, instruments=[*instruments, fall], visits=visits)
+
+
+@pytest.fixture
+def manager(session: Session, study: StudyInUse) -> Actor:
+    return person(session, study, "data_manager")
+
+
+def one_by_one(table: Table) -> Table:
+    """The same table, whose rows come one by one alone."""
+    again = table.reopened
+    assert again is not None
+    return replace(table, rows=(row for row in table.rows), reopened=lambda: one_by_one(again()))
+
+
+def both(session: Session, study: StudyInUse, name: str, by: Actor, as_: Format) -> tuple[bytes, bytes]:
+    opened = reads.open_export(session, study, name, by=by)
+    assert isinstance(opened.rows, Batched), name
+    found = []
+    for table in (opened, one_by_one(opened.again())):
+        try:
+            found.append(b"".join(encoded(table, as_)))
+        except UnicodeEncodeError:  # half a surrogate pair has no bytes
+            found.append(b"")
+    return found[0], found[1]
+
+
+def filled(session: Session, study: StudyInUse, values: list[dict[str, Any]]) -> None:
+    for number, found in enumerate(values, start=1):
+        row = participant(session, study, number, site_code="north" if number % 3 else "south")
+        for place, visit in enumerate(("week18", "baseline", "unplanned")):
+            signed = {"signed_at": NOW, "signed_by": "x", "signed_name": "X", "version": 2} if place else {}
+            entry(session, study, row, visit, "pain", found, saved_at=NOW + timedelta(microseconds=number), **signed)
+        for repeat in (1, 2):
+            hurt = {**found, "hurt": bool(number % 2)}
+            entry(session, study, row, "baseline", "fall", hurt, repeat=repeat, reasons='{"hurt": "Asked, twice"}')
+        entry(session, study, row, "week18", "disability", {"dis_items": ["3"], "dis_weight": number / 7})
+
+
+@pytest.mark.parametrize(
+    ("as_", "together"),
+    [(Format.CSV, 1), (Format.CSV, 3), (Format.PARQUET, 1), (Format.SPREADSHEET, 1), (Format.NDJSON, 1)],
+)
+def test_a_file_made_in_batches_is_the_same_bytes(
+    session: Session,
+    study: StudyInUse,
+    manager: Actor,
+    as_: Format,
+    together: int,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(text, "ENTRIES", 7)
+    monkeypatch.setattr(batches, "TOGETHER", together)
+    filled(session, study, AWKWARD)
+    for name in QUICK:
+        quick, slow = both(session, study, name, manager, as_)
+        assert quick == slow, (name, quick[150:900], slow[150:900])
+        assert len(slow) > 2_000
+
+
+def test_half_a_pair_is_met_as_before(session: Session, study: StudyInUse, manager: Actor):
+    filled(session, study, [{"pain_nrs": 4, "pain_note": "half a pair \ud800"}])
+    quick, slow = both(session, study, "instrument_pain", manager, Format.CSV)
+    assert quick == slow == b""
+
+
+def test_most_entries_take_the_quick_way(
+    session: Session, study: StudyInUse, manager: Actor, monkeypatch: pytest.MonkeyPatch
+):
+    filled(session, study, [*AWKWARD[:6], {"pain_nrs": 3, "pain_note": 'with a comma, "quotes" and\na line'}])
+
+    def never(self: object, raw: object) -> Any:
+        raise AssertionError(raw)
+
+    monkeypatch.setattr(Wide, "_row", never)
+    monkeypatch.setattr(Long, "_rows", never)
+    b"".join(encoded(reads.open_export(session, study, "instrument_pain", by=manager), Format.CSV))
+    b"".join(encoded(reads.open_export(session, study, "instrument_fall", by=manager), Format.CSV))
+
+
+ANY = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
+    st.sampled_from(["1", "back", "None", "a,b", '"', "\r\n", "e+", "\0"]),
+    st.lists(st.sampled_from(["back", "leg", "a,b", '"']), max_size=3),
+    st.sampled_from([{"missing": "UNK"}, {"missing": "a,b"}, {"missing": 3}, {"how": "typed"}, {}]),
+)
+
+
+@pytest.fixture(scope="module")
+def plan() -> tables.Plan:
+    instruments = json.loads(json.dumps(MINI["instruments"]))
+    fall = instruments[1] | {"code": "fall", "label": "Falls", "repeats": True}
+    fall["sections"][0]["items"] += [{"code": "hurt", "label": "Hurt", "type": "yes_no"}]
+    return tables.plan_of([definition(instruments=[*json.loads(json.dumps(MINI["instruments"])), fall])])
+
+
+ITEMS = ("pain_nrs", "pain_days", "pain_where", "pain_note", "hurt", "other")
+SAME = (  # what most columns hold: values of one kind
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([0.0, -0.0, 12.5]),
+    st.integers(-2, 1_001),
+    st.booleans(),
+    st.sampled_from(["x", "a,b", "two\nlines", 'say "x"']),
+    st.sampled_from([True, 1]),
+    st.lists(st.sampled_from(["back", "leg"]), max_size=2),
+)
+
+
+def _documents(items: list[str], values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Documents that hold these items, in this order."""
+    one = st.fixed_dictionaries(dict.fromkeys(items, values)).map(lambda found: {item: found[item] for item in items})
+    return st.lists(one, max_size=6)
+
+
+ORDERS = st.lists(st.sampled_from(ITEMS), unique=True)
+DOCUMENTS = st.lists(
+    st.tuples(ORDERS, st.sampled_from([ANY, *SAME])).flatmap(lambda given: _documents(*given)), max_size=3
+).map(lambda some: [one for each in some for one in each])
+
+
+def _exact(row: tables.Row) -> str:
+    columns = tuple(tables.Column(str(place), "", tables.ColumnType.YES_NO) for place in range(len(row)))
+    whole = b"".join(text.written_csv(Table("t", "T", "", columns, iter([row])))).decode()
+    return whole.partition("\r\n")[2].removesuffix("\r\n")
+
+
+@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(DOCUMENTS, st.sampled_from([1, 2, 99]))
+def test_any_document_gives_the_lines_of_its_cells(
+    plan: tables.Plan, monkeypatch: pytest.MonkeyPatch, documents: list[Mapping[str, Any]], together: int
+):
+    monkeypatch.setattr(batches, "TOGETHER", together)
+    form = tables.form_of(plan, "fall")
+    head = ("M-1", "north", "baseline", "1", "complete", "2", "2026-03-02T09:30:00.000000Z", "")
+    raws = [(*head, 5, json.dumps(each)) for each in documents]
+    _, made = Wide(form, 9, {5: "v1"}, wholes=(3, 5)).lines(raws, _exact)
+    cells = [(*head, "v1", *form.cells(batches.stored(raw[-1]))) for raw in raws]
+    assert made == "".join(f"{_exact(row)}\r\n" for row in cells)
+    long = Long(plan, 5, {5: "v1"})
+    entries = [("M-1", "north", "baseline", "fall", *head[3:], 5, json.dumps(each), "{}") for each in documents]
+    count, made = long.lines(entries, _exact)
+    expected = [_exact(row) for raw in entries for row in long._rows(raw)]
+    assert made == "".join(f"{line}\r\n" for line in expected)
+    assert count == len(expected)
