@@ -10,6 +10,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from app.api import (
+    account,
     amendments,
     appointments,
     audit,
@@ -49,6 +50,7 @@ from app.api.shapes import PROBLEMS, example_of
 token = HTTPBearer(auto_error=False, scheme_name="token", description="A token of your account, for one study.")
 
 families = (
+    account,
     study,
     drafts,
     amendments,

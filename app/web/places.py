@@ -1,6 +1,6 @@
 """At which sites is this person, which one did they choose, and what day is it there?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -10,7 +10,7 @@ from app.dependencies import Here
 from app.foundation import clock
 from app.foundation.errors import FieldProblem, Invalid
 from app.people import reads as people
-from app.people.access import Actor, Grant
+from app.people.access import Actor, granted_at
 from app.people.reads import SiteRow
 from app.rendering import page
 from app.web.shell import viewer_of
@@ -54,18 +54,7 @@ def narrowed(actor: Actor, site: SiteRow | None) -> Actor:
     """The same person at one site only, for lists; never more than they may see anyway."""
     if site is None:
         return actor
-    held = [Grant(grant.role, site.id) for grant in actor.grants if grant.site_id in (None, site.id)]
-    return Actor(
-        person_id=actor.person_id,
-        username=actor.username,
-        name=actor.name,
-        organisation=actor.organisation,
-        grants=tuple(dict.fromkeys(held)),
-        study_id=actor.study_id,
-        request_id=actor.request_id,
-        via=actor.via,
-        scopes=actor.scopes,
-    )
+    return replace(actor, grants=granted_at(actor.grants, [site.id]))
 
 
 def show_at(here: Here, places: Places, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, select, true
 from sqlmodel import Session
 
 from app.foundation import paging
@@ -47,12 +47,13 @@ class DeliveryRow:
 
 
 def webhooks_of(session: Session, study: StudyInUse, *, by: Actor) -> list[HookRow]:
-    """The person's webhooks in a study, the newest first."""
+    """The person's webhooks in a study, the newest first; by a token of some sites, those of these sites."""
     require(by, Permission.WEBHOOK_MANAGE)
+    here = HOOK.c.site_id.in_(sorted(by.token_sites)) if by.token_sites is not None else true()
     rows = session.execute(
         select(HOOK, SITE.c.code.label("site"))
         .select_from(HOOK.outerjoin(SITE, SITE.c.id == HOOK.c.site_id))
-        .where(HOOK.c.study_id == study.id, HOOK.c.person_id == by.person_id)
+        .where(HOOK.c.study_id == study.id, HOOK.c.person_id == by.person_id, here)
         .order_by(HOOK.c.id.desc())
         .limit(100)
     )

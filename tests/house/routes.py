@@ -425,6 +425,7 @@ WHO: dict[str, Who] = {
     "redcap.elsewise": ANYONE,
     "redcap.survey": ANYONE,  # leads to a participant's link, which asks who they are
     # JSON
+    "api.token": IN_STUDY,  # of itself
     "api.study": P.STUDY_READ,
     "api.instruments": P.STUDY_READ,
     "api.drafts": P.STUDY_LOAD,
