@@ -1,7 +1,7 @@
 """May this person do this, here? An actor is a person with their roles in one study; every action asks `require`."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 
@@ -65,6 +65,11 @@ def granted_at(grants: Iterable[Grant], sites: Collection[int]) -> tuple[Grant, 
             Grant(grant.role, site) for grant in grants for site in sorted(sites) if grant.site_id in (None, site)
         )
     )
+
+
+def narrowed(actor: Actor, site_id: int) -> Actor:
+    """The same person at one site only, for lists; never more than they may see anyway."""
+    return replace(actor, grants=granted_at(actor.grants, [site_id]))
 
 
 def token_grants(grants: Iterable[Grant], sites: Collection[int] | None) -> tuple[Grant, ...]:

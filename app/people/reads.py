@@ -610,6 +610,12 @@ def sites_of(session: Session, study_id: int) -> list[SiteRow]:
     return [SiteRow(**row._mapping) for row in session.execute(_SITES, {"study_id": study_id})]
 
 
+def sites_worked_at(session: Session, study_id: int, *, by: Actor) -> tuple[SiteRow, ...]:
+    """The sites of a study at which this person holds a role, by code; every one for who holds theirs for all."""
+    wanted = {grant.site_id for grant in by.grants}
+    return tuple(row for row in sites_of(session, study_id) if None in wanted or row.id in wanted)
+
+
 # Sessions and tokens
 
 

@@ -73,12 +73,26 @@ def _hook(row: Row[Any]) -> HookRow:
 
 
 def deliveries(
-    session: Session, study: StudyInUse, number: int, *, by: Actor, cursor: str | None = None, limit: int | None = None
+    session: Session,
+    study: StudyInUse,
+    number: int,
+    *,
+    by: Actor,
+    event: str | None = None,
+    ended_as: str | None = None,
+    cursor: str | None = None,
+    limit: int | None = None,
 ) -> paging.Page[DeliveryRow]:
-    """What one of the person's webhooks was told, or waits to be, the newest first."""
+    """What one of the person's webhooks was told, or waits to be, the newest first; `ended_as` may be `waiting`."""
     webhook_of(session, study, number, by=by)
     size = paging.page_size(limit)
     query = select(DELIVERY).where(DELIVERY.c.webhook_id == number)
+    if event is not None:
+        query = query.where(DELIVERY.c.event == event)
+    if ended_as == "waiting":
+        query = query.where(DELIVERY.c.ended_as.is_(None))
+    elif ended_as is not None:
+        query = query.where(DELIVERY.c.ended_as == ended_as)
     backwards = False
     if cursor:
         (last,), backwards = paging.decode(cursor, 1, int)
