@@ -1,5 +1,7 @@
 """What every answer has in common: fields, expand, links, ETags, and how often one may ask."""
 
+from typing import Any
+
 import pytest
 
 from app.api.pleasant import Limits
@@ -116,7 +118,7 @@ def test_a_change_of_a_repeat_is_held_against_what_was_read_of_that_repeat(share
     assert client.put(where, change, headers={"If-Match": tag}, **second).status_code == 200
 
 
-LOOKED_FOR = [
+LOOKED_FOR: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     # the list, what for, and what of each row says that it is so
     ("/participants", {"site": "south"}, {"site": "south"}),
     ("/participants", {"status": "randomised", "sort": "-code"}, {"status": "randomised"}),

@@ -5,6 +5,7 @@ import io
 import zipfile
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
@@ -70,16 +71,18 @@ def test_a_dictionary_becomes_a_draft_on_the_page_and_over_rest(world: World):
     assert (again.status_code, again.headers["location"]) == (303, link["href"])  # a double click makes one
 
     client = api_client(world.database, world.person("administrator", site_code=None), http=browser.client)
-    key = {"Idempotency-Key": "import-1"}
-    asked = {"content": table(*rows), "params": {"file": "dictionary.csv", "code": "elsewhere"}, "headers": key}
-    first = client.request("POST", "/study-imports", **asked)
+
+    def sent_once() -> Any:
+        key, query = {"Idempotency-Key": "import-1"}, {"file": "dictionary.csv", "code": "elsewhere"}
+        return client.request("POST", "/study-imports", content=table(*rows), params=query, headers=key)
+
+    first = sent_once()
     assert first.status_code == 201, first.text
     said = first.json()
     assert (said["code"], said["instruments"], said["counts"]["lost"]) == ("elsewhere", 2, len(lost(said)))
     assert any("[nope] = 1" in note["what"] for note in lost(said))
     assert all(note["to_do"] and note["where"] for note in said["report"])
-    repeated = client.request("POST", "/study-imports", **asked).json()
-    assert repeated == {**said, "report": []}
+    assert sent_once().json() == {**said, "report": []}
     draft = client.done("GET", f"/drafts/{said['draft']}")
     assert (draft["name"], draft["origin"]) == (said["title"], "import")
     assert len(draft["findings"]) == said["warnings"] > 0
