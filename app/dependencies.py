@@ -284,7 +284,7 @@ class Here:
 
     @contextmanager
     def nobody_waits(self) -> Iterator[None]:
-        """Whatever takes long and needs no database is done within; behind it the request is claimed again, and goes on.
+        """Whatever takes long and needs no database is done within; behind it the request is claimed again.
 
         AlreadyAnswered when the same request was faster.
         """

@@ -405,6 +405,8 @@ WHO: dict[str, Who] = {
     "drafts.remove": P.STUDY_LOAD,
     "drafts.preview": P.STUDY_LOAD,
     "drafts.look": P.STUDY_LOAD,
+    "drafts.look_at_fields": P.STUDY_LOAD,
+    "drafts.look_at_consent": P.STUDY_LOAD,
     "drafts.plan": P.STUDY_LOAD,
     "drafts.consent": P.STUDY_LOAD,
     # amendments: who reads no participants learns how many, and nothing of anybody

@@ -48,7 +48,7 @@ API = [door for door in ALL if door.is_api]
 OPEN = [door for door in ALL if WHO.get(door.name) == ANYONE]
 
 # They answer what was typed, and so carry nothing along and ask for no token.
-KEEPS_NOTHING = {"entries.look", "double.look", "drafts.look"}
+KEEPS_NOTHING = {"entries.look", "double.look", "drafts.look", "drafts.look_at_fields", "drafts.look_at_consent"}
 
 # Pages without a template of their own name, and what they answer instead.
 NO_PAGE = {
@@ -422,6 +422,8 @@ FOUND_NOTHING = {
     "drafts.remove",
     "drafts.preview",
     "drafts.look",
+    "drafts.look_at_fields",
+    "drafts.look_at_consent",
     "drafts.plan",
     "drafts.consent",
     "api.draft",
