@@ -73,6 +73,12 @@ def _really_asked(left: Left) -> None:
         "/api/v1/studies/mini/participants/M-002/appointments",
         "/api/v1/studies/mini/appointments",
         "/mini/calendar",
+        "/mini/import",
+        "/mini/import/1",
+        "/mini/webhooks/1",
+        "/api/v1/studies/mini/webhooks/2/deliveries",
+        "/api/v1/studies/mini/import-mappings",
+        "/api/v1/studies/mini/visits-due",
         "/mini/messages",
         "/api/v1/studies/mini/messages",
         "/mini/audit",
@@ -126,6 +132,12 @@ def _really_asked(left: Left) -> None:
     assert len(left.rows["unblinding"]) == 5
     assert len(left.rows["adverse_event"]) == 2
     assert len(left.rows["adverse_event_report"]) == 3
+    assert left.rows["webhook_delivery"]
+    assert left.rows["import_file"]
+    assert {key.split()[3] for key in left.heard if key.startswith("program ")} == {
+        "https://example.org/coordinator",
+        "https://example.org/data_manager",
+    }
     assert left.rows["deviation"]
     assert left.rows["contact"]
     assert left.rows["concomitant_care"]
