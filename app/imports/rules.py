@@ -141,7 +141,7 @@ def read_csv(text: str) -> tuple[list[str], Iterator[Cells]]:
     text = text.removeprefix("\ufeff")
     if "\x00" in text:
         raise Invalid([FieldProblem("file", "control", "There is a NUL in this file. Save it as CSV in UTF-8 again.")])
-    first = text.partition("\n")[0]
+    first = next(_lines(text), "")
     delimiter = max(",;\t", key=first.count)
     rows = csv.reader(_lines(text), delimiter=delimiter, strict=True)
     try:
