@@ -418,7 +418,9 @@ def study_wording(study: str, folder: Path) -> None:
 
 @study_app.command("import")
 def study_import(
-    file: Annotated[Path, typer.Argument(help="REDCap data dictionary (CSV), REDCap project or CDISC ODM (XML).")],
+    file: Annotated[
+        Path, typer.Argument(help="REDCap dictionary (CSV) or project (XML), CDISC ODM (XML), XLSForm (XLSX).")
+    ],
     to: Annotated[Path, typer.Option(help="A new folder for the study.")],
     code: Annotated[str | None, typer.Option(help="The study's code; otherwise made of its title.")] = None,
 ) -> None:
@@ -517,6 +519,7 @@ def token_create(
     study: str,
     name: Annotated[str, typer.Option(help="What the token is for.")],
     scope: Annotated[list[str], typer.Option(help="A permission, e.g. export.run; repeat for more.")],
+    site: Annotated[list[str] | None, typer.Option(help="A site's code; repeat for more. None: all of theirs.")] = None,
     days: Annotated[int, typer.Option(min=1, max=366)] = 90,
     redcap: Annotated[bool, typer.Option(help="In the form that clients of the REDCap-compatible API want.")] = False,
 ) -> None:
@@ -533,6 +536,7 @@ def token_create(
             log=in_use.code,
             name=name,
             scopes=frozenset(scope),
+            sites=site or (),
             expires_at=now + timedelta(days=days),
             hexadecimal=redcap,
             by=actor,
@@ -563,7 +567,7 @@ def act_as(session: Session, username: str, study: StudyInUse) -> Actor:
         username=person.username,
         name=person.name,
         organisation=person.organisation,
-        grants=tuple(Grant(right.role, right.site_id) for right in rights if right.study_id == study.id),
+        grants=tuple(Grant(right.role, right.site_id) for right in rights if right.study_id in (study.id, None)),
         study_id=study.id,
         request_id=request_id,
         via="cli",

@@ -8,6 +8,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -183,6 +184,8 @@ class Here:
     form: Form = field(default_factory=dict)
     idempotency_key: str | None = None
     weighed: actions.Weighed | None = None
+    claimed: tuple[str, bytes] | None = None
+    """The key that this request claimed, and the body it is of."""
     reads: str | None = None
     """The language of a link, which was chosen when it was made."""
 
@@ -277,7 +280,19 @@ class Here:
         )
         if answer is not None:
             raise AlreadyAnswered(answer)
-        self.idempotency_key = key
+        self.idempotency_key, self.claimed = key, (key, body)
+
+    @contextmanager
+    def nobody_waits(self) -> Iterator[None]:
+        """Whatever takes long and needs no database is done within; behind it the request is claimed again.
+
+        AlreadyAnswered when the same request was faster.
+        """
+        self.release_key()
+        self.session.commit()
+        yield
+        if self.claimed is not None:
+            self.take_key(*self.claimed)
 
 
 def _signed_in(
@@ -454,7 +469,19 @@ def _bearer(request: Request) -> str:
 
 
 def _api_here(request: Request, session: Session, study: str, *, unsafe: bool, touch: bool = True) -> Here:
-    return here_by_token(request, session, _bearer(request), study=study, unsafe=unsafe, touch=touch)
+    here = here_by_token(request, session, _bearer(request), study=study, unsafe=unsafe, touch=touch)
+    _refuse_unknown(request)
+    return here
+
+
+def _refuse_unknown(request: Request) -> None:
+    """A parameter that an address does not know is misspelt: passed over, it would give an answer to something else."""
+    known: tuple[str, ...] | None = getattr(request.state, "known", None)  # what the address said that it knows
+    if known is None or getattr(request.state, "asked_within", False):
+        return
+    if unknown := [name for name in request.query_params if name not in known]:
+        words = f"There is no such parameter here. Known are: {', '.join(known) or 'none'}."
+        raise Invalid([FieldProblem(name[:80], "unknown", words) for name in unknown[:20]])
 
 
 def here_by_token(

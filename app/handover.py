@@ -40,7 +40,7 @@ def asked(
 
 
 Asked = Annotated[Choice, Depends(asked)]
-Since = Annotated[
+ChangedSince = Annotated[
     int | None,
     Query(ge=0, lt=2**31, description="Only what changed from this change number on, and what was removed."),
 ]

@@ -206,12 +206,21 @@ _GOING = (
 
 
 def going_over(
-    session: Session, study: StudyInUse, *, by: Actor, cursor: str | None = None, limit: int | None = None
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    site: str | None = None,
+    state: State | None = None,
+    cursor: str | None = None,
+    limit: int | None = None,
 ) -> paging.Page[Going]:
     """One page of the sites that went, go or will go over to a version; the newest first."""
     require(by, Permission.STUDY_READ)
     size = paging.page_size(limit)
     query, backwards = _GOING.where(SITE_VERSION.c.study_id == study.id), False
+    wanted = (SITE.c.code, site), (SITE_VERSION.c.state, state)
+    query = query.where(*(column == value for column, value in wanted if value is not None))
     if cursor:
         (number,), backwards = paging.decode(cursor, 1, int)
         query = query.where(SITE_VERSION.c.id > number if backwards else SITE_VERSION.c.id < number)

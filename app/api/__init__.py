@@ -3,6 +3,8 @@
 `redcap/` is another one, at /api/, for programs that know studies as REDCap projects.
 """
 
+from inspect import signature
+
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
@@ -10,6 +12,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from app.api import (
+    account,
     amendments,
     appointments,
     audit,
@@ -25,6 +28,7 @@ from app.api import (
     entries,
     escrow,
     exports,
+    importing,
     imports,
     in_error,
     links,
@@ -41,6 +45,7 @@ from app.api import (
     visits,
     webhooks,
 )
+from app.api.filters import known, names_of
 from app.api.pleasant import selection
 from app.api.redcap import door as redcap
 from app.api.shapes import PROBLEMS, example_of
@@ -49,8 +54,10 @@ from app.api.shapes import PROBLEMS, example_of
 token = HTTPBearer(auto_error=False, scheme_name="token", description="A token of your account, for one study.")
 
 families = (
+    account,
     study,
     drafts,
+    importing,
     amendments,
     participants,
     consent,
@@ -103,8 +110,12 @@ for family in families:
 for route in router.routes:
     if isinstance(route, APIRoute) and route.summary is None:
         route.summary = route.description.split("\n")[0].split(". ")[0].rstrip(".")
-    if isinstance(route, APIRoute) and route.methods == {"GET"} and route.response_model is not None:
-        route.dependencies = [*route.dependencies, Depends(selection)]
+    if isinstance(route, APIRoute):
+        names = [name for name in names_of(route.dependant) if name not in ("study", *route.param_convertors)]
+        if route.methods == {"GET"} and route.response_model is not None:
+            route.dependencies = [*route.dependencies, Depends(selection)]
+            names += signature(selection).parameters
+        route.dependencies = [*route.dependencies, Depends(known(names))]
     # A good answer shows what it looks like where it stands, not only where its parts are described.
     if isinstance(route, APIRoute) and (example := example_of(route.response_model)) is not None:
         good = {"content": {"application/json": {"example": example}}}

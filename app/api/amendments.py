@@ -9,6 +9,8 @@ from pydantic import ConfigDict, Field
 
 from app.amendments import actions, reads
 from app.amendments.reads import Effect
+from app.amendments.status import State
+from app.api.filters import AtSite
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text
 from app.dependencies import ApiChange, ApiPage
 from app.foundation.errors import NotFound
@@ -306,11 +308,28 @@ def _effect(each: Effect, *, entries: bool) -> EffectReply:
     )
 
 
+StateWord = Literal["planned", "moving", "done", "cancelled"]
+
+
 @router.get("/amendments", name="api.amendments")
-def amendments(here: ApiPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[GoingReply]:
+def amendments(
+    here: ApiPage,
+    site: AtSite = None,
+    state: Annotated[StateWord | None, Query(description="How far they are.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[GoingReply]:
     """Sites that went, go or will go over to a version; the newest first."""
     require(here.actor, Permission.STUDY_READ)
-    page = reads.going_over(here.session, here.the_study, by=here.actor, cursor=cursor, limit=limit)
+    page = reads.going_over(
+        here.session,
+        here.the_study,
+        by=here.actor,
+        site=site,
+        state=State(state) if state else None,
+        cursor=cursor,
+        limit=limit,
+    )
     return PageOf[GoingReply](items=[GoingReply.model_validate(each) for each in page.rows], next=page.next)
 
 

@@ -7,15 +7,18 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.filters import AtSite, OfPerson, at
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Number, Reply, Text, Version
 from app.dependencies import ApiChange, ApiPage
 from app.foundation.errors import FieldProblem, Invalid
 from app.people.access import require
 from app.people.permissions import Permission
+from app.people.reads import person_by_username
 from app.schedule.appointments import actions, reads
 from app.schedule.appointments.actions import Wish
 from app.schedule.appointments.reads import AppointmentRow
+from app.schedule.status import AppointmentStatus
 from app.studies.definition import TimeOfDay
 
 router = APIRouter(tags=["appointments"])
@@ -244,13 +247,33 @@ def calendar(
         Query(description="From this instant on; without it from now.", examples=["2026-07-13T00:00:00Z"]),
     ] = None,
     days: Annotated[int, Query(ge=1, le=LONGEST_SPAN, description="For so many days.")] = 7,
+    site: AtSite = None,
+    person: OfPerson = None,
+    status: Annotated[
+        list[Literal["booked", "held", "no_show", "cancelled"]],
+        Query(max_length=4, description="Only these; repeat it."),
+    ] = [],  # noqa: B006
 ) -> list[dict[str, object]]:
-    """The appointments of a span of time at the sites of whoever asks, earliest first; at most 500."""
+    """The appointments of a span of time at the sites of whoever asks, earliest first; at most 500.
+
+    Blinded people are not told with whom treatment sessions are, so with `person` they get none.
+    """
     require(here.actor, Permission.PARTICIPANT_READ)
     begins_at = begins_at or here.now
     if begins_at.tzinfo is None or not 1970 < begins_at.year < 2200:
         message = "Send an instant with its offset from UTC, such as 2026-07-13T00:00:00Z."
         raise Invalid([FieldProblem("begins_at", "instant", message)])
     ends = begins_at + timedelta(days=days)
-    found = reads.appointments_between(here.session, here.the_study, by=here.actor, begins=begins_at, ends=ends)
+    whose = person_by_username(here.session, person) if person is not None else None
+    if person is not None and whose is None:
+        return []
+    found = reads.appointments_between(
+        here.session,
+        here.the_study,
+        by=at(here, site),
+        begins=begins_at,
+        ends=ends,
+        person_id=whose.id if whose else None,
+        statuses=[AppointmentStatus(each) for each in status] or AppointmentStatus,
+    )
     return [_reply(row) for row in found]

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict
 
+from app.api.filters import AtSite, OfPerson, Since, Until, Whose, at
 from app.api.shapes import Cursor, Limit, PageOf, Reply
 from app.audit import checkpoints, reads
 from app.audit.verify import verify
@@ -94,18 +95,35 @@ def audit(
     here: ApiPage,
     cursor: Cursor = None,
     limit: Limit = 50,
-    participant: Annotated[str | None, Query(max_length=80)] = None,
-    username: Annotated[str | None, Query(max_length=80)] = None,
-    action: Annotated[str | None, Query(max_length=80, description="The beginning of an action's name.")] = None,
+    site: AtSite = None,
+    participant: Whose = None,
+    username: OfPerson = None,
+    action: Annotated[
+        str | None, Query(max_length=80, description="The beginning of an action's name.", examples=["entry."])
+    ] = None,
+    subject: Annotated[
+        str | None, Query(max_length=200, description="Only of this thing.", examples=["entry/week18/pain"])
+    ] = None,
+    item: Annotated[str | None, Query(max_length=80, description="Only of this item.", examples=["pain_nrs"])] = None,
+    since: Since = None,
+    until: Until = None,
 ) -> PageOf[AuditReply]:
-    """The log of this study, of the participants this person may know."""
+    """The log of this study, of the participants this person may know, the newest first."""
     require(here.actor, Permission.AUDIT_READ)
-    wanted = reads.AuditFilter(participant=participant, username=username, action=action)
+    wanted = reads.AuditFilter(
+        participant=participant,
+        username=username,
+        action=action,
+        subject=subject,
+        item=item,
+        since=since,
+        until=until,
+    )
     page: Any = reads.entries(
         here.session,
         here.the_study.code,
         wanted,
-        participants=visible_codes(here.the_study, here.actor),
+        participants=visible_codes(here.the_study, at(here, site)),
         cursor=cursor,
         limit=limit,
     )

@@ -8,6 +8,7 @@ from fastapi.responses import Response
 from pydantic import ConfigDict
 
 from app.api.double import AgreementReply, BySite, agreement_reply
+from app.api.filters import AtSite, OfForm, Whose, at
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text, Version
 from app.capture.coding import actions, reads
 from app.capture.coding.reads import Queue
@@ -128,11 +129,28 @@ class SettleBody(Body):
 def coded_texts(
     here: ApiPage,
     queue: Literal["to_code", "to_reconcile", "coded", "outdated"] = "to_code",
+    site: AtSite = None,
+    participant: Whose = None,
+    instrument: OfForm = None,
+    dictionary: Annotated[
+        str | None, Query(max_length=80, description="Only with this dictionary.", examples=["complaints"])
+    ] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> PageOf[TextReply]:
     """The texts of a queue, the oldest first: of those to code and to settle, yours."""
-    page = reads.queue(here.session, here.the_study, Queue(queue), by=here.actor, cursor=cursor, limit=limit)
+    require(here.actor, Permission.TEXT_CODE)
+    page = reads.queue(
+        here.session,
+        here.the_study,
+        Queue(queue),
+        by=at(here, site),
+        participant=participant,
+        instrument=instrument,
+        dictionary=dictionary,
+        cursor=cursor,
+        limit=limit,
+    )
     return PageOf[TextReply](items=[TextReply.model_validate(each) for each in page.rows], next=page.next)
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import AwareDatetime, ConfigDict, Field
 
+from app.api.filters import AtSite, Since, Until, Whose, at
 from app.api.participants import participant_of
 from app.api.safety import Confirmed
 from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Password, Reply, Text, Version
@@ -326,14 +327,23 @@ def deviations(
     here: ApiPage,
     cursor: Cursor = None,
     limit: Limit = 50,
-    participant: Annotated[str | None, Query(max_length=80)] = None,
-    unsigned: bool = False,
+    site: AtSite = None,
+    participant: Whose = None,
+    category: Annotated[
+        str | None, Query(max_length=80, description="Only of this category of the study.", examples=["visit"])
+    ] = None,
+    grade: Literal["minor", "major"] | None = None,
+    unsigned: Annotated[bool, Query(description="Only those that nobody signed yet and that hold.")] = False,
+    since: Since = None,
+    until: Until = None,
 ) -> PageOf[DeviationReply]:
-    """The deviations at the sites of the token's owner, newest first."""
+    """The deviations at the sites of the token's owner, newest first; `since` is of when they were reported."""
     require(here.actor, Permission.SAFETY_READ)
-    wanted = deviation_reads.Wanted(participant=participant, open=unsigned)
+    wanted = deviation_reads.Wanted(
+        participant=participant, category=category, grade=grade, open=unsigned, since=since, until=until
+    )
     found = deviation_reads.deviations_page(
-        here.session, here.the_study, by=here.actor, wanted=wanted, cursor=cursor, limit=limit
+        here.session, here.the_study, by=at(here, site), wanted=wanted, cursor=cursor, limit=limit
     )
     return PageOf[DeviationReply](items=[DeviationReply.model_validate(row) for row in found.rows], next=found.next)
 
@@ -534,11 +544,17 @@ def screening_log(
     here: ApiPage,
     cursor: Cursor = None,
     limit: Limit = 50,
-    month: Annotated[str | None, Query(pattern=r"^\d{4}-\d{2}$", description="YYYY-MM.")] = None,
+    site: AtSite = None,
+    month: Annotated[str | None, Query(pattern=r"^\d{4}-\d{2}$", description="YYYY-MM.", examples=["2026-03"])] = None,
     outcome: Literal["passed", "failed"] | None = None,
+    reason: Annotated[
+        str | None, Query(max_length=80, description="Only of this reason of the study.", examples=["declined"])
+    ] = None,
 ) -> PageOf[ScreenedReply]:
     """Everybody who was screened at the sites of the token's owner, the last first; no names."""
     require(here.actor, Permission.SAFETY_READ)
-    wanted = ScreenedWanted(month=month, outcome=outcome)
-    found = reads.screened_page(here.session, here.the_study, by=here.actor, wanted=wanted, cursor=cursor, limit=limit)
+    wanted = ScreenedWanted(month=month, outcome=outcome, reason=reason)
+    found = reads.screened_page(
+        here.session, here.the_study, by=at(here, site), wanted=wanted, cursor=cursor, limit=limit
+    )
     return PageOf[ScreenedReply](items=[ScreenedReply.model_validate(row) for row in found.rows], next=found.next)

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import BeforeValidator, ConfigDict, Field
 
+from app.api.filters import AtSite, at
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Password, Reply, Text
 from app.consent import actions, reads
@@ -180,15 +181,15 @@ def consent_documents(here: ApiPage) -> list[DocumentReply]:
 
 
 @router.get("/reconsents", name="api.reconsents")
-def reconsents(here: ApiPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[OwedReply]:
+def reconsents(here: ApiPage, site: AtSite = None, cursor: Cursor = None, limit: Limit = 50) -> PageOf[OwedReply]:
     """Who owes a newer consent, by code, at the sites this person works at."""
     require(here.actor, Permission.PARTICIPANT_READ)
-    zones = {site.id: site.timezone for site in sites_of(here.session, here.the_study.id)}
+    zones = {each.id: each.timezone for each in sites_of(here.session, here.the_study.id)}
     page = reads.reconsents_owed(
         here.session,
         here.the_study,
         lambda site_id: clock.today(zones[site_id], here.now),
-        by=here.actor,
+        by=at(here, site),
         cursor=cursor,
         limit=limit,
     )

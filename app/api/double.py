@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.filters import AtSite, AtVisit, OfForm, Whose, at
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text, Values, Version
 from app.capture.double import actions, reads
@@ -237,7 +238,10 @@ def enter_second(here: ApiChange, code: str, visit: str, instrument: str, asked:
 def double_entries(
     here: ApiPage,
     state: Literal["awaits_second", "to_reconcile", "agreed", "reconciled"] | None = None,
-    site: Annotated[str | None, Query(max_length=80)] = None,
+    site: AtSite = None,
+    participant: Whose = None,
+    visit: AtVisit = None,
+    instrument: OfForm = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> PageOf[LineReply]:
@@ -246,9 +250,11 @@ def double_entries(
     page = reads.queue(
         here.session,
         here.the_study,
-        by=here.actor,
+        by=at(here, site),
         state=State(state) if state else None,
-        site=site,
+        participant=participant,
+        visit=visit,
+        instrument=instrument,
         cursor=cursor,
         limit=limit,
     )
@@ -280,7 +286,7 @@ def reconcile(here: ApiChange, number: Number, asked: ReconcileBody) -> Response
 def entry_agreement(
     here: ApiPage,
     by_site: BySite = False,
-    instrument: Annotated[str | None, Query(max_length=80)] = None,
+    instrument: OfForm = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> PageOf[AgreementReply]:

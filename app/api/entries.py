@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.filters import AtVisit, OfForm
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Password, Repeat, Reply, Text, Values, Version
 from app.capture import actions, reads
@@ -206,15 +207,16 @@ def _reply(state: EntryState) -> EntryReply:
 
 
 @router.get("/entries", name="api.entries")
-def entries(here: ApiPage, code: str) -> list[MarkReply]:
+def entries(here: ApiPage, code: str, visit: AtVisit = None, instrument: OfForm = None) -> list[MarkReply]:
     """Which entries there are, without their answers."""
     found = participant_of(here, code)
     require(here.actor, Permission.ENTRY_READ, site_id=found.site_id)
     assert found.id is not None
     return [
-        _mark_reply(visit, instrument, each)
-        for (visit, instrument), mark in reads.entries_of(here.session, found.id).items()
+        _mark_reply(at_visit, form, each)
+        for (at_visit, form), mark in reads.entries_of(here.session, found.id).items()
         for each in mark.repeats
+        if visit in (None, at_visit) and instrument in (None, form)
     ]
 
 

@@ -1,11 +1,12 @@
 """What can be taken, over REST? Each table in every format, all as a ZIP, and large ones in the background. No arms."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
+from app.api.filters import OfPerson, Since, Until
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, file_contents
 from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here
 from app.exports import actions, delivery, history, reads
@@ -14,7 +15,7 @@ from app.exports.formats import KNOWN, Format
 from app.exports.formats.standards import STANDARDS
 from app.exports.history import Made
 from app.foundation.errors import FieldProblem, Invalid
-from app.handover import Asked, Since, bundle_file, kept_file, manifest_of, table_file
+from app.handover import Asked, ChangedSince, bundle_file, kept_file, manifest_of, table_file
 
 router = APIRouter(tags=["exports"])
 
@@ -108,7 +109,7 @@ def export_bundle(
     asked: Asked,
     format: Annotated[Format, Query(description="What each table is written as.")] = Format.CSV,  # noqa: A002
     table: Annotated[list[Code], Query(max_length=500, description="Only these tables; repeat it.")] = [],  # noqa: B006
-    since: Since = None,
+    since: ChangedSince = None,
 ) -> StreamingResponse:
     """All tables (or some) as one ZIP, with the codebook, and a script for R beside each CSV."""
     return bundle_file(here, asked, format, table, since=since)
@@ -132,7 +133,7 @@ def export(
     asked: Asked,
     spreadsheet: Spreadsheet = False,
     bom: Mark = False,
-    since: Since = None,
+    since: ChangedSince = None,
 ) -> StreamingResponse:
     """One table as a file: csv, json, ndjson, xlsx, parquet, sav, dta, xpt, or R for a script that loads the CSV.
 
@@ -242,9 +243,27 @@ class ExportBody(Body):
 
 
 @router.get("/export-runs", name="api.export_runs")
-def export_runs(here: ApiPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[ExportReply]:
-    """Every export of the study, newest first."""
-    page = history.made(here.session, here.the_study, by=here.actor, cursor=cursor, limit=limit)
+def export_runs(
+    here: ApiPage,
+    state: Literal["begun", "waiting", "running", "done", "failed", "expired"] | None = None,
+    person: OfPerson = None,
+    since: Since = None,
+    until: Until = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[ExportReply]:
+    """Every export of the study, newest first; `since` is of when it was asked for."""
+    page = history.made(
+        here.session,
+        here.the_study,
+        by=here.actor,
+        state=state,
+        person=person,
+        since=since,
+        until=until,
+        cursor=cursor,
+        limit=limit,
+    )
     return PageOf(items=[_reply(made) for made in page.rows], next=page.next)
 
 

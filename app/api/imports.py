@@ -169,7 +169,6 @@ def _import(here: Here, asked: ImportBody) -> Response:
     if (asked.rows is None) == (asked.csv is None):
         raise Invalid([FieldProblem("rows", "one", "Send either rows or csv.")])
     sent = asked.csv if asked.csv is not None else json.dumps(asked.rows, default=str)
-    data = sent.encode("utf-8", "replace")
     rows, columns = _rows(asked)
     mapping = _mapping(here, asked, columns)
     if asked.password:
@@ -181,7 +180,7 @@ def _import(here: Here, asked: ImportBody) -> Response:
         here.the_study,
         rows,
         mapping,
-        origin=origin(asked.file, data),
+        origin=origin(asked.file, sent),
         dry_run=asked.dry_run,
         all_or_nothing=asked.all_or_nothing,
         signs=bool(asked.password),

@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.filters import AtSite, AtVisit, Whose, at
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Password, Reply, Text
 from app.capture.locks import actions, reads
 from app.capture.locks.rules import Kind
@@ -116,10 +117,23 @@ class DecisionBody(Body):
 
 
 @router.get("", name="api.locks")
-def locks(here: ApiPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[LockReply]:
-    """What is frozen or locked; what somebody asks to unlock comes first, then the newest."""
+def locks(
+    here: ApiPage,
+    kind: Literal["frozen", "locked"] | None = None,
+    site: AtSite = None,
+    participant: Whose = None,
+    visit: AtVisit = None,
+    asked: Annotated[bool | None, Query(description="Only those that somebody asks to unlock, or only others.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[LockReply]:
+    """What is frozen or locked; what somebody asks to unlock comes first, then the newest.
+
+    `site` answers with those of the whole study as well, since they hold there.
+    """
     require(here.actor, Permission.ENTRY_READ)
-    page = reads.locks_page(here.session, here.the_study, by=here.actor, cursor=cursor, limit=limit)
+    wanted = reads.Wanted(Kind(kind) if kind else None, participant, visit, asked)
+    page = reads.locks_page(here.session, here.the_study, by=at(here, site), wanted=wanted, cursor=cursor, limit=limit)
     return PageOf[LockReply](items=[LockReply.model_validate(each) for each in page.rows], next=page.next)
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import ConfigDict
 
+from app.api.filters import AtSite, Since, Until, Whose, at
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text, Version
 from app.dependencies import ApiChange, ApiPage
@@ -105,12 +106,26 @@ class ChoiceBody(Body):
 def messages(
     here: ApiPage,
     state: Literal["waiting", "sent", "failed", "dropped"] | None = None,
+    site: AtSite = None,
+    participant: Whose = None,
+    since: Since = None,
+    until: Until = None,
     cursor: Cursor = None,
     limit: Limit = paging.PAGE,
 ) -> PageOf[MessageReply]:
-    """The messages about participants at one's sites, newest first."""
+    """The messages about participants at one's sites, newest first; `since` is of when they were queued."""
     require(here.actor, Permission.MESSAGE_READ)
-    page = reads.messages_page(here.session, here.the_study, by=here.actor, state=state, cursor=cursor, limit=limit)
+    page = reads.messages_page(
+        here.session,
+        here.the_study,
+        by=at(here, site),
+        state=state,
+        participant=participant,
+        since=since,
+        until=until,
+        cursor=cursor,
+        limit=limit,
+    )
     return PageOf(items=[MessageReply.model_validate(row) for row in page.rows], next=page.next)
 
 

@@ -1,13 +1,14 @@
 """Who takes part, over REST? Screening, lists, withdrawal; personal data only by a route of its own."""
 
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 from sqlmodel import select
 
+from app.api.filters import AtSite, at, in_order
 from app.api.shapes import Body, Code, Cursor, Limit, OneTimeCode, PageOf, Password, Reply, Text, Values, Version
 from app.consent.actions import withdraw_consent
 from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, api_reauthenticate
@@ -229,20 +230,36 @@ def participant_of(here: Here, code: str) -> Participant:
     return reads.participant_by_code(here.session, here.the_study, code, by=here.actor)
 
 
+SortWord = Literal["code", "-code", "status", "-status", "site", "-site", "screened_on", "-screened_on"]
+
+
 @router.get("", name="api.participants")
 def participants(
     here: ApiPage,
     cursor: Cursor = None,
     limit: Limit = 50,
-    site: Annotated[str | None, Query(max_length=80)] = None,
-    status: Annotated[str | None, Query(max_length=40)] = None,
-    find: Annotated[str | None, Query(max_length=80, description="The beginning of a code.")] = None,
+    site: AtSite = None,
+    status: Annotated[
+        str | None, Query(max_length=40, description="Only of this status.", examples=["randomised"])
+    ] = None,
+    find: Annotated[
+        str | None, Query(max_length=80, description="The beginning of a code, or its number.", examples=["42"])
+    ] = None,
+    sort: Annotated[SortWord | None, Query(description="By what, with - downwards; by code without it.")] = None,
 ) -> PageOf[ParticipantReply]:
     """Participants by code, of the sites this person works at."""
     require(here.actor, Permission.PARTICIPANT_READ)
-    wanted = reads.ParticipantFilter(site=site, status=_status(status), search=find or "")
+    wanted = reads.ParticipantFilter(status=_status(status), search=find or "")
+    by, falling = in_order(sort, reads.Sort, reads.Sort.CODE)
     page = reads.participants_page(
-        here.session, here.the_study, by=here.actor, wanted=wanted, cursor=cursor, limit=limit
+        here.session,
+        here.the_study,
+        by=at(here, site),
+        wanted=wanted,
+        sort=by,
+        descending=falling,
+        cursor=cursor,
+        limit=limit,
     )
     return PageOf(items=[_reply(row) for row in page.rows], next=page.next)
 

@@ -107,7 +107,7 @@ class Pleasant:
             await refused(scope, receive, send)
             return
         if scope["method"] in ("PUT", "POST") and (wanted := given.get(b"if-match")):
-            stands = await self._asked(scope, scope["path"])
+            stands = await self._asked(scope, scope["path"], scope["query_string"])
             if stands.status in (200, 404) and not _matches(wanted, _tag(stands) if stands.status == 200 else b""):
                 words = "It is not what you read any more. Read it again, compare, then send again."
                 await problem_json(412, None, "Changed meanwhile", detail=words)(scope, receive, send)
@@ -181,18 +181,19 @@ class Pleasant:
                 row[name] = json.loads(found.body)
         return said
 
-    async def _asked(self, scope: Scope, path: str) -> Answer:
-        """What a GET of another address is answered, asked by the same person."""
+    async def _asked(self, scope: Scope, path: str, query: bytes = b"") -> Answer:
+        """What a GET of another address (or of the same, before a change) is answered, asked by the same person."""
         dropped = (b"if-match", b"if-none-match", b"content-length", b"content-type", b"idempotency-key")
         state = {**scope.get("state", {})}
         for name in ("actor", "study", "typed", "sent"):
             state.pop(name, None)
+        state["asked_within"] = True  # what a change is told beside its repeat is not known to the GET
         inner: dict[str, Any] = {
             **{key: value for key, value in scope.items() if key not in ("path_params", "route", "endpoint", "router")},
             "method": "GET",
             "path": path,
             "raw_path": path.encode(),
-            "query_string": b"",
+            "query_string": query,
             "headers": [(key, value) for key, value in scope["headers"] if key not in dropped],
             "state": state,
         }

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict
 
+from app.api.filters import AtSite, AtVisit, OfForm, Since, Until, Whose, at, in_order
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Repeat, Reply, Text, Version
 from app.capture.queries import actions, reads
@@ -117,34 +118,48 @@ class SayBody(Body):
     version: Version
 
 
+SortWord = Literal["raised", "-raised", "changed", "-changed", "participant", "-participant", "site", "-site"]
+
+
 @router.get("/queries", name="api.queries")
 def queries(
     here: ApiPage,
-    site: Annotated[str | None, Query(max_length=80)] = None,
+    site: AtSite = None,
     state: Literal["open", "answered", "closed", "standing"] | None = None,
-    age: Annotated[int | None, Query(ge=0, le=9999, description="At least so many days old.")] = None,
-    instrument: Annotated[str | None, Query(max_length=80)] = None,
-    participant: Annotated[str | None, Query(max_length=80)] = None,
+    age: Annotated[int | None, Query(ge=0, le=9999, description="At least so many days old.", examples=[14])] = None,
+    visit: AtVisit = None,
+    instrument: OfForm = None,
+    participant: Whose = None,
+    since: Since = None,
+    until: Until = None,
+    sort: Annotated[SortWord | None, Query(description="By what, with - downwards; by when raised without it.")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> PageOf[QueryReply]:
-    """Queries at your sites, the oldest first. `standing` are the open and the answered."""
+    """Queries at your sites, the oldest first. `standing` are the open and the answered.
+
+    `since` and `until` are of when they were raised.
+    """
     require(here.actor, Permission.ENTRY_READ)
+    by, falling = in_order(sort, Sort, Sort.RAISED)
     wanted = Wanted(
-        site=site,
         state=query_rules.State(state) if state is not None and state != "standing" else None,
         standing=state == "standing",
         age=age,
         instrument=instrument,
         participant=participant,
+        visit=visit,
+        since=since,
+        until=until,
     )
     page = reads.queries_page(
         here.session,
         here.the_study,
-        by=here.actor,
+        by=at(here, site),
         now=here.now,
         wanted=wanted,
-        sort=Sort.RAISED,
+        sort=by,
+        descending=falling,
         cursor=cursor,
         limit=limit,
     )

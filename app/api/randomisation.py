@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from pydantic import ConfigDict, Field
 from sqlalchemy import func, select
 
+from app.api.filters import Since, Until, Whose
 from app.api.participants import participant_of
 from app.api.shapes import Body, Cursor, Limit, PageOf, Reply, Text, file_contents
 from app.dependencies import (
@@ -33,7 +34,7 @@ from app.exports.actions import record_export
 from app.exports.formats import Format, encoded
 from app.exports.reads import open_export
 from app.foundation import paging
-from app.foundation.database import Database
+from app.foundation.database import Database, within
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.people.access import Actor, may
 from app.people.permissions import Permission
@@ -535,7 +536,14 @@ class AllocationReply(Reply):
 
 
 @arms.get("/allocations", name="api.allocations")
-def allocations(here: ArmsPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[AllocationReply]:
+def allocations(
+    here: ArmsPage,
+    participant: Whose = None,
+    since: Since = None,
+    until: Until = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[AllocationReply]:
     """Allocations by number, with their arms; only the envelopes of this page are opened."""
     query = (
         select(
@@ -550,6 +558,8 @@ def allocations(here: ArmsPage, cursor: Cursor = None, limit: Limit = 50) -> Pag
         .join(STRATUM, STRATUM.c.id == ALLOCATION.c.stratum_id)
         .join(SLOT, SLOT.c.id == ALLOCATION.c.slot_id)
         .where(ALLOCATION.c.study_id == here.the_study.id, ALLOCATION.c.number > _after(cursor))
+        .where(*within(ALLOCATION.c.allocated_at, since, until))
+        .where(*([PARTICIPANT.c.code == participant] if participant is not None else []))
         .order_by(ALLOCATION.c.number)
         .limit(limit + 1)
     )

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
+from app.api.filters import AtSite, Since, Until, Whose, at, in_order
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Password, Reply, Text, Version
 from app.dependencies import ApiChange, ApiPage, Here, api_reauthenticate
@@ -14,7 +15,7 @@ from app.people.access import may, require
 from app.people.permissions import Permission
 from app.safety.events import actions, reads
 from app.safety.events.reads import EventRow, Wanted
-from app.safety.events.rules import Act, Details
+from app.safety.events.rules import Act, Details, State
 
 router = APIRouter(tags=["safety"])
 
@@ -311,19 +312,52 @@ class WholeEventReply(Reply):
     clocks: list[ClockReply]
 
 
+StateWord = Literal["reported", "judged", "returned", "reviewed", "void"]
+SortWord = Literal["number", "-number", "onset", "-onset", "participant", "-participant", "state", "-state"]
+
+
 @router.get("/adverse-events", name="api.adverse_events")
 def adverse_events(
     here: ApiPage,
     cursor: Cursor = None,
     limit: Limit = 50,
-    participant: Annotated[str | None, Query(max_length=80)] = None,
-    serious: bool | None = None,
+    site: AtSite = None,
+    participant: Whose = None,
+    serious: Annotated[bool | None, Query(description="Only the serious, or only the others.")] = None,
     waiting: Annotated[Literal["judgement", "review"] | None, Query(description="What somebody has to do.")] = None,
+    state: Annotated[StateWord | None, Query(description="Where they stand.")] = None,
+    find: Annotated[str | None, Query(max_length=80, description="A part of the term.", examples=["fall"])] = None,
+    since: Since = None,
+    until: Until = None,
+    sort: Annotated[
+        SortWord | None, Query(description="By what, with - downwards; the newest first without it.")
+    ] = None,
 ) -> PageOf[EventReply]:
-    """The adverse events at the sites of the token's owner, newest first; of who treats, those they reported."""
+    """The adverse events at the sites of the token's owner, newest first; of who treats, those they reported.
+
+    `since` and `until` are of when they were first reported.
+    """
     _require_reading(here)
-    wanted = Wanted(participant=participant, serious=serious, waiting=waiting)
-    found = reads.events_page(here.session, here.the_study, by=here.actor, wanted=wanted, cursor=cursor, limit=limit)
+    order, falling = in_order(sort, reads.Sort, reads.Sort.NUMBER, falling=True)
+    wanted = Wanted(
+        participant=participant,
+        serious=serious,
+        waiting=waiting,
+        state=State(state) if state else None,
+        search=find,
+        since=since,
+        until=until,
+    )
+    found = reads.events_page(
+        here.session,
+        here.the_study,
+        by=at(here, site),
+        wanted=wanted,
+        sort=order,
+        descending=falling,
+        cursor=cursor,
+        limit=limit,
+    )
     return PageOf[EventReply](items=[EventReply.model_validate(row) for row in found.rows], next=found.next)
 
 

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response, StreamingResponse
 from pydantic import ConfigDict
 from sqlalchemy import select
 
+from app.api.filters import AtSite, at
 from app.api.randomisation import ArmsPage, hidden_without
 from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Reply, Text, Version
 from app.capture.actions import miss_visit, reopen_visit
@@ -251,9 +252,23 @@ class SessionVisitReply(Reply):
 
 
 @router.get("", name="api.treated")
-def treated(here: TreatmentPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[TreatedReply]:
+def treated(
+    here: TreatmentPage,
+    site: AtSite = None,
+    to_come: Annotated[bool, Query(description="Only those with a session that is planned.")] = False,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[TreatedReply]:
     """The randomised participants of one's own sites, by code, with their arms."""
-    page = reads.my_participants(here.session, here.the_study, by=here.actor, now=here.now, cursor=cursor, limit=limit)
+    page = reads.my_participants(
+        here.session,
+        here.the_study,
+        by=at(here, site),
+        now=here.now,
+        to_come=to_come,
+        cursor=cursor,
+        limit=limit,
+    )
     return PageOf(items=[_treated_reply(row) for row in page.rows], next=page.next)
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.filters import AtSite, Since, Until, Whose, at
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Reply, Text
 from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, api_reauthenticate
@@ -258,12 +259,20 @@ def unblindings(
     limit: Limit = 50,
     kind: Literal["emergency", "planned", "accidental"] | None = None,
     waiting: Annotated[bool, Query(description="Only those that wait for a decision or an assessment.")] = False,
+    site: AtSite = None,
+    participant: Whose = None,
+    since: Since = None,
+    until: Until = None,
 ) -> PageOf[UnblindingReply]:
-    """Every unblinding this person may know of, newest first: who, when, why, who was told; never an arm."""
+    """Every unblinding this person may know of, newest first: who, when, why, who was told; never an arm.
+
+    `site` answers with those of the whole study as well; `since` is of when they were recorded.
+    """
     _require_arms(here)
-    wanted = Wanted(Kind(kind) if kind else None, waiting=waiting)
+    require(here.actor, Permission.UNBLINDING_READ)
+    wanted = Wanted(Kind(kind) if kind else None, waiting=waiting, participant=participant, since=since, until=until)
     page = reads.cases(
-        here.session, here.the_study, by=here.actor, now=here.now, wanted=wanted, cursor=cursor, limit=limit
+        here.session, here.the_study, by=at(here, site), now=here.now, wanted=wanted, cursor=cursor, limit=limit
     )
     return PageOf(items=[UnblindingReply.model_validate(each) for each in page.rows], next=page.next)
 

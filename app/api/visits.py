@@ -1,22 +1,29 @@
 """When is what due, over REST? Visits, held or missed."""
 
-from datetime import date
-from typing import Literal
+from datetime import date, timedelta
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.filters import AtSite, at
 from app.api.participants import participant_of
-from app.api.shapes import Body, Reply, Text, Version
+from app.api.shapes import Body, Cursor, Limit, PageOf, Reply, Text, Version
 from app.capture import actions
 from app.dependencies import ApiChange, ApiPage
+from app.foundation import clock
 from app.foundation.errors import FieldProblem, Invalid
 from app.people.access import require
 from app.people.permissions import Permission
+from app.people.reads import sites_of
 from app.schedule import reads
+from app.schedule.rules import days_left, visit_state
+from app.studies.definition import VisitKind
 
-router = APIRouter(prefix="/participants/{code}/visits", tags=["visits"])
+router = APIRouter(tags=["visits"])
+
+VISITS = "/participants/{code}/visits"
 
 
 class VisitReply(Reply):
@@ -88,12 +95,92 @@ class ReopeningBody(Body):
     why: Text
 
 
-@router.get("", name="api.visits")
-def visits(here: ApiPage, code: str) -> list[VisitReply]:
+@router.get(VISITS, name="api.visits")
+def visits(
+    here: ApiPage,
+    code: str,
+    status: Annotated[
+        Literal["planned", "held", "missed", "stopped"] | None, Query(description="Only of this status.")
+    ] = None,
+) -> list[VisitReply]:
     """The visits of a participant, in order."""
     found = participant_of(here, code)
     assert found.id is not None
-    return [VisitReply.model_validate(row) for row in reads.visits_of(here.session, found.id)]
+    rows = reads.visits_of(here.session, found.id)
+    return [VisitReply.model_validate(row) for row in rows if status in (None, row.status)]
+
+
+class DueReply(Reply):
+    """A visit that waits to be held. `state` is upcoming, due or overdue by the site's clock; `days_left` until its
+    window closes, negative afterwards."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "participant": "R-0042",
+                "site": "neura",
+                "visit": "week18",
+                "kind": "assessment",
+                "target_on": "2026-07-16",
+                "opens_on": "2026-07-09",
+                "closes_on": "2026-07-30",
+                "state": "due",
+                "days_left": 14,
+                "version": 1,
+            }
+        },
+    )
+
+    participant: str
+    site: str
+    visit: str
+    kind: str
+    target_on: date
+    opens_on: date
+    closes_on: date
+    state: str
+    days_left: int
+    version: int
+
+
+@router.get("/visits-due", name="api.visits_due")
+def visits_due(
+    here: ApiPage,
+    site: AtSite = None,
+    kind: Annotated[
+        Literal["baseline", "treatment", "assessment"] | None, Query(description="Only of this kind.")
+    ] = None,
+    days: Annotated[int, Query(ge=0, le=366, description="Also those whose window opens in so many days.")] = 0,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[DueReply]:
+    """The visits at your sites that are due or overdue, by target day: what the page Today shows."""
+    require(here.actor, Permission.PARTICIPANT_READ)
+    zones = {each.id: each.timezone for each in sites_of(here.session, here.the_study.id)}
+    latest = max(clock.today(zone, here.now) for zone in zones.values())
+    page = reads.visits_due(
+        here.session,
+        here.the_study,
+        by=at(here, site),
+        today=latest,
+        until=latest + timedelta(days=days),
+        kinds=[VisitKind(kind)] if kind else None,
+        cursor=cursor,
+        limit=limit,
+    )
+    return PageOf(items=[_due(row, clock.today(zones[row.site_id], here.now)) for row in page.rows], next=page.next)
+
+
+def _due(row: reads.DueVisit, today: date) -> DueReply:
+    kept = {name: getattr(row, name) for name in ("kind", "target_on", "opens_on", "closes_on", "version")}
+    return DueReply(
+        participant=row.participant_code,
+        site=row.site_code,
+        visit=row.code,
+        state=visit_state(row, today),
+        days_left=days_left(row, today),
+        **kept,
+    )
 
 
 class AddedBody(Body):
@@ -107,7 +194,7 @@ class AddedBody(Body):
     reason: Text
 
 
-@router.post("", name="api.add_visit", response_model=VisitReply, status_code=201)
+@router.post(VISITS, name="api.add_visit", response_model=VisitReply, status_code=201)
 def add_visit(here: ApiChange, code: str, asked: AddedBody) -> Response:
     """Record a visit outside the plan; its code is in the reply, and its forms are entered under it."""
     found = participant_of(here, code)
@@ -124,7 +211,7 @@ def add_visit(here: ApiChange, code: str, asked: AddedBody) -> Response:
     return here.answer(VisitReply.model_validate(row).model_dump(mode="json"), status=201, location=where)
 
 
-@router.put("/{visit}", name="api.record_visit", response_model=VisitReply)
+@router.put(VISITS + "/{visit}", name="api.record_visit", response_model=VisitReply)
 def record_visit(here: ApiChange, code: str, visit: str, asked: VisitBody) -> Response:
     """Record that a visit was held or missed. A visit out of its window is recorded as such, never refused."""
     found = participant_of(here, code)
@@ -158,7 +245,7 @@ def record_visit(here: ApiChange, code: str, visit: str, asked: VisitBody) -> Re
     return here.answer(VisitReply.model_validate(row).model_dump(mode="json"))
 
 
-@router.post("/{visit}/correction", name="api.correct_visit", response_model=VisitReply)
+@router.post(VISITS + "/{visit}/correction", name="api.correct_visit", response_model=VisitReply)
 def correct_visit(here: ApiChange, code: str, visit: str, asked: CorrectionBody) -> Response:
     """Correct the day on which a visit was held. The log keeps the day it was before, and why."""
     row = actions.correct_visit(
@@ -175,7 +262,7 @@ def correct_visit(here: ApiChange, code: str, visit: str, asked: CorrectionBody)
     return here.answer(VisitReply.model_validate(row).model_dump(mode="json"))
 
 
-@router.post("/{visit}/reopening", name="api.reopen_visit", response_model=VisitReply)
+@router.post(VISITS + "/{visit}/reopening", name="api.reopen_visit", response_model=VisitReply)
 def reopen_visit(here: ApiChange, code: str, visit: str, asked: ReopeningBody) -> Response:
     """Make a visit planned again that was recorded by mistake. Its entries are not touched."""
     row = actions.reopen_visit(

@@ -1,9 +1,9 @@
 """Programs that are told of changes, over REST: make, pause, test and end a webhook, and see what it was told."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
@@ -148,8 +148,24 @@ def test_webhook(here: ApiChange, number: Number) -> Response:
 
 @router.get("/{number}/deliveries", name="api.webhook_deliveries")
 def webhook_deliveries(
-    here: ApiPage, number: Number, cursor: Cursor = None, limit: Limit = 50
+    here: ApiPage,
+    number: Number,
+    event: Annotated[
+        str | None, Query(max_length=80, description="Only this event.", examples=["entry.changed"])
+    ] = None,
+    ended_as: Literal["waiting", "delivered", "failed", "dropped"] | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> PageOf[DeliveryReply]:
     """What a webhook was told, or waits to be, the newest first."""
-    page = reads.deliveries(here.session, here.the_study, number, by=here.actor, cursor=cursor, limit=limit)
+    page = reads.deliveries(
+        here.session,
+        here.the_study,
+        number,
+        by=here.actor,
+        event=event,
+        ended_as=ended_as,
+        cursor=cursor,
+        limit=limit,
+    )
     return PageOf(items=[DeliveryReply.model_validate(each) for each in page.rows], next=page.next)

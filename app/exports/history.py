@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from app.exports.choice import Choice
 from app.exports.models import ExportDefinition, ExportRun
-from app.foundation.database import table_of
+from app.foundation.database import table_of, within
 from app.foundation.errors import NotFound
 from app.foundation.paging import Page, decode, page_of, page_size
 from app.people.access import Actor, require, sites_for
@@ -68,12 +68,23 @@ def made_of(row: Any) -> Made:
 
 
 def made(
-    session: Session, study: StudyInUse, *, by: Actor, cursor: str | None = None, limit: int | None = None
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    state: str | None = None,
+    person: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    cursor: str | None = None,
+    limit: int | None = None,
 ) -> Page[Made]:
-    """The exports of the study, newest first, a page at a time."""
+    """The exports of the study, newest first, a page at a time; of a person, and of when they were asked for."""
     require(by, Permission.EXPORT_RUN, action="export.run", subject="/export")
     size = page_size(limit)
-    query = select(RUN).where(RUN.c.study_id == study.id)
+    query = select(RUN).where(RUN.c.study_id == study.id, *within(RUN.c.requested_at, since, until))
+    wanted = (RUN.c.state, state), (RUN.c.requested_by, person)
+    query = query.where(*(column == value for column, value in wanted if value is not None))
     backwards = False
     if cursor:
         (number,), backwards = decode(cursor, 1, int)

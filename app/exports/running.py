@@ -82,7 +82,10 @@ def make(database: Database, folder: Path, found: tuple[Made, int], clock: Clock
         with database.reading() as session:
             code = session.execute(select(STUDY.c.code).where(STUDY.c.id == study_id)).scalar_one()
             study = study_in_use(session, code)
-            by = acting(session, made.person_id, study_id, request_id=f"export-{made.number}", via=made.via)
+            # Whoever asked may have had some of their sites only: by a token that is limited to them.
+            sites = frozenset(map(int, made.scope.split(","))) if made.scope else None
+            request = f"export-{made.number}"
+            by = acting(session, made.person_id, study_id, request_id=request, via=made.via, at_sites=sites)
             tally = Tally()
             source = pieces(session, study, made.choice, tally, since=made.since, by=by)
             kept.write(_told(database, made, source, tally, clock))

@@ -307,6 +307,16 @@ def among(column: ColumnElement[int], kind: str) -> ColumnElement[bool]:
     return column.in_(bindparam("ids", type_=Integer, expanding=True))
 
 
+def within(
+    column: ColumnElement[Any], since: datetime | None, until: datetime | None = None
+) -> tuple[ColumnElement[bool], ...]:
+    """That an instant is not before `since` and before `until`, as far as these are given."""
+    return (
+        *([column >= since] if since is not None else []),
+        *([column < until] if until is not None else []),
+    )
+
+
 def store_many(session: Session, into: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Insert thousands of rows, each with the values of these columns in order: by COPY where there is one (a third).
 

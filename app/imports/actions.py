@@ -58,6 +58,7 @@ SITE = table_of(Site)
 ACTION = "data.import"
 SUBJECT = "/import"
 FILES_KEPT = timedelta(days=7)
+PIECE = 1_000_000  # characters of a text that are put into bytes at once
 LARGEST = 25_000_000  # bytes of a file that waits on the page
 MOST_CHANGES = 200  # items that one row's report lists
 
@@ -93,10 +94,14 @@ class Origin:
         return f"Imported from {self.name}."
 
 
-def origin(name: str, data: bytes) -> Origin:
-    """A file by its name, without its folder, and its fingerprint."""
+def origin(name: str, data: bytes | str) -> Origin:
+    """A file by its name, without its folder, and its fingerprint; of a text that of its UTF-8."""
+    digest = hashlib.sha256()
+    for at in range(0, len(data), PIECE):  # a large file is not there a second time
+        piece = data[at : at + PIECE]
+        digest.update(piece.encode("utf-8", "replace") if isinstance(piece, str) else piece)
     plain = "".join(letter for letter in name.replace("\\", "/").rsplit("/", 1)[-1] if letter.isprintable())
-    return Origin(plain.strip()[:120] or "a file", hashlib.sha256(data).hexdigest())
+    return Origin(plain.strip()[:120] or "a file", digest.hexdigest())
 
 
 def import_rows(

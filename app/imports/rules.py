@@ -1,7 +1,6 @@
 """What does a file say? Its rows, what its columns mean, and which forms each row fills in. Pure."""
 
 import csv
-import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ Name = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")]
 Plain = str | int | float | bool | None
 NUMBERS = (ItemType.INTEGER, ItemType.SCALE, ItemType.SLIDER, ItemType.NUMBER)
+_LINE = re.compile(r"[^\r\n]*+(?:\r\n|\r|\n)|[^\r\n]++")
 _WHOLE = re.compile(r"(-?[0-9]+)\.0+")
 
 
@@ -141,9 +141,9 @@ def read_csv(text: str) -> tuple[list[str], Iterator[Cells]]:
     text = text.removeprefix("\ufeff")
     if "\x00" in text:
         raise Invalid([FieldProblem("file", "control", "There is a NUL in this file. Save it as CSV in UTF-8 again.")])
-    first = text.partition("\n")[0]
+    first = next(_lines(text), "")
     delimiter = max(",;\t", key=first.count)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows = csv.reader(_lines(text), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(rows, [])]
     except csv.Error as error:
@@ -170,6 +170,11 @@ def read_csv(text: str) -> tuple[list[str], Iterator[Cells]]:
             yield dict(zip(header, row, strict=True))
 
     return header, cells()
+
+
+def _lines(text: str) -> Iterator[str]:
+    """A text line by line with its ends, however they are written; never a second time as a whole."""
+    yield from (found[0] for found in _LINE.finditer(text))
 
 
 def _no_csv(line: int, error: object) -> Invalid:

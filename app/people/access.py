@@ -1,11 +1,12 @@
 """May this person do this, here? An actor is a person with their roles in one study; every action asks `require`."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 
 from app.foundation.errors import NotAllowed
-from app.people.permissions import BY_LINK, Permission, Role, holders, is_blinded
+from app.people.permissions import BY_LINK, NOT_AT_A_SITE, Permission, Role, holders, is_blinded
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,9 @@ class Grant:
 class Actor:
     """Who acts: a person, their grants in one study (or none), and the request they act in.
 
-    `scopes` narrows a token to some of its owner's permissions; None means all of them. `token_last_used_at` is when
-    the token in hand was used before, None for a new one and for who comes without.
+    `scopes` narrows a token to some of its owner's permissions, `token_sites` says that `grants` are narrowed to these
+    sites; None means all of them. `token_last_used_at` is when the token in hand was used before, None for a new one
+    and for who comes without.
     """
 
     person_id: int
@@ -33,6 +35,8 @@ class Actor:
     request_id: str = ""
     via: str = "web"
     scopes: frozenset[str] | None = field(default=None)
+    token_sites: frozenset[int] | None = None
+    token_id: int | None = None
     by_link: str | None = None
     """A participant by a link of their own, and what for (`permissions.BY_LINK`); `at_site` is then their site."""
     at_site: int | None = None
@@ -52,6 +56,30 @@ class Actor:
     @property
     def blinded(self) -> bool:
         return is_blinded(self.roles)
+
+
+def granted_at(grants: Iterable[Grant], sites: Collection[int]) -> tuple[Grant, ...]:
+    """The same grants at these sites alone, never more than they give."""
+    return tuple(
+        dict.fromkeys(
+            Grant(grant.role, site) for grant in grants for site in sorted(sites) if grant.site_id in (None, site)
+        )
+    )
+
+
+def narrowed(actor: Actor, site_id: int) -> Actor:
+    """The same person at one site only, for lists; never more than they may see anyway."""
+    return replace(actor, grants=granted_at(actor.grants, [site_id]))
+
+
+def token_grants(grants: Iterable[Grant], sites: Collection[int] | None) -> tuple[Grant, ...]:
+    """What is left of its owner's grants for a token of these sites; None is every site.
+
+    A role of the whole study (who draws, who administers) gives such a token nothing.
+    """
+    if sites is None:
+        return tuple(dict.fromkeys(grants))
+    return granted_at([grant for grant in grants if grant.role not in NOT_AT_A_SITE], sites)
 
 
 def may(actor: Actor, permission: Permission, *, site_id: int | None = None) -> bool:

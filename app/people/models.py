@@ -125,7 +125,10 @@ class SignInAttempt(SQLModel, table=True):
 
 
 class ApiToken(SQLModel, table=True):
-    """A key for a program that acts as a person in one study, for some permissions, until a date."""
+    """A key for a program that acts as a person in one study, for some permissions, until a date.
+
+    `sites` are those it is limited to (ids with spaces; empty: all at which its owner works).
+    """
 
     __tablename__ = "api_token"
 
@@ -135,6 +138,7 @@ class ApiToken(SQLModel, table=True):
     study_id: int = Field(foreign_key="study.id")
     name: str
     scopes: str
+    sites: str = Field(default="", sa_column_kwargs={"server_default": ""})
     created_at: datetime = Field(sa_type=Instant)
     expires_at: datetime = Field(sa_type=Instant)
     last_used_at: datetime | None = Field(default=None, sa_type=Instant)

@@ -25,6 +25,7 @@ C, A, T, I, D, M, S, X = Role  # noqa: E741 - T treats (clinician), X is the adm
 UNBLINDED = frozenset({T, S})
 WHOLE_STUDY = frozenset({D, M, S, X})  # roles that may be held for all sites at once
 NO_SITE = frozenset({S})  # "unblinded, no site access"
+NOT_AT_A_SITE = NO_SITE | {X}
 
 
 class Permission(StrEnum):
@@ -147,7 +148,7 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.STUDY_AMEND: frozenset({X}),
     P.PEOPLE_MANAGE: frozenset({X}),
     P.WEBHOOK_MANAGE: frozenset({C, I, D}),  # of one's own; told what one may read anyway
-    P.TOKEN_CREATE: frozenset({C, A, T, I, D, M, S}),
+    P.TOKEN_CREATE: frozenset({C, A, T, I, D, M, S, X}),  # of what their roles allow: an administrator's reads no data
 }
 
 

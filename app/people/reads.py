@@ -27,7 +27,7 @@ from sqlmodel import Session
 from app.foundation import paging
 from app.foundation.crypto.secrets import token_hash
 from app.foundation.database import Instant, table_of
-from app.people.access import Actor, Grant
+from app.people.access import Actor, Grant, token_grants
 from app.people.models import ApiToken, Invitation, Membership, Person, SignInAttempt, SignInSession, Site
 from app.people.permissions import Role
 from app.people.rules import (
@@ -115,7 +115,9 @@ _SIGNED_IN = (
 _TOKEN = (
     select(
         *_OF_STUDY,
+        TOKEN.c.id.label("token_id"),
         TOKEN.c.scopes,
+        TOKEN.c.sites,
         TOKEN.c.last_used_at,
         PERSON.c.totp_secret.is_not(None).label("has_second_factor"),
         PERSON.c.id,
@@ -316,16 +318,19 @@ def token_owner(session: Session, token: str, *, now: datetime, request_id: str)
     if not rows:
         return None
     first = rows[0]
+    at_sites = frozenset(map(int, first.sites.split())) if first.sites else None
     actor = Actor(
         person_id=first.id,
         username=first.username,
         name=first.name,
         organisation=first.organisation,
-        grants=tuple(dict.fromkeys(grant for grants in _by_study(rows).values() for grant in grants)),
+        grants=token_grants([grant for grants in _by_study(rows).values() for grant in grants], at_sites),
         study_id=first.asked_study_id,
         request_id=request_id,
         via="api",
         scopes=frozenset(first.scopes.split()),
+        token_sites=at_sites,
+        token_id=first.token_id,
         token_last_used_at=first.last_used_at,
     )
     return TokenOwner(actor, _asked(first), bool(first.has_second_factor))
@@ -339,10 +344,19 @@ def _by_study(rows: Sequence[Any]) -> dict[int | None, tuple[Grant, ...]]:
     return grants
 
 
-def acting(session: Session, person_id: int, study_id: int, *, request_id: str, via: str) -> Actor:
+def acting(
+    session: Session,
+    person_id: int,
+    study_id: int,
+    *,
+    request_id: str,
+    via: str,
+    at_sites: frozenset[int] | None = None,
+) -> Actor:
     """A person as they may act in a study at this moment, without being there: for what they asked to be done later.
 
-    Without any right when their account was closed, or their roles were taken away, since.
+    Without any right when their account was closed, or their roles were taken away, since. `at_sites` are those that
+    they asked for it at, as a token of some sites does.
     """
     rows = session.execute(
         select(PERSON.c.username, PERSON.c.name, PERSON.c.organisation, MEMBERSHIP.c.study_id, MEMBERSHIP.c.site_id)
@@ -366,7 +380,7 @@ def acting(session: Session, person_id: int, study_id: int, *, request_id: str, 
         username=first.username,
         name=first.name,
         organisation=first.organisation,
-        grants=_by_study(rows).get(study_id, ()),
+        grants=token_grants(_by_study(rows).get(study_id, ()), at_sites),
         study_id=study_id,
         request_id=request_id,
         via=via,
@@ -596,6 +610,12 @@ def sites_of(session: Session, study_id: int) -> list[SiteRow]:
     return [SiteRow(**row._mapping) for row in session.execute(_SITES, {"study_id": study_id})]
 
 
+def sites_worked_at(session: Session, study_id: int, *, by: Actor) -> tuple[SiteRow, ...]:
+    """The sites of a study at which this person holds a role, by code; every one for who holds theirs for all."""
+    wanted = {grant.site_id for grant in by.grants}
+    return tuple(row for row in sites_of(session, study_id) if None in wanted or row.id in wanted)
+
+
 # Sessions and tokens
 
 
@@ -636,13 +656,14 @@ def sessions_of(
 
 @dataclass(frozen=True)
 class TokenRow:
-    """An API token as its owner sees it; its text is shown once and never kept."""
+    """An API token as its owner sees it; its text is shown once and never kept. Without `sites`: all of its owner's."""
 
     id: int
     person_id: int
     study_id: int
     name: str
     scopes: tuple[str, ...]
+    sites: tuple[int, ...]
     created_at: datetime
     expires_at: datetime
     last_used_at: datetime | None
@@ -655,7 +676,18 @@ def tokens_of(session: Session, person_id: int, *, study_id: int | None = None) 
     query = select(*columns).where(TOKEN.c.person_id == person_id).order_by(TOKEN.c.id.desc())
     if study_id is not None:
         query = query.where(TOKEN.c.study_id == study_id)
-    return [TokenRow(**{**row._mapping, "scopes": tuple(row.scopes.split())}) for row in session.execute(query)]
+    return [_token(row) for row in session.execute(query)]
+
+
+def _token(row: Any) -> TokenRow:
+    lists = {"scopes": tuple(row.scopes.split()), "sites": tuple(map(int, row.sites.split()))}
+    return TokenRow(**{**row._mapping, **lists})
+
+
+def token_numbered(session: Session, token_id: int) -> TokenRow:
+    """The token of this number, which is in somebody's hands."""
+    columns = [TOKEN.c[name] for name in TokenRow.__dataclass_fields__]
+    return _token(session.execute(select(*columns).where(TOKEN.c.id == token_id)).one())
 
 
 # Invitations and attempts

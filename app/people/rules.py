@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from app.people.permissions import NO_SITE, UNBLINDED, WHOLE_STUDY, Permission, Role, why_not_together
+from app.people.permissions import NOT_AT_A_SITE, UNBLINDED, WHOLE_STUDY, Permission, Role, why_not_together
 
 # Passwords: NIST SP 800-63B-4 section 3.1.1.2 (15 alone, 8 beside a second factor, no composition rules, a blocklist).
 SHORTEST_ALONE = 15
@@ -259,8 +259,11 @@ def why_ended(session: Sitting, now: datetime, idle: timedelta, absolute: timede
 # Tokens
 
 
-def why_not_scopes(scopes: Iterable[str], held: Iterable[str]) -> str | None:
-    """Why a token cannot have these scopes: it never allows more than its owner may do, and never signs."""
+def why_not_scopes(scopes: Iterable[str], held: Iterable[str], *, at_sites: bool = False) -> str | None:
+    """Why a token cannot have these scopes: it never allows more than its owner may do, and never signs.
+
+    `held` is what its owner may do; with `at_sites`, at the sites that the token is limited to.
+    """
     wanted = set(scopes)
     if not wanted:
         return "Choose at least one scope."
@@ -271,6 +274,9 @@ def why_not_scopes(scopes: Iterable[str], held: Iterable[str]) -> str | None:
     if forbidden:
         return f"A token is never given {', '.join(sorted(forbidden))}: a person does that. Leave it out."
     beyond = wanted - set(held)
+    if beyond and at_sites:
+        names = ", ".join(sorted(beyond))
+        return f"You do not hold {names} at these sites. Leave it out, or do not limit the token to sites."
     if beyond:
         return f"You do not hold {', '.join(sorted(beyond))} in this study. Leave it out, or ask your administrator."
     return None
@@ -304,7 +310,7 @@ def why_not_role(
     name = role.replace("_", " ")
     if not in_study and role is not Role.ADMINISTRATOR:
         return f"The role {name} is held in a study. Choose the study."
-    if at_site and (not in_study or role in NO_SITE or role is Role.ADMINISTRATOR):
+    if at_site and (not in_study or role in NOT_AT_A_SITE):
         return f"The role {name} is not held at a site. Leave the site empty."
     if not at_site and role not in WHOLE_STUDY:
         return f"The role {name} is held at a site. Choose the site."

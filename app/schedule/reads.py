@@ -78,6 +78,8 @@ class DueVisit:
     opens_on: date
     closes_on: date
     version: int
+    status: str
+    held_on: date | None
     state: VisitState
     days_left: int
 
@@ -188,9 +190,7 @@ def visits_due(
 
 
 def _due(row: Any, today: date) -> DueVisit:
-    values = row._asdict()
-    del values["status"], values["held_on"]
-    return DueVisit(**values, state=rules.visit_state(row, today), days_left=rules.days_left(row, today))
+    return DueVisit(**row._asdict(), state=rules.visit_state(row, today), days_left=rules.days_left(row, today))
 
 
 def _position(key: list[Any]) -> tuple[date, int]:

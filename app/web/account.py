@@ -9,7 +9,7 @@ from app.dependencies import ChangeAnywhere, Here, PageAnywhere, SecondFactorNee
 from app.foundation.errors import Invalid, NotFound
 from app.people import actions, reads
 from app.people.access import Actor
-from app.people.permissions import TABLE, Permission, Role
+from app.people.permissions import NOT_AT_A_SITE, TABLE, Permission, Role
 from app.people.rules import NOT_FOR_TOKENS
 from app.studies.in_use import study_in_use
 from app.studies.reads import all_studies
@@ -30,14 +30,26 @@ def _sitting(here: Here) -> tuple[timedelta, timedelta]:
 def _account(here: Here, *, status_code: int = 200, **more: object) -> Response:
     idle, absolute = _sitting(here)
     assert here.signed_in is not None
-    mine = [study for study in all_studies(here.session) if here.signed_in.grants.get(study.id)]
+    mine = [
+        study
+        for study in all_studies(here.session)
+        if study.version_id is not None and (here.signed_in.is_administrator or here.signed_in.grants.get(study.id))
+    ]
+    sites = {study.id: _sites(here, study.id) for study in mine}
+    tokens = reads.tokens_of(here.session, here.actor.person_id)
     values: dict[str, object] = {
         "sessions": reads.sessions_of(here.session, here.actor.person_id, now=here.now, idle=idle, absolute=absolute),
         "this_session": here.signed_in.token_hash.hex(),
-        "tokens": reads.tokens_of(here.session, here.actor.person_id),
+        "tokens": tokens,
         "study_options": [(study.code, study.code) for study in mine],
         "study_codes": {study.id: study.code for study in mine},
-        "study_sites": {study.id: _sites(here, study.id) for study in mine if study.id is not None},
+        "token_places": {token.id: _places(here, token, sites.get(token.study_id, [])) for token in tokens},
+        "site_options": [
+            (f"{study.code}/{site.code}", site.name if len(mine) == 1 else f"{study.code}: {site.name}")
+            for study in mine
+            if len(sites[study.id]) > 1
+            for site in sites[study.id]
+        ],
         "scopes": (scopes := _scopes(here)),
         "scope_options": [(scope, scope) for scope in scopes],
         "has_second_factor": here.signed_in.has_second_factor,
@@ -52,13 +64,23 @@ def _account(here: Here, *, status_code: int = 200, **more: object) -> Response:
     return show(here, "account/show.html", status_code=status_code, **{**values, **more})
 
 
-def _sites(here: Here, study_id: int) -> list[str]:
-    """The sites at which a token of this person acts in a study: theirs. Nothing stands for all of them."""
+def _sites(here: Here, study_id: int | None) -> list[reads.SiteRow]:
+    """The sites at which this person works in a study, to which a token may be limited."""
     assert here.signed_in is not None
-    wanted = {grant.site_id for grant in here.signed_in.grants.get(study_id, ())}
-    if None in wanted:
+    grants = here.signed_in.grants.get(study_id, ()) if study_id is not None else ()
+    wanted = {grant.site_id for grant in grants if grant.role not in NOT_AT_A_SITE}
+    if study_id is None or not wanted:
         return []
-    return [site.name for site in reads.sites_of(here.session, study_id) if site.id in wanted]
+    return [site for site in reads.sites_of(here.session, study_id) if None in wanted or site.id in wanted]
+
+
+def _places(here: Here, token: reads.TokenRow, sites: list[reads.SiteRow]) -> list[str]:
+    """Where a token acts: at its own sites, else at its owner's. Nothing stands for all of them."""
+    assert here.signed_in is not None
+    if token.sites:
+        return [site.name for site in sites if site.id in token.sites]
+    everywhere = any(grant.site_id is None for grant in here.signed_in.grants.get(token.study_id, ()))
+    return [] if everywhere else [site.name for site in sites]
 
 
 def _scopes(here: Here) -> list[str]:
@@ -68,6 +90,8 @@ def _scopes(here: Here) -> list[str]:
     for study_id, grants in here.signed_in.grants.items():
         if study_id is not None:
             roles |= {grant.role for grant in grants}
+    if here.signed_in.is_administrator:
+        roles.add(Role.ADMINISTRATOR)
     held = [permission for permission, holders in TABLE.items() if roles & holders]
     if Permission.TOKEN_CREATE not in held:
         return []
@@ -189,7 +213,7 @@ def create_token(here: ChangeAnywhere) -> Response:
     """Create a token for a program and show it, this once."""
     assert here.signed_in is not None
     study = next((each for each in all_studies(here.session) if each.code == here.value("study")), None)
-    if study is None or not here.signed_in.grants.get(study.id):
+    if study is None or not (here.signed_in.is_administrator or here.signed_in.grants.get(study.id)):
         raise NotFound
     assert study.id is not None
     in_use = study_in_use(here.session, study.code)
@@ -201,6 +225,7 @@ def create_token(here: ChangeAnywhere) -> Response:
         "name": here.value("name"),
         "days": days,
         "scope": list(here.form.get("scope", [])),
+        "site": list(here.form.get("site", [])),
         "redcap": here.value("redcap"),
     }
     try:
@@ -212,6 +237,8 @@ def create_token(here: ChangeAnywhere) -> Response:
             log=study.code,
             name=here.value("name"),
             scopes=here.form.get("scope", []),
+            # One of another study stays as it is, and is no site of this one.
+            sites=[site.removeprefix(f"{study.code}/") for site in here.form.get("site", [])],
             expires_at=here.now + timedelta(days=int(days) if days.isdecimal() and len(days) < 5 else 0),
             second_factor_needed=in_use.definition.second_factor == "required",
             hexadecimal=bool(here.value("redcap")),

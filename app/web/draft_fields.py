@@ -318,6 +318,11 @@ def drawn_rows(rows: Rows, data: Any, prefix: str, form: Mapping[str, Sequence[s
     return made
 
 
+def names_of(sheet: Sheet, data: Any) -> Iterator[str]:
+    """The names of the fields of a sheet, over what its file says."""
+    yield from (f"{NAME}{way}" for way, _ in _every_field(sheet, data))
+
+
 def _every_field(sheet: Sheet, data: Any) -> Iterator[tuple[str, Asked]]:
     for one in sheet.fields:
         yield one.way, one

@@ -1,5 +1,6 @@
 """Study folders in the making: every finding, every file, previews as people will see it, and loading a draft."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -45,6 +46,7 @@ from app.web.draft_fields import (
     drawn_fields,
     drawn_rows,
     eligibility,
+    names_of,
     visits,
 )
 from app.web.draft_fields import instrument as instrument_sheet
@@ -58,6 +60,15 @@ router = APIRouter()
 DRAFTS = "/{study}/study/drafts"
 DRAFT = DRAFTS + "/{number:int}"
 MOST_FINDINGS = 300
+# What the script of a form of answers is told beside errors: of fields of a study there is nothing of the kind.
+NOTHING_ELSE: dict[str, Any] = {
+    "hidden": [],
+    "blank": [],
+    "findings": {},
+    "computed": {},
+    "corrects": False,
+    "progress": [],
+}
 SPOT = "screening"
 
 
@@ -227,6 +238,41 @@ def change(here: ChangeInStudy, number: int, part: str) -> Response:
     return here.redirect(f"{_url(here)}/{number}/edit/{part}", done="study_draft_saved")
 
 
+@router.post(DRAFT + "/edit/{part}/look", name="drafts.look_at_fields")
+def look_at_fields(here: PageInStudy, form: TypedForm, number: int, part: str) -> Response:
+    """What saving would say of expressions as they are typed, at each field. Nothing is kept."""
+    found = _draft(here, number)
+    path, sheet = _sheet(found, part)
+    errors: dict[str, str] = {}
+    try:
+        text = changed_text(sheet, found.file(path).text, form, rewrite=True)
+        _, findings = checked({**found.texts, path: text})
+        errors = _errors_at(sheet, path, text, findings)
+    except CannotEdit:  # which saving says, with what to do
+        pass
+    except Invalid as problem:
+        errors = errors_of(problem)
+    said = {name: here.tell(message) for name, message in errors.items()}
+    return JSONResponse({"errors": said, **NOTHING_ELSE})
+
+
+def _errors_at(sheet: Sheet, path: str, text: str, findings: Sequence[Finding]) -> dict[str, str]:
+    """What is found in a file by the names of the fields it is about; of an expression in a list, at that list."""
+    tree, _ = read_yaml(text, path)
+    if tree is None:
+        return {}
+    at = {(each.line, each.column): each.message for each in reversed(findings) if each.file == path}
+    names = set(names_of(sheet, tree.value))
+    errors = {}
+    for way, place in reversed(tree.places.items()):
+        message = at.get((place.line, place.column))
+        around = (NAME + ".".join(map(str, way[:length])) for length in range(len(way), 0, -1))
+        name = next((each for each in around if each in names), None)
+        if message is not None and name is not None:
+            errors[name] = message
+    return errors
+
+
 def _sheet(found: Draft, part: str) -> tuple[str, Sheet]:
     """The file of a part, and its fields."""
     forms = _form_files(found)
@@ -262,12 +308,7 @@ def _edit_page(
         raise Refused("This file cannot be read as YAML. Mend its text first.")
     form = here.form
     findings = [each for each in found.findings if each.file == path]
-    at = {(each.line, each.column): each.message for each in reversed(findings)}
-    errors = {
-        NAME + ".".join(map(str, way)): at[place.line, place.column]
-        for way, place in reversed(tree.places.items())
-        if way and (place.line, place.column) in at
-    }
+    errors = _errors_at(sheet, path, kept.text, findings)
     return _show(
         here,
         found,
@@ -381,6 +422,21 @@ def consent(here: PageInStudy, number: int, path: str) -> Response:
     kept = found.file(path)
     document = _document(kept.text)
     return _show(here, found, "drafts/consent.html", path=path, document=document, text=html_of(document))
+
+
+@router.post(DRAFT + "/consent/{path:path}", name="drafts.look_at_consent")
+def look_at_consent(here: PageInStudy, form: TypedForm, number: int, path: str) -> Response:
+    """A consent document as it is typed, beside what the participant would see. Nothing is kept."""
+    found = _draft(here, number)
+    if not _is_consent(path):
+        raise NotFound
+    before = found.files.get(path)
+    typed = rules.as_typed((form.get("text") or [""])[-1], before.text if before else "")
+    return _file_page(here, found, path, typed=typed)
+
+
+def _is_consent(path: str) -> bool:
+    return path.startswith("consent/") and path.endswith(".md")
 
 
 def _document(text: str) -> ConsentDocument:
@@ -510,7 +566,7 @@ def _draft_page(here: Here, found: Draft, *, problem: Invalid | None = None, pat
         study=study,
         instruments=[(form.code, form.label) for form in study.instruments] if study else [],
         forms=_form_files(found),
-        documents=[one for one in found.files if one.startswith("consent/") and one.endswith(".md")],
+        documents=[one for one in found.files if _is_consent(one)],
         errors=errors_of(problem),
         path=path,
     )
@@ -533,6 +589,7 @@ def _file_page(
     for each in findings:
         at.setdefault(each.line, []).append(each)
     version = kept.version if kept else 0
+    document = _document(text) if _is_consent(path) else None
     return _show(
         here,
         found,
@@ -548,7 +605,9 @@ def _file_page(
         ],
         problem=problem.reason if problem else None,
         conflict=isinstance(problem, Conflict),
-        is_consent=path.startswith("consent/") and path.endswith(".md"),
+        is_consent=_is_consent(path),
+        seen=document,
+        seen_text=html_of(document) if document else "",
     )
 
 

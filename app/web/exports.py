@@ -18,7 +18,7 @@ from app.exports.formats import Format, text_of
 from app.exports.formats.standards import Standard
 from app.exports.tables import BETWEEN, Column, ColumnType, Table
 from app.foundation.errors import FieldProblem, Invalid, NotFound
-from app.handover import Asked, Since, bundle_file, kept_file, manifest_of, table_file
+from app.handover import Asked, ChangedSince, bundle_file, kept_file, manifest_of, table_file
 from app.people.access import require
 from app.people.permissions import Permission
 from app.web.places import places_of, show_at
@@ -135,7 +135,7 @@ def bundle(
     asked: Asked,
     format: Annotated[Format, Query()] = Format.CSV,  # noqa: A002
     table: Annotated[list[Code], Query(max_length=500)] = [],  # noqa: B006
-    since: Since = None,
+    since: ChangedSince = None,
 ) -> Response:
     """All tables, or some, as one ZIP, written down before its first byte leaves."""
     return bundle_file(here, asked, format, table, since=since)
@@ -143,7 +143,12 @@ def bundle(
 
 @router.get("/{study}/exports/{table}.{extension}", name="exports.file")
 def file(
-    here: LoggedPageInStudy, table: str, extension: str, asked: Asked, spreadsheet: bool = False, since: Since = None
+    here: LoggedPageInStudy,
+    table: str,
+    extension: str,
+    asked: Asked,
+    spreadsheet: bool = False,
+    since: ChangedSince = None,
 ) -> Response:
     """One table as a file, written down before its first byte leaves."""
     return table_file(here, table, extension, asked, spreadsheet=spreadsheet, since=since)

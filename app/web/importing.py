@@ -1,4 +1,4 @@
-"""Import: the definition of a study from elsewhere, as a study folder to download and a report. Nothing is loaded."""
+"""Import: the definition of a study from elsewhere, as a study folder or a draft, and a report. Nothing is loaded."""
 
 import base64
 from typing import Any
@@ -12,6 +12,8 @@ from app.foundation.errors import FieldProblem, Invalid
 from app.people.access import require
 from app.people.permissions import Permission
 from app.studies.definition import Study
+from app.studies.drafts.actions import draft_from_files
+from app.studies.drafts.rules import LONGEST_NAME
 from app.studies.importing import LARGEST_SOURCE, Converted, Failed, Kind, convert, folder_zip
 from app.studies.importing.report import in_order
 from app.studies.rules import problems
@@ -40,15 +42,31 @@ def start(here: PageInStudy) -> Response:
 
 @router.post(ADDRESS, name="importing.convert", max_body_size=LARGEST_UPLOAD)
 def convert_file(here: ChangeInStudy, files: SentFiles) -> Response:
-    """What becomes of the file: the report, and the folder to download. Nothing is kept here."""
+    """What becomes of the file: the report, and the folder to download, or to edit as a draft."""
     require(here.actor, Permission.STUDY_LOAD, action="study.convert")
-    here.session.rollback()  # nothing is written: nobody waits while a large file is read
+    draft = None
     try:
-        converted = _converted(here, files.get("file"))
+        with here.nobody_waits():
+            converted = _converted(here, files.get("file"))
+        if here.value("draft"):
+            study, name = converted.study, converted.study.title[:LONGEST_NAME]
+            number = draft_from_files(
+                here.session,
+                here.the_study,
+                converted.texts,
+                name=name or study.code,
+                origin="import",
+                by=here.actor,
+                now=here.now,
+            )
+            draft = f"{_url(here)}/drafts/{number}"
+            here.repeated_leads_to(draft)
+        else:
+            here.release_key()
     except Invalid as problem:
         here.refuse(problem)
         return _start_page(here, problem)
-    return show(here, "importing/converted.html", url=_url(here), **_shown(converted))
+    return show(here, "importing/converted.html", url=_url(here), draft=draft, **_shown(converted))
 
 
 def _url(here: Here) -> str:
@@ -71,6 +89,7 @@ def _start_page(here: Here, problem: Invalid | None = None) -> Response:
         status_code=status_of(problem),
         url=_url(here),
         errors=errors_of(problem),
+        keep=bool(here.value("draft")),
         problems=[(each.field, each.message) for each in problem.problems] if problem else [],
         largest=LARGEST_SOURCE // 1_000_000,
     )

@@ -117,7 +117,7 @@ def carry_file_out(here: ChangeInStudy, number: int) -> Response:
             study,
             rows,
             mapping,
-            origin=actions.origin(uploaded.name, text.encode()),
+            origin=actions.origin(uploaded.name, text),
             dry_run=dry_run,
             all_or_nothing=whole,
             signs=bool(password),

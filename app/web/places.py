@@ -9,8 +9,9 @@ from fastapi.responses import HTMLResponse
 from app.dependencies import Here
 from app.foundation import clock
 from app.foundation.errors import FieldProblem, Invalid
+from app.people import access
 from app.people import reads as people
-from app.people.access import Actor, Grant
+from app.people.access import Actor
 from app.people.reads import SiteRow
 from app.rendering import page
 from app.web.shell import viewer_of
@@ -44,28 +45,13 @@ class Places:
 
 def places_of(here: Here) -> Places:
     """The sites this person works at, in one statement; a cookie that names another site chooses nothing."""
-    wanted = {grant.site_id for grant in here.actor.grants}
-    rows = people.sites_of(here.session, here.the_study.id)
-    mine = tuple(row for row in rows if None in wanted or row.id in wanted)
+    mine = people.sites_worked_at(here.session, here.the_study.id, by=here.actor)
     return Places(mine, next((site for site in mine if site.code == here.request.cookies.get("site")), None))
 
 
 def narrowed(actor: Actor, site: SiteRow | None) -> Actor:
     """The same person at one site only, for lists; never more than they may see anyway."""
-    if site is None:
-        return actor
-    held = [Grant(grant.role, site.id) for grant in actor.grants if grant.site_id in (None, site.id)]
-    return Actor(
-        person_id=actor.person_id,
-        username=actor.username,
-        name=actor.name,
-        organisation=actor.organisation,
-        grants=tuple(dict.fromkeys(held)),
-        study_id=actor.study_id,
-        request_id=actor.request_id,
-        via=actor.via,
-        scopes=actor.scopes,
-    )
+    return actor if site is None else access.narrowed(actor, site.id)
 
 
 def show_at(here: Here, places: Places, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:

@@ -22,7 +22,7 @@ from app.schedule.appointments.reads import appointments_between
 from app.schedule.appointments.rules import day_span
 from app.schedule.reads import DueVisit, visits_due
 from app.schedule.rules import visit_state
-from app.schedule.status import AppointmentStatus, VisitStatus
+from app.schedule.status import AppointmentStatus
 from app.studies.definition import VisitKind
 from app.web.appointments import label_of, url_of
 from app.web.participants import MARKS
@@ -161,7 +161,7 @@ def _visit(here: Here, places: Places, each: DueVisit) -> dict[str, Any]:
     day = places.today(here, each.site_id)
     readable = may(here.actor, Permission.ENTRY_READ, site_id=each.site_id)
     participant = f"/{here.the_study.code}/participants/{each.participant_code}"
-    state = visit_state(_Planned(each), day)
+    state = visit_state(each, day)
     return {
         "visit": each,
         "label": visit.label if visit else each.code,
@@ -171,16 +171,6 @@ def _visit(here: Here, places: Places, each: DueVisit) -> dict[str, Any]:
         "participant_url": participant,
         "forms": len(visit.instruments) if visit else 0,
     }
-
-
-class _Planned:
-    """A visit that is not held yet, as the rules ask for one."""
-
-    def __init__(self, visit: DueVisit) -> None:
-        self.status: str = VisitStatus.PLANNED
-        self.held_on = None
-        self.opens_on = visit.opens_on
-        self.closes_on = visit.closes_on
 
 
 def _on_the_way(here: Here, by: Actor) -> list[OnTheWay]:

@@ -76,6 +76,11 @@ def make_webhook(
         site_id = session.execute(select(SITE.c.id).where(*wanted_site)).scalar()
         if site_id is None or not may(by, Permission.WEBHOOK_MANAGE, site_id=site_id):
             problems.append(FieldProblem("site", "choices", "There is no such site that you work at."))
+    elif by.token_sites is not None:
+        # It is told as its owner, wherever they may read: of the sites of this token it must be one.
+        site_id = next(iter(by.token_sites)) if len(by.token_sites) == 1 else None
+        if site_id is None:
+            problems.append(FieldProblem("site", "required", "This token is limited to sites. Name one of them."))
     if problems:
         raise Invalid(problems)
     mine = HOOK.c.study_id == study.id, HOOK.c.person_id == by.person_id, HOOK.c.ended_at.is_(None)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, select, true
 from sqlmodel import Session
 
 from app.foundation import paging
@@ -47,12 +47,13 @@ class DeliveryRow:
 
 
 def webhooks_of(session: Session, study: StudyInUse, *, by: Actor) -> list[HookRow]:
-    """The person's webhooks in a study, the newest first."""
+    """The person's webhooks in a study, the newest first; by a token of some sites, those of these sites."""
     require(by, Permission.WEBHOOK_MANAGE)
+    here = HOOK.c.site_id.in_(sorted(by.token_sites)) if by.token_sites is not None else true()
     rows = session.execute(
         select(HOOK, SITE.c.code.label("site"))
         .select_from(HOOK.outerjoin(SITE, SITE.c.id == HOOK.c.site_id))
-        .where(HOOK.c.study_id == study.id, HOOK.c.person_id == by.person_id)
+        .where(HOOK.c.study_id == study.id, HOOK.c.person_id == by.person_id, here)
         .order_by(HOOK.c.id.desc())
         .limit(100)
     )
@@ -72,12 +73,26 @@ def _hook(row: Row[Any]) -> HookRow:
 
 
 def deliveries(
-    session: Session, study: StudyInUse, number: int, *, by: Actor, cursor: str | None = None, limit: int | None = None
+    session: Session,
+    study: StudyInUse,
+    number: int,
+    *,
+    by: Actor,
+    event: str | None = None,
+    ended_as: str | None = None,
+    cursor: str | None = None,
+    limit: int | None = None,
 ) -> paging.Page[DeliveryRow]:
-    """What one of the person's webhooks was told, or waits to be, the newest first."""
+    """What one of the person's webhooks was told, or waits to be, the newest first; `ended_as` may be `waiting`."""
     webhook_of(session, study, number, by=by)
     size = paging.page_size(limit)
     query = select(DELIVERY).where(DELIVERY.c.webhook_id == number)
+    if event is not None:
+        query = query.where(DELIVERY.c.event == event)
+    if ended_as == "waiting":
+        query = query.where(DELIVERY.c.ended_as.is_(None))
+    elif ended_as is not None:
+        query = query.where(DELIVERY.c.ended_as == ended_as)
     backwards = False
     if cursor:
         (last,), backwards = paging.decode(cursor, 1, int)

@@ -35,6 +35,7 @@ LISTS = {
     "/agreement/coding": ("monitor", ("pain", "pain_note", "north")),
     "/reconsents": ("coordinator", ("M-001",)),
     "/messages": ("coordinator", (1,)),
+    "/visits-due": ("coordinator", ("2026-03-02", 1)),
     "/adverse-events": ("data_manager", ("number", 1, 1)),
     "/deviations": ("data_manager", (1,)),
     "/screening-log": ("data_manager", ("2026-03-02", 1)),

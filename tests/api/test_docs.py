@@ -10,11 +10,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
 import uvicorn
+from fastapi.routing import APIRoute
 
+from app.api import router
+from app.api.filters import names_of
+from app.api.shapes import PageOf
 from app.foundation import clock
 from app.people.permissions import Permission, Role
 from app.studies.actions import load_study
@@ -86,6 +90,7 @@ def test_every_block_of_the_cookbook_runs(database, tmp_path, monkeypatch, capsy
         said = capsys.readouterr().out
         assert definition.title in said
         assert "screen_failed" in said
+        assert "422 There is no such parameter here. Known are: cursor, limit, site, status" in said
         assert "422 Not valid\nage " in said
         assert said.splitlines().count("2" if shutil.which("curl") else "1") == 1  # screened by curl and by Python
         assert f"{code} baseline pain_intensity 4" in said
@@ -137,3 +142,19 @@ def _run_in_shell(text: str, folder: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_page_names_every_filter_of_every_list():
+    written = re.findall(r"^\| `(/[^`]*)` \| (`.*`) \|$", PAGE.read_text(), re.M)
+    known = {}
+    for route in router.routes:
+        if not (isinstance(route, APIRoute) and route.methods == {"GET"} and is_list(route.response_model)):
+            continue
+        apart = {"study", "cursor", "limit", *route.param_convertors}
+        if names := [name for name in names_of(route.dependant) if name not in apart]:
+            known[route.path] = names
+    assert {path: re.findall("`([^`]*)`", names) for path, names in written} == known
+
+
+def is_list(model: Any) -> bool:
+    return get_origin(model) is list or (isinstance(model, type) and issubclass(model, PageOf))

@@ -1,11 +1,14 @@
 """What every answer has in common: fields, expand, links, ETags, and how often one may ask."""
 
+from typing import Any
+
 import pytest
 
 from app.api.pleasant import Limits
 from app.people.permissions import Role
 from tests.api.client import api_client
 from tests.capture.records import consented
+from tests.capture.test_repeats import changes
 from tests.factories import mini_study, person
 
 PAGE = "/participants"
@@ -85,3 +88,110 @@ def test_a_bucket_fills_again_and_each_token_has_its_own():
     assert limits.wait(b"a", 1.5) == 1
     assert limits.wait(b"a", 0.5) > 0  # a clock that went back gives nothing away
     assert Limits(0).wait(b"a", 0.0) == 0
+
+
+@pytest.mark.requirement("SEC-23")
+def test_a_parameter_that_an_address_does_not_know_is_refused_with_those_it_knows(client):
+    problem = client.refused(422, "GET", PAGE, params={"stauts": "randomised", "fields": "code"})
+    (error,) = problem["errors"]
+    assert (error["field"], error["rule"]) == ("stauts", "unknown")
+    known = error["message"].partition("Known are: ")[2].removesuffix(".").split(", ")
+    assert {"status", "site", "find", "cursor", "limit", "fields", "expand"} <= set(known)
+    assert client.refused(422, "POST", f"{PAGE}/M-001/randomise", {}, params={"dry_run": "yes"})["errors"]
+    nobody = client.http.get(f"{client.root}{PAGE}", params={"stauts": "x"})
+    assert nobody.status_code == 401, "a stranger learns of the token first"
+
+
+def test_a_change_of_a_repeat_is_held_against_what_was_read_of_that_repeat(shared_database):
+    with shared_database.writing() as session:
+        study = mini_study(session, **changes())
+        coordinator = person(session, study, Role.COORDINATOR, site_code="north")
+        consented(session, study)
+    client = api_client(shared_database, coordinator)
+    where, second = f"{PAGE}/M-001/visits/week18/entries/fall", {"params": {"repeat": 2}}
+    for number, options in enumerate(({}, second)):
+        client.done("PUT", where, {"values": {"fall_height": 10 + number}, "accept_partial": True}, **options)
+    tag = client.get(where, **second).headers["etag"]
+    assert tag != client.get(where).headers["etag"]
+    change = {"values": {"fall_height": 40}, "base_version": 1, "why": "Read again.", "accept_partial": True}
+    assert client.put(where, change, headers={"If-Match": tag}).status_code == 412
+    assert client.put(where, change, headers={"If-Match": tag}, **second).status_code == 200
+
+
+LOOKED_FOR: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    # the list, what for, and what of each row says that it is so
+    ("/participants", {"site": "south"}, {"site": "south"}),
+    ("/participants", {"status": "randomised", "sort": "-code"}, {"status": "randomised"}),
+    ("/visits-due", {"site": "north", "days": 366}, {"site": "north"}),
+    ("/visits-due", {"kind": "assessment", "days": 366}, {"kind": "assessment"}),
+    ("/queries", {"visit": "week18", "site": "north"}, {"visit": "week18", "site": "north"}),
+    ("/queries", {"since": "2026-03-02T09:00:00Z", "sort": "-raised"}, {"state": "open"}),
+    ("/adverse-events", {"state": "reported", "site": "south"}, {"site": "south", "state": "reported"}),
+    ("/adverse-events", {"find": "FALL", "sort": "onset"}, {"term": "A fall"}),
+    ("/deviations", {"site": "south", "grade": "minor"}, {"site": "south", "grade": "minor"}),
+    ("/screening-log", {"site": "south"}, {"site": "south"}),
+    ("/audit", {"site": "south", "action": "entry."}, {"participant": "M-002"}),
+    ("/audit", {"item": "pain_nrs", "subject": "entry/week18/pain"}, {"item": "pain_nrs"}),
+    ("/locks", {"participant": "M-002", "kind": "frozen"}, {"participant": "M-002"}),
+    ("/export-runs", {"state": "waiting", "person": "dora"}, {"requested_by": "dora", "state": "waiting"}),
+    ("/participants/M-001/entries", {"visit": "baseline", "instrument": "pain"}, {"visit": "baseline"}),
+    ("/participants/M-001/visits", {"status": "planned"}, {"status": "planned"}),
+]
+
+
+@pytest.fixture
+def two_sites(shared_database):
+    """A data manager of both sites, and at each somebody with one of everything."""
+    with shared_database.writing() as session:
+        study = mini_study(session)
+        manager = api_client(shared_database, person(session, study, Role.DATA_MANAGER, username="dora"))
+    http = manager.http
+    for code, place in (("M-001", "north"), ("M-002", "south")):
+        with shared_database.writing() as session:
+            status = "randomised" if place == "north" else "consented"
+            consented(session, study, code, site_code=place, status=status)
+            at_site = person(session, study, Role.COORDINATOR, site_code=place)
+        site = api_client(shared_database, at_site, http=http)
+        for visit, instrument, values in (("week18", "pain", {"pain_nrs": 4}), ("baseline", "pain", {"pain_nrs": 5})):
+            where = f"{PAGE}/{code}/visits/{visit}/entries/{instrument}"
+            site.done("PUT", where, {"values": values, "accept_partial": True})
+            manager.done("POST", f"{where}/queries", {"item": "pain_nrs", "text": "Which is right?"})
+        fall = {"term": "A fall" if place == "north" else "A cold", "onset": "2026-03-02", "severity": "mild"}
+        site.done("POST", f"{PAGE}/{code}/adverse-events", {"details": fall, "aware_at": "2026-03-02T09:00:00+00:00"})
+        grade = {"grade": "major" if place == "north" else "minor"}
+        other = {"category": "other", "occurred_on": "2026-03-02", "what": "At home", **grade}
+        site.done("POST", f"{PAGE}/{code}/deviations", other)
+        manager.done("POST", "/locks", {"kind": "frozen", "participants": [code], "why": "Clean", "despite": True})
+    assert manager.post("/export-runs", {"asked": {"tables": ["participants"]}}).status_code == 202
+    return manager
+
+
+def _rows(reply):
+    return reply["items"] if isinstance(reply, dict) else reply
+
+
+def test_every_list_gives_what_was_looked_for_and_nothing_else(two_sites):
+    for path, wanted, said in LOOKED_FOR:
+        found = _rows(two_sites.done("GET", path, params=wanted))
+        assert found, (path, wanted)
+        assert {(name, row[name]) for row in found for name in said} == set(said.items()), (path, wanted)
+    everything = [path for path, wanted, _ in LOOKED_FOR if len(_rows(two_sites.done("GET", path))) > 1]
+    assert len(everything) > 12, "they are lists of more than what was looked for"
+    for path in sorted({path for path, wanted, _ in LOOKED_FOR if "site" in wanted}):
+        words = two_sites.refused(422, "GET", path, params={"site": "west"})["errors"][0]["message"]
+        assert "Choose among: north, south" in words
+    later = {"since": "2199-01-01T00:00:00Z"}
+    for path in ("/queries", "/adverse-events", "/deviations", "/audit", "/export-runs", "/unblindings", "/messages"):
+        assert two_sites.done("GET", path, params=later)["items"] == []
+        assert two_sites.refused(422, "GET", path, params={"since": "0001-01-01T00:00:00+23:00"})
+    raised = [row["raised_at"] for row in two_sites.done("GET", "/queries", params={"sort": "-raised"})["items"]]
+    assert raised == sorted(raised, reverse=True)
+    assert raised != sorted(raised)
+    page = two_sites.done("GET", "/queries", params={"sort": "-raised", "limit": 2})
+    rest = two_sites.done("GET", "/queries", params={"sort": "-raised", "limit": 2, "cursor": page["next"]})
+    assert [row["raised_at"] for row in page["items"] + rest["items"]] == raised
+
+
+def test_whoever_works_at_one_site_looks_at_no_other(client):
+    words = client.refused(422, "GET", PAGE, params={"site": "south"})["errors"][0]["message"]
+    assert "Choose among: north." in words

@@ -21,6 +21,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlmodel import Session
 
+from app import rendering
 from app.audit.actions import Change, record
 from app.dependencies import Here
 from app.exports import reads as exports
@@ -77,6 +78,12 @@ def _really_asked(left: Left, roles: Sequence[str]) -> None:
         "/api/v1/studies/mini/participants/M-002/appointments",
         "/api/v1/studies/mini/appointments",
         "/mini/calendar",
+        "/mini/import",
+        "/mini/import/1",
+        "/mini/webhooks/1",
+        "/api/v1/studies/mini/webhooks/2/deliveries",
+        "/api/v1/studies/mini/import-mappings",
+        "/api/v1/studies/mini/visits-due",
         "/mini/messages",
         "/api/v1/studies/mini/messages",
         "/mini/audit",
@@ -130,6 +137,12 @@ def _really_asked(left: Left, roles: Sequence[str]) -> None:
     assert len(left.rows["unblinding"]) == 5
     assert len(left.rows["adverse_event"]) == 2
     assert len(left.rows["adverse_event_report"]) == 3
+    assert left.rows["webhook_delivery"]
+    assert left.rows["import_file"]
+    assert {key.split()[3] for key in left.heard if key.startswith("program ")} == {
+        "https://example.org/coordinator",
+        "https://example.org/data_manager",
+    }
     assert left.rows["deviation"]
     assert left.rows["contact"]
     assert left.rows["concomitant_care"]
@@ -159,7 +172,7 @@ def list_sorted_by_arm(stack: ExitStack) -> None:
 
 
 def _on_page(stack: ExitStack, path: str, leak: Callable[[Any, list[str]], None]) -> None:
-    real = places.page
+    real = rendering.page
 
     def leaking(request: Any, template: str, **named: Any) -> Any:
         response = real(request, template, **named)

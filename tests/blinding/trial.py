@@ -32,7 +32,7 @@ from app.foundation import clock
 from app.foundation.crypto.keys import Keyring
 from app.foundation.crypto.secrets import hash_password, new_token, token_hash
 from app.foundation.database import Database, keys_of, table_of
-from app.jobs import make_exports, queue_due_reminders, send_due_mail
+from app.jobs import make_exports, queue_due_reminders, send_due_mail, tell_webhooks
 from app.main import create_app
 from app.participants.models import Participant
 from app.people.models import ApiToken, Person, SignInSession
@@ -48,6 +48,8 @@ from app.studies.definition import Window
 from app.studies.in_use import StudyInUse
 from app.studies.models import StudyVersion
 from app.studies.rules import canonical, fingerprint
+from app.webhooks.actions import Claimed
+from app.webhooks.rules import EVENTS, signature
 from tests.factories import asking_for_a_guess, mini_study, person
 from tests.house.routes import ANYONE, VALUES, WHO, Door, doors
 from tests.web.browser import OneHop
@@ -273,11 +275,11 @@ class Trial:
             self.heard[key] = (reply.status_code, list(reply.headers.raw), reply.content)
         return reply
 
-    def web(self, who: str, method: str, path: str, data: dict[str, Any] | None = None) -> Any:
+    def web(self, who: str, method: str, path: str, data: dict[str, Any] | None = None, **more: Any) -> Any:
         """A page, or a form with its CSRF token."""
         someone = self.people[who]
         form = {"csrf_token": masked(someone.csrf), **(data or {})} if method != "GET" else None
-        return self._send(who, method, path, data=form, headers={"cookie": f"equipoise={someone.cookie}"})
+        return self._send(who, method, path, data=form, headers={"cookie": f"equipoise={someone.cookie}"}, **more)
 
     def api(self, who: str, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """A request over REST, below the study."""
@@ -291,6 +293,20 @@ class Trial:
         called = "/api/?" + "&".join(f"{name}={value}" for name, value in form.items())
         data = {"token": self.people[who].token, **form}
         return self._send(who, "POST", "/api/", called=called, data=data)
+
+    def tell(self) -> int:
+        """Tell the webhooks what happened meanwhile; the first is not taken, and comes again with the next round."""
+        told = 0
+
+        def heard(event: Claimed, **_: Any) -> tuple[int, str | None]:
+            nonlocal told
+            told += 1
+            signed = [(b"equipoise-signature", signature(event.secret, 0, event.payload).encode())]
+            self.heard[f"program {len(self.heard)} POST {event.url}"] = (204, signed, event.payload.encode())
+            return (503, "Answered 503.") if told == 1 else (204, None)
+
+        with mock.patch("app.webhooks.sending.send", heard):
+            return tell_webhooks(self.database, self.settings)
 
     @contextmanager
     def shown_once(self) -> Iterator[None]:
@@ -377,6 +393,9 @@ def play(trial: Trial, arms: Arms | None, time: time_machine.Traveller) -> None:
         _seal_a_rule(trial)
     else:
         _seal(trial, arms)
+    for who in ("coordinator", "data_manager"):
+        hook = {"url": f"https://example.org/{who}", "events": list(EVENTS)}
+        did(api(who, "POST", f"{API}/webhooks", hook))
     _walk_in(trial)
     # Randomised through either door; and one who is not ready.
     did(web("coordinator", "POST", "/mini/participants/M-001/randomise", {"password": PASSWORD}))
@@ -417,6 +436,9 @@ def play(trial: Trial, arms: Arms | None, time: time_machine.Traveller) -> None:
     for asked in ({"tables": ["participants", "entries"]}, {"tables": ["participants"], "arms": "dummy"}):
         did(api("data_manager", "POST", f"{API}/export-runs", {"asked": {**asked, "format": "parquet"}}), 202)
     did(api("data_manager", "POST", f"{API}/export-definitions", {"name": "Everything", "asked": {}}))
+    assert trial.tell() > 30
+    time.shift(timedelta(minutes=2))
+    assert trial.tell() == 0, "what was not taken is tried again, and not taken again"
     assert make_exports(trial.database, trial.settings) == 2
     send_due_mail(trial.database, trial.settings)
     _amend(trial, time)
@@ -618,6 +640,7 @@ def _follow_up(trial: Trial) -> None:
     did(api("assessor", "PUT", f"{API}{entries}/belief", guess))
     draft = {"pain_nrs": "4", "base-version": "0"}
     did(web("assessor", "PUT", "/mini/participants/M-002/visits/week18/entries/pain/draft", draft), 204)
+    _bring_in(trial)
     _ask(trial, entries)
     withdrawal = {"level": "visits", "on": date(2026, 7, 7).isoformat(), "reason": "Moved away"}
     did(api("coordinator", "POST", f"{API}/participants/M-002/withdrawal", withdrawal))
@@ -627,6 +650,19 @@ def _follow_up(trial: Trial) -> None:
     did(api("investigator", "POST", f"{API}/participants/M-002/randomised-in-error", corrected))
     for path in ("personal-data", "consents/1/signature"):
         did(web("coordinator", "POST", f"/mini/participants/M-001/{path}"))
+
+
+def _bring_in(trial: Trial) -> None:
+    """A file that others made: tried and imported over REST, and on the page, where one of its rows is refused."""
+    did, api, web = trial.did, trial.api, trial.web
+    rows = [{"participant": code, "visit": "week18", "dis_weight": 70.5} for code in ("M-002", "M-005")]
+    for dry_run in (True, False):
+        asked = {"file": "diary.csv", "rows": rows, "dry_run": dry_run}
+        did(api("data_manager", "POST", f"{API}/entries/import", asked))
+    did(api("data_manager", "PUT", f"{API}/import-mappings/diaries", {"participant": "participant"}))
+    text = b"participant,visit,dis_weight\nM-002,week18,71.5\nM-904,week18,66\n"
+    did(web("data_manager", "POST", "/mini/import", files={"file": ("diary.csv", text, "text/csv")}))
+    did(web("data_manager", "POST", "/mini/import/1", {"do": "try"}))
 
 
 def _ask(trial: Trial, entries: str) -> None:

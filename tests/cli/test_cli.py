@@ -103,6 +103,8 @@ def test_an_installation_from_nothing_to_a_verified_restored_backup(equipoise: I
     assert token.startswith("eqp_")
     digits = equipoise("token", "create", "sam", "resolve", "--name", "R", "--scope", "export.run", "--redcap")
     assert re.fullmatch("[0-9A-F]{32}", digits.strip())
+    limited = ("token", "create", "sam", "resolve", "--name", "R", "--scope", "export.run", "--site", "neura")
+    assert "Choose among the sites" in equipoise(*limited, code=1)  # who draws works at no site
     assert "intact" in equipoise("audit", "verify")
     assert list((equipoise.folder / "checkpoints").glob("resolve-*.checkpoint"))
     archive = tmp_path / "b.zip"

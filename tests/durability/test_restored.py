@@ -9,7 +9,6 @@ import pytest
 import time_machine
 from bs4 import BeautifulSoup
 from sqlalchemy import select
-from starlette.testclient import TestClient
 
 from app.audit import newest
 from app.audit.actions import ENTRY, Change, record
@@ -23,6 +22,7 @@ from app.randomisation.rules import BEHIND
 from tests.blinding.conftest import NewWorld, new_world  # noqa: F401
 from tests.blinding.trial import API, BEGUN, PASSWORD, WORLD, Trial, _seal, _walk_in, set_up
 from tests.conftest import KEYS
+from tests.web.browser import OneHop
 
 BY = Actor(0, "admin", "Admin", "Ours")
 pytestmark = pytest.mark.requirement("REL-17", "REL-3")
@@ -37,7 +37,7 @@ def _randomise(trial: Trial, code: str, door: str) -> Any:
 def _again(trial: Trial, database: Database, archive: Path) -> Trial:
     """The same installation, folder and people, on the database of a backup."""
     restore(database, archive)
-    client = TestClient(create_app(trial.settings, database), base_url="http://trial.test")
+    client = OneHop(create_app(trial.settings, database))
     return Trial(database, client, trial.doors, trial.settings, trial.study, trial.people)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import zipfile
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from app.foundation.crypto.keys import Keyring
 from app.foundation.database import Database
 from app.foundation.errors import NotAllowed, NotFound
 from app.handover import part_of
-from app.people.access import Actor
+from app.people.access import Actor, granted_at
 from app.people.models import Membership
+from app.people.reads import sites_of
 from app.studies.in_use import StudyInUse
 from tests.exports.world import entry, many, participant
 from tests.factories import NOW, mini_study, person
@@ -278,3 +280,19 @@ def test_progress_is_told_while_a_large_one_is_made(
     assert 0 < rows[-1] < 8_016
     assert {state for state, _ in seen} == {"running"}
     assert found(database, study, manager, asked.number).rows == 8_016
+
+
+@pytest.mark.requirement("SEC-22")
+def test_what_a_token_of_one_site_asked_for_is_made_of_that_site(
+    database: Database, study: StudyInUse, manager: Actor, folder: Path
+):
+    with database.reading() as session:
+        north = next(each.id for each in sites_of(session, study.id) if each.code == "north")
+    token = replace(manager, grants=granted_at(manager.grants, [north]), token_sites=frozenset({north}))
+    asked, whole = ask(database, study, token), ask(database, study, manager)
+    assert running.make_waiting(database, folder, lambda: NOW) == 2
+    taken = [content(database, folder, found(database, study, manager, each.number)) for each in (asked, whole)]
+    assert [b"M-001" in each and b"M-003" in each for each in taken] == [True, True]
+    assert [b"M-002" in each for each in taken] == [False, True]
+    assert history.why_no_file(found(database, study, manager, whole.number), by=token)
+    assert history.why_no_file(found(database, study, manager, asked.number), by=token) is None

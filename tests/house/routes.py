@@ -405,6 +405,8 @@ WHO: dict[str, Who] = {
     "drafts.remove": P.STUDY_LOAD,
     "drafts.preview": P.STUDY_LOAD,
     "drafts.look": P.STUDY_LOAD,
+    "drafts.look_at_fields": P.STUDY_LOAD,
+    "drafts.look_at_consent": P.STUDY_LOAD,
     "drafts.plan": P.STUDY_LOAD,
     "drafts.consent": P.STUDY_LOAD,
     # amendments: who reads no participants learns how many, and nothing of anybody
@@ -425,10 +427,12 @@ WHO: dict[str, Who] = {
     "redcap.elsewise": ANYONE,
     "redcap.survey": ANYONE,  # leads to a participant's link, which asks who they are
     # JSON
+    "api.token": IN_STUDY,  # of itself
     "api.study": P.STUDY_READ,
     "api.instruments": P.STUDY_READ,
     "api.drafts": P.STUDY_LOAD,
     "api.make_draft": P.STUDY_LOAD,
+    "api.import_study": P.STUDY_LOAD,
     "api.draft": P.STUDY_LOAD,
     "api.draft_folder": P.STUDY_LOAD,
     "api.send_folder": P.STUDY_LOAD,
@@ -455,6 +459,7 @@ WHO: dict[str, Who] = {
     "api.countersign": P.CONSENT_COUNTERSIGN,
     "api.consent_signature": P.IDENTITY_READ,
     "api.visits": P.PARTICIPANT_READ,
+    "api.visits_due": P.PARTICIPANT_READ,
     "api.record_visit": P.VISIT_RECORD,
     "api.correct_visit": P.VISIT_RECORD,
     "api.reopen_visit": P.VISIT_RECORD,

@@ -1,5 +1,7 @@
 """Rows of a file become entries by the same acts as on the pages; what is refused leaves nothing behind."""
 
+import hashlib
+import tracemalloc
 from collections import Counter
 from typing import Any
 
@@ -187,3 +189,23 @@ def test_a_mapping_that_is_none_names_its_parts():
     with pytest.raises(Invalid) as refused:
         read_mapping({"columns": [{"column": "a"}], "colour": "red"})
     assert {each.field for each in refused.value.problems} == {"mapping.columns.0.item", "mapping.colour"}
+
+
+def test_a_large_file_is_not_there_a_second_time_while_its_rows_go_by():
+    text = "participant,visit,note\r\n" + f'"M-001",week18,"two\nlines {"x" * 300}"\r\n' * 12_000
+    tracemalloc.start()
+    header, rows = read_csv(text)
+    assert header == ["participant", "visit", "note"]
+    seen = sum(1 for cells in rows if str(cells["note"]).startswith("two\nlines x"))
+    made = actions.origin("large.csv", text)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert seen == 12_000
+    assert made.sha256 == hashlib.sha256(text.encode()).hexdigest() == actions.origin("x", text.encode()).sha256
+    assert peak < len(text) * 0.6, "a copy of it would take as much again"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_any_program_writes_them(end: str):
+    text = end.join(["a,b", "1,2", f'3,"4{end}5"', ""])
+    assert [list(cells.values()) for cells in read_csv(text)[1]] == [["1", "2"], ["3", f"4{end}5"]]

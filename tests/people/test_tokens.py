@@ -1,15 +1,19 @@
 """Tokens: they act as their owner in one study, never for more than the owner may, and end at once."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import select
 
+from app.audit.actions import ENTRY
 from app.foundation.errors import Invalid, NotAllowed, NotFound, Refused
 from app.people import actions, reads
-from app.people.access import may
-from app.people.permissions import Permission
+from app.people.access import Actor, Grant, granted_at, may, sites_for, token_grants
+from app.people.permissions import NOT_AT_A_SITE, Permission, Role
 from app.people.reads import TOKEN
 from tests import factories
 from tests.factories import NOW
@@ -131,6 +135,8 @@ def test_a_token_loses_what_its_owner_loses(session, study, owner):
         ({"scopes": ["identity.read"]}, "scopes"),
         ({"scopes": ["token.create"]}, "scopes"),
         ({"scopes": ["nonsense"]}, "scopes"),
+        ({"sites": ["west"]}, "sites"),
+        ({"sites": ["south", "west"]}, "sites"),
         ({"name": " "}, "name"),
         ({"expires_at": NOW}, "expires_at"),
         ({"expires_at": NOW + timedelta(days=367)}, "expires_at"),
@@ -146,7 +152,7 @@ def test_what_a_token_cannot_be_is_said(session, study, owner, changes, field):
 def test_nobody_makes_a_token_for_somebody_else_or_without_the_right(session, study, owner):
     stranger = factories.person(session, study, "administrator", site_code=None)
     with pytest.raises(NotAllowed):
-        create(session, study, stranger)
+        create(session, study, replace(stranger, grants=()))
     with pytest.raises(NotAllowed, match="for yourself"):
         create(session, study, owner, person_id=stranger.person_id)
     with pytest.raises(NotAllowed):
@@ -180,3 +186,65 @@ def test_no_token_is_made_when_the_audit_entry_cannot_be_written(database, monke
         create(session, study, owner)
     with database.reading() as session:
         assert reads.tokens_of(session, owner.person_id) == []
+
+
+# Sites
+
+grants_of_somebody = st.lists(st.builds(Grant, st.sampled_from(Role), st.sampled_from([None, 1, 2, 3])), max_size=4)
+
+
+@pytest.mark.requirement("SEC-22")
+@given(grants_of_somebody, st.sets(st.sampled_from([1, 2, 3, 4]), min_size=1))
+def test_a_token_of_some_sites_reaches_what_its_owner_reaches_there_and_nothing_else(grants, sites):
+    owner = Actor(1, "dora", "Dora", "", tuple(grants), 1)
+    token = replace(owner, grants=token_grants(grants, sites))
+    for permission in Permission:
+        of_sites = replace(owner, grants=tuple(one for one in grants if one.role not in NOT_AT_A_SITE))
+        theirs, reached = sites_for(of_sites, permission), sites_for(token, permission)
+        assert reached == (frozenset(sites) if theirs is None else theirs & sites)
+    assert token_grants(grants, None) == tuple(dict.fromkeys(grants))
+    assert {grant.site_id for grant in granted_at(grants, sites)} <= sites
+
+
+@pytest.mark.requirement("SEC-22", "SEC-32")
+def test_a_token_of_one_site_is_written_down_and_acts_there_alone(session, study, owner):
+    north, south = (factories.site(session, study, code).id for code in ("north", "south"))
+    _, text = create(session, study, owner, sites=["north", "north"])
+    acting = actor(session, text, study.id)
+    assert (acting.grants, acting.token_sites) == ((Grant(Role.DATA_MANAGER, north),), {north})
+    assert may(acting, Permission.EXPORT_RUN, site_id=north)
+    assert not may(acting, Permission.EXPORT_RUN, site_id=south)
+    (row,) = reads.tokens_of(session, owner.person_id)
+    assert row.sites == (north,)
+    created = session.execute(select(ENTRY.c.new).where(ENTRY.c.action == "token.created")).scalar_one()
+    assert json.loads(created)["sites"] == ["north"]
+
+
+def test_a_token_is_limited_to_no_site_of_others_and_carries_nothing_of_the_whole_study(session, study):
+    coordinator = factories.person(session, study, "coordinator", site_code="north")
+    _, text = create(session, study, coordinator, scopes=["participant.read"], sites=["north"])
+    with pytest.raises(Invalid) as caught:
+        create(session, study, coordinator, scopes=["participant.read"], sites=["north", "south"])
+    assert [problem.field for problem in caught.value.problems] == ["sites"]
+    statistician = factories.person(session, study, "statistician", site_code=None)
+    with pytest.raises(Invalid) as caught:
+        create(session, study, statistician, scopes=["sequence.draw"], sites=["north"])
+    assert [problem.field for problem in caught.value.problems] == ["sites"]
+    both = factories.person(session, study, "data_manager", "administrator", site_code=None)
+    with pytest.raises(Invalid, match=r"study\.load at these sites"):
+        create(session, study, both, scopes=["study.load", "export.run"], sites=["north"])
+    (right,) = reads.memberships_of(session, coordinator.person_id)
+    actions.revoke(session, right.id, by=CLI, now=NOW)
+    assert actor(session, text, study.id).grants == ()
+
+
+@pytest.mark.requirement("SEC-19", "P11-d")
+def test_an_administrators_token_sets_studies_up_and_reads_no_data(session, study):
+    administrator = factories.person(session, study, "administrator", site_code=None)
+    scopes = ["study.load", "study.amend", "study.read", "audit.verify"]
+    _, text = create(session, study, administrator, scopes=scopes)
+    acting = actor(session, text, study.id)
+    assert {permission for permission in Permission if may(acting, permission)} == set(scopes)
+    for scope in ("participant.read", "entry.read", "export.run", "audit.read", "arm.read", "people.manage"):
+        with pytest.raises(Invalid, match=scope):
+            create(session, study, administrator, scopes=[scope])

@@ -5,8 +5,10 @@ import io
 import zipfile
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
+from bs4 import BeautifulSoup
 
 from app.consent.actions import record_consent
 from app.foundation import clock
@@ -15,6 +17,7 @@ from app.participants.actions import screen
 from app.schedule.actions import open_visits
 from app.studies.importing import convert
 from app.studies.loading import read_folder
+from tests.api.client import api_client
 from tests.conformance import conformance_folder
 from tests.factories import site
 from tests.studies.test_importing_redcap import field, table
@@ -53,6 +56,48 @@ def test_a_dictionary_is_shown_as_a_folder_and_a_report(world: World, tmp_path: 
     study, findings = read_folder(tmp_path / "dictionary")
     assert study is not None, findings
     assert versions(world) == before
+
+
+@pytest.mark.requirement("ODM-8")
+def test_a_dictionary_becomes_a_draft_on_the_page_and_over_rest(world: World):
+    browser = world.browser("administrator", site_code=None)
+    rows = [field("a", label="Pain", tags="@HIDDEN"), field("b", branching="[nope] = 1")]
+    form = {**browser.form(START), "draft": "yes"}
+    reply = browser.send(START, form, files={"file": ("dictionary.csv", table(*rows), "text/csv")})
+    link = BeautifulSoup(reply.text, "html.parser").select_one('a[href^="/mini/study/drafts/"]')
+    assert link is not None
+    assert "README-import.md" in browser.get(str(link["href"])).text
+    again = browser.send(START, form, files={"file": ("dictionary.csv", table(*rows), "text/csv")})
+    assert (again.status_code, again.headers["location"]) == (303, link["href"])  # a double click makes one
+
+    client = api_client(world.database, world.person("administrator", site_code=None), http=browser.client)
+
+    def sent_once() -> Any:
+        key, query = {"Idempotency-Key": "import-1"}, {"file": "dictionary.csv", "code": "elsewhere"}
+        return client.request("POST", "/study-imports", content=table(*rows), params=query, headers=key)
+
+    first = sent_once()
+    assert first.status_code == 201, first.text
+    said = first.json()
+    assert (said["code"], said["instruments"], said["counts"]["lost"]) == ("elsewhere", 2, len(lost(said)))
+    assert any("[nope] = 1" in note["what"] for note in lost(said))
+    assert all(note["to_do"] and note["where"] for note in said["report"])
+    assert sent_once().json() == {**said, "report": []}
+    draft = client.done("GET", f"/drafts/{said['draft']}")
+    assert (draft["name"], draft["origin"]) == (said["title"], "import")
+    assert len(draft["findings"]) == said["warnings"] > 0
+    assert not [each for each in draft["findings"] if each["severity"] == "error"]
+    drafts = len(client.done("GET", "/drafts"))
+    looked = client.request("POST", "/study-imports", content=table(*rows), params={"draft": "false"}).json()
+    assert (looked["draft"], len(client.done("GET", "/drafts"))) == (None, drafts)
+    problem = client.refused(422, "POST", "/study-imports", None, content=b"a,b\n1,2")
+    assert "no REDCap data dictionary" in problem["errors"][0]["message"]
+    coordinator = api_client(world.database, world.coordinators["north"], http=browser.client)
+    assert coordinator.request("POST", "/study-imports", content=table(*rows)).status_code == 403
+
+
+def lost(said):
+    return [note for note in said["report"] if note["kind"] == "lost"]
 
 
 def versions(world: World) -> list[str]:

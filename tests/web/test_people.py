@@ -13,6 +13,7 @@ from app.mail.actions import MAIL, text_of
 from app.mail.models import OutboxMail
 from app.people import actions, reads
 from app.people.reads import MEMBERSHIP, PERSON, SESSION
+from tests.api.client import ApiClient
 from tests.conftest import KEYS
 from tests.web.browser import PASSWORD, Browser, anonymous_client, signed_in_client
 from tests.web.world import World
@@ -181,6 +182,45 @@ def test_one_makes_a_token_for_a_client_of_the_redcap_compatible_api(world):
     assert [len(token) for (token,) in shown] == [47, 32]
     reply = here.client.post("/api/", data={"token": shown[1][0], "content": "version"})
     assert reply.text == "16.0.8"
+
+
+@pytest.mark.requirement("SEC-22", "SEC-32")
+def test_a_token_is_limited_to_a_site_in_both_apis(world):
+    north, south = (world.screened(code).code for code in ("north", "south"))
+    actor = world.person("data_manager", site_code=None)
+    here = signed_in_client(world.database, actor)
+    scopes = ["participant.read", "export.run", "audit.read"]
+    said = {"name": "R", "password": PASSWORD, "redcap": "yes", "scope": scopes}
+    sent = {**here.form("/account", "/account/tokens"), **said}
+    wrong = here.send("/account/tokens", {**sent, "site": "other/north"})
+    assert (wrong.status_code, "Choose among the sites" in wrong.text) == (422, True)
+    made = here.send("/account/tokens", {**sent, "site": "mini/south"})
+    (text,) = re.findall(r'<p class="code"><code>([^<]+)</code>', made.text)
+    (row,) = here.soup("/account").select("#tokens tbody tr")
+    assert [cell.get_text() for cell in row.find_all(["th", "td"])][:3] == ["R", "mini", "South clinic"]
+    client = ApiClient(here.client, actor, "mini", text)
+    itself = client.done("GET", "/token")
+    assert (itself["name"], itself["sites"], itself["owner"]) == ("R", ["south"], actor.username)
+    assert [each["code"] for each in client.done("GET", "/participants")["items"]] == [south]
+    client.refused(404, "GET", f"/participants/{north}")
+    taken = client.get("/exports/participants.csv").text + client.get("/audit", params={"limit": 500}).text
+    taken += here.client.post("/api/", data={"token": text, "content": "record", "format": "json"}).text
+    assert (taken.count(south) > 3, north in taken) == (True, False)
+
+
+@pytest.mark.requirement("SEC-19", "P11-d")
+def test_an_administrator_makes_a_token_that_writes_studies_and_reads_no_data(world, administrator):
+    code = world.screened().code
+    sent = {**administrator.form("/account", "/account/tokens"), "name": "CI", "password": PASSWORD, "study": "mini"}
+    assert administrator.send("/account/tokens", {**sent, "scope": "participant.read"}).status_code == 422
+    made = administrator.send("/account/tokens", {**sent, "scope": ["study.load", "study.read", "audit.verify"]})
+    (text,) = re.findall(r'<p class="code"><code>([^<]+)</code>', made.text)
+    client = ApiClient(administrator.client, world.coordinators["north"], "mini", text)
+    number = client.done("POST", "/drafts", {"name": "By a program", "files": {"study.yaml": "code: mini\n"}})["number"]
+    assert client.done("GET", f"/drafts/{number}")["files"][0]["path"] == "study.yaml"
+    assert client.done("POST", "/audit/verification")["intact"]
+    for path in ("/participants", f"/participants/{code}", "/audit", "/exports/participants.csv", "/queries"):
+        assert client.get(path).status_code in (403, 404), path
 
 
 @pytest.mark.requirement("SEC-22", "SEC-27")

@@ -5,6 +5,7 @@ import hmac
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -15,11 +16,13 @@ from app.audit.actions import Change, record
 from app.capture.actions import save_entry
 from app.foundation import clock
 from app.foundation.database import table_of
-from app.foundation.errors import Invalid
+from app.foundation.errors import Invalid, NotFound
 from app.foundation.paging import encode
 from app.jobs import tell_webhooks
+from app.people.access import granted_at
 from app.people.models import Membership
 from app.people.permissions import Role
+from app.people.reads import sites_of
 from app.settings import Settings
 from app.webhooks import actions, reads, sending
 from app.webhooks.rules import EVENTS, why_not_reach, why_not_url
@@ -233,3 +236,29 @@ def test_what_one_may_not_read_is_not_asked_for(trial, listener):
     with pytest.raises(Invalid) as refused:
         make(trial, listener, trial[2], events=["envelope.opened"], site="south")
     assert {each.field for each in refused.value.problems} == {"events", "site"}
+
+
+@pytest.mark.requirement("SEC-22")
+def test_a_token_of_one_site_has_that_site_alone_told(trial, listener):
+    database, study, _, manager = trial[:4]
+    number, _ = make(trial, listener, manager)
+    with database.reading() as session:
+        places = {each.code: each.id for each in sites_of(session, study.id)}
+    south, both = (
+        replace(manager, grants=granted_at(manager.grants, sites), token_sites=frozenset(sites))
+        for sites in ([places["south"]], sorted(places.values()))
+    )
+    with pytest.raises(Invalid, match="Name one of them"):
+        make(trial, listener, both)
+    with pytest.raises(Invalid):
+        make(trial, listener, south, site="north")
+    mine, _ = make(trial, listener, south)
+    with database.writing() as session:
+        assert [(each.number, each.site) for each in reads.webhooks_of(session, study, by=south)] == [(mine, "south")]
+        with pytest.raises(NotFound):
+            actions.set_state(session, study, number, "paused", by=south, now=NOW)
+        actions.set_state(session, study, number, "ended", by=manager, now=NOW)
+    save(trial, trial[5][0], 7)
+    save(trial, trial[5][1], 7)
+    _, heard = told(trial, listener)
+    assert [each["participant"] for each in heard] == ["M-002"]

@@ -64,9 +64,8 @@ def switch(asked: Asked) -> Response:
     if group.id not in mine and None not in mine:
         raise Wrong(f"You do not work at {group.label}, so you cannot switch to it. Ask your administrator.", 403)
     raise asked.refused(
-        f"A token sees every site at which its owner works, and cannot be narrowed to {group.label} alone. Export the "
-        "records with exportDataAccessGroups and keep those of one site, or use a token of somebody who "
-        "works there only.",
+        f"A token keeps its sites, and cannot be switched to {group.label} alone. Export the records with "
+        "exportDataAccessGroups and keep those of one site, or make a token on the account page that is limited to it.",
         "site.change",
     )
 

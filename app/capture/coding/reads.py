@@ -145,6 +145,9 @@ def queue(
     which: Queue,
     *,
     by: Actor,
+    participant: str | None = None,
+    instrument: str | None = None,
+    dictionary: str | None = None,
     cursor: str | None = None,
     limit: int | None = None,
 ) -> paging.Page[Text]:
@@ -153,6 +156,8 @@ def queue(
     size = paging.page_size(limit)
     (after,), backwards = paging.decode(cursor, 1, int) if cursor else ([None], False)
     query = _TEXTS.where(at_their_sites(by, Permission.TEXT_CODE), *_in(which, by))
+    wanted = (PARTICIPANT.c.code, participant), (ENTRY.c.instrument, instrument), (TEXT.c.dictionary, dictionary)
+    query = query.where(*(column == value for column, value in wanted if value is not None))
     if after is not None:
         query = query.where(TEXT.c.id < after if backwards else TEXT.c.id > after)
     order = TEXT.c.id.desc() if backwards else TEXT.c.id.asc()

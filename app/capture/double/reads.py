@@ -259,6 +259,9 @@ def queue(
     by: Actor,
     state: State | None = None,
     site: str | None = None,
+    participant: str | None = None,
+    visit: str | None = None,
+    instrument: str | None = None,
     cursor: str | None = None,
     limit: int | None = None,
 ) -> paging.Page[Line]:
@@ -271,6 +274,8 @@ def queue(
         query = query.where(PAIR.c.state == state)
     if site is not None:
         query = query.where(SITE.c.code == site)
+    wanted = (PARTICIPANT.c.code, participant), (ENTRY.c.visit, visit), (ENTRY.c.instrument, instrument)
+    query = query.where(*(column == value for column, value in wanted if value is not None))
     if after is not None:
         query = query.where(PAIR.c.id < after if backwards else PAIR.c.id > after)
     order = PAIR.c.id.desc() if backwards else PAIR.c.id.asc()

@@ -1,6 +1,7 @@
 """What is frozen or locked? What covers one visit of a participant, everything that stands, what is in the way."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, ScalarSelect, String, bindparam, case, literal, or_, select, tuple_
@@ -94,8 +95,24 @@ def lock_by_number(session: Session, study: StudyInUse, number: int) -> tuple[Lo
     return _lock(found), site_id
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which locks somebody looks for; None means any. `asked`: those that somebody asks to unlock, or all others."""
+
+    kind: Kind | None = None
+    participant: str | None = None
+    visit: str | None = None
+    asked: bool | None = None
+
+
 def locks_page(
-    session: Session, study: StudyInUse, *, by: Actor, cursor: str | None = None, limit: int | None = None
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    wanted: Wanted = Wanted(),
+    cursor: str | None = None,
+    limit: int | None = None,
 ) -> paging.Page[Lock]:
     """One page of everything that is frozen or locked at the person's sites: what somebody asks to unlock first."""
     require(by, Permission.ENTRY_READ)
@@ -105,6 +122,14 @@ def locks_page(
     query = _LOCKS
     if sites is not None:
         query = query.where(or_(LOCK.c.participant_id.is_(None), PARTICIPANT.c.site_id.in_(sorted(sites))))
+    if wanted.kind is not None:
+        query = query.where(LOCK.c.kind == wanted.kind)
+    if wanted.participant is not None:
+        query = query.where(PARTICIPANT.c.code == wanted.participant)
+    if wanted.visit is not None:
+        query = query.where(LOCK.c.visit == wanted.visit)
+    if wanted.asked is not None:
+        query = query.where(LOCK.c.asked_at.is_not(None) if wanted.asked else LOCK.c.asked_at.is_(None))
     backwards = False
     if cursor:
         (first, number), backwards = paging.decode(cursor, 2, int, int)

@@ -14,7 +14,7 @@ from app.capture.models import DataQuery, QueryMessage
 from app.capture.queries.rules import Closing, Origin, Raised, State, Step, raised_before
 from app.capture.rules import form_name
 from app.foundation import paging
-from app.foundation.database import Instant, streamed, table_of
+from app.foundation.database import Instant, streamed, table_of, within
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.models import Participant
 from app.participants.reads import at_their_sites
@@ -98,7 +98,10 @@ _INSTANTS = frozenset({Sort.RAISED, Sort.CHANGED})
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which queries somebody looks for; None means any. `standing`: open or answered; `age`: at least so many days."""
+    """Which queries somebody looks for; None means any. `standing`: open or answered; `age`: at least so many days.
+
+    `since` and `until` are of when they were raised.
+    """
 
     site: str | None = None
     state: State | None = None
@@ -106,6 +109,9 @@ class Wanted:
     age: int | None = None
     instrument: str | None = None
     participant: str | None = None
+    visit: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -260,7 +266,9 @@ def _narrowed(study: StudyInUse, by: Actor, wanted: Wanted, now: datetime) -> Se
         query = query.where(QUERY.c.instrument == wanted.instrument)
     if wanted.participant is not None:
         query = query.where(PARTICIPANT.c.code == wanted.participant)
-    return query
+    if wanted.visit is not None:
+        query = query.where(QUERY.c.visit == wanted.visit)
+    return query.where(*within(QUERY.c.raised_at, wanted.since, wanted.until))
 
 
 def _with_threads(session: Session, rows: Collection[Any]) -> tuple[Query, ...]:

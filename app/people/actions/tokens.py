@@ -1,6 +1,7 @@
 """Making and revoking API tokens."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import or_, select, update
@@ -10,11 +11,11 @@ from app.audit.actions import Change, record
 from app.audit.models import SYSTEM_LOG
 from app.foundation.crypto.secrets import new_hexadecimal_token, new_token, token_hash
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Refused
-from app.people.access import Actor, may, require
+from app.people.access import Actor, may, require, token_grants
 from app.people.actions.rights import require_manager
 from app.people.models import ApiToken
 from app.people.permissions import Permission
-from app.people.reads import PERSON, TOKEN, TOKEN_PREFIX, person_by_id
+from app.people.reads import PERSON, TOKEN, TOKEN_PREFIX, person_by_id, sites_of
 from app.people.rules import SECOND_FACTOR_NEEDED, SEEN_EVERY, why_not_scopes, why_not_until
 
 
@@ -26,6 +27,7 @@ def create_token(
     log: str = SYSTEM_LOG,
     name: str,
     scopes: Iterable[str],
+    sites: Iterable[str] = (),
     expires_at: datetime,
     second_factor_needed: bool = False,
     hexadecimal: bool = False,
@@ -35,6 +37,7 @@ def create_token(
     """A token for a program that acts as oneself in one study, and its text, which is shown once and never kept.
 
     It may do what its scopes say and its owner still may; nobody makes one for somebody else (21 CFR 11.200(a)(2)).
+    `sites`, by code, limits it to some at which its owner works; without any it acts wherever its owner does.
     `second_factor_needed`: the study asks for a second factor, so its owner must have one. `hexadecimal`: 32 digits, as
     the clients of the REDCap-compatible API want it; else it begins with what says that it is a token of ours.
     """
@@ -52,12 +55,18 @@ def create_token(
         raise NotAllowed(SECOND_FACTOR_NEEDED, action="token.create", subject="/token")
     wanted = sorted(set(scopes))
     name = name.strip()
-    held = [permission for permission in Permission if may(by, permission)]
+    codes = sorted(set(sites))
+    places = {site.code: site.id for site in sites_of(session, study_id)} if codes else {}
+    chosen = frozenset(places[code] for code in codes if code in places)
+    limited = replace(by, grants=token_grants(by.grants, chosen if codes else None))
+    held = [permission for permission in Permission if may(limited, permission)]
+    no_site = codes and (len(chosen) < len(codes) or chosen - {grant.site_id for grant in limited.grants})
     reasons = {
         "name": None
         if 0 < len(name) <= 100 and name.isprintable()
         else "Name the program or device that will use it, in at most 100 characters.",
-        "scopes": why_not_scopes(wanted, held),
+        "sites": "Choose among the sites at which you work." if no_site else None,
+        "scopes": None if no_site else why_not_scopes(wanted, held, at_sites=bool(codes)),
         "expires_at": why_not_until(expires_at, now=now),
     }
     problems = [FieldProblem(field, "format", reason) for field, reason in reasons.items() if reason]
@@ -70,6 +79,7 @@ def create_token(
         study_id=study_id,
         name=name,
         scopes=" ".join(wanted),
+        sites=" ".join(map(str, sorted(chosen))),
         created_at=now,
         expires_at=expires_at,
     )
@@ -79,7 +89,7 @@ def create_token(
         "token.created",
         subject=f"token/{token.id}",
         item=f"person/{by.username}",
-        new={"scopes": wanted, "expires_at": expires_at.isoformat()},
+        new={"scopes": wanted, **({"sites": codes} if codes else {}), "expires_at": expires_at.isoformat()},
     )
     record(session, log, [created], by=by, now=now)
     return token, text

@@ -14,7 +14,7 @@ from app.audit.actions import ENTRY
 from app.capture.locks.reads import LOCK
 from app.capture.locks.rules import Kind as Locked
 from app.foundation import paging
-from app.foundation.database import Instant, keys_of, table_of
+from app.foundation.database import Instant, keys_of, table_of, within
 from app.foundation.errors import NotFound
 from app.participants.models import Participant
 from app.participants.reads import visible_codes
@@ -135,6 +135,9 @@ class Wanted:
 
     kind: Kind | None = None
     waiting: bool = False
+    participant: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,9 @@ def cases(
         query = query.where(UNBLINDING.c.kind == wanted.kind)
     if wanted.waiting:
         query = query.where(_waits(now))
+    if wanted.participant is not None:
+        query = query.where(PARTICIPANT.c.code == wanted.participant)
+    query = query.where(*within(UNBLINDING.c.recorded_at, wanted.since, wanted.until))
     backwards = False
     if cursor:
         (number,), backwards = paging.decode(cursor, 1, int)

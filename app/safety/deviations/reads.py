@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Integer, bindparam, false, select, true
 from sqlmodel import Session
 
 from app.foundation import paging
-from app.foundation.database import table_of
+from app.foundation.database import table_of, within
 from app.foundation.errors import NotFound
 from app.participants.identity import PARTICIPANT
 from app.participants.reads import SITE
@@ -36,13 +36,18 @@ _DEVIATIONS = (
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which deviations somebody looks for; None means any. `open`: those that nobody signed and that hold."""
+    """Which deviations somebody looks for; None means any. `open`: those that nobody signed and that hold.
+
+    `since` and `until` are of when they were reported.
+    """
 
     site: str | None = None
     participant: str | None = None
     category: str | None = None
     grade: str | None = None
     open: bool = False
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ def deviations_page(
         query = query.where(DEVIATION.c.grade == wanted.grade)
     if wanted.open:
         query = query.where(DEVIATION.c.state.in_((State.OPEN.value, State.ACTED.value)))
+    query = query.where(*within(DEVIATION.c.reported_at, wanted.since, wanted.until))
     backwards = False
     if cursor:
         (after,), backwards = paging.decode(cursor, 1, int)

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT
 from app.foundation import paging
-from app.foundation.database import Instant, table_of
+from app.foundation.database import Instant, table_of, within
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.identity import PARTICIPANT
 from app.participants.reads import SITE
@@ -74,13 +74,19 @@ _COLUMNS: dict[Sort, ColumnElement[Any]] = {
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which events somebody looks for; None means any. `waiting`: those that an investigator or a reviewer has."""
+    """Which events somebody looks for; None means any. `waiting`: those that an investigator or a reviewer has.
+
+    `since` and `until` are of when they were first reported.
+    """
 
     site: str | None = None
     participant: str | None = None
     serious: bool | None = None
     waiting: str | None = None
     search: str | None = None
+    state: State | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -231,7 +237,9 @@ def _conditions(study: StudyInUse, wanted: Wanted) -> list[ColumnElement[bool]]:
             found.append(EVENT.c.serious_since.is_not(None))
     if wanted.search:
         found.append(func.lower(EVENT.c.term).contains(wanted.search.casefold(), autoescape=True))
-    return found
+    if wanted.state is not None:
+        found.append(EVENT.c.state == wanted.state)
+    return [*found, *within(EVENT.c.reported_at, wanted.since, wanted.until)]
 
 
 def _key(sort: Sort, row: Any) -> tuple[str | int, int]:

@@ -9,7 +9,7 @@ from sqlalchemy import and_, func, not_, select
 from sqlmodel import Session
 
 from app.foundation import paging
-from app.foundation.database import table_of
+from app.foundation.database import table_of, within
 from app.mail.actions import MAIL
 from app.participants.identity import PARTICIPANT, open_identity
 from app.participants.reads import SITE, at_their_sites
@@ -250,10 +250,13 @@ def messages_page(
     *,
     by: Actor,
     state: str | None = None,
+    participant: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
     cursor: str | None = None,
     limit: int | None = None,
 ) -> paging.Page[MessageRow]:
-    """The messages of this study about participants at the person's sites, newest first.
+    """The messages of this study about participants at the person's sites, newest first; of when they were queued.
 
     Of what goes to those who treat, about a session, a blinded person is not told.
     """
@@ -283,6 +286,9 @@ def messages_page(
         .outerjoin(VISIT, VISIT.c.id == func.coalesce(MAIL.c.visit_id, of_appointment))
         .where(MAIL.c.study_id == study.id, at_their_sites(by, Permission.MESSAGE_READ))
     )
+    if participant is not None:
+        query = query.where(PARTICIPANT.c.code == participant)
+    query = query.where(*within(MAIL.c.queued_at, since, until))
     if by.blinded:
         query = query.where(not_(and_(MAIL.c.kind == VisitKind.TREATMENT, MAIL.c.to_participant.is_(False))))
     if state in STATES:

@@ -40,6 +40,11 @@ class Converted:
     notes: tuple[Note, ...]
     source: str
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """The files as a draft keeps them."""
+        return {path: data.decode() for path, data in self.files.items()}
+
     def count(self, kind: Kind) -> int:
         return sum(note.kind is kind for note in self.notes)
 

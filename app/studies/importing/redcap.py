@@ -37,6 +37,9 @@ class Row:
     matrix: str = ""
     ranking: str = ""
     annotation: str = ""
+    appearance: str = ""
+    rule: str = ""  # what has to hold of an answer, and what is said when it does not
+    rule_message: str = ""
     where: str = ""
     options: list[tuple[str, str]] | None = None
 
@@ -65,6 +68,7 @@ class Project:
     short_title: str = ""
     surveys: list[str] = field(default_factory=list)  # forms that participants fill in
     rows: list[Row] = field(default_factory=list)
+    has_record_id: bool = True  # whether the first field is the number of the record
     form_labels: dict[str, str] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     repeating: list[tuple[str, str]] = field(default_factory=list)  # unique event or '', form or ''
@@ -165,8 +169,8 @@ class _Reading:
 
     def without_record_id(self) -> list[Row]:
         rows = self.project.rows
-        if not rows:
-            return []
+        if not rows or not self.project.has_record_id:
+            return rows
         first = rows[0]
         if first.type == "text" and not first.choices:
             if re.fullmatch(r"[a-z][a-z0-9_]{0,39}", first.name):
@@ -228,7 +232,8 @@ class _Reading:
         form.sections[-1].items.append(item)
         self.personal(row, form.code, code)
         self.pending.append((row, item, form.code))
-        for value, what in ((row.alignment, "Custom alignment"), (row.number, "Question number")):
+        looks = (row.alignment, "Custom alignment"), (row.number, "Question number"), (row.appearance, "Appearance")
+        for value, what in looks:
             if value.strip() and value.strip().upper() != "RV":
                 self.report.looks(where, f"{what} {value.strip()}.")
 
@@ -379,6 +384,8 @@ class _Reading:
             self.expression(row, item, "shown_if", row.branching, instrument)
         if item["type"] == "calculated" and "calculation" not in item:
             self.calculation(row, item, row.choices, instrument)
+        if row.rule.strip():
+            self.rule(row, item, instrument)
         hard = self.annotation(row, item, instrument)
         if row.type.strip().lower() != "slider":
             self.range(row, item, instrument, hard=hard)
@@ -388,6 +395,14 @@ class _Reading:
             typed_instead(item)
             if not text.strip():
                 self.report.lost(row.where, "A calculation that is empty.", "Write it.", "A number is typed.")
+
+    def rule(self, row: Row, item: Data, instrument: str) -> None:
+        try:
+            rule = translated(row.rule, self.names, instrument)
+        except Untranslatable as reason:
+            self.report.lost(row.where, f"The constraint {row.rule}: {reason}", "Write a check.")
+            return
+        said.check(item, rule, plain(row.rule_message) or "This cannot be. Check the answer.", hard=True)
 
     def expression(self, row: Row, item: Data, key: str, text: str, instrument: str) -> bool:
         what = "condition" if key == "shown_if" else "calculation"

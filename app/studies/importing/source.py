@@ -4,7 +4,7 @@ import re
 from datetime import date
 
 from app.studies.definition import RESERVED_CODES
-from app.studies.importing import odm, redcap_dictionary, redcap_project
+from app.studies.importing import odm, redcap_dictionary, redcap_project, xlsform
 from app.studies.importing.building import Converted, built
 from app.studies.importing.codes import Codes
 from app.studies.importing.draft import Draft
@@ -23,8 +23,8 @@ _MARKS = (
 # What XML may say of itself; everything else is Unicode.
 _DECLARED = re.compile(rb"\s*<\?xml[^>]{0,100}\bencoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
 _ENCODINGS = {name: name for name in ("iso-8859-1", "iso-8859-15", "windows-1252", "us-ascii")}
+_SPREADSHEET = b"PK\x03\x04"
 _OTHER_FILES = (
-    (b"PK\x03\x04", "This is a ZIP or a spreadsheet (XLSX). Unpack it, or save the sheet as CSV in UTF-8."),
     (b"\xd0\xcf\x11\xe0", "This is an old spreadsheet (XLS). Save the sheet as CSV in UTF-8."),
     (b"%PDF", "This is a PDF. Export the data dictionary as CSV, or the definition as XML."),
     (b"\x1f\x8b", "This file is compressed. Unpack it first."),
@@ -50,6 +50,8 @@ def convert(data: bytes, *, name: str, on: date, code: str | None = None) -> Con
 
 def read(data: bytes, *, name: str) -> Draft:
     """The draft of a file."""
+    if data.startswith(_SPREADSHEET) and len(data) <= LARGEST_SOURCE:
+        return xlsform.read(data, name)
     text = text_of(data)
     if text.lstrip()[:1] != "<":
         return redcap_dictionary.read(text, name)
