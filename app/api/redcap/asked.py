@@ -8,8 +8,8 @@ from fastapi.responses import Response
 
 from app.api.redcap.answers import Listing, Shape, listing
 from app.api.redcap.decoding import Call
-from app.api.redcap.dictionary import Group, Project, groups_of, project_of
-from app.api.redcap.errors import NO_EXPORT, NO_IMPORT
+from app.api.redcap.dictionary import Event, Form, Group, Project, groups_of, project_of
+from app.api.redcap.errors import NO_EXPORT, NO_IMPORT, not_valid
 from app.dependencies import Here
 from app.foundation.errors import NotAllowed, Refused
 from app.participants.reads import code_of
@@ -59,6 +59,14 @@ class Asked:
     def records(self) -> tuple[str, ...]:
         """The codes of the records that were named."""
         return tuple(dict.fromkeys(map(self.code, self.call.names("records"))))
+
+    def event_for(self, form: Form) -> Event:
+        """The event that was named; without a name the first one at which this form is filled in."""
+        name = self.call.text("event")
+        at = [each for each in self.project.events if form.name in each.forms and name in ("", each.name)]
+        if not at:
+            raise not_valid("event")
+        return at[0]
 
     @property
     def shape(self) -> Shape:

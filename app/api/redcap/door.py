@@ -14,6 +14,7 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.api.redcap import (
+    deleting,
     events,
     files,
     importing,
@@ -65,8 +66,8 @@ def W(answer: Callable[[Asked], Response]) -> Door:  # noqa: N802
 DOORS: dict[tuple[str, str], Door] = {
     ("record", "export"): W(records.export),
     ("record", "import"): W(importing.import_records),
-    ("record", "delete"): W(records.delete),
-    ("record", "rename"): R(records.rename),
+    ("record", "delete"): W(deleting.delete),
+    ("record", "rename"): R(deleting.rename),
     ("record", "randomize"): W(randomising.randomise),
     ("generateNextRecordName", "export"): R(records.next_name),
     ("metadata", "export"): R(metadata.dictionary),

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from app.api.redcap.answers import Listing, listing, plain
 from app.api.redcap.asked import Asked
 from app.api.redcap.dictionary import Event, Field
-from app.api.redcap.errors import Wrong, no_record, not_valid, shown
+from app.api.redcap.errors import Wrong, no_record, shown
 from app.api.redcap.records import is_there
 from app.capture import actions as capture
 from app.capture.double.reads import refuse_withheld
@@ -125,11 +125,7 @@ def _place(asked: Asked, permission: Permission) -> Place:
     field = project.field.get(call.text("field"))
     if field is None or not field.is_file:
         raise Wrong(f"The field '{shown(call.text('field'))}' does not exist or is not a 'file' field")
-    at = [event for event in project.events if field.form in event.forms]
-    name = call.text("event")
-    event = next((each for each in at if each.name == name), None) if name else next(iter(at), None)
-    if event is None:
-        raise not_valid("event")
+    event = asked.event_for(project.form[field.form])
     participant = participant_by_code(here.session, here.the_study, asked.record, by=here.actor, permission=permission)
     study = here.the_study.at(participant.site_id)
     refuse_withheld(
