@@ -226,9 +226,9 @@ class _Importing:
             event = self._event(row)
             self._check_group(name, participant, row)
             for target in self._targets(name, event, row):
-                # Each new repeat is one of its own.
-                number = f"new {place}" if target.number == "new" else target.number
-                key = (event.visit, target.form.name, number)
+                if target.number == "new":
+                    target.number = f"new {place}"  # each is one of its own
+                key = (event.visit, target.form.name, target.number)
                 targets.setdefault(key, target).cells.update(target.cells)
         entries: dict[tuple[str, str, int | str], list[Target]] = {}
         for target in targets.values():

@@ -145,7 +145,7 @@ def _rows_are_imported(both: Any, week: str) -> None:
         ({**row, NUMBER: 1001, "dose": "1"}, "There is no such instance"),
         ({**row, NUMBER: 201, "dose": "1"}, "there is room for 200 rows"),
         ({**row, NUMBER: 4, "dose": "a lot"}, '"M-002","dose","a lot","The value you provided could not be validated'),
-        ({**row, NUMBER: 4, "medicines_medicine_complete": "7"}, "not a valid category for medicines_medicine_complete"),
+        ({**row, NUMBER: 4, "medicines_medicine_complete": "7"}, "not a valid category for medicines_"),
         ({**row, FORM: "", NUMBER: "", "dose": "1"}, "The form medicines_medicine repeats"),
     ):
         assert words in both.imports([wrong], returnFormat="json").json()["error"], wrong
