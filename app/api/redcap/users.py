@@ -30,7 +30,7 @@ RIGHTS: tuple[tuple[str, tuple[Permission, ...]], ...] = (
     ("data_comparison_tool", ()),
     ("logging", (P.AUDIT_READ,)),
     ("email_logging", (P.MESSAGE_READ,)),
-    ("file_repository", ()),
+    ("file_repository", (P.DOCUMENT_READ,)),
     ("data_quality_create", (P.QUERY_RAISE,)),
     ("data_quality_execute", (P.QUERY_RAISE,)),
     ("api_export", (P.EXPORT_RUN, P.ENTRY_READ)),

@@ -261,7 +261,6 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ),
     ({"content": "record", "action": "delete", "records": "M-001", "delete_logging": "TRUE"}, 403, "stays in the log"),
     ({"content": "record", "action": "rename", "record": "M-001", "new_record_name": "X"}, 400, "a code never changes"),
-    ({"content": "fileRepository", "action": "createFolder", "name": "N"}, 400, "keeps no folders"),
     ({"content": "surveyAccessCode", "record": "M-001", "instrument": "diary"}, 400, "no access codes"),
     ({"content": "surveyReturnCode", "record": "M-001", "instrument": "diary"}, 400, "no return codes"),
     ({"content": "surveyQueueLink", "record": "M-001"}, 400, "Equipoise gives no"),
@@ -402,11 +401,6 @@ def test_a_pdf_of_blank_forms_and_of_a_record(world: World):
     assert world["both"].refused("pdf", instrument="x")
 
 
-def test_the_repository_is_empty(world: World):
-    assert world["both"].json("fileRepository", action="list") == []
-    assert world["both"].csv("fileRepository", action="list") == "folder_id,doc_id,name,role,dag\n"
-
-
 # Participants' own forms
 
 
@@ -524,6 +518,7 @@ MAY: dict[str, set[str]] = {
     "participantList": {"assessor", "both", "coordinator", "investigator", "southern"},
     "surveyLink": {"assessor", "both", "coordinator", "investigator"},
     "file": set(),
+    "fileRepository": STUDY - {"administrator"},
     "generateNextRecordName": STUDY - {"administrator"},
 }
 

@@ -159,6 +159,17 @@ def _keeps_files(project: Any, tmp_path: Path) -> None:
     assert (content, about) == (b"a note", {"name": "test_upload.txt", "charset": "UTF-8"})
     project.delete_file("M-002", "scan_file", event=WEEK)
     assert "There is no file" in refused(project.export_file, "M-002", "scan_file", event=WEEK)
+    (folder,) = project.create_folder_in_repository("New Folder")
+    with note.open() as opened:
+        project.import_file_into_repository("test_upload.txt", opened, folder_id=folder["folder_id"])
+    assert project.export_file_repository() == [{"folder_id": folder["folder_id"], "name": "New Folder"}]
+    (file,) = project.export_file_repository(folder_id=folder["folder_id"])
+    assert project.export_file_from_repository(file["doc_id"]) == (
+        b"a note",
+        {"name": "test_upload.txt", "charset": "UTF-8"},
+    )
+    project.delete_file_from_repository(file["doc_id"])
+    assert project.export_file_repository(folder_id=folder["folder_id"]) == []
 
 
 def _is_refused(project: Any, tmp_path: Path) -> None:
@@ -175,7 +186,7 @@ def _is_refused(project: Any, tmp_path: Path) -> None:
     assert "return codes" in refused(project.export_survey_return_code, "M-001", "diary", event=WEEK)
     assert "Equipoise gives no" in refused(project.export_survey_queue_link, "M-001")
     assert "not a survey" in refused(project.export_survey_link, "M-001", "pain", event=WEEK)
-    assert "no folders" in refused(project.create_folder_in_repository, "N")
+    assert "Give it a name" in refused(project.create_folder_in_repository, "")
     assert "doc_id=5" in str(project.export_file_from_repository(5)[0])
     with pytest.raises(ValueError, match="not a 'file' field"):
         project.export_file("M-001", "age")
@@ -185,9 +196,6 @@ def _is_refused(project: Any, tmp_path: Path) -> None:
     note.write_text("a note")
     with note.open() as opened, pytest.raises(ValueError, match="not a 'file' field"):
         project.import_file("M-001", "age", "note.txt", opened)
-    with note.open() as opened:
-        project.import_file_into_repository("note.txt", opened)  # PyCap does not look at what it is answered
-    project.delete_file_from_repository(5)
-    assert project.export_file_repository() == []
+    project.delete_file_from_repository(5)  # PyCap does not look at what it is answered
     with pytest.raises(RedcapError, match="You do not have permissions to use the API"):
         Project(project.url, "0" * 32).export_arms()
