@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -516,9 +516,10 @@ def token_create(
     username: str,
     study: str,
     name: Annotated[str, typer.Option(help="What the token is for.")],
-    scope: Annotated[list[str], typer.Option(help="A permission, e.g. export.run; repeat for more.")],
+    scope: Annotated[list[str] | None, typer.Option(help="A permission, e.g. export.run; repeat for more.")] = None,
     days: Annotated[int, typer.Option(min=1, max=366)] = 90,
     redcap: Annotated[bool, typer.Option(help="In the form that clients of the REDCap-compatible API want.")] = False,
+    super_: Annotated[bool, typer.Option("--super", help="A super token, which makes drafts of studies.")] = False,
 ) -> None:
     """Create a token for a person in a study, and print it once. Asks for that person's password."""
     database = open_database(Settings())
@@ -526,18 +527,19 @@ def token_create(
     with reported(), database.writing() as session:
         in_use = study_in_use(session, study)
         actor = act_as(session, username, in_use)
-        _, token = people.create_token(
-            session,
-            person_id=actor.person_id,
-            study_id=in_use.id,
-            log=in_use.code,
-            name=name,
-            scopes=frozenset(scope),
-            expires_at=now + timedelta(days=days),
-            hexadecimal=redcap,
-            by=actor,
-            now=now,
-        )
+        common: dict[str, Any] = {
+            "person_id": actor.person_id,
+            "study_id": in_use.id,
+            "log": in_use.code,
+            "name": name,
+            "expires_at": now + timedelta(days=days),
+            "by": actor,
+            "now": now,
+        }
+        if super_:
+            _, token = people.create_super_token(session, **common)
+        else:
+            _, token = people.create_token(session, **common, scopes=frozenset(scope or ()), hexadecimal=redcap)
     out.print(token, markup=False)
 
 
@@ -563,7 +565,7 @@ def act_as(session: Session, username: str, study: StudyInUse) -> Actor:
         username=person.username,
         name=person.name,
         organisation=person.organisation,
-        grants=tuple(Grant(right.role, right.site_id) for right in rights if right.study_id == study.id),
+        grants=tuple(Grant(right.role, right.site_id) for right in rights if right.study_id in (None, study.id)),
         study_id=study.id,
         request_id=request_id,
         via="cli",

@@ -16,6 +16,7 @@ from app.participants.reads import code_of
 from app.people.access import may, sites_for, why_not
 from app.people.permissions import Permission
 from app.people.reads import sites_of
+from app.studies.drafts.reads import Draft
 from app.studies.reads import every_definition
 
 EXPORTING = (Permission.EXPORT_RUN, Permission.ENTRY_READ)
@@ -28,11 +29,15 @@ class Asked:
 
     here: Here
     call: Call
+    draft: Draft | None = None
+    """The draft that this token is for; `here.the_study` is then what it says, and has nobody in it."""
 
     @cached_property
     def project(self) -> Project:
         """The study, in the words of these clients."""
         study = self.here.the_study
+        if self.draft is not None:
+            return project_of([study.definition])
         return project_of(every_definition(self.here.session, study.id, study.version_id))
 
     @cached_property

@@ -33,11 +33,10 @@ from app.api.redcap import (
 )
 from app.api.redcap.answers import CONTENT_TYPES, json_text
 from app.api.redcap.asked import Asked
-from app.api.redcap.data import rows_of
 from app.api.redcap.decoding import Call, call_of
 from app.api.redcap.errors import NO_PERMISSION, Wrong, error_response, not_valid, unreadable, wrong_of
 from app.audit.actions import record_refusal
-from app.dependencies import AlreadyAnswered, Here, TokenNeeded, database_of, here_by_token, settings_of
+from app.dependencies import AlreadyAnswered, TokenNeeded, database_of, here_by_token, settings_of
 from app.foundation import clock
 from app.foundation.errors import NotAllowed, Problem, Refused
 
@@ -52,11 +51,18 @@ class Door:
 
     answer: Callable[[Asked], Response]
     writes: bool = False
+    of_drafts: bool = False
+    """Whether it says what a study asks, and nothing of anybody: then a draft is asked as well."""
 
 
 def R(answer: Callable[[Asked], Response]) -> Door:  # noqa: N802
     """Only reads."""
     return Door(answer)
+
+
+def S(answer: Callable[[Asked], Response]) -> Door:  # noqa: N802
+    """Only reads what the study says, or its draft."""
+    return Door(answer, of_drafts=True)
 
 
 def W(answer: Callable[[Asked], Response]) -> Door:  # noqa: N802
@@ -71,21 +77,21 @@ DOORS: dict[tuple[str, str], Door] = {
     ("record", "rename"): R(deleting.rename),
     ("record", "randomize"): W(randomising.randomise),
     ("generateNextRecordName", "export"): R(records.next_name),
-    ("metadata", "export"): R(metadata.dictionary),
-    ("metadata", "import"): R(metadata.refuse_import),
-    ("exportFieldNames", "export"): R(metadata.field_names),
-    ("instrument", "export"): R(metadata.instruments),
-    ("pdf", "export"): W(pdfs.pdf),
-    ("formEventMapping", "export"): R(events.mapping),
-    ("formEventMapping", "import"): R(events.import_mapping),
-    ("repeatingFormsEvents", "export"): R(events.repeating),
-    ("repeatingFormsEvents", "import"): R(events.import_repeating),
-    ("arm", "export"): R(events.arms),
-    ("arm", "import"): R(events.import_arms),
-    ("arm", "delete"): R(events.delete_arms),
-    ("event", "export"): R(events.events),
-    ("event", "import"): R(events.import_events),
-    ("event", "delete"): R(events.delete_events),
+    ("metadata", "export"): S(metadata.dictionary),
+    ("metadata", "import"): S(metadata.refuse_import),
+    ("exportFieldNames", "export"): S(metadata.field_names),
+    ("instrument", "export"): S(metadata.instruments),
+    ("pdf", "export"): Door(pdfs.pdf, writes=True, of_drafts=True),
+    ("formEventMapping", "export"): S(events.mapping),
+    ("formEventMapping", "import"): S(events.import_mapping),
+    ("repeatingFormsEvents", "export"): S(events.repeating),
+    ("repeatingFormsEvents", "import"): S(events.import_repeating),
+    ("arm", "export"): S(events.arms),
+    ("arm", "import"): S(events.import_arms),
+    ("arm", "delete"): S(events.delete_arms),
+    ("event", "export"): S(events.events),
+    ("event", "import"): S(events.import_events),
+    ("event", "delete"): S(events.delete_events),
     ("dag", "export"): R(sites.groups),
     ("dag", "import"): R(sites.import_groups),
     ("dag", "delete"): R(sites.delete_groups),
@@ -100,10 +106,10 @@ DOORS: dict[tuple[str, str], Door] = {
     ("userRole", "delete"): R(users.delete_roles),
     ("userRoleMapping", "export"): R(users.role_assignments),
     ("userRoleMapping", "import"): R(users.import_role_assignments),
-    ("project", "export"): R(projects.info),
-    ("project", "import"): R(projects.create),
-    ("project_settings", "import"): R(projects.import_settings),
-    ("project_xml", "export"): W(odm.project_xml),
+    ("project", "export"): S(projects.info),
+    ("project", "import"): W(projects.create),
+    ("project_settings", "import"): S(projects.import_settings),
+    ("project_xml", "export"): Door(odm.project_xml, writes=True, of_drafts=True),
     ("file", "export"): W(files.export),
     ("file", "import"): W(files.keep),
     ("file", "delete"): W(files.remove),
@@ -119,7 +125,7 @@ DOORS: dict[tuple[str, str], Door] = {
     ("surveyReturnCode", "export"): R(surveys.return_code),
     ("surveyQueueLink", "export"): R(surveys.queue_link),
     ("participantList", "export"): R(surveys.participant_list),
-    ("version", "export"): R(projects.version),
+    ("version", "export"): S(projects.version),
 }
 REMEMBERED = frozenset({("record", ""), ("record", "import"), ("record", "randomize")})
 """What an Idempotency-Key makes safe to repeat; everything else changes nothing the second time."""
@@ -173,34 +179,36 @@ def answered(request: Request, call: Call) -> Response:
 
 def _answered(request: Request, call: Call) -> Response:
     call.refuse_nul()
-    token = call.text("token")
-    token = token.upper() if len(token) == projects.TOKEN else token
-    if len(token) == projects.SUPER and call.content == "project" and call.has_data:
-        raise projects.refuse_super(rows_of(call))
     database = database_of(request)
     found = _door_of(call)
     opened = database.writing() if isinstance(found, Door) and found.writes else database.reading()
     with opened as session:
         writes = isinstance(found, Door) and found.writes
-        here = here_by_token(request, session, token, unsafe=writes)
+        here = here_by_token(request, session, call.token, unsafe=writes, drafts=True)
+        if call.is_super and (call.content, call.has_data) != ("project", True):
+            raise Wrong(NO_PERMISSION, 403)  # a super token makes studies, and is for nothing else
         if isinstance(found, Wrong):  # what is wrong with a call is only said to somebody who may call
             raise found
+        asked = Asked(here, call)
+        if here.draft is not None:
+            asked.draft = projects.enter(here, here.draft, may_be_asked=found.of_drafts)
         key = request.headers.get("Idempotency-Key")
         imports = call.has_data or call.text("action") == "randomize"
         if key and imports and (call.content, call.text("action")) in REMEMBERED:
-            return _once(here, call, found, key)
-        return found.answer(Asked(here, call))
+            return _once(asked, found, key)
+        return found.answer(asked)
 
 
-def _once(here: Here, call: Call, found: Door, key: str) -> Response:
+def _once(asked: Asked, found: Door, key: str) -> Response:
     """The answer; the same call once more under the same key gets it again, and changes nothing."""
+    here, call = asked.here, asked.call
     said = {**call.plain, **{f"{name}[]": values for name, values in call.listed.items()}, "token": []}
     try:
         here.take_key(key, json_text(dict(sorted(said.items()))).encode())
     except AlreadyAnswered as again:
         kept, headers = again.answer, {"Content-Type": CONTENT_TYPES[call.return_shape], "Idempotent-Replay": "true"}
         return Response((kept.body or "").encode(), kept.status, headers=headers)
-    response = found.answer(Asked(here, call))
+    response = found.answer(asked)
     here.remember(response.status_code, bytes(response.body).decode())
     return response
 

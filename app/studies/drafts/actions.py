@@ -11,6 +11,7 @@ from sqlmodel import Session
 from app.audit.actions import Change, record, recorded_together
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.people.access import Actor, require
+from app.people.actions import lead_on
 from app.people.permissions import Permission
 from app.studies.actions import load_study
 from app.studies.drafts import rules
@@ -162,7 +163,8 @@ def load_draft(session: Session, study: StudyInUse, number: int, *, by: Actor, n
         version = load_study(session, found, by=by, now=now)
         session.execute(update(DRAFT).where(DRAFT.c.id == number).values(loaded_at=now, loaded_version_id=version.id))
         told = {"study": found.code, "version": version.version, "sha256": version.sha256}
-        record(session, study.code, [Change("draft.loaded", subject=f"draft/{number}", new=told)], by=by, now=now)
+        loaded = Change("draft.loaded", subject=f"draft/{number}", new=told)
+        record(session, study.code, [loaded, *lead_on(session, number, study_id=version.study_id)], by=by, now=now)
     return version
 
 

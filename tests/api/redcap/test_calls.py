@@ -252,7 +252,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     (
         {"content": "project", "data": '{"project_title":"X","purpose":0}', "format": "json"},
         400,
-        "Studies are not made by a token",
+        "makes no other study. A super token does",
     ),
     (
         {"content": "record", "action": "delete", "records[0]": "M-001"},
@@ -309,18 +309,6 @@ def test_what_is_forbidden_says_why_and_is_written_down(world: World, form: dict
 )
 def test_what_is_not_there(world: World, form: dict[str, Any], message: str):
     assert world["both"].refused(**form) == message
-
-
-def test_a_super_token_makes_no_study(world: World):
-    data = json.dumps([{"project_title": "X", "purpose": 1}])
-    reply = world.http.post("/api/", data={"token": "A" * 64, "content": "project", "format": "json", "data": data})
-    assert reply.json()["error"] == (
-        "You must provide some text for 'purpose_other' since you specified 'purpose' as '1' (Other)."
-    )
-    data = json.dumps([{"project_title": "X", "purpose": 0}])
-    reply = world.http.post("/api/", data={"token": "A" * 64, "content": "project", "format": "json", "data": data})
-    assert reply.status_code == 501
-    assert "equipoise study load" in reply.json()["error"]
 
 
 # People
