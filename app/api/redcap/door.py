@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api.redcap import (
     deleting,
+    drafting,
     events,
     files,
     importing,
@@ -51,8 +52,8 @@ class Door:
 
     answer: Callable[[Asked], Response]
     writes: bool = False
-    of_drafts: bool = False
-    """Whether it says what a study asks, and nothing of anybody: then a draft is asked as well."""
+    of_draft: Callable[[Asked], Response] | None = None
+    """What answers it for a draft; what says anything of anybody is not asked of one."""
 
 
 def R(answer: Callable[[Asked], Response]) -> Door:  # noqa: N802
@@ -62,7 +63,12 @@ def R(answer: Callable[[Asked], Response]) -> Door:  # noqa: N802
 
 def S(answer: Callable[[Asked], Response]) -> Door:  # noqa: N802
     """Only reads what the study says, or its draft."""
-    return Door(answer, of_drafts=True)
+    return Door(answer, of_draft=answer)
+
+
+def D(answer: Callable[[Asked], Response], of_draft: Callable[[Asked], Response]) -> Door:  # noqa: N802
+    """One answer for a study that is loaded, which never changes, and another for a draft."""
+    return Door(answer, writes=True, of_draft=of_draft)
 
 
 def W(answer: Callable[[Asked], Response]) -> Door:  # noqa: N802
@@ -78,20 +84,20 @@ DOORS: dict[tuple[str, str], Door] = {
     ("record", "randomize"): W(randomising.randomise),
     ("generateNextRecordName", "export"): R(records.next_name),
     ("metadata", "export"): S(metadata.dictionary),
-    ("metadata", "import"): S(metadata.refuse_import),
+    ("metadata", "import"): D(metadata.refuse_import, drafting.import_dictionary),
     ("exportFieldNames", "export"): S(metadata.field_names),
     ("instrument", "export"): S(metadata.instruments),
-    ("pdf", "export"): Door(pdfs.pdf, writes=True, of_drafts=True),
+    ("pdf", "export"): D(pdfs.pdf, pdfs.pdf),
     ("formEventMapping", "export"): S(events.mapping),
-    ("formEventMapping", "import"): S(events.import_mapping),
+    ("formEventMapping", "import"): D(events.import_mapping, drafting.import_mapping),
     ("repeatingFormsEvents", "export"): S(events.repeating),
-    ("repeatingFormsEvents", "import"): S(events.import_repeating),
+    ("repeatingFormsEvents", "import"): D(events.import_repeating, drafting.import_repeating),
     ("arm", "export"): S(events.arms),
     ("arm", "import"): S(events.import_arms),
     ("arm", "delete"): S(events.delete_arms),
     ("event", "export"): S(events.events),
-    ("event", "import"): S(events.import_events),
-    ("event", "delete"): S(events.delete_events),
+    ("event", "import"): D(events.import_events, drafting.import_events),
+    ("event", "delete"): D(events.delete_events, drafting.delete_events),
     ("dag", "export"): R(sites.groups),
     ("dag", "import"): R(sites.import_groups),
     ("dag", "delete"): R(sites.delete_groups),
@@ -108,8 +114,8 @@ DOORS: dict[tuple[str, str], Door] = {
     ("userRoleMapping", "import"): R(users.import_role_assignments),
     ("project", "export"): S(projects.info),
     ("project", "import"): W(projects.create),
-    ("project_settings", "import"): S(projects.import_settings),
-    ("project_xml", "export"): Door(odm.project_xml, writes=True, of_drafts=True),
+    ("project_settings", "import"): D(projects.import_settings, drafting.import_settings),
+    ("project_xml", "export"): D(odm.project_xml, odm.project_xml),
     ("file", "export"): W(files.export),
     ("file", "import"): W(files.keep),
     ("file", "delete"): W(files.remove),
@@ -191,7 +197,9 @@ def _answered(request: Request, call: Call) -> Response:
             raise found
         asked = Asked(here, call)
         if here.draft is not None:
-            asked.draft = projects.enter(here, here.draft, may_be_asked=found.of_drafts)
+            asked.draft = projects.enter(here, here.draft, may_be_asked=found.of_draft is not None)
+            assert found.of_draft is not None
+            return found.of_draft(asked)
         key = request.headers.get("Idempotency-Key")
         imports = call.has_data or call.text("action") == "randomize"
         if key and imports and (call.content, call.text("action")) in REMEMBERED:

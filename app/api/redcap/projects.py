@@ -58,10 +58,11 @@ LONGEST_TITLE = 200
 def info(asked: Asked) -> Response:
     """The facts of the study: one object."""
     asked.require_study()
-    return one(_info(asked), asked.shape)
+    return one(facts(asked), asked.shape)
 
 
-def _info(asked: Asked) -> dict[str, Cell]:
+def facts(asked: Asked) -> dict[str, Cell]:
+    """What this study is, under the names of these clients."""
     study, kept, project = asked.here.the_study, asked.draft, asked.project
     definition = study.definition
     begun = kept.made_at if kept is not None else versions(asked.here.session, study.id)[0].loaded_at
@@ -100,7 +101,7 @@ def _info(asked: Asked) -> dict[str, Cell]:
 def import_settings(asked: Asked) -> Response:
     """What is so already is counted; nothing else is taken."""
     sent = [(name, str(value).strip()) for row in rows_of(asked.call) for name, value in row.items()]
-    present = _info(asked)
+    present = facts(asked)
     named = [(name, value) for name, value in sent if name in EDITABLE]
     if named and all(value == str(present[name]) for name, value in named):
         asked.require_study()

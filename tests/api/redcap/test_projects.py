@@ -81,7 +81,7 @@ def test_project_xml_becomes_a_draft_and_its_token_goes_along_when_a_person_load
     assert made.imports([{"participant_id": "M-001"}]).status_code == 400
     assert made.refused("project_xml", 403).startswith("You do not have API Export privileges")
     assert made.refused("pdf", 403, record="M-001").startswith("You do not have API Export privileges")
-    assert "never changed" in made.refused("metadata", data='[{"field_name":"x"}]', format="json")
+    assert "There is one arm" in made.refused("arm", action="delete", arms="1")
     with world.database.writing() as session:
         (line,) = drafts_of(session, world.study, by=builder.actor)
         kept = draft_of(session, world.study, line.number, by=builder.actor)
@@ -109,6 +109,74 @@ def test_a_draft_without_xml_is_the_smallest_study_under_a_code_of_its_own(world
     with world.database.writing() as session:
         drafts.remove_draft(session, world.study, newest.number, by=builder.actor, now=clock.now())
     assert made.refused("metadata").startswith("The draft that this token was for was deleted.")
+
+
+@pytest.mark.requirement("ODM-8")
+def test_a_draft_is_designed_as_clients_design_a_project_in_development(world: World):
+    made = create(super_token(world), odm=world["both"].send("project_xml", returnMetadataOnly="true").text)
+
+    def imports(content: str, rows: Any, **form: Any) -> str:
+        reply = made.send(content, data=json.dumps(rows), format="json", **form)
+        assert reply.status_code == 200, reply.text
+        return str(reply.text)
+
+    def events() -> list[str]:
+        return [row["unique_event_name"] for row in made.json("event")]
+
+    labels = made.json("instrument")
+    rows = made.json("metadata")
+    assert imports("metadata", rows) == str(len(rows))
+    # The dictionary is exchanged as a whole: one question more, one form less; labels of forms are no part of it.
+    at = next(place for place, row in enumerate(rows) if row["field_name"] == "pain_note")
+    new = {**dict.fromkeys(rows[0], ""), "field_name": "new_one", "form_name": "pain", "field_type": "text"}
+    new |= {"field_label": "New", "text_validation_type_or_show_slider_number": "integer"}
+    changed = [row for row in (*rows[: at + 1], new, *rows[at + 1 :]) if row["form_name"] != "diary"]
+    assert imports("metadata", changed) == str(len(changed))
+    after = {row["field_name"]: row for row in made.json("metadata")}
+    assert set(after) == {row["field_name"] for row in changed}
+    assert after["new_one"]["text_validation_type_or_show_slider_number"] == "integer"
+    assert made.json("instrument") == [row for row in labels if row["instrument_name"] != "diary"]
+    assert "diary" not in {row["form"] for row in made.json("formEventMapping")}
+    # Events: a new one, another name for it, forms at it, and gone again.
+    before = events()
+    week = {"event_name": "Week 52", "arm_num": 1, "day_offset": 364, "offset_min": 7, "offset_max": 14}
+    assert imports("event", [week], action="import", override=0) == "1"
+    assert events() == [*before, "week_52_arm_1"]
+    mapping = made.json("formEventMapping")
+    mapping.append({"arm_num": 1, "unique_event_name": "week_52_arm_1", "form": "pain"})
+    assert imports("formEventMapping", mapping, action="import") == str(len(mapping))
+    assert mapping[-1] in made.json("formEventMapping")
+    renamed = {"event_name": "One year", "arm_num": 1, "unique_event_name": "week_52_arm_1"}
+    assert imports("event", [renamed], action="import") == "1"
+    assert events() == [*before, "one_year_arm_1"]
+    assert made.send("event", action="delete", **{"events[0]": "one_year_arm_1"}).text == "1"
+    assert events() == before
+    repeats = [{"event_name": before[-1], "form_name": name, "custom_form_label": ""} for name in ("falls", "pain")]
+    assert imports("repeatingFormsEvents", repeats) == "2"
+    assert {row["form_name"] for row in made.json("repeatingFormsEvents")} == {"falls", "pain"}
+    assert imports("project_settings", {"project_title": "Another", "is_longitudinal": 1}) == "2"
+    assert made.json("project")["project_title"] == "Another"
+    for form, words in (
+        ({"content": "event", "data": '[{"event_name":"X","arm_num":2}]'}, "There is one arm here"),
+        ({"content": "event", "data": '[{"arm_num":1}]'}, "Every event needs a name"),
+        ({"content": "event", "data": '[{"event_name":"X","day_offset":"x"}]'}, "day_offset is a number of days"),
+        (
+            {"content": "event", "action": "delete", "events": "screening_arm_1"},
+            'in the parameter "events" are not valid',
+        ),
+        ({"content": "formEventMapping", "data": '[{"unique_event_name":"x","form":"pain"}]'}, "are not valid: 'x'"),
+        ({"content": "formEventMapping", "data": json.dumps(mapping[1:])}, "are not valid: 'week_52_arm_1'"),
+        ({"content": "formEventMapping", "data": "[]"}, "stands the pre-screen, and nothing else"),
+        ({"content": "repeatingFormsEvents", "data": '[{"event_name":"baseline_arm_1"}]'}, "cannot repeat"),
+        ({"content": "metadata", "data": '[{"field_name":"x"}]'}, "has no form name"),
+        ({"content": "project_settings", "data": '{"purpose":4}'}, "This cannot be set: purpose."),
+    ):
+        assert words in made.refused(format="json", **form), form
+    with world.database.reading() as session:
+        said = session.execute(
+            select(AUDIT.c.action, AUDIT.c.username).order_by(AUDIT.c.position.desc()).limit(1)
+        ).one()
+    assert tuple(said) == ("draft.changed", "administrator")
 
 
 DATA = {"project_title": "X", "purpose": 0}
