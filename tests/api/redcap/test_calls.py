@@ -300,6 +300,10 @@ def test_what_is_forbidden_says_why_and_is_written_down(world: World, form: dict
             "The field 'age' does not exist or is not a 'file' field",
         ),
         (
+            {"content": "userRoleMapping", "data": '[{"username":"both","unique_role_name":"U-X"}]', "format": "json"},
+            "Invalid Unique Role Names: U-X",
+        ),
+        (
             {"content": "fileRepository", "action": "list", "folder_id": "99"},
             "The File Repository folder folder_id=99 does not exist or else you do not have permission to that folder "
             "because it is DAG-restricted or Role-restricted.",
@@ -384,6 +388,7 @@ def test_a_pdf_of_blank_forms_and_of_a_record(world: World):
         reply = world["both"].send("pdf", **form)
         assert reply.content.startswith(b"%PDF-1.")
         assert reply.headers["content-type"].startswith('application/pdf; name="mini')
+        assert reply.headers["content-type"].endswith('.pdf";charset=UTF-8')
     assert world["both"].send("pdf", allRecords="True").content.startswith(b"%PDF-1.")
     assert world["both"].refused("pdf", record="nobody") == 'The record "nobody" does not exist'
     assert world["both"].refused("pdf", instrument="x")
