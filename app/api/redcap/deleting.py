@@ -1,6 +1,7 @@
 """What becomes of records? None is deleted or renamed; one repeat of a form, or one row of a group, is taken back."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from fastapi.responses import Response
 
@@ -75,21 +76,12 @@ def _take_back(asked: Asked, records: Sequence[str]) -> Response:
         assert found.id is not None
         study = here.the_study.at(found.site_id)
         entry = entry_of(here.session, found.id, sheet.visit, sheet.instrument, sheet.repeat)
+        where: dict[str, Any] = {"visit": sheet.visit, "instrument": sheet.instrument, "repeat": sheet.repeat}
+        who: dict[str, Any] = {"why": why, "by": here.actor, "now": here.now}
         if sheet.row is not None:
-            _take_row_out(asked, study, found, sheet, entry, why)
+            _take_row_out(asked, study, found, sheet, entry, {**where, **who})
             continue
-        capture.mark_in_error(
-            here.session,
-            study,
-            found,
-            visit=sheet.visit,
-            instrument=sheet.instrument,
-            repeat=sheet.repeat,
-            version=entry.version if entry else 0,
-            why=why,
-            by=here.actor,
-            now=here.now,
-        )
+        capture.mark_in_error(here.session, study, found, version=entry.version if entry else 0, **where, **who)
     return plain(len(records))
 
 
@@ -107,7 +99,7 @@ def _sheet(asked: Asked) -> Sheet:
 
 
 def _take_row_out(
-    asked: Asked, study: StudyInUse, found: Participant, sheet: Sheet, entry: EntryState | None, why: str
+    asked: Asked, study: StudyInUse, found: Participant, sheet: Sheet, entry: EntryState | None, how: dict[str, Any]
 ) -> None:
     """Save the form without the row; the others keep their numbers, and the log what stood there."""
     here = asked.here
@@ -123,16 +115,11 @@ def _take_row_out(
         here.session,
         study,
         found,
-        visit=sheet.visit,
-        instrument=sheet.instrument,
-        repeat=sheet.repeat,
         values=left,
         reasons={code: reason for code, reason in entry.reasons.items() if not _is_of(sheet, code)},
         base_version=entry.version,
-        why=why,
-        by=here.actor,
-        now=here.now,
         accept_partial=True,
+        **how,
     )
 
 

@@ -19,6 +19,7 @@ from app.people.reads import PERSON, TOKEN, TOKEN_PREFIX, person_by_id
 from app.people.rules import SECOND_FACTOR_NEEDED, SEEN_EVERY, why_not_scopes, why_not_until
 
 LONGEST_NAME = 100
+SIGN_IN_INSTEAD = "A token cannot make tokens. Sign in and create it."
 
 
 def create_token(
@@ -88,7 +89,7 @@ def create_token_of_draft(
     require(by, Permission.STUDY_LOAD, action="token.create", subject="/token")
     row = session.execute(select(*TOKEN.c).where(TOKEN.c.token_hash == token_hash(parent))).one()
     if row.person_id != by.person_id or row.draft_id is not None or row.parent_id is not None:
-        raise NotAllowed("Only a super token makes the token of a draft.", action="token.create", subject="/token")
+        raise NotAllowed(SIGN_IN_INSTEAD, action="token.create", subject="/token")
     text = new_hexadecimal_token()
     values = {
         "study_id": row.study_id,
@@ -124,7 +125,7 @@ def _refuse_for_others(
             subject="/token",
         )
     if by.via == "api":
-        raise NotAllowed("A token cannot make tokens. Sign in and create it.", action="token.create", subject="/token")
+        raise NotAllowed(SIGN_IN_INSTEAD, action="token.create", subject="/token")
     owner = person_by_id(session, person_id)
     if second_factor_needed and not (owner is not None and owner.has_second_factor):
         raise NotAllowed(SECOND_FACTOR_NEEDED, action="token.create", subject="/token")
