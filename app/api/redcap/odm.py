@@ -10,6 +10,7 @@ from app.api.redcap.answers import CONTENT_TYPES, XML_HEAD, in_pieces, streamed,
 from app.api.redcap.asked import Asked
 from app.api.redcap.data import Sent, xml_root
 from app.api.redcap.dictionary import ARM, ARM_NAME, STATUSES, Field, Form, Option, Project, Style, encoder, translated
+from app.api.redcap.errors import Wrong
 from app.api.redcap.metadata import RECORD_ID_LABEL, bound, choices_of, is_hard, kind_of, note_of
 from app.api.redcap.records import EVENT, REPEAT, REPEAT_FORM, TABLE, Wanted, rows_in, wanted_of
 from app.dependencies import database_of
@@ -41,6 +42,8 @@ def project_xml(asked: Asked) -> Response:
     if only:
         text = "".join([*_begun(asked), "</ODM>"])
         return Response(text.encode(), headers={"Content-Type": CONTENT_TYPES["xml"]})
+    if asked.call.flag("exportFiles"):
+        raise Wrong("Files are taken one by one (content=file), so that the log says who was shown which.")
     return snapshot(asked, wanted_of(asked))
 
 

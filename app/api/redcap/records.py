@@ -61,6 +61,9 @@ CHANGES = (
     "entry.corrected",
     "entry.completed",
     "entry.reopened",
+    "entry.reconciled",
+    "entry.marked_in_error",
+    "entry.restored",
 )
 INSTANTS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d", "%m/%d/%Y %H:%M", "%m/%d/%Y")
 NOTHING: dict[str, object] = {}

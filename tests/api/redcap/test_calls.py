@@ -383,6 +383,11 @@ def test_the_facts_of_the_study(world: World):
     assert (reply.text, reply.headers["content-type"]) == ("16.0.8", "text/html; charset=utf-8")
 
 
+def test_project_xml_holds_no_files(world: World):
+    assert world["both"].send("project_xml", exportFiles="false").status_code == 200
+    assert "one by one" in world["both"].refused("project_xml", exportFiles="true")
+
+
 def test_a_pdf_of_blank_forms_and_of_a_record(world: World):
     for form in ({}, {"instrument": "pain"}, {"record": "M-001"}, {"record": "M-001", "event": WEEK18}):
         reply = world["both"].send("pdf", **form)

@@ -22,9 +22,11 @@ def sent(name: str = "note.txt", data: bytes = b"Room 3 is closed.\n") -> dict[s
     return {"file": (name, io.BytesIO(data), "application/x-msdownload")}
 
 
-def keep(caller: Caller, name: str = "note.txt", data: bytes = b"Room 3 is closed.\n", **form: Any) -> None:
+def keep(caller: Caller, name: str = "note.txt", data: bytes = b"Room 3 is closed.\n", **form: Any) -> int:
+    """Keep a file; its number."""
     reply = caller.send("fileRepository", action="import", files=sent(name, data), **form)
     assert (reply.status_code, reply.content) == (200, b""), reply.text
+    return int(listed(caller, **form)[-1]["doc_id"])
 
 
 def make(caller: Caller, name: str, **form: Any) -> int:
@@ -43,38 +45,37 @@ def test_folders_and_files_are_made_listed_shown_and_removed(world: World):
     assert both.csv("fileRepository", action="list") == "folder_id,doc_id,name,role,dag\n"
     outer = make(both, "Manuals")
     inner = make(both, "Devices, new", folder_id=outer)
-    keep(both, "Läufe.csv", "a,ü\n1,2\n".encode(), folder_id=inner)
-    keep(both)
-    assert listed(both) == [{"folder_id": outer, "name": "Manuals"}, {"doc_id": 2, "name": "note.txt"}]
+    first = keep(both, "Läufe.csv", "a,ü\n1,2\n".encode(), folder_id=inner)
+    second = keep(both)
+    assert listed(both) == [{"folder_id": outer, "name": "Manuals"}, {"doc_id": second, "name": "note.txt"}]
     assert listed(both, folder_id=outer) == [{"folder_id": inner, "name": "Devices, new"}]
-    (file,) = listed(both, folder_id=inner)
-    assert file["name"] == "Läufe.csv"
+    assert listed(both, folder_id=inner) == [{"doc_id": first, "name": "Läufe.csv"}]
     assert both.csv("fileRepository", action="list", folder_id=outer) == (
         f'folder_id,doc_id,name,role,dag\n{inner},,"Devices, new",,\n'
     )
     root = etree.fromstring(both.send("fileRepository", action="list").content)
     assert (root.tag, [each.tag for each in root]) == ("folders", ["folder", "folder"])
-    reply = both.send("fileRepository", action="export", doc_id=file["doc_id"])
+    reply = both.send("fileRepository", action="export", doc_id=first)
     assert (reply.status_code, reply.content.decode()) == (200, "a,ü\n1,2\n")
     assert reply.headers["content-type"] == 'text/csv; name="L_ufe.csv";charset=UTF-8'
-    assert both.send("fileRepository", action="delete", doc_id=file["doc_id"]).content == b""
+    assert both.send("fileRepository", action="delete", doc_id=first).content == b""
     assert listed(both, folder_id=inner) == []
     for action in ("export", "delete"):
-        message = both.refused("fileRepository", action=action, doc_id=file["doc_id"])
-        assert message == f"The file doc_id={file['doc_id']} does not exist in the File Repository."
+        message = both.refused("fileRepository", action=action, doc_id=first)
+        assert message == f"The file doc_id={first} does not exist in the File Repository."
     with world.database.reading() as session:
         lines = session.execute(
             select(AUDIT.c.action, AUDIT.c.subject).order_by(AUDIT.c.position.desc()).limit(8)
         ).all()
-        kept = session.execute(select(FILE).order_by(FILE.c.id)).all()
-        assert open_file(session, world.study.id, 1, kept[0].sealed) == "a,ü\n1,2\n".encode()
+        kept = session.execute(select(FILE).where(FILE.c.study_id == world.study.id).order_by(FILE.c.id)).all()
+        assert open_file(session, world.study.id, first, kept[0].sealed) == "a,ü\n1,2\n".encode()
         names = session.execute(select(FOLDER.c.sealed_name)).scalars().all()
     told = [f"{line.action} {line.subject}" for line in lines if line.action.startswith(("document", "folder"))]
     assert told == [
-        "document.removed document/1",
-        "document.shown document/1",
-        "document.kept document/2",
-        "document.kept document/1",
+        f"document.removed document/{first}",
+        f"document.shown document/{first}",
+        f"document.kept document/{second}",
+        f"document.kept document/{first}",
         f"folder.made folder/{inner}",
         f"folder.made folder/{outer}",
     ]
@@ -93,7 +94,7 @@ def test_a_folder_is_for_a_site_or_a_role(world: World):
     inside = make(both, "Inside", folder_id=south)
     watching = make(both, "For monitors", role_id=roles["Monitor"])
     assert make(both, "By number", role_id="6") == watching + 1
-    keep(both, folder_id=inside)
+    file = keep(both, folder_id=inside)
     assert listed(both)[0] == {"folder_id": south, "name": "South", "dag": "south_clinic"}
     seen = {name: [row["name"] for row in listed(caller)] for name, caller in world.callers.items() if name in KEEPING}
     assert seen == {
@@ -109,8 +110,8 @@ def test_a_folder_is_for_a_site_or_a_role(world: World):
     for form in ({"action": "list"}, {"action": "createFolder", "name": "x"}, {"action": "import", "files": sent()}):
         for number in (south, inside, watching, 99, "x"):
             assert north.refused("fileRepository", folder_id=number, **form) == NO_FOLDER.format(number)
-    assert "doc_id=1 does not exist" in north.refused("fileRepository", action="export", doc_id=1)
-    assert world["southern"].send("fileRepository", action="export", doc_id=1).content == b"Room 3 is closed.\n"
+    assert f"doc_id={file} does not exist" in north.refused("fileRepository", action="export", doc_id=file)
+    assert world["southern"].send("fileRepository", action="export", doc_id=file).content == b"Room 3 is closed.\n"
 
 
 KEEPING = ("both", "coordinator", "southern", "investigator", "manager", "monitor")
@@ -120,17 +121,16 @@ KEEPING = ("both", "coordinator", "southern", "investigator", "manager", "monito
 def test_what_somebody_shares_who_may_know_an_arm_is_shown_to_no_blinded_person(world: World):
     statistician, clinician, manager = world["statistician"], world["clinician"], world["manager"]
     folder = make(statistician, "Given Zephyrine training")
-    keep(statistician, "arms.csv", b"M-001,Zephyrine training\n", folder_id=folder)
-    keep(clinician, "who got what.txt")
+    first = keep(statistician, "arms.csv", b"M-001,Zephyrine training\n", folder_id=folder)
     shared = make(manager, "Shared")
-    keep(clinician, "mine.txt", folder_id=shared)
+    kept = [first, keep(clinician, "who got what.txt"), keep(clinician, "mine.txt", folder_id=shared)]
     for name in ("both", "coordinator", "investigator", "manager", "monitor"):
         assert [row["name"] for row in listed(world[name])] == ["Shared"], name
         assert listed(world[name], folder_id=shared) == []
-        for number in (1, 2, 3):
+        for number in kept:
             assert "does not exist" in world[name].refused("fileRepository", action="export", doc_id=number)
     assert [row["name"] for row in listed(clinician)] == ["Given Zephyrine training", "Shared", "who got what.txt"]
-    assert clinician.send("fileRepository", action="export", doc_id=1).content == b"M-001,Zephyrine training\n"
+    assert clinician.send("fileRepository", action="export", doc_id=first).content == b"M-001,Zephyrine training\n"
     # Nor does the log name it, which blinded people read.
     log = str(manager.json("log"))
     assert "Zephyrine" not in log
