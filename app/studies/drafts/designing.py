@@ -87,23 +87,42 @@ def _with_questions(before: str, after: str) -> str:
 
 
 def with_visits(files: Files, planned: Sequence[Planned], *, replace: bool) -> dict[str, str]:
-    """The folder with these visits, new ones behind the others; with `replace` those that are not named go."""
-    study = said(files)
-    visits = {visit["code"]: visit for visit in study.get("visits", ())}
-    codes, kept = Codes("screening", *visits), set()
+    """The folder with these visits, each where its day puts it; with `replace` those that are not named go.
+
+    A new one is counted from what the last visit is counted from, and is due with it unless its day is said.
+    """
+    visits: list[dict[str, Any]] = list(said(files).get("visits", ()))
+    codes, kept = Codes("screening", *(visit["code"] for visit in visits)), set()
     for each in planned:
         code = each.code or codes.take(each.label, "visit")
-        visit = visits.setdefault(code, planned_visit(code, each.label, []))
         kept.add(code)
+        visit = next((visit for visit in visits if visit["code"] == code), None)
+        if visit is None:
+            visit = planned_visit(code, each.label, [])
+            visit |= {"anchor": _anchor(visits[-1]), "day": visits[-1]["day"]} if visits else {}
+            visits.append(visit)
         visit["label"] = each.label
-        if each.day is not None:
-            visit["day"] = each.day
         window = visit["window"]
         visit["window"] = {
             "before": window["before"] if each.before is None else each.before,
             "after": window["after"] if each.after is None else each.after,
         }
-    return with_said(files, visits=[visit for code, visit in visits.items() if code in kept or not replace])
+        if each.day is not None:
+            visit["day"] = each.day
+            _put(visits, visit)
+    return with_said(files, visits=[visit for visit in visits if visit["code"] in kept or not replace])
+
+
+def _put(visits: list[dict[str, Any]], moved: dict[str, Any]) -> None:
+    """Where its day puts it, among those that are counted from the same."""
+    visits.remove(moved)
+    along = [place for place, visit in enumerate(visits) if _anchor(visit) == _anchor(moved)]
+    before = [place for place in along if visits[place]["day"] <= moved["day"]]
+    visits.insert(before[-1] + 1 if before else along[0] if along else len(visits), moved)
+
+
+def _anchor(visit: dict[str, Any]) -> str:
+    return str(visit.get("anchor", "randomisation"))  # as the definition has it where nothing is said
 
 
 def without_visits(files: Files, codes: Sequence[str]) -> dict[str, str]:

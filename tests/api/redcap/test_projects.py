@@ -149,6 +149,10 @@ def test_a_draft_is_designed_as_clients_design_a_project_in_development(world: W
     renamed = {"event_name": "One year", "arm_num": 1, "unique_event_name": "week_52_arm_1"}
     assert imports("event", [renamed], action="import") == "1"
     assert events() == [*before, "one_year_arm_1"]
+    early = {"event_name": "One year", "arm_num": 1, "unique_event_name": "one_year_arm_1", "day_offset": 3}
+    assert imports("event", [early], action="import") == "1"
+    assert sorted(events()) == sorted([*before, "one_year_arm_1"])
+    assert events()[-1] == before[-1]
     assert made.send("event", action="delete", **{"events[0]": "one_year_arm_1"}).text == "1"
     assert events() == before
     repeats = [{"event_name": before[-1], "form_name": name, "custom_form_label": ""} for name in ("falls", "pain")]
