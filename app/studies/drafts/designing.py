@@ -107,7 +107,7 @@ def with_visits(files: Files, planned: Sequence[Planned], *, replace: bool) -> d
             "before": window["before"] if each.before is None else each.before,
             "after": window["after"] if each.after is None else each.after,
         }
-        if each.day is not None:
+        if each.day not in (None, visit["day"]):
             visit["day"] = each.day
             _put(visits, visit)
     return with_said(files, visits=[visit for visit in visits if visit["code"] in kept or not replace])
@@ -115,10 +115,11 @@ def with_visits(files: Files, planned: Sequence[Planned], *, replace: bool) -> d
 
 def _put(visits: list[dict[str, Any]], moved: dict[str, Any]) -> None:
     """Where its day puts it, among those that are counted from the same."""
+    where = visits.index(moved)
     visits.remove(moved)
     along = [place for place, visit in enumerate(visits) if _anchor(visit) == _anchor(moved)]
     before = [place for place in along if visits[place]["day"] <= moved["day"]]
-    visits.insert(before[-1] + 1 if before else along[0] if along else len(visits), moved)
+    visits.insert(before[-1] + 1 if before else along[0] if along else where, moved)
 
 
 def _anchor(visit: dict[str, Any]) -> str:
