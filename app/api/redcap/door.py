@@ -37,7 +37,7 @@ from app.api.redcap.asked import Asked
 from app.api.redcap.decoding import Call, call_of
 from app.api.redcap.errors import NO_PERMISSION, Wrong, error_response, not_valid, unreadable, wrong_of
 from app.audit.actions import record_refusal
-from app.dependencies import AlreadyAnswered, TokenNeeded, database_of, here_by_token, settings_of
+from app.dependencies import LARGEST_UPLOAD, AlreadyAnswered, TokenNeeded, database_of, here_by_token, settings_of
 from app.foundation import clock
 from app.foundation.errors import NotAllowed, Problem, Refused
 
@@ -138,7 +138,7 @@ REMEMBERED = frozenset({("record", ""), ("record", "import"), ("record", "random
 CONTENTS = frozenset(content for content, _ in DOORS)
 
 
-@router.post("/api/", name="redcap.door", include_in_schema=False)
+@router.post("/api/", name="redcap.door", include_in_schema=False, max_body_size=LARGEST_UPLOAD)
 async def door(request: Request) -> Response:
     """Answer one call of a client of REDCap's API."""
     try:

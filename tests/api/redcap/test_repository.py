@@ -172,3 +172,14 @@ def test_who_only_reads_keeps_nothing(world: World):
         assert (reply.status_code == 200) is may_keep, name
     for form in ({"action": "import", "files": sent()}, {"action": "delete", "doc_id": "1"}):
         assert "This needs the role" in world["monitor"].refused("fileRepository", 403, **form)
+
+
+def test_a_file_may_be_larger_than_data(world: World):
+    both, large = world["both"], b"a" * 3_000_000
+    number = keep(both, "large.txt", large)
+    assert both.send("fileRepository", action="export", doc_id=number).content == large
+    # Text that is sent with files is no larger than without; nor is a file larger than one may be.
+    reply = both.send("record", format="json", data="[" + "1," * 1_100_000 + "1]", files=sent())
+    assert (reply.status_code, "error" in reply.json()) == (400, True)
+    reply = both.send("fileRepository", action="import", files=sent("x.txt", b"a" * 26_100_000))
+    assert reply.status_code == 413
