@@ -106,6 +106,13 @@ def test_a_draft_without_xml_is_the_smallest_study_under_a_code_of_its_own(world
             newest = drafts_of(session, world.study, by=builder.actor)[0]
             text = draft_of(session, world.study, newest.number, by=builder.actor).texts["study.yaml"]
         assert "code: mini_2\n" in text, number  # mini is taken, and would be amended by it
+    for form in (
+        {"format": "csv", "data": "project_title,purpose\nMini,2\n"},
+        {"data": "<item><project_title>Mini</project_title><purpose>4</purpose></item>"},
+        {"format": "json", "action": "import", "data": json.dumps({"project_title": "Mini"})},
+    ):
+        reply = builder.send("project", **form)
+        assert (reply.status_code, len(reply.text)) == (200, 32), reply.text
     with world.database.writing() as session:
         drafts.remove_draft(session, world.study, newest.number, by=builder.actor, now=clock.now())
     assert made.refused("metadata").startswith("The draft that this token was for was deleted.")
