@@ -32,6 +32,7 @@ Rooms, top floor first:
                   double/ (entered by two people), coding/ (texts coded by two people), agreement
   schedule/       visits and their windows; appointments, their calendar and feeds; reminders
   consent/        versions of the consent document, signatures (typed, drawn), scans, newer consents owed, withdrawal
+  repository/     folders and files that the people of a study share, sealed; none of a participant
   participants/   screening, eligibility, identity (sealed personal data), sealed files, status, links for them,
                   randomised in error
   studies/        the protocol as data: arms, visit plan, instruments, words in other languages;  library/ (resolve,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -518,10 +518,11 @@ def token_create(
     username: str,
     study: str,
     name: Annotated[str, typer.Option(help="What the token is for.")],
-    scope: Annotated[list[str], typer.Option(help="A permission, e.g. export.run; repeat for more.")],
+    scope: Annotated[list[str] | None, typer.Option(help="A permission, e.g. export.run; repeat for more.")] = None,
     site: Annotated[list[str] | None, typer.Option(help="A site's code; repeat for more. None: all of theirs.")] = None,
     days: Annotated[int, typer.Option(min=1, max=366)] = 90,
     redcap: Annotated[bool, typer.Option(help="In the form that clients of the REDCap-compatible API want.")] = False,
+    super_: Annotated[bool, typer.Option("--super", help="A super token, which makes drafts of studies.")] = False,
 ) -> None:
     """Create a token for a person in a study, and print it once. Asks for that person's password."""
     database = open_database(Settings())
@@ -529,19 +530,20 @@ def token_create(
     with reported(), database.writing() as session:
         in_use = study_in_use(session, study)
         actor = act_as(session, username, in_use)
-        _, token = people.create_token(
-            session,
-            person_id=actor.person_id,
-            study_id=in_use.id,
-            log=in_use.code,
-            name=name,
-            scopes=frozenset(scope),
-            sites=site or (),
-            expires_at=now + timedelta(days=days),
-            hexadecimal=redcap,
-            by=actor,
-            now=now,
-        )
+        common: dict[str, Any] = {
+            "person_id": actor.person_id,
+            "study_id": in_use.id,
+            "log": in_use.code,
+            "name": name,
+            "expires_at": now + timedelta(days=days),
+            "by": actor,
+            "now": now,
+        }
+        if super_:
+            _, token = people.create_super_token(session, **common)
+        else:
+            chosen: dict[str, Any] = {"scopes": frozenset(scope or ()), "sites": site or (), "hexadecimal": redcap}
+            _, token = people.create_token(session, **common, **chosen)
     out.print(token, markup=False)
 
 
@@ -567,7 +569,7 @@ def act_as(session: Session, username: str, study: StudyInUse) -> Actor:
         username=person.username,
         name=person.name,
         organisation=person.organisation,
-        grants=tuple(Grant(right.role, right.site_id) for right in rights if right.study_id in (study.id, None)),
+        grants=tuple(Grant(right.role, right.site_id) for right in rights if right.study_id in (None, study.id)),
         study_id=study.id,
         request_id=request_id,
         via="cli",

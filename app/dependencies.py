@@ -186,6 +186,8 @@ class Here:
     weighed: actions.Weighed | None = None
     claimed: tuple[str, bytes] | None = None
     """The key that this request claimed, and the body it is of."""
+    draft: int | None = None
+    """The draft of a study that a token is for, and for nothing else; its door has asked for such."""
     reads: str | None = None
     """The language of a link, which was chosen when it was made."""
 
@@ -485,14 +487,26 @@ def _refuse_unknown(request: Request) -> None:
 
 
 def here_by_token(
-    request: Request, session: Session, token: str, *, study: str | None = None, unsafe: bool, touch: bool = True
+    request: Request,
+    session: Session,
+    token: str,
+    *,
+    study: str | None = None,
+    unsafe: bool,
+    touch: bool = True,
+    drafts: bool = False,
 ) -> Here:
-    """Where a program stands that has this token; TokenNeeded when it is none, or not one for the study it asks for."""
+    """Where a program stands that has this token; TokenNeeded when it is none, or not one for the study it asks for.
+
+    `drafts`: also a super token, and one of a draft; their door keeps them from everything else in that study.
+    """
     _refuse_nul(request)
     now = clock.now()
     # A token says nothing of other studies, not even whether they are there.
     owner = people.token_owner(session, token, now=now, request_id=request.state.request_id) if token else None
     if owner is None or owner.study is None or study not in (None, owner.study.code):
+        raise TokenNeeded
+    if not drafts and (owner.draft_id is not None or len(token) == people.SUPER):
         raise TokenNeeded
     here_in, actor = _in_use(request, session, owner.study), owner.actor
     if here_in.definition.second_factor == "required" and not owner.has_second_factor:
@@ -502,7 +516,7 @@ def here_by_token(
     request.state.study = here_in
     if touch:
         _touch_token(request, session, token, actor, now, unsafe=unsafe)
-    return Here(request, session, actor, now, here_in)
+    return Here(request, session, actor, now, here_in, draft=owner.draft_id)
 
 
 def _touch_token(request: Request, session: Session, token: str, actor: Actor, now: datetime, *, unsafe: bool) -> None:

@@ -42,6 +42,7 @@ LEFT_OUT = (
     "randomisation/predictability.py",
     "randomisation/sequence.py",
     "rendering.py",
+    "repository/",
     "safety/watching.py",
     "studies/",
 )

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlmodel import Session
 
 from app.capture.double.reads import is_withheld
+from app.capture.groups import cells_of
 from app.capture.models import Entry
 from app.foundation.database import streamed, table_of
 from app.participants.models import Participant, Screening
@@ -32,7 +33,7 @@ MOST_NAMED = 500
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """One entry as it is stored."""
+    """One entry as it is stored; the rows of its groups by the names of their cells."""
 
     visit: str
     instrument: str
@@ -117,7 +118,7 @@ def _recorded(rows: list[Any]) -> Recorded:
         None if first.answers is None else json.loads(first.answers),
         first.screened_at,
         tuple(
-            Filled(row.visit, row.instrument, row.repeat, row.status, row.saved_at, json.loads(row.said))
+            Filled(row.visit, row.instrument, row.repeat, row.status, row.saved_at, cells_of(json.loads(row.said)))
             for row in rows
             if row.visit is not None
         ),

@@ -143,3 +143,7 @@ class ApiToken(SQLModel, table=True):
     expires_at: datetime = Field(sa_type=Instant)
     last_used_at: datetime | None = Field(default=None, sa_type=Instant)
     revoked_at: datetime | None = Field(default=None, sa_type=Instant)
+    draft_id: int | None = None
+    """The draft of a study that a super token made; this token acts in it, and then in the study made of it."""
+    parent_id: int | None = None
+    """The super token that it was made with, and ends with."""

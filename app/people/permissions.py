@@ -79,6 +79,8 @@ class Permission(StrEnum):
     DEVIATION_SIGN = "deviation.sign"
     CONTACT_RECORD = "contact.record"
     CARE_RECORD = "care.record"
+    DOCUMENT_READ = "document.read"
+    DOCUMENT_KEEP = "document.keep"
     EXPORT_RUN = "export.run"
     AUDIT_READ = "audit.read"
     AUDIT_VERIFY = "audit.verify"
@@ -140,6 +142,8 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.DEVIATION_SIGN: frozenset({I}),
     P.CONTACT_RECORD: frozenset({C, A, I}),
     P.CARE_RECORD: frozenset({C, A, I}),
+    P.DOCUMENT_READ: frozenset({C, A, T, I, D, M, S}),  # files of the study; those of who knows arms among them alone
+    P.DOCUMENT_KEEP: frozenset({C, T, I, D, S}),
     P.EXPORT_RUN: frozenset({D, S}),
     P.AUDIT_READ: frozenset({I, D, M}),
     P.AUDIT_VERIFY: frozenset({D, M, S, X}),

@@ -65,7 +65,9 @@ VERSIONS_AT_SITES = (
 """Sites that work under another version than the study: "site version sha256", commas between; NULL for none."""
 
 TOKEN_PREFIX = "eqp_"  # noqa: S105 says what the text is, so that a leaked one is recognised
-HEXADECIMAL = re.compile(r"[0-9A-F]{32}").fullmatch  # a token for REDCap's clients, which accept no other form
+# Tokens for REDCap's clients, which accept no other form: of one study, and what they call a super token.
+SUPER = 64
+HEXADECIMAL = re.compile(r"[0-9A-F]{32}(?:[0-9A-F]{32})?").fullmatch
 
 
 # Statements of every request, built once: putting a SELECT together takes longer than running it
@@ -119,6 +121,7 @@ _TOKEN = (
         TOKEN.c.scopes,
         TOKEN.c.sites,
         TOKEN.c.last_used_at,
+        TOKEN.c.draft_id,
         PERSON.c.totp_secret.is_not(None).label("has_second_factor"),
         PERSON.c.id,
         PERSON.c.username,
@@ -308,6 +311,8 @@ class TokenOwner:
     study: AskedStudy | None
     """None while no version of it is loaded."""
     has_second_factor: bool
+    draft_id: int | None = None
+    """The draft that it acts in, and nowhere else in that study."""
 
 
 def token_owner(session: Session, token: str, *, now: datetime, request_id: str) -> TokenOwner | None:
@@ -333,7 +338,7 @@ def token_owner(session: Session, token: str, *, now: datetime, request_id: str)
         token_id=first.token_id,
         token_last_used_at=first.last_used_at,
     )
-    return TokenOwner(actor, _asked(first), bool(first.has_second_factor))
+    return TokenOwner(actor, _asked(first), bool(first.has_second_factor), first.draft_id)
 
 
 def _by_study(rows: Sequence[Any]) -> dict[int | None, tuple[Grant, ...]]:

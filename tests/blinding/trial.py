@@ -288,11 +288,11 @@ class Trial:
             headers["idempotency-key"] = f"{method} {path} {len(self.heard)}"
         return self._send(who, method, path, json=body, headers=headers)
 
-    def redcap(self, who: str, **form: str) -> Any:
+    def redcap(self, who: str, *, files: Any = None, **form: str) -> Any:
         """A call of a client of the REDCap-compatible API."""
         called = "/api/?" + "&".join(f"{name}={value}" for name, value in form.items())
         data = {"token": self.people[who].token, **form}
-        return self._send(who, "POST", "/api/", called=called, data=data)
+        return self._send(who, "POST", "/api/", called=called, data=data, files=files)
 
     def tell(self) -> int:
         """Tell the webhooks what happened meanwhile; the first is not taken, and comes again with the next round."""
@@ -407,6 +407,7 @@ def play(trial: Trial, arms: Arms | None, time: time_machine.Traveller) -> None:
     time.move_to(BEGUN + timedelta(days=8))
     trial.sign_in()
     _treat(trial, arms)
+    _share(trial, arms)
     _report(trial)
     time.move_to(BEGUN + timedelta(days=9))
     assert queue_due_reminders(trial.database) == 2
@@ -584,6 +585,19 @@ def _treat(trial: Trial, arms: Arms) -> None:
     did(api("clinician", "PUT", f"{API}/treatment/participants/M-002/sessions/tx01", body))
     did(api("clinician", "GET", f"{API}/treatment/participants"))
     did(web("clinician_south", "POST", "/mini/treatment/M-005/sessions/tx01/missed", {"version": "1", "why": "Abroad"}))
+
+
+def _share(trial: Trial, arms: Arms) -> None:
+    """Who treats shares what names an arm, beside what everybody sees; and a blinded person a file of their own."""
+    did, call = trial.did, trial.redcap
+    arm = arms["north"][0]
+    made = {"content": "fileRepository", "action": "createFolder", "format": "json"}
+    kept = {"content": "fileRepository", "action": "import"}
+    did(call("data_manager", **made, name="Manuals"))
+    did(call("data_manager", **kept, files={"file": ("rooms.txt", b"Room 1 is closed.")}, folder_id="1"))
+    did(call("clinician", **made, name=f"Given {arm} to M-001"))
+    did(call("clinician", **kept, files={"file": (f"{arm}.txt", f"M-001 got {arm * 9}".encode())}, folder_id="1"))
+    did(call("clinician", content="fileRepository", action="export", doc_id="2"))
 
 
 def _report(trial: Trial) -> None:
@@ -786,6 +800,19 @@ REDCAP: list[dict[str, str]] = [
     {"content": "report", "format": "csv", "report_id": "1"},
     {"content": "record", "action": "randomize", "record": "M-001", "randomization_id": "1", "returnAlt": "true"},
     {"content": "record", "action": "delete", "records[0]": "M-001", "returnFormat": "json"},
+    *(
+        {"content": "fileRepository", "format": "json", **more}
+        for more in (
+            {"action": "list"},
+            {"action": "list", "folder_id": "1"},
+            {"action": "list", "folder_id": "2"},
+            {"action": "createFolder", "name": "Seen"},
+            {"action": "export", "doc_id": "1"},
+            {"action": "export", "doc_id": "2"},
+            {"action": "delete", "doc_id": "2"},
+        )
+    ),
+    {"content": "project", "format": "json", "data": '{"project_title":"Another"}'},
     {"content": "nonsense"},
     {"content": "record", "format": "csv"},
 ]

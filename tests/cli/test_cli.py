@@ -41,18 +41,18 @@ def equipoise(tmp_path: Path) -> Installation:
     return installation
 
 
-def _statistician(equipoise: Installation) -> None:
+def _statistician(equipoise: Installation, username: str = "sam", role: str = "statistician@resolve") -> None:
     link = equipoise(
         "user",
         "add",
-        "sam",
+        username,
         "--name",
         "Sam Okafor",
         "--email",
-        "sam@example.org",
+        f"{username}@example.org",
         *UNIT,
         "--role",
-        "statistician@resolve",
+        role,
     )
     token = link.strip().rsplit("/", 1)[-1]
     settings = Settings(data=equipoise.folder)
@@ -105,6 +105,10 @@ def test_an_installation_from_nothing_to_a_verified_restored_backup(equipoise: I
     assert re.fullmatch("[0-9A-F]{32}", digits.strip())
     limited = ("token", "create", "sam", "resolve", "--name", "R", "--scope", "export.run", "--site", "neura")
     assert "Choose among the sites" in equipoise(*limited, code=1)  # who draws works at no site
+    _statistician(equipoise, "ada", "administrator")
+    builds = equipoise("token", "create", "ada", "resolve", "--name", "Builder", "--super")
+    assert re.fullmatch("[0-9A-F]{64}", builds.strip())
+    assert "role administrator" in equipoise("token", "create", "sam", "resolve", "--name", "B", "--super", code=1)
     assert "intact" in equipoise("audit", "verify")
     assert list((equipoise.folder / "checkpoints").glob("resolve-*.checkpoint"))
     archive = tmp_path / "b.zip"

@@ -21,8 +21,17 @@ CONTENT_TYPES: dict[str, str] = {
 }
 PIECE = 64 * 1024
 XML_HEAD = '<?xml version="1.0" encoding="UTF-8" ?>'
-ROOTS = {"record": "records", "arm": "arms", "event": "events", "dag": "dags", "user": "users"}
+ROOTS = {
+    "record": "records",
+    "arm": "arms",
+    "event": "events",
+    "dag": "dags",
+    "user": "users",
+    "folder": "folders",
+}
 """The root of an answer in XML by its kind; every other one is called items."""
+EACH = {"folder": "folder"}
+"""What stands below it; item, but for these."""
 
 # A cell with one of these stands in quotes, as PHP's fputcsv does it; the delimiter is one of them whatever it is.
 _QUOTED = {
@@ -89,6 +98,12 @@ def plain(text: object) -> Response:
     return Response(str(text).encode(), headers={"Content-Type": CONTENT_TYPES["text"]})
 
 
+def download(data: bytes, media_type: str, name: str) -> Response:
+    """A file, with its name where these clients look for it."""
+    plain_name = "".join(each if each.isascii() and each not in '"\\;' else "_" for each in name)
+    return Response(data, headers={"Content-Type": f'{media_type}; name="{plain_name}";charset=UTF-8'})
+
+
 def one(found: Mapping[str, Cell], shape: Shape) -> Response:
     """A single thing: an object in JSON, one row in CSV."""
     if shape == "json":
@@ -129,11 +144,11 @@ def _mapping(cell: Any) -> Any:
 
 
 def _xml(found: Listing, _: str) -> Iterator[str]:
-    root = ROOTS.get(found.kind, "items")
+    root, each = ROOTS.get(found.kind, "items"), EACH.get(found.kind, "item")
     yield f"{XML_HEAD}\n<{root}>"
     inside = _elements(found.columns)
     for row in found.rows:
-        yield f"<item>{inside(row)}</item>"
+        yield f"<{each}>{inside(row)}</{each}>"
     yield f"</{root}>"
 
 

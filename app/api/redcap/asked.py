@@ -8,14 +8,15 @@ from fastapi.responses import Response
 
 from app.api.redcap.answers import Listing, Shape, listing
 from app.api.redcap.decoding import Call
-from app.api.redcap.dictionary import Group, Project, groups_of, project_of
-from app.api.redcap.errors import NO_EXPORT, NO_IMPORT
+from app.api.redcap.dictionary import Event, Form, Group, Project, groups_of, project_of
+from app.api.redcap.errors import NO_EXPORT, NO_IMPORT, not_valid
 from app.dependencies import Here
 from app.foundation.errors import NotAllowed, Refused
 from app.participants.reads import code_of
 from app.people.access import may, sites_for, why_not
 from app.people.permissions import Permission
 from app.people.reads import sites_of
+from app.studies.drafts.reads import Draft
 from app.studies.reads import every_definition
 
 EXPORTING = (Permission.EXPORT_RUN, Permission.ENTRY_READ)
@@ -28,11 +29,15 @@ class Asked:
 
     here: Here
     call: Call
+    draft: Draft | None = None
+    """The draft that this token is for; `here.the_study` is then what it says, and has nobody in it."""
 
     @cached_property
     def project(self) -> Project:
         """The study, in the words of these clients."""
         study = self.here.the_study
+        if self.draft is not None:
+            return project_of([study.definition])
         return project_of(every_definition(self.here.session, study.id, study.version_id))
 
     @cached_property
@@ -59,6 +64,14 @@ class Asked:
     def records(self) -> tuple[str, ...]:
         """The codes of the records that were named."""
         return tuple(dict.fromkeys(map(self.code, self.call.names("records"))))
+
+    def event_for(self, form: Form) -> Event:
+        """The event that was named; without a name the first one at which this form is filled in."""
+        name = self.call.text("event")
+        at = [each for each in self.project.events if form.name in each.forms and name in ("", each.name)]
+        if not at:
+            raise not_valid("event")
+        return at[0]
 
     @property
     def shape(self) -> Shape:

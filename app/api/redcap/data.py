@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from app.api.redcap.decoding import Call
@@ -95,7 +95,7 @@ def xml_root(text: str) -> Any:
     return root
 
 
-def same_rows(sent: list[Sent], present: list[Mapping[str, Any]], key: str) -> bool:
+def same_rows(sent: Sequence[Sent], present: Sequence[Mapping[str, Any]], key: str) -> bool:
     """Whether every row that was sent says what is there: an import of what was exported changes nothing."""
     known = {str(row[key]): row for row in present}
     for row in sent:

@@ -14,8 +14,11 @@ from starlette.exceptions import HTTPException
 
 from app.api.redcap.answers import Shape
 from app.api.redcap.errors import Wrong, not_valid, shown
+from app.people.reads import SUPER
 
 MOST_PARAMETERS = 100_000
+TOKEN = 32
+"""Digits of the token of a study."""
 _indexed = re.compile(r"(.+)\[[0-9]*\]").fullmatch
 
 YES, NO = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
@@ -89,6 +92,17 @@ class Call:
     @property
     def content(self) -> str:
         return self.text("content")
+
+    @property
+    def token(self) -> str:
+        """The token as it was given: of digits in capitals, which these clients send in either case."""
+        said = self.text("token")
+        return said.upper() if len(said) in (TOKEN, SUPER) else said
+
+    @property
+    def is_super(self) -> bool:
+        """Whether it is a super token."""
+        return len(self.token) == SUPER
 
     @property
     def has_data(self) -> bool:

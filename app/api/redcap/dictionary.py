@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Protocol
 
 from app.exports.tables import Pairs, Plan, missing_in, plan_of
-from app.studies.definition import Item, ItemType, Study
+from app.studies.definition import Item, ItemType, Study, cell_name, unscheduled_code
 
 ARM_NAME = "Arm 1"
 ARM = 1
@@ -272,6 +272,42 @@ def _events(plan: Plan, forms: Sequence[Form], versions: Sequence[Study]) -> tup
         Event(name, label, visit, at_visit, place, visit == OUTSIDE)
         for place, (name, (label, visit, at_visit)) in enumerate(zip(names, found, strict=True), start=1)
     )
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What an instance is, as the rooms name it: an entry of an instrument at a visit, and a row of a group on it.
+
+    `row` is None where the form is an instrument itself.
+    """
+
+    visit: str
+    instrument: str
+    repeat: int
+    group: str = ""
+    row: int | None = None
+
+    def code(self, item: str) -> str:
+        """The name of an item there: of a group that of the cell in its row."""
+        return item if self.row is None else cell_name(self.group, self.row, item)
+
+
+def instance(repeat: int, row: int | None = None) -> int:
+    """The number of an instance: of a row that of its form, and its own behind it."""
+    return repeat if row is None else (repeat - 1) * MOST + row
+
+
+def sheet_of(project: Project, event: Event, form: Form, number: int) -> Sheet | None:
+    """Which sheet the instance with this number is; None when there can be none. What `instance` says, read back."""
+    whole, row, group = form, None, ""
+    if form.part_of is not None:
+        whole, group = project.form[form.part_of[0]], form.part_of[1]
+        before, behind = divmod(number - 1, MOST)
+        number, row = before + 1, behind + 1
+    if not event.repeats:
+        return Sheet(event.visit, whole.name, number, group, row) if whole.repeats or number == 1 else None
+    before, behind = divmod(number - 1, MOST if whole.repeats else 1)
+    return Sheet(unscheduled_code(before + 1), whole.name, behind + 1, group, row)
 
 
 def groups_of(sites: Iterable[Place]) -> tuple[Group, ...]:

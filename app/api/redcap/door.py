@@ -14,6 +14,8 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.api.redcap import (
+    deleting,
+    drafting,
     events,
     files,
     importing,
@@ -25,17 +27,17 @@ from app.api.redcap import (
     randomising,
     records,
     reports,
+    repository,
     sites,
     surveys,
     users,
 )
 from app.api.redcap.answers import CONTENT_TYPES, json_text
 from app.api.redcap.asked import Asked
-from app.api.redcap.data import rows_of
 from app.api.redcap.decoding import Call, call_of
 from app.api.redcap.errors import NO_PERMISSION, Wrong, error_response, not_valid, unreadable, wrong_of
 from app.audit.actions import record_refusal
-from app.dependencies import AlreadyAnswered, Here, TokenNeeded, database_of, here_by_token, settings_of
+from app.dependencies import LARGEST_UPLOAD, AlreadyAnswered, TokenNeeded, database_of, here_by_token, settings_of
 from app.foundation import clock
 from app.foundation.errors import NotAllowed, Problem, Refused
 
@@ -50,11 +52,23 @@ class Door:
 
     answer: Callable[[Asked], Response]
     writes: bool = False
+    of_draft: Callable[[Asked], Response] | None = None
+    """What answers it for a draft; what says anything of anybody is not asked of one."""
 
 
 def R(answer: Callable[[Asked], Response]) -> Door:  # noqa: N802
     """Only reads."""
     return Door(answer)
+
+
+def S(answer: Callable[[Asked], Response]) -> Door:  # noqa: N802
+    """Only reads what the study says, or its draft."""
+    return Door(answer, of_draft=answer)
+
+
+def D(answer: Callable[[Asked], Response], of_draft: Callable[[Asked], Response]) -> Door:  # noqa: N802
+    """One answer for a study that is loaded, which never changes, and another for a draft."""
+    return Door(answer, writes=True, of_draft=of_draft)
 
 
 def W(answer: Callable[[Asked], Response]) -> Door:  # noqa: N802
@@ -65,25 +79,25 @@ def W(answer: Callable[[Asked], Response]) -> Door:  # noqa: N802
 DOORS: dict[tuple[str, str], Door] = {
     ("record", "export"): W(records.export),
     ("record", "import"): W(importing.import_records),
-    ("record", "delete"): W(records.delete),
-    ("record", "rename"): R(records.rename),
+    ("record", "delete"): W(deleting.delete),
+    ("record", "rename"): R(deleting.rename),
     ("record", "randomize"): W(randomising.randomise),
     ("generateNextRecordName", "export"): R(records.next_name),
-    ("metadata", "export"): R(metadata.dictionary),
-    ("metadata", "import"): R(metadata.refuse_import),
-    ("exportFieldNames", "export"): R(metadata.field_names),
-    ("instrument", "export"): R(metadata.instruments),
-    ("pdf", "export"): W(pdfs.pdf),
-    ("formEventMapping", "export"): R(events.mapping),
-    ("formEventMapping", "import"): R(events.import_mapping),
-    ("repeatingFormsEvents", "export"): R(events.repeating),
-    ("repeatingFormsEvents", "import"): R(events.import_repeating),
-    ("arm", "export"): R(events.arms),
-    ("arm", "import"): R(events.import_arms),
-    ("arm", "delete"): R(events.delete_arms),
-    ("event", "export"): R(events.events),
-    ("event", "import"): R(events.import_events),
-    ("event", "delete"): R(events.delete_events),
+    ("metadata", "export"): S(metadata.dictionary),
+    ("metadata", "import"): D(metadata.refuse_import, drafting.import_dictionary),
+    ("exportFieldNames", "export"): S(metadata.field_names),
+    ("instrument", "export"): S(metadata.instruments),
+    ("pdf", "export"): D(pdfs.pdf, pdfs.pdf),
+    ("formEventMapping", "export"): S(events.mapping),
+    ("formEventMapping", "import"): D(events.import_mapping, drafting.import_mapping),
+    ("repeatingFormsEvents", "export"): S(events.repeating),
+    ("repeatingFormsEvents", "import"): D(events.import_repeating, drafting.import_repeating),
+    ("arm", "export"): S(events.arms),
+    ("arm", "import"): S(events.import_arms),
+    ("arm", "delete"): S(events.delete_arms),
+    ("event", "export"): S(events.events),
+    ("event", "import"): D(events.import_events, drafting.import_events),
+    ("event", "delete"): D(events.delete_events, drafting.delete_events),
     ("dag", "export"): R(sites.groups),
     ("dag", "import"): R(sites.import_groups),
     ("dag", "delete"): R(sites.delete_groups),
@@ -98,18 +112,18 @@ DOORS: dict[tuple[str, str], Door] = {
     ("userRole", "delete"): R(users.delete_roles),
     ("userRoleMapping", "export"): R(users.role_assignments),
     ("userRoleMapping", "import"): R(users.import_role_assignments),
-    ("project", "export"): R(projects.info),
-    ("project", "import"): R(projects.create),
-    ("project_settings", "import"): R(projects.import_settings),
-    ("project_xml", "export"): W(odm.project_xml),
+    ("project", "export"): S(projects.info),
+    ("project", "import"): W(projects.create),
+    ("project_settings", "import"): D(projects.import_settings, drafting.import_settings),
+    ("project_xml", "export"): D(odm.project_xml, odm.project_xml),
     ("file", "export"): W(files.export),
     ("file", "import"): W(files.keep),
     ("file", "delete"): W(files.remove),
-    ("fileRepository", "list"): R(files.folders),
-    ("fileRepository", "export"): R(files.no_document),
-    ("fileRepository", "delete"): R(files.no_document),
-    ("fileRepository", "createFolder"): R(files.refuse_keeping),
-    ("fileRepository", "import"): R(files.refuse_keeping),
+    ("fileRepository", "list"): R(repository.folders),
+    ("fileRepository", "export"): W(repository.export),
+    ("fileRepository", "delete"): W(repository.remove),
+    ("fileRepository", "createFolder"): W(repository.make_folder),
+    ("fileRepository", "import"): W(repository.keep),
     ("report", "export"): W(reports.report),
     ("log", "export"): W(log.log),
     ("surveyLink", "export"): W(surveys.link),
@@ -117,14 +131,14 @@ DOORS: dict[tuple[str, str], Door] = {
     ("surveyReturnCode", "export"): R(surveys.return_code),
     ("surveyQueueLink", "export"): R(surveys.queue_link),
     ("participantList", "export"): R(surveys.participant_list),
-    ("version", "export"): R(projects.version),
+    ("version", "export"): S(projects.version),
 }
 REMEMBERED = frozenset({("record", ""), ("record", "import"), ("record", "randomize")})
 """What an Idempotency-Key makes safe to repeat; everything else changes nothing the second time."""
 CONTENTS = frozenset(content for content, _ in DOORS)
 
 
-@router.post("/api/", name="redcap.door", include_in_schema=False)
+@router.post("/api/", name="redcap.door", include_in_schema=False, max_body_size=LARGEST_UPLOAD)
 async def door(request: Request) -> Response:
     """Answer one call of a client of REDCap's API."""
     try:
@@ -171,34 +185,38 @@ def answered(request: Request, call: Call) -> Response:
 
 def _answered(request: Request, call: Call) -> Response:
     call.refuse_nul()
-    token = call.text("token")
-    token = token.upper() if len(token) == projects.TOKEN else token
-    if len(token) == projects.SUPER and call.content == "project" and call.has_data:
-        raise projects.refuse_super(rows_of(call))
     database = database_of(request)
     found = _door_of(call)
     opened = database.writing() if isinstance(found, Door) and found.writes else database.reading()
     with opened as session:
         writes = isinstance(found, Door) and found.writes
-        here = here_by_token(request, session, token, unsafe=writes)
+        here = here_by_token(request, session, call.token, unsafe=writes, drafts=True)
+        if call.is_super and (call.content, call.has_data) != ("project", True):
+            raise Wrong(NO_PERMISSION, 403)  # a super token makes studies, and is for nothing else
         if isinstance(found, Wrong):  # what is wrong with a call is only said to somebody who may call
             raise found
+        asked = Asked(here, call)
+        if here.draft is not None:
+            asked.draft = projects.enter(here, here.draft, may_be_asked=found.of_draft is not None)
+            assert found.of_draft is not None
+            return found.of_draft(asked)
         key = request.headers.get("Idempotency-Key")
         imports = call.has_data or call.text("action") == "randomize"
         if key and imports and (call.content, call.text("action")) in REMEMBERED:
-            return _once(here, call, found, key)
-        return found.answer(Asked(here, call))
+            return _once(asked, found, key)
+        return found.answer(asked)
 
 
-def _once(here: Here, call: Call, found: Door, key: str) -> Response:
+def _once(asked: Asked, found: Door, key: str) -> Response:
     """The answer; the same call once more under the same key gets it again, and changes nothing."""
+    here, call = asked.here, asked.call
     said = {**call.plain, **{f"{name}[]": values for name, values in call.listed.items()}, "token": []}
     try:
         here.take_key(key, json_text(dict(sorted(said.items()))).encode())
     except AlreadyAnswered as again:
         kept, headers = again.answer, {"Content-Type": CONTENT_TYPES[call.return_shape], "Idempotent-Replay": "true"}
         return Response((kept.body or "").encode(), kept.status, headers=headers)
-    response = found.answer(Asked(here, call))
+    response = found.answer(asked)
     here.remember(response.status_code, bytes(response.body).decode())
     return response
 

@@ -58,13 +58,14 @@ def _mapping(asked: Asked) -> list[Row]:
 def repeating(asked: Asked) -> Response:
     """Which forms repeat, and at which events."""
     asked.require_study()
-    rows = _repeating(asked)
+    rows = repeating_rows(asked)
     if not rows:
         raise Wrong(NO_REPEATING)
     return asked.answer(Listing(REPEATING_COLUMNS, rows))
 
 
-def _repeating(asked: Asked) -> list[Row]:
+def repeating_rows(asked: Asked) -> list[Row]:
+    """What repeats: event, form (blank for a whole event) and a label, which is blank."""
     project = asked.project
     rows: list[Row] = []
     for event in project.events:
@@ -104,7 +105,7 @@ def import_repeating(asked: Asked) -> Response:
     """As `import_mapping`."""
     sent = rows_of(asked.call)
     if {(row.get("event_name", ""), row.get("form_name", "")) for row in sent} == {
-        (event, form) for event, form, _ in _repeating(asked)
+        (event, form) for event, form, _ in repeating_rows(asked)
     }:
         asked.require_study()
         return plain(len(sent))

@@ -1,14 +1,14 @@
-"""Which files are there? Those of a record, in fields of type file, and why the study keeps no folders."""
+"""Which files has a record? Those in its fields of type file."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi.responses import Response
 
-from app.api.redcap.answers import Listing, listing, plain
+from app.api.redcap.answers import download, plain
 from app.api.redcap.asked import Asked
 from app.api.redcap.dictionary import Event, Field
-from app.api.redcap.errors import Wrong, no_record, not_valid, shown
+from app.api.redcap.errors import Wrong, no_record, shown
 from app.api.redcap.records import is_there
 from app.capture import actions as capture
 from app.capture.double.reads import refuse_withheld
@@ -19,12 +19,6 @@ from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
-
-REPOSITORY = ("folder_id", "doc_id", "name", "role", "dag")
-NO_REPOSITORY = (
-    "Equipoise keeps no folders of documents: documents of a trial belong into its trial master file. Files of a "
-    "participant are kept in fields of type file (content=file)."
-)
 
 
 @dataclass(frozen=True)
@@ -63,8 +57,7 @@ def export(asked: Asked) -> Response:
         found = None
     if found is None:
         raise Wrong(f"There is no file to download for the field '{place.field.name}' of this record.")
-    name = "".join(each if each.isascii() and each not in '"\\;' else "_" for each in found.name)
-    return Response(found.data, headers={"Content-Type": f'{found.media_type}; name="{name}";charset=UTF-8'})
+    return download(found.data, found.media_type, found.name)
 
 
 def keep(asked: Asked) -> Response:
@@ -125,11 +118,7 @@ def _place(asked: Asked, permission: Permission) -> Place:
     field = project.field.get(call.text("field"))
     if field is None or not field.is_file:
         raise Wrong(f"The field '{shown(call.text('field'))}' does not exist or is not a 'file' field")
-    at = [event for event in project.events if field.form in event.forms]
-    name = call.text("event")
-    event = next((each for each in at if each.name == name), None) if name else next(iter(at), None)
-    if event is None:
-        raise not_valid("event")
+    event = asked.event_for(project.form[field.form])
     participant = participant_by_code(here.session, here.the_study, asked.record, by=here.actor, permission=permission)
     study = here.the_study.at(participant.site_id)
     refuse_withheld(
@@ -142,30 +131,3 @@ def _place(asked: Asked, permission: Permission) -> Place:
         action="entry.show_file",
     )
     return Place(participant, study, event, field)
-
-
-def folders(asked: Asked) -> Response:
-    """Nothing, at the top; below there is no folder."""
-    asked.require_study()
-    _refuse_folder(asked)
-    return listing(Listing(REPOSITORY, []), asked.shape)
-
-
-def _refuse_folder(asked: Asked) -> None:
-    if asked.call.text("folder_id"):
-        raise Wrong(
-            f"The File Repository folder folder_id={shown(asked.call.text('folder_id'))} does not exist or else you do "
-            "not have permission to that folder because it is DAG-restricted or Role-restricted."
-        )
-
-
-def no_document(asked: Asked) -> Response:
-    """There is none."""
-    asked.require_study()
-    raise Wrong(f"The file doc_id={shown(asked.call.text('doc_id'))} does not exist in the File Repository.")
-
-
-def refuse_keeping(asked: Asked) -> Response:
-    """Never."""
-    _refuse_folder(asked)
-    raise asked.refused(NO_REPOSITORY, "file.keep")

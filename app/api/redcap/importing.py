@@ -5,8 +5,8 @@ left alone, so that an import of what was exported changes nothing, and so does 
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -26,20 +26,19 @@ from app.api.redcap.dictionary import (
     Field,
     Form,
     Option,
-    Style,
-    encoder,
+    Sheet,
     raw_text,
+    sheet_of,
     ticked_in,
 )
 from app.api.redcap.errors import NO_FORMAT, Wrong, not_valid, shown
 from app.api.redcap.odm import rows_in_document
-from app.api.redcap.records import EVENT, GROUP, IDENTIFIER, REPEAT, REPEAT_FORM, answers_in
+from app.api.redcap.records import EVENT, GROUP, IDENTIFIER, REPEAT, REPEAT_FORM
 from app.capture import actions as capture
 from app.capture.double.reads import refuse_withheld
 from app.capture.reads import entries_of, entry_of
 from app.capture.rules import EntryState, same_value
 from app.capture.typed import MISSING, parse_typed, typed_form
-from app.exports.records import recorded
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem, Refused
 from app.participants import actions as participants
 from app.participants.models import Participant
@@ -49,7 +48,7 @@ from app.people.access import sites_for
 from app.people.models import Site
 from app.people.permissions import Permission
 from app.schedule import actions as schedule
-from app.studies.definition import Instrument, ItemType, unscheduled_code
+from app.studies.definition import Instrument, ItemType
 
 PSEUDO = frozenset({EVENT, REPEAT_FORM, REPEAT, GROUP, IDENTIFIER})
 EAV = ("record", "field_name", "value")
@@ -105,6 +104,12 @@ class Target:
     number: int | str
     cells: dict[str, str] = field(default_factory=dict)
     """Columns of this form, and what was sent for them."""
+    sheet: Sheet | None = None
+    """Where it is to be saved; of what is new its number is known last."""
+
+    def code(self, item: str) -> str:
+        """What an item is called in the entry: in a row of a group the name of its cell."""
+        return self.sheet.code(item) if self.sheet is not None else item
 
 
 def import_records(asked: Asked) -> Response:
@@ -221,15 +226,18 @@ class _Importing:
             event = self._event(row)
             self._check_group(name, participant, row)
             for target in self._targets(name, event, row):
-                # Each new repeat is one of its own.
-                number = f"new {place}" if target.number == "new" else target.number
-                key = (event.visit, target.form.name, number)
+                if target.number == "new":
+                    target.number = f"new {place}"  # each is one of its own
+                key = (event.visit, target.form.name, target.number)
                 targets.setdefault(key, target).cells.update(target.cells)
+        entries: dict[tuple[str, str, int | str], list[Target]] = {}
         for target in targets.values():
             if target.event.visit == SCREENING:
                 self._compare_screening(participant, target)
-            else:
-                self._save(participant, target)
+            elif (entry := self._entry_of(target)) is not None:
+                entries.setdefault(entry, []).append(target)
+        for (visit, instrument, repeat), parts in entries.items():
+            self._save(participant, visit, instrument, repeat, parts)
 
     def _participant(self, name: str) -> Participant | None:
         try:
@@ -324,14 +332,15 @@ class _Importing:
                 if value not in ("", "0", "1"):
                     self.problems.cell(target.record, column, text, f"The value is not a valid category for {column}")
                 elif value or self.overwrite:
-                    _tick(typed, known, option, value == "1")
+                    _tick(typed, target.code(known.item.code), option, is_ticked=value == "1")
             elif column in self.project.field:
-                self._type(typed, self.project.field[column], text)
+                known = self.project.field[column]
+                self._type(typed, target.code(known.item.code), known, text)
         return typed
 
-    def _type(self, typed: dict[str, list[str]], known: Field, text: str) -> None:
+    def _type(self, typed: dict[str, list[str]], code: str, known: Field, text: str) -> None:
         item, value = known.item, text.strip()
-        code, why = item.code, item.code + MISSING
+        why = code + MISSING
         if known.is_file:
             return  # a file is sent by a call of its own
         if not value:
@@ -360,43 +369,36 @@ class _Importing:
 
     # Saving
 
-    def _refuse_rows(self, participant: Participant, target: Target) -> None:
-        """Rows of a group are entered on the page of their form; the same as stored is passed over."""
-        found = next(
-            recorded(
-                self.here.session,
-                self.here.the_study,
-                by=self.here.actor,
-                permission=Permission.ENTRY_SAVE,
-                codes={participant.code},
-            )
-        )
-        answers, statuses, _ = answers_in(self.project, found)
-        spot = (target.event.visit, target.form.name, target.number if isinstance(target.number, int) else 0)
-        stored = answers.get(spot, {})
-        for column, text in target.cells.items():
-            known = self.project.option[column][0] if column in self.project.option else self.project.field.get(column)
-            if known is None:
-                is_same = text.strip() in ("", statuses.get(spot, "0"))
-            else:
-                written = encoder(known, Style(), self.project.missing)(stored.get(known.item.code))
-                is_same = text.strip() in ("", dict(zip(known.columns, written, strict=True))[column])
-            if not is_same:
-                words = "Rows of a group are entered on the page of their form, or over REST. Leave them out."
-                self.problems.cell(target.record, column, text, words)
+    def _entry_of(self, target: Target) -> tuple[str, str, int | str] | None:
+        """Visit, instrument and repeat of the entry that this is a part of; what is new stands for itself."""
+        project, event, form = self.project, target.event, target.form
+        if isinstance(target.number, int):
+            target.sheet = sheet_of(project, event, form, target.number)
+            if target.sheet is None:
+                words = f"There is no such instance: {form.name} has at most {MOST - 1} at this event."
+                self.problems.cell(target.record, REPEAT, str(target.number), words)
+                return None
+            return target.sheet.visit, target.sheet.instrument, target.sheet.repeat
+        instrument, group = form.part_of or (form.name, "")
+        if event.repeats or (group and project.form[instrument].repeats):
+            words = "The number of the instance says here which visit or form it belongs to. Send it instead of new."
+            self.problems.cell(target.record, REPEAT, "new", words)
+            return None
+        if group:
+            target.sheet = Sheet(event.visit, instrument, 1, group, 0)
+        return event.visit, instrument, 1 if group else target.number
 
-    def _save(self, participant: Participant, target: Target) -> None:
-        if target.form.part_of is not None:
-            self._refuse_rows(participant, target)
-            return
+    def _save(
+        self, participant: Participant, visit: str, instrument: str, repeat: int | str, parts: list[Target]
+    ) -> None:
+        """One entry: what was sent for its form, and for the rows of its groups, together."""
         study = self.here.the_study.at(participant.site_id)
-        form = study.definition.instrument(target.form.name)
+        form, first = study.definition.instrument(instrument), parts[0]
         if form is None:
-            words = f"{target.form.label} is not asked any more: what was recorded stays as it is. Leave it out."
-            self.problems.cell(target.record, target.form.name, "", words)
+            words = f"{first.form.label} is not asked any more: what was recorded stays as it is. Leave it out."
+            self.problems.cell(first.record, first.form.name, "", words)
             return
         assert participant.id is not None
-        visit, number = self._place(participant, target)
         try:
             # Before anything is compared: that nothing differs would say what the first person entered.
             refuse_withheld(
@@ -410,22 +412,21 @@ class _Importing:
             )
         except Refused as refused:
             self.problems.refusals.append(refused)
-            self.problems.cell(target.record, target.form.name, "", refused.reason)
+            self.problems.cell(first.record, first.form.name, "", refused.reason)
             return
+        number = repeat if isinstance(repeat, int) else self._next_number(participant, visit, form.code)
         entry = entry_of(self.here.session, participant.id, visit, form.code, number)
         before = typed_form(form, entry.values, entry.reasons) if entry else {}
-        retired = {column for column in target.cells if self._is_retired(form, column)}
-        for column in retired:
-            words = "is not asked any more: what was recorded stays as it is. Leave it out."
-            if self._differs(entry, column, target.cells[column]):
-                self.problems.cell(target.record, column, target.cells[column], words)
-        after = self._typed(target, {name: list(texts) for name, texts in before.items()})
-        status = target.cells.get(target.form.complete, "").strip()
-        if status and status not in STATUSES:
-            words = f"The value is not a valid category for {target.form.complete}"
-            self.problems.cell(target.record, target.form.complete, status, words)
-            return
-        whole = status == "2"
+        after = {name: list(texts) for name, texts in before.items()}
+        whole = False
+        for part in parts:
+            if part.sheet is not None and part.sheet.row == 0:
+                last = max(form.rows([*before, *after]).get(part.sheet.group, [0]))
+                part.sheet = replace(part.sheet, row=last + 1)
+            if not self._refuse_part(form, entry, part):
+                return
+            after = self._typed(part, after)
+            whole = whole or (part.form.part_of is None and part.cells.get(part.form.complete, "").strip() == "2")
         if _same_form(before, after) and not (whole and (entry is None or not entry.is_complete)):
             return
         if not after and entry is None and not whole:
@@ -449,51 +450,63 @@ class _Importing:
                 problems=typed.problems,
             )
         except Invalid as invalid:
-            self._explain(target, invalid, whole=whole)
+            self._explain(parts, invalid, whole=whole)
         except Problem as problem:
             self.problems.refusals.append(problem)
-            self.problems.cell(target.record, target.form.name, "", problem.reason)
+            self.problems.cell(first.record, first.form.name, "", problem.reason)
 
-    def _place(self, participant: Participant, target: Target) -> tuple[str, int]:
-        """The visit and the repeat of the form that a row is about; of a visit outside the plan its number."""
-        number, visit = target.number, target.event.visit
-        if target.event.repeats:
-            before, repeat = divmod((number if isinstance(number, int) else 1) - 1, MOST if target.form.repeats else 1)
-            return unscheduled_code(before + 1), repeat + 1
-        return visit, number if isinstance(number, int) else self._next_number(participant, target)
+    def _refuse_part(self, form: Instrument, entry: EntryState | None, part: Target) -> bool:
+        """Whether a part can be typed at all: what is no longer asked is left alone, and a status is one of three."""
+        for column, text in part.cells.items():
+            known = self._field_of(column)
+            if known is None or form.item(part.code(known.item.code)) is not None:
+                continue
+            stored = entry.values.get(part.code(known.item.code)) if entry else None
+            if self._differs(column, known, text, stored):
+                words = "is not asked any more: what was recorded stays as it is. Leave it out."
+                self.problems.cell(part.record, column, text, words)
+        status = part.cells.get(part.form.complete, "").strip()
+        if status and status not in STATUSES:
+            words = f"The value is not a valid category for {part.form.complete}"
+            self.problems.cell(part.record, part.form.complete, status, words)
+            return False
+        return True
 
-    def _next_number(self, participant: Participant, target: Target) -> int:
+    def _next_number(self, participant: Participant, visit: str, instrument: str) -> int:
         """The number of a new repeat: behind all that were ever begun."""
-        marks = entries_of(self.here.session, participant.id or 0).get((target.event.visit, target.form.name))
+        marks = entries_of(self.here.session, participant.id or 0).get((visit, instrument))
         return len(marks.repeats) + 1 if marks else 1
 
-    def _is_retired(self, form: Instrument, column: str) -> bool:
-        known = self.project.option[column][0] if column in self.project.option else self.project.field.get(column)
-        return known is not None and form.item(known.item.code) is None
+    def _field_of(self, column: str) -> Field | None:
+        """The field that a column belongs to, or None: the status of a form."""
+        found = self.project.option.get(column)
+        return found[0] if found else self.project.field.get(column)
 
-    def _differs(self, entry: EntryState | None, column: str, text: str) -> bool:
-        if column in self.project.option:
-            known, option = self.project.option[column]
-            stored = entry.values.get(known.item.code) if entry else None
-            return text.strip() not in ("", "1" if option.code in ticked_in(stored) else "0")
-        known = self.project.field[column]
-        return bool(text.strip()) and text.strip() != raw_text(entry.values.get(known.item.code) if entry else None)
+    def _differs(self, column: str, known: Field, text: str, stored: object) -> bool:
+        said = text.strip()
+        if known.is_checkbox:
+            return said not in ("", "1" if self.project.option[column][1].code in ticked_in(stored) else "0")
+        return said not in ("", raw_text(stored))
 
-    def _explain(self, target: Target, invalid: Invalid, *, whole: bool) -> None:
+    def _explain(self, parts: Sequence[Target], invalid: Invalid, *, whole: bool) -> None:
         """What is wrong with a form, cell by cell, in the words that these clients know where there are any."""
         for problem in invalid.problems:
-            name, value, message = self._cell_of(target, problem)
+            code = problem.field.removesuffix("__why")
+            part, known = next(
+                ((part, each) for part in parts for each in part.form.fields if part.code(each.item.code) == code),
+                (parts[0], None),
+            )
+            name, value, message = self._cell_of(part, known, problem)
             if whole and problem.rule == "required":
-                message += f" To save the form as it is, send 0 for {target.form.complete}."
-            self.problems.cell(target.record, name, value, message)
+                complete = next(part.form.complete for part in parts if part.form.part_of is None)
+                message += f" To save the form as it is, send 0 for {complete}."
+            self.problems.cell(part.record, name, value, message)
 
-    def _cell_of(self, target: Target, problem: FieldProblem) -> tuple[str, str, str]:
-        code = problem.field.removesuffix("__why")
-        known = next((each for each in target.form.fields if each.item.code == code), None)
+    def _cell_of(self, part: Target, known: Field | None, problem: FieldProblem) -> tuple[str, str, str]:
         if known is None:
-            return target.form.name, "", problem.message
-        sent = [name for name in target.cells if name == known.name or name in known.columns]
-        value = target.cells[sent[0]] if sent else ""
+            return part.form.name, "", problem.message
+        sent = [name for name in part.cells if name == known.name or name in known.columns]
+        value = part.cells[sent[0]] if sent else ""
         if problem.rule in CHOICE_RULES:
             return known.name, value, f"The value is not a valid category for {known.name}"
         return known.name, value, NO_FORMAT if problem.rule in FORMAT_RULES else problem.message
@@ -549,7 +562,7 @@ class _Importing:
                 now=self.here.now,
             )
         except Invalid as invalid:
-            self._explain(target, invalid, whole=False)
+            self._explain([target], invalid, whole=False)
             return None
         except Problem as problem:
             self.problems.refusals.append(problem)
@@ -598,7 +611,7 @@ class _Importing:
             for code in typed.values.keys() | answers.keys()
             if not same_value(typed.values.get(code), answers.get(code)) and not self._is_calculated(code)
         ]
-        self._explain(target, Invalid([*typed.problems, *sorted(problems, key=lambda each: each.field)]), whole=False)
+        self._explain([target], Invalid([*typed.problems, *sorted(problems, key=lambda each: each.field)]), whole=False)
 
     def _is_calculated(self, code: str) -> bool:
         known = self.project.field.get(code)
@@ -640,9 +653,9 @@ def _natural(name: str) -> tuple[Any, ...]:
     )
 
 
-def _tick(typed: dict[str, list[str]], known: Field, option: Option, is_ticked: bool) -> None:
+def _tick(typed: dict[str, list[str]], code: str, option: Option, *, is_ticked: bool) -> None:
     """Tick one choice of a checkbox, or take the tick away; a reason for no answer is a choice of its own."""
-    code, why = known.item.code, known.item.code + MISSING
+    why = code + MISSING
     if option.is_missing:
         if is_ticked:
             typed.pop(code, None)

@@ -9,7 +9,21 @@ from fastapi.responses import Response
 from app.api.redcap.answers import CONTENT_TYPES, XML_HEAD, in_pieces, streamed, xml_text
 from app.api.redcap.asked import Asked
 from app.api.redcap.data import Sent, xml_root
-from app.api.redcap.dictionary import ARM, ARM_NAME, STATUSES, Field, Form, Option, Project, Style, encoder, translated
+from app.api.redcap.dictionary import (
+    ARM,
+    ARM_NAME,
+    STATUSES,
+    Event,
+    Field,
+    Form,
+    Option,
+    Project,
+    Style,
+    encoder,
+    translated,
+)
+from app.api.redcap.errors import Wrong
+from app.api.redcap.events import repeating_rows
 from app.api.redcap.metadata import RECORD_ID_LABEL, bound, choices_of, is_hard, kind_of, note_of
 from app.api.redcap.records import EVENT, REPEAT, REPEAT_FORM, TABLE, Wanted, rows_in, wanted_of
 from app.dependencies import database_of
@@ -41,6 +55,8 @@ def project_xml(asked: Asked) -> Response:
     if only:
         text = "".join([*_begun(asked), "</ODM>"])
         return Response(text.encode(), headers={"Content-Type": CONTENT_TYPES["xml"]})
+    if asked.call.flag("exportFiles"):
+        raise Wrong("Files are taken one by one (content=file), so that the log says who was shown which.")
     return snapshot(asked, wanted_of(asked))
 
 
@@ -94,8 +110,8 @@ def _begun(asked: Asked) -> Iterator[str]:
     yield f'<Study OID="{_oid(study)}"><GlobalVariables><StudyName>{xml_text(study.title)}</StudyName>'
     yield f"<StudyDescription>{xml_text(study.short_title)}</StudyDescription>"
     yield f"<ProtocolName>{xml_text(study.short_title)}</ProtocolName>"
-    yield "<redcap:RecordAutonumberingEnabled>1</redcap:RecordAutonumberingEnabled>"
-    yield "<redcap:Purpose>2</redcap:Purpose></GlobalVariables>\n"
+    yield from _settings(asked)
+    yield "</GlobalVariables>\n"
     version = {
         "OID": f"Metadata.{study.code}.{study.version}",
         "Name": study.title,
@@ -115,6 +131,7 @@ def _begun(asked: Asked) -> Iterator[str]:
             "redcap:UniqueEventName": event.name,
             "redcap:ArmNum": ARM,
             "redcap:ArmName": ARM_NAME,
+            **_when(study, event),
         }
         yield f"<StudyEventDef{_attributes(about)}>"
         for place, form in enumerate(event.forms, start=1):
@@ -122,6 +139,47 @@ def _begun(asked: Asked) -> Iterator[str]:
         yield "</StudyEventDef>\n"
     yield from _forms(project)
     yield "</MetaDataVersion></Study>\n"
+
+
+def _settings(asked: Asked) -> Iterator[str]:
+    """What these clients set for a project: facts that hold here, the sites, and what repeats."""
+    study, project = asked.here.the_study.definition, asked.project
+    facts = {
+        "RecordAutonumberingEnabled": 1,
+        "SchedulingEnabled": 1,
+        "SurveysEnabled": int(any(form.is_survey for form in project.forms)),
+        "RandomizationEnabled": int(study.is_allocated),
+        "Purpose": 2,
+        "MissingDataCodes": " | ".join(f"{code}, {label}" for code, label in project.missing),
+    }
+    for name, value in facts.items():
+        yield f"<redcap:{name}>{xml_text(str(value))}</redcap:{name}>"
+    sites = [group.label for group in asked.groups] if asked.draft is None else [site.name for site in study.sites]
+    groups = "".join(f'<redcap:DataAccessGroups group_name="{_quoted(name)}"/>' for name in sites)
+    yield f"<redcap:DataAccessGroupsGroup>{groups}</redcap:DataAccessGroupsGroup>"
+    rows = repeating_rows(asked)
+    if not rows:
+        return
+    forms, events = [], []
+    for event, form, _ in rows:
+        about = {"redcap:UniqueEventName": event}
+        if form:
+            about |= {"redcap:RepeatInstrument": form}
+            forms.append(f"<redcap:RepeatingInstrument{_attributes(about)}/>")
+        else:
+            events.append(f"<redcap:RepeatingEvent{_attributes(about)}/>")
+    yield "<redcap:RepeatingInstrumentsAndEvents>"
+    yield f"<redcap:RepeatingInstruments>{''.join(forms)}</redcap:RepeatingInstruments>" if forms else ""
+    yield f"{''.join(events)}</redcap:RepeatingInstrumentsAndEvents>"
+
+
+def _when(study: Study, event: Event) -> dict[str, object]:
+    """The day of a visit, whatever it is counted from, and its window; 0 of what is in no plan."""
+    visit = study.visit(event.visit)
+    if visit is None:
+        return {"redcap:DayOffset": 0, "redcap:OffsetMin": 0, "redcap:OffsetMax": 0}
+    window = visit.window
+    return {"redcap:DayOffset": visit.day, "redcap:OffsetMin": window.before, "redcap:OffsetMax": window.after}
 
 
 def _group(project: Project, form: Form) -> str:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from fastapi.responses import Response
 
+from app.api.redcap.answers import download
 from app.api.redcap.asked import Asked
 from app.api.redcap.dictionary import Form
 from app.api.redcap.errors import Wrong, no_record, not_valid_values
@@ -41,8 +42,7 @@ def pdf(asked: Asked) -> Response:
         at=here.now,
         language=study.language,
     )
-    headers = {"Content-Type": f'application/pdf; name="{study.code}{f"_{name}" if name else ""}.pdf"'}
-    return Response(made, headers=headers)
+    return download(made, "application/pdf", f"{study.code}{f'_{name}' if name else ''}.pdf")
 
 
 def _blank(form: Form) -> Iterator[Line]:

@@ -13,7 +13,6 @@ from app.api.redcap.answers import Row as Line
 from app.api.redcap.asked import Asked
 from app.api.redcap.decoding import Call
 from app.api.redcap.dictionary import (
-    MOST,
     OUTSIDE,
     SCREENING,
     STATUSES,
@@ -25,21 +24,20 @@ from app.api.redcap.dictionary import (
     Project,
     Style,
     encoder,
+    instance,
     ticked_in,
 )
-from app.api.redcap.errors import NO_DELETE, Wrong, no_record, not_valid, not_valid_values
+from app.api.redcap.errors import not_valid, not_valid_values
 from app.api.redcap.filters import Row, Seen, Spot, logic_of
 from app.api.redcap.metadata import RECORD_ID_LABEL
 from app.audit.reads import changed_between
-from app.capture import actions as capture
-from app.capture.reads import entry_of
 from app.capture.status import EntryStatus
 from app.dependencies import Here, database_of
 from app.exports.actions import record_delivery, record_export
 from app.exports.records import Filled, Recorded, recorded
 from app.expressions import Expression
 from app.foundation import clock
-from app.foundation.errors import NotAllowed, NotFound
+from app.foundation.errors import NotFound
 from app.participants.reads import next_code, participant_by_code
 from app.people.access import may
 from app.people.permissions import Permission
@@ -63,22 +61,12 @@ CHANGES = (
     "entry.corrected",
     "entry.completed",
     "entry.reopened",
+    "entry.reconciled",
+    "entry.marked_in_error",
+    "entry.restored",
 )
 INSTANTS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d", "%m/%d/%Y %H:%M", "%m/%d/%Y")
 NOTHING: dict[str, object] = {}
-
-DELETED = (
-    ". Nobody has them here: what was recorded of a participant is never deleted, and every value that "
-    "there was stays in "
-    "the log (21 CFR 11.10(e), ICH E6(R3) 4.2.2). One repeat of a form that was begun by mistake can be marked so "
-    "(instrument and repeat_instance). To correct answers, import them with "
-    "overwriteBehavior=overwrite, where "
-    "a blank takes an answer out; whoever leaves the trial is withdrawn on their page."
-)
-RENAMED = (
-    "Participants are numbered by the study, without gaps, and a code never changes: it stands in the log, on consents "
-    "and on seals. Keep your own number of a participant in a field of a form."
-)
 
 
 @dataclass(frozen=True)
@@ -327,7 +315,7 @@ def answers_in(project: Project, found: Recorded) -> tuple[dict[Spot, Any], dict
         outside = unscheduled_number(entry.visit)
         visit, before = (entry.visit, 0) if outside is None else (OUTSIDE, outside - 1)
         known = project.form.get(entry.instrument)
-        number = entry.repeat + before * (MOST if known is not None and known.repeats else 1)
+        number = instance(before + 1, entry.repeat) if known is not None and known.repeats else entry.repeat + before
         status = "2" if entry.status == EntryStatus.COMPLETE else "0"
         spots = {(visit, entry.instrument, number): entry.values}
         if project.plan.groups.get(entry.instrument):
@@ -340,7 +328,6 @@ def answers_in(project: Project, found: Recorded) -> tuple[dict[Spot, Any], dict
 def _rows_of_groups(project: Project, entry: Filled, at: tuple[str, int]) -> dict[Spot, dict[str, object]]:
     """The rows of each group of an entry: each is a repeat of the form that stands for the group."""
     visit, number = at
-    once = number == 1
     forms = {
         form.part_of[1]: form.name for form in project.forms if form.part_of and form.part_of[0] == entry.instrument
     }
@@ -348,8 +335,8 @@ def _rows_of_groups(project: Project, entry: Filled, at: tuple[str, int]) -> dic
     for code, value in entry.values.items():
         parts = cell_parts(code)
         if parts is not None and parts[0] in forms:
-            row = parts[1] if once else (number - 1) * MOST + parts[1]
-            found.setdefault((visit, forms[parts[0]], row), {})[parts[2]] = value
+            row = (visit, forms[parts[0]], instance(number, parts[1]))
+            found.setdefault(row, {})[parts[2]] = value
     return found
 
 
@@ -491,65 +478,7 @@ def _one_by_one(wanted: Wanted, each: Field) -> Callable[[object], list[str]]:
     return lambda value: [words.get(code, code) for code in ticked_in(value)]
 
 
-# What becomes of records
-
-
-def delete(asked: Asked) -> Response:
-    """Never; of a record that is not there, that it is not."""
-    call = asked.call
-    records = asked.records
-    if not records:
-        raise not_valid("records")
-    gone = [name for name in call.names("records") if not is_there(asked.here, asked.code(name))]
-    if gone:
-        raise Wrong(
-            "One or more of the records provided cannot be deleted because they do not exist in the project. The "
-            f"following records do not exist: {', '.join(name for name in gone if name.isprintable())}"
-        )
-    if call.text("instrument") and call.text("repeat_instance"):
-        return _mark_in_error(asked, records)
-    raise NotAllowed(NO_DELETE + DELETED, action="record.delete", subject=f"{records[0]}/record")
-
-
-def _mark_in_error(asked: Asked, records: Sequence[str]) -> Response:
-    """One repeat of a form is marked as entered in error: it stays, and counts nowhere, in no export either."""
-    here, call, project = asked.here, asked.call, asked.project
-    form, number = project.form.get(call.text("instrument")), call.number("repeat_instance") or 0
-    if form is None:
-        raise not_valid("instrument")
-    name = call.text("event")
-    event = (
-        project.event.get(name) if name else next((each for each in project.events if form.name in each.forms), None)
-    )
-    if event is None:
-        raise not_valid("event")
-    why = f"deleted through the REDCap-compatible API by {here.actor.username}"
-    for record in records:
-        found = participant_by_code(
-            here.session, here.the_study, record, by=here.actor, permission=Permission.PARTICIPANT_READ
-        )
-        assert found.id is not None
-        entry = entry_of(here.session, found.id, event.visit, form.name, number)
-        capture.mark_in_error(
-            here.session,
-            here.the_study.at(found.site_id),
-            found,
-            visit=event.visit,
-            instrument=form.name,
-            repeat=number,
-            version=entry.version if entry else 0,
-            why=why,
-            by=here.actor,
-            now=here.now,
-        )
-    return plain(len(records))
-
-
-def rename(asked: Asked) -> Response:
-    """Never."""
-    if not is_there(asked.here, asked.record):
-        raise no_record(asked.call.text("record"))
-    raise asked.refused(RENAMED, "record.rename")
+# Which records are there
 
 
 def is_there(here: Here, code: str) -> bool:

@@ -67,12 +67,7 @@ def _survey(asked: Asked) -> tuple[Form, Event]:
         raise not_valid("instrument")
     if not form.is_survey:
         raise Wrong(f"The instrument {shown(form.name)} is not a survey: participants do not fill it in themselves.")
-    at = [event for event in project.events if form.name in event.forms]
-    name = call.text("event")
-    event = next((each for each in at if each.name == name), None) if name else next(iter(at), None)
-    if event is None:
-        raise not_valid("event")
-    return form, event
+    return form, asked.event_for(form)
 
 
 def access_code(asked: Asked) -> Response:

@@ -12,6 +12,7 @@ from app.api.redcap.answers import Cell, Listing, plain
 from app.api.redcap.asked import Asked
 from app.api.redcap.data import rows_of, same_rows
 from app.api.redcap.dictionary import Group, Project
+from app.api.redcap.errors import Wrong, shown
 from app.people.access import may
 from app.people.permissions import Permission, Role, holders
 from app.people.reads import emails_of, members_of
@@ -30,7 +31,7 @@ RIGHTS: tuple[tuple[str, tuple[Permission, ...]], ...] = (
     ("data_comparison_tool", ()),
     ("logging", (P.AUDIT_READ,)),
     ("email_logging", (P.MESSAGE_READ,)),
-    ("file_repository", ()),
+    ("file_repository", (P.DOCUMENT_READ,)),
     ("data_quality_create", (P.QUERY_RAISE,)),
     ("data_quality_execute", (P.QUERY_RAISE,)),
     ("api_export", (P.EXPORT_RUN, P.ENTRY_READ)),
@@ -219,6 +220,10 @@ def _assigned(found: list[Member]) -> list[dict[str, str]]:
 def import_role_assignments(asked: Asked) -> Response:
     """What is so already is counted; nothing else is taken."""
     sent = rows_of(asked.call)
+    known = {"", *(unique_name(role) for role in Role)}
+    named = dict.fromkeys(str(row.get("unique_role_name", "")).strip() for row in sent)
+    if unknown := [name for name in named if name not in known]:
+        raise Wrong(f"Invalid Unique Role Names: {', '.join(map(shown, unknown))}")
     present: list[Mapping[str, Any]] = [*_assigned(seen(asked))]
     return _unchanged(asked, sent, present, "username")
 

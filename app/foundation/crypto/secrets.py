@@ -43,6 +43,11 @@ def new_hexadecimal_token() -> str:
     return secrets.token_hex(16).upper()
 
 
+def new_super_token() -> str:
+    """256 random bits as 64 upper-case hexadecimal digits: what those clients call a super token."""
+    return secrets.token_hex(32).upper()
+
+
 def token_hash(token: str) -> bytes:
     """What is stored of a token: SHA-256. Tokens are random, so no slow hash is needed."""
     return hashlib.sha256(token.encode()).digest()

@@ -32,7 +32,14 @@ from app.people.actions.sessions import (
     sign_out,
     touch,
 )
-from app.people.actions.tokens import create_token, revoke_token, touch_token
+from app.people.actions.tokens import (
+    create_super_token,
+    create_token,
+    create_token_of_draft,
+    lead_on,
+    revoke_token,
+    touch_token,
+)
 
 __all__ = [
     "HASHES_AT_ONCE",
@@ -46,7 +53,9 @@ __all__ = [
     "add_site",
     "before_sign_in",
     "choose_language",
+    "create_super_token",
     "create_token",
+    "create_token_of_draft",
     "deactivate",
     "end_other_sessions",
     "end_session",
@@ -55,6 +64,7 @@ __all__ = [
     "enrol_second_factor_start",
     "grant",
     "invite",
+    "lead_on",
     "mail_invitation",
     "reauthenticate",
     "remove_second_factor",

@@ -11,6 +11,7 @@ from sqlmodel import Session
 from app.audit.actions import Change, record, recorded_together
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.people.access import Actor, require
+from app.people.actions import lead_on
 from app.people.permissions import Permission
 from app.studies.actions import load_study
 from app.studies.drafts import rules
@@ -122,6 +123,28 @@ def save_file(
     return result
 
 
+def save_files(
+    session: Session, study: StudyInUse, number: int, *, files: Mapping[str, str], by: Actor, now: datetime
+) -> None:
+    """Save a draft's files as a whole: those that differ are saved, and those that are not among them taken out.
+
+    Refused, with what is wrong, where the folder would not be a study any more.
+    """
+    kept = draft(session, study, number, by=by).files
+    errors = [finding.message for finding in checked(files)[1] if finding.is_error]
+    if errors:
+        more = f" There are {len(errors) - 3} more errors." if len(errors) > 3 else ""
+        words = f"The draft would be no study any more, so nothing was changed. {' '.join(errors[:3])}{more}"
+        raise Refused(words, action="draft.change", subject=f"/draft/{number}")
+    who: dict[str, Any] = {"by": by, "now": now}
+    for path in sorted(files):
+        if path not in kept or kept[path].text != files[path]:
+            version = kept[path].version if path in kept else 0
+            save_file(session, study, number, path=path, text=files[path], version=version, **who)
+    for path in sorted(kept.keys() - files.keys()):
+        remove_file(session, study, number, path=path, **who)
+
+
 def remove_file(session: Session, study: StudyInUse, number: int, *, path: str, by: Actor, now: datetime) -> None:
     """Take a file out of a draft. Its text stays marked as deleted."""
     where = {"action": "draft.change", "subject": f"/draft/{number}"}
@@ -162,7 +185,8 @@ def load_draft(session: Session, study: StudyInUse, number: int, *, by: Actor, n
         version = load_study(session, found, by=by, now=now)
         session.execute(update(DRAFT).where(DRAFT.c.id == number).values(loaded_at=now, loaded_version_id=version.id))
         told = {"study": found.code, "version": version.version, "sha256": version.sha256}
-        record(session, study.code, [Change("draft.loaded", subject=f"draft/{number}", new=told)], by=by, now=now)
+        loaded = Change("draft.loaded", subject=f"draft/{number}", new=told)
+        record(session, study.code, [loaded, *lead_on(session, number, study_id=version.study_id)], by=by, now=now)
     return version
 
 

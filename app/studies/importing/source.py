@@ -31,16 +31,18 @@ _OTHER_FILES = (
 )
 
 
-def convert(data: bytes, *, name: str, on: date, code: str | None = None) -> Converted:
+def convert(data: bytes, *, name: str, on: date, code: str | None = None, title: str = "") -> Converted:
     """The study folder of a file, and the report; `Failed`, with what to do, when it cannot become one.
 
-    `name` is what the file is called in the report, `on` the day of the import, `code` that of the study.
+    `name` is what the file is called in the report, `on` the day of the import, `code` that of the study, and `title`
+    its title where the file is not to say it.
     """
     if code is not None and Codes(*RESERVED_CODES).take(code) != code:
         raise Failed(
             f"“{code[:60]}” cannot be a study's code. Write small letters, digits and _, and no word of our own."
         )
     draft = read(data, name=name)
+    draft.title = title or draft.title
     if code is not None:
         draft.code = code
     elif not draft.title:

@@ -252,7 +252,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     (
         {"content": "project", "data": '{"project_title":"X","purpose":0}', "format": "json"},
         400,
-        "Studies are not made by a token",
+        "makes no other study. A super token does",
     ),
     (
         {"content": "record", "action": "delete", "records[0]": "M-001"},
@@ -261,7 +261,6 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ),
     ({"content": "record", "action": "delete", "records": "M-001", "delete_logging": "TRUE"}, 403, "stays in the log"),
     ({"content": "record", "action": "rename", "record": "M-001", "new_record_name": "X"}, 400, "a code never changes"),
-    ({"content": "fileRepository", "action": "createFolder", "name": "N"}, 400, "keeps no folders"),
     ({"content": "surveyAccessCode", "record": "M-001", "instrument": "diary"}, 400, "no access codes"),
     ({"content": "surveyReturnCode", "record": "M-001", "instrument": "diary"}, 400, "no return codes"),
     ({"content": "surveyQueueLink", "record": "M-001"}, 400, "Equipoise gives no"),
@@ -301,6 +300,10 @@ def test_what_is_forbidden_says_why_and_is_written_down(world: World, form: dict
             "The field 'age' does not exist or is not a 'file' field",
         ),
         (
+            {"content": "userRoleMapping", "data": '[{"username":"both","unique_role_name":"U-X"}]', "format": "json"},
+            "Invalid Unique Role Names: U-X",
+        ),
+        (
             {"content": "fileRepository", "action": "list", "folder_id": "99"},
             "The File Repository folder folder_id=99 does not exist or else you do not have permission to that folder "
             "because it is DAG-restricted or Role-restricted.",
@@ -310,18 +313,6 @@ def test_what_is_forbidden_says_why_and_is_written_down(world: World, form: dict
 )
 def test_what_is_not_there(world: World, form: dict[str, Any], message: str):
     assert world["both"].refused(**form) == message
-
-
-def test_a_super_token_makes_no_study(world: World):
-    data = json.dumps([{"project_title": "X", "purpose": 1}])
-    reply = world.http.post("/api/", data={"token": "A" * 64, "content": "project", "format": "json", "data": data})
-    assert reply.json()["error"] == (
-        "You must provide some text for 'purpose_other' since you specified 'purpose' as '1' (Other)."
-    )
-    data = json.dumps([{"project_title": "X", "purpose": 0}])
-    reply = world.http.post("/api/", data={"token": "A" * 64, "content": "project", "format": "json", "data": data})
-    assert reply.status_code == 501
-    assert "equipoise study load" in reply.json()["error"]
 
 
 # People
@@ -392,19 +383,20 @@ def test_the_facts_of_the_study(world: World):
     assert (reply.text, reply.headers["content-type"]) == ("16.0.8", "text/html; charset=utf-8")
 
 
+def test_project_xml_holds_no_files(world: World):
+    assert world["both"].send("project_xml", exportFiles="false").status_code == 200
+    assert "one by one" in world["both"].refused("project_xml", exportFiles="true")
+
+
 def test_a_pdf_of_blank_forms_and_of_a_record(world: World):
     for form in ({}, {"instrument": "pain"}, {"record": "M-001"}, {"record": "M-001", "event": WEEK18}):
         reply = world["both"].send("pdf", **form)
         assert reply.content.startswith(b"%PDF-1.")
         assert reply.headers["content-type"].startswith('application/pdf; name="mini')
+        assert reply.headers["content-type"].endswith('.pdf";charset=UTF-8')
     assert world["both"].send("pdf", allRecords="True").content.startswith(b"%PDF-1.")
     assert world["both"].refused("pdf", record="nobody") == 'The record "nobody" does not exist'
     assert world["both"].refused("pdf", instrument="x")
-
-
-def test_the_repository_is_empty(world: World):
-    assert world["both"].json("fileRepository", action="list") == []
-    assert world["both"].csv("fileRepository", action="list") == "folder_id,doc_id,name,role,dag\n"
 
 
 # Participants' own forms
@@ -524,6 +516,7 @@ MAY: dict[str, set[str]] = {
     "participantList": {"assessor", "both", "coordinator", "investigator", "southern"},
     "surveyLink": {"assessor", "both", "coordinator", "investigator"},
     "file": set(),
+    "fileRepository": STUDY - {"administrator"},
     "generateNextRecordName": STUDY - {"administrator"},
 }
 

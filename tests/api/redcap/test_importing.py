@@ -262,6 +262,11 @@ def test_a_repeat_is_marked_in_error_when_it_is_deleted(world: World):
     assert (reply.status_code, reply.text) == (200, "1")
     left = [row[NUMBER] for row in world["both"].json("record", forms="falls", records="M-001") if row[FORM]]
     assert left == [2]
+    changed = world["both"].json("record", dateRangeBegin="2020-01-01 00:00:00", fields="participant_id")
+    assert {row["participant_id"] for row in changed} == {"M-001"}
+    assert world["coordinator"].refused("record", action="delete", records="M-001", arm="2") == (
+        'The value of the parameter "arm" is not valid'
+    )
     assert stored(world, "M-001", "week18", "falls", 1) is not None
 
 

@@ -113,6 +113,9 @@ def test_a_project_comes_back_with_its_visits_and_repeats(world: World):
         read = after.study.visit(visits[visit.code])
         assert read is not None
         assert (read.label, set(read.instruments)) == (visit.label, set(visit.instruments))
+        assert (read.day, read.window) == (visit.day, visit.window)
+    assert [site.name for site in after.study.sites] == [site.name for site in before.sites]
+    assert [(code.code, code.label) for code in after.study.missing_codes] == [("UNK", "Unknown"), ("ND", "Not done")]
     falls = after.study.instrument("falls")
     assert falls is not None
     assert (falls.label, falls.repeats) == ("Falls", True)

@@ -97,8 +97,59 @@ def test_rows_of_a_group_and_visits_outside_the_plan_are_repeats(shared_database
     assert both.imports([row]).status_code == 200
     found = both.json("record", records="2", fields="pain_nrs", events="extra_visit_arm_1")
     assert [each["pain_nrs"] for each in found] == ["1", "7"]
-    row = {"participant_id": "M-002", EVENT: week, FORM: "medicines_medicine", NUMBER: "1", "dose": "9"}
-    assert "Rows of a group are entered on the page" in both.imports([row], returnFormat="json").json()["error"]
+    _rows_are_imported(both, week)
+
+
+def _rows_are_imported(both: Any, week: str) -> None:
+    """Rows of a group come in as repeats: by number or new, in every format, with their form or alone."""
+    row = {"participant_id": "M-002", EVENT: week, FORM: "medicines_medicine"}
+
+    def rows(event: str = week) -> list[tuple[int, str, str, str]]:
+        found = both.json("record", records="2", forms="medicines_medicine", events=event)
+        return [(each[NUMBER], each["dose"], each["kind___a"], each["kind___b"]) for each in found if each[FORM]]
+
+    assert rows() == [(1, "2.5", "0", "1"), (3, "1", "0", "0")]
+    sent: list[dict[str, Any]] = [
+        {"participant_id": "M-002", EVENT: week, "takes_any": "1"},
+        {**row, NUMBER: 1, "dose": "9", "kind___a": "1"},
+        {**row, NUMBER: "new", "dose": "4"},
+        {**row, NUMBER: "new", "dose": "5", "kind___b": "1"},
+    ]
+    assert both.imports(sent).text == '{"count":1}'
+    changed = [(1, "9", "1", "1"), (3, "1", "0", "0"), (4, "4", "0", "0"), (5, "5", "0", "1")]
+    assert rows() == changed
+    for kind in ("json", "csv", "xml"):
+        for way in ("flat", "eav"):
+            exported = both.send("record", format=kind, type=way, records="2").text
+            reply = both.send("record", format=kind, type=way, data=exported, overwriteBehavior="overwrite")
+            assert reply.status_code == 200, (kind, way, reply.text)
+            assert rows() == changed
+    # A blank takes a cell out with overwrite only; a whole row goes by its number, and the others keep theirs.
+    assert both.imports([{**row, NUMBER: 1, "kind___a": "", "dose": "8"}]).status_code == 200
+    blank = [{**row, NUMBER: 5, "kind___a": "", "kind___b": "", "dose": "6"}]
+    assert both.imports(blank, overwriteBehavior="overwrite").status_code == 200
+    assert rows() == [(1, "8", "1", "1"), (3, "1", "0", "0"), (4, "4", "0", "0"), (5, "6", "0", "0")]
+    place = {"records[0]": "M-002", "instrument": "medicines_medicine", "event": week}
+    assert both.send("record", action="delete", repeat_instance="3", **place).text == "1"
+    assert [number for number, *_ in rows()] == [1, 4, 5]
+    for number in ("3", "0", "1001", "x"):
+        message = both.refused("record", action="delete", repeat_instance=number, **place)
+        assert message == 'The value of the parameter "repeat_instance" is not valid'
+    # At a visit outside the plan the number says which one, and which row of it.
+    extra = {**row, EVENT: "extra_visit_arm_1"}
+    assert both.imports([{**extra, NUMBER: 1002, "dose": "7"}]).status_code == 200
+    assert rows("extra_visit_arm_1") == [(1002, "7", "0", "0")]
+    for wrong, words in (
+        ({**extra, NUMBER: "new", "dose": "1"}, "Send it instead of new"),
+        ({**row, EVENT: "extra_visit_arm_1", FORM: "", NUMBER: "new", "pain_nrs": "1"}, "Send it instead of new"),
+        ({**row, NUMBER: 1001, "dose": "1"}, "There is no such instance"),
+        ({**row, NUMBER: 201, "dose": "1"}, "there is room for 200 rows"),
+        ({**row, NUMBER: 4, "dose": "a lot"}, '"M-002","dose","a lot","The value you provided could not be validated'),
+        ({**row, NUMBER: 4, "medicines_medicine_complete": "7"}, "not a valid category for medicines_"),
+        ({**row, FORM: "", NUMBER: "", "dose": "1"}, "The form medicines_medicine repeats"),
+    ):
+        assert words in both.imports([wrong], returnFormat="json").json()["error"], wrong
+    assert [number for number, *_ in rows()] == [1, 4, 5]
 
 
 MOST_STATEMENTS = 16

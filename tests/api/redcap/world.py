@@ -9,6 +9,7 @@ from sqlalchemy import insert, update
 from sqlmodel import Session
 from starlette.testclient import TestClient
 
+from app.capture.groups import document_of
 from app.capture.models import Entry
 from app.foundation import clock
 from app.foundation.crypto.secrets import new_hexadecimal_token, token_hash
@@ -154,7 +155,7 @@ def add_entry(
             study_version_id=study.version_id,
             status=status,
             version=1,
-            values=json.dumps(values),
+            values=json.dumps(document_of(values)),
             reasons="{}",
             created_at=now,
             created_by="test",

@@ -1,0 +1,245 @@
+"""A super token makes drafts of studies, never a study; the token of a draft goes along when a person loads it."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select
+
+from app.audit.actions import ENTRY as AUDIT
+from app.foundation import clock
+from app.foundation.database import table_of
+from app.foundation.errors import NotAllowed
+from app.people import actions as people
+from app.people.models import ApiToken, Membership
+from app.people.permissions import Role
+from app.studies.drafts import actions as drafts
+from app.studies.drafts.reads import draft as draft_of
+from app.studies.drafts.reads import drafts as drafts_of
+from tests.api.redcap.world import Caller, World
+from tests.people.conftest import CLI
+
+
+def super_token(world: World, name: str = "administrator") -> Caller:
+    """An administrator of the installation, whose program makes studies."""
+    actor, now = world[name].actor, clock.now()
+    with world.database.writing() as session:
+        if name == "administrator":
+            row = {"person_id": actor.person_id, "role": Role.ADMINISTRATOR, "granted_at": now, "granted_by": "test"}
+            session.execute(insert(table_of(Membership)).values(row))
+        _, token = people.create_super_token(
+            session,
+            person_id=actor.person_id,
+            study_id=world.study.id,
+            log=world.study.code,
+            name="Builder",
+            expires_at=now + timedelta(days=9),
+            by=actor,
+            now=now,
+        )
+    assert len(token) == 64
+    return Caller(world.http, token, actor)
+
+
+def create(caller: Caller, title: str = "A new trial", **form: Any) -> Caller:
+    data = json.dumps([{"project_title": title, "purpose": 0, **form.pop("more", {})}])
+    reply = caller.send("project", format="json", data=data, **form)
+    assert reply.status_code == 200, reply.text
+    assert reply.headers["content-type"] == "text/html; charset=utf-8"
+    assert len(reply.text) == 32
+    assert set(reply.text) <= set("0123456789ABCDEF")
+    return Caller(caller.http, reply.text, caller.actor)
+
+
+@pytest.mark.requirement("ODM-8", "SEC-22")
+def test_project_xml_becomes_a_draft_and_its_token_goes_along_when_a_person_loads_it(world: World):
+    builder = super_token(world)
+    before = world["both"].json("metadata")
+    made = create(builder, odm=world["both"].send("project_xml", returnMetadataOnly="true").text)
+    info = made.json("project")
+    assert (info["project_title"], info["in_production"], info["production_time"]) == ("A new trial", 0, "")
+    assert made.send("version").text == "16.0.8"
+    after = {row["field_name"]: row for row in made.json("metadata")}
+    assert {row["field_name"] for row in before} <= set(after)
+    assert after["pain_nrs"]["field_label"] == "Pain, past week"
+    assert {row["unique_event_name"] for row in world["both"].json("event")} <= {
+        row["unique_event_name"] for row in made.json("event")
+    }
+    assert made.json("repeatingFormsEvents")[0]["form_name"] == "falls"
+    for content in ("instrument", "exportFieldNames", "formEventMapping", "arm", "event", "metadata"):
+        for shape in ("csv", "json", "xml"):
+            assert made.send(content, format=shape).status_code == 200
+    sent = made.send("formEventMapping", format="csv").text
+    assert made.send("formEventMapping", action="import", format="csv", data=sent).status_code == 200
+    assert "ClinicalData" not in made.send("project_xml", returnMetadataOnly="true").text
+    assert made.send("pdf", instrument="pain").content.startswith(b"%PDF")
+    # Nobody is in it, and nothing of the study that it lies beside can be reached with it.
+    told = "This study is a draft still: nobody is in it."
+    for content in ("record", "user", "dag", "log", "report", "participantList", "generateNextRecordName"):
+        assert made.refused(content, record="M-001").startswith(told), content
+    assert made.imports([{"participant_id": "M-001"}]).status_code == 400
+    assert made.refused("project_xml", 403).startswith("You do not have API Export privileges")
+    assert made.refused("pdf", 403, record="M-001").startswith("You do not have API Export privileges")
+    assert "There is one arm" in made.refused("arm", action="delete", arms="1")
+    with world.database.writing() as session:
+        (line,) = drafts_of(session, world.study, by=builder.actor)
+        kept = draft_of(session, world.study, line.number, by=builder.actor)
+        assert (line.name, line.origin, kept.errors) == ("A new trial", "super token", 0)
+        assert "README-import.md" in kept.files
+        version = drafts.load_draft(session, world.study, line.number, by=builder.actor, now=clock.now())
+        logged = session.execute(select(AUDIT.c.action).order_by(AUDIT.c.position)).scalars().all()
+    assert {"draft.made", "draft.loaded", "token.led_on"} <= set(logged)
+    info = made.json("project")
+    assert (info["project_id"], info["in_production"]) == (version.study_id, 1)
+    assert version.study_id != world.study.id
+    assert [row["field_name"] for row in made.json("metadata")] == list(after)
+    assert made.json("dag")[0]["unique_group_name"]
+
+
+def test_a_draft_without_xml_is_the_smallest_study_under_a_code_of_its_own(world: World):
+    builder = super_token(world)
+    for number in range(2):
+        made = create(builder, "Mini")
+        assert made.json("project")["project_title"] == "Mini"
+        with world.database.reading() as session:
+            newest = drafts_of(session, world.study, by=builder.actor)[0]
+            text = draft_of(session, world.study, newest.number, by=builder.actor).texts["study.yaml"]
+        assert "code: mini_2\n" in text, number  # mini is taken, and would be amended by it
+    for form in (
+        {"format": "csv", "data": "project_title,purpose\nMini,2\n"},
+        {"data": "<item><project_title>Mini</project_title><purpose>4</purpose></item>"},
+        {"format": "json", "action": "import", "data": json.dumps({"project_title": "Mini"})},
+    ):
+        reply = builder.send("project", **form)
+        assert (reply.status_code, len(reply.text)) == (200, 32), reply.text
+    with world.database.writing() as session:
+        drafts.remove_draft(session, world.study, newest.number, by=builder.actor, now=clock.now())
+    assert made.refused("metadata").startswith("The draft that this token was for was deleted.")
+
+
+@pytest.mark.requirement("ODM-8")
+def test_a_draft_is_designed_as_clients_design_a_project_in_development(world: World):
+    made = create(super_token(world), odm=world["both"].send("project_xml", returnMetadataOnly="true").text)
+
+    def imports(content: str, rows: Any, **form: Any) -> str:
+        reply = made.send(content, data=json.dumps(rows), format="json", **form)
+        assert reply.status_code == 200, reply.text
+        return str(reply.text)
+
+    def events() -> list[str]:
+        return [row["unique_event_name"] for row in made.json("event")]
+
+    labels = made.json("instrument")
+    rows = made.json("metadata")
+    assert imports("metadata", rows) == str(len(rows))
+    # The dictionary is exchanged as a whole: one question more, one form less; labels of forms are no part of it.
+    at = next(place for place, row in enumerate(rows) if row["field_name"] == "pain_note")
+    new = {**dict.fromkeys(rows[0], ""), "field_name": "new_one", "form_name": "pain", "field_type": "text"}
+    new |= {"field_label": "New", "text_validation_type_or_show_slider_number": "integer"}
+    changed = [row for row in (*rows[: at + 1], new, *rows[at + 1 :]) if row["form_name"] != "diary"]
+    assert imports("metadata", changed) == str(len(changed))
+    after = {row["field_name"]: row for row in made.json("metadata")}
+    assert set(after) == {row["field_name"] for row in changed}
+    assert after["new_one"]["text_validation_type_or_show_slider_number"] == "integer"
+    assert made.json("instrument") == [row for row in labels if row["instrument_name"] != "diary"]
+    assert "diary" not in {row["form"] for row in made.json("formEventMapping")}
+    # Events: a new one, another name for it, forms at it, and gone again.
+    before = events()
+    week = {"event_name": "Week 52", "arm_num": 1, "day_offset": 364, "offset_min": 7, "offset_max": 14}
+    assert imports("event", [week], action="import", override=0) == "1"
+    assert events() == [*before, "week_52_arm_1"]
+    mapping = made.json("formEventMapping")
+    mapping.append({"arm_num": 1, "unique_event_name": "week_52_arm_1", "form": "pain"})
+    assert imports("formEventMapping", mapping, action="import") == str(len(mapping))
+    assert mapping[-1] in made.json("formEventMapping")
+    renamed = {"event_name": "One year", "arm_num": 1, "unique_event_name": "week_52_arm_1"}
+    assert imports("event", [renamed], action="import") == "1"
+    assert events() == [*before, "one_year_arm_1"]
+    early = {"event_name": "One year", "arm_num": 1, "unique_event_name": "one_year_arm_1", "day_offset": 3}
+    assert imports("event", [early], action="import") == "1"
+    assert sorted(events()) == sorted([*before, "one_year_arm_1"])
+    assert events()[-1] == before[-1]
+    assert made.send("event", action="delete", **{"events[0]": "one_year_arm_1"}).text == "1"
+    assert events() == before
+    repeats = [{"event_name": before[-1], "form_name": name, "custom_form_label": ""} for name in ("falls", "pain")]
+    assert imports("repeatingFormsEvents", repeats) == "2"
+    assert {row["form_name"] for row in made.json("repeatingFormsEvents")} == {"falls", "pain"}
+    assert imports("project_settings", {"project_title": "Another", "is_longitudinal": 1}) == "2"
+    assert made.json("project")["project_title"] == "Another"
+    for form, words in (
+        ({"content": "event", "data": '[{"event_name":"X","arm_num":2}]'}, "There is one arm here"),
+        ({"content": "event", "data": '[{"arm_num":1}]'}, "Every event needs a name"),
+        ({"content": "event", "data": '[{"event_name":"X","day_offset":"x"}]'}, "day_offset is a number of days"),
+        (
+            {"content": "event", "action": "delete", "events": "screening_arm_1"},
+            'in the parameter "events" are not valid',
+        ),
+        ({"content": "formEventMapping", "data": '[{"unique_event_name":"x","form":"pain"}]'}, "are not valid: 'x'"),
+        ({"content": "formEventMapping", "data": json.dumps(mapping[1:])}, "are not valid: 'week_52_arm_1'"),
+        ({"content": "formEventMapping", "data": "[]"}, "stands the pre-screen, and nothing else"),
+        ({"content": "repeatingFormsEvents", "data": '[{"event_name":"baseline_arm_1"}]'}, "cannot repeat"),
+        ({"content": "metadata", "data": '[{"field_name":"x"}]'}, "has no form name"),
+        ({"content": "project_settings", "data": '{"purpose":4}'}, "This cannot be set: purpose."),
+    ):
+        assert words in made.refused(format="json", **form), form
+    with world.database.reading() as session:
+        said = session.execute(
+            select(AUDIT.c.action, AUDIT.c.username).order_by(AUDIT.c.position.desc()).limit(1)
+        ).one()
+    assert tuple(said) == ("draft.changed", "administrator")
+
+
+DATA = {"project_title": "X", "purpose": 0}
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (
+            {"data": json.dumps([{**DATA, "purpose": 1}])},
+            "You must provide some text for 'purpose_other' since you specified 'purpose' as '1' (Other).",
+        ),
+        ({"data": json.dumps([{"purpose": 0}])}, "You must provide some text for 'project_title'."),
+        ({"data": json.dumps([{**DATA, "purpose": 7}])}, "The value of 'purpose' is one of 0, 1, 2, 3, 4."),
+        ({"data": json.dumps([DATA, DATA])}, "Send one project at a time, as one item of data."),
+        ({"data": "[1"}, "The data is not in the specified format."),
+        ({"data": json.dumps(DATA), "odm": "<ODM"}, "The ODM could not become a study."),
+        ({"data": json.dumps(DATA), "odm": "<!DOCTYPE a []><ODM/>"}, "The ODM could not become a study."),
+    ],
+    ids=str,
+)
+def test_what_is_no_project(world: World, form: dict[str, str], message: str):
+    builder = super_token(world)
+    assert builder.refused("project", format="json", **form).startswith(message)
+    with world.database.reading() as session:
+        assert drafts_of(session, world.study, by=builder.actor) == []
+
+
+@pytest.mark.requirement("SEC-22", "SEC-32")
+def test_a_super_token_is_for_nothing_else_and_ends_what_it_made(world: World):
+    builder = super_token(world)
+    for content in ("version", "record", "project", "nonsense"):
+        assert builder.refused(content, 403) == "You do not have permissions to use the API"
+    unknown = Caller(world.http, "A" * 64, builder.actor)
+    data = json.dumps([{**DATA, "purpose": 1}])
+    assert unknown.refused("project", 403, data=data, format="json") == "You do not have permissions to use the API"
+    lower = Caller(world.http, builder.token.lower(), builder.actor)
+    made = create(lower)
+    for caller in (builder, made):
+        bearer = {"Authorization": f"Bearer {caller.token}"}
+        assert world.http.get("/api/v1/studies/mini", headers=bearer).status_code == 401
+        assert world.http.get("/api/v1/studies/mini/drafts", headers=bearer).status_code == 401
+    assert made.send("version").status_code == 200
+    table = table_of(ApiToken)
+    with world.database.writing() as session:
+        number = session.execute(select(table.c.parent_id).where(table.c.parent_id.is_not(None))).scalar_one()
+        people.revoke_token(session, number, by=CLI, now=clock.now())
+    assert made.refused("version", 403) == "You do not have permissions to use the API"
+
+
+@pytest.mark.requirement("SEC-19")
+@pytest.mark.parametrize("name", ["both", "coordinator", "clinician", "statistician", "monitor"])
+def test_only_who_loads_studies_gets_a_super_token(world: World, name: str):
+    with pytest.raises(NotAllowed):
+        super_token(world, name)
