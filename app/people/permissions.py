@@ -78,6 +78,7 @@ class Permission(StrEnum):
     DEVIATION_SIGN = "deviation.sign"
     CONTACT_RECORD = "contact.record"
     CARE_RECORD = "care.record"
+    REPORT_READ = "report.read"
     EXPORT_RUN = "export.run"
     AUDIT_READ = "audit.read"
     AUDIT_VERIFY = "audit.verify"
@@ -139,6 +140,7 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.DEVIATION_SIGN: frozenset({I}),
     P.CONTACT_RECORD: frozenset({C, A, I}),
     P.CARE_RECORD: frozenset({C, A, I}),
+    P.REPORT_READ: frozenset({C, A, I, D, M}),  # numbers alone, never by arm
     P.EXPORT_RUN: frozenset({D, S}),
     P.AUDIT_READ: frozenset({I, D, M}),
     P.AUDIT_VERIFY: frozenset({D, M, S, X}),
