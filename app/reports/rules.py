@@ -212,6 +212,7 @@ class VisitLine:
 
     code: str
     label: str
+    short: str
     follows: bool
     """Whether it follows randomisation, or the beginning where nobody is randomised; else it is a baseline visit."""
     in_window: int
@@ -436,7 +437,7 @@ def _visit_lines(definitions: Mapping[int, Study], visits: Iterable[Visits]) -> 
 
     def line(visit: Visit) -> VisitLine:
         numbers = {phase.value: at[visit.code, phase.value] for phase in Phase}
-        return VisitLine(visit.code, visit.label, visit.kind is VisitKind.ASSESSMENT, **numbers)
+        return VisitLine(visit.code, visit.label, visit.short or visit.label, visit.kind is VisitKind.ASSESSMENT, **numbers)
 
     return tuple(line(each) for each in plan_of(definitions.values()) if each.kind is not VisitKind.TREATMENT)
 

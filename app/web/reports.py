@@ -183,7 +183,7 @@ def _steps(here: Here, found: Report) -> list[Step]:
         if visit.follows:
             lines = [
                 (gettext("missed"), visit.missed),
-                (gettext("overdue"), visit.overdue),
+                (gettext("late"), visit.overdue),
                 (gettext("to come"), visit.due + visit.later),
                 (gettext("not due any more"), visit.stopped),
             ]

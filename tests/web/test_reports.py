@@ -91,7 +91,7 @@ def test_a_count_stands_for_a_minute_and_can_be_asked_for_again(world: World):
 
         def held() -> str:
             lines = browser.get(f"{PAGE}?format=csv&part=visits").text.splitlines()
-            return next(line.split(",")[2] for line in lines if line.startswith("baseline"))
+            return str(next(line.split(",")[2] for line in lines if line.startswith("baseline")))
 
         assert held() == "0"
         baseline = update(VISIT).where(VISIT.c.code == "baseline")
