@@ -437,7 +437,8 @@ def _visit_lines(definitions: Mapping[int, Study], visits: Iterable[Visits]) -> 
 
     def line(visit: Visit) -> VisitLine:
         numbers = {phase.value: at[visit.code, phase.value] for phase in Phase}
-        return VisitLine(visit.code, visit.label, visit.short or visit.label, visit.kind is VisitKind.ASSESSMENT, **numbers)
+        follows = visit.kind is VisitKind.ASSESSMENT
+        return VisitLine(visit.code, visit.label, visit.short or visit.label, follows, **numbers)
 
     return tuple(line(each) for each in plan_of(definitions.values()) if each.kind is not VisitKind.TREATMENT)
 
