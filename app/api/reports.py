@@ -40,6 +40,7 @@ FLOW = {
     "to_consent": 2,
     "to_enter": 5,
     "entered": 41,
+    "in_error": 1,
     "completed": 0,
     "withdrawn": 2,
     "lost": 1,
@@ -133,6 +134,7 @@ class FlowReply(Reply):
     to_consent: int
     to_enter: int
     entered: int
+    in_error: int = Field(description="Of them, whom it stands recorded of that they were randomised in error.")
     completed: int
     withdrawn: int
     lost: int

@@ -29,7 +29,8 @@ from app.capture.status import EntryStatus
 from app.foundation import clock
 from app.foundation.database import Instant
 from app.participants.identity import PARTICIPANT
-from app.participants.reads import SCREENING, SITE
+from app.participants.in_error.rules import Reason
+from app.participants.reads import IN_ERROR, SCREENING, SITE
 from app.participants.status import Status
 from app.people.access import Actor, require, sites_for
 from app.people.permissions import Permission
@@ -41,6 +42,7 @@ from app.reports.rules import (
     Entries,
     Events,
     Failures,
+    InError,
     People,
     Phase,
     Place,
@@ -84,7 +86,7 @@ def report(
 
 
 def count(session: Session, study: StudyInUse, *, now: datetime) -> Counted:
-    """Everything that reports are made of, in seven statements: for nobody before it is narrowed to their sites."""
+    """Everything that reports are made of, in eight statements: for nobody before it is narrowed to their sites."""
     rows = session.execute(select(SITE.c.id, SITE.c.code, SITE.c.timezone).where(SITE.c.study_id == study.id))
     sites = sorted(
         (Place(row.id, row.code, clock.today(row.timezone, now)) for row in rows), key=lambda each: each.code
@@ -102,6 +104,7 @@ def count(session: Session, study: StudyInUse, *, now: datetime) -> Counted:
             for row in found(_people(study))
         ),
         failures=tuple(Failures(*row) for row in found(_failures(study))),
+        in_error=tuple(InError(*row) for row in found(_in_error(study))),
         visits=tuple(Visits(*row) for row in found(_grouped(visits, "site_id", "code", "phase"))),
         entries=tuple(Entries(*row) for row in found(_entries(study, visits))),
         queries=tuple(Queries(*row) for row in found(_queries(study, now))),
@@ -141,6 +144,22 @@ def _failures(study: StudyInUse) -> Select[Any]:
         .subquery()
     )
     return _grouped(rows, "site_id", "reason")
+
+
+def _in_error(study: StudyInUse) -> Select[Any]:
+    """By the newest record of each: the one that no other corrects."""
+    later = IN_ERROR.alias("later")
+    rows = (
+        select(PARTICIPANT.c.site_id)
+        .join(IN_ERROR, IN_ERROR.c.participant_id == PARTICIPANT.c.id)
+        .where(
+            PARTICIPANT.c.study_id == study.id,
+            IN_ERROR.c.reason != Reason.NO_ERROR,
+            not_(select(later.c.id).where(later.c.corrects == IN_ERROR.c.id).exists()),
+        )
+        .subquery()
+    )
+    return _grouped(rows, "site_id")
 
 
 def _today(sites: list[Place]) -> ColumnElement[date]:

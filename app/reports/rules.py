@@ -63,6 +63,13 @@ class Failures(NamedTuple):
     number: int
 
 
+class InError(NamedTuple):
+    """So many of whom it stands recorded that they were randomised in error."""
+
+    site_id: int
+    number: int
+
+
 class Visits(NamedTuple):
     """So many visits with this code."""
 
@@ -115,6 +122,7 @@ class Counted:
     sites: tuple[Place, ...]
     people: tuple[People, ...] = ()
     failures: tuple[Failures, ...] = ()
+    in_error: tuple[InError, ...] = ()
     visits: tuple[Visits, ...] = ()
     entries: tuple[Entries, ...] = ()
     queries: tuple[Queries, ...] = ()
@@ -128,6 +136,7 @@ class Counted:
             sites=tuple(each for each in self.sites if each.id in wanted),
             people=tuple(each for each in self.people if each.site_id in wanted),
             failures=tuple(each for each in self.failures if each.site_id in wanted),
+            in_error=tuple(each for each in self.in_error if each.site_id in wanted),
             visits=tuple(each for each in self.visits if each.site_id in wanted),
             entries=tuple(each for each in self.entries if each.site_id in wanted),
             queries=tuple(each for each in self.queries if each.site_id in wanted),
@@ -190,7 +199,7 @@ class Flow:
     """The flow of participants (CONSORT 2025, item 22), while it goes on: everybody who was assessed is in one part.
 
     `left` had passed screening and withdrew, were lost or died before they took part; `to_consent` and `to_enter` are
-    on the way. `withdrawn`, `lost` and `died` are of those who take part.
+    on the way. `in_error`, `withdrawn`, `lost` and `died` are of those who take part.
     """
 
     assessed: int
@@ -200,6 +209,7 @@ class Flow:
     to_consent: int
     to_enter: int
     entered: int
+    in_error: int
     completed: int
     withdrawn: int
     lost: int
@@ -410,6 +420,7 @@ def _flow(counted: Counted) -> Flow:
         to_consent=to_consent,
         to_enter=sum(outside.values()) - excluded - to_consent - left,
         entered=sum(inside.values()),
+        in_error=sum(each.number for each in counted.in_error),
         completed=inside[Status.COMPLETED],
         withdrawn=inside[Status.WITHDRAWN],
         lost=inside[Status.LOST],

@@ -175,7 +175,11 @@ def _steps(here: Here, found: Report) -> list[Step]:
     steps = [
         Step(part(gettext("Assessed for eligibility"), flow.assessed), tuple(before)),
         Step(
-            part(gettext("Randomised") if definition.is_allocated else gettext("Taking part"), flow.entered),
+            part(
+                gettext("Randomised") if definition.is_allocated else gettext("Taking part"),
+                flow.entered,
+                [(gettext("in error"), flow.in_error)],
+            ),
             (part(gettext("Left the study"), left, gone),) if left else (),
         ),
     ]
@@ -241,7 +245,7 @@ def _flow_rows(found: Report) -> Rows:
         yield name, "", getattr(flow, name)
     for reason in flow.reasons:
         yield "excluded", reason.code, reason.number
-    for name in ("left", "to_consent", "to_enter", "entered", "withdrawn", "lost", "died"):
+    for name in ("left", "to_consent", "to_enter", "entered", "in_error", "withdrawn", "lost", "died"):
         yield name, "", getattr(flow, name)
     for visit in found.visits:
         if visit.follows:

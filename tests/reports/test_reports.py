@@ -13,7 +13,7 @@ from app.capture.double.models import EntryPair
 from app.capture.models import DataQuery, Entry
 from app.foundation import clock
 from app.foundation.errors import NotAllowed
-from app.participants.models import Participant, Screening
+from app.participants.models import Participant, RandomisedInError, Screening
 from app.participants.status import Status
 from app.people.models import Site
 from app.people.permissions import Role
@@ -27,6 +27,7 @@ from tests.capture.records import consented
 from tests.factories import NOW, TODAY, definition, mini_study, person
 
 HISTORIES = 30
+PARTS = ("people", "failures", "in_error", "visits", "entries", "queries", "events")
 # The small trial with a form that repeats, and one that two people enter.
 FORMS = [
     {**form, "repeats": form["code"] == "disability", "double_entry": form["code"] == "pain"}
@@ -58,6 +59,8 @@ def history(session: Session, study: StudyInUse, chance: random.Random, number: 
             repeats = 3 if form == "disability" else 1
             for repeat in range(1, chance.randrange(repeats + 1) + 1):
                 entry(session, study, someone, visit.code, form, chance, repeat)
+    if entered and chance.random() < 0.8:
+        in_error(session, study, someone, chance)
     if chance.random() < 0.5:
         asked(session, study, someone, chance)
         event(session, study, someone, chance)
@@ -88,6 +91,25 @@ def entry(
     if form == "pain":
         state = chance.choice(["awaits_second", "agreed", "to_reconcile"])
         session.add(EntryPair(study_id=study.id, entry_id=made.id or 0, state=state, first_by="test", first_at=NOW))
+
+
+def in_error(session: Session, study: StudyInUse, of: Participant, chance: random.Random) -> None:
+    before = None
+    for reason in chance.choice([["ineligible"], ["ineligible", "no_error"], ["other", "no_error", "twice"]]):
+        record = RandomisedInError(
+            study_id=study.id,
+            participant_id=of.id or 0,
+            corrects=before,
+            reason=reason,
+            why="So",
+            found_on=TODAY,
+            told="",
+            recorded_at=NOW,
+            recorded_by="test",
+        )
+        session.add(record)
+        session.flush()
+        before = record.id
 
 
 def asked(session: Session, study: StudyInUse, of: Participant, chance: random.Random) -> None:
@@ -146,9 +168,7 @@ def study(session: Session) -> StudyInUse:
 
 def by_hand(session: Session, study: StudyInUse, sites: dict[int, Site]) -> dict[str, Counter[Any]]:
     """The same, one row after another."""
-    found: dict[str, Counter[Any]] = {
-        name: Counter() for name in ("people", "failures", "visits", "entries", "queries", "events")
-    }
+    found: dict[str, Counter[Any]] = {name: Counter() for name in PARTS}
     for one in session.exec(select(Participant).where(Participant.study_id == study.id)):
         if one.site_id not in sites:
             continue
@@ -158,6 +178,9 @@ def by_hand(session: Session, study: StudyInUse, sites: dict[int, Site]) -> dict
         if one.status == "screen_failed":
             why = session.exec(select(Screening.failure_reason).where(Screening.participant_id == one.id)).one()
             found["failures"][one.site_id, why] += 1
+        errors = list(session.exec(select(RandomisedInError).where(RandomisedInError.participant_id == one.id)))
+        if errors and max(errors, key=lambda each: each.id or 0).reason != "no_error":
+            found["in_error"][(one.site_id,)] += 1
         due = set()
         for visit in session.exec(select(ParticipantVisit).where(ParticipantVisit.participant_id == one.id)):
             phase = _phase(visit, today)
@@ -198,10 +221,7 @@ def _phase(visit: ParticipantVisit, today: date) -> str:
 
 def rows(counted: Counted) -> dict[str, Counter[Any]]:
     """What was counted, as `by_hand` says it."""
-    return {
-        name: Counter({tuple(row)[:-1]: row.number for row in getattr(counted, name)})
-        for name in ("people", "failures", "visits", "entries", "queries", "events")
-    }
+    return {name: Counter({tuple(row)[:-1]: row.number for row in getattr(counted, name)}) for name in PARTS}
 
 
 @pytest.mark.requirement("SPI-29", "E6-4")
