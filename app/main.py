@@ -33,6 +33,7 @@ from app.foundation import clock
 from app.foundation.database import Database
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Problem, Refused
 from app.rendering import STATIC
+from app.reports.kept import KeptCounts
 from app.settings import Settings
 from app.web import sign_in
 from app.web.shell import problem_page
@@ -172,6 +173,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     )
     application.state.settings = settings
     application.state.database = database
+    application.state.counts = KeptCounts()
     application.mount("/static", CachedStatic(directory=STATIC), name="static")
 
     @application.api_route("/healthz", methods=["GET", "HEAD"], include_in_schema=False)

@@ -278,6 +278,7 @@ def ago(value: datetime, now: datetime, language: str = "en") -> str:
     return format_timedelta(value - now, add_direction=True, locale=language.replace("-", "_"))
 
 
+@lru_cache(maxsize=8192, typed=True)
 def decimal(value: float | Decimal | None, places: int | None = None, language: str = "en") -> str:
     """A number as this language writes it, with a fixed number of places when given; nothing for None."""
     if value is None:

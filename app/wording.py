@@ -9,7 +9,7 @@ from app.capture.typed import missing_code
 from app.foundation.languages import translations
 from app.foundation.partial_dates import days_of
 from app.rendering import day
-from app.studies.definition import Instrument, Item, ItemType, MissingCode
+from app.studies.definition import Instrument, Item, ItemType, MissingCode, Study
 
 
 def said(item: Item, value: object, missing_codes: Iterable[MissingCode] = (), language: str = "en") -> str:
@@ -63,3 +63,10 @@ def title_of(form: Instrument, repeat: int, *, short: bool = False) -> str:
     """What a form is called on a page: with its number where it repeats."""
     label = (form.short or form.label) if short else form.label
     return f"{label} {repeat}" if form.repeats or repeat > 1 else label
+
+
+def why_not_taking_part(definition: Study, failure_reason: str | None) -> str:
+    """Why somebody does not take part: a reason of the study, or the criteria that were not met."""
+    labels = {each.code: each.label for each in definition.screen_failure_reasons}
+    labels |= {each.code: each.label for each in definition.eligibility.criteria}
+    return ", ".join(labels.get(code.strip(), code.strip()) for code in (failure_reason or "").split(","))

@@ -81,6 +81,7 @@ class Permission(StrEnum):
     CARE_RECORD = "care.record"
     DOCUMENT_READ = "document.read"
     DOCUMENT_KEEP = "document.keep"
+    REPORT_READ = "report.read"
     EXPORT_RUN = "export.run"
     AUDIT_READ = "audit.read"
     AUDIT_VERIFY = "audit.verify"
@@ -144,6 +145,7 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.CARE_RECORD: frozenset({C, A, I}),
     P.DOCUMENT_READ: frozenset({C, A, T, I, D, M, S}),  # files of the study; those of who knows arms among them alone
     P.DOCUMENT_KEEP: frozenset({C, T, I, D, S}),
+    P.REPORT_READ: frozenset({C, A, I, D, M}),  # numbers alone, never by arm
     P.EXPORT_RUN: frozenset({D, S}),
     P.AUDIT_READ: frozenset({I, D, M}),
     P.AUDIT_VERIFY: frozenset({D, M, S, X}),

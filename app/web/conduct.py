@@ -23,7 +23,7 @@ from app.safety.deviations.reads import DeviationRow
 from app.safety.deviations.rules import GRADES, Act, State, why_not_take_back
 from app.safety.deviations.rules import why_not as why_not_act
 from app.safety.logs import actions, reads
-from app.safety.logs.reads import ScreenedRow, ScreenedWanted, month_of
+from app.safety.logs.reads import ScreenedWanted, month_of
 from app.safety.logs.rules import End, How, Result, attempts_since, why_not_end
 from app.safety.words import to_confirm
 from app.schedule.reads import planned_visits
@@ -32,6 +32,7 @@ from app.web.places import Places, places_of, show_at, typed_day
 from app.web.safety import number_of, prove, tabs_of, typed_moment
 from app.web.shell import errors_of, status_of
 from app.web.tables import address, csv_file, typed_text
+from app.wording import why_not_taking_part
 
 router = APIRouter()
 
@@ -614,7 +615,7 @@ def screening_log(here: PageInStudy) -> Response:
         path=path,
         query=query,
         errors={"month": "Type the month as YYYY-MM."} if wrong else {},
-        rows=[(row, _reason(here.the_study.definition, row)) for row in found.rows],
+        rows=[(row, why_not_taking_part(study.definition, row.failure_reason)) for row in found.rows],
         months=_months(here, wanted) if first else [],
         reasons=list(reasons.items()),
         active=sum(1 for each in SCREENED_FILTERS if query[each] and query[each] != "all"),
@@ -625,15 +626,6 @@ def screening_log(here: PageInStudy) -> Response:
         here_tab="screening",
         several=len(places.sites) > 1,
     )
-
-
-def _reason(definition: Study, row: ScreenedRow) -> str:
-    """Why somebody does not take part: a reason of the study, or the criteria that were not met."""
-    if not row.failure_reason:
-        return ""
-    labels = {each.code: each.label for each in definition.screen_failure_reasons}
-    labels |= {each.code: each.label for each in definition.eligibility.criteria}
-    return ", ".join(labels.get(code.strip(), code.strip()) for code in row.failure_reason.split(","))
 
 
 def _months(here: Here, wanted: ScreenedWanted) -> list[dict[str, Any]]:

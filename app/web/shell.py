@@ -132,6 +132,7 @@ NAVIGATION: tuple[tuple[str, str, str, tuple[Permission, ...]], ...] = (
     ("Coding", "/coding", "list-checks", (Permission.TEXT_CODE,)),
     ("Treatment", "/treatment", "stethoscope", (Permission.ARM_READ,)),
     ("Sequence", "/sequence", "lock", (Permission.SEQUENCE_DRAW,)),
+    ("Reports", "/reports", "chart-column", (Permission.REPORT_READ,)),
     ("Exports", "/exports", "download", (Permission.EXPORT_RUN,)),
     ("Import", "/import", "upload", (Permission.DATA_IMPORT,)),
     ("Webhooks", "/webhooks", "send", (Permission.WEBHOOK_MANAGE,)),

@@ -113,6 +113,8 @@ def _really_asked(left: Left, roles: Sequence[str]) -> None:
         "/mini/safety/deviations",
         "/mini/safety/deviations/1",
         "/mini/safety/screening",
+        "/mini/reports",
+        "/api/v1/studies/mini/reports",
         "/mini/participants/M-001/contacts",
         "/mini/participants/M-002/care",
         "/mini/participants/M-001/adverse-events/new",

@@ -48,6 +48,7 @@ from app.studies.definition import Window
 from app.studies.in_use import StudyInUse
 from app.studies.models import StudyVersion
 from app.studies.rules import canonical, fingerprint
+from app.web.reports import FILES as REPORTS
 from app.webhooks.actions import Claimed
 from app.webhooks.rules import EVENTS, signature
 from tests.factories import asking_for_a_guess, mini_study, person
@@ -767,6 +768,8 @@ QUERIES: dict[str, Sequence[str]] = {
     "api.adverse_events": ("", "?serious=true"),
     "conduct.deviations": ("", "?open=yes", "?format=csv"),
     "conduct.screening_log": ("", "?format=csv"),
+    "reports.reports": ("", "?again=yes", *(f"?format=csv&part={part}" for part in REPORTS)),
+    "api.reports": ("", "?site=north&again=true"),
     "locks.locks": ("", "?visit=week18&site=all"),
     "amendments.effect": ("", "?site=south"),
     "api.effect": ("", "?site=south"),

@@ -21,6 +21,7 @@ def consented(
     status: str = Status.RANDOMISED,
     consent: bool = True,
     screening: str = '{"age":44,"pain_screen":6,"surgery":false}',
+    failure_reason: str | None = None,
 ) -> Participant:
     """A participant with a complete consent and every visit of the study in the schedule."""
     place = site(session, study, site_code)
@@ -44,7 +45,8 @@ def consented(
             study_version_id=study.version_id,
             answers=screening,
             verdicts="[]",
-            eligible=True,
+            eligible=failure_reason is None,
+            failure_reason=failure_reason,
             screened_at=NOW,
             screened_by="test",
         )

@@ -367,6 +367,7 @@ WHO: dict[str, Who] = {
     "treatment.missed_form": P.TREATMENT_RECORD,
     "treatment.missed": P.TREATMENT_RECORD,
     # exports, study, audit
+    "reports.reports": P.REPORT_READ,
     "exports.exports": P.EXPORT_RUN,
     "exports.file": P.EXPORT_RUN,
     "exports.dummy_file": P.EXPORT_RUN,
@@ -511,6 +512,7 @@ WHO: dict[str, Who] = {
     "api.answer_query": P.QUERY_ANSWER,
     "api.requery": P.QUERY_CLOSE,
     "api.close_query": P.QUERY_CLOSE,
+    "api.reports": P.REPORT_READ,
     "api.exports": P.EXPORT_RUN,
     "api.export": P.EXPORT_RUN,
     "api.dummy_export": P.EXPORT_RUN,

@@ -205,6 +205,12 @@ def is_withheld(
     return found if None in sites else found & site_id.in_(sorted(each for each in sites if each is not None))
 
 
+def is_awaited(entry_id: Any) -> ColumnElement[bool]:
+    """Whether the entry of this column waits for its second entry, so that what it says is not told to everybody."""
+    pair = PAIR.alias("awaited_pair")
+    return exists().where(pair.c.entry_id == entry_id, pair.c.state == State.AWAITS_SECOND)
+
+
 def is_pending(entry_id: Any) -> ColumnElement[bool]:
     """Whether the entry of this column waits for its second entry, or for its differences to be settled."""
     pair = PAIR.alias("pending_pair")

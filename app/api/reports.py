@@ -1,0 +1,234 @@
+"""Reports over REST: how the trial goes at your sites, in numbers, never by arm."""
+
+from datetime import date, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import ConfigDict, Field
+
+from app.api.shapes import Reply
+from app.capture.queries.rules import AGES
+from app.dependencies import ApiPage
+from app.reports import reads
+
+router = APIRouter(tags=["reports"])
+
+
+def _shown(example: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(from_attributes=True, json_schema_extra={"example": example})
+
+
+MONTH = {"first": "2026-03-01", "entered": 9, "total": 41}
+RECRUITMENT = {"months": [MONTH], "total": 41, "target": 276, "pace": 8.3, "reached_on": "2028-07-01"}
+STANDING = {
+    "site": "neura",
+    "screened": 63,
+    "failed": 14,
+    "consented": 47,
+    "entered": 41,
+    "completed": 0,
+    "withdrawn": 2,
+    "lost": 1,
+    "died": 0,
+}
+REASON = {"code": "declined", "number": 6}
+FLOW = {
+    "assessed": 63,
+    "excluded": 14,
+    "reasons": [REASON],
+    "left": 1,
+    "to_consent": 2,
+    "to_enter": 5,
+    "entered": 41,
+    "in_error": 1,
+    "completed": 0,
+    "withdrawn": 2,
+    "lost": 1,
+    "died": 0,
+}
+VISIT = {
+    "code": "week18",
+    "label": "Week 18",
+    "expected": 20,
+    "held": 18,
+    "in_window": 17,
+    "out_of_window": 1,
+    "missed": 1,
+    "overdue": 1,
+    "due": 0,
+    "later": 19,
+    "stopped": 2,
+}
+FORMS = {
+    "site": "neura",
+    "visit": "week18",
+    "instrument": "pain",
+    "expected": 19,
+    "complete": 16,
+    "partial": 2,
+    "lacking": 1,
+}
+QUERIES = {"site": "neura", "open": 4, "answered": 2, "ages": [3, 2, 0, 1]}
+EVENTS = {"site": "neura", "to_judge": 1, "to_review": 0}
+
+
+class MonthReply(Reply):
+    """How many came to take part in a month, and how many there were at its end."""
+
+    model_config = _shown(MONTH)
+
+    first: date
+    entered: int
+    total: int
+
+
+class RecruitmentReply(Reply):
+    """How recruitment goes. `pace` is people a month, over the last three whole months.
+
+    `target` stands there when you see every site; `reached_on` when it is reached if it goes on so.
+    """
+
+    model_config = _shown(RECRUITMENT)
+
+    months: list[MonthReply]
+    total: int
+    target: int | None
+    pace: float | None
+    reached_on: date | None
+
+
+class StandingReply(Reply):
+    """How many stand where. `entered` are those who take part: randomised, or consented where nobody is."""
+
+    model_config = _shown(STANDING)
+
+    site: str = Field(description="Empty for all of them together.")
+    screened: int
+    failed: int
+    consented: int
+    entered: int
+    completed: int
+    withdrawn: int
+    lost: int
+    died: int
+
+
+class ReasonReply(Reply):
+    """How many did not pass screening, and why: a reason of the study, or the criteria that were not met."""
+
+    model_config = _shown(REASON)
+
+    code: str
+    number: int
+
+
+class FlowReply(Reply):
+    """The flow of participants: `assessed` is the sum of `excluded`, `left`, `to_consent`, `to_enter` and `entered`."""
+
+    model_config = _shown(FLOW)
+
+    assessed: int
+    excluded: int
+    reasons: list[ReasonReply]
+    left: int
+    to_consent: int
+    to_enter: int
+    entered: int
+    in_error: int = Field(description="Of them, whom it stands recorded of that they were randomised in error.")
+    completed: int
+    withdrawn: int
+    lost: int
+    died: int
+
+
+class VisitReply(Reply):
+    """How many of one visit stand where; `expected` are those that were held, or whose target day has come."""
+
+    model_config = _shown(VISIT)
+
+    code: str
+    label: str
+    expected: int
+    held: int
+    in_window: int
+    out_of_window: int
+    missed: int
+    overdue: int
+    due: int
+    later: int
+    stopped: int
+
+
+class FormsReply(Reply):
+    """How many of one form are expected by now at one visit, and how far they are; `lacking` are not begun."""
+
+    model_config = _shown(FORMS)
+
+    site: str
+    visit: str
+    instrument: str
+    expected: int
+    complete: int
+    partial: int
+    lacking: int
+
+
+class StandingQueriesReply(Reply):
+    """Queries that are not closed."""
+
+    model_config = _shown(QUERIES)
+
+    site: str = Field(description="Empty for all of them together.")
+    open: int
+    answered: int
+    ages: list[int] = Field(description=f"How many by age: from 0, {', '.join(map(str, AGES))} days on.")
+
+
+class WaitingEventsReply(Reply):
+    """Serious adverse events that wait for a judgement, or for its review."""
+
+    model_config = _shown(EVENTS)
+
+    site: str = Field(description="Empty for all of them together.")
+    to_judge: int
+    to_review: int
+
+
+class ReportReply(Reply):
+    """Everything that reports say of some sites, as it was counted at `at`."""
+
+    model_config = _shown(
+        {
+            "at": "2026-07-16T09:26:53.589793Z",
+            "sites": ["neura"],
+            "recruitment": RECRUITMENT,
+            "standing": [STANDING],
+            "flow": FLOW,
+            "visits": [VISIT],
+            "forms": [FORMS],
+            "queries": [QUERIES],
+            "events": [EVENTS],
+        }
+    )
+
+    at: datetime
+    sites: list[str]
+    recruitment: RecruitmentReply
+    standing: list[StandingReply]
+    flow: FlowReply
+    visits: list[VisitReply]
+    forms: list[FormsReply]
+    queries: list[StandingQueriesReply]
+    events: list[WaitingEventsReply]
+
+
+@router.get("/reports", name="api.reports")
+def reports(
+    here: ApiPage,
+    site: Annotated[str | None, Query(max_length=80, description="One of your sites; none: all of them.")] = None,
+    again: Annotated[bool, Query(description="Count now, instead of answering a count of the last minute.")] = False,
+) -> ReportReply:
+    """How the trial goes at your sites: recruitment, flow, visits, forms, queries and serious events; never by arm."""
+    kept = here.request.app.state.counts
+    found = reads.report(here.session, here.the_study, kept, by=here.actor, now=here.now, site=site, again=again)
+    return ReportReply.model_validate(found)

@@ -1,0 +1,1 @@
+"""Reports: how a trial goes, in numbers alone, by site and never by arm."""

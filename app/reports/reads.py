@@ -1,0 +1,274 @@
+"""How does the trial go, at my sites? Counted by the database, each table once, for all sites of the study at once."""
+
+from datetime import date, datetime
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Date,
+    Select,
+    Subquery,
+    and_,
+    case,
+    extract,
+    func,
+    literal,
+    not_,
+    select,
+    union_all,
+)
+from sqlmodel import Session
+
+from app.capture.double.reads import has_withheld, is_awaited
+from app.capture.queries.reads import QUERY
+from app.capture.queries.rules import AGES, raised_before
+from app.capture.queries.rules import State as QueryState
+from app.capture.reads import ENTRY
+from app.capture.status import EntryStatus
+from app.foundation import clock
+from app.foundation.database import Instant
+from app.participants.identity import PARTICIPANT
+from app.participants.in_error.rules import Reason
+from app.participants.reads import IN_ERROR, SCREENING, SITE
+from app.participants.status import Status
+from app.people.access import Actor, require, sites_for
+from app.people.permissions import Permission
+from app.reports import rules
+from app.reports.kept import KeptCounts
+from app.reports.rules import (
+    WITH_FORMS,
+    Counted,
+    Entries,
+    Events,
+    Failures,
+    InError,
+    People,
+    Phase,
+    Place,
+    Queries,
+    Report,
+    Visits,
+    plan_of,
+)
+from app.safety.events.reads import EVENT
+from app.safety.events.rules import State as EventState
+from app.schedule.reads import VISIT
+from app.schedule.status import VisitStatus
+from app.studies.definition import VisitKind
+from app.studies.in_use import StudyInUse
+
+OPEN_EVENTS = (EventState.REPORTED, EventState.JUDGED, EventState.RETURNED)
+
+
+def report(
+    session: Session,
+    study: StudyInUse,
+    kept: KeptCounts,
+    *,
+    by: Actor,
+    now: datetime,
+    site: str | None = None,
+    again: bool = False,
+) -> Report:
+    """What the sites of this person (or one of them) say together; of a site that is not theirs to know, nothing."""
+    require(by, Permission.REPORT_READ)
+    counted = kept.counted(study, lambda: count(session, study, now=now), now=now, again=again)
+    mine = sites_for(by, Permission.REPORT_READ)
+    wanted = [
+        each.id for each in counted.sites if (mine is None or each.id in mine) and (site is None or each.code == site)
+    ]
+    return rules.report(
+        {each: study.at(each).definition for each in wanted},
+        counted.only(wanted),
+        target=study.definition.target if len(wanted) == len(counted.sites) else None,
+    )
+
+
+def count(session: Session, study: StudyInUse, *, now: datetime) -> Counted:
+    """Everything that reports are made of, in eight statements: for nobody before it is narrowed to their sites."""
+    rows = session.execute(select(SITE.c.id, SITE.c.code, SITE.c.timezone).where(SITE.c.study_id == study.id))
+    sites = sorted(
+        (Place(row.id, row.code, clock.today(row.timezone, now)) for row in rows), key=lambda each: each.code
+    )
+    visits = _visits(study, sites)
+
+    def found(query: Select[Any]) -> Any:
+        return session.execute(query)
+
+    return Counted(
+        at=now,
+        sites=tuple(sites),
+        people=tuple(
+            People(row.site_id, row.status, bool(row.consented), _month(row.year, row.month), row.number)
+            for row in found(_people(study))
+        ),
+        failures=tuple(Failures(*row) for row in found(_failures(study))),
+        in_error=tuple(InError(*row) for row in found(_in_error(study))),
+        visits=tuple(Visits(*row) for row in found(_grouped(visits, "site_id", "code", "phase"))),
+        entries=tuple(Entries(*row) for row in found(_entries(study, visits)) if row.number),
+        queries=tuple(Queries(*row) for row in found(_queries(study, now))),
+        events=tuple(Events(*row) for row in found(_events(study))),
+    )
+
+
+def _grouped(rows: Subquery, *names: str) -> Select[Any]:
+    """How many rows there are of each kind. Of a subquery: PostgreSQL takes an expression with a value in it for
+    another each time it is written."""
+    columns = [rows.c[name] for name in names]
+    return select(*columns, func.count().label("number")).group_by(*columns)
+
+
+def _month(year: int | None, month: int | None) -> date | None:
+    return None if year is None or month is None else date(int(year), int(month), 1)
+
+
+def _people(study: StudyInUse) -> Select[Any]:
+    on = PARTICIPANT.c.randomised_on if study.definition.is_allocated else PARTICIPANT.c.consented_on
+    keys = (
+        PARTICIPANT.c.site_id,
+        PARTICIPANT.c.status,
+        PARTICIPANT.c.consented_on.is_not(None).label("consented"),
+        extract("year", on).label("year"),
+        extract("month", on).label("month"),
+    )
+    rows = select(*keys).where(PARTICIPANT.c.study_id == study.id).subquery()
+    return _grouped(rows, *(key.name for key in keys))
+
+
+def _failures(study: StudyInUse) -> Select[Any]:
+    rows = (
+        select(PARTICIPANT.c.site_id, func.coalesce(SCREENING.c.failure_reason, "").label("reason"))
+        .join(SCREENING, SCREENING.c.participant_id == PARTICIPANT.c.id)
+        .where(PARTICIPANT.c.study_id == study.id, PARTICIPANT.c.status == Status.SCREEN_FAILED)
+        .subquery()
+    )
+    return _grouped(rows, "site_id", "reason")
+
+
+def _in_error(study: StudyInUse) -> Select[Any]:
+    """By the newest record of each: the one that no other corrects."""
+    later = IN_ERROR.alias("later")
+    rows = (
+        select(PARTICIPANT.c.site_id)
+        .join(IN_ERROR, IN_ERROR.c.participant_id == PARTICIPANT.c.id)
+        .where(
+            PARTICIPANT.c.study_id == study.id,
+            IN_ERROR.c.reason != Reason.NO_ERROR,
+            not_(select(later.c.id).where(later.c.corrects == IN_ERROR.c.id).exists()),
+        )
+        .subquery()
+    )
+    return _grouped(rows, "site_id")
+
+
+def _today(sites: list[Place]) -> ColumnElement[date]:
+    """The day at the site of each participant: around the world there are three at most."""
+    days = [
+        (day, [each.id for each in those])
+        for day, those in groupby(sorted(sites, key=lambda each: each.today), key=lambda each: each.today)
+    ]
+    if not days:
+        return literal(date.min, Date)
+    (last, _), others = days[-1], days[:-1]
+    if not others:
+        return literal(last, Date)
+    return case(
+        *((PARTICIPANT.c.site_id.in_(ids), literal(day, Date)) for day, ids in others), else_=literal(last, Date)
+    )
+
+
+def _visits(study: StudyInUse, sites: list[Place]) -> Subquery:
+    """Every visit that reports speak of, with the phase it is in. Sessions of treatment only where forms belong to."""
+    today = _today(sites)
+    plan = plan_of(each.definition for each in (study, *study.others.values()))
+    codes = [visit.code for visit in plan if visit.kind is not VisitKind.TREATMENT or visit.instruments]
+    in_window = and_(VISIT.c.held_on >= VISIT.c.opens_on, VISIT.c.held_on <= VISIT.c.closes_on)
+    phase = case(
+        (and_(VISIT.c.status == VisitStatus.HELD, in_window), Phase.IN_WINDOW),
+        (VISIT.c.status == VisitStatus.HELD, Phase.OUT_OF_WINDOW),
+        (VISIT.c.status == VisitStatus.MISSED, Phase.MISSED),
+        (VISIT.c.status == VisitStatus.STOPPED, Phase.STOPPED),
+        (VISIT.c.closes_on < today, Phase.OVERDUE),
+        (VISIT.c.target_on <= today, Phase.DUE),
+        else_=Phase.LATER,
+    )
+    return (
+        select(PARTICIPANT.c.site_id, VISIT.c.participant_id, VISIT.c.code, phase.label("phase"))
+        .join(PARTICIPANT, PARTICIPANT.c.id == VISIT.c.participant_id)
+        .where(VISIT.c.study_id == study.id, VISIT.c.code.in_(codes))
+        .subquery("visits")
+    )
+
+
+def _entries(study: StudyInUse, visits: Subquery) -> Select[Any]:
+    """Entries at visits whose forms are expected; of a form that repeats, the first that stands.
+
+    Only what can repeat is asked for an earlier one: asked of every entry it costs ten times as much (PostgreSQL).
+    """
+    status: Any = ENTRY.c.status
+    if has_withheld(study):  # what only one of two has entered is not finished, whatever they entered
+        status = case((is_awaited(ENTRY.c.id), EntryStatus.PARTIAL), else_=status)
+    standing = (
+        select(visits.c.site_id, visits.c.phase, ENTRY.c.visit, ENTRY.c.instrument, status.label("status"))
+        .join(visits, and_(visits.c.participant_id == ENTRY.c.participant_id, visits.c.code == ENTRY.c.visit))
+        .where(ENTRY.c.study_id == study.id, ENTRY.c.in_error_at.is_(None))
+    )
+    first = standing.where(ENTRY.c.repeat == 1)
+    repeating = {
+        form.code for each in (study, *study.others.values()) for form in each.definition.instruments if form.repeats
+    }
+    if not repeating:
+        return _expected(first.subquery())
+    earlier = ENTRY.alias("earlier")
+    before = and_(
+        earlier.c.participant_id == ENTRY.c.participant_id,
+        earlier.c.visit == ENTRY.c.visit,
+        earlier.c.instrument == ENTRY.c.instrument,
+        earlier.c.repeat < ENTRY.c.repeat,
+        earlier.c.in_error_at.is_(None),
+    )
+    later = standing.where(
+        ENTRY.c.instrument.in_(sorted(repeating)), ENTRY.c.repeat > 1, not_(select(earlier.c.id).where(before).exists())
+    )
+    return _expected(union_all(first, later).subquery())
+
+
+def _expected(rows: Subquery) -> Select[Any]:
+    """How many entries there are of each kind at visits whose forms are expected.
+
+    The others are counted as none instead of being left out: told to look for a phase, PostgreSQL expects to find few
+    visits and goes to them one by one.
+    """
+    columns = [rows.c[name] for name in ("site_id", "visit", "instrument", "status")]
+    number = func.count().filter(rows.c.phase.in_(sorted(WITH_FORMS)))
+    return select(*columns, number.label("number")).group_by(*columns)
+
+
+def _queries(study: StudyInUse, now: datetime) -> Select[Any]:
+    """Queries that are not closed, without what is asked of an entry whose second entry is awaited."""
+    reached = [case((QUERY.c.raised_at <= literal(raised_before(days, now), Instant), 1), else_=0) for days in AGES]
+    age: Any = sum(reached[1:], start=reached[0])
+    query = (
+        select(PARTICIPANT.c.site_id, QUERY.c.state, age.label("age"))
+        .join(PARTICIPANT, PARTICIPANT.c.id == QUERY.c.participant_id)
+        .where(QUERY.c.study_id == study.id, QUERY.c.state.in_((QueryState.OPEN, QueryState.ANSWERED)))
+    )
+    if has_withheld(study):
+        of = and_(
+            ENTRY.c.participant_id == QUERY.c.participant_id,
+            ENTRY.c.visit == QUERY.c.visit,
+            ENTRY.c.instrument == QUERY.c.instrument,
+        )
+        query = query.where(not_(select(ENTRY.c.id).where(of, is_awaited(ENTRY.c.id)).exists()))
+    return _grouped(query.subquery(), "site_id", "state", "age")
+
+
+def _events(study: StudyInUse) -> Select[Any]:
+    rows = (
+        select(PARTICIPANT.c.site_id, EVENT.c.state)
+        .join(PARTICIPANT, PARTICIPANT.c.id == EVENT.c.participant_id)
+        .where(EVENT.c.study_id == study.id, EVENT.c.serious_since.is_not(None), EVENT.c.state.in_(OPEN_EVENTS))
+        .subquery()
+    )
+    return _grouped(rows, "site_id", "state")

@@ -1,0 +1,495 @@
+"""What do the counts of a trial say? Who is where, how recruitment goes, what was held, entered and asked.
+
+The counts are of every site, each line with its own, so that what somebody sees is a sum over the sites that are
+theirs. Nothing here knows an arm.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from enum import StrEnum
+from math import ceil
+from typing import NamedTuple
+
+from app.capture.queries.rules import AGES
+from app.capture.status import EntryStatus
+from app.participants.status import Status
+from app.safety.events.rules import State as EventState
+from app.studies.definition import Study, Visit, VisitKind
+
+PACE_MONTHS = 3
+FURTHEST = 240
+"""Months: a target that is further away than this is not given a date."""
+
+
+class Phase(StrEnum):
+    """Where a visit stands on the day of the count. The first two were held."""
+
+    IN_WINDOW = "in_window"
+    OUT_OF_WINDOW = "out_of_window"
+    MISSED = "missed"
+    OVERDUE = "overdue"  # its window is over, and nothing is recorded
+    DUE = "due"  # its target day has come
+    LATER = "later"
+    STOPPED = "stopped"  # not due any more
+
+
+HELD = frozenset({Phase.IN_WINDOW, Phase.OUT_OF_WINDOW})
+EXPECTED = HELD | {Phase.MISSED, Phase.OVERDUE, Phase.DUE}
+WITH_FORMS = EXPECTED - {Phase.MISSED}
+"""Visits whose forms are expected: nothing is entered at one that was missed."""
+
+
+# What is counted
+
+
+class People(NamedTuple):
+    """So many participants of a site. `month` is the first day of the month in which they came to take part: were
+    randomised, or consented where nobody is; None for those who do not (yet)."""
+
+    site_id: int
+    status: str
+    consented: bool
+    month: date | None
+    number: int
+
+
+class Failures(NamedTuple):
+    """So many who did not pass screening; `reason` is one of the study, or the criteria that were not met."""
+
+    site_id: int
+    reason: str
+    number: int
+
+
+class InError(NamedTuple):
+    """So many of whom it stands recorded that they were randomised in error."""
+
+    site_id: int
+    number: int
+
+
+class Visits(NamedTuple):
+    """So many visits with this code."""
+
+    site_id: int
+    code: str
+    phase: str
+    number: int
+
+
+class Entries(NamedTuple):
+    """So many entries of a form, at visits whose forms are expected."""
+
+    site_id: int
+    visit: str
+    instrument: str
+    status: str
+    number: int
+
+
+class Queries(NamedTuple):
+    """So many queries that are not closed; `age` counts the steps of `AGES` they have reached."""
+
+    site_id: int
+    state: str
+    age: int
+    number: int
+
+
+class Events(NamedTuple):
+    """So many serious events that are not reviewed yet."""
+
+    site_id: int
+    state: str
+    number: int
+
+
+class Place(NamedTuple):
+    """A site, and the day there at the time of the count."""
+
+    id: int
+    code: str
+    today: date
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Everything a report is made of, of all sites of a study, as it was at one moment."""
+
+    at: datetime
+    sites: tuple[Place, ...]
+    people: tuple[People, ...] = ()
+    failures: tuple[Failures, ...] = ()
+    in_error: tuple[InError, ...] = ()
+    visits: tuple[Visits, ...] = ()
+    entries: tuple[Entries, ...] = ()
+    queries: tuple[Queries, ...] = ()
+    events: tuple[Events, ...] = ()
+
+    def only(self, sites: Iterable[int]) -> "Counted":
+        """The same of these sites alone."""
+        wanted = frozenset(sites)
+        return replace(
+            self,
+            sites=tuple(each for each in self.sites if each.id in wanted),
+            people=tuple(each for each in self.people if each.site_id in wanted),
+            failures=tuple(each for each in self.failures if each.site_id in wanted),
+            in_error=tuple(each for each in self.in_error if each.site_id in wanted),
+            visits=tuple(each for each in self.visits if each.site_id in wanted),
+            entries=tuple(each for each in self.entries if each.site_id in wanted),
+            queries=tuple(each for each in self.queries if each.site_id in wanted),
+            events=tuple(each for each in self.events if each.site_id in wanted),
+        )
+
+
+# What it says
+
+
+@dataclass(frozen=True)
+class Month:
+    """How many came to take part in one month, and how many there were at its end."""
+
+    first: date
+    entered: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Recruitment:
+    """How recruitment goes. `target` only where every site is shown: a site has no part of it.
+
+    `pace` is people a month over the last three whole months, None while there are not so many; `reached_on` the first
+    day of the month in which the target is reached if it goes on so.
+    """
+
+    months: tuple[Month, ...]
+    total: int
+    target: int | None
+    pace: float | None = None
+    reached_on: date | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How many of a site stand where; `site` is empty for all that are shown."""
+
+    site: str
+    screened: int
+    failed: int
+    consented: int
+    entered: int
+    completed: int
+    withdrawn: int
+    lost: int
+    died: int
+
+
+@dataclass(frozen=True)
+class Reason:
+    """How many did not pass screening for one reason (see `Failures`)."""
+
+    code: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The flow of participants (CONSORT 2025, item 22), while it goes on: everybody who was assessed is in one part.
+
+    `left` had passed screening and withdrew, were lost or died before they took part; `to_consent` and `to_enter` are
+    on the way. `in_error`, `withdrawn`, `lost` and `died` are of those who take part.
+    """
+
+    assessed: int
+    excluded: int
+    reasons: tuple[Reason, ...]
+    left: int
+    to_consent: int
+    to_enter: int
+    entered: int
+    in_error: int
+    completed: int
+    withdrawn: int
+    lost: int
+    died: int
+
+
+@dataclass(frozen=True)
+class VisitLine:
+    """How many of one visit stand where, of everybody who is shown."""
+
+    code: str
+    label: str
+    short: str
+    follows: bool
+    """Whether it follows randomisation, or the beginning where nobody is randomised; else it is a baseline visit."""
+    in_window: int
+    out_of_window: int
+    missed: int
+    overdue: int
+    due: int
+    later: int
+    stopped: int
+
+    @property
+    def held(self) -> int:
+        """Those that were held, in their window or not."""
+        return self.in_window + self.out_of_window
+
+    @property
+    def expected(self) -> int:
+        """Those that were held, or whose day has come; without those that are not due any more."""
+        return self.held + self.missed + self.overdue + self.due
+
+
+@dataclass(frozen=True)
+class Forms:
+    """How many forms are expected by now, and how far they are. What is left empty stands for all of them."""
+
+    site: str
+    visit: str
+    instrument: str
+    expected: int
+    complete: int
+    partial: int
+
+    @property
+    def lacking(self) -> int:
+        """Those that nobody has begun."""
+        return self.expected - self.complete - self.partial
+
+
+@dataclass(frozen=True)
+class QueryLine:
+    """The queries of a site that are not closed: by how old they are, and whether they are answered."""
+
+    site: str
+    ages: tuple[int, ...]
+    open: int
+    answered: int
+
+    @property
+    def standing(self) -> int:
+        """All of them."""
+        return self.open + self.answered
+
+
+@dataclass(frozen=True)
+class EventLine:
+    """The serious events of a site that wait: for an investigator's judgement, or for its review."""
+
+    site: str
+    to_judge: int
+    to_review: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the reports of some sites say. Where there are several, the last line of each is of all."""
+
+    at: datetime
+    sites: tuple[str, ...]
+    recruitment: Recruitment
+    standing: tuple[Standing, ...]
+    flow: Flow
+    visits: tuple[VisitLine, ...]
+    forms: tuple[Forms, ...]
+    """By site, visit and form."""
+    queries: tuple[QueryLine, ...]
+    events: tuple[EventLine, ...]
+
+    def forms_by(self, *keys: str) -> tuple[Forms, ...]:
+        """The forms added up, apart by some of site, visit and instrument only."""
+        found: dict[tuple[str, ...], Counter[str]] = {}
+        for each in self.forms:
+            counts = found.setdefault(tuple(getattr(each, key) for key in keys), Counter())
+            counts.update(expected=each.expected, complete=each.complete, partial=each.partial)
+        every = {"site": "", "visit": "", "instrument": ""}
+        return tuple(
+            Forms(
+                **{**every, **dict(zip(keys, apart, strict=True))},
+                expected=counts["expected"],
+                complete=counts["complete"],
+                partial=counts["partial"],
+            )
+            for apart, counts in found.items()
+        )
+
+
+def report(
+    definitions: Mapping[int, Study], counted: Counted, *, target: int | None, today: date | None = None
+) -> Report:
+    """What the counts of these sites say; `definitions` is the study as it holds at each of them, by site."""
+    today = today or max((each.today for each in counted.sites), default=counted.at.date())
+    codes = tuple(each.code for each in counted.sites)
+    apart = [(each.code, counted.only([each.id])) for each in counted.sites]
+    if len(apart) != 1:
+        apart.append(("", counted))
+    return Report(
+        at=counted.at,
+        sites=codes,
+        recruitment=recruitment(counted.people, target=target, today=today),
+        standing=tuple(_standing(site, each.people) for site, each in apart),
+        flow=_flow(counted),
+        visits=_visit_lines(definitions, counted.visits),
+        forms=_forms(definitions, counted),
+        queries=tuple(_query_line(site, each.queries) for site, each in apart),
+        events=tuple(_event_line(site, each.events) for site, each in apart),
+    )
+
+
+# Recruitment
+
+
+def month_after(first: date, months: int = 1) -> date:
+    """The first day of the month so many months after another's, or before it."""
+    number = first.year * 12 + first.month - 1 + months
+    return date(number // 12, number % 12 + 1, 1)
+
+
+def recruitment(people: Iterable[People], *, target: int | None, today: date) -> Recruitment:
+    """Who came to take part by month, from the month before the first of them on."""
+    entered: Counter[date] = Counter()
+    for each in people:
+        if each.month is not None:
+            entered[each.month] += each.number
+    total = sum(entered.values())
+    if not entered:
+        return Recruitment((), 0, target)
+    this = today.replace(day=1)
+    first, last = min(entered), max(entered)
+    reached = target is not None and total >= target
+    end = last if reached else max(last, this)
+    months, month, so_far = [Month(month_after(first, -1), 0, 0)], first, 0
+    while month <= end:
+        so_far += entered[month]
+        months.append(Month(month, entered[month], so_far))
+        month = month_after(month)
+    pace, reached_on = None, None
+    if first <= month_after(this, -PACE_MONTHS):
+        pace = sum(entered[month_after(this, -back)] for back in range(1, PACE_MONTHS + 1)) / PACE_MONTHS
+    if pace and target is not None and not reached:
+        lacks = ceil((target - total) / pace)
+        reached_on = month_after(this, lacks) if lacks <= FURTHEST else None
+    return Recruitment(tuple(months), total, target, pace, reached_on)
+
+
+# Who is where
+
+
+def _standing(site: str, people: Iterable[People]) -> Standing:
+    at: Counter[str] = Counter()
+    for each in people:
+        at[each.status] += each.number
+        at["all"] += each.number
+        at["consent"] += each.number if each.consented else 0
+        at["in"] += each.number if each.month is not None else 0
+    return Standing(
+        site=site,
+        screened=at["all"],
+        failed=at[Status.SCREEN_FAILED],
+        consented=at["consent"],
+        entered=at["in"],
+        completed=at[Status.COMPLETED],
+        withdrawn=at[Status.WITHDRAWN],
+        lost=at[Status.LOST],
+        died=at[Status.DIED],
+    )
+
+
+GONE = (Status.WITHDRAWN, Status.LOST, Status.DIED)
+
+
+def _flow(counted: Counted) -> Flow:
+    inside: Counter[str] = Counter()
+    outside: Counter[str] = Counter()
+    for those in counted.people:
+        (outside if those.month is None else inside)[those.status] += those.number
+    why: Counter[str] = Counter()
+    for each in counted.failures:
+        why[each.reason] += each.number
+    excluded, to_consent = outside[Status.SCREEN_FAILED], outside[Status.SCREENED]
+    left = sum(outside[status] for status in GONE)
+    return Flow(
+        assessed=sum(inside.values()) + sum(outside.values()),
+        excluded=excluded,
+        reasons=tuple(Reason(*each) for each in sorted(why.items(), key=lambda each: (-each[1], each[0]))),
+        left=left,
+        to_consent=to_consent,
+        to_enter=sum(outside.values()) - excluded - to_consent - left,
+        entered=sum(inside.values()),
+        in_error=sum(each.number for each in counted.in_error),
+        completed=inside[Status.COMPLETED],
+        withdrawn=inside[Status.WITHDRAWN],
+        lost=inside[Status.LOST],
+        died=inside[Status.DIED],
+    )
+
+
+# Visits and forms
+
+
+def plan_of(definitions: Iterable[Study]) -> tuple[Visit, ...]:
+    """The visits of a study at several sites, in order: those of the first, then what only others have."""
+    found: dict[str, Visit] = {}
+    for study in definitions:
+        for visit in study.visits:
+            found.setdefault(visit.code, visit)
+    return tuple(found.values())
+
+
+def _visit_lines(definitions: Mapping[int, Study], visits: Iterable[Visits]) -> tuple[VisitLine, ...]:
+    """Without sessions of treatment: those are the treatment room's."""
+    at: Counter[tuple[str, str]] = Counter()
+    for each in visits:
+        at[each.code, each.phase] += each.number
+
+    def line(visit: Visit) -> VisitLine:
+        numbers = {phase.value: at[visit.code, phase.value] for phase in Phase}
+        follows = visit.kind is VisitKind.ASSESSMENT
+        return VisitLine(visit.code, visit.label, visit.short or visit.label, follows, **numbers)
+
+    return tuple(line(each) for each in plan_of(definitions.values()) if each.kind is not VisitKind.TREATMENT)
+
+
+def _forms(definitions: Mapping[int, Study], counted: Counted) -> tuple[Forms, ...]:
+    due: Counter[tuple[int, str]] = Counter()
+    for visits in counted.visits:
+        if visits.phase in WITH_FORMS:
+            due[visits.site_id, visits.code] += visits.number
+    begun: Counter[tuple[int, str, str, str]] = Counter()
+    for entries in counted.entries:
+        begun[entries.site_id, entries.visit, entries.instrument, entries.status] += entries.number
+    return tuple(
+        Forms(
+            site=site.code,
+            visit=visit.code,
+            instrument=form,
+            expected=due[site.id, visit.code],
+            complete=begun[site.id, visit.code, form, EntryStatus.COMPLETE],
+            partial=begun[site.id, visit.code, form, EntryStatus.PARTIAL],
+        )
+        for site in counted.sites
+        for visit in definitions[site.id].visits
+        for form in visit.instruments
+    )
+
+
+# Queries and events
+
+
+def _query_line(site: str, queries: Sequence[Queries]) -> QueryLine:
+    ages = [0] * (len(AGES) + 1)
+    for each in queries:
+        ages[each.age] += each.number
+    answered = sum(each.number for each in queries if each.state == "answered")
+    return QueryLine(site, tuple(ages), sum(ages) - answered, answered)
+
+
+def _event_line(site: str, events: Iterable[Events]) -> EventLine:
+    at: Counter[str] = Counter()
+    for each in events:
+        at[each.state] += each.number
+    return EventLine(site, at[EventState.REPORTED] + at[EventState.RETURNED], at[EventState.JUDGED])

@@ -1,0 +1,162 @@
+"""The page of reports: pictures, tables and files, for one's own sites, as counted within the last minute."""
+
+import csv
+import re
+from datetime import timedelta
+
+import pytest
+import time_machine
+from sqlalchemy import update
+from sqlmodel import Session
+
+from app.foundation.database import Database
+from app.participants.identity import PARTICIPANT
+from app.reports.kept import AGAIN_AFTER, KEPT_FOR
+from app.schedule.reads import VISIT
+from app.web.flow import NARROW, WIDE, Columns, Part, Step, drawn
+from app.web.reports import FILES
+from tests.api.client import api_client
+from tests.capture.records import consented
+from tests.factories import NOW, TODAY
+from tests.web.browser import counted_statements
+from tests.web.test_safety import said
+from tests.web.world import World
+
+PAGE = "/mini/reports"
+
+
+@pytest.fixture
+def world(shared_database: Database) -> World:
+    """Five people: two of the north were randomised, one of them failed screening, and one of the south waits."""
+    made = World(shared_database)
+    with shared_database.writing() as session:
+        for code in ("M-001", "M-002"):
+            consented(session, made.study, code)
+        consented(session, made.study, "M-003", status="screen_failed", consent=False, failure_reason="declined")
+        consented(session, made.study, "M-004", site_code="south", status="consented")
+        _randomised(session, "M-001", "M-002")
+    return made
+
+
+def _randomised(session: Session, *codes: str) -> None:
+    ids = PARTICIPANT.c.code.in_(codes)
+    session.execute(update(PARTICIPANT).where(ids).values(randomised_on=TODAY, randomised_at=NOW, randomised_by="test"))
+
+
+@pytest.mark.requirement("SPI-29", "E6-4")
+def test_every_part_is_a_picture_a_table_and_a_file(world: World):
+    manager = world.browser("data_manager", site_code=None)
+    with counted_statements(world.database) as statements:
+        page = manager.soup(PAGE)
+    assert len(statements) <= 12, statements
+    titles = [each.get_text(" ", strip=True) for each in page.select("main h2")]
+    assert len(titles) == len(set(titles)) == len(FILES)
+    assert "2 of 40 people take part" in said(manager.get(PAGE))
+    flow = page.select_one("#flow svg")
+    assert flow is not None
+    words = [each.get_text().replace("\u00a0", " ") for each in flow.select("text")]
+    assert words[:3] == ["Assessed for eligibility (n = 4)", "Excluded (n = 1)", "Declined (n = 1)"]
+    assert "Randomised (n = 2)" in words
+    assert not re.search(r"zephyrine|placebex|sham", page.get_text(" "), re.I)
+    for part, (heading, _) in FILES.items():
+        reply = manager.get(f"{PAGE}?format=csv&part={part}")
+        assert reply.status_code == 200
+        first, *lines = csv.reader(reply.text.removeprefix("\ufeff").splitlines())
+        assert first == list(heading)
+        assert lines, part
+        assert {len(line) for line in lines} == {len(heading)}
+    assert "text/html" in manager.get(f"{PAGE}?format=csv&part=arms").headers["content-type"]
+
+
+@pytest.mark.requirement("SEC-3")
+def test_a_site_and_the_choice_of_one_narrow_everything(world: World):
+    manager, south = world.browser("data_manager", site_code=None), world.coordinator("south")
+    manager.get(PAGE)  # counted for all, and kept
+    for browser in (south, manager):
+        if browser is manager:
+            manager.client.cookies.set("site", "south", path="/mini")
+        text = said(browser.get(PAGE))
+        assert "0 people take part at the sites shown" in text or "Nobody takes part yet" in text
+        assert "Declined" not in text
+        rows = browser.get(f"{PAGE}?format=csv&part=people").text.splitlines()
+        assert rows[1:] == ["south,1,0,1,0,0,0,0,0"]
+    main = south.soup(f"{PAGE}?site=north").select_one("#main")
+    assert main is not None
+    assert "north" not in main.get_text(" ")
+
+
+def test_a_count_stands_for_a_minute_and_can_be_asked_for_again(world: World):
+    with time_machine.travel(NOW, tick=False) as time:
+        browser = world.coordinator()
+
+        def held() -> str:
+            lines = browser.get(f"{PAGE}?format=csv&part=visits").text.splitlines()
+            return str(next(line.split(",")[2] for line in lines if line.startswith("baseline")))
+
+        assert held() == "0"
+        baseline = update(VISIT).where(VISIT.c.code == "baseline")
+        with world.database.writing() as session:
+            session.execute(baseline.values(status="held", held_on=TODAY))
+        with counted_statements(world.database) as statements:
+            assert held() == "0"
+        assert len(statements) <= 4, statements
+        again = browser.soup(PAGE).select_one("main a[href*='again']")
+        assert again is not None
+        time.shift(AGAIN_AFTER)
+        assert held() == "0"
+        browser.get(str(again["href"]))
+        assert held() == "3"
+        with world.database.writing() as session:
+            session.execute(baseline.values(status="missed", held_on=None))
+        time.shift(KEPT_FOR - timedelta(seconds=1))
+        assert held() == "3"
+        time.shift(timedelta(seconds=1))
+        assert held() == "0"
+
+
+def test_the_same_numbers_over_rest_and_none_of_other_sites_from_what_is_kept(world: World):
+    manager = api_client(world.database, world.person("data_manager", site_code=None))
+    body = manager.done("GET", "/reports")
+    assert (body["recruitment"]["total"], body["recruitment"]["target"]) == (2, 40)
+    assert body["flow"]["reasons"] == [{"code": "declined", "number": 1}]
+    assert [each["screened"] for each in body["standing"]] == [3, 1, 4]
+    assert [each["screened"] for each in manager.done("GET", "/reports?site=south")["standing"]] == [1]
+    south = api_client(world.database, world.coordinators["south"], http=manager.http)
+    with counted_statements(world.database) as statements:
+        theirs = south.done("GET", "/reports")
+    assert not [each for each in statements if "FROM visit" in each]  # nothing was counted again
+    assert (theirs["sites"], theirs["recruitment"]["target"], theirs["flow"]["reasons"]) == (["south"], None, [])
+    assert {each["site"] for name in ("standing", "forms", "queries", "events") for each in theirs[name]} == {"south"}
+    assert south.done("GET", "/reports?site=north")["flow"]["assessed"] == 0
+
+
+def test_a_study_without_anybody_has_a_page_too(shared_database: Database):
+    text = said(World(shared_database).coordinator().get(PAGE))
+    for words in ("Nobody takes part yet", "No visit is expected yet", "No form is expected yet", "No query stands"):
+        assert words in text
+
+
+@pytest.mark.parametrize("columns", [WIDE, NARROW])
+def test_boxes_of_a_flow_neither_touch_nor_cut_their_words(columns: Columns):
+    reasons = tuple(f"A reason that takes more than a single line of a box, number {number}" for number in range(7))
+    steps = [
+        Step(Part("Assessed"), (Part("Excluded", reasons), Part("On the way", reasons[:1]))),
+        Step(Part("Randomised"), (Part("Left"),)),
+        Step(Part("A visit with quite a long name, which needs two lines"), ()),
+        Step(Part("Completed")),
+    ]
+    found = drawn(steps, columns)
+    assert len(found.boxes) == 7
+    for one in found.boxes:
+        assert one.y + one.height <= found.height
+        assert one.x + one.width <= found.width
+        for other in found.boxes:
+            apart = one.x + one.width <= other.x or other.x + other.width <= one.x
+            assert one is other or apart or one.y + one.height < other.y or other.y + other.height < one.y
+        assert [down for down, _, _ in one.words] == sorted({down for down, _, _ in one.words})
+        assert max(down for down, _, _ in one.words) < one.height
+        assert all(len(words) * 6 < one.width for _, words, _ in one.words)
+    # Every arrow to the right leaves a line that leads down, between two boxes of the left column.
+    assert all(any(begins < at < ends for begins, ends in found.down) for at in found.out)
+    excluded = " ".join(words.strip("\u00a0") for _, words, _ in found.boxes[1].words)
+    assert excluded == " ".join(("Excluded", *reasons))
