@@ -6,7 +6,7 @@ then shows. They are done in this order, in one database.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -368,14 +368,16 @@ TASKS = (
 )
 
 
-def done(browser: Browser, address: str, *, keyboard: bool) -> Iterator[tuple[Task, Hand]]:
-    """Do every task in order, each person in a window of their own; gives each with the hand that did it.
+def done(
+    browser: Browser, address: str, tasks: Sequence[Task] = TASKS, *, keyboard: bool
+) -> Iterator[tuple[Task, Hand]]:
+    """Do these tasks in order, each person in a window of their own; gives each with the hand that did it.
 
     What the browser complains of on the way (an error in a script, something the page may not load) is a failure.
     """
     windows: dict[str, Page] = {}
     notes: dict[str, str] = {}
-    for task in TASKS:
+    for task in tasks:
         if task.who not in windows:
             on_telephone = task.who == PARTICIPANT
             windows[task.who] = _telephone(browser) if on_telephone else _signed_in(browser, address, task.who)
