@@ -68,10 +68,10 @@ def why_not_code(state: State, coders: Collection[str], username: str) -> str | 
     """Why this person cannot code this text, or None; `coders` are those who have."""
     if state is State.OUTDATED:
         return "This text was changed, and this is how it read before. Code the text as it reads now."
-    if username in coders:
-        return "You have coded this text. It is for somebody else now, who does not see what you chose."
     if state not in WAITING:
         return "This text is coded already by as many people as the study asks for."
+    if username in coders:
+        return "You have coded this text. It is for somebody else now, who does not see what you chose."
     return None
 
 
