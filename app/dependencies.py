@@ -385,20 +385,21 @@ def _in_use(request: Request, session: Session, found: people.AskedStudy) -> Stu
     return study_as_made(session, study, code, visit, parts.get("instrument")) if visit else study
 
 
-def page_in_study(request: Request, study: str, session: Reading) -> Here:
+def page_in_study(request: Request, session: Reading) -> Here:
     """A page inside a study."""
-    return _here(request, session, {}, study=study, unsafe=False)
+    # Read here and not declared: hundreds of pages would each have it analysed when the server starts.
+    return _here(request, session, {}, study=request.path_params["study"], unsafe=False)
 
 
-def logged_page_in_study(request: Request, study: str, session: Writing) -> Here:
+def logged_page_in_study(request: Request, session: Writing) -> Here:
     """A page inside a study whose very showing is written down (an arm, a name)."""
-    return _here(request, session, {}, study=study, unsafe=False)
+    return _here(request, session, {}, study=request.path_params["study"], unsafe=False)
 
 
-def change_in_study(request: Request, study: str, session: Writing, form: TypedForm) -> Here:
+def change_in_study(request: Request, session: Writing, form: TypedForm) -> Here:
     """A posted form inside a study."""
     weighed = _weighed_form(request, form)
-    here = _here(request, session, form, study=study, unsafe=True)
+    here = _here(request, session, form, study=request.path_params["study"], unsafe=True)
     here.weighed = weighed
     return here
 

@@ -7,8 +7,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
 from fastapi import FastAPI
 
 from app.foundation.crypto.keys import KeyMissing, create_key_file, read_key_file
@@ -46,6 +44,9 @@ def open_database(settings: Settings, *, create: bool = False) -> Database:
 
 def migrate(database: Database) -> None:
     """Bring the schema up to date, in one transaction."""
+    from alembic import command  # serving goes without it, and starts sooner
+    from alembic.config import Config
+
     with database.engine.begin() as connection:
         config = Config(ROOT / "alembic.ini")
         config.attributes["connection"] = connection

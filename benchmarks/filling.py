@@ -1,4 +1,4 @@
-"""Ten thousand participants, quickly: rows inserted in bulk, as their screening, visits and entries would be."""
+"""Thousands of participants, quickly: rows inserted in bulk, as their screening, visits and entries would be."""
 
 import json
 from collections.abc import Sequence
@@ -29,11 +29,14 @@ from app.studies.actions import load_study
 from app.studies.definition import Study
 from app.studies.in_use import StudyInUse, study_in_use
 from app.studies.models import StudyRecord
-from benchmarks.study import ANSWERS, VISITS, definition
+from benchmarks.study import ANSWERS, definition
 
 PARTICIPANTS = 10_000
 WAITING = 1_000
-"""Of them, the last ones are ready to be randomised; all others are, and have a baseline entry and a week 6 entry."""
+"""Of them, the last ones are ready to be randomised; all others are, and have an entry at each of these visits."""
+ANSWERED = ("baseline", "week6")
+BEGUN_WITHIN = 300
+"""Participants were screened, evenly, in so many days, the last of them three weeks ago."""
 PASSWORD = "correct horse battery staple"
 BATCH = 1_000
 
@@ -53,6 +56,8 @@ def fill(
     participants: int = PARTICIPANTS,
     waiting: int = WAITING,
     slots: int = 2_000,
+    answered: Sequence[str] = ANSWERED,
+    begun_within: int = BEGUN_WITHIN,
 ) -> Filled:
     """Load the trial, add a coordinator of every site, seal a list of so many slots, and bring the participants."""
     now = clock.now()
@@ -74,7 +79,17 @@ def fill(
         )
         assert drawn.id is not None
         seal(session, loaded, drawn.id, by=statistician, now=now)
-        _participants(session, loaded, sites, coordinator, now, participants, waiting)
+        _participants(
+            session,
+            loaded,
+            sites,
+            coordinator,
+            now,
+            participants=participants,
+            waiting=waiting,
+            answered=answered,
+            begun_within=begun_within,
+        )
         cookie = _session_of(session, coordinator, now)
         scopes = ["participant.read", "participant.randomise", "entry.read", "entry.save"]
         _, token = people.create_token(
@@ -148,9 +163,14 @@ def _participants(
     sites: list[int],
     by: Actor,
     now: datetime,
+    *,
     participants: int,
     waiting: int,
+    answered: Sequence[str],
+    begun_within: int,
 ) -> None:
+    visits = study.definition.visits
+    digits = study.definition.participant_digits
     today = now.astimezone(UTC).date()
     somebody = PersonalData("Kiri", "Walker", "1980-05-17", "02 5550 0000", "kiri@example.org")
     values, screening = json.dumps({**ANSWERS, "score": 30}), '{"age":44}'
@@ -162,8 +182,8 @@ def _participants(
         changes = []
         for number in numbers:
             waits = number > participants - waiting
-            on = today - timedelta(days=20 + (number * 7) % 300)
-            code = f"B-{number:05}"
+            on = today - timedelta(days=20 + (number * 7) % begun_within)
+            code = f"B-{number:0{digits}}"
             rows[Participant].append(
                 {
                     "id": number,
@@ -211,17 +231,17 @@ def _participants(
                     "countersigned_meaning": "approval",
                 }
             )
-            for order, (visit, day, kind) in enumerate(VISITS):
-                if waits and kind != "baseline":
+            for order, visit in enumerate(visits):
+                if waits and visit.kind != "baseline":
                     continue
-                target = on + timedelta(days=day)
-                held = kind == "baseline" or target < today
+                target = on + timedelta(days=visit.day)
+                held = visit.kind == "baseline" or target < today
                 rows[ParticipantVisit].append(
                     {
                         "study_id": study.id,
                         "participant_id": number,
-                        "code": visit,
-                        "kind": kind,
+                        "code": visit.code,
+                        "kind": visit.kind,
                         "order": order,
                         "target_on": target,
                         "opens_on": target - timedelta(days=6),
@@ -232,12 +252,12 @@ def _participants(
                         "created_at": now,
                     }
                 )
-            for visit in ("baseline",) if waits else ("baseline", "week6"):
+            for answered_at in answered[:1] if waits else answered:
                 rows[Entry].append(
                     {
                         "study_id": study.id,
                         "participant_id": number,
-                        "visit": visit,
+                        "visit": answered_at,
                         "instrument": "wellbeing",
                         "study_version_id": study.version_id,
                         "status": "complete",

@@ -15,8 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,14 +33,14 @@ from app.randomisation.actions import draw, seal
 from app.randomisation.sealing import new_salt_key, new_seed
 from app.randomisation.sequence import RECIPE
 from app.studies.in_use import study_in_use
+from benchmarks.clients import CLIENTS, WORKERS, Write, all_at_once, processor, serving
 from benchmarks.filling import fill
 from benchmarks.run import bare_commit, measured
 from benchmarks.study import definition
-from tests.durability.client import Client
-from tests.durability.serving import ROOT, environment_of, free_port
+from tests.durability.serving import ROOT
 from tests.postgres import server as postgres
 
-CLIENTS, WORKERS, PEOPLE = 8, 2, 10_000
+PEOPLE = 10_000
 SLOTS = 100_000
 GOAL_PER_SECOND, GOAL_P95, GOAL_SEALED, GOAL_VERIFIED = 150, 80, 5, 10
 ONE_STRATUM = {"method": "permuted_blocks", "strata": []}
@@ -54,108 +53,6 @@ def new_database(address: str, name: str, keys: Keyring) -> Database:
     database = Database(address.format(name=name), keys)
     migrate(database)
     return database
-
-
-def ask() -> None:
-    """One client: randomise everybody of the job on standard input; says how long each took, and what went wrong."""
-    job = json.loads(sys.stdin.readline())
-    client = Client(job["port"], token=job["token"])
-    client.get("/healthz")
-    print("ready", flush=True)
-    sys.stdin.readline()  # all begin together
-    took, errors = [], []
-    for code in job["codes"]:
-        path = f"/api/v1/studies/bench/participants/{code}/randomise"
-        began = time.perf_counter()
-        try:
-            reply = client.post_json(path, {}, Idempotency_Key=f"randomise-{code}")
-            if reply.status != 201:
-                errors.append(f"{code}: {reply.status} {reply.body[:200]!r}")
-        except OSError as lost:
-            errors.append(f"{code}: {lost}")
-        took.append((time.perf_counter() - began) * 1000)
-    print(json.dumps({"took": took, "errors": errors}), flush=True)
-
-
-@contextmanager
-def serving(database: Database, folder: Path) -> Iterator[tuple[int, int]]:
-    """`equipoise serve --workers 2` on this database; its port and process, once it answers."""
-    port = free_port()
-    arguments = ["serve", "--workers", str(WORKERS), "--port", str(port)]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", *arguments],
-            cwd=ROOT,
-            env=environment_of(database.url, folder),
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        for _ in range(600):
-            try:
-                Client(port, timeout=5).get("/healthz")
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield port, process.pid
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def processor(server: int, database: str) -> dict[str, float]:
-    """Seconds of processor time so far, of the server's processes and of PostgreSQL's; none where there is no /proc."""
-    spent = {"server": 0.0, "PostgreSQL": 0.0}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it ended just now
-            continue
-        seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        if server in (int(folder.name), int(fields[1])):
-            spent["server"] += seconds
-        elif command.startswith(b"postgres: ") and f" {database} ".encode() in command:
-            spent["PostgreSQL"] += seconds
-    return spent
-
-
-def randomise(port: int, token: str, people: int) -> tuple[float, list[float], list[str]]:
-    """Seconds that eight clients take together, milliseconds of each request, and every error."""
-    codes = [f"B-{number:05}" for number in range(1, people + 1)]
-    clients = [
-        subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.randomising", "ask"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(CLIENTS)
-    ]
-    for number, client in enumerate(clients):
-        _say(client, json.dumps({"port": port, "token": token, "codes": codes[number::CLIENTS]}))
-    for client in clients:
-        assert _heard(client) == "ready"
-    began = time.perf_counter()
-    for client in clients:
-        _say(client, "go")
-    said = [json.loads(_heard(client)) for client in clients]
-    seconds = time.perf_counter() - began
-    for client in clients:
-        client.wait(10)
-    return seconds, [each for one in said for each in one["took"]], [each for one in said for each in one["errors"]]
-
-
-def _say(client: subprocess.Popen[str], line: str) -> None:
-    assert client.stdin is not None
-    client.stdin.write(line + "\n")
-    client.stdin.flush()
-
-
-def _heard(client: subprocess.Popen[str]) -> str:
-    assert client.stdout is not None
-    return client.stdout.readline().strip()
 
 
 def sealed(database: Database) -> tuple[float, float]:
@@ -251,10 +148,12 @@ def main(people: int = PEOPLE) -> None:
         database.dispose()
         with serving(database, folder) as (port, process):
             before = processor(process, "bench")
-            seconds, took, errors = randomise(port, filled.token, people)
+            path = "/api/v1/studies/bench/participants/B-{:05}/randomise"
+            writes = [Write("POST", path.format(number), {}) for number in range(1, people + 1)]
+            done = all_at_once(port, filled.token, writes)
             after = processor(process, "bench")
+        took, errors, rate = done.took, done.errors, done.rate
         p95 = statistics.quantiles(took, n=20)[-1]
-        rate = (len(took) - len(errors)) / seconds
         print(f"load {os.getloadavg()[0]:.1f} when it was done\n")
         print(f"bare INSERT and commit (driver): median {bare.median:.2f} ms, p95 {bare.p95:.2f} ms")
         print(
@@ -280,4 +179,4 @@ def main(people: int = PEOPLE) -> None:
 
 
 if __name__ == "__main__":
-    ask() if sys.argv[1:] == ["ask"] else main(*map(int, sys.argv[1:]))
+    main(*map(int, sys.argv[1:]))

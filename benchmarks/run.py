@@ -108,7 +108,7 @@ def operations(client: Client, filled: Filled) -> list[tuple[str, float | None, 
 
     def save_form(number: int) -> None:
         path = FORM.format(code=f"B-{number + 2001:05}", visit="week12")
-        fields = _form_fields(token)
+        fields = form_fields(token)
         reply = client.send("POST", path, fields, Content_Type="application/x-www-form-urlencoded", **cookie)
         assert reply.status == 303, (reply.status, reply.body[-3000:])
 
@@ -123,8 +123,7 @@ def operations(client: Client, filled: Filled) -> list[tuple[str, float | None, 
         reply = client.send("POST", path, fields, Content_Type="application/x-www-form-urlencoded", **cookie)
         assert reply.status == 303, (reply.status, reply.body[-3000:])
 
-    page = ask("/bench/participants").decode()
-    token = re.findall(r'name="csrf-token" content="([^"]+)"', page)[0]
+    token = page_token(client, filled.cookie, "bench")
     found: list[tuple[str, float | None, int, Callable[[int], None]]] = [
         ("save an entry of 30 items (JSON)", 8, TIMES, save),
         ("save an entry of 30 items (form)", 8, TIMES, save_form),
@@ -157,7 +156,14 @@ def _encoded(fields: dict[str, str | list[str]]) -> bytes:
     return urlencode(fields, doseq=True).encode()
 
 
-def _form_fields(token: str) -> bytes:
+def page_token(client: Client, cookie: str, study: str) -> str:
+    """The CSRF token that a page gives to whoever has this cookie."""
+    page = client.get(f"/{study}/participants", Cookie=f"equipoise={cookie}").body.decode()
+    return str(re.findall(r'name="csrf-token" content="([^"]+)"', page)[0])
+
+
+def form_fields(token: str) -> bytes:
+    """The form of thirty items as a browser sends it."""
     fields: dict[str, str | list[str]] = {"csrf_token": token, "base-version": "0", "save-as": "complete"}
     for code, value in ANSWERS.items():
         if isinstance(value, bool):

@@ -1,5 +1,6 @@
 """The trial that is measured: four sites, six visits, a form of thirty items with skip logic, checks and a score."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from app.studies.definition import Study
@@ -57,8 +58,8 @@ def _items() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def definition(**changes: object) -> Study:
-    """The definition as it is loaded, with some of its top-level parts replaced."""
+def definition(visits: Sequence[tuple[str, int, str]] = VISITS, **changes: object) -> Study:
+    """The definition as it is loaded, with some of its top-level parts replaced. A visit is a code, a day, a kind."""
     return Study.model_validate(
         {
             "code": "bench",
@@ -87,7 +88,7 @@ def definition(**changes: object) -> Study:
                     "window": {"before": 0 if kind == "baseline" else 6, "after": 14},
                     "instruments": [] if kind == "treatment" else ["wellbeing"],
                 }
-                for code, day, kind in VISITS
+                for code, day, kind in visits
             ],
             "missing_codes": [{"code": "UNK", "label": "Unknown"}],
             "withdrawal_levels": [{"code": "visits", "label": "Stops visits", "stops_visits": True}],

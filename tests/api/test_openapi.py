@@ -8,6 +8,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck
 from schemathesis.checks import not_a_server_error
+from schemathesis.python import asgi
 from starlette.testclient import TestClient
 
 from app.people.permissions import Role
@@ -20,7 +21,7 @@ EXAMPLES = 6  # of each operation and token
 @pytest.fixture
 def clients(shared_database: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, ApiClient]:
     """A program of every role, on one application."""
-    # Made-up requests are sent with the application's start and stop around each; the test's server is fast, not safe.
+    # Made-up requests are sent between the application's start and stop; the test's server is fast, not safe.
     monkeypatch.setattr(shared_database, "refuse_unsafe_settings", lambda: None)
     with shared_database.writing() as session:
         study = mini_study(session)
@@ -162,7 +163,7 @@ def test_an_example_that_is_not_as_its_schema_says_is_seen(document):
 KNOWN = {"study": "mini", "code": "M-001", "visit": "baseline", "instrument": "pain", "table": "entries"}
 
 
-def send_made_up(client: ApiClient, operation: Any, count: int, known: dict[str, str]) -> int:
+def send_made_up(client: ApiClient, session: Any, operation: Any, count: int, known: dict[str, str]) -> int:
     """Send requests made up after one operation, the same ones every time; how many."""
     sent = 0
 
@@ -179,7 +180,7 @@ def send_made_up(client: ApiClient, operation: Any, count: int, known: dict[str,
         nonlocal sent
         case.path_parameters |= {name: known[name] for name in case.path_parameters if name in known}
         case.headers = {**(case.headers or {}), "Authorization": f"Bearer {client.token}"}
-        reply = case.call()
+        reply = case.call(session=session)
         assert reply.status_code != 401
         case.validate_response(reply, checks=[not_a_server_error])
         sent += 1
@@ -207,8 +208,9 @@ def test_nothing_made_up_after_the_document_is_answered_with_a_server_error(clie
     schema = schemathesis.openapi.from_dict(document)
     schema.app = clients[role].http.app
     sent = 0
-    for result in schema.get_all_operations():
-        operation: Any = result.ok()  # type: ignore[union-attr]
-        sent += send_made_up(clients[role], operation, EXAMPLES, KNOWN)
-        sent += send_made_up(clients[role], operation, 2, {"study": "mini"})
+    with asgi.get_client(schema.app) as session:
+        for result in schema.get_all_operations():
+            operation: Any = result.ok()  # type: ignore[union-attr]
+            sent += send_made_up(clients[role], session, operation, EXAMPLES, KNOWN)
+            sent += send_made_up(clients[role], session, operation, 2, {"study": "mini"})
     assert sent > 100

@@ -96,7 +96,7 @@ class Storm:
     def watch(self, database: Database, over: threading.Event) -> None:
         """Every snapshot in between holds too: once somebody is seen allocated they stay so (REL-2, REL-6)."""
         seen: dict[str, int] = {}
-        while not over.wait(0.05):
+        while not over.wait(0.2):
             with database.reading() as session:
                 now = check_slots(session, self.world.study.id)
             assert seen.items() <= now.items(), "an allocation that was seen is gone, or has another number"
