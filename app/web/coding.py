@@ -123,14 +123,14 @@ def _known(here: Here, number: int, permission: Permission = Permission.TEXT_COD
 
 
 def _where(here: Here, text: Text) -> str:
-    form = here.the_study.definition.instrument(text.instrument)
+    definition = here.the_study.at(text.site_id).definition
+    form, visit = definition.instrument(text.instrument), definition.visit(text.visit)
     item = form.item(text.item) if form else None
-    visit = here.the_study.definition.visit(text.visit)
     return f"{item.label if item else text.item}, {visit.label if visit else text.visit}"
 
 
 def _text_page(here: Here, text: Text, problem: Invalid | Conflict | Refused | None = None) -> Response:
-    definition, places = here.the_study.definition, places_of(here)
+    definition, places = here.the_study.at(text.site_id).definition, places_of(here)
     form = definition.instrument(text.instrument)
     item = form.item(text.item) if form else None
     coding = item.coding if item else definition.safety.coding

@@ -237,7 +237,7 @@ def agreement_row(here: Here, each: Agreement) -> dict[str, Any]:
 
 
 def _line(here: Here, line: Line) -> dict[str, Any]:
-    definition = here.the_study.definition
+    definition = here.the_study.at(line.site_id).definition
     visit, form = definition.visit(line.visit), definition.instrument(line.instrument)
     root = f"{visit_url(here, line.participant, line.visit)}/entries/{line.instrument}"
     waits = line.state is State.AWAITS_SECOND
