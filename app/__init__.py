@@ -17,6 +17,7 @@ Doors, in front of the rooms:
   cli             the `equipoise` command line
   jobs            timed doors: reminders that are due, messages that wait in the outbox, exports made in the background
   demo            plays the RESOLVE demo cohort through the same actions a person uses
+  tour            what the demo shows beyond what is public of RESOLVE
 
 Rooms, top floor first:
   webhooks/       programs elsewhere that are told of changes: where it is read, never what it says

@@ -4,7 +4,8 @@ Published figures that the cohort reproduces (JAMA 2022;328(5):430-439 and its r
 138; pain at week 18 known of 128 and 133, disability at weeks 18, 26 and 52 of 127/130, 126/127 and 122/124; mean pain
 5.6 -> 3.1 and 5.8 -> 4.0; disability beta-binomial (size 24) with probability and theta 0.40/4.9 -> 0.16/3.0 and
 0.42/6.3 -> 0.26/2.7. Spreads of pain, its values after week 18, screening numbers and every other answer are not
-published: they are ours, chosen to be plausible, and so are all names.
+published: they are ours, chosen to be plausible, and so are all names. What Equipoise does beyond what is public of
+RESOLVE is shown by a few acts of `app.tour`, beside the chance that makes the cohort.
 
 The list is one of permuted blocks of 4, 6 and 8 from the first seed number whose list is balanced after 276 slots; it
 is handed in as a statistician's list, so that the same demo comes out every time.
@@ -23,7 +24,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha512
 from heapq import heappop, heappush
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from rich.console import Console
@@ -31,6 +32,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from sqlalchemy import select
 from sqlmodel import Session
 
+from app import tour
 from app.audit.models import SYSTEM_LOG
 from app.capture import actions as capture
 from app.capture.queries import reads as queries
@@ -90,6 +92,7 @@ TEAM: tuple[tuple[str, str, Role, bool], ...] = (
     ("clinician", "Tess Nguyen", Role.CLINICIAN, True),
     ("investigator", "Ines Laurent", Role.INVESTIGATOR, True),
     ("manager", "Dana Kowalski", Role.DATA_MANAGER, False),
+    ("coder", "Noor Vermeer", Role.DATA_MANAGER, False),
     ("monitor", "Milo Brandt", Role.MONITOR, False),
     ("statistician", "Sam Okafor", Role.STATISTICIAN, False),
 )
@@ -178,7 +181,8 @@ class Cohort:
         self.as_of = as_of
         self.randomised = participants
         self.chance = random.Random(seed)  # noqa: S311 a simulation, not an allocation
-        self.last = as_of.date() - timedelta(days=141)
+        # Of everybody week 18 is over, as published. Of a smaller cohort the last one is due for it.
+        self.last = as_of.date() - timedelta(days=141 if participants >= RANDOMISED else 121)
         self.first = self.last - RECRUITMENT
         self.begun = datetime.combine(self.first - timedelta(days=60), time(0), UTC)
         self.events: list[tuple[datetime, int, Callable[[Session, datetime], None]]] = []
@@ -186,6 +190,7 @@ class Cohort:
         self.team: dict[str, Actor] = {}
         self.ranks: dict[str, list[int]] = {}
         self.treated = 0
+        self.aside = 0  # of what is done beside the chance that makes everything else, which must not notice
 
     # Setting up
 
@@ -196,7 +201,7 @@ class Cohort:
             raise RuntimeError(f"The demo study has errors: {findings[0].message}")
         admin = Actor(0, "operator:demo", "Demo", "Demo trial unit", (Grant(Role.ADMINISTRATOR),), via="cli")
         with self.database.writing() as session:
-            studies.load_study(session, study, by=admin, now=self.begun)
+            studies.load_study(session, tour.widened(study), by=admin, now=self.begun)
             in_use = study_in_use(session, STUDY)
             site = persons.sites_of(session, in_use.id)[0]
             for username, name, role, at_site in TEAM:
@@ -262,6 +267,7 @@ class Cohort:
             self._at(on, self._screen(Somebody(self._next()), True))
         self._plan_newcomers()
         self._plan_visit_of_the_monitor()
+        self._beside(self.as_of - timedelta(days=5), self._plan_amendment())
 
     def _plan_newcomers(self) -> None:
         """Some who are still on their way in: one ready to be randomised, others with something to do."""
@@ -316,6 +322,7 @@ class Cohort:
                 session.expunge_all()
             yield (at - self.begun).total_seconds() / total
         self.book()
+        self.ask_by_link()
         yield 1.0
 
     def book(self) -> None:
@@ -354,6 +361,8 @@ class Cohort:
             aware = datetime.combine(began + timedelta(days=1), time(10), self.zone).astimezone(UTC)
             # Beside the chance that makes everything else, which must not notice.
             heappush(self.events, (aware + timedelta(hours=1), LAST + self.treated, self._event(person, event, began)))
+        elif rest == 9:
+            self._beside(now + timedelta(days=45), self._care(person, times=1 + place % len(tour.SEEN)))
 
     def _event(self, person: Somebody, event: "Happened", began: date) -> Callable[[Session, datetime], None]:
         def act(session: Session, now: datetime) -> None:
@@ -368,6 +377,7 @@ class Cohort:
             lines.record_contact(
                 session, self.study, found, at=aware, how="call", result="they_called", note=note, by=nurse, now=now
             )
+            self._plan_coding(number, event.term, now)
             if event.related:
                 judging = (now + timedelta(days=1), LAST + RANDOMISED + number, self._judge(number, event.related))
                 heappush(self.events, judging)
@@ -390,6 +400,74 @@ class Cohort:
             )
 
         return act
+
+    # Beside what is public of RESOLVE
+
+    def _beside(self, at: datetime, act: Callable[[Session, datetime], None]) -> None:
+        self.aside += 1
+        heappush(self.events, (at, 2 * LAST + self.aside, act))
+
+    def _plan_amendment(self) -> Callable[[Session, datetime], None]:
+        def act(session: Session, now: datetime) -> None:
+            on = self.as_of.astimezone(self.zone).date() + timedelta(days=9)
+            tour.plan_amendment(session, self.study, on=on, by=self.team["administrator"], now=now)
+
+        return act
+
+    def _plan_coding(self, number: int, term: str, now: datetime) -> None:
+        """Two people code the term of an event, each alone; a third settles what they differ in."""
+        first, second = tour.CHOICES[term]
+        steps = ((1, "investigator", first, tour.code_event), (2, "manager", second, tour.code_event))
+        for days, who, code, step in (*steps, (9, "coder", first, tour.settle_event)):
+
+            def act(session: Session, at: datetime, who: str = who, code: str = code, step: Any = step) -> None:
+                step(session, self.study, number, code, by=self.team[who], now=at)
+
+            self._beside(now + timedelta(days=days), act)
+
+    def _care(self, person: Somebody, *, times: int) -> Callable[[Session, datetime], None]:
+        def act(session: Session, now: datetime) -> None:
+            found = self._found(session, person)
+            if found.status == "randomised":
+                on = now.astimezone(self.zone).date()
+                tour.record_care(session, self.study, found, times=times, on=on, by=self.team["coordinator"], now=now)
+
+        return act
+
+    def _again(self, person: Somebody, values: dict[str, object]) -> Callable[[Session, datetime], None]:
+        """The second entry, by somebody who has not seen the first; what differs is settled a week later."""
+
+        def act(session: Session, now: datetime) -> None:
+            found, by, differs = self._found(session, person), self.team["coordinator"], person.serial % 8 == 0
+            number = tour.enter_again(session, self.study, found, values, differs=differs, by=by, now=now)
+            if number is not None:
+
+                def settle(session: Session, at: datetime) -> None:
+                    tour.settle(session, self.study, number, by=self.team["manager"], now=at)
+
+                self._beside(now + timedelta(days=7), settle)
+
+        return act
+
+    def ask_by_link(self) -> None:
+        """Two who were given a link to the questions of a visit: one is in the middle of them, one is done."""
+        today = self.as_of.astimezone(self.zone).date()
+        with self.database.writing() as session:
+            due = tour.due_by_link(session, self.study, today, 3)[1:]
+            for place, (code, visit) in enumerate(each for each in due if each[1] == tour.ASKED[0]):
+                found = self._found(session, Somebody(0, code=code))
+                planned = self.study.definition.visit(visit)
+                assert planned is not None
+                by, now = self.team["coordinator"], self.as_of
+                token = tour.give(session, self.study, found, visit, by=by, now=now)
+                asked = planned.instruments if place else planned.instruments[:1]
+                answers = {form: self._values(self._form(form), Somebody(0, code=code), visit) for form in asked}
+                tour.answer_by_link(session, token, answers, _Always("It was so"), today=today, now=now)
+
+    def _form(self, code: str) -> Instrument:
+        found = self.study.definition.instrument(code)
+        assert found is not None
+        return found
 
     def _next(self) -> int:
         self.serial += 1
@@ -650,6 +728,8 @@ class Cohort:
                 now=now,
                 accept_partial=True,
             )
+            if (visit_code, code) == tour.TWICE:
+                self._beside(now + timedelta(days=1 + person.serial % 3), self._again(person, values))
             if code == "pain" and self.chance.random() < 0.04:
                 self._at(on + timedelta(days=self.chance.randint(1, 6)), self._correct(person, visit_code, values))
             elif code in ("pain", "rmdq") and visit_code == "week18" and saved.status == "complete":
@@ -858,6 +938,19 @@ def work_in_background(database: Database, settings: "Settings", stop: threading
         stop.wait(BETWEEN_ROUNDS)
 
 
+def link_for_today(database: Database, now: datetime) -> str | None:
+    """The secret of a new link to the questions of somebody who can answer them today; None once nobody can."""
+    with database.writing() as session:
+        study, person = study_in_use(session, STUDY), persons.person_by_username(session, "coordinator")
+        assert person is not None
+        site = persons.sites_of(session, study.id)[0]
+        by = Actor(person.id, person.username, person.name, "", (Grant(Role.COORDINATOR, site.id),), study.id, "demo")
+        for code, visit in tour.due_by_link(session, study, clock.today(site.timezone, now), 1):
+            found = participant_by_code(session, study, code, by=by)
+            return tour.give(session, study, found, visit, by=by, now=now)
+    return None
+
+
 def serve_demo(*, port: int, data: Path, fresh: bool, participants: int, console: Console) -> None:
     """Build the demo once, then serve it on loopback."""
     from app.installation import application, log_config, migrate, open_database
@@ -896,13 +989,14 @@ def serve_demo(*, port: int, data: Path, fresh: bool, participants: int, console
     console.print(f"\n  Equipoise, RESOLVE demo: {address}\n", markup=False)
     for username, name, role, _ in (*TEAM, ("administrator", "Ada Byrne", Role.ADMINISTRATOR, False)):
         console.print(f"    {username:14} {role.replace('_', ' '):14} {name}", markup=False)
+    serving = open_database(settings)
+    if (asked := link_for_today(serving, clock.now())) is not None:
+        console.print(f"\n  A participant's questions, for a telephone: {address}/link/{asked}", markup=False)
     console.print(f"\n  The password of everybody: {PASSWORD}\n  Stop with Ctrl+C. Data: {data}\n", markup=False)
 
     import uvicorn
 
-    begun = threading.Thread(
-        target=work_in_background, args=(open_database(settings), settings, threading.Event()), daemon=True
-    )
+    begun = threading.Thread(target=work_in_background, args=(serving, settings, threading.Event()), daemon=True)
     begun.start()
     uvicorn.run(
         application,

@@ -32,6 +32,7 @@ TEXT: dict[str, Any] = {
     "visit": "week18",
     "instrument": "pain",
     "item": "pain_note",
+    "event": None,
     "dictionary": "complaints",
     "dictionary_version": "1",
     "text": "Sore lower back",
@@ -59,7 +60,10 @@ class ChoiceReply(Reply):
 
 
 class TextReply(Reply):
-    """One text to be coded."""
+    """One text to be coded: of an entry, or the term of an adverse event, whose number is `event`.
+
+    Of an event, `visit` and `instrument` are empty, and `item` is `adverse_event.term`.
+    """
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": TEXT})
 
@@ -69,6 +73,7 @@ class TextReply(Reply):
     visit: str
     instrument: str
     item: str
+    event: int | None
     dictionary: str
     dictionary_version: str
     text: str

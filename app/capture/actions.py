@@ -4,6 +4,7 @@ An entry is saved as a whole: the row, the log of every item that changed, and w
 fall together. Who saves upon an older version than the stored one is told so, and nothing is overwritten.
 """
 
+import hashlib
 import json
 import secrets
 from collections.abc import Collection, Mapping, Sequence
@@ -13,10 +14,11 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Integer, Select, String, and_, bindparam, delete, exists, or_, select, true, update
+from sqlalchemy import Integer, Select, String, and_, bindparam, delete, exists, func, or_, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
+from app.audit.actions import ENTRY as LOG
 from app.audit.actions import Change, record
 from app.capture import verification
 from app.capture.casebook import actions as casebook
@@ -72,6 +74,7 @@ from app.foundation.drawing import NotDrawn, drawing_svg, name_svg, read_strokes
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.participants import files
 from app.participants.models import Participant
+from app.participants.reads import held as hold_participant
 from app.participants.rules.files import MEDIA_TYPES, file_name, kind_of, why_not_kept
 from app.people.access import Actor, require
 from app.people.permissions import Permission
@@ -85,6 +88,7 @@ SEALED_AS = {ItemType.FILE: ("file", FILE_PURPOSE), ItemType.SIGNATURE: ("signat
 SIGNATURE_TYPE = "application/json"
 SIGNATURE_STEPS = 4096
 LONGEST_NAME = 160
+MOST_BY_LINK = 5  # files or signatures that are ever kept for one question by links
 INK = "#1b1b1f"  # it is shown as a picture of its own, on whatever paper
 LARGEST_DRAFT = 200_000  # bytes of JSON
 
@@ -213,7 +217,7 @@ def save_entry(
         double.begin(session, study.id, stored, by=by, now=now)
         log.append(Change("entry.awaits_second"))
     if stored and study.definition.has_coding:
-        log += follow_texts(session, study, form, stored, different, now=now)
+        log += follow_texts(session, study, form, about.participant_id, stored, different, now=now)
     if place.has_draft:
         drop_draft(session, about.participant_id, visit=visit, instrument=instrument, by=by, repeat=repeat)
     told = about.changes(log)
@@ -576,6 +580,8 @@ def keep_file(
     kind = kind_of(data, name)
     if reason is not None or kind is None:
         raise Invalid([FieldProblem(item, "file", f"{_label_of(asked)}: {reason}")])
+    if by.by_link is not None:
+        _refuse_many(session, about, asked, hashlib.sha256(data).hexdigest())
     media_type = MEDIA_TYPES[kind]
     if kind is FileKind.CSV and kind not in asked.file_kinds:
         media_type = MEDIA_TYPES[FileKind.TEXT]
@@ -613,6 +619,8 @@ def keep_signature(
     if not drawn and (not name or not name.isprintable() or len(name) > LONGEST_NAME):
         message = f"{_label_of(asked)}: draw a signature, or type the full name on one line."
         raise Invalid([FieldProblem(item, "signature", message)])
+    if by.by_link is not None:
+        _refuse_many(session, about, asked)
     signed = {"strokes": json.loads(drawn)} if drawn else {"name": name}
     data = json.dumps({**signed, "salt": secrets.token_hex(16)}, ensure_ascii=False, separators=(",", ":")).encode()
     kept = files.keep(
@@ -696,6 +704,30 @@ def _asked_sealed(session: Session, about: "_About", item: str, kind: ItemType, 
     if asked is None or asked.type is not kind:
         raise NotFound
     return asked
+
+
+def _refuse_many(session: Session, about: "_About", asked: Item, sha256: str | None = None) -> None:
+    """By a link so much is kept for a question and no more: who holds one is known to nobody but by the link.
+
+    What stands cannot be taken away again, so the limit is on what was ever kept; the very same file is no other.
+    """
+    hold_participant(session, about.participant_id)  # many at once are counted one after the other
+    if sha256 and files.kept(session, about.participant_id, FILE_PURPOSE, [sha256]):
+        return
+    kept = select(func.count()).where(
+        LOG.c.log == about.study.code,
+        LOG.c.participant == about.participant.code,
+        LOG.c.subject == about.subject,
+        LOG.c.item == asked.code,
+        LOG.c.action.in_(("entry.file_kept", "entry.signature_kept")),
+        LOG.c.via == "link",
+    )
+    if session.execute(kept).scalar_one() >= MOST_BY_LINK:
+        words = (
+            f"{_label_of(asked)}: {MOST_BY_LINK} were sent for this question already, and no more are kept by a link. "
+            "Send the form with the last one, or ask your study site."
+        )
+        raise Invalid([FieldProblem(asked.code, "many", words)])
 
 
 def _not_kept(

@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT_ENTRY
 from app.capture.coding.reads import agreement_page as coding_agreement
-from app.capture.coding.reads import codes_in, every_text
+from app.capture.coding.reads import codes_in, codes_of_events, every_text
 from app.capture.double.reads import agreement_page as entry_agreement
 from app.capture.double.reads import every_answer
 from app.capture.groups import ROWS, cells_of
@@ -466,9 +466,10 @@ class Source:
             yield (
                 each.participant,
                 each.site,
-                each.visit,
-                each.instrument,
+                each.visit or None,
+                each.instrument or None,
                 each.item,
+                *((each.event,) if self.plan.codes_events else ()),
                 each.text,
                 each.dictionary,
                 each.dictionary_version,
@@ -564,6 +565,7 @@ class Source:
         return self._mine(query).order_by(table.c.id)
 
     def _events(self) -> Iterator[Row]:
+        codes = codes_of_events(self.session, self.study) if self.plan.codes_events else {}
         newest = (REPORT.c.event_id == EVENT.c.id) & (REPORT.c.version == EVENT.c.version)
         for row in self._scan(self._of_safety(EVENT, REPORT.c.details).join(REPORT, newest)):
             said = details_in(row.details)
@@ -573,6 +575,7 @@ class Source:
                 row.id,
                 row.state,
                 row.term,
+                *(codes.get(row.id, (None, None)) if self.plan.codes_events else ()),
                 row.code,
                 row.onset,
                 said.ended or None,

@@ -141,6 +141,7 @@ class Plan:
     groups: Mapping[str, Mapping[str, tuple[str, tuple[Item, ...]]]]
     has_double_entry: bool = False
     has_coding: bool = False
+    codes_events: bool = False
 
     def once(self) -> tuple[str, ...]:
         """Those of them that are filled in once at a visit, in every version of the study."""
@@ -185,6 +186,7 @@ def plan_of(versions: Sequence[Study]) -> Plan:
         deviation_categories=_first((one.code, one.label) for version in versions for one in version.safety.deviations),
         has_double_entry=any(version.has_double_entry for version in versions),
         has_coding=any(version.has_coding for version in versions),
+        codes_events=any(version.safety.coding is not None for version in versions),
         groups={code: _groups(versions, code) for code in instruments},
         repeating=frozenset(one.code for version in versions for one in version.instruments if one.repeats),
     )
@@ -706,8 +708,10 @@ def double_columns(plan: Plan) -> tuple[Column, ...]:
 
 def coding_columns(plan: Plan) -> tuple[Column, ...]:
     """One row per text that is coded."""
+    event = (Column("event", "Number of the adverse event whose term it is", ColumnType.INTEGER),)
     return (
         *_entered_where(plan),
+        *(event if plan.codes_events else ()),
         Column("text", "The text"),
         Column("dictionary", "What it is coded with"),
         Column("dictionary_version", "Version of the dictionary"),
@@ -753,7 +757,16 @@ def agreement_row(kind: str, each: Agreement) -> Row:
     for found in (each.kappa, each.weighted):
         figures += [round(one, 6) for one in (found.value, found.low, found.high)] if found else [None] * 3
     percent = round(each.percent, 6)
-    return (kind, each.instrument, each.item, each.site or None, each.compared, each.agreeing, percent, *figures)
+    return (
+        kind,
+        each.instrument or None,
+        each.item,
+        each.site or None,
+        each.compared,
+        each.agreeing,
+        percent,
+        *figures,
+    )
 
 
 def consent_columns(plan: Plan) -> tuple[Column, ...]:
@@ -792,12 +805,17 @@ def event_columns(plan: Plan) -> tuple[Column, ...]:
         Column(f"serious__{code}", f"Serious because of: {label.casefold()}", ColumnType.FLAG, choices=FLAG)
         for code, label in _said(Criterion)
     )
+    coded = (
+        Column("term__code", "What the term is coded as, once that is settled and while it reads so"),
+        Column("term__term", "The term of that code, as it read on that day"),
+    )
     return (
         PARTICIPANT,
         SITE,
         Column("number", "Number of the event", ColumnType.INTEGER),
         Column("state", "How far it is judged and reviewed", ColumnType.CHOICE, choices=_said(EventState)),
         Column("term", "What happened, in words"),
+        *(coded if plan.codes_events else ()),
         Column("code", "Term of the study's list", ColumnType.CHOICE, choices=plan.terms),
         Column("onset", f"When it began, {PARTIAL}", ColumnType.PARTIAL_DATE),
         Column("ended", f"When it ended, {PARTIAL}; empty while it goes on", ColumnType.PARTIAL_DATE),

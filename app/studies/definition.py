@@ -760,6 +760,9 @@ class Safety(Part):
     late_entry_days: int | None = Field(
         default=None, ge=0, le=400, description="Days after the visit from which on an entry is late; none unless said."
     )
+    coding: Coding | None = Field(
+        default=None, description="How the terms of events are coded, as texts are: see docs/double-entry.md."
+    )
 
 
 class GuessAnswer(Part):
@@ -975,7 +978,9 @@ class Study(StudyFile):
 
     @cached_property
     def has_coding(self) -> bool:
-        """Whether any text of an instrument is coded."""
+        """Whether any text of an instrument is coded, or the terms of adverse events."""
+        if self.safety.coding is not None:
+            return True
         return any(item.coding is not None for form in self.instruments for item in form.items)
 
     def dictionary(self, code: str) -> Dictionary | None:

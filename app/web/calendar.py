@@ -269,7 +269,7 @@ def _target(here: Here, each: Unbooked) -> Line:
 
 def _to_book(here: Here, each: Unbooked) -> dict[str, Any]:
     """A visit to be booked, and where that is done (or where it is looked at)."""
-    planned = here.the_study.definition.visit(each.code)
+    planned = here.the_study.at(each.site_id).definition.visit(each.code)
     participant = f"/{here.the_study.code}/participants/{each.participant}"
     books = may(here.actor, Permission.APPOINTMENT_BOOK, site_id=each.site_id)
     return {

@@ -123,17 +123,17 @@ def _known(here: Here, number: int, permission: Permission = Permission.TEXT_COD
 
 
 def _where(here: Here, text: Text) -> str:
-    form = here.the_study.definition.instrument(text.instrument)
+    definition = here.the_study.at(text.site_id).definition
+    form, visit = definition.instrument(text.instrument), definition.visit(text.visit)
     item = form.item(text.item) if form else None
-    visit = here.the_study.definition.visit(text.visit)
     return f"{item.label if item else text.item}, {visit.label if visit else text.visit}"
 
 
 def _text_page(here: Here, text: Text, problem: Invalid | Conflict | Refused | None = None) -> Response:
-    definition, places = here.the_study.definition, places_of(here)
+    definition, places = here.the_study.at(text.site_id).definition, places_of(here)
     form = definition.instrument(text.instrument)
     item = form.item(text.item) if form else None
-    coding = item.coding if item else None
+    coding = item.coding if item else definition.safety.coding
     not_code = why_not(here.actor, Permission.TEXT_CODE, site_id=text.site_id) or why_not_code(
         text.state, text.coded_by, here.actor.username
     )
@@ -144,6 +144,10 @@ def _text_page(here: Here, text: Text, problem: Invalid | Conflict | Refused | N
     asked = here.request.query_params.get("q") if problem is None else here.value("q")
     looked_for = typed_text(asked, 200) or (typed_text(text.text, 200) if searches and asked is None else "")
     found = reads.terms_found(here.session, here.the_study, text.dictionary, looked_for) if searches else []
+    # The text itself is seldom a term: where nobody has looked for anything yet, what holds some of its words is shown.
+    near = not_code is None and asked is None and not found
+    if near:
+        found = reads.terms_near(here.session, here.the_study, text.dictionary, looked_for)
     # What the same text was coded as elsewhere would lead a coder: it comes after their own choice, unless the study
     # says otherwise.
     when = coding.suggestions if coding else "after"
@@ -162,11 +166,13 @@ def _text_page(here: Here, text: Text, problem: Invalid | Conflict | Refused | N
         status_code=status_of(problem),
         text=text,
         where=_where(here, text),
+        event_url=f"/{here.the_study.code}/safety/events/{text.event}" if text.event else None,
         dictionary=f"{dictionary.label} {text.dictionary_version}" if dictionary else text.dictionary,
         url=f"/{here.the_study.code}/coding/{text.number}",
         queue_url=f"/{here.the_study.code}/coding",
         q=looked_for,
         codes=codes,
+        near=near and found,
         may_code=not_code is None,
         may_settle=not_settle is None,
         reason=None if searches else (not_settle if text.state is State.TO_RECONCILE else not_code),

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from app.capture.actions import drop_draft as drop_draft_of
+from app.capture.coding.following import TERM_OF_EVENT
 from app.capture.double import actions, reads
 from app.capture.double.actions import Decision
 from app.capture.double.reads import Agreement, Answer, Line
@@ -224,8 +225,8 @@ def agreement_row(here: Here, each: Agreement) -> dict[str, Any]:
         if found is not None:
             figures[place] = f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
     return {
-        "form": (form.short or form.label) if form else each.instrument,
-        "item": item.label if item else each.item,
+        "form": (form.short or form.label) if form else each.instrument or None,
+        "item": item.label if item else None if each.item == TERM_OF_EVENT else each.item,
         "site": each.site,
         "compared": each.compared,
         "agreeing": each.agreeing,
@@ -236,7 +237,7 @@ def agreement_row(here: Here, each: Agreement) -> dict[str, Any]:
 
 
 def _line(here: Here, line: Line) -> dict[str, Any]:
-    definition = here.the_study.definition
+    definition = here.the_study.at(line.site_id).definition
     visit, form = definition.visit(line.visit), definition.instrument(line.instrument)
     root = f"{visit_url(here, line.participant, line.visit)}/entries/{line.instrument}"
     waits = line.state is State.AWAITS_SECOND

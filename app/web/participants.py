@@ -192,7 +192,7 @@ def _row(here: Here, places: Places, row: ParticipantRow, visit: NextVisit | Non
         is_error(row.randomised_in_error),
         today,
         visit,
-        _label(here.the_study.definition, visit.code) if visit else "",
+        _label(here.the_study.at(row.site_id).definition, visit.code) if visit else "",
         visit is not None and visit.kind == VisitKind.TREATMENT and visit.closes_on < today,
         _visit_url(here, row.code, visit.code, visit.kind, row.site_id) if visit else "",
     )

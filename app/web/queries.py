@@ -175,7 +175,7 @@ def _is_entered(definition: Study, instrument: str) -> bool:
 
 def _line(here: Here, query: Query) -> dict[str, Any]:
     """One query as a list says it: where it is, in words, and the page where it is worked on."""
-    definition = here.the_study.definition
+    definition = here.the_study.at(query.site_id).definition
     visit, form = definition.visit(query.visit), definition.instrument(query.instrument)
     item = form.item(query.item) if form else None
     return {

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
+from app.capture.coding.reads import codes_of_events
 from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of, require_password
 from app.foundation.errors import Conflict, FieldProblem, Invalid, Problem, Refused
 from app.foundation.paging import LARGEST_PAGE
@@ -523,6 +524,8 @@ def _event_page(here: Here, number: int, *, problem: Problem | None = None) -> R
     site_id = found.site_id
     local = here.now.astimezone(ZoneInfo(places.timezone(site_id)))
     names = {clock.code: clock.label for clock in safety.clocks}
+    coded = safety.coding is not None and all_seen
+    codes = codes_of_events(here.session, here.the_study, number) if coded else {}
     details = reports[-1].details
     by_list = expected_by_list(safety, details.code)
     fields = ("why", "relatedness", "expected", "words", "agree", "clock", "reference", "sent_on", "sent_time")
@@ -538,6 +541,8 @@ def _event_page(here: Here, number: int, *, problem: Problem | None = None) -> R
         event=found,
         details=details,
         said={name: _in_words(here, name, getattr(details, name)) for name in ("code", "severity")},
+        coded_as=codes.get(number),
+        is_coded=coded,
         url=_url(here, number),
         list_url=f"/{here.the_study.code}/safety",
         participant_url=f"/{here.the_study.code}/participants/{found.participant}",

@@ -156,7 +156,7 @@ def _owed(here: Here, places: Places, by: Actor) -> Sequence[Owed]:
 
 
 def _visit(here: Here, places: Places, each: DueVisit) -> dict[str, Any]:
-    definition = here.the_study.definition
+    definition = here.the_study.at(each.site_id).definition
     visit = definition.visit(each.code)
     day = places.today(here, each.site_id)
     readable = may(here.actor, Permission.ENTRY_READ, site_id=each.site_id)

@@ -106,7 +106,16 @@ ARMS: dict[str, Any] = {
             {"code": "late", "when": "overdue", "days": 1, "to": "staff"},
         ]
     },
+    "dictionaries": [
+        {
+            "code": "complaints",
+            "label": "Complaints",
+            "version": "1",
+            "terms": [{"code": "RASH", "label": "Rash"}, {"code": "COLD", "label": "Common cold"}],
+        }
+    ],
     "safety": {
+        "coding": {"dictionary": "complaints"},
         "clocks": [
             {
                 "code": "sponsor",
@@ -117,7 +126,7 @@ ARMS: dict[str, Any] = {
                     {"after_hours": 24, "tell": ["data_manager"]},
                 ],
             }
-        ]
+        ],
     },
     # The day on which the statistician, after everything else, holds guesses against the arms.
     **asking_for_a_guess(ACTIVE, SHAM, planned_from="2026-07-08"),
@@ -621,6 +630,9 @@ def _report(trial: Trial) -> None:
     did(api("data_manager", "POST", f"{API}/adverse-events/1/reviews", review))
     sent = {"clock": "sponsor", "sent_on": "2026-03-10", "sent_time": "19:30", "reference": "By mail"}
     did(web("coordinator", "POST", "/mini/safety/events/1/clock", sent))
+    for who in ("investigator", "data_manager"):  # the clinician's event; the other is half coded at the end
+        did(api(who, "POST", f"{API}/coded-texts/1/choice", {"code": "RASH"}))
+    did(web("investigator", "POST", "/mini/coding/2/code", {"code": "COLD"}))
     deviation = {"category": "procedure", "occurred_on": "2026-03-10", "what": "The form was filled in at home"}
     did(web("clinician", "POST", "/mini/participants/M-001/deviations/new", deviation))
     did(web("data_manager", "POST", "/mini/safety/deviations/look"))
@@ -764,6 +776,7 @@ QUERIES: dict[str, Sequence[str]] = {
     "participants.participants": ("", "?format=csv", "?sort=-status", "?find=M-00", "?status=randomised&site=all"),
     "audit.audit": ("", "?participant=M-001", "?kind=allocation.", "?kind=session."),
     "api.audit": ("", "?limit=500", "?participant=M-001"),
+    "coding.texts": ("", "?queue=coded"),
     "safety.events": ("", "?serious=yes&sort=onset", "?format=csv"),
     "api.adverse_events": ("", "?serious=true"),
     "conduct.deviations": ("", "?open=yes", "?format=csv"),

@@ -28,6 +28,8 @@ class Hand:
     keyboard: bool = False
     acts: int = 0
     typed: int = 0
+    notes: dict[str, str] = field(default_factory=dict)
+    """What one task leaves for another: the address of a link, for whoever opens it."""
     began: float = field(default_factory=time.perf_counter)
     seconds: float = 0
 
@@ -73,6 +75,22 @@ class Hand:
             self.key("Space" if target.evaluate("it => document.activeElement === it") else "ArrowDown")
         assert target.is_checked(), f"No arrow key leads to {name}."
 
+    def rate(self, name: str, digit: str) -> None:
+        """Give a rating on a scale: press its number, or the key of that number."""
+        group = self.page.locator(f'input[type=radio][name="{name}"]')
+        if not self.keyboard:
+            self.choose(group.and_(self.page.locator(f'[value="{digit}"]')))
+            return
+        reached = "name => document.activeElement.name === name"
+        if self.page.evaluate("document.activeElement === document.body"):
+            self._on(group, whole_group=True)
+        for _ in range(FURTHEST):
+            if self.page.evaluate(reached, name):
+                self.key(digit)
+                return
+            self.key("Tab")
+        raise AssertionError(f"The Tab key does not lead to {name} on {self.page.url}.")
+
     def select(self, target: Locator, value: str) -> None:
         """Choose an option of a list: one act to open it, one for the option."""
         self._on(target)
@@ -87,7 +105,7 @@ class Hand:
         target.first.wait_for(state="attached")
         self.page.wait_for_load_state()
         at_the_top = self.page.evaluate("document.activeElement === document.body")
-        if at_the_top and self.page.locator("main").locator(target).count():
+        if at_the_top and target.first.evaluate("it => !!it.closest('main')"):
             # As whoever knows the house does: the first thing the Tab key comes to is the way past the navigation.
             self.key("Tab")
             self.key("Enter")

@@ -15,6 +15,7 @@ from app.foundation import clock
 from app.foundation.database import Database
 from app.schedule.reads import visits_of
 from app.studies.actions import load_study
+from app.studies.definition import Study
 from tests.amendments.world import ADMINISTRATOR, amended, enrolled, first, loaded
 from tests.factories import MINI, NOW, TODAY, mini_study, person
 from tests.web.browser import counted_statements, form_in, signed_in_client
@@ -127,6 +128,26 @@ def test_participants_follow_the_version_of_their_site(world: World):
         assert participant.id is not None
         assert {each.code for each in visits_of(session, participant.id)} == {"baseline"}
         assert session.execute(select(ENTRY.c.study_version_id)).scalar_one() == world.study.version_id
+
+
+def test_a_list_over_sites_calls_a_visit_as_the_site_does(shared_database: Database):
+    world = World(shared_database, **first())
+    world.consented()
+    world.consented("south")
+    whole = amended().model_dump(mode="json")
+    whole["visits"][0]["label"] = "The first day"
+    administrator = world.browser("administrator", site_code=None)
+    with shared_database.writing() as session:
+        load_study(session, Study.model_validate(whole), by=ADMINISTRATOR, now=clock.now())
+    fields = form_in(administrator.soup(EFFECT), f"{VERSIONS}/2/plan")
+    asked = {**fields, "sites": "south", "from_on": "", "why": "Ethics of the south"}
+    assert administrator.send(f"{VERSIONS}/2/plan", asked).status_code == 303
+    monitor = world.browser("monitor", site_code=None)
+    for page in ("/mini/today", "/mini/participants"):
+        said = [row.get_text(" ") for row in monitor.soup(page).select("tbody tr")]
+        one, other = ("".join(row for row in said if code in row) for code in ("M-001", "M-002"))
+        assert ("Baseline" in one, "The first day" in one) == (True, False), page
+        assert "The first day" in other, page
 
 
 def test_what_an_amendment_took_out_is_met_as_what_it_was(shared_database: Database):

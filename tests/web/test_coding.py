@@ -45,8 +45,14 @@ def test_two_code_and_a_third_settles(world: World):
     with counted_statements(world.database) as said:
         url = text_url(one)
     assert len(said) <= 12
-    nothing = one.soup(url)
-    assert "No term holds these words" in nothing.get_text(" "), "at first the text itself is looked for"
+    with counted_statements(world.database) as said:
+        near = one.soup(url)
+    assert len(said) <= 12
+    assert "No term holds all of these words" in near.get_text(" "), "at first the text itself is looked for"
+    assert [each["value"] for each in near.select("input[name=code]")] == ["LBP", "BACK"], "most words first"
+    nothing = one.soup(f"{url}?q=knee")
+    assert "No term holds these words" in nothing.get_text(" ")
+    assert not nothing.select("input[name=code]")
     with counted_statements(world.database) as said:
         page = one.soup(f"{url}?q=back")
     assert len(said) <= 12

@@ -8,12 +8,14 @@ from bs4 import BeautifulSoup
 from sqlalchemy import select, update
 
 from app.audit.actions import ENTRY
+from app.capture.actions import MOST_BY_LINK
 from app.capture.reads import entry_of
 from app.consent.reads import consents_of
 from app.foundation import clock
 from app.foundation.database import Database
 from app.mail.actions import MAIL, text_of
 from app.mail.models import OutboxMail
+from app.participants.files import FILE
 from app.participants.links.reads import LINK, links_of
 from app.participants.rules import PersonalData
 from app.schedule.reminders.reads import reachable
@@ -22,6 +24,7 @@ from tests.conftest import KEYS
 from tests.consent.acts import QUESTION
 from tests.factories import MINI
 from tests.web.browser import Browser, form_in
+from tests.web.test_items import KINDS, VISITS
 from tests.web.world import World
 
 WHO = "/mini/participants/M-001"
@@ -365,3 +368,32 @@ def test_who_is_given_a_link_in_a_language_reads_the_questions_in_it(shared_data
     assert "Schmerz der letzten Woche" in page
     assert "Days with pain" in page  # what has no words in it stays as the study words it
     assert "Pain, past week" in stranger(world).get(given(world, "questions:baseline")).text
+
+
+@pytest.mark.requirement("SEC-22")
+def test_by_a_link_no_more_than_a_few_files_are_kept_for_a_question(shared_database: Database):
+    forms = [{**form, "respondent": "participant"} if form["code"] == "disability" else form for form in KINDS]
+    world = World(shared_database, instruments=forms, visits=VISITS)
+    world.consented()
+    path = given(world, "questions:baseline")
+    phone = stranger(world)
+
+    def send(data: bytes) -> Any:
+        fields = typed(BeautifulSoup(phone.get(path).text, "html.parser"))
+        return phone.send(path, {**fields, "save-as": "partial"}, files={"report__file": ("a.pdf", data)})
+
+    def kept() -> int:
+        with world.database.reading() as session:
+            return len(session.execute(select(FILE.c.id)).all())
+
+    for number in range(MOST_BY_LINK):
+        assert send(b"%PDF-1.7 " + bytes([65 + number])).status_code == 200
+    refused = send(b"%PDF-1.7 Z")
+    assert (refused.status_code, kept()) == (422, MOST_BY_LINK)
+    assert "5 were sent for this question already" in words(refused)
+    assert send(b"%PDF-1.7 A").status_code == 200, "the very same file is no other"
+    assert kept() == MOST_BY_LINK
+    at, browser = "/mini/participants/M-001/visits/baseline/entries/disability", world.coordinator()
+    fields = {**browser.form(at), "save-as": "partial", "form-why": "The right one"}
+    reply = browser.send(at, fields, files={"report__file": ("b.pdf", b"%PDF-1.7 Z")})
+    assert (reply.status_code, kept()) == (303, MOST_BY_LINK + 1), "the site may send another"

@@ -13,10 +13,9 @@ from app.capture.coding.following import TEXT
 from app.capture.coding.reads import CHOICE, TERM, Text, choices_of, term_of, text_of
 from app.capture.coding.rules import State, Step, after, step_of, why_not_code, why_not_reconcile, words_of
 from app.capture.locks.reads import refuse_locked
-from app.capture.reads import ENTRY
 from app.capture.typed import shortened
 from app.foundation.database import store_many
-from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
 from app.foundation.words import text_problems
 from app.people.access import Actor, require
 from app.people.permissions import Permission
@@ -143,10 +142,7 @@ def _held(
     require(by, permission, action=action)
     session.execute(select(TEXT.c.id).where(TEXT.c.id == number).with_for_update()).all()
     found = text_of(session, study, number, by=by)
-    about: dict[str, Any] = {
-        "action": action,
-        "subject": f"{found.participant}/coding/{found.visit}/{found.instrument}",
-    }
+    about: dict[str, Any] = {"action": action, "subject": f"{found.participant}/{found.subject}"}
     require(by, permission, site_id=found.site_id, **about)
     return found, about
 
@@ -160,11 +156,10 @@ def _term(session: Session, study: StudyInUse, found: Text, code: str) -> Term:
 
 
 def _refuse_locked(session: Session, study: StudyInUse, found: Text, about: dict[str, Any]) -> None:
-    participant_id = session.execute(select(ENTRY.c.participant_id).where(ENTRY.c.id == found.entry_id)).scalar()
-    if participant_id is None:
-        raise NotFound
-    refuse_locked(session, study, participant_id, visit=found.visit, **about)
+    if found.entry_id is None:
+        return  # what is reported of safety goes on after data are locked, and so does how it is coded
+    refuse_locked(session, study, found.participant_id, visit=found.visit, **about)
 
 
 def _change(found: Text, action: str, old: Any = None, new: Any = None, why: str | None = None) -> Change:
-    return Change(action, found.participant, f"coding/{found.visit}/{found.instrument}", found.item, old, new, why)
+    return Change(action, found.participant, found.subject, found.item, old, new, why)

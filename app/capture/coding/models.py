@@ -9,7 +9,9 @@ from app.foundation.database import Instant
 
 
 class CodedText(SQLModel, table=True):
-    """One text of an entry, to be coded. A text that changes is another row; the old one stays, `outdated_at` set.
+    """One text of an entry, or the term of an adverse event, to be coded.
+
+    A text that changes is another row; the old one stays, `outdated_at` set.
 
     `key` is the text without case and extra blanks, by which the very same text is found again. `code` and `label` are
     what it is coded as, once that is settled; the label as it read on that day.
@@ -27,6 +29,14 @@ class CodedText(SQLModel, table=True):
             sqlite_where=text("outdated_at IS NULL"),
             postgresql_where=text("outdated_at IS NULL"),
         ),
+        Index(
+            "ux_coded_text_event",
+            "event_id",
+            unique=True,
+            sqlite_where=text("outdated_at IS NULL"),
+            postgresql_where=text("outdated_at IS NULL"),
+        ),
+        CheckConstraint("(entry_id IS NULL) = (event_id IS NOT NULL)", name="of_one_thing"),
         CheckConstraint("(state = 'outdated') = (outdated_at IS NOT NULL)", name="outdated_state"),
         CheckConstraint("(reconciled_at IS NULL) = (reconciled_by IS NULL)", name="reconciled_pair"),
         CheckConstraint("(code IS NULL) = (label IS NULL)", name="coded_pair"),
@@ -34,7 +44,9 @@ class CodedText(SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     study_id: int = Field(foreign_key="study.id")
-    entry_id: int = Field(foreign_key="entry.id")
+    participant_id: int = Field(foreign_key="participant.id")
+    entry_id: int | None = Field(default=None, foreign_key="entry.id")
+    event_id: int | None = Field(default=None, foreign_key="adverse_event.id")
     item: str
     dictionary: str
     dictionary_version: str

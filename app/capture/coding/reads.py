@@ -6,13 +6,24 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, bindparam, exists, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Integer, bindparam, exists, func, literal, literal_column, or_, select, tuple_
 from sqlmodel import Session
 
 from app.capture.agreement import kappa
 from app.capture.coding.following import TEXT
 from app.capture.coding.models import CodingChoice, DictionaryTerm
-from app.capture.coding.rules import MOST_FOUND, WAITING, State, found_in, key_of, rank, shows_choices
+from app.capture.coding.rules import (
+    MOST_FOUND,
+    MOST_WORDS,
+    WAITING,
+    State,
+    found_in,
+    key_of,
+    long_words,
+    nearest,
+    rank,
+    shows_choices,
+)
 from app.capture.double.reads import Agreement, items_page
 from app.capture.models import Entry
 from app.foundation import paging
@@ -57,13 +68,19 @@ class Choice:
 
 @dataclass(frozen=True)
 class Text:
-    """One text to be coded, as this person may see it. `choices` are those they may know."""
+    """One text to be coded, as this person may see it. `choices` are those they may know.
+
+    Of an entry (`entry_id`, `visit`, `instrument`), or the term of an adverse event (`event_id`); what it is not of is
+    None, and the visit and instrument empty.
+    """
 
     number: int
     participant: str
     site: str
     site_id: int
-    entry_id: int
+    participant_id: int
+    entry_id: int | None
+    event_id: int | None
     visit: str
     instrument: str
     item: str
@@ -84,6 +101,16 @@ class Text:
     choices: tuple[Choice, ...] = ()
     coded_by: frozenset[str] = frozenset()
 
+    @property
+    def event(self) -> int | None:
+        """The number of the adverse event whose term it is."""
+        return self.event_id
+
+    @property
+    def subject(self) -> str:
+        """What the log calls it."""
+        return f"coding/{self.visit}/{self.instrument}" if self.entry_id else f"coding/adverse_event/{self.event_id}"
+
 
 @dataclass(frozen=True)
 class Suggestion:
@@ -94,6 +121,10 @@ class Suggestion:
     number: int
 
 
+# Words of SQL, and not values: PostgreSQL must see that what is grouped by is what is selected.
+_NOWHERE: ColumnElement[str] = literal_column("''")
+_VISIT, _INSTRUMENT = func.coalesce(ENTRY.c.visit, _NOWHERE), func.coalesce(ENTRY.c.instrument, _NOWHERE)
+
 # Built once: putting a SELECT together takes longer than running it.
 _TEXTS = (
     select(
@@ -101,13 +132,13 @@ _TEXTS = (
         PARTICIPANT.c.code.label("participant"),
         SITE.c.code.label("site"),
         SITE.c.id.label("site_id"),
-        ENTRY.c.visit,
-        ENTRY.c.instrument,
+        _VISIT.label("visit"),
+        _INSTRUMENT.label("instrument"),
         *(column for column in TEXT.c if column.name not in ("id", "study_id")),
     )
     .select_from(TEXT)
-    .join(ENTRY, ENTRY.c.id == TEXT.c.entry_id)
-    .join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id)
+    .join(PARTICIPANT, PARTICIPANT.c.id == TEXT.c.participant_id)
+    .outerjoin(ENTRY, ENTRY.c.id == TEXT.c.entry_id)
     .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
     .where(TEXT.c.study_id == bindparam("study_id", type_=Integer))
 )
@@ -172,8 +203,7 @@ def counts(session: Session, study: StudyInUse, *, by: Actor) -> dict[Queue, int
     counted = [
         select(func.count())
         .select_from(TEXT)
-        .join(ENTRY, ENTRY.c.id == TEXT.c.entry_id)
-        .join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id)
+        .join(PARTICIPANT, PARTICIPANT.c.id == TEXT.c.participant_id)
         .where(TEXT.c.study_id == study.id, at_their_sites(by, Permission.TEXT_CODE), *_in(which, by))
         .scalar_subquery()
         for which in Queue
@@ -214,7 +244,7 @@ def suggestions(session: Session, study: StudyInUse, text: Text) -> tuple[Sugges
 
 def terms_found(session: Session, study: StudyInUse, dictionary: str, text: str) -> list[Term]:
     """The terms that hold every word of a text: of the dictionary this installation loaded, else of the study's own."""
-    wanted = key_of(text).split()[:8]
+    wanted = key_of(text).split()[:MOST_WORDS]
     if not wanted:
         return []
     if not _has_own(session, study, dictionary):
@@ -232,6 +262,24 @@ def terms_found(session: Session, study: StudyInUse, dictionary: str, text: str)
     )
     found = [_term(row) for row in session.execute(query)]
     return sorted(found, key=lambda term: rank(term, text))[:MOST_FOUND]
+
+
+def terms_near(session: Session, study: StudyInUse, dictionary: str, text: str) -> list[Term]:
+    """Where no term holds every word of a text: those that hold some of them, most words first."""
+    wanted = long_words(text)
+    if not wanted:
+        return []
+    if not _has_own(session, study, dictionary):
+        defined = study.definition.dictionary(dictionary)
+        return nearest(defined.terms if defined else (), text)
+    some = or_(*(TERM.c.words.contains(word, autoescape=True) for word in wanted))
+    query = (
+        select(TERM.c.code, TERM.c.label, TERM.c.parent)
+        .where(TERM.c.study_id == study.id, TERM.c.dictionary == dictionary, some)
+        .order_by(func.length(TERM.c.label), TERM.c.label, TERM.c.code)
+        .limit(MOST_SEARCHED)
+    )
+    return nearest([_term(row) for row in session.execute(query)], text)
 
 
 def term_of(session: Session, study: StudyInUse, dictionary: str, code: str) -> Term | None:
@@ -267,6 +315,19 @@ def codes_in(session: Session, entries: Sequence[int]) -> dict[int, dict[str, tu
     for row in session.execute(query):
         found.setdefault(row.entry_id, {})[row.item] = (row.code, row.label)
     return found
+
+
+def codes_of_events(session: Session, study: StudyInUse, event: int | None = None) -> dict[int, tuple[str, str]]:
+    """Adverse event -> (code, label) of its term, where that is settled and the term still reads so.
+
+    Of one event, or of every one of the study: there are few. A caller shows those it may know already.
+    """
+    query = select(TEXT.c.event_id, TEXT.c.code, TEXT.c.label).where(
+        TEXT.c.study_id == study.id, TEXT.c.event_id.is_not(None), TEXT.c.state == State.CODED
+    )
+    if event is not None:
+        query = query.where(TEXT.c.event_id == event)
+    return {row.event_id: (row.code, row.label) for row in session.execute(query)}
 
 
 def every_text(
@@ -320,16 +381,16 @@ def agreement_page(
     size = paging.page_size(limit)
     first, second = CHOICE.alias("first_choice"), CHOICE.alias("second_choice")
     site = SITE.c.code if by_site else literal("")
-    keys: tuple[Any, ...] = (ENTRY.c.instrument, TEXT.c.item, site)
+    keys: tuple[Any, ...] = (_INSTRUMENT, TEXT.c.item, site)
     grouped = keys if by_site else keys[:2]
     twice = (
         select()
         .select_from(TEXT)
         .join(first, first.c.text_id == TEXT.c.id)
         .join(second, (second.c.text_id == TEXT.c.id) & (second.c.id > first.c.id))
-        .join(ENTRY, ENTRY.c.id == TEXT.c.entry_id)
-        .join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id)
+        .join(PARTICIPANT, PARTICIPANT.c.id == TEXT.c.participant_id)
         .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        .outerjoin(ENTRY, ENTRY.c.id == TEXT.c.entry_id)
         .where(TEXT.c.study_id == study.id, at_their_sites(by, permission), *only)
     )
     page = items_page(session, twice.add_columns(*keys), keys, grouped, cursor=cursor, size=size)
@@ -338,7 +399,7 @@ def agreement_page(
     counted: dict[tuple[str, str, str], dict[tuple[str, str], int]] = {}
     pairs = (
         twice.add_columns(*keys, first.c.code, second.c.code, func.count())
-        .where(tuple_(ENTRY.c.instrument, TEXT.c.item).in_({(row[0], row[1]) for row in page.rows}))
+        .where(tuple_(_INSTRUMENT, TEXT.c.item).in_({(row[0], row[1]) for row in page.rows}))
         .group_by(*grouped, first.c.code, second.c.code)
     )
     for form, item, at, one, other, number in session.execute(pairs):

@@ -6,6 +6,7 @@ from enum import StrEnum
 from app.studies.definition import Term
 
 MOST_FOUND = 30  # terms that a search shows
+MOST_WORDS = 8  # of a text that are looked for
 
 
 class State(StrEnum):
@@ -67,10 +68,10 @@ def why_not_code(state: State, coders: Collection[str], username: str) -> str | 
     """Why this person cannot code this text, or None; `coders` are those who have."""
     if state is State.OUTDATED:
         return "This text was changed, and this is how it read before. Code the text as it reads now."
-    if username in coders:
-        return "You have coded this text. It is for somebody else now, who does not see what you chose."
     if state not in WAITING:
         return "This text is coded already by as many people as the study asks for."
+    if username in coders:
+        return "You have coded this text. It is for somebody else now, who does not see what you chose."
     return None
 
 
@@ -108,6 +109,19 @@ def found_in(terms: Iterable[Term], text: str, most: int = MOST_FOUND) -> list[T
         return []
     found = [term for term in terms if all(word in words_of(term.code, term.label) for word in wanted)]
     return sorted(found, key=lambda term: rank(term, text))[:most]
+
+
+def nearest(terms: Iterable[Term], text: str, most: int = MOST_FOUND) -> list[Term]:
+    """Where no term holds every word of a text: those that hold most of its longer words, the nearest first."""
+    wanted = long_words(text)
+    held = [(sum(word in words_of(term.code, term.label) for word in wanted), term) for term in terms]
+    found = sorted((-number, rank(term, text), term.code, term) for number, term in held if number)
+    return [term for *_, term in found[:most]]
+
+
+def long_words(text: str) -> list[str]:
+    """The words of a text by which a term may be found alone."""
+    return [word for word in dict.fromkeys(key_of(text).split()) if len(word) > 3][:MOST_WORDS]
 
 
 def rank(term: Term, text: str) -> tuple[bool, bool, int, str]:

@@ -336,7 +336,7 @@ class Subjects:
                 **self.head(casebook),
                 "AESPID": str(row["number"]),
                 "AETERM": row["term"],
-                "AEDECOD": terms.get(row["code"]) if row["code"] else None,
+                "AEDECOD": row.get("term__term") or (terms.get(row["code"]) if row["code"] else None),
                 "AESEV": SEVERITY.get(row["severity"], str(row["severity"]).upper()),
                 "AESER": _no_yes(row["serious"]),
                 "AEACN": ACTION.get(action),

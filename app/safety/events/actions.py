@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ from sqlalchemy import insert, select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
+from app.capture.coding.following import follow_term
 from app.foundation.clock import today as date_in
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Refused
 from app.foundation.partial_dates import days_of
@@ -124,6 +125,7 @@ def report(
         for name, value in {**_for_log(said), "aware_at": aware_at}.items()
         if value
     ]
+    changes += _coded(session, study, participant.code, participant.id, number, said.term, now=now)
     record(session, study.code, changes, by=by, now=now)
     settle(
         session,
@@ -192,6 +194,7 @@ def report_again(
         Change(f"adverse_event.{DONE[kind]}", event.participant, _about(number), name, old=old, new=new)
         for name, old, new in changed(last.details, said)
     ]
+    changes += _coded(session, study, event.participant, event.participant_id, number, said.term, now=now)
     record(session, study.code, changes, by=by, now=now, why=why)
     settle(
         session,
@@ -245,7 +248,8 @@ def void(
         old={"state": standing.state},
         new={"state": State.VOID},
     )
-    record(session, study.code, [made], by=by, now=now, why=why.strip())
+    coded = _coded(session, study, event.participant, event.participant_id, number, None, now=now)
+    record(session, study.code, [made, *coded], by=by, now=now, why=why.strip())
     settle(
         session,
         study,
@@ -523,6 +527,14 @@ def _texts(said: Details) -> dict[str, str]:
 
 def _timezone(session: Session, site_id: int) -> str:
     return str(session.execute(select(SITE.c.timezone).where(SITE.c.id == site_id)).scalar_one())
+
+
+def _coded(
+    session: Session, study: StudyInUse, code: str, participant_id: int, number: int, term: str | None, *, now: datetime
+) -> list[Change]:
+    """What the term of an event means for its coding, as the log says it."""
+    found = follow_term(session, study, participant_id, number, term, now=now)
+    return [replace(each, participant=code, subject=_about(number)) for each in found]
 
 
 def _about(number: int) -> str:

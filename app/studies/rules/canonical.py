@@ -15,6 +15,7 @@ SINCE_THE_FIRST = (
     "unblinding",
     "blinding_assessment",
     "schedule",
+    "safety.coding",
     "safety",
     "placeholders",
     "record_id",

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator
 
-from app.studies.definition import Item, ItemType, Study
+from app.studies.definition import Coding, Item, ItemType, Study
 from app.studies.rules.findings import Path, Severity
 from app.studies.rules.items import SEALED, Problem
 
@@ -61,6 +61,7 @@ def wrong_coding(study: Study) -> Iterator[Problem]:
                     words = "A text in rows is not coded. Put it into a form that repeats, or take the coding out."
                     yield at, words, ERROR
                 yield from _coding(item, at, codes)
+    yield from _known(study.safety.coding, ("safety", "coding"), codes)
     for position, arm in enumerate(study.treatment):
         for place, module in enumerate(arm.modules):
             for number, item in enumerate(module.items):
@@ -74,7 +75,11 @@ def _coding(item: Item, path: Path, dictionaries: Collection[str]) -> Iterator[P
         return
     if item.type is not ItemType.TEXT:
         yield path, f"{item.code} is of type {item.type}: only texts are coded. Take `coding:` out.", ERROR
-    if item.coding.dictionary not in dictionaries:
+    yield from _known(item.coding, path, dictionaries)
+
+
+def _known(coding: Coding | None, path: Path, dictionaries: Collection[str]) -> Iterator[Problem]:
+    if coding is not None and coding.dictionary not in dictionaries:
         names = ", ".join(sorted(dictionaries)) or "none yet"
-        words = f"There is no dictionary “{item.coding.dictionary}”. Name one under `dictionaries:` ({names})."
+        words = f"There is no dictionary “{coding.dictionary}”. Name one under `dictionaries:` ({names})."
         yield (*path, "dictionary"), words, ERROR

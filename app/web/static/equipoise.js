@@ -5,7 +5,7 @@ const on = (type, act, target = document, first = false) => target.addEventListe
 
 // Keys: `/` finds a participant; 0-9 answer the rating scale that has the focus ("1" then "0" is 10).
 
-let typed = {digits: '', at: 0};
+let typed = {};
 
 on('keydown', (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -19,9 +19,9 @@ on('keydown', (event) => {
   const scale = event.target.closest('[data-scale]');
   if (!scale || !/^[0-9]$/.test(event.key)) return;
   const pick = (digits) => scale.querySelector(`input[type=radio][value="${digits}"]:not(:disabled)`);
-  const joined = event.timeStamp - typed.at < 700 ? typed.digits + event.key : event.key;
+  const joined = typed.scale === scale && event.timeStamp - typed.at < 700 ? typed.digits + event.key : event.key;
   const digits = pick(joined) ? joined : event.key;
-  typed = {digits, at: event.timeStamp};
+  typed = {digits, scale, at: event.timeStamp};
   const answer = pick(digits);
   if (!answer) return;
   event.preventDefault();
