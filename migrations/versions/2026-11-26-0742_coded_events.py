@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "coded_events"
-down_revision = "webhooks"
+down_revision = "super_tokens"
 branch_labels = None
 depends_on = None
 
