@@ -623,6 +623,7 @@ VALUES: dict[str, Any] = {
     "table": "participants",
     "name": "diaries",
     "extension": "csv",
+    "notation": "json",
     "file": "equipoise.css",
     "token": "not-a-token",
     "session_id": "none-of-mine",
