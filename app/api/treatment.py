@@ -430,7 +430,7 @@ A_DATASET: dict[str, Any] = {
 
 
 @unblinded.get(
-    "/exposure.{extension}",
+    "/exposure.{notation}",
     name="api.exposure",
     response_class=StreamingResponse,
     responses={
@@ -443,24 +443,24 @@ A_DATASET: dict[str, Any] = {
         }
     },
 )
-def exposure(here: ArmsPage, extension: str) -> StreamingResponse:
+def exposure(here: ArmsPage, notation: str) -> StreamingResponse:
     """What was delivered in every session, as the SDTM domain EX: `exposure.json` or `exposure.ndjson`. Unblinded.
 
     Each envelope that is opened for it is in the log. The other domains are blinded: `exports/all.dataset_json`.
     """
     study = here.the_study
-    if extension not in LINES:
+    if notation not in LINES:
         raise NotFound
     open_whole(here.session, study, WHOLE, by=here.actor)  # refuses here, while a refusal can be answered
     treated = here.session.execute(select(ALLOCATION.c.participant_id).where(ALLOCATION.c.study_id == study.id))
     ids = list(treated.scalars())
     arms = open_envelopes(here.session, study, ids, by=here.actor, why="Export of what was delivered", now=here.now)
-    record_export(here.session, study, table="exposure_with_arms", format=extension, by=here.actor, now=here.now)
+    record_export(here.session, study, table="exposure_with_arms", format=notation, by=here.actor, now=here.now)
     # No hash of the file goes into the log: with it somebody could try arms until one fits (CONC-11).
-    file_name = f"{study.code}_exposure_unblinded_{here.now.astimezone(UTC):%Y-%m-%d}.{extension}"
+    file_name = f"{study.code}_exposure_unblinded_{here.now.astimezone(UTC):%Y-%m-%d}.{notation}"
     return StreamingResponse(
-        _exposure(database_of(here.request), study, arms, lines=LINES[extension], by=here.actor),
-        media_type="application/x-ndjson" if LINES[extension] else "application/json",
+        _exposure(database_of(here.request), study, arms, lines=LINES[notation], by=here.actor),
+        media_type="application/x-ndjson" if LINES[notation] else "application/json",
         headers={
             "Content-Disposition": f'attachment; filename="{file_name}"',
             "X-Equipoise-Study-Version": study.definition.version,

@@ -25,7 +25,7 @@ EXACT = 2.0**63
 MOST_PATTERNS = 4096
 """So many patterns are remembered; a form whose items come in more combinations learns them anew."""
 AHEAD = 2
-"""So many times as many entries are asked for at once as become text at once: each time wakes the database."""
+"""So many times as many entries are asked for at once as become text at once: each time the database is woken."""
 READ = 250
 """So many documents are read before their values are put into columns."""
 MARK = "\0"

@@ -630,6 +630,7 @@ VALUES: dict[str, Any] = {
     "table": "participants",
     "name": "diaries",
     "extension": "csv",
+    "notation": "json",
     "file": "equipoise.css",
     "token": "not-a-token",
     "session_id": "none-of-mine",
