@@ -438,7 +438,7 @@ class Cohort:
         """The second entry, by somebody who has not seen the first; what differs is settled a week later."""
 
         def act(session: Session, now: datetime) -> None:
-            found, by, differs = self._found(session, person), self.team["coordinator"], person.serial % 8 == 0
+            found, by, differs = self._found(session, person), self.team["coordinator"], person.serial % 16 == 1
             number = tour.enter_again(session, self.study, found, values, differs=differs, by=by, now=now)
             if number is not None:
 
