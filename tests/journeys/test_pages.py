@@ -98,7 +98,8 @@ def _more(trial: Trial) -> dict[str, str]:
     did(web("administrator", "POST", "/mini/study/drafts", {"start": "version:2", "name": "The next one"}))
     cookie = {"cookie": f"equipoise={trial.people['coordinator'].cookie}"}
     csrf = {"csrf_token": masked(trial.people["coordinator"].csrf)}
-    kept = trial.client.post(
+    kept = trial.client.request(
+        "POST",
         "/mini/import",
         data=csrf,
         files={"file": ("diary.csv", ROWS, "text/csv")},
@@ -153,8 +154,11 @@ def _address(trial: Trial, door: Door, tokens: dict[str, str]) -> tuple[str, str
         if who != NOBODY and Role(who) not in (expected_roles(door.name) or Role):
             continue
         for where in door.addresses(**values):
-            trial.client.cookies.clear()
-            reply = trial.client.get(where, follow_redirects=False) if who == NOBODY else trial.web(who, "GET", where)
+            reply = (
+                trial.client.request("GET", where, follow_redirects=False)
+                if who == NOBODY
+                else trial.web(who, "GET", where)
+            )
             if reply.status_code == 200 and reply.headers["content-type"].startswith("text/html"):
                 return who, where
     return None
