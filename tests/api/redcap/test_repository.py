@@ -157,7 +157,7 @@ def test_what_somebody_shares_who_may_know_an_arm_is_shown_to_no_blinded_person(
         ({"action": "export", "doc_id": "0x1"}, "The file doc_id=0x1 does not exist"),
         ({"action": "delete"}, "does not exist in the File Repository"),
     ],
-    ids=str,
+    ids=["no name", "long name", "no site", "no role", "no file", "a program", "no number", "no such file"],
 )
 def test_what_cannot_be_shared_says_why(world: World, form: dict[str, Any], words: str):
     assert words in world["both"].refused("fileRepository", **form)
