@@ -576,6 +576,7 @@ def randomise(
     if not study.definition.is_allocated:
         raise Refused("This study does not randomise. Go on with the visits.", action=RANDOMISE, subject=code)
     # The participant first, and the stratum last: that is what others wait for.
+    told = clinicians_at(session, study, participant)
     stood = standing(session, study, participant, now=now, lock=True, hold=True, newest=newest)
     if again and (stands := allocation_of(session, participant.id)) is not None:
         return stands
@@ -607,7 +608,7 @@ def randomise(
             details={"allocation": made.number, **details},
         )
         open_visits(session, study, participant, anchor="randomisation", on=day, by=by, now=now)
-    tell_clinicians(session, study, participant, stood.site_name, made.number, now=now)
+    tell_clinicians(session, told, study, participant, stood.site_name, made.number, now=now)
     return made
 
 
@@ -758,11 +759,22 @@ def _take_next_slot(
     return Allocated(participant_id, number, allocated_at, by.username)
 
 
+def clinicians_at(session: Session, study: StudyInUse, participant: Participant) -> Sequence[Any]:
+    """Who is told of a new participant at their site."""
+    return session.execute(_CLINICIANS, {"study_id": study.id, "site_id": participant.site_id}).all()
+
+
 def tell_clinicians(
-    session: Session, study: StudyInUse, participant: Participant, site_name: str, number: int, *, now: datetime
+    session: Session,
+    clinicians: Sequence[Any],
+    study: StudyInUse,
+    participant: Participant,
+    site_name: str,
+    number: int,
+    *,
+    now: datetime,
 ) -> None:
-    """A mail to each clinician of the site that there is somebody new to treat; never the arm."""
-    clinicians = session.execute(_CLINICIANS, {"study_id": study.id, "site_id": participant.site_id}).all()
+    """A mail to each of these that there is somebody new to treat; never the arm."""
     for clinician in clinicians:
         queue(
             session,

@@ -159,11 +159,12 @@ def test_a_cursor_with_other_parts_or_another_direction_is_refused(readers: Read
 
 
 @pytest.mark.parametrize("path", LISTS)
-def test_no_made_up_cursor_is_answered_with_a_server_error(readers: Readers, path: str):
+def test_no_made_up_cursor_is_answered_with_a_server_error(readers: Readers, path: str, kind: str):
     client = readers.clients[LISTS[path][0]]
     seen = set()
 
-    @made_up(60)
+    # A cursor is read before the database is asked: on one of them more are made up.
+    @made_up(60 if kind == "sqlite" else 20)
     @hypothesis.given(cursor=cursors)
     @example(cursor=encoded([0, "R\ud800"]))
     @example(cursor="W1tb" * 120)

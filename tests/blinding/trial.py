@@ -24,7 +24,6 @@ from bs4 import BeautifulSoup
 from cryptography.exceptions import InvalidTag
 from sqlalchemy import insert, select, text, update
 from sqlmodel import Session
-from starlette.testclient import TestClient
 
 from app.api.redcap.door import DOORS as CALLS
 from app.dependencies import masked
@@ -51,6 +50,7 @@ from app.studies.models import StudyVersion
 from app.studies.rules import canonical, fingerprint
 from tests.factories import asking_for_a_guess, mini_study, person
 from tests.house.routes import ANYONE, VALUES, WHO, Door, doors
+from tests.web.browser import OneHop
 
 BEGUN = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 PASSWORD = "correct horse battery staple"
@@ -257,7 +257,7 @@ class Trial:
     """One play: who acts, and everything that blinded people were answered."""
 
     database: Database
-    client: TestClient
+    client: OneHop
     doors: list[Door]
     settings: Settings
     study: StudyInUse
@@ -266,8 +266,7 @@ class Trial:
     listening: bool = True
 
     def _send(self, who: str, method: str, path: str, *, called: str = "", **more: Any) -> Any:
-        self.client.cookies.clear()
-        reply = self.client.request(method, path, follow_redirects=False, **more)
+        reply = self.client.request(method, path, **more)
         if who.split("_south")[0] in BLINDED and self.listening:
             # As it left: status, headers in their order, the body as it was sent (compressed where it was).
             key = f"{who} {len(self.heard)} {method} {called or path}"
@@ -359,8 +358,7 @@ def set_up(database: Database, data: Path, changes: dict[str, Any] | None = None
             )
     settings = Settings(secure_cookies=False, data=data)
     application = create_app(settings, database)
-    client = TestClient(application, base_url="http://trial.test")
-    return Trial(database, client, doors(application), settings, study, people)
+    return Trial(database, OneHop(application), doors(application), settings, study, people)
 
 
 API = "/api/v1/studies/mini"

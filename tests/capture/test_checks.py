@@ -363,7 +363,7 @@ answers_of = st.dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(forms(), values_of, reasons_of, answers_of)
 def test_judging_never_raises_and_keeps_its_promises(form, values, reasons, answers):
     judgement = judged(form, values, reasons, answers)
@@ -385,7 +385,7 @@ def test_judging_never_raises_and_keeps_its_promises(form, values, reasons, answ
         assert again == judgement
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(forms(), values_of, answers_of)
 def test_a_form_shown_and_sent_back_is_judged_the_same(form, values, answers):
     asked = {item.code: item for item in form.items if item.type != "calculated"}

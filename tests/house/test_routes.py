@@ -30,7 +30,7 @@ from tests.conftest import KEYS, OneConnection
 from tests.factories import mini_study, person
 from tests.house.routes import ANYONE, BODIES, IN_STUDY, SIGNED_IN, VALUES, WHO, Door, doors, expected_roles
 from tests.schedule.rows import booked
-from tests.web.browser import PASSWORD, signed_in_client
+from tests.web.browser import PASSWORD, OneHop, signed_in_client
 
 ROOT = TEMPLATES.parent
 
@@ -215,7 +215,7 @@ class Asker:
 class House:
     """The application on one connection: whatever a request changes is undone after it."""
 
-    client: TestClient
+    client: OneHop
     connection: Connection
     askers: dict[str, Asker]
     values: dict[str, Any]
@@ -223,8 +223,7 @@ class House:
     def ask(self, door: Door, asker: Asker | None, *, csrf: bool = True, headers: dict[str, str] | None = None) -> Any:
         """One request, and afterwards everything is as before."""
         more: dict[str, Any] = {"headers": {"accept-encoding": "identity", **(headers or {})}}
-        # No Secure cookie in plain HTTP, so it is sent by hand; no cookies of earlier requests.
-        self.client.cookies.clear()
+        # No Secure cookie in plain HTTP, so it is sent by hand.
         if asker is not None and door.is_api:
             more["headers"]["authorization"] = f"Bearer {asker.token}"
         elif asker is not None:
@@ -235,7 +234,7 @@ class House:
             more["data"] = {"csrf_token": masked(asker.csrf)} if asker and csrf else {"a": "b"}
         inside = self.connection.begin_nested()
         try:
-            return self.client.request(door.method, door.address(**self.values), follow_redirects=False, **more)
+            return self.client.request(door.method, door.address(**self.values), **more)
         finally:
             inside.rollback()
 
@@ -280,7 +279,7 @@ def house(request: pytest.FixtureRequest, shared: Any) -> Iterator[House]:
                     )
                 )
             values = {**VALUES, **_numbers(session, actors["nobody"].person_id)}
-        client = TestClient(_application(database, secure_cookies=False), base_url="http://trial.test")
+        client = OneHop(_application(database, secure_cookies=False))
         yield House(client, connection, askers, values)
         outer.rollback()
 
@@ -376,7 +375,7 @@ def test_no_other_site_sends_an_unsafe_request(house: House, headers: dict[str, 
 @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "PROPFIND"])
 def test_methods_that_no_page_has_are_refused(house: House, method: str):
     for path in ("/", "/sign-in", "/mini/participants", "/api/v1/studies/mini"):
-        assert house.client.request(method, path, follow_redirects=False).status_code == 405
+        assert house.client.request(method, path).status_code == 405
 
 
 # The table

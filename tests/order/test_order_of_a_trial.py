@@ -347,7 +347,8 @@ def test_the_server_keeps_the_order_of_a_trial(trial: Trial):
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=25,
+            # What is in which order is the same on both databases: on one of them it is looked for longer.
+            max_examples=25 if trial.database.is_sqlite else 6,
             stateful_step_count=25,
             deadline=None,
             derandomize=True,

@@ -18,7 +18,7 @@ from app.participants.models import Participant
 from app.participants.status import Status
 from app.people.access import Actor, may, require
 from app.people.permissions import Permission
-from app.randomisation.actions import ALLOCATION, lock_sequences, tell_clinicians
+from app.randomisation.actions import ALLOCATION, clinicians_at, lock_sequences, tell_clinicians
 from app.randomisation.downtime.reads import STUDY, open_packs, open_slot, order_of
 from app.randomisation.downtime.rules import (
     FORMAT,
@@ -359,7 +359,8 @@ def enter(
     )
     if participant.status == Status.RANDOMISED:
         open_visits(session, study, participant, anchor="randomisation", on=day, by=by, now=now)
-    tell_clinicians(session, study, participant, stood.site_name, made.number, now=now)
+    told = clinicians_at(session, study, participant)
+    tell_clinicians(session, told, study, participant, stood.site_name, made.number, now=now)
     return made
 
 
