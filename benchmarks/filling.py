@@ -90,7 +90,7 @@ def fill(
             answered=answered,
             begun_within=begun_within,
         )
-        cookie = _session_of(session, coordinator, now)
+        cookie = _session_of(session, coordinator, clock.now())  # bringing many takes longer than a session idles
         scopes = ["participant.read", "participant.randomise", "entry.read", "entry.save"]
         _, token = people.create_token(
             session,

@@ -31,7 +31,7 @@ ASSESSMENTS = tuple((f"week{week:02}", 7 * week) for week in range(4, 44, 4))
 """Ten of them; every participant has an entry at the baseline and at all but the last: ten entries each."""
 LAST = ASSESSMENTS[-1][0]
 SAVES = 600
-GOALS = {"participant page": 12, "entry page": 12, "list": 20, "Today": 20, "overview": 20, "autosave": 8}
+GOALS = {"participant page": 12, "entry page": 12, "list": 20, "Today": 20, "reports": 20, "autosave": 8}
 GOAL_SAVES, GOAL_GROWTH = 150, 1.3
 
 
@@ -60,7 +60,7 @@ def operations(client: Client, cookie: str, token: str, size: int) -> dict[str, 
         "entry page": lambda n: ask(f"/bench/participants/{code(n)}/visits/week08/entries/wellbeing"),
         "list": lambda _: ask(found),
         "Today": lambda _: ask("/bench/today"),
-        "overview": lambda _: ask("/bench/study"),
+        "reports": lambda _: ask("/bench/reports"),
         "autosave": keep,
     }
 
