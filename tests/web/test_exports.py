@@ -364,4 +364,6 @@ def test_a_whole_study_is_taken_from_the_page_and_has_a_manifest(
     assert manifest["rows"]
     for refused in (f"participants.{standard}", f"dummy/participants.{standard}", f"dummy/all.{standard}"):
         assert browser.get(f"/mini/exports/{refused}").status_code == 404
-    assert browser.get(f"/mini/exports/all.{standard}?since=0").status_code == 422
+    # What changed since a number: ODM says it as transactions, the others have no words for it.
+    changed = browser.get(f"/mini/exports/all.{standard}?since=0")
+    assert changed.status_code == (200 if standard in (Standard.ODM, Standard.ODM_2) else 422)

@@ -228,7 +228,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
         "no",
     ),
     ({"content": "dag", "action": "delete", "dags[0]": "north_clinic"}, 400, "Sites are not opened"),
-    ({"content": "dag", "action": "switch", "dag": "north_clinic"}, 400, "A token sees every site"),
+    ({"content": "dag", "action": "switch", "dag": "north_clinic"}, 400, "A token keeps its sites"),
     ({"content": "user", "data": '[{"username":"new"}]', "format": "json"}, 400, "no token gives"),
     ({"content": "user", "action": "delete", "users[0]": "monitor"}, 400, "no token gives"),
     ({"content": "userRole", "data": '[{"role_label":"R"}]', "format": "json"}, 400, "no token gives"),

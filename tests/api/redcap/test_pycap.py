@@ -209,7 +209,7 @@ def _is_refused(project: Any, tmp_path: Path) -> None:
     assert "There is one arm" in refused(project.delete_arms, ["1"])
     assert "never changed" in refused(project.delete_events, ["baseline_arm_1"])
     assert "Sites" in refused(project.delete_dags, ["north_clinic"])
-    assert "every site" in refused(project.switch_dag, "north_clinic")
+    assert "keeps its sites" in refused(project.switch_dag, "north_clinic")
     assert "no token" in refused(project.delete_users, ["monitor"])
     assert "no token" in refused(project.delete_user_roles, ["U-1"])
     assert "access codes" in refused(project.export_survey_access_code, "M-001", "diary", event=WEEK)
