@@ -17,7 +17,7 @@ class ParticipantVisit(SQLModel, table=True):
     __tablename__ = "visit"
     __table_args__ = (
         UniqueConstraint("participant_id", "code"),
-        Index("ix_visit_due", "study_id", "status", "target_on"),
+        Index("ix_visit_due", "study_id", "status", "target_on", "id"),
     )
 
     id: int | None = Field(default=None, primary_key=True)
