@@ -29,7 +29,6 @@ from app.people.permissions import Permission
 
 router = APIRouter(tags=["imports"])
 
-LARGEST_ANSWER = 200_000  # characters of a report that is given again to the same request
 A_MAPPING: dict[str, Any] = {
     "participant": "id",
     "visit": {"column": "time", "values": {"1": "baseline", "2": "week18"}},

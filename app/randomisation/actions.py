@@ -47,6 +47,7 @@ from app.randomisation.reads import (
     plan_options,
     plan_to_escrow,
     require_statistician,
+    secrets_of,
     sites_drawn,
     stage_of,
     standing,
@@ -72,7 +73,6 @@ from app.randomisation.sealing import (
     new_seed,
     seal_arm,
     seal_secrets,
-    unseal_secrets,
 )
 from app.schedule.actions import open_visits
 from app.studies.in_use import StudyInUse
@@ -539,7 +539,7 @@ def take_script(
             action="sequence.take_script",
             subject=f"/{_subject(found.version)}",
         )
-    kept = unseal_secrets(keys_of(session), study.id, found.version, bytes(found.secrets))
+    kept = secrets_of(session, study, found)
     strata = session.execute(select(STRATUM.c.code).where(STRATUM.c.sequence_id == found.id)).scalars()
     plan = emitted.BlockPlan(
         study=kept["study"],
@@ -581,7 +581,7 @@ def randomise(
     if again and (stands := allocation_of(session, participant.id)) is not None:
         return stands
     stratum = stood.held
-    secrets = _secrets_of(session, study, stratum)
+    secrets = secrets_of(session, study, stratum)
     reason = why_not_ready(gates(study.definition, stood.facts))
     if reason is None and (stratum is None or not is_of_plan(study.definition, stratum.method, secrets)):
         reason = NOT_OPEN
@@ -610,13 +610,6 @@ def randomise(
         open_visits(session, study, participant, anchor="randomisation", on=day, by=by, now=now)
     tell_clinicians(session, told, study, participant, stood.site_name, made.number, now=now)
     return made
-
-
-def _secrets_of(session: Session, study: StudyInUse, stratum: Any) -> dict[str, Any]:
-    """What the list of a stratum was drawn from; nothing without one."""
-    if stratum is None:
-        return {}
-    return unseal_secrets(keys_of(session), study.id, stratum.version, bytes(stratum.secrets))
 
 
 def _decide(
@@ -685,7 +678,7 @@ def randomise_first(
         return stands
     stratum = stood.held
     reason = why_not_ready(first_stage_gates(study.definition, stood.facts))
-    if reason is None and not is_of_plan(view.definition, None, _secrets_of(session, study, stratum)):
+    if reason is None and not is_of_plan(view.definition, None, secrets_of(session, study, stratum)):
         reason = NOT_OPEN
     if reason is not None or stratum is None:
         raise Refused(reason or NOT_OPEN, action=FIRST, subject=code)
@@ -926,8 +919,7 @@ def _replaced(session: Session, study: StudyInUse, found: AllocationSequence) ->
 
 
 def _is_further(session: Session, study: StudyInUse, found: AllocationSequence) -> bool:
-    secrets = unseal_secrets(keys_of(session), study.id, found.version, bytes(found.secrets))
-    return bool(secrets.get("further"))
+    return bool(secrets_of(session, study, found).get("further"))
 
 
 def _refuse_closed(session: Session, study: StudyInUse, found: AllocationSequence) -> None:

@@ -231,6 +231,13 @@ def first_stage_gates_of(
     return first_stage_gates(study.definition, stood.facts)
 
 
+def secrets_of(session: Session, study: StudyInUse, listed_in: Any) -> dict[str, Any]:
+    """What a list was drawn from, by its row or that of a stratum in it; nothing without one. For this room alone."""
+    if listed_in is None:
+        return {}
+    return unseal_secrets(keys_of(session), study.id, listed_in.version, bytes(listed_in.secrets))
+
+
 def standing(
     session: Session,
     study: StudyInUse,
@@ -452,7 +459,7 @@ def of_another_plan(session: Session, study: StudyInUse, *, by: Actor) -> tuple[
     found = []
     for row in rows:
         plan = first if row.stage else study.definition
-        drawn_from = unseal_secrets(keys_of(session), study.id, row.version, bytes(row.secrets))
+        drawn_from = secrets_of(session, study, row)
         if plan is None or not is_of_plan(plan, row.method, drawn_from):
             found.append(row.version)
     return tuple(found)
@@ -504,7 +511,7 @@ def balance(session: Session, study: StudyInUse, sequence_id: int, *, by: Actor)
     ).first()
     if row is None:
         raise NotFound
-    drawn_from = unseal_secrets(keys_of(session), study.id, row.version, bytes(row.secrets))
+    drawn_from = secrets_of(session, study, row)
     lengths = session.execute(
         select(STRATUM.c.code, STRATUM.c.slots).where(STRATUM.c.sequence_id == sequence_id).order_by(STRATUM.c.code)
     ).all()
@@ -616,7 +623,7 @@ def proofs(
     ).first()
     if row is None or row.plan_commitment is None:
         raise NotFound("There is nothing to prove: this list was drawn before there were commitments.")
-    secrets = unseal_secrets(keys_of(session), study.id, row.version, bytes(row.secrets))
+    secrets = secrets_of(session, study, row)
     places: dict[tuple[str, int], int] = {}
     leaves = []
     for index, slot in enumerate(stored_slots(session, sequence_id)):
@@ -733,7 +740,7 @@ def _opened_plan(session: Session, study: StudyInUse, sequence_id: int) -> dict[
     ).first()
     if row is None or row.plan_commitment is None:
         raise NotFound("There is nothing to open: this list was drawn before there were commitments.")
-    secrets = unseal_secrets(keys_of(session), study.id, row.version, bytes(row.secrets))
+    secrets = secrets_of(session, study, row)
     strata: Sequence[Any] = ()
     if row.method not in DECIDING:
         ahead = select(STRATUM.c.code, STRATUM.c.slots).where(STRATUM.c.sequence_id == sequence_id)

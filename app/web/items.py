@@ -21,7 +21,6 @@ MOST_POINTS = 21  # a scale with more points is typed as a number
 MOST_RADIOS = 12  # a choice among more is a list to open
 # What stands behind an item's code in the fields of a file and of a signature.
 FILE, REMOVE, STROKES, NAME = "__file", "__remove", "__strokes", "__name"
-RADIOS = frozenset({ItemType.CHOICE, ItemType.YES_NO, ItemType.SCALE})
 
 _YES, _NO = ("yes", "true", "1"), ("no", "false", "0")
 

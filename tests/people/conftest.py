@@ -7,7 +7,6 @@ from sqlalchemy import select
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY
-from app.foundation.crypto.secrets import hash_password
 from app.people import actions, reads
 from app.people.access import Actor, Grant
 from app.people.permissions import Role
@@ -15,7 +14,6 @@ from app.people.reads import PersonRow
 from tests.factories import NOW
 
 PASSWORD = "kettle violet nineteen"
-HASHED = hash_password(PASSWORD)
 IDLE = timedelta(minutes=15)
 ABSOLUTE = timedelta(hours=12)
 

@@ -178,9 +178,5 @@ def _unlike(measure: str, had: Sequence[int], candidate: int) -> Fraction:
     return sum(((each - mean) ** 2 for each in had), Fraction(0)) * Fraction(1, len(had) - 1)
 
 
-def _is_weight(value: object) -> bool:
-    return isinstance(value, int) and is_whole(value) and 0 <= value <= LARGEST_WEIGHT
-
-
 def _at(counts: Counts, key: str, groups: Sequence[str]) -> Sequence[int]:
     return counts.get(key) or [0] * len(groups)

@@ -10,7 +10,6 @@ from app.foundation.partial_dates import days_of
 from app.foundation.words import day_in_words, text_problems
 from app.studies.definition import Safety, SafetyClock, Study
 
-LONGEST_TERM = 200
 LONGEST = 8000  # characters of a narrative
 LONGEST_REASON = 2000
 
