@@ -478,7 +478,7 @@ def _api_here(request: Request, session: Session, study: str, *, unsafe: bool, t
 
 def _refuse_unknown(request: Request) -> None:
     """A parameter that an address does not know is misspelt: passed over, it would give an answer to something else."""
-    known: tuple[str, ...] | None = getattr(request.state, "known", None)  # what the address said that it knows
+    known: tuple[str, ...] | None = getattr(request.scope.get("route"), "known", None)  # `app.api.operations`
     if known is None or getattr(request.state, "asked_within", False):
         return
     if unknown := [name for name in request.query_params if name not in known]:

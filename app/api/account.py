@@ -2,15 +2,15 @@
 
 from datetime import datetime
 
-from fastapi import APIRouter
 from pydantic import ConfigDict
 
+from app.api.operations import operations
 from app.api.shapes import Reply
 from app.dependencies import ApiPage
 from app.foundation.errors import NotAllowed
 from app.people import reads
 
-router = APIRouter(tags=["account"])
+router = operations("account")
 
 
 class TokenReply(Reply):

@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
@@ -11,6 +11,7 @@ from app.amendments import actions, reads
 from app.amendments.reads import Effect
 from app.amendments.status import State
 from app.api.filters import AtSite
+from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text
 from app.dependencies import ApiChange, ApiPage
 from app.foundation.errors import NotFound
@@ -18,7 +19,7 @@ from app.people import reads as people
 from app.people.access import may, require
 from app.people.permissions import Permission
 
-router = APIRouter(tags=["amendments"])
+router = operations("amendments")
 
 
 class VersionReply(Reply):

@@ -3,11 +3,12 @@
 from datetime import date, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from app.api.filters import AtSite, OfPerson, at
+from app.api.operations import operations
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Number, Reply, Text, Version
 from app.dependencies import ApiChange, ApiPage
@@ -21,7 +22,7 @@ from app.schedule.appointments.reads import AppointmentRow
 from app.schedule.status import AppointmentStatus
 from app.studies.definition import TimeOfDay
 
-router = APIRouter(tags=["appointments"])
+router = operations("appointments")
 
 OF_PARTICIPANT = "/participants/{code}/appointments"
 LONGEST_SPAN = 92

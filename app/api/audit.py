@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict
 
 from app.api.filters import AtSite, OfPerson, Since, Until, Whose, at
+from app.api.operations import operations
 from app.api.shapes import Cursor, Limit, PageOf, Reply
 from app.audit import checkpoints, reads
 from app.audit.verify import verify
@@ -16,7 +17,7 @@ from app.participants.reads import visible_codes
 from app.people.access import require
 from app.people.permissions import Permission
 
-router = APIRouter(prefix="/audit", tags=["audit"])
+router = operations("audit", "/audit")
 
 
 class AuditReply(Reply):

@@ -3,16 +3,16 @@
 from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import ConfigDict
 
-from app.api.randomisation import ArmsPage, hidden_without
+from app.api.operations import operations
+from app.api.randomisation import ArmsPage
 from app.api.shapes import Reply
 from app.people.permissions import Permission
 from app.randomisation.blinding import actions
 from app.randomisation.blinding.rules import ArmGuessed, Assessed
 
-router = APIRouter(tags=["sequence"], route_class=hidden_without(Permission.ALLOCATIONS_EXPORT))
+router = operations("sequence", hidden_without=Permission.ALLOCATIONS_EXPORT)
 
 JAMES: dict[str, Any] = {"value": 0.748, "standard_error": 0.022, "low": 0.705, "high": 0.791, "n": 416}
 BANG: dict[str, Any] = {"value": 0.206, "standard_error": 0.035, "low": 0.137, "high": 0.275, "n": 277}

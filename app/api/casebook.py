@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Literal
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.operations import operations
 from app.api.participants import participant_of
 from app.api.shapes import Body, Password, Reply
 from app.capture.casebook import actions, reads
@@ -21,7 +21,7 @@ from app.people.access import require
 from app.people.permissions import Permission
 from app.people.reads import sites_of
 
-router = APIRouter(prefix="/participants/{code}/casebook", tags=["casebook"])
+router = operations("casebook", "/participants/{code}/casebook")
 
 DIGEST = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 

@@ -3,12 +3,13 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict
 
 from app.api.double import AgreementReply, BySite, agreement_reply
 from app.api.filters import AtSite, OfForm, Whose, at
+from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text, Version
 from app.capture.coding import actions, reads
 from app.capture.coding.reads import Queue
@@ -17,7 +18,7 @@ from app.foundation.errors import NotFound
 from app.people.access import require
 from app.people.permissions import Permission
 
-router = APIRouter(tags=["coding"])
+router = operations("coding")
 
 CHOICE: dict[str, Any] = {
     "coder": "manager",

@@ -3,11 +3,11 @@
 from typing import Any
 
 import orjson
-from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 from pydantic import ConfigDict, Field
 
-from app.api.randomisation import ArmsPage, SequenceChange, SequencePage, SequenceReply, hidden_without
+from app.api.operations import operations
+from app.api.randomisation import ArmsPage, SequenceChange, SequencePage, SequenceReply
 from app.api.shapes import Body
 from app.dependencies import Here, api_reauthenticate
 from app.foundation.errors import NotFound
@@ -56,7 +56,7 @@ def _shows(kind: str, example: Any) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": {kind: {"example": example}}}}
 
 
-router = APIRouter(tags=["sequence"], route_class=hidden_without(Permission.SEQUENCE_DRAW))
+router = operations("sequence", hidden_without=Permission.SEQUENCE_DRAW)
 
 
 class CloseBody(Body):

@@ -3,11 +3,12 @@
 from datetime import date, datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 from pydantic import AwareDatetime, ConfigDict, Field
 
 from app.api.filters import AtSite, Since, Until, Whose, at
+from app.api.operations import operations
 from app.api.participants import participant_of
 from app.api.safety import Confirmed
 from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Password, Reply, Text, Version
@@ -21,7 +22,7 @@ from app.safety.logs import actions, reads
 from app.safety.logs.reads import ScreenedWanted
 from app.safety.logs.rules import End
 
-router = APIRouter(tags=["safety"])
+router = operations("safety")
 
 Line = Annotated[int | None, Field(ge=1, lt=2**31, description="The line that is changed; none for a new one.")]
 Why = Annotated[Text, Field(description="Why a line is changed; needed with `line`.")]

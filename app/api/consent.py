@@ -4,11 +4,11 @@ import json
 from datetime import date, datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from app.api.filters import AtSite, at
+from app.api.operations import operations
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Password, Reply, Text
 from app.consent import actions, reads
@@ -21,7 +21,7 @@ from app.people.permissions import Permission
 from app.people.reads import sites_of
 from app.schedule import actions as schedule
 
-router = APIRouter(tags=["consent"])
+router = operations("consent")
 
 
 class DocumentReply(Reply):

@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from app.api.filters import AtSite, AtVisit, OfForm, Whose, at
+from app.api.operations import operations
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text, Values, Version
 from app.capture.double import actions, reads
@@ -18,7 +19,7 @@ from app.dependencies import ApiChange, ApiPage
 from app.people.access import require
 from app.people.permissions import Permission
 
-router = APIRouter(tags=["double entry"])
+router = operations("double entry")
 
 LINE: dict[str, Any] = {
     "number": 4,

@@ -3,17 +3,16 @@
 import base64
 from datetime import datetime
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import AwareDatetime, ConfigDict, Field
 
+from app.api.operations import operations
 from app.api.participants import participant_of
 from app.api.randomisation import (
     PARTICIPANTS,
     RandomisedReply,
     SequenceChange,
     SequencePage,
-    hidden_without,
 )
 from app.api.shapes import Body, Code, Number, Reply, Text
 from app.dependencies import ApiChange, Here, api_reauthenticate, newest_entry, remembering
@@ -25,8 +24,8 @@ from app.randomisation.downtime import actions, reads
 
 ONCE = "The pack was handed over once, in the first answer. If that is lost, close this pack and make another."
 
-router = APIRouter(tags=["randomisation"])
-packs_router = APIRouter(tags=["sequence"], route_class=hidden_without(Permission.SEQUENCE_DRAW))
+router = operations("randomisation")
+packs_router = operations("sequence", hidden_without=Permission.SEQUENCE_DRAW)
 
 
 class PackReply(Reply):

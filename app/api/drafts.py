@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field, StringConstraints
 
+from app.api.operations import operations
 from app.api.shapes import Body, Code, Number, Password, Reply, Version
 from app.dependencies import ApiChange, ApiPage, api_reauthenticate, read_body
 from app.foundation.errors import FieldProblem, Invalid
@@ -15,7 +16,7 @@ from app.people.permissions import Permission
 from app.studies.drafts import actions, reads, rules
 from app.studies.drafts.reads import Draft
 
-router = APIRouter(tags=["drafts"])
+router = operations("drafts")
 
 PATH_OF_A_FILE = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
 TEXT_OF_A_FILE = Annotated[str, StringConstraints(max_length=1_000_000, pattern=r"^[^\x00]*$")]

@@ -4,11 +4,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import Depends, Header, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from app.api.filters import AtVisit, OfForm
+from app.api.operations import operations
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Password, Repeat, Reply, Text, Values, Version
 from app.capture import actions, reads
@@ -32,7 +33,7 @@ from app.participants.models import Participant
 from app.people.access import require
 from app.people.permissions import Permission
 
-router = APIRouter(prefix="/participants/{code}", tags=["entries"])
+router = operations("entries", "/participants/{code}")
 
 
 class EntryBody(Body):

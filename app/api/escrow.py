@@ -2,11 +2,11 @@
 
 from datetime import datetime
 
-from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 from pydantic import ConfigDict, Field
 
-from app.api.randomisation import ScriptPage, SequenceChange, SequencePage, hidden_without
+from app.api.operations import operations
+from app.api.randomisation import ScriptPage, SequenceChange, SequencePage
 from app.api.shapes import Body, Reply
 from app.dependencies import Here, api_reauthenticate
 from app.foundation.crypto.cms import LONGEST
@@ -16,7 +16,7 @@ from app.people.permissions import Permission
 from app.randomisation.escrow import actions, reads
 from app.randomisation.reads import sequence_of_version
 
-router = APIRouter(tags=["sequence"], route_class=hidden_without(Permission.SEQUENCE_DRAW))
+router = operations("sequence", hidden_without=Permission.SEQUENCE_DRAW)
 
 A_KEY = "-----BEGIN PUBLIC KEY-----\nMIIB...\n-----END PUBLIC KEY-----\n"
 AN_ESCROW = "-----BEGIN CMS-----\nMIIF...\n-----END CMS-----\n"

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response, StreamingResponse
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
 from app.api.filters import OfPerson, Since, Until
+from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, file_contents
 from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here
 from app.exports import actions, delivery, history, reads
@@ -17,7 +18,7 @@ from app.exports.history import Made
 from app.foundation.errors import FieldProblem, Invalid
 from app.handover import Asked, ChangedSince, bundle_file, kept_file, manifest_of, table_file
 
-router = APIRouter(tags=["exports"])
+router = operations("exports")
 
 
 A_TABLE: dict[str, Any] = {

@@ -3,12 +3,12 @@
 A misspelt filter that is passed over would answer with everything: it is refused, with the names there are (SEC-23).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, TypeVar
 
-from fastapi import Query, Request
+from fastapi import Query
 from fastapi.dependencies.models import Dependant
 from pydantic import AfterValidator, AwareDatetime
 
@@ -48,16 +48,6 @@ def names_of(dependant: Dependant) -> Iterator[str]:
     yield from (one.alias for one in dependant.query_params)
     for each in dependant.dependencies:
         yield from names_of(each)
-
-
-def known(names: Iterable[str]) -> Callable[[Request], None]:
-    """What an address knows, for whoever judges its query once it is clear who asks (`app.dependencies`)."""
-    kept = tuple(dict.fromkeys(names))
-
-    def say(request: Request) -> None:
-        request.state.known = kept
-
-    return say
 
 
 def at(here: Here, site: str | None) -> Actor:

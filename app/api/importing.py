@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict
 
+from app.api.operations import operations
 from app.api.shapes import Reply
 from app.dependencies import LARGEST_UPLOAD, ApiChange, read_body
 from app.foundation.clock import today
@@ -18,7 +19,7 @@ from app.studies.importing import Failed, convert
 from app.studies.importing.report import in_order
 from app.studies.rules import problems
 
-router = APIRouter(tags=["drafts"])
+router = operations("drafts")
 
 A_NOTE: dict[str, Any] = {
     "kind": "lost",

@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from fastapi.responses import Response, StreamingResponse
 from pydantic import ConfigDict, Field
 
+from app.api.operations import operations
 from app.api.shapes import Body, Code, Password, Reply, Text
 from app.dependencies import (
     LARGEST_UPLOAD,
@@ -27,7 +28,7 @@ from app.imports.rules import Cells, FileMapping, guessed, read_csv
 from app.people.access import require
 from app.people.permissions import Permission
 
-router = APIRouter(tags=["imports"])
+router = operations("imports")
 
 A_MAPPING: dict[str, Any] = {
     "participant": "id",

@@ -2,10 +2,10 @@
 
 from datetime import date, datetime
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.operations import operations
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Reply, Text
 from app.dependencies import ApiChange, ApiPage, Here
@@ -14,7 +14,7 @@ from app.participants.in_error import actions
 from app.participants.in_error.reads import InError, records_of
 from app.participants.models import Participant
 
-router = APIRouter(prefix="/participants", tags=["participants"])
+router = operations("participants", "/participants")
 
 
 class InErrorBody(Body):

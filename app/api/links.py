@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Literal
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.operations import operations
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Number, Reply
 from app.dependencies import ApiChange, ApiPage, Here
@@ -16,7 +16,7 @@ from app.participants.models import Participant
 from app.people.access import require
 from app.people.permissions import Permission
 
-router = APIRouter(prefix="/participants", tags=["participants"])
+router = operations("participants", "/participants")
 
 
 class LinkBody(Body):

@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from app.api.filters import AtSite, AtVisit, Whose, at
+from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Password, Reply, Text
 from app.capture.locks import actions, reads
 from app.capture.locks.rules import Kind
@@ -15,7 +16,7 @@ from app.dependencies import ApiChange, ApiPage, require_password
 from app.people.access import require
 from app.people.permissions import Permission
 
-router = APIRouter(prefix="/locks", tags=["locks"])
+router = operations("locks", "/locks")
 
 
 class LockReply(Reply):

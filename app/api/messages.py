@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Literal
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import ConfigDict
 
 from app.api.filters import AtSite, Since, Until, Whose, at
+from app.api.operations import operations
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text, Version
 from app.dependencies import ApiChange, ApiPage
@@ -16,7 +16,7 @@ from app.people.access import require
 from app.people.permissions import Permission
 from app.schedule.reminders import actions, reads
 
-router = APIRouter(tags=["messages"])
+router = operations("messages")
 
 
 class MessageReply(Reply):

@@ -3,12 +3,13 @@
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 from sqlmodel import select
 
 from app.api.filters import AtSite, at, in_order
+from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, OneTimeCode, PageOf, Password, Reply, Text, Values, Version
 from app.consent.actions import withdraw_consent
 from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, api_reauthenticate
@@ -24,7 +25,7 @@ from app.people.models import Site
 from app.people.permissions import Permission
 from app.schedule import actions as schedule
 
-router = APIRouter(prefix="/participants", tags=["participants"])
+router = operations("participants", "/participants")
 
 
 class ParticipantReply(Reply):

@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict
 
 from app.api.filters import AtSite, AtVisit, OfForm, Since, Until, Whose, at, in_order
+from app.api.operations import operations
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Repeat, Reply, Text, Version
 from app.capture.queries import actions, reads
@@ -17,7 +18,7 @@ from app.dependencies import ApiChange, ApiPage
 from app.people.access import require
 from app.people.permissions import Permission
 
-router = APIRouter(tags=["queries"])
+router = operations("queries")
 
 EXAMPLE: dict[str, Any] = {
     "number": 12,

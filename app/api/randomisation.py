@@ -3,18 +3,17 @@
 The statistician's addresses answer every other token as an address that was never there.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import Depends, Query
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
-from fastapi.routing import APIRoute
 from pydantic import ConfigDict, Field
 from sqlalchemy import func, select
 
 from app.api.filters import Since, Until, Whose
+from app.api.operations import operations
 from app.api.participants import participant_of
 from app.api.shapes import Body, Cursor, Limit, PageOf, Reply, Text, file_contents
 from app.dependencies import (
@@ -22,9 +21,7 @@ from app.dependencies import (
     ApiLoggedPage,
     ApiPage,
     Here,
-    TokenNeeded,
     api_reauthenticate,
-    api_who_asks,
     database_of,
     newest_entry,
     remembering,
@@ -45,37 +42,6 @@ from app.randomisation.rules import why_not_ready
 from app.studies.in_use import StudyInUse
 
 PARTICIPANTS = "/participants/{code}"
-
-
-def hidden_without(permission: Permission) -> type[APIRoute]:
-    """Routes that answer every token without the permission as an address that was never there, whatever was sent.
-
-    Without this a body that cannot be read would be told so before it is asked who sent it.
-    """
-
-    class Hidden(APIRoute):
-        def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
-            answer = super().get_route_handler()
-
-            async def handled(request: Request) -> Response:
-                try:
-                    return await answer(request)
-                except TokenNeeded:
-                    raise
-                except Exception:
-                    await run_in_threadpool(require_known, request, permission)
-                    raise
-
-            return handled
-
-    return Hidden
-
-
-def require_known(request: Request, permission: Permission) -> None:
-    """NotFound unless the token may use the permission in the study of the address."""
-    with database_of(request).reading() as session:
-        if not may(api_who_asks(request, request.path_params["study"], session), permission):
-            raise NotFound
 
 
 def _statistician(here: Here, permission: Permission) -> Here:
@@ -103,9 +69,9 @@ SequencePage = Annotated[Here, Depends(sequence_page, scope="function")]
 SequenceChange = Annotated[Here, Depends(sequence_change, scope="function")]
 ArmsPage = Annotated[Here, Depends(arms_page, scope="function")]
 
-router = APIRouter(tags=["randomisation"])
-sequences = APIRouter(tags=["sequence"], route_class=hidden_without(Permission.SEQUENCE_DRAW))
-arms = APIRouter(tags=["sequence"], route_class=hidden_without(Permission.ALLOCATIONS_EXPORT))
+router = operations("randomisation")
+sequences = operations("sequence", hidden_without=Permission.SEQUENCE_DRAW)
+arms = operations("sequence", hidden_without=Permission.ALLOCATIONS_EXPORT)
 
 
 # Randomising

@@ -3,15 +3,16 @@
 from datetime import date, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import ConfigDict, Field
 
+from app.api.operations import operations
 from app.api.shapes import Reply
 from app.capture.queries.rules import AGES
 from app.dependencies import ApiPage
 from app.reports import reads
 
-router = APIRouter(tags=["reports"])
+router = operations("reports")
 
 
 def _shown(example: dict[str, Any]) -> ConfigDict:

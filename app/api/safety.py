@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
 from app.api.filters import AtSite, Since, Until, Whose, at, in_order
+from app.api.operations import operations
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Password, Reply, Text, Version
 from app.dependencies import ApiChange, ApiPage, Here, api_reauthenticate
@@ -17,7 +18,7 @@ from app.safety.events import actions, reads
 from app.safety.events.reads import EventRow, Wanted
 from app.safety.events.rules import Act, Details, State
 
-router = APIRouter(tags=["safety"])
+router = operations("safety")
 
 Long = Annotated[str, StringConstraints(strip_whitespace=True, max_length=8000, pattern=r"^[^\x00]*$")]
 Confirmed = Annotated[

@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field, StringConstraints
 
 from app.api.entries import EntryReply
+from app.api.operations import operations
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Password, Reply, Version
 from app.capture.rules import form_name
@@ -17,7 +17,7 @@ from app.people.access import require
 from app.people.permissions import Permission
 from app.studies.definition import MOST_REPEATS
 
-router = APIRouter(prefix="/participants/{code}/visits/{visit}", tags=["entries"])
+router = operations("entries", "/participants/{code}/visits/{visit}")
 
 DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 

@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import ConfigDict
 
+from app.api.operations import operations
 from app.api.shapes import Reply
 from app.dependencies import ApiPage
 from app.people import reads as people
 from app.people.access import require
 from app.people.permissions import Permission
 
-router = APIRouter(tags=["study"])
+router = operations("study")
 
 
 class SiteReply(Reply):

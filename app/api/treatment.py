@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from fastapi.responses import Response, StreamingResponse
 from pydantic import ConfigDict
 from sqlalchemy import select
 
 from app.api.filters import AtSite, at
-from app.api.randomisation import ArmsPage, hidden_without
+from app.api.operations import operations
+from app.api.randomisation import ArmsPage
 from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Reply, Text, Version
 from app.capture.actions import miss_visit, reopen_visit
 from app.dependencies import ApiChange, ApiLoggedPage, Here, database_of
@@ -59,12 +60,8 @@ def treatment_change(here: ApiChange) -> Here:
 TreatmentPage = Annotated[Here, Depends(treatment_page, scope="function")]
 TreatmentChange = Annotated[Here, Depends(treatment_change, scope="function")]
 
-unblinded = APIRouter(
-    prefix="/treatment", tags=["treatment"], route_class=hidden_without(Permission.ALLOCATIONS_EXPORT)
-)
-router = APIRouter(
-    prefix="/treatment/participants", tags=["treatment"], route_class=hidden_without(Permission.ARM_READ)
-)
+unblinded = operations("treatment", "/treatment", hidden_without=Permission.ALLOCATIONS_EXPORT)
+router = operations("treatment", "/treatment/participants", hidden_without=Permission.ARM_READ)
 
 
 class TreatedReply(Reply):

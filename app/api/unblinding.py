@@ -3,11 +3,12 @@
 from datetime import date, datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from app.api.filters import AtSite, Since, Until, Whose, at
+from app.api.operations import operations
 from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Reply, Text
 from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, api_reauthenticate
@@ -20,7 +21,7 @@ from app.randomisation.unblinding import actions, reads
 from app.randomisation.unblinding.reads import Case, ReleasedArm, Wanted
 from app.randomisation.unblinding.rules import Kind
 
-router = APIRouter(tags=["unblinding"])
+router = operations("unblinding")
 
 ONCE = "The arm was shown once, in the first answer. If it is needed again, unblind again under a new key, and say why."
 

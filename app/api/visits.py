@@ -3,11 +3,12 @@
 from datetime import date, timedelta
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from app.api.filters import AtSite, at
+from app.api.operations import operations
 from app.api.participants import participant_of
 from app.api.shapes import Body, Cursor, Limit, PageOf, Reply, Text, Version
 from app.capture import actions
@@ -21,7 +22,7 @@ from app.schedule import reads
 from app.schedule.rules import days_left, visit_state
 from app.studies.definition import VisitKind
 
-router = APIRouter(tags=["visits"])
+router = operations("visits")
 
 VISITS = "/participants/{code}/visits"
 

@@ -3,16 +3,17 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text
 from app.dependencies import ApiChange, ApiPage
 from app.webhooks import actions, reads
 from app.webhooks.rules import EVENTS
 
-router = APIRouter(prefix="/webhooks", tags=["webhooks"])
+router = operations("webhooks", "/webhooks")
 
 A_HOOK: dict[str, Any] = {
     "number": 1,

@@ -4,6 +4,7 @@ It is for the statistician's file: the number of slots in a stratum is not for p
 """
 
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from platform import python_version
 from typing import Any
@@ -65,5 +66,11 @@ def certificate_of(
         "signed_by": signed_by,
         "escrowed_to": escrowed_to,
         "salt": new_salt_key().hex(),
-        "software": {"python": python_version(), **{name: version(name) for name in LIBRARIES}},
+        "software": dict(_software()),
     }
+
+
+@cache
+def _software() -> dict[str, str]:
+    """The versions in use; a process keeps to what it began with, and looking them up reads many folders."""
+    return {"python": python_version(), **{name: version(name) for name in LIBRARIES}}

@@ -14,10 +14,9 @@ from typing import Any, get_origin
 
 import pytest
 import uvicorn
-from fastapi.routing import APIRoute
 
 from app.api import router
-from app.api.filters import names_of
+from app.api.operations import OF_STUDY, Operation
 from app.api.shapes import PageOf
 from app.foundation import clock
 from app.people.permissions import Permission, Role
@@ -148,11 +147,10 @@ def test_the_page_names_every_filter_of_every_list():
     written = re.findall(r"^\| `(/[^`]*)` \| (`.*`) \|$", PAGE.read_text(), re.M)
     known = {}
     for route in router.routes:
-        if not (isinstance(route, APIRoute) and route.methods == {"GET"} and is_list(route.response_model)):
+        if not (isinstance(route, Operation) and route.methods == {"GET"} and is_list(route.response_model)):
             continue
-        apart = {"study", "cursor", "limit", *route.param_convertors}
-        if names := [name for name in names_of(route.dependant) if name not in apart]:
-            known[route.path] = names
+        if names := [name for name in route.known if name not in ("cursor", "limit", "fields", "expand")]:
+            known[route.path.removeprefix(OF_STUDY)] = names
     assert {path: re.findall("`([^`]*)`", names) for path, names in written} == known
 
 
