@@ -174,63 +174,6 @@ def test_a_consent_document_is_seen_beside_its_text_as_it_is_typed(world: World)
     )
 
 
-def test_expressions_are_judged_as_they_are_typed_in_the_words_of_a_save(world: World):
-    administrator = world.browser("administrator", site_code=None)
-    draft = _made(administrator, start="version:1")
-    edit, before = f"{draft}/edit/form.pain", world.log()
-    page, fields = administrator.soup(edit), administrator.form(edit)
-    assert page.select_one(f'form[data-look="{edit}/look"]')
-    at = "v.sections.0.items.1"
-    told = page.select_one(f'[data-item="{at}.shown_if"] [data-error]')
-    assert told is not None
-    assert told.has_attr("hidden")
-
-    def judged(**typed: str) -> dict[str, str]:
-        named = {f"{at}.{name}": text for name, text in typed.items()}
-        reply = administrator.send(f"{edit}/look", {**fields, **named})
-        assert reply.status_code == 200, reply.text
-        return {name.removeprefix(f"{at}."): words for name, words in reply.json()["errors"].items()}
-
-    assert judged() == {}
-    assert judged(shown_if="[pain_nrs] > 3") == {}
-    assert "cannot be read" in judged(shown_if="[pain_nrs] >")["shown_if"]
-    unknown = judged(shown_if="[nope] = 1", checks="soft | [pain_nrs] > 3 | Read it again")
-    assert set(unknown) == {"shown_if"}
-    assert "nope" in unknown["shown_if"]
-    of_a_check = judged(checks="hard | [pain_nrs] > 3 | Read it again\nhard | [neither] = 1 | Mend it")
-    assert "neither" in of_a_check["checks"]
-    assert "one check a line" in judged(checks="whatever")["checks"]
-    assert world.log() == before
-
-    assert administrator.send(edit, {**fields, f"{at}.shown_if": "[nope] = 1"}).status_code == 303
-    saved = administrator.soup(edit).select_one(f'[data-item="{at}.shown_if"] [data-error]')
-    assert saved is not None
-    assert unknown["shown_if"] in saved.get_text()
-    assert not saved.has_attr("hidden")
-
-
-def test_a_consent_document_is_seen_beside_its_text_as_it_is_typed(world: World):
-    administrator = world.browser("administrator", site_code=None)
-    draft = _made(administrator)
-    (path,) = {str(a["href"]) for a in administrator.soup(draft).select('a[href*="/files/consent/"]')}
-    seen = administrator.soup(path.partition("#")[0]).select_one("#seen article")
-    assert seen is not None
-    before, look = world.log(), path.partition("#")[0].replace("/files/", "/consent/")
-    text = "---\nversion: '1'\nlanguage: en\ntitle: Taking part\n---\n# What *we* ask\n\n<script>x</script>\n"
-    whole = administrator.send(look, {"text": text})
-    typed = BeautifulSoup(whole.text, "html.parser")
-    assert "What we ask" in words(typed.select_one("#seen article"))
-    assert typed.select_one("#seen em")
-    assert not typed.select_one("#seen script")
-    kept = typed.select_one("textarea")
-    assert kept is not None
-    assert kept.get_text().lstrip("\n") == text.removesuffix("\n") + "\n"
-    block = administrator.send(look, {"text": text}, headers={"HX-Request": "true", "HX-Target": "div#seen"})
-    assert block.text.startswith("<article")
-    assert world.log() == before
-    assert administrator.send(look.replace("/consent/consent/", "/consent/instruments/"), {"text": ""}).status_code == 404
-
-
 def test_a_draft_that_is_deleted_is_marked_and_not_found(world: World):
     administrator = world.browser("administrator", site_code=None)
     draft = _made(administrator)
