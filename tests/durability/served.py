@@ -1,13 +1,12 @@
-"""One server process on a socket that it is given, for tests; without a lock, where a test wants to see it missed.
-
-    python -m tests.durability.served FILE_DESCRIPTOR [MUTANT ...]
+"""What one server process of a test does; without a lock, where a test wants to see it missed.
 
 The mutants live here and nowhere in the application: a switch that takes a lock out must not exist.
 """
 
+import os
 import socket
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -43,15 +42,23 @@ MUTANTS: dict[str, Callable[[], None]] = {
 }
 
 
-def main(descriptor: str, *mutants: str) -> None:
-    """Serve until killed."""
+def serve(environment: Mapping[str, str], log: str, listening: socket.socket | int, mutants: Sequence[str]) -> None:
+    """Serve until killed, at a socket or a port, with what is said added to a file."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(Path(__file__).parent.parent.parent)
+    said = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
     for name in mutants:
         MUTANTS[name]()
+    address: dict[str, Any] = {"host": "127.0.0.1", "port": listening} if isinstance(listening, int) else {}
     config = uvicorn.Config(
-        "app.installation:application", factory=True, access_log=False, log_level="warning", server_header=False
+        "app.installation:application",
+        factory=True,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        **address,
     )
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(descriptor))])
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    uvicorn.Server(config).run(sockets=None if isinstance(listening, int) else [listening])

@@ -1,21 +1,27 @@
-"""One Equipoise server as a process of its own, on loopback: it can be killed like one, and started again."""
+"""One Equipoise server as a process of its own, on loopback: it can be killed like one, and started again.
+
+Servers are forked from one process that has read the program already: each would else read it anew, for longer than
+most of them live.
+"""
 
 import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from sqlalchemy.engine import URL
 
 from tests.durability.client import Client
+from tests.durability.served import serve
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STARTS_WITHIN = 30  # seconds
+_FORKED = get_context("forkserver")
+_FORKED.set_forkserver_preload(["app.main", "tests.durability.served"])
 
 
 def free_port() -> int:
@@ -37,6 +43,14 @@ def environment_of(url: URL, data: Path) -> dict[str, str]:
     return environment
 
 
+def _started(url: URL, data: Path, listening: socket.socket | int, mutants: Sequence[str] = ()) -> ForkServerProcess:
+    """A process that serves on this database and key file, at a socket or a port of its own."""
+    given = (environment_of(url, data), str(data / "server.log"), listening, list(mutants))
+    process = _FORKED.Process(target=serve, args=given, daemon=True)
+    process.start()
+    return process
+
+
 @dataclass
 class Server:
     """A server on a database and key file that are there already. `start` returns once it answers."""
@@ -44,23 +58,14 @@ class Server:
     url: URL
     data: Path
     port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
+    process: ForkServerProcess | None = None
 
     def start(self) -> float:
         """Start it and wait for its first answer; the seconds that took."""
-        environment = environment_of(self.url, self.data)
-        arguments = ["--factory", "app.installation:application", "--host", "127.0.0.1", "--port", str(self.port)]
         began = time.perf_counter()
-        with (self.data / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "uvicorn", *arguments, "--no-access-log", "--log-level", "warning"],
-                cwd=ROOT,
-                env=environment,
-                stdout=log,
-                stderr=log,
-            )
+        self.process = _started(self.url, self.data, self.port)
         while time.perf_counter() - began < STARTS_WITHIN:
-            if self.process.poll() is not None:
+            if self.process.exitcode is not None:
                 break
             try:
                 if Client(self.port, timeout=5).get("/healthz").status == 200:
@@ -71,22 +76,17 @@ class Server:
 
     def kill(self) -> None:
         """End it at once, as a power cut would (SIGKILL): no handler runs and nothing is flushed."""
-        self._end(signal.SIGKILL)
+        if self.process is not None:
+            self.process.kill()
+            self.process.join(10)
+        self.process = None
 
     def stop(self) -> None:
         """Ask it to end, and wait; when it does not, end it."""
-        self._end(signal.SIGTERM)
-
-    def _end(self, how: signal.Signals) -> None:
-        if self.process is None:
-            return
-        self.process.send_signal(how)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(10)
-        self.process = None
+        if self.process is not None:
+            self.process.terminate()
+            self.process.join(10)
+        self.kill()
 
 
 class Workers:
@@ -97,8 +97,7 @@ class Workers:
     """
 
     def __init__(self, url: URL, data: Path, *, count: int, mutants: Sequence[str] = ()) -> None:
-        self._environment = environment_of(url, data)
-        self._mutants = list(mutants)
+        self._url, self._data, self._mutants = url, data, list(mutants)
         self.log = data / "server.log"
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
@@ -106,17 +105,8 @@ class Workers:
         self.port = int(self._socket.getsockname()[1])
         self._running = [self._new() for _ in range(count)]
 
-    def _new(self) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "tests.durability.served", str(self._socket.fileno()), *self._mutants],
-                cwd=ROOT,
-                env=self._environment,
-                pass_fds=[self._socket.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+    def _new(self) -> ForkServerProcess:
+        return _started(self._url, self._data, self._socket, self._mutants)
 
     def kill(self, count: int) -> None:
         """SIGKILL the processes that have served longest, all at one moment; others are started in their place."""
@@ -124,12 +114,12 @@ class Workers:
         for process in killed:
             process.kill()
         for process in killed:
-            process.wait(10)
+            process.join(10)
         self._running += [self._new() for _ in killed]
 
     def require_running(self) -> None:
         """RuntimeError with the end of their log when one of them ended by itself."""
-        if any(process.poll() is not None for process in self._running):
+        if any(process.exitcode is not None for process in self._running):
             raise RuntimeError(f"A server ended: {self.log.read_text()[-2000:]}")
 
     def end(self) -> None:
@@ -137,5 +127,5 @@ class Workers:
         self._socket.close()
         for process in self._running:
             process.kill()
-            process.wait(10)
+            process.join(10)
         self._running = []
