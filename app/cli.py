@@ -123,6 +123,7 @@ def serve(
         host=host,
         port=port,
         workers=workers,
+        loop="app.installation:OneAtATime",
         access_log=False,
         server_header=False,
         date_header=True,

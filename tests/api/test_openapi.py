@@ -217,7 +217,7 @@ def test_nothing_made_up_after_the_document_is_answered_with_a_server_error(data
             clients = clients_of(databases[kind])
             answers = {"age": 44, "pain_screen": 6, "surgery": False}
             clients["coordinator"].done("POST", "/participants", {"site": "north", "answers": answers})
-            session = stack.enter_context(asgi.get_client(clients["coordinator"].http.app))
+            session = stack.enter_context(asgi.get_client(clients["coordinator"].http.app))  # type: ignore[arg-type]
             askers += [(clients[name], session) for name in names]
         schema = schemathesis.openapi.from_dict(askers[0][0].http.get("/api/v1/openapi.json").json())
         schema.app = askers[0][0].http.app
