@@ -173,7 +173,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     )
     application.state.settings = settings
     application.state.database = database
-    application.state.counts = KeptCounts()
+    application.state.counts = KeptCounts(database)
     application.mount("/static", CachedStatic(directory=STATIC), name="static")
 
     @application.api_route("/healthz", methods=["GET", "HEAD"], include_in_schema=False)

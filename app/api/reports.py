@@ -71,6 +71,37 @@ FORMS = {
 }
 QUERIES = {"site": "neura", "open": 4, "answered": 2, "ages": [3, 2, 0, 1]}
 EVENTS = {"site": "neura", "to_judge": 1, "to_review": 0}
+SHARE = {"number": 9, "of": 120, "p": 0.0021, "stands_out": False}
+TYPING = {
+    "site": "neura",
+    "late": SHARE,
+    "corrected": {"number": 14, "of": 2310, "p": 0.41, "stands_out": False},
+    "alike": {"number": 0, "of": 98, "p": None, "stands_out": False},
+}
+DIGITS = {
+    "site": "neura",
+    "instrument": "disability",
+    "item": "weight",
+    "number": 118,
+    "difference": 0.31,
+    "digit": 0,
+    "share": 0.42,
+    "elsewhere": 0.13,
+    "p": 3.1e-9,
+    "stands_out": True,
+}
+LEVEL = {
+    "site": "neura",
+    "instrument": "pain",
+    "item": "pain_nrs",
+    "number": 118,
+    "distance": 0.2,
+    "spread": 0.4,
+    "is_far": False,
+    "is_odd": True,
+    "stands_out": True,
+}
+QUALITY = {"at": "2026-07-16T09:26:53.589793Z", "sites": [TYPING], "digits": [DIGITS], "levels": [LEVEL]}
 
 
 class MonthReply(Reply):
@@ -195,6 +226,75 @@ class WaitingEventsReply(Reply):
     to_review: int
 
 
+class ShareReply(Reply):
+    """So many of all. `p` is the chance of a difference from your other sites like this one; null: nothing is said."""
+
+    model_config = _shown(SHARE)
+
+    number: int
+    of: int
+    p: float | None
+    stands_out: bool
+
+
+class TypingReply(Reply):
+    """How a site enters its data: entries begun over a week after the visit, answers that were ever corrected, and
+    forms that are like another of the same visit, value for value."""
+
+    model_config = _shown(TYPING)
+
+    site: str = Field(description="Empty for all of them together.")
+    late: ShareReply
+    corrected: ShareReply
+    alike: ShareReply
+
+
+class DigitsReply(Reply):
+    """The last digits of an item at a site beside those of your other sites: which share of them is elsewhere than
+    there, and which digit is most in excess."""
+
+    model_config = _shown(DIGITS)
+
+    site: str
+    instrument: str
+    item: str
+    number: int
+    difference: float
+    digit: int
+    share: float
+    elsewhere: float
+    p: float
+    stands_out: bool
+
+
+class LevelReply(Reply):
+    """The values of an item at a site beside those of your other sites, visit by visit: how many standard deviations
+    above the median site, and how many times as spread."""
+
+    model_config = _shown(LEVEL)
+
+    site: str
+    instrument: str
+    item: str
+    number: int
+    distance: float
+    spread: float
+    is_far: bool
+    is_odd: bool
+    stands_out: bool
+
+
+class QualityReply(Reply):
+    """What the data of your sites look like beside each other, as they were at `at`: a reason to ask, no finding."""
+
+    model_config = _shown(QUALITY)
+
+    at: datetime
+    sites: list[TypingReply]
+    digits: list[DigitsReply]
+    levels: list[LevelReply]
+
+
 class ReportReply(Reply):
     """Everything that reports say of some sites, as it was counted at `at`."""
 
@@ -209,6 +309,8 @@ class ReportReply(Reply):
             "forms": [FORMS],
             "queries": [QUERIES],
             "events": [EVENTS],
+            "quality": QUALITY,
+            "is_counting": False,
         }
     )
 
@@ -221,15 +323,17 @@ class ReportReply(Reply):
     forms: list[FormsReply]
     queries: list[StandingQueriesReply]
     events: list[WaitingEventsReply]
+    quality: QualityReply | None = Field(description="Null while it is worked out for the first time: ask in a minute.")
+    is_counting: bool = Field(description="Whether a new count is being made, since this one is over a minute old.")
 
 
 @router.get("/reports", name="api.reports")
 def reports(
     here: ApiPage,
     site: Annotated[str | None, Query(max_length=80, description="One of your sites; none: all of them.")] = None,
-    again: Annotated[bool, Query(description="Count now, instead of answering a count of the last minute.")] = False,
+    again: Annotated[bool, Query(description="Count now, instead of answering the last count.")] = False,
 ) -> ReportReply:
-    """How the trial goes at your sites: recruitment, flow, visits, forms, queries and serious events; never by arm."""
+    """How the trial goes at your sites: recruitment, flow, visits, forms, queries, quality, events; never by arm."""
     kept = here.request.app.state.counts
     found = reads.report(here.session, here.the_study, kept, by=here.actor, now=here.now, site=site, again=again)
     return ReportReply.model_validate(found)

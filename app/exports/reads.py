@@ -18,6 +18,7 @@ from app.capture.coding.reads import codes_in, codes_of_events, every_text
 from app.capture.double.reads import agreement_page as entry_agreement
 from app.capture.double.reads import every_answer
 from app.capture.groups import ROWS, cells_of
+from app.capture.in_use import in_use
 from app.capture.models import Entry
 from app.capture.queries.reads import every_query
 from app.consent.models import Consent
@@ -26,7 +27,6 @@ from app.exports.batches import Batched, Long, Raw, Wide, stored
 from app.exports.changes import Changed
 from app.exports.choice import EVERYTHING, Choice
 from app.exports.dummy import dummy_arms
-from app.exports.records import in_use
 from app.exports.shaping import dates_of, shaped
 from app.exports.tables import ARM, ArmOf, Arms, Cell, Column, Plan, Row, Table
 from app.foundation.database import KINDS, among, as_text, batches, in_order, keys_of, streamed, table_of

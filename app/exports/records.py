@@ -7,24 +7,23 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy import and_, func, select
 from sqlmodel import Session
 
 from app.capture.double.reads import is_withheld
 from app.capture.groups import cells_of
+from app.capture.in_use import in_use
 from app.capture.models import Entry
 from app.foundation.database import streamed, table_of
 from app.participants.models import Participant, Screening
 from app.participants.reads import at_their_sites
 from app.people.access import Actor
 from app.people.permissions import Permission
-from app.schedule.models import ParticipantVisit
 from app.studies.in_use import StudyInUse
 
 ENTRY = table_of(Entry)
 PARTICIPANT = table_of(Participant)
 SCREENING = table_of(Screening)
-VISIT = table_of(ParticipantVisit)
 
 BATCH = 500
 MOST_NAMED = 500
@@ -123,20 +122,3 @@ def _recorded(rows: list[Any]) -> Recorded:
             if row.visit is not None
         ),
     )
-
-
-def in_use(study: StudyInUse) -> tuple[ColumnElement[bool], ...]:
-    """Not what was entered in error, nor what was collected from the day on which somebody withdrew its use (CTR Art.
-    28(3), GDPR Art. 7(3)).
-    """
-    stands = ENTRY.c.in_error_at.is_(None)
-    levels = [level.code for level in study.definition.withdrawal_levels if level.stops_use]
-    if not levels:
-        return (stands,)
-    since = exists().where(
-        VISIT.c.participant_id == PARTICIPANT.c.id,
-        VISIT.c.code == ENTRY.c.visit,
-        VISIT.c.held_on >= PARTICIPANT.c.withdrawn_on,
-    )
-    used = or_(PARTICIPANT.c.withdrawal_level.is_(None), PARTICIPANT.c.withdrawal_level.not_in(levels), ~since)
-    return (stands, used)

@@ -1,49 +1,167 @@
-"""Is there a count that is still good? The last one of each study, kept in this process for a minute."""
+"""Is there a count that is still good? The last one of each study, kept in this process; of a large trial an older one
+is shown at once, while the next is made behind it."""
 
+import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Generic, Protocol, TypeVar
 
+from sqlmodel import Session
+
+from app.foundation.database import Database
+from app.reports.quality import Measured
 from app.reports.rules import Counted
 from app.studies.in_use import StudyInUse
 
 KEPT_FOR = timedelta(minutes=1)
 AGAIN_AFTER = timedelta(seconds=5)
 """Whoever asks for a new count gets one, unless the last is no older than this: the key that reloads is easily held."""
+MEASURED_FOR = timedelta(minutes=15)
+"""The same for what is read out of a million answers: so it takes a processor's fiftieth part at most."""
+SHOWN_FOR = timedelta(days=1)
+"""An older count of a large trial is not shown: whoever comes then waits, as the first did."""
 
 Versions = tuple[int, ...]
 
+log = logging.getLogger("equipoise")
 
-class KeptCounts:
-    """The last count of every study, of all its sites, by the versions of the study it was made for.
 
-    Of several who ask at once, one counts and the others wait for it.
+class Dated(Protocol):
+    """What is kept: it knows when it was made, and whether making it takes seconds."""
+
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def is_large(self) -> bool: ...
+
+
+Found = TypeVar("Found", bound=Dated)
+
+
+def _always(_: datetime) -> bool:
+    return True
+
+
+class Kept(Generic[Found]):
+    """The last one of every study, of all its sites, by the versions of the study it was made for.
+
+    Of several who ask at once, one counts and the others wait for it; what is made behind their backs is made by one
+    thread for each study, on a session of its own.
     """
 
-    def __init__(self) -> None:
-        self._kept: dict[int, tuple[Versions, Counted]] = {}
+    def __init__(
+        self, database: Database | None, *, large_for: timedelta = KEPT_FOR, large_again: timedelta = AGAIN_AFTER
+    ) -> None:
+        self._database = database
+        self._large_for, self._large_again = large_for, large_again
+        self._kept: dict[int, tuple[Versions, Found]] = {}
         self._counting: dict[int, threading.Lock] = {}
 
-    def counted(
-        self, study: StudyInUse, count: Callable[[], Counted], *, now: datetime, again: bool = False
-    ) -> Counted:
-        """The kept count while it is good, else a new one; `again` asks for a new one at once."""
-        good_for = AGAIN_AFTER if again else KEPT_FOR
-        found = self._good(study, now, good_for)
+    def at_once(
+        self,
+        study: StudyInUse,
+        count: Callable[[Session], Found],
+        *,
+        now: datetime,
+        again: bool = False,
+        waits: bool = True,
+        stands: Callable[[datetime], bool] = _always,
+    ) -> Found | None:
+        """What can be shown without waiting, None for nothing; when it is no longer good, another is being made.
+
+        `stands` says whether what was counted then may still be shown. A small count is made before anybody could read
+        an older one, so that of a small trial there is none; `again`, and `waits`, are for those who rather wait.
+        """
+        found = self._good(study, now, again=again, stands=stands)
+        if found is not None or self._database is None:
+            return found
+        old = self._last(study)
+        if old is not None and not (old.is_large and now - old.at < SHOWN_FOR and stands(old.at)):
+            old = None
+        if waits and (again or old is None):
+            return None
+        self._count_behind(study, count, self._database, now)
+        return old
+
+    def waited_for(
+        self,
+        study: StudyInUse,
+        count: Callable[[], Found],
+        *,
+        now: datetime,
+        again: bool = False,
+        stands: Callable[[datetime], bool] = _always,
+    ) -> Found:
+        """The kept one while it is good, else a new one, however long it takes."""
+        found = self._good(study, now, again=again, stands=stands)
         if found is not None:
             return found
-        with self._counting.setdefault(study.id, threading.Lock()):
-            found = self._good(study, now, good_for)
+        with self._lock_of(study):
+            found = self._good(study, now, again=again, stands=stands)
             if found is None:
                 found = count()
                 self._kept[study.id] = (_versions(study), found)
             return found
 
-    def _good(self, study: StudyInUse, now: datetime, good_for: timedelta) -> Counted | None:
+    def _lock_of(self, study: StudyInUse) -> threading.Lock:
+        return self._counting.setdefault(study.id, threading.Lock())
+
+    def _last(self, study: StudyInUse) -> Found | None:
         versions, found = self._kept.get(study.id, ((), None))
-        if found is None or versions != _versions(study) or abs(now - found.at) >= good_for:
+        return found if versions == _versions(study) else None
+
+    def _good(
+        self, study: StudyInUse, now: datetime, *, again: bool, stands: Callable[[datetime], bool]
+    ) -> Found | None:
+        found = self._last(study)
+        if found is None:
             return None
-        return found
+        if again:
+            good_for = self._large_again if found.is_large else AGAIN_AFTER
+        else:
+            good_for = self._large_for if found.is_large else KEPT_FOR
+        age = abs(now - found.at)
+        return found if age < good_for and (age < KEPT_FOR or stands(found.at)) else None
+
+    def _count_behind(
+        self, study: StudyInUse, count: Callable[[Session], Found], database: Database, now: datetime
+    ) -> None:
+        """Have it made by a thread, unless somebody makes one already."""
+        counting = self._lock_of(study)
+        if not counting.acquire(blocking=False):
+            return
+
+        def work() -> None:
+            try:
+                with database.reading() as session:
+                    found = count(session)
+                self._kept[study.id] = (_versions(study), found)
+            except Exception as problem:  # whoever looks next tries again, or waits and is told
+                log.error("counting behind a page of reports failed: %s", type(problem).__name__)
+            finally:
+                counting.release()
+
+        try:
+            threading.Thread(target=work, name=f"reports-{study.code}", daemon=True).start()
+        except RuntimeError:  # no thread can be had
+            counting.release()
+            raise
+
+
+class KeptCounts:
+    """What is kept of every study: its counts, and what its data look like. Without a database nothing is made behind
+    anybody's back."""
+
+    def __init__(self, database: Database | None = None) -> None:
+        self.counts: Kept[Counted] = Kept(database)
+        self.measures: Kept[Measured] = Kept(database, large_for=MEASURED_FOR, large_again=KEPT_FOR)
+
+    def counted(
+        self, study: StudyInUse, count: Callable[[], Counted], *, now: datetime, again: bool = False
+    ) -> Counted:
+        """The kept count while it is good, else a new one; `again` asks for a new one at once."""
+        return self.counts.waited_for(study, count, now=now, again=again)
 
 
 def _versions(study: StudyInUse) -> Versions:

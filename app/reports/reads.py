@@ -1,6 +1,8 @@
 """How does the trial go, at my sites? Counted by the database, each table once, for all sites of the study at once."""
 
+from dataclasses import replace
 from datetime import date, datetime
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -20,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Session
 
+from app.audit.actions import ENTRY as AUDIT_ENTRY
 from app.capture.double.reads import has_withheld, is_awaited
 from app.capture.queries.reads import QUERY
 from app.capture.queries.rules import AGES, raised_before
@@ -35,7 +38,8 @@ from app.participants.status import Status
 from app.people.access import Actor, require, sites_for
 from app.people.permissions import Permission
 from app.reports import rules
-from app.reports.kept import KeptCounts
+from app.reports.kept import KEPT_FOR, KeptCounts
+from app.reports.measuring import measure
 from app.reports.rules import (
     WITH_FORMS,
     Counted,
@@ -58,6 +62,8 @@ from app.schedule.status import VisitStatus
 from app.studies.definition import VisitKind
 from app.studies.in_use import StudyInUse
 
+WITHDRAWING = ("participant.withdrawn", "consent.withdrawn", "identity.erased")
+"""After these an older count is shown to nobody."""
 OPEN_EVENTS = (EventState.REPORTED, EventState.JUDGED, EventState.RETURNED)
 
 
@@ -70,19 +76,44 @@ def report(
     now: datetime,
     site: str | None = None,
     again: bool = False,
+    waits_for_quality: bool = False,
 ) -> Report:
-    """What the sites of this person (or one of them) say together; of a site that is not theirs to know, nothing."""
+    """What the sites of this person (or one of them) say together; of a site that is not theirs to know, nothing.
+
+    Of a large trial it can be what was counted a while ago, and nothing of its quality yet, while both are being made.
+    """
     require(by, Permission.REPORT_READ)
-    counted = kept.counted(study, lambda: count(session, study, now=now), now=now, again=again)
+    asked: Any = {"now": now, "again": again, "stands": partial(_stands, session, study)}
+    counted = kept.counts.at_once(study, partial(count, study=study, now=now), **asked)
+    if counted is None:
+        counted = kept.counts.waited_for(study, partial(count, session, study, now=now), **asked)
+    waits = waits_for_quality or not counted.is_large
+    measured = kept.measures.at_once(study, partial(measure, study=study, now=now), waits=waits, **asked)
+    if measured is None and waits:
+        measured = kept.measures.waited_for(study, partial(measure, session, study, now=now), **asked)
     mine = sites_for(by, Permission.REPORT_READ)
     wanted = [
         each.id for each in counted.sites if (mine is None or each.id in mine) and (site is None or each.code == site)
     ]
-    return rules.report(
+    theirs = counted.only(wanted)
+    found = rules.report(
         {each: study.at(each).definition for each in wanted},
-        counted.only(wanted),
+        theirs,
         target=study.definition.target if len(wanted) == len(counted.sites) else None,
     )
+    quality = None if measured is None else measured.quality({each.id: each.code for each in theirs.sites})
+    return replace(found, quality=quality, is_counting=now - counted.at >= KEPT_FOR)
+
+
+def _stands(session: Session, study: StudyInUse, at: datetime) -> bool:
+    """Whether what was counted then may still be shown: not once somebody withdrew, or had their data erased.
+
+    Those who did so in the minute before it may have been too late for it.
+    """
+    later = select(AUDIT_ENTRY.c.position).where(
+        AUDIT_ENTRY.c.log == study.code, AUDIT_ENTRY.c.action.in_(WITHDRAWING), AUDIT_ENTRY.c.at > at - KEPT_FOR
+    )
+    return session.execute(later.limit(1)).first() is None
 
 
 def count(session: Session, study: StudyInUse, *, now: datetime) -> Counted:

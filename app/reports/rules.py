@@ -15,9 +15,12 @@ from typing import NamedTuple
 from app.capture.queries.rules import AGES
 from app.capture.status import EntryStatus
 from app.participants.status import Status
+from app.reports.quality import Quality
 from app.safety.events.rules import State as EventState
 from app.studies.definition import Study, Visit, VisitKind
 
+LARGE = 100_000
+"""Visits and entries: so many take a quarter of a second to count."""
 PACE_MONTHS = 3
 FURTHEST = 240
 """Months: a target that is further away than this is not given a date."""
@@ -127,6 +130,11 @@ class Counted:
     entries: tuple[Entries, ...] = ()
     queries: tuple[Queries, ...] = ()
     events: tuple[Events, ...] = ()
+
+    @property
+    def is_large(self) -> bool:
+        """Whether counting takes so long that people would rather see the last count at once."""
+        return sum(each.number for part in (self.visits, self.entries) for each in part) >= LARGE
 
     def only(self, sites: Iterable[int]) -> "Counted":
         """The same of these sites alone."""
@@ -299,6 +307,10 @@ class Report:
     """By site, visit and form."""
     queries: tuple[QueryLine, ...]
     events: tuple[EventLine, ...]
+    quality: Quality | None = None
+    """None while it is measured for the first time, in a large trial."""
+    is_counting: bool = False
+    """Whether a new count is being made: this one is older than others would be."""
 
     def forms_by(self, *keys: str) -> tuple[Forms, ...]:
         """The forms added up, apart by some of site, visit and instrument only."""

@@ -1,6 +1,7 @@
 """Reports: how the trial goes at my sites, each part as a picture, a table and a file; never by arm."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import log
 from typing import Any
 
 from babel.dates import format_date
@@ -23,13 +24,15 @@ from app.wording import why_not_taking_part
 
 router = APIRouter()
 
+MOST_LINES = 20
+"""So many answers that stand out are on the page, the furthest first; all that were compared are in the file."""
 MOST_REASONS = 6
 """So many reasons stand in the picture; all of them in the table and the file."""
 
 
 @router.get("/{study}/reports", name="reports.reports")
 def reports(here: PageInStudy) -> Response:
-    """Everything on one page, as it was counted a minute ago at most; `?format=csv&part=...` is one part as a file."""
+    """Everything on one page, as it was counted when it says; `?format=csv&part=...` is one part as a file."""
     require(here.actor, Permission.REPORT_READ)
     study, asked, places = here.the_study, here.request.query_params, places_of(here)
     site = (
@@ -43,10 +46,11 @@ def reports(here: PageInStudy) -> Response:
         now=here.now,
         site=site.code if site else None,
         again=asked.get("again") == "yes",
+        waits_for_quality=asked.get("format") == "csv" and asked.get("part") == "quality",
     )
     if asked.get("format") == "csv" and (file := FILES.get(asked.get("part", ""))) is not None:
         heading, rows = file
-        return csv_file(f"{study.code}-{asked['part']}-{here.now:%Y-%m-%d}", heading, rows(found))
+        return csv_file(f"{study.code}-{asked['part']}-{found.at:%Y-%m-%d}", heading, rows(found))
     definitions = [each.definition for each in (study, *study.others.values())]
     path, steps = f"/{study.code}/reports", _steps(here, found)
     return show_at(
@@ -65,8 +69,12 @@ def reports(here: PageInStudy) -> Response:
         form_visits=_columns(definitions, found),
         matrix=_matrix(definitions, found),
         ages=[*(f"{low}–{high - 1}" for low, high in zip((0, *AGES), AGES, strict=False)), f"≥\u00a0{AGES[-1]}"],
+        odd=_standing_out(definitions, found),
+        clustered=any(each.is_clustered for each in definitions),
         files={part: address(path, {"format": "csv", "part": part}) for part in FILES},
         again_url=address(path, {"again": "yes"}),
+        page_url=path,
+        now=here.now,
         timezone=places.timezone(),
     )
 
@@ -131,6 +139,15 @@ def _findings(here: Here, found: Report) -> dict[str, str]:
     if events.to_judge or events.to_review:
         words = gettext("Serious events: {judge} wait for a judgement, {review} for its review")
         serious = say(words, judge=events.to_judge, review=events.to_review)
+    quality = gettext("What the data look like is being worked out for the first time")
+    if found.quality is not None:
+        sites = found.quality.standing_out
+        quality = gettext("No site stands out")
+        if len(found.sites) == 1:
+            quality = gettext("One site alone is compared with nothing")
+        elif sites:
+            words = ngettext("{sites} stands out", "{number} sites stand out: {sites}", len(sites))
+            quality = say(words, number=len(sites), sites=", ".join(sites))
     screened = gettext("{entered} of {screened} people who were screened take part")
     flowing = gettext("From {assessed} people assessed to {entered} who take part")
     return {
@@ -141,6 +158,7 @@ def _findings(here: Here, found: Report) -> dict[str, str]:
         "forms": forms,
         "queries": standing,
         "events": serious,
+        "quality": quality,
     }
 
 
@@ -224,6 +242,40 @@ def _matrix(definitions: Sequence[Study], found: Report) -> list[tuple[str, list
     return [(labels.get(code, code), [cells.get((code, visit)) for visit, _ in columns]) for code in codes]
 
 
+def _standing_out(definitions: Sequence[Study], found: Report) -> dict[str, Any]:
+    """What stands out, the furthest first: answers by the words of their form and item, and how often by site."""
+    if found.quality is None:
+        return {}
+    words = {
+        (form.code, item.code): f"{form.label}: {item.label}"
+        for study in reversed(definitions)
+        for form in study.instruments
+        for item in form.items
+    }
+
+    def named(lines: Iterable[Any]) -> list[tuple[Any, str]]:
+        return [(each, words.get((each.instrument, each.item), each.item)) for each in lines]
+
+    digits = [each for each in found.quality.digits if each.stands_out]
+    levels = [each for each in found.quality.levels if each.stands_out]
+    times = dict.fromkeys(found.quality.standing_out, 0)
+    for site in (*(each.site for each in digits), *(each.site for each in levels)):
+        times[site] += 1
+    for each in found.quality.sites:
+        for share in (each.late, each.corrected, each.alike):
+            if share.stands_out:
+                times[each.site] += 1
+    digits.sort(key=lambda each: -each.difference)
+    levels.sort(key=lambda each: -max(abs(each.distance), abs(log(max(each.spread, 0.05)))))
+    return {
+        "times": [*times.items()],
+        "digits": named(digits[:MOST_LINES]),
+        "levels": named(levels[:MOST_LINES]),
+        "all_digits": len(digits),
+        "all_levels": len(levels),
+    }
+
+
 # Files
 
 Rows = Iterator[Sequence[object]]
@@ -273,9 +325,30 @@ def _event_rows(found: Report) -> Rows:
         yield each.site, each.to_judge, each.to_review
 
 
+def _quality_rows(found: Report) -> Rows:
+    assert found.quality is not None  # whoever asks for this file waits for it
+    for each in found.quality.sites:
+        for name in ("late", "corrected", "alike"):
+            share = getattr(each, name)
+            yield each.site, name, "", "", share.number, share.of, None, rounded(share.p), share.stands_out
+    for digit in found.quality.digits:
+        place = digit.site, "last_digits", digit.instrument, digit.item
+        yield *place, digit.number, None, round(digit.difference, 3), rounded(digit.p), digit.stands_out
+    for level in found.quality.levels:
+        item = level.instrument, level.item, level.number, None
+        yield level.site, "level", *item, level.distance, None, level.is_far
+        yield level.site, "spread", *item, level.spread, None, level.is_odd
+
+
+def rounded(p: float | None) -> float | None:
+    """A p-value as it is told: to two figures."""
+    return None if p is None else float(f"{p:.2g}")
+
+
 PEOPLE = ("site", "screened", "failed", "consented", "entered", "completed", "withdrawn", "lost", "died")
 VISITS = ("code", "expected", "held", "in_window", "out_of_window", "missed", "overdue", "due", "later", "stopped")
 FORMS = ("site", "visit", "instrument", "expected", "complete", "partial", "lacking")
+QUALITY = ("site", "measure", "instrument", "item", "number", "of", "value", "p", "stands_out")
 QUERIES = ("site", "open", "answered", *(f"from_{days}_days" for days in (0, *AGES)))
 FILES: dict[str, tuple[Sequence[str], Callable[[Report], Any]]] = {
     "recruitment": (("month", "entered", "total", "target"), _recruitment_rows),
@@ -284,6 +357,7 @@ FILES: dict[str, tuple[Sequence[str], Callable[[Report], Any]]] = {
     "visits": (VISITS, _visit_rows),
     "forms": (FORMS, _form_rows),
     "queries": (QUERIES, _query_rows),
+    "quality": (QUALITY, _quality_rows),
     "events": (("site", "to_judge", "to_review"), _event_rows),
 }
 """The parts of the page that can be had as a file, each with its columns. A line without a site is of all of them."""
