@@ -9,8 +9,8 @@ arm.
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from math import ceil, erfc, exp, gamma, log, sqrt
@@ -36,8 +36,10 @@ LARGE = 50_000
 
 FALSE_SHARE = 0.01
 """Of what is shown to stand out so large a share, at most, is expected to do so by chance."""
-DIFFERENT_DIGITS = 0.15
-DIFFERENT_SHARE = 0.05
+UNLIKELY = 0.001
+"""A larger p-value never stands out, however few comparisons there are."""
+DIFFERENT_DIGITS, DIFFERENT_SHARE = 0.15, 0.05
+"""Of many values the smallest difference is no chance; one that is smaller than this is nothing to ask about."""
 FAR = 3.5
 """Robust standard deviations (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993)."""
 DISTANT = 0.5
@@ -187,8 +189,9 @@ class QualityLine:
 
 @dataclass(frozen=True)
 class DigitLine:
-    """The last digits of an item at a site beside the other sites. `difference`: the share of them that is elsewhere
-    than there; `digit` is most in excess: its `share` here and `elsewhere`."""
+    """The last digits of an item at a site beside the other sites (without those of them that are far apart).
+    `difference`: the share of them that is elsewhere than there; `digit` is most in excess: its `share` here and
+    `elsewhere`."""
 
     site: str
     instrument: str
@@ -292,6 +295,34 @@ def least_likely(chances: Iterable[float | None], rate: float = FALSE_SHARE) -> 
 
 # Site by site
 
+Counts = Sequence[int]
+Apart = Callable[[Counts, Counts], float | None]
+"""How far counts at a site are from those at the others, None where that is nothing to ask about."""
+
+
+def compared_with(rows: Mapping[int, Counts], apart: Apart) -> dict[int, Counts]:
+    """The counts at the other sites that each site is held against, without those of sites that are far apart.
+
+    One odd site would make all others look odd, who are held against it. So the furthest is taken out, time and again,
+    while there are three or more: of two nobody can say which is the odd one.
+    """
+    found: dict[int, Counts] = {}
+    rest = dict(rows)
+    total = [sum(column) for column in zip(*rest.values(), strict=True)]
+
+    def others(here: Counts) -> Counts:
+        return [every - one for every, one in zip(total, here, strict=True)]
+
+    while len(rest) > 2:
+        far = {site: by for site, here in rest.items() if (by := apart(here, others(here))) is not None}
+        if not far:
+            break
+        site = max(far, key=far.__getitem__)
+        found[site] = others(rest[site])
+        total = list(found[site])
+        del rest[site]
+    return {**found, **{site: others(here) for site, here in rest.items()}}
+
 
 def _typing_lines(codes: Mapping[int, str], typing: Iterable[Typing]) -> tuple[QualityLine, ...]:
     found = {each.site_id: each for each in typing}
@@ -316,21 +347,38 @@ def _typing_lines(codes: Mapping[int, str], typing: Iterable[Typing]) -> tuple[Q
 
 def _shares(counts: Sequence[tuple[int, int]]) -> list[Share]:
     """What stands out is more than elsewhere: fewer are nothing to ask about."""
-    most = [(min(number, of), of) for number, of in counts]  # an answer that was corrected may be gone since
-    all_of, all_number = sum(of for _, of in most), sum(number for number, _ in most)
-    chances = [
-        homogeneity((number, of - number), (all_number - number, all_of - of - all_number + number))
-        for number, of in most
-    ]
+    rows = {}
+    for site, (number, of) in enumerate(counts):
+        most = min(number, of)  # an answer that was corrected may be gone since
+        rows[site] = most, of - most
+    others = compared_with(rows, _more)
+    chances = [homogeneity(rows[site], others[site]) for site in rows]
     least = least_likely(chances)
-
-    def more(number: int, of: int) -> float:
-        return number / of - (all_number - number) / (all_of - of)
-
     return [
-        Share(said, of, p, p is not None and p <= least and more(number, of) >= DIFFERENT_SHARE)
-        for (said, _), (number, of), p in zip(counts, most, chances, strict=True)
+        Share(*said, p, p is not None and p <= least and _more(rows[site], others[site]) is not None)
+        for site, (said, p) in enumerate(zip(counts, chances, strict=True))
     ]
+
+
+def _more(here: Counts, there: Counts) -> float | None:
+    """How much larger the share of the first count is at a site than at the others."""
+    p = homogeneity(here, there)
+    if p is None or p > UNLIKELY:
+        return None
+    more = here[0] / sum(here) - there[0] / sum(there)
+    return more if more >= DIFFERENT_SHARE else None
+
+
+def _digits_apart(here: Counts, there: Counts) -> float | None:
+    """Which share of the last digits is elsewhere than there: half the sum of the differences."""
+    p = homogeneity(here, there) if min(sum(here), sum(there)) >= LEAST_DIGITS else None
+    by = sum(abs(each) for each in _differences(here, there)) / 2 if p is not None and p <= UNLIKELY else 0
+    return by if by >= DIFFERENT_DIGITS else None
+
+
+def _differences(here: Counts, there: Counts) -> list[float]:
+    one, other = sum(here), sum(there)
+    return [each / one - elsewhere / other for each, elsewhere in zip(here, there, strict=True)]
 
 
 def _digit_lines(codes: Mapping[int, str], digits: Iterable[Digits]) -> tuple[DigitLine, ...]:
@@ -341,24 +389,32 @@ def _digit_lines(codes: Mapping[int, str], digits: Iterable[Digits]) -> tuple[Di
             at[each.digit] += each.number
     made: list[DigitLine] = []
     for (instrument, item), sites in items.items():
-        total = [sum(column) for column in zip(*sites.values(), strict=True)]
+        others = compared_with(sites, _digits_apart)
         for site in codes:
-            here = sites.get(site, [0] * 10)
-            there = [every - one for every, one in zip(total, here, strict=True)]
-            number, others = sum(here), sum(there)
-            p = homogeneity(here, there) if min(number, others) >= LEAST_DIGITS else None
+            if site not in sites or min(sum(sites[site]), sum(others[site])) < LEAST_DIGITS:
+                continue
+            here, there = sites[site], others[site]
+            p = homogeneity(here, there)
             if p is None:
                 continue
-            apart = [one / number - other / others for one, other in zip(here, there, strict=True)]
+            apart = _differences(here, there)
             digit = max(range(10), key=apart.__getitem__)
-            difference = sum(abs(each) for each in apart) / 2
-            shares = here[digit] / number, there[digit] / others
-            made.append(DigitLine(codes[site], instrument, item, number, difference, digit, *shares, p, False))
+            made.append(
+                DigitLine(
+                    site=codes[site],
+                    instrument=instrument,
+                    item=item,
+                    number=sum(here),
+                    difference=sum(abs(each) for each in apart) / 2,
+                    digit=digit,
+                    share=here[digit] / sum(here),
+                    elsewhere=there[digit] / sum(there),
+                    p=p,
+                    stands_out=_digits_apart(here, there) is not None,
+                )
+            )
     least = least_likely(each.p for each in made)
-    return tuple(
-        DigitLine(**{**vars(each), "stands_out": each.p <= least and each.difference >= DIFFERENT_DIGITS})
-        for each in made
-    )
+    return tuple(replace(each, stands_out=each.stands_out and each.p <= least) for each in made)
 
 
 def _level_lines(codes: Mapping[int, str], levels: Iterable[Level]) -> tuple[LevelLine, ...]:

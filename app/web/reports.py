@@ -147,7 +147,8 @@ def _findings(here: Here, found: Report) -> dict[str, str]:
             quality = gettext("One site alone is compared with nothing")
         elif sites:
             words = ngettext("{sites} stands out", "{number} sites stand out: {sites}", len(sites))
-            quality = say(words, number=len(sites), sites=", ".join(sites))
+            named = ", ".join(sites[:MOST_REASONS]) + (", …" if len(sites) > MOST_REASONS else "")
+            quality = say(words, number=len(sites), sites=named)
     screened = gettext("{entered} of {screened} people who were screened take part")
     flowing = gettext("From {assessed} people assessed to {entered} who take part")
     return {

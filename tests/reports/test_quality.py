@@ -17,6 +17,7 @@ from app.reports.quality import (
     Measured,
     Typing,
     chance,
+    compared_with,
     has_last_digit,
     homogeneity,
     last_digit,
@@ -122,8 +123,17 @@ def test_an_answer_of_one_digit_has_no_last_digit(said: dict[str, object], has: 
 
 @pytest.mark.parametrize(
     ("value", "decimals", "digit"),
-    [(120, None, 0), (-37, 0, 7), (72.5, 1, 5), (72, 1, 0), (72.0, 1, 0), (0.29, 2, 9), (36.65, None, 5)]
-    + [(72.0, None, 2), (1e300, None, None), (1.15, 1, 2)],
+    [
+        (120, None, 0),
+        (-37, 0, 7),
+        (72.5, 1, 5),
+        (72, 1, 0),
+        (72.0, 1, 0),
+        (0.29, 2, 9),
+        (36.65, None, 5),
+        (72.0, None, 2),
+        (1e300, None, None),
+    ],
 )
 def test_the_last_digit_is_the_one_that_was_written(value: float, decimals: int | None, digit: int | None):
     assert last_digit(value, decimals) == digit
@@ -168,6 +178,34 @@ def test_a_site_that_rounds_stands_out_and_the_others_do_not():
     assert line.difference == pytest.approx(0.45)
     assert [each.site for each in found.digits if each.stands_out] == ["north"]
     assert found.standing_out == ("north",)
+
+
+def test_a_site_that_is_far_apart_does_not_make_the_others_look_odd():
+    """Held against it, they would be: a third of what the others have ends in nought."""
+    counted = (*digits(1, 300), *digits(2, *EVEN), *digits(3, *EVEN), *digits(4, 9, 11, *EVEN[2:]))
+    found = Measured(AT, digits=counted).quality({site: NAMES[site] for site in (1, 2, 3, 4)})
+    assert found.standing_out == ("north",)
+    assert {each.site: round(each.elsewhere, 2) for each in found.digits if each.digit == 1} == {"west": 0.1}
+    typing = (Typing(1, 300, 300), Typing(2, 100, 5), Typing(3, 100, 6), Typing(4, 100, 40))
+    late = Measured(AT, typing=typing).quality({site: NAMES[site] for site in (1, 2, 3, 4)})
+    assert late.standing_out == ("north", "west")
+
+
+def test_of_two_sites_that_differ_nobody_can_say_which_is_the_odd_one():
+    found = Measured(AT, digits=(*digits(1, *ROUND), *digits(2, *EVEN))).quality({1: "north", 2: "south"})
+    assert found.standing_out == ("north", "south")
+
+
+@given(st.dictionaries(st.integers(1, 6), st.tuples(*[st.integers(0, 99)] * 3), min_size=1), st.integers(0, 300))
+def test_each_site_is_held_against_some_of_the_others_never_itself(sites, far):
+    found = compared_with(sites, lambda here, there: here[0] if here[0] * 3 > far else None)
+    assert found.keys() == sites.keys()
+    for site, there in found.items():
+        others = [one for other, one in sites.items() if other != site]
+        subsets: list[list[tuple[int, ...]]] = [[]]
+        for one in others:
+            subsets += [[*those, one] for those in subsets]
+        assert list(there) in [[sum(each[place] for each in those) for place in range(3)] for those in subsets]
 
 
 def test_all_sites_that_round_alike_round_as_the_scale_asks():
