@@ -7,13 +7,12 @@ ends has no even digits. That a site stands out is a reason to ask, and no findi
 arm.
 """
 
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from math import ceil, erfc, exp, gamma, log, sqrt
+from math import erfc, exp, gamma, log, sqrt
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -191,7 +190,7 @@ class QualityLine:
 class DigitLine:
     """The last digits of an item at a site beside the other sites (without those of them that are far apart).
     `difference`: the share of them that is elsewhere than there; `digit` is most in excess: its `share` here and
-    `elsewhere`."""
+    `elsewhere`. Shares in whole per cents."""
 
     site: str
     instrument: str
@@ -269,8 +268,9 @@ def chance(chi_square: float, freedom: int) -> float:
 def homogeneity(here: Sequence[int], there: Sequence[int]) -> float | None:
     """Whether two rows of counts are of one kind: the p-value of Pearson's chi-square test of homogeneity.
 
-    None where it does not hold: when an expected count is below 1, or a fifth of them below 5 (Cochran, Biometrics
-    1954;10:417-51), and when there is but one kind.
+    None where it does not hold: between two kinds with an expected count below 5, between more with one below 1
+    (Cochran, Biometrics 1954;10:417-51) or with fewer than 6 on average (Roscoe and Byars, J Am Stat Assoc
+    1971;66:755-9); and when there is but one kind.
     """
     both = [(one, other) for one, other in zip(here, there, strict=True) if one + other]
     rows = sum(here), sum(there)
@@ -279,7 +279,7 @@ def homogeneity(here: Sequence[int], there: Sequence[int]) -> float | None:
         return None
     expected = [row * (one + other) / total for one, other in both for row in rows]
     found = [count for pair in both for count in pair]
-    if min(expected) < 1 or sum(each < 5 for each in expected) * 5 > len(expected):
+    if min(expected) < (5 if len(both) == 2 else 1) or total < 6 * len(expected):
         return None
     statistic = sum((count - each) ** 2 / each for count, each in zip(found, expected, strict=True))
     return min(1.0, chance(statistic, len(both) - 1))
@@ -291,6 +291,11 @@ def least_likely(chances: Iterable[float | None], rate: float = FALSE_SHARE) -> 
     ordered = sorted(each for each in chances if each is not None)
     standing = [each for rank, each in enumerate(ordered, 1) if each <= rate * rank / len(ordered)]
     return standing[-1] if standing else -1.0
+
+
+def told(p: float | None) -> float | None:
+    """A p-value as it is told: to two figures."""
+    return None if p is None else float(f"{p:.2g}")
 
 
 # Site by site
@@ -355,7 +360,7 @@ def _shares(counts: Sequence[tuple[int, int]]) -> list[Share]:
     chances = [homogeneity(rows[site], others[site]) for site in rows]
     least = least_likely(chances)
     return [
-        Share(*said, p, p is not None and p <= least and _more(rows[site], others[site]) is not None)
+        Share(*said, told(p), p is not None and p <= least and _more(rows[site], others[site]) is not None)
         for site, (said, p) in enumerate(zip(counts, chances, strict=True))
     ]
 
@@ -414,7 +419,17 @@ def _digit_lines(codes: Mapping[int, str], digits: Iterable[Digits]) -> tuple[Di
                 )
             )
     least = least_likely(each.p for each in made)
-    return tuple(replace(each, stands_out=each.stands_out and each.p <= least) for each in made)
+    return tuple(
+        replace(
+            each,
+            difference=round(each.difference, 2),
+            share=round(each.share, 2),
+            elsewhere=round(each.elsewhere, 2),
+            p=told(each.p) or 0.0,
+            stands_out=each.stands_out and each.p <= least,
+        )
+        for each in made
+    )
 
 
 def _level_lines(codes: Mapping[int, str], levels: Iterable[Level]) -> tuple[LevelLine, ...]:
@@ -435,7 +450,7 @@ def _placed(visits: Mapping[str, Sequence[Level]]) -> list[tuple[Any, ...]]:
 
     Values are measured from the mean of their visit, since a site that opened late has other visits behind it. Their
     place is told from the median site and in the spread of the median site, so that one site moves neither. What is far
-    is judged by the spread between sites (the median absolute deviation, where there are four or more), to which the
+    is judged by the spread between sites (the median absolute deviation, where there are three or more), to which the
     error of the sampling is added: between two sites there is nothing else to go by.
     """
     number: Counter[int] = Counter()
@@ -463,11 +478,11 @@ def _placed(visits: Mapping[str, Sequence[Level]]) -> list[tuple[Any, ...]]:
     total = sum(number[site] for site in sites)
     found = []
     for site in sites:
-        usual = median_without(wide, spreads[site])
+        usual = _middle(wide, spreads[site])
         if not usual:
             continue
         others = total - number[site]
-        apart = offsets[site] - median_without(every, offsets[site])
+        apart = offsets[site] - _middle(every, offsets[site])
         distance, spread = apart / usual, spreads[site] / usual
         error = sqrt(between**2 + usual**2 * (1 / number[site] + 1 / others))
         far = abs(apart) > FAR * error and abs(distance) >= DISTANT
@@ -480,16 +495,14 @@ def _placed(visits: Mapping[str, Sequence[Level]]) -> list[tuple[Any, ...]]:
     return found
 
 
-def median_without(ordered: Sequence[float], value: float) -> float:
-    """The median of the others; `ordered` are at least two in order, `value` is one of them."""
-    place, lacking = bisect_left(ordered, value), len(ordered) - 1
-    low, high = (lacking - 1) // 2, ceil((lacking - 1) / 2)
-    return (ordered[low + (low >= place)] + ordered[high + (high >= place)]) / 2
+def _middle(ordered: Sequence[float], value: float) -> float:
+    """The median of all; of two the other one, since nobody can say which is the odd one."""
+    return median(ordered) if len(ordered) != 2 else sum(ordered) - value
 
 
 def _deviation(values: Sequence[float]) -> float:
-    """How far values are from their median, as a standard deviation of normal values; nought for fewer than four."""
-    if len(values) < 4:
+    """How far values are from their median, as a standard deviation of normal values; nought for fewer than three."""
+    if len(values) < 3:
         return 0.0
     middle = median(values)
     return 1.4826 * median(abs(each - middle) for each in values)

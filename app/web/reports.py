@@ -331,21 +331,17 @@ def _quality_rows(found: Report) -> Rows:
     for each in found.quality.sites:
         for name in ("late", "corrected", "alike"):
             share = getattr(each, name)
-            yield each.site, name, "", "", share.number, share.of, None, rounded(share.p), share.stands_out
+            yield each.site, name, "", "", share.number, share.of, None, share.p, YES_NO[share.stands_out]
     for digit in found.quality.digits:
         place = digit.site, "last_digits", digit.instrument, digit.item
-        yield *place, digit.number, None, round(digit.difference, 3), rounded(digit.p), digit.stands_out
+        yield *place, digit.number, None, digit.difference, digit.p, YES_NO[digit.stands_out]
     for level in found.quality.levels:
         item = level.instrument, level.item, level.number, None
-        yield level.site, "level", *item, level.distance, None, level.is_far
-        yield level.site, "spread", *item, level.spread, None, level.is_odd
+        yield level.site, "level", *item, level.distance, None, YES_NO[level.is_far]
+        yield level.site, "spread", *item, level.spread, None, YES_NO[level.is_odd]
 
 
-def rounded(p: float | None) -> float | None:
-    """A p-value as it is told: to two figures."""
-    return None if p is None else float(f"{p:.2g}")
-
-
+YES_NO = ("no", "yes")
 PEOPLE = ("site", "screened", "failed", "consented", "entered", "completed", "withdrawn", "lost", "died")
 VISITS = ("code", "expected", "held", "in_window", "out_of_window", "missed", "overdue", "due", "later", "stopped")
 FORMS = ("site", "visit", "instrument", "expected", "complete", "partial", "lacking")

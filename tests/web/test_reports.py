@@ -1,23 +1,25 @@
 """The page of reports: pictures, tables and files, for one's own sites, as counted within the last minute."""
 
 import csv
+import json
 import re
 from datetime import timedelta
 
 import pytest
 import time_machine
-from sqlalchemy import update
+from sqlalchemy import insert, update
 from sqlmodel import Session
 
+from app.capture.reads import ENTRY
 from app.foundation.database import Database
 from app.participants.identity import PARTICIPANT
-from app.reports.kept import AGAIN_AFTER, KEPT_FOR
+from app.reports.kept import AGAIN_AFTER, KEPT_FOR, Kept
 from app.schedule.reads import VISIT
 from app.web.flow import NARROW, WIDE, Columns, Part, Step, drawn
 from app.web.reports import FILES
 from tests.api.client import api_client
 from tests.capture.records import consented
-from tests.factories import NOW, TODAY
+from tests.factories import NOW, TODAY, definition
 from tests.web.browser import counted_statements
 from tests.web.test_safety import said
 from tests.web.world import World
@@ -160,3 +162,97 @@ def test_boxes_of_a_flow_neither_touch_nor_cut_their_words(columns: Columns):
     assert all(any(begins < at < ends for begins, ends in found.down) for at in found.out)
     excluded = " ".join(words.strip("\u00a0") for _, words, _ in found.boxes[1].words)
     assert excluded == " ".join(("Excluded", *reasons))
+
+
+# What the data look like
+
+MOOD = [*({"code": f"rating{n}", "label": f"Rating {n}", "type": "scale", "min": 0, "max": 9} for n in range(4))]
+MOOD.append({"code": "weight", "label": "Body weight", "type": "integer", "min": 30, "max": 250})
+PEOPLE = 34
+
+
+@pytest.fixture
+def odd(shared_database: Database) -> World:
+    """At one of three sites all weights end in nought, and everybody's ratings are near the middle."""
+    forms = [*definition().model_dump(mode="json")["instruments"]]
+    forms.append({"code": "mood", "label": "Mood", "source": "test", "sections": [{"items": MOOD}]})
+    places = [{"code": code, "name": code.title(), "timezone": "Europe/Zurich"} for code in ("east", "north", "south")]
+    made = World(shared_database, instruments=forms, sites=places)
+    rows = []
+    with shared_database.writing() as session:
+        for number in range(3 * PEOPLE):
+            place = places[number % 3]["code"]
+            of = consented(session, made.study, f"M-{number:03}", site_code=place, consent=False)
+            for order, visit in enumerate(("baseline", "week18")):
+                at = number * 7 + order * 3
+                ratings = [4 + at % 2 for _ in range(4)] if place == "north" else [(at * k) % 10 for k in (1, 3, 7, 9)]
+                weight = 60 + at % 40 // 10 * 10 if place == "north" else 60 + at % 40
+                said = {**{f"rating{n}": each for n, each in enumerate(ratings)}, "weight": weight}
+                rows.append(
+                    {"study_id": made.study.id, "participant_id": of.id, "visit": visit, "instrument": "mood"}
+                    | {"study_version_id": made.study.version_id, "status": "complete", "values": json.dumps(said)}
+                    | {"created_at": NOW, "created_by": "test", "saved_at": NOW, "saved_by": "test"}
+                )
+        session.execute(insert(ENTRY), rows)
+    return made
+
+
+@pytest.mark.requirement("SPI-29")
+def test_a_site_whose_data_look_odd_stands_out_on_the_page_in_the_file_and_over_rest(odd: World):
+    manager = odd.browser("data_manager", site_code=None)
+    with counted_statements(odd.database) as statements:
+        page = manager.soup(PAGE)
+    assert len(statements) <= 12, statements
+    part = page.select_one("#quality")
+    assert part is not None
+    assert "north stands out" in part.get_text(" ")
+    _, ends, levels = part.select("table")
+    assert [cell.get_text(" ", strip=True) for cell in ends.select("tbody tr")[0].select("th, td")] == [
+        *("Mood: Body weight", "north", "68", "0", "100%"),
+        *(each.get_text(strip=True) for each in ends.select("tbody tr")[0].select("td")[4:]),
+    ]
+    assert {row.select("td")[0].get_text(strip=True) for row in levels.select("tbody tr")} == {"north"}
+    assert "stands out" in levels.get_text(" ")
+
+    lines = list(csv.DictReader(manager.get(f"{PAGE}?format=csv&part=quality").text.lstrip("\ufeff").splitlines()))
+    standing = {(line["site"], line["measure"], line["item"]) for line in lines if line["stands_out"] == "yes"}
+    assert ("north", "last_digits", "weight") in standing
+    assert ("north", "spread", "rating1") in standing
+    assert {site for site, _, _ in standing} == {"north"}
+
+    over_rest = api_client(odd.database, odd.person("data_manager", site_code=None))
+    said = over_rest.done("GET", "/reports")["quality"]
+    assert {each["site"] for name in ("digits", "levels") for each in said[name] if each["stands_out"]} == {"north"}
+    assert len(said["digits"]) + 2 * len(said["levels"]) + 3 * len(said["sites"]) == len(lines)
+
+
+@pytest.mark.requirement("SEC-3", "SPI-29")
+def test_whoever_has_one_site_is_told_nothing_of_what_others_look_like(odd: World):
+    odd.browser("data_manager", site_code=None).get(PAGE)  # measured for all, and kept
+    part = odd.coordinator("north").soup(PAGE).select_one("#quality")
+    assert part is not None
+    assert "One site alone is compared with nothing" in part.get_text(" ")
+    assert "stands out." not in part.get_text(" ")
+    assert len(part.select("table")) == 1
+    rows = odd.coordinator("south").get(f"{PAGE}?format=csv&part=quality").text.splitlines()
+    assert [line.split(",")[:2] for line in rows[1:]] == [["south", each] for each in ("late", "corrected", "alike")]
+
+
+def test_an_older_count_says_how_old_it_is_and_that_a_new_one_is_made(odd: World, monkeypatch: pytest.MonkeyPatch):
+    begun: list[str] = []
+    monkeypatch.setattr("app.reports.rules.LARGE", 1)
+    monkeypatch.setattr("app.reports.quality.LARGE", 1)
+    monkeypatch.setattr(Kept, "_count_behind", lambda kept, study, *_: begun.append(study.code))
+    with time_machine.travel(NOW, tick=False) as time:
+        manager = odd.browser("data_manager", site_code=None)
+        first = manager.soup(PAGE)
+        assert "worked out for the first time" in said(manager.get(PAGE))
+        assert "new numbers" not in first.get_text(" ")
+        assert manager.get(f"{PAGE}?format=csv&part=quality").text.splitlines()[1].startswith("east,late")
+        assert "Standard deviations above" in said(manager.get(PAGE))
+        begun.clear()
+        time.shift(timedelta(minutes=3))
+        assert "That was 3 minutes ago; new numbers are being counted." in said(manager.get(PAGE))
+        assert begun == ["mini"]  # what the data look like is good for longer
+        manager.get(f"{PAGE}?again=yes")
+        assert "new numbers" not in said(manager.get(PAGE))
