@@ -146,15 +146,17 @@ def test_the_last_digit_is_the_one_that_was_written(value: float, decimals: int 
     assert last_digit(value, decimals) == digit
 
 
-numbers = st.lists(st.integers(-1000, 1000), min_size=1, max_size=40)
+values = st.one_of(st.integers(-1000, 1000), st.floats(-1000, 1000, allow_subnormal=False))
+numbers = st.one_of(st.lists(values, min_size=1, max_size=40), st.lists(st.integers(-1000, 1000), min_size=1))
 
 
 @given(numbers, numbers)
-def test_moments_of_two_parts_are_those_of_the_whole(one: list[int], two: list[int]):
+def test_moments_of_two_parts_are_those_of_the_whole(one: list[float], two: list[float]):
     both, whole = moments(one).and_(moments(two)), moments([*one, *two])
     assert both.number == whole.number
     assert isclose(both.mean, statistics.fmean([*one, *two]), abs_tol=1e-6)
     assert isclose(both.squares, whole.squares, rel_tol=1e-9, abs_tol=1e-3)
+    assert isclose(both.squares, both.number * statistics.pvariance([*one, *two]), rel_tol=1e-9, abs_tol=1e-3)
 
 
 # Site by site
