@@ -172,7 +172,7 @@ def test_what_is_measured_is_what_reading_one_by_one_gives(session: Session, mon
     study = a_study(session)
     kept = filled(session, study, random.Random(31), 45)
     other = a_study(session, code="other")
-    filled(session, other, random.Random(1), 3)
+    filled(session, other, random.Random(1), 12)
     found = measure(session, study, now=NOW)
     codes = {each.id: each.code for each in reads.count(session, study, now=NOW).sites}
     assert found.entries == sum(each["counts"] for each in kept)

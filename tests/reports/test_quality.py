@@ -192,6 +192,14 @@ def test_a_site_that_is_far_apart_does_not_make_the_others_look_odd():
     assert late.standing_out == ("north", "west")
 
 
+def test_a_site_with_few_values_is_nothing_to_leave_out():
+    """Of twenty that all end in nought nothing is said; they stay among what the others are held against."""
+    counted = (*digits(1, 20), *digits(2, *ROUND), *digits(3, *EVEN), *digits(4, *EVEN))
+    found = Measured(AT, digits=counted).quality({site: NAMES[site] for site in (1, 2, 3, 4)})
+    assert {each.site: each.elsewhere for each in found.digits if each.stands_out} == {"south": 0.18}
+    assert "north" not in {each.site for each in found.digits}
+
+
 def test_of_two_sites_that_differ_nobody_can_say_which_is_the_odd_one():
     found = Measured(AT, digits=(*digits(1, *ROUND), *digits(2, *EVEN))).quality({1: "north", 2: "south"})
     assert found.standing_out == ("north", "south")
