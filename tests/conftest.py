@@ -4,7 +4,7 @@ import gc
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from starlette.testclient import TestClient
 
 from app.foundation.crypto import secrets as passwords
 from app.foundation.crypto.keys import Keyring
-from app.foundation.database import Database
+from app.foundation.database import END, Database
 from tests.postgres import server
 
 ROOT = Path(__file__).parent.parent
@@ -120,21 +120,21 @@ class OneConnection(Database):
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        with self._session() as session:
+        with self._session(Session.commit) as session:
             yield session
             session.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        with self._session() as session:
+        with self._session(Session.rollback) as session:
             yield session
 
-    def _session(self) -> Session:
+    def _session(self, end: Callable[[Session], None]) -> Session:
         return Session(
             self._connection,
             join_transaction_mode="create_savepoint",
             expire_on_commit=False,
-            info={"keys": KEYS},
+            info={"keys": KEYS, END: end},
         )
 
 
