@@ -181,19 +181,25 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def database(
-    kind: str, templates: Any, request: pytest.FixtureRequest, tmp_path: Path, worker: str
-) -> Iterator[Database]:
-    """A migrated database of the test's own, with real commits: for concurrency, crashes, servers."""
-    if kind == "sqlite":
-        path = tmp_path / "equipoise.db"
-        shutil.copy(templates(kind).url.database, path)
-        url = f"sqlite:///{path}"
-    else:
+@pytest.fixture(scope="session")
+def copied(templates: Any, request: pytest.FixtureRequest, worker: str) -> Callable[..., Database]:
+    """Makes a migrated database of a kind: a file in a folder, or on the server under a name."""
+
+    def copy(kind: str, folder: Path, name: str) -> Database:
+        if kind == "sqlite":
+            path = folder / "equipoise.db"
+            shutil.copy(templates(kind).url.database, path)
+            return Database(f"sqlite:///{path}", KEYS)
         templates(kind).dispose()
-        url = _new_postgres(_address(request.config), f"test_{worker}", f"template_{worker}")
-    own = Database(url, KEYS)
+        return Database(_new_postgres(_address(request.config), f"{name}_{worker}", f"template_{worker}"), KEYS)
+
+    return copy
+
+
+@pytest.fixture
+def database(kind: str, copied: Callable[..., Database], tmp_path: Path) -> Iterator[Database]:
+    """A migrated database of the test's own, with real commits: for concurrency, crashes, servers."""
+    own = copied(kind, tmp_path, "test")
     yield own
     own.dispose()
 
