@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 
 from app.foundation.crypto import secrets as passwords
 from app.foundation.crypto.keys import Keyring
+from app.foundation.crypto.packs import COST
 from app.foundation.database import END, Database
 from tests.postgres import server
 
@@ -76,11 +77,12 @@ QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 @pytest.fixture(autouse=True, scope="session")
 def _quick_hashes() -> Iterator[None]:
-    """Passwords are hashed at the least cost there is: a hundred seconds of the run would else go into slowness.
+    """Passwords and passphrases are hashed at next to no cost: minutes of the run would else go into slowness.
 
     Servers that a test starts as programs hash as they always do, and so does a test that asks for `real_hashes`.
     """
-    with _hashing(QUICK, QUICK.hash("nobody's")):
+    # In place: whoever opens a pack for downtime without the server reads the cost from its file.
+    with _hashing(QUICK, QUICK.hash("nobody's")), mock.patch.dict(COST, {"n": 16}):
         yield
 
 
@@ -96,10 +98,11 @@ def _one_event_loop() -> Iterator[None]:
 @pytest.fixture
 def real_hashes(_quick_hashes: None) -> Iterator[None]:
     """The hashes that an installation makes."""
-    with _hashing(*REAL):
+    with _hashing(*REAL), mock.patch.dict(COST, REAL_COST):
         yield
 
 
+REAL_COST = dict(COST)
 REAL = (passwords._hasher, passwords._nobody)
 
 
