@@ -5,7 +5,6 @@ from math import log
 from typing import Any
 
 from babel.dates import format_date
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from app.capture.queries.rules import AGES
@@ -18,11 +17,12 @@ from app.reports import reads
 from app.reports.rules import Forms, Report, plan_of
 from app.studies.definition import Study
 from app.web.flow import NARROW, WIDE, Part, Step, drawn
+from app.web.pages import pages
 from app.web.places import places_of, show_at
 from app.web.tables import address, csv_file
 from app.wording import why_not_taking_part
 
-router = APIRouter()
+router = pages()
 
 MOST_LINES = 20
 """So many answers that stand out are on the page, the furthest first; all that were compared are in the file."""
