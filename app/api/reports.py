@@ -76,7 +76,7 @@ TYPING = {
     "site": "neura",
     "late": SHARE,
     "corrected": {"number": 14, "of": 2310, "p": 0.41, "stands_out": False},
-    "alike": {"number": 0, "of": 98, "p": None, "stands_out": False},
+    "alike": {"number": 1, "of": 98, "p": 0.36, "stands_out": False},
 }
 DIGITS = {
     "site": "neura",
