@@ -361,7 +361,9 @@ def _require_csrf(request: Request, signed_in: people.SignedIn, form: Form) -> N
 def _here(
     request: Request, session: Session, form: Form, *, study: str | None, unsafe: bool, touch: bool = True
 ) -> Here:
-    _refuse_nul(request)
+    _refuse_nul_in_path(request)
+    if touch:  # who asks is also to be known of a search that cannot be asked
+        _refuse_nul_in_query(request)
     now = clock.now()
     typed = form if unsafe else None
     signed_in = _signed_in(request, session, now, typed, study=study, touch=touch)
@@ -472,6 +474,7 @@ def _bearer(request: Request) -> str:
 
 def _api_here(request: Request, session: Session, study: str, *, unsafe: bool, touch: bool = True) -> Here:
     here = here_by_token(request, session, _bearer(request), study=study, unsafe=unsafe, touch=touch)
+    _refuse_nul_in_query(request)
     _refuse_unknown(request)
     return here
 
@@ -500,7 +503,7 @@ def here_by_token(
 
     `drafts`: also a super token, and one of a draft; their door keeps them from everything else in that study.
     """
-    _refuse_nul(request)
+    _refuse_nul_in_path(request)
     now = clock.now()
     # A token says nothing of other studies, not even whether they are there.
     owner = people.token_owner(session, token, now=now, request_id=request.state.request_id) if token else None
@@ -531,10 +534,13 @@ def _touch_token(request: Request, session: Session, token: str, actor: Actor, n
             actions.touch_token(other, token, now=now)
 
 
-def _refuse_nul(request: Request) -> None:
+def _refuse_nul_in_path(request: Request) -> None:
     """No address and no search holds a NUL, which PostgreSQL cannot even be asked about."""
     if "\x00" in request.url.path or any("\x00" in str(value) for value in request.path_params.values()):
         raise NotFound
+
+
+def _refuse_nul_in_query(request: Request) -> None:
     for name, value in request.query_params.multi_items():
         if "\x00" in value:
             raise Invalid([FieldProblem(name, "control", "There is a character in it that cannot be kept.")])
@@ -555,8 +561,8 @@ def api_logged_page(request: Request, study: str, session: Writing) -> Here:
 
 
 def api_who_asks(request: Request, study: str, session: Session) -> Actor:
-    """As `who_asks`, over REST."""
-    return _api_here(request, session, study, unsafe=False, touch=False).actor
+    """As `who_asks`, over REST; whatever is wrong with what they ask, it is they who asked."""
+    return here_by_token(request, session, _bearer(request), study=study, unsafe=False, touch=False).actor
 
 
 async def read_body(request: Request) -> bytes:
@@ -585,7 +591,9 @@ def api_change(
     weighed = _weighed_body(request, body)
     here = _api_here(request, session, study, unsafe=True)
     here.weighed = weighed
-    here.take_key(idempotency_key, body)
+    # What an address is asked with is part of the request: tried and saved are two, and so are two names of one file.
+    query = request.url.query.encode()
+    here.take_key(idempotency_key, b"?%b\n%b" % (query, body) if query else body)
     return here
 
 
