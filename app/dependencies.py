@@ -186,6 +186,8 @@ class Here:
     weighed: actions.Weighed | None = None
     claimed: tuple[str, bytes] | None = None
     """The key that this request claimed, and the body it is of."""
+    remembered: bool = False
+    """Whether the same request again has an answer."""
     draft: int | None = None
     """The draft of a study that a token is for, and for nothing else; its door has asked for such."""
     reads: str | None = None
@@ -256,6 +258,7 @@ class Here:
         self._remember(status, None, body)
 
     def _remember(self, status: int, location: str | None, body: str | None) -> None:
+        self.remembered = True
         if self.idempotency_key:
             idempotency.remember_answer(
                 self.session,

@@ -20,7 +20,7 @@ from starlette.types import Scope
 from app.api.filters import names_of
 from app.api.pleasant import ROOT, selection
 from app.api.shapes import PROBLEMS, example_of
-from app.dependencies import TokenNeeded, api_who_asks, database_of
+from app.dependencies import Here, TokenNeeded, api_who_asks, database_of
 from app.foundation.errors import NotFound
 from app.people.access import may
 from app.people.permissions import Permission
@@ -100,8 +100,11 @@ def _committed(endpoint: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(endpoint)
     def committed(*args: Any, **values: Any) -> Any:
         answer = endpoint(*args, **values)
+        here: Here = values["here"]
+        if not here.remembered:  # what was only tried: sent again, it is tried again, and not waited for
+            here.release_key()
         if isinstance(answer, Response):
-            values["here"].session.commit()
+            here.session.commit()
         return answer
 
     return committed

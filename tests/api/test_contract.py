@@ -277,6 +277,24 @@ def test_the_same_key_with_another_request_is_a_conflict(world):
     assert world.participants() == 1
 
 
+def test_what_is_asked_beside_the_body_is_part_of_the_request(world):
+    """Tried and kept are two requests: the second was once answered as the first, and nothing was imported."""
+    manager, coordinator = world.client("data_manager"), world.client()
+    code = consented(coordinator)
+    rows = f"participant,visit,pain_nrs,pain_days\n{code},baseline,4,3\n"
+    headers = {"Idempotency-Key": "rows-1", "Content-Type": "text/csv"}
+
+    def sent(**params: Any) -> Any:
+        return manager.request("POST", "/entries/import.csv", content=rows, headers=headers, params=params)
+
+    tried = [sent(dry_run=True) for _ in range(2)]
+    assert [(reply.status_code, reply.json()["imported"]) for reply in tried] == [(200, False)] * 2, "tried again"
+    kept = sent(dry_run=False)
+    assert (kept.status_code, kept.json().get("imported")) == (200, True), kept.text
+    assert "another request" in problem_of(sent(dry_run=False, file="other.csv"))["detail"]
+    assert sent(dry_run=False).headers["idempotent-replay"] == "true"
+
+
 def test_a_key_belongs_to_one_person(world):
     key = {"Idempotency-Key": "screen-1"}
     world.client().done("POST", "/participants", SCREENING, headers=key)

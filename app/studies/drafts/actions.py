@@ -132,7 +132,7 @@ def save_files(
     the folder would not be a study any more.
     """
     number = read.number
-    where = {"action": "draft.change", "subject": f"/draft/{number}"}
+    where: dict[str, Any] = {"action": "draft.change", "subject": f"/draft/{number}"}
     require(by, Permission.STUDY_LOAD, action=where["action"], subject=where["subject"])
     _hold(session, study, number, where)
     kept = draft(session, study, number, by=by).files
