@@ -351,27 +351,35 @@ def test_a_reply_that_got_lost_and_is_asked_for_again_is_one_change(world):
     assert world.count() == logged
 
 
-def test_two_requests_at_once_under_one_key_are_one_change(committed_world):
+def test_eight_requests_at_once_under_one_key_are_one_change(committed_world):
     world = committed_world
     coordinator = world.client()
-    ready = threading.Barrier(2)
+    ready = threading.Barrier(8)
     clients = [
         ApiClient(
             TestClient(world.http.app, base_url="http://trial.test"), coordinator.actor, "mini", coordinator.token
         )
-        for _ in range(2)
+        for _ in range(8)
     ]
 
-    def send(client: ApiClient) -> Any:
-        ready.wait()
-        return client.post("/participants", SCREENING, headers={"Idempotency-Key": "both"})
+    def sent(path: str, body: Any) -> list[Any]:
+        def send(client: ApiClient) -> Any:
+            ready.wait()
+            return client.post(path, body, headers={"Idempotency-Key": path})
 
-    with ThreadPoolExecutor(2) as threads:
-        replies = list(threads.map(send, clients))
-    assert [reply.status_code for reply in replies] == [201, 201]
-    assert replies[0].json() == replies[1].json()
-    assert sorted("idempotent-replay" in reply.headers for reply in replies) == [False, True]
+        with ThreadPoolExecutor(8) as threads:
+            replies = list(threads.map(send, clients))
+        assert [reply.status_code for reply in replies] == [201] * 8
+        assert sorted("idempotent-replay" in reply.headers for reply in replies) == [False, *[True] * 7]
+        return [reply.json() for reply in replies]
+
+    replies = sent("/participants", SCREENING)
+    assert all(reply == replies[0] for reply in replies)
     assert world.participants() == 1
+    hooks = sent("/webhooks", {"url": "https://example.org/", "events": ["entry.changed"]})
+    assert len({reply["number"] for reply in hooks}) == 1
+    secrets = [reply["secret"] for reply in hooks if reply["secret"] is not None]
+    assert len(secrets) == 1, "what is answered once is answered once, however many ask at once"
 
 
 def test_a_stale_version_is_refused_and_the_present_one_named(world):
