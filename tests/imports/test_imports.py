@@ -17,6 +17,7 @@ from app.imports import actions, reads
 from app.imports.rules import FileMapping, Source, To, guessed, read_csv, read_mapping
 from app.people.permissions import Role
 from app.randomisation.models import Allocation
+from app.randomisation.rules import baseline_entries
 from tests.capture.records import consented
 from tests.factories import NOW, mini_study, person
 from tests.randomisation import world
@@ -220,7 +221,7 @@ def test_nobody_learns_how_many_slots_are_left_by_trying_how_many_can_be_had(ses
     world.sealed(session, study, slots=4, sizes=(4,))
     coordinator = world.actor(session, study, Role.COORDINATOR, "SYD")
     people = [world.participant(session, study, number) for number in range(1, 7)]
-    baseline = world.baseline_entries(study.definition)[0][0]
+    baseline = baseline_entries(study.definition)[0][0]
     rows = [{"who": each.code, "at": baseline} for each in people]
     later = [{"who": people[0].code, "at": study.definition.visits[-1].code}]
     mapping = FileMapping(participant="who", visit=Source(column="at"), randomise_after=baseline)
