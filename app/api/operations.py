@@ -20,7 +20,7 @@ from starlette.types import Scope
 from app.api.filters import names_of
 from app.api.pleasant import ROOT, selection
 from app.api.shapes import PROBLEMS, example_of
-from app.dependencies import Here, TokenNeeded, api_who_asks, database_of
+from app.dependencies import Here, TokenNeeded, api_who_asks, database_of, ending
 from app.foundation.errors import NotFound
 from app.people.access import may
 from app.people.permissions import Permission
@@ -42,8 +42,8 @@ class Operation(APIRoute):
             needs.append(Depends(selection))
         responses = {**PROBLEMS, **(options.pop("responses", None) or {})}
         if set(options["methods"]) != {"GET"}:
-            endpoint = _committed(endpoint)
-        super().__init__(path, endpoint, dependencies=needs, responses=responses, **options)
+            endpoint = _tried_again(endpoint)
+        super().__init__(path, ending(endpoint), dependencies=needs, responses=responses, **options)
         if self.summary is None:
             self.summary = self.description.split("\n")[0].split(". ")[0].rstrip(".")
         # A good answer shows what it looks like where it stands, not only where its parts are described.
@@ -90,24 +90,21 @@ def operations(tag: str, prefix: str = "", *, hidden_without: Permission | None 
     return APIRouter(prefix=OF_STUDY + prefix, tags=[tag], route_class=Hidden)
 
 
-def _committed(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of a write; its change is committed where it was made, as soon as its answer stands.
+def _tried_again(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of a write; a request that kept no answer gives its key back.
 
-    The session's own end comes in another thread, after the event loop's turn: others would wait for all of that, and
-    for the stratum, the participant or the log that is held (`app.dependencies.writing`).
+    What was only tried is tried again when it is sent again: it would else be told forever that it is being answered.
     """
 
     @wraps(endpoint)
-    def committed(*args: Any, **values: Any) -> Any:
+    def tried(*args: Any, **values: Any) -> Any:
         answer = endpoint(*args, **values)
         here: Here = values["here"]
-        if not here.remembered:  # what was only tried: sent again, it is tried again, and not waited for
+        if not here.remembered:
             here.release_key()
-        if isinstance(answer, Response):
-            here.session.commit()
         return answer
 
-    return committed
+    return tried
 
 
 def _answers_with_json(endpoint: Callable[..., Any], response_model: Any) -> bool:
