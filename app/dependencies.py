@@ -234,6 +234,8 @@ class Here:
     weighed: actions.Weighed | None = None
     claimed: tuple[str, bytes] | None = None
     """The key that this request claimed, and the body it is of."""
+    remembered: bool = False
+    """Whether the same request again has an answer."""
     draft: int | None = None
     """The draft of a study that a token is for, and for nothing else; its door has asked for such."""
     reads: str | None = None
@@ -304,6 +306,7 @@ class Here:
         self._remember(status, None, body)
 
     def _remember(self, status: int, location: str | None, body: str | None) -> None:
+        self.remembered = True
         if self.idempotency_key:
             idempotency.remember_answer(
                 self.session,
@@ -409,7 +412,9 @@ def _require_csrf(request: Request, signed_in: people.SignedIn, form: Form) -> N
 def _here(
     request: Request, session: Session, form: Form, *, study: str | None, unsafe: bool, touch: bool = True
 ) -> Here:
-    _refuse_nul(request)
+    _refuse_nul_in_path(request)
+    if touch:  # who asks is also to be known of a search that cannot be asked
+        _refuse_nul_in_query(request)
     now = clock.now()
     typed = form if unsafe else None
     signed_in = _signed_in(request, session, now, typed, study=study, touch=touch)
@@ -520,6 +525,7 @@ def _bearer(request: Request) -> str:
 
 def _api_here(request: Request, session: Session, study: str, *, unsafe: bool, touch: bool = True) -> Here:
     here = here_by_token(request, session, _bearer(request), study=study, unsafe=unsafe, touch=touch)
+    _refuse_nul_in_query(request)
     _refuse_unknown(request)
     return here
 
@@ -548,7 +554,7 @@ def here_by_token(
 
     `drafts`: also a super token, and one of a draft; their door keeps them from everything else in that study.
     """
-    _refuse_nul(request)
+    _refuse_nul_in_path(request)
     now = clock.now()
     # A token says nothing of other studies, not even whether they are there.
     owner = people.token_owner(session, token, now=now, request_id=request.state.request_id) if token else None
@@ -579,10 +585,13 @@ def _touch_token(request: Request, session: Session, token: str, actor: Actor, n
             actions.touch_token(other, token, now=now)
 
 
-def _refuse_nul(request: Request) -> None:
+def _refuse_nul_in_path(request: Request) -> None:
     """No address and no search holds a NUL, which PostgreSQL cannot even be asked about."""
     if "\x00" in request.url.path or any("\x00" in str(value) for value in request.path_params.values()):
         raise NotFound
+
+
+def _refuse_nul_in_query(request: Request) -> None:
     for name, value in request.query_params.multi_items():
         if "\x00" in value:
             raise Invalid([FieldProblem(name, "control", "There is a character in it that cannot be kept.")])
@@ -603,8 +612,8 @@ def api_logged_page(request: Request, study: str, session: Writing) -> Here:
 
 
 def api_who_asks(request: Request, study: str, session: Session) -> Actor:
-    """As `who_asks`, over REST."""
-    return _api_here(request, session, study, unsafe=False, touch=False).actor
+    """As `who_asks`, over REST; whatever is wrong with what they ask, it is they who asked."""
+    return here_by_token(request, session, _bearer(request), study=study, unsafe=False, touch=False).actor
 
 
 async def read_body(request: Request) -> bytes:
@@ -633,7 +642,9 @@ def api_change(
     weighed = _weighed_body(request, body)
     here = _api_here(request, session, study, unsafe=True)
     here.weighed = weighed
-    here.take_key(idempotency_key, body)
+    # What an address is asked with is part of the request: tried and saved are two, and so are two names of one file.
+    query = request.url.query.encode()
+    here.take_key(idempotency_key, b"?%b\n%b" % (query, body) if query else body)
     return here
 
 

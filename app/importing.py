@@ -3,6 +3,9 @@
 The report is written to a file of its own while the rows go by, so that a large import holds neither its rows nor its
 report in memory. A transaction ends after every batch when each row may stand by itself, so that nobody waits for the
 whole file; all or nothing is one transaction, and everybody who saves in this study waits until it ends.
+
+Nobody is randomised to see whether it works: a slot that is taken is never given back, and whoever could take slots and
+have them back would learn how many are left. All or nothing is therefore tried first, without; then nothing is undone.
 """
 
 import json
@@ -75,17 +78,29 @@ def carry_out(
 ) -> Report:
     """Try the rows and take all of it back, or import them; the session is committed or rolled back to where it began.
 
-    All or nothing: when a row is refused nothing of the file stays, and `imported` is false.
+    All or nothing: when a row is refused nothing of the file stays, and `imported` is false. Of a file that randomises
+    that holds for the trial before; what is only refused once somebody is randomised is refused by itself.
     """
     report = Report()
+    randomises = mapping.randomise_after is not None
     # People who are new in one batch are met again in the next: only without them a trial run can let go between.
     whole = all_or_nothing if not dry_run else mapping.new is not None
     options: dict[str, Any] = {"origin": origin, "signs": signs, "newest": newest, "by": by, "now": now}
+    if randomises and all_or_nothing and not dry_run:
+        rows, tried = list(rows), Report()
+        trial = session.begin_nested()
+        for outcomes in import_rows(session, study, rows, mapping, randomises=False, **options):
+            tried.add(outcomes)
+        trial.rollback()
+        if tried.is_refused:
+            session.rollback()
+            return tried
+    options["randomises"] = not dry_run
     for number, outcomes in enumerate(import_rows(session, study, rows, mapping, **options), start=1):
         report.add(outcomes)
         if not whole and number % BATCH == 0:
             session.rollback() if dry_run else session.commit()
-    if dry_run or (all_or_nothing and report.is_refused):
+    if dry_run or (all_or_nothing and report.is_refused and not randomises):
         session.rollback()
         return report
     report.imported = True

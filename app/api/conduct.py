@@ -13,6 +13,7 @@ from app.api.participants import participant_of
 from app.api.safety import Confirmed
 from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Password, Reply, Text, Version
 from app.dependencies import ApiChange, ApiPage, Here, api_reauthenticate
+from app.foundation.errors import FieldProblem, Invalid
 from app.participants.models import Participant
 from app.people.access import require
 from app.people.permissions import Permission
@@ -554,6 +555,8 @@ def screening_log(
 ) -> PageOf[ScreenedReply]:
     """Everybody who was screened at the sites of the token's owner, the last first; no names."""
     require(here.actor, Permission.SAFETY_READ)
+    if month is not None and reads.month_of(month) is None:  # passed over, it would answer with every month
+        raise Invalid([FieldProblem("month", "format", "There is no such month. Write it as 2026-03.")])
     wanted = ScreenedWanted(month=month, outcome=outcome, reason=reason)
     found = reads.screened_page(
         here.session, here.the_study, by=at(here, site), wanted=wanted, cursor=cursor, limit=limit

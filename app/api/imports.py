@@ -188,7 +188,7 @@ def _import(here: Here, asked: ImportBody) -> Response:
         by=here.actor,
         now=here.now,
     )
-    if asked.all_or_nothing and report.is_refused and not asked.dry_run:
+    if asked.all_or_nothing and report.is_refused and not asked.dry_run and not report.imported:
         raise _refused(report)
     head = {"dry_run": asked.dry_run, "imported": report.imported, "file": asked.file, "counts": dict(report.counts)}
     if report.imported and here.idempotency_key:

@@ -5,7 +5,7 @@ all operations together: each is complete from the beginning instead, and the ap
 """
 
 from collections.abc import Awaitable, Callable
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import Any, get_type_hints
 
 from fastapi import APIRouter, Depends, Request
@@ -20,7 +20,7 @@ from starlette.types import Scope
 from app.api.filters import names_of
 from app.api.pleasant import ROOT, selection
 from app.api.shapes import PROBLEMS, example_of
-from app.dependencies import TokenNeeded, api_who_asks, database_of, ending
+from app.dependencies import Here, TokenNeeded, api_who_asks, database_of, ending
 from app.foundation.errors import NotFound
 from app.people.access import may
 from app.people.permissions import Permission
@@ -41,6 +41,8 @@ class Operation(APIRoute):
         if set(options["methods"]) == {"GET"} and _answers_with_json(endpoint, options["response_model"]):
             needs.append(Depends(selection))
         responses = {**PROBLEMS, **(options.pop("responses", None) or {})}
+        if set(options["methods"]) != {"GET"}:
+            endpoint = _tried_again(endpoint)
         super().__init__(path, ending(endpoint), dependencies=needs, responses=responses, **options)
         if self.summary is None:
             self.summary = self.description.split("\n")[0].split(". ")[0].rstrip(".")
@@ -86,6 +88,23 @@ def operations(tag: str, prefix: str = "", *, hidden_without: Permission | None 
             return handled
 
     return APIRouter(prefix=OF_STUDY + prefix, tags=[tag], route_class=Hidden)
+
+
+def _tried_again(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of a write; a request that kept no answer gives its key back.
+
+    What was only tried is tried again when it is sent again: it would else be told forever that it is being answered.
+    """
+
+    @wraps(endpoint)
+    def tried(*args: Any, **values: Any) -> Any:
+        answer = endpoint(*args, **values)
+        here: Here = values["here"]
+        if not here.remembered:
+            here.release_key()
+        return answer
+
+    return tried
 
 
 def _answers_with_json(endpoint: Callable[..., Any], response_model: Any) -> bool:

@@ -106,7 +106,7 @@ class Pleasant:
             refused.headers["Retry-After"] = str(seconds)
             await refused(scope, receive, send)
             return
-        if scope["method"] in ("PUT", "POST") and (wanted := given.get(b"if-match")):
+        if scope["method"] in ("PUT", "POST", "DELETE") and (wanted := given.get(b"if-match")):
             stands = await self._asked(scope, scope["path"], scope["query_string"])
             if stands.status in (200, 404) and not _matches(wanted, _tag(stands) if stands.status == 200 else b""):
                 words = "It is not what you read any more. Read it again, compare, then send again."

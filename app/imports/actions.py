@@ -46,7 +46,8 @@ from app.people.access import Actor, require
 from app.people.models import Site
 from app.people.permissions import Permission
 from app.randomisation import actions as randomisation
-from app.randomisation.reads import stage_of
+from app.randomisation.reads import first_stage_gates_of, gates_of, stage_of
+from app.randomisation.rules import why_not_ready
 from app.schedule.actions import open_visits
 from app.schedule.reads import visit_of
 from app.schedule.rules import in_window
@@ -70,7 +71,8 @@ OUTCOMES = (CREATED, CHANGED, UNCHANGED, LEFT, REFUSED)
 class Outcome:
     """What came of one form of one row, or (without an `instrument`) of the person and visit it is about.
 
-    `left`: it would have been saved, and was not, because another form of its row is refused.
+    `left`: it would have been saved, and was not, because another form of its row is refused; or it is of a visit that
+    there is once somebody is randomised, which is never only tried.
     """
 
     row: int
@@ -112,18 +114,20 @@ def import_rows(
     *,
     origin: Origin,
     signs: bool = False,
+    randomises: bool = True,
     newest: Newest | None = None,
     by: Actor,
     now: datetime,
 ) -> Iterator[list[Outcome]]:
     """Save row by row, each in a savepoint of its own; gives what came of each, so that a door may commit between.
 
-    `signs`: the person typed their password again, and countersigns the consents in the file with it.
+    `signs`: the person typed their password again, and countersigns the consents in the file with it. Without
+    `randomises`, as whatever is taken back must be, nobody is: the gates are looked at, as on the page.
     """
     require(by, Permission.DATA_IMPORT, action=ACTION, subject=SUBJECT)
     if mapping.new is not None and mapping.source is None:
         mapping = mapping.model_copy(update={"source": "file"})
-    run = _Run(session, study, mapping, origin, signs, newest, by, now)
+    run = _Run(session, study, mapping, origin, signs, randomises, newest, by, now)
     for row, lines in rows_in(mapping, rows):
         yield run.row(row, lines)
 
@@ -135,9 +139,12 @@ class _Run:
     mapping: FileMapping
     origin: Origin
     signs: bool
+    randomises: bool
     newest: Newest | None
     by: Actor
     now: datetime
+    waiting: set[str] = field(default_factory=set)
+    """Who would be randomised, and is not."""
 
     def row(self, row: Filled, lines: list[Cells]) -> list[Outcome]:
         savepoint = self.session.begin_nested()
@@ -147,6 +154,9 @@ class _Run:
             if person:
                 outcomes.append(Outcome(row.number, who.code, "", "", CREATED, changes=person))
             study = self.study.at(who.site_id)
+            if who.code in self.waiting and not self._is_scheduled(who, row.visit):
+                savepoint.commit()
+                return [*outcomes, Outcome(row.number, who.code, row.visit[:80], "", LEFT)]
             filled = forms_filled(study.definition, self.mapping, row, lines)
             if study.definition.visit(row.visit) is None and (filled or row.visit):
                 message = f"There is no visit “{row.visit[:80]}” in this study. Check the column, or recode it."
@@ -266,6 +276,14 @@ class _Run:
         open_visits(self.session, self.study, made, anchor="consent", on=consent.signed_on, by=self.by, now=self.now)
         return asked.version
 
+    def _is_scheduled(self, who: Participant, visit: str) -> bool:
+        assert who.id is not None
+        try:
+            visit_of(self.session, who.id, visit)
+        except NotFound:
+            return self.study.at(who.site_id).definition.visit(visit) is None
+        return True
+
     def _visit(self, study: StudyInUse, who: Participant, row: Filled) -> list[dict[str, Any]]:
         day = (
             day_of("held_on", found(self.mapping.held_on, row.cells, self.mapping.blank))
@@ -353,10 +371,26 @@ class _Run:
             return []
         assert who.id is not None
         asked: dict[str, Any] = {"newest": self.newest, "by": self.by, "now": self.now}
-        if study.definition.allocation.first_stage and stage_of(self.session, who.id) is None:
-            randomisation.randomise_first(self.session, study, who, **asked)
-        randomisation.randomise(self.session, study, who, **asked)
+        staged = not study.definition.allocation.first_stage or stage_of(self.session, who.id) is not None
+        if self.randomises or not study.definition.is_allocated:
+            if not staged:
+                randomisation.randomise_first(self.session, study, who, **asked)
+            randomisation.randomise(self.session, study, who, **asked)
+        else:
+            self._refuse_unready(study, who, staged=staged, asked=asked)
+            self.waiting.add(who.code)
         return [{"item": "status", "old": str(who.status), "new": "randomised"}]
+
+    def _refuse_unready(self, study: StudyInUse, who: Participant, *, staged: bool, asked: dict[str, Any]) -> None:
+        """Nothing is taken of a list: how many could be until it is used up would tell how long it is (CONC-4)."""
+        about = {"subject": who.code, "action": "participant.randomise"}
+        require(self.by, Permission.PARTICIPANT_RANDOMISE, site_id=who.site_id, **about)
+        passed = gates_of(self.session, study, who, **asked)
+        if not staged:
+            first = first_stage_gates_of(self.session, study, who, **asked)
+            passed = (*first, *(gate for gate in passed if gate.code != "stage"))
+        if (reason := why_not_ready(passed)) is not None:
+            raise Refused(reason, **about)
 
 
 def said(problem: Problem) -> list[dict[str, str]]:

@@ -386,13 +386,24 @@ class _Terms(BaseModel):
 def read_terms(text: str, file: str) -> tuple[list[Term], list[Finding]]:
     """The terms of a CSV file with the heading code,label and, if there is any, parent; and what is wrong with it."""
     rows = csv.reader(io.StringIO(text))
-    heading = [cell.strip().casefold() for cell in next(rows, [])]
+    try:
+        heading = [cell.strip().casefold() for cell in next(rows, [])]
+    except csv.Error:
+        heading = []
     if sorted(heading) not in (["code", "label"], ["code", "label", "parent"]):
         return [], [
             Finding(file, 1, 1, "The first line of a dictionary is: code,label,parent (parent may be left out).")
         ]
     terms, findings = [], []
-    for row in rows:
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            words = f"The table cannot be read here ({error}). Check the quotes above this line."
+            findings.append(Finding(file, rows.line_num, 1, words))
+            break
         if not any(cell.strip() for cell in row):
             continue
         said = {name: cell.strip() or None for name, cell in zip(heading, row, strict=False)}

@@ -97,6 +97,8 @@ def why_not_url(url: str, allowed: tuple[str, ...]) -> str | None:
         return "This address is too long, or has characters that none has. Write it as https://host/path."
     if not parts.hostname or parts.username is not None or parts.fragment:
         return "Write the address as https://host/path, without a name, a password or a fragment."
+    if ":" not in parts.hostname and not _is_a_name(parts.hostname):
+        return "No host has this name: each part between two dots has 1 to 63 characters. Write https://host/path."
     if is_allowed(url, allowed):
         return None
     if parts.scheme != "https":
@@ -104,6 +106,11 @@ def why_not_url(url: str, allowed: tuple[str, ...]) -> str | None:
     if port not in (None, 443):
         return "Only port 443 is told. Use it, or have this address allowed in the settings."
     return None
+
+
+def _is_a_name(host: str) -> bool:
+    """Whether a name can be looked up at all (RFC 1035, 2.3.4)."""
+    return len(host) <= 253 and all(1 <= len(part) <= 63 for part in host.removesuffix(".").split("."))
 
 
 def is_allowed(url: str, allowed: tuple[str, ...]) -> bool:
@@ -115,7 +122,24 @@ def is_allowed(url: str, allowed: tuple[str, ...]) -> bool:
 def why_not_reach(address: str) -> str | None:
     """Why a resolved address is not reached: only those of the public network are (no SSRF into ours)."""
     found = ipaddress.ip_address(address.partition("%")[0])
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    if (mapped or found).is_global and not (mapped or found).is_multicast:
-        return None
-    return "Its name leads into a private network."
+    if isinstance(found, ipaddress.IPv6Address):
+        meant = found.ipv4_mapped or _translated(found)
+        if meant is None and (found not in _UNICAST or any(found in each for each in _NOT_HOSTS)):
+            return PRIVATE
+    else:
+        meant = None
+    where = meant or found
+    return None if where.is_global and not where.is_multicast else PRIVATE
+
+
+PRIVATE = "Its name leads into a private network."
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+"""All that IANA gives to hosts. What lies beyond carries addresses of IPv4 (::/96, ::ffff:0:0:0/96) or is of a site."""
+_NOT_HOSTS = (ipaddress.IPv6Network("2002::/16"), ipaddress.IPv6Network("3fff::/20"))
+"""6to4, which carries an address of IPv4 and is given up (RFC 7526); documentation (RFC 9637)."""
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The address of IPv4 that a translator makes of this one (RFC 6052), which may well be one of ours."""
+    return ipaddress.IPv4Address(address.packed[-4:]) if address in _NAT64 else None

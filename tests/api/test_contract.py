@@ -277,6 +277,24 @@ def test_the_same_key_with_another_request_is_a_conflict(world):
     assert world.participants() == 1
 
 
+def test_what_is_asked_beside_the_body_is_part_of_the_request(world):
+    """Tried and kept are two requests: the second was once answered as the first, and nothing was imported."""
+    manager, coordinator = world.client("data_manager"), world.client()
+    code = consented(coordinator)
+    rows = f"participant,visit,pain_nrs,pain_days\n{code},baseline,4,3\n"
+    headers = {"Idempotency-Key": "rows-1", "Content-Type": "text/csv"}
+
+    def sent(**params: Any) -> Any:
+        return manager.request("POST", "/entries/import.csv", content=rows, headers=headers, params=params)
+
+    tried = [sent(dry_run=True) for _ in range(2)]
+    assert [(reply.status_code, reply.json()["imported"]) for reply in tried] == [(200, False)] * 2, "tried again"
+    kept = sent(dry_run=False)
+    assert (kept.status_code, kept.json().get("imported")) == (200, True), kept.text
+    assert "another request" in problem_of(sent(dry_run=False, file="other.csv"))["detail"]
+    assert sent(dry_run=False).headers["idempotent-replay"] == "true"
+
+
 def test_a_key_belongs_to_one_person(world):
     key = {"Idempotency-Key": "screen-1"}
     world.client().done("POST", "/participants", SCREENING, headers=key)
@@ -333,27 +351,35 @@ def test_a_reply_that_got_lost_and_is_asked_for_again_is_one_change(world):
     assert world.count() == logged
 
 
-def test_two_requests_at_once_under_one_key_are_one_change(committed_world):
+def test_eight_requests_at_once_under_one_key_are_one_change(committed_world):
     world = committed_world
     coordinator = world.client()
-    ready = threading.Barrier(2)
+    ready = threading.Barrier(8)
     clients = [
         ApiClient(
             TestClient(world.http.app, base_url="http://trial.test"), coordinator.actor, "mini", coordinator.token
         )
-        for _ in range(2)
+        for _ in range(8)
     ]
 
-    def send(client: ApiClient) -> Any:
-        ready.wait()
-        return client.post("/participants", SCREENING, headers={"Idempotency-Key": "both"})
+    def sent(path: str, body: Any) -> list[Any]:
+        def send(client: ApiClient) -> Any:
+            ready.wait()
+            return client.post(path, body, headers={"Idempotency-Key": path})
 
-    with ThreadPoolExecutor(2) as threads:
-        replies = list(threads.map(send, clients))
-    assert [reply.status_code for reply in replies] == [201, 201]
-    assert replies[0].json() == replies[1].json()
-    assert sorted("idempotent-replay" in reply.headers for reply in replies) == [False, True]
+        with ThreadPoolExecutor(8) as threads:
+            replies = list(threads.map(send, clients))
+        assert [reply.status_code for reply in replies] == [201] * 8
+        assert sorted("idempotent-replay" in reply.headers for reply in replies) == [False, *[True] * 7]
+        return [reply.json() for reply in replies]
+
+    replies = sent("/participants", SCREENING)
+    assert all(reply == replies[0] for reply in replies)
     assert world.participants() == 1
+    hooks = sent("/webhooks", {"url": "https://example.org/", "events": ["entry.changed"]})
+    assert len({reply["number"] for reply in hooks}) == 1
+    secrets = [reply["secret"] for reply in hooks if reply["secret"] is not None]
+    assert len(secrets) == 1, "what is answered once is answered once, however many ask at once"
 
 
 def test_a_stale_version_is_refused_and_the_present_one_named(world):

@@ -195,3 +195,16 @@ def test_every_list_gives_what_was_looked_for_and_nothing_else(two_sites):
 def test_whoever_works_at_one_site_looks_at_no_other(client):
     words = client.refused(422, "GET", PAGE, params={"site": "south"})["errors"][0]["message"]
     assert "Choose among: north." in words
+
+
+def test_what_changed_is_not_deleted_either(shared_database):
+    with shared_database.writing() as session:
+        administrator = person(session, mini_study(session), Role.ADMINISTRATOR, site_code=None)
+    client = api_client(shared_database, administrator)
+    draft = f"/drafts/{client.done('POST', '/drafts', {'name': 'Pilot'})['number']}"
+    tag = client.get(draft).headers["ETag"]
+    file = {"path": "instruments/mine.yaml", "text": "code: mine\n", "version": 0}
+    client.done("PUT", f"{draft}/files", file)
+    assert client.request("DELETE", draft, headers={"If-Match": tag}).status_code == 412
+    tag = client.get(draft).headers["ETag"]
+    assert client.request("DELETE", draft, headers={"If-Match": tag}).status_code == 200

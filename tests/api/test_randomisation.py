@@ -293,6 +293,9 @@ HIDDEN: list[tuple[str, str, Any]] = [
     ("GET", "/allocations", None),
     ("GET", "/allocations?limit=0", None),
     ("GET", "/allocations?cursor=nonsense", None),
+    ("GET", "/allocations?misspelt=1", None),
+    ("GET", "/allocations?cursor=%00", None),
+    ("POST", "/sequences?misspelt=1", {}),
     ("GET", "/exports-unblinded/participants.csv", None),
     ("GET", "/exports-unblinded/nonsense.csv", None),
 ]

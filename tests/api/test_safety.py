@@ -129,5 +129,6 @@ def test_deviations_lines_and_ends(place: Place):
     assert coordinator.done("GET", PERSON)["status"] == "lost"
     coordinator.done("POST", f"{PERSON}/ends", {**lost, "kind": "found", "words": "Met in the street"})
     assert [each["kind"] for each in investigator.done("GET", f"{PERSON}/ends")] == ["lost", "found"]
+    assert coordinator.refused(422, "GET", "/screening-log?month=2026-13")["errors"][0]["field"] == "month"
     (screened,) = coordinator.done("GET", f"/screening-log?month={place.world.today():%Y-%m}")["items"]
     assert (screened["participant"], screened["eligible"], screened["status"]) == ("M-001", True, "consented")

@@ -242,6 +242,10 @@ def test_a_dictionary_file_is_read_with_its_mistakes():
     assert not findings
     assert [each.line for each in read_terms("code,label\nA,Ache\n,No code\nB,b,c\n", "d.csv")[1]] == [3, 4]
     assert "first line" in read_terms("A;B\n", "d.csv")[1][0].message
+    assert "first line" in read_terms("A" * 300_000, "d.csv")[1][0].message
+    terms, (found,) = read_terms(f"code,label\nA,Ache\nB,{'b' * 300_000}\n", "d.csv")
+    assert ([each.code for each in terms], found.line) == (["A"], 3)
+    assert "cannot be read" in found.message
 
 
 def test_who_is_elsewhere_finds_no_text(world: World):

@@ -16,8 +16,11 @@ from app.importing import carry_out
 from app.imports import actions, reads
 from app.imports.rules import FileMapping, Source, To, guessed, read_csv, read_mapping
 from app.people.permissions import Role
+from app.randomisation.models import Allocation
+from app.randomisation.rules import baseline_entries
 from tests.capture.records import consented
 from tests.factories import NOW, mini_study, person
+from tests.randomisation import world
 
 ENTRY, LOG = table_of(Entry), table_of(AuditEntry)
 WEEK = {"visit": "week18"}
@@ -209,3 +212,37 @@ def test_a_large_file_is_not_there_a_second_time_while_its_rows_go_by():
 def test_lines_end_as_any_program_writes_them(end: str):
     text = end.join(["a,b", "1,2", f'3,"4{end}5"', ""])
     assert [list(cells.values()) for cells in read_csv(text)[1]] == [["1", "2"], ["3", f"4{end}5"]]
+
+
+@pytest.mark.requirement("CONC-4", "RND-1", "E9-3")
+def test_nobody_learns_how_many_slots_are_left_by_trying_how_many_can_be_had(session):
+    """Whoever could take slots and have them back would count them: with people who are made up, and no trace of it."""
+    study = world.study_of(session)
+    world.sealed(session, study, slots=4, sizes=(4,))
+    coordinator = world.actor(session, study, Role.COORDINATOR, "SYD")
+    people = [world.participant(session, study, number) for number in range(1, 7)]
+    baseline = baseline_entries(study.definition)[0][0]
+    rows = [{"who": each.code, "at": baseline} for each in people]
+    later = [{"who": people[0].code, "at": study.definition.visits[-1].code}]
+    mapping = FileMapping(participant="who", visit=Source(column="at"), randomise_after=baseline)
+    session.commit()
+
+    def imported(rows: Any, **how: Any) -> Any:
+        return run((session, study, coordinator, people), rows, mapping, **how)
+
+    def randomised() -> int:
+        allocated = table_of(Allocation)
+        return int(session.execute(select(func.count()).select_from(allocated)).scalar_one())
+
+    for how in ({"all_or_nothing": True}, {"all_or_nothing": False}):
+        tried = imported([*rows, *later], dry_run=True, **how)
+        assert [each[2] for each in named(tried)] == ["changed"] * 6 + ["left"]
+    refused = imported([*rows, {"who": "P-9999", "at": baseline}], all_or_nothing=True)
+    assert [each[2] for each in named(refused)] == ["changed"] * 6 + ["refused"]
+    assert (refused.imported, randomised()) == (False, 0)
+    # What is really asked for is given, and what was given is not taken back.
+    kept = imported(rows, all_or_nothing=True)
+    assert [each[2] for each in named(kept)] == ["changed"] * 4 + ["refused"] * 2
+    assert (kept.imported, randomised()) == (True, 4)
+    # That nothing is left now is what the page says as well.
+    assert [each[2] for each in named(imported(rows, dry_run=True))] == ["unchanged"] * 4 + ["refused"] * 2

@@ -242,6 +242,8 @@ RING = (
         (ODM13.split("<StudyEventDef")[0] + "</MetaDataVersion></Study></ODM>", "no form with a question"),
         (RING, "nested more than 12 deep"),
         ("<ODM>&nothing;</ODM>", "not well-formed"),
+        # In an encoding of its own, a document type would not look like one to us.
+        (f"<?xml version='1.0' encoding='UTF-7'{' ' * 300}?>+ADwAIQ-DOCTYPE ODM+AD4-<ODM/>", "not well-formed"),
     ],
 )
 def test_hostile_and_foreign_xml_is_refused_with_what_to_do(text, words):

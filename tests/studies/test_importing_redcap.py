@@ -2,6 +2,7 @@
 
 import csv
 import io
+import time
 from datetime import date
 from pathlib import Path
 
@@ -280,6 +281,20 @@ def test_a_file_that_is_none_is_refused_with_what_to_do(data, words):
     with pytest.raises(Failed) as failed:
         convert(data, name="d.csv", on=ON)
     assert words.lower() in str(failed.value).lower()
+
+
+@pytest.mark.requirement("ODM-8", "SEC-23")
+def test_blanks_in_a_field_and_names_that_are_alike_take_no_endless_work():
+    """Blanks that may belong to any of three places took the cube of their number; the others the square."""
+    long = "x" * 60
+    rows = [field(f"{long}{number}") for number in range(3_000)]
+    began = time.process_time()
+    found = convert(table(field("a", branching=f"[a{' ' * 3_000}!] = 1"), *rows), name="d.csv", on=ON)
+    codes = [each.code for form in found.study.instruments for each in form.items]
+    assert len(codes) == len(set(codes)) > 3_000
+    with pytest.raises(Failed, match="not well-formed"):
+        convert(b"<ODM xmlns:redcap='https://projectredcap.org'>" + b"<![CDATA[" * 30_000, name="p.xml", on=ON)
+    assert time.process_time() - began < 10
 
 
 def test_formulae_and_markup_stay_words(tmp_path):

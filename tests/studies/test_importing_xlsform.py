@@ -1,6 +1,7 @@
 """An XLSForm becomes a study folder: questions, groups, repeats and conditions; the rest is said, and no ZIP harms."""
 
 import io
+import time
 import zipfile
 from contextlib import suppress
 from datetime import UTC, date, datetime
@@ -186,17 +187,44 @@ def test_no_broken_spreadsheet_does_harm(data):
         convert(b"PK\x03\x04" + broken[4:], name="f.xlsx", on=ON)
 
 
-def test_a_bomb_and_entities_are_refused():
-    def with_part(path: str, text: bytes) -> bytes:
-        stream = io.BytesIO(book(survey=[HEADINGS]))
-        made = io.BytesIO()
-        with zipfile.ZipFile(stream) as old, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as new:
-            for name in old.namelist():
-                new.writestr(name, text if name == path else old.read(name))
-        return made.getvalue()
+def with_part(path: str, text: bytes, packed: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A spreadsheet with another text in one of its parts."""
+    stream = io.BytesIO(book(survey=[HEADINGS]))
+    made = io.BytesIO()
+    with zipfile.ZipFile(stream) as old, zipfile.ZipFile(made, "w", packed) as new:
+        for name in old.namelist():
+            new.writestr(name, text if name == path else old.read(name))
+    return made.getvalue()
 
+
+def test_a_bomb_and_entities_are_refused():
     with pytest.raises(Failed, match="unpacks to more"):
         convert(with_part("xl/workbook.xml", b" " * 30_000_000), name="f.xlsx", on=ON)
     entity = b"<!DOCTYPE x [<!ENTITY a 'b'>]><workbook>&a;</workbook>"
     with pytest.raises(Failed, match="document type or entities"):
         convert(with_part("xl/workbook.xml", entity), name="f.xlsx", on=ON)
+
+
+MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+SHEET = '<sheet name="s{}" r:id="rId1"/>'
+BOOK = f'<workbook {MAIN} xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"><sheets>'
+
+
+@pytest.mark.requirement("ODM-8", "SEC-23")
+def test_a_small_file_does_not_become_endless_work():
+    """What is small as a file may be said a hundred thousand times: a sheet, a text, the beginning of a name."""
+    sheets = "".join(SHEET.format(number) for number in range(101))
+    with pytest.raises(Failed, match="more than 100 sheets"):
+        convert(with_part("xl/workbook.xml", f"{BOOK}{sheets}</sheets></workbook>".encode()), name="f", on=ON)
+    large = [[f"{'x' * 32_000}"] * 15] * 90
+    with pytest.raises(Failed, match="unpacks to more than 40 MB"):
+        convert(book(survey=large), name="f.xlsx", on=ON)
+    with pytest.raises(Failed, match="cannot be read"):
+        convert(with_part("none", b"", zipfile.ZIP_LZMA), name="f.xlsx", on=ON)
+    began = time.process_time()
+    found = form(
+        row("range", "pain", "Pain", relevant="a:" * 15_000),
+        row("text", "why", "Why", relevant=f"${{pain{' ' * 3_000}!}} > 1"),
+    )
+    assert found.study.instruments
+    assert time.process_time() - began < 8, "minutes, where each letter is looked at again from every other"

@@ -329,9 +329,9 @@ def test_a_file_is_written_anew_only_when_somebody_says_so(world: World):
 # Folders, without any database
 
 
-def _zip(files: dict[str, bytes]) -> bytes:
+def _zip(files: dict[str, bytes], how: int = zipfile.ZIP_DEFLATED) -> bytes:
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(packed, "w", how) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
     return packed.getvalue()
@@ -362,6 +362,8 @@ def _link() -> bytes:
         (lambda: _zip({f"i{n}.yaml": b"" for n in range(1000)}), "at most 900"),
         (lambda: _zip({"A.yaml": b"", "a.yaml": b"", "study.yaml": b""}), "capital"),
         (_link, "is a link"),
+        (lambda: _zip({"study.yaml": b"a", "study.yaml/b.yaml": b"b"}), "a file and a folder"),
+        (lambda: _zip({"study.yaml": b"a"}, zipfile.ZIP_LZMA), "packed in a way"),
         (lambda: b"\0" * 10_000_001, "larger than 10 MB"),
     ],
 )

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -205,6 +206,9 @@ def test_what_is_not_taken_is_tried_again_later_and_redirects_are_not_followed(t
         "https://me:secret@example.org/",
         "ftp://example.org/",
         "https:///x",
+        "https://a..b/",
+        f"https://{'a' * 64}.org/",
+        f"https://{'a.' * 130}org/",
         "https://example.org/ x",
         "nonsense",
     ],
@@ -216,7 +220,24 @@ def test_addresses_that_are_not_told(url):
 @pytest.mark.requirement("SEC-42")
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fe80::1%eth0", "::ffff:10.0.0.1", "0.0.0.0", "100.64.0.1"],
+    [
+        "127.0.0.1",
+        "10.1.2.3",
+        "169.254.169.254",
+        "::1",
+        "fe80::1%eth0",
+        "::ffff:10.0.0.1",
+        "0.0.0.0",
+        "100.64.0.1",
+        # Addresses of IPv4 in ones of IPv6: translated, compatible, 6to4; and of a site.
+        "64:ff9b::169.254.169.254",
+        "64:ff9b::10.0.0.1",
+        "::127.0.0.1",
+        "::ffff:0:127.0.0.1",
+        "2002:7f00:1::",
+        "fec0::1",
+        "ff0e::1",
+    ],
 )
 def test_a_name_that_leads_into_our_network_is_not_reached(address, monkeypatch):
     assert why_not_reach(address)
@@ -230,6 +251,42 @@ def test_a_name_that_leads_into_our_network_is_not_reached(address, monkeypatch)
 def test_public_addresses_are_reached():
     assert why_not_reach("93.184.215.14") is None
     assert why_not_reach("2606:2800:21f:cb07:6820:80da:af6b:8b2c") is None
+    assert why_not_reach("64:ff9b::93.184.215.14") is None
+
+
+@pytest.mark.requirement("SEC-42")
+def test_one_address_that_cannot_be_told_holds_up_no_other(trial, listener, monkeypatch):
+    """A name that cannot even be looked up once ended the round: nobody was told anything any more."""
+    made, _ = make(trial, listener, trial[2])
+    broken, _ = make(trial, listener, trial[3])
+    with trial[0].writing() as session:
+        actions.ping(session, trial[1], broken, by=trial[3], now=NOW)
+        actions.ping(session, trial[1], made, by=trial[2], now=NOW)
+        kept = session.execute(select(reads.DELIVERY).where(reads.DELIVERY.c.webhook_id == made)).one()
+    post = sending._post
+
+    def posted(event, *rest):
+        return post(event if event.event_id == kept.event_id else replace(event, url="https://a..b/"), *rest)
+
+    monkeypatch.setattr(sending, "why_not_url", lambda *_: None)  # one that was made before such were refused
+    monkeypatch.setattr(sending, "_post", posted)
+    count, heard = told(trial, listener)
+    assert (count, [each["id"] for each in heard]) == (1, [kept.event_id])
+    with trial[0].reading() as session:
+        (row,) = reads.deliveries(session, trial[1], broken, by=trial[3]).rows
+    assert (row.attempts, row.ended_as) == (1, None)
+    assert row.last_error
+
+
+@pytest.mark.requirement("SEC-42")
+def test_whoever_answers_byte_by_byte_is_cut_off(monkeypatch):
+    monkeypatch.setattr(sending, "LONGEST", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        event = actions.Claimed(1, f"{address}/hook", "s", "e", "ping", "{}", 1)
+        status, error = sending.send(event, allowed=(address,))
+    assert status is None
+    assert "longer than" in (error or "")
 
 
 def test_what_one_may_not_read_is_not_asked_for(trial, listener):

@@ -165,4 +165,4 @@ def _change(asked: Asked, change: Callable[[dict[str, str]], dict[str, str]]) ->
     here, kept = asked.here, asked.draft
     assert kept is not None
     files = change(dict(kept.texts))
-    save_files(here.session, here.the_study, kept.number, files=files, by=here.actor, now=here.now)
+    save_files(here.session, here.the_study, kept, files=files, by=here.actor, now=here.now)

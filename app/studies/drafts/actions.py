@@ -16,7 +16,7 @@ from app.people.permissions import Permission
 from app.studies.actions import load_study
 from app.studies.drafts import rules
 from app.studies.drafts.folder import checked, files_of, smallest
-from app.studies.drafts.reads import DRAFT, FILE, draft, files_loaded_as
+from app.studies.drafts.reads import DRAFT, FILE, Draft, draft, files_loaded_as
 from app.studies.in_use import StudyInUse
 from app.studies.models import StudyVersion
 from app.studies.reads import all_studies, definition, versions
@@ -124,13 +124,20 @@ def save_file(
 
 
 def save_files(
-    session: Session, study: StudyInUse, number: int, *, files: Mapping[str, str], by: Actor, now: datetime
+    session: Session, study: StudyInUse, read: Draft, *, files: Mapping[str, str], by: Actor, now: datetime
 ) -> None:
     """Save a draft's files as a whole: those that differ are saved, and those that are not among them taken out.
 
-    Refused, with what is wrong, where the folder would not be a study any more.
+    `read` is the draft they were made of: Conflict when somebody changed it since. Refused, with what is wrong, where
+    the folder would not be a study any more.
     """
+    number = read.number
+    where: dict[str, Any] = {"action": "draft.change", "subject": f"/draft/{number}"}
+    require(by, Permission.STUDY_LOAD, action=where["action"], subject=where["subject"])
+    _hold(session, study, number, where)
     kept = draft(session, study, number, by=by).files
+    if {path: each.version for path, each in kept.items()} != {path: each.version for path, each in read.files.items()}:
+        raise Conflict("Somebody changed this draft meanwhile. Nothing was overwritten: send it again.", **where)
     errors = [finding.message for finding in checked(files)[1] if finding.is_error]
     if errors:
         more = f" There are {len(errors) - 3} more errors." if len(errors) > 3 else ""

@@ -56,10 +56,18 @@ def why_not_files(files: Mapping[str, str]) -> str | None:
         return f"The folder is larger than {LARGEST_FOLDER // 1_000_000} MB. Leave out what a study does not need."
     if len({path.casefold() for path in files}) < len(files):
         return "Two files differ in capital letters only. Call one of them something else."
+    folders = {part for path in files for part in _folders_of(path)}
+    if (both := next((path for path in files if path.casefold() in folders), None)) is not None:
+        return f"{both[:80]} is a file and a folder at once. Call the file something else."
     for path, text in files.items():
         if (reason := why_not_path(path) or why_not_text(path, text)) is not None:
             return reason
     return None
+
+
+def _folders_of(path: str) -> list[str]:
+    parts = path.casefold().split("/")
+    return ["/".join(parts[:place]) for place in range(1, len(parts))]
 
 
 def unzipped(data: bytes) -> dict[str, str]:
@@ -104,6 +112,8 @@ def _read(archive: zipfile.ZipFile) -> dict[str, str]:
             raise NotAFolder(f"{path[:80]} is a link. Put the file itself there.")
         if entry.flag_bits & 1:
             raise NotAFolder("The ZIP has a password. Send one without.")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise NotAFolder("The ZIP is packed in a way that is not read. Make it with your system's own program.")
         if path in files:
             raise NotAFolder(f"{path[:80]} stands in the ZIP twice. Make it again.")
         most = min(max(LARGEST_FILE, LARGEST_CONSENT), left)

@@ -20,6 +20,7 @@ class Codes:
 
     def __init__(self, *reserved: str) -> None:
         self._taken = {code.casefold() for code in reserved}
+        self._last: dict[str, int] = {}
 
     def take(self, name: str, otherwise: str = "item") -> str:
         """A code such as studies, visits, instruments and items have: small letters, digits and `_`."""
@@ -34,11 +35,13 @@ class Codes:
         return self._free(name[:LONGEST_CODE] or otherwise)
 
     def _free(self, code: str) -> str:
-        free, number = code[:LONGEST_CODE], 1
+        begun = code[:LONGEST_CODE].casefold()
+        free, number = code[:LONGEST_CODE], self._last.get(begun, 1)
         while free.casefold() in self._taken:
             number += 1
             free = f"{code[: LONGEST_CODE - len(str(number)) - 1]}_{number}"
         self._taken.add(free.casefold())
+        self._last[begun] = number  # those before it are taken, and are not tried again: there may be 20,000
         return free
 
 
@@ -47,13 +50,16 @@ class Labels:
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        self._last: dict[str, int] = {}
 
     def take(self, label: str) -> str:
-        free, number = label, 1
+        begun = label[: LONGEST_LABEL - 8].casefold()
+        free, number = label, self._last.get(begun, 1)
         while free.casefold() in self._taken:
             number += 1
             free = f"{label[: LONGEST_LABEL - 8]} ({number})"
         self._taken.add(free.casefold())
+        self._last[begun] = number
         return free
 
 

@@ -14,7 +14,8 @@ _token = re.compile(
 )
 _part = re.compile(r"\[([^\[\]]*)\]")
 _instance = re.compile(r"[0-9]{1,9}|(?:current|first|last|previous|next|new)-instance").fullmatch
-_field = re.compile(r"\s*([A-Za-z0-9_.-]+?)\s*(?:\(\s*([^()\[\]]+?)\s*\))?\s*((?::[A-Za-z0-9_-]+)*)\s*").fullmatch
+# Nothing is given back once it is taken: blanks that could belong to any of three places take the cube of their number.
+_field = re.compile(r"([A-Za-z0-9_.-]++)\s*+(?:\(([^()\[\]]++)\)\s*+)?((?::[A-Za-z0-9_-]++)*+)").fullmatch
 _EQUAL = ("=", "<>", "!=")
 
 
@@ -81,7 +82,7 @@ def _parts(word: str) -> _Parts | None:
     found = _field(parts[0]) if len(parts) == 1 else None
     if found is None:
         return None
-    return _Parts(event, found[1], found[2], found[3], instance)
+    return _Parts(event, found[1], found[2] and found[2].strip(), found[3], instance)
 
 
 def _target(parts: _Parts, names: Names) -> tuple[Target | None, str | None]:

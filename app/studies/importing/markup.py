@@ -14,7 +14,7 @@ _XML_SPACE = "http://www.w3.org/XML/1998/namespace"
 
 _declaration = re.compile(r"\A\s*<\?xml[^>]{0,200}\?>")
 _attribute = re.compile(r"=\s*\"[^\"<]*\"|=\s*'[^'<]*'")
-_cdata = re.compile(r"(<!\[CDATA\[.*?\]\]>)", re.DOTALL)
+_CDATA, _END_OF_CDATA = "<![CDATA[", "]]>"
 
 
 @dataclass
@@ -66,8 +66,9 @@ def root_of(text: str, *, keep_lines: bool) -> Node:
         )
     text = _declaration.sub("", text)
     if keep_lines:
-        text = "".join(part if part.startswith("<![CDATA[") else _with_lines(part) for part in _cdata.split(text))
+        text = _with_lines_but_in_cdata(text)
     parser = etree.XMLParser(
+        encoding="utf-8",  # whatever it says of itself: in another one a document type could hide from us
         resolve_entities=False,
         no_network=True,
         load_dtd=False,
@@ -95,6 +96,15 @@ def _reason(error: Exception) -> str:
 
 def _with_lines(text: str) -> str:
     return _attribute.sub(lambda found: found[0].replace("\r\n", "&#10;").replace("\n", "&#10;"), text)
+
+
+def _with_lines_but_in_cdata(text: str) -> str:
+    """As `_with_lines`, section by section; each is looked for once, however many are begun and never ended."""
+    said, at = [], 0
+    while (begins := text.find(_CDATA, at)) >= 0 and (ends := text.find(_END_OF_CDATA, begins)) >= 0:
+        said += [_with_lines(text[at:begins]), text[begins:ends]]
+        at = ends
+    return "".join([*said, _with_lines(text[at:])])
 
 
 def _name(name: str) -> str:

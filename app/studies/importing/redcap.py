@@ -113,7 +113,7 @@ _LOOKS_TAGS = frozenset(
 _tag = re.compile(r"(?<![\w@])@[A-Z][A-Z0-9_-]*")
 _tag_value = re.compile(r"\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"']+))")
 _piped = re.compile(r"\[[a-z][a-z0-9_-]*(?:\([^()\[\]]*\))?(?::[a-z0-9_-]+)*\]")
-_LINE = re.compile(r"\s*\|\s*|\s*\n\s*")
+_LINE = re.compile(r"[|\n]")
 
 
 def read(project: Project) -> Draft:

@@ -10,11 +10,14 @@ from app.studies.importing.report import Failed
 
 MOST_CELLS = 200_000
 LARGEST_PART = 20_000_000  # bytes of one part, unpacked
+LARGEST_WHOLE = 40_000_000  # bytes of all parts together, and characters of all cells: both may be said many times
+MOST_SHEETS = 100
 MOST_COLUMNS = 1000
 NOT_READ = (
     "This is a ZIP or a spreadsheet (XLSX) that cannot be read. Unpack it, or save the sheet as CSV in UTF-8. An "
     "XLSForm is read as it is: a spreadsheet with the sheets survey, choices and settings."
 )
+TOO_MUCH = f"The spreadsheet unpacks to more than {LARGEST_WHOLE // 1_000_000} MB. Keep the form in it alone."
 _ADDRESS = re.compile(r"([A-Z]{1,3})[0-9]{1,7}").fullmatch
 _WHOLE = re.compile(r"(-?[0-9]+)\.0+").fullmatch
 
@@ -29,35 +32,55 @@ def sheets_of(data: bytes) -> dict[str, list[list[str]]]:
 
 
 def _sheets(archive: zipfile.ZipFile) -> dict[str, list[list[str]]]:
-    workbook, links = _part(archive, "xl/workbook.xml"), _part(archive, "xl/_rels/workbook.xml.rels")
+    parts = _Parts(archive)
+    workbook, links = parts.read("xl/workbook.xml"), parts.read("xl/_rels/workbook.xml.rels")
     targets = {_of(link, "Id"): _of(link, "Target") for link in links.children}
     shared: list[str] = []
     if "xl/sharedStrings.xml" in archive.namelist():
-        shared = [_words(each) for each in _part(archive, "xl/sharedStrings.xml").children]
+        shared = [_words(each).strip() for each in parts.read("xl/sharedStrings.xml").children]
     found: dict[str, list[list[str]]] = {}
-    left = MOST_CELLS
-    for sheet in workbook.within("other:sheet"):
+    left, letters = MOST_CELLS, LARGEST_WHOLE
+    for place, sheet in enumerate(workbook.within("other:sheet")):
+        if place >= MOST_SHEETS:
+            raise Failed(f"The spreadsheet has more than {MOST_SHEETS} sheets. Keep the form in it alone.")
         target = targets.get(_of(sheet, "id"), "")
         if not target.endswith(".xml"):
             continue
         path = target.removeprefix("/") if target.startswith("/") else f"xl/{target}"
-        rows, cells = _rows(_part(archive, path), shared)
+        rows, cells = _rows(parts.read(path), shared)
         left -= cells
+        letters -= sum(len(cell) for row in rows for cell in row)
         if left < 0:
             raise Failed(f"The spreadsheet has more than {MOST_CELLS:,} cells. Keep the form in it alone.")
+        if letters < 0:
+            raise Failed(TOO_MUCH)
         found.setdefault(_of(sheet, "name").strip().lower(), rows)
     return found
 
 
-def _part(archive: zipfile.ZipFile, path: str) -> Node:
-    with archive.open(path) as stream:
-        data = stream.read(LARGEST_PART + 1)
-    if len(data) > LARGEST_PART:
-        raise Failed(f"A part of the spreadsheet unpacks to more than {LARGEST_PART // 1_000_000} MB.")
-    try:
-        return root_of(data.decode("utf-8-sig"), keep_lines=False)
-    except UnicodeDecodeError as problem:
-        raise Failed(NOT_READ) from problem
+class _Parts:
+    """The parts of one spreadsheet, each unpacked when it is asked for; never more than the limits."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self.archive = archive
+        self.left = LARGEST_WHOLE
+
+    def read(self, path: str) -> Node:
+        """One part; a program that writes spreadsheets packs them in one way only."""
+        packed = self.archive.getinfo(path)
+        if packed.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise Failed(NOT_READ)
+        with self.archive.open(packed) as stream:
+            data = stream.read(LARGEST_PART + 1)
+        if len(data) > LARGEST_PART:
+            raise Failed(f"A part of the spreadsheet unpacks to more than {LARGEST_PART // 1_000_000} MB.")
+        self.left -= len(data)
+        if self.left < 0:
+            raise Failed(TOO_MUCH)
+        try:
+            return root_of(data.decode("utf-8-sig"), keep_lines=False)
+        except UnicodeDecodeError as problem:
+            raise Failed(NOT_READ) from problem
 
 
 def _of(node: Node, name: str) -> str:
@@ -73,8 +96,7 @@ def _rows(sheet: Node, shared: list[str]) -> tuple[list[list[str]], int]:
         at = int(number) if number.isdecimal() and len(number) < 8 else len(rows) + 1
         if at > MOST_CELLS:
             break
-        while len(rows) < at - 1:  # rows that are blank are left out of the file
-            rows.append([])
+        rows += [[] for _ in range(len(rows), at - 1)]  # rows that are blank are left out of the file
         cells: list[str] = []
         for cell in row.all("other:c"):
             count += 1

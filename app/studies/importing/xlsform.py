@@ -54,7 +54,7 @@ _KNOWN = frozenset(
 _HEADING = re.compile(r"(.+?)\s*::?\s*(.+)").fullmatch
 _token = re.compile(
     r"""(?P<text>'[^']*'|"[^"]*")|(?P<name>\$\{[^{}]*\})|(?P<call>[A-Za-z][A-Za-z0-9:-]*)\s*\(|(?P<number>[0-9]+(?:\.[0-9]+)?)"""
-    r"""|(?P<word>[A-Za-z][A-Za-z0-9_-]*)|(?P<self>\.(?![0-9.]))|(?P<rest>.)""",
+    r"""|(?P<word>[A-Za-z][A-Za-z0-9_:-]*)|(?P<self>\.(?![0-9.]))|(?P<rest>.)""",
     re.DOTALL,
 )
 _selected = re.compile(r"selected\s*\(\s*(\$\{[^{}]*\}|\.)\s*,\s*('[^']*'|\"[^\"]*\")\s*\)")
@@ -197,7 +197,7 @@ class _Reading:
             if rest:
                 self.notes.append((where, f"“{short(rest, 80)}” behind the type.", "Write the choices."))
         if row.type == "slider":
-            given = dict(re.findall(r"(\w+)\s*=\s*(\S+)", cells.get("parameters", "")))
+            given = dict(re.findall(r"\b(\w+)\s*=\s*(\S+)", cells.get("parameters", "")))
             row.low, row.high = given.get("start", "0"), given.get("end", "10")
         if row.type == "calc":
             row.choices = self._said(cells.get("calculation", ""), name)

@@ -10,7 +10,7 @@ from sqlalchemy import insert, select
 from app.audit.actions import ENTRY as AUDIT
 from app.foundation import clock
 from app.foundation.database import table_of
-from app.foundation.errors import NotAllowed
+from app.foundation.errors import Conflict, NotAllowed
 from app.people import actions as people
 from app.people.models import ApiToken, Membership
 from app.people.permissions import Role
@@ -116,6 +116,25 @@ def test_a_draft_without_xml_is_the_smallest_study_under_a_code_of_its_own(world
     with world.database.writing() as session:
         drafts.remove_draft(session, world.study, newest.number, by=builder.actor, now=clock.now())
     assert made.refused("metadata").startswith("The draft that this token was for was deleted.")
+
+
+def test_what_a_colleague_changed_meanwhile_is_not_overwritten_by_a_whole(world: World):
+    """A call reads the draft, works on it, and saves all of it: what somebody else saved in between stays."""
+    administrator = super_token(world).actor
+    who: dict[str, Any] = {"by": administrator, "now": clock.now()}
+    with world.database.writing() as session:
+        number = drafts.make_draft(session, world.study, name="Shared", version=None, **who)
+        read = draft_of(session, world.study, number, by=administrator)
+        file = read.file("instruments/outcome.yaml")
+        where: dict[str, Any] = {"path": file.path, "version": file.version}
+        drafts.save_file(session, world.study, number, text=f"{file.text}# Theirs\n", **where, **who)
+        mine = {**read.texts, file.path: f"{file.text}# Mine\n"}
+        with pytest.raises(Conflict, match="Nothing was overwritten"):
+            drafts.save_files(session, world.study, read, files=mine, **who)
+        now = draft_of(session, world.study, number, by=administrator)
+        assert now.file(file.path).text.endswith("# Theirs\n")
+        drafts.save_files(session, world.study, now, files=mine, **who)
+        assert draft_of(session, world.study, number, by=administrator).file(file.path).text.endswith("# Mine\n")
 
 
 @pytest.mark.requirement("ODM-8")
