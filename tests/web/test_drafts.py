@@ -73,6 +73,11 @@ def test_a_draft_is_mended_looked_at_and_loaded(world: World):
     assert administrator.post(study, {"text": version_2}).status_code == 303
     assert "Week 18" in words(administrator.soup(f"{draft}/plan"))
     assert "Nothing is saved" in words(administrator.soup(f"{draft}/preview/pain"))
+    page = administrator.soup(draft)
+    edited, looked_at = (
+        [link.get_text() for link in page.select(f"a[href*='/{way}']")] for way in ("edit/form.", "preview/")
+    )
+    assert sorted(edited) == sorted(looked_at), "one name for a form, to edit and to look at"
     consent = next(str(each["href"]) for each in administrator.soup(draft).select("a[href*='/consent/']"))
     assert "You may stop at any time" in words(administrator.soup(consent))
 
