@@ -7,17 +7,20 @@ reply leaves; with the default scope a failed commit would still be answered wit
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import wraps
 from typing import Annotated, Any
 from urllib.parse import quote
 
+from anyio import CancelScope
 from fastapi import Depends, Header, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlmodel import Session
 from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from app.amendments.reads import study_as_made
@@ -25,7 +28,7 @@ from app.audit.actions import record_refusal
 from app.audit.newest import Newest, Remembering, newest_in
 from app.foundation import clock, idempotency
 from app.foundation.crypto.secrets import same
-from app.foundation.database import Database, only_reads
+from app.foundation.database import Database, end, only_reads
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
 from app.foundation.languages import SOURCE, asked_for, in_language, nearest
 from app.participants.reads import study_of_participant
@@ -75,16 +78,61 @@ def settings_of(request: Request) -> Settings:
     return settings
 
 
-def reading(request: Request) -> Iterator[Session]:
+async def reading(request: Request) -> AsyncIterator[Session]:
     """A session for a page: one snapshot, nothing is written."""
-    with database_of(request).reading() as session:
+    async with _lent(database_of(request).reading()) as session:
         yield session
 
 
-def writing(request: Request) -> Iterator[Session]:
+async def writing(request: Request) -> AsyncIterator[Session]:
     """A session for a change: commits before the reply leaves, or leaves nothing behind."""
-    with database_of(request).writing() as session:
+    async with _lent(database_of(request).writing()) as session:
         yield session
+
+
+@asynccontextmanager
+async def _lent(opened: AbstractContextManager[Session]) -> AsyncIterator[Session]:
+    """A session for one request. To open it asks the database nothing, and mostly nor does its end (see `ending`).
+
+    Where it does, that is in a thread, and also when whoever asked has gone away.
+    """
+    with ExitStack() as stack:
+        session = stack.enter_context(opened)
+        problem: BaseException | None = None
+        try:
+            yield session
+        except BaseException as raised:
+            problem = raised
+        whole = stack.pop_all()
+        given = (type(problem), problem, problem.__traceback__) if problem else (None, None, None)
+        if session.in_transaction():
+            with CancelScope(shield=True):
+                await run_in_threadpool(whole.__exit__, *given)
+        else:
+            whole.__exit__(*given)
+        if problem is not None:
+            raise problem
+
+
+def ending(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of an address; the session it was given is ended in its thread as soon as its answer stands.
+
+    Otherwise that comes after the event loop's turn, in another thread: others would wait for it with the rows that a
+    change holds, and each change of threads takes as long as a statement.
+    """
+
+    @wraps(endpoint)
+    def ended(*args: Any, **values: Any) -> Any:
+        answer = endpoint(*args, **values)
+        if isinstance(answer, Response):
+            for value in values.values():
+                if isinstance(value, Here):
+                    end(value.session)
+                elif isinstance(value, Session):
+                    end(value)
+        return answer
+
+    return ended
 
 
 Reading = Annotated[Session, Depends(reading, scope="function")]

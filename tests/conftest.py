@@ -4,7 +4,7 @@ import gc
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from starlette.testclient import TestClient
 
 from app.foundation.crypto import secrets as passwords
 from app.foundation.crypto.keys import Keyring
-from app.foundation.database import Database
+from app.foundation.crypto.packs import COST
+from app.foundation.database import END, Database
 from tests.postgres import server
 
 ROOT = Path(__file__).parent.parent
@@ -76,11 +77,12 @@ QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 @pytest.fixture(autouse=True, scope="session")
 def _quick_hashes() -> Iterator[None]:
-    """Passwords are hashed at the least cost there is: a hundred seconds of the run would else go into slowness.
+    """Passwords and passphrases are hashed at next to no cost: minutes of the run would else go into slowness.
 
     Servers that a test starts as programs hash as they always do, and so does a test that asks for `real_hashes`.
     """
-    with _hashing(QUICK, QUICK.hash("nobody's")):
+    # In place: whoever opens a pack for downtime without the server reads the cost from its file.
+    with _hashing(QUICK, QUICK.hash("nobody's")), mock.patch.dict(COST, {"n": 16}):
         yield
 
 
@@ -96,10 +98,11 @@ def _one_event_loop() -> Iterator[None]:
 @pytest.fixture
 def real_hashes(_quick_hashes: None) -> Iterator[None]:
     """The hashes that an installation makes."""
-    with _hashing(*REAL):
+    with _hashing(*REAL), mock.patch.dict(COST, REAL_COST):
         yield
 
 
+REAL_COST = dict(COST)
 REAL = (passwords._hasher, passwords._nobody)
 
 
@@ -120,21 +123,21 @@ class OneConnection(Database):
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        with self._session() as session:
+        with self._session(Session.commit) as session:
             yield session
             session.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        with self._session() as session:
+        with self._session(Session.rollback) as session:
             yield session
 
-    def _session(self) -> Session:
+    def _session(self, end: Callable[[Session], None]) -> Session:
         return Session(
             self._connection,
             join_transaction_mode="create_savepoint",
             expire_on_commit=False,
-            info={"keys": KEYS},
+            info={"keys": KEYS, END: end},
         )
 
 
@@ -181,19 +184,25 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def database(
-    kind: str, templates: Any, request: pytest.FixtureRequest, tmp_path: Path, worker: str
-) -> Iterator[Database]:
-    """A migrated database of the test's own, with real commits: for concurrency, crashes, servers."""
-    if kind == "sqlite":
-        path = tmp_path / "equipoise.db"
-        shutil.copy(templates(kind).url.database, path)
-        url = f"sqlite:///{path}"
-    else:
+@pytest.fixture(scope="session")
+def copied(templates: Any, request: pytest.FixtureRequest, worker: str) -> Callable[..., Database]:
+    """Makes a migrated database of a kind: a file in a folder, or on the server under a name."""
+
+    def copy(kind: str, folder: Path, name: str) -> Database:
+        if kind == "sqlite":
+            path = folder / "equipoise.db"
+            shutil.copy(templates(kind).url.database, path)
+            return Database(f"sqlite:///{path}", KEYS)
         templates(kind).dispose()
-        url = _new_postgres(_address(request.config), f"test_{worker}", f"template_{worker}")
-    own = Database(url, KEYS)
+        return Database(_new_postgres(_address(request.config), f"{name}_{worker}", f"template_{worker}"), KEYS)
+
+    return copy
+
+
+@pytest.fixture
+def database(kind: str, copied: Callable[..., Database], tmp_path: Path) -> Iterator[Database]:
+    """A migrated database of the test's own, with real commits: for concurrency, crashes, servers."""
+    own = copied(kind, tmp_path, "test")
     yield own
     own.dispose()
 

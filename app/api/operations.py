@@ -5,7 +5,7 @@ all operations together: each is complete from the beginning instead, and the ap
 """
 
 from collections.abc import Awaitable, Callable
-from functools import cached_property, wraps
+from functools import cached_property
 from typing import Any, get_type_hints
 
 from fastapi import APIRouter, Depends, Request
@@ -20,7 +20,7 @@ from starlette.types import Scope
 from app.api.filters import names_of
 from app.api.pleasant import ROOT, selection
 from app.api.shapes import PROBLEMS, example_of
-from app.dependencies import TokenNeeded, api_who_asks, database_of
+from app.dependencies import TokenNeeded, api_who_asks, database_of, ending
 from app.foundation.errors import NotFound
 from app.people.access import may
 from app.people.permissions import Permission
@@ -41,9 +41,7 @@ class Operation(APIRoute):
         if set(options["methods"]) == {"GET"} and _answers_with_json(endpoint, options["response_model"]):
             needs.append(Depends(selection))
         responses = {**PROBLEMS, **(options.pop("responses", None) or {})}
-        if set(options["methods"]) != {"GET"}:
-            endpoint = _committed(endpoint)
-        super().__init__(path, endpoint, dependencies=needs, responses=responses, **options)
+        super().__init__(path, ending(endpoint), dependencies=needs, responses=responses, **options)
         if self.summary is None:
             self.summary = self.description.split("\n")[0].split(". ")[0].rstrip(".")
         # A good answer shows what it looks like where it stands, not only where its parts are described.
@@ -88,23 +86,6 @@ def operations(tag: str, prefix: str = "", *, hidden_without: Permission | None 
             return handled
 
     return APIRouter(prefix=OF_STUDY + prefix, tags=[tag], route_class=Hidden)
-
-
-def _committed(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of a write; its change is committed where it was made, as soon as its answer stands.
-
-    The session's own end comes in another thread, after the event loop's turn: others would wait for all of that, and
-    for the stratum, the participant or the log that is held (`app.dependencies.writing`).
-    """
-
-    @wraps(endpoint)
-    def committed(*args: Any, **values: Any) -> Any:
-        answer = endpoint(*args, **values)
-        if isinstance(answer, Response):
-            values["here"].session.commit()
-        return answer
-
-    return committed
 
 
 def _answers_with_json(endpoint: Callable[..., Any], response_model: Any) -> bool:

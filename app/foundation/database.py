@@ -46,6 +46,7 @@ SQLModel.metadata.naming_convention = {
 
 Model = TypeVar("Model", bound=SQLModel)
 OPEN = "results that are being read"
+END = "how it ends"
 
 
 class Instant(TypeDecorator[datetime]):
@@ -100,7 +101,8 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session that commits when the block ends well."""
-        with Session(self.engine, expire_on_commit=False, info={"keys": self.keys}) as session, _nothing_open(session):
+        info = {"keys": self.keys, END: Session.commit}
+        with Session(self.engine, expire_on_commit=False, info=info) as session, _nothing_open(session):
             yield session
             session.commit()
 
@@ -111,15 +113,20 @@ class Database:
         On PostgreSQL, where it is read only anyway, its end is a COMMIT: at a ROLLBACK the driver forgets what it had
         prepared, and every statement of the next page would be parsed and planned anew.
         """
-        info = {"keys": self.keys}
+        info = {"keys": self.keys, END: self._end_reading}
         with (
             Session(self._reader, expire_on_commit=False, autoflush=False, info=info) as session,
             _nothing_open(session),
         ):
             yield session
-            if not self.is_sqlite:
-                session.expunge_all()  # nothing is to be stored, whatever was done to what was read
-                session.commit()
+            self._end_reading(session)
+
+    def _end_reading(self, session: Session) -> None:
+        session.expunge_all()  # nothing is to be stored, whatever was done to what was read
+        if self.is_sqlite:
+            session.rollback()
+        else:
+            session.commit()
 
     def refuse_unsafe_settings(self) -> None:
         """Raise UnsafeDatabase when PostgreSQL may lose a committed transaction (REL-12)."""
@@ -200,6 +207,14 @@ def prepare_sqlite(engine: Engine) -> None:
             dbapi_connection.rollback()
 
 
+def end(session: Session) -> None:
+    """End a session of a `Database` before its block does, where it was used: what it changed is committed."""
+    close = session.info.get(END)
+    if close is not None:
+        _close_open(session)
+        close(session)
+
+
 @contextmanager
 def _nothing_open(session: Session) -> Iterator[None]:
     """Close what `streamed` has open before the connection goes back, also when its reader stopped half way.
@@ -210,8 +225,12 @@ def _nothing_open(session: Session) -> Iterator[None]:
     try:
         yield
     finally:
-        for result in session.info.pop(OPEN, ()):
-            result.close()
+        _close_open(session)
+
+
+def _close_open(session: Session) -> None:
+    for result in session.info.pop(OPEN, ()):
+        result.close()
 
 
 def streamed(session: Session, query: Select[Any], *, batch: int) -> Iterator[Row[Any]]:

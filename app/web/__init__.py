@@ -1,7 +1,6 @@
 """HTML doors: what a person sees. One file per page family, one function per page, one template per function."""
 
 from fastapi import APIRouter
-from fastapi.routing import APIRoute
 
 from app.web import (
     account,
@@ -91,7 +90,3 @@ for door in (
 ):
     # One flat table: a router included in another is searched once more at every level, for every request.
     router.routes.extend(door.router.routes)
-
-for page in router.routes:
-    if isinstance(page, APIRoute):
-        page.include_in_schema = False

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from app.dependencies import ChangeAnywhere, Here, PageAnywhere, SecondFactorNeeded, cookie_name, require_password
@@ -13,10 +12,11 @@ from app.people.permissions import NOT_AT_A_SITE, TABLE, Permission, Role
 from app.people.rules import NOT_FOR_TOKENS
 from app.studies.in_use import study_in_use
 from app.studies.reads import all_studies
+from app.web.pages import pages
 from app.web.shell import errors_of, show
 from app.web.sign_in import keep_language
 
-router = APIRouter()
+router = pages()
 
 
 def _cookie(here: Here) -> str:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.amendments import actions, reads
@@ -19,11 +18,12 @@ from app.studies.definition import Study
 from app.studies.in_use import StudyInUse
 from app.studies.rules import Concern, Topic
 from app.studies.rules.amending import forbidden
+from app.web.pages import pages
 from app.web.places import Places, places_of, show_at, typed_day
 from app.web.shell import errors_of, status_of
 from app.web.tables import address, typed_text
 
-router = APIRouter()
+router = pages()
 
 VERSIONS = "/{study}/study/versions"
 GOING = "/{study}/study/amendments/{number}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from fastapi.responses import RedirectResponse, Response
 
 from app.dependencies import ChangeInStudy, Here, PageInStudy
@@ -21,10 +21,11 @@ from app.schedule.appointments.reads import AppointmentRow, label_in
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visits_of
 from app.schedule.status import UNSCHEDULED, AppointmentStatus, VisitStatus
+from app.web.pages import pages
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
 
-router = APIRouter()
+router = pages()
 
 NEW = "/{study}/participants/{code}/appointments/new"
 ONE = "/{study}/participants/{code}/appointments/{number}"

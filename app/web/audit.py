@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from app.audit import checkpoints
@@ -25,10 +24,11 @@ from app.people.access import may, require, why_not
 from app.people.permissions import Permission
 from app.rendering import day
 from app.studies.definition import Item, ItemType, Study
+from app.web.pages import pages
 from app.web.places import Places, places_of, show_at
 from app.web.tables import address, csv_file, typed_text
 
-router = APIRouter()
+router = pages()
 
 KINDS = (
     "adverse_event",

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from app.dependencies import Here, LoggedPageInStudy
@@ -15,10 +14,10 @@ from app.printing import Record, Row, record_pdf
 from app.randomisation.blinding import actions, reads
 from app.randomisation.blinding.rules import ArmGuessed, Assessed, Estimate
 from app.studies.definition import Study
-from app.web.sequence import hidden_without
+from app.web.pages import pages
 from app.web.shell import show
 
-router = APIRouter(route_class=hidden_without(Permission.ALLOCATIONS_EXPORT))
+router = pages(hidden_without=Permission.ALLOCATIONS_EXPORT)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 
 from app.dependencies import ChangeInStudy, Here, PageInStudy, Writing
@@ -21,11 +20,12 @@ from app.schedule.status import AppointmentStatus
 from app.studies.definition import VisitKind
 from app.studies.in_use import StudyInUse
 from app.web.appointments import MARKS, Number, label_of, url_of
+from app.web.pages import pages
 from app.web.places import Places, narrowed, places_of, show_at
 from app.web.shell import errors_of, show, status_of
 from app.web.tables import address
 
-router = APIRouter()
+router = pages()
 
 VIEWS = ("day", "week", "month", "agenda")
 AGENDA_DAYS = 14

@@ -1,6 +1,5 @@
 """A participant's casebook: every entry at a glance, the investigator's signature of the whole, and the file."""
 
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.capture.casebook import actions, reads
@@ -17,11 +16,12 @@ from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.people.access import require, why_not
 from app.people.permissions import Permission
+from app.web.pages import pages
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
 from app.wording import title_of
 
-router = APIRouter()
+router = pages()
 
 CASEBOOK = "/{study}/participants/{code}/casebook"
 

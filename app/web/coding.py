@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.capture.coding import actions, reads
@@ -14,11 +13,12 @@ from app.people.access import may, require, why_not
 from app.people.permissions import Permission
 from app.web.double import agreement_row
 from app.web.entries import number as whole_number
+from app.web.pages import pages
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
 from app.web.tables import address, typed_text
 
-router = APIRouter()
+router = pages()
 
 
 @router.get("/{study}/coding", name="coding.texts")

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any, Literal
 
 import orjson
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, require_password
@@ -17,10 +16,10 @@ from app.printing import Record, Row, record_pdf
 from app.randomisation import actions, commitment, reads
 from app.randomisation.escrow.reads import escrows
 from app.randomisation.reads import SequenceCounts
-from app.web.sequence import hidden_without
+from app.web.pages import pages
 from app.web.shell import errors_of, show, status_of
 
-router = APIRouter(route_class=hidden_without(Permission.SEQUENCE_DRAW))
+router = pages(hidden_without=Permission.SEQUENCE_DRAW)
 
 
 @router.get("/{study}/sequence/{version}/certificate", name="commitment.certificate")

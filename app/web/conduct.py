@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
@@ -28,13 +27,14 @@ from app.safety.logs.rules import End, How, Result, attempts_since, why_not_end
 from app.safety.words import to_confirm
 from app.schedule.reads import planned_visits
 from app.studies.definition import Study
+from app.web.pages import pages
 from app.web.places import Places, places_of, show_at, typed_day
 from app.web.safety import number_of, prove, tabs_of, typed_moment
 from app.web.shell import errors_of, status_of
 from app.web.tables import address, csv_file, typed_text
 from app.wording import why_not_taking_part
 
-router = APIRouter()
+router = pages()
 
 DEVIATION_FILE = (
     "number",

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 from markupsafe import Markup
 from sqlmodel import Session
@@ -37,11 +36,12 @@ from app.printing import signed_pdf as printed
 from app.rendering import day, moment
 from app.schedule.actions import open_visits
 from app.studies.definition import ConsentDocument
+from app.web.pages import pages
 from app.web.places import Places, places_of, show_at, typed_day
 from app.web.shell import status_of
 from app.web.tables import address, csv_file
 
-router = APIRouter()
+router = pages()
 
 
 # Recording

@@ -9,7 +9,6 @@ from statistics import fmean
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from app.dependencies import ChangeInStudy, Here, PageInStudy
@@ -20,10 +19,10 @@ from app.randomisation.methods import DECIDING, DRAWN, METHODS, SEEDED, TOGETHER
 from app.randomisation.predictability import Predictability, is_high
 from app.rendering import axis_steps
 from app.studies.definition import Study
+from app.web.pages import pages
 from app.web.sequence import (
     OPTIONS,
     described,
-    hidden_without,
     problems_of,
     strata_of,
     typed_number,
@@ -43,7 +42,7 @@ FIRST_BESIDE = ("fixed_blocks", "big_stick", "maximal_procedure", "biased_coin")
 NUMBERS = ("people", "strata", "slots_per_stratum")
 FIRST_SIZES = "first_block_sizes"
 
-router = APIRouter(route_class=hidden_without(Permission.SEQUENCE_DRAW))
+router = pages(hidden_without=Permission.SEQUENCE_DRAW)
 
 
 @dataclass(frozen=True)

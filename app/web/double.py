@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from app.capture.actions import drop_draft as drop_draft_of
@@ -31,13 +30,14 @@ from app.web.entries import (
     spot_of,
 )
 from app.web.items import item_views
+from app.web.pages import pages
 from app.web.places import places_of, show_at
 from app.web.shell import status_of
 from app.web.tables import address, typed_text
 from app.web.visits import visit_url
 from app.wording import said
 
-router = APIRouter()
+router = pages()
 
 SECOND = "/{study}/participants/{code}/visits/{visit}/entries/{instrument}/second"
 CHOOSE, WHY = "choose-", "why-"

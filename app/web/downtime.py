@@ -4,7 +4,6 @@ import base64
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.dependencies import ChangeInStudy, Here, PageInStudy, newest_entry, remembering, require_password
@@ -19,12 +18,13 @@ from app.randomisation.downtime import actions, reads
 from app.randomisation.downtime.rules import MOST_SLOTS, NOT_GATES_OF_PAPER, stratum_words
 from app.randomisation.downtime.status import SlotState
 from app.randomisation.reads import allocation_of, gates_of, sequences
+from app.web.pages import pages
 from app.web.places import places_of, show_at, typed_day
-from app.web.sequence import hidden_without, typed_number
+from app.web.sequence import typed_number
 from app.web.shell import errors_of, show, status_of
 
-router = APIRouter()
-packs_router = APIRouter(route_class=hidden_without(Permission.SEQUENCE_DRAW))
+router = pages()
+packs_router = pages(hidden_without=Permission.SEQUENCE_DRAW)
 
 
 # Packs, for the statistician

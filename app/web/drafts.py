@@ -7,7 +7,6 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from app.capture.checks import Judgement, judge
@@ -52,10 +51,11 @@ from app.web.draft_fields import (
 from app.web.draft_fields import instrument as instrument_sheet
 from app.web.entries import SAVE_AS, Spot, form_sections, judged_look, lists, progress_of
 from app.web.items import rows_shown, with_other_rows
+from app.web.pages import pages
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
 
-router = APIRouter()
+router = pages()
 
 DRAFTS = "/{study}/study/drafts"
 DRAFT = DRAFTS + "/{number:int}"

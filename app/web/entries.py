@@ -12,7 +12,6 @@ from functools import cached_property, partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from app.capture import actions, reads
@@ -82,12 +81,13 @@ from app.web.items import (
     sections_of,
     with_other_rows,
 )
+from app.web.pages import pages
 from app.web.queries import threads_of
 from app.web.shell import errors_of, show, status_of
 from app.web.visits import planned_visit, typed_day, visit_url
 from app.wording import said, title_of
 
-router = APIRouter()
+router = pages()
 
 # The form's own fields. No item code has a hyphen, so that none of them can be taken for an answer.
 BASE, REASON, SAVE_AS = "base-version", "form-why", "save-as"

@@ -1,6 +1,5 @@
 """Door of the statistician: the public key seeds are escrowed to, and the escrow of a list. Unknown to all others."""
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, require_password
@@ -9,10 +8,10 @@ from app.people.access import may
 from app.people.permissions import Permission
 from app.randomisation.escrow import actions, reads
 from app.randomisation.reads import sequence_of_version
-from app.web.sequence import hidden_without
+from app.web.pages import pages
 from app.web.shell import errors_of, show
 
-router = APIRouter(route_class=hidden_without(Permission.SEQUENCE_DRAW))
+router = pages(hidden_without=Permission.SEQUENCE_DRAW)
 
 
 @router.get("/{study}/sequence/escrow", name="escrow.key_form")

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from fastapi.responses import Response
 from markupsafe import escape
 from pydantic import ValidationError
@@ -21,11 +21,12 @@ from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.handover import Asked, ChangedSince, bundle_file, kept_file, manifest_of, table_file
 from app.people.access import require
 from app.people.permissions import Permission
+from app.web.pages import pages
 from app.web.places import places_of, show_at
 from app.web.shell import show, status_of
 from app.web.tables import address
 
-router = APIRouter()
+router = pages()
 
 ROWS_SHOWN = 10
 COLUMNS_SHOWN = 12

@@ -3,7 +3,6 @@
 import base64
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from app.dependencies import LARGEST_UPLOAD, ChangeInStudy, Here, PageInStudy, Sent, SentFiles
@@ -17,9 +16,10 @@ from app.studies.drafts.rules import LONGEST_NAME
 from app.studies.importing import LARGEST_SOURCE, Converted, Failed, Kind, convert, folder_zip
 from app.studies.importing.report import in_order
 from app.studies.rules import problems
+from app.web.pages import pages
 from app.web.shell import errors_of, show, status_of
 
-router = APIRouter()
+router = pages()
 
 ADDRESS = "/{study}/study/import"
 MOST_SHOWN = 200  # notes of one kind on the page; all of them are in the folder

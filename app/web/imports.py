@@ -4,7 +4,6 @@ from collections import Counter
 from itertools import islice
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from app.dependencies import (
@@ -24,10 +23,11 @@ from app.imports.rules import FileMapping, Source, To, guessed, read_csv
 from app.people.access import require
 from app.people.permissions import Permission
 from app.studies.definition import ItemType, Study
+from app.web.pages import pages
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
 
-router = APIRouter()
+router = pages()
 
 ROWS_SHOWN = 300
 ROWS_LOOKED_AT = 2000

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from app.dependencies import ChangeInStudy, Here, PageInStudy
@@ -15,10 +14,11 @@ from app.participants.reads import participant_by_code
 from app.people.access import require
 from app.people.permissions import Permission
 from app.people.reads import sites_of
+from app.web.pages import pages
 from app.web.places import places_of, show_at, typed_day
 from app.web.shell import errors_of, status_of
 
-router = APIRouter()
+router = pages()
 
 FACTOR = "should_have_been."  # stands before a factor's code in the form
 

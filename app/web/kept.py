@@ -3,14 +3,14 @@
 The list is made in the browser: the server does not know what a device keeps until it is sent.
 """
 
-from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from app.dependencies import Here, PageAnywhere, database_of
 from app.foundation.errors import NotFound
+from app.web.pages import pages
 from app.web.shell import show
 
-router = APIRouter()
+router = pages()
 
 KEPT = "forms kept on devices"
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlmodel import Session
 
@@ -65,11 +65,12 @@ from app.web.entries import (
     progress_of,
 )
 from app.web.items import FILE, NAME, REMOVE, STROKES, with_other_rows
+from app.web.pages import pages
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
 from app.web.sign_in import plain_viewer
 
-router = APIRouter()
+router = pages()
 
 GONE = "This link was used, or is too old. Ask your study site for a new one."
 PROOF = "link proof"

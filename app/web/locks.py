@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.capture.locks import actions, reads
@@ -13,11 +12,12 @@ from app.dependencies import ChangeInStudy, Here, PageInStudy, require_password
 from app.foundation.errors import Invalid, NotFound, Refused
 from app.people.access import may, require, sites_for
 from app.people.permissions import Permission
+from app.web.pages import pages
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
 from app.web.tables import address, typed_text
 
-router = APIRouter()
+router = pages()
 
 LOCKS = "/{study}/study/locks"
 QUERY = ("visit", "site", "after")

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any, NamedTuple
 
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.audit.reads import AuditFilter
@@ -67,12 +66,13 @@ from app.studies.definition import (
 from app.web.appointments import label_of
 from app.web.audit import told
 from app.web.in_error import rows_of
+from app.web.pages import pages
 from app.web.places import Places, places_of, show_at, typed_day
 from app.web.randomisation import allocation_number, stage_that_waits
 from app.web.shell import status_of
 from app.web.tables import address, column, csv_file, typed_text
 
-router = APIRouter()
+router = pages()
 
 RECENT = 8
 LARGEST_VERSION = 2**31 - 2  # the next one still has to fit its column

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from fastapi.responses import Response
 
 from app.audit.models import SYSTEM_LOG
@@ -14,9 +14,10 @@ from app.people.access import require
 from app.people.permissions import Permission, Role
 from app.studies.models import StudyRecord
 from app.studies.reads import all_studies
+from app.web.pages import pages
 from app.web.shell import show
 
-router = APIRouter()
+router = pages()
 
 Number = Annotated[int, Path(ge=1, lt=2**31)]
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.capture.double.reads import refuse_withheld
@@ -20,6 +19,7 @@ from app.people.access import may, require
 from app.people.permissions import Permission
 from app.studies.definition import Study
 from app.web.forms import ENTRY
+from app.web.pages import pages
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
 from app.web.sign_in import safe_path
@@ -27,7 +27,7 @@ from app.web.tables import address, column, csv_file, typed_text
 from app.web.visits import planned_visit, visit_url
 from app.wording import said, title_of
 
-router = APIRouter()
+router = pages()
 
 FILE = (
     "number",

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.consent.reads import consents_of
@@ -33,10 +32,11 @@ from app.randomisation.reads import (
 from app.randomisation.rules import Gate, baseline_entries, why_not_ready
 from app.schedule.reads import visits_of
 from app.studies.definition import FirstStage
+from app.web.pages import pages
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
 
-router = APIRouter()
+router = pages()
 
 RANDOMISE = "participant.randomise"
 

@@ -1,6 +1,5 @@
 """What did the study send, and to whom? Messages that wait, left or failed; and what a participant wants of them."""
 
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.dependencies import ChangeInStudy, Here, PageInStudy
@@ -13,11 +12,12 @@ from app.people.permissions import Permission
 from app.schedule.reminders import actions, reads
 from app.schedule.reminders.reads import MessageRow
 from app.web.appointments import Number
+from app.web.pages import pages
 from app.web.places import narrowed, places_of, show_at
 from app.web.shell import errors_of, status_of
 from app.web.tables import address
 
-router = APIRouter()
+router = pages()
 
 CHOICE = "/{study}/participants/{code}/reminders"
 LANGUAGES = {"de": "Deutsch", "en": "English", "es": "Español", "fr": "Français", "it": "Italiano"}

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from babel.dates import format_date
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from app.capture.queries.rules import AGES
@@ -17,11 +16,12 @@ from app.reports import reads
 from app.reports.rules import Forms, Report, plan_of
 from app.studies.definition import Study
 from app.web.flow import NARROW, WIDE, Part, Step, drawn
+from app.web.pages import pages
 from app.web.places import places_of, show_at
 from app.web.tables import address, csv_file
 from app.wording import why_not_taking_part
 
-router = APIRouter()
+router = pages()
 
 MOST_REASONS = 6
 """So many reasons stand in the picture; all of them in the table and the file."""

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.capture.coding.reads import codes_of_events
@@ -33,11 +32,12 @@ from app.safety.events.rules import (
 )
 from app.safety.events.rules import why_not as why_not_act
 from app.safety.words import to_confirm
+from app.web.pages import pages
 from app.web.places import Places, narrowed, places_of, show_at, typed_day
 from app.web.shell import errors_of, status_of
 from app.web.tables import address, column, csv_file, typed_text
 
-router = APIRouter()
+router = pages()
 
 FILE = (
     "number",

@@ -1,30 +1,25 @@
 """Door of the statistician: draw, judge, seal, read. For everybody else none of these addresses exist."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import Depends, Request
 from fastapi.responses import RedirectResponse, Response
-from fastapi.routing import APIRoute
 from sqlalchemy import func, select
 from starlette.datastructures import UploadFile
 
 from app.dependencies import (
-    AlreadyAnswered,
     ChangeInStudy,
     Here,
     LoggedPageInStudy,
     PageInStudy,
-    database_of,
     require_password,
-    who_asks,
 )
 from app.foundation import paging
-from app.foundation.errors import FieldProblem, Invalid, NotFound, Problem, Refused
+from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
 from app.people.access import may
 from app.people.permissions import Permission
 from app.people.reads import sites_of
@@ -36,6 +31,7 @@ from app.randomisation.predictability import MOST_EXACT, Predictability, exactly
 from app.randomisation.reads import GUESSED, ArmOfParticipant, SequenceCounts
 from app.randomisation.rules import SiteDrawn, all_strata, batch_by_default, people_expected
 from app.studies.definition import Study
+from app.web.pages import pages
 from app.web.shell import errors_of, show, status_of
 from app.web.tables import address, csv_file
 
@@ -45,36 +41,7 @@ OPTIONS = tuple(dict.fromkeys(option.name for method in SEEDED for option in MET
 WHY = "List of allocations"
 
 
-def hidden_without(permission: Permission) -> type[APIRoute]:
-    """Routes that answer everybody who lacks the permission as an address that was never there, whatever was sent.
-
-    Without this a form that is out of date, or sent twice, would be told so before it is asked who sent it.
-    """
-
-    class Hidden(APIRoute):
-        def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
-            answer = super().get_route_handler()
-
-            async def handled(request: Request) -> Response:
-                try:
-                    return await answer(request)
-                except (Problem, AlreadyAnswered):
-                    await run_in_threadpool(require_known, request, permission)
-                    raise
-
-            return handled
-
-    return Hidden
-
-
-def require_known(request: Request, permission: Permission) -> None:
-    """NotFound unless the person who is signed in holds the permission in the study of the address."""
-    with database_of(request).reading() as session:
-        if not may(who_asks(request, request.path_params["study"], session), permission):
-            raise NotFound
-
-
-router = APIRouter(route_class=hidden_without(Permission.SEQUENCE_DRAW))
+router = pages(hidden_without=Permission.SEQUENCE_DRAW)
 
 
 async def uploaded(request: Request) -> str | None:

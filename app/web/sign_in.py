@@ -11,7 +11,7 @@ from typing import Annotated
 
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from fastapi.responses import RedirectResponse, Response
 
 from app.dependencies import (
@@ -37,9 +37,10 @@ from app.foundation.languages import languages
 from app.people import actions, reads
 from app.people.permissions import Role
 from app.rendering import Viewer, page
+from app.web.pages import pages
 from app.web.shell import SECRETS, show
 
-router = APIRouter()
+router = pages()
 
 CARRIED = "form carried through the sign-in"
 NEVER_CARRIED = SECRETS | {"csrf_token"}

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from app.capture.rules import MEANINGS, form_name
@@ -15,11 +14,12 @@ from app.people.access import require
 from app.people.permissions import Permission
 from app.schedule.reads import visit_of
 from app.studies.definition import Visit
+from app.web.pages import pages
 from app.web.shell import errors_of, show, status_of
 from app.web.visits import VISIT, planned_visit, visit_url
 from app.wording import title_of
 
-router = APIRouter()
+router = pages()
 
 DIGITS = 12  # of a digest, where people compare it with the eye
 

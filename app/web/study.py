@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from app.dependencies import Here, PageInStudy
@@ -12,9 +11,10 @@ from app.people.access import may, require
 from app.people.permissions import TABLE, Permission, Role
 from app.studies.definition import Instrument, Item, ItemType, Study, Visit
 from app.studies.reads import versions
+from app.web.pages import pages
 from app.web.places import places_of, show_at
 
-router = APIRouter()
+router = pages()
 
 METHODS = {
     "permuted_blocks": "Permuted blocks",

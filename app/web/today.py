@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.capture.queries.reads import waiting
@@ -25,6 +24,7 @@ from app.schedule.rules import visit_state
 from app.schedule.status import AppointmentStatus
 from app.studies.definition import VisitKind
 from app.web.appointments import label_of, url_of
+from app.web.pages import pages
 from app.web.participants import MARKS
 from app.web.places import Places, narrowed, places_of, show_at
 from app.web.safety import clocks_running
@@ -33,7 +33,7 @@ from app.web.sign_in import safe_path
 from app.web.tables import address
 from app.wording import title_of
 
-router = APIRouter()
+router = pages()
 
 SOON = timedelta(days=7)
 SHOWN = 25

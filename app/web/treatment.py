@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.capture.actions import miss_visit, reopen_visit
@@ -29,12 +28,12 @@ from app.treatment import actions, reads
 from app.treatment.reads import SessionRow, Treated, Treatment
 from app.treatment.rules import as_instrument, modules_of, treatment_visits
 from app.web.items import ItemView, item_views
+from app.web.pages import pages
 from app.web.places import narrowed, places_of, show_at, typed_day
-from app.web.sequence import hidden_without
 from app.web.tables import address, csv_file
 from app.wording import said
 
-router = APIRouter(route_class=hidden_without(Permission.ARM_READ))
+router = pages(hidden_without=Permission.ARM_READ)
 
 SESSION = "/{study}/treatment/{code}/sessions/{visit}"
 TO_COME = "to_come"  # the filter of the list: those with a session to come

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, database_of, require_password
@@ -17,11 +16,12 @@ from app.people.permissions import Permission
 from app.randomisation.unblinding import actions, reads
 from app.randomisation.unblinding.reads import Case, Wanted
 from app.randomisation.unblinding.rules import Kind, State, why_not_decide, why_not_yet
+from app.web.pages import pages
 from app.web.places import Places, places_of, show_at, typed_day
 from app.web.shell import errors_of, status_of
 from app.web.tables import address, csv_file, typed_text
 
-router = APIRouter()
+router = pages()
 
 FILE = (
     "number",

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from datetime import date
 
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from app.capture import actions as capture
@@ -31,11 +30,12 @@ from app.schedule.reads import visit_of
 from app.schedule.status import AppointmentStatus, VisitStatus
 from app.studies.definition import Instrument, Visit, VisitKind, unscheduled_number
 from app.web.appointments import label_of
+from app.web.pages import pages
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, show, status_of
 from app.wording import said, title_of
 
-router = APIRouter()
+router = pages()
 
 VISIT = "/{study}/participants/{code}/visits/{visit}"
 

@@ -1,17 +1,17 @@
 """Webhooks: have a program told of changes, pause, test and end it, and see what it was told."""
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import Invalid, Refused
 from app.people.access import may
+from app.web.pages import pages
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
 from app.webhooks import actions, reads
 from app.webhooks.rules import EVENTS
 
-router = APIRouter()
+router = pages()
 
 STATES = {"pause": "paused", "resume": "active", "end": "ended"}
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,13 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck, example
 from hypothesis import strategies as st
+from starlette.testclient import TestClient
 
 from app.foundation import paging
 from app.foundation.database import Database
 from app.foundation.errors import Invalid
 from app.people.permissions import Role
-from tests.api.client import ApiClient, api_client
+from tests.api.client import ApiClient, api_client, application_on
 from tests.web.browser import Browser, signed_in_client
 from tests.web.test_treatment import Treated
 
@@ -95,17 +97,38 @@ class Readers:
     browsers: dict[str, Browser]
 
 
+@pytest.fixture(scope="module")
+def all_readers(
+    copied: Callable[..., Database], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Readers]]:
+    """Readers on a database of each kind, made once: nothing here changes what they read."""
+    made: dict[str, tuple[Database, Readers]] = {}
+
+    def of(kind: str) -> Readers:
+        if kind not in made:
+            database = copied(kind, tmp_path_factory.mktemp("cursors"), "cursors")
+            made[kind] = database, _readers(database)
+        return made[kind][1]
+
+    yield of
+    for database, _ in made.values():
+        database.dispose()
+
+
 @pytest.fixture
-def readers(shared_database: Database) -> Readers:
-    treated = Treated(shared_database)
+def readers(all_readers: Callable[[str], Readers], kind: str) -> Readers:
+    return all_readers(kind)
+
+
+def _readers(database: Database) -> Readers:
+    treated = Treated(database)
     people = {str(role): treated.world.person(role) for role in Role if role is not Role.STATISTICIAN}
     people["statistician"] = treated.world.person("statistician", site_code=None)
     people |= {"clinician": treated.clinician}
-    clients: dict[str, ApiClient] = {}
-    for role in {role for role, _ in LISTS.values()}:
-        http = next(iter(clients.values())).http if clients else None
-        clients[role] = api_client(shared_database, people[role], http=http)
-    browsers = {role: signed_in_client(shared_database, people[role]) for role in set(PAGES.values())}
+    # One that answers as often as it is asked: thousands of times in a minute.
+    http = TestClient(application_on(database, api_requests_a_minute=0), base_url="http://trial.test")
+    clients = {role: api_client(database, people[role], http=http) for role in {role for role, _ in LISTS.values()}}
+    browsers = {role: signed_in_client(database, people[role]) for role in set(PAGES.values())}
     return Readers(clients, browsers)
 
 

@@ -4,12 +4,16 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import pytest
-from sqlalchemy import select
+from anyio import CancelScope, run
+from anyio.lowlevel import checkpoint
+from sqlalchemy import select, text
 from sqlmodel import SQLModel
 from starlette.testclient import TestClient
 
+from app import dependencies
 from app.foundation.database import Database
 from tests.durability.world import ANSWERS, History, World, build, check
 from tests.factories import person
@@ -142,3 +146,28 @@ def test_a_form_is_not_answered_with_saved_when_it_is_not(database: Database, wh
     history = History()
     history.saved[world.filled[0]].append(PAIN)
     check(database, world, history)
+
+
+@pytest.mark.requirement("REL-3")
+@pytest.mark.parametrize("act", ACTS)
+def test_a_change_is_committed_where_it_was_made(database: Database, act: str, monkeypatch: pytest.MonkeyPatch):
+    """Whoever waits for its rows does not wait for the event loop's next turn: nothing is left for another thread."""
+    world = build(database, filled=1, ready=2)
+    monkeypatch.setattr(dependencies, "run_in_threadpool", mock.Mock(side_effect=AssertionError("left to the end")))
+    assert ACTS[act](anonymous_client(database), world).is_success
+
+
+@pytest.mark.requirement("REL-3")
+def test_whoever_goes_away_leaves_nothing_open(database: Database):
+    """The transaction of a request that was given up is rolled back at once: nobody waits for what it held."""
+
+    async def given_up() -> None:
+        with CancelScope() as scope:
+            async with dependencies._lent(database.writing()) as session:
+                session.execute(text("SELECT 1"))
+                scope.cancel()
+                await checkpoint()
+        assert scope.cancelled_caught
+
+    run(given_up)
+    assert database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]

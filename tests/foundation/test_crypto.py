@@ -1,5 +1,6 @@
 """Keys, envelopes and passwords."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from app.foundation.crypto import secrets as passwords
 from app.foundation.crypto.envelopes import CannotOpen, open_sealed, seal
 from app.foundation.crypto.keys import KeyMissing, Keyring, create_key_file, read_key_file
+from app.foundation.crypto.packs import Pack
 from app.foundation.crypto.secrets import hash_password, password_matches, totp_step
 from tests.conformance import conformance_folder
 
@@ -102,3 +104,10 @@ def test_an_envelope_of_another_form_is_refused_and_not_read_as_nonsense() -> No
     envelope = nonce + AESGCM(KEY).encrypt(nonce, older, b'["s",1]')
     with pytest.raises(CannotOpen):
         open_sealed(KEY, envelope, bound_to=("s", 1))
+
+
+def test_a_passphrase_for_downtime_costs_what_the_file_says(real_hashes: None) -> None:
+    """The key is scrypt's with N = 32768, r = 8, p = 1, and what is read from paper gives the same one."""
+    key = hashlib.scrypt(b"70K2", salt=bytes(16), n=2**15, r=8, p=1, maxmem=2**26, dklen=32)
+    assert Pack.opened("7OK2", bytes(16)).key == key
+    assert Pack.opened("7ok-2", bytes(16)).key == key
