@@ -96,7 +96,9 @@ def test_a_draft_is_mended_looked_at_and_loaded(world: World):
     assert "study.loaded" in log
     with world.database.reading() as session:
         changed = session.execute(
-            select(ENTRY.c.old, ENTRY.c.new).where(ENTRY.c.action == "draft.changed", ENTRY.c.item == "study.yaml")
+            select(ENTRY.c.old, ENTRY.c.new)
+            .where(ENTRY.c.action == "draft.changed", ENTRY.c.item == "study.yaml")
+            .order_by(ENTRY.c.position)
         ).all()
     assert changed[1].old == changed[0].new, "old and new hash of each change"
     assert "sha256" in changed[1].new
