@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from app.foundation.languages import day_in, in_language, languages, name_of, translations
+from app.foundation.partial_dates import days_of
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ROOT / "templates"
@@ -136,6 +137,7 @@ def templates(language: str = "en") -> Environment:
     environment.filters.update(
         labelled=lambda cells, columns: labelled(cells, columns, language),
         day=lambda value: day(value, language),
+        known_day=lambda text: known_day(text, language),
         weekday=lambda value: weekday(value, language),
         weekday_name=lambda value: format_date(value, "EEE", locale=language.replace("-", "_")),
         month=lambda value: format_date(value, "LLLL y", locale=language.replace("-", "_")),
@@ -252,6 +254,16 @@ def _content_hash(name: str, changed_ns: int) -> str:  # noqa: ARG001
 def day(value: date | None, language: str = "en") -> str:
     """`14 Mar 2026`; nothing for None."""
     return "" if value is None else day_in(value, language)
+
+
+def known_day(text: str, language: str = "en") -> str:
+    """A day as far as it is known: `14 Mar 2026`, `Mar 2026`, `2026`; anything else as it is."""
+    days = days_of(text)
+    if days is None:
+        return text
+    if len(text) == len("2026-03-14"):
+        return day(days[0], language)
+    return format_date(days[0], "y" if len(text) == len("2026") else "MMM y", locale=language.replace("-", "_"))
 
 
 @lru_cache(maxsize=8192)

@@ -3,12 +3,10 @@
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 
-from babel.dates import format_date
-
 from app.capture.typed import missing_code
 from app.foundation.languages import translations
 from app.foundation.partial_dates import days_of
-from app.rendering import day
+from app.rendering import known_day
 from app.studies.definition import Instrument, Item, ItemType, MissingCode, Study
 
 
@@ -37,12 +35,7 @@ def said(item: Item, value: object, missing_codes: Iterable[MissingCode] = (), l
 def _said_date(text: str, language: str) -> str:
     """A date as far as it is known, with its time where it has one, as this language writes it."""
     on, _, at = text.partition("T")
-    days = days_of(on)
-    if days is None:
-        return text
-    if len(on) == 10:
-        return f"{day(days[0], language)} {at}".strip()
-    return format_date(days[0], "y" if len(on) == 4 else "MMM y", locale=language)
+    return f"{known_day(on, language)} {at}".strip() if days_of(on) else text
 
 
 def _said_sealed(value: dict[str, object], gettext: Callable[[str], str]) -> str:

@@ -9,6 +9,7 @@ from app.capture.double.reads import refuse_withheld
 from app.capture.queries import actions, reads
 from app.capture.queries.reads import Query, Sort, Wanted
 from app.capture.queries.rules import AGES, NEEDED, Origin, State, Step, after, days_old
+from app.capture.reads import entry_of
 from app.capture.rules import named_form
 from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
 from app.foundation.errors import Conflict, Invalid, NotFound, Refused
@@ -24,7 +25,7 @@ from app.web.shell import errors_of, status_of
 from app.web.sign_in import safe_path
 from app.web.tables import address, column, csv_file, typed_text
 from app.web.visits import planned_visit, visit_url
-from app.wording import title_of
+from app.wording import said, title_of
 
 router = pages()
 
@@ -180,7 +181,7 @@ def _line(here: Here, query: Query) -> dict[str, Any]:
     item = form.item(query.item) if form else None
     return {
         "query": query,
-        "visit": visit.label if visit else query.visit,
+        "visit": (visit.short or visit.label) if visit else query.visit,
         "form": title_of(form, query.repeat, short=True) if form else query.name,
         "item": item.label if item else query.item,
         "days": _days(here, query),
@@ -323,6 +324,7 @@ def _item_page(
     )
     places = places_of(here)
     found = reads.queries_of(here.session, here.the_study, participant.id, visit, code_of_form, repeat)
+    entry = entry_of(here.session, participant.id, visit, code_of_form, repeat)
     root = f"/{here.the_study.code}"
     return show_at(
         here,
@@ -333,6 +335,9 @@ def _item_page(
         planned=planned,
         form=title_of(form, repeat),
         item=asked,
+        stands=said(asked, entry.values.get(item), here.the_study.definition.missing_codes, here.language)
+        if entry
+        else "",
         root=root,
         visit_url=visit_url(here, code, visit),
         url=_entry_url(here, code, visit, instrument),

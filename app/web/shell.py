@@ -155,11 +155,10 @@ def viewer_of(here: Here, *, sites: Sequence[tuple[str, str, str]] | None = None
             for label, below, icon, any_of in NAVIGATION
             if any(may(actor, permission) for permission in any_of) and _has(study.definition, below)
         ]
-    elif may(actor, Permission.PEOPLE_MANAGE):
-        nav = [
-            NavItem(gettext("Studies"), "/", "book-open", path == "/"),
-            NavItem(gettext("People"), "/people", "users", path.startswith("/people")),
-        ]
+    else:  # a page of one's own: the way back to a study stands where its pages stood
+        nav = [NavItem(gettext("Studies"), "/", "book-open", path == "/")]
+        if may(actor, Permission.PEOPLE_MANAGE):
+            nav.append(NavItem(gettext("People"), "/people", "users", path.startswith("/people")))
     places = sites if sites is not None else (study_sites(here) if study else ())
     return Viewer(
         person_name=actor.name,

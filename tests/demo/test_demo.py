@@ -1,6 +1,7 @@
 """The demo cohort is RESOLVE as published: the unblinded export gives the published counts and week-18 means."""
 
 import json
+import re
 import statistics
 import threading
 from collections import Counter, defaultdict
@@ -14,7 +15,7 @@ from sqlmodel import Session
 from app.audit.verify import logs, verify
 from app.capture.coding.reads import Queue, counts
 from app.capture.models import Entry
-from app.demo import DEMO_FILES, MARKER, STUDY, build, link_for_today, make_room, work_in_background
+from app.demo import DEMO_FILES, MARKER, STUDY, TEAM, build, link_for_today, make_room, work_in_background
 from app.foundation.database import Database, table_of
 from app.participants.links.reads import link_of
 from app.participants.models import Participant
@@ -22,6 +23,7 @@ from app.people.access import Actor, Grant
 from app.people.permissions import Role
 from app.people.reads import person_by_username
 from app.randomisation.reads import allocations
+from app.rendering import TEMPLATES
 from app.settings import Settings
 from app.studies.in_use import StudyInUse, study_in_use
 from app.tour import ASKED, CARE, VERSION
@@ -106,6 +108,12 @@ def test_the_cohort_gives_the_published_figures(tmp_path_factory: pytest.TempPat
         assert opened is not None
         assert opened.link.about == ASKED[0]
     database.dispose()
+
+
+def test_the_page_to_sign_in_names_everybody_of_the_demo() -> None:
+    (listed,) = re.findall(r"definition_list\((.*)\)", (TEMPLATES / "sign_in" / "sign_in.html").read_text())
+    named = re.findall(r'\("([a-z]+)", _\("', listed)
+    assert sorted(named) == sorted([username for username, *_ in TEAM] + ["administrator"])
 
 
 def test_a_folder_that_no_demo_has_marked_is_never_cleared(tmp_path: Path) -> None:

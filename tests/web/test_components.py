@@ -18,7 +18,18 @@ from playwright.sync_api import Browser, Page, Route, sync_playwright
 from starlette.requests import Request
 
 from app.foundation.errors import FieldProblem
-from app.rendering import STATIC, TEMPLATES, NavItem, Viewer, labelled, page, static_url, templates, timeline_layout
+from app.rendering import (
+    STATIC,
+    TEMPLATES,
+    NavItem,
+    Viewer,
+    known_day,
+    labelled,
+    page,
+    static_url,
+    templates,
+    timeline_layout,
+)
 from app.studies.definition import Instrument, Item, MissingCode
 from app.web.items import ItemView, item_views
 
@@ -371,6 +382,28 @@ def test_a_moment_is_shown_in_the_zone_of_the_site_with_its_offset():
         '<time datetime="2026-11-21T13:02:00+00:00" title="14:02:00 Europe/Brussels, UTC+01:00">'
         "21 Nov 2026 14:02</time>"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "german"),
+    [
+        ("2026-03-14", "14 Mar 2026", "14. März 2026"),
+        ("2026-03", "Mar 2026", "März 2026"),
+        ("2026", "2026", "2026"),
+        ("in spring", "in spring", "in spring"),
+    ],
+)
+def test_a_day_is_shown_as_far_as_it_is_known(text, shown, german):
+    assert (known_day(text), known_day(text, "de")) == (shown, german)
+
+
+def test_every_page_with_a_file_to_choose_has_the_button_of_the_house():
+    asking = [
+        page for page in TEMPLATES.glob("*/*.html") if 'type="file"' in page.read_text() and page.parent.name[0] != "_"
+    ]
+    assert len(asking) > 4
+    assert [page for page in asking if not re.search(r"items\.(css|html)", page.read_text())] == []
+    assert "::file-selector-button" in (STATIC / "items.css").read_text()
 
 
 def test_no_two_labels_of_a_timeline_share_a_place():

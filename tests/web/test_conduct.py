@@ -95,7 +95,7 @@ def test_the_system_looks_when_it_is_asked_and_what_is_no_deviation_is_taken_bac
             {"treatment": "Ibuprofen 400 mg", "began": "2025", "ended": "", "indication": "Headache"},
             {"treatment": "Paracetamol", "began": "then", "indication": "Headache"},
             {"ended": "2025-11"},
-            "2025-11",
+            "Nov 2025",
         ),
     ],
 )

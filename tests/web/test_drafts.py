@@ -73,6 +73,11 @@ def test_a_draft_is_mended_looked_at_and_loaded(world: World):
     assert administrator.post(study, {"text": version_2}).status_code == 303
     assert "Week 18" in words(administrator.soup(f"{draft}/plan"))
     assert "Nothing is saved" in words(administrator.soup(f"{draft}/preview/pain"))
+    page = administrator.soup(draft)
+    edited, looked_at = (
+        [link.get_text() for link in page.select(f"a[href*='/{way}']")] for way in ("edit/form.", "preview/")
+    )
+    assert sorted(edited) == sorted(looked_at), "one name for a form, to edit and to look at"
     consent = next(str(each["href"]) for each in administrator.soup(draft).select("a[href*='/consent/']"))
     assert "You may stop at any time" in words(administrator.soup(consent))
 
@@ -91,7 +96,9 @@ def test_a_draft_is_mended_looked_at_and_loaded(world: World):
     assert "study.loaded" in log
     with world.database.reading() as session:
         changed = session.execute(
-            select(ENTRY.c.old, ENTRY.c.new).where(ENTRY.c.action == "draft.changed", ENTRY.c.item == "study.yaml")
+            select(ENTRY.c.old, ENTRY.c.new)
+            .where(ENTRY.c.action == "draft.changed", ENTRY.c.item == "study.yaml")
+            .order_by(ENTRY.c.position)
         ).all()
     assert changed[1].old == changed[0].new, "old and new hash of each change"
     assert "sha256" in changed[1].new

@@ -174,6 +174,9 @@ def test_one_ends_every_other_session_of_ones_own(world):
 @pytest.mark.requirement("SEC-22")
 def test_one_makes_a_token_for_a_client_of_the_redcap_compatible_api(world):
     here = signed_in_client(world.database, world.person("data_manager", site_code=None))
+    page = here.soup("/account")
+    assert [link["href"] for link in page.select(".nav a, nav a") if link["href"] == "/"], "the way back to the study"
+    assert [head.get_text() for head in page.select("#tokens h2")] == ["Tokens for programs"]
     sent = here.form("/account", "/account/tokens")
     shown = []
     for more in ({}, {"redcap": "yes"}):

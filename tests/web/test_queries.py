@@ -52,6 +52,8 @@ def test_a_query_goes_from_the_monitor_to_the_site_and_back(world: World):
     assert (blank.status_code, "Say what is in question" in blank.text) == (422, True)
     named = monitor.post(ITEM, {"text": "Was it the sham?"})
     assert (named.status_code, "names an arm" in named.text, "Was it the sham?" in named.text) == (422, True, True)
+    nothing = monitor.soup(ITEM.replace("pain/", "disability/").replace("pain_nrs", "dis_weight"))
+    assert "Answer as it stands: no answer" in words(nothing)
     assert monitor.post(ITEM, {"text": ASKED}).headers["location"] == f"{ITEM}?done=query_raised"
     path = path_of(world)
 
@@ -73,8 +75,14 @@ def test_a_query_goes_from_the_monitor_to_the_site_and_back(world: World):
     assert coordinator.get(path).headers["location"] == ITEM
 
     manager = world.browser("data_manager")
-    page = manager.soup(ITEM)
+    with counted_statements(world.database) as statements:
+        page = manager.soup(ITEM)
+    assert len(statements) <= 12
+    assert [head.get_text().split()[0] for head in page.select("#main h2")] == ["Query", "Ask"], "what waits is first"
     assert "The diary is wrong." in words(page)
+    assert "Answer as it stands: 5" in words(page)
+    crumbs = [link["href"] for link in page.select(".crumbs a")]
+    assert crumbs == ["/mini/participants", "/mini/participants/M-001", VISIT, FORM]
     fields = form_in(page, f"{path}/close")
     stale = manager.send(f"{path}/close", {**fields, "version": "1"})
     assert (stale.status_code, "Somebody wrote to this query" in stale.text) == (409, True)

@@ -89,6 +89,8 @@ def test_follow_ups_add_and_what_somebody_else_wrote_is_shown_beside_mine(world:
     coordinator = world.coordinator()
     url = reported(world, coordinator)
     assert reported(world, coordinator) == url  # the same once more
+    for where in (url, "/mini/safety"):
+        assert f"{world.today():%b %Y}" in said(coordinator.get(where)), "as everywhere, and as far as it is known"
     form = coordinator.form(f"{url}/follow-up")
     assert form["term"] == [TYPED["term"]]
     assert form["severity"] == ["moderate"]
