@@ -17,7 +17,7 @@ from app.foundation.paging import LARGEST_PAGE
 from app.participants.reads import participant_by_code
 from app.people.access import may, require
 from app.people.permissions import Permission
-from app.studies.definition import Study
+from app.studies.definition import Study, Visit, unscheduled_number
 from app.web.forms import ENTRY
 from app.web.pages import pages
 from app.web.places import places_of, show_at
@@ -144,6 +144,11 @@ def _cell(value: Any) -> object:
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
+def shortly(visit: Visit) -> str:
+    """A visit in a narrow column; one outside the plan has only a number for a short name, and is named in full."""
+    return visit.label if unscheduled_number(visit.code) is not None else visit.short or visit.label
+
+
 def _days(here: Here, query: Query) -> int:
     return days_old(query.raised_at, query.closed_at or here.now)
 
@@ -181,7 +186,7 @@ def _line(here: Here, query: Query) -> dict[str, Any]:
     item = form.item(query.item) if form else None
     return {
         "query": query,
-        "visit": (visit.short or visit.label) if visit else query.visit,
+        "visit": shortly(visit) if visit else query.visit,
         "form": title_of(form, query.repeat, short=True) if form else query.name,
         "item": item.label if item else query.item,
         "days": _days(here, query),
