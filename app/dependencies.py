@@ -7,8 +7,8 @@ reply leaves; with the default scope a failed commit would still be answered wit
 import hashlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import wraps
@@ -28,13 +28,14 @@ from app.audit.actions import record_refusal
 from app.audit.newest import Newest, Remembering, newest_in
 from app.foundation import clock, idempotency
 from app.foundation.crypto.secrets import same
-from app.foundation.database import Database, end, only_reads
+from app.foundation.database import Database, end, only_reads, undo
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
 from app.foundation.languages import SOURCE, asked_for, in_language, nearest
 from app.participants.reads import study_of_participant
 from app.people import actions
 from app.people import reads as people
-from app.people.access import Actor
+from app.people.access import Actor, may
+from app.people.permissions import Permission
 from app.people.rules import CODE_MISSING, SECOND_FACTOR_NEEDED, SEEN_EVERY
 from app.settings import Settings
 from app.studies.definition import LARGEST_FILE_MB
@@ -96,22 +97,19 @@ async def _lent(opened: AbstractContextManager[Session]) -> AsyncIterator[Sessio
 
     Where it does, that is in a thread, and also when whoever asked has gone away.
     """
-    with ExitStack() as stack:
-        session = stack.enter_context(opened)
-        problem: BaseException | None = None
+    with opened as session:
         try:
             yield session
-        except BaseException as raised:
-            problem = raised
-        whole = stack.pop_all()
-        given = (type(problem), problem, problem.__traceback__) if problem else (None, None, None)
-        if session.in_transaction():
-            with CancelScope(shield=True):
-                await run_in_threadpool(whole.__exit__, *given)
-        else:
-            whole.__exit__(*given)
-        if problem is not None:
-            raise problem
+        except BaseException:
+            await _in_a_thread(undo, session)
+            raise
+        await _in_a_thread(end, session)
+
+
+async def _in_a_thread(ends: Callable[[Session], None], session: Session) -> None:
+    if session.in_transaction():
+        with CancelScope(shield=True):
+            await run_in_threadpool(ends, session)
 
 
 def ending(endpoint: Callable[..., Any]) -> Callable[..., Any]:
@@ -482,6 +480,40 @@ def who_asks(request: Request, study: str, session: Session) -> Actor:
     return _here(request, session, {}, study=study, unsafe=False, touch=False).actor
 
 
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def hidden_from_others(
+    permission: Permission,
+    answer: Handler,
+    who: Callable[[Request, str, Session], Actor],
+    *,
+    shown: tuple[type[Exception], ...] = (),
+    hidden: tuple[type[Exception], ...] = (Exception,),
+) -> Handler:
+    """How an address answers that does not exist for those who lack a permission in its study.
+
+    What goes wrong (`hidden`, but not `shown`) says that something is there, before anybody asked who sent it: so that
+    is asked then, by `who`, and NotFound is all that others are told.
+    """
+
+    def require_known(request: Request) -> None:
+        with database_of(request).reading() as session:
+            if not may(who(request, request.path_params["study"], session), permission):
+                raise NotFound
+
+    async def handled(request: Request) -> Response:
+        try:
+            return await answer(request)
+        except shown:
+            raise
+        except hidden:
+            await run_in_threadpool(require_known, request)
+            raise
+
+    return handled
+
+
 def newest_entry(here: Here) -> Newest | None:
     """What is remembered of the study's log outside the database, to see one that was put back from a backup."""
     return newest_in(here.settings.checkpoints, database_of(here.request).keys, here.the_study.code)
@@ -586,7 +618,7 @@ def _touch_token(request: Request, session: Session, token: str, actor: Actor, n
 
 
 def _refuse_nul_in_path(request: Request) -> None:
-    """No address and no search holds a NUL, which PostgreSQL cannot even be asked about."""
+    """No address holds a NUL, which PostgreSQL cannot even be asked about; nor does a search."""
     if "\x00" in request.url.path or any("\x00" in str(value) for value in request.path_params.values()):
         raise NotFound
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from app.foundation.database import Database
 from tests.durability.client import Client
-from tests.durability.serving import ROOT, environment_of, free_port
+from tests.durability.serving import ROOT, answers, environment_of, free_port
 
 CLIENTS, WORKERS = 8, 2
 
@@ -56,12 +56,8 @@ def serving(database: Database, folder: Path, workers: int = WORKERS) -> Iterato
             stderr=log,
         )
     try:
-        for _ in range(600):
-            try:
-                Client(port, timeout=5).get("/healthz")
-                break
-            except OSError:
-                time.sleep(0.05)
+        if not answers(port, lambda: process.poll() is not None):
+            raise RuntimeError(f"The server did not start: {(folder / 'server.log').read_text()[-2000:]}")
         yield port, process.pid
     finally:
         process.terminate()

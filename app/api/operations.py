@@ -4,25 +4,22 @@ A router that is included in another is analysed once more for every application
 all operations together: each is complete from the beginning instead, and the application takes them as they are.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import cached_property, wraps
 from typing import Any, get_type_hints
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
-from starlette.concurrency import run_in_threadpool
 from starlette.routing import Match
 from starlette.types import Scope
 
 from app.api.filters import names_of
 from app.api.pleasant import ROOT, selection
 from app.api.shapes import PROBLEMS, example_of
-from app.dependencies import Here, TokenNeeded, api_who_asks, database_of, ending
-from app.foundation.errors import NotFound
-from app.people.access import may
+from app.dependencies import Handler, Here, TokenNeeded, api_who_asks, ending, hidden_from_others
 from app.people.permissions import Permission
 
 OF_STUDY = ROOT + "{study}"
@@ -38,11 +35,11 @@ class Operation(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         needs = [Depends(TOKEN), *(options.pop("dependencies", None) or ())]
-        if set(options["methods"]) == {"GET"} and _answers_with_json(endpoint, options["response_model"]):
-            needs.append(Depends(selection))
         responses = {**PROBLEMS, **(options.pop("responses", None) or {})}
         if set(options["methods"]) != {"GET"}:
             endpoint = _tried_again(endpoint)
+        elif _answers_with_json(endpoint, options["response_model"]):
+            needs.append(Depends(selection))
         super().__init__(path, ending(endpoint), dependencies=needs, responses=responses, **options)
         if self.summary is None:
             self.summary = self.description.split("\n")[0].split(". ")[0].rstrip(".")
@@ -67,27 +64,17 @@ def operations(tag: str, prefix: str = "", *, hidden_without: Permission | None 
     With `hidden_without` they answer every token that lacks this permission as an address that was never there,
     whatever was sent: a body that cannot be read would else be told so before it is asked who sent it.
     """
-    if hidden_without is None:
-        return APIRouter(prefix=OF_STUDY + prefix, tags=[tag], route_class=Operation)
+    kind = Operation if hidden_without is None else _hidden(hidden_without)
+    return APIRouter(prefix=OF_STUDY + prefix, tags=[tag], route_class=kind)
 
-    permission: Permission = hidden_without
 
+def _hidden(permission: Permission) -> type[Operation]:
     class Hidden(Operation):
-        def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+        def get_route_handler(self) -> Handler:  # type: ignore[override]
             answer = super().get_route_handler()
+            return hidden_from_others(permission, answer, api_who_asks, shown=(TokenNeeded,))
 
-            async def handled(request: Request) -> Response:
-                try:
-                    return await answer(request)
-                except TokenNeeded:
-                    raise
-                except Exception:
-                    await run_in_threadpool(_require_known, request, permission)
-                    raise
-
-            return handled
-
-    return APIRouter(prefix=OF_STUDY + prefix, tags=[tag], route_class=Hidden)
+    return Hidden
 
 
 def _tried_again(endpoint: Callable[..., Any]) -> Callable[..., Any]:
@@ -113,10 +100,3 @@ def _answers_with_json(endpoint: Callable[..., Any], response_model: Any) -> boo
         return response_model is not None
     says = get_type_hints(endpoint)["return"]
     return not (isinstance(says, type) and issubclass(says, Response))
-
-
-def _require_known(request: Request, permission: Permission) -> None:
-    """NotFound unless the token may use the permission in the study of the address."""
-    with database_of(request).reading() as session:
-        if not may(api_who_asks(request, request.path_params["study"], session), permission):
-            raise NotFound

@@ -19,6 +19,7 @@ import orjson
 
 from app.capture.groups import cells_of
 from app.exports.tables import BETWEEN, MISSING, PLAIN, Field, Form, Plan, Row, item_order, long_rows
+from app.foundation.database import document
 from app.studies.definition import Item, ItemType
 
 EXACT = 2.0**63
@@ -104,10 +105,7 @@ def _read(text: str) -> dict[str, Any] | None:
 
 def stored(text: str) -> dict[str, Any]:
     """A stored JSON document, read quickly; by the slow reader where the quick one is not exact, or refuses to read."""
-    try:
-        found: dict[str, Any] = orjson.loads(text)
-    except orjson.JSONDecodeError:  # half a surrogate pair, as an escape
-        found = json.loads(text)
+    found = document(text)
     if _is_huge([value for value in found.values() if type(value) is float]):
         found = json.loads(text)
     return found

@@ -1,5 +1,6 @@
 """Where is it kept? One engine for SQLite and PostgreSQL, and the two kinds of session: reading and writing."""
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import orjson
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
@@ -209,10 +211,14 @@ def prepare_sqlite(engine: Engine) -> None:
 
 def end(session: Session) -> None:
     """End a session of a `Database` before its block does, where it was used: what it changed is committed."""
-    close = session.info.get(END)
-    if close is not None:
-        _close_open(session)
-        close(session)
+    _close_open(session)
+    session.info[END](session)
+
+
+def undo(session: Session) -> None:
+    """The same when something went wrong: what it changed is taken back."""
+    _close_open(session)
+    session.close()
 
 
 @contextmanager
@@ -256,6 +262,15 @@ def plan_by_value(session: Session) -> None:
 
 
 _PLAN_BY_VALUE = text("SET LOCAL plan_cache_mode = force_custom_plan")
+
+
+def document(text: str) -> dict[str, Any]:
+    """A stored JSON document as `batches` gives it, read quickly; by the slow reader where the quick one refuses to."""
+    try:
+        found: dict[str, Any] = orjson.loads(text)
+    except orjson.JSONDecodeError:  # half a surrogate pair, as an escape
+        found = json.loads(text)
+    return found
 
 
 def batches(session: Session, query: Select[Any], *, size: int) -> Iterator[Sequence[Sequence[Any]]]:

@@ -157,12 +157,6 @@ class KeptCounts:
         self.counts: Kept[Counted] = Kept(database)
         self.measures: Kept[Measured] = Kept(database, large_for=MEASURED_FOR, large_again=KEPT_FOR)
 
-    def counted(
-        self, study: StudyInUse, count: Callable[[], Counted], *, now: datetime, again: bool = False
-    ) -> Counted:
-        """The kept count while it is good, else a new one; `again` asks for a new one at once."""
-        return self.counts.waited_for(study, count, now=now, again=again)
-
 
 def _versions(study: StudyInUse) -> Versions:
     others = (number for site_id, other in sorted(study.others.items()) for number in (site_id, other.version_id))

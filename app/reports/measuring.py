@@ -1,7 +1,6 @@
 """What do the data of each site look like? Every entry that is in use, read once in bounded memory; values are added up
 as they come, and none is kept."""
 
-import json
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from app.audit.actions import ENTRY as AUDIT_ENTRY
 from app.capture.double.reads import has_withheld, is_awaited
 from app.capture.in_use import in_use
 from app.capture.reads import ENTRY
-from app.foundation.database import batches
+from app.foundation.database import batches, document
 from app.participants.identity import PARTICIPANT
 from app.reports.quality import (
     HANDFUL,
@@ -119,7 +118,7 @@ class _Sums:
             form = self.forms.get(instrument)
             if form is None:  # of a version that is in force nowhere
                 continue
-            found = _read(text)
+            found = document(text)
             self.entries += 1
             place = (site, visit, instrument)
             together.setdefault(place, []).append(found)
@@ -164,14 +163,6 @@ class _Sums:
         for ((site, visit, instrument), item), found in sorted(self._moments.items()):
             if found.number >= LEAST_AT_VISIT:
                 yield Level(site, visit, instrument, item, *found)
-
-
-def _read(text: str) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = orjson.loads(text)
-    except orjson.JSONDecodeError:  # half a surrogate pair, as an escape
-        found = json.loads(text)
-    return found
 
 
 def _entries(study: StudyInUse) -> Select[Any]:

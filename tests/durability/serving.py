@@ -7,7 +7,7 @@ most of them live.
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
@@ -43,6 +43,18 @@ def environment_of(url: URL, data: Path) -> dict[str, str]:
     return environment
 
 
+def answers(port: int, has_ended: Callable[[], bool]) -> bool:
+    """Whether a server that was just started answers: waits for its first answer, as long as it runs."""
+    began = time.perf_counter()
+    while time.perf_counter() - began < STARTS_WITHIN and not has_ended():
+        try:
+            if Client(port, timeout=5).get("/healthz").status == 200:
+                return True
+        except OSError:
+            time.sleep(0.01)
+    return False
+
+
 def _started(url: URL, data: Path, listening: socket.socket | int, mutants: Sequence[str] = ()) -> ForkServerProcess:
     """A process that serves on this database and key file, at a socket or a port of its own."""
     given = (environment_of(url, data), str(data / "server.log"), listening, list(mutants))
@@ -60,19 +72,11 @@ class Server:
     port: int = field(default_factory=free_port)
     process: ForkServerProcess | None = None
 
-    def start(self) -> float:
-        """Start it and wait for its first answer; the seconds that took."""
-        began = time.perf_counter()
-        self.process = _started(self.url, self.data, self.port)
-        while time.perf_counter() - began < STARTS_WITHIN:
-            if self.process.exitcode is not None:
-                break
-            try:
-                if Client(self.port, timeout=5).get("/healthz").status == 200:
-                    return time.perf_counter() - began
-            except OSError:
-                time.sleep(0.01)
-        raise RuntimeError(f"The server did not start: {(self.data / 'server.log').read_text()[-2000:]}")
+    def start(self) -> None:
+        """Start it and wait for its first answer."""
+        process = self.process = _started(self.url, self.data, self.port)
+        if not answers(self.port, lambda: process.exitcode is not None):
+            raise RuntimeError(f"The server did not start: {(self.data / 'server.log').read_text()[-2000:]}")
 
     def kill(self) -> None:
         """End it at once, as a power cut would (SIGKILL): no handler runs and nothing is flushed."""

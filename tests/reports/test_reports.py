@@ -306,9 +306,9 @@ class Counting:
 def test_a_count_is_good_for_a_minute(later: timedelta, again: bool, times: int):
     kept, count = KeptCounts(), Counting()
     study = StudyInUse(1, "mini", 1, definition())
-    kept.counted(study, count, now=NOW)
+    kept.counts.waited_for(study, count, now=NOW)
     count.at = NOW + later
-    found = kept.counted(study, count, now=NOW + later, again=again)
+    found = kept.counts.waited_for(study, count, now=NOW + later, again=again)
     assert count.times == times
     assert found.at == (NOW + later if times == 2 else NOW)
 
@@ -318,8 +318,8 @@ def test_another_study_or_another_version_of_it_is_counted_anew():
     one = StudyInUse(1, "mini", 1, mini)
     amended = StudyInUse(1, "mini", 2, mini, {7: one})
     for number, study in enumerate((one, StudyInUse(2, "other", 1, mini), amended, one), start=1):
-        kept.counted(study, count, now=NOW)
-        kept.counted(study, count, now=NOW)
+        kept.counts.waited_for(study, count, now=NOW)
+        kept.counts.waited_for(study, count, now=NOW)
         assert count.times == number
 
 
@@ -332,7 +332,9 @@ def test_of_several_who_ask_at_once_one_counts():
         return counting()
 
     found: list[Counted] = []
-    threads = [threading.Thread(target=lambda: found.append(kept.counted(study, slow, now=NOW))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: found.append(kept.counts.waited_for(study, slow, now=NOW))) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     may_end.set()
@@ -348,5 +350,5 @@ def test_a_count_that_fails_keeps_nobody_waiting():
         raise RuntimeError("the database is away")
 
     with pytest.raises(RuntimeError):
-        kept.counted(study, broken, now=NOW)
-    assert kept.counted(study, Counting(), now=NOW).at == NOW
+        kept.counts.waited_for(study, broken, now=NOW)
+    assert kept.counts.waited_for(study, Counting(), now=NOW).at == NOW
