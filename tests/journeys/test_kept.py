@@ -189,6 +189,30 @@ def test_nobody_else_on_the_device_reads_what_waits_and_signing_out_deletes_it(w
     assert (held["forms"], held["keys"]) == ([], [])
 
 
+def test_a_form_that_saves_while_its_person_signs_out_keeps_nothing_more(world, visit_as):
+    page = visit_as("assessor")
+    page.route("**/draft", lambda route: route.abort())
+    fill(page)
+    expect(page.locator(STATE)).to_contain_text(NOT_SENT)
+    assert len(page.evaluate(HELD)["forms"]) == 1
+    tried: list[bool] = []
+    page.expose_function("tried", lambda kept: tried.append(kept))
+    # What leaving the field set off comes after the keys are gone and before the page is.
+    page.evaluate("""() => document.querySelector('[action$="/sign-out"]').addEventListener('submit', async (event) => {
+      event.preventDefault();
+      const [draft] = globalThis.equipoise.drafts.values();
+      await globalThis.tried(await draft.hold());
+      event.target.submit();
+    })""")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.locator("details[data-menu] summary").last.click()
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/sign-in")
+    assert tried == [False]
+    held = page.evaluate(HELD)
+    assert (held["forms"], held["keys"]) == ([], [])
+
+
 @pytest.mark.parametrize("who", ["assessor_north", "coordinator_north"])
 def test_a_session_that_ended_is_resumed_in_place_by_the_same_person_alone(world, visit_as, who):
     page = visit_as("assessor")

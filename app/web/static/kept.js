@@ -18,7 +18,10 @@ const opened = () => new Promise((done, fail) => {
   asked.onerror = () => fail(asked.error);
 });
 
+let gone = false; // once its person signs out here, nothing more is kept by this page
+
 async function stored(name, mode, act) {
+  if (gone) throw new Error('Signed out');
   const database = await opened();
   try {
     return await new Promise((done, fail) => {
@@ -230,9 +233,11 @@ function signIn(title) {
 async function forget(sure) {
   await send();
   if ((await stored('forms', 'readonly', (forms) => forms.count())) && !window.confirm(sure)) return false;
+  gone = true; // a form still open may be about to keep what was typed last
   await new Promise((done) => {
     const asked = indexedDB.deleteDatabase(NAME);
-    asked.onsuccess = asked.onerror = asked.onblocked = done;
+    asked.onsuccess = asked.onerror = done;
+    asked.onblocked = () => setTimeout(done, 2000); // another page of this browser reads: it ends by itself
   });
   localStorage.removeItem(NAME);
   return true;
