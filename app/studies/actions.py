@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Integer, bindparam, insert, update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from app.audit.actions import Change, record
@@ -38,7 +39,11 @@ def load_study(session: Session, study: Study, *, by: Actor, now: datetime) -> S
     if row is None:
         row = StudyRecord(code=study.code, title=study.title)
         session.add(row)
-        session.flush()
+        try:
+            session.flush()
+        except IntegrityError as problem:  # somebody else made it a moment ago
+            words = f"Somebody loaded a study {study.code} a moment ago. Look at it, and give yours another code."
+            raise Refused(words, action=LOADED, subject=study.code) from problem
     assert row.id is not None
     earlier = session.exec(
         select(StudyVersion).where(col(StudyVersion.study_id) == row.id, col(StudyVersion.version) == study.version)

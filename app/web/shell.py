@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 
-from app.dependencies import Here, language_of, masked
+from app.dependencies import NEW_STUDY, Here, language_of, masked
 from app.foundation.errors import Invalid, Problem
 from app.foundation.languages import translations
 from app.people import reads as people
@@ -117,6 +117,7 @@ DONE = {
     "study_draft_file_removed": "The file is out of the draft.",
     "study_draft_removed": "The draft is deleted.",
     "study_draft_loaded": "Loaded as a version. The draft stays as it is.",
+    "study_begun": "The study is here now. Whoever got a role finds it on their next page; others get one under People.",
     "draft_dropped": "The draft is gone. You see what was saved.",
 }
 
@@ -155,10 +156,15 @@ def viewer_of(here: Here, *, sites: Sequence[tuple[str, str, str]] | None = None
             for label, below, icon, any_of in NAVIGATION
             if any(may(actor, permission) for permission in any_of) and _has(study.definition, below)
         ]
+        if may(actor, Permission.PEOPLE_MANAGE):
+            nav.append(NavItem(gettext("People"), "/people", "users"))
     else:  # a page of one's own: the way back to a study stands where its pages stood
         nav = [NavItem(gettext("Studies"), "/", "book-open", path == "/")]
         if may(actor, Permission.PEOPLE_MANAGE):
             nav.append(NavItem(gettext("People"), "/people", "users", path.startswith("/people")))
+        if may(actor, Permission.STUDY_LOAD):
+            begins = f"/{NEW_STUDY}"
+            nav.append(NavItem(gettext("New study"), f"{begins}/study/drafts", "plus", path.startswith(begins)))
     places = sites if sites is not None else (study_sites(here) if study else ())
     return Viewer(
         person_name=actor.name,

@@ -35,8 +35,10 @@ from app.foundation.crypto.envelopes import CannotOpen, open_sealed, seal
 from app.foundation.errors import NotFound
 from app.foundation.languages import languages
 from app.people import actions, reads
-from app.people.permissions import Role
+from app.people.access import may
+from app.people.permissions import Permission, Role
 from app.rendering import Viewer, page
+from app.web.new_study import URL, next_steps
 from app.web.pages import pages
 from app.web.shell import SECRETS, show
 
@@ -295,7 +297,9 @@ def start(here: PageAnywhere) -> Response:
     ]
     if len(mine) == 1 and not is_administrator:
         return RedirectResponse(f"/{mine[0].code}", status_code=303)
-    return show(here, "sign_in/start.html", studies=mine, is_administrator=is_administrator)
+    may_begin = may(here.actor, Permission.STUDY_LOAD)
+    steps = next_steps(here.session, by=here.actor) if may_begin and not mine else []
+    return show(here, "sign_in/start.html", studies=mine, may_begin=may_begin, steps=steps, begin_url=URL)
 
 
 @router.post("/language", name="sign_in.language")

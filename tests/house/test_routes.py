@@ -48,7 +48,14 @@ API = [door for door in ALL if door.is_api]
 OPEN = [door for door in ALL if WHO.get(door.name) == ANYONE]
 
 # They answer what was typed, and so carry nothing along and ask for no token.
-KEEPS_NOTHING = {"entries.look", "double.look", "drafts.look", "drafts.look_at_fields", "drafts.look_at_consent"}
+KEEPS_NOTHING = {
+    "entries.look",
+    "double.look",
+    "drafts.look",
+    "drafts.look_at_fields",
+    "drafts.look_at_consent",
+    "account.choose_scopes",
+}
 
 # Pages without a template of their own name, and what they answer instead.
 NO_PAGE = {
@@ -489,6 +496,7 @@ FOUND_NOTHING = {
     "links.end",
     "api.end_link",
     "account.end_session",
+    "account.choose_scopes",
     "account.create_token",
     "account.revoke_token",
     "calendar.revoke_feed",
