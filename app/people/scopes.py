@@ -7,7 +7,7 @@ from app.people.permissions import Permission
 
 P = Permission
 
-WORDS: dict[Permission, str] = {
+SAID: dict[Permission, str] = {
     P.PARTICIPANT_READ: "See participants, visits and appointments",
     P.ENTRY_READ: "Read entries and queries",
     P.IDENTITY_READ: "Read personal data: names, contact, signatures",
@@ -185,11 +185,17 @@ class Preset:
         return [each for each in held if each in self.scopes]
 
 
+CALLED: dict[str, str] = {
+    "read": "Read only",
+    "export": "Export",
+    "import": "Import entries",
+    "all": "Everything I may",
+}
 PRESETS = (
     # Who somebody is, and an arm, are read by a token only when somebody ticks that.
     Preset(
         "read",
-        "Read only",
+        CALLED["read"],
         (
             P.STUDY_READ,
             P.PARTICIPANT_READ,
@@ -203,9 +209,9 @@ PRESETS = (
             P.AUDIT_READ,
         ),
     ),
-    Preset("export", "Export", (P.EXPORT_RUN, P.STUDY_READ)),
-    Preset("import", "Import entries", (P.DATA_IMPORT, P.STUDY_READ, P.PARTICIPANT_READ, P.ENTRY_READ, P.ENTRY_SAVE)),
-    Preset("all", "Everything I may", None),
+    Preset("export", CALLED["export"], (P.EXPORT_RUN, P.STUDY_READ)),
+    Preset("import", CALLED["import"], (P.DATA_IMPORT, P.STUDY_READ, P.PARTICIPANT_READ, P.ENTRY_READ, P.ENTRY_SAVE)),
+    Preset("all", CALLED["all"], None),
 )
 
 
@@ -214,7 +220,7 @@ def grouped(scopes: Collection[str]) -> list[tuple[str, list[tuple[str, str]]]]:
 
     A code that is not known any more stands for itself, in the last group.
     """
-    found = [(label, [(each.value, WORDS[each]) for each in members if each in scopes]) for label, members in GROUPS]
+    found = [(label, [(each.value, SAID[each]) for each in members if each in scopes]) for label, members in GROUPS]
     known = set(Permission)
     found[-1][1].extend((code, code) for code in scopes if code not in known)
     return [(label, members) for label, members in found if members]

@@ -43,6 +43,7 @@ from app.web.consent import html_of
 from app.web.draft_fields import (
     GENERAL,
     NAME,
+    OF_A_NEW_STUDY,
     NeedsRewriting,
     Sheet,
     changed_text,
@@ -226,7 +227,7 @@ def edit(here: PageOfDraft, number: int, part: str) -> Response:
 def change(here: ChangeOfDraft, number: int, part: str) -> Response:
     """Save what was typed, and add, move or take out a row."""
     found = _draft(here, number, action="draft.change")
-    path, sheet = _sheet(found, part)
+    path, sheet = _sheet(here, found, part)
     kept = found.file(path)
     act = here.value("act")
     try:
@@ -249,7 +250,7 @@ def change(here: ChangeOfDraft, number: int, part: str) -> Response:
 def look_at_fields(here: PageOfDraft, form: TypedForm, number: int, part: str) -> Response:
     """What saving would say of expressions as they are typed, at each field. Nothing is kept."""
     found = _draft(here, number)
-    path, sheet = _sheet(found, part)
+    path, sheet = _sheet(here, found, part)
     errors: dict[str, str] = {}
     try:
         text = changed_text(sheet, found.file(path).text, form, rewrite=True)
@@ -280,11 +281,11 @@ def _errors_at(sheet: Sheet, path: str, text: str, findings: Sequence[Finding]) 
     return errors
 
 
-def _sheet(found: Draft, part: str) -> tuple[str, Sheet]:
+def _sheet(here: Here, found: Draft, part: str) -> tuple[str, Sheet]:
     """The file of a part, and its fields."""
     forms = _form_files(found)
     if part == "general":
-        return "study.yaml", GENERAL
+        return "study.yaml", GENERAL if here.study is not None else OF_A_NEW_STUDY
     if part == "eligibility":
         return "study.yaml", eligibility(forms)
     if part == "visits":
@@ -308,7 +309,7 @@ def _edit_page(
     problem: Invalid | Refused | Conflict | None = None,
     needs_rewriting: bool = False,
 ) -> Response:
-    path, sheet = _sheet(found, part)
+    path, sheet = _sheet(here, found, part)
     kept = found.file(path)
     tree, _ = read_yaml(kept.text, path)
     if tree is None:

@@ -117,7 +117,7 @@ DONE = {
     "study_draft_file_removed": "The file is out of the draft.",
     "study_draft_removed": "The draft is deleted.",
     "study_draft_loaded": "Loaded as a version. The draft stays as it is.",
-    "study_begun": "The study is here now. Whoever got a role finds it on their next page; others get one under People.",
+    "study_begun": "The study is here now, for whoever got a role in it. Others get theirs under People.",
     "draft_dropped": "The draft is gone. You see what was saved.",
 }
 

@@ -10,19 +10,12 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # SQLite makes the table anew to change a column: the files of drafts wait elsewhere meanwhile, since they refer to
-    # it, and the checks it is not told of would be forgotten.
+    # SQLite makes the table anew to change a column: the files of drafts wait elsewhere meanwhile, since they refer to it.
     anew = op.get_bind().dialect.name == "sqlite"
     if anew:
         op.execute("CREATE TABLE study_draft_file_waits AS SELECT * FROM study_draft_file")
         op.execute("DELETE FROM study_draft_file")
-    checks = [
-        sa.CheckConstraint("(removed_at IS NULL) = (removed_by IS NULL)", name=op.f("ck_study_draft_removed_pair")),
-        sa.CheckConstraint(
-            "(loaded_at IS NULL) = (loaded_version_id IS NULL)", name=op.f("ck_study_draft_loaded_pair")
-        ),
-    ]
-    with op.batch_alter_table("study_draft", table_args=checks) as draft:
+    with op.batch_alter_table("study_draft") as draft:
         draft.alter_column("study_id", existing_type=sa.Integer(), nullable=True)
     if anew:
         op.execute("INSERT INTO study_draft_file SELECT * FROM study_draft_file_waits")

@@ -4,6 +4,7 @@ import re
 
 import pyotp
 import pytest
+from bs4 import BeautifulSoup
 from sqlalchemy import select, update
 
 from app.audit.actions import ENTRY
@@ -12,10 +13,10 @@ from app.foundation.database import Database
 from app.mail.actions import MAIL, text_of
 from app.mail.models import OutboxMail
 from app.people import actions, reads
-from app.people.reads import MEMBERSHIP, PERSON, SESSION
+from app.people.reads import MEMBERSHIP, PERSON, SESSION, TOKEN
 from tests.api.client import ApiClient
 from tests.conftest import KEYS
-from tests.web.browser import PASSWORD, Browser, anonymous_client, signed_in_client
+from tests.web.browser import PASSWORD, Browser, anonymous_client, form_in, signed_in_client
 from tests.web.world import World
 
 NEW = "walnut ladder seventeen"
@@ -185,6 +186,49 @@ def test_one_makes_a_token_for_a_client_of_the_redcap_compatible_api(world):
     assert [len(token) for (token,) in shown] == [47, 32]
     reply = here.client.post("/api/", data={"token": shown[1][0], "content": "version"})
     assert reply.text == "16.0.8"
+
+
+@pytest.mark.requirement("SEC-22")
+def test_the_scopes_of_a_token_are_chosen_and_listed_in_words(world):
+    here = signed_in_client(world.database, world.person("data_manager", site_code=None))
+    page = here.soup("/account")
+    boxes = {str(each["value"]): each.parent.get_text(" ", strip=True) for each in page.select("input[name=scope]")}
+    assert boxes["export.run"] == "Run exports export.run"
+    assert all(code in said and said != code for code, said in boxes.items())
+    assert [each["value"] for each in page.select("button[name=preset]")] == ["read", "export", "import", "all"]
+    choose = "/account/tokens/scopes"
+    sent = {**here.form("/account", "/account/tokens"), "name": "Nightly", "password": PASSWORD, "site": "mini/south"}
+    replies = {}
+    for preset in ("export", "all"):
+        whole = here.send(choose, {**sent, "preset": preset})
+        assert (whole.status_code, PASSWORD in whole.text) == (200, False)
+        replies[preset] = BeautifulSoup(whole.text, "html.parser")
+    chosen = form_in(replies["export"], "/account/tokens")
+    assert sorted(chosen["scope"]) == ["export.run", "study.read"]
+    assert (chosen["name"], chosen["site"]) == (["Nightly"], ["mini/south"]), "what was typed stays"
+    assert sorted(form_in(replies["all"], "/account/tokens")["scope"]) == sorted(boxes)
+    block = here.send(choose, {**sent, "preset": "read"}, headers={"HX-Request": "true", "HX-Target": "div#scopes"})
+    assert block.text.lstrip().startswith('<p class="hint"')
+    assert "participant.read" in [
+        each["value"] for each in BeautifulSoup(block.text, "html.parser").select("input[checked]")
+    ]
+    assert here.send(choose, {**sent, "preset": "none"}).status_code == 404
+    assert _rows(world, TOKEN.c.id) == [], "nothing is kept"
+
+    for name, scopes in (("Nightly", chosen["scope"]), ("All", sorted(boxes)), ("Some", sorted(boxes)[:5])):
+        made = here.send("/account/tokens", {**sent, "site": [], "name": name, "scope": scopes})
+        assert "Your new token" in made.text, name
+    rows = {
+        row.th.get_text(strip=True): row.select("td")[2].get_text(" ", strip=True)
+        for row in here.soup("/account").select("#tokens tbody tr")
+    }
+    assert rows["Nightly"] == "Run exports, Read what the study says"
+    assert rows["All"].startswith("Everything I may")
+    assert rows["Some"].startswith("5 permissions")
+    assert "export.run" not in " ".join(rows.values())
+    german = here.get("/account", headers={"Accept-Language": "de"}).text
+    assert "Exporte ausführen, Lesen, was die Studie sagt" in german
+    assert "Nur lesen" in german
 
 
 @pytest.mark.requirement("SEC-22", "SEC-32")

@@ -214,8 +214,8 @@ def why_not_load(*, errors: int, code: str | None, study: str | None, others: fr
     if code != study and code in others:
         if study is None:
             return (
-                f"There is a study {code} here already. Give this draft another code (study.yaml, `code`), or download "
-                "it and load it as a draft of that study."
+                f"There is a study {code} here already. Give this draft another code (General), or download it and "
+                "load it as a draft of that study."
             )
         return f"This draft is of the study {code}. Download it, and load it as a draft of that study."
     return None
