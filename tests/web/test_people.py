@@ -192,7 +192,8 @@ def test_one_makes_a_token_for_a_client_of_the_redcap_compatible_api(world):
 def test_the_scopes_of_a_token_are_chosen_and_listed_in_words(world):
     here = signed_in_client(world.database, world.person("data_manager", site_code=None))
     page = here.soup("/account")
-    boxes = {str(each["value"]): each.parent.get_text(" ", strip=True) for each in page.select("input[name=scope]")}
+    labels = {label: label.select_one("input[name=scope]") for label in page.select("label")}
+    boxes = {str(box["value"]): label.get_text(" ", strip=True) for label, box in labels.items() if box}
     assert boxes["export.run"] == "Run exports export.run"
     assert all(code in said and said != code for code, said in boxes.items())
     assert [each["value"] for each in page.select("button[name=preset]")] == ["read", "export", "import", "all"]
@@ -219,7 +220,7 @@ def test_the_scopes_of_a_token_are_chosen_and_listed_in_words(world):
         made = here.send("/account/tokens", {**sent, "site": [], "name": name, "scope": scopes})
         assert "Your new token" in made.text, name
     rows = {
-        row.th.get_text(strip=True): row.select("td")[2].get_text(" ", strip=True)
+        row.select("th")[0].get_text(strip=True): row.select("td")[2].get_text(" ", strip=True)
         for row in here.soup("/account").select("#tokens tbody tr")
     }
     assert rows["Nightly"] == "Run exports, Read what the study says"
