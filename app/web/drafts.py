@@ -56,7 +56,7 @@ from app.web.draft_fields import (
 from app.web.draft_fields import instrument as instrument_sheet
 from app.web.entries import SAVE_AS, Spot, form_sections, judged_look, lists, progress_of
 from app.web.items import rows_shown, with_other_rows
-from app.web.new_study import NOBODY_YET, admitted_in, begin, begin_page, folder_sent, to_admit
+from app.web.new_study import admitted_in, begin, begin_page, folder_sent, to_admit, with_more_rows
 from app.web.pages import pages
 from app.web.places import Places, places_of, show_at
 from app.web.shell import errors_of, status_of
@@ -180,7 +180,7 @@ def load(here: ChangeOfDraft, number: int) -> Response:
     admitted = admitted_in(here) if here.study is None else ()
     if here.value("act") == "more":
         here.release_key()
-        return _load_page(here, found, admitted=[*admitted, *NOBODY_YET])
+        return _load_page(here, found, admitted=with_more_rows(here, admitted))
     try:
         require_password(here, here.value("password"))
         version = actions.load_draft(here.session, here.study, number, admitted=admitted, by=here.actor, now=here.now)

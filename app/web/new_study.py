@@ -20,8 +20,8 @@ from app.web.places import Places, show_at
 from app.web.shell import errors_of, show, status_of
 
 URL = f"/{NEW_STUDY}/study/drafts"
-NOBODY_YET = (Admitted("", ""),) * 3
-"""Rows of the table of who gets in that are still empty."""
+ROWS = 3
+"""So many rows of who gets in are there at first, and come at once."""
 LIBRARY = "library:"
 
 
@@ -88,11 +88,20 @@ def admitted_in(here: Here) -> list[Admitted]:
     return [Admitted(*row) for row in zip(*columns, strict=False) if any(row)]
 
 
+def with_more_rows(here: Here, rows: Sequence[Admitted]) -> list[Admitted]:
+    """The rows of who gets in as they stand, with empty ones behind them."""
+    return [*rows, *_empty(len(here.form.get("person", ())) - len(rows) + ROWS)]
+
+
+def _empty(count: int) -> list[Admitted]:
+    return [Admitted("", "")] * count
+
+
 def to_admit(here: Here, study: Study | None, rows: Sequence[Admitted]) -> dict[str, Any]:
     """What the page that loads a new study needs to ask who gets in."""
     found = people.people_page(here.session, limit=500)
     return {
-        "rows": list(enumerate(rows or NOBODY_YET)),
+        "rows": list(enumerate(rows or _empty(ROWS))),
         "persons": [(each.username, f"{each.name} ({each.username})") for each in found.rows if each.is_active],
         "more_persons": found.next is not None,
         "roles": [(role.value, role.replace("_", " ").capitalize()) for role in Role if role != Role.ADMINISTRATOR],

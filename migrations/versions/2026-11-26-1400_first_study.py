@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # SQLite makes the table anew to change a column: the files of drafts wait elsewhere meanwhile, since they refer to it.
+    # SQLite makes the table anew to change a column: files of drafts, which refer to it, wait elsewhere meanwhile.
     anew = op.get_bind().dialect.name == "sqlite"
     if anew:
         op.execute("CREATE TABLE study_draft_file_waits AS SELECT * FROM study_draft_file")

@@ -121,7 +121,7 @@ def test_the_first_study_is_begun_looked_at_and_loaded_with_who_gets_in(
     assert "Choose a role, or leave the row empty." in at_its_row.get_text()
     assert [each["value"] for each in page.select("select[name=person] option[selected]")] == ["cora", "ada"]
     more = administrator.post(load, {**rows, "act": "more"})
-    assert len(BeautifulSoup(more.text, "html.parser").select("select[name=person]")) == 5
+    assert len(BeautifulSoup(more.text, "html.parser").select("select[name=person]")) == 6
     both = {**rows, "role": ["coordinator", "", "statistician"]}
     unfit = administrator.post(load, {**both, "password": PASSWORD})
     assert (unfit.status_code, "Ada: " in unfit.text, _count(database, StudyRecord)) == (409, True, 0)
