@@ -250,7 +250,7 @@ def load_draft(
     if admitted and found.code in others:
         raise Refused("This study is here already. Give roles in it under People.", **where)
     with recorded_together(session):
-        version = load_study(session, found, by=by, now=now)
+        version = load_study(session, found, is_new=found.code not in others, by=by, now=now)
         session.execute(update(DRAFT).where(DRAFT.c.id == number).values(loaded_at=now, loaded_version_id=version.id))
         told = {"study": found.code, "version": version.version, "sha256": version.sha256}
         loaded = Change("draft.loaded", subject=f"draft/{number}", new=told)
