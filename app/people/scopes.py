@@ -71,16 +71,19 @@ SAID: dict[Permission, str] = {
 }
 """What each permission allows, as the account page and the table of roles say it."""
 
+_READS = (
+    P.PARTICIPANT_READ,
+    P.ENTRY_READ,
+    P.REPORT_READ,
+    P.DOCUMENT_READ,
+    P.MESSAGE_READ,
+    P.AGREEMENT_READ,
+)
 GROUPS: tuple[tuple[str, tuple[Permission, ...]], ...] = (
     (
         "Read data",
         (
-            P.PARTICIPANT_READ,
-            P.ENTRY_READ,
-            P.REPORT_READ,
-            P.DOCUMENT_READ,
-            P.MESSAGE_READ,
-            P.AGREEMENT_READ,
+            *_READS,
             P.IDENTITY_READ,
         ),
     ),
@@ -198,12 +201,7 @@ PRESETS = (
         CALLED["read"],
         (
             P.STUDY_READ,
-            P.PARTICIPANT_READ,
-            P.ENTRY_READ,
-            P.REPORT_READ,
-            P.DOCUMENT_READ,
-            P.MESSAGE_READ,
-            P.AGREEMENT_READ,
+            *_READS,
             P.SAFETY_READ,
             P.UNBLINDING_READ,
             P.AUDIT_READ,
