@@ -97,7 +97,7 @@ class Origin:
 
 
 def origin(name: str, data: bytes | str | Iterable[Cells]) -> Origin:
-    """A file by its name, without its folder, and its fingerprint: of a text that of its UTF-8, of rows their JSON's."""
+    """A file by its name, without its folder, and its fingerprint; of a text that of its UTF-8, of rows their JSON."""
     digest = hashlib.sha256()
     for piece in _pieces(data):
         digest.update(piece.encode("utf-8", "replace") if isinstance(piece, str) else piece)

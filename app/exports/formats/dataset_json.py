@@ -1,7 +1,8 @@
 """How does a study become CDISC Dataset-JSON 1.1? A ZIP with a dataset for each SDTM domain, and a Define-XML.
 
 How many records a dataset has stands before them: the rows of all domains are written to private files first, in one
-reading of the casebooks, and then behind their heads.
+reading of the casebooks, and then behind their heads. Of what changed since, a dataset of its own says which records
+are replaced and which are gone.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import orjson
 from app.exports.formats.bundle import bundled
 from app.exports.formats.define import define_xml, item_oid, version_oid
 from app.exports.formats.odm import instant
-from app.exports.formats.sdtm import Domain, domains
+from app.exports.formats.sdtm import Domain, changes, domains
 from app.exports.formats.text import PIECE
 from app.exports.formats.typed import scratch
 from app.exports.whole import Whole
@@ -24,6 +25,8 @@ VERSION = "1.1.0"
 def written(whole: Whole, *, lines: bool) -> Iterator[bytes]:
     """The ZIP in pieces; `lines` for NDJSON, a row on each line."""
     found = domains(whole)
+    if whole.since is not None:
+        found.append(changes(whole, tuple(found)))
     with scratch() as folder:
         counts = _kept(whole, found, folder)
         yield from bundled(_files(whole, found, counts, folder, lines=lines))
