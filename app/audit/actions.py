@@ -136,7 +136,7 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
         _MOVE_HEAD,
         {"of_log": log, "size": frontier.size, "frontier": frontier.to_bytes(), "root": frontier.root()},
     )
-    session.info[HELD] = (_within(session), log, frontier)
+    session.info[HELD] = (_within(session), log, frontier, rows[-1]["leaf_hash"])
 
 
 def record_refusal(session: Session, log: str | None, problem: Problem, *, by: Author, now: datetime) -> None:
@@ -153,9 +153,18 @@ def record_refusal(session: Session, log: str | None, problem: Problem, *, by: A
 
 def _held_frontier(session: Session, log: str) -> Frontier | None:
     """The end of the log as this very transaction left it: its head is locked, so it stands there still."""
-    within, of_log, frontier = session.info.pop(HELD, (None, None, None))
+    within, of_log, frontier, _ = session.info.pop(HELD, (None, None, None, None))
     held = within is not None and of_log == log and within == _within(session)
     return frontier if held else None
+
+
+def last_recorded(session: Session, log: str) -> tuple[int, bytes] | None:
+    """How long the log is with what this very transaction wrote down, and the hash of its last entry.
+
+    None when it wrote nothing, or nothing that certainly stands: something was rolled back to a savepoint, or may be.
+    """
+    within, of_log, frontier, leaf = session.info.get(HELD, (None, None, None, None))
+    return (frontier.size, leaf) if of_log == log and within == _within(session) else None
 
 
 def _within(session: Session) -> tuple[object, object]:
