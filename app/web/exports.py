@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy
 from app.exports import actions, delivery, history, reads
-from app.exports.changes import require_known
 from app.exports.choice import Choice, Code
 from app.exports.formats import Format, text_of
 from app.exports.formats.standards import Standard
@@ -48,22 +47,19 @@ def exports(
     since: Annotated[str, Query(max_length=LONGEST_CELL)] = "",
 ) -> Response:
     """Every table, the columns and first rows of the chosen one, and the latest exports."""
-    number, problem = None, None
     try:
-        number = _change(here, since)
-    except Invalid as wrong:
-        problem = wrong
-    return _page(here, asked, table, format, dummy=arms == "dummy", since=number, problem=problem)
+        return _page(here, asked, table, format, dummy=arms == "dummy", since=_change(since))
+    except Invalid as problem:
+        if [each.field for each in problem.problems] != ["since"]:
+            raise
+        return _page(here, asked, table, format, problem=problem)
 
 
-def _change(here: Here, typed: str) -> int | None:
-    """The change number that was typed, None for everything; Invalid when there is none like it."""
+def _change(typed: str) -> int | None:
+    """The change number that was typed, None for everything; what is no number is none that there ever was."""
     typed = typed.strip()
-    if not typed:
-        return None
-    number = int(typed) if typed.isascii() and typed.isdecimal() and len(typed) < len(str(2**31)) else -1
-    require_known(here.session, here.the_study, number)
-    return number
+    is_number = typed.isascii() and typed.isdecimal() and len(typed) < len(str(2**31))
+    return int(typed) if is_number else -1 if typed else None
 
 
 def _page(
@@ -84,7 +80,8 @@ def _page(
         # It holds the whole study, with its codes: what else may have been chosen before does not go with it.
         table, dummy = ALL, False
         asked = asked.model_copy(update={"values": "codes", "dates": "kept", "ids": "kept"})
-    tables = reads.catalogue(here.session, study, by=here.actor, dummy=dummy, choice=asked)
+    source = reads.source_of(here.session, study, by=here.actor, dummy=dummy, choice=asked, since=since)
+    tables = source.catalogue(dummy=dummy)
     # Somebody who chose a table without room for an arm and then dummy arms sees the first that has it.
     known = table if not dummy or table == ALL or reads.has_arm(table) else tables[0].name
     chosen = tables[0] if known == ALL else next((one for one in tables if one.name == known), None)
@@ -96,7 +93,7 @@ def _page(
     choice = asked.model_copy(update={"tables": names, "format": kind, "arms": "dummy" if dummy else "none"})
     name = delivery.name_of(study, choice, here.now, since)
     file = _file_of(choice, since)
-    opened = reads.open_export(here.session, study, chosen.name, by=here.actor, dummy=dummy, choice=choice, since=since)
+    opened = source.shaped(chosen.name)
     return show_at(
         here,
         places,
@@ -191,7 +188,7 @@ def make(here: ChangeInStudy) -> Response:
     """Make what is chosen in the background, or give it a name to be run again."""
     require(here.actor, Permission.EXPORT_RUN, action="export.run", subject="/export")
     study, choice = here.the_study, _typed(here)
-    since = _change(here, here.value("since"))
+    since = _change(here.value("since"))
     if here.value("act") == "define":
         try:
             actions.define(here.session, study, here.value("name"), choice, by=here.actor, now=here.now)

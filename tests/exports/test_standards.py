@@ -543,18 +543,17 @@ def datasets(files: dict[str, bytes]) -> dict[str, dict[str, list[Any]]]:
     return found
 
 
-NARROWED: list[tuple[bool, dict[str, Any]]] = [(False, {}), (True, {}), (False, {"visits": ("week18",)})]
+@pytest.fixture(params=["everything", "many", "a visit"])
+def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What an export of the whole study is narrowed to; of `many` everybody is read, and not told by number."""
+    if request.param == "many":
+        monkeypatch.setattr(changes, "MOST", 1)
+    return {"visits": ("week18",)} if request.param == "a visit" else {}
 
 
 @pytest.mark.requirement("DSJ-1", "DSJ-2", "DSJ-6", "DEF-1")
-@pytest.mark.parametrize(("many", "asked"), NARROWED)
 def test_datasets_of_what_changed_bring_earlier_ones_up_to_date(
-    session: Session,
-    study: StudyInUse,
-    manager: Actor,
-    many: bool,
-    asked: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
+    session: Session, study: StudyInUse, manager: Actor, asked: dict[str, Any]
 ):
     fill_and_log(session, study, manager)
     kept = datasets(unpacked(made(session, study, manager, Standard.DATASET_JSON, **asked)))
@@ -562,8 +561,6 @@ def test_datasets_of_what_changed_bring_earlier_ones_up_to_date(
     nothing = datasets(unpacked(changed_since(session, study, manager, Standard.DATASET_JSON, since, **asked)))
     assert {name for name, rows in nothing.items() if not rows} == {*kept, "CHANGES"}
     change_much(session, study, manager)
-    if many:
-        monkeypatch.setattr(changes, "MOST", 1)
     data = changed_since(session, study, manager, Standard.DATASET_JSON, since, **asked)
     assert data == changed_since(session, study, manager, Standard.DATASET_JSON, since, **asked)
     files, now = unpacked(data), datasets(unpacked(made(session, study, manager, Standard.DATASET_JSON, **asked)))
@@ -667,14 +664,8 @@ def test_fhir_resources_are_valid_and_say_what_the_database_says(session: Sessio
 
 
 @pytest.mark.requirement("FHIR-1", "FHIR-2")
-@pytest.mark.parametrize(("many", "asked"), NARROWED)
 def test_a_transaction_of_fhir_brings_an_earlier_bundle_up_to_date(
-    session: Session,
-    study: StudyInUse,
-    manager: Actor,
-    many: bool,
-    asked: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
+    session: Session, study: StudyInUse, manager: Actor, asked: dict[str, Any]
 ):
     from fhir.resources.R4B import get_fhir_model_class
 
@@ -692,8 +683,6 @@ def test_a_transaction_of_fhir_brings_an_earlier_bundle_up_to_date(
     nothing = all_of(changed_since(session, study, manager, Standard.FHIR, since, **asked))
     assert {each["resource"]["resourceType"] for each in nothing} == {"ResearchStudy", "Questionnaire"}
     change_much(session, study, manager)
-    if many:
-        monkeypatch.setattr(changes, "MOST", 1)
     data = changed_since(session, study, manager, Standard.FHIR, since, **asked)
     assert data == changed_since(session, study, manager, Standard.FHIR, since, **asked)
     now = held_of(made(session, study, manager, Standard.FHIR, **asked))
