@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Protocol
 
-from sqlalchemy import String, bindparam, insert, select, update
+from sqlalchemy import Insert, String, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -26,6 +27,7 @@ TOGETHER = "audit entries to come"
 _LOG = bindparam("of_log", type_=String)
 _FRONTIER = select(HEAD.c.frontier).where(HEAD.c.log == _LOG).with_for_update()
 _APPEND = insert(ENTRY)
+MOST_TOGETHER = 6
 _MOVE_HEAD = (
     update(HEAD)
     .where(HEAD.c.log == _LOG)
@@ -130,13 +132,24 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
         row["leaf_hash"] = leaf_hash(leaf_bytes(row))
         row["tag"] = keys.tag(TAG_PURPOSE, row["leaf_hash"])
         frontier.append(row["leaf_hash"])
-    # One row as one row: for a list of them a driver sets up a pipeline, which costs as much as several statements.
-    session.execute(_APPEND, rows if len(rows) > 1 else rows[0])
+    # For a list of rows a driver sets up a pipeline, which costs as much as several statements: a few are one of them.
+    if len(rows) > MOST_TOGETHER:
+        session.execute(_APPEND, rows)
+    else:
+        values = {f"{name}_{place}": value for place, row in enumerate(rows) for name, value in row.items()}
+        session.execute(_few(len(rows)), values)
     session.execute(
         _MOVE_HEAD,
         {"of_log": log, "size": frontier.size, "frontier": frontier.to_bytes(), "root": frontier.root()},
     )
     session.info[HELD] = (_within(session), log, frontier, rows[-1]["leaf_hash"])
+
+
+@cache
+def _few(rows: int) -> Insert:
+    return insert(ENTRY).values(
+        [{each.name: bindparam(f"{each.name}_{place}", type_=each.type) for each in ENTRY.c} for place in range(rows)]
+    )
 
 
 def record_refusal(session: Session, log: str | None, problem: Problem, *, by: Author, now: datetime) -> None:

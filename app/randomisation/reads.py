@@ -81,7 +81,7 @@ _ALLOCATION = select(
 ).where(ALLOCATION.c.participant_id == _ID)
 # A form that repeats is complete once each that was begun is. As one text: no code has a character of these.
 OF_VISIT, AND = "/", " "
-_EACH_COMPLETE = (
+EACH_COMPLETE = (
     select(ENTRY.c.visit, ENTRY.c.instrument)
     .where(ENTRY.c.participant_id == _ID, ENTRY.c.in_error_at.is_(None))
     .group_by(ENTRY.c.visit, ENTRY.c.instrument)
@@ -89,7 +89,7 @@ _EACH_COMPLETE = (
     .subquery()
 )
 _COMPLETE = select(
-    func.aggregate_strings(_EACH_COMPLETE.c.visit + OF_VISIT + _EACH_COMPLETE.c.instrument, AND)
+    func.aggregate_strings(EACH_COMPLETE.c.visit + OF_VISIT + EACH_COMPLETE.c.instrument, AND)
 ).scalar_subquery()
 _WAITING = (
     select(STRATUM.c.id)
