@@ -431,6 +431,23 @@ def records(files: dict[str, bytes], domain: str) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in found["rows"]]
 
 
+def are_valid(files: dict[str, bytes]) -> None:
+    """Every dataset by the schema of Dataset-JSON, and their define.xml: without what Define-XML adds it is ODM."""
+    validator = jsonschema.Draft201909Validator(
+        json.loads((conformance_folder() / "dataset-json-1.1" / "dataset.schema.json").read_text())
+    )
+    for name, text in files.items():
+        if name.endswith(".json"):
+            validator.validate(json.loads(text))
+    define: Any = etree.fromstring(files["define.xml"])
+    for one in list(define.iter("{*}*")):
+        for name in [name for name in one.attrib if name.startswith("{http://www.cdisc.org")]:
+            del one.attrib[name]
+        if one.tag.startswith(DEF):
+            one.getparent().remove(one)
+    schema(conformance_folder() / ODM[Standard.ODM][1]).assertValid(define)
+
+
 @pytest.mark.requirement("DSJ-1", "DSJ-2", "DSJ-3", "DSJ-4", "DSJ-6", "DSJ-7", "DEF-1")
 def test_datasets_are_valid_and_described_by_their_define_xml(session: Session, study: StudyInUse, manager: Actor):
     fill(session, study, manager)
@@ -468,19 +485,7 @@ def test_datasets_are_valid_and_described_by_their_define_xml(session: Session, 
         for name, value in one.attrib.items():
             if name.endswith("OID") and name not in ("OID", "FileOID"):
                 assert value in defined, (one.tag, name, value)
-    validator = jsonschema.Draft201909Validator(
-        json.loads((conformance_folder() / "dataset-json-1.1" / "dataset.schema.json").read_text())
-    )
-    for name, text in as_json.items():
-        if name.endswith(".json"):
-            validator.validate(json.loads(text))
-    # Without what Define-XML adds it is ODM 1.3.2, and valid as that.
-    for one in list(define.iter("{*}*")):
-        for name in [name for name in one.attrib if name.startswith("{http://www.cdisc.org")]:
-            del one.attrib[name]
-        if one.tag.startswith(DEF):
-            one.getparent().remove(one)
-    schema(conformance_folder() / ODM[Standard.ODM][1]).assertValid(define)
+    are_valid(as_json)
 
 
 @pytest.mark.requirement("SDTM-1", "SDTM-2", "SDTM-3", "SDTM-4", "SDTM-5", "DSJ-5")
@@ -578,13 +583,11 @@ def test_datasets_of_what_changed_bring_earlier_ones_up_to_date(
     assert not any(came.values()), "nothing stands there that was not said to have changed"
     assert kept == now
     # It is valid, and described by its define.xml, as everything is.
-    schema_of_datasets = json.loads((conformance_folder() / "dataset-json-1.1" / "dataset.schema.json").read_text())
-    validator = jsonschema.Draft201909Validator(schema_of_datasets)
+    are_valid(files)
     define: Any = etree.fromstring(files["define.xml"])
     for name, text in files.items():
         if name.endswith(".json"):
             found = json.loads(text)
-            validator.validate(found)
             (dataset,) = define.xpath(f"//*[@OID='{found['itemGroupOID']}']")
             refs = [one.get("ItemOID") for one in dataset.findall("{*}ItemRef")]
             assert refs == [column["itemOID"] for column in found["columns"]]
