@@ -28,6 +28,8 @@ from app.studies.in_use import StudyInUse
 
 NUMBERED = (Standard.DATASET_JSON, Standard.DATASET_NDJSON)
 """The standards that number the records of a participant: with one that comes or goes all behind it change."""
+NAMING = (Standard.ODM, Standard.ODM_2)
+"""The standards that list who did anything, and what signatures mean: to find that, all of the log is gone through."""
 BATCH = 50
 """So many participants are held at once."""
 CHANGES = ("entry.saved", "entry.corrected")
@@ -86,7 +88,7 @@ def open_whole(session: Session, study: StudyInUse, choice: Choice, *, since: in
     last = session.execute(
         select(LOG.c.at).where(LOG.c.log == study.code, LOG.c.position == head.size - 1)
     ).scalar_one_or_none()
-    people, meanings = _people(session, study, by)
+    people, meanings = _people(session, study, by) if choice.format in NAMING else ((), ())
     return Whole(
         study=study.definition,
         plan=plan,

@@ -100,8 +100,9 @@ class Whole:
     """A study in one snapshot. `casebooks` reads as it is asked, participant by participant, in the order of codes.
 
     `changed_at` is when the log was written to last: it stands where a format wants to know when the file was made, so
-    that the same snapshot is the same file. `columns` are those of the tables in `COMMON`. With `since`, the casebooks
-    are those that may have changed from that change number on.
+    that the same snapshot is the same file. `people` and `meanings` are there for a standard that lists them. `columns`
+    are those of the tables in `COMMON`. With `since`, the casebooks are those that may have changed from that change
+    number on.
     """
 
     study: Study

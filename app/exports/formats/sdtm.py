@@ -4,7 +4,7 @@ SDTM Implementation Guide 3.3. Nobody's arm is known here: ARM and ACTARM say BL
 (the arm is withheld, not missing). EX, which tells it, is made of what an unblinded door hands over, and stands alone.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -443,20 +443,21 @@ def exposure(whole: Whole, received: Callable[[str], Iterable[Exposure]]) -> Dom
 CHANGED, REMOVED = "changed", "removed"
 
 
-def changes(whole: Whole, found: Sequence[Domain]) -> Domain:
+def changes(whole: Whole, there: Mapping[str, int]) -> Domain:
     """Which records of an earlier export are replaced by those that stand beside this dataset, and which are gone.
 
+    `there` is how many records each dataset has of the casebook at hand: whoever writes those keeps it, and comes to
+    this one last.
     Dataset-JSON has no room for that in a dataset itself: its schema knows every attribute. What is replaced together
     is what the numbers of records (--SEQ) count through: all that a subject has in a dataset.
     """
     made = Subjects(whole)
 
     def records(casebook: Casebook) -> Iterator[Record]:
-        for domain in found:
-            number = sum(1 for _ in domain.records(casebook))
+        for name, number in there.items():
             if number or casebook.dropped is not None:  # of somebody who is new nothing can be gone
                 change = CHANGED if number else REMOVED
-                yield {**made.head(casebook), "RDOMAIN": domain.name, "CHANGE": change, "RECORDS": number}
+                yield {**made.head(casebook), "RDOMAIN": name, "CHANGE": change, "RECORDS": number}
 
     return Domain(
         "CHANGES",
