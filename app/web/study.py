@@ -103,7 +103,7 @@ def _unblinding_url(here: Here, definition: Study) -> str:
 
 
 def _said(permission: Permission) -> str:
-    noun, _, verb = permission.partition(".")
+    noun, _, verb = permission.replace("_", " ").partition(".")
     return f"{verb.capitalize()} {noun}"
 
 
