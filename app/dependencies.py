@@ -25,7 +25,7 @@ from starlette.datastructures import UploadFile
 
 from app.amendments.reads import study_as_made
 from app.audit.actions import record_refusal
-from app.audit.newest import Newest, Remembering, newest_in
+from app.audit.newest import Newest, Remembering, newest_in, written
 from app.foundation import clock, idempotency
 from app.foundation.crypto.secrets import same
 from app.foundation.database import Database, end, only_reads, undo
@@ -525,8 +525,7 @@ _REMEMBERING = Remembering()
 def remembering(here: Here, response: Response) -> Response:
     """The answer to an allocation; the log's newest entry is remembered once it has left."""
     database, folder, log = database_of(here.request), here.settings.checkpoints, here.the_study.code
-
-    response.background = BackgroundTask(_REMEMBERING, database, folder, log)
+    response.background = BackgroundTask(_REMEMBERING, database, folder, log, written(here.session, log))
     return response
 
 

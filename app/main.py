@@ -35,6 +35,7 @@ from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, N
 from app.rendering import STATIC
 from app.reports.kept import KeptCounts
 from app.settings import Settings
+from app.signposts import Signposts
 from app.web import sign_in
 from app.web.shell import problem_page
 
@@ -184,6 +185,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
 
     app.api.add_to(application)
     application.router.routes.extend(app.web.router.routes)
+    application.router.routes.insert(0, Signposts(application.router.routes))
     _handle_problems(application)
 
     application.add_middleware(Pleasant, a_minute=settings.api_requests_a_minute)

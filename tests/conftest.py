@@ -24,6 +24,7 @@ from app.foundation.crypto import secrets as passwords
 from app.foundation.crypto.keys import Keyring
 from app.foundation.crypto.packs import COST
 from app.foundation.database import END, Database
+from tests import memory
 from tests.postgres import server
 
 ROOT = Path(__file__).parent.parent
@@ -40,10 +41,13 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """One PostgreSQL for the whole run: the controller starts it, the workers are told its address."""
+    """One PostgreSQL and one folder for the whole run: the controller begins both, the workers are told where."""
     if hasattr(config, "workerinput"):
         config.stash[ADDRESS] = str(config.workerinput["postgres"])
+    elif config.option.basetemp is None:
+        config.option.basetemp = str(_running.enter_context(memory.folder()) / "run")
 
 
 ADDRESS = pytest.StashKey[str]()

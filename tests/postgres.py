@@ -1,7 +1,8 @@
 """A real PostgreSQL for the tests without any set-up: a given one, the system's own binaries, or one from a package.
 
 Runs as root and as anybody. The server listens on a socket in a private folder only, and stops with the test run.
-Durability is switched off here on purpose (tests of durability start their own server with it on).
+Durability is switched off here on purpose, and the disk left out: tests of durability start a server of their own that
+has both.
 """
 
 import contextlib
@@ -14,6 +15,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
+
+from tests import memory
 
 FAST = ("-c fsync=off", "-c synchronous_commit=on", "-c full_page_writes=off")
 
@@ -43,7 +46,20 @@ def server(*, durable: bool = False) -> Iterator[str]:
     binaries = _binaries()
     if binaries is None:
         raise RuntimeError("There is no PostgreSQL to test with: sh scripts/test installs one.")
+    with _on_disk() if durable else memory.folder() as folder:
+        yield from _running(folder, binaries, durable=durable)
+
+
+@contextlib.contextmanager
+def _on_disk() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="eqp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _running(folder: Path, binaries: Path, *, durable: bool) -> Iterator[str]:
     drop: list[str] = []
     user = getpass.getuser()
     if os.geteuid() == 0:
@@ -69,7 +85,6 @@ def server(*, durable: bool = False) -> Iterator[str]:
         yield f"postgresql+psycopg://{user}@/{{name}}?host={quote(str(folder))}"
     finally:
         subprocess.run([*control, "-m", "immediate", "stop"], check=False, capture_output=True)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unprivileged() -> pwd.struct_passwd:

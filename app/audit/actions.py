@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Protocol
 
-from sqlalchemy import String, bindparam, insert, select, update
+from sqlalchemy import Insert, String, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -26,6 +27,7 @@ TOGETHER = "audit entries to come"
 _LOG = bindparam("of_log", type_=String)
 _FRONTIER = select(HEAD.c.frontier).where(HEAD.c.log == _LOG).with_for_update()
 _APPEND = insert(ENTRY)
+MOST_TOGETHER = 6
 _MOVE_HEAD = (
     update(HEAD)
     .where(HEAD.c.log == _LOG)
@@ -130,13 +132,24 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
         row["leaf_hash"] = leaf_hash(leaf_bytes(row))
         row["tag"] = keys.tag(TAG_PURPOSE, row["leaf_hash"])
         frontier.append(row["leaf_hash"])
-    # One row as one row: for a list of them a driver sets up a pipeline, which costs as much as several statements.
-    session.execute(_APPEND, rows if len(rows) > 1 else rows[0])
+    # For a list of rows a driver sets up a pipeline, which costs as much as several statements: a few are one of them.
+    if len(rows) > MOST_TOGETHER:
+        session.execute(_APPEND, rows)
+    else:
+        values = {f"{name}_{place}": value for place, row in enumerate(rows) for name, value in row.items()}
+        session.execute(_few(len(rows)), values)
     session.execute(
         _MOVE_HEAD,
         {"of_log": log, "size": frontier.size, "frontier": frontier.to_bytes(), "root": frontier.root()},
     )
-    session.info[HELD] = (_within(session), log, frontier)
+    session.info[HELD] = (_within(session), log, frontier, rows[-1]["leaf_hash"])
+
+
+@cache
+def _few(rows: int) -> Insert:
+    return insert(ENTRY).values(
+        [{each.name: bindparam(f"{each.name}_{place}", type_=each.type) for each in ENTRY.c} for place in range(rows)]
+    )
 
 
 def record_refusal(session: Session, log: str | None, problem: Problem, *, by: Author, now: datetime) -> None:
@@ -153,9 +166,18 @@ def record_refusal(session: Session, log: str | None, problem: Problem, *, by: A
 
 def _held_frontier(session: Session, log: str) -> Frontier | None:
     """The end of the log as this very transaction left it: its head is locked, so it stands there still."""
-    within, of_log, frontier = session.info.pop(HELD, (None, None, None))
+    within, of_log, frontier, _ = session.info.pop(HELD, (None, None, None, None))
     held = within is not None and of_log == log and within == _within(session)
     return frontier if held else None
+
+
+def last_recorded(session: Session, log: str) -> tuple[int, bytes] | None:
+    """How long the log is with what this very transaction wrote down, and the hash of its last entry.
+
+    None when it wrote nothing, or nothing that certainly stands: something was rolled back to a savepoint, or may be.
+    """
+    within, of_log, frontier, leaf = session.info.get(HELD, (None, None, None, None))
+    return (frontier.size, leaf) if of_log == log and within == _within(session) else None
 
 
 def _within(session: Session) -> tuple[object, object]:

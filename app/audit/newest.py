@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Integer, String, bindparam, or_, select
 from sqlmodel import Session
 
-from app.audit.actions import ENTRY, HEAD
+from app.audit.actions import ENTRY, HEAD, last_recorded
 from app.foundation.crypto.keys import Keyring
 from app.foundation.crypto.secrets import same
 from app.foundation.database import Database, keys_of
@@ -26,6 +26,8 @@ _LOG = bindparam("of_log", type_=String)
 _LEAF = select(ENTRY.c.leaf_hash).where(
     ENTRY.c.log == _LOG, ENTRY.c.position == bindparam("at_position", type_=Integer)
 )
+LEAF_THERE = _LEAF.scalar_subquery()
+"""The hash of the entry that `asked` names, for whoever asks for something else at the same time."""
 _KNOWN_AND_LAST = (
     select(ENTRY.c.position, ENTRY.c.leaf_hash)
     .where(
@@ -65,8 +67,23 @@ def newest_in(folder: Path, keys: Keyring, log: str) -> Newest | None:
 
 def is_behind(session: Session, newest: Newest) -> bool:
     """Whether the database has not the entry that was remembered."""
-    leaf = session.execute(_LEAF, {"of_log": newest.log, "at_position": newest.size - 1}).scalar()
+    return differs(newest, session.execute(_LEAF, asked(newest)).scalar())
+
+
+def asked(newest: Newest) -> dict[str, object]:
+    """The parameters of `LEAF_THERE`."""
+    return {"of_log": newest.log, "at_position": newest.size - 1}
+
+
+def differs(newest: Newest, leaf: bytes | None) -> bool:
+    """Whether the entry that was remembered is another than the one of this hash at its place, or None."""
     return leaf is None or bytes(leaf).hex() != newest.leaf
+
+
+def written(session: Session, log: str) -> Newest | None:
+    """The newest entry once this transaction is committed, as far as it knows; ask before that."""
+    last = last_recorded(session, log)
+    return None if last is None else Newest(log, last[0], last[1].hex())
 
 
 def remember(folder: Path, session: Session, log: str) -> None:
@@ -89,20 +106,40 @@ class Remembering:
 
     def __init__(self) -> None:
         self._guard, self._turn = threading.Lock(), threading.Lock()
-        self._waiting: set[tuple[Path, str]] = set()
+        self._waiting: dict[tuple[Path, str], Newest | None] = {}
 
-    def __call__(self, database: Database, folder: Path, log: str) -> None:
-        """Returns once the entry is written down, or somebody else is about to."""
+    def __call__(self, database: Database, folder: Path, log: str, newest: Newest | None = None) -> None:
+        """Returns once the entry is written down, or somebody else is about to.
+
+        `newest` is what the change wrote, which is committed and saw what was remembered before (`is_behind`). The
+        database is asked when it is not known.
+        """
         what = (folder, log)
         with self._guard:
             if what in self._waiting:
+                self._waiting[what] = _later(self._waiting[what], newest)
                 return
-            self._waiting.add(what)
+            self._waiting[what] = newest
         with self._turn:
             with self._guard:
-                self._waiting.remove(what)
-            with database.reading() as session:
-                remember(folder, session, log)
+                newest = self._waiting.pop(what)
+            if newest is None or not _goes_on(folder, database.keys, newest):
+                with database.reading() as session:
+                    remember(folder, session, log)
+
+
+def _later(one: Newest | None, other: Newest | None) -> Newest | None:
+    return None if one is None or other is None else max(one, other, key=lambda newest: newest.size)
+
+
+def _goes_on(folder: Path, keys: Keyring, newest: Newest) -> bool:
+    """Write down an entry behind the one that was remembered; False when only the database can say whether it is."""
+    before = newest_in(folder, keys, newest.log)
+    if before is not None and before.leaf == NO_ENTRY:
+        return False
+    if before is None or before.size < newest.size:
+        _write(folder, keys, newest)
+    return True
 
 
 def _is_it(newest: Newest, row: Any) -> bool:

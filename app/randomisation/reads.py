@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import ColumnElement, Integer, Select, String, Table, bindparam, case, exists, func, or_, select
 from sqlmodel import Session
 
-from app.audit.newest import Newest, is_behind
+from app.audit.newest import LEAF_THERE, Newest, asked, differs
 from app.audit.tree import FullTree
 from app.capture.models import Entry, EntryStatus
 from app.capture.reads import answers_of
@@ -79,13 +79,18 @@ _ID = bindparam("participant_id", type_=Integer)
 _ALLOCATION = select(
     ALLOCATION.c.participant_id, ALLOCATION.c.number, ALLOCATION.c.allocated_at, ALLOCATION.c.allocated_by
 ).where(ALLOCATION.c.participant_id == _ID)
-# A form that repeats is complete once each that was begun is.
-_COMPLETE = (
+# A form that repeats is complete once each that was begun is. As one text: no code has a character of these.
+OF_VISIT, AND = "/", " "
+EACH_COMPLETE = (
     select(ENTRY.c.visit, ENTRY.c.instrument)
     .where(ENTRY.c.participant_id == _ID, ENTRY.c.in_error_at.is_(None))
     .group_by(ENTRY.c.visit, ENTRY.c.instrument)
     .having(func.count() == func.sum(case((ENTRY.c.status == EntryStatus.COMPLETE, 1), else_=0)))
+    .subquery()
 )
+_COMPLETE = select(
+    func.aggregate_strings(EACH_COMPLETE.c.visit + OF_VISIT + EACH_COMPLETE.c.instrument, AND)
+).scalar_subquery()
 _WAITING = (
     select(STRATUM.c.id)
     .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
@@ -254,24 +259,23 @@ def standing(
     `hold` keeps their stratum as well, and comes last: others wait for a stratum and for nothing that is only looked
     at. `first` looks at the first stage, of which `study` is the view (`first_stage_of`).
     """
-    row = session.execute(_participant_and_site(lock), {"participant_id": participant.id}).one()
+    wanted = {"participant_id": participant.id, **(asked(newest) if newest else {})}
+    row = session.execute(_participant_and_site(lock, newest is not None), wanted).one()
     found = stratum_of(session, study, participant, site_code=row.site_code, timezone=row.timezone, now=now)
-    complete = session.execute(_COMPLETE, {"participant_id": participant.id}).all()
     why_no = why_no_consent(session, study, participant, before="randomisation", now=now)
-    behind = newest is not None and is_behind(session, newest)
     held = _held_stratum(session, study.id, found.code, first=first) if hold else None
     facts = Facts(
         participant=row.code,
         status=row.status,
         eligible=row.eligible,
         why_no_consent=why_no,
-        complete=frozenset((entry.visit, entry.instrument) for entry in complete),
+        complete=frozenset(tuple(form.split(OF_VISIT)) for form in (row.complete or "").split(AND) if form),
         why_no_stratum=found.reason,
         site_name=row.site_name,
         site_open=row.is_open,
         allocated=row.allocated,
         slot_waiting=held.used < held.slots if held else _is_slot_waiting(session, study.id, found.code, first=first),
-        behind=behind,
+        behind=newest is not None and differs(newest, row.leaf),
         staged=row.staged,
     )
     return AtTheGates(row.site_code, row.site_name, row.timezone, found.code, held, facts)
@@ -290,7 +294,8 @@ def stratum_of(
 
 
 @cache
-def _participant_and_site(lock: bool) -> Select[Any]:
+def _participant_and_site(lock: bool, remembered: bool) -> Select[Any]:
+    """One statement for all that is only looked at: each would take as long to send as to run."""
     latest = (
         select(SCREENING.c.eligible)
         .where(SCREENING.c.participant_id == PARTICIPANT.c.id)
@@ -309,6 +314,8 @@ def _participant_and_site(lock: bool) -> Select[Any]:
             latest.label("eligible"),
             exists().where(ALLOCATION.c.participant_id == PARTICIPANT.c.id).label("allocated"),
             exists().where(STAGED.c.participant_id == PARTICIPANT.c.id).label("staged"),
+            _COMPLETE.label("complete"),
+            *([LEAF_THERE.label("leaf")] if remembered else []),
         )
         .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
         .where(PARTICIPANT.c.id == _ID)

@@ -19,7 +19,7 @@ from app.capture.rules import form_name, named_form, signature_holds
 from app.capture.verification import verify_items
 from app.foundation.database import Database
 from app.foundation.errors import Conflict, Invalid, Refused
-from app.randomisation.reads import _COMPLETE
+from app.randomisation.reads import EACH_COMPLETE
 from app.studies.rules import canonical, problems
 from tests.capture.records import consented
 from tests.conftest import KEYS, ROOT
@@ -125,6 +125,11 @@ class Trial:
         found = queries_of(self.session, self.study, self.id, "week18", instrument, repeat)
         return [each.rule for each in found if not each.is_closed]
 
+    def complete(self) -> list[tuple[str, str]]:
+        """The forms that randomisation finds complete."""
+        found = self.session.execute(select(EACH_COMPLETE), {"participant_id": self.id})
+        return [(row.visit, row.instrument) for row in found]
+
 
 @pytest.fixture
 def trial(session: Session) -> Trial:
@@ -213,11 +218,10 @@ def test_the_cell_of_the_matrix_is_complete_once_each_is(trial: Trial):
         return reads.entries_of(trial.session, trial.id)["week18", "fall"]
 
     assert (mark().status, [each.repeat for each in mark().repeats]) == ("complete", [1, 2])
-    done = {(row.visit, row.instrument) for row in trial.session.execute(_COMPLETE, {"participant_id": trial.id})}
-    assert done == {("week18", "fall")}
+    assert trial.complete() == [("week18", "fall")]
     trial.save(3, {"fall_height": 3}, accept_partial=True)
     assert (mark().status, [each.status for each in mark().repeats]) == ("partial", ["complete", "complete", "partial"])
-    assert trial.session.execute(_COMPLETE, {"participant_id": trial.id}).all() == []
+    assert trial.complete() == []
     trial.mark(3)
     assert mark().status == "complete"
 

@@ -161,6 +161,78 @@ def test_whoever_waits_remembers_for_all_who_come_after(
     assert found.size == 4
 
 
+def _changes(database: Database) -> newest.Newest | None:
+    with database.writing() as session:
+        record(session, "mini", [Change("thing.changed")], by=BY, now=BEGUN)
+        return newest.written(session, "mini")
+
+
+def _asked_the_database(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
+    asked = mock.Mock(side_effect=newest.remember)
+    monkeypatch.setattr(newest, "remember", asked)
+    return asked
+
+
+def test_what_a_change_knows_of_itself_is_remembered_without_asking(
+    logged: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked, remembering = _asked_the_database(monkeypatch), newest.Remembering()
+    fourth, fifth = _changes(logged), _changes(logged)
+    assert fourth is not None
+    assert fifth is not None
+    remembering(logged, tmp_path, "mini", fifth)
+    remembering(logged, tmp_path, "mini", fourth)  # whoever was first may be last to write it down: it does not go back
+    assert newest.newest_in(tmp_path, KEYS, "mini") == fifth
+    assert (fifth.size, _behind(logged, tmp_path), asked.call_count) == (5, False, 0)
+    # What must be answered for is not passed over, nor what somebody else wrote into the file.
+    for spoil in (
+        lambda: newest.require_reconciliation(tmp_path, KEYS, "mini"),
+        lambda: (tmp_path / "mini.newest").write_text("{}"),
+    ):
+        spoil()
+        remembering(logged, tmp_path, "mini", _changes(logged))
+        assert _behind(logged, tmp_path)
+    assert asked.call_count == 2
+
+
+def test_those_who_wait_together_remember_the_last_of_them(
+    logged: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked, remembering = _asked_the_database(monkeypatch), newest.Remembering()
+    each = [_changes(logged) for _ in range(3)]
+    for known in (True, False):
+        with remembering._turn:
+            waits = threading.Thread(target=remembering, args=(logged, tmp_path, "mini", each[1]))
+            waits.start()
+            while not remembering._waiting:
+                waits.join(0.001)
+            for other in (each[2] if known else None, each[0]):
+                remembering(logged, tmp_path, "mini", other)
+        waits.join(20)
+        assert newest.newest_in(tmp_path, KEYS, "mini") == each[2]
+        assert asked.call_count == (0 if known else 1)
+
+
+def test_a_change_that_may_have_been_undone_says_nothing_of_itself(logged: Database):
+    def append() -> None:
+        record(session, "mini", [Change("thing.changed")], by=BY, now=BEGUN)
+
+    with logged.writing() as session:
+        append()
+        undone = session.begin_nested()
+        append()
+        assert newest.written(session, "mini") is not None
+        undone.rollback()
+        assert newest.written(session, "mini") is None
+        assert newest.written(session, "other") is None
+        append()
+        last = newest.written(session, "mini")
+    assert last is not None
+    assert last.size == 5
+    with logged.reading() as session:
+        assert not newest.is_behind(session, last)
+
+
 def test_one_that_could_not_remember_keeps_nobody_else_from_it(
     logged: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

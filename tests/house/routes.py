@@ -14,6 +14,7 @@ from starlette.routing import Mount
 
 from app.people import permissions
 from app.people.permissions import Role, holders
+from app.signposts import Signposts
 
 P = permissions.Permission
 
@@ -68,6 +69,8 @@ def doors(application: FastAPI) -> list[Door]:
     for context in iter_route_contexts(application.routes):
         route: Any = context
         original = getattr(context, "original_route", context)
+        if isinstance(original, Signposts):
+            continue  # leads to the others
         if isinstance(original, Mount):
             found.append(Door(str(original.name), original.path + "/{file}", "GET"))
             continue

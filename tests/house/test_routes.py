@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Connection, insert, select
 from sqlmodel import Session
+from starlette.routing import Match
 from starlette.testclient import TestClient
 
 from app.consent.models import Consent
@@ -25,6 +26,7 @@ from app.people.reads import TOKEN_PREFIX
 from app.people.rules import NOT_FOR_TOKENS
 from app.rendering import TEMPLATES
 from app.settings import Settings
+from app.signposts import Signposts
 from tests.capture.records import consented
 from tests.conftest import KEYS, OneConnection
 from tests.factories import mini_study, person
@@ -639,3 +641,38 @@ def test_the_session_cookie_is_bound_to_this_host_over_tls(database: Database):
         assert {"httponly", "path=/", "samesite=lax"} <= parts
         assert ("secure" in parts) is secure
         assert not any(part.startswith("domain") for part in parts)
+
+
+def test_every_address_is_found_by_its_parts_as_if_each_were_tried():
+    """`app.signposts` leads where the list of addresses leads, whatever is asked and in whichever way."""
+    application = _application(Database("sqlite:////nonexistent/equipoise.db", KEYS))
+    signposts, *routes = application.router.routes
+    assert isinstance(signposts, Signposts)
+
+    def led_to(path: str, method: str) -> Any:
+        partly = None
+        for route in routes:
+            match, found = route.matches({"type": "http", "path": path, "method": method, "root_path": ""})
+            if match is Match.FULL:
+                return match, route, found.get("path_params")
+            if match is Match.PARTIAL and partly is None:
+                partly = match, route, found.get("path_params")
+        return partly or (Match.NONE, None, None)
+
+    def shown(path: str, method: str) -> Any:
+        match, found = signposts.matches({"type": "http", "path": path, "method": method, "root_path": ""})
+        return match, found.get("led to"), found.get("path_params")
+
+    paths = {path for door in EVERY for path in door.addresses(**{"file": "equipoise.css", **VALUES})}
+    paths |= {
+        path.replace("/mini", f"/{name}", 1) for path in list(paths)[::7] for name in ("static", "api", "account")
+    }
+    paths |= {"/", "", "//", "/mini/", "/static", "/static/", "/nothing/at/all", "/mini/studio/drafts/1/files/"}
+    paths |= {
+        f"{path}{more}" for path in sorted(paths)[::5] for more in ("/", "/more", ".csv", "//", "/files/a/b.yaml")
+    }
+    assert len(paths) > 400
+    for path in sorted(paths):
+        for method in ("GET", "POST", "PUT", "HEAD"):
+            assert shown(path, method) == led_to(path, method), f"{method} {path}"
+    assert {shown(path, "GET")[0] for path in paths} == {Match.FULL, Match.PARTIAL, Match.NONE}
