@@ -88,11 +88,11 @@ def left(session: Session, study: StudyInUse, of: Participant, chance: random.Ra
             corrects=before if kind == "mistake" else None,
             kind=kind,
             on=day - timedelta(days=9 if number == 0 else 0),
-            words="So",
+            recorded_by="test",
+            recorded_at=NOW,
             status_before="randomised",
             stopped="",
-            recorded_at=NOW,
-            recorded_by="test",
+            words="So",
         )
         session.add(end)
         session.flush()

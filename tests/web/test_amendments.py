@@ -164,10 +164,9 @@ def test_what_waits_for_a_signature_and_what_was_sent_is_called_as_the_site_does
         load_study(session, Study.model_validate(whole), by=ADMINISTRATOR, now=clock.now())
         visits = {row.participant_id: row.id for row in session.execute(select(VISIT.c.participant_id, VISIT.c.id))}
         for number, one in enumerate(filled):
-            about = {"study_id": world.study.id, "site_id": one.site_id, "participant_id": one.id, "kind": "baseline"}
             assert one.id is not None
-            tells = About(**about, rule="soon", visit_id=visits[one.id])
-            queue(session, key=str(number), to_address="a@example.org", subject="s", body="b", now=NOW, about=tells)
+            about = About(world.study.id, one.site_id, one.id, rule="soon", kind="baseline", visit_id=visits[one.id])
+            queue(session, key=str(number), to_address="a@example.org", subject="s", body="b", now=NOW, about=about)
     administrator = world.browser("administrator", site_code=None)
     fields = form_in(administrator.soup(EFFECT), f"{VERSIONS}/2/plan")
     asked = {**fields, "sites": "south", "from_on": "", "why": "Ethics of the south"}
@@ -187,9 +186,9 @@ def test_what_waits_for_a_signature_and_what_was_sent_is_called_as_the_site_does
         ("/mini/messages", ("Baseline", "Before the appointment"), ("The first day", "Overdue")),
     ):
         said = lines(page, "#signatures tbody tr" if page.endswith("today") else "tbody tr")
-        one, other = (next(row for row in said if code in row) for code in ("M-001", "M-002"))
-        assert [word in one for word in (*old, *new)] == [True, True, False, False], (page, one)
-        assert [word in other for word in (*old, *new)] == [False, False, True, True], (page, other)
+        north, south = (next(row for row in said if code in row) for code in ("M-001", "M-002"))
+        assert [word in north for word in (*old, *new)] == [True, True, False, False], (page, north)
+        assert [word in south for word in (*old, *new)] == [False, False, True, True], (page, south)
 
 
 def test_what_an_amendment_took_out_is_met_as_what_it_was(shared_database: Database):
