@@ -25,6 +25,7 @@ LEFT_OUT = (
     "installation.py",
     "jobs.py",
     "settings.py",
+    "signposts.py",
     "tour.py",
     "audit/tree.py",
     "expressions/",
