@@ -5,13 +5,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Integer, Select, String, bindparam, select
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY
 from app.audit.rules import FIELDS
 from app.foundation import paging
 from app.foundation.database import streamed
+
+_FIRST_OF_ALL = (
+    select(*[ENTRY.c[name] for name in FIELDS])
+    .where(ENTRY.c.log == bindparam("of_log", type_=String))
+    .order_by(ENTRY.c.position.desc())
+    .limit(bindparam("most", type_=Integer))
+)
+# What a page about a participant asks each time is built once: putting it together takes longer than running it.
+_FIRST = {False: _FIRST_OF_ALL, True: _FIRST_OF_ALL.where(ENTRY.c.participant == bindparam("of", type_=String))}
 
 
 @dataclass(frozen=True)
@@ -38,15 +47,20 @@ def entries(
 ) -> paging.Page[Any]:
     """One page of a log, newest first. `participants` is a SELECT of the codes one may know; None means all of them."""
     size = paging.page_size(limit)
-    query = _wanted(log, wanted)
-    if participants is not None:
-        query = query.where(ENTRY.c.participant.in_(participants))
     backwards = False
-    if cursor:
-        (position,), backwards = paging.decode(cursor, 1, int)
-        query = query.where(ENTRY.c.position > position if backwards else ENTRY.c.position < position)
-    order = ENTRY.c.position.asc() if backwards else ENTRY.c.position.desc()
-    found: Sequence[Any] = session.execute(query.order_by(order).limit(size + 1)).mappings().all()
+    if participants is None and not cursor and wanted == AuditFilter(participant=wanted.participant):
+        asked = {"of_log": log, "of": wanted.participant, "most": size + 1}
+        rows = session.execute(_FIRST[bool(wanted.participant)], asked)
+    else:
+        query = _wanted(log, wanted)
+        if participants is not None:
+            query = query.where(ENTRY.c.participant.in_(participants))
+        if cursor:
+            (position,), backwards = paging.decode(cursor, 1, int)
+            query = query.where(ENTRY.c.position > position if backwards else ENTRY.c.position < position)
+        order = ENTRY.c.position.asc() if backwards else ENTRY.c.position.desc()
+        rows = session.execute(query.order_by(order).limit(size + 1))
+    found: Sequence[Any] = rows.mappings().all()
     return paging.page_of(found, size, lambda row: (row["position"],), cursor=cursor, backwards=backwards)
 
 

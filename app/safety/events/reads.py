@@ -7,7 +7,20 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, String, and_, bindparam, false, func, or_, select, true, tuple_
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Integer,
+    String,
+    and_,
+    bindparam,
+    false,
+    func,
+    or_,
+    select,
+    true,
+    tuple_,
+)
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT
@@ -182,14 +195,28 @@ def sees_all(by: Actor, site_id: int) -> bool:
 
 def visible(by: Actor) -> ColumnElement[bool]:
     """The condition on events that leaves only those this person may know."""
+    return visible_to(*known_at(by), by.username)
+
+
+Known = tuple[frozenset[int] | None, frozenset[int] | None]
+
+
+def known_at(by: Actor) -> Known:
+    """The sites whose events this person may know, and those where they may know what they reported; None: all."""
     sites = sites_for(by, Permission.SAFETY_READ)
+    return sites, frozenset() if by.blinded else sites_for(by, Permission.EVENT_REPORT)
+
+
+def visible_to(
+    sites: frozenset[int] | None, reporting: frozenset[int] | None, username: str | BindParameter[str]
+) -> ColumnElement[bool]:
+    """The same of whoever has this username, for a statement that is built once for many."""
     if sites is None:
         return true()
     everything = PARTICIPANT.c.site_id.in_(sorted(sites)) if sites else false()
-    reporting = sites_for(by, Permission.EVENT_REPORT)
-    if by.blinded or reporting == frozenset():
+    if reporting == frozenset():
         return everything
-    own = EVENT.c.reported_by == by.username
+    own = EVENT.c.reported_by == username
     return or_(everything, own if reporting is None else and_(own, PARTICIPANT.c.site_id.in_(sorted(reporting))))
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, and_, bindparam, false, func, select, true
+from sqlalchemy import ColumnElement, Integer, Select, String, and_, bindparam, false, func, select, true
 from sqlmodel import Session
 
 from app.foundation import paging
@@ -18,7 +19,7 @@ from app.people.access import Actor, sites_for
 from app.people.permissions import Permission
 from app.safety.deviations.reads import DEVIATION
 from app.safety.deviations.rules import State as DeviationState
-from app.safety.events.reads import EVENT, visible
+from app.safety.events.reads import EVENT, Known, known_at, visible_to
 from app.safety.events.rules import State as EventState
 from app.safety.models import ConcomitantCare, Contact, ParticipantEnd
 from app.studies.in_use import StudyInUse
@@ -143,19 +144,24 @@ def _line(row: Any) -> dict[str, Any]:
 
 def counts_of(session: Session, participant_id: int, *, by: Actor) -> Counts:
     """How much there is, in one statement; of events as far as this person may know them."""
+    wanted = {"of_participant": participant_id, "reporter": by.username}
+    return Counts(*map(int, session.execute(_counts(known_at(by)), wanted).one()))
+
+
+@lru_cache(maxsize=256)
+def _counts(known: Known) -> Select[Any]:
+    visible = visible_to(*known, bindparam("reporter", type_=String))
     mine = select(func.count()).select_from(EVENT).join(PARTICIPANT, PARTICIPANT.c.id == EVENT.c.participant_id)
-    events = mine.where(EVENT.c.participant_id == participant_id, EVENT.c.state != EventState.VOID.value, visible(by))
+    events = mine.where(EVENT.c.participant_id == _OF, EVENT.c.state != EventState.VOID.value, visible)
+    deviations = (DEVIATION.c.participant_id == _OF, DEVIATION.c.state != DeviationState.GONE.value)
     parts = (
         events,
         events.where(EVENT.c.serious_since.is_not(None)),
-        select(func.count()).where(
-            DEVIATION.c.participant_id == participant_id, DEVIATION.c.state != DeviationState.GONE.value
-        ),
-        select(func.count()).where(CONTACT.c.participant_id == participant_id),
-        select(func.count()).where(CARE.c.participant_id == participant_id),
+        select(func.count()).where(*deviations),
+        select(func.count()).where(CONTACT.c.participant_id == _OF),
+        select(func.count()).where(CARE.c.participant_id == _OF),
     )
-    row = session.execute(select(*(part.scalar_subquery() for part in parts))).one()
-    return Counts(*map(int, row))
+    return select(*(part.scalar_subquery() for part in parts))
 
 
 def screened_page(
