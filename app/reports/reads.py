@@ -18,7 +18,6 @@ from sqlalchemy import (
     func,
     literal,
     not_,
-    null,
     or_,
     select,
     union_all,
@@ -184,9 +183,9 @@ def _versions(study: StudyInUse) -> list[Study]:
 
 
 def _use_withdrawn(study: StudyInUse) -> ColumnElement[bool]:
-    """Whether a participant withdrew the use of what is collected, whether they come to visits or not."""
+    """Whether a participant withdrew the use of what is collected, whether they come to visits or not; never null."""
     levels = {level.code for each in _versions(study) for level in each.withdrawal_levels if level.stops_use}
-    return PARTICIPANT.c.withdrawal_level.in_(sorted(levels)) if levels else false()
+    return func.coalesce(PARTICIPANT.c.withdrawal_level, "").in_(sorted(levels)) if levels else false()
 
 
 def _failures(study: StudyInUse) -> Select[Any]:
@@ -242,28 +241,29 @@ def _visits(study: StudyInUse, sites: list[Place]) -> Subquery:
     plan = plan_of(_versions(study))
     codes = [visit.code for visit in plan if visit.kind is not VisitKind.TREATMENT or visit.instruments]
     in_window = and_(VISIT.c.held_on >= VISIT.c.opens_on, VISIT.c.held_on <= VISIT.c.closes_on)
-    used_no_more = _use_withdrawn(study)
-    died, withdrawn = PARTICIPANT.c.status == Status.DIED, or_(PARTICIPANT.c.status == Status.WITHDRAWN, used_no_more)
+    used_no_more, failed = _use_withdrawn(study), PARTICIPANT.c.status == Status.SCREEN_FAILED
+    withdrew = or_(PARTICIPANT.c.status == Status.WITHDRAWN, used_no_more)
+    died = PARTICIPANT.c.status == Status.DIED
     died_on = select(END.c.on).where(END.c.participant_id == PARTICIPANT.c.id, END.c.kind == End.DIED)
     left_on = case(
-        (withdrawn, PARTICIPANT.c.withdrawn_on),
-        (died, died_on.order_by(END.c.id.desc()).limit(1).correlate(PARTICIPANT).scalar_subquery()),
-        else_=null(),
+        (withdrew, PARTICIPANT.c.withdrawn_on),
+        else_=died_on.order_by(END.c.id.desc()).limit(1).correlate(PARTICIPANT).scalar_subquery(),
     )
-    held, stopped = VISIT.c.status == VisitStatus.HELD, VISIT.c.status == VisitStatus.STOPPED
-    failed = PARTICIPANT.c.status == Status.SCREEN_FAILED
+    held, planned = VISIT.c.status == VisitStatus.HELD, VISIT.c.status == VisitStatus.PLANNED
+    to_come = case(
+        (VISIT.c.closes_on < today, Phase.OVERDUE), (VISIT.c.target_on <= today, Phase.DUE), else_=Phase.LATER
+    )
+    after = case(
+        (VISIT.c.closes_on < left_on, Phase.OVERDUE), (VISIT.c.target_on <= today, Phase.LEFT), else_=Phase.STOPPED
+    )
     phase = case(
         (and_(held, used_no_more, VISIT.c.held_on >= PARTICIPANT.c.withdrawn_on), Phase.LEFT),
         (and_(held, in_window), Phase.IN_WINDOW),
         (held, Phase.OUT_OF_WINDOW),
         (VISIT.c.status == VisitStatus.MISSED, Phase.MISSED),
-        (or_(failed, and_(stopped, _not_in_plan(study))), Phase.STOPPED),
-        (and_(or_(died, withdrawn), VISIT.c.closes_on < left_on), Phase.OVERDUE),
-        (and_(or_(died, withdrawn), VISIT.c.target_on <= today), Phase.LEFT),
-        (or_(died, withdrawn, stopped), Phase.STOPPED),
-        (VISIT.c.closes_on < today, Phase.OVERDUE),
-        (VISIT.c.target_on <= today, Phase.DUE),
-        else_=Phase.LATER,
+        (and_(planned, not_(or_(withdrew, died, failed))), to_come),
+        (or_(failed, not_(or_(withdrew, died)), and_(not_(planned), _not_in_plan(study))), Phase.STOPPED),
+        else_=after,
     )
     return (
         select(PARTICIPANT.c.site_id, VISIT.c.participant_id, VISIT.c.code, phase.label("phase"))
