@@ -30,6 +30,7 @@ from app.foundation import clock, idempotency
 from app.foundation.crypto.secrets import same
 from app.foundation.database import Database, end, only_reads, undo
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
+from app.foundation.json_parts import members, text_of
 from app.foundation.languages import SOURCE, asked_for, in_language, nearest
 from app.participants.reads import study_of_participant
 from app.people import actions
@@ -389,10 +390,9 @@ def _weighed_body(request: Request, body: bytes) -> actions.Weighed | None:
     if b'"password"' not in body:
         return None
     try:
-        sent = json.loads(body)
+        password = members(text_of(body)).get("password")  # beside it may stand the rows of a large file
     except (ValueError, RecursionError):  # the door says what is wrong with it
         return None
-    password = sent.get("password") if isinstance(sent, dict) else None
     if not isinstance(password, str) or not password:
         return None
     with database_of(request).reading() as session:

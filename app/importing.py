@@ -9,7 +9,7 @@ have them back would learn how many are left. All or nothing is therefore tried 
 """
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import datetime
@@ -78,6 +78,8 @@ def carry_out(
 ) -> Report:
     """Try the rows and take all of it back, or import them; the session is committed or rolled back to where it began.
 
+    `rows` can be gone through more than once: a file that randomises is read to its end before anybody is, because what
+    is no file only further down takes back what stood above it.
     All or nothing: when a row is refused nothing of the file stays, and `imported` is false. Of a file that randomises
     that holds for the trial before; what is only refused once somebody is randomised is refused by itself.
     """
@@ -86,8 +88,10 @@ def carry_out(
     # People who are new in one batch are met again in the next: only without them a trial run can let go between.
     whole = all_or_nothing if not dry_run else mapping.new is not None
     options: dict[str, Any] = {"origin": origin, "signs": signs, "newest": newest, "by": by, "now": now}
+    if randomises and not all_or_nothing and not dry_run:
+        deque(rows, maxlen=0)
     if randomises and all_or_nothing and not dry_run:
-        rows, tried = list(rows), Report()
+        tried = Report()
         trial = session.begin_nested()
         for outcomes in import_rows(session, study, rows, mapping, randomises=False, **options):
             tried.add(outcomes)

@@ -290,6 +290,9 @@ def measure(database: Database, folder: Path, entries: int, stack: ExitStack) ->
         times.append(one.seconds * 1000)
     assert int(headers["x-equipoise-change"]) >= since + CHANGED
     print(f"  {CHANGED} changed of {entries:,}: median {statistics.median(times):.0f} ms", flush=True)
+    for standard in ("dataset_json", "fhir"):
+        one, *_ = download(server, token, f"{where}/all.{standard}?since={since}")
+        print(f"  the same as {standard}: {one.seconds * 1000:.0f} ms, {one.size:,} bytes", flush=True)
 
 
 def main() -> None:

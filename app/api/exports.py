@@ -142,7 +142,9 @@ def export(
     all.dataset_ndjson, all.fhir.
 
     With `since`, a first column `change` says `changed` or `removed`: drop the rows of each key that is named, then add
-    the changed ones. That you took the file is written down before the first byte leaves.
+    the changed ones. Of the whole study, ODM is transactional, the Dataset-JSON beside `CHANGES` replaces records of
+    the subjects that are named there, and the FHIR bundle is a transaction of PUT and DELETE. That you took the file
+    is written down before the first byte leaves.
     """
     return table_file(here, table, extension, asked, spreadsheet=spreadsheet, bom=bom, since=since)
 
@@ -283,7 +285,7 @@ def make_export(here: ApiChange, body: ExportBody) -> Response:
         choice,
         since=body.since,
         definition=body.definition,
-        file_name=delivery.name_of(study, choice, here.now),
+        file_name=delivery.name_of(study, choice, here.now, body.since),
         by=here.actor,
         now=here.now,
     )

@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from json import JSONDecodeError
 from typing import Annotated, Any
 
 from fastapi import Depends, Query
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
 
 from app.api.operations import operations
 from app.api.shapes import Body, Code, Password, Reply, Text
@@ -21,6 +24,7 @@ from app.dependencies import (
     require_password,
 )
 from app.foundation.errors import FieldProblem, Invalid
+from app.foundation.json_parts import Items, members, text_of
 from app.importing import Report, carry_out
 from app.imports import reads
 from app.imports.actions import ACTION, REFUSED, SUBJECT, origin, save_mapping
@@ -76,6 +80,11 @@ class ImportBody(Body):
     password: Password = None
 
 
+A_BODY = ImportBody.model_json_schema(ref_template="#/components/schemas/{model}")
+"""What is sent, for the OpenAPI document; what it is made of stands there for the mappings that are kept."""
+A_BODY.pop("$defs", None)
+
+
 class OutcomeReply(Reply):
     """What came of one form of one row: `created`, `changed`, `unchanged`, `refused`; `left` when another form of its
     row is refused. Without an `instrument` it is about the person or the visit."""
@@ -124,14 +133,48 @@ A_FILE = "participant,visit,pain_intensity\r\nR-0042,week18,3\r\n"
     name="api.import_entries",
     response_model=ImportReply,
     max_body_size=LARGEST_UPLOAD,
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": A_BODY}}}},
 )
-def import_entries(here: ApiChange, asked: ImportBody) -> Response:
+def import_entries(here: ApiChange, data: Annotated[bytes, Depends(read_body)]) -> Response:
     """Import the rows of a file by the same acts as on the pages: consent first, checks, locks, reasons, the log.
 
     The same file again changes nothing. All or nothing (the default) answers 422 when a row is refused, and nothing
     stays; else every good row does. A dry run says what would be created, changed, left or refused.
     """
-    return _import(here, asked)
+    require(here.actor, Permission.DATA_IMPORT, action=ACTION, subject=SUBJECT)
+    asked, rows = _read(data)
+    return _import(here, asked, rows)
+
+
+MOST_TOLD = 50  # rows that are none
+
+
+def _read(data: bytes) -> tuple[ImportBody, Items | None]:
+    """The body, whose rows are read as they are asked for: as a whole they would take some twenty times its size."""
+    try:
+        said = members(text_of(data))
+    except UnicodeDecodeError:
+        raise Invalid([FieldProblem("body", "encoding", "This is not in UTF-8. Send JSON in UTF-8.")]) from None
+    except JSONDecodeError as error:
+        message = f"This is no JSON ({error.msg}). Mend it at this character, and send it again."
+        raise Invalid([FieldProblem(str(error.pos), "json_invalid", message)]) from None
+    except RecursionError:
+        raise Invalid([FieldProblem("body", "json_invalid", "Something in it stands too deep. Send rows.")]) from None
+    except ValueError:
+        raise Invalid([FieldProblem("body", "object", "Send an object, with the rows in `rows`.")]) from None
+    rows = said.pop("rows") if isinstance(said.get("rows"), Items) else None
+    wrong = (number for number, row in enumerate(rows or ()) if not isinstance(row, dict))
+    if problems := [
+        FieldProblem(f"rows.{number}", "dict_type", "A row is an object, by the names of its columns. Send it as one.")
+        for number in islice(wrong, MOST_TOLD)
+    ]:
+        raise Invalid(problems)
+    try:
+        # Nothing else that is asked for is a list.
+        asked = ImportBody.model_validate({name: () if isinstance(one, Items) else one for name, one in said.items()})
+    except ValidationError as error:
+        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from None
+    return asked, rows
 
 
 @router.post(
@@ -161,15 +204,13 @@ def import_csv(
     asked = ImportBody(
         csv=text, mapping=mapping, file=file, dry_run=dry_run, all_or_nothing=all_or_nothing, why=why or None
     )
-    return _import(here, asked)
+    return _import(here, asked, None)
 
 
-def _import(here: Here, asked: ImportBody) -> Response:
-    require(here.actor, Permission.DATA_IMPORT, action=ACTION, subject=SUBJECT)
-    if (asked.rows is None) == (asked.csv is None):
+def _import(here: Here, asked: ImportBody, given: Items | None) -> Response:
+    if (given is None) == (asked.csv is None):
         raise Invalid([FieldProblem("rows", "one", "Send either rows or csv.")])
-    sent = asked.csv if asked.csv is not None else json.dumps(asked.rows, default=str)
-    rows, columns = _rows(asked)
+    rows, columns = _rows(asked.csv, given)
     mapping = _mapping(here, asked, columns)
     if asked.password:
         require_password(here, asked.password)
@@ -180,7 +221,7 @@ def _import(here: Here, asked: ImportBody) -> Response:
         here.the_study,
         rows,
         mapping,
-        origin=origin(asked.file, sent),
+        origin=origin(asked.file, rows if asked.csv is None else asked.csv),
         dry_run=asked.dry_run,
         all_or_nothing=asked.all_or_nothing,
         signs=bool(asked.password),
@@ -197,13 +238,12 @@ def _import(here: Here, asked: ImportBody) -> Response:
     return remembering(here, answer) if report.imported and mapping.randomise_after else answer
 
 
-def _rows(asked: ImportBody) -> tuple[Iterable[Cells], list[str]]:
-    if asked.csv is not None:
-        header, rows = read_csv(asked.csv)
+def _rows(text: str | None, given: Items | None) -> tuple[Iterable[Cells], list[str]]:
+    if text is not None:
+        header, rows = read_csv(text)
         return rows, header
-    given = asked.rows or []
-    columns = list(dict.fromkeys(name for row in given[:100] for name in row))
-    return given, columns
+    assert given is not None
+    return given, list(dict.fromkeys(name for row in islice(given, 100) for name in row))
 
 
 def _mapping(here: Here, asked: ImportBody, columns: list[str]) -> FileMapping:

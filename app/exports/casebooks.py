@@ -6,7 +6,7 @@ from importlib.metadata import version
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import select, union
+from sqlalchemy import and_, or_, select, union
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY as LOG
@@ -19,25 +19,28 @@ from app.exports.choice import Choice
 from app.exports.formats.standards import Standard
 from app.exports.reads import ENTRY, PARTICIPANT, SCREENING, SITE, VERSION
 from app.exports.tables import Plan, Row, Table
-from app.exports.whole import COMMON, Casebook, Dropped, Filled, Place, Somebody, Touched, Whole
+from app.exports.whole import COMMON, SIGNED, Casebook, Dropped, Filled, Place, Somebody, Touched, Whole
 from app.foundation.errors import FieldProblem, Invalid
 from app.participants.reads import at_their_sites
 from app.people.access import Actor, require, sites_for
 from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
 
-TRANSACTIONAL = (Standard.ODM, Standard.ODM_2)
-"""The standards that have words for what changed and what was removed."""
+NUMBERED = (Standard.DATASET_JSON, Standard.DATASET_NDJSON)
+"""The standards that number the records of a participant: with one that comes or goes all behind it change."""
+NAMING = (Standard.ODM, Standard.ODM_2)
+"""The standards that list who did anything, and what signatures mean: to find that, all of the log is gone through."""
 BATCH = 50
 """So many participants are held at once."""
 CHANGES = ("entry.saved", "entry.corrected")
+SIGNING = "entry.signed"
+Notes = dict[str, set[str]]
 
 
-def why_not_whole(choice: Choice, since: int | None) -> list[FieldProblem]:
+def why_not_whole(choice: Choice) -> list[FieldProblem]:
     """What cannot be asked of a file of the whole study."""
     asked = {
         "tables": bool(choice.tables),
-        "since": since is not None and choice.format not in TRANSACTIONAL,
         "values": choice.values != "codes",
         "dates": choice.dates != "kept",
         "ids": choice.ids != "kept",
@@ -67,7 +70,7 @@ def _asked(
 ) -> tuple["reads.Source", Plan]:
     """Where the rows come from, and what is asked for of all that was ever asked."""
     require(by, Permission.EXPORT_RUN, action=reads.RUN, subject="/export")
-    if problems := why_not_whole(choice, since):
+    if problems := why_not_whole(choice):
         raise Invalid(problems)
     source = reads.source_of(session, study, by=by, choice=choice, since=since)
     return source, source.plan
@@ -85,7 +88,7 @@ def open_whole(session: Session, study: StudyInUse, choice: Choice, *, since: in
     last = session.execute(
         select(LOG.c.at).where(LOG.c.log == study.code, LOG.c.position == head.size - 1)
     ).scalar_one_or_none()
-    people, meanings = _people(session, study, by)
+    people, meanings = _people(session, study, by) if choice.format in NAMING else ((), ())
     return Whole(
         study=study.definition,
         plan=plan,
@@ -143,13 +146,14 @@ def _people(session: Session, study: StudyInUse, by: Actor) -> tuple[tuple[Someb
 
 def _casebooks(session: Session, study: StudyInUse, source: "reads.Source", since: int | None) -> Iterator[Casebook]:
     beside = {name: _Beside(source.narrowed(source.table(name))) for name in COMMON}
-    changed = source.changed
+    changed, standard = source.changed, source.choice.format
     people = source.people()
     while batch := list(islice(people, BATCH)):
         codes = [person.code for person, _ in batch]
         changes = _changes(session, study, codes)
         screenings = _screenings(session, source, [person.id for person, _ in batch])
         before = {} if since is None else _before(session, study, codes, since)
+        noted = _noted(session, study, codes, since) if since is not None and standard is Standard.FHIR else {}
         for person, entries in batch:
             mine, rows = changes.get(person.code, {}), {name: each.of(person.code) for name, each in beside.items()}
             if changed is not None and person.code not in changed.people:  # of very many, everybody is read
@@ -157,10 +161,13 @@ def _casebooks(session: Session, study: StudyInUse, source: "reads.Source", sinc
             yield Casebook(
                 participant=person.code,
                 site=person.site,
-                entries=tuple(_filled(source, row, mine) for row in source.touched(person, entries)),
+                entries=tuple(
+                    _filled(source, row, mine)
+                    for row in (entries if standard in NUMBERED else source.touched(person, entries))
+                ),
                 screenings=tuple(screenings.get(person.id, ())),
                 rows=rows,
-                dropped=_dropped(source, changed, person.code, before.get(person.code))
+                dropped=_dropped(source, changed, person.code, before.get(person.code), noted.get(person.code, {}))
                 if changed is not None
                 else None,
             )
@@ -184,21 +191,44 @@ def _before(session: Session, study: StudyInUse, participants: Sequence[str], si
     return found
 
 
-def _dropped(source: "reads.Source", changed: Changed, participant: str, before: set[str] | None) -> Dropped | None:
+def _noted(session: Session, study: StudyInUse, participants: Sequence[str], since: int) -> dict[str, Notes]:
+    """Participant -> subject -> what was changed for a reason before a change number, and whether it was signed."""
+    query = (
+        select(LOG.c.participant, LOG.c.subject, LOG.c.action, LOG.c.item)
+        .where(
+            LOG.c.log == study.code,
+            LOG.c.participant.in_(participants),
+            LOG.c.position < since,
+            or_(LOG.c.action == SIGNING, and_(LOG.c.action.in_(CHANGES), LOG.c.why.is_not(None))),
+        )
+        .distinct()
+    )
+    found: dict[str, Notes] = {}
+    for row in session.execute(query):
+        noted = SIGNED if row.action == SIGNING else row.item
+        found.setdefault(row.participant, {}).setdefault(row.subject, set()).add(noted)
+    return found
+
+
+def _dropped(
+    source: "reads.Source", changed: Changed, participant: str, before: set[str] | None, noted: Notes
+) -> Dropped | None:
     """What is out of date of somebody in an earlier file; None when there was nothing of them yet."""
     if before is None:
         return None
-    touched = changed.people[participant][1]
-    if touched is None:
-        return Dropped(everything=True)
-    repeating, forms = source.whole_plan.repeating, set()
-    for kind, visit, instrument, *repeat in (subject.split("/") for subject in before if subject.count("/") > 1):
+    touched, repeating = changed.people[participant][1], source.whole_plan.repeating
+    forms: dict[tuple[str, str, int | None], frozenset[str]] = {}
+    for subject in before:
+        if subject.count("/") < 2:
+            continue
+        kind, visit, instrument, *repeat = subject.split("/")
         wanted = not source.choice.leaves_out("visits", visit) and not source.choice.leaves_out(
             "instruments", instrument
         )
-        if kind == "entry" and (visit, instrument) in touched and wanted:
-            forms.add((visit, instrument, int(repeat[0]) if repeat else 1 if instrument in repeating else None))
-    return Dropped(False, tuple(sorted(forms, key=lambda form: (*form[:2], form[2] or 0))))
+        if kind == "entry" and wanted and (touched is None or (visit, instrument) in touched):
+            number = int(repeat[0]) if repeat else 1 if instrument in repeating else None
+            forms[visit, instrument, number] = frozenset(noted.get(subject, ()))
+    return Dropped(touched is None, dict(sorted(forms.items(), key=lambda form: (*form[0][:2], form[0][2] or 0))))
 
 
 class _Beside:

@@ -88,13 +88,14 @@ def named(table: str, *, dummy: bool) -> str:
     return f"{table}_with_dummy_arms" if dummy else table
 
 
-def name_of(study: StudyInUse, choice: Choice, now: datetime) -> str:
-    """What the file of a choice is called: as that of its table, or as a ZIP of this format."""
+def name_of(study: StudyInUse, choice: Choice, now: datetime, since: int | None = None) -> str:
+    """What the file of a choice is called: as that of its table, or as a ZIP of this format; and since which change."""
+    called = choice.called if since is None else f"{choice.called}_since_{since}"
     if isinstance(choice.format, Standard):
-        return f"{study.code}_{choice.called}_{now.astimezone(UTC):%Y-%m-%d}.{choice.format.ending}"
+        return f"{study.code}_{called}_{now.astimezone(UTC):%Y-%m-%d}.{choice.format.ending}"
     if not choice.is_bundle:
-        return file_name(study, choice.called, choice.format, now)
-    return f"{study.code}_{choice.called}_{now.astimezone(UTC):%Y-%m-%d}_{choice.format.value}.zip"
+        return file_name(study, called, choice.format, now)
+    return f"{study.code}_{called}_{now.astimezone(UTC):%Y-%m-%d}_{choice.format.value}.zip"
 
 
 def media_type_of(choice: Choice) -> str:
@@ -147,7 +148,7 @@ def deliver_choice(
     """Everything that is chosen, as one file: a table, or a ZIP of several with their codebook."""
     casebooks.require_possible(session, study, choice, since=since, by=by)
     now = clock()
-    name = name_of(study, choice, now)
+    name = name_of(study, choice, now, since)
     run = actions.begin(session, study, choice, since=since, file_name=name, state="begun", by=by, now=now)
     return Delivery(
         file_name=name,

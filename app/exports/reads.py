@@ -72,8 +72,7 @@ def catalogue(
     session: Session, study: StudyInUse, *, by: Actor, dummy: bool = False, choice: Choice = EVERYTHING
 ) -> list[Table]:
     """Every table the person may take, without reading any row; with `dummy`, those that have dummy arms."""
-    source = source_of(session, study, by=by, dummy=dummy, choice=choice)
-    return [source.table(name) for name in source.names if not dummy or has_arm(name)]
+    return source_of(session, study, by=by, dummy=dummy, choice=choice).catalogue(dummy=dummy)
 
 
 def open_export(
@@ -253,6 +252,10 @@ class Source:
             "concomitant_care",
             "codebook",
         )
+
+    def catalogue(self, *, dummy: bool = False) -> list[Table]:
+        """Every table, without reading any row; with `dummy`, those that have room for an arm."""
+        return [self.table(name) for name in self.names if not dummy or has_arm(name)]
 
     def _twice(self) -> tuple[str, ...]:
         """What two people did, where any version of the study asks for it."""

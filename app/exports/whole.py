@@ -16,6 +16,10 @@ COMMON = ("participants", "visits", "consents", "screening", "adverse_events", "
 """The tables that stand beside the entries: each row is about one participant."""
 
 
+SIGNED = "signed"
+"""What stands among the items of an entry that were changed for a reason, for its signature."""
+
+
 @dataclass(frozen=True)
 class Touched:
     """Who changed one answer last, when, and why, where it was a correction."""
@@ -49,12 +53,13 @@ class Filled:
 class Dropped:
     """What whoever keeps an earlier file takes away of a participant before they add what stands in the casebook.
 
-    `everything` they have of them; otherwise what stands beside the entries, and `forms`: visit, instrument and the
-    number of the repeat, None for one that does not repeat.
+    `everything` they have of them; otherwise what stands beside the entries, and of the entries `forms`. Those are what
+    the log spoke of before, in use or not, in their order: visit, instrument and the number of the repeat (None for one
+    that does not repeat) -> the items that were changed for a reason, and `SIGNED` where it was.
     """
 
     everything: bool
-    forms: tuple[tuple[str, str, int | None], ...] = ()
+    forms: Mapping[tuple[str, str, int | None], frozenset[str]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ class Casebook:
     """All there is of one participant: `rows` are theirs in each of the tables beside the entries.
 
     `screenings` are pre-screens in the form of entries: at no visit, counted from 1. Of a file of what changed: the
-    entries that may have changed alone, and what is `dropped` first, None for somebody who is new.
+    entries that may have changed alone (all of theirs for a standard that numbers records within a participant), and
+    what is `dropped` first, None for somebody who is new.
     """
 
     participant: str
@@ -94,8 +100,9 @@ class Whole:
     """A study in one snapshot. `casebooks` reads as it is asked, participant by participant, in the order of codes.
 
     `changed_at` is when the log was written to last: it stands where a format wants to know when the file was made, so
-    that the same snapshot is the same file. `columns` are those of the tables in `COMMON`. With `since`, the casebooks
-    are those that may have changed from that change number on.
+    that the same snapshot is the same file. `people` and `meanings` are there for a standard that lists them. `columns`
+    are those of the tables in `COMMON`. With `since`, the casebooks are those that may have changed from that change
+    number on.
     """
 
     study: Study

@@ -96,14 +96,26 @@ class Origin:
         return f"Imported from {self.name}."
 
 
-def origin(name: str, data: bytes | str) -> Origin:
-    """A file by its name, without its folder, and its fingerprint; of a text that of its UTF-8."""
+def origin(name: str, data: bytes | str | Iterable[Cells]) -> Origin:
+    """A file by its name, without its folder, and its fingerprint; of a text that of its UTF-8, of rows their JSON."""
     digest = hashlib.sha256()
-    for at in range(0, len(data), PIECE):  # a large file is not there a second time
-        piece = data[at : at + PIECE]
+    for piece in _pieces(data):
         digest.update(piece.encode("utf-8", "replace") if isinstance(piece, str) else piece)
     plain = "".join(letter for letter in name.replace("\\", "/").rsplit("/", 1)[-1] if letter.isprintable())
     return Origin(plain.strip()[:120] or "a file", digest.hexdigest())
+
+
+def _pieces(data: bytes | str | Iterable[Cells]) -> Iterator[bytes | str]:
+    """A large file in pieces, so that it is not there a second time."""
+    if isinstance(data, bytes | str):
+        for at in range(0, len(data), PIECE):
+            yield data[at : at + PIECE]
+        return
+    between = "["
+    for row in data:
+        yield between + json.dumps(row, default=str)
+        between = ", "
+    yield "]" if between == ", " else "[]"
 
 
 def import_rows(
@@ -373,9 +385,9 @@ class _Run:
         asked: dict[str, Any] = {"newest": self.newest, "by": self.by, "now": self.now}
         staged = not study.definition.allocation.first_stage or stage_of(self.session, who.id) is not None
         if self.randomises or not study.definition.is_allocated:
-            if not staged:
-                randomisation.randomise_first(self.session, study, who, **asked)
-            randomisation.randomise(self.session, study, who, **asked)
+            # Both stages are judged before a slot of either is taken: what is taken back was tried (decision 0020).
+            step = randomisation.randomise if staged else randomisation.randomise_both
+            step(self.session, study, who, **asked)
         else:
             self._refuse_unready(study, who, staged=staged, asked=asked)
             self.waiting.add(who.code)

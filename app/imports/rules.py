@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import groupby
@@ -136,16 +136,29 @@ def read_mapping(said: object) -> FileMapping:
 Cells = Mapping[str, object]
 
 
-def read_csv(text: str) -> tuple[list[str], Iterator[Cells]]:
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a file. Each time they are gone through they are read anew, one by one, and none is kept."""
+
+    read: Callable[[], Iterator[Cells]]
+
+    def __iter__(self) -> Iterator[Cells]:
+        return self.read()
+
+
+def read_csv(text: str) -> tuple[list[str], Rows]:
     """The columns and the rows of a CSV file, row by row; Invalid where it is none."""
     text = text.removeprefix("\ufeff")
     if "\x00" in text:
         raise Invalid([FieldProblem("file", "control", "There is a NUL in this file. Save it as CSV in UTF-8 again.")])
     first = next(_lines(text), "")
     delimiter = max(",;\t", key=first.count)
-    rows = csv.reader(_lines(text), delimiter=delimiter, strict=True)
+
+    def lines() -> Any:
+        return csv.reader(_lines(text), delimiter=delimiter, strict=True)
+
     try:
-        header = [name.strip() for name in next(rows, [])]
+        header = [name.strip() for name in next(lines(), [])]
     except csv.Error as error:
         raise _no_csv(1, error) from None
     twice = sorted({name for name in header if header.count(name) > 1})
@@ -156,6 +169,8 @@ def read_csv(text: str) -> tuple[list[str], Iterator[Cells]]:
         raise Invalid([FieldProblem("file", "header", f"{said} Give each column a name of its own.")])
 
     def cells() -> Iterator[Cells]:
+        rows = lines()
+        next(rows)
         while True:
             try:
                 row = next(rows, None)
@@ -169,7 +184,7 @@ def read_csv(text: str) -> tuple[list[str], Iterator[Cells]]:
                 raise _no_csv(rows.line_num, f"{len(row)} cells under {len(header)} columns")
             yield dict(zip(header, row, strict=True))
 
-    return header, cells()
+    return header, Rows(cells)
 
 
 def _lines(text: str) -> Iterator[str]:

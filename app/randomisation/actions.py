@@ -569,25 +569,55 @@ def randomise(
     answered with the allocation that stands. `newest` is what is remembered of the log outside the database: a database
     that is behind it was put back from a backup, and could give a used slot to somebody else (REL-17).
     """
-    code, study = participant.code, study.at(participant.site_id)
-    if participant.study_id != study.id or participant.id is None:
-        raise NotFound
-    require(by, Permission.PARTICIPANT_RANDOMISE, site_id=participant.site_id, subject=code, action=RANDOMISE)
+    study = study.at(participant.site_id)
+    _require_theirs(study, participant, by=by, action=RANDOMISE)
     if not study.definition.is_allocated:
-        raise Refused("This study does not randomise. Go on with the visits.", action=RANDOMISE, subject=code)
+        words = "This study does not randomise. Go on with the visits."
+        raise Refused(words, action=RANDOMISE, subject=participant.code)
     # The participant first, and the stratum last: that is what others wait for.
     told = clinicians_at(session, study, participant)
     stood = standing(session, study, participant, now=now, lock=True, hold=True, newest=newest)
-    if again and (stands := allocation_of(session, participant.id)) is not None:
+    if again and (stands := allocation_of(session, participant.id or 0)) is not None:
         return stands
-    stratum = stood.held
-    secrets = secrets_of(session, study, stratum)
+    secrets = _refuse_unready(session, study, participant, stood, now=now)
+    return _randomised(session, study, participant, stood, secrets, told, by=by, now=now)
+
+
+def _require_theirs(study: StudyInUse, participant: Participant, *, by: Actor, action: str) -> None:
+    if participant.study_id != study.id or participant.id is None:
+        raise NotFound
+    about = {"subject": participant.code, "action": action}
+    require(by, Permission.PARTICIPANT_RANDOMISE, site_id=participant.site_id, **about)
+
+
+def _refuse_unready(
+    session: Session, study: StudyInUse, participant: Participant, stood: AtTheGates, *, now: datetime
+) -> dict[str, Any]:
+    """Refused unless every gate is open and the list in use is of the plan; gives what the list was drawn from."""
+    secrets = secrets_of(session, study, stood.held)
     reason = why_not_ready(gates(study.definition, stood.facts))
-    if reason is None and (stratum is None or not is_of_plan(study.definition, stratum.method, secrets)):
+    if reason is None and (stood.held is None or not is_of_plan(study.definition, stood.held.method, secrets)):
         reason = NOT_OPEN
     if reason is not None:
-        raise Refused(reason, action=RANDOMISE, subject=code)
+        raise Refused(reason, action=RANDOMISE, subject=participant.code)
     _refuse_moved(session, study, participant, stood, action=RANDOMISE, now=now)
+    return secrets
+
+
+def _randomised(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    stood: AtTheGates,
+    secrets: Mapping[str, Any],
+    told: Sequence[Any],
+    *,
+    by: Actor,
+    now: datetime,
+) -> Allocated:
+    """The slot is taken: nothing is judged any more. `told` are those who hear of it, and `stood` holds the stratum."""
+    assert participant.id is not None
+    code, stratum = participant.code, stood.held
     details: dict[str, object] = {"stratum": stood.stratum}
     if stratum.method in DECIDING:
         details["leaf"] = _decide(session, study, participant.id, stratum, secrets, stood.stratum or "")
@@ -666,23 +696,75 @@ def randomise_first(
     Once and for all, and before the arm; otherwise as `randomise`.
     """
     study = study.at(participant.site_id)
-    code, stage = participant.code, study.definition.allocation.first_stage
-    if participant.study_id != study.id or participant.id is None:
-        raise NotFound
-    require(by, Permission.PARTICIPANT_RANDOMISE, site_id=participant.site_id, subject=code, action=FIRST)
-    if stage is None:
-        raise Refused("This study has one stage. Randomise the participant.", action=FIRST, subject=code)
-    view = first_stage_of(study)
+    _require_theirs(study, participant, by=by, action=FIRST)
+    view = _view_of_first(study, participant)
     stood = standing(session, view, participant, now=now, lock=True, hold=True, newest=newest, first=True)
-    if again and (stands := stage_of(session, participant.id)) is not None:
+    if again and (stands := stage_of(session, participant.id or 0)) is not None:
         return stands
-    stratum = stood.held
+    _refuse_unready_first(session, study, view, participant, stood, now=now)
+    return _staged(session, study, participant, stood, by=by, now=now)
+
+
+def randomise_both(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    newest: Newest | None = None,
+    by: Actor,
+    now: datetime,
+) -> Allocated:
+    """Both stages at once, for somebody who has neither: whatever refuses one is found before a slot of any is taken.
+
+    A first stage that is done and then taken back with the second would be a slot that was tried (decision 0020). What
+    was judged is held until the transaction ends: the participant, then the stratum of the first stage, then the other.
+    """
+    study = study.at(participant.site_id)
+    _require_theirs(study, participant, by=by, action=FIRST)
+    view = _view_of_first(study, participant)
+    told = clinicians_at(session, study, participant)
+    asked: dict[str, Any] = {"now": now, "lock": True, "hold": True, "newest": newest}
+    first = standing(session, view, participant, first=True, **asked)
+    stood = standing(session, study, participant, **asked)
+    _refuse_unready_first(session, study, view, participant, first, now=now)
+    stood = replace(stood, facts=replace(stood.facts, staged=True))  # which it is by then
+    secrets = _refuse_unready(session, study, participant, stood, now=now)
+    _staged(session, study, participant, first, by=by, now=now)
+    return _randomised(session, study, participant, stood, secrets, told, by=by, now=now)
+
+
+def _view_of_first(study: StudyInUse, participant: Participant) -> StudyInUse:
+    if study.definition.allocation.first_stage is None:
+        words = "This study has one stage. Randomise the participant."
+        raise Refused(words, action=FIRST, subject=participant.code)
+    return first_stage_of(study)
+
+
+def _refuse_unready_first(
+    session: Session,
+    study: StudyInUse,
+    view: StudyInUse,
+    participant: Participant,
+    stood: AtTheGates,
+    *,
+    now: datetime,
+) -> None:
+    """As `_refuse_unready`, of the first stage, of which `view` is the study."""
     reason = why_not_ready(first_stage_gates(study.definition, stood.facts))
-    if reason is None and not is_of_plan(view.definition, None, secrets_of(session, study, stratum)):
+    if reason is None and not is_of_plan(view.definition, None, secrets_of(session, study, stood.held)):
         reason = NOT_OPEN
-    if reason is not None or stratum is None:
-        raise Refused(reason or NOT_OPEN, action=FIRST, subject=code)
+    if reason is not None or stood.held is None:
+        raise Refused(reason or NOT_OPEN, action=FIRST, subject=participant.code)
     _refuse_moved(session, view, participant, stood, action=FIRST, now=now)
+
+
+def _staged(
+    session: Session, study: StudyInUse, participant: Participant, stood: AtTheGates, *, by: Actor, now: datetime
+) -> Staged:
+    """The slot of the first stage is taken: nothing is judged any more."""
+    code, stage, stratum = participant.code, study.definition.allocation.first_stage, stood.held
+    assert stage is not None
+    assert participant.id is not None
     _lock_study(session, study)
     front = session.execute(
         select(func.max(STAGED.c.number).label("number"), func.max(STAGED.c.allocated_at).label("at")).where(

@@ -44,9 +44,22 @@ def exports(
     table: str = "participants",
     format: str = "csv",  # noqa: A002
     arms: Literal["", "dummy"] = "",
+    since: Annotated[str, Query(max_length=LONGEST_CELL)] = "",
 ) -> Response:
     """Every table, the columns and first rows of the chosen one, and the latest exports."""
-    return _page(here, asked, table, format, dummy=arms == "dummy")
+    try:
+        return _page(here, asked, table, format, dummy=arms == "dummy", since=_change(since))
+    except Invalid as problem:
+        if [each.field for each in problem.problems] != ["since"]:
+            raise
+        return _page(here, asked, table, format, problem=problem)
+
+
+def _change(typed: str) -> int | None:
+    """The change number that was typed, None for everything; what is no number is none that there ever was."""
+    typed = typed.strip()
+    is_number = typed.isascii() and typed.isdecimal() and len(typed) < len(str(2**31))
+    return int(typed) if is_number else -1 if typed else None
 
 
 def _page(
@@ -56,9 +69,10 @@ def _page(
     format: str,  # noqa: A002
     *,
     dummy: bool = False,
+    since: int | None = None,
     problem: Invalid | None = None,
 ) -> Response:
-    study = here.the_study
+    study, since = here.the_study, None if dummy else since
     if format not in [*Format, *Standard]:
         raise NotFound
     kind = Standard(format) if format in list(Standard) else Format(format)
@@ -66,7 +80,8 @@ def _page(
         # It holds the whole study, with its codes: what else may have been chosen before does not go with it.
         table, dummy = ALL, False
         asked = asked.model_copy(update={"values": "codes", "dates": "kept", "ids": "kept"})
-    tables = reads.catalogue(here.session, study, by=here.actor, dummy=dummy, choice=asked)
+    source = reads.source_of(here.session, study, by=here.actor, dummy=dummy, choice=asked, since=since)
+    tables = source.catalogue(dummy=dummy)
     # Somebody who chose a table without room for an arm and then dummy arms sees the first that has it.
     known = table if not dummy or table == ALL or reads.has_arm(table) else tables[0].name
     chosen = tables[0] if known == ALL else next((one for one in tables if one.name == known), None)
@@ -76,9 +91,9 @@ def _page(
     path = f"/{study.code}/exports"
     names = () if known == ALL else (chosen.name,)
     choice = asked.model_copy(update={"tables": names, "format": kind, "arms": "dummy" if dummy else "none"})
-    name = delivery.name_of(study, choice, here.now)
-    file = _file_of(choice)
-    opened = reads.open_export(here.session, study, chosen.name, by=here.actor, dummy=dummy, choice=choice)
+    name = delivery.name_of(study, choice, here.now, since)
+    file = _file_of(choice, since)
+    opened = source.shaped(chosen.name)
     return show_at(
         here,
         places,
@@ -92,6 +107,8 @@ def _page(
         format=kind.value,
         dummy=dummy,
         choice=choice,
+        since=since,
+        typed_since=here.request.query_params.get("since", "") if since is None else since,
         asked=choice.model_dump_json(exclude_defaults=True),
         lists=_lists(here, choice),
         may_be_dummy=study.definition.is_allocated,
@@ -171,17 +188,18 @@ def make(here: ChangeInStudy) -> Response:
     """Make what is chosen in the background, or give it a name to be run again."""
     require(here.actor, Permission.EXPORT_RUN, action="export.run", subject="/export")
     study, choice = here.the_study, _typed(here)
+    since = _change(here.value("since"))
     if here.value("act") == "define":
         try:
             actions.define(here.session, study, here.value("name"), choice, by=here.actor, now=here.now)
         except Invalid as problem:
             here.refuse(problem)
             table = choice.tables[0] if len(choice.tables) == 1 else ALL
-            return _page(here, choice, table, choice.format, dummy=choice.dummy, problem=problem)
+            return _page(here, choice, table, choice.format, dummy=choice.dummy, since=since, problem=problem)
         query = urlencode({**_query_of(choice), "done": "defined"}, doseq=True)
         return here.redirect(f"/{study.code}/exports?{query}")
-    name = delivery.name_of(study, choice, here.now)
-    made = actions.ask(here.session, study, choice, file_name=name, by=here.actor, now=here.now)
+    name = delivery.name_of(study, choice, here.now, since)
+    made = actions.ask(here.session, study, choice, since=since, file_name=name, by=here.actor, now=here.now)
     return here.redirect(f"/{study.code}/exports/history/{made.number}")
 
 
@@ -222,6 +240,9 @@ def one_export(here: PageInStudy, number: Number) -> Response:
         path=f"/{here.the_study.code}/exports",
         made=made,
         query=urlencode(_query_of(made.choice), doseq=True),
+        since=urlencode({**_query_of(made.choice), "since": made.change}, doseq=True)
+        if made.is_done and not made.choice.dummy
+        else None,
         why_no_file=history.why_no_file(made, by=here.actor),
         timezone=places_of(here).timezone(),
     )
@@ -262,9 +283,9 @@ def _shape_of(choice: Choice) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
-def _file_of(choice: Choice) -> str:
-    """Where the file of a choice is, below the exports."""
-    query = _shape_of(choice)
+def _file_of(choice: Choice, since: int | None = None) -> str:
+    """Where the file of a choice is, or of what changed in it since, below the exports."""
+    query = _shape_of(choice) if since is None else {**_shape_of(choice), "since": since}
     if choice.is_whole:
         name = f"{ALL}.{choice.format.extension}"
     elif choice.is_bundle:
@@ -338,9 +359,11 @@ def _script(here: Here, choice: Choice, file: str) -> dict[str, str | None] | No
     if choice.dummy and choice.is_bundle:
         return None
     address = here.settings.address.rstrip("/")
-    readable = not choice.is_bundle
+    exports = f"{address}/api/v1/studies/{here.the_study.code}/exports{'-dummy' if choice.dummy else ''}"
+    readable, everything = not choice.is_bundle, _file_of(choice)
     return {
-        "url": f"{address}/api/v1/studies/{here.the_study.code}/exports{'-dummy' if choice.dummy else ''}/{file}",
+        "url": f"{exports}/{file}",
+        "next": None if choice.dummy else f"{exports}/{everything}{'&' if '?' in everything else '?'}since=",
         "python": READERS.get(choice.format) if readable and isinstance(choice.format, Format) else None,
         "r": IN_R.get(choice.format) if readable and isinstance(choice.format, Format) else None,
     }

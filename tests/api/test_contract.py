@@ -293,6 +293,15 @@ def test_what_is_asked_beside_the_body_is_part_of_the_request(world):
     assert (kept.status_code, kept.json().get("imported")) == (200, True), kept.text
     assert "another request" in problem_of(sent(dry_run=False, file="other.csv"))["detail"]
     assert sent(dry_run=False).headers["idempotent-replay"] == "true"
+    for data, field in (
+        (b'{"rows": [{}, 3]}', "rows.1"),
+        (b'{"rows": [{}', "12"),
+        (b'{"rows": [], "colour": 1}', "colour"),
+    ):
+        problem = manager.refused(422, "POST", "/entries/import", None, content=data)
+        assert [each["field"] for each in problem["errors"]] == [field]
+    none = manager.refused(422, "POST", "/entries/import", None, content=b"{}")
+    assert [each["field"] for each in none["errors"]] == ["rows"]
 
 
 def test_a_key_belongs_to_one_person(world):

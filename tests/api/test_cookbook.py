@@ -27,11 +27,13 @@ def test_every_block_runs(database, tmp_path, monkeypatch, capsys):
         load_study(session, definition, by=person(session, None, Role.ADMINISTRATOR), now=clock.now())
         study = study_in_use(session, "resolve")
         coordinator = person(session, study, Role.COORDINATOR, site_code="neura")
+        manager = person(session, study, Role.DATA_MANAGER, site_code=None)
     client = api_client(database, coordinator)
     code = _somebody_at_baseline(client)
     with served(application_on(database)) as address:
         monkeypatch.setenv("EQUIPOISE", f"{address}/api/v1/studies/resolve")
         monkeypatch.setenv("TOKEN", client.token)
+        monkeypatch.setenv("MANAGER_TOKEN", api_client(database, manager).token)
         names = run_blocks(PAGE, tmp_path)
         names["api"].close()
     said = capsys.readouterr().out
@@ -40,6 +42,9 @@ def test_every_block_runs(database, tmp_path, monkeypatch, capsys):
     assert "changed 200 late 412" in said
     assert "would be changed [{'item': 'pain_intensity', 'old': 6, 'new': 7}] []" in said
     assert "patient 200" in said
+    assert "rows" in said.partition(" came 0")[0]
+    assert {"DM", "DS", "QS"} <= {dataset for dataset, _ in names["kept"]}
+    assert {one["resourceType"] for one in names["held"].values()} >= {"QuestionnaireResponse", "AuditEvent"}
     now = int(time.time())
     assert names["is_ours"](b"{}", signature(names["secret"], now, "{}"), names["secret"])
     assert not names["is_ours"](b"{} ", signature(names["secret"], now, "{}"), names["secret"])

@@ -39,7 +39,7 @@ from app.randomisation.unblinding import actions as unblinding
 from app.web import places
 from tests.blinding import trial
 from tests.blinding.conftest import NewWorld
-from tests.blinding.trial import BLINDED, SWAPPED, WORDS, WORLD, Left, arm_of, differences, left_by
+from tests.blinding.trial import BLINDED, SINCE, SWAPPED, WORDS, WORLD, Left, arm_of, differences, left_by
 from tests.concealment.search import Searching
 
 SEARCHING = Searching(WORDS)
@@ -127,6 +127,8 @@ def _really_asked(left: Left, roles: Sequence[str]) -> None:
         "/api/",
     ):
         assert wanted in fine, wanted
+    whole = {key.split()[3] for key, (status, *_) in left.heard.items() if status == 200}
+    assert {f"/api/v1/studies/mini/exports/all.{extension}" for extension in SINCE["extension"]} <= whole
     called = {
         key.partition("content=")[2].partition("&")[0] for key, (status, *_) in left.heard.items() if status == 200
     }

@@ -767,10 +767,16 @@ DUMMY = {"table": (*PLAIN, "adverse_events")}
 # in such a format, and as they look with every option, come as one file (exports.bundle_file).
 BUILT = {"table": "participants", "extension": tuple(one for one in EXTENSIONS if one not in KNOWN["extension"])}
 STANDARD = {"table": "all", "extension": STANDARD_EXTENSIONS}
+# What changed since the beginning of the play, and since its middle: these addresses bring their own question.
+SINCE = {
+    "table": "all",
+    "extension": tuple(f"{one}?since={change}" for one in STANDARD_EXTENSIONS for change in (0, 60)),
+}
 FEWER: dict[str, tuple[dict[str, Any], ...]] = {
     "exports.dummy_file": (DUMMY, {**BUILT, "extension": ("sav", "parquet")}),
     "api.dummy_export": (DUMMY,),
     "exports.file": ({}, BUILT, STANDARD),
+    "api.export": ({}, SINCE),
 }
 QUERIES: dict[str, Sequence[str]] = {
     "participants.participants": ("", "?format=csv", "?sort=-status", "?find=M-00", "?status=randomised&site=all"),
@@ -789,7 +795,13 @@ QUERIES: dict[str, Sequence[str]] = {
     "queries.queries": ("", "?state=closed", "?sort=-changed"),
     "unblinding.report": ("", "?kind=emergency", "?waiting=yes"),
     "api.unblindings": ("", "?limit=2"),
-    "exports.exports": ("", "?table=visits", "?table=entries_by_participant&format=json", "?arms=dummy"),
+    "exports.exports": (
+        "",
+        "?table=visits",
+        "?table=entries_by_participant&format=json",
+        "?arms=dummy",
+        "?table=entries&since=60",
+    ),
     "exports.file": ("", "?spreadsheet=true"),
     "exports.bundle_file": ("", "?format=parquet"),
     "api.export_bundle": ("?format=json&since=0&dates=shifted&ids=mapped&values=labels",),

@@ -261,6 +261,79 @@ def test_the_definition_can_be_read_back_from_odm(
     assert "not ([pain_nrs] > 0)" in root.xpath(condition, namespaces=space)
 
 
+def fill_and_log(session: Session, study: StudyInUse, manager: Actor) -> None:
+    """Everything an entry can be, as the log tells of it."""
+    fill(session, study, manager)
+    everybody = session.execute(select(reads.PARTICIPANT.c.code)).scalars().all()
+    record(
+        session,
+        study.code,
+        [Change("participant.screened", code, "participant") for code in everybody],
+        by=manager,
+        now=NOW,
+    )
+    forms = [
+        f"entry/{v}/{f}"
+        for v, f in (
+            ("baseline", "pain"),
+            ("week18", "disability"),
+            ("week18", "diary"),
+            ("week18", "diary/2"),
+            ("unscheduled_2", "pain"),
+        )
+    ]
+    record(session, study.code, [Change("entry.saved", "M-001", each, new=1) for each in forms], by=manager, now=NOW)
+    more = [
+        Change("entry.saved", "M-002", "entry/week18/pain", new=1),
+        Change("entry.signed", "M-001", "entry/week18/pain"),
+    ]
+    record(session, study.code, more, by=manager, now=NOW)
+
+
+def change_much(session: Session, study: StudyInUse, manager: Actor) -> None:
+    """An answer goes and another comes, and a signature goes with it; a form and a repeat were begun by mistake, and of
+    somebody the only form; one form is new, and so is somebody."""
+    table = reads.ENTRY
+    mine = (
+        table.c.participant_id
+        == session.execute(select(reads.PARTICIPANT.c.id).where(reads.PARTICIPANT.c.code == "M-001")).scalar_one()
+    )
+    unsigned = {"signed_at": None, "signed_by": None, "signed_name": None, "signed_meaning": None}
+    pain = (mine, table.c.visit == "week18", table.c.instrument == "pain")
+    session.execute(update(table).where(*pain).values(values='{"pain_nrs": 2, "pain_days": 1}', version=3, **unsigned))
+    in_error = {"in_error_at": LATER, "in_error_by": "x", "in_error_why": "Wrong person"}
+    session.execute(update(table).where(mine, table.c.visit == "unscheduled_2").values(**in_error))
+    session.execute(update(table).where(mine, table.c.instrument == "diary", table.c.repeat == 2).values(**in_error))
+    theirs = select(reads.PARTICIPANT.c.id).where(reads.PARTICIPANT.c.code == "M-002").scalar_subquery()
+    session.execute(update(table).where(table.c.participant_id == theirs).values(**in_error))
+    row = session.get(
+        Participant,
+        session.execute(select(reads.PARTICIPANT.c.id).where(reads.PARTICIPANT.c.code == "M-001")).scalar_one(),
+    )
+    assert row is not None
+    entry(session, study, row, "baseline", "diary", {"diary_at": "2026-03-03T10:00"})
+    new = participant(session, study, 77)
+    entry(session, study, new, "week18", "pain", {"pain_nrs": 9})
+    session.execute(update(reads.PARTICIPANT).where(reads.PARTICIPANT.c.code == "M-003").values(status="completed"))
+    said = [
+        ("entry.corrected", "M-001", each)
+        for each in ("entry/week18/pain", "entry/unscheduled_2/pain", "entry/week18/diary/2", "entry/baseline/diary")
+    ]
+    said += [
+        ("entry.marked_in_error", "M-002", "entry/week18/pain"),
+        ("participant.screened", "M-077", "participant"),
+        ("entry.saved", "M-077", "entry/week18/pain"),
+        ("participant.completed", "M-003", "participant"),
+    ]
+    record(
+        session, study.code, [Change(action, code, subject) for action, code, subject in said], by=manager, now=LATER
+    )
+    again = Change(
+        "entry.saved", "M-001", "entry/week18/pain", "pain_nrs", 7, 2
+    )  # for no reason: none is told any more
+    record(session, study.code, [again], by=manager, now=LATER)
+
+
 Kept = dict[str, dict[Any, dict[Any, str]]]
 
 
@@ -306,79 +379,28 @@ def test_a_transactional_odm_brings_an_earlier_one_up_to_date(
     many: bool,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    fill(session, study, manager)
-    everybody = session.execute(select(reads.PARTICIPANT.c.code)).scalars().all()
-    record(
-        session,
-        study.code,
-        [Change("participant.screened", code, "participant") for code in everybody],
-        by=manager,
-        now=NOW,
-    )
-    forms = [
-        f"entry/{v}/{f}"
-        for v, f in (
-            ("baseline", "pain"),
-            ("week18", "disability"),
-            ("week18", "diary"),
-            ("week18", "diary/2"),
-            ("unscheduled_2", "pain"),
-        )
-    ]
-    record(session, study.code, [Change("entry.saved", "M-001", each, new=1) for each in forms], by=manager, now=NOW)
-    record(session, study.code, [Change("entry.saved", "M-002", "entry/week18/pain", new=1)], by=manager, now=NOW)
+    fill_and_log(session, study, manager)
     kept = brought_up_to_date({}, etree.fromstring(made(session, study, manager, standard)), standard)
     since = changes.head_of(session, study).size
     nothing: Any = etree.fromstring(changed_since(session, study, manager, standard, since))
     assert nothing.get("FileType") == "Transactional"
     assert not list(nothing.iter("{*}SubjectData"))
-
-    # An answer goes and another comes; a form and a repeat were begun by mistake; one is new, and so is somebody.
-    table = reads.ENTRY
-    mine = (
-        table.c.participant_id
-        == session.execute(select(reads.PARTICIPANT.c.id).where(reads.PARTICIPANT.c.code == "M-001")).scalar_one()
-    )
-    pain = (mine, table.c.visit == "week18", table.c.instrument == "pain")
-    session.execute(update(table).where(*pain).values(values='{"pain_nrs": 2, "pain_days": 1}', version=3))
-    in_error = {"in_error_at": LATER, "in_error_by": "x", "in_error_why": "Wrong person"}
-    session.execute(update(table).where(mine, table.c.visit == "unscheduled_2").values(**in_error))
-    session.execute(update(table).where(mine, table.c.instrument == "diary", table.c.repeat == 2).values(**in_error))
-    row = session.get(
-        Participant,
-        session.execute(select(reads.PARTICIPANT.c.id).where(reads.PARTICIPANT.c.code == "M-001")).scalar_one(),
-    )
-    assert row is not None
-    entry(session, study, row, "baseline", "diary", {"diary_at": "2026-03-03T10:00"})
-    new = participant(session, study, 77)
-    entry(session, study, new, "week18", "pain", {"pain_nrs": 9})
-    session.execute(update(reads.PARTICIPANT).where(reads.PARTICIPANT.c.code == "M-003").values(status="completed"))
-    said = [
-        ("entry.corrected", "M-001", each)
-        for each in ("entry/week18/pain", "entry/unscheduled_2/pain", "entry/week18/diary/2", "entry/baseline/diary")
-    ]
-    said += [
-        ("participant.screened", "M-077", "participant"),
-        ("entry.saved", "M-077", "entry/week18/pain"),
-        ("participant.completed", "M-003", "participant"),
-    ]
-    record(
-        session, study.code, [Change(action, code, subject) for action, code, subject in said], by=manager, now=LATER
-    )
-
+    change_much(session, study, manager)
     if many:
         monkeypatch.setattr(changes, "MOST", 1)
     data = changed_since(session, study, manager, standard, since)
     root: Any = etree.fromstring(data, etree.XMLParser(huge_tree=True))
     schema(conformance_folder() / ODM[standard][1]).assertValid(root)
-    assert {each.get("SubjectKey") for each in root.iter("{*}SubjectData")} == {"M-001", "M-003", "M-077"}
+    assert {each.get("SubjectKey") for each in root.iter("{*}SubjectData")} == {"M-001", "M-002", "M-003", "M-077"}
     assert data == changed_since(session, study, manager, standard, since)
     now = brought_up_to_date({}, etree.fromstring(made(session, study, manager, standard)), standard)
     assert brought_up_to_date(kept, root, standard) == now
 
 
-def changed_since(session: Session, study: StudyInUse, by: Actor, standard: Standard, since: int) -> bytes:
-    choice = Choice(format=standard)
+def changed_since(
+    session: Session, study: StudyInUse, by: Actor, standard: Standard, since: int, **asked: Any
+) -> bytes:
+    choice = Choice(format=standard, **asked)
     return b"".join(whole_file(casebooks.open_whole(session, study, choice, since=since, by=by), standard))
 
 
@@ -407,6 +429,23 @@ def records(files: dict[str, bytes], domain: str) -> list[dict[str, Any]]:
     found = json.loads(files[f"{domain}.json"])
     names = [column["name"] for column in found["columns"]]
     return [dict(zip(names, row, strict=True)) for row in found["rows"]]
+
+
+def are_valid(files: dict[str, bytes]) -> None:
+    """Every dataset by the schema of Dataset-JSON, and their define.xml: without what Define-XML adds it is ODM."""
+    validator = jsonschema.Draft201909Validator(
+        json.loads((conformance_folder() / "dataset-json-1.1" / "dataset.schema.json").read_text())
+    )
+    for name, text in files.items():
+        if name.endswith(".json"):
+            validator.validate(json.loads(text))
+    define: Any = etree.fromstring(files["define.xml"])
+    for one in list(define.iter("{*}*")):
+        for name in [name for name in one.attrib if name.startswith("{http://www.cdisc.org")]:
+            del one.attrib[name]
+        if one.tag.startswith(DEF):
+            one.getparent().remove(one)
+    schema(conformance_folder() / ODM[Standard.ODM][1]).assertValid(define)
 
 
 @pytest.mark.requirement("DSJ-1", "DSJ-2", "DSJ-3", "DSJ-4", "DSJ-6", "DSJ-7", "DEF-1")
@@ -446,19 +485,7 @@ def test_datasets_are_valid_and_described_by_their_define_xml(session: Session, 
         for name, value in one.attrib.items():
             if name.endswith("OID") and name not in ("OID", "FileOID"):
                 assert value in defined, (one.tag, name, value)
-    validator = jsonschema.Draft201909Validator(
-        json.loads((conformance_folder() / "dataset-json-1.1" / "dataset.schema.json").read_text())
-    )
-    for name, text in as_json.items():
-        if name.endswith(".json"):
-            validator.validate(json.loads(text))
-    # Without what Define-XML adds it is ODM 1.3.2, and valid as that.
-    for one in list(define.iter("{*}*")):
-        for name in [name for name in one.attrib if name.startswith("{http://www.cdisc.org")]:
-            del one.attrib[name]
-        if one.tag.startswith(DEF):
-            one.getparent().remove(one)
-    schema(conformance_folder() / ODM[Standard.ODM][1]).assertValid(define)
+    are_valid(as_json)
 
 
 @pytest.mark.requirement("SDTM-1", "SDTM-2", "SDTM-3", "SDTM-4", "SDTM-5", "DSJ-5")
@@ -508,6 +535,66 @@ def test_sdtm_says_what_the_database_says(session: Session, study: StudyInUse, m
             assert row["QSSTRESC"] == ("|".join(value) if isinstance(value, list) else str(value))
             is_number = name in ("pain_nrs", "pain_days", "dis_weight", "dis_score") or name.endswith(".dose")
             assert row["QSSTRESN"] == (str(value) if is_number else None)
+
+
+def datasets(files: dict[str, bytes]) -> dict[str, dict[str, list[Any]]]:
+    """Subject -> records, of each dataset."""
+    found: dict[str, dict[str, list[Any]]] = {}
+    for name in files:
+        if name.endswith(".json"):
+            domain = found.setdefault(name.removesuffix(".json").upper(), {})
+            for row in records(files, name.removesuffix(".json")):
+                domain.setdefault(row["USUBJID"], []).append(row)
+    return found
+
+
+@pytest.fixture(params=["everything", "many", "a visit"])
+def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What an export of the whole study is narrowed to; of `many` everybody is read, and not told by number."""
+    if request.param == "many":
+        monkeypatch.setattr(changes, "MOST", 1)
+    return {"visits": ("week18",)} if request.param == "a visit" else {}
+
+
+@pytest.mark.requirement("DSJ-1", "DSJ-2", "DSJ-6", "DEF-1")
+def test_datasets_of_what_changed_bring_earlier_ones_up_to_date(
+    session: Session, study: StudyInUse, manager: Actor, asked: dict[str, Any]
+):
+    fill_and_log(session, study, manager)
+    kept = datasets(unpacked(made(session, study, manager, Standard.DATASET_JSON, **asked)))
+    since = changes.head_of(session, study).size
+    nothing = datasets(unpacked(changed_since(session, study, manager, Standard.DATASET_JSON, since, **asked)))
+    assert {name for name, rows in nothing.items() if not rows} == {*kept, "CHANGES"}
+    change_much(session, study, manager)
+    data = changed_since(session, study, manager, Standard.DATASET_JSON, since, **asked)
+    assert data == changed_since(session, study, manager, Standard.DATASET_JSON, since, **asked)
+    files, now = unpacked(data), datasets(unpacked(made(session, study, manager, Standard.DATASET_JSON, **asked)))
+    came = datasets(files)
+    told = {(row["RDOMAIN"], who): row for who, rows in came.pop("CHANGES").items() for row in rows}
+    assert {who for _, who in told} == {f"MINI-M-{number}" for number in ("001", "002", "003", "077")}
+    assert {key for key, row in told.items() if row["CHANGE"] == "removed"} >= {("QS", "MINI-M-002")}
+    assert "removed" not in {row["CHANGE"] for (_, who), row in told.items() if who == "MINI-M-077"}, "they are new"
+    for (domain, who), row in told.items():
+        kept[domain].pop(who, None)
+        assert len(came[domain].get(who, ())) == row["RECORDS"]
+        assert (row["CHANGE"] == "removed") == (not row["RECORDS"])
+        if row["RECORDS"]:
+            kept[domain][who] = came[domain].pop(who)
+    assert not any(came.values()), "nothing stands there that was not said to have changed"
+    assert kept == now
+    # It is valid, and described by its define.xml, as everything is.
+    are_valid(files)
+    define: Any = etree.fromstring(files["define.xml"])
+    for name, text in files.items():
+        if name.endswith(".json"):
+            found = json.loads(text)
+            (dataset,) = define.xpath(f"//*[@OID='{found['itemGroupOID']}']")
+            refs = [one.get("ItemOID") for one in dataset.findall("{*}ItemRef")]
+            assert refs == [column["itemOID"] for column in found["columns"]]
+            assert found["fileOID"].endswith(f".since.{since}.{found['name']}")
+    lines = unpacked(changed_since(session, study, manager, Standard.DATASET_NDJSON, since, **asked))
+    head, *rows = [json.loads(line) for line in lines["changes.ndjson"].splitlines()]
+    assert {**head, "rows": rows} == json.loads(files["changes.json"])
 
 
 @pytest.mark.requirement("SDTM-3")
@@ -579,6 +666,57 @@ def test_fhir_resources_are_valid_and_say_what_the_database_says(session: Sessio
     ]
 
 
+@pytest.mark.requirement("FHIR-1", "FHIR-2")
+def test_a_transaction_of_fhir_brings_an_earlier_bundle_up_to_date(
+    session: Session, study: StudyInUse, manager: Actor, asked: dict[str, Any]
+):
+    from fhir.resources.R4B import get_fhir_model_class
+
+    def held_of(data: bytes) -> dict[str, Any]:
+        return {
+            f"{each['resource']['resourceType']}/{each['resource']['id']}": each["resource"] for each in all_of(data)
+        }
+
+    def all_of(data: bytes) -> list[Any]:
+        return list(json.loads(data, parse_float=Decimal)["entry"])
+
+    fill_and_log(session, study, manager)
+    kept = held_of(made(session, study, manager, Standard.FHIR, **asked))
+    since = changes.head_of(session, study).size
+    nothing = all_of(changed_since(session, study, manager, Standard.FHIR, since, **asked))
+    assert {each["resource"]["resourceType"] for each in nothing} == {"ResearchStudy", "Questionnaire"}
+    change_much(session, study, manager)
+    data = changed_since(session, study, manager, Standard.FHIR, since, **asked)
+    assert data == changed_since(session, study, manager, Standard.FHIR, since, **asked)
+    now = held_of(made(session, study, manager, Standard.FHIR, **asked))
+    bundle = json.loads(data, parse_float=Decimal)
+    assert bundle["type"] == "transaction"
+    get_fhir_model_class("Bundle").model_validate(bundle)
+    done: dict[str, str] = {}
+    for each in bundle["entry"]:
+        how, where = each["request"]["method"], each["request"]["url"]
+        assert where not in done, "a transaction does one thing to a resource"
+        done[where] = how
+        if how == "DELETE":
+            assert set(each) == {"request"}
+            del kept[where]
+            continue
+        kind, _, key = where.partition("/")
+        assert (how, each["fullUrl"]) == ("PUT", f"urn:uuid:{key}")
+        assert (each["resource"]["resourceType"], each["resource"]["id"]) == (kind, key)
+        kept[where] = each["resource"]
+    assert kept == now
+    gone = [where.partition("/")[0] for where, how in done.items() if how == "DELETE"]
+    assert gone.count("QuestionnaireResponse") == (2 if asked else 3)
+    assert gone.count("AuditEvent") == gone.count("QuestionnaireResponse") + 2, "who signed, and why it was corrected"
+    # Nothing outside is needed to take it in.
+    assert set(re.findall(r'"reference":"urn:uuid:([^"]*)"', data.decode())) <= {
+        where.partition("/")[2] for where, how in done.items() if how == "PUT"
+    }
+    patients = [each["resource"] for each in bundle["entry"] if each["request"]["url"].startswith("Patient/")]
+    assert {each["identifier"][0]["value"] for each in patients} == {"M-001", "M-002", "M-003", "M-077"}
+
+
 def told(value: Any) -> Any:
     """With moments as moments: the reader writes them with fewer digits."""
     if isinstance(value, dict):
@@ -631,8 +769,11 @@ def test_what_a_standard_cannot_do_is_refused_with_the_reason(
         opened(session, study, manager, Standard.ODM, **asked)
     assert [each.field for each in problem.value.problems] == list(asked)
     assert "Leave this out" in problem.value.problems[0].message
-    with pytest.raises(Invalid):
-        casebooks.open_whole(session, study, Choice(format=Standard.FHIR), since=0, by=manager)
+    for standard in Standard:  # what changed since is told by all of them, of a number that there was
+        assert changed_since(session, study, manager, standard, 0)
+        with pytest.raises(Invalid) as problem:
+            changed_since(session, study, manager, standard, 1_000_000)
+        assert [each.field for each in problem.value.problems] == ["since"]
     with pytest.raises(Invalid):
         opened(session, study, manager, Standard.ODM, visits=("nowhere",))
 

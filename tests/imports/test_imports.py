@@ -1,26 +1,33 @@
 """Rows of a file become entries by the same acts as on the pages; what is refused leaves nothing behind."""
 
 import hashlib
+import json
 import tracemalloc
+import weakref
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, event, func, select
 
+from app.api.imports import _read
 from app.audit.models import AuditEntry
 from app.capture.models import Entry
 from app.foundation.database import table_of
-from app.foundation.errors import Invalid, NotAllowed
+from app.foundation.errors import FieldProblem, Invalid, NotAllowed
 from app.importing import carry_out
 from app.imports import actions, reads
-from app.imports.rules import FileMapping, Source, To, guessed, read_csv, read_mapping
+from app.imports.rules import FileMapping, Rows, Source, To, guessed, read_csv, read_mapping
 from app.people.permissions import Role
+from app.randomisation import actions as randomising
 from app.randomisation.models import Allocation
+from app.randomisation.reads import allocation_of, stage_of
 from app.randomisation.rules import baseline_entries
 from tests.capture.records import consented
 from tests.factories import NOW, mini_study, person
 from tests.randomisation import world
+from tests.randomisation.test_first_stage import Trial as TwoStages
 
 ENTRY, LOG = table_of(Entry), table_of(AuditEntry)
 WEEK = {"visit": "week18"}
@@ -246,3 +253,124 @@ def test_nobody_learns_how_many_slots_are_left_by_trying_how_many_can_be_had(ses
     assert (kept.imported, randomised()) == (True, 4)
     # That nothing is left now is what the page says as well.
     assert [each[2] for each in named(imported(rows, dry_run=True))] == ["unchanged"] * 4 + ["refused"] * 2
+
+
+@pytest.mark.requirement("CONC-4", "RND-1", "E9-3")
+@pytest.mark.parametrize("refused_by", ["a list of before", "an entry that is missing"])
+def test_whoever_is_refused_the_second_stage_takes_no_slot_of_the_first(session, refused_by):
+    """A first stage that is taken and given back with its row would be a slot that was tried (decision 0020)."""
+    trial = TwoStages(session)
+    people = [trial.comes(), trial.comes()]
+    refused = people[0]
+    if refused_by == "a list of before":  # as is_of_plan finds it, and no gate
+        arms = [*trial.study.definition.arms[:-1], trial.study.definition.arms[-1].model_copy(update={"ratio": 3})]
+        trial.study = replace(trial.study, definition=trial.study.definition.model_copy(update={"arms": tuple(arms)}))
+    else:
+        session.execute(delete(ENTRY).where(ENTRY.c.participant_id == refused.id))
+    baseline = baseline_entries(trial.study.definition)[0][0]
+    mapping = FileMapping(participant="who", visit=Source(column="at"), randomise_after=baseline)
+    said: list[str] = []
+    listening = session.get_bind().engine
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        said.append(statement)
+
+    def imported(*rows: Any) -> Any:
+        return run((session, trial.study, trial.coordinator, people), rows, mapping)
+
+    event.listen(listening, "before_cursor_execute", note)
+    try:
+        report = imported({"who": refused.code, "at": baseline})
+    finally:
+        event.remove(listening, "before_cursor_execute", note)
+    assert [each[2] for each in named(report)] == ["refused"]
+    assert not [each for each in said if each.startswith("INSERT INTO stage_allocation") or "SET used=" in each]
+    assert refused.id is not None
+    assert stage_of(session, refused.id) is None
+    if refused_by == "an entry that is missing":
+        done = imported({"who": people[1].code, "at": baseline})
+        assert [each[2] for each in named(done)] == ["changed"]
+        other = people[1].id or 0
+        assert stage_of(session, other) is not None
+        assert allocation_of(session, other) is not None
+
+
+class Seen(dict[str, Any]):
+    """A row that can be seen to be gone."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+@pytest.mark.requirement("CONC-4", "RND-1")
+@pytest.mark.parametrize("all_or_nothing", [True, False])
+def test_a_file_is_read_to_its_end_before_anybody_is_randomised_and_no_row_is_kept(session, all_or_nothing):
+    study = world.study_of(session)
+    world.sealed(session, study, slots=8, sizes=(4,))
+    coordinator = world.actor(session, study, Role.COORDINATOR, "SYD")
+    people = [world.participant(session, study, number) for number in range(1, 7)]
+    baseline = baseline_entries(study.definition)[0][0]
+    mapping = FileMapping(participant="who", visit=Source(column="at"), randomise_after=baseline)
+    session.commit()
+    there: weakref.WeakSet[Any] = weakref.WeakSet()
+    most = 0
+
+    def read(*, ends: bool) -> Any:
+        nonlocal most
+        for each in people:
+            row = Seen(who=each.code, at=baseline)
+            there.add(row)
+            most = max(most, len([*there]))
+            yield row
+            del row
+        if not ends:
+            raise Invalid([FieldProblem("file", "csv", "Line 8 is not CSV.")])
+
+    def imported(**how: Any) -> Any:
+        rows = Rows(lambda: read(**how))
+        return run((session, study, coordinator, people), rows, mapping, all_or_nothing=all_or_nothing)
+
+    taken: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(randomising, "randomise", lambda *_, **__: taken.append("slot"))
+        with pytest.raises(Invalid, match="not CSV"):
+            imported(ends=False)
+    session.rollback()
+    assert not taken
+    assert imported(ends=True).counts["changed"] == 6
+    assert most <= 3, "of a row that was reported nothing is kept"
+
+
+def test_rows_in_json_are_read_one_by_one_and_known_by_the_same_fingerprint():
+    rows = [{"participant": "M-001", "visit": "week18", "note": "é" * 40, "pain_nrs": 4}] * 8_000
+    said = {"file": "large.json", "rows": rows, "mapping": {"participant": "participant"}, "dry_run": True}
+    data = json.dumps(said, ensure_ascii=False).encode()
+    known = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    del rows, said
+    tracemalloc.start()
+    asked, read = _read(data)
+    assert read is not None
+    made = actions.origin(asked.file, read)
+    seen = [row["pain_nrs"] for row in read].count(4)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (seen, asked.dry_run, asked.mapping) == (8_000, True, FileMapping())
+    assert made.sha256 == known
+    assert peak < len(data) * 2.5, "its text while it is decoded, and no row of it"
+    assert actions.origin("none", []).sha256 == hashlib.sha256(b"[]").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("data", "fields"),
+    [
+        (b'{"rows": [{}, 3, {}, []]}', ["rows.1", "rows.3"]),
+        (b'{"rows": [{"a": 1}, {"a": 2}', ["28"]),
+        (b'{"rows": [{"a": 1}] "x"}', ["20"]),
+        (b"[1]", ["body"]),
+        (b'{"rows": "\xff"}', ["body"]),
+        (b'{"rows": %s1%s}' % (b"[" * 99_000, b"]" * 99_000), ["body"]),
+    ],
+)
+def test_what_is_no_row_or_no_json_is_named_where_it_stands(data, fields):
+    with pytest.raises(Invalid) as refused:
+        _read(data)
+    assert [each.field for each in refused.value.problems] == fields

@@ -22,7 +22,7 @@ from app.participants.models import Participant
 from app.people.access import Actor
 from app.people.permissions import Role
 from app.randomisation import actions, dynamic, reads
-from app.randomisation.actions import close, draw, open_plan, randomise, randomise_first, seal
+from app.randomisation.actions import close, draw, open_plan, randomise, randomise_both, randomise_first, seal
 from app.randomisation.downtime.actions import make_pack
 from app.randomisation.opening import STAGED, open_envelope, open_envelopes, open_groups
 from app.randomisation.rules import why_not_ready
@@ -277,7 +277,8 @@ def test_many_take_both_steps_at_once_and_every_place_is_taken_once_and_in_order
                 person = waiting.pop()
             except IndexError:
                 return
-            for step in (randomise_first, randomise):
+            at_once_too = (person.id or 0) % 3 == 0  # as an import does, in one transaction
+            for step in (randomise_both,) if at_once_too else (randomise_first, randomise):
                 with database.writing() as session:
                     step(session, trial.study, person, by=at[person.id], now=NOW)
 

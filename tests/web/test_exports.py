@@ -28,7 +28,7 @@ from app.people.access import Actor
 from app.studies.in_use import StudyInUse
 from tests.exports.world import as_bytes, entry, participant
 from tests.factories import mini_study, person
-from tests.web.browser import Browser, anonymous_client, signed_in_client
+from tests.web.browser import Browser, anonymous_client, counted_statements, signed_in_client
 
 HOSTILE = "=1+1<script>alert(1)</script>"
 
@@ -225,6 +225,11 @@ def test_the_page_builds_an_export_says_how_scripts_do_it_and_saves_it(
     assert set(frame["visit"]) == {"Week 18"}
     assert all(code.startswith("ID-") for code in frame["participant"])
     asked = str(page.select_one("input[name=asked]")["value"])  # type: ignore[index]
+    for typed in ("99999", "yesterday", "-1"):
+        wrong = browser.get(f"{address}&since={typed}")
+        assert wrong.status_code == 422
+        assert f'value="{typed}"' in wrong.text
+        assert "There is no such change yet" in wrong.text
     refused = browser.post("/mini/exports/history", {"asked": asked, "act": "define", "name": " "}, page=address)
     assert refused.status_code == 422
     assert "Give the definition a name" in refused.text
@@ -251,6 +256,19 @@ def test_the_page_builds_an_export_says_how_scripts_do_it_and_saves_it(
     assert pandas.read_parquet(io.BytesIO(whole.content)).equals(frame)
     manifest = browser.get(f"{where}/manifest.json").json()
     assert manifest["sha256"] == hashlib.sha256(whole.content).hexdigest()
+    # What changed since is asked for from there, and made in the background as well.
+    later = next(str(one["href"]) for one in page.find_all("a") if one.get_text(strip=True) == "What changed since")
+    with counted_statements(database) as statements:
+        listed = browser.soup(later)
+    assert len(statements) <= 12, "\n".join(statements)
+    assert f"since={manifest['change']}" in later
+    assert "The first column says changed or removed" in listed.get_text()
+    change = str(listed.select_one("input[name=since][type=hidden]")["value"])  # type: ignore[index]
+    assert change == str(manifest["change"])
+    made = browser.post("/mini/exports/history", {"asked": asked, "act": "make", "since": change}, page=later)
+    assert make_waiting(database, folder, clock.now) == 1
+    since = browser.get(f"{made.headers['location']}/manifest.json").json()
+    assert (since["since"], since["rows"]) == (manifest["change"], 0)
     part = browser.get(f"{where}/file", headers={"Range": "bytes=10-19"})
     assert (part.status_code, part.content) == (206, whole.content[10:20])
     assert part.headers["content-range"] == f"bytes 10-19/{len(whole.content)}"
@@ -259,7 +277,7 @@ def test_the_page_builds_an_export_says_how_scripts_do_it_and_saves_it(
     assert browser.get(f"{where}/file", headers={"Range": f"bytes={len(whole.content)}-"}).status_code == 416
     table = browser.soup("/mini/exports/history").get_text(" ", strip=True)
     assert manifest["sha256"][:16] in table
-    assert "2 exports, newest first" in table
+    assert "3 exports, newest first" in table
 
 
 def test_a_zip_of_everything_is_one_download(browser: Browser):
@@ -364,6 +382,16 @@ def test_a_whole_study_is_taken_from_the_page_and_has_a_manifest(
     assert manifest["rows"]
     for refused in (f"participants.{standard}", f"dummy/participants.{standard}", f"dummy/all.{standard}"):
         assert browser.get(f"/mini/exports/{refused}").status_code == 404
-    # What changed since a number: ODM says it as transactions, the others have no words for it.
-    changed = browser.get(f"/mini/exports/all.{standard}?since=0")
-    assert changed.status_code == (200 if standard in (Standard.ODM, Standard.ODM_2) else 422)
+    # What changed since a number.
+    assert "since=" not in str(link["href"])
+    page = browser.soup(f"/mini/exports?table=all&format={standard}&since=0")
+    link = page.find("a", attrs={"download": True})
+    assert link is not None
+    assert "_since_0_" in str(link["download"])
+    assert page.select_one("details[open] input[name=since]")["value"] == "0"  # type: ignore[index]
+    changed = browser.get(str(link["href"]))
+    assert changed.status_code == 200
+    assert browser.get(f"/mini/exports/all.{standard}?since=99999").status_code == 422
+    manifest = browser.get(f"/mini/exports/history/{changed.headers['x-equipoise-export']}/manifest.json").json()
+    assert (manifest["since"], manifest["sha256"]) == (0, hashlib.sha256(changed.content).hexdigest())
+    assert manifest["change"] >= int(changed.headers["x-equipoise-change"]) > 0

@@ -37,7 +37,8 @@ def import_dictionary(asked: Asked) -> Response:
     writer.writerows(sent)
     study = asked.here.the_study.definition
     try:
-        found = convert(text.getvalue().encode(), name="metadata", on=today("UTC", asked.here.now), code=study.code)
+        with asked.here.nobody_waits():
+            found = convert(text.getvalue().encode(), name="metadata", on=today("UTC", asked.here.now), code=study.code)
     except Failed as reason:
         raise Wrong(str(reason)) from None
     # What the conversion adds for want of a pre-screen is not in the dictionary.
@@ -164,5 +165,6 @@ def _refuse_unknown(asked: Asked, sent: Sequence[Sent], event: str, form: str) -
 def _change(asked: Asked, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
     here, kept = asked.here, asked.draft
     assert kept is not None
-    files = change(dict(kept.texts))
+    with here.nobody_waits():
+        files = change(dict(kept.texts))
     save_files(here.session, here.the_study, kept, files=files, by=here.actor, now=here.now)

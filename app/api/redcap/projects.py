@@ -12,6 +12,7 @@ from app.api.redcap.errors import Wrong, shown
 from app.api.redcap.metadata import FIXED
 from app.dependencies import Here
 from app.foundation.clock import today
+from app.foundation.database import only_reads
 from app.foundation.errors import NotFound
 from app.people.actions import create_token_of_draft
 from app.studies.definition import RESERVED_CODES
@@ -135,6 +136,8 @@ def enter(here: Here, number: int, *, may_be_asked: bool) -> Draft:
         found = draft(here.session, here.the_study, number, by=here.actor)
     except NotFound:
         raise Wrong(f"The draft that this token was for was deleted. Make another one: {address}") from None
+    if not only_reads(here.session):
+        here.session.commit()  # that the token was used stays; nobody waits while the folder is read
     study, _ = checked(found.texts)
     if study is None:
         raise Wrong(f"This study is a draft, and has {found.errors} errors. Mend them first: {address}/{number}")

@@ -1,7 +1,8 @@
 """How does a study become CDISC Dataset-JSON 1.1? A ZIP with a dataset for each SDTM domain, and a Define-XML.
 
 How many records a dataset has stands before them: the rows of all domains are written to private files first, in one
-reading of the casebooks, and then behind their heads.
+reading of the casebooks, and then behind their heads. Of what changed since, a dataset of its own says which records
+are replaced and which are gone.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import orjson
 from app.exports.formats.bundle import bundled
 from app.exports.formats.define import define_xml, item_oid, version_oid
 from app.exports.formats.odm import instant
-from app.exports.formats.sdtm import Domain, domains
+from app.exports.formats.sdtm import Domain, changes, domains
 from app.exports.formats.text import PIECE
 from app.exports.formats.typed import scratch
 from app.exports.whole import Whole
@@ -24,31 +25,39 @@ VERSION = "1.1.0"
 def written(whole: Whole, *, lines: bool) -> Iterator[bytes]:
     """The ZIP in pieces; `lines` for NDJSON, a row on each line."""
     found = domains(whole)
+    there: dict[str, int] = {}
+    if whole.since is not None:
+        found.append(changes(whole, there))
     with scratch() as folder:
-        counts = _kept(whole, found, folder)
+        counts = _kept(whole, found, folder, there)
         yield from bundled(_files(whole, found, counts, folder, lines=lines))
 
 
 def alone(whole: Whole, domain: Domain, *, lines: bool) -> Iterator[bytes]:
     """One dataset in pieces, with no Define-XML beside it."""
     with scratch() as folder:
-        counts = _kept(whole, [domain], folder)
+        counts = _kept(whole, [domain], folder, {})
         head = head_of(whole, domain, counts[domain.name])
         del head["metaDataRef"]
         path, said = folder / domain.name, orjson.dumps(head)
         yield from _lines(said, path) if lines else _document(said, path)
 
 
-def _kept(whole: Whole, found: list[Domain], folder: Path) -> dict[str, int]:
-    """Write the rows of each domain to its file, a row a line; gives how many there are."""
+def _kept(whole: Whole, found: list[Domain], folder: Path, there: dict[str, int]) -> dict[str, int]:
+    """Write the rows of each domain to its file, a row a line; gives how many there are.
+
+    `there` is told how many there are of the casebook at hand.
+    """
     counts = dict.fromkeys((domain.name for domain in found), 0)
     files: list[BinaryIO] = [(folder / domain.name).open("wb") for domain in found]
     try:
         for casebook in whole.casebooks():
             for domain, file in zip(found, files, strict=True):
-                for row in domain.rows(casebook):
-                    counts[domain.name] += 1
-                    file.write(orjson.dumps(row) + b"\n")
+                rows = [orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in domain.rows(casebook)]
+                file.writelines(rows)
+                counts[domain.name] += len(rows)
+                if not domain.is_ours:
+                    there[domain.name] = len(rows)
     finally:
         for file in files:
             file.close()

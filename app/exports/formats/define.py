@@ -61,7 +61,8 @@ def define_xml(whole: Whole, found: Sequence[Domain], *, ending: str) -> bytes:
         **{
             "OID": version_oid(whole),
             "Name": f"SDTM datasets of version {study.version}",
-            "Description": "Blinded: arms are withheld, EX is left out",
+            "Description": "Blinded: arms are withheld, EX is left out"
+            + ("" if whole.since is None else f". Only subjects of whom anything may have changed since {whole.since}"),
             f"{DEF}DefineVersion": "2.1.0",
         },
     )
@@ -107,10 +108,11 @@ def _dataset(parts: Parts, version: Any, domain: Domain, ending: str) -> None:
             "Repeating": "Yes" if domain.repeats else "No",
             "IsReferenceData": "No",
             "SASDatasetName": domain.name,
-            "Domain": domain.name,
+            "Domain": None if domain.is_ours else domain.name,
             "Purpose": "Tabulation",
             f"{DEF}Structure": domain.structure,
-            f"{DEF}StandardOID": "STD.1",
+            f"{DEF}StandardOID": None if domain.is_ours else "STD.1",
+            f"{DEF}IsNonStandard": "Yes" if domain.is_ours else None,
             f"{DEF}ArchiveLocationID": leaf,
         },
     )
@@ -125,7 +127,8 @@ def _dataset(parts: Parts, version: Any, domain: Domain, ending: str) -> None:
             KeySequence=str(variable.key) if variable.key else None,
             MethodOID=f"MT.{domain.name}.{variable.name}" if variable.derived else None,
         )
-    parts.add(made, f"{DEF}Class", Name=domain.kind)
+    if not domain.is_ours:
+        parts.add(made, f"{DEF}Class", Name=domain.kind)
     file = parts.add(made, f"{DEF}leaf", **{"ID": leaf, f"{XLINK}href": href})
     parts.add(file, f"{DEF}title", href)
 

@@ -4,6 +4,9 @@ A Patient is a stub with the code of the participant alone, because responses ha
 ResearchSubject has no arm: this file is never told any. References are UUIDs that follow from the study and the code,
 so that the same thing has the same one in every export. What FHIR has no place for stands in extensions
 `urn:equipoise:...`.
+
+What changed is a transaction: whoever holds an earlier bundle PUTs what there is now and DELETEs what is not there any
+more. It refers to nothing outside itself.
 """
 
 import uuid
@@ -17,7 +20,7 @@ from app.exports.formats.sdtm import as_number
 from app.exports.formats.text import PIECE, text_of
 from app.exports.formats.xml import held
 from app.exports.tables import missing_in, stored_cell
-from app.exports.whole import Casebook, Filled, Touched, Whole
+from app.exports.whole import SIGNED, Casebook, Filled, Touched, Whole
 from app.studies.definition import Instrument, Item, ItemType, cell_parts
 
 Resource = dict[str, Any]
@@ -61,13 +64,13 @@ def written(whole: Whole) -> Iterator[bytes]:
     head = {
         "resourceType": "Bundle",
         "identifier": {"system": f"{OURS}:snapshot", "value": whole.file_oid},
-        "type": "collection",
+        "type": "collection" if whole.since is None else "transaction",
         "timestamp": instant(whole.changed_at),
     }
     piece = bytearray(orjson.dumps(head)[:-1] + b',"entry":[')
     between = b"\n"
-    for key, resource in made.resources():
-        piece += between + orjson.dumps({"fullUrl": made.urn(resource["resourceType"], key), "resource": resource})
+    for entry in made.entries():
+        piece += between + orjson.dumps(entry)
         between = b",\n"
         if len(piece) >= PIECE:
             yield bytes(piece)
@@ -94,22 +97,50 @@ class _Bundle:
             for item in items
         }
 
-    def resources(self) -> Iterator[tuple[str, Resource]]:
-        """Each resource with what tells it from others of its kind."""
-        yield "", self.study()
+    def entries(self) -> Iterator[Resource]:
+        """The resources, each in its entry; of what changed, those that are not there any more come behind."""
+        yield self.entry("", self.study())
         for code, instrument in self.whole.plan.instruments.items():
-            yield code, self.questionnaire(instrument)
+            yield self.entry(code, self.questionnaire(instrument))
         for casebook in self.whole.casebooks():
-            code = casebook.participant
-            yield (
-                code,
-                {"resourceType": "Patient", "id": self.id("Patient", code), **self.known_as("participant", code)},
-            )
-            yield code, self.subject(casebook)
-            for asked in casebook.screenings:
-                yield from self.filled(casebook, asked, "screening")
-            for entry in casebook.entries:
-                yield from self.filled(casebook, entry, entry.visit)
+            there = set()
+            for key, resource in self.of_somebody(casebook):
+                there.add((resource["resourceType"], key))
+                yield self.entry(key, resource)
+            for kind, key in self.before(casebook):
+                if (kind, key) not in there:
+                    yield {"request": {"method": "DELETE", "url": f"{kind}/{self.id(kind, key)}"}}
+
+    def entry(self, key: str, resource: Resource) -> Resource:
+        """A resource under its address; of what changed, with what is to be done with it."""
+        kind = resource["resourceType"]
+        made = {"fullUrl": self.urn(kind, key), "resource": resource}
+        if self.whole.since is not None:
+            made["request"] = {"method": "PUT", "url": f"{kind}/{resource['id']}"}
+        return made
+
+    def of_somebody(self, casebook: Casebook) -> Iterator[tuple[str, Resource]]:
+        """Each resource of a participant, with what tells it from others of its kind."""
+        code = casebook.participant
+        yield code, {"resourceType": "Patient", "id": self.id("Patient", code), **self.known_as("participant", code)}
+        yield code, self.subject(casebook)
+        for asked in casebook.screenings:
+            yield from self.filled(casebook, asked, "screening")
+        for entry in casebook.entries:
+            yield from self.filled(casebook, entry, entry.visit)
+
+    def before(self, casebook: Casebook) -> Iterator[tuple[str, str]]:
+        """What an earlier bundle may have of the entries of a participant that changed: kind, and key."""
+        if casebook.dropped is None:
+            return
+        for (visit, instrument, repeat), noted in casebook.dropped.forms.items():
+            key = self.key(casebook, visit, instrument, repeat or 1)
+            yield "QuestionnaireResponse", key
+            for name in ("saved", *sorted(noted)):
+                yield "AuditEvent", f"{key}/{name}"
+
+    def key(self, casebook: Casebook, visit: str, instrument: str, repeat: int) -> str:
+        return f"{casebook.participant}/{visit}/{instrument}/{repeat}"
 
     # What things are called
 
@@ -241,7 +272,7 @@ class _Bundle:
 
     def filled(self, casebook: Casebook, entry: Filled, visit: str) -> Iterator[tuple[str, Resource]]:
         """A response, and what was done to it last."""
-        key = f"{casebook.participant}/{visit}/{entry.instrument}/{entry.repeat}"
+        key = self.key(casebook, visit, entry.instrument, entry.repeat)
         corrected = {name: touched for name, touched in entry.touched.items() if touched.why}
         yield key, self.response(casebook, entry, visit, key, is_amended=bool(corrected))
         yield f"{key}/saved", self.event(key, "saved", "originate", Touched(entry.saved_by, entry.saved_at, None))
@@ -249,7 +280,7 @@ class _Bundle:
             yield f"{key}/{name}", self.event(key, name, "amend", touched, item=name)
         if entry.signed_at is not None and entry.signed_by is not None:
             signed = Touched(entry.signed_by, entry.signed_at, entry.signed_meaning)
-            yield f"{key}/signed", self.event(key, "signed", "attest", signed)
+            yield f"{key}/{SIGNED}", self.event(key, SIGNED, "attest", signed)
 
     def response(self, casebook: Casebook, entry: Filled, visit: str, key: str, *, is_amended: bool) -> Resource:
         extensions = [

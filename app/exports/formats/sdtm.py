@@ -5,7 +5,7 @@ SDTM Implementation Guide 3.3. Nobody's arm is known here: ARM and ACTARM say BL
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -90,13 +90,18 @@ class Domain:
     variables: tuple[Variable, ...]
     records: Callable[[Casebook], Iterator[Record]]
     repeats: bool = True
+    is_ours: bool = False
+    """It is none of SDTM's, and so has no class there: `kind` is blank."""
 
     def rows(self, casebook: Casebook) -> Iterator[list[Any]]:
         """The records of a participant as rows, numbered where the domain has a sequence."""
         sequence = f"{self.name}SEQ"
         for number, record in enumerate(self.records(casebook), 1):
-            found = {**record, "DOMAIN": self.name, sequence: number}
-            yield [found.get(variable.name) for variable in self.variables]
+            yield self.row({**record, "DOMAIN": self.name, sequence: number})
+
+    def row(self, record: Record) -> list[Any]:
+        """A record as a row."""
+        return [record.get(variable.name) for variable in self.variables]
 
 
 def study_day(day: str | date | None, reference: str | date | None) -> int | None:
@@ -432,6 +437,49 @@ def exposure(whole: Whole, received: Callable[[str], Iterable[Exposure]]) -> Dom
             day_of("EXENDY", "Study Day of End of Treatment"),
         ),
         lambda casebook: made.exposure(casebook, received(casebook.participant)),
+    )
+
+
+CHANGED, REMOVED = "changed", "removed"
+
+
+def changes(whole: Whole, there: Mapping[str, int]) -> Domain:
+    """Which records of an earlier export are replaced by those that stand beside this dataset, and which are gone.
+
+    `there` is how many records each dataset has of the casebook at hand: whoever writes those keeps it, and comes to
+    this one last.
+    Dataset-JSON has no room for that in a dataset itself: its schema knows every attribute. What is replaced together
+    is what the numbers of records (--SEQ) count through: all that a subject has in a dataset.
+    """
+    made = Subjects(whole)
+
+    def records(casebook: Casebook) -> Iterator[Record]:
+        for name, number in there.items():
+            if number or casebook.dropped is not None:  # of somebody who is new nothing can be gone
+                change = CHANGED if number else REMOVED
+                yield {**made.head(casebook), "RDOMAIN": name, "CHANGE": change, "RECORDS": number}
+
+    return Domain(
+        "CHANGES",
+        "Records Replaced Since an Earlier Export",
+        "",
+        "One record per dataset and subject of whom anything may have changed",
+        (
+            STUDYID,
+            Variable("RDOMAIN", "Related Domain Abbreviation", key=2, derived="Name of the dataset", required=True),
+            replace(USUBJID, key=3),
+            Variable(
+                "CHANGE",
+                "What Has Changed",
+                derived=f"Since change {whole.since} of the log: drop what an earlier export has of this subject in "
+                "that dataset, then add what stands in it here; nothing, when it was removed",
+                required=True,
+                codes=((CHANGED, "As they are now"), (REMOVED, "Not there any more")),
+            ),
+            Variable("RECORDS", "Number of Records", "integer", derived="Counts what stands here", required=True),
+        ),
+        records,
+        is_ours=True,
     )
 
 

@@ -134,15 +134,16 @@ def save_files(
     number = read.number
     where: dict[str, Any] = {"action": "draft.change", "subject": f"/draft/{number}"}
     require(by, Permission.STUDY_LOAD, action=where["action"], subject=where["subject"])
-    _hold(session, study, number, where)
-    kept = draft(session, study, number, by=by).files
-    if {path: each.version for path, each in kept.items()} != {path: each.version for path, each in read.files.items()}:
-        raise Conflict("Somebody changed this draft meanwhile. Nothing was overwritten: send it again.", **where)
+    # Before the first statement: whoever saves elsewhere does not wait while a folder is read.
     errors = [finding.message for finding in checked(files)[1] if finding.is_error]
     if errors:
         more = f" There are {len(errors) - 3} more errors." if len(errors) > 3 else ""
         words = f"The draft would be no study any more, so nothing was changed. {' '.join(errors[:3])}{more}"
-        raise Refused(words, action="draft.change", subject=f"/draft/{number}")
+        raise Refused(words, **where)
+    _hold(session, study, number, where)
+    kept = draft(session, study, number, by=by).files
+    if {path: each.version for path, each in kept.items()} != {path: each.version for path, each in read.files.items()}:
+        raise Conflict("Somebody changed this draft meanwhile. Nothing was overwritten: send it again.", **where)
     who: dict[str, Any] = {"by": by, "now": now}
     for path in sorted(files):
         if path not in kept or kept[path].text != files[path]:

@@ -1,12 +1,17 @@
 """A super token makes drafts of studies, never a study; the token of a draft goes along when a person loads it."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import event, insert, select
+from sqlalchemy.orm import Session
 
+from app.api.redcap import drafting, projects
 from app.audit.actions import ENTRY as AUDIT
 from app.foundation import clock
 from app.foundation.database import table_of
@@ -15,6 +20,7 @@ from app.people import actions as people
 from app.people.models import ApiToken, Membership
 from app.people.permissions import Role
 from app.studies.drafts import actions as drafts
+from app.studies.drafts import designing
 from app.studies.drafts.reads import draft as draft_of
 from app.studies.drafts.reads import drafts as drafts_of
 from tests.api.redcap.world import Caller, World
@@ -118,6 +124,36 @@ def test_a_draft_without_xml_is_the_smallest_study_under_a_code_of_its_own(world
     assert made.refused("metadata").startswith("The draft that this token was for was deleted.")
 
 
+@contextmanager
+def at_work(*work: tuple[Any, str]) -> Iterator[list[int]]:
+    """Each time one of these is done: how many sessions had begun to ask the database, and had not ended."""
+    begun: set[Session] = set()
+    seen: list[int] = []
+
+    def began(session: Session, *_: Any) -> None:
+        begun.add(session)
+
+    def ended(session: Session, transaction: Any) -> None:
+        if transaction.parent is None:
+            begun.discard(session)
+
+    def noted(done: Callable[..., Any], *args: Any, **values: Any) -> Any:
+        seen.append(len(begun))
+        return done(*args, **values)
+
+    listening = (("after_begin", began), ("after_transaction_end", ended))
+    for name, heard in listening:
+        event.listen(Session, name, heard)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for where, name in work:
+                patch.setattr(where, name, partial(noted, getattr(where, name)))
+            yield seen
+    finally:
+        for name, heard in listening:
+            event.remove(Session, name, heard)
+
+
 def test_what_a_colleague_changed_meanwhile_is_not_overwritten_by_a_whole(world: World):
     """A call reads the draft, works on it, and saves all of it: what somebody else saved in between stays."""
     administrator = super_token(world).actor
@@ -157,7 +193,10 @@ def test_a_draft_is_designed_as_clients_design_a_project_in_development(world: W
     new = {**dict.fromkeys(rows[0], ""), "field_name": "new_one", "form_name": "pain", "field_type": "text"}
     new |= {"field_label": "New", "text_validation_type_or_show_slider_number": "integer"}
     changed = [row for row in (*rows[: at + 1], new, *rows[at + 1 :]) if row["form_name"] != "diary"]
-    assert imports("metadata", changed) == str(len(changed))
+    slow = ((projects, "checked"), (drafting, "convert"), (designing, "with_instruments"), (drafts, "checked"))
+    with at_work(*slow) as sessions:
+        assert imports("metadata", changed) == str(len(changed))
+    assert sessions == [0] * 4, "nobody who writes waits while a dictionary is converted and a folder is read"
     after = {row["field_name"]: row for row in made.json("metadata")}
     assert set(after) == {row["field_name"] for row in changed}
     assert after["new_one"]["text_validation_type_or_show_slider_number"] == "integer"

@@ -1,0 +1,95 @@
+"""How is a large JSON object read whose lists may not all be in memory at once? Member by member, item by item."""
+
+import json
+import re
+from collections.abc import Generator
+from json import JSONDecodeError, JSONDecoder
+from typing import Any
+
+_VALUE = JSONDecoder().raw_decode
+_BLANK = re.compile(r"[ \t\n\r]*+").match
+
+
+class Items:
+    """A list within a text. Each time it is gone through its items are read anew, one by one, and none is kept."""
+
+    def __init__(self, text: str, start: int) -> None:
+        self._text, self._start = text, start
+
+    def __iter__(self) -> Generator[Any, None, int]:
+        return _items(self._text, self._start)
+
+
+def text_of(data: bytes) -> str:
+    """What bytes say, in any encoding that JSON may have; UnicodeDecodeError when it is none of them."""
+    return data.decode(json.detect_encoding(data), "surrogatepass")
+
+
+def members(text: str) -> dict[str, Any]:
+    """The members of the object that a text is, as `json.loads` gives them; those that are lists are `Items`.
+
+    All of it is gone through once: JSONDecodeError says where it is not JSON, ValueError that it is no object.
+    RecursionError when something in it stands too deep.
+    """
+    found: dict[str, Any] = {}
+    place = _past(text, 0)
+    if not text.startswith("{", place):
+        _VALUE(text, place)
+        raise ValueError("This is no object.")
+    place = _past(text, place + 1)
+    goes_on = not text.startswith("}", place)
+    place = place if goes_on else place + 1
+    while goes_on:
+        if not text.startswith('"', place):
+            raise JSONDecodeError("Expecting property name enclosed in double quotes", text, place)
+        name, place = _VALUE(text, place)
+        place = _past(text, place)
+        if not text.startswith(":", place):
+            raise JSONDecodeError("Expecting ':' delimiter", text, place)
+        place = _past(text, place + 1)
+        if text.startswith("[", place):
+            found[name] = Items(text, place)
+            place = _end_of(iter(found[name]))
+        else:
+            found[name], place = _VALUE(text, place)
+        place, goes_on = _behind(text, place, "}")
+    if _past(text, place) != len(text):
+        raise JSONDecodeError("Extra data", text, place)
+    return found
+
+
+def _items(text: str, start: int) -> Generator[Any, None, int]:
+    """The items of the list that begins here; in the end, where it ends."""
+    place = _past(text, start + 1)
+    if text.startswith("]", place):
+        return place + 1
+    goes_on = True
+    while goes_on:
+        value, place = _VALUE(text, place)
+        yield value
+        place, goes_on = _behind(text, place, "]")
+    return place
+
+
+def _end_of(items: Generator[Any, None, int]) -> int:
+    while True:
+        try:
+            next(items)
+        except StopIteration as ended:
+            return int(ended.value)
+
+
+def _behind(text: str, place: int, closing: str) -> tuple[int, bool]:
+    """Where it goes on behind a value, and whether anything comes."""
+    place = _past(text, place)
+    if text.startswith(closing, place):
+        return place + 1, False
+    if not text.startswith(",", place):
+        raise JSONDecodeError("Expecting ',' delimiter", text, place)
+    return _past(text, place + 1), True
+
+
+def _past(text: str, place: int) -> int:
+    """The first place from here on that is not blank."""
+    found = _BLANK(text, place)
+    return found.end() if found else place

@@ -1,0 +1,71 @@
+"""A large JSON object, read item by item, says what `json.loads` says of it, and holds no list in memory."""
+
+import json
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.foundation.json_parts import Items, members, text_of
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+OBJECTS = st.dictionaries(st.text(max_size=5), VALUES, max_size=4)
+
+
+def whole(text: str) -> Any:
+    """All of it, its lists twice: they are read anew each time."""
+    found = members(text)
+    lists = {name: list(value) for name, value in found.items() if isinstance(value, Items)}
+    assert lists == {name: list(value) for name, value in found.items() if isinstance(value, Items)}
+    return {**found, **lists}
+
+
+@settings(max_examples=60, deadline=None)
+@given(said=OBJECTS, indent=st.none() | st.just(1), mark=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32-be"]))
+def test_any_object_says_the_same(said: dict[str, Any], indent: int | None, mark: str):
+    text = f" \t{json.dumps(said, indent=indent, ensure_ascii=False)}\r\n"
+    assert whole(text_of(text.encode(mark, "surrogatepass"))) == said
+
+
+@settings(max_examples=150, deadline=None)
+@given(said=OBJECTS, at=st.integers(0, 60), letter=st.sampled_from(['"', "{", "}", "[", "]", ",", ":", "x", " ", ""]))
+def test_what_is_no_json_is_found_wherever_json_finds_it(said: dict[str, Any], at: int, letter: str):
+    text = json.dumps(said)
+    at %= len(text)
+    text = text[:at] + letter + text[at + 1 :]
+    try:
+        known = json.loads(text)
+    except ValueError:
+        known = None
+    if isinstance(known, dict):
+        assert whole(text) == known
+    else:
+        with pytest.raises(ValueError):
+            members(text)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "1", '{"a": [1,]}', '{"a": 1,}', '{"a": [1}', '{"a": 1} 2', "{1: 2}"])
+def test_neither_less_nor_more_than_an_object_is_one(text: str):
+    with pytest.raises(ValueError):
+        members(text)
+
+
+def test_the_last_of_two_members_of_one_name_counts_as_elsewhere():
+    assert whole('{"a": [1], "b": 2, "a": [3]}') == {"a": [3], "b": 2}
+
+
+def test_a_list_is_not_there_as_a_whole():
+    text = json.dumps({"rows": [{"participant": "M-001", "note": "x" * 50, "pain": 4}] * 20_000, "file": "a.csv"})
+    tracemalloc.start()
+    found = members(text)
+    seen = sum(1 for row in found["rows"] if row["pain"] == 4)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (seen, found["file"]) == (20_000, "a.csv")
+    assert peak < 200_000, "its rows take some twenty million"
