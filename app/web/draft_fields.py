@@ -120,7 +120,7 @@ GENERAL = Sheet(
             "sites",
             "Sites",
             "Add a site",
-            (_CODE, Asked("name", "Name"), Asked("timezone", "Time zone")),
+            (_CODE, Asked("name", "Name"), Asked("timezone", "Time zone"), Asked("target", "Planned")),
             {"code": "site", "name": "New site", "timezone": "UTC"},
             is_table=True,
         ),

@@ -13,7 +13,7 @@ from app.audit.verify import verify
 from app.foundation.database import Database
 from app.randomisation import actions as randomisation
 from tests.factories import mini_study, person
-from tests.journeys.conftest import PASSWORD, give_passwords, serious_violations, violations_here
+from tests.journeys.conftest import PASSWORD, give_passwords, serious_violations, sideways_here, violations_here
 
 TEAM = ("coordinator", "assessor", "clinician", "investigator")
 pytestmark = pytest.mark.browser
@@ -240,6 +240,7 @@ def _both_ways(page: Page) -> None:
         assert not violations_here(page)
         wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert wide <= 0, f"{page.url} is {wide} px too wide at {width} px"
+        assert not [each for each in sideways_here(page) if each], (page.url, width)
 
 
 def _consent(page: Page, code: str) -> None:
