@@ -132,7 +132,7 @@ def test_no_page_has_a_serious_violation_or_scrolls_sideways(templates: Any, tmp
     database = Database(f"sqlite:///{path}", KEYS)
     trial, tokens = _play(database, tmp_path / "data")
     begins = blinding.BEGUN + timedelta(days=128, hours=1)
-    wrong, scrolled, windows = [], 0, dict[Any, Page]()
+    wrong, windows = [], dict[Any, Page]()
     with time_machine.travel(begins, tick=True), serving(database, tmp_path / "data") as address:
         trial.sign_in()
         pages = [(each, OF.get(each.name, {})) for each in _pages() if each.name not in ELSEWHERE]
@@ -149,9 +149,7 @@ def test_no_page_has_a_serious_violation_or_scrolls_sideways(templates: Any, tmp
                 )
                 continue
             wrong += violations_here(page)
-            found = sideways_here(page)
-            scrolled += len(found)
-            wrong += [f"{where} at {page.viewport_size}: {each}" for each in found if each]
+            wrong += [f"{where} at {page.viewport_size}: {each}" for each in sideways_here(page) if each]
             wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
             if wide > 0:
                 wrong.append(f"{where} is {wide} px too wide at {page.viewport_size}")
@@ -159,7 +157,6 @@ def test_no_page_has_a_serious_violation_or_scrolls_sideways(templates: Any, tmp
             page.context.close()
     database.dispose()
     assert wrong == []
-    assert scrolled, "wide tables are there to be looked at"
 
 
 def _addresses(door: Door, tokens: dict[str, str], more: dict[str, str]) -> Iterator[tuple[str, str]]:
