@@ -1,7 +1,7 @@
 """Every address: has it a name and a page, does it refuse strangers, and does it obey the table of permissions?"""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -249,9 +249,12 @@ class House:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def house(request: pytest.FixtureRequest, shared: Any) -> Iterator[House]:
-    engine = shared(request.param).engine
-    with engine.connect() as connection:
+def house(
+    request: pytest.FixtureRequest, copied: Callable[..., Database], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    # Of its own: it stays open while other tests of this file want the one that is shared, and writers take turns.
+    own = copied(request.param, tmp_path_factory.mktemp("house"), "house")
+    with own.engine.connect() as connection:
         outer = connection.begin()
         database = OneConnection(connection)
         with database.writing() as session:
@@ -291,6 +294,7 @@ def house(request: pytest.FixtureRequest, shared: Any) -> Iterator[House]:
         client = OneHop(_application(database, secure_cookies=False))
         yield House(client, connection, askers, values)
         outer.rollback()
+    own.dispose()
 
 
 def _scopes() -> str:
