@@ -1,6 +1,8 @@
 """Is every value there again when somebody else's program reads the file? And are two files the same bytes?"""
 
 import hashlib
+import shutil
+import subprocess
 import warnings
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
@@ -286,11 +288,24 @@ def test_what_a_format_cannot_hold_is_refused_with_the_way_out(monkeypatch: pyte
 
 def test_the_script_for_r_names_every_column_with_its_label_and_levels():
     script = b"".join(encoded(table(), Format.R)).decode()
-    assert 'some <- read.csv(file, colClasses = "character"' in script
+    assert 'colClasses = "character"' in script
+    assert 'exists("file")' not in script  # `file` is a function of R, so that this is always true
     for column in COLUMNS:
         assert f'attr(some[["{column.name}"]], "label") <- "{column.label}"' in script
     assert 'factor(some[["where"]], levels = c("back", "leg"), labels = make.unique(c("Back", "Leg")))' in script
     assert 'some[["seen_on"]] <- as.Date(some[["seen_on"]])' in script
+
+
+def test_r_finds_the_download_beside_the_script_and_a_path_in_file(tmp_path: Path):
+    found = shutil.which("Rscript")
+    if found is None:
+        pytest.skip("There is no Rscript here; on Debian it is in r-base-core.")
+    (tmp_path / "some.R").write_bytes(b"".join(encoded(table(), Format.R)))
+    (tmp_path / "trial_some_2026-11-26.csv").write_bytes(b"".join(encoded(table(), Format.CSV)))
+    (tmp_path / "other.csv").write_bytes(b"".join(encoded(table([]), Format.CSV)))
+    told = 'source("some.R"); cat(nrow(some), ""); file <- "other.csv"; source("some.R"); cat(nrow(some))'
+    done = subprocess.run([found, "-e", told], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.stdout.split(), done.returncode) == ([str(len(ROWS)), "0"], 0), done.stderr
 
 
 def test_every_format_is_registered_once_and_says_its_media_type():

@@ -13,11 +13,16 @@ def r_script(table: Table) -> Iterator[bytes]:
     A factor keeps the codes in the attribute `codes`. The script reads no row of the table.
     """
     name = table.name
+    beside, downloaded = _text(f"{name}.csv"), _text(f"*_{name}_[0-9]*[0-9].csv")
+    # R has a function `file`, so that exists("file") alone is always true.
     lines = [
         f"# {_comment(table.label)}: {_comment(table.row)}",
-        f"# Loads {name}.csv (CSV, as stored) from the folder R works in, or from the path in `file`.",
-        f'if (!exists("file")) file <- {_text(f"{name}.csv")}',
-        f'{name} <- read.csv(file, colClasses = "character", na.strings = "", check.names = FALSE, encoding = "UTF-8")',
+        f"# Loads {name}.csv or the newest download (CSV, as stored) in the folder R works in, or the path in `file`.",
+        f"{name} <- read.csv(",
+        '  if (exists("file", mode = "character")) file',
+        f"  else c(Sys.glob({beside}), rev(Sys.glob({downloaded})), {beside})[1],",
+        '  colClasses = "character", na.strings = "", check.names = FALSE, encoding = "UTF-8"',
+        ")",
         "",
     ]
     for column in table.columns:
