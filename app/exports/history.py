@@ -109,6 +109,11 @@ def why_no_file(made: Made, *, by: Actor) -> str | None:
         return "It is being made. Come back in a moment."
     if made.state == "failed":
         return made.problem or "It could not be made. Ask for it again."
+    if made.state == "begun":
+        return (
+            "It broke off, or is on its way still: no file of it is kept. Ask for it again, or make it in the "
+            "background."
+        )
     if made.state != "done" or made.expires_at is None:
         return "Its file is not kept any more. Ask for the same export again: the manifest says whether it is the same."
     if made.person_id != by.person_id:

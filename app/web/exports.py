@@ -102,6 +102,7 @@ def _page(
         path=path,
         tables=[(one.name, here.tell(one.label)) for one in tables],
         table=opened,
+        labels={one.name: here.tell(one.label) for one in tables},
         all_of_them=known == ALL,
         is_whole=choice.is_whole,
         format=kind.value,
@@ -224,10 +225,16 @@ def every_export(here: PageInStudy, cursor: Annotated[str | None, Query(max_leng
         home=f"/{here.the_study.code}/exports",
         path=path,
         rows=page.rows,
+        labels=_labels(here),
         older=address(path, {}, cursor=page.next) if page.next else None,
         newer=address(path, {}, cursor=page.previous) if page.previous else None,
         timezone=places.timezone(),
     )
+
+
+def _labels(here: Here) -> dict[str, str]:
+    """What each table is called; one that the study has no more keeps its code."""
+    return {one.name: here.tell(one.label) for one in reads.catalogue(here.session, here.the_study, by=here.actor)}
 
 
 @router.get("/{study}/exports/history/{number}", name="exports.made")
@@ -239,6 +246,7 @@ def one_export(here: PageInStudy, number: Number) -> Response:
         "exports/made.html",
         path=f"/{here.the_study.code}/exports",
         made=made,
+        labels=_labels(here),
         query=urlencode(_query_of(made.choice), doseq=True),
         since=urlencode({**_query_of(made.choice), "since": made.change}, doseq=True)
         if made.is_done and not made.choice.dummy

@@ -170,6 +170,7 @@ def test_a_file_is_for_whoever_asked_and_goes_after_a_week(
             history.made_numbered(session, study, asked.number, by=person(session, study, "coordinator"))
         with pytest.raises(NotFound):
             history.made_numbered(session, study, asked.number + 1, by=manager)
+    assert "It broke off" in (history.why_no_file(replace(made, state="begun"), by=manager) or "")
     assert "Only whoever asked" in (history.why_no_file(made, by=other) or "")
     assert running.expire(database, folder, NOW + timedelta(days=6)) == 0
     assert running.expire(database, folder, NOW + timedelta(days=8)) == 1

@@ -278,6 +278,8 @@ def test_the_page_builds_an_export_says_how_scripts_do_it_and_saves_it(
     table = browser.soup("/mini/exports/history").get_text(" ", strip=True)
     assert manifest["sha256"][:16] in table
     assert "3 exports, newest first" in table
+    assert "Entries, long" in table, "a table is called as on the page that makes it"
+    assert "Parquet" in table
 
 
 def test_a_zip_of_everything_is_one_download(browser: Browser):
