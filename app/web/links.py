@@ -73,6 +73,7 @@ from app.web.sign_in import plain_viewer
 router = pages()
 
 GONE = "This link was used, or is too old. Ask your study site for a new one."
+CLOSED = "These questions cannot be answered at present."
 PROOF = "link proof"
 # Of one question a screen: which one, and where to. No item code has a hyphen.
 ITEM, GO, AT, END = "asked-item", "go-to", "at", "end"
@@ -427,7 +428,12 @@ def _questions_page(
         "part": position + 1,
         "parts": len(spots),
         "version": spot.entry.version if spot.entry else 0,
-        "refused": problem.reason if problem is not None and not isinstance(problem, Invalid) else spot.why_not_enter,
+        # Why nothing can be entered is said to staff in words of staff: a participant could not act on them.
+        "refused": CLOSED
+        if spot.why_not_enter
+        else problem.reason
+        if problem is not None and not isinstance(problem, Invalid)
+        else None,
         "has_sealed": any(each.type in SEALED for each in spot.instrument.items),
     }
     status = status_of(problem)

@@ -150,6 +150,19 @@ def test_a_participant_answers_by_link_comes_back_and_finishes(world: World):
     assert {"link.opened", "link.done"} <= {each.action for each in log}
 
 
+def test_a_participant_is_not_told_what_staff_should_do(world: World):
+    world.consented()
+    path, phone = given(world, "questions:baseline"), stranger(world)
+    open_page = BeautifulSoup(phone.get(path).text, "html.parser")
+    visit = "/mini/participants/M-001/visits/baseline"
+    assert world.coordinator().post(f"{visit}/missed", {"why": "Ill"}, page=visit).status_code == 303
+    for reply in (phone.get(path), phone.send(path, {**typed(open_page), "pain_nrs": "6", "save-as": "partial"})):
+        assert "These questions cannot be answered at present. Close this page and call your study site." in words(
+            reply
+        )
+        assert "reopen" not in words(reply)
+
+
 def test_a_link_asks_only_for_its_own_forms_and_looks_for_nobody_else(world: World):
     world.consented()
     path = given(world, "questions:baseline")
