@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi.responses import Response
 
+from app.capture.rules import named_form
 from app.dependencies import (
     LARGEST_UPLOAD,
     ChangeInStudy,
@@ -205,7 +206,7 @@ def _page(
         errors=errors_of(problem),
         refused=problem.reason if isinstance(problem, Refused | Conflict) else None,
         typed={name: here.value(name) for name in here.form},
-        report=_shown(report) if report else None,
+        report=_shown(here, report) if report else None,
         counts=dict(report.counts) if report else uploaded.counts,
         tried=tried,
         imported=report.imported if report else not uploaded.waits,
@@ -237,8 +238,24 @@ def _recoded(study: Study, mapping: FileMapping, seen: Counter[str]) -> list[tup
     return [(text, str(mapping.visit.values.get(text) or "")) for text in unknown[:VISITS_SHOWN]]
 
 
-def _shown(report: Report) -> list[dict[str, Any]]:
-    """The rows that a person must look at first: refused ones, then what changes, then the rest."""
+def _shown(here: Here, report: Report) -> list[dict[str, Any]]:
+    """The rows that a person must look at first, in the words of the study: refused, then changed, then the rest."""
     weight = {outcome: place for place, outcome in enumerate(("refused", "changed", "created", "left", "unchanged"))}
     found = list(islice(report.outcomes(), 20 * ROWS_SHOWN))
-    return sorted(found, key=lambda each: weight[each["outcome"]])[:ROWS_SHOWN]
+    rows = sorted(found, key=lambda each: weight[each["outcome"]])[:ROWS_SHOWN]
+    return [_in_words(here, row, imported=report.imported) for row in rows]
+
+
+def _in_words(here: Here, row: dict[str, Any], *, imported: bool) -> dict[str, Any]:
+    study = here.the_study.definition
+    visit, form = study.visit(row["visit"] or ""), study.instrument(named_form(row["instrument"] or "")[0])
+    items = {item.code: item.label for item in form.items} if form else {}
+    is_there = imported and row["outcome"] not in ("refused", "left")
+    return row | {
+        "line": row["row"] + 1,  # as a spreadsheet counts, for which the names of the columns are the first row
+        "visit": visit.label if visit else row["visit"],
+        "form": form.label if form else row["instrument"],
+        "url": f"/{here.the_study.code}/participants/{row['participant']}" if is_there else None,
+        "errors": [(items.get(each.get("field", "")), each["message"]) for each in row["errors"]],
+        "changes": [each | {"label": items.get(each["item"], each["item"])} for each in row["changes"]],
+    }

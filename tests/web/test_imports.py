@@ -1,6 +1,7 @@
 """The pages of imports: upload a file, match its columns, try it, import it; nothing is saved before."""
 
 import pytest
+from bs4 import BeautifulSoup
 
 from app.foundation.database import Database
 from app.people.permissions import Role
@@ -44,11 +45,19 @@ def test_a_file_is_matched_tried_and_imported(world: World):
     assert "What the import would do" in tried.text
     assert "pain_nrs" in tried.text
     assert "– → 4" in " ".join(tried.text.split())
+    report = BeautifulSoup(tried.text, "html.parser")
+    lines = [row.get_text(" ", strip=True) for row in report.select("#report tbody tr")]
+    assert lines[0].startswith("3 M-002 "), "the row as a spreadsheet counts, those that are refused first"
+    assert "pain_nrs" not in lines[0] + lines[1], "items have the words of the form"
+    assert report.select_one("#report tbody a") is None, "nothing is there yet"
     whole = browser.post(where, {**chosen, "do": "import"})
     assert "Nothing was imported" in whole.text
     assert browser.get("/mini/participants/M-001/visits/week18/pain/record").status_code == 404
     done = browser.post(where, {**chosen, "whole": None, "do": "import", "name": "diaries"})
     assert "What was imported" in done.text
+    link = BeautifulSoup(done.text, "html.parser").select_one("#report tbody a")
+    assert link is not None
+    assert link["href"] == "/mini/participants/M-001"
     assert browser.soup(f"{PAGE}").select_one('[name="mapping"] option[value="diaries"]')
     assert browser.soup(where).select_one("form.stack-wide") is None
     assert world.browser(Role.DATA_MANAGER, site_code=None).get(where).status_code == 404
