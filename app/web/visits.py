@@ -326,6 +326,7 @@ def _form_line(
 ) -> dict[str, object]:
     """One form of the visit: how far it is, who saved it last, and what to do with it now."""
     name = form_name(code, entry.repeat if entry else 1)
+    is_over = visit.status in (VisitStatus.MISSED, VisitStatus.STOPPED)  # saving would only be refused
     pair, first = twice
     withheld = why_withheld(pair, first, site_id, by=here.actor)
     if entry is None:
@@ -365,7 +366,7 @@ def _form_line(
         "url": f"{url}/entries/{name}/second" if withheld else f"{url}/entries/{name}",
         "is_second": withheld is not None,
         "sign_url": f"{url}/entries/{name}/sign" if to_sign else None,
-        "may_save": may(here.actor, Permission.ENTRY_SAVE, site_id=site_id),
+        "may_save": not is_over and may(here.actor, Permission.ENTRY_SAVE, site_id=site_id),
     }
 
 

@@ -150,6 +150,7 @@ def test_a_missed_visit_needs_its_reason(world, coordinator):
     fields = {**form_in(soup(reply), f"{VISIT}/missed"), "why": "<b>Ill</b>"}
     assert coordinator.send(f"{VISIT}/missed", fields).headers["location"] == f"{VISIT}?done=visit_missed"
     page = coordinator.get(VISIT)
+    assert "Fill in" not in page.text, "nothing is entered of a visit that was missed"
     assert "&lt;b&gt;Ill&lt;/b&gt;" in page.text
     assert "<b>Ill" not in page.text
 
