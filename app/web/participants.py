@@ -1060,6 +1060,8 @@ def _withdraw_page(here: Here, participant: Participant, *, problem: Invalid | R
             _effects(level, stays=stays),
         )
         for level in definition.withdrawal_levels
+        # Who is not randomised has no treatment to stop and visits to go on with: they leave, whatever is said.
+        if stays or level.stops_visits or not any(each.stops_visits for each in definition.withdrawal_levels)
     ]
     problems = problem.problems if isinstance(problem, Invalid) else []
     errors = {"why" if each.field == "reason" else each.field: each.message for each in problems}

@@ -470,6 +470,8 @@ def test_a_withdrawal_stops_what_is_still_due(world):
     world.consented()
     browser = world.coordinator()
     page = f"{LIST}/M-001/withdraw"
+    offered = [str(each["value"]) for each in browser.soup(page).select("input[name=level]")]
+    assert offered == ["visits"], "before randomisation there is no treatment to stop and visits to go on with"
     reply = browser.post(page, withdrawal(world))
     assert reply.headers["location"] == f"{LIST}/M-001?done=withdrawn"
     assert world.found("M-001").status == "withdrawn"
