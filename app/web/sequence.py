@@ -654,11 +654,12 @@ def seal(here: ChangeInStudy, version: int) -> Response:
     found = _sequence(here, version)
     try:
         require_password(here, here.form.get("password", [""])[-1])
+        further = reads.balance(here.session, here.the_study, found.id, by=here.actor).further
         actions.seal(here.session, here.the_study, found.id, by=here.actor, now=here.now)
     except (Invalid, Refused) as problem:
         here.refuse(problem)
         return _review_page(here, version, problem=problem)
-    return here.redirect(f"{_url(here)}/{version}", done="sealed")
+    return here.redirect(f"{_url(here)}/{version}", done="sealed_behind" if further else "sealed")
 
 
 @router.post("/{study}/sequence/{version}/set-aside", name="sequence.set_aside")

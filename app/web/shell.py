@@ -49,6 +49,7 @@ DONE = {
     "session_recorded": "Session recorded.",
     "drawn": "Drawn. Review the counts, then seal it.",
     "sealed": "Sealed. Randomisation is open.",
+    "sealed_behind": "Sealed. It stands behind what is in use, and is used once the slots before it are used up.",
     "closed": "Closed. Nobody is randomised from this sequence any more; its plan can be opened now.",
     "discarded": "The drawn sequence was set aside. It can never be used.",
     "password": "Your password is changed. Every other session of yours has ended.",

@@ -211,7 +211,10 @@ def test_further_slots_stand_behind_a_sequence_that_was_used(world: World, brows
     review = browser.soup(place).get_text(" ", strip=True)
     assert "It stands behind what is in use" in review
     assert "It takes the place of" not in review
-    assert browser.post(f"{place}/seal", {"password": PASSWORD}, page=place).status_code == 303
+    assert "as soon as it is sealed" not in review, "nobody is, before what is in use is used up"
+    sealed_now = browser.post(f"{place}/seal", {"password": PASSWORD}, page=place)
+    assert sealed_now.status_code == 303
+    assert "It stands behind what is in use" in browser.soup(sealed_now.headers["location"]).get_text()
     assert [each.status for each in kept(world)] == ["sealed", "sealed"]
     assert "goes on with the next once it has used up the one before" in browser.soup(ROOT).get_text()
     certificate = browser.soup(f"{place}/certificate").get_text(" ", strip=True)
