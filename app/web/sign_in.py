@@ -44,6 +44,7 @@ from app.web.shell import SECRETS, show
 
 router = pages()
 
+CHOSEN = "password_kept"
 CARRIED = "form carried through the sign-in"
 NEVER_CARRIED = SECRETS | {"csrf_token"}
 
@@ -114,6 +115,7 @@ def _form(
         username=username,
         needs_code=needs_code,
         ended=ended,
+        chosen=request.method == "GET" and request.query_params.get("done") == CHOSEN,
         demo=settings_of(request).demo,
     )
 
@@ -280,7 +282,7 @@ def choose_password(request: Request, token: str, session: Writing, form: TypedF
     problem = actions.accept_invitation(session, token, password, now=clock.now(), request_id=request.state.request_id)
     if problem is not None:
         return _welcome(request, token, person.username, problem)
-    return RedirectResponse("/sign-in", status_code=303)
+    return RedirectResponse(f"/sign-in?done={CHOSEN}", status_code=303)
 
 
 @router.get("/", name="sign_in.start")

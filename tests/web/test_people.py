@@ -139,7 +139,10 @@ def test_a_lost_phone_is_mended(world, administrator):
     client = anonymous_client(world.database)
     assert client.get(path).status_code == 200
     chosen = {"new_password": NEW, "new_password_again": NEW}
-    assert client.post(path, data=chosen, follow_redirects=False).status_code == 303
+    kept = client.post(path, data=chosen, follow_redirects=False)
+    assert kept.status_code == 303
+    assert "Your password is kept. Sign in with it." in client.get(kept.headers["location"]).text
+    assert "Your password is kept" not in client.get("/sign-in").text
     sent = {"username": actor.username, "password": NEW}
     assert client.post("/sign-in", data=sent, follow_redirects=False).status_code == 303
 
