@@ -110,7 +110,8 @@ def why_not(actor: Actor, permission: Permission, *, site_id: int | None = None)
     """Why this person may not do it, in words a disabled button can show; None when they may."""
     if may(actor, permission, site_id=site_id):
         return None
-    if actor.scopes is not None and permission not in actor.scopes:
+    is_held = _sites(actor.grants, permission) != frozenset()  # otherwise no token of theirs could have the scope
+    if actor.scopes is not None and permission not in actor.scopes and is_held:
         return f"This token does not have the scope {permission}. Create a token with that scope."
     names = " or ".join(sorted(role.replace("_", " ") for role in holders(permission)))
     where = " at this site" if site_id is not None and may(actor, permission) else ""

@@ -629,6 +629,8 @@ def test_scopes_narrow_what_a_token_may_do_and_never_widen_it(world):
     assert narrow.get("/participants").status_code == 200
     problem = narrow.refused(403, "POST", "/participants", SCREENING)
     assert "scope participant.screen" in problem["detail"]
+    without = world.client("monitor", ["participant.read"]).refused(403, "POST", "/participants", SCREENING)
+    assert "This needs the role coordinator" in without["detail"], "no token of a monitor can have that scope"
     nothing = world.client("coordinator", [])
     for path in ("", "/participants", "/audit", "/exports"):
         nothing.refused(403, "GET", path)
