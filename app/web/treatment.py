@@ -138,6 +138,7 @@ def participant(here: LoggedPageInStudy, code: str) -> Response:
         treated=treated,
         rows=[_session_row(here, treated, row, visits.get(row.visit), today) for row in treated.sessions],
         next_session=_next(treated),
+        may_book=may(here.actor, Permission.APPOINTMENT_BOOK, site_id=found.site_id),
         today=today,
         timezone=places.timezone(found.site_id),
     )

@@ -113,6 +113,16 @@ def test_the_list_is_paged_and_a_file(treated: Treated, monkeypatch: pytest.Monk
     assert [(row["participant"], row["arm"]) for row in found] == list(treated.arms.items())[:2]
 
 
+def test_the_next_session_is_booked_from_there(treated: Treated):
+    page = treated.browser.soup(f"{ROOT}/M-001")
+    link = page.select_one("a[href*='/appointments/new?visit=']")
+    assert link is not None
+    assert link.get_text(strip=True) == "Book an appointment"
+    chosen = treated.browser.soup(str(link["href"])).select_one("select[name=visit] option[selected]")
+    assert chosen is not None
+    assert str(link["href"]).endswith(f"?visit={chosen['value']}")
+
+
 def test_the_list_shows_the_next_session_and_can_leave_out_those_without_one(treated: Treated):
     treated.record("M-001")
     page = treated.browser.soup(ROOT)
