@@ -38,6 +38,11 @@ _CONSENTS = (
     .order_by(CONSENT.c.id)
 )
 
+_TO_COUNTERSIGN = select(CONSENT.c.participant_id, CONSENT.c.id).where(
+    CONSENT.c.participant_id.in_(bindparam("participant_ids", type_=Integer, expanding=True)),
+    CONSENT.c.countersigned_at.is_(None),
+    CONSENT.c.withdrawn_on.is_(None),
+)
 _SITE = select(SITE.c.code, SITE.c.timezone).where(SITE.c.id == bindparam("site_id", type_=Integer))
 _SITES = select(SITE.c.id, SITE.c.code).where(SITE.c.study_id == bindparam("study_id", type_=Integer))
 _LATER = CONSENT.alias("later")
@@ -71,6 +76,14 @@ def consents_of(session: Session, participant_id: int) -> list[Consent]:
     """The consents of one participant, oldest first, withdrawn ones too."""
     rows = session.execute(_CONSENTS, {"participant_id": participant_id}).mappings()
     return [instance_of(Consent, row) for row in rows]
+
+
+def to_countersign(session: Session, participant_ids: Sequence[int]) -> dict[int, int]:
+    """The consent of each of these participants that waits for its countersignature, by participant id."""
+    if not participant_ids:
+        return {}
+    rows = session.execute(_TO_COUNTERSIGN, {"participant_ids": participant_ids})
+    return {row.participant_id: row.id for row in rows}
 
 
 def site_code(session: Session, participant: Participant) -> str:

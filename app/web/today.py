@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 from app.capture.queries.reads import waiting
 from app.capture.reads import Progress, UnsignedVisit, progress, unsigned_visits
 from app.capture.rules import named_form
-from app.consent.reads import Owed, reconsents_owed
+from app.consent.reads import Owed, reconsents_owed, to_countersign
 from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import NotAllowed
 from app.participants.reads import ParticipantFilter, ParticipantRow, participants_page
@@ -183,11 +183,23 @@ def _on_the_way(here: Here, by: Actor) -> list[OnTheWay]:
     filled = progress(here.session, study, [row.id for row in found[Status.CONSENTED]])
     lines = [_consented(here, row, filled[row.id]) for row in found[Status.CONSENTED]]
     lines.sort(key=lambda line: (bool(line.lacking), line.row.code))
-    root = f"/{study.code}/participants"
-    for row in found[Status.SCREENED]:
-        consents = may(by, Permission.CONSENT_RECORD, site_id=row.site_id)
-        lines.append(OnTheWay(row, None, "Consent", f"{root}/{row.code}/consent" if consents else "", "Record consent"))
+    waits = to_countersign(here.session, [row.id for row in found[Status.SCREENED]])
+    lines += [
+        _screened(here, row, waits.get(row.id))
+        for row in sorted(found[Status.SCREENED], key=lambda row: row.id not in waits)
+    ]
     return lines if study.definition.is_allocated else [line for line in lines if line.lacking]
+
+
+def _screened(here: Here, row: ParticipantRow, waits: int | None) -> OnTheWay:
+    """Somebody without a complete consent; `waits`: the consent that is signed, and lacks the study's signature."""
+    url = f"/{here.the_study.code}/participants/{row.code}"
+    if waits is not None:
+        signs = may(here.actor, Permission.CONSENT_COUNTERSIGN, site_id=row.site_id)
+        target = f"{url}/consents/{waits}/countersign" if signs else ""
+        return OnTheWay(row, None, "A countersignature", target, "Countersign consent")
+    records = may(here.actor, Permission.CONSENT_RECORD, site_id=row.site_id)
+    return OnTheWay(row, None, "Consent", f"{url}/consent" if records else "", "Record consent")
 
 
 def _consented(here: Here, row: ParticipantRow, filled: Progress) -> OnTheWay:

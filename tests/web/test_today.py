@@ -91,10 +91,14 @@ def test_who_may_not_do_it_gets_no_link_to_it(world):
 
 
 def test_a_consent_that_waits_is_countersigned_from_here(world):
+    world.screened()
     world.consented(countersigned=False)
-    browser = world.coordinator()
-    link = browser.soup(TODAY).select_one("td a")
-    assert browser.get(str(link["href"])).headers["location"].endswith("/countersign")
+    for browser in (world.coordinator(), world.browser("investigator")):
+        links = browser.soup(TODAY).select("td a")
+        assert [link.get_text(strip=True) for link in links] == ["Countersign consent", "Record consent"]
+        assert str(links[0]["href"]).endswith("/countersign")
+        assert browser.get(str(links[0]["href"])).status_code == 200
+    assert "A countersignature" in words(world.browser("assessor"))
 
 
 def test_late_visits_are_counted_and_marked(world):
