@@ -88,6 +88,8 @@ def _show(here: Here, person: reads.PersonRow, *, status_code: int = 200, **more
         "rights": reads.memberships_of(here.session, person.id, ended=True),
         "roles": [(role.value, role.replace("_", " ")) for role in Role],
         "places": places[1:],
+        "chosen_role": here.value("role"),
+        "chosen_place": here.value("place"),
         "invitation": None,
         "by_mail": reads.has_been_in(here.session, person.id),
         "mail_waits": here.settings.smtp_host is None,

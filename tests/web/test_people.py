@@ -147,6 +147,15 @@ def test_a_lost_phone_is_mended(world, administrator):
     assert client.post("/sign-in", data=sent, follow_redirects=False).status_code == 303
 
 
+def test_a_role_that_is_refused_stays_chosen(world, administrator):
+    person_id = world.person("assessor").person_id
+    refused = _send(administrator, person_id, "roles", role="monitor", place="")
+    assert refused.status_code == 409
+    chosen = BeautifulSoup(refused.text, "html.parser").select_one("select[name=role] option[selected]")
+    assert chosen is not None
+    assert chosen["value"] == "monitor"
+
+
 @pytest.mark.requirement("SEC-34", "P11-300c")
 def test_somebody_is_signed_out_everywhere_and_comes_back(world, administrator):
     actor = world.person("assessor")
