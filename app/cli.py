@@ -117,6 +117,7 @@ def serve(
         fail(str(problem))
     finally:
         database.dispose()
+    out.print(f"Equipoise listens at http://{host}:{port}. Stop with Ctrl+C.")
     uvicorn.run(
         "app.installation:application",
         factory=True,
