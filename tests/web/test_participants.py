@@ -510,6 +510,9 @@ def test_a_withdrawal_that_cannot_be_kept_is_shown_again(world, typed, words):
     reply = browser.post(page, withdrawal(world, **typed))
     assert reply.status_code == 422
     assert words in said(reply)
+    summary = BeautifulSoup(reply.text, "html.parser").select_one("[data-error-summary]")
+    assert summary is not None, "a telephone shows the top of the page"
+    assert words in summary.get_text(" ", strip=True)
     assert PASSWORD not in reply.text
     fields = form_in(BeautifulSoup(reply.text, "html.parser"), page)
     if "why" not in typed:
