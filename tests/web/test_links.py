@@ -340,6 +340,9 @@ def test_a_question_whose_code_begins_with_anothers_keeps_its_answer(shared_data
     path = given(world, "questions:baseline")
     press = _screens(world, stranger(world), path)
     press({"pain_nrs": "6"})
+    asked = stranger(world).get(f"{path}?at=pain.pain_nrs__worst").text
+    assert "Worst pain" in asked
+    assert "Range not set" not in asked, "which concerns whoever wrote the study"
     press({"pain_nrs__worst": "9"}, at=f"{path}?at=pain.pain_nrs__worst")
     press({"pain_nrs": "7"}, at=f"{path}?at=pain.pain_nrs")
     with world.database.reading() as session:
