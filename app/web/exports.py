@@ -33,7 +33,10 @@ COLUMNS_SHOWN = 12
 COLUMNS_LISTED = 40
 LONGEST_CELL = 80
 ALL = "all"
-FIGURES = (ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.FLAG)
+ALIGNED = {
+    **dict.fromkeys((ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.FLAG), "end"),
+    ColumnType.INSTANT: "nowrap",
+}
 Number = Annotated[int, Path(ge=0, lt=2**31)]
 
 
@@ -121,7 +124,7 @@ def _page(
         codebook_url=f"{path}?table=codebook{'&arms=dummy' if dummy else ''}",
         preview=_preview(opened),
         preview_columns=[
-            {"key": number, "label": escape(column.name), "align": "end" if column.type in FIGURES else ""}
+            {"key": number, "label": escape(column.name), "align": ALIGNED.get(column.type, "")}
             for number, column in enumerate(opened.columns[:COLUMNS_SHOWN])
         ],
         preview_more=max(0, len(opened.columns) - COLUMNS_SHOWN),
