@@ -118,7 +118,10 @@ DONE = {
     "study_draft_file_removed": "The file is out of the draft.",
     "study_draft_removed": "The draft is deleted.",
     "study_draft_loaded": "Loaded as a version. The draft stays as it is.",
-    "study_begun": "The study is here now, for whoever got a role in it. Others get theirs under People.",
+    "study_begun": (
+        "The study is here now, for whoever got a role in it. Others get theirs under People. "
+        "If it randomises, a statistician draws and seals a sequence before anybody is."
+    ),
     "draft_dropped": "The draft is gone. You see what was saved.",
 }
 
