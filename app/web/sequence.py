@@ -323,7 +323,7 @@ def _typed_sizes(definition: Study, text: str) -> tuple[int, ...]:
     parts = [part for part in re.split(r"[\s,;]+|\band\b", text) if part]
     total = sum(arm.ratio for arm in definition.arms)
     if not parts or not all(part.isascii() and part.isdecimal() and len(part) < 5 for part in parts):
-        example = listed([total * times for times in (2, 3)])
+        example = f"{2 * total}, {3 * total}"  # with commas, as it is asked for
         words = f"Write block sizes as whole numbers with commas between them, such as {example}."
         raise Invalid([FieldProblem("block_sizes", "sizes", words)])
     sizes = tuple(sorted({int(part) for part in parts}))

@@ -86,7 +86,7 @@ def test_htmx_gets_the_comparison_alone(browser: Browser):
 @pytest.mark.parametrize(
     ("sizes", "slots", "words"),
     [
-        ("", "8", "Write block sizes as whole numbers"),
+        ("", "8", "Write block sizes as whole numbers with commas between them, such as 4, 6."),
         ("four", "8", "Write block sizes as whole numbers"),
         ("3", "8", "Every block size must be a multiple of 2"),
         ("0", "8", "Every block size must be a multiple of 2"),
