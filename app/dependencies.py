@@ -389,16 +389,18 @@ def _weighed_body(request: Request, body: bytes) -> actions.Weighed | None:
     """As `_weighed_form`, of a JSON body."""
     if b'"password"' not in body:
         return None
-    try:
-        password = members(text_of(body)).get("password")  # beside it may stand the rows of a large file
-    except (ValueError, RecursionError):  # the door says what is wrong with it
-        return None
-    if not isinstance(password, str) or not password:
-        return None
     with database_of(request).reading() as session:
         now = clock.now()
         owner = people.owner_of_token(session, _bearer(request), now=now)
-        return actions.weighed_again(session, owner, password, now=now) if owner is not None else None
+        if owner is None:  # nobody of ours: their body is not even read
+            return None
+        try:
+            password = members(text_of(body)).get("password")  # beside it may stand the rows of a large file
+        except (ValueError, RecursionError):  # the door says what is wrong with it
+            return None
+        if not isinstance(password, str) or not password:
+            return None
+        return actions.weighed_again(session, owner, password, now=now)
 
 
 def _require_csrf(request: Request, signed_in: people.SignedIn, form: Form) -> None:

@@ -1,8 +1,10 @@
 """Data that others collected, over REST: rows of a file are tried or imported, and what columns mean is kept."""
 
 import json
+import re
+from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from json import JSONDecodeError
 from typing import Annotated, Any
 
@@ -147,6 +149,7 @@ def import_entries(here: ApiChange, data: Annotated[bytes, Depends(read_body)]) 
 
 
 MOST_TOLD = 50  # rows that are none
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _read(data: bytes) -> tuple[ImportBody, Items | None]:
@@ -163,11 +166,7 @@ def _read(data: bytes) -> tuple[ImportBody, Items | None]:
     except ValueError:
         raise Invalid([FieldProblem("body", "object", "Send an object, with the rows in `rows`.")]) from None
     rows = said.pop("rows") if isinstance(said.get("rows"), Items) else None
-    wrong = (number for number, row in enumerate(rows or ()) if not isinstance(row, dict))
-    if problems := [
-        FieldProblem(f"rows.{number}", "dict_type", "A row is an object, by the names of its columns. Send it as one.")
-        for number in islice(wrong, MOST_TOLD)
-    ]:
+    if problems := list(islice(_wrong(rows or ()), MOST_TOLD)):
         raise Invalid(problems)
     try:
         # Nothing else that is asked for is a list.
@@ -175,6 +174,33 @@ def _read(data: bytes) -> tuple[ImportBody, Items | None]:
     except ValidationError as error:
         raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from None
     return asked, rows
+
+
+def _wrong(rows: Iterable[Any]) -> Iterator[FieldProblem]:
+    """What is no row, or holds what neither database can."""
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            message = "A row is an object, by the names of its columns. Send it as one."
+            yield FieldProblem(f"rows.{number}", "dict_type", message)
+        elif not all(map(_can_be_kept, chain(row, row.values()))):
+            yield FieldProblem(f"rows.{number}", "control", "There is a character in it that cannot be kept. Mend it.")
+
+
+def _can_be_kept(value: object) -> bool:
+    """JSON may say half of a character (a lone surrogate), which is in no encoding, and NUL, which is in no text."""
+    if isinstance(value, str):
+        return "\x00" not in value and (value.isascii() or SURROGATE.search(value) is None)
+    if isinstance(value, list | dict):  # no cell is one; what is wrong with that is said where it is read
+        parts = deque([value])
+        while parts:
+            part = parts.pop()
+            if isinstance(part, dict):
+                parts.extend(chain(part, part.values()))
+            elif isinstance(part, list):
+                parts.extend(part)
+            elif not _can_be_kept(part):
+                return False
+    return True
 
 
 @router.post(

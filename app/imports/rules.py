@@ -2,10 +2,11 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -16,6 +17,7 @@ from app.studies.definition import Instrument, ItemType, Study
 
 BETWEEN = "|"  # as in an export: between the codes of one answer
 MOST_COLUMNS = 5000
+MOST_TOGETHER = 10_000  # rows of a long file that speak of one participant at one visit
 
 Name = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")]
@@ -161,8 +163,11 @@ def read_csv(text: str) -> tuple[list[str], Rows]:
         header = [name.strip() for name in next(lines(), [])]
     except csv.Error as error:
         raise _no_csv(1, error) from None
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if not any(header) or twice or len(header) > MOST_COLUMNS:
+    if len(header) > MOST_COLUMNS:
+        said = f"The first line names {len(header):,} columns; {MOST_COLUMNS:,} can be read. Send the file in parts."
+        raise Invalid([FieldProblem("file", "header", said)])
+    twice = sorted(name for name, times in Counter(header).items() if times > 1)
+    if not any(header) or twice:
         said = (
             f"The columns {', '.join(twice)[:200]} stand there twice." if twice else "The first line names no columns."
         )
@@ -256,7 +261,7 @@ def rows_of(mapping: FileMapping, rows: Iterable[Cells]) -> Iterator[tuple[Fille
             yield Filled(number, who, visit, cells, repeat), [cells]
         return
     for (who, visit, repeat), together in groupby(asked(), key=lambda each: each[0]):
-        lines = list(together)
+        lines = list(islice(together, MOST_TOGETHER + 1))  # more are none of a form: refused, and not all read
         yield Filled(lines[0][1], who, visit, lines[0][2], repeat), [cells for _, _, cells in lines]
 
 
