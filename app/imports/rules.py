@@ -9,7 +9,7 @@ from datetime import date
 from itertools import groupby, islice
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, ValidationError
 
 from app.capture.typed import MISSING, WHY, Typed, check_stored, parse_typed, shortened
 from app.foundation.errors import FieldProblem, Invalid
@@ -21,7 +21,7 @@ MOST_TOGETHER = 10_000  # rows of a long file that speak of one participant at o
 
 Name = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")]
-Plain = str | int | float | bool | None
+Plain = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")] | int | FiniteFloat | bool | None
 NUMBERS = (ItemType.INTEGER, ItemType.SCALE, ItemType.SLIDER, ItemType.NUMBER)
 _LINE = re.compile(r"[^\r\n]*+(?:\r\n|\r|\n)|[^\r\n]++")
 _WHOLE = re.compile(r"(-?[0-9]+)\.0+")

@@ -201,6 +201,14 @@ def test_a_mapping_that_is_none_names_its_parts():
     assert {each.field for each in refused.value.problems} == {"mapping.columns.0.item", "mapping.colour"}
 
 
+@pytest.mark.parametrize("said", ["north\x00", "north\ud800", float("inf"), float("nan")], ids=ascii)
+def test_a_mapping_says_nothing_that_cannot_be_kept(said):
+    for source in ({"value": said}, {"column": "site", "values": {"1": said}}):
+        with pytest.raises(Invalid):
+            read_mapping({"visit": source})
+    assert read_mapping({"visit": {"value": "é\n"}}).visit.value == "é\n"
+
+
 def test_a_file_of_too_many_columns_is_refused_before_they_are_held_against_each_other():
     """Held each against every other, those of a file of ten megabytes would keep a processor for days."""
     with pytest.raises(Invalid, match="6,000 columns"):
