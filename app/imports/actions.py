@@ -145,6 +145,12 @@ def import_rows(
         yield run.row(row, lines)
 
 
+def begin_whole(session: Session, study: StudyInUse) -> None:
+    """A file of which all is kept or nothing is one transaction: whoever saves or randomises in the study waits for it,
+    and nobody for somebody who waits for them."""
+    randomisation.hold_everybody(session, study)
+
+
 @dataclass
 class _Run:
     session: Session
