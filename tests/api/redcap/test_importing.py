@@ -1,12 +1,14 @@
 """An import goes through the same doors as a form: consent, checks, locks, log; all of it or nothing."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
 from sqlmodel import Session
 
+from app.api.redcap.importing import Problems, _Importing
 from app.audit.actions import ENTRY as AUDIT
 from app.capture.models import Entry
 from app.foundation.database import table_of
@@ -88,6 +90,32 @@ def test_eav_is_read_as_it_is_exported_and_as_columns_of_checkboxes(world: World
     reply = world["coordinator"].imports(rows, type="eav")
     assert reply.text == '{"count":1}', reply.text
     assert stored(world, "M-002", "baseline", "pain") == {"pain_nrs": 4, "pain_days": 2, "pain_where": ["back", "leg"]}
+
+
+class Looked(dict[str, Any]):
+    """A row that counts how often it is looked into."""
+
+    times = 0
+
+    def __contains__(self, name: object) -> bool:
+        Looked.times += 1
+        return super().__contains__(name)
+
+
+@pytest.mark.requirement("SEC-23")
+def test_boxes_that_are_none_are_named_without_looking_through_all_rows_for_each():
+    """Two megabytes of them kept a processor, and the database, for hours."""
+    project = SimpleNamespace(
+        record_id="id", forms=(), complete={}, option={}, event={}, field={"where": SimpleNamespace(is_checkbox=True)}
+    )
+    importing = object.__new__(_Importing)
+    importing.project, importing.problems = project, Problems()  # type: ignore[assignment]
+    importing.asked = SimpleNamespace(call=SimpleNamespace(text=lambda _: "eav"))  # type: ignore[assignment]
+    rows = [Looked({"id": f"X-{number}", f"where___c{number % 40}": "1"}) for number in range(80)]
+    importing._refuse_unknown(rows)  # type: ignore[arg-type]
+    assert sorted(importing.problems.lines)[0] == '"X-0","where","c0","The value is not a valid category for where"'
+    assert (len(importing.problems.lines), {len(row) for row in rows}) == (80, {1})
+    assert Looked.times < 200, "each row is looked at for the boxes it has"
 
 
 @pytest.mark.parametrize(
