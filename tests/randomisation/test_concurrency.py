@@ -282,7 +282,7 @@ def test_a_file_that_randomises_and_a_person_who_does_never_wait_for_each_other(
             yield {"who": each.code, "at": baseline}
 
     with database.writing() as session:
-        asked = {"origin": Origin("a.csv", "0"), "dry_run": False, "all_or_nothing": all_or_nothing}
+        asked: dict[str, Any] = {"origin": Origin("a.csv", "0"), "dry_run": False, "all_or_nothing": all_or_nothing}
         report = carry_out(session, study, Rows(read), mapping, **asked, by=by, now=NOW)
     other.join(60)
     assert (report.imported, report.counts["changed"], report.counts["refused"]) == (True, 2, 0)
