@@ -1,7 +1,6 @@
 """Data that others collected, over REST: rows of a file are tried or imported, and what columns mean is kept."""
 
 import json
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -30,7 +29,7 @@ from app.foundation.json_parts import Items, members, text_of
 from app.importing import Report, carry_out
 from app.imports import reads
 from app.imports.actions import ACTION, REFUSED, SUBJECT, origin, save_mapping
-from app.imports.rules import Cells, FileMapping, guessed, read_csv
+from app.imports.rules import Cells, FileMapping, can_be_kept, guessed, read_csv
 from app.people.access import require
 from app.people.permissions import Permission
 
@@ -149,7 +148,6 @@ def import_entries(here: ApiChange, data: Annotated[bytes, Depends(read_body)]) 
 
 
 MOST_TOLD = 50  # rows that are none
-SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _read(data: bytes) -> tuple[ImportBody, Items | None]:
@@ -182,14 +180,13 @@ def _wrong(rows: Iterable[Any]) -> Iterator[FieldProblem]:
         if not isinstance(row, dict):
             message = "A row is an object, by the names of its columns. Send it as one."
             yield FieldProblem(f"rows.{number}", "dict_type", message)
-        elif not all(map(_can_be_kept, chain(row, row.values()))):
+        elif not all(map(_is_kept_whole, chain(row, row.values()))):
             yield FieldProblem(f"rows.{number}", "control", "There is a character in it that cannot be kept. Mend it.")
 
 
-def _can_be_kept(value: object) -> bool:
-    """JSON may say half of a character (a lone surrogate), which is in no encoding, and NUL, which is in no text."""
+def _is_kept_whole(value: object) -> bool:
     if isinstance(value, str):
-        return "\x00" not in value and (value.isascii() or SURROGATE.search(value) is None)
+        return can_be_kept(value)
     if isinstance(value, list | dict):  # no cell is one; what is wrong with that is said where it is read
         parts = deque([value])
         while parts:
@@ -198,7 +195,7 @@ def _can_be_kept(value: object) -> bool:
                 parts.extend(chain(part, part.values()))
             elif isinstance(part, list):
                 parts.extend(part)
-            elif not _can_be_kept(part):
+            elif not _is_kept_whole(part):
                 return False
     return True
 

@@ -23,6 +23,7 @@ Name = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")]
 Plain = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")] | int | FiniteFloat | bool | None
 NUMBERS = (ItemType.INTEGER, ItemType.SCALE, ItemType.SLIDER, ItemType.NUMBER)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LINE = re.compile(r"[^\r\n]*+(?:\r\n|\r|\n)|[^\r\n]++")
 _WHOLE = re.compile(r"(-?[0-9]+)\.0+")
 
@@ -138,6 +139,11 @@ def read_mapping(said: object) -> FileMapping:
 Cells = Mapping[str, object]
 
 
+def can_be_kept(text: str) -> bool:
+    """JSON may say half of a character (a lone surrogate), which is in no encoding, and NUL, which no database takes."""
+    return "\x00" not in text and (text.isascii() or _SURROGATE.search(text) is None)
+
+
 @dataclass(frozen=True)
 class Rows:
     """The rows of a file. Each time they are gone through they are read anew, one by one, and none is kept."""
@@ -151,8 +157,9 @@ class Rows:
 def read_csv(text: str) -> tuple[list[str], Rows]:
     """The columns and the rows of a CSV file, row by row; Invalid where it is none."""
     text = text.removeprefix("\ufeff")
-    if "\x00" in text:
-        raise Invalid([FieldProblem("file", "control", "There is a NUL in this file. Save it as CSV in UTF-8 again.")])
+    if not can_be_kept(text):
+        message = "There is a NUL or half a character in this file. Save it as CSV in UTF-8 again."
+        raise Invalid([FieldProblem("file", "control", message)])
     first = next(_lines(text), "")
     delimiter = max(",;\t", key=first.count)
 

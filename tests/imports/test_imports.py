@@ -187,8 +187,8 @@ def test_a_file_is_one_persons_and_goes_once_it_is_imported(trial):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a,a\n1,2\n", "a,b\n1\n", 'a,b\n"1,2\n', "a\n1\x00\n"],
-    ids=str,
+    ["", "a,a\n1,2\n", "a,b\n1\n", 'a,b\n"1,2\n', "a\n1\x00\n", "a\né\ud800\n"],
+    ids=ascii,
 )
 def test_what_is_no_csv_is_refused_with_its_line(text):
     with pytest.raises(Invalid):
