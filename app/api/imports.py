@@ -13,7 +13,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import ConfigDict, Field, ValidationError
 
 from app.api.operations import operations
-from app.api.shapes import Body, Code, Password, Reply, Text
+from app.api.shapes import KEPT, Body, Code, Password, Reply, Text
 from app.dependencies import (
     LARGEST_UPLOAD,
     ApiChange,
@@ -72,7 +72,7 @@ class ImportBody(Body):
     )
 
     rows: list[dict[str, Any]] | None = Field(default=None, description="A row by the names of its columns.")
-    csv: str | None = Field(default=None, description="The file itself, in the place of rows.")
+    csv: str | None = Field(default=None, pattern=KEPT, description="The file itself, in the place of rows.")
     mapping: FileMapping | Code | None = None
     file: Text = Field(default="rows", description="The name of the file; the log says it of every change.")
     dry_run: bool = Field(default=False, description="Try all of it, and take it back.")

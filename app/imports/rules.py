@@ -140,7 +140,7 @@ Cells = Mapping[str, object]
 
 
 def can_be_kept(text: str) -> bool:
-    """JSON may say half of a character (a lone surrogate), which is in no encoding, and NUL, which no database takes."""
+    """JSON may say half of a character (a lone surrogate), which is in no encoding, and NUL, which not all keep."""
     return "\x00" not in text and (text.isascii() or _SURROGATE.search(text) is None)
 
 
