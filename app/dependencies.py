@@ -231,6 +231,8 @@ class Here:
     form: Form = field(default_factory=dict)
     idempotency_key: str | None = None
     weighed: actions.Weighed | None = None
+    chosen: actions.Chosen | None = None
+    """A new password that was typed, hashed before the change took its lock."""
     claimed: tuple[str, bytes] | None = None
     """The key that this request claimed, and the body it is of."""
     remembered: bool = False
@@ -537,8 +539,10 @@ def page_anywhere(request: Request, session: Reading) -> Here:
 def change_anywhere(request: Request, session: Writing, form: TypedForm) -> Here:
     """A posted form outside any study."""
     weighed = _weighed_form(request, form)
+    new = form.get("new_password", [""])[-1]
+    chosen = actions.chosen(new) if new and weighed is not None and weighed.right else None
     here = _here(request, session, form, study=None, unsafe=True)
-    here.weighed = weighed
+    here.weighed, here.chosen = weighed, chosen
     return here
 
 
