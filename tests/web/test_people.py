@@ -9,6 +9,7 @@ from sqlalchemy import select, text, update
 
 from app.audit.actions import ENTRY
 from app.foundation import clock
+from app.foundation.crypto.secrets import hash_password
 from app.foundation.database import Database
 from app.mail.actions import MAIL, text_of
 from app.mail.models import OutboxMail
@@ -287,7 +288,7 @@ def test_a_study_that_asks_for_a_second_factor_binds_tokens_too(database):
 
 def test_nobody_waits_while_a_new_password_is_hashed(world, administrator, monkeypatch):
     """It takes as long as a hundred statements: not while the change holds what others want to write."""
-    hashed, written = proving.hash_password, []
+    written = []
 
     def slowly(password: str) -> str:
         with world.database.writing() as session:
@@ -295,7 +296,7 @@ def test_nobody_waits_while_a_new_password_is_hashed(world, administrator, monke
                 session.execute(text("PRAGMA busy_timeout = 50"))
             session.execute(update(PERSON).values(language="de"))
         written.append(password)
-        return hashed(password)
+        return hash_password(password)
 
     monkeypatch.setattr(proving, "hash_password", slowly)
     monkeypatch.setattr(persons, "hash_password", slowly)
