@@ -411,6 +411,7 @@ class Cohort:
         def act(session: Session, now: datetime) -> None:
             on = self.as_of.astimezone(self.zone).date() + timedelta(days=9)
             tour.plan_amendment(session, self.study, on=on, by=self.team["administrator"], now=now)
+            tour.begin_pilot(session, by=self.team["administrator"], now=now)
 
         return act
 

@@ -231,6 +231,8 @@ class Here:
     form: Form = field(default_factory=dict)
     idempotency_key: str | None = None
     weighed: actions.Weighed | None = None
+    chosen: actions.Chosen | None = None
+    """A new password that was typed, hashed before the change took its lock."""
     claimed: tuple[str, bytes] | None = None
     """The key that this request claimed, and the body it is of."""
     remembered: bool = False
@@ -539,14 +541,40 @@ def page_anywhere(request: Request, session: Reading) -> Here:
 def change_anywhere(request: Request, session: Writing, form: TypedForm) -> Here:
     """A posted form outside any study."""
     weighed = _weighed_form(request, form)
+    new = form.get("new_password", [""])[-1]
+    chosen = actions.chosen(new) if new and weighed is not None and weighed.right else None
     here = _here(request, session, form, study=None, unsafe=True)
+    here.weighed, here.chosen = weighed, chosen
+    return here
+
+
+NEW_STUDY = "new-study"
+"""What stands in the address of a draft in the place of a study that is not here yet; no study has such a code."""
+
+
+def page_of_draft(request: Request, session: Reading) -> Here:
+    """A page of a draft: inside its study, or outside any study."""
+    return _here(request, session, {}, study=_study_of_draft(request), unsafe=False)
+
+
+def change_of_draft(request: Request, session: Writing, form: TypedForm) -> Here:
+    """A posted form about a draft: inside its study, or outside any study."""
+    weighed = _weighed_form(request, form)
+    here = _here(request, session, form, study=_study_of_draft(request), unsafe=True)
     here.weighed = weighed
     return here
+
+
+def _study_of_draft(request: Request) -> str | None:
+    asked: str = request.path_params["study"]
+    return None if asked == NEW_STUDY else asked
 
 
 PageInStudy = Annotated[Here, Depends(page_in_study, scope="function")]
 LoggedPageInStudy = Annotated[Here, Depends(logged_page_in_study, scope="function")]
 ChangeInStudy = Annotated[Here, Depends(change_in_study, scope="function")]
+PageOfDraft = Annotated[Here, Depends(page_of_draft, scope="function")]
+ChangeOfDraft = Annotated[Here, Depends(change_of_draft, scope="function")]
 PageAnywhere = Annotated[Here, Depends(page_anywhere, scope="function")]
 ChangeAnywhere = Annotated[Here, Depends(change_anywhere, scope="function")]
 

@@ -31,6 +31,7 @@ from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visit_of
 from app.studies.actions import load_study
 from app.studies.definition import Instrument, Study
+from app.studies.drafts.actions import begin_study
 from app.studies.in_use import StudyInUse
 from app.studies.rules import canonical
 
@@ -169,6 +170,11 @@ def plan_amendment(session: Session, study: StudyInUse, *, on: date, by: Actor, 
     sites = [site.code for site in sites_of(session, study.id)]
     why = "Approved by the ethics committee; the site works under it once it is trained."
     plan(session, study, version=NEXT_VERSION, sites=sites, from_on=on, why=why, by=by, now=now)
+
+
+def begin_pilot(session: Session, *, by: Actor, now: datetime) -> None:
+    """Begin another study, as a draft that nobody has loaded yet."""
+    begin_study(session, None, code="pilot", title="A pilot of what comes next", origin="smallest", by=by, now=now)
 
 
 def enter_again(

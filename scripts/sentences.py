@@ -49,7 +49,13 @@ LEFT_OUT = (
     "safety/watching.py",
     "studies/",
 )
-PUT_BACK = ("studies/rules/changes.py", "studies/rules/blinding.py")
+PUT_BACK = (
+    "studies/rules/changes.py",
+    "studies/rules/blinding.py",
+    "studies/drafts/actions.py",
+    "studies/drafts/new_study.py",
+    "studies/drafts/rules.py",
+)
 DEFAULTS = ("SEVERITIES", "RELATEDNESS", "DEVIATIONS")  # labels of studies that name none of their own
 _TECHNICAL = re.compile(r'[=<>*$/;|]|%s|json_|_at\b|^"| IN \(| IS NOT NULL|^sign-in attempt$', re.ASCII)
 STATEMENTS = ("CREATE ", "INSERT ", "SELECT ")

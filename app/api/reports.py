@@ -21,6 +21,7 @@ def _shown(example: dict[str, Any]) -> ConfigDict:
 
 MONTH = {"first": "2026-03-01", "entered": 9, "total": 41}
 RECRUITMENT = {"months": [MONTH], "total": 41, "target": 276, "pace": 8.3, "reached_on": "2028-07-01"}
+SITE = {"site": "neura", "entered": 41, "target": 60, "pace": 8.3, "reached_on": "2026-10-01"}
 STANDING = {
     "site": "neura",
     "screened": 63,
@@ -31,6 +32,9 @@ STANDING = {
     "withdrawn": 2,
     "lost": 1,
     "died": 0,
+    "left": 1,
+    "active": 38,
+    "in_part": 1,
 }
 REASON = {"code": "declined", "number": 6}
 FLOW = {
@@ -46,6 +50,8 @@ FLOW = {
     "withdrawn": 2,
     "lost": 1,
     "died": 0,
+    "active": 38,
+    "in_part": 1,
 }
 VISIT = {
     "code": "week18",
@@ -59,6 +65,7 @@ VISIT = {
     "due": 0,
     "later": 19,
     "stopped": 2,
+    "reached": 21,
 }
 FORMS = {
     "site": "neura",
@@ -105,7 +112,7 @@ QUALITY = {"at": "2026-07-16T09:26:53.589793Z", "sites": [TYPING], "digits": [DI
 
 
 class MonthReply(Reply):
-    """How many came to take part in a month, and how many there were at its end."""
+    """How many were enrolled in a month, and how many had been at its end."""
 
     model_config = _shown(MONTH)
 
@@ -115,9 +122,11 @@ class MonthReply(Reply):
 
 
 class RecruitmentReply(Reply):
-    """How recruitment goes. `pace` is people a month, over the last three whole months.
+    """How recruitment goes: everybody enrolled counts, whatever became of them. `pace` is people a month, over the
+    last three whole months.
 
-    `target` stands there when you see every site; `reached_on` when it is reached if it goes on so.
+    `target` is the study's when you see every site, else the sum of those of your sites where each has one;
+    `reached_on` says when it is reached if it goes on so.
     """
 
     model_config = _shown(RECRUITMENT)
@@ -129,8 +138,22 @@ class RecruitmentReply(Reply):
     reached_on: date | None
 
 
+class SiteRecruitmentReply(Reply):
+    """How recruitment goes at one site; `target` is what the protocol agrees with it, null where it says nothing."""
+
+    model_config = _shown(SITE)
+
+    site: str = Field(description="Empty for all of them together.")
+    entered: int
+    target: int | None
+    pace: float | None
+    reached_on: date | None
+
+
 class StandingReply(Reply):
-    """How many stand where. `entered` are those who take part: randomised, or consented where nobody is."""
+    """How many stand where. `entered` are those enrolled: randomised, or consented where nobody is. Each of them is in
+    one of `active` (still takes part), `completed`, `withdrawn` (from visits, or the use of data), `lost` and `died`;
+    `left` are those who were gone before they were enrolled."""
 
     model_config = _shown(STANDING)
 
@@ -143,6 +166,9 @@ class StandingReply(Reply):
     withdrawn: int
     lost: int
     died: int
+    left: int
+    active: int
+    in_part: int = Field(description="Of those active, who withdrew from something and are followed up.")
 
 
 class ReasonReply(Reply):
@@ -155,7 +181,8 @@ class ReasonReply(Reply):
 
 
 class FlowReply(Reply):
-    """The flow of participants: `assessed` is the sum of `excluded`, `left`, `to_consent`, `to_enter` and `entered`."""
+    """The flow of participants: `assessed` is the sum of `excluded`, `left`, `to_consent`, `to_enter` and `entered`,
+    and `entered` the sum of `active`, `completed`, `withdrawn`, `lost` and `died`."""
 
     model_config = _shown(FLOW)
 
@@ -171,10 +198,14 @@ class FlowReply(Reply):
     withdrawn: int
     lost: int
     died: int
+    active: int
+    in_part: int = Field(description="Of those active, who withdrew from something and are followed up.")
 
 
 class VisitReply(Reply):
-    """How many of one visit stand where; `expected` are those that were held, or whose target day has come."""
+    """How many of one visit stand where; `expected` are those that were held, or whose target day has come. Nobody is
+    expected once they withdrew or died: those visits are `stopped`, and `reached` counts them where their day has come.
+    """
 
     model_config = _shown(VISIT)
 
@@ -189,6 +220,7 @@ class VisitReply(Reply):
     due: int
     later: int
     stopped: int
+    reached: int = Field(description="Of everybody whose target day has come, what `held` is the retention of.")
 
 
 class FormsReply(Reply):
@@ -303,6 +335,7 @@ class ReportReply(Reply):
             "at": "2026-07-16T09:26:53.589793Z",
             "sites": ["neura"],
             "recruitment": RECRUITMENT,
+            "by_site": [SITE],
             "standing": [STANDING],
             "flow": FLOW,
             "visits": [VISIT],
@@ -317,6 +350,7 @@ class ReportReply(Reply):
     at: datetime
     sites: list[str]
     recruitment: RecruitmentReply
+    by_site: list[SiteRecruitmentReply]
     standing: list[StandingReply]
     flow: FlowReply
     visits: list[VisitReply]

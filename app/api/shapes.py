@@ -115,8 +115,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 KEPT = r"^[^\x00]*$"
-"""What every text that is sent keeps to: no NUL, which not every database takes; nor half of a character, which JSON may
-say and no encoding has: a pattern is looked for in whole text alone."""
+"""What every text that is sent keeps to: no NUL, which not every database takes; nor half of a character, which JSON
+may say and no encoding has: a pattern is looked for in whole text alone."""
 Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000, pattern=KEPT)]
 Code = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80, pattern=KEPT)]
 Version = Annotated[int, Field(ge=0, lt=2**31 - 1)]  # the next one still has to fit its column

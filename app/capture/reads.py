@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from sqlalchemy import (
     BindParameter,
+    ColumnElement,
     Integer,
     Row,
     Select,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     literal,
     not_,
     null,
+    or_,
     select,
     tuple_,
     union_all,
@@ -47,6 +49,7 @@ from app.people.models import Site
 from app.people.permissions import Permission
 from app.schedule.models import ParticipantVisit
 from app.schedule.status import VisitStatus
+from app.studies.definition import Study
 from app.studies.in_use import StudyInUse
 
 ENTRY = table_of(Entry)
@@ -167,6 +170,7 @@ class UnsignedVisit:
     """A visit with complete entries that wait for a signature, by name, and when the latest of them was saved."""
 
     participant: str
+    site_id: int
     visit: str
     instruments: tuple[str, ...]
     saved_at: datetime
@@ -554,7 +558,12 @@ def unsigned_visits(
     if sites is not None and not sites:
         return paging.Page([], total=0)
     waiting = _unsigned(study, sites)
-    primary = {outcome.visit for outcome in study.definition.outcomes if outcome.kind == "primary"}
+    primary = {
+        outcome.visit
+        for each in (study, *study.others.values())
+        for outcome in each.definition.outcomes
+        if outcome.kind == "primary"
+    }
     lines = (
         waiting.with_only_columns(
             case((ENTRY.c.visit.in_(primary), 1), else_=0).label("is_primary"),
@@ -562,8 +571,9 @@ def unsigned_visits(
             ENTRY.c.participant_id,
             ENTRY.c.visit,
             PARTICIPANT.c.code.label("participant"),
+            PARTICIPANT.c.site_id,
         )
-        .group_by(ENTRY.c.participant_id, ENTRY.c.visit, PARTICIPANT.c.code)
+        .group_by(ENTRY.c.participant_id, ENTRY.c.visit, PARTICIPANT.c.code, PARTICIPANT.c.site_id)
         .subquery()
     )
     total = session.execute(select(func.count()).select_from(lines)).scalar_one()
@@ -586,26 +596,42 @@ def unsigned_visits(
         for row in session.execute(wanted.where(ENTRY.c.participant_id.in_(ids)).order_by(ENTRY.c.id)):
             forms.setdefault((row.participant_id, row.visit), []).append(form_name(row.instrument, row.repeat))
     return page.made(
-        lambda row: UnsignedVisit(row.participant, row.visit, tuple(forms[row.participant_id, row.visit]), row.saved_at)
+        lambda row: UnsignedVisit(
+            row.participant, row.site_id, row.visit, tuple(forms[row.participant_id, row.visit]), row.saved_at
+        )
     )
 
 
 def _unsigned(study: StudyInUse, sites: Collection[int] | None) -> Select[Any]:
-    signable = [instrument.code for instrument in study.definition.instruments if instrument.signable]
     query = (
         select(ENTRY.c.id)
         .join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id)
         .where(
             ENTRY.c.study_id == study.id,
-            ENTRY.c.instrument.in_(signable),
+            _signable(study),
             ENTRY.c.status == EntryStatus.COMPLETE,
             ENTRY.c.signed_at.is_(None),
             ENTRY.c.in_error_at.is_(None),
         )
     )
-    if study.definition.has_double_entry and "signature" in study.definition.double_entry.before:
+    versions = [each.definition for each in (study, *study.others.values())]
+    if any(each.has_double_entry and "signature" in each.double_entry.before for each in versions):
         query = query.where(not_(is_pending(ENTRY.c.id)))
     return query if sites is None else query.where(PARTICIPANT.c.site_id.in_(sites))
+
+
+def _signable(study: StudyInUse) -> ColumnElement[bool]:
+    """The forms that are signed, as each site's version of the study says."""
+
+    def forms(definition: Study) -> list[str]:
+        return [instrument.code for instrument in definition.instruments if instrument.signable]
+
+    own = ENTRY.c.instrument.in_(forms(study.definition))
+    others = [
+        and_(PARTICIPANT.c.site_id == site_id, ENTRY.c.instrument.in_(forms(other.definition)))
+        for site_id, other in study.others.items()
+    ]
+    return or_(and_(PARTICIPANT.c.site_id.not_in(study.others), own), *others) if others else own
 
 
 def _unsigned_place(cursor: str) -> tuple[Any, bool]:
@@ -621,18 +647,24 @@ def _unsigned_place(cursor: str) -> tuple[Any, bool]:
     return tuple_(numbers[0], literal(at, ENTRY.c.saved_at.type), numbers[1], str(visit)), backwards
 
 
+def _forms_at(definition: Study, code: str) -> int:
+    planned = next((visit for visit in definition.visits if visit.code == code), None)
+    return len(planned.instruments) if planned else 0
+
+
 def progress(session: Session, study: StudyInUse, participant_ids: Collection[int]) -> dict[int, Progress]:
     """How far the forms of these participants are, in two statements; every id is answered."""
     if not participant_ids:
         return {}
     ids = list(participant_ids)
-    forms = {visit.code: len(visit.instruments) for visit in study.definition.visits}
     expected = dict.fromkeys(ids, 0)
-    due = select(VISIT.c.participant_id, VISIT.c.code).where(
-        VISIT.c.participant_id.in_(ids), VISIT.c.status.in_([VisitStatus.PLANNED, VisitStatus.HELD])
+    due = (
+        select(VISIT.c.participant_id, VISIT.c.code, PARTICIPANT.c.site_id)
+        .join(PARTICIPANT, PARTICIPANT.c.id == VISIT.c.participant_id)
+        .where(VISIT.c.participant_id.in_(ids), VISIT.c.status.in_([VisitStatus.PLANNED, VisitStatus.HELD]))
     )
-    for participant_id, code in session.execute(due):
-        expected[participant_id] += forms.get(code, 0)
+    for participant_id, code, site_id in session.execute(due):
+        expected[participant_id] += _forms_at(study.at(site_id).definition, code)
     counted = (
         select(ENTRY.c.participant_id, ENTRY.c.status, func.count(), func.count(ENTRY.c.signed_at))
         .where(ENTRY.c.study_id == study.id, ENTRY.c.participant_id.in_(ids), ENTRY.c.in_error_at.is_(None))

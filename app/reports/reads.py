@@ -14,9 +14,11 @@ from sqlalchemy import (
     and_,
     case,
     extract,
+    false,
     func,
     literal,
     not_,
+    or_,
     select,
     union_all,
 )
@@ -41,6 +43,7 @@ from app.reports import rules
 from app.reports.kept import KEPT_FOR, KeptCounts
 from app.reports.measuring import measure
 from app.reports.rules import (
+    IN_PART,
     WITH_FORMS,
     Counted,
     Entries,
@@ -57,9 +60,11 @@ from app.reports.rules import (
 )
 from app.safety.events.reads import EVENT
 from app.safety.events.rules import State as EventState
+from app.safety.logs.reads import END
+from app.safety.logs.rules import End
 from app.schedule.reads import VISIT
 from app.schedule.status import VisitStatus
-from app.studies.definition import VisitKind
+from app.studies.definition import Study, VisitKind
 from app.studies.in_use import StudyInUse
 
 WITHDRAWING = ("participant.withdrawn", "consent.withdrawn", "identity.erased")
@@ -156,15 +161,31 @@ def _month(year: int | None, month: int | None) -> date | None:
 
 def _people(study: StudyInUse) -> Select[Any]:
     on = PARTICIPANT.c.randomised_on if study.definition.is_allocated else PARTICIPANT.c.consented_on
+    takes_part = PARTICIPANT.c.status == Status.RANDOMISED
+    status = case(
+        (and_(takes_part, _use_withdrawn(study)), Status.WITHDRAWN),
+        (and_(takes_part, PARTICIPANT.c.withdrawal_level.is_not(None)), IN_PART),
+        else_=PARTICIPANT.c.status,
+    )
     keys = (
         PARTICIPANT.c.site_id,
-        PARTICIPANT.c.status,
+        status.label("status"),
         PARTICIPANT.c.consented_on.is_not(None).label("consented"),
         extract("year", on).label("year"),
         extract("month", on).label("month"),
     )
     rows = select(*keys).where(PARTICIPANT.c.study_id == study.id).subquery()
     return _grouped(rows, *(key.name for key in keys))
+
+
+def _versions(study: StudyInUse) -> list[Study]:
+    return [each.definition for each in (study, *study.others.values())]
+
+
+def _use_withdrawn(study: StudyInUse) -> ColumnElement[bool]:
+    """Whether a participant withdrew the use of what is collected, whether they come to visits or not; never null."""
+    levels = {level.code for each in _versions(study) for level in each.withdrawal_levels if level.stops_use}
+    return func.coalesce(PARTICIPANT.c.withdrawal_level, "").in_(sorted(levels)) if levels else false()
 
 
 def _failures(study: StudyInUse) -> Select[Any]:
@@ -210,19 +231,39 @@ def _today(sites: list[Place]) -> ColumnElement[date]:
 
 
 def _visits(study: StudyInUse, sites: list[Place]) -> Subquery:
-    """Every visit that reports speak of, with the phase it is in. Sessions of treatment only where forms belong to."""
+    """Every visit that reports speak of, with the phase it is in. Sessions of treatment only where forms belong to.
+
+    Of those who withdrew or died no visit is expected whose window was still to close, whatever stands in its row; one
+    whose window had closed before was expected and is late. What was held after somebody withdrew the use of their data
+    is not expected either: no export has it (`capture.in_use`).
+    """
     today = _today(sites)
-    plan = plan_of(each.definition for each in (study, *study.others.values()))
+    plan = plan_of(_versions(study))
     codes = [visit.code for visit in plan if visit.kind is not VisitKind.TREATMENT or visit.instruments]
     in_window = and_(VISIT.c.held_on >= VISIT.c.opens_on, VISIT.c.held_on <= VISIT.c.closes_on)
+    used_no_more, failed = _use_withdrawn(study), PARTICIPANT.c.status == Status.SCREEN_FAILED
+    withdrew = or_(PARTICIPANT.c.status == Status.WITHDRAWN, used_no_more)
+    died = PARTICIPANT.c.status == Status.DIED
+    died_on = select(END.c.on).where(END.c.participant_id == PARTICIPANT.c.id, END.c.kind == End.DIED)
+    left_on = case(
+        (withdrew, PARTICIPANT.c.withdrawn_on),
+        else_=died_on.order_by(END.c.id.desc()).limit(1).correlate(PARTICIPANT).scalar_subquery(),
+    )
+    held, planned = VISIT.c.status == VisitStatus.HELD, VISIT.c.status == VisitStatus.PLANNED
+    to_come = case(
+        (VISIT.c.closes_on < today, Phase.OVERDUE), (VISIT.c.target_on <= today, Phase.DUE), else_=Phase.LATER
+    )
+    after = case(
+        (VISIT.c.closes_on < left_on, Phase.OVERDUE), (VISIT.c.target_on <= today, Phase.LEFT), else_=Phase.STOPPED
+    )
     phase = case(
-        (and_(VISIT.c.status == VisitStatus.HELD, in_window), Phase.IN_WINDOW),
-        (VISIT.c.status == VisitStatus.HELD, Phase.OUT_OF_WINDOW),
+        (and_(held, used_no_more, VISIT.c.held_on >= PARTICIPANT.c.withdrawn_on), Phase.LEFT),
+        (and_(held, in_window), Phase.IN_WINDOW),
+        (held, Phase.OUT_OF_WINDOW),
         (VISIT.c.status == VisitStatus.MISSED, Phase.MISSED),
-        (VISIT.c.status == VisitStatus.STOPPED, Phase.STOPPED),
-        (VISIT.c.closes_on < today, Phase.OVERDUE),
-        (VISIT.c.target_on <= today, Phase.DUE),
-        else_=Phase.LATER,
+        (and_(planned, not_(or_(withdrew, died, failed))), to_come),
+        (or_(failed, not_(or_(withdrew, died)), and_(not_(planned), _not_in_plan(study))), Phase.STOPPED),
+        else_=after,
     )
     return (
         select(PARTICIPANT.c.site_id, VISIT.c.participant_id, VISIT.c.code, phase.label("phase"))
@@ -230,6 +271,19 @@ def _visits(study: StudyInUse, sites: list[Place]) -> Subquery:
         .where(VISIT.c.study_id == study.id, VISIT.c.code.in_(codes))
         .subquery("visits")
     )
+
+
+def _not_in_plan(study: StudyInUse) -> ColumnElement[bool]:
+    """Whether a visit was taken out of the plan of its site, while other sites still have it."""
+    every = {visit.code for each in _versions(study) for visit in each.visits}
+
+    def gone(definition: Study) -> ColumnElement[bool]:
+        return VISIT.c.code.in_(sorted(every - {visit.code for visit in definition.visits}))
+
+    if not study.others:
+        return false()
+    others = [and_(PARTICIPANT.c.site_id == site_id, gone(each.definition)) for site_id, each in study.others.items()]
+    return or_(and_(PARTICIPANT.c.site_id.not_in(study.others), gone(study.definition)), *others)
 
 
 def _entries(study: StudyInUse, visits: Subquery) -> Select[Any]:

@@ -35,7 +35,8 @@ class Phase(StrEnum):
     OVERDUE = "overdue"  # its window is over, and nothing is recorded
     DUE = "due"  # its target day has come
     LATER = "later"
-    STOPPED = "stopped"  # not due any more
+    LEFT = "left"  # its target day came after they had withdrawn or died
+    STOPPED = "stopped"  # not due any more, and its target day has not come; or it is not in the plan any more
 
 
 HELD = frozenset({Phase.IN_WINDOW, Phase.OUT_OF_WINDOW})
@@ -44,12 +45,17 @@ WITH_FORMS = EXPECTED - {Phase.MISSED}
 """Visits whose forms are expected: nothing is entered at one that was missed."""
 
 
+IN_PART = "in_part"
+"""Where somebody stands who takes part, and has withdrawn from something that ends neither visits nor use of data."""
+
+
 # What is counted
 
 
 class People(NamedTuple):
-    """So many participants of a site. `month` is the first day of the month in which they came to take part: were
-    randomised, or consented where nobody is; None for those who do not (yet)."""
+    """So many participants of a site. `month` is the first day of the month in which they were enrolled: randomised,
+    or consented where nobody is; None for those who are not (yet). `status` is `withdrawn` also for those who come to
+    visits and withdrew the use of what is collected; `IN_PART` for those who withdrew from less."""
 
     site_id: int
     status: str
@@ -157,7 +163,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Month:
-    """How many came to take part in one month, and how many there were at its end."""
+    """How many were enrolled in one month, and how many had been at its end."""
 
     first: date
     entered: int
@@ -166,10 +172,11 @@ class Month:
 
 @dataclass(frozen=True)
 class Recruitment:
-    """How recruitment goes. `target` only where every site is shown: a site has no part of it.
+    """How recruitment goes: everybody who was enrolled counts, whatever became of them since.
 
-    `pace` is people a month over the last three whole months, None while there are not so many; `reached_on` the first
-    day of the month in which the target is reached if it goes on so.
+    `target` is the study's where every site is shown; otherwise the sum of what the protocol plans for those shown,
+    None where it plans nothing for one of them. `pace` is people a month over the last three whole months, None while
+    there are not so many; `reached_on` the first day of the month in which the target is reached if it goes on so.
     """
 
     months: tuple[Month, ...]
@@ -180,8 +187,23 @@ class Recruitment:
 
 
 @dataclass(frozen=True)
+class SiteRecruitment:
+    """How recruitment goes at one site (see `Recruitment`); `site` is empty for all that are shown."""
+
+    site: str
+    entered: int
+    target: int | None
+    pace: float | None
+    reached_on: date | None
+
+
+@dataclass(frozen=True)
 class Standing:
-    """How many of a site stand where; `site` is empty for all that are shown."""
+    """How many of a site stand where; `site` is empty for all that are shown.
+
+    `left` had passed screening and withdrew, were lost or died before they were enrolled. Of those `entered`, everybody
+    is in one of `active`, `completed`, `withdrawn`, `lost` and `died`; `in_part` of the active withdrew from something.
+    """
 
     site: str
     screened: int
@@ -192,6 +214,9 @@ class Standing:
     withdrawn: int
     lost: int
     died: int
+    left: int
+    active: int
+    in_part: int
 
 
 @dataclass(frozen=True)
@@ -206,8 +231,9 @@ class Reason:
 class Flow:
     """The flow of participants (CONSORT 2025, item 22), while it goes on: everybody who was assessed is in one part.
 
-    `left` had passed screening and withdrew, were lost or died before they took part; `to_consent` and `to_enter` are
-    on the way. `in_error`, `withdrawn`, `lost` and `died` are of those who take part.
+    `left` had passed screening and withdrew, were lost or died before they were enrolled; `to_consent` and `to_enter`
+    are on the way. `in_error` are of those enrolled (`entered`), each of whom is in one of `active`, `completed`,
+    `withdrawn`, `lost` and `died`; `in_part` of the active withdrew from something and are followed up.
     """
 
     assessed: int
@@ -222,11 +248,13 @@ class Flow:
     withdrawn: int
     lost: int
     died: int
+    active: int
+    in_part: int
 
 
 @dataclass(frozen=True)
 class VisitLine:
-    """How many of one visit stand where, of everybody who is shown."""
+    """How many of one visit stand where, of everybody who is shown. `left` are of those `stopped`."""
 
     code: str
     label: str
@@ -239,6 +267,7 @@ class VisitLine:
     overdue: int
     due: int
     later: int
+    left: int
     stopped: int
 
     @property
@@ -250,6 +279,11 @@ class VisitLine:
     def expected(self) -> int:
         """Those that were held, or whose day has come; without those that are not due any more."""
         return self.held + self.missed + self.overdue + self.due
+
+    @property
+    def reached(self) -> int:
+        """Those whose day has come, also after somebody withdrew or died: what retention is a share of."""
+        return self.expected + self.left
 
 
 @dataclass(frozen=True)
@@ -300,6 +334,7 @@ class Report:
     at: datetime
     sites: tuple[str, ...]
     recruitment: Recruitment
+    by_site: tuple[SiteRecruitment, ...]
     standing: tuple[Standing, ...]
     flow: Flow
     visits: tuple[VisitLine, ...]
@@ -337,12 +372,19 @@ def report(
     today = today or max((each.today for each in counted.sites), default=counted.at.date())
     codes = tuple(each.code for each in counted.sites)
     apart = [(each.code, counted.only([each.id])) for each in counted.sites]
+    targets: dict[str, int | None] = {each.code: _target_of(definitions[each.id], each.code) for each in counted.sites}
+    if target is None and targets and None not in targets.values():
+        target = sum(each for each in targets.values() if each is not None)
     if len(apart) != 1:
         apart.append(("", counted))
+        targets[""] = target
+    else:
+        targets[codes[0]] = target
     return Report(
         at=counted.at,
         sites=codes,
         recruitment=recruitment(counted.people, target=target, today=today),
+        by_site=tuple(_site_line(site, each.people, targets[site], today) for site, each in apart),
         standing=tuple(_standing(site, each.people) for site, each in apart),
         flow=_flow(counted),
         visits=_visit_lines(definitions, counted.visits),
@@ -362,7 +404,7 @@ def month_after(first: date, months: int = 1) -> date:
 
 
 def recruitment(people: Iterable[People], *, target: int | None, today: date) -> Recruitment:
-    """Who came to take part by month, from the month before the first of them on."""
+    """Who was enrolled by month, from the month before the first of them on."""
     entered: Counter[date] = Counter()
     for each in people:
         if each.month is not None:
@@ -388,37 +430,53 @@ def recruitment(people: Iterable[People], *, target: int | None, today: date) ->
     return Recruitment(tuple(months), total, target, pace, reached_on)
 
 
+def _target_of(definition: Study, site: str) -> int | None:
+    return next((each.target for each in definition.sites if each.code == site), None)
+
+
+def _site_line(site: str, people: Iterable[People], target: int | None, today: date) -> SiteRecruitment:
+    going = recruitment(people, target=target, today=today)
+    return SiteRecruitment(site, going.total, target, going.pace, going.reached_on)
+
+
 # Who is where
 
 
 def _standing(site: str, people: Iterable[People]) -> Standing:
-    at: Counter[str] = Counter()
-    for each in people:
-        at[each.status] += each.number
-        at["all"] += each.number
-        at["consent"] += each.number if each.consented else 0
-        at["in"] += each.number if each.month is not None else 0
+    inside, outside, consented = _inside_and_outside(people)
     return Standing(
         site=site,
-        screened=at["all"],
-        failed=at[Status.SCREEN_FAILED],
-        consented=at["consent"],
-        entered=at["in"],
-        completed=at[Status.COMPLETED],
-        withdrawn=at[Status.WITHDRAWN],
-        lost=at[Status.LOST],
-        died=at[Status.DIED],
+        screened=sum(inside.values()) + sum(outside.values()),
+        failed=inside[Status.SCREEN_FAILED] + outside[Status.SCREEN_FAILED],
+        consented=consented,
+        left=sum(outside[status] for status in GONE),
+        **_of_those_enrolled(inside),
     )
 
 
 GONE = (Status.WITHDRAWN, Status.LOST, Status.DIED)
 
 
-def _flow(counted: Counted) -> Flow:
+def _inside_and_outside(people: Iterable[People]) -> tuple[Counter[str], Counter[str], int]:
+    """Where those who were enrolled stand, where the others do, and how many consented."""
     inside: Counter[str] = Counter()
     outside: Counter[str] = Counter()
-    for those in counted.people:
-        (outside if those.month is None else inside)[those.status] += those.number
+    consented = 0
+    for each in people:
+        (outside if each.month is None else inside)[each.status] += each.number
+        consented += each.number if each.consented else 0
+    return inside, outside, consented
+
+
+def _of_those_enrolled(inside: Counter[str]) -> dict[str, int]:
+    """What became of those who were enrolled: everybody is in one of the last five (CONSORT 2025, item 22)."""
+    ends = {status.value: inside[status] for status in (Status.COMPLETED, *GONE)}
+    entered = sum(inside.values())
+    return {"entered": entered, "in_part": inside[IN_PART], "active": entered - sum(ends.values()), **ends}
+
+
+def _flow(counted: Counted) -> Flow:
+    inside, outside, _ = _inside_and_outside(counted.people)
     why: Counter[str] = Counter()
     for each in counted.failures:
         why[each.reason] += each.number
@@ -431,12 +489,8 @@ def _flow(counted: Counted) -> Flow:
         left=left,
         to_consent=to_consent,
         to_enter=sum(outside.values()) - excluded - to_consent - left,
-        entered=sum(inside.values()),
         in_error=sum(each.number for each in counted.in_error),
-        completed=inside[Status.COMPLETED],
-        withdrawn=inside[Status.WITHDRAWN],
-        lost=inside[Status.LOST],
-        died=inside[Status.DIED],
+        **_of_those_enrolled(inside),
     )
 
 
@@ -460,6 +514,7 @@ def _visit_lines(definitions: Mapping[int, Study], visits: Iterable[Visits]) -> 
 
     def line(visit: Visit) -> VisitLine:
         numbers = {phase.value: at[visit.code, phase.value] for phase in Phase}
+        numbers[Phase.STOPPED] += numbers[Phase.LEFT]
         follows = visit.kind is VisitKind.ASSESSMENT
         return VisitLine(visit.code, visit.label, visit.short or visit.label, follows, **numbers)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Integer, bindparam, insert, update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from app.audit.actions import Change, record
@@ -23,22 +24,27 @@ WORDED = "study.worded"
 SITE = table_of(Site)
 
 
-def load_study(session: Session, study: Study, *, by: Actor, now: datetime) -> StudyVersion:
+def load_study(session: Session, study: Study, *, is_new: bool = False, by: Actor, now: datetime) -> StudyVersion:
     """Load a version of a study; the same version with the same content changes nothing.
 
     It is in force at once while there is no participant. Afterwards it waits: an administrator says from which day each
     site works under it (`app.amendments`). A version that was loaded with other content is refused: an amendment is a
-    new version.
+    new version. `is_new`: nobody knew of a study of this code; refused when somebody has made one meanwhile.
     """
     require(by, Permission.STUDY_LOAD, subject=study.code, action=LOADED)
     why_not = _why_not_whole(study)
     if why_not is not None:
         raise Refused(why_not, action=LOADED, subject=study.code)
     row = session.exec(select(StudyRecord).where(col(StudyRecord.code) == study.code).with_for_update()).one_or_none()
+    if row is not None and is_new:
+        raise _made_meanwhile(study)
     if row is None:
         row = StudyRecord(code=study.code, title=study.title)
         session.add(row)
-        session.flush()
+        try:
+            session.flush()
+        except IntegrityError as problem:
+            raise _made_meanwhile(study) from problem
     assert row.id is not None
     earlier = session.exec(
         select(StudyVersion).where(col(StudyVersion.study_id) == row.id, col(StudyVersion.version) == study.version)
@@ -117,6 +123,11 @@ WORDING = table_of(StudyWording)
 _STANDING = select(WORDING.c.id, WORDING.c.instrument, WORDING.c.language, WORDING.c.sha256).where(
     WORDING.c.study_id == bindparam("study_id", type_=Integer), WORDING.c.replaced_at.is_(None)
 )
+
+
+def _made_meanwhile(study: Study) -> Refused:
+    words = f"Somebody loaded a study {study.code} a moment ago. Look at it, and give yours another code."
+    return Refused(words, action=LOADED, subject=study.code)
 
 
 def _why_not_whole(study: Study) -> str | None:

@@ -819,6 +819,7 @@ class SiteDefinition(Part):
     code: AnyCode
     name: Label
     timezone: str = "UTC"
+    target: int | None = Field(default=None, ge=1, description="How many this site is to enrol, where that is agreed.")
 
 
 class TreatmentModule(Part):

@@ -51,6 +51,7 @@ class Treated:
     participant_id: int
     code: str
     site: str
+    site_id: int
     status: str
     number: int
     allocated_at: datetime
@@ -137,9 +138,8 @@ def my_participants(
     page = paging.page_of(found, size, key_of, cursor=cursor, backwards=backwards)
     ids = [row.id for row in page.rows]
     arms = open_envelopes(session, study, ids, by=by, why="List of participants to treat", now=now)
-    planned = len(treatment_visits(study.definition))
     upcoming = _next_sessions(session, ids)
-    return page.made(lambda row: _shown(study, row, arms[row.id], planned, upcoming.get(row.id)))
+    return page.made(lambda row: _shown(study.at(row.site_id), row, arms[row.id], upcoming.get(row.id)))
 
 
 def _day(text: object) -> date:
@@ -298,6 +298,7 @@ def _treated(study: StudyInUse, by: Actor) -> Any:
             PARTICIPANT.c.code,
             PARTICIPANT.c.status,
             SITE.c.code.label("site"),
+            SITE.c.id.label("site_id"),
             ALLOCATION.c.number,
             ALLOCATION.c.allocated_at,
             held.label("held"),
@@ -324,18 +325,19 @@ def _next_sessions(session: Session, participant_ids: list[int]) -> dict[int, tu
     return {row.participant_id: (row.code, row.target_on) for row in rows}
 
 
-def _shown(study: StudyInUse, row: Any, arm: str, planned: int, upcoming: tuple[str, date] | None) -> Treated:
+def _shown(study: StudyInUse, row: Any, arm: str, upcoming: tuple[str, date] | None) -> Treated:
     definition = study.definition.arm(arm)
     return Treated(
         participant_id=row.id,
         code=row.code,
         site=row.site,
+        site_id=row.site_id,
         status=row.status,
         number=row.number,
         allocated_at=row.allocated_at,
         arm=arm,
         arm_label=definition.label if definition else arm,
-        adherence=Adherence(row.held, planned),
+        adherence=Adherence(row.held, len(treatment_visits(study.definition))),
         next_visit=upcoming[0] if upcoming else None,
         next_on=upcoming[1] if upcoming else None,
     )

@@ -1,15 +1,27 @@
 """What may I see and change of my own access? Password, second factor, sessions, tokens."""
 
+from collections.abc import Iterable
 from datetime import timedelta
+from typing import Any
 
 from fastapi.responses import Response
 
-from app.dependencies import ChangeAnywhere, Here, PageAnywhere, SecondFactorNeeded, cookie_name, require_password
+from app.dependencies import (
+    ChangeAnywhere,
+    Here,
+    PageAnywhere,
+    SecondFactorNeeded,
+    TypedForm,
+    cookie_name,
+    one,
+    require_password,
+)
 from app.foundation.errors import Invalid, NotFound
 from app.people import actions, reads
 from app.people.access import Actor
 from app.people.permissions import NOT_AT_A_SITE, TABLE, Permission, Role
 from app.people.rules import NOT_FOR_TOKENS
+from app.people.scopes import PRESETS, grouped, named
 from app.studies.in_use import study_in_use
 from app.studies.reads import all_studies
 from app.web.pages import pages
@@ -50,8 +62,11 @@ def _account(here: Here, *, status_code: int = 200, **more: object) -> Response:
             if len(sites[study.id]) > 1
             for site in sites[study.id]
         ],
-        "scopes": (scopes := _scopes(here)),
-        "scope_options": [(scope, scope) for scope in scopes],
+        "may_have_tokens": bool((scopes := _scopes(here, [study.id for study in mine])) and mine),
+        "scope_groups": grouped(scopes),
+        "presets": [(each.code, each.words) for each in PRESETS if each.chosen(scopes)],
+        "preset": "",
+        "token_scopes": {token.id: _said(token, _scopes(here, [token.study_id])) for token in tokens},
         "has_second_factor": here.signed_in.has_second_factor,
         "language_chosen": here.signed_in.language or "",
         "needed": here.request.query_params.get("needed", ""),
@@ -83,13 +98,19 @@ def _places(here: Here, token: reads.TokenRow, sites: list[reads.SiteRow]) -> li
     return [] if everywhere else [site.name for site in sites]
 
 
-def _scopes(here: Here) -> list[str]:
-    """The permissions that this person could give to a token, in any study."""
+def _said(token: reads.TokenRow, held: list[str]) -> dict[str, Any]:
+    """What a token may do, in words: all of them, and what they are called together, if anything."""
+    groups = grouped(token.scopes)
+    return {"called": named(token.scopes, held), "groups": groups, "count": sum(len(each) for _, each in groups)}
+
+
+def _scopes(here: Here, studies: Iterable[int | None]) -> list[str]:
+    """The permissions that this person could give to a token in any of these studies."""
     assert here.signed_in is not None
     roles: set[Role] = set()
-    for study_id, grants in here.signed_in.grants.items():
+    for study_id in studies:
         if study_id is not None:
-            roles |= {grant.role for grant in grants}
+            roles |= {grant.role for grant in here.signed_in.grants.get(study_id, ())}
     if here.signed_in.is_administrator:
         roles.add(Role.ADMINISTRATOR)
     held = [permission for permission, holders in TABLE.items() if roles & holders]
@@ -134,6 +155,7 @@ def password(here: ChangeAnywhere) -> Response:
         by=here.actor,
         now=here.now,
         weighed=here.weighed,
+        chosen=here.chosen,
     )
     if problem is not None:
         here.release_key()
@@ -208,6 +230,21 @@ def end_other_sessions(here: ChangeAnywhere) -> Response:
     return here.redirect("/account", done="other_sessions_ended")
 
 
+@router.post("/account/tokens/scopes", name="account.choose_scopes")
+def choose_scopes(here: PageAnywhere, form: TypedForm) -> Response:
+    """The form of a new token as it was typed, with several scopes ticked at once. Nothing is kept."""
+    study = next((each for each in all_studies(here.session) if each.code == one(form, "study")), None)
+    preset = next((each for each in PRESETS if each.code == one(form, "preset")), None)
+    if study is None or preset is None:
+        raise NotFound
+    typed: dict[str, object] = {
+        **{name: one(form, name) for name in ("study", "name", "days", "redcap")},
+        "site": list(form.get("site", [])),
+        "scope": preset.chosen(_scopes(here, [study.id])),
+    }
+    return _account(here, typed=typed, preset=preset.words)
+
+
 @router.post("/account/tokens", name="account.create_token")
 def create_token(here: ChangeAnywhere) -> Response:
     """Create a token for a program and show it, this once."""
@@ -222,6 +259,7 @@ def create_token(here: ChangeAnywhere) -> Response:
     by: Actor = reads.actor_for(here.signed_in, study.id, here.actor.request_id)
     days = here.value("days", "90")
     typed = {
+        "study": study.code,
         "name": here.value("name"),
         "days": days,
         "scope": list(here.form.get("scope", [])),

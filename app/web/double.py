@@ -285,7 +285,7 @@ def reconcile(here: ChangeInStudy, number: int) -> Response:
     line = _known(here, number)
     subject = f"{line.participant}/double/{line.visit}/{line.instrument}"
     require(here.actor, Permission.ENTRY_RECONCILE, site_id=line.site_id, action="entry.reconcile", subject=subject)
-    form = here.the_study.definition.instrument(line.instrument)
+    form = here.the_study.at(line.site_id).definition.instrument(line.instrument)
     if form is None:
         raise NotFound
     typed = parse_typed(form, lists(here.form))
@@ -326,7 +326,7 @@ def _number(text: str) -> int:
 
 
 def _pair_page(here: Here, line: Line, problem: Invalid | Conflict | Refused | None = None) -> Response:
-    definition, places = here.the_study.definition, places_of(here)
+    definition, places = here.the_study.at(line.site_id).definition, places_of(here)
     form, visit = definition.instrument(line.instrument), definition.visit(line.visit)
     if form is None or visit is None:
         raise NotFound

@@ -153,6 +153,9 @@ def _packs_page(here: Here, typed: dict[str, str], *, problem: Invalid | Refused
     found = reads.packs(here.session, here.the_study, by=here.actor)
     known = sequences(here.session, here.the_study, by=here.actor)
     sealed = any(each.status == "sealed" and not each.stage for each in known)
+    sites = [(site.code, site.name) for site in sites_of(here.session, here.the_study.id)]
+    if len(sites) == 1:  # nothing to choose
+        typed = {**typed, "site": sites[0][0]}
     return show(
         here,
         "downtime/packs.html",
@@ -160,7 +163,7 @@ def _packs_page(here: Here, typed: dict[str, str], *, problem: Invalid | Refused
         sequence_url=f"/{here.the_study.code}/sequence",
         url=_url(here),
         packs=found,
-        sites=[(site.code, site.name) for site in sites_of(here.session, here.the_study.id)],
+        sites=sites,
         typed=typed,
         most=MOST_SLOTS,
         why_not=None if sealed else "No sequence is in use. Seal one first.",

@@ -4,7 +4,7 @@ Everything else of the file stays as it is: a changed field is changed in the te
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.foundation.errors import FieldProblem, Invalid
@@ -120,7 +120,7 @@ GENERAL = Sheet(
             "sites",
             "Sites",
             "Add a site",
-            (_CODE, Asked("name", "Name"), Asked("timezone", "Time zone")),
+            (_CODE, Asked("name", "Name"), Asked("timezone", "Time zone"), Asked("target", "Planned")),
             {"code": "site", "name": "New site", "timezone": "UTC"},
             is_table=True,
         ),
@@ -147,6 +147,8 @@ GENERAL = Sheet(
         ),
     ),
 )
+# The code of a study that is here already is not changed: a draft with another one would be of another study.
+OF_A_NEW_STUDY = replace(GENERAL, fields=(_CODE, *GENERAL.fields))
 
 
 def eligibility(instruments: Sequence[str]) -> Sheet:

@@ -1,4 +1,7 @@
-"""Study folders in the making: every finding, every file, previews as people will see it, and loading a draft."""
+"""Study folders in the making: every finding, every file, previews as people will see it, and loading a draft.
+
+In the place of a study the address may say NEW_STUDY: a draft of a study that is not here yet, outside any study.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +16,11 @@ from app.capture.checks import Judgement, judge
 from app.capture.typed import parse_typed
 from app.dependencies import (
     LARGEST_UPLOAD,
-    ChangeInStudy,
+    NEW_STUDY,
+    ChangeOfDraft,
     Form,
     Here,
-    PageInStudy,
+    PageOfDraft,
     SentFiles,
     TypedForm,
     require_password,
@@ -39,6 +43,7 @@ from app.web.consent import html_of
 from app.web.draft_fields import (
     GENERAL,
     NAME,
+    OF_A_NEW_STUDY,
     NeedsRewriting,
     Sheet,
     changed_text,
@@ -51,8 +56,9 @@ from app.web.draft_fields import (
 from app.web.draft_fields import instrument as instrument_sheet
 from app.web.entries import SAVE_AS, Spot, form_sections, judged_look, lists, progress_of
 from app.web.items import rows_shown, with_other_rows
+from app.web.new_study import admitted_in, begin, begin_page, folder_sent, to_admit, with_more_rows
 from app.web.pages import pages
-from app.web.places import places_of, show_at
+from app.web.places import Places, places_of, show_at
 from app.web.shell import errors_of, status_of
 
 router = pages()
@@ -73,26 +79,23 @@ SPOT = "screening"
 
 
 @router.get(DRAFTS, name="drafts.drafts")
-def drafts(here: PageInStudy) -> Response:
-    """Every draft of the study, and a new one."""
+def drafts(here: PageOfDraft) -> Response:
+    """Every draft of the study, and a new one; outside any study: how a new study is begun."""
     require(here.actor, Permission.STUDY_LOAD)
-    return _drafts_page(here)
+    return begin_page(here) if here.study is None else _drafts_page(here)
 
 
 @router.post(DRAFTS, name="drafts.make", max_body_size=LARGEST_UPLOAD)
-def make(here: ChangeInStudy, files: SentFiles) -> Response:
+def make(here: ChangeOfDraft, files: SentFiles) -> Response:
     """A new draft: the smallest study, what a version says, or an uploaded folder."""
     require(here.actor, Permission.STUDY_LOAD, action="draft.make", subject="/draft")
+    if here.study is None:
+        return begin(here, files.get("file"))
     start, sent = here.value("start", "smallest"), files.get("folder")
     who: dict[str, Any] = {"name": here.value("name"), "by": here.actor, "now": here.now}
     try:
         if start == "folder":
-            if sent is None:
-                raise Invalid([FieldProblem("folder", "required", "Choose the ZIP of the folder.")])
-            try:
-                found = rules.unzipped(sent.data)
-            except rules.NotAFolder as problem:
-                raise Invalid([FieldProblem("folder", "folder", str(problem))]) from problem
+            found = folder_sent(sent, "folder")
             number = actions.draft_from_files(here.session, here.the_study, found, origin="upload", **who)
         else:
             version = None if start == "smallest" else start.removeprefix("version:")
@@ -104,21 +107,22 @@ def make(here: ChangeInStudy, files: SentFiles) -> Response:
 
 
 @router.get(DRAFT, name="drafts.draft")
-def draft(here: PageInStudy, number: int) -> Response:
+def draft(here: PageOfDraft, number: int) -> Response:
     """One draft: its findings, its files, and what can be looked at."""
     return _draft_page(here, _draft(here, number))
 
 
 @router.get(DRAFT + "/folder.zip", name="drafts.folder_file")
-def folder_file(here: PageInStudy, number: int) -> Response:
+def folder_file(here: PageOfDraft, number: int) -> Response:
     """The folder as a ZIP, byte for byte."""
     found = _draft(here, number)
-    headers = {"Content-Disposition": f'attachment; filename="{here.the_study.code}-draft-{number}.zip"'}
+    code = here.study.code if here.study is not None else "study"
+    headers = {"Content-Disposition": f'attachment; filename="{code}-draft-{number}.zip"'}
     return Response(rules.zipped(found.texts), media_type="application/zip", headers=headers)
 
 
 @router.get(DRAFT + "/open", name="drafts.open_file")
-def open_file(here: PageInStudy, number: int, path: str = "") -> Response:
+def open_file(here: PageOfDraft, number: int, path: str = "") -> Response:
     """Leads to the file of this name, or to a new one."""
     found = _draft(here, number)
     path = path.strip()
@@ -128,18 +132,18 @@ def open_file(here: PageInStudy, number: int, path: str = "") -> Response:
 
 
 @router.get(DRAFT + "/files/{path:path}", name="drafts.file")
-def file(here: PageInStudy, number: int, path: str) -> Response:
+def file(here: PageOfDraft, number: int, path: str) -> Response:
     """The text of one file, with its findings at their lines."""
     return _file_page(here, _draft(here, number), path)
 
 
 @router.post(DRAFT + "/files/{path:path}", name="drafts.save_file")
-def save_file(here: ChangeInStudy, number: int, path: str) -> Response:
+def save_file(here: ChangeOfDraft, number: int, path: str) -> Response:
     """Save the text of a file, or take the file out."""
     found = _draft(here, number, action="draft.change")
     if here.value("act") == "remove":
         try:
-            actions.remove_file(here.session, here.the_study, number, path=path, by=here.actor, now=here.now)
+            actions.remove_file(here.session, here.study, number, path=path, by=here.actor, now=here.now)
         except Refused as problem:
             here.refuse(problem)
             return _file_page(here, found, path, problem=problem)
@@ -149,7 +153,7 @@ def save_file(here: ChangeInStudy, number: int, path: str) -> Response:
     try:
         actions.save_file(
             here.session,
-            here.the_study,
+            here.study,
             number,
             path=path,
             text=text,
@@ -164,42 +168,46 @@ def save_file(here: ChangeInStudy, number: int, path: str) -> Response:
 
 
 @router.get(DRAFT + "/load", name="drafts.load_form")
-def load_form(here: PageInStudy, number: int) -> Response:
+def load_form(here: PageOfDraft, number: int) -> Response:
     """What loading means, and the password."""
     return _load_page(here, _draft(here, number))
 
 
 @router.post(DRAFT + "/load", name="drafts.load")
-def load(here: ChangeInStudy, number: int) -> Response:
+def load(here: ChangeOfDraft, number: int) -> Response:
     """Load the draft as a version; where there are participants, what that means comes next."""
     found = _draft(here, number, action="draft.load")
+    admitted = admitted_in(here) if here.study is None else ()
+    if here.value("act") == "more":
+        here.release_key()
+        return _load_page(here, found, admitted=with_more_rows(here, admitted))
     try:
         require_password(here, here.value("password"))
-        version = actions.load_draft(here.session, here.the_study, number, by=here.actor, now=here.now)
+        version = actions.load_draft(here.session, here.study, number, admitted=admitted, by=here.actor, now=here.now)
     except (Invalid, Refused) as problem:
         here.refuse(problem)
-        return _load_page(here, found, problem=problem)
-    if version.study_id == here.the_study.id:
-        root = f"/{here.the_study.code}/study/versions"
-        waits = (version.id or 0) > here.the_study.version_id and here.the_study.version_id == _in_force(here)
+        return _load_page(here, found, problem=problem, admitted=admitted)
+    if here.study is not None and version.study_id == here.study.id:
+        root = f"/{here.study.code}/study/versions"
+        waits = (version.id or 0) > here.study.version_id and here.study.version_id == _in_force(here)
         return here.redirect(f"{root}/{version.version}/effect" if waits else root, done="study_draft_loaded")
     # The draft was of a study of its own, which is there now: that is where it goes on.
     code = next(each.code for each in all_studies(here.session) if each.id == version.study_id)
-    return here.redirect(f"/{code}/study", done="study_draft_loaded")
+    return here.redirect(f"/{code}/study", done="study_draft_loaded" if here.study else "study_begun")
 
 
 @router.get(DRAFT + "/remove", name="drafts.remove_form")
-def remove_form(here: PageInStudy, number: int) -> Response:
+def remove_form(here: PageOfDraft, number: int) -> Response:
     """What deleting means."""
     return _remove_page(here, _draft(here, number))
 
 
 @router.post(DRAFT + "/remove", name="drafts.remove")
-def remove(here: ChangeInStudy, number: int) -> Response:
+def remove(here: ChangeOfDraft, number: int) -> Response:
     """Delete the draft."""
     found = _draft(here, number, action="draft.remove")
     try:
-        actions.remove_draft(here.session, here.the_study, number, by=here.actor, now=here.now)
+        actions.remove_draft(here.session, here.study, number, by=here.actor, now=here.now)
     except Refused as problem:
         here.refuse(problem)
         return _remove_page(here, found, problem=problem)
@@ -210,23 +218,23 @@ def remove(here: ChangeInStudy, number: int) -> Response:
 
 
 @router.get(DRAFT + "/edit/{part}", name="drafts.edit")
-def edit(here: PageInStudy, number: int, part: str) -> Response:
+def edit(here: PageOfDraft, number: int, part: str) -> Response:
     """A part of the study as fields; `part` is general, eligibility, visits, or form.CODE of an instrument."""
     return _edit_page(here, _draft(here, number), part)
 
 
 @router.post(DRAFT + "/edit/{part}", name="drafts.change")
-def change(here: ChangeInStudy, number: int, part: str) -> Response:
+def change(here: ChangeOfDraft, number: int, part: str) -> Response:
     """Save what was typed, and add, move or take out a row."""
     found = _draft(here, number, action="draft.change")
-    path, sheet = _sheet(found, part)
+    path, sheet = _sheet(here, found, part)
     kept = found.file(path)
     act = here.value("act")
     try:
         text = changed_text(sheet, kept.text, here.form, act, rewrite=here.value("rewrite") == "yes")
         version = _count(here.value("version", "0"))
         actions.save_file(
-            here.session, here.the_study, number, path=path, text=text, version=version, by=here.actor, now=here.now
+            here.session, here.study, number, path=path, text=text, version=version, by=here.actor, now=here.now
         )
     except NeedsRewriting:
         return _edit_page(here, found, part, needs_rewriting=True)
@@ -239,10 +247,10 @@ def change(here: ChangeInStudy, number: int, part: str) -> Response:
 
 
 @router.post(DRAFT + "/edit/{part}/look", name="drafts.look_at_fields")
-def look_at_fields(here: PageInStudy, form: TypedForm, number: int, part: str) -> Response:
+def look_at_fields(here: PageOfDraft, form: TypedForm, number: int, part: str) -> Response:
     """What saving would say of expressions as they are typed, at each field. Nothing is kept."""
     found = _draft(here, number)
-    path, sheet = _sheet(found, part)
+    path, sheet = _sheet(here, found, part)
     errors: dict[str, str] = {}
     try:
         text = changed_text(sheet, found.file(path).text, form, rewrite=True)
@@ -273,11 +281,11 @@ def _errors_at(sheet: Sheet, path: str, text: str, findings: Sequence[Finding]) 
     return errors
 
 
-def _sheet(found: Draft, part: str) -> tuple[str, Sheet]:
+def _sheet(here: Here, found: Draft, part: str) -> tuple[str, Sheet]:
     """The file of a part, and its fields."""
     forms = _form_files(found)
     if part == "general":
-        return "study.yaml", GENERAL
+        return "study.yaml", GENERAL if here.study is not None else OF_A_NEW_STUDY
     if part == "eligibility":
         return "study.yaml", eligibility(forms)
     if part == "visits":
@@ -301,7 +309,7 @@ def _edit_page(
     problem: Invalid | Refused | Conflict | None = None,
     needs_rewriting: bool = False,
 ) -> Response:
-    path, sheet = _sheet(found, part)
+    path, sheet = _sheet(here, found, part)
     kept = found.file(path)
     tree, _ = read_yaml(kept.text, path)
     if tree is None:
@@ -359,7 +367,7 @@ class Imagined(Spot):
 
 
 @router.get(DRAFT + "/preview/{instrument}", name="drafts.preview")
-def preview(here: PageInStudy, number: int, instrument: str) -> Response:
+def preview(here: PageOfDraft, number: int, instrument: str) -> Response:
     """An instrument as the entry form shows it; answers stand in the address, and nowhere else."""
     found = _draft(here, number)
     spot = _imagined(here, found, instrument)
@@ -384,13 +392,13 @@ def preview(here: PageInStudy, number: int, instrument: str) -> Response:
 
 
 @router.post(DRAFT + "/preview/{instrument}/look", name="drafts.look")
-def look(here: PageInStudy, form: TypedForm, number: int, instrument: str) -> Response:
+def look(here: PageOfDraft, form: TypedForm, number: int, instrument: str) -> Response:
     """What is hidden, what does not hold, and the scores, of imagined answers. Nothing is kept."""
     return JSONResponse(judged_look(_imagined(here, _draft(here, number), instrument), form))
 
 
 @router.get(DRAFT + "/plan", name="drafts.plan")
-def plan(here: PageInStudy, number: int) -> Response:
+def plan(here: PageOfDraft, number: int) -> Response:
     """The visits of an imaginary participant, who is screened, consents and is randomised on one day."""
     found = _draft(here, number)
     study = _study(found)
@@ -416,7 +424,7 @@ def plan(here: PageInStudy, number: int) -> Response:
 
 
 @router.get(DRAFT + "/consent/{path:path}", name="drafts.consent")
-def consent(here: PageInStudy, number: int, path: str) -> Response:
+def consent(here: PageOfDraft, number: int, path: str) -> Response:
     """A consent document as the participant sees it."""
     found = _draft(here, number)
     kept = found.file(path)
@@ -425,7 +433,7 @@ def consent(here: PageInStudy, number: int, path: str) -> Response:
 
 
 @router.post(DRAFT + "/consent/{path:path}", name="drafts.look_at_consent")
-def look_at_consent(here: PageInStudy, form: TypedForm, number: int, path: str) -> Response:
+def look_at_consent(here: PageOfDraft, form: TypedForm, number: int, path: str) -> Response:
     """A consent document as it is typed, beside what the participant would see. Nothing is kept."""
     found = _draft(here, number)
     if not _is_consent(path):
@@ -473,7 +481,10 @@ def _imagined(here: Here, found: Draft, instrument: str) -> Imagined:
     at = next((visit for visit in study.visits if instrument in visit.instruments), None)
     if at is None:  # at screening, or not asked anywhere yet
         at = Visit(code=SPOT, label="", kind=VisitKind.BASELINE, day=0, window=Window(before=0, after=0))
-    imagined = StudyInUse(here.the_study.id, here.the_study.code, here.the_study.version_id, study)
+    around = here.study
+    imagined = (
+        replace(around, definition=study, others={}) if around is not None else StudyInUse(0, study.code, 0, study)
+    )
     nobody = Participant(
         id=0,
         study_id=imagined.id,
@@ -499,7 +510,11 @@ def _study(found: Draft) -> Study:
 
 
 def _url(here: Here) -> str:
-    return f"/{here.the_study.code}/study/drafts"
+    return f"{_root(here)}/study/drafts"
+
+
+def _root(here: Here) -> str:
+    return f"/{here.study.code if here.study is not None else NEW_STUDY}"
 
 
 def _count(text: str) -> int:
@@ -514,18 +529,19 @@ def _in_force(here: Here) -> int | None:
 
 def _draft(here: Here, number: int, *, action: str = "draft.read") -> Draft:
     require(here.actor, Permission.STUDY_LOAD, action=action, subject="/draft")
-    return reads.draft(here.session, here.the_study, number, by=here.actor)
+    return reads.draft(here.session, here.study, number, by=here.actor)
 
 
 def _show(here: Here, found: Draft, template: str, *, status: int = 200, **values: Any) -> Response:
-    places = places_of(here)
+    places = places_of(here) if here.study is not None else Places(())
     url = _url(here)
     return show_at(
         here,
         places,
         template,
         status_code=status,
-        root=f"/{here.the_study.code}",
+        root=_root(here),
+        is_new=here.study is None,
         drafts_url=url,
         url=f"{url}/{found.number}",
         draft=found,
@@ -541,7 +557,7 @@ def _drafts_page(here: Here, *, problem: Invalid | None = None) -> Response:
         places,
         "drafts/drafts.html",
         status_code=status_of(problem),
-        root=f"/{here.the_study.code}",
+        root=_root(here),
         url=_url(here),
         drafts=reads.drafts(here.session, here.the_study, by=here.actor),
         versions=[one.version for one in reversed(versions(here.session, here.the_study.id))],
@@ -611,8 +627,17 @@ def _file_page(
     )
 
 
-def _load_page(here: Here, found: Draft, *, problem: Invalid | Refused | None = None) -> Response:
+def _load_page(
+    here: Here,
+    found: Draft,
+    *,
+    problem: Invalid | Refused | None = None,
+    admitted: Sequence[actions.Admitted] = (),
+) -> Response:
     study, _ = checked(found.texts)
+    who: dict[str, Any] = {}
+    if here.study is None:
+        who = to_admit(here, study, admitted)
     return _show(
         here,
         found,
@@ -623,6 +648,7 @@ def _load_page(here: Here, found: Draft, *, problem: Invalid | Refused | None = 
         reason=found.why_not_change,
         refusal=problem.reason if isinstance(problem, Refused) else None,
         errors=errors_of(problem),
+        **who,
     )
 
 

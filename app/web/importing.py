@@ -47,7 +47,7 @@ def convert_file(here: ChangeInStudy, files: SentFiles) -> Response:
     draft = None
     try:
         with here.nobody_waits():
-            converted = _converted(here, files.get("file"))
+            converted = converted_file(here, files.get("file"))
         if here.value("draft"):
             study, name = converted.study, converted.study.title[:LONGEST_NAME]
             number = draft_from_files(
@@ -66,18 +66,20 @@ def convert_file(here: ChangeInStudy, files: SentFiles) -> Response:
     except Invalid as problem:
         here.refuse(problem)
         return _start_page(here, problem)
-    return show(here, "importing/converted.html", url=_url(here), draft=draft, **_shown(converted))
+    again = f"{_url(here)}/import"
+    return show(here, "importing/converted.html", url=_url(here), draft=draft, again=again, **shown(converted))
 
 
 def _url(here: Here) -> str:
     return f"/{here.the_study.code}/study"
 
 
-def _converted(here: Here, file: Sent | None) -> Converted:
+def converted_file(here: Here, file: Sent | None, *, code: str | None = None, title: str = "") -> Converted:
+    """What becomes of a file that was sent, under this code and title where they are given; Invalid with the reason."""
     if file is None or not file.data:
         raise Invalid([FieldProblem("file", "missing", "Choose a file.")])
     try:
-        return convert(file.data, name=file.name[:200], on=today("UTC", here.now))
+        return convert(file.data, name=file.name[:200], on=today("UTC", here.now), code=code, title=title)
     except Failed as reason:
         raise Invalid([FieldProblem("file", "unreadable", str(reason))]) from None
 
@@ -95,7 +97,8 @@ def _start_page(here: Here, problem: Invalid | None = None) -> Response:
     )
 
 
-def _shown(converted: Converted) -> dict[str, Any]:
+def shown(converted: Converted) -> dict[str, Any]:
+    """What the page of the report says of a study that was converted."""
     study = converted.study
     return {
         "converted": study,

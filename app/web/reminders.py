@@ -91,13 +91,13 @@ RULE_WORDS = {
 def _rule_words(here: Here, row: MessageRow) -> str:
     if row.rule == LINK_RULE:
         return "A link to sign or to answer"
-    rules = here.the_study.definition.schedule.reminders
+    rules = here.the_study.at(row.site_id).definition.schedule.reminders
     when = next((rule.when for rule in rules if rule.code == row.rule), "booked")
     return RULE_WORDS[when]
 
 
 def _visit_words(here: Here, row: MessageRow) -> str:
-    planned = here.the_study.definition.visit(row.visit or "")
+    planned = here.the_study.at(row.site_id).definition.visit(row.visit or "")
     return planned.label if planned else row.visit or ""
 
 

@@ -61,6 +61,7 @@ def reports(here: PageInStudy) -> Response:
         site=site,
         finding=_findings(here, found),
         several=len(found.sites) > 1,
+        site_bars=_site_bars(found),
         allocated=study.definition.is_allocated,
         flow=drawn(steps, WIDE),
         flow_narrow=drawn(steps, NARROW),
@@ -95,18 +96,33 @@ def _findings(here: Here, found: Report) -> dict[str, str]:
 
     flow, going, events, queries = found.flow, found.recruitment, found.events[-1], found.queries[-1]
     if going.target is None:
-        recruitment = say(gettext("{total} people take part at the sites shown"), total=going.total)
+        recruitment = say(gettext("{total} people are enrolled at the sites shown"), total=going.total)
     else:
-        words = gettext("{total} of {target} people take part")
+        words = gettext("{total} of {target} people are enrolled")
         if going.total >= going.target:
-            words = gettext("The target is reached: {total} of {target} people take part")
+            words = gettext("The target is reached: {total} of {target} people are enrolled")
         elif going.reached_on is not None:
             words = gettext(
-                "{total} of {target} people take part; at the pace of the last three months that will be all in {month}"
+                "{total} of {target} people are enrolled; "
+                "at the pace of the last three months that will be all in {month}"
             )
         on = going.reached_on
         month = format_date(on, "LLLL y", locale=here.language.replace("-", "_")) if on else ""
         recruitment = say(words, total=going.total, target=going.target, month=month)
+    targeted = [each for each in found.by_site if each.site and each.target]
+    sites = gettext("No site has a target of its own")
+    if len(found.sites) == 1:
+        sites = gettext("This is the only site shown")
+    elif targeted:
+        words = ngettext(
+            "The site with a target has not reached it yet",
+            "Of {number} sites with a target {reached} have reached it",
+            len(targeted),
+        )
+        reached = sum(each.entered >= (each.target or 0) for each in targeted)
+        if len(targeted) == reached == 1:
+            words = gettext("The site with a target has reached it")
+        sites = say(words, number=len(targeted), reached=reached)
 
     visits = gettext("No visit is expected yet")
     if expected := [each for each in found.visits if each.expected]:
@@ -141,20 +157,21 @@ def _findings(here: Here, found: Report) -> dict[str, str]:
         serious = say(words, judge=events.to_judge, review=events.to_review)
     quality = gettext("What the data look like is being worked out for the first time")
     if found.quality is not None:
-        sites = found.quality.standing_out
+        odd = found.quality.standing_out
         quality = gettext("No site stands out")
         if len(found.sites) == 1:
             quality = gettext("One site alone is compared with nothing")
-        elif sites:
-            words = ngettext("{sites} stands out", "{number} sites stand out: {sites}", len(sites))
-            named = ", ".join(sites[:MOST_REASONS]) + (", …" if len(sites) > MOST_REASONS else "")
-            quality = say(words, number=len(sites), sites=named)
-    screened = gettext("{entered} of {screened} people who were screened take part")
-    flowing = gettext("From {assessed} people assessed to {entered} who take part")
+        elif odd:
+            words = ngettext("{sites} stands out", "{number} sites stand out: {sites}", len(odd))
+            named = ", ".join(odd[:MOST_REASONS]) + (", …" if len(odd) > MOST_REASONS else "")
+            quality = say(words, number=len(odd), sites=named)
+    screened = gettext("{entered} of {screened} people who were screened were enrolled, and {active} still take part")
+    flowing = gettext("From {assessed} people assessed to {entered} enrolled, of whom {active} still take part")
     return {
         "recruitment": recruitment,
-        "people": say(screened, entered=flow.entered, screened=flow.assessed),
-        "flow": say(flowing, assessed=flow.assessed, entered=flow.entered),
+        "sites": sites,
+        "people": say(screened, entered=flow.entered, screened=flow.assessed, active=flow.active),
+        "flow": say(flowing, assessed=flow.assessed, entered=flow.entered, active=flow.active),
         "visits": visits,
         "forms": forms,
         "queries": standing,
@@ -181,7 +198,7 @@ def _steps(here: Here, found: Report) -> list[Step]:
     way_in = gettext("randomisation is lacking") if definition.is_allocated else gettext("the beginning is lacking")
     before = [part(gettext("Excluded"), flow.excluded, [*reasons[:MOST_REASONS], (gettext("other reasons"), more)])]
     if flow.left:
-        before.append(part(gettext("Left before they took part"), flow.left))
+        before.append(part(gettext("Left before they were enrolled"), flow.left))
     if coming := flow.to_consent + flow.to_enter:
         lines = [(gettext("consent is lacking"), flow.to_consent), (way_in, flow.to_enter)]
         before.append(part(gettext("On the way"), coming, lines))
@@ -195,9 +212,12 @@ def _steps(here: Here, found: Report) -> list[Step]:
         Step(part(gettext("Assessed for eligibility"), flow.assessed), tuple(before)),
         Step(
             part(
-                gettext("Randomised") if definition.is_allocated else gettext("Taking part"),
+                gettext("Randomised") if definition.is_allocated else gettext("Enrolled"),
                 flow.entered,
-                [(gettext("in error"), flow.in_error)],
+                [
+                    (gettext("in error"), flow.in_error),
+                    (gettext("withdrew in part, still followed"), flow.in_part),
+                ],
             ),
             (part(gettext("Left the study"), left, gone),) if left else (),
         ),
@@ -211,12 +231,20 @@ def _steps(here: Here, found: Report) -> list[Step]:
                 (gettext("not due any more"), visit.stopped),
             ]
             steps.append(Step(part(f"{visit.label}: {gettext('held')}", visit.held, lines)))
-    on = flow.entered - flow.completed - left
-    steps.append(Step(part(gettext("Completed the study"), flow.completed, [(gettext("still take part"), on)])))
+    still = [(gettext("still take part"), flow.active)]
+    steps.append(Step(part(gettext("Completed the study"), flow.completed, still)))
     return steps
 
 
 # Tables
+
+
+def _site_bars(found: Report) -> tuple[list[tuple[str, float]], bool]:
+    """What is drawn of the sites: per cent of their targets where any has one, else how many they enrolled."""
+    sites = [each for each in found.by_site if each.site]
+    if any(each.target for each in sites):
+        return [(each.site, 100 * each.entered / each.target) for each in sites if each.target], True
+    return [(each.site, each.entered) for each in sites], False
 
 
 def _reasons(definition: Study, found: Report) -> list[tuple[str, int]]:
@@ -287,6 +315,11 @@ def _recruitment_rows(found: Report) -> Rows:
         yield f"{month.first:%Y-%m}", month.entered, month.total, found.recruitment.target
 
 
+def _site_rows(found: Report) -> Rows:
+    for each in found.by_site:
+        yield tuple(getattr(each, name) for name in SITES)
+
+
 def _people_rows(found: Report) -> Rows:
     for each in found.standing:
         yield tuple(getattr(each, name) for name in PEOPLE)
@@ -298,12 +331,13 @@ def _flow_rows(found: Report) -> Rows:
         yield name, "", getattr(flow, name)
     for reason in flow.reasons:
         yield "excluded", reason.code, reason.number
-    for name in ("left", "to_consent", "to_enter", "entered", "in_error", "withdrawn", "lost", "died"):
+    for name in ("left", "to_consent", "to_enter", "entered", "in_error", "in_part", "withdrawn", "lost", "died"):
         yield name, "", getattr(flow, name)
     for visit in found.visits:
         if visit.follows:
             yield "held", visit.code, visit.held
     yield "completed", "", flow.completed
+    yield "active", "", flow.active
 
 
 def _visit_rows(found: Report) -> Rows:
@@ -342,13 +376,21 @@ def _quality_rows(found: Report) -> Rows:
 
 
 YES_NO = ("no", "yes")
-PEOPLE = ("site", "screened", "failed", "consented", "entered", "completed", "withdrawn", "lost", "died")
-VISITS = ("code", "expected", "held", "in_window", "out_of_window", "missed", "overdue", "due", "later", "stopped")
+SITES = ("site", "entered", "target", "pace", "reached_on")
+PEOPLE = (
+    *("site", "screened", "failed", "consented", "entered", "completed", "withdrawn", "lost", "died"),
+    *("left", "active", "in_part"),
+)
+VISITS = (
+    *("code", "expected", "held", "in_window", "out_of_window", "missed", "overdue", "due", "later", "stopped"),
+    "reached",
+)
 FORMS = ("site", "visit", "instrument", "expected", "complete", "partial", "lacking")
 QUALITY = ("site", "measure", "instrument", "item", "number", "of", "value", "p", "stands_out")
 QUERIES = ("site", "open", "answered", *(f"from_{days}_days" for days in (0, *AGES)))
 FILES: dict[str, tuple[Sequence[str], Callable[[Report], Any]]] = {
     "recruitment": (("month", "entered", "total", "target"), _recruitment_rows),
+    "sites": (SITES, _site_rows),
     "people": (PEOPLE, _people_rows),
     "flow": (("step", "of", "number"), _flow_rows),
     "visits": (VISITS, _visit_rows),

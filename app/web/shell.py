@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 
-from app.dependencies import Here, language_of, masked
+from app.dependencies import NEW_STUDY, Here, language_of, masked
 from app.foundation.errors import Invalid, Problem
 from app.foundation.languages import translations
 from app.people import reads as people
@@ -117,12 +117,15 @@ DONE = {
     "study_draft_file_removed": "The file is out of the draft.",
     "study_draft_removed": "The draft is deleted.",
     "study_draft_loaded": "Loaded as a version. The draft stays as it is.",
+    "study_begun": "The study is here now, for whoever got a role in it. Others get theirs under People.",
     "draft_dropped": "The draft is gone. You see what was saved.",
 }
 
-# Label, path below the study, icon, and the permissions of which any one shows it.
+# Label, path below the study, icon, and the permissions of which any one shows it. The first that somebody has is their
+# home: where they land after they signed in.
 NAVIGATION: tuple[tuple[str, str, str, tuple[Permission, ...]], ...] = (
     ("Today", "/today", "calendar-check", (Permission.PARTICIPANT_SCREEN, Permission.ENTRY_SAVE)),
+    ("Treatment", "/treatment", "stethoscope", (Permission.ARM_READ,)),
     ("Participants", "/participants", "users", (Permission.PARTICIPANT_READ,)),
     ("Calendar", "/calendar", "calendar", (Permission.PARTICIPANT_READ,)),
     ("Messages", "/messages", "mail", (Permission.MESSAGE_READ,)),
@@ -130,7 +133,6 @@ NAVIGATION: tuple[tuple[str, str, str, tuple[Permission, ...]], ...] = (
     ("Queries", "/queries", "message-circle-question-mark", (Permission.ENTRY_READ,)),
     ("Double entry", "/double", "copy", (Permission.ENTRY_READ,)),
     ("Coding", "/coding", "list-checks", (Permission.TEXT_CODE,)),
-    ("Treatment", "/treatment", "stethoscope", (Permission.ARM_READ,)),
     ("Sequence", "/sequence", "lock", (Permission.SEQUENCE_DRAW,)),
     ("Reports", "/reports", "chart-column", (Permission.REPORT_READ,)),
     ("Exports", "/exports", "download", (Permission.EXPORT_RUN,)),
@@ -153,12 +155,17 @@ def viewer_of(here: Here, *, sites: Sequence[tuple[str, str, str]] | None = None
         nav = [
             NavItem(gettext(label), root + below, icon, path.startswith(root + below))
             for label, below, icon, any_of in NAVIGATION
-            if any(may(actor, permission) for permission in any_of) and _has(study.definition, below)
+            if any(may(actor, permission) for permission in any_of) and has_page(study.definition, below)
         ]
+        if may(actor, Permission.PEOPLE_MANAGE):
+            nav.append(NavItem(gettext("People"), "/people", "users"))
     else:  # a page of one's own: the way back to a study stands where its pages stood
         nav = [NavItem(gettext("Studies"), "/", "book-open", path == "/")]
         if may(actor, Permission.PEOPLE_MANAGE):
             nav.append(NavItem(gettext("People"), "/people", "users", path.startswith("/people")))
+        if may(actor, Permission.STUDY_LOAD):
+            begins = f"/{NEW_STUDY}"
+            nav.append(NavItem(gettext("New study"), f"{begins}/study/drafts", "plus", path.startswith(begins)))
     places = sites if sites is not None else (study_sites(here) if study else ())
     return Viewer(
         person_name=actor.name,
@@ -181,9 +188,14 @@ def viewer_of(here: Here, *, sites: Sequence[tuple[str, str, str]] | None = None
     )
 
 
-def _has(definition: Study, below: str) -> bool:
-    """Whether the study has anything there: few enter forms twice, or code texts."""
-    return {"/double": definition.has_double_entry, "/coding": definition.has_coding}.get(below, True)
+def has_page(definition: Study, below: str) -> bool:
+    """Whether the study has anything there: few enter forms twice, or code texts, and not all treat by arms."""
+    sometimes = {
+        "/double": definition.has_double_entry,
+        "/coding": definition.has_coding,
+        "/treatment": definition.is_allocated,
+    }
+    return sometimes.get(below, True)
 
 
 def study_sites(here: Here) -> tuple[tuple[str, str, str], ...]:

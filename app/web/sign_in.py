@@ -35,8 +35,10 @@ from app.foundation.crypto.envelopes import CannotOpen, open_sealed, seal
 from app.foundation.errors import NotFound
 from app.foundation.languages import languages
 from app.people import actions, reads
-from app.people.permissions import Role
+from app.people.access import may
+from app.people.permissions import Permission, Role
 from app.rendering import Viewer, page
+from app.web.new_study import URL, next_steps
 from app.web.pages import pages
 from app.web.shell import SECRETS, show
 
@@ -269,13 +271,17 @@ def _welcome(request: Request, token: str, username: str, problem: str | None) -
 @router.post("/welcome/{token}", name="sign_in.choose_password")
 def choose_password(request: Request, token: str, session: Writing, form: TypedForm) -> Response:
     """Keep the password they chose; nobody else ever knows it."""
+    password = form.get("new_password", [""])[-1]
+    with database_of(request).reading() as looking:
+        is_invited = reads.invited_person(looking, token, now=clock.now()) is not None
+    chosen = actions.chosen(password) if is_invited else None  # before the change takes its lock
     person = reads.invited_person(session, token, now=clock.now())
     if person is None:
         raise NotFound("This link was used or is too old. Ask your administrator for a new one.")
-    password = form.get("new_password", [""])[-1]
     if password != form.get("new_password_again", [""])[-1]:
         return _welcome(request, token, person.username, "The two passwords are not the same. Type both again.")
-    problem = actions.accept_invitation(session, token, password, now=clock.now(), request_id=request.state.request_id)
+    by_request = request.state.request_id
+    problem = actions.accept_invitation(session, token, password, now=clock.now(), request_id=by_request, chosen=chosen)
     if problem is not None:
         return _welcome(request, token, person.username, problem)
     return RedirectResponse("/sign-in", status_code=303)
@@ -295,7 +301,9 @@ def start(here: PageAnywhere) -> Response:
     ]
     if len(mine) == 1 and not is_administrator:
         return RedirectResponse(f"/{mine[0].code}", status_code=303)
-    return show(here, "sign_in/start.html", studies=mine, is_administrator=is_administrator)
+    may_begin = may(here.actor, Permission.STUDY_LOAD)
+    steps = next_steps(here.session, by=here.actor) if may_begin and not mine else []
+    return show(here, "sign_in/start.html", studies=mine, may_begin=may_begin, steps=steps, begin_url=URL)
 
 
 @router.post("/language", name="sign_in.language")

@@ -9,6 +9,7 @@ from app.dependencies import Here, PageInStudy
 from app.foundation.languages import translations
 from app.people.access import may, require
 from app.people.permissions import TABLE, Permission, Role
+from app.people.scopes import SAID
 from app.studies.definition import Instrument, Item, ItemType, Study, Visit
 from app.studies.reads import versions
 from app.web.pages import pages
@@ -88,7 +89,7 @@ def roles(here: PageInStudy) -> Response:
         "study/roles.html",
         root=f"/{here.the_study.code}",
         roles=[(role, role.replace("_", " ").capitalize(), role in here.actor.roles) for role in Role],
-        rows=[(str(permission), _said(permission), holders) for permission, holders in TABLE.items()],
+        rows=[(str(permission), SAID[permission], holders) for permission, holders in TABLE.items()],
     )
 
 
@@ -100,11 +101,6 @@ def _unblinding_url(here: Here, definition: Study) -> str:
     if may(here.actor, Permission.UNBLINDING_READ):
         return root
     return f"{root}/learnt" if may(here.actor, Permission.UNBLINDING_RECORD) else ""
-
-
-def _said(permission: Permission) -> str:
-    noun, _, verb = permission.partition(".")
-    return f"{verb.capitalize()} {noun}"
 
 
 def _arms(here: Here, definition: Study) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from app.web.pages import pages
 from app.web.participants import MARKS
 from app.web.places import Places, narrowed, places_of, show_at
 from app.web.safety import clocks_running
-from app.web.shell import NAVIGATION
+from app.web.shell import NAVIGATION, has_page
 from app.web.sign_in import safe_path
 from app.web.tables import address
 from app.wording import title_of
@@ -44,7 +44,7 @@ SIGN_AFTER = "sign_after"  # where the list of what waits for a signature goes o
 def start(here: PageInStudy) -> Response:
     """The first page of the study that this person's roles open."""
     for _, below, _, any_of in NAVIGATION:
-        if any(may(here.actor, permission) for permission in any_of):
+        if any(may(here.actor, permission) for permission in any_of) and has_page(here.the_study.definition, below):
             return RedirectResponse(f"/{here.the_study.code}{below}", status_code=303)
     raise NotAllowed("Your roles open no page of this study. Ask your administrator for a role in it.")
 
@@ -192,7 +192,7 @@ def _on_the_way(here: Here, by: Actor) -> list[OnTheWay]:
 
 def _consented(here: Here, row: ParticipantRow, filled: Progress) -> OnTheWay:
     """Before randomisation the only visits with dates are those of the baseline, so every form counts for it."""
-    study = here.the_study
+    study = here.the_study.at(row.site_id)
     url = f"/{study.code}/participants/{row.code}"
     if filled.complete < filled.expected:
         baseline = next((visit for visit in study.definition.visits if visit.kind is VisitKind.BASELINE), None)
@@ -205,7 +205,7 @@ def _consented(here: Here, row: ParticipantRow, filled: Progress) -> OnTheWay:
 
 def _unsigned(here: Here, each: UnsignedVisit) -> dict[str, Any]:
     """A visit with what waits for a signature: every form one click away."""
-    study, definition = here.the_study, here.the_study.definition
+    study, definition = here.the_study, here.the_study.at(each.site_id).definition
     participant = f"/{study.code}/participants/{each.participant}"
     visit_url = f"{participant}/visits/{each.visit}"
     visit = definition.visit(each.visit)

@@ -23,7 +23,7 @@ from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visits_of
 from app.schedule.rules import VisitState, visit_state
 from app.schedule.status import VisitStatus
-from app.studies.definition import Item, ItemType, TreatmentModule
+from app.studies.definition import Item, ItemType, Study, TreatmentModule
 from app.treatment import actions, reads
 from app.treatment.reads import SessionRow, Treated, Treatment
 from app.treatment.rules import as_instrument, modules_of, treatment_visits
@@ -69,7 +69,6 @@ def treatment(here: LoggedPageInStudy) -> Response:
     found = reads.my_participants(
         here.session, study, by=by, now=here.now, next_first=True, to_come=to_come, cursor=cursor
     )
-    labels = {visit.code: visit.label for visit in treatment_visits(study.definition)}
     return show_at(
         here,
         places,
@@ -77,7 +76,7 @@ def treatment(here: LoggedPageInStudy) -> Response:
         path=path,
         to_come=to_come,
         to_come_url=address(path, {}, show=TO_COME),
-        rows=[_row(row, labels, places.today(here)) for row in found.rows],
+        rows=[_row(study.at(row.site_id).definition, row, places.today(here)) for row in found.rows],
         newer=address(path, query, after=found.previous) if found.previous else None,
         older=address(path, query, after=found.next) if found.next else None,
         csv_url=address(path, query, format="csv") if found.rows else None,
@@ -89,9 +88,10 @@ def _require(here: Here) -> None:
         raise NotFound
 
 
-def _row(row: Treated, labels: Mapping[str, str], today: date) -> dict[str, Any]:
+def _row(definition: Study, row: Treated, today: date) -> dict[str, Any]:
     late = row.next_on is not None and row.next_on < today
-    return {"row": row, "next": labels.get(row.next_visit or "", row.next_visit), "late": late}
+    planned = definition.visit(row.next_visit or "")
+    return {"row": row, "next": planned.label if planned else row.next_visit, "late": late}
 
 
 def _file_rows(here: Here, *, to_come: bool) -> Iterator[Sequence[object]]:

@@ -578,6 +578,18 @@ def test_complete_entries_wait_for_a_signature_where_one_may_sign(session, study
     assert waiting(assessor) == [("M-001", "week18", ("pain",))]
     assert waiting(south) == []
     assert waiting(person(session, study, "data_manager")) == []
+    elsewhere = consented(session, study, "M-008", site_code="south")
+    assert elsewhere.id is not None
+    forms = definition().model_dump(mode="json")["instruments"]
+    visits = [
+        {**each, "instruments": each["instruments"][:1]} for each in definition().model_dump(mode="json")["visits"]
+    ]
+    older = definition(instruments=[{**each, "signable": each["code"] != "pain"} for each in forms], visits=visits)
+    for site_id, lists, due in ((participant.site_id, [], 3), (elsewhere.site_id, [("M-001",)], 2)):
+        two = replace(study, others={site_id: replace(study, definition=older)})
+        found = reads.unsigned_visits(session, two, by=assessor).rows
+        assert [(one.participant,) for one in found] == lists, "a form is signed where the version of the site says so"
+        assert reads.progress(session, two, [elsewhere.id])[elsewhere.id].expected == due
     sign(session, study, participant, assessor)
     assert waiting(assessor) == []
 

@@ -117,6 +117,7 @@ WHO: dict[str, Who] = {
     "account.remove_second_factor": SIGNED_IN,
     "account.end_session": SIGNED_IN,  # one's own: an id of somebody else's is not found
     "account.end_other_sessions": SIGNED_IN,
+    "account.choose_scopes": SIGNED_IN,  # the form of a new token, with more of it ticked: nothing is kept
     "account.create_token": P.TOKEN_CREATE,
     "account.revoke_token": SIGNED_IN,  # likewise
     # what waits on a device

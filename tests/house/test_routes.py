@@ -1,7 +1,7 @@
 """Every address: has it a name and a page, does it refuse strangers, and does it obey the table of permissions?"""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -50,7 +50,14 @@ API = [door for door in ALL if door.is_api]
 OPEN = [door for door in ALL if WHO.get(door.name) == ANYONE]
 
 # They answer what was typed, and so carry nothing along and ask for no token.
-KEEPS_NOTHING = {"entries.look", "double.look", "drafts.look", "drafts.look_at_fields", "drafts.look_at_consent"}
+KEEPS_NOTHING = {
+    "entries.look",
+    "double.look",
+    "drafts.look",
+    "drafts.look_at_fields",
+    "drafts.look_at_consent",
+    "account.choose_scopes",
+}
 
 # Pages without a template of their own name, and what they answer instead.
 NO_PAGE = {
@@ -242,9 +249,12 @@ class House:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def house(request: pytest.FixtureRequest, shared: Any) -> Iterator[House]:
-    engine = shared(request.param).engine
-    with engine.connect() as connection:
+def house(
+    request: pytest.FixtureRequest, copied: Callable[..., Database], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    # Of its own: it stays open while other tests of this file want the one that is shared, and writers take turns.
+    own = copied(request.param, tmp_path_factory.mktemp("house"), "house")
+    with own.engine.connect() as connection:
         outer = connection.begin()
         database = OneConnection(connection)
         with database.writing() as session:
@@ -284,6 +294,7 @@ def house(request: pytest.FixtureRequest, shared: Any) -> Iterator[House]:
         client = OneHop(_application(database, secure_cookies=False))
         yield House(client, connection, askers, values)
         outer.rollback()
+    own.dispose()
 
 
 def _scopes() -> str:
@@ -491,6 +502,7 @@ FOUND_NOTHING = {
     "links.end",
     "api.end_link",
     "account.end_session",
+    "account.choose_scopes",
     "account.create_token",
     "account.revoke_token",
     "calendar.revoke_feed",

@@ -151,3 +151,32 @@ AXE = """async () => {
   const grave = found.violations.filter((each) => ['serious', 'critical'].includes(each.impact));
   return grave.map((each) => [each.id, each.nodes[0].html.slice(0, 200)]);
 }"""
+
+
+def sideways_here(page: Page) -> list[str]:
+    """A line for each frame that is wider than the page shows: empty where it says so, else what it lacks."""
+    found: list[str] = page.evaluate(SIDEWAYS)
+    return found
+
+
+# Whatever is wider than its frame says so: a shaded edge where there is more, a stop of the Tab key with a name, and
+# the names of its rows stay when it is scrolled. One line for each that scrolls, empty where all is well.
+SIDEWAYS = """async () => {
+  document.querySelectorAll('main details').forEach((each) => { each.open = true; });
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  const hides = (each) => /auto|scroll|hidden/.test(getComputedStyle(each).overflowX);
+  const wide = [...document.querySelectorAll('main *')].filter((each) => hides(each)
+    && each.clientWidth > 12 && each.scrollWidth > each.clientWidth + 1 && !each.closest('svg, .visually-hidden'));
+  return wide.map((each) => {
+    if (!each.matches('.table-frame[role=region][aria-label]')) return `${each.outerHTML.slice(0, 90)} is cut off`;
+    const name = each.getAttribute('aria-label');
+    const {backgroundImage, backgroundAttachment} = getComputedStyle(each);
+    if (!/gradient/.test(backgroundImage) || !/local/.test(backgroundAttachment)) return `${name}: no edge`;
+    const row = each.querySelector('tbody th:first-child');
+    each.scrollLeft = 999;
+    const moved = row && row.getBoundingClientRect().left - each.getBoundingClientRect().left;
+    each.scrollLeft = 0;
+    if (row && Math.abs(moved) > 1) return `${name}: the names of rows move by ${moved}`;
+    return each.tabIndex === 0 ? '' : `${name}: no stop of the Tab key`;
+  });
+}"""

@@ -15,7 +15,7 @@ import pytest
 import time_machine
 from playwright.sync_api import Browser, Page
 
-from app.dependencies import masked
+from app.dependencies import NEW_STUDY, masked
 from app.foundation import clock
 from app.foundation.database import Database
 from app.participants.links.actions import give_link
@@ -25,11 +25,11 @@ from app.people.access import Actor, Grant
 from app.people.actions import invite
 from app.people.permissions import Role
 from tests.blinding import trial as blinding
-from tests.blinding.trial import ARMS, KNOWN, WORLD, Trial
+from tests.blinding.trial import ARMS, KNOWN, PASSWORD, WORLD, Trial
 from tests.conftest import KEYS
 from tests.house.routes import ANYONE, WHO, Door, expected_roles
 from tests.house.test_routes import NO_PAGE, WEB
-from tests.journeys.conftest import serving, violations_here
+from tests.journeys.conftest import serving, sideways_here, violations_here
 from tests.journeys.test_walk import PAGES
 
 pytestmark = pytest.mark.browser
@@ -41,15 +41,18 @@ LOOKERS = (
     "administrator",
 )
 # What has no page here, and why.
-ELSEWHERE = {
-    "downtime.enter_form": "while a pack of slots is open",
-    "sign_in.start": "leads on, but for somebody without any role",
-    "unblinding.arms": "once a request was approved",
-}
+ELSEWHERE: dict[str, str] = {}
 SCREENS = (({"width": 1280, "height": 844}, "light"), ({"width": 390, "height": 844}, "dark"))
 # One of these is there for every page.
 SOME = {"number": (1, 2, 3), "visit": ("baseline", "week18", "tx01"), "path": ("consent/1.en.md", "study.yaml")}
-OF = {"double.second_form": {"visit": "unscheduled_2", "instrument": "paper"}}
+OF = {
+    "double.second_form": {"visit": "unscheduled_2", "instrument": "paper"},
+    "downtime.enter_form": {"code": "M-004"},  # nobody randomised them
+}
+# From this day on an unblinding that was planned can be approved: one day after everybody was refused it.
+PLANNED_FROM = (blinding.BEGUN + timedelta(days=128)).date().isoformat()
+# Pages that look otherwise for a study that is not here yet.
+TO_BE = ("drafts.drafts", "drafts.draft", "drafts.load_form")
 TWICE = {
     "code": "paper",
     "label": "What stands on paper",
@@ -78,7 +81,11 @@ def _play(database: Database, folder: Path) -> tuple[Trial, dict[str, str]]:
     with time_machine.travel(blinding.BEGUN, tick=False) as time:
         forms: Any = ARMS["instruments"]
         own = [{**form, "respondent": "participant"} if form["code"] == "pain" else form for form in forms]
-        changes = {"instruments": [*own, TWICE], "unscheduled": {"instruments": ["paper"]}}
+        changes = {
+            "instruments": [*own, TWICE],
+            "unscheduled": {"instruments": ["paper"]},
+            "unblinding": {**ARMS.get("unblinding", {}), "planned_from": PLANNED_FROM},
+        }
         trial = blinding.set_up(database, folder, changes)
         blinding.play(trial, WORLD, time)
         return trial, _more(trial)
@@ -97,6 +104,8 @@ def _more(trial: Trial) -> dict[str, str]:
     webhook = {"url": "https://example.org/told", "events": "entry.changed"}
     did(web("coordinator", "POST", "/mini/webhooks", webhook))
     did(web("administrator", "POST", "/mini/study/drafts", {"start": "version:2", "name": "The next one"}))
+    did(web("administrator", "POST", f"/{NEW_STUDY}/study/drafts", {"code": "next", "title": "Another one"}))
+    did(web("statistician", "POST", f"{blinding.UNBLINDING}/2/approve", {"password": PASSWORD}), 303)
     cookie = {"cookie": f"equipoise={trial.people['coordinator'].cookie}"}
     csrf = {"csrf_token": masked(trial.people["coordinator"].csrf)}
     kept = trial.client.request(
@@ -126,11 +135,13 @@ def test_no_page_has_a_serious_violation_or_scrolls_sideways(templates: Any, tmp
     wrong, windows = [], dict[Any, Page]()
     with time_machine.travel(begins, tick=True), serving(database, tmp_path / "data") as address:
         trial.sign_in()
-        for number, door in enumerate(each for each in _pages() if each.name not in ELSEWHERE):
-            for who, where in _addresses(door, tokens):
+        pages = [(each, OF.get(each.name, {})) for each in _pages() if each.name not in ELSEWHERE]
+        pages += [(each, {"study": NEW_STUDY}) for each, _ in pages if each.name in TO_BE]
+        for number, (door, more) in enumerate(pages):
+            for who, where in _addresses(door, tokens, more):
                 page = _window(browser, address, trial, who, number % 2, windows)
                 reply = page.goto(where)
-                if reply is not None and reply.status == 200:
+                if reply is not None and reply.status == 200 and reply.request.redirected_from is None:
                     break
             else:
                 wrong.append(
@@ -138,6 +149,7 @@ def test_no_page_has_a_serious_violation_or_scrolls_sideways(templates: Any, tmp
                 )
                 continue
             wrong += violations_here(page)
+            wrong += [f"{where} at {page.viewport_size}: {each}" for each in sideways_here(page) if each]
             wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
             if wide > 0:
                 wrong.append(f"{where} is {wide} px too wide at {page.viewport_size}")
@@ -147,9 +159,9 @@ def test_no_page_has_a_serious_violation_or_scrolls_sideways(templates: Any, tmp
     assert wrong == []
 
 
-def _addresses(door: Door, tokens: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _addresses(door: Door, tokens: dict[str, str], more: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Who may get a page at this door, and at which of its addresses; the likeliest first."""
-    values = {**KNOWN, **SOME, "token": tokens.get(door.name, ""), **OF.get(door.name, {})}
+    values = {**KNOWN, **SOME, "token": tokens.get(door.name, ""), **more}
     for who in (NOBODY,) if WHO[door.name] == ANYONE else LOOKERS:
         if who == NOBODY or Role(who) in (expected_roles(door.name) or Role):
             yield from ((who, where) for where in door.addresses(**values))

@@ -13,7 +13,7 @@ from app.audit.verify import verify
 from app.foundation.database import Database
 from app.randomisation import actions as randomisation
 from tests.factories import mini_study, person
-from tests.journeys.conftest import PASSWORD, give_passwords, serious_violations, violations_here
+from tests.journeys.conftest import PASSWORD, give_passwords, serious_violations, sideways_here, violations_here
 
 TEAM = ("coordinator", "assessor", "clinician", "investigator")
 pytestmark = pytest.mark.browser
@@ -206,7 +206,7 @@ def test_no_page_has_a_serious_violation_or_scrolls_sideways_wide_or_narrow(temp
     _prepare(database)
     with serving(database, tmp_path) as address:
         context = browser.new_context(base_url=address, bypass_csp=True)
-        page, code = context.new_page(), ""
+        page, code, scrolled = context.new_page(), "", 0
         page.goto("/sign-in")
         _both_ways(page)
         for username, paths in PAGES.items():
@@ -223,16 +223,18 @@ def test_no_page_has_a_serious_violation_or_scrolls_sideways_wide_or_narrow(temp
                 reply = page.goto(each)
                 assert reply is not None
                 assert reply.status == 200, each
-                _both_ways(page)
+                scrolled += _both_ways(page)
         context.close()
     database.dispose()
+    assert scrolled, "wide tables are there to be looked at"
 
 
 DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
-def _both_ways(page: Page) -> None:
-    """Look at a page as it is on a desk by day, and on a telephone by night."""
+def _both_ways(page: Page) -> int:
+    """Look at a page as it is on a desk by day, and on a telephone by night; gives how many tables scroll."""
+    scrolled = 0
     for width, scheme in ((390, "dark"), (1280, "light")):
         page.set_viewport_size({"width": width, "height": 844})
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
@@ -240,6 +242,10 @@ def _both_ways(page: Page) -> None:
         assert not violations_here(page)
         wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert wide <= 0, f"{page.url} is {wide} px too wide at {width} px"
+        found = sideways_here(page)
+        assert not any(found), (page.url, width, found)
+        scrolled += len(found)
+    return scrolled
 
 
 def _consent(page: Page, code: str) -> None:

@@ -19,8 +19,8 @@ from app.people.models import Site
 from app.people.permissions import Role
 from app.reports import reads
 from app.reports.kept import AGAIN_AFTER, KEPT_FOR, KeptCounts
-from app.reports.rules import Counted, Place, Report
-from app.safety.models import AdverseEvent
+from app.reports.rules import Counted, Phase, Place, Report
+from app.safety.models import AdverseEvent, ParticipantEnd
 from app.schedule.models import ParticipantVisit
 from app.studies.in_use import StudyInUse
 from tests.capture.records import consented
@@ -32,6 +32,11 @@ PARTS = ("people", "failures", "in_error", "visits", "entries", "queries", "even
 FORMS = [
     {**form, "repeats": form["code"] == "disability", "double_entry": form["code"] == "pain"}
     for form in definition().model_dump(mode="json")["instruments"]
+]
+LEVELS = [
+    {"code": "treatment", "label": "Stops treatment"},
+    {"code": "visits", "label": "Stops visits", "stops_visits": True},
+    {"code": "use", "label": "Stops the use of what is collected", "stops_use": True},
 ]
 
 
@@ -47,6 +52,7 @@ def history(session: Session, study: StudyInUse, chance: random.Random, number: 
     if entered:
         someone.randomised_on = TODAY - timedelta(days=chance.randrange(400))
         someone.randomised_at, someone.randomised_by = NOW, "test"
+    left(session, study, someone, chance)
     session.add(someone)
     for visit in session.exec(select(ParticipantVisit).where(ParticipantVisit.participant_id == someone.id)):
         visit.target_on = TODAY + timedelta(days=chance.randrange(-20, 8))
@@ -64,6 +70,33 @@ def history(session: Session, study: StudyInUse, chance: random.Random, number: 
     if chance.random() < 0.5:
         asked(session, study, someone, chance)
         event(session, study, someone, chance)
+
+
+def left(session: Session, study: StudyInUse, of: Participant, chance: random.Random) -> None:
+    """When and how far they withdrew, or when they died (and were not, at first)."""
+    day = TODAY - timedelta(days=chance.randrange(12))
+    if of.status == Status.WITHDRAWN:
+        of.withdrawn_on, of.withdrawal_level = day, chance.choice(["visits", "visits", "use"])
+    elif of.status in (Status.RANDOMISED, Status.LOST) and chance.random() < 0.7:
+        of.withdrawn_on, of.withdrawal_level = day, chance.choice(["treatment", "use"])
+    kinds = ["died", "mistake", "died"] if of.status == Status.DIED else ["lost"] if of.status == Status.LOST else []
+    before: int | None = None
+    for number, kind in enumerate(kinds):
+        end = ParticipantEnd(
+            study_id=study.id,
+            participant_id=of.id or 0,
+            corrects=before if kind == "mistake" else None,
+            kind=kind,
+            on=day - timedelta(days=9 if number == 0 else 0),
+            recorded_by="test",
+            recorded_at=NOW,
+            status_before="randomised",
+            stopped="",
+            words="So",
+        )
+        session.add(end)
+        session.flush()
+        before = end.id
 
 
 def entry(
@@ -155,7 +188,7 @@ def event(session: Session, study: StudyInUse, of: Participant, chance: random.R
 
 @pytest.fixture
 def study(session: Session) -> StudyInUse:
-    made = mini_study(session, instruments=FORMS)
+    made = mini_study(session, instruments=FORMS, withdrawal_levels=LEVELS)
     chance = random.Random(20)
     for number in range(1, HISTORIES + 1):
         history(session, made, chance, number)
@@ -174,7 +207,12 @@ def by_hand(session: Session, study: StudyInUse, sites: dict[int, Site]) -> dict
             continue
         today = clock.today(sites[one.site_id].timezone, NOW)
         month = one.randomised_on.replace(day=1) if one.randomised_on else None
-        found["people"][one.site_id, one.status, one.consented_on is not None, month] += 1
+        status = str(one.status)
+        if one.status == "randomised" and one.withdrawal_level is not None:
+            status = "withdrawn" if one.withdrawal_level == "use" else "in_part"
+        found["people"][one.site_id, status, one.consented_on is not None, month] += 1
+        ends = list(session.exec(select(ParticipantEnd).where(ParticipantEnd.participant_id == one.id)))
+        died_on = max(ends, key=lambda each: each.id or 0).on if one.status == "died" else None
         if one.status == "screen_failed":
             why = session.exec(select(Screening.failure_reason).where(Screening.participant_id == one.id)).one()
             found["failures"][one.site_id, why] += 1
@@ -183,7 +221,7 @@ def by_hand(session: Session, study: StudyInUse, sites: dict[int, Site]) -> dict
             found["in_error"][(one.site_id,)] += 1
         due = set()
         for visit in session.exec(select(ParticipantVisit).where(ParticipantVisit.participant_id == one.id)):
-            phase = _phase(visit, today)
+            phase = _phase(one, visit, today, died_on)
             if visit.code != "tx01":
                 found["visits"][one.site_id, visit.code, phase] += 1
                 if phase in ("in_window", "out_of_window", "overdue", "due"):
@@ -210,12 +248,22 @@ def by_hand(session: Session, study: StudyInUse, sites: dict[int, Site]) -> dict
     return found
 
 
-def _phase(visit: ParticipantVisit, today: date) -> str:
+def _phase(one: Participant, visit: ParticipantVisit, today: date, died_on: date | None) -> str:
+    withdrew = one.status == "withdrawn" or one.withdrawal_level == "use"
+    gone_on = one.withdrawn_on if withdrew else died_on
     if visit.status == "held":
         assert visit.held_on is not None
+        if one.withdrawal_level == "use" and one.withdrawn_on and visit.held_on >= one.withdrawn_on:
+            return "left"
         return "in_window" if visit.opens_on <= visit.held_on <= visit.closes_on else "out_of_window"
-    if visit.status != "planned":
-        return visit.status
+    if visit.status == "missed":
+        return "missed"
+    if one.status == "screen_failed":
+        return "stopped"
+    if gone_on is not None:
+        return "overdue" if visit.closes_on < gone_on else "left" if visit.target_on <= today else "stopped"
+    if visit.status == "stopped":
+        return "stopped"
     return "overdue" if today > visit.closes_on else "due" if today >= visit.target_on else "later"
 
 
@@ -231,6 +279,8 @@ def test_the_database_counts_what_counting_one_by_one_gives(session: Session, st
     expected = by_hand(session, study, sites)
     assert rows(counted) == expected
     assert all(expected.values()), "every part has something in it, or nothing is proved"
+    assert {"withdrawn", "in_part", "died"} <= {status for _, status, _, _ in expected["people"]}
+    assert {phase for _, _, phase in expected["visits"]} == {each.value for each in Phase}
     assert {each.code: each.today for each in counted.sites} == {
         each.code: clock.today(each.timezone, NOW) for each in sites.values()
     }

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from app.participants.status import Status
 from app.reports.rules import (
+    IN_PART,
     Counted,
     Entries,
     People,
@@ -19,6 +20,7 @@ from app.reports.rules import (
     recruitment,
     report,
 )
+from app.studies.definition import Study
 from tests.factories import definition
 
 AT = datetime(2026, 6, 20, 12, 0, tzinfo=UTC)
@@ -62,7 +64,7 @@ def test_recruitment_goes_at_the_pace_of_three_whole_months(those, target, total
 lots = st.builds(
     People,
     st.sampled_from([1, 2]),
-    st.sampled_from([each.value for each in Status]),
+    st.sampled_from([*(each.value for each in Status), IN_PART]),
     st.booleans(),
     st.one_of(st.none(), st.dates(date(2025, 1, 1), TODAY).map(lambda day: day.replace(day=1))),
     st.integers(1, 50),
@@ -76,9 +78,17 @@ def test_nobody_is_lost_in_the_flow_and_sites_add_up(those: list[People]):
     everybody = sum(each.number for each in those)
     assert flow.excluded + flow.left + flow.to_consent + flow.to_enter + flow.entered == flow.assessed == everybody
     assert flow.completed + flow.withdrawn + flow.lost + flow.died <= flow.entered == found.recruitment.total
+    assert flow.active == flow.entered - flow.completed - flow.withdrawn - flow.lost - flow.died >= flow.in_part
     north, south, every = found.standing
     for name in ("screened", "failed", "consented", "entered", "completed", "withdrawn", "lost", "died"):
         assert getattr(north, name) + getattr(south, name) == getattr(every, name)
+    for name in ("left", "active", "in_part"):
+        assert getattr(north, name) + getattr(south, name) == getattr(every, name)
+    assert every.entered == every.active + every.completed + every.withdrawn + every.lost + every.died
+    assert (every.withdrawn, every.lost, every.died, every.left) == (flow.withdrawn, flow.lost, flow.died, flow.left)
+    assert (
+        north.entered + south.entered == sum(each.entered for each in found.by_site[:-1]) == found.by_site[-1].entered
+    )
     alone = report({1: STUDY}, Counted(AT, SITES, people=tuple(those)).only([1]), target=None)
     assert alone.standing == (north,)
 
@@ -99,12 +109,45 @@ def test_every_visit_of_the_plan_is_somewhere_and_a_missed_one_has_no_forms(thos
     for line in found.visits:
         mine = sum(each.number for each in those if each.code == line.code)
         assert line.expected + line.later + line.stopped == mine
+        gone = sum(each.number for each in those if (each.code, each.phase) == (line.code, Phase.LEFT))
+        assert line.reached == line.expected + gone >= line.held, "retention is a share of whoever it was due for"
         due = line.expected - line.missed
         expected = {form.instrument: form.expected for form in found.forms_by("visit", "instrument")
                     if form.visit == line.code}  # fmt: skip
         visit = STUDY.visit(line.code)
         assert visit is not None
         assert expected == dict.fromkeys(visit.instruments, due)
+
+
+def targeted(**targets: int) -> dict[int, Study]:
+    """The study where the protocol says how many a site enrols."""
+    sites = [{**site, "target": targets.get(site["code"])} for site in STUDY.model_dump()["sites"]]
+    return dict.fromkeys((1, 2), definition(sites=sites))
+
+
+@pytest.mark.parametrize(
+    ("targets", "shown", "by_site", "overall"),
+    [
+        ({}, (1, 2), [None, None, 40], 40),
+        ({}, (1,), [None], None),
+        ({"north": 12}, (1, 2), [12, None, 40], 40),
+        ({"north": 12}, (1,), [12], 12),
+        ({"north": 12}, (2,), [None], None),
+        ({"north": 12, "south": 30}, (1, 2), [12, 30, 40], 40),  # more than the study needs: who is quick goes on
+    ],
+)
+def test_each_site_is_held_against_its_own_target(targets, shown, by_site, overall):
+    those = people(m3=3, m4=3, m5=3)
+    counted = Counted(AT, SITES, people=(*those, People(2, "withdrawn", True, month(5), 3))).only(shown)
+    studies = {site: targeted(**targets)[site] for site in shown}
+    found = report(studies, counted, target=40 if len(shown) == 2 else None)
+    assert [line.target for line in found.by_site] == by_site
+    assert found.recruitment.target == overall
+    entered = {1: ("north", 9, 3.0), 2: ("south", 3, None)}
+    for line, site in zip(found.by_site, shown, strict=False):
+        assert (line.site, line.entered, line.pace) == entered[site], "whoever withdrew since was enrolled"
+    if shown == (1,) and targets:
+        assert found.by_site[0].reached_on == date(2026, 7, 1)  # three lack, three a month
 
 
 def test_forms_add_up_by_site_and_by_visit():

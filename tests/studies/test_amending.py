@@ -45,6 +45,7 @@ ONE_EACH: list[tuple[str, Any, Topic, Concern, str]] = [
     ("allocation/method", "simple", Topic.ARMS, Concern.FIXED, "Allocation, method"),
     ("sites/+", {"code": "west", "name": "West"}, Topic.SITES, Concern.CONDUCT, "Site west (West): added."),
     ("sites/1", None, Topic.SITES, Concern.CONDUCT, "Site south (South clinic): removed."),
+    ("sites/0/target", 12, Topic.SITES, Concern.CONDUCT, "Site north: target"),
     ("sites/0/name", "Far north", Topic.SITES, Concern.TEXT, "A site that is there keeps what it has."),
     ("eligibility/criteria/0/rule", "[age] >= 16", Topic.ELIGIBILITY, Concern.CONDUCT, "rule was"),
     ("eligibility/criteria/0/label", "Adult", Topic.ELIGIBILITY, Concern.TEXT, "label was"),

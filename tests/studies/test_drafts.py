@@ -1,13 +1,25 @@
-"""One value of a YAML file is changed: does the file say just that, and does everything around it stay?"""
+"""One value of a YAML file is changed: does the file say just that, and does everything around it stay?
 
+And two who load studies of the same code at the same time: one of them makes it, the other is told.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.foundation.database import Database
+from app.foundation.errors import Refused
+from app.studies.actions import load_study
+from app.studies.drafts import actions
+from app.studies.drafts.actions import Admitted, begin_study, load_draft
 from app.studies.drafts.editing import REMOVED, CannotEdit, Way, data_of, edited, exchanged, inline, moved, with_value
 from app.studies.loading import library
+from app.studies.reads import all_studies
+from tests.factories import NOW, person
 
 TEXT = """\
 # Whose study
@@ -104,3 +116,41 @@ def test_whatever_is_changed_in_a_study_says_just_that_and_keeps_its_comments(da
     assert [line for line in new.splitlines() if line.lstrip().startswith("#")] == [
         line for line in text.splitlines() if line.lstrip().startswith("#")
     ]
+
+
+def test_of_two_who_load_the_same_code_at_once_one_makes_the_study_and_the_other_is_told(
+    database: Database, kind: str, monkeypatch: pytest.MonkeyPatch
+):
+    with database.writing() as session:
+        by = person(session, None, "administrator", username="ada")
+        who: dict[str, Any] = {"by": by, "now": NOW}
+        person(session, None, username="cora")
+        first, second = (
+            begin_study(session, None, code="same", title=title, origin="smallest", **who) for title in ("One", "Two")
+        )
+    comes = Event()
+
+    def loading(*given: Any, **more: Any) -> Any:  # by now nothing was known of the first one
+        comes.set()
+        return load_study(*given, **more)
+
+    def late() -> str:
+        if kind == "sqlite":  # where nobody writes beside somebody else
+            comes.set()
+        try:
+            with database.writing() as session:
+                load_draft(session, None, second, admitted=[Admitted("cora", "coordinator", "site1")], **who)
+        except Refused as problem:
+            return problem.reason
+        return ""
+
+    with ThreadPoolExecutor(1) as pool, database.writing() as session:
+        load_draft(session, None, first, **who)
+        monkeypatch.setattr(actions, "load_study", loading)
+        told = pool.submit(late)
+        assert comes.wait(20)
+        session.commit()
+        reason = told.result(timeout=60)
+    assert ("Somebody loaded a study same" if kind == "postgres" else "is a study same here already") in reason
+    with database.reading() as session:
+        assert [(each.code, each.title) for each in all_studies(session)] == [("same", "One")]

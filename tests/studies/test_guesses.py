@@ -184,6 +184,7 @@ def test_a_study_that_says_nothing_of_guesses_keeps_its_fingerprint(tmp_path):
     assert plain is not None
     assert asking is not None
     assert "blinding_assessment" not in canonical(plain)
+    assert '"timezone":"UTC"}' in canonical(plain), "nor of targets of sites"
     assert fingerprint(plain) == "bac226ae9317ab8036fe83bcbf37a69e4ab03f36e9a76b4d37aec8a92ddc7e90"
     assert "blinding_assessment" in canonical(asking)
     assert fingerprint(asking) != fingerprint(plain)

@@ -281,6 +281,17 @@ TABLE = [
         [(S, "code: active", "plan 41 participants, the target is 40")],
     ),
     (
+        "a site is to enrol more than the study",
+        [(S, "timezone: UTC}", "timezone: UTC, target: 41}")],
+        [(S, "target: 41", "the whole study 40")],
+    ),
+    (
+        "the sites together enrol too few",
+        [(S, "timezone: UTC}", "timezone: UTC, target: 15}"), (S, "Europe/Zurich}", "Europe/Zurich, target: 20}")],
+        [(S, "code: north", "add up to 35")],
+    ),
+    ("a site has no room", [(S, "timezone: UTC}", "timezone: UTC, target: 0}")], [(S, "target: 0", "at least 1")]),
+    (
         "arms do not follow the ratio",
         [
             (S, "Real stimulation, planned: 20", "Real stimulation, planned: 30"),

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 import time_machine
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.amendments.actions import carry_on, plan
 from app.amendments.rules import SETTLES
 from app.capture.reads import ENTRY, entry_of
 from app.foundation import clock
 from app.foundation.database import Database
-from app.schedule.reads import visits_of
+from app.mail.actions import About, queue
+from app.schedule.reads import VISIT, visits_of
 from app.studies.actions import load_study
 from app.studies.definition import Study
 from tests.amendments.world import ADMINISTRATOR, amended, enrolled, first, loaded
@@ -148,6 +149,46 @@ def test_a_list_over_sites_calls_a_visit_as_the_site_does(shared_database: Datab
         one, other = ("".join(row for row in said if code in row) for code in ("M-001", "M-002"))
         assert ("Baseline" in one, "The first day" in one) == (True, False), page
         assert "The first day" in other, page
+
+
+def test_what_waits_for_a_signature_and_what_was_sent_is_called_as_the_site_does(shared_database: Database):
+    """Two sites under two versions, which call a visit, a form and a reminder otherwise."""
+    rules = [{"code": "soon", "when": "before_appointment", "days": 2}]
+    world = World(shared_database, **first(schedule={"reminders": rules}))
+    filled = [world.filled(), world.filled("south")]
+    whole = amended().model_dump(mode="json")
+    whole["visits"][0]["label"] = "The first day"
+    whole["instruments"][1] |= {"label": "Agony", "short": None}
+    whole["schedule"] = {"reminders": [{**rules[0], "when": "overdue"}]}
+    with shared_database.writing() as session:
+        load_study(session, Study.model_validate(whole), by=ADMINISTRATOR, now=clock.now())
+        visits = {row.participant_id: row.id for row in session.execute(select(VISIT.c.participant_id, VISIT.c.id))}
+        for number, one in enumerate(filled):
+            assert one.id is not None
+            about = About(world.study.id, one.site_id, one.id, rule="soon", kind="baseline", visit_id=visits[one.id])
+            queue(session, key=str(number), to_address="a@example.org", subject="s", body="b", now=NOW, about=about)
+    administrator = world.browser("administrator", site_code=None)
+    fields = form_in(administrator.soup(EFFECT), f"{VERSIONS}/2/plan")
+    asked = {**fields, "sites": "south", "from_on": "", "why": "Ethics of the south"}
+    assert administrator.send(f"{VERSIONS}/2/plan", asked).status_code == 303
+    with shared_database.writing() as session:
+        session.execute(update(ENTRY).values(status="complete"))
+        both_sites = [
+            person(session, world.study, "assessor", site_code=code, username="both") for code in ("north", "south")
+        ]
+    both = signed_in_client(shared_database, both_sites[0])
+
+    def lines(page: str, where: str = "tbody tr") -> list[str]:
+        return [" ".join(row.get_text(" ").split()) for row in both.soup(page).select(where)]
+
+    for page, old, new in (
+        ("/mini/today", ("Baseline", "Pain"), ("The first day", "Agony")),
+        ("/mini/messages", ("Baseline", "Before the appointment"), ("The first day", "Overdue")),
+    ):
+        said = lines(page, "#signatures tbody tr" if page.endswith("today") else "tbody tr")
+        north, south = (next(row for row in said if code in row) for code in ("M-001", "M-002"))
+        assert [word in north for word in (*old, *new)] == [True, True, False, False], (page, north)
+        assert [word in south for word in (*old, *new)] == [False, False, True, True], (page, south)
 
 
 def test_what_an_amendment_took_out_is_met_as_what_it_was(shared_database: Database):

@@ -32,6 +32,7 @@ from app.rendering import (
 )
 from app.studies.definition import Instrument, Item, MissingCode
 from app.web.items import ItemView, item_views
+from tests.journeys.conftest import sideways_here
 
 CHROMIUM = Path("/usr/bin/chromium")
 CSP = (
@@ -99,6 +100,7 @@ GALLERY = """
 {% extends "_layout/base.html" %}
 {% set shows_arm = arm %}
 {% block title %}R-0042{% endblock %}
+{% block styles %}<link rel="stylesheet" href="{{ static_url("timeline.css") }}">{% endblock %}
 {% block crumbs %}{{ ui.crumbs([("Participants", "/resolve/participants"), ("Site 01 Gent", "/resolve/participants?site=01")]) }}{% endblock %}
 {% block subtitle %}<p>{{ ui.status_mark("done", label="Randomised 20 Apr 2026") }} · next visit week 26, {{ ui.window_bar(*window) }}</p>{% endblock %}
 {% block actions %}{{ ui.button("Print casebook", icon="printer", attrs={"data-prints": ""}, type="button") }}{{ ui.button("Start week 26", kind="primary", icon="calendar-check", href="/visit") }}{% endblock %}
@@ -425,7 +427,11 @@ def test_an_edited_static_file_gets_a_new_address():
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_gallery_has_no_serious_accessibility_problem(browser: Browser, theme: str, width: int):
-    assert _problems(_show(browser, gallery(theme, arm=theme == "dark"), width=width, bypass_csp=True)) == []
+    shown = _show(browser, gallery(theme, arm=theme == "dark"), width=width, bypass_csp=True)
+    assert _problems(shown) == []
+    wide = sideways_here(shown)
+    assert not any(wide), wide
+    assert bool(wide) == (width == 390), "the matrix is wider than a telephone"
 
 
 @pytest.mark.browser

@@ -18,6 +18,7 @@ from app.foundation.idempotency import IdempotentRequest
 from app.people.permissions import Role
 from app.randomisation.downtime.reads import open_packs
 from app.randomisation.opening import PACK, RESERVED
+from tests.factories import definition
 from tests.web.browser import PASSWORD, Browser
 from tests.web.test_randomisation import sealed
 from tests.web.world import World
@@ -66,6 +67,20 @@ def on_slip(world: World, **changes: str) -> dict[str, str]:
     now = clock.now().astimezone(ZoneInfo(place.timezone))
     said = {"slip": "1-01", "on": f"{now:%Y-%m-%d}", "time": f"{now:%H:%M}", "used_by": "Nora", "password": PASSWORD}
     return {**said, **changes}
+
+
+@pytest.mark.parametrize("places", [1, 2])
+def test_the_only_site_need_not_be_chosen(shared_database: Database, places: int):
+    sites = definition().model_dump(mode="json")["sites"][:places]
+    browser = World(shared_database, sites=sites).browser("statistician", site_code=None)
+    chosen = [str(each["value"]) for each in browser.soup(PACKS).select("select[name=site] option[selected]")]
+    assert [each for each in chosen if each] == (["north"] if places == 1 else [])
+
+
+def test_a_pack_says_of_which_site_it_is(world: World, browser: Browser):
+    made(browser)
+    cells = [cell.get_text(" ", strip=True) for cell in browser.soup(PACKS).select("tbody tr td")]
+    assert cells[0] == "north North clinic"
 
 
 @pytest.mark.requirement("CONC-3")

@@ -779,6 +779,12 @@ def test_the_pages_have_no_serious_accessibility_problem_and_never_scroll_sidewa
             assert problems == [], path
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
         page.goto(address + FORM)
+        if theme == "light":  # on a desk, with a keyboard
+            page.set_viewport_size({"width": 1280, "height": 900})
+            hint, heading = page.locator(".for-keys").bounding_box(), page.locator("#entry h2").first.bounding_box()
+            assert hint is not None
+            assert heading is not None
+            assert heading["y"] - hint["y"] - hint["height"] >= 16, "the hint leaves the first heading some room"
         page.click("text=Save >> nth=0")
         page.wait_for_load_state()
         page.add_script_tag(path=str(Path(__file__).parents[1] / "vendor" / "axe.min.js"))

@@ -4,18 +4,21 @@ import re
 
 import pyotp
 import pytest
-from sqlalchemy import select, update
+from bs4 import BeautifulSoup
+from sqlalchemy import select, text, update
 
 from app.audit.actions import ENTRY
 from app.foundation import clock
+from app.foundation.crypto.secrets import hash_password
 from app.foundation.database import Database
 from app.mail.actions import MAIL, text_of
 from app.mail.models import OutboxMail
 from app.people import actions, reads
-from app.people.reads import MEMBERSHIP, PERSON, SESSION
+from app.people.actions import persons, proving
+from app.people.reads import MEMBERSHIP, PERSON, SESSION, TOKEN
 from tests.api.client import ApiClient
 from tests.conftest import KEYS
-from tests.web.browser import PASSWORD, Browser, anonymous_client, signed_in_client
+from tests.web.browser import PASSWORD, Browser, anonymous_client, form_in, signed_in_client
 from tests.web.world import World
 
 NEW = "walnut ladder seventeen"
@@ -187,6 +190,50 @@ def test_one_makes_a_token_for_a_client_of_the_redcap_compatible_api(world):
     assert reply.text == "16.0.8"
 
 
+@pytest.mark.requirement("SEC-22")
+def test_the_scopes_of_a_token_are_chosen_and_listed_in_words(world):
+    here = signed_in_client(world.database, world.person("data_manager", site_code=None))
+    page = here.soup("/account")
+    labels = {label: label.select_one("input[name=scope]") for label in page.select("label")}
+    boxes = {str(box["value"]): label.get_text(" ", strip=True) for label, box in labels.items() if box}
+    assert boxes["export.run"] == "Run exports export.run"
+    assert all(code in said and said != code for code, said in boxes.items())
+    assert [each["value"] for each in page.select("button[name=preset]")] == ["read", "export", "import", "all"]
+    choose = "/account/tokens/scopes"
+    sent = {**here.form("/account", "/account/tokens"), "name": "Nightly", "password": PASSWORD, "site": "mini/south"}
+    replies = {}
+    for preset in ("export", "all"):
+        whole = here.send(choose, {**sent, "preset": preset})
+        assert (whole.status_code, PASSWORD in whole.text) == (200, False)
+        replies[preset] = BeautifulSoup(whole.text, "html.parser")
+    chosen = form_in(replies["export"], "/account/tokens")
+    assert sorted(chosen["scope"]) == ["export.run", "study.read"]
+    assert (chosen["name"], chosen["site"]) == (["Nightly"], ["mini/south"]), "what was typed stays"
+    assert sorted(form_in(replies["all"], "/account/tokens")["scope"]) == sorted(boxes)
+    block = here.send(choose, {**sent, "preset": "read"}, headers={"HX-Request": "true", "HX-Target": "div#scopes"})
+    assert block.text.lstrip().startswith('<p class="hint"')
+    assert "participant.read" in [
+        each["value"] for each in BeautifulSoup(block.text, "html.parser").select("input[checked]")
+    ]
+    assert here.send(choose, {**sent, "preset": "none"}).status_code == 404
+    assert _rows(world, TOKEN.c.id) == [], "nothing is kept"
+
+    for name, scopes in (("Nightly", chosen["scope"]), ("All", sorted(boxes)), ("Some", sorted(boxes)[:5])):
+        made = here.send("/account/tokens", {**sent, "site": [], "name": name, "scope": scopes})
+        assert "Your new token" in made.text, name
+    rows = {
+        row.select("th")[0].get_text(strip=True): row.select("td")[2].get_text(" ", strip=True)
+        for row in here.soup("/account").select("#tokens tbody tr")
+    }
+    assert rows["Nightly"] == "Run exports, Read what the study says"
+    assert rows["All"].startswith("Everything I may")
+    assert rows["Some"].startswith("5 permissions")
+    assert "export.run" not in " ".join(rows.values())
+    german = here.get("/account", headers={"Accept-Language": "de"}).text
+    assert "Exporte ausführen, Lesen, was die Studie sagt" in german
+    assert "Nur lesen" in german
+
+
 @pytest.mark.requirement("SEC-22", "SEC-32")
 def test_a_token_is_limited_to_a_site_in_both_apis(world):
     north, south = (world.screened(code).code for code in ("north", "south"))
@@ -237,3 +284,33 @@ def test_a_study_that_asks_for_a_second_factor_binds_tokens_too(database):
     assert "second factor" in refused["detail"]
     _enrolled(world, actor)
     client.done("GET", "/participants")
+
+
+def test_nobody_waits_while_a_new_password_is_hashed(world, administrator, monkeypatch):
+    """It takes as long as a hundred statements: not while the change holds what others want to write."""
+    written = []
+
+    def slowly(password: str) -> str:
+        with world.database.writing() as session:
+            if world.database.is_sqlite:
+                session.execute(text("PRAGMA busy_timeout = 50"))
+            session.execute(update(PERSON).values(language="de"))
+        written.append(password)
+        return hash_password(password)
+
+    monkeypatch.setattr(proving, "hash_password", slowly)
+    monkeypatch.setattr(persons, "hash_password", slowly)
+    actor = world.person("assessor")
+    browser = signed_in_client(world.database, actor)
+    fields = {"password": PASSWORD, "new_password": NEW, "new_password_again": NEW}
+    assert browser.post("/account/password", fields, page="/account").status_code == 303
+    assert _send(administrator, actor.person_id, "invite").status_code == 303
+    path = "/welcome/" + next(_link_in(text_of(KEYS, mail)) for mail in _mails(world) if "/welcome/" in mail.body)
+    client = anonymous_client(world.database)
+    other = f"{NEW} too"
+    sent = client.post(path, data={"new_password": other, "new_password_again": other}, follow_redirects=False)
+    assert (sent.status_code, written) == (303, [NEW, other])
+    client.post("/welcome/nonsense", data={"new_password": NEW, "new_password_again": NEW})
+    assert written == [NEW, other], "who was not invited has nothing hashed"
+    signed_in = {"username": actor.username, "password": other}
+    assert client.post("/sign-in", data=signed_in, follow_redirects=False).status_code == 303

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 import time_machine
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 from sqlmodel import Session
 
 from app.capture.reads import ENTRY
@@ -21,6 +21,7 @@ from tests.api.client import api_client
 from tests.capture.records import consented
 from tests.factories import NOW, TODAY, definition
 from tests.web.browser import counted_statements
+from tests.web.test_participants import withdrawal
 from tests.web.test_safety import said
 from tests.web.world import World
 
@@ -53,7 +54,7 @@ def test_every_part_is_a_picture_a_table_and_a_file(world: World):
     assert len(statements) <= 12, statements
     titles = [each.get_text(" ", strip=True) for each in page.select("main h2")]
     assert len(titles) == len(set(titles)) == len(FILES)
-    assert "2 of 40 people take part" in said(manager.get(PAGE))
+    assert "2 of 40 people are enrolled" in said(manager.get(PAGE))
     flow = page.select_one("#flow svg")
     assert flow is not None
     words = [each.get_text().replace("\u00a0", " ") for each in flow.select("text")]
@@ -78,10 +79,10 @@ def test_a_site_and_the_choice_of_one_narrow_everything(world: World):
         if browser is manager:
             manager.client.cookies.set("site", "south", path="/mini")
         text = said(browser.get(PAGE))
-        assert "0 people take part at the sites shown" in text or "Nobody takes part yet" in text
+        assert "0 people are enrolled at the sites shown" in text or "Nobody takes part yet" in text
         assert "Declined" not in text
         rows = browser.get(f"{PAGE}?format=csv&part=people").text.splitlines()
-        assert rows[1:] == ["south,1,0,1,0,0,0,0,0"]
+        assert rows[1:] == ["south,1,0,1,0,0,0,0,0,0,0,0"]
     main = south.soup(f"{PAGE}?site=north").select_one("#main")
     assert main is not None
     assert "north" not in main.get_text(" ")
@@ -130,6 +131,71 @@ def test_the_same_numbers_over_rest_and_none_of_other_sites_from_what_is_kept(wo
     assert (theirs["sites"], theirs["recruitment"]["target"], theirs["flow"]["reasons"]) == (["south"], None, [])
     assert {each["site"] for name in ("standing", "forms", "queries", "events") for each in theirs[name]} == {"south"}
     assert south.done("GET", "/reports?site=north")["flow"]["assessed"] == 0
+
+
+def test_who_withdrew_was_enrolled_and_takes_part_no_more(world: World):
+    """One of two withdraws, after a visit that nobody held; the other stops treatment. Page, file and REST agree."""
+    with time_machine.travel(NOW, tick=False):
+        week18 = {"opens_on": TODAY - timedelta(30), "target_on": TODAY - timedelta(20)}
+        with world.database.writing() as session:
+            of_week18 = VISIT.c.code == "week18"
+            session.execute(update(VISIT).where(of_week18).values(**week18, closes_on=TODAY - timedelta(10)))
+            first = select(PARTICIPANT.c.id).where(PARTICIPANT.c.code == "M-001").scalar_subquery()
+            held = update(VISIT).where(of_week18, VISIT.c.participant_id == first)
+            session.execute(held.values(status="held", held_on=TODAY - timedelta(20)))
+        coordinator = world.coordinator()
+        for code, level in (("M-001", "treatment"), ("M-002", "visits")):
+            page = f"/mini/participants/{code}/withdraw"
+            assert coordinator.post(page, withdrawal(world, level=level)).status_code == 303
+        manager = world.browser("data_manager", site_code=None)
+        text = said(manager.get(PAGE))
+        assert "2 of 40 people are enrolled" in text
+        assert "From 4 people assessed to 2 enrolled, of whom 1 still take part" in text
+        drawn_words = " ".join(each.get_text(" ", strip=True) for each in manager.soup(PAGE).select(".flow-wide text"))
+        assert "withdrew in part, still followed (n = 1)" in " ".join(drawn_words.split())
+
+        def lines(part: str) -> list[dict[str, str]]:
+            text = manager.get(f"{PAGE}?format=csv&part={part}").text.lstrip("\ufeff")
+            return list(csv.DictReader(text.splitlines()))
+
+        everybody = lines("people")[-1]
+        counts = {name: everybody[name] for name in ("entered", "active", "in_part", "withdrawn", "left")}
+        assert counts == {"entered": "2", "active": "1", "in_part": "1", "withdrawn": "1", "left": "0"}
+        baseline, last = lines("visits")
+        # Nobody of those who did not withdraw held their baseline; M-004 of the south is expected at it as well.
+        assert (baseline["expected"], baseline["stopped"], baseline["reached"]) == ("2", "2", "3")
+        assert (last["expected"], last["held"], last["overdue"]) == ("3", "1", "2"), "that window had closed before"
+        body = api_client(world.database, world.person("data_manager", site_code=None)).done("GET", "/reports")
+        assert {name: str(body["standing"][-1][name]) for name in counts} == counts
+        assert (body["flow"]["active"], body["flow"]["in_part"], body["flow"]["withdrawn"]) == (1, 1, 1)
+        (there,) = [each for each in body["visits"] if each["code"] == "week18"]
+        assert [str(there[name]) for name in ("expected", "held", "overdue", "reached")] == ["3", "1", "2", "3"]
+
+
+@time_machine.travel(NOW, tick=False)
+def test_each_site_stands_beside_its_target(shared_database: Database):
+    sites = [{**each, "target": 1} if each["code"] == "north" else each for each in definition().model_dump()["sites"]]
+    world = World(shared_database, sites=sites)
+    with shared_database.writing() as session:
+        consented(session, world.study, "M-001")
+        consented(session, world.study, "M-002", site_code="south", status="consented")
+        _randomised(session, "M-001")
+    manager = world.browser("data_manager", site_code=None)
+    part = manager.soup(PAGE).select_one("#sites")
+    assert part is not None
+    assert "The site with a target has reached it" in part.get_text()
+    rows = [[cell.get_text(" ", strip=True) for cell in row.select("th, td")] for row in part.select("tbody tr")]
+    assert [row[:4] for row in rows] == [
+        ["north", "1", "1", "100%"],
+        ["south", "0", "–", "–"],
+        ["All", "1", "40", "2%"],
+    ]
+    file = manager.get(f"{PAGE}?format=csv&part=sites").text.splitlines()
+    assert file[1:] == ["north,1,1,,", "south,0,,,", ",1,40,,"]
+    body = api_client(shared_database, world.coordinators["north"]).done("GET", "/reports")
+    assert [(each["site"], each["entered"], each["target"]) for each in body["by_site"]] == [("north", 1, 1)]
+    assert body["recruitment"]["target"] == 1
+    assert "north North clinic (1 planned)" in said(world.coordinator().get("/mini/study"))
 
 
 def test_a_study_without_anybody_has_a_page_too(shared_database: Database):

@@ -10,10 +10,12 @@ from app.capture.reads import ENTRY
 from app.foundation import clock, paging
 from app.foundation.database import Database
 from app.schedule.reads import VISIT
+from tests.factories import definition
 from tests.web.browser import anonymous_client, counted_statements
 from tests.web.world import World
 
 TODAY = "/mini/today"
+OBSERVED = [{**visit, "anchor": "consent"} for visit in definition().model_dump(mode="json")["visits"]]
 
 
 @pytest.fixture
@@ -33,13 +35,24 @@ def words(browser, path: str = TODAY) -> str:
         ("investigator", "/mini/today"),
         ("data_manager", "/mini/participants"),
         ("monitor", "/mini/participants"),
-        ("clinician", "/mini/participants"),
+        ("clinician", "/mini/treatment"),
         ("statistician", "/mini/sequence"),
         ("administrator", "/mini/study"),
     ],
 )
 def test_a_study_begins_with_the_first_page_of_ones_role(world, role, path):
-    assert world.browser(role).get("/mini").headers["location"] == path
+    browser = world.browser(role)
+    assert browser.get("/mini").headers["location"] == path
+    first = browser.soup(path).select_one(".rail .nav a")
+    assert first is not None
+    assert first["href"] == path, "home stands first in the rail"
+
+
+def test_where_no_arm_is_allocated_a_clinician_begins_with_the_participants(shared_database: Database):
+    world = World(shared_database, allocation={"method": "observed"}, visits=OBSERVED)
+    clinician = world.browser("clinician")
+    assert clinician.get("/mini").headers["location"] == "/mini/participants"
+    assert not clinician.soup("/mini/participants").select(".rail a[href='/mini/treatment']")
 
 
 def test_nobody_signed_in_is_asked_to_sign_in(world):

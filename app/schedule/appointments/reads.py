@@ -80,10 +80,10 @@ class AppointmentRow:
 
 
 def label_in(study: StudyInUse, row: AppointmentRow) -> str:
-    """What an appointment is for, in the words of the protocol; of an unscheduled visit, what was written down."""
+    """What an appointment is for, in the protocol of its site; of an unscheduled visit, what was written down."""
     if row.visit is None:
         return row.purpose or "Unscheduled visit"
-    planned = study.definition.visit(row.visit)
+    planned = study.at(row.site_id).definition.visit(row.visit)
     return planned.label if planned else row.visit
 
 

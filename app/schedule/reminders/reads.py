@@ -217,6 +217,7 @@ class MessageRow:
     id: int
     participant: str
     site: str
+    site_id: int
     timezone: str
     rule: str
     channel: str
@@ -268,6 +269,7 @@ def messages_page(
             MAIL.c.id,
             PARTICIPANT.c.code.label("participant"),
             SITE.c.code.label("site"),
+            SITE.c.id.label("site_id"),
             SITE.c.timezone,
             MAIL.c.rule,
             MAIL.c.channel,

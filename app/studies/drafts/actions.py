@@ -1,7 +1,11 @@
-"""What may I do with drafts? Make one, change its files, delete it, load it as a version."""
+"""What may I do with drafts? Make one, change its files, delete it, load it as a version.
+
+`study` is None for the draft of a study that is not here yet; the log of the system says then what was done.
+"""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,20 +15,30 @@ from sqlmodel import Session
 from app.audit.actions import Change, record, recorded_together
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.people.access import Actor, require
-from app.people.actions import lead_on
-from app.people.permissions import Permission
+from app.people.actions import grant, lead_on
+from app.people.permissions import Permission, Role
+from app.people.reads import person_by_username, sites_of
 from app.studies.actions import load_study
-from app.studies.drafts import rules
+from app.studies.drafts import new_study, rules
 from app.studies.drafts.folder import checked, files_of, smallest
-from app.studies.drafts.reads import DRAFT, FILE, Draft, draft, files_loaded_as
+from app.studies.drafts.reads import DRAFT, FILE, Draft, draft, files_loaded_as, log_of, of_study
 from app.studies.in_use import StudyInUse
 from app.studies.models import StudyVersion
 from app.studies.reads import all_studies, definition, versions
 
 
+@dataclass(frozen=True)
+class Admitted:
+    """Somebody who gets into a new study: their username, the role, and the site's code (empty: the whole study)."""
+
+    username: str
+    role: str
+    site: str = ""
+
+
 def draft_from_files(
     session: Session,
-    study: StudyInUse,
+    study: StudyInUse | None,
     files: Mapping[str, str],
     *,
     name: str,
@@ -43,7 +57,8 @@ def draft_from_files(
         problems.append(FieldProblem("folder", "folder", reason))
     if problems:
         raise Invalid(problems)
-    values = {"study_id": study.id, "name": name, "origin": origin, "made_at": now, "made_by": by.username}
+    study_id = study.id if study is not None else None
+    values = {"study_id": study_id, "name": name, "origin": origin, "made_at": now, "made_by": by.username}
     number: int = session.execute(insert(DRAFT).values(values).returning(DRAFT.c.id)).scalar_one()
     common = {"draft_id": number, "version": 1, "changed_at": now, "changed_by": by.username}
     if files:
@@ -54,8 +69,38 @@ def draft_from_files(
         Change("draft.changed", subject=subject, item=path, new={"sha256": _sha256(files[path])})
         for path in sorted(files)
     ]
-    record(session, study.code, [made, *each], by=by, now=now)
+    record(session, log_of(study), [made, *each], by=by, now=now)
     return number
+
+
+def begin_study(
+    session: Session,
+    files: Mapping[str, str] | None,
+    *,
+    code: str,
+    title: str,
+    origin: str,
+    name: str = "",
+    by: Actor,
+    now: datetime,
+) -> int:
+    """A draft of a study that is not here yet; its number.
+
+    `files` is the folder to begin with, under its own code and title where none is given; None: the smallest study.
+    Invalid, by field, when it cannot be called so. `name` is what the draft is called where no title says it.
+    """
+    require(by, Permission.STUDY_LOAD, action="draft.make", subject="/draft")
+    code, title = code.strip(), title.strip()
+    taken = frozenset(each.code for each in all_studies(session))
+    reasons = {
+        "code": rules.why_not_code(code, taken=taken) if code or files is None else None,
+        "title": rules.why_not_title(title) if title or files is None else None,
+    }
+    if problems := [FieldProblem(field, field, reason) for field, reason in reasons.items() if reason]:
+        raise Invalid(problems)
+    begun = smallest(code, title) if files is None else new_study.named(files, code=code, title=title)
+    called = (title or new_study.title_of(begun) or name or code)[: rules.LONGEST_NAME]
+    return draft_from_files(session, None, begun, name=called, origin=origin, by=by, now=now)
 
 
 def make_draft(session: Session, study: StudyInUse, *, name: str, version: str | None, by: Actor, now: datetime) -> int:
@@ -74,7 +119,7 @@ def make_draft(session: Session, study: StudyInUse, *, name: str, version: str |
 
 def save_file(
     session: Session,
-    study: StudyInUse,
+    study: StudyInUse | None,
     number: int,
     *,
     path: str,
@@ -119,7 +164,7 @@ def save_file(
         old={"sha256": _sha256(before.text)} if before else None,
         new={"sha256": _sha256(text)},
     )
-    record(session, study.code, [change], by=by, now=now)
+    record(session, log_of(study), [change], by=by, now=now)
     return result
 
 
@@ -153,7 +198,9 @@ def save_files(
         remove_file(session, study, number, path=path, **who)
 
 
-def remove_file(session: Session, study: StudyInUse, number: int, *, path: str, by: Actor, now: datetime) -> None:
+def remove_file(
+    session: Session, study: StudyInUse | None, number: int, *, path: str, by: Actor, now: datetime
+) -> None:
     """Take a file out of a draft. Its text stays marked as deleted."""
     where = {"action": "draft.change", "subject": f"/draft/{number}"}
     require(by, Permission.STUDY_LOAD, action=where["action"], subject=where["subject"])
@@ -166,46 +213,85 @@ def remove_file(session: Session, study: StudyInUse, number: int, *, path: str, 
     )
     old = {"sha256": _sha256(before.text)}
     change = Change("draft.file_removed", subject=f"draft/{number}", item=path, old=old)
-    record(session, study.code, [change], by=by, now=now)
+    record(session, log_of(study), [change], by=by, now=now)
 
 
-def remove_draft(session: Session, study: StudyInUse, number: int, *, by: Actor, now: datetime) -> None:
+def remove_draft(session: Session, study: StudyInUse | None, number: int, *, by: Actor, now: datetime) -> None:
     """Delete a draft: it is marked, and no page shows it any more. A loaded one stays."""
     where = {"action": "draft.remove", "subject": f"/draft/{number}"}
     require(by, Permission.STUDY_LOAD, action=where["action"], subject=where["subject"])
     _hold(session, study, number, where)
     session.execute(update(DRAFT).where(DRAFT.c.id == number).values(removed_at=now, removed_by=by.username))
-    record(session, study.code, [Change("draft.removed", subject=f"draft/{number}")], by=by, now=now)
+    record(session, log_of(study), [Change("draft.removed", subject=f"draft/{number}")], by=by, now=now)
 
 
-def load_draft(session: Session, study: StudyInUse, number: int, *, by: Actor, now: datetime) -> StudyVersion:
-    """Load a draft as a version, exactly as `equipoise study load` does with its folder. Doors ask for the password."""
+def load_draft(
+    session: Session,
+    study: StudyInUse | None,
+    number: int,
+    *,
+    admitted: Sequence[Admitted] = (),
+    by: Actor,
+    now: datetime,
+) -> StudyVersion:
+    """Load a draft as a version, exactly as `equipoise study load` does with its folder. Doors ask for the password.
+
+    `admitted` are those who get into a study that this makes; all of it holds, or nothing.
+    """
     where = {"action": "draft.load", "subject": f"/draft/{number}"}
     require(by, Permission.STUDY_LOAD, action=where["action"], subject=where["subject"])
     _hold(session, study, number, where)
     found, findings = checked(draft(session, study, number, by=by).texts)
     others = frozenset(each.code for each in all_studies(session))
     errors = sum(finding.is_error for finding in findings)
-    reason = rules.why_not_load(errors=errors, code=found.code if found else None, study=study.code, others=others)
+    here = study.code if study is not None else None
+    reason = rules.why_not_load(errors=errors, code=found.code if found else None, study=here, others=others)
     if reason is not None or found is None:
         raise Refused(reason or "The draft is no study yet. Give it a study.yaml.", **where)
+    if admitted and found.code in others:
+        raise Refused("This study is here already. Give roles in it under People.", **where)
     with recorded_together(session):
-        version = load_study(session, found, by=by, now=now)
+        version = load_study(session, found, is_new=found.code not in others, by=by, now=now)
         session.execute(update(DRAFT).where(DRAFT.c.id == number).values(loaded_at=now, loaded_version_id=version.id))
         told = {"study": found.code, "version": version.version, "sha256": version.sha256}
         loaded = Change("draft.loaded", subject=f"draft/{number}", new=told)
-        record(session, study.code, [loaded, *lead_on(session, number, study_id=version.study_id)], by=by, now=now)
+        record(session, log_of(study), [loaded, *lead_on(session, number, study_id=version.study_id)], by=by, now=now)
+        _admit(session, version.study_id, found.code, admitted, by=by, now=now)
     return version
 
 
-def _hold(session: Session, study: StudyInUse, number: int, where: dict[str, str]) -> None:
+def _admit(
+    session: Session, study_id: int, log: str, admitted: Sequence[Admitted], *, by: Actor, now: datetime
+) -> None:
+    """Give each their role in a study that has just been made; Invalid, by row, where there is no such thing."""
+    sites = {site.code: site.id for site in sites_of(session, study_id)}
+    problems = []
+    for row, each in enumerate(admitted):
+        person = person_by_username(session, each.username)
+        if person is None:
+            problems.append(FieldProblem(f"person.{row}", "choices", "Choose somebody, or leave the row empty."))
+        elif each.role not in set(Role):
+            problems.append(FieldProblem(f"role.{row}", "choices", "Choose a role, or leave the row empty."))
+        elif each.site and each.site not in sites:
+            problems.append(FieldProblem(f"site.{row}", "choices", "Choose one of the sites of this draft."))
+        elif not problems:
+            site_id = sites[each.site] if each.site else None
+            chosen: dict[str, Any] = {"role": Role(each.role), "study_id": study_id, "site_id": site_id, "log": log}
+            try:
+                grant(session, person_id=person.id, **chosen, by=by, now=now)
+            except Refused as problem:
+                words = f"{person.name}: {problem.reason}"
+                raise Refused(words, action=problem.action, subject=problem.subject) from problem
+    if problems:
+        raise Invalid(problems)
+
+
+def _hold(session: Session, study: StudyInUse | None, number: int, where: dict[str, str]) -> None:
     """The draft, held until the transaction ends, so that of two who change it the second sees what the first did."""
     if not 0 <= number < 2**31:
         raise NotFound
     row = session.execute(
-        select(DRAFT.c.loaded_at, DRAFT.c.removed_at)
-        .where(DRAFT.c.id == number, DRAFT.c.study_id == study.id)
-        .with_for_update()
+        select(DRAFT.c.loaded_at, DRAFT.c.removed_at).where(DRAFT.c.id == number, of_study(study)).with_for_update()
     ).first()
     if row is None:
         raise NotFound

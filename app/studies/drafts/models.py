@@ -9,7 +9,10 @@ from app.foundation.database import Instant
 
 
 class StudyDraft(SQLModel, table=True):
-    """A folder in the making. One that is deleted is marked, not erased; one that is loaded never changes again."""
+    """A folder in the making. One that is deleted is marked, not erased; one that is loaded never changes again.
+
+    `study_id` is None for a study that is not here yet: only whoever administers the installation has such drafts.
+    """
 
     __tablename__ = "study_draft"
     __table_args__ = (
@@ -19,7 +22,7 @@ class StudyDraft(SQLModel, table=True):
     )
 
     id: int | None = Field(default=None, primary_key=True)
-    study_id: int = Field(foreign_key="study.id")
+    study_id: int | None = Field(default=None, foreign_key="study.id")
     name: str
     origin: str
     made_at: datetime = Field(sa_type=Instant)

@@ -1,12 +1,16 @@
-"""Which drafts are there, and what do their files say? For those who may load a study."""
+"""Which drafts are there, and what do their files say? For those who may load a study.
+
+`study` is None for the drafts of studies that are not here yet.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlmodel import Session
 
+from app.audit.models import SYSTEM_LOG
 from app.foundation.database import table_of
 from app.foundation.errors import NotFound
 from app.people.access import Actor, require
@@ -15,17 +19,18 @@ from app.studies.drafts.folder import checked
 from app.studies.drafts.models import StudyDraft, StudyDraftFile
 from app.studies.drafts.rules import why_not_change
 from app.studies.in_use import StudyInUse
-from app.studies.models import StudyVersion
+from app.studies.models import StudyRecord, StudyVersion
 from app.studies.rules import Finding
 
 DRAFT = table_of(StudyDraft)
 FILE = table_of(StudyDraftFile)
+STUDY = table_of(StudyRecord)
 VERSION = table_of(StudyVersion)
 
 
 @dataclass(frozen=True)
 class DraftLine:
-    """A draft as a list shows it. `version` is what it was loaded as."""
+    """A draft as a list shows it. `version` is what it was loaded as, in the study with the code `study`."""
 
     number: int
     name: str
@@ -34,6 +39,7 @@ class DraftLine:
     made_by: str
     changed_at: datetime
     version: str | None
+    study: str | None
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ class Draft:
     made_at: datetime
     made_by: str
     version: str | None
+    study: str | None
+    """The code of the study that it was loaded into."""
     files: dict[str, DraftFile]
 
     @property
@@ -84,7 +92,17 @@ class Draft:
         return found
 
 
-def drafts(session: Session, study: StudyInUse, *, by: Actor) -> Sequence[DraftLine]:
+def of_study(study: StudyInUse | None) -> ColumnElement[bool]:
+    """Of the drafts, those of this study, or those of studies that are not here yet."""
+    return DRAFT.c.study_id == study.id if study is not None else DRAFT.c.study_id.is_(None)
+
+
+def log_of(study: StudyInUse | None) -> str:
+    """The log that says what is done to these drafts."""
+    return study.code if study is not None else SYSTEM_LOG
+
+
+def drafts(session: Session, study: StudyInUse | None, *, by: Actor) -> Sequence[DraftLine]:
     """The drafts of a study, the newest first; deleted ones are left out."""
     require(by, Permission.STUDY_LOAD, action="draft.read")
     changed = (
@@ -99,25 +117,30 @@ def drafts(session: Session, study: StudyInUse, *, by: Actor) -> Sequence[DraftL
             DRAFT.c.made_by,
             func.coalesce(changed.c.changed_at, DRAFT.c.made_at).label("changed_at"),
             VERSION.c.version,
+            STUDY.c.code,
         )
         .join(changed, changed.c.draft_id == DRAFT.c.id, isouter=True)
         .join(VERSION, VERSION.c.id == DRAFT.c.loaded_version_id, isouter=True)
-        .where(DRAFT.c.study_id == study.id, DRAFT.c.removed_at.is_(None))
+        .join(STUDY, STUDY.c.id == VERSION.c.study_id, isouter=True)
+        .where(of_study(study), DRAFT.c.removed_at.is_(None))
         .order_by(DRAFT.c.id.desc())
         .limit(200)
     ).all()
     return [DraftLine(*row) for row in rows]
 
 
-def draft(session: Session, study: StudyInUse, number: int, *, by: Actor) -> Draft:
+def draft(session: Session, study: StudyInUse | None, number: int, *, by: Actor) -> Draft:
     """One draft of a study with its files; NotFound when there is none, or it was deleted."""
     require(by, Permission.STUDY_LOAD, action="draft.read")
     if not 0 <= number < 2**31:
         raise NotFound
     row = session.execute(
-        select(DRAFT.c.id, DRAFT.c.name, DRAFT.c.origin, DRAFT.c.made_at, DRAFT.c.made_by, VERSION.c.version)
+        select(
+            DRAFT.c.id, DRAFT.c.name, DRAFT.c.origin, DRAFT.c.made_at, DRAFT.c.made_by, VERSION.c.version, STUDY.c.code
+        )
         .join(VERSION, VERSION.c.id == DRAFT.c.loaded_version_id, isouter=True)
-        .where(DRAFT.c.id == number, DRAFT.c.study_id == study.id, DRAFT.c.removed_at.is_(None))
+        .join(STUDY, STUDY.c.id == VERSION.c.study_id, isouter=True)
+        .where(DRAFT.c.id == number, of_study(study), DRAFT.c.removed_at.is_(None))
     ).first()
     if row is None:
         raise NotFound
@@ -126,9 +149,8 @@ def draft(session: Session, study: StudyInUse, number: int, *, by: Actor) -> Dra
         .where(FILE.c.draft_id == number, FILE.c.removed_at.is_(None))
         .order_by(FILE.c.path)
     ).all()
-    number, name, origin, made_at, made_by, version = row
-    files = {each.path: DraftFile(*each) for each in found}
-    return Draft(number, name, origin, made_at, made_by, version, files)
+    number, name, origin, made_at, made_by, version, code = row
+    return Draft(number, name, origin, made_at, made_by, version, code, {each.path: DraftFile(*each) for each in found})
 
 
 def files_loaded_as(session: Session, version_id: int) -> dict[str, str] | None:

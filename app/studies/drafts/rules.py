@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 
+from app.studies.definition import RESERVED_CODES
 from app.studies.loading import LARGEST_CONSENT, LARGEST_FILE
 
 LARGEST_ZIP = 10_000_000
@@ -15,8 +16,10 @@ LARGEST_FOLDER = 20_000_000
 """Bytes of all files of a folder together, unpacked."""
 MOST_FILES = 900
 LONGEST_NAME = 120
+LONGEST_TITLE = 400
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,99}")
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _SKIPPED = re.compile(r"(^|/)(\.|__MACOSX(/|$))")
 
 
@@ -185,11 +188,34 @@ def why_not_change(*, loaded: bool, removed: bool) -> str | None:
     return None
 
 
-def why_not_load(*, errors: int, code: str | None, study: str, others: frozenset[str]) -> str | None:
-    """Why a draft cannot be loaded, or None. `others` are the codes of all studies here."""
+def why_not_code(code: str, *, taken: frozenset[str]) -> str | None:
+    """Why a new study cannot have this code, or None. `taken` are the codes of all studies here."""
+    if _CODE.fullmatch(code) is None:
+        return "Write a code of small letters, digits and _, a letter first, at most 40: it stands in every address."
+    if code in RESERVED_CODES:
+        return f"A study cannot be called {code}: the application uses that name itself. Choose another code."
+    if code in taken:
+        return f"There is a study {code} here already. Choose another code."
+    return None
+
+
+def why_not_title(title: str) -> str | None:
+    """Why a new study cannot have this title, or None."""
+    if not title or len(title) > LONGEST_TITLE or not title.isprintable():
+        return f"Write the title of the study, on one line, in at most {LONGEST_TITLE} characters."
+    return None
+
+
+def why_not_load(*, errors: int, code: str | None, study: str | None, others: frozenset[str]) -> str | None:
+    """Why a draft cannot be loaded, or None. `others` are the codes of all studies here, `study` the one it is of."""
     if errors:
         count = f"{errors} error{'s' if errors != 1 else ''}"
         return f"The draft has {count}. Mend them first; the page of the draft lists them."
     if code != study and code in others:
+        if study is None:
+            return (
+                f"There is a study {code} here already. Give this draft another code (General), or download it and "
+                "load it as a draft of that study."
+            )
         return f"This draft is of the study {code}. Download it, and load it as a draft of that study."
     return None

@@ -228,8 +228,10 @@ def _sites(old: Study, new: Study) -> Iterator[Difference]:
             text = f"Site {code} ({site.name}): removed. Whoever is seen there stays; close it to stop screening."
             yield Difference(Topic.SITES, text, Concern.CONDUCT)
         else:
-            for text in _said(f"Site {code}", _plain(site, "code"), _plain(after[code], "code")):
+            for text in _said(f"Site {code}", _plain(site, "code", "target"), _plain(after[code], "code", "target")):
                 yield Difference(Topic.SITES, f"{text} A site that is there keeps what it has.", Concern.TEXT)
+            for text in _said(f"Site {code}: target", site.target, after[code].target):
+                yield Difference(Topic.SITES, text, Concern.CONDUCT)
     yield from _order(Topic.SITES, "The sites", before, after)
 
 

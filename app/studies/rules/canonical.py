@@ -21,6 +21,7 @@ SINCE_THE_FIRST = (
     "record_id",
     "unscheduled",
     "allocation.first_stage",
+    "sites[].target",
     "instruments[].presentation",
     "instruments[].texts",
     "instruments[].sections[].layout",

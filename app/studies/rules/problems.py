@@ -148,6 +148,20 @@ def _sites(study: Study) -> Iterator[Problem]:
                 f"There is no time zone “{site.timezone}”. Write one such as Australia/Sydney.",
                 ERROR,
             )
+        if site.target is not None and site.target > study.target:
+            yield (
+                ("sites", position, "target"),
+                f"{site.code} is to enrol {site.target}, the whole study {study.target}. Correct one of them.",
+                WARNING,
+            )
+    targets = [site.target for site in study.sites if site.target is not None]
+    if len(targets) == len(study.sites) and sum(targets) < study.target:
+        yield (
+            ("sites",),
+            f"The targets of the sites add up to {sum(targets)}, the target of the study is {study.target}. "
+            "Raise some, or add a site.",
+            WARNING,
+        )
 
 
 def _arms(study: Study) -> Iterator[Problem]:

@@ -56,4 +56,5 @@ function prepare() {
 }
 on('htmx:after:swap', prepare);
 on('resize', prepare, window);
+document.addEventListener('toggle', prepare, true);
 prepare();
