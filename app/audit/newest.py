@@ -10,7 +10,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,8 @@ def _alone(folder: Path, log: str) -> Iterator[None]:
     the later of two to write would take it back to the earlier entry, or over a reconciliation that is asked for."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f".{log}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):  # a file system without locks: what is remembered may then fall behind by a moment
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
