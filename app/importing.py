@@ -2,7 +2,7 @@
 
 The report is written to a file of its own while the rows go by, so that a large import holds neither its rows nor its
 report in memory. A transaction ends after every batch when each row may stand by itself, so that nobody waits for the
-whole file, and after every row where people are randomised: with what one of them holds it does not wait for the next.
+whole file, and after every row where people come or are randomised: with what one holds it does not wait for the next.
 All or nothing is one transaction, and everybody who saves in this study waits until it ends.
 
 Nobody is randomised to see whether it works: a slot that is taken is never given back, and whoever could take slots and
@@ -89,7 +89,7 @@ def carry_out(
     # People who are new in one batch are met again in the next: only without them a trial run can let go between.
     whole = all_or_nothing if not dry_run else mapping.new is not None
     options: dict[str, Any] = {"origin": origin, "signs": signs, "newest": newest, "by": by, "now": now}
-    if all_or_nothing and not dry_run:
+    if whole:
         begin_whole(session, study)
     if randomises and not all_or_nothing and not dry_run:
         deque(rows, maxlen=0)
@@ -102,7 +102,7 @@ def carry_out(
         if tried.is_refused:
             session.rollback()
             return tried
-    options["randomises"], batch = not dry_run, 1 if randomises and not dry_run else BATCH
+    options["randomises"], batch = not dry_run, 1 if (randomises or mapping.new) and not dry_run else BATCH
     for number, outcomes in enumerate(import_rows(session, study, rows, mapping, **options), start=1):
         report.add(outcomes)
         if not whole and number % batch == 0:

@@ -146,8 +146,8 @@ def import_rows(
 
 
 def begin_whole(session: Session, study: StudyInUse) -> None:
-    """A file of which all is kept or nothing is one transaction: whoever saves or randomises in the study waits for it,
-    and nobody for somebody who waits for them."""
+    """What is about many people and is kept or taken back as a whole is one transaction: whoever saves or randomises in
+    the study waits for it, and nobody for somebody who waits for them."""
     randomisation.hold_everybody(session, study)
 
 

@@ -40,6 +40,7 @@ from app.capture.reads import entries_of, entry_of
 from app.capture.rules import EntryState, same_value
 from app.capture.typed import MISSING, parse_typed, typed_form
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem, Refused
+from app.imports.actions import begin_whole
 from app.participants import actions as participants
 from app.participants.models import Participant
 from app.participants.reads import next_code, participant_by_code, screening_and_initials
@@ -150,6 +151,8 @@ class _Importing:
                 message = f"Every row needs the record's name in the field {self.project.record_id}."
                 raise Wrong(message)
             by_record.setdefault(name, []).append(row)
+        if len(by_record) > 1:
+            begin_whole(self.here.session, self.here.the_study)
         for name, theirs in sorted(by_record.items(), key=lambda each: _natural(each[0])):
             self._record(name, theirs)
         if self.problems.lines:
@@ -569,6 +572,10 @@ class _Importing:
         except Problem as problem:
             self.problems.refusals.append(problem)
             self.problems.cell(name, target.form.name, "", problem.reason)
+            return None
+        if not self.numbering and participant.code != code:
+            words = f"Somebody else has become {code} in this moment. Send the import again, under the next name."
+            self.problems.cell(name, self.project.record_id, name, words)
             return None
         if eligibility.eligible:
             schedule.open_visits(
