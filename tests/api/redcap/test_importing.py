@@ -14,6 +14,7 @@ from app.api.redcap.importing import Problems, _Importing
 from app.audit.actions import ENTRY as AUDIT
 from app.capture.models import Entry
 from app.foundation.database import table_of
+from app.imports.actions import begin_whole
 from tests.api.redcap.test_records import EVENT, FORM, NUMBER, WEEK18
 from tests.api.redcap.world import World
 
@@ -334,7 +335,7 @@ def test_a_record_is_never_somebody_elses_who_came_in_between(world: World, monk
     assert (reply.status_code, "Somebody else has become M-009" in reply.text) == (400, True)
     assert caller.send("generateNextRecordName").text == "M-004", "nobody was screened"
     # Of several, whoever screens at the same time waits before the first and not between two.
-    held = mock.Mock(side_effect=importing.begin_whole)
+    held = mock.Mock(side_effect=begin_whole)
     monkeypatch.setattr(importing, "begin_whole", held)
     for names in (["M-004"], ["M-005", "M-006"]):
         assert caller.imports([{"participant_id": name, **row} for name in names]).text == f'{{"count":{len(names)}}}'
