@@ -231,6 +231,8 @@ class Here:
     form: Form = field(default_factory=dict)
     idempotency_key: str | None = None
     weighed: actions.Weighed | None = None
+    chosen: actions.Chosen | None = None
+    """A new password that was typed, hashed before the change took its lock."""
     claimed: tuple[str, bytes] | None = None
     """The key that this request claimed, and the body it is of."""
     remembered: bool = False
@@ -389,16 +391,18 @@ def _weighed_body(request: Request, body: bytes) -> actions.Weighed | None:
     """As `_weighed_form`, of a JSON body."""
     if b'"password"' not in body:
         return None
-    try:
-        password = members(text_of(body)).get("password")  # beside it may stand the rows of a large file
-    except (ValueError, RecursionError):  # the door says what is wrong with it
-        return None
-    if not isinstance(password, str) or not password:
-        return None
     with database_of(request).reading() as session:
         now = clock.now()
         owner = people.owner_of_token(session, _bearer(request), now=now)
-        return actions.weighed_again(session, owner, password, now=now) if owner is not None else None
+        if owner is None:  # nobody of ours: their body is not even read
+            return None
+        try:
+            password = members(text_of(body)).get("password")  # beside it may stand the rows of a large file
+        except (ValueError, RecursionError):  # the door says what is wrong with it
+            return None
+        if not isinstance(password, str) or not password:
+            return None
+        return actions.weighed_again(session, owner, password, now=now)
 
 
 def _require_csrf(request: Request, signed_in: people.SignedIn, form: Form) -> None:
@@ -537,8 +541,10 @@ def page_anywhere(request: Request, session: Reading) -> Here:
 def change_anywhere(request: Request, session: Writing, form: TypedForm) -> Here:
     """A posted form outside any study."""
     weighed = _weighed_form(request, form)
+    new = form.get("new_password", [""])[-1]
+    chosen = actions.chosen(new) if new and weighed is not None and weighed.right else None
     here = _here(request, session, form, study=None, unsafe=True)
-    here.weighed = weighed
+    here.weighed, here.chosen = weighed, chosen
     return here
 
 

@@ -2,7 +2,8 @@
 
 The report is written to a file of its own while the rows go by, so that a large import holds neither its rows nor its
 report in memory. A transaction ends after every batch when each row may stand by itself, so that nobody waits for the
-whole file; all or nothing is one transaction, and everybody who saves in this study waits until it ends.
+whole file, and after every row where people come or are randomised: with what one holds it does not wait for the next.
+All or nothing is one transaction, and everybody who saves in this study waits until it ends.
 
 Nobody is randomised to see whether it works: a slot that is taken is never given back, and whoever could take slots and
 have them back would learn how many are left. All or nothing is therefore tried first, without; then nothing is undone.
@@ -19,7 +20,7 @@ from typing import IO, Any
 from sqlmodel import Session
 
 from app.audit.newest import Newest
-from app.imports.actions import OUTCOMES, REFUSED, Origin, Outcome, import_rows, write_down
+from app.imports.actions import OUTCOMES, REFUSED, Origin, Outcome, begin_whole, import_rows, write_down
 from app.imports.rules import Cells, FileMapping
 from app.people.access import Actor
 from app.studies.in_use import StudyInUse
@@ -88,6 +89,8 @@ def carry_out(
     # People who are new in one batch are met again in the next: only without them a trial run can let go between.
     whole = all_or_nothing if not dry_run else mapping.new is not None
     options: dict[str, Any] = {"origin": origin, "signs": signs, "newest": newest, "by": by, "now": now}
+    if whole:
+        begin_whole(session, study)
     if randomises and not all_or_nothing and not dry_run:
         deque(rows, maxlen=0)
     if randomises and all_or_nothing and not dry_run:
@@ -99,10 +102,10 @@ def carry_out(
         if tried.is_refused:
             session.rollback()
             return tried
-    options["randomises"] = not dry_run
+    options["randomises"], batch = not dry_run, 1 if (randomises or mapping.new) and not dry_run else BATCH
     for number, outcomes in enumerate(import_rows(session, study, rows, mapping, **options), start=1):
         report.add(outcomes)
-        if not whole and number % BATCH == 0:
+        if not whole and number % batch == 0:
             session.rollback() if dry_run else session.commit()
     if dry_run or (all_or_nothing and report.is_refused and not randomises):
         session.rollback()

@@ -35,7 +35,8 @@ class Signposts(BaseRoute):
 
     def _fitting(self, path: str) -> Iterator[tuple[int, Route | Mount]]:
         nodes = [self._first]
-        for part in path.split("/"):
+        # The `$` at the end of a framework's pattern stands before a line's end, too.
+        for part in path.removesuffix("\n").split("/"):
             nodes = [node[key] for node in nodes for key in (part, ANY) if key in node]
             for node in nodes:
                 yield from node.get(REST, ())

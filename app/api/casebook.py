@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 
 from app.api.operations import operations
 from app.api.participants import participant_of
-from app.api.shapes import Body, Password, Reply
+from app.api.shapes import KEPT, Body, Password, Reply
 from app.capture.casebook import actions, reads
 from app.capture.casebook.rules import MEANINGS, casebook_digest, holds, manifest_of
 from app.capture.double.reads import without_withheld
@@ -81,7 +81,7 @@ class CasebookSignatureBody(Body):
     )
 
     meaning: Literal["approval", "review"] = "approval"
-    digest: str = Field(max_length=64)
+    digest: str = Field(max_length=64, pattern=KEPT)
     password: Password = None
 
 

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 
 from app.api.operations import operations
 from app.api.randomisation import ArmsPage, SequenceChange, SequencePage, SequenceReply
-from app.api.shapes import Body
+from app.api.shapes import KEPT, Body, Text
 from app.dependencies import Here, api_reauthenticate
 from app.foundation.errors import NotFound
 from app.people.access import may
@@ -67,8 +67,8 @@ class CloseBody(Body):
         json_schema_extra={"example": {"password": "correct horse battery", "why": "The target is reached"}},
     )
 
-    password: str = Field(max_length=1024)
-    why: str = Field(max_length=2000)
+    password: str = Field(max_length=1024, pattern=KEPT)
+    why: Text
 
 
 @router.get(

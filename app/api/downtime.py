@@ -14,7 +14,7 @@ from app.api.randomisation import (
     SequenceChange,
     SequencePage,
 )
-from app.api.shapes import Body, Code, Number, Reply, Text
+from app.api.shapes import KEPT, Body, Code, Number, Reply, Text
 from app.dependencies import ApiChange, Here, api_reauthenticate, newest_entry, remembering
 from app.foundation.errors import NotFound
 from app.paper import papers
@@ -114,7 +114,7 @@ class PackBody(Body):
     site: Code
     slots: int = Field(ge=0, le=9999, description="In each stratum of the site.")
     why: Text
-    password: str = Field(max_length=1024)
+    password: str = Field(max_length=1024, pattern=KEPT)
 
 
 class PrintedSlipReply(Reply):
@@ -187,7 +187,7 @@ class ClosePackBody(Body):
     )
 
     why: Text
-    password: str = Field(max_length=1024)
+    password: str = Field(max_length=1024, pattern=KEPT)
 
 
 class EnterBody(Body):
@@ -210,7 +210,7 @@ class EnterBody(Body):
     at: AwareDatetime
     used_by: Text
     deviation: Text = ""
-    password: str = Field(max_length=1024)
+    password: str = Field(max_length=1024, pattern=KEPT)
 
 
 @packs_router.get("/downtime-packs", name="api.downtime_packs")

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 
 from app.api.operations import operations
 from app.api.randomisation import ScriptPage, SequenceChange, SequencePage
-from app.api.shapes import Body, Reply
+from app.api.shapes import KEPT, Body, Reply
 from app.dependencies import Here, api_reauthenticate
 from app.foundation.crypto.cms import LONGEST
 from app.foundation.errors import NotFound
@@ -52,8 +52,8 @@ class KeyBody(Body):
         extra="forbid", json_schema_extra={"example": {"pem": A_KEY, "password": "correct horse battery"}}
     )
 
-    pem: str = Field(max_length=LONGEST)
-    password: str = Field(max_length=1024)
+    pem: str = Field(max_length=LONGEST, pattern=KEPT)
+    password: str = Field(max_length=1024, pattern=KEPT)
 
 
 @router.get("/escrow-key", name="api.escrow_key")

@@ -1,8 +1,9 @@
 """Data that others collected, over REST: rows of a file are tried or imported, and what columns mean is kept."""
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from json import JSONDecodeError
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import ConfigDict, Field, ValidationError
 
 from app.api.operations import operations
-from app.api.shapes import Body, Code, Password, Reply, Text
+from app.api.shapes import KEPT, Body, Code, Password, Reply, Text
 from app.dependencies import (
     LARGEST_UPLOAD,
     ApiChange,
@@ -28,7 +29,7 @@ from app.foundation.json_parts import Items, members, text_of
 from app.importing import Report, carry_out
 from app.imports import reads
 from app.imports.actions import ACTION, REFUSED, SUBJECT, origin, save_mapping
-from app.imports.rules import Cells, FileMapping, guessed, read_csv
+from app.imports.rules import Cells, FileMapping, can_be_kept, guessed, read_csv
 from app.people.access import require
 from app.people.permissions import Permission
 
@@ -71,7 +72,7 @@ class ImportBody(Body):
     )
 
     rows: list[dict[str, Any]] | None = Field(default=None, description="A row by the names of its columns.")
-    csv: str | None = Field(default=None, description="The file itself, in the place of rows.")
+    csv: str | None = Field(default=None, pattern=KEPT, description="The file itself, in the place of rows.")
     mapping: FileMapping | Code | None = None
     file: Text = Field(default="rows", description="The name of the file; the log says it of every change.")
     dry_run: bool = Field(default=False, description="Try all of it, and take it back.")
@@ -163,11 +164,7 @@ def _read(data: bytes) -> tuple[ImportBody, Items | None]:
     except ValueError:
         raise Invalid([FieldProblem("body", "object", "Send an object, with the rows in `rows`.")]) from None
     rows = said.pop("rows") if isinstance(said.get("rows"), Items) else None
-    wrong = (number for number, row in enumerate(rows or ()) if not isinstance(row, dict))
-    if problems := [
-        FieldProblem(f"rows.{number}", "dict_type", "A row is an object, by the names of its columns. Send it as one.")
-        for number in islice(wrong, MOST_TOLD)
-    ]:
+    if problems := list(islice(_wrong(rows or ()), MOST_TOLD)):
         raise Invalid(problems)
     try:
         # Nothing else that is asked for is a list.
@@ -175,6 +172,32 @@ def _read(data: bytes) -> tuple[ImportBody, Items | None]:
     except ValidationError as error:
         raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from None
     return asked, rows
+
+
+def _wrong(rows: Iterable[Any]) -> Iterator[FieldProblem]:
+    """What is no row, or holds what neither database can."""
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            message = "A row is an object, by the names of its columns. Send it as one."
+            yield FieldProblem(f"rows.{number}", "dict_type", message)
+        elif not all(map(_is_kept_whole, chain(row, row.values()))):
+            yield FieldProblem(f"rows.{number}", "control", "There is a character in it that cannot be kept. Mend it.")
+
+
+def _is_kept_whole(value: object) -> bool:
+    if isinstance(value, str):
+        return can_be_kept(value)
+    if isinstance(value, list | dict):  # no cell is one; what is wrong with that is said where it is read
+        parts = deque([value])
+        while parts:
+            part = parts.pop()
+            if isinstance(part, dict):
+                parts.extend(chain(part, part.values()))
+            elif isinstance(part, list):
+                parts.extend(part)
+            elif not _is_kept_whole(part):
+                return False
+    return True
 
 
 @router.post(

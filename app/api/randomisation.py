@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from app.api.filters import Since, Until, Whose
 from app.api.operations import operations
 from app.api.participants import participant_of
-from app.api.shapes import Body, Cursor, Limit, PageOf, Reply, Text, file_contents
+from app.api.shapes import KEPT, Body, Cursor, Limit, PageOf, Reply, Text, file_contents
 from app.dependencies import (
     ApiChange,
     ApiLoggedPage,
@@ -266,6 +266,7 @@ class DrawBody(Body):
     probability: str | None = Field(
         default=None,
         max_length=16,
+        pattern=KEPT,
         description="Of biased_coin: that of the arm that is behind, such as 2/3; of minimisation: the preferred arm.",
     )
     measure: Literal["range", "variance", "marginal_total"] | None = Field(
@@ -277,11 +278,14 @@ class DrawBody(Body):
     size_weight: int | None = Field(default=None, description="Of minimisation: that of the groups' sizes.")
     most_apart: int | None = Field(default=None, description="Of minimisation: a limit on the groups' sizes; 0: none.")
     catch_up: str | None = Field(
-        default=None, max_length=16, description="Of minimisation: the smallest group's probability at the limit."
+        default=None,
+        max_length=16,
+        pattern=KEPT,
+        description="Of minimisation: the smallest group's probability at the limit.",
     )
     slots_per_stratum: int | None = Field(default=None, ge=1, le=1_000_000)
     first_stage: bool = Field(default=False, description="Draw the groups of the first stage, in a study of two.")
-    sites: list[Annotated[str, Field(max_length=40)]] | None = Field(
+    sites: list[Annotated[str, Field(max_length=40, pattern=KEPT)]] | None = Field(
         default=None,
         max_length=5000,
         description="Of the method cluster: the sites that are drawn together; all that have no arm if left out. Of "
@@ -291,7 +295,9 @@ class DrawBody(Body):
         default=False,
         description="Slots that stand behind those in use: for sites that joined, and for strata that run out.",
     )
-    csv: str | None = Field(default=None, description="Columns stratum (where there are several), position, arm.")
+    csv: str | None = Field(
+        default=None, pattern=KEPT, description="Columns stratum (where there are several), position, arm."
+    )
 
 
 class SealBody(Body):
@@ -299,7 +305,7 @@ class SealBody(Body):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"password": "correct horse battery"}})
 
-    password: str = Field(max_length=1024)
+    password: str = Field(max_length=1024, pattern=KEPT)
 
 
 class ReviewReply(Reply):

@@ -114,8 +114,11 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     422: _problem("What was sent is not valid; `errors` names each field and rule."),
 }
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000, pattern=r"^[^\x00]*$")]
-Code = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80, pattern=r"^[^\x00]*$")]
+KEPT = r"^[^\x00]*$"
+"""What every text that is sent keeps to: no NUL, which not every database takes; nor half of a character, which JSON
+may say and no encoding has: a pattern is looked for in whole text alone."""
+Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000, pattern=KEPT)]
+Code = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80, pattern=KEPT)]
 Version = Annotated[int, Field(ge=0, lt=2**31 - 1)]  # the next one still has to fit its column
 Number = Annotated[int, Path(ge=0, lt=2**31)]
 Cursor = Annotated[str | None, Query(max_length=500, description="The `next` of the page before.")]
@@ -124,9 +127,18 @@ Repeat = Annotated[int, Query(ge=1, le=MOST_REPEATS, description="The how-maniet
 # Never trimmed: a password may begin or end with a space.
 Password = Annotated[
     str | None,
-    Field(max_length=1024, description="The acting person's own password: a signature needs it beside the token."),
+    Field(
+        max_length=1024,
+        pattern=KEPT,
+        description="The acting person's own password: a signature needs it beside the token.",
+    ),
 ]
 OneTimeCode = Annotated[
-    str | None, Field(max_length=40, description="Of the authenticator app: needed from whoever has a second factor.")
+    str | None,
+    Field(
+        max_length=40,
+        pattern=KEPT,
+        description="Of the authenticator app: needed from whoever has a second factor.",
+    ),
 ]
 Values = dict[Code, Any]

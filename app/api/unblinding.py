@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from app.api.filters import AtSite, Since, Until, Whose, at
 from app.api.operations import operations
 from app.api.participants import participant_of
-from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Reply, Text
+from app.api.shapes import KEPT, Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Reply, Text
 from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, api_reauthenticate
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.models import Participant
@@ -44,7 +44,7 @@ class UnblindBody(Body):
     reason: Code
     why: Text
     asked_by: Text
-    password: str = Field(max_length=1024)
+    password: str = Field(max_length=1024, pattern=KEPT)
     code: OneTimeCode = None
 
 
@@ -204,7 +204,7 @@ class DecisionBody(Body):
 
     approve: bool
     why: Text = ""
-    password: str = Field(default="", max_length=1024)
+    password: str = Field(default="", max_length=1024, pattern=KEPT)
     code: OneTimeCode = None
 
 

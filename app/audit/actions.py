@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from itertools import chain
 from typing import Any, Protocol
 
-from sqlalchemy import Insert, String, bindparam, insert, select, update
+from sqlalchemy import String, TextClause, bindparam, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -133,7 +134,9 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
         row["tag"] = keys.tag(TAG_PURPOSE, row["leaf_hash"])
         frontier.append(row["leaf_hash"])
     # For a list of rows a driver sets up a pipeline, which costs as much as several statements: a few are one of them.
-    if len(rows) > MOST_TOGETHER:
+    if len(rows) == 1:
+        session.execute(_APPEND, rows[0])
+    elif len(rows) > MOST_TOGETHER:
         session.execute(_APPEND, rows)
     else:
         values = {f"{name}_{place}": value for place, row in enumerate(rows) for name, value in row.items()}
@@ -146,10 +149,13 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
 
 
 @cache
-def _few(rows: int) -> Insert:
-    return insert(ENTRY).values(
-        [{each.name: bindparam(f"{each.name}_{place}", type_=each.type) for each in ENTRY.c} for place in range(rows)]
-    )
+def _few(rows: int) -> TextClause:
+    """The statement for so many rows. As text: an insert of several rows would be put together anew each time."""
+    named = [[bindparam(f"{each.name}_{place}", type_=each.type) for each in ENTRY.c] for place in range(rows)]
+    columns = ", ".join(f'"{each.name}"' for each in ENTRY.c)
+    values = ", ".join(f"({', '.join(f':{each.key}' for each in row)})" for row in named)
+    said = f"INSERT INTO {ENTRY.name} ({columns}) VALUES {values}"  # noqa: S608 - our own columns and placeholders
+    return text(said).bindparams(*chain(*named))
 
 
 def record_refusal(session: Session, log: str | None, problem: Problem, *, by: Author, now: datetime) -> None:

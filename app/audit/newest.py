@@ -5,9 +5,12 @@ allocation the place and hash of the log's last entry are written to a file besi
 another entry, or none, at that place looks at a database from before, or at one that went on from there.
 """
 
+import fcntl
 import json
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +42,7 @@ _KNOWN_AND_LAST = (
     )
     .order_by(ENTRY.c.position)
 )
+SEEN = "newest entry seen"
 NO_ENTRY = "0" * 64  # no entry has this hash: nothing but a reconciliation satisfies it
 
 
@@ -60,14 +64,14 @@ def newest_in(folder: Path, keys: Keyring, log: str) -> Newest | None:
             return newest
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         pass
     return Newest(log, 1, NO_ENTRY)
 
 
 def is_behind(session: Session, newest: Newest) -> bool:
     """Whether the database has not the entry that was remembered."""
-    return differs(newest, session.execute(_LEAF, asked(newest)).scalar())
+    return differs(session, newest, session.execute(_LEAF, asked(newest)).scalar())
 
 
 def asked(newest: Newest) -> dict[str, object]:
@@ -75,26 +79,39 @@ def asked(newest: Newest) -> dict[str, object]:
     return {"of_log": newest.log, "at_position": newest.size - 1}
 
 
-def differs(newest: Newest, leaf: bytes | None) -> bool:
-    """Whether the entry that was remembered is another than the one of this hash at its place, or None."""
-    return leaf is None or bytes(leaf).hex() != newest.leaf
+def differs(session: Session, newest: Newest, leaf: bytes | None) -> bool:
+    """Whether the entry that was remembered is another than the one of this hash at its place, or None.
+
+    When it is the same, this transaction has seen so (`written`).
+    """
+    if leaf is None or bytes(leaf).hex() != newest.leaf:
+        return True
+    session.info[SEEN] = (session.get_transaction(), newest.log)
+    return False
 
 
 def written(session: Session, log: str) -> Newest | None:
-    """The newest entry once this transaction is committed, as far as it knows; ask before that."""
+    """The newest entry once this transaction is committed, as far as it knows; ask before that.
+
+    None also when it never looked for what was remembered: a database put back from a backup may have gone on since
+    and be longer, and only whoever saw that it is not that one may say which entry is the newest.
+    """
     last = last_recorded(session, log)
-    return None if last is None else Newest(log, last[0], last[1].hex())
+    if last is None or session.info.get(SEEN) != (session.get_transaction(), log):
+        return None
+    return Newest(log, last[0], last[1].hex())
 
 
 def remember(folder: Path, session: Session, log: str) -> None:
     """Write down the log's last entry, unless more was remembered already; what is behind is left as it is."""
     keys = keys_of(session)
-    before = newest_in(folder, keys, log)
-    known = -1 if before is None else before.size - 1
-    rows = session.execute(_KNOWN_AND_LAST, {"of_log": log, "known": known}).all()
-    if not rows or (before is not None and not _is_it(before, rows[0])):
-        return
-    _write(folder, keys, Newest(log, rows[-1].position + 1, bytes(rows[-1].leaf_hash).hex()))
+    with _alone(folder, log):
+        before = newest_in(folder, keys, log)
+        known = -1 if before is None else before.size - 1
+        rows = session.execute(_KNOWN_AND_LAST, {"of_log": log, "known": known}).all()
+        if not rows or (before is not None and not _is_it(before, rows[0])):
+            return
+        _write(folder, keys, Newest(log, rows[-1].position + 1, bytes(rows[-1].leaf_hash).hex()))
 
 
 class Remembering:
@@ -134,12 +151,13 @@ def _later(one: Newest | None, other: Newest | None) -> Newest | None:
 
 def _goes_on(folder: Path, keys: Keyring, newest: Newest) -> bool:
     """Write down an entry behind the one that was remembered; False when only the database can say whether it is."""
-    before = newest_in(folder, keys, newest.log)
-    if before is not None and before.leaf == NO_ENTRY:
-        return False
-    if before is None or before.size < newest.size:
-        _write(folder, keys, newest)
-    return True
+    with _alone(folder, newest.log):
+        before = newest_in(folder, keys, newest.log)
+        if before is not None and before.leaf == NO_ENTRY:
+            return False
+        if before is None or before.size < newest.size:
+            _write(folder, keys, newest)
+        return True
 
 
 def _is_it(newest: Newest, row: Any) -> bool:
@@ -148,12 +166,24 @@ def _is_it(newest: Newest, row: Any) -> bool:
 
 def require_reconciliation(folder: Path, keys: Keyring, log: str) -> None:
     """Remember that a log comes from a backup: nothing but `reconcile` satisfies this."""
-    _write(folder, keys, Newest(log, 1, NO_ENTRY))
+    with _alone(folder, log):
+        _write(folder, keys, Newest(log, 1, NO_ENTRY))
 
 
 def forget(folder: Path, log: str) -> None:
     """Take away what was remembered, once somebody has answered for it."""
     _path(folder, log).unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(folder: Path, log: str) -> Iterator[None]:
+    """Between reading what is remembered and writing what is newer, no other process of this machine may do the same:
+    the later of two to write would take it back to the earlier entry, or over a reconciliation that is asked for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".{log}.lock").open("w") as file:
+        with suppress(OSError):  # a file system without locks: what is remembered may then fall behind by a moment
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _path(folder: Path, log: str) -> Path:
@@ -165,9 +195,8 @@ def _tag(keys: Keyring, newest: Newest) -> str:
 
 
 def _write(folder: Path, keys: Keyring, newest: Newest) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     path = _path(folder, newest.log)
-    # A name of its own for every writer: two processes may be here at once, and the later rename wins.
+    # A name of its own for every writer: one that died on the way leaves nothing in the way of the next.
     waiting = path.with_name(f"{path.name}.{os.getpid()}.{id(newest)}")
     said = {"size": newest.size, "leaf": newest.leaf, "tag": _tag(keys, newest)}
     with waiting.open("w", encoding="utf-8") as file:

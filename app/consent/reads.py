@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from sqlalchemy import Integer, and_, bindparam, exists, or_, select
 from sqlmodel import Session
 
@@ -28,6 +27,10 @@ from app.people.permissions import Permission
 from app.studies.definition import ConsentDocument
 from app.studies.in_use import StudyInUse
 from app.studies.reads import definition
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
 
 CONSENT = table_of(Consent)
 SCAN_PURPOSE = "consent scan"
@@ -69,7 +72,12 @@ _OWING = (
     )
 )
 
-_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+
+@cache
+def _markdown() -> "MarkdownIt":
+    from markdown_it import MarkdownIt  # serving begins sooner without it
+
+    return MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
 
 
 def consents_of(session: Session, participant_id: int) -> list[Consent]:
@@ -233,7 +241,7 @@ def document_blocks(document: ConsentDocument) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = []
     nesting: list[tuple[str, int]] = []  # lists that are open, each with the number of its next item
     quoted = 0
-    tokens = _MARKDOWN.parse(document.text)
+    tokens = _markdown().parse(document.text)
     for at, token in enumerate(tokens):
         if token.type in ("bullet_list_open", "ordered_list_open"):
             first = int(token.attrs.get("start", 1) or 1) if token.type.startswith("ordered") else 0
@@ -256,7 +264,7 @@ def document_blocks(document: ConsentDocument) -> list[dict[str, Any]]:
     return blocks
 
 
-def _runs(children: Sequence[Token]) -> list[tuple[str, bool, bool]]:
+def _runs(children: Sequence["Token"]) -> list[tuple[str, bool, bool]]:
     runs: list[tuple[str, bool, bool]] = []
     strong = emphasised = 0
     for child in children:
@@ -270,4 +278,4 @@ def _runs(children: Sequence[Token]) -> list[tuple[str, bool, bool]]:
 
 def document_html(document: ConsentDocument) -> str:
     """The document as HTML: Markdown only; HTML inside it is shown as text, pictures are left out."""
-    return str(_MARKDOWN.render(document.text))
+    return str(_markdown().render(document.text))

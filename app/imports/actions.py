@@ -25,6 +25,7 @@ from app.foundation.database import keys_of, table_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Problem, Refused
 from app.imports.reads import FILE, FILE_PURPOSE, MAPPING, WHOSE, tag_of, whose
 from app.imports.rules import (
+    MOST_TOGETHER,
     Cells,
     FileMapping,
     Filled,
@@ -144,6 +145,12 @@ def import_rows(
         yield run.row(row, lines)
 
 
+def begin_whole(session: Session, study: StudyInUse) -> None:
+    """What is about many people and is kept or taken back as a whole is one transaction: whoever saves or randomises in
+    the study waits for it, and nobody for somebody who waits for them."""
+    randomisation.hold_everybody(session, study)
+
+
 @dataclass
 class _Run:
     session: Session
@@ -162,6 +169,9 @@ class _Run:
         savepoint = self.session.begin_nested()
         outcomes: list[Outcome] = []
         try:
+            if len(lines) > MOST_TOGETHER:
+                message = f"More than {MOST_TOGETHER:,} rows are of this person at this visit. Send them in parts."
+                raise Invalid([FieldProblem("participant", "length", message)])
             who, person = self._participant(row)
             if person:
                 outcomes.append(Outcome(row.number, who.code, "", "", CREATED, changes=person))

@@ -2,13 +2,14 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, ValidationError
 
 from app.capture.typed import MISSING, WHY, Typed, check_stored, parse_typed, shortened
 from app.foundation.errors import FieldProblem, Invalid
@@ -16,11 +17,13 @@ from app.studies.definition import Instrument, ItemType, Study
 
 BETWEEN = "|"  # as in an export: between the codes of one answer
 MOST_COLUMNS = 5000
+MOST_TOGETHER = 10_000  # rows of a long file that speak of one participant at one visit
 
 Name = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")]
-Plain = str | int | float | bool | None
+Plain = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")] | int | FiniteFloat | bool | None
 NUMBERS = (ItemType.INTEGER, ItemType.SCALE, ItemType.SLIDER, ItemType.NUMBER)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LINE = re.compile(r"[^\r\n]*+(?:\r\n|\r|\n)|[^\r\n]++")
 _WHOLE = re.compile(r"(-?[0-9]+)\.0+")
 
@@ -136,6 +139,11 @@ def read_mapping(said: object) -> FileMapping:
 Cells = Mapping[str, object]
 
 
+def can_be_kept(text: str) -> bool:
+    """JSON may say half of a character (a lone surrogate), which is in no encoding, and NUL, which not all keep."""
+    return "\x00" not in text and (text.isascii() or _SURROGATE.search(text) is None)
+
+
 @dataclass(frozen=True)
 class Rows:
     """The rows of a file. Each time they are gone through they are read anew, one by one, and none is kept."""
@@ -149,8 +157,9 @@ class Rows:
 def read_csv(text: str) -> tuple[list[str], Rows]:
     """The columns and the rows of a CSV file, row by row; Invalid where it is none."""
     text = text.removeprefix("\ufeff")
-    if "\x00" in text:
-        raise Invalid([FieldProblem("file", "control", "There is a NUL in this file. Save it as CSV in UTF-8 again.")])
+    if not can_be_kept(text):
+        message = "There is a NUL or half a character in this file. Save it as CSV in UTF-8 again."
+        raise Invalid([FieldProblem("file", "control", message)])
     first = next(_lines(text), "")
     delimiter = max(",;\t", key=first.count)
 
@@ -161,8 +170,11 @@ def read_csv(text: str) -> tuple[list[str], Rows]:
         header = [name.strip() for name in next(lines(), [])]
     except csv.Error as error:
         raise _no_csv(1, error) from None
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if not any(header) or twice or len(header) > MOST_COLUMNS:
+    if len(header) > MOST_COLUMNS:
+        said = f"The first line names {len(header):,} columns; {MOST_COLUMNS:,} can be read. Send the file in parts."
+        raise Invalid([FieldProblem("file", "header", said)])
+    twice = sorted(name for name, times in Counter(header).items() if times > 1)
+    if not any(header) or twice:
         said = (
             f"The columns {', '.join(twice)[:200]} stand there twice." if twice else "The first line names no columns."
         )
@@ -256,7 +268,7 @@ def rows_of(mapping: FileMapping, rows: Iterable[Cells]) -> Iterator[tuple[Fille
             yield Filled(number, who, visit, cells, repeat), [cells]
         return
     for (who, visit, repeat), together in groupby(asked(), key=lambda each: each[0]):
-        lines = list(together)
+        lines = list(islice(together, MOST_TOGETHER + 1))  # more are none of a form: refused, and not all read
         yield Filled(lines[0][1], who, visit, lines[0][2], repeat), [cells for _, _, cells in lines]
 
 

@@ -79,6 +79,7 @@ from app.studies.in_use import StudyInUse
 from app.studies.models import StudyRecord
 
 STUDY = table_of(StudyRecord)
+PARTICIPANT = table_of(Participant)
 SITE = table_of(Site)
 PERSON = table_of(Person)
 MEMBERSHIP = table_of(Membership)
@@ -731,6 +732,29 @@ def randomise_both(
     secrets = _refuse_unready(session, study, participant, stood, now=now)
     _staged(session, study, participant, first, by=by, now=now)
     return _randomised(session, study, participant, stood, secrets, told, by=by, now=now)
+
+
+def hold_everybody(session: Session, study: StudyInUse) -> None:
+    """For a transaction in which many are randomised or saved, one after another: whoever else does so has ended, and
+    waits until this ends.
+
+    Everybody takes a participant, then a stratum, the study and the log, and keeps them. Whoever had the log and asked
+    for the next participant or stratum would wait for somebody who waits for the log.
+    """
+    session.execute(
+        select(PARTICIPANT.c.id)
+        .where(PARTICIPANT.c.study_id == study.id)
+        .order_by(PARTICIPANT.c.id)
+        .with_for_update(key_share=True)
+    ).all()
+    session.execute(
+        select(STRATUM.c.id)
+        .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
+        .where(SEQUENCE.c.study_id == study.id, SEQUENCE.c.status == SequenceStatus.SEALED)
+        .order_by(STRATUM.c.id)
+        .with_for_update(of=STRATUM)
+    ).all()
+    _lock_study(session, study)
 
 
 def _view_of_first(study: StudyInUse, participant: Participant) -> StudyInUse:

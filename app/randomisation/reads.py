@@ -275,7 +275,7 @@ def standing(
         site_open=row.is_open,
         allocated=row.allocated,
         slot_waiting=held.used < held.slots if held else _is_slot_waiting(session, study.id, found.code, first=first),
-        behind=newest is not None and differs(newest, row.leaf),
+        behind=newest is not None and differs(session, newest, row.leaf),
         staged=row.staged,
     )
     return AtTheGates(row.site_code, row.site_name, row.timezone, found.code, held, facts)

@@ -155,6 +155,7 @@ def password(here: ChangeAnywhere) -> Response:
         by=here.actor,
         now=here.now,
         weighed=here.weighed,
+        chosen=here.chosen,
     )
     if problem is not None:
         here.release_key()

@@ -1,6 +1,6 @@
 """Import: upload a file, say what its columns mean, try it, read what would happen, then import it."""
 
-from collections import Counter
+from collections import Counter, deque
 from itertools import islice
 from typing import Any
 
@@ -71,7 +71,9 @@ def upload(here: ChangeInStudy, files: SentFiles) -> Response:
             raise Invalid(
                 [FieldProblem("file", "encoding", "This file is not in UTF-8. Save it as CSV UTF-8.")]
             ) from None
-        header, _ = read_csv(text)
+        with here.nobody_waits():
+            header, rows = read_csv(text)
+            deque(rows, maxlen=0)  # what is no CSV further down is said here, where another file can be chosen
         named = here.value("mapping")
         mapping = (
             reads.mapping_named(here.session, here.the_study, named, by=here.actor)

@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 import time_machine
 from sqlalchemy import func, select, update
 from starlette.testclient import TestClient
 
+from app import dependencies
 from app.audit.actions import ENTRY
 from app.foundation import clock, idempotency, paging
 from app.foundation.database import Database, table_of
@@ -302,6 +304,17 @@ def test_what_is_asked_beside_the_body_is_part_of_the_request(world):
         assert [each["field"] for each in problem["errors"]] == [field]
     none = manager.refused(422, "POST", "/entries/import", None, content=b"{}")
     assert [each["field"] for each in none["errors"]] == ["rows"]
+
+
+def test_what_strangers_send_is_not_even_read(world, monkeypatch):
+    """To go through fifty megabytes takes a processor for a second, and anybody could ask for it."""
+    read = mock.Mock(return_value={})
+    monkeypatch.setattr(dependencies, "members", read)
+    manager = world.client("data_manager")
+    for token, times in (("", 0), ("eqp_nobody", 0), (manager.token, 1)):
+        headers = {"Authorization": f"Bearer {token}"}
+        manager.http.post(f"{manager.root}/entries/import", content=b'{"password": 1}', headers=headers)
+        assert read.call_count == times
 
 
 def test_a_key_belongs_to_one_person(world):

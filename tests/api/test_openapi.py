@@ -114,6 +114,34 @@ def wrong_example(document: dict[str, Any], schema: dict[str, Any], example: Any
     return next((f"{error.json_path}: {error.message}" for error in checked.iter_errors(example)), None)
 
 
+@pytest.mark.requirement("SEC-23")
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_no_text_that_is_sent_may_hold_what_cannot_be_kept(document):
+    """A NUL, or half of a character: either broke the server where nobody had thought of it."""
+
+    def open_texts(schema: dict[str, Any], where: str, seen: tuple[str, ...] = ()) -> Iterator[str]:
+        if "$ref" in schema:
+            if schema["$ref"] not in seen:
+                yield from open_texts(resolved(document, schema), where, (*seen, schema["$ref"]))
+            return
+        if schema.get("type") == "string" and not {"pattern", "enum", "const", "format"} & set(schema):
+            yield where
+        for name, inner in schema.get("properties", {}).items():
+            yield from open_texts(inner, f"{where}.{name}", seen)
+        inside = [schema.get(name) for name in ("items", "additionalProperties", "propertyNames")]
+        for inner in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ()), *inside):
+            if isinstance(inner, dict):
+                yield from open_texts(inner, where, seen)
+
+    sent = {
+        where: operation["requestBody"]["content"]["application/json"]["schema"]
+        for where, operation in operations(document)
+        if "application/json" in operation.get("requestBody", {}).get("content", {})
+    }
+    assert len(sent) > 60
+    assert [found for where, schema in sent.items() for found in open_texts(schema, where)] == []
+
+
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 def test_every_example_is_what_its_schema_says(document):
     checked, wrong = 0, []

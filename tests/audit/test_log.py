@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlmodel import Session
 
 from app.audit import checkpoints
-from app.audit.actions import Change, record
+from app.audit.actions import ENTRY, MOST_TOGETHER, Change, _few, record
 from app.audit.reads import AuditFilter, entries
+from app.audit.rules import value_text
 from app.audit.verify import verify
 from app.foundation.database import Database
 from tests.conftest import KEYS
@@ -36,6 +37,28 @@ def test_an_untouched_log_verifies(session: Session) -> None:
     result = verify(session, "mini")
     assert result.intact
     assert result.size == 9
+
+
+@pytest.mark.requirement("LOG-4")
+def test_however_many_are_written_at_once_each_says_what_it_should_in_its_place(session: Session) -> None:
+    by = person(session, None, "administrator", username="admin")
+    said = [None, ":log_0", "%s %(at)s", "'; --", 'é"\\', "", 0, {"a": [True, None]}]
+    for many in range(1, len(said) + 1):
+        changes = [Change("thing.changed", item=f"{many}.{place}", new=said[place]) for place in range(many)]
+        record(session, "mini", changes, by=by, now=NOW, why="because :why_1")
+    result = verify(session, "mini")
+    assert (result.intact, result.size) == (True, 36)
+    rows = session.execute(select(ENTRY).where(ENTRY.c.log == "mini").order_by(ENTRY.c.position)).all()
+    expected = [(f"{many}.{place}", value_text(said[place])) for many in range(1, 9) for place in range(many)]
+    assert [(row.item, row.new) for row in rows] == expected
+    assert {(row.at, row.why, row.old) for row in rows} == {(NOW, "because :why_1", value_text(None))}
+
+
+def test_what_every_change_goes_through_is_put_together_once() -> None:
+    """An insert of several rows as SQLAlchemy makes one has no place in its cache: it took as long as ten of these."""
+    for rows in range(2, MOST_TOGETHER + 1):
+        assert _few(rows) is _few(rows)
+        assert _few(rows)._generate_cache_key() is not None
 
 
 def test_what_a_savepoint_takes_back_is_not_counted(session: Session) -> None:

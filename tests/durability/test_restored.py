@@ -119,6 +119,8 @@ def test_what_is_remembered_moves_on_and_never_back(logged: Database, tmp_path: 
         lambda text: "",
         lambda text: "[]",
         lambda text: '{"size": 2, "leaf": "00", "tag": ""}',
+        lambda text: text.replace('"size": 3', '"size": 1e999'),
+        lambda text: "[" * 99_000,
     ],
 )
 def test_what_is_remembered_cannot_be_bent(logged: Database, tmp_path: Path, bend: Any):
@@ -161,8 +163,12 @@ def test_whoever_waits_remembers_for_all_who_come_after(
     assert found.size == 4
 
 
-def _changes(database: Database) -> newest.Newest | None:
+def _changes(database: Database, folder: Path) -> newest.Newest | None:
+    """A change that looked for what is remembered, as an allocation does."""
+    found = newest.newest_in(folder, KEYS, "mini")
+    assert found is not None
     with database.writing() as session:
+        newest.is_behind(session, found)
         record(session, "mini", [Change("thing.changed")], by=BY, now=BEGUN)
         return newest.written(session, "mini")
 
@@ -177,7 +183,7 @@ def test_what_a_change_knows_of_itself_is_remembered_without_asking(
     logged: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     asked, remembering = _asked_the_database(monkeypatch), newest.Remembering()
-    fourth, fifth = _changes(logged), _changes(logged)
+    fourth, fifth = _changes(logged, tmp_path), _changes(logged, tmp_path)
     assert fourth is not None
     assert fifth is not None
     remembering(logged, tmp_path, "mini", fifth)
@@ -190,7 +196,7 @@ def test_what_a_change_knows_of_itself_is_remembered_without_asking(
         lambda: (tmp_path / "mini.newest").write_text("{}"),
     ):
         spoil()
-        remembering(logged, tmp_path, "mini", _changes(logged))
+        remembering(logged, tmp_path, "mini", _changes(logged, tmp_path))
         assert _behind(logged, tmp_path)
     assert asked.call_count == 2
 
@@ -199,7 +205,7 @@ def test_those_who_wait_together_remember_the_last_of_them(
     logged: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     asked, remembering = _asked_the_database(monkeypatch), newest.Remembering()
-    each = [_changes(logged) for _ in range(3)]
+    each = [_changes(logged, tmp_path) for _ in range(3)]
     for known in (True, False):
         with remembering._turn:
             waits = threading.Thread(target=remembering, args=(logged, tmp_path, "mini", each[1]))
@@ -213,11 +219,51 @@ def test_those_who_wait_together_remember_the_last_of_them(
         assert asked.call_count == (0 if known else 1)
 
 
-def test_a_change_that_may_have_been_undone_says_nothing_of_itself(logged: Database):
+def test_a_change_that_never_looked_says_nothing_of_itself(logged: Database, tmp_path: Path):
+    """A backup that was put back may have gone on until it is longer than what is remembered of the other."""
+    found = newest.newest_in(tmp_path, KEYS, "mini")
+    assert found is not None
+    elsewhere = newest.Newest("mini", found.size, "ab" * 32)
+    newest._write(tmp_path, KEYS, elsewhere)
+    for looks in (False, True):  # whoever takes a slot looks; an import of people who all have one does not
+        with logged.writing() as session:
+            if looks:
+                assert newest.is_behind(session, elsewhere)
+            record(session, "mini", [Change("data.imported")] * 9, by=BY, now=BEGUN)
+            said = newest.written(session, "mini")
+        newest.Remembering()(logged, tmp_path, "mini", said)
+        assert newest.newest_in(tmp_path, KEYS, "mini") == elsewhere
+    with logged.writing() as session:
+        assert not newest.is_behind(session, found)
+        record(session, "other", [Change("thing.changed")], by=BY, now=BEGUN)
+        assert newest.written(session, "other") is None, "it was another log that was looked at"
+
+
+def test_of_two_processes_the_slower_one_takes_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    fourth, fifth = newest.Newest("mini", 4, "aa" * 32), newest.Newest("mini", 5, "bb" * 32)
+    write = newest._write
+    other = threading.Thread(target=newest._goes_on, args=(tmp_path, KEYS, fifth))
+
+    def slowly(folder: Path, keys: Any, what: newest.Newest) -> None:
+        if what == fourth:  # it has read, and not written
+            other.start()
+            other.join(0.2)
+        write(folder, keys, what)
+
+    monkeypatch.setattr(newest, "_write", slowly)
+    assert newest._goes_on(tmp_path, KEYS, fourth)
+    other.join(20)
+    assert newest.newest_in(tmp_path, KEYS, "mini") == fifth
+
+
+def test_a_change_that_may_have_been_undone_says_nothing_of_itself(logged: Database, tmp_path: Path):
     def append() -> None:
         record(session, "mini", [Change("thing.changed")], by=BY, now=BEGUN)
 
+    found = newest.newest_in(tmp_path, KEYS, "mini")
+    assert found is not None
     with logged.writing() as session:
+        assert not newest.is_behind(session, found)
         append()
         undone = session.begin_nested()
         append()

@@ -79,6 +79,8 @@ def test_passwords_are_argon2id_with_the_recommended_cost(real_hashes: None) -> 
     assert password_matches(hashed, "a long enough password")
     assert not password_matches(hashed, "a long enough passwore")
     assert not password_matches(None, "a password that nobody has")
+    assert password_matches(hash_password("ünverändert"), "ünverändert")
+    assert not password_matches(hashed, "half of a character: \ud800")
     # Whoever does not exist is looked for as long as whoever does.
     assert passwords._nobody.split("$")[:4] == hashed.split("$")[:4]
 

@@ -681,7 +681,9 @@ def test_every_address_is_found_by_its_parts_as_if_each_were_tried():
     }
     paths |= {"/", "", "//", "/mini/", "/static", "/static/", "/nothing/at/all", "/mini/studio/drafts/1/files/"}
     paths |= {
-        f"{path}{more}" for path in sorted(paths)[::5] for more in ("/", "/more", ".csv", "//", "/files/a/b.yaml")
+        f"{path}{more}"
+        for path in sorted(paths)[::5]
+        for more in ("/", "/more", ".csv", "//", "/files/a/b.yaml", "\n", "/\n", "\n\n")
     }
     assert len(paths) > 400
     for path in sorted(paths):

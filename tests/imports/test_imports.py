@@ -17,7 +17,7 @@ from app.capture.models import Entry
 from app.foundation.database import table_of
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed
 from app.importing import carry_out
-from app.imports import actions, reads
+from app.imports import actions, reads, rules
 from app.imports.rules import FileMapping, Rows, Source, To, guessed, read_csv, read_mapping
 from app.people.permissions import Role
 from app.randomisation import actions as randomising
@@ -187,8 +187,8 @@ def test_a_file_is_one_persons_and_goes_once_it_is_imported(trial):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a,a\n1,2\n", "a,b\n1\n", 'a,b\n"1,2\n', "a\n1\x00\n"],
-    ids=str,
+    ["", "a,a\n1,2\n", "a,b\n1\n", 'a,b\n"1,2\n', "a\n1\x00\n", "a\né\ud800\n"],
+    ids=ascii,
 )
 def test_what_is_no_csv_is_refused_with_its_line(text):
     with pytest.raises(Invalid):
@@ -199,6 +199,46 @@ def test_a_mapping_that_is_none_names_its_parts():
     with pytest.raises(Invalid) as refused:
         read_mapping({"columns": [{"column": "a"}], "colour": "red"})
     assert {each.field for each in refused.value.problems} == {"mapping.columns.0.item", "mapping.colour"}
+
+
+@pytest.mark.parametrize("said", ["north\x00", "north\ud800", float("inf"), float("nan")], ids=ascii)
+def test_a_mapping_says_nothing_that_cannot_be_kept(said):
+    for source in ({"value": said}, {"column": "site", "values": {"1": said}}):
+        with pytest.raises(Invalid):
+            read_mapping({"visit": source})
+    assert read_mapping({"visit": {"value": "é\n"}}).visit.value == "é\n"
+
+
+def test_a_file_of_too_many_columns_is_refused_before_they_are_held_against_each_other():
+    """Held each against every other, those of a file of ten megabytes would keep a processor for days."""
+    with pytest.raises(Invalid, match="6,000 columns"):
+        read_csv(",".join(f"a{number}" for number in range(6_000)) + "\n")
+
+
+def test_however_many_rows_are_of_one_visit_few_are_held(trial, monkeypatch):
+    """In a long file all rows of a participant at a visit are one form or a few: a million are none."""
+    monkeypatch.setattr(rules, "MOST_TOGETHER", 3)
+    monkeypatch.setattr(actions, "MOST_TOGETHER", 3)
+    there: weakref.WeakSet[Any] = weakref.WeakSet()
+    most = 0
+
+    def read() -> Any:
+        nonlocal most
+        for who, answers in (("M-001", 2), ("M-002", 40), ("M-003", 2)):
+            for number in range(answers):
+                row = Seen(participant=who, item=("pain_nrs", "pain_days")[number % 2], value=3, **WEEK)
+                there.add(row)
+                most = max(most, len([*there]))
+                yield row
+                del row
+
+    report = run(trial, Rows(read), FileMapping(layout="long", accept_partial=True))
+    assert [each[2:] for each in named(report)] == [
+        ("created", []),
+        ("refused", ["participant"]),
+        ("created", []),
+    ]
+    assert most <= 7, "of forty rows of one visit no more than three and the next are held"
 
 
 def test_a_large_file_is_not_there_a_second_time_while_its_rows_go_by():
@@ -367,6 +407,8 @@ def test_rows_in_json_are_read_one_by_one_and_known_by_the_same_fingerprint():
         (b'{"rows": [{"a": 1}] "x"}', ["20"]),
         (b"[1]", ["body"]),
         (b'{"rows": "\xff"}', ["body"]),
+        (b'{"rows": [{"a": "\\ud83d\\ude00 \xc3\xa9"}, {"a": "\\ud800"}, {"a\\u0000": 1}]}', ["rows.1", "rows.2"]),
+        (b'{"rows": [{"a": [{"b": "\\udfff"}]}, {"a": [{"b": ["x", 1, null]}]}]}', ["rows.0"]),
         (b'{"rows": %s1%s}' % (b"[" * 99_000, b"]" * 99_000), ["body"]),
     ],
 )

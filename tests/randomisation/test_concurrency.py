@@ -13,10 +13,14 @@ from sqlalchemy import select
 from app.audit.verify import verify
 from app.foundation.database import Database, table_of
 from app.foundation.errors import Conflict, Refused
+from app.importing import carry_out
+from app.imports.actions import Origin
+from app.imports.rules import FileMapping, Rows, Source
 from app.participants.models import Participant
 from app.people.permissions import Role
 from app.randomisation.actions import draw, randomise, seal
 from app.randomisation.models import Allocation, AllocationSequence, Slot, Stratum
+from app.randomisation.rules import baseline_entries
 from app.treatment.reads import my_participants
 from tests.randomisation.world import NOW, actor, participant, sealed, study_of
 
@@ -246,3 +250,41 @@ def test_a_list_replaced_while_somebody_waits_for_it_gives_no_slot(database: Dat
     with database.reading() as session:
         assert check_history(session, study.id) == 0
         assert session.execute(select(STRATUM.c.used).where(STRATUM.c.sequence_id == first)).scalars().all() == [0, 0]
+
+
+@pytest.mark.requirement("REL-13", "RND-1")
+@pytest.mark.parametrize("all_or_nothing", [True, False])
+def test_a_file_that_randomises_and_a_person_who_does_never_wait_for_each_other(
+    database: Database, *, all_or_nothing: bool
+):
+    """Each holds a stratum the other needs: a database ends one of them, and slots would have been tried."""
+    with database.writing() as session:
+        study = study_of(session)
+        sealed(session, study, slots=8)
+        by = actor(session, study, Role.COORDINATOR)
+        people = [participant(session, study, number, site) for number, site in enumerate(("SYD", "PER", "PER"), 1)]
+    baseline = baseline_entries(study.definition)[0][0]
+    mapping = FileMapping(participant="who", visit=Source(column="at"), randomise_after=baseline)
+    passes: list[int] = []
+
+    def another() -> None:
+        with database.writing() as session:
+            randomise(session, study, people[2], by=by, now=NOW)
+
+    other = threading.Thread(target=another)
+
+    def read() -> Any:
+        passes.append(0)
+        for each in people[:2]:
+            if each is people[1] and len(passes) == 2:  # the first is randomised by now
+                other.start()
+                other.join(0.3)
+            yield {"who": each.code, "at": baseline}
+
+    with database.writing() as session:
+        asked: dict[str, Any] = {"origin": Origin("a.csv", "0"), "dry_run": False, "all_or_nothing": all_or_nothing}
+        report = carry_out(session, study, Rows(read), mapping, **asked, by=by, now=NOW)
+    other.join(60)
+    assert (report.imported, report.counts["changed"], report.counts["refused"]) == (True, 2, 0)
+    with database.reading() as session:
+        assert check_history(session, study.id) == 3

@@ -284,6 +284,15 @@ def test_a_file_that_is_none_is_refused_with_what_to_do(data, words):
 
 
 @pytest.mark.requirement("ODM-8", "SEC-23")
+def test_a_first_line_of_very_many_columns_takes_no_endless_work():
+    """Each was counted among all others: one of twenty megabytes took most of an hour."""
+    began = time.process_time()
+    with pytest.raises(Failed, match="names a column twice"):
+        convert(HEADER.encode() + b",Form Name" * 200_000 + b"\r\n", name="d.csv", on=ON)
+    assert time.process_time() - began < 8, "and it took half a minute"
+
+
+@pytest.mark.requirement("ODM-8", "SEC-23")
 def test_blanks_in_a_field_and_names_that_are_alike_take_no_endless_work():
     """Blanks that may belong to any of three places took the cube of their number; the others the square."""
     long = "x" * 60

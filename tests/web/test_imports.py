@@ -29,6 +29,9 @@ def test_a_file_is_matched_tried_and_imported(world: World):
     refused = browser.send(PAGE, fields)
     assert refused.status_code == 422
     assert "Choose a CSV file" in refused.text
+    broken = browser.send(PAGE, fields, files={"file": ("pain.csv", CSV + b"M-001,late\n", "text/csv")})
+    assert (broken.status_code, "Line 4 is not CSV" in broken.text) == (422, True)
+    assert "You have no files here yet" in broken.text
     sent = browser.send(PAGE, fields, files=files)
     assert sent.status_code == 303, sent.text
     where = sent.headers["location"]

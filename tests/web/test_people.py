@@ -5,14 +5,16 @@ import re
 import pyotp
 import pytest
 from bs4 import BeautifulSoup
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from app.audit.actions import ENTRY
 from app.foundation import clock
+from app.foundation.crypto.secrets import hash_password
 from app.foundation.database import Database
 from app.mail.actions import MAIL, text_of
 from app.mail.models import OutboxMail
 from app.people import actions, reads
+from app.people.actions import persons, proving
 from app.people.reads import MEMBERSHIP, PERSON, SESSION, TOKEN
 from tests.api.client import ApiClient
 from tests.conftest import KEYS
@@ -294,3 +296,33 @@ def test_a_study_that_asks_for_a_second_factor_binds_tokens_too(database):
     assert "second factor" in refused["detail"]
     _enrolled(world, actor)
     client.done("GET", "/participants")
+
+
+def test_nobody_waits_while_a_new_password_is_hashed(world, administrator, monkeypatch):
+    """It takes as long as a hundred statements: not while the change holds what others want to write."""
+    written = []
+
+    def slowly(password: str) -> str:
+        with world.database.writing() as session:
+            if world.database.is_sqlite:
+                session.execute(text("PRAGMA busy_timeout = 50"))
+            session.execute(update(PERSON).values(language="de"))
+        written.append(password)
+        return hash_password(password)
+
+    monkeypatch.setattr(proving, "hash_password", slowly)
+    monkeypatch.setattr(persons, "hash_password", slowly)
+    actor = world.person("assessor")
+    browser = signed_in_client(world.database, actor)
+    fields = {"password": PASSWORD, "new_password": NEW, "new_password_again": NEW}
+    assert browser.post("/account/password", fields, page="/account").status_code == 303
+    assert _send(administrator, actor.person_id, "invite").status_code == 303
+    path = "/welcome/" + next(_link_in(text_of(KEYS, mail)) for mail in _mails(world) if "/welcome/" in mail.body)
+    client = anonymous_client(world.database)
+    other = f"{NEW} too"
+    sent = client.post(path, data={"new_password": other, "new_password_again": other}, follow_redirects=False)
+    assert (sent.status_code, written) == (303, [NEW, other])
+    client.post("/welcome/nonsense", data={"new_password": NEW, "new_password_again": NEW})
+    assert written == [NEW, other], "who was not invited has nothing hashed"
+    signed_in = {"username": actor.username, "password": other}
+    assert client.post("/sign-in", data=signed_in, follow_redirects=False).status_code == 303

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Literal
-from xml.sax.saxutils import escape
 
 import orjson
 from fastapi.responses import Response, StreamingResponse
@@ -59,7 +59,7 @@ def json_text(value: object) -> str:
 
 def xml_text(text: str) -> str:
     """A text between two tags."""
-    return escape(_NO_XML.sub(" ", text)).replace("\r", "&#13;")
+    return escape(_NO_XML.sub(" ", text), quote=False).replace("\r", "&#13;")
 
 
 def listing(found: Listing, shape: Shape, delimiter: str = ",") -> Response:

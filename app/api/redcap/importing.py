@@ -40,6 +40,7 @@ from app.capture.reads import entries_of, entry_of
 from app.capture.rules import EntryState, same_value
 from app.capture.typed import MISSING, parse_typed, typed_form
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem, Refused
+from app.imports.actions import begin_whole
 from app.participants import actions as participants
 from app.participants.models import Participant
 from app.participants.reads import next_code, participant_by_code, screening_and_initials
@@ -150,6 +151,8 @@ class _Importing:
                 message = f"Every row needs the record's name in the field {self.project.record_id}."
                 raise Wrong(message)
             by_record.setdefault(name, []).append(row)
+        if len(by_record) > 1:
+            begin_whole(self.here.session, self.here.the_study)
         for name, theirs in sorted(by_record.items(), key=lambda each: _natural(each[0])):
             self._record(name, theirs)
         if self.problems.lines:
@@ -186,8 +189,12 @@ class _Importing:
         times = {form.timestamp for form in project.forms}
         boxes = {name for name, each in project.field.items() if each.is_checkbox}
         names = {project.record_id, *project.field, *project.complete, *project.option, *PSEUDO, *times} - boxes
-        columns = dict.fromkeys(name for row in rows for name in row)
-        if unknown := [name for name in columns if name not in names and not self._is_bad_choice(name, rows)]:
+        columns: dict[str, list[Sent]] = {}
+        for row in rows:
+            for name in row:
+                columns.setdefault(name, []).append(row)
+        having = {name: those for name, those in columns.items() if name not in names}
+        if unknown := [name for name, those in having.items() if not self._is_bad_choice(name, those)]:
             listed = ", ".join(map(shown, unknown))
             raise Wrong(f"The following fields were not found in the project as real data fields: {listed}")
         events = dict.fromkeys(str(row.get(EVENT, "")).strip() for row in rows)
@@ -195,18 +202,16 @@ class _Importing:
             listed = ", ".join(map(shown, unknown))
             raise Wrong(f"The following values of redcap_event_name are invalid: {listed}")
 
-    def _is_bad_choice(self, name: str, rows: list[Sent]) -> bool:
-        """Whether it is a checkbox, with a code that is none of its choices, which is said for each cell."""
+    def _is_bad_choice(self, name: str, having: list[Sent]) -> bool:
+        """Whether it is a checkbox, with a code that is none of its choices, which is said for each row that has it."""
         base, sign, code = name.partition("___")
         known = self.project.field.get(base)
         if not sign or known is None or not known.is_checkbox or self.asked.call.text("type") != "eav":
             return False
-        for row in rows:
-            if name in row:
-                record = str(row.get(self.project.record_id, ""))
-                self.problems.cell(record, base, code, f"The value is not a valid category for {base}")
-        for row in rows:
-            row.pop(name, None)
+        for row in having:
+            record = str(row.get(self.project.record_id, ""))
+            self.problems.cell(record, base, code, f"The value is not a valid category for {base}")
+            del row[name]
         return True
 
     # One record
@@ -567,6 +572,10 @@ class _Importing:
         except Problem as problem:
             self.problems.refusals.append(problem)
             self.problems.cell(name, target.form.name, "", problem.reason)
+            return None
+        if not self.numbering and participant.code != code:
+            words = f"Somebody else has become {code} in this moment. Send the import again, under the next name."
+            self.problems.cell(name, self.project.record_id, name, words)
             return None
         if eligibility.eligible:
             schedule.open_visits(

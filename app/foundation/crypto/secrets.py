@@ -22,7 +22,8 @@ def hash_password(password: str) -> str:
 def password_matches(password_hash: str | None, password: str) -> bool:
     """Whether it is this person's password; takes as long when there is no such person."""
     try:
-        matches = _hasher.verify(password_hash or _nobody, password)
+        # JSON may say half of a character, which is in no encoding: then it is nobody's password, and no failure.
+        matches = _hasher.verify(password_hash or _nobody, password.encode("utf-8", "surrogatepass"))
     except (VerificationError, InvalidHashError):
         return False
     return matches and password_hash is not None

@@ -10,7 +10,7 @@ from app.people.actions.persons import (
     mail_invitation,
     set_password,
 )
-from app.people.actions.proving import HASHES_AT_ONCE, Weighed, weigh, weighed_again
+from app.people.actions.proving import HASHES_AT_ONCE, Chosen, Weighed, chosen, weigh, weighed_again
 from app.people.actions.rights import add_site, grant, revoke
 from app.people.actions.second_factor import (
     Enrolment,
@@ -44,6 +44,7 @@ from app.people.actions.tokens import (
 __all__ = [
     "HASHES_AT_ONCE",
     "BeforeSignIn",
+    "Chosen",
     "Enrolment",
     "SignInResult",
     "Weighed",
@@ -53,6 +54,7 @@ __all__ = [
     "add_site",
     "before_sign_in",
     "choose_language",
+    "chosen",
     "create_super_token",
     "create_token",
     "create_token_of_draft",

@@ -169,11 +169,18 @@ def _invitation(session: Session, person: PersonRow, *, item: str, by: Actor, no
 
 
 def accept_invitation(
-    session: Session, token: str, password: str, *, now: datetime, request_id: str = ""
+    session: Session,
+    token: str,
+    password: str,
+    *,
+    now: datetime,
+    request_id: str = "",
+    chosen: proving.Chosen | None = None,
 ) -> str | None:
     """The person chooses a password with their link; the reason it cannot be, or None and they can sign in.
 
-    It signs nobody in, so the second factor is still asked for. Every session of theirs ends.
+    It signs nobody in, so the second factor is still asked for. Every session of theirs ends. `chosen`: the same
+    password, hashed before.
     """
     found = session.execute(
         select(INVITATION.c.person_id).where(
@@ -196,7 +203,7 @@ def accept_invitation(
     if used.rowcount != 1:  # type: ignore[attr-defined]
         return INVITATION_OVER
     by = proving.author(person, request_id=request_id)
-    _change_password(session, person, password, item="invitation", keep=None, by=by, now=now)
+    _change_password(session, person, password, chosen, item="invitation", keep=None, by=by, now=now)
     return None
 
 
@@ -228,10 +235,12 @@ def set_password(
     by: Actor,
     now: datetime,
     weighed: proving.Weighed | None = None,
+    chosen: proving.Chosen | None = None,
 ) -> str | None:
     """Change one's own password, knowing the present one; the reason it cannot be, or None.
 
-    Every other session ends; `token` is the one to keep. A wrong attempt is written: the door commits.
+    Every other session ends; `token` is the one to keep. A wrong attempt is written: the door commits. `chosen`: the
+    new one, hashed before.
     """
     person, proof = proving.again(
         session,
@@ -249,7 +258,7 @@ def set_password(
     reason = _why_not_theirs(person, new)
     if reason is not None:
         return reason
-    _change_password(session, person, new, item="", keep=token, by=by, now=now)
+    _change_password(session, person, new, chosen, item="", keep=token, by=by, now=now)
     return None
 
 
@@ -259,9 +268,18 @@ def _why_not_theirs(person: Any, password: str) -> str | None:
 
 
 def _change_password(
-    session: Session, person: Any, password: str, *, item: str, keep: str | None, by: Actor, now: datetime
+    session: Session,
+    person: Any,
+    password: str,
+    chosen: proving.Chosen | None,
+    *,
+    item: str,
+    keep: str | None,
+    by: Actor,
+    now: datetime,
 ) -> None:
-    hashed = hash_password(normal_password(password))
+    is_it = chosen is not None and chosen.typed == password
+    hashed = chosen.hashed if chosen and is_it else hash_password(normal_password(password))
     session.execute(update(PERSON).where(PERSON.c.id == person.id).values(password_hash=hashed))
     _end_invitations(session, person.id, now)
     changed = Change("password.changed", subject=f"person/{person.username}", item=item)

@@ -50,6 +50,23 @@ def weigh(stored: str | None, password: str) -> Weighed:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """A new password and its hash, made before anything was locked: it takes as long as a hundred statements."""
+
+    typed: str = field(repr=False)
+    hashed: str = field(repr=False)
+
+
+def chosen(password: str) -> Chosen | None:
+    """The hash of a new password; so many at once, and the others wait. None for one that is longer than any can be."""
+    typed = normal_password(password)
+    if len(typed) > LONGEST_PASSWORD:
+        return None
+    with _hashing:
+        return Chosen(password, hash_password(typed))
+
+
+@dataclass(frozen=True)
 class Proof:
     """How it went: the problem in words for the person, or None; `needs_code` when only the code is missing."""
 

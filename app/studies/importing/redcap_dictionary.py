@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from app.studies.importing.draft import Draft
@@ -59,7 +60,7 @@ def rows(text: str) -> tuple[list[Row], list[tuple[str, str, str]]]:
             f"This is no REDCap data dictionary: its first line lacks {', '.join(missing)}. Download the data "
             "dictionary as CSV from the project's Data Dictionary page, or give an ODM file in XML."
         )
-    twice = sorted({column for column in columns if column is not None and columns.count(column) > 1})
+    twice = sorted(column for column, times in Counter(filter(None, columns)).items() if times > 1)
     if twice:
         raise Failed(f"The first line names a column twice ({', '.join(twice)}). Take one of them out.")
     notes = [

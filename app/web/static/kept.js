@@ -353,13 +353,22 @@ window.addEventListener('submit', (event) => {
 // Signing out takes the keys of this browser along, after what waits was sent.
 window.addEventListener('submit', async (event) => {
   const leaving = event.target;
-  if (!leaving.matches('[action$="/sign-out"]') || !localStorage.getItem(NAME) || leaving.dataset.forgotten) return;
+  if (!leaving.matches('[action$="/sign-out"]') || leaving.dataset.forgotten) return;
+  if (!localStorage.getItem(NAME)) { // what is typed and not sent yet is not to be kept in the moment it takes to leave
+    gone = true;
+    return;
+  }
   event.preventDefault();
   event.stopImmediatePropagation();
   if (!await forget(leaving.dataset.sure)) return;
   leaving.dataset.forgotten = '1';
   leaving.requestSubmit();
 }, true);
+
+// Whoever types again, or comes back to the page, has not left: the server did not answer, or they stayed.
+const stays = () => { gone &&= Boolean(document.querySelector('[data-forgotten]')); };
+window.addEventListener('input', stays, true);
+window.addEventListener('pageshow', (event) => { if (event.persisted) gone = false; });
 
 window.addEventListener('online', () => send(document.querySelector('form[data-autosave]')?.getAttribute('action')));
 

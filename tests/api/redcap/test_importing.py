@@ -1,15 +1,20 @@
 """An import goes through the same doors as a form: consent, checks, locks, log; all of it or nothing."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 from sqlalchemy import func, select, text
 from sqlmodel import Session
 
+from app.api.redcap import importing
+from app.api.redcap.importing import Problems, _Importing
 from app.audit.actions import ENTRY as AUDIT
 from app.capture.models import Entry
 from app.foundation.database import table_of
+from app.imports.actions import begin_whole
 from tests.api.redcap.test_records import EVENT, FORM, NUMBER, WEEK18
 from tests.api.redcap.world import World
 
@@ -88,6 +93,32 @@ def test_eav_is_read_as_it_is_exported_and_as_columns_of_checkboxes(world: World
     reply = world["coordinator"].imports(rows, type="eav")
     assert reply.text == '{"count":1}', reply.text
     assert stored(world, "M-002", "baseline", "pain") == {"pain_nrs": 4, "pain_days": 2, "pain_where": ["back", "leg"]}
+
+
+class Looked(dict[str, Any]):
+    """A row that counts how often it is looked into."""
+
+    times = 0
+
+    def __contains__(self, name: object) -> bool:
+        Looked.times += 1
+        return super().__contains__(name)
+
+
+@pytest.mark.requirement("SEC-23")
+def test_boxes_that_are_none_are_named_without_looking_through_all_rows_for_each():
+    """Two megabytes of them kept a processor, and the database, for hours."""
+    project = SimpleNamespace(
+        record_id="id", forms=(), complete={}, option={}, event={}, field={"where": SimpleNamespace(is_checkbox=True)}
+    )
+    made = object.__new__(_Importing)
+    made.project, made.problems = project, Problems()  # type: ignore[assignment]
+    made.asked = SimpleNamespace(call=SimpleNamespace(text=lambda _: "eav"))  # type: ignore[assignment]
+    rows = [Looked({"id": f"X-{number}", f"where___c{number % 40}": "1"}) for number in range(80)]
+    made._refuse_unknown(rows)  # type: ignore[arg-type]
+    assert sorted(made.problems.lines)[0] == '"X-0","where","c0","The value is not a valid category for where"'
+    assert (len(made.problems.lines), {len(row) for row in rows}) == (80, {1})
+    assert Looked.times < 200, "each row is looked at for the boxes it has"
 
 
 @pytest.mark.parametrize(
@@ -292,6 +323,23 @@ def test_a_new_record_is_screened_under_the_next_code(world: World):
     with world.database.reading() as session:
         assert [line.participant for line in logged(session, "participant.screened")] == ["M-004"]
         assert [line.participant for line in logged(session, "entry.save_refused")] == ["M-004"]
+
+
+@pytest.mark.requirement("E6-14", "REL-13")
+def test_a_record_is_never_somebody_elses_who_came_in_between(world: World, monkeypatch: pytest.MonkeyPatch):
+    """The name was free when it was looked for; what is sent of it next would be kept of another participant."""
+    caller, row = world["coordinator"], {EVENT: "screening_arm_1", **SCREENING}
+    with monkeypatch.context() as late:
+        late.setattr(importing, "next_code", lambda *_: "M-009")
+        reply = caller.imports([{"participant_id": "M-009", **row}])
+    assert (reply.status_code, "Somebody else has become M-009" in reply.text) == (400, True)
+    assert caller.send("generateNextRecordName").text == "M-004", "nobody was screened"
+    # Of several, whoever screens at the same time waits before the first and not between two.
+    held = mock.Mock(side_effect=begin_whole)
+    monkeypatch.setattr(importing, "begin_whole", held)
+    for names in (["M-004"], ["M-005", "M-006"]):
+        assert caller.imports([{"participant_id": name, **row} for name in names]).text == f'{{"count":{len(names)}}}'
+    assert held.call_count == 1
 
 
 def test_a_number_alone_means_the_participant_with_that_number(world: World):
