@@ -7,7 +7,8 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from anyio import CancelScope, run
+from anyio import CancelScope
+from anyio.from_thread import start_blocking_portal
 from anyio.lowlevel import checkpoint
 from sqlalchemy import select, text
 from sqlmodel import SQLModel
@@ -169,5 +170,6 @@ def test_whoever_goes_away_leaves_nothing_open(database: Database):
                 await checkpoint()
         assert scope.cancelled_caught
 
-    run(given_up)
+    with start_blocking_portal() as thread:  # a browser of another test may have a loop of its own in this one
+        thread.call(given_up)
     assert database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
