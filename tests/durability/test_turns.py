@@ -11,7 +11,7 @@ CLIENTS = 20
 
 
 def test_one_connection_is_taken_at_each_turn_and_none_is_turned_away():
-    taken, at_each_turn = [], []
+    taken, at_each_turn, at_once = [], [], []
 
     class Taken(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -38,4 +38,5 @@ def test_one_connection_is_taken_at_each_turn_and_none_is_turned_away():
         with ThreadPoolExecutor(1) as thread:  # a browser of another test may have a loop of its own in this one
             thread.submit(loop.run_until_complete, asyncio.wait_for(turns(listening), 20)).result()
         loop.close()
+    assert at_once == [1] * CLIENTS, "no answer waits for a receipt of its first part"
     assert max(after - before for before, after in pairwise(at_each_turn)) == 1
