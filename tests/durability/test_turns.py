@@ -11,7 +11,9 @@ CLIENTS = 20
 
 
 def test_one_connection_is_taken_at_each_turn_and_none_is_turned_away():
-    taken, at_each_turn, at_once = [], [], []
+    taken: list[asyncio.BaseTransport] = []
+    at_each_turn: list[int] = []
+    at_once: list[int] = []
 
     class Taken(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -28,6 +30,8 @@ def test_one_connection_is_taken_at_each_turn_and_none_is_turned_away():
         for client in clients:
             client.close()
         for transport in taken:
+            asked = transport.get_extra_info("socket")
+            at_once.append(asked.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
             transport.close()
         server.close()
         await server.wait_closed()
