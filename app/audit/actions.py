@@ -134,13 +134,11 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
         row["tag"] = keys.tag(TAG_PURPOSE, row["leaf_hash"])
         frontier.append(row["leaf_hash"])
     # For a list of rows a driver sets up a pipeline, which costs as much as several statements: a few are one of them.
-    if len(rows) == 1:
-        session.execute(_APPEND, rows[0])
-    elif len(rows) > MOST_TOGETHER:
-        session.execute(_APPEND, rows)
-    else:
+    if 1 < len(rows) <= MOST_TOGETHER:
         values = {f"{name}_{place}": value for place, row in enumerate(rows) for name, value in row.items()}
         session.execute(_few(len(rows)), values)
+    else:
+        session.execute(_APPEND, rows if len(rows) > 1 else rows[0])
     session.execute(
         _MOVE_HEAD,
         {"of_log": log, "size": frontier.size, "frontier": frontier.to_bytes(), "root": frontier.root()},

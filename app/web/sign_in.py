@@ -273,15 +273,14 @@ def _welcome(request: Request, token: str, username: str, problem: str | None) -
 @router.post("/welcome/{token}", name="sign_in.choose_password")
 def choose_password(request: Request, token: str, session: Writing, form: TypedForm) -> Response:
     """Keep the password they chose; nobody else ever knows it."""
-    password = form.get("new_password", [""])[-1]
     with database_of(request).reading() as looking:
-        is_invited = reads.invited_person(looking, token, now=clock.now()) is not None
-    chosen = actions.chosen(password) if is_invited else None  # before the change takes its lock
-    person = reads.invited_person(session, token, now=clock.now())
+        person = reads.invited_person(looking, token, now=clock.now())
     if person is None:
         raise NotFound("This link was used or is too old. Ask your administrator for a new one.")
+    password = form.get("new_password", [""])[-1]
     if password != form.get("new_password_again", [""])[-1]:
         return _welcome(request, token, person.username, "The two passwords are not the same. Type both again.")
+    chosen = actions.chosen(password)  # before the change takes its lock
     by_request = request.state.request_id
     problem = actions.accept_invitation(session, token, password, now=clock.now(), request_id=by_request, chosen=chosen)
     if problem is not None:
