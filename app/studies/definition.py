@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+CODE = re.compile(r"[a-z][a-z0-9_]{0,39}")
+Code = Annotated[str, StringConstraints(pattern=f"^{CODE.pattern}$")]
 AnyCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=400, strip_whitespace=True)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")]
@@ -150,7 +151,7 @@ MOST_REPEATS = 999
 MOST_ROWS = 200
 """How many rows a group can have in one entry."""
 
-_cell = re.compile(r"([a-z][a-z0-9_]{0,39})\[([1-9][0-9]{0,2})\]\.([a-z][a-z0-9_]{0,39})")
+_cell = re.compile(rf"({CODE.pattern})\[([1-9][0-9]{{0,2}})\]\.({CODE.pattern})")
 
 
 def cell_name(group: str, row: int, item: str) -> str:

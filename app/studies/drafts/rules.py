@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 
-from app.studies.definition import RESERVED_CODES
+from app.studies.definition import CODE, RESERVED_CODES
 from app.studies.loading import LARGEST_CONSENT, LARGEST_FILE
 
 LARGEST_ZIP = 10_000_000
@@ -19,7 +19,6 @@ LONGEST_NAME = 120
 LONGEST_TITLE = 400
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,99}")
-_CODE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _SKIPPED = re.compile(r"(^|/)(\.|__MACOSX(/|$))")
 
 
@@ -190,7 +189,7 @@ def why_not_change(*, loaded: bool, removed: bool) -> str | None:
 
 def why_not_code(code: str, *, taken: frozenset[str]) -> str | None:
     """Why a new study cannot have this code, or None. `taken` are the codes of all studies here."""
-    if _CODE.fullmatch(code) is None:
+    if CODE.fullmatch(code) is None:
         return "Write a code of small letters, digits and _, a letter first, at most 40: it stands in every address."
     if code in RESERVED_CODES:
         return f"A study cannot be called {code}: the application uses that name itself. Choose another code."

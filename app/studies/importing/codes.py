@@ -4,10 +4,12 @@ import html
 import re
 import unicodedata
 
+from app.studies.definition import CODE
+
 LONGEST_CODE = 40
 LONGEST_LABEL = 400
 
-_code = re.compile(r"[a-z][a-z0-9_]{0,39}").fullmatch
+_code = CODE.fullmatch
 _any_code = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}").fullmatch
 _negative = re.compile(r"[-−]\s*([0-9]+(?:\.[0-9]+)?)").fullmatch
 _tag = re.compile(r"<(?:[A-Za-z/!][^<>]{0,2000})>")

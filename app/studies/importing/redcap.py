@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from app.studies.definition import CODE
 from app.studies.importing import items as said
 from app.studies.importing.building import typed_instead
 from app.studies.importing.codes import LONGEST_LABEL, Codes, paragraphs, plain, short
@@ -173,7 +174,7 @@ class _Reading:
             return rows
         first = rows[0]
         if first.type == "text" and not first.choices:
-            if re.fullmatch(r"[a-z][a-z0-9_]{0,39}", first.name):
+            if CODE.fullmatch(first.name):
                 self.draft.record_id = first.name
                 self.draft.items.take(first.name)
             self.report.changed(
