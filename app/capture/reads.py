@@ -23,7 +23,6 @@ from sqlalchemy import (
     literal,
     not_,
     null,
-    or_,
     select,
     tuple_,
     union_all,
@@ -43,6 +42,7 @@ from app.foundation import paging
 from app.foundation.database import table_of
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.models import Participant, Screening
+from app.participants.reads import at_each_site
 from app.participants.status import Status
 from app.people.access import Actor, sites_for
 from app.people.models import Site
@@ -558,12 +558,7 @@ def unsigned_visits(
     if sites is not None and not sites:
         return paging.Page([], total=0)
     waiting = _unsigned(study, sites)
-    primary = {
-        outcome.visit
-        for each in (study, *study.others.values())
-        for outcome in each.definition.outcomes
-        if outcome.kind == "primary"
-    }
+    primary = {outcome.visit for each in study.definitions for outcome in each.outcomes if outcome.kind == "primary"}
     lines = (
         waiting.with_only_columns(
             case((ENTRY.c.visit.in_(primary), 1), else_=0).label("is_primary"),
@@ -614,8 +609,7 @@ def _unsigned(study: StudyInUse, sites: Collection[int] | None) -> Select[Any]:
             ENTRY.c.in_error_at.is_(None),
         )
     )
-    versions = [each.definition for each in (study, *study.others.values())]
-    if any(each.has_double_entry and "signature" in each.double_entry.before for each in versions):
+    if any(each.has_double_entry and "signature" in each.double_entry.before for each in study.definitions):
         query = query.where(not_(is_pending(ENTRY.c.id)))
     return query if sites is None else query.where(PARTICIPANT.c.site_id.in_(sites))
 
@@ -623,15 +617,10 @@ def _unsigned(study: StudyInUse, sites: Collection[int] | None) -> Select[Any]:
 def _signable(study: StudyInUse) -> ColumnElement[bool]:
     """The forms that are signed, as each site's version of the study says."""
 
-    def forms(definition: Study) -> list[str]:
-        return [instrument.code for instrument in definition.instruments if instrument.signable]
+    def signed(own: Study) -> ColumnElement[bool]:
+        return ENTRY.c.instrument.in_([instrument.code for instrument in own.instruments if instrument.signable])
 
-    own = ENTRY.c.instrument.in_(forms(study.definition))
-    others = [
-        and_(PARTICIPANT.c.site_id == site_id, ENTRY.c.instrument.in_(forms(other.definition)))
-        for site_id, other in study.others.items()
-    ]
-    return or_(and_(PARTICIPANT.c.site_id.not_in(study.others), own), *others) if others else own
+    return at_each_site(study, signed)
 
 
 def _unsigned_place(cursor: str) -> tuple[Any, bool]:

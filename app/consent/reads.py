@@ -186,7 +186,7 @@ def reconsents_owed(
     size = paging.page_size(limit)
     key, backwards = paging.decode(cursor, 1, str) if cursor else ([], False)
     # Where a language has one document only, nobody can have signed another.
-    documents = [one for each in (study, *study.others.values()) for one in each.definition.consent_documents]
+    documents = [one for each in study.definitions for one in each.consent_documents]
     counts = Counter(language for language, _ in {(one.language, one.version) for one in documents})
     languages = [language for language, count in counts.items() if count > 1]
     if not languages:

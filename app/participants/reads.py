@@ -1,14 +1,14 @@
 """What may I see of participants? Lists, one participant, their screening; always only those at my sites."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from functools import cache
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Integer, Row, Select, String, bindparam, func, or_, select, true, tuple_
+from sqlalchemy import ColumnElement, Integer, Row, Select, String, and_, bindparam, func, or_, select, true, tuple_
 from sqlmodel import Session
 
 from app.foundation import clock, paging
@@ -72,6 +72,16 @@ _HELD = (
     .where(PARTICIPANT.c.id == _ID)
     .with_for_update(key_share=True)
 )
+
+
+def at_each_site(study: StudyInUse, condition: Callable[[Study], ColumnElement[bool]]) -> ColumnElement[bool]:
+    """A condition on participants, as the version of the study that is in force at the site of each says it."""
+    if not study.others:
+        return condition(study.definition)
+    others = [
+        and_(PARTICIPANT.c.site_id == site_id, condition(each.definition)) for site_id, each in study.others.items()
+    ]
+    return or_(and_(PARTICIPANT.c.site_id.not_in(study.others), condition(study.definition)), *others)
 
 
 class Sort(StrEnum):

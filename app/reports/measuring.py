@@ -56,8 +56,8 @@ class Form:
 def forms_of(study: StudyInUse) -> dict[str, Form]:
     """The forms of a study in all versions that are in force, by code; without groups of rows, and what is computed."""
     asked: dict[str, dict[str, Item]] = {}
-    for each in (study, *study.others.values()):
-        for instrument in each.definition.instruments:
+    for each in study.definitions:
+        for instrument in each.instruments:
             items = asked.setdefault(instrument.code, {})
             for item in instrument.items:
                 items.setdefault(item.code, item)
@@ -90,7 +90,7 @@ def measure(session: Session, study: StudyInUse, *, now: datetime) -> Measured:
         typing[site] = typing.get(site, Typing(site))._replace(answers=answers)
     for site, (compared, alike) in sums.alike().items():
         typing[site] = typing[site]._replace(compared=compared, alike=alike)
-    clustered = any(each.definition.is_clustered for each in (study, *study.others.values()))
+    clustered = any(each.is_clustered for each in study.definitions)
     return Measured(
         at=now,
         entries=sums.entries,
@@ -203,8 +203,8 @@ def _typed(study: StudyInUse, kind: str) -> Any:
     computed = sorted(
         {
             item.code
-            for each in (study, *study.others.values())
-            for form in each.definition.instruments
+            for each in study.definitions
+            for form in each.instruments
             for item in form.items
             if item.type is ItemType.CALCULATED
         }

@@ -35,7 +35,7 @@ from app.foundation import clock
 from app.foundation.database import Instant
 from app.participants.identity import PARTICIPANT
 from app.participants.in_error.rules import Reason
-from app.participants.reads import IN_ERROR, SCREENING, SITE
+from app.participants.reads import IN_ERROR, SCREENING, SITE, at_each_site
 from app.participants.status import Status
 from app.people.access import Actor, require, sites_for
 from app.people.permissions import Permission
@@ -64,7 +64,7 @@ from app.safety.logs.reads import END
 from app.safety.logs.rules import End
 from app.schedule.reads import VISIT
 from app.schedule.status import VisitStatus
-from app.studies.definition import Study, VisitKind
+from app.studies.definition import VisitKind
 from app.studies.in_use import StudyInUse
 
 WITHDRAWING = ("participant.withdrawn", "consent.withdrawn", "identity.erased")
@@ -178,13 +178,9 @@ def _people(study: StudyInUse) -> Select[Any]:
     return _grouped(rows, *(key.name for key in keys))
 
 
-def _versions(study: StudyInUse) -> list[Study]:
-    return [each.definition for each in (study, *study.others.values())]
-
-
 def _use_withdrawn(study: StudyInUse) -> ColumnElement[bool]:
     """Whether a participant withdrew the use of what is collected, whether they come to visits or not; never null."""
-    levels = {level.code for each in _versions(study) for level in each.withdrawal_levels if level.stops_use}
+    levels = {level.code for each in study.definitions for level in each.withdrawal_levels if level.stops_use}
     return func.coalesce(PARTICIPANT.c.withdrawal_level, "").in_(sorted(levels)) if levels else false()
 
 
@@ -238,7 +234,7 @@ def _visits(study: StudyInUse, sites: list[Place]) -> Subquery:
     is not expected either: no export has it (`capture.in_use`).
     """
     today = _today(sites)
-    plan = plan_of(_versions(study))
+    plan = plan_of(study.definitions)
     codes = [visit.code for visit in plan if visit.kind is not VisitKind.TREATMENT or visit.instruments]
     in_window = and_(VISIT.c.held_on >= VISIT.c.opens_on, VISIT.c.held_on <= VISIT.c.closes_on)
     used_no_more, failed = _use_withdrawn(study), PARTICIPANT.c.status == Status.SCREEN_FAILED
@@ -275,15 +271,8 @@ def _visits(study: StudyInUse, sites: list[Place]) -> Subquery:
 
 def _not_in_plan(study: StudyInUse) -> ColumnElement[bool]:
     """Whether a visit was taken out of the plan of its site, while other sites still have it."""
-    every = {visit.code for each in _versions(study) for visit in each.visits}
-
-    def gone(definition: Study) -> ColumnElement[bool]:
-        return VISIT.c.code.in_(sorted(every - {visit.code for visit in definition.visits}))
-
-    if not study.others:
-        return false()
-    others = [and_(PARTICIPANT.c.site_id == site_id, gone(each.definition)) for site_id, each in study.others.items()]
-    return or_(and_(PARTICIPANT.c.site_id.not_in(study.others), gone(study.definition)), *others)
+    every = {visit.code for each in study.definitions for visit in each.visits}
+    return at_each_site(study, lambda own: VISIT.c.code.in_(sorted(every - {visit.code for visit in own.visits})))
 
 
 def _entries(study: StudyInUse, visits: Subquery) -> Select[Any]:
@@ -300,9 +289,7 @@ def _entries(study: StudyInUse, visits: Subquery) -> Select[Any]:
         .where(ENTRY.c.study_id == study.id, ENTRY.c.in_error_at.is_(None))
     )
     first = standing.where(ENTRY.c.repeat == 1)
-    repeating = {
-        form.code for each in (study, *study.others.values()) for form in each.definition.instruments if form.repeats
-    }
+    repeating = {form.code for each in study.definitions for form in each.instruments if form.repeats}
     if not repeating:
         return _expected(first.subquery())
     earlier = ENTRY.alias("earlier")

@@ -144,8 +144,7 @@ def visits_due(
     size = paging.page_size(limit)
     until = until or today
     # A window opens at most this long before its target: a bound that lets the index end the search early.
-    plans = (study.definition, *(each.definition for each in study.others.values()))
-    longest = max((visit.window.before for plan in plans for visit in plan.visits), default=0)
+    longest = max((visit.window.before for plan in study.definitions for visit in plan.visits), default=0)
     query = (
         select(
             VISIT.c.id,

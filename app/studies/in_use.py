@@ -30,6 +30,11 @@ class StudyInUse:
     definition: Study
     others: Mapping[int, "StudyInUse"] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def definitions(self) -> tuple[Study, ...]:
+        """What is in force at any site: this one first, and each of the others once for every site that has it."""
+        return (self.definition, *(each.definition for each in self.others.values()))
+
     def at(self, site_id: int) -> "StudyInUse":
         """The study as it holds at a site, and so for the participants of that site."""
         return self.others.get(site_id, self)

@@ -51,7 +51,6 @@ def reports(here: PageInStudy) -> Response:
     if asked.get("format") == "csv" and (file := FILES.get(asked.get("part", ""))) is not None:
         heading, rows = file
         return csv_file(f"{study.code}-{asked['part']}-{found.at:%Y-%m-%d}", heading, rows(found))
-    definitions = [each.definition for each in (study, *study.others.values())]
     path, steps = f"/{study.code}/reports", _steps(here, found)
     return show_at(
         here,
@@ -67,11 +66,11 @@ def reports(here: PageInStudy) -> Response:
         flow_narrow=drawn(steps, NARROW),
         reasons=_reasons(study.definition, found),
         sites_forms=_of_all(found.forms_by("site"), found.forms_by()),
-        form_visits=_columns(definitions, found),
-        matrix=_matrix(definitions, found),
+        form_visits=_columns(study.definitions, found),
+        matrix=_matrix(study.definitions, found),
         ages=[*(f"{low}–{high - 1}" for low, high in zip((0, *AGES), AGES, strict=False)), f"≥\u00a0{AGES[-1]}"],
-        odd=_standing_out(definitions, found),
-        clustered=any(each.is_clustered for each in definitions),
+        odd=_standing_out(study.definitions, found),
+        clustered=any(each.is_clustered for each in study.definitions),
         files={part: address(path, {"format": "csv", "part": part}) for part in FILES},
         again_url=address(path, {"again": "yes"}),
         page_url=path,

@@ -180,7 +180,7 @@ def withheld_subjects(session: Session, study: Study, participant: Participant, 
 
 def has_withheld(study: StudyInUse) -> bool:
     """Whether a form is entered twice at any site, whichever version of the study it works under."""
-    return any(each.definition.has_double_entry for each in (study, *study.others.values()))
+    return any(each.has_double_entry for each in study.definitions)
 
 
 def is_withheld(
