@@ -31,7 +31,7 @@ def without_triggers(session: Session) -> None:
         session.execute(text("ALTER TABLE audit_entry DISABLE TRIGGER USER"))
 
 
-@pytest.mark.requirement("LOG-4", "P11-e1")
+@pytest.mark.requirement("LOG-4", "P11-e1", "ALC-+")
 def test_an_untouched_log_verifies(session: Session) -> None:
     _write(session, 9)
     result = verify(session, "mini")
@@ -72,7 +72,7 @@ def test_what_a_savepoint_takes_back_is_not_counted(session: Session) -> None:
     assert result.size == 3
 
 
-@pytest.mark.requirement("P11-e2", "FDA-13", "REL-14")
+@pytest.mark.requirement("P11-e2", "FDA-13", "REL-14", "P11-e3", "EMA-3")
 @pytest.mark.parametrize("statement", ["UPDATE audit_entry SET why = 'x'", "DELETE FROM audit_entry"])
 def test_the_database_itself_refuses_to_change_an_entry(session: Session, statement: str) -> None:
     _write(session, 2)
@@ -97,7 +97,7 @@ ATTACKS: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.requirement("LOG-5", "P11-a")
+@pytest.mark.requirement("LOG-5", "P11-a", "LOG-12")
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_every_attack_on_the_log_is_found_and_named(session: Session, attack: str) -> None:
     _write(session, 9)

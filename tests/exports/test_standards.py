@@ -191,7 +191,7 @@ def as_texts(value: Any, standard: Standard) -> Any:
     return [str(value)]
 
 
-@pytest.mark.requirement("ODM-1", "ODM-2", "ODM-3", "ODM-5", "ODM-6")
+@pytest.mark.requirement("ODM-1", "ODM-2", "ODM-3", "ODM-5", "ODM-6", "FDA-3", "P11-50b")
 @pytest.mark.parametrize("standard", list(ODM))
 def test_odm_is_valid_and_says_what_the_database_says(
     session: Session, study: StudyInUse, manager: Actor, standard: Standard
@@ -368,7 +368,7 @@ def brought_up_to_date(kept: Kept, root: Any, standard: Standard) -> Kept:
     return {code: {visit: forms for visit, forms in visits.items() if forms} for code, visits in kept.items()}
 
 
-@pytest.mark.requirement("ODM-1")
+@pytest.mark.requirement("ODM-1", "ODM-4")
 @pytest.mark.parametrize("standard", list(ODM))
 @pytest.mark.parametrize("many", [False, True])
 def test_a_transactional_odm_brings_an_earlier_one_up_to_date(

@@ -53,6 +53,7 @@ def test_what_was_refused_is_told_as_a_refusal(action, words):
     assert [line["action"] for line in lines] == [words]
 
 
+@pytest.mark.requirement("EMA-3")
 def test_the_log_is_told_in_words(world):
     world.filled()
     said = words(world.browser("data_manager"))
@@ -118,6 +119,7 @@ def test_a_date_that_is_none_is_said_at_its_field(world, typed):
     assert HOSTILE not in reply.text
 
 
+@pytest.mark.requirement("P11-e3", "EMA-5")
 def test_the_log_is_paged_both_ways_and_the_file_has_all_of_it(world):
     with world.database.writing() as session:
         changes = [Change("note.written", "", f"note/{number}") for number in range(620)]

@@ -101,7 +101,7 @@ def test_a_monitor_verifies_answers_and_a_change_shows(world: World):
     assert (stale.status_code, "was changed after you opened it" in stale.text) == (409, True)
 
 
-@pytest.mark.requirement("P11-50a", "P11-70", "FDA-19", "P11-200a")
+@pytest.mark.requirement("P11-50a", "P11-70", "FDA-19", "P11-200a1")
 def test_the_investigator_signs_the_casebook_until_something_changes(world: World):
     doctor = world.browser("investigator")
     with counted_statements(world.database) as said:
@@ -123,7 +123,7 @@ def test_the_investigator_signs_the_casebook_until_something_changes(world: Worl
     assert (stale.status_code, "The casebook changed" in stale.text) == (409, True)
 
 
-@pytest.mark.requirement("AX11-8", "P11-b", "FDA-2")
+@pytest.mark.requirement("AX11-8", "P11-b", "FDA-2", "ALC-L")
 def test_the_casebook_as_pdf_says_everything_marks_what_changed_and_has_the_log_behind(world: World):
     assessor = world.browser("assessor", username="another")
     form = assessor.form(FORM, FORM)

@@ -167,7 +167,7 @@ def test_an_expired_session_keeps_what_was_typed(world):
     assert len(world.codes()) == 1
 
 
-@pytest.mark.requirement("P11-e")
+@pytest.mark.requirement("P11-e1")
 @pytest.mark.parametrize("cookie", ["ended", "gone"])
 def test_what_somebody_typed_is_not_sent_under_the_name_of_another(world, cookie):
     browser, other = world.coordinator(), world.browser("investigator", site_code=None)
