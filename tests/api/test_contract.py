@@ -615,9 +615,24 @@ def test_a_token_works_until_it_ends_is_revoked_or_its_owner_leaves(world):
     assert _with(world, left) == 401
 
 
+# A token that says itself who it is for, and that nobody signed: {"alg": "none"} and {"sub": "coordinator_north"}.
+FORGED = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJjb29yZGluYXRvcl9ub3J0aCJ9."
+
+
 @pytest.mark.requirement("SEC-36")
 @pytest.mark.parametrize(
-    "header", ["", "Bearer", "Bearer ", "Bearer eqp_", "Bearer \x00", "Basic YTpi", "Bearer " + "x" * 5000, "eqp_abc"]
+    "header",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer eqp_",
+        "Bearer \x00",
+        "Basic YTpi",
+        "Bearer " + "x" * 5000,
+        "eqp_abc",
+        f"Bearer {FORGED}",
+    ],
 )
 def test_what_is_not_a_token_opens_nothing(world, header):
     reply = world.http.get("/api/v1/studies/mini/participants", headers={"Authorization": header})

@@ -1,4 +1,4 @@
-"""Is an archive more than rows? Put back years later it is the trial again: checks ask, queries wait, the log goes on."""
+"""Is an archive more than rows? Put back, it is the trial again: checks ask, queries wait, the log goes on."""
 
 from pathlib import Path
 

@@ -349,8 +349,9 @@ def test_the_unblinded_list_has_every_participant_and_an_entry_for_each(session:
     ]
     arms = [row.arm for row in rows]
     assert arms.count("sham") == arms.count("graded_sensorimotor") == 4
-    opened = session.execute(select(func.count()).where(AUDIT.c.action == "envelope.opened")).scalar()
-    assert opened == 8
+    opened = session.execute(select(AUDIT).where(AUDIT.c.action == "envelope.opened")).all()
+    assert sorted(each.participant for each in opened) == [row.participant for row in rows]
+    assert {(each.username, each.role, each.at) for each in opened} == {("sara", "statistician", NOW)}
 
 
 def test_randomising_takes_few_statements(session: Session):

@@ -324,7 +324,7 @@ def test_what_is_written_of_an_emergency_stands(blind: Blind, sentence: str):
 # Who knew what when
 
 
-@pytest.mark.requirement("E6-4", "E9-5")
+@pytest.mark.requirement("E6-4", "E9-5", "CON-20")
 def test_the_report_says_who_knew_what_when_and_no_arm(blind: Blind):
     blind.broken()
     for actor in (blind.manager, blind.statistician, blind.doctor, blind.world.person("monitor")):
