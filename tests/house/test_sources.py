@@ -168,7 +168,7 @@ def test_no_instant_is_without_its_time_zone() -> None:
     assert not naive, "Keep instants as app.foundation.database.Instant."
 
 
-@pytest.mark.requirement("FDA-16", "E6-11")
+@pytest.mark.requirement("FDA-16")
 def test_an_instant_is_kept_in_utc_wherever_it_was_said(session: Session) -> None:
     by = person(session, None, "administrator", username="admin")
     said = NOW.astimezone(timezone(timedelta(hours=10, minutes=30)))
