@@ -24,10 +24,10 @@ _ID = re.compile(r'"([^"]+)"')
 HEAD = (
     "# What is asked, and where it is proven",
     "",
-    "Made by `python scripts/requirements.py` of [requirements.yaml](requirements.yaml) and the markers of the tests. The",
-    "tests fail when this page is not up to date, when something is neither proven nor accounted for, and when one of them",
-    "names what is not asked. The words are ours and short: read the sources themselves. The software supports these rules;",
-    "whether an installation complies is for those who run and validate it.",
+    "Made by `python scripts/requirements.py` of [requirements.yaml](requirements.yaml) and the markers of the tests.",
+    "The tests fail when this page is not up to date, when something is neither proven nor accounted for, and when one",
+    "of them names what is not asked. The words are ours and short: read the sources themselves. The software supports",
+    "these rules; whether an installation complies is for those who run and validate it.",
     "",
     "A test is named as `file::name` below `tests/`: `sh scripts/test tests/FILE -k NAME` runs it.",
 )

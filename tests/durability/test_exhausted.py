@@ -59,7 +59,7 @@ def no_room(database: Database) -> Iterator[None]:
     if database.is_sqlite:
         with database.engine.connect() as connection:
             connection.rollback()
-            connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[attr-defined]
+            connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with limited(resource.RLIMIT_FSIZE, 20_000):  # four pages
             yield
     else:

@@ -221,8 +221,9 @@ class AnyOrder(RuleBasedStateMachine):
 @pytest.mark.requirement("REL-21", "REL-1", "REL-2", "REL-9", "E9-3", "CONC-9")
 def test_any_order_leaves_one_slot_each_in_order(kind: str, shared: Any) -> None:
     engine, met = shared(kind).engine, Counter[str]()
+    machine: Any = lambda: AnyOrder(engine, met)  # noqa: E731
     run_state_machine_as_test(
-        lambda: AnyOrder(engine, met),
+        machine,
         settings=settings(
             max_examples=300 if DEEP else 10 if kind == "sqlite" else 3,
             stateful_step_count=40 if DEEP else 20,
