@@ -666,6 +666,37 @@ def test_fhir_resources_are_valid_and_say_what_the_database_says(session: Sessio
     ]
 
 
+@pytest.mark.requirement("FHIR-3", "FHIR-1")
+def test_a_consent_is_a_draft_until_it_is_countersigned_and_inactive_once_withdrawn(session: Session):
+    from fhir.resources.R4B import get_fhir_model_class
+
+    study = mini_study(session, consent={"optional": [{"code": "samples", "label": "Keep samples"}]})
+    manager = person(session, study, "data_manager", site_code=None)
+    by = ("countersigned_at", "countersigned_by", "countersigned_name", "countersigned_meaning")
+    row = participant(session, study, 1)
+    consent(session, study, row, withdrawn_on=LATER.date())
+    consent(session, study, row, document_version="2", method="paper", options='{"samples": true}')
+    consent(session, study, participant(session, study, 2), **dict.fromkeys(by))
+    data = made(session, study, manager, Standard.FHIR)
+    found = [one["resource"] for one in json.loads(data)["entry"] if one["resource"]["resourceType"] == "Consent"]
+    for one in found:
+        get_fhir_model_class("Consent").model_validate(one)
+    assert [one["status"] for one in found] == ["inactive", "active", "draft"]
+    assert [one["verification"][0] for one in found] == [
+        {"verified": True, "verificationDate": "2026-03-02T09:30:00.000000Z"},
+        {"verified": True, "verificationDate": "2026-03-02T09:30:00.000000Z"},
+        {"verified": False},
+    ]
+    assert found[0]["provision"] == {"period": {"end": LATER.date().isoformat()}}
+    assert [one["policy"][0]["uri"] for one in found] == [f"urn:equipoise:mini:consent:{v}" for v in ("1", "2", "1")]
+    options = [[each["valueBoolean"] for each in one["extension"] if ":option:" in each["url"]] for one in found]
+    assert options == [[], [True], []]
+    assert len({one["id"] for one in found}) == 3
+    assert len({one["patient"]["reference"] for one in found}) == 2
+    for word in (b"Wilhelmina", b"Countersigning"):
+        assert word not in data
+
+
 @pytest.mark.requirement("FHIR-1", "FHIR-2")
 def test_a_transaction_of_fhir_brings_an_earlier_bundle_up_to_date(
     session: Session, study: StudyInUse, manager: Actor, asked: dict[str, Any]
