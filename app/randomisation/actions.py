@@ -50,6 +50,7 @@ from app.randomisation.reads import (
     secrets_of,
     sites_drawn,
     stage_of,
+    stand_in_line,
     standing,
     stored_slots,
     stratum_of,
@@ -747,6 +748,7 @@ def hold_everybody(session: Session, study: StudyInUse) -> None:
         .order_by(PARTICIPANT.c.id)
         .with_for_update(key_share=True)
     ).all()
+    stand_in_line(session, study.id)
     session.execute(
         select(STRATUM.c.id)
         .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
