@@ -14,6 +14,7 @@ from app.audit.tree import root_of
 from app.foundation.clock import today
 from app.foundation.database import Instant, keys_of, store_many, table_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.foundation.turns import short_turns
 from app.mail.actions import queue
 from app.participants.actions import mark
 from app.participants.models import Participant
@@ -164,6 +165,7 @@ _CLINICIANS = (
 )
 
 
+@short_turns()
 def draw(
     session: Session,
     study: StudyInUse,
