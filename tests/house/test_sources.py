@@ -13,6 +13,7 @@ from sqlmodel import Session, SQLModel
 
 from app.audit.actions import ENTRY, Change, record
 from app.foundation.database import Instant
+from app.foundation.models import import_models
 from app.settings import Settings
 from tests.conftest import ROOT
 from tests.factories import NOW, person
@@ -159,6 +160,7 @@ def test_no_instant_is_without_its_time_zone() -> None:
     assert excused == {"expressions/values.py", "exports/formats/workbook.py"}, (
         "clock times that somebody typed, and 1980"
     )
+    import_models()
     naive = [
         f"{table.name}.{column.name}"
         for table in SQLModel.metadata.sorted_tables
