@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import DateTime, select
 from sqlmodel import Session, SQLModel
 
 from app.audit.actions import ENTRY, Change, record
@@ -165,7 +165,7 @@ def test_no_instant_is_without_its_time_zone() -> None:
         f"{table.name}.{column.name}"
         for table in SQLModel.metadata.sorted_tables
         for column in table.columns
-        if column.type.python_type is datetime and not isinstance(column.type, Instant)
+        if isinstance(getattr(column.type, "impl", column.type), DateTime) and not isinstance(column.type, Instant)
     ]
     assert not naive, "Keep instants as app.foundation.database.Instant."
 
