@@ -98,6 +98,11 @@ def plain(text: object) -> Response:
     return Response(str(text).encode(), headers={"Content-Type": CONTENT_TYPES["text"]})
 
 
+def as_json(value: object) -> Response:
+    """One value as JSON."""
+    return Response(orjson.dumps(value), headers={"Content-Type": CONTENT_TYPES["json"]})
+
+
 def download(data: bytes, media_type: str, name: str) -> Response:
     """A file, with its name where these clients look for it."""
     plain_name = "".join(each if each.isascii() and each not in '"\\;' else "_" for each in name)
@@ -107,7 +112,7 @@ def download(data: bytes, media_type: str, name: str) -> Response:
 def one(found: Mapping[str, Cell], shape: Shape) -> Response:
     """A single thing: an object in JSON, one row in CSV."""
     if shape == "json":
-        return Response(orjson.dumps(dict(found)), headers={"Content-Type": CONTENT_TYPES["json"]})
+        return as_json(dict(found))
     return listing(Listing(tuple(found), [tuple(found.values())]), shape)
 
 

@@ -3,12 +3,17 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from app.api.redcap.decoding import Call
 from app.api.redcap.errors import NOT_IN_FORMAT, Wrong
+from app.foundation.json_parts import items
 
+WHOLE = re.compile(r"(?<=[0-9])\.0+$")
+"""What a whole number ends in when it was read as one that is not."""
+NUMBERS_AS_SENT = json.JSONDecoder(parse_float=str, parse_constant=str).raw_decode
 Sent = dict[str, Any]
 """One row: column -> text; rights by form stay a mapping."""
 
@@ -30,12 +35,9 @@ def rows_of(call: Call, odm: Callable[[str], list[Sent]] | None = None) -> list[
 
 
 def _json(text: str) -> Iterator[Sent]:
-    read = json.loads(text.removeprefix("\ufeff"), parse_float=str, parse_constant=str)
-    if isinstance(read, dict):
-        read = [read]
-    if not isinstance(read, list) or not all(isinstance(row, dict) for row in read):
-        raise ValueError
-    for row in read:
+    for row in items(text.removeprefix("\ufeff"), NUMBERS_AS_SENT):
+        if not isinstance(row, dict):
+            raise ValueError
         yield {name: value if isinstance(value, dict) else _text(value) for name, value in row.items()}
 
 
@@ -115,4 +117,6 @@ def _same(sent: Any, present: Any) -> bool:
         return {name: str(value) for name, value in sent.items()} == {
             name: str(value) for name, value in present.items()
         }
-    return str(sent).strip() == str(present).strip()
+    said, kept = str(sent).strip(), str(present).strip()
+    # A table with blanks in a column of whole numbers is written with 1.0 for 1 by those who read it as numbers.
+    return kept in (said, WHOLE.sub("", said))

@@ -15,7 +15,7 @@ from sqlmodel import select
 
 from app.api.redcap.answers import CONTENT_TYPES, XML_HEAD, csv_line, json_text, xml_text
 from app.api.redcap.asked import Asked
-from app.api.redcap.data import Sent, rows_of
+from app.api.redcap.data import WHOLE, Sent, rows_of
 from app.api.redcap.dictionary import (
     ARM,
     ARM_NAME,
@@ -277,7 +277,7 @@ class _Importing:
     def _targets(self, name: str, event: Event, row: Sent) -> Iterator[Target]:
         """The forms that a row holds cells of."""
         project = self.project
-        repeats, said = str(row.get(REPEAT_FORM, "")).strip(), str(row.get(REPEAT, "")).strip()
+        repeats, said = str(row.get(REPEAT_FORM, "")).strip(), WHOLE.sub("", str(row.get(REPEAT, "")).strip())
         if repeats and repeats not in project.form:
             self.problems.cell(name, REPEAT_FORM, repeats, f"There is no form {shown(repeats)}.")
             return

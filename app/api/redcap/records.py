@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi.responses import Response
 
-from app.api.redcap.answers import Cell, Listing, pieces, plain, streamed
+from app.api.redcap.answers import Cell, Listing, as_json, pieces, plain, streamed
 from app.api.redcap.answers import Row as Line
 from app.api.redcap.asked import Asked
 from app.api.redcap.decoding import Call
@@ -66,6 +66,8 @@ CHANGES = (
     "entry.restored",
 )
 INSTANTS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d", "%m/%d/%Y %H:%M", "%m/%d/%Y")
+# As releases of one client write every begin and every end: without the seconds, and without the minute.
+NO_SECONDS, NO_MINUTE = "%Y-%m-%d %H:%M:S", "%Y-%m-%d %H:M%%:%S"
 NOTHING: dict[str, object] = {}
 
 
@@ -191,17 +193,22 @@ def _parts(call: Call, project: Project, fields: Sequence[str], forms: Sequence[
 
 
 def instant_of(call: Call, name: str) -> datetime | None:
-    """An instant in UTC, as this server says the time: to the second, the minute or the day; 24:00 ends a day."""
+    """An instant in UTC, as this server says the time: to the second, the minute or the day; 24:00 ends a day.
+
+    What an end does not say is as late as it can be, so that nothing is missing that was asked for.
+    """
     said = call.text(name)
     if not said:
         return None
     midnight = said.endswith(" 24:00") or said.endswith(" 24:00:00")
     text = said.partition(" ")[0] if midnight else said
-    for form in INSTANTS:
+    for form in (*INSTANTS, NO_SECONDS, NO_MINUTE):
         try:
             found = datetime.strptime(text, form).replace(tzinfo=UTC)
         except ValueError:
             continue
+        if form == NO_MINUTE:
+            found = found.replace(minute=59, second=59)
         return found.replace(hour=23, minute=59, second=59, microsecond=999_999) if midnight else found
     raise not_valid(name)
 
@@ -498,4 +505,5 @@ def next_name(asked: Asked) -> Response:
     actor = asked.here.actor
     if not any(may(actor, each) for each in (Permission.PARTICIPANT_READ, Permission.PARTICIPANT_SCREEN)):
         _ = asked.exporting
-    return plain(next_code(asked.here.session, asked.here.the_study))
+    code = next_code(asked.here.session, asked.here.the_study)
+    return as_json(code) if asked.wants_json else plain(code)
