@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.foundation.json_parts import Items, members, text_of
+from app.foundation.json_parts import Items, items, members, text_of
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -54,6 +54,29 @@ def test_what_is_no_json_is_found_wherever_json_finds_it(said: dict[str, Any], a
 def test_neither_less_nor_more_than_an_object_is_one(text: str):
     with pytest.raises(ValueError):
         members(text)
+
+
+@settings(max_examples=80, deadline=None)
+@given(said=st.lists(VALUES, max_size=4), at=st.integers(0, 60), letter=st.sampled_from(["", "]", ",", "[", "1", "{"]))
+def test_a_list_is_read_item_by_item_as_json_reads_it(said: list[Any], at: int, letter: str):
+    text = f" {json.dumps(said)}\n"
+    assert list(items(text)) == said
+    at %= len(text)
+    text = text[:at] + letter + text[at + 1 :]
+    try:
+        known = json.loads(text)
+    except ValueError:
+        known = None
+    if isinstance(known, list | dict):
+        assert list(items(text)) == (known if isinstance(known, list) else [known])
+    else:
+        with pytest.raises(ValueError):
+            list(items(text))
+
+
+def test_numbers_of_a_list_are_read_as_one_says():
+    as_sent = json.JSONDecoder(parse_float=str).raw_decode
+    assert list(items('[1.50, {"a": [2.0]}]', as_sent)) == ["1.50", {"a": ["2.0"]}]
 
 
 def test_the_last_of_two_members_of_one_name_counts_as_elsewhere():
