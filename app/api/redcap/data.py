@@ -11,8 +11,7 @@ from app.api.redcap.decoding import Call
 from app.api.redcap.errors import NOT_IN_FORMAT, Wrong
 from app.foundation.json_parts import items
 
-WHOLE = re.compile(r"(?<=[0-9])\.0+$")
-"""What a whole number ends in when it was read as one that is not."""
+_point = re.compile(r"(?<=[0-9])\.0+$")
 NUMBERS_AS_SENT = json.JSONDecoder(parse_float=str, parse_constant=str).raw_decode
 Sent = dict[str, Any]
 """One row: column -> text; rights by form stay a mapping."""
@@ -97,6 +96,14 @@ def xml_root(text: str) -> Any:
     return root
 
 
+def whole_number(text: str) -> str:
+    """A whole number that was read as one with decimals, as a whole number again; anything else as it is.
+
+    A table with blanks in a column of whole numbers is written with 1.0 for 1 by those who read it as numbers.
+    """
+    return _point.sub("", text)
+
+
 def same_rows(sent: Sequence[Sent], present: Sequence[Mapping[str, Any]], key: str) -> bool:
     """Whether every row that was sent says what is there: an import of what was exported changes nothing."""
     known = {str(row[key]): row for row in present}
@@ -118,5 +125,4 @@ def _same(sent: Any, present: Any) -> bool:
             name: str(value) for name, value in present.items()
         }
     said, kept = str(sent).strip(), str(present).strip()
-    # A table with blanks in a column of whole numbers is written with 1.0 for 1 by those who read it as numbers.
-    return kept in (said, WHOLE.sub("", said))
+    return kept in (said, whole_number(said))

@@ -188,7 +188,7 @@ def _parts(call: Call, project: Project, fields: Sequence[str], forms: Sequence[
         chosen = form.fields if whole else tuple(each for each in form.fields if each.name in named)
         complete = whole or form.complete in named
         if chosen or complete:
-            parts.append(Part(form, chosen, surveys and form.is_survey and whole, complete))
+            parts.append(Part(form, chosen, surveys and form.is_survey, complete))
     return tuple(parts), project.record_id in fields or project.first_form.name in forms
 
 

@@ -1,12 +1,14 @@
 """Every other call: what it answers in each format, what it refuses and why, in the words that clients compare."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 from lxml import etree
 from sqlalchemy import select
 
+from app.api.redcap.log import WORDS, _is, _kind
 from app.audit.actions import ENTRY as AUDIT
 from tests.api.redcap.test_records import WEEK18
 from tests.api.redcap.world import World
@@ -472,6 +474,25 @@ def test_the_log_in_five_columns(world: World):
     assert world["coordinator"].refused("log", 403).startswith("You do not have Logging privileges")
     # An investigator of the south reads nothing of the north.
     assert {line["record"] for line in world["investigator"].json("log")} <= {"M-001", "M-002"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "pattern"),
+    [
+        ("export", "(?i)export"),
+        ("manage", "Manage"),
+        ("user", "user|Manage"),
+        ("record", "Manage|[Rr]ecord"),
+        ("record_add", "Create record"),
+        ("record_edit", "Update record"),
+        ("lock_record", "Lock/Unlock"),
+    ],
+)
+def test_lines_of_one_kind_say_what_redcapapi_looks_for_in_them(kind: str, pattern: str):
+    said = [_kind(beginning, "M-001") for beginning, _, _ in WORDS] + [_kind("entry.saved", "M-001"), _kind("x.y", "")]
+    lines = [words for of, words in said if _is(of, kind)]
+    assert lines
+    assert all(re.search(pattern, words) for words in lines), lines
 
 
 # What each role may ask

@@ -1,6 +1,7 @@
 """What each known client sends for its usual work, byte for byte as it encodes it; and whatever else somebody sends."""
 
 import json
+import re
 from typing import Any
 from urllib.parse import urlencode
 
@@ -222,6 +223,26 @@ def test_a_table_that_was_read_as_numbers_says_the_same(world: World):
     rows = world["both"].json("record", records="M-001", fields="fall_where", events=WEEK18)
     assert [each["fall_where"] for each in rows if each[FORM]] == ["At home", "On the stairs"]
     assert world["both"].send("record", format="csv", data=row.replace("2.0", "2.5")).status_code == 400
+
+
+def test_records_that_were_read_as_numbers_come_back(world: World):
+    """What pandas makes of an export, and of each kind of answer: a number is the same with .0 behind it, a text not."""
+    both = world["both"]
+    sent = both.csv("record", records="M-001")
+    numbers = "\n".join(re.sub(r"(?<=,)([0-9]+)(?=,|$)", r"\1.0", line) for line in sent.splitlines())
+    assert numbers.count(".0") > 30
+    for kind in ("normal", "overwrite"):
+        reply = both.send("record", format="csv", data=numbers, overwriteBehavior=kind, returnFormat="csv")
+        assert (reply.status_code, reply.text) == (200, "1"), kind
+    assert both.csv("record", records="M-001") == sent
+    row = {"participant_id": "M-002", EVENT: WEEK18, "pain_nrs": 3.0, "pain_where___back": "1.0", "pain_note": "4.0"}
+    assert both.imports([{**row, "dis_weight": "70.0", "dis_items___2": 0.0, "pain_complete": "0.0"}]).text
+    (found,) = both.json("record", records="M-002", events=WEEK18, forms="pain,disability")
+    kept = ("3", "1", "4.0", "70", "0")
+    names = ("pain_nrs", "pain_where___back", "pain_note", "dis_weight", "pain_complete")
+    assert tuple(found[name] for name in names) == kept
+    for name, value in (("pain_nrs", "3.5"), ("pain_where___back", "1.5"), ("pain_complete", "1.5")):
+        assert both.imports([{**row, name: value}]).status_code == 400, name
 
 
 def test_times_as_redcapapi_writes_them(world: World):

@@ -131,6 +131,10 @@ def test_label_headers(world: World):
             {"forms": "diary", "exportSurveyFields": "True"},
             ["redcap_survey_identifier", "diary_timestamp", "diary_slept", "diary_time", "diary_complete"],
         ),
+        (
+            {"fields[1]": "diary_time", "fields[2]": "pain_nrs", "exportSurveyFields": "true"},
+            ["redcap_survey_identifier", "pain_nrs", "diary_timestamp", "diary_time"],
+        ),
     ],
     ids=str,
 )
