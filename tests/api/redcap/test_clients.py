@@ -226,7 +226,7 @@ def test_a_table_that_was_read_as_numbers_says_the_same(world: World):
 
 
 def test_records_that_were_read_as_numbers_come_back(world: World):
-    """What pandas makes of an export, and of each kind of answer: a number is the same with .0 behind it, a text not."""
+    """What pandas makes of an export, and of each kind of answer: a number is the same with .0, a text is not."""
     both = world["both"]
     sent = both.csv("record", records="M-001")
     numbers = "\n".join(re.sub(r"(?<=,)([0-9]+)(?=,|$)", r"\1.0", line) for line in sent.splitlines())
