@@ -104,9 +104,10 @@ def as_json(value: object) -> Response:
 
 
 def download(data: bytes, media_type: str, name: str) -> Response:
-    """A file, with its name where these clients look for it."""
+    """A file, with its name where these clients look for it; the letters are named of text alone."""
     plain_name = "".join(each if each.isascii() and each not in '"\\;' else "_" for each in name)
-    return Response(data, headers={"Content-Type": f'{media_type}; name="{plain_name}";charset=UTF-8'})
+    letters = ";charset=UTF-8" if media_type.startswith("text/") else ""
+    return Response(data, headers={"Content-Type": f'{media_type}; name="{plain_name}"{letters}'})
 
 
 def one(found: Mapping[str, Cell], shape: Shape) -> Response:

@@ -65,7 +65,7 @@ def keep(asked: Asked) -> Response:
     asked.require_import(Permission.ENTRY_SAVE)
     place, here = _place(asked, Permission.ENTRY_SAVE), asked.here
     sent = asked.call.files.get("file")
-    if sent is None or not sent.content:
+    if sent is None:
         raise Wrong('No file was sent. Send it in the part "file" of a multipart form.')
     value = capture.keep_file(
         here.session,

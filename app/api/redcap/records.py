@@ -118,7 +118,8 @@ def export(asked: Asked) -> Response:
         from app.api.redcap.odm import snapshot  # which needs these rows
 
         return snapshot(asked, wanted)
-    eav = asked.call.choice("type", "flat", "eav") == "eav"
+    # One client sends the name of the parameter for its value, and knows nothing but flat rows.
+    eav = asked.call.choice("type", "flat", "eav", "type") == "eav"
     return sent(asked, wanted, eav=eav)
 
 

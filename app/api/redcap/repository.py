@@ -53,7 +53,7 @@ def keep(asked: Asked) -> Response:
     """Keep a file in a folder, or at the top."""
     here, sent = asked.here, asked.call.files.get("file")
     within = _folder(asked, making="document.keep")
-    if sent is None or not sent.content:
+    if sent is None:
         raise Wrong('No file was sent. Send it in the part "file" of a multipart form.')
     actions.keep_file(
         here.session, here.the_study, folder=within, data=sent.content, name=sent.name, by=here.actor, now=here.now

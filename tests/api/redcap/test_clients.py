@@ -257,6 +257,13 @@ def test_times_as_redcapapi_writes_them(world: World):
     assert multipart(world, [*body, ("dateRangeEnd", "2999-01-02 03:M%:XX")]).status_code == 400
 
 
+def test_records_for_redcapy(world: World):
+    """It sends no more than this, and `type` for the type."""
+    body = [("content", "record"), ("format", "json"), ("type", "type")]
+    assert urlencoded(world, body).json() == world["both"].json("record")
+    assert urlencoded(world, [*body[:-1], ("type", "wide")]).status_code == 400
+
+
 NAMES = ("records", "fields", "forms", "events", "record", "field", "event", "instrument", "repeat_instance", "type")
 MORE = ("filterLogic", "data", "format", "returnFormat", "returnContent", "csvDelimiter", "report_id", "logtype", "dag")
 ANYTHING = st.one_of(

@@ -85,6 +85,8 @@ def test_a_file_that_cannot_be_kept_says_why(world: World):
     assert reply.status_code == 400
     assert "File" in reply.json()["error"]
     assert "No file was sent" in both.refused("file", action="import", **place)
+    nothing = {"file": ("note.txt", io.BytesIO(b""), "text/plain")}
+    assert "empty" in both.refused("file", action="import", files=nothing, **place)
     assert both.refused("file", action="import", **{**place, "event": "baseline_arm_1"}) == (
         'The value of the parameter "event" is not valid'
     )
