@@ -159,7 +159,8 @@ def elsewise() -> Response:
 @router.get(surveys.SURVEYS, name="redcap.survey", include_in_schema=False)
 def survey(s: str = "") -> Response:
     """The address of a participant's link as clients write it; on to the link itself."""
-    return RedirectResponse(f"/link/{s}" if SECRET(s) else "/link/none", 303)
+    secret = surveys.secret_of(s[:200])
+    return RedirectResponse(f"/link/{secret}" if SECRET(secret) else "/link/none", 303)
 
 
 def answered(request: Request, call: Call) -> Response:

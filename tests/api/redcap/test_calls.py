@@ -9,6 +9,7 @@ from lxml import etree
 from sqlalchemy import select
 
 from app.api.redcap.log import WORDS, _is, _kind
+from app.api.redcap.surveys import as_word, secret_of
 from app.audit.actions import ENTRY as AUDIT
 from tests.api.redcap.test_records import WEEK18
 from tests.api.redcap.world import World
@@ -404,13 +405,22 @@ def test_a_pdf_of_blank_forms_and_of_a_record(world: World):
 # Participants' own forms
 
 
+@pytest.mark.parametrize("secret", ["a" * 43, "-_" * 21 + "-", "_0-1_1-0" * 5 + "xyz", "x" * 42 + "_"])
+def test_the_secret_of_a_link_stands_as_a_word_and_leads_to_it(world: World, secret: str):
+    word = as_word(secret)
+    assert re.fullmatch(r"\w{43,86}", word)
+    for written in (word, secret):  # links that were given before stand as they are
+        led = world.http.get("/surveys/", params={"s": written}, follow_redirects=False)
+        assert led.headers["location"] == f"/link/{secret}"
+
+
 def test_a_link_is_given_for_a_form_that_participants_fill_in(world: World):
     reply = world["coordinator"].send("surveyLink", record="M-002", instrument="diary", event=WEEK18)
     assert reply.status_code == 200, reply.text
     address = "http://127.0.0.1:8000"
-    assert reply.text.startswith(f"{address}/surveys/?s=")
+    assert re.fullmatch(rf"{address}/surveys/\?s=\w+", reply.text)
     led = world.http.get(reply.text.removeprefix(address), follow_redirects=False)
-    assert (led.status_code, led.headers["location"]) == (303, f"/link/{reply.text.partition('=')[2]}")
+    assert (led.status_code, led.headers["location"]) == (303, f"/link/{secret_of(reply.text.partition('=')[2])}")
     assert world.http.get(led.headers["location"]).status_code == 200
     assert world.http.get("/surveys/?s=//evil.test", follow_redirects=False).headers["location"] == "/link/none"
     assert "is not a survey" in world["coordinator"].refused("surveyLink", record="M-002", instrument="pain")
