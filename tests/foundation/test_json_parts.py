@@ -26,6 +26,16 @@ def whole(text: str) -> Any:
     return {**found, **lists}
 
 
+def spoilt(text: str, at: int, letter: str) -> tuple[str, Any]:
+    """The text with another letter at a place, and what `json.loads` reads of it: None when it is no JSON."""
+    at %= len(text)
+    text = text[:at] + letter + text[at + 1 :]
+    try:
+        return text, json.loads(text)
+    except ValueError:
+        return text, None
+
+
 @settings(max_examples=60, deadline=None)
 @given(said=OBJECTS, indent=st.none() | st.just(1), mark=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32-be"]))
 def test_any_object_says_the_same(said: dict[str, Any], indent: int | None, mark: str):
@@ -36,13 +46,7 @@ def test_any_object_says_the_same(said: dict[str, Any], indent: int | None, mark
 @settings(max_examples=150, deadline=None)
 @given(said=OBJECTS, at=st.integers(0, 60), letter=st.sampled_from(['"', "{", "}", "[", "]", ",", ":", "x", " ", ""]))
 def test_what_is_no_json_is_found_wherever_json_finds_it(said: dict[str, Any], at: int, letter: str):
-    text = json.dumps(said)
-    at %= len(text)
-    text = text[:at] + letter + text[at + 1 :]
-    try:
-        known = json.loads(text)
-    except ValueError:
-        known = None
+    text, known = spoilt(json.dumps(said), at, letter)
     if isinstance(known, dict):
         assert whole(text) == known
     else:
@@ -61,12 +65,7 @@ def test_neither_less_nor_more_than_an_object_is_one(text: str):
 def test_a_list_is_read_item_by_item_as_json_reads_it(said: list[Any], at: int, letter: str):
     text = f" {json.dumps(said)}\n"
     assert list(items(text)) == said
-    at %= len(text)
-    text = text[:at] + letter + text[at + 1 :]
-    try:
-        known = json.loads(text)
-    except ValueError:
-        known = None
+    text, known = spoilt(text, at, letter)
     if isinstance(known, list | dict):
         assert list(items(text)) == (known if isinstance(known, list) else [known])
     else:
