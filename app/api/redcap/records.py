@@ -1,7 +1,7 @@
 """What is recorded? Every record as rows, flat or one value a row, in the columns and the order that clients expect."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -104,6 +104,8 @@ class Wanted:
     blank_status: bool
     now: datetime
     group_of_site: dict[int, Group] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
+    """Who asks, and of which study: what a condition may name."""
     plain_text: bool = False
     """Whether line breaks in values become spaces."""
 
@@ -159,6 +161,7 @@ def wanted_of(asked: Asked, *, forms: Sequence[str] = (), whole: bool = False) -
         blank_status=call.flag("exportBlankForGrayFormStatus"),
         now=asked.here.now,
         group_of_site=asked.group_of_site,
+        about={"user-name": asked.here.actor.username, "project-id": str(asked.here.the_study.id)},
     )
 
 
@@ -372,7 +375,7 @@ def rows_in(wanted: Wanted, found: Recorded) -> Iterator[tuple[Row, dict[Spot, d
             )
             rows += [Row(found.code, event, group, answers, statuses, form, number) for _, number, form in repeats]
         for row in rows:
-            if wanted.logic is None or wanted.logic.holds(Seen(project, row, wanted.now)) is True:
+            if wanted.logic is None or wanted.logic.holds(Seen(project, row, wanted.now, wanted.about)) is True:
                 yield row, times
 
 
