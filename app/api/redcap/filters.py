@@ -70,12 +70,13 @@ class Seen:
     def _smart(self, name: str) -> Value:
         row, group = self._row, self._row.group
         number = str(row.number) if row.form is not None or row.event.repeats else None
+        named, labelled, numbered = (group.name, group.label, str(group.id)) if group is not None else (None,) * 3
         said = {
             "record-name": row.code,
-            "record-dag-name": group and group.name,
-            "redcap_data_access_group": group and group.name,
-            "record-dag-label": group and group.label,
-            "record-dag-id": group and str(group.id),
+            "record-dag-name": named,
+            "redcap_data_access_group": named,
+            "record-dag-label": labelled,
+            "record-dag-id": numbered,
             "event-name": row.event.name,
             "redcap_event_name": row.event.name,
             "event-label": row.event.label,
