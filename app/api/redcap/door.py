@@ -148,6 +148,12 @@ async def door(request: Request) -> Response:
     return await run_in_threadpool(answered, request, call)
 
 
+@router.post("/api", name="redcap.slash", include_in_schema=False)
+def slash() -> Response:
+    """The address without its end; the same call, there. Clients send a 308 again as it was."""
+    return RedirectResponse("/api/", 308)
+
+
 @router.get("/api/", name="redcap.elsewise", include_in_schema=False)
 def elsewise() -> Response:
     """Every call is a POST; somebody looked at the address in a browser."""

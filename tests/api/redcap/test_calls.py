@@ -80,6 +80,13 @@ def test_only_a_post_is_answered(world: World):
         assert world.http.request(method, "/api/", follow_redirects=False).status_code == 405
 
 
+def test_an_address_without_its_end_leads_there(world: World):
+    form = {"token": world["both"].token, "content": "version"}
+    led = world.http.post("/api", data=form, follow_redirects=False)
+    assert (led.status_code, led.headers["location"]) == (308, "/api/")
+    assert world.http.post("/api", data=form, follow_redirects=True).text == "16.0.8"
+
+
 def test_a_form_that_breaks_off_is_refused(world: World):
     headers = {"content-type": "multipart/form-data; boundary=x"}
     reply = world.http.post("/api/", content=b"--x\r\nnonsense", headers=headers)
