@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import strategies as st
 
+from app.api.redcap.decoding import Call
 from app.api.redcap.door import DOORS
+from app.api.redcap.records import instant_of
 from tests.api.redcap.test_records import EVENT, FORM, NUMBER, WEEK18, table
 from tests.api.redcap.world import World
 
@@ -245,15 +248,35 @@ def test_records_that_were_read_as_numbers_come_back(world: World):
         assert both.imports([{**row, name: value}]).status_code == 400, name
 
 
-def test_times_as_redcapapi_writes_them(world: World):
-    """Its releases ask for `%H:%M:S` and `%H:M%:%S`: the one lacks the seconds, the other the minute."""
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("2026-03-02 09:30:15", (9, 30, 15, 0)),
+        ("2026-03-02 09:30", (9, 30, 0, 0)),
+        ("2026-03-02", (0, 0, 0, 0)),
+        ("2026-03-02 24:00", (23, 59, 59, 999_999)),
+        # As releases of redcapAPI write a begin and an end: `%H:%M:S`, and `%H:M%:%S`.
+        ("2026-03-02 09:30:S", (9, 30, 0, 0)),
+        ("2026-03-02 09:M%:15", (9, 59, 59, 0)),
+    ],
+)
+def test_a_time_as_any_client_writes_it(said: str, meant: tuple[int, int, int, int]):
+    found = instant_of(Call({"dateRangeEnd": [said]}), "dateRangeEnd")
+    assert found == datetime(2026, 3, 2, *meant, tzinfo=UTC)
+
+
+def test_what_changed_between_times_as_redcapapi_writes_them(world: World):
+    row = {"participant_id": "M-002", EVENT: "baseline_arm_1", "pain_nrs": "1", "pain_days": "1"}
+    assert world["both"].imports([row]).status_code == 200
     body = [("content", "record"), ("format", "csv"), ("fields[1]", "participant_id")]
-    began = multipart(world, [*body, ("dateRangeBegin", "2999-01-02 03:04:S")])
-    assert (began.status_code, table(began.text)) == (200, [])
-    every = {"M-001", "M-002", "M-003"}
-    for name, said in (("dateRangeEnd", "2999-01-02 03:M%:05"), ("dateRangeBegin", "2020-01-02 03:04:S")):
-        rows = table(multipart(world, [*body, (name, said)]).text)
-        assert {row["participant_id"] for row in rows} <= every, name
+    for name, said, changed in (
+        ("dateRangeBegin", "2999-01-02 03:04:S", set()),
+        ("dateRangeBegin", "2020-01-02 03:04:S", {"M-002"}),
+        ("dateRangeEnd", "2999-01-02 03:M%:05", {"M-002"}),
+        ("dateRangeEnd", "2020-01-02 03:M%:05", set()),
+    ):
+        reply = multipart(world, [*body, (name, said)])
+        assert (reply.status_code, {line["participant_id"] for line in table(reply.text)}) == (200, changed), said
     assert multipart(world, [*body, ("dateRangeEnd", "2999-01-02 03:M%:XX")]).status_code == 400
 
 
