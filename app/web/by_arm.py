@@ -1,8 +1,8 @@
 """Door of the statistician: the flow of participants by arm, and who is analysed. Unknown to all others."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
 
 from fastapi.responses import Response
 
@@ -22,7 +22,6 @@ from app.web.tables import csv_file
 
 router = pages(hidden_without=Permission.ALLOCATIONS_EXPORT)
 Gettext = Callable[[str], str]
-Line = TypeVar("Line")
 HEADING = ("arm", "step", "of", "reason", "number")
 
 
@@ -61,11 +60,12 @@ def flow(here: LoggedPageInStudy) -> Response:
         is_clustered=definition.is_clustered,
         first_stage=definition.allocation.first_stage,
         say=say,
-        visits=[line for lines in zip(*(_of(arm, arm.visits) for arm in found.arms), strict=True) for line in lines],
-        analyses=[
-            line for lines in zip(*(_of(arm, arm.analyses) for arm in found.arms), strict=True) for line in lines
+        visits=[
+            (arm, visit)
+            for visits in zip(*(arm.visits for arm in found.arms), strict=True)
+            for arm, visit in zip(found.arms, visits, strict=True)
         ],
-        seen=list(say.seen.items()),
+        analyses=list(zip(*(arm.analyses for arm in found.arms), strict=True)),
     )
 
 
@@ -118,10 +118,6 @@ def _opened(here: Here) -> FlowByArm:
 
 def _name(here: Here) -> str:
     return f"{here.the_study.code}-flow-by-arm-{here.now:%Y-%m-%d}"
-
-
-def _of(arm: ArmFlow, lines: Sequence[Line]) -> list[tuple[ArmFlow, Line]]:
-    return [(arm, line) for line in lines]
 
 
 # The diagram
@@ -228,6 +224,13 @@ class _Said:
     def reasons(self, reasons: Sequence[Reason]) -> str:
         """Several reasons with their numbers, in one line."""
         return "; ".join(f"{self.why(each)} {self.n(each.number)}" for each in reasons)
+
+    def briefly(self, reasons: Sequence[Reason]) -> str:
+        """The same without how far anybody withdrew."""
+        numbers: Counter[str] = Counter()
+        for each in reasons:
+            numbers[self.why(replace(each, of="") if each.why is Why.WITHDRAWN else each)] += each.number
+        return "; ".join(f"{words} {self.n(number)}" for words, number in numbers.items())
 
     def stands(self, is_locked: bool) -> str:
         """Whether these numbers can still change."""
