@@ -28,6 +28,7 @@ from app.api import (
     links,
     locks,
     messages,
+    oversight,
     participants,
     queries,
     randomisation,
@@ -76,6 +77,7 @@ families = (
     imports,
     webhooks,
     audit,
+    oversight,
 )
 
 router = APIRouter()

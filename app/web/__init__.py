@@ -27,6 +27,7 @@ from app.web import (
     kept,
     links,
     locks,
+    oversight,
     participants,
     people,
     queries,
@@ -87,6 +88,7 @@ for door in (
     amendments,
     importing,
     audit,
+    oversight,
 ):
     # One flat table: a router included in another is searched once more at every level, for every request.
     router.routes.extend(door.router.routes)

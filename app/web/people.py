@@ -94,6 +94,8 @@ def _show(here: Here, person: reads.PersonRow, *, status_code: int = 200, **more
         "by_mail": reads.has_been_in(here.session, person.id),
         "mail_waits": here.settings.smtp_host is None,
         "myself": person.id == here.actor.person_id,
+        "why_both": here.value("why_both"),
+        "why_both_needed": False,
         "act": "",
         "why": "",
         "problem": None,
@@ -139,12 +141,14 @@ def grant(here: ChangeAnywhere, person_id: Number) -> Response:
             study_id=study.id if study else None,
             site_id=site_id,
             log=study.code if study else SYSTEM_LOG,
+            why=here.value("why_both"),
             by=here.actor,
             now=here.now,
         )
     except (Invalid, Refused) as problem:
         here.refuse(problem)
-        return _show(here, found, status_code=409, problem=problem.reason)
+        needed = isinstance(problem, actions.ReasonNeeded)
+        return _show(here, found, status_code=409, problem=problem.reason, why_both_needed=needed)
     return here.redirect(f"/people/{person_id}", done="role_granted")
 
 
