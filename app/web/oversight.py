@@ -94,6 +94,7 @@ def reviews(here: PageInStudy) -> Response:
         "oversight/reviews.html",
         path=path,
         review_url=f"/{here.the_study.code}/audit/review",
+        concealment_url=f"/{here.the_study.code}/concealment" if here.the_study.definition.is_allocated else None,
         rows=found.rows,
         newer=address(path, {}, after=found.previous) if found.previous else None,
         older=address(path, {}, after=found.next) if found.next else None,

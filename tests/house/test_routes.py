@@ -158,6 +158,8 @@ NO_PAGE = {
     "exports.made_file": "a file",
     "exports.manifest_file": "a file",
     "audit.file": "a file",
+    "concealment.statement_file": "a file",
+    "concealment.statement_pdf": "a file",
     "drafts.folder_file": "a file",
     "drafts.open_file": "leads to the file",
     "drafts.load_form": "drafts/load.html",
