@@ -14,6 +14,7 @@ from typing import Any, Literal
 import typst
 from markupsafe import Markup
 
+from app.foundation.turns import short_turns
 from app.rendering import TEMPLATES, templates
 
 Row = tuple[str, str, Literal["text", "code", "drawing"]]
@@ -32,6 +33,7 @@ class Record:
     lines: Sequence[str] = ()
 
 
+@short_turns()
 def record_pdf(record: Record, *, at: datetime, language: str) -> bytes:
     """The record as PDF/A-2b, tagged; the same record and instant give the same bytes."""
     day = at.astimezone(UTC)
