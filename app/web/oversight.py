@@ -6,7 +6,9 @@ from typing import Any
 
 from fastapi.responses import Response
 
+from app.audit.clocks import read_clocks
 from app.dependencies import ChangeInStudy, Here, PageInStudy
+from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Problem, Refused
 from app.people import reads as people
 from app.people.access import may, require
@@ -157,6 +159,7 @@ def _review_page(here: Here, stretch: Stretch, found: Found | None, *, problem: 
         errors=errors_of(problem),
         refused=problem.reason if isinstance(problem, Refused | Conflict) else None,
         telling=telling,
+        clocks=read_clocks(here.session, clock.now).problems(timedelta(seconds=here.settings.clock_seconds)),
         due_on=due_on(stretch.last_at, here.the_study.definition.oversight.log_review_days),
         now=here.now,
         timezone=places.timezone(),

@@ -129,6 +129,7 @@ WHO: dict[str, Who] = {
     "people.person": P.PEOPLE_MANAGE,
     "people.invite": P.PEOPLE_MANAGE,
     "people.grant": P.PEOPLE_MANAGE,
+    "people.installation": P.PEOPLE_MANAGE,
     "people.revoke": P.PEOPLE_MANAGE,
     "people.deactivate": P.PEOPLE_MANAGE,
     "people.reset_second_factor": P.PEOPLE_MANAGE,
