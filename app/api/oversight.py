@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
+from sqlmodel import Session
 
 from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text
-from app.dependencies import ApiChange, ApiPage, Here
-from app.foundation.errors import Conflict
+from app.dependencies import ApiChange, ApiPage, Here, database_of
+from app.foundation.errors import Conflict, FieldProblem, Invalid
 from app.reports.review import actions, reads
 from app.reports.review.reads import ReviewRow
 from app.reports.review.rules import SAID, Finding, Kind
@@ -76,7 +77,7 @@ class FindingReply(Reply):
 
     model_config = _shown(FINDING)
 
-    kind: Kind
+    kind: str = Field(description=f"Among {', '.join(Kind)}.")
     label: str
     what: str
     next: str
@@ -102,7 +103,7 @@ class WordReply(Reply):
 
     model_config = _shown(WORD)
 
-    kind: Kind
+    kind: str
     number: int
     word: str
 
@@ -138,7 +139,7 @@ class ReviewBody(Body):
 
     since: Annotated[int, Field(ge=0, lt=2**31)]
     upto: Annotated[int, Field(ge=0, lt=2**31)]
-    words: dict[Kind, Text] = Field(default={}, max_length=len(Kind))
+    words: dict[Code, Text] = Field(default={}, max_length=len(Kind))
     follows: Text
     confirmed: list[Code] = Field(default=[], max_length=50)
 
@@ -173,7 +174,11 @@ def one_log_review(here: ApiPage, number: Number) -> ReviewReply:
 @router.post("/log-reviews", name="api.review_log", status_code=201, response_model=ReviewReply)
 def review_log(here: ApiChange, body: ReviewBody) -> Response:
     """Record a review of the log, of what `GET /log-review` has shown."""
-    stretch, found = _look(here, upto=body.upto)
+    if unknown := set(body.words) - set(Kind):
+        words = f"There is no finding {min(unknown)}. Say a word on those that GET /log-review names."
+        raise Invalid([FieldProblem("words", "choices", words)])
+    with here.nobody_waits(), database_of(here.request).reading() as session:
+        stretch, found = _look(here, session, upto=body.upto)
     assert found is not None  # a program waits
     if found.since != body.since:
         raise Conflict(reads.MEANWHILE, action=reads.ACTION, subject="/review")
@@ -182,7 +187,7 @@ def review_log(here: ApiChange, body: ReviewBody) -> Response:
         here.the_study,
         stretch,
         found,
-        words={kind.value: word for kind, word in body.words.items()},
+        words=body.words,
         follows=body.follows,
         confirmed=body.confirmed,
         by=here.actor,
@@ -193,9 +198,9 @@ def review_log(here: ApiChange, body: ReviewBody) -> Response:
     return here.answer(said.model_dump(mode="json"), status=201, location=here_is)
 
 
-def _look(here: Here, upto: int | None = None) -> Any:
+def _look(here: Here, session: Session | None = None, *, upto: int | None = None) -> Any:
     return reads.worth_a_look(
-        here.session,
+        session or here.session,
         here.the_study,
         here.request.app.state.counts,
         by=here.actor,
@@ -210,7 +215,7 @@ def _finding(found: Finding) -> FindingReply:
     said = SAID[found.kind]
     lines = [LineReply.model_validate(line) for line in found.lines]
     return FindingReply(
-        kind=found.kind,
+        kind=found.kind.value,
         label=said.label,
         what=said.what,
         next=said.next,
@@ -221,7 +226,7 @@ def _finding(found: Finding) -> FindingReply:
 
 
 def _words(findings: Iterable[tuple[Finding, str]]) -> list[WordReply]:
-    return [WordReply(kind=each.kind, number=each.number, word=word) for each, word in findings]
+    return [WordReply(kind=each.kind.value, number=each.number, word=word) for each, word in findings]
 
 
 def _review(row: ReviewRow) -> ReviewReply:

@@ -1,31 +1,40 @@
 """Oversight: what in the log is worth a look since somebody reviewed it; who may do what; the reviews of both."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from fastapi.responses import Response
+from sqlmodel import Session
 
 from app.audit.clocks import read_clocks
-from app.dependencies import ChangeInStudy, Here, PageInStudy
+from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
+from app.exports.history import failed_between as exports_failed
 from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Problem, Refused
+from app.foundation.languages import translations
 from app.people import reads as people
 from app.people.access import may, require
 from app.people.actions import record_access_review
 from app.people.permissions import Permission
 from app.people.reads import Access
+from app.printing import Record, Row, record_pdf
 from app.reports.review import actions, reads
+from app.reports.review.period import COUNTED
+from app.reports.review.period import period as read_period
 from app.reports.review.reads import ReviewRow, Stretch
 from app.reports.review.rules import SAID, Finding, Found, Kind, Line
 from app.safety.words import to_confirm
+from app.schedule.reminders.reads import not_sent_between as messages_failed
 from app.studies.definition import Study
 from app.web.audit import act_in_words, subject_in_words
 from app.web.pages import pages
-from app.web.places import Places, places_of, show_at
+from app.web.people import software
+from app.web.places import Places, places_of, show_at, typed_day
 from app.web.safety import number_of
 from app.web.shell import errors_of, show, status_of
 from app.web.tables import address, csv_file
+from app.webhooks.reads import failed_between as webhooks_failed
 
 router = pages()
 
@@ -58,7 +67,8 @@ def record(here: ChangeInStudy) -> Response:
     """Keep the review: of what stood on the page that was sent, even if the log went on since."""
     stretch, found = None, None
     try:
-        stretch, found = _look(here, upto=number_of(here, "upto"), waits=True)
+        with here.nobody_waits(), database_of(here.request).reading() as session:
+            stretch, found = _look(here, session, upto=number_of(here, "upto"), waits=True)
         assert found is not None  # whoever waits has it
         if number_of(here, "since") != found.since:
             raise Conflict(reads.MEANWHILE, action=reads.ACTION, subject="/review")
@@ -96,6 +106,7 @@ def reviews(here: PageInStudy) -> Response:
         "oversight/reviews.html",
         path=path,
         review_url=f"/{here.the_study.code}/audit/review",
+        period_url=f"/{here.the_study.code}/audit/period",
         concealment_url=f"/{here.the_study.code}/concealment" if here.the_study.definition.is_allocated else None,
         rows=found.rows,
         newer=address(path, {}, after=found.previous) if found.previous else None,
@@ -121,9 +132,11 @@ def past(here: PageInStudy, number: int) -> Response:
     )
 
 
-def _look(here: Here, *, upto: int | None = None, waits: bool = False) -> tuple[Stretch, Found | None]:
+def _look(
+    here: Here, session: Session | None = None, *, upto: int | None = None, waits: bool = False
+) -> tuple[Stretch, Found | None]:
     return reads.worth_a_look(
-        here.session,
+        session or here.session,
         here.the_study,
         here.request.app.state.counts,
         by=here.actor,
@@ -242,6 +255,107 @@ def _in_log(root: str, kind: Kind, line: Line, since: str | None) -> str:
         return ""
     about = {"who": line.who, "participant": line.participant, "kind": line.action or IN_LOG.get(kind)}
     return address(f"{root}/audit", {**about, "since": since})
+
+
+# The report of a period
+
+
+@router.get("/{study}/audit/period", name="oversight.period")
+def period(here: PageInStudy) -> Response:
+    """What happened around the data in a period; without days, in the last quarter."""
+    since, until, errors = _days(here)
+    rows = _period_rows(here, since, until)
+    path = f"/{here.the_study.code}/audit/period"
+    asked = {"since": f"{since:%Y-%m-%d}", "until": f"{until - timedelta(days=1):%Y-%m-%d}"}
+    return show(
+        here,
+        "oversight/period.html",
+        status_code=422 if errors else 200,
+        path=path,
+        rows=rows,
+        errors=errors,
+        pdf_url=address(f"{path}.pdf", asked),
+        **asked,
+    )
+
+
+@router.get("/{study}/audit/period.pdf", name="oversight.period_pdf")
+def period_pdf(here: PageInStudy) -> Response:
+    """The same to print, sign and file."""
+    since, until, _ = _days(here)
+    gettext = translations(here.language).gettext
+    study = here.the_study
+    last = until - timedelta(days=1)
+    record = Record(
+        title=gettext("Periodic report"),
+        subtitle=study.definition.title,
+        intro=[
+            gettext("From {since} to {until}, by days in UTC.").format(
+                since=f"{since:%Y-%m-%d}", until=f"{last:%Y-%m-%d}"
+            )
+        ],
+        rows=_period_rows(here, since, until),
+        notes=[
+            gettext(
+                "Refused attempts are those that reviews of the log in this period told of. What is counted stands in "
+                "the log, entry by entry."
+            )
+        ],
+        footer=f"{study.code} · {here.now:%Y-%m-%d} · {here.actor.username}",
+        lines=[gettext("Reviewed by, date")],
+    )
+    name = f"{study.code}-period-{since:%Y-%m-%d}-{last:%Y-%m-%d}.pdf"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    body = record_pdf(record, at=here.now, language=here.language)
+    return Response(body, media_type="application/pdf", headers=headers)
+
+
+QUARTER = timedelta(days=91)
+
+
+def _days(here: Here) -> tuple[datetime, datetime, dict[str, str]]:
+    """From the first day to behind the last, in UTC; what was typed wrongly is the last quarter."""
+    asked, errors = here.request.query_params, {}
+    tomorrow = datetime.combine(here.now.astimezone(UTC).date() + timedelta(days=1), time.min, UTC)
+    found = {"since": tomorrow - QUARTER, "until": tomorrow}
+    for name in found:
+        if not (text := asked.get(name, "")):
+            continue
+        try:
+            found[name] = datetime.combine(typed_day(text, name), time.min, UTC) + timedelta(days=name == "until")
+        except (Invalid, OverflowError):
+            errors[name] = "Type the date as YYYY-MM-DD."
+    if not errors and found["since"] >= found["until"]:
+        errors["until"] = "The last day is before the first. Choose a later one."
+    return (found["since"], found["until"], errors) if not errors else (tomorrow - QUARTER, tomorrow, errors)
+
+
+def _period_rows(here: Here, since: datetime, until: datetime) -> list[Row]:
+    study, session = here.the_study, here.session
+    found = read_period(session, study, since=since, until=until, by=here.actor)
+    gettext = translations(here.language).gettext
+
+    def at(instant: datetime) -> str:
+        return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+    loaded = [f"{each.version}: {at(each.loaded_at)}, {each.loaded_by}" for each in found.versions]
+    reviews = [f"{each.number}: {at(each.reviewed_at)}, {each.reviewed_by}" for each in found.log_reviews]
+    access = [f"{each.id}: {at(each.reviewed_at)}, {each.reviewed_by}" for each in found.access_reviews]
+    failed = {
+        gettext("Exports that failed"): exports_failed(session, study.id, since, until),
+        gettext("Messages that did not leave"): messages_failed(session, study.id, since, until),
+        gettext("Events that no webhook took"): webhooks_failed(session, study.id, since, until),
+    }
+    none = gettext("none")
+    rows: list[Row] = [
+        (gettext("Software, now"), ", ".join(f"{name} {number}" for name, number in software()), "text"),
+        (gettext("Versions of the study loaded"), "; ".join(loaded) or none, "text"),
+        (gettext("Reviews of the log"), "; ".join(reviews) or none, "text"),
+        (gettext("Reviews of access"), "; ".join(access) or none, "text"),
+        (gettext("Refused attempts, as reviewed"), str(found.refused), "text"),
+    ]
+    rows += [(here.tell(COUNTED[action]), str(number), "text") for action, number in found.counts.items()]
+    return [*rows, *((label, str(number), "text") for label, number in failed.items())]
 
 
 # Who may do what

@@ -435,6 +435,8 @@ WHO: dict[str, Who] = {
     "oversight.record": P.LOG_REVIEW,
     "oversight.reviews": P.LOG_REVIEW,
     "oversight.past": P.LOG_REVIEW,
+    "oversight.period": P.LOG_REVIEW,
+    "oversight.period_pdf": P.LOG_REVIEW,
     "oversight.access": P.PEOPLE_MANAGE,
     "oversight.record_access": P.PEOPLE_MANAGE,
     "oversight.past_access": P.PEOPLE_MANAGE,

@@ -159,6 +159,7 @@ NO_PAGE = {
     "exports.manifest_file": "a file",
     "audit.file": "a file",
     "concealment.statement_file": "a file",
+    "oversight.period_pdf": "a file",
     "concealment.statement_pdf": "a file",
     "drafts.folder_file": "a file",
     "drafts.open_file": "leads to the file",

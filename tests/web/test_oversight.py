@@ -1,6 +1,7 @@
 """The pages of oversight: what is worth a look in the log, a review with a word on each, and those there were."""
 
 import csv
+from datetime import timedelta
 
 import pytest
 
@@ -87,6 +88,7 @@ def test_a_program_reads_and_records_reviews_as_well(world: World):
     assert {each["kind"] for each in found["findings"]} >= {"corrected_item", "refused"}
     words = {each["kind"]: "Seen." for each in found["findings"]}
     body = {"since": found["since"], "upto": found["upto"], "words": words, "follows": "Nothing."}
+    assert manager.request("POST", "/log-reviews", json={**body, "words": {"moon": "Full."}}).status_code == 422
     made = manager.done("POST", "/log-reviews", body)
     assert (made["log_from"], made["log_to"]) == (found["since"], found["upto"])
     assert manager.done("GET", f"/log-reviews/{made['number']}") == made
@@ -145,3 +147,30 @@ def test_whoever_manages_people_confirms_or_ends_each_role(shared_database: Data
     assert asked.status_code == 409
     assert "Why this person holds both" in said(asked)
     assert administrator.post(f"{url}/roles", {**role, "why_both": "Nobody else."}, page=url).status_code == 303
+
+
+@pytest.mark.requirement("AX11-11")
+def test_the_report_of_a_period_counts_what_happened_around_the_data(world: World):
+    monitor = world.browser("monitor", site_code=None)
+    words = {f"word_{kind}": "Seen." for kind in Kind}
+    monitor.post(PAGE, {**words, "follows": "Nothing."}, page=PAGE)
+    with world.database.writing() as session:
+        given = Change("role.granted", subject="person/ada", item="monitor")
+        record(session, "mini", [given, given], by=monitor.actor, now=clock.now())
+        put_back = Change("log.reconciled", subject="log")
+        record(session, "mini", [put_back], by=monitor.actor, now=clock.now() - timedelta(days=200))
+    path = "/mini/audit/period"
+    with counted_statements(world.database) as statements:
+        page = monitor.soup(path)
+    assert len(statements) <= 12, statements
+    facts = {row.select("dt")[0].get_text(): row.select("dd")[0].get_text() for row in page.select("dl.facts > div")}
+    assert facts["Roles given"] == "2"
+    assert facts["Refused attempts, as reviewed"] == "1"
+    assert "monitor_all" in facts["Reviews of the log"]
+    assert facts["Restores from a backup that were reconciled"] == "0"
+    assert facts["Exports that failed"] == "0"
+    earlier = monitor.soup(f"{path}?since=2020-01-01&until={clock.now():%Y-%m-%d}")
+    assert "Restores from a backup that were reconciled1" in earlier.get_text("").replace("\n", "")
+    assert monitor.get(f"{path}?since=yesterday").status_code == 422
+    assert monitor.get(f"{path}?since=2026-03-02&until=2026-03-01").status_code == 422
+    assert monitor.get(f"{path}.pdf").content.startswith(b"%PDF")
