@@ -28,8 +28,9 @@ _LOG = bindparam("of_log", type_=String)
 _FRONTIER = select(HEAD.c.frontier, HEAD.c.at).where(HEAD.c.log == _LOG).with_for_update()
 _APPEND = insert(ENTRY)
 _COLUMNS = tuple(ENTRY.c.keys())
-MOST_VALUES = 50
-"""Values of a statement above which psycopg takes it apart anew each time, which takes longer than a pipeline."""
+MOST_VALUES, MOST_TOGETHER = 50, 12
+"""Values of a statement above which psycopg takes it apart anew each time, which takes longer than a pipeline; and the
+rows above which there are always more, because each has a place, a hash and a tag of its own."""
 _MOVE_HEAD = (
     update(HEAD)
     .where(HEAD.c.log == _LOG)
@@ -137,10 +138,9 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
         row["tag"] = keys.tag(TAG_PURPOSE, row["leaf_hash"])
         frontier.append(row["leaf_hash"])
     # For a list of rows a driver sets up a pipeline, which costs as much as several statements: a few are one of them.
-    differing = tuple(name for name in _COLUMNS if any(row[name] != rows[0][name] for row in rows[1:]))
-    if len(rows) > 1 and len(_COLUMNS) + len(differing) * (len(rows) - 1) <= MOST_VALUES:
-        more = {f"{name}_{place}": row[name] for place, row in enumerate(rows[1:], start=1) for name in differing}
-        session.execute(_few(len(rows), differing), {**rows[0], **more})
+    values, places = _said_once(rows) if 1 < len(rows) <= MOST_TOGETHER else ({}, ())
+    if 0 < len(values) <= MOST_VALUES:
+        session.execute(_few(places), values)
     else:
         session.execute(_APPEND, rows if len(rows) > 1 else rows[0])
     session.execute(
@@ -156,18 +156,29 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
     session.info[HELD] = (_within(session), log, frontier, rows[-1]["leaf_hash"], newest)
 
 
+def _said_once(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], tuple[tuple[int, ...], ...]]:
+    """The values of these rows, those that are the same in one column once; and for each column, of each row, the
+    place of the row where its value is said."""
+    values: dict[str, Any] = {}
+    places = []
+    for name in _COLUMNS:
+        said: dict[Any, int] = {}
+        places.append(tuple(said.setdefault(row[name], place) for place, row in enumerate(rows)))
+        values.update({f"{name}_{place}": value for value, place in said.items()})
+    return values, tuple(places)
+
+
 @lru_cache(200)
-def _few(rows: int, differing: tuple[str, ...]) -> TextClause:
-    """The statement for so many rows, of which only these columns differ: what is the same in all is sent once.
+def _few(places: tuple[tuple[int, ...], ...]) -> TextClause:
+    """The statement for rows of which these values are the same; its parameters are those of `_said_once`.
 
     As text: an insert of several rows would be put together anew each time.
     """
-    first = {name: name for name in _COLUMNS}
-    named = [first, *({**first, **{name: f"{name}_{place}" for name in differing}} for place in range(1, rows))]
-    values = ", ".join(f"({', '.join(f':{key}' for key in row.values())})" for row in named)
     columns = ", ".join(f'"{name}"' for name in _COLUMNS)
+    rows = [[f"{name}_{place}" for name, place in zip(_COLUMNS, row, strict=True)] for row in zip(*places, strict=True)]
+    values = ", ".join(f"({', '.join(f':{key}' for key in row)})" for row in rows)
     said = f"INSERT INTO {ENTRY.name} ({columns}) VALUES {values}"  # noqa: S608 - our own columns and placeholders
-    types = {key: ENTRY.c[name].type for row in named for name, key in row.items()}
+    types = {key: ENTRY.c[name].type for row in rows for name, key in zip(_COLUMNS, row, strict=True)}
     return text(said).bindparams(*[bindparam(key, type_=kind) for key, kind in types.items()])
 
 
