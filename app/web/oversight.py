@@ -172,7 +172,9 @@ def _review_page(here: Here, stretch: Stretch, found: Found | None, *, problem: 
         errors=errors_of(problem),
         refused=problem.reason if isinstance(problem, Refused | Conflict) else None,
         telling=telling,
-        clocks=read_clocks(here.session, clock.now).problems(timedelta(seconds=here.settings.clock_seconds)),
+        clock_is_wrong=bool(
+            read_clocks(here.session, clock.now).problems(timedelta(seconds=here.settings.clock_seconds))
+        ),
         due_on=due_on(stretch.last_at, here.the_study.definition.oversight.log_review_days),
         now=here.now,
         timezone=places.timezone(),
