@@ -46,7 +46,7 @@ SEARCHING = Searching(WORDS)
 
 
 @pytest.mark.requirement(
-    "CONC-1", "SPI-24c", "E6-6", "CONC-7", "CONC-8", "CONC-11", "CONC-15", "CONC-16", "E6-1", "EMA-8"
+    "CONC-1", "SPI-24c", "E6-6", "CONC-7", "CONC-8", "CONC-11", "CONC-15", "CONC-16", "E6-1", "EMA-8", "CON-F8"
 )
 def test_two_worlds_that_differ_in_the_arms_only_cannot_be_told_apart(new_world: NewWorld, tmp_path: Path):
     database = new_world()
