@@ -15,6 +15,7 @@ from app.api import (
     casebook,
     coding,
     commitment,
+    concealment,
     conduct,
     consent,
     double,
@@ -29,6 +30,7 @@ from app.api import (
     links,
     locks,
     messages,
+    oversight,
     participants,
     queries,
     randomisation,
@@ -68,6 +70,7 @@ families = (
     safety,
     conduct,
     commitment,
+    concealment,
     blinding,
     by_arm,
     downtime,
@@ -78,6 +81,7 @@ families = (
     imports,
     webhooks,
     audit,
+    oversight,
 )
 
 router = APIRouter()

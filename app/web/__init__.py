@@ -13,6 +13,7 @@ from app.web import (
     casebook,
     coding,
     commitment,
+    concealment,
     conduct,
     consent,
     design,
@@ -28,6 +29,7 @@ from app.web import (
     kept,
     links,
     locks,
+    oversight,
     participants,
     people,
     queries,
@@ -81,6 +83,7 @@ for door in (
     escrow,
     sequence,
     commitment,
+    concealment,
     exports,
     imports,
     webhooks,
@@ -89,6 +92,7 @@ for door in (
     amendments,
     importing,
     audit,
+    oversight,
 ):
     # One flat table: a router included in another is searched once more at every level, for every request.
     router.routes.extend(door.router.routes)

@@ -82,15 +82,14 @@ def flow_pdf(here: LoggedPageInStudy) -> Response:
     found, say, study = _opened(here), _Said(here), here.the_study
     gettext = say.gettext
     rows: list[Row] = []
-    for arm in found.arms:
-        boxes = _column(study.definition, arm, say).boxes
-        rows += [(f"{say.arm(arm)}. {box.title}", _told(box, say), "text") for box in boxes]
-    for arm in found.arms:
-        rows += [
-            (f"{say.arm(arm)}. {each.outcome.label}", _analysed(each, say), "text")
-            for each in arm.analyses
-            if each.outcome.kind != "primary"
-        ]
+    columns = [_column(study.definition, arm, say) for arm in found.arms]
+    for boxes in zip(*(column.boxes for column in columns), strict=True):
+        told = [f"{column.label}: {_told(box, say)}" for column, box in zip(columns, boxes, strict=True)]
+        rows.append((boxes[0].title, "\n".join(told), "text"))
+    for analyses in zip(*(arm.analyses for arm in found.arms), strict=True):
+        if analyses[0].outcome.kind != "primary":
+            told = [f"{say.arm(arm)}: {_analysed(each, say)}" for arm, each in zip(found.arms, analyses, strict=True)]
+            rows.append((analyses[0].outcome.label, "\n".join(told), "text"))
     for group in found.groups:
         words = gettext("{number} in the group, of whom {on} have an arm")
         rows.append((group.label, words.format(number=say.n(group.allocated), on=say.n(group.went_on)), "text"))
@@ -157,17 +156,21 @@ def _set_in(reasons: Iterable[Reason], say: "_Said") -> list[tuple[str, int, boo
 
 
 def _told(box: Box, say: "_Said") -> str:
-    parts = [say.n(box.number)]
+    """A box in one line: what is set in stands in brackets behind what it belongs to."""
+    parts: list[list[str]] = []
     for words, number, set_in in box.lines:
-        told = f"{words}: {say.n(number)}"
-        parts.append(f"– {told}" if set_in else told)
-    return "\n".join(parts)
+        if set_in:
+            parts[-1].append(f"{words} {say.n(number)}")
+        else:
+            parts.append([f"{words} {say.n(number)}"])
+    lines = [f"{first} ({'; '.join(more)})" if more else first for first, *more in parts]
+    return f"{say.n(box.number)}. {'; '.join(lines)}" if lines else say.n(box.number)
 
 
 def _analysed(each: Analysis, say: "_Said") -> str:
     words = say.gettext("{analysed} analysed of {available} available; {excluded} excluded")
     told = words.format(analysed=say.n(each.analysed), available=say.n(each.available), excluded=say.n(each.excluded))
-    return f"{told} ({say.reasons(each.reasons)})" if each.reasons else told
+    return f"{told} ({say.briefly(each.reasons)})" if each.reasons else told
 
 
 class _Said:
@@ -221,12 +224,8 @@ class _Said:
         of = (self.levels if reason.why is Why.WITHDRAWN else self.missing).get(reason.of, reason.of)
         return f"{self._why[reason.why]}: {of}" if of else self._why[reason.why]
 
-    def reasons(self, reasons: Sequence[Reason]) -> str:
-        """Several reasons with their numbers, in one line."""
-        return "; ".join(f"{self.why(each)} {self.n(each.number)}" for each in reasons)
-
     def briefly(self, reasons: Sequence[Reason]) -> str:
-        """The same without how far anybody withdrew."""
+        """Several reasons with their numbers in one line, without how far anybody withdrew."""
         numbers: Counter[str] = Counter()
         for each in reasons:
             numbers[self.why(replace(each, of="") if each.why is Why.WITHDRAWN else each)] += each.number

@@ -87,6 +87,10 @@ def _really_asked(left: Left, roles: Sequence[str]) -> None:
         "/api/v1/studies/mini/messages",
         "/mini/audit",
         "/mini/audit.csv",
+        "/mini/audit/review",
+        "/mini/audit/reviews",
+        "/mini/audit/reviews/1",
+        "/api/v1/studies/mini/log-review",
         "/mini/exports/entries.csv",
         *(f"/mini/exports/participants.{extension}" for extension in EXTENSIONS),
         *(f"/mini/exports/all.{extension}" for extension in STANDARD_EXTENSIONS),
@@ -147,6 +151,7 @@ def _really_asked(left: Left, roles: Sequence[str]) -> None:
         "https://example.org/data_manager",
     }
     assert left.rows["deviation"]
+    assert left.rows["log_review"]
     assert left.rows["contact"]
     assert left.rows["concomitant_care"]
     assert not [

@@ -34,9 +34,9 @@ def north(session, study):
     return factories.site(session, study).id
 
 
-def give(session, person, role, study, site_id=None, by=CLI, now=NOW):
-    study_id = study.id if study else None
-    return actions.grant(session, person_id=person.id, role=role, study_id=study_id, site_id=site_id, by=by, now=now)
+def give(session, person, role, study, site_id=None, by=CLI, now=NOW, why=None):
+    more = {"study_id": study.id if study else None, "site_id": site_id, "why": why}
+    return actions.grant(session, person_id=person.id, role=role, **more, by=by, now=now)
 
 
 def actor(session, token, study_id, now=NOW):
@@ -263,7 +263,7 @@ def test_no_role_is_given_or_taken_when_the_audit_entry_cannot_be_written(databa
 def test_the_rights_of_any_past_moment_can_be_told(session, anna, study, north):
     bert = add(session, "bert", password=None)
     first = give(session, anna, Role.ASSESSOR, study, north, now=NOW)
-    give(session, anna, Role.MONITOR, study, now=NOW + 2 * DAY)
+    give(session, anna, Role.MONITOR, study, now=NOW + 2 * DAY, why="Until somebody else is found.")
     give(session, bert, Role.ADMINISTRATOR, None, now=NOW + 3 * DAY)
     actions.revoke(session, first, by=CLI, now=NOW + 4 * DAY)
 

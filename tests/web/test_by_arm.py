@@ -46,9 +46,10 @@ def test_the_page_and_its_files_have_every_arm(shared_database: Database, tmp_pa
     page = browser.soup(ADDRESS)
     assert world.log()[len(before) :] == ["envelope.opened"] * 3 + ["flow.reported"]
     assert page.select_one(".arm-rule") is not None
-    assert page.select_one(".flow-all").get_text(" ", strip=True) == "Randomised n = 3"
+    (everybody,) = page.select(".flow-all")
+    assert everybody.get_text(" ", strip=True) == "Randomised n = 3"
     for column, (code, label) in zip(page.select(".flow-arm"), LABELS.items(), strict=True):
-        assert column.h2.get_text(strip=True) == label
+        assert [each.get_text(strip=True) for each in column.select("h2")] == [label]
         boxes = [each.get_text(" ", strip=True) for each in column.select("h3")]
         assert boxes == [
             f"Allocated n = {arms[code]}",
