@@ -209,6 +209,8 @@ WHO: dict[str, Who] = {
     "entries.sign": P.ENTRY_SIGN,
     "signing.visit_form": P.ENTRY_SIGN,
     "signing.visit": P.ENTRY_SIGN,
+    "signing.casebook_form": P.ENTRY_SIGN,
+    "signing.casebook": P.ENTRY_SIGN,
     "entries.verify_form": P.ENTRY_READ,  # leads to what is saved
     "entries.verify": P.ENTRY_VERIFY,
     "entries.in_error_form": P.ENTRY_READ,  # leads to what is saved
@@ -489,6 +491,9 @@ WHO: dict[str, Who] = {
     "api.sign_entry": P.ENTRY_SIGN,
     "api.to_sign": P.ENTRY_SIGN,
     "api.sign_visit": P.ENTRY_SIGN,
+    "api.casebook_to_sign": P.ENTRY_SIGN,
+    "api.sign_casebook_entries": P.ENTRY_SIGN,
+    "api.casebooks_due": P.CASEBOOK_SIGN,
     "api.entry_history": P.ENTRY_READ,
     "api.verify_entry": P.ENTRY_VERIFY,
     "api.casebook": P.ENTRY_READ,
@@ -708,6 +713,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.choose_reminders": {"mail": False, "sms": True, "version": 0},
     "api.save_entry": {"values": {"pain_nrs": 4}, "accept_partial": True},
     "api.sign_entry": {"version": 1},
+    "api.sign_casebook_entries": {
+        "entries": [{"visit": "week18", "instrument": "pain", "version": 1, "digest": "0" * 64}]
+    },
     "api.sign_visit": {"entries": [{"instrument": "pain", "version": 1, "digest": "0" * 64}]},
     "api.verify_entry": {"version": 1},
     "api.mark_in_error": {"in_error": True, "version": 1, "why": "Another participant's"},

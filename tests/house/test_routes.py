@@ -88,6 +88,7 @@ NO_PAGE = {
     "entries.sign_form": "entries/sign.html",
     "kept.key": "two halves of a key, as JSON",
     "signing.visit_form": "signing/visit.html",
+    "signing.casebook_form": "signing/casebook.html",
     "entries.verify_form": "leads to the record",
     "entries.in_error_form": "leads to the record",
     "casebook.file": "a file",
