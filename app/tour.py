@@ -144,8 +144,8 @@ def widened(study: Study) -> Study:
     said.setdefault("safety", {})["coding"] = {"dictionary": "demo_terms"}
     said["sources"].append(
         "Ours, for this demo and not of RESOLVE: visits outside the plan with the form “Care outside the trial”, "
-        "the disability questionnaire of week 52 entered by two people, a signature of the casebook once week 52 is held, "
-        "the coding of adverse events, and one question a screen by link"
+        "the disability questionnaire of week 52 entered by two people, a signature of the casebook once that visit is "
+        "held, the coding of adverse events, and one question a screen by link"
     )
     return Study.model_validate_json(json.dumps(said))
 
