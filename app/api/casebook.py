@@ -16,7 +16,8 @@ from app.capture.double.reads import without_withheld
 from app.capture.reads import entries_with_values
 from app.capture.rules import named_form
 from app.casebook import casebook_of
-from app.dependencies import ApiChange, ApiPage, Here, require_password
+from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, require_password
+from app.own_copy import Place, own_copy_of
 from app.participants.models import Participant
 from app.people.access import require
 from app.people.permissions import Permission
@@ -159,6 +160,28 @@ def casebook_file(here: ApiPage, code: str) -> Response:
         now=here.now,
     )
     return Response(body, media_type="application/pdf", headers={"Cache-Control": "no-store"})
+
+
+@router.get(
+    "/participants/{code}/own-copy.zip",
+    name="api.own_copy",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {
+                "application/zip": {"schema": {"type": "string", "format": "binary"}, "example": "(the bytes of a ZIP)"}
+            },
+            "description": "A ZIP of casebook.pdf and data.json.",
+        }
+    },
+)
+def own_copy(here: ApiLoggedPage, code: str) -> Response:
+    """A participant's own copy of their data, with who they are; no arm. That it was made is in the log."""
+    found = _readable(here, code)
+    site = next(each for each in sites_of(here.session, here.the_study.id) if each.id == found.site_id)
+    place = Place(f"{site.code} {site.name}", site.timezone)
+    body = own_copy_of(here.session, here.the_study, found, place=place, by=here.actor, now=here.now)
+    return Response(body, media_type="application/zip", headers={"Cache-Control": "no-store"})
 
 
 def _readable(here: Here, code: str) -> Participant:

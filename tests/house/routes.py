@@ -218,6 +218,7 @@ WHO: dict[str, Who] = {
     # casebook and locks
     "casebook.casebook": P.ENTRY_READ,
     "casebook.file": P.ENTRY_READ,
+    "casebook.own_copy": P.IDENTITY_READ,
     "casebook.sign_form": P.ENTRY_READ,
     "casebook.sign": P.CASEBOOK_SIGN,
     "locks.locks": P.ENTRY_READ,
@@ -498,6 +499,7 @@ WHO: dict[str, Who] = {
     "api.verify_entry": P.ENTRY_VERIFY,
     "api.casebook": P.ENTRY_READ,
     "api.casebook_file": P.ENTRY_READ,
+    "api.own_copy": P.IDENTITY_READ,
     "api.sign_casebook": P.CASEBOOK_SIGN,
     "api.locks": P.ENTRY_READ,
     "api.close_data": P.DATA_LOCK,

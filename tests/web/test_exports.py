@@ -28,7 +28,7 @@ from app.people.access import Actor
 from app.studies.in_use import StudyInUse
 from tests.exports.world import as_bytes, entry, participant
 from tests.factories import mini_study, person
-from tests.web.browser import Browser, anonymous_client, counted_statements, signed_in_client
+from tests.web.browser import Browser, anonymous_client, counted_statements, form_in, signed_in_client
 
 HOSTILE = "=1+1<script>alert(1)</script>"
 
@@ -397,3 +397,22 @@ def test_a_whole_study_is_taken_from_the_page_and_has_a_manifest(
     manifest = browser.get(f"/mini/exports/history/{changed.headers['x-equipoise-export']}/manifest.json").json()
     assert (manifest["since"], manifest["sha256"]) == (0, hashlib.sha256(changed.content).hexdigest())
     assert manifest["change"] >= int(changed.headers["x-equipoise-change"]) > 0
+
+
+def test_a_large_study_is_offered_in_the_background_first(browser: Browser, monkeypatch: pytest.MonkeyPatch):
+    page = "/mini/exports?table=all&format=odm"
+    primary = browser.soup(page).select(".page-actions .button-primary")
+    assert [each.get_text(strip=True) for each in primary] == ["Download"], "twelve entries are not large"
+    monkeypatch.setattr("app.web.exports.LARGE", 11)
+    large = browser.soup(page)
+    (button,) = large.select(".page-actions .button-primary")
+    assert button.get_text(strip=True) == "Make it in the background"
+    assert "shows how far it is" in large.get_text()
+    assert [each.get_text(strip=True) for each in large.select(".page-actions a[download]")] == ["Download"]
+    assert [each["id"] for each in large.select('form[action="/mini/exports/history"]')] == [button["form"]]
+    fields = form_in(large, "/mini/exports/history")
+    asked = browser.send("/mini/exports/history", {**fields, str(button["name"]): str(button["value"])})
+    assert (asked.status_code, asked.headers["location"]) == (303, "/mini/exports/history/1")
+    for other in ("/mini/exports?table=all&format=csv", f"{page}&since=1"):
+        kinds = [each.get_text(strip=True) for each in browser.soup(other).select(".page-actions .button-primary")]
+        assert kinds == ["Download"], other
