@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from itertools import chain
+from functools import lru_cache
 from typing import Any, Protocol
 
 from sqlalchemy import String, TextClause, bindparam, insert, select, text, update
@@ -28,7 +27,10 @@ TOGETHER = "audit entries to come"
 _LOG = bindparam("of_log", type_=String)
 _FRONTIER = select(HEAD.c.frontier).where(HEAD.c.log == _LOG).with_for_update()
 _APPEND = insert(ENTRY)
-MOST_TOGETHER = 6
+_COLUMNS = tuple(ENTRY.c.keys())
+MOST_VALUES, MOST_TOGETHER = 50, 12
+"""Values of a statement above which psycopg takes it apart anew each time, which takes longer than a pipeline; and the
+rows above which there are always more, because each has a place, a hash and a tag of its own."""
 _MOVE_HEAD = (
     update(HEAD)
     .where(HEAD.c.log == _LOG)
@@ -134,9 +136,9 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
         row["tag"] = keys.tag(TAG_PURPOSE, row["leaf_hash"])
         frontier.append(row["leaf_hash"])
     # For a list of rows a driver sets up a pipeline, which costs as much as several statements: a few are one of them.
-    if 1 < len(rows) <= MOST_TOGETHER:
-        values = {f"{name}_{place}": value for place, row in enumerate(rows) for name, value in row.items()}
-        session.execute(_few(len(rows)), values)
+    values, places = _said_once(rows) if 1 < len(rows) <= MOST_TOGETHER else ({}, ())
+    if 0 < len(values) <= MOST_VALUES:
+        session.execute(_few(places), values)
     else:
         session.execute(_APPEND, rows if len(rows) > 1 else rows[0])
     session.execute(
@@ -146,14 +148,30 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
     session.info[HELD] = (_within(session), log, frontier, rows[-1]["leaf_hash"])
 
 
-@cache
-def _few(rows: int) -> TextClause:
-    """The statement for so many rows. As text: an insert of several rows would be put together anew each time."""
-    named = [[bindparam(f"{each.name}_{place}", type_=each.type) for each in ENTRY.c] for place in range(rows)]
-    columns = ", ".join(f'"{each.name}"' for each in ENTRY.c)
-    values = ", ".join(f"({', '.join(f':{each.key}' for each in row)})" for row in named)
+def _said_once(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], tuple[tuple[int, ...], ...]]:
+    """The values of these rows, those that are the same in one column once; and for each column, of each row, the
+    place of the row where its value is said."""
+    values: dict[str, Any] = {}
+    places = []
+    for name in _COLUMNS:
+        said: dict[Any, int] = {}
+        places.append(tuple(said.setdefault(row[name], place) for place, row in enumerate(rows)))
+        values.update({f"{name}_{place}": value for value, place in said.items()})
+    return values, tuple(places)
+
+
+@lru_cache(200)
+def _few(places: tuple[tuple[int, ...], ...]) -> TextClause:
+    """The statement for rows of which these values are the same; its parameters are those of `_said_once`.
+
+    As text: an insert of several rows would be put together anew each time.
+    """
+    columns = ", ".join(f'"{name}"' for name in _COLUMNS)
+    rows = [[f"{name}_{place}" for name, place in zip(_COLUMNS, row, strict=True)] for row in zip(*places, strict=True)]
+    values = ", ".join(f"({', '.join(f':{key}' for key in row)})" for row in rows)
     said = f"INSERT INTO {ENTRY.name} ({columns}) VALUES {values}"  # noqa: S608 - our own columns and placeholders
-    return text(said).bindparams(*chain(*named))
+    types = {key: ENTRY.c[name].type for row in rows for name, key in zip(_COLUMNS, row, strict=True)}
+    return text(said).bindparams(*[bindparam(key, type_=kind) for key, kind in types.items()])
 
 
 def record_refusal(session: Session, log: str | None, problem: Problem, *, by: Author, now: datetime) -> None:

@@ -433,6 +433,7 @@ WHO: dict[str, Who] = {
     # the REDCap-compatible door: one address, with the token in the form; tests/api/redcap has its own table
     "redcap.door": ANYONE,
     "redcap.elsewise": ANYONE,
+    "redcap.slash": ANYONE,
     "redcap.survey": ANYONE,  # leads to a participant's link, which asks who they are
     # JSON
     "api.token": IN_STUDY,  # of itself

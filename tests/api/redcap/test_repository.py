@@ -174,6 +174,16 @@ def test_who_only_reads_keeps_nothing(world: World):
         assert "This needs the role" in world["monitor"].refused("fileRepository", 403, **form)
 
 
+def test_a_file_may_have_nothing_in_it(world: World):
+    """PyCap's own tests begin one so, and look whether it is there."""
+    both = world["both"]
+    number = keep(both, "new_upload.txt", b"")
+    assert listed(both) == [{"doc_id": number, "name": "new_upload.txt"}]
+    reply = both.send("fileRepository", action="export", doc_id=number)
+    assert (reply.content, reply.headers["content-type"]) == (b"", 'text/plain; name="new_upload.txt";charset=UTF-8')
+    assert both.send("fileRepository", action="delete", doc_id=number, format="json").json() == []
+
+
 def test_a_file_may_be_larger_than_data(world: World):
     both, large = world["both"], b"a" * 3_000_000
     number = keep(both, "large.txt", large)
