@@ -28,23 +28,21 @@ from app.studies.definition import MOST_REPEATS
 router = operations("entries", "/participants/{code}")
 
 DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+WAITING: dict[str, Any] = {
+    "instrument": "pain",
+    "repeat": 1,
+    "version": 1,
+    "digest": DIGEST,
+    "saved_at": "2026-07-16T09:26:53.589793Z",
+    "saved_by": "assessor",
+}
+READY: dict[str, Any] = {"visit": "week18", **WAITING, "changed": ["pain_intensity"]}
 
 
 class ToSignReply(Reply):
     """A complete entry that this person may sign. Send what it is back to sign it."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "instrument": "pain",
-                "repeat": 1,
-                "version": 1,
-                "digest": DIGEST,
-                "saved_at": "2026-07-16T09:26:53.589793Z",
-                "saved_by": "assessor",
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": WAITING})
 
     instrument: str
     repeat: int
@@ -90,20 +88,7 @@ class VisitSignatureBody(Body):
 class ToSignOfReply(ToSignReply):
     """A complete entry of a casebook that this person may sign."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "visit": "week18",
-                "instrument": "pain",
-                "repeat": 1,
-                "version": 2,
-                "digest": DIGEST,
-                "saved_at": "2026-07-16T09:26:53.589793Z",
-                "saved_by": "assessor",
-                "changed": ["pain_intensity"],
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": READY})
 
     visit: str
     changed: list[str] = Field(description="The items whose answer is not what was entered first.")
@@ -133,26 +118,7 @@ class LeftOutReply(Reply):
 class CasebookToSignReply(Reply):
     """What of a casebook can be signed together, and what is left out."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "ready": [
-                    {
-                        "visit": "week18",
-                        "instrument": "pain",
-                        "repeat": 1,
-                        "version": 2,
-                        "digest": DIGEST,
-                        "saved_at": "2026-07-16T09:26:53.589793Z",
-                        "saved_by": "assessor",
-                        "changed": [],
-                    }
-                ],
-                "left_out": [],
-                "more": 0,
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": {"ready": [READY], "left_out": [], "more": 0}})
 
     ready: list[ToSignOfReply]
     left_out: list[LeftOutReply]

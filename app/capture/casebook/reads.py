@@ -91,7 +91,7 @@ def casebooks_due(
     session: Session, study: StudyInUse, *, by: Actor, cursor: str | None = None, limit: int | None = None
 ) -> paging.Page[CasebookDue]:
     """One page, by code, of the casebooks that this person is asked to sign, because a milestone of the study was
-    reached (ICH E6(R3) 3.16.1(o)); and how many there are.
+    reached (ICH E6(R3) 3.16.1(o)); with the first page, how many there are.
 
     A milestone is a visit that says so. It is reached once the visit is held, and answered by a signature of the whole
     casebook that is later than everything entered up to that visit.
@@ -99,14 +99,32 @@ def casebooks_due(
     require(by, Permission.CASEBOOK_SIGN)
     size = paging.page_size(limit)
     (after,), backwards = paging.decode(cursor, 1, str) if cursor else ([None], False)
-    if not any(visit.casebook_signature for each in study.definitions for visit in each.visits):
+    milestones = {visit.code for each in study.definitions for visit in each.visits if visit.casebook_signature}
+    if not milestones:
         return paging.Page([], total=0)
 
     def due(own: Study) -> ColumnElement[bool]:
         return or_(false(), *(_is_due(own, visit) for visit in own.visits if visit.casebook_signature))
 
-    waiting = (
-        select(PARTICIPANT.c.id, PARTICIPANT.c.code, PARTICIPANT.c.site_id, SITE.c.code.label("site"))
+    latest = (
+        select(VISIT.c.code)
+        .where(
+            VISIT.c.participant_id == PARTICIPANT.c.id,
+            VISIT.c.code.in_(milestones),
+            VISIT.c.status == VisitStatus.HELD,
+        )
+        .order_by(VISIT.c.order.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    query = (
+        select(
+            PARTICIPANT.c.code,
+            PARTICIPANT.c.site_id,
+            SITE.c.code.label("site"),
+            latest.label("visit"),
+            func.count().over().label("total"),
+        )
         .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
         .where(
             PARTICIPANT.c.study_id == study.id,
@@ -114,28 +132,13 @@ def casebooks_due(
             at_each_site(study, due),
         )
     )
-    total = session.execute(select(func.count()).select_from(waiting.subquery())).scalar_one()
-    query = waiting
     if after is not None:
         query = query.where(PARTICIPANT.c.code < after if backwards else PARTICIPANT.c.code > after)
     order = PARTICIPANT.c.code.desc() if backwards else PARTICIPANT.c.code
     rows = session.execute(query.order_by(order).limit(size + 1)).all()
+    total = None if cursor else rows[0].total if rows else 0
     page = paging.page_of(rows, size, lambda row: (row.code,), cursor=cursor, backwards=backwards, total=total)
-    held: dict[int, set[str]] = {}
-    if page.rows:
-        ids = [row.id for row in page.rows]
-        taken = select(VISIT.c.participant_id, VISIT.c.code)
-        for number, code in session.execute(
-            taken.where(VISIT.c.participant_id.in_(ids), VISIT.c.status == VisitStatus.HELD)
-        ):
-            held.setdefault(number, set()).add(code)
-
-    def latest(row: Any) -> str:
-        own = study.at(row.site_id).definition
-        reached = [each.code for each in own.visits if each.casebook_signature and each.code in held.get(row.id, ())]
-        return reached[-1] if reached else ""
-
-    return page.made(lambda row: CasebookDue(row.code, row.site, row.site_id, latest(row)))
+    return page.made(lambda row: CasebookDue(row.code, row.site, row.site_id, row.visit))
 
 
 def _is_due(own: Study, milestone: Visit) -> ColumnElement[bool]:
