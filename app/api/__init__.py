@@ -14,6 +14,7 @@ from app.api import (
     casebook,
     coding,
     commitment,
+    concealment,
     conduct,
     consent,
     datasets,
@@ -29,6 +30,7 @@ from app.api import (
     links,
     locks,
     messages,
+    oversight,
     participants,
     queries,
     randomisation,
@@ -68,6 +70,7 @@ families = (
     safety,
     conduct,
     commitment,
+    concealment,
     blinding,
     downtime,
     escrow,
@@ -78,6 +81,7 @@ families = (
     imports,
     webhooks,
     audit,
+    oversight,
 )
 
 router = APIRouter()

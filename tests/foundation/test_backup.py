@@ -35,7 +35,7 @@ def _counts(database: Database) -> dict[str, int]:
         }
 
 
-@pytest.mark.requirement("AX11-7", "REL-16", "FDA-6")
+@pytest.mark.requirement("AX11-7", "REL-16", "FDA-6", "AX11-17", "ALC-+")
 def test_everything_comes_back_on_another_database(database: Database, tmp_path: Path) -> None:
     _fill(database)
     manifest = backup(database, tmp_path / "b.zip", now=NOW)
@@ -61,6 +61,7 @@ def test_a_restored_postgres_goes_on_counting(database: Database, tmp_path: Path
         assert mini_study(session, code="second").id > 1
 
 
+@pytest.mark.requirement("AX11-5")
 def test_a_changed_archive_and_a_filled_database_are_refused(database: Database, tmp_path: Path) -> None:
     _fill(database)
     backup(database, tmp_path / "b.zip", now=NOW)

@@ -277,7 +277,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
 ]
 
 
-@pytest.mark.requirement("FDA-13", "E6-10", "P11-e")
+@pytest.mark.requirement("FDA-13", "E6-10", "P11-e1")
 @pytest.mark.parametrize(("form", "status", "words"), REFUSED, ids=lambda each: str(each)[:60])
 def test_what_is_forbidden_says_why_and_is_written_down(world: World, form: dict[str, Any], status: int, words: str):
     assert words in world["both"].refused(**{**form, "status": status})

@@ -39,7 +39,7 @@ def listed(caller: Caller, **form: Any) -> list[dict[str, Any]]:
     return list(caller.json("fileRepository", action="list", **form))
 
 
-@pytest.mark.requirement("P11-e", "SEC-19")
+@pytest.mark.requirement("P11-e1", "SEC-19")
 def test_folders_and_files_are_made_listed_shown_and_removed(world: World):
     both = world["both"]
     assert both.csv("fileRepository", action="list") == "folder_id,doc_id,name,role,dag\n"
