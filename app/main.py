@@ -205,8 +205,8 @@ def _tell_of_clocks(database: Database, settings: Settings) -> None:
     except SQLAlchemyError as problem:  # such as a schema that is not up to date, of which others tell
         log.warning("clocks not compared: %s", type(problem).__name__)
         return
-    for each in found:
-        log.warning(each)
+    for wrong_clock in found:
+        log.warning("%s", wrong_clock)
 
 
 def _is_api(request: Request) -> bool:
