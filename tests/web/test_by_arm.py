@@ -14,6 +14,7 @@ from app.foundation.database import Database
 from app.people.permissions import Role
 from app.randomisation.actions import randomise
 from app.randomisation.opening import open_envelopes
+from tests.web.browser import counted_statements
 from tests.web.test_randomisation import sealed
 from tests.web.world import World
 
@@ -43,7 +44,9 @@ def test_the_page_and_its_files_have_every_arm(shared_database: Database, tmp_pa
     arms = randomised(world, 3)
     browser = world.browser("statistician", site_code=None)
     before = world.log()
-    page = browser.soup(ADDRESS)
+    with counted_statements(world.database) as statements:
+        page = browser.soup(ADDRESS)
+    assert len(statements) <= 12, [each[:110] for each in statements]
     assert world.log()[len(before) :] == ["envelope.opened"] * 3 + ["flow.reported"]
     assert page.select_one(".arm-rule") is not None
     (everybody,) = page.select(".flow-all")

@@ -36,12 +36,14 @@ def open_flow(session: Session, study: StudyInUse, *, by: Actor, now: datetime) 
     people = reads.people(session, study, by=by, now=now)
     definition = study.definition
     given: dict[int, str] = {}
-    if definition.is_allocated:
-        arms = open_envelopes(session, study, people, by=by, why=WHY, now=now)
+    reported = [Change("flow.reported", subject="flow")]
+    if staged := reads.in_first_stage(session, study):
+        given = open_groups(session, study, staged, by=by, why=WHY, now=now)
+    if definition.is_allocated and people:
+        arms = open_envelopes(session, study, people, by=by, why=WHY, also=reported, now=now)
         people = {number: replace(person, arm=arms[number]) for number, person in people.items()}
-        if staged := reads.in_first_stage(session, study):
-            given = open_groups(session, study, staged, by=by, why=WHY, now=now)
-    record(session, study.code, [Change("flow.reported", subject="flow")], by=by, now=now)
+    else:
+        record(session, study.code, reported, by=by, now=now, why=WHY)
     return FlowByArm(
         arms=rules.flow(definition, list(people.values())),
         groups=rules.groups(definition, given, people),
