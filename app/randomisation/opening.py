@@ -142,8 +142,8 @@ def open_envelopes(
 ) -> dict[int, str]:
     """The arm code by participant id; those not randomised, of another study or another site are left out.
 
-    One audit entry per envelope, all in one go, and behind them `also`, where anybody was asked for. The session must be a writing one: what is not written down is not
-    opened.
+    One audit entry per envelope, all in one go, and behind them `also`, where anybody was asked for. The session must
+    be a writing one: what is not written down is not opened.
     """
     if by.study_id not in (None, study.id):
         raise NotFound  # roles count in the study they were given for
