@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlmodel import Session
 
 from app.audit.models import AuditEntry
@@ -277,6 +277,11 @@ def test_a_survey_of_the_treatment_period_is_no_treatment():
     assert {visit.visit for visit in found["prt"].visits} >= {"t2", "followup12"}
 
 
+def test_where_sites_are_randomised_it_says_at_how_many_an_arm_is():
+    found = flow(STUDY, [person(site=1), person(site=1), person(site=3), person(site=2, arm="sham")])
+    assert [(arm.allocated, arm.sites) for arm in found] == [(3, 2), (1, 1)]
+
+
 def test_where_groups_are_observed_they_are_those_that_were_recorded():
     group = {
         "code": "care",
@@ -323,7 +328,7 @@ def kept(session: Session, table: Any, **values: Any) -> None:
 
 
 class Played:
-    """Eight people in both arms with different histories, told by their numbers."""
+    """Eight people in both arms, told by their numbers, of whom nothing is recorded yet."""
 
     def __init__(self, session: Session) -> None:
         self.session, self.study = session, study_of(session, STUDY)
@@ -339,6 +344,10 @@ class Played:
         participant(session, self.study, 9)  # has no arm, and is counted nowhere
         told: dict[str, Any] = {"by": self.statistician, "why": "Test", "now": NOW}
         self.arms = open_envelopes(session, self.study, self.ids, **told)
+
+    def differ(self) -> None:
+        """Each of them has a history of their own."""
+        session = self.session
         for number in range(8):
             for code in ("session1", "session2", "week6", "week12"):
                 self.visit(number, code, VisitStatus.HELD)
@@ -404,6 +413,7 @@ class Played:
 @pytest.mark.requirement("CON-F4", "CON-F5", "CON-F7", "CON-21b", "CON-26")
 def test_the_database_is_counted_by_the_arm_that_was_allocated(session: Session):
     played = Played(session)
+    played.differ()
     newest = select(AUDIT.c.position).order_by(AUDIT.c.position.desc()).limit(1)
     before = session.execute(newest).scalar_one()
     found = open_flow(session, played.study, by=played.statistician, now=NOW)
@@ -437,6 +447,66 @@ def test_the_database_is_counted_by_the_arm_that_was_allocated(session: Session)
     rows = session.execute(select(AUDIT.c.action, AUDIT.c.new).where(AUDIT.c.position > before)).all()
     assert [row.action for row in rows] == ["envelope.opened"] * 8 + ["flow.reported"]
     assert {row.new for row in rows} == {None}  # no figure, which blinded readers of the log would learn from
+
+
+AT = datetime(2026, 6, 20, 3, 0, tzinfo=UTC)
+
+
+def written(played: Played, number: int, history: Person) -> Person:
+    """A history as rows of one participant; and the same as it must be read again."""
+    session, ident = played.session, played.ids[number]
+    level, left, gone = history.level, history.left_on, history.status in ("lost", "died")
+    withdrawn_on = left if level else None
+    played.change(number, status=history.status, withdrawal_level=level, withdrawn_on=withdrawn_on)
+    at = {"study_id": played.study.id, "participant_id": ident}
+    common = {**at, "recorded_at": NOW, "recorded_by": "x"}
+    if gone and left:
+        words = {"words": "", "status_before": "randomised", "stopped": ""}
+        kept(session, END, **common, **words, kind=history.status, on=left)
+    if history.in_error:
+        kept(session, IN_ERROR, **common, reason="twice", why="x", found_on=TODAY, told="[]")
+    planned = {"target_on": PAST, "opens_on": PAST, "kind": "assessment", "version": 1, "created_at": NOW, "order": 0}
+    rows = [
+        {**at, **planned, "code": code, "status": row.status, "closes_on": row.closes_on, "held_on": row.held_on}
+        for code, row in history.visits.items()
+    ]
+    session.execute(insert(VISIT), rows)
+    forms: dict[tuple[str, str], list[Form]] = {}
+    for (visit, instrument), some in history.forms.items():
+        held_on = history.visits[visit].held_on
+        used = not (level == "use" and held_on and withdrawn_on and held_on >= withdrawn_on)
+        forms[visit, instrument] = [replace(form, used=used) for form in some]
+        for repeat, form in enumerate(some, 1):
+            error = {"in_error_at": NOW, "in_error_by": "x"} if form.in_error else {}
+            played.pain(number, visit, dict(form.values), repeat=repeat, **error)
+    return replace(
+        history,
+        arm=played.arms[ident],
+        left_on=left if level or gone else None,
+        withdrawn_on=withdrawn_on,
+        visits={code: replace(row, recorded=False) for code, row in history.visits.items()},
+        forms=forms,
+    )
+
+
+@pytest.mark.requirement("CON-F4", "CON-F5", "CON-26")
+def test_whatever_is_kept_the_database_is_counted_as_one_by_one(session: Session):
+    played = Played(session)
+    session.execute(delete(VISIT))  # those of the plan
+
+    @settings(max_examples=12, deadline=None)
+    @given(st.lists(histories, min_size=8, max_size=8))
+    def counted(drawn: list[Person]) -> None:
+        point = session.begin_nested()
+        people = [written(played, number, history) for number, history in enumerate(drawn)]
+        found = open_flow(session, played.study, by=played.statistician, now=AT)
+        point.rollback()
+        adds_up(found.arms)
+        assert sum(arm.allocated for arm in found.arms) == 8
+        site = {person.arm: 1 for person in people}
+        assert [replace(arm, sites=site[arm.arm]) for arm in found.arms] == list(flow(STUDY, people))
+
+    counted()
 
 
 @pytest.mark.requirement("E6-1", "CON-F8")
