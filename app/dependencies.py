@@ -32,6 +32,7 @@ from app.foundation.database import Database, end, only_reads, undo
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
 from app.foundation.json_parts import members, text_of
 from app.foundation.languages import SOURCE, asked_for, in_language, nearest
+from app.foundation.turns import short_turns
 from app.participants.reads import study_of_participant
 from app.people import actions
 from app.people import reads as people
@@ -344,7 +345,8 @@ class Here:
         """
         self.release_key()
         self.session.commit()
-        yield
+        with short_turns():
+            yield
         if self.claimed is not None:
             self.take_key(*self.claimed)
 

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-import typst
 from markupsafe import Markup
 
+from app.foundation.turns import short_turns
 from app.rendering import TEMPLATES, templates
 
 Row = tuple[str, str, Literal["text", "code", "drawing"]]
@@ -62,7 +62,10 @@ def signed_pdf(signed: SignedDocument, *, at: datetime, language: str) -> bytes:
     return _compiled("consent", {**asdict(signed), "lang": language.partition("-")[0], "date": date}, at=day)
 
 
+@short_turns()
 def _compiled(name: str, said: Mapping[str, Any], *, at: datetime) -> bytes:
+    import typst  # heavy, and only printing needs it
+
     template = TEMPLATES / "_pdf" / f"{name}.typ"
     made = typst.compile(
         str(template),

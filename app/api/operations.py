@@ -11,7 +11,6 @@ from typing import Any, get_type_hints
 from fastapi import APIRouter, Depends
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.responses import Response
-from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.routing import Match
 from starlette.types import Scope
@@ -21,26 +20,28 @@ from app.api.pleasant import ROOT, selection
 from app.api.shapes import PROBLEMS, example_of
 from app.dependencies import Handler, Here, TokenNeeded, api_who_asks, ending, hidden_from_others
 from app.people.permissions import Permission
+from app.signposts import Address
 
 OF_STUDY = ROOT + "{study}"
 # Only says in the OpenAPI document how to sign in; app.dependencies reads and judges the token.
 TOKEN = HTTPBearer(auto_error=False, scheme_name="token", description="A token of your account, for one study.")
 
 
-class Operation(APIRoute):
+class Operation(Address):
     """An operation on a study; every one may answer with a problem, and takes a token.
 
     The first sentence of its function is its summary in the OpenAPI document; else that would be the route's name.
     """
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+    def complete(self, endpoint: Callable[..., Any], options: dict[str, Any]) -> None:
+        """With its token, its problems and an example."""
         needs = [Depends(TOKEN), *(options.pop("dependencies", None) or ())]
         responses = {**PROBLEMS, **(options.pop("responses", None) or {})}
-        if set(options["methods"]) != {"GET"}:
+        if self.methods != {"GET"}:
             endpoint = _tried_again(endpoint)
         elif _answers_with_json(endpoint, options["response_model"]):
             needs.append(Depends(selection))
-        super().__init__(path, ending(endpoint), dependencies=needs, responses=responses, **options)
+        super().complete(ending(endpoint), {**options, "dependencies": needs, "responses": responses})
         if self.summary is None:
             self.summary = self.description.split("\n")[0].split(". ")[0].rstrip(".")
         # A good answer shows what it looks like where it stands, not only where its parts are described.

@@ -20,7 +20,7 @@ class Body(BaseModel):
 class Reply(BaseModel):
     """What a client gets."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, defer_build=True)  # built when somebody is first answered so
 
 
 def example_of(shape: Any) -> Any:

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from itertools import chain
+from functools import lru_cache
 from typing import Any, Protocol
 
 from sqlalchemy import String, TextClause, bindparam, insert, select, text, update
@@ -28,7 +27,9 @@ TOGETHER = "audit entries to come"
 _LOG = bindparam("of_log", type_=String)
 _FRONTIER = select(HEAD.c.frontier).where(HEAD.c.log == _LOG).with_for_update()
 _APPEND = insert(ENTRY)
-MOST_TOGETHER = 6
+_COLUMNS = tuple(ENTRY.c.keys())
+MOST_VALUES = 50
+"""Values of a statement above which psycopg takes it apart anew each time, which takes longer than a pipeline."""
 _MOVE_HEAD = (
     update(HEAD)
     .where(HEAD.c.log == _LOG)
@@ -134,9 +135,10 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
         row["tag"] = keys.tag(TAG_PURPOSE, row["leaf_hash"])
         frontier.append(row["leaf_hash"])
     # For a list of rows a driver sets up a pipeline, which costs as much as several statements: a few are one of them.
-    if 1 < len(rows) <= MOST_TOGETHER:
-        values = {f"{name}_{place}": value for place, row in enumerate(rows) for name, value in row.items()}
-        session.execute(_few(len(rows)), values)
+    differing = tuple(name for name in _COLUMNS if any(row[name] != rows[0][name] for row in rows[1:]))
+    if len(rows) > 1 and len(_COLUMNS) + len(differing) * (len(rows) - 1) <= MOST_VALUES:
+        more = {f"{name}_{place}": row[name] for place, row in enumerate(rows[1:], start=1) for name in differing}
+        session.execute(_few(len(rows), differing), {**rows[0], **more})
     else:
         session.execute(_APPEND, rows if len(rows) > 1 else rows[0])
     session.execute(
@@ -146,14 +148,19 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
     session.info[HELD] = (_within(session), log, frontier, rows[-1]["leaf_hash"])
 
 
-@cache
-def _few(rows: int) -> TextClause:
-    """The statement for so many rows. As text: an insert of several rows would be put together anew each time."""
-    named = [[bindparam(f"{each.name}_{place}", type_=each.type) for each in ENTRY.c] for place in range(rows)]
-    columns = ", ".join(f'"{each.name}"' for each in ENTRY.c)
-    values = ", ".join(f"({', '.join(f':{each.key}' for each in row)})" for row in named)
+@lru_cache(200)
+def _few(rows: int, differing: tuple[str, ...]) -> TextClause:
+    """The statement for so many rows, of which only these columns differ: what is the same in all is sent once.
+
+    As text: an insert of several rows would be put together anew each time.
+    """
+    first = {name: name for name in _COLUMNS}
+    named = [first, *({**first, **{name: f"{name}_{place}" for name in differing}} for place in range(1, rows))]
+    values = ", ".join(f"({', '.join(f':{key}' for key in row.values())})" for row in named)
+    columns = ", ".join(f'"{name}"' for name in _COLUMNS)
     said = f"INSERT INTO {ENTRY.name} ({columns}) VALUES {values}"  # noqa: S608 - our own columns and placeholders
-    return text(said).bindparams(*chain(*named))
+    types = {key: ENTRY.c[name].type for row in named for name, key in row.items()}
+    return text(said).bindparams(*[bindparam(key, type_=kind) for key, kind in types.items()])
 
 
 def record_refusal(session: Session, log: str | None, problem: Problem, *, by: Author, now: datetime) -> None:

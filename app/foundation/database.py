@@ -37,6 +37,7 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import Session, SQLModel
 
 from app.foundation.crypto.keys import Keyring
+from app.foundation.turns import short_turns
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -245,7 +246,8 @@ def streamed(session: Session, query: Select[Any], *, batch: int) -> Iterator[Ro
     opened = session.info.setdefault(OPEN, [])
     opened.append(result)
     try:
-        yield from result
+        with short_turns():
+            yield from result
     finally:
         result.close()
         if result in opened:
@@ -286,19 +288,20 @@ def batches(session: Session, query: Select[Any], *, size: int) -> Iterator[Sequ
     opened = session.info.setdefault(OPEN, [])
     opened.append(cursor)
     try:
-        cursor.execute(said.string, values)
-        found = cursor.fetchmany(size)
-        if not found or len(found) < size or connection.dialect.name == "sqlite":
-            while found:
-                yield found
-                found = cursor.fetchmany(size)
-            return
-        with ThreadPoolExecutor(1) as ahead:  # the next rows are made there while these are worked with here
-            while found:
-                coming = ahead.submit(cursor.fetchmany, size)
-                time.sleep(0)  # the other thread asks first; by itself this one would go on for a while
-                yield found
-                found = coming.result()
+        with short_turns():
+            cursor.execute(said.string, values)
+            found = cursor.fetchmany(size)
+            if not found or len(found) < size or connection.dialect.name == "sqlite":
+                while found:
+                    yield found
+                    found = cursor.fetchmany(size)
+                return
+            with ThreadPoolExecutor(1) as ahead:  # the next rows are made there while these are worked with here
+                while found:
+                    coming = ahead.submit(cursor.fetchmany, size)
+                    time.sleep(0)  # the other thread asks first; by itself this one would go on for a while
+                    yield found
+                    found = coming.result()
     finally:
         cursor.close()
         if cursor in opened:

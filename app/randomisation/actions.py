@@ -14,6 +14,7 @@ from app.audit.tree import root_of
 from app.foundation.clock import today
 from app.foundation.database import Instant, keys_of, store_many, table_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.foundation.turns import short_turns
 from app.mail.actions import queue
 from app.participants.actions import mark
 from app.participants.models import Participant
@@ -50,6 +51,7 @@ from app.randomisation.reads import (
     secrets_of,
     sites_drawn,
     stage_of,
+    stand_in_line,
     standing,
     stored_slots,
     stratum_of,
@@ -163,6 +165,7 @@ _CLINICIANS = (
 )
 
 
+@short_turns()
 def draw(
     session: Session,
     study: StudyInUse,
@@ -747,6 +750,7 @@ def hold_everybody(session: Session, study: StudyInUse) -> None:
         .order_by(PARTICIPANT.c.id)
         .with_for_update(key_share=True)
     ).all()
+    stand_in_line(session, study.id)
     session.execute(
         select(STRATUM.c.id)
         .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)

@@ -140,6 +140,12 @@ _HELD_OF_ALL = (
     .with_for_update(of=STRATUM)
 )
 _HELD = {True: _HELD_OF_ALL.where(OF_GROUPS), False: _HELD_OF_ALL.where(OF_ARMS)}
+# Each slot that is taken is a new version of its stratum's row, and PostgreSQL lets whoever asks for that version in
+# front of those who waited for the one before: of eight at once some waited four times as long as most. So they stand
+# in line before they ask. The row's lock is what makes it one after the other; this only says who is next.
+_IN_LINE = select(func.pg_advisory_xact_lock(bindparam("line", type_=Integer), bindparam("study_id", type_=Integer)))
+THOSE_WHO_RANDOMISE = 0x52414E44
+"""Which line it is: that of a study's strata."""
 
 FEWEST_COUNTED = 20  # slots of a list whose counts by arm depend on its order, below which they are not shown
 GUESSED = 24  # allocations over which predictability is averaged; by then the averages have settled
@@ -340,8 +346,18 @@ def _held_stratum(session: Session, study_id: int, stratum: str | None, *, first
     """
     if stratum is None:
         return None
+    stand_in_line(session, study_id)
     rows = session.execute(_HELD[first], {"study_id": study_id, "stratum": stratum}).all()
     return next((row for row in rows if row.used < row.slots), rows[0] if rows else None)
+
+
+def stand_in_line(session: Session, study_id: int) -> None:
+    """Wait until everybody who came before has randomised; behind the participant and before any stratum of a study.
+
+    First come, first served, until the transaction ends. On SQLite whoever begins to write stands in line already.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(_IN_LINE, {"line": THOSE_WHO_RANDOMISE, "study_id": study_id})
 
 
 @dataclass(frozen=True)

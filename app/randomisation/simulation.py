@@ -25,6 +25,7 @@ from math import gcd, lcm
 import numpy as np
 import numpy.typing as npt
 
+from app.foundation.turns import short_turns
 from app.randomisation.methods import (
     biased_coin,
     big_stick,
@@ -143,6 +144,7 @@ def trials_for(people: int) -> int:
     return max(FEWEST_TRIALS, min(TRIALS, MOST_ALLOCATIONS // people))
 
 
+@short_turns()
 def simulated(design: Design, *, trials: int | None = None, seed: int = SEED) -> Behaviour:
     """Play the trial many times. The same arguments give the same answer with the same version of numpy.
 
@@ -161,6 +163,7 @@ def simulated(design: Design, *, trials: int | None = None, seed: int = SEED) ->
     return _behaviour(trials, _imbalances(arms, design.shares), in_strata, _guesses(design, random))
 
 
+@short_turns()
 def simulated_stages(design: Staged, *, trials: int | None = None, seed: int = SEED) -> StagedBehaviour:
     """Play a trial of two stages many times, otherwise as `simulated`; by default fewer times, as it is two of them."""
     first = design.first

@@ -4,18 +4,19 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.routing import APIRoute
 
 from app.dependencies import AlreadyAnswered, Handler, ending, hidden_from_others, who_asks
 from app.foundation.errors import Problem
 from app.people.permissions import Permission
+from app.signposts import Address
 
 
-class Page(APIRoute):
+class Page(Address):
     """A page, or a form that is sent; the document of the operations over REST does not know it."""
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        super().__init__(path, ending(endpoint), **{**options, "include_in_schema": False})
+    def complete(self, endpoint: Callable[..., Any], options: dict[str, Any]) -> None:
+        """What the framework makes of it, and a session that ends where it was used."""
+        super().complete(ending(endpoint), {**options, "include_in_schema": False})
 
 
 def pages(*, hidden_without: Permission | None = None) -> APIRouter:

@@ -158,9 +158,11 @@ Answers = list[dict[str, Any]]
 def storm(database: Database, data: Path, trials: Sequence[Allocating], *, seed: int, kills: Sequence[int]) -> Answers:
     """Let eight processes randomise everybody through two servers; every answer, lost ones (status 0) too.
 
-    `kills` are how many servers are killed at each of as many moments, which are drawn from the seed.
+    `kills` are how many servers are killed at each of as many moments, which are drawn from the seed. In one server of
+    two nobody stands in line for a stratum: the lock of its row is what keeps slots one after the other.
     """
-    return play(Workers(database.url, data, count=2), trials, seed=seed, kills=kills)
+    workers = Workers(database.url, data, count=2, mutants=[[], ["without_the_line"]])
+    return play(workers, trials, seed=seed, kills=kills)
 
 
 def play(workers: Workers, trials: Sequence[Allocating], *, seed: int, kills: Sequence[int] = ()) -> Answers:

@@ -14,9 +14,18 @@ from sqlalchemy import Engine, event
 from sqlalchemy.dialects import postgresql
 
 
-def without_the_row_lock() -> None:
-    """Whoever takes a slot reads its stratum without holding it (PostgreSQL)."""
+def without_the_line() -> None:
+    """Nobody stands in line for a stratum: its row's lock is alone in keeping one after the other (PostgreSQL)."""
     from app.randomisation import reads
+
+    reads.stand_in_line = lambda session, study_id: None
+
+
+def without_the_row_lock() -> None:
+    """Whoever takes a slot reads its stratum without holding it, and stands in no line (PostgreSQL)."""
+    from app.randomisation import reads
+
+    without_the_line()
 
     def unlocked(statement: Any) -> Any:
         free = statement._generate()
@@ -37,6 +46,7 @@ def without_immediate() -> None:
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
+    "without_the_line": without_the_line,
     "without_the_row_lock": without_the_row_lock,
     "without_immediate": without_immediate,
 }

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -97,11 +98,11 @@ class Workers:
     """Server processes that accept from one socket, as `equipoise serve --workers` has them; each can be killed.
 
     The socket is ours: whoever asks while nobody serves waits in its queue for the next process, and nobody has to try
-    again and again. `mutants` are names in `served`.
+    again and again. `mutants` are names in `served`: the processes are started with each of these lists in turn.
     """
 
-    def __init__(self, url: URL, data: Path, *, count: int, mutants: Sequence[str] = ()) -> None:
-        self._url, self._data, self._mutants = url, data, list(mutants)
+    def __init__(self, url: URL, data: Path, *, count: int, mutants: Sequence[Sequence[str]] = ((),)) -> None:
+        self._url, self._data, self._mutants = url, data, cycle(mutants)
         self.log = data / "server.log"
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
@@ -110,7 +111,7 @@ class Workers:
         self._running = [self._new() for _ in range(count)]
 
     def _new(self) -> ForkServerProcess:
-        return _started(self._url, self._data, self._socket, self._mutants)
+        return _started(self._url, self._data, self._socket, next(self._mutants))
 
     def kill(self, count: int) -> None:
         """SIGKILL the processes that have served longest, all at one moment; others are started in their place."""

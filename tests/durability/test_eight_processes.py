@@ -44,7 +44,7 @@ def test_with_the_lock_taken_out_the_judge_finds_fault(kind: str, kept: Database
     for attempt in range(5):
         with kept.writing() as session:
             trials = [blocks(session, f"blocks{attempt}"), minimised(session, f"minimised{attempt}")]
-        answers = play(Workers(kept.url, tmp_path, count=2, mutants=[mutant]), trials, seed=SEED + attempt)
+        answers = play(Workers(kept.url, tmp_path, count=2, mutants=[[mutant]]), trials, seed=SEED + attempt)
         for trial in trials:
             if any("answered 500" in fault for fault in faults(kept, trial, answers)):
                 blamed.add(trial.study.code.rstrip("0123456789"))

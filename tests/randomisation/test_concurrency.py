@@ -8,7 +8,7 @@ from queue import Empty, Queue
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from app.audit.verify import verify
 from app.foundation.database import Database, table_of
@@ -250,6 +250,36 @@ def test_a_list_replaced_while_somebody_waits_for_it_gives_no_slot(database: Dat
     with database.reading() as session:
         assert check_history(session, study.id) == 0
         assert session.execute(select(STRATUM.c.used).where(STRATUM.c.sequence_id == first)).scalars().all() == [0, 0]
+
+
+@pytest.mark.requirement("REL-13")
+def test_whoever_comes_first_is_randomised_first(database: Database):
+    if database.is_sqlite:
+        pytest.skip("On SQLite nobody can wait in the middle: whoever begins to write stands in line.")
+    with database.writing() as session:
+        study = study_of(session)
+        sealed(session, study, slots=8)
+        by = {site: actor(session, study, Role.COORDINATOR, site) for site in ("SYD", "PER")}
+        in_front, *others = [participant(session, study, n, "PER" if n % 2 else "SYD") for n in range(1, 8)]
+        site_of = {each.id: "PER" if number % 2 else "SYD" for number, each in enumerate((in_front, *others), 1)}
+    order: list[int] = []
+
+    def press(person: Participant) -> None:
+        with database.writing() as session:
+            order.append(randomise(session, study, person, by=by[site_of[person.id]], now=NOW).participant_id)
+
+    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    threads = [threading.Thread(target=press, args=(person,)) for person in others]
+    with database.writing() as session:
+        randomise(session, study, in_front, by=by["PER"], now=NOW)
+        for number, thread in enumerate(threads, 1):
+            thread.start()
+            with database.reading() as looking:
+                stand = any(looking.execute(waiting).scalar_one() == number for _ in range(3000))
+            assert stand, "nobody stands in line"
+    for thread in threads:
+        thread.join(60)
+    assert order == [person.id for person in others]
 
 
 @pytest.mark.requirement("REL-13", "RND-1")
