@@ -90,7 +90,7 @@ def problem_of(reply: Any) -> Any:
 def application_on(database: Database, **settings: Any) -> FastAPI:
     """The application on this database, with a data folder of its own."""
     data = Path(settings.pop("data", None) or memory.data())
-    return create_app(Settings(secure_cookies=False, data=data, **settings), database)
+    return create_app(Settings.model_construct(secure_cookies=False, data=data, **settings), database)
 
 
 def new_token_for(

@@ -121,7 +121,7 @@ def anonymous_client(database: Database, **settings: Any) -> TestClient:
     from app.main import create_app
 
     data = Path(settings.pop("data", None) or memory.data())
-    application = create_app(Settings(secure_cookies=False, data=data, **settings), database)
+    application = create_app(Settings.model_construct(secure_cookies=False, data=data, **settings), database)
     return TestClient(application, base_url="http://trial.test", raise_server_exceptions=True)
 
 
