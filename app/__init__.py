@@ -24,7 +24,7 @@ Rooms, top floor first:
   webhooks/       programs elsewhere that are told of changes: where it is read, never what it says
   imports/        files of others -> mapped rows -> the same acts as on the pages, tried dry or saved
   reports/        how the trial goes, in numbers and never by arm: recruitment, flow, visits, forms, queries, events,
-                  and what the data of each site look like beside the others
+                  and what the data of each site look like beside the others;  review/ of the log
   exports/        study -> tables -> files of many formats, blinded by construction; manifests; what changed since;
                   dummy arms to write programmes with; the whole study as ODM, Dataset-JSON with Define-XML, FHIR
   treatment/      UNBLINDED: what was delivered, session by session, by treating clinicians

@@ -472,6 +472,7 @@ def user_add(
     email: Annotated[str, typer.Option()],
     organisation: Annotated[str, typer.Option(help="Stands beside the name in the audit log.")],
     role: Annotated[list[str] | None, typer.Option(help="ROLE@STUDY or ROLE@STUDY/SITE; administrator alone.")] = None,
+    why: Annotated[str | None, typer.Option(help="Why one person holds roles that are usually kept apart.")] = None,
 ) -> None:
     """Add a person and print the link with which they choose their own password."""
     settings = Settings()
@@ -483,12 +484,12 @@ def user_add(
             session, username=username, name=name, email=email, organisation=organisation, password=None, by=by, now=now
         )
         for each in role or []:
-            _grant(session, person.id, each, by)
+            _grant(session, person.id, each, by, why)
         token = people.invite(session, person.id, by=by, now=now)
     out.print(f"{settings.address}/welcome/{token}", markup=False)
 
 
-def _grant(session: object, person_id: int, wanted: str, by: Actor) -> None:
+def _grant(session: object, person_id: int, wanted: str, by: Actor, why: str | None) -> None:
     from sqlmodel import Session
 
     assert isinstance(session, Session)
@@ -510,6 +511,7 @@ def _grant(session: object, person_id: int, wanted: str, by: Actor) -> None:
         site_id=site_id,
         role=Role(role),
         log=study.code if study else SYSTEM_LOG,
+        why=why,
         by=by,
         now=clock.now(),
     )

@@ -4,12 +4,14 @@ import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect
@@ -21,6 +23,7 @@ import app.web
 from app.api.pleasant import Pleasant
 from app.api.redcap.errors import unreadable
 from app.audit.actions import record_refusal
+from app.audit.clocks import read_clocks
 from app.dependencies import (
     LARGEST_UPLOAD,
     AlreadyAnswered,
@@ -166,6 +169,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         database.refuse_unsafe_settings()
+        _tell_of_clocks(database, settings)
         yield
 
     application = Guarded(
@@ -200,6 +204,18 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     application.add_middleware(Pleasant, a_minute=settings.api_requests_a_minute)
     application.add_middleware(GZipMiddleware, minimum_size=600, compresslevel=5)
     return application
+
+
+def _tell_of_clocks(database: Database, settings: Settings) -> None:
+    """A line for each clock that is wrong; never a reason not to start."""
+    try:
+        with database.reading() as session:
+            found = read_clocks(session, clock.now).problems(timedelta(seconds=settings.clock_seconds))
+    except SQLAlchemyError as problem:  # such as a schema that is not up to date, of which others tell
+        log.warning("clocks not compared: %s", type(problem).__name__)
+        return
+    for wrong_clock in found:
+        log.warning("%s", wrong_clock)
 
 
 def _is_api(request: Request) -> bool:

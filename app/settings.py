@@ -43,6 +43,9 @@ class Settings(BaseSettings):
         default="",
         description="Told although not https on the public network, such as http://10.0.0.7:9000; with commas.",
     )
+    clock_seconds: float = Field(
+        default=5, gt=0, le=3600, description="So much may clocks differ, in seconds, before anybody is told."
+    )
     address: str = Field(default="http://127.0.0.1:8000", description="Where people reach this installation.")
     demo: bool = Field(default=False, description="Shows the demo sign-ins on the sign-in page.")
 

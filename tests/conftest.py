@@ -30,6 +30,9 @@ from tests import memory
 from tests.postgres import server
 
 ROOT = Path(__file__).parent.parent
+# A machine that others use as well is no reason to fail.
+settings.register_profile("patient", parent=settings(), deadline=None)
+settings.load_profile("patient")
 # --hypothesis-profile=deep: tests/properties look much further, and differently each time.
 settings.register_profile("deep", derandomize=False)
 KEYS = Keyring(bytes(range(32)))

@@ -14,6 +14,7 @@ from app.api import (
     casebook,
     coding,
     commitment,
+    concealment,
     conduct,
     consent,
     double,
@@ -28,6 +29,7 @@ from app.api import (
     links,
     locks,
     messages,
+    oversight,
     participants,
     queries,
     randomisation,
@@ -67,6 +69,7 @@ families = (
     safety,
     conduct,
     commitment,
+    concealment,
     blinding,
     downtime,
     escrow,
@@ -76,6 +79,7 @@ families = (
     imports,
     webhooks,
     audit,
+    oversight,
 )
 
 router = APIRouter()

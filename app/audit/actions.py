@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from app.audit.models import SYSTEM_LOG, AuditEntry, AuditHead
-from app.audit.rules import leaf_bytes, value_text
+from app.audit.rules import dated, leaf_bytes, value_text
 from app.audit.tree import Frontier, leaf_hash
 from app.foundation.database import keys_of, table_of
 from app.foundation.errors import Problem
@@ -25,15 +25,16 @@ TOGETHER = "audit entries to come"
 
 # Built once: every change of every kind goes through these, and putting one together takes longer than running it.
 _LOG = bindparam("of_log", type_=String)
-_FRONTIER = select(HEAD.c.frontier).where(HEAD.c.log == _LOG).with_for_update()
+_FRONTIER = select(HEAD.c.frontier, HEAD.c.at).where(HEAD.c.log == _LOG).with_for_update()
 _APPEND = insert(ENTRY)
 _COLUMNS = tuple(ENTRY.c.keys())
-MOST_VALUES = 50
-"""Values of a statement above which psycopg takes it apart anew each time, which takes longer than a pipeline."""
+MOST_VALUES, MOST_TOGETHER = 50, 12
+"""Values of a statement above which psycopg takes it apart anew each time, which takes longer than a pipeline; and the
+rows above which there are always more, because each has a place, a hash and a tag of its own."""
 _MOVE_HEAD = (
     update(HEAD)
     .where(HEAD.c.log == _LOG)
-    .values(size=bindparam("size"), frontier=bindparam("frontier"), root=bindparam("root"))
+    .values(size=bindparam("size"), frontier=bindparam("frontier"), root=bindparam("root"), at=bindparam("at"))
 )
 
 
@@ -127,39 +128,57 @@ def _rows(changes: Sequence[Change], *, by: Author, now: datetime, why: str | No
 
 
 def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
-    frontier = _held_frontier(session, log) or _lock_frontier(session, log)
+    frontier, newest = _held_end(session, log) or _lock_end(session, log)
     keys = keys_of(session)
     for row in rows:
+        row["at"] = dated(row["at"], newest)
+        newest = row["at"] if newest is None else max(newest, row["at"])
         row["log"], row["position"] = log, frontier.size
         row["leaf_hash"] = leaf_hash(leaf_bytes(row))
         row["tag"] = keys.tag(TAG_PURPOSE, row["leaf_hash"])
         frontier.append(row["leaf_hash"])
     # For a list of rows a driver sets up a pipeline, which costs as much as several statements: a few are one of them.
-    differing = tuple(name for name in _COLUMNS if any(row[name] != rows[0][name] for row in rows[1:]))
-    if len(rows) > 1 and len(_COLUMNS) + len(differing) * (len(rows) - 1) <= MOST_VALUES:
-        more = {f"{name}_{place}": row[name] for place, row in enumerate(rows[1:], start=1) for name in differing}
-        session.execute(_few(len(rows), differing), {**rows[0], **more})
+    values, places = _said_once(rows) if 1 < len(rows) <= MOST_TOGETHER else ({}, ())
+    if 0 < len(values) <= MOST_VALUES:
+        session.execute(_few(places), values)
     else:
         session.execute(_APPEND, rows if len(rows) > 1 else rows[0])
     session.execute(
         _MOVE_HEAD,
-        {"of_log": log, "size": frontier.size, "frontier": frontier.to_bytes(), "root": frontier.root()},
+        {
+            "of_log": log,
+            "size": frontier.size,
+            "frontier": frontier.to_bytes(),
+            "root": frontier.root(),
+            "at": newest,
+        },
     )
-    session.info[HELD] = (_within(session), log, frontier, rows[-1]["leaf_hash"])
+    session.info[HELD] = (_within(session), log, frontier, rows[-1]["leaf_hash"], newest)
+
+
+def _said_once(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], tuple[tuple[int, ...], ...]]:
+    """The values of these rows, those that are the same in one column once; and for each column, of each row, the
+    place of the row where its value is said."""
+    values: dict[str, Any] = {}
+    places = []
+    for name in _COLUMNS:
+        said: dict[Any, int] = {}
+        places.append(tuple(said.setdefault(row[name], place) for place, row in enumerate(rows)))
+        values.update({f"{name}_{place}": value for value, place in said.items()})
+    return values, tuple(places)
 
 
 @lru_cache(200)
-def _few(rows: int, differing: tuple[str, ...]) -> TextClause:
-    """The statement for so many rows, of which only these columns differ: what is the same in all is sent once.
+def _few(places: tuple[tuple[int, ...], ...]) -> TextClause:
+    """The statement for rows of which these values are the same; its parameters are those of `_said_once`.
 
     As text: an insert of several rows would be put together anew each time.
     """
-    first = {name: name for name in _COLUMNS}
-    named = [first, *({**first, **{name: f"{name}_{place}" for name in differing}} for place in range(1, rows))]
-    values = ", ".join(f"({', '.join(f':{key}' for key in row.values())})" for row in named)
     columns = ", ".join(f'"{name}"' for name in _COLUMNS)
+    rows = [[f"{name}_{place}" for name, place in zip(_COLUMNS, row, strict=True)] for row in zip(*places, strict=True)]
+    values = ", ".join(f"({', '.join(f':{key}' for key in row)})" for row in rows)
     said = f"INSERT INTO {ENTRY.name} ({columns}) VALUES {values}"  # noqa: S608 - our own columns and placeholders
-    types = {key: ENTRY.c[name].type for row in named for name, key in row.items()}
+    types = {key: ENTRY.c[name].type for row in rows for name, key in zip(_COLUMNS, row, strict=True)}
     return text(said).bindparams(*[bindparam(key, type_=kind) for key, kind in types.items()])
 
 
@@ -175,11 +194,14 @@ def record_refusal(session: Session, log: str | None, problem: Problem, *, by: A
     record(session, log or SYSTEM_LOG, [change], by=by, now=now)
 
 
-def _held_frontier(session: Session, log: str) -> Frontier | None:
+NOTHING_HELD = (None, None, None, None, None)
+
+
+def _held_end(session: Session, log: str) -> tuple[Frontier, datetime | None] | None:
     """The end of the log as this very transaction left it: its head is locked, so it stands there still."""
-    within, of_log, frontier, _ = session.info.pop(HELD, (None, None, None, None))
+    within, of_log, frontier, _, newest = session.info.pop(HELD, NOTHING_HELD)
     held = within is not None and of_log == log and within == _within(session)
-    return frontier if held else None
+    return (frontier, newest) if held else None
 
 
 def last_recorded(session: Session, log: str) -> tuple[int, bytes] | None:
@@ -187,7 +209,7 @@ def last_recorded(session: Session, log: str) -> tuple[int, bytes] | None:
 
     None when it wrote nothing, or nothing that certainly stands: something was rolled back to a savepoint, or may be.
     """
-    within, of_log, frontier, leaf = session.info.get(HELD, (None, None, None, None))
+    within, of_log, frontier, leaf, _ = session.info.get(HELD, NOTHING_HELD)
     return (frontier.size, leaf) if of_log == log and within == _within(session) else None
 
 
@@ -196,8 +218,9 @@ def _within(session: Session) -> tuple[object, object]:
     return session.get_transaction(), session.get_nested_transaction()
 
 
-def _lock_frontier(session: Session, log: str) -> Frontier:
-    stored = session.execute(_FRONTIER, {"of_log": log}).scalar()
+def _lock_end(session: Session, log: str) -> tuple[Frontier, datetime | None]:
+    """The edge of the log's tree, and the latest date in it; nobody else appends until this ends."""
+    stored = session.execute(_FRONTIER, {"of_log": log}).first()
     if stored is None:
         empty = Frontier()
         dialect_insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
@@ -206,5 +229,5 @@ def _lock_frontier(session: Session, log: str) -> Frontier:
             .values(log=log, size=0, frontier=empty.to_bytes(), root=empty.root())
             .on_conflict_do_nothing()
         )
-        stored = session.execute(_FRONTIER, {"of_log": log}).scalar_one()
-    return Frontier.from_bytes(stored)
+        stored = session.execute(_FRONTIER, {"of_log": log}).one()
+    return Frontier.from_bytes(stored.frontier), stored.at

@@ -44,7 +44,7 @@ class AuditEntry(SQLModel, table=True):
 
 
 class AuditHead(SQLModel, table=True):
-    """The right edge of one log's tree: enough to append to it and to know its root."""
+    """The right edge of one log's tree: enough to append to it, to know its root and the latest date in it."""
 
     __tablename__ = "audit_head"
 
@@ -52,3 +52,4 @@ class AuditHead(SQLModel, table=True):
     size: int
     frontier: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     root: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    at: datetime | None = Field(default=None, sa_type=Instant)

@@ -7,7 +7,7 @@ new, why, request_id]; `at` is ISO 8601 in UTC with microseconds and "Z"; absent
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 FORMAT = "equipoise-audit-1"
@@ -33,6 +33,19 @@ FIELDS = (
 def instant_text(at: datetime) -> str:
     """2026-03-14T09:26:53.589793Z."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+LEVELLED = timedelta(minutes=1)
+"""Whoever waited for the log asked earlier than they wrote, and two servers do not agree to the second."""
+
+
+def dated(now: datetime, newest: datetime | None) -> datetime:
+    """When an entry is dated: like the newest in the log, if by its own clock it were up to a minute earlier (LOG-14).
+
+    A clock that was set back further is taken at its word: it may be the right one now, and to date everything like the
+    last wrong entry would be wrong for as long. That is told to people (`audit.clocks`), and nothing is refused.
+    """
+    return newest if newest is not None and timedelta(0) < newest - now <= LEVELLED else now
 
 
 def leaf_bytes(entry: Mapping[str, Any]) -> bytes:

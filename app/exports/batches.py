@@ -309,6 +309,18 @@ def _quoted(column: Sequence[str], odd: list[str]) -> Sequence[str]:
     return texts
 
 
+def _by_code(documents: Sequence[dict[str, Any]], codes: Sequence[str]) -> Iterator[Sequence[Any]]:
+    """What these documents, of which there is one at least, hold under each code; None where one holds nothing."""
+    held = tuple(documents[0])
+    if all(tuple(each) == held for each in documents):  # as most do: at once, which takes a quarter of the time
+        columns = dict(zip(held, zip(*(each.values() for each in documents), strict=True), strict=True))
+        nothing = (None,) * len(documents)
+        yield from (columns.get(code, nothing) for code in codes)
+        return
+    get = [each.get for each in documents]
+    yield from ([value(code) for value in get] for code in codes)
+
+
 # A row per entry
 
 
@@ -437,11 +449,11 @@ class Wide:
         for start in range(0, len(texts), READ):  # a few documents at a time: memory that is new is slow
             some = texts[start : start + READ]
             try:
-                get = [found.get for found in map(orjson.loads, some)]
+                documents = list(map(orjson.loads, some))
             except orjson.JSONDecodeError:
-                get = [stored(text).get for text in some]
-            for code, column in zip(codes, values, strict=True):
-                column += [value(code) for value in get]
+                documents = [stored(text) for text in some]
+            for column, found in zip(values, _by_code(documents, codes), strict=True):
+                column += found
         for field, column in zip(self.form.fields, values, strict=True):
             made += self._cells(field, column, texts)
         return made

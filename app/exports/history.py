@@ -172,3 +172,11 @@ def definition_named(session: Session, study: StudyInUse, name: str, *, by: Acto
     if not found:
         raise NotFound
     return found[0]
+
+
+def failed_between(session: Session, study_id: int, since: datetime, until: datetime) -> int:
+    """How many exports that were asked for in this time could not be made."""
+    query = select(func.count()).where(
+        RUN.c.study_id == study_id, RUN.c.state == "failed", *within(RUN.c.requested_at, since, until)
+    )
+    return int(session.execute(query).scalar_one())

@@ -1,12 +1,14 @@
-"""How is a large JSON object read whose lists may not all be in memory at once? Member by member, item by item."""
+"""How is large JSON read that may not all be in memory at once? Member by member, and lists item by item."""
 
 import json
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from json import JSONDecodeError, JSONDecoder
 from typing import Any
 
-_VALUE = JSONDecoder().raw_decode
+Read = Callable[[str, int], tuple[Any, int]]
+"""Reads the value that begins at a place: the value, and where it ends."""
+_VALUE: Read = JSONDecoder().raw_decode
 _BLANK = re.compile(r"[ \t\n\r]*+").match
 
 
@@ -23,6 +25,23 @@ class Items:
 def text_of(data: bytes) -> str:
     """What bytes say, in any encoding that JSON may have; UnicodeDecodeError when it is none of them."""
     return data.decode(json.detect_encoding(data), "surrogatepass")
+
+
+def items(text: str, read: Read = _VALUE) -> Iterator[Any]:
+    """The items of the list that a text is, one by one; an object alone is its only one.
+
+    JSONDecodeError where it is not JSON, once that place is reached; ValueError when it is neither.
+    """
+    place = _past(text, 0)
+    if text.startswith("[", place):
+        place = yield from _items(text, place, read)
+    else:
+        found, place = read(text, place)
+        if not isinstance(found, dict):
+            raise ValueError("This is no list.")
+        yield found
+    if _past(text, place) != len(text):
+        raise JSONDecodeError("Extra data", text, place)
 
 
 def members(text: str) -> dict[str, Any]:
@@ -58,14 +77,14 @@ def members(text: str) -> dict[str, Any]:
     return found
 
 
-def _items(text: str, start: int) -> Generator[Any, None, int]:
+def _items(text: str, start: int, read: Read = _VALUE) -> Generator[Any, None, int]:
     """The items of the list that begins here; in the end, where it ends."""
     place = _past(text, start + 1)
     if text.startswith("]", place):
         return place + 1
     goes_on = True
     while goes_on:
-        value, place = _VALUE(text, place)
+        value, place = read(text, place)
         yield value
         place, goes_on = _behind(text, place, "]")
     return place

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from app.foundation.database import Instant
@@ -122,6 +122,23 @@ class SignInAttempt(SQLModel, table=True):
     address: str
     at: datetime = Field(sa_type=Instant)
     succeeded: bool
+
+
+class AccessReview(SQLModel, table=True):
+    """One review of who may do what in a study. Never updated, never deleted: triggers on both databases refuse it.
+
+    `lines` holds, as JSON, every role that was held then, and whether it was confirmed or ended.
+    """
+
+    __tablename__ = "access_review"
+    __table_args__ = (Index("ix_access_review_study_id", "study_id", "id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: int = Field(foreign_key="study.id")
+    lines: str = Field(sa_type=Text)
+    word: str = Field(sa_type=Text)
+    reviewed_at: datetime = Field(sa_type=Instant)
+    reviewed_by: str
 
 
 class ApiToken(SQLModel, table=True):

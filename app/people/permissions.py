@@ -4,6 +4,7 @@ A permission is noun.verb. A person may do a thing when one of their roles in th
 stands in its row. Blinded and unblinded roles exclude each other in one study (ICH E6(R3) 4.1.2).
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -85,6 +86,7 @@ class Permission(StrEnum):
     EXPORT_RUN = "export.run"
     AUDIT_READ = "audit.read"
     AUDIT_VERIFY = "audit.verify"
+    LOG_REVIEW = "log.review"
     STUDY_READ = "study.read"
     STUDY_LOAD = "study.load"
     STUDY_AMEND = "study.amend"
@@ -149,6 +151,7 @@ TABLE: dict[Permission, frozenset[Role]] = {
     P.EXPORT_RUN: frozenset({D, S}),
     P.AUDIT_READ: frozenset({I, D, M}),
     P.AUDIT_VERIFY: frozenset({D, M, S, X}),
+    P.LOG_REVIEW: frozenset({D, M}),  # what is worth a look in it, and that somebody looked
     P.STUDY_READ: frozenset({C, A, T, I, D, M, S, X}),
     P.STUDY_LOAD: frozenset({X}),
     P.STUDY_AMEND: frozenset({X}),
@@ -173,6 +176,53 @@ def holders(permission: Permission) -> frozenset[Role]:
 def is_blinded(roles: frozenset[Role]) -> bool:
     """Whether somebody with these roles must never learn an arm."""
     return not roles & UNBLINDED
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Roles that should not be with one person in one study: one of these beside one of those, and why not.
+
+    `refused`: never given together. Otherwise somebody has to say why one person holds both, and it is kept.
+    """
+
+    these: frozenset[Role]
+    those: frozenset[Role]
+    why: str
+    refused: bool = False
+
+
+APART: tuple[Apart, ...] = (
+    Apart(frozenset({S}), frozenset({C, I}), "Whoever draws the list must not enrol.", refused=True),
+    Apart(frozenset({S}), frozenset({T}), "Nobody both draws the list and treats by it.", refused=True),
+    Apart(UNBLINDED, frozenset({A}), "Whoever knows arms must not assess outcomes.", refused=True),
+    Apart(UNBLINDED, frozenset({C, I, D, M, X}), "Nobody is blinded and unblinded in one study.", refused=True),
+    Apart(frozenset({I}), frozenset({A}), "Whoever may break the blind assesses outcomes."),
+    Apart(frozenset({M}), frozenset({C, A, I}), "Whoever verifies the data enters or signs them."),
+    Apart(frozenset({D}), frozenset({C, A}), "Whoever closes queries and locks data enters them."),
+)
+"""The table of duties that are kept apart (ICH E6(R3) 4.1.2, CONSORT 2025 items 18 and 19, SPIRIT 2025 item 23)."""
+
+
+def conflicts(held: frozenset[Role], once: frozenset[Role] = frozenset()) -> tuple[Apart, ...]:
+    """What should not be with one person who holds these roles, or (what may be known stays known) held unblinded ones
+    once; each pair of duties told once, by the first row of the table that says it."""
+    found: list[Apart] = []
+    told: set[frozenset[Role]] = set()
+    every = held | (once & UNBLINDED)
+    for row in APART:
+        pairs = {
+            frozenset({one, other}) for one in row.these & every for other in row.those & every if {one, other} & held
+        }
+        if pairs - told:
+            found.append(row)
+        told |= pairs
+    return tuple(found)
+
+
+def why_documented(held: frozenset[Role], role: Role) -> str | None:
+    """Why somebody has to say why a person with these roles is given this one too, or None."""
+    beside = [each for each in conflicts(held | {role}) if each not in conflicts(held) and not each.refused]
+    return " ".join(each.why for each in beside) or None
 
 
 def why_not_together(roles: frozenset[Role]) -> str | None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from json import loads
 from typing import Any
 
 from sqlalchemy import (
@@ -28,8 +29,8 @@ from app.foundation import paging
 from app.foundation.crypto.secrets import token_hash
 from app.foundation.database import Instant, table_of
 from app.people.access import Actor, Grant, token_grants
-from app.people.models import ApiToken, Invitation, Membership, Person, SignInAttempt, SignInSession, Site
-from app.people.permissions import Role
+from app.people.models import AccessReview, ApiToken, Invitation, Membership, Person, SignInAttempt, SignInSession, Site
+from app.people.permissions import Apart, Role, conflicts
 from app.people.rules import (
     ACCOUNT_LOOKS_BACK,
     ADDRESS_LOOKS_BACK,
@@ -47,6 +48,7 @@ SESSION = table_of(SignInSession)
 ATTEMPT = table_of(SignInAttempt)
 INVITATION = table_of(Invitation)
 TOKEN = table_of(ApiToken)
+ACCESS_REVIEW = table_of(AccessReview)
 # The room of studies stands above this one; only its names are known here.
 STUDY = table("study", column("id"), column("code"), column("version_id"))
 STUDY_VERSION = table("study_version", column("id"), column("sha256", String))
@@ -542,7 +544,7 @@ def _rights() -> Select[Any]:
 
 
 def _right(row: Any) -> Right:
-    return Right(**{**row._mapping, "role": Role(row.role)})
+    return Right(**{name: getattr(row, name) for name in Right.__dataclass_fields__} | {"role": Role(row.role)})
 
 
 def memberships_of(session: Session, person_id: int, *, ended: bool = False) -> list[Right]:
@@ -557,6 +559,94 @@ def members_of(session: Session, study_id: int) -> list[Right]:
     """Who holds which role in a study now."""
     query = _rights().where(MEMBERSHIP.c.study_id == study_id, MEMBERSHIP.c.revoked_at.is_(None))
     return [_right(row) for row in session.execute(query)]
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who somebody is in a study, and how they get in: their roles, their last sign-in, their tokens that still work.
+
+    `conflicts` are duties that should not be with one person.
+    """
+
+    person_id: int
+    username: str
+    name: str
+    organisation: str
+    is_active: bool
+    has_second_factor: bool
+    last_sign_in: datetime | None
+    rights: tuple[Right, ...]
+    tokens: tuple["TokenRow", ...] = ()
+    conflicts: tuple[Apart, ...] = ()
+
+
+def access_in(session: Session, study_id: int, *, now: datetime) -> list[Access]:
+    """Everybody who holds a role in a study, or administers the installation, by username; in two statements.
+
+    Roles that were held once count where duties are kept apart, and are not listed.
+    """
+    last = select(func.max(SESSION.c.created_at)).where(SESSION.c.person_id == PERSON.c.id).scalar_subquery()
+    query = (
+        _rights()
+        .add_columns(
+            PERSON.c.is_active, PERSON.c.totp_secret.is_not(None).label("has_second_factor"), last.label("last_sign_in")
+        )
+        .where(or_(MEMBERSHIP.c.study_id == study_id, MEMBERSHIP.c.study_id.is_(None)))
+    )
+    rows: dict[int, list[Any]] = {}
+    for row in session.execute(query):
+        rows.setdefault(row.person_id, []).append(row)
+    columns = [TOKEN.c[name] for name in TokenRow.__dataclass_fields__]
+    tokens: dict[int, list[TokenRow]] = {}
+    working = select(*columns).where(
+        TOKEN.c.study_id == study_id, TOKEN.c.revoked_at.is_(None), TOKEN.c.expires_at > now
+    )
+    for row in session.execute(working.order_by(TOKEN.c.id)):
+        tokens.setdefault(row.person_id, []).append(_token(row))
+    found = []
+    for person_id, theirs in rows.items():
+        held = [row for row in theirs if row.revoked_at is None]
+        if not held:
+            continue
+        once = frozenset(Role(row.role) for row in theirs if row.revoked_at is not None)
+        first = held[0]
+        found.append(
+            Access(
+                person_id=person_id,
+                username=first.username,
+                name=first.name,
+                organisation=first.organisation,
+                is_active=first.is_active,
+                has_second_factor=bool(first.has_second_factor),
+                last_sign_in=first.last_sign_in,
+                rights=tuple(map(_right, held)),
+                tokens=tuple(tokens.get(person_id, ())),
+                conflicts=conflicts(frozenset(Role(row.role) for row in held), once),
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class AccessReviewRow:
+    """One review of access: when, by whom, what they based it on, and every role with what became of it."""
+
+    id: int
+    lines: tuple[Mapping[str, Any], ...]
+    word: str
+    reviewed_at: datetime
+    reviewed_by: str
+
+
+def access_reviews(session: Session, study_id: int, *, number: int | None = None) -> list[AccessReviewRow]:
+    """The reviews of access of a study, the newest first, or one of them; there are few, as people write them."""
+    query = select(ACCESS_REVIEW).where(ACCESS_REVIEW.c.study_id == study_id).order_by(ACCESS_REVIEW.c.id.desc())
+    if number is not None:
+        query = query.where(ACCESS_REVIEW.c.id == number)
+    return [
+        AccessReviewRow(row.id, tuple(loads(row.lines)), row.word, row.reviewed_at, row.reviewed_by)
+        for row in session.execute(query)
+    ]
 
 
 def rights_at(session: Session, moment: datetime, *, study_id: int | None = None) -> list[Right]:

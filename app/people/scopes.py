@@ -66,6 +66,7 @@ SAID: dict[Permission, str] = {
     P.STUDY_AMEND: "Plan when sites go over to a version",
     P.AUDIT_READ: "Read the audit log",
     P.AUDIT_VERIFY: "Verify the audit log",
+    P.LOG_REVIEW: "Review the audit log",
     P.PEOPLE_MANAGE: "Manage people and their roles",
     P.TOKEN_CREATE: "Make tokens",
 }
@@ -160,6 +161,7 @@ GROUPS: tuple[tuple[str, tuple[Permission, ...]], ...] = (
             P.STUDY_AMEND,
             P.AUDIT_READ,
             P.AUDIT_VERIFY,
+            P.LOG_REVIEW,
             P.PEOPLE_MANAGE,
             P.TOKEN_CREATE,
         ),

@@ -11,6 +11,7 @@ from sqlmodel import Session
 
 from app.foundation.database import Database
 from app.reports.quality import Measured
+from app.reports.review.rules import Found as FoundInLog
 from app.reports.rules import Counted
 from app.studies.in_use import StudyInUse
 
@@ -150,12 +151,22 @@ class Kept(Generic[Found]):
 
 
 class KeptCounts:
-    """What is kept of every study: its counts, and what its data look like. Without a database nothing is made behind
-    anybody's back."""
+    """What is kept of every study: its counts, what its data look like, and what its log has since the last review.
+    Without a database nothing is made behind anybody's back."""
 
     def __init__(self, database: Database | None = None) -> None:
+        self._database = database
         self.counts: Kept[Counted] = Kept(database)
         self.measures: Kept[Measured] = Kept(database, large_for=MEASURED_FOR, large_again=KEPT_FOR)
+        self._looks: dict[tuple[int, str], tuple[int, Kept[FoundInLog]]] = {}
+
+    def looks(self, study: StudyInUse, scope: str, since: int) -> Kept[FoundInLog]:
+        """What the log of a study has, for these sites, from one position on; what began elsewhere is forgotten."""
+        began, held = self._looks.get((study.id, scope), (None, None))
+        if held is None or began != since:
+            held = Kept(self._database, large_for=MEASURED_FOR, large_again=KEPT_FOR)
+            self._looks[study.id, scope] = since, held
+        return held
 
 
 def _versions(study: StudyInUse) -> Versions:

@@ -7,7 +7,7 @@ from sqlmodel import Session
 
 from app.audit.actions import Change, record
 from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
-from app.participants.rules.files import MEDIA_TYPES, file_name, kind_of
+from app.participants.rules.files import MEDIA_TYPES, file_name
 from app.people.access import Actor, require
 from app.people.permissions import Permission, Role
 from app.people.reads import sites_of
@@ -69,7 +69,7 @@ def keep_file(
     reads.folder(session, study, folder, by=by)
     name = file_name(name)
     reason = rules.why_not_name(study.definition, name, is_unblinded=not by.blinded) or rules.why_not_file(data, name)
-    kind = kind_of(data, name)
+    kind = rules.kind(data, name)
     if reason is not None or kind is None:
         raise Invalid([FieldProblem("file", "file", reason or "This file cannot be kept. Choose another one.")])
     if reads.how_many(session, study, folder)[1] >= rules.MOST_FILES:

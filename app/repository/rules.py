@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.participants.rules.files import why_not_kept
+from app.participants.rules.files import kind_of, why_not_kept
 from app.studies.definition import LARGEST_FILE_MB, FileKind, Study
 from app.studies.rules import names_an_arm
 
@@ -12,6 +12,8 @@ MOST_FOLDERS = 1000
 MOST_FILES = 1000
 """As many files stand in one folder at most, so that a list of them stays a list."""
 KINDS = tuple(FileKind)
+NOTHING = b"\n"
+"""What an empty file is taken for: programs begin a file so, and nobody is asked for what it does not say."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,12 @@ def why_not_name(study: Study, name: str, *, is_unblinded: bool) -> str | None:
     return None
 
 
+def kind(data: bytes, name: str) -> FileKind | None:
+    """What a file is by its content, or None when it is nothing that is shared; with nothing in it, it is text."""
+    return kind_of(data or NOTHING, name)
+
+
 def why_not_file(data: bytes, name: str) -> str | None:
     """Why this file cannot be shared, or None: told by its content."""
-    reason = why_not_kept(data, name, KINDS, LARGEST_FILE_MB)
+    reason = why_not_kept(data or NOTHING, name, KINDS, LARGEST_FILE_MB)
     return None if reason is None else reason[0].upper() + reason[1:]

@@ -766,6 +766,17 @@ class Safety(Part):
     )
 
 
+class Oversight(Part):
+    """How often somebody looks: nobody is asked to where nothing is said."""
+
+    log_review_days: int | None = Field(
+        default=None, ge=1, le=400, description="Days after a review of the log until the next one is due."
+    )
+    access_review_days: int | None = Field(
+        default=None, ge=1, le=400, description="Days after a review of who may do what until the next one is due."
+    )
+
+
 class GuessAnswer(Part):
     """One answer to the question which arm it was, and the arms for which it is right."""
 
@@ -901,6 +912,7 @@ class StudyFile(Part):
     unblinding: Unblinding = Unblinding()
     schedule: Schedule = Schedule()
     safety: Safety = Safety()
+    oversight: Oversight = Oversight()
     double_entry: DoubleEntry = DoubleEntry()
     dictionaries: tuple[Dictionary, ...] = Field(
         default=(), description="What texts are coded with; terms may stand in dictionaries/CODE.csv."

@@ -12,6 +12,7 @@ from app.web import (
     casebook,
     coding,
     commitment,
+    concealment,
     conduct,
     consent,
     design,
@@ -27,6 +28,7 @@ from app.web import (
     kept,
     links,
     locks,
+    oversight,
     participants,
     people,
     queries,
@@ -79,6 +81,7 @@ for door in (
     escrow,
     sequence,
     commitment,
+    concealment,
     exports,
     imports,
     webhooks,
@@ -87,6 +90,7 @@ for door in (
     amendments,
     importing,
     audit,
+    oversight,
 ):
     # One flat table: a router included in another is searched once more at every level, for every request.
     router.routes.extend(door.router.routes)

@@ -42,6 +42,7 @@ KINDS = (
     "entry",
     "export",
     "identity",
+    "log",
     "participant",
     "query",
     "screening",
@@ -71,7 +72,7 @@ FILE = (
 )
 SEALED = "sealed"
 NAMED_AT_MOST = 6  # participants in one line of the log
-NUMBERED = ("adverse_event", "care", "contact", "deviation", "lock", "randomised_in_error", "unblinding")
+NUMBERED = ("adverse_event", "care", "contact", "deviation", "lock", "randomised_in_error", "review", "unblinding")
 FURTHEST = 2**31
 
 _iso_instant = re.compile(r"[0-9-]{10}[T ][0-9:.]{8,15}(Z|[+-][0-9]{2}:[0-9]{2})").fullmatch
@@ -167,6 +168,7 @@ def _audit_page(here: Here, *, verified: Verification | None = None, newest: int
         newer=address(path, query, after=found.previous) if found and found.previous else None,
         csv_url=address(f"{path}.csv", query, after=None),
         why_not_verify=why_not(here.actor, Permission.AUDIT_VERIFY),
+        review_url=f"{path}/review" if may(here.actor, Permission.LOG_REVIEW) else None,
         verified=verified,
         newest=newest,
         timezone=places.timezone(),
@@ -234,7 +236,11 @@ def told(
             continue
         if lines and key == last and not lines[-1]["changes"] and not _changes(entry, study):
             of_many.append(entry["participant"])
-            about = (_several(of_many) if named else "", _act(entry["action"]), _subject(entry["subject"], study))
+            about = (
+                _several(of_many) if named else "",
+                act_in_words(entry["action"]),
+                subject_in_words(entry["subject"], study),
+            )
             lines[-1].update(action=" · ".join(filter(None, about)), url="")
             continue
         last, of_many = key, [entry["participant"]]
@@ -249,8 +255,8 @@ def _several(codes: Sequence[str]) -> str:
 
 
 def _line(entry: Mapping[str, Any], study: Study, place: str, *, named: bool) -> dict[str, Any]:
-    about = [_act(entry["action"])]
-    if subject := _subject(entry["subject"], study):
+    about = [act_in_words(entry["action"])]
+    if subject := subject_in_words(entry["subject"], study):
         about.append(subject)
     participant = entry["participant"] if named else ""
     if participant:
@@ -266,7 +272,7 @@ def _line(entry: Mapping[str, Any], study: Study, place: str, *, named: bool) ->
     }
 
 
-def _act(action: str) -> str:
+def act_in_words(action: str) -> str:
     """What was done, in words: `entry.saved` is "Entry saved", `entry.save_refused` is "Refused: save entry"."""
     noun, _, verb = action.removesuffix("_refused").rpartition(".")
     if action.endswith("_refused"):
@@ -278,7 +284,8 @@ def _words(code: str) -> str:
     return code.replace("_", " ").capitalize()
 
 
-def _subject(subject: str, study: Study) -> str:
+def subject_in_words(subject: str, study: Study) -> str:
+    """What an entry is about, in the words of the study."""
     kind, _, rest = subject.partition("/")
     parts = rest.split("/") if rest else []
     if kind in ("visit", "entry", "query") and parts:

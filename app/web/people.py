@@ -1,13 +1,19 @@
 """Who signs in here, and with which roles? The administrator's pages: persons, roles, sites' teams."""
 
 from collections.abc import Callable
+from datetime import timedelta
+from functools import cache
+from importlib.metadata import version
+from platform import python_version
 from typing import Annotated
 
 from fastapi import Path
 from fastapi.responses import Response
 
+from app.audit.clocks import read_clocks
 from app.audit.models import SYSTEM_LOG
-from app.dependencies import ChangeAnywhere, Here, PageAnywhere, require_password
+from app.dependencies import ChangeAnywhere, Here, PageAnywhere, database_of, require_password
+from app.foundation import clock
 from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
 from app.people import actions, reads
 from app.people.access import require
@@ -38,6 +44,30 @@ def people(here: PageAnywhere, cursor: str | None = None) -> Response:
     """Everybody, by username."""
     _require(here)
     return _list(here, cursor=cursor)
+
+
+@router.get("/people/installation", name="people.installation")
+def installation(here: PageAnywhere) -> Response:
+    """How the installation itself is: its versions and its clocks, for whoever looks after it."""
+    _require(here)
+    clocks = read_clocks(here.session, clock.now)
+    return show(
+        here,
+        "people/installation.html",
+        clocks=clocks,
+        problems=clocks.problems(timedelta(seconds=here.settings.clock_seconds)),
+        allowed=here.settings.clock_seconds,
+        apart=None if clocks.apart is None else clocks.apart.total_seconds(),
+        software=software(),
+        database="PostgreSQL" if database_of(here.request).engine.dialect.name == "postgresql" else "SQLite",
+    )
+
+
+@cache
+def software() -> tuple[tuple[str, str], ...]:
+    """The versions in use; a process keeps to what it began with."""
+    names = ("equipoise", "fastapi", "sqlalchemy", "cryptography")
+    return (("python", python_version()), *((name, version(name)) for name in names))
 
 
 def _list(
@@ -94,6 +124,8 @@ def _show(here: Here, person: reads.PersonRow, *, status_code: int = 200, **more
         "by_mail": reads.has_been_in(here.session, person.id),
         "mail_waits": here.settings.smtp_host is None,
         "myself": person.id == here.actor.person_id,
+        "why_both": here.value("why_both"),
+        "why_both_needed": False,
         "act": "",
         "why": "",
         "problem": None,
@@ -139,12 +171,14 @@ def grant(here: ChangeAnywhere, person_id: Number) -> Response:
             study_id=study.id if study else None,
             site_id=site_id,
             log=study.code if study else SYSTEM_LOG,
+            why=here.value("why_both"),
             by=here.actor,
             now=here.now,
         )
     except (Invalid, Refused) as problem:
         here.refuse(problem)
-        return _show(here, found, status_code=409, problem=problem.reason)
+        needed = isinstance(problem, actions.ReasonNeeded)
+        return _show(here, found, status_code=409, problem=problem.reason, why_both_needed=needed)
     return here.redirect(f"/people/{person_id}", done="role_granted")
 
 

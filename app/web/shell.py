@@ -122,6 +122,8 @@ DONE = {
         "The study is here now, for whoever got a role in it. Others get theirs under People. "
         "If it randomises, a statistician draws and seals a sequence before anybody is."
     ),
+    "access_reviewed": "Recorded. What was ended is gone from the next page they open.",
+    "log_reviewed": "Recorded. The next review begins where this one ended.",
     "draft_dropped": "The draft is gone. You see what was saved.",
 }
 

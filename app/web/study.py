@@ -70,6 +70,7 @@ def study(here: PageInStudy) -> Response:
         locks_url=f"/{here.the_study.code}/study/locks" if may(here.actor, Permission.ENTRY_READ) else None,
         unblinding_url=_unblinding_url(here, definition),
         import_url=f"/{here.the_study.code}/study/import" if may(here.actor, Permission.STUDY_LOAD) else None,
+        access_url=f"/{here.the_study.code}/study/access" if may(here.actor, Permission.PEOPLE_MANAGE) else None,
         drafts_url=f"/{here.the_study.code}/study/drafts" if may(here.actor, Permission.STUDY_LOAD) else None,
         method=METHODS[definition.allocation.method],
         visits=[_visit(definition, visit) for visit in definition.visits],

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select, true
+from sqlalchemy import Row, func, select, true
 from sqlmodel import Session
 
 from app.foundation import paging
-from app.foundation.database import table_of
+from app.foundation.database import table_of, within
 from app.foundation.errors import NotFound
 from app.people.access import Actor, require
 from app.people.models import Site
@@ -113,3 +113,15 @@ def deliveries(
             row.ended_as,
         )
     )
+
+
+def failed_between(session: Session, study_id: int, since: datetime, until: datetime) -> int:
+    """How many events of this time could not be told to a webhook of the study."""
+    query = (
+        select(func.count())
+        .select_from(DELIVERY.join(HOOK, HOOK.c.id == DELIVERY.c.webhook_id))
+        .where(
+            HOOK.c.study_id == study_id, DELIVERY.c.ended_as == "failed", *within(DELIVERY.c.queued_at, since, until)
+        )
+    )
+    return int(session.execute(query).scalar_one())

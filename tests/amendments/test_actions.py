@@ -105,6 +105,7 @@ def version_of_screening(session: Session, participant_id: int | None) -> int:
     return found
 
 
+@pytest.mark.requirement("P11-k")
 def test_entries_keep_their_version_until_they_are_saved_again(session: Session, study: StudyInUse) -> None:
     one = enrolled(session, study)
     now_in_use = loaded(session, study)

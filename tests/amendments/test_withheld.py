@@ -17,7 +17,7 @@ from tests.capture.twice import twice
 from tests.factories import NOW
 
 
-@pytest.mark.requirement("E6-9", "P11-10")
+@pytest.mark.requirement("E6-9", "AX11-6")
 def test_what_an_amendment_makes_of_a_first_entry_is_not_said_to_who_enters_it_again(session: Session):
     world = World(session)
     # Of any answer above 4 the next version says that a check does not hold.

@@ -162,6 +162,7 @@ def test_a_failure_of_ours_has_every_header_and_says_nothing_of_what_was_sent(wo
     logging.config.dictConfig(log_config())
 
 
+@pytest.mark.requirement("SEC-46")
 def test_a_refusal_is_written_down_and_a_mistake_in_typing_is_not(world):
     coordinator, monitor = world.client(), world.client("monitor")
     code = screened(coordinator)
@@ -481,6 +482,7 @@ def _send(client: ApiClient, method: str, path: str, body: Any) -> int:
     return int(reply.status_code)
 
 
+@pytest.mark.requirement("SEC-1", "SEC-5")
 def test_hostile_text_is_kept_as_text_or_refused_and_breaks_nothing(world):
     coordinator, assessor = world.client(), world.client("assessor")
     code = screened(coordinator)
@@ -613,8 +615,24 @@ def test_a_token_works_until_it_ends_is_revoked_or_its_owner_leaves(world):
     assert _with(world, left) == 401
 
 
+# A token that says itself who it is for, and that nobody signed: {"alg": "none"} and {"sub": "coordinator_north"}.
+FORGED = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJjb29yZGluYXRvcl9ub3J0aCJ9."
+
+
+@pytest.mark.requirement("SEC-36")
 @pytest.mark.parametrize(
-    "header", ["", "Bearer", "Bearer ", "Bearer eqp_", "Bearer \x00", "Basic YTpi", "Bearer " + "x" * 5000, "eqp_abc"]
+    "header",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer eqp_",
+        "Bearer \x00",
+        "Basic YTpi",
+        "Bearer " + "x" * 5000,
+        "eqp_abc",
+        f"Bearer {FORGED}",
+    ],
 )
 def test_what_is_not_a_token_opens_nothing(world, header):
     reply = world.http.get("/api/v1/studies/mini/participants", headers={"Authorization": header})
@@ -735,6 +753,7 @@ def test_a_cookie_opens_nothing_over_rest(world):
 # No arm
 
 
+@pytest.mark.requirement("SEC-21")
 def test_blinded_programs_are_never_told_an_arm(world):
     code = consented(world.client())
     for role in ("coordinator", "assessor", "data_manager", "monitor"):

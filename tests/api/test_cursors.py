@@ -25,6 +25,7 @@ pytestmark = pytest.mark.both_databases
 LISTS = {
     "/participants": ("coordinator", ("code", "M-001", "M-001")),
     "/audit": ("data_manager", (3,)),
+    "/log-reviews": ("data_manager", (1,)),
     "/allocations": ("statistician", (1,)),
     "/treatment/participants": ("clinician", ("M-001",)),
     "/unblindings": ("data_manager", (1,)),
@@ -50,6 +51,7 @@ PAGES = {
     "/mini/today": "coordinator",
     "/mini/participants": "coordinator",
     "/mini/audit": "data_manager",
+    "/mini/audit/reviews": "data_manager",
     "/mini/safety": "coordinator",
     "/mini/queries": "data_manager",
     "/mini/double": "data_manager",

@@ -36,7 +36,7 @@ def place(shared_database: Database) -> Place:
     return Place(shared_database)
 
 
-@pytest.mark.requirement("E6-6", "P11-e", "REL-4")
+@pytest.mark.requirement("E6-6", "P11-e1", "REL-4")
 def test_an_event_from_report_to_review(place: Place):
     coordinator, investigator, manager = place.coordinator, place.program("investigator"), place.program("data_manager")
     body = place.event(criteria=["hospitalisation"])
@@ -93,7 +93,7 @@ def test_a_clinician_confirms_words_and_sees_no_judgement(place: Place):
     clinician.refused(403, "GET", "/deviations")
 
 
-@pytest.mark.requirement("P11-e", "P11-f")
+@pytest.mark.requirement("P11-e1", "P11-f")
 def test_deviations_lines_and_ends(place: Place):
     coordinator, investigator = place.coordinator, place.program("investigator")
     on = place.world.today().isoformat()

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from app.audit import checkpoints
-from app.audit.actions import ENTRY, Change, _few, record
+from app.audit.actions import ENTRY, Change, _few, _said_once, record
 from app.audit.reads import AuditFilter, entries
 from app.audit.rules import value_text
 from app.audit.verify import verify
@@ -31,7 +32,7 @@ def without_triggers(session: Session) -> None:
         session.execute(text("ALTER TABLE audit_entry DISABLE TRIGGER USER"))
 
 
-@pytest.mark.requirement("LOG-4", "P11-e1")
+@pytest.mark.requirement("LOG-4", "P11-e1", "ALC-+")
 def test_an_untouched_log_verifies(session: Session) -> None:
     _write(session, 9)
     result = verify(session, "mini")
@@ -56,9 +57,12 @@ def test_however_many_are_written_at_once_each_says_what_it_should_in_its_place(
 
 def test_what_every_change_goes_through_is_put_together_once() -> None:
     """An insert of several rows as SQLAlchemy makes one has no place in its cache: it took as long as ten of these."""
-    for differing in (("position",), ("position", "new", "tag")):
-        assert _few(3, differing) is _few(3, differing)
-        assert _few(3, differing)._generate_cache_key() is not None
+    columns = [column.name for column in ENTRY.c]
+    rows = [{name: f"{name}, {place}" if name in ("new", "tag") else name for name in columns} for place in "aba"]
+    values, places = _said_once(rows)
+    assert len(values) == len(columns) + 2
+    assert _few(places) is _few(_said_once(rows)[1])
+    assert _few(places)._generate_cache_key() is not None
 
 
 def test_what_a_savepoint_takes_back_is_not_counted(session: Session) -> None:
@@ -72,7 +76,7 @@ def test_what_a_savepoint_takes_back_is_not_counted(session: Session) -> None:
     assert result.size == 3
 
 
-@pytest.mark.requirement("P11-e2", "FDA-13", "REL-14")
+@pytest.mark.requirement("P11-e2", "FDA-13", "REL-14", "P11-e3", "EMA-3")
 @pytest.mark.parametrize("statement", ["UPDATE audit_entry SET why = 'x'", "DELETE FROM audit_entry"])
 def test_the_database_itself_refuses_to_change_an_entry(session: Session, statement: str) -> None:
     _write(session, 2)
@@ -107,6 +111,21 @@ def test_every_attack_on_the_log_is_found_and_named(session: Session, attack: st
     result = verify(session, "mini")
     assert not result.intact
     assert any(named in fault for fault in result.faults), result.faults
+
+
+@pytest.mark.requirement("LOG-12", "LOG-5")
+def test_every_link_is_looked_at_and_not_the_ends_alone(session: Session) -> None:
+    """The head fits and both ends do; whichever entry in between says something else is named, and no other."""
+    _write(session, 9)
+    without_triggers(session)
+    for position in range(9):
+        for column in ("new", "username"):
+            point = session.begin_nested()
+            session.execute(update(ENTRY).where(ENTRY.c.position == position).values({column: "another"}))
+            faults = verify(session, "mini").faults
+            assert [fault.split(" (")[0] for fault in faults if fault.startswith("Entry")] == [f"Entry {position}"]
+            point.rollback()
+    assert verify(session, "mini").intact
 
 
 @pytest.mark.requirement("LOG-5")
@@ -189,3 +208,14 @@ def test_nothing_is_logged_when_the_change_is_rolled_back(database: Database) ->
         raise RuntimeError
     with database.reading() as session:
         assert verify(session, "mini").size == 0
+
+
+@pytest.mark.requirement("FDA-18", "ALC-A", "EMA-2", "FDA-12")
+def test_no_entry_is_without_who_in_which_role_of_whom_and_by_which_way(session: Session) -> None:
+    _write(session, 1)
+    row = session.execute(select(ENTRY)).mappings().one()
+    for name in ("at", "username", "role", "organisation", "via", "action", "request_id"):
+        point = session.begin_nested()
+        with pytest.raises(IntegrityError):
+            session.execute(insert(ENTRY).values({**row, "position": 1, name: None}))
+        point.rollback()

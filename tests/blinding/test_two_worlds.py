@@ -46,7 +46,7 @@ SEARCHING = Searching(WORDS)
 
 
 @pytest.mark.requirement(
-    "CONC-1", "SPI-24c", "E6-6", "CONC-7", "CONC-8", "CONC-11", "CONC-15", "CONC-16", "E6-1", "EMA-8"
+    "CONC-1", "SPI-24c", "E6-6", "CONC-7", "CONC-8", "CONC-11", "CONC-15", "CONC-16", "E6-1", "EMA-8", "CON-F8"
 )
 def test_two_worlds_that_differ_in_the_arms_only_cannot_be_told_apart(new_world: NewWorld, tmp_path: Path):
     database = new_world()
@@ -87,6 +87,10 @@ def _really_asked(left: Left, roles: Sequence[str]) -> None:
         "/api/v1/studies/mini/messages",
         "/mini/audit",
         "/mini/audit.csv",
+        "/mini/audit/review",
+        "/mini/audit/reviews",
+        "/mini/audit/reviews/1",
+        "/api/v1/studies/mini/log-review",
         "/mini/exports/entries.csv",
         *(f"/mini/exports/participants.{extension}" for extension in EXTENSIONS),
         *(f"/mini/exports/all.{extension}" for extension in STANDARD_EXTENSIONS),
@@ -147,6 +151,7 @@ def _really_asked(left: Left, roles: Sequence[str]) -> None:
         "https://example.org/data_manager",
     }
     assert left.rows["deviation"]
+    assert left.rows["log_review"]
     assert left.rows["contact"]
     assert left.rows["concomitant_care"]
     assert not [

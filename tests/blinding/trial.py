@@ -426,6 +426,7 @@ def play(trial: Trial, arms: Arms | None, time: time_machine.Traveller) -> None:
     trial.sign_in()
     _follow_up(trial)
     _unblind(trial, arms)
+    _review(trial)
     time.move_to(BEGUN + timedelta(days=128))
     trial.sign_in()
     if listed:  # arms that are decided one by one cannot be reserved
@@ -746,6 +747,16 @@ def _unblind(trial: Trial, arms: Arms) -> None:
     # compared, and not asserted here: a mutant answers otherwise.
     did(api("investigator", "POST", rest, {**REASON, "password": PASSWORD}))
     did(web("investigator", "POST", page, form), 200, 303)
+
+
+def _review(trial: Trial) -> None:
+    """A data manager says a word on everything in the log that is worth a look."""
+    did, api = trial.did, trial.api
+    found = did(api("data_manager", "GET", f"{API}/log-review")).json()
+    words = {each["kind"]: "Asked, and explained." for each in found["findings"]}
+    assert "refused" in words
+    review = {"since": found["since"], "upto": found["upto"], "words": words, "follows": "Nothing."}
+    did(api("data_manager", "POST", f"{API}/log-reviews", review))
 
 
 # Everything that blinded people can ask for

@@ -70,7 +70,7 @@ def problems_of(invalid: pytest.ExceptionInfo[Invalid]) -> list[tuple[str, str]]
 # Saving
 
 
-@pytest.mark.requirement("P11-e1", "EMA-1", "EMA-2", "FDA-14")
+@pytest.mark.requirement("P11-e1", "EMA-1", "EMA-2", "FDA-14", "FDA-12", "EMA-11", "ALC-A")
 def test_a_first_save_logs_every_item_with_who_when_and_what(session, participant, save, log, assessor):
     saved = save(PAIN)
     assert (saved.version, saved.status) == (1, "complete")
@@ -118,7 +118,7 @@ def test_editing_one_of_ten_items_is_one_audit_entry(session, assessor, particip
     ]
 
 
-@pytest.mark.requirement("P11-e2")
+@pytest.mark.requirement("P11-e2", "FDA-12", "EMA-11", "ALC-O", "E6-8")
 def test_after_k_edits_all_values_can_be_read(session, study, participant, save):
     save({**PAIN, "pain_note": "0"})
     for version in range(1, 6):
@@ -130,7 +130,7 @@ def test_after_k_edits_all_values_can_be_read(session, study, participant, save)
     assert lines[0].organisation == "Test unit"
 
 
-@pytest.mark.requirement("E6-10", "E6-13")
+@pytest.mark.requirement("E6-10", "E6-13", "E6-8")
 def test_changing_or_removing_a_saved_answer_needs_a_reason(session, participant, save, log):
     save(PAIN)
     for changed in ({**PAIN, "pain_nrs": 4}, {k: v for k, v in PAIN.items() if k != "pain_note"}):
@@ -191,7 +191,7 @@ def test_an_empty_form_is_not_saved(save):
         ({**PAIN, "role": "administrator"}, "role", "unknown"),
     ],
 )
-@pytest.mark.requirement("SEC-23")
+@pytest.mark.requirement("SEC-23", "E6-22")
 def test_a_hard_problem_stores_nothing_even_as_a_part(session, participant, save, log, values, field, rule):
     with pytest.raises(Invalid) as invalid:
         save(values, accept_partial=True)
@@ -226,7 +226,7 @@ def test_a_reason_for_a_change_that_cannot_be_kept_is_refused(save):
     assert problems_of(invalid) == [("why", "control")]
 
 
-@pytest.mark.requirement("FDA-14")
+@pytest.mark.requirement("FDA-14", "E6-22")
 def test_a_soft_check_asks_for_a_reason_and_keeps_it(session, participant, save, log):
     odd = {"pain_nrs": 0, "pain_days": 0}
     with pytest.raises(Invalid) as invalid:
@@ -462,7 +462,7 @@ def test_a_visit_that_is_stopped_or_not_opened_takes_no_entry(session, participa
         save(PAIN)
 
 
-@pytest.mark.requirement("E9R1-1")
+@pytest.mark.requirement("E9R1-1", "SPI-25b")
 def test_who_stopped_treatment_is_still_followed(session, participant, save):
     session.execute(
         update(reads.PARTICIPANT).values(status=Status.WITHDRAWN, withdrawal_level="treatment", withdrawn_on=NOW.date())
@@ -496,7 +496,7 @@ def sign(
     return sign_entry(session, study, participant, version=version, by=by, **form)
 
 
-@pytest.mark.requirement("P11-50a", "P11-70")
+@pytest.mark.requirement("P11-50a", "P11-70", "AX11-14")
 def test_a_signature_says_name_time_and_meaning_and_is_logged(session, study, participant, assessor, save, log):
     save(PAIN)
     signed = sign(session, study, participant, assessor)
@@ -523,7 +523,7 @@ def test_a_change_after_the_signature_supersedes_it(session, study, participant,
     assert sign(session, study, participant, assessor, version=2).is_signed
 
 
-@pytest.mark.requirement("P11-70")
+@pytest.mark.requirement("P11-70", "AX11-14")
 @pytest.mark.parametrize(
     "change",
     [

@@ -67,6 +67,7 @@ RANGES: list[tuple[dict[str, object], object, list[str], bool]] = [
 ]
 
 
+@pytest.mark.requirement("AX11-4", "SPI-26", "ALC-Ac")
 @pytest.mark.parametrize(("settings", "value", "rules", "complete"), RANGES)
 def test_ranges(settings, value, rules, complete):
     judgement = judged(number(**settings), {"x": value})

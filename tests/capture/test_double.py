@@ -162,7 +162,7 @@ def test_every_answer_of_either_is_compared_once_and_scores_are_not(first, secon
 # What happens
 
 
-@pytest.mark.requirement("E6-9")
+@pytest.mark.requirement("E6-9", "SPI-26", "ALC-Ac")
 def test_two_people_enter_the_same(world: World):
     assert world.save().version == 1
     assert world.state() is State.AWAITS_SECOND
@@ -180,7 +180,7 @@ def test_two_people_enter_the_same(world: World):
     assert verify(world.session, world.study.code).intact
 
 
-@pytest.mark.requirement("E6-9", "P11-10")
+@pytest.mark.requirement("E6-9", "AX11-6")
 def test_the_first_person_and_who_reads_elsewhere_cannot_be_the_second(world: World):
     with pytest.raises(Refused, match="Nobody has entered this form yet"):
         world.again()

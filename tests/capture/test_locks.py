@@ -302,6 +302,7 @@ def test_why_not_lock(standing: Standing, despite: bool, said: str | None):
     assert (reason is None) if said is None else (reason is not None and reason.startswith(said))
 
 
+@pytest.mark.requirement("SEC-45")
 @pytest.mark.both_databases
 def test_nobody_saves_while_somebody_locks(database: Database):
     """However the two meet: what is saved was saved before the lock, or is refused."""

@@ -13,6 +13,7 @@ from tests.factories import NOW, mini_study, person
 PAIN = {"pain_nrs": 5, "pain_days": 3}
 
 
+@pytest.mark.requirement("ALC-C")
 @pytest.mark.parametrize(
     ("before", "kept"),
     [(timedelta(hours=3), timedelta(hours=3)), (timedelta(0), timedelta(0)), (-timedelta(hours=1), timedelta(0))],

@@ -150,7 +150,7 @@ def test_rows_stand_in_the_order_of_positions_and_nothing_tells_a_block(session:
     assert len(set(leaves)) == PEOPLE
 
 
-@pytest.mark.requirement("CONC-6")
+@pytest.mark.requirement("CONC-6", "E6-23")
 def test_allocation_numbers_count_participants_and_not_arms(session: Session):
     play(session, [ARMS[0]] * 4 + [ARMS[1]] * 4)
     numbers = session.execute(text("SELECT number FROM allocation ORDER BY id")).scalars().all()

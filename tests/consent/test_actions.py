@@ -199,7 +199,7 @@ def test_a_consent_that_was_changed_behind_our_back_is_not_countersigned(
         countersign(session, study, one, consent.id, by=person(session, study, "investigator"), now=NOW)
 
 
-@pytest.mark.requirement("GDPR-7")
+@pytest.mark.requirement("GDPR-7", "E6-23")
 def test_withdrawn_consent_keeps_what_was_and_allows_nothing_new(session: Session) -> None:
     study = study_with_consent(session)
     one = screened(session, study)

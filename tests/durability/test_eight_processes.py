@@ -11,7 +11,7 @@ from tests.durability.serving import Workers
 SEED = 20261125
 
 
-@pytest.mark.requirement("REL-1", "REL-2", "REL-3", "REL-4", "REL-5", "REL-13", "E9-3", "CONC-9", "LOG-4")
+@pytest.mark.requirement("REL-1", "REL-2", "REL-3", "REL-4", "REL-5", "REL-13", "E9-3", "CONC-9", "LOG-4", "REL-8")
 def test_eight_processes_give_everybody_one_slot_in_order_whatever_is_killed_or_lost(kept: Database, tmp_path: Path):
     with kept.writing() as session:
         trials = [blocks(session), minimised(session)]

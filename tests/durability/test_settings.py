@@ -1,8 +1,9 @@
 """Does "committed" mean "kept"? The settings of every SQLite connection, and of a PostgreSQL that would be refused."""
 
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,29 @@ def test_results_are_streamed_in_one_way_only():
         path for path in (ROOT / "app").rglob("*.py") if "yield_per" in path.read_text() and path.name != "database.py"
     ]
     assert elsewhere == []
+
+
+@pytest.mark.requirement("SEC-40")
+@pytest.mark.parametrize("mode", ["require", "verify-full"])
+def test_nothing_is_said_in_the_clear_to_a_server_that_offers_no_tls(mode: str):
+    """Where the address asks for TLS, as docs/operating.md says it should: no name, no password, no statement."""
+    heard: list[bytes] = []
+
+    def refuse() -> None:
+        connection, _ = listening.accept()
+        with connection, suppress(OSError):
+            heard.append(connection.recv(8))
+            connection.sendall(b"N")  # no TLS here
+            heard.append(connection.recv(1000))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=refuse)
+        server.start()
+        address = f"postgresql://user:secret@127.0.0.1:{listening.getsockname()[1]}/equipoise?sslmode={mode}"
+        database = Database(address, KEYS)
+        with pytest.raises(OperationalError, match=r"(?i)ssl|certificate"), database.reading() as session:
+            session.execute(text("SELECT 1"))
+        socket.create_connection(listening.getsockname()).close()  # whoever trusts nobody did not even call
+        server.join()
+    database.dispose()
+    assert b"".join(heard) in (b"", bytes.fromhex("0000000804d2162f")), "it asks for TLS (SSLRequest), and goes"

@@ -144,7 +144,7 @@ def test_memory_does_not_grow_with_the_study(database: Database, table_name: str
     assert peak < 4_000_000, peak
 
 
-@pytest.mark.requirement("FDA-1")
+@pytest.mark.requirement("FDA-1", "P11-k")
 def test_a_delivery_is_written_down_before_and_after(database: Database):
     with database.writing() as session:
         study = mini_study(session)

@@ -156,6 +156,7 @@ def test_whoever_lost_the_right_gets_no_file(database: Database, study: StudyInU
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.requirement("SEC-43")
 def test_a_file_is_for_whoever_asked_and_goes_after_a_week(
     database: Database, study: StudyInUse, manager: Actor, folder: Path
 ):

@@ -74,7 +74,7 @@ def test_all_dates_of_a_participant_are_shifted_by_as_many_days(session: Session
     assert days_back(KEYS, "mini", "M-001") != days_back(Keyring(bytes(32)), "mini", "M-001")
 
 
-@pytest.mark.requirement("GDPR-1")
+@pytest.mark.requirement("GDPR-1", "GDPR-2")
 def test_other_codes_are_the_same_everywhere_and_rows_stand_in_their_order(
     session: Session, study: StudyInUse, manager: Actor
 ):
@@ -89,6 +89,7 @@ def test_other_codes_are_the_same_everywhere_and_rows_stand_in_their_order(
     assert mapped_code(Keyring(bytes(32)), "mini", "M-001") not in codes.values()
 
 
+@pytest.mark.requirement("ALC-L")
 def test_labels_are_the_words_of_the_study(session: Session, study: StudyInUse, manager: Actor):
     row = taken(session, study, manager, "screening", values="labels")[0]
     assert (row["eligible"], row["surgery"]) == ("Yes", "No")

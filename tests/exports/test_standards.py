@@ -191,7 +191,7 @@ def as_texts(value: Any, standard: Standard) -> Any:
     return [str(value)]
 
 
-@pytest.mark.requirement("ODM-1", "ODM-2", "ODM-3", "ODM-5", "ODM-6")
+@pytest.mark.requirement("ODM-1", "ODM-2", "ODM-3", "ODM-5", "ODM-6", "FDA-3", "P11-50b")
 @pytest.mark.parametrize("standard", list(ODM))
 def test_odm_is_valid_and_says_what_the_database_says(
     session: Session, study: StudyInUse, manager: Actor, standard: Standard
@@ -368,7 +368,7 @@ def brought_up_to_date(kept: Kept, root: Any, standard: Standard) -> Kept:
     return {code: {visit: forms for visit, forms in visits.items() if forms} for code, visits in kept.items()}
 
 
-@pytest.mark.requirement("ODM-1")
+@pytest.mark.requirement("ODM-1", "ODM-4")
 @pytest.mark.parametrize("standard", list(ODM))
 @pytest.mark.parametrize("many", [False, True])
 def test_a_transactional_odm_brings_an_earlier_one_up_to_date(
@@ -664,6 +664,37 @@ def test_fhir_resources_are_valid_and_say_what_the_database_says(session: Sessio
         {"type": "item", "valueString": "pain_nrs"},
         {"type": "why", "valueString": "Misread the sheet; looked again"},
     ]
+
+
+@pytest.mark.requirement("FHIR-3", "FHIR-1")
+def test_a_consent_is_a_draft_until_it_is_countersigned_and_inactive_once_withdrawn(session: Session):
+    from fhir.resources.R4B import get_fhir_model_class
+
+    study = mini_study(session, consent={"optional": [{"code": "samples", "label": "Keep samples"}]})
+    manager = person(session, study, "data_manager", site_code=None)
+    by = ("countersigned_at", "countersigned_by", "countersigned_name", "countersigned_meaning")
+    row = participant(session, study, 1)
+    consent(session, study, row, withdrawn_on=LATER.date())
+    consent(session, study, row, document_version="2", method="paper", options='{"samples": true}')
+    consent(session, study, participant(session, study, 2), **dict.fromkeys(by))
+    data = made(session, study, manager, Standard.FHIR)
+    found = [one["resource"] for one in json.loads(data)["entry"] if one["resource"]["resourceType"] == "Consent"]
+    for one in found:
+        get_fhir_model_class("Consent").model_validate(one)
+    assert [one["status"] for one in found] == ["inactive", "active", "draft"]
+    assert [one["verification"][0] for one in found] == [
+        {"verified": True, "verificationDate": "2026-03-02T09:30:00.000000Z"},
+        {"verified": True, "verificationDate": "2026-03-02T09:30:00.000000Z"},
+        {"verified": False},
+    ]
+    assert found[0]["provision"] == {"period": {"end": LATER.date().isoformat()}}
+    assert [one["policy"][0]["uri"] for one in found] == [f"urn:equipoise:mini:consent:{v}" for v in ("1", "2", "1")]
+    options = [[each["valueBoolean"] for each in one["extension"] if ":option:" in each["url"]] for one in found]
+    assert options == [[], [True], []]
+    assert len({one["id"] for one in found}) == 3
+    assert len({one["patient"]["reference"] for one in found}) == 2
+    for word in (b"Wilhelmina", b"Countersigning"):
+        assert word not in data
 
 
 @pytest.mark.requirement("FHIR-1", "FHIR-2")

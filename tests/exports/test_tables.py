@@ -440,7 +440,7 @@ def test_answers_to_an_older_version_of_the_study_are_not_left_out(session: Sess
 # Blinding
 
 
-@pytest.mark.requirement("CONC-11")
+@pytest.mark.requirement("CONC-11", "SEC-21", "SEC-43")
 def test_every_column_is_on_the_list_of_what_may_leave(session: Session, study: StudyInUse, manager: Actor):
     items = {item.code for instrument in study.definition.instruments for item in instrument.items}
     for table in reads.catalogue(session, study, by=manager):
@@ -568,7 +568,7 @@ def test_the_log_has_every_export_and_the_history_shows_it(session: Session, stu
     assert (first.table, first.rows, first.sha256, first.username) == ("entries", 9, "ab" * 32, manager.username)
 
 
-@pytest.mark.requirement("GDPR-7")
+@pytest.mark.requirement("GDPR-7", "E6-23")
 def test_what_was_collected_after_its_use_was_withdrawn_is_in_no_table(session: Session):
     levels = [{"code": "use", "label": "Stops the use of data to come", "stops_use": True}]
     study = mini_study(session, withdrawal_levels=levels)

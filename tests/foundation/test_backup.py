@@ -42,7 +42,7 @@ def _counts(database: Database) -> dict[str, int]:
         }
 
 
-@pytest.mark.requirement("AX11-7", "REL-16", "FDA-6")
+@pytest.mark.requirement("AX11-7", "REL-16", "FDA-6", "AX11-17", "ALC-+")
 def test_everything_comes_back_on_another_database(
     database: Database, copied: Callable[..., Database], tmp_path: Path
 ) -> None:
@@ -70,6 +70,7 @@ def test_a_restored_postgres_goes_on_counting(
         assert mini_study(session, code="second").id > 1
 
 
+@pytest.mark.requirement("AX11-5")
 def test_a_changed_archive_and_a_filled_database_are_refused(database: Database, tmp_path: Path) -> None:
     _fill(database)
     backup(database, tmp_path / "b.zip", now=NOW)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.foundation.json_parts import Items, members, text_of
+from app.foundation.json_parts import Items, items, members, text_of
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -26,6 +26,16 @@ def whole(text: str) -> Any:
     return {**found, **lists}
 
 
+def spoilt(text: str, at: int, letter: str) -> tuple[str, Any]:
+    """The text with another letter at a place, and what `json.loads` reads of it: None when it is no JSON."""
+    at %= len(text)
+    text = text[:at] + letter + text[at + 1 :]
+    try:
+        return text, json.loads(text)
+    except ValueError:
+        return text, None
+
+
 @settings(max_examples=60, deadline=None)
 @given(said=OBJECTS, indent=st.none() | st.just(1), mark=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32-be"]))
 def test_any_object_says_the_same(said: dict[str, Any], indent: int | None, mark: str):
@@ -36,13 +46,7 @@ def test_any_object_says_the_same(said: dict[str, Any], indent: int | None, mark
 @settings(max_examples=150, deadline=None)
 @given(said=OBJECTS, at=st.integers(0, 60), letter=st.sampled_from(['"', "{", "}", "[", "]", ",", ":", "x", " ", ""]))
 def test_what_is_no_json_is_found_wherever_json_finds_it(said: dict[str, Any], at: int, letter: str):
-    text = json.dumps(said)
-    at %= len(text)
-    text = text[:at] + letter + text[at + 1 :]
-    try:
-        known = json.loads(text)
-    except ValueError:
-        known = None
+    text, known = spoilt(json.dumps(said), at, letter)
     if isinstance(known, dict):
         assert whole(text) == known
     else:
@@ -54,6 +58,24 @@ def test_what_is_no_json_is_found_wherever_json_finds_it(said: dict[str, Any], a
 def test_neither_less_nor_more_than_an_object_is_one(text: str):
     with pytest.raises(ValueError):
         members(text)
+
+
+@settings(max_examples=80, deadline=None)
+@given(said=st.lists(VALUES, max_size=4), at=st.integers(0, 60), letter=st.sampled_from(["", "]", ",", "[", "1", "{"]))
+def test_a_list_is_read_item_by_item_as_json_reads_it(said: list[Any], at: int, letter: str):
+    text = f" {json.dumps(said)}\n"
+    assert list(items(text)) == said
+    text, known = spoilt(text, at, letter)
+    if isinstance(known, list | dict):
+        assert list(items(text)) == (known if isinstance(known, list) else [known])
+    else:
+        with pytest.raises(ValueError):
+            list(items(text))
+
+
+def test_numbers_of_a_list_are_read_as_one_says():
+    as_sent = json.JSONDecoder(parse_float=str).raw_decode
+    assert list(items('[1.50, {"a": [2.0]}]', as_sent)) == ["1.50", {"a": ["2.0"]}]
 
 
 def test_the_last_of_two_members_of_one_name_counts_as_elsewhere():

@@ -51,7 +51,7 @@ def test_a_wrapped_key_file_holds_no_root_key_and_opens_with_its_master_only(tmp
         read_key_file(path)
 
 
-@pytest.mark.requirement("CONC-12")
+@pytest.mark.requirement("CONC-12", "SEC-38")
 def test_rotation_wraps_anew_and_opens_nothing(tmp_path: Path, service: KeyManagementService):
     path = tmp_path / "key"
     keys = create_key_file(path)

@@ -129,6 +129,7 @@ WHO: dict[str, Who] = {
     "people.person": P.PEOPLE_MANAGE,
     "people.invite": P.PEOPLE_MANAGE,
     "people.grant": P.PEOPLE_MANAGE,
+    "people.installation": P.PEOPLE_MANAGE,
     "people.revoke": P.PEOPLE_MANAGE,
     "people.deactivate": P.PEOPLE_MANAGE,
     "people.reset_second_factor": P.PEOPLE_MANAGE,
@@ -427,9 +428,22 @@ WHO: dict[str, Who] = {
     "audit.audit": (P.AUDIT_READ, P.AUDIT_VERIFY),
     "audit.file": P.AUDIT_READ,
     "audit.verify": P.AUDIT_VERIFY,
+    "concealment.statement": (P.SEQUENCE_DRAW, P.LOG_REVIEW),
+    "concealment.statement_file": (P.SEQUENCE_DRAW, P.LOG_REVIEW),
+    "concealment.statement_pdf": (P.SEQUENCE_DRAW, P.LOG_REVIEW),
+    "oversight.review": P.LOG_REVIEW,
+    "oversight.record": P.LOG_REVIEW,
+    "oversight.reviews": P.LOG_REVIEW,
+    "oversight.past": P.LOG_REVIEW,
+    "oversight.period": P.LOG_REVIEW,
+    "oversight.period_pdf": P.LOG_REVIEW,
+    "oversight.access": P.PEOPLE_MANAGE,
+    "oversight.record_access": P.PEOPLE_MANAGE,
+    "oversight.past_access": P.PEOPLE_MANAGE,
     # the REDCap-compatible door: one address, with the token in the form; tests/api/redcap has its own table
     "redcap.door": ANYONE,
     "redcap.elsewise": ANYONE,
+    "redcap.slash": ANYONE,
     "redcap.survey": ANYONE,  # leads to a participant's link, which asks who they are
     # JSON
     "api.token": IN_STUDY,  # of itself
@@ -539,6 +553,11 @@ WHO: dict[str, Who] = {
     "api.webhook_deliveries": P.WEBHOOK_MANAGE,
     "api.audit": P.AUDIT_READ,
     "api.verify_log": P.AUDIT_VERIFY,
+    "api.concealment": (P.SEQUENCE_DRAW, P.LOG_REVIEW),
+    "api.log_review": P.LOG_REVIEW,
+    "api.log_reviews": P.LOG_REVIEW,
+    "api.one_log_review": P.LOG_REVIEW,
+    "api.review_log": P.LOG_REVIEW,
     "api.gates": P.PARTICIPANT_READ,
     "api.randomise": P.PARTICIPANT_RANDOMISE,
     "api.links": P.PARTICIPANT_LINK,
@@ -682,6 +701,7 @@ FALL = {"term": "A fall", "onset": "2026-03-02", "severity": "mild"}
 
 # What a JSON door needs to get as far as asking who may: sound in form, and refused further on where it can be.
 BODIES: dict[str, dict[str, Any]] = {
+    "api.review_log": {"since": 0, "upto": 1, "follows": "Nothing."},
     "api.make_webhook": {"url": "https://example.org/", "events": ["entry.changed"]},
     "api.change_webhook": {"state": "paused"},
     "api.import_entries": {"rows": [{"participant": "M-900", "visit": "week18", "pain_nrs": 4}], "dry_run": True},

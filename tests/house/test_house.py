@@ -29,6 +29,7 @@ def test_the_schema_of_the_migrations_is_that_of_the_models(database: Database) 
             pytest.fail(f"Models and migrations differ; write a migration: {drift}")
 
 
+@pytest.mark.requirement("SEC-2")
 @pytest.mark.parametrize("name", templates().list_templates(extensions=["html", "txt"]))
 def test_every_template_compiles_without_inline_script_or_style(name: str) -> None:
     source = (TEMPLATES / name).read_text()

@@ -43,7 +43,7 @@ def _application(database: Database, **settings: Any) -> FastAPI:
 
 EVERY = doors(_application(Database("sqlite:////nonexistent/equipoise.db", KEYS)))
 ALL = [door for door in EVERY if door.name in WHO]  # one test below says which are not; the others go on without
-REDCAP = ("redcap.door", "redcap.elsewise", "redcap.survey")
+REDCAP = ("redcap.door", "redcap.elsewise", "redcap.slash", "redcap.survey")
 WEB = [door for door in ALL if not door.is_api and door.name not in ("openapi", "static", "healthz", *REDCAP)]
 API = [door for door in ALL if door.is_api]
 # Those that anybody may send: a sign-in has no session yet, a theme or a language is a cookie of one's own.
@@ -158,6 +158,9 @@ NO_PAGE = {
     "exports.made_file": "a file",
     "exports.manifest_file": "a file",
     "audit.file": "a file",
+    "concealment.statement_file": "a file",
+    "oversight.period_pdf": "a file",
+    "concealment.statement_pdf": "a file",
     "drafts.folder_file": "a file",
     "drafts.open_file": "leads to the file",
     "drafts.load_form": "drafts/load.html",
@@ -484,6 +487,9 @@ FOUND_NOTHING = {
     "api.lift_freezing",
     "api.ask_to_unlock",
     "api.decide_unlock",
+    "oversight.past",
+    "oversight.past_access",
+    "api.one_log_review",
     "queries.show",
     "queries.answer_form",
     "queries.requery_form",

@@ -65,7 +65,7 @@ def full(code: str, pain: Any, **more: Any) -> dict[str, Any]:
     return {"participant": code, **WEEK, "pain_nrs": pain, "pain_days": 3, **more}
 
 
-@pytest.mark.requirement("FDA-14")
+@pytest.mark.requirement("FDA-14", "FDA-18", "AX11-5", "ALC-++")
 def test_rows_are_saved_once_and_the_log_names_the_file(trial):
     session, study, coordinator, _ = trial
     rows = [full("M-001", 4), full("M-002", "7.0"), full("M-003", 11), full("M-404", 1)]

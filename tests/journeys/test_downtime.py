@@ -28,7 +28,7 @@ def opens(page: Page, number: str, code: str, passphrase: str) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.requirement("CONC-3", "E9-3")
+@pytest.mark.requirement("CONC-3", "E9-3", "AX11-16", "E6-18", "REL-18")
 @pytest.mark.parametrize("kind", ["sqlite"])
 def test_a_site_goes_on_randomising_without_the_server(
     database: Database,

@@ -34,7 +34,7 @@ K = FileKind
         (b"", "a.pdf", None),
     ],
 )
-@pytest.mark.requirement("SEC-23")
+@pytest.mark.requirement("SEC-23", "SEC-48")
 def test_a_file_is_what_its_content_says(data, name, kind):
     assert kind_of(data, name) is kind
 
@@ -55,6 +55,7 @@ def test_what_is_not_asked_for_is_refused(data, kinds, said):
     assert reason is None if said is None else said in str(reason)
 
 
+@pytest.mark.requirement("SEC-48")
 @given(st.text(max_size=400))
 def test_a_name_can_always_be_kept_and_has_no_folder(name):
     kept = file_name(name)

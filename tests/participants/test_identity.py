@@ -45,6 +45,7 @@ def test_every_identity_has_the_same_length(given_name: str, family_name: str) -
     assert from_log(KEY, 2, "given_name", logged) == personal.given_name
 
 
+@pytest.mark.requirement("FDA-11")
 def test_nothing_of_the_person_stands_in_any_table_in_the_clear(session: Session) -> None:
     study = mini_study(session)
     screened(session, study)
@@ -126,7 +127,7 @@ def test_a_correction_on_an_old_version_overwrites_nothing(session: Session) -> 
         change_identity(session, study, one, personal=PersonalData("B"), version=2, why="x", by=other, now=NOW)
 
 
-@pytest.mark.requirement("GDPR-5")
+@pytest.mark.requirement("GDPR-5", "LOG-10")
 def test_who_was_erased_is_unreadable_and_the_log_still_verifies(session: Session) -> None:
     study = mini_study(session)
     by = person(session, study, "coordinator")

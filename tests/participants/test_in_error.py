@@ -174,7 +174,7 @@ def test_the_investigators_of_the_site_and_the_statistician_get_a_mail_without_w
     assert records_of(session, trial.someone.id)[0].told == ("sofia_small_20", "investigator_SYD")
 
 
-@pytest.mark.requirement("CONC-9", "P11-e")
+@pytest.mark.requirement("CONC-9", "P11-e2")
 def test_a_later_record_corrects_by_adding(session: Session, trial: Trial):
     first = trial.record(session)
     second = trial.record(session, reason="no_error", why="The score was right.", should_have_been={}, corrects=first)
@@ -250,7 +250,7 @@ def test_nothing_is_kept_when_the_log_cannot_be(session: Session, trial: Trial, 
 # The rows
 
 
-@pytest.mark.requirement("P11-e", "CONC-9")
+@pytest.mark.requirement("P11-e2", "CONC-9")
 @pytest.mark.parametrize(
     "statement",
     [
@@ -275,7 +275,7 @@ def test_the_database_itself_keeps_every_record(session: Session, trial: Trial, 
     assert kept(session, IN_ERROR) == before
 
 
-@pytest.mark.requirement("P11-e")
+@pytest.mark.requirement("P11-e2")
 def test_postgresql_does_not_empty_the_table(session: Session, trial: Trial, kind: str):
     if kind == "sqlite":
         pytest.skip("SQLite has no TRUNCATE; DELETE is tried above")
@@ -311,7 +311,7 @@ def test_several_at_once_are_one_record(database: Database):
 # Where it is seen
 
 
-@pytest.mark.requirement("CONC-9", "E9-6", "CON-F")
+@pytest.mark.requirement("CONC-9", "E9-6", "CON-F7")
 def test_the_participant_stays_in_the_list_and_in_the_export_with_a_mark(session: Session, trial: Trial):
     untouched = participant(session, trial.study, 2)
     manager = actor(session, trial.study, Role.DATA_MANAGER, name="malik")

@@ -35,7 +35,7 @@ def details(**changes):
     return {"username": "bert", "name": "Bert", "email": "b@example.org", "organisation": "Unit", **changes}
 
 
-@pytest.mark.requirement("FDA-8", "P11-e1")
+@pytest.mark.requirement("FDA-8", "P11-e1", "E6-7", "AX11-12")
 def test_somebody_is_added_without_password_and_without_rights(session):
     bert = actions.add_person(session, **details(username=" Bert "), by=CLI, now=NOW)
     assert (bert.username, bert.has_password, bert.has_second_factor, bert.is_active) == ("bert", False, False, True)
@@ -148,6 +148,7 @@ def test_a_link_does_not_go_around_the_second_factor_and_ends_every_session(sess
     assert sign_in(session, password=NEW).needs_code
 
 
+@pytest.mark.requirement("SEC-45")
 def test_a_link_used_twice_at_once_works_once(database):
     from concurrent.futures import ThreadPoolExecutor
 

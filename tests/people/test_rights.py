@@ -34,9 +34,9 @@ def north(session, study):
     return factories.site(session, study).id
 
 
-def give(session, person, role, study, site_id=None, by=CLI, now=NOW):
-    study_id = study.id if study else None
-    return actions.grant(session, person_id=person.id, role=role, study_id=study_id, site_id=site_id, by=by, now=now)
+def give(session, person, role, study, site_id=None, by=CLI, now=NOW, why=None):
+    more = {"study_id": study.id if study else None, "site_id": site_id, "why": why}
+    return actions.grant(session, person_id=person.id, role=role, **more, by=by, now=now)
 
 
 def actor(session, token, study_id, now=NOW):
@@ -110,7 +110,7 @@ def test_a_token_may_only_what_its_scopes_say():
 # Giving and taking back
 
 
-@pytest.mark.requirement("SEC-22", "E6-19", "P11-e1")
+@pytest.mark.requirement("SEC-22", "E6-19", "P11-e1", "E6-7", "AX11-12")
 def test_a_role_holds_from_the_next_request_and_ends_with_the_next_request(session, anna, study, north):
     token = sign_in(session).token
     assert actor(session, token, study.id).grants == ()
@@ -128,7 +128,7 @@ def test_a_role_holds_from_the_next_request_and_ends_with_the_next_request(sessi
         actions.revoke(session, membership, by=CLI, now=NOW)
 
 
-@pytest.mark.requirement("E6-2")
+@pytest.mark.requirement("E6-2", "EMA-17")
 def test_nobody_becomes_blinded_and_unblinded_in_a_study(session, anna, study, north):
     give(session, anna, Role.ASSESSOR, study, north)
     with pytest.raises(Refused, match="blinded and unblinded") as refused:
@@ -259,11 +259,11 @@ def test_no_role_is_given_or_taken_when_the_audit_entry_cannot_be_written(databa
 # Reading them
 
 
-@pytest.mark.requirement("FDA-8")
+@pytest.mark.requirement("FDA-8", "AX11-12", "E6-7")
 def test_the_rights_of_any_past_moment_can_be_told(session, anna, study, north):
     bert = add(session, "bert", password=None)
     first = give(session, anna, Role.ASSESSOR, study, north, now=NOW)
-    give(session, anna, Role.MONITOR, study, now=NOW + 2 * DAY)
+    give(session, anna, Role.MONITOR, study, now=NOW + 2 * DAY, why="Until somebody else is found.")
     give(session, bert, Role.ADMINISTRATOR, None, now=NOW + 3 * DAY)
     actions.revoke(session, first, by=CLI, now=NOW + 4 * DAY)
 

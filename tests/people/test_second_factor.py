@@ -94,7 +94,7 @@ def test_the_secret_is_sealed_in_its_own_row(session, anna, secret):
         sign_in(session, "bert", code=code_at(secret, LATER), now=LATER)
 
 
-@pytest.mark.requirement("SEC-27", "SEC-28")
+@pytest.mark.requirement("SEC-27", "SEC-28", "P11-200ii", "EMA-17")
 def test_sign_in_asks_for_the_code(session, secret):
     asked = sign_in(session, now=LATER)
     assert (asked.token, asked.needs_code) == (None, True)

@@ -28,7 +28,7 @@ from tests.people.conftest import (
 SECOND = timedelta(seconds=1)
 
 
-@pytest.mark.requirement("SEC-32", "P11-d")
+@pytest.mark.requirement("SEC-32", "P11-d", "E6-7")
 def test_the_right_password_opens_a_session(session, anna):
     result = sign_in(session, " ANNA ", browser="Firefox")
     assert result.problem is None
@@ -92,7 +92,7 @@ def test_an_unknown_username_costs_as_much_as_a_known_one(session, anna, monkeyp
     assert hashed[0] == hashed[1] == hashed[2]  # ... with the same parameters
 
 
-@pytest.mark.requirement("SEC-31", "FDA-10")
+@pytest.mark.requirement("SEC-31", "FDA-10", "SEC-46")
 def test_what_was_typed_stays_out_of_the_log_and_the_attempts(session, anna):
     sign_in(session, "my secret phrase", "hunter2 hunter2")
     sign_in(session, "anna", "hunter2 hunter2")
@@ -167,7 +167,7 @@ def test_a_colleagues_typing_errors_stop_counting_once_they_are_in(session, anna
         assert sign_in(session, f"colleague{number}").token is not None
 
 
-@pytest.mark.requirement("SEC-31")
+@pytest.mark.requirement("SEC-31", "FDA-11")
 def test_the_person_is_told_once_a_day_that_somebody_guesses(session, anna):
     for _ in range(8):
         sign_in(session, password="wrong")
@@ -206,7 +206,7 @@ def test_a_letter_typed_on_another_keyboard_is_the_same_letter(session):
 # The end of a session
 
 
-@pytest.mark.requirement("SEC-33", "FDA-9")
+@pytest.mark.requirement("SEC-33", "FDA-9", "P11-200ii")
 def test_a_session_ends_when_nobody_uses_it(session, anna):
     token = sign_in(session).token
     assert signed_in(session, token, NOW + IDLE - SECOND) is not None
@@ -315,7 +315,7 @@ def test_a_stranger_at_the_sign_in_page_cannot_keep_a_signed_in_person_from_sign
 # Real transactions
 
 
-@pytest.mark.requirement("SEC-25", "FDA-10")
+@pytest.mark.requirement("SEC-25", "FDA-10", "SEC-46")
 def test_a_wrong_attempt_stays_when_the_door_commits(database):
     with database.writing() as session:
         add(session)

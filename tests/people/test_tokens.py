@@ -50,7 +50,7 @@ def actor(session, text, study_id, now=NOW):
     return owner.actor if owner is not None and study_id in (None, owner.actor.study_id) else None
 
 
-@pytest.mark.requirement("P11-h", "SEC-32")
+@pytest.mark.requirement("P11-h", "SEC-32", "FDA-18")
 def test_a_token_acts_as_its_owner_within_its_scopes(session, study, owner):
     token, text = create(session, study, owner)
     assert text.startswith("eqp_")

@@ -77,7 +77,7 @@ def test_any_study_is_kept_as_it_is(study: Study):
     assert fingerprint(again) == fingerprint(study)
 
 
-@pytest.mark.requirement("E6-9", "P11-10")
+@pytest.mark.requirement("E6-9", "P11-f", "REL-21")
 def test_any_history_of_any_study(kind: str, shared: Any):
     engine = shared(kind).engine
     done: Counter[str] = Counter()

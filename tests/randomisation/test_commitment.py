@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from app.randomisation.methods import DECIDING, METHODS
 from app.randomisation.models import SequenceStatus
 from app.randomisation.reads import SLOT
 from app.randomisation.sealing import unseal_secrets
-from tests.conftest import ROOT
+from tests.conftest import KEYS, ROOT
 from tests.randomisation.small import ARMS, definition
 from tests.randomisation.world import NOW, actor, participant, study_of
 
@@ -348,3 +349,19 @@ def test_the_verifier_is_short_and_imports_the_standard_library_only():
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         assert all(name.split(".")[0] in sys.stdlib_module_names for name in names)
+
+
+@pytest.mark.requirement("CON-17a", "RND-10")
+def test_the_certificate_says_who_generated_the_sequence_how_and_when(walk: Walk):
+    said = walk.certificate()
+    assert (said["method"], said["ratio"], said["protocol_version"]) == ("permuted_blocks", [1, 1], "1")
+    assert said["generator"] == "HMAC_DRBG with SHA-256, NIST SP 800-90A Rev. 1"
+    assert set(said["software"]) == {"python", "equipoise", "cryptography", "sqlalchemy", "fastapi"}
+    assert said["software"]["cryptography"] == version("cryptography")
+    assert {said["drawn_by"], said["sealed_by"]} == {walk.statistician.username}
+    assert {said["drawn_at"], said["sealed_at"]} == {NOW.isoformat()}
+    assert (said["root"], said["envelopes"]) == (walk.sequence.root, walk.sequence.digest)
+    assert sum(said["strata"].values()) == said["slots"]
+    assert said["key"] == KEYS.fingerprint
+    (sealed,) = _logged(walk.session, "sequence.sealed")
+    assert (sealed.username, sealed.role) == (walk.statistician.username, "statistician")

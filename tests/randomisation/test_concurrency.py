@@ -119,7 +119,7 @@ def test_every_slot_is_used_once_and_in_order(database: Database):
     assert sorted(numbers) == list(range(1, PEOPLE + 1))
 
 
-@pytest.mark.requirement("REL-1", "CONC-9")
+@pytest.mark.requirement("REL-1", "CONC-9", "SEC-45")
 def test_one_participant_pressed_at_the_same_moment_gets_one_slot(database: Database):
     with database.writing() as session:
         study = study_of(session)

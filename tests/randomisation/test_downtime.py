@@ -177,7 +177,7 @@ def test_the_file_and_the_slips_say_nothing_of_the_arms_by_themselves(site: AtSy
     assert not [arm for arm in ARMS if str(arm["code"]) in told or str(arm["label"]) in told]
 
 
-@pytest.mark.requirement("P11-e")
+@pytest.mark.requirement("P11-e1")
 def test_every_envelope_that_is_opened_for_a_pack_and_its_making_is_an_entry(site: AtSydney):
     made = site.pack(2)
     assert [(row.subject, row.participant, row.why) for row in site.logged("envelope.opened")] == [

@@ -81,7 +81,7 @@ def test_an_envelope_opens_in_its_own_place_only(session: Session):
         unseal_arm(keys, own, bytes(second.envelope))
 
 
-@pytest.mark.requirement("RND-10", "RND-14")
+@pytest.mark.requirement("RND-10", "RND-14", "EMA-17")
 def test_the_sealed_seed_draws_the_same_list_again(session: Session):
     study = study_of(session)
     made = sealed(session, study)
@@ -345,7 +345,7 @@ def test_a_list_that_is_not_as_it_was_drawn_is_not_sealed(session: Session):
         seal(session, study, made.id, by=statistician, now=NOW)
 
 
-@pytest.mark.requirement("REL-14")
+@pytest.mark.requirement("REL-14", "CON-21b")
 @pytest.mark.parametrize(
     "statement",
     [

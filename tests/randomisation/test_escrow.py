@@ -119,7 +119,7 @@ def test_another_key_or_one_flipped_bit_opens_nothing(vault: Vault, tmp_path: Pa
         assert opened(tmp_path, "\n".join([*bent, ""])).returncode != 0, at
 
 
-@pytest.mark.requirement("P11-e", "RND-9")
+@pytest.mark.requirement("P11-e1", "RND-9")
 def test_making_and_taking_are_entries_and_nothing_else_of_it_is_written_down(vault: Vault, tmp_path: Path):
     fingerprint = vault.store(pem_of(PRIVATE))
     sequence_id = vault.sealed()
@@ -148,6 +148,7 @@ def test_a_study_without_a_key_seals_as_ever(vault: Vault):
     assert not vault.logged("seed.escrowed")
 
 
+@pytest.mark.requirement("SEC-38")
 def test_a_newer_key_is_for_newer_lists(vault: Vault, tmp_path: Path):
     first = vault.store(pem_of(PRIVATE))
     old = vault.sealed()

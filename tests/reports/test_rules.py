@@ -71,6 +71,7 @@ lots = st.builds(
 )
 
 
+@pytest.mark.requirement("CON-F1", "CON-F6")
 @given(st.lists(lots, max_size=30))
 def test_nobody_is_lost_in_the_flow_and_sites_add_up(those: list[People]):
     found = report(STUDIES, Counted(AT, SITES, people=tuple(those)), target=40)
@@ -150,6 +151,7 @@ def test_each_site_is_held_against_its_own_target(targets, shown, by_site, overa
         assert found.by_site[0].reached_on == date(2026, 7, 1)  # three lack, three a month
 
 
+@pytest.mark.requirement("CON-26")
 def test_forms_add_up_by_site_and_by_visit():
     counted = Counted(
         AT,

@@ -65,7 +65,7 @@ def act(trial: Safe, number: int, version: int, **changes: Any) -> int:
 # What people report
 
 
-@pytest.mark.requirement("E6-6", "P11-e")
+@pytest.mark.requirement("E6-6", "P11-e1")
 def test_a_deviation_is_acted_on_and_signed_and_a_change_asks_for_a_new_signature(trial: Safe):
     number = report(trial)
     assert report(trial) == number
@@ -153,7 +153,7 @@ def test_only_what_people_reported_is_taken_back(trial: Safe):
         actions.take_back(trial.session, trial.study, found.id, why="No", base_version=1, **asked)
 
 
-@pytest.mark.requirement("P11-e")
+@pytest.mark.requirement("P11-e2")
 def test_no_deviation_is_deleted(trial: Safe):
     report(trial)
     with pytest.raises(DBAPIError), trial.session.begin_nested():
@@ -246,6 +246,7 @@ def test_what_is_signed_stays_whatever_is_corrected_later(trial: Safe):
     assert row(trial, found.id).state == State.SIGNED
 
 
+@pytest.mark.requirement("ALC-C")
 def test_a_visit_outside_its_window_and_late_entries(trial: Safe):
     held(trial, on=TODAY)  # due 126 days later
     look(trial)

@@ -60,7 +60,7 @@ def visits(trial: Safe) -> dict[str, str]:
 # Lines
 
 
-@pytest.mark.requirement("P11-e", "REL-4")
+@pytest.mark.requirement("P11-e2", "REL-4")
 def test_a_line_is_kept_once_and_corrected_with_a_reason(trial: Safe):
     lines: Any = (
         (contact, reads.contacts_of, {"result": "reached"}, {"note": ""}),
@@ -151,7 +151,7 @@ def test_nothing_is_written_without_consent(trial: Safe):
 # Ends
 
 
-@pytest.mark.requirement("P11-f", "E9R1-1")
+@pytest.mark.requirement("P11-f", "E9R1-1", "CON-F6")
 def test_who_is_lost_is_due_still_and_may_be_found(trial: Safe):
     before = visits(trial)
     number = end(trial, End.LOST)
@@ -177,7 +177,7 @@ def test_who_is_lost_is_due_still_and_may_be_found(trial: Safe):
     ]
 
 
-@pytest.mark.requirement("P11-f", "P11-e")
+@pytest.mark.requirement("P11-f", "P11-e1")
 def test_a_death_stops_everything_and_a_mistake_starts_exactly_that_again(trial: Safe):
     stopped_before = update(VISIT).where(VISIT.c.participant_id == trial.someone.id, VISIT.c.code == "tx01")
     trial.session.execute(stopped_before.values(status="stopped"))
@@ -242,7 +242,7 @@ def test_what_can_be_recorded_of_whom(status: Status, allowed: set[End]):
     assert {kind for kind in End if why_not_end(kind, status) is None} == allowed
 
 
-@pytest.mark.requirement("P11-g", "P11-50")
+@pytest.mark.requirement("P11-g", "P11-50a")
 def test_an_end_is_signed_and_says_how_it_is_known(trial: Safe):
     odd: list[dict[str, Any]] = [
         {"words": ""},
@@ -265,7 +265,7 @@ def test_an_end_is_signed_and_says_how_it_is_known(trial: Safe):
     assert status(trial) == Status.RANDOMISED
 
 
-@pytest.mark.requirement("P11-e")
+@pytest.mark.requirement("P11-e2")
 @pytest.mark.parametrize(
     "statement",
     [
@@ -297,7 +297,7 @@ def test_counts_of_one_participant(trial: Safe):
     assert reads.counts_of(trial.session, asked, by=far).events == 0
 
 
-@pytest.mark.requirement("CON-20")
+@pytest.mark.requirement("EMA-12")
 def test_the_screening_log_is_of_ones_sites_by_month(session: Session, trial: Safe):
     failed = consented(session, trial.study, "M-002", status=Status.SCREEN_FAILED)
     failed.screened_on = date(2026, 2, 27)

@@ -46,6 +46,7 @@ def entries(session: Session, log: str) -> list[AuditEntry]:
     )
 
 
+@pytest.mark.requirement("AX11-10")
 def test_loading_a_study_keeps_its_version_its_sites_and_its_audit_entries(session, small):
     study = small()
     version = load_study(session, study, by=ADMINISTRATOR, now=NOW)
@@ -137,6 +138,7 @@ def test_nothing_is_stored_when_the_audit_entry_cannot_be(database, small, monke
         assert session.exec(select(Site)).all() == []
 
 
+@pytest.mark.requirement("AX11-10")
 def test_a_loaded_version_cannot_be_changed_or_removed(database, small):
     with database.writing() as session:
         version = load_study(session, small(), by=ADMINISTRATOR, now=NOW)

@@ -228,7 +228,7 @@ RING = (
 )
 
 
-@pytest.mark.requirement("ODM-8")
+@pytest.mark.requirement("ODM-8", "SEC-4")
 @pytest.mark.parametrize(
     ("text", "words"),
     [

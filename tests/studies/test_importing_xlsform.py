@@ -197,6 +197,7 @@ def with_part(path: str, text: bytes, packed: int = zipfile.ZIP_DEFLATED) -> byt
     return made.getvalue()
 
 
+@pytest.mark.requirement("SEC-4", "SEC-48")
 def test_a_bomb_and_entities_are_refused():
     with pytest.raises(Failed, match="unpacks to more"):
         convert(with_part("xl/workbook.xml", b" " * 30_000_000), name="f.xlsx", on=ON)

@@ -80,7 +80,7 @@ def test_words_of_no_instrument_or_in_the_studys_own_language_are_refused(tmp_pa
     ]
 
 
-@pytest.mark.requirement("P11-10e")
+@pytest.mark.requirement("P11-e1")
 def test_a_licensed_wording_lies_over_the_study_and_is_no_part_of_it(session: Session, tmp_path: Path):
     study = mini_study(session)
     by = person(session, study, "administrator")

@@ -60,6 +60,7 @@ def treated(session: Session) -> Treated:
     return Treated(session)
 
 
+@pytest.mark.requirement("CON-21b")
 def test_what_was_delivered_is_kept_for_either_arm(treated: Treated):
     for arm, delivered in (("sham", {"laser": DONE, "talk": True}), ("graded_sensorimotor", {"loading": DONE})):
         person = treated.by_arm[arm]
@@ -97,7 +98,7 @@ def test_the_blinded_see_that_a_session_took_place(treated: Treated):
     assert (row.status, row.held_on, row.reason) == ("held", HELD, None)
 
 
-@pytest.mark.requirement("P11-e")
+@pytest.mark.requirement("P11-e2")
 def test_a_correction_needs_a_reason_and_keeps_every_version(treated: Treated):
     person = treated.by_arm["sham"]
     treated.record(person, {"laser": DONE})

@@ -14,6 +14,7 @@ from app.audit.actions import Change, record
 from app.foundation import clock, paging
 from app.foundation.database import Database
 from app.participants.actions import withdraw
+from app.settings import Settings
 from app.web.audit import told
 from tests.factories import definition
 from tests.web.browser import counted_statements
@@ -53,6 +54,7 @@ def test_what_was_refused_is_told_as_a_refusal(action, words):
     assert [line["action"] for line in lines] == [words]
 
 
+@pytest.mark.requirement("EMA-3")
 def test_the_log_is_told_in_words(world):
     world.filled()
     said = words(world.browser("data_manager"))
@@ -118,6 +120,7 @@ def test_a_date_that_is_none_is_said_at_its_field(world, typed):
     assert HOSTILE not in reply.text
 
 
+@pytest.mark.requirement("P11-e3", "EMA-5")
 def test_the_log_is_paged_both_ways_and_the_file_has_all_of_it(world):
     with world.database.writing() as session:
         changes = [Change("note.written", "", f"note/{number}") for number in range(620)]
@@ -282,3 +285,16 @@ def test_no_page_asks_the_database_more_than_twelve_times(database: Database):
         with counted_statements(database) as statements:
             assert browser.get(path).status_code == 200
         assert 2 <= len(statements) <= 12, (path, statements)
+
+
+@pytest.mark.requirement("EMA-4", "FDA-13")
+def test_whatever_the_settings_say_the_log_is_written(world):
+    """The switches that there are: a new one is tried here as well."""
+    switches = {name for name, field in Settings.model_fields.items() if field.annotation is bool}
+    assert switches == {"secure_cookies", "demo"}, "secure_cookies decides about a cookie, and is off in tests"
+    world.consented()
+    before = len(world.log())
+    browser = world.coordinator(demo=True, largest_body=100_000, api_requests_a_minute=0, idle_minutes=60)
+    form = "/mini/participants/M-001/visits/baseline/entries/pain"
+    assert browser.post(form, {"pain_nrs": "5", "pain_days": "3"}).status_code == 303
+    assert world.log()[before:].count("entry.saved") == 2

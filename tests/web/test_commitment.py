@@ -11,11 +11,13 @@ from typing import Any
 import pikepdf
 import pytest
 from bs4 import BeautifulSoup
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from app.audit.actions import ENTRY
+from app.foundation import clock
 from app.foundation.database import Database
 from app.people.permissions import Role
+from app.people.reads import MEMBERSHIP
 from tests.conftest import ROOT
 from tests.web.browser import PASSWORD, Browser, counted_statements
 from tests.web.test_randomisation import sealed
@@ -120,3 +122,40 @@ def test_for_everybody_else_it_was_never_there(world: World, role: Role):
         reply = other.get(path)
         assert reply.status_code == 404
         assert reply.text == nonsense.text
+
+
+@pytest.mark.requirement("CON-18", "CON-19", "CONC-1")
+def test_the_statement_of_concealment_is_a_page_a_print_and_a_file(world: World, browser: Browser):
+    path = "/mini/concealment"
+    with counted_statements(world.database) as statements:
+        page = browser.soup(path)
+    assert len(statements) <= 12, statements
+    assert "Nobody who enrolled or randomised had to do with the sequence" in page.get_text(" ")
+    file = json.loads(browser.get(f"{path}.json").content)
+    assert file["holds"] is True
+    assert {each["action"] for each in file["enrolling"]} >= {"participant.screened", "participant.randomised"}
+    text = browser.get(f"{path}.pdf").content
+    with pikepdf.open(io.BytesIO(text)) as pdf:
+        assert len(pdf.pages) == 1
+    manager = world.browser("data_manager", site_code=None)
+    early = manager.get(path)
+    assert early.status_code == 409
+    assert "once every list is closed" in said(early)
+    assert world.coordinator().get(path).status_code == 403
+    # Somebody who enrolled is given the statistician's role: it falls, and says who it was.
+    with world.database.writing() as session:
+        coordinator = world.coordinators["north"]
+        session.execute(
+            insert(MEMBERSHIP).values(
+                person_id=coordinator.person_id,
+                study_id=world.study.id,
+                role="statistician",
+                granted_at=clock.now(),
+                granted_by="test",
+            )
+        )
+    page = browser.soup(path)
+    assert "The statement does not hold" in page.get_text(" ")
+    assert f"{coordinator.username}: coordinator" in page.get_text(" ")
+    browser.post("/mini/sequence/1/close", {"why": "Reached", "password": PASSWORD}, page=PAGE)
+    assert "The statement does not hold" in said(manager.get(path))

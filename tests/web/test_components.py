@@ -356,6 +356,7 @@ def test_the_amber_rule_is_drawn_only_where_an_arm_is_shown():
     assert 'class="arm-rule"' not in gallery(arm=False)
 
 
+@pytest.mark.requirement("SEC-2")
 def test_what_a_person_typed_is_escaped():
     written = templates().from_string("{{ ui.text('a', label, label) }}{{ ui.button(label, reason=label) }}")
     assert "<b>" not in written.render(label="<b>bold</b>")

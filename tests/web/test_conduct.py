@@ -25,7 +25,7 @@ def world(shared_database: Database) -> World:
     return made
 
 
-@pytest.mark.requirement("E6-6", "P11-e", "P11-50")
+@pytest.mark.requirement("E6-6", "P11-e1", "P11-50a")
 def test_a_deviation_from_report_to_signature(world: World):
     coordinator, investigator = world.coordinator(), world.browser("investigator")
     new = f"{PERSON}/deviations/new"
@@ -79,7 +79,7 @@ def test_the_system_looks_when_it_is_asked_and_what_is_no_deviation_is_taken_bac
     assert str(reply.headers["location"]).startswith(f"{PERSON}?")
 
 
-@pytest.mark.requirement("P11-e", "REL-4")
+@pytest.mark.requirement("P11-e2", "REL-4")
 @pytest.mark.parametrize(
     ("page", "told", "wrong", "changed", "stands"),
     [
@@ -178,7 +178,7 @@ def test_who_has_nothing_left_to_do_completes_the_study(world: World):
     assert "Randomised" in said(coordinator.get(PERSON))
 
 
-@pytest.mark.requirement("CON-20")
+@pytest.mark.requirement("EMA-12")
 def test_the_screening_log_has_codes_and_reasons_and_no_names(world: World):
     coordinator = world.coordinator()
     page = "/mini/safety/screening"

@@ -101,6 +101,7 @@ def test_a_scan_is_gone_with_the_participants_key(world):
     assert browser.get(f"{WHO}/consents/{stored(world, participant.id)[0].id}/scan").status_code == 404
 
 
+@pytest.mark.requirement("SEC-48")
 @pytest.mark.parametrize("scan", [b"MZ\x90 a program", b"<html>", b"%PD", b"\xff\xd8"])
 def test_what_is_no_scan_is_not_kept_whatever_its_name_says(world, scan):
     participant = world.screened()
@@ -432,7 +433,7 @@ def test_a_document_is_cut_into_paragraphs_as_it_is_shown():
     assert [run for run in marked if run[1] or run[2]] == [("may", False, True), ("stop at any time", True, False)]
 
 
-@pytest.mark.requirement("P11-50", "P11-70")
+@pytest.mark.requirement("P11-50a", "P11-70")
 def test_a_drawn_signature_stands_on_the_page_and_in_the_copy(world):
     participant = world.screened()
     browser = world.coordinator()

@@ -46,7 +46,7 @@ def pair_url(browser: Browser) -> str:
     return str(link["href"])
 
 
-@pytest.mark.requirement("E6-9", "P11-10")
+@pytest.mark.requirement("E6-9", "AX11-6")
 def test_no_page_shows_the_second_person_anything_of_the_first_entry(world: World):
     # No pain, but days with pain: a check that raises a query, whose words must not reach the second person either.
     world.begin(**{"pain_nrs": "0", "pain_where": None, "save-as": "partial"})

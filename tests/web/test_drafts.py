@@ -353,7 +353,7 @@ def _link() -> bytes:
     return packed.getvalue()
 
 
-@pytest.mark.requirement("SEC-23")
+@pytest.mark.requirement("SEC-23", "SEC-48")
 @pytest.mark.parametrize(
     ("data", "said"),
     [

@@ -181,6 +181,7 @@ def test_answers_can_be_missing_when_that_is_said(world, assessor):
     assert "Partial" in assessor.soup(VISIT).get_text()
 
 
+@pytest.mark.requirement("SEC-2")
 def test_a_hostile_text_is_only_text_everywhere(world, assessor):
     evil = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'
     assert assessor.post(FORM, {**PAIN, "pain_note": evil}).status_code == 303
@@ -258,6 +259,7 @@ def test_a_look_says_what_follows_and_keeps_nothing(world, assessor):
 # Corrections and history
 
 
+@pytest.mark.requirement("EMA-11", "ALC-++")
 def test_a_correction_needs_its_reason_and_stands_in_the_history(world, assessor):
     assessor.post(FORM, PAIN)
     reply = assessor.post(FORM, {**PAIN, "pain_nrs": "6"})
@@ -546,6 +548,7 @@ def test_a_refusal_keeps_what_was_typed(world, assessor):
 # Signatures
 
 
+@pytest.mark.requirement("P11-50b", "AX11-14")
 def test_a_signature_says_who_when_where_and_what_it_means(world, assessor):
     assessor.post(FORM, PAIN)
     page = f"{FORM}/sign"

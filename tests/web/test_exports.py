@@ -339,6 +339,7 @@ def test_a_script_follows_changes_runs_a_definition_and_resumes(database: Databa
     assert listed["next"]
 
 
+@pytest.mark.requirement("AX11-5")
 def test_the_command_line_checks_a_file_against_its_manifest(
     database: Database, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -5,6 +5,7 @@ from sqlalchemy import func, select
 
 from app.capture.models import DataLock
 from app.foundation.database import Database, table_of
+from app.people.models import Person
 from tests.web.browser import PASSWORD, counted_statements, form_in
 from tests.web.pdf import packed, text_of
 from tests.web.test_entries import FORM, PAIN, VISIT, World, at_the_visit
@@ -101,7 +102,7 @@ def test_a_monitor_verifies_answers_and_a_change_shows(world: World):
     assert (stale.status_code, "was changed after you opened it" in stale.text) == (409, True)
 
 
-@pytest.mark.requirement("P11-50a", "P11-70", "FDA-19", "P11-200a")
+@pytest.mark.requirement("P11-50a", "P11-70", "FDA-19", "P11-200a1")
 def test_the_investigator_signs_the_casebook_until_something_changes(world: World):
     doctor = world.browser("investigator")
     with counted_statements(world.database) as said:
@@ -123,7 +124,7 @@ def test_the_investigator_signs_the_casebook_until_something_changes(world: Worl
     assert (stale.status_code, "The casebook changed" in stale.text) == (409, True)
 
 
-@pytest.mark.requirement("AX11-8", "P11-b", "FDA-2")
+@pytest.mark.requirement("AX11-8", "P11-b", "FDA-2", "ALC-L")
 def test_the_casebook_as_pdf_says_everything_marks_what_changed_and_has_the_log_behind(world: World):
     assessor = world.browser("assessor", username="another")
     form = assessor.form(FORM, FORM)
@@ -163,3 +164,28 @@ def test_a_casebook_without_entries_is_a_casebook(world: World):
     pages = text_of(coordinator.get("/mini/participants/M-002/casebook.pdf").content)
     assert packed("Nothing is entered yet.") in pages[0]
     assert coordinator.get(f"{CASEBOOK}.pdf").status_code == 404
+
+
+@pytest.mark.requirement("P11-50b", "P11-50a", "AX11-14")
+def test_name_time_and_meaning_of_a_signature_stand_wherever_the_record_is_read(world: World):
+    assessor, doctor = world.browser("assessor", username="another"), world.browser("investigator")
+    assert assessor.post(f"{FORM}/sign", {"meaning": "review", "password": PASSWORD}).status_code == 303
+    casebook = f"{CASEBOOK}/sign"
+    signed = doctor.send(
+        casebook, {**form_in(doctor.soup(CASEBOOK), casebook), "meaning": "approval", "password": PASSWORD}
+    )
+    assert signed.status_code == 303
+    with world.database.reading() as session:
+        person = table_of(Person)
+        names = {row.username: row.name for row in session.execute(select(person.c.username, person.c.name))}
+    of_entry = (names["another"], "6 Jul 2026", "I reviewed these data")
+    of_casebook = (names[doctor.actor.username], "6 Jul 2026", "They are complete")
+    everything = "".join(text_of(doctor.get(f"{CASEBOOK}.pdf").content))
+    for said in (*of_entry, *of_casebook):
+        assert packed(said) in everything, said
+    for page, wanted in ((f"{FORM}/record", of_entry), (CASEBOOK, of_casebook)):
+        for said in wanted:
+            assert said in words(doctor.soup(page)), (page, said)
+    log = doctor.get("/mini/audit.csv").text
+    for name in (names["another"], names[doctor.actor.username]):
+        assert name in log

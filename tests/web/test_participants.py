@@ -167,7 +167,7 @@ def test_an_expired_session_keeps_what_was_typed(world):
     assert len(world.codes()) == 1
 
 
-@pytest.mark.requirement("P11-e")
+@pytest.mark.requirement("P11-e1")
 @pytest.mark.parametrize("cookie", ["ended", "gone"])
 def test_what_somebody_typed_is_not_sent_under_the_name_of_another(world, cookie):
     browser, other = world.coordinator(), world.browser("investigator", site_code=None)
@@ -406,6 +406,7 @@ def test_personal_data_are_shown_on_request_and_written_down(world):
     assert "Lovelace" in block.text
 
 
+@pytest.mark.requirement("EMA-12", "GDPR-1")
 @pytest.mark.parametrize("role", ["assessor", "clinician", "data_manager", "monitor"])
 def test_others_learn_nobodys_name(world, role):
     world.screened()
@@ -586,3 +587,28 @@ def test_somebody_unnamed_has_no_initials(world):
     world.screened(personal=NAMED)
     page = world.coordinator().soup(LIST)
     assert [row.select("td")[0].get_text() for row in page.select("tbody tr")] == ["", "AL"]
+
+
+@pytest.mark.requirement("EMA-12", "P11-b")
+def test_whoever_inspects_reads_everything_but_who_somebody_is_and_changes_nothing(world):
+    world.filled()
+    failed = world.coordinator()
+    kept = form_in(BeautifulSoup(failed.post(NEW, {**ELIGIBLE, **WHO, "age": "17"}).text, "html.parser"), NEW)
+    answer = {**kept, "screening.step": "keep", "screening.failure_reason": "not_eligible"}
+    assert failed.send(NEW, answer).status_code == 303
+    monitor = world.browser("monitor")
+    entry = f"{LIST}/M-001/visits/baseline/entries/pain"
+    pages = {
+        page: said(monitor.get(page))
+        for page in (LIST, f"{LIST}/M-001", f"{LIST}/M-002", f"{entry}/record", f"{entry}/history/pain_nrs")
+    } | {page: monitor.get(page).text for page in ("/mini/audit", "/mini/audit.csv")}
+    assert "M-002" in pages[LIST]
+    assert "Screen failure: Does not meet the criteria" in pages[f"{LIST}/M-002"]
+    assert "M-002" in pages["/mini/audit.csv"]
+    assert "Entered" in pages[f"{entry}/history/pain_nrs"]
+    assert not [page for page, text in pages.items() if "Lovelace" in text or "1980-12-10" in text]
+    before = world.log()
+    token = monitor.soup(LIST).select_one("meta[name=csrf-token]")["content"]
+    refused = monitor.send(entry, {"csrf_token": token, "pain_nrs": "1", "form-why": "x"})
+    assert refused.status_code in (403, 404)
+    assert [each for each in world.log()[len(before) :] if not each.endswith("_refused")] == []

@@ -108,7 +108,9 @@ def test_a_place_that_is_not_there_is_no_role_at_all(world, administrator, place
 def test_a_role_is_given_for_a_whole_study_or_one_site(world, administrator):
     actor = world.person("monitor", site_code=None)
     assert _send(administrator, actor.person_id, "roles", role="data_manager", place="mini").status_code == 303
-    assert _send(administrator, actor.person_id, "roles", role="assessor", place="mini/north").status_code == 303
+    both = {"role": "assessor", "place": "mini/north"}
+    assert _send(administrator, actor.person_id, "roles", **both).status_code == 409
+    assert _send(administrator, actor.person_id, "roles", **both, why_both="Nobody else is there.").status_code == 303
 
 
 def _enrolled(world: World, actor) -> str:

@@ -48,7 +48,7 @@ def reported(world: World, browser: Browser, **changes: Any) -> str:
     return str(reply.headers["location"]).partition("?")[0]
 
 
-@pytest.mark.requirement("E6-6", "P11-e", "P11-50")
+@pytest.mark.requirement("E6-6", "P11-e1", "P11-50a")
 def test_a_serious_event_from_report_to_review(world: World):
     coordinator = world.coordinator()
     page = coordinator.soup("/mini/participants/M-001")
@@ -84,7 +84,7 @@ def test_a_serious_event_from_report_to_review(world: World):
     assert "Adverse event reported" in said(investigator.get("/mini/audit?kind=adverse_event."))
 
 
-@pytest.mark.requirement("P11-e", "REL-4")
+@pytest.mark.requirement("P11-e2", "REL-4")
 def test_follow_ups_add_and_what_somebody_else_wrote_is_shown_beside_mine(world: World):
     coordinator = world.coordinator()
     url = reported(world, coordinator)

@@ -478,7 +478,7 @@ GETS += ["/design", "/1/script.py", "/1/script.R"]
 POSTS = ["/design", "/draw", "/upload", "/1/seal", "/1/set-aside"]
 
 
-@pytest.mark.requirement("CONC-4", "E9-1", "SEC-19")
+@pytest.mark.requirement("CONC-4", "E9-1", "SEC-19", "SPI-21b")
 @pytest.mark.parametrize("role", OTHERS)
 def test_for_everybody_else_it_was_never_there(world: World, browser: Browser, role: Role):
     drawn(browser)

@@ -60,6 +60,7 @@ def test_every_study_of_the_library_has_its_page(database, name):
         assert arm.label not in said, arm.label
 
 
+@pytest.mark.requirement("CON-20")
 def test_the_table_of_roles_is_the_table_that_is_asked(world):
     page = world.coordinator().soup(f"{STUDY}/roles")
     rows = page.select("tbody tr")

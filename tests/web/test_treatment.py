@@ -104,6 +104,7 @@ def test_a_clinician_sees_the_arm_of_their_own_participants_only(treated: Treate
     assert [row[0] for row in rows(south.soup(ROOT))] == ["M-003"]
 
 
+@pytest.mark.requirement("FDA-17", "EMA-9")
 def test_each_arm_that_is_shown_is_in_the_log(treated: Treated):
     before = treated.world.log().count("envelope.opened")
     treated.browser.soup(ROOT)

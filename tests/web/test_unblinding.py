@@ -194,7 +194,7 @@ def test_who_has_seen_the_arm_cannot_write_it_down(blind: Blind):
     assert len(blind.rows()) == 1
 
 
-@pytest.mark.requirement("E6-6")
+@pytest.mark.requirement("E6-6", "E6-25")
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -310,7 +310,7 @@ def test_the_participants_page_leads_there_and_only_who_may(blind: Blind):
     assert "unblind" not in blind.browser.get("/mini/participants/M-004").text
 
 
-@pytest.mark.requirement("E6-5")
+@pytest.mark.requirement("E6-5", "E6-24")
 def test_the_procedure_and_the_reasons_are_those_of_the_study(shared_database: Database):
     procedure = "Only the principal investigator, day and night: call 555-0100 when in doubt."
     reasons = [{"code": "bleeding", "label": "Major bleeding"}]
@@ -322,7 +322,7 @@ def test_the_procedure_and_the_reasons_are_those_of_the_study(shared_database: D
     assert blind.broken(reason="bleeding").status_code == 200
 
 
-@pytest.mark.requirement("E6-4")
+@pytest.mark.requirement("E6-4", "E6-25")
 @pytest.mark.parametrize("sentence", ["UPDATE unblinding SET why = 'nothing'", "DELETE FROM unblinding"])
 def test_what_is_written_of_an_emergency_stands(blind: Blind, sentence: str):
     blind.broken()
@@ -334,7 +334,7 @@ def test_what_is_written_of_an_emergency_stands(blind: Blind, sentence: str):
 # Who knew what when
 
 
-@pytest.mark.requirement("E6-4", "E9-5")
+@pytest.mark.requirement("E6-4", "E9-5", "CON-20")
 def test_the_report_says_who_knew_what_when_and_no_arm(blind: Blind):
     blind.broken()
     for actor in (blind.manager, blind.statistician, blind.doctor, blind.world.person("monitor")):

@@ -98,16 +98,22 @@ def plain(text: object) -> Response:
     return Response(str(text).encode(), headers={"Content-Type": CONTENT_TYPES["text"]})
 
 
+def as_json(value: object) -> Response:
+    """One value as JSON."""
+    return Response(orjson.dumps(value), headers={"Content-Type": CONTENT_TYPES["json"]})
+
+
 def download(data: bytes, media_type: str, name: str) -> Response:
-    """A file, with its name where these clients look for it."""
+    """A file, with its name where these clients look for it; the letters are named of text alone."""
     plain_name = "".join(each if each.isascii() and each not in '"\\;' else "_" for each in name)
-    return Response(data, headers={"Content-Type": f'{media_type}; name="{plain_name}";charset=UTF-8'})
+    letters = ";charset=UTF-8" if media_type.startswith("text/") else ""
+    return Response(data, headers={"Content-Type": f'{media_type}; name="{plain_name}"{letters}'})
 
 
 def one(found: Mapping[str, Cell], shape: Shape) -> Response:
     """A single thing: an object in JSON, one row in CSV."""
     if shape == "json":
-        return Response(orjson.dumps(dict(found)), headers={"Content-Type": CONTENT_TYPES["json"]})
+        return as_json(dict(found))
     return listing(Listing(tuple(found), [tuple(found.values())]), shape)
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from fastapi.responses import Response
 
-from app.api.redcap.answers import Listing, Shape, listing
+from app.api.redcap.answers import Listing, Shape, as_json, listing, plain
 from app.api.redcap.decoding import Call
 from app.api.redcap.dictionary import Event, Form, Group, Project, groups_of, project_of
 from app.api.redcap.errors import NO_EXPORT, NO_IMPORT, not_valid
@@ -54,6 +54,11 @@ class Asked:
         if name.isascii() and name.isdigit() and len(name) < 10:
             return code_of(self.here.the_study.definition, int(name))
         return name
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether records are named by a number alone. Clients that are told so read the names as whole numbers."""
+        return code_of(self.here.the_study.definition, 1).isdigit()
 
     @property
     def record(self) -> str:
@@ -106,6 +111,15 @@ class Asked:
     def refused(self, reason: str, action: str) -> Refused:
         """What our promises forbid, and why; that it was tried is written down."""
         return Refused(reason, action=action, subject="/redcap")
+
+    @property
+    def wants_json(self) -> bool:
+        """Whether JSON was asked for by name: then whatever is answered is read as JSON."""
+        return self.call.text("format").lower() == "json"
+
+    def done(self) -> Response:
+        """That it was done, where there is nothing to say: an empty body, or the emptiest JSON."""
+        return as_json([]) if self.wants_json else plain("")
 
     def answer(self, found: Listing) -> Response:
         """A list, in the format that was asked for."""

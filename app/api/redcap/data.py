@@ -3,12 +3,16 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from app.api.redcap.decoding import Call
 from app.api.redcap.errors import NOT_IN_FORMAT, Wrong
+from app.foundation.json_parts import items
 
+_point = re.compile(r"(?<=[0-9])\.0+$")
+NUMBERS_AS_SENT = json.JSONDecoder(parse_float=str, parse_constant=str).raw_decode
 Sent = dict[str, Any]
 """One row: column -> text; rights by form stay a mapping."""
 
@@ -30,12 +34,9 @@ def rows_of(call: Call, odm: Callable[[str], list[Sent]] | None = None) -> list[
 
 
 def _json(text: str) -> Iterator[Sent]:
-    read = json.loads(text.removeprefix("\ufeff"), parse_float=str, parse_constant=str)
-    if isinstance(read, dict):
-        read = [read]
-    if not isinstance(read, list) or not all(isinstance(row, dict) for row in read):
-        raise ValueError
-    for row in read:
+    for row in items(text.removeprefix("\ufeff"), NUMBERS_AS_SENT):
+        if not isinstance(row, dict):
+            raise ValueError  # noqa: TRY004  # as for everything else that is not in the format
         yield {name: value if isinstance(value, dict) else _text(value) for name, value in row.items()}
 
 
@@ -95,6 +96,14 @@ def xml_root(text: str) -> Any:
     return root
 
 
+def whole_number(text: str) -> str:
+    """A whole number that was read as one with decimals, as a whole number again; anything else as it is.
+
+    A table with blanks in a column of whole numbers is written with 1.0 for 1 by those who read it as numbers.
+    """
+    return _point.sub("", text)
+
+
 def same_rows(sent: Sequence[Sent], present: Sequence[Mapping[str, Any]], key: str) -> bool:
     """Whether every row that was sent says what is there: an import of what was exported changes nothing."""
     known = {str(row[key]): row for row in present}
@@ -115,4 +124,5 @@ def _same(sent: Any, present: Any) -> bool:
         return {name: str(value) for name, value in sent.items()} == {
             name: str(value) for name, value in present.items()
         }
-    return str(sent).strip() == str(present).strip()
+    said, kept = str(sent).strip(), str(present).strip()
+    return kept in (said, whole_number(said))

@@ -5,8 +5,10 @@ true, TRUE, True, 1 or yes. A parameter that is sent empty was not sent. What no
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from email.message import Message
+from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
@@ -19,6 +21,9 @@ from app.people.reads import SUPER
 MOST_PARAMETERS = 100_000
 TOKEN = 32
 """Digits of the token of a study."""
+URLENCODED = "application/x-www-form-urlencoded"
+LETTERS = {"utf-8": "utf-8", "utf8": "utf-8", "us-ascii": "utf-8", "iso-8859-1": "cp1252", "windows-1252": "cp1252"}
+"""The encodings that an urlencoded body may be said to be in; ISO 8859-1 is read as browsers read it."""
 _indexed = re.compile(r"(.+)\[[0-9]*\]").fullmatch
 
 YES, NO = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
@@ -150,16 +155,39 @@ async def call_of(request: Request, *, largest: int) -> Call:
     plain: dict[str, list[str]] = {}
     listed: dict[str, list[str]] = {}
     files: dict[str, File] = {}
+    kind = Message()
+    kind["content-type"] = request.headers.get("content-type", "")
+    sent: Iterable[tuple[str, str | UploadFile]]
     try:
-        form = await request.form(max_fields=MOST_PARAMETERS, max_part_size=largest)
+        if kind.get_content_type() == URLENCODED:
+            sent = _pairs(await request.body(), str(kind.get_param("charset", "utf-8")), largest)
+        else:
+            sent = (await request.form(max_fields=MOST_PARAMETERS, max_part_size=largest)).multi_items()
     except HTTPException as error:
         raise Wrong(str(error.detail), error.status_code) from None
-    for name, value in form.multi_items():
+    for name, value in sent:
         if isinstance(value, UploadFile):
-            kind = value.content_type or "application/octet-stream"
-            files[name] = File(value.filename or "", kind, await value.read())
+            media_type = value.content_type or "application/octet-stream"
+            files[name] = File(value.filename or "", media_type, await value.read())
         elif found := _indexed(name):
             listed.setdefault(found[1], []).append(value)
         else:
             plain.setdefault(name, []).append(value)
     return Call(plain, listed, files)
+
+
+def _pairs(body: bytes, charset: str, largest: int) -> list[tuple[str, str]]:
+    """The parameters of an urlencoded body, whose letters may stand as %XX or, as curl -d sends them, as they are."""
+    pairs = [pair.partition(b"=") for pair in body.split(b"&") if pair]
+    if len(pairs) > MOST_PARAMETERS or any(len(value) > largest for _, _, value in pairs):
+        raise Wrong("This is larger than can be sent at once. Send it in parts.", 413)
+    encoding = LETTERS.get(charset.lower(), "utf-8")
+    try:
+        return [(_decoded(name, encoding), _decoded(value, encoding)) for name, _, value in pairs]
+    except UnicodeDecodeError:
+        # What was meant would be a guess, and what was guessed would be kept.
+        raise Wrong("The letters of this call are not in UTF-8. Send it in UTF-8.") from None
+
+
+def _decoded(sent: bytes, encoding: str) -> str:
+    return unquote_to_bytes(sent.replace(b"+", b" ")).decode(encoding)

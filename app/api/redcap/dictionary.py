@@ -173,6 +173,13 @@ class Project:
             found.update({option.column: (field, option) for option in field.options})
         return found
 
+    def form_of(self, name: str) -> str | None:
+        """The form that a field stands in, its choice, or its status; None for what is none of these."""
+        if name in self.complete:
+            return self.complete[name].name
+        known = self.option[name][0] if name in self.option else self.field.get(name)
+        return known.form if known is not None else None
+
     @property
     def repeats(self) -> bool:
         """Whether anything repeats."""

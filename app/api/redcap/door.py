@@ -148,6 +148,12 @@ async def door(request: Request) -> Response:
     return await run_in_threadpool(answered, request, call)
 
 
+@router.post("/api", name="redcap.slash", include_in_schema=False)
+def slash() -> Response:
+    """The address without its end; the same call, there. Clients send a 308 again as it was."""
+    return RedirectResponse("/api/", 308)
+
+
 @router.get("/api/", name="redcap.elsewise", include_in_schema=False)
 def elsewise() -> Response:
     """Every call is a POST; somebody looked at the address in a browser."""
@@ -159,7 +165,8 @@ def elsewise() -> Response:
 @router.get(surveys.SURVEYS, name="redcap.survey", include_in_schema=False)
 def survey(s: str = "") -> Response:
     """The address of a participant's link as clients write it; on to the link itself."""
-    return RedirectResponse(f"/link/{s}" if SECRET(s) else "/link/none", 303)
+    secret = surveys.secret_of(s[:200])
+    return RedirectResponse(f"/link/{secret}" if SECRET(secret) else "/link/none", 303)
 
 
 def answered(request: Request, call: Call) -> Response:

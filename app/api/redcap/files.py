@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi.responses import Response
 
-from app.api.redcap.answers import download, plain
+from app.api.redcap.answers import download
 from app.api.redcap.asked import Asked
 from app.api.redcap.dictionary import Event, Field
 from app.api.redcap.errors import Wrong, no_record, shown
@@ -65,7 +65,7 @@ def keep(asked: Asked) -> Response:
     asked.require_import(Permission.ENTRY_SAVE)
     place, here = _place(asked, Permission.ENTRY_SAVE), asked.here
     sent = asked.call.files.get("file")
-    if sent is None or not sent.content:
+    if sent is None:
         raise Wrong('No file was sent. Send it in the part "file" of a multipart form.')
     value = capture.keep_file(
         here.session,
@@ -107,7 +107,7 @@ def _saved(asked: Asked, place: Place, value: object) -> Response:
         now=here.now,
         accept_partial=True,
     )
-    return plain("")
+    return asked.done()
 
 
 def _place(asked: Asked, permission: Permission) -> Place:

@@ -4,12 +4,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from app.api.redcap.dictionary import Event, Group, Project, ticked_in
+from app.api.redcap.dictionary import ARM, ARM_NAME, Event, Group, Project, ticked_in
 from app.api.redcap.errors import Wrong, shown
 from app.expressions import Expression, ExpressionError, Value, from_stored, parse
 
 Spot = tuple[str, str, int]
 """Visit, instrument and the number of the repeat (1 where nothing repeats)."""
+
+
+SMART = frozenset(
+    {
+        *("record-name", "record-dag-name", "record-dag-label", "record-dag-id", "redcap_data_access_group"),
+        *("event-name", "event-label", "event-number", "redcap_event_name", "arm-number", "arm-label"),
+        *("instrument-name", "instrument-label", "current-instance", "user-name", "project-id"),
+    }
+)
+"""What these clients ask of a row beside its fields."""
+CURRENT = "event-name"
+ELSEWHEN = frozenset({"first-event-name", "last-event-name", "previous-event-name", "next-event-name"})
+"""Events by where they stand: among those at which the form of the field is filled in."""
 
 
 @dataclass(frozen=True)
@@ -26,42 +39,83 @@ class Row:
 
 
 class Seen:
-    """The context of one row."""
+    """The context of one row; `about` says who asks, and of which study."""
 
-    def __init__(self, project: Project, row: Row, now: datetime) -> None:
-        self._project, self._row, self.now = project, row, now
+    def __init__(self, project: Project, row: Row, now: datetime, about: Mapping[str, str]) -> None:
+        self._project, self._row, self.now, self._about = project, row, now, about
 
     @property
     def today(self) -> date:
         return self.now.date()
 
     def value(self, event: str | None, field: str, instance: str | None = None) -> Value:
-        project, row = self._project, self._row
-        if field in (project.record_id, "record-name"):
-            return row.code
-        if field in ("event-name", "redcap_event_name"):
-            return row.event.name
-        if field in ("record-dag-name", "redcap_data_access_group"):
-            return row.group.name if row.group else None
-        at = row.event if event is None or event == "event-name" else project.event.get(event)
-        if at is None:
+        project = self._project
+        if field == project.record_id:
+            return self._row.code
+        if field in SMART:
+            return self._smart(field)
+        form = project.form_of(field)
+        at = self._event(event, form) if form is not None else None
+        if form is None or at is None:
             return None
-        number = int(instance) if instance and instance.isdigit() else row.number
+        spot = self._spot(at, form, instance)
         if field in project.complete:
-            return row.statuses.get(self._spot(at, project.complete[field].name, number))
+            return self._row.statuses.get(spot)
+        stored = self._row.answers.get(spot, {})
         if field in project.option:
             found, option = project.option[field]
-            stored = self._stored(at, found.form, number, found.item.code)
-            return "1" if option.code in ticked_in(stored) else "0"
-        known = project.field.get(field)
-        return None if known is None else from_stored(self._stored(at, known.form, number, known.item.code))
+            return "1" if option.code in ticked_in(stored.get(found.item.code)) else "0"
+        return from_stored(stored.get(project.field[field].item.code))
 
-    def _spot(self, event: Event, form: str, number: int) -> Spot:
-        repeats = self._project.form[form].repeats or event.repeats
-        return event.visit, form, number if repeats else 1
+    def _smart(self, name: str) -> Value:
+        row, group = self._row, self._row.group
+        number = str(row.number) if row.form is not None or row.event.repeats else None
+        named, labelled, numbered = (group.name, group.label, str(group.id)) if group is not None else (None,) * 3
+        said = {
+            "record-name": row.code,
+            "record-dag-name": named,
+            "redcap_data_access_group": named,
+            "record-dag-label": labelled,
+            "record-dag-id": numbered,
+            "event-name": row.event.name,
+            "redcap_event_name": row.event.name,
+            "event-label": row.event.label,
+            "event-number": str(row.event.place),
+            "arm-number": str(ARM),
+            "arm-label": ARM_NAME,
+            "instrument-name": row.form,
+            "instrument-label": self._project.form[row.form].label if row.form is not None else None,
+            "current-instance": number,
+        }
+        return said.get(name, self._about.get(name))
 
-    def _stored(self, event: Event, form: str, number: int, item: str) -> object:
-        return self._row.answers.get(self._spot(event, form, number), {}).get(item)
+    def _event(self, name: str | None, form: str) -> Event | None:
+        here = self._row.event
+        if name not in ELSEWHEN:
+            return here if name in (None, CURRENT) else self._project.event.get(name or "")
+        asked = [each for each in self._project.events if form in each.forms]
+        if name == "previous-event-name":
+            asked = [each for each in asked if each.place < here.place]
+        elif name == "next-event-name":
+            asked = [each for each in asked if each.place > here.place]
+        if not asked:
+            return None
+        return asked[0] if name in ("first-event-name", "next-event-name") else asked[-1]
+
+    def _spot(self, event: Event, form: str, instance: str | None) -> Spot:
+        if not (self._project.form[form].repeats or event.repeats):
+            return event.visit, form, 1
+        number = self._row.number
+        if instance is not None and instance.isdigit():
+            number = int(instance)
+        elif instance == "first-instance":
+            number = 1
+        elif instance == "last-instance":
+            there = (spot[2] for spot in self._row.answers if spot[:2] == (event.visit, form))
+            number = max(there, default=1)
+        elif instance in ("previous-instance", "next-instance"):
+            number += 1 if instance == "next-instance" else -1
+        return event.visit, form, number
 
 
 def logic_of(text: str, project: Project) -> Expression | None:
@@ -72,12 +126,11 @@ def logic_of(text: str, project: Project) -> Expression | None:
         expression = parse(text)
     except ExpressionError as error:
         raise Wrong(f"The filterLogic is not valid: {error}") from None
-    known = {project.record_id, "record-name", "event-name", "record-dag-name", "redcap_event_name"}
-    known |= {"redcap_data_access_group", *project.field, *project.complete, *project.option}
+    known = {project.record_id, *SMART, *project.field, *project.complete, *project.option}
     if unknown := sorted({each.field for each in expression.references if each.field not in known}):
         listed = ", ".join(f"[{shown(name)}]" for name in unknown)
         raise Wrong(f"The filterLogic is not valid: there is no field {listed}")
-    events = {*project.event, "event-name", None}
+    events = {*project.event, CURRENT, *ELSEWHEN, None}
     if wrong := sorted({each.event or "" for each in expression.references if each.event not in events}):
         listed = ", ".join(f"[{shown(name)}]" for name in wrong)
         raise Wrong(f"The filterLogic is not valid: there is no event {listed}")

@@ -15,7 +15,7 @@ from sqlmodel import select
 
 from app.api.redcap.answers import CONTENT_TYPES, XML_HEAD, csv_line, json_text, xml_text
 from app.api.redcap.asked import Asked
-from app.api.redcap.data import Sent, rows_of
+from app.api.redcap.data import Sent, rows_of, whole_number
 from app.api.redcap.dictionary import (
     ARM,
     ARM_NAME,
@@ -49,13 +49,17 @@ from app.people.access import sites_for
 from app.people.models import Site
 from app.people.permissions import Permission
 from app.schedule import actions as schedule
-from app.studies.definition import Instrument, ItemType
+from app.studies.definition import Instrument, Item, ItemType
 
 PSEUDO = frozenset({EVENT, REPEAT_FORM, REPEAT, GROUP, IDENTIFIER})
 EAV = ("record", "field_name", "value")
 # Rules of our own checks, by what these clients call them.
 FORMAT_RULES = frozenset({"integer", "number", "digits", "date", "date_time", "time", "type", "decimals"})
 CHOICE_RULES = frozenset({"choices", "choice", "yes_no"})
+# Of these a whole number is the same answer with .0 behind it.
+WHOLE = frozenset(
+    {ItemType.INTEGER, ItemType.SCALE, ItemType.SLIDER, ItemType.CHOICE, ItemType.CHOICES, ItemType.YES_NO}
+)
 MOST_PROBLEMS = 500
 SCREENED = (
     "The pre-screen stays as it was judged. If it was wrong, an investigator records a deviation, or that they were "
@@ -107,6 +111,11 @@ class Target:
     """Columns of this form, and what was sent for them."""
     sheet: Sheet | None = None
     """Where it is to be saved; of what is new its number is known last."""
+
+    @property
+    def status(self) -> str:
+        """What was sent for the status of this form."""
+        return whole_number(self.cells.get(self.form.complete, "").strip())
 
     def code(self, item: str) -> str:
         """What an item is called in the entry: in a row of a group the name of its cell."""
@@ -277,7 +286,7 @@ class _Importing:
     def _targets(self, name: str, event: Event, row: Sent) -> Iterator[Target]:
         """The forms that a row holds cells of."""
         project = self.project
-        repeats, said = str(row.get(REPEAT_FORM, "")).strip(), str(row.get(REPEAT, "")).strip()
+        repeats, said = str(row.get(REPEAT_FORM, "")).strip(), whole_number(str(row.get(REPEAT, "")).strip())
         if repeats and repeats not in project.form:
             self.problems.cell(name, REPEAT_FORM, repeats, f"There is no form {shown(repeats)}.")
             return
@@ -331,9 +340,9 @@ class _Importing:
     def _typed(self, target: Target, typed: dict[str, list[str]]) -> dict[str, list[str]]:
         """What would stand in the form after the cells were typed into it."""
         for column, text in target.cells.items():
-            value = text.strip()
             if column in self.project.option:
                 known, option = self.project.option[column]
+                value = whole_number(text.strip())
                 if value not in ("", "0", "1"):
                     self.problems.cell(target.record, column, text, f"The value is not a valid category for {column}")
                 elif value or self.overwrite:
@@ -344,14 +353,15 @@ class _Importing:
         return typed
 
     def _type(self, typed: dict[str, list[str]], code: str, known: Field, text: str) -> None:
-        item, value = known.item, text.strip()
-        why = code + MISSING
+        item, value, why = known.item, text.strip(), code + MISSING
+        if (item.type in WHOLE and value not in self._codes(item)) or whole_number(value) in self.missing:
+            text = value = whole_number(value)
         if known.is_file:
             return  # a file is sent by a call of its own
         if not value:
             typed.pop(code, None)
             typed.pop(why, None)
-        elif value in self.missing and value not in {choice.code for choice in item.choices}:
+        elif value in self.missing and value not in self._codes(item):
             typed.pop(code, None)
             typed[why] = [value]
         else:
@@ -359,6 +369,10 @@ class _Importing:
             typed[code] = [self._date(value) if item.type.value in ("date", "date_time") else text]
             if item.type is ItemType.YES_NO:
                 typed[code] = [{"1": "yes", "0": "no"}.get(value, value)]
+
+    @staticmethod
+    def _codes(item: Item) -> set[str]:
+        return {choice.code for choice in item.choices}
 
     def _date(self, text: str) -> str:
         """A date in the order that was said, as it is kept; other texts stay, and are refused where they are read."""
@@ -431,7 +445,7 @@ class _Importing:
             if not self._refuse_part(form, entry, part):
                 return
             after = self._typed(part, after)
-            whole = whole or (part.form.part_of is None and part.cells.get(part.form.complete, "").strip() == "2")
+            whole = whole or (part.form.part_of is None and part.status == "2")
         if _same_form(before, after) and not (whole and (entry is None or not entry.is_complete)):
             return
         if not after and entry is None and not whole:
@@ -470,7 +484,7 @@ class _Importing:
             if self._differs(column, known, text, stored):
                 words = "is not asked any more: what was recorded stays as it is. Leave it out."
                 self.problems.cell(part.record, column, text, words)
-        status = part.cells.get(part.form.complete, "").strip()
+        status = part.status
         if status and status not in STATUSES:
             words = f"The value is not a valid category for {part.form.complete}"
             self.problems.cell(part.record, part.form.complete, status, words)
@@ -488,7 +502,7 @@ class _Importing:
         return found[0] if found else self.project.field.get(column)
 
     def _differs(self, column: str, known: Field, text: str, stored: object) -> bool:
-        said = text.strip()
+        said = whole_number(text.strip()) if known.is_checkbox or known.item.type in WHOLE else text.strip()
         if known.is_checkbox:
             return said not in ("", "1" if self.project.option[column][1].code in ticked_in(stored) else "0")
         return said not in ("", raw_text(stored))

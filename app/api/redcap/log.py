@@ -42,13 +42,13 @@ DESIGN = "Manage/Design "
 WORDS: tuple[tuple[str, str, str], ...] = (
     ("participant.screened", "record_add", "Create record {}"),
     ("screening.answered", "record_add", "Create record {}"),
-    ("participant.randomised", "record_edit", "Randomize Record {}"),
+    ("participant.randomised", "record", "Randomize Record {}"),  # what changed is no answer
     ("data.", "lock_record", "Lock/Unlock Record {}"),
     ("entry.signed", "lock_record", "Lock/Unlock Record {}"),
     ("export.", "export", "Data Export "),
-    ("token.", "user", "User "),
-    ("role.", "user", "User "),
-    ("person.", "user", "User "),
+    ("token.", "user", "Update user "),
+    ("role.", "user", "Update user "),
+    ("person.", "user", "Update user "),
     ("study.", "manage", DESIGN),
     ("site.", "manage", DESIGN),
     ("sequence.", "manage", DESIGN),

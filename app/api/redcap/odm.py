@@ -145,7 +145,7 @@ def _settings(asked: Asked) -> Iterator[str]:
     """What these clients set for a project: facts that hold here, the sites, and what repeats."""
     study, project = asked.here.the_study.definition, asked.project
     facts = {
-        "RecordAutonumberingEnabled": 1,
+        "RecordAutonumberingEnabled": int(asked.is_numbered),
         "SchedulingEnabled": 1,
         "SurveysEnabled": int(any(form.is_survey for form in project.forms)),
         "RandomizationEnabled": int(study.is_allocated),

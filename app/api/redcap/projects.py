@@ -84,7 +84,7 @@ def facts(asked: Asked) -> dict[str, Cell]:
         "has_repeating_instruments_or_events": int(project.repeats),
         "surveys_enabled": int(any(form.is_survey for form in project.forms)),
         "scheduling_enabled": 1,
-        "record_autonumbering_enabled": 1,
+        "record_autonumbering_enabled": int(asked.is_numbered),
         "randomization_enabled": int(definition.is_allocated),
         "ddp_enabled": 0,
         "project_irb_number": "",

@@ -1,14 +1,14 @@
 """What is recorded? Every record as rows, flat or one value a row, in the columns and the order that clients expect."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from fastapi.responses import Response
 
-from app.api.redcap.answers import Cell, Listing, pieces, plain, streamed
+from app.api.redcap.answers import Cell, Listing, as_json, pieces, plain, streamed
 from app.api.redcap.answers import Row as Line
 from app.api.redcap.asked import Asked
 from app.api.redcap.decoding import Call
@@ -66,6 +66,8 @@ CHANGES = (
     "entry.restored",
 )
 INSTANTS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d", "%m/%d/%Y %H:%M", "%m/%d/%Y")
+# As releases of one client write every begin and every end: without the seconds, and without the minute.
+NO_SECONDS, NO_MINUTE = "%Y-%m-%d %H:%M:S", "%Y-%m-%d %H:M%%:%S"
 NOTHING: dict[str, object] = {}
 
 
@@ -102,6 +104,8 @@ class Wanted:
     blank_status: bool
     now: datetime
     group_of_site: dict[int, Group] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
+    """Who asks, and of which study: what a condition may name."""
     plain_text: bool = False
     """Whether line breaks in values become spaces."""
 
@@ -116,7 +120,8 @@ def export(asked: Asked) -> Response:
         from app.api.redcap.odm import snapshot  # which needs these rows
 
         return snapshot(asked, wanted)
-    eav = asked.call.choice("type", "flat", "eav") == "eav"
+    # One client sends the name of the parameter for its value, and knows nothing but flat rows.
+    eav = asked.call.choice("type", "flat", "eav", "type") == "eav"
     return sent(asked, wanted, eav=eav)
 
 
@@ -156,6 +161,7 @@ def wanted_of(asked: Asked, *, forms: Sequence[str] = (), whole: bool = False) -
         blank_status=call.flag("exportBlankForGrayFormStatus"),
         now=asked.here.now,
         group_of_site=asked.group_of_site,
+        about={"user-name": asked.here.actor.username, "project-id": str(asked.here.the_study.id)},
     )
 
 
@@ -186,22 +192,27 @@ def _parts(call: Call, project: Project, fields: Sequence[str], forms: Sequence[
         chosen = form.fields if whole else tuple(each for each in form.fields if each.name in named)
         complete = whole or form.complete in named
         if chosen or complete:
-            parts.append(Part(form, chosen, surveys and form.is_survey and whole, complete))
+            parts.append(Part(form, chosen, surveys and form.is_survey, complete))
     return tuple(parts), project.record_id in fields or project.first_form.name in forms
 
 
 def instant_of(call: Call, name: str) -> datetime | None:
-    """An instant in UTC, as this server says the time: to the second, the minute or the day; 24:00 ends a day."""
+    """An instant in UTC, as this server says the time: to the second, the minute or the day; 24:00 ends a day.
+
+    What an end does not say is as late as it can be, so that nothing is missing that was asked for.
+    """
     said = call.text(name)
     if not said:
         return None
     midnight = said.endswith(" 24:00") or said.endswith(" 24:00:00")
     text = said.partition(" ")[0] if midnight else said
-    for form in INSTANTS:
+    for form in (*INSTANTS, NO_SECONDS, NO_MINUTE):
         try:
             found = datetime.strptime(text, form).replace(tzinfo=UTC)
         except ValueError:
             continue
+        if form == NO_MINUTE:
+            found = found.replace(minute=59, second=59)
         return found.replace(hour=23, minute=59, second=59, microsecond=999_999) if midnight else found
     raise not_valid(name)
 
@@ -364,7 +375,7 @@ def rows_in(wanted: Wanted, found: Recorded) -> Iterator[tuple[Row, dict[Spot, d
             )
             rows += [Row(found.code, event, group, answers, statuses, form, number) for _, number, form in repeats]
         for row in rows:
-            if wanted.logic is None or wanted.logic.holds(Seen(project, row, wanted.now)) is True:
+            if wanted.logic is None or wanted.logic.holds(Seen(project, row, wanted.now, wanted.about)) is True:
                 yield row, times
 
 
@@ -498,4 +509,5 @@ def next_name(asked: Asked) -> Response:
     actor = asked.here.actor
     if not any(may(actor, each) for each in (Permission.PARTICIPANT_READ, Permission.PARTICIPANT_SCREEN)):
         _ = asked.exporting
-    return plain(next_code(asked.here.session, asked.here.the_study))
+    code = next_code(asked.here.session, asked.here.the_study)
+    return as_json(code) if asked.wants_json else plain(code)

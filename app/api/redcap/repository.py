@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from fastapi.responses import Response
 
-from app.api.redcap.answers import CONTENT_TYPES, Cell, Listing, download, json_text, plain
+from app.api.redcap.answers import Cell, Listing, as_json, download, plain
 from app.api.redcap.asked import Asked
 from app.api.redcap.errors import Wrong, not_valid, shown
 from app.api.redcap.users import unique_name
@@ -53,7 +53,7 @@ def keep(asked: Asked) -> Response:
     """Keep a file in a folder, or at the top."""
     here, sent = asked.here, asked.call.files.get("file")
     within = _folder(asked, making="document.keep")
-    if sent is None or not sent.content:
+    if sent is None:
         raise Wrong('No file was sent. Send it in the part "file" of a multipart form.')
     actions.keep_file(
         here.session, here.the_study, folder=within, data=sent.content, name=sent.name, by=here.actor, now=here.now
@@ -78,13 +78,13 @@ def remove(asked: Asked) -> Response:
         actions.remove_file(here.session, here.the_study, _number(asked), by=here.actor, now=here.now)
     except NotFound:
         raise _no_document(asked) from None
-    return plain("")
+    return asked.done()
 
 
 def _listed(asked: Asked, columns: tuple[str, ...], rows: list[dict[str, Cell]]) -> Response:
     """In JSON without what does not apply; else every column."""
     if asked.shape == "json":
-        return Response(json_text(rows).encode(), headers={"Content-Type": CONTENT_TYPES["json"]})
+        return as_json(rows)
     return asked.answer(Listing(columns, [tuple(row.get(name, "") for name in columns) for row in rows], "folder"))
 
 

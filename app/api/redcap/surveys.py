@@ -28,6 +28,8 @@ COLUMNS = (
 )
 SURVEYS = "/surveys/"
 """Where clients expect a survey; it leads to the participant's link."""
+LETTERS = 43
+"""So many has the secret of a link. Clients expect a word in its place, so that two of the signs are spelled out."""
 NO_CODES = (
     "Participants answer by a link of their own (content=surveyLink), which asks for their date of birth and ends with "
     "their answers. Equipoise gives no {}: whoever held one could answer for somebody else."
@@ -56,7 +58,17 @@ def link(asked: Asked) -> Response:
         by=here.actor,
         now=here.now,
     )
-    return plain(f"{here.settings.address}{SURVEYS}?s={token}")
+    return plain(f"{here.settings.address}{SURVEYS}?s={as_word(token)}")
+
+
+def as_word(secret: str) -> str:
+    """The secret of a link in letters, digits and underscores."""
+    return secret.replace("_", "_1").replace("-", "_0")
+
+
+def secret_of(word: str) -> str:
+    """The secret that a word stands for; one that has no sign to spell out, or was given as it is, is as long."""
+    return word if len(word) <= LETTERS else word.replace("_0", "-").replace("_1", "_")
 
 
 def _survey(asked: Asked) -> tuple[Form, Event]:

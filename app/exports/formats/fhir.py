@@ -1,4 +1,4 @@
-"""How does a study become a bundle of FHIR R4? Its questionnaires, who takes part, every response, who changed what.
+"""How does a study become a bundle of FHIR R4? Questionnaires, who takes part and agreed to what, responses, changes.
 
 A Patient is a stub with the code of the participant alone, because responses have to be about somebody. A
 ResearchSubject has no arm: this file is never told any. References are UUIDs that follow from the study and the code,
@@ -28,6 +28,12 @@ OURS = "urn:equipoise"
 TRANSLATION = "http://hl7.org/fhir/StructureDefinition/translation"
 SIGNATURE = "http://hl7.org/fhir/StructureDefinition/questionnaireresponse-signature"
 UNIT = "http://hl7.org/fhir/StructureDefinition/questionnaire-unit"
+CONSENT = {  # scope and category: to take part in research (FHIR R4, Consent; both are required)
+    "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "research"}]},
+    "category": [
+        {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentcategorycodes", "code": "research"}]}
+    ],
+}
 LIFECYCLE = "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle"
 AUTHOR = {"system": "urn:iso-astm:E1762-95:2013", "code": "1.2.840.10065.1.12.1.1"}
 SPACE = uuid.uuid5(uuid.NAMESPACE_URL, OURS)
@@ -124,6 +130,7 @@ class _Bundle:
         code = casebook.participant
         yield code, {"resourceType": "Patient", "id": self.id("Patient", code), **self.known_as("participant", code)}
         yield code, self.subject(casebook)
+        yield from self.consents(casebook)
         for asked in casebook.screenings:
             yield from self.filled(casebook, asked, "screening")
         for entry in casebook.entries:
@@ -269,6 +276,44 @@ class _Bundle:
             "study": {"reference": self.urn("ResearchStudy", "")},
             "individual": {"reference": self.urn("Patient", casebook.participant)},
         }
+
+    def consents(self, casebook: Casebook) -> Iterator[tuple[str, Resource]]:
+        """What they agreed to: a draft until it is countersigned, inactive once it is withdrawn; never taken away."""
+        names = [column.name for column in self.whole.columns["consents"]]
+        for number, row in enumerate(casebook.rows["consents"], start=1):
+            one: Mapping[str, Any] = dict(zip(names, row, strict=True))
+            countersigned, withdrawn = one["countersigned_at"], one["withdrawn_on"]
+            options = [
+                extension(f"option:{name.removeprefix('option__')}", valueBoolean=one[name])
+                for name in names
+                if name.startswith("option__") and one[name] is not None
+            ]
+            key = f"{casebook.participant}/{number}"
+            yield (
+                key,
+                {
+                    "resourceType": "Consent",
+                    "id": self.id("Consent", key),
+                    "language": one["language"],
+                    "extension": [
+                        extension("method", valueCode=one["method"]),
+                        extension("document-sha256", valueString=one["document_sha256"]),
+                        *options,
+                    ],
+                    "status": "inactive" if withdrawn else "active" if countersigned else "draft",
+                    **CONSENT,
+                    "patient": {"reference": self.urn("Patient", casebook.participant)},
+                    "dateTime": one["signed_on"].isoformat(),
+                    "policy": [{"uri": f"{OURS}:{self.code}:consent:{one['document_version']}"}],
+                    "verification": [
+                        {
+                            "verified": countersigned is not None,
+                            **({"verificationDate": instant(countersigned)} if countersigned else {}),
+                        }
+                    ],
+                    **({"provision": {"period": {"end": withdrawn.isoformat()}}} if withdrawn else {}),
+                },
+            )
 
     def filled(self, casebook: Casebook, entry: Filled, visit: str) -> Iterator[tuple[str, Resource]]:
         """A response, and what was done to it last."""

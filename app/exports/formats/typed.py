@@ -124,6 +124,8 @@ ALREADY: dict[Kind, frozenset[type]] = {
 
 
 WHOLE = frozenset({int, type(None)})
+TEXTS = frozenset({str, type(None)})
+INSTANTS = frozenset({datetime, type(None)})
 
 
 def fitted(column: Column, kind: Kind, cells: Sequence[Cell]) -> Sequence[Any]:
@@ -135,8 +137,13 @@ def fitted(column: Column, kind: Kind, cells: Sequence[Cell]) -> Sequence[Any]:
         numbers: Any = cells if type(None) not in types else [cell for cell in cells if cell is not None]
         if not numbers or (max(numbers) <= EXACT and min(numbers) >= -EXACT):
             return cells
+    if kind is Kind.INSTANT and types <= INSTANTS and {cell.tzinfo for cell in cells if cell is not None} <= {UTC}:  # type: ignore[union-attr]
+        return cells
     fit = FITS[kind]
     try:
+        if types <= TEXTS and kind in (Kind.DAY, Kind.INSTANT):  # many were on the same day
+            known = {cell: None if cell is None else fit(cell) for cell in set(cells)}
+            return [known[cell] for cell in cells]
         return [None if cell is None else fit(cell) for cell in cells]
     except ValueError:
         raise Misfit(column.name) from None

@@ -11,7 +11,8 @@ from app.people.actions.persons import (
     set_password,
 )
 from app.people.actions.proving import HASHES_AT_ONCE, Chosen, Weighed, chosen, weigh, weighed_again
-from app.people.actions.rights import add_site, grant, revoke
+from app.people.actions.reviewing import record_access_review
+from app.people.actions.rights import ReasonNeeded, add_site, grant, revoke
 from app.people.actions.second_factor import (
     Enrolment,
     enrol_second_factor_confirm,
@@ -46,6 +47,7 @@ __all__ = [
     "BeforeSignIn",
     "Chosen",
     "Enrolment",
+    "ReasonNeeded",
     "SignInResult",
     "Weighed",
     "accept_invitation",
@@ -69,6 +71,7 @@ __all__ = [
     "lead_on",
     "mail_invitation",
     "reauthenticate",
+    "record_access_review",
     "remove_second_factor",
     "renew_session",
     "reset_second_factor",

@@ -11,15 +11,20 @@ from app.audit.actions import Change, record
 from app.audit.models import SYSTEM_LOG
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Refused
 from app.people.access import Actor, require
-from app.people.permissions import Permission, Role
+from app.people.permissions import Permission, Role, why_documented
 from app.people.reads import MEMBERSHIP, PERSON, SITE, SiteRow
 from app.people.rules import why_not_role, why_not_site_code, why_not_timezone
 
+LONGEST_REASON = 500
 INSTALLATION_ADMINISTRATOR = (
     MEMBERSHIP.c.study_id.is_(None),
     MEMBERSHIP.c.role == Role.ADMINISTRATOR.value,
     MEMBERSHIP.c.revoked_at.is_(None),
 )
+
+
+class ReasonNeeded(Refused):
+    """Two roles that one person holds only for a reason that somebody gives."""
 
 
 def require_manager(session: Session, by: Actor, study_id: int | None, *, action: str, subject: str = "") -> None:
@@ -45,13 +50,16 @@ def grant(
     study_id: int | None,
     site_id: int | None = None,
     log: str = SYSTEM_LOG,
+    why: str | None = None,
     by: Actor,
     now: datetime,
 ) -> int:
     """Give somebody a role in a study, at one site or all; the number of the membership. It holds at once.
 
-    `log` is the study's code. `study_id` None makes an administrator of the whole installation.
+    `log` is the study's code. `study_id` None makes an administrator of the whole installation. `why` is needed where
+    the table keeps duties apart and does not refuse it: ReasonNeeded without.
     """
+    why = (why or "").strip() or None
     subject = f"/person/{person_id}"
     require_manager(session, by, study_id, action="role.grant", subject=subject)
     # Held, so that two administrators at once cannot give a blinded and an unblinded role past each other.
@@ -86,6 +94,13 @@ def grant(
         )
         if reason is not None:
             raise Refused(reason, action="role.grant", subject=subject)
+        beside = why_documented(frozenset(Role(row.role) for row in there if row.revoked_at is None), role)
+        if beside is not None and why is None:
+            words = f"{beside} Give one of the roles to somebody else, or say why this person holds both."
+            raise ReasonNeeded(words, action="role.grant", subject=subject)
+        if why is not None and (len(why) > LONGEST_REASON or not why.isprintable()):
+            words = f"Say why in one line of at most {LONGEST_REASON} characters."
+            raise ReasonNeeded(words, action="role.grant", subject=subject)
     same = (study_id, site_id, role.value)
     if any(row.revoked_at is None and (row.study_id, row.site_id, row.role) == same for row in rows):
         raise Refused("This person has this role already. Nothing was changed.", action="role.grant", subject=subject)
@@ -102,7 +117,7 @@ def grant(
         .returning(MEMBERSHIP.c.id)
     ).scalar_one()
     change = Change("role.granted", subject=subject[1:], item=role.value, new=_right(role.value, study_id, site_code))
-    record(session, log, [change], by=by, now=now)
+    record(session, log, [change], by=by, now=now, why=why)
     return int(membership_id)
 
 
@@ -129,6 +144,11 @@ def revoke(
 def active_memberships(session: Session, person_id: int) -> list[Any]:
     """The roles somebody holds, held until the transaction ends."""
     return _memberships(session, MEMBERSHIP.c.person_id == person_id)
+
+
+def memberships_held(session: Session, study_id: int) -> list[Any]:
+    """The roles that are held in a study, held until the transaction ends."""
+    return _memberships(session, MEMBERSHIP.c.study_id == study_id)
 
 
 def revoked(session: Session, rows: list[Any], *, by: Actor, now: datetime, action: str) -> list[Change]:

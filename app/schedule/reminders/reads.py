@@ -303,3 +303,14 @@ def messages_page(
     found = session.execute(query.order_by(order).limit(size + 1)).all()
     page = paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
     return page.made(lambda row: MessageRow(**row._mapping))
+
+
+def not_sent_between(session: Session, study_id: int, since: datetime, until: datetime) -> int:
+    """How many messages of the study that were queued in this time have not left, though it was tried."""
+    query = select(func.count()).where(
+        MAIL.c.study_id == study_id,
+        MAIL.c.sent_at.is_(None),
+        MAIL.c.last_error.is_not(None),
+        *within(MAIL.c.queued_at, since, until),
+    )
+    return int(session.execute(query).scalar_one())

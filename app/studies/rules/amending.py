@@ -151,6 +151,7 @@ _FIELDS: dict[str, tuple[Topic, str, Concern]] = {
     "unblinding": (Topic.BLINDING, "Unblinding", Concern.CONDUCT),
     "schedule": (Topic.SCHEDULE, "Schedule", Concern.SCHEDULE),
     "safety": (Topic.SAFETY, "Safety", Concern.CONDUCT),
+    "oversight": (Topic.STUDY, "How often the log and access are reviewed", Concern.TEXT),
     "blinding_assessment": (Topic.BLINDING, "Guess of the arm", Concern.CONDUCT),
     "amendments": (Topic.STUDY, "Amendment", Concern.TEXT),
     "treatment": (Topic.TREATMENT, "Treatment", Concern.CAPTURE),

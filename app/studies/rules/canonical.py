@@ -17,6 +17,7 @@ SINCE_THE_FIRST = (
     "schedule",
     "safety.coding",
     "safety",
+    "oversight",
     "placeholders",
     "record_id",
     "unscheduled",

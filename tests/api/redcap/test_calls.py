@@ -1,12 +1,15 @@
 """Every other call: what it answers in each format, what it refuses and why, in the words that clients compare."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 from lxml import etree
 from sqlalchemy import select
 
+from app.api.redcap.log import WORDS, _is, _kind
+from app.api.redcap.surveys import as_word, secret_of
 from app.audit.actions import ENTRY as AUDIT
 from tests.api.redcap.test_records import WEEK18
 from tests.api.redcap.world import World
@@ -75,6 +78,13 @@ def test_only_a_post_is_answered(world: World):
     assert reply.text.endswith("</error></hash>")
     for method in ("PUT", "PATCH", "DELETE"):
         assert world.http.request(method, "/api/", follow_redirects=False).status_code == 405
+
+
+def test_an_address_without_its_end_leads_there(world: World):
+    form = {"token": world["both"].token, "content": "version"}
+    led = world.http.post("/api", data=form, follow_redirects=False)
+    assert (led.status_code, led.headers["location"]) == (308, "/api/")
+    assert world.http.post("/api", data=form, follow_redirects=True).text == "16.0.8"
 
 
 def test_a_form_that_breaks_off_is_refused(world: World):
@@ -267,7 +277,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
 ]
 
 
-@pytest.mark.requirement("FDA-13", "E6-10", "P11-e")
+@pytest.mark.requirement("FDA-13", "E6-10", "P11-e1")
 @pytest.mark.parametrize(("form", "status", "words"), REFUSED, ids=lambda each: str(each)[:60])
 def test_what_is_forbidden_says_why_and_is_written_down(world: World, form: dict[str, Any], status: int, words: str):
     assert words in world["both"].refused(**{**form, "status": status})
@@ -392,8 +402,8 @@ def test_a_pdf_of_blank_forms_and_of_a_record(world: World):
     for form in ({}, {"instrument": "pain"}, {"record": "M-001"}, {"record": "M-001", "event": WEEK18}):
         reply = world["both"].send("pdf", **form)
         assert reply.content.startswith(b"%PDF-1.")
-        assert reply.headers["content-type"].startswith('application/pdf; name="mini')
-        assert reply.headers["content-type"].endswith('.pdf";charset=UTF-8')
+        # REDCapR looks for the end of the name: only of text the letters are named behind it.
+        assert re.fullmatch(r'application/pdf; name="mini[^"]*\.pdf"', reply.headers["content-type"])
     assert world["both"].send("pdf", allRecords="True").content.startswith(b"%PDF-1.")
     assert world["both"].refused("pdf", record="nobody") == 'The record "nobody" does not exist'
     assert world["both"].refused("pdf", instrument="x")
@@ -402,13 +412,22 @@ def test_a_pdf_of_blank_forms_and_of_a_record(world: World):
 # Participants' own forms
 
 
+@pytest.mark.parametrize("secret", ["a" * 43, "-_" * 21 + "-", "_0-1_1-0" * 5 + "xyz", "x" * 42 + "_"])
+def test_the_secret_of_a_link_stands_as_a_word_and_leads_to_it(world: World, secret: str):
+    word = as_word(secret)
+    assert re.fullmatch(r"\w{43,86}", word)
+    for written in (word, secret):  # links that were given before stand as they are
+        led = world.http.get("/surveys/", params={"s": written}, follow_redirects=False)
+        assert led.headers["location"] == f"/link/{secret}"
+
+
 def test_a_link_is_given_for_a_form_that_participants_fill_in(world: World):
     reply = world["coordinator"].send("surveyLink", record="M-002", instrument="diary", event=WEEK18)
     assert reply.status_code == 200, reply.text
     address = "http://127.0.0.1:8000"
-    assert reply.text.startswith(f"{address}/surveys/?s=")
+    assert re.fullmatch(rf"{address}/surveys/\?s=\w+", reply.text)
     led = world.http.get(reply.text.removeprefix(address), follow_redirects=False)
-    assert (led.status_code, led.headers["location"]) == (303, f"/link/{reply.text.partition('=')[2]}")
+    assert (led.status_code, led.headers["location"]) == (303, f"/link/{secret_of(reply.text.partition('=')[2])}")
     assert world.http.get(led.headers["location"]).status_code == 200
     assert world.http.get("/surveys/?s=//evil.test", follow_redirects=False).headers["location"] == "/link/none"
     assert "is not a survey" in world["coordinator"].refused("surveyLink", record="M-002", instrument="pain")
@@ -472,6 +491,25 @@ def test_the_log_in_five_columns(world: World):
     assert world["coordinator"].refused("log", 403).startswith("You do not have Logging privileges")
     # An investigator of the south reads nothing of the north.
     assert {line["record"] for line in world["investigator"].json("log")} <= {"M-001", "M-002"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "pattern"),
+    [
+        ("export", "(?i)export"),
+        ("manage", "Manage"),
+        ("user", "user|Manage"),
+        ("record", "Manage|[Rr]ecord"),
+        ("record_add", "Create record"),
+        ("record_edit", "Update record"),
+        ("lock_record", "Lock/Unlock"),
+    ],
+)
+def test_lines_of_one_kind_say_what_redcapapi_looks_for_in_them(kind: str, pattern: str):
+    said = [_kind(beginning, "M-001") for beginning, _, _ in WORDS] + [_kind("entry.saved", "M-001"), _kind("x.y", "")]
+    lines = [words for of, words in said if _is(of, kind)]
+    assert lines
+    assert all(re.search(pattern, words) for words in lines), lines
 
 
 # What each role may ask

@@ -71,6 +71,10 @@ def test_a_file_is_kept_shown_and_taken_out(world: World):
     reply = both.send("file", action="delete", **place)
     assert (reply.status_code, reply.content) == (200, b""), reply.text
     assert both.send("file", action="export", **place).status_code == 400
+    # A client that asks for JSON reads JSON, though there is nothing to say.
+    again = {"file": ("note.txt", io.BytesIO(b"a note"), "text/plain")}
+    assert both.send("file", action="import", files=again, **place).content == b""
+    assert both.send("file", action="delete", format="json", **place).json() == []
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
@@ -81,6 +85,8 @@ def test_a_file_that_cannot_be_kept_says_why(world: World):
     assert reply.status_code == 400
     assert "File" in reply.json()["error"]
     assert "No file was sent" in both.refused("file", action="import", **place)
+    nothing = {"file": ("note.txt", io.BytesIO(b""), "text/plain")}
+    assert "empty" in both.refused("file", action="import", files=nothing, **place)
     assert both.refused("file", action="import", **{**place, "event": "baseline_arm_1"}) == (
         'The value of the parameter "event" is not valid'
     )

@@ -157,7 +157,7 @@ def test_what_was_exported_can_be_imported_and_changes_nothing(world: World):
         assert logged(session, "entry.saved") == logged(session, "entry.corrected") == []
 
 
-@pytest.mark.requirement("P11-e", "EMA-5")
+@pytest.mark.requirement("P11-e2", "EMA-5")
 def test_a_correction_says_who_imported_it_and_blanks_are_passed_over_or_erase(world: World):
     caller, row = world["coordinator"], {"participant_id": "M-001", EVENT: "baseline_arm_1"}
     assert caller.imports([{**row, "pain_nrs": "6", "pain_days": "", "pain_where___leg": "1"}]).status_code == 200

@@ -131,6 +131,10 @@ def test_label_headers(world: World):
             {"forms": "diary", "exportSurveyFields": "True"},
             ["redcap_survey_identifier", "diary_timestamp", "diary_slept", "diary_time", "diary_complete"],
         ),
+        (
+            {"fields[1]": "diary_time", "fields[2]": "pain_nrs", "exportSurveyFields": "true"},
+            ["redcap_survey_identifier", "pain_nrs", "diary_timestamp", "diary_time"],
+        ),
     ],
     ids=str,
 )
@@ -178,6 +182,42 @@ def test_filter_logic(world: World, logic: str, found: list[str]):
 def test_a_filter_sees_the_repeat_of_its_row(world: World):
     rows = world["both"].json("record", filterLogic="contains([fall_where], 'street')")
     assert [(row[FORM], row[NUMBER]) for row in rows] == [("falls", 2)]
+
+
+FIRST, BASE, LAST = "screening_arm_1", "baseline_arm_1", WEEK18
+
+
+@pytest.mark.parametrize(
+    ("logic", "rows"),
+    [
+        # Events by where they stand, among those of the form: a pre-screen has no pain, and week 18 has no next one.
+        ("[first-event-name][age] = 44", [FIRST, BASE, LAST, 1, 2]),
+        ("[first-event-name][pain_nrs] = 5", [FIRST, BASE, LAST, 1, 2]),
+        ("[last-event-name][pain_nrs] = 2", [FIRST, BASE, LAST, 1, 2]),
+        ("[previous-event-name][pain_nrs] = 5", [LAST, 1, 2]),
+        ("[next-event-name][pain_nrs] = 5", [FIRST]),
+        ("[next-event-name][pain_nrs] = 2", [BASE]),
+        ("[event-name][pain_nrs] = 2", [LAST, 1, 2]),
+        # Repeats by where they stand, beside the one that is numbered.
+        ("[fall_where][first-instance] = 'At home'", [LAST, 1, 2]),
+        ("contains([fall_where][last-instance], 'street')", [LAST, 1, 2]),
+        ("contains([fall_where][next-instance], 'street')", [LAST, 1]),
+        ("[fall_where][previous-instance] = 'At home'", [2]),
+        ("[fall_where][current-instance] = 'At home'", [LAST, 1]),
+        ("[fall_where][2] <> ''", [LAST, 1, 2]),
+        # What is asked of a row beside its fields.
+        ("[event-label] = 'Baseline' and [event-number] = 2", [BASE]),
+        ("[current-instance] = 2", [2]),
+        ("[instrument-name] = 'falls' and [instrument-label] = 'Falls'", [1, 2]),
+        ("[arm-number] = 1 and [arm-label] = 'Arm 1' and [user-name] = 'both'", [FIRST, BASE, LAST, 1, 2]),
+        ("[record-dag-label] = 'North clinic' and [record-dag-id] > 0", [FIRST, BASE, LAST, 1, 2]),
+        ("[record-dag-name] = 'north_clinic' and [record-name] = 'M-001'", [FIRST, BASE, LAST, 1, 2]),
+        ("[user-name] = 'manager'", []),
+    ],
+)
+def test_a_filter_finds_other_events_and_repeats_and_knows_its_row(world: World, logic: str, rows: list[Any]):
+    found = world["both"].json("record", filterLogic=logic, records="M-001", fields="participant_id", forms="falls")
+    assert [row[NUMBER] or row[EVENT] for row in found] == rows
 
 
 @pytest.mark.parametrize("logic", ["[pain_nrs] >", "[no_such] = 1", "[no_event][pain_nrs] = 1", "__import__('os')"])

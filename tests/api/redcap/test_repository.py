@@ -39,7 +39,7 @@ def listed(caller: Caller, **form: Any) -> list[dict[str, Any]]:
     return list(caller.json("fileRepository", action="list", **form))
 
 
-@pytest.mark.requirement("P11-e", "SEC-19")
+@pytest.mark.requirement("P11-e1", "SEC-19")
 def test_folders_and_files_are_made_listed_shown_and_removed(world: World):
     both = world["both"]
     assert both.csv("fileRepository", action="list") == "folder_id,doc_id,name,role,dag\n"
@@ -172,6 +172,16 @@ def test_who_only_reads_keeps_nothing(world: World):
         assert (reply.status_code == 200) is may_keep, name
     for form in ({"action": "import", "files": sent()}, {"action": "delete", "doc_id": "1"}):
         assert "This needs the role" in world["monitor"].refused("fileRepository", 403, **form)
+
+
+def test_a_file_may_have_nothing_in_it(world: World):
+    """PyCap's own tests begin one so, and look whether it is there."""
+    both = world["both"]
+    number = keep(both, "new_upload.txt", b"")
+    assert listed(both) == [{"doc_id": number, "name": "new_upload.txt"}]
+    reply = both.send("fileRepository", action="export", doc_id=number)
+    assert (reply.content, reply.headers["content-type"]) == (b"", 'text/plain; name="new_upload.txt";charset=UTF-8')
+    assert both.send("fileRepository", action="delete", doc_id=number, format="json").json() == []
 
 
 def test_a_file_may_be_larger_than_data(world: World):

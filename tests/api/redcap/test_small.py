@@ -16,7 +16,7 @@ from tests.factories import MINI
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 def test_a_study_without_repeats_says_so_and_has_no_columns_for_them(shared_database: Database):
-    both = build(shared_database, repeats=False, record_id="subject")["both"]
+    both = build(shared_database, repeats=False, record_id="subject", participant_prefix="")["both"]
     assert both.refused("repeatingFormsEvents") == (
         "You cannot export repeating instruments and events because the project does not contain any repeating "
         "instruments and events"
@@ -24,7 +24,12 @@ def test_a_study_without_repeats_says_so_and_has_no_columns_for_them(shared_data
     rows = both.json("record")
     assert list(rows[0])[:3] == ["subject", "redcap_event_name", "age"]
     assert both.json("metadata")[0]["field_name"] == "subject"
-    assert both.json("project")["has_repeating_instruments_or_events"] == 0
+    about = both.json("project")
+    assert about["has_repeating_instruments_or_events"] == 0
+    # Their codes are numbers alone: the one case in which clients may read the names as whole numbers.
+    assert about["record_autonumbering_enabled"] == 1
+    assert "<redcap:RecordAutonumberingEnabled>1<" in both.send("project_xml", returnMetadataOnly="true").text
+    assert both.send("generateNextRecordName").text == "004"
     assert (
         both.imports([{"subject": "M-002", "redcap_event_name": "baseline_arm_1", "pain_nrs": 1}]).text == '{"count":1}'
     )

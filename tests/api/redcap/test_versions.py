@@ -28,7 +28,7 @@ def amended(world: World, **more: Any) -> None:
         session.execute(north.values(version_id=world.study.version_id))
 
 
-@pytest.mark.requirement("CONS-1")
+@pytest.mark.requirement("E6-17")
 def test_nobody_is_randomised_by_the_gates_of_another_site(world: World):
     visits: Any = [dict(each) for each in changes()["visits"]]
     visits[0]["instruments"] = [code for code in visits[0]["instruments"] if code != "pain"]

@@ -1,0 +1,1 @@
+"""Was the allocation concealed? Who had to do with the list, who enrolled, and whether anybody did both."""
