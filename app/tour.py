@@ -136,6 +136,7 @@ def widened(study: Study) -> Study:
     for visit in said["visits"]:
         if visit["code"] == TWICE[0]:
             visit["double_entry"] = [TWICE[1]]
+            visit["casebook_signature"] = True
     terms = [{"code": code, "label": label, "parent": parent} for code, label, parent in TERMS]
     said["dictionaries"] = [
         {"code": "demo_terms", "label": "Terms of this demo", "version": "1", "source": OURS, "terms": terms}
@@ -143,8 +144,8 @@ def widened(study: Study) -> Study:
     said.setdefault("safety", {})["coding"] = {"dictionary": "demo_terms"}
     said["sources"].append(
         "Ours, for this demo and not of RESOLVE: visits outside the plan with the form “Care outside the trial”, "
-        "the disability questionnaire of week 52 entered by two people, the coding of adverse events, and one question "
-        "a screen by link"
+        "the disability questionnaire of week 52 entered by two people, a signature of the casebook once that visit is "
+        "held, the coding of adverse events, and one question a screen by link"
     )
     return Study.model_validate_json(json.dumps(said))
 

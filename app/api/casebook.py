@@ -6,22 +6,25 @@ from typing import Literal
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.filters import AtSite, at
 from app.api.operations import operations
 from app.api.participants import participant_of
-from app.api.shapes import KEPT, Body, Password, Reply
+from app.api.shapes import KEPT, Body, Cursor, Limit, PageOf, Password, Reply
 from app.capture.casebook import actions, reads
 from app.capture.casebook.rules import MEANINGS, casebook_digest, holds, manifest_of
 from app.capture.double.reads import without_withheld
 from app.capture.reads import entries_with_values
 from app.capture.rules import named_form
 from app.casebook import casebook_of
-from app.dependencies import ApiChange, ApiPage, Here, require_password
+from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, require_password
+from app.own_copy import Place, own_copy_of
 from app.participants.models import Participant
 from app.people.access import require
 from app.people.permissions import Permission
 from app.people.reads import sites_of
 
-router = operations("casebook", "/participants/{code}/casebook")
+router = operations("casebook")
+CASEBOOK = "/participants/{code}/casebook"
 
 DIGEST = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -85,13 +88,36 @@ class CasebookSignatureBody(Body):
     password: Password = None
 
 
-@router.get("", name="api.casebook")
+class CasebookDueReply(Reply):
+    """A casebook that an investigator is asked to sign: the milestone of the study that was reached, a visit."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={"example": {"participant": "R-0042", "site": "neura", "visit": "week18"}},
+    )
+
+    participant: str
+    site: str
+    visit: str
+
+
+@router.get("/casebooks-due", name="api.casebooks_due")
+def casebooks_due(
+    here: ApiPage, site: AtSite = None, cursor: Cursor = None, limit: Limit = 50
+) -> PageOf[CasebookDueReply]:
+    """Whose casebook is to be signed because a milestone was reached, by code; of studies that name milestones."""
+    require(here.actor, Permission.CASEBOOK_SIGN)
+    page = reads.casebooks_due(here.session, here.the_study, by=at(here, site), cursor=cursor, limit=limit)
+    return PageOf(items=[CasebookDueReply.model_validate(row) for row in page.rows], next=page.next)
+
+
+@router.get(CASEBOOK, name="api.casebook")
 def casebook(here: ApiPage, code: str) -> CasebookReply:
     """What the casebook is made of, and whether it is signed as it stands."""
     return _reply(here, _readable(here, code))
 
 
-@router.post("/signature", name="api.sign_casebook", response_model=CasebookReply)
+@router.post(CASEBOOK + "/signature", name="api.sign_casebook", response_model=CasebookReply)
 def sign_casebook(here: ApiChange, code: str, asked: CasebookSignatureBody) -> Response:
     """Sign the casebook; needs the person's own password beside the token (21 CFR 11.200)."""
     found = participant_of(here, code)
@@ -110,7 +136,7 @@ def sign_casebook(here: ApiChange, code: str, asked: CasebookSignatureBody) -> R
 
 
 @router.get(
-    ".pdf",
+    CASEBOOK + ".pdf",
     name="api.casebook_file",
     response_class=Response,
     responses={
@@ -134,6 +160,28 @@ def casebook_file(here: ApiPage, code: str) -> Response:
         now=here.now,
     )
     return Response(body, media_type="application/pdf", headers={"Cache-Control": "no-store"})
+
+
+@router.get(
+    "/participants/{code}/own-copy.zip",
+    name="api.own_copy",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {
+                "application/zip": {"schema": {"type": "string", "format": "binary"}, "example": "(the bytes of a ZIP)"}
+            },
+            "description": "A ZIP of casebook.pdf and data.json.",
+        }
+    },
+)
+def own_copy(here: ApiLoggedPage, code: str) -> Response:
+    """A participant's own copy of their data, with who they are; no arm. That it was made is in the log."""
+    found = _readable(here, code)
+    site = next(each for each in sites_of(here.session, here.the_study.id) if each.id == found.site_id)
+    place = Place(f"{site.code} {site.name}", site.timezone)
+    body = own_copy_of(here.session, here.the_study, found, place=place, by=here.actor, now=here.now)
+    return Response(body, media_type="application/zip", headers={"Cache-Control": "no-store"})
 
 
 def _readable(here: Here, code: str) -> Participant:

@@ -193,7 +193,7 @@ def save_entry(
     log += _log_of_checks(entry, judgement, different, earlier)
     log += _log_of_status(entry, status, why)
     if log and entry is not None and entry.is_signed:
-        log.append(Change("entry.signature_superseded", old=_signature(entry), why=why))
+        log.append(Change("entry.signature_superseded", old=signature_said(entry), why=why))
     moved = {change.item for change in different}
     verified, ended = verification.after_change(entry, moved) if entry else ({}, [])
     log += ended
@@ -489,12 +489,24 @@ def sign_entry(
             action="entry.sign",
             subject=subject,
         )
-    if entry is not None and _signed_so(entry, meaning, by):
+    if entry is not None and signed_so(entry, meaning, by):
         return entry
     reason = why_not_sign(entry, form, judgement)
     if reason is not None or entry is None:
         raise Refused(reason or "", action="entry.sign", subject=subject)
-    signed = replace(
+    signed = as_signed(entry, meaning=meaning, by=by, now=now)
+    session.execute(
+        update(ENTRY).where(ENTRY.c.id == entry.id).values({name: getattr(signed, name) for name in SIGNATURE})
+    )
+    old = signature_said(entry) if entry.is_signed else None
+    change = Change("entry.signed", old=old, new=signature_said(signed))
+    record(session, study.code, about.changes([change]), by=by, now=now)
+    return signed
+
+
+def as_signed(entry: EntryState, *, meaning: str, by: Actor, now: datetime) -> EntryState:
+    """An entry as it stands once this person has signed it: name, time and meaning, over its bytes as they are."""
+    return replace(
         entry,
         signed_at=now,
         signed_by=by.username,
@@ -502,13 +514,23 @@ def sign_entry(
         signed_meaning=meaning,
         signed_digest=digest_of(entry),
     )
-    session.execute(
-        update(ENTRY).where(ENTRY.c.id == entry.id).values({name: getattr(signed, name) for name in SIGNATURE})
-    )
-    old = _signature(entry) if entry.is_signed else None
-    change = Change("entry.signed", old=old, new=_signature(signed))
-    record(session, study.code, about.changes([change]), by=by, now=now)
-    return signed
+
+
+def signed_so(entry: EntryState, meaning: str, by: Actor) -> bool:
+    """Whether this person has signed exactly this with this meaning already."""
+    return entry.signed_by == by.username and entry.signed_meaning == meaning and signature_holds(entry)
+
+
+def signature_said(entry: EntryState) -> dict[str, Any]:
+    """A signature as the log has it."""
+    return {
+        "name": entry.signed_name,
+        "username": entry.signed_by,
+        "at": entry.signed_at.isoformat() if entry.signed_at else None,
+        "meaning": entry.signed_meaning,
+        "version": entry.version,
+        "digest": entry.signed_digest,
+    }
 
 
 def keep_draft(
@@ -813,7 +835,7 @@ def mark_in_error(
     session.execute(update(ENTRY).where(ENTRY.c.id == entry.id).values({name: getattr(marked, name) for name in names}))
     log = [Change("entry.restored" if undo else "entry.marked_in_error", why=why)]
     if entry.is_signed:
-        log.append(Change("entry.signature_superseded", old=_signature(entry), why=why))
+        log.append(Change("entry.signature_superseded", old=signature_said(entry), why=why))
     told = about.changes(log)
     values = entry.values if undo else None
     if not undo and held.has_queries:
@@ -1049,10 +1071,6 @@ def _conflict(about: _About, entry: EntryState | None) -> Conflict:
     )
 
 
-def _signed_so(entry: EntryState, meaning: str, by: Actor) -> bool:
-    return entry.signed_by == by.username and entry.signed_meaning == meaning and signature_holds(entry)
-
-
 # What stands against saving
 
 
@@ -1192,17 +1210,6 @@ def _log_of_status(entry: EntryState | None, status: EntryStatus, why: str | Non
         action = "entry.completed" if status is EntryStatus.COMPLETE else "entry.reopened"
         log.append(Change(action, why=why))
     return log
-
-
-def _signature(entry: EntryState) -> dict[str, Any]:
-    return {
-        "name": entry.signed_name,
-        "username": entry.signed_by,
-        "at": entry.signed_at.isoformat() if entry.signed_at else None,
-        "meaning": entry.signed_meaning,
-        "version": entry.version,
-        "digest": entry.signed_digest,
-    }
 
 
 # What is written

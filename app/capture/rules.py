@@ -236,6 +236,14 @@ def why_not_sign(entry: EntryState | None, instrument: Instrument | None, judgem
     return None
 
 
+def why_asked(queries: int) -> str | None:
+    """Why an entry about which this many queries stand is not signed with many others, or None."""
+    if not queries:
+        return None
+    few = "One query stands" if queries == 1 else f"{queries} queries stand"
+    return f"{few} at this form. Sign it once every question is settled."
+
+
 def still_open(judgement: Judgement) -> tuple[str, ...]:
     """The items that keep an entry from being complete, each once."""
     hard = [finding.item for finding in judgement.hard]

@@ -4,30 +4,68 @@ Several signings in one go are one continuous period of controlled access: who s
 everything it takes (21 CFR 11.200(a)(1)(i)). Each entry is bound by itself, over its own bytes (11.70).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
+from sqlalchemy import Integer, String, bindparam, select, update
 from sqlmodel import Session
 
-from app.audit.actions import recorded_together
-from app.capture.actions import sign_entry
+from app.audit.actions import ENTRY as AUDIT_ENTRY
+from app.audit.actions import Change, record, recorded_together
+from app.capture.actions import as_signed, sign_entry, signature_said, signed_so
 from app.capture.double import rules as twice
 from app.capture.double.reads import states_of
-from app.capture.locks.reads import covering
-from app.capture.locks.rules import why_closed
-from app.capture.reads import Filled, answers_from, entries_with_values, place_of
-from app.capture.rules import EntryState, digest_of, judge_stored, named_form, why_not_sign
+from app.capture.locks.reads import locks_of, refuse_locked
+from app.capture.locks.rules import covering_visit, why_closed
+from app.capture.queries.reads import standing_at as queries_at
+from app.capture.reads import ENTRY, SIGNATURE, Filled, answers_from, entries_with_values, place_of
+from app.capture.rules import (
+    MEANINGS,
+    EntryState,
+    digest_of,
+    form_name,
+    judge_stored,
+    named_form,
+    why_asked,
+    why_not_sign,
+)
 from app.capture.typed import shortened
 from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
 from app.participants.models import Participant
 from app.people.access import Actor, require
 from app.people.permissions import Permission
-from app.studies.definition import Instrument
+from app.schedule.reads import visits_of
+from app.schedule.status import VisitStatus
+from app.studies.definition import Instrument, Study
 from app.studies.in_use import StudyInUse
 
 NOTHING: tuple[EntryState | None, ...] = (None,)
+MOST = 500
+"""Entries of a participant that are shown, and signed, at once; the next ones wait for the next time."""
+NOT_AS_SHOWN = "This form is not what was shown to you. Read it again, then sign."
+NOT_ASKED = (
+    "An earlier version of the protocol asked this, so nothing says any more when it is complete. The signature of the "
+    "whole casebook covers it."
+)
+
+# Built once: putting a statement together takes longer than running it.
+_SIGN = (
+    update(ENTRY)
+    .where(ENTRY.c.id == bindparam("entry_id", type_=Integer))
+    .values({name: bindparam(f"new_{name}", type_=ENTRY.c[name].type) for name in SIGNATURE})
+)
+_CORRECTED = (
+    select(AUDIT_ENTRY.c.subject, AUDIT_ENTRY.c.item)
+    .where(
+        AUDIT_ENTRY.c.log == bindparam("log", type_=String),
+        AUDIT_ENTRY.c.participant == bindparam("participant", type_=String),
+        AUDIT_ENTRY.c.action == "entry.corrected",
+    )
+    .distinct()
+)
 
 
 @dataclass(frozen=True)
@@ -50,11 +88,40 @@ class NotYet:
 
 @dataclass(frozen=True)
 class AsShown:
-    """What somebody read before they sign: which form by its name (`rules.form_name`), which version and digest."""
+    """What somebody read before they sign: which form by its name (`rules.form_name`), which version and digest.
+
+    `visit` where forms of several visits are signed together.
+    """
 
     name: str
     version: int
     digest: str
+    visit: str = ""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A form of a casebook that cannot be signed with the others, and why; `form` is None where no plan asks it now."""
+
+    visit: str
+    instrument: str
+    repeat: int
+    form: Instrument | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class ToSign:
+    """What of a participant's casebook can be signed, in the order of the plan, and what is left out.
+
+    `more`: how many wait beside these, because one page shows `MOST` entries. `values_changed` holds, by visit and
+    name of the form, the items whose answer is not what was entered first.
+    """
+
+    ready: tuple[Signable, ...]
+    left_out: tuple[LeftOut, ...]
+    values_changed: Mapping[tuple[str, str], frozenset[str]]
+    more: int = 0
 
 
 def what_to_sign(
@@ -68,45 +135,208 @@ def what_to_sign(
     subject = f"{participant.code}/visit/{visit}"
     require(by, Permission.ENTRY_SIGN, site_id=participant.site_id, action="visit.sign", subject=subject)
     planned = definition.visit(visit)
-    assert participant.id is not None
     if planned is None:
         return [], []
-    place = place_of(session, participant.id, visit, "", by=by)
-    entries = [each for each in entries_with_values(session, participant.id) if not each.is_in_error]
-    answers = answers_from(
-        place.screening, [Filled(each.visit, each.instrument, each.repeat, each.values) for each in entries]
-    )
-    pairs = states_of(session, definition, participant.id)
-    local = now.astimezone(ZoneInfo(place.timezone))
-    closed = None
-    if place.lock is not None:
-        closed = why_closed(definition, covering(session, study, participant.id, visit), only_locked=True)
+    book = _Book(session, study, participant, by, now)
     ready, waiting = [], []
     for code in planned.instruments:
         form = definition.instrument(code)
         if form is None or not form.signable:
             continue
-        state, first = pairs.get((visit, code), (None, ""))
-        kept = (
-            twice.why_withheld(state, first, participant.site_id, by=by)
-            or twice.why_not_sign(definition, state)
-            or closed
-        )
-        here = sorted(
-            (each for each in entries if (each.visit, each.instrument) == (visit, code)), key=lambda each: each.repeat
-        )
-        for entry in here or NOTHING:
+        for entry in book.filled.get((visit, code)) or NOTHING:
             if entry is not None and entry.is_signed:
                 continue
-            judgement = None
-            if entry is not None:
-                judgement = judge_stored(definition, form, entry, answers=answers, now=local)
-            reason = kept or why_not_sign(entry, form, judgement)
+            reason = book.why_not(visit, form, entry)
             if reason is not None or entry is None:
                 waiting.append(NotYet(form, entry.repeat if entry else 1, reason or ""))
             else:
                 ready.append(Signable(form, entry, digest_of(entry)))
     return ready, waiting
+
+
+def casebook_to_sign(
+    session: Session, study: StudyInUse, participant: Participant, *, by: Actor, now: datetime
+) -> ToSign:
+    """What this person can sign of everything that was entered for a participant, and what is left out, with why.
+
+    An answer that somebody asks about is left out: who signs stands for what is still open otherwise. A form that
+    nobody has begun is left out where its visit was held, and not spoken of elsewhere.
+    """
+    _require_casebook(participant, by=by)
+    study = study.at(participant.site_id)
+    held = {each.code for each in visits_of(session, _id_of(participant)) if each.status == VisitStatus.HELD}
+    found = _sorted_out(_Book(session, study, participant, by, now), held)
+    changed: dict[tuple[str, str], set[str]] = {}
+    if found.ready:
+        wanted = {"log": study.code, "participant": participant.code}
+        for subject, item in session.execute(_CORRECTED, wanted):
+            _, visit, name = (*subject.split("/", 2), "")[:3]
+            changed.setdefault((visit, name), set()).add(item)
+    return replace(found, values_changed={place: frozenset(items) for place, items in changed.items()})
+
+
+def sign_casebook_entries(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    shown: Sequence[AsShown],
+    meaning: str,
+    by: Actor,
+    now: datetime,
+) -> list[EntryState]:
+    """Sign entries of as many visits as were shown, each by itself, or none: what changed meanwhile refuses all.
+
+    The door has made sure just before that it is this person (21 CFR 11.200). The same again changes nothing. Conflict
+    and Refused name the visit and the form.
+    """
+    study = study.at(participant.site_id)
+    about = _require_casebook(participant, by=by)
+    if meaning not in MEANINGS:
+        raise Invalid([FieldProblem("meaning", "choices", f"Say what you sign for: {', '.join(MEANINGS)}.")])
+    if not shown:
+        raise Invalid([FieldProblem("entries", "required", "Choose at least one visit to sign.")])
+    # Whoever saves an entry, asks about an answer, or locks, holds the participant: first, or after this.
+    refuse_locked(session, study, participant, visit="", **about, alone=True)
+    book = _Book(session, study, participant, by, now)
+    found = _sorted_out(book, frozenset(), most=None)
+    ready = {(each.entry.visit, each.entry.name): each for each in found.ready}
+    kept = {(each.visit, form_name(each.instrument, each.repeat)): each.reason for each in found.left_out}
+    entries = {(each.visit, each.name): each for each in book.entries}
+    signed: dict[tuple[str, str], EntryState] = {}
+    already: list[EntryState] = []
+    for each in shown:
+        place = (each.visit, each.name)
+        entry, signable = entries.get(place), ready.get(place)
+        label = _label(study.definition, each)
+        if _signed_as_shown(entry, each, meaning, by):
+            already.append(entries[place])
+            continue
+        if place in kept:  # before anything is said of a digest: the form may be one that this person must not read
+            reason = kept[place]
+            raise Refused(f"{label}: {reason} Nothing was signed.", **about)
+        if entry is not None and (entry.version, digest_of(entry)) != (each.version, each.digest):
+            reason = NOT_AS_SHOWN
+            raise Conflict(f"{label}: {reason} Nothing was signed.", current_version=entry.version, **about)
+        if signable is None:
+            reason = why_not_sign(entry, book.form(each.name), None) or ""
+            if entry is not None and entry.is_signed:
+                reason = f"{entry.signed_name} has signed this version already. Open the page again to see what waits."
+            raise Refused(f"{label}: {reason} Nothing was signed.", **about)
+        signed[place] = as_signed(signable.entry, meaning=meaning, by=by, now=now)
+    if signed:
+        rows = [
+            {"entry_id": each.id, **{f"new_{name}": getattr(each, name) for name in SIGNATURE}}
+            for each in signed.values()
+        ]
+        session.execute(_SIGN, rows)
+        log = [
+            Change("entry.signed", participant.code, f"entry/{visit}/{name}", new=signature_said(each))
+            for (visit, name), each in signed.items()
+        ]
+        record(session, study.code, log, by=by, now=now)
+    return [*already, *signed.values()]
+
+
+def _signed_as_shown(entry: EntryState | None, shown: AsShown, meaning: str, by: Actor) -> bool:
+    """Whether this is a retry: this person has signed exactly what was shown, and meant the same."""
+    if entry is None or not signed_so(entry, meaning, by):
+        return False
+    return (entry.version, entry.signed_digest) == (shown.version, shown.digest)
+
+
+class _Book:
+    """Everything that is filled in for a participant, read once, and what keeps each form from being signed."""
+
+    def __init__(self, session: Session, study: StudyInUse, participant: Participant, by: Actor, now: datetime) -> None:
+        self.definition, self.participant, self.by = study.definition, participant, by
+        number = _id_of(participant)
+        place = place_of(session, number, "", "", by=by)
+        self.entries = [each for each in entries_with_values(session, number) if not each.is_in_error]
+        self.filled: dict[tuple[str, str], list[EntryState]] = {}
+        for each in sorted(self.entries, key=lambda entry: entry.repeat):
+            self.filled.setdefault((each.visit, each.instrument), []).append(each)
+        self.answers = answers_from(
+            place.screening, [Filled(each.visit, each.instrument, each.repeat, each.values) for each in self.entries]
+        )
+        self.pairs = states_of(session, study.definition, number)
+        self.local = now.astimezone(ZoneInfo(place.timezone))
+        self.locks = locks_of(session, study, number)
+        self._asked: dict[tuple[str, str], int] | None = None
+        self._session = session
+
+    def form(self, name: str) -> Instrument | None:
+        """The instrument of a form's name, as the participant's site asks it now."""
+        return self.definition.instrument(named_form(name)[0])
+
+    @property
+    def asked(self) -> dict[tuple[str, str], int]:
+        """How many queries stand at each form."""
+        if self._asked is None:
+            self._asked = queries_at(self._session, _id_of(self.participant))
+        return self._asked
+
+    def why_not(self, visit: str, form: Instrument, entry: EntryState | None) -> str | None:
+        """Why this form cannot be signed as it stands, or None."""
+        state, first = self.pairs.get((visit, form.code), (None, ""))
+        judgement = None
+        if entry is not None:
+            judgement = judge_stored(self.definition, form, entry, answers=self.answers, now=self.local)
+        return (
+            twice.why_withheld(state, first, self.participant.site_id, by=self.by)
+            or twice.why_not_sign(self.definition, state)
+            or why_closed(self.definition, covering_visit(self.locks, visit), only_locked=True)
+            or why_not_sign(entry, form, judgement)
+        )
+
+
+def _sorted_out(book: _Book, held: Collection[str], *, most: int | None = MOST) -> ToSign:
+    """What can be signed, and what is left out; `held` are the visits of which also the lacking forms are named."""
+    definition, ready, left_out = book.definition, [], []
+    for visit, code in _in_order(definition, book.filled):
+        form = definition.instrument(code)
+        if form is not None and not form.signable:
+            continue
+        nothing = NOTHING if visit in held and form is not None else ()
+        for entry in book.filled.get((visit, code)) or nothing:
+            if entry is not None and entry.is_signed:
+                continue
+            if form is None or definition.visit(visit) is None:
+                reason: str | None = NOT_ASKED
+            else:
+                reason = book.why_not(visit, form, entry)
+            if reason is None and entry is not None:
+                reason = why_asked(book.asked.get((visit, entry.name), 0))
+            if reason is None and entry is not None and form is not None:
+                ready.append(Signable(form, entry, digest_of(entry)))
+            else:
+                left_out.append(LeftOut(visit, code, entry.repeat if entry else 1, form, reason or ""))
+    shown = ready if most is None else ready[:most]
+    return ToSign(tuple(shown), tuple(left_out), {}, len(ready) - len(shown))
+
+
+def _in_order(definition: Study, filled: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Every form of the plan by visit, then what is filled in and not planned: added visits, forms of old versions."""
+    planned = dict.fromkeys((visit.code, code) for visit in definition.visits for code in visit.instruments)
+    return [*planned, *(place for place in filled if place not in planned)]
+
+
+def _label(definition: Study, each: AsShown) -> str:
+    """A form with its visit, as a refusal names it."""
+    visit, form = definition.visit(each.visit), definition.instrument(named_form(each.name)[0])
+    at = visit.label if visit is not None else shortened(each.visit)
+    return f"{at}, {form.label if form is not None else shortened(each.name)}"
+
+
+def _require_casebook(participant: Participant, *, by: Actor) -> dict[str, Any]:
+    about: dict[str, Any] = {"action": "entries.sign", "subject": f"{participant.code}/casebook"}
+    require(by, Permission.ENTRY_SIGN, site_id=participant.site_id, **about)
+    return about
+
+
+def _id_of(participant: Participant) -> int:
+    assert participant.id is not None
+    return participant.id
 
 
 def sign_visit(
@@ -151,10 +381,7 @@ def sign_visit(
                     now=now,
                 )
                 if entry.signed_digest != each.digest:
-                    raise Conflict(
-                        "This form is not what was shown to you. Read it again, then sign.",
-                        current_version=entry.version,
-                    )
+                    raise Conflict(NOT_AS_SHOWN, current_version=entry.version)
             except Conflict as problem:
                 raise Conflict(
                     f"{label}: {problem.reason} Nothing was signed.",

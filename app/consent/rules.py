@@ -8,7 +8,7 @@ from typing import Protocol
 
 from app.foundation.drawing import NotDrawn, read_strokes
 from app.foundation.errors import FieldProblem
-from app.foundation.words import day_in_words
+from app.foundation.words import day_in_words, one_of
 from app.participants.status import Status
 from app.studies.definition import Choice, ConsentDocument, ConsentQuestion
 
@@ -209,7 +209,7 @@ def why_not_countersigner(roles: Iterable[str], allowed: Sequence[str]) -> str |
     """Why a person with these roles at the site cannot sign for the study, or None."""
     if set(roles) & set(allowed):
         return None
-    names = " or ".join(role.replace("_", " ") for role in allowed) or "nobody"
+    names = one_of([role.replace("_", " ") for role in allowed]) or "nobody"
     return f"In this study consent is countersigned by: {names}. Ask them to sign."
 
 

@@ -863,3 +863,9 @@ def runs(session: Session, study: StudyInUse, *, by: Actor, limit: int = HISTORY
             )
         )
     return found[:limit]
+
+
+def has_more_entries_than(session: Session, study: StudyInUse, number: int) -> bool:
+    """Whether a study has so many entries that writing all of it takes a while; not how many it has."""
+    query = select(ENTRY.c.id).where(ENTRY.c.study_id == study.id).offset(number).limit(1)
+    return session.execute(query).first() is not None

@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from app.foundation.errors import NotAllowed
+from app.foundation.words import one_of
 from app.people.permissions import BY_LINK, NOT_AT_A_SITE, Permission, Role, holders, is_blinded
 
 
@@ -113,7 +114,7 @@ def why_not(actor: Actor, permission: Permission, *, site_id: int | None = None)
     is_held = _sites(actor.grants, permission) != frozenset()  # otherwise no token of theirs could have the scope
     if actor.scopes is not None and permission not in actor.scopes and is_held:
         return f"This token does not have the scope {permission}. Create a token with that scope."
-    names = " or ".join(sorted(role.replace("_", " ") for role in holders(permission)))
+    names = one_of(sorted(role.replace("_", " ") for role in holders(permission)))
     where = " at this site" if site_id is not None and may(actor, permission) else ""
     return f"This needs the role {names}{where}. Ask your administrator if you should have it."
 

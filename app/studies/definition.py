@@ -429,6 +429,10 @@ class Visit(Part):
     double_entry: tuple[Code, ...] = Field(
         default=(), description="Of its instruments, those that are entered twice at this visit, by two people."
     )
+    casebook_signature: bool = Field(
+        default=False,
+        description="A milestone: once this visit is held, an investigator is asked to sign the whole casebook.",
+    )
     source: str | None = None
 
 

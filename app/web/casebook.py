@@ -10,11 +10,12 @@ from app.capture.locks.rules import Kind, covering_visit, is_locked, strongest, 
 from app.capture.reads import entries_of, entries_with_values
 from app.capture.rules import entry_mark
 from app.casebook import casebook_of
-from app.dependencies import ChangeInStudy, Here, PageInStudy, require_password
+from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, require_password
 from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
+from app.own_copy import Place, own_copy_of
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
-from app.people.access import require, why_not
+from app.people.access import may, require, why_not
 from app.people.permissions import Permission
 from app.web.pages import pages
 from app.web.places import places_of, show_at
@@ -82,6 +83,19 @@ def file(here: PageInStudy, code: str) -> Response:
     name = f"{here.the_study.code}-{participant.code}-casebook-{here.now:%Y-%m-%d}.pdf"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return Response(body, media_type="application/pdf", headers=headers)
+
+
+@router.get("/{study}/participants/{code}/own-copy.zip", name="casebook.own_copy")
+def own_copy(here: LoggedPageInStudy, code: str) -> Response:
+    """What is kept of a participant, for themselves; that it was made is in the log (GDPR Art. 15, 20)."""
+    participant = _participant(here, code)
+    places = places_of(here)
+    site = places.site(participant.site_id)
+    place = Place(f"{site.code} {site.name}" if site else "", places.timezone(participant.site_id))
+    body = own_copy_of(here.session, here.the_study, participant, place=place, by=here.actor, now=here.now)
+    name = f"{here.the_study.code}-{participant.code}-own-copy-{here.now:%Y-%m-%d}.zip"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Response(body, media_type="application/zip", headers=headers)
 
 
 def _url(here: Here, code: str) -> str:
@@ -152,6 +166,7 @@ def _page(here: Here, participant: Participant, problem: Invalid | Conflict | Re
         status_code=status_of(problem),
         participant=participant,
         url=_url(here, participant.code),
+        may_copy=may(here.actor, Permission.IDENTITY_READ, site_id=participant.site_id),
         participant_url=f"/{here.the_study.code}/participants/{participant.code}",
         lines=lines,
         locks=[(what_of(definition, lock.participant, lock.visit), lock) for lock in locks],

@@ -83,7 +83,8 @@ def record(here: ChangeInStudy, code: str, sent: SentFiles) -> Response:
     try:
         signed_on = typed_day(here.value("signed_on"), "signed_on")
         _refuse_problems(here, participant, version, language, method, signed_on, paper, options, answers)
-        require_password(here, here.form.get("password", [""])[-1])
+        if now_too:  # a record alone is no signature
+            require_password(here, here.form.get("password", [""])[-1])
         if scan and method == "paper":
             actions.keep_scan(here.session, here.the_study, participant, scan, by=here.actor, now=here.now)
         actions.record_consent(

@@ -29,6 +29,7 @@ from app.web.tables import address
 router = pages()
 
 ROWS_SHOWN = 10
+LARGE = 3_000  # entries of a study that is written as a whole: some seconds, of which a browser shows nothing
 COLUMNS_SHOWN = 12
 COLUMNS_LISTED = 40
 LONGEST_CELL = 80
@@ -118,6 +119,7 @@ def _page(
         may_be_dummy=study.definition.is_allocated,
         file_url=None if dummy and choice.is_bundle else f"{path}/{'dummy/' if dummy else ''}{file}",
         file_name=name,
+        is_large=choice.is_whole and since is None and reads.has_more_entries_than(here.session, study, LARGE),
         script=_script(here, choice, file),
         columns=[_column_line(column) for column in opened.columns[:COLUMNS_LISTED]],
         columns_more=max(0, len(opened.columns) - COLUMNS_LISTED),

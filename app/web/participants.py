@@ -15,6 +15,7 @@ from app.capture.locks.reads import locks_of
 from app.capture.locks.rules import Lock, is_locked
 from app.capture.reads import EntryMark, entries_and_drafts
 from app.capture.rules import entry_mark, form_name
+from app.capture.status import EntryStatus
 from app.capture.typed import parse_typed
 from app.consent import rules as consent_rules
 from app.consent.actions import withdraw_consent
@@ -472,6 +473,12 @@ def show(here: PageInStudy, code: str) -> Response:
         screening=screening,
         failure=_failure(definition, screening),
         may_identity=may(here.actor, Permission.IDENTITY_READ, site_id=site_id),
+        may_sign=may(here.actor, Permission.ENTRY_SIGN, site_id=site_id)
+        and any(
+            mark.status == EntryStatus.COMPLETE and not mark.is_signed and not mark.is_in_error
+            for each in marks.values()
+            for mark in each.repeats
+        ),
         may_withdraw=may(here.actor, Permission.PARTICIPANT_WITHDRAW, site_id=site_id),
         may_add=definition.unscheduled is not None
         and may(here.actor, Permission.VISIT_RECORD, site_id=site_id)

@@ -28,6 +28,7 @@ DONE = {
     "saved_partial": "Saved. Some answers are still missing.",
     "signed": "Signed.",
     "visit_signed": "Signed, each form by itself.",
+    "casebook_entries_signed": "Signed, each form by itself. What is left of this casebook stands below.",
     "saved_next": "Saved. This is the next form of the visit.",
     "saved_last": "Saved. Every form of this visit is complete.",
     "defined": "Saved. It stands below, to be run again.",

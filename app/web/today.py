@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi.responses import RedirectResponse, Response
 
+from app.capture.casebook.reads import casebooks_due
 from app.capture.queries.reads import waiting
 from app.capture.reads import Progress, UnsignedVisit, progress, unsigned_visits
 from app.capture.rules import named_form
@@ -37,6 +38,7 @@ router = pages()
 
 SOON = timedelta(days=7)
 SHOWN = 25
+CASEBOOKS = 10  # what was signed makes room for the next
 SIGN_AFTER = "sign_after"  # where the list of what waits for a signature goes on
 
 
@@ -123,6 +125,7 @@ def today(here: PageInStudy) -> Response:
         to_sign=unsigned.total if unsigned else 0,
         sign_next=_signatures(path, unsigned.next if unsigned else None),
         sign_previous=_signatures(path, unsigned.previous if unsigned else None),
+        casebooks=_casebooks(here, by) if first_page else None,
         clocks=clocks_running(here, places) if first_page else [],
         queries=waiting(here.session, study, by=by) if first_page and may(by, Permission.ENTRY_READ) else None,
         timezone=places.timezone(),
@@ -228,12 +231,27 @@ def _unsigned(here: Here, each: UnsignedVisit) -> dict[str, Any]:
         "visit": visit.label if visit else each.visit,
         "visit_url": visit_url,
         "sign_url": f"{visit_url}/sign",
+        "casebook_url": f"{participant}/sign",
         "forms": [
             (title_of(form, named_form(name)[1], short=True) if form else name, f"{visit_url}/entries/{name}")
             for form, name in forms
         ],
         "saved_at": each.saved_at,
     }
+
+
+def _casebooks(here: Here, by: Actor) -> dict[str, Any] | None:
+    """The casebooks that this person is asked to sign, the first ones: who signs them sees the next."""
+    if not may(by, Permission.CASEBOOK_SIGN):
+        return None
+    found = casebooks_due(here.session, here.the_study, by=by, limit=CASEBOOKS)
+    root = f"/{here.the_study.code}/participants"
+    rows = []
+    for each in found.rows:
+        visit = here.the_study.at(each.site_id).definition.visit(each.visit)
+        url = f"{root}/{each.participant}"
+        rows.append({"row": each, "visit": visit.label if visit else each.visit, "url": url})
+    return {"rows": rows, "total": found.total or 0}
 
 
 def _signatures(path: str, cursor: str | None) -> str | None:

@@ -35,6 +35,7 @@ LISTS = {
     "/agreement/double-entry": ("monitor", ("pain", "pain_nrs", "north")),
     "/coded-texts": ("data_manager", (1,)),
     "/agreement/coding": ("monitor", ("pain", "pain_note", "north")),
+    "/casebooks-due": ("investigator", ("M-001",)),
     "/reconsents": ("coordinator", ("M-001",)),
     "/messages": ("coordinator", (1,)),
     "/visits-due": ("coordinator", ("2026-03-02", 1)),

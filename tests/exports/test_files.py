@@ -131,14 +131,21 @@ def expected_in_statistics(name: str) -> list[Any]:
         return [None if value is None else float(value) for value in values]
     if name == "seen_on":
         return values
+    if name == "saved_at":  # no programme knows a time zone: it is UTC, and the label says so
+        return [None if value is None else value.replace(tzinfo=None) for value in values]
     return [text_of(value) for value in values]
+
+
+SAS_BEGAN = datetime(1960, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+LABELS = [f"{column.label} (UTC)" if column.type is ColumnType.INSTANT else column.label for column in COLUMNS]
 
 
 def test_spss_read_back_with_labels_and_reasons(tmp_path: Path):
     frame, meta = pyreadstat.read_sav(written(Format.SPSS, tmp_path), user_missing=True, output_format="dict")
     names = named.names([column.name for column in COLUMNS], named.SPSS)
     assert meta.column_names == names
-    assert meta.column_labels == [column.label for column in COLUMNS]
+    assert meta.column_labels == LABELS
+    assert str(meta.original_variable_types["saved_at"]).startswith("DATETIME")
     assert meta.missing_ranges["score"] == [{"lo": USER_MISSING - 2.0, "hi": USER_MISSING - 1.0}]
     assert meta.variable_value_labels["score"] == {USER_MISSING - 1: "UNK: Unknown", USER_MISSING - 2: "ND: Not done"}
     assert meta.variable_value_labels["grade"] == {1: "Mild", 2: "Severe"}
@@ -150,6 +157,9 @@ def test_spss_read_back_with_labels_and_reasons(tmp_path: Path):
             values = [why[row[2]] if row[1] is None else row[1] for row in ROWS]  # type: ignore[index]
         if column.type is ColumnType.DATE:
             assert [None if value is None else value for value in found] == values
+        elif column.type is ColumnType.INSTANT:  # seconds since 1582 in a double: two millionths of one
+            near = timedelta(microseconds=2)
+            assert all(one is other or abs(one - other) <= near for one, other in zip(found, values, strict=True))
         elif isinstance(next(v for v in values if v is not None), str):
             assert [value or "" for value in found] == [value.rstrip(" ") for value in values], name
         else:
@@ -168,12 +178,17 @@ def test_stata_read_by_pandas_with_labels_and_reasons(tmp_path: Path):
             values = reader.value_labels()
     names = named.names([column.name for column in COLUMNS], named.STATA)
     assert list(frame.columns) == names
-    assert list(labels.values()) == [column.label for column in COLUMNS]
+    assert list(labels.values()) == LABELS
     assert {"Mild", "Severe"} in [set(each.values()) for each in values.values()]
     for column, name in zip(COLUMNS, names, strict=True):
         expected = expected_in_statistics(column.name)
         if column.type is ColumnType.DATE:
             found: list[Any] = [None if pandas.isna(value) else value.date() for value in frame[name]]
+        elif column.type is ColumnType.INSTANT:  # pandas reads whole thousandths; the file holds all of it
+            exact = pyreadstat.read_dta(path, output_format="dict")[0][name]
+            assert list(exact) == expected
+            found = [None if pandas.isna(value) else value.to_pydatetime() for value in frame[name]]
+            expected = [value and value.replace(microsecond=value.microsecond // 1000 * 1000) for value in expected]
         elif isinstance(next(v for v in expected if v is not None), str):
             found = list(frame[name])
         else:
@@ -207,6 +222,13 @@ def test_sas_transport_read_by_pandas_with_short_names_and_texts_in_pieces(tmp_p
         elif column.type is ColumnType.DATE:
             days = [None if pandas.isna(value) else date(1960, 1, 1) + timedelta(value) for value in frame[name]]
             assert days == expected
+        elif column.type is ColumnType.INSTANT:
+            # pandas reads the seconds since 1960 as they are, pyreadstat what their format says they are.
+            exact = list(pyreadstat.read_xport(path, output_format="dict")[0][name])
+            assert exact == expected
+            seconds = [None if pandas.isna(value) else SAS_BEGAN + timedelta(0, value) for value in frame[name]]
+            assert seconds == expected
+            assert label[name] == f"{column.label} (UTC)"
         elif isinstance(next(v for v in expected if v is not None), str):
             assert list(frame[name].fillna("")) == expected, name
         else:
@@ -216,6 +238,20 @@ def test_sas_transport_read_by_pandas_with_short_names_and_texts_in_pieces(tmp_p
             ]
             assert numbers == expected, name
             assert label[name] == column.label
+
+
+@pytest.mark.parametrize("format_", [Format.SPSS, Format.STATA, Format.SAS])
+def test_a_long_label_of_an_instant_still_says_that_it_is_in_utc(format_: Format, tmp_path: Path):
+    columns = (Column("at", "x" * 300, ColumnType.INSTANT), Column("kept_at", "Kept (UTC)", ColumnType.INSTANT))
+    read: dict[Format, Any] = {
+        Format.SPSS: pyreadstat.read_sav,
+        Format.STATA: pyreadstat.read_dta,
+        Format.SAS: pyreadstat.read_xport,
+    }
+    both: tuple[list[Row], ...] = ([(AT, AT)], [])
+    for rows in both:
+        _, meta = read[format_](written(format_, tmp_path, table(rows, columns)), output_format="dict")
+        assert [each[-8:] for each in meta.column_labels] == ["xx (UTC)", "pt (UTC)"]
 
 
 @pytest.mark.parametrize("format_", list(Format))
@@ -367,5 +403,18 @@ def test_every_table_can_be_written_and_read_in_every_format(
     for name in [one.name for one in reads.catalogue(session, study, by=manager)]:
         opened = reads.open_export(session, study, name, by=manager)
         read = readers[format_](written(format_, tmp_path, opened))
-        assert len(read) == len(as_json(session, study, name, manager)), name
+        stored = as_json(session, study, name, manager)
+        assert len(read) == len(stored), name
         assert len(read.columns) >= len(opened.columns), name
+        if format_ is Format.XLSX:
+            continue
+        rules = {Format.SPSS: named.SPSS, Format.STATA: named.STATA, Format.SAS: named.SAS}[format_]
+        for column, called in zip(
+            opened.columns, named.names([one.name for one in opened.columns], rules), strict=True
+        ):
+            if column.type is ColumnType.INSTANT:
+                found: list[Any] = [None if pandas.isna(value) else value.to_pydatetime() for value in read[called]]
+                wanted = [row[column.name] and datetime.fromisoformat(row[column.name]) for row in stored]
+                near = timedelta(microseconds=2 if format_ is Format.SPSS else 0)
+                for one, other in zip(found, wanted, strict=True):
+                    assert one is other or abs(one.replace(tzinfo=UTC) - other) <= near, (name, column.name)

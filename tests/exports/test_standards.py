@@ -21,7 +21,7 @@ from app.capture.groups import cells_of
 from app.exports import casebooks, changes, reads
 from app.exports.choice import Choice
 from app.exports.formats.fhir import LIFECYCLE
-from app.exports.formats.sdtm import study_day
+from app.exports.formats.sdtm import parameters, study_day
 from app.exports.formats.standards import Standard, whole_file
 from app.exports.formats.xml import as_it_was, held
 from app.exports.whole import Whole
@@ -29,6 +29,7 @@ from app.foundation.errors import Invalid, NotAllowed
 from app.participants.models import Participant
 from app.people.access import Actor
 from app.studies.in_use import StudyInUse
+from app.studies.loading import LIBRARY, read_folder
 from tests.conformance import conformance_folder
 from tests.exports.test_formats import HOSTILE
 from tests.exports.world import PRESCREEN, consent, entry, of_safety, participant, screening, visit
@@ -454,12 +455,12 @@ def test_datasets_are_valid_and_described_by_their_define_xml(session: Session, 
     as_json, as_lines = (
         unpacked(made(session, study, manager, kind)) for kind in (Standard.DATASET_JSON, Standard.DATASET_NDJSON)
     )
-    assert list(as_json) == ["dm.json", "ds.json", "sv.json", "qs.json", "ae.json", "ie.json", "define.xml"]
+    assert list(as_json) == ["dm.json", "ds.json", "sv.json", "qs.json", "ae.json", "ie.json", "ts.json", "define.xml"]
     order = list(json.loads(as_json["dm.json"]))
     assert order[-6:] == ["itemGroupOID", "records", "name", "label", "columns", "rows"]
     define: Any = etree.fromstring(as_json["define.xml"])
     space = {"o": ODM[Standard.ODM][0]}
-    for domain in ("dm", "ds", "sv", "qs", "ae", "ie"):
+    for domain in ("dm", "ds", "sv", "qs", "ae", "ie", "ts"):
         found = json.loads(as_json[f"{domain}.json"])
         head, *rows = [json.loads(line) for line in as_lines[f"{domain}.ndjson"].splitlines()]
         assert {**head, "rows": rows} == found
@@ -538,10 +539,10 @@ def test_sdtm_says_what_the_database_says(session: Session, study: StudyInUse, m
 
 
 def datasets(files: dict[str, bytes]) -> dict[str, dict[str, list[Any]]]:
-    """Subject -> records, of each dataset."""
+    """Subject -> records, of each dataset that is about subjects."""
     found: dict[str, dict[str, list[Any]]] = {}
     for name in files:
-        if name.endswith(".json"):
+        if name.endswith(".json") and name != "ts.json":
             domain = found.setdefault(name.removesuffix(".json").upper(), {})
             for row in records(files, name.removesuffix(".json")):
                 domain.setdefault(row["USUBJID"], []).append(row)
@@ -595,6 +596,50 @@ def test_datasets_of_what_changed_bring_earlier_ones_up_to_date(
     lines = unpacked(changed_since(session, study, manager, Standard.DATASET_NDJSON, since, **asked))
     head, *rows = [json.loads(line) for line in lines["changes.ndjson"].splitlines()]
     assert {**head, "rows": rows} == json.loads(files["changes.json"])
+
+
+@pytest.mark.requirement("SDTM-5", "SDTM-6")
+def test_the_trial_summary_says_what_the_definition_says_and_nothing_else(
+    session: Session, study: StudyInUse, manager: Actor
+):
+    fill(session, study, manager)
+    files = unpacked(made(session, study, manager, Standard.DATASET_JSON))
+    rows = records(files, "ts")
+    said = {(row["TSPARMCD"], row["TSSEQ"]): row["TSVAL"] or f"({row['TSVALNF']})" for row in rows}
+    randomised = sum(row["DSDECOD"] == "RANDOMIZED" for row in records(files, "ds"))
+    assert randomised > 1
+    assert said == {
+        ("TITLE", 1): study.definition.title,
+        ("SPONSOR", 1): "(NI)",
+        ("REGID", 1): "(NI)",
+        ("STYPE", 1): "INTERVENTIONAL",
+        ("RANDOM", 1): "Y",
+        ("TBLIND", 1): "DOUBLE BLIND",
+        ("TCNTRL", 1): "(NI)",
+        ("NARMS", 1): "2",
+        ("INTMODEL", 1): "PARALLEL",
+        ("RANDQT", 1): "(NI)",
+        ("STRATFCT", 1): "Site",
+        ("PLANSUB", 1): str(study.definition.target),
+        ("ACTSUB", 1): str(randomised),
+        ("OUTMSPRI", 1): "Pain at week 18",
+        ("OUTMSSEC", 1): "(NI)",
+    }
+    assert all((row["TSVAL"] is None) != (row["TSVALNF"] is None) for row in rows)
+    text = files["ts.json"].decode() + files["define.xml"].decode()
+    assert not [arm.label for arm in study.definition.arms if arm.label in text]
+    define: Any = etree.fromstring(files["define.xml"])
+    (dataset,) = define.xpath("//*[@OID='IG.TS']")
+    assert (dataset.get("IsReferenceData"), dataset.find(f"{DEF}Class").get("Name")) == ("Yes", "TRIAL DESIGN")
+
+
+@pytest.mark.requirement("SDTM-6")
+def test_of_a_study_that_allocates_nobody_no_trial_is_summarised():
+    etmi, _ = read_folder(LIBRARY / "etmi")
+    assert etmi is not None
+    said = {code: values or empty for code, _, values, empty in parameters(etmi, 3)}
+    assert (said["STYPE"], said["RANDOM"], said["ACTSUB"]) == (("OBSERVATIONAL",), ("N",), ("3",))
+    assert {said[code] for code in ("TBLIND", "TCNTRL", "NARMS", "INTMODEL", "RANDQT")} == {"NA"}
 
 
 @pytest.mark.requirement("SDTM-3")

@@ -210,6 +210,8 @@ WHO: dict[str, Who] = {
     "entries.sign": P.ENTRY_SIGN,
     "signing.visit_form": P.ENTRY_SIGN,
     "signing.visit": P.ENTRY_SIGN,
+    "signing.casebook_form": P.ENTRY_SIGN,
+    "signing.casebook": P.ENTRY_SIGN,
     "entries.verify_form": P.ENTRY_READ,  # leads to what is saved
     "entries.verify": P.ENTRY_VERIFY,
     "entries.in_error_form": P.ENTRY_READ,  # leads to what is saved
@@ -217,6 +219,7 @@ WHO: dict[str, Who] = {
     # casebook and locks
     "casebook.casebook": P.ENTRY_READ,
     "casebook.file": P.ENTRY_READ,
+    "casebook.own_copy": P.IDENTITY_READ,
     "casebook.sign_form": P.ENTRY_READ,
     "casebook.sign": P.CASEBOOK_SIGN,
     "locks.locks": P.ENTRY_READ,
@@ -503,10 +506,14 @@ WHO: dict[str, Who] = {
     "api.sign_entry": P.ENTRY_SIGN,
     "api.to_sign": P.ENTRY_SIGN,
     "api.sign_visit": P.ENTRY_SIGN,
+    "api.casebook_to_sign": P.ENTRY_SIGN,
+    "api.sign_casebook_entries": P.ENTRY_SIGN,
+    "api.casebooks_due": P.CASEBOOK_SIGN,
     "api.entry_history": P.ENTRY_READ,
     "api.verify_entry": P.ENTRY_VERIFY,
     "api.casebook": P.ENTRY_READ,
     "api.casebook_file": P.ENTRY_READ,
+    "api.own_copy": P.IDENTITY_READ,
     "api.sign_casebook": P.CASEBOOK_SIGN,
     "api.locks": P.ENTRY_READ,
     "api.close_data": P.DATA_LOCK,
@@ -532,6 +539,8 @@ WHO: dict[str, Who] = {
     "api.close_query": P.QUERY_CLOSE,
     "api.reports": P.REPORT_READ,
     "api.exports": P.EXPORT_RUN,
+    "api.datasets": P.EXPORT_RUN,
+    "api.dataset": P.EXPORT_RUN,
     "api.export": P.EXPORT_RUN,
     "api.dummy_export": P.EXPORT_RUN,
     "api.import_entries": P.DATA_IMPORT,
@@ -654,6 +663,7 @@ VALUES: dict[str, Any] = {
     "name": "diaries",
     "extension": "csv",
     "notation": "json",
+    "dataset": "IG.DM",
     "file": "equipoise.css",
     "token": "not-a-token",
     "session_id": "none-of-mine",
@@ -728,6 +738,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.choose_reminders": {"mail": False, "sms": True, "version": 0},
     "api.save_entry": {"values": {"pain_nrs": 4}, "accept_partial": True},
     "api.sign_entry": {"version": 1},
+    "api.sign_casebook_entries": {
+        "entries": [{"visit": "week18", "instrument": "pain", "version": 1, "digest": "0" * 64}]
+    },
     "api.sign_visit": {"entries": [{"instrument": "pain", "version": 1, "digest": "0" * 64}]},
     "api.verify_entry": {"version": 1},
     "api.mark_in_error": {"in_error": True, "version": 1, "why": "Another participant's"},

@@ -121,6 +121,11 @@ def test_no_wish_of_a_browser_breaks_a_page(wishes: str) -> None:
             "Dazu braucht es die Rolle Studienkoordination oder Prüfer an diesem Prüfzentrum. "
             "Fragen Sie Ihre Administration, ob Sie sie haben sollten.",
         ),
+        (
+            "This needs the role assessor, coordinator or investigator. Ask your administrator if you should have it.",
+            "Dazu braucht es die Rolle Outcome-Erhebung, Studienkoordination oder Prüfer. Fragen Sie Ihre "
+            "Administration, ob Sie sie haben sollten.",
+        ),
         ("Pain {100 %}: at least 3 kg. Correct it.", "Pain {100 %}: mindestens 3 kg. Berichtigen Sie es."),
         (
             "One entry is partial and 3 entries wait for a signature: settle that first, or lock it all the same and "
@@ -151,6 +156,11 @@ def test_a_sentence_is_said_in_german_with_what_was_put_in(english: str, german:
             "This needs the role coordinator or investigator at this site. Ask your administrator if you should "
             "have it.",
             "Esto requiere el rol coordinador o investigador en este centro. Pregunte a su administrador si debería "
+            "tenerlo.",
+        ),
+        (
+            "This needs the role assessor, coordinator or investigator. Ask your administrator if you should have it.",
+            "Esto requiere el rol evaluador, coordinador o investigador. Pregunte a su administrador si debería "
             "tenerlo.",
         ),
         (

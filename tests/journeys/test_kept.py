@@ -22,6 +22,8 @@ TYPED = datetime(2026, 7, 6, 0, 40, tzinfo=UTC)  # by the clock of the device
 STATE = "[data-save-state]"
 NOT_SENT = "kept on this device, not sent yet"
 # Everything that the browser keeps, as far as it can be read: names, keys (which cannot be taken out) and bytes.
+# Looking into it made one without anything in it, in which nothing could be kept.
+EMPTY = "() => new Promise((done) => { indexedDB.deleteDatabase('equipoise-kept').onsuccess = done; }).then(() => 1)"
 HELD = """async () => {
   const asked = indexedDB.open('equipoise-kept');
   const base = await new Promise((done) => { asked.onsuccess = () => done(asked.result); });
@@ -169,6 +171,9 @@ def test_nobody_else_on_the_device_reads_what_waits_and_signing_out_deletes_it(w
     assert world.drafts() == 1
     other.goto(FORM)
     expect(other.locator('[name="pain_days"]')).to_have_value("3")
+    beside = other.context.new_page()
+    beside.goto(FORM)
+    keeps(beside)
     # Something that cannot be sent goes with the keys at sign-out, after a warning.
     keeps(other)
     other.route("**/draft", lambda route: route.abort())
@@ -187,6 +192,18 @@ def test_nobody_else_on_the_device_reads_what_waits_and_signing_out_deletes_it(w
     assert said == ["Something that was typed on this device could not be sent. Signing out deletes it. Sign out?"]
     held = other.evaluate(HELD)
     assert (held["forms"], held["keys"]) == ([], [])
+    # Another page of theirs that is still open keeps nothing either, until they are back.
+    other.evaluate(EMPTY)
+    beside.locator('[name="pain_days"]').fill("2")
+    expect(beside.locator(f"{STATE}[data-is=out]")).to_be_attached()
+    held = beside.evaluate(HELD)
+    assert (held["forms"], held["keys"]) == ([], [])
+    signs_in(world, other, "assessor")
+    other.evaluate(EMPTY)
+    assert beside.evaluate("async () => await globalThis.equipoise.same()")
+    assert beside.evaluate(
+        "async () => { const [one] = globalThis.equipoise.drafts.values(); return await one.hold(); }"
+    )
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -223,7 +223,7 @@ def test_a_second_consent_to_the_same_version_is_refused_with_the_reason(world):
 def test_somebody_else_can_countersign(world):
     participant = world.screened()
     coordinator, investigator = world.coordinator(), world.browser("investigator")
-    later = coordinator.post(PAGE, signed(world, countersign="later"))
+    later = coordinator.post(PAGE, signed(world, countersign="later", password=""))
     assert later.headers["location"] == f"{WHO}?done=consented"
     assert world.found("M-001").status == "screened"
     page = coordinator.get(PAGE).headers["location"]

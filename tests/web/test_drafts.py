@@ -14,7 +14,15 @@ from app.audit.actions import ENTRY
 from app.foundation.database import Database
 from app.studies.drafts.folder import checked, files_of, smallest
 from app.studies.drafts.models import StudyDraft
-from app.studies.drafts.rules import NotAFolder, as_typed, unzipped, why_not_files, why_not_path, zipped
+from app.studies.drafts.rules import (
+    NotAFolder,
+    as_typed,
+    origin_in_words,
+    unzipped,
+    why_not_files,
+    why_not_path,
+    zipped,
+)
 from app.studies.loading import library, read_folder
 from app.studies.rules import canonical
 from tests.api.client import api_client
@@ -410,3 +418,18 @@ def test_the_smallest_study_has_nothing_to_mend():
     study, findings = checked(smallest("abc", "A study"))
     assert study is not None
     assert findings == ()
+
+
+@pytest.mark.parametrize(
+    ("origin", "words"),
+    [
+        ("smallest", "The smallest study"),
+        ("version 1.1", "Copied from version 1.1"),
+        ("library resolve", "The study resolve of the library"),
+        ("upload", "A folder that was uploaded"),
+        ("super token", "super token"),
+        ("version", "version"),
+    ],
+)
+def test_what_a_draft_was_made_from_is_said_in_words(origin, words):
+    assert origin_in_words(origin) == words

@@ -26,9 +26,10 @@ from app.foundation.database import Database
 from app.people import actions
 from app.people.access import Actor
 from app.studies.in_use import StudyInUse
+from tests.api.client import api_client
 from tests.exports.world import as_bytes, entry, participant
 from tests.factories import mini_study, person
-from tests.web.browser import Browser, anonymous_client, counted_statements, signed_in_client
+from tests.web.browser import Browser, anonymous_client, counted_statements, form_in, signed_in_client
 
 HOSTILE = "=1+1<script>alert(1)</script>"
 
@@ -398,3 +399,51 @@ def test_a_whole_study_is_taken_from_the_page_and_has_a_manifest(
     manifest = browser.get(f"/mini/exports/history/{changed.headers['x-equipoise-export']}/manifest.json").json()
     assert (manifest["since"], manifest["sha256"]) == (0, hashlib.sha256(changed.content).hexdigest())
     assert manifest["change"] >= int(changed.headers["x-equipoise-change"]) > 0
+
+
+@pytest.mark.requirement("DSJ-8", "SDTM-5")
+def test_each_dataset_is_at_an_address_of_its_own(database: Database, study: StudyInUse, manager: Actor):
+    client = api_client(database, manager)
+    with zipfile.ZipFile(io.BytesIO(client.get("/exports/all.dataset_json").content)) as archive:
+        whole = {name: json.loads(archive.read(name)) for name in archive.namelist() if name.endswith(".json")}
+    listed = client.get("/datasets").json()
+    assert [f"{each['name'].lower()}.json" for each in listed] == list(whole)
+    for each in listed:
+        for address in (each["datasetOID"], each["name"]):
+            reply = client.get(f"/datasets/{address}")
+            assert (reply.status_code, reply.headers["content-type"]) == (200, "application/json"), reply.text
+            del (expected := {**whole[f"{each['name'].lower()}.json"]})["metaDataRef"]
+            # Taking one is in the log, which names the state that a file was made of.
+            moving = {"fileOID", "datasetJSONCreationDateTime", "dbLastModifiedDateTime"}
+            assert {k: v for k, v in reply.json().items() if k not in moving} == {
+                k: v for k, v in expected.items() if k not in moving
+            }
+        head, *rows = map(json.loads, client.get(f"/datasets/{each['name']}?lines=true").text.splitlines())
+        assert rows == whole[f"{each['name'].lower()}.json"]["rows"]
+        assert head["records"] == len(rows)
+    assert client.get("/datasets/IG.EX").status_code == 404
+    with database.reading() as session:
+        taken = session.execute(text("select count(*) from audit_entry where subject like 'export/dataset_%'")).scalar()
+    assert taken == 3 * len(listed)
+    with database.writing() as session:
+        coordinator = person(session, study, "coordinator")
+    assert api_client(database, coordinator).get("/datasets/IG.DM").status_code == 403
+
+
+def test_a_large_study_is_offered_in_the_background_first(browser: Browser, monkeypatch: pytest.MonkeyPatch):
+    page = "/mini/exports?table=all&format=odm"
+    primary = browser.soup(page).select(".page-actions .button-primary")
+    assert [each.get_text(strip=True) for each in primary] == ["Download"], "twelve entries are not large"
+    monkeypatch.setattr("app.web.exports.LARGE", 11)
+    large = browser.soup(page)
+    (button,) = large.select(".page-actions .button-primary")
+    assert button.get_text(strip=True) == "Make it in the background"
+    assert "shows how far it is" in large.get_text()
+    assert [each.get_text(strip=True) for each in large.select(".page-actions a[download]")] == ["Download"]
+    assert [each["id"] for each in large.select('form[action="/mini/exports/history"]')] == [button["form"]]
+    fields = form_in(large, "/mini/exports/history")
+    asked = browser.send("/mini/exports/history", {**fields, str(button["name"]): str(button["value"])})
+    assert (asked.status_code, asked.headers["location"]) == (303, "/mini/exports/history/1")
+    for other in ("/mini/exports?table=all&format=csv", f"{page}&since=1"):
+        kinds = [each.get_text(strip=True) for each in browser.soup(other).select(".page-actions .button-primary")]
+        assert kinds == ["Download"], other

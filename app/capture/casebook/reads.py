@@ -2,18 +2,32 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Integer, bindparam, or_, select
+from sqlalchemy import ColumnElement, Integer, and_, bindparam, exists, false, func, not_, or_, select
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT_ENTRY
 from app.capture.casebook.rules import Signature
-from app.capture.models import CasebookSignature
+from app.capture.models import CasebookSignature, Entry
+from app.foundation import paging
 from app.foundation.database import table_of
+from app.participants.models import Participant
+from app.participants.reads import at_each_site, at_their_sites
+from app.people.access import Actor, require
+from app.people.models import Site
+from app.people.permissions import Permission
+from app.schedule.models import ParticipantVisit
+from app.schedule.status import VisitStatus
+from app.studies.definition import Study, Visit
 from app.studies.in_use import StudyInUse
 
 CASEBOOK = table_of(CasebookSignature)
+ENTRY = table_of(Entry)
+PARTICIPANT = table_of(Participant)
+SITE = table_of(Site)
+VISIT = table_of(ParticipantVisit)
 
 _SIGNATURES = (
     select(CASEBOOK).where(CASEBOOK.c.participant_id == bindparam("of", type_=Integer)).order_by(CASEBOOK.c.id)
@@ -48,6 +62,100 @@ def _signature(row: Any) -> Signature:
 def _lines(row: Any) -> list[list[Any]]:
     lines: list[list[Any]] = json.loads(row.manifest)
     return lines
+
+
+@dataclass(frozen=True)
+class CasebookDue:
+    """A casebook whose signature the study asks for, and the visit of the latest milestone that was reached."""
+
+    participant: str
+    site: str
+    site_id: int
+    visit: str
+
+
+def milestone_reached(session: Session, study: StudyInUse, participant: Participant) -> str | None:
+    """What the visit is called at which the study asks for a signature that this casebook lacks, or None.
+
+    No statement where the study names no milestone.
+    """
+    own = study.at(participant.site_id).definition
+    if not any(visit.casebook_signature for visit in own.visits):
+        return None
+    columns = [_is_due(own, visit).label(visit.code) for visit in own.visits if visit.casebook_signature]
+    found = session.execute(select(*columns).where(PARTICIPANT.c.id == participant.id)).mappings().one()
+    return next((visit.label for visit in reversed(own.visits) if found.get(visit.code)), None)
+
+
+def casebooks_due(
+    session: Session, study: StudyInUse, *, by: Actor, cursor: str | None = None, limit: int | None = None
+) -> paging.Page[CasebookDue]:
+    """One page, by code, of the casebooks that this person is asked to sign, because a milestone of the study was
+    reached (ICH E6(R3) 3.16.1(o)); with the first page, how many there are.
+
+    A milestone is a visit that says so. It is reached once the visit is held, and answered by a signature of the whole
+    casebook that is later than everything entered up to that visit.
+    """
+    require(by, Permission.CASEBOOK_SIGN)
+    size = paging.page_size(limit)
+    (after,), backwards = paging.decode(cursor, 1, str) if cursor else ([None], False)
+    milestones = {visit.code for each in study.definitions for visit in each.visits if visit.casebook_signature}
+    if not milestones:
+        return paging.Page([], total=0)
+
+    def due(own: Study) -> ColumnElement[bool]:
+        return or_(false(), *(_is_due(own, visit) for visit in own.visits if visit.casebook_signature))
+
+    latest = (
+        select(VISIT.c.code)
+        .where(
+            VISIT.c.participant_id == PARTICIPANT.c.id,
+            VISIT.c.code.in_(milestones),
+            VISIT.c.status == VisitStatus.HELD,
+        )
+        .order_by(VISIT.c.order.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    query = (
+        select(
+            PARTICIPANT.c.code,
+            PARTICIPANT.c.site_id,
+            SITE.c.code.label("site"),
+            latest.label("visit"),
+            func.count().over().label("total"),
+        )
+        .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        .where(
+            PARTICIPANT.c.study_id == study.id,
+            at_their_sites(by, Permission.CASEBOOK_SIGN),
+            at_each_site(study, due),
+        )
+    )
+    if after is not None:
+        query = query.where(PARTICIPANT.c.code < after if backwards else PARTICIPANT.c.code > after)
+    order = PARTICIPANT.c.code.desc() if backwards else PARTICIPANT.c.code
+    rows = session.execute(query.order_by(order).limit(size + 1)).all()
+    total = None if cursor else rows[0].total if rows else 0
+    page = paging.page_of(rows, size, lambda row: (row.code,), cursor=cursor, backwards=backwards, total=total)
+    return page.made(lambda row: CasebookDue(row.code, row.site, row.site_id, row.visit))
+
+
+def _is_due(own: Study, milestone: Visit) -> ColumnElement[bool]:
+    """Whether a participant's milestone was reached, and no signature is later than what was entered up to it."""
+    codes = [visit.code for visit in own.visits]
+    covered = codes[: codes.index(milestone.code) + 1]
+    entered = (ENTRY.c.participant_id == PARTICIPANT.c.id, ENTRY.c.visit.in_(covered), ENTRY.c.in_error_at.is_(None))
+    last = select(func.max(ENTRY.c.saved_at, type_=ENTRY.c.saved_at.type)).where(*entered).scalar_subquery()
+    return and_(
+        exists().where(
+            VISIT.c.participant_id == PARTICIPANT.c.id,
+            VISIT.c.code == milestone.code,
+            VISIT.c.status == VisitStatus.HELD,
+        ),
+        exists().where(*entered),
+        not_(exists().where(CASEBOOK.c.participant_id == PARTICIPANT.c.id, CASEBOOK.c.signed_at >= last)),
+    )
 
 
 def log_of(

@@ -137,6 +137,11 @@ _QUERIES = (
     .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
     .where(QUERY.c.study_id == bindparam("study_id", type_=Integer))
 )
+_STANDING_AT = (
+    select(QUERY.c.visit, QUERY.c.instrument, QUERY.c.repeat, func.count().label("number"))
+    .where(QUERY.c.participant_id == bindparam("participant_id", type_=Integer), QUERY.c.closed_at.is_(None))
+    .group_by(QUERY.c.visit, QUERY.c.instrument, QUERY.c.repeat)
+)
 _ENTRY = _QUERIES.where(
     QUERY.c.participant_id == bindparam("participant_id", type_=Integer),
     QUERY.c.visit == bindparam("visit", type_=String),
@@ -321,3 +326,9 @@ def _position(sort: Sort, key: list[Any]) -> tuple[Any, int]:
     except ValueError:
         message = "This page link belongs to another list. Start again from the first page."
         raise Invalid([FieldProblem("cursor", "cursor", message)]) from None
+
+
+def standing_at(session: Session, participant_id: int) -> dict[tuple[str, str], int]:
+    """How many queries of a participant stand, open or answered, by the visit and the name of the form."""
+    found = session.execute(_STANDING_AT, {"participant_id": participant_id})
+    return {(row.visit, form_name(row.instrument, row.repeat)): int(row.number) for row in found}

@@ -58,6 +58,10 @@ def _kept(whole: Whole, found: list[Domain], folder: Path, there: dict[str, int]
                 counts[domain.name] += len(rows)
                 if not domain.is_ours:
                     there[domain.name] = len(rows)
+        for domain, file in zip(found, files, strict=True):
+            rows = [orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in domain.last_rows()]
+            file.writelines(rows)
+            counts[domain.name] += len(rows)
     finally:
         for file in files:
             file.close()

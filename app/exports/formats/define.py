@@ -106,7 +106,7 @@ def _dataset(parts: Parts, version: Any, domain: Domain, ending: str) -> None:
             "OID": f"IG.{domain.name}",
             "Name": domain.name,
             "Repeating": "Yes" if domain.repeats else "No",
-            "IsReferenceData": "No",
+            "IsReferenceData": "No" if domain.closing is None else "Yes",
             "SASDatasetName": domain.name,
             "Domain": None if domain.is_ours else domain.name,
             "Purpose": "Tabulation",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.exports.formats.typed import Kind, Misfit, Nothing, chunks
+from app.exports.formats.typed import Kind, Nothing, chunks
 from app.exports.tables import Table
 
 ROW_GROUP = 5_000
@@ -38,22 +38,20 @@ def build(table: Table, kinds: Sequence[Kind], path: Path) -> None:
         return pl.Series(name, cells, dtype=kind)
 
     def frames(*_asked: object) -> Iterator[Any]:
-        # What goes wrong while rows are read comes out of polars as an error of its own: the first one is kept.
+        # What goes wrong while rows are read would come out of polars as an error of its own, while it still writes: it
+        # sees an end instead, closes its file, and what it wrote is thrown away.
         try:
             for columns in chunks(table, kinds, rows=ROW_GROUP):
                 yield pl.DataFrame([series(*each) for each in zip(schema, columns, strict=True)])
         except Exception as problem:
             problems.append(problem)
-            raise
 
     lazy = register_io_source(frames, schema=schema)
     try:
         lazy.sink_parquet(path, row_group_size=ROW_GROUP, metadata={"equipoise": _said(table)}, engine="streaming")
-    except Exception:
+    finally:
         for problem in problems:
-            if isinstance(problem, Misfit):
-                raise problem from None
-        raise
+            raise problem
 
 
 def _said(table: Table) -> str:

@@ -1,4 +1,4 @@
-"""Which rows of which SDTM domains is a study: DM, DS, SV, QS, AE, IE? From casebooks; what is derived, and how. Pure.
+"""Which rows of which SDTM domains is a study: DM, DS, SV, QS, AE, IE, TS? What is derived, and how. Pure.
 
 SDTM Implementation Guide 3.3. Nobody's arm is known here: ARM and ACTARM say BLINDED of everybody who was randomised
 (the arm is withheld, not missing). EX, which tells it, is made of what an unblinded door hands over, and stands alone.
@@ -13,7 +13,7 @@ from app.exports.formats.text import text_of
 from app.exports.named import SAS, names
 from app.exports.tables import BETWEEN, Row, missing_in, stored_cell
 from app.exports.whole import Casebook, Filled, Whole
-from app.studies.definition import Instrument, Item, ItemType, cell_parts, unscheduled_number
+from app.studies.definition import Instrument, Item, ItemType, Study, cell_parts, unscheduled_number
 
 Record = dict[str, Any]
 
@@ -92,12 +92,19 @@ class Domain:
     repeats: bool = True
     is_ours: bool = False
     """It is none of SDTM's, and so has no class there: `kind` is blank."""
+    closing: Callable[[], Iterator[Record]] | None = None
+    """Its records that are about the study and no participant, once every casebook was read."""
 
     def rows(self, casebook: Casebook) -> Iterator[list[Any]]:
         """The records of a participant as rows, numbered where the domain has a sequence."""
         sequence = f"{self.name}SEQ"
         for number, record in enumerate(self.records(casebook), 1):
             yield self.row({**record, "DOMAIN": self.name, sequence: number})
+
+    def last_rows(self) -> Iterator[list[Any]]:
+        """The records of the study itself, as rows."""
+        for record in self.closing() if self.closing is not None else ():
+            yield self.row({**record, "DOMAIN": self.name})
 
     def row(self, record: Record) -> list[Any]:
         """A record as a row."""
@@ -440,6 +447,119 @@ def exposure(whole: Whole, received: Callable[[str], Iterable[Exposure]]) -> Dom
     )
 
 
+NOTHING_KNOWN, DOES_NOT_APPLY = "NI", "NA"
+"""Why a value is empty (ISO 21090): nothing is known of it here; it does not apply to this study."""
+Parameter = tuple[str, str, tuple[str, ...], str]
+
+
+def trial_summary(whole: Whole) -> Domain:
+    """TS: what the definition of the study says of the trial, and nothing that it does not say.
+
+    Which arm is the control, and so the kind of control and the quotient, is no part of a definition: they are empty,
+    with the reason. How many are in the trial is counted while casebooks are read. Nothing depends on anybody's arm.
+    """
+    study, entered = whole.study, [0]
+    counted = "randomised_on" if study.is_allocated else "consented_on"
+    place = [column.name for column in whole.columns["participants"]].index(counted)
+
+    def count(casebook: Casebook) -> Iterator[Record]:
+        entered[0] += sum(row[place] is not None for row in casebook.rows["participants"])
+        yield from ()
+
+    def records() -> Iterator[Record]:
+        for code, name, values, empty in parameters(study, entered[0]):
+            for number, value in enumerate(values or (None,), 1):
+                yield {
+                    "STUDYID": study.code.upper(),
+                    "TSSEQ": number,
+                    "TSPARMCD": code,
+                    "TSPARM": name,
+                    "TSVAL": value,
+                    "TSVALNF": empty if value is None else None,
+                }
+
+    nothing = "Why TSVAL is empty (ISO 21090): NI, the definition of the study does not say it; NA, it does not apply"
+    return Domain(
+        "TS",
+        "Trial Summary",
+        "TRIAL DESIGN",
+        "One record per trial summary parameter value",
+        (
+            STUDYID,
+            DOMAIN,
+            Variable("TSSEQ", "Sequence Number", "integer", key=3, derived="Counts the values of one", required=True),
+            Variable("TSPARMCD", "Trial Summary Parameter Short Name", key=2, required=True, codes=PARAMETERS),
+            Variable("TSPARM", "Trial Summary Parameter", required=True),
+            Variable("TSVAL", "Parameter Value", derived=SUMMARISED),
+            Variable("TSVALNF", "Parameter Null Flavor", derived=nothing, codes=FLAVOURS),
+        ),
+        count,
+        closing=records,
+    )
+
+
+PARAMETERS = (
+    ("TITLE", "Trial Title"),
+    ("SPONSOR", "Clinical Study Sponsor"),
+    ("REGID", "Registry Identifier"),
+    ("STYPE", "Study Type"),
+    ("RANDOM", "Trial is Randomized"),
+    ("TBLIND", "Trial Blinding Schema"),
+    ("TCNTRL", "Control Type"),
+    ("NARMS", "Planned Number of Arms"),
+    ("INTMODEL", "Intervention Model"),
+    ("RANDQT", "Randomization Quotient"),
+    ("STRATFCT", "Stratification Factor"),
+    ("PLANSUB", "Planned Number of Subjects"),
+    ("ACTSUB", "Actual Number of Subjects"),
+    ("OUTMSPRI", "Primary Outcome Measure"),
+    ("OUTMSSEC", "Secondary Outcome Measure"),
+)
+FLAVOURS = ((NOTHING_KNOWN, "No information"), (DOES_NOT_APPLY, "Not applicable"))
+SUMMARISED = (
+    "As the definition of the study says it. TBLIND: DOUBLE BLIND where participants and assessors must not learn the "
+    "arm, whoever treats may know it; else OPEN LABEL. INTMODEL: PARALLEL where everybody is allocated once to one of "
+    "several arms. ACTSUB: who was randomised, or consented where nobody is, at the sites of this export"
+)
+
+
+def parameters(study: Study, entered: int) -> Iterator[Parameter]:
+    """What is said of a trial: code, name, values, and why there are none."""
+    allocated = study.is_allocated
+    once = allocated and study.allocation.first_stage is None
+    model = ("PARALLEL" if len(study.arms) > 1 else "SINGLE GROUP",) if once else ()
+    if not allocated:
+        blinding: tuple[str, ...] = ()
+    else:
+        blinding = ("DOUBLE BLIND" if study.blinded else "OPEN LABEL",)
+    outcomes = {kind: tuple(one.label for one in study.outcomes if one.kind == kind) for kind in KINDS_OF_OUTCOMES}
+    said: dict[str, tuple[str, ...]] = {
+        "TITLE": (study.title,),
+        "SPONSOR": (study.sponsor,) if study.sponsor else (),
+        "REGID": tuple(one.number for one in study.registrations),
+        "STYPE": ("INTERVENTIONAL" if allocated else "OBSERVATIONAL",),
+        "RANDOM": ("Y" if allocated else "N",),
+        "TBLIND": blinding,
+        "TCNTRL": (),
+        "NARMS": (str(len(study.arms)),) if allocated else (),
+        "INTMODEL": model,
+        "RANDQT": (),
+        "STRATFCT": tuple(factor.label for factor in study.allocation.strata),
+        "PLANSUB": (str(study.target),),
+        "ACTSUB": (str(entered),),
+        "OUTMSPRI": outcomes["primary"],
+        "OUTMSSEC": outcomes["secondary"],
+    }
+    of_trials = {"TBLIND", "TCNTRL", "NARMS", "INTMODEL", "RANDQT", "STRATFCT"}
+    for code, name in PARAMETERS:
+        empty = DOES_NOT_APPLY if not allocated and code in of_trials else NOTHING_KNOWN
+        if code == "STRATFCT" and allocated:
+            empty = DOES_NOT_APPLY
+        yield code, name, said[code], empty
+
+
+KINDS_OF_OUTCOMES = ("primary", "secondary")
+
 CHANGED, REMOVED = "changed", "removed"
 
 
@@ -484,10 +604,14 @@ def changes(whole: Whole, there: Mapping[str, int]) -> Domain:
 
 
 def domains(whole: Whole) -> list[Domain]:
-    """The domains of a study, in the order of the Implementation Guide."""
+    """The domains of a study, in the order of the Implementation Guide.
+
+    TS, which is about no subject, is none of a file of what changed: it stands in a whole export.
+    """
     made = Subjects(whole)
     tests = tuple((code, item.label) for code, _, item in made.tests.values())
     criteria = dict(whole.plan.criteria)
+    summary = [] if whole.since is not None else [trial_summary(whole)]
     withheld = "BLINDED when randomised: the arm is withheld. Empty when not randomised"
     return [
         Domain(
@@ -667,4 +791,5 @@ def domains(whole: Whole) -> list[Domain]:
             ),
             made.criteria_not_met,
         ),
+        *summary,
     ]

@@ -1,7 +1,9 @@
 """How does a table become a file of SPSS, Stata or SAS? Labels, value labels and reasons for missing values go along.
 
 What each programme has no room for is kept honestly: names are shortened by its rules (`named`), texts that are too
-long stand in several variables, instants are text, and why there is no answer stands in a column of its own as well.
+long stand in several variables, and why there is no answer stands in a column of its own as well. Days and instants are
+what the programme itself calls a date and a date with its time: none of them knows a time zone, so that instants stand
+in UTC and their labels say so. SPSS counts seconds since 1582 in a double, which holds them to two millionths of one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from app.exports import named
-from app.exports.formats.text import text_of
 from app.exports.formats.typed import Kind, Misfit, chunks
 from app.exports.tables import Column, ColumnType, Table
 from app.foundation.errors import Refused
@@ -20,6 +21,7 @@ MOST_CELLS = 30_000_000
 USER_MISSING = -999_999_000
 """SPSS has no special missing values: the first reason of the study is one less than this number, and so on down."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+UTC_SAID = " (UTC)"
 NUMBERS = frozenset({Kind.WHOLE, Kind.REAL, Kind.TRUTH, Kind.CODE})
 
 
@@ -161,7 +163,7 @@ def _frame(table: Table, kinds: Sequence[Kind], programme: Programme, *, missing
         series = []
         for place, (column, kind, found) in enumerate(zip(table.columns, kinds, columns, strict=True)):
             values = _values(column, kind, found)
-            dtype: Any = {Kind.DAY: pl.Date}.get(kind, pl.Float64 if kind in NUMBERS else pl.String)
+            dtype: Any = _kept_as(kind)
             if place in codes:
                 why = columns[beside[place]]
                 values = [codes[place].get(w) if v is None else v for v, w in zip(values, why, strict=True)]
@@ -170,15 +172,14 @@ def _frame(table: Table, kinds: Sequence[Kind], programme: Programme, *, missing
             series.append(pl.Series(names[place], values, dtype=dtype))
         parts.append(pl.DataFrame(series))
     labels: dict[str, str | None] = {
-        name: _cut(column.label, programme.longest_label) for name, column in zip(names, table.columns, strict=True)
+        name: _label(column, kind, programme.longest_label)
+        for name, column, kind in zip(names, table.columns, kinds, strict=True)
     }
     made = _Made(table.columns, kinds, names, with_reason, labels)
     if not parts:
-        empty = [
-            pl.Series(name, [], dtype=pl.Date if kind is Kind.DAY else pl.Float64 if kind in NUMBERS else pl.String)
-            for name, kind in zip(names, kinds, strict=True)
-        ]
-        parts.append(pl.DataFrame(empty))
+        parts.append(
+            pl.DataFrame([pl.Series(name, [], dtype=_kept_as(kind)) for name, kind in zip(names, kinds, strict=True)])
+        )
     frame = pl.concat(parts)
     if programme is STATA:
         # The library takes letters only in columns that have one; the others are numbers.
@@ -196,12 +197,28 @@ def _frame(table: Table, kinds: Sequence[Kind], programme: Programme, *, missing
     return frame, made
 
 
+def _kept_as(kind: Kind) -> Any:
+    """What the library turns into the programme's own kind of number, date, date with its time, or text."""
+    import polars as pl
+
+    if kind in NUMBERS:
+        return pl.Float64
+    return {Kind.DAY: pl.Date, Kind.INSTANT: pl.Datetime("us")}.get(kind, pl.String)
+
+
+def _label(column: Column, kind: Kind, longest: int) -> str:
+    """The label of a variable; of an instant it says that it is in UTC, also where the rest is cut."""
+    if kind is not Kind.INSTANT or "UTC" in column.label[:longest]:
+        return _cut(column.label, longest)
+    return _cut(column.label, longest - len(UTC_SAID)) + UTC_SAID
+
+
 def _values(column: Column, kind: Kind, found: Sequence[Any]) -> Sequence[Any]:
     match kind:
         case Kind.TEXT:
             return ["" if value is None else value for value in found]
         case Kind.INSTANT:
-            return [text_of(value) for value in found]
+            return [None if value is None else value.replace(tzinfo=None) for value in found]
         case Kind.CODE:
             numbers = {code: float(code) for code, _ in column.choices}
             try:

@@ -17,7 +17,7 @@ from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.studies.drafts.folder import checked
 from app.studies.drafts.models import StudyDraft, StudyDraftFile
-from app.studies.drafts.rules import why_not_change
+from app.studies.drafts.rules import origin_in_words, why_not_change
 from app.studies.in_use import StudyInUse
 from app.studies.models import StudyRecord, StudyVersion
 from app.studies.rules import Finding
@@ -40,6 +40,11 @@ class DraftLine:
     changed_at: datetime
     version: str | None
     study: str | None
+
+    @property
+    def origin_said(self) -> str:
+        """What it was made from, in words."""
+        return origin_in_words(self.origin)
 
 
 @dataclass(frozen=True)

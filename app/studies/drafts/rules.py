@@ -18,6 +18,14 @@ MOST_FILES = 900
 LONGEST_NAME = 120
 LONGEST_TITLE = 400
 
+_ORIGINS = {
+    "smallest": "The smallest study",
+    "upload": "A folder that was uploaded",
+    "import": "A file from elsewhere",
+    "files": "Files sent by a program",
+    "REST": "Files sent by a program",
+}
+
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,99}")
 _SKIPPED = re.compile(r"(^|/)(\.|__MACOSX(/|$))")
 
@@ -218,3 +226,13 @@ def why_not_load(*, errors: int, code: str | None, study: str | None, others: fr
             )
         return f"This draft is of the study {code}. Download it, and load it as a draft of that study."
     return None
+
+
+def origin_in_words(origin: str) -> str:
+    """What a draft was made from, as a page says it; `origin` as it is kept: smallest, version 1.1, library resolve."""
+    kind, _, what = origin.partition(" ")
+    if kind == "version" and what:
+        return f"Copied from version {what}"
+    if kind == "library" and what:
+        return f"The study {what} of the library"
+    return _ORIGINS.get(origin, origin)

@@ -364,6 +364,9 @@ def _visit(old: Study, new: Study, one: Visit, two: Visit) -> Iterator[Differenc
         twice = [_form(new, code) for code in two.double_entry]
         text = f"{label}: entered twice there now: {', '.join(twice) or 'nothing'}."
         yield Difference(topic, text, Concern.CONDUCT)
+    if one.casebook_signature != two.casebook_signature:
+        asked = "is asked for once it is held" if two.casebook_signature else "is no longer asked for there"
+        yield Difference(topic, f"{label}: the signature of the casebook {asked}.", Concern.CONDUCT)
     kept = [code for code in one.instruments if code in two.instruments]
     if kept != [code for code in two.instruments if code in one.instruments]:
         yield Difference(topic, f"{label}: its forms stand in another order.", Concern.TEXT)

@@ -43,6 +43,7 @@ SINCE_THE_FIRST = (
     "double_entry",
     "dictionaries",
     "visits[].double_entry",
+    "visits[].casebook_signature",
     "instruments[].double_entry",
     "instruments[].sections[].items[].coding",
     "treatment[].modules[].items[].coding",

@@ -19,9 +19,13 @@ const opened = () => new Promise((done, fail) => {
 });
 
 let gone = false; // once its person signs out here, nothing more is kept by this page
+let left = false; // nor once they signed out in another page of this browser, until it is known that they are back
+const pages = new BroadcastChannel(NAME);
+pages.onmessage = ({data}) => { left = data; };
+const leave = (leaves) => { gone = leaves; pages.postMessage(leaves); };
 
 async function stored(name, mode, act) {
-  if (gone) throw new Error('Signed out');
+  if (gone || left) throw new Error('Signed out');
   const database = await opened();
   try {
     return await new Promise((done, fail) => {
@@ -59,6 +63,7 @@ async function same() {
   if (!now || !me) return null; // whose this page is must have been known before
   if (me.person !== now.person) return false;
   me = now;
+  left = false;
   return true;
 }
 
@@ -233,7 +238,7 @@ function signIn(title) {
 async function forget(sure) {
   await send();
   if ((await stored('forms', 'readonly', (forms) => forms.count())) && !window.confirm(sure)) return false;
-  gone = true; // a form still open may be about to keep what was typed last
+  leave(true); // a form still open, here or elsewhere, may be about to keep what was typed last
   await new Promise((done) => {
     const asked = indexedDB.deleteDatabase(NAME);
     asked.onsuccess = asked.onerror = done;
@@ -355,7 +360,7 @@ window.addEventListener('submit', async (event) => {
   const leaving = event.target;
   if (!leaving.matches('[action$="/sign-out"]') || leaving.dataset.forgotten) return;
   if (!localStorage.getItem(NAME)) { // what is typed and not sent yet is not to be kept in the moment it takes to leave
-    gone = true;
+    leave(true);
     return;
   }
   event.preventDefault();
@@ -366,7 +371,7 @@ window.addEventListener('submit', async (event) => {
 }, true);
 
 // Whoever types again, or comes back to the page, has not left: the server did not answer, or they stayed.
-const stays = () => { gone &&= Boolean(document.querySelector('[data-forgotten]')); };
+const stays = () => { if (gone && !document.querySelector('[data-forgotten]')) leave(false); };
 window.addEventListener('input', stays, true);
 window.addEventListener('pageshow', (event) => { if (event.persisted) gone = false; });
 

@@ -46,10 +46,21 @@ on('keydown', (event) => {
   found.focus();
 });
 
+// Nothing tells that the arrows go on: said where the Tab key comes to, and below a table while it has the focus.
+const hint = document.getElementById('arrows');
+on('focusin', (event) => {
+  const grid = event.target.closest('[data-arrows]');
+  hint.hidden = !grid || !event.target.matches(':focus-visible') || grid.querySelectorAll('a').length < 2;
+  if (!hint.hidden) (grid.closest('.table-frame') ?? grid).after(hint);
+});
+
 function prepare() {
   document.querySelectorAll('form[data-look] [data-item]').forEach((item) => stops(item, false));
   document.querySelectorAll('[data-arrows]').forEach((grid) => {
-    if (!grid.querySelector('a[tabindex="0"]')) settle(grid, links(grid).flat().find(Boolean));
+    if (grid.querySelector('a[tabindex="0"]')) return;
+    const first = links(grid).flat().find(Boolean);
+    first?.setAttribute('aria-describedby', 'arrows');
+    settle(grid, first);
   });
   // A frame is a stop only where there is something to scroll.
   document.querySelectorAll('.table-frame').forEach((frame) => { frame.tabIndex = frame.scrollWidth > frame.clientWidth ? 0 : -1; });

@@ -1,0 +1,139 @@
+"""A whole casebook signed: what a lock leaves out, what is no retry, and when a study asks for the signature of all."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import Session
+
+from app.audit.verify import verify
+from app.capture.casebook.reads import casebooks_due, milestone_reached
+from app.capture.reads import ENTRY, entries_with_values
+from app.capture.rules import signature_holds
+from app.capture.signing import AsShown, ToSign, casebook_to_sign, sign_casebook_entries
+from app.foundation.errors import Conflict, Invalid, NotAllowed, Refused
+from app.schedule.actions import record_visit
+from tests.capture.test_locks import LATER, Trial
+from tests.factories import NOW
+
+
+@pytest.fixture
+def trial(session: Session) -> Trial:
+    trial = Trial(session)
+    trial.save(visit="baseline")
+    trial.save()
+    return trial
+
+
+def waiting(trial: Trial) -> ToSign:
+    by = trial.people["investigator"]
+    return casebook_to_sign(trial.session, trial.study, trial.participant, by=by, now=NOW)
+
+
+def lines(found: ToSign) -> list[AsShown]:
+    return [AsShown(each.entry.name, each.entry.version, each.digest, each.entry.visit) for each in found.ready]
+
+
+def sign(trial: Trial, shown: list[AsShown], **options: Any) -> Any:
+    given: Any = {"meaning": "review", "by": trial.people["investigator"], "now": NOW, **options}
+    return sign_casebook_entries(trial.session, trial.study, trial.participant, shown=shown, **given)
+
+
+def signatures(trial: Trial) -> dict[str, bool]:
+    return {each.visit: signature_holds(each) for each in entries_with_values(trial.session, trial.id)}
+
+
+@pytest.mark.requirement("P11-70", "E6-12", "E6-21")
+def test_what_is_locked_is_left_out_and_a_lock_of_everything_refuses(trial: Trial):
+    shown = lines(waiting(trial))
+    assert [each.visit for each in shown] == ["baseline", "week18"]
+    trial.close(visit="week18", despite=True)
+    found = waiting(trial)
+    assert [each.entry.visit for each in found.ready] == ["baseline"]
+    assert "is locked since" in found.left_out[0].reason
+    with pytest.raises(Refused, match=r"^Week 18, Pain: Week 18 of M-001 is locked.* Nothing was signed\.$"):
+        sign(trial, shown)
+    assert not any(signatures(trial).values()), "none of them"
+    sign(trial, lines(found))
+    assert signatures(trial) == {"baseline": True, "week18": False}
+    trial.close(despite=True)
+    with pytest.raises(Refused, match="is locked since"):
+        sign(trial, shown)
+    assert trial.log("entry.signed") == ["entry.signed"]
+    assert verify(trial.session, trial.study.code).intact
+
+
+def test_what_is_no_retry_is_refused(trial: Trial):
+    shown = lines(waiting(trial))
+    first = sign(trial, shown)
+    assert sign(trial, shown) == first
+    assert trial.log("entry.signed") == ["entry.signed"] * 2, "the same again is in no log"
+    with pytest.raises(Refused, match="has signed this version already"):
+        sign(trial, shown, meaning="approval")
+    with pytest.raises(Refused, match="has signed this version already"):
+        sign(trial, shown, by=trial.people["assessor"])
+    with pytest.raises(Invalid):
+        sign(trial, [])
+    with pytest.raises(Invalid):
+        sign(trial, shown, meaning="admiration")
+    with pytest.raises(NotAllowed):
+        sign(trial, shown, by=trial.people["coordinator"])
+    trial.save(LATER, 1, why="Misheard")
+    assert signatures(trial) == {"baseline": True, "week18": False}, "a later change ends one signature alone"
+    with pytest.raises(Conflict, match="not what was shown to you"):
+        sign(trial, shown)
+    # A signature that does not fit what is stored is none, and is not made good by signing over it.
+    trial.session.execute(
+        update(ENTRY).where(ENTRY.c.visit == "baseline").values(values='{"pain_nrs":1,"pain_days":3}')
+    )
+    assert [each.visit for each in lines(waiting(trial))] == ["week18"]
+
+
+@pytest.mark.requirement("E6-21")
+def test_a_signature_of_the_casebook_is_asked_for_at_the_milestones_the_study_names(session: Session):
+    trial = Trial(session)
+    coordinator, investigator = trial.people["coordinator"], trial.people["investigator"]
+
+    def due() -> list[tuple[str, str]]:
+        page = casebooks_due(session, trial.study, by=investigator)
+        assert page.total == len(page.rows)
+        return [(each.participant, each.visit) for each in page.rows]
+
+    def hold(visit: str) -> None:
+        record_visit(
+            session,
+            trial.study,
+            trial.participant,
+            visit,
+            held_on=NOW.date(),
+            version=1,
+            by=coordinator,
+            now=NOW,
+            reason="Early",
+        )
+
+    trial.save(visit="baseline")
+    hold("baseline")
+    assert due() == [], "this study names none"
+    plan = trial.study.definition.visits
+    named = tuple(visit.model_copy(update={"casebook_signature": visit.code != "tx01"}) for visit in plan)
+    trial.study = replace(trial.study, definition=trial.study.definition.model_copy(update={"visits": named}))
+    assert due() == [("M-001", "baseline")]
+    assert milestone_reached(session, trial.study, trial.participant) == "Baseline"
+    assert milestone_reached(session, trial.study, trial.other) is None
+    trial.casebook(now=NOW + timedelta(hours=1))
+    assert due() == []
+    # What is entered later ends that signature; the milestone was kept all the same, until the next one is reached.
+    trial.save(now=NOW + timedelta(hours=2))
+    assert due() == []
+    hold("week18")
+    assert due() == [("M-001", "week18")]
+    assert milestone_reached(session, trial.study, trial.participant) == "Week 18"
+    trial.casebook(now=NOW + timedelta(hours=3))
+    assert due() == []
+    trial.save(LATER, 1, visit="baseline", why="Misheard", now=NOW + timedelta(hours=4))
+    assert due() == [("M-001", "week18")], "what was signed has changed"
+    with pytest.raises(NotAllowed):
+        casebooks_due(session, trial.study, by=coordinator)

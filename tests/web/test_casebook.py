@@ -1,0 +1,65 @@
+"""A participant's own copy: all that is kept of them, who they are, and nothing of the arm they are in."""
+
+import io
+import json
+import zipfile
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from app.audit.actions import ENTRY as AUDIT_ENTRY
+from app.capture.reads import entries_with_values
+from app.foundation.database import table_of
+from app.participants.models import Identity
+from tests.api.client import api_client
+from tests.web.test_participants import LIST
+from tests.web.world import World
+
+
+@pytest.fixture
+def world(shared_database: Any) -> World:
+    return World(shared_database)
+
+
+def unpacked(body: bytes) -> tuple[bytes, dict[str, Any]]:
+    with zipfile.ZipFile(io.BytesIO(body)) as files:
+        assert files.namelist() == ["casebook.pdf", "data.json"]
+        return files.read("casebook.pdf"), json.loads(files.read("data.json"))
+
+
+@pytest.mark.requirement("GDPR-8", "P11-b")
+def test_a_participant_gets_a_copy_of_everything_but_the_arm(world):
+    participant = world.filled()
+    coordinator = world.coordinator()
+    page = f"{LIST}/{participant.code}/casebook"
+    link = coordinator.soup(page).find("a", href=f"{LIST}/{participant.code}/own-copy.zip")
+    reply = coordinator.get(str(link["href"]))
+    assert (reply.status_code, reply.headers["content-type"]) == (200, "application/zip")
+    book, data = unpacked(reply.content)
+    assert book.startswith(b"%PDF")
+    with world.database.reading() as session:
+        stored = entries_with_values(session, participant.id)
+        log = select(AUDIT_ENTRY.c.action).where(AUDIT_ENTRY.c.participant == participant.code)
+        logged = list(session.execute(log.order_by(AUDIT_ENTRY.c.position)).scalars())
+    assert stored
+    assert {
+        (each["visit"], each["form"], each["repeat"]): {one["item"]: one["value"] for one in each["answers"]}
+        for each in data["entries"]
+    } == {(each.visit, each.instrument, each.repeat): dict(each.values) for each in stored}
+    assert data["personal_data"]["family_name"]
+    assert data["status"] == participant.status
+    assert {"visit", "label"} <= {"visit", *data["visits"][0]}
+    assert logged[-2:] == ["identity.shown", "participant.copied"]
+    said = json.dumps(data)
+    assert not [arm for arm in world.study.definition.arms if arm.label in said or f'"{arm.code}"' in said]
+
+    # The same over REST; nobody who must not know who it is gets it; what was erased is not there any more.
+    again = api_client(world.database, coordinator.actor).get(f"/participants/{participant.code}/own-copy.zip")
+    assert {**unpacked(again.content)[1], "made_at": ""} == {**data, "made_at": ""}
+    for role in ("assessor", "data_manager", "monitor"):
+        assert world.browser(role).get(f"{LIST}/{participant.code}/own-copy.zip").status_code == 403, role
+        assert "own-copy" not in world.browser(role).get(page).text
+    with world.database.writing() as session:
+        session.execute(update(table_of(Identity)).values(wrapped_key=None))
+    assert unpacked(coordinator.get(f"{LIST}/{participant.code}/own-copy.zip").content)[1]["personal_data"] is None
