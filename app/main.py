@@ -147,11 +147,20 @@ class CachedStatic(StaticFiles):
         return response
 
 
+DOCUMENT: dict[str, Any] = {}
+
+
 class Guarded(FastAPI):
     """The application with its guard around everything, its answers to failures and to bodies too large included."""
 
     def build_middleware_stack(self) -> ASGIApp:
         return Guard(super().build_middleware_stack(), self.state.settings)
+
+    def openapi(self) -> dict[str, Any]:
+        """The document of the JSON doors, which are the same in every application of a process: a second one's work."""
+        if not DOCUMENT:
+            DOCUMENT.update(super().openapi())
+        return DOCUMENT
 
 
 def create_app(settings: Settings, database: Database) -> FastAPI:

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import anyio
 import pytest
 from alembic import command
 from alembic.config import Config
-from anyio.from_thread import start_blocking_portal
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from argon2 import PasswordHasher
 from hypothesis import settings
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlmodel import Session
 from starlette.testclient import TestClient
 
+from app.foundation import database as databases
 from app.foundation.crypto import secrets as passwords
 from app.foundation.crypto.keys import Keyring
 from app.foundation.crypto.packs import COST
@@ -37,10 +39,14 @@ KEYS = Keyring(bytes(range(32)))
 _running = ExitStack()
 
 
+# What is imported and collected stays to the end: looking through it for waste again and again is in vain.
+gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """Thousands of collected tests stay to the end: looking through them for waste again and again is in vain."""
-    gc.collect()
+    """From here on waste is looked for, in what the tests themselves make."""
     gc.freeze()
+    gc.enable()
     gc.set_threshold(20_000, 20, 50)
 
 
@@ -71,6 +77,31 @@ def _address(config: pytest.Config) -> str:
     return str(config.stash[ADDRESS])
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _data_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> None:
+    memory.RUN = tmp_path_factory.mktemp("applications")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _compiled_once() -> Iterator[None]:
+    """A statement is compiled once for each kind of database, and not anew for every database of a test.
+
+    Databases of one kind share the dialect of their template, and what was compiled for it.
+    """
+    make, compiled = databases._engine, dict[str, dict[Any, Any]]()
+
+    def engine(url: str) -> Engine:
+        made = make(url)
+        first = TEMPLATES.get("sqlite" if made.dialect.name == "sqlite" else "postgres")
+        if first is not None:
+            made.dialect = first.engine.dialect
+        made.update_execution_options(compiled_cache=compiled.setdefault(made.dialect.name, {}))
+        return made
+
+    with mock.patch.object(databases, "_engine", engine):
+        yield
+
+
 def migrate(database: Database) -> None:
     """Build the schema as an installation would."""
     with database.engine.begin() as connection:
@@ -79,6 +110,7 @@ def migrate(database: Database) -> None:
         command.upgrade(config, "head")
 
 
+TEMPLATES: dict[str, Database] = {}
 QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
@@ -98,8 +130,26 @@ def _one_event_loop() -> Iterator[None]:
     """All test clients share an event loop: each request would else begin one of its own, with its threads, and half
     of what a request takes goes into that.
     """
-    with start_blocking_portal() as portal, mock.patch.object(TestClient, "portal", portal):
+    with start_blocking_portal() as portal, mock.patch.object(TestClient, "portal", _Nearer(portal)):
         yield
+
+
+class _Nearer:
+    """A way into the loop that makes here what needs no loop to be made: a client asks for four such with each request,
+    and each is a way to the loop's thread and back.
+    """
+
+    def __init__(self, portal: BlockingPortal) -> None:
+        self._portal = portal
+        self.start_task_soon = portal.start_task_soon
+        self.start_task = portal.start_task
+        self._events = (anyio.Event, anyio.create_memory_object_stream)
+        self._scope = type(portal.call(anyio.CancelScope))
+
+    def call(self, function: Any, *arguments: Any) -> Any:
+        if getattr(function, "__origin__", function) in self._events:
+            return function(*arguments)
+        return self._scope() if function is anyio.CancelScope else self._portal.call(function, *arguments)
 
 
 @pytest.fixture
@@ -156,7 +206,7 @@ def worker(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def templates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker: str) -> Any:
     """A migrated database of each kind, made when first asked for, and copied for tests that commit."""
-    made: dict[str, Database] = {}
+    made = TEMPLATES
 
     def template(kind: str) -> Database:
         if kind not in made:
@@ -251,6 +301,33 @@ def session(shared_database: Database) -> Iterator[Session]:
     """A writing session; nothing of it stays."""
     with shared_database.writing() as session:
         yield session
+
+
+@pytest.fixture(scope="module")
+def begun(copied: Callable[..., Database], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """What the tests of a file begin with: played once for each kind of database, and put back after each test.
+
+    `begun(kind, play)` hands over what `play(database)` made, by its `on(database)`: as if it had just been made.
+    """
+    made: dict[Any, tuple[Connection, Any]] = {}
+    with ExitStack() as stack:
+
+        @contextmanager
+        def begin(kind: str, play: Any) -> Iterator[Any]:
+            if (kind, play) not in made:
+                own = copied(kind, tmp_path_factory.mktemp("begun"), f"begun{len(made)}")
+                stack.callback(own.dispose)
+                connection = stack.enter_context(own.engine.connect())
+                connection.begin()
+                made[kind, play] = connection, play(OneConnection(connection))
+            connection, played = made[kind, play]
+            inside = connection.begin_nested()
+            try:
+                yield played.on(OneConnection(connection))
+            finally:
+                inside.rollback()
+
+        yield begin
 
 
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FOLDER = Path("/dev/shm")
+RUN: Path | None = None  # the folder of this run, as soon as there is one
 NEEDED = 6 * 2**30  # bytes; a whole run leaves about a tenth of it
 
 
@@ -26,6 +27,11 @@ def folder() -> Iterator[Path]:
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def data() -> Path:
+    """A folder for the data of one application; it goes with the run."""
+    return Path(tempfile.mkdtemp(prefix="equipoise-", dir=RUN))
 
 
 def _is_roomy() -> bool:

@@ -571,14 +571,19 @@ def unsigned_visits(
         .group_by(ENTRY.c.participant_id, ENTRY.c.visit, PARTICIPANT.c.code, PARTICIPANT.c.site_id)
         .subquery()
     )
-    total = session.execute(select(func.count()).select_from(lines)).scalar_one()
     keys = (lines.c.is_primary, lines.c.saved_at, lines.c.participant_id, lines.c.visit)
-    query, backwards = select(lines), False
+    order, backwards = [each.desc() for each in keys], False
     if cursor:
+        total = session.execute(select(func.count()).select_from(lines)).scalar_one()
         place, backwards = _unsigned_place(cursor)
-        query = query.where(tuple_(*keys) > place if backwards else tuple_(*keys) < place)
-    order = [each.asc() if backwards else each.desc() for each in keys]
-    found = session.execute(query.order_by(*order).limit(size + 1)).all()
+        query = select(lines).where(tuple_(*keys) > place if backwards else tuple_(*keys) < place)
+        found = session.execute(
+            query.order_by(*([each.asc() for each in keys] if backwards else order)).limit(size + 1)
+        ).all()
+    else:  # the first page is on Today, with much else
+        query = select(lines, func.count().over().label("total"))
+        found = session.execute(query.order_by(*order).limit(size + 1)).all()
+        total = found[0].total if found else 0
 
     def key_of(row: Any) -> tuple[str | int, ...]:
         return row.is_primary, row.saved_at.isoformat(), row.participant_id, row.visit

@@ -1,6 +1,5 @@
 """A program for tests: somebody's token, and requests to one study over REST."""
 
-import tempfile
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -21,6 +20,7 @@ from app.people.permissions import Permission
 from app.people.reads import TOKEN_PREFIX
 from app.settings import Settings
 from app.studies.models import StudyRecord
+from tests import memory
 
 PASSWORD = "correct horse battery staple"
 STUDY = table_of(StudyRecord)
@@ -89,8 +89,8 @@ def problem_of(reply: Any) -> Any:
 
 def application_on(database: Database, **settings: Any) -> FastAPI:
     """The application on this database, with a data folder of its own."""
-    data = Path(settings.pop("data", None) or tempfile.mkdtemp(prefix="equipoise-"))
-    return create_app(Settings(secure_cookies=False, data=data, **settings), database)
+    data = Path(settings.pop("data", None) or memory.data())
+    return create_app(Settings.model_construct(secure_cookies=False, data=data, **settings), database)
 
 
 def new_token_for(

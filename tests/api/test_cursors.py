@@ -10,14 +10,13 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck, example
 from hypothesis import strategies as st
-from starlette.testclient import TestClient
 
 from app.foundation import paging
 from app.foundation.database import Database
 from app.foundation.errors import Invalid
 from app.people.permissions import Role
 from tests.api.client import ApiClient, api_client, application_on
-from tests.web.browser import Browser, signed_in_client
+from tests.web.browser import Browser, OneHop, signed_in_client
 from tests.web.test_treatment import Treated
 
 pytestmark = pytest.mark.both_databases
@@ -129,7 +128,7 @@ def _readers(database: Database) -> Readers:
     people["statistician"] = treated.world.person("statistician", site_code=None)
     people |= {"clinician": treated.clinician}
     # One that answers as often as it is asked: thousands of times in a minute.
-    http = TestClient(application_on(database, api_requests_a_minute=0), base_url="http://trial.test")
+    http: Any = OneHop(application_on(database, api_requests_a_minute=0))
     clients = {role: api_client(database, people[role], http=http) for role in {role for role, _ in LISTS.values()}}
     browsers = {role: signed_in_client(database, people[role]) for role in set(PAGES.values())}
     return Readers(clients, browsers)
@@ -148,7 +147,7 @@ def made_up(count: int) -> hypothesis.settings:
 
 def test_every_list_in_pages_is_here(readers: Readers):
     client = readers.clients["coordinator"]
-    paths = client.http.get("/api/v1/openapi.json").json()["paths"]
+    paths = client.http.request("GET", "/api/v1/openapi.json").json()["paths"]
     asked = {
         path.removeprefix("/api/v1/studies/{study}").format_map(HERE)
         for path, methods in paths.items()

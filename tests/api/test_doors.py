@@ -1,5 +1,6 @@
 """What a page does a program does: personal data, signatures, visits, sessions, sequences, the log verified."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -171,8 +172,9 @@ def test_visits_are_changed_by_those_who_record_them(world: World, role: str):
 
 
 @pytest.fixture
-def treated(shared_database: Database) -> Treated:
-    return Treated(shared_database)
+def treated(begun: Any, kind: str) -> Iterator[Treated]:
+    with begun(kind, Treated) as treated:
+        yield treated
 
 
 def test_a_session_is_missed_opened_again_held_and_then_stays(treated: Treated):

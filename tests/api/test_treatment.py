@@ -1,6 +1,7 @@
 """Treatment over REST: whom a clinician treats, sessions recorded and corrected; and that other tokens find none."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -8,7 +9,6 @@ import pytest
 from sqlalchemy import select
 
 from app.audit.actions import ENTRY
-from app.foundation.database import Database
 from app.people.permissions import Role
 from tests.api.client import ApiClient, api_client
 from tests.conformance import conformance_folder
@@ -18,8 +18,9 @@ ROOT = "/treatment/participants"
 
 
 @pytest.fixture
-def treated(shared_database: Database) -> Treated:
-    return Treated(shared_database)
+def treated(begun: Any, kind: str) -> Iterator[Treated]:
+    with begun(kind, Treated) as treated:
+        yield treated
 
 
 @pytest.fixture

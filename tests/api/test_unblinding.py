@@ -1,6 +1,7 @@
 """Unblinding over REST: the arm once, in the first answer; requests, accidents and the report without one."""
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,8 +21,9 @@ LEARNT = {"participant": "M-001", "learnt_by": "The assessor", "how": "A letter 
 
 
 @pytest.fixture
-def blind(shared_database: Database) -> Blind:
-    return Blind(shared_database)
+def blind(begun: Any, kind: str) -> Iterator[Blind]:
+    with begun(kind, Blind) as blind:
+        yield blind
 
 
 def program(blind: Blind, actor: Actor, scopes: list[str] | None = None) -> ApiClient:

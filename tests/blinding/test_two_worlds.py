@@ -396,31 +396,33 @@ def arm_in_the_log_of_an_unblinding(stack: ExitStack) -> None:
 # Each leak, and where it must be found. Those of one group are put in together, and each is found in a place where
 # none of the others of its group leaves a difference: played alone, one by one, they left these and no more.
 LEAKS: dict[str, dict[Callable[[ExitStack], None], str]] = {
-    "lists, envelopes, mails, exports, log lines": {
-        list_sorted_by_arm: r"answer: .* GET /mini/participants\?sort=-status",
+    "rows, envelopes, records, log lines": {
+        rows_written_by_arm: "rows: audit_entry ",
         envelopes_as_long_as_their_arm: "row: slot ",
-        sessions_as_long_as_what_was_delivered: "row: treatment_session ",
-        arm_in_the_subject_of_a_mail: "row: outbox_mail ",
-        arm_in_an_export: "answer: data_manager .* GET /mini/exports/participants.csv",
         arm_in_a_record: r"answer: data_manager .* POST /api/\?content=record",
-        real_arms_dealt_as_dummy_ones: "answer: data_manager .* GET /mini/exports/dummy/",
         arm_in_a_log_line: "log output",
     },
-    "headers, leaves, order of rows, what is shown once": {
-        arm_in_a_header: "answer: .* GET /mini/today",
+    "rows from paper, leaves, sessions, mails, what is shown once": {
+        rows_written_by_arm_on_paper: "rows: audit_entry ",
         leaves_without_a_salt: "row: slot ",
-        order_of_rows: "row: outbox_mail ",
-        answer_shown_once_kept_for_retries: "row: idempotent_request ",
+        sessions_as_long_as_what_was_delivered: "row: treatment_session ",
+        arm_in_the_subject_of_a_mail: "row: outbox_mail ",
         form_shown_once_shown_again: "answer: investigator .* POST /mini/participants/M-001/unblind",
     },
-    "counts, lengths, plain hashes, the log of an unblinding": {
+    "lists, exports, headers, plain hashes": {
+        list_sorted_by_arm: r"answer: .* GET /mini/participants\?sort=-status",
+        arm_in_an_export: "answer: data_manager .* GET /mini/exports/participants.csv",
+        real_arms_dealt_as_dummy_ones: "answer: data_manager .* GET /mini/exports/dummy/",
+        arm_in_a_header: "answer: .* GET /mini/today",
+        requests_kept_as_plain_hashes: "row: idempotent_request ",
+    },
+    "counts, lengths, order of rows, answers kept, the log of an unblinding": {
         count_by_arm_on_a_page: "answer: .* GET /mini/participants$",
         space_for_an_arm: "answer: .* GET /mini/today",
-        requests_kept_as_plain_hashes: "row: idempotent_request ",
+        order_of_rows: "row: outbox_mail ",
+        answer_shown_once_kept_for_retries: "row: idempotent_request ",
         arm_in_the_log_of_an_unblinding: "row: audit_entry ",
     },
-    "rows": {rows_written_by_arm: "rows: audit_entry "},
-    "rows from paper": {rows_written_by_arm_on_paper: "rows: audit_entry "},
 }
 # What the leaks touch, so that a few more trials are played quickly.
 SOME = ("today.today", "participants.participants", "exports.file", "exports.dummy_file")

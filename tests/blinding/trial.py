@@ -83,7 +83,7 @@ ARMS: dict[str, Any] = {
                     "label": "Jonquil lesson",
                     "items": [{"code": "jonquilminutes", "label": "Jonquil minutes", "type": "integer", "max": 90}],
                 },
-                {"code": "ochrehomework", "label": "Ochre homework"},
+                {"code": "ochrehomework", "label": "Ochreous homework"},
             ],
         },
         {
@@ -91,8 +91,8 @@ ARMS: dict[str, Any] = {
             "modules": [
                 {
                     "code": "vesperlaser",
-                    "label": "Vesper laser",
-                    "items": [{"code": "vesperminutes", "label": "Vesper minutes", "type": "integer", "max": 90}],
+                    "label": "Vespertine laser",
+                    "items": [{"code": "vesperminutes", "label": "Vespertine minutes", "type": "integer", "max": 90}],
                 }
             ],
         },
@@ -156,9 +156,9 @@ WORDS = (
     "Jonquil",
     "jonquilminutes",
     "ochrehomework",
-    "Ochre",
+    "Ochreous",
     "vesperlaser",
-    "Vesper",
+    "Vespertine",
     "vesperminutes",
     "aubergine-note",
 )
@@ -618,7 +618,7 @@ def _report(trial: Trial) -> None:
     details = {"term": "Rash on the back", "onset": "2026-03", "severity": "mild", "criteria": ["other_important"]}
     event: dict[str, Any] = {"details": details, "aware_at": "2026-03-10T08:00:00+00:00"}
     reports = f"{API}/participants/M-001/adverse-events"
-    said = {**details, "narrative": "Where the Vesper laser stood, after the Jonquil lesson"}
+    said = {**details, "narrative": "Where the Vespertine laser stood, after the Jonquil lesson"}
     did(api("clinician", "POST", reports, {**event, "details": said}), 422)
     did(api("clinician", "POST", reports, event))
     form = {"term": "A cold", "onset": "2026-03-08", "severity": "mild", "serious": "no", "action": "none"}

@@ -8,9 +8,9 @@ from sqlalchemy import text
 
 from app.installation import open_database
 from app.settings import Settings
-from tests.cli.test_cli import LIBRARY, Installation, equipoise
+from tests.cli.test_cli import LIBRARY, Installation, equipoise, installed
 
-__all__ = ["equipoise"]
+__all__ = ["equipoise", "installed"]
 
 
 @pytest.mark.requirement("CON-10")

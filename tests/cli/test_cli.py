@@ -34,11 +34,18 @@ class Installation:
         return done.output
 
 
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a new installation, to be copied."""
+    folder = tmp_path_factory.mktemp("installed") / "var"
+    Installation(folder)("migrate")
+    return folder
+
+
 @pytest.fixture
-def equipoise(tmp_path: Path) -> Installation:
-    installation = Installation(tmp_path / "var")
-    installation("migrate")
-    return installation
+def equipoise(installed: Path, tmp_path: Path) -> Installation:
+    shutil.copytree(installed, tmp_path / "var")
+    return Installation(tmp_path / "var")
 
 
 def _statistician(equipoise: Installation, username: str = "sam", role: str = "statistician@resolve") -> None:

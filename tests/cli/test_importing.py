@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_cli import Installation, equipoise
+from tests.cli.test_cli import Installation, equipoise, installed
 from tests.studies.test_importing_redcap import field, table
 
-__all__ = ["equipoise"]
+__all__ = ["equipoise", "installed"]
 
 
 @pytest.mark.requirement("ODM-8")

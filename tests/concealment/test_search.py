@@ -16,7 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
+from typer.testing import CliRunner
 
+from app.cli import app
 from app.foundation.database import Database, table_of
 from app.studies.models import StudyVersion
 from tests.blinding.conftest import NewWorld, new_world  # noqa: F401
@@ -28,7 +30,6 @@ from tests.blinding.test_two_worlds import (
 )
 from tests.blinding.trial import MINIMISED, WORDS, WORLD, Left, left_by
 from tests.concealment.search import Searching, every_table, is_quoted, unpacked
-from tests.conftest import ROOT, run
 from tests.durability.world import write_key
 
 SEARCHING = Searching(WORDS)
@@ -43,9 +44,9 @@ def backed_up(database: Database, folder: Path) -> dict[str, bytes]:
         "EQUIPOISE_DATA": str(folder),
         "EQUIPOISE_DATABASE": database.url.render_as_string(hide_password=False),
     }
-    done = run("backup", str(folder / "b.zip"), env=environment, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    return {**unpacked((folder / "b.zip").read_bytes()), "what was said": (done.stdout + done.stderr).encode()}
+    done = CliRunner().invoke(app, ["backup", str(folder / "b.zip")], env=environment, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return {**unpacked((folder / "b.zip").read_bytes()), "what was said": done.output.encode()}
 
 
 def outside(contents: dict[str, bytes], definition: bytes) -> list[str]:

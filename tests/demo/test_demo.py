@@ -5,6 +5,7 @@ import re
 import statistics
 import threading
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from app.studies.in_use import StudyInUse, study_in_use
 from app.tour import ASKED, CARE, VERSION
 from app.treatment.flow.actions import open_flow
 from app.treatment.flow.rules import Seen
-from tests.conftest import KEYS, migrate
+from tests.conftest import KEYS
 
 AS_OF = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 ENTRY, PARTICIPANT = table_of(Entry), table_of(Participant)
@@ -51,9 +52,8 @@ BASELINE = {
 
 @pytest.mark.requirement("CON-F4", "CON-F5")
 @pytest.mark.timeout(600)
-def test_the_cohort_gives_the_published_figures(tmp_path_factory: pytest.TempPathFactory) -> None:
-    database = Database(f"sqlite:///{tmp_path_factory.mktemp('demo') / 'equipoise.db'}", KEYS)
-    migrate(database)
+def test_the_cohort_gives_the_published_figures(copied: Callable[..., Database], tmp_path: Path) -> None:
+    database = copied("sqlite", tmp_path, "demo")
     shares = list(build(database, as_of=AS_OF))
     assert shares == sorted(shares)
     with database.writing() as session:

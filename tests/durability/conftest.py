@@ -1,6 +1,6 @@
 """Databases that keep what they are told, as an installation's would: with fsync on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -31,13 +31,15 @@ def new_database(address: str, name: str) -> Database:
 
 
 @pytest.fixture
-def kept(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+def kept(
+    kind: str, copied: Callable[..., Database], request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Database]:
     """A migrated database that keeps what it is told, as an installation's would."""
     if kind == "sqlite":
-        database = Database(f"sqlite:///{tmp_path / 'equipoise.db'}", KEYS)
+        database = copied(kind, tmp_path, "kept")
     else:
         database = new_database(request.getfixturevalue("durable_postgres"), f"kept_{next(_numbers)}")
-    migrate(database)
+        migrate(database)
     database.refuse_unsafe_settings()
     write_key(tmp_path)
     yield database

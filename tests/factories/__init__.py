@@ -1,9 +1,14 @@
 """A small trial for tests: two arms, two sites, three visits, a handful of items; and people who act in it."""
 
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import Any
 
-from sqlmodel import Session, select
+from sqlalchemy import bindparam, insert, select, update
+from sqlmodel import Session, SQLModel
+from sqlmodel import select as of_model
 
+from app.foundation.database import table_of
 from app.people.access import Actor, Grant
 from app.people.models import Membership, Person, Site
 from app.people.permissions import WHOLE_STUDY, Role
@@ -256,40 +261,70 @@ def asking_for_a_guess(*arms: str, planned_from: str = "2026-01-01") -> dict[str
     }
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """A definition, and what a version keeps of it."""
+
+    definition: Study
+    sha256: str
+    text: str
+
+
+_LOADED: dict[str, _Loaded] = {}
+
+
+def _loaded(changes: dict[str, object]) -> _Loaded:
+    """Definitions are never changed, so that thousands of tests may share the few there are."""
+    key = repr(changes)
+    if key not in _LOADED:
+        study = Study.model_validate({**MINI, **changes})
+        _LOADED[key] = _Loaded(study, fingerprint(study), canonical(study))
+    return _LOADED[key]
+
+
 def definition(**changes: object) -> Study:
     """The definition of the small trial, with some of its top-level parts replaced."""
-    return Study.model_validate({**MINI, **changes})
+    return _loaded(changes).definition
 
 
 def mini_study(session: Session, **changes: object) -> StudyInUse:
     """The small trial, loaded, with its sites open."""
-    study = definition(**changes)
-    record = StudyRecord(code=study.code, title=study.title)
-    session.add(record)
-    session.flush()
-    assert record.id is not None
+    loaded = _loaded(changes)
+    study = loaded.definition
+    study_id = _added(session, StudyRecord(code=study.code, title=study.title))
     version = StudyVersion(
-        study_id=record.id,
+        study_id=study_id,
         version=study.version,
-        sha256=fingerprint(study),
-        definition=canonical(study),
+        sha256=loaded.sha256,
+        definition=loaded.text,
         loaded_at=NOW,
         loaded_by="test",
     )
-    session.add(version)
+    version_id = _added(session, version)
     for place in study.sites:
-        session.add(Site(study_id=record.id, code=place.code, name=place.name, timezone=place.timezone))
-    session.flush()
-    assert version.id is not None
-    record.version_id = version.id
-    session.add(record)
-    session.flush()
-    return StudyInUse(record.id, study.code, version.id, study)
+        _added(session, Site(study_id=study_id, code=place.code, name=place.name, timezone=place.timezone))
+    session.execute(IN_USE, {"of": study_id, "now": version_id})
+    return StudyInUse(study_id, study.code, version_id, study)
+
+
+STUDY, PERSON, SITE = table_of(StudyRecord), table_of(Person), table_of(Site)
+IN_USE = update(STUDY).where(STUDY.c.id == bindparam("of")).values(version_id=bindparam("now"))
+KNOWN = select(PERSON.c.id, PERSON.c.name, PERSON.c.organisation).where(PERSON.c.username == bindparam("name"))
+SITE_ID = select(SITE.c.id).where(SITE.c.study_id == bindparam("study"), SITE.c.code == bindparam("code"))
+ADDING: dict[type[SQLModel], Any] = {
+    kind: insert(table_of(kind)).returning(table_of(kind).c.id)
+    for kind in (StudyRecord, StudyVersion, Site, Person, Membership)
+}
+
+
+def _added(session: Session, row: SQLModel) -> int:
+    """The id of a row that was written without the bookkeeping of one that is looked at again."""
+    return int(session.execute(ADDING[type(row)], row.model_dump(exclude={"id"})).scalar_one())
 
 
 def site(session: Session, study: StudyInUse, code: str = "north") -> Site:
     """A site of the study."""
-    return session.exec(select(Site).where(Site.study_id == study.id, Site.code == code)).one()
+    return session.exec(of_model(Site).where(Site.study_id == study.id, Site.code == code)).one()
 
 
 def person(
@@ -301,35 +336,38 @@ def person(
 ) -> Actor:
     """Somebody with these roles in the study: at one site, or at all of them where the role allows it."""
     name = username or f"{'_'.join(roles)}_{site_code or 'all'}"
-    row = session.exec(select(Person).where(Person.username == name)).first()
-    if row is None:
+    known = session.execute(KNOWN, {"name": name}).first()
+    if known is None:
         row = Person(
             username=name, name=name.title(), email=f"{name}@example.org", organisation="Test unit", created_at=NOW
         )
-        session.add(row)
-        session.flush()
-    assert row.id is not None
+        _added(session, row)
+        known = session.execute(KNOWN, {"name": name}).one()
     grants = []
     for role in map(Role, roles):
         whole = role in WHOLE_STUDY or site_code is None or study is None
-        site_id = None if whole or study is None else site(session, study, str(site_code)).id
-        session.add(
+        site_id = (
+            None
+            if whole or study is None
+            else int(session.execute(SITE_ID, {"study": study.id, "code": site_code}).scalar_one())
+        )
+        _added(
+            session,
             Membership(
-                person_id=row.id,
+                person_id=known.id,
                 study_id=None if role is Role.ADMINISTRATOR or study is None else study.id,
                 site_id=site_id,
                 role=role,
                 granted_at=NOW,
                 granted_by="test",
-            )
+            ),
         )
         grants.append(Grant(role, site_id))
-    session.flush()
     return Actor(
-        person_id=row.id,
-        username=row.username,
-        name=row.name,
-        organisation=row.organisation,
+        person_id=known.id,
+        username=name,
+        name=known.name,
+        organisation=known.organisation,
         grants=tuple(grants),
         study_id=study.id if study else None,
         request_id="test",

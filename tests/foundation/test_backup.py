@@ -5,6 +5,7 @@ import json
 import os
 import sqlite3
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from app.audit.verify import verify
 from app.foundation.backup import BadBackup, backup, read_manifest, restore
 from app.foundation.crypto.keys import read_key_file
 from app.foundation.database import Database
-from tests.conftest import KEYS, ROOT, migrate, run
+from tests.conftest import KEYS, ROOT, run
 from tests.factories import NOW, mini_study, person
 
 
@@ -25,6 +26,12 @@ def _fill(database: Database) -> None:
         study = mini_study(session)
         by = person(session, study, "coordinator")
         record(session, study.code, [Change("thing.changed", item="ümlaut", new="=1+1")], by=by, now=NOW)
+
+
+def _another(copied: Callable[..., Database], folder: Path) -> Database:
+    """A second installation's database, without anything in it."""
+    (folder / "other").mkdir()
+    return copied("sqlite", folder / "other", "other")
 
 
 def _counts(database: Database) -> dict[str, int]:
@@ -36,11 +43,12 @@ def _counts(database: Database) -> dict[str, int]:
 
 
 @pytest.mark.requirement("AX11-7", "REL-16", "FDA-6", "AX11-17", "ALC-+")
-def test_everything_comes_back_on_another_database(database: Database, tmp_path: Path) -> None:
+def test_everything_comes_back_on_another_database(
+    database: Database, copied: Callable[..., Database], tmp_path: Path
+) -> None:
     _fill(database)
     manifest = backup(database, tmp_path / "b.zip", now=NOW)
-    other = Database(f"sqlite:///{tmp_path / 'other.db'}", KEYS)
-    migrate(other)
+    other = _another(copied, tmp_path)
     restore(other, tmp_path / "b.zip")
     assert _counts(other) == _counts(database) == manifest.rows
     with other.writing() as session:
@@ -50,9 +58,10 @@ def test_everything_comes_back_on_another_database(database: Database, tmp_path:
     other.dispose()
 
 
-def test_a_restored_postgres_goes_on_counting(database: Database, tmp_path: Path) -> None:
-    source = Database(f"sqlite:///{tmp_path / 'source.db'}", KEYS)
-    migrate(source)
+def test_a_restored_postgres_goes_on_counting(
+    database: Database, copied: Callable[..., Database], tmp_path: Path
+) -> None:
+    source = _another(copied, tmp_path)
     _fill(source)
     backup(source, tmp_path / "b.zip", now=NOW)
     source.dispose()
@@ -93,14 +102,15 @@ def _forged(archive: Path, forged: Path, table: str, line: bytes, *, tag: bool =
 
 
 @pytest.mark.requirement("E6-15", "CONC-12")
-def test_a_backup_that_somebody_gave_themselves_a_role_in_is_refused(database: Database, tmp_path: Path) -> None:
+def test_a_backup_that_somebody_gave_themselves_a_role_in_is_refused(
+    database: Database, copied: Callable[..., Database], tmp_path: Path
+) -> None:
     _fill(database)
     backup(database, tmp_path / "b.zip", now=NOW)
     with zipfile.ZipFile(tmp_path / "b.zip") as archive:
         line = archive.read("membership.jsonl").splitlines()[0]
     role = json.dumps({**json.loads(line), "id": 999, "role": "administrator"}).encode() + b"\n"
-    other = Database(f"sqlite:///{tmp_path / 'other.db'}", KEYS)
-    migrate(other)
+    other = _another(copied, tmp_path)
     for tag in (True, False):
         _forged(tmp_path / "b.zip", tmp_path / "forged.zip", "membership", role, tag=tag)
         with pytest.raises(BadBackup):

@@ -4,6 +4,7 @@ Once with the keyboard alone, every key counted; once with a mouse, the particip
 """
 
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from app.audit.verify import verify
 from app.demo import STUDY, build
 from app.foundation.database import Database
-from tests.conftest import KEYS, migrate
+from tests.conftest import KEYS
 from tests.journeys.conftest import serving
 from tests.journeys.tasks import TASKS, done
 
@@ -57,14 +58,13 @@ MOST_CLICKS = {
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def played(copied: Callable[..., Database], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo with forty participants, as it is when it is first opened."""
-    path = tmp_path_factory.mktemp("demo") / "equipoise.db"
-    database = Database(f"sqlite:///{path}", KEYS)
-    migrate(database)
+    folder = tmp_path_factory.mktemp("demo")
+    database = copied("sqlite", folder, "demo")
     list(build(database, as_of=datetime.now(UTC), participants=40))
     database.dispose()
-    return path
+    return folder / "equipoise.db"
 
 
 @pytest.mark.parametrize(("keyboard", "most"), [(True, MOST_KEYS), (False, MOST_CLICKS)], ids=["keyboard", "mouse"])

@@ -1,12 +1,12 @@
 """The pages about somebody randomised in error: recorded, shown and marked; nothing typed is lost; no arm anywhere."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
 
-from app.foundation.database import Database
 from app.participants.in_error.reads import records_of
 from app.people.permissions import Permission, Role, holders
 from tests.web.test_unblinding import Blind, said
@@ -17,8 +17,9 @@ WHY = "Turned 71 the day before; found when the date of birth was checked"
 
 
 @pytest.fixture
-def blind(shared_database: Database) -> Blind:
-    return Blind(shared_database)
+def blind(begun: Any, kind: str) -> Iterator[Blind]:
+    with begun(kind, Blind) as blind:
+        yield blind
 
 
 def told(blind: Blind, **changes: str) -> dict[str, str]:

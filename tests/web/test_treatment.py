@@ -2,7 +2,9 @@
 
 import csv
 import io
-from typing import Any
+from collections.abc import Iterator
+from copy import copy
+from typing import Any, Self
 
 import pytest
 from bs4 import BeautifulSoup
@@ -45,6 +47,13 @@ class Treated:
             self.arms[participant.code] = arm
         self.browser = signed_in_client(database, self.clinician)
 
+    def on(self, database: Database) -> Self:
+        """The same on what was written, with a browser of its own."""
+        again = copy(self)
+        again.world = self.world.on(database)
+        again.browser = signed_in_client(database, self.clinician)
+        return again
+
     def form(self, code: str = "M-001") -> str:
         return f"{ROOT}/{code}/sessions/tx01"
 
@@ -67,8 +76,9 @@ class Treated:
 
 
 @pytest.fixture
-def treated(shared_database: Database) -> Treated:
-    return Treated(shared_database)
+def treated(begun: Any, kind: str) -> Iterator[Treated]:
+    with begun(kind, Treated) as treated:
+        yield treated
 
 
 def said(reply: Any) -> str:

@@ -3,8 +3,10 @@
 import csv
 import io
 import re
+from collections.abc import Iterator
+from copy import copy
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, Self
 
 import pyotp
 import pytest
@@ -62,6 +64,13 @@ class Blind:
         self.statistician = self.world.person("statistician", site_code=None)
         self.browser = signed_in_client(database, self.doctor)
 
+    def on(self, database: Database) -> Self:
+        """The same on what was written, with a browser of its own."""
+        again = copy(self)
+        again.world, again.database = self.world.on(database), database
+        again.browser = signed_in_client(database, self.doctor)
+        return again
+
     def label(self, code: str = "M-001") -> str:
         return LABELS[self.arms[code]]
 
@@ -95,8 +104,9 @@ class Blind:
 
 
 @pytest.fixture
-def blind(shared_database: Database) -> Blind:
-    return Blind(shared_database)
+def blind(begun: Any, kind: str) -> Iterator[Blind]:
+    with begun(kind, Blind) as blind:
+        yield blind
 
 
 def said(reply: Any) -> str:

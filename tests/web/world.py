@@ -1,7 +1,8 @@
 """The small trial as pages see it: people at two sites, and participants who came as far as a test needs."""
 
+from copy import copy
 from datetime import date
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import select
 from sqlmodel import Session
@@ -36,6 +37,12 @@ class World:
             self.study: StudyInUse = mini_study(session, **changes)
         places = [place.code for place in self.study.definition.sites]
         self.coordinators = {code: self.person("coordinator", site_code=code) for code in places}
+
+    def on(self, database: Database) -> Self:
+        """The same in another session with what was written: for what the tests of a file begin with (`begun`)."""
+        again = copy(self)
+        again.database = database
+        return again
 
     def person(self, *roles: str, site_code: str | None = "north") -> Actor:
         with self.database.writing() as session:
