@@ -360,17 +360,11 @@ class Played:
         self.change(4, status="died")
         self.visit(4, "week6", VisitStatus.STOPPED)
         common = {"study_id": self.study.id, "recorded_at": NOW, "recorded_by": "x"}
-        kept(
-            session,
-            END,
-            **common,
-            participant_id=self.ids[4],
-            kind="died",
-            on=date(2026, 3, 20),
-            words="",
-            status_before="randomised",
-            stopped="week6",
-        )
+        self.change(3, status="lost")
+        self.visit(3, "week6", VisitStatus.PLANNED)  # its window closed before
+        for number, kind, on in ((4, "died", date(2026, 3, 20)), (3, "lost", TODAY)):
+            words = {"words": "", "status_before": "randomised", "stopped": ""}
+            kept(session, END, **common, **words, participant_id=self.ids[number], kind=kind, on=on)
         error = {"participant_id": self.ids[6], "reason": "ineligible", "why": "x", "found_on": TODAY, "told": "[]"}
         kept(session, IN_ERROR, **common, **error)
         self.pain(7, "week6", {"nrs": 1}, in_error_at=NOW, in_error_by="x")
@@ -433,6 +427,7 @@ def test_the_database_is_counted_by_the_arm_that_was_allocated(session: Session)
     assert numbers(lambda arm: arm.not_received) == played.of(1)
     assert numbers(lambda arm: arm.in_error) == played.of(6)
     assert numbers(lambda arm: arm.visits[0].numbers[Seen.DIED]) == played.of(4)
+    assert numbers(lambda arm: arm.visits[0].numbers[Seen.LATE]) == played.of(3)
     assert numbers(lambda arm: arm.visits[1].numbers[Seen.WITHDRAWN]) == played.of(2)
     assert numbers(lambda arm: arm.visits[1].numbers[Seen.FOLLOWED]) == played.of(0, 1, 3, 4, 5, 6, 7)
     assert numbers(lambda arm: arm.primary[0].analysed) == played.of(0, 1, 3, 4, 6, 7)
