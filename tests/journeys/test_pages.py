@@ -22,7 +22,9 @@ from app.participants.links.actions import give_link
 from app.participants.links.rules import Purpose
 from app.participants.reads import participant_by_code
 from app.people.access import Actor, Grant
-from app.people.actions import invite
+from app.people.actions import invite, record_access_review
+from app.people.actions.reviewing import CONFIRMED
+from app.people.actions.rights import memberships_held
 from app.people.permissions import Role
 from tests.blinding import trial as blinding
 from tests.blinding.trial import ARMS, KNOWN, PASSWORD, WORLD, Trial
@@ -122,6 +124,9 @@ def _more(trial: Trial) -> dict[str, str]:
         found = participant_by_code(session, trial.study, "M-003", by=by)
         asked: Any = {"purpose": Purpose.QUESTIONS, "about": "baseline", "language": "en", "by": by, "now": clock.now()}
         operator = Actor(0, "operator", "Operator", "", (Grant(Role.ADMINISTRATOR),), via="cli")
+        roles = {each.id: CONFIRMED for each in memberships_held(session, trial.study.id)}
+        reviewed: Any = {"log": trial.study.code, "decisions": roles, "word": "The delegation log", "now": clock.now()}
+        record_access_review(session, trial.study.id, **reviewed, by=operator)
         invited = invite(session, trial.people["monitor"].person_id, by=operator, now=clock.now())
         return {"links.open_link": give_link(session, trial.study, found, **asked), "sign_in.welcome": invited}
 

@@ -330,8 +330,8 @@ def test_no_older_count_is_shown_once_somebody_withdrew(session: Session, action
     def stands() -> bool:
         return reads._stands(session, study, NOW)
 
-    record(session, study.code, [Change("entry.saved", "M-001", item="pain")], by=by, now=NOW)
     record(session, study.code, [Change(action, "M-001")], by=by, now=NOW - KEPT_FOR)
+    record(session, study.code, [Change("entry.saved", "M-001", item="pain")], by=by, now=NOW)
     assert stands()
     record(session, study.code, [Change(action, "M-001")], by=by, now=NOW)
     assert not stands()
