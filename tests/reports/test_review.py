@@ -16,9 +16,9 @@ from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Refus
 from app.participants.identity import PARTICIPANT
 from app.people.access import Actor
 from app.reports.kept import KeptCounts
-from app.reports.review import actions, reads
+from app.reports.review import reads
 from app.reports.review.actions import record_review
-from app.reports.review.rules import FORMS_AT_ONCE, Found, Kind, Line
+from app.reports.review.rules import FORMS_AT_ONCE, Found, Kind, Line, as_kept
 from app.schedule.reads import VISIT
 from app.studies.in_use import StudyInUse
 from tests.capture.records import consented
@@ -327,7 +327,7 @@ def test_what_a_device_without_a_clock_said_keeps_nobody_from_reviewing(log: Log
 def test_of_two_who_review_at_the_same_moment_one_is_told(log: Log, monitor: Actor, monkeypatch: pytest.MonkeyPatch):
     log.saved("M-001", "baseline/pain", 1)
     stretch, found = look(log, monitor)
-    kept = actions.as_kept
+    said = "app.reports.review.actions.as_kept"
 
     def review() -> int:
         words = {kind.value: "Looked at." for kind in Kind}
@@ -336,10 +336,10 @@ def test_of_two_who_review_at_the_same_moment_one_is_told(log: Log, monitor: Act
         )
 
     def other_first(*about: Any) -> Any:
-        monkeypatch.setattr(actions, "as_kept", kept)
+        monkeypatch.setattr(said, as_kept)
         review()  # behind the look at whether there is one already
-        return kept(*about)
+        return as_kept(*about)
 
-    monkeypatch.setattr(actions, "as_kept", other_first)
+    monkeypatch.setattr(said, other_first)
     with pytest.raises(Conflict, match="meanwhile"), log.session.begin_nested():
         review()
