@@ -33,7 +33,7 @@ from app.studies.in_use import StudyInUse
 from app.wording import said, title_of
 
 FORMAT = "equipoise-own-copy-1"
-MOST_EVENTS = 500
+EVENTS = 500  # that are read at once
 
 
 @dataclass(frozen=True)
@@ -183,8 +183,11 @@ def _events(session: Session, study: StudyInUse, participant: Participant, *, by
     """What happened to them, as it was reported; how somebody judges it is the study's."""
     if not may(by, Permission.SAFETY_READ, site_id=participant.site_id):
         return []
-    page = events_page(
-        session, study, by=by, wanted=Wanted(participant=participant.code), descending=False, limit=MOST_EVENTS
-    )
     names = ("number", "term", "onset", "severity", "outcome", "serious")
-    return [{name: getattr(row, name) for name in names} for row in page.rows]
+    asked: dict[str, Any] = {"wanted": Wanted(participant=participant.code), "descending": False, "limit": EVENTS}
+    found, cursor = [], None
+    while True:
+        page = events_page(session, study, by=by, cursor=cursor, **asked)
+        found += [{name: getattr(row, name) for name in names} for row in page.rows]
+        if (cursor := page.next) is None:
+            return found

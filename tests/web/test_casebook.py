@@ -17,7 +17,9 @@ from app.capture.reads import entries_with_values
 from app.foundation.database import table_of
 from app.participants.models import Identity
 from tests.api.client import api_client
+from tests.safety.world import SAFETY
 from tests.web.test_participants import LIST
+from tests.web.test_safety import reported
 from tests.web.world import World
 
 
@@ -94,3 +96,15 @@ def test_nobody_who_writes_waits_while_a_copy_is_printed(world, monkeypatch):
         assert unpacked(reply.content)[0] == b"%PDF"
     assert printed == [(False, False)] * 2
     assert len(writers) >= 2
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_a_copy_has_every_event_however_many_there_are(shared_database, monkeypatch):
+    world = World(shared_database, safety=SAFETY)
+    world.consented()
+    coordinator = world.coordinator()
+    for term in ("Fall", "Cough", "Fever"):
+        reported(world, coordinator, term=term)
+    monkeypatch.setattr(own_copy, "EVENTS", 2)
+    _, data = unpacked(coordinator.get(f"{LIST}/M-001/own-copy.zip").content)
+    assert [each["term"] for each in data["adverse_events"]] == ["Fall", "Cough", "Fever"]
