@@ -28,7 +28,8 @@ Rooms, top floor first:
                   and what the data of each site look like beside the others;  review/ of the log
   exports/        study -> tables -> files of many formats, blinded by construction; manifests; what changed since;
                   dummy arms to write programmes with; the whole study as ODM, Dataset-JSON with Define-XML, FHIR
-  treatment/      UNBLINDED: what was delivered, session by session, by treating clinicians
+  treatment/      UNBLINDED: what was delivered, session by session, by treating clinicians;  flow/ the flow by arm and
+                  the analysis sets, for the statistician
   safety/         adverse events and their clocks, deviations, contacts, concomitant care, lost and dead
   randomisation/  THE SEALED ROOM: sequence or decisions one by one, in one stage or two, sealing, commitment and its
                   proofs, escrow of the seed, allocation, downtime, unblinding, guesses

@@ -131,12 +131,19 @@ def open_envelope(
 
 
 def open_envelopes(
-    session: Session, study: StudyInUse, participant_ids: Iterable[int], *, by: Actor, why: str, now: datetime
+    session: Session,
+    study: StudyInUse,
+    participant_ids: Iterable[int],
+    *,
+    by: Actor,
+    why: str,
+    also: Sequence[Change] = (),
+    now: datetime,
 ) -> dict[int, str]:
     """The arm code by participant id; those not randomised, of another study or another site are left out.
 
-    One audit entry per envelope, all in one go. The session must be a writing one: what is not written down is not
-    opened.
+    One audit entry per envelope, all in one go, and behind them `also`, where anybody was asked for. The session must
+    be a writing one: what is not written down is not opened.
     """
     if by.study_id not in (None, study.id):
         raise NotFound  # roles count in the study they were given for
@@ -150,7 +157,8 @@ def open_envelopes(
         if scope is not None:
             these["sites"] = sorted(scope)
         rows = session.execute(_ENVELOPES if scope is None else _ENVELOPES_THERE, these).all()
-        arms |= _open(session, study, rows, by=by, why=why, now=now)
+        last = start + BATCH >= len(wanted)
+        arms |= _open(session, study, rows, by=by, why=why, also=also if last else (), now=now)
     return arms
 
 

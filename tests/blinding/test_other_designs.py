@@ -230,7 +230,8 @@ def _proven(trial: Trial, version: int) -> None:
     """The statistician reads and closes, and the clinicians see whom they treat: all of it is in the log."""
     did, web = trial.did, trial.web
     did(web("clinician", "GET", "/mini/treatment"))
-    did(web("statistician", "GET", "/mini/sequence/allocations"))
+    for path in ("allocations", "flow", "flow.csv"):
+        did(web("statistician", "GET", f"/mini/sequence/{path}"))
     for file in ("certificate.json", "proofs.ndjson"):
         did(web("statistician", "GET", f"/mini/sequence/{version}/{file}"))
     closing = {"why": "The target is reached", "password": PASSWORD}

@@ -435,9 +435,10 @@ def play(trial: Trial, arms: Arms | None, time: time_machine.Traveller) -> None:
     for path in ("/mini/sequence/allocations", "/mini/sequence/allocations.csv", "/mini/sequence/1"):
         did(web("statistician", "GET", path))
     did(api("statistician", "GET", f"{API}/allocations"))
-    for path in ("blinding", "blinding.pdf"):
+    for path in ("blinding", "blinding.pdf", "flow", "flow.csv", "flow.pdf"):
         did(web("statistician", "GET", f"/mini/sequence/{path}"))
     did(api("statistician", "GET", f"{API}/blinding-assessment"))
+    did(api("statistician", "GET", f"{API}/flow-by-arm"))
     for path in ("certificate", "certificate.json", "proofs.ndjson"):
         did(web("statistician", "GET", f"/mini/sequence/2/{path}"))
     closing = {"why": "The target is reached", "password": PASSWORD}

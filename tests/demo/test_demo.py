@@ -28,6 +28,8 @@ from app.rendering import TEMPLATES
 from app.settings import Settings
 from app.studies.in_use import StudyInUse, study_in_use
 from app.tour import ASKED, CARE, VERSION
+from app.treatment.flow.actions import open_flow
+from app.treatment.flow.rules import Seen
 from tests.conftest import KEYS
 
 AS_OF = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -48,6 +50,7 @@ BASELINE = {
 }
 
 
+@pytest.mark.requirement("CON-F4", "CON-F5")
 @pytest.mark.timeout(600)
 def test_the_cohort_gives_the_published_figures(copied: Callable[..., Database], tmp_path: Path) -> None:
     database = copied("sqlite", tmp_path, "demo")
@@ -77,6 +80,7 @@ def test_the_cohort_gives_the_published_figures(copied: Callable[..., Database],
             values = found["baseline", instrument, item, arm]
             assert len(values) == 138
             _within_two_standard_errors(values, mean)
+        _flows_as_published(session, study, by)
         actions = _actions(session)
         assert actions >= {
             "visit.missed",
@@ -147,6 +151,26 @@ def _shows_what_waits(session: Session, study: StudyInUse) -> None:
     assert counts(session, study, by=manager)[Queue.CODED] >= 5
     repeats = session.execute(select(ENTRY.c.repeat).where(ENTRY.c.instrument == CARE["code"])).scalars().all()
     assert max(repeats) > 1
+
+
+def _flows_as_published(session: Session, study: StudyInUse, by: Actor) -> None:
+    """By arm: 138 allocated to each; of whom a value is there, as trials.md A8 has it."""
+    found = {arm.arm: arm for arm in open_flow(session, study, by=by, now=AS_OF).arms}
+    assert {code: arm.allocated for code, arm in found.items()} == {"retraining": 138, "sham": 138}
+    for arm in found.values():
+        assert arm.received + arm.not_received + arm.pending == arm.allocated
+        assert arm.not_known == 0
+        assert {each.analysed + each.excluded for each in arm.analyses} == {138}
+    week18 = {code: arm.visits[[each.visit for each in arm.visits].index("week18")] for code, arm in found.items()}
+    assert {code: visit.numbers[Seen.FOLLOWED] for code, visit in week18.items()} == {"retraining": 128, "sham": 133}
+    analysed = {
+        (each.outcome.item, each.outcome.visit): (each.analysed, sham.analysed)
+        for each, sham in zip(found["retraining"].analyses, found["sham"].analyses, strict=True)
+    }
+    assert analysed["pain_intensity", "week18"] == (128, 133)
+    assert analysed["rmdq_score", "week18"] == (127, 130)
+    for visit, published in {"week26": (126, 127), "week52": (122, 124)}.items():  # some have these before them
+        assert all(number <= most for number, most in zip(analysed["rmdq_score", visit], published, strict=True))
 
 
 def _within_two_standard_errors(values: list[int], mean: float) -> None:

@@ -145,6 +145,8 @@ NO_PAGE = {
     "sequence.set_aside_form": "leads to the review",
     "sequence.allocations_file": "a file",
     "blinding.report_pdf": "a file",
+    "by_arm.flow_file": "a file",
+    "by_arm.flow_pdf": "a file",
     "commitment.certificate_file": "a file",
     "commitment.certificate_pdf": "a file",
     "consent.signed_pdf": "a file",
