@@ -19,9 +19,11 @@ from app.capture.rules import EntryState
 from app.casebook import casebook_of
 from app.consent.reads import consents_of
 from app.exports.formats.bundle import bundled
+from app.foundation.database import Database
 from app.foundation.errors import Refused
 from app.participants.actions import reveal_identity
 from app.participants.models import Participant
+from app.participants.reads import participant_by_code
 from app.people.access import Actor, may, require
 from app.people.permissions import Permission
 from app.safety.events.reads import Wanted, events_page
@@ -31,7 +33,7 @@ from app.studies.in_use import StudyInUse
 from app.wording import said, title_of
 
 FORMAT = "equipoise-own-copy-1"
-MOST_EVENTS = 500
+EVENTS = 500  # that are read at once
 
 
 @dataclass(frozen=True)
@@ -42,24 +44,44 @@ class Place:
     timezone: str
 
 
+def book_of_copy(database: Database, study: StudyInUse, code: str, *, place: Place, by: Actor, now: datetime) -> bytes:
+    """The casebook of a copy, from a snapshot of its own: it takes long, and nobody who writes waits for it."""
+    with database.reading() as session:
+        participant = participant_by_code(session, study, code, by=by, permission=Permission.ENTRY_READ)
+        _require(participant, by)
+        study = study.at(participant.site_id)
+        return casebook_of(session, study, participant, site=place.site, timezone=place.timezone, by=by, now=now)
+
+
 def own_copy_of(
-    session: Session, study: StudyInUse, participant: Participant, *, place: Place, by: Actor, now: datetime
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    book: bytes,
+    place: Place,
+    by: Actor,
+    now: datetime,
 ) -> bytes:
-    """A ZIP of `casebook.pdf` and `data.json`; that it was made, and that it shows who they are, is in the log.
+    """A ZIP of `casebook.pdf`, which is `book_of_copy`, and `data.json`; that it was made, and that it shows who they
+    are, is in the log.
 
     Personal data that were erased are null. What the maker must not see of a form that is entered twice is left out.
     """
-    subject = f"{participant.code}/own-copy"
-    require(by, Permission.IDENTITY_READ, site_id=participant.site_id, action="participant.copy", subject=subject)
-    require(by, Permission.ENTRY_READ, site_id=participant.site_id, action="participant.copy", subject=subject)
+    _require(participant, by)
     study = study.at(participant.site_id)
     data = _data(session, study, participant, place=place, by=by, now=now)
-    book = casebook_of(session, study, participant, site=place.site, timezone=place.timezone, by=by, now=now)
     text = json.dumps(data, ensure_ascii=False, indent=1, default=_plain).encode()
     files: Iterator[tuple[str, list[bytes]]] = iter([("casebook.pdf", [book]), ("data.json", [text])])
     made = b"".join(bundled(files))
     record(session, study.code, [Change("participant.copied", participant.code, "own-copy")], by=by, now=now)
     return made
+
+
+def _require(participant: Participant, by: Actor) -> None:
+    about: dict[str, Any] = {"action": "participant.copy", "subject": f"{participant.code}/own-copy"}
+    require(by, Permission.IDENTITY_READ, site_id=participant.site_id, **about)
+    require(by, Permission.ENTRY_READ, site_id=participant.site_id, **about)
 
 
 def _plain(value: Any) -> str:
@@ -161,8 +183,11 @@ def _events(session: Session, study: StudyInUse, participant: Participant, *, by
     """What happened to them, as it was reported; how somebody judges it is the study's."""
     if not may(by, Permission.SAFETY_READ, site_id=participant.site_id):
         return []
-    page = events_page(
-        session, study, by=by, wanted=Wanted(participant=participant.code), descending=False, limit=MOST_EVENTS
-    )
     names = ("number", "term", "onset", "severity", "outcome", "serious")
-    return [{name: getattr(row, name) for name in names} for row in page.rows]
+    asked: dict[str, Any] = {"wanted": Wanted(participant=participant.code), "descending": False, "limit": EVENTS}
+    found, cursor = [], None
+    while True:
+        page = events_page(session, study, by=by, cursor=cursor, **asked)
+        found += [{name: getattr(row, name) for name in names} for row in page.rows]
+        if (cursor := page.next) is None:
+            return found

@@ -1,7 +1,7 @@
 """What is the casebook of a participant, over REST? Its entries and signature, signing it, and the file."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
@@ -16,8 +16,8 @@ from app.capture.double.reads import without_withheld
 from app.capture.reads import entries_with_values
 from app.capture.rules import named_form
 from app.casebook import casebook_of
-from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, require_password
-from app.own_copy import Place, own_copy_of
+from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, database_of, require_password
+from app.own_copy import Place, book_of_copy, own_copy_of
 from app.participants.models import Participant
 from app.people.access import require
 from app.people.permissions import Permission
@@ -180,7 +180,10 @@ def own_copy(here: ApiLoggedPage, code: str) -> Response:
     found = _readable(here, code)
     site = next(each for each in sites_of(here.session, here.the_study.id) if each.id == found.site_id)
     place = Place(f"{site.code} {site.name}", site.timezone)
-    body = own_copy_of(here.session, here.the_study, found, place=place, by=here.actor, now=here.now)
+    about: dict[str, Any] = {"place": place, "by": here.actor, "now": here.now}
+    with here.nobody_waits():
+        book = book_of_copy(database_of(here.request), here.the_study, found.code, **about)
+    body = own_copy_of(here.session, here.the_study, found, book=book, **about)
     return Response(body, media_type="application/zip", headers={"Cache-Control": "no-store"})
 
 

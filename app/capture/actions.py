@@ -49,6 +49,7 @@ from app.capture.reads import (
     place_of,
 )
 from app.capture.rules import (
+    CLOCK_SET,
     IN_ERROR,
     MEANINGS,
     EntryState,
@@ -135,7 +136,8 @@ def save_entry(
     what two entries of the form come to (`capture.double.actions`), which asks for its own `permission`.
 
     `typed_at`: when it was typed on a device that had no connection, by the clock of the device; `now` is when it was
-    received, and both are kept. A device whose clock is ahead has typed it now.
+    received, and both are kept. A device whose clock is ahead has typed it now; one whose clock was never set (it says
+    something before `CLOCK_SET`) says nothing of when.
 
     `base_version` is the version the person saw, 0 for none. `problems` are what could not be read of the form: they
     are reported together with what the checks find. Invalid fields are item codes, CODE__why where a reason for a
@@ -197,6 +199,7 @@ def save_entry(
     moved = {change.item for change in different}
     verified, ended = verification.after_change(entry, moved) if entry else ({}, [])
     log += ended
+    typed_at = typed_at if typed_at is not None and typed_at >= CLOCK_SET else None
     if log and typed_at is not None:
         typed_at = min(typed_at, now)
         log.append(

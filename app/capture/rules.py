@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from app.capture.checks import Answers, Judgement, judge
@@ -20,6 +20,8 @@ MEANINGS = {
 }
 
 
+CLOCK_SET = datetime(2000, 1, 1, tzinfo=UTC)
+"""A device that says an earlier time has a clock that was never set."""
 # Where a form that is entered twice asks for something; the states are in capture.double.rules.
 UNSETTLED = ("awaits_second", "to_reconcile")
 

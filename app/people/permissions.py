@@ -190,6 +190,10 @@ class Apart:
     why: str
     refused: bool = False
 
+    def touches(self, role: Role, held: frozenset[Role]) -> bool:
+        """Whether this role is kept apart from one of those that are held."""
+        return bool((role in self.these and held & self.those) or (role in self.those and held & self.these))
+
 
 APART: tuple[Apart, ...] = (
     Apart(frozenset({S}), frozenset({C, I}), "Whoever draws the list must not enrol.", refused=True),
@@ -220,8 +224,13 @@ def conflicts(held: frozenset[Role], once: frozenset[Role] = frozenset()) -> tup
 
 
 def why_documented(held: frozenset[Role], role: Role) -> str | None:
-    """Why somebody has to say why a person with these roles is given this one too, or None."""
-    beside = [each for each in conflicts(held | {role}) if each not in conflicts(held) and not each.refused]
+    """Why somebody has to say why a person with these roles is given this one too, or None.
+
+    A reason that was given for one pair of duties is none for another pair, even of the same row.
+    """
+    if role in held:
+        return None
+    beside = [each for each in conflicts(held | {role}) if not each.refused and each.touches(role, held)]
     return " ".join(each.why for each in beside) or None
 
 

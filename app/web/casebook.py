@@ -1,5 +1,7 @@
 """A participant's casebook: every entry at a glance, the investigator's signature of the whole, and the file."""
 
+from typing import Any
+
 from fastapi.responses import RedirectResponse, Response
 
 from app.capture.casebook import actions, reads
@@ -10,9 +12,9 @@ from app.capture.locks.rules import Kind, covering_visit, is_locked, strongest, 
 from app.capture.reads import entries_of, entries_with_values
 from app.capture.rules import entry_mark
 from app.casebook import casebook_of
-from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, require_password
+from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, database_of, require_password
 from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
-from app.own_copy import Place, own_copy_of
+from app.own_copy import Place, book_of_copy, own_copy_of
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.people.access import may, require, why_not
@@ -92,7 +94,10 @@ def own_copy(here: LoggedPageInStudy, code: str) -> Response:
     places = places_of(here)
     site = places.site(participant.site_id)
     place = Place(f"{site.code} {site.name}" if site else "", places.timezone(participant.site_id))
-    body = own_copy_of(here.session, here.the_study, participant, place=place, by=here.actor, now=here.now)
+    about: dict[str, Any] = {"place": place, "by": here.actor, "now": here.now}
+    with here.nobody_waits():
+        book = book_of_copy(database_of(here.request), here.the_study, participant.code, **about)
+    body = own_copy_of(here.session, here.the_study, participant, book=book, **about)
     name = f"{here.the_study.code}-{participant.code}-own-copy-{here.now:%Y-%m-%d}.zip"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return Response(body, media_type="application/zip", headers=headers)

@@ -135,5 +135,13 @@ def test_a_signature_of_the_casebook_is_asked_for_at_the_milestones_the_study_na
     assert due() == []
     trial.save(LATER, 1, visit="baseline", why="Misheard", now=NOW + timedelta(hours=4))
     assert due() == [("M-001", "week18")], "what was signed has changed"
+    trial.casebook(now=NOW + timedelta(hours=5))
+    assert due() == []
+    session.execute(
+        update(ENTRY)
+        .where(ENTRY.c.participant_id == trial.participant.id, ENTRY.c.visit == "baseline")
+        .values(in_error_at=NOW + timedelta(hours=6), in_error_by="coordinator", in_error_why="Another participant")
+    )
+    assert due() == [("M-001", "week18")], "what was signed is not there any more"
     with pytest.raises(NotAllowed):
         casebooks_due(session, trial.study, by=coordinator)

@@ -1,6 +1,6 @@
 """An entry that was typed without a connection keeps both times: when it was typed, and when it was received."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -53,3 +53,26 @@ def test_both_times_are_kept_and_a_later_save_has_its_own(session, before, kept)
     entry = entry_of(session, participant.id, "week18", "pain")
     assert entry is not None
     assert (entry.typed_at, entry.saved_at) == (None, later)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))),  # which is before any day there is in UTC
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime(1970, 1, 1, 0, 3, tzinfo=UTC),
+    ],
+    ids=["before every day", "the first day", "since it was switched on"],
+)
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_a_device_whose_clock_was_never_set_says_nothing_of_when(session, said):
+    study = mini_study(session)
+    participant = consented(session, study)
+    assert participant.id is not None
+    by = person(session, study, "assessor")
+    about: dict[str, Any] = {"visit": "week18", "instrument": "pain", "reasons": {}, "by": by}
+    save_entry(session, study, participant, values=PAIN, base_version=0, typed_at=said, now=NOW, **about)
+    entry = entry_of(session, participant.id, "week18", "pain")
+    assert entry is not None
+    assert (entry.typed_at, entry.saved_at) == (None, NOW)
+    assert "entry.typed_offline" not in {line.action for line in history(session, study, "M-001", "week18", "pain")}

@@ -63,6 +63,11 @@ def test_a_role_that_should_be_apart_needs_a_reason_which_the_log_keeps(
 ):
     assert why_documented(frozenset({R.ASSESSOR}), R.INVESTIGATOR) is not None
     assert why_documented(frozenset({R.ASSESSOR}), R.COORDINATOR) is None
+    # The reason for one pair of duties is none for the next pair, of which the table says the same.
+    verifies = frozenset({R.MONITOR, R.COORDINATOR})
+    assert why_documented(verifies, R.INVESTIGATOR) == "Whoever verifies the data enters or signs them."
+    assert why_documented(frozenset({R.DATA_MANAGER, R.COORDINATOR}), R.ASSESSOR) is not None
+    assert why_documented(verifies, R.COORDINATOR) is None  # at another site
     both = person(session, study, R.ASSESSOR)
     place = site(session, study, "north").id
     asked: dict[str, Any] = {

@@ -18,7 +18,7 @@ from app.people.access import Actor
 from app.reports.kept import KeptCounts
 from app.reports.review import reads
 from app.reports.review.actions import record_review
-from app.reports.review.rules import FORMS_AT_ONCE, Found, Kind, Line
+from app.reports.review.rules import FORMS_AT_ONCE, Found, Kind, Line, as_kept
 from app.schedule.reads import VISIT
 from app.studies.in_use import StudyInUse
 from tests.capture.records import consented
@@ -309,3 +309,37 @@ def test_a_long_stretch_is_gone_through_behind_the_page_and_one_review_takes_so_
     assert (again.upto, again.entries) == (2, 2)
     with pytest.raises(Invalid, match="does not go so far"):
         look(log, monitor, upto=4)
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_what_a_device_without_a_clock_said_keeps_nobody_from_reviewing(log: Log, monitor: Actor):
+    day = NOON.date() - timedelta(days=20)
+    person_of = select(PARTICIPANT.c.id).where(PARTICIPANT.c.code == "M-001")
+    log.session.execute(update(VISIT).where(VISIT.c.participant_id == person_of.scalar_subquery()).values(held_on=day))
+    log.write(
+        Change("entry.saved", "M-001", "entry/baseline/pain", "a", new=1),
+        Change("entry.typed_offline", "M-001", "entry/baseline/pain", new={"typed_at": "0001-01-01T00:00:00+10:00"}),
+    )
+    assert [line.number for line in found_in(log, monitor)[Kind.LATE].lines] == [20]
+
+
+@pytest.mark.both_databases
+def test_of_two_who_review_at_the_same_moment_one_is_told(log: Log, monitor: Actor, monkeypatch: pytest.MonkeyPatch):
+    log.saved("M-001", "baseline/pain", 1)
+    stretch, found = look(log, monitor)
+    said = "app.reports.review.actions.as_kept"
+
+    def review() -> int:
+        words = {kind.value: "Looked at." for kind in Kind}
+        return record_review(
+            log.session, log.study, stretch, found, words=words, follows="Nothing.", by=monitor, now=NOW
+        )
+
+    def other_first(*about: Any) -> Any:
+        monkeypatch.setattr(said, as_kept)
+        review()  # behind the look at whether there is one already
+        return as_kept(*about)
+
+    monkeypatch.setattr(said, other_first)
+    with pytest.raises(Conflict, match="meanwhile"), log.session.begin_nested():
+        review()

@@ -3,17 +3,23 @@
 import io
 import json
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
+from sqlmodel import Session
 
+from app import own_copy
 from app.audit.actions import ENTRY as AUDIT_ENTRY
 from app.capture.reads import entries_with_values
 from app.foundation.database import table_of
 from app.participants.models import Identity
 from tests.api.client import api_client
+from tests.safety.world import SAFETY
 from tests.web.test_participants import LIST
+from tests.web.test_safety import reported
 from tests.web.world import World
 
 
@@ -63,3 +69,42 @@ def test_a_participant_gets_a_copy_of_everything_but_the_arm(world):
     with world.database.writing() as session:
         session.execute(update(table_of(Identity)).values(wrapped_key=None))
     assert unpacked(coordinator.get(f"{LIST}/{participant.code}/own-copy.zip").content)[1]["personal_data"] is None
+
+
+def test_nobody_who_writes_waits_while_a_copy_is_printed(world, monkeypatch):
+    participant = world.filled()
+    coordinator = world.coordinator()
+    writers: list[Session] = []
+    printed = []
+    writing = world.database.writing
+
+    @contextmanager
+    def seen_writing() -> Iterator[Session]:
+        with writing() as session:
+            writers.append(session)
+            yield session
+
+    def printing(session: Session, *_: Any, **__: Any) -> bytes:
+        printed.append((session in writers, any(each.in_transaction() for each in writers)))
+        return b"%PDF"
+
+    monkeypatch.setattr(world.database, "writing", seen_writing)
+    monkeypatch.setattr(own_copy, "casebook_of", printing)
+    address = f"/participants/{participant.code}/own-copy.zip"
+    rest = api_client(world.database, coordinator.actor)
+    for reply in (coordinator.get(f"{LIST}/{participant.code}/own-copy.zip"), rest.get(address)):
+        assert unpacked(reply.content)[0] == b"%PDF"
+    assert printed == [(False, False)] * 2
+    assert len(writers) >= 2
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_a_copy_has_every_event_however_many_there_are(shared_database, monkeypatch):
+    world = World(shared_database, safety=SAFETY)
+    world.consented()
+    coordinator = world.coordinator()
+    for term in ("Fall", "Cough", "Fever"):
+        reported(world, coordinator, term=term)
+    monkeypatch.setattr(own_copy, "EVENTS", 2)
+    _, data = unpacked(coordinator.get(f"{LIST}/M-001/own-copy.zip").content)
+    assert [each["term"] for each in data["adverse_events"]] == ["Fall", "Cough", "Fever"]

@@ -128,6 +128,13 @@ def import_records(asked: Asked) -> Response:
     return _Importing(asked).answer()
 
 
+def _refuse_nested(rows: Sequence[Sent]) -> None:
+    """Only rights by form are several values in one; written as text such a thing would be nobody's answer."""
+    if nested := sorted({name for row in rows for name, value in row.items() if isinstance(value, dict)}):
+        listed = ", ".join(map(shown, nested))
+        raise Wrong(f"A value is one text or one number. The following fields hold several: {listed}")
+
+
 class _Importing:
     """One import."""
 
@@ -150,6 +157,7 @@ class _Importing:
 
     def answer(self) -> Response:
         rows = rows_of(self.asked.call, lambda text: rows_in_document(text, self.project))
+        _refuse_nested(rows)
         if self.asked.call.choice("type", "flat", "eav") == "eav":
             rows = self._from_eav(rows)
         self._refuse_unknown(rows)

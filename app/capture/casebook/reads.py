@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, and_, bindparam, exists, false, func, not_, or_, select
+from sqlalchemy import ColumnElement, Integer, and_, bindparam, case, exists, false, func, not_, or_, select
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT_ENTRY
@@ -142,18 +142,20 @@ def casebooks_due(
 
 
 def _is_due(own: Study, milestone: Visit) -> ColumnElement[bool]:
-    """Whether a participant's milestone was reached, and no signature is later than what was entered up to it."""
+    """Whether a participant's milestone was reached, and no signature is later than what changed up to it."""
     codes = [visit.code for visit in own.visits]
     covered = codes[: codes.index(milestone.code) + 1]
-    entered = (ENTRY.c.participant_id == PARTICIPANT.c.id, ENTRY.c.visit.in_(covered), ENTRY.c.in_error_at.is_(None))
-    last = select(func.max(ENTRY.c.saved_at, type_=ENTRY.c.saved_at.type)).where(*entered).scalar_subquery()
+    theirs = (ENTRY.c.participant_id == PARTICIPANT.c.id, ENTRY.c.visit.in_(covered))
+    # What is marked as entered in error changes what was signed as much as what is saved does.
+    changed = case((ENTRY.c.in_error_at > ENTRY.c.saved_at, ENTRY.c.in_error_at), else_=ENTRY.c.saved_at)
+    last = select(func.max(changed, type_=ENTRY.c.saved_at.type)).where(*theirs).scalar_subquery()
     return and_(
         exists().where(
             VISIT.c.participant_id == PARTICIPANT.c.id,
             VISIT.c.code == milestone.code,
             VISIT.c.status == VisitStatus.HELD,
         ),
-        exists().where(*entered),
+        exists().where(*theirs, ENTRY.c.in_error_at.is_(None)),
         not_(exists().where(CASEBOOK.c.participant_id == PARTICIPANT.c.id, CASEBOOK.c.signed_at >= last)),
     )
 

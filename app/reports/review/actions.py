@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import exists, insert, select
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
@@ -54,24 +55,24 @@ def record_review(
     if found.sites != sites or stretch.since != found.since or session.execute(select(overtaken)).scalar():
         raise Conflict(MEANWHILE, **about)
     kept = json.dumps(as_kept(found.findings, words), ensure_ascii=False, sort_keys=True)
-    number = session.execute(
-        insert(REVIEW)
-        .values(
-            study_id=study.id,
-            sites=scope,
-            log_from=found.since,
-            log_to=found.upto,
-            system_from=found.system_since,
-            system_to=found.system_upto,
-            head_size=stretch.head_size,
-            head_root=stretch.head_root.hex(),
-            findings=kept,
-            follows=follows,
-            reviewed_at=now,
-            reviewed_by=by.username,
-        )
-        .returning(REVIEW.c.id)
-    ).scalar_one()
+    values = {
+        "study_id": study.id,
+        "sites": scope,
+        "log_from": found.since,
+        "log_to": found.upto,
+        "system_from": found.system_since,
+        "system_to": found.system_upto,
+        "head_size": stretch.head_size,
+        "head_root": stretch.head_root.hex(),
+        "findings": kept,
+        "follows": follows,
+        "reviewed_at": now,
+        "reviewed_by": by.username,
+    }
+    try:
+        number = session.execute(insert(REVIEW).values(values).returning(REVIEW.c.id)).scalar_one()
+    except IntegrityError as problem:  # of two at the same moment the other was first
+        raise Conflict(MEANWHILE, **about) from problem
     said = {
         "from": found.since,
         "to": found.upto,

@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from app.capture.rules import CLOCK_SET
 from app.reports.quality import LATE_AFTER, UNLIKELY, homogeneity
 
 MOST = 1_000_000
@@ -319,7 +320,10 @@ class Looking:
         """What this very request entered was typed earlier than it came."""
         held = self.entered.get((person or 0, subject))
         if said and person is not None and held is not None and held[4] >= self._request.first:
-            self.entered[person, subject] = (held[0], str(loads(said).get("typed_at", held[1])), *held[2:])
+            typed = str(loads(said).get("typed_at", ""))
+            # Older entries may name any year, and in the first one no other time zone can say when that was.
+            if typed >= CLOCK_SET.isoformat():
+                self.entered[person, subject] = (held[0], typed, *held[2:])
 
     def _set_back(self, at: str, position: int) -> None:
         if datetime.fromisoformat(self._at) - datetime.fromisoformat(at) > self._skew:

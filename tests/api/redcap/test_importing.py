@@ -242,6 +242,23 @@ def test_every_problem_is_listed(world: World):
     ]
 
 
+def test_several_values_in_one_are_no_answer(world: World):
+    nested = {**BASE, "pain_nrs": 1, "pain_note": {"a": 1}}
+    xml = (
+        f"<records><item><participant_id>M-002</participant_id><{EVENT}>baseline_arm_1</{EVENT}>"
+        "<pain_note><a>1</a></pain_note></item></records>"
+    )
+    eav = {"record": "M-002", EVENT: "baseline_arm_1", "field_name": "pain_note", "value": {"a": 1}}
+    for reply, name in (
+        (world["coordinator"].imports([nested], returnFormat="json"), "pain_note"),
+        (world["coordinator"].send("record", format="xml", data=xml, returnFormat="json"), "pain_note"),
+        (world["coordinator"].imports([eav], type="eav", returnFormat="json"), "value"),
+    ):
+        assert reply.status_code == 400, reply.text
+        assert reply.json()["error"].endswith(f"The following fields hold several: {name}")
+    assert stored(world, "M-002", "baseline", "pain") is None
+
+
 def test_choices_are_codes(world: World):
     row = {"participant_id": "M-001", EVENT: WEEK18, FORM: "falls", NUMBER: "1", "fall_hurt": "Not at all"}
     error = world["coordinator"].imports([row], returnFormat="json").json()["error"]
