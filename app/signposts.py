@@ -45,8 +45,12 @@ class Address(APIRoute):
             raise AttributeError(name)
         with self._completing:
             if (given := self._given) is not None:
-                self._given = None
-                self.complete(*given)
+                self._given = None  # it asks for its own parts while it becomes whole
+                try:
+                    self.complete(given[0], dict(given[1]))
+                except BaseException:
+                    self._given = given
+                    raise
         return object.__getattribute__(self, name)
 
 
