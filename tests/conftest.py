@@ -43,11 +43,6 @@ _running = ExitStack()
 gc.disable()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those in a browser first: one of them at the end would leave the other worker without work for a minute."""
-    items.sort(key=lambda item: item.path.parent.name != "journeys")
-
-
 def pytest_collection_finish() -> None:
     """From here on waste is looked for, in what the tests themselves make."""
     gc.freeze()
