@@ -19,7 +19,7 @@ const opened = () => new Promise((done, fail) => {
 });
 
 let gone = false; // once its person signs out here, nothing more is kept by this page
-let left = false; // nor once they signed out in another page of this browser, until it is known that they are back
+let left = false; // nor once they left in another page, until they are back
 const pages = new BroadcastChannel(NAME);
 pages.onmessage = ({data}) => { left = data; };
 const leave = (leaves) => { gone = leaves; pages.postMessage(leaves); };

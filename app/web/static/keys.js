@@ -46,7 +46,7 @@ on('keydown', (event) => {
   found.focus();
 });
 
-// Nothing tells that the arrows go on: said where the Tab key comes to, and below a table while it has the focus.
+// A table says so while it has the focus.
 const hint = document.getElementById('arrows');
 on('focusin', (event) => {
   const grid = event.target.closest('[data-arrows]');
