@@ -19,7 +19,7 @@ const opened = () => new Promise((done, fail) => {
 });
 
 let gone = false; // once its person signs out here, nothing more is kept by this page
-let left = false; // nor once they left in another page, until they are back
+let left = false; // nor in another page
 const pages = new BroadcastChannel(NAME);
 pages.onmessage = ({data}) => { left = data; };
 const leave = (leaves) => { gone = leaves; pages.postMessage(leaves); };
@@ -233,7 +233,7 @@ function signIn(title) {
   });
 }
 
-// Signing out takes everything of this browser's keys away; what waits is sent first, or its person says that it may go.
+// All of this browser's keys go; what waits is sent first, or its person says that it may go.
 
 async function forget(sure) {
   await send();
@@ -343,7 +343,7 @@ document.addEventListener('click', (event) => {
   if (again) [...drafts.values()].find((draft) => draft.form.contains(again))?.signIn();
 });
 
-// On the window, so that it comes before whatever else listens to what is sent.
+// On the window: before whatever else listens.
 window.addEventListener('submit', (event) => {
   const draft = drafts.get(event.target);
   if (!draft || event.target.dataset.sent) return;
@@ -355,7 +355,7 @@ window.addEventListener('submit', (event) => {
   draft.press(event.submitter ?? event.target.querySelector('.form-bar [type=submit]'));
 }, true);
 
-// Signing out takes the keys of this browser along, after what waits was sent.
+// The keys go, after what waits was sent.
 window.addEventListener('submit', async (event) => {
   const leaving = event.target;
   if (!leaving.matches('[action$="/sign-out"]') || leaving.dataset.forgotten) return;
