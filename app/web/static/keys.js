@@ -1,4 +1,4 @@
-// The keyboard in forms and tables: what the Tab key comes to, and what the arrows and Ctrl+Enter do. Pages work without it.
+// The keyboard in forms and tables: Tab, arrows and Ctrl+Enter. Pages work without it.
 
 const on = (type, act, target = document) => target.addEventListener(type, act);
 
@@ -23,7 +23,7 @@ on('keydown', (event) => {
   (form?.querySelector('[data-onward]') ?? form?.querySelector('.form-bar [type=submit]'))?.click();
 });
 
-// A table or a line of links is one stop: arrows go from link to link, Home and End to the first and last of a row.
+// A table or a line of links is one stop: arrows go from link to link, Home and End along a row.
 
 const links = (grid) => (grid.rows ? [...grid.rows].map((row) => [...row.cells].flatMap((cell) => (cell.querySelector('a') ? [...cell.querySelectorAll('a')] : [null]))) : [[...grid.querySelectorAll('a')]])
   .filter((row) => row.some(Boolean));
