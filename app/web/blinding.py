@@ -16,6 +16,7 @@ from app.randomisation.blinding.rules import ArmGuessed, Assessed, Estimate
 from app.studies.definition import Study
 from app.web.pages import pages
 from app.web.shell import show
+from app.web.tables import kept_as
 
 router = pages(hidden_without=Permission.ALLOCATIONS_EXPORT)
 
@@ -87,8 +88,7 @@ def report_pdf(here: LoggedPageInStudy) -> Response:
     )
     body = record_pdf(record, at=here.now, language=here.language)
     name = f"{study.code}-blinding-{here.now:%Y-%m-%d}.pdf"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return Response(body, media_type="application/pdf", headers=headers)
+    return Response(body, media_type="application/pdf", headers=kept_as(name))
 
 
 def _require(here: Here) -> None:

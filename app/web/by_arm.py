@@ -18,7 +18,7 @@ from app.treatment.flow.actions import FlowByArm, open_flow
 from app.treatment.flow.rules import Analysis, ArmFlow, Reason, Seen, Why
 from app.web.pages import pages
 from app.web.shell import show
-from app.web.tables import csv_file
+from app.web.tables import csv_file, kept_as
 
 router = pages(hidden_without=Permission.ALLOCATIONS_EXPORT)
 Gettext = Callable[[str], str]
@@ -105,8 +105,7 @@ def flow_pdf(here: LoggedPageInStudy) -> Response:
         footer=f"{study.code} · {here.now:%Y-%m-%d} · {here.actor.username}",
     )
     body = record_pdf(record, at=here.now, language=here.language)
-    headers = {"Content-Disposition": f'attachment; filename="{_name(here)}.pdf"', "Cache-Control": "no-store"}
-    return Response(body, media_type="application/pdf", headers=headers)
+    return Response(body, media_type="application/pdf", headers=kept_as(f"{_name(here)}.pdf"))
 
 
 def _opened(here: Here) -> FlowByArm:

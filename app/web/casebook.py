@@ -22,6 +22,7 @@ from app.people.permissions import Permission
 from app.web.pages import pages
 from app.web.places import places_of, show_at
 from app.web.shell import errors_of, status_of
+from app.web.tables import kept_as
 from app.wording import title_of
 
 router = pages()
@@ -83,8 +84,7 @@ def file(here: PageInStudy, code: str) -> Response:
         now=here.now,
     )
     name = f"{here.the_study.code}-{participant.code}-casebook-{here.now:%Y-%m-%d}.pdf"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return Response(body, media_type="application/pdf", headers=headers)
+    return Response(body, media_type="application/pdf", headers=kept_as(name))
 
 
 @router.get("/{study}/participants/{code}/own-copy.zip", name="casebook.own_copy")
@@ -99,8 +99,7 @@ def own_copy(here: LoggedPageInStudy, code: str) -> Response:
         book = book_of_copy(database_of(here.request), here.the_study, participant.code, **about)
     body = own_copy_of(here.session, here.the_study, participant, book=book, **about)
     name = f"{here.the_study.code}-{participant.code}-own-copy-{here.now:%Y-%m-%d}.zip"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return Response(body, media_type="application/zip", headers=headers)
+    return Response(body, media_type="application/zip", headers=kept_as(name))
 
 
 def _url(here: Here, code: str) -> str:

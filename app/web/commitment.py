@@ -18,6 +18,7 @@ from app.randomisation.escrow.reads import escrows
 from app.randomisation.reads import SequenceCounts
 from app.web.pages import pages
 from app.web.shell import errors_of, show, status_of
+from app.web.tables import kept_as
 
 router = pages(hidden_without=Permission.SEQUENCE_DRAW)
 
@@ -83,9 +84,8 @@ def proofs_file(here: LoggedPageInStudy, version: int) -> Response:
     found = _sequence(here, version)
     lines = list(reads.proofs(here.session, here.the_study, found.id, by=here.actor, why=commitment.WHY, now=here.now))
     name = f"{_name(here, version)}-proofs.ndjson"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return StreamingResponse(
-        (orjson.dumps(line) + b"\n" for line in lines), media_type="application/x-ndjson", headers=headers
+        (orjson.dumps(line) + b"\n" for line in lines), media_type="application/x-ndjson", headers=kept_as(name)
     )
 
 
@@ -204,5 +204,4 @@ def _name(here: Here, version: int) -> str:
 
 
 def _file(body: bytes, media_type: str, name: str) -> Response:
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return Response(body, media_type=media_type, headers=headers)
+    return Response(body, media_type=media_type, headers=kept_as(name))

@@ -14,6 +14,7 @@ from app.randomisation.concealment.reads import concealment
 from app.web.audit import act_in_words
 from app.web.pages import pages
 from app.web.shell import show
+from app.web.tables import kept_as
 
 router = pages()
 
@@ -76,8 +77,7 @@ def _name(here: Here) -> str:
 
 
 def _file(body: bytes, media_type: str, name: str) -> Response:
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return Response(body, media_type=media_type, headers=headers)
+    return Response(body, media_type=media_type, headers=kept_as(name))
 
 
 # In words

@@ -39,7 +39,7 @@ from app.studies.definition import ConsentDocument
 from app.web.pages import pages
 from app.web.places import Places, places_of, show_at, typed_day
 from app.web.shell import status_of
-from app.web.tables import address, csv_file
+from app.web.tables import address, csv_file, kept_as
 
 router = pages()
 
@@ -408,8 +408,7 @@ def signed_pdf(here: LoggedPageInStudy, code: str, consent_id: int) -> Response:
     )
     body = printed(signed, at=consent.countersigned_at or consent.recorded_at, language=consent.language)
     name = f"{participant.code}-consent-{consent.document_version}.pdf"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return Response(body, media_type="application/pdf", headers=headers)
+    return Response(body, media_type="application/pdf", headers=kept_as(name))
 
 
 @router.get("/{study}/participants/{code}/consents/{consent_id}", name="consent.show")
@@ -437,8 +436,7 @@ def scan(here: LoggedPageInStudy, code: str, consent_id: int) -> Response:
         here.session, here.the_study, participant, consent_id, by=here.actor, now=here.now
     )
     name = f"{participant.code}-consent-{consent_id}.{media_type.rpartition('/')[2]}"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return Response(data, media_type=media_type, headers=headers)
+    return Response(data, media_type=media_type, headers=kept_as(name))
 
 
 @router.post("/{study}/participants/{code}/consents/{consent_id}/scan", name="consent.verify_scan")

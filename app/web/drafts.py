@@ -60,6 +60,7 @@ from app.web.new_study import admitted_in, begin, begin_page, folder_sent, to_ad
 from app.web.pages import pages
 from app.web.places import Places, places_of, show_at
 from app.web.shell import errors_of, status_of
+from app.web.tables import kept_as
 
 router = pages()
 
@@ -117,7 +118,7 @@ def folder_file(here: PageOfDraft, number: int) -> Response:
     """The folder as a ZIP, byte for byte."""
     found = _draft(here, number)
     code = here.study.code if here.study is not None else "study"
-    headers = {"Content-Disposition": f'attachment; filename="{code}-draft-{number}.zip"'}
+    headers = kept_as(f"{code}-draft-{number}.zip")
     return Response(rules.zipped(found.texts), media_type="application/zip", headers=headers)
 
 

@@ -10,6 +10,7 @@ from app.randomisation.escrow import actions, reads
 from app.randomisation.reads import sequence_of_version
 from app.web.pages import pages
 from app.web.shell import errors_of, show
+from app.web.tables import kept_as
 
 router = pages(hidden_without=Permission.SEQUENCE_DRAW)
 
@@ -42,8 +43,7 @@ def file(here: LoggedPageInStudy, version: int) -> Response:
     found = sequence_of_version(here.session, here.the_study, version, by=here.actor)
     text = actions.take_escrow(here.session, here.the_study, found.id, by=here.actor, now=here.now)
     name = f"{here.the_study.code}-list-{version}-escrow.pem"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return Response(text, media_type="application/x-pem-file", headers=headers)
+    return Response(text, media_type="application/x-pem-file", headers=kept_as(name))
 
 
 def _require(here: Here, permission: Permission = Permission.SEQUENCE_DRAW) -> None:

@@ -24,7 +24,7 @@ from app.people.permissions import Permission
 from app.web.pages import pages
 from app.web.places import places_of, show_at
 from app.web.shell import show, status_of
-from app.web.tables import address
+from app.web.tables import address, kept_as
 
 router = pages()
 
@@ -272,8 +272,7 @@ def manifest_file(here: PageInStudy, number: Number) -> Response:
     """The signed manifest of an export, as a file."""
     text = json.dumps(manifest_of(here, number), indent=1, ensure_ascii=False)
     name = f"{here.the_study.code}_export_{number}_manifest.json"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(text, media_type="application/json", headers=headers)
+    return Response(text, media_type="application/json", headers=kept_as(name))
 
 
 def _query_of(choice: Choice) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from app.web.people import software
 from app.web.places import Places, places_of, show_at, typed_day
 from app.web.safety import number_of
 from app.web.shell import errors_of, show, status_of
-from app.web.tables import address, csv_file
+from app.web.tables import address, csv_file, kept_as
 from app.webhooks.reads import failed_between as webhooks_failed
 
 router = pages()
@@ -307,9 +307,8 @@ def period_pdf(here: PageInStudy) -> Response:
         lines=[gettext("Reviewed by, date")],
     )
     name = f"{study.code}-period-{since:%Y-%m-%d}-{last:%Y-%m-%d}.pdf"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     body = record_pdf(record, at=here.now, language=here.language)
-    return Response(body, media_type="application/pdf", headers=headers)
+    return Response(body, media_type="application/pdf", headers=kept_as(name))
 
 
 QUARTER = timedelta(days=91)

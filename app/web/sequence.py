@@ -33,7 +33,7 @@ from app.randomisation.rules import SiteDrawn, all_strata, batch_by_default, peo
 from app.studies.definition import Study
 from app.web.pages import pages
 from app.web.shell import errors_of, show, status_of
-from app.web.tables import address, csv_file
+from app.web.tables import address, csv_file, kept_as
 
 MOST_SIZES = 6  # with more, every exact probability would take seconds
 OPTIONS = tuple(dict.fromkeys(option.name for method in SEEDED for option in METHODS[method].options))
@@ -635,8 +635,7 @@ def _script(here: Here, version: int, language: Literal["python", "r"]) -> Respo
     found = _sequence(here, version)
     text = actions.take_script(here.session, here.the_study, found.id, language=language, by=here.actor, now=here.now)
     name = f"{here.the_study.code}-sequence-{version}.{'py' if language == 'python' else 'R'}"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return Response(text, media_type="text/plain; charset=utf-8", headers=headers)
+    return Response(text, media_type="text/plain; charset=utf-8", headers=kept_as(name))
 
 
 @router.get("/{study}/sequence/{version}/seal", name="sequence.seal_form")

@@ -34,6 +34,11 @@ def typed_text(text: str | None, longest: int = 100) -> str:
     return "".join(letter for letter in (text or "")[:longest] if letter.isprintable()).strip()
 
 
+def kept_as(name: str) -> dict[str, str]:
+    """The headers with which an answer is a file of this name, and is kept by no cache."""
+    return {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+
+
 def csv_file(name: str, heading: Sequence[str], rows: Iterable[Sequence[object]]) -> StreamingResponse:
     """Rows as a CSV file that is sent while they are read. It begins with a byte order mark, for spreadsheets."""
 
@@ -42,8 +47,7 @@ def csv_file(name: str, heading: Sequence[str], rows: Iterable[Sequence[object]]
         for row in rows:
             yield _line(["" if value is None else str(value) for value in row])
 
-    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"', "Cache-Control": "no-store"}
-    return StreamingResponse(lines(), media_type="text/csv; charset=utf-8", headers=headers)
+    return StreamingResponse(lines(), media_type="text/csv; charset=utf-8", headers=kept_as(f"{name}.csv"))
 
 
 def _line(cells: Sequence[str]) -> str:
