@@ -9,7 +9,6 @@ address is analysed when somebody first goes there (decision 0025).
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from typing import Any
 
 from fastapi.routing import APIRoute
@@ -54,37 +53,25 @@ class Address(APIRoute):
         return object.__getattribute__(self, name)
 
 
-@lru_cache(maxsize=8)
-def _tree(addresses: tuple[tuple[str, bool] | None, ...]) -> dict[Any, Any]:
-    """The places of these addresses by their parts; each says whether it ends there. The same for each application."""
-    first: dict[Any, Any] = {}
-    for place, address in enumerate(addresses):
-        if address is None:
-            continue
-        path, is_whole = address
-        node, ends = first, HERE if is_whole else REST
-        for part in path.split("/"):
-            if ":path}" in part:
-                ends = REST
-                break
-            node = node.setdefault(ANY if "{" in part else part, {})
-        node.setdefault(ends, []).append(place)
-    return first
-
-
 class Signposts(BaseRoute):
     """Leads to one of these; to put in front of them, in the list that the application goes through."""
 
     def __init__(self, routes: Iterable[BaseRoute]) -> None:
-        self._routes = list(routes)
-        self._first = _tree(
-            tuple(
-                (route.path, isinstance(route, Route)) if isinstance(route, Route | Mount) else None
-                for route in self._routes
-            )
-        )
+        self._first: dict[Any, Any] = {}
+        for place, route in enumerate(routes):
+            if isinstance(route, Route | Mount):
+                self._put(place, route)
 
-    def _fitting(self, path: str) -> Iterator[int]:
+    def _put(self, place: int, route: Route | Mount) -> None:
+        node, ends = self._first, HERE if isinstance(route, Route) else REST
+        for part in route.path.split("/"):
+            if ":path}" in part:
+                ends = REST
+                break
+            node = node.setdefault(ANY if "{" in part else part, {})
+        node.setdefault(ends, []).append((place, route))
+
+    def _fitting(self, path: str) -> Iterator[tuple[int, Route | Mount]]:
         nodes = [self._first]
         # The `$` at the end of a framework's pattern stands before a line's end, too.
         for part in path.removesuffix("\n").split("/"):
@@ -99,8 +86,7 @@ class Signposts(BaseRoute):
         other: tuple[Match, Scope] = (Match.NONE, {})
         if scope["type"] != "http" or scope.get("root_path"):
             return other
-        for place in sorted(self._fitting(scope["path"])):
-            route = self._routes[place]
+        for _, route in sorted(self._fitting(scope["path"]), key=lambda each: each[0]):
             match, found = route.matches(scope)
             if match is Match.FULL:
                 return match, {**found, "led to": route}

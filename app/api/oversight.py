@@ -11,7 +11,7 @@ from sqlmodel import Session
 from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text
 from app.dependencies import ApiChange, ApiPage, Here, database_of
-from app.foundation.errors import Conflict, FieldProblem, Invalid
+from app.foundation.errors import FieldProblem, Invalid
 from app.reports.review import actions, reads
 from app.reports.review.reads import ReviewRow
 from app.reports.review.rules import SAID, Finding, Kind
@@ -178,10 +178,8 @@ def review_log(here: ApiChange, body: ReviewBody) -> Response:
         words = f"There is no finding {min(unknown)}. Say a word on those that GET /log-review names."
         raise Invalid([FieldProblem("words", "choices", words)])
     with here.nobody_waits(), database_of(here.request).reading() as session:
-        stretch, found = _look(here, session, upto=body.upto)
+        stretch, found = _look(here, session, since=body.since, upto=body.upto)
     assert found is not None  # a program waits
-    if found.since != body.since:
-        raise Conflict(reads.MEANWHILE, action=reads.ACTION, subject="/review")
     number = actions.record_review(
         here.session,
         here.the_study,
@@ -194,17 +192,17 @@ def review_log(here: ApiChange, body: ReviewBody) -> Response:
         now=here.now,
     )
     said = _review(reads.review_of(here.session, here.the_study, number, by=here.actor))
-    here_is = f"/api/v1/studies/{here.the_study.code}/log-reviews/{number}"
-    return here.answer(said.model_dump(mode="json"), status=201, location=here_is)
+    return here.answer(said.model_dump(mode="json"), status=201, location=f"{here.request.url.path}/{number}")
 
 
-def _look(here: Here, session: Session | None = None, *, upto: int | None = None) -> Any:
+def _look(here: Here, session: Session | None = None, *, since: int | None = None, upto: int | None = None) -> Any:
     return reads.worth_a_look(
         session or here.session,
         here.the_study,
         here.request.app.state.counts,
         by=here.actor,
         now=here.now,
+        since=since,
         upto=upto,
         waits=True,
         skew=timedelta(seconds=here.settings.clock_seconds),

@@ -126,3 +126,16 @@ def require(
     reason = why_not(actor, permission, site_id=site_id)
     if reason is not None:
         raise NotAllowed(reason, action=action or permission, subject=subject)
+
+
+def require_everywhere(actor: Actor, permission: Permission, words: str, *, action: str, subject: str = "") -> None:
+    """NotAllowed, with these words, for whoever holds the permission at some sites only."""
+    if sites_for(actor, permission) is not None:
+        raise NotAllowed(words, action=action, subject=subject)
+
+
+def require_whole_log(actor: Actor, *, action: str) -> None:
+    """NotAllowed for whoever does not review the log of all sites: this is about the whole study."""
+    require(actor, Permission.LOG_REVIEW, action=action)
+    words = "This is about the whole study. Ask somebody who reviews the log of all sites."
+    require_everywhere(actor, Permission.LOG_REVIEW, words, action=action)

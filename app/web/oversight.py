@@ -68,10 +68,9 @@ def record(here: ChangeInStudy) -> Response:
     stretch, found = None, None
     try:
         with here.nobody_waits(), database_of(here.request).reading() as session:
-            stretch, found = _look(here, session, upto=number_of(here, "upto"), waits=True)
+            seen = {name: number_of(here, name) for name in ("since", "upto")}
+            stretch, found = _look(here, session, **seen, waits=True)
         assert found is not None  # whoever waits has it
-        if number_of(here, "since") != found.since:
-            raise Conflict(reads.MEANWHILE, action=reads.ACTION, subject="/review")
         actions.record_review(
             here.session,
             here.the_study,
@@ -133,7 +132,12 @@ def past(here: PageInStudy, number: int) -> Response:
 
 
 def _look(
-    here: Here, session: Session | None = None, *, upto: int | None = None, waits: bool = False
+    here: Here,
+    session: Session | None = None,
+    *,
+    since: int | None = None,
+    upto: int | None = None,
+    waits: bool = False,
 ) -> tuple[Stretch, Found | None]:
     return reads.worth_a_look(
         session or here.session,
@@ -141,6 +145,7 @@ def _look(
         here.request.app.state.counts,
         by=here.actor,
         now=here.now,
+        since=since,
         upto=upto,
         again=here.request.query_params.get("again") == "yes",
         waits=waits,

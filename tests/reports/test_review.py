@@ -305,10 +305,12 @@ def test_a_long_stretch_is_gone_through_behind_the_page_and_one_review_takes_so_
     stretch, found = look(log, monitor)
     assert (stretch.entries, stretch.more) == (3, stretch.head_size - 3)
     assert found.entries == 3
-    again = look(log, monitor, upto=2)[1]
+    again = look(log, monitor, since=0, upto=2)[1]
     assert (again.upto, again.entries) == (2, 2)
     with pytest.raises(Invalid, match="does not go so far"):
         look(log, monitor, upto=4)
+    with pytest.raises(Conflict, match="a review of these entries"):
+        look(log, monitor, since=1, upto=2)
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)

@@ -12,13 +12,14 @@ from app.audit.actions import Change, record
 from app.capture.locks.obstacles import obstacles_of
 from app.capture.locks.reads import LOCK, PARTICIPANT, lock_by_number
 from app.capture.locks.rules import Kind, Lock, Standing, why_not_ask, why_not_decide, why_not_lock, why_problems
-from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Refused
+from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
 from app.participants.reads import at_their_sites
-from app.people.access import Actor, require, sites_for
+from app.people.access import Actor, require, require_everywhere
 from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
 
 MOST = 500  # participants in one go
+EVERYWHERE = "This is about every site, and you work at some. Ask a data manager of the whole study."
 SAID = {Kind.FROZEN: "data.frozen", Kind.LOCKED: "data.locked"}
 
 _HELD = select(LOCK.c.id).where(LOCK.c.id == bindparam("number", type_=Integer)).with_for_update()
@@ -45,7 +46,7 @@ def close_data(
     about: dict[str, Any] = {"action": "data.lock" if kind is Kind.LOCKED else "data.freeze", "subject": "/lock"}
     require(by, Permission.DATA_LOCK, **about)
     if participants is None:
-        _require_everywhere(by, Permission.DATA_LOCK, **about)
+        require_everywhere(by, Permission.DATA_LOCK, EVERYWHERE, **about)
     problems = why_problems(study.definition, why)
     if visit is not None and study.definition.visit(visit) is None:
         problems.append(FieldProblem("visit", "choice", "Choose one of the visits of the study."))
@@ -151,17 +152,10 @@ def _locked(
         raise NotFound
     lock, site_id = found
     if site_id is None:
-        _require_everywhere(by, permission, action=action, subject=f"/lock/{number}")
+        require_everywhere(by, permission, EVERYWHERE, action=action, subject=f"/lock/{number}")
     else:
         require(by, permission, site_id=site_id, action=action, subject=f"{lock.participant}/lock/{number}")
     return lock
-
-
-def _require_everywhere(by: Actor, permission: Permission, *, action: str, subject: str) -> None:
-    """NotAllowed for whoever holds the permission at some sites only."""
-    if sites_for(by, permission) is not None:
-        words = "This is about every site, and you work at some. Ask a data manager of the whole study."
-        raise NotAllowed(words, action=action, subject=subject)
 
 
 def _lift(session: Session, study: StudyInUse, lock: Lock, action: str, why: str, *, by: Actor, now: datetime) -> None:

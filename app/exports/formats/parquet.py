@@ -49,9 +49,11 @@ def build(table: Table, kinds: Sequence[Kind], path: Path) -> None:
     lazy = register_io_source(frames, schema=schema)
     try:
         lazy.sink_parquet(path, row_group_size=ROW_GROUP, metadata={"equipoise": _said(table)}, engine="streaming")
-    finally:
-        for problem in problems:
-            raise problem
+    except Exception:
+        if not problems:
+            raise
+    if problems:
+        raise problems[0]
 
 
 def _said(table: Table) -> str:

@@ -10,8 +10,8 @@ from sqlmodel import Session
 
 from app.audit.actions import ENTRY, HEAD
 from app.foundation.database import keys_of
-from app.foundation.errors import NotAllowed, NotFound, Refused
-from app.people.access import Actor, may, require, sites_for
+from app.foundation.errors import NotFound, Refused
+from app.people.access import Actor, may, require_whole_log
 from app.people.permissions import Permission, holders
 from app.people.reads import MEMBERSHIP, PERSON
 from app.randomisation.concealment.rules import ACCESS, ENROLLING, MOST_TOLD, Act, Listed, Opening, Right, statement
@@ -62,11 +62,7 @@ def concealment(session: Session, study: StudyInUse, *, by: Actor, now: datetime
 def _require(lists: Any, by: Actor) -> None:
     if may(by, Permission.SEQUENCE_DRAW):
         return
-    require(by, Permission.LOG_REVIEW, action="concealment.read")
-    if sites_for(by, Permission.LOG_REVIEW) is not None:
-        raise NotAllowed(
-            "This is about the whole study. Ask somebody who reviews the log of all sites.", action="concealment.read"
-        )
+    require_whole_log(by, action="concealment.read")
     status = {row.status for row in lists}
     if SequenceStatus.CLOSED not in status or status & set(RUNNING):
         raise Refused(

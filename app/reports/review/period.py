@@ -12,9 +12,7 @@ from sqlmodel import Session
 
 from app.audit.actions import ENTRY
 from app.foundation.database import within
-from app.foundation.errors import NotAllowed
-from app.people.access import Actor, require, sites_for
-from app.people.permissions import Permission
+from app.people.access import Actor, require_whole_log
 from app.people.reads import AccessReviewRow, access_reviews
 from app.reports.review.reads import ReviewRow, all_reviews
 from app.reports.review.rules import Kind
@@ -60,11 +58,7 @@ class Period:
 
 def period(session: Session, study: StudyInUse, *, since: datetime, until: datetime, by: Actor) -> Period:
     """The report of a period, in four statements: for who reviews the log of the whole study."""
-    require(by, Permission.LOG_REVIEW, action="period.read")
-    if sites_for(by, Permission.LOG_REVIEW) is not None:
-        raise NotAllowed(
-            "This is about the whole study. Ask somebody who reviews the log of all sites.", action="period.read"
-        )
+    require_whole_log(by, action="period.read")
     counted = (
         select(ENTRY.c.action, func.count())
         .where(ENTRY.c.log == study.code, ENTRY.c.action.in_(tuple(COUNTED)), *within(ENTRY.c.at, since, until))

@@ -15,7 +15,7 @@ from app.audit.actions import ENTRY, HEAD
 from app.audit.models import SYSTEM_LOG
 from app.capture.actions import COMPUTED_AGAIN, NO_LONGER_ASKED
 from app.foundation import paging
-from app.foundation.database import among, as_text, batches, table_of
+from app.foundation.database import KINDS, among, as_text, batches, table_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound
 from app.participants.identity import PARTICIPANT
 from app.people.access import Actor, require, sites_for
@@ -53,7 +53,7 @@ _HELD = {
     kind: select(VISIT.c.participant_id, VISIT.c.code, VISIT.c.held_on).where(
         among(VISIT.c.participant_id, kind), VISIT.c.held_on.is_not(None)
     )
-    for kind in ("sqlite", "postgresql")
+    for kind in KINDS
 }
 
 
@@ -129,6 +129,7 @@ def worth_a_look(
     *,
     by: Actor,
     now: datetime,
+    since: int | None = None,
     upto: int | None = None,
     again: bool = False,
     waits: bool = False,
@@ -136,8 +137,8 @@ def worth_a_look(
 ) -> tuple[Stretch, Found | None]:
     """The next stretch and what is worth a look in it; None while a long one is gone through for the first time.
 
-    `upto` is where a stretch ended that somebody has seen: theirs is found, even if the log went on. `waits` is for
-    whoever rather waits.
+    `since` and `upto` are where a stretch began and ended that somebody has seen: theirs is found, even if the log went
+    on; Conflict when it was reviewed meanwhile. `waits` is for whoever rather waits.
     """
     stretch = next_stretch(session, study, by=by)
     looks = kept.looks(study, scope_of(stretch.sites), stretch.since)
@@ -153,6 +154,8 @@ def worth_a_look(
             words = "The log does not go so far. Look at what is worth a look, and review that."
             raise Invalid([FieldProblem("upto", "range", words)])
         found = looked_through(session, study=study, stretch=stretch, now=now, skew=skew, upto=upto)
+    if since not in (None, stretch.since):
+        raise Conflict(MEANWHILE, action=ACTION, subject="/review")
     return stretch, found
 
 
