@@ -12,6 +12,7 @@ Doors, in front of the rooms:
   printing        records and slips as PDF, and a file that opens without a server
   wording         a stored value in the words of the study
   handover        what a request asks of the exports, and a kept file by range
+  listening       which worker takes the next connection
   signposts       which of hundreds of addresses a request is for
   rendering       a page, or the one block htmx asked for
   web/            HTML doors: one file per page family;  static/ styles, icons, small scripts

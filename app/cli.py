@@ -124,7 +124,7 @@ def serve(
         host=host,
         port=port,
         workers=workers,
-        loop="app.installation:OneAtATime",
+        loop="app.listening:ShortestQueue",
         access_log=False,
         server_header=False,
         date_header=True,

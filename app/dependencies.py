@@ -32,7 +32,7 @@ from app.foundation.database import Database, end, only_reads, undo
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
 from app.foundation.json_parts import members, text_of
 from app.foundation.languages import SOURCE, asked_for, in_language, nearest
-from app.foundation.turns import short_turns
+from app.foundation.turns import OneByOne, short_turns
 from app.participants.reads import study_of_participant
 from app.people import actions
 from app.people import reads as people
@@ -135,8 +135,19 @@ def ending(endpoint: Callable[..., Any]) -> Callable[..., Any]:
     return ended
 
 
+async def in_turn(request: Request) -> AsyncIterator[None]:
+    """The changes of a study that take their turn in this process: this one's, until it is committed.
+
+    Whoever waits has no thread. Not for what takes long: others would wait for it (decision 0027).
+    """
+    waiting: OneByOne = request.app.state.changes
+    async with waiting.turn(request.path_params["study"]):
+        yield
+
+
 Reading = Annotated[Session, Depends(reading, scope="function")]
 Writing = Annotated[Session, Depends(writing, scope="function")]
+InTurn = Annotated[None, Depends(in_turn, scope="function")]
 
 
 async def read_form(request: Request) -> dict[str, list[str]]:
@@ -379,32 +390,19 @@ def _signed_in(
     return found
 
 
-def _weighed_form(request: Request, form: Form) -> actions.Weighed | None:
-    """The password of a form, held against that of whoever sent it before the change takes its lock."""
+async def weighed_form(request: Request, form: TypedForm) -> actions.Weighed | None:
+    """The password of a form, held against that of whoever sent it before the change takes its turn and its locks."""
     password, token = form.get("password", [""])[-1], request.cookies.get(cookie_name(settings_of(request)), "")
-    if not password or not token:
-        return None
-    with database_of(request).reading() as session:
-        owner = people.owner_of_cookie(session, token)
-        return actions.weighed_again(session, owner, password, now=clock.now()) if owner is not None else None
+
+    def weighed() -> actions.Weighed | None:
+        with database_of(request).reading() as session:
+            owner = people.owner_of_cookie(session, token)
+            return actions.weighed_again(session, owner, password, now=clock.now()) if owner is not None else None
+
+    return await run_in_threadpool(weighed) if password and token else None
 
 
-def _weighed_body(request: Request, body: bytes) -> actions.Weighed | None:
-    """As `_weighed_form`, of a JSON body."""
-    if b'"password"' not in body:
-        return None
-    with database_of(request).reading() as session:
-        now = clock.now()
-        owner = people.owner_of_token(session, _bearer(request), now=now)
-        if owner is None:  # nobody of ours: their body is not even read
-            return None
-        try:
-            password = members(text_of(body)).get("password")  # beside it may stand the rows of a large file
-        except (ValueError, RecursionError):  # the door says what is wrong with it
-            return None
-        if not isinstance(password, str) or not password:
-            return None
-        return actions.weighed_again(session, owner, password, now=now)
+WeighedForm = Annotated[actions.Weighed | None, Depends(weighed_form)]
 
 
 def _require_csrf(request: Request, signed_in: people.SignedIn, form: Form) -> None:
@@ -470,12 +468,16 @@ def logged_page_in_study(request: Request, session: Writing) -> Here:
     return _here(request, session, {}, study=request.path_params["study"], unsafe=False)
 
 
-def change_in_study(request: Request, session: Writing, form: TypedForm) -> Here:
+def change_in_study(request: Request, weighed: WeighedForm, session: Writing, form: TypedForm) -> Here:
     """A posted form inside a study."""
-    weighed = _weighed_form(request, form)
     here = _here(request, session, form, study=request.path_params["study"], unsafe=True)
     here.weighed = weighed
     return here
+
+
+def change_in_turn(request: Request, weighed: WeighedForm, _turn: InTurn, session: Writing, form: TypedForm) -> Here:
+    """As `change_in_study`, of a change that is short and that many make at once."""
+    return change_in_study(request, weighed, session, form)
 
 
 def who_asks(request: Request, study: str, session: Session) -> Actor:
@@ -540,9 +542,8 @@ def page_anywhere(request: Request, session: Reading) -> Here:
     return _here(request, session, {}, study=None, unsafe=False)
 
 
-def change_anywhere(request: Request, session: Writing, form: TypedForm) -> Here:
+def change_anywhere(request: Request, weighed: WeighedForm, session: Writing, form: TypedForm) -> Here:
     """A posted form outside any study."""
-    weighed = _weighed_form(request, form)
     new = form.get("new_password", [""])[-1]
     chosen = actions.chosen(new) if new and weighed is not None and weighed.right else None
     here = _here(request, session, form, study=None, unsafe=True)
@@ -559,9 +560,8 @@ def page_of_draft(request: Request, session: Reading) -> Here:
     return _here(request, session, {}, study=_study_of_draft(request), unsafe=False)
 
 
-def change_of_draft(request: Request, session: Writing, form: TypedForm) -> Here:
+def change_of_draft(request: Request, weighed: WeighedForm, session: Writing, form: TypedForm) -> Here:
     """A posted form about a draft: inside its study, or outside any study."""
-    weighed = _weighed_form(request, form)
     here = _here(request, session, form, study=_study_of_draft(request), unsafe=True)
     here.weighed = weighed
     return here
@@ -575,6 +575,7 @@ def _study_of_draft(request: Request) -> str | None:
 PageInStudy = Annotated[Here, Depends(page_in_study, scope="function")]
 LoggedPageInStudy = Annotated[Here, Depends(logged_page_in_study, scope="function")]
 ChangeInStudy = Annotated[Here, Depends(change_in_study, scope="function")]
+ChangeInTurn = Annotated[Here, Depends(change_in_turn, scope="function")]
 PageOfDraft = Annotated[Here, Depends(page_of_draft, scope="function")]
 ChangeOfDraft = Annotated[Here, Depends(change_of_draft, scope="function")]
 PageAnywhere = Annotated[Here, Depends(page_anywhere, scope="function")]
@@ -694,15 +695,41 @@ IdempotencyKey = Annotated[
 ]
 
 
+Body = Annotated[bytes, Depends(read_body)]
+
+
+async def weighed_body(request: Request, body: Body) -> actions.Weighed | None:
+    """As `weighed_form`, of a JSON body."""
+
+    def weighed() -> actions.Weighed | None:
+        with database_of(request).reading() as session:
+            now = clock.now()
+            owner = people.owner_of_token(session, _bearer(request), now=now)
+            if owner is None:  # nobody of ours: their body is not even read
+                return None
+            try:
+                password = members(text_of(body)).get("password")  # beside it may stand the rows of a large file
+            except (ValueError, RecursionError):  # the door says what is wrong with it
+                return None
+            if not isinstance(password, str) or not password:
+                return None
+            return actions.weighed_again(session, owner, password, now=now)
+
+    return await run_in_threadpool(weighed) if b'"password"' in body else None
+
+
+WeighedBody = Annotated[actions.Weighed | None, Depends(weighed_body)]
+
+
 def api_change(
     request: Request,
     study: str,
+    weighed: WeighedBody,
     session: Writing,
-    body: Annotated[bytes, Depends(read_body)],
+    body: Body,
     idempotency_key: IdempotencyKey = None,
 ) -> Here:
     """A write over REST; an Idempotency-Key header makes it safe to repeat."""
-    weighed = _weighed_body(request, body)
     here = _api_here(request, session, study, unsafe=True)
     here.weighed = weighed
     # What an address is asked with is part of the request: tried and saved are two, and so are two names of one file.
@@ -711,9 +738,23 @@ def api_change(
     return here
 
 
+def api_change_in_turn(
+    request: Request,
+    study: str,
+    weighed: WeighedBody,
+    _turn: InTurn,
+    session: Writing,
+    body: Body,
+    idempotency_key: IdempotencyKey = None,
+) -> Here:
+    """As `api_change`, of a change that is short and that many make at once."""
+    return api_change(request, study, weighed, session, body, idempotency_key)
+
+
 ApiPage = Annotated[Here, Depends(api_page, scope="function")]
 ApiLoggedPage = Annotated[Here, Depends(api_logged_page, scope="function")]
 ApiChange = Annotated[Here, Depends(api_change, scope="function")]
+ApiChangeInTurn = Annotated[Here, Depends(api_change_in_turn, scope="function")]
 
 
 def api_reauthenticate(here: Here, password: str, code: str | None, *, code_needed: bool = False) -> None:

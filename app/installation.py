@@ -1,10 +1,7 @@
 """Where does an installation keep its things? Opens the database and key of the settings; updates the schema."""
 
-import asyncio
 import gc
 import logging
-import os
-import socket
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -75,25 +72,6 @@ def log_config() -> dict[str, Any]:
     for handler in config["handlers"].values():
         handler["filters"] = ["only_the_kind"]
     return config
-
-
-class OneAtATime(asyncio.SelectorEventLoop):
-    """An event loop that takes one new connection at each turn, and sends what it has at once.
-
-    Otherwise the worker that happens to wake first takes all that wait, and keeps them: one would do nearly all the
-    work while another has next to nothing to do. And the second part of an answer would wait for a receipt of the
-    first, 40 ms: asyncio sees to that only where a socket was opened by itself, and workers are handed theirs.
-    """
-
-    async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:
-        waiting = options.get("backlog", 100)
-        server = await super().create_server(*args, **{**options, "backlog": 1})
-        for each in server.sockets:
-            with socket.socket(fileno=os.dup(each.fileno())) as same:
-                same.listen(waiting)
-                if same.family in (socket.AF_INET, socket.AF_INET6):
-                    same.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # handed on to each connection
-        return server
 
 
 def application() -> FastAPI:

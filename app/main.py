@@ -35,6 +35,7 @@ from app.dependencies import (
 from app.foundation import clock
 from app.foundation.database import Database
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Problem, Refused
+from app.foundation.turns import OneByOne
 from app.rendering import STATIC
 from app.reports.kept import KeptCounts
 from app.settings import Settings
@@ -188,6 +189,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     application.state.settings = settings
     application.state.database = database
     application.state.counts = KeptCounts(database)
+    application.state.changes = OneByOne()
     application.mount("/static", CachedStatic(directory=STATIC), name="static")
 
     @application.api_route("/healthz", methods=["GET", "HEAD"], include_in_schema=False)

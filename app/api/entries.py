@@ -21,6 +21,7 @@ from app.capture.verification import verify_items
 from app.dependencies import (
     LARGEST_UPLOAD,
     ApiChange,
+    ApiChangeInTurn,
     ApiLoggedPage,
     ApiPage,
     Here,
@@ -266,7 +267,7 @@ def _refuse_withheld(here: Here, found: Participant, visit: str, instrument: str
 
 @router.put("/visits/{visit}/entries/{instrument}", name="api.save_entry", response_model=SavedReply)
 def save_entry(
-    here: ApiChange, code: str, visit: str, instrument: str, asked: EntryBody, repeat: Repeat = 1
+    here: ApiChangeInTurn, code: str, visit: str, instrument: str, asked: EntryBody, repeat: Repeat = 1
 ) -> Response:
     """Save an entry. Sending the same again changes nothing; an outdated `base_version` is refused."""
     found = participant_of(here, code)

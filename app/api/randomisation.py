@@ -18,6 +18,7 @@ from app.api.participants import participant_of
 from app.api.shapes import KEPT, Body, Cursor, Limit, PageOf, Reply, Text, file_contents
 from app.dependencies import (
     ApiChange,
+    ApiChangeInTurn,
     ApiLoggedPage,
     ApiPage,
     Here,
@@ -147,7 +148,7 @@ def gates(here: ApiPage, code: str) -> GatesReply:
 
 
 @router.post(PARTICIPANTS + "/randomise", name="api.randomise", status_code=201, response_model=RandomisedReply)
-def randomise(here: ApiChange, code: str) -> Response:
+def randomise(here: ApiChangeInTurn, code: str) -> Response:
     """Randomise a participant, once and for all. Send an Idempotency-Key: a repeated request gets the first answer.
 
     Without the same key a participant who is already randomised is refused with 409.

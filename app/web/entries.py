@@ -44,6 +44,7 @@ from app.consent.reads import why_no_consent
 from app.dependencies import (
     LARGEST_UPLOAD,
     ChangeInStudy,
+    ChangeInTurn,
     Form,
     Here,
     LoggedPageInStudy,
@@ -344,7 +345,7 @@ def form(here: PageInStudy, code: str, visit: str, instrument: str) -> Response:
 
 
 @router.post(ENTRY, name="entries.save", max_body_size=LARGEST_UPLOAD)
-def save(here: ChangeInStudy, code: str, visit: str, instrument: str, sent: SentFiles) -> Response:
+def save(here: ChangeInTurn, code: str, visit: str, instrument: str, sent: SentFiles) -> Response:
     """Save the answers; what stands against it is said at the questions, with everything typed and sent still there."""
     spot = spot_of(here, code, visit, instrument)
     if spot.withheld is not None and spot.may_save:

@@ -7,6 +7,7 @@ from fastapi.responses import RedirectResponse, Response
 from app.consent.reads import consents_of
 from app.dependencies import (
     ChangeInStudy,
+    ChangeInTurn,
     Here,
     PageInStudy,
     newest_entry,
@@ -54,7 +55,7 @@ def randomise_form(here: PageInStudy, code: str) -> Response:
 
 
 @router.post("/{study}/participants/{code}/randomise", name="randomisation.randomise")
-def randomise(here: ChangeInStudy, code: str) -> Response:
+def randomise(here: ChangeInTurn, code: str) -> Response:
     """Randomise, once and for all. The same form sent again leads to the same allocation.
 
     A form of the first stage says so, so that none of it is ever taken for the next step.

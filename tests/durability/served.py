@@ -66,7 +66,7 @@ def serve(environment: Mapping[str, str], log: str, listening: socket.socket | i
     config = uvicorn.Config(
         "app.installation:application",
         factory=True,
-        loop="app.installation:OneAtATime",
+        loop="app.listening:ShortestQueue",
         access_log=False,
         log_level="warning",
         server_header=False,
