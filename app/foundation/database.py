@@ -92,10 +92,15 @@ class Database:
         if self.url.get_backend_name() == "postgresql":
             self.url = self.url.set(drivername="postgresql+psycopg")
         self.keys = keys
-        self.engine = _engine(self.url.render_as_string(hide_password=False))
+        self.engine = _engine(self.address)
         self._reader = self.engine.execution_options(reading=True)
         if not self.is_sqlite:
             self._reader = self._reader.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    @property
+    def address(self) -> str:
+        """Where it is, with the password: for another program of ours, and for no log."""
+        return self.url.render_as_string(hide_password=False)
 
     @property
     def is_sqlite(self) -> bool:

@@ -9,6 +9,8 @@ from typing import Generic, Protocol, TypeVar
 
 from sqlmodel import Session
 
+from app.foundation.apart import apart
+from app.foundation.crypto.keys import Keyring
 from app.foundation.database import Database
 from app.reports.quality import Measured
 from app.reports.review.rules import Found as FoundInLog
@@ -48,7 +50,7 @@ class Kept(Generic[Found]):
     """The last one of every study, of all its sites, by the versions of the study it was made for.
 
     Of several who ask at once, one counts and the others wait for it; what is made behind their backs is made by one
-    thread for each study, on a session of its own.
+    thread or program for each study, on a session of its own.
     """
 
     def __init__(
@@ -68,11 +70,13 @@ class Kept(Generic[Found]):
         again: bool = False,
         waits: bool = True,
         stands: Callable[[datetime], bool] = _always,
+        elsewhere: bool = False,
     ) -> Found | None:
         """What can be shown without waiting, None for nothing; when it is no longer good, another is being made.
 
         `stands` says whether what was counted then may still be shown. A small count is made before anybody could read
         an older one, so that of a small trial there is none; `again`, and `waits`, are for those who rather wait.
+        `elsewhere` has another made in a program of its own, without the installation's key (`foundation.apart`).
         """
         found = self._good(study, now, again=again, stands=stands)
         if found is not None or self._database is None:
@@ -82,7 +86,7 @@ class Kept(Generic[Found]):
             old = None
         if waits and (again or old is None):
             return None
-        self._count_behind(study, count, self._database, now)
+        self._count_behind(study, count, self._database, elsewhere=elsewhere)
         return old
 
     def waited_for(
@@ -126,7 +130,7 @@ class Kept(Generic[Found]):
         return found if age < good_for and (age < KEPT_FOR or stands(found.at)) else None
 
     def _count_behind(
-        self, study: StudyInUse, count: Callable[[Session], Found], database: Database, now: datetime
+        self, study: StudyInUse, count: Callable[[Session], Found], database: Database, *, elsewhere: bool
     ) -> None:
         """Have it made by a thread, unless somebody makes one already."""
         counting = self._lock_of(study)
@@ -135,8 +139,7 @@ class Kept(Generic[Found]):
 
         def work() -> None:
             try:
-                with database.reading() as session:
-                    found = count(session)
+                found = apart(counted, database.address, count) if elsewhere else counted_on(database, count)
                 self._kept[study.id] = (_versions(study), found)
             except Exception as problem:  # whoever looks next tries again, or waits and is told
                 log.error("counting behind a page of reports failed: %s", type(problem).__name__)
@@ -167,6 +170,21 @@ class KeptCounts:
             held = Kept(self._database, large_for=MEASURED_FOR, large_again=KEPT_FOR)
             self._looks[study.id, scope] = since, held
         return held
+
+
+def counted(address: str, count: Callable[[Session], Found]) -> Found:
+    """What this counts in the database at this address, of nothing that is sealed: no key opens anything here."""
+    database = Database(address, Keyring(bytes(32)))
+    try:
+        return counted_on(database, count)
+    finally:
+        database.dispose()
+
+
+def counted_on(database: Database, count: Callable[[Session], Found]) -> Found:
+    """What this counts on a session of its own."""
+    with database.reading() as session:
+        return count(session)
 
 
 def _versions(study: StudyInUse) -> Versions:

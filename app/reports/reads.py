@@ -93,7 +93,9 @@ def report(
     if counted is None:
         counted = kept.counts.waited_for(study, partial(count, session, study, now=now), **asked)
     waits = waits_for_quality or not counted.is_large
-    measured = kept.measures.at_once(study, partial(measure, study=study, now=now), waits=waits, **asked)
+    measured = kept.measures.at_once(
+        study, partial(measure, study=study, now=now), waits=waits, elsewhere=True, **asked
+    )
     if measured is None and waits:
         measured = kept.measures.waited_for(study, partial(measure, session, study, now=now), **asked)
     mine = sites_for(by, Permission.REPORT_READ)

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -319,6 +320,26 @@ def test_what_the_data_look_like_is_nothing_to_wait_for_in_a_large_trial(shared_
     assert asked(MEASURED_FOR - timedelta(seconds=1)) is made
     assert asked(KEPT_FOR - timedelta(seconds=1), again=True) is made
     assert asked(KEPT_FOR, stands=lambda at: False) is None
+
+
+def test_another_program_measures_the_same_without_the_installation_s_key(database: Database):
+    with database.writing() as session:
+        study = a_study(session)
+        filled(session, study, random.Random(7), 8)
+    kept, count = KeptCounts(database).measures, partial(measure, study=study, now=NOW)
+
+    def asked() -> Measured | None:
+        return kept.at_once(study, count, now=NOW, waits=False, elsewhere=True)
+
+    assert asked() is None
+    for thread in threading.enumerate():
+        if thread.name == "reports-mini":
+            thread.join(60)
+    found = asked()
+    assert found is not None
+    assert found.entries
+    with database.reading() as session:
+        assert found == measure(session, study, now=NOW)
 
 
 @pytest.mark.requirement("GDPR-3")

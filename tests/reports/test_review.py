@@ -1,5 +1,6 @@
 """Review of the log: seeded anomalies are found, and counted; a review is kept, and the next begins behind it."""
 
+import threading
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from sqlmodel import Session
 from app.audit.actions import ENTRY, Change, record
 from app.audit.models import SYSTEM_LOG
 from app.capture.actions import COMPUTED_AGAIN
+from app.foundation.database import Database
 from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Refused
 from app.participants.identity import PARTICIPANT
 from app.people.access import Actor
@@ -311,6 +313,28 @@ def test_a_long_stretch_is_gone_through_behind_the_page_and_one_review_takes_so_
         look(log, monitor, upto=4)
     with pytest.raises(Conflict, match="a review of these entries"):
         look(log, monitor, since=1, upto=2)
+
+
+def test_another_program_finds_the_same(database: Database, monkeypatch: pytest.MonkeyPatch):
+    with database.writing() as session:
+        study = mini_study(session)
+        log = Log(session, study, person(session, study, "coordinator"))
+        refused(log)
+        opened(log)
+        monitor = person(session, study, "monitor")
+    kept = KeptCounts(database)
+    with database.reading() as session:
+        found = reads.worth_a_look(session, study, KeptCounts(), by=monitor, now=NOW)[1]
+    monkeypatch.setattr(reads, "LARGE", 0)
+    with database.reading() as session:
+        assert reads.worth_a_look(session, study, kept, by=monitor, now=NOW)[1] is None
+    for thread in threading.enumerate():
+        if thread.name == f"reports-{study.code}":
+            thread.join(60)
+    with database.reading() as session:
+        assert reads.worth_a_look(session, study, kept, by=monitor, now=NOW)[1] == found
+    assert found is not None
+    assert found.findings
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)

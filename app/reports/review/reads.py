@@ -144,7 +144,7 @@ def worth_a_look(
     looks = kept.looks(study, scope_of(stretch.sites), stretch.since)
     look = partial(looked_through, study=study, stretch=stretch, now=now, skew=skew)
     waits = waits or stretch.entries < LARGE
-    found = looks.at_once(study, look, now=now, again=again, waits=waits)
+    found = looks.at_once(study, look, now=now, again=again, waits=waits, elsewhere=True)
     if found is None and waits:
         found = looks.waited_for(study, partial(look, session), now=now, again=again)
     if upto is not None and (found is None or found.upto != upto):
