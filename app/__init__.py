@@ -44,7 +44,7 @@ Rooms, top floor first:
                   randomised in error
   studies/        the protocol as data: arms, visit plan, instruments, words in other languages;  library/ (resolve,
                   prt, etmi);  drafts/ folders that are written in the browser;
-                  importing/ makes study folders of REDCap, CDISC ODM and XLSForm files
+                  importing/ makes study folders of REDCap, CDISC ODM, USDM and XLSForm files
   expressions/    one pure language for eligibility, skip logic, edit checks, calculations
   people/         users, roles, sites, the permission table, sign-in, second factor, tokens
   mail/           the outbox (queued in the same transaction, sent after) and the ways out of it

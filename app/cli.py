@@ -420,9 +420,7 @@ def study_wording(study: str, folder: Path) -> None:
 
 @study_app.command("import")
 def study_import(
-    file: Annotated[
-        Path, typer.Argument(help="REDCap dictionary (CSV) or project (XML), CDISC ODM (XML), XLSForm (XLSX).")
-    ],
+    file: Annotated[Path, typer.Argument(help="REDCap (CSV, XML), CDISC ODM (XML) or USDM (JSON), XLSForm (XLSX).")],
     to: Annotated[Path, typer.Option(help="A new folder for the study.")],
     code: Annotated[str | None, typer.Option(help="The study's code; otherwise made of its title.")] = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""A study from elsewhere over REST: a file of REDCap, CDISC ODM or an XLSForm becomes a draft and a report."""
+"""A study from elsewhere over REST: a file of REDCap, CDISC ODM or USDM, or an XLSForm becomes a draft and a report."""
 
 from typing import Annotated, Any
 
@@ -102,7 +102,7 @@ def import_study(
     ] = None,
     draft: Annotated[bool, Query(description="False: only the report, and nothing is kept.")] = True,
 ) -> Response:
-    """Convert a REDCap data dictionary (CSV) or project (XML), CDISC ODM (XML) or XLSForm (XLSX) into a draft.
+    """Convert a REDCap dictionary (CSV) or project (XML), CDISC ODM (XML), USDM (JSON) or XLSForm (XLSX) into a draft.
 
     What kind of file it is follows from its content. Nothing is loaded: see what is still to be decided with
     `GET /drafts/{number}`, mend it, then load the draft. The same request again is answered without the report.

@@ -1,5 +1,6 @@
 """What does the protocol say, over REST?"""
 
+from importlib.metadata import version
 from typing import Any
 
 from pydantic import ConfigDict
@@ -7,6 +8,7 @@ from pydantic import ConfigDict
 from app.api.operations import operations
 from app.api.shapes import Reply
 from app.dependencies import ApiPage
+from app.exports.formats.usdm import protocol
 from app.people import reads as people
 from app.people.access import require
 from app.people.permissions import Permission
@@ -84,3 +86,21 @@ def instruments(here: ApiPage) -> list[dict[str, Any]]:
     """Every instrument: items, ranges, choices, checks, scoring and sources."""
     require(here.actor, Permission.STUDY_READ)
     return [instrument.model_dump(mode="json") for instrument in here.the_study.definition.instruments]
+
+
+PLANNED = {"example": {"study": {"name": "resolve", "versions": []}, "usdmVersion": "4.0.0", "systemName": "Equipoise"}}
+
+
+@router.get(
+    "/usdm",
+    name="api.usdm",
+    responses={200: {"description": "A study of USDM 4.0.", "content": {"application/json": PLANNED}}},
+)
+def usdm(here: ApiPage) -> dict[str, Any]:
+    """What the study plans, as CDISC USDM 4.0: arms, criteria, and visits with windows as its main timeline.
+
+    Arms are numbers for whoever is blinded.
+    """
+    require(here.actor, Permission.STUDY_READ)
+    definition = here.the_study.definition
+    return protocol(definition, software=version("equipoise"), named=not here.actor.blinded)

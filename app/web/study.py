@@ -1,11 +1,13 @@
 """Study: the protocol in force, in readable form, and who may do what in it."""
 
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 
 from app.dependencies import Here, PageInStudy
+from app.exports.formats.usdm import protocol
 from app.foundation.languages import translations
 from app.people.access import may, require
 from app.people.permissions import TABLE, Permission, Role
@@ -14,6 +16,7 @@ from app.studies.definition import Instrument, Item, ItemType, Study, Visit
 from app.studies.reads import versions
 from app.web.pages import pages
 from app.web.places import places_of, show_at
+from app.web.tables import kept_as
 
 router = pages()
 
@@ -78,6 +81,15 @@ def study(here: PageInStudy) -> Response:
         outcomes=[_outcome(definition, index) for index in range(len(definition.outcomes))],
         timezone=places.timezone(),
     )
+
+
+@router.get("/{study}/study/usdm.json", name="study.usdm")
+def usdm(here: PageInStudy) -> Response:
+    """The plan of the study as USDM, for systems that read a protocol; arms by number for whoever is blinded."""
+    require(here.actor, Permission.STUDY_READ)
+    definition = here.the_study.definition
+    document = protocol(definition, software=version("equipoise"), named=not here.actor.blinded)
+    return JSONResponse(document, headers=kept_as(f"{definition.code}-{definition.version}-usdm.json"))
 
 
 @router.get("/{study}/study/roles", name="study.roles")

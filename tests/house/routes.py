@@ -398,6 +398,7 @@ WHO: dict[str, Who] = {
     "webhooks.change": P.WEBHOOK_MANAGE,
     "study.study": P.STUDY_READ,
     "study.roles": P.STUDY_READ,
+    "study.usdm": P.STUDY_READ,
     # a file from elsewhere becomes a folder to download: nothing is loaded or kept
     "importing.start": P.STUDY_LOAD,
     "importing.convert": P.STUDY_LOAD,
@@ -455,6 +456,7 @@ WHO: dict[str, Who] = {
     "api.token": IN_STUDY,  # of itself
     "api.study": P.STUDY_READ,
     "api.instruments": P.STUDY_READ,
+    "api.usdm": P.STUDY_READ,
     "api.drafts": P.STUDY_LOAD,
     "api.make_draft": P.STUDY_LOAD,
     "api.import_study": P.STUDY_LOAD,

@@ -1,4 +1,4 @@
-"""How does a study from elsewhere become a study folder? REDCap dictionaries and projects, CDISC ODM, XLSForms.
+"""How does a study from elsewhere become a study folder? REDCap dictionaries and projects, ODM and USDM, XLSForms.
 
 One file per format reads it into a `Draft`, nothing is opened or fetched; `building` makes a folder of the draft that
 `equipoise study check` accepts, and `report` says of everything that was not taken over where it stands and what to do.

@@ -115,12 +115,13 @@ def _study(draft: Draft, screening: Data, placeholders: list[Data], *, has_crite
             "sites", "the source names no site.", "There is one to be named.", "Name the sites and their time zones."
         )
     data["arms"] = draft.arms or [{"code": "everybody", "label": "Everybody"}]
-    data["allocation"] = {"method": "observed", "source": "Not in the source of this import: to be decided."}
+    method = "list" if draft.is_randomised else "observed"
+    data["allocation"] = {"method": method, "source": "Not in the source of this import: to be decided."}
     if draft.arms:
         default(
             "arms",
             "they were taken from the source, which does not say how they are allocated, and in which ratio.",
-            "Groups are observed.",
+            "They are equal in size." if draft.is_randomised else "Groups are observed.",
             "Check the arms, and write their ratio.",
         )
     else:
@@ -130,7 +131,7 @@ def _study(draft: Draft, screening: Data, placeholders: list[Data], *, has_crite
     default(
         "allocation",
         "the source does not say how participants get an arm.",
-        "Nobody is allocated (`observed`).",
+        "A list that is made elsewhere (`list`)." if draft.is_randomised else "Nobody is allocated (`observed`).",
         "Write the method and the strata; then count visits from randomisation, and write `kind: baseline` at those "
         "before it.",
     )
@@ -157,7 +158,7 @@ def _study(draft: Draft, screening: Data, placeholders: list[Data], *, has_crite
         )
     if draft.visits:
         data["visits"] = draft.visits
-        if draft.times_known:
+        if draft.times_known and not draft.anchors_known:
             default(
                 "visits",
                 "days and windows were taken from the source; from what they are counted, and which visits come before "

@@ -62,6 +62,8 @@ class Draft:
     forms: list[Form] = field(default_factory=list)
     visits: list[Data] = field(default_factory=list)
     times_known: bool = False  # whether the source says when visits are due
+    anchors_known: bool = False  # and from what they are counted
+    is_randomised: bool = False  # whether it says that people are given an arm, though not how
     unscheduled: list[str] = field(default_factory=list)
     sites: list[Data] = field(default_factory=list)
     arms: list[Data] = field(default_factory=list)

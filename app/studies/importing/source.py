@@ -4,7 +4,7 @@ import re
 from datetime import date
 
 from app.studies.definition import RESERVED_CODES
-from app.studies.importing import odm, redcap_dictionary, redcap_project, xlsform
+from app.studies.importing import odm, redcap_dictionary, redcap_project, usdm, xlsform
 from app.studies.importing.building import Converted, built
 from app.studies.importing.codes import Codes
 from app.studies.importing.draft import Draft
@@ -55,6 +55,8 @@ def read(data: bytes, *, name: str) -> Draft:
     if data.startswith(_SPREADSHEET) and len(data) <= LARGEST_SOURCE:
         return xlsform.read(data, name)
     text = text_of(data)
+    if usdm.is_one(text):
+        return usdm.read(text, name)
     if text.lstrip()[:1] != "<":
         return redcap_dictionary.read(text, name)
     if "redcap" in text[:20_000].lower() and "projectredcap.org" in text[:20_000]:
