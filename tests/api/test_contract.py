@@ -307,6 +307,24 @@ def test_what_is_asked_beside_the_body_is_part_of_the_request(world):
     assert [each["field"] for each in none["errors"]] == ["rows"]
 
 
+def test_a_token_is_told_which_study_it_is_for(world):
+    """Programs that know no code begin here, as those of CDISC's Dataset-JSON API do."""
+    client = world.client("data_manager")
+    asked = {"headers": {"Authorization": f"Bearer {client.token}"}}
+    reply = client.http.get("/api/v1/studies", **asked)
+    (study,) = reply.json()
+    assert (study["code"], study["href"], study["studyOID"]) == ("mini", client.root, "ST.mini")
+    assert client.http.get(study["href"], **asked).json()["title"] == study["title"] == study["label"]
+    assert client.http.get("/api/v1/studies?fields=code", **asked).json() == [{"code": "mini"}]
+    (wide,) = client.http.get("/api/v1/studies?expand=datasets", **asked).json()
+    assert "IG.DM" in [each["itemGroupOID"] for each in wide["datasets"]]
+    again = {"headers": {**asked["headers"], "If-None-Match": reply.headers["ETag"]}}
+    assert client.http.get("/api/v1/studies", **again).status_code == 304
+    assert client.http.get("/api/v1/studies?code=mini", **asked).status_code == 422
+    for token in ("", "eqp_nobody"):
+        assert client.http.get("/api/v1/studies", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+
+
 def test_a_file_that_says_of_nobody_is_refused_as_a_whole(world):
     """Each of its rows would be refused for it: a million of them took minutes, and the answer was as long."""
     manager = world.client("data_manager")
