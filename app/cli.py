@@ -162,7 +162,7 @@ def data_import(
     from app import importing
     from app.imports import actions as imports
     from app.imports import reads as kept
-    from app.imports.rules import guessed, read_csv, read_mapping
+    from app.imports.rules import guessed, read_csv, read_mapping, require_who
 
     settings = Settings()
     database = open_database(settings)
@@ -177,6 +177,7 @@ def data_import(
             meaning = read_mapping(json.loads(Path(mapping).read_text(encoding="utf-8")))
         else:
             meaning = kept.mapping_named(session, in_use, mapping, by=actor)
+        require_who(meaning, header)
         done = importing.carry_out(
             session,
             in_use,

@@ -587,7 +587,7 @@ def _bearer(request: Request) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def _api_here(request: Request, session: Session, study: str, *, unsafe: bool, touch: bool = True) -> Here:
+def _api_here(request: Request, session: Session, study: str | None, *, unsafe: bool, touch: bool = True) -> Here:
     here = here_by_token(request, session, _bearer(request), study=study, unsafe=unsafe, touch=touch)
     _refuse_nul_in_query(request)
     _refuse_unknown(request)
@@ -668,6 +668,11 @@ class TokenNeeded(Exception):
 def api_page(request: Request, study: str, session: Reading) -> Here:
     """A GET over REST."""
     return _api_here(request, session, study, unsafe=False)
+
+
+def api_any_study(request: Request, session: Reading) -> Here:
+    """A GET over REST outside the address of any study: in the one that the token is for."""
+    return _api_here(request, session, None, unsafe=False)
 
 
 def api_logged_page(request: Request, study: str, session: Writing) -> Here:
@@ -752,6 +757,7 @@ def api_change_in_turn(
 
 
 ApiPage = Annotated[Here, Depends(api_page, scope="function")]
+ApiAnyStudy = Annotated[Here, Depends(api_any_study, scope="function")]
 ApiLoggedPage = Annotated[Here, Depends(api_logged_page, scope="function")]
 ApiChange = Annotated[Here, Depends(api_change, scope="function")]
 ApiChangeInTurn = Annotated[Here, Depends(api_change_in_turn, scope="function")]

@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -65,6 +65,7 @@ HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 ]
+UNREADABLE = "The body of this request cannot be read. Send what its Content-Type says, and not nested so deep."
 STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 
 
@@ -112,11 +113,14 @@ def _announced(scope: Scope) -> int:
 def _brings_files(scope: Scope) -> bool:
     """Whether a request may be as large as a file: a form with files, or a file over REST. Each address has the last
     word: most take no more than others do."""
-    kind = dict(scope["headers"]).get(b"content-type", b"")
-    return kind.startswith(b"multipart/form-data") or (
-        scope["path"].startswith("/api/")
-        and ("/files/" in scope["path"] if scope["method"] == "PUT" else "/entries/import" in scope["path"])
-    )
+    kind, path = dict(scope["headers"]).get(b"content-type", b""), scope["path"]
+    if kind.startswith(b"multipart/form-data"):
+        return True
+    if not path.startswith("/api/"):
+        return False
+    if scope["method"] == "PUT":
+        return "/files/" in path
+    return "/entries/import" in path or path.endswith(("/study-imports", "/draft-folders"))
 
 
 def _too_large(scope: Scope) -> Response:
@@ -256,10 +260,7 @@ def _handle_problems(application: FastAPI) -> None:
 
     def not_valid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        problems = [
-            FieldProblem(".".join(map(str, each["loc"][1:])) or str(each["loc"][0]), each["type"], each["msg"])
-            for each in error.errors()
-        ]
+        problems = [_not_valid(each) for each in error.errors()]
         if _is_api(request):
             return problem_json(422, Invalid(problems), "Not valid")
         return problem_page(request, 404, "Not found", NotFound().reason)
@@ -268,9 +269,9 @@ def _handle_problems(application: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         if _is_api(request):
             titles = {404: "Not found", 405: "Method not allowed", 413: "Too large"}
-            response: Response = problem_json(
-                error.status_code, None, titles.get(error.status_code, "Error"), detail=_detail(error)
-            )
+            words = UNREADABLE if error.status_code == 400 else _detail(error)
+            title = titles.get(error.status_code, "Error")
+            response: Response = problem_json(error.status_code, None, title, detail=words)
         else:
             title = "Not found" if error.status_code == 404 else "This cannot be done so"
             response = problem_page(request, error.status_code, title, _detail(error))
@@ -313,6 +314,18 @@ def settings_debug() -> bool:
     import sys
 
     return sys.flags.dev_mode
+
+
+def _not_valid(error: Mapping[str, Any]) -> FieldProblem:
+    """What is wrong with one field; of a body that is none at all, how to send one."""
+    where, kind, words = error["loc"], error["type"], error["msg"]
+    if kind == "json_invalid":
+        why = error.get("ctx", {}).get("error", words)
+        words = f"The body is no JSON ({why}). Mend it at character {where[-1]}, and send it again in UTF-8."
+        return FieldProblem("body", kind, words)
+    if kind == "model_attributes_type" and tuple(where) == ("body",):
+        return FieldProblem("body", kind, "Send the body as a JSON object, with Content-Type: application/json.")
+    return FieldProblem(".".join(map(str, where[1:])) or str(where[0]), kind, words)
 
 
 def _detail(error: HTTPException) -> str:

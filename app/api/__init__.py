@@ -87,6 +87,7 @@ families = (
 )
 
 router = APIRouter()
+router.routes.extend(study.anywhere.routes)
 for family in families:
     router.routes.extend(family.router.routes)
 

@@ -13,12 +13,12 @@ from app.dependencies import ApiLoggedPage, ApiPage, database_of
 from app.exports.actions import record_export
 from app.exports.casebooks import open_whole
 from app.exports.choice import Choice
-from app.exports.formats.dataset_json import alone
+from app.exports.formats.dataset_json import Part, alone
 from app.exports.formats.sdtm import Domain, domains
 from app.exports.formats.standards import Standard
 from app.exports.whole import Whole
 from app.foundation.database import Database
-from app.foundation.errors import NotFound
+from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.people.access import Actor
 from app.studies.in_use import StudyInUse
 
@@ -28,6 +28,8 @@ ALL = Choice(format=Standard.DATASET_JSON)
 JSON, LINES = "application/json", "application/x-ndjson"
 A_DATASET: dict[str, Any] = {
     "datasetOID": "IG.DM",
+    "itemGroupOID": "IG.DM",
+    "standard": "sdtmig",
     "name": "DM",
     "label": "Demographics",
     "href": "/api/v1/studies/resolve/datasets/IG.DM",
@@ -41,6 +43,8 @@ class DatasetReply(Reply):
     model_config = ConfigDict(json_schema_extra={"example": A_DATASET})
 
     datasetOID: str = Field(description="What the dataset is called in its Define-XML.")  # noqa: N815 CDISC's name
+    itemGroupOID: str = Field(description="The same, as the API calls it from 1.0 on.")  # noqa: N815
+    standard: str
     name: str
     label: str
     href: str
@@ -53,6 +57,8 @@ def datasets(here: ApiPage) -> list[DatasetReply]:
     return [
         DatasetReply(
             datasetOID=_oid(domain),
+            itemGroupOID=_oid(domain),
+            standard="sdtmig",
             name=domain.name,
             label=domain.label,
             href=f"/api/v1/studies/{study.code}/datasets/{_oid(domain)}",
@@ -79,14 +85,25 @@ def dataset(
     here: ApiLoggedPage,
     dataset: Annotated[str, Path(max_length=80, description="Its OID, or its name.", examples=["IG.DM"])],
     lines: Annotated[bool, Query(description="As NDJSON: its head on the first line, then a row on each.")] = False,
+    offset: Annotated[int, Query(ge=0, lt=2**31, description="So many rows are left out at the beginning.")] = 0,
+    limit: Annotated[int, Query(ge=0, lt=2**31, description="At most so many rows; 0: all.")] = 0,
+    metadataonly: Annotated[bool, Query(description="Only what is said of the dataset, without its rows.")] = False,
+    dataonly: Annotated[bool, Query(description="Only the rows.")] = False,
 ) -> StreamingResponse:
-    """One dataset as `exports/all.dataset_json` has it, without the Define-XML. That it is taken is in the log."""
+    """One dataset as `exports/all.dataset_json` has it, without the Define-XML. That it is taken is in the log.
+
+    With `offset` and `limit` a part of its rows; `records` says how many there are in all. Each part is read anew: when
+    the study goes on meanwhile, rows may move from one to the next, so take all at once where that matters.
+    """
+    if metadataonly and dataonly:
+        raise Invalid([FieldProblem("dataonly", "one", "Ask for metadataonly or dataonly; without either both come.")])
+    part = Part(offset, limit, head=not dataonly, rows=not metadataonly)
     study, actor = here.the_study, here.actor
     found = _named(open_whole(here.session, study, ALL, by=actor), dataset)
     kind = "ndjson" if lines else "json"
     record_export(here.session, study, table=f"dataset_{found.name}", format=kind, by=actor, now=here.now)
     return StreamingResponse(
-        _written(database_of(here.request), study, found.name, lines=lines, by=actor),
+        _written(database_of(here.request), study, found.name, part, lines=lines, by=actor),
         media_type=LINES if lines else JSON,
         headers={"X-Equipoise-Study-Version": study.definition.version},
     )
@@ -104,8 +121,10 @@ def _named(whole: Whole, called: str) -> Domain:
     raise NotFound
 
 
-def _written(database: Database, study: StudyInUse, name: str, *, lines: bool, by: Actor) -> Iterator[bytes]:
+def _written(
+    database: Database, study: StudyInUse, name: str, part: Part, *, lines: bool, by: Actor
+) -> Iterator[bytes]:
     """The dataset from a snapshot of its own, once it is written down that it is taken."""
     with database.reading() as session:
         whole = open_whole(session, study, ALL, by=by)
-        yield from alone(whole, _named(whole, name), lines=lines)
+        yield from alone(whole, _named(whole, name), part, lines=lines)

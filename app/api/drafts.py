@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from app.api.operations import operations
 from app.api.shapes import Body, Code, Number, Password, Reply, Version
-from app.dependencies import ApiChange, ApiPage, api_reauthenticate, read_body
+from app.dependencies import LARGEST_UPLOAD, ApiChange, ApiPage, api_reauthenticate, read_body
 from app.foundation.errors import FieldProblem, Invalid
 from app.people.access import require
 from app.people.permissions import Permission
@@ -204,6 +204,7 @@ def make(here: ApiChange, body: MakeBody) -> Response:
     name="api.send_folder",
     status_code=201,
     response_model=MadeReply,
+    max_body_size=LARGEST_UPLOAD,
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": A_ZIP}}},
 )
 def send_folder(

@@ -112,7 +112,7 @@ def import_study(
         try:
             converted = convert(data, name=file, on=today("UTC", here.now), code=code)
         except Failed as reason:
-            raise Invalid([FieldProblem("file", "unreadable", str(reason))]) from None
+            raise Invalid([FieldProblem(reason.about, "unreadable", str(reason))]) from None
     study, number = converted.study, None
     if draft:
         number = draft_from_files(

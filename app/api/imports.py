@@ -29,7 +29,7 @@ from app.foundation.json_parts import Items, members, text_of
 from app.importing import Report, carry_out
 from app.imports import reads
 from app.imports.actions import ACTION, REFUSED, SUBJECT, origin, save_mapping
-from app.imports.rules import Cells, FileMapping, can_be_kept, guessed, read_csv
+from app.imports.rules import Cells, FileMapping, can_be_kept, guessed, read_csv, require_who
 from app.people.access import require
 from app.people.permissions import Permission
 
@@ -235,6 +235,8 @@ def _import(here: Here, asked: ImportBody, given: Items | None) -> Response:
         raise Invalid([FieldProblem("rows", "one", "Send either rows or csv.")])
     rows, columns = _rows(asked.csv, given)
     mapping = _mapping(here, asked, columns)
+    if asked.csv is not None:
+        require_who(mapping, columns)
     if asked.password:
         require_password(here, asked.password)
     if not asked.all_or_nothing:

@@ -16,13 +16,13 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from app.api.filters import names_of
-from app.api.pleasant import ROOT, selection
+from app.api.pleasant import STUDIES, is_rest, selection
 from app.api.shapes import PROBLEMS, example_of
 from app.dependencies import Handler, Here, TokenNeeded, api_who_asks, ending, hidden_from_others
 from app.people.permissions import Permission
 from app.signposts import Address
 
-OF_STUDY = ROOT + "{study}"
+OF_STUDY = STUDIES + "/{study}"
 # Only says in the OpenAPI document how to sign in; app.dependencies reads and judges the token.
 TOKEN = HTTPBearer(auto_error=False, scheme_name="token", description="A token of your account, for one study.")
 
@@ -51,7 +51,7 @@ class Operation(Address):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether this is asked for; of a page it is known at once that it is not."""
-        return super().matches(scope) if scope["path"].startswith(ROOT) else (Match.NONE, {})
+        return super().matches(scope) if is_rest(scope["path"]) else (Match.NONE, {})
 
     @cached_property
     def known(self) -> tuple[str, ...]:
@@ -59,14 +59,16 @@ class Operation(Address):
         return tuple(dict.fromkeys(names_of(self.dependant)))
 
 
-def operations(tag: str, prefix: str = "", *, hidden_without: Permission | None = None) -> APIRouter:
-    """A router for operations below the address of a study.
+def operations(
+    tag: str, prefix: str = "", *, of: str = OF_STUDY, hidden_without: Permission | None = None
+) -> APIRouter:
+    """A router for operations below the address of a study, or of another.
 
     With `hidden_without` they answer every token that lacks this permission as an address that was never there,
     whatever was sent: a body that cannot be read would else be told so before it is asked who sent it.
     """
     kind = Operation if hidden_without is None else _hidden(hidden_without)
-    return APIRouter(prefix=OF_STUDY + prefix, tags=[tag], route_class=kind)
+    return APIRouter(prefix=of + prefix, tags=[tag], route_class=kind)
 
 
 def _hidden(permission: Permission) -> type[Operation]:

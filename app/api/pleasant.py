@@ -20,7 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.dependencies import problem_json
 from app.foundation.errors import FieldProblem, Invalid
 
-ROOT = "/api/v1/studies/"
+STUDIES = "/api/v1/studies"
+ROOT = STUDIES + "/"
 MOST_EXPANDED = 200  # addresses that one answer may take
 LONGEST = 2000  # characters of fields or expand
 TOKENS_KEPT = 10_000
@@ -95,7 +96,7 @@ class Pleasant:
         self.limits = Limits(a_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(ROOT):
+        if scope["type"] != "http" or not is_rest(scope["path"]):
             await self.inner(scope, receive, send)
             return
         given = dict(scope["headers"])
@@ -210,6 +211,11 @@ class Pleasant:
 
         await self.inner(inner, nothing, caught)
         return answer
+
+
+def is_rest(path: str) -> bool:
+    """Whether an address is one of REST: the studies of a token, or anything of one study."""
+    return path.startswith(ROOT) or path == STUDIES
 
 
 def _names(given: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What does the protocol say, over REST?"""
+"""Which study is this token for, and what does its protocol say, over REST?"""
 
 from importlib.metadata import version
 from typing import Any
@@ -6,14 +6,68 @@ from typing import Any
 from pydantic import ConfigDict
 
 from app.api.operations import operations
+from app.api.pleasant import STUDIES
 from app.api.shapes import Reply
-from app.dependencies import ApiPage
+from app.dependencies import ApiAnyStudy, ApiPage
 from app.exports.formats.usdm import protocol
 from app.people import reads as people
 from app.people.access import require
 from app.people.permissions import Permission
 
 router = operations("study")
+anywhere = operations("study", of=STUDIES)
+
+
+class StudyLine(Reply):
+    """A study that the token may be used for, and its address. `studyOID`, `name`, `label` and `standards` are what
+    CDISC's Dataset-JSON API calls the same things; files of this study have that `studyOID`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "code": "resolve",
+                "version": "1",
+                "title": "Sensorimotor retraining for chronic low back pain",
+                "href": "/api/v1/studies/resolve",
+                "studyOID": "ST.resolve",
+                "name": "resolve",
+                "label": "Sensorimotor retraining for chronic low back pain",
+                "standards": ["sdtmig"],
+            }
+        }
+    )
+
+    code: str
+    version: str
+    title: str
+    href: str
+    studyOID: str  # noqa: N815 CDISC's name
+    name: str
+    label: str
+    standards: list[str]
+
+
+@anywhere.get("", name="api.studies")
+def studies(here: ApiAnyStudy) -> list[StudyLine]:
+    """The studies that this token may be used for: one, or none once its owner holds no role there any more.
+
+    A token is for one study, and says nothing of others.
+    """
+    if not here.actor.grants:
+        return []
+    definition = here.the_study.definition
+    return [
+        StudyLine(
+            code=definition.code,
+            version=definition.version,
+            title=definition.title,
+            href=f"{STUDIES}/{definition.code}",
+            studyOID=f"ST.{definition.code}",
+            name=definition.code,
+            label=definition.title,
+            standards=["sdtmig"],
+        )
+    ]
 
 
 class SiteReply(Reply):

@@ -56,7 +56,7 @@ def why_not_whole(choice: Choice) -> list[FieldProblem]:
 def require_possible(
     session: Session, study: StudyInUse, choice: Choice, *, since: int | None = None, by: Actor
 ) -> None:
-    """NotFound for a table there is none of, Invalid for what cannot be had, NotAllowed for who may not have it."""
+    """Invalid for what cannot be had, or is not there; NotAllowed for who may not have it."""
     if not choice.is_whole:
         reads.tables_of(session, study, choice, by=by)
         if since is not None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import date, datetime
 from itertools import chain
 
 from sqlmodel import Session
@@ -18,6 +18,7 @@ from app.exports.formats.bundle import MEDIA_TYPE, bundled
 from app.exports.formats.standards import Standard, whole_file
 from app.exports.tables import Row, Table
 from app.exports.whole import Casebook
+from app.foundation.clock import today
 from app.foundation.database import Database
 from app.foundation.errors import NotFound
 from app.people.access import Actor
@@ -78,9 +79,15 @@ def any_named(extension: str, *, spreadsheet: bool = False) -> Format | Standard
 
 
 def file_name(study: StudyInUse, table: str, format: Format, now: datetime) -> str:  # noqa: A002
-    """Study, table and the date in UTC; letters, digits, underscores and hyphens only."""
+    """Study, table and date; letters, digits, underscores and hyphens only."""
     suffix = "_spreadsheet" if format is Format.SPREADSHEET else ""
-    return f"{study.code}_{table}_{now.astimezone(UTC):%Y-%m-%d}{suffix}.{format.extension}"
+    return f"{study.code}_{table}_{_day(study, now)}{suffix}.{format.extension}"
+
+
+def _day(study: StudyInUse, now: datetime) -> date:
+    """The date at the sites of a study; where they have not all the same clock, in UTC."""
+    zones = {site.timezone for site in study.definition.sites}
+    return today(zones.pop() if len(zones) == 1 else "UTC", now)
 
 
 def named(table: str, *, dummy: bool) -> str:
@@ -92,10 +99,10 @@ def name_of(study: StudyInUse, choice: Choice, now: datetime, since: int | None 
     """What the file of a choice is called: as that of its table, or as a ZIP of this format; and since which change."""
     called = choice.called if since is None else f"{choice.called}_since_{since}"
     if isinstance(choice.format, Standard):
-        return f"{study.code}_{called}_{now.astimezone(UTC):%Y-%m-%d}.{choice.format.ending}"
+        return f"{study.code}_{called}_{_day(study, now)}.{choice.format.ending}"
     if not choice.is_bundle:
         return file_name(study, called, choice.format, now)
-    return f"{study.code}_{called}_{now.astimezone(UTC):%Y-%m-%d}_{choice.format.value}.zip"
+    return f"{study.code}_{called}_{_day(study, now)}_{choice.format.value}.zip"
 
 
 def media_type_of(choice: Choice) -> str:

@@ -105,11 +105,12 @@ def open_export(
 
 
 def tables_of(session: Session, study: StudyInUse, choice: Choice, *, by: Actor) -> list[str]:
-    """The names of the tables that a choice asks for, in the order of the catalogue; NotFound when one is none."""
+    """The names of the tables that a choice asks for, in the order of the catalogue; Invalid when one is none."""
     source = source_of(session, study, by=by, dummy=choice.dummy, choice=choice)
     known = [name for name in source.names if not choice.dummy or has_arm(name)]
-    if set(choice.tables) - set(known):
-        raise NotFound
+    if unknown := [name for name in choice.tables if name not in known]:
+        words = "There is no table {} to be taken so. Choose among: {}."
+        raise Invalid([FieldProblem("tables", "unknown", words.format(name, ", ".join(known))) for name in unknown])
     if not choice.is_bundle:
         return list(choice.tables)
     # Whoever takes several tables is told what stands in them.

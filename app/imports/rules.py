@@ -231,6 +231,17 @@ def guessed(study: Study, header: Sequence[str]) -> FileMapping:
     return FileMapping(columns=tuple(columns), participant=who or "participant")
 
 
+def require_who(mapping: FileMapping, header: Sequence[str]) -> None:
+    """Invalid when no column of a file says who its rows are of: each row would be refused for it, one by one."""
+    if mapping.participant not in header:
+        columns = ", ".join(f"“{shortened(name)}”" for name in header[:10])
+        message = (
+            f"There is no column “{shortened(mapping.participant)}” in this file, and so nothing says who a row is of. "
+            f"Its columns are: {columns}. Name one of them."
+        )
+        raise Invalid([FieldProblem("participant", "column", message)])
+
+
 @dataclass(frozen=True)
 class FormFilled:
     """What a row says of one form: stored values, reasons for soft checks, what could not be read, what is blank."""

@@ -20,7 +20,7 @@ from app.dependencies import (
 from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
 from app.importing import Report, carry_out
 from app.imports import actions, reads
-from app.imports.rules import FileMapping, Source, To, guessed, read_csv
+from app.imports.rules import FileMapping, Source, To, guessed, read_csv, require_who
 from app.people.access import require
 from app.people.permissions import Permission
 from app.studies.definition import ItemType, Study
@@ -106,6 +106,7 @@ def carry_file_out(here: ChangeInStudy, number: int) -> Response:
             raise Refused("This file is imported already. Upload it again to see what it would change now.")
         header, rows = read_csv(text)
         mapping = _typed(here, header, uploaded.mapping)
+        require_who(mapping, header)
         if not dry_run and here.value("name"):
             actions.save_mapping(here.session, study, here.value("name"), mapping, by=here.actor, now=here.now)
         password = here.form.get("password", [""])[-1]

@@ -307,6 +307,59 @@ def test_what_is_asked_beside_the_body_is_part_of_the_request(world):
     assert [each["field"] for each in none["errors"]] == ["rows"]
 
 
+def test_a_token_is_told_which_study_it_is_for(world):
+    """Programs that know no code begin here, as those of CDISC's Dataset-JSON API do."""
+    client = world.client("data_manager")
+    asked = {"headers": {"Authorization": f"Bearer {client.token}"}}
+    reply = client.http.get("/api/v1/studies", **asked)
+    (study,) = reply.json()
+    assert (study["code"], study["href"], study["studyOID"]) == ("mini", client.root, "ST.mini")
+    assert client.http.get(study["href"], **asked).json()["title"] == study["title"] == study["label"]
+    assert client.http.get("/api/v1/studies?fields=code", **asked).json() == [{"code": "mini"}]
+    (wide,) = client.http.get("/api/v1/studies?expand=datasets", **asked).json()
+    assert "IG.DM" in [each["itemGroupOID"] for each in wide["datasets"]]
+    again = {"headers": {**asked["headers"], "If-None-Match": reply.headers["ETag"]}}
+    assert client.http.get("/api/v1/studies", **again).status_code == 304
+    assert client.http.get("/api/v1/studies?code=mini", **asked).status_code == 422
+    for token in ("", "eqp_nobody"):
+        assert client.http.get("/api/v1/studies", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+
+
+def test_a_file_that_says_of_nobody_is_refused_as_a_whole(world):
+    """Each of its rows would be refused for it: a million of them took minutes, and the answer was as long."""
+    manager = world.client("data_manager")
+    sent = {"content": "subject_no,visit,pain_nrs\nM-001,baseline,4\n", "headers": {"Content-Type": "text/csv"}}
+    problem = manager.refused(422, "POST", "/entries/import.csv?dry_run=true", None, **sent)
+    (error,) = problem["errors"]
+    assert (error["field"], error["rule"]) == ("participant", "column")
+    assert "“participant”" in error["message"]
+    assert "“subject_no”, “visit”" in error["message"]
+    asked = {"csv": sent["content"], "mapping": {"participant": "subject_no"}, "dry_run": True}
+    assert manager.done("POST", "/entries/import", asked)["counts"]["rows"] == 1
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body", "field", "words"),
+    [
+        ("application/json", b'{"asked": ', "body", "no JSON (Expecting value). Mend it at character 10"),
+        ("application/json", b"[]", "body", "Send the body as a JSON object"),
+        ("text/plain", b'{"definition": "x"}', "body", "Content-Type: application/json"),
+        ("application/json", b'{"asked": {"tables": ["nope"]}}', "tables", "There is no table nope"),
+    ],
+)
+def test_a_body_that_is_none_is_told_how_to_send_one(world, media_type, body, field, words):
+    manager = world.client("data_manager")
+    problem = manager.refused(422, "POST", "/export-runs", None, content=body, headers={"Content-Type": media_type})
+    (error,) = problem["errors"]
+    assert (error["field"], words in error["message"]) == (field, True), error
+
+
+def test_a_body_that_is_nested_too_deep_says_so(world):
+    manager = world.client("data_manager")
+    sent = {"content": b"[" * 100_000, "headers": {"Content-Type": "application/json"}}
+    assert "not nested so deep" in manager.refused(400, "POST", "/export-runs", None, **sent)["detail"]
+
+
 def test_what_strangers_send_is_not_even_read(world, monkeypatch):
     """To go through fifty megabytes takes a processor for a second, and anybody could ask for it."""
     read = mock.Mock(return_value={})

@@ -6,6 +6,8 @@ import io
 import json
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -14,8 +16,10 @@ from sqlmodel import Session
 
 from app.capture.typed import parse_typed
 from app.exports import reads
-from app.exports.delivery import deliver, file_name, format_named
+from app.exports.choice import Choice
+from app.exports.delivery import deliver, file_name, format_named, name_of
 from app.exports.formats import FORMULA, Format, encoded, neutral
+from app.exports.formats.standards import Standard
 from app.exports.tables import Cell, Column, Table
 from app.foundation.database import Database
 from app.foundation.errors import NotFound
@@ -177,6 +181,18 @@ def test_a_download_that_breaks_off_is_not_written_down_as_delivered(database: D
     with database.writing() as session:  # nothing is held open
         (run,) = reads.runs(session, study, by=manager)
     assert run.rows is None
+
+
+def test_a_file_has_the_date_that_people_at_the_sites_have(session: Session):
+    evening = datetime(2026, 3, 2, 20, 30, tzinfo=UTC)
+    study = mini_study(session)
+    assert file_name(study, "entries", Format.CSV, evening) == "mini_entries_2026-03-02.csv", "two clocks: that of UTC"
+    first, second = study.definition.sites
+    same = (first, second.model_copy(update={"timezone": first.timezone}))
+    there = replace(study, definition=study.definition.model_copy(update={"sites": same}))
+    assert file_name(there, "entries", Format.CSV, evening) == "mini_entries_2026-03-03.csv", "tomorrow in Sydney"
+    for choice, ending in ((Choice(), "_csv.zip"), (Choice(format=Standard.ODM), f".{Standard.ODM.ending}")):
+        assert name_of(there, choice, evening) == f"mini_all_2026-03-03{ending}"
 
 
 def test_names_of_files_and_formats(session: Session):

@@ -454,6 +454,7 @@ WHO: dict[str, Who] = {
     "redcap.survey": ANYONE,  # leads to a participant's link, which asks who they are
     # JSON
     "api.token": IN_STUDY,  # of itself
+    "api.studies": IN_STUDY,  # the one it is for
     "api.study": P.STUDY_READ,
     "api.instruments": P.STUDY_READ,
     "api.usdm": P.STUDY_READ,

@@ -197,7 +197,7 @@ def test_a_page_is_named_after_its_family(door: Door):
 
 @pytest.mark.parametrize("door", API, ids=lambda door: door.name)
 def test_a_json_door_is_under_the_version_and_a_study(door: Door):
-    assert door.path.startswith("/api/v1/studies/{study}")
+    assert door.path.startswith("/api/v1/studies/{study}") or door.name == "api.studies"
 
 
 @pytest.mark.parametrize("door", [door for door in WEB if door.method == "GET"], ids=lambda door: door.name)

@@ -260,6 +260,8 @@ def test_programs_send_fetch_and_load_drafts(world: World):
     again = client.request("POST", "/draft-folders?name=Again", content=packed)
     assert again.status_code == 201, again.text
     assert client.get(f"/drafts/{again.json()['number']}/folder.zip").content == packed
+    big = _zip({f"consent/v{number}.en.md": b"x" * 900_000 for number in range(3)}, zipfile.ZIP_STORED)
+    assert client.request("POST", "/draft-folders?name=Large", content=big).status_code == 201
     refused = client.request("POST", "/draft-folders?name=No", content=b"PK")
     assert (refused.status_code, "not a ZIP" in refused.text) == (422, True)
     assert client.post(f"/drafts/{number}/load", {"password": "not this one"}).status_code == 422
@@ -268,7 +270,7 @@ def test_programs_send_fetch_and_load_drafts(world: World):
     assert "7" in [each["version"] for each in client.get("/versions").json()]
     assert client.request("DELETE", f"/drafts/{number}").status_code == 409, "a loaded draft stays"
     listed = client.get("/drafts").json()
-    assert [each["version"] for each in listed] == [None, "7"]
+    assert [each["version"] for each in listed] == [None, None, "7"]
 
 
 @pytest.mark.requirement("CON-10")

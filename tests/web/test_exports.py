@@ -430,6 +430,32 @@ def test_each_dataset_is_at_an_address_of_its_own(database: Database, study: Stu
     assert api_client(database, coordinator).get("/datasets/IG.DM").status_code == 403
 
 
+def test_a_part_of_a_dataset_is_what_the_whole_has_there(database: Database, manager: Actor):
+    client = api_client(database, manager)
+    whole = client.get("/datasets/IG.QS").json()
+    rows = whole["rows"]
+    assert len(rows) > 5
+    for query, expected in (
+        ("offset=2&limit=3", rows[2:5]),
+        ("limit=1", rows[:1]),
+        ("offset=4", rows[4:]),
+        (f"offset={len(rows) - 1}&limit=9", rows[-1:]),
+        (f"offset={len(rows)}", []),
+        ("offset=0&limit=0", rows),  # what a generated client sends that was told the defaults
+    ):
+        part = client.get(f"/datasets/IG.QS?{query}").json()
+        assert (part["rows"], part["records"], part["columns"]) == (expected, len(rows), whole["columns"])
+        assert client.get(f"/datasets/IG.QS?{query}&dataonly=true").json() == {"rows": expected}
+        lines = client.get(f"/datasets/IG.QS?{query}&dataonly=True&lines=true").text.splitlines()
+        assert [json.loads(line) for line in lines] == expected
+    said = client.get("/datasets/IG.QS?metadataonly=True").json()
+    assert (said.keys(), said["records"]) == (whole.keys() - {"rows"}, len(rows))
+    both = client.refused(422, "GET", "/datasets/IG.QS?metadataonly=true&dataonly=true")
+    assert [each["field"] for each in both["errors"]] == ["dataonly"]
+    for wrong in ("offset=-1", "limit=x", "limit=99999999999"):
+        assert client.get(f"/datasets/IG.QS?{wrong}").status_code == 422
+
+
 def test_a_large_study_is_offered_in_the_background_first(browser: Browser, monkeypatch: pytest.MonkeyPatch):
     page = "/mini/exports?table=all&format=odm"
     primary = browser.soup(page).select(".page-actions .button-primary")

@@ -90,8 +90,13 @@ def test_a_dictionary_becomes_a_draft_on_the_page_and_over_rest(world: World):
     drafts = len(client.done("GET", "/drafts"))
     looked = client.request("POST", "/study-imports", content=table(*rows), params={"draft": "false"}).json()
     assert (looked["draft"], len(client.done("GET", "/drafts"))) == (None, drafts)
+    wide = table(*rows) + b"\n" * 3_000_000  # as large as a page takes it, and larger than other requests may be
+    assert client.request("POST", "/study-imports", content=wide, params={"draft": "false"}).status_code == 201
     problem = client.refused(422, "POST", "/study-imports", None, content=b"a,b\n1,2")
     assert "no REDCap data dictionary" in problem["errors"][0]["message"]
+    asked = {"content": table(*rows), "params": {"code": "No code"}}
+    named = client.refused(422, "POST", "/study-imports", None, **asked)
+    assert [each["field"] for each in named["errors"]] == ["code"]
     coordinator = api_client(world.database, world.coordinators["north"], http=browser.client)
     assert coordinator.request("POST", "/study-imports", content=table(*rows)).status_code == 403
 

@@ -6,6 +6,8 @@ are replaced and which are gone.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,11 +17,12 @@ from app.exports.formats.bundle import bundled
 from app.exports.formats.define import define_xml, item_oid, version_oid
 from app.exports.formats.odm import instant
 from app.exports.formats.sdtm import Domain, changes, domains
-from app.exports.formats.text import PIECE
 from app.exports.formats.typed import scratch
 from app.exports.whole import Whole
 
 VERSION = "1.1.0"
+TOGETHER = 500
+"""Rows that leave in one piece."""
 
 
 def written(whole: Whole, *, lines: bool) -> Iterator[bytes]:
@@ -33,14 +36,35 @@ def written(whole: Whole, *, lines: bool) -> Iterator[bytes]:
         yield from bundled(_files(whole, found, counts, folder, lines=lines))
 
 
-def alone(whole: Whole, domain: Domain, *, lines: bool) -> Iterator[bytes]:
-    """One dataset in pieces, with no Define-XML beside it."""
+@dataclass(frozen=True)
+class Part:
+    """What is wanted of one dataset: how many of its rows (`limit` 0 for all), from which on; its head, its rows."""
+
+    offset: int = 0
+    limit: int = 0
+    head: bool = True
+    rows: bool = True
+
+    def of(self, rows: BinaryIO) -> Iterator[bytes]:
+        """The rows that are wanted, a line each."""
+        if self.rows:
+            yield from islice(rows, self.offset, self.offset + self.limit if self.limit else None)
+
+
+ALL = Part()
+
+
+def alone(whole: Whole, domain: Domain, part: Part = ALL, *, lines: bool) -> Iterator[bytes]:
+    """One dataset, or a part of it, in pieces, with no Define-XML beside it. `records` counts all of its rows."""
     with scratch() as folder:
         counts = _kept(whole, [domain], folder, {})
         head = head_of(whole, domain, counts[domain.name])
         del head["metaDataRef"]
-        path, said = folder / domain.name, orjson.dumps(head)
-        yield from _lines(said, path) if lines else _document(said, path)
+        path, said = folder / domain.name, orjson.dumps(head if part.head else {})
+        if not part.rows:
+            yield said + b"\n"
+        else:
+            yield from _lines(said, path, part) if lines else _document(said, path, part)
 
 
 def _kept(whole: Whole, found: list[Domain], folder: Path, there: dict[str, int]) -> dict[str, int]:
@@ -78,18 +102,21 @@ def _files(
     yield "define.xml", iter([define_xml(whole, found, ending="ndjson" if lines else "json")])
 
 
-def _lines(head: bytes, path: Path) -> Iterator[bytes]:
-    yield head + b"\n"
+def _lines(head: bytes, path: Path, part: Part = ALL) -> Iterator[bytes]:
+    if part.head:
+        yield head + b"\n"
     with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            yield piece
+        wanted = part.of(file)
+        while rows := list(islice(wanted, TOGETHER)):
+            yield b"".join(rows)
 
 
-def _document(head: bytes, path: Path) -> Iterator[bytes]:
-    yield head[:-1] + b',"rows":['
+def _document(head: bytes, path: Path, part: Part = ALL) -> Iterator[bytes]:
+    yield head[:-1] + (b',"rows":[' if part.head else b'"rows":[')
     before = b"\n"
     with path.open("rb") as file:
-        while rows := file.readlines(PIECE):
+        wanted = part.of(file)
+        while rows := list(islice(wanted, TOGETHER)):
             yield before + b",\n".join(row[:-1] for row in rows)
             before = b",\n"
     yield b"\n]}\n"

@@ -6,7 +6,11 @@ from enum import StrEnum
 
 
 class Failed(ValueError):
-    """Why a file cannot be converted at all, in a sentence that says what to do."""
+    """Why a file cannot be converted at all, in a sentence that says what to do; `about` the file, or its code."""
+
+    def __init__(self, words: str, *, about: str = "file") -> None:
+        super().__init__(words)
+        self.about = about
 
 
 class Kind(StrEnum):

@@ -39,7 +39,8 @@ def convert(data: bytes, *, name: str, on: date, code: str | None = None, title:
     """
     if code is not None and Codes(*RESERVED_CODES).take(code) != code:
         raise Failed(
-            f"“{code[:60]}” cannot be a study's code. Write small letters, digits and _, and no word of our own."
+            f"“{code[:60]}” cannot be a study's code. Write small letters, digits and _, and no word of our own.",
+            about="code",
         )
     draft = read(data, name=name)
     draft.title = title or draft.title

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -487,6 +488,21 @@ def test_the_log_in_five_columns(world: World):
     for begin in ("2999-01-01", "2999-01-01 00:00", "2999-01-01 00:00:00", "2998-12-31 24:00"):
         assert world["manager"].json("log", beginTime=begin) == []
     assert world["manager"].json("log", endTime="2020-01-01 00:00:00") == []
+    # Both ends are left out, and a line says no more than its minute.
+    asked = {"record": "M-002", "logtype": "record_edit"}
+    all_of_them = world["manager"].json("log", **asked)
+    at = datetime.strptime(log[0]["timestamp"], "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
+    for after, before, expected in (
+        (at, None, []),
+        (at + timedelta(seconds=30), None, []),
+        (at - timedelta(seconds=1), None, all_of_them),
+        (None, at, []),
+        (None, at + timedelta(minutes=1), all_of_them),
+        (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC), all_of_them),
+        (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), None, []),
+    ):
+        span = {name: str(each)[:19] for name, each in (("beginTime", after), ("endTime", before)) if each}
+        assert world["manager"].json("log", **asked, **span) == expected, span
     assert world["manager"].json("log", dag="2", record="M-002") == []
     assert world["coordinator"].refused("log", 403).startswith("You do not have Logging privileges")
     # An investigator of the south reads nothing of the north.
