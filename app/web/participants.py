@@ -40,7 +40,7 @@ from app.participants.rules import (
     why_not_withdraw,
 )
 from app.participants.rules.personal import FIELDS
-from app.participants.rules.status import withdrawal_level
+from app.participants.rules.status import why_not_transition, withdrawal_level
 from app.participants.status import Status
 from app.people.access import may, require, sites_for, why_not
 from app.people.models import Site
@@ -480,6 +480,7 @@ def show(here: PageInStudy, code: str) -> Response:
             for mark in each.repeats
         ),
         may_withdraw=may(here.actor, Permission.PARTICIPANT_WITHDRAW, site_id=site_id),
+        may_fail=_why_not_fail(here, participant) is None,
         may_add=definition.unscheduled is not None
         and may(here.actor, Permission.VISIT_RECORD, site_id=site_id)
         and why_not_add(Status(participant.status), participant.consented_on) is None,
@@ -874,7 +875,7 @@ def _failure(definition: Study, screening: ScreeningResult | None) -> str:
     """Why they do not take part, in words: a reason of the protocol, or the criteria that were not met."""
     if screening is None or not screening.failure_reason:
         return ""
-    labels = {choice.code: choice.label for choice in definition.screen_failure_reasons}
+    labels = _reasons(definition)
     if screening.failure_reason in labels:
         return labels[screening.failure_reason]
     criteria = {criterion.code: criterion.label for criterion in definition.eligibility.criteria}
@@ -993,6 +994,58 @@ def _identity_page(
         conflict=conflict.reason if conflict else None,
         stored=stored,
         today=places.today(here, participant.site_id),
+    )
+
+
+# Not taking part after all
+
+
+@router.get("/{study}/participants/{code}/not-taking-part", name="participants.not_taking_part_form")
+def not_taking_part_form(here: PageInStudy, code: str) -> Response:
+    """What it means that somebody who passed the pre-screen does not take part, before it is recorded."""
+    return _not_taking_part_page(here, _withdrawing(here, code))
+
+
+@router.post("/{study}/participants/{code}/not-taking-part", name="participants.not_taking_part")
+def not_taking_part(here: ChangeInStudy, code: str) -> Response:
+    """Record that somebody who passed the pre-screen does not take part, and why: CONSORT counts them by it."""
+    participant = _withdrawing(here, code)
+    reason, why = here.value("reason"), here.value("why")
+    said = why or _reasons(here.the_study.definition).get(reason, reason)
+    by, now = here.actor, here.now
+    try:
+        actions.fail_screening(here.session, here.the_study, participant, reason=reason, why=why, by=by, now=now)
+        stop_visits(here.session, here.the_study, participant, why=said, by=by, now=now)
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        return _not_taking_part_page(here, _withdrawing(here, code), problem=problem)
+    return here.redirect(_url(here, participant.code), done="screen_failed")
+
+
+def _reasons(definition: Study) -> dict[str, str]:
+    return {choice.code: choice.label for choice in definition.screen_failure_reasons}
+
+
+def _why_not_fail(here: Here, participant: Participant) -> str | None:
+    is_allocated = here.the_study.definition.is_allocated
+    return why_not_transition(Status(participant.status), Status.SCREEN_FAILED, is_allocated=is_allocated)
+
+
+def _not_taking_part_page(
+    here: Here, participant: Participant, *, problem: Invalid | Refused | None = None
+) -> Response:
+    problems = problem.problems if isinstance(problem, Invalid) else []
+    return show_at(
+        here,
+        places_of(here),
+        "participants/not_taking_part.html",
+        status_code=status_of(problem),
+        participant=participant,
+        url=_url(here, participant.code),
+        reasons=list(_reasons(here.the_study.definition).items()),
+        values={name: here.value(name) for name in ("reason", "why")},
+        errors={"reason" if each.field == "failure_reason" else each.field: each.message for each in problems},
+        refused=problem.reason if isinstance(problem, Refused) else _why_not_fail(here, participant),
     )
 
 

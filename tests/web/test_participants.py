@@ -548,6 +548,30 @@ def test_others_do_not_withdraw(world, role, site_code, status):
     assert world.found("M-001").status == "consented"
 
 
+def test_who_declines_after_the_pre_screen_is_a_screen_failure_with_its_reason(world):
+    world.consented()
+    browser = world.coordinator()
+    page = f"{LIST}/M-001/not-taking-part"
+    assert page in {each["href"] for each in browser.soup(f"{LIST}/M-001").select("a[href]")}
+    lacking = browser.post(page, {"why": "Found a job"})
+    assert lacking.status_code == 422
+    assert "Choose one of the reasons for not taking part." in said(lacking)
+    assert "Found a job" in said(lacking)
+    fields = {**browser.form(page), "reason": "declined", "why": "Found a job"}
+    for _ in range(2):  # the same click again
+        assert browser.send(page, fields).headers["location"] == f"{LIST}/M-001?done=screen_failed"
+    assert world.found("M-001").status == "screen_failed"
+    assert world.log().count("participant.screen_failed") == 1
+    with world.database.reading() as session:
+        assert {row["status"] for row in session.execute(VISIT.select()).mappings()} == {"stopped"}
+    shown = browser.soup(f"{LIST}/M-001")
+    assert "Declined" in shown.get_text(" ", strip=True)
+    assert page not in {each["href"] for each in shown.select("a[href]")}
+    assert "did not pass screening" in said(browser.get(page))
+    refused = browser.send(page, {**fields, "idempotency_key": "again"})
+    assert refused.status_code in (303, 409)
+
+
 # Small enough
 
 
