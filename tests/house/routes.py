@@ -141,6 +141,8 @@ WHO: dict[str, Who] = {
     "today.today": P.PARTICIPANT_READ,
     # participants
     "participants.participants": P.PARTICIPANT_READ,
+    "participants.find_form": P.IDENTITY_READ,
+    "participants.find": P.IDENTITY_READ,
     "participants.screen_form": P.PARTICIPANT_SCREEN,
     "participants.screen": P.PARTICIPANT_SCREEN,
     "participants.show": P.PARTICIPANT_READ,
