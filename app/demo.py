@@ -971,9 +971,9 @@ def serve_demo(*, port: int, data: Path, fresh: bool, participants: int, console
         os.environ.pop(name, None)
     settings = Settings()
     ready = data / "ready"
+    database = open_database(settings, create=True)
+    migrate(database)  # also what an earlier version played
     if not ready.exists():
-        database = open_database(settings, create=True)
-        migrate(database)
         columns = (
             TextColumn("Playing RESOLVE until today"),
             BarColumn(),
@@ -985,8 +985,8 @@ def serve_demo(*, port: int, data: Path, fresh: bool, participants: int, console
             task = progress.add_task("", total=1.0)
             for share in build(database, as_of=clock.now(), participants=participants):
                 progress.update(task, completed=share)
-        database.dispose()
         ready.touch()
+    database.dispose()
     console.print(f"\n  Equipoise, RESOLVE demo: {address}\n", markup=False)
     for username, name, role, _ in (*TEAM, ("administrator", "Ada Byrne", Role.ADMINISTRATOR, False)):
         console.print(f"    {username:14} {role.replace('_', ' '):14} {name}", markup=False)

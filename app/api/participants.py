@@ -155,6 +155,21 @@ class ScreeningReply(Reply):
     verdicts: list[VerdictReply]
 
 
+class NotTakingPartBody(Body):
+    """Why somebody who passed the pre-screen does not take part: a reason of the study, and more about it for the log.
+
+    In a study that has no such reasons, `reason` is in words.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"reason": "declined", "why": "Found a job in another city."}},
+    )
+
+    reason: Text
+    why: Text = ""
+
+
 class WithdrawalBody(Body):
     """How far somebody withdraws, from when and why. What was recorded before is kept."""
 
@@ -358,6 +373,20 @@ def change_personal_data(here: ApiChange, code: str, asked: PersonalBody) -> Res
         now=here.now,
     )
     return here.answer(PersonalSavedReply(participant=found.code, version=version).model_dump(mode="json"))
+
+
+@router.post("/{code}/screen-failure", name="api.fail_screening", response_model=ParticipantReply)
+def fail_screening(here: ApiChange, code: str, asked: NotTakingPartBody) -> Response:
+    """Record that somebody who passed the pre-screen, and is not randomised, does not take part after all.
+
+    They count as a screen failure with this reason; no visit is due any more. It cannot be undone.
+    """
+    found, study, by, now = participant_of(here, code), here.the_study, here.actor, here.now
+    found = actions.fail_screening(here.session, study, found, reason=asked.reason, why=asked.why, by=by, now=now)
+    labels = {choice.code: choice.label for choice in study.definition.screen_failure_reasons}
+    why = asked.why.strip() or labels.get(asked.reason.strip(), asked.reason)
+    schedule.stop_visits(here.session, study, found, why=why, by=by, now=now)
+    return here.answer(_one(here, found).model_dump(mode="json"))
 
 
 @router.post("/{code}/withdrawal", name="api.withdraw", response_model=ParticipantReply)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Integer, bindparam, insert, update
+from sqlalchemy import Integer, Text, bindparam, insert, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
@@ -60,6 +60,11 @@ _NUMBER = (
     .returning(STUDY.c.last_participant)
 )
 _SCREENING = insert(SCREENING)
+_FAILED = (
+    update(SCREENING)
+    .where(SCREENING.c.participant_id == bindparam("of_participant", type_=Integer))
+    .values(failure_reason=bindparam("reason", type_=Text))
+)
 
 LONGEST_REASON = 1000
 
@@ -284,6 +289,46 @@ def withdraw(
     record(session, study.code, [change], by=by, now=now, why=reason.strip())
     if chosen.erases_identity and participant_key(session, participant.id) is not None:
         erase_identity(session, study, participant, why=reason, by=by, now=now)
+    return participant
+
+
+def fail_screening(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    reason: str,
+    why: str = "",
+    by: Actor,
+    now: datetime,
+) -> Participant:
+    """Record that somebody who passed the pre-screen does not take part after all: nobody who is randomised.
+
+    `reason` is one of the study's reasons for not taking part (or words, where it has none), as for whoever is not
+    eligible at once; `why` says more of it in the log. Whoever calls this also calls `schedule.actions.stop_visits`.
+    """
+    where = {"action": "participant.fail_screening", "subject": f"{participant.code}/screening"}
+    require(by, Permission.PARTICIPANT_WITHDRAW, site_id=participant.site_id, **where)
+    problems = _failure_reason_problems(study.definition, reason.strip())
+    if len(why.strip()) > LONGEST_REASON:
+        problems.append(FieldProblem("why", "max_length", f"Shorten this to {LONGEST_REASON} characters."))
+    if problems:
+        raise Invalid(problems)
+    assert participant.id is not None
+    before = held(session, participant.id)
+    is_allocated = study.definition.is_allocated
+    if why_not := why_not_transition(before.status, Status.SCREEN_FAILED, is_allocated=is_allocated):
+        raise Refused(why_not, **where)
+    session.execute(_FAILED, {"of_participant": participant.id, "reason": reason.strip()})
+    _change(session, participant, status=Status.SCREEN_FAILED.value)
+    change = Change(
+        "participant.screen_failed",
+        participant.code,
+        "screening",
+        old={"status": before.status, "failure_reason": None},
+        new={"status": Status.SCREEN_FAILED, "failure_reason": reason.strip()},
+    )
+    record(session, study.code, [change], by=by, now=now, why=why.strip() or None)
     return participant
 
 

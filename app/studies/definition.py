@@ -360,6 +360,21 @@ class FirstStage(Part):
     groups: tuple[StageGroup, ...] = Field(min_length=2)
 
 
+class GroupAnswer(Part):
+    """One answer to the item that records the group, and the arm it means."""
+
+    choice: AnyCode = Field(description="A choice of the item; of a yes_no item: yes or no.")
+    arm: Code
+
+
+class ObservedGroup(Part):
+    """Where it is recorded which group somebody is in, in a study that allocates nobody; no other answer means one."""
+
+    visit: Code
+    item: Code = Field(description="An item of type choice or yes_no, in an instrument of that visit.")
+    answers: tuple[GroupAnswer, ...] = Field(min_length=1)
+
+
 class Allocation(Part):
     """How participants get an arm. Block sizes, tolerances and other options are not here on purpose: enrolling roles
     may read this file, and could guess with them.
@@ -383,6 +398,7 @@ class Allocation(Part):
     ]
     strata: tuple[StratumFactor, ...] = ()
     first_stage: FirstStage | None = Field(default=None, description="What is allocated before the arm, if anything.")
+    group: ObservedGroup | None = Field(default=None, description="With `observed`: where the group is recorded.")
     source: str | None = Field(default=None, description="Where this is documented, and what is not known.")
 
 

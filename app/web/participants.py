@@ -25,6 +25,7 @@ from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.foundation.paging import LARGEST_PAGE, Page
 from app.participants import actions, reads
+from app.participants.finding import Found, find_like, find_people
 from app.participants.in_error.reads import records_of
 from app.participants.in_error.rules import is_error
 from app.participants.models import Participant
@@ -39,8 +40,8 @@ from app.participants.rules import (
     why_not_known,
     why_not_withdraw,
 )
-from app.participants.rules.personal import FIELDS
-from app.participants.rules.status import withdrawal_level
+from app.participants.rules.personal import FIELDS, LABELS
+from app.participants.rules.status import why_not_transition, withdrawal_level
 from app.participants.status import Status
 from app.people.access import may, require, sites_for, why_not
 from app.people.models import Site
@@ -130,8 +131,10 @@ def participants(here: PageInStudy) -> Response:
         descending=descending,
         cursor=asked.get("after") or None,
     )
-    upcoming = next_visits(here.session, [row.id for row in found.rows], places.today(here))
     named = may(here.actor, Permission.IDENTITY_READ)
+    if find and named and not (found.rows or status or site or _may_be_code(here.the_study.definition, find)):
+        return _find_page(here, places, find)
+    upcoming = next_visits(here.session, [row.id for row in found.rows], places.today(here))
     return show_at(
         here,
         places,
@@ -147,6 +150,7 @@ def participants(here: PageInStudy) -> Response:
         older=address(path, query, after=found.next) if found.next else None,
         csv_url=address(path, query, format="csv") if found.rows else None,
         may_screen=may(here.actor, Permission.PARTICIPANT_SCREEN),
+        may_find=named,
     )
 
 
@@ -160,6 +164,12 @@ def _exact(here: Here, typed: str) -> str | None:
         return reads.participant_by_code(here.session, here.the_study, code, by=here.actor).code
     except NotFound:
         return None
+
+
+def _may_be_code(definition: Study, typed: str) -> bool:
+    """Whether this may be a code or its number, and so no name or telephone number."""
+    number = typed.upper().removeprefix(definition.participant_prefix.upper())
+    return number.isdecimal() and len(number) <= definition.participant_digits
 
 
 def _sort(text: str | None) -> tuple[Sort, bool]:
@@ -227,7 +237,55 @@ def _file_rows(
             cursor = found.next
 
 
-# Screening; before the pages of one participant, because “new” is no code
+# Who is it? Before the pages of one participant, because neither “find” nor “new” is a code
+
+
+@router.get("/{study}/participants/find", name="participants.find_form")
+def find_form(here: PageInStudy) -> Response:
+    """Find somebody by name, date of birth, telephone number or address."""
+    require(here.actor, Permission.IDENTITY_READ)
+    return _find_page(here, places_of(here), "")
+
+
+@router.post("/{study}/participants/find", name="participants.find")
+def find(here: ChangeInStudy) -> Response:
+    """Show who may be meant. That they were shown, and to whom, is in the log; what was looked for is in no address."""
+    text = here.value("text")
+    here.release_key()  # looking again is no change, and is written down again
+    try:
+        found, has_more = find_people(here.session, here.the_study, text=text, by=here.actor, now=here.now)
+    except Invalid as problem:
+        here.refuse(problem)
+        return _find_page(here, places_of(here), text, problem=problem)
+    return _find_page(here, places_of(here), text, found=found, has_more=has_more)
+
+
+def _find_page(
+    here: Here,
+    places: Places,
+    text: str,
+    *,
+    found: Sequence[Found] | None = None,
+    has_more: bool = False,
+    problem: Invalid | None = None,
+) -> Response:
+    list_url = f"/{here.the_study.code}/participants"
+    return show_at(
+        here,
+        places,
+        "participants/find.html",
+        status_code=status_of(problem),
+        action=f"{list_url}/find",
+        list_url=list_url,
+        text=text,
+        found=found,
+        has_more=has_more,
+        error=problem.problems[0].message if problem else None,
+        may_screen=may(here.actor, Permission.PARTICIPANT_SCREEN),
+    )
+
+
+# Screening
 
 
 @dataclass
@@ -263,6 +321,9 @@ def screen(here: ChangeInStudy) -> Response:
         here.refuse(Invalid(typed.problems))
         return _screen_page(here, places, typed, status_code=422)
     failed = typed.failure_reason or (typed.eligibility is not None and not typed.eligibility.eligible)
+    if step not in ("keep", "another") and (like := _like(here, typed)):
+        here.release_key()
+        return _like_page(here, places, like)
     if failed and (step != "keep" or not typed.failure_reason):
         here.release_key()
         return _not_eligible_page(here, places, typed, lacks_reason=step == "keep")
@@ -389,6 +450,27 @@ def _screen_page(
     )
 
 
+def _like(here: Here, typed: Typed) -> list[Found]:
+    """Who at the site looks like the person who is screened: nobody takes part twice unawares."""
+    assert typed.site is not None
+    site_id = typed.site.id
+    return find_like(here.session, here.the_study, typed.personal, site_id=site_id, by=here.actor, now=here.now)
+
+
+def _like_page(here: Here, places: Places, like: Sequence[Found]) -> Response:
+    ours = ("csrf_token", "screening.step")
+    return show_at(
+        here,
+        places,
+        "participants/like.html",
+        action=f"/{here.the_study.code}/participants/new",
+        list_url=f"/{here.the_study.code}/participants",
+        like=like,
+        labels=LABELS,
+        kept=[(name, value) for name, values in here.form.items() if name not in ours for value in values],
+    )
+
+
 def _not_eligible_page(here: Here, places: Places, typed: Typed, *, lacks_reason: bool) -> Response:
     definition = _study_at(here, places, typed.site)
     ours = ("csrf_token", "screening.step", "screening.failure_reason")
@@ -480,6 +562,7 @@ def show(here: PageInStudy, code: str) -> Response:
             for mark in each.repeats
         ),
         may_withdraw=may(here.actor, Permission.PARTICIPANT_WITHDRAW, site_id=site_id),
+        may_fail=_why_not_fail(here, participant) is None,
         may_add=definition.unscheduled is not None
         and may(here.actor, Permission.VISIT_RECORD, site_id=site_id)
         and why_not_add(Status(participant.status), participant.consented_on) is None,
@@ -874,7 +957,7 @@ def _failure(definition: Study, screening: ScreeningResult | None) -> str:
     """Why they do not take part, in words: a reason of the protocol, or the criteria that were not met."""
     if screening is None or not screening.failure_reason:
         return ""
-    labels = {choice.code: choice.label for choice in definition.screen_failure_reasons}
+    labels = _reasons(definition)
     if screening.failure_reason in labels:
         return labels[screening.failure_reason]
     criteria = {criterion.code: criterion.label for criterion in definition.eligibility.criteria}
@@ -993,6 +1076,58 @@ def _identity_page(
         conflict=conflict.reason if conflict else None,
         stored=stored,
         today=places.today(here, participant.site_id),
+    )
+
+
+# Not taking part after all
+
+
+@router.get("/{study}/participants/{code}/not-taking-part", name="participants.not_taking_part_form")
+def not_taking_part_form(here: PageInStudy, code: str) -> Response:
+    """What it means that somebody who passed the pre-screen does not take part, before it is recorded."""
+    return _not_taking_part_page(here, _withdrawing(here, code))
+
+
+@router.post("/{study}/participants/{code}/not-taking-part", name="participants.not_taking_part")
+def not_taking_part(here: ChangeInStudy, code: str) -> Response:
+    """Record that somebody who passed the pre-screen does not take part, and why: CONSORT counts them by it."""
+    participant = _withdrawing(here, code)
+    reason, why = here.value("reason"), here.value("why")
+    said = why or _reasons(here.the_study.definition).get(reason, reason)
+    by, now = here.actor, here.now
+    try:
+        actions.fail_screening(here.session, here.the_study, participant, reason=reason, why=why, by=by, now=now)
+        stop_visits(here.session, here.the_study, participant, why=said, by=by, now=now)
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        return _not_taking_part_page(here, _withdrawing(here, code), problem=problem)
+    return here.redirect(_url(here, participant.code), done="screen_failed")
+
+
+def _reasons(definition: Study) -> dict[str, str]:
+    return {choice.code: choice.label for choice in definition.screen_failure_reasons}
+
+
+def _why_not_fail(here: Here, participant: Participant) -> str | None:
+    is_allocated = here.the_study.definition.is_allocated
+    return why_not_transition(Status(participant.status), Status.SCREEN_FAILED, is_allocated=is_allocated)
+
+
+def _not_taking_part_page(
+    here: Here, participant: Participant, *, problem: Invalid | Refused | None = None
+) -> Response:
+    problems = problem.problems if isinstance(problem, Invalid) else []
+    return show_at(
+        here,
+        places_of(here),
+        "participants/not_taking_part.html",
+        status_code=status_of(problem),
+        participant=participant,
+        url=_url(here, participant.code),
+        reasons=list(_reasons(here.the_study.definition).items()),
+        values={name: here.value(name) for name in ("reason", "why")},
+        errors={"reason" if each.field == "failure_reason" else each.field: each.message for each in problems},
+        refused=problem.reason if isinstance(problem, Refused) else _why_not_fail(here, participant),
     )
 
 

@@ -487,6 +487,7 @@ def _bodies(code: str) -> list[tuple[str, str, dict[str, Any]]]:
         ("PUT", f"{here}{ENTRY_PATH}", {"values": PAIN, "base_version": 0}),
         ("POST", f"{here}{ENTRY_PATH}/signature", {"version": 1, "password": PASSWORD}),
         ("POST", f"{here}/withdrawal", {"level": "visits", "on": "2026-03-02", "reason": "Moved away."}),
+        ("POST", f"{here}/screen-failure", {"reason": "declined", "why": "A new job."}),
     ]
 
 

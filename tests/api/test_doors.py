@@ -116,6 +116,15 @@ def test_a_withdrawal_takes_the_consent_with_it_when_it_says_so(world: World, co
     assert "consent.withdrawn" in world.log()
 
 
+def test_who_does_not_take_part_after_all_is_a_screen_failure(world: World, coordinator: ApiClient):
+    path = "/participants/M-001/screen-failure"
+    problem = coordinator.refused(422, "POST", path, {"reason": "bored"})
+    assert [each["field"] for each in problem["errors"]] == ["failure_reason"]
+    assert coordinator.done("POST", path, {"reason": "declined", "why": "A new job."})["status"] == "screen_failed"
+    assert {each["status"] for each in coordinator.done("GET", "/participants/M-001/visits")} == {"stopped"}
+    coordinator.refused(409, "POST", path, {"reason": "declined"})
+
+
 @pytest.mark.requirement("GDPR-3", "SEC-35")
 def test_a_withdrawal_that_destroys_who_somebody_is_asks_for_the_password(shared_database: Database):
     stops = {"code": "visits", "label": "Stops visits", "stops_visits": True}

@@ -68,6 +68,8 @@ NO_PAGE = {
     "participants.identity_form": "participants/identity.html",
     "casebook.own_copy": "a file",
     "study.usdm": "a file",
+    "participants.not_taking_part_form": "participants/not_taking_part.html",
+    "participants.find_form": "participants/find.html",
     "participants.withdraw_form": "participants/withdraw.html",
     "consent.record_form": "consent/record.html",
     "consent.countersign_form": "consent/countersign.html",

@@ -6,19 +6,20 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
 from app.audit.verify import verify
 from app.foundation.database import Database
 from app.foundation.errors import Invalid, NotAllowed, NotFound, Refused
 from app.participants import actions
-from app.participants.actions import mark, screen, withdraw
+from app.participants.actions import fail_screening, mark, screen, withdraw
 from app.participants.identity import IDENTITY, PARTICIPANT, participant_key
 from app.participants.models import Participant
 from app.participants.reads import SCREENING, participant_by_code, screening_and_initials
 from app.participants.rules import PersonalData
-from app.participants.rules.status import why_not_contact
+from app.participants.rules.status import why_not_contact, why_not_transition
 from app.participants.status import Status
 from app.people.permissions import Permission
 from app.studies.definition import WithdrawalLevel
@@ -298,3 +299,56 @@ def test_a_level_without_contact_or_identity_stops_visits_too() -> None:
 def test_whoever_wants_no_contact_gets_none(level: dict[str, Any] | None, may: bool) -> None:
     reason = why_not_contact(WithdrawalLevel.model_validate(level) if level else None)
     assert (reason is None) is may
+
+
+@pytest.mark.requirement("CON-F2")
+@pytest.mark.parametrize("stands", [Status.SCREENED, Status.CONSENTED])
+def test_who_passed_the_pre_screen_may_still_not_take_part(session: Session, stands: Status) -> None:
+    study = mini_study(session)
+    by = person(session, study, "coordinator")
+    one = screened(session, study)
+    if stands is Status.CONSENTED:
+        mark(session, study, one, stands, on=TODAY, permission=Permission.CONSENT_RECORD, by=by, now=NOW)
+    fail_screening(session, study, one, reason="declined", why=" A new job. ", by=by, now=NOW)
+    stored = participant_by_code(session, study, one.code, by=by)
+    kept, *_ = screening_and_initials(session, stored, by=by)
+    assert kept is not None
+    assert (stored.status, kept.failure_reason, kept.eligible) == ("screen_failed", "declined", True)
+    (entry,) = log_of(session, action="participant.screen_failed")
+    assert json.loads(entry.old) == {"status": stands.value, "failure_reason": None}
+    assert json.loads(entry.new) == {"status": "screen_failed", "failure_reason": "declined"}
+    assert (entry.participant, entry.why) == ("M-001", "A new job.")
+    with pytest.raises(Refused, match="did not pass screening"):
+        fail_screening(session, study, one, reason="declined", by=by, now=NOW)
+
+
+def test_who_takes_part_does_not_fail_screening_any_more(session: Session) -> None:
+    study = mini_study(session)
+    by = person(session, study, "coordinator")
+    one = screened(session, study)
+    for given, fields in ((" ", ["failure_reason"]), ("bored", ["failure_reason"])):
+        with pytest.raises(Invalid) as caught:
+            fail_screening(session, study, one, reason=given, by=by, now=NOW)
+        assert [problem.field for problem in caught.value.problems] == fields
+    with pytest.raises(Invalid, match="Shorten"):
+        fail_screening(session, study, one, reason="declined", why="x" * 1001, by=by, now=NOW)
+    with pytest.raises(NotAllowed):
+        fail_screening(session, study, one, reason="declined", by=person(session, study, "assessor"), now=NOW)
+    mark(session, study, one, Status.CONSENTED, on=TODAY, permission=Permission.CONSENT_RECORD, by=by, now=NOW)
+    mark(session, study, one, Status.RANDOMISED, on=TODAY, permission=Permission.CONSENT_RECORD, by=by, now=NOW)
+    with pytest.raises(Refused, match="record a withdrawal instead"):
+        fail_screening(session, study, one, reason="declined", by=by, now=NOW)
+    words = why_not_transition(Status.CONSENTED, Status.SCREEN_FAILED, is_allocated=False)
+    assert words == "They take part from consent on in this study. Record a withdrawal instead."
+
+
+@pytest.mark.parametrize("column", ["answers", "verdicts", "screened_by", "failure_reason"])
+def test_nothing_else_of_a_screening_changes(database: Database, column: str) -> None:
+    with database.writing() as session:
+        study = mini_study(session)
+        one = screened(session, study)
+        by = person(session, study, "coordinator")
+        fail_screening(session, study, one, reason="declined", by=by, now=NOW)
+    for values in ({column: "other"}, {column: "other", "failure_reason": "not_eligible"}):
+        with pytest.raises(DBAPIError, match="never changed"), database.writing() as session:
+            session.execute(update(SCREENING).values(**values))

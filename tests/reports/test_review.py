@@ -349,6 +349,28 @@ def test_what_a_device_without_a_clock_said_keeps_nobody_from_reviewing(log: Log
     assert [line.number for line in found_in(log, monitor)[Kind.LATE].lines] == [20]
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("came", "typed", "nights"),
+    [
+        (MIDNIGHT, MIDNIGHT - timedelta(hours=11), 1),  # the device says that it was by day
+        (NOON, NOON - timedelta(hours=11), 1),
+        (NOON, NOON - timedelta(hours=1), 0),
+        (NOON, datetime(9999, 1, 1, tzinfo=UTC), 0),  # older entries may name any year
+    ],
+)
+def test_a_time_that_a_device_says_hides_no_night(
+    log: Log, monitor: Actor, came: datetime, typed: datetime, nights: int
+):
+    log.write(
+        Change("entry.saved", "M-001", "entry/week18/pain", "a", new=1),
+        Change("entry.typed_offline", "M-001", "entry/week18/pain", new={"typed_at": typed.isoformat()}),
+        at=came,
+    )
+    found = found_in(log, monitor).get(Kind.NIGHT)
+    assert ([line.number for line in found.lines] if found else []) == [1] * nights
+
+
 @pytest.mark.both_databases
 def test_of_two_who_review_at_the_same_moment_one_is_told(log: Log, monitor: Actor, monkeypatch: pytest.MonkeyPatch):
     log.saved("M-001", "baseline/pain", 1)

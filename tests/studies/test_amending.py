@@ -43,6 +43,13 @@ ONE_EACH: list[tuple[str, Any, Topic, Concern, str]] = [
     ("arms/0/label", "Ember", Topic.ARMS, Concern.TEXT, "Arm active, label: was “Zephyrine training”"),
     ("arms/0/ratio", 2, Topic.ARMS, Concern.FIXED, "were active 1, sham 1, and are active 2, sham 1"),
     ("allocation/method", "simple", Topic.ARMS, Concern.FIXED, "Allocation, method"),
+    (
+        "allocation/group",
+        {"visit": "week18", "item": "pain_nrs", "answers": [{"choice": "yes", "arm": "active"}]},
+        Topic.ARMS,
+        Concern.CONDUCT,
+        "Where the group is recorded",
+    ),
     ("sites/+", {"code": "west", "name": "West"}, Topic.SITES, Concern.CONDUCT, "Site west (West): added."),
     ("sites/1", None, Topic.SITES, Concern.CONDUCT, "Site south (South clinic): removed."),
     ("sites/0/target", 12, Topic.SITES, Concern.CONDUCT, "Site north: target"),

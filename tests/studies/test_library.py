@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from app.expressions import parse
-from app.studies.definition import Instrument, Item, ItemType, Study, Visit
+from app.studies.definition import Instrument, Item, ItemType, ObservedGroup, Study, Visit
 from app.studies.loading import LIBRARY, SCHEMA_FILE, library, read_folder
-from app.studies.rules import canonical, fingerprint
+from app.studies.rules import canonical, fingerprint, problems
 from tests.studies.folders import broken, write
 
 PUBLIC_DATA = Path(__file__).parent / "data" / "Ashar2022_outcomes_demographics.csv"
@@ -123,6 +123,53 @@ def test_etmi_allocates_nobody():
     assert not study.is_allocated
     assert len(study.sites) == 13
     assert [visit.code for visit in study.visits] == ["baseline", "discharge"]
+
+
+GROUP: dict[str, Any] = {
+    "visit": "discharge",
+    "item": "received_etmi",
+    "answers": [{"choice": "yes", "arm": "etmi"}, {"choice": "no", "arm": "other_care"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, []),
+        ({"visit": "week9"}, ["There is no visit “week9”. Name one of the plan."]),
+        (
+            {"visit": "baseline"},
+            ["No instrument of baseline has an item “received_etmi”. Name one that is asked there."],
+        ),
+        ({"item": "pain"}, ["pain is of type number. Name an item of type choice or yes_no."]),
+        (
+            {"answers": [{"choice": "yes", "arm": "etmi"}, {"choice": "yes", "arm": "other_care"}]},
+            ["“yes” stands here twice. An answer means one group."],
+        ),
+        (
+            {"answers": [{"choice": "maybe", "arm": "etmi"}, {"choice": "no", "arm": "none"}]},
+            [
+                "received_etmi has no choice “maybe”. It has: yes, no.",
+                "There is no arm “none”. There are: etmi, other_care.",
+                "No answer means other_care, so nobody is counted in it. Add one.",
+            ],
+        ),
+    ],
+)
+def test_where_a_group_is_recorded_is_checked(changes: dict[str, Any], words: list[str]):
+    study = study_of("etmi")
+    said = ObservedGroup.model_validate({**GROUP, **changes})
+    other = study.model_copy(update={"allocation": study.allocation.model_copy(update={"group": said})})
+    before = {each.message for each in problems(study)}
+    assert sorted({each.message for each in problems(other)} - before) == sorted(words)
+
+
+def test_who_allocates_observes_no_group():
+    study = study_of("resolve")
+    said = ObservedGroup.model_validate(GROUP)
+    other = study.model_copy(update={"allocation": study.allocation.model_copy(update={"group": said})})
+    (found,) = {each.message for each in problems(other)} - {each.message for each in problems(study)}
+    assert found == "Arms are allocated in this study, so no group is observed. Take this out."
 
 
 def test_roland_morris_counts_what_is_ticked_and_knows_none_from_unanswered():

@@ -303,7 +303,8 @@ def test_where_groups_are_observed_they_are_those_that_were_recorded():
     visits = [{**SMALL["visits"][0], "instruments": ["pain", "care"]}, *FOLLOW_UP]
     observed = {"allocation": {"method": "observed"}, "treatment": [], "visits": visits}
     study = definition(**observed, instruments=[*SMALL["instruments"], group], outcomes=[PRIMARY.model_dump()])
-    assert observed_at(study) == ("baseline", "care", "kind")
+    assert (at := observed_at(study)) is not None
+    assert at[:3] == ("baseline", "care", "kind")
 
     def somebody(*forms: Form) -> Person:
         told = Person(arm="", site=1, status="consented", today=TODAY, study=study, forms={("baseline", "care"): forms})
@@ -314,10 +315,26 @@ def test_where_groups_are_observed_they_are_those_that_were_recorded():
     adds_up(found)
     assert [(arm.arm, arm.allocated) for arm in found] == [(ARMS[0]["code"], 0), ("sham", 1), ("", 2)]
     assert found[1].not_known == 1
-    etmi, _ = read_folder(LIBRARY / "etmi")  # whose sources do not say how the groups were told apart
+    bare = study.model_copy(update={"instruments": tuple(definition().instruments)})  # nothing that records a group
+    assert observed_at(bare) is None
+    assert [(arm.arm, arm.allocated) for arm in flow(bare, [replace(people[1], study=bare)])] == [("", 1)]
+
+
+def test_a_study_says_which_answers_mean_which_group():
+    etmi, problems = read_folder(LIBRARY / "etmi")
     assert etmi is not None
-    assert observed_at(etmi) is None
-    assert [(arm.arm, arm.allocated) for arm in flow(etmi, [replace(people[1], study=etmi)])] == [("", 1)]
+    assert not [each for each in problems if "group" in each.message]
+
+    def somebody(*values: object, **changes: bool) -> Person:
+        forms = {("discharge", "care"): tuple(Form({"received_etmi": value}, **changes) for value in values)}
+        told = Person(arm="", site=1, status="consented", today=TODAY, study=etmi, forms=forms)
+        return replace(told, arm=group_of(told))
+
+    people = [somebody(True), somebody(False), somebody({"missing": "UNK"}), somebody(), somebody(True, in_error=True)]
+    assert [each.arm for each in people] == ["etmi", "other_care", "", "", ""]
+    found = flow(etmi, people)
+    adds_up(found)
+    assert [(arm.arm, arm.allocated) for arm in found] == [("etmi", 1), ("other_care", 1), ("", 3)]
 
 
 # As it is kept

@@ -548,6 +548,76 @@ def test_others_do_not_withdraw(world, role, site_code, status):
     assert world.found("M-001").status == "consented"
 
 
+def test_who_declines_after_the_pre_screen_is_a_screen_failure_with_its_reason(world):
+    world.consented()
+    browser = world.coordinator()
+    page = f"{LIST}/M-001/not-taking-part"
+    assert page in {each["href"] for each in browser.soup(f"{LIST}/M-001").select("a[href]")}
+    lacking = browser.post(page, {"why": "Found a job"})
+    assert lacking.status_code == 422
+    assert "Choose one of the reasons for not taking part." in said(lacking)
+    assert "Found a job" in said(lacking)
+    fields = {**browser.form(page), "reason": "declined", "why": "Found a job"}
+    for _ in range(2):  # the same click again
+        assert browser.send(page, fields).headers["location"] == f"{LIST}/M-001?done=screen_failed"
+    assert world.found("M-001").status == "screen_failed"
+    assert world.log().count("participant.screen_failed") == 1
+    with world.database.reading() as session:
+        assert {row["status"] for row in session.execute(VISIT.select()).mappings()} == {"stopped"}
+    shown = browser.soup(f"{LIST}/M-001")
+    assert "Declined" in shown.get_text(" ", strip=True)
+    assert page not in {each["href"] for each in shown.select("a[href]")}
+    assert "did not pass screening" in said(browser.get(page))
+    refused = browser.send(page, {**fields, "idempotency_key": "again"})
+    assert refused.status_code in (303, 409)
+
+
+FIND = f"{LIST}/find"
+
+
+def test_whoever_calls_is_found_by_name(world):
+    world.screened()
+    world.screened("south")
+    browser = world.coordinator()
+    assert FIND in {each["href"] for each in browser.soup(LIST).select("a[href]")}
+    asked = browser.soup(f"{LIST}?find=lovelace")  # typed into the search of the header: no code begins so
+    assert form_in(asked, FIND)["text"] == ["lovelace"]
+    assert "identity.shown" not in world.log()
+    for _ in range(2):  # looking again is no change
+        reply = browser.post(FIND, {"text": "lovelace"})
+        shown = BeautifulSoup(reply.text, "html.parser")
+        assert [each["href"] for each in shown.select("#found th a")] == [f"{LIST}/M-001"]
+    assert world.log().count("identity.shown") == 2
+    assert "Nobody at your sites fits" in said(browser.post(FIND, {"text": "Curie"}))
+    lacking = browser.post(FIND, {"text": HOSTILE[:1]})
+    assert lacking.status_code == 422
+    assert "Type two letters of a name or more." in said(lacking)
+    monitor = world.browser("monitor", site_code=None)
+    assert monitor.get(FIND).status_code == 403
+    assert FIND not in {each["href"] for each in monitor.soup(LIST).select("a[href]")}
+    assert "Nobody fits these filters" in said(monitor.get(f"{LIST}?find=lovelace"))
+
+
+@pytest.mark.requirement("CON-F2")
+def test_nobody_is_screened_twice_unawares(world):
+    world.screened()
+    browser = world.coordinator()
+    again = {**ELIGIBLE, "personal.given_name": "ADA", "personal.family_name": "Lovelace"}
+    asked = browser.post(NEW, again)
+    assert "Is this person here already?" in said(asked)
+    shown = BeautifulSoup(asked.text, "html.parser")
+    assert [each["href"] for each in shown.select("th a")] == [f"{LIST}/M-001"]
+    assert "Given name, Family name" in shown.get_text(" ", strip=True)
+    assert world.codes() == ["M-001"]
+    assert world.log()[-1] == "identity.shown"
+    fields = {**form_in(shown, NEW), "screening.step": "another"}
+    corrected = browser.send(NEW, {**fields, "screening.step": "correct"})
+    assert form_in(BeautifulSoup(corrected.text, "html.parser"), NEW)["personal.given_name"] == ["ADA"]
+    assert browser.send(NEW, fields).headers["location"] == f"{LIST}/M-002?done=screened"
+    fails = browser.post(NEW, {**again, "age": "12", "personal.given_name": "Ida"})  # nobody is called so
+    assert "This person is not eligible" in said(fails)
+
+
 # Small enough
 
 

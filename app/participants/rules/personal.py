@@ -1,6 +1,7 @@
 """Can these personal details be kept as typed?"""
 
 import re
+import unicodedata
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 
@@ -10,6 +11,9 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+").fullmatch
 _PHONE = re.compile(r"\+?[0-9 ()/.-]{3,40}").fullmatch
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 OLDEST = 130
+LEAST_LETTERS = 2
+LEAST_DIGITS = 4
+COMPARED_DIGITS = 8  # of the end of a telephone number: with or without the code of the country
 
 LABELS = {
     "given_name": "Given name",
@@ -47,6 +51,59 @@ def initials(personal: PersonalData) -> str:
     return "".join(
         name.strip()[0].upper() for name in (personal.given_name, personal.family_name) if (name or "").strip() and name
     )
+
+
+def why_not_look_for(text: str) -> str | None:
+    """Why nobody can be looked for by this text, or None: a name, a date of birth, a telephone number, an address."""
+    if not text.strip():
+        return "Type a name, a date of birth, a telephone number or an e-mail address."
+    if len(text) > 200:
+        return "Shorten this to 200 characters."
+    if _PHONE(text.strip()):
+        return None if len(_digits(text)) >= LEAST_DIGITS else f"Type {LEAST_DIGITS} digits of the number or more."
+    letters = sum(each.isalpha() for word in _words(text) for each in word)
+    return None if "@" in text or letters >= LEAST_LETTERS else "Type two letters of a name or more."
+
+
+def fits(personal: PersonalData, text: str) -> bool:
+    """Whether this may be the person somebody looks for: every word begins a word of their name, in whatever order,
+    without regard to case and accents; or their date of birth, part of their telephone number or of their address.
+    """
+    text = text.strip()
+    if "@" in text:
+        return text.casefold() in (personal.email or "").casefold()
+    if _PHONE(text):
+        return text == personal.date_of_birth or _digits(text).lstrip("0") in _digits(personal.phone)
+    names = _words(f"{personal.given_name or ''} {personal.family_name or ''}")
+    return all(any(name.startswith(word) for name in names) for word in _words(text))
+
+
+def in_common(one: PersonalData, other: PersonalData) -> tuple[str, ...]:
+    """By which fields these two look like one person, in the order of the form; empty when they do not.
+
+    The same address or number, or the same names unless both say when they were born and differ.
+    """
+    found = []
+    names = [(_words(each.given_name or ""), _words(each.family_name or "")) for each in (one, other)]
+    born = {each.date_of_birth for each in (one, other)} - {None}
+    if all(names[0]) and names[0] == names[1] and len(born) < 2:
+        found += ["given_name", "family_name"]
+        found += ["date_of_birth"] if one.date_of_birth and other.date_of_birth else []
+    numbers = [_digits(each.phone)[-COMPARED_DIGITS:] for each in (one, other)]
+    found += ["phone"] if len(numbers[0]) == COMPARED_DIGITS and numbers[0] == numbers[1] else []
+    addresses = [(each.email or "").casefold() for each in (one, other)]
+    found += ["email"] if addresses[0] and addresses[0] == addresses[1] else []
+    return tuple(found)
+
+
+def _words(text: str) -> list[str]:
+    """The words of a name: without case, accents and whatever joins them."""
+    plain = "".join(each for each in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(each))
+    return re.findall(r"\w+", plain)
+
+
+def _digits(text: str | None) -> str:
+    return "".join(each for each in text or "" if each in "0123456789")
 
 
 def personal_problems(personal: PersonalData, *, today: date) -> list[FieldProblem]:

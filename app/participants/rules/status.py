@@ -44,6 +44,8 @@ _NOW = {
 
 def why_not_transition(old: Status, new: Status, *, is_allocated: bool = True) -> str | None:
     """Why a participant cannot go from one status to the next, or None. A study without arms completes from consent."""
+    if not is_allocated and (old, new) == (S.CONSENTED, S.SCREEN_FAILED):
+        return "They take part from consent on in this study. Record a withdrawal instead."
     if new in TRANSITIONS[old] and (is_allocated or new is not S.RANDOMISED):
         return None
     if not is_allocated and (old, new) == (S.CONSENTED, S.COMPLETED):

@@ -92,7 +92,8 @@ SAID: dict[Kind, Said] = {
     ),
     Kind.NIGHT: Said(
         "Changes at night",
-        "Something was entered, signed or recorded between 22:00 and 6:00 by the clock of the site.",
+        "Something was entered, signed or recorded between 22:00 and 6:00 by the clock of the site. What was typed "
+        "without a connection counts if it was typed or came then.",
         "Ask whether this person worked then. If not, somebody else used the account: end its sessions.",
     ),
     Kind.AT_ONCE: Said(
@@ -227,6 +228,7 @@ class _Request:
     site: int | None = None
     by_hand: bool = False
     offline: bool = False
+    typed: str = ""  # when, by the clock of a device that had no connection
     forms: set[Hashable] = field(default_factory=set)
     first: int = 0
     last: int = 0
@@ -319,6 +321,9 @@ class Looking:
     def _typed(self, person: int | None, subject: str, said: str | None) -> None:
         """What this very request entered was typed earlier than it came."""
         held = self.entered.get((person or 0, subject))
+        when = str(loads(said).get("typed_at", "")) if said else ""
+        if when >= CLOCK_SET.isoformat() and datetime.fromisoformat(when) <= datetime.fromisoformat(self._request.at):
+            self._request.typed = when
         if said and person is not None and held is not None and held[4] >= self._request.first:
             typed = str(loads(said).get("typed_at", ""))
             # Older entries may name any year, and in the first one no other time zone can say when that was.
@@ -342,8 +347,10 @@ class Looking:
         if not one.by_hand or one.site is None:
             return
         at, who = datetime.fromisoformat(one.at), one.key[1]
-        hour = at.astimezone(self._zones[one.site]).hour
-        if not NIGHT_TO <= hour < NIGHT_FROM and not one.offline:
+        # What comes later says itself when it was typed: a time that somebody wrote must not hide when it came.
+        times = [at, datetime.fromisoformat(one.typed)] if one.typed else [at]
+        zone = self._zones[one.site]
+        if any(not NIGHT_TO <= each.astimezone(zone).hour < NIGHT_FROM for each in times):
             self._tallies[Kind.NIGHT].add((who, one.site), one.last)
         if len(one.forms) != 1 or one.offline:
             return

@@ -165,6 +165,7 @@ assert set(_FIELDS) == (set(StudyFile.model_fields) | {"consent_documents"}) - {
 def _study(old: Study, new: Study) -> Iterator[Difference]:
     special: dict[str, Callable[[Study, Study], Iterator[Difference]]] = {
         "arms": _arms,
+        "allocation": _allocation,
         "visits": _visits,
         "eligibility": _eligibility,
         "consent_documents": _documents,
@@ -204,6 +205,15 @@ def _arms(old: Study, new: Study) -> Iterator[Difference]:
     for code in (each for each in before if each in after):
         for text in _said(f"Arm {code}", _plain(before[code], "code", "ratio"), _plain(after[code], "code", "ratio")):
             yield Difference(Topic.ARMS, text, Concern.TEXT, open_text=hidden)
+
+
+def _allocation(old: Study, new: Study) -> Iterator[Difference]:
+    """How arms are allocated may not change; where an observed group is recorded is a matter of the reports."""
+    said = [_plain(each.allocation, "group") for each in (old, new)]
+    for text in _said("Allocation", *said):
+        yield Difference(Topic.ARMS, text, Concern.FIXED, _RUNNING)
+    for text in _said("Where the group is recorded", _plain(old.allocation.group), _plain(new.allocation.group)):
+        yield Difference(Topic.ARMS, text, Concern.CONDUCT)
 
 
 def _treatment(old: Study, new: Study) -> Iterator[Difference]:

@@ -22,6 +22,7 @@ SINCE_THE_FIRST = (
     "record_id",
     "unscheduled",
     "allocation.first_stage",
+    "allocation.group",
     "sites[].target",
     "instruments[].presentation",
     "instruments[].texts",

@@ -166,6 +166,7 @@ def _sites(study: Study) -> Iterator[Problem]:
 
 def _arms(study: Study) -> Iterator[Problem]:
     if not study.is_allocated:
+        yield from _group(study)
         if study.allocation.strata:
             yield ("allocation", "strata"), "Groups are observed, not allocated: take the strata out.", ERROR
         for position, visit in enumerate(study.visits):
@@ -176,6 +177,9 @@ def _arms(study: Study) -> Iterator[Problem]:
                     ERROR,
                 )
         return
+    if study.allocation.group is not None:
+        words = "Arms are allocated in this study, so no group is observed. Take this out."
+        yield ("allocation", "group"), words, ERROR
     if len(study.arms) < 2:
         yield ("arms",), "Allocation needs two arms or more. Add one, or write `method: observed`.", ERROR
     yield from _method(study)
@@ -199,6 +203,43 @@ def _arms(study: Study) -> Iterator[Problem]:
                     f"{arm.code} plans {arm.planned} of {sum(numbers)}, but its ratio is {arm.ratio} of {ratios}.",
                     WARNING,
                 )
+
+
+def _group(study: Study) -> Iterator[Problem]:
+    """The group is asked for where the study says, and every answer that means one is an answer and means an arm."""
+    group, where = study.allocation.group, ("allocation", "group")
+    if group is None:
+        return
+    visit = study.visit(group.visit)
+    if visit is None:
+        yield (*where, "visit"), f"There is no visit “{group.visit}”. Name one of the plan.", ERROR
+        return
+    forms = [study.instrument(code) for code in visit.instruments]
+    if None in forms:
+        return  # said where the visit names it
+    item = next((found for form in forms if form and (found := form.item(group.item))), None)
+    if item is None:
+        words = f"No instrument of {visit.code} has an item “{group.item}”. Name one that is asked there."
+        yield (*where, "item"), words, ERROR
+        return
+    if item.type not in (ItemType.CHOICE, ItemType.YES_NO):
+        yield (*where, "item"), f"{item.code} is of type {item.type}. Name an item of type choice or yes_no.", ERROR
+        return
+    choices = ["yes", "no"] if item.type is ItemType.YES_NO else [choice.code for choice in item.choices]
+    arms, seen = [arm.code for arm in study.arms], set[str]()
+    for position, answer in enumerate(group.answers):
+        path: Path = (*where, "answers", position)
+        if answer.choice not in choices:
+            words = f"{item.code} has no choice “{answer.choice}”. It has: {', '.join(choices)}."
+            yield (*path, "choice"), words, ERROR
+        if answer.choice in seen:
+            yield (*path, "choice"), f"“{answer.choice}” stands here twice. An answer means one group.", ERROR
+        if answer.arm not in arms:
+            yield (*path, "arm"), f"There is no arm “{answer.arm}”. There are: {', '.join(arms)}.", ERROR
+        seen.add(answer.choice)
+    for arm in arms:
+        if arm not in {answer.arm for answer in group.answers}:
+            yield (*where, "answers"), f"No answer means {arm}, so nobody is counted in it. Add one.", WARNING
 
 
 def _method(study: Study) -> Iterator[Problem]:

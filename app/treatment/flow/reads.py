@@ -125,7 +125,7 @@ def _visits(session: Session, study: StudyInUse) -> Mapping[int, Mapping[str, Vi
 def _forms(session: Session, study: StudyInUse) -> Mapping[int, Mapping[tuple[str, str], Sequence[Form]]]:
     asked = {(outcome.visit, outcome.instrument) for outcome in study.definition.outcomes}
     if not study.definition.is_allocated:
-        asked |= {group[:2] for each in study.definitions if (group := observed_at(each))}
+        asked |= {(at.visit, at.instrument) for each in study.definitions if (at := observed_at(each))}
     if not asked:
         return {}
     found: dict[int, dict[tuple[str, str], list[Form]]] = defaultdict(lambda: defaultdict(list))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
+from typing import NamedTuple
 
 from app.capture.groups import cells_of
 from app.participants.status import Status
@@ -270,14 +271,27 @@ def follow_up(study: Study) -> tuple[Visit, ...]:
     )
 
 
-def observed_at(study: Study) -> tuple[str, str, str] | None:
-    """Where a study that only observes records the group: visit, instrument and item whose choices are its arms."""
-    arms = {arm.code for arm in study.arms}
+class Observed(NamedTuple):
+    """Where a study that only observes records the group, and the arm that each answer means."""
+
+    visit: str
+    instrument: str
+    item: str
+    arms: Mapping[str, str]
+
+
+def observed_at(study: Study) -> Observed | None:
+    """Where a study that only observes records the group: as it says, or the first item whose choices are its arms."""
+    said, arms = study.allocation.group, {arm.code: arm.code for arm in study.arms}
     for visit in study.visits:
         for form in study.instruments:
             for item in form.items if form.code in visit.instruments else ():
-                if item.type is ItemType.CHOICE and {choice.code for choice in item.choices} == arms:
-                    return visit.code, form.code, item.code
+                if said is not None and (visit.code, item.code) == (said.visit, said.item):
+                    meant = {answer.choice: answer.arm for answer in said.answers}
+                    return Observed(visit.code, form.code, item.code, meant)
+                choices = {choice.code for choice in item.choices}
+                if said is None and item.type is ItemType.CHOICE and choices == arms.keys():
+                    return Observed(visit.code, form.code, item.code, arms)
     return None
 
 
@@ -286,10 +300,13 @@ def group_of(person: Person) -> str:
     found = observed_at(person.study)
     if found is None:
         return ""
-    visit, instrument, item = found
-    standing = (form for form in person.forms.get((visit, instrument), ()) if not form.in_error and form.used)
-    value = next((form.values.get(item) for form in standing), None)
-    return value if isinstance(value, str) else ""
+    standing = (
+        form for form in person.forms.get((found.visit, found.instrument), ()) if not form.in_error and form.used
+    )
+    value = next((form.values.get(found.item) for form in standing), None)
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
+    return found.arms.get(value, "") if isinstance(value, str) else ""
 
 
 def flow(study: Study, people: Sequence[Person]) -> tuple[ArmFlow, ...]:
