@@ -39,7 +39,7 @@ from app.people import actions
 from app.people import reads as people
 from app.people.access import Actor, may
 from app.people.permissions import Permission
-from app.people.rules import SECOND_FACTOR_NEEDED, SECOND_MISSING, SEEN_EVERY
+from app.people.rules import PASSKEY_MISSING, PASSKEY_ON_PAGES, SECOND_FACTOR_NEEDED, SECOND_MISSING, SEEN_EVERY
 from app.settings import Settings
 from app.studies.definition import LARGEST_FILE_MB
 from app.studies.in_use import StudyInUse, in_use
@@ -785,6 +785,8 @@ def require_password(here: Here, password: str, code: str | None = None, *, code
         here.release_key()
         here.session.commit()  # the failed attempt stays on record; nothing else was written yet
         field = "code" if reason in SECOND_MISSING else "password"
+        if here.signed_in is None and reason == PASSKEY_MISSING:
+            reason = PASSKEY_ON_PAGES
         raise WrongPassword([FieldProblem(field, field, reason)])
 
 

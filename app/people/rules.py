@@ -51,6 +51,7 @@ CODE_MISSING = "Enter the six digits that your authenticator app shows."
 PASSKEY_MISSING = "Use your passkey. It is your second factor."
 EITHER_MISSING = "Use your passkey, or enter the six digits that your authenticator app shows."
 SECOND_MISSING = frozenset({CODE_MISSING, PASSKEY_MISSING, EITHER_MISSING})
+PASSKEY_ON_PAGES = "Your second factor is a passkey, and works on pages alone. Do it there, or set up an app for codes."
 PASSKEY_NOT_HERE = (
     "Passkeys cannot be used at the address of this installation. Type the code of your authenticator app; without "
     "one, ask your administrator to reset your second factor."

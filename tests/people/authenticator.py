@@ -39,7 +39,7 @@ class Authenticator:
         return self._answer({"clientDataJSON": text_of(said), "attestationObject": text_of(cbor.encode(made))})
 
     def use(self, options: dict[str, Any], **false: Any) -> str:
-        """The answer to options_to_use; `false` says what it lies about, such as origin, host, verified or signature."""
+        """The answer to options_to_use; `false` says what it lies about: origin, host, verified, signature ..."""
         signed = self._data(options["rpId"], 0, false)
         said = self._said("webauthn.get", options, false)
         signature = self.key.sign(signed + hashlib.sha256(said).digest(), ec.ECDSA(SHA256()))
