@@ -30,12 +30,10 @@ def page(browser: Chromium, address: str) -> Iterator[Page]:
     window = browser.new_context(base_url=address)
     page = window.new_page()
     page.set_default_timeout(10_000)
-    page.problems = []  # type: ignore[attr-defined]
-    page.on("pageerror", lambda error: page.problems.append(str(error)))  # type: ignore[attr-defined]
-    page.on(
-        "console",
-        lambda said: page.problems.append(said.text) if "Content Security" in said.text else None,  # type: ignore[attr-defined]
-    )
+    problems: list[str] = []
+    page.problems = problems  # type: ignore[attr-defined]
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: problems.append(said.text) if "Content Security" in said.text else None)
     yield page
     window.close()
 

@@ -4,6 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -47,7 +48,7 @@ from tests.people.conftest import (
 )
 from tests.people.test_second_factor import LATER, code_at
 
-PLACE = place_of(ORIGIN)
+PLACE = Place("trial.example.org", ORIGIN)
 MINUTE = timedelta(minutes=1)
 HERE = token_hash("this browser")
 
@@ -147,7 +148,7 @@ def test_there_are_so_many_and_none_where_browsers_use_none(session, anna):
     with pytest.raises(Invalid, match="as many as anybody can have"):
         adds(session, anna)
     shown = Shown(Authenticator().make(spare.options), PLACE, HERE)
-    assert "as many" in actions.add_passkey(session, shown, by=as_actor(anna), now=NOW)
+    assert "as many" in str(actions.add_passkey(session, shown, by=as_actor(anna), now=NOW))
 
 
 LIES_WHEN_MADE = {
@@ -427,7 +428,7 @@ def test_a_short_password_is_allowed_beside_it_and_keeps_the_last_one(session, a
     by = as_actor(anna)
     assert actions.set_password(session, current=PASSWORD, new="kettlev8", by=by, now=NOW) is None
     (kept,) = reads.passkeys_of(session, anna.id)
-    removes = {"password": "kettlev8", "bound_to": HERE, "by": by, "now": NOW}
+    removes: Any = {"password": "kettlev8", "bound_to": HERE, "by": by, "now": NOW}
     assert actions.remove_passkey(session, kept.id, **removes) == TOO_WEAK_ALONE
     adds(session, anna, name="Telephone")
     assert actions.remove_passkey(session, kept.id, **removes) is None
@@ -481,9 +482,10 @@ def test_whatever_is_sent_is_no_answer_and_breaks_nothing(anything, data):
     challenge, device = bytes(32), Authenticator()
     for answer in (anything, _spoilt(device.use(OPTIONS), data)):
         passkeys.challenge_in(answer)
-        for judge in (passkeys.made, lambda *asked: passkeys.used(*asked, {device.id: b"nonsense"})):
-            with pytest.raises(NotRight):
-                judge(PLACE, challenge, answer)
+        with pytest.raises(NotRight):
+            passkeys.made(PLACE, challenge, answer)
+        with pytest.raises(NotRight):
+            passkeys.used(PLACE, challenge, answer, {device.id: b"nonsense"})
 
 
 def _spoilt(answer, data):

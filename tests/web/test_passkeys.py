@@ -15,9 +15,9 @@ from app.people.reads import PASSKEY, SESSION
 from tests.api.client import api_client
 from tests.people.authenticator import ORIGIN, Authenticator
 from tests.web.browser import PASSWORD, Browser, anonymous_client, form_on, signed_in_client
-from tests.web.test_participants import ELIGIBLE, NEW, WHO
+from tests.web.test_participants import NEW, WHO
 from tests.web.test_unblinding import FORM, Blind
-from tests.web.world import World
+from tests.web.world import ELIGIBLE, World
 
 ACCOUNT, ADD, STEP = "/account", "/account/passkeys/add", "/sign-in/passkey"
 
