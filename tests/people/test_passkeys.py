@@ -381,6 +381,8 @@ def test_a_signature_takes_the_passkey_in_place_of_the_code(session, anna, devic
     assert signs(device.use(asked()), bound_to=token_hash("another browser")) == PASSKEY_WRONG
     assert signs(device.use(asked_at_sign_in(session).options)) == PASSKEY_WRONG
     assert signs(device.use(asked())) is None
+    new = actions.begin_passkey(session, "Spare", place=PLACE, bound_to=HERE, by=as_actor(anna), now=NOW).options
+    assert signs(device.use({**asked(), "challenge": new["challenge"]})) == PASSKEY_WRONG
     theirs, _ = adds(session, add(session, "bert"))
     assert signs(theirs.use(asked())) == PASSKEY_WRONG
     assert signs(device.use(asked()), now=NOW + PASSKEY_LASTS) == PASSKEY_WRONG
