@@ -20,7 +20,7 @@ from app import installation
 from app.amendments import actions as amendments
 from app.amendments import reads as amended
 from app.amendments.words import effect_in_words
-from app.audit import checkpoints, newest, verify
+from app.audit import checkpoints, newest, software, verify
 from app.audit.actions import Change, record
 from app.audit.models import SYSTEM_LOG
 from app.capture.coding import actions as coding
@@ -137,10 +137,16 @@ def serve(
 
 @app.command()
 def migrate() -> None:
-    """Make or update the database's tables. Makes a key file where nothing is there yet."""
+    """Make or update the database's tables. Makes a key file where nothing is there yet.
+
+    The system's log keeps which version was installed, from the first person on: before, a backup can be restored here.
+    """
     settings = Settings()
     database = open_database(settings, create=True)
     installation.migrate(database)
+    with database.writing() as session:
+        if software.begun(session):
+            software.record_installed(session, by=operator(), now=clock.now())
     out.print("The database is up to date.")
 
 
@@ -479,6 +485,7 @@ def user_add(
     now = clock.now()
     with reported(), database.writing() as session:
         by = operator()
+        software.record_installed(session, by=by, now=now)
         person = people.add_person(
             session, username=username, name=name, email=email, organisation=organisation, password=None, by=by, now=now
         )

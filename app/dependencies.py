@@ -27,6 +27,7 @@ from app.amendments.reads import study_as_made
 from app.audit.actions import record_refusal
 from app.audit.newest import Newest, Remembering, newest_in, written
 from app.foundation import clock, idempotency
+from app.foundation.crypto.passkeys import Place, place_of
 from app.foundation.crypto.secrets import same
 from app.foundation.database import Database, end, only_reads, undo
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
@@ -38,7 +39,7 @@ from app.people import actions
 from app.people import reads as people
 from app.people.access import Actor, may
 from app.people.permissions import Permission
-from app.people.rules import CODE_MISSING, SECOND_FACTOR_NEEDED, SEEN_EVERY
+from app.people.rules import PASSKEY_MISSING, PASSKEY_ON_PAGES, SECOND_FACTOR_NEEDED, SECOND_MISSING, SEEN_EVERY
 from app.settings import Settings
 from app.studies.definition import LARGEST_FILE_MB
 from app.studies.in_use import StudyInUse, in_use
@@ -437,7 +438,7 @@ def _here(
     request.state.language = here.language  # for the page of a problem, which knows nobody
     if unsafe:
         # The same form, sent again from the same page (a double click, a lost reply), is the same request.
-        kept = {name: values for name, values in form.items() if name not in ("password", "code")}
+        kept = {name: values for name, values in form.items() if name not in ("password", "code", "passkey")}
         sent = getattr(request.state, "sent", {})
         body = json.dumps([request.url.path, kept, *([sent] if sent else [])], sort_keys=True).encode()
         here.take_key(f"form-{idempotency.fingerprint(session, body).hex()}", body)
@@ -771,7 +772,7 @@ def api_reauthenticate(here: Here, password: str, code: str | None, *, code_need
 def require_password(here: Here, password: str, code: str | None = None, *, code_needed: bool = False) -> None:
     """Invalid, naming the field, unless this is the acting person's password (and code, when they have one).
 
-    `code_needed`: whoever has a second factor must show it, too.
+    `code_needed`: whoever has a second factor must show it, too; a form may bring the answer of a passkey instead.
     """
     if not password:
         raise Invalid([FieldProblem("password", "required", "Type your password.")])
@@ -784,12 +785,26 @@ def require_password(here: Here, password: str, code: str | None = None, *, code
         now=here.now,
         request_id=here.actor.request_id,
         weighed=here.weighed,
+        passkey=shown_passkey(here) if code_needed and here.value("passkey") else None,
     )
     if reason is not None:
         here.release_key()
         here.session.commit()  # the failed attempt stays on record; nothing else was written yet
-        field = "code" if reason == CODE_MISSING else "password"
+        field = "code" if reason in SECOND_MISSING else "password"
+        if here.signed_in is None and reason == PASSKEY_MISSING:
+            reason = PASSKEY_ON_PAGES
         raise WrongPassword([FieldProblem(field, field, reason)])
+
+
+def passkey_place(request: Request) -> Place | None:
+    """Where the passkeys of this installation are good: at the address that people reach it by, as it was set."""
+    return place_of(settings_of(request).address)
+
+
+def shown_passkey(here: Here) -> actions.Shown:
+    """The answer of a passkey that a form brings, bound to the session it was sent in."""
+    assert here.signed_in is not None
+    return actions.Shown(here.value("passkey"), passkey_place(here.request), here.signed_in.token_hash)
 
 
 class WrongPassword(Invalid):

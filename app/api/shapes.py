@@ -138,7 +138,7 @@ OneTimeCode = Annotated[
     Field(
         max_length=40,
         pattern=KEPT,
-        description="Of the authenticator app: needed from whoever has a second factor.",
+        description="Of the authenticator app: needed from whoever has a second factor. Passkeys work on pages alone.",
     ),
 ]
 Values = dict[Code, Any]

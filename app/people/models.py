@@ -1,8 +1,19 @@
-"""What do we keep of people? Persons, their grants and sites, invitations, sessions, sign-in attempts and tokens."""
+"""What do we keep of people? Persons, grants, sites, invitations, passkeys, sessions, sign-in attempts and tokens."""
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 from app.foundation.database import Instant
@@ -82,6 +93,43 @@ class Invitation(SQLModel, table=True):
     token_hash: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
     person_id: int = Field(sa_column=Column(Integer, ForeignKey("person.id"), nullable=False))
     created_at: datetime = Field(sa_type=Instant)
+    expires_at: datetime = Field(sa_type=Instant)
+    used_at: datetime | None = Field(default=None, sa_type=Instant)
+
+
+class Passkey(SQLModel, table=True):
+    """The public half of a passkey of a person's (WebAuthn), and how often their device says it was used.
+
+    `credential_id` is the device's name for it, nobody else's; `count` stays 0 where a device does not count.
+    """
+
+    __tablename__ = "passkey"
+    __table_args__ = (Index("ix_passkey_person_id", "person_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    person_id: int = Field(foreign_key="person.id")
+    credential_id: bytes = Field(sa_column=Column(LargeBinary, unique=True, nullable=False))
+    public_key: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    count: int = Field(sa_type=BigInteger)
+    name: str
+    created_at: datetime = Field(sa_type=Instant)
+    last_used_at: datetime | None = Field(default=None, sa_type=Instant)
+
+
+class PasskeyChallenge(SQLModel, table=True):
+    """What one passkey was asked to sign: for one person, one purpose and one session or sign-in, once, until then.
+
+    `name` is what a passkey that is being added will be called.
+    """
+
+    __tablename__ = "passkey_challenge"
+    __table_args__ = (Index("ix_passkey_challenge_expires_at", "expires_at"),)
+
+    challenge: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    person_id: int = Field(sa_column=Column(Integer, ForeignKey("person.id"), nullable=False))
+    purpose: str
+    bound_to: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    name: str
     expires_at: datetime = Field(sa_type=Instant)
     used_at: datetime | None = Field(default=None, sa_type=Instant)
 

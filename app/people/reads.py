@@ -29,7 +29,18 @@ from app.foundation import paging
 from app.foundation.crypto.secrets import token_hash
 from app.foundation.database import Instant, table_of
 from app.people.access import Actor, Grant, token_grants
-from app.people.models import AccessReview, ApiToken, Invitation, Membership, Person, SignInAttempt, SignInSession, Site
+from app.people.models import (
+    AccessReview,
+    ApiToken,
+    Invitation,
+    Membership,
+    Passkey,
+    PasskeyChallenge,
+    Person,
+    SignInAttempt,
+    SignInSession,
+    Site,
+)
 from app.people.permissions import Apart, Role, conflicts
 from app.people.rules import (
     ACCOUNT_LOOKS_BACK,
@@ -49,6 +60,11 @@ ATTEMPT = table_of(SignInAttempt)
 INVITATION = table_of(Invitation)
 TOKEN = table_of(ApiToken)
 ACCESS_REVIEW = table_of(AccessReview)
+PASSKEY = table_of(Passkey)
+CHALLENGE = table_of(PasskeyChallenge)
+HAS_CODES = PERSON.c.totp_secret.is_not(None).label("has_codes")
+HAS_PASSKEY = exists().where(PASSKEY.c.person_id == PERSON.c.id).correlate(PERSON).label("has_passkey")
+HAS_SECOND_FACTOR = or_(HAS_CODES.element, HAS_PASSKEY.element).label("has_second_factor")
 # The room of studies stands above this one; only its names are known here.
 STUDY = table("study", column("id"), column("code"), column("version_id"))
 STUDY_VERSION = table("study_version", column("id"), column("sha256", String))
@@ -96,7 +112,8 @@ _SIGNED_IN = (
         PERSON.c.email,
         PERSON.c.organisation,
         PERSON.c.language,
-        PERSON.c.totp_secret.is_not(None).label("has_second_factor"),
+        HAS_CODES,
+        HAS_PASSKEY,
         MEMBERSHIP.c.study_id,
         MEMBERSHIP.c.site_id,
         MEMBERSHIP.c.role,
@@ -124,7 +141,7 @@ _TOKEN = (
         TOKEN.c.sites,
         TOKEN.c.last_used_at,
         TOKEN.c.draft_id,
-        PERSON.c.totp_secret.is_not(None).label("has_second_factor"),
+        HAS_SECOND_FACTOR,
         PERSON.c.id,
         PERSON.c.username,
         PERSON.c.name,
@@ -187,9 +204,9 @@ def _asked(row: Any) -> AskedStudy | None:
 class SignedIn:
     """Who this browser is, and everything they hold; `grants` by study, None for the whole installation.
 
-    `second_factor` is whether this session began with the second factor that the person still has, `has_second_factor`
-    whether the person has one at all. `study_id` is the study whose code was asked for, None when there is none, and
-    `study` says more of it once a version is loaded.
+    `second_factor` is whether this session began with a second factor that the person still has; `has_codes` and
+    `has_passkey` say which they have at all. `study_id` is the study whose code was asked for, None when there is none,
+    and `study` says more of it once a version is loaded.
     """
 
     token_hash: bytes
@@ -200,7 +217,8 @@ class SignedIn:
     organisation: str
     csrf_token: str
     second_factor: bool
-    has_second_factor: bool
+    has_codes: bool
+    has_passkey: bool
     created_at: datetime
     seen_at: datetime
     expires_at: datetime
@@ -208,6 +226,16 @@ class SignedIn:
     study: AskedStudy | None = None
     language: str | None = None
     grants: Mapping[int | None, tuple[Grant, ...]] = field(default_factory=dict)
+
+    @property
+    def has_second_factor(self) -> bool:
+        """Whether they have a second factor, of whichever kind."""
+        return self.has_codes or self.has_passkey
+
+    @property
+    def second_factors(self) -> tuple[str, ...]:
+        """What a form that asks for their second factor offers: "code", "passkey", both or nothing."""
+        return ("code",) * self.has_codes + ("passkey",) * self.has_passkey
 
     @property
     def is_administrator(self) -> bool:
@@ -241,8 +269,9 @@ def signed_in(
         email=first.email,
         organisation=first.organisation,
         csrf_token=first.csrf_token,
-        second_factor=first.second_factor and bool(first.has_second_factor),
-        has_second_factor=bool(first.has_second_factor),
+        second_factor=first.second_factor and bool(first.has_codes or first.has_passkey),
+        has_codes=bool(first.has_codes),
+        has_passkey=bool(first.has_passkey),
         created_at=first.created_at,
         seen_at=first.seen_at,
         expires_at=min(first.expires_at, first.created_at + absolute),
@@ -408,9 +437,15 @@ class PersonRow:
     organisation: str
     is_active: bool
     has_password: bool
-    has_second_factor: bool
+    has_codes: bool
+    has_passkey: bool
     created_at: datetime
     language: str | None = None
+
+    @property
+    def has_second_factor(self) -> bool:
+        """Whether they have a second factor, of whichever kind."""
+        return self.has_codes or self.has_passkey
 
 
 def _persons() -> Select[Any]:
@@ -422,7 +457,8 @@ def _persons() -> Select[Any]:
         PERSON.c.organisation,
         PERSON.c.is_active,
         PERSON.c.password_hash.is_not(None).label("has_password"),
-        PERSON.c.totp_secret.is_not(None).label("has_second_factor"),
+        HAS_CODES,
+        HAS_PASSKEY,
         PERSON.c.created_at,
         PERSON.c.language,
     )
@@ -431,7 +467,8 @@ def _persons() -> Select[Any]:
 def _person(row: Any) -> PersonRow:
     values = dict(row._mapping)
     values["has_password"] = bool(values["has_password"])
-    values["has_second_factor"] = bool(values["has_second_factor"])
+    for name in ("has_codes", "has_passkey"):
+        values[name] = bool(values[name])
     return PersonRow(**values)
 
 
@@ -588,9 +625,7 @@ def access_in(session: Session, study_id: int, *, now: datetime) -> list[Access]
     last = select(func.max(SESSION.c.created_at)).where(SESSION.c.person_id == PERSON.c.id).scalar_subquery()
     query = (
         _rights()
-        .add_columns(
-            PERSON.c.is_active, PERSON.c.totp_secret.is_not(None).label("has_second_factor"), last.label("last_sign_in")
-        )
+        .add_columns(PERSON.c.is_active, HAS_SECOND_FACTOR, last.label("last_sign_in"))
         .where(or_(MEMBERSHIP.c.study_id == study_id, MEMBERSHIP.c.study_id.is_(None)))
     )
     rows: dict[int, list[Any]] = {}
@@ -747,6 +782,23 @@ def sessions_of(
         for row in session.execute(query.order_by(SESSION.c.seen_at.desc()))
         if why_ended(row, now, idle, absolute) is None
     ]
+
+
+@dataclass(frozen=True)
+class PasskeyRow:
+    """A passkey as its owner sees it."""
+
+    id: int
+    name: str
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+def passkeys_of(session: Session, person_id: int) -> list[PasskeyRow]:
+    """The passkeys of a person, the oldest first."""
+    columns = [PASSKEY.c[name] for name in PasskeyRow.__dataclass_fields__]
+    query = select(*columns).where(PASSKEY.c.person_id == person_id).order_by(PASSKEY.c.id)
+    return [PasskeyRow(**row._mapping) for row in session.execute(query)]
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,9 @@ ADDRESS_LOOKS_BACK = timedelta(hours=1)
 SEEN_EVERY = timedelta(seconds=30)  # a session's last use is written no more often than this
 INVITATION_LASTS = timedelta(hours=72)
 ENROLMENT_LASTS = timedelta(minutes=15)
+PASSKEY_LASTS = timedelta(minutes=5)  # from the moment a passkey is asked for; a person finds it and shows a finger
+MOST_PASSKEYS = 10
+LONGEST_PASSKEY_NAME = 60
 TOKEN_LASTS_AT_MOST = timedelta(days=366)
 
 # A token must not make tokens or persons. It may carry entry.sign, because signing over REST asks for the owner's own
@@ -45,6 +48,18 @@ NOT_FOR_TOKENS = frozenset({Permission.TOKEN_CREATE, Permission.PEOPLE_MANAGE})
 WRONG = "The username, the password or the code is not right. Check them and try again."
 WRONG_AGAIN = "The password or the code is not right. Check them and try again."
 CODE_MISSING = "Enter the six digits that your authenticator app shows."
+PASSKEY_MISSING = "Use your passkey. It is your second factor."
+EITHER_MISSING = "Use your passkey, or enter the six digits that your authenticator app shows."
+SECOND_MISSING = frozenset({CODE_MISSING, PASSKEY_MISSING, EITHER_MISSING})
+PASSKEY_ON_PAGES = "Your second factor is a passkey, and works on pages alone. Do it there, or set up an app for codes."
+PASSKEY_NOT_HERE = (
+    "Passkeys cannot be used at the address of this installation. Type the code of your authenticator app; without "
+    "one, ask your administrator to reset your second factor."
+)
+PASSKEY_WRONG = "The passkey was not right, or it took too long. Type your password and try again."
+PASSKEY_OVER = "This passkey could not be added: it was not right, or it took too long. Start again."
+PASSKEY_TAKEN = "This passkey is in use here already. Choose another device, or another place to keep it."
+TOO_WEAK_ALONE = "Your password is too weak to be used alone. Change it first, then remove the second factor."
 INVITATION_OVER = "This link was used or is too old. Ask your administrator for a new one."
 SECOND_FACTOR_NEEDED = (
     "This study asks for a second factor, and tokens act only for people who have one. Set it up on your account page."
@@ -75,6 +90,15 @@ def why_not_email(email: str) -> str | None:
     """Why mail cannot go there; whether it arrives, only sending shows."""
     if len(email) > 254 or re.fullmatch(r"[^@\s,;<>]+@[^@\s,;<>.]+(\.[^@\s,;<>.]+)*", email) is None:
         return "This is not a mail address. Type it like name@example.org."
+    return None
+
+
+def why_not_passkey_name(name: str, *, kept: int) -> str | None:
+    """Why a passkey cannot be added under this name, beside so many that are kept."""
+    if kept >= MOST_PASSKEYS:
+        return f"You have {MOST_PASSKEYS} passkeys, as many as anybody can have. Remove one first."
+    if not name or len(name) > LONGEST_PASSKEY_NAME or not name.isprintable():
+        return f"Give it a name by which you will know it, with at most {LONGEST_PASSKEY_NAME} characters."
     return None
 
 

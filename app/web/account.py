@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 
 from app.dependencies import (
     ChangeAnywhere,
@@ -14,7 +14,9 @@ from app.dependencies import (
     TypedForm,
     cookie_name,
     one,
+    passkey_place,
     require_password,
+    shown_passkey,
 )
 from app.foundation.errors import Invalid, NotFound
 from app.people import actions, reads
@@ -49,6 +51,7 @@ def _account(here: Here, *, status_code: int = 200, **more: object) -> Response:
     ]
     sites = {study.id: _sites(here, study.id) for study in mine}
     tokens = reads.tokens_of(here.session, here.actor.person_id)
+    passkeys = reads.passkeys_of(here.session, here.actor.person_id)
     values: dict[str, object] = {
         "sessions": reads.sessions_of(here.session, here.actor.person_id, now=here.now, idle=idle, absolute=absolute),
         "this_session": here.signed_in.token_hash.hex(),
@@ -67,7 +70,11 @@ def _account(here: Here, *, status_code: int = 200, **more: object) -> Response:
         "presets": [(each.code, each.words) for each in PRESETS if each.chosen(scopes)],
         "preset": "",
         "token_scopes": {token.id: _said(token, _scopes(here, [token.study_id])) for token in tokens},
-        "has_second_factor": here.signed_in.has_second_factor,
+        "has_codes": here.signed_in.has_codes,
+        "passkeys": passkeys,
+        "passkey_options": [(str(each.id), each.name) for each in passkeys],
+        "passkeys_work": passkey_place(here.request) is not None,
+        "passkey_to_make": None,
         "language_chosen": here.signed_in.language or "",
         "needed": here.request.query_params.get("needed", ""),
         "now": here.now,
@@ -196,7 +203,7 @@ def confirm_second_factor(here: ChangeAnywhere) -> Response:
 
 @router.post("/account/second-factor/remove", name="account.remove_second_factor")
 def remove_second_factor(here: ChangeAnywhere) -> Response:
-    """Switch it off, with password and a code."""
+    """Switch it off, with password and a code, or a passkey."""
     problem = actions.remove_second_factor(
         here.session,
         password=here.form.get("password", [""])[-1],
@@ -205,11 +212,79 @@ def remove_second_factor(here: ChangeAnywhere) -> Response:
         by=here.actor,
         now=here.now,
         weighed=here.weighed,
+        passkey=shown_passkey(here) if here.value("passkey") else None,
     )
     if problem is not None:
         here.release_key()
         return _account(here, status_code=422, problems={"second_factor": problem})
     return here.redirect("/account", done="second_factor_off")
+
+
+@router.post("/account/passkeys", name="account.begin_passkey")
+def begin_passkey(here: ChangeAnywhere) -> Response:
+    """Ask the browser for a new passkey, once it has a name and the password was typed again."""
+    assert here.signed_in is not None
+    try:
+        require_password(here, here.form.get("password", [""])[-1])
+        made = actions.begin_passkey(
+            here.session,
+            here.value("passkey_name"),
+            place=passkey_place(here.request),
+            bound_to=here.signed_in.token_hash,
+            by=here.actor,
+            now=here.now,
+        )
+    except Invalid as problem:
+        here.release_key()
+        typed = {"passkey_name": here.value("passkey_name")}
+        return _account(here, status_code=422, problems={"passkey_add": problem.reason}, typed=typed)
+    here.release_key()
+    return _account(here, passkey_to_make=made)
+
+
+@router.post("/account/passkeys/add", name="account.add_passkey")
+def add_passkey(here: ChangeAnywhere) -> Response:
+    """Keep the passkey that was made."""
+    problem = actions.add_passkey(here.session, shown_passkey(here), by=here.actor, now=here.now)
+    if problem is not None:
+        here.release_key()
+        return _account(here, status_code=422, problems={"passkey_add": problem})
+    return here.redirect("/account", done="passkey_added")
+
+
+@router.post("/account/passkeys/remove", name="account.remove_passkey")
+def remove_passkey(here: ChangeAnywhere) -> Response:
+    """Remove a passkey, with the password."""
+    assert here.signed_in is not None
+    chosen = here.value("which")
+    problem = actions.remove_passkey(
+        here.session,
+        int(chosen) if chosen.isdecimal() and len(chosen) < 10 else 0,
+        password=here.form.get("password", [""])[-1],
+        bound_to=here.signed_in.token_hash,
+        by=here.actor,
+        now=here.now,
+        weighed=here.weighed,
+    )
+    if problem is not None:
+        here.release_key()
+        return _account(here, status_code=422, problems={"passkey_remove": problem}, typed={"which": chosen})
+    return here.redirect("/account", done="passkey_removed")
+
+
+@router.post("/account/passkeys/ask", name="account.ask_for_passkey")
+def ask_for_passkey(here: ChangeAnywhere) -> Response:
+    """What the browser uses a passkey with, for a form of this session that asks for the second factor."""
+    assert here.signed_in is not None
+    options = actions.ask_for_passkey(
+        here.session,
+        place=passkey_place(here.request),
+        bound_to=here.signed_in.token_hash,
+        by=here.actor,
+        now=here.now,
+    )
+    here.release_key()
+    return JSONResponse(options)
 
 
 @router.post("/account/sessions/{session_id}/end", name="account.end_session")

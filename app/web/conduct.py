@@ -352,7 +352,7 @@ def _deviation_page(here: Here, number: int, *, problem: Problem | None = None) 
         why_not_take_back=why_not_take_back(found.rule) or why_not_act(found.state, Act.TAKE_BACK),
         stands=found.state is not State.GONE,
         timezone=places.timezone(site_id),
-        ask_code=here.signed_in is not None and here.signed_in.has_second_factor,
+        ask_code=here.signed_in.second_factors if here.signed_in is not None else (),
     )
 
 
@@ -578,7 +578,7 @@ def _end_page(
         ends=list(reversed(reads.ends_of(here.session, participant.id))),
         values={"on": here.value("on"), "words": here.value("words")},
         event_url=f"{_url(here, participant.code)}/adverse-events/new?outcome=fatal",
-        ask_code=here.signed_in is not None and here.signed_in.has_second_factor,
+        ask_code=here.signed_in.second_factors if here.signed_in is not None else (),
     )
 
 

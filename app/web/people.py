@@ -12,6 +12,7 @@ from fastapi.responses import Response
 
 from app.audit.clocks import read_clocks
 from app.audit.models import SYSTEM_LOG
+from app.audit.software import installed
 from app.dependencies import ChangeAnywhere, Here, PageAnywhere, database_of, require_password
 from app.foundation import clock
 from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
@@ -59,6 +60,7 @@ def installation(here: PageAnywhere) -> Response:
         allowed=here.settings.clock_seconds,
         apart=None if clocks.apart is None else clocks.apart.total_seconds(),
         software=software(),
+        installed=installed(here.session),
         database="PostgreSQL" if database_of(here.request).engine.dialect.name == "postgresql" else "SQLite",
     )
 

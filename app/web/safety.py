@@ -584,7 +584,7 @@ def _event_page(here: Here, number: int, *, problem: Problem | None = None) -> R
         tried=here.request.url.path.rsplit("/", 1)[-1] if problem else "",
         today=places.today(here, site_id),
         timezone=places.timezone(site_id),
-        ask_code=here.signed_in is not None and here.signed_in.has_second_factor,
+        ask_code=here.signed_in.second_factors if here.signed_in is not None else (),
     )
 
 

@@ -57,6 +57,8 @@ DONE = {
     "language": "Your language is changed, on your pages and in your mails.",
     "second_factor": "The second factor is on. You will be asked for a code at every sign-in.",
     "second_factor_off": "The second factor is off.",
+    "passkey_added": "The passkey is added. You will be asked for a passkey or a code at every sign-in.",
+    "passkey_removed": "The passkey is removed. Delete it on the device as well: it opens nothing any more.",
     "other_sessions_ended": "Every other session of yours has ended.",
     "invitation_mailed": "A link to choose a new password goes to their own mail address, and works once.",
     "second_factor_reset": "The second factor is gone. A link to choose a password goes to their own mail address.",
@@ -233,7 +235,7 @@ def errors_of(problem: Problem | None) -> dict[str, str]:
     return {each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {}
 
 
-SECRETS = frozenset({"password", "code", "new_password", "new_password_again"})
+SECRETS = frozenset({"password", "code", "passkey", "new_password", "new_password_again"})
 """Fields of forms that are never handed back to a browser."""
 
 

@@ -13,6 +13,7 @@ from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 from fastapi import Depends, Request
 from fastapi.responses import RedirectResponse, Response
+from sqlmodel import Session
 
 from app.dependencies import (
     LANGUAGE_COOKIE,
@@ -27,6 +28,7 @@ from app.dependencies import (
     language_of,
     masked,
     one,
+    passkey_place,
     settings_of,
     unmasks,
 )
@@ -37,6 +39,7 @@ from app.foundation.languages import languages
 from app.people import actions, reads
 from app.people.access import may
 from app.people.permissions import Permission, Role
+from app.people.rules import PASSKEY_WRONG
 from app.rendering import Viewer, page
 from app.web.new_study import URL, next_steps
 from app.web.pages import pages
@@ -102,6 +105,7 @@ def _form(
     problem: str | None = None,
     username: str = "",
     needs_code: bool = False,
+    passkey: actions.PasskeyAsked | None = None,
     ended: bool = False,
 ) -> Response:
     return page(
@@ -114,6 +118,7 @@ def _form(
         problem=problem,
         username=username,
         needs_code=needs_code,
+        passkey=passkey,
         ended=ended,
         chosen=request.method == "GET" and request.query_params.get("done") == CHOSEN,
         demo=settings_of(request).demo,
@@ -177,7 +182,37 @@ def check(request: Request, weighed: WeighedSignIn, session: Writing, form: Type
             earlier_token=request.cookies.get(cookie_name(settings)),
             request_id=request.state.request_id,
             weighed=weighed,
+            place=passkey_place(request),
         )
+    return _answer(request, session, form, result)
+
+
+@router.post("/sign-in/passkey", name="sign_in.check_passkey")
+def check_passkey(request: Request, session: Writing, form: TypedForm) -> Response:
+    """The second step of somebody who has a passkey: then as after any sign-in."""
+    settings, answer = settings_of(request), one(form, "passkey")
+    with database_of(request).reading() as looking:  # strangers hold up nobody
+        asked = actions.asked_at_sign_in(looking, answer)
+    if not asked:
+        return _answer(request, session, form, actions.SignInResult(problem=PASSKEY_WRONG))
+    result = actions.sign_in_with_passkey(
+        session,
+        attempt=one(form, "attempt"),
+        answer=answer,
+        place=passkey_place(request),
+        address=_address(request),
+        browser=request.headers.get("User-Agent", "")[:200],
+        now=clock.now(),
+        absolute=timedelta(hours=settings.session_hours),
+        earlier_token=request.cookies.get(cookie_name(settings)),
+        request_id=request.state.request_id,
+    )
+    return _answer(request, session, form, result)
+
+
+def _answer(request: Request, session: Session, form: Form, result: actions.SignInResult) -> Response:
+    """On to where they were going, with a cookie; or the sign-in page again, with what is still missing."""
+    settings = settings_of(request)
     next_path, carried = safe_path(one(form, "next", "/")), one(form, "carried")
     if result.token is None:
         return _form(
@@ -188,6 +223,7 @@ def check(request: Request, weighed: WeighedSignIn, session: Writing, form: Type
             problem=result.problem,
             username=one(form, "username"),
             needs_code=result.needs_code,
+            passkey=result.passkey,
         )
     response: Response
     assert result.person is not None

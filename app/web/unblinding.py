@@ -124,7 +124,7 @@ def _emergency_page(here: Here, participant: Participant, *, problem: Invalid | 
         earlier=earlier,
         report_url=_report_url(here),
         timezone=places.timezone(participant.site_id),
-        ask_code=here.signed_in is not None and here.signed_in.has_second_factor,
+        ask_code=here.signed_in.second_factors if here.signed_in is not None else (),
     )
 
 
@@ -438,7 +438,7 @@ def _case_page(here: Here, number: int, *, problem: Invalid | Refused | None = N
         not_yet=_not_yet(here) if requested else None,
         opens=mine and case.state is State.APPROVED,
         days=here.the_study.definition.unblinding.request_days,
-        ask_code=here.signed_in is not None and here.signed_in.has_second_factor,
+        ask_code=here.signed_in.second_factors if here.signed_in is not None else (),
     )
 
 

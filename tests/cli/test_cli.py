@@ -3,11 +3,15 @@
 import json
 import re
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from typer.testing import CliRunner
 
+from app.audit import software
+from app.audit.actions import ENTRY
 from app.cli import app
 from app.foundation.clock import now
 from app.installation import open_database
@@ -251,3 +255,28 @@ def test_a_lost_key_is_said_and_never_replaced(equipoise: Installation) -> None:
     (equipoise.folder / "equipoise.key").unlink()
     assert "Put the key file back" in equipoise("migrate", code=1)
     assert not (equipoise.folder / "equipoise.key").exists()
+
+
+@pytest.mark.requirement("P11-k")
+def test_the_log_says_from_when_on_which_version_was_installed(equipoise: Installation, monkeypatch) -> None:
+    def written() -> list[tuple[str, str | None, str]]:
+        settings = Settings(data=equipoise.folder)
+        database = open_database(settings)
+        query = select(ENTRY.c.log, ENTRY.c.old, ENTRY.c.new).where(ENTRY.c.action == "software.installed")
+        with database.reading() as session:
+            found = [tuple(row) for row in session.execute(query.order_by(ENTRY.c.position))]
+        database.dispose()
+        return found
+
+    first = f'"{version("equipoise")}"'
+    equipoise("migrate")
+    assert written() == []  # a backup can still be restored here
+    for name in ("ada", "bert"):
+        _statistician(equipoise, name, "administrator")
+        equipoise("migrate")
+    assert written() == [("system", None, first)]
+    monkeypatch.setattr(software, "version", lambda _: "9.9.9")
+    equipoise("migrate")
+    equipoise("migrate")
+    assert written() == [("system", None, first), ("system", first, '"9.9.9"')]
+    assert "intact" in equipoise("audit", "verify")

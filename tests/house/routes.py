@@ -95,6 +95,7 @@ WHO: dict[str, Who] = {
     # getting in and out
     "sign_in.sign_in": ANYONE,
     "sign_in.check": ANYONE,
+    "sign_in.check_passkey": ANYONE,
     "sign_in.welcome": ANYONE,
     "sign_in.choose_password": ANYONE,
     "sign_in.theme": ANYONE,
@@ -115,6 +116,10 @@ WHO: dict[str, Who] = {
     "account.start_second_factor": SIGNED_IN,
     "account.confirm_second_factor": SIGNED_IN,
     "account.remove_second_factor": SIGNED_IN,
+    "account.begin_passkey": SIGNED_IN,
+    "account.add_passkey": SIGNED_IN,
+    "account.remove_passkey": SIGNED_IN,  # one's own: of somebody else's nothing is said
+    "account.ask_for_passkey": SIGNED_IN,
     "account.end_session": SIGNED_IN,  # one's own: an id of somebody else's is not found
     "account.end_other_sessions": SIGNED_IN,
     "account.choose_scopes": SIGNED_IN,  # the form of a new token, with more of it ticked: nothing is kept

@@ -62,6 +62,7 @@ KEEPS_NOTHING = {
 # Pages without a template of their own name, and what they answer instead.
 NO_PAGE = {
     "sign_in.check": "leads on, or the sign-in page again",
+    "sign_in.check_passkey": "leads on, or the sign-in page again",
     "today.start": "leads to the first page of one's roles",
     "today.site": "sets a cookie",
     "participants.screen_form": "participants/screen.html",

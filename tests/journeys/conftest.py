@@ -53,12 +53,12 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def serving(database: Database, data: Path) -> Iterator[str]:
-    """The application on a free port of loopback; yields its address."""
+def serving(database: Database, data: Path, host: str = "127.0.0.1") -> Iterator[str]:
+    """The application on a free port of loopback; yields its address, under that name."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
+    address = f"http://{host}:{port}"
     settings = Settings(secure_cookies=False, data=data, address=address)
     # The tests' PostgreSQL is quick, not durable; tests/durability has one that is.
     database.refuse_unsafe_settings = lambda: None  # type: ignore[method-assign]

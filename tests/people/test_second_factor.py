@@ -175,7 +175,7 @@ def test_removing_it_needs_password_and_code(session, anna, secret):
     assert not row_of(session).has_second_factor
     assert signed_in(session, token, later) is not None
     assert sign_in(session, now=later).token is not None
-    assert "no second factor" in str(
+    assert "no authenticator app" in str(
         actions.remove_second_factor(session, password=PASSWORD, code="", by=by, now=later)
     )
     assert "second_factor.removed" in logged(session)

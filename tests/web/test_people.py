@@ -7,6 +7,7 @@ import pytest
 from bs4 import BeautifulSoup
 from sqlalchemy import select, text, update
 
+from app.audit import software
 from app.audit.actions import ENTRY
 from app.foundation import clock
 from app.foundation.crypto.secrets import hash_password
@@ -328,3 +329,14 @@ def test_nobody_waits_while_a_new_password_is_hashed(world, administrator, monke
     assert written == [NEW, other], "who was not invited has nothing hashed"
     signed_in = {"username": actor.username, "password": other}
     assert client.post("/sign-in", data=signed_in, follow_redirects=False).status_code == 303
+
+
+@pytest.mark.requirement("P11-k")
+def test_the_page_of_the_installation_lists_the_versions_that_were_installed(world, administrator, monkeypatch):
+    assert "Nothing is written down yet" in administrator.get("/people/installation").text
+    for number in ("0.9.1", "0.9.2"):
+        monkeypatch.setattr(software, "version", lambda _, number=number: number)
+        with world.database.writing() as session:
+            software.record_installed(session, by=administrator.actor, now=clock.now())
+    page = administrator.get("/people/installation").text
+    assert 0 < page.index("0.9.2") < page.index("0.9.1")

@@ -1,5 +1,7 @@
 """What may I do about people? Persons and passwords, sign-in, second factor, roles and sites, tokens."""
 
+from app.people.actions.challenges import Shown
+from app.people.actions.passkeys import PasskeyToMake, add_passkey, ask_for_passkey, begin_passkey, remove_passkey
 from app.people.actions.persons import (
     accept_invitation,
     activate,
@@ -22,7 +24,9 @@ from app.people.actions.second_factor import (
 )
 from app.people.actions.sessions import (
     BeforeSignIn,
+    PasskeyAsked,
     SignInResult,
+    asked_at_sign_in,
     before_sign_in,
     end_other_sessions,
     end_session,
@@ -30,6 +34,7 @@ from app.people.actions.sessions import (
     reauthenticate,
     renew_session,
     sign_in,
+    sign_in_with_passkey,
     sign_out,
     touch,
 )
@@ -47,14 +52,21 @@ __all__ = [
     "BeforeSignIn",
     "Chosen",
     "Enrolment",
+    "PasskeyAsked",
+    "PasskeyToMake",
     "ReasonNeeded",
+    "Shown",
     "SignInResult",
     "Weighed",
     "accept_invitation",
     "activate",
+    "add_passkey",
     "add_person",
     "add_site",
+    "ask_for_passkey",
+    "asked_at_sign_in",
     "before_sign_in",
+    "begin_passkey",
     "choose_language",
     "chosen",
     "create_super_token",
@@ -72,6 +84,7 @@ __all__ = [
     "mail_invitation",
     "reauthenticate",
     "record_access_review",
+    "remove_passkey",
     "remove_second_factor",
     "renew_session",
     "reset_second_factor",
@@ -79,6 +92,7 @@ __all__ = [
     "revoke_token",
     "set_password",
     "sign_in",
+    "sign_in_with_passkey",
     "sign_out",
     "touch",
     "touch_token",

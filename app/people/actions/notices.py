@@ -22,6 +22,14 @@ NOTICES = {
         "The second factor of your Equipoise account was removed. If you did not ask for it, tell your administrator "
         "now.",
     ),
+    "passkey.added": (
+        "A passkey was added",
+        "A passkey was added to your Equipoise account. If it was not you, tell your administrator now.",
+    ),
+    "passkey.removed": (
+        "A passkey was removed",
+        "A passkey of your Equipoise account was removed. If it was not you, tell your administrator now.",
+    ),
     "sign_in.throttled": (
         "Attempts to sign in were stopped",
         "Somebody tried to sign in to your Equipoise account too often and must wait. If it was not you, tell your "

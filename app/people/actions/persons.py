@@ -13,7 +13,7 @@ from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
 from app.foundation.languages import languages
 from app.mail.actions import SECRET, queue
 from app.people.access import Actor
-from app.people.actions import proving
+from app.people.actions import challenges, proving
 from app.people.actions.notices import notify
 from app.people.actions.rights import active_memberships, insert_once, require_manager, revoked
 from app.people.actions.sessions import ended
@@ -190,7 +190,7 @@ def accept_invitation(
     person = proving.person_locked(session, PERSON.c.id == found, PERSON.c.is_active) if found is not None else None
     if person is None:
         return INVITATION_OVER
-    reason = _why_not_theirs(person, password)
+    reason = _why_not_theirs(session, person, password)
     if reason is not None:
         return reason
     used = session.execute(
@@ -255,16 +255,17 @@ def set_password(
     )
     if person is None or proof.problem is not None:
         return proof.problem
-    reason = _why_not_theirs(person, new)
+    reason = _why_not_theirs(session, person, new)
     if reason is not None:
         return reason
     _change_password(session, person, new, chosen, item="", keep=token, by=by, now=now)
     return None
 
 
-def _why_not_theirs(person: Any, password: str) -> str | None:
+def _why_not_theirs(session: Session, person: Any, password: str) -> str | None:
+    has_second = person.totp_secret is not None or bool(challenges.passkey_ids(session, person.id))
     context = [person.username, person.name, person.organisation, *person.email.split("@")]
-    return why_not_password(password, second_factor=person.totp_secret is not None, context=context)
+    return why_not_password(password, second_factor=has_second, context=context)
 
 
 def _change_password(

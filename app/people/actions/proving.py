@@ -1,4 +1,4 @@
-"""Is this really the person? Password and code against what is kept, counted and throttled; whoever asks commits.
+"""Is this really the person? Password and second factor against what is kept, counted, throttled; whoever asks commits.
 
 Hashing takes tens of milliseconds, and on SQLite whoever writes keeps every other writer waiting. A door therefore
 weighs the password first (`weigh`), while nothing is held, and proves with what came of it.
@@ -18,9 +18,18 @@ from app.foundation.crypto.envelopes import open_sealed, seal
 from app.foundation.crypto.secrets import hash_password, needs_rehash, password_matches, totp_step
 from app.foundation.database import keys_of
 from app.people.access import Actor
+from app.people.actions.challenges import Purpose, Shown, passkey_ids, why_not_used
 from app.people.actions.notices import notify
 from app.people.reads import ATTEMPT, PERSON, throttle_state
-from app.people.rules import CODE_MISSING, LONGEST_PASSWORD, code_digits, normal_password
+from app.people.rules import (
+    CODE_MISSING,
+    EITHER_MISSING,
+    LONGEST_PASSWORD,
+    PASSKEY_MISSING,
+    PASSKEY_WRONG,
+    code_digits,
+    normal_password,
+)
 
 SECRET_PURPOSE = "second factor"  # noqa: S105 which key seals, not a secret
 SECRET_SIZE = 64
@@ -68,11 +77,16 @@ def chosen(password: str) -> Chosen | None:
 
 @dataclass(frozen=True)
 class Proof:
-    """How it went: the problem in words for the person, or None; `needs_code` when only the code is missing."""
+    """How it went: the problem in words for the person, or None; `needs_second` when only the second factor is missing.
+
+    Then `passkeys` are the ids of those that will do, and `codes` says whether a code will.
+    """
 
     problem: str | None = None
-    needs_code: bool = False
-    with_code: bool = False
+    needs_second: bool = False
+    second_factor: bool = False
+    codes: bool = False
+    passkeys: tuple[bytes, ...] = ()
 
 
 def person_locked(session: Session, *where: Any) -> Any | None:
@@ -93,12 +107,13 @@ def prove(
     by: Actor,
     now: datetime,
     weighed: Weighed | None = None,
+    passkey: Shown | None = None,
 ) -> Proof:
-    """Check a password, and the code when one is given or needed, as one counted attempt.
+    """Check a password, and the code or the passkey when one is given or needed, as one counted attempt.
 
     It takes as long, and reads the same, when there is no such person. A throttled attempt checks nothing and leaves
-    nothing behind: the wait was written down when it began. A right password without the code that it needs is neither
-    a failure nor a success. `weighed` counts only for this very password and the hash that is stored now.
+    nothing behind: the wait was written down when it began. A right password without the code or the passkey that it
+    needs is neither a failure nor a success. `weighed` counts only for this very password and the hash stored now.
     """
     throttled = throttle_state(session, account=account, address=address, now=now)
     if throttled is not None:
@@ -108,17 +123,37 @@ def prove(
         weighed = weigh(stored, password)
     if person is None or not weighed.right or not person.is_active:
         return _failed(session, person, account, address, "The password was not right.", wrong, by, now)
-    given = bool(code and code.strip())
     enrolled = person.totp_secret is not None
-    if enrolled and code_needed and not given:
-        return Proof(CODE_MISSING, needs_code=True)
-    with_code = enrolled and given
-    if with_code and not _use_code(session, person, code, now):
+    with_code = enrolled and bool(code and code.strip())
+    if code_needed and passkey is None and not with_code:
+        ids = tuple(passkey_ids(session, person.id))
+        if enrolled or ids:
+            missing = (EITHER_MISSING if ids else CODE_MISSING) if enrolled else PASSKEY_MISSING
+            return Proof(missing, needs_second=True, codes=enrolled, passkeys=ids)
+    if passkey is not None:
+        why = why_not_used(session, person, passkey, purpose=Purpose.AGAIN, now=now)
+        if why is not None:
+            return _failed(session, person, account, address, why, PASSKEY_WRONG, by, now)
+    elif with_code and not _use_code(session, person, code, now):
         return _failed(session, person, account, address, "The code was not right.", wrong, by, now)
     session.execute(insert(ATTEMPT).values(username=account, address=address, at=now, succeeded=True))
     if weighed.rehashed is not None:
         session.execute(update(PERSON).where(PERSON.c.id == person.id).values(password_hash=weighed.rehashed))
-    return Proof(with_code=with_code)
+    return Proof(second_factor=with_code or passkey is not None)
+
+
+def prove_by_passkey(
+    session: Session, person: Any, passkey: Shown, *, account: str, address: str, by: Actor, now: datetime
+) -> Proof:
+    """Check the passkey of somebody whose password was right when it was asked for, as one counted attempt."""
+    throttled = throttle_state(session, account=account, address=address, now=now)
+    if throttled is not None:
+        return Proof(throttled)
+    why = why_not_used(session, person, passkey, purpose=Purpose.SIGN_IN, now=now)
+    if why is not None or not person.is_active:
+        return _failed(session, person, account, address, why or "", PASSKEY_WRONG, by, now)
+    session.execute(insert(ATTEMPT).values(username=account, address=address, at=now, succeeded=True))
+    return Proof(second_factor=True)
 
 
 def _failed(
@@ -182,6 +217,7 @@ def again(
     request_id: str = "",
     wrong: str,
     weighed: Weighed | None = None,
+    passkey: Shown | None = None,
 ) -> tuple[Any | None, Proof]:
     """Somebody who is signed in proves it again; their row (held) and the proof.
 
@@ -203,6 +239,7 @@ def again(
         by=by,
         now=now,
         weighed=weighed,
+        passkey=passkey,
     )
     return person, proof
 

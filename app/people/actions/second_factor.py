@@ -1,4 +1,4 @@
-"""Setting up, removing and resetting the second factor: an authenticator app (RFC 6238)."""
+"""Setting up and removing an authenticator app (RFC 6238), and resetting every second factor."""
 
 import base64
 import binascii
@@ -18,14 +18,16 @@ from app.foundation.database import keys_of
 from app.foundation.errors import NotFound, Refused
 from app.people.access import Actor
 from app.people.actions import proving
+from app.people.actions.challenges import Shown, passkey_ids
 from app.people.actions.notices import notify
+from app.people.actions.passkeys import removed
 from app.people.actions.rights import require_manager
 from app.people.actions.sessions import ended
 from app.people.reads import PERSON, SESSION, person_by_id
-from app.people.rules import ENROLMENT_LASTS, ENROLMENT_OVER, WRONG_AGAIN, code_digits, why_not_password
+from app.people.rules import ENROLMENT_LASTS, ENROLMENT_OVER, TOO_WEAK_ALONE, WRONG_AGAIN, code_digits, why_not_password
 
 ENROLMENT_PURPOSE = "second factor enrolment"
-ENROLLED_ALREADY = "You have a second factor already. Remove it first."
+ENROLLED_ALREADY = "You have an authenticator app already. Remove it first."
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def enrol_second_factor_start(session: Session, *, by: Actor, now: datetime) -> 
     person = person_by_id(session, by.person_id)
     if person is None:
         raise NotFound
-    if person.has_second_factor:
+    if person.has_codes:
         raise Refused(ENROLLED_ALREADY, action="second_factor.enrol", subject=f"/person/{person.username}")
     secret = new_totp_secret()
     last_step = session.execute(select(PERSON.c.totp_last_step).where(PERSON.c.id == by.person_id)).scalar() or 0
@@ -93,7 +95,7 @@ def enrol_second_factor_confirm(
     )
     if kept.rowcount != 1:  # type: ignore[attr-defined]
         person = person_by_id(session, by.person_id)
-        return ENROLLED_ALREADY if person is not None and person.has_second_factor else ENROLMENT_OVER
+        return ENROLLED_ALREADY if person is not None and person.has_codes else ENROLMENT_OVER
     enrolled = Change("second_factor.enrolled", subject=f"person/{by.username}")
     others = [SESSION.c.person_id == by.person_id]
     if token:
@@ -118,10 +120,12 @@ def remove_second_factor(
     by: Actor,
     now: datetime,
     weighed: proving.Weighed | None = None,
+    passkey: Shown | None = None,
 ) -> str | None:
-    """Remove one's own second factor, with password and a code from it; the reason it cannot be, or None.
+    """Remove one's own authenticator app, with password and a code (or a passkey); the reason it cannot be, or None.
 
-    Without it the password must be one that protects alone. A wrong attempt is written: the door commits.
+    Without any second factor the password must be one that protects alone. A wrong attempt is written: the door
+    commits.
     """
     person, proof = proving.again(
         session,
@@ -133,13 +137,14 @@ def remove_second_factor(
         request_id=by.request_id,
         wrong=WRONG_AGAIN,
         weighed=weighed,
+        passkey=passkey,
     )
     if person is None or proof.problem is not None:
         return proof.problem
     if person.totp_secret is None:
-        return "You have no second factor. Nothing was changed."
-    if why_not_password(password) is not None:
-        return "Your password is too weak to be used alone. Change it first, then remove the second factor."
+        return "You have no authenticator app. Nothing was changed."
+    if why_not_password(password) is not None and not passkey_ids(session, person.id):
+        return TOO_WEAK_ALONE
     others = [SESSION.c.person_id == person.id]
     if token:
         others.append(SESSION.c.token_hash != token_hash(token))
@@ -148,7 +153,7 @@ def remove_second_factor(
 
 
 def reset_second_factor(session: Session, person_id: int, *, why: str, by: Actor, now: datetime) -> None:
-    """A person lost the device: an administrator removes it, and with it the password and every session.
+    """A person lost the device: an administrator removes app, passkeys, password and every session.
 
     The person then chooses a password with an invitation and sets up the new device, so that nobody can sign in
     as them with what they knew or had before (21 CFR 11.300(c)).
@@ -166,19 +171,22 @@ def reset_second_factor(session: Session, person_id: int, *, why: str, by: Actor
         )
     if not why.strip():
         raise Refused("Say why, and how you made sure who asked.", action="second_factor.reset", subject=subject)
-    if person.totp_secret is None:
+    ids = passkey_ids(session, person_id)
+    if person.totp_secret is None and not ids:
         raise Refused(
             "This person has no second factor. Nothing was changed.", action="second_factor.reset", subject=subject
         )
     session.execute(update(PERSON).where(PERSON.c.id == person_id).values(password_hash=None))
+    record(session, SYSTEM_LOG, removed(session, person, why=why.strip()), by=by, now=now)
     _remove(session, person, SESSION.c.person_id == person_id, why=why.strip(), by=by, now=now)
 
 
 def _remove(session: Session, person: Any, *sessions: ColumnElement[bool], why: str, by: Actor, now: datetime) -> None:
     # The last step stays: a set-up that was begun before is over with it.
     session.execute(update(PERSON).where(PERSON.c.id == person.id).values(totp_secret=None))
-    session.execute(update(SESSION).where(SESSION.c.person_id == person.id).values(second_factor=False))
-    removed = Change("second_factor.removed", subject=f"person/{person.username}", why=why)
+    if not passkey_ids(session, person.id):
+        session.execute(update(SESSION).where(SESSION.c.person_id == person.id).values(second_factor=False))
+    gone = Change("second_factor.removed", subject=f"person/{person.username}", why=why)
     changes = ended(session, *sessions, now=now, why="The second factor was removed.")
     notify(session, person, "second_factor.removed", now=now)
-    record(session, SYSTEM_LOG, [removed, *changes], by=by, now=now)
+    record(session, SYSTEM_LOG, [gone, *changes], by=by, now=now)

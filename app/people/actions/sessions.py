@@ -1,6 +1,6 @@
 """Signing in, signing out, and proving again who one is before a signature."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,24 +10,43 @@ from sqlmodel import Session
 
 from app.audit.actions import Change, record
 from app.audit.models import SYSTEM_LOG
+from app.foundation.crypto.passkeys import Place, options_to_use
 from app.foundation.crypto.secrets import new_token, token_hash
 from app.foundation.database import keys_of
 from app.foundation.errors import NotFound
 from app.people.access import Actor
-from app.people.actions import proving
+from app.people.actions import challenges, proving
+from app.people.actions.challenges import Purpose, Shown
 from app.people.actions.proving import Weighed
 from app.people.actions.rights import require_manager
 from app.people.reads import PERSON, SESSION, PersonRow, person_by_id, throttle_state
-from app.people.rules import SEEN_EVERY, WRONG, WRONG_AGAIN, normal_username
+from app.people.rules import (
+    PASSKEY_MISSING,
+    PASSKEY_NOT_HERE,
+    PASSKEY_WRONG,
+    SEEN_EVERY,
+    WRONG,
+    WRONG_AGAIN,
+    normal_username,
+)
+
+
+@dataclass(frozen=True)
+class PasskeyAsked:
+    """What a browser uses a passkey with at a sign-in, and the secret of that sign-in, which comes back beside it."""
+
+    options: dict[str, Any]
+    attempt: str = field(repr=False)
 
 
 @dataclass(frozen=True)
 class SignInResult:
-    """The token for the cookie, or the problem in words; `needs_code` when only the second factor is missing."""
+    """The token for the cookie, or the problem in words; `needs_code` and `passkey` when only that is missing."""
 
     token: str | None = None
     problem: str | None = None
     needs_code: bool = False
+    passkey: PasskeyAsked | None = None
     person: PersonRow | None = None
 
 
@@ -75,12 +94,14 @@ def sign_in(
     earlier_token: str | None = None,
     request_id: str = "",
     weighed: Weighed | None = None,
+    place: Place | None = None,
 ) -> SignInResult:
     """Sign somebody in with password and, where they have one, second factor.
 
-    Never raises for a wrong attempt: the attempt is written, so the door must commit. A new token each time;
-    `earlier_token` is the cookie the browser came with, whose session ends. `weighed` is the password held against the
-    hash of `before_sign_in`; without it the hashing is done here, while other writers wait.
+    Whoever has passkeys is asked for one once the password was right, and `sign_in_with_passkey` goes on from there;
+    `place` is where they are good. Never raises for a wrong attempt: the attempt is written, so the door must commit.
+    A new token each time; `earlier_token` is the cookie the browser came with, whose session ends. `weighed` is the
+    password held against the hash of `before_sign_in`; without it the hashing is done here, while other writers wait.
     """
     normal = normal_username(username)
     address = address[:ADDRESS_KEPT]
@@ -100,7 +121,71 @@ def sign_in(
         weighed=weighed,
     )
     if person is None or proof.problem is not None:
-        return SignInResult(problem=proof.problem, needs_code=proof.needs_code)
+        if person is not None and proof.passkeys and place is not None:
+            attempt = new_token()
+            bound_to = _attempt_of(attempt, person)
+            challenge = challenges.ask(session, person.id, purpose=Purpose.SIGN_IN, bound_to=bound_to, now=now)
+            asked = PasskeyAsked(options_to_use(place, challenge, ids=proof.passkeys), attempt)
+            return SignInResult(problem=proof.problem, needs_code=proof.codes, passkey=asked)
+        problem = PASSKEY_NOT_HERE if proof.problem == PASSKEY_MISSING else proof.problem
+        return SignInResult(problem=problem, needs_code=proof.codes)
+    return _begun(session, person, proof, address, browser, now, absolute, earlier_token, by)
+
+
+def sign_in_with_passkey(
+    session: Session,
+    *,
+    attempt: str,
+    answer: str,
+    place: Place | None,
+    address: str = "",
+    browser: str = "",
+    now: datetime,
+    absolute: timedelta,
+    earlier_token: str | None = None,
+    request_id: str = "",
+) -> SignInResult:
+    """Go on with a sign-in whose password was right, with the passkey it asked for.
+
+    `attempt` is its secret, and good while the password is the same. An answer to nothing that was asked at a sign-in
+    writes nothing; every other attempt in vain is written, so the door must commit.
+    """
+    address = address[:ADDRESS_KEPT]
+    person_id = challenges.asked_of(session, answer)
+    person = proving.person_locked(session, PERSON.c.id == person_id) if person_id is not None else None
+    if person is None:
+        return SignInResult(problem=PASSKEY_WRONG)
+    by = proving.author(person, request_id=request_id)
+    shown = Shown(answer, place, _attempt_of(attempt, person))
+    proof = proving.prove_by_passkey(
+        session, person, shown, account=str(person.username), address=address, by=by, now=now
+    )
+    if proof.problem is not None:
+        return SignInResult(problem=proof.problem)
+    return _begun(session, person, proof, address, browser, now, absolute, earlier_token, by)
+
+
+def asked_at_sign_in(session: Session, answer: str) -> bool:
+    """Whether this answers what was asked at a sign-in: known on a reading session, before anything is locked."""
+    return challenges.asked_of(session, answer) is not None
+
+
+def _attempt_of(attempt: str, person: Any) -> bytes:
+    # Over as soon as the password is another, or none.
+    return token_hash(f"{attempt} {person.password_hash}")
+
+
+def _begun(
+    session: Session,
+    person: Any,
+    proof: proving.Proof,
+    address: str,
+    browser: str,
+    now: datetime,
+    absolute: timedelta,
+    earlier_token: str | None,
+    by: Actor,
+) -> SignInResult:
     changes = []
     if earlier_token:
         changes = ended(session, SESSION.c.token_hash == token_hash(earlier_token), now=now, why="Signed in again.")
@@ -111,7 +196,7 @@ def sign_in(
             token_hash=hashed,
             person_id=person.id,
             csrf_token=new_token(),
-            second_factor=proof.with_code,
+            second_factor=proof.second_factor,
             created_at=now,
             seen_at=now,
             expires_at=now + absolute,
@@ -123,7 +208,7 @@ def sign_in(
         "session.started",
         subject=f"person/{person.username}",
         item=_name(hashed),
-        new={"second_factor": proof.with_code},
+        new={"second_factor": proof.second_factor},
     )
     record(session, SYSTEM_LOG, [*changes, started], by=by, now=now)
     return SignInResult(token=token, person=person_by_id(session, person.id))
@@ -139,11 +224,13 @@ def reauthenticate(
     now: datetime,
     request_id: str = "",
     weighed: Weighed | None = None,
+    passkey: Shown | None = None,
 ) -> str | None:
     """Prove again who one is, before a signature or a randomisation; the reason it failed, or None.
 
     The password alone is enough within a session (21 CFR 11.200(a)(1)(i)); a code that is given must be right, and
-    `code_needed` demands it of everybody who has a second factor. The attempt is written: the door commits.
+    `code_needed` demands it of everybody who has a second factor. A passkey counts in its place. The attempt is
+    written: the door commits.
     """
     _, proof = proving.again(
         session,
@@ -155,6 +242,7 @@ def reauthenticate(
         request_id=request_id,
         wrong=WRONG_AGAIN,
         weighed=weighed,
+        passkey=passkey,
     )
     return proof.problem
 
