@@ -249,7 +249,7 @@ def arm_of_the_practice(stack: ExitStack) -> None:
     _longer_label(stack, secret)
 
 
-@pytest.mark.parametrize("kind", ["sqlite"])
+
 @pytest.mark.requirement("CONC-1", "CONC-7", "CONC-8")
 def test_which_practices_have_which_arm_cannot_be_told(new_world: NewWorld, tmp_path: Path):
     arms, together, alone = (ACTIVE, SHAM), ("north", "south"), ("east",)
@@ -301,7 +301,7 @@ def group_of_the_first_stage(stack: ExitStack) -> None:
     _longer_label(stack, secret)
 
 
-@pytest.mark.parametrize("kind", ["sqlite"])
+
 @pytest.mark.requirement("CONC-1", "CONC-7", "CONC-8")
 def test_neither_the_group_nor_the_arm_within_it_can_be_told(new_world: NewWorld, tmp_path: Path):
     groups = (QUIRINAL, VIMINAL)
