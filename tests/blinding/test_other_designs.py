@@ -249,7 +249,6 @@ def arm_of_the_practice(stack: ExitStack) -> None:
     _longer_label(stack, secret)
 
 
-
 @pytest.mark.requirement("CONC-1", "CONC-7", "CONC-8")
 def test_which_practices_have_which_arm_cannot_be_told(new_world: NewWorld, tmp_path: Path):
     arms, together, alone = (ACTIVE, SHAM), ("north", "south"), ("east",)
@@ -299,7 +298,6 @@ def group_of_the_first_stage(stack: ExitStack) -> None:
         return group_to_decide_in(session, study, participant.id)
 
     _longer_label(stack, secret)
-
 
 
 @pytest.mark.requirement("CONC-1", "CONC-7", "CONC-8")
