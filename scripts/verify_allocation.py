@@ -4,15 +4,14 @@
     python3 scripts/verify_allocation.py CERTIFICATE PROOFS [PLAN] ...      of every list in use, one after the other
 
 CERTIFICATE  the sealing certificate as JSON, kept since before the first participant
-PROOFS       one JSON object a line for every allocation: number, participant, stratum, position, arm, salt, path; with
-             the pack when it was reserved for downtime, and a line for each slot of a pack that is voided or reserved
+PROOFS       a line of JSON for every allocation (with the pack, where its slot was reserved for one), and for each slot
+             of a pack that is voided or reserved; the last has the SHA-256 of those above and of the certificate
 PLAN         at close: the opened plan (seed, salt key, options), from which every slot is drawn again
 
-Leaves (`leaf`) stand by stratum code and position in an RFC 6962 tree, whose root is on the certificate and in the log,
-in the entry sequence.sealed. Checked is: every leaf is at its place in the tree; numbers count up without a gap; every
-stratum was used from its first position on, in the order of the numbers, none skipped but those of a pack, which follow
-each other and are used in their order; further lists stand behind those before them; nobody has two. With PLAN: it is
-the committed one, its seed gives the list with the committed root, and every allocation is its slot's arm.
+Leaves stand by stratum code and position in an RFC 6962 tree; its root is on the certificate and in the log. Checked:
+every leaf is at its place; numbers count up without a gap; every stratum was used from its first position on, in order,
+none skipped but those of a pack, which follow each other; further lists stand behind those before them; nobody has two.
+With PLAN: it is the committed one, its seed gives the list with the committed root, and each allocation its slot's arm.
 """
 
 import hashlib
@@ -21,14 +20,14 @@ import hmac
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable
 from fractions import Fraction
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 Arms = list[tuple[str, int]]
-Options = dict[str, Any]
 ONE_BY_ONE = ("simple", "big_stick", "biased_coin", "truncated_binomial", "wei_urn")
+canonical = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
 
 
 def sized(*parts: bytes) -> bytes:
@@ -54,8 +53,7 @@ def root_from(start: bytes, index: int, size: int, path: list[bytes]) -> bytes |
     return (below := root_from(start, index - half, size - half, path[:-1])) and node(above, below)
 
 
-def root_of(leaves: Iterable[bytes]) -> bytes:
-    level = list(leaves)
+def root_of(level: list[bytes]) -> bytes:
     while len(level) > 1:
         level = [node(*level[at : at + 2]) if at + 1 < len(level) else level[at] for at in range(0, len(level), 2)]
     return level[0] if level else hashlib.sha256(b"").digest()
@@ -64,9 +62,10 @@ def root_of(leaves: Iterable[bytes]) -> bytes:
 class Generator:
     """HMAC_DRBG with SHA-256 (NIST SP 800-90A Rev. 1, section 10.1.2), and fair draws from it by rejection."""
 
-    def __init__(self, seed: bytes) -> None:
+    def __init__(self, plan: dict[str, Any], stratum: str) -> None:
+        words = ("equipoise.sequence.1", plan["study"], stratum, str(plan["version"]))
         self.key, self.value = bytes(32), b"\x01" * 32
-        self.update(seed)
+        self.update(bytes.fromhex(plan["seed"]) + sized(*(word.encode() for word in words)))
 
     def update(self, data: bytes = b"") -> None:
         for mark in (b"\x00", b"\x01") if data else (b"\x00",):
@@ -83,11 +82,10 @@ class Generator:
 
     def below(self, n: int) -> int:
         bits = (n - 1).bit_length()
-        while bits:
+        drawn = n if bits else 0  # one way to choose takes nothing from the stream
+        while drawn >= n:
             drawn = int.from_bytes(self.bytes((bits + 7) // 8), "big") & ((1 << bits) - 1)
-            if drawn < n:
-                return drawn
-        return 0
+        return drawn
 
     def shuffled(self, items: list[str]) -> list[str]:
         for i in range(len(items) - 1, 0, -1):
@@ -96,7 +94,7 @@ class Generator:
         return items
 
 
-def permuted_blocks(arms: Arms, options: Options, length: int, draw: Generator) -> list[str]:
+def permuted_blocks(arms: Arms, options: dict[str, Any], length: int, draw: Generator) -> list[str]:
     sizes, total, slots = sorted(options["block_sizes"]), sum(share for _, share in arms), list[str]()
     while len(slots) < length:
         times = sizes[draw.below(len(sizes))] // total
@@ -104,9 +102,8 @@ def permuted_blocks(arms: Arms, options: Options, length: int, draw: Generator) 
     return slots
 
 
-def one_by_one(method: str, arms: Arms, options: Options, length: int, draw: Generator) -> list[str]:
-    """The methods that choose each arm by how often every arm was given before."""
-    coin, had, half, slots = draw.below, [0] * len(arms), (length + 1) // 2, list[str]()
+def one_by_one(arms: Arms, options: dict[str, Any], length: int, draw: Generator) -> list[str]:
+    method, coin, had, half, slots = options["method"], draw.below, [0] * len(arms), (length + 1) // 2, list[str]()
     tickets, p = [at for at in range(len(arms)) for _ in range(arms[at][1])], Fraction(options.get("probability", 1))
     while len(slots) < (2 * half if method == "truncated_binomial" else length):
         if method == "simple":
@@ -126,7 +123,7 @@ def one_by_one(method: str, arms: Arms, options: Options, length: int, draw: Gen
     return slots
 
 
-def maximal_procedure(arms: Arms, options: Options, length: int, draw: Generator) -> list[str]:
+def maximal_procedure(arms: Arms, options: dict[str, Any], length: int, draw: Generator) -> list[str]:
     most = options["tolerance"]
     ways = [[0, *[1] * (2 * most + 1), 0]]
     for _ in range(length):
@@ -139,31 +136,33 @@ def maximal_procedure(arms: Arms, options: Options, length: int, draw: Generator
     return slots
 
 
-def cluster(arms: Arms, strata: Iterable[str], length: int, draw: Generator) -> dict[str, list[str]]:
+def cluster(arms: Arms, strata: list[str], length: int, draw: Generator) -> dict[str, list[str]]:
     common = next(n for n in range(arms[0][1], 0, -1) if not any(share % n for _, share in arms))
     block, sites = [arm for arm, share in arms for _ in range(share // common)], sorted(strata)
     whole, rest = divmod(len(sites), len(block))
-    last = draw.shuffled([*block])[:rest] if rest else []
-    order = draw.shuffled([*block * whole, *last])
+    order = draw.shuffled([*block * whole, *(draw.shuffled([*block])[:rest] if rest else [])])
     return {site: [order[at]] * length for at, site in enumerate(sites)}
 
 
 def drawn_again(plan: dict[str, Any]) -> dict[str, list[str]] | None:
     """Every stratum's arms from the seed; None for a list that was handed in, or a method this program cannot draw."""
-    method, options, others = plan["method"], plan["options"], (permuted_blocks, maximal_procedure)
-    if plan["seed"] is None or method not in (*ONE_BY_ONE, "cluster", *(each.__name__ for each in others)):
+    method, length = plan["method"], plan["slots_per_stratum"]
+    draw = {f.__name__: f for f in (permuted_blocks, maximal_procedure)} | dict.fromkeys(ONE_BY_ONE, one_by_one)
+    if plan["seed"] is None or method not in (*draw, "cluster"):
         return None
-    arms, length = sorted((code, share) for code, share in plan["arms"]), plan["slots_per_stratum"]
-
-    def stream(stratum: str) -> Generator:
-        words = ("equipoise.sequence.1", plan["study"], stratum, str(plan["version"]))
-        return Generator(bytes.fromhex(plan["seed"]) + sized(*(word.encode() for word in words)))
-
+    arms, options = sorted((code, share) for code, share in plan["arms"]), {**plan["options"], "method": method}
     if method == "cluster":
-        return cluster(arms, plan["strata"], length, stream("*"))
-    if method in ONE_BY_ONE:
-        return {each: one_by_one(method, arms, options, length, stream(each)) for each in plan["strata"]}
-    return {each: others[method != "permuted_blocks"](arms, options, length, stream(each)) for each in plan["strata"]}
+        return cluster(arms, [*plan["strata"]], length, Generator(plan, "*"))
+    return {each: draw[method](arms, options, length, Generator(plan, each)) for each in plan["strata"]}
+
+
+def read_proofs(text: str, certificate: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The proofs of a file, and whether it is whole, and of this certificate: its last line says so."""
+    above, _, last = text.rstrip("\n").rpartition("\n")
+    made = [hashlib.sha256(each.encode()).hexdigest() for each in (above, canonical(certificate))]
+    whole = json.loads(last) == dict(zip(("proofs", "certificate"), made, strict=True))
+    words = "Proofs and certificate are not as they were when the proofs were made, as their last line should say."
+    return [json.loads(line) for line in above.split("\n") if line], [] if whole else [words]
 
 
 def check_proofs(certificate: dict[str, Any], proofs: list[dict[str, Any]]) -> list[str]:
@@ -172,16 +171,15 @@ def check_proofs(certificate: dict[str, Any], proofs: list[dict[str, Any]]) -> l
     size = sum(strata.values())
     faults = [] if size == certificate["slots"] else [f"The strata have {size} slots, not {certificate['slots']}."]
     begins = {stratum: sum(list(strata.values())[:at]) for at, stratum in enumerate(strata)}
-    named: dict[str, set[int]] = {stratum: set() for stratum in strata}
-    packs, last = dict[tuple[str, int | None], set[int]](), dict[tuple[str, int | None], int]()
+    named: dict[str, dict[int, int | None]] = {stratum: {} for stratum in strata}
+    last = dict[tuple[str, int | None], int]()
     for proof in proofs:
         stratum, position, pack = proof["stratum"], proof["position"], proof.get("pack")
         who = f"Allocation {proof['number']} ({proof['participant']})" if "arm" in proof else "What is not allocated"
         if stratum not in strata or not 1 <= position <= strata[stratum] or position in named[stratum]:
             faults.append(f"{who} has a stratum or position that is not on the certificate, or is named twice.")
             continue
-        named[stratum].add(position)
-        packs.setdefault((stratum, pack), set()).add(position)
+        named[stratum][position] = pack
         if "arm" not in proof:
             if pack is None or not (proof.get("voided") or proof.get("reserved")):
                 faults.append(f"Position {position} of {stratum} is not allocated, and nothing says why.")
@@ -189,15 +187,17 @@ def check_proofs(certificate: dict[str, Any], proofs: list[dict[str, Any]]) -> l
         if position < last.get((stratum, pack), 0):
             faults.append(f"{who} took position {position} of {stratum} after {last[stratum, pack]}.")
         last[stratum, pack] = position
-        salt, path = bytes.fromhex(proof["salt"]), [bytes.fromhex(each) for each in proof["path"]]
-        start = leaf(certificate["study"], certificate["list_version"], stratum, position, proof["arm"], salt)
+        path, place = [bytes.fromhex(each) for each in proof["path"]], (stratum, position, proof["arm"])
+        start = leaf(certificate["study"], certificate["list_version"], *place, bytes.fromhex(proof["salt"]))
         if root_from(start, begins[stratum] + position - 1, size, path) != root:
             faults.append(f"{who} is not what was committed to: arm, salt, place or path is another.")
-    for stratum, positions in named.items():
-        skipped = sorted({*range(1, max(positions, default=0) + 1)} - positions)
+    for stratum, of in named.items():
+        skipped = sorted({*range(1, max(of, default=0) + 1)} - {*of})
         faults += [f"Position {each} of {stratum} was skipped: nobody has it, and no pack." for each in skipped]
-    torn = [key for key, of in packs.items() if key[1] is not None and max(of) - min(of) + 1 != len(of)]
-    return faults + [f"The slots of pack {pack} in {stratum} do not follow each other." for stratum, pack in torn]
+        runs = Counter(pack for pack, _ in groupby(of[at] for at in sorted(of)) if pack is not None)
+        torn = [pack for pack in runs if runs[pack] > 1]
+        faults += [f"The slots of pack {pack} in {stratum} do not follow each other." for pack in torn]
+    return faults
 
 
 def check_order(lists: list[list[dict[str, Any]]]) -> list[str]:
@@ -224,8 +224,8 @@ def check_lists(files: list[tuple[dict[str, Any], list[dict[str, Any]], bool]]) 
     drawn = [each for f, *_ in files if f["method"] == "cluster" and not f.get("further") for each in f["strata"]]
     faults = [f"The site {site} was drawn twice." for site in sorted({*drawn}) if drawn.count(site) > 1]
     arms = {(p["stratum"], p["arm"]) for file, of, _ in files if file["method"] == "cluster" for p in of if "arm" in p}
-    several = sorted({site for site, arm in arms for again, other in arms if site == again and arm < other})
-    faults += [f"Everybody of {site} is in one arm, but there are two." for site in several]
+    had_arms = Counter(site for site, _ in sorted(arms))
+    faults += [f"Everybody of {site} is in one arm, but there are two." for site in had_arms if had_arms[site] > 1]
     used = [(file, closed, Counter(proof["stratum"] for proof in of)) for file, of, closed in files]
     for later, _, taken in used:
         for earlier, closed, had in used:
@@ -237,12 +237,11 @@ def check_lists(files: list[tuple[dict[str, Any], list[dict[str, Any]], bool]]) 
 
 def check_plan(certificate: dict[str, Any], proofs: list[dict[str, Any]], plan: dict[str, Any]) -> list[str]:
     """What is wrong with the opened plan, held against the certificate, and with allocations held against the plan."""
-    text = json.dumps(plan, separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode()
-    if hashlib.sha256(b"\x00" + text).hexdigest() != certificate["plan_commitment"]:
+    if hashlib.sha256(b"\x00" + canonical(plan).encode()).hexdigest() != certificate["plan_commitment"]:
         return ["The plan is not the one that the certificate commits to."]
-    said = [plan[name] for name in ("study", "version", "method", "strata")]
-    same = said == [certificate[name] for name in ("study", "list_version", "method", "strata")]
-    faults, salt_key = [] if same else ["The plan is of another list."], bytes.fromhex(plan["salt_key"])
+    said, salt_key = {**certificate, "version": certificate["list_version"]}, bytes.fromhex(plan["salt_key"])
+    same = all(plan.get(name) == said.get(name) for name in ("study", "version", "method", "strata", "further"))
+    faults = [] if same else ["The plan is of another list."]
 
     def salt(stratum: str, position: int) -> bytes:
         return hmac.digest(salt_key, sized(b"equipoise.salt.1", stratum.encode(), str(position).encode()), "sha256")
@@ -266,17 +265,17 @@ def main(arguments: list[str]) -> int:
     if len(arguments) < 2:
         print(__doc__)
         return 2
-    faults, seen = list[str](), set[object]()
-    lists, files = list[list[dict[str, Any]]](), list[tuple[dict[str, Any], list[dict[str, Any]], bool]]()
+    faults, seen, lists, files = list[str](), set[object](), list[list[dict[str, Any]]](), list[Any]()
     try:
         texts = [Path(name).read_text("utf-8") for name in arguments]
         while texts:
-            certificate, proofs = json.loads(texts.pop(0)), [json.loads(line) for line in texts.pop(0).splitlines()]
+            certificate = json.loads(texts.pop(0))
+            proofs, bent = read_proofs(texts.pop(0), certificate)
             seen |= {certificate["study"], certificate["list_version"]}  # one study, and no list twice
             if certificate["format"] != "equipoise-sealing-certificate-1" or len(seen) != len(lists) + 2:
                 raise ValueError("a file is not what its place on the command line says")
             lists.append([{**proof, "list": certificate["list_version"]} for proof in proofs if "arm" in proof])
-            faults += check_proofs(certificate, proofs)
+            faults += bent + check_proofs(certificate, proofs)
             closed = bool(texts) and json.loads(texts[0])["format"] == "equipoise-opened-plan-1"
             faults += check_plan(certificate, lists[-1], json.loads(texts.pop(0))) if closed else []
             files.append((certificate, proofs, closed))
@@ -284,7 +283,8 @@ def main(arguments: list[str]) -> int:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as problem:
         print(f"This cannot be checked: {type(problem).__name__}: {problem}")
         return 2
-    held = f"{sum(map(len, lists))} allocations, each the committed next one of its stratum. Root and order hold."
+    first = min((proof["number"] for proofs in lists for proof in proofs), default=1)
+    held = f"{sum(map(len, lists))} allocations, each the committed next one of its stratum, from number {first} on."
     print("\n".join(faults) or held)
     slips = [proof for _, proofs, _ in files for proof in proofs if "pack" in proof]
     for pack in sorted({slip["pack"] for slip in slips}):

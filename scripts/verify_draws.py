@@ -6,7 +6,8 @@
 For a method that decides at each allocation (minimisation); lists drawn ahead are checked by verify_allocation.py.
 
 CERTIFICATE  the sealing certificate as JSON, kept since before the first participant
-PROOFS       one JSON object a line for every allocation: number, participant, position, levels, arm, salt, path
+PROOFS       one JSON object a line for every allocation: number, participant, position, levels, arm, salt, path; in the
+             last line stands the SHA-256 of those above and of the certificate
 PLAN         the opened plan (seed, salt key, options, arms, factors), published when the list is closed
 ROOT         64 hexadecimal digits from the audit log: `root` of the entry sequence.closed
 FIRST        where a first stage gave groups: its proofs, which verify_allocation.py checks by themselves
@@ -35,6 +36,10 @@ def sized(*parts: bytes) -> bytes:
 
 def text(*words: object) -> list[bytes]:
     return [str(word).encode() for word in words]
+
+
+def canonical(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode()
 
 
 def node(left: bytes, right: bytes) -> bytes:
@@ -140,6 +145,16 @@ def leads_to(start: bytes, index: int, size: int, path: list[bytes]) -> bytes | 
     return reached if last == 0 else None
 
 
+def read_proofs(text: str, certificate: dict[str, Any] | None) -> tuple[list[dict[str, Any]], list[str]]:
+    """The proofs of a file, and whether it is whole, and of this certificate, if given: its last line says so."""
+    above, _, last = text.rstrip("\n").rpartition("\n")
+    said = json.loads(last)
+    made = {"proofs": above.encode(), "certificate": canonical(certificate) if certificate else None}
+    whole = all(said[name] == hashlib.sha256(each).hexdigest() for name, each in made.items() if each is not None)
+    words = "Proofs and certificate are not as they were when the proofs were made, as their last line should say."
+    return [json.loads(line) for line in above.split("\n") if line], [] if whole else [words]
+
+
 def check_groups(proofs: list[dict[str, Any]], first: list[dict[str, Any]]) -> list[str]:
     """What is wrong with the groups within which arms were decided, held against the proofs of the first stage."""
     given, faults = {proof["participant"]: proof for proof in first if "arm" in proof}, list[str]()
@@ -154,8 +169,7 @@ def check_groups(proofs: list[dict[str, Any]], first: list[dict[str, Any]]) -> l
 
 def check(certificate: dict[str, Any], proofs: list[dict[str, Any]], plan: dict[str, Any], root: str) -> list[str]:
     """Everything that is wrong."""
-    said = json.dumps(plan, separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode()
-    if hashlib.sha256(b"\x00" + said).hexdigest() != certificate["plan_commitment"]:
+    if hashlib.sha256(b"\x00" + canonical(plan)).hexdigest() != certificate["plan_commitment"]:
         return ["The plan is not the one that the certificate commits to."]
     study, version = plan["study"], plan["version"]
     if (study, version, plan["method"]) != tuple(certificate[name] for name in ("study", "list_version", "method")):
@@ -211,14 +225,14 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         certificate, plan = (json.loads(Path(arguments[at]).read_text("utf-8")) for at in (0, 2))
-        proofs = [json.loads(line) for line in Path(arguments[1]).read_text("utf-8").splitlines() if line.strip()]
+        proofs, bent = read_proofs(Path(arguments[1]).read_text("utf-8"), certificate)
         if certificate["format"] != "equipoise-sealing-certificate-1" or plan["format"] != "equipoise-opened-plan-1":
             raise ValueError("a file is not what its place on the command line says")
         files = [name for name in arguments[3:] if not re.fullmatch("[0-9a-fA-F]{64}", name)]
-        first = [json.loads(line) for name in files for line in Path(name).read_text("utf-8").splitlines()]
-        faults = check(certificate, proofs, plan, "".join(name for name in arguments[3:] if name not in files))
+        faults = bent + check(certificate, proofs, plan, "".join(name for name in arguments[3:] if name not in files))
         if plan.get("groups") and files:
-            faults += check_groups(proofs, first)
+            first, bent = read_proofs("".join(Path(name).read_text("utf-8") for name in files), None)
+            faults += bent + check_groups(proofs, first)
         elif plan.get("groups"):
             print("Hold the groups against the first stage: give its proofs, too.")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:

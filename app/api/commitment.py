@@ -92,11 +92,13 @@ def proofs(here: ArmsPage, version: int) -> Lines:
     """Arm, salt and path of every allocation, one JSON object a line. Unblinded: each opening is in the log.
 
     An allocation from a downtime pack has its number as `pack`. At the end stands a line with `stratum`, `position` and
-    `pack` for every slot of a pack that is `voided`, with the reason, or still `reserved`.
+    `pack` for every slot of a pack that is `voided`, with the reason, or still `reserved`. The last line has the
+    SHA-256 of the `proofs` above it, without their last line end, and of the `certificate`.
     """
     found = _id(here, version)
-    lines = list(reads.proofs(here.session, here.the_study, found, by=here.actor, why=commitment.WHY, now=here.now))
-    return Lines(orjson.dumps(line) + b"\n" for line in lines)
+    return Lines(
+        reads.proofs_file(here.session, here.the_study, found, by=here.actor, why=commitment.WHY, now=here.now)
+    )
 
 
 @router.post("/sequences/{version}/close", name="api.close_sequence", response_model=SequenceReply)

@@ -14,7 +14,6 @@ from app.api.filters import AtSite, at
 from app.api.operations import operations
 from app.api.randomisation import ArmsPage
 from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Reply, Text, Version
-from app.capture.actions import miss_visit, reopen_visit
 from app.dependencies import ApiChange, ApiLoggedPage, Here, database_of
 from app.exports.actions import record_export
 from app.exports.casebooks import open_whole
@@ -360,7 +359,7 @@ def session_history(here: TreatmentPage, code: str, visit: str) -> list[SessionV
 def miss_session(here: TreatmentChange, code: str, visit: str, asked: NotHeldBody) -> Response:
     """Record that a session did not take place, and why."""
     found = _participant(here, code)
-    row = miss_visit(
+    row = actions.miss_session(
         here.session,
         here.the_study,
         found,
@@ -369,7 +368,6 @@ def miss_session(here: TreatmentChange, code: str, visit: str, asked: NotHeldBod
         why=asked.why,
         by=here.actor,
         now=here.now,
-        permission=Permission.TREATMENT_RECORD,
     )
     return here.answer(_visit_reply(row).model_dump(mode="json"))
 
@@ -384,7 +382,7 @@ def reopen_session(here: TreatmentChange, code: str, visit: str, asked: NotHeldB
     if row.status == VisitStatus.HELD:  # its record would stand beside a visit that never was
         words = "This session was held, and what was delivered is recorded. Correct the record instead."
         raise Refused(words, action="visit.reopen", subject=subject)
-    row = reopen_visit(
+    row = actions.reopen_session(
         here.session,
         here.the_study,
         found,
@@ -393,7 +391,6 @@ def reopen_session(here: TreatmentChange, code: str, visit: str, asked: NotHeldB
         why=asked.why,
         by=here.actor,
         now=here.now,
-        permission=Permission.TREATMENT_RECORD,
     )
     return here.answer(_visit_reply(row).model_dump(mode="json"))
 

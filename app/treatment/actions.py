@@ -2,11 +2,13 @@
 
 import base64
 from datetime import date, datetime
+from typing import Any
 
 from sqlalchemy import insert, select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
+from app.capture.actions import miss_visit, reopen_visit
 from app.capture.locks.reads import refuse_locked
 from app.foundation.database import keys_of, table_of
 from app.foundation.errors import Conflict, Invalid, NotFound, Refused
@@ -22,7 +24,14 @@ from app.schedule.status import VisitStatus
 from app.studies.in_use import StudyInUse
 from app.treatment.models import TreatmentSession
 from app.treatment.reads import CORRECTED, RECORDED
-from app.treatment.rules import Delivered, judge_delivered, why_not_a_session, why_not_correct, why_not_fit
+from app.treatment.rules import (
+    Delivered,
+    judge_delivered,
+    why_not_a_session,
+    why_not_correct,
+    why_not_fit,
+    why_not_told,
+)
 from app.treatment.sealing import seal_session
 
 SESSION = table_of(TreatmentSession)
@@ -92,7 +101,14 @@ def record_session(
     )
     problems = [
         *judged.problems,
-        *filter(None, (why_not_correct(why, recorded=earlier is not None), why_not_fit(judged.content, why))),
+        *filter(
+            None,
+            (
+                why_not_correct(why, recorded=earlier is not None),
+                why_not_fit(judged.content, why),
+                why_not_told(study.definition, "reason", reason),
+            ),
+        ),
     ]
     if problems:
         raise Invalid(problems)
@@ -124,6 +140,49 @@ def record_session(
     )
     record(session, study.code, [change], by=by, now=now)
     return version
+
+
+def miss_session(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    visit: str,
+    *,
+    version: int,
+    why: str,
+    by: Actor,
+    now: datetime,
+) -> ParticipantVisit:
+    """Record that a session did not take place; the blinded read why, so that it may not tell an arm."""
+    told: dict[str, Any] = {"version": version, "why": why, "by": by, "now": now}
+    _refuse_telling(study, participant, visit, "visit.miss", why=why, by=by)
+    return miss_visit(session, study, participant, visit, **told, permission=Permission.TREATMENT_RECORD)
+
+
+def reopen_session(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    visit: str,
+    *,
+    version: int,
+    why: str,
+    by: Actor,
+    now: datetime,
+) -> ParticipantVisit:
+    """Make a session planned again that was recorded as missed by mistake; the blinded read why, too."""
+    told: dict[str, Any] = {"version": version, "why": why, "by": by, "now": now}
+    _refuse_telling(study, participant, visit, "visit.reopen", why=why, by=by)
+    return reopen_visit(session, study, participant, visit, **told, permission=Permission.TREATMENT_RECORD)
+
+
+def _refuse_telling(
+    study: StudyInUse, participant: Participant, visit: str, action: str, *, why: str, by: Actor
+) -> None:
+    subject = f"{participant.code}/visit/{visit[:40]}"
+    require(by, Permission.TREATMENT_RECORD, site_id=participant.site_id, subject=subject, action=action)
+    if problem := why_not_told(study.definition, "why", why):
+        raise Invalid([problem])
 
 
 def _hold_visit(

@@ -9,6 +9,7 @@ from functools import lru_cache
 from app.capture.checks import judge
 from app.foundation.errors import FieldProblem
 from app.studies.definition import Instrument, Section, Study, TreatmentModule, Visit, VisitKind
+from app.studies.rules import words_of_an_arm
 
 CONTENT_SIZE = 4096
 """Bytes that the record of one session may have: every session is sealed in an envelope of this one size."""
@@ -117,6 +118,17 @@ def why_not_a_session(visit: Visit | None) -> FieldProblem | None:
     if visit is not None and visit.kind is VisitKind.TREATMENT:
         return None
     return FieldProblem("visit", "unknown", "This is not a treatment session. Choose one of the sessions.")
+
+
+def why_not_told(study: Study, field: str, text: str | None) -> FieldProblem | None:
+    """Why this text is not kept where blinded people read it, or None: whoever treats knows what it would tell."""
+    if not text or not study.is_allocated or not study.blinded:
+        return None
+    words = words_of_an_arm(study, text)
+    if not words:
+        return None
+    named = ", ".join(f"“{word}”" for word in words)
+    return FieldProblem(field, "arm", f"Blinded people read this reason; {named} may tell an arm. Say it otherwise.")
 
 
 @lru_cache(maxsize=256)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Literal
 
-import orjson
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, require_password
@@ -82,11 +81,9 @@ def proofs_file(here: LoggedPageInStudy, version: int) -> Response:
     """For every allocation its arm, salt and path to the root; each opening is in the log before a line leaves."""
     _require(here, Permission.ALLOCATIONS_EXPORT)
     found = _sequence(here, version)
-    lines = list(reads.proofs(here.session, here.the_study, found.id, by=here.actor, why=commitment.WHY, now=here.now))
+    lines = reads.proofs_file(here.session, here.the_study, found.id, by=here.actor, why=commitment.WHY, now=here.now)
     name = f"{_name(here, version)}-proofs.ndjson"
-    return StreamingResponse(
-        (orjson.dumps(line) + b"\n" for line in lines), media_type="application/x-ndjson", headers=kept_as(name)
-    )
+    return StreamingResponse(lines, media_type="application/x-ndjson", headers=kept_as(name))
 
 
 @router.get("/{study}/sequence/{version}/close", name="commitment.close_form")

@@ -10,7 +10,6 @@ from typing import Any
 
 from fastapi.responses import RedirectResponse, Response
 
-from app.capture.actions import miss_visit, reopen_visit
 from app.capture.typed import MISSING, parse_typed, typed_form
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
@@ -287,7 +286,7 @@ def missed(here: ChangeInStudy, code: str, visit: str) -> Response:
     row = _visit(here, found, visit)
     why = here.value("why")
     try:
-        change = reopen_visit if row.status == VisitStatus.MISSED else miss_visit
+        change = actions.reopen_session if row.status == VisitStatus.MISSED else actions.miss_session
         change(
             here.session,
             here.the_study,
@@ -297,7 +296,6 @@ def missed(here: ChangeInStudy, code: str, visit: str) -> Response:
             why=why,
             by=here.actor,
             now=here.now,
-            permission=Permission.TREATMENT_RECORD,
         )
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)

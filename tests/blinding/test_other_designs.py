@@ -3,10 +3,12 @@
 As in `test_two_worlds`, the same trial is played twice and nothing may differ. Here the arms follow from seeds, so the
 worlds differ in those; what commits to a seed under a salt is idealised as the leaves of slots are. What one answer
 tells is the arm of many in such a design, or half of one; so each has a leak of its own that must be found.
+
+Last, two worlds that differ in how their list was made: in blocks, and in how many slots are left.
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +23,7 @@ from app.foundation.database import table_of
 from app.participants.models import Participant
 from app.randomisation import actions, commitment, reads
 from app.randomisation.drbg import SEED_BYTES
-from app.randomisation.opening import group_to_decide_in
+from app.randomisation.opening import STRATUM, group_to_decide_in
 from app.randomisation.rules import Gate
 from app.randomisation.sequence import draw as drawn_list
 from app.studies.in_use import StudyInUse
@@ -249,7 +251,6 @@ def arm_of_the_practice(stack: ExitStack) -> None:
     _longer_label(stack, secret)
 
 
-@pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.requirement("CONC-1", "CONC-7", "CONC-8")
 def test_which_practices_have_which_arm_cannot_be_told(new_world: NewWorld, tmp_path: Path):
     arms, together, alone = (ACTIVE, SHAM), ("north", "south"), ("east",)
@@ -301,7 +302,6 @@ def group_of_the_first_stage(stack: ExitStack) -> None:
     _longer_label(stack, secret)
 
 
-@pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.requirement("CONC-1", "CONC-7", "CONC-8")
 def test_neither_the_group_nor_the_arm_within_it_can_be_told(new_world: NewWorld, tmp_path: Path):
     groups = (QUIRINAL, VIMINAL)
@@ -313,3 +313,71 @@ def test_neither_the_group_nor_the_arm_within_it_can_be_told(new_world: NewWorld
     _told_apart(*worlds)
     assert len(worlds[0].left.rows["stage_allocation"]) == 4
     assert len(worlds[0].left.rows["allocation"]) == 3
+
+
+# How a list is made: blocks, and how many slots are left
+
+
+def _lists(sizes: str, slots: int) -> Callable[[Trial], None]:
+    """A list in these blocks, of this length; then the same happens in both worlds, on the line and on paper."""
+
+    def play(trial: Trial) -> None:
+        did, web, api = trial.did, trial.web, trial.api
+        asked = {"block_sizes": sizes, "slots_per_stratum": str(slots), "step": "draw"}
+        with ExitStack() as stack:
+            _hashes_that_tell_nothing(stack)
+            did(web("statistician", "POST", "/mini/sequence/draw", asked))
+            did(web("statistician", "POST", "/mini/sequence/1/seal", {"password": PASSWORD}))
+        _walk_in(trial)
+        did(web("coordinator", "POST", "/mini/participants/M-001/randomise", {"password": PASSWORD}))
+        did(api("coordinator_south", "POST", f"{API}/participants/M-005/randomise"))
+        pack = {"site": "north", "slots": "1", "why": "Power cuts", "password": PASSWORD}
+        did(web("statistician", "POST", "/mini/sequence/downtime", pack))
+        did(api("coordinator", "POST", f"{API}/participants/M-002/randomise"))
+        did(api("coordinator", "POST", f"{API}/participants/M-003/randomise"), 409)
+        for path in ("", "/1", "/1/certificate"):
+            did(web("statistician", "GET", f"/mini/sequence{path}"))
+
+    return play
+
+
+def _hashes_that_tell_nothing(stack: ExitStack) -> None:
+    """Everything that is hashed of a list is salted or sealed, and looks like chance to whoever reads the log."""
+    chance: list[Any] = [secrets.token_bytes.__self__]  # type: ignore[attr-defined]
+
+    def digest(envelopes: Iterable[bytes]) -> str:
+        assert [*envelopes]
+        if chance:  # sealing more slots took more of it; from here on both worlds have the same again
+            chance.pop().asked = 1_000_000
+        return "0" * 64
+
+    stack.enter_context(mock.patch.object(actions, "digest", digest))
+    stack.enter_context(mock.patch.object(actions, "root_of", lambda leaves: bytes(32) if [*leaves] else b""))
+    for name in ("fingerprint", "plan_commitment"):
+        stack.enter_context(mock.patch.object(commitment, name, return_value="0" * 64))
+
+
+def slots_that_are_left(stack: ExitStack) -> None:
+    """Who is not randomised yet is told by how many slots there are."""
+
+    def secret(session: Session, _: StudyInUse, __: Participant) -> str:
+        return ACTIVE if (session.execute(select(STRATUM.c.slots).limit(1)).scalar() or 0) > 4 else SHAM
+
+    _longer_label(stack, secret)
+
+
+@pytest.mark.requirement("CONC-4", "CONC-8")
+def test_neither_blocks_nor_the_length_of_a_list_can_be_told(new_world: NewWorld, tmp_path: Path):
+    """Who stands where differs in rows that nobody reads but with the key; whoever is blinded is answered the same."""
+    changes = {"allocation": {**PRACTICES["allocation"], "method": "permuted_blocks"}}
+    seed, worlds = bytes(SEED_BYTES), []
+    for sizes, slots in (("2", 4), ("4 6 8", 40)):
+        play = _lists(sizes, slots)
+        worlds.append(_played(new_world, tmp_path / "data", changes, [seed], play, slots_that_are_left))
+    one, other = worlds
+    found = {each.split()[1].rstrip(":") for each in differences(one.left, other.left) if each.startswith("row")}
+    assert [each for each in differences(one.left, other.left) if each.startswith(("answer", "log"))] == []
+    assert {"slot", "stratum", "sequence"} <= found <= {"slot", "stratum", "sequence", "allocation", "downtime_slot"}
+    lengths = [[len(cell) for cell in each.left.rows["sequence"][0] if isinstance(cell, bytes)] for each in worlds]
+    assert lengths[0] == lengths[1], "what is sealed with a list is as long whatever its blocks"
+    assert [key for key in one.leaky if one.leaky[key] != other.leaky[key]], "the leak that was put in is not found"

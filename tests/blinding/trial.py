@@ -8,6 +8,7 @@ the real cipher what is idealised here.
 
 import hashlib
 import logging
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -65,6 +66,9 @@ BLINDED = (
     Role.MONITOR,
     Role.ADMINISTRATOR,
 )
+
+PARTICIPANT = "participant"
+"""Whoever has no sign-in, and the address of a link or a calendar."""
 
 # Codes and labels of arms and of what is delivered in them: words that stand nowhere else, so that a search finds leaks
 # only. They differ in length, and so do the forms of a session.
@@ -131,6 +135,10 @@ ARMS: dict[str, Any] = {
     # The day on which the statistician, after everything else, holds guesses against the arms.
     **asking_for_a_guess(ACTIVE, SHAM, planned_from="2026-07-08"),
 }
+# Their own guess is asked of participants by a link.
+ARMS["instruments"] = [
+    {**each, "respondent": "participant"} if each["code"] == "belief" else each for each in ARMS["instruments"]
+]
 # The same trial, decided at each allocation: nobody, not even a test, knows an arm beforehand.
 MINIMISED: dict[str, Any] = {
     "allocation": {
@@ -279,7 +287,7 @@ class Trial:
 
     def _send(self, who: str, method: str, path: str, *, called: str = "", **more: Any) -> Any:
         reply = self.client.request(method, path, **more)
-        if who.split("_south")[0] in BLINDED and self.listening:
+        if who.split("_south")[0] in (*BLINDED, PARTICIPANT) and self.listening:
             # As it left: status, headers in their order, the body as it was sent (compressed where it was).
             key = f"{who} {len(self.heard)} {method} {called or path}"
             self.heard[key] = (reply.status_code, list(reply.headers.raw), reply.content)
@@ -303,6 +311,10 @@ class Trial:
         called = "/api/?" + "&".join(f"{name}={value}" for name, value in form.items())
         data = {"token": self.people[who].token, **form}
         return self._send(who, "POST", "/api/", called=called, data=data, files=files)
+
+    def phone(self, method: str, path: str, data: dict[str, Any] | None = None) -> Any:
+        """A participant, or a calendar, at an address that nobody else knows."""
+        return self._send(PARTICIPANT, method, path, data=data)
 
     def tell(self) -> int:
         """Tell the webhooks what happened meanwhile; the first is not taken, and comes again with the next round."""
@@ -596,6 +608,11 @@ def _treat(trial: Trial, arms: Arms) -> None:
     body = {"held_on": "2026-03-10", "delivered": delivered[arms["north"][1]], "version": 0}
     did(api("clinician", "PUT", f"{API}/treatment/participants/M-002/sessions/tx01", body))
     did(api("clinician", "GET", f"{API}/treatment/participants"))
+    late = {"version": 0, "held_on": "2026-03-10", "delivered": delivered[arms["south"][0]], "reason": "Jonquil lesson"}
+    did(api("clinician_south", "PUT", f"{API}/treatment/participants/M-005/sessions/tx01", late), 422)
+    not_held = f"{API}/treatment/participants/M-005/sessions/tx01/missed"
+    for why in ("The Vespertine laser broke", f"No {ACTIVE} today"):  # blinded people read it
+        did(api("clinician_south", "POST", not_held, {"version": 1, "why": why}), 422)
     did(web("clinician_south", "POST", "/mini/treatment/M-005/sessions/tx01/missed", {"version": "1", "why": "Abroad"}))
 
 
@@ -669,6 +686,7 @@ def _follow_up(trial: Trial) -> None:
     did(api("assessor", "PUT", f"{API}{entries}/belief", guess))
     draft = {"pain_nrs": "4", "base-version": "0"}
     did(web("assessor", "PUT", "/mini/participants/M-002/visits/week18/entries/pain/draft", draft), 204)
+    _by_link(trial)
     _bring_in(trial)
     _ask(trial, entries)
     withdrawal = {"level": "visits", "on": date(2026, 7, 7).isoformat(), "reason": "Moved away"}
@@ -679,6 +697,25 @@ def _follow_up(trial: Trial) -> None:
     did(api("investigator", "POST", f"{API}/participants/M-002/randomised-in-error", corrected))
     for path in ("personal-data", "consents/1/signature"):
         did(web("coordinator", "POST", f"/mini/participants/M-001/{path}"))
+
+
+def _by_link(trial: Trial) -> None:
+    """A participant reads, errs, and answers a part on a telephone; a calendar is read where nobody signs in."""
+    did, phone = trial.did, trial.phone
+    asked = {"purpose": "questions", "about": "week18"}
+    given = did(trial.api("coordinator_south", "POST", f"{API}/participants/M-005/links", asked)).json()
+    link = "/link/" + given["address"].rpartition("/")[2]
+    form = {
+        str(field["name"]): str(field.get("value", ""))
+        for field in BeautifulSoup(did(phone("GET", link)).text, "html.parser").select("input[type=hidden]")
+    }
+    did(phone("POST", link, {**form, "guess": "brume"}), 422)
+    did(phone("POST", f"{link}/look", {**form, "guess": "other"}))
+    did(phone("POST", link, {**form, "guess": "other", "save-as": "partial"}))
+    did(phone("GET", link))
+    for who, whose in (("coordinator", "sites"), ("assessor", "mine")):
+        made = did(trial.web(who, "POST", "/mini/calendar/feeds", {"whose": whose})).text
+        did(phone("GET", re.search(r"/feeds/[^\"<\s]+\.ics", made)[0]))  # type: ignore[index]
 
 
 def _bring_in(trial: Trial) -> None:

@@ -285,14 +285,12 @@ def verified_outside(database: Database, trial: Allocating, folder: Path) -> str
         certificate = reads.certificate(session, study, trial.sequence_id, by=by)
         close(session, study, trial.sequence_id, why="The target is reached", by=by, now=now)
         plan = open_plan(session, study, trial.sequence_id, by=by, now=now)
-        proofs = list(reads.proofs(session, study, trial.sequence_id, by=by, why="Audit", now=now))
+        proofs = b"".join(reads.proofs_file(session, study, trial.sequence_id, by=by, why="Audit", now=now)).decode()
         closed = select(AUDIT.c.new).where(AUDIT.c.log == study.code, AUDIT.c.action == "sequence.closed")
         root = json.loads(session.execute(closed).scalar_one() or "null")
     names = ("certificate.json", "proofs.ndjson", "plan.json")
     paths = [folder / f"{study.code}-{name}" for name in names]
-    for path, content in zip(
-        paths, (json.dumps(certificate), "\n".join(map(json.dumps, proofs)), json.dumps(plan)), strict=True
-    ):
+    for path, content in zip(paths, (json.dumps(certificate), proofs, json.dumps(plan)), strict=True):
         path.write_text(content, encoding="utf-8")
     command = [sys.executable, "-I", str(ROOT / "scripts" / trial.verifier), *map(str, paths)]
     if root:

@@ -45,7 +45,7 @@ from tests.exports.world import participant as exported
 from tests.factories import mini_study, person
 from tests.randomisation.enumeration import Scripted, _next
 from tests.randomisation.small import ARMS, definition
-from tests.randomisation.test_commitment import SCRIPT, _run, _write
+from tests.randomisation.test_commitment import SCRIPT, _run, _write, every_flip_is_found
 from tests.randomisation.test_methods import CHI_SQUARE_BOUND, chi_square
 from tests.randomisation.world import CONSENTED, NOW, actor, participant, study_of
 
@@ -508,6 +508,8 @@ def test_the_verifier_draws_both_batches_again_and_counts_through_them(proven: P
     alone = proven.verified(tmp_path, proven.lists[:1])
     assert alone.returncode == 1
     assert "Allocation 5 (P-0005) comes after allocation 3. Were the files of all lists given?" in alone.stdout
+    files = [tmp_path / name for name in proven.written(tmp_path, proven.lists)]
+    every_flip_is_found(runpy.run_path(str(SCRIPT))["main"], files)
 
 
 @pytest.mark.requirement("CONC-9", "E9-3")

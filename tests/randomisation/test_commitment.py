@@ -1,13 +1,15 @@
 """Promise 1 and 3, proven from outside: every allocation is the committed next one, and one flipped bit is found."""
 
 import ast
+import contextlib
 import copy
 import hashlib
+import io
 import json
-import random
+import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -253,8 +255,11 @@ def _run(folder: Path, *names: str) -> subprocess.CompletedProcess[str]:
 
 
 def _write(folder: Path, certificate: Any, proofs: list[Any], plan: Any = None) -> None:
+    """As whoever bends them would: the last line of the proofs fits to what is above it."""
+    lines = [commitment.canonical(proof) for proof in proofs]
+    last = {"proofs": hashlib.sha256(b"\n".join(lines)).hexdigest(), "certificate": commitment.fingerprint(certificate)}
     (folder / "certificate").write_bytes(commitment.canonical(certificate))
-    (folder / "proofs").write_bytes(b"".join(commitment.canonical(proof) + b"\n" for proof in proofs))
+    (folder / "proofs").write_bytes(b"".join(line + b"\n" for line in (*lines, commitment.canonical(last))))
     if plan is not None:
         (folder / "plan").write_bytes(commitment.canonical(plan))
 
@@ -319,26 +324,49 @@ def test_the_verifier_finds_whatever_was_bent(walk: Walk, tmp_path: Path):
     assert checked > 30
 
 
-def test_the_verifier_finds_one_flipped_bit_anywhere(walk: Walk, tmp_path: Path):
-    """Every file, at places drawn with a fixed seed: what is bent is refused or cannot be read, and is never fine."""
-    certificate, proofs, plan = walk.certificate(), walk.proofs(), walk.closed_plan()
-    # Facts around the list, that nothing but the log's hash of the certificate vouches for.
-    vouched = {
-        name: certificate[name]
-        for name in ("format", "study", "list_version", "method", "slots", "strata", "root", "plan_commitment")
-    }
-    _write(tmp_path, vouched, [{k: v for k, v in each.items() if k != "allocated_at"} for each in proofs], plan)
-    chance = random.Random(14)
-    for name in ("certificate", "proofs", "plan"):
-        path = tmp_path / name
-        whole = path.read_bytes()
-        for _ in range(20):
-            at = chance.randrange(len(whole) * 8)
-            bent = bytearray(whole)
-            bent[at // 8] ^= 1 << at % 8
-            path.write_bytes(bytes(bent))
-            assert _run(tmp_path, "certificate", "proofs", "plan").returncode != 0, (name, at)
-        path.write_bytes(whole)
+def every_flip_is_found(verify: Callable[[list[str]], int], names: Sequence[str | Path], *more: str) -> None:
+    """One bit in every few bytes of each of these files, whatever stands there: none of them is fine any more."""
+    files, checked = [Path(name) for name in names], 0
+    arguments = [*map(str, files), *more]
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert verify(arguments) == 0
+        for path in files:
+            whole = path.read_bytes()
+            for at in range(0, len(whole) * 8, 29):  # of no period with a byte: every bit of a byte has its turn
+                bent = bytearray(whole)
+                bent[at // 8] ^= 1 << at % 8
+                path.write_bytes(bytes(bent))
+                assert verify(arguments) in (1, 2), (path.name, at, whole[max(0, at // 8 - 30) : at // 8 + 1])
+                checked += 1
+            path.write_bytes(whole)
+            path.write_bytes(whole[: len(whole) // 2])
+            assert verify(arguments) in (1, 2), path.name
+            path.write_bytes(whole)
+    assert checked > 500
+
+
+@pytest.mark.parametrize("method", ["permuted_blocks", "maximal_procedure", "list"])
+def test_the_verifier_finds_one_flipped_bit_anywhere(session: Session, tmp_path: Path, method: str):
+    """Whoever, when and by whom as well, of which no slot says anything: the last line of the proofs is of all."""
+    walk = Walk(session, method, DRAWN[method])
+    _write(tmp_path, walk.certificate(), walk.proofs(), walk.closed_plan())
+    names = [tmp_path / name for name in ("certificate", "proofs", "plan")]
+    every_flip_is_found(runpy.run_path(str(SCRIPT))["main"], names)
+
+
+def test_proofs_that_end_too_early_or_are_of_another_certificate_are_found(walk: Walk, tmp_path: Path):
+    """Somebody left out at the end leaves no gap; who sealed a list is in no slot: the last line is of them, too."""
+    said: dict[str, Any] = {"by": walk.statistician, "why": "Audit", "now": NOW}
+    lines = reads.proofs_file(walk.session, walk.study, walk.id, **said)
+    (tmp_path / "certificate").write_bytes(commitment.canonical(walk.certificate()))
+    for kept, code in ((lines, 0), (lines[:-2] + lines[-1:], 1), (lines[:-1], 1)):
+        (tmp_path / "proofs").write_bytes(b"".join(kept))
+        assert _run(tmp_path, "certificate", "proofs").returncode == code, len(kept)
+    (tmp_path / "proofs").write_bytes(b"".join(lines))
+    (tmp_path / "certificate").write_bytes(commitment.canonical({**walk.certificate(), "sealed_by": "somebody else"}))
+    assert "as their last line should say" in _run(tmp_path, "certificate", "proofs").stdout
+    sealed = json.loads(_logged(walk.session, "sequence.sealed")[0].new)
+    assert json.loads(lines[-1])["certificate"] == sealed["certificate"]  # and the log says the same
 
 
 @pytest.mark.requirement("RND-14")

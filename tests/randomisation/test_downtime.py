@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import runpy
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
@@ -41,7 +42,7 @@ from app.randomisation.opening import PACK, RESERVED, SLOT, open_envelope
 from app.schedule.models import ParticipantVisit
 from app.studies.in_use import StudyInUse
 from tests.randomisation.small import ARMS, BY_PAIN, definition
-from tests.randomisation.test_commitment import _run, _write
+from tests.randomisation.test_commitment import SCRIPT, _run, _write, every_flip_is_found
 from tests.randomisation.test_concurrency import at_once
 from tests.randomisation.world import NOW, actor, participant, sealed, study_of
 
@@ -662,6 +663,8 @@ def test_the_verifier_counts_reserved_used_and_void_slots_and_finds_any_other_ga
     assert after.returncode == 0, after.stdout + after.stderr
     assert "4 allocations, each the committed next one" in after.stdout
     assert "Downtime pack 1: 1 used, 2 void, 0 still reserved" in after.stdout
+    files = [tmp_path / name for name in ("certificate", "proofs", "plan")]
+    every_flip_is_found(runpy.run_path(str(SCRIPT))["main"], files)
 
     paper = next(at for at, proof in enumerate(proofs) if "arm" in proof and "pack" in proof)
     lines = list(enumerate(proofs))

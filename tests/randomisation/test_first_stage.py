@@ -30,7 +30,7 @@ from app.studies.definition import Study
 from app.studies.rules import canonical, problems
 from tests.conftest import ROOT
 from tests.randomisation.small import BY_PAIN, definition
-from tests.randomisation.test_commitment import SCRIPT, _write
+from tests.randomisation.test_commitment import SCRIPT, _write, every_flip_is_found
 from tests.randomisation.test_concurrency import at_once
 from tests.randomisation.world import NOW, actor, participant, study_of
 
@@ -446,6 +446,8 @@ def test_both_stages_are_verified_and_whatever_was_bent_is_found(
 
     assert verified(first, last) == (0, 0), capsys.readouterr().out
     assert "5 allocations, each the committed next one" in capsys.readouterr().out
+    every_flip_is_found(draws, [tmp_path / "last" / name for name in ("certificate", "proofs", "plan")], root)
+    every_flip_is_found(lists, [tmp_path / "first" / name for name in ("certificate", "proofs", "plan")])
     other = dict(zip(GROUPS, reversed(GROUPS), strict=True))
 
     def bent() -> Iterator[tuple[str, Any, Any, tuple[int, int]]]:

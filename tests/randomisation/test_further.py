@@ -1,6 +1,7 @@
 """Slots that stand behind those in use: for strata that run out and for sites that join, with nothing drawn changed."""
 
 import json
+import runpy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -25,7 +26,7 @@ from app.randomisation.downtime.actions import close_pack, make_pack
 from app.randomisation.opening import SEQUENCE, SLOT, STRATUM
 from tests.randomisation.small import ARMS
 from tests.randomisation.test_cluster import Practices
-from tests.randomisation.test_commitment import _run, _write
+from tests.randomisation.test_commitment import SCRIPT, _run, _write, every_flip_is_found
 from tests.randomisation.test_concurrency import at_once
 from tests.randomisation.world import NOW, actor, participant
 
@@ -158,6 +159,8 @@ def test_the_verifier_follows_a_stratum_from_one_list_to_the_next(
     late = _verified(tmp_path, opened)
     assert late.returncode == 0, late.stdout + late.stderr
     assert ("again" in late.stdout) is (of is Practices), "arms that a site has are not drawn again from a seed"
+    files = [tmp_path / f"{at}/{name}" for at in (0, 1) for name in ("certificate", "proofs", "plan")]
+    every_flip_is_found(runpy.run_path(str(SCRIPT))["main"], files)
 
 
 @pytest.mark.requirement("E9-3", "CONC-9")

@@ -34,6 +34,7 @@ from app.randomisation.reads import SLOT, STRATUM
 from app.randomisation.sealing import Place
 from tests.conftest import ROOT
 from tests.randomisation.small import ARMS, BY_PAIN, definition
+from tests.randomisation.test_commitment import _write, every_flip_is_found
 from tests.randomisation.world import NOW, actor, participant, study_of
 
 SCRIPT = ROOT / "scripts" / "verify_draws.py"
@@ -354,11 +355,8 @@ def test_every_draw_is_drawn_again_from_the_seed_by_a_program_that_imports_nothi
     certificate, plan_ = walk.certificate(), walk.opened()
     proofs = walk.proofs()
     assert [proof["levels"] for proof in proofs][:2] == [["SYD", "low"], ["PER", "high"]]
-    files = {"certificate.json": json.dumps(certificate), "plan.json": json.dumps(plan_)}
-    files["proofs.ndjson"] = "\n".join(map(json.dumps, proofs))
-    for name, content in files.items():
-        (tmp_path / name).write_text(content, encoding="utf-8")
-    names = [str(tmp_path / name) for name in ("certificate.json", "proofs.ndjson", "plan.json")]
+    _write(tmp_path, certificate, proofs, plan_)
+    names = [str(tmp_path / name) for name in ("certificate", "proofs", "plan")]
     said = subprocess.run(
         [sys.executable, "-I", str(SCRIPT), *names, root_in_log(walk.session)],
         capture_output=True,
@@ -367,6 +365,7 @@ def test_every_draw_is_drawn_again_from_the_seed_by_a_program_that_imports_nothi
     )
     assert said.returncode == 0, said.stdout + said.stderr
     assert "9 allocations, each decided by the committed rule" in said.stdout
+    every_flip_is_found(script().main, names, root_in_log(walk.session))
 
 
 @pytest.mark.requirement("RND-14")

@@ -17,7 +17,7 @@ from app.randomisation.actions import randomise
 from app.randomisation.opening import open_envelope
 from app.schedule.models import ParticipantVisit
 from app.schedule.status import VisitStatus
-from app.treatment.actions import record_session
+from app.treatment.actions import miss_session, record_session, reopen_session
 from app.treatment.models import TreatmentSession
 from app.treatment.reads import history_of, my_participants, session_of, sessions_of
 from app.treatment.rules import CONTENT_SIZE
@@ -272,3 +272,21 @@ def test_nothing_is_stored_when_the_audit_entry_cannot_be(treated: Treated, monk
     monkeypatch.undo()
     assert treated.session.execute(select(func.count()).select_from(SESSION)).scalar() == 0
     assert treated.record(person, {"laser": DONE}) == 1
+
+
+@pytest.mark.requirement("E6-1", "CONC-7")
+@pytest.mark.parametrize("why", ["The laser broke", "sham was not to be had", "Loading hurt too much"])
+def test_a_reason_that_the_blinded_read_tells_no_arm(treated: Treated, why: str):
+    person = treated.by_arm["sham"]
+    asked: dict[str, Any] = {"version": 1, "by": treated.clinician, "now": LATER}
+    for change in (miss_session, reopen_session):
+        with pytest.raises(Invalid, match="may tell an arm"):
+            change(treated.session, treated.study, person, "session1", why=why, **asked)
+    with pytest.raises(Invalid, match="may tell an arm"):
+        treated.record(person, {"laser": DONE}, reason=why)
+    kept = miss_session(treated.session, treated.study, person, "session1", why="The therapist was ill", **asked)
+    assert kept.status == VisitStatus.MISSED
+    with pytest.raises(NotAllowed):
+        miss_session(
+            treated.session, treated.study, person, "session2", why=why, **{**asked, "by": treated.coordinator}
+        )

@@ -309,7 +309,7 @@ def test_minimisation_is_sealed_decided_and_closed(database: Database):
     certificate = browser.soup(f"{place}/certificate").get_text(" ", strip=True)
     assert "each arm is decided when it is given" in certificate
     assert browser.get(f"{place}/certificate.pdf").content.startswith(b"%PDF")
-    proofs = [json.loads(line) for line in browser.get(f"{place}/proofs.ndjson").text.splitlines()]
+    *proofs, _ = [json.loads(line) for line in browser.get(f"{place}/proofs.ndjson").text.splitlines()]
     assert [(proof["position"], proof["levels"]) for proof in proofs] == [
         (1, ["north"]),
         (2, ["north"]),
