@@ -67,6 +67,7 @@ _FAILED = (
 )
 
 LONGEST_REASON = 1000
+FAIL_SCREENING = "participant.fail_screening"
 
 
 def screen(
@@ -307,7 +308,7 @@ def fail_screening(
     `reason` is one of the study's reasons for not taking part (or words, where it has none), as for whoever is not
     eligible at once; `why` says more of it in the log. Whoever calls this also calls `schedule.actions.stop_visits`.
     """
-    where = {"action": "participant.fail_screening", "subject": f"{participant.code}/screening"}
+    where = {"action": FAIL_SCREENING, "subject": f"{participant.code}/screening"}
     require(by, Permission.PARTICIPANT_WITHDRAW, site_id=participant.site_id, **where)
     problems = _failure_reason_problems(study.definition, reason.strip())
     if len(why.strip()) > LONGEST_REASON:

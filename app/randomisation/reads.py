@@ -24,7 +24,7 @@ from app.capture.reads import answers_of
 from app.consent.reads import why_no_consent
 from app.foundation.clock import today
 from app.foundation.database import keys_of, streamed, table_of
-from app.foundation.errors import NotFound
+from app.foundation.errors import NotFound, Refused
 from app.participants.models import Participant, Screening
 from app.people.access import Actor, may
 from app.people.models import Site
@@ -146,6 +146,7 @@ _HELD = {True: _HELD_OF_ALL.where(OF_GROUPS), False: _HELD_OF_ALL.where(OF_ARMS)
 # front of those who waited for the one before: of eight at once some waited four times as long as most. So they stand
 # in line before they ask. The row's lock is what makes it one after the other; this only says who is next.
 _IN_LINE = select(func.pg_advisory_xact_lock(bindparam("line", type_=Integer), bindparam("study_id", type_=Integer)))
+STAYS_ANALYSED = "The first stage is done, and whoever was given a group is analysed. Record a withdrawal instead."
 THOSE_WHO_RANDOMISE = 0x52414E44
 """Which line it is: that of a study's strata."""
 
@@ -224,6 +225,12 @@ def stage_of(session: Session, participant_id: int) -> Staged | None:
     query = select(STAGED.c.participant_id, STAGED.c.allocated_at, STAGED.c.allocated_by)
     row = session.execute(query.where(STAGED.c.participant_id == participant_id)).first()
     return None if row is None else Staged(row.participant_id, row.allocated_at, row.allocated_by)
+
+
+def refuse_staged(session: Session, participant: Participant, *, action: str) -> None:
+    """Refused once the first stage is done: whoever was given a group is analysed in it. The participant is held."""
+    if participant.id is not None and stage_of(session, participant.id) is not None:
+        raise Refused(STAYS_ANALYSED, action=action, subject=participant.code)
 
 
 def first_stage_gates_of(

@@ -47,6 +47,7 @@ from app.people.access import may, require, sites_for, why_not
 from app.people.models import Site
 from app.people.permissions import Permission, Role
 from app.people.reads import SiteRow
+from app.randomisation.reads import STAYS_ANALYSED, refuse_staged, stage_of
 from app.rendering import day
 from app.safety.logs.reads import counts_of
 from app.schedule.actions import open_visits, stop_visits
@@ -1097,6 +1098,7 @@ def not_taking_part(here: ChangeInStudy, code: str) -> Response:
     by, now = here.actor, here.now
     try:
         actions.fail_screening(here.session, here.the_study, participant, reason=reason, why=why, by=by, now=now)
+        refuse_staged(here.session, participant, action=actions.FAIL_SCREENING)
         stop_visits(here.session, here.the_study, participant, why=said, by=by, now=now)
     except (Invalid, Refused) as problem:
         here.refuse(problem)
@@ -1109,8 +1111,12 @@ def _reasons(definition: Study) -> dict[str, str]:
 
 
 def _why_not_fail(here: Here, participant: Participant) -> str | None:
-    is_allocated = here.the_study.definition.is_allocated
-    return why_not_transition(Status(participant.status), Status.SCREEN_FAILED, is_allocated=is_allocated)
+    definition, status = here.the_study.definition, Status(participant.status)
+    why_not = why_not_transition(status, Status.SCREEN_FAILED, is_allocated=definition.is_allocated)
+    assert participant.id is not None
+    if why_not is None and definition.allocation.first_stage and stage_of(here.session, participant.id):
+        return STAYS_ANALYSED
+    return why_not
 
 
 def _not_taking_part_page(

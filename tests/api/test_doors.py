@@ -14,6 +14,7 @@ from app.foundation import clock
 from app.foundation.crypto.keys import Keyring
 from app.foundation.database import Database
 from app.people.permissions import Role
+from app.randomisation import reads as randomisation
 from tests.api.client import PASSWORD, ApiClient, api_client
 from tests.api.test_treatment import session_of
 from tests.audit.test_log import without_triggers
@@ -123,6 +124,19 @@ def test_who_does_not_take_part_after_all_is_a_screen_failure(world: World, coor
     assert coordinator.done("POST", path, {"reason": "declined", "why": "A new job."})["status"] == "screen_failed"
     assert {each["status"] for each in coordinator.done("GET", "/participants/M-001/visits")} == {"stopped"}
     coordinator.refused(409, "POST", path, {"reason": "declined"})
+
+
+def test_whoever_was_given_a_group_is_no_screen_failure(world: World, coordinator: ApiClient, monkeypatch):
+    monkeypatch.setattr(randomisation, "stage_of", lambda _, number: randomisation.Staged(number, clock.now(), "x"))
+    problem = coordinator.refused(409, "POST", "/participants/M-001/screen-failure", {"reason": "declined"})
+    assert "Record a withdrawal instead" in problem["detail"]
+    browser = world.coordinator()
+    page = "/mini/participants/M-001/not-taking-part"
+    sent = {**browser.form(page, page), "reason": "declined"}
+    reply = browser.send(page, sent)
+    assert reply.status_code == 409
+    assert "Record a withdrawal instead" in reply.text
+    assert coordinator.done("GET", "/participants/M-001")["status"] == "consented"
 
 
 @pytest.mark.requirement("GDPR-3", "SEC-35")

@@ -18,6 +18,7 @@ from sqlmodel import Session
 from app.audit.actions import ENTRY
 from app.foundation.database import Database
 from app.foundation.errors import Invalid, NotFound, Refused
+from app.participants.actions import FAIL_SCREENING
 from app.participants.models import Participant
 from app.people.access import Actor
 from app.people.permissions import Role
@@ -128,6 +129,14 @@ class Trial:
 @pytest.fixture
 def trial(session: Session) -> Trial:
     return Trial(session)
+
+
+def test_whoever_was_given_a_group_is_no_screen_failure(trial: Trial):
+    given, waits = trial.comes(), trial.comes()
+    trial.begins(given)
+    reads.refuse_staged(trial.session, waits, action=FAIL_SCREENING)
+    with pytest.raises(Refused, match="Record a withdrawal instead"):
+        reads.refuse_staged(trial.session, given, action=FAIL_SCREENING)
 
 
 @pytest.mark.requirement("RND-1", "RND-5")
