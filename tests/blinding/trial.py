@@ -726,9 +726,10 @@ def _bring_in(trial: Trial) -> None:
         asked = {"file": "diary.csv", "rows": rows, "dry_run": dry_run}
         did(api("data_manager", "POST", f"{API}/entries/import", asked))
     did(api("data_manager", "PUT", f"{API}/import-mappings/diaries", {"participant": "participant"}))
+    columns = {"participant": "participant", "visit_column": "visit", "column.2": "disability.dis_weight"}
     text = b"participant,visit,dis_weight\nM-002,week18,71.5\nM-904,week18,66\n"
     did(web("data_manager", "POST", "/mini/import", files={"file": ("diary.csv", text, "text/csv")}))
-    did(web("data_manager", "POST", "/mini/import/1", {"do": "try"}))
+    did(web("data_manager", "POST", "/mini/import/1", {"do": "try", **columns}))
 
 
 def _ask(trial: Trial, entries: str) -> None:

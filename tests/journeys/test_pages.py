@@ -82,9 +82,8 @@ def _play(database: Database, folder: Path) -> tuple[Trial, dict[str, str]]:
     """The trial, and the secrets of an invitation and a link."""
     with time_machine.travel(blinding.BEGUN, tick=False) as time:
         forms: Any = ARMS["instruments"]
-        own = [{**form, "respondent": "participant"} if form["code"] == "pain" else form for form in forms]
         changes = {
-            "instruments": [*own, TWICE],
+            "instruments": [*forms, TWICE],
             "unscheduled": {"instruments": ["paper"]},
             "unblinding": {**ARMS.get("unblinding", {}), "planned_from": PLANNED_FROM},
         }
@@ -121,8 +120,8 @@ def _more(trial: Trial) -> dict[str, str]:
     did(kept, 303)
     with trial.database.writing() as session:
         by = Actor(trial.people["coordinator"].person_id, "coordinator", "Nora", "", (Grant(Role.COORDINATOR),))
-        found = participant_by_code(session, trial.study, "M-003", by=by)
-        asked: Any = {"purpose": Purpose.QUESTIONS, "about": "baseline", "language": "en", "by": by, "now": clock.now()}
+        found = participant_by_code(session, trial.study, "M-005", by=by)
+        asked: Any = {"purpose": Purpose.QUESTIONS, "about": "week18", "language": "en", "by": by, "now": clock.now()}
         operator = Actor(0, "operator", "Operator", "", (Grant(Role.ADMINISTRATOR),), via="cli")
         roles = {each.id: CONFIRMED for each in memberships_held(session, trial.study.id)}
         reviewed: Any = {"log": trial.study.code, "decisions": roles, "word": "The delegation log", "now": clock.now()}

@@ -456,7 +456,9 @@ def test_the_database_is_counted_by_the_arm_that_was_allocated(session: Session)
     assert because(Why.DIED, "", 1) == played.of(4)
     assert found.is_locked is False
     assert [arm.sites for arm in found.arms] == [1, 1]
-    rows = session.execute(select(AUDIT.c.action, AUDIT.c.new).where(AUDIT.c.position > before)).all()
+    rows = session.execute(
+        select(AUDIT.c.action, AUDIT.c.new).where(AUDIT.c.position > before).order_by(AUDIT.c.position)
+    ).all()
     assert [row.action for row in rows] == ["envelope.opened"] * 8 + ["flow.reported"]
     assert {row.new for row in rows} == {None}  # no figure, which blinded readers of the log would learn from
 

@@ -308,7 +308,7 @@ def test_an_older_count_says_how_old_it_is_and_that_a_new_one_is_made(odd: World
     begun: list[str] = []
     monkeypatch.setattr("app.reports.rules.LARGE", 1)
     monkeypatch.setattr("app.reports.quality.LARGE", 1)
-    monkeypatch.setattr(Kept, "_count_behind", lambda kept, study, *_: begun.append(study.code))
+    monkeypatch.setattr(Kept, "_count_behind", lambda kept, study, *_, **__: begun.append(study.code))
     with time_machine.travel(NOW, tick=False) as time:
         manager = odd.browser("data_manager", site_code=None)
         first = manager.soup(PAGE)
