@@ -106,20 +106,23 @@ def verified(folder: Path) -> tuple[float, str]:
         "plan_commitment": commitment.plan_commitment(plan),
     }
     now = datetime(2026, 3, 2, tzinfo=UTC)
-    with (folder / "proofs.ndjson").open("w") as file:
-        for index in range(SLOTS):
-            proof = {
-                "number": index + 1,
-                "participant": f"B-{index + 1:06}",
-                "allocated_at": (now + timedelta(seconds=index)).isoformat(),
-                "stratum": "all",
-                "position": index + 1,
-                "arm": slots[index],
-                "salt": salts[index].hex(),
-                "path": [each.hex() for each in tree.inclusion_proof(index)],
-            }
-            file.write(json.dumps(proof) + "\n")
-    (folder / "certificate.json").write_text(json.dumps(certificate))
+    proofs = [
+        {
+            "number": index + 1,
+            "participant": f"B-{index + 1:06}",
+            "allocated_at": (now + timedelta(seconds=index)).isoformat(),
+            "stratum": "all",
+            "position": index + 1,
+            "arm": slots[index],
+            "salt": salts[index].hex(),
+            "path": [each.hex() for each in tree.inclusion_proof(index)],
+        }
+        for index in range(SLOTS)
+    ]
+    told = commitment.canonical(certificate)
+    lines = commitment.closed([commitment.canonical(each) for each in proofs], told.decode())
+    (folder / "proofs.ndjson").write_bytes(b"".join(lines))
+    (folder / "certificate.json").write_bytes(told)
     (folder / "plan.json").write_text(json.dumps(plan))
     names = [str(folder / name) for name in ("certificate.json", "proofs.ndjson", "plan.json")]
     began = time.perf_counter()

@@ -76,6 +76,7 @@ from app.randomisation.sealing import (
     seal_arm,
     seal_secrets,
 )
+from app.randomisation.unblinding.rules import text_problems
 from app.schedule.actions import open_visits
 from app.studies.in_use import StudyInUse
 from app.studies.models import StudyRecord
@@ -398,8 +399,8 @@ def discard_draw(
 ) -> AllocationSequence:
     """Set a list aside that was drawn and never sealed; it is kept, and nobody is randomised from it."""
     require_statistician(study, by, Permission.SEQUENCE_DRAW)
-    if not why.strip():
-        raise Invalid([FieldProblem("why", "required", "Say why this list is discarded.")])
+    if problems := text_problems(study.definition, "why", why, "Say why this list is discarded."):
+        raise Invalid(problems)
     lock_sequences(session, study)
     found = _sequence(session, study, sequence_id)
     if found.status != SequenceStatus.DRAWN:
@@ -478,8 +479,8 @@ def close(
 ) -> AllocationSequence:
     """End randomisation from a sealed list, for good; from then on its plan may be opened and everything checked."""
     require_statistician(study, by, Permission.SEQUENCE_SEAL)
-    if not why.strip():
-        raise Invalid([FieldProblem("why", "required", "Say why nobody is randomised from this list any more.")])
+    if problems := text_problems(study.definition, "why", why, "Say why nobody is randomised from this list any more."):
+        raise Invalid(problems)
     lock_sequences(session, study)
     found = _sequence(session, study, sequence_id)
     subject = _subject(found.version)

@@ -118,3 +118,14 @@ def opened_plan(
 def fingerprint(content: Mapping[str, object]) -> str:
     """SHA-256 of a document in its one form, as hex: what the log says of a certificate."""
     return hashlib.sha256(canonical(content)).hexdigest()
+
+
+def closed(lines: Sequence[bytes], certificate: str | None) -> list[bytes]:
+    """Lines of proofs, each with its end, and a last one, by which a file that is bent or cut is found.
+
+    `proofs` in it is the SHA-256 of everything above it, without the end of the line before, and `certificate` that of
+    the certificate in its one form; null for a list sealed before there were certificates.
+    """
+    of_certificate = certificate and hashlib.sha256(certificate.encode()).hexdigest()
+    last = {"proofs": hashlib.sha256(b"\n".join(lines)).hexdigest(), "certificate": of_certificate}
+    return [line + b"\n" for line in (*lines, canonical(last))]

@@ -4,7 +4,6 @@ Nothing here tells anybody but the statistician of blocks, positions, counts or 
 statistician's alone does not exist for anybody else: `NotFound`, the same as an address that was never there.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -679,16 +678,10 @@ def proofs(
 def proofs_file(
     session: Session, study: StudyInUse, sequence_id: int, *, by: Actor, why: str, now: datetime
 ) -> list[bytes]:
-    """`proofs` as lines of JSON, each with its end; then a last line, by which a file that is bent or cut is found.
-
-    `proofs` in it is the SHA-256 of everything above it, without the end of the line before, and `certificate` that of
-    the certificate in its one form, which the log says too; null for a list sealed before there were certificates.
-    """
+    """`proofs` as lines of JSON, with the line that closes them; the log says the certificate's hash, too."""
     lines = [commitment.canonical(each) for each in proofs(session, study, sequence_id, by=by, why=why, now=now)]
     certificate = session.execute(select(SEQUENCE.c.certificate).where(SEQUENCE.c.id == sequence_id)).scalar()
-    of_certificate = certificate and hashlib.sha256(certificate.encode()).hexdigest()
-    last = {"proofs": hashlib.sha256(b"\n".join(lines)).hexdigest(), "certificate": of_certificate}
-    return [line + b"\n" for line in (*lines, commitment.canonical(last))]
+    return commitment.closed(lines, certificate)
 
 
 Opening = Callable[[list[int]], dict[int, str]]

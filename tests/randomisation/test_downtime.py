@@ -337,6 +337,19 @@ def test_somebody_who_has_withdrawn_since_stays_withdrawn_and_is_counted(site: A
     assert not site.session.execute(select(VISIT).where(VISIT.c.participant_id == row.id)).all()
 
 
+@pytest.mark.requirement("CONC-11")
+def test_no_reason_of_a_pack_or_a_slip_names_an_arm(site: AtSydney):
+    site.pack(3)
+    told: dict[str, Any] = {"by": site.statistician, "now": NOW, "why": "Their sham devices are broken"}
+    for act in (
+        lambda: site.void(1, why=told["why"]),
+        lambda: close_pack(site.session, site.study, 1, **told),
+        lambda: make_pack(site.session, site.study, site="SYD", slots=1, **told),
+    ):
+        with pytest.raises(Invalid, match="it names an arm"):
+            act()
+
+
 @pytest.mark.requirement("E9-3")
 def test_slips_are_entered_in_their_order(site: AtSydney):
     site.pack(3)

@@ -538,3 +538,11 @@ def test_three_groups_of_equal_chance_follow_from_two_steps():
             share = Fraction(1, 2) * Fraction(each.ratio, sum(arm.ratio for arm in group.arms))
             chances[each.arm] = chances.get(each.arm, Fraction(0)) + share
     assert set(chances.values()) == {Fraction(1, 3)}
+
+
+@pytest.mark.requirement("CONC-11")
+@pytest.mark.parametrize("act", [actions.close, actions.discard_draw])
+def test_no_reason_of_what_becomes_of_a_list_names_an_arm(trial: Trial, act: Any):
+    told: dict[str, Any] = {"by": trial.statistician, "now": NOW}
+    with pytest.raises(Invalid, match="it names an arm"):
+        act(trial.session, trial.study, trial.last, why="Too many had the open placebo", **told)

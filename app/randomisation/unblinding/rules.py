@@ -92,7 +92,7 @@ def emergency_problems(
     found += _text("why", why, "Say what happened, in a sentence: without names, and without an arm.")
     found += _text("asked_by", asked_by, "Say who asked for it; write your own name if it was you.", LONGEST_NAME)
     if earlier and not found:
-        found += _names(study, why=why, asked_by=asked_by)
+        found += naming_an_arm(study, why=why, asked_by=asked_by)
     if not found and any(each.by == by and _plain(each.why) == _plain(why) for each in earlier):
         found.append(FieldProblem("why", "repeated", SAME_WORDS))
     return found
@@ -110,12 +110,12 @@ def accidental_problems(
         found.append(
             FieldProblem("on", "early", "There was no arm to learn before this participant was randomised. Check it.")
         )
-    return found + _names(study, learnt_by=learnt_by, how=how)
+    return found + naming_an_arm(study, learnt_by=learnt_by, how=how)
 
 
 def text_problems(study: Study, field: str, text: str, message: str) -> list[FieldProblem]:
     """What is wrong with one text that blinded people read."""
-    return _text(field, text, message) or _names(study, **{field: text})
+    return _text(field, text, message) or naming_an_arm(study, **{field: text})
 
 
 def _text(field: str, text: str, message: str, longest: int = LONGEST) -> list[FieldProblem]:
@@ -128,7 +128,8 @@ def _text(field: str, text: str, message: str, longest: int = LONGEST) -> list[F
     return []
 
 
-def _names(study: Study, **texts: str) -> list[FieldProblem]:
+def naming_an_arm(study: Study, **texts: str) -> list[FieldProblem]:
+    """Which of these texts, by field, cannot be kept because they name an arm and blinded people read them."""
     return [FieldProblem(field, "arm", NAMES_AN_ARM) for field, text in texts.items() if names_an_arm(study, text)]
 
 
