@@ -23,7 +23,6 @@ from app.participants.status import Status
 from app.people.access import require
 from app.people.models import Site
 from app.people.permissions import Permission
-from app.randomisation.reads import refuse_staged
 from app.schedule import actions as schedule
 
 router = operations("participants", "/participants")
@@ -382,9 +381,11 @@ def fail_screening(here: ApiChange, code: str, asked: NotTakingPartBody) -> Resp
 
     They count as a screen failure with this reason; no visit is due any more. It cannot be undone.
     """
+    from app.api.randomisation import refuse_staged  # that door knows this one
+
     found, study, by, now = participant_of(here, code), here.the_study, here.actor, here.now
     found = actions.fail_screening(here.session, study, found, reason=asked.reason, why=asked.why, by=by, now=now)
-    refuse_staged(here.session, found, action=actions.FAIL_SCREENING)
+    refuse_staged(here, found, action=actions.FAIL_SCREENING)
     labels = {choice.code: choice.label for choice in study.definition.screen_failure_reasons}
     why = asked.why.strip() or labels.get(asked.reason.strip(), asked.reason)
     schedule.stop_visits(here.session, study, found, why=why, by=by, now=now)

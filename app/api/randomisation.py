@@ -34,6 +34,7 @@ from app.exports.reads import open_export
 from app.foundation import paging
 from app.foundation.database import Database, within
 from app.foundation.errors import FieldProblem, Invalid, NotFound
+from app.participants.models import Participant
 from app.people.access import Actor, may
 from app.people.permissions import Permission
 from app.randomisation import actions, reads
@@ -159,6 +160,11 @@ def randomise(here: ApiChangeInTurn, code: str) -> Response:
     body = RandomisedReply(allocation=made.number, randomised_at=made.allocated_at).model_dump(mode="json")
     place = here.request.url.path.removesuffix("/randomise")
     return remembering(here, here.answer(body, status=201, location=place))
+
+
+def refuse_staged(here: Here, participant: Participant, *, action: str) -> None:
+    """Refused for whoever was given a group of the first stage, while the participant is held."""
+    reads.refuse_staged(here.session, participant, action=action)
 
 
 # Sequences, for the statistician

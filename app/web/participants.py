@@ -47,7 +47,6 @@ from app.people.access import may, require, sites_for, why_not
 from app.people.models import Site
 from app.people.permissions import Permission, Role
 from app.people.reads import SiteRow
-from app.randomisation.reads import STAYS_ANALYSED, refuse_staged, stage_of
 from app.rendering import day
 from app.safety.logs.reads import counts_of
 from app.schedule.actions import open_visits, stop_visits
@@ -71,7 +70,7 @@ from app.web.audit import told
 from app.web.in_error import rows_of
 from app.web.pages import pages
 from app.web.places import Places, places_of, show_at, typed_day
-from app.web.randomisation import allocation_number, stage_that_waits
+from app.web.randomisation import allocation_number, refuse_staged, stage_that_waits, why_not_left_out
 from app.web.shell import status_of
 from app.web.tables import address, column, csv_file, typed_text
 
@@ -1098,7 +1097,7 @@ def not_taking_part(here: ChangeInStudy, code: str) -> Response:
     by, now = here.actor, here.now
     try:
         actions.fail_screening(here.session, here.the_study, participant, reason=reason, why=why, by=by, now=now)
-        refuse_staged(here.session, participant, action=actions.FAIL_SCREENING)
+        refuse_staged(here, participant, action=actions.FAIL_SCREENING)
         stop_visits(here.session, here.the_study, participant, why=said, by=by, now=now)
     except (Invalid, Refused) as problem:
         here.refuse(problem)
@@ -1113,10 +1112,7 @@ def _reasons(definition: Study) -> dict[str, str]:
 def _why_not_fail(here: Here, participant: Participant) -> str | None:
     definition, status = here.the_study.definition, Status(participant.status)
     why_not = why_not_transition(status, Status.SCREEN_FAILED, is_allocated=definition.is_allocated)
-    assert participant.id is not None
-    if why_not is None and definition.allocation.first_stage and stage_of(here.session, participant.id):
-        return STAYS_ANALYSED
-    return why_not
+    return why_not or why_not_left_out(here, participant)
 
 
 def _not_taking_part_page(

@@ -20,7 +20,7 @@ from app.participants.reads import participant_by_code
 from app.participants.status import Status
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
-from app.randomisation import actions
+from app.randomisation import actions, reads
 from app.randomisation.reads import (
     AtTheGates,
     allocation_of,
@@ -127,6 +127,19 @@ def stage_that_waits(here: Here, participant: Participant) -> FirstStage | None:
     if stage is None or participant.randomised_on is not None or stage_of(here.session, participant.id) is not None:
         return None
     return stage
+
+
+def why_not_left_out(here: Here, participant: Participant) -> str | None:
+    """Why somebody is no screen failure who was given a group of the first stage; None while they have none."""
+    assert participant.id is not None
+    if here.the_study.definition.allocation.first_stage and stage_of(here.session, participant.id):
+        return reads.STAYS_ANALYSED
+    return None
+
+
+def refuse_staged(here: Here, participant: Participant, *, action: str) -> None:
+    """The same as a refusal, while the participant is held."""
+    reads.refuse_staged(here.session, participant, action=action)
 
 
 def _participant(here: Here, code: str) -> Participant:
