@@ -21,11 +21,25 @@ def without_the_line() -> None:
     reads.stand_in_line = lambda session, study_id: None
 
 
+def without_turns() -> None:
+    """Changes of a study take no turns within a process: as many meet as there are threads."""
+    from contextlib import asynccontextmanager
+
+    from app.foundation.turns import OneByOne
+
+    @asynccontextmanager
+    async def at_once(_self: OneByOne, _name: str) -> Any:
+        yield
+
+    OneByOne.turn = at_once  # type: ignore[assignment,method-assign]
+
+
 def without_the_row_lock() -> None:
-    """Whoever takes a slot reads its stratum without holding it, and stands in no line (PostgreSQL)."""
+    """Whoever takes a slot reads its stratum without holding it, in no line and in no turn (PostgreSQL)."""
     from app.randomisation import reads
 
     without_the_line()
+    without_turns()
 
     def unlocked(statement: Any) -> Any:
         free = statement._generate()
@@ -39,6 +53,7 @@ def without_the_row_lock() -> None:
 
 def without_immediate() -> None:
     """A transaction that will write begins as one that reads: nobody holds the lock while they decide (SQLite)."""
+    without_turns()
 
     @event.listens_for(Engine, "before_cursor_execute", retval=True)
     def _deferred(_c: Any, _cursor: Any, statement: str, parameters: Any, _x: Any, _m: Any) -> tuple[str, Any]:
