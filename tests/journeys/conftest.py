@@ -153,6 +153,13 @@ AXE = """async () => {
 }"""
 
 
+def too_wide(page: Page) -> int:
+    """By how many pixels the page that stands here is wider than its window, as soon as it stands."""
+    page.wait_for_load_state("domcontentloaded")
+    wide: int = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    return max(wide, 0)
+
+
 def sideways_here(page: Page) -> list[str]:
     """A line for each frame that is wider than the page shows: empty where it says so, else what it lacks."""
     found: list[str] = page.evaluate(SIDEWAYS)

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from app.foundation.database import Database
-from tests.journeys.conftest import serving, violations_here
+from tests.journeys.conftest import serving, too_wide, violations_here
 from tests.web.browser import signed_in_client
 from tests.web.test_items import KINDS, VISITS
 from tests.web.test_links import ANNA, given
@@ -73,7 +73,7 @@ def test_by_keys_by_pen_and_on_a_telephone(browser: Browser, database: Database,
             for item in ("vas", "report", "signed", "bend"):
                 page.goto(f"{link}?at=disability.{item}")
                 assert not violations_here(page)
-                assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+                assert not too_wide(page)
             page.goto(f"{link}?at=disability.vas")
             page.locator("[type=range]").focus()
             page.keyboard.press("End")

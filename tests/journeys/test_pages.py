@@ -31,7 +31,7 @@ from tests.blinding.trial import ARMS, KNOWN, PASSWORD, WORLD, Trial
 from tests.conftest import KEYS
 from tests.house.routes import ANYONE, WHO, Door, expected_roles
 from tests.house.test_routes import NO_PAGE, WEB
-from tests.journeys.conftest import serving, sideways_here, violations_here
+from tests.journeys.conftest import serving, sideways_here, too_wide, violations_here
 from tests.journeys.test_walk import PAGES
 
 pytestmark = pytest.mark.browser
@@ -154,8 +154,7 @@ def test_no_page_has_a_serious_violation_or_scrolls_sideways(templates: Any, tmp
                 continue
             wrong += violations_here(page)
             wrong += [f"{where} at {page.viewport_size}: {each}" for each in sideways_here(page) if each]
-            wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-            if wide > 0:
+            if wide := too_wide(page):
                 wrong.append(f"{where} is {wide} px too wide at {page.viewport_size}")
         for page in windows.values():
             page.context.close()

@@ -13,7 +13,14 @@ from app.audit.verify import verify
 from app.foundation.database import Database
 from app.randomisation import actions as randomisation
 from tests.factories import mini_study, person
-from tests.journeys.conftest import PASSWORD, give_passwords, serious_violations, sideways_here, violations_here
+from tests.journeys.conftest import (
+    PASSWORD,
+    give_passwords,
+    serious_violations,
+    sideways_here,
+    too_wide,
+    violations_here,
+)
 
 TEAM = ("coordinator", "assessor", "clinician", "investigator")
 pytestmark = pytest.mark.browser
@@ -240,8 +247,7 @@ def _both_ways(page: Page) -> int:
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         page.evaluate(DRAWN)  # what follows the size of the window has seen it by then
         assert not violations_here(page)
-        wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-        assert wide <= 0, f"{page.url} is {wide} px too wide at {width} px"
+        assert not (wide := too_wide(page)), f"{page.url} is {wide} px too wide at {width} px"
         found = sideways_here(page)
         assert not any(found), (page.url, width, found)
         scrolled += len(found)
