@@ -281,6 +281,11 @@ class Here:
     def settings(self) -> Settings:
         return settings_of(self.request)
 
+    def number(self, name: str) -> int:
+        """A whole number from a field that the page filled in; 0 for anything else."""
+        typed = self.value(name)
+        return int(typed) if typed.isdecimal() and len(typed) < 10 else 0
+
     def refuse(self, problem: Problem) -> None:
         """Undo what was begun and write down the refusal, so that the page can be shown again with the reason."""
         self.session.rollback()
@@ -785,7 +790,7 @@ def require_password(here: Here, password: str, code: str | None = None, *, code
         now=here.now,
         request_id=here.actor.request_id,
         weighed=here.weighed,
-        passkey=shown_passkey(here) if code_needed and here.value("passkey") else None,
+        passkey=passkey_if_shown(here) if code_needed else None,
     )
     if reason is not None:
         here.release_key()
@@ -805,6 +810,11 @@ def shown_passkey(here: Here) -> actions.Shown:
     """The answer of a passkey that a form brings, bound to the session it was sent in."""
     assert here.signed_in is not None
     return actions.Shown(here.value("passkey"), passkey_place(here.request), here.signed_in.token_hash)
+
+
+def passkey_if_shown(here: Here) -> actions.Shown | None:
+    """The same, of a form that may bring one in the place of a code."""
+    return shown_passkey(here) if here.value("passkey") else None
 
 
 class WrongPassword(Invalid):

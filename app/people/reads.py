@@ -200,8 +200,20 @@ def _asked(row: Any) -> AskedStudy | None:
     return AskedStudy(row.asked_study_id, row.asked_code, row.asked_version_id, row.asked_sha256, row.asked_at_sites)
 
 
+class _HasSecondFactors:
+    """What follows from which second factors somebody has."""
+
+    has_codes: bool
+    has_passkey: bool
+
+    @property
+    def has_second_factor(self) -> bool:
+        """Whether they have a second factor, of whichever kind."""
+        return self.has_codes or self.has_passkey
+
+
 @dataclass(frozen=True)
-class SignedIn:
+class SignedIn(_HasSecondFactors):
     """Who this browser is, and everything they hold; `grants` by study, None for the whole installation.
 
     `second_factor` is whether this session began with a second factor that the person still has; `has_codes` and
@@ -226,11 +238,6 @@ class SignedIn:
     study: AskedStudy | None = None
     language: str | None = None
     grants: Mapping[int | None, tuple[Grant, ...]] = field(default_factory=dict)
-
-    @property
-    def has_second_factor(self) -> bool:
-        """Whether they have a second factor, of whichever kind."""
-        return self.has_codes or self.has_passkey
 
     @property
     def second_factors(self) -> tuple[str, ...]:
@@ -427,7 +434,7 @@ def acting(
 
 
 @dataclass(frozen=True)
-class PersonRow:
+class PersonRow(_HasSecondFactors):
     """A person as lists and pages show them; never a secret."""
 
     id: int
@@ -441,11 +448,6 @@ class PersonRow:
     has_passkey: bool
     created_at: datetime
     language: str | None = None
-
-    @property
-    def has_second_factor(self) -> bool:
-        """Whether they have a second factor, of whichever kind."""
-        return self.has_codes or self.has_passkey
 
 
 def _persons() -> Select[Any]:

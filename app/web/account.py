@@ -14,6 +14,7 @@ from app.dependencies import (
     TypedForm,
     cookie_name,
     one,
+    passkey_if_shown,
     passkey_place,
     require_password,
     shown_passkey,
@@ -126,6 +127,12 @@ def _scopes(here: Here, studies: Iterable[int | None]) -> list[str]:
     return [permission.value for permission in held if permission not in NOT_FOR_TOKENS]
 
 
+def _not_done(here: Here, what: str, why: str, **more: object) -> Response:
+    """The page again with what stood against it; the same form can be sent again."""
+    here.release_key()
+    return _account(here, status_code=422, problems={what: why}, **more)
+
+
 @router.get("/account", name="account.show")
 def account(here: PageAnywhere) -> Response:
     """Password, second factor, sessions and tokens of the person who is signed in."""
@@ -151,8 +158,7 @@ def password(here: ChangeAnywhere) -> Response:
     """Change the password, knowing the present one; every other session ends."""
     new = here.form.get("new_password", [""])[-1]
     if new != here.form.get("new_password_again", [""])[-1]:
-        here.release_key()
-        return _account(here, status_code=422, problems={"new_password": "The two passwords are not the same."})
+        return _not_done(here, "new_password", "The two passwords are not the same.")
     problem = actions.set_password(
         here.session,
         current=here.form.get("password", [""])[-1],
@@ -165,8 +171,7 @@ def password(here: ChangeAnywhere) -> Response:
         chosen=here.chosen,
     )
     if problem is not None:
-        here.release_key()
-        return _account(here, status_code=422, problems={"new_password": problem})
+        return _not_done(here, "new_password", problem)
     return here.redirect("/account", done="password")
 
 
@@ -196,8 +201,7 @@ def confirm_second_factor(here: ChangeAnywhere) -> Response:
         here.session, here.value("pending"), here.value("code"), token=_cookie(here), by=here.actor, now=here.now
     )
     if problem is not None:
-        here.release_key()
-        return _account(here, status_code=422, problems={"second_factor": problem})
+        return _not_done(here, "second_factor", problem)
     return here.redirect("/account", done="second_factor")
 
 
@@ -212,11 +216,10 @@ def remove_second_factor(here: ChangeAnywhere) -> Response:
         by=here.actor,
         now=here.now,
         weighed=here.weighed,
-        passkey=shown_passkey(here) if here.value("passkey") else None,
+        passkey=passkey_if_shown(here),
     )
     if problem is not None:
-        here.release_key()
-        return _account(here, status_code=422, problems={"second_factor": problem})
+        return _not_done(here, "second_factor", problem)
     return here.redirect("/account", done="second_factor_off")
 
 
@@ -235,9 +238,7 @@ def begin_passkey(here: ChangeAnywhere) -> Response:
             now=here.now,
         )
     except Invalid as problem:
-        here.release_key()
-        typed = {"passkey_name": here.value("passkey_name")}
-        return _account(here, status_code=422, problems={"passkey_add": problem.reason}, typed=typed)
+        return _not_done(here, "passkey_add", problem.reason, typed={"passkey_name": here.value("passkey_name")})
     here.release_key()
     return _account(here, passkey_to_make=made)
 
@@ -247,8 +248,7 @@ def add_passkey(here: ChangeAnywhere) -> Response:
     """Keep the passkey that was made."""
     problem = actions.add_passkey(here.session, shown_passkey(here), by=here.actor, now=here.now)
     if problem is not None:
-        here.release_key()
-        return _account(here, status_code=422, problems={"passkey_add": problem})
+        return _not_done(here, "passkey_add", problem)
     return here.redirect("/account", done="passkey_added")
 
 
@@ -256,10 +256,9 @@ def add_passkey(here: ChangeAnywhere) -> Response:
 def remove_passkey(here: ChangeAnywhere) -> Response:
     """Remove a passkey, with the password."""
     assert here.signed_in is not None
-    chosen = here.value("which")
     problem = actions.remove_passkey(
         here.session,
-        int(chosen) if chosen.isdecimal() and len(chosen) < 10 else 0,
+        here.number("which"),
         password=here.form.get("password", [""])[-1],
         bound_to=here.signed_in.token_hash,
         by=here.actor,
@@ -267,8 +266,7 @@ def remove_passkey(here: ChangeAnywhere) -> Response:
         weighed=here.weighed,
     )
     if problem is not None:
-        here.release_key()
-        return _account(here, status_code=422, problems={"passkey_remove": problem}, typed={"which": chosen})
+        return _not_done(here, "passkey_remove", problem, typed={"which": here.value("which")})
     return here.redirect("/account", done="passkey_removed")
 
 

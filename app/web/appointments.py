@@ -165,9 +165,8 @@ def _change(
 ) -> Response:
     """Carry it out; what cannot be is shown on the same page, with everything that was typed."""
     participant = _participant(here, code, action)
-    text = here.value("version")
     try:
-        row = act(participant, int(text) if text.isdecimal() and len(text) < 10 else 0)
+        row = act(participant, here.number("version"))
     except Warned as warned:
         here.release_key()
         return _show_page(here, participant, number, warnings=warned.warnings)

@@ -29,7 +29,7 @@ from app.schedule.reads import planned_visits
 from app.studies.definition import Study
 from app.web.pages import pages
 from app.web.places import Places, places_of, show_at, typed_day
-from app.web.safety import number_of, prove, tabs_of, typed_moment
+from app.web.safety import prove, tabs_of, typed_moment
 from app.web.shell import errors_of, status_of
 from app.web.tables import address, csv_file, typed_text
 from app.wording import why_not_taking_part
@@ -256,7 +256,7 @@ def act(here: ChangeInStudy, number: int) -> Response:
             grade=here.value("grade"),
             action=here.value("action"),
             why=here.value("why"),
-            base_version=number_of(here, "version"),
+            base_version=here.number("version"),
             by=here.actor,
             now=here.now,
         ),
@@ -275,7 +275,7 @@ def sign(here: ChangeInStudy, number: int) -> Response:
             here.session,
             here.the_study,
             number,
-            base_version=number_of(here, "version"),
+            base_version=here.number("version"),
             prove=lambda: prove(here),
             by=here.actor,
             now=here.now,
@@ -296,7 +296,7 @@ def take_back(here: ChangeInStudy, number: int) -> Response:
             here.the_study,
             number,
             why=here.value("why"),
-            base_version=number_of(here, "version"),
+            base_version=here.number("version"),
             by=here.actor,
             now=here.now,
         ),
@@ -379,8 +379,8 @@ def contact(here: ChangeInStudy, code: str) -> Response:
             result=here.value("result"),
             note=here.value("note"),
             confirmed=here.form.get("confirmed", ()),
-            line=number_of(here, "line") or None,
-            base_version=number_of(here, "version"),
+            line=here.number("line") or None,
+            base_version=here.number("version"),
             why=here.value("why"),
             by=here.actor,
             now=here.now,
@@ -447,8 +447,8 @@ def keep_care(here: ChangeInStudy, code: str) -> Response:
             ended=here.value("ended"),
             indication=here.value("indication"),
             confirmed=here.form.get("confirmed", ()),
-            line=number_of(here, "line") or None,
-            base_version=number_of(here, "version"),
+            line=here.number("line") or None,
+            base_version=here.number("version"),
             why=here.value("why"),
             by=here.actor,
             now=here.now,

@@ -31,7 +31,6 @@ from app.web.audit import act_in_words, subject_in_words
 from app.web.pages import pages
 from app.web.people import software
 from app.web.places import Places, places_of, show_at, typed_day
-from app.web.safety import number_of
 from app.web.shell import errors_of, show, status_of
 from app.web.tables import address, csv_file, kept_as
 from app.webhooks.reads import failed_between as webhooks_failed
@@ -68,7 +67,7 @@ def record(here: ChangeInStudy) -> Response:
     stretch, found = None, None
     try:
         with here.nobody_waits(), database_of(here.request).reading() as session:
-            seen = {name: number_of(here, name) for name in ("since", "upto")}
+            seen = {name: here.number(name) for name in ("since", "upto")}
             stretch, found = _look(here, session, **seen, waits=True)
         assert found is not None  # whoever waits has it
         actions.record_review(

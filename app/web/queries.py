@@ -270,7 +270,6 @@ def _change(here: Here, number: int, step: Step, act: Callable[..., Query]) -> R
     query = _known(here, number)
     subject = f"{query.participant}/query/{query.visit}/{query.name}"
     require(here.actor, NEEDED[step], site_id=query.site_id, action=f"query.{step}", subject=subject)
-    version = here.value("version")
     place = (query.participant, query.visit, query.name, query.item)
     try:
         act(
@@ -278,7 +277,7 @@ def _change(here: Here, number: int, step: Step, act: Callable[..., Query]) -> R
             here.the_study,
             number,
             text=here.value("text"),
-            version=int(version) if version.isdecimal() and len(version) < 10 else 0,
+            version=here.number("version"),
             by=here.actor,
             now=here.now,
         )

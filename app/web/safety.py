@@ -319,7 +319,7 @@ def follow_up(here: ChangeInStudy, number: int) -> Response:
             kind=kind,
             aware_at=typed_moment(here, "aware", found.site_id),
             why=here.value("why"),
-            base_version=number_of(here, "version"),
+            base_version=here.number("version"),
             confirmed=here.form.get("confirmed", ()),
             by=here.actor,
             now=here.now,
@@ -343,7 +343,7 @@ def void(here: ChangeInStudy, number: int) -> Response:
             here.the_study,
             number,
             why=here.value("why"),
-            base_version=number_of(here, "version"),
+            base_version=here.number("version"),
             by=here.actor,
             now=here.now,
         ),
@@ -365,7 +365,7 @@ def judge(here: ChangeInStudy, number: int) -> Response:
             relatedness=here.value("relatedness"),
             expected={"yes": True, "no": False}.get(here.value("expected")),
             words=here.value("words"),
-            base_version=number_of(here, "version"),
+            base_version=here.number("version"),
             prove=lambda: prove(here),
             by=here.actor,
             now=here.now,
@@ -387,7 +387,7 @@ def review(here: ChangeInStudy, number: int) -> Response:
             number,
             agree=_agrees(here),
             words=here.value("words"),
-            judgement=number_of(here, "judgement"),
+            judgement=here.number("judgement"),
             prove=lambda: prove(here),
             by=here.actor,
             now=here.now,
@@ -451,12 +451,6 @@ def _agrees(here: Here) -> bool:
 def prove(here: Here) -> None:
     """Ask whoever signs for their password, and their code when they have one."""
     require_password(here, here.form.get("password", [""])[-1], here.value("code"), code_needed=True)
-
-
-def number_of(here: Here, name: str) -> int:
-    """A whole number from a hidden field; 0 for anything else."""
-    typed = here.value(name)
-    return int(typed) if typed.isdecimal() and len(typed) < 10 else 0
 
 
 def _url(here: Here, number: int) -> str:

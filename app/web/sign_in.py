@@ -166,7 +166,6 @@ WeighedSignIn = Annotated[actions.Weighed | actions.SignInResult, Depends(weighe
 @router.post("/sign-in", name="sign_in.check")
 def check(request: Request, weighed: WeighedSignIn, session: Writing, form: TypedForm) -> Response:
     """Check who it is; then go where they were going, or show what they had typed so that they can send it."""
-    settings = settings_of(request)
     if isinstance(weighed, actions.SignInResult):
         result = weighed
     else:
@@ -175,14 +174,8 @@ def check(request: Request, weighed: WeighedSignIn, session: Writing, form: Type
             username=one(form, "username"),
             password=form.get("password", [""])[-1],
             code=one(form, "code") or None,
-            address=_address(request),
-            browser=request.headers.get("User-Agent", "")[:200],
-            now=clock.now(),
-            absolute=timedelta(hours=settings.session_hours),
-            earlier_token=request.cookies.get(cookie_name(settings)),
-            request_id=request.state.request_id,
+            browser=_browser(request),
             weighed=weighed,
-            place=passkey_place(request),
         )
     return _answer(request, session, form, result)
 
@@ -190,24 +183,27 @@ def check(request: Request, weighed: WeighedSignIn, session: Writing, form: Type
 @router.post("/sign-in/passkey", name="sign_in.check_passkey")
 def check_passkey(request: Request, session: Writing, form: TypedForm) -> Response:
     """The second step of somebody who has a passkey: then as after any sign-in."""
-    settings, answer = settings_of(request), one(form, "passkey")
+    answer = one(form, "passkey")
     with database_of(request).reading() as looking:  # strangers hold up nobody
         asked = actions.asked_at_sign_in(looking, answer)
     if not asked:
         return _answer(request, session, form, actions.SignInResult(problem=PASSKEY_WRONG))
-    result = actions.sign_in_with_passkey(
-        session,
-        attempt=one(form, "attempt"),
-        answer=answer,
-        place=passkey_place(request),
-        address=_address(request),
-        browser=request.headers.get("User-Agent", "")[:200],
+    attempt = one(form, "attempt")
+    result = actions.sign_in_with_passkey(session, attempt=attempt, answer=answer, browser=_browser(request))
+    return _answer(request, session, form, result)
+
+
+def _browser(request: Request) -> actions.Browser:
+    settings = settings_of(request)
+    return actions.Browser(
         now=clock.now(),
         absolute=timedelta(hours=settings.session_hours),
+        address=_address(request),
+        name=request.headers.get("User-Agent", "")[:200],
         earlier_token=request.cookies.get(cookie_name(settings)),
         request_id=request.state.request_id,
+        place=passkey_place(request),
     )
-    return _answer(request, session, form, result)
 
 
 def _answer(request: Request, session: Session, form: Form, result: actions.SignInResult) -> Response:

@@ -70,7 +70,7 @@ def hold(here: ChangeInStudy, code: str, visit: str) -> Response:
             participant,
             visit,
             held_on=typed_day(here, "held_on"),
-            version=_version(here),
+            version=here.number("version"),
             reason=here.value("reason"),
             by=here.actor,
             now=here.now,
@@ -89,7 +89,7 @@ def miss(here: ChangeInStudy, code: str, visit: str) -> Response:
             here.the_study,
             participant,
             visit,
-            version=_version(here),
+            version=here.number("version"),
             why=here.value("why"),
             by=here.actor,
             now=here.now,
@@ -109,7 +109,7 @@ def correct(here: ChangeInStudy, code: str, visit: str) -> Response:
             participant,
             visit,
             held_on=typed_day(here, "held_on"),
-            version=_version(here),
+            version=here.number("version"),
             why=here.value("why"),
             by=here.actor,
             now=here.now,
@@ -128,7 +128,7 @@ def reopen(here: ChangeInStudy, code: str, visit: str) -> Response:
             here.the_study,
             participant,
             visit,
-            version=_version(here),
+            version=here.number("version"),
             why=here.value("why"),
             by=here.actor,
             now=here.now,
@@ -395,8 +395,3 @@ def typed_day(here: Here, name: str) -> date:
     except ValueError:
         said = "Write the date as year-month-day, such as 2026-03-14." if text else "Say on which day it was held."
         raise Invalid([FieldProblem(name, "date", said)]) from None
-
-
-def _version(here: Here) -> int:
-    text = here.value("version")
-    return int(text) if text.isdecimal() and len(text) < 10 else 0

@@ -38,10 +38,13 @@ def as_actor(person: PersonRow) -> Actor:
     return Actor(person.id, person.username, person.name, person.organisation, request_id="test")
 
 
-def sign_in(session, username="anna", password=PASSWORD, code=None, *, now=NOW, address="192.0.2.1", **more):
-    return actions.sign_in(
-        session, username=username, password=password, code=code, address=address, now=now, absolute=ABSOLUTE, **more
-    )
+def browser(*, now=NOW, address="192.0.2.1", **more):
+    return actions.Browser(now=now, absolute=ABSOLUTE, address=address, **more)
+
+
+def sign_in(session, username="anna", password=PASSWORD, code=None, *, weighed=None, **more):
+    asked = {"username": username, "password": password, "code": code, "weighed": weighed}
+    return actions.sign_in(session, **asked, browser=browser(**more))
 
 
 def signed_in(session, token, now=NOW, **more):

@@ -35,11 +35,11 @@ from app.people.rules import (
 from tests.factories import NOW
 from tests.people.authenticator import ORIGIN, Authenticator
 from tests.people.conftest import (
-    ABSOLUTE,
     CLI,
     PASSWORD,
     add,
     as_actor,
+    browser,
     everything_logged,
     logged,
     row_of,
@@ -69,15 +69,8 @@ def asked_at_sign_in(session, username="anna", now=NOW, **more):
 
 
 def answers(session, asked, answer, now=NOW, *, attempt=None, place=PLACE):
-    return actions.sign_in_with_passkey(
-        session,
-        attempt=attempt or asked.attempt,
-        answer=answer,
-        place=place,
-        address="192.0.2.1",
-        now=now,
-        absolute=ABSOLUTE,
-    )
+    shown = {"attempt": attempt or asked.attempt, "answer": answer}
+    return actions.sign_in_with_passkey(session, **shown, browser=browser(now=now, place=place))
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ SECOND = timedelta(seconds=1)
 
 @pytest.mark.requirement("SEC-32", "P11-d", "E6-7")
 def test_the_right_password_opens_a_session(session, anna):
-    result = sign_in(session, " ANNA ", browser="Firefox")
+    result = sign_in(session, " ANNA ", name="Firefox")
     assert result.problem is None
     assert result.person == anna
     assert result.token is not None
@@ -248,7 +248,7 @@ def test_signing_out_ends_the_session_on_the_server(session, anna):
 
 @pytest.mark.requirement("SEC-34")
 def test_one_sees_and_ends_ones_own_sessions(session, anna):
-    here, there, elsewhere = (sign_in(session, browser=name).token for name in ("here", "there", "elsewhere"))
+    here, there, elsewhere = (sign_in(session, name=name).token for name in ("here", "there", "elsewhere"))
     rows = reads.sessions_of(session, anna.id, now=NOW, idle=IDLE, absolute=ABSOLUTE)
     assert {row.browser for row in rows} == {"here", "there", "elsewhere"}
     actions.end_session(session, next(row.id for row in rows if row.browser == "there"), by=as_actor(anna), now=NOW)

@@ -24,6 +24,7 @@ from app.people.actions.second_factor import (
 )
 from app.people.actions.sessions import (
     BeforeSignIn,
+    Browser,
     PasskeyAsked,
     SignInResult,
     asked_at_sign_in,
@@ -50,6 +51,7 @@ from app.people.actions.tokens import (
 __all__ = [
     "HASHES_AT_ONCE",
     "BeforeSignIn",
+    "Browser",
     "Chosen",
     "Enrolment",
     "PasskeyAsked",

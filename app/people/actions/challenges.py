@@ -119,6 +119,11 @@ def why_not_used(session: Session, person: Any, shown: Shown, *, purpose: Purpos
     return None
 
 
+def has_second_factor(session: Session, person: Any) -> bool:
+    """Whether this person, whose row it is, has a second factor of whichever kind."""
+    return person.totp_secret is not None or bool(passkey_ids(session, person.id))
+
+
 def passkey_ids(session: Session, person_id: int) -> list[bytes]:
     """What a browser is told to choose among: the ids of this person's passkeys, the oldest first."""
     found = select(PASSKEY.c.credential_id).where(PASSKEY.c.person_id == person_id).order_by(PASSKEY.c.id)

@@ -263,7 +263,7 @@ def set_password(
 
 
 def _why_not_theirs(session: Session, person: Any, password: str) -> str | None:
-    has_second = person.totp_secret is not None or bool(challenges.passkey_ids(session, person.id))
+    has_second = challenges.has_second_factor(session, person)
     context = [person.username, person.name, person.organisation, *person.email.split("@")]
     return why_not_password(password, second_factor=has_second, context=context)
 

@@ -18,7 +18,7 @@ from app.foundation.database import keys_of
 from app.foundation.errors import NotFound, Refused
 from app.people.access import Actor
 from app.people.actions import proving
-from app.people.actions.challenges import Shown, passkey_ids
+from app.people.actions.challenges import Shown, has_second_factor, passkey_ids
 from app.people.actions.notices import notify
 from app.people.actions.passkeys import removed
 from app.people.actions.rights import require_manager
@@ -171,8 +171,7 @@ def reset_second_factor(session: Session, person_id: int, *, why: str, by: Actor
         )
     if not why.strip():
         raise Refused("Say why, and how you made sure who asked.", action="second_factor.reset", subject=subject)
-    ids = passkey_ids(session, person_id)
-    if person.totp_secret is None and not ids:
+    if not has_second_factor(session, person):
         raise Refused(
             "This person has no second factor. Nothing was changed.", action="second_factor.reset", subject=subject
         )

@@ -32,6 +32,25 @@ from app.people.rules import (
 
 
 @dataclass(frozen=True)
+class Browser:
+    """What somebody signs in with, and when: until when the session lasts, the cookie it came with, and where passkeys
+    are good, if anywhere."""
+
+    now: datetime
+    absolute: timedelta
+    address: str = ""
+    name: str = ""
+    earlier_token: str | None = field(default=None, repr=False)
+    request_id: str = ""
+    place: Place | None = None
+
+    @property
+    def kept_address(self) -> str:
+        """As much of its address as is kept, and compared."""
+        return self.address[:ADDRESS_KEPT]
+
+
+@dataclass(frozen=True)
 class PasskeyAsked:
     """What a browser uses a passkey with at a sign-in, and the secret of that sign-in, which comes back beside it."""
 
@@ -87,31 +106,24 @@ def sign_in(
     username: str,
     password: str,
     code: str | None = None,
-    address: str = "",
-    browser: str = "",
-    now: datetime,
-    absolute: timedelta,
-    earlier_token: str | None = None,
-    request_id: str = "",
+    browser: Browser,
     weighed: Weighed | None = None,
-    place: Place | None = None,
 ) -> SignInResult:
     """Sign somebody in with password and, where they have one, second factor.
 
-    Whoever has passkeys is asked for one once the password was right, and `sign_in_with_passkey` goes on from there;
-    `place` is where they are good. Never raises for a wrong attempt: the attempt is written, so the door must commit.
-    A new token each time; `earlier_token` is the cookie the browser came with, whose session ends. `weighed` is the
-    password held against the hash of `before_sign_in`; without it the hashing is done here, while other writers wait.
+    Whoever has passkeys is asked for one once the password was right, and `sign_in_with_passkey` goes on from there.
+    Never raises for a wrong attempt: the attempt is written, so the door must commit. A new token each time, and the
+    session ends that the browser came with. `weighed` is the password held against the hash of `before_sign_in`;
+    without it the hashing is done here, while other writers wait.
     """
-    normal = normal_username(username)
-    address = address[:ADDRESS_KEPT]
+    normal, now = normal_username(username), browser.now
     person = proving.person_locked(session, PERSON.c.username == normal)
-    by = proving.author(person, request_id=request_id)
+    by = proving.author(person, request_id=browser.request_id)
     proof = proving.prove(
         session,
         person,
         account=_account(session, person, normal),
-        address=address,
+        address=browser.kept_address,
         password=password,
         code=code,
         code_needed=True,
@@ -121,48 +133,36 @@ def sign_in(
         weighed=weighed,
     )
     if person is None or proof.problem is not None:
-        if person is not None and proof.passkeys and place is not None:
+        if person is not None and proof.passkeys and browser.place is not None:
             attempt = new_token()
             bound_to = _attempt_of(attempt, person)
             challenge = challenges.ask(session, person.id, purpose=Purpose.SIGN_IN, bound_to=bound_to, now=now)
-            asked = PasskeyAsked(options_to_use(place, challenge, ids=proof.passkeys), attempt)
+            asked = PasskeyAsked(options_to_use(browser.place, challenge, ids=proof.passkeys), attempt)
             return SignInResult(problem=proof.problem, needs_code=proof.codes, passkey=asked)
         problem = PASSKEY_NOT_HERE if proof.problem == PASSKEY_MISSING else proof.problem
         return SignInResult(problem=problem, needs_code=proof.codes)
-    return _begun(session, person, proof, address, browser, now, absolute, earlier_token, by)
+    return _begun(session, person, proof, browser, by=by)
 
 
-def sign_in_with_passkey(
-    session: Session,
-    *,
-    attempt: str,
-    answer: str,
-    place: Place | None,
-    address: str = "",
-    browser: str = "",
-    now: datetime,
-    absolute: timedelta,
-    earlier_token: str | None = None,
-    request_id: str = "",
-) -> SignInResult:
+def sign_in_with_passkey(session: Session, *, attempt: str, answer: str, browser: Browser) -> SignInResult:
     """Go on with a sign-in whose password was right, with the passkey it asked for.
 
     `attempt` is its secret, and good while the password is the same. An answer to nothing that was asked at a sign-in
     writes nothing; every other attempt in vain is written, so the door must commit.
     """
-    address = address[:ADDRESS_KEPT]
     person_id = challenges.asked_of(session, answer)
     person = proving.person_locked(session, PERSON.c.id == person_id) if person_id is not None else None
     if person is None:
         return SignInResult(problem=PASSKEY_WRONG)
-    by = proving.author(person, request_id=request_id)
-    shown = Shown(answer, place, _attempt_of(attempt, person))
+    by = proving.author(person, request_id=browser.request_id)
+    shown = Shown(answer, browser.place, _attempt_of(attempt, person))
+    account = str(person.username)
     proof = proving.prove_by_passkey(
-        session, person, shown, account=str(person.username), address=address, by=by, now=now
+        session, person, shown, account=account, address=browser.kept_address, by=by, now=browser.now
     )
     if proof.problem is not None:
         return SignInResult(problem=proof.problem)
-    return _begun(session, person, proof, address, browser, now, absolute, earlier_token, by)
+    return _begun(session, person, proof, browser, by=by)
 
 
 def asked_at_sign_in(session: Session, answer: str) -> bool:
@@ -175,20 +175,10 @@ def _attempt_of(attempt: str, person: Any) -> bytes:
     return token_hash(f"{attempt} {person.password_hash}")
 
 
-def _begun(
-    session: Session,
-    person: Any,
-    proof: proving.Proof,
-    address: str,
-    browser: str,
-    now: datetime,
-    absolute: timedelta,
-    earlier_token: str | None,
-    by: Actor,
-) -> SignInResult:
-    changes = []
-    if earlier_token:
-        changes = ended(session, SESSION.c.token_hash == token_hash(earlier_token), now=now, why="Signed in again.")
+def _begun(session: Session, person: Any, proof: proving.Proof, browser: Browser, *, by: Actor) -> SignInResult:
+    now, earlier, changes = browser.now, browser.earlier_token, []
+    if earlier:
+        changes = ended(session, SESSION.c.token_hash == token_hash(earlier), now=now, why="Signed in again.")
     token = new_token()
     hashed = token_hash(token)
     session.execute(
@@ -199,9 +189,9 @@ def _begun(
             second_factor=proof.second_factor,
             created_at=now,
             seen_at=now,
-            expires_at=now + absolute,
-            address=address,
-            browser=browser[:200],
+            expires_at=now + browser.absolute,
+            address=browser.kept_address,
+            browser=browser.name[:200],
         )
     )
     started = Change(
