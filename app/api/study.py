@@ -1,6 +1,5 @@
 """Which study is this token for, and what does its protocol say, over REST?"""
 
-from importlib.metadata import version
 from typing import Any
 
 from pydantic import ConfigDict
@@ -9,7 +8,7 @@ from app.api.operations import operations
 from app.api.pleasant import STUDIES
 from app.api.shapes import Reply
 from app.dependencies import ApiAnyStudy, ApiPage
-from app.exports.formats.usdm import protocol
+from app.exports.reads import planned
 from app.people import reads as people
 from app.people.access import require
 from app.people.permissions import Permission
@@ -155,6 +154,4 @@ def usdm(here: ApiPage) -> dict[str, Any]:
 
     Arms are numbers for whoever is blinded.
     """
-    require(here.actor, Permission.STUDY_READ)
-    definition = here.the_study.definition
-    return protocol(definition, software=version("equipoise"), named=not here.actor.blinded)
+    return planned(here.the_study, by=here.actor)

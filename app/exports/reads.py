@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
+from importlib.metadata import version
 from itertools import groupby
 from typing import Any
 
@@ -27,6 +28,7 @@ from app.exports.batches import Batched, Long, Raw, Wide, stored
 from app.exports.changes import Changed
 from app.exports.choice import EVERYTHING, Choice
 from app.exports.dummy import dummy_arms
+from app.exports.formats.usdm import protocol
 from app.exports.shaping import dates_of, shaped
 from app.exports.tables import ARM, ArmOf, Arms, Cell, Column, Plan, Row, Table
 from app.foundation.database import KINDS, among, as_text, batches, in_order, keys_of, streamed, table_of
@@ -831,6 +833,12 @@ class Run:
     rows: int | None
     sha256: str | None
     via: str
+
+
+def planned(study: StudyInUse, *, by: Actor) -> dict[str, Any]:
+    """What the study plans, as USDM 4.0; for whoever is blinded arms are numbers."""
+    require(by, Permission.STUDY_READ)
+    return protocol(study.definition, software=version("equipoise"), named=not by.blinded)
 
 
 def runs(session: Session, study: StudyInUse, *, by: Actor, limit: int = HISTORY) -> Sequence[Run]:

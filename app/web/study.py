@@ -1,13 +1,12 @@
 """Study: the protocol in force, in readable form, and who may do what in it."""
 
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 from fastapi.responses import JSONResponse, Response
 
 from app.dependencies import Here, PageInStudy
-from app.exports.formats.usdm import protocol
+from app.exports.reads import planned
 from app.foundation.languages import translations
 from app.people.access import may, require
 from app.people.permissions import TABLE, Permission, Role
@@ -86,10 +85,9 @@ def study(here: PageInStudy) -> Response:
 @router.get("/{study}/study/usdm.json", name="study.usdm")
 def usdm(here: PageInStudy) -> Response:
     """The plan of the study as USDM, for systems that read a protocol; arms by number for whoever is blinded."""
-    require(here.actor, Permission.STUDY_READ)
     definition = here.the_study.definition
-    document = protocol(definition, software=version("equipoise"), named=not here.actor.blinded)
-    return JSONResponse(document, headers=kept_as(f"{definition.code}-{definition.version}-usdm.json"))
+    name = f"{definition.code}-{definition.version}-usdm.json"
+    return JSONResponse(planned(here.the_study, by=here.actor), headers=kept_as(name))
 
 
 @router.get("/{study}/study/roles", name="study.roles")

@@ -82,6 +82,7 @@ DESIGN: dict[str, Any] = {
         },
     ],
 }
+MAIN: dict[str, Any] = DESIGN["scheduleTimelines"][1]
 DOCUMENT: dict[str, Any] = {
     "study": {
         "name": "Light",
@@ -112,8 +113,7 @@ def changed(**design: Any) -> dict[str, Any]:
 
 
 def with_timings(*timings: dict[str, Any]) -> dict[str, Any]:
-    main = {**DESIGN["scheduleTimelines"][1], "timings": list(timings)}
-    return changed(scheduleTimelines=[main])
+    return changed(scheduleTimelines=[{**MAIN, "timings": list(timings)}])
 
 
 def test_days_are_added_up_along_the_timeline_and_words_say_what_they_are_counted_from():
@@ -162,6 +162,14 @@ def test_days_are_added_up_along_the_timeline_and_words_say_what_they_are_counte
             [("v3", "randomisation", 0)],
             "The duration “soon”",
         ),
+        # What is no list has nothing in it.
+        (
+            changed(
+                scheduleTimelines=[{**MAIN, "instances": [{**each, "activityIds": 7} for each in MAIN["instances"]]}]
+            ),
+            [("v3", "consent", 14)],
+            "It is counted from S2",
+        ),
         (
             with_timings(timing("s2", FIXED, "P0D", "s2"), timing("s3", AFTER, "P900Y", "s2")),
             [("v3", "randomisation", 4000)],
@@ -174,6 +182,21 @@ def test_what_is_not_as_it_should_be_is_reported(document, visits, said):
     found = {(each.code, each.anchor, each.day) for each in made.study.visits}
     assert found >= set(visits)
     assert [note for note in made.notes if said in note.what + note.instead]
+
+
+def test_a_long_chain_of_timings_is_followed_to_its_end():
+    number = 20_000
+    chain = [timing(f"n{each}", AFTER, "P1D", f"n{each - 1}" if each else "s2") for each in range(number)]
+    instances = [instance(f"n{each}", f"w{each}") for each in reversed(range(number))]
+    main = {
+        **MAIN,
+        "entryId": "s2",
+        "instances": [*MAIN["instances"], *instances],
+        "timings": [timing("s2", FIXED, "P0D", "s2"), *chain],
+    }
+    visits = [*DESIGN["encounters"], {"id": "w90", "name": "Ninety"}, {"id": f"w{number - 1}", "name": "Last"}]
+    study = converted(changed(scheduleTimelines=[main], encounters=visits)).study
+    assert {(each.code, each.day) for each in study.visits} >= {("ninety", 91), ("last", 4000)}
 
 
 @pytest.mark.parametrize(
@@ -193,7 +216,17 @@ def test_what_is_no_json_is_refused(text):
 
 @pytest.mark.parametrize(
     ("duration", "days"),
-    [("P0D", 0), ("P2W", 14), ("P1Y2M3D", 428), ("PT12H", 0), ("-P3D", -3), ("P", None), ("3 days", None), ("", None)],
+    [
+        ("P" + 5000 * "9" + "D", None),
+        ("P0D", 0),
+        ("P2W", 14),
+        ("P1Y2M3D", 428),
+        ("PT12H", 0),
+        ("-P3D", -3),
+        ("P", None),
+        ("3 days", None),
+        ("", None),
+    ],
 )
 def test_durations_are_days(duration, days):
     assert days_of(duration) == days

@@ -21,7 +21,7 @@ NO_STUDY = (
     "This JSON file is no study of USDM: it has no “study” with a version and a study design. Choose another file."
 )
 _DURATION = re.compile(
-    r"(?P<sign>[+-]?)P(?:(?P<Y>\d+)Y)?(?:(?P<M>\d+)M)?(?:(?P<W>\d+)W)?(?:(?P<D>\d+)D)?(?P<time>T[0-9.HMS]+)?"
+    r"(?P<sign>[+-]?)P(?:(?P<Y>\d{1,9})Y)?(?:(?P<M>\d{1,9})M)?(?:(?P<W>\d{1,9})W)?(?:(?P<D>\d{1,9})D)?(?P<time>T[0-9.HMS]+)?"
 ).fullmatch
 _LONG = {"Y": 365, "M": 30, "W": 7, "D": 1}  # days
 BEFORE, FIXED = "C201357", "C201358"
@@ -73,6 +73,11 @@ def _text(part: Part, *keys: str) -> str:
     return next((said for key in keys if isinstance(said := part.get(key), str) and plain(said)), "")
 
 
+def _words(part: Part, *keys: str) -> str:
+    """The same as words, without markup."""
+    return plain(_text(part, *keys))
+
+
 def _ids(part: Part, key: str) -> list[str]:
     found = part.get(key)
     return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
@@ -109,8 +114,6 @@ class _Reading:
         self.draft.code = Codes(*RESERVED_CODES).take(_text(study, "name"), "imported") if _text(study, "name") else ""
         numbered = _text(version, "versionIdentifier")
         self.draft.version = re.sub(r"[^A-Za-z0-9._-]", "_", numbered).strip("_.-")[:40] or "1"
-        said = {_text(each, "code") for each in _parts(self.design.get("characteristics"))}
-        self.is_randomised = RANDOMISED in said
         self.forms: dict[str, str] = {}
         self._arms()
         self._criteria()
@@ -123,7 +126,7 @@ class _Reading:
         codes, labels = Codes(), Labels()
         for number, arm in enumerate(_parts(self.design.get("arms")), 1):
             name = _text(arm, "name")
-            label = labels.take(short(plain(_text(arm, "label", "description")) or plain(name) or f"Arm {number}"))
+            label = labels.take(short(_words(arm, "label", "description") or plain(name) or f"Arm {number}"))
             self.draft.arms.append({"code": codes.take_any(name, f"arm{number}"), "label": label})
 
     def _criteria(self) -> None:
@@ -150,12 +153,15 @@ class _Reading:
         self.timings = {_text(each, "relativeFromScheduledInstanceId"): each for each in _parts(main.get("timings"))}
         self.activities = {_text(each, "id"): each for each in _parts(self.design.get("activities"))}
         self.encounters = {_text(each, "id"): each for each in _parts(self.design.get("encounters"))}
+        # An instance -> the fixed reference that it leads to, and the days; None where it goes round in a circle.
+        self.due: dict[str, tuple[str, int] | None] = {}
         self.epochs = {_text(each, "id"): each for each in _parts(self.design.get("epochs"))}
         planned = list(self._visits(main))
         self.draft.times_known = self.draft.anchors_known = bool(planned)
+        randomised = {_text(each, "code") for each in _parts(self.design.get("characteristics"))} & {RANDOMISED}
         from_it = [visit for visit in planned if visit["anchor"] == "randomisation"]
         # Nothing can be counted from it otherwise; and nobody is randomised to one arm.
-        self.draft.is_randomised = bool(self.is_randomised or from_it) and len(self.draft.arms) > 1
+        self.draft.is_randomised = bool(randomised or from_it) and len(self.draft.arms) > 1
         for visit in () if self.draft.is_randomised else from_it:
             visit["anchor"] = "consent"
             what = "It is counted from randomisation, and there are not two arms."
@@ -175,7 +181,7 @@ class _Reading:
         # Of several instances at one encounter the first says when it is; all say what happens there.
         by_encounter: dict[str, Data] = {}
         for instance in self._in_order(main):
-            label = plain(_text(instance, "label", "name")) or "An instance"
+            label = _words(instance, "label", "name") or "An instance"
             if instance.get("instanceType") == "ScheduledDecisionInstance":
                 self.report.lost(label, "A decision in the timeline.", "Visits go on as if it were not there.")
                 continue
@@ -192,13 +198,13 @@ class _Reading:
             by_encounter[at] = self._visit(instance, self.encounters[at], forms)
         for at, encounter in self.encounters.items():
             if at not in by_encounter:
-                what = f"{plain(_text(encounter, 'label', 'name')) or 'An encounter'} is in no timeline."
+                what = f"{_words(encounter, 'label', 'name') or 'An encounter'} is in no timeline."
                 self.report.lost("encounters", what, "Add the visit, or one that is unscheduled.")
         yield from by_encounter.values()
 
     def _visit(self, instance: Part, encounter: Part, forms: list[str]) -> Data:
         name = _text(encounter, "name")
-        label = short(plain(_text(encounter, "label", "description")) or plain(name) or "Visit")
+        label = short(_words(encounter, "label", "description") or plain(name) or "Visit")
         anchor, day = self._due(instance, label)
         timing = self.timings.get(_text(instance, "id"), {})
         early, late = (
@@ -219,34 +225,37 @@ class _Reading:
 
     def _due(self, instance: Part, label: str) -> tuple[str, int]:
         """What a visit is counted from, and on which day it is due."""
-        day, at, seen = 0, _text(instance, "id"), set()
-        while at not in seen:
-            seen.add(at)
+        at, path = _text(instance, "id"), dict[str, int]()
+        while at not in self.due and at not in path:
             timing = self.timings.get(at)
             if timing is None or _concept(timing, "type") == FIXED:
+                self.due[at] = at, 0
                 break
             days = self._days(_text(timing, "value"), label)
-            day += -days if _concept(timing, "type") == BEFORE else days
+            path[at] = -days if _concept(timing, "type") == BEFORE else days
             at = _text(timing, "relativeToScheduledInstanceId")
-        else:
+        found = self.due.get(at)
+        if found is None:
+            self.due |= dict.fromkeys(path)
             self.report.lost(label, "When it is due goes round in a circle.", "Write its day.", "It has day 0.")
             return "consent", 0
-        return self._anchor(self.instances.get(at, {}), label), day
+        reference, day = found
+        for each in reversed(path):
+            day += path[each]
+            self.due[each] = reference, day
+        return self._anchor(self.instances.get(reference, {}), label), day
 
     def _anchor(self, reference: Part, label: str) -> str:
         encounter = self.encounters.get(_text(reference, "encounterId"), {})
-        happens = [
-            self.activities.get(each, {}) for each in reference.get("activityIds") or () if isinstance(each, str)
-        ]
-        said = " ".join(
-            _text(each, key) for each in (reference, encounter, *happens) for key in ("name", "label")
-        ).lower()
+        happens = [self.activities[each] for each in _ids(reference, "activityIds") if each in self.activities]
+        called = [_text(each, key) for each in (reference, encounter, *happens) for key in ("name", "label")]
+        said = " ".join(called).lower()
         for word, anchor in _ANCHORS.items():
             if word in said:
                 return anchor
         self.report.default(
             label,
-            f"It is counted from {plain(_text(reference, 'label', 'name')) or 'nothing that has a name'}.",
+            f"It is counted from {_words(reference, 'label', 'name') or 'nothing that has a name'}.",
             "It is counted from consent.",
             "Say what it is counted from: screening, consent or randomisation.",
         )
@@ -269,12 +278,12 @@ class _Reading:
     def _form(self, activity: str) -> str:
         if activity not in self.forms:
             found = self.activities[activity]
-            label = short(plain(_text(found, "label", "description")) or plain(_text(found, "name")) or "Form")
+            label = short(_words(found, "label", "description") or _words(found, "name") or "Form")
             code = self.draft.instruments.take(_text(found, "name"), "form")
             item = {"code": self.draft.item_code(f"{code}_to_write", label), "label": TO_WRITE, "type": "text"}
             self.draft.forms.append(Form(code, label, [Section(items=[item])]))
             self.report.default(
-                label, "the model has no questions.", "One says so.", "Write the questions of the form."
+                label, "The model has no questions.", "One says so.", "Write the questions of the form."
             )
             self.forms[activity] = code
         return self.forms[activity]
