@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -48,4 +49,5 @@ def _work(there: Connection, work: Callable[..., Any], arguments: tuple[object, 
     try:
         there.send((True, work(*arguments)))
     except Exception as problem:
-        there.send((False, problem))
+        with suppress(Exception):  # what cannot be sent is not said anywhere else, either: it may hold what was typed
+            there.send((False, problem))

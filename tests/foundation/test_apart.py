@@ -20,6 +20,21 @@ def test_it_is_another_process_that_lets_others_go_first():
     assert not is_stopped
 
 
+class Unsendable(Exception):
+    def __reduce__(self) -> str:
+        raise TypeError("with what somebody typed")
+
+
+def fails() -> None:
+    raise Unsendable("with what somebody typed")
+
+
+def test_what_cannot_be_sent_is_said_nowhere(capfd: pytest.CaptureFixture[str]):
+    with pytest.raises(EndedEarly):
+        apart(fails)
+    assert "typed" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("work", "arguments", "problem", "says"),
     [
