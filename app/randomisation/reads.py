@@ -226,10 +226,16 @@ def stage_of(session: Session, participant_id: int) -> Staged | None:
     return None if row is None else Staged(row.participant_id, row.allocated_at, row.allocated_by)
 
 
+def why_not_left_out(session: Session, participant: Participant) -> str | None:
+    """Why somebody is no screen failure who was given a group of the first stage; None while they have none."""
+    staged = participant.id is not None and stage_of(session, participant.id) is not None
+    return STAYS_ANALYSED if staged else None
+
+
 def refuse_staged(session: Session, participant: Participant, *, action: str) -> None:
-    """Refused once the first stage is done: whoever was given a group is analysed in it. The participant is held."""
-    if participant.id is not None and stage_of(session, participant.id) is not None:
-        raise Refused(STAYS_ANALYSED, action=action, subject=participant.code)
+    """The same as a refusal, while the participant is held."""
+    if why := why_not_left_out(session, participant):
+        raise Refused(why, action=action, subject=participant.code)
 
 
 def first_stage_gates_of(

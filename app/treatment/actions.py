@@ -143,37 +143,19 @@ def record_session(
 
 
 def miss_session(
-    session: Session,
-    study: StudyInUse,
-    participant: Participant,
-    visit: str,
-    *,
-    version: int,
-    why: str,
-    by: Actor,
-    now: datetime,
+    session: Session, study: StudyInUse, participant: Participant, visit: str, *, by: Actor, **told: Any
 ) -> ParticipantVisit:
-    """Record that a session did not take place; the blinded read why, so that it may not tell an arm."""
-    told: dict[str, Any] = {"version": version, "why": why, "by": by, "now": now}
-    _refuse_telling(study, participant, visit, "visit.miss", why=why, by=by)
-    return miss_visit(session, study, participant, visit, **told, permission=Permission.TREATMENT_RECORD)
+    """Record that a session did not take place, as `capture.actions.miss_visit` has it; the blinded read why."""
+    _refuse_telling(study, participant, visit, "visit.miss", why=told["why"], by=by)
+    return miss_visit(session, study, participant, visit, by=by, permission=Permission.TREATMENT_RECORD, **told)
 
 
 def reopen_session(
-    session: Session,
-    study: StudyInUse,
-    participant: Participant,
-    visit: str,
-    *,
-    version: int,
-    why: str,
-    by: Actor,
-    now: datetime,
+    session: Session, study: StudyInUse, participant: Participant, visit: str, *, by: Actor, **told: Any
 ) -> ParticipantVisit:
-    """Make a session planned again that was recorded as missed by mistake; the blinded read why, too."""
-    told: dict[str, Any] = {"version": version, "why": why, "by": by, "now": now}
-    _refuse_telling(study, participant, visit, "visit.reopen", why=why, by=by)
-    return reopen_visit(session, study, participant, visit, **told, permission=Permission.TREATMENT_RECORD)
+    """Make a session planned again that was recorded as missed by mistake (`reopen_visit`); the blinded read why."""
+    _refuse_telling(study, participant, visit, "visit.reopen", why=told["why"], by=by)
+    return reopen_visit(session, study, participant, visit, by=by, permission=Permission.TREATMENT_RECORD, **told)
 
 
 def _refuse_telling(

@@ -130,11 +130,9 @@ def stage_that_waits(here: Here, participant: Participant) -> FirstStage | None:
 
 
 def why_not_left_out(here: Here, participant: Participant) -> str | None:
-    """Why somebody is no screen failure who was given a group of the first stage; None while they have none."""
-    assert participant.id is not None
-    if here.the_study.definition.allocation.first_stage and stage_of(here.session, participant.id):
-        return reads.STAYS_ANALYSED
-    return None
+    """Why somebody is no screen failure who was given a group; nothing is asked in a study of one stage."""
+    has_stages = here.the_study.definition.allocation.first_stage is not None
+    return reads.why_not_left_out(here.session, participant) if has_stages else None
 
 
 def refuse_staged(here: Here, participant: Participant, *, action: str) -> None:

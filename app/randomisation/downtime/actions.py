@@ -30,7 +30,7 @@ from app.randomisation.downtime.rules import (
     slip_name,
     slip_of,
     stratum_words,
-    text_problems,
+    told_problems,
     why_not_next,
 )
 from app.randomisation.downtime.status import SlotState
@@ -40,7 +40,6 @@ from app.randomisation.opening import PACK, RESERVED, SEQUENCE, SLOT, STRATUM, o
 from app.randomisation.reads import SITE, Allocated, allocation_of, require_statistician, standing, stratum_of
 from app.randomisation.rules import BEHIND, gates
 from app.randomisation.sealing import ARM_SIZE
-from app.randomisation.unblinding.rules import naming_an_arm
 from app.schedule.actions import open_visits
 from app.studies.in_use import StudyInUse
 
@@ -118,8 +117,7 @@ def make_pack(
     require_statistician(study, by, Permission.SEQUENCE_SEAL)
     if not may(by, Permission.ALLOCATIONS_EXPORT):
         raise NotFound
-    problems = text_problems("why", why, "Say why slots are reserved for this site.")
-    problems += naming_an_arm(study.definition, why=why)
+    problems = told_problems(study.definition, "why", why, "Say why slots are reserved for this site.")
     place = session.execute(
         select(SITE.c.id, SITE.c.code, SITE.c.name).where(SITE.c.study_id == study.id, SITE.c.code == site)
     ).first()
@@ -334,7 +332,7 @@ def enter(
         message = f"{words} Enter what was done on paper first. If it was not done, say why."
         problems.append(FieldProblem("deviation", "required", message))
     elif deviation.strip():
-        problems += text_problems("deviation", deviation, "") + naming_an_arm(study.definition, deviation=deviation)
+        problems += told_problems(study.definition, "deviation", deviation, "")
     if problems:
         raise Invalid(problems)
     made = _allocate(session, study, participant.id, slot, at=at, used_by=used_by.strip(), by=by, now=now)
@@ -406,8 +404,7 @@ def void_slip(
     slot = open_slot(session, study, pack, number)
     if slot is None:
         raise NotFound
-    problems = text_problems("why", why, "Say why nobody was randomised with this slip.")
-    if problems := problems + naming_an_arm(study.definition, why=why):
+    if problems := told_problems(study.definition, "why", why, "Say why nobody was randomised with this slip."):
         raise Invalid(problems)
     session.execute(_LOCK, {"stratum_id": slot.stratum_id}).all()
     name = slip_name(pack, number)
@@ -423,8 +420,8 @@ def close_pack(session: Session, study: StudyInUse, number: int, *, why: str, by
     pack_id = session.execute(select(PACK.c.id).where(PACK.c.study_id == study.id, PACK.c.number == number)).scalar()
     if pack_id is None:
         raise NotFound
-    problems = text_problems("why", why, "Say why the pack is closed, and what became of the slips left.")
-    if problems := problems + naming_an_arm(study.definition, why=why):
+    message = "Say why the pack is closed, and what became of the slips left."
+    if problems := told_problems(study.definition, "why", why, message):
         raise Invalid(problems)
     lock_sequences(session, study)
     session.execute(

@@ -10,6 +10,7 @@ from app.foundation.errors import FieldProblem
 from app.foundation.words import day_in_words
 from app.randomisation.downtime.status import SlotState
 from app.randomisation.rules import ONLY_STRATUM, SEPARATOR, Gate
+from app.randomisation.unblinding.rules import naming_an_arm
 from app.studies.definition import Study
 
 FORMAT = "equipoise-downtime-1"
@@ -124,6 +125,11 @@ def text_problems(field: str, text: str, message: str, longest: int = LONGEST) -
     if not text.strip() or "\x00" in text:
         return [FieldProblem(field, "required", message)]
     return [FieldProblem(field, "max_length", f"Shorten it to {longest} characters.")] if len(text) > longest else []
+
+
+def told_problems(study: Study, field: str, text: str, message: str) -> list[FieldProblem]:
+    """The same of a text that blinded people read in the log."""
+    return text_problems(field, text, message) + naming_an_arm(study, **{field: text})
 
 
 def not_met(passed: Sequence[Gate], stratum: str | None, printed: str) -> dict[str, str]:
