@@ -27,13 +27,12 @@ EMPTY = "() => new Promise((done) => { indexedDB.deleteDatabase('equipoise-kept'
 HELD = """async () => {
   const asked = indexedDB.open('equipoise-kept');
   const base = await new Promise((done) => { asked.onsuccess = () => done(asked.result); });
-  if (!base.objectStoreNames.length) return {forms: [], keys: [], out: []};
-  const all = (name) => new Promise((done) => {
+  const all = (name) => !base.objectStoreNames.length ? [] : new Promise((done) => {
     const got = base.transaction(name).objectStore(name).getAll();
     got.onsuccess = () => done(got.result);
   });
   const [forms, keys] = [await all('forms'), await all('keys')];
-  base.close();
+  base.close();  // what is held open cannot be deleted, until it is collected as waste
   const taken = (key) => crypto.subtle.exportKey('raw', key).then(() => 'taken', (error) => error.name);
   const out = await Promise.all(keys.map(taken));
   const bytes = (each) => new TextDecoder('latin1').decode(each);
