@@ -19,7 +19,7 @@ from tests.durability.world import ANSWERS, SITES, History, World, build, check,
 from tests.web.browser import anonymous_client
 
 SEED = 20260314
-FILLED, READY, SAVES, SCREENINGS = 24, 90, 32, 60  # 768 saves, 90 randomised by two clients each, 60 screened
+FILLED, READY, SAVES, SCREENINGS = 24, 60, 16, 40  # 384 saves, 60 randomised by two clients each, 40 screened
 WRITERS = 4
 KILLS = 4
 GIVE_UP_AFTER = 240  # seconds
