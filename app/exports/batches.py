@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from itertools import repeat
+from itertools import groupby, repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -33,6 +33,14 @@ MARK = "\0"
 """Stands between the lines of one entry until it is known what goes there: no value that was kept holds it."""
 TOGETHER = 20
 """Of so many entries with the same items at least the lines are made column by column."""
+WRITTEN = {
+    **dict.fromkeys(
+        (ItemType.INTEGER, ItemType.NUMBER, ItemType.SCALE, ItemType.SLIDER, ItemType.CALCULATED), "number"
+    ),
+    **dict.fromkeys((ItemType.YES_NO,), "number"),
+    **dict.fromkeys((ItemType.CHOICE, ItemType.DATE, ItemType.TIME, ItemType.DATE_TIME), "code"),
+}
+"""How an item's one answer is mostly written: without quotes in JSON, or with them."""
 SMALL = {number: str(number) for number in range(-1, 1_000)}
 FILLS = frozenset({str, int, float})
 
@@ -45,6 +53,8 @@ Lines = Callable[[Sequence[Raw], Exact], tuple[int, str]]
 Columns = Callable[[Sequence[Raw]], list[Sequence[Any] | None]]
 Pick = Callable[[Sequence[Any]], Sequence[Any]]
 Told = Callable[[list[Any]], str]
+Run = tuple[bool, list[Field]]
+"""Fields beside each other, and whether they may be written together."""
 
 
 @dataclass
@@ -52,13 +62,15 @@ class Batched(Iterator[Row]):
     """Rows that come one by one, or many at a time: as lines of CSV, or column by column.
 
     Whoever alters rows puts a generator around them, which comes one by one alone: what is shaped, narrowed or compared
-    never takes the quick way. `batches` reads the entries to their end, so many at a time.
+    never takes the quick way. `batches` and `columned` read the entries to their end, so many at a time, the one for
+    lines and the other for columns.
     """
 
     rows: Iterator[Row]
     batches: Callable[[int], Iterator[Sequence[Raw]]]
     lines_of: Lines
     columns_of: Columns | None = None
+    columned: Callable[[int], Iterator[Sequence[Raw]]] | None = None
     told: Callable[[int], None] | None = None
 
     def __next__(self) -> Row:
@@ -83,7 +95,8 @@ class Batched(Iterator[Row]):
     def columns(self, *, size: int) -> Iterator[list[Sequence[Any] | None]]:
         """The rows column by column, so many at a time; None stands for a column without any value."""
         assert self.columns_of is not None
-        for batch in self.batches(size):
+        assert self.columned is not None
+        for batch in self.columned(size):
             if self.told is not None:
                 self.told(len(batch))
             yield self.columns_of(batch)
@@ -296,6 +309,31 @@ def _told(field: Field, column: Sequence[Any], several: Told | None, odd: list[s
     return list(map(str, column)) if kinds <= {int, float} else None
 
 
+def _run(codes: Sequence[str], documents: Sequence[dict[str, Any]], between: str) -> Sequence[str] | None:
+    """What stands under these codes, two at least, as cells of lines; None when one is not written as JSON is.
+
+    JSON is written in one go, and much quicker than each cell by itself. It differs where a comma, a quote, a line end
+    or a bracket is, where something is missing or several, and in numbers with an exponent, or so small or large that
+    one of the two writes them with one.
+    """
+    try:
+        text = orjson.dumps(list(map(itemgetter(*codes), documents))).decode()[2:-2]
+    except orjson.JSONEncodeError:
+        return None
+    cells = len(documents) * len(codes)
+    if text.count(",") != cells - 1 or text.count("[") != len(documents) - 1 or "null" in text:
+        return None
+    quotes = text.count('"')
+    if quotes:
+        if quotes != 2 * cells or "\\" in text:
+            return None
+        text = text.replace('"', "")
+    elif text.count("e") != text.count("true") + text.count("false") or "0.0000" in text:
+        return None
+    rows = text.replace(",", between).split(f"]{between}[")
+    return rows if len(rows) == len(documents) else None
+
+
 def _quoted(column: Sequence[str], odd: list[str]) -> Sequence[str]:
     """Texts that somebody typed; those that are quoted also go to `odd`."""
     whole = "".join(column)
@@ -328,7 +366,8 @@ class Wide:
     """One row per entry of one form.
 
     A raw row has the cells of the columns before the items, the last three the instants at which it was saved and
-    signed, and the number of the version of the study; `wholes` are the places of whole numbers. Then the values.
+    signed, and the number of the version of the study; `wholes` are the places of whole numbers. Then the values. For
+    lines the cells before that number are one text, with commas between: none of them holds one.
     """
 
     def __init__(self, form: Form, head: int, versions: Mapping[int, str], *, wholes: Sequence[int]) -> None:
@@ -336,12 +375,13 @@ class Wide:
         self.form, self.head, self.versions, self.wholes = form, head - 1, versions, wholes
         self.told = {field.item.code: partial(_flags, field.flags, {}) for field in form.fields if field.flags}
         self.patterns = Patterns(self._learn)
+        self.runs: dict[tuple[str, ...], list[Run]] = {}
         self.commas = head + sum((len(field.flags) or 1) + field.missing for field in form.fields) - 1
 
     def _learn(self, codes: tuple[str, ...], reasons: tuple[int, ...] = ()) -> Pattern | None:
         """The line of entries with these items, some of which are missing for a reason."""
         at = {code: place for place, code in enumerate(codes)}
-        cells, gaps = ["%s"] * (self.head + 1), _Gaps()
+        cells, gaps = ["%s", "%s"], _Gaps()
         for field in self.form.fields:
             place, width = at.get(field.item.code), len(field.flags) or 1
             why = [""] if field.missing else []
@@ -403,36 +443,52 @@ class Wide:
         self, codes: tuple[str, ...], raws: Sequence[Raw], documents: Sequence[dict[str, Any]], odd: list[str]
     ) -> list[str] | None:
         """The lines of entries with the same items, column by column; None when one has to be looked at by itself."""
-        columns = dict(zip(codes, zip(*(found.values() for found in documents), strict=True), strict=True))
+        beside = "," if self.form.fields[0].missing else ""  # the empty cell for a reason, behind each
         typed: list[str] = []
         cells: list[Iterable[str]] = []
-        for field in self.form.fields:
-            column = columns.get(field.item.code)
-            if column is None:
-                cells.append(repeat("," * (len(field.flags) - 1), len(raws)))
+        for alike, fields in self._runs(codes):
+            told = _run([field.item.code for field in fields], documents, f",{beside}") if alike else None
+            if told is not None:
+                cells.append(told)
                 continue
-            told = _told(field, column, self.told.get(field.item.code), typed)
-            if told is None:
-                return None
-            cells.append(told)
+            for field in fields:
+                code = field.item.code
+                if code not in codes:
+                    cells.append(repeat("," * (len(field.flags) - 1), len(raws)))
+                    continue
+                told = _told(field, [found[code] for found in documents], self.told.get(code), typed)
+                if told is None:
+                    return None
+                cells.append(told)
         odd += typed
-        beside = "," if self.form.fields[0].missing else ""  # the empty cell for a reason, behind each
         answers = map(f"{beside},".join, zip(*cells, strict=True))
-        head, versions = self.head, self.versions.get
+        versions = self.versions.get
         return [
-            f"{','.join(raw[:head])},{versions(raw[head], '')},{said}{beside}"
-            for raw, said in zip(raws, answers, strict=True)
+            f"{head},{versions(number, '')},{said}{beside}"
+            for (head, number, _), said in zip(raws, answers, strict=True)
         ]
+
+    def _runs(self, codes: tuple[str, ...]) -> list[Run]:
+        """The fields in order, those beside each other together that are answered in the same plain way."""
+        runs = self.runs.get(codes)
+        if runs is None:
+            if len(self.runs) >= MOST_PATTERNS:
+                self.runs.clear()
+            beside = groupby(self.form.fields, lambda field: field.item.code in codes and WRITTEN.get(field.item.type))
+            each = [(way, list(fields)) for way, fields in beside]
+            runs = self.runs[codes] = [(bool(way) and len(fields) > 1, fields) for way, fields in each]
+        return runs
 
     def _line(self, raw: Raw, found: dict[str, Any] | None, odd: list[str]) -> str | None:
         filled = None if found is None else _matched(self.patterns, (tuple(found),), found, odd)
         if filled is None:
             return None
-        head = self.head
-        return filled[0].text % (*raw[:head], self.versions.get(raw[head], ""), *filled[1])
+        head, number, _ = raw
+        return filled[0].text % (head, self.versions.get(number, ""), *filled[1])
 
     def _row(self, raw: Raw) -> Row:
-        return (*raw[: self.head], self.versions.get(raw[self.head]), *self.form.cells(stored(raw[-1])))
+        head, number, values = raw
+        return (*head.split(","), self.versions.get(number), *self.form.cells(stored(values)))
 
     def columns(self, batch: Sequence[Raw]) -> list[Sequence[Any] | None]:
         """The same entries, column by column."""

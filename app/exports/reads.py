@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, reduce
 from importlib.metadata import version
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, and_, cast, select
+from sqlalchemy import ColumnElement, Select, String, and_, cast, literal_column, select
 from sqlalchemy import Table as SqlTable
 from sqlmodel import Session
 
@@ -675,23 +675,35 @@ class Source:
         return wanted
 
     def _batches(
-        self, instrument: str | None, before: Sequence[ColumnElement[Any]], documents: Sequence[str]
+        self,
+        instrument: str | None,
+        before: Sequence[ColumnElement[Any]],
+        documents: Sequence[str],
+        *,
+        together: bool = False,
     ) -> Callable[[int], Iterator[Sequence[Raw]]]:
         """The same entries in the same order as the driver gives them, so many at a time.
 
         Of each: participant, site, `before`, status, how often it was saved, when it was saved and signed, the number
-        of the version of the study, and these stored documents.
+        of the version of the study, and these stored documents. `together`: all before that number as one text, with
+        commas between, which the database makes beside us, and the driver hands over as one.
         """
         kind = self.session.get_bind().dialect.name
+        head: list[ColumnElement[Any]] = [
+            PARTICIPANT.c.code,
+            SITE.c.code,
+            *before,
+            ENTRY.c.status,
+            cast(ENTRY.c.version, String),
+            as_text(ENTRY.c.saved_at, kind),
+            as_text(ENTRY.c.signed_at, kind),
+        ]
+        if together:
+            between = literal_column("','", String)
+            head = [reduce(lambda one, other: one.concat(between).concat(other), head)]
         query: Select[Any] = (
             select(
-                PARTICIPANT.c.code,
-                SITE.c.code,
-                *before,
-                ENTRY.c.status,
-                cast(ENTRY.c.version, String),
-                as_text(ENTRY.c.saved_at, kind),
-                as_text(ENTRY.c.signed_at, kind),
+                *head,
                 ENTRY.c.study_version_id,
                 *(ENTRY.c[name] for name in documents),
             )
@@ -751,7 +763,8 @@ class Source:
         ahead = 2 + len(before)
         wholes = (*([ahead - 1] if code in self.plan.repeating else []), ahead + 1)
         quick = Wide(form, ahead + len(tables.ENTRY), self.versions, wholes=wholes)
-        return Batched(rows, self._batches(code, before, ("values",)), quick.lines, quick.columns)
+        lines = self._batches(code, before, ("values",), together=True)
+        return Batched(rows, lines, quick.lines, quick.columns, self._batches(code, before, ("values",)))
 
     def _instrument_rows(self, code: str) -> Iterator[Row]:
         form = tables.form_of(self.plan, code)

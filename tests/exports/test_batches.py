@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from itertools import product
 from typing import Any
 
 import pytest
@@ -158,6 +159,8 @@ ITEMS = ("pain_nrs", "pain_days", "pain_where", "pain_note", "hurt", "other")
 SAME = (  # what most columns hold: values of one kind
     st.floats(allow_nan=False, allow_infinity=False),
     st.sampled_from([0.0, -0.0, 12.5]),
+    st.sampled_from([1e-4, 1e-5, 1.25e-5, 1e15, 1e16, 1.5, 2]),  # where an exponent begins
+    st.sampled_from(["2026-03-02", "1e5", "null", "],[", "a\\b", "ß"]),
     st.integers(-2, 1_001),
     st.booleans(),
     st.sampled_from(["x", "a,b", "two\nlines", 'say "x"']),
@@ -192,7 +195,7 @@ def test_any_document_gives_the_lines_of_its_cells(
     monkeypatch.setattr(batches, "TOGETHER", together)
     form = tables.form_of(plan, "fall")
     head = ("M-1", "north", "baseline", "1", "complete", "2", "2026-03-02T09:30:00.000000Z", "")
-    raws = [(*head, 5, json.dumps(each)) for each in documents]
+    raws = [(",".join(head), 5, json.dumps(each)) for each in documents]
     _, made = Wide(form, 9, {5: "v1"}, wholes=(3, 5)).lines(raws, _exact)
     cells = [(*head, "v1", *form.cells(batches.stored(raw[-1]))) for raw in raws]
     assert made == "".join(f"{_exact(row)}\r\n" for row in cells)
@@ -202,3 +205,24 @@ def test_any_document_gives_the_lines_of_its_cells(
     expected = [_exact(row) for raw in entries for row in long._rows(raw)]
     assert made == "".join(f"{line}\r\n" for line in expected)
     assert count == len(expected)
+
+
+NUMBERS = (7, -0.0, 12.5, 1e-4, 1e-5, 1.25e-5, 1e-7, 1e15, 1e16, 1e300, 2**70, True)
+TEXTS = ("back", "1", "1e5", "null", "true", "a,b", "],[", "],,[", 'say "x"', "a\\b", "two\nlines", "", "ß", "[", "{")
+VALUES = (*NUMBERS, *TEXTS, None, {}, [], ["a"], [True], {"missing": "UNK"})
+
+
+def test_cells_written_together_are_those_written_one_by_one(plan: tables.Plan, monkeypatch: pytest.MonkeyPatch):
+    """Two that stand beside each other and are mostly written as JSON writes them: whatever they are in truth."""
+    monkeypatch.setattr(batches, "TOGETHER", 1)
+    form = tables.form_of(plan, "fall")
+    wide = Wide(form, 9, {5: "v1"}, wholes=(3, 5))
+    head = "M-1,north,baseline,1,complete,2,2026-03-02T09:30:00.000000Z,"
+    for one, other in product(VALUES, repeat=2):
+        # Of three entries the second is the odd one: those around it are as they were.
+        pairs = [(7, 3), (one, other), (2, 1.5)]
+        raws = [(head, 5, json.dumps(dict(zip(("pain_nrs", "pain_days"), pair, strict=True)))) for pair in pairs]
+        expected = [f"{_exact((*head.split(','), 'v1', *form.cells(batches.stored(raw[-1]))))}\r\n" for raw in raws]
+        assert wide.lines(raws, _exact) == (3, "".join(expected)), (one, other)
+        alone = wide.lines(raws[1:2], _exact)
+        assert alone == (1, expected[1]), (one, other)
