@@ -1,7 +1,7 @@
 """What may I see of participants? Lists, one participant, their screening; always only those at my sites."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -106,13 +106,14 @@ _COLUMNS: dict[Sort, ColumnElement[Any]] = {
 class ParticipantFilter:
     """Whom somebody looks for; None means anyone. `search` is the beginning of a code, or its number.
 
-    `asked`: only of whom something is asked that stands.
+    `asked`: only of whom something is asked that stands; `among`: only of these, by id.
     """
 
     site: str | None = None
     status: Status | None = None
     search: str | None = None
     asked: bool = False
+    among: frozenset[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -258,6 +259,8 @@ def participants_page(
     if key:
         position, here = tuple_(*_position(sort, key)), tuple_(column, PARTICIPANT.c.code)
         query = query.where(here < position if falling else here > position)
+    if wanted.among is not None:
+        query = query.where(PARTICIPANT.c.id.in_(sorted(wanted.among)))
     if search := (wanted.search or "").strip().upper():
         query = query.where(_begins_with(study, search))
     values: dict[str, object] = {"study_id": study.id, "size": size + 1, "site": wanted.site, "status": wanted.status}
@@ -271,17 +274,17 @@ def participants_page(
     )
 
 
-def count_by_status(session: Session, study: StudyInUse, *, by: Actor, site: str | None = None) -> dict[Status, int]:
-    """How many participants stand where, at the person's sites (or one of them); every status has a number."""
+def count_by_status(
+    session: Session, study: StudyInUse, *, by: Actor, of: Collection[Status] = tuple(Status)
+) -> dict[Status, int]:
+    """How many participants stand where, at the person's sites; every status that is asked about has a number."""
     query = (
         select(PARTICIPANT.c.status, func.count())
-        .where(PARTICIPANT.c.study_id == study.id, at_their_sites(by))
+        .where(PARTICIPANT.c.study_id == study.id, PARTICIPANT.c.status.in_(of), at_their_sites(by))
         .group_by(PARTICIPANT.c.status)
     )
-    if site is not None:
-        query = query.join(SITE, SITE.c.id == PARTICIPANT.c.site_id).where(SITE.c.code == site)
     counts = {str(status): int(number) for status, number in session.execute(query)}
-    return {status: counts.get(status, 0) for status in Status}
+    return {status: counts.get(status, 0) for status in of}
 
 
 def screening_and_initials(
