@@ -130,7 +130,7 @@ def participants(here: PageInStudy) -> Response:
         rows = _file_rows(here, places, wanted, sort, descending, questions)
         dates = ("next_visit", "target_on", "opens_on", "closes_on")
         standing = ["queries"] if may_ask else []
-        heading = ("participant", "site", "status", "screened_on", *dates, "randomised_in_error", *standing)
+        heading = ("participant", "site", "status", "screened_on", *dates, *standing, "randomised_in_error")
         return csv_file(f"{study.code}-participants-{here.now:%Y-%m-%d}", heading, rows)
     found = reads.participants_page(
         here.session,
@@ -157,7 +157,7 @@ def participants(here: PageInStudy) -> Response:
         "participants/participants.html",
         path=path,
         query=query,
-        columns=_columns(path, query, named=named, may_ask=may_ask),
+        columns=_columns(path, query, named=named, may_ask=may_ask, several=len(places.sites) > 1),
         rows=[_row(here, places, row, upcoming.get(row.id)) for row in found.rows],
         initials=reads.initials_of(here.session, found.rows, by=here.actor) if named else None,
         queries=standing_of(here.session, study, numbers, by=here.actor) if may_ask else None,
@@ -196,11 +196,20 @@ def _sort(text: str | None, *, may_ask: bool) -> tuple[Sort, bool]:
     return next((each for each in Sort if each == name), Sort.CODE), (text or "").startswith("-")
 
 
-def _columns(path: str, query: Mapping[str, str | None], *, named: bool, may_ask: bool) -> list[dict[str, str]]:
-    sorted_by = {Sort.CODE: "Participant", Sort.SITE: "Site", Sort.STATUS: "Status", Sort.SCREENED_ON: "Screened"}
+def _columns(
+    path: str, query: Mapping[str, str | None], *, named: bool, may_ask: bool, several: bool
+) -> list[dict[str, str]]:
+    """The headings; who works at one site alone is told it by no column."""
+    sorted_by = {Sort.CODE: "Participant", Sort.STATUS: "Status", Sort.SCREENED_ON: "Screened"}
+    if several:
+        sorted_by = {Sort.CODE: "Participant", Sort.SITE: "Site", **sorted_by}
     headings = [column(label, key, path, query, default=Sort.CODE) for key, label in sorted_by.items()]
     initials = [{"label": "Initials"}] if named else []
-    asked = [column("Queries", Sort.QUERIES, path, query, align="end", default=Sort.CODE)] if may_ask else []
+    asked = (
+        [column("Queries", Sort.QUERIES, path, query, align="end", default=Sort.CODE, most_first=True)]
+        if may_ask
+        else []
+    )
     return [headings[0], *initials, *headings[1:], {"label": "Next visit"}, {"label": "Window"}, *asked]
 
 
@@ -260,7 +269,7 @@ def _file_rows(
                 dates = (visit.code, visit.target_on, visit.opens_on, visit.closes_on) if visit else ("", "", "", "")
                 in_error = row.randomised_in_error or ""
                 stand = [] if questions is None else [asked.get(row.id, 0)]
-                yield (row.code, row.site_code, row.status.value, row.screened_on, *dates, in_error, *stand)
+                yield (row.code, row.site_code, row.status.value, row.screened_on, *dates, *stand, in_error)
             if found.next is None:
                 return
             cursor = found.next

@@ -40,7 +40,7 @@ SOON = timedelta(days=7)
 SHOWN = 25
 LATELY = timedelta(weeks=4)
 """So long somebody who was screened stands among what there is to do; then the list of participants has them."""
-CASEBOOKS = 10  # what was signed makes room for the next
+TO_SIGN = 10  # what was signed makes room for the next
 SIGN_AFTER = "sign_after"  # where the list of what waits for a signature goes on
 
 
@@ -110,7 +110,7 @@ def today(here: PageInStudy) -> Response:
     unsigned = None
     if may(by, Permission.ENTRY_SIGN) and first_page:
         cursor = here.request.query_params.get(SIGN_AFTER) or None
-        unsigned = unsigned_visits(here.session, study, by=by, cursor=cursor, limit=SHOWN)
+        unsigned = unsigned_visits(here.session, study, by=by, cursor=cursor, limit=TO_SIGN)
     return show_at(
         here,
         places,
@@ -270,7 +270,7 @@ def _casebooks(here: Here, by: Actor) -> dict[str, Any] | None:
     """The casebooks that this person is asked to sign, the first ones: who signs them sees the next."""
     if not may(by, Permission.CASEBOOK_SIGN):
         return None
-    found = casebooks_due(here.session, here.the_study, by=by, limit=CASEBOOKS)
+    found = casebooks_due(here.session, here.the_study, by=by, limit=TO_SIGN)
     root = f"/{here.the_study.code}/participants"
     rows = []
     for each in found.rows:

@@ -160,12 +160,14 @@ def test_the_list_of_participants_counts_what_stands_and_leads_to_it(world: Worl
             page = browser.soup(f"{people}{query}")
         assert len(statements) <= 12, statements
         cells = [(row.select("th")[0], cell) for row in page.select("tbody tr") for cell in row.select(COUNTED)]
-        return {code.get_text(): cell.get_text(strip=True) for code, cell in cells}
+        return {code.get_text(): "".join(link.get_text() for link in cell.select("a")) for code, cell in cells}
 
     assert rows(monitor) == {"M-001": "1", "M-002": ""}
     link = str(monitor.soup(people).select(f"{COUNTED} a")[0]["href"])
-    assert link == "/mini/queries?site=all&participant=M-001"
+    assert link == "/mini/queries?participant=M-001"
     assert ASKED in words(monitor.soup(link))
+    heads = [head for head in monitor.soup(people).select("th a") if head.get_text(strip=True) == "Queries"]
+    assert [head["href"] for head in heads] == [f"{people}?site=all&sort=-queries"], "the most first"
     assert list(rows(monitor, "?sort=queries")) == ["M-002", "M-001"]
     assert list(rows(monitor, "?sort=-queries")) == ["M-001", "M-002"]
     assert rows(monitor, "?queries=standing") == {"M-001": "1"}
