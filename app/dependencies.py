@@ -801,6 +801,18 @@ def require_password(here: Here, password: str, code: str | None = None, *, code
         raise WrongPassword([FieldProblem(field, field, reason)])
 
 
+def require_signature(here: Here, meanings: Mapping[str, str]) -> str:
+    """What somebody signs for, of a page's form, once they have proved again who they are (21 CFR 11.50, 11.200).
+
+    Invalid, naming the field, where they say nothing of it, or the password is not theirs.
+    """
+    meaning = here.value("meaning")
+    if meaning not in meanings:
+        raise Invalid([FieldProblem("meaning", "choices", "Say what your signature means.")])
+    require_password(here, here.form.get("password", [""])[-1])
+    return meaning
+
+
 def passkey_place(request: Request) -> Place | None:
     """Where the passkeys of this installation are good: at the address that people reach it by, as it was set."""
     return place_of(settings_of(request).address)

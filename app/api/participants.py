@@ -10,11 +10,24 @@ from sqlmodel import select
 
 from app.api.filters import AtSite, at, in_order
 from app.api.operations import operations
-from app.api.shapes import Body, Code, Cursor, Limit, OneTimeCode, PageOf, Password, Reply, Text, Values, Version
+from app.api.shapes import (
+    Body,
+    Code,
+    Cursor,
+    Limit,
+    OneTimeCode,
+    PageOf,
+    Password,
+    Reply,
+    Text,
+    Values,
+    Version,
+    problem_of,
+)
 from app.consent.actions import withdraw_consent
-from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, api_reauthenticate
+from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, api_reauthenticate, problem_json
 from app.foundation.errors import FieldProblem, Invalid
-from app.participants import actions, reads
+from app.participants import actions, finding, reads
 from app.participants.in_error.reads import records_of
 from app.participants.models import Participant
 from app.participants.rules import Eligibility, PersonalData
@@ -26,6 +39,18 @@ from app.people.permissions import Permission
 from app.schedule import actions as schedule
 
 router = operations("participants", "/participants")
+
+SOMEBODY: dict[str, Any] = {
+    "code": "R-0042",
+    "site": "neura",
+    "status": "randomised",
+    "screened_on": "2026-03-02",
+    "given_name": "Kiri",
+    "family_name": "Walker",
+    "date_of_birth": "1980-05-17",
+    "phone": "+61 2 9999 0000",
+}
+SHOWN = ("given_name", "family_name", "date_of_birth", "phone")  # of who is found: as on the page
 
 
 class ParticipantReply(Reply):
@@ -102,6 +127,9 @@ class ScreeningBody(Body):
     answers: Values
     failure_reason: Text | None = None
     personal: Personal = Personal()
+    another: bool = Field(
+        default=False, description="They are not who they look like: nobody at the site is compared with them."
+    )
 
 
 class VerdictReply(Reply):
@@ -153,6 +181,61 @@ class ScreeningReply(Reply):
     status: str
     eligible: bool
     verdicts: list[VerdictReply]
+
+
+class CandidateReply(Reply):
+    """Somebody at the site who looks like the person who was to be screened: which fields they share."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "code": "R-0017",
+                "status": "randomised",
+                "screened_on": "2026-01-20",
+                "shared": ["given_name", "family_name", "date_of_birth"],
+            }
+        },
+    )
+
+    code: str
+    status: str
+    screened_on: date
+    shared: list[str]
+
+
+class FindBody(Body):
+    """Whom somebody looks for. It is sent in a body, so that it stands in no address, and is kept nowhere."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"text": "kiri wal"}})
+
+    text: Text = Field(
+        description="The beginning of each name, a date of birth, a telephone number or part of it, or an address."
+    )
+
+
+class FoundReply(Reply):
+    """Somebody who may be meant."""
+
+    model_config = ConfigDict(json_schema_extra={"example": SOMEBODY})
+
+    code: str
+    site: str
+    status: str
+    screened_on: date
+    given_name: str | None
+    family_name: str | None
+    date_of_birth: str | None
+    phone: str | None
+
+
+class FoundPeopleReply(Reply):
+    """Who may be meant, the newest first, at most 20; `more`: there are others, so say more of the name."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [SOMEBODY], "more": False}})
+
+    items: list[FoundReply]
+    more: bool
 
 
 class NotTakingPartBody(Body):
@@ -294,24 +377,66 @@ def _reply(row: Any) -> ParticipantReply:
     return ParticipantReply.model_validate({**vars(row), "site": row.site_code})
 
 
-@router.post("", name="api.screen", status_code=201, response_model=ScreeningReply)
+@router.post("/find", name="api.find_people", response_model=FoundPeopleReply)
+def find_people(here: ApiChange, asked: FindBody) -> Response:
+    """Find somebody by name, date of birth, telephone number or address, at the sites where you may know who they are.
+
+    That they were shown, and to whom, is in the log; no answer is kept, so that the same again looks again.
+    """
+    found, more = finding.find_people(here.session, here.the_study, text=asked.text, by=here.actor, now=here.now)
+    people = [
+        FoundReply(
+            code=each.code,
+            site=each.site,
+            status=each.status,
+            screened_on=each.screened_on,
+            **{name: each.personal.items()[name] for name in SHOWN},
+        )
+        for each in found
+    ]
+    body = FoundPeopleReply(items=people, more=more).model_dump_json()
+    return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+@router.post(
+    "",
+    name="api.screen",
+    status_code=201,
+    response_model=ScreeningReply,
+    responses={
+        409: problem_of(
+            "The state of the trial forbids it; or `candidates` look like this person: where it is somebody else, send "
+            "the same again with `another`.",
+            candidates=CandidateReply,
+        )
+    },
+)
 def screen(here: ApiChange, asked: ScreeningBody) -> Response:
-    """Screen somebody. Not eligible is an answer, not an error: they are kept as a screen failure, with the reason."""
+    """Screen somebody. Not eligible is an answer, not an error: they are kept as a screen failure, with the reason.
+
+    Where somebody at the site looks like them, nobody is screened: 409 with the `candidates`, until the same is sent
+    with `another`.
+    """
     found = here.session.exec(
         select(Site).where(Site.study_id == here.the_study.id, Site.code == asked.site)
     ).one_or_none()
     if found is None:
         raise Invalid([FieldProblem("site", "choices", "There is no such site in this study.")])
-    participant, eligibility = actions.screen(
-        here.session,
-        here.the_study,
-        site=found,
-        answers=asked.answers,
-        failure_reason=asked.failure_reason,
-        personal=PersonalData(**asked.personal.model_dump()),
-        by=here.actor,
-        now=here.now,
-    )
+    try:
+        participant, eligibility = actions.screen(
+            here.session,
+            here.the_study,
+            site=found,
+            answers=asked.answers,
+            failure_reason=asked.failure_reason,
+            personal=PersonalData(**asked.personal.model_dump()),
+            another=asked.another,
+            by=here.actor,
+            now=here.now,
+        )
+    except finding.LooksLike as problem:  # an answer, and not undone: who was shown stays in the log
+        shown = [CandidateReply.model_validate(each).model_dump(mode="json") for each in problem.found]
+        return problem_json(409, problem, "Refused", candidates=shown)
     if eligibility.eligible:
         schedule.open_visits(
             here.session,

@@ -97,21 +97,24 @@ class ProblemReply(Reply):
     current_version: int | None = None
 
 
-def _problem(description: str) -> dict[str, Any]:
+def problem_of(description: str, **lists: type[BaseModel]) -> dict[str, Any]:
+    """A problem as the OpenAPI document says it; `lists`: what it names beside the others, each a list of a shape."""
     schema = ProblemReply.model_json_schema()
+    for name, shape in lists.items():
+        schema["properties"][name] = {"type": "array", "items": shape.model_json_schema()}
     return {"description": description, "content": {"application/problem+json": {"schema": schema}}}
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: _problem("The body cannot be read."),
-    401: _problem("No valid bearer token for this study."),
-    403: _problem("This person, or this token, may not do this."),
-    404: _problem("There is no such thing, or it is not this person's to know."),
-    409: _problem("The state of the trial forbids it, or somebody saved first; `detail` says what to do."),
-    412: _problem("`If-Match` names something that has changed meanwhile."),
-    429: _problem("This token asks more often than it may; `Retry-After` says in how many seconds it may again."),
+    400: problem_of("The body cannot be read."),
+    401: problem_of("No valid bearer token for this study."),
+    403: problem_of("This person, or this token, may not do this."),
+    404: problem_of("There is no such thing, or it is not this person's to know."),
+    409: problem_of("The state of the trial forbids it, or somebody saved first; `detail` says what to do."),
+    412: problem_of("`If-Match` names something that has changed meanwhile."),
+    429: problem_of("This token asks more often than it may; `Retry-After` says in how many seconds it may again."),
     413: {"description": "The body is larger than can be sent at once."},
-    422: _problem("What was sent is not valid; `errors` names each field and rule."),
+    422: problem_of("What was sent is not valid; `errors` names each field and rule."),
 }
 
 KEPT = r"^[^\x00]*$"

@@ -207,8 +207,8 @@ def _waiting(each: Signable) -> dict[str, Any]:
 def to_sign(here: ApiPage, code: str, visit: str) -> list[ToSignReply]:
     """What of this visit is complete and unsigned, with the digest that a signature would stand for."""
     found = participant_of(here, code)
-    ready, _ = what_to_sign(here.session, here.the_study, found, visit, by=here.actor, now=here.now)
-    return [ToSignReply(**_waiting(each)) for each in ready]
+    signable = what_to_sign(here.session, here.the_study, found, visit, by=here.actor, now=here.now)
+    return [ToSignReply(**_waiting(each)) for each in signable.ready]
 
 
 @router.post("/visits/{visit}/signatures", name="api.sign_visit", response_model=list[EntryReply])

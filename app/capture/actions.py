@@ -56,6 +56,7 @@ from app.capture.rules import (
     ItemChange,
     canonical,
     changes,
+    check_meaning,
     digest_of,
     form_name,
     judge_stored,
@@ -470,8 +471,7 @@ def sign_entry(
     about = _About(study, participant, visit, instrument, repeat)
     subject = about.refusal_subject
     require(by, Permission.ENTRY_SIGN, site_id=participant.site_id, action="entry.sign", subject=subject)
-    if meaning not in MEANINGS:
-        raise Invalid([FieldProblem("meaning", "choices", f"Say what you sign for: {', '.join(MEANINGS)}.")])
+    check_meaning(meaning, MEANINGS)
     form = study.definition.instrument(instrument) if study.definition.visit(visit) else None
     entry, judgement = None, None
     if form is not None:

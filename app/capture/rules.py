@@ -10,6 +10,7 @@ from typing import Any
 from app.capture.checks import Answers, Judgement, judge
 from app.capture.status import EntryStatus
 from app.capture.typed import shortened
+from app.foundation.errors import FieldProblem, Invalid
 from app.studies.definition import MOST_REPEATS, Instrument, Item, Study
 
 # What a signature can mean (21 CFR 11.50(a)(3)), and how a page says it.
@@ -236,6 +237,12 @@ def why_not_sign(entry: EntryState | None, instrument: Instrument | None, judgem
     if entry.is_signed and signature_holds(entry):
         return f"{entry.signed_name} has signed this version already. A new signature is needed only after a change."
     return None
+
+
+def check_meaning(meaning: str, meanings: Mapping[str, str]) -> None:
+    """Invalid, naming the field, unless a signature can mean this (21 CFR 11.50(a)(3))."""
+    if meaning not in meanings:
+        raise Invalid([FieldProblem("meaning", "choices", f"Say what you sign for: {', '.join(meanings)}.")])
 
 
 def why_asked(queries: int) -> str | None:

@@ -5,7 +5,7 @@ everything it takes (21 CFR 11.200(a)(1)(i)). Each entry is bound by itself, ove
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,8 +14,8 @@ from sqlalchemy import Integer, String, bindparam, select, update
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT_ENTRY
-from app.audit.actions import Change, record, recorded_together
-from app.capture.actions import as_signed, sign_entry, signature_said, signed_so
+from app.audit.actions import Change, record
+from app.capture.actions import as_signed, signature_said, signed_so
 from app.capture.double import rules as twice
 from app.capture.double.reads import states_of
 from app.capture.locks.reads import locks_of, refuse_locked
@@ -25,6 +25,7 @@ from app.capture.reads import ENTRY, SIGNATURE, Filled, answers_from, entries_wi
 from app.capture.rules import (
     MEANINGS,
     EntryState,
+    check_meaning,
     digest_of,
     form_name,
     judge_stored,
@@ -78,19 +79,10 @@ class Signable:
 
 
 @dataclass(frozen=True)
-class NotYet:
-    """A form of the visit that cannot be signed with the others, and why; signed ones are none of them."""
-
-    form: Instrument
-    repeat: int
-    reason: str
-
-
-@dataclass(frozen=True)
 class AsShown:
     """What somebody read before they sign: which form by its name (`rules.form_name`), which version and digest.
 
-    `visit` where forms of several visits are signed together.
+    `visit` where forms of several visits are signed together; of one visit it is known already.
     """
 
     name: str
@@ -101,7 +93,9 @@ class AsShown:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A form of a casebook that cannot be signed with the others, and why; `form` is None where no plan asks it now."""
+    """A form that cannot be signed with the others, and why; `form` is None where no plan asks it now. Signed ones are
+    none of them.
+    """
 
     visit: str
     instrument: str
@@ -112,46 +106,28 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class ToSign:
-    """What of a participant's casebook can be signed, in the order of the plan, and what is left out.
+    """What of a visit or of a whole casebook can be signed, in the order of the plan, and what is left out.
 
     `more`: how many wait beside these, because one page shows `MOST` entries. `values_changed` holds, by visit and
-    name of the form, the items whose answer is not what was entered first.
+    name of the form, the items whose answer is not what was entered first; of a casebook.
     """
 
     ready: tuple[Signable, ...]
     left_out: tuple[LeftOut, ...]
-    values_changed: Mapping[tuple[str, str], frozenset[str]]
+    values_changed: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     more: int = 0
 
 
 def what_to_sign(
     session: Session, study: StudyInUse, participant: Participant, visit: str, *, by: Actor, now: datetime
-) -> tuple[list[Signable], list[NotYet]]:
-    """What this person can sign of a visit now, in the order of the plan, and what keeps its other forms from it.
+) -> ToSign:
+    """What this person can sign of a visit now, and what is left out, with why: also what nobody has begun.
 
     A form of which they must not see the first of two entries says only that it waits.
     """
-    definition = study.definition
-    subject = f"{participant.code}/visit/{visit}"
-    require(by, Permission.ENTRY_SIGN, site_id=participant.site_id, action="visit.sign", subject=subject)
-    planned = definition.visit(visit)
-    if planned is None:
-        return [], []
-    book = _Book(session, study, participant, by, now)
-    ready, waiting = [], []
-    for code in planned.instruments:
-        form = definition.instrument(code)
-        if form is None or not form.signable:
-            continue
-        for entry in book.filled.get((visit, code)) or NOTHING:
-            if entry is not None and entry.is_signed:
-                continue
-            reason = book.why_not(visit, form, entry)
-            if reason is not None or entry is None:
-                waiting.append(NotYet(form, entry.repeat if entry else 1, reason or ""))
-            else:
-                ready.append(Signable(form, entry, digest_of(entry)))
-    return ready, waiting
+    _require_signing(participant, visit, by=by)
+    study = study.at(participant.site_id)
+    return _sorted_out(_Book(session, study, participant, by, now), {visit}, visit=visit)
 
 
 def casebook_to_sign(
@@ -162,7 +138,7 @@ def casebook_to_sign(
     An answer that somebody asks about is left out: who signs stands for what is still open otherwise. A form that
     nobody has begun is left out where its visit was held, and not spoken of elsewhere.
     """
-    _require_casebook(participant, by=by)
+    _require_signing(participant, None, by=by)
     study = study.at(participant.site_id)
     held = {each.code for each in visits_of(session, _id_of(participant)) if each.status == VisitStatus.HELD}
     found = _sorted_out(_Book(session, study, participant, by, now), held)
@@ -175,6 +151,30 @@ def casebook_to_sign(
     return replace(found, values_changed={place: frozenset(items) for place, items in changed.items()})
 
 
+def sign_visit(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    visit: str,
+    shown: Sequence[AsShown],
+    meaning: str,
+    by: Actor,
+    now: datetime,
+) -> list[EntryState]:
+    """Sign every entry of a visit that was shown, each by itself, or none: see `_sign_shown`.
+
+    An entry that became complete after the page was opened was not read, and stays unsigned. Conflict and Refused name
+    the form.
+    """
+    if not shown:
+        _require_signing(participant, visit, by=by)
+        message = "Nothing of this visit can be signed yet. Complete its forms first, then sign."
+        raise Invalid([FieldProblem("entries", "required", message)])
+    theirs = [replace(each, visit=visit) for each in shown]
+    return _sign_shown(session, study, participant, theirs, visit=visit, meaning=meaning, by=by, now=now)
+
+
 def sign_casebook_entries(
     session: Session,
     study: StudyInUse,
@@ -185,32 +185,49 @@ def sign_casebook_entries(
     by: Actor,
     now: datetime,
 ) -> list[EntryState]:
-    """Sign entries of as many visits as were shown, each by itself, or none: what changed meanwhile refuses all.
+    """Sign entries of as many visits as were shown, each by itself, or none: see `_sign_shown`.
 
-    The door has made sure just before that it is this person (21 CFR 11.200). The same again changes nothing. Conflict
-    and Refused name the visit and the form.
+    Conflict and Refused name the visit and the form.
+    """
+    if not shown:
+        _require_signing(participant, None, by=by)
+        raise Invalid([FieldProblem("entries", "required", "Choose at least one visit to sign.")])
+    return _sign_shown(session, study, participant, shown, visit=None, meaning=meaning, by=by, now=now)
+
+
+def _sign_shown(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    shown: Sequence[AsShown],
+    *,
+    visit: str | None,
+    meaning: str,
+    by: Actor,
+    now: datetime,
+) -> list[EntryState]:
+    """Sign what was shown of a visit, or of the whole casebook (None): what changed meanwhile refuses all of it.
+
+    The door has made sure just before that it is this person (21 CFR 11.200). The same again changes nothing.
     """
     study = study.at(participant.site_id)
-    about = _require_casebook(participant, by=by)
-    if meaning not in MEANINGS:
-        raise Invalid([FieldProblem("meaning", "choices", f"Say what you sign for: {', '.join(MEANINGS)}.")])
-    if not shown:
-        raise Invalid([FieldProblem("entries", "required", "Choose at least one visit to sign.")])
+    about = _require_signing(participant, visit, by=by)
+    check_meaning(meaning, MEANINGS)
     # Whoever saves an entry, asks about an answer, or locks, holds the participant: first, or after this.
     refuse_locked(session, study, participant, visit="", **about, alone=True)
     book = _Book(session, study, participant, by, now)
-    found = _sorted_out(book, frozenset(), most=None)
+    found = _sorted_out(book, frozenset(), visit=visit, most=None)
     ready = {(each.entry.visit, each.entry.name): each for each in found.ready}
     kept = {(each.visit, form_name(each.instrument, each.repeat)): each.reason for each in found.left_out}
     entries = {(each.visit, each.name): each for each in book.entries}
     signed: dict[tuple[str, str], EntryState] = {}
-    already: list[EntryState] = []
+    asked: list[EntryState] = []
     for each in shown:
         place = (each.visit, each.name)
         entry, signable = entries.get(place), ready.get(place)
-        label = _label(study.definition, each)
-        if _signed_as_shown(entry, each, meaning, by):
-            already.append(entries[place])
+        label = _label(study.definition, each, with_visit=visit is None)
+        if entry is not None and _signed_as_shown(entry, each, meaning, by):
+            asked.append(entry)
             continue
         if place in kept:  # before anything is said of a digest: the form may be one that this person must not read
             reason = kept[place]
@@ -224,6 +241,7 @@ def sign_casebook_entries(
                 reason = f"{entry.signed_name} has signed this version already. Open the page again to see what waits."
             raise Refused(f"{label}: {reason} Nothing was signed.", **about)
         signed[place] = as_signed(signable.entry, meaning=meaning, by=by, now=now)
+        asked.append(signed[place])
     if signed:
         rows = [
             {"entry_id": each.id, **{f"new_{name}": getattr(each, name) for name in SIGNATURE}}
@@ -231,18 +249,17 @@ def sign_casebook_entries(
         ]
         session.execute(_SIGN, rows)
         log = [
-            Change("entry.signed", participant.code, f"entry/{visit}/{name}", new=signature_said(each))
-            for (visit, name), each in signed.items()
+            Change("entry.signed", participant.code, f"entry/{at}/{name}", new=signature_said(each))
+            for (at, name), each in signed.items()
         ]
         record(session, study.code, log, by=by, now=now)
-    return [*already, *signed.values()]
+    return asked
 
 
-def _signed_as_shown(entry: EntryState | None, shown: AsShown, meaning: str, by: Actor) -> bool:
+def _signed_as_shown(entry: EntryState, shown: AsShown, meaning: str, by: Actor) -> bool:
     """Whether this is a retry: this person has signed exactly what was shown, and meant the same."""
-    if entry is None or not signed_so(entry, meaning, by):
-        return False
-    return (entry.version, entry.signed_digest) == (shown.version, shown.digest)
+    same = (entry.version, entry.signed_digest) == (shown.version, shown.digest)
+    return same and signed_so(entry, meaning, by)
 
 
 class _Book:
@@ -290,29 +307,33 @@ class _Book:
         )
 
 
-def _sorted_out(book: _Book, held: Collection[str], *, most: int | None = MOST) -> ToSign:
-    """What can be signed, and what is left out; `held` are the visits of which also the lacking forms are named."""
+def _sorted_out(book: _Book, held: Collection[str], *, visit: str | None = None, most: int | None = MOST) -> ToSign:
+    """What can be signed of a visit or of all (None), and what is left out; `held` are the visits of which also the
+    lacking forms are named. A form that somebody asks about is signed where its visit alone is, and not among many.
+    """
     definition, ready, left_out = book.definition, [], []
-    for visit, code in _in_order(definition, book.filled):
+    for at, code in _in_order(definition, book.filled):
+        if visit not in (None, at):
+            continue
         form = definition.instrument(code)
         if form is not None and not form.signable:
             continue
-        nothing = NOTHING if visit in held and form is not None else ()
-        for entry in book.filled.get((visit, code)) or nothing:
+        nothing = NOTHING if at in held and form is not None else ()
+        for entry in book.filled.get((at, code)) or nothing:
             if entry is not None and entry.is_signed:
                 continue
-            if form is None or definition.visit(visit) is None:
+            if form is None or definition.visit(at) is None:
                 reason: str | None = NOT_ASKED
             else:
-                reason = book.why_not(visit, form, entry)
-            if reason is None and entry is not None:
-                reason = why_asked(book.asked.get((visit, entry.name), 0))
+                reason = book.why_not(at, form, entry)
+            if reason is None and entry is not None and visit is None:
+                reason = why_asked(book.asked.get((at, entry.name), 0))
             if reason is None and entry is not None and form is not None:
                 ready.append(Signable(form, entry, digest_of(entry)))
             else:
-                left_out.append(LeftOut(visit, code, entry.repeat if entry else 1, form, reason or ""))
+                left_out.append(LeftOut(at, code, entry.repeat if entry else 1, form, reason or ""))
     shown = ready if most is None else ready[:most]
-    return ToSign(tuple(shown), tuple(left_out), {}, len(ready) - len(shown))
+    return ToSign(tuple(shown), tuple(left_out), more=len(ready) - len(shown))
 
 
 def _in_order(definition: Study, filled: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -321,15 +342,19 @@ def _in_order(definition: Study, filled: Collection[tuple[str, str]]) -> list[tu
     return [*planned, *(place for place in filled if place not in planned)]
 
 
-def _label(definition: Study, each: AsShown) -> str:
-    """A form with its visit, as a refusal names it."""
+def _label(definition: Study, each: AsShown, *, with_visit: bool) -> str:
+    """A form as a refusal names it, with its visit where there are several."""
     visit, form = definition.visit(each.visit), definition.instrument(named_form(each.name)[0])
+    label = form.label if form is not None else shortened(each.name)
     at = visit.label if visit is not None else shortened(each.visit)
-    return f"{at}, {form.label if form is not None else shortened(each.name)}"
+    return f"{at}, {label}" if with_visit else label
 
 
-def _require_casebook(participant: Participant, *, by: Actor) -> dict[str, Any]:
+def _require_signing(participant: Participant, visit: str | None, *, by: Actor) -> dict[str, Any]:
+    """How the log names the signing of a visit, or of a casebook, by somebody who may."""
     about: dict[str, Any] = {"action": "entries.sign", "subject": f"{participant.code}/casebook"}
+    if visit is not None:
+        about = {"action": "visit.sign", "subject": f"{participant.code}/visit/{visit}"}
     require(by, Permission.ENTRY_SIGN, site_id=participant.site_id, **about)
     return about
 
@@ -337,61 +362,3 @@ def _require_casebook(participant: Participant, *, by: Actor) -> dict[str, Any]:
 def _id_of(participant: Participant) -> int:
     assert participant.id is not None
     return participant.id
-
-
-def sign_visit(
-    session: Session,
-    study: StudyInUse,
-    participant: Participant,
-    *,
-    visit: str,
-    shown: Sequence[AsShown],
-    meaning: str,
-    by: Actor,
-    now: datetime,
-) -> list[EntryState]:
-    """Sign every entry that was shown, each by itself, or none: whatever changed meanwhile refuses all of them.
-
-    An entry that became complete after the page was opened was not read, and stays unsigned. The same again changes
-    nothing. Conflict and Refused name the form.
-    """
-    study = study.at(participant.site_id)
-    subject = f"{participant.code}/visit/{visit}"
-    require(by, Permission.ENTRY_SIGN, site_id=participant.site_id, action="visit.sign", subject=subject)
-    if not shown:
-        message = "Nothing of this visit can be signed yet. Complete its forms first, then sign."
-        raise Invalid([FieldProblem("entries", "required", message)])
-    signed = []
-    with recorded_together(session):
-        for each in shown:
-            instrument, repeat = named_form(each.name)
-            form = study.definition.instrument(instrument)
-            label = form.label if form is not None else shortened(each.name)
-            try:
-                entry = sign_entry(
-                    session,
-                    study,
-                    participant,
-                    visit=visit,
-                    instrument=instrument,
-                    repeat=repeat,
-                    version=each.version,
-                    meaning=meaning,
-                    by=by,
-                    now=now,
-                )
-                if entry.signed_digest != each.digest:
-                    raise Conflict(NOT_AS_SHOWN, current_version=entry.version)
-            except Conflict as problem:
-                raise Conflict(
-                    f"{label}: {problem.reason} Nothing was signed.",
-                    current_version=problem.current_version,
-                    action="visit.sign",
-                    subject=subject,
-                ) from problem
-            except Refused as problem:
-                raise Refused(
-                    f"{label}: {problem.reason} Nothing was signed.", action="visit.sign", subject=subject
-                ) from problem
-            signed.append(entry)
-    return signed

@@ -10,7 +10,7 @@ from datetime import date, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import Integer, and_, bindparam, exists, or_, select
+from sqlalchemy import Integer, String, and_, bindparam, exists, or_, select
 from sqlmodel import Session
 
 from app.consent import rules
@@ -20,7 +20,7 @@ from app.foundation.database import instance_of, table_of
 from app.participants import files
 from app.participants.identity import PARTICIPANT
 from app.participants.models import Participant
-from app.participants.reads import SITE
+from app.participants.reads import SITE, at_their_sites
 from app.participants.status import Status
 from app.people.access import Actor, require, sites_for
 from app.people.permissions import Permission
@@ -41,10 +41,17 @@ _CONSENTS = (
     .order_by(CONSENT.c.id)
 )
 
-_TO_COUNTERSIGN = select(CONSENT.c.participant_id, CONSENT.c.id).where(
-    CONSENT.c.participant_id.in_(bindparam("participant_ids", type_=Integer, expanding=True)),
-    CONSENT.c.countersigned_at.is_(None),
-    CONSENT.c.withdrawn_on.is_(None),
+_TO_COUNTERSIGN = (
+    select(CONSENT.c.participant_id, CONSENT.c.id)
+    .join(PARTICIPANT, PARTICIPANT.c.id == CONSENT.c.participant_id)
+    .where(
+        PARTICIPANT.c.study_id == bindparam("study_id", type_=Integer),
+        PARTICIPANT.c.status == bindparam("status", type_=String),
+        CONSENT.c.countersigned_at.is_(None),
+        CONSENT.c.withdrawn_on.is_(None),
+    )
+    .order_by(CONSENT.c.id)
+    .limit(bindparam("most", type_=Integer))
 )
 _SITE = select(SITE.c.code, SITE.c.timezone).where(SITE.c.id == bindparam("site_id", type_=Integer))
 _SITES = select(SITE.c.id, SITE.c.code).where(SITE.c.study_id == bindparam("study_id", type_=Integer))
@@ -86,11 +93,13 @@ def consents_of(session: Session, participant_id: int) -> list[Consent]:
     return [instance_of(Consent, row) for row in rows]
 
 
-def to_countersign(session: Session, participant_ids: Sequence[int]) -> dict[int, int]:
-    """The consent of each of these participants that waits for its countersignature, by participant id."""
-    if not participant_ids:
-        return {}
-    rows = session.execute(_TO_COUNTERSIGN, {"participant_ids": participant_ids})
+def to_countersign(session: Session, study: StudyInUse, *, by: Actor, most: int) -> dict[int, int]:
+    """Of whom a consent waits for its countersignature, and which: participant id -> consent id, the longest first.
+
+    At the person's sites; of participants whose first consent it is: the screened.
+    """
+    wanted = {"study_id": study.id, "status": Status.SCREENED, "most": most}
+    rows = session.execute(_TO_COUNTERSIGN.where(at_their_sites(by)), wanted)
     return {row.participant_id: row.id for row in rows}
 
 

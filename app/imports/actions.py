@@ -40,9 +40,11 @@ from app.imports.rules import (
 )
 from app.imports.rules import rows_of as rows_in
 from app.participants.actions import screen
+from app.participants.finding import EverybodyThere
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.participants.rules import PersonalData
+from app.participants.rules.personal import LABELS
 from app.people.access import Actor, require
 from app.people.models import Site
 from app.people.permissions import Permission
@@ -59,6 +61,7 @@ PARTICIPANT = table_of(Participant)
 SITE = table_of(Site)
 ACTION = "data.import"
 SUBJECT = "/import"
+YES = ("true", "yes", "1")  # what a column says of somebody who is another person
 FILES_KEPT = timedelta(days=7)
 PIECE = 1_000_000  # characters of a text that are put into bytes at once
 LARGEST = 25_000_000  # bytes of a file that waits on the page
@@ -164,10 +167,15 @@ class _Run:
     now: datetime
     waiting: set[str] = field(default_factory=set)
     """Who would be randomised, and is not."""
+    there: dict[int, EverybodyThere] = field(default_factory=dict)
+    """Of each site at which somebody is screened: everybody who is there."""
+    come: tuple[int, PersonalData] | None = None
+    """Whom this row screens, and where."""
 
     def row(self, row: Filled, lines: list[Cells]) -> list[Outcome]:
         savepoint = self.session.begin_nested()
         outcomes: list[Outcome] = []
+        self.come = None
         try:
             if len(lines) > MOST_TOGETHER:
                 message = f"More than {MOST_TOGETHER:,} rows are of this person at this visit. Send them in parts."
@@ -200,6 +208,9 @@ class _Run:
             savepoint.rollback()
             return [_left(each) for each in outcomes]
         savepoint.commit()
+        if self.come is not None:
+            site_id, personal = self.come
+            self.there[site_id].add(personal)
         return outcomes or [Outcome(row.number, who.code, row.visit, "", UNCHANGED)]
 
     def _participant(self, row: Filled) -> tuple[Participant, list[dict[str, Any]]]:
@@ -231,14 +242,16 @@ class _Run:
         if site is None:
             raise Invalid([FieldProblem("site", "choices", "There is no such site in this study. Check the column.")])
         answers = {item: self._answer(item, each, row) for item, each in new.answers.items()}
-        personal = {part: found(each, row.cells, blank) for part, each in new.personal.items()}
+        said_of_them = {part: found(each, row.cells, blank) for part, each in new.personal.items()}
+        personal = PersonalData(**{part: str(value) for part, value in said_of_them.items() if value is not None})
+        self._refuse_like(site.id, personal, new, row)
         made, eligibility = screen(
             session,
             study,
             site=Site(**site._mapping),
             answers={item: value for item, value in answers.items() if value is not None},
             failure_reason=None,
-            personal=PersonalData(**{part: str(value) for part, value in personal.items() if value is not None}),
+            personal=personal,
             by=by,
             now=now,
         )
@@ -257,6 +270,27 @@ class _Run:
         if new.consent is not None:
             told.append({"item": "consent", "old": None, "new": self._consent(made, row, new)})
         return self._by_code(made.code), told
+
+    def _refuse_like(self, site_id: int, personal: PersonalData, new: NewParticipants, row: Filled) -> None:
+        """Refused where somebody at the site looks like this person, unless the file says that they are another.
+
+        Nobody is named: what is refused is rolled back, and with it that somebody was shown.
+        """
+        if not new.personal:
+            return
+        if site_id not in self.there:
+            self.there[site_id] = EverybodyThere(self.session, self.study, site_id=site_id, by=self.by)
+        self.come = (site_id, personal)
+        another = found(new.another, row.cells, self.mapping.blank) if new.another else None
+        if str(another).casefold() in YES:
+            return
+        if shared := self.there[site_id].like(personal):
+            fields = ", ".join(LABELS[name] for name in shared)
+            message = (
+                f"Somebody at this site looks like this person: the same in {fields}. Find them by name; where it is "
+                "somebody else, say so with “another” in the mapping."
+            )
+            raise Invalid([FieldProblem("participant", "another", message)])
 
     def _answer(self, item: str, source: Source, row: Filled) -> object:
         """An answer to the pre-screen: of a text cell, the number or yes and no that its item asks for."""

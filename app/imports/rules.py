@@ -83,6 +83,9 @@ class NewParticipants(_Part):
     answers: dict[Name, Source]
     personal: dict[Literal["given_name", "family_name", "date_of_birth", "phone", "email"], Source] = {}
     consent: ConsentFrom | None = None
+    another: Source | None = Field(
+        default=None, description="True where somebody who looks like a person at the site is another one."
+    )
 
 
 class FileMapping(_Part):

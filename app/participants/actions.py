@@ -13,6 +13,7 @@ from app.audit.actions import Change, record
 from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.foundation.words import day_in_words
+from app.participants.finding import LooksLike, find_like
 from app.participants.identity import (
     ERASED,
     IDENTITY,
@@ -78,10 +79,14 @@ def screen(
     answers: Mapping[str, Any],
     failure_reason: str | None,
     personal: PersonalData,
+    another: bool = True,
     by: Actor,
     now: datetime,
 ) -> tuple[Participant, Eligibility]:
-    """Screen a person: judge every criterion, give them a code, and keep it all, eligible or not."""
+    """Screen a person: judge every criterion, give them a code, and keep it all, eligible or not.
+
+    Unless somebody has said that it is `another` person: LooksLike where one at the site looks like them.
+    """
     here = {"action": "participant.screen", "subject": "/screening"}
     assert site.id is not None
     require(by, Permission.PARTICIPANT_SCREEN, site_id=site.id, **here)
@@ -109,6 +114,8 @@ def screen(
         if unknown := why_not_known(definition, eligibility):
             raise Invalid(unknown)
         failure_reason = ",".join(eligibility.failed) or None
+    if not another and (like := find_like(session, study, personal, site_id=site.id, by=by, now=now)):
+        raise LooksLike(like, **here)
     status = Status.SCREENED if failure_reason is None else Status.SCREEN_FAILED
     participant = _new_participant(session, study, site.id, status, today, by=by, now=now)
     assert participant.id is not None

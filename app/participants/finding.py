@@ -11,10 +11,10 @@ from sqlmodel import Session
 
 from app.audit.actions import Change, record
 from app.foundation.database import streamed
-from app.foundation.errors import FieldProblem, Invalid
+from app.foundation.errors import FieldProblem, Invalid, Refused
 from app.participants.identity import IDENTITY, PARTICIPANT, open_personal, unwrap
 from app.participants.reads import SITE
-from app.participants.rules.personal import PersonalData, fits, in_common, why_not_look_for
+from app.participants.rules.personal import PersonalData, fits, in_common, likenesses, why_not_look_for
 from app.participants.status import Status
 from app.people.access import Actor, may, require, sites_for
 from app.people.permissions import Permission
@@ -34,6 +34,18 @@ class Found:
 
 
 MOST_FOUND = 20
+
+
+class LooksLike(Refused):
+    """Somebody at the site looks like the person about to be screened. `found` is who: they are in the log as shown."""
+
+    def __init__(self, found: list[Found], **about: str) -> None:
+        super().__init__(
+            "Somebody at this site looks like this person. Open them first; screen this person only when it is "
+            "somebody else.",
+            **about,
+        )
+        self.found = found
 
 
 def find_people(
@@ -69,6 +81,31 @@ def find_like(
         shown = list(islice((each for each in like if each.shared), MOST_FOUND))
     _write_shown(session, study, shown, by=by, now=now)
     return shown
+
+
+class EverybodyThere:
+    """Everybody at a site, to be held against many: each is opened once, and kept by what two people have in common.
+
+    Nobody is shown, so that nothing is written down: it says in which fields somebody looks like one of them. Whoever
+    may not know who they are is told nothing.
+    """
+
+    def __init__(self, session: Session, study: StudyInUse, *, site_id: int, by: Actor) -> None:
+        self._known: dict[tuple[str, ...], list[PersonalData]] = {}
+        if may(by, Permission.IDENTITY_READ, site_id=site_id):
+            with closing(_looked_through(session, study, {site_id})) as everybody:
+                for each in everybody:
+                    self.add(each.personal)
+
+    def add(self, personal: PersonalData) -> None:
+        """Somebody who has come."""
+        for key in likenesses(personal):
+            self._known.setdefault(key, []).append(personal)
+
+    def like(self, personal: PersonalData) -> tuple[str, ...]:
+        """In which fields this person is like somebody there; empty when they are like nobody."""
+        known = (each for key in likenesses(personal) for each in self._known.get(key, ()))
+        return next((shared for each in known if (shared := in_common(personal, each))), ())
 
 
 def _looked_through(session: Session, study: StudyInUse, sites: Collection[int] | None) -> Generator[Found]:

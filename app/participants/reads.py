@@ -1,7 +1,7 @@
 """What may I see of participants? Lists, one participant, their screening; always only those at my sites."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -91,6 +91,7 @@ class Sort(StrEnum):
     STATUS = "status"
     SITE = "site"
     SCREENED_ON = "screened_on"
+    QUERIES = "queries"
 
 
 _COLUMNS: dict[Sort, ColumnElement[Any]] = {
@@ -103,11 +104,16 @@ _COLUMNS: dict[Sort, ColumnElement[Any]] = {
 
 @dataclass(frozen=True)
 class ParticipantFilter:
-    """Whom somebody looks for; None means anyone. `search` is the beginning of a code, or its number."""
+    """Whom somebody looks for; None means anyone. `search` is the beginning of a code, or its number.
+
+    `asked`: only of whom something is asked that stands; `among`: only of these, by id.
+    """
 
     site: str | None = None
     status: Status | None = None
     search: str | None = None
+    asked: bool = False
+    among: frozenset[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -225,20 +231,36 @@ def participants_page(
     descending: bool = False,
     cursor: str | None = None,
     limit: int | None = None,
+    questions: Select[tuple[int, int]] | None = None,
 ) -> paging.Page[ParticipantRow]:
-    """One page of the participants at the person's sites, in one statement."""
+    """One page of the participants at the person's sites, in one statement.
+
+    `questions`: how many queries stand about whom (participant_id, number), as far as the person may know it
+    (`capture.queries.reads`, a room above this one). The list can be sorted and narrowed by them only with it.
+    """
     size = paging.page_size(limit)
     if not f"{wanted.site or ''}{wanted.search or ''}".isprintable():  # PostgreSQL keeps no NUL
         return paging.Page([])
     key, backwards = paging.decode(cursor, 3, str, str, str) if cursor else ([], False)
     falling = backwards != descending
     sites = sites_for(by, Permission.PARTICIPANT_READ)
-    query = _listed(
-        session.get_bind().dialect.name, sites is None, bool(wanted.site), wanted.status is not None, sort, falling
-    )
+    kind, by_queries = session.get_bind().dialect.name, sort is Sort.QUERIES
+    shape = Sort.CODE if by_queries else sort
+    query = _listed(kind, sites is None, bool(wanted.site), wanted.status is not None, shape, falling)
+    column = _COLUMNS[shape]
+    if by_queries or wanted.asked:
+        assert questions is not None  # whoever may know of none cannot sort by them either
+        theirs = questions.subquery("questions")
+        query = query.join(theirs, theirs.c.participant_id == PARTICIPANT.c.id, isouter=not wanted.asked)
+        if by_queries:
+            column = func.coalesce(theirs.c.number, 0)
+            order = [one.desc() if falling else one.asc() for one in (column, PARTICIPANT.c.code)]
+            query = query.add_columns(column.label("queries")).order_by(None).order_by(*order)
     if key:
-        position, here = tuple_(*_position(sort, key)), tuple_(_COLUMNS[sort], PARTICIPANT.c.code)
+        position, here = tuple_(*_position(sort, key)), tuple_(column, PARTICIPANT.c.code)
         query = query.where(here < position if falling else here > position)
+    if wanted.among is not None:
+        query = query.where(PARTICIPANT.c.id.in_(sorted(wanted.among)))
     if search := (wanted.search or "").strip().upper():
         query = query.where(_begins_with(study, search))
     values: dict[str, object] = {"study_id": study.id, "size": size + 1, "site": wanted.site, "status": wanted.status}
@@ -246,20 +268,23 @@ def participants_page(
         values["ids"] = sorted(sites)
     found = session.execute(query, values).mappings().all()
     page = paging.page_of(found, size, lambda row: _key(sort, row), cursor=cursor, backwards=backwards)
-    return page.made(lambda row: ParticipantRow(**{**row, "status": Status(row["status"])}))
+    names = ParticipantRow.__dataclass_fields__
+    return page.made(
+        lambda row: ParticipantRow(**{**{name: row[name] for name in names}, "status": Status(row["status"])})
+    )
 
 
-def count_by_status(session: Session, study: StudyInUse, *, by: Actor, site: str | None = None) -> dict[Status, int]:
-    """How many participants stand where, at the person's sites (or one of them); every status has a number."""
+def count_by_status(
+    session: Session, study: StudyInUse, *, by: Actor, of: Collection[Status] = tuple(Status)
+) -> dict[Status, int]:
+    """How many participants stand where, at the person's sites; every status that is asked about has a number."""
     query = (
         select(PARTICIPANT.c.status, func.count())
-        .where(PARTICIPANT.c.study_id == study.id, at_their_sites(by))
+        .where(PARTICIPANT.c.study_id == study.id, PARTICIPANT.c.status.in_(of), at_their_sites(by))
         .group_by(PARTICIPANT.c.status)
     )
-    if site is not None:
-        query = query.join(SITE, SITE.c.id == PARTICIPANT.c.site_id).where(SITE.c.code == site)
     counts = {str(status): int(number) for status, number in session.execute(query)}
-    return {status: counts.get(status, 0) for status in Status}
+    return {status: counts.get(status, 0) for status in of}
 
 
 def screening_and_initials(
@@ -370,12 +395,15 @@ def _begins_with(study: StudyInUse, search: str) -> ColumnElement[bool]:
 
 
 def _key(sort: Sort, row: Mapping[Any, Any]) -> tuple[str, str, str]:
-    value = {
-        Sort.CODE: row["code"],
-        Sort.STATUS: row["status"],
-        Sort.SITE: row["site_code"],
-        Sort.SCREENED_ON: row["screened_on"].isoformat(),
-    }[sort]
+    if sort is Sort.QUERIES:
+        value = str(row["queries"])
+    else:
+        value = {
+            Sort.CODE: row["code"],
+            Sort.STATUS: row["status"],
+            Sort.SITE: row["site_code"],
+            Sort.SCREENED_ON: row["screened_on"].isoformat(),
+        }[sort]
     return sort.value, value, row["code"]
 
 
@@ -384,6 +412,8 @@ def _position(sort: Sort, key: list[str]) -> tuple[Any, str]:
     try:
         if name != sort or not (value + code).isprintable():
             raise ValueError
+        if sort is Sort.QUERIES:
+            return int(value[:9]), code
         return (date.fromisoformat(value) if sort is Sort.SCREENED_ON else value), code
     except ValueError:
         raise Invalid(

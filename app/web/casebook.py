@@ -12,8 +12,8 @@ from app.capture.locks.rules import Kind, covering_visit, is_locked, strongest, 
 from app.capture.reads import entries_of, entries_with_values
 from app.capture.rules import entry_mark
 from app.casebook import casebook_of
-from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, database_of, require_password
-from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
+from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, database_of, require_signature
+from app.foundation.errors import Conflict, Invalid, Refused
 from app.own_copy import Place, book_of_copy, own_copy_of
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
@@ -48,11 +48,8 @@ def sign(here: ChangeInStudy, code: str) -> Response:
     participant = _participant(here, code)
     subject = f"{participant.code}/casebook"
     require(here.actor, Permission.CASEBOOK_SIGN, site_id=participant.site_id, action="casebook.sign", subject=subject)
-    meaning = here.value("meaning")
     try:
-        if meaning not in MEANINGS:
-            raise Invalid([FieldProblem("meaning", "choices", "Say what your signature means.")])
-        require_password(here, here.form.get("password", [""])[-1])
+        meaning = require_signature(here, MEANINGS)
         actions.sign_casebook(
             here.session,
             here.the_study,

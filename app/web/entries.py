@@ -53,7 +53,7 @@ from app.dependencies import (
     SentFiles,
     TypedForm,
     kept_file,
-    require_password,
+    require_signature,
 )
 from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
@@ -629,16 +629,13 @@ def sign(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respons
     subject = f"{spot.participant.code}/entry/{visit}/{instrument}"
     require(here.actor, Permission.ENTRY_SIGN, site_id=spot.participant.site_id, action="entry.sign", subject=subject)
     try:
-        if here.value("meaning") not in MEANINGS:
-            raise Invalid([FieldProblem("meaning", "choices", "Say what your signature means.")])
-        require_password(here, here.form.get("password", [""])[-1])
         actions.sign_entry(
             here.session,
             here.the_study,
             spot.participant,
             **spot.place_asked,
             version=number(here.value("version")),
-            meaning=here.value("meaning"),
+            meaning=require_signature(here, MEANINGS),
             by=here.actor,
             now=here.now,
         )

@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any, NamedTuple
 
 from fastapi.responses import RedirectResponse, Response
+from sqlalchemy import Select
 
 from app.audit.reads import AuditFilter
 from app.audit.reads import entries as audit_entries
@@ -13,6 +14,7 @@ from app.capture.double.reads import states_of, withheld_subjects
 from app.capture.double.rules import State
 from app.capture.locks.reads import locks_of
 from app.capture.locks.rules import Lock, is_locked
+from app.capture.queries.reads import standing_by_participant, standing_of
 from app.capture.reads import EntryMark, entries_and_drafts
 from app.capture.rules import entry_mark, form_name
 from app.capture.status import EntryStatus
@@ -77,6 +79,7 @@ from app.web.tables import address, column, csv_file, typed_text
 router = pages()
 
 RECENT = 8
+STANDING = "standing"  # of a query: open or answered, as the list of queries says it in its address
 LARGEST_VERSION = 2**31 - 2  # the next one still has to fit its column
 # How the state of a visit is marked.
 MARKS = {
@@ -107,20 +110,27 @@ def participants(here: PageInStudy) -> Response:
     everywhere = "all" if find or places.chosen is None else places.chosen.code
     site = next((each.code for each in places.sites if each.code == asked.get("site")), "")
     status = next((each for each in Status if each == asked.get("status")), None)
-    sort, descending = _sort(asked.get("sort"))
+    may_ask = may(here.actor, Permission.ENTRY_READ)
+    sort, descending = _sort(asked.get("sort"), may_ask=may_ask)
     query: dict[str, str | None] = {
         "find": find,
         "site": site or ("all" if "site" in asked else everywhere),
         "status": status,
+        "queries": STANDING if may_ask and asked.get("queries") == STANDING else None,
         "sort": f"-{sort}" if descending else sort if sort is not Sort.CODE else None,
     }
     wanted = ParticipantFilter(
-        site=None if query["site"] == "all" else query["site"], status=status, search=find or None
+        site=None if query["site"] == "all" else query["site"],
+        status=status,
+        search=find or None,
+        asked=query["queries"] is not None,
     )
+    questions = standing_by_participant(study, by=here.actor) if may_ask else None
     if asked.get("format") == "csv":
-        rows = _file_rows(here, places, wanted, sort, descending)
+        rows = _file_rows(here, places, wanted, sort, descending, questions)
         dates = ("next_visit", "target_on", "opens_on", "closes_on")
-        heading = ("participant", "site", "status", "screened_on", *dates, "randomised_in_error")
+        standing = ["queries"] if may_ask else []
+        heading = ("participant", "site", "status", "screened_on", *dates, *standing, "randomised_in_error")
         return csv_file(f"{study.code}-participants-{here.now:%Y-%m-%d}", heading, rows)
     found = reads.participants_page(
         here.session,
@@ -130,22 +140,29 @@ def participants(here: PageInStudy) -> Response:
         sort=sort,
         descending=descending,
         cursor=asked.get("after") or None,
+        questions=questions,
     )
     named = may(here.actor, Permission.IDENTITY_READ)
-    if find and named and not (found.rows or status or site or _may_be_code(here.the_study.definition, find)):
+    if (
+        find
+        and named
+        and not (found.rows or status or site or wanted.asked or _may_be_code(here.the_study.definition, find))
+    ):
         return _find_page(here, places, find)
-    upcoming = next_visits(here.session, [row.id for row in found.rows], places.today(here))
+    numbers = [row.id for row in found.rows]
+    upcoming = next_visits(here.session, numbers, places.today(here))
     return show_at(
         here,
         places,
         "participants/participants.html",
         path=path,
         query=query,
-        columns=_columns(path, query, named=named),
+        columns=_columns(path, query, named=named, may_ask=may_ask, several=len(places.sites) > 1),
         rows=[_row(here, places, row, upcoming.get(row.id)) for row in found.rows],
         initials=reads.initials_of(here.session, found.rows, by=here.actor) if named else None,
-        filtered=bool(find or status or wanted.site),
-        active=sum(map(bool, (find, status, wanted.site))),
+        queries=standing_of(here.session, study, numbers, by=here.actor) if may_ask else None,
+        filtered=bool(find or status or wanted.site or wanted.asked),
+        active=sum(map(bool, (find, status, wanted.site, wanted.asked))),
         newer=address(path, query, after=found.previous) if found.previous else None,
         older=address(path, query, after=found.next) if found.next else None,
         csv_url=address(path, query, format="csv") if found.rows else None,
@@ -172,16 +189,28 @@ def _may_be_code(definition: Study, typed: str) -> bool:
     return number.isdecimal() and len(number) <= definition.participant_digits
 
 
-def _sort(text: str | None) -> tuple[Sort, bool]:
+def _sort(text: str | None, *, may_ask: bool) -> tuple[Sort, bool]:
     name = (text or "").removeprefix("-")
+    if name == Sort.QUERIES and not may_ask:
+        return Sort.CODE, False
     return next((each for each in Sort if each == name), Sort.CODE), (text or "").startswith("-")
 
 
-def _columns(path: str, query: Mapping[str, str | None], *, named: bool) -> list[dict[str, str]]:
-    sorted_by = {Sort.CODE: "Participant", Sort.SITE: "Site", Sort.STATUS: "Status", Sort.SCREENED_ON: "Screened"}
+def _columns(
+    path: str, query: Mapping[str, str | None], *, named: bool, may_ask: bool, several: bool
+) -> list[dict[str, str]]:
+    """The headings; who works at one site alone is told it by no column."""
+    sorted_by = {Sort.CODE: "Participant", Sort.STATUS: "Status", Sort.SCREENED_ON: "Screened"}
+    if several:
+        sorted_by = {Sort.CODE: "Participant", Sort.SITE: "Site", **sorted_by}
     headings = [column(label, key, path, query, default=Sort.CODE) for key, label in sorted_by.items()]
     initials = [{"label": "Initials"}] if named else []
-    return [headings[0], *initials, *headings[1:], {"label": "Next visit"}, {"label": "Window"}]
+    asked = (
+        [column("Queries", Sort.QUERIES, path, query, align="end", default=Sort.CODE, most_first=True)]
+        if may_ask
+        else []
+    )
+    return [headings[0], *initials, *headings[1:], {"label": "Next visit"}, {"label": "Window"}, *asked]
 
 
 class Listed(NamedTuple):
@@ -210,7 +239,12 @@ def _row(here: Here, places: Places, row: ParticipantRow, visit: NextVisit | Non
 
 
 def _file_rows(
-    here: Here, places: Places, wanted: ParticipantFilter, sort: Sort, descending: bool
+    here: Here,
+    places: Places,
+    wanted: ParticipantFilter,
+    sort: Sort,
+    descending: bool,
+    questions: Select[tuple[int, int]] | None,
 ) -> Iterator[Sequence[object]]:
     """Every row of the filtered list. Initials are left out: a file travels further than a page."""
     cursor: str | None = None
@@ -225,13 +259,17 @@ def _file_rows(
                 descending=descending,
                 cursor=cursor,
                 limit=LARGEST_PAGE,
+                questions=questions,
             )
-            upcoming = next_visits(session, [row.id for row in found.rows], places.today(here))
+            numbers = [row.id for row in found.rows]
+            upcoming = next_visits(session, numbers, places.today(here))
+            asked = {} if questions is None else standing_of(session, here.the_study, numbers, by=here.actor)
             for row in found.rows:
                 visit = upcoming.get(row.id)
                 dates = (visit.code, visit.target_on, visit.opens_on, visit.closes_on) if visit else ("", "", "", "")
                 in_error = row.randomised_in_error or ""
-                yield (row.code, row.site_code, row.status.value, row.screened_on, *dates, in_error)
+                stand = [] if questions is None else [asked.get(row.id, 0)]
+                yield (row.code, row.site_code, row.status.value, row.screened_on, *dates, *stand, in_error)
             if found.next is None:
                 return
             cursor = found.next

@@ -19,8 +19,8 @@ from app.capture.signing import (
     what_to_sign,
 )
 from app.capture.typed import missing_code
-from app.dependencies import ChangeInStudy, Here, PageInStudy, require_password
-from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
+from app.dependencies import ChangeInStudy, Here, PageInStudy, require_signature
+from app.foundation.errors import Conflict, Invalid, Refused
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.people.access import may, require
@@ -49,16 +49,13 @@ def sign(here: ChangeInStudy, code: str, visit: str) -> Response:
     """Sign every form that the page showed, or none of them, after proving again who signs (21 CFR 11.50, 11.200)."""
     participant, planned = _asked(here, code, visit)
     try:
-        if here.value("meaning") not in MEANINGS:
-            raise Invalid([FieldProblem("meaning", "choices", "Say what your signature means.")])
-        require_password(here, here.form.get("password", [""])[-1])
         sign_visit(
             here.session,
             here.the_study,
             participant,
             visit=planned.code,
+            meaning=require_signature(here, MEANINGS),
             shown=[_as_shown(text) for text in here.form.get("entry", ())],
-            meaning=here.value("meaning"),
             by=here.actor,
             now=here.now,
         )
@@ -86,17 +83,14 @@ def sign_casebook(here: ChangeInStudy, code: str) -> Response:
     subject = f"{participant.code}/casebook"
     require(here.actor, Permission.ENTRY_SIGN, site_id=participant.site_id, action="entries.sign", subject=subject)
     chosen = here.form.get("visit", [])
+    shown = [_of_visit(text) for text in here.form.get("entry", ())]
     try:
-        if here.value("meaning") not in MEANINGS:
-            raise Invalid([FieldProblem("meaning", "choices", "Say what your signature means.")])
-        require_password(here, here.form.get("password", [""])[-1])
-        shown = [_of_visit(text) for text in here.form.get("entry", ())]
         sign_casebook_entries(
             here.session,
             here.the_study,
             participant,
+            meaning=require_signature(here, MEANINGS),
             shown=[each for each in shown if each.visit in chosen],
-            meaning=here.value("meaning"),
             by=here.actor,
             now=here.now,
         )
@@ -113,7 +107,6 @@ def _casebook_page(
     definition, root = here.the_study.definition, f"/{here.the_study.code}/participants/{participant.code}"
     found = casebook_to_sign(here.session, here.the_study, participant, by=here.actor, now=here.now)
     held = {each.code: each.held_on for each in visits_of(here.session, participant.id)}
-    errors = errors_of(problem)
     wanted = here.form.get("visit") if problem is not None else here.request.query_params.getlist("visit")
     visits = list(_visits(here, definition, found, root))
     milestone = None
@@ -131,20 +124,8 @@ def _casebook_page(
         ],
         forms=len(found.ready),
         more=found.more,
-        left_out=[
-            {
-                "visit": _visit_label(definition, each.visit),
-                "label": title_of(each.form, each.repeat) if each.form else form_name(each.instrument, each.repeat),
-                "url": f"{root}/visits/{each.visit}/entries/{form_name(each.instrument, each.repeat)}",
-                "reason": each.reason,
-            }
-            for each in found.left_out
-        ],
         milestone=milestone,
-        meanings=MEANINGS,
-        meaning=here.value("meaning"),
-        errors=errors,
-        refusal=errors.get("entries") or (None if problem is None or errors else problem.reason),
+        **_what_both_show(here, found, root, problem),
     )
 
 
@@ -210,8 +191,7 @@ def _page(
 ) -> Response:
     assert participant.id is not None
     visit = visit_of(here.session, participant.id, planned.code)
-    ready, waiting = what_to_sign(here.session, here.the_study, participant, planned.code, by=here.actor, now=here.now)
-    errors = errors_of(problem)
+    found = what_to_sign(here.session, here.the_study, participant, planned.code, by=here.actor, now=here.now)
     url = visit_url(here, participant.code, planned.code)
     return show(
         here,
@@ -221,20 +201,31 @@ def _page(
         planned=planned,
         visit=visit,
         url=url,
-        rows=[_row(each, url) for each in ready],
-        waiting=[
+        rows=[_row(each, url) for each in found.ready],
+        **_what_both_show(here, found, f"/{here.the_study.code}/participants/{participant.code}", problem),
+    )
+
+
+def _what_both_show(
+    here: Here, found: ToSign, root: str, problem: Invalid | Conflict | Refused | None
+) -> dict[str, Any]:
+    """What is left out with its reason, what a signature can mean, and what keeps this one from being made."""
+    errors = errors_of(problem)
+    return {
+        "left_out": [
             {
-                "label": title_of(each.form, each.repeat),
-                "url": f"{url}/entries/{form_name(each.form.code, each.repeat)}",
+                "visit": _visit_label(here.the_study.definition, each.visit),
+                "label": title_of(each.form, each.repeat) if each.form else form_name(each.instrument, each.repeat),
+                "url": f"{root}/visits/{each.visit}/entries/{form_name(each.instrument, each.repeat)}",
                 "reason": each.reason,
             }
-            for each in waiting
+            for each in found.left_out
         ],
-        meanings=MEANINGS,
-        meaning=here.value("meaning"),
-        errors=errors,
-        refusal=errors.get("entries") or (None if problem is None or errors else problem.reason),
-    )
+        "meanings": MEANINGS,
+        "meaning": here.value("meaning"),
+        "errors": errors,
+        "refusal": errors.get("entries") or (None if problem is None or errors else problem.reason),
+    }
 
 
 def _row(each: Signable, url: str) -> dict[str, Any]:

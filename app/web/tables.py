@@ -17,13 +17,24 @@ def address(path: str, query: Mapping[str, str | None], **changes: str | None) -
 
 
 def column(
-    label: str, key: str, path: str, query: Mapping[str, str | None], *, align: str = "", default: str = ""
+    label: str,
+    key: str,
+    path: str,
+    query: Mapping[str, str | None],
+    *,
+    align: str = "",
+    default: str = "",
+    most_first: bool = False,
 ) -> dict[str, str]:
-    """A heading that sorts by its column, and by it downwards when it does already: ?sort=key, ?sort=-key."""
+    """A heading that sorts by its column, and by it downwards when it does already: ?sort=key, ?sort=-key.
+
+    `most_first`: downwards to begin with, of what is counted.
+    """
     sort = query.get("sort") or default
     ascending = sort == key
+    falls = sort != f"-{key}" if most_first else ascending
     said = {"label": label, "align": align}
-    said["sort"] = address(path, {**query, "after": None, "sort": f"-{key}" if ascending else key})
+    said["sort"] = address(path, {**query, "after": None, "sort": f"-{key}" if falls else key})
     if sort.lstrip("-") == key:
         said["sorted"] = "ascending" if ascending else "descending"
     return said

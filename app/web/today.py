@@ -1,8 +1,8 @@
 """Today: what is due, who is on the way to randomisation, what waits for a signature; and where a study begins."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from fastapi.responses import RedirectResponse, Response
@@ -14,7 +14,7 @@ from app.capture.rules import named_form
 from app.consent.reads import Owed, reconsents_owed, to_countersign
 from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import NotAllowed
-from app.participants.reads import ParticipantFilter, ParticipantRow, participants_page
+from app.participants.reads import ParticipantFilter, ParticipantRow, Sort, count_by_status, participants_page
 from app.participants.status import Status
 from app.people.access import Actor, may, require
 from app.people.permissions import Permission
@@ -38,7 +38,9 @@ router = pages()
 
 SOON = timedelta(days=7)
 SHOWN = 25
-CASEBOOKS = 10  # what was signed makes room for the next
+LATELY = timedelta(weeks=4)
+"""So long somebody who was screened stands among what there is to do; then the list of participants has them."""
+TO_SIGN = 10  # what was signed makes room for the next
 SIGN_AFTER = "sign_after"  # where the list of what waits for a signature goes on
 
 
@@ -101,13 +103,14 @@ def today(here: PageInStudy) -> Response:
         kinds=[VisitKind.BASELINE, VisitKind.ASSESSMENT],
         cursor=here.request.query_params.get("after") or None,
     )
+    first_page = not here.request.query_params.get("after")
+    lines, earlier = _on_the_way(here, by, latest - LATELY) if first_page else ([], {})
     rows = [{**_visit(here, places, each), "lost": each.participant_status == Status.LOST} for each in due.rows]
     path = f"/{study.code}/today"
-    first_page = not here.request.query_params.get("after")
     unsigned = None
     if may(by, Permission.ENTRY_SIGN) and first_page:
         cursor = here.request.query_params.get(SIGN_AFTER) or None
-        unsigned = unsigned_visits(here.session, study, by=by, cursor=cursor, limit=SHOWN)
+        unsigned = unsigned_visits(here.session, study, by=by, cursor=cursor, limit=TO_SIGN)
     return show_at(
         here,
         places,
@@ -118,7 +121,8 @@ def today(here: PageInStudy) -> Response:
         late=sum(1 for row in rows if row["status"] == "late"),
         older=address(path, {}, after=due.next) if due.next else None,
         newer=address(path, {}, after=due.previous) if due.previous else None,
-        on_the_way=_on_the_way(here, by) if first_page else [],
+        on_the_way=lines,
+        earlier=earlier,
         allocated=definition.is_allocated,
         owed=_owed(here, places, by) if first_page else [],
         unsigned=[_unsigned(here, each) for each in unsigned.rows] if unsigned else None,
@@ -176,22 +180,44 @@ def _visit(here: Here, places: Places, each: DueVisit) -> dict[str, Any]:
     }
 
 
-def _on_the_way(here: Here, by: Actor) -> list[OnTheWay]:
-    """Those who are screened or have consented: the ready first, then by code."""
-    study = here.the_study
-    found: Mapping[Status, Any] = {
-        status: participants_page(here.session, study, by=by, wanted=ParticipantFilter(status=status), limit=SHOWN).rows
+def _on_the_way(here: Here, by: Actor, since: date) -> tuple[list[OnTheWay], dict[Status, int]]:
+    """Those who have consented or are screened, the ready first, and how many of either are left to the list.
+
+    Whoever was screened before that day and went no further waits for nothing that anybody does today, unless a
+    signature is all that lacks. The newest are shown.
+    """
+    study, session = here.the_study, here.session
+    pages = {
+        status: participants_page(
+            session,
+            study,
+            by=by,
+            wanted=ParticipantFilter(status=status),
+            sort=Sort.SCREENED_ON,
+            descending=True,
+            limit=SHOWN,
+        )
         for status in (Status.CONSENTED, Status.SCREENED)
     }
-    filled = progress(here.session, study, [row.id for row in found[Status.CONSENTED]])
-    lines = [_consented(here, row, filled[row.id]) for row in found[Status.CONSENTED]]
+    filled = progress(session, study, [row.id for row in pages[Status.CONSENTED].rows])
+    lines = [_consented(here, row, filled[row.id]) for row in pages[Status.CONSENTED].rows]
     lines.sort(key=lambda line: (bool(line.lacking), line.row.code))
-    waits = to_countersign(here.session, [row.id for row in found[Status.SCREENED]])
-    lines += [
-        _screened(here, row, waits.get(row.id))
-        for row in sorted(found[Status.SCREENED], key=lambda row: row.id not in waits)
-    ]
-    return lines if study.definition.is_allocated else [line for line in lines if line.lacking]
+    waits = to_countersign(session, study, by=by, most=SHOWN)
+    newest = {row.id: row for row in pages[Status.SCREENED].rows}
+    if beyond := waits.keys() - newest.keys():
+        wanted = ParticipantFilter(status=Status.SCREENED, among=frozenset(beyond))
+        newest |= {row.id: row for row in participants_page(session, study, by=by, wanted=wanted).rows}
+    screened = [newest[number] for number in waits if number in newest]
+    screened += [row for row in newest.values() if row.id not in waits and row.screened_on >= since]
+    shown = {Status.CONSENTED: len(lines), Status.SCREENED: len(screened)}
+    total = {Status.CONSENTED: len(lines), Status.SCREENED: len(newest)}
+    if any(page.next for page in pages.values()):
+        total = count_by_status(session, study, by=by, of=tuple(pages))
+    lines += [_screened(here, row, waits.get(row.id)) for row in screened]
+    earlier = {status: total[status] - shown[status] for status in pages}
+    if not study.definition.is_allocated:  # whoever has consented takes part, and waits for nothing
+        lines, earlier[Status.CONSENTED] = [line for line in lines if line.lacking], 0
+    return lines, earlier
 
 
 def _screened(here: Here, row: ParticipantRow, waits: int | None) -> OnTheWay:
@@ -244,7 +270,7 @@ def _casebooks(here: Here, by: Actor) -> dict[str, Any] | None:
     """The casebooks that this person is asked to sign, the first ones: who signs them sees the next."""
     if not may(by, Permission.CASEBOOK_SIGN):
         return None
-    found = casebooks_due(here.session, here.the_study, by=by, limit=CASEBOOKS)
+    found = casebooks_due(here.session, here.the_study, by=by, limit=TO_SIGN)
     root = f"/{here.the_study.code}/participants"
     rows = []
     for each in found.rows:

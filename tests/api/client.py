@@ -76,9 +76,8 @@ def problem_of(reply: Any) -> Any:
     """The RFC 9457 problem that this reply is."""
     assert reply.headers["content-type"] == "application/problem+json", reply.text[:2000]
     body = reply.json()
-    assert (
-        {"type", "title", "status"} <= set(body) <= {"type", "title", "status", "detail", "errors", "current_version"}
-    )
+    allowed = {"type", "title", "status", "detail", "errors", "current_version", "candidates"}
+    assert {"type", "title", "status"} <= set(body) <= allowed
     assert body["type"] == "about:blank"
     assert body["status"] == reply.status_code
     if "errors" in body:

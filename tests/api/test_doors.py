@@ -12,14 +12,17 @@ from app.audit import checkpoints
 from app.audit.actions import ENTRY
 from app.foundation import clock
 from app.foundation.crypto.keys import Keyring
-from app.foundation.database import Database
+from app.foundation.database import Database, table_of
+from app.foundation.idempotency import IdempotentRequest
 from app.people.permissions import Role
 from app.randomisation import reads as randomisation
 from tests.api.client import PASSWORD, ApiClient, api_client
 from tests.api.test_treatment import session_of
 from tests.audit.test_log import without_triggers
 from tests.web.test_treatment import EARLY, Treated
-from tests.web.world import NAMED, World
+from tests.web.world import NAMED, STORED, World
+
+IDEMPOTENT = table_of(IdempotentRequest)
 
 PERSONAL = "/participants/M-001/personal-data"
 VISIT = "/participants/M-001/visits/baseline"
@@ -77,6 +80,50 @@ def test_personal_data_change_with_a_reason_on_top_of_what_was_read(world: World
     assert coordinator.refused(409, "PUT", PERSONAL, {**body, "personal": {}})["current_version"] == 2
     assert coordinator.refused(409, "PUT", PERSONAL, {**body, "version": 2**31 - 2})["current_version"] == 2
     assert coordinator.done("GET", PERSONAL)["personal"]["family_name"] == "King"
+
+
+def test_whoever_calls_is_found_by_name_and_written_down_as_shown(world: World, coordinator: ApiClient):
+    world.screened("south")
+    before = world.log().count("identity.shown")
+    key = {"Idempotency-Key": "who-calls"}
+    for times in (1, 2):  # no answer is kept: the same request looks again, and is written down again
+        found = coordinator.done("POST", "/participants/find", {"text": "LOVE ada"}, headers=key)
+        (one,) = found["items"]
+        assert (one["code"], one["site"], one["family_name"], found["more"]) == ("M-001", "north", "Lovelace", False)
+        assert world.log().count("identity.shown") == before + times
+    entry = last(world)
+    assert (entry.username, entry.via, entry.participant) == (coordinator.actor.username, "api", "M-001")
+    assert coordinator.done("POST", "/participants/find", {"text": NAMED.date_of_birth})["items"] == [one]
+    assert coordinator.done("POST", "/participants/find", {"text": "Curie"}) == {"items": [], "more": False}
+    wrong = coordinator.refused(422, "POST", "/participants/find", {"text": "L"})
+    assert [(each["field"], each["rule"]) for each in wrong["errors"]] == [("text", "text")]
+    with world.database.reading() as session:
+        kept = session.execute(select(IDEMPOTENT.c.body)).scalars().all()
+    assert not any("Lovelace" in (body or "") for body in kept)
+    program(world, "monitor").refused(403, "POST", "/participants/find", {"text": "Lovelace"})
+    assert last(world).action == "identity.find_refused"
+
+
+@pytest.mark.requirement("CON-F2")
+def test_nobody_is_screened_twice_unawares(world: World, coordinator: ApiClient):
+    ada = {"site": "north", "answers": STORED, "personal": {"given_name": "ADA", "family_name": "Lovelace"}}
+    codes, key = world.codes(), {"Idempotency-Key": "screening-1"}
+    invalid = {**ada, "answers": {**STORED, "age": "old"}}
+    assert coordinator.refused(422, "POST", "/participants", invalid)["errors"][0]["field"] == "age"
+    assert world.log()[-1] != "identity.shown", "nobody is shown for what is not valid"
+    for times in (1, 2):
+        asked = coordinator.refused(409, "POST", "/participants", ada, headers=key)
+        (like,) = asked["candidates"]
+        assert (like["code"], like["shared"]) == ("M-001", ["given_name", "family_name"])
+        assert world.log()[-times:] == ["identity.shown"] * times
+    assert world.codes() == codes
+    # Somebody else: the same request, saying so; and it is safe to repeat.
+    screened = coordinator.done("POST", "/participants", {**ada, "another": True}, headers=key)
+    assert coordinator.done("POST", "/participants", {**ada, "another": True}, headers=key) == screened
+    assert world.codes() == [*codes, screened["code"]]
+    # Of another site nothing is told, and nothing to somebody without the right to know who people are.
+    south = api_client(world.database, world.coordinators["south"])
+    assert south.done("POST", "/participants", {**ada, "site": "south"})["eligible"]
 
 
 @pytest.mark.parametrize("role", ["assessor", "clinician", "data_manager", "monitor"])

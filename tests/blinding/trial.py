@@ -546,7 +546,8 @@ def _walk_in(trial: Trial) -> None:
         ("coordinator_south", "south", 1),
     ):
         for _ in range(count):
-            did(api(who, "POST", f"{API}/participants", {"site": site, "answers": sound, "personal": people}))
+            body = {"site": site, "answers": sound, "personal": people, "another": True}
+            did(api(who, "POST", f"{API}/participants", body))
     failed = {**sound, "age": 80}
     body = {"site": "north", "answers": failed, "failure_reason": "not_eligible"}
     did(api("coordinator", "POST", f"{API}/participants", body))

@@ -26,7 +26,7 @@ from app.capture.double.rules import (
     why_not_change,
     why_not_second,
 )
-from app.capture.queries.reads import queries_page, waiting
+from app.capture.queries.reads import queries_page, standing_of, waiting
 from app.capture.reads import entries_with_values, entry_of, unsigned_visits
 from app.exports.reads import catalogue, open_export
 from app.foundation.errors import Conflict, Invalid, NotAllowed, Refused
@@ -239,6 +239,9 @@ def test_a_query_of_the_first_entry_is_seen_by_others(world: World):
         for name, who in (("first", world.first), ("second", world.second), ("manager", world.manager))
     }
     assert {name: bool(rows) for name, rows in at_work.items()} == {"first": True, "second": False, "manager": True}
+    for name, who in (("first", world.first), ("second", world.second), ("manager", world.manager)):
+        standing = standing_of(world.session, world.study, [world.id], by=who)
+        assert standing == ({world.id: len(at_work[name])} if at_work[name] else {}), "counted as they are listed"
     world.again({"pain_nrs": 0, "pain_days": 5}, accept_partial=True)
     assert queries_page(world.session, world.study, by=world.second, now=NOW).rows
 

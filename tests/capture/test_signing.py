@@ -10,9 +10,10 @@ from sqlmodel import Session
 
 from app.audit.verify import verify
 from app.capture.casebook.reads import casebooks_due, milestone_reached
+from app.capture.queries.actions import close_query
 from app.capture.reads import ENTRY, entries_with_values
 from app.capture.rules import signature_holds
-from app.capture.signing import AsShown, ToSign, casebook_to_sign, sign_casebook_entries
+from app.capture.signing import AsShown, ToSign, casebook_to_sign, sign_casebook_entries, sign_visit, what_to_sign
 from app.foundation.errors import Conflict, Invalid, NotAllowed, Refused
 from app.schedule.actions import record_visit
 from tests.capture.test_locks import LATER, Trial
@@ -145,3 +146,40 @@ def test_a_signature_of_the_casebook_is_asked_for_at_the_milestones_the_study_na
     assert due() == [("M-001", "week18")], "what was signed is not there any more"
     with pytest.raises(NotAllowed):
         casebooks_due(session, trial.study, by=coordinator)
+
+
+@pytest.mark.requirement("P11-70")
+def test_a_visit_is_signed_as_a_casebook_is_but_for_what_somebody_asks_about(trial: Trial):
+    investigator = trial.people["investigator"]
+    of: Any = {"by": investigator, "now": NOW}
+
+    def found() -> ToSign:
+        return what_to_sign(trial.session, trial.study, trial.participant, "week18", **of)
+
+    def sign_it(shown: list[AsShown], **options: Any) -> Any:
+        given = {"meaning": "review", **of, **options}
+        return sign_visit(trial.session, trial.study, trial.participant, visit="week18", shown=shown, **given)
+
+    shown = [replace(each, visit="") for each in lines(found())]
+    assert [each.name for each in shown] == ["pain"]
+    number = trial.ask().number
+    assert [each.entry.visit for each in waiting(trial).ready] == ["baseline"], "among many, it waits for the answer"
+    first = sign_it(shown)
+    assert [(each.visit, each.signed_by) for each in first] == [("week18", investigator.username)]
+    assert sign_it(shown) == first
+    assert trial.log("entry.signed") == ["entry.signed"], "the same again is in no log"
+    with pytest.raises(Refused, match="has signed this version already"):
+        sign_it(shown, by=trial.people["assessor"])
+    with pytest.raises(Conflict, match=r"^Pain: This form is not what was shown to you"):
+        sign_it([replace(each, digest="0" * 64) for each in shown])
+    trial.save(LATER, 1, why="Misheard")
+    assert not signatures(trial)["week18"], "a later change ends the signature"
+    assert [each.entry.name for each in found().ready] == ["pain"], "and asks again"
+    with pytest.raises(Conflict, match="not what was shown to you"):
+        sign_it(shown)
+    close_query(trial.session, trial.study, number, text="Seen", version=1, by=trial.people["monitor"], now=NOW)
+    again = found()
+    trial.close(visit="week18", despite=True)
+    assert "is locked since" in next(each.reason for each in found().left_out if each.instrument == "pain")
+    with pytest.raises(Refused, match=r"^Pain: Week 18 of M-001 is locked.* Nothing was signed\.$"):
+        sign_it(lines(again))

@@ -156,6 +156,44 @@ def test_long_rows_and_recoded_visits_and_codes_for_nothing(trial):
     assert '"pain_days":{"missing":"UNK"}' in values
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_nobody_is_screened_a_second_time_by_a_file_unless_it_says_who_is_another(session, dry_run):
+    study = mini_study(session)
+    trial = (session, study, person(session, study, Role.COORDINATOR, site_code="north"), ())
+    personal = {name: {"column": name} for name in ("given_name", "family_name", "date_of_birth", "phone")}
+    answers = {"age": {"value": 44}, "pain_screen": {"value": 6}, "surgery": {"value": False}}
+    new = {"site": {"value": "north"}, "answers": answers, "personal": personal, "another": {"column": "another"}}
+    mapping = FileMapping.model_validate({"participant": "id", "source": "list", "visit": {"value": ""}, "new": new})
+
+    def row(number: int, given: str, born: str = "", phone: str = "", another: str = "") -> dict[str, str]:
+        said = {"given_name": given, "family_name": "Lovelace", "date_of_birth": born, "phone": phone}
+        return {"id": f"p{number}", "another": another, **said}
+
+    known = row(1, "Ada", "1980-12-10", "+61 2 9999 0000")
+    assert run(trial, [known], mapping).counts["created"] == 1
+    rows = [
+        known,
+        row(2, "ADA", "1980-12-10"),  # as somebody who was here before the file
+        row(3, "Ada", "1981-12-10"),  # born another day
+        row(4, "Ida", phone="02 9999 0000"),  # the same number
+        row(5, "Ida", phone="02 9999 0000", another="yes"),
+        row(6, "Ida"),  # as somebody of the file itself
+        {**row(7, "Eve"), "family_name": ""},
+        {**row(8, "Eve"), "family_name": ""},  # half a name says nothing
+    ]
+    report = run(trial, rows, mapping, dry_run=dry_run)
+    refused = [outcome for outcome in report.outcomes() if outcome["errors"]]
+    assert [(each["row"], each["errors"][0]["rule"]) for each in refused] == [
+        (2, "another"),
+        (4, "another"),
+        (6, "another"),
+    ]
+    assert "the same in Given name, Family name, Date of birth. Find them by name" in refused[0]["errors"][0]["message"]
+    assert "M-00" not in json.dumps(refused), "nobody is shown: what is refused leaves no line of the log"
+    assert session.execute(select(func.count()).where(LOG.c.action == "identity.shown")).scalar_one() == 0
+    assert report.counts["created"] == 4
+
+
 def test_who_may_not_import_is_not_told_anything(trial):
     session, study, _, _ = trial
     assessor = person(session, study, Role.ASSESSOR, site_code="north")

@@ -16,6 +16,7 @@ __all__ = ["at_the_visit"]
 
 ITEM = f"{FORM}/queries/pain_nrs"
 QUERY = table_of(DataQuery)
+COUNTED = 'td[data-label="Queries"]'
 ASKED = "The diary says 3. Which is right?"
 
 
@@ -148,3 +149,44 @@ def test_a_soft_check_saved_without_its_reason_asks(world: World):
     assert thread is not None
     assert "No pain, but days with pain" in thread.get_text()
     assert "by an edit check" in thread.get_text()
+
+
+def test_the_list_of_participants_counts_what_stands_and_leads_to_it(world: World):
+    people = "/mini/participants"
+    monitor = asked(world)
+
+    def rows(browser: Browser, query: str = "") -> dict[str, str]:
+        with counted_statements(world.database) as statements:
+            page = browser.soup(f"{people}{query}")
+        assert len(statements) <= 12, statements
+        cells = [(row.select("th")[0], cell) for row in page.select("tbody tr") for cell in row.select(COUNTED)]
+        return {code.get_text(): "".join(link.get_text() for link in cell.select("a")) for code, cell in cells}
+
+    assert rows(monitor) == {"M-001": "1", "M-002": ""}
+    link = str(monitor.soup(people).select(f"{COUNTED} a")[0]["href"])
+    assert link == "/mini/queries?participant=M-001"
+    assert ASKED in words(monitor.soup(link))
+    heads = [head for head in monitor.soup(people).select("th a") if head.get_text(strip=True) == "Queries"]
+    assert [head["href"] for head in heads] == [f"{people}?site=all&sort=-queries"], "the most first"
+    assert list(rows(monitor, "?sort=queries")) == ["M-002", "M-001"]
+    assert list(rows(monitor, "?sort=-queries")) == ["M-001", "M-002"]
+    assert rows(monitor, "?queries=standing") == {"M-001": "1"}
+    file = monitor.get(f"{people}?format=csv&sort=-queries").text.lstrip("\ufeff")
+    assert {line["participant"]: line["queries"] for line in csv.DictReader(io.StringIO(file))} == {
+        "M-001": "1",
+        "M-002": "0",
+    }
+    assert rows(world.browser("assessor", site_code="south")) == {"M-002": ""}
+
+    # Who may not read entries learns nothing of what is asked of them, whatever the address says.
+    clinician = world.browser("clinician")
+    for query in ("", "?sort=-queries", "?queries=standing"):
+        assert rows(clinician, query) == {}
+        assert [cell.get_text() for cell in clinician.soup(f"{people}{query}").select("tbody th")] == ["M-001"]
+    assert "queries" not in clinician.get(f"{people}?format=csv").text
+
+    # Answered, it still stands; closed, it does not.
+    world.browser("coordinator").post(f"{path_of(world)}/answer", {"text": "5 it is", "version": "1"}, page=ITEM)
+    assert rows(monitor)["M-001"] == "1"
+    monitor.post(f"{path_of(world)}/close", {"version": "2"}, page=ITEM)
+    assert rows(monitor) == {"M-001": "", "M-002": ""}

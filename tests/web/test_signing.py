@@ -88,7 +88,7 @@ def test_one_form_that_changed_meanwhile_refuses_all_of_them(world):
     colleague.post(SCORED, {**SCORES, "dis_weight": "71", "form-why": "Weighed again"})
     refused = assessor.send(SIGN, {**shown, **SIGNED})
     assert refused.status_code == 409
-    assert "Disability: This form was changed after you opened it. Read it again, then sign." in refused.text
+    assert "Disability: This form is not what was shown to you. Read it again, then sign." in refused.text
     assert "Nothing was signed." in refused.text
     assert not any(each.is_signed for each in standing(world).values())
     with world.database.reading() as session:

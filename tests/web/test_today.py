@@ -9,6 +9,7 @@ from sqlmodel import Session, select, update
 from app.capture.reads import ENTRY
 from app.foundation import clock, paging
 from app.foundation.database import Database
+from app.participants.identity import PARTICIPANT
 from app.schedule.reads import VISIT
 from tests.factories import definition
 from tests.web.browser import anonymous_client, counted_statements
@@ -99,6 +100,61 @@ def test_a_consent_that_waits_is_countersigned_from_here(world):
         assert str(links[0]["href"]).endswith("/countersign")
         assert browser.get(str(links[0]["href"])).status_code == 200
     assert "A countersignature" in words(world.browser("assessor"))
+
+
+def test_who_was_screened_long_ago_stands_behind_one_line_and_not_above_what_is_due(world):
+    codes = [world.screened().code for _ in range(3)]
+    waiting = world.consented(countersigned=False).code
+    browser = world.coordinator()
+
+    def shown() -> tuple[list[str], list[tuple[str, str]]]:
+        with counted_statements(world.database) as statements:
+            page = browser.soup(TODAY)
+        assert len(statements) <= 12, statements
+        table = page.find("caption", string="Participants before randomisation and what they still lack")
+        lines = [] if table is None else table.find_parent("table").select("tbody th")
+        links = page.select('a[href*="?status="]')
+        return [line.get_text() for line in lines], [(link.get_text(), str(link["href"])) for link in links]
+
+    def screened(weeks: int, *which: str) -> None:
+        on = world.today() - timedelta(weeks=weeks)
+        with world.database.writing() as session:
+            session.execute(update(PARTICIPANT).where(PARTICIPANT.c.code.in_(which)).values(screened_on=on))
+
+    assert shown() == ([waiting, *reversed(codes)], []), "what needs only a signature, then the newest"
+    screened(4, codes[0])
+    screened(5, codes[1], waiting)
+    wanted = "/mini/participants?status=screened&sort=-screened_on"
+    one = ("One more was screened earlier and went no further", wanted)
+    assert shown() == ([waiting, codes[2], codes[0]], [one])
+    leads_to = browser.soup(one[1]).select("tbody th")
+    assert [cell.get_text() for cell in leads_to] == [codes[2], codes[0], waiting, codes[1]]
+    screened(5, *codes)
+    assert shown()[1] == [("3 more were screened earlier and went no further", wanted)]
+
+
+def test_of_many_on_the_way_the_newest_are_shown_and_the_rest_are_counted(world, monkeypatch):
+    monkeypatch.setattr("app.web.today.TO_SIGN", 2)
+    waiting = world.consented(countersigned=False).code
+    others = [world.screened().code for _ in range(3)]
+    ready = [world.consented().code for _ in range(3)]
+    page = world.coordinator().soup(TODAY)
+    links = {link.get_text(): str(link["href"]) for link in page.select('a[href*="?status="]')}
+    assert links == {
+        "One more has consented": "/mini/participants?status=consented",
+        "One more was screened earlier and went no further": "/mini/participants?status=screened&sort=-screened_on",
+    }
+    shown = [cell.get_text() for cell in page.select("tbody th")]
+    assert shown[-5:] == [*ready[1:], waiting, *reversed(others[1:])], "the signature that lacks, however old it is"
+
+
+def test_where_everybody_was_screened_long_ago_nobody_waits(world):
+    world.screened()
+    with world.database.writing() as session:
+        session.execute(update(PARTICIPANT).values(screened_on=world.today() - timedelta(weeks=30)))
+    said = words(world.coordinator())
+    assert "Nobody was screened in the last four weeks." in said
+    assert "One more was screened earlier and went no further" in said
 
 
 def test_late_visits_are_counted_and_marked(world):

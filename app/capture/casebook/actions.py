@@ -19,7 +19,8 @@ from app.capture.casebook.rules import (
 )
 from app.capture.locks.reads import refuse_locked
 from app.capture.reads import QUERY, entries_with_values
-from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
+from app.capture.rules import check_meaning
+from app.foundation.errors import Conflict, Refused
 from app.participants.models import Participant
 from app.people.access import Actor, require
 from app.people.permissions import Permission
@@ -54,8 +55,7 @@ def sign_casebook(
     """
     about: dict[str, Any] = {"action": "casebook.sign", "subject": f"{participant.code}/{SUBJECT}"}
     require(by, Permission.CASEBOOK_SIGN, site_id=participant.site_id, **about)
-    if meaning not in MEANINGS:
-        raise Invalid([FieldProblem("meaning", "choices", f"Say what you sign for: {', '.join(MEANINGS)}.")])
+    check_meaning(meaning, MEANINGS)
     assert participant.id is not None
     # Whoever saves an entry holds the participant, and so waits for this or is waited for.
     refuse_locked(session, study, participant, visit="", **about, alone=True)

@@ -14,7 +14,7 @@ from app.capture.models import DataQuery, QueryMessage
 from app.capture.queries.rules import Closing, Origin, Raised, State, Step, raised_before
 from app.capture.rules import form_name
 from app.foundation import paging
-from app.foundation.database import Instant, streamed, table_of, within
+from app.foundation.database import Instant, among, streamed, table_of, within
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.models import Participant
 from app.participants.reads import at_their_sites
@@ -246,6 +246,26 @@ def waiting(session: Session, study: StudyInUse, *, by: Actor) -> Waiting:
     found = {state: (number, oldest) for state, number, oldest in session.execute(query)}
     open_, answered = found.get(State.OPEN, (0, None)), found.get(State.ANSWERED, (0, None))
     return Waiting(open_[0], answered[0], open_[1], answered[1])
+
+
+def standing_by_participant(study: StudyInUse, *, by: Actor) -> Select[tuple[int, int]]:
+    """Of whom something is asked that stands, open or answered, with how often: as the list of queries shows it to this
+    person, and nobody else's. Columns: participant_id, number.
+    """
+    return (
+        select(QUERY.c.participant_id, func.count().label("number"))
+        .join(PARTICIPANT, PARTICIPANT.c.id == QUERY.c.participant_id)
+        .where(QUERY.c.study_id == study.id, QUERY.c.closed_at.is_(None), *_theirs(study, by))
+        .group_by(QUERY.c.participant_id)
+    )
+
+
+def standing_of(session: Session, study: StudyInUse, participants: Collection[int], *, by: Actor) -> dict[int, int]:
+    """The same for some participants by id, in one statement; those of whom nothing is asked are left out."""
+    if not participants:
+        return {}
+    query = standing_by_participant(study, by=by).where(among(QUERY.c.participant_id, session.get_bind().dialect.name))
+    return {row.participant_id: row.number for row in session.execute(query, {"ids": sorted(participants)})}
 
 
 def _theirs(study: StudyInUse, by: Actor) -> tuple[ColumnElement[bool], ...]:

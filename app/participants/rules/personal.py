@@ -83,17 +83,26 @@ def in_common(one: PersonalData, other: PersonalData) -> tuple[str, ...]:
 
     The same address or number, or the same names unless both say when they were born and differ.
     """
+    same = {key[0] for key in likenesses(one) & likenesses(other)}
     found = []
-    names = [(_words(each.given_name or ""), _words(each.family_name or "")) for each in (one, other)]
     born = {each.date_of_birth for each in (one, other)} - {None}
-    if all(names[0]) and names[0] == names[1] and len(born) < 2:
+    if "names" in same and len(born) < 2:
         found += ["given_name", "family_name"]
         found += ["date_of_birth"] if one.date_of_birth and other.date_of_birth else []
-    numbers = [_digits(each.phone)[-COMPARED_DIGITS:] for each in (one, other)]
-    found += ["phone"] if len(numbers[0]) == COMPARED_DIGITS and numbers[0] == numbers[1] else []
-    addresses = [(each.email or "").casefold() for each in (one, other)]
-    found += ["email"] if addresses[0] and addresses[0] == addresses[1] else []
-    return tuple(found)
+    return (*found, *(name for name in ("phone", "email") if name in same))
+
+
+def likenesses(personal: PersonalData) -> frozenset[tuple[str, ...]]:
+    """What two people share who look like one: their names (`names`), the end of the number, the address.
+
+    Without case, accents and whatever joins words; only of what is long enough to say something.
+    """
+    names = [_words(each or "") for each in (personal.given_name, personal.family_name)]
+    number = _digits(personal.phone)[-COMPARED_DIGITS:]
+    address = (personal.email or "").casefold()
+    found: list[tuple[str, ...]] = [("names", " ".join(names[0]), " ".join(names[1]))] if all(names) else []
+    found += [("phone", number)] if len(number) == COMPARED_DIGITS else []
+    return frozenset([*found, *([("email", address)] if address else [])])
 
 
 def _words(text: str) -> list[str]:
