@@ -209,7 +209,7 @@ def test_any_document_gives_the_lines_of_its_cells(
 
 NUMBERS = (7, -0.0, 12.5, 1e-4, 1e-5, 1.25e-5, 1e-7, 1e15, 1e16, 1e300, 2**70, True)
 TEXTS = ("back", "1", "1e5", "null", "true", "a,b", "],[", "],,[", 'say "x"', "a\\b", "two\nlines", "", "ß", "[", "{")
-VALUES = (*NUMBERS, *TEXTS, None, {}, [], ["a"], [True], {"missing": "UNK"})
+VALUES: tuple[Any, ...] = (*NUMBERS, *TEXTS, None, {}, [], ["a"], [True], {"missing": "UNK"})
 
 
 def test_cells_written_together_are_those_written_one_by_one(plan: tables.Plan, monkeypatch: pytest.MonkeyPatch):
