@@ -134,7 +134,7 @@ def test_who_was_screened_long_ago_stands_behind_one_line_and_not_above_what_is_
 
 
 def test_of_many_on_the_way_the_newest_are_shown_and_the_rest_are_counted(world, monkeypatch):
-    monkeypatch.setattr("app.web.today.TO_SIGN", 2)
+    monkeypatch.setattr("app.web.today.SHOWN", 2)
     waiting = world.consented(countersigned=False).code
     others = [world.screened().code for _ in range(3)]
     ready = [world.consented().code for _ in range(3)]
@@ -182,7 +182,7 @@ def test_complete_entries_wait_for_those_who_sign(world):
 
 
 def test_the_primary_endpoint_and_the_newest_wait_for_a_signature_first(world, monkeypatch):
-    monkeypatch.setattr("app.web.today.SHOWN", 2)
+    monkeypatch.setattr("app.web.today.TO_SIGN", 2)
     for _ in range(5):
         world.filled()
     with world.database.writing() as session:
