@@ -28,6 +28,7 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    literal_column,
     make_url,
     text,
     type_coerce,
@@ -347,6 +348,12 @@ def among(column: ColumnElement[int], kind: str) -> ColumnElement[bool]:
     if kind == "postgresql":
         return column == func.any(bindparam("ids", type_=ARRAY(Integer)))
     return column.in_(bindparam("ids", type_=Integer, expanding=True))
+
+
+def joined_texts(each: ColumnElement[str], between: str) -> ColumnElement[str]:
+    """The texts of all rows as one. `between` is written out: a value would be put into the statement at each run."""
+    apart: Any = literal_column(f"'{between}'")
+    return func.aggregate_strings(each, apart)
 
 
 def within(
