@@ -25,7 +25,7 @@ from app.foundation import database as databases
 from app.foundation.crypto import secrets as passwords
 from app.foundation.crypto.keys import Keyring
 from app.foundation.crypto.packs import COST
-from app.foundation.database import END, Database
+from app.foundation.database import END, Database, Direct
 from tests import memory
 from tests.postgres import server
 
@@ -190,7 +190,7 @@ class OneConnection(Database):
             yield session
 
     def _session(self, end: Callable[[Session], None]) -> Session:
-        return Session(
+        return Direct(
             self._connection,
             join_transaction_mode="create_savepoint",
             expire_on_commit=False,

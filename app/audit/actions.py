@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, Protocol
 
-from sqlalchemy import String, TextClause, bindparam, insert, select, text, update
+import orjson
+from sqlalchemy import String, bindparam, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -26,11 +26,17 @@ TOGETHER = "audit entries to come"
 # Built once: every change of every kind goes through these, and putting one together takes longer than running it.
 _LOG = bindparam("of_log", type_=String)
 _FRONTIER = select(HEAD.c.frontier, HEAD.c.at).where(HEAD.c.log == _LOG).with_for_update()
-_APPEND = insert(ENTRY)
 _COLUMNS = tuple(ENTRY.c.keys())
-MOST_VALUES, MOST_TOGETHER = 50, 12
-"""Values of a statement above which psycopg takes it apart anew each time, which takes longer than a pipeline; and the
-rows above which there are always more, because each has a place, a hash and a tag of its own."""
+_BYTES = ("leaf_hash", "tag")
+_NO_TEXT = {"position": "int", "at": "timestamptz", **dict.fromkeys(_BYTES, "bytea")}
+# All rows are one value of a statement whose text is always the same. For a list of rows the driver would set up a
+# pipeline, which costs as much as several statements, and take each row apart by itself.
+MOST_AT_ONCE = 1000
+_NAMED = ", ".join(f'"{name}"' for name in _COLUMNS)
+_KINDS = ", ".join(f'"{name}" {_NO_TEXT.get(name, "text")}' for name in _COLUMNS)
+_ROWS = f"json_to_recordset(CAST(:rows AS json)) AS r({_KINDS})"
+_APPEND_ALL = text(f"INSERT INTO {ENTRY.name} ({_NAMED}) SELECT {_NAMED} FROM {_ROWS}")  # noqa: S608 - our own columns
+_APPEND = insert(ENTRY)
 _MOVE_HEAD = (
     update(HEAD)
     .where(HEAD.c.log == _LOG)
@@ -137,12 +143,7 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
         row["leaf_hash"] = leaf_hash(leaf_bytes(row))
         row["tag"] = keys.tag(TAG_PURPOSE, row["leaf_hash"])
         frontier.append(row["leaf_hash"])
-    # For a list of rows a driver sets up a pipeline, which costs as much as several statements: a few are one of them.
-    values, places = _said_once(rows) if 1 < len(rows) <= MOST_TOGETHER else ({}, ())
-    if 0 < len(values) <= MOST_VALUES:
-        session.execute(_few(places), values)
-    else:
-        session.execute(_APPEND, rows if len(rows) > 1 else rows[0])
+    _store(session, rows)
     session.execute(
         _MOVE_HEAD,
         {
@@ -156,30 +157,14 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
     session.info[HELD] = (_within(session), log, frontier, rows[-1]["leaf_hash"], newest)
 
 
-def _said_once(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], tuple[tuple[int, ...], ...]]:
-    """The values of these rows, those that are the same in one column once; and for each column, of each row, the
-    place of the row where its value is said."""
-    values: dict[str, Any] = {}
-    places = []
-    for name in _COLUMNS:
-        said: dict[Any, int] = {}
-        places.append(tuple(said.setdefault(row[name], place) for place, row in enumerate(rows)))
-        values.update({f"{name}_{place}": value for value, place in said.items()})
-    return values, tuple(places)
-
-
-@lru_cache(200)
-def _few(places: tuple[tuple[int, ...], ...]) -> TextClause:
-    """The statement for rows of which these values are the same; its parameters are those of `_said_once`.
-
-    As text: an insert of several rows would be put together anew each time.
-    """
-    columns = ", ".join(f'"{name}"' for name in _COLUMNS)
-    rows = [[f"{name}_{place}" for name, place in zip(_COLUMNS, row, strict=True)] for row in zip(*places, strict=True)]
-    values = ", ".join(f"({', '.join(f':{key}' for key in row)})" for row in rows)
-    said = f"INSERT INTO {ENTRY.name} ({columns}) VALUES {values}"  # noqa: S608 - our own columns and placeholders
-    types = {key: ENTRY.c[name].type for row in rows for name, key in zip(_COLUMNS, row, strict=True)}
-    return text(said).bindparams(*[bindparam(key, type_=kind) for key, kind in types.items()])
+def _store(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Put whole rows behind what is there."""
+    if session.get_bind().dialect.name != "postgresql":
+        session.execute(_APPEND, rows)
+        return
+    for first in range(0, len(rows), MOST_AT_ONCE):
+        said = [row | {name: "\\x" + row[name].hex() for name in _BYTES} for row in rows[first : first + MOST_AT_ONCE]]
+        session.execute(_APPEND_ALL, {"rows": orjson.dumps(said).decode()})
 
 
 def record_refusal(session: Session, log: str | None, problem: Problem, *, by: Author, now: datetime) -> None:

@@ -29,6 +29,10 @@ FIELDS = (
     "request_id",
 )
 
+# Made once: each entry that is written goes through both.
+_as_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_as_value = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True, default=str).encode
+
 
 def instant_text(at: datetime) -> str:
     """2026-03-14T09:26:53.589793Z."""
@@ -51,11 +55,11 @@ def dated(now: datetime, newest: datetime | None) -> datetime:
 def leaf_bytes(entry: Mapping[str, Any]) -> bytes:
     """The canonical bytes of one entry; the leaf hash is taken over them."""
     values = [instant_text(value) if isinstance(value := entry[field], datetime) else value for field in FIELDS]
-    return json.dumps([FORMAT, *values], separators=(",", ":"), ensure_ascii=False).encode()
+    return _as_json([FORMAT, *values]).encode()
 
 
 def value_text(value: object) -> str | None:
     """An old or new value as the log keeps it: JSON text, or None for 'there was none'."""
     if value is None:
         return None
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True, default=str)
+    return _as_value(value)

@@ -40,7 +40,6 @@ _SITE_OF = select(PARTICIPANT.c.site_id).where(
     PARTICIPANT.c.study_id == bindparam("study_id", type_=Integer),
     PARTICIPANT.c.code == bindparam("code", type_=String),
 )
-_BY_CODE_THERE = _BY_CODE.where(PARTICIPANT.c.site_id.in_(bindparam("sites", type_=Integer, expanding=True)))
 _IDENTITIES = {
     kind: select(PARTICIPANT.c.id, PARTICIPANT.c.study_id, IDENTITY.c.wrapped_key, IDENTITY.c.sealed)
     .join(IDENTITY, IDENTITY.c.participant_id == PARTICIPANT.c.id)
@@ -195,11 +194,8 @@ def participant_by_code(
     if not code.isprintable():  # PostgreSQL keeps no NUL
         raise NotFound
     sites = sites_for(by, permission)
-    wanted: dict[str, object] = {"study_id": study.id, "code": code}
-    if sites is not None:
-        wanted["sites"] = sorted(sites)
-    row = session.execute(_BY_CODE if sites is None else _BY_CODE_THERE, wanted).mappings().first()
-    if row is None:
+    row = session.execute(_BY_CODE, {"study_id": study.id, "code": code}).mappings().first()
+    if row is None or (sites is not None and row["site_id"] not in sites):
         raise NotFound
     return instance_of(Participant, row)
 

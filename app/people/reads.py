@@ -27,7 +27,7 @@ from sqlmodel import Session
 
 from app.foundation import paging
 from app.foundation.crypto.secrets import token_hash
-from app.foundation.database import Instant, table_of
+from app.foundation.database import Instant, joined_texts, table_of
 from app.people.access import Actor, Grant, token_grants
 from app.people.models import (
     AccessReview,
@@ -70,11 +70,7 @@ STUDY = table("study", column("id"), column("code"), column("version_id"))
 STUDY_VERSION = table("study_version", column("id"), column("sha256", String))
 _AT_SITE = STUDY_VERSION.alias("at_site")
 VERSIONS_AT_SITES = (
-    select(
-        func.aggregate_strings(
-            cast(SITE.c.id, String) + " " + cast(SITE.c.version_id, String) + " " + _AT_SITE.c.sha256, ","
-        )
-    )
+    select(joined_texts(cast(SITE.c.id, String) + " " + cast(SITE.c.version_id, String) + " " + _AT_SITE.c.sha256, ","))
     .select_from(SITE.join(_AT_SITE, _AT_SITE.c.id == SITE.c.version_id))
     .where(SITE.c.study_id == STUDY.c.id, SITE.c.version_id.is_not(None))
     .correlate(STUDY)

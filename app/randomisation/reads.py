@@ -22,7 +22,7 @@ from app.capture.models import Entry, EntryStatus
 from app.capture.reads import answers_of
 from app.consent.reads import why_no_consent
 from app.foundation.clock import today
-from app.foundation.database import keys_of, streamed, table_of
+from app.foundation.database import joined_texts, keys_of, streamed, table_of
 from app.foundation.errors import NotFound, Refused
 from app.participants.models import Participant, Screening
 from app.people.access import Actor, may
@@ -89,9 +89,7 @@ EACH_COMPLETE = (
     .having(func.count() == func.sum(case((ENTRY.c.status == EntryStatus.COMPLETE, 1), else_=0)))
     .subquery()
 )
-_COMPLETE = select(
-    func.aggregate_strings(EACH_COMPLETE.c.visit + OF_VISIT + EACH_COMPLETE.c.instrument, AND)
-).scalar_subquery()
+_COMPLETE = select(joined_texts(EACH_COMPLETE.c.visit + OF_VISIT + EACH_COMPLETE.c.instrument, AND)).scalar_subquery()
 _WAITING = (
     select(STRATUM.c.id)
     .join(SEQUENCE, SEQUENCE.c.id == STRATUM.c.sequence_id)
@@ -108,7 +106,7 @@ OF_ARMS, OF_GROUPS = SEQUENCE.c.stage.is_(None), SEQUENCE.c.stage.is_not(None)
 
 def of_stratum(code: ColumnElement[str]) -> ColumnElement[bool]:
     """The stratum of a participant: that of their levels, or the one of a method that weighs all levels together."""
-    return or_(STRATUM.c.code == code, SEQUENCE.c.method.in_(DECIDING))
+    return or_(STRATUM.c.code == code, *[SEQUENCE.c.method == each for each in DECIDING])
 
 
 _WAITING_IN = _WAITING.where(of_stratum(bindparam("stratum", type_=String)))

@@ -6,7 +6,6 @@ The purposes are kept apart with HKDF-SHA256 (RFC 5869): a key for one thing ope
 """
 
 import base64
-import hashlib
 import hmac
 import os
 import secrets
@@ -45,7 +44,7 @@ class Keyring:
 
     def tag(self, purpose: str, data: bytes) -> bytes:
         """HMAC-SHA256 of data under the purpose's key, 32 bytes: somebody with the database alone cannot make one."""
-        return hmac.new(self.derive(purpose), data, hashlib.sha256).digest()
+        return hmac.digest(self.derive(purpose), data, "sha256")
 
     @property
     def fingerprint(self) -> str:
