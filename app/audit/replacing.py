@@ -37,14 +37,15 @@ def replace_key(session: Session, folder: Path, *, by: Author, why: str, now: da
     logs = sorted({*_logs(session), SYSTEM_LOG})  # also where nothing of the system is written down yet
     kept, faults = checkpoints.kept(folder, keys)
     sizes = {log: point.size for log in logs if (point := checkpoints.current(session, log)) is not None}
-    ahead = next((point for point in kept if point.size > sizes.get(point.log, 0)), None)
-    if faults or ahead is not None:
-        what = (
-            faults[0] if ahead is None else f"A checkpoint of {ahead.log} has {ahead.size} entries, and the log fewer."
-        )
-        raise Refused(
-            f"{what} Run `equipoise audit verify`, and find out why before the key is replaced.", action=ACTION
-        )
+    if faults:
+        raise Refused(f"{faults[0]} Find out why, before the key is replaced.", action=ACTION)
+    for point in kept:
+        if point.size > sizes.get(point.log, 0):
+            reason = (
+                f"A checkpoint of {point.log} has {point.size} entries, and the log has fewer: it was cut short. Find "
+                "out why with `equipoise audit verify`, before the key is replaced."
+            )
+            raise Refused(reason, action=ACTION)
     old = present(session)
     # One that no checkpoint has ever been signed with, also where a database from before was put back.
     new = max([old, *(point.generation for point in kept)]) + 1

@@ -115,10 +115,14 @@ class _Signs:
 
     def why_not(self, point: Checkpoint) -> str:
         last = self.replaced.get(point.generation)
-        what = f"A checkpoint with {point.size} entries is signed with a key that"
         if last is None:
-            return f"{what} the log had not announced by then."
-        return f"{what} was replaced when the log had {last}: it proves nothing, and somebody else may have that key."
+            return (
+                f"A checkpoint with {point.size} entries is signed with a key that the log had not announced by then."
+            )
+        return (
+            f"A checkpoint with {point.size} entries is signed with a key that was replaced when the log had {last}: "
+            "it proves nothing, and somebody else may have that key."
+        )
 
 
 def _compare(frontier: Frontier, expected: dict[int, list[Checkpoint]], signs: _Signs, result: Verification) -> None:

@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from app.audit import checkpoints
 from app.audit.reads import AuditFilter, entries
 from app.audit.rules import instant_text
+from app.audit.signing import log_keys
 from app.audit.verify import Verification, verify
 from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
 from app.foundation import paging
@@ -43,6 +44,7 @@ KINDS = (
     "export",
     "identity",
     "log",
+    "log_key",
     "participant",
     "query",
     "screening",
@@ -171,6 +173,7 @@ def _audit_page(here: Here, *, verified: Verification | None = None, newest: int
         review_url=f"{path}/review" if may(here.actor, Permission.LOG_REVIEW) else None,
         verified=verified,
         newest=newest,
+        keys=[*reversed(log_keys(here.session, here.the_study.code))],
         timezone=places.timezone(),
     )
 

@@ -185,7 +185,7 @@ def test_a_database_from_before_the_replacement_is_found_to_be_cut_short(databas
         "mini": ["A checkpoint has 8 entries, but the log has only 7: it was cut short."],
         "system": ["A checkpoint has 5 entries, but the log has only 4: it was cut short."],
     }
-    with database.writing() as session, pytest.raises(Refused, match=r"the log fewer\. Run `equipoise audit verify`"):
+    with database.writing() as session, pytest.raises(Refused, match="has fewer: it was cut short"):
         replace(session, folder)
     # It goes on with the key that was retired elsewhere, until it has more entries than there ever were.
     with database.writing() as session:

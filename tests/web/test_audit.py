@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 from bs4 import BeautifulSoup
 
-from app.audit import checkpoints
-from app.audit.actions import Change, record
+from app.audit import checkpoints, replacing, signing
+from app.audit.actions import ENTRY, Change, record
 from app.foundation import clock, paging
 from app.foundation.database import Database
 from app.participants.actions import withdraw
 from app.settings import Settings
 from app.web.audit import told
-from tests.factories import definition
+from tests.api.client import api_client
+from tests.audit.test_log import without_triggers
+from tests.factories import definition, person
 from tests.web.browser import counted_statements
 from tests.web.world import World
 
@@ -298,3 +300,61 @@ def test_whatever_the_settings_say_the_log_is_written(world):
     form = "/mini/participants/M-001/visits/baseline/entries/pain"
     assert browser.post(form, {"pain_nrs": "5", "pain_days": "3"}).status_code == 303
     assert world.log()[before:].count("entry.saved") == 2
+
+
+@pytest.mark.requirement("LOG-11")
+@pytest.mark.parametrize("role", ["monitor", "statistician", "administrator"])
+def test_the_page_says_which_key_signs_since_when_and_which_did_before(world, tmp_path: Path, role: str):
+    world.screened()
+    browser = world.browser(role, data=tmp_path)
+    keys = world.database.keys
+
+    def shown() -> list[list[str]]:
+        table = browser.soup(AUDIT).find("caption", string="Public keys of this log").find_parent("table")
+        return [[cell.get_text("", strip=True) for cell in row.select("th, td")] for row in table.select("tbody tr")]
+
+    assert shown() == [[signing.vkey(keys, "mini", 0), "the beginning of the log", "0"]]
+    with world.database.writing() as session:
+        by = person(session, None, "administrator", username="admin")
+        replacing.replace_key(session, tmp_path / "checkpoints", by=by, why="A copy was seen", now=clock.now())
+        size = signing.log_keys(session, "mini")[-1].first
+    new, old = shown()
+    assert (new[0], new[2]) == (signing.vkey(keys, "mini", 1), str(size))
+    assert clock.today("Australia/Sydney").strftime("%Y") in new[1]
+    assert old == [signing.vkey(keys, "mini", 0), "the beginning of the logreplaced", "0"]
+    assert "none is changed, missing or added" in browser.post(f"{AUDIT}/verify", {}, page=AUDIT).text
+
+
+@pytest.mark.requirement("LOG-11")
+def test_a_checkpoint_by_a_replaced_key_is_told_in_the_readers_language(world, tmp_path: Path):
+    world.screened()
+    folder = tmp_path / "checkpoints"
+    with world.database.writing() as session:
+        by = person(session, None, "administrator", username="admin")
+        replacing.replace_key(session, folder, by=by, why="A copy was seen", now=clock.now())
+        point = checkpoints.current(session, "mini")
+    assert point is not None
+    forged = checkpoints.Checkpoint("mini", point.size, point.root, 0)
+    (folder / "mini-1.checkpoint").write_text(checkpoints.signed_note(world.database.keys, forged), encoding="utf-8")
+    browser = world.browser("monitor", data=tmp_path)
+    reply = browser.send(f"{AUDIT}/verify", browser.form(AUDIT, f"{AUDIT}/verify"), headers={"accept-language": "de"})
+    assert f"der ersetzt wurde, als das Protokoll {point.size - 1} hatte: Er beweist nichts" in reply.text
+
+
+@pytest.mark.requirement("LOG-11")
+@pytest.mark.parametrize(
+    "junk", ["{", '"x"', "[]", '{"generation": "1"}', '{"generation": -1}', '{"generation": 1e9}', None]
+)
+def test_an_announcement_that_was_made_unreadable_takes_no_page_away(world, tmp_path: Path, junk: str | None):
+    world.screened()
+    with world.database.writing() as session:
+        by = person(session, None, "administrator", username="admin")
+        replacing.replace_key(session, tmp_path / "checkpoints", by=by, why="A copy was seen", now=clock.now())
+        without_triggers(session)
+        announced = (ENTRY.c.log.in_(["mini", "system"])) & (ENTRY.c.action == signing.REPLACED)
+        session.execute(ENTRY.update().where(announced).values(old=junk, new=junk))
+    browser = world.browser("statistician", data=tmp_path)
+    reply = browser.post(f"{AUDIT}/verify", {}, page=AUDIT)
+    assert (reply.status_code, "was altered: it does not match its hash" in reply.text) == (200, True)
+    manager = api_client(world.database, world.person("data_manager"), data=tmp_path)
+    assert not manager.done("POST", "/audit/verification")["intact"]
