@@ -126,13 +126,17 @@ def test_a_key_that_was_replaced_proves_nothing_of_what_came_later(database: Dat
     }
 
 
-def test_a_forged_checkpoint_of_a_size_does_not_stand_in_for_the_true_one(database: Database, folder: Path) -> None:
-    """A log that was written anew, with a checkpoint for it beside the one that was kept: both are looked at."""
+def test_a_checkpoint_that_is_made_to_fit_does_not_stand_in_for_the_one_that_was_kept(
+    database: Database, folder: Path
+) -> None:
+    """A log that was written anew, with a checkpoint for it beside the one of the log as it was: both are looked at."""
     begun(database, folder)
-    forge(folder, 7, bytes(32), 0)
-    assert faults(database, folder) == {
-        "mini": ["The first 7 entries are not those of the checkpoint kept outside the database."]
-    }
+    kept, fits = Checkpoint("mini", 7, bytes(32), 0), Checkpoint("mini", 7, root_of(database, 7), 0)
+    with database.reading() as session:
+        for points in ([kept, fits], [fits, kept]):
+            assert verify(session, "mini", points).faults == [
+                "The first 7 entries are not those of the checkpoint kept outside the database."
+            ]
 
 
 @pytest.mark.parametrize(("generation", "size"), [(1, 7), (1, 3), (2, 9), (999, 13), (2, 1)])

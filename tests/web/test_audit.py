@@ -52,7 +52,7 @@ def rows(reply) -> list[dict[str, str]]:
 )
 def test_what_was_refused_is_told_as_a_refusal(action, words):
     entry = dict.fromkeys(("username", "role", "participant", "subject", "item", "why", "old", "new", "request_id"), "")
-    lines = told([{**entry, "old": None, "new": None, "at": clock.now(), "action": action}], definition())
+    lines = told([{**entry, "old": None, "new": None, "at": clock.now(), "action": action}], definition(), "UTC")
     assert [line["action"] for line in lines] == [words]
 
 
@@ -235,7 +235,7 @@ def test_what_one_person_did_in_one_go_is_one_line():
         {**entry, "item": "pain_where", "new": '["back","leg"]'},
         {**entry, "item": "pain_days", "new": '{"missing":"UNK"}', "old": "3"},
     ]
-    lines = told(several, definition(), place="/mini")
+    lines = told(several, definition(), "UTC", place="/mini")
     assert len(lines) == 1
     assert lines[0]["action"] == "M-001 · Entry saved · Week 18, Pain"
     assert lines[0]["changes"] == [("Days with pain", "3", "Unknown"), ("Where it hurts", None, "Back, Leg")]
@@ -247,20 +247,50 @@ def test_what_was_only_looked_at_of_many_in_one_go_is_one_line():
     rest = {"subject": "", "item": "", "old": None, "new": None, "why": None}
     codes = [f"M-{number:03}" for number in range(9, 0, -1)]
     rows: list[dict[str, Any]] = [{**entry, **rest, "participant": code} for code in codes]
-    (line,) = told(rows, definition(), place="/mini")
+    (line,) = told(rows, definition(), "UTC", place="/mini")
     assert line["action"] == "M-001, M-002, M-003, M-004, M-005, M-006 and 3 more · Envelope opened"
     assert (line["url"], line["changes"]) == ("", [])
     apart = [rows[0], {**rows[1], "why": "Emergency"}, {**rows[2], "request_id": "s"}]
-    assert [each["action"] for each in told(apart, definition())] == [
+    assert [each["action"] for each in told(apart, definition(), "UTC")] == [
         f"{code} · Envelope opened" for code in ("M-009", "M-008", "M-007")
     ]
     changed = [{**row, "new": '"x"', "item": "pain_days"} for row in rows[:2]]
-    assert len(told(changed, definition())) == 2
+    assert len(told(changed, definition(), "UTC")) == 2
+
+
+def test_moments_among_the_values_are_told_by_the_clock_of_the_site():
+    """Otherwise an appointment of nine in the morning would stand in the log as if it had been in the night before."""
+    entry = dict.fromkeys(("username", "role", "participant", "item", "why", "request_id"), "")
+    moved = {"at": "2026-01-14T22:00:00Z", "until": "2026-07-14T22:00:00.000000+00:00", "on": "2026-01-14"}
+    rest = {"at": clock.now(), "action": "appointment.moved", "subject": "appointment/3", "old": None}
+
+    def changes(timezone: str, said: object = moved) -> dict[str, str | None]:
+        (line,) = told([{**entry, **rest, "new": json.dumps(said)}], definition(), timezone)
+        return {name: new for name, _, new in line["changes"]}
+
+    there = {"At": "15 Jan 2026 09:00 AEDT", "Until": "15 Jul 2026 08:00 AEST", "On": "14 Jan 2026"}
+    assert changes("Australia/Sydney") == there
+    assert changes("UTC") == {"At": "14 Jan 2026 22:00 UTC", "Until": "14 Jul 2026 22:00 UTC", "On": "14 Jan 2026"}
+    assert changes("Europe/Zurich", "2026-01-14T22:00:00Z") == {"": "14 Jan 2026 23:00 CET"}
 
 
 @pytest.mark.parametrize(
     "value",
-    ["2026-02-31", "2026-13-01T25:61:61+99:99", "x_y", "", "0" * 64, 1.5, True, None, [], {}, {"a": {"b": [1]}}],
+    [
+        "9999-12-31T23:59:59Z",
+        "0001-01-01T00:00:00Z",
+        "2026-02-31",
+        "2026-13-01T25:61:61+99:99",
+        "x_y",
+        "",
+        "0" * 64,
+        1.5,
+        True,
+        None,
+        [],
+        {},
+        {"a": {"b": [1]}},
+    ],
 )
 def test_any_value_in_the_log_can_be_told(value):
     entry = {
@@ -276,7 +306,8 @@ def test_any_value_in_the_log_can_be_told(value):
         "old": None,
         "new": json.dumps(value),
     }
-    assert told([entry, {**entry, "new": json.dumps({"key": value}), "request_id": "s"}], definition())
+    for timezone in ("UTC", "Australia/Sydney", "America/New_York"):
+        assert told([entry, {**entry, "new": json.dumps({"key": value}), "request_id": "s"}], definition(), timezone)
 
 
 def test_no_page_asks_the_database_more_than_twelve_times(database: Database):
