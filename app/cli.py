@@ -20,7 +20,7 @@ from app import installation
 from app.amendments import actions as amendments
 from app.amendments import reads as amended
 from app.amendments.words import effect_in_words
-from app.audit import checkpoints, newest, software, verify
+from app.audit import checkpoints, newest, replacing, signing, software, verify
 from app.audit.actions import Change, record
 from app.audit.models import SYSTEM_LOG
 from app.capture.coding import actions as coding
@@ -55,7 +55,7 @@ study_app = typer.Typer(no_args_is_help=True, help="Check, load and compare stud
 user_app = typer.Typer(no_args_is_help=True, help="People who sign in.")
 token_app = typer.Typer(no_args_is_help=True, help="Keys for programs.")
 sequence_app = typer.Typer(no_args_is_help=True, help="Draw and seal the allocation sequence (statistician).")
-key_app = typer.Typer(no_args_is_help=True, help="The root key and the master key that wraps it.")
+key_app = typer.Typer(no_args_is_help=True, help="The root key, the master key that wraps it, and the key that signs.")
 audit_app = typer.Typer(no_args_is_help=True, help="The audit log.")
 data_app = typer.Typer(no_args_is_help=True, help="Data that others collected.")
 export_app = typer.Typer(no_args_is_help=True, help="Files that were exported.")
@@ -829,6 +829,50 @@ def key_rotate(
     )
 
 
+@key_app.command("replace-signing")
+def key_replace_signing(
+    why: Annotated[str, typer.Option(help="Why: every log keeps it.")],
+) -> None:
+    """Replace the key that signs checkpoints and manifests, and announce the new one in every log.
+
+    What earlier keys signed stays verifiable. An interrupted replacement is completed by the same command.
+    """
+    settings = Settings()
+    database = open_database(settings)
+    folder = settings.checkpoints
+    with database.reading() as session:
+        interrupted = replacing.unfinished(session, folder)
+        for log in interrupted:
+            checkpoints.keep(folder, session, log)
+    if interrupted:
+        out.print(
+            "The key was replaced before, and whoever did it was interrupted. The first checkpoints of the present key "
+            "are kept now, and nothing was replaced again. To replace it once more, repeat the command."
+        )
+        return
+    with reported(), database.writing() as session:
+        logs = replacing.replace_key(session, folder, by=operator(), why=why, now=clock.now())
+    with reported(), database.reading() as session:
+        for log in logs:
+            checkpoints.keep(folder, session, log)
+            out.print(signing.log_keys(session, log)[-1].vkey, markup=False)
+    out.print(
+        "These keys sign from now on; nothing needs a restart. Copy the folder of checkpoints to where you keep it, "
+        "and give the keys to whoever verifies the logs."
+    )
+
+
+@audit_app.command("keys")
+def audit_keys(log: Annotated[str, typer.Argument(help="A study's code, or system.")]) -> None:
+    """List the public keys that signed a log's checkpoints, the present one last."""
+    with open_database(Settings()).reading() as session:
+        if log not in verify.logs(session):
+            fail(f"There is no log {log}. There are: {', '.join(verify.logs(session)) or 'none yet'}.")
+        for key in signing.log_keys(session, log):
+            since = f"from entry {key.first} on, since {key.at:%Y-%m-%d %H:%M} UTC" if key.at else "from the beginning"
+            out.print(f"{key.vkey}  {since}", markup=False)
+
+
 @audit_app.command("verify")
 def audit_verify(
     log: Annotated[str | None, typer.Argument(help="One study's code, or all logs.")] = None,
@@ -912,7 +956,7 @@ def export_verify(
     ] = False,
 ) -> None:
     """Check that a file is the one that was exported: its bytes, the signature, and the tree head in the log."""
-    from app.exports.manifest import faults
+    from app.exports.manifest import faults, signed_by, why_signed_too_late
 
     for path in (file, manifest):
         if not path.is_file():
@@ -925,14 +969,20 @@ def export_verify(
         return
     database = open_database(Settings())
     found = faults(file, text, database.keys)
-    if not found:
-        said = json.loads(text)
-        with database.reading() as session:
-            if verify.root_at(session, said["study"], said["change"]) != said["tree_head"]:
-                found = ["The log of this installation never had the tree head of the manifest."]
     if found:
         fail("\n".join(found))
+    said = json.loads(text)
+    generation = signed_by(said, database.keys)
+    with database.reading() as session:
+        keys = signing.log_keys(session, said["study"])
+        too_late = why_signed_too_late(said, keys, generation)
+        if too_late is not None:
+            fail(too_late)
+        if verify.root_at(session, said["study"], said["change"]) != said["tree_head"]:
+            fail("The log of this installation never had the tree head of the manifest.")
     out.print("The file is the one that was exported here, and the log had the tree head of its manifest.")
+    if generation != keys[-1].generation:
+        out.print(f"Its manifest is signed with a key that was replaced later: {said['signed_by']}.", markup=False)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Query
 from fastapi.responses import Response, StreamingResponse
 
+from app.audit.signing import present
 from app.dependencies import Here, database_of
 from app.exports import actions, delivery, history
 from app.exports.choice import Choice, Code
@@ -153,7 +154,7 @@ def manifest_of(here: Here, number: int) -> dict[str, Any]:
     if not made.is_done:
         reason = "There is no manifest: its file was not made to the end. Wait for it, or ask for the export again."
         raise Refused(reason, action="export.run", subject=f"/export/{number}")
-    return manifest(made, here.the_study.code, database_of(here.request).keys)
+    return manifest(made, here.the_study.code, database_of(here.request).keys, present(here.session))
 
 
 def part_of(asked_for: str, size: int) -> tuple[int, int] | tuple[()] | None:

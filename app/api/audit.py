@@ -11,6 +11,7 @@ from app.api.filters import AtSite, OfPerson, Since, Until, Whose, at
 from app.api.operations import operations
 from app.api.shapes import Cursor, Limit, PageOf, Reply
 from app.audit import checkpoints, reads
+from app.audit.signing import log_keys
 from app.audit.verify import verify
 from app.dependencies import ApiChange, ApiPage, database_of
 from app.participants.reads import visible_codes
@@ -61,11 +62,33 @@ class AuditReply(Reply):
     request_id: str
 
 
+A_KEY: dict[str, Any] = {
+    "vkey": "equipoise/7d0b3c1f9a5e2846/resolve+2f1c77ab+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k",
+    "generation": 1,
+    "first": 2212,
+    "at": "2026-05-04T08:30:00.000000Z",
+}
+
+
+class SigningKeyReply(Reply):
+    """A public key of the log, as C2SP signed-note writes one: name, key id and key.
+
+    It signs the log from so many entries on (`first`), since `at`; null when the log began with it.
+    """
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": A_KEY})
+
+    vkey: str
+    generation: int
+    first: int
+    at: datetime | None
+
+
 class VerificationReply(Reply):
     """What was verified: entries, the root of their tree (hex), and the checkpoints kept outside the database.
 
     No faults: every entry is what was written, and the log continues every checkpoint. `newest_checkpoint` is the size
-    that the newest one vouches for.
+    that the newest one vouches for. `keys` are the public keys that sign the checkpoints, the present one first.
     """
 
     model_config = ConfigDict(
@@ -77,6 +100,7 @@ class VerificationReply(Reply):
                 "root": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
                 "checkpoints": 3,
                 "newest_checkpoint": 4700,
+                "keys": [A_KEY],
                 "faults": [],
             }
         }
@@ -88,6 +112,7 @@ class VerificationReply(Reply):
     root: str
     checkpoints: int
     newest_checkpoint: int
+    keys: list[SigningKeyReply]
     faults: list[str]
 
 
@@ -144,6 +169,7 @@ def verify_log(here: ApiChange) -> Response:
     points, faults = checkpoints.kept(here.settings.checkpoints, database.keys)
     with database.reading() as session:
         found = verify(session, log, points)
+        keys = [SigningKeyReply.model_validate(key) for key in reversed(log_keys(session, log))]
     found.faults.extend(faults)
     body = VerificationReply(
         log=log,
@@ -152,6 +178,7 @@ def verify_log(here: ApiChange) -> Response:
         root=found.root.hex(),
         checkpoints=found.checkpoints,
         newest_checkpoint=max((point.size for point in points if point.log == log), default=0),
+        keys=keys,
         faults=found.faults,
     )
     return here.answer(body.model_dump(mode="json"))

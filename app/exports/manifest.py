@@ -3,20 +3,23 @@
 import hashlib
 import json
 from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app.audit.signing import SigningKey
 from app.exports.history import Made
-from app.foundation.crypto.keys import Keyring
+from app.foundation.crypto.keys import GENERATIONS, Keyring
 
 FORMAT = "equipoise-export-manifest-1"
 BLOCK = 1024 * 1024
 
 
-def manifest(made: Made, study: str, keys: Keyring) -> dict[str, Any]:
+def manifest(made: Made, study: str, keys: Keyring, generation: int) -> dict[str, Any]:
     """Who took what when, of which study and software, from which change of the log, and what the file was.
 
-    `signature` is Ed25519 by the installation's key over the rest, as JSON with sorted keys and no spaces.
+    `signature` is Ed25519 over the rest, as JSON with sorted keys and no spaces, by the installation's key of this
+    generation (`app.audit.signing.present`); `signed_by` is its public half.
     """
     said: dict[str, Any] = {
         "format": FORMAT,
@@ -39,8 +42,8 @@ def manifest(made: Made, study: str, keys: Keyring) -> dict[str, Any]:
         "sha256": made.sha256,
         "tables": list(made.files),
     }
-    said["signed_by"] = b64encode(keys.public_key()).decode()
-    return {**said, "signature": b64encode(keys.sign(_signed(said))).decode()}
+    said["signed_by"] = b64encode(keys.public_key(generation)).decode()
+    return {**said, "signature": b64encode(keys.sign(_signed(said), generation)).decode()}
 
 
 def _signed(said: dict[str, Any]) -> bytes:
@@ -72,6 +75,32 @@ def faults(path: Path, text: str, keys: Keyring | None = None) -> list[str]:
             signature = b64decode(str(said.pop("signature", "")), validate=True)
         except ValueError:
             signature = b""
-        if not keys.verify(signature, _signed(said)):
+        generation = signed_by(said, keys)
+        if generation is None or not keys.verify(signature, _signed(said), generation):
             found.append("The manifest is not signed by this installation, or was changed since.")
     return found
+
+
+def signed_by(said: dict[str, Any], keys: Keyring) -> int | None:
+    """The generation of the key that a manifest names; None when it is none of this installation."""
+    try:
+        named = b64decode(str(said.get("signed_by")), validate=True)
+    except ValueError:
+        return None
+    return next((number for number in range(GENERATIONS) if keys.public_key(number) == named), None)
+
+
+def why_signed_too_late(said: dict[str, Any], signed: Sequence[SigningKey], generation: int | None) -> str | None:
+    """Why this key proves nothing of this manifest, by the keys of the study's log; None when it does.
+
+    A manifest is signed when it is asked for, so with any key that signed since the export was made.
+    """
+    place = next((place for place, key in enumerate(signed) if key.generation == generation), None)
+    if place is None:
+        return "The manifest is signed with a key that the log of this installation never announced."
+    if place + 1 < len(signed) and said["change"] >= signed[place + 1].first:
+        return (
+            "The manifest is signed with a key that was replaced before the export was made: it proves nothing, and "
+            "somebody else may have that key."
+        )
+    return None

@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from app.audit import checkpoints
 from app.audit.reads import AuditFilter, entries
 from app.audit.rules import instant_text
+from app.audit.signing import log_keys
 from app.audit.verify import Verification, verify
 from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
 from app.foundation import paging
@@ -43,6 +44,7 @@ KINDS = (
     "export",
     "identity",
     "log",
+    "log_key",
     "participant",
     "query",
     "screening",
@@ -162,7 +164,9 @@ def _audit_page(here: Here, *, verified: Verification | None = None, newest: int
         kinds=[(f"{kind}.", gettext(_words(kind))) for kind in KINDS],
         active=sum(1 for name, value in query.items() if value and name != "after"),
         may_read=may(here.actor, Permission.AUDIT_READ),
-        entries=told(found.rows, here.the_study.definition, place=f"/{here.the_study.code}") if found else [],
+        entries=told(found.rows, here.the_study.definition, places.timezone(), place=f"/{here.the_study.code}")
+        if found
+        else [],
         count=len(found.rows) if found else 0,
         older=address(path, query, after=found.next) if found and found.next else None,
         newer=address(path, query, after=found.previous) if found and found.previous else None,
@@ -171,6 +175,7 @@ def _audit_page(here: Here, *, verified: Verification | None = None, newest: int
         review_url=f"{path}/review" if may(here.actor, Permission.LOG_REVIEW) else None,
         verified=verified,
         newest=newest,
+        keys=[*reversed(log_keys(here.session, here.the_study.code))],
         timezone=places.timezone(),
     )
 
@@ -219,22 +224,27 @@ def _wanted(query: Mapping[str, str | None], places: Places) -> tuple[AuditFilte
 
 
 def told(
-    rows: Iterable[Mapping[str, Any]], study: Study, *, place: str = "", named: bool = True
+    rows: Iterable[Mapping[str, Any]], study: Study, timezone: str, *, place: str = "", named: bool = True
 ) -> list[dict[str, Any]]:
     """Entries as `ui.audit_rows` shows them; what one person did to one thing in one go is one line.
 
     So is what they did to many participants in one go and changed nothing: a list with arms opens every envelope of it.
-    `place` is the study's address when participants are linked.
+    Moments among the values are told in this time zone, with its name. `place` is the study's address when participants
+    are linked.
     """
+    zone = ZoneInfo(timezone)
     lines: list[dict[str, Any]] = []
     last: tuple[object, ...] = ()
     of_many: list[str] = []
     for entry in rows:
         key = tuple(entry[name] for name in ("request_id", "at", "username", "action", "subject", "why"))
         if lines and key == last and entry["participant"] == of_many[-1]:
-            lines[-1]["changes"] = [*_changes(entry, study), *lines[-1]["changes"]]  # newest first, items in order
+            lines[-1]["changes"] = [
+                *_changes(entry, study, zone),
+                *lines[-1]["changes"],
+            ]  # newest first, items in order
             continue
-        if lines and key == last and not lines[-1]["changes"] and not _changes(entry, study):
+        if lines and key == last and not lines[-1]["changes"] and not _changes(entry, study, zone):
             of_many.append(entry["participant"])
             about = (
                 _several(of_many) if named else "",
@@ -244,7 +254,7 @@ def told(
             lines[-1].update(action=" · ".join(filter(None, about)), url="")
             continue
         last, of_many = key, [entry["participant"]]
-        lines.append(_line(entry, study, place, named=named))
+        lines.append(_line(entry, study, place, zone, named=named))
     return lines
 
 
@@ -254,7 +264,7 @@ def _several(codes: Sequence[str]) -> str:
     return ", ".join(first) + (f" and {len(codes) - len(first)} more" if len(codes) > len(first) else "")
 
 
-def _line(entry: Mapping[str, Any], study: Study, place: str, *, named: bool) -> dict[str, Any]:
+def _line(entry: Mapping[str, Any], study: Study, place: str, zone: ZoneInfo, *, named: bool) -> dict[str, Any]:
     about = [act_in_words(entry["action"])]
     if subject := subject_in_words(entry["subject"], study):
         about.append(subject)
@@ -266,7 +276,7 @@ def _line(entry: Mapping[str, Any], study: Study, place: str, *, named: bool) ->
         "at": entry["at"],
         "who": f"{entry['username']}, {role}" if role and role != entry["username"] else entry["username"],
         "action": " · ".join(about),
-        "changes": _changes(entry, study),
+        "changes": _changes(entry, study, zone),
         "why": entry["why"],
         "url": f"{place}/participants/{participant}" if place and participant else "",
     }
@@ -301,7 +311,7 @@ def subject_in_words(subject: str, study: Study) -> str:
     return f"number {rest}" if kind in NUMBERED else rest
 
 
-def _changes(entry: Mapping[str, Any], study: Study) -> list[tuple[str, str | None, str | None]]:
+def _changes(entry: Mapping[str, Any], study: Study, zone: ZoneInfo) -> list[tuple[str, str | None, str | None]]:
     old, new = (_parsed(entry, side) for side in ("old", "new"))
     if old is None and new is None:
         return []
@@ -310,15 +320,15 @@ def _changes(entry: Mapping[str, Any], study: Study) -> list[tuple[str, str | No
         ours = entry["subject"].partition("/")[0] in NUMBERED
         label = item.label if item else PERSONAL.get(entry["item"], _words(entry["item"]) if ours else entry["item"])
         if isinstance(new, dict) and "query" in new:
-            return [(label, None, _said(new.get("text"), None, study))]
-        return [(label, _said(old, item, study), _said(new, item, study))]
+            return [(label, None, _said(new.get("text"), None, study, zone))]
+        return [(label, _said(old, item, study, zone), _said(new, item, study, zone))]
     if not isinstance(old, dict | None) or not isinstance(new, dict | None):
-        return [("", _said(old, None, study), _said(new, None, study))]
+        return [("", _said(old, None, study, zone), _said(new, None, study, zone))]
     before, after = old or {}, new or {}
     if isinstance(after.get("verdicts"), dict):
         after["verdicts"] = _verdicts(after["verdicts"], study)
     return [
-        (_words(name), _said(before.get(name), None, study), _said(after.get(name), None, study))
+        (_words(name), _said(before.get(name), None, study, zone), _said(after.get(name), None, study, zone))
         for name in dict.fromkeys([*after, *before])
         if before.get(name) != after.get(name)
     ]
@@ -359,7 +369,7 @@ def _item(entry: Mapping[str, Any], study: Study) -> Item | None:
     return form.item(entry["item"]) if form else None
 
 
-def _said(value: object, item: Item | None, study: Study) -> str | None:
+def _said(value: object, item: Item | None, study: Study, zone: ZoneInfo) -> str | None:
     """A stored value in words: choices by their labels, a reason for no answer by its meaning."""
     if value is None:
         return None
@@ -368,9 +378,11 @@ def _said(value: object, item: Item | None, study: Study) -> str | None:
     if isinstance(value, dict):
         if set(value) == {"missing"}:
             return next((code.label for code in study.missing_codes if code.code == value["missing"]), value["missing"])
-        return ", ".join(f"{_words(str(name)).lower()} {_said(part, None, study)}" for name, part in value.items())
+        return ", ".join(
+            f"{_words(str(name)).lower()} {_said(part, None, study, zone)}" for name, part in value.items()
+        )
     if isinstance(value, list):
-        return ", ".join(str(_said(part, item, study)) for part in value) or "none"
+        return ", ".join(str(_said(part, item, study, zone)) for part in value) or "none"
     text = str(value)
     if item is not None:
         label = next((choice.label for choice in item.choices if choice.code == text), None)
@@ -380,9 +392,9 @@ def _said(value: object, item: Item | None, study: Study) -> str | None:
         if _iso_day(text):
             return day(date.fromisoformat(text))
         if _iso_instant(text):
-            at = datetime.fromisoformat(text).astimezone(UTC)
-            return f"{day(at.date())} {at:%H:%M} UTC"
-    except ValueError:
+            at = datetime.fromisoformat(text).astimezone(zone)
+            return f"{day(at.date())} {at:%H:%M %Z}"
+    except (ValueError, OverflowError):  # a moment that no calendar has, here or elsewhere
         return text
     if re.fullmatch(r"[0-9a-f]{64}", text):
         return f"{text[:12]}…"

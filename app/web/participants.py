@@ -615,7 +615,7 @@ def show(here: PageInStudy, code: str) -> Response:
         stands_in_error=bool(in_error) and is_error(in_error[-1].reason),
         why_not_withdraw=_why_not_withdraw(definition, participant),
         level=withdrawal_level(definition, participant.withdrawal_level or ""),
-        recent=told(recent, definition, named=False)[:RECENT] if recent is not None else None,
+        recent=told(recent, definition, places.timezone(site_id), named=False)[:RECENT] if recent is not None else None,
         log_url=f"/{here.the_study.code}/audit?participant={participant.code}"
         if may(here.actor, Permission.AUDIT_READ)
         else "",

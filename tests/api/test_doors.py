@@ -1,14 +1,14 @@
 """What a page does a program does: personal data, signatures, visits, sessions, sequences, the log verified."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import time_machine
 from sqlalchemy import select, update
 
-from app.audit import checkpoints
+from app.audit import checkpoints, replacing, signing
 from app.audit.actions import ENTRY
 from app.foundation import clock
 from app.foundation.crypto.keys import Keyring
@@ -19,6 +19,7 @@ from app.randomisation import reads as randomisation
 from tests.api.client import PASSWORD, ApiClient, api_client
 from tests.api.test_treatment import session_of
 from tests.audit.test_log import without_triggers
+from tests.factories import person
 from tests.web.test_treatment import EARLY, Treated
 from tests.web.world import NAMED, STORED, World
 
@@ -354,6 +355,22 @@ def test_the_log_is_verified_by_those_who_may(world: World, role: str):
     assert found["size"] == len(world.log())
     assert len(bytes.fromhex(found["root"])) == 32
     assert (found["checkpoints"], found["newest_checkpoint"]) == (0, 0)
+
+
+@pytest.mark.requirement("LOG-11")
+def test_verifying_says_which_key_signs_and_which_did_before(world: World, tmp_path: Any):
+    keys, manager = world.database.keys, program(world, "data_manager")
+    first = {"vkey": signing.vkey(keys, "mini", 0), "generation": 0, "first": 0, "at": None}
+    assert manager.done("POST", "/audit/verification")["keys"] == [first]
+    at = clock.now()
+    with world.database.writing() as session:
+        by = person(session, None, "administrator", username="admin")
+        replacing.replace_key(session, tmp_path / "checkpoints", by=by, why="A copy was seen", now=at)
+    found = manager.done("POST", "/audit/verification")
+    new = {"vkey": signing.vkey(keys, "mini", 1), "generation": 1, "first": found["size"]}
+    assert found["keys"] == [{**new, "at": found["keys"][0]["at"]}, first]
+    assert datetime.fromisoformat(found["keys"][0]["at"]) == at
+    assert found["intact"]
 
 
 @pytest.mark.parametrize("role", ["coordinator", "assessor", "clinician", "investigator"])

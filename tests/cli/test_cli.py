@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -249,6 +251,52 @@ def test_a_database_that_was_rolled_back_is_found_out(equipoise: Installation, t
     for name in (tmp_path / "old").glob("equipoise.db*"):
         shutil.copy(name, equipoise.folder)
     assert "cut short" in equipoise("audit", "verify", code=1)
+
+
+@pytest.mark.requirement("LOG-11", "SEC-38")
+def test_the_key_of_the_logs_is_replaced_and_an_interrupted_replacement_completed(
+    equipoise: Installation, tmp_path: Path
+) -> None:
+    equipoise("study", "load", LIBRARY / "resolve")
+    equipoise("audit", "verify")
+    (first,) = equipoise("audit", "keys", "resolve").splitlines()
+    assert first.endswith("  from the beginning")
+    assert "There is no log nowhere" in equipoise("audit", "keys", "nowhere", code=1)
+    replace = ("key", "replace-signing", "--why")
+    assert "Say why the key is replaced" in equipoise(*replace, " ", code=1)
+    folder = equipoise.folder / "checkpoints"
+    before = set(folder.iterdir())
+    said = equipoise(*replace, "Somebody had a copy")
+    *old, new = equipoise("audit", "keys", "resolve").splitlines()
+    assert old == [first]
+    assert (new.split("  ")[0] in said, "from entry" in new, new.endswith(" UTC")) == (True, True, True)
+    made = set(folder.iterdir()) - before
+    assert len([path for path in made if path.name.startswith("resolve-")]) == 1  # the last of the old one was there
+    assert "intact" in equipoise("audit", "verify")
+    # As it is when the process ends just after the commit.
+    for path in made:
+        path.unlink()
+    assert "intact" in equipoise("audit", "verify", "system")
+    assert "was interrupted" in equipoise(*replace, "Somebody had a copy")
+    assert {path.name for path in made} <= {path.name for path in folder.iterdir()}
+    assert equipoise("audit", "keys", "resolve").splitlines() == [first, new]
+    equipoise(*replace, "Another reason")
+    assert len(equipoise("audit", "keys", "system").splitlines()) == 3
+    assert "intact" in equipoise("audit", "verify")
+    # Whoever trusts nobody, with a key and a checkpoint from before.
+    equipoise("audit", "export", "resolve", tmp_path / "resolve.log")
+    old_ones = sorted(before, key=lambda path: path.name)
+    given = [tmp_path / "resolve.log", *(path for path in old_ones if path.name.startswith("resolve-"))]
+    program = [
+        sys.executable,
+        "-I",
+        "-S",
+        str(ROOT / "scripts" / "verify_audit.py"),
+        *map(str, given),
+        first.split("  ")[0],
+    ]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (done.returncode, "signed with 3 key(s): intact." in done.stdout) == (0, True), done.stdout + done.stderr
 
 
 def test_a_lost_key_is_said_and_never_replaced(equipoise: Installation) -> None:

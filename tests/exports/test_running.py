@@ -93,7 +93,7 @@ def test_an_export_is_made_in_the_background_kept_sealed_and_proven(
     with database.writing() as session:
         sent = deliver_choice(session, database, study, ENTRIES, by=manager, clock=lambda: NOW)
     assert b"".join(sent.body) == body
-    said = manifest(made, "mini", database.keys)
+    said = manifest(made, "mini", database.keys, 0)
     with database.reading() as session:
         page = history.made(session, study, by=manager)
         logged = [row.action for row in session.execute(AUDIT.select().where(AUDIT.c.action.like("export.%")))]

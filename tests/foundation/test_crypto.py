@@ -1,10 +1,12 @@
 """Keys, envelopes and passwords."""
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,8 +70,18 @@ def test_keys_of_different_purposes_are_different() -> None:
     keys = Keyring(KEY)
     assert keys.derive("a") != keys.derive("b")
     assert keys.tag("a", b"x") != keys.tag("b", b"x")
-    assert keys.verify(keys.sign(b"m"), b"m")
-    assert not keys.verify(keys.sign(b"m"), b"n")
+    assert keys.verify(keys.sign(b"m", 0), b"m", 0)
+    assert not keys.verify(keys.sign(b"m", 0), b"n", 0)
+
+
+@pytest.mark.requirement("LOG-11", "SEC-38")
+def test_each_generation_signs_with_a_key_of_its_own_and_the_first_with_the_one_there_always_was() -> None:
+    keys = Keyring(KEY)
+    first = Ed25519PrivateKey.from_private_bytes(keys.derive("audit checkpoint signing"))
+    assert keys.sign(b"m", 0) == first.sign(b"m")
+    assert len({keys.public_key(generation) for generation in range(20)}) == 20
+    for signed, asked in itertools.product(range(4), range(4)):
+        assert keys.verify(keys.sign(b"m", signed), b"m", asked) == (signed == asked)
 
 
 @pytest.mark.requirement("SEC-26")

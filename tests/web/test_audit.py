@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 from bs4 import BeautifulSoup
 
-from app.audit import checkpoints
-from app.audit.actions import Change, record
+from app.audit import checkpoints, replacing, signing
+from app.audit.actions import ENTRY, Change, record
 from app.foundation import clock, paging
 from app.foundation.database import Database
 from app.participants.actions import withdraw
 from app.settings import Settings
 from app.web.audit import told
-from tests.factories import definition
+from tests.api.client import api_client
+from tests.audit.test_log import without_triggers
+from tests.factories import definition, person
 from tests.web.browser import counted_statements
 from tests.web.world import World
 
@@ -50,7 +52,7 @@ def rows(reply) -> list[dict[str, str]]:
 )
 def test_what_was_refused_is_told_as_a_refusal(action, words):
     entry = dict.fromkeys(("username", "role", "participant", "subject", "item", "why", "old", "new", "request_id"), "")
-    lines = told([{**entry, "old": None, "new": None, "at": clock.now(), "action": action}], definition())
+    lines = told([{**entry, "old": None, "new": None, "at": clock.now(), "action": action}], definition(), "UTC")
     assert [line["action"] for line in lines] == [words]
 
 
@@ -233,7 +235,7 @@ def test_what_one_person_did_in_one_go_is_one_line():
         {**entry, "item": "pain_where", "new": '["back","leg"]'},
         {**entry, "item": "pain_days", "new": '{"missing":"UNK"}', "old": "3"},
     ]
-    lines = told(several, definition(), place="/mini")
+    lines = told(several, definition(), "UTC", place="/mini")
     assert len(lines) == 1
     assert lines[0]["action"] == "M-001 · Entry saved · Week 18, Pain"
     assert lines[0]["changes"] == [("Days with pain", "3", "Unknown"), ("Where it hurts", None, "Back, Leg")]
@@ -245,20 +247,50 @@ def test_what_was_only_looked_at_of_many_in_one_go_is_one_line():
     rest = {"subject": "", "item": "", "old": None, "new": None, "why": None}
     codes = [f"M-{number:03}" for number in range(9, 0, -1)]
     rows: list[dict[str, Any]] = [{**entry, **rest, "participant": code} for code in codes]
-    (line,) = told(rows, definition(), place="/mini")
+    (line,) = told(rows, definition(), "UTC", place="/mini")
     assert line["action"] == "M-001, M-002, M-003, M-004, M-005, M-006 and 3 more · Envelope opened"
     assert (line["url"], line["changes"]) == ("", [])
     apart = [rows[0], {**rows[1], "why": "Emergency"}, {**rows[2], "request_id": "s"}]
-    assert [each["action"] for each in told(apart, definition())] == [
+    assert [each["action"] for each in told(apart, definition(), "UTC")] == [
         f"{code} · Envelope opened" for code in ("M-009", "M-008", "M-007")
     ]
     changed = [{**row, "new": '"x"', "item": "pain_days"} for row in rows[:2]]
-    assert len(told(changed, definition())) == 2
+    assert len(told(changed, definition(), "UTC")) == 2
+
+
+def test_moments_among_the_values_are_told_by_the_clock_of_the_site():
+    """Otherwise an appointment of nine in the morning would stand in the log as if it had been in the night before."""
+    entry = dict.fromkeys(("username", "role", "participant", "item", "why", "request_id"), "")
+    moved = {"at": "2026-01-14T22:00:00Z", "until": "2026-07-14T22:00:00.000000+00:00", "on": "2026-01-14"}
+    rest = {"at": clock.now(), "action": "appointment.moved", "subject": "appointment/3", "old": None}
+
+    def changes(timezone: str, said: object = moved) -> dict[str, str | None]:
+        (line,) = told([{**entry, **rest, "new": json.dumps(said)}], definition(), timezone)
+        return {name: new for name, _, new in line["changes"]}
+
+    there = {"At": "15 Jan 2026 09:00 AEDT", "Until": "15 Jul 2026 08:00 AEST", "On": "14 Jan 2026"}
+    assert changes("Australia/Sydney") == there
+    assert changes("UTC") == {"At": "14 Jan 2026 22:00 UTC", "Until": "14 Jul 2026 22:00 UTC", "On": "14 Jan 2026"}
+    assert changes("Europe/Zurich", "2026-01-14T22:00:00Z") == {"": "14 Jan 2026 23:00 CET"}
 
 
 @pytest.mark.parametrize(
     "value",
-    ["2026-02-31", "2026-13-01T25:61:61+99:99", "x_y", "", "0" * 64, 1.5, True, None, [], {}, {"a": {"b": [1]}}],
+    [
+        "9999-12-31T23:59:59Z",
+        "0001-01-01T00:00:00Z",
+        "2026-02-31",
+        "2026-13-01T25:61:61+99:99",
+        "x_y",
+        "",
+        "0" * 64,
+        1.5,
+        True,
+        None,
+        [],
+        {},
+        {"a": {"b": [1]}},
+    ],
 )
 def test_any_value_in_the_log_can_be_told(value):
     entry = {
@@ -274,7 +306,8 @@ def test_any_value_in_the_log_can_be_told(value):
         "old": None,
         "new": json.dumps(value),
     }
-    assert told([entry, {**entry, "new": json.dumps({"key": value}), "request_id": "s"}], definition())
+    for timezone in ("UTC", "Australia/Sydney", "America/New_York"):
+        assert told([entry, {**entry, "new": json.dumps({"key": value}), "request_id": "s"}], definition(), timezone)
 
 
 def test_no_page_asks_the_database_more_than_twelve_times(database: Database):
@@ -298,3 +331,61 @@ def test_whatever_the_settings_say_the_log_is_written(world):
     form = "/mini/participants/M-001/visits/baseline/entries/pain"
     assert browser.post(form, {"pain_nrs": "5", "pain_days": "3"}).status_code == 303
     assert world.log()[before:].count("entry.saved") == 2
+
+
+@pytest.mark.requirement("LOG-11")
+@pytest.mark.parametrize("role", ["monitor", "statistician", "administrator"])
+def test_the_page_says_which_key_signs_since_when_and_which_did_before(world, tmp_path: Path, role: str):
+    world.screened()
+    browser = world.browser(role, data=tmp_path)
+    keys = world.database.keys
+
+    def shown() -> list[list[str]]:
+        table = browser.soup(AUDIT).find("caption", string="Public keys of this log").find_parent("table")
+        return [[cell.get_text("", strip=True) for cell in row.select("th, td")] for row in table.select("tbody tr")]
+
+    assert shown() == [[signing.vkey(keys, "mini", 0), "the beginning of the log", "0"]]
+    with world.database.writing() as session:
+        by = person(session, None, "administrator", username="admin")
+        replacing.replace_key(session, tmp_path / "checkpoints", by=by, why="A copy was seen", now=clock.now())
+        size = signing.log_keys(session, "mini")[-1].first
+    new, old = shown()
+    assert (new[0], new[2]) == (signing.vkey(keys, "mini", 1), str(size))
+    assert clock.today("Australia/Sydney").strftime("%Y") in new[1]
+    assert old == [signing.vkey(keys, "mini", 0), "the beginning of the logreplaced", "0"]
+    assert "none is changed, missing or added" in browser.post(f"{AUDIT}/verify", {}, page=AUDIT).text
+
+
+@pytest.mark.requirement("LOG-11")
+def test_a_checkpoint_by_a_replaced_key_is_told_in_the_readers_language(world, tmp_path: Path):
+    world.screened()
+    folder = tmp_path / "checkpoints"
+    with world.database.writing() as session:
+        by = person(session, None, "administrator", username="admin")
+        replacing.replace_key(session, folder, by=by, why="A copy was seen", now=clock.now())
+        point = checkpoints.current(session, "mini")
+    assert point is not None
+    forged = checkpoints.Checkpoint("mini", point.size, point.root, 0)
+    (folder / "mini-1.checkpoint").write_text(checkpoints.signed_note(world.database.keys, forged), encoding="utf-8")
+    browser = world.browser("monitor", data=tmp_path)
+    reply = browser.send(f"{AUDIT}/verify", browser.form(AUDIT, f"{AUDIT}/verify"), headers={"accept-language": "de"})
+    assert f"der ersetzt wurde, als das Protokoll {point.size - 1} hatte: Er beweist nichts" in reply.text
+
+
+@pytest.mark.requirement("LOG-11")
+@pytest.mark.parametrize(
+    "junk", ["{", '"x"', "[]", '{"generation": "1"}', '{"generation": -1}', '{"generation": 1e9}', None]
+)
+def test_an_announcement_that_was_made_unreadable_takes_no_page_away(world, tmp_path: Path, junk: str | None):
+    world.screened()
+    with world.database.writing() as session:
+        by = person(session, None, "administrator", username="admin")
+        replacing.replace_key(session, tmp_path / "checkpoints", by=by, why="A copy was seen", now=clock.now())
+        without_triggers(session)
+        announced = (ENTRY.c.log.in_(["mini", "system"])) & (ENTRY.c.action == signing.REPLACED)
+        session.execute(ENTRY.update().where(announced).values(old=junk, new=junk))
+    browser = world.browser("statistician", data=tmp_path)
+    reply = browser.post(f"{AUDIT}/verify", {}, page=AUDIT)
+    assert (reply.status_code, "was altered: it does not match its hash" in reply.text) == (200, True)
+    manager = api_client(world.database, world.person("data_manager"), data=tmp_path)
+    assert not manager.done("POST", "/audit/verification")["intact"]

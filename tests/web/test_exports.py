@@ -6,6 +6,7 @@ import io
 import json
 import re
 import zipfile
+from base64 import b64encode
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from app import cli
+from app.audit import replacing
 from app.audit.actions import ENTRY
 from app.exports import reads
 from app.exports.formats import Format, workbook
 from app.exports.formats.standards import Standard
+from app.exports.manifest import _signed
 from app.exports.running import make_waiting
 from app.foundation import clock
 from app.foundation.database import Database
@@ -361,6 +364,53 @@ def test_the_command_line_checks_a_file_against_its_manifest(
     manifest.write_bytes(browser.get(f"/mini/exports/history/{number}/manifest.json").content)
     refused = runner.invoke(cli.app, ["export", "verify", str(file), str(manifest)])
     assert refused.exit_code == 1
+
+
+@pytest.mark.requirement("LOG-11", "AX11-5")
+def test_what_an_earlier_key_signed_is_still_proven_and_no_later_export(
+    database: Database, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cli, "open_database", lambda _settings: database)
+    runner, keys, file = CliRunner(), database.keys, tmp_path / "entries.csv"
+
+    def exported() -> tuple[bytes, dict[str, Any], str]:
+        reply = browser.get("/mini/exports/entries.csv")
+        where = f"/mini/exports/history/{reply.headers['x-equipoise-export']}/manifest.json"
+        return reply.content, browser.get(where).json(), where
+
+    def checked(content: bytes, said: dict[str, Any]) -> tuple[int, str]:
+        file.write_bytes(content)
+        (tmp_path / "manifest.json").write_text(json.dumps(said), encoding="utf-8")
+        done = runner.invoke(cli.app, ["export", "verify", str(file), str(tmp_path / "manifest.json")])
+        return done.exit_code, done.output.replace("\n", " ")
+
+    def signed(said: dict[str, Any], generation: int) -> dict[str, Any]:
+        rest = {name: value for name, value in said.items() if name != "signature"}
+        rest["signed_by"] = b64encode(keys.public_key(generation)).decode()
+        return {**rest, "signature": b64encode(keys.sign(_signed(rest), generation)).decode()}
+
+    before, first, where = exported()
+    with database.writing() as session:
+        by = person(session, None, "administrator", username="admin")
+        replacing.replace_key(session, tmp_path / "checkpoints", by=by, why="A new year", now=clock.now())
+    after, second, _ = exported()
+    assert [said["signed_by"] for said in (first, second)] == [b64encode(keys.public_key(n)).decode() for n in (0, 1)]
+    code, words = checked(before, first)
+    assert (code, "signed with a key that was replaced later: " + first["signed_by"] in words) == (0, True)
+    # Asked for again it is signed with the present key, and says the same of an export from before.
+    again = browser.get(where).json()
+    assert again == signed(first, 1)
+    for content, said in ((before, again), (after, second)):
+        code, words = checked(content, said)
+        assert (code, "replaced" in words) == (0, False), words
+    # Whoever has the old key makes a manifest of what was exported with the new one, or has one that never was one.
+    code, words = checked(after, signed(second, 0))
+    assert (code, "replaced before the export was made: it proves nothing" in words) == (1, True)
+    code, words = checked(after, signed(second, 2))
+    assert (code, "never announced" in words) == (1, True)
+    for name in ("", "!", b64encode(bytes(32)).decode(), None, first["signed_by"]):
+        code, words = checked(after, {**second, "signed_by": name})
+        assert (code, "is not signed by this installation, or was changed" in words) == (1, True)
 
 
 @pytest.mark.requirement("ODM-7")

@@ -21,6 +21,8 @@ from app.foundation.crypto.masters import MasterFailed, MasterKey
 
 HEADER = "equipoise-key-1 "
 WRAPPED = "equipoise-key-2 "
+GENERATIONS = 1000
+"""So many signing keys follow from one root key: whoever meets a signature tries them, and must come to an end."""
 
 
 class KeyMissing(Exception):
@@ -51,26 +53,27 @@ class Keyring:
         """Which key this is, without saying anything about it: 16 hex digits."""
         return self.tag("fingerprint", b"").hex()[:16]
 
-    def sign(self, message: bytes) -> bytes:
-        """Ed25519 signature under the log's signing key, 64 bytes."""
-        return self._signer().sign(message)
+    def sign(self, message: bytes, generation: int) -> bytes:
+        """Ed25519 signature by the signing key of a generation, 64 bytes; `app.audit.signing` says which signs now."""
+        return self._signer(generation).sign(message)
 
-    def verify(self, signature: bytes, message: bytes) -> bool:
-        """Whether this keyring made the signature."""
+    def verify(self, signature: bytes, message: bytes, generation: int) -> bool:
+        """Whether the signing key of this generation made the signature."""
         from cryptography.exceptions import InvalidSignature
 
         try:
-            self._signer().public_key().verify(signature, message)
+            self._signer(generation).public_key().verify(signature, message)
         except InvalidSignature:
             return False
         return True
 
-    def public_key(self) -> bytes:
-        """The 32-byte Ed25519 public key that checks `sign`."""
-        return self._signer().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    def public_key(self, generation: int) -> bytes:
+        """The 32-byte Ed25519 public key that checks what `sign` made with this generation."""
+        return self._signer(generation).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
-    def _signer(self) -> Ed25519PrivateKey:
-        return Ed25519PrivateKey.from_private_bytes(self.derive("audit checkpoint signing"))
+    def _signer(self, generation: int) -> Ed25519PrivateKey:
+        purpose = "audit checkpoint signing"
+        return Ed25519PrivateKey.from_private_bytes(self.derive(f"{purpose}|{generation}" if generation else purpose))
 
 
 def create_key_file(path: Path, master: MasterKey | None = None) -> Keyring:

@@ -32,6 +32,7 @@ COUNTED: Mapping[str, str] = {
     "allocation.unblinded": "Emergencies that broke the blind",
     "data.unlocked": "Data unlocked",
     "identity.erased": "People whose data were erased",
+    "log_key.replaced": "Keys of the log replaced",
     "log.reconciled": "Restores from a backup that were reconciled",
 }
 """What is counted, by its action, and what it is called."""
