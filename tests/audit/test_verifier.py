@@ -220,6 +220,27 @@ def test_a_history_written_anew_with_keys_of_ones_own_lacks_the_one_that_was_giv
     assert (found.returncode, found.stdout.strip()) == (1, f"The log never had the key {mine}.")
 
 
+@pytest.mark.requirement("LOG-11")
+@pytest.mark.parametrize(("named", "whole"), [(1, True), (0, False), (5, False)])
+def test_an_announcement_names_the_key_before_it(replaced: Path, named: int, whole: bool) -> None:
+    """Also in a log that is made up with our own keys, of which only that is wrong."""
+    entry = json.loads(replaced.read_bytes().splitlines()[5])
+    tree, lines = verifier().Tree(), []
+    for position, (old, new) in enumerate(((0, 1), (named, 2))):
+        entry[1:3] = "mini", position
+        for place, generation in ((12, old), (13, new)):
+            entry[place] = json.dumps({"generation": generation, "key": signing.vkey(KEYS, "mini", generation)})
+        lines.append(json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode())
+        tree.append(lines[-1])
+    replaced.write_bytes(b"\n".join(lines) + b"\n")
+    own = replaced.with_name("own.checkpoint")
+    own.write_text(checkpoints.signed_note(KEYS, Checkpoint("mini", 2, tree.root(), 2)), encoding="utf-8")
+    replaced.with_name(replaced.name + ".checkpoint").unlink(missing_ok=True)
+    found = _run(replaced, own)
+    assert found.returncode == (0 if whole else 1), found.stdout + found.stderr
+    assert ("Line 2 is not entry 1" in found.stdout) == (not whole)
+
+
 @pytest.mark.requirement("LOG-7", "LOG-9")
 def test_the_published_signed_note_is_verified_as_published(tmp_path: Path) -> None:
     """C2SP signed-note: the example of the specification, with its key."""
