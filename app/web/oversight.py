@@ -37,6 +37,8 @@ from app.webhooks.reads import failed_between as webhooks_failed
 
 router = pages()
 
+IN_TEN_SECONDS = "10; url="
+"""When a browser looks again, of a page that is not ready."""
 FILE = ("review", "reviewed_at", "reviewed_by", "sites", "from", "to", "head_size", "head_root", "finding", "number")
 WORDS = ("word", "follows")
 IN_LOG: dict[Kind, str] = {
@@ -158,7 +160,7 @@ def _review_page(here: Here, stretch: Stretch, found: Found | None, *, problem: 
     findings = found.findings if found else ()
     typed = {each.kind.value: here.value(f"word_{each.kind}") for each in findings} if problem else {}
     telling = _telling(here, problem, {**typed, "follows": here.value("follows")} if problem else {})
-    return show_at(
+    shown = show_at(
         here,
         places,
         "oversight/review.html",
@@ -183,6 +185,9 @@ def _review_page(here: Here, stretch: Stretch, found: Found | None, *, problem: 
         now=here.now,
         timezone=places.timezone(),
     )
+    if found is None:
+        shown.headers["Refresh"] = IN_TEN_SECONDS + path
+    return shown
 
 
 def _telling(here: Here, problem: Problem | None, texts: Mapping[str, str]) -> list[str]:

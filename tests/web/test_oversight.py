@@ -98,11 +98,14 @@ def test_a_program_reads_and_records_reviews_as_well(world: World):
 
 
 def test_of_much_the_page_says_that_it_is_gone_through_and_does_not_wait(world: World, monkeypatch: pytest.MonkeyPatch):
+    monitor = world.browser("monitor", site_code=None)
+    assert "refresh" not in monitor.get(PAGE).headers
     monkeypatch.setattr(review_reads, "LARGE", 1)
     monkeypatch.setattr("app.reports.kept.threading.Thread.start", lambda self: None)
-    monitor = world.browser("monitor", site_code=None)
     with counted_statements(world.database) as statements:
-        assert "The log is being gone through" in said(monitor.get(PAGE))
+        reply = monitor.get(f"{PAGE}?again=yes")
+    assert "The log is being gone through" in said(reply)
+    assert reply.headers["refresh"] == f"10; url={PAGE}", "it looks again, and does not begin anew each time"
     assert not [each for each in statements if "outer join" in each.lower() and "audit_entry" in each]
 
 
