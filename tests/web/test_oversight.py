@@ -97,9 +97,14 @@ def test_a_program_reads_and_records_reviews_as_well(world: World):
     assert manager.done("GET", "/log-review")["since"] == found["upto"]
 
 
+def test_what_is_there_at_once_stays_as_it_is(world: World):
+    reply = world.browser("monitor", site_code=None).get(PAGE)
+    assert "The log is being gone through" not in said(reply)
+    assert "refresh" not in reply.headers
+
+
 def test_of_much_the_page_says_that_it_is_gone_through_and_does_not_wait(world: World, monkeypatch: pytest.MonkeyPatch):
     monitor = world.browser("monitor", site_code=None)
-    assert "refresh" not in monitor.get(PAGE).headers
     monkeypatch.setattr(review_reads, "LARGE", 1)
     monkeypatch.setattr("app.reports.kept.threading.Thread.start", lambda self: None)
     with counted_statements(world.database) as statements:
