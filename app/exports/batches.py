@@ -33,13 +33,9 @@ MARK = "\0"
 """Stands between the lines of one entry until it is known what goes there: no value that was kept holds it."""
 TOGETHER = 20
 """Of so many entries with the same items at least the lines are made column by column."""
-WRITTEN = {
-    **dict.fromkeys(
-        (ItemType.INTEGER, ItemType.NUMBER, ItemType.SCALE, ItemType.SLIDER, ItemType.CALCULATED), "number"
-    ),
-    **dict.fromkeys((ItemType.YES_NO,), "number"),
-    **dict.fromkeys((ItemType.CHOICE, ItemType.DATE, ItemType.TIME, ItemType.DATE_TIME), "code"),
-}
+NUMBERS = (ItemType.INTEGER, ItemType.NUMBER, ItemType.SCALE, ItemType.SLIDER, ItemType.CALCULATED, ItemType.YES_NO)
+CODES = (ItemType.CHOICE, ItemType.DATE, ItemType.TIME, ItemType.DATE_TIME)
+WRITTEN = {**dict.fromkeys(NUMBERS, "number"), **dict.fromkeys(CODES, "code")}
 """How an item's one answer is mostly written: without quotes in JSON, or with them."""
 SMALL = {number: str(number) for number in range(-1, 1_000)}
 FILLS = frozenset({str, int, float})

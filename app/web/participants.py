@@ -200,9 +200,8 @@ def _columns(
     path: str, query: Mapping[str, str | None], *, named: bool, may_ask: bool, several: bool
 ) -> list[dict[str, str]]:
     """The headings; who works at one site alone is told it by no column."""
-    sorted_by = {Sort.CODE: "Participant", Sort.STATUS: "Status", Sort.SCREENED_ON: "Screened"}
-    if several:
-        sorted_by = {Sort.CODE: "Participant", Sort.SITE: "Site", **sorted_by}
+    sites = {Sort.SITE: "Site"} if several else {}
+    sorted_by = {Sort.CODE: "Participant", **sites, Sort.STATUS: "Status", Sort.SCREENED_ON: "Screened"}
     headings = [column(label, key, path, query, default=Sort.CODE) for key, label in sorted_by.items()]
     initials = [{"label": "Initials"}] if named else []
     asked = (
