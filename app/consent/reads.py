@@ -10,13 +10,13 @@ from datetime import date, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import Integer, String, and_, bindparam, exists, or_, select
+from sqlalchemy import Integer, and_, bindparam, exists, or_, select
 from sqlmodel import Session
 
 from app.consent import rules
 from app.consent.models import Consent
 from app.foundation import clock, paging
-from app.foundation.database import instance_of, table_of
+from app.foundation.database import instance_of, table_of, written_out
 from app.participants import files
 from app.participants.identity import PARTICIPANT
 from app.participants.models import Participant
@@ -46,7 +46,7 @@ _TO_COUNTERSIGN = (
     .join(PARTICIPANT, PARTICIPANT.c.id == CONSENT.c.participant_id)
     .where(
         PARTICIPANT.c.study_id == bindparam("study_id", type_=Integer),
-        PARTICIPANT.c.status == bindparam("status", type_=String),
+        PARTICIPANT.c.status == written_out(Status.SCREENED),
         CONSENT.c.countersigned_at.is_(None),
         CONSENT.c.withdrawn_on.is_(None),
     )
@@ -98,7 +98,7 @@ def to_countersign(session: Session, study: StudyInUse, *, by: Actor, most: int)
 
     At the person's sites; of participants whose first consent it is: the screened.
     """
-    wanted = {"study_id": study.id, "status": Status.SCREENED, "most": most}
+    wanted = {"study_id": study.id, "most": most}
     rows = session.execute(_TO_COUNTERSIGN.where(at_their_sites(by)), wanted)
     return {row.participant_id: row.id for row in rows}
 

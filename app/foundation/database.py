@@ -372,6 +372,15 @@ def joined_texts(each: ColumnElement[str], between: str) -> ColumnElement[str]:
     return func.aggregate_strings(each, apart)
 
 
+def written_out(word: str) -> ColumnElement[str]:
+    """A word of ours as part of the statement: PostgreSQL plans by how many rows have it, which one plan for all values
+    (`_engine`) cannot know. For what few rows have among many.
+    """
+    assert word.replace("_", "").isalpha()  # nothing that somebody typed
+    said: ColumnElement[str] = literal_column(f"'{word}'")
+    return said
+
+
 def within(
     column: ColumnElement[Any], since: datetime | None, until: datetime | None = None
 ) -> tuple[ColumnElement[bool], ...]:

@@ -1,18 +1,34 @@
 """What may I see of participants? Lists, one participant, their screening; always only those at my sites."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from functools import cache
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Integer, Row, Select, String, and_, bindparam, func, or_, select, true, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Row,
+    RowMapping,
+    Select,
+    String,
+    and_,
+    bindparam,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    tuple_,
+)
 from sqlmodel import Session
 
 from app.foundation import clock, paging
-from app.foundation.database import KINDS, among, instance_of, table_of
+from app.foundation.database import KINDS, among, instance_of, table_of, written_out
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.identity import IDENTITY, PARTICIPANT, open_personal, unwrap
 from app.participants.models import Participant, RandomisedInError, Screening
@@ -229,7 +245,7 @@ def participants_page(
     limit: int | None = None,
     questions: Select[tuple[int, int]] | None = None,
 ) -> paging.Page[ParticipantRow]:
-    """One page of the participants at the person's sites, in one statement.
+    """One page of the participants at the person's sites, in one statement; by their queries in two at most.
 
     `questions`: how many queries stand about whom (participant_id, number), as far as the person may know it
     (`capture.queries.reads`, a room above this one). The list can be sorted and narrowed by them only with it.
@@ -243,27 +259,29 @@ def participants_page(
     kind, by_queries = session.get_bind().dialect.name, sort is Sort.QUERIES
     shape = Sort.CODE if by_queries else sort
     query = _listed(kind, sites is None, bool(wanted.site), wanted.status is not None, shape, falling)
-    column = _COLUMNS[shape]
-    if by_queries or wanted.asked:
-        assert questions is not None  # whoever may know of none cannot sort by them either
-        theirs = questions.subquery("questions")
-        query = query.join(theirs, theirs.c.participant_id == PARTICIPANT.c.id, isouter=not wanted.asked)
-        if by_queries:
-            column = func.coalesce(theirs.c.number, 0)
-            order = [one.desc() if falling else one.asc() for one in (column, PARTICIPANT.c.code)]
-            query = query.add_columns(column.label("queries")).order_by(None).order_by(*order)
-    if key:
-        position, here = tuple_(*_position(sort, key)), tuple_(column, PARTICIPANT.c.code)
-        query = query.where(here < position if falling else here > position)
     if wanted.among is not None:
         query = query.where(PARTICIPANT.c.id.in_(sorted(wanted.among)))
     if search := (wanted.search or "").strip().upper():
         query = query.where(_begins_with(study, search))
+    position, parts = _position(sort, key) if key else None, [query]
+    if by_queries or wanted.asked:
+        assert questions is not None  # whoever may know of none cannot sort by them either
+        theirs = questions.subquery("questions")
+        of_them = theirs.c.participant_id == PARTICIPANT.c.id
+        asked, others = query.join(theirs, of_them), query.where(~exists().where(of_them))
+        parts = [asked]
+        if by_queries:
+            parts = _by_queries(asked, theirs.c.number, None if wanted.asked else others, position, falling)
+    if position is not None and not by_queries:
+        parts = [parts[0].where(_beyond((_COLUMNS[shape], PARTICIPANT.c.code), position, falling))]
     values: dict[str, object] = {"study_id": study.id, "size": size + 1, "site": wanted.site, "status": wanted.status}
     if sites is not None:
         values["ids"] = sorted(sites)
-    found = session.execute(query, values).mappings().all()
-    page = paging.page_of(found, size, lambda row: _key(sort, row), cursor=cursor, backwards=backwards)
+    found: list[RowMapping] = []
+    for part in parts:
+        if len(found) <= size:
+            found += session.execute(part, values).mappings()
+    page = paging.page_of(found[: size + 1], size, lambda row: _key(sort, row), cursor=cursor, backwards=backwards)
     names = ParticipantRow.__dataclass_fields__
     return page.made(
         lambda row: ParticipantRow(**{**{name: row[name] for name in names}, "status": Status(row["status"])})
@@ -276,7 +294,7 @@ def count_by_status(
     """How many participants stand where, at the person's sites; every status that is asked about has a number."""
     query = (
         select(PARTICIPANT.c.status, func.count())
-        .where(PARTICIPANT.c.study_id == study.id, PARTICIPANT.c.status.in_(of), at_their_sites(by))
+        .where(PARTICIPANT.c.study_id == study.id, PARTICIPANT.c.status.in_(map(written_out, of)), at_their_sites(by))
         .group_by(PARTICIPANT.c.status)
     )
     counts = {str(status): int(number) for status, number in session.execute(query)}
@@ -378,6 +396,36 @@ def _listed(kind: str, everywhere: bool, at_site: bool, with_status: bool, sort:
         query = query.where(PARTICIPANT.c.status == bindparam("status", type_=String))
     order = [one.desc() if falling else one.asc() for one in (_COLUMNS[sort], PARTICIPANT.c.code)]
     return query.order_by(*order).limit(bindparam("size", type_=Integer))
+
+
+def _by_queries(
+    asked: Select[Any],
+    number: ColumnElement[int],
+    others: Select[Any] | None,
+    position: tuple[Any, str] | None,
+    falling: bool,
+) -> list[Select[Any]]:
+    """What to ask for, one after the other, until the page is full: those of whom something is asked (`asked`, with
+    its number) and those of whom nothing is, the largest number first or last. To sort them all by it reads them all.
+    """
+    order = [one.desc() if falling else one.asc() for one in (number, PARTICIPANT.c.code)]
+    asked = asked.add_columns(number.label("queries")).order_by(None).order_by(*order)
+    if position is not None:
+        asked = asked.where(_beyond((number, PARTICIPANT.c.code), position, falling))
+    if others is None:
+        return [asked]
+    others = others.add_columns(literal(0).label("queries"))
+    if position is None:
+        return [asked, others] if falling else [others, asked]
+    if position[0]:
+        return [asked, others] if falling else [asked]
+    others = others.where(_beyond((PARTICIPANT.c.code,), position[1:], falling))
+    return [others] if falling else [others, asked]
+
+
+def _beyond(columns: Sequence[ColumnElement[Any]], position: Sequence[Any], falling: bool) -> ColumnElement[bool]:
+    here, there = tuple_(*columns), tuple_(*position)
+    return here < there if falling else here > there
 
 
 def _begins_with(study: StudyInUse, search: str) -> ColumnElement[bool]:

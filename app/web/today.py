@@ -193,7 +193,7 @@ def _on_the_way(here: Here, by: Actor, since: date) -> tuple[list[OnTheWay], dic
             study,
             by=by,
             wanted=ParticipantFilter(status=status),
-            sort=Sort.SCREENED_ON,
+            sort=Sort.CODE,  # as they came; by the day they would all be read, for no index knows both
             descending=True,
             limit=SHOWN,
         )
