@@ -296,6 +296,25 @@ def test_a_zip_of_everything_is_one_download(browser: Browser):
         assert "codebook.csv" in archive.namelist()
 
 
+def test_every_file_that_was_taken_is_named_on_the_page(
+    database: Database, study: StudyInUse, manager: Actor, browser: Browser
+):
+    headers = _token(database, study, manager, "export.run")
+    client, api = anonymous_client(database), "/api/v1/studies/mini/exports"
+    taken = {
+        f"{api}/entries.csv?bom=true": "Entries, long CSV, as stored, BOM by a program",
+        "/mini/exports/all.zip?format=xlsx": "All tables Excel workbook, ZIP",
+        "/mini/exports/all.zip?table=visits&table=entries": "Visits, Entries, long CSV, as stored, ZIP",
+        "/mini/exports/dummy/participants.json": "Participants with dummy arms JSON",
+    }
+    for path, said in taken.items():
+        reply = client.get(path, headers=headers) if path.startswith(api) else browser.get(path)
+        assert reply.status_code == 200, path
+        tables = browser.soup("/mini/exports").find_all("table")
+        latest = next(table for table in tables if "Latest exports" in table.get_text())
+        assert said in latest.select("tbody tr")[0].get_text(" ", strip=True)
+
+
 def test_what_a_file_cannot_hold_is_refused_before_it_begins(browser: Browser, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(workbook, "MOST_ROWS", 5)
     reply = browser.get("/mini/exports/entries.xlsx")
