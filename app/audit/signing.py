@@ -20,14 +20,14 @@ from app.audit.actions import ENTRY, Change
 from app.audit.models import SYSTEM_LOG
 from app.audit.rules import value_text
 from app.foundation.crypto.keys import GENERATIONS, Keyring
-from app.foundation.database import keys_of
+from app.foundation.database import keys_of, written_out
 
 REPLACED = "log_key.replaced"
 ED25519 = b"\x01"
 
 NEWEST = (
     select(ENTRY.c.new)
-    .where(ENTRY.c.log == SYSTEM_LOG, ENTRY.c.action == REPLACED)
+    .where(ENTRY.c.log == SYSTEM_LOG, ENTRY.c.action == written_out(REPLACED))
     .order_by(ENTRY.c.position.desc())
     .limit(1)
     .scalar_subquery()
@@ -97,7 +97,7 @@ def log_keys(session: Session, log: str) -> Sequence[SigningKey]:
     """Every key of a log, the first one first."""
     keys = keys_of(session)
     query = select(ENTRY.c.log, ENTRY.c.position, ENTRY.c.at, ENTRY.c.old, ENTRY.c.new).where(
-        ENTRY.c.log.in_({log, SYSTEM_LOG}), ENTRY.c.action == REPLACED
+        ENTRY.c.log.in_({log, SYSTEM_LOG}), ENTRY.c.action == written_out(REPLACED)
     )
     rows = session.execute(query.order_by(ENTRY.c.position)).all()
     own = [row for row in rows if row.log == log]

@@ -11,6 +11,7 @@ from sqlmodel import Session
 
 from app.audit.actions import ENTRY, Author, Change, record
 from app.audit.models import SYSTEM_LOG
+from app.foundation.database import written_out
 
 INSTALLED = "software.installed"
 SHOWN = 20
@@ -26,7 +27,7 @@ class Installed:
 
 def installed(session: Session) -> Sequence[Installed]:
     """The versions that were installed here, the newest first, as many as a page shows."""
-    found = select(ENTRY.c.new, ENTRY.c.at).where(ENTRY.c.log == SYSTEM_LOG, ENTRY.c.action == INSTALLED)
+    found = select(ENTRY.c.new, ENTRY.c.at).where(ENTRY.c.log == SYSTEM_LOG, ENTRY.c.action == written_out(INSTALLED))
     rows = session.execute(found.order_by(ENTRY.c.position.desc()).limit(SHOWN))
     return [Installed(loads(row.new), row.at) for row in rows]
 

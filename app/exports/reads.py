@@ -31,7 +31,7 @@ from app.exports.dummy import dummy_arms
 from app.exports.formats.usdm import protocol
 from app.exports.shaping import dates_of, shaped
 from app.exports.tables import ARM, ArmOf, Arms, Cell, Column, Plan, Row, Table
-from app.foundation.database import KINDS, among, as_text, batches, in_order, keys_of, streamed, table_of
+from app.foundation.database import KINDS, among, as_text, batches, in_order, keys_of, streamed, table_of, written_out
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.foundation.paging import LARGEST_PAGE
 from app.participants.models import Participant, Screening
@@ -859,7 +859,7 @@ def runs(session: Session, study: StudyInUse, *, by: Actor, limit: int = HISTORY
     require(by, Permission.EXPORT_RUN, action=RUN, subject="/export")
     query = (
         select(*(AUDIT_ENTRY.c[name] for name in ("at", "username", "action", "new", "via", "request_id")))
-        .where(AUDIT_ENTRY.c.log == study.code, AUDIT_ENTRY.c.action.in_((RUN, DELIVERED)))
+        .where(AUDIT_ENTRY.c.log == study.code, AUDIT_ENTRY.c.action.in_(map(written_out, (RUN, DELIVERED))))
         .order_by(AUDIT_ENTRY.c.position.desc())
         .limit(2 * limit)
     )

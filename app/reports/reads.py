@@ -32,7 +32,7 @@ from app.capture.queries.rules import State as QueryState
 from app.capture.reads import ENTRY
 from app.capture.status import EntryStatus
 from app.foundation import clock
-from app.foundation.database import Instant
+from app.foundation.database import Instant, written_out
 from app.participants.identity import PARTICIPANT
 from app.participants.in_error.rules import Reason
 from app.participants.reads import IN_ERROR, SCREENING, SITE, at_each_site
@@ -118,7 +118,9 @@ def _stands(session: Session, study: StudyInUse, at: datetime) -> bool:
     Those who did so in the minute before it may have been too late for it.
     """
     later = select(AUDIT_ENTRY.c.position).where(
-        AUDIT_ENTRY.c.log == study.code, AUDIT_ENTRY.c.action.in_(WITHDRAWING), AUDIT_ENTRY.c.at > at - KEPT_FOR
+        AUDIT_ENTRY.c.log == study.code,
+        AUDIT_ENTRY.c.action.in_(map(written_out, WITHDRAWING)),
+        AUDIT_ENTRY.c.at > at - KEPT_FOR,
     )
     return session.execute(later.limit(1)).first() is None
 

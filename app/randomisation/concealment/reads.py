@@ -9,7 +9,7 @@ from sqlalchemy import func, or_, select
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY, HEAD
-from app.foundation.database import keys_of
+from app.foundation.database import keys_of, written_out
 from app.foundation.errors import NotFound, Refused
 from app.people.access import Actor, may, require_whole_log
 from app.people.permissions import Permission, holders
@@ -41,7 +41,7 @@ def concealment(session: Session, study: StudyInUse, *, by: Actor, now: datetime
         (row.subject, json.loads(row.new or "{}").get("certificate")): row.position
         for row in session.execute(
             select(ENTRY.c.subject, ENTRY.c.new, ENTRY.c.position).where(
-                ENTRY.c.log == study.code, ENTRY.c.action == "sequence.sealed"
+                ENTRY.c.log == study.code, ENTRY.c.action == written_out("sequence.sealed")
             )
         )
     }
@@ -100,7 +100,9 @@ def _acts(session: Session, study: StudyInUse) -> list[Act]:
             func.max(ENTRY.c.at).label("last_at"),
             func.min(ENTRY.c.subject).label("subject"),
         )
-        .where(ENTRY.c.log == study.code, ENTRY.c.action.in_((*ACCESS, *ENROLLING, "envelope.opened")))
+        .where(
+            ENTRY.c.log == study.code, ENTRY.c.action.in_(map(written_out, (*ACCESS, *ENROLLING, "envelope.opened")))
+        )
         .group_by(ENTRY.c.username, ENTRY.c.action)
         .order_by(func.min(ENTRY.c.position))
     )
@@ -150,7 +152,7 @@ def _early(session: Session, study: StudyInUse) -> list[Opening]:
         .select_from(ENTRY.outerjoin(had, (had.c.participant == ENTRY.c.participant) & or_(of_stage, of_arm)))
         .where(
             ENTRY.c.log == study.code,
-            ENTRY.c.action == "envelope.opened",
+            ENTRY.c.action == written_out("envelope.opened"),
             ENTRY.c.participant != "",
             or_(had.c.position.is_(None), ENTRY.c.position < had.c.position),
         )

@@ -14,7 +14,7 @@ from app.audit.actions import ENTRY
 from app.capture.locks.reads import LOCK
 from app.capture.locks.rules import Kind as Locked
 from app.foundation import paging
-from app.foundation.database import Instant, keys_of, table_of, within
+from app.foundation.database import Instant, keys_of, table_of, within, written_out
 from app.foundation.errors import NotFound
 from app.participants.models import Participant
 from app.participants.reads import visible_codes
@@ -195,7 +195,11 @@ def openings(session: Session, study: StudyInUse, *, by: Actor) -> tuple[Opening
     require(by, Permission.UNBLINDING_READ)
     query = (
         select(ENTRY.c.username, ENTRY.c.role, func.count().label("openings"), func.max(ENTRY.c.at).label("last_at"))
-        .where(ENTRY.c.log == study.code, ENTRY.c.action == "envelope.opened", ENTRY.c.role.in_(sorted(UNBLINDED)))
+        .where(
+            ENTRY.c.log == study.code,
+            ENTRY.c.action == written_out("envelope.opened"),
+            ENTRY.c.role.in_(sorted(UNBLINDED)),
+        )
         .group_by(ENTRY.c.username, ENTRY.c.role)
         .order_by(ENTRY.c.username, ENTRY.c.role)
     )

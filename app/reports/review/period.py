@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY
-from app.foundation.database import within
+from app.foundation.database import within, written_out
 from app.people.access import Actor, require_whole_log
 from app.people.reads import AccessReviewRow, access_reviews
 from app.reports.review.reads import ReviewRow, all_reviews
@@ -62,7 +62,9 @@ def period(session: Session, study: StudyInUse, *, since: datetime, until: datet
     require_whole_log(by, action="period.read")
     counted = (
         select(ENTRY.c.action, func.count())
-        .where(ENTRY.c.log == study.code, ENTRY.c.action.in_(tuple(COUNTED)), *within(ENTRY.c.at, since, until))
+        .where(
+            ENTRY.c.log == study.code, ENTRY.c.action.in_(map(written_out, COUNTED)), *within(ENTRY.c.at, since, until)
+        )
         .group_by(ENTRY.c.action)
     )
     counts = {action: int(number) for action, number in session.execute(counted)}
