@@ -9,8 +9,10 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 from sqlmodel import select
 
+from app.api.addressed import participant_of
 from app.api.filters import AtSite, at, in_order
 from app.api.operations import operations
+from app.api.randomisation import refuse_staged
 from app.api.shapes import (
     Body,
     Code,
@@ -331,11 +333,6 @@ class PersonalSavedReply(Reply):
     version: int
 
 
-def participant_of(here: Here, code: str) -> Participant:
-    """The participant of the address, when this person may know them."""
-    return reads.participant_by_code(here.session, here.the_study, code, by=here.actor)
-
-
 SortWord = Literal[
     "code", "-code", "status", "-status", "site", "-site", "screened_on", "-screened_on", "queries", "-queries"
 ]
@@ -533,8 +530,6 @@ def fail_screening(here: ApiChange, code: str, asked: NotTakingPartBody) -> Resp
 
     They count as a screen failure with this reason; no visit is due any more. It cannot be undone.
     """
-    from app.api.randomisation import refuse_staged  # that door knows this one
-
     found, study, by, now = participant_of(here, code), here.the_study, here.actor, here.now
     found = actions.fail_screening(here.session, study, found, reason=asked.reason, why=asked.why, by=by, now=now)
     refuse_staged(here, found, action=actions.FAIL_SCREENING)
