@@ -6,6 +6,9 @@ own language. A new action is told by its own name until its words stand here (t
 
 from collections.abc import Callable, Mapping
 
+from app.capture.actions import COMPUTED_AGAIN, NO_LONGER_ASKED
+from app.participants.links.rules import CHANGED_BY_LINK
+
 Gettext = Callable[[str], str]
 """A word or a sentence of ours in the language of whoever reads."""
 
@@ -417,6 +420,15 @@ REFUSED: Mapping[str, str] = {
     "webhook.test": "Refused: test webhook",
 }
 """Of each action that can be refused, that it was."""
+
+
+OWN_REASONS = frozenset({NO_LONGER_ASKED, COMPUTED_AGAIN, CHANGED_BY_LINK})
+"""Why something was changed, where the program says it and nobody else."""
+
+
+def is_own_reason(action: str, why: str | None) -> bool:
+    """Whether the program says why it was done, to be told in the language of the reader, and nobody typed it."""
+    return why in OWN_REASONS or action.endswith("_refused")
 
 
 def act_in_words(action: str, gettext: Gettext) -> str:

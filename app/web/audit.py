@@ -25,7 +25,7 @@ from app.people.access import may, require, why_not
 from app.people.permissions import Permission
 from app.rendering import day
 from app.studies.definition import Item, ItemType, Study
-from app.web.acts import KINDS, Gettext, act_in_words, in_words
+from app.web.acts import KINDS, Gettext, act_in_words, in_words, is_own_reason
 from app.web.pages import pages
 from app.web.places import Places, places_of, show_at
 from app.web.tables import address, csv_file, typed_text
@@ -271,6 +271,7 @@ def _line(
         "action": " · ".join(about),
         "changes": _changes(entry, study, zone),
         "why": entry["why"],
+        "is_own": is_own_reason(entry["action"], entry["why"]),
         "url": f"{place}/participants/{participant}" if place and participant else "",
     }
 

@@ -582,7 +582,7 @@ def _save(
         values=typed.values,
         reasons=typed.reasons,
         base_version=base,
-        why="Changed by the participant before the form was complete.",
+        why=rules.CHANGED_BY_LINK,
         by=here.actor,
         now=here.now,
         accept_partial=partial,

@@ -14,6 +14,7 @@ from bs4 import BeautifulSoup
 
 from app.audit import checkpoints, replacing, signing
 from app.audit.actions import ENTRY, Change, record
+from app.capture.actions import COMPUTED_AGAIN
 from app.foundation import clock, paging
 from app.foundation.database import Database
 from app.foundation.languages import TRANSLATIONS
@@ -79,6 +80,33 @@ def test_what_was_done_is_told_in_the_language_of_the_reader(world, language, ac
     for act in acts:
         assert act in said
     assert "Entry saved" not in said
+
+
+def test_why_is_told_in_the_language_of_the_reader_only_where_the_program_says_it(world):
+    world.filled()
+    names = ("username", "role", "subject", "item", "request_id", "participant")
+    entry: dict[str, Any] = dict.fromkeys(names, "")
+    entry |= {"old": None, "new": None, "at": clock.now()}
+    lines = [
+        {**entry, "action": action, "why": why, "request_id": str(number)}
+        for number, (action, why) in enumerate(
+            (
+                ("entry.corrected", COMPUTED_AGAIN),
+                ("entry.corrected", "Computed again."),
+                ("entry.save_refused", "This study does not randomise. Go on with the visits."),
+                ("participant.withdrawn", "This study does not randomise. Go on with the visits."),
+            )
+        )
+    ]
+    assert [each["is_own"] for each in told(lines, definition(), "UTC", str)] == [True, False, True, False]
+    with world.database.writing() as session:
+        for why in (COMPUTED_AGAIN, "Computed again"):
+            change = Change("entry.corrected", "M-001", "entry/baseline/pain", why=why)
+            record(session, world.study.code, [change], by=world.coordinators["north"], now=clock.now())
+    browser = world.browser("data_manager")
+    browser.client.headers["Accept-Language"] = "de"
+    whys = [row.select("td")[-1].get_text(strip=True) for row in browser.soup(AUDIT).select("tbody tr")][:2]
+    assert whys == ["Computed again", "Aus den Antworten neu berechnet."]
 
 
 @pytest.mark.parametrize("language", ["de", "es"])
