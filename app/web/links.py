@@ -32,7 +32,7 @@ from app.dependencies import (
 )
 from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
-from app.foundation.languages import name_of, translations
+from app.foundation.languages import translations
 from app.mail.actions import SECRET
 from app.participants.links import actions, reads, rules
 from app.participants.links.reads import Opened, done_link, link_of
@@ -42,7 +42,7 @@ from app.participants.reads import participant_by_code
 from app.participants.status import Status
 from app.people.access import require
 from app.people.permissions import Permission
-from app.rendering import page
+from app.rendering import language_word, page
 from app.schedule.reads import visits_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
@@ -174,7 +174,7 @@ def _links_page(
     for language in sorted({one.language for one in definition.consent_documents}):
         document = consent_reads.valid_document(here.the_study, language, today, site)
         if document is not None and consent_rules.why_not_sign(status, signed, document.version) is None:
-            tongue = name_of(language)
+            tongue = language_word(language)
             said = f"{document.title}, version {document.version}, {tongue}"
             choices.append((f"consent:{document.version}:{language}", said))
     dated = {one.code for one in visits_of(here.session, participant.id) if one.status in ASKED}
@@ -186,7 +186,8 @@ def _links_page(
             count = "one form" if len(forms) == 1 else f"{len(forms)} forms"
             choices.append((f"questions:{visit.code}", visit.label, count))
             for language in sorted({text.language for form in forms for text in form.texts}):
-                choices.append((f"questions:{visit.code}:{language}", f"{visit.label}, {name_of(language)}", count))
+                words = f"{visit.label}, {language_word(language)}"
+                choices.append((f"questions:{visit.code}:{language}", words, count))
     labels = {visit.code: visit.label for visit in definition.visits}
     rows = [
         {
