@@ -22,6 +22,7 @@ from sqlmodel import Session
 from app.audit.newest import Newest
 from app.imports.actions import OUTCOMES, REFUSED, Origin, Outcome, begin_whole, import_rows, write_down
 from app.imports.rules import Cells, FileMapping
+from app.participants.finding import write_shown
 from app.people.access import Actor
 from app.studies.in_use import StudyInUse
 
@@ -37,6 +38,8 @@ class Report:
         self.counts: Counter[str] = Counter(dict.fromkeys(("rows", *OUTCOMES), 0))
         self.refusals: list[Outcome] = []
         self.imported = False
+        self.shown: dict[str, None] = {}
+        """Participants who are named, in this order: somebody looks like them."""
         self._lines: IO[str] = SpooledTemporaryFile(max_size=IN_MEMORY, mode="w+", encoding="utf-8")  # noqa: SIM115
 
     def add(self, outcomes: list[Outcome]) -> None:
@@ -44,6 +47,7 @@ class Report:
         self.counts["rows"] += 1
         for outcome in outcomes:
             self.counts[outcome.outcome] += 1
+            self.shown |= dict.fromkeys(each.code for each in outcome.candidates if each.code is not None)
             if outcome.outcome == REFUSED and len(self.refusals) < REFUSALS_SHOWN:
                 self.refusals.append(outcome)
             self._lines.write(json.dumps(asdict(outcome), ensure_ascii=False, default=str) + "\n")
@@ -83,6 +87,7 @@ def carry_out(
     is no file only further down takes back what stood above it.
     All or nothing: when a row is refused nothing of the file stays, and `imported` is false. Of a file that randomises
     that holds for the trial before; what is only refused once somebody is randomised is refused by itself.
+    Who is named in the report is in the log as shown, whatever is taken back, before the report is handed over.
     """
     report = Report()
     randomises = mapping.randomise_after is not None
@@ -101,6 +106,7 @@ def carry_out(
         trial.rollback()
         if tried.is_refused:
             session.rollback()
+            _keep_shown(session, study, tried, by=by, now=now)
             return tried
     options["randomises"], batch = not dry_run, 1 if (randomises or mapping.new) and not dry_run else BATCH
     for number, outcomes in enumerate(import_rows(session, study, rows, mapping, **options), start=1):
@@ -109,7 +115,15 @@ def carry_out(
             session.rollback() if dry_run else session.commit()
     if dry_run or (all_or_nothing and report.is_refused and not randomises):
         session.rollback()
+        _keep_shown(session, study, report, by=by, now=now)
         return report
     report.imported = True
+    write_shown(session, study, report.shown, by=by, now=now)
     write_down(session, study, origin, report.counts, by=by, now=now)
     return report
+
+
+def _keep_shown(session: Session, study: StudyInUse, report: Report, *, by: Actor, now: datetime) -> None:
+    """Of what was taken back, only whom it named stays: a transaction of its own, which no refusal undoes."""
+    write_shown(session, study, report.shown, by=by, now=now)
+    session.commit()

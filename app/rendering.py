@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+from babel.core import UnknownLocaleError
 from babel.dates import format_date, format_timedelta
 from babel.numbers import format_decimal
 from babel.support import NullTranslations
@@ -160,6 +161,7 @@ def templates(language: str = "en") -> Environment:
         moment=lambda value, timezone: moment(value, timezone, language),
         ago=lambda value, now: ago(value, now, language),
         decimal=lambda value, places=None: decimal(value, places, language),
+        language=language_word,
     )
     return environment
 
@@ -304,6 +306,14 @@ def moment(value: datetime | None, timezone: str, language: str = "en") -> Marku
 def ago(value: datetime, now: datetime, language: str = "en") -> str:
     """`3 days ago`, `in 2 hours`."""
     return format_timedelta(value - now, add_direction=True, locale=language.replace("-", "_"))
+
+
+def language_word(code: str) -> str:
+    """What a language of a study calls itself, `Deutsch` for `de`; its code where nobody knows one."""
+    try:
+        return name_of(code)
+    except (UnknownLocaleError, ValueError):
+        return code
 
 
 @lru_cache(maxsize=8192, typed=True)

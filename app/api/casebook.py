@@ -6,9 +6,9 @@ from typing import Any, Literal
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.addressed import participant_of
 from app.api.filters import AtSite, at
 from app.api.operations import operations
-from app.api.participants import participant_of
 from app.api.shapes import KEPT, Body, Cursor, Limit, PageOf, Password, Reply
 from app.capture.casebook import actions, reads
 from app.capture.casebook.rules import MEANINGS, casebook_digest, holds, manifest_of

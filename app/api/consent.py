@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from fastapi.responses import Response
 from pydantic import BeforeValidator, ConfigDict, Field
 
+from app.api.addressed import participant_of
 from app.api.filters import AtSite, at
 from app.api.operations import operations
-from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Password, Reply, Text
 from app.consent import actions, reads
 from app.consent.models import Consent

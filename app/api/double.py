@@ -7,9 +7,9 @@ from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.addressed import participant_of
 from app.api.filters import AtSite, AtVisit, OfForm, Whose, at
 from app.api.operations import operations
-from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text, Values, Version
 from app.capture.double import actions, reads
 from app.capture.double.actions import Decision

@@ -6,8 +6,8 @@ from datetime import datetime
 from fastapi.responses import Response
 from pydantic import AwareDatetime, ConfigDict, Field
 
+from app.api.addressed import participant_of
 from app.api.operations import operations
-from app.api.participants import participant_of
 from app.api.randomisation import (
     PARTICIPANTS,
     RandomisedReply,

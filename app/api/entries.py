@@ -8,9 +8,9 @@ from fastapi import Depends, Header, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.addressed import participant_of
 from app.api.filters import AtVisit, OfForm
 from app.api.operations import operations
-from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Password, Repeat, Reply, Text, Values, Version
 from app.capture import actions, reads
 from app.capture.double.reads import refuse_withheld

@@ -3,6 +3,8 @@
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from datetime import date
 from itertools import chain, islice
 from json import JSONDecodeError
 from typing import Annotated, Any
@@ -13,13 +15,14 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import ConfigDict, Field, ValidationError
 
 from app.api.operations import operations
-from app.api.shapes import KEPT, Body, Code, Password, Reply, Text
+from app.api.shapes import KEPT, Body, Code, Password, Reply, Text, problem_of
 from app.dependencies import (
     LARGEST_UPLOAD,
     ApiChange,
     ApiPage,
     Here,
     newest_entry,
+    problem_json,
     read_body,
     remembering,
     require_password,
@@ -51,6 +54,14 @@ AN_OUTCOME: dict[str, Any] = {
     "outcome": "changed",
     "changes": [{"item": "pain_intensity", "old": 4, "new": 3}],
     "errors": [],
+    "candidates": [],
+}
+A_CANDIDATE: dict[str, Any] = {
+    "code": "R-0017",
+    "status": "randomised",
+    "screened_on": "2026-01-20",
+    "shared": ["given_name", "family_name", "date_of_birth"],
+    "like_row": None,
 }
 COUNTS: dict[str, Any] = {"rows": 1, "created": 0, "changed": 1, "unchanged": 0, "left": 0, "refused": 0}
 AN_ANSWER: dict[str, Any] = {
@@ -86,9 +97,31 @@ A_BODY = ImportBody.model_json_schema(ref_template="#/components/schemas/{model}
 A_BODY.pop("$defs", None)
 
 
+class LikeReply(Reply):
+    """Somebody who looks like the person of a row: which fields they share. Whoever comes with the same file has the
+    number of their row in `like_row`, and no code: it may be taken back."""
+
+    model_config = ConfigDict(json_schema_extra={"example": A_CANDIDATE})
+
+    code: str | None
+    status: str | None
+    screened_on: date | None
+    shared: list[str]
+    like_row: int | None = None
+
+
+class RefusedLikeReply(LikeReply):
+    """The same, with the row that is refused for it."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"row": 3, **A_CANDIDATE}})
+
+    row: int
+
+
 class OutcomeReply(Reply):
     """What came of one form of one row: `created`, `changed`, `unchanged`, `refused`; `left` when another form of its
-    row is refused. Without an `instrument` it is about the person or the visit."""
+    row is refused. Without an `instrument` it is about the person or the visit. `candidates`: who at the site looks
+    like the person it would screen, for whoever may know who they are; that they were shown is in the log."""
 
     model_config = ConfigDict(json_schema_extra={"example": AN_OUTCOME})
 
@@ -99,6 +132,7 @@ class OutcomeReply(Reply):
     outcome: str
     changes: list[dict[str, Any]]
     errors: list[dict[str, str]]
+    candidates: list[LikeReply]
 
 
 class ImportReply(Reply):
@@ -126,6 +160,13 @@ class MappingReply(Reply):
     mapping: dict[str, Any]
 
 
+NOTHING_IMPORTED: dict[int | str, dict[str, Any]] = {
+    422: problem_of(
+        "What was sent is not valid; `errors` names each field and rule, of refused rows `rows.NUMBER` and the field, "
+        "and `candidates` who looks like the person of a row.",
+        candidates=RefusedLikeReply,
+    )
+}
 A_FILE = "participant,visit,pain_intensity\r\nR-0042,week18,3\r\n"
 
 
@@ -134,6 +175,7 @@ A_FILE = "participant,visit,pain_intensity\r\nR-0042,week18,3\r\n"
     name="api.import_entries",
     response_model=ImportReply,
     max_body_size=LARGEST_UPLOAD,
+    responses=NOTHING_IMPORTED,
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": A_BODY}}}},
 )
 def import_entries(here: ApiChange, data: Annotated[bytes, Depends(read_body)]) -> Response:
@@ -205,6 +247,7 @@ def _is_kept_whole(value: object) -> bool:
     name="api.import_csv",
     response_model=ImportReply,
     max_body_size=LARGEST_UPLOAD,
+    responses=NOTHING_IMPORTED,
     openapi_extra={
         "requestBody": {"required": True, "content": {"text/csv": {"schema": {"type": "string"}, "example": A_FILE}}}
     },
@@ -255,7 +298,7 @@ def _import(here: Here, asked: ImportBody, given: Items | None) -> Response:
         now=here.now,
     )
     if asked.all_or_nothing and report.is_refused and not asked.dry_run and not report.imported:
-        raise _refused(report)
+        return problem_json(422, _refused(report), "Not valid", candidates=_candidates(report))
     head = {"dry_run": asked.dry_run, "imported": report.imported, "file": asked.file, "counts": dict(report.counts)}
     if report.imported and here.idempotency_key:
         here.answer({**head, "rows": []})  # the same request again gets the counts; a report can be very long
@@ -299,6 +342,15 @@ def _refused(report: Report) -> Invalid:
         "Mend the rows that `errors` names, or send all_or_nothing: false."
     )
     return problem
+
+
+def _candidates(report: Report) -> list[dict[str, Any]]:
+    """Who looks like the person of a row that was refused; the log says already that they were shown."""
+    return [
+        RefusedLikeReply.model_validate({"row": each.row, **asdict(one)}).model_dump(mode="json")
+        for each in report.refusals
+        for one in each.candidates
+    ]
 
 
 def _written(head: dict[str, Any], report: Report) -> Iterator[str]:

@@ -5,8 +5,8 @@ from datetime import date, datetime
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.addressed import participant_of
 from app.api.operations import operations
-from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Reply, Text
 from app.dependencies import ApiChange, ApiPage, Here
 from app.foundation.errors import NotFound

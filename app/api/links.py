@@ -6,8 +6,8 @@ from typing import Literal
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.addressed import participant_of
 from app.api.operations import operations
-from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Number, Reply
 from app.dependencies import ApiChange, ApiPage, Here
 from app.participants.links import actions, reads, rules

@@ -6,9 +6,9 @@ from typing import Literal
 from fastapi.responses import Response
 from pydantic import ConfigDict
 
+from app.api.addressed import participant_of
 from app.api.filters import AtSite, Since, Until, Whose, at
 from app.api.operations import operations
-from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text, Version
 from app.dependencies import ApiChange, ApiPage
 from app.foundation import paging

@@ -1,5 +1,6 @@
 """Who takes part, over REST? Screening, lists, withdrawal; personal data only by a route of its own."""
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -8,8 +9,10 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 from sqlmodel import select
 
+from app.api.addressed import participant_of
 from app.api.filters import AtSite, at, in_order
 from app.api.operations import operations
+from app.api.randomisation import refuse_staged
 from app.api.shapes import (
     Body,
     Code,
@@ -24,6 +27,7 @@ from app.api.shapes import (
     Version,
     problem_of,
 )
+from app.capture.queries.reads import standing_by_participant, standing_of
 from app.consent.actions import withdraw_consent
 from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, api_reauthenticate, problem_json
 from app.foundation.errors import FieldProblem, Invalid
@@ -33,7 +37,7 @@ from app.participants.models import Participant
 from app.participants.rules import Eligibility, PersonalData
 from app.participants.rules.status import withdrawal_level
 from app.participants.status import Status
-from app.people.access import require
+from app.people.access import may, require
 from app.people.models import Site
 from app.people.permissions import Permission
 from app.schedule import actions as schedule
@@ -69,6 +73,7 @@ class ParticipantReply(Reply):
                 "withdrawn_on": "2026-05-01",
                 "withdrawal_level": "stop_treatment",
                 "randomised_in_error": "wrong_stratum",
+                "queries": 2,
             }
         },
     )
@@ -83,6 +88,10 @@ class ParticipantReply(Reply):
     withdrawal_level: str | None
     randomised_in_error: str | None = Field(
         description="The reason of the newest record that they were; null when nobody recorded one."
+    )
+    queries: int | None = Field(
+        description="How many data queries stand, open or answered, as the list of queries shows them to you; null "
+        "where you read no entries."
     )
 
 
@@ -324,12 +333,9 @@ class PersonalSavedReply(Reply):
     version: int
 
 
-def participant_of(here: Here, code: str) -> Participant:
-    """The participant of the address, when this person may know them."""
-    return reads.participant_by_code(here.session, here.the_study, code, by=here.actor)
-
-
-SortWord = Literal["code", "-code", "status", "-status", "site", "-site", "screened_on", "-screened_on"]
+SortWord = Literal[
+    "code", "-code", "status", "-status", "site", "-site", "screened_on", "-screened_on", "queries", "-queries"
+]
 
 
 @router.get("", name="api.participants")
@@ -344,23 +350,36 @@ def participants(
     find: Annotated[
         str | None, Query(max_length=80, description="The beginning of a code, or its number.", examples=["42"])
     ] = None,
+    queries: Annotated[
+        Literal["standing"] | None, Query(description="Only those of whom a data query stands, open or answered.")
+    ] = None,
     sort: Annotated[SortWord | None, Query(description="By what, with - downwards; by code without it.")] = None,
 ) -> PageOf[ParticipantReply]:
-    """Participants by code, of the sites this person works at."""
+    """Participants by code, of the sites this person works at.
+
+    How many queries stand, and whoever sorts or narrows by it, is for those who read entries.
+    """
     require(here.actor, Permission.PARTICIPANT_READ)
-    wanted = reads.ParticipantFilter(status=_status(status), search=find or "")
+    wanted = reads.ParticipantFilter(status=_status(status), search=find or "", asked=queries is not None)
     by, falling = in_order(sort, reads.Sort, reads.Sort.CODE)
+    if wanted.asked or by is reads.Sort.QUERIES:
+        require(here.actor, Permission.ENTRY_READ)
+    whose = at(here, site)
+    may_ask = may(whose, Permission.ENTRY_READ)
     page = reads.participants_page(
         here.session,
         here.the_study,
-        by=at(here, site),
+        by=whose,
         wanted=wanted,
         sort=by,
         descending=falling,
         cursor=cursor,
         limit=limit,
+        questions=standing_by_participant(here.the_study, by=whose) if may_ask else None,
     )
-    return PageOf(items=[_reply(row) for row in page.rows], next=page.next)
+    numbers = [row.id for row in page.rows]
+    standing = standing_of(here.session, here.the_study, numbers, by=whose) if may_ask else None
+    return PageOf(items=[_reply(row, standing) for row in page.rows], next=page.next)
 
 
 def _status(text: str | None) -> Status | None:
@@ -373,8 +392,9 @@ def _status(text: str | None) -> Status | None:
         raise Invalid([FieldProblem("status", "choices", f"Choose one of: {known}.")]) from None
 
 
-def _reply(row: Any) -> ParticipantReply:
-    return ParticipantReply.model_validate({**vars(row), "site": row.site_code})
+def _reply(row: reads.ParticipantRow, standing: Mapping[int, int] | None) -> ParticipantReply:
+    queries = None if standing is None else standing.get(row.id, 0)
+    return ParticipantReply.model_validate({**vars(row), "site": row.site_code, "queries": queries})
 
 
 @router.post("/find", name="api.find_people", response_model=FoundPeopleReply)
@@ -472,7 +492,11 @@ def _one(here: Here, found: Participant) -> ParticipantReply:
     site = here.session.get_one(Site, found.site_id)
     records = records_of(here.session, found.id)
     in_error = records[-1].reason.value if records else None
-    return ParticipantReply.model_validate({**found.model_dump(), "site": site.code, "randomised_in_error": in_error})
+    queries = None
+    if may(here.actor, Permission.ENTRY_READ, site_id=found.site_id):
+        queries = standing_of(here.session, here.the_study, [found.id], by=here.actor).get(found.id, 0)
+    more = {"site": site.code, "randomised_in_error": in_error, "queries": queries}
+    return ParticipantReply.model_validate({**found.model_dump(), **more})
 
 
 @router.get("/{code}/personal-data", name="api.personal_data")
@@ -506,8 +530,6 @@ def fail_screening(here: ApiChange, code: str, asked: NotTakingPartBody) -> Resp
 
     They count as a screen failure with this reason; no visit is due any more. It cannot be undone.
     """
-    from app.api.randomisation import refuse_staged  # that door knows this one
-
     found, study, by, now = participant_of(here, code), here.the_study, here.actor, here.now
     found = actions.fail_screening(here.session, study, found, reason=asked.reason, why=asked.why, by=by, now=now)
     refuse_staged(here, found, action=actions.FAIL_SCREENING)

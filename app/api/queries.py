@@ -7,9 +7,9 @@ from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict
 
+from app.api.addressed import participant_of
 from app.api.filters import AtSite, AtVisit, OfForm, Since, Until, Whose, at, in_order
 from app.api.operations import operations
-from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Repeat, Reply, Text, Version
 from app.capture.queries import actions, reads
 from app.capture.queries import rules as query_rules

@@ -12,9 +12,9 @@ from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from pydantic import ConfigDict, Field
 from sqlalchemy import func, select
 
+from app.api.addressed import participant_of
 from app.api.filters import Since, Until, Whose
 from app.api.operations import operations
-from app.api.participants import participant_of
 from app.api.shapes import KEPT, Body, Cursor, Limit, PageOf, Reply, Text, file_contents
 from app.dependencies import (
     ApiChange,

@@ -7,9 +7,9 @@ from fastapi import Query
 from fastapi.responses import Response
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
+from app.api.addressed import participant_of
 from app.api.filters import AtSite, Since, Until, Whose, at, in_order
 from app.api.operations import operations
-from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Password, Reply, Text, Version
 from app.dependencies import ApiChange, ApiPage, Here, api_reauthenticate
 from app.people.access import may, require

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field, StringConstraints
 
+from app.api.addressed import participant_of
 from app.api.entries import EntryReply
 from app.api.operations import operations
-from app.api.participants import participant_of
 from app.api.shapes import Body, Code, Password, Reply, Version
 from app.capture.rules import form_name
 from app.capture.signing import (

@@ -7,9 +7,9 @@ from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.addressed import participant_of
 from app.api.filters import AtSite, Since, Until, Whose, at
 from app.api.operations import operations
-from app.api.participants import participant_of
 from app.api.shapes import KEPT, Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Reply, Text
 from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, api_reauthenticate
 from app.foundation.errors import FieldProblem, Invalid, NotFound

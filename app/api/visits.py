@@ -7,9 +7,9 @@ from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.addressed import participant_of
 from app.api.filters import AtSite, at
 from app.api.operations import operations
-from app.api.participants import participant_of
 from app.api.shapes import Body, Cursor, Limit, PageOf, Reply, Text, Version
 from app.capture import actions
 from app.dependencies import ApiChange, ApiPage

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
@@ -40,11 +40,12 @@ from app.imports.rules import (
 )
 from app.imports.rules import rows_of as rows_in
 from app.participants.actions import screen
-from app.participants.finding import EverybodyThere
+from app.participants.finding import EverybodyThere, Found
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.participants.rules import PersonalData
 from app.participants.rules.personal import LABELS
+from app.participants.status import Status
 from app.people.access import Actor, require
 from app.people.models import Site
 from app.people.permissions import Permission
@@ -76,7 +77,8 @@ class Outcome:
     """What came of one form of one row, or (without an `instrument`) of the person and visit it is about.
 
     `left`: it would have been saved, and was not, because another form of its row is refused; or it is of a visit that
-    there is once somebody is randomised, which is never only tried.
+    there is once somebody is randomised, which is never only tried. `candidates`: who at the site looks like the person
+    that a refused row would screen.
     """
 
     row: int
@@ -86,6 +88,29 @@ class Outcome:
     outcome: str
     changes: list[dict[str, Any]] = field(default_factory=list)
     errors: list[dict[str, str]] = field(default_factory=list)
+    candidates: list["Candidate"] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Somebody at the site who looks like the person of a row, and in which fields; whoever names them writes it down.
+
+    Who comes with the same file has the number of their row in `like_row`, and no code: it may be taken back.
+    """
+
+    code: str | None
+    status: str | None
+    screened_on: date | None
+    shared: tuple[str, ...]
+    like_row: int | None = None
+
+
+class LooksLikeSomebody(Invalid):
+    """Somebody at the site looks like the person a row would screen."""
+
+    def __init__(self, problem: FieldProblem, candidates: list[Candidate]) -> None:
+        super().__init__([problem])
+        self.candidates = candidates
 
 
 @dataclass(frozen=True)
@@ -169,8 +194,10 @@ class _Run:
     """Who would be randomised, and is not."""
     there: dict[int, EverybodyThere] = field(default_factory=dict)
     """Of each site at which somebody is screened: everybody who is there."""
-    come: tuple[int, PersonalData] | None = None
-    """Whom this row screens, and where."""
+    come: PersonalData | None = None
+    """Who somebody is whom this row screens, as far as the file says it."""
+    came: dict[str, int] = field(default_factory=dict)
+    """Who came with this file, by code, and in which row."""
 
     def row(self, row: Filled, lines: list[Cells]) -> list[Outcome]:
         savepoint = self.session.begin_nested()
@@ -204,13 +231,15 @@ class _Run:
             outcomes.append(
                 Outcome(row.number, row.participant[:80], row.visit[:80], "", REFUSED, errors=said(problem))
             )
+            if isinstance(problem, LooksLikeSomebody):
+                outcomes[-1].candidates = problem.candidates
         if any(each.outcome == REFUSED for each in outcomes):
             savepoint.rollback()
             return [_left(each) for each in outcomes]
         savepoint.commit()
         if self.come is not None:
-            site_id, personal = self.come
-            self.there[site_id].add(personal)
+            self.came[who.code] = row.number
+            self.there[who.site_id].add(Found(who.code, "", Status(who.status), who.screened_on, self.come))
         return outcomes or [Outcome(row.number, who.code, row.visit, "", UNCHANGED)]
 
     def _participant(self, row: Filled) -> tuple[Participant, list[dict[str, Any]]]:
@@ -274,23 +303,25 @@ class _Run:
     def _refuse_like(self, site_id: int, personal: PersonalData, new: NewParticipants, row: Filled) -> None:
         """Refused where somebody at the site looks like this person, unless the file says that they are another.
 
-        Nobody is named: what is refused is rolled back, and with it that somebody was shown.
+        What is refused is rolled back; that somebody was shown stands all the same, because whoever hands over the
+        report writes it down with it (`app.importing`).
         """
         if not new.personal:
             return
         if site_id not in self.there:
             self.there[site_id] = EverybodyThere(self.session, self.study, site_id=site_id, by=self.by)
-        self.come = (site_id, personal)
+        self.come = personal
         another = found(new.another, row.cells, self.mapping.blank) if new.another else None
         if str(another).casefold() in YES:
             return
-        if shared := self.there[site_id].like(personal):
-            fields = ", ".join(LABELS[name] for name in shared)
-            message = (
-                f"Somebody at this site looks like this person: the same in {fields}. Find them by name; where it is "
-                "somebody else, say so with “another” in the mapping."
-            )
-            raise Invalid([FieldProblem("participant", "another", message)])
+        if like := self.there[site_id].like(personal):
+            candidates = [self._candidate(each) for each in like]
+            raise LooksLikeSomebody(FieldProblem("participant", "another", _looks_like(candidates)), candidates)
+
+    def _candidate(self, found: Found) -> Candidate:
+        if found.code in self.came:
+            return Candidate(None, None, None, found.shared, self.came[found.code])
+        return Candidate(found.code, found.status.value, found.screened_on, found.shared)
 
     def _answer(self, item: str, source: Source, row: Filled) -> object:
         """An answer to the pre-screen: of a text cell, the number or yes and no that its item asks for."""
@@ -447,6 +478,20 @@ class _Run:
             passed = (*first, *(gate for gate in passed if gate.code != "stage"))
         if (reason := why_not_ready(passed)) is not None:
             raise Refused(reason, **about)
+
+
+def _looks_like(candidates: list[Candidate]) -> str:
+    fields = ", ".join(LABELS[name] for name in LABELS if any(name in each.shared for each in candidates))
+    codes = ", ".join(each.code for each in candidates if each.code is not None)
+    if not codes:
+        return (
+            f"Looks like somebody in an earlier row of this file: the same in {fields}. Take one of them out; where "
+            "it is somebody else, say so with “another” in the mapping."
+        )
+    return (
+        f"Looks like somebody at this site: {codes}, the same in {fields}. Open them first; where it is somebody else, "
+        "say so with “another” in the mapping."
+    )
 
 
 def said(problem: Problem) -> list[dict[str, str]]:

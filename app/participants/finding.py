@@ -63,7 +63,7 @@ def find_people(
     sites = sites_for(by, Permission.IDENTITY_READ)
     with closing(_looked_through(session, study, sites)) as everybody:
         shown = list(islice((each for each in everybody if fits(each.personal, text)), MOST_FOUND + 1))
-    _write_shown(session, study, shown[:MOST_FOUND], by=by, now=now)
+    write_shown(session, study, [each.code for each in shown[:MOST_FOUND]], by=by, now=now)
     return shown[:MOST_FOUND], len(shown) > MOST_FOUND
 
 
@@ -79,33 +79,34 @@ def find_like(
     with closing(_looked_through(session, study, {site_id})) as everybody:
         like = (replace(each, shared=in_common(personal, each.personal)) for each in everybody)
         shown = list(islice((each for each in like if each.shared), MOST_FOUND))
-    _write_shown(session, study, shown, by=by, now=now)
+    write_shown(session, study, [each.code for each in shown], by=by, now=now)
     return shown
 
 
 class EverybodyThere:
     """Everybody at a site, to be held against many: each is opened once, and kept by what two people have in common.
 
-    Nobody is shown, so that nothing is written down: it says in which fields somebody looks like one of them. Whoever
-    may not know who they are is told nothing.
+    Whoever may not know who they are is told of nobody. Nothing is written down here: who is named to somebody is
+    written down by whoever names them (`write_shown`), because what they were held against may be taken back.
     """
 
     def __init__(self, session: Session, study: StudyInUse, *, site_id: int, by: Actor) -> None:
-        self._known: dict[tuple[str, ...], list[PersonalData]] = {}
+        self._known: dict[tuple[str, ...], list[Found]] = {}
         if may(by, Permission.IDENTITY_READ, site_id=site_id):
             with closing(_looked_through(session, study, {site_id})) as everybody:
                 for each in everybody:
-                    self.add(each.personal)
+                    self.add(each)
 
-    def add(self, personal: PersonalData) -> None:
-        """Somebody who has come."""
-        for key in likenesses(personal):
-            self._known.setdefault(key, []).append(personal)
+    def add(self, person: Found) -> None:
+        """Somebody who is there, or has come."""
+        for key in likenesses(person.personal):
+            self._known.setdefault(key, []).append(person)
 
-    def like(self, personal: PersonalData) -> tuple[str, ...]:
-        """In which fields this person is like somebody there; empty when they are like nobody."""
-        known = (each for key in likenesses(personal) for each in self._known.get(key, ()))
-        return next((shared for each in known if (shared := in_common(personal, each))), ())
+    def like(self, personal: PersonalData) -> list[Found]:
+        """Who there is like this person, at most MOST_FOUND, and in which fields."""
+        known = {each.code: each for key in likenesses(personal) for each in self._known.get(key, ())}
+        like = (replace(each, shared=in_common(personal, each.personal)) for each in known.values())
+        return list(islice((each for each in like if each.shared), MOST_FOUND))
 
 
 def _looked_through(session: Session, study: StudyInUse, sites: Collection[int] | None) -> Generator[Found]:
@@ -133,7 +134,8 @@ def _looked_through(session: Session, study: StudyInUse, sites: Collection[int] 
         yield Found(row.code, row.site, Status(row.status), row.screened_on, personal)
 
 
-def _write_shown(session: Session, study: StudyInUse, found: Iterable[Found], *, by: Actor, now: datetime) -> None:
-    changes = [Change("identity.shown", each.code, "identity") for each in found]
+def write_shown(session: Session, study: StudyInUse, codes: Iterable[str], *, by: Actor, now: datetime) -> None:
+    """Say in the log that this person was shown who these participants are."""
+    changes = [Change("identity.shown", code, "identity") for code in codes]
     if changes:
         record(session, study.code, changes, by=by, now=now)

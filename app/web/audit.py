@@ -25,36 +25,13 @@ from app.people.access import may, require, why_not
 from app.people.permissions import Permission
 from app.rendering import day
 from app.studies.definition import Item, ItemType, Study
+from app.web.acts import KINDS, Gettext, act_in_words, in_words, is_own_reason
 from app.web.pages import pages
 from app.web.places import Places, places_of, show_at
 from app.web.tables import address, csv_file, typed_text
 
 router = pages()
 
-KINDS = (
-    "adverse_event",
-    "allocation",
-    "care",
-    "casebook",
-    "consent",
-    "contact",
-    "data",
-    "deviation",
-    "entry",
-    "export",
-    "identity",
-    "log",
-    "log_key",
-    "participant",
-    "query",
-    "screening",
-    "sequence",
-    "session",
-    "site",
-    "study",
-    "unblinding",
-    "visit",
-)
 QUERY = ("who", "participant", "kind", "since", "until", "after")
 FILE = (
     "position",
@@ -161,10 +138,10 @@ def _audit_page(here: Here, *, verified: Verification | None = None, newest: int
         path=path,
         query=query,
         errors=errors,
-        kinds=[(f"{kind}.", gettext(_words(kind))) for kind in KINDS],
+        kinds=_kinds(gettext),
         active=sum(1 for name, value in query.items() if value and name != "after"),
         may_read=may(here.actor, Permission.AUDIT_READ),
-        entries=told(found.rows, here.the_study.definition, places.timezone(), place=f"/{here.the_study.code}")
+        entries=told(found.rows, here.the_study.definition, places.timezone(), gettext, place=f"/{here.the_study.code}")
         if found
         else [],
         count=len(found.rows) if found else 0,
@@ -178,6 +155,11 @@ def _audit_page(here: Here, *, verified: Verification | None = None, newest: int
         keys=[*reversed(log_keys(here.session, here.the_study.code))],
         timezone=places.timezone(),
     )
+
+
+def _kinds(gettext: Gettext) -> list[tuple[str, str]]:
+    """What the log can be narrowed to, in the order of the reader's words for it."""
+    return sorted(((f"{kind}.", gettext(words)) for kind, words in KINDS.items()), key=lambda one: one[1].casefold())
 
 
 def _refuse_bad_cursor(cursor: str | None) -> None:
@@ -224,7 +206,13 @@ def _wanted(query: Mapping[str, str | None], places: Places) -> tuple[AuditFilte
 
 
 def told(
-    rows: Iterable[Mapping[str, Any]], study: Study, timezone: str, *, place: str = "", named: bool = True
+    rows: Iterable[Mapping[str, Any]],
+    study: Study,
+    timezone: str,
+    gettext: Gettext,
+    *,
+    place: str = "",
+    named: bool = True,
 ) -> list[dict[str, Any]]:
     """Entries as `ui.audit_rows` shows them; what one person did to one thing in one go is one line.
 
@@ -247,54 +235,48 @@ def told(
         if lines and key == last and not lines[-1]["changes"] and not _changes(entry, study, zone):
             of_many.append(entry["participant"])
             about = (
-                _several(of_many) if named else "",
-                act_in_words(entry["action"]),
-                subject_in_words(entry["subject"], study),
+                _several(of_many, gettext) if named else "",
+                act_in_words(entry["action"], gettext),
+                subject_in_words(entry["subject"], study, gettext),
             )
             lines[-1].update(action=" · ".join(filter(None, about)), url="")
             continue
         last, of_many = key, [entry["participant"]]
-        lines.append(_line(entry, study, place, zone, named=named))
+        lines.append(_line(entry, study, place, zone, gettext, named=named))
     return lines
 
 
-def _several(codes: Sequence[str]) -> str:
+def _several(codes: Sequence[str], gettext: Gettext) -> str:
     """Codes of participants, the oldest entry first: all of a few, else the first and how many more."""
-    first = list(reversed(codes))[:NAMED_AT_MOST]
-    return ", ".join(first) + (f" and {len(codes) - len(first)} more" if len(codes) > len(first) else "")
+    first = ", ".join(list(reversed(codes))[:NAMED_AT_MOST])
+    if len(codes) <= NAMED_AT_MOST:
+        return first
+    return gettext("{codes} and {number} more").format(codes=first, number=len(codes) - NAMED_AT_MOST)
 
 
-def _line(entry: Mapping[str, Any], study: Study, place: str, zone: ZoneInfo, *, named: bool) -> dict[str, Any]:
-    about = [act_in_words(entry["action"])]
-    if subject := subject_in_words(entry["subject"], study):
+def _line(
+    entry: Mapping[str, Any], study: Study, place: str, zone: ZoneInfo, gettext: Gettext, *, named: bool
+) -> dict[str, Any]:
+    about = [act_in_words(entry["action"], gettext)]
+    if subject := subject_in_words(entry["subject"], study, gettext):
         about.append(subject)
     participant = entry["participant"] if named else ""
     if participant:
         about.insert(0, participant)
     role = entry["role"].replace("_", " ")
+    roles = ", ".join(map(gettext, role.split(", "))) if role and role != entry["username"] else ""
     return {
         "at": entry["at"],
-        "who": f"{entry['username']}, {role}" if role and role != entry["username"] else entry["username"],
+        "who": ", ".join(filter(None, (entry["username"], roles))),
         "action": " · ".join(about),
         "changes": _changes(entry, study, zone),
         "why": entry["why"],
+        "is_own": is_own_reason(entry["action"], entry["why"]),
         "url": f"{place}/participants/{participant}" if place and participant else "",
     }
 
 
-def act_in_words(action: str) -> str:
-    """What was done, in words: `entry.saved` is "Entry saved", `entry.save_refused` is "Refused: save entry"."""
-    noun, _, verb = action.removesuffix("_refused").rpartition(".")
-    if action.endswith("_refused"):
-        return f"Refused: {f'{verb} {noun}'.replace('_', ' ').strip()}"
-    return _words(action.replace(".", "_"))
-
-
-def _words(code: str) -> str:
-    return code.replace("_", " ").capitalize()
-
-
-def subject_in_words(subject: str, study: Study) -> str:
+def subject_in_words(subject: str, study: Study, gettext: Gettext) -> str:
     """What an entry is about, in the words of the study."""
     kind, _, rest = subject.partition("/")
     parts = rest.split("/") if rest else []
@@ -307,8 +289,8 @@ def subject_in_words(subject: str, study: Study) -> str:
             said.append(f"{form.label if form else parts[1]}{number}")
         return ", ".join(said)
     if kind in ("consent", "version", "sequence") and parts:
-        return f"version {rest}"
-    return f"number {rest}" if kind in NUMBERED else rest
+        return gettext("version {number}").format(number=rest)
+    return gettext("number {number}").format(number=rest) if kind in NUMBERED else rest
 
 
 def _changes(entry: Mapping[str, Any], study: Study, zone: ZoneInfo) -> list[tuple[str, str | None, str | None]]:
@@ -318,7 +300,7 @@ def _changes(entry: Mapping[str, Any], study: Study, zone: ZoneInfo) -> list[tup
     if entry["item"]:
         item = _item(entry, study)
         ours = entry["subject"].partition("/")[0] in NUMBERED
-        label = item.label if item else PERSONAL.get(entry["item"], _words(entry["item"]) if ours else entry["item"])
+        label = item.label if item else PERSONAL.get(entry["item"], in_words(entry["item"]) if ours else entry["item"])
         if isinstance(new, dict) and "query" in new:
             return [(label, None, _said(new.get("text"), None, study, zone))]
         return [(label, _said(old, item, study, zone), _said(new, item, study, zone))]
@@ -328,7 +310,7 @@ def _changes(entry: Mapping[str, Any], study: Study, zone: ZoneInfo) -> list[tup
     if isinstance(after.get("verdicts"), dict):
         after["verdicts"] = _verdicts(after["verdicts"], study)
     return [
-        (_words(name), _said(before.get(name), None, study, zone), _said(after.get(name), None, study, zone))
+        (in_words(name), _said(before.get(name), None, study, zone), _said(after.get(name), None, study, zone))
         for name in dict.fromkeys([*after, *before])
         if before.get(name) != after.get(name)
     ]
@@ -379,7 +361,7 @@ def _said(value: object, item: Item | None, study: Study, zone: ZoneInfo) -> str
         if set(value) == {"missing"}:
             return next((code.label for code in study.missing_codes if code.code == value["missing"]), value["missing"])
         return ", ".join(
-            f"{_words(str(name)).lower()} {_said(part, None, study, zone)}" for name, part in value.items()
+            f"{in_words(str(name)).lower()} {_said(part, None, study, zone)}" for name, part in value.items()
         )
     if isinstance(value, list):
         return ", ".join(str(_said(part, item, study, zone)) for part in value) or "none"

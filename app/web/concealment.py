@@ -1,6 +1,5 @@
 """Statement of concealment: who had to do with the list, who enrolled, and whether anybody did both."""
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +10,7 @@ from app.foundation.languages import translations
 from app.printing import Record, Row, record_pdf
 from app.randomisation import commitment
 from app.randomisation.concealment.reads import concealment
-from app.web.audit import act_in_words
+from app.web.acts import Gettext, act_in_words
 from app.web.pages import pages
 from app.web.shell import show
 from app.web.tables import kept_as
@@ -82,10 +81,8 @@ def _file(body: bytes, media_type: str, name: str) -> Response:
 
 # In words
 
-Words = Callable[[str], str]
 
-
-def sentence_of(said: dict[str, Any], gettext: Words) -> str:
+def sentence_of(said: dict[str, Any], gettext: Gettext) -> str:
     """The statement in one sentence."""
     if not said["lists"]:
         return gettext("No list has been drawn yet, so there is nothing to conceal.")
@@ -97,7 +94,7 @@ def sentence_of(said: dict[str, Any], gettext: Words) -> str:
     return gettext("The statement does not hold: what speaks against it stands below, with the entries of the log.")
 
 
-def rows_of(said: dict[str, Any], gettext: Words) -> list[Row]:
+def rows_of(said: dict[str, Any], gettext: Gettext) -> list[Row]:
     """What stands behind the statement: label, value and kind of value."""
     log = said["log"]
     rows: list[Row] = [
@@ -122,7 +119,7 @@ def rows_of(said: dict[str, Any], gettext: Words) -> list[Row]:
     return rows
 
 
-def against(said: dict[str, Any], gettext: Words) -> list[Row]:
+def against(said: dict[str, Any], gettext: Gettext) -> list[Row]:
     """What speaks against it, in words."""
     rows: list[Row] = []
     for each in said["overlaps"]:
@@ -148,18 +145,18 @@ def against(said: dict[str, Any], gettext: Words) -> list[Row]:
     return rows
 
 
-def _made_with(found: dict[str, Any], gettext: Words) -> str:
+def _made_with(found: dict[str, Any], gettext: Gettext) -> str:
     software = ", ".join(f"{name} {version}" for name, version in (found["software"] or {}).items())
     generator = found["generator"] or gettext("None: the list was handed in.")
     custody = gettext("seed escrowed") if found["escrowed_to"] else gettext("seed sealed here alone")
     return "; ".join((str(found["method"]).replace("_", " "), generator, custody, software))
 
 
-def _act(act: dict[str, Any], gettext: Words) -> str:
+def _act(act: dict[str, Any], gettext: Gettext) -> str:
     words = gettext("{who}: {what}, {number} times, entries {first} to {last}")
     if act["number"] == 1:
         words = gettext("{who}: {what}, {at}, entry {first}")
-    what = act_in_words(act["action"])
+    what = act_in_words(act["action"], gettext)
     return words.format(
         who=act["who"],
         what=what,

@@ -16,8 +16,10 @@ from app.capture.rules import EntryState
 from app.capture.typed import parse_typed
 from app.dependencies import ChangeInStudy, Here, PageInStudy, TypedForm
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.foundation.languages import translations
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
+from app.rendering import decimal
 from app.web.entries import (
     SAVE_AS,
     Spot,
@@ -221,16 +223,18 @@ def agreement_row(here: Here, each: Agreement) -> dict[str, Any]:
     form = here.the_study.definition.instrument(each.instrument)
     item = form.item(each.item) if form else None
     figures: list[str | None] = [None, None]
+    gettext = translations(here.language).gettext
     for place, found in enumerate((each.kappa, each.weighted)):
         if found is not None:
-            figures[place] = f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+            ends = {name: decimal(getattr(found, name), 2, here.language) for name in ("value", "low", "high")}
+            figures[place] = gettext("{value} ({low} to {high})").format(**ends)
     return {
         "form": (form.short or form.label) if form else each.instrument or None,
         "item": item.label if item else None if each.item == TERM_OF_EVENT else each.item,
         "site": each.site,
         "compared": each.compared,
         "agreeing": each.agreeing,
-        "percent": f"{each.percent:.1f}",
+        "percent": decimal(each.percent, 1, here.language),
         "kappa": figures[0],
         "weighted": figures[1],
     }

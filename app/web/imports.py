@@ -1,6 +1,7 @@
 """Import: upload a file, say what its columns mean, try it, read what would happen, then import it."""
 
 from collections import Counter, deque
+from datetime import date
 from itertools import islice
 from typing import Any
 
@@ -21,6 +22,7 @@ from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
 from app.importing import Report, carry_out
 from app.imports import actions, reads
 from app.imports.rules import FileMapping, Source, To, guessed, read_csv, require_who
+from app.participants.rules.personal import LABELS
 from app.people.access import require
 from app.people.permissions import Permission
 from app.studies.definition import ItemType, Study
@@ -213,6 +215,7 @@ def _page(
         counts=dict(report.counts) if report else uploaded.counts,
         tried=tried,
         imported=report.imported if report else not uploaded.waits,
+        labels=LABELS,
         signs=mapping.new is not None and mapping.new.consent is not None,
         timezone=places.timezone(),
     )
@@ -260,5 +263,14 @@ def _in_words(here: Here, row: dict[str, Any], *, imported: bool) -> dict[str, A
         "form": form.label if form else row["instrument"],
         "url": f"/{here.the_study.code}/participants/{row['participant']}" if is_there else None,
         "errors": [(items.get(each.get("field", "")), each["message"]) for each in row["errors"]],
+        "candidates": [
+            each
+            | {
+                "url": f"/{here.the_study.code}/participants/{each['code']}",
+                "line": each["like_row"] + 1 if each["like_row"] else None,
+                "screened_on": date.fromisoformat(each["screened_on"]) if each["screened_on"] else None,
+            }
+            for each in row["candidates"]
+        ],
         "changes": [each | {"label": items.get(each["item"], each["item"])} for each in row["changes"]],
     }

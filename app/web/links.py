@@ -35,14 +35,14 @@ from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Ref
 from app.foundation.languages import translations
 from app.mail.actions import SECRET
 from app.participants.links import actions, reads, rules
-from app.participants.links.reads import Opened, link_of, was_done
+from app.participants.links.reads import Opened, done_link, link_of
 from app.participants.links.rules import Purpose
-from app.participants.models import Participant
+from app.participants.models import Participant, ParticipantLink
 from app.participants.reads import participant_by_code
 from app.participants.status import Status
 from app.people.access import require
 from app.people.permissions import Permission
-from app.rendering import page
+from app.rendering import language_word, page
 from app.schedule.reads import visits_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
@@ -174,7 +174,8 @@ def _links_page(
     for language in sorted({one.language for one in definition.consent_documents}):
         document = consent_reads.valid_document(here.the_study, language, today, site)
         if document is not None and consent_rules.why_not_sign(status, signed, document.version) is None:
-            said = f"{document.title}, version {document.version}, {language}"
+            tongue = language_word(language)
+            said = f"{document.title}, version {document.version}, {tongue}"
             choices.append((f"consent:{document.version}:{language}", said))
     dated = {one.code for one in visits_of(here.session, participant.id) if one.status in ASKED}
     marks = entries_of(here.session, participant.id)
@@ -185,7 +186,8 @@ def _links_page(
             count = "one form" if len(forms) == 1 else f"{len(forms)} forms"
             choices.append((f"questions:{visit.code}", visit.label, count))
             for language in sorted({text.language for form in forms for text in form.texts}):
-                choices.append((f"questions:{visit.code}:{language}", f"{visit.label}, {language}", count))
+                words = f"{visit.label}, {language_word(language)}"
+                choices.append((f"questions:{visit.code}:{language}", words, count))
     labels = {visit.code: visit.label for visit in definition.visits}
     rows = [
         {
@@ -225,7 +227,10 @@ def _links_page(
 @router.get("/link/{token}", name="links.open_link")
 def open_link(request: Request, token: str, session: Writing) -> Response:
     """What the participant is asked: the questions, or who they are before they read and sign."""
-    opened = _opened(session, token)
+    opened = link_of(session, token, now=clock.now())
+    if opened is None:
+        done = done_link(session, token)
+        return _done_page(request, done) if done is not None else _over_page(request)
     here = _as_participant(request, session, opened, {})
     actions.open_link(session, opened, by=here.actor, now=here.now)
     if opened.link.purpose == Purpose.CONSENT:
@@ -237,8 +242,8 @@ def open_link(request: Request, token: str, session: Writing) -> Response:
 def send(request: Request, token: str, session: Writing, form: TypedForm, sent: SentFiles) -> Response:
     """Keep what the participant typed; what stands against it is said at the question."""
     opened = link_of(session, token, now=clock.now())
-    if opened is None and was_done(session, token):
-        return _done_page(request)  # sent once more after a lost reply
+    if opened is None and (done := done_link(session, token)) is not None:
+        return _done_page(request, done)  # sent once more after a lost reply
     if opened is None:
         raise NotFound(f"{GONE} What you have just typed was not kept.")
     here = _as_participant(request, session, opened, form)
@@ -326,7 +331,7 @@ def _sign(here: Here, opened: Opened, token: str) -> Response:
     except (Invalid, Refused) as problem:
         here.refuse(problem)
         return _consent_page(here, opened, token, problem=problem)
-    return _done_page(here.request, opened, here)
+    return _done_page(here.request, opened.link)
 
 
 def _proof(here: Here, opened: Opened) -> str:
@@ -408,7 +413,7 @@ def _questions_page(
         if spot is None:
             if any(_by_screen(each) for each in spots):
                 return _end_page(here, opened, token, spots)
-            return _done_page(here.request, opened, here)
+            return _done_page(here.request, opened.link)
     shown_again = typed
     typed = spot.stored_form() if shown_again is None else shown_again
     if problem is not None:
@@ -509,7 +514,7 @@ def _finish(here: Here, opened: Opened, token: str) -> Response:
         problem = Refused("Some questions are not answered yet. Answer them, or say why there is no answer.")
         return _end_page(here, opened, token, spots, problem)
     actions.finish_link(here.session, opened, by=here.actor, now=here.now)
-    return _done_page(here.request, opened, here)
+    return _done_page(here.request, opened.link)
 
 
 def _answer(here: Here, opened: Opened, token: str, sent: Mapping[str, Sent]) -> Response:
@@ -549,7 +554,7 @@ def _answer(here: Here, opened: Opened, token: str, sent: Mapping[str, Sent]) ->
     spots = _spots(here, opened)
     if not any(_is_left(each) for each in spots) and not any(_by_screen(each) for each in spots):
         actions.finish_link(here.session, opened, by=here.actor, now=here.now)
-        return _done_page(here.request, opened, here)
+        return _done_page(here.request, opened.link)
     return RedirectResponse(f"/link/{token}", status_code=303)
 
 
@@ -578,7 +583,7 @@ def _save(
         values=typed.values,
         reasons=typed.reasons,
         base_version=base,
-        why="Changed by the participant before the form was complete.",
+        why=rules.CHANGED_BY_LINK,
         by=here.actor,
         now=here.now,
         accept_partial=partial,
@@ -648,9 +653,13 @@ def _hold(here: Here, opened: Opened, spot: Spot) -> None:
     )
 
 
-def _done_page(request: Request, opened: Opened | None = None, here: Here | None = None) -> Response:
-    """Thanks; also for whoever sends the same once more."""
-    if opened is not None and here is not None:
-        return _show(here, opened, "links/done.html", consent=opened.link.purpose == Purpose.CONSENT)
+def _done_page(request: Request, link: ParticipantLink) -> Response:
+    """Thanks, in the language of the link; also for whoever opens it once more, or sends the same."""
+    viewer = replace(plain_viewer(request), language=link.language, home_url="#page")
+    return page(request, "links/done.html", viewer=viewer, status_code=200, consent=link.purpose == Purpose.CONSENT)
+
+
+def _over_page(request: Request) -> Response:
+    """A link that never was, ended or is too old: what a participant can do, and no way to where staff sign in."""
     viewer = replace(plain_viewer(request), home_url="#page")
-    return page(request, "links/done.html", viewer=viewer, status_code=200, study_title="", opened=None, consent=False)
+    return page(request, "links/over.html", viewer=viewer, status_code=404)

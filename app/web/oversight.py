@@ -27,7 +27,8 @@ from app.reports.review.rules import SAID, Finding, Found, Kind, Line
 from app.safety.words import to_confirm
 from app.schedule.reminders.reads import not_sent_between as messages_failed
 from app.studies.definition import Study
-from app.web.audit import act_in_words, subject_in_words
+from app.web.acts import Gettext, act_in_words
+from app.web.audit import subject_in_words
 from app.web.pages import pages
 from app.web.people import software
 from app.web.places import Places, places_of, show_at, typed_day
@@ -220,13 +221,13 @@ def _file_lines(row: ReviewRow, places: Places) -> Iterable[Sequence[object]]:
 def _shown(here: Here, finding: Finding, *, since: str | None) -> dict[str, Any]:
     """A finding as the page tells it: what it is, what to do next, and its lines in the columns that say anything."""
     said, study = SAID[finding.kind], here.the_study.definition
-    root = f"/{here.the_study.code}"
+    root, gettext = f"/{here.the_study.code}", translations(here.language).gettext
     lines = [
         {
             "who": line.who,
             "site": line.site,
             "participant": line.participant,
-            "what": _what(line, study),
+            "what": _what(line, study, gettext),
             "number": line.number,
             "of": line.of,
             "participant_url": f"{root}/participants/{line.participant}" if line.participant else "",
@@ -248,12 +249,12 @@ def _shown(here: Here, finding: Finding, *, since: str | None) -> dict[str, Any]
     }
 
 
-def _what(line: Line, study: Study) -> str:
+def _what(line: Line, study: Study, gettext: Gettext) -> str:
     if line.action:
-        return act_in_words(line.action)
+        return act_in_words(line.action, gettext)
     if not line.subject:
         return ""
-    said = subject_in_words(line.subject, study) or line.subject
+    said = subject_in_words(line.subject, study, gettext) or line.subject
     parts = line.subject.split("/")
     form = study.instrument(parts[2]) if line.item and len(parts) > 2 else None
     item = form.item(line.item) if form else None

@@ -25,6 +25,7 @@ from app.consent.models import Consent
 from app.consent.reads import consents_of, reconsent_owed
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, database_of, require_password
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
+from app.foundation.languages import translations
 from app.foundation.paging import LARGEST_PAGE, Page
 from app.participants import actions, reads
 from app.participants.finding import Found, find_like, find_people
@@ -550,7 +551,6 @@ def show(here: PageInStudy, code: str) -> Response:
     columns, rows = _matrix(here, participant, visits, marks, pairs, drafts, locks, today)
     stage = stage_that_waits(here, participant)
     steps = _steps(here, participant, consents, baseline, stage) if Status(participant.status) in OPEN else []
-    recent = _recent(here, participant)
     in_error = records_of(here.session, participant.id) if wrong else ()
     appointments = appointments_of(here.session, participant.id, by=here.actor)
     return show_at(
@@ -614,7 +614,7 @@ def show(here: PageInStudy, code: str) -> Response:
         stands_in_error=bool(in_error) and is_error(in_error[-1].reason),
         why_not_withdraw=_why_not_withdraw(definition, participant),
         level=withdrawal_level(definition, participant.withdrawal_level or ""),
-        recent=told(recent, definition, places.timezone(site_id), named=False)[:RECENT] if recent is not None else None,
+        recent=_recent(here, participant, places.timezone(site_id)),
         log_url=f"/{here.the_study.code}/audit?participant={participant.code}"
         if may(here.actor, Permission.AUDIT_READ)
         else "",
@@ -1002,7 +1002,7 @@ def _failure(definition: Study, screening: ScreeningResult | None) -> str:
     return ", ".join(criteria[part] for part in parts) if set(parts) <= set(criteria) else screening.failure_reason
 
 
-def _recent(here: Here, participant: Participant) -> Sequence[Mapping[str, Any]] | None:
+def _recent(here: Here, participant: Participant, timezone: str) -> Sequence[Mapping[str, Any]] | None:
     """The last of the log about this participant, for readers of the log and for the coordinators of their site."""
     at_site = [grant.role for grant in here.actor.grants if grant.site_id in (None, participant.site_id)]
     if not may(here.actor, Permission.AUDIT_READ, site_id=participant.site_id) and Role.COORDINATOR not in at_site:
@@ -1010,7 +1010,9 @@ def _recent(here: Here, participant: Participant) -> Sequence[Mapping[str, Any]]
     wanted = AuditFilter(participant=participant.code)
     found = audit_entries(here.session, here.the_study.code, wanted, limit=RECENT * 10).rows
     hidden = withheld_subjects(here.session, here.the_study.definition, participant, by=here.actor)
-    return [each for each in found if each["subject"] not in hidden]
+    theirs = [each for each in found if each["subject"] not in hidden]
+    gettext = translations(here.language).gettext
+    return told(theirs, here.the_study.definition, timezone, gettext, named=False)[:RECENT]
 
 
 def _why_not_withdraw(definition: Study, participant: Participant) -> str | None:

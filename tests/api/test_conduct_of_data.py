@@ -7,9 +7,11 @@ import time_machine
 from starlette.testclient import TestClient
 
 from app.foundation.database import Database
+from app.studies.in_use import study_in_use
 from tests.api.client import PASSWORD, ApiClient, api_client, application_on
 from tests.capture.records import consented
 from tests.factories import NOW, mini_study, person
+from tests.web.browser import counted_statements
 
 ROLES = ("assessor", "coordinator", "monitor", "data_manager", "investigator", "clinician")
 ENTRY = "/participants/M-001/visits/week18/entries/pain"
@@ -55,6 +57,44 @@ def test_a_query_over_rest(clients):
     clients["clinician"].refused(403, "GET", "/queries")
     exported = manager.get("/exports/queries.json").json()
     assert [(row["query"], row["state"], row["closing"]) for row in exported] == [(number, "closed", "closed")]
+
+
+def test_the_list_of_participants_counts_their_queries_as_the_list_of_queries_does(clients, shared_database):
+    """In as many statements for two people as for one, and only for whoever reads entries."""
+    coordinator, monitor, clinician = clients["coordinator"], clients["monitor"], clients["clinician"]
+
+    def listed(client: ApiClient, **params: str) -> dict[str, Any]:
+        items = client.done("GET", "/participants", params=params)["items"]
+        return {row["code"]: row["queries"] for row in items}
+
+    assert listed(monitor) == {"M-001": 0}
+    with counted_statements(shared_database) as of_one:
+        listed(monitor)
+    with shared_database.writing() as session:
+        consented(session, study_in_use(session, "mini"), "M-002")
+    numbers = [monitor.done("POST", f"{ENTRY}/queries", {"item": item, "text": "Is it?"})["number"] for item in PAIN]
+    closed = monitor.done("POST", f"{ENTRY}/queries", {"item": "pain_nrs", "text": "Again?"})["number"]
+    clients["assessor"].done("POST", f"/queries/{numbers[0]}/answer", {"text": "It is.", "version": 1})
+    clients["data_manager"].done("POST", f"/queries/{closed}/closing", {"version": 1})
+
+    with counted_statements(shared_database) as of_two:
+        assert listed(monitor) == {"M-001": 2, "M-002": 0}
+    assert len(of_two) <= len(of_one) <= 4
+    standing = monitor.done("GET", "/queries", params={"state": "standing"})["items"]
+    assert [row["participant"] for row in standing] == ["M-001", "M-001"]
+    assert list(listed(coordinator, sort="queries")) == ["M-002", "M-001"]
+    assert list(listed(coordinator, sort="-queries", site="north")) == ["M-001", "M-002"]
+    assert listed(coordinator, queries="standing") == {"M-001": 2}
+    first = coordinator.done("GET", "/participants", params={"sort": "-queries", "limit": "1"})
+    then = coordinator.done("GET", "/participants", params={"sort": "-queries", "cursor": first["next"]})
+    assert [row["code"] for page in (first, then) for row in page["items"]] == ["M-001", "M-002"]
+    assert coordinator.done("GET", "/participants/M-001")["queries"] == 2
+
+    assert listed(clinician) == {"M-001": None, "M-002": None}
+    assert clinician.done("GET", "/participants/M-001")["queries"] is None
+    for params in ({"sort": "queries"}, {"sort": "-queries"}, {"queries": "standing"}):
+        clinician.refused(403, "GET", "/participants", params=params)
+    coordinator.refused(422, "GET", "/participants", params={"queries": "closed"})
 
 
 @pytest.mark.requirement("SEC-10", "E6-12", "P11-f")

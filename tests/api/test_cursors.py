@@ -184,6 +184,21 @@ def test_a_cursor_with_other_parts_or_another_direction_is_refused(readers: Read
         assert [error["field"] for error in problem["errors"]] == ["cursor"], each
 
 
+@pytest.mark.parametrize(
+    ("sort", "value"),
+    [("code", "M-001"), ("status", "screened"), ("site", "north"), ("screened_on", "2026-03-02"), ("queries", "0")],
+)
+def test_a_cursor_of_participants_is_of_one_order(readers: Readers, sort: str, value: str):
+    client = readers.clients["coordinator"]
+    for direction in ("", "-"):
+        of_this = {"sort": direction + sort, "cursor": paging.encode(sort, value, "M-001"), "limit": 1}
+        assert client.get("/participants", params=of_this).status_code == 200
+    made_up_keys = [("code", "M-001", "M-001"), ("queries", "many", "M-001"), ("screened_on", "0", "M-001")]
+    for key in [each for each in made_up_keys if each[0] != sort or sort != "code"]:
+        problem = client.refused(422, "GET", "/participants", params={"sort": sort, "cursor": paging.encode(*key)})
+        assert [error["field"] for error in problem["errors"]] == ["cursor"], key
+
+
 @pytest.mark.parametrize("path", LISTS)
 def test_no_made_up_cursor_is_answered_with_a_server_error(readers: Readers, path: str, kind: str):
     client = readers.clients[LISTS[path][0]]

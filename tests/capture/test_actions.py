@@ -480,7 +480,7 @@ def test_nothing_is_stored_when_the_audit_entry_cannot_be(session, participant, 
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no log")
 
-    monkeypatch.setattr(actions, "record", broken)
+    monkeypatch.setattr("app.capture.actions.saving.record", broken)
     with pytest.raises(RuntimeError), session.begin_nested():
         save(PAIN)
     assert entry_of(session, participant) is None

@@ -24,7 +24,8 @@ from app.foundation.languages import (
     sentence,
     translations,
 )
-from app.rendering import moment, told
+from app.rendering import language_word, moment, told
+from app.safety.deviations.rules import outside_words
 from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -200,6 +201,16 @@ def test_days_are_written_as_the_language_writes_them() -> None:
     assert day_in(DAY, "de") == "4. März 2026"
     assert day_in(DAY, "de", weekday=True) == "Mi., 4. März 2026"
     assert "4. März 2026 13:05" in moment(datetime(2026, 3, 4, 12, 5, tzinfo=UTC), "Europe/Zurich", "de")
+
+
+def test_a_language_of_a_study_is_called_by_its_name() -> None:
+    assert [language_word(code) for code in ("de", "en-GB", "tlh", "")] == ["Deutsch", "English", "tlh", ""]
+
+
+def test_what_the_system_says_of_a_visit_outside_its_window_is_said_whole() -> None:
+    said = outside_words("Week 18", date(2026, 10, 20), date(2026, 10, 23), date(2026, 11, 20))
+    assert sentence(said, "es").endswith("fuera de su ventana (del 23 oct 2026 al 20 nov 2026).")
+    assert sentence(said, "de").endswith("außerhalb des Zeitfensters (23. Okt. 2026 bis 20. Nov. 2026).")
 
 
 def test_a_language_that_is_not_there_says_it_in_english() -> None:

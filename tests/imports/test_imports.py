@@ -19,6 +19,7 @@ from app.foundation.errors import FieldProblem, Invalid, NotAllowed
 from app.importing import carry_out
 from app.imports import actions, reads, rules
 from app.imports.rules import FileMapping, Rows, Source, To, guessed, read_csv, read_mapping
+from app.participants.models import Participant
 from app.people.permissions import Role
 from app.randomisation import actions as randomising
 from app.randomisation.models import Allocation
@@ -29,7 +30,7 @@ from tests.factories import NOW, mini_study, person
 from tests.randomisation import world
 from tests.randomisation.test_first_stage import Trial as TwoStages
 
-ENTRY, LOG = table_of(Entry), table_of(AuditEntry)
+ENTRY, LOG, PARTICIPANT = table_of(Entry), table_of(AuditEntry), table_of(Participant)
 WEEK = {"visit": "week18"}
 
 
@@ -188,10 +189,54 @@ def test_nobody_is_screened_a_second_time_by_a_file_unless_it_says_who_is_anothe
         (4, "another"),
         (6, "another"),
     ]
-    assert "the same in Given name, Family name, Date of birth. Find them by name" in refused[0]["errors"][0]["message"]
-    assert "M-00" not in json.dumps(refused), "nobody is shown: what is refused leaves no line of the log"
-    assert session.execute(select(func.count()).where(LOG.c.action == "identity.shown")).scalar_one() == 0
+    assert "M-001, the same in Given name, Family name, Date of birth. Open them" in refused[0]["errors"][0]["message"]
+    assert "an earlier row of this file: the same in Given name, Family name" in refused[2]["errors"][0]["message"]
+    day = NOW.date().isoformat()
+    somebody = {"code": "M-001", "status": "screened", "screened_on": day, "like_row": None}
+    of_the_file = {**dict.fromkeys(somebody), "like_row": 5, "shared": ["given_name", "family_name"]}
+    assert [each["candidates"] for each in refused] == [
+        [{**somebody, "shared": ["given_name", "family_name", "date_of_birth"]}],
+        [{**somebody, "shared": ["phone"]}],
+        [of_the_file],
+    ]
+    if dry_run:
+        session.rollback()  # who was shown stands, whatever is taken back
+    shown = session.execute(select(LOG.c.participant, LOG.c.username).where(LOG.c.action == "identity.shown")).all()
+    assert [tuple(row) for row in shown] == [("M-001", trial[2].username)]
     assert report.counts["created"] == 4
+
+
+def test_who_is_named_by_a_refused_file_is_in_the_log_and_nobody_else_is_named(session):
+    """All or nothing, everything is taken back but that somebody was shown; who may not know is told of nobody."""
+    study = mini_study(session)
+    coordinator = person(session, study, Role.COORDINATOR, site_code="north")
+    new = {
+        "site": {"value": "north"},
+        "answers": {"age": {"value": 44}, "pain_screen": {"value": 6}, "surgery": {"value": False}},
+        "personal": {"given_name": {"column": "given"}, "family_name": {"column": "family"}},
+    }
+    mapping = FileMapping.model_validate({"participant": "id", "source": "list", "visit": {"value": ""}, "new": new})
+    known = {"id": "p1", "given": "Ada", "family": "Lovelace"}
+    assert run((session, study, coordinator, ()), [known], mapping).counts["created"] == 1
+    rows = [{**known, "id": "p2"}, {"id": "p3", "given": "Eve", "family": "Adams"}, {**known, "id": "p4"}]
+
+    def shown() -> list[str]:
+        session.rollback()
+        return list(session.execute(select(LOG.c.participant).where(LOG.c.action == "identity.shown")).scalars())
+
+    report = run((session, study, coordinator, ()), rows, mapping, all_or_nothing=True)
+    assert not report.imported
+    assert [len(each.candidates) for each in report.refusals] == [1, 1]
+    assert shown() == ["M-001"], "once for all rows"
+    assert session.execute(select(func.count()).select_from(PARTICIPANT)).scalar_one() == 1
+    south = person(session, study, Role.COORDINATOR, site_code="south")
+    manager = person(session, study, Role.DATA_MANAGER)
+    session.commit()
+    for who in (south, manager):
+        report = run((session, study, who, ()), rows, mapping, all_or_nothing=True)
+        assert report.refusals[0].errors[0]["rule"] == "not_allowed"
+        assert not any(each.candidates for each in report.refusals)
+    assert shown() == ["M-001"]
 
 
 def test_who_may_not_import_is_not_told_anything(trial):

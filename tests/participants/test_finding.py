@@ -1,6 +1,7 @@
 """Somebody is found by who they are, at one's own sites; who is shown is in the log, what was asked is not."""
 
 import json
+from datetime import date
 
 import pytest
 from sqlmodel import Session
@@ -10,7 +11,7 @@ from app.participants import finding
 from app.participants.actions import erase_identity, fail_screening, screen
 from app.participants.finding import find_like, find_people
 from app.participants.reads import participant_by_code
-from app.participants.rules.personal import PersonalData, fits, in_common, why_not_look_for
+from app.participants.rules.personal import PersonalData, fits, in_common, personal_problems, why_not_look_for
 from app.studies.in_use import StudyInUse
 from tests.factories import NOW, mini_study, person, site
 from tests.participants.acts import ELIGIBLE, log_of
@@ -124,3 +125,21 @@ def test_who_is_like_somebody_is_told_to_those_who_may_know(session: Session) ->
     assessor = person(session, study, "assessor", site_code="north")
     assert find_like(session, study, twin, site_id=there, by=assessor, now=NOW) == []
     assert find_like(session, study, PersonalData(), site_id=there, by=by, now=NOW) == []
+
+
+def test_signs_that_join_the_letters_of_a_name_are_part_of_it():
+    """Persian and Sinhala names are written with them; whoever types them without means the same person."""
+    today = date(2026, 11, 27)
+    joined = PersonalData(
+        given_name="\u0db6\u0dca\u200d\u0dbb", family_name="\u0645\u0647\u062f\u06cc\u200c\u0632\u0627\u062f\u0647"
+    )
+    plain = PersonalData(
+        given_name="\u0db6\u0dca\u0dbb", family_name="\u0645\u0647\u062f\u06cc\u0632\u0627\u062f\u0647"
+    )
+    assert personal_problems(joined, today=today) == []
+    assert in_common(joined, plain) == ("given_name", "family_name")
+    assert fits(joined, str(plain.family_name))
+    for sign in ("\u202e", "\u200b", "\n", "\x00"):
+        assert [each.rule for each in personal_problems(PersonalData(given_name=f"A{sign}b"), today=today)] == ["text"]
+    mail = PersonalData(email="a\u200d@example.org")
+    assert [each.field for each in personal_problems(mail, today=today)] == ["email"]

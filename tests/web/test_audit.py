@@ -1,23 +1,31 @@
 """Audit: who did what and why, to those who may know; what verifying finds; the log as a file."""
 
+import ast
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from babel.messages.pofile import read_po
 from bs4 import BeautifulSoup
 
 from app.audit import checkpoints, replacing, signing
 from app.audit.actions import ENTRY, Change, record
+from app.capture.actions import COMPUTED_AGAIN
 from app.foundation import clock, paging
 from app.foundation.database import Database
+from app.foundation.languages import TRANSLATIONS
 from app.participants.actions import withdraw
+from app.people.permissions import Permission
 from app.settings import Settings
+from app.web.acts import DONE, KINDS, REFUSED
 from app.web.audit import told
 from tests.api.client import api_client
 from tests.audit.test_log import without_triggers
+from tests.conftest import ROOT
 from tests.factories import definition, person
 from tests.web.browser import counted_statements
 from tests.web.world import World
@@ -48,12 +56,112 @@ def rows(reply) -> list[dict[str, str]]:
         ("visit_note.sign_off_refused", "Refused: sign off visit note"),
         ("request_refused", "Refused: request"),
         ("participant.randomised", "Participant randomised"),
+        ("spaceship.launched", "Spaceship launched"),
     ],
 )
 def test_what_was_refused_is_told_as_a_refusal(action, words):
     entry = dict.fromkeys(("username", "role", "participant", "subject", "item", "why", "old", "new", "request_id"), "")
-    lines = told([{**entry, "old": None, "new": None, "at": clock.now(), "action": action}], definition(), "UTC")
+    lines = told([{**entry, "old": None, "new": None, "at": clock.now(), "action": action}], definition(), "UTC", str)
     assert [line["action"] for line in lines] == [words]
+
+
+@pytest.mark.parametrize(
+    ("language", "acts"),
+    [
+        ("de", ("M-001 · Eintrag gespeichert · Baseline, Pain", "Version 1", "coordinator_north, Studienkoordination")),
+        ("es", ("M-001 · Entrada guardada · Baseline, Pain", "versión 1", "coordinator_north, coordinador")),
+    ],
+)
+def test_what_was_done_is_told_in_the_language_of_the_reader(world, language, acts):
+    world.filled()
+    browser = world.browser("data_manager")
+    browser.client.headers["Accept-Language"] = language
+    said = words(browser)
+    for act in acts:
+        assert act in said
+    assert "Entry saved" not in said
+
+
+def test_why_is_told_in_the_language_of_the_reader_only_where_the_program_says_it(world):
+    world.filled()
+    names = ("username", "role", "subject", "item", "request_id", "participant")
+    entry: dict[str, Any] = dict.fromkeys(names, "")
+    entry |= {"old": None, "new": None, "at": clock.now()}
+    lines = [
+        {**entry, "action": action, "why": why, "request_id": str(number)}
+        for number, (action, why) in enumerate(
+            (
+                ("entry.corrected", COMPUTED_AGAIN),
+                ("entry.corrected", "Computed again."),
+                ("entry.save_refused", "This study does not randomise. Go on with the visits."),
+                ("participant.withdrawn", "This study does not randomise. Go on with the visits."),
+            )
+        )
+    ]
+    assert [each["is_own"] for each in told(lines, definition(), "UTC", str)] == [True, False, True, False]
+    with world.database.writing() as session:
+        for why in (COMPUTED_AGAIN, "Computed again"):
+            change = Change("entry.corrected", "M-001", "entry/baseline/pain", why=why)
+            record(session, world.study.code, [change], by=world.coordinators["north"], now=clock.now())
+    browser = world.browser("data_manager")
+    browser.client.headers["Accept-Language"] = "de"
+    whys = [row.select("td")[-1].get_text(strip=True) for row in browser.soup(AUDIT).select("tbody tr")][:2]
+    assert whys == ["Computed again", "Aus den Antworten neu berechnet."]
+
+
+@pytest.mark.parametrize("language", ["de", "es"])
+def test_every_kind_the_log_can_be_narrowed_to_is_in_the_language_of_the_reader(world, language):
+    browser = world.browser("data_manager")
+    browser.client.headers["Accept-Language"] = language
+    options = {each["value"]: each.get_text(strip=True) for each in browser.soup(AUDIT).select("#filter-kind option")}
+    said = _read_catalogue(language)
+    assert {f"{kind}." for kind in KINDS} == set(options) - {""}
+    for kind, english in KINDS.items():
+        assert options[f"{kind}."] == said[english]
+    assert options["entry."] != KINDS["entry"]
+    shown = list(options.values())[1:]
+    assert shown == sorted(shown, key=str.casefold)
+
+
+def _read_catalogue(language: str) -> dict[str, str]:
+    with (TRANSLATIONS / language / "LC_MESSAGES" / "sentences.po").open("rb") as text:
+        return {str(each.id): str(each.string) for each in read_po(text, locale=language)}
+
+
+def test_each_action_of_the_log_has_words_and_stands_below_a_kind(world):
+    """Whatever is written down in the code, or refused, is told in words; only of these there are translations."""
+    done, refused = actions_in_the_code()
+    assert len(done) > 100
+    assert len(refused) > 90
+    assert sorted(done - set(DONE)) == []
+    assert sorted((refused | {each.value for each in Permission}) - set(REFUSED)) == []
+    assert set(KINDS) <= {each.partition(".")[0] for each in DONE}
+
+
+def actions_in_the_code() -> tuple[set[str], set[str]]:
+    """The names of actions that stand as a text where something is written down, and where something may be refused."""
+    done, refused = set(), set()
+    for path in (ROOT / "app").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Change" and node.args:
+                done |= _names(node.args[0])
+            elif isinstance(node, ast.keyword) and node.arg == "action":
+                refused |= _names(node.value)
+            elif isinstance(node, ast.Dict):
+                keyed = zip(node.keys, node.values, strict=True)
+                refused |= {
+                    name
+                    for key, value in keyed
+                    if isinstance(key, ast.Constant) and key.value == "action"
+                    for name in _names(value)
+                }
+    told_elsewhere = {each for each in refused if each in DONE}  # a step of a status, and examples of REST
+    return done, {each.removesuffix("_refused") for each in refused - told_elsewhere}
+
+
+def _names(node: ast.AST) -> set[str]:
+    texts = {each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)}
+    return {each for each in texts if re.fullmatch(r"[a-z_]+\.[a-z_]+", each)}
 
 
 @pytest.mark.requirement("EMA-3")
@@ -235,7 +343,7 @@ def test_what_one_person_did_in_one_go_is_one_line():
         {**entry, "item": "pain_where", "new": '["back","leg"]'},
         {**entry, "item": "pain_days", "new": '{"missing":"UNK"}', "old": "3"},
     ]
-    lines = told(several, definition(), "UTC", place="/mini")
+    lines = told(several, definition(), "UTC", str, place="/mini")
     assert len(lines) == 1
     assert lines[0]["action"] == "M-001 · Entry saved · Week 18, Pain"
     assert lines[0]["changes"] == [("Days with pain", "3", "Unknown"), ("Where it hurts", None, "Back, Leg")]
@@ -247,15 +355,15 @@ def test_what_was_only_looked_at_of_many_in_one_go_is_one_line():
     rest = {"subject": "", "item": "", "old": None, "new": None, "why": None}
     codes = [f"M-{number:03}" for number in range(9, 0, -1)]
     rows: list[dict[str, Any]] = [{**entry, **rest, "participant": code} for code in codes]
-    (line,) = told(rows, definition(), "UTC", place="/mini")
+    (line,) = told(rows, definition(), "UTC", str, place="/mini")
     assert line["action"] == "M-001, M-002, M-003, M-004, M-005, M-006 and 3 more · Envelope opened"
     assert (line["url"], line["changes"]) == ("", [])
     apart = [rows[0], {**rows[1], "why": "Emergency"}, {**rows[2], "request_id": "s"}]
-    assert [each["action"] for each in told(apart, definition(), "UTC")] == [
+    assert [each["action"] for each in told(apart, definition(), "UTC", str)] == [
         f"{code} · Envelope opened" for code in ("M-009", "M-008", "M-007")
     ]
     changed = [{**row, "new": '"x"', "item": "pain_days"} for row in rows[:2]]
-    assert len(told(changed, definition(), "UTC")) == 2
+    assert len(told(changed, definition(), "UTC", str)) == 2
 
 
 def test_moments_among_the_values_are_told_by_the_clock_of_the_site():
@@ -265,7 +373,7 @@ def test_moments_among_the_values_are_told_by_the_clock_of_the_site():
     rest = {"at": clock.now(), "action": "appointment.moved", "subject": "appointment/3", "old": None}
 
     def changes(timezone: str, said: object = moved) -> dict[str, str | None]:
-        (line,) = told([{**entry, **rest, "new": json.dumps(said)}], definition(), timezone)
+        (line,) = told([{**entry, **rest, "new": json.dumps(said)}], definition(), timezone, str)
         return {name: new for name, _, new in line["changes"]}
 
     there = {"At": "15 Jan 2026 09:00 AEDT", "Until": "15 Jul 2026 08:00 AEST", "On": "14 Jan 2026"}
@@ -307,7 +415,8 @@ def test_any_value_in_the_log_can_be_told(value):
         "new": json.dumps(value),
     }
     for timezone in ("UTC", "Australia/Sydney", "America/New_York"):
-        assert told([entry, {**entry, "new": json.dumps({"key": value}), "request_id": "s"}], definition(), timezone)
+        twice = [entry, {**entry, "new": json.dumps({"key": value}), "request_id": "s"}]
+        assert told(twice, definition(), timezone, str)
 
 
 def test_no_page_asks_the_database_more_than_twelve_times(database: Database):

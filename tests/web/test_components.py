@@ -414,6 +414,13 @@ def test_no_two_labels_of_a_timeline_share_a_place():
     assert len({(each.above, each.lane, round(each.at / 6)) for each in placed}) == len(placed)
 
 
+def test_a_filter_with_long_words_is_no_wider_than_a_telephone():
+    """A choice is as wide as the longest of its words, which other languages have longer ones of."""
+    rules = (STATIC / "equipoise.css").read_text()
+    (field,) = re.findall(r"^\.filters \.field\.field \{([^}]*)\}", rules, re.M)
+    assert "max-width: 100%" in field
+
+
 def test_a_first_visit_to_a_form_page_stays_under_forty_kilobytes():
     names = ("equipoise.css", "equipoise.js", "vendor/htmx.min.js", "favicon.svg")
     static = sum(len(gzip.compress((STATIC / name).read_bytes())) for name in names)

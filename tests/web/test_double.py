@@ -1,5 +1,6 @@
 """Double entry on pages: the second person sees nothing of the first entry; differences are settled on one page."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -164,6 +165,10 @@ def test_differences_are_settled_on_one_page(world: World):
     assert len(said) <= 12
     assert len(figures.select("tbody tr")) == 4
     assert len(monitor.soup("/mini/double/agreement?by=site&form=pain").select("tbody tr")) == 4
+    monitor.client.headers["Accept-Language"] = "de"
+    shown = "\n".join(cell.get_text(strip=True) for cell in monitor.soup("/mini/double/agreement").select("tbody td"))
+    assert re.search(r"\d,\d\d \(-?\d,\d\d bis -?\d,\d\d\)", shown), shown
+    assert not re.search(r"\d\.\d", shown), shown
     assert world.second.get("/mini/double/agreement").status_code == 403
     assert manager.get("/mini/exports/double_entry.csv").status_code == 200
 

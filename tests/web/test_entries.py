@@ -381,7 +381,7 @@ def test_a_failure_of_ours_hands_back_what_was_typed(world, assessor, monkeypatc
     forgiving = TestClient(assessor.client.app, base_url="http://trial.test", raise_server_exceptions=False)
     forgiving.cookies = assessor.client.cookies
     with monkeypatch.context() as broken:
-        broken.setattr("app.capture.actions.record", lambda *_, **__: 1 / 0)
+        broken.setattr("app.capture.actions.saving.record", lambda *_, **__: 1 / 0)
         reply = forgiving.post(FORM, data=fields, follow_redirects=False)
     assert reply.status_code == 500
     assert world.entry() is None

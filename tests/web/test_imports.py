@@ -3,8 +3,12 @@
 import pytest
 from bs4 import BeautifulSoup
 
+from app.foundation import clock
 from app.foundation.database import Database
+from app.imports.actions import save_mapping
+from app.imports.rules import read_mapping
 from app.people.permissions import Role
+from tests.api.client import api_client
 from tests.capture.records import consented
 from tests.web.world import World
 
@@ -64,3 +68,62 @@ def test_a_file_is_matched_tried_and_imported(world: World):
     assert browser.soup(f"{PAGE}").select_one('[name="mapping"] option[value="diaries"]')
     assert browser.soup(where).select_one("form.stack-wide") is None
     assert world.browser(Role.DATA_MANAGER, site_code=None).get(where).status_code == 404
+
+
+WHO = {
+    "participant": "id",
+    "source": "list",
+    "visit": {"value": ""},
+    "new": {
+        "site": {"value": "north"},
+        "answers": {"age": {"value": 44}, "pain_screen": {"value": 6}, "surgery": {"value": False}},
+        "personal": {"given_name": {"column": "given"}, "family_name": {"column": "family"}},
+    },
+}
+TWICE = "id,given,family\np1,Ada,Lovelace\np2,Eve,Adams\np3,eve,adams\n"
+
+
+def test_whom_a_row_looks_like_is_named_on_the_page_and_in_the_log(shared_database: Database):
+    world = World(shared_database)
+    known = world.screened()
+    browser = world.coordinator()
+    with shared_database.writing() as session:
+        save_mapping(session, world.study, "people", read_mapping(WHO), by=world.coordinators["north"], now=clock.now())
+    fields = {**browser.form(PAGE), "mapping": "people"}
+    where = browser.send(PAGE, fields, files={"file": ("people.csv", TWICE, "text/csv")}).headers["location"]
+    browser.client.headers["Accept-Language"] = "de"
+    before = world.log().count("identity.shown")
+    report = BeautifulSoup(browser.post(where, {"do": "try"}).text, "html.parser").select("#report tbody tr")
+    first, second = (row.get_text(" ", strip=True) for row in report[:2])
+    assert f"Ähnelt jemandem an diesem Prüfzentrum: {known.code}, übereinstimmend in Vorname, Nachname" in first
+    assert [link["href"] for link in report[0].select("li a")] == [f"/mini/participants/{known.code}"]
+    assert "Zeile 3 dieser Datei: Vorname, Nachname" in second
+    assert not report[1].select("li a")
+    assert world.log().count("identity.shown") == before + 1
+
+
+def test_whom_a_row_looks_like_is_named_over_rest_and_in_the_log(shared_database: Database):
+    """In the answer of a trial, and in the problem of a file of which nothing is imported: each time in the log."""
+    world = World(shared_database)
+    known = world.screened()
+    client = api_client(shared_database, world.coordinators["north"])
+    rows = [dict(zip(("id", "given", "family"), line.split(","), strict=True)) for line in TWICE.split()[1:]]
+    body = {"rows": rows, "mapping": WHO}
+    shared = ["given_name", "family_name"]
+    day = known.screened_on.isoformat()
+    somebody = {"code": known.code, "status": "screened", "screened_on": day, "shared": shared, "like_row": None}
+    earlier = {**dict.fromkeys(somebody), "shared": shared, "like_row": 2}
+    tried = client.done("POST", "/entries/import", {**body, "dry_run": True})
+    assert [each["candidates"] for each in tried["rows"] if each["errors"]] == [[somebody], [earlier]]
+    assert world.log().count("identity.shown") == 1
+    for path, sent in (
+        ("/entries/import", {"json": body}),
+        ("/entries/import.csv?mapping=people", {"content": TWICE, "headers": {"Content-Type": "text/csv"}}),
+    ):
+        client.done("PUT", "/import-mappings/people", WHO)
+        reply = client.request("POST", path, **sent)
+        assert reply.status_code == 422
+        assert reply.json()["candidates"] == [{"row": 1, **somebody}, {"row": 3, **earlier}]
+        assert [each["rule"] for each in reply.json()["errors"]] == ["another", "another"]
+    assert world.log().count("identity.shown") == 3
+    assert len(client.done("GET", "/participants")["items"]) == 1, "nothing else stays"

@@ -93,7 +93,7 @@ def test_a_participant_signs_by_link_and_the_site_countersigns(asking: World):
     done = phone.send(path, {**fields, "questions.may_stop": "any_time"})
     assert (done.status_code, "You have signed" in words(done)) == (200, True)
     assert phone.send(path, {**fields, "questions.may_stop": "any_time"}).status_code == 200  # a lost reply
-    assert phone.get(path).status_code == 404
+    assert "You have signed" in words(phone.get(path)), "opened once more"
     with world.database.reading() as session:
         (consent,) = consents_of(session, participant.id or 0)
         assert (consent.method, consent.recorded_by, consent.countersigned_at) == ("by_link", "participant", None)
@@ -140,7 +140,8 @@ def test_a_participant_answers_by_link_comes_back_and_finishes(world: World):
     finished = phone.send(path, {**typed(page), "pain_nrs": "5", "pain_days": "4"})
     assert finished.status_code == 200, words(finished)
     assert "Thank you" in words(finished)
-    assert phone.get(path).status_code == 404
+    again = phone.get(path)
+    assert (again.status_code, "Everything was received" in words(again)) == (200, True), "opened once more"
     with world.database.reading() as session:
         entry = entry_of(session, participant.id or 0, "baseline", "pain")
         assert entry is not None
@@ -179,7 +180,7 @@ def test_a_link_asks_only_for_its_own_forms_and_looks_for_nobody_else(world: Wor
 def test_a_link_that_never_was_says_what_to_do(world: World, token: str):
     reply = stranger(world).get(f"/link/{token}")
     assert reply.status_code == 404
-    assert "Ask your study site for a new one" in words(reply) or token == "%00"
+    assert "ask your study site for a new one" in words(reply) or token == "%00"
 
 
 def test_a_link_is_taken_back_on_the_page(world: World):
@@ -263,6 +264,9 @@ def test_what_is_sent_by_a_link_that_does_not_work_any_more_is_not_said_to_be_ke
         reply = phone.send(address, fields)
         assert (reply.status_code, "was not kept" in words(reply)) == (404, True)
         assert "received" not in words(reply)
+        opened = phone.get(address)
+        assert (opened.status_code, "ask your study site for a new one" in words(opened)) == (404, True)
+        assert not BeautifulSoup(opened.text, "html.parser").select("main a"), "no way to where staff sign in"
 
 
 def _screens(world: World, phone: Browser, path: str) -> Any:
@@ -327,7 +331,7 @@ def test_one_question_a_screen_there_and_back_and_nothing_is_lost(shared_databas
     assert "Send my answers" in words(end)
     assert "Thank you" in words(phone.send(path, {"go-to": "finish"}))
     assert stored() == {"pain_nrs": 6, "pain_days": 3, "pain_where": ["leg"], "pain_note": "At night"}
-    assert phone.get(path).status_code == 404
+    assert "Thank you" in words(phone.get(path))
 
 
 def test_a_question_whose_code_begins_with_anothers_keeps_its_answer(shared_database: Database):
@@ -372,12 +376,27 @@ def test_what_is_left_for_later_stands_at_the_end(shared_database: Database):
     assert "Thank you" in words(phone.send(path, {"go-to": "finish"}))
 
 
+def test_who_is_done_is_thanked_in_the_language_of_the_link(shared_database: Database):
+    """When they send the last form, open the link once more, or send the form again."""
+    german = {"language": "de", "items": [{"code": "pain_nrs", "label": "Schmerz der letzten Woche"}]}
+    forms = [{**form, "texts": [german]} if form["code"] == "pain" else form for form in ANSWERED]
+    forms = [{**form, "respondent": "assessor"} if form["code"] != "pain" else form for form in forms]
+    world = World(shared_database, instruments=forms)
+    world.consented()
+    path = given(world, "questions:baseline:de")
+    phone = stranger(world)
+    form = {**typed(BeautifulSoup(phone.get(path).text, "html.parser")), "pain_nrs": "5", "pain_days": "4"}
+    for reply in (phone.send(path, form), phone.get(path), phone.send(path, form)):
+        assert (reply.status_code, "Vielen Dank" in words(reply)) == (200, True), words(reply)
+
+
 def test_who_is_given_a_link_in_a_language_reads_the_questions_in_it(shared_database: Database):
     german = {"language": "de", "items": [{"code": "pain_nrs", "label": "Schmerz der letzten Woche"}]}
     forms = [{**form, "texts": [german]} if form["code"] == "pain" else form for form in ANSWERED]
     world = World(shared_database, instruments=forms)
     world.consented()
-    page = stranger(world).get(given(world, "questions:baseline:de")).text
+    path = given(world, "questions:baseline:de")
+    page = stranger(world).get(path).text
     soup = BeautifulSoup(page, "html.parser")
     assert soup.html is not None
     assert soup.html["lang"] == "de"

@@ -70,10 +70,10 @@ def link_of(session: Session, token: str, *, now: datetime) -> Opened | None:
     return Opened(link, study, participant, found["site_code"], found["site_name"], found["timezone"])
 
 
-def was_done(session: Session, token: str) -> bool:
-    """Whether what a link was for is done: whoever sends the same once more is thanked, and nobody else is."""
-    row = session.execute(_BY_TOKEN, {"token_hash": token_hash(token)}).first()
-    return row is not None and row.done_at is not None
+def done_link(session: Session, token: str) -> ParticipantLink | None:
+    """The link whose purpose is done: whoever opens it once more, or sends the same, is thanked; nobody else is."""
+    row = session.execute(_BY_TOKEN, {"token_hash": token_hash(token)}).mappings().first()
+    return instance_of(ParticipantLink, row) if row is not None and row["done_at"] is not None else None
 
 
 def links_of(session: Session, participant_id: int) -> list[ParticipantLink]:

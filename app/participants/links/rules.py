@@ -10,6 +10,7 @@ from app.studies.definition import Instrument, Study, WithdrawalLevel
 
 MOST_TRIES = 5
 MOST_DAYS = 90
+CHANGED_BY_LINK = "Changed by the participant before the form was complete."
 DAYS = 14
 """How long a link works unless somebody says otherwise."""
 

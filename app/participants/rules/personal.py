@@ -107,8 +107,14 @@ def likenesses(personal: PersonalData) -> frozenset[tuple[str, ...]]:
 
 def _words(text: str) -> list[str]:
     """The words of a name: without case, accents and whatever joins them."""
-    plain = "".join(each for each in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(each))
+    letters = unicodedata.normalize("NFKD", _unjoined(text).casefold())
+    plain = "".join(each for each in letters if not unicodedata.combining(each))
     return re.findall(r"\w+", plain)
+
+
+def _unjoined(text: str) -> str:
+    """A name without the signs that only say how its letters are joined, as names in Persian or Sinhala have them."""
+    return text.replace("\u200c", "").replace("\u200d", "")
 
 
 def _digits(text: str | None) -> str:
@@ -126,7 +132,7 @@ def personal_problems(personal: PersonalData, *, today: date) -> list[FieldProbl
 
 def _wrong(name: str, value: str, today: date) -> tuple[str, str] | None:
     label = LABELS[name]
-    if not value.isprintable():
+    if not (_unjoined(value) if name in ("given_name", "family_name") else value).isprintable():
         return "text", f"{label}: type it on one line."
     if name in ("given_name", "family_name"):
         if len(value) > 80:

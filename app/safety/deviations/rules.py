@@ -67,8 +67,8 @@ def category_of(safety: Safety, rule: Rule) -> DeviationCategory:
 
 def outside_words(visit: str, held_on: date, opens_on: date, closes_on: date) -> str:
     """What the system says of a visit outside its window."""
-    window = f"{day_in_words(opens_on)} to {day_in_words(closes_on)}"
-    return f"{visit} was held on {day_in_words(held_on)}, outside its window ({window})."
+    held, opens, closes = map(day_in_words, (held_on, opens_on, closes_on))
+    return f"{visit} was held on {held}, outside its window ({opens} to {closes})."
 
 
 def missed_words(visit: str, opens_on: date, closes_on: date) -> str:

@@ -1,0 +1,100 @@
+"""Record visits, where nothing freezes or locks them: as the schedule does it."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlmodel import Session
+
+from app.capture.locks.reads import refuse_locked
+from app.capture.reads import ENTRY, PARTICIPANT
+from app.capture.typed import shortened
+from app.foundation.errors import Refused
+from app.participants.models import Participant
+from app.people.access import Actor, require
+from app.people.permissions import Permission
+from app.schedule import actions as schedule
+from app.schedule.models import ParticipantVisit
+from app.studies.in_use import StudyInUse
+
+
+def record_visit(
+    session: Session, study: StudyInUse, participant: Participant, visit: str, **options: Any
+) -> ParticipantVisit:
+    """`schedule.actions.record_visit`, refused where the visit is frozen or locked."""
+    _refuse_closed_visit(session, study, participant, visit, "visit.record", **options)
+    return schedule.record_visit(session, study, participant, visit, **options)
+
+
+def add_visit(session: Session, study: StudyInUse, participant: Participant, **options: Any) -> ParticipantVisit:
+    """`schedule.actions.add_visit`, refused where the participant's data are frozen or locked."""
+    _refuse_closed_visit(session, study, participant, "", "visit.add", **options)
+    return schedule.add_visit(session, study, participant, **options)
+
+
+def correct_visit(
+    session: Session, study: StudyInUse, participant: Participant, visit: str, **options: Any
+) -> ParticipantVisit:
+    """`schedule.actions.correct_visit`, refused where the visit is frozen or locked."""
+    _refuse_closed_visit(session, study, participant, visit, "visit.correct", **options)
+    return schedule.correct_visit(session, study, participant, visit, **options)
+
+
+def reopen_visit(
+    session: Session, study: StudyInUse, participant: Participant, visit: str, **options: Any
+) -> ParticipantVisit:
+    """`schedule.actions.reopen_visit`, refused where the visit is frozen or locked."""
+    _refuse_closed_visit(session, study, participant, visit, "visit.reopen", **options)
+    return schedule.reopen_visit(session, study, participant, visit, **options)
+
+
+def _refuse_closed_visit(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    visit: str,
+    action: str,
+    *,
+    by: Actor,
+    permission: Permission = Permission.VISIT_RECORD,
+    **_: Any,
+) -> None:
+    subject = f"{participant.code}/visit/{shortened(visit)}"
+    require(by, permission, site_id=participant.site_id, action=action, subject=subject)
+    refuse_locked(session, study, participant, visit=visit, action=action, subject=subject, frozen_too=True)
+
+
+def miss_visit(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    visit: str,
+    *,
+    version: int,
+    why: str,
+    by: Actor,
+    now: datetime,
+    permission: Permission = Permission.VISIT_RECORD,
+) -> ParticipantVisit:
+    """Record that a visit did not take place; refused while something is entered at it, or where it is closed."""
+    subject = f"{participant.code}/visit/{visit}"
+    _refuse_closed_visit(session, study, participant, visit, "visit.miss", by=by, permission=permission)
+    # Whoever saves an entry holds the participant, and so waits for this or is waited for.
+    held = select(PARTICIPANT.c.id).where(PARTICIPANT.c.id == participant.id).with_for_update(key_share=True)
+    session.execute(held).all()
+    missed = schedule.miss_visit(
+        session, study, participant, visit, version=version, why=why, by=by, now=now, permission=permission
+    )
+    # Asked last, so that a page that is out of date hears first of what changed; a refusal takes all of it back.
+    entered = (
+        select(ENTRY.c.id)
+        .where(ENTRY.c.participant_id == participant.id, ENTRY.c.visit == visit, ENTRY.c.in_error_at.is_(None))
+        .limit(1)
+    )
+    if session.execute(entered).first() is not None:
+        raise Refused(
+            "Forms are filled in at this visit, so it took place. Record the day on which it was held.",
+            action="visit.miss",
+            subject=subject,
+        )
+    return missed
