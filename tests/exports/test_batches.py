@@ -95,19 +95,18 @@ def filled(session: Session, study: StudyInUse, values: list[dict[str, Any]]) ->
 
 
 @pytest.mark.parametrize(
-    ("as_", "together"),
-    [(Format.CSV, 1), (Format.CSV, 3), (Format.PARQUET, 1), (Format.SPREADSHEET, 1), (Format.NDJSON, 1)],
+    ("as_", "entries"),
+    [(Format.CSV, 1), (Format.CSV, 7), (Format.PARQUET, 7), (Format.SPREADSHEET, 7), (Format.NDJSON, 7)],
 )
 def test_a_file_made_in_batches_is_the_same_bytes(
     session: Session,
     study: StudyInUse,
     manager: Actor,
     as_: Format,
-    together: int,
+    entries: int,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(text, "ENTRIES", 7)
-    monkeypatch.setattr(batches, "TOGETHER", together)
+    monkeypatch.setattr(text, "ENTRIES", entries)
     filled(session, study, AWKWARD)
     for name in QUICK:
         quick, slow = both(session, study, name, manager, as_)
@@ -188,15 +187,12 @@ def _exact(row: tables.Row) -> str:
 
 
 @settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(DOCUMENTS, st.sampled_from([1, 2, 99]))
-def test_any_document_gives_the_lines_of_its_cells(
-    plan: tables.Plan, monkeypatch: pytest.MonkeyPatch, documents: list[Mapping[str, Any]], together: int
-):
-    monkeypatch.setattr(batches, "TOGETHER", together)
+@given(DOCUMENTS)
+def test_any_document_gives_the_lines_of_its_cells(plan: tables.Plan, documents: list[Mapping[str, Any]]):
     form = tables.form_of(plan, "fall")
     head = ("M-1", "north", "baseline", "1", "complete", "2", "2026-03-02T09:30:00.000000Z", "")
     raws = [(",".join(head), 5, json.dumps(each)) for each in documents]
-    _, made = Wide(form, 9, {5: "v1"}, wholes=(3, 5)).lines(raws, _exact)
+    _, made = Wide(form, {5: "v1"}, wholes=(3, 5)).lines(raws, _exact)
     cells = [(*head, "v1", *form.cells(batches.stored(raw[-1]))) for raw in raws]
     assert made == "".join(f"{_exact(row)}\r\n" for row in cells)
     long = Long(plan, 5, {5: "v1"})
@@ -212,11 +208,10 @@ TEXTS = ("back", "1", "1e5", "null", "true", "a,b", "],[", "],,[", 'say "x"', "a
 VALUES: tuple[Any, ...] = (*NUMBERS, *TEXTS, None, {}, [], ["a"], [True], {"missing": "UNK"})
 
 
-def test_cells_written_together_are_those_written_one_by_one(plan: tables.Plan, monkeypatch: pytest.MonkeyPatch):
+def test_cells_written_together_are_those_written_one_by_one(plan: tables.Plan):
     """Two that stand beside each other and are mostly written as JSON writes them: whatever they are in truth."""
-    monkeypatch.setattr(batches, "TOGETHER", 1)
     form = tables.form_of(plan, "fall")
-    wide = Wide(form, 9, {5: "v1"}, wholes=(3, 5))
+    wide = Wide(form, {5: "v1"}, wholes=(3, 5))
     head = "M-1,north,baseline,1,complete,2,2026-03-02T09:30:00.000000Z,"
     for one, other in product(VALUES, repeat=2):
         # Of three entries the second is the odd one: those around it are as they were.

@@ -128,9 +128,8 @@ TEXTS = frozenset({str, type(None)})
 INSTANTS = frozenset({datetime, type(None)})
 
 
-def fitted(column: Column, kind: Kind, cells: Sequence[Cell]) -> Sequence[Any]:
-    """The cells of a column as values of its kind, None where there is none; Misfit when one does not fit."""
-    types = set(map(type, cells))
+def fitted(column: Column, kind: Kind, cells: Sequence[Cell], types: set[type]) -> Sequence[Any]:
+    """The cells of a column, of these types, as values of its kind, None where there is none; Misfit if one is not."""
     if kind in ALREADY and ALREADY[kind].issuperset(types):
         return cells
     if kind in (Kind.WHOLE, Kind.REAL) and WHOLE.issuperset(types):
@@ -157,16 +156,16 @@ def chunks(table: Table, kinds: Sequence[Kind], *, rows: int = CHUNK) -> Iterato
     """The table column by column, so many rows at a time."""
     if isinstance(table.rows, Batched) and table.rows.columns_of is not None:
         for columns in table.rows.columns(size=rows):
-            nothing = Nothing([None] * len(columns[0] or ()))
+            nothing = Nothing([None] * (len(columns[0][0]) if columns[0] else 0))
             yield [
-                nothing if found is None else fitted(column, kind, found)
+                nothing if found is None else fitted(column, kind, *found)
                 for column, kind, found in zip(table.columns, kinds, columns, strict=True)
             ]
         return
     source: Iterator[Row] = iter(table.rows)
     while batch := list(islice(source, rows)):
-        cells = list(zip(*batch, strict=True))
-        yield [fitted(*each) for each in zip(table.columns, kinds, cells, strict=True)]
+        each = zip(table.columns, kinds, zip(*batch, strict=True), strict=True)
+        yield [fitted(column, kind, cells, set(map(type, cells))) for column, kind, cells in each]
 
 
 Build = Callable[[Table, Sequence[Kind], Path], None]
