@@ -8,10 +8,11 @@ found by its type or by counting commas, quotes and line ends, and that entry go
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from itertools import accumulate
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -31,6 +32,8 @@ READ = 250
 """So many documents are read before their values are put into columns."""
 MARK = "\0"
 """Stands between the lines of one entry until it is known what goes there: no value that was kept holds it."""
+TOGETHER = 500
+"""Of so many entries at a time the answers are written as JSON."""
 COMMA, QUOTE, BRACKET, BACKSLASH, REASON, LINE = MARKS = "\0\1\2\3\4\5"
 """Stand for what would be taken for something else while an entry's cells are counted; the last one for the end of a
 reason, which takes the empty cell behind it."""
@@ -51,6 +54,21 @@ Lines = Callable[[Sequence[Raw], Exact], tuple[int, str]]
 Held = tuple[Sequence[Any], set[type]]
 """The cells of a column, and of which types they are."""
 Columns = Callable[[Sequence[Raw]], list[Held | None]]
+
+
+class Written(NamedTuple):
+    """Rows as text for a reader of typed columns, who refuses what is not of a column's type.
+
+    A line each, with commas between the values, which are written as JSON in the columns `quoted`, and plainly where no
+    answers stand. What somebody typed is not in it, but column by column beside it.
+    """
+
+    text: str
+    typed: Mapping[int, Sequence[str | None]]
+    quoted: Collection[int]
+
+
+Writing = Callable[[Sequence[Raw]], Written | None]
 Pick = Callable[[Any], Sequence[Any]]
 Told = Callable[[list[Any]], str]
 
@@ -67,6 +85,7 @@ class Batched(Iterator[Row]):
     batches: Callable[[int], Iterator[Sequence[Raw]]]
     lines_of: Lines
     columns_of: Columns | None = None
+    written_of: Writing | None = None
     told: Callable[[int], None] | None = None
 
     def __next__(self) -> Row:
@@ -95,6 +114,15 @@ class Batched(Iterator[Row]):
             if self.told is not None:
                 self.told(len(batch))
             yield self.columns_of(batch)
+
+    def pieces(self, *, size: int) -> Iterator[tuple[Written | None, Callable[[], list[Held | None]]]]:
+        """The rows as text to be read into columns, so many at a time, where they can be; and how to get columns."""
+        assert self.columns_of is not None
+        assert self.written_of is not None
+        for batch in self.batches(size):
+            if self.told is not None:
+                self.told(len(batch))
+            yield self.written_of(batch), partial(self.columns_of, batch)
 
 
 def _is_huge(numbers: Sequence[float]) -> bool:
@@ -292,19 +320,19 @@ def _typed(text: str) -> Any:
     return orjson.Fragment(text.translate(TYPED))
 
 
+def _is_simple(text: str, commas: int, rows: int) -> bool:
+    """Whether in so many rows of values, written as JSON, no value has a comma, an escape or a list."""
+    return text.count(",") == commas and text.count("[") == rows and "\\" not in text
+
+
 def _is_plain(text: str, commas: int, rows: int) -> bool:
     """Whether so many rows of values, written as JSON, are but for their quotes as they would be in CSV.
 
-    JSON differs where a comma, an escape or a list is, where there is nothing, and in numbers with an exponent, or so
-    small or large that one of the two writes them with one.
+    It differs also where there is nothing, and in numbers with an exponent, or so small or large that one of the two
+    writes them with one.
     """
     return (
-        text.count(",") == commas
-        and text.count("[") == rows
-        and "\\" not in text
-        and "null" not in text
-        and "0.0000" not in text
-        and EXPONENT.search(text) is None
+        _is_simple(text, commas, rows) and "null" not in text and "0.0000" not in text and EXPONENT.search(text) is None
     )
 
 
@@ -345,22 +373,27 @@ class Wide:
 
     A raw row has as one text, with commas between, the cells of the columns before the items (none of them holds a
     comma), the last two the instants at which it was saved and signed; then the number of the version of the study,
-    which stands behind them; then the values. `wholes` are the places of whole numbers among those cells.
+    which stands behind them; then the values. `head` is how many they are with the version, `wholes` are the places of
+    whole numbers among them.
     """
 
-    def __init__(self, form: Form, versions: Mapping[int, str], *, wholes: Sequence[int]) -> None:
+    def __init__(self, form: Form, head: int, versions: Mapping[int, str], *, wholes: Sequence[int]) -> None:
         assert not form.is_special  # files, signatures and coded texts have cells of their own
         self.form, self.versions, self.wholes = form, versions, wholes
         fields = form.fields
         self.codes = tuple(field.item.code for field in fields)
         self.pick = _picker(self.codes)
         self.explains = fields[0].missing  # and so do all others
+        self.beside = "," if self.explains else ""  # the empty cell for a reason, behind each
         self.widths = [len(field.flags) or 1 for field in fields]
         self.blank = {
             code: orjson.Fragment(COMMA * (width - 1)) for code, width in zip(self.codes, self.widths, strict=True)
         }
         self.several = [(at, partial(_flags, field.flags, {})) for at, field in enumerate(fields) if field.flags]
         self.texts = [at for at, field in enumerate(fields) if field.item.type is ItemType.TEXT]
+        widths = [width + self.explains for width in self.widths]
+        self.places = list(accumulate(widths[:-1], initial=head))
+        self.quoted = [place for at, place in enumerate(self.places) if not fields[at].flags and at not in self.texts]
 
     def lines(self, batch: Sequence[Raw], exact: Exact) -> tuple[int, str]:
         """The lines of these entries, and how many they are."""
@@ -374,15 +407,7 @@ class Wide:
 
         Written as JSON in one go, which is much quicker than cell by cell, and then made CSV.
         """
-        texts = [raw[-1] for raw in batch]
-        documents = [{self.codes[0]: BY_ITSELF} if found is None else found for found in _read_all(texts)]
-        rows = list(map(list, self._picked(documents, self.blank)))
-        explained = [row for row, text in zip(rows, texts, strict=True) if text.rfind("{")]
-        for row in explained:
-            self._explain(row)
-        for at, told in self.several:
-            for row in rows:
-                row[at] = told(row[at])
+        rows, explained = self._rows(batch)
         for at in self.texts:
             if LOOKED_AT.search("".join([row[at] for row in rows if type(row[at]) is str])):
                 for row in rows:
@@ -396,16 +421,59 @@ class Wide:
         if not _is_plain(written, len(rows) * width - 1, len(rows) - 1):
             aside = {place for place, row in enumerate(cells) if not _is_plain(row, width - 1, 0)}
             cells = [row for place, row in enumerate(cells) if place not in aside]
-        beside = "," if self.explains else ""  # the empty cell for a reason, behind each
-        text = LINE.join(cells).replace('"', "").replace(",", f",{beside}")
-        for mark, meant in AGAIN:
-            text = text.replace(mark, meant)
-        said, version = iter(text.split(LINE)), self.versions.get
+        said, version, beside = iter(self._said(LINE.join(cells).replace('"', ""))), self.versions.get, self.beside
         made = [
             None if place in aside else f"{head},{version(number, '')},{next(said)}{beside}"
             for place, (head, number, _) in enumerate(batch)
         ]
         return [line and line.replace(f"{REASON},", "") for line in made] if explained else made
+
+    def _rows(self, batch: Sequence[Raw]) -> tuple[list[list[Any]], bool]:
+        """What stands in the cells of each item, texts as they were typed; and whether there may be reasons."""
+        texts = [raw[-1] for raw in batch]
+        documents = [{self.codes[0]: BY_ITSELF} if found is None else found for found in _read_all(texts)]
+        rows = list(map(list, self._picked(documents, self.blank)))
+        explained = [row for row, text in zip(rows, texts, strict=True) if text.rfind("{")]
+        for row in explained:
+            self._explain(row)
+        for at, told in self.several:
+            for row in rows:
+                row[at] = told(row[at])
+        return rows, bool(explained)
+
+    def _said(self, text: str) -> list[str]:
+        """Rows of values as the cells of lines."""
+        text = text.replace(",", f",{self.beside}")
+        for mark, meant in AGAIN:
+            text = text.replace(mark, meant)
+        return text.split(LINE)
+
+    def written(self, batch: Sequence[Raw]) -> Written | None:
+        """The same entries as text to be read into columns; None where that cannot be."""
+        typed: dict[int, list[str | None]] = {self.places[at]: [] for at in self.texts}
+        made: list[str] = []
+        for start in range(0, len(batch), TOGETHER):
+            some = batch[start : start + TOGETHER]
+            rows, explained = self._rows(some)
+            for at in self.texts:
+                column = [row[at] for row in rows]
+                if not {str, orjson.Fragment}.issuperset(map(type, column)):
+                    return None
+                typed[self.places[at]] += [value if type(value) is str else None for value in column]
+                for row, value in zip(rows, column, strict=True):
+                    if type(value) is str:
+                        row[at] = self.blank[self.codes[at]]
+            text = orjson.dumps(rows).decode()[2:-2]
+            if not _is_simple(text, len(rows) * len(self.codes) - 1, len(rows) - 1):
+                return None
+            said, version = self._said(text.replace("],[", LINE)), self.versions.get
+            lines = [
+                f"{head},{version(number, '')},{cells}{self.beside}"
+                for (head, number, _), cells in zip(some, said, strict=True)
+            ]
+            made += [line.replace(f"{REASON},", "") for line in lines] if explained else lines
+        made.append("")
+        return Written("\n".join(made), typed, self.quoted)
 
     def _picked(self, documents: Sequence[dict[str, Any]], blank: Mapping[str, Any]) -> list[Sequence[Any]]:
         """What these documents, of which there is one at least, hold of each item in order; else what is `blank`."""

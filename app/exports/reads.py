@@ -762,8 +762,9 @@ class Source:
         before = (ENTRY.c.visit, *((REPEAT,) if code in self.plan.repeating else ()))
         ahead = 2 + len(before)
         wholes = (*([ahead - 1] if code in self.plan.repeating else []), ahead + 1)
-        quick = Wide(form, self.versions, wholes=wholes)
-        return Batched(rows, self._batches(code, before, ("values",), together=True), quick.lines, quick.columns)
+        quick = Wide(form, ahead + len(tables.ENTRY), self.versions, wholes=wholes)
+        read = self._batches(code, before, ("values",), together=True)
+        return Batched(rows, read, quick.lines, quick.columns, quick.written)
 
     def _instrument_rows(self, code: str) -> Iterator[Row]:
         form = tables.form_of(self.plan, code)

@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from app.exports import batches, reads, tables
 from app.exports.batches import Batched, Long, Wide
-from app.exports.formats import Format, encoded, text
+from app.exports.formats import Format, encoded, parquet, text
 from app.exports.tables import Table
 from app.people.access import Actor
 from app.studies.in_use import StudyInUse
@@ -96,7 +96,14 @@ def filled(session: Session, study: StudyInUse, values: list[dict[str, Any]]) ->
 
 @pytest.mark.parametrize(
     ("as_", "entries"),
-    [(Format.CSV, 1), (Format.CSV, 7), (Format.PARQUET, 7), (Format.SPREADSHEET, 7), (Format.NDJSON, 7)],
+    [
+        (Format.CSV, 1),
+        (Format.CSV, 7),
+        (Format.PARQUET, 1),
+        (Format.PARQUET, 7),
+        (Format.SPREADSHEET, 7),
+        (Format.NDJSON, 7),
+    ],
 )
 def test_a_file_made_in_batches_is_the_same_bytes(
     session: Session,
@@ -107,6 +114,7 @@ def test_a_file_made_in_batches_is_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(text, "ENTRIES", entries)
+    monkeypatch.setattr(parquet, "ROW_GROUP", entries)
     filled(session, study, AWKWARD)
     for name in QUICK:
         quick, slow = both(session, study, name, manager, as_)
@@ -132,6 +140,8 @@ def test_most_entries_take_the_quick_way(
     monkeypatch.setattr(Long, "_rows", never)
     b"".join(encoded(reads.open_export(session, study, "instrument_pain", by=manager), Format.CSV))
     b"".join(encoded(reads.open_export(session, study, "instrument_fall", by=manager), Format.CSV))
+    monkeypatch.setattr(Wide, "columns", never)
+    b"".join(encoded(reads.open_export(session, study, "instrument_pain", by=manager), Format.PARQUET))
 
 
 ANY = st.one_of(
@@ -150,7 +160,13 @@ ANY = st.one_of(
 def plan() -> tables.Plan:
     instruments = json.loads(json.dumps(MINI["instruments"]))
     fall = instruments[1] | {"code": "fall", "label": "Falls", "repeats": True}
-    fall["sections"][0]["items"] += [{"code": "hurt", "label": "Hurt", "type": "yes_no"}]
+    choices = [{"code": code, "label": code.title()} for code in ("1", "two")]
+    fall["sections"][0]["items"] += [
+        {"code": "hurt", "label": "Hurt", "type": "yes_no"},
+        {"code": "height", "label": "Height", "type": "number"},
+        {"code": "seen", "label": "Seen on", "type": "date"},
+        {"code": "how", "label": "How", "type": "choice", "choices": choices},
+    ]
     return tables.plan_of([definition(instruments=[*json.loads(json.dumps(MINI["instruments"])), fall])])
 
 
@@ -192,7 +208,7 @@ def test_any_document_gives_the_lines_of_its_cells(plan: tables.Plan, documents:
     form = tables.form_of(plan, "fall")
     head = ("M-1", "north", "baseline", "1", "complete", "2", "2026-03-02T09:30:00.000000Z", "")
     raws = [(",".join(head), 5, json.dumps(each)) for each in documents]
-    _, made = Wide(form, {5: "v1"}, wholes=(3, 5)).lines(raws, _exact)
+    _, made = Wide(form, 9, {5: "v1"}, wholes=(3, 5)).lines(raws, _exact)
     cells = [(*head, "v1", *form.cells(batches.stored(raw[-1]))) for raw in raws]
     assert made == "".join(f"{_exact(row)}\r\n" for row in cells)
     long = Long(plan, 5, {5: "v1"})
@@ -211,7 +227,7 @@ VALUES: tuple[Any, ...] = (*NUMBERS, *TEXTS, None, {}, [], ["a"], [True], {"miss
 def test_cells_written_together_are_those_written_one_by_one(plan: tables.Plan):
     """Two that stand beside each other and are mostly written as JSON writes them: whatever they are in truth."""
     form = tables.form_of(plan, "fall")
-    wide = Wide(form, {5: "v1"}, wholes=(3, 5))
+    wide = Wide(form, 9, {5: "v1"}, wholes=(3, 5))
     head = "M-1,north,baseline,1,complete,2,2026-03-02T09:30:00.000000Z,"
     for one, other in product(VALUES, repeat=2):
         # Of three entries the second is the odd one: those around it are as they were.
@@ -221,3 +237,62 @@ def test_cells_written_together_are_those_written_one_by_one(plan: tables.Plan):
         assert wide.lines(raws, _exact) == (3, "".join(expected)), (one, other)
         alone = wide.lines(raws[1:2], _exact)
         assert alone == (1, expected[1]), (one, other)
+
+
+DATES = ("2026-03-02", "2026-3-2", "2026-W10-1", "2026-02-30", "02026-3-2", "2026-03-02T09:30")
+EDGES = (
+    2**53,
+    -(2**53),
+    2**53 + 1,
+    2**63,
+    float(2**53),
+    float(2**64),
+    0.1 + 0.2,
+    "7",
+    "true",
+    " 7",
+    "12.5",
+    "NaN",
+    "inf",
+)
+
+
+def test_columns_read_from_text_are_those_of_the_values(plan: tables.Plan, monkeypatch: pytest.MonkeyPatch):
+    """Parquet is read from text by a reader of types: whatever an item holds, it has to be what the values give."""
+    monkeypatch.setattr(parquet, "ROW_GROUP", 2)
+    form = tables.form_of(plan, "fall")
+    kinds = {"4": "integer", "6": "integer", "7": "instant", "8": "instant"}
+    head = [tables.Column(f"c{at}", "", tables.ColumnType(kinds.get(str(at), "text"))) for at in range(1, 10)]
+    columns = (*head, *form.columns())
+    cells = ("M-1", "north", "baseline", 1, "complete", 2, NOW, None, "v1")
+    before = f"M-1,north,baseline,1,complete,2,{text.text_of(NOW)},"
+    usual = {
+        "pain_nrs": 7, "pain_days": 3, "pain_where": ["leg"], "pain_note": "a, b", "hurt": True, "height": 1.5,
+        "seen": "2026-03-02", "how": "two",
+    }  # fmt: skip
+    read, quickly = 0, parquet._read
+
+    def told(*given: Any) -> Any:
+        nonlocal read
+        found = quickly(*given)
+        read += found is not None
+        return found
+
+    monkeypatch.setattr(parquet, "_read", told)
+    for item, value in product(usual, (*VALUES, *DATES, *EDGES)):
+        entries = [usual, {**usual, item: value}, usual, {}, {**usual, item: None}]
+        raws = [(before, 5, json.dumps(each)) for each in entries]
+
+        def table(raws: Any = raws) -> Table:
+            wide = Wide(form, 9, {5: "v1"}, wholes=(3, 5))
+            rows = ((*cells, *form.cells(batches.stored(raw[-1]))) for raw in raws)
+
+            def some(size: int) -> Any:
+                return (raws[start : start + size] for start in range(0, len(raws), size))
+
+            made = Batched(rows, some, wide.lines, wide.columns, wide.written)
+            return Table("t", "T", "", columns, made, reopened=lambda: table(raws))
+
+        quick, slow = (b"".join(encoded(each, Format.PARQUET)) for each in (table(), one_by_one(table())))
+        assert quick == slow, (item, value)
+    assert read > 400

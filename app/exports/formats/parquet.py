@@ -1,11 +1,13 @@
 """How does a table become a Parquet file? Typed columns in row groups, written as the rows are read."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from app.exports.formats.typed import Kind, Nothing, chunks
+from app.exports.batches import Batched, Written
+from app.exports.formats.typed import EXACT, Kind, Nothing, chunks, fitted_all
 from app.exports.tables import Table
 
 ROW_GROUP = 5_000
@@ -37,12 +39,34 @@ def build(table: Table, kinds: Sequence[Kind], path: Path) -> None:
             return pl.Series(name, plain, dtype=pl.Datetime("us")).dt.replace_time_zone("UTC")
         return pl.Series(name, cells, dtype=kind)
 
+    def frame(columns: Sequence[Sequence[Any]]) -> Any:
+        return pl.DataFrame([series(*each) for each in zip(schema, columns, strict=True)])
+
+    def made() -> Iterator[Any]:
+        rows = table.rows
+        if not isinstance(rows, Batched) or rows.written_of is None:
+            yield from map(frame, chunks(table, kinds, rows=ROW_GROUP))
+            return
+
+        def settled(reading: "Future[Any]", columns: Callable[[], Any]) -> Any:
+            found = reading.result()
+            return frame(fitted_all(table, kinds, columns())) if found is None else found
+
+        with ThreadPoolExecutor(1) as reader:  # which needs no interpreter: the next ones are written meanwhile
+            before = None
+            for written, columns in rows.pieces(size=ROW_GROUP):
+                reading = reader.submit(_read, written, schema)
+                if before is not None:
+                    yield settled(*before)
+                before = reading, columns
+            if before is not None:
+                yield settled(*before)
+
     def frames(*_asked: object) -> Iterator[Any]:
         # What goes wrong while rows are read would come out of polars as an error of its own, while it still writes: it
         # sees an end instead, closes its file, and what it wrote is thrown away.
         try:
-            for columns in chunks(table, kinds, rows=ROW_GROUP):
-                yield pl.DataFrame([series(*each) for each in zip(schema, columns, strict=True)])
+            yield from made()
         except Exception as problem:
             problems.append(problem)
 
@@ -54,6 +78,43 @@ def build(table: Table, kinds: Sequence[Kind], path: Path) -> None:
             raise
     if problems:
         raise problems[0]
+
+
+def _read(written: Written | None, schema: Mapping[str, Any]) -> Any:
+    """The columns that stand in a text; None without one, or when a column of this type cannot keep what is in it.
+
+    Of strings the quotes are read as well, so that no number is taken for one, nor one for a number.
+    """
+    import polars as pl
+
+    if written is None:
+        return None
+    names = list(schema)
+    plain = {name: kind if kind.is_numeric() or kind == pl.Boolean() else pl.String() for name, kind in schema.items()}
+    try:
+        frame = pl.read_csv(written.text.encode(), has_header=False, schema=plain, quote_char=None)
+        texts = [pl.col(name) for place in written.quoted if plain[name := names[place]] == pl.String()]
+        whole, real = pl.col(pl.Int64()).abs(), pl.col(pl.Float64()).abs()
+        days = [name for name, kind in schema.items() if kind == pl.Date()]
+        fits = [
+            *(text.str.contains('^"[^"]*"$').all() for text in texts),
+            *(pl.col(day).str.contains(r'^"\d{4}-\d\d-\d\d"$').all() for day in days),
+        ]
+        fits += [(whole <= EXACT).all(), (real < EXACT).all()]
+        if not all(frame.select(pl.all_horizontal(fits)).row(0)):
+            return None
+        frame = frame.with_columns(text.str.strip_chars('"') for text in texts)
+        return frame.with_columns(
+            *(pl.col(day).str.to_date("%Y-%m-%d") for day in days),
+            *(
+                pl.col(name).str.to_datetime("%Y-%m-%dT%H:%M:%S%.6fZ", time_unit="us", time_zone="UTC")
+                for name, kind in schema.items()
+                if kind == pl.Datetime("us", "UTC")
+            ),
+            *(pl.Series(names[place], texts, dtype=pl.String()) for place, texts in written.typed.items()),
+        )
+    except (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError):
+        return None
 
 
 def _said(table: Table) -> str:

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from app.exports.batches import Batched
+from app.exports.batches import Batched, Held
 from app.exports.formats.text import PIECE, text_of
 from app.exports.tables import Cell, Column, ColumnType, Row, Table
 
@@ -152,15 +152,20 @@ class Nothing(list[None]):
     """The cells of a column in which there is nothing, so that nobody has to look."""
 
 
+def fitted_all(table: Table, kinds: Sequence[Kind], columns: Sequence[Held | None]) -> list[Sequence[Any]]:
+    """All columns of some rows, each as values of its kind; Misfit when a cell does not fit."""
+    nothing = Nothing([None] * (len(columns[0][0]) if columns[0] else 0))
+    return [
+        nothing if found is None else fitted(column, kind, *found)
+        for column, kind, found in zip(table.columns, kinds, columns, strict=True)
+    ]
+
+
 def chunks(table: Table, kinds: Sequence[Kind], *, rows: int = CHUNK) -> Iterator[list[Sequence[Any]]]:
     """The table column by column, so many rows at a time."""
     if isinstance(table.rows, Batched) and table.rows.columns_of is not None:
         for columns in table.rows.columns(size=rows):
-            nothing = Nothing([None] * (len(columns[0][0]) if columns[0] else 0))
-            yield [
-                nothing if found is None else fitted(column, kind, *found)
-                for column, kind, found in zip(table.columns, kinds, columns, strict=True)
-            ]
+            yield fitted_all(table, kinds, columns)
         return
     source: Iterator[Row] = iter(table.rows)
     while batch := list(islice(source, rows)):
