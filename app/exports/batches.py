@@ -1,9 +1,10 @@
-"""How do a million entries get into a file quickly? Whole batches become text or columns, by patterns that are learnt.
+"""How do a million entries get into a file quickly? Whole batches become text or columns.
 
 `app.exports.tables` says what stands in a table; here the same rows are made many at a time, and the file is the same,
-byte for byte. Entries of one form mostly hold the same items, so what their line looks like is worked out once for each
-set of items: a pattern with a gap for each value. What does not fill its gap just as the writer of CSV would have it is
-found by its type or by counting commas, quotes and line ends, and that entry goes the long way, cell by cell. Pure.
+byte for byte. A row per entry: the answers of many are written as JSON in one go, which differs little from CSV, and
+where it differs is found by searching and by counting commas and brackets. A row per answer: what the lines of an entry
+with certain items look like is worked out once, a pattern with a gap for each value. What does not fit goes the long
+way, cell by cell. Pure.
 """
 
 import json

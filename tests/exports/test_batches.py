@@ -114,7 +114,7 @@ def test_a_file_made_in_batches_is_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(text, "ENTRIES", entries)
-    monkeypatch.setattr(parquet, "ROW_GROUP", entries)
+    monkeypatch.setattr(parquet, "PIECE", entries)
     filled(session, study, AWKWARD)
     for name in QUICK:
         quick, slow = both(session, study, name, manager, as_)
@@ -221,7 +221,18 @@ def test_any_document_gives_the_lines_of_its_cells(plan: tables.Plan, documents:
 
 NUMBERS = (7, -0.0, 12.5, 1e-4, 1e-5, 1.25e-5, 1e-7, 1e15, 1e16, 1e300, 2**70, True)
 TEXTS = ("back", "1", "1e5", "null", "true", "a,b", "],[", "],,[", 'say "x"', "a\\b", "two\nlines", "", "ß", "[", "{")
-VALUES: tuple[Any, ...] = (*NUMBERS, *TEXTS, None, {}, [], ["a"], [True], {"missing": "UNK"})
+VALUES: tuple[Any, ...] = (
+    *NUMBERS,
+    *TEXTS,
+    None,
+    {},
+    [],
+    ["a"],
+    [True],
+    {"missing": "UNK"},
+    {"missing": "UNK", "how": "typed"},
+    {"missing": "a,b"},
+)
 
 
 def test_cells_written_together_are_those_written_one_by_one(plan: tables.Plan):
@@ -241,6 +252,7 @@ def test_cells_written_together_are_those_written_one_by_one(plan: tables.Plan):
 
 DATES = ("2026-03-02", "2026-3-2", "2026-W10-1", "2026-02-30", "02026-3-2", "2026-03-02T09:30")
 EDGES = (
+    -(2**63),
     2**53,
     -(2**53),
     2**53 + 1,
@@ -259,7 +271,7 @@ EDGES = (
 
 def test_columns_read_from_text_are_those_of_the_values(plan: tables.Plan, monkeypatch: pytest.MonkeyPatch):
     """Parquet is read from text by a reader of types: whatever an item holds, it has to be what the values give."""
-    monkeypatch.setattr(parquet, "ROW_GROUP", 2)
+    monkeypatch.setattr(parquet, "PIECE", 2)
     form = tables.form_of(plan, "fall")
     kinds = {"4": "integer", "6": "integer", "7": "instant", "8": "instant"}
     head = [tables.Column(f"c{at}", "", tables.ColumnType(kinds.get(str(at), "text"))) for at in range(1, 10)]

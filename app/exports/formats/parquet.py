@@ -11,6 +11,8 @@ from app.exports.formats.typed import EXACT, Kind, Nothing, chunks, fitted_all
 from app.exports.tables import Table
 
 ROW_GROUP = 5_000
+PIECE = 2_500
+"""So many rows are read at a time: twice as many took 66 MB rather than 51."""
 
 
 def build(table: Table, kinds: Sequence[Kind], path: Path) -> None:
@@ -45,7 +47,7 @@ def build(table: Table, kinds: Sequence[Kind], path: Path) -> None:
     def made() -> Iterator[Any]:
         rows = table.rows
         if not isinstance(rows, Batched) or rows.written_of is None:
-            yield from map(frame, chunks(table, kinds, rows=ROW_GROUP))
+            yield from map(frame, chunks(table, kinds, rows=PIECE))
             return
 
         def settled(reading: "Future[Any]", columns: Callable[[], Any]) -> Any:
@@ -54,7 +56,7 @@ def build(table: Table, kinds: Sequence[Kind], path: Path) -> None:
 
         with ThreadPoolExecutor(1) as reader:  # which needs no interpreter: the next ones are written meanwhile
             before = None
-            for written, columns in rows.pieces(size=ROW_GROUP):
+            for written, columns in rows.pieces(size=PIECE):
                 reading = reader.submit(_read, written, schema)
                 if before is not None:
                     yield settled(*before)
@@ -93,25 +95,22 @@ def _read(written: Written | None, schema: Mapping[str, Any]) -> Any:
     plain = {name: kind if kind.is_numeric() or kind == pl.Boolean() else pl.String() for name, kind in schema.items()}
     try:
         frame = pl.read_csv(written.text.encode(), has_header=False, schema=plain, quote_char=None)
-        texts = [pl.col(name) for place in written.quoted if plain[name := names[place]] == pl.String()]
-        whole, real = pl.col(pl.Int64()).abs(), pl.col(pl.Float64()).abs()
+        texts = [names[place] for place in written.quoted if schema[names[place]] == pl.String()]
         days = [name for name, kind in schema.items() if kind == pl.Date()]
+        instants = [name for name, kind in schema.items() if kind == pl.Datetime("us", "UTC")]
         fits = [
-            *(text.str.contains('^"[^"]*"$').all() for text in texts),
-            *(pl.col(day).str.contains(r'^"\d{4}-\d\d-\d\d"$').all() for day in days),
+            pl.col(texts).str.contains('^"[^"]*"$').all(),
+            pl.col(days).str.contains(r'^"\d{4}-\d\d-\d\d"$').all(),
+            pl.col(pl.Int64()).is_between(-EXACT, EXACT).all(),
+            (pl.col(pl.Float64()).abs() < EXACT).all(),
         ]
-        fits += [(whole <= EXACT).all(), (real < EXACT).all()]
-        if not all(frame.select(pl.all_horizontal(fits)).row(0)):
+        if not all(frame.select(fits).row(0)):
             return None
-        frame = frame.with_columns(text.str.strip_chars('"') for text in texts)
         return frame.with_columns(
-            *(pl.col(day).str.to_date("%Y-%m-%d") for day in days),
-            *(
-                pl.col(name).str.to_datetime("%Y-%m-%dT%H:%M:%S%.6fZ", time_unit="us", time_zone="UTC")
-                for name, kind in schema.items()
-                if kind == pl.Datetime("us", "UTC")
-            ),
-            *(pl.Series(names[place], texts, dtype=pl.String()) for place, texts in written.typed.items()),
+            pl.col(texts).str.strip_chars('"'),
+            pl.col(days).str.to_date('"%Y-%m-%d"'),
+            pl.col(instants).str.to_datetime("%Y-%m-%dT%H:%M:%S%.6fZ", time_unit="us", time_zone="UTC"),
+            *(pl.Series(names[place], typed, dtype=pl.String()) for place, typed in written.typed.items()),
         )
     except (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError):
         return None
