@@ -61,10 +61,11 @@ class Written(NamedTuple):
     """Rows as text for a reader of typed columns, who refuses what is not of a column's type.
 
     A line each, with commas between the values, which are written as JSON in the columns `quoted`, and plainly where no
-    answers stand. What somebody typed is not in it, but column by column beside it.
+    answers stand. What somebody typed is not in it, but column by column beside it; nor are the columns `empty`.
     """
 
     text: str
+    empty: Collection[int]
     typed: Mapping[int, Sequence[str | None]]
     quoted: Collection[int]
 
@@ -394,6 +395,7 @@ class Wide:
         self.texts = [at for at, field in enumerate(fields) if field.item.type is ItemType.TEXT]
         widths = [width + self.explains for width in self.widths]
         self.places = list(accumulate(widths[:-1], initial=head))
+        self.whys = [place + width - 1 for place, width in zip(self.places, widths, strict=True) if self.explains]
         self.quoted = [place for at, place in enumerate(self.places) if not fields[at].flags and at not in self.texts]
 
     def lines(self, batch: Sequence[Raw], exact: Exact) -> tuple[int, str]:
@@ -422,7 +424,11 @@ class Wide:
         if not _is_plain(written, len(rows) * width - 1, len(rows) - 1):
             aside = {place for place, row in enumerate(cells) if not _is_plain(row, width - 1, 0)}
             cells = [row for place, row in enumerate(cells) if place not in aside]
-        said, version, beside = iter(self._said(LINE.join(cells).replace('"', ""))), self.versions.get, self.beside
+        said, version, beside = (
+            iter(self._said(LINE.join(cells).replace('"', ""), self.beside)),
+            self.versions.get,
+            self.beside,
+        )
         made = [
             None if place in aside else f"{head},{version(number, '')},{next(said)}{beside}"
             for place, (head, number, _) in enumerate(batch)
@@ -442,9 +448,9 @@ class Wide:
                 row[at] = told(row[at])
         return rows, bool(explained)
 
-    def _said(self, text: str) -> list[str]:
-        """Rows of values as the cells of lines."""
-        text = text.replace(",", f",{self.beside}")
+    def _said(self, text: str, beside: str) -> list[str]:
+        """Rows of values as the cells of lines, with the empty cell for a reason behind each where there may be any."""
+        text = text.replace(",", f",{beside}") if beside else text
         for mark, meant in AGAIN:
             text = text.replace(mark, meant)
         return text.split(LINE)
@@ -453,6 +459,7 @@ class Wide:
         """The same entries as text to be read into columns; None where that cannot be."""
         typed: dict[int, list[str | None]] = {self.places[at]: [] for at in self.texts}
         made: list[str] = []
+        beside = self.beside if any(raw[-1].rfind("{") for raw in batch) else ""
         for start in range(0, len(batch), TOGETHER):
             some = batch[start : start + TOGETHER]
             rows, explained = self._rows(some)
@@ -467,14 +474,14 @@ class Wide:
             text = orjson.dumps(rows).decode()[2:-2]
             if not _is_simple(text, len(rows) * len(self.codes) - 1, len(rows) - 1):
                 return None
-            said, version = self._said(text.replace("],[", LINE)), self.versions.get
+            said, version = self._said(text.replace("],[", LINE), beside), self.versions.get
             lines = [
-                f"{head},{version(number, '')},{cells}{self.beside}"
+                f"{head},{version(number, '')},{cells}{beside}"
                 for (head, number, _), cells in zip(some, said, strict=True)
             ]
             made += [line.replace(f"{REASON},", "") for line in lines] if explained else lines
         made.append("")
-        return Written("\n".join(made), typed, self.quoted)
+        return Written("\n".join(made), () if beside else self.whys, typed, self.quoted)
 
     def _picked(self, documents: Sequence[dict[str, Any]], blank: Mapping[str, Any]) -> list[Sequence[Any]]:
         """What these documents, of which there is one at least, hold of each item in order; else what is `blank`."""
