@@ -87,6 +87,12 @@ def form_on(page: str, action: str) -> Fields:
     return fields
 
 
+def words_of(page: str) -> str:
+    """What a page says, one space between any two of its texts; read without a soup, as its forms are."""
+    texts: Any = document_fromstring(page).xpath("//text()[not(parent::script or parent::style)]")
+    return " ".join(filter(None, map(str.strip, texts)))
+
+
 def _sent(control: Any) -> list[tuple[str, str]]:
     name, kind = control.get("name", ""), control.get("type")
     if not name:
