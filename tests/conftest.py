@@ -130,7 +130,13 @@ def _one_event_loop() -> Iterator[None]:
     """All test clients share an event loop: each request would else begin one of its own, with its threads, and half
     of what a request takes goes into that.
     """
-    with start_blocking_portal() as portal, mock.patch.object(TestClient, "portal", _Nearer(portal)):
+    from tests.web.browser import threads_where_needed
+
+    with (
+        start_blocking_portal() as portal,
+        mock.patch.object(TestClient, "portal", _Nearer(portal)),
+        threads_where_needed(),
+    ):
         yield
 
 

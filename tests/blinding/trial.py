@@ -287,6 +287,8 @@ class Trial:
 
     def _send(self, who: str, method: str, path: str, *, called: str = "", **more: Any) -> Any:
         reply = self.client.request(method, path, **more)
+        # As a server does, and among the lines that are compared: they are there to be compared, then.
+        logging.getLogger("access").info("%s %s %s", method, path, reply.status_code)
         if who.split("_south")[0] in (*BLINDED, PARTICIPANT) and self.listening:
             # As it left: status, headers in their order, the body as it was sent (compressed where it was).
             key = f"{who} {len(self.heard)} {method} {called or path}"

@@ -69,7 +69,8 @@ def _pages() -> list[Door]:
     """Every page that has words of its own, but for those that are looked at elsewhere."""
     pages = [each for each in WEB if each.method == "GET" and NO_PAGE.get(each.name, ".html").endswith(".html")]
     looked_at = [f"/mini/{path.format(code='M-001').partition('?')[0]}" for paths in PAGES.values() for path in paths]
-    return [each for each in pages if each not in {_door_of(path, pages) for path in looked_at}]
+    elsewhere = {_door_of(path, pages) for path in looked_at}
+    return [each for each in pages if each not in elsewhere]
 
 
 def _door_of(path: str, pages: list[Door]) -> Door | None:

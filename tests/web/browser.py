@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx2
+from anyio import to_thread
 from bs4 import BeautifulSoup
 from fastapi import FastAPI
 from lxml.html import document_fromstring
@@ -84,6 +87,12 @@ def form_on(page: str, action: str) -> Fields:
     return fields
 
 
+def words_of(page: str) -> str:
+    """What a page says, one space between any two of its texts; read without a soup, as its forms are."""
+    texts: Any = document_fromstring(page).xpath("//text()[not(parent::script or parent::style)]")
+    return " ".join(filter(None, map(str.strip, texts)))
+
+
 def _sent(control: Any) -> list[tuple[str, str]]:
     name, kind = control.get("name", ""), control.get("type")
     if not name:
@@ -99,21 +108,49 @@ def _sent(control: Any) -> list[tuple[str, str]]:
     return [(name, control.get("value", ""))]
 
 
+AT_ONCE = ContextVar("at once", default=False)
+
+
+@contextmanager
+def threads_where_needed() -> Iterator[None]:
+    """What an application does in a thread is done at once, in the loop's own, for whoever asks as `OneHop` does."""
+    in_a_thread = to_thread.run_sync
+
+    async def run(function: Any, *arguments: Any, **options: Any) -> Any:
+        if AT_ONCE.get():
+            return copy_context().run(function, *arguments)  # what it sets stays its own, as in a thread
+        return await in_a_thread(function, *arguments, **options)
+
+    with mock.patch.object(to_thread, "run_sync", run):
+        yield
+
+
 class OneHop:
     """Asks an application for whole answers, each in one hop to the event loop that all test clients share.
 
-    For those who send thousands of requests: a TestClient hops for every part of a request and of its answer.
+    For those who send thousands of requests, one after the other: a TestClient hops for every part of a request and of
+    its answer, and the application into a thread and back for everything that asks the database.
     """
 
     def __init__(self, application: FastAPI) -> None:
-        transport = httpx2.ASGITransport(application)
-        self._client = httpx2.AsyncClient(transport=transport, base_url="http://trial.test", follow_redirects=False)
+        self._transport = httpx2.ASGITransport(application)
+        self._requests = httpx2.Client(base_url="http://trial.test")
 
-    def request(self, method: str, path: str, **more: Any) -> httpx2.Response:
-        """The answer, as it left; cookies of earlier answers are forgotten."""
-        self._client.cookies.clear()
+    def request(self, method: str, path: str, *, follow_redirects: bool = False, **more: Any) -> httpx2.Response:
+        """The answer, as it left: no redirect is followed, and no cookie is sent that is not among the headers."""
         assert TestClient.portal is not None
-        return TestClient.portal.call(partial(self._client.request, method, path, **more))
+        assert not follow_redirects
+        asked = AT_ONCE.set(True)
+        try:
+            return TestClient.portal.call(self._answer, self._requests.build_request(method, path, **more))
+        finally:
+            AT_ONCE.reset(asked)
+
+    async def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        reply = await self._transport.handle_async_request(request)
+        reply.request = request
+        await reply.aread()
+        return reply
 
 
 def anonymous_client(database: Database, **settings: Any) -> TestClient:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pikepdf
 import pytest
-from bs4 import BeautifulSoup
 from sqlalchemy import insert
 
 from app.capture.models import Entry
@@ -17,6 +16,7 @@ from app.randomisation.actions import randomise
 from app.randomisation.blinding.rules import bang, james
 from app.randomisation.opening import open_envelopes
 from tests.factories import asking_for_a_guess
+from tests.web.browser import words_of
 from tests.web.test_randomisation import sealed
 from tests.web.world import World
 
@@ -164,4 +164,4 @@ def test_nobody_else_finds_the_report(world: World, role: Role):
 
 
 def _words(reply: Any) -> str:
-    return BeautifulSoup(reply.text, "html.parser").get_text(" ", strip=True)
+    return words_of(reply.text)

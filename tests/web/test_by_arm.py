@@ -7,14 +7,13 @@ from typing import Any
 
 import pikepdf
 import pytest
-from bs4 import BeautifulSoup
 
 from app.foundation import clock
 from app.foundation.database import Database
 from app.people.permissions import Role
 from app.randomisation.actions import randomise
 from app.randomisation.opening import open_envelopes
-from tests.web.browser import counted_statements
+from tests.web.browser import counted_statements, words_of
 from tests.web.test_randomisation import sealed
 from tests.web.world import World
 
@@ -119,4 +118,4 @@ def test_nobody_else_finds_it(shared_database: Database, role: Role):
 
 
 def _words(reply: Any) -> str:
-    return BeautifulSoup(reply.text, "html.parser").get_text(" ", strip=True)
+    return words_of(reply.text)

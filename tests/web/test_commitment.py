@@ -10,7 +10,6 @@ from typing import Any
 
 import pikepdf
 import pytest
-from bs4 import BeautifulSoup
 from sqlalchemy import insert, select
 
 from app.audit.actions import ENTRY
@@ -19,7 +18,7 @@ from app.foundation.database import Database
 from app.people.permissions import Role
 from app.people.reads import MEMBERSHIP
 from tests.conftest import ROOT
-from tests.web.browser import PASSWORD, Browser, counted_statements
+from tests.web.browser import PASSWORD, Browser, counted_statements, words_of
 from tests.web.test_randomisation import sealed
 from tests.web.world import World
 
@@ -44,7 +43,7 @@ def browser(world: World) -> Browser:
 
 
 def said(reply: Any) -> str:
-    return BeautifulSoup(reply.text, "html.parser").get_text(" ", strip=True)
+    return words_of(reply.text)
 
 
 def logged(world: World, action: str) -> list[Any]:

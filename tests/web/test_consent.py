@@ -17,7 +17,7 @@ from app.schedule.reads import visits_of
 from app.studies.definition import ConsentDocument
 from tests.api.client import api_client
 from tests.consent.acts import QUESTION
-from tests.web.browser import PASSWORD, counted_statements, form_in
+from tests.web.browser import PASSWORD, counted_statements, form_in, words_of
 from tests.web.pdf import packed, text_of
 from tests.web.world import World
 
@@ -34,7 +34,7 @@ def world(shared_database: Database) -> World:
 
 
 def said(reply) -> str:
-    return BeautifulSoup(reply.text, "html.parser").get_text(" ", strip=True)
+    return words_of(reply.text)
 
 
 def signed(world: World, **changes: str) -> dict[str, str]:

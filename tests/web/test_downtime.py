@@ -19,7 +19,7 @@ from app.people.permissions import Role
 from app.randomisation.downtime.reads import open_packs
 from app.randomisation.opening import PACK, RESERVED
 from tests.factories import definition
-from tests.web.browser import PASSWORD, Browser
+from tests.web.browser import PASSWORD, Browser, words_of
 from tests.web.test_randomisation import sealed
 from tests.web.world import World
 
@@ -58,7 +58,7 @@ def made(browser: Browser, **changes: str) -> BeautifulSoup:
 
 
 def text_of(reply: Any) -> str:
-    return BeautifulSoup(reply.text, "html.parser").get_text(" ", strip=True)
+    return words_of(reply.text)
 
 
 def on_slip(world: World, **changes: str) -> dict[str, str]:

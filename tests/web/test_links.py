@@ -23,7 +23,7 @@ from tests.api.client import api_client
 from tests.conftest import KEYS
 from tests.consent.acts import QUESTION
 from tests.factories import MINI
-from tests.web.browser import Browser, form_in
+from tests.web.browser import Browser, form_in, words_of
 from tests.web.test_items import KINDS, VISITS
 from tests.web.world import World
 
@@ -48,7 +48,7 @@ def asking(shared_database: Database) -> World:
 
 
 def words(reply: Any) -> str:
-    return BeautifulSoup(reply.text, "html.parser").get_text(" ", strip=True)
+    return words_of(reply.text)
 
 
 def given(world: World, what: str) -> str:

@@ -9,7 +9,7 @@ from sqlmodel import Session, update
 from app.foundation.database import Database
 from app.people.reads import SESSION
 from app.schedule.reads import VISIT
-from tests.web.browser import PASSWORD, anonymous_client, counted_statements, form_in
+from tests.web.browser import PASSWORD, anonymous_client, counted_statements, form_in, words_of
 from tests.web.world import ELIGIBLE, NAMED, World
 
 LIST = "/mini/participants"
@@ -24,7 +24,7 @@ def world(shared_database: Database) -> World:
 
 
 def said(reply) -> str:
-    return BeautifulSoup(reply.text, "html.parser").get_text(" ", strip=True)
+    return words_of(reply.text)
 
 
 # Screening

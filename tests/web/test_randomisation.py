@@ -16,7 +16,7 @@ from app.people.models import Site
 from app.people.reads import SITE
 from app.randomisation.actions import draw, seal
 from app.randomisation.reads import ALLOCATION, STRATUM, allocation_of
-from tests.web.browser import PASSWORD, Browser
+from tests.web.browser import PASSWORD, Browser, words_of
 from tests.web.world import World
 
 LIST = "/mini/participants"
@@ -51,7 +51,7 @@ def used(world: World) -> tuple[int, int]:
 
 
 def said(reply: Any) -> str:
-    return BeautifulSoup(reply.text, "html.parser").get_text(" ", strip=True)
+    return words_of(reply.text)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from bs4 import BeautifulSoup
 
 from app.foundation.database import Database
 from tests.safety.world import SAFETY
-from tests.web.browser import PASSWORD, Browser, counted_statements, signed_in_client
+from tests.web.browser import PASSWORD, Browser, counted_statements, signed_in_client, words_of
 from tests.web.world import World
 
 LIST = "/mini/safety"
@@ -27,7 +27,7 @@ SERIOUS = {"serious": "yes", "criteria": ["hospitalisation"]}
 
 
 def said(reply: Any) -> str:
-    return " ".join(BeautifulSoup(reply.text, "html.parser").get_text(" ").split())
+    return " ".join(words_of(reply.text).split())
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from app.randomisation.predictability import permuted_blocks
 from app.randomisation.reads import SequenceCounts
 from app.studies.actions import load_study
 from tests.factories import MINI
-from tests.web.browser import PASSWORD, Browser
+from tests.web.browser import PASSWORD, Browser, words_of
 from tests.web.test_randomisation import sealed
 from tests.web.world import World
 
@@ -37,7 +37,7 @@ def browser(world: World) -> Browser:
 
 
 def said(reply: Any) -> str:
-    return BeautifulSoup(reply.text, "html.parser").get_text(" ", strip=True)
+    return words_of(reply.text)
 
 
 def kept(world: World) -> tuple[SequenceCounts, ...]:

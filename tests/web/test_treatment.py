@@ -18,7 +18,7 @@ from app.randomisation.actions import randomise
 from app.randomisation.opening import open_envelope
 from app.schedule.reads import visit_of
 from app.treatment.reads import SESSION, history_of
-from tests.web.browser import Browser, form_in, signed_in_client
+from tests.web.browser import Browser, form_in, signed_in_client, words_of
 from tests.web.test_randomisation import sealed
 from tests.web.world import World
 
@@ -82,7 +82,7 @@ def treated(begun: Any, kind: str) -> Iterator[Treated]:
 
 
 def said(reply: Any) -> str:
-    return BeautifulSoup(reply.text, "html.parser").get_text(" ", strip=True)
+    return words_of(reply.text)
 
 
 def rows(page: BeautifulSoup) -> list[list[str]]:

@@ -27,7 +27,7 @@ from app.randomisation.actions import randomise
 from app.randomisation.models import Unblinding
 from app.schedule.models import ParticipantVisit
 from tests.blinding.trial import arm_of
-from tests.web.browser import PASSWORD, Browser, counted_statements, signed_in_client
+from tests.web.browser import PASSWORD, Browser, counted_statements, signed_in_client, words_of
 from tests.web.test_randomisation import sealed
 from tests.web.world import World
 
@@ -110,7 +110,7 @@ def blind(begun: Any, kind: str) -> Iterator[Blind]:
 
 
 def said(reply: Any) -> str:
-    return " ".join(BeautifulSoup(reply.text, "html.parser").get_text(" ").split())
+    return " ".join(words_of(reply.text).split())
 
 
 # In an emergency
