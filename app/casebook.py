@@ -1,7 +1,7 @@
 """What is the casebook of a participant as a file? Every entry, what changed in it, and the log of it all, as PDF."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,7 +17,7 @@ from app.capture.rules import MEANINGS as ENTRY_MEANINGS
 from app.capture.rules import EntryState, signature_holds
 from app.capture.typed import missing_code
 from app.foundation.clock import today
-from app.foundation.languages import translations
+from app.foundation.languages import Gettext, translations
 from app.foundation.paging import LARGEST_PAGE
 from app.participants.models import Participant
 from app.people.access import Actor, require
@@ -101,7 +101,7 @@ class _Printer:
         self.zone, self.timezone, self.by, self.now = ZoneInfo(timezone), timezone, by, now
         self.definition: Study = study.definition
         self.language = study.definition.language
-        self.gettext: Callable[[str], str] = translations(self.language).gettext
+        self.gettext: Gettext = translations(self.language).gettext
 
     def pdf(self) -> bytes:
         """The file."""

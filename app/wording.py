@@ -1,10 +1,10 @@
 """What does a stored value say? In the words of the study: labels instead of codes, days as a language writes them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 
 from app.capture.typed import missing_code
-from app.foundation.languages import translations
+from app.foundation.languages import Gettext, translations
 from app.foundation.partial_dates import days_of
 from app.rendering import known_day
 from app.studies.definition import Instrument, Item, ItemType, MissingCode, Study
@@ -38,7 +38,7 @@ def _said_date(text: str, language: str) -> str:
     return f"{known_day(on, language)} {at}".strip() if days_of(on) else text
 
 
-def _said_sealed(value: dict[str, object], gettext: Callable[[str], str]) -> str:
+def _said_sealed(value: dict[str, object], gettext: Gettext) -> str:
     """A file by its name, size and SHA-256; a signature by how it was given and its SHA-256."""
     if "file" in value:
         size = int(str(value.get("size", 0)))

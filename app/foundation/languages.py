@@ -9,7 +9,7 @@ by itself.
 
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
@@ -24,6 +24,8 @@ from babel.support import NullTranslations, Translations
 from app.foundation.words import MONTHS
 
 TRANSLATIONS = Path(__file__).resolve().parent.parent.parent / "translations"
+Gettext = Callable[[str], str]
+"""A word or a sentence of ours in the language of whoever reads."""
 SOURCE = "en"
 DOMAINS = ("messages", "sentences")
 PLACE = re.compile(r"\{(\w+)\}")

@@ -263,17 +263,19 @@ def participants_page(
         query = query.where(PARTICIPANT.c.id.in_(sorted(wanted.among)))
     if search := (wanted.search or "").strip().upper():
         query = query.where(_begins_with(study, search))
-    position, parts = _position(sort, key) if key else None, [query]
+    position, everybody = _position(sort, key) if key else None, query
     if by_queries or wanted.asked:
         assert questions is not None  # whoever may know of none cannot sort by them either
         theirs = questions.subquery("questions")
         of_them = theirs.c.participant_id == PARTICIPANT.c.id
-        asked, others = query.join(theirs, of_them), query.where(~exists().where(of_them))
-        parts = [asked]
-        if by_queries:
-            parts = _by_queries(asked, theirs.c.number, None if wanted.asked else others, position, falling)
-    if position is not None and not by_queries:
-        parts = [parts[0].where(_beyond((_COLUMNS[shape], PARTICIPANT.c.code), position, falling))]
+        query = query.join(theirs, of_them)
+    if by_queries:
+        others = None if wanted.asked else everybody.where(~exists().where(of_them))
+        parts = _by_queries(query, theirs.c.number, others, position, falling)
+    elif position is not None:
+        parts = [query.where(_beyond((_COLUMNS[shape], PARTICIPANT.c.code), position, falling))]
+    else:
+        parts = [query]
     values: dict[str, object] = {"study_id": study.id, "size": size + 1, "site": wanted.site, "status": wanted.status}
     if sites is not None:
         values["ids"] = sorted(sites)

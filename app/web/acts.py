@@ -4,13 +4,11 @@ The log keeps the names of actions, and files and REST hand them over as they ar
 own language. A new action is told by its own name until its words stand here (tests/house holds them to completeness).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from app.capture.actions import COMPUTED_AGAIN, NO_LONGER_ASKED
+from app.foundation.languages import Gettext
 from app.participants.links.rules import CHANGED_BY_LINK
-
-Gettext = Callable[[str], str]
-"""A word or a sentence of ours in the language of whoever reads."""
 
 KINDS: Mapping[str, str] = {
     "adverse_event": "Adverse event",

@@ -17,7 +17,7 @@ from app.audit.verify import Verification, verify
 from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
 from app.foundation import paging
 from app.foundation.errors import FieldProblem, Invalid
-from app.foundation.languages import translations
+from app.foundation.languages import Gettext, translations
 from app.foundation.paging import LARGEST_PAGE, Page
 from app.participants.reads import visible_codes
 from app.participants.rules.personal import LABELS as PERSONAL
@@ -25,7 +25,7 @@ from app.people.access import may, require, why_not
 from app.people.permissions import Permission
 from app.rendering import day
 from app.studies.definition import Item, ItemType, Study
-from app.web.acts import KINDS, Gettext, act_in_words, in_words, is_own_reason
+from app.web.acts import KINDS, act_in_words, in_words, is_own_reason
 from app.web.pages import pages
 from app.web.places import Places, places_of, show_at
 from app.web.tables import address, csv_file, typed_text

@@ -1,13 +1,12 @@
 """Door of the statistician: how well the arm was guessed, once the trial is over. Unknown to all others."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi.responses import Response
 
 from app.dependencies import Here, LoggedPageInStudy
 from app.foundation.errors import NotFound
-from app.foundation.languages import translations
+from app.foundation.languages import Gettext, translations
 from app.people.access import may
 from app.people.permissions import Permission
 from app.printing import Record, Row, record_pdf
@@ -103,7 +102,7 @@ def _shown(here: Here) -> list[Shown]:
     return [_guess(definition, each, gettext) for each in found]
 
 
-def _guess(definition: Study, found: Assessed, gettext: Callable[[str], str]) -> Shown:
+def _guess(definition: Study, found: Assessed, gettext: Gettext) -> Shown:
     asked = definition.asked_at(found.guess.visit, found.guess.item)
     labels = {choice.code: choice.label for choice in asked[1].choices} if asked else {}
     arms = [(arm.label if (arm := definition.arm(each.arm)) else each.arm, each) for each in found.arms]
@@ -125,7 +124,7 @@ def _guess(definition: Study, found: Assessed, gettext: Callable[[str], str]) ->
     )
 
 
-def _said(estimate: Estimate | None, gettext: Callable[[str], str]) -> str:
+def _said(estimate: Estimate | None, gettext: Gettext) -> str:
     if estimate is None:
         return gettext("cannot be computed from these answers")
     words = gettext("{value}, no interval as all answered alike, n = {n}")
@@ -135,7 +134,7 @@ def _said(estimate: Estimate | None, gettext: Callable[[str], str]) -> str:
     return words.format(**figures, n=estimate.n)
 
 
-def _notes(gettext: Callable[[str], str]) -> list[str]:
+def _notes(gettext: Gettext) -> list[str]:
     return [
         gettext(
             "James' index: 1 when nobody knows, 0.5 as by chance, 0 when all are right. Weights: 0 for a right guess, "

@@ -1,14 +1,14 @@
 """Door of the statistician: the flow of participants by arm, and who is analysed. Unknown to all others."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fastapi.responses import Response
 
 from app.dependencies import Here, LoggedPageInStudy
 from app.foundation.errors import NotFound
-from app.foundation.languages import translations
+from app.foundation.languages import Gettext, translations
 from app.people.access import may
 from app.people.permissions import Permission
 from app.printing import Record, Row, record_pdf
@@ -21,7 +21,6 @@ from app.web.shell import show
 from app.web.tables import csv_file, kept_as
 
 router = pages(hidden_without=Permission.ALLOCATIONS_EXPORT)
-Gettext = Callable[[str], str]
 HEADING = ("arm", "step", "of", "reason", "number")
 
 

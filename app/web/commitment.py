@@ -1,6 +1,5 @@
 """Door of the statistician: the sealing certificate, proofs, closing a list, its opened plan. Unknown to all others."""
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Literal
 
@@ -8,7 +7,7 @@ from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, require_password
 from app.foundation.errors import Invalid, NotFound, Refused
-from app.foundation.languages import translations
+from app.foundation.languages import Gettext, translations
 from app.people.access import may
 from app.people.permissions import Permission
 from app.printing import Record, Row, record_pdf
@@ -115,7 +114,7 @@ def plan_file(here: LoggedPageInStudy, version: int) -> Response:
     return _file(commitment.canonical(plan), "application/json", f"{_name(here, version)}-plan.json")
 
 
-def rows_of(said: dict[str, Any], gettext: Callable[[str], str]) -> list[Row]:
+def rows_of(said: dict[str, Any], gettext: Gettext) -> list[Row]:
     """A certificate as label, value and kind of value, in the order a reader asks."""
 
     def at(instant: str) -> str:
@@ -149,7 +148,7 @@ def rows_of(said: dict[str, Any], gettext: Callable[[str], str]) -> list[Row]:
     ]
 
 
-def _key_of(said: dict[str, Any], gettext: Callable[[str], str]) -> tuple[str, Literal["text", "code"]]:
+def _key_of(said: dict[str, Any], gettext: Gettext) -> tuple[str, Literal["text", "code"]]:
     fingerprint = said.get("escrowed_to")  # certificates from before there was escrow say nothing of it
     return (fingerprint, "code") if fingerprint else (gettext("None: there was no key."), "text")
 

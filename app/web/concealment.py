@@ -6,11 +6,11 @@ from typing import Any
 from fastapi.responses import Response
 
 from app.dependencies import Here, PageInStudy
-from app.foundation.languages import translations
+from app.foundation.languages import Gettext, translations
 from app.printing import Record, Row, record_pdf
 from app.randomisation import commitment
 from app.randomisation.concealment.reads import concealment
-from app.web.acts import Gettext, act_in_words
+from app.web.acts import act_in_words
 from app.web.pages import pages
 from app.web.shell import show
 from app.web.tables import kept_as

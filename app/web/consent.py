@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from app.dependencies import (
 )
 from app.foundation.drawing import drawing_svg
 from app.foundation.errors import Invalid, NotFound, Refused
-from app.foundation.languages import translations
+from app.foundation.languages import Gettext, translations
 from app.foundation.paging import LARGEST_PAGE, Page
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
@@ -448,7 +448,7 @@ def verify_scan(here: ChangeInStudy, code: str, consent_id: int) -> Response:
 
 
 def _signature_rows(
-    here: Here, consent: Consent, signature: str, timezone: str, intact: bool, gettext: Callable[[str], str]
+    here: Here, consent: Consent, signature: str, timezone: str, intact: bool, gettext: Gettext
 ) -> list[Row]:
     """What was signed, as label, value and kind of value."""
     said, language = _facts(here, consent), consent.language

@@ -10,7 +10,7 @@ from app.capture.checks import Judgement
 from app.capture.typed import MISSING, WHY, Unreadable, read_stored, shortened
 from app.expressions import ExpressionError, parse
 from app.foundation.errors import FieldProblem
-from app.foundation.languages import sentence, translations
+from app.foundation.languages import Gettext, sentence, translations
 from app.participants.rules.files import MEDIA_TYPES, NAMES
 from app.studies.definition import Instrument, Item, ItemType, MissingCode, Section, cell_name, cell_parts
 from app.studies.rules.items import SEALED
@@ -240,7 +240,7 @@ def matrix_of(section: Section, views: Mapping[str, ItemView]) -> tuple[str, ...
     return tuple(words for _, words in views[first.code].options[: len(first.choices) or 2])
 
 
-def asked_if(item: Item, items: Mapping[str, Item], gettext: Callable[[str], str]) -> str | None:
+def asked_if(item: Item, items: Mapping[str, Item], gettext: Gettext) -> str | None:
     """When an item is asked, in words, for those who see every question at once: “Days absent” is more than 0."""
     try:
         tree = parse(item.shown_if or "").tree
@@ -249,7 +249,7 @@ def asked_if(item: Item, items: Mapping[str, Item], gettext: Callable[[str], str
     return _condition(tree, items, gettext) or item.shown_if
 
 
-def _condition(tree: list[Any], items: Mapping[str, Item], gettext: Callable[[str], str]) -> str | None:
+def _condition(tree: list[Any], items: Mapping[str, Item], gettext: Gettext) -> str | None:
     """A condition in words, or None when it is not made of plain comparisons."""
     kind, *parts = tree
     if kind in ("and", "or"):
@@ -341,7 +341,7 @@ def _kept(
     }
 
 
-def _how_to_write(item: Item, gettext: Callable[[str], str]) -> str | None:
+def _how_to_write(item: Item, gettext: Gettext) -> str | None:
     """How little of a date may be known, or what may be sent, in words."""
     if item.type is ItemType.FILE:
         kinds = ", ".join(NAMES[kind] for kind in item.file_kinds)
@@ -364,7 +364,7 @@ def _is_wide(item: Item, control: str) -> bool:
     return control in ("textarea", "slider", "file", "signature") or len(item.choices) > 8
 
 
-def _options(item: Item, texts: Sequence[str], gettext: Callable[[str], str]) -> tuple[tuple[str, str], ...]:
+def _options(item: Item, texts: Sequence[str], gettext: Gettext) -> tuple[tuple[str, str], ...]:
     if item.type is ItemType.YES_NO:
         known = [("yes", gettext("Yes")), ("no", gettext("No"))]
     elif item.type is ItemType.SCALE:

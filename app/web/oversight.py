@@ -12,7 +12,7 @@ from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
 from app.exports.history import failed_between as exports_failed
 from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Problem, Refused
-from app.foundation.languages import translations
+from app.foundation.languages import Gettext, translations
 from app.people import reads as people
 from app.people.access import may, require
 from app.people.actions import record_access_review
@@ -27,7 +27,7 @@ from app.reports.review.rules import SAID, Finding, Found, Kind, Line
 from app.safety.words import to_confirm
 from app.schedule.reminders.reads import not_sent_between as messages_failed
 from app.studies.definition import Study
-from app.web.acts import Gettext, act_in_words
+from app.web.acts import act_in_words
 from app.web.audit import subject_in_words
 from app.web.pages import pages
 from app.web.people import software

@@ -1,13 +1,12 @@
 """Study: the protocol in force, in readable form, and who may do what in it."""
 
-from collections.abc import Callable
 from typing import Any
 
 from fastapi.responses import JSONResponse, Response
 
 from app.dependencies import Here, PageInStudy
 from app.exports.reads import planned
-from app.foundation.languages import translations
+from app.foundation.languages import Gettext, translations
 from app.people.access import may, require
 from app.people.permissions import TABLE, Permission, Role
 from app.people.scopes import SAID
@@ -132,7 +131,7 @@ def _visit(definition: Study, visit: Visit) -> dict[str, Any]:
     }
 
 
-def _instrument(definition: Study, form: Instrument, gettext: Callable[[str], str]) -> dict[str, Any]:
+def _instrument(definition: Study, form: Instrument, gettext: Gettext) -> dict[str, Any]:
     at = [visit.short or visit.label for visit in definition.visits if form.code in visit.instruments]
     if form.code == definition.eligibility.instrument:
         at.insert(0, gettext("Screening"))
@@ -146,7 +145,7 @@ def _instrument(definition: Study, form: Instrument, gettext: Callable[[str], st
     }
 
 
-def _answers(item: Item, gettext: Callable[[str], str]) -> str:
+def _answers(item: Item, gettext: Gettext) -> str:
     """What may be answered: kind, range, unit and choices, in words."""
     said = gettext(TYPES[item.type])
     if item.choices:

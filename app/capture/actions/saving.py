@@ -39,8 +39,6 @@ from app.studies.definition import Instrument
 from app.studies.in_use import StudyInUse
 
 NO_LONGER_ASKED = "No longer asked, because another answer changed."
-
-
 COMPUTED_AGAIN = "Computed again from the answers."
 
 

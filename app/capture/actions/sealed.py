@@ -26,23 +26,11 @@ from app.studies.definition import FileKind, Instrument, Item, ItemType
 from app.studies.in_use import StudyInUse
 
 FILE_PURPOSE, SIGNATURE_PURPOSE = "entry file", "entry signature"
-
-
 SEALED_AS = {ItemType.FILE: ("file", FILE_PURPOSE), ItemType.SIGNATURE: ("signature", SIGNATURE_PURPOSE)}
-
-
 SIGNATURE_TYPE = "application/json"
-
-
 SIGNATURE_STEPS = 4096
-
-
 LONGEST_NAME = 160
-
-
 MOST_BY_LINK = 5  # files or signatures that are ever kept for one question by links
-
-
 INK = "#1b1b1f"  # it is shown as a picture of its own, on whatever paper
 
 
@@ -160,13 +148,12 @@ def show_sealed(
     require(by, Permission.ENTRY_READ, site_id=participant.site_id, **refused)
     form = study.definition.instrument(instrument)
     asked = form.item(item) if form is not None else None
-    if asked is None or asked.type not in (ItemType.FILE, ItemType.SIGNATURE):
+    if asked is None or asked.type not in SEALED_AS:
         raise NotFound
-    is_file = asked.type is ItemType.FILE
+    is_file, (key, purpose) = asked.type is ItemType.FILE, SEALED_AS[asked.type]
     if not is_file:
         require(by, Permission.IDENTITY_READ, site_id=participant.site_id, **refused)
     entry = entry_of(session, about.participant_id, visit, instrument)
-    key = "file" if is_file else "signature"
     values: list[object] = [entry.values.get(item)] if entry is not None else []
     if sha256 is not None and values and not (isinstance(values[0], dict) and values[0].get(key) == sha256):
         values = [line.old for line in history(session, study, participant.code, visit, instrument, item)]
@@ -178,7 +165,6 @@ def show_sealed(
         raise NotFound
     if seen is not None and seen == value[key]:
         return None
-    purpose = FILE_PURPOSE if is_file else SIGNATURE_PURPOSE
     opened = files.opened(session, about.participant_id, purpose, value[key])
     if opened is None:
         raise NotFound
