@@ -1,6 +1,8 @@
 """Is a file that is made a thousand entries at a time the same, byte for byte, as one that is made cell by cell?"""
 
+import gc
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -120,6 +122,22 @@ def test_a_file_made_in_batches_is_the_same_bytes(
         quick, slow = both(session, study, name, manager, as_)
         assert quick == slow, (name, quick[150:900], slow[150:900])
         assert len(slow) > 2_000
+
+
+def test_a_file_that_is_begun_again_leaves_nothing_open_behind_it(
+    session: Session, study: StudyInUse, manager: Actor, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(parquet, "PIECE", 7)
+    filled(session, study, AWKWARD)  # the numbers are found out not to be numbers while there is more to read
+    usual = sys.getswitchinterval()
+    gc.disable()  # what is in a circle would stay until somebody comes by
+    try:
+        table = one_by_one(reads.open_export(session, study, "instrument_pain", by=manager))
+        assert b"".join(encoded(table, Format.PARQUET))
+        del table
+        assert sys.getswitchinterval() == usual
+    finally:
+        gc.enable()
 
 
 def test_half_a_pair_is_met_as_before(session: Session, study: StudyInUse, manager: Actor):

@@ -79,7 +79,7 @@ def build(table: Table, kinds: Sequence[Kind], path: Path) -> None:
         if not problems:
             raise
     if problems:
-        raise problems[0]
+        raise problems.pop()  # kept in a local name, it would keep its own frame, and what is open there
 
 
 def _read(written: Written | None, schema: Mapping[str, Any]) -> Any:
