@@ -1,17 +1,19 @@
-"""How do a million entries get into a file quickly? Whole batches become text or columns, by patterns that are learnt.
+"""How do a million entries get into a file quickly? Whole batches become text or columns.
 
 `app.exports.tables` says what stands in a table; here the same rows are made many at a time, and the file is the same,
-byte for byte. Entries of one form mostly hold the same items, so what their line looks like is worked out once for each
-set of items: a pattern with a gap for each value. What does not fill its gap just as the writer of CSV would have it is
-found by its type or by counting commas, quotes and line ends, and that entry goes the long way, cell by cell. Pure.
+byte for byte. A row per entry: the answers of many are written as JSON in one go, which differs little from CSV, and
+where it differs is found by searching and by counting commas and brackets. A row per answer: what the lines of an entry
+with certain items look like is worked out once, a pattern with a gap for each value. What does not fit goes the long
+way, cell by cell. Pure.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from itertools import groupby, repeat
+from itertools import accumulate
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -31,13 +33,17 @@ READ = 250
 """So many documents are read before their values are put into columns."""
 MARK = "\0"
 """Stands between the lines of one entry until it is known what goes there: no value that was kept holds it."""
-TOGETHER = 20
-"""Of so many entries with the same items at least the lines are made column by column."""
-NUMBERS = (ItemType.INTEGER, ItemType.NUMBER, ItemType.SCALE, ItemType.SLIDER, ItemType.CALCULATED, ItemType.YES_NO)
-CODES = (ItemType.CHOICE, ItemType.DATE, ItemType.TIME, ItemType.DATE_TIME)
-WRITTEN = {**dict.fromkeys(NUMBERS, "number"), **dict.fromkeys(CODES, "code")}
-"""How an item's one answer is mostly written: without quotes in JSON, or with them."""
-SMALL = {number: str(number) for number in range(-1, 1_000)}
+TOGETHER = 500
+"""Of so many entries at a time the answers are written as JSON."""
+COMMA, QUOTE, BRACKET, BACKSLASH, REASON, LINE = MARKS = "\0\1\2\3\4\5"
+"""Stand for what would be taken for something else while an entry's cells are counted; the last one for the end of a
+reason, which takes the empty cell behind it."""
+TYPED = str.maketrans({",": COMMA, '"': QUOTE, "[": BRACKET, "\\": BACKSLASH})
+AGAIN = ((COMMA, ","), (QUOTE, '"'), (BRACKET, "["), (BACKSLASH, "\\"))
+LOOKED_AT = re.compile(r'[,"\[\\\x00-\x1f]')
+EXPONENT = re.compile(r"e(?<=[0-9]e)[-+0-9]")
+BY_ITSELF = orjson.Fragment("[")
+"""In place of a value that only the long way can write: no entry with it is plain."""
 FILLS = frozenset({str, int, float})
 
 Raw = Sequence[Any]
@@ -46,11 +52,27 @@ its end what is stored as JSON."""
 Exact = Callable[[Row], str]
 """Writes any row as CSV, without the end of its line."""
 Lines = Callable[[Sequence[Raw], Exact], tuple[int, str]]
-Columns = Callable[[Sequence[Raw]], list[Sequence[Any] | None]]
-Pick = Callable[[Sequence[Any]], Sequence[Any]]
+Held = tuple[Sequence[Any], set[type]]
+"""The cells of a column, and of which types they are."""
+Columns = Callable[[Sequence[Raw]], list[Held | None]]
+
+
+class Written(NamedTuple):
+    """Rows as text for a reader of typed columns, who refuses what is not of a column's type.
+
+    A line each, with commas between the values, which are written as JSON in the columns `quoted`, and plainly where no
+    answers stand. What somebody typed is not in it, but column by column beside it; nor are the columns `empty`.
+    """
+
+    text: str
+    empty: Collection[int]
+    typed: Mapping[int, Sequence[str | None]]
+    quoted: Collection[int]
+
+
+Writing = Callable[[Sequence[Raw]], Written | None]
+Pick = Callable[[Any], Sequence[Any]]
 Told = Callable[[list[Any]], str]
-Run = tuple[bool, list[Field]]
-"""Fields beside each other, and whether they may be written together."""
 
 
 @dataclass
@@ -58,15 +80,14 @@ class Batched(Iterator[Row]):
     """Rows that come one by one, or many at a time: as lines of CSV, or column by column.
 
     Whoever alters rows puts a generator around them, which comes one by one alone: what is shaped, narrowed or compared
-    never takes the quick way. `batches` and `columned` read the entries to their end, so many at a time, the one for
-    lines and the other for columns.
+    never takes the quick way. `batches` reads the entries to their end, so many at a time.
     """
 
     rows: Iterator[Row]
     batches: Callable[[int], Iterator[Sequence[Raw]]]
     lines_of: Lines
     columns_of: Columns | None = None
-    columned: Callable[[int], Iterator[Sequence[Raw]]] | None = None
+    written_of: Writing | None = None
     told: Callable[[int], None] | None = None
 
     def __next__(self) -> Row:
@@ -88,14 +109,22 @@ class Batched(Iterator[Row]):
                     self.told(count)
                 yield text
 
-    def columns(self, *, size: int) -> Iterator[list[Sequence[Any] | None]]:
+    def columns(self, *, size: int) -> Iterator[list[Held | None]]:
         """The rows column by column, so many at a time; None stands for a column without any value."""
         assert self.columns_of is not None
-        assert self.columned is not None
-        for batch in self.columned(size):
+        for batch in self.batches(size):
             if self.told is not None:
                 self.told(len(batch))
             yield self.columns_of(batch)
+
+    def pieces(self, *, size: int) -> Iterator[tuple[Written | None, Callable[[], list[Held | None]]]]:
+        """The rows as text to be read into columns, so many at a time, where they can be; and how to get columns."""
+        assert self.columns_of is not None
+        assert self.written_of is not None
+        for batch in self.batches(size):
+            if self.told is not None:
+                self.told(len(batch))
+            yield self.written_of(batch), partial(self.columns_of, batch)
 
 
 def _is_huge(numbers: Sequence[float]) -> bool:
@@ -235,7 +264,7 @@ class _Gaps:
         )
 
 
-def _picker(order: tuple[int, ...]) -> Pick:
+def _picker(order: tuple[int, ...] | tuple[str, ...]) -> Pick:
     """How to take the values at these places; `itemgetter` alone gives no sequence for one place or none."""
     return itemgetter(*order) if len(order) > 1 else lambda values: [values[place] for place in order]
 
@@ -271,63 +300,46 @@ def _fits(text: str, ends: int, commas: int, odd: Sequence[str]) -> bool:
     )
 
 
-def _flags(choices: tuple[str, ...], known: dict[tuple[Any, ...], str], ticked: list[Any]) -> str:
+def _flags(choices: tuple[str, ...], known: dict[tuple[Any, ...], Any], ticked: Any) -> Any:
     """The cells of several choices: 1 for each that was ticked, 0 for the others."""
+    if type(ticked) is not list:
+        return ticked if type(ticked) is orjson.Fragment else BY_ITSELF
     key = tuple(ticked)
     try:
         return known[key]
     except KeyError:
-        text = known[key] = ",".join(str(int(choice in ticked)) for choice in choices)
-        return text
+        cells = known[key] = orjson.Fragment(COMMA.join(str(int(choice in ticked)) for choice in choices))
+        return cells
+    except TypeError:  # lists within
+        return BY_ITSELF
+
+
+def _typed(text: str) -> Any:
+    """A text that somebody typed, as CSV has it."""
+    if any(mark in text for mark in MARKS):
+        return BY_ITSELF
+    (text,) = _quoted((text,), [])
+    return orjson.Fragment(text.translate(TYPED))
+
+
+def _is_simple(text: str, commas: int, rows: int) -> bool:
+    """Whether in so many rows of values, written as JSON, no value has a comma, an escape or a list."""
+    return text.count(",") == commas and text.count("[") == rows and "\\" not in text
+
+
+def _is_plain(text: str, commas: int, rows: int) -> bool:
+    """Whether so many rows of values, written as JSON, are but for their quotes as they would be in CSV.
+
+    It differs also where there is nothing, and in numbers with an exponent, or so small or large that one of the two
+    writes them with one.
+    """
+    return (
+        _is_simple(text, commas, rows) and "null" not in text and "0.0000" not in text and EXPONENT.search(text) is None
+    )
 
 
 def _joined(ticked: list[Any]) -> str:
     return BETWEEN.join(map(str, ticked))
-
-
-def _told(field: Field, column: Sequence[Any], several: Told | None, odd: list[str]) -> Sequence[str] | None:
-    """The texts of an item's answers; None when one of them is not what the item keeps."""
-    kinds = set(map(type, column))
-    if field.flags:
-        return list(map(several, column)) if several is not None and kinds == {list} else None
-    if kinds == {str}:
-        return _quoted(column, odd) if field.item.type is ItemType.TEXT else column
-    if kinds == {int}:
-        try:
-            return [SMALL[value] for value in column]
-        except KeyError:
-            return list(map(str, column))
-    if kinds == {bool}:
-        return ["true" if value else "false" for value in column]
-    if kinds == {float} and 2 * len(different := set(column)) < len(column) and 0.0 not in different:
-        texts = {value: str(value) for value in different}  # the zeros are two, and equal
-        return [texts[value] for value in column]
-    return list(map(str, column)) if kinds <= {int, float} else None
-
-
-def _run(codes: Sequence[str], documents: Sequence[dict[str, Any]], between: str) -> Sequence[str] | None:
-    """What stands under these codes, two at least, as cells of lines; None when one is not written as JSON is.
-
-    JSON is written in one go, and much quicker than each cell by itself. It differs where a comma, a quote, a line end
-    or a bracket is, where something is missing or several, and in numbers with an exponent, or so small or large that
-    one of the two writes them with one.
-    """
-    try:
-        text = orjson.dumps(list(map(itemgetter(*codes), documents))).decode()[2:-2]
-    except orjson.JSONEncodeError:
-        return None
-    cells = len(documents) * len(codes)
-    if text.count(",") != cells - 1 or text.count("[") != len(documents) - 1 or "null" in text:
-        return None
-    quotes = text.count('"')
-    if quotes:
-        if quotes != 2 * cells or "\\" in text:
-            return None
-        text = text.replace('"', "")
-    elif text.count("e") != text.count("true") + text.count("false") or "0.0000" in text:
-        return None
-    rows = text.replace(",", between).split(f"]{between}[")
-    return rows if len(rows) == len(documents) else None
 
 
 def _quoted(column: Sequence[str], odd: list[str]) -> Sequence[str]:
@@ -343,16 +355,16 @@ def _quoted(column: Sequence[str], odd: list[str]) -> Sequence[str]:
     return texts
 
 
-def _by_code(documents: Sequence[dict[str, Any]], codes: Sequence[str]) -> Iterator[Sequence[Any]]:
-    """What these documents, of which there is one at least, hold under each code; None where one holds nothing."""
-    held = tuple(documents[0])
-    if all(tuple(each) == held for each in documents):  # as most do: at once, which takes a quarter of the time
-        columns = dict(zip(held, zip(*(each.values() for each in documents), strict=True), strict=True))
-        nothing = (None,) * len(documents)
-        yield from (columns.get(code, nothing) for code in codes)
-        return
-    get = [each.get for each in documents]
-    yield from ([value(code) for value in get] for code in codes)
+def _held(cells: Sequence[Any]) -> Held:
+    return cells, set(map(type, cells))
+
+
+def _read_all(texts: Sequence[str]) -> list[dict[str, Any] | None]:
+    """Stored documents, read quickly; None for one that the quick reader refuses."""
+    try:
+        return list(map(orjson.loads, texts))
+    except orjson.JSONDecodeError:
+        return list(map(_read, texts))
 
 
 # A row per entry
@@ -361,156 +373,162 @@ def _by_code(documents: Sequence[dict[str, Any]], codes: Sequence[str]) -> Itera
 class Wide:
     """One row per entry of one form.
 
-    A raw row has the cells of the columns before the items, the last three the instants at which it was saved and
-    signed, and the number of the version of the study; `wholes` are the places of whole numbers. Then the values. For
-    lines the cells before that number are one text, with commas between: none of them holds one.
+    A raw row has as one text, with commas between, the cells of the columns before the items (none of them holds a
+    comma), the last two the instants at which it was saved and signed; then the number of the version of the study,
+    which stands behind them; then the values. `head` is how many they are with the version, `wholes` are the places of
+    whole numbers among them.
     """
 
     def __init__(self, form: Form, head: int, versions: Mapping[int, str], *, wholes: Sequence[int]) -> None:
         assert not form.is_special  # files, signatures and coded texts have cells of their own
-        self.form, self.head, self.versions, self.wholes = form, head - 1, versions, wholes
-        self.told = {field.item.code: partial(_flags, field.flags, {}) for field in form.fields if field.flags}
-        self.patterns = Patterns(self._learn)
-        self.runs: dict[tuple[str, ...], list[Run]] = {}
-        self.commas = head + sum((len(field.flags) or 1) + field.missing for field in form.fields) - 1
-
-    def _learn(self, codes: tuple[str, ...], reasons: tuple[int, ...] = ()) -> Pattern | None:
-        """The line of entries with these items, some of which are missing for a reason."""
-        at = {code: place for place, code in enumerate(codes)}
-        cells, gaps = ["%s", "%s"], _Gaps()
-        for field in self.form.fields:
-            place, width = at.get(field.item.code), len(field.flags) or 1
-            why = [""] if field.missing else []
-            if place is None:
-                cells += [""] * width + why
-            elif place in reasons:
-                if not field.missing:
-                    return None
-                cells += [""] * width + ["%s"]
-                gaps.add(place, None, None)
-            else:
-                cells += ["%s", *why]
-                gaps.add(place, field.item, self.told.get(field.item.code))
-        return gaps.pattern(",".join(cells), len(codes))
+        self.form, self.versions, self.wholes = form, versions, wholes
+        fields = form.fields
+        self.codes = tuple(field.item.code for field in fields)
+        self.pick = _picker(self.codes)
+        self.explains = fields[0].missing  # and so do all others
+        self.beside = "," if self.explains else ""  # the empty cell for a reason, behind each
+        self.widths = [len(field.flags) or 1 for field in fields]
+        self.blank = {
+            code: orjson.Fragment(COMMA * (width - 1)) for code, width in zip(self.codes, self.widths, strict=True)
+        }
+        self.several = [(at, partial(_flags, field.flags, {})) for at, field in enumerate(fields) if field.flags]
+        self.texts = [at for at, field in enumerate(fields) if field.item.type is ItemType.TEXT]
+        widths = [width + self.explains for width in self.widths]
+        self.places = list(accumulate(widths[:-1], initial=head))
+        self.whys = [place + width - 1 for place, width in zip(self.places, widths, strict=True) if self.explains]
+        self.quoted = [place for at, place in enumerate(self.places) if not fields[at].flags and at not in self.texts]
 
     def lines(self, batch: Sequence[Raw], exact: Exact) -> tuple[int, str]:
         """The lines of these entries, and how many they are."""
-        odd: list[str] = []
-        made = self._quickly(batch, odd)
-        aside = {place for place, line in enumerate(made) if line is None}
-        quick = [line for line in made if line is not None] if aside else made
-        text = "\r\n".join(quick)  # type: ignore[arg-type]
-        if not _fits(text, len(quick) - 1, len(quick) * self.commas, odd):
-            for place, raw in enumerate(batch):
-                typed: list[str] = []
-                line = self._line(raw, _read(raw[-1]), typed)
-                if line is None or not _fits(line, 0, self.commas, typed):
-                    aside.add(place)
-        if aside:
-            for place in aside:
-                made[place] = exact(self._row(batch[place]))
-            text = "\r\n".join(made)  # type: ignore[arg-type]
-        return len(made), f"{text}\r\n" if made else ""
+        made = self._together(batch) if batch else []
+        lines = [exact(self._row(raw)) if line is None else line for raw, line in zip(batch, made, strict=True)]
+        lines.append("")
+        return len(batch), "\r\n".join(lines)
 
-    def _quickly(self, batch: Sequence[Raw], odd: list[str]) -> list[str | None]:
-        """The lines of these entries, None where one has to be written cell by cell."""
-        made: list[str | None] = [None] * len(batch)
-        texts = [raw[-1] for raw in batch]
-        documents: list[dict[str, Any] | None]
-        try:
-            documents = list(map(orjson.loads, texts))
-        except orjson.JSONDecodeError:
-            documents = list(map(_read, texts))
-        alike: dict[tuple[str, ...], list[int]] = {}
-        for place, (found, text) in enumerate(zip(documents, texts, strict=True)):
-            if found is not None:
-                # Where a reason stands in place of an answer, values of other kinds would stand in one column.
-                words = () if text.rfind("{") else tuple(found)
-                alike.setdefault(words, []).append(place)
-        for codes, places in alike.items():
-            raws, some = [batch[place] for place in places], [documents[place] for place in places]
-            together = self._together(codes, raws, some, odd) if codes and len(places) >= TOGETHER else None  # type: ignore[arg-type]
-            lines = together or (self._line(*each, odd) for each in zip(raws, some, strict=True))
-            for place, line in zip(places, lines, strict=True):
-                made[place] = line
-        return made
+    def _together(self, batch: Sequence[Raw]) -> list[str | None]:
+        """The lines of these entries, of which there is one at least; None where one goes the long way.
 
-    def _together(
-        self, codes: tuple[str, ...], raws: Sequence[Raw], documents: Sequence[dict[str, Any]], odd: list[str]
-    ) -> list[str] | None:
-        """The lines of entries with the same items, column by column; None when one has to be looked at by itself."""
-        beside = "," if self.form.fields[0].missing else ""  # the empty cell for a reason, behind each
-        typed: list[str] = []
-        cells: list[Iterable[str]] = []
-        for alike, fields in self._runs(codes):
-            told = _run([field.item.code for field in fields], documents, f",{beside}") if alike else None
-            if told is not None:
-                cells.append(told)
-                continue
-            for field in fields:
-                code = field.item.code
-                if code not in codes:
-                    cells.append(repeat("," * (len(field.flags) - 1), len(raws)))
-                    continue
-                told = _told(field, [found[code] for found in documents], self.told.get(code), typed)
-                if told is None:
-                    return None
-                cells.append(told)
-        odd += typed
-        answers = map(f"{beside},".join, zip(*cells, strict=True))
-        versions = self.versions.get
-        return [
-            f"{head},{versions(number, '')},{said}{beside}"
-            for (head, number, _), said in zip(raws, answers, strict=True)
+        Written as JSON in one go, which is much quicker than cell by cell, and then made CSV.
+        """
+        rows, explained = self._rows(batch)
+        for at in self.texts:
+            if LOOKED_AT.search("".join([row[at] for row in rows if type(row[at]) is str])):
+                for row in rows:
+                    if type(row[at]) is str and LOOKED_AT.search(row[at]):
+                        row[at] = _typed(row[at])
+        written = orjson.dumps(rows).decode()[2:-2]
+        cells = written.split("],[")
+        if len(cells) != len(rows):
+            return [None] * len(rows)
+        width, aside = len(self.codes), set()
+        if not _is_plain(written, len(rows) * width - 1, len(rows) - 1):
+            aside = {place for place, row in enumerate(cells) if not _is_plain(row, width - 1, 0)}
+            cells = [row for place, row in enumerate(cells) if place not in aside]
+        said, version, beside = (
+            iter(self._said(LINE.join(cells).replace('"', ""), self.beside)),
+            self.versions.get,
+            self.beside,
+        )
+        made = [
+            None if place in aside else f"{head},{version(number, '')},{next(said)}{beside}"
+            for place, (head, number, _) in enumerate(batch)
         ]
+        return [line and line.replace(f"{REASON},", "") for line in made] if explained else made
 
-    def _runs(self, codes: tuple[str, ...]) -> list[Run]:
-        """The fields in order, those beside each other together that are answered in the same plain way."""
-        runs = self.runs.get(codes)
-        if runs is None:
-            if len(self.runs) >= MOST_PATTERNS:
-                self.runs.clear()
-            beside = groupby(self.form.fields, lambda field: field.item.code in codes and WRITTEN.get(field.item.type))
-            each = [(way, list(fields)) for way, fields in beside]
-            runs = self.runs[codes] = [(bool(way) and len(fields) > 1, fields) for way, fields in each]
-        return runs
+    def _rows(self, batch: Sequence[Raw]) -> tuple[list[list[Any]], bool]:
+        """What stands in the cells of each item, texts as they were typed; and whether there may be reasons."""
+        texts = [raw[-1] for raw in batch]
+        documents = [{self.codes[0]: BY_ITSELF} if found is None else found for found in _read_all(texts)]
+        rows = list(map(list, self._picked(documents, self.blank)))
+        explained = [row for row, text in zip(rows, texts, strict=True) if text.rfind("{")]
+        for row in explained:
+            self._explain(row)
+        for at, told in self.several:
+            for row in rows:
+                row[at] = told(row[at])
+        return rows, bool(explained)
 
-    def _line(self, raw: Raw, found: dict[str, Any] | None, odd: list[str]) -> str | None:
-        filled = None if found is None else _matched(self.patterns, (tuple(found),), found, odd)
-        if filled is None:
-            return None
-        head, number, _ = raw
-        return filled[0].text % (head, self.versions.get(number, ""), *filled[1])
+    def _said(self, text: str, beside: str) -> list[str]:
+        """Rows of values as the cells of lines, with the empty cell for a reason behind each where there may be any."""
+        text = text.replace(",", f",{beside}") if beside else text
+        for mark, meant in AGAIN:
+            text = text.replace(mark, meant)
+        return text.split(LINE)
+
+    def written(self, batch: Sequence[Raw]) -> Written | None:
+        """The same entries as text to be read into columns; None where that cannot be."""
+        typed: dict[int, list[str | None]] = {self.places[at]: [] for at in self.texts}
+        made: list[str] = []
+        beside = self.beside if any(raw[-1].rfind("{") for raw in batch) else ""
+        for start in range(0, len(batch), TOGETHER):
+            some = batch[start : start + TOGETHER]
+            rows, explained = self._rows(some)
+            for at in self.texts:
+                column = [row[at] for row in rows]
+                if not {str, orjson.Fragment}.issuperset(map(type, column)):
+                    return None
+                typed[self.places[at]] += [value if type(value) is str else None for value in column]
+                for row, value in zip(rows, column, strict=True):
+                    if type(value) is str:
+                        row[at] = self.blank[self.codes[at]]
+            text = orjson.dumps(rows).decode()[2:-2]
+            if not _is_simple(text, len(rows) * len(self.codes) - 1, len(rows) - 1):
+                return None
+            said, version = self._said(text.replace("],[", LINE), beside), self.versions.get
+            lines = [
+                f"{head},{version(number, '')},{cells}{beside}"
+                for (head, number, _), cells in zip(some, said, strict=True)
+            ]
+            made += [line.replace(f"{REASON},", "") for line in lines] if explained else lines
+        made.append("")
+        return Written("\n".join(made), () if beside else self.whys, typed, self.quoted)
+
+    def _picked(self, documents: Sequence[dict[str, Any]], blank: Mapping[str, Any]) -> list[Sequence[Any]]:
+        """What these documents, of which there is one at least, hold of each item in order; else what is `blank`."""
+        for code in blank.keys() - documents[0].keys():
+            for each in documents:
+                each.setdefault(code, blank[code])
+        try:
+            return list(map(self.pick, documents))
+        except KeyError:
+            return [self.pick({**blank, **each}) for each in documents]
+
+    def _explain(self, row: list[Any]) -> None:
+        """Put the reasons that stand in place of answers into the cells beside them."""
+        for at, value in enumerate(row):
+            if type(value) is dict:
+                why = value.get(MISSING)
+                known = self.explains and len(value) == 1 and type(why) is str and LOOKED_AT.search(why) is None
+                row[at] = orjson.Fragment(COMMA * self.widths[at] + f"{why}{REASON}") if known else BY_ITSELF
 
     def _row(self, raw: Raw) -> Row:
         head, number, values = raw
         return (*head.split(","), self.versions.get(number), *self.form.cells(stored(values)))
 
-    def columns(self, batch: Sequence[Raw]) -> list[Sequence[Any] | None]:
+    def columns(self, batch: Sequence[Raw]) -> list[Held | None]:
         """The same entries, column by column."""
-        *head, versions, texts = zip(*batch, strict=True)
-        made: list[Sequence[Any] | None] = [
-            [datetime.fromisoformat(cell) if cell else None for cell in cells] if place >= self.head - 2 else cells
-            for place, cells in enumerate(head)
-        ]
-        for place in self.wholes:
-            made[place] = list(map(int, head[place]))
-        made.append([self.versions.get(number) for number in versions])
-        codes = [field.item.code for field in self.form.fields]
-        values: list[list[Any]] = [[] for _ in codes]
+        heads, numbers, texts = zip(*batch, strict=True)
+        made: list[Held | None] = []
+        *ahead, saved, signed = zip(*(head.split(",") for head in heads), strict=True)
+        for place, cells in enumerate(ahead):
+            made.append((list(map(int, cells)), {int}) if place in self.wholes else (cells, {str}))
+        for cells in (saved, signed):
+            made.append(_held([datetime.fromisoformat(cell) if cell else None for cell in cells]))
+        made.append(_held([self.versions.get(number) for number in numbers]))
+        nothing: dict[str, Any] = dict.fromkeys(self.codes)
+        values: list[list[Any]] = [[] for _ in self.codes]
         for start in range(0, len(texts), READ):  # a few documents at a time: memory that is new is slow
             some = texts[start : start + READ]
-            try:
-                documents = list(map(orjson.loads, some))
-            except orjson.JSONDecodeError:
-                documents = [stored(text) for text in some]
-            for column, found in zip(values, _by_code(documents, codes), strict=True):
+            documents = [
+                stored(text) if found is None else found for text, found in zip(some, _read_all(some), strict=True)
+            ]
+            for column, found in zip(values, zip(*self._picked(documents, nothing), strict=True), strict=True):
                 column += found
         for field, column in zip(self.form.fields, values, strict=True):
             made += self._cells(field, column, texts)
         return made
 
-    def _cells(self, field: Field, values: list[Any], texts: Sequence[str]) -> list[Sequence[Any] | None]:
+    def _cells(self, field: Field, values: list[Any], texts: Sequence[str]) -> list[Held | None]:
         """The columns of one item."""
         kinds = set(map(type, values))
         width = (len(field.flags) or 1) + field.missing
@@ -518,8 +536,9 @@ class Wide:
             return [None] * width
         if float in kinds and _is_huge([value for value in values if type(value) is float]):
             values = [stored(text).get(field.item.code) for text in texts]
+            kinds = set(map(type, values))
         if PLAIN.issuperset(kinds) and not field.flags:
-            return [values, None] if field.missing else [values]
+            return [(values, kinds), None] if field.missing else [(values, kinds)]
         alone = Form("", "", "", (field,), ())
         known: dict[Any, Sequence[Any]] = {}
         rows = []
@@ -529,7 +548,7 @@ class Wide:
             if cells is None:
                 cells = known[key] = alone.cells({field.item.code: value})
             rows.append(cells)
-        return list(zip(*rows, strict=True))
+        return list(map(_held, zip(*rows, strict=True)))
 
 
 # A row per answer

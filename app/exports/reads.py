@@ -763,8 +763,8 @@ class Source:
         ahead = 2 + len(before)
         wholes = (*([ahead - 1] if code in self.plan.repeating else []), ahead + 1)
         quick = Wide(form, ahead + len(tables.ENTRY), self.versions, wholes=wholes)
-        lines = self._batches(code, before, ("values",), together=True)
-        return Batched(rows, lines, quick.lines, quick.columns, self._batches(code, before, ("values",)))
+        read = self._batches(code, before, ("values",), together=True)
+        return Batched(rows, read, quick.lines, quick.columns, quick.written)
 
     def _instrument_rows(self, code: str) -> Iterator[Row]:
         form = tables.form_of(self.plan, code)

@@ -1,14 +1,18 @@
 """How does a table become a Parquet file? Typed columns in row groups, written as the rows are read."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from app.exports.formats.typed import Kind, Nothing, chunks
+from app.exports.batches import Batched, Written
+from app.exports.formats.typed import EXACT, Kind, Nothing, chunks, fitted_all
 from app.exports.tables import Table
 
 ROW_GROUP = 5_000
+PIECE = 4_000
+"""So many rows are read at a time: fewer take longer, more need memory."""
 
 
 def build(table: Table, kinds: Sequence[Kind], path: Path) -> None:
@@ -37,12 +41,34 @@ def build(table: Table, kinds: Sequence[Kind], path: Path) -> None:
             return pl.Series(name, plain, dtype=pl.Datetime("us")).dt.replace_time_zone("UTC")
         return pl.Series(name, cells, dtype=kind)
 
+    def frame(columns: Sequence[Sequence[Any]]) -> Any:
+        return pl.DataFrame([series(*each) for each in zip(schema, columns, strict=True)])
+
+    def made() -> Iterator[Any]:
+        rows = table.rows
+        if not isinstance(rows, Batched) or rows.written_of is None:
+            yield from map(frame, chunks(table, kinds, rows=PIECE))
+            return
+
+        def settled(reading: "Future[Any]", columns: Callable[[], Any]) -> Any:
+            found = reading.result()
+            return frame(fitted_all(table, kinds, columns())) if found is None else found
+
+        with ThreadPoolExecutor(1) as reader:  # which needs no interpreter: the next ones are written meanwhile
+            before = None
+            for written, columns in rows.pieces(size=PIECE):
+                reading = reader.submit(_read, written, schema)
+                if before is not None:
+                    yield settled(*before)
+                before = reading, columns
+            if before is not None:
+                yield settled(*before)
+
     def frames(*_asked: object) -> Iterator[Any]:
         # What goes wrong while rows are read would come out of polars as an error of its own, while it still writes: it
         # sees an end instead, closes its file, and what it wrote is thrown away.
         try:
-            for columns in chunks(table, kinds, rows=ROW_GROUP):
-                yield pl.DataFrame([series(*each) for each in zip(schema, columns, strict=True)])
+            yield from made()
         except Exception as problem:
             problems.append(problem)
 
@@ -53,7 +79,47 @@ def build(table: Table, kinds: Sequence[Kind], path: Path) -> None:
         if not problems:
             raise
     if problems:
-        raise problems[0]
+        raise problems.pop()  # kept in a local name, it would keep its own frame, and what is open there
+
+
+def _read(written: Written | None, schema: Mapping[str, Any]) -> Any:
+    """The columns that stand in a text; None without one, or when a column of this type cannot keep what is in it.
+
+    Of strings the quotes are read as well, so that no number is taken for one, nor one for a number.
+    """
+    import polars as pl
+
+    if written is None:
+        return None
+    names = list(schema)
+    empty = [names[place] for place in written.empty]
+    plain = {
+        name: kind if kind.is_numeric() or kind == pl.Boolean() else pl.String()
+        for name, kind in schema.items()
+        if name not in empty
+    }
+    try:
+        frame = pl.read_csv(written.text.encode(), has_header=False, schema=plain, quote_char=None)
+        texts = [names[place] for place in written.quoted if schema[names[place]] == pl.String()]
+        days = [name for name, kind in schema.items() if kind == pl.Date()]
+        instants = [name for name, kind in schema.items() if kind == pl.Datetime("us", "UTC")]
+        fits = [
+            pl.col(texts).str.contains('^"[^"]*"$').all(),
+            pl.col(days).str.contains(r'^"\d{4}-\d\d-\d\d"$').all(),
+            pl.col(pl.Int64()).is_between(-EXACT, EXACT).all(),
+            (pl.col(pl.Float64()).abs() < EXACT).all(),
+        ]
+        if not all(frame.select(fits).row(0)):
+            return None
+        return frame.with_columns(
+            pl.col(texts).str.strip_chars('"'),
+            pl.col(days).str.to_date('"%Y-%m-%d"'),
+            pl.col(instants).str.to_datetime("%Y-%m-%dT%H:%M:%S%.6fZ", time_unit="us", time_zone="UTC"),
+            *(pl.Series(names[place], typed, dtype=pl.String()) for place, typed in written.typed.items()),
+            *(pl.lit(None, pl.String()).alias(name) for name in empty),
+        ).select(names)
+    except (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError):
+        return None
 
 
 def _said(table: Table) -> str:

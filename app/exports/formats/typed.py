@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from app.exports.batches import Batched
+from app.exports.batches import Batched, Held
 from app.exports.formats.text import PIECE, text_of
 from app.exports.tables import Cell, Column, ColumnType, Row, Table
 
@@ -128,9 +128,8 @@ TEXTS = frozenset({str, type(None)})
 INSTANTS = frozenset({datetime, type(None)})
 
 
-def fitted(column: Column, kind: Kind, cells: Sequence[Cell]) -> Sequence[Any]:
-    """The cells of a column as values of its kind, None where there is none; Misfit when one does not fit."""
-    types = set(map(type, cells))
+def fitted(column: Column, kind: Kind, cells: Sequence[Cell], types: set[type]) -> Sequence[Any]:
+    """The cells of a column, of these types, as values of its kind, None where there is none; Misfit if one is not."""
     if kind in ALREADY and ALREADY[kind].issuperset(types):
         return cells
     if kind in (Kind.WHOLE, Kind.REAL) and WHOLE.issuperset(types):
@@ -153,20 +152,25 @@ class Nothing(list[None]):
     """The cells of a column in which there is nothing, so that nobody has to look."""
 
 
+def fitted_all(table: Table, kinds: Sequence[Kind], columns: Sequence[Held | None]) -> list[Sequence[Any]]:
+    """All columns of some rows, each as values of its kind; Misfit when a cell does not fit."""
+    nothing = Nothing([None] * (len(columns[0][0]) if columns[0] else 0))
+    return [
+        nothing if found is None else fitted(column, kind, *found)
+        for column, kind, found in zip(table.columns, kinds, columns, strict=True)
+    ]
+
+
 def chunks(table: Table, kinds: Sequence[Kind], *, rows: int = CHUNK) -> Iterator[list[Sequence[Any]]]:
     """The table column by column, so many rows at a time."""
     if isinstance(table.rows, Batched) and table.rows.columns_of is not None:
         for columns in table.rows.columns(size=rows):
-            nothing = Nothing([None] * len(columns[0] or ()))
-            yield [
-                nothing if found is None else fitted(column, kind, found)
-                for column, kind, found in zip(table.columns, kinds, columns, strict=True)
-            ]
+            yield fitted_all(table, kinds, columns)
         return
     source: Iterator[Row] = iter(table.rows)
     while batch := list(islice(source, rows)):
-        cells = list(zip(*batch, strict=True))
-        yield [fitted(*each) for each in zip(table.columns, kinds, cells, strict=True)]
+        each = zip(table.columns, kinds, zip(*batch, strict=True), strict=True)
+        yield [fitted(column, kind, cells, set(map(type, cells))) for column, kind, cells in each]
 
 
 Build = Callable[[Table, Sequence[Kind], Path], None]
