@@ -6,6 +6,7 @@ reply leaves; with the default scope a failed commit would still be answered wit
 
 import hashlib
 import json
+import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
@@ -19,7 +20,6 @@ from anyio import CancelScope
 from fastapi import Depends, Header, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlmodel import Session
-from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
@@ -29,7 +29,7 @@ from app.audit.newest import Newest, Remembering, newest_in, written
 from app.foundation import clock, idempotency
 from app.foundation.crypto.passkeys import Place, place_of
 from app.foundation.crypto.secrets import same
-from app.foundation.database import Database, end, only_reads, undo
+from app.foundation.database import Database, afterwards, end, only_reads, undo
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
 from app.foundation.json_parts import members, text_of
 from app.foundation.languages import SOURCE, asked_for, in_language, nearest
@@ -534,12 +534,24 @@ def newest_entry(here: Here) -> Newest | None:
 
 
 _REMEMBERING = Remembering()
+log = logging.getLogger("equipoise")
 
 
 def remembering(here: Here, response: Response) -> Response:
-    """The answer to an allocation; the log's newest entry is remembered once it has left."""
-    database, folder, log = database_of(here.request), here.settings.checkpoints, here.the_study.code
-    response.background = BackgroundTask(_REMEMBERING, database, folder, log, written(here.session, log))
+    """The answer to an allocation, which leaves once the log's newest entry is remembered.
+
+    By the thread that committed it: another would have to be woken, which takes longer.
+    """
+    database, folder, code = database_of(here.request), here.settings.checkpoints, here.the_study.code
+    newest = written(here.session, code)
+
+    def remembered() -> None:
+        try:
+            _REMEMBERING(database, folder, code, newest)
+        except Exception as problem:  # what is committed stands and is answered; the next one is remembered
+            log.error("the newest entry of %s could not be remembered: %s", code, type(problem).__name__)
+
+    afterwards(here.session, remembered)
     return response
 
 

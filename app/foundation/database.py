@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -51,6 +51,7 @@ SQLModel.metadata.naming_convention = {
 Model = TypeVar("Model", bound=SQLModel)
 OPEN = "results that are being read"
 END = "how it ends"
+AFTER = "what is done once it has ended"
 
 
 class Instant(TypeDecorator[datetime]):
@@ -129,7 +130,7 @@ class Database:
         info = {"keys": self.keys, END: Session.commit}
         with Direct(self.engine, expire_on_commit=False, info=info) as session, _nothing_open(session):
             yield session
-            session.commit()
+            end(session)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -177,14 +178,21 @@ MOST_PREPARED = 400
 
 def _engine(url: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
+        from app.foundation.cursors import QuickCursor  # the driver is needed for nothing else
+
         # Errors must not carry what somebody typed into the server's log: hide_parameters.
         # More connections than Starlette has threads (40), so that no request waits for one (libraries.md, finding 10).
         # What a request asks is the same each time but for its values: one plan serves, and making it takes longer than
         # what most of them ask.
         given = make_url(url).query.get("options", "")
-        options = {"options": f"{given} -c plan_cache_mode=force_generic_plan".strip()}
+        options = f"{given} -c plan_cache_mode=force_generic_plan".strip()
         engine = create_engine(
-            url, pool_size=20, max_overflow=30, pool_pre_ping=False, hide_parameters=True, connect_args=options
+            url,
+            pool_size=20,
+            max_overflow=30,
+            pool_pre_ping=False,
+            hide_parameters=True,
+            connect_args={"options": options, "cursor_factory": QuickCursor},
         )
 
         @event.listens_for(engine, "connect")
@@ -236,11 +244,19 @@ def end(session: Session) -> None:
     """End a session of a `Database` before its block does, where it was used: what it changed is committed."""
     _close_open(session)
     session.info[END](session)
+    for act in session.info.pop(AFTER, ()):
+        act()
+
+
+def afterwards(session: Session, act: Callable[[], None]) -> None:
+    """Done as soon as what the session changed is committed, by whoever commits it; not when that is undone."""
+    session.info.setdefault(AFTER, []).append(act)
 
 
 def undo(session: Session) -> None:
     """The same when something went wrong: what it changed is taken back."""
     _close_open(session)
+    session.info.pop(AFTER, None)
     session.close()
 
 

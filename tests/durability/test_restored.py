@@ -78,6 +78,30 @@ def test_a_database_put_back_from_a_backup_gives_nobody_a_slot(new_world: NewWor
         assert _used(old.database) == _used(trial.database)
 
 
+@pytest.mark.parametrize("door", ["web", "api"])
+def test_an_allocation_stands_that_cannot_be_remembered(
+    new_world: NewWorld,  # noqa: F811
+    tmp_path: Path,
+    door: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    with time_machine.travel(BEGUN, tick=False):
+        trial = set_up(new_world(), tmp_path / "data")
+        trial.sign_in()
+        _seal(trial, WORLD)
+        _walk_in(trial)
+        with monkeypatch.context() as full:
+            full.setattr(newest.Remembering, "__call__", mock.Mock(side_effect=OSError("No space left, M-001")))
+            trial.did(_randomise(trial, "M-001", door))
+        assert sum(_used(trial.database)) == 1
+        assert newest.newest_in(trial.settings.checkpoints, KEYS, "mini") is None
+        assert "the newest entry of mini could not be remembered: OSError" in caplog.text
+        assert "M-001" not in caplog.text
+        trial.did(_randomise(trial, "M-002", door))
+        assert newest.newest_in(trial.settings.checkpoints, KEYS, "mini") is not None
+
+
 @pytest.fixture
 def logged(database: Database, tmp_path: Path) -> Database:
     with database.writing() as session:
