@@ -5,6 +5,7 @@ reply leaves; with the default scope a failed commit would still be answered wit
 """
 
 import hashlib
+import inspect
 import json
 import logging
 import secrets
@@ -18,6 +19,7 @@ from urllib.parse import quote
 
 from anyio import CancelScope
 from fastapi import Depends, Header, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlmodel import Session
 from starlette.concurrency import run_in_threadpool
@@ -115,6 +117,42 @@ async def _in_a_thread(ends: Callable[[Session], None], session: Session) -> Non
             await run_in_threadpool(ends, session)
 
 
+class Opening:
+    """A `Here` that is opened by the thread which goes on with it; to wake another takes as long as a statement or two.
+
+    The threads of a process take turns, and whoever asks for one in between waits behind all others.
+    """
+
+    __slots__ = ("_function", "_values")
+
+    def __init__(self, function: Callable[..., "Here"], values: Mapping[str, Any]) -> None:
+        self._function, self._values = function, values
+
+    def __call__(self) -> "Here":
+        """Open it; raises whatever keeps this person out."""
+        return self._function(**opened(self._values))
+
+
+def later(function: Callable[..., "Here"]) -> Callable[..., Awaitable[Opening]]:
+    """A dependency that opens a `Here`, for `Depends`: it is opened where its address is answered (`ending`).
+
+    Only once everything else of the request is understood, so `known_first` stands around such an address.
+    """
+
+    async def asked(**values: Any) -> Opening:
+        if (request := values.get("request")) is not None:
+            request.state.asks_who = True
+        return Opening(function, values)
+
+    asked.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return asked
+
+
+def opened(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a function, with what is to be opened among them."""
+    return {name: value() if isinstance(value, Opening) else value for name, value in values.items()}
+
+
 def ending(endpoint: Callable[..., Any]) -> Callable[..., Any]:
     """The function of an address; the session it was given is ended in its thread as soon as its answer stands.
 
@@ -123,8 +161,9 @@ def ending(endpoint: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @wraps(endpoint)
-    def ended(*args: Any, **values: Any) -> Any:
-        answer = endpoint(*args, **values)
+    def ended(**values: Any) -> Any:
+        values = opened(values)
+        answer = endpoint(**values)
         if isinstance(answer, Response):
             for value in values.values():
                 if isinstance(value, Here):
@@ -486,7 +525,10 @@ def change_in_turn(request: Request, weighed: WeighedForm, _turn: InTurn, sessio
     return change_in_study(request, weighed, session, form)
 
 
-def who_asks(request: Request, study: str, session: Session) -> Actor:
+Who = Callable[[Request, str | None, Session], Actor]
+
+
+def who_asks(request: Request, study: str | None, session: Session) -> Actor:
     """Who sent a request that was refused, asked once more while its own transaction may still be open.
 
     Writes nothing: a second writer, even to keep when the session was last seen, would wait for that transaction.
@@ -497,10 +539,31 @@ def who_asks(request: Request, study: str, session: Session) -> Actor:
 Handler = Callable[[Request], Awaitable[Response]]
 
 
+def known_first(answer: Handler, who: Who) -> Handler:
+    """How an address answers what it cannot understand: first it is asked who sent it, where it is for people known.
+
+    `who` raises what nobody else than they would be told.
+    """
+
+    def ask(request: Request) -> None:
+        with database_of(request).reading() as session:
+            who(request, _study_of_draft(request), session)
+
+    async def handled(request: Request) -> Response:
+        try:
+            return await answer(request)
+        except RequestValidationError:
+            if getattr(request.state, "asks_who", False):
+                await run_in_threadpool(ask, request)
+            raise
+
+    return handled
+
+
 def hidden_from_others(
     permission: Permission,
     answer: Handler,
-    who: Callable[[Request, str, Session], Actor],
+    who: Who,
     *,
     shown: tuple[type[Exception], ...] = (),
     hidden: tuple[type[Exception], ...] = (Exception,),
@@ -586,18 +649,18 @@ def change_of_draft(request: Request, weighed: WeighedForm, session: Writing, fo
 
 
 def _study_of_draft(request: Request) -> str | None:
-    asked: str = request.path_params["study"]
+    asked: str | None = request.path_params.get("study")
     return None if asked == NEW_STUDY else asked
 
 
-PageInStudy = Annotated[Here, Depends(page_in_study, scope="function")]
-LoggedPageInStudy = Annotated[Here, Depends(logged_page_in_study, scope="function")]
-ChangeInStudy = Annotated[Here, Depends(change_in_study, scope="function")]
-ChangeInTurn = Annotated[Here, Depends(change_in_turn, scope="function")]
-PageOfDraft = Annotated[Here, Depends(page_of_draft, scope="function")]
-ChangeOfDraft = Annotated[Here, Depends(change_of_draft, scope="function")]
-PageAnywhere = Annotated[Here, Depends(page_anywhere, scope="function")]
-ChangeAnywhere = Annotated[Here, Depends(change_anywhere, scope="function")]
+PageInStudy = Annotated[Here, Depends(later(page_in_study), scope="function")]
+LoggedPageInStudy = Annotated[Here, Depends(later(logged_page_in_study), scope="function")]
+ChangeInStudy = Annotated[Here, Depends(later(change_in_study), scope="function")]
+ChangeInTurn = Annotated[Here, Depends(later(change_in_turn), scope="function")]
+PageOfDraft = Annotated[Here, Depends(later(page_of_draft), scope="function")]
+ChangeOfDraft = Annotated[Here, Depends(later(change_of_draft), scope="function")]
+PageAnywhere = Annotated[Here, Depends(later(page_anywhere), scope="function")]
+ChangeAnywhere = Annotated[Here, Depends(later(change_anywhere), scope="function")]
 
 
 def _bearer(request: Request) -> str:
@@ -698,7 +761,7 @@ def api_logged_page(request: Request, study: str, session: Writing) -> Here:
     return _api_here(request, session, study, unsafe=True)
 
 
-def api_who_asks(request: Request, study: str, session: Session) -> Actor:
+def api_who_asks(request: Request, study: str | None, session: Session) -> Actor:
     """As `who_asks`, over REST; whatever is wrong with what they ask, it is they who asked."""
     return here_by_token(request, session, _bearer(request), study=study, unsafe=False, touch=False).actor
 
@@ -774,11 +837,11 @@ def api_change_in_turn(
     return api_change(request, study, weighed, session, body, idempotency_key)
 
 
-ApiPage = Annotated[Here, Depends(api_page, scope="function")]
-ApiAnyStudy = Annotated[Here, Depends(api_any_study, scope="function")]
-ApiLoggedPage = Annotated[Here, Depends(api_logged_page, scope="function")]
-ApiChange = Annotated[Here, Depends(api_change, scope="function")]
-ApiChangeInTurn = Annotated[Here, Depends(api_change_in_turn, scope="function")]
+ApiPage = Annotated[Here, Depends(later(api_page), scope="function")]
+ApiAnyStudy = Annotated[Here, Depends(later(api_any_study), scope="function")]
+ApiLoggedPage = Annotated[Here, Depends(later(api_logged_page), scope="function")]
+ApiChange = Annotated[Here, Depends(later(api_change), scope="function")]
+ApiChangeInTurn = Annotated[Here, Depends(later(api_change_in_turn), scope="function")]
 
 
 def api_reauthenticate(here: Here, password: str, code: str | None, *, code_needed: bool = False) -> None:

@@ -18,7 +18,7 @@ from starlette.types import Scope
 from app.api.filters import names_of
 from app.api.pleasant import STUDIES, is_rest, selection
 from app.api.shapes import PROBLEMS, example_of
-from app.dependencies import Handler, Here, TokenNeeded, api_who_asks, ending, hidden_from_others
+from app.dependencies import Handler, Here, TokenNeeded, api_who_asks, ending, hidden_from_others, known_first
 from app.people.permissions import Permission
 from app.signposts import Address
 
@@ -48,6 +48,10 @@ class Operation(Address):
         if (example := example_of(self.response_model)) is not None:
             good = {"content": {"application/json": {"example": example}}}
             self.responses = {**self.responses, self.status_code or 200: good}
+
+    def get_route_handler(self) -> Handler:  # type: ignore[override]
+        """Whoever it does not know is told nothing else."""
+        return known_first(super().get_route_handler(), api_who_asks)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether this is asked for; of a page it is known at once that it is not."""

@@ -24,6 +24,7 @@ from app.dependencies import (
     Here,
     api_reauthenticate,
     database_of,
+    later,
     newest_entry,
     remembering,
 )
@@ -67,9 +68,9 @@ def arms_page(here: ApiLoggedPage) -> Here:
     return _statistician(here, Permission.ALLOCATIONS_EXPORT)
 
 
-SequencePage = Annotated[Here, Depends(sequence_page, scope="function")]
-SequenceChange = Annotated[Here, Depends(sequence_change, scope="function")]
-ArmsPage = Annotated[Here, Depends(arms_page, scope="function")]
+SequencePage = Annotated[Here, Depends(later(sequence_page), scope="function")]
+SequenceChange = Annotated[Here, Depends(later(sequence_change), scope="function")]
+ArmsPage = Annotated[Here, Depends(later(arms_page), scope="function")]
 
 router = operations("randomisation")
 sequences = operations("sequence", hidden_without=Permission.SEQUENCE_DRAW)
@@ -433,7 +434,7 @@ def script_page(here: ApiLoggedPage) -> Here:
     return _statistician(here, Permission.SEQUENCE_DRAW)
 
 
-ScriptPage = Annotated[Here, Depends(script_page, scope="function")]
+ScriptPage = Annotated[Here, Depends(later(script_page), scope="function")]
 
 
 A_SCRIPT: dict[int | str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ from app.api.filters import AtSite, at
 from app.api.operations import operations
 from app.api.randomisation import ArmsPage
 from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Reply, Text, Version
-from app.dependencies import ApiChange, ApiLoggedPage, Here, database_of
+from app.dependencies import ApiChange, ApiLoggedPage, Here, database_of, later
 from app.exports.actions import record_export
 from app.exports.casebooks import open_whole
 from app.exports.choice import Choice
@@ -56,8 +56,8 @@ def treatment_change(here: ApiChange) -> Here:
     return _clinician(here)
 
 
-TreatmentPage = Annotated[Here, Depends(treatment_page, scope="function")]
-TreatmentChange = Annotated[Here, Depends(treatment_change, scope="function")]
+TreatmentPage = Annotated[Here, Depends(later(treatment_page), scope="function")]
+TreatmentChange = Annotated[Here, Depends(later(treatment_change), scope="function")]
 
 unblinded = operations("treatment", "/treatment", hidden_without=Permission.ALLOCATIONS_EXPORT)
 router = operations("treatment", "/treatment/participants", hidden_without=Permission.ARM_READ)

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.dependencies import AlreadyAnswered, Handler, ending, hidden_from_others, who_asks
+from app.dependencies import AlreadyAnswered, Handler, ending, hidden_from_others, known_first, who_asks
 from app.foundation.errors import Problem
 from app.people.permissions import Permission
 from app.signposts import Address
@@ -17,6 +17,10 @@ class Page(Address):
     def complete(self, endpoint: Callable[..., Any], options: dict[str, Any]) -> None:
         """What the framework makes of it, and a session that ends where it was used."""
         super().complete(ending(endpoint), {**options, "include_in_schema": False})
+
+    def get_route_handler(self) -> Handler:  # type: ignore[override]
+        """Whoever it does not know is told nothing else."""
+        return known_first(super().get_route_handler(), who_asks)
 
 
 def pages(*, hidden_without: Permission | None = None) -> APIRouter:

@@ -107,6 +107,23 @@ def test_every_operation_says_what_it_does_and_shows_an_example(document):
     assert [where for where, content in contents(document) if not examples_of(document, content)] == []
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_nobody_is_told_what_is_wrong_with_a_request_before_it_is_known_who_they_are(clients, document):
+    """With a body and numbers that no operation takes, and a token of nobody's, or of another study."""
+    http, told = clients["coordinator"].http, []
+    for where, operation in operations(document):
+        method, path = where.split()
+        wrong = {one["name"]: "no number" for one in operation["parameters"] if one["in"] == "query"}
+        path = path.replace("{study}", "mini")
+        for one in operation["parameters"]:
+            path = path.replace(f"{{{one['name']}}}", "x" if one["in"] == "path" else "")
+        sent: dict[str, Any] = {"json": {"no such": "member"}} if method != "GET" else {}
+        reply = http.request(method, path, params=wrong, headers={"Authorization": "Bearer eqp_nobody"}, **sent)
+        if reply.status_code != 401:
+            told.append((where, reply.status_code, reply.text[:80]))
+    assert told == []
+
+
 def wrong_example(document: dict[str, Any], schema: dict[str, Any], example: Any) -> str | None:
     """What an example has that its schema has not, or None."""
     import jsonschema  # type: ignore[import-untyped]

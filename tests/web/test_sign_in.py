@@ -54,6 +54,17 @@ def weighing(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> 
         yield weighed
 
 
+@pytest.mark.parametrize("study", ["mini", "no_such_study"])
+def test_whoever_is_not_signed_in_is_not_told_that_an_address_is_not_valid(world, study):
+    stranger, page = anonymous_client(world.database), f"/{study}/queries/no-number"
+    asked = stranger.get(page, follow_redirects=False)
+    assert (asked.status_code, asked.headers["location"].split("?")[0]) == (303, SIGN_IN)
+    sent = stranger.post(f"{page}/answer", data={"text": "Typed."}, follow_redirects=False)
+    assert (sent.status_code, sent.headers["location"].split("?")[0]) == (303, SIGN_IN)
+    known = signed_in_client(world.database, world.person("data_manager"))
+    assert known.get(page).status_code == 404
+
+
 @pytest.mark.requirement("SEC-25", "SEC-31")
 @pytest.mark.parametrize("password", [PASSWORD, "wrong"])
 @pytest.mark.parametrize("username", ["known", "nobody", "\x00"])
