@@ -8,17 +8,20 @@ same door: nobody gets by expanding what they would not get by asking, and what 
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 from urllib.parse import parse_qs, quote, urlencode
 
 from fastapi import Query
+from pydantic import BaseModel
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.dependencies import problem_json
 from app.foundation.errors import FieldProblem, Invalid
+from app.signposts import Signposts
 
 STUDIES = "/api/v1/studies"
 ROOT = STUDIES + "/"
@@ -143,6 +146,8 @@ class Pleasant:
         if scope["method"] == "GET" and any(names.values()):
             said = json.loads(answer.body)
             try:
+                if not _rows(said):
+                    _refuse_unknown(scope, names["fields"], names["expand"])
                 said = await self._expanded(scope, said, names["expand"])
                 said = _chosen(said, [*names["fields"], *names["expand"]] if names["fields"] else [])
             except Invalid as problem:
@@ -232,14 +237,37 @@ def _chosen(said: Any, names: list[str]) -> Any:
     rows = _rows(said)
     if not names or not rows:
         return said
-    unknown = [name for name in names if not any(name in row for row in rows)]
-    if unknown:
-        words = f"There is no field {unknown[0][:80]} here. Choose among: {', '.join(rows[0])}."
-        raise Invalid([FieldProblem("fields", "choices", words)])
+    _refuse_others(names, list(dict.fromkeys(name for row in rows for name in row)))
     for row in rows:
         for name in [name for name in row if name not in names]:
             del row[name]
     return said
+
+
+def _refuse_others(names: Iterable[str], known: Collection[str]) -> None:
+    if unknown := [name for name in names if name not in known]:
+        words = f"There is no field {unknown[0][:80]} here. Choose among: {', '.join(known)}."
+        raise Invalid([FieldProblem("fields", "choices", words)])
+
+
+def _refuse_unknown(scope: Scope, fields: Collection[str], expand: Collection[str]) -> None:
+    """The same of a list in which nothing is, by what the address says of its rows: a misspelt name is told at once."""
+    shape = _row_of(getattr(scope.get("route"), "response_model", None))
+    for name in expand:
+        below = {**scope, "method": "GET", "path": f"{scope['path']}/any/{name}"}
+        signposts = next(route for route in scope["app"].router.routes if isinstance(route, Signposts))
+        if signposts.matches(below)[0] is not Match.FULL:
+            raise _not_expanded(name)
+    if shape is not None:
+        _refuse_others(fields, [*shape.model_fields, *expand])
+
+
+def _row_of(shape: Any) -> type[BaseModel] | None:
+    """What a row looks like, of a list or of a page; None when an address does not say."""
+    if isinstance(shape, type) and issubclass(shape, BaseModel) and "items" in shape.model_fields:
+        shape = shape.model_fields["items"].annotation
+    rows = get_args(shape) if get_origin(shape) is list else ()
+    return rows[0] if rows and isinstance(rows[0], type) and issubclass(rows[0], BaseModel) else None
 
 
 def _not_expanded(name: str) -> Invalid:

@@ -44,6 +44,22 @@ def test_what_belongs_to_a_row_is_asked_for_with_it(client):
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "page", ["/participants?status=died", "/queries?", "/participants/M-001/contacts?", "/participants/M-001/entries?"]
+)
+def test_a_misspelt_name_is_told_of_a_list_in_which_nothing_is_yet(client, page):
+    assert client.refused(422, "GET", f"{page}&fields=colour")["errors"][0]["field"] == "fields"
+    assert client.refused(422, "GET", f"{page}&expand=colours")["errors"][0]["field"] == "expand"
+    assert client.get(page).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_what_is_there_is_taken_of_a_list_in_which_nothing_is_yet(client):
+    empty = {"items": [], "next": None}
+    assert client.done("GET", "/participants?status=died&fields=code,visits&expand=visits") == empty
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 def test_links_lead_through_every_page(client):
     codes, path = [], f"{PAGE}?limit=1"
     while path:
