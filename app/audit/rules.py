@@ -63,3 +63,12 @@ def value_text(value: object) -> str | None:
     if value is None:
         return None
     return _as_value(value)
+
+
+SEALED = "sealed"
+"""What is shown in place of a value that the log holds only sealed."""
+
+
+def is_sealed(action: str, text: str | None) -> bool:
+    """Whether a value stands in the log only sealed: who somebody is, and what was delivered to them."""
+    return text is not None and action.partition(".")[0] in ("identity", "session")

@@ -58,6 +58,7 @@ CHANGE = Column(
 KEYS: dict[str, Key] = {
     "entries": ("participant", "visit", "instrument"),
     "entries_by_visit": ("participant", "visit"),
+    "audit": ("position",),
 }
 
 
@@ -80,6 +81,8 @@ class Changed:
     """Who was touched since, by code: (id, the entries that were touched, or None when all of theirs may be)."""
 
     people: dict[str, tuple[int, frozenset[tuple[str, str]] | None]]
+    since: int
+    """The change number it was asked with: how many entries the log had."""
 
     @property
     def ids(self) -> list[int]:
@@ -129,7 +132,7 @@ def changed_since(session: Session, study: StudyInUse, since: int, choice: Choic
         for row in session.execute(query):
             entries = touched[row.code]
             found[row.code] = (row.id, None if entries is None else frozenset(entries))
-    return Changed(found)
+    return Changed(found, since)
 
 
 def key_of(name: str) -> Key:
@@ -142,6 +145,9 @@ def only_changed(table: Table, changed: Changed, there_were: Iterator[tuple[str,
 
     `there_were` are the entries (participant, visit, instrument) that those people have or had, for tables of entries.
     """
+    if table.name == "audit":  # which only grows
+        new = (("changed", *row) for row in table.rows)
+        return replace(table, columns=(CHANGE, *table.columns), rows=new)
     key = key_of(table.name)
     places = [next(n for n, column in enumerate(table.columns) if column.name == name) for name in key]
     # The rows of a group are those of the form that it stands in.

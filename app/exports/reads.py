@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property, reduce
 from importlib.metadata import version
 from itertools import groupby
@@ -36,7 +36,7 @@ from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.foundation.paging import LARGEST_PAGE
 from app.participants.models import Participant, Screening
 from app.participants.reads import IN_ERROR, NEWEST_IN_ERROR, at_their_sites
-from app.people.access import Actor, require
+from app.people.access import Actor, may, require
 from app.people.models import Site
 from app.people.permissions import Permission
 from app.safety.deviations.reads import DEVIATION
@@ -59,6 +59,9 @@ REPEAT = cast(ENTRY.c.repeat, String)
 AMONG = {kind: among(PARTICIPANT.c.id, kind) for kind in KINDS}
 # Tables with a row for each thing at a visit, which are narrowed row by row.
 LISTED = ("visits", "queries", "double_entry", "coding", "agreement")
+
+# What is told of an entry of the log, beside whom it is about.
+AUDITED = ("position", "at", "username", "role", "via", "action", "subject", "item", "old", "new", "why")
 
 BATCH = 1000
 HISTORY = 25
@@ -253,8 +256,14 @@ class Source:
             "deviations",
             "contacts",
             "concomitant_care",
+            *(("audit",) if self._may_read_log else ()),
             "codebook",
         )
+
+    @property
+    def _may_read_log(self) -> bool:
+        """For whoever reads the log anyway, and not where its values would say what is kept back otherwise."""
+        return may(self.by, Permission.AUDIT_READ) and (self.choice.dates, self.choice.ids) == ("kept", "kept")
 
     def catalogue(self, *, dummy: bool = False) -> list[Table]:
         """Every table, without reading any row; with `dummy`, those that have room for an arm."""
@@ -354,6 +363,9 @@ class Source:
             case "concomitant_care":
                 row = "One row per line of care beside the trial."
                 return Table(name, "Concomitant care", row, tables.care_columns(), self._care())
+            case "audit":
+                row = "One row per entry of the log that is about a participant: who did what, when and why."
+                return Table(name, "Audit log", row, tables.audit_columns(), self._audit())
             case _:
                 row = "One row per column of every other table: what it is, its unit, range and choices."
                 return Table(name, "Codebook", row, tables.CODEBOOK, self._codebook())
@@ -363,13 +375,14 @@ class Source:
     def _scan(self, query: Select[Any]) -> Iterator[Any]:
         return streamed(self.session, query, batch=BATCH)
 
+    def _everybody(self, query: Select[Any]) -> Select[Any]:
+        """Only participants of this study at the person's sites, and at those of the choice."""
+        query = query.where(PARTICIPANT.c.study_id == self.study.id, at_their_sites(self.by, Permission.EXPORT_RUN))
+        return query.where(SITE.c.code.in_(self.choice.sites)) if self.choice.sites else query
+
     def _mine(self, query: Select[Any]) -> Select[Any]:
         """Only participants of this study at the person's sites, by code; of them, whom the choice is about."""
-        query = query.where(
-            PARTICIPANT.c.study_id == self.study.id, at_their_sites(self.by, Permission.EXPORT_RUN)
-        ).order_by(PARTICIPANT.c.code)
-        if self.choice.sites:
-            query = query.where(SITE.c.code.in_(self.choice.sites))
+        query = self._everybody(query).order_by(PARTICIPANT.c.code)
         if self.changed is not None and len(self.changed.people) <= changes.MOST:
             kind = self.session.get_bind().dialect.name
             query = query.where(AMONG[kind]).params(ids=self.changed.ids)
@@ -607,6 +620,29 @@ class Source:
 
     def _care(self) -> Iterator[Row]:
         return self._lines(CARE, "treatment", "began", "ended", "indication")
+
+    def _audit(self) -> Iterator[Row]:
+        levels = {level.code for level in self.study.definition.withdrawal_levels if level.stops_use}
+        about = [AUDIT_ENTRY.c[name] for name in AUDITED]
+        left = (PARTICIPANT.c.withdrawal_level, PARTICIPANT.c.withdrawn_on)
+        query = (
+            select(*left, PARTICIPANT.c.code.label("participant"), SITE.c.code.label("site"), *about)
+            .select_from(PARTICIPANT)
+            .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+            .join(AUDIT_ENTRY, AUDIT_ENTRY.c.participant == PARTICIPANT.c.code)
+            .where(AUDIT_ENTRY.c.log == self.study.code)
+            .order_by(AUDIT_ENTRY.c.position)
+        )
+        if self.changed is not None:
+            query = query.where(AUDIT_ENTRY.c.position >= self.changed.since)
+        for row in self._scan(self._everybody(query)):
+            level, day, *cells = row
+            # A day earlier: it may begin sooner at the site than in UTC.
+            is_withheld = level in levels and row.at.date() >= day - timedelta(days=1)
+            found = dict(zip(("participant", "site", *AUDITED), cells, strict=True))
+            for side in ("old", "new"):
+                found[side] = None if is_withheld else tables.audit_cell(row.action, found[side])
+            yield tuple(None if each == "" else each for each in found.values())
 
     def _lines(self, table: SqlTable, *names: str) -> Iterator[Row]:
         """Columns as they are kept; a text that was left out is an empty cell."""

@@ -10,6 +10,7 @@ from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
+from app.audit.rules import SEALED, is_sealed
 from app.capture.coding.rules import State as TextState
 from app.capture.double.reads import Agreement
 from app.capture.double.rules import Chosen
@@ -877,6 +878,33 @@ def care_columns() -> tuple[Column, ...]:
         Column("ended", f"To when, {PARTIAL}; empty while it goes on", ColumnType.PARTIAL_DATE),
         Column("indication", "What it is for"),
     )
+
+
+def audit_columns() -> tuple[Column, ...]:
+    """One row per entry of the log that is about a participant; `position` is its place there, from 0."""
+    return (
+        PARTICIPANT,
+        SITE,
+        Column("position", "Place of the entry in the log", ColumnType.INTEGER),
+        Column("at", "When it was done", ColumnType.INSTANT),
+        Column("username", "Who did it"),
+        Column("role", "As what"),
+        Column("via", "By which way"),
+        Column("action", "What was done"),
+        Column("subject", "To what"),
+        Column("item", "To which item or property"),
+        Column("old", f"What stood there before; {SEALED} where the log itself does not say it"),
+        Column("new", f"What stands there since; {SEALED} where the log itself does not say it"),
+        Column("why", "The reason that was given"),
+    )
+
+
+def audit_cell(action: str, text: str | None) -> Cell:
+    """A value of the log as a cell: a text as it is, anything else as JSON."""
+    if text is None or is_sealed(action, text):
+        return None if text is None else SEALED
+    said = json.loads(text)
+    return said if isinstance(said, str) else text
 
 
 def screening_columns(plan: Plan) -> tuple[Column, ...]:

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from app.audit import checkpoints
 from app.audit.reads import AuditFilter, entries
-from app.audit.rules import instant_text
+from app.audit.rules import SEALED, instant_text, is_sealed
 from app.audit.signing import log_keys
 from app.audit.verify import Verification, verify
 from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
@@ -49,7 +49,6 @@ FILE = (
     "why",
     "request_id",
 )
-SEALED = "sealed"
 NAMED_AT_MOST = 6  # participants in one line of the log
 NUMBERED = ("adverse_event", "care", "contact", "deviation", "lock", "randomised_in_error", "review", "unblinding")
 FURTHEST = 2**31
@@ -107,7 +106,7 @@ def _file_rows(here: Here, wanted: AuditFilter) -> Iterator[Sequence[object]]:
             for entry in found.rows:
                 shown = {**entry, "at": instant_text(entry["at"])}
                 for side in ("old", "new"):
-                    shown[side] = SEALED if _is_sealed(entry, entry[side]) else entry[side]
+                    shown[side] = SEALED if is_sealed(entry["action"], entry[side]) else entry[side]
                 yield [shown[name] for name in FILE]
             if found.next is None or len(found.rows) < LARGEST_PAGE:
                 return
@@ -330,12 +329,7 @@ def _parsed(entry: Mapping[str, Any], side: str) -> object:
     text = entry[side]
     if text is None:
         return None
-    return SEALED if _is_sealed(entry, text) else json.loads(text)
-
-
-def _is_sealed(entry: Mapping[str, Any], text: str | None) -> bool:
-    """Whether a value stands in the log only sealed: who somebody is, and what was delivered to them."""
-    return text is not None and str(entry["action"]).partition(".")[0] in ("identity", "session")
+    return SEALED if is_sealed(entry["action"], text) else json.loads(text)
 
 
 def _item(entry: Mapping[str, Any], study: Study) -> Item | None:

@@ -55,7 +55,7 @@ def test_a_misspelt_name_is_told_of_a_list_in_which_nothing_is_yet(client, page)
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 def test_what_is_there_is_taken_of_a_list_in_which_nothing_is_yet(client):
-    empty = {"items": [], "next": None}
+    empty: dict[str, Any] = {"items": [], "next": None}
     assert client.done("GET", "/participants?status=died&fields=code,visits&expand=visits") == empty
 
 

@@ -808,7 +808,7 @@ KNOWN: dict[str, Any] = {
     **VALUES,
     "code": ("M-001", "M-002"),
     "visit": ("tx01", "week18"),
-    "table": (*PLAIN, "adverse_events", "deviations", "contacts", "concomitant_care", "queries"),
+    "table": (*PLAIN, "adverse_events", "deviations", "contacts", "concomitant_care", "audit", "queries"),
     "extension": ("csv", "json", "ndjson"),
     "version": (1, 2),
     "number": (1, 2, 3, 4),

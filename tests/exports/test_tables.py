@@ -1,16 +1,20 @@
 """Is every value in the file what the database holds, and nothing that must stay in the house?"""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT
+from app.audit.actions import Change, record
 from app.capture.models import Entry
 from app.exports import reads
 from app.exports.actions import record_delivery, record_export
+from app.exports.choice import Choice
 from app.foundation.errors import NotAllowed, NotFound
 from app.people.access import Actor, Grant
 from app.people.permissions import Role
@@ -49,6 +53,7 @@ TABLES = [
     "deviations",
     "contacts",
     "concomitant_care",
+    "audit",
     "codebook",
 ]
 # Every column that any table may have beside the items of the study. A new one is a decision, made here.
@@ -74,6 +79,7 @@ ALLOWED = {
     "deviations": "participant site number category grade occurred_on what action state rule reported_at signed_at",
     "contacts": "participant site number at how result note",
     "concomitant_care": "participant site number treatment began ended indication",
+    "audit": "participant site position at username role via action subject item old new why",
     "codebook": "table column label type unit minimum maximum choices calculation shown_if missing_codes source "
     "spss_name stata_name sas_name",
 }
@@ -132,6 +138,16 @@ def trial(session: Session, study: StudyInUse) -> dict[str, Entry]:
         answers=json.dumps({"age": 80, "pain_screen": {"missing": "ND"}}),
         verdicts=json.dumps([{"code": "adult", "met": False}, {"code": "pain", "met": None}]),
     )
+    by, named = Actor(1, "somebody", "Somebody", "Ours"), 'said "so", twice'
+    changes = [
+        Change(
+            "participant.corrected", "M-001", "participant", "screened_on", old=named, new="2026-03-02", why="Misread"
+        ),
+        Change("identity.changed", "M-001", "identity", "email", old="a@example.org", new="b@example.org"),
+        Change("entry.saved", "M-002", "entry/week18/pain", "pain_days", old=None, new={"missing": "UNK"}),
+        Change("sequence.drawn", subject="sequence/1", new={"digest": "00"}),
+    ]
+    record(session, study.code, changes, by=by, now=NOW)
     later = entry(session, study, first, "week18", "pain", LATER, reasons=json.dumps({"pain_days": "Asked twice"}))
     query(session, study, later, "pain_days")
     return {
@@ -583,3 +599,37 @@ def test_what_was_collected_after_its_use_was_withdrawn_is_in_no_table(session: 
     long = {(row["participant"], row["visit"]) for row in as_csv(session, study, "entries", manager)}
     assert long == {("M-001", "baseline"), ("M-002", "baseline"), ("M-002", "week18")}
     assert len(as_csv(session, study, "entries_by_participant", manager)) == 2  # nobody is left out
+
+
+def test_the_log_of_participants_is_a_table_for_whoever_reads_the_log(
+    session: Session, study: StudyInUse, manager: Actor, trial: Any
+):
+    rows = as_json(session, study, "audit", manager)
+    assert [(row["participant"], row["site"], row["position"], row["item"]) for row in rows] == [
+        ("M-001", "north", 0, "screened_on"),
+        ("M-001", "north", 1, "email"),
+        ("M-002", "south", 2, "pain_days"),
+    ]
+    assert [(row["old"], row["new"], row["why"]) for row in rows] == [
+        ('said "so", twice', "2026-03-02", "Misread"),
+        ("sealed", "sealed", None),
+        (None, '{"missing":"UNK"}', None),
+    ]
+    statistician = person(session, study, "statistician")
+    assert "audit" not in {table.name for table in reads.catalogue(session, study, by=statistician)}
+    for kept_back in (Choice(dates="shifted"), Choice(ids="mapped")):
+        assert "audit" not in {table.name for table in reads.catalogue(session, study, by=manager, choice=kept_back)}
+
+
+def test_nothing_is_told_of_what_was_said_once_its_use_was_withdrawn(
+    session: Session, study: StudyInUse, manager: Actor, trial: Any
+):
+    level = study.definition.withdrawal_levels[0].model_copy(update={"code": "visits", "stops_use": True})
+    takes_back = replace(study, definition=study.definition.model_copy(update={"withdrawal_levels": (level,)}))
+    told = {row["participant"]: row["new"] for row in as_json(session, takes_back, "audit", manager)}
+    assert told["M-002"] is not None  # typed before
+    session.execute(
+        update(reads.PARTICIPANT).values(withdrawn_on=NOW.date()).where(reads.PARTICIPANT.c.code == "M-002")
+    )
+    told = {row["participant"]: row["new"] for row in as_json(session, takes_back, "audit", manager)}
+    assert told == {"M-001": "sealed", "M-002": None}
