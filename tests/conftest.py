@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import anyio
 import pytest
 from alembic import command
 from alembic.config import Config
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import start_blocking_portal
 from argon2 import PasswordHasher
 from hypothesis import settings
 from sqlalchemy import Connection, Engine, create_engine, text
@@ -127,35 +126,13 @@ def _quick_hashes() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_event_loop() -> Iterator[None]:
-    """All test clients share an event loop: each request would else begin one of its own, with its threads, and half
-    of what a request takes goes into that.
+    """Test clients share an event loop: each request would else begin one of its own, with its threads, and half of
+    what a request takes goes into that. Most are asked without even that.
     """
-    from tests.web.browser import threads_where_needed
+    from tests.web.browser import asked_here
 
-    with (
-        start_blocking_portal() as portal,
-        mock.patch.object(TestClient, "portal", _Nearer(portal)),
-        threads_where_needed(),
-    ):
+    with start_blocking_portal() as portal, mock.patch.object(TestClient, "portal", portal), asked_here():
         yield
-
-
-class _Nearer:
-    """A way into the loop that makes here what needs no loop to be made: a client asks for four such with each request,
-    and each is a way to the loop's thread and back.
-    """
-
-    def __init__(self, portal: BlockingPortal) -> None:
-        self._portal = portal
-        self.start_task_soon = portal.start_task_soon
-        self.start_task = portal.start_task
-        self._events = (anyio.Event, anyio.create_memory_object_stream)
-        self._scope = type(portal.call(anyio.CancelScope))
-
-    def call(self, function: Any, *arguments: Any) -> Any:
-        if getattr(function, "__origin__", function) in self._events:
-            return function(*arguments)
-        return self._scope() if function is anyio.CancelScope else self._portal.call(function, *arguments)
 
 
 @pytest.fixture
