@@ -49,6 +49,45 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
+# What takes longest, dealt to two workers in turns so that each has about as much of it.
+LONGEST = (
+    "journeys",
+    "blinding/test_two_worlds.py",
+    "demo",
+    "house/test_routes.py",
+    "order",
+    "durability",
+    "imports/test_prt.py",
+    "api/test_openapi.py",
+    "blinding/test_other_designs.py",
+    "api/test_prt_replay.py",
+    "concealment/test_search.py",
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest first: when a worker has nothing left at the end, another should not be in the middle of one.
+
+    Each worker begins with its share of the list, and others take over from the end of it.
+    """
+    workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    if workers == 1:
+        return
+    share, others = len(items) // workers, list[pytest.Item]()
+    long: list[list[pytest.Item]] = [[] for _ in LONGEST]
+    for item in items:
+        path = item.path.relative_to(ROOT / "tests")
+        number = next((number for number, place in enumerate(LONGEST) if path.is_relative_to(place)), None)
+        (others if number is None else long[number]).append(item)
+    items.clear()
+    for worker in range(workers):
+        begins = [item for part in long[worker::workers] for item in part]
+        left = max(0, share - len(begins))
+        items += [*begins, *others[:left]]
+        del others[:left]
+    items += others
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """One PostgreSQL and one folder for the whole run: the controller begins both, the workers are told where."""
