@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import anyio
 import pytest
 from alembic import command
 from alembic.config import Config
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import start_blocking_portal
 from argon2 import PasswordHasher
 from hypothesis import settings
 from sqlalchemy import Connection, Engine, create_engine, text
@@ -48,6 +47,45 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
     gc.set_threshold(20_000, 20, 50)
+
+
+# What takes longest, dealt to two workers in turns so that each has about as much of it.
+LONGEST = (
+    "journeys",
+    "blinding/test_two_worlds.py",
+    "demo",
+    "house/test_routes.py",
+    "order",
+    "durability",
+    "imports/test_prt.py",
+    "api/test_openapi.py",
+    "blinding/test_other_designs.py",
+    "api/test_prt_replay.py",
+    "concealment/test_search.py",
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest first: when a worker has nothing left at the end, another should not be in the middle of one.
+
+    Each worker begins with its share of the list, and others take over from the end of it.
+    """
+    workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    if workers == 1:
+        return
+    share, others = len(items) // workers, list[pytest.Item]()
+    long: list[list[pytest.Item]] = [[] for _ in LONGEST]
+    for item in items:
+        path = item.path.relative_to(ROOT / "tests")
+        number = next((number for number, place in enumerate(LONGEST) if path.is_relative_to(place)), None)
+        (others if number is None else long[number]).append(item)
+    items.clear()
+    for worker in range(workers):
+        begins = [item for part in long[worker::workers] for item in part]
+        left = max(0, share - len(begins))
+        items += [*begins, *others[:left]]
+        del others[:left]
+    items += others
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -127,35 +165,13 @@ def _quick_hashes() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_event_loop() -> Iterator[None]:
-    """All test clients share an event loop: each request would else begin one of its own, with its threads, and half
-    of what a request takes goes into that.
+    """Test clients share an event loop: each request would else begin one of its own, with its threads, and half of
+    what a request takes goes into that. Most are asked without even that.
     """
-    from tests.web.browser import threads_where_needed
+    from tests.web.browser import asked_here
 
-    with (
-        start_blocking_portal() as portal,
-        mock.patch.object(TestClient, "portal", _Nearer(portal)),
-        threads_where_needed(),
-    ):
+    with start_blocking_portal() as portal, mock.patch.object(TestClient, "portal", portal), asked_here():
         yield
-
-
-class _Nearer:
-    """A way into the loop that makes here what needs no loop to be made: a client asks for four such with each request,
-    and each is a way to the loop's thread and back.
-    """
-
-    def __init__(self, portal: BlockingPortal) -> None:
-        self._portal = portal
-        self.start_task_soon = portal.start_task_soon
-        self.start_task = portal.start_task
-        self._events = (anyio.Event, anyio.create_memory_object_stream)
-        self._scope = type(portal.call(anyio.CancelScope))
-
-    def call(self, function: Any, *arguments: Any) -> Any:
-        if getattr(function, "__origin__", function) in self._events:
-            return function(*arguments)
-        return self._scope() if function is anyio.CancelScope else self._portal.call(function, *arguments)
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 """Recording sessions: what fits the arm, who may, versions, history, and what the blinded see of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from sqlalchemy import func, select, update
@@ -9,8 +12,9 @@ from sqlmodel import Session
 
 from app.audit.models import AuditEntry
 from app.foundation import paging
-from app.foundation.database import table_of
+from app.foundation.database import Database, table_of
 from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Problem, Refused
+from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.people.permissions import Role
 from app.randomisation.actions import randomise
@@ -32,6 +36,8 @@ DONE = {"minutes": 30, "device": "a"}
 class Treated:
     """A study with one clinician and some randomised participants, told by their arms."""
 
+    database: Database
+
     def __init__(self, session: Session, people: int = 8) -> None:
         self.session = session
         self.study = study_of(session)
@@ -45,6 +51,20 @@ class Treated:
             arm = open_envelope(session, self.study, person, by=self.clinician, why="Test", now=NOW)
             self.by_arm.setdefault(arm, person)
 
+    def on(self, database: Database) -> Self:
+        """The same in the database as it was put back, without a session yet."""
+        again = copy(self)
+        again.database = database
+        return again
+
+    @contextmanager
+    def at_work(self) -> Iterator[Self]:
+        """The same within a session of its own."""
+        with self.database.writing() as session:
+            self.session = session
+            self.by_arm = {arm: session.get_one(Participant, person.id) for arm, person in self.by_arm.items()}
+            yield self
+
     def record(self, person: Any, delivered: Any, **changes: Any) -> int:
         options: dict[str, Any] = {
             "visit": "session1",
@@ -55,9 +75,15 @@ class Treated:
         return record_session(self.session, self.study, person, delivered=delivered, now=LATER, **options)
 
 
+def _treated(database: Database) -> Treated:
+    with database.writing() as session:
+        return Treated(session)
+
+
 @pytest.fixture
-def treated(session: Session) -> Treated:
-    return Treated(session)
+def treated(begun: Any, kind: str) -> Iterator[Treated]:
+    with begun(kind, _treated) as there, there.at_work() as treated:
+        yield treated
 
 
 @pytest.mark.requirement("CON-21b")

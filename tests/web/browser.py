@@ -1,12 +1,15 @@
 """A browser for tests: somebody who is signed in opens pages, and posts the forms that stand on them."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import asyncio
+from asyncio.events import _get_running_loop, _set_running_loop
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import closing, contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 from unittest import mock
 
@@ -16,7 +19,7 @@ from bs4 import BeautifulSoup
 from fastapi import FastAPI
 from lxml.html import document_fromstring
 from sqlalchemy import event, insert, update
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, _TestClientTransport
 
 from app.foundation import clock
 from app.foundation.crypto.secrets import hash_password, new_token, token_hash
@@ -112,44 +115,105 @@ AT_ONCE = ContextVar("at once", default=False)
 
 
 @contextmanager
-def threads_where_needed() -> Iterator[None]:
-    """What an application does in a thread is done at once, in the loop's own, for whoever asks as `OneHop` does."""
-    in_a_thread = to_thread.run_sync
+def asked_here() -> Iterator[None]:
+    """Whoever asks from the main thread is answered in it, by an event loop of its own: a test client would else change
+    threads for every part of a request and of its answer, and the application for whatever asks the database.
+
+    Requests of other threads, for which it matters who has to wait for whom, go as they always do.
+    """
+    in_a_thread, from_another = to_thread.run_sync, _TestClientTransport.handle_request
+    loop = asyncio.new_event_loop()
 
     async def run(function: Any, *arguments: Any, **options: Any) -> Any:
         if AT_ONCE.get():
             return copy_context().run(function, *arguments)  # what it sets stays its own, as in a thread
         return await in_a_thread(function, *arguments, **options)
 
-    with mock.patch.object(to_thread, "run_sync", run):
+    def answer(transport: Any, request: httpx2.Request) -> httpx2.Response:
+        if current_thread() is not main_thread() or request.url.scheme not in ("http", "https"):
+            return from_another(transport, request)
+        beside, at_once = _get_running_loop(), AT_ONCE.set(True)  # a browser that is open has a loop in this thread
+        _set_running_loop(None)
+        try:
+            return loop.run_until_complete(_whole(transport, request))
+        finally:
+            _set_running_loop(beside)
+            AT_ONCE.reset(at_once)
+
+    with (
+        closing(loop),
+        mock.patch.object(to_thread, "run_sync", run),
+        mock.patch.object(_TestClientTransport, "handle_request", answer),
+    ):
         yield
 
 
-class OneHop:
-    """Asks an application for whole answers, each in one hop to the event loop that all test clients share.
+async def _whole(transport: Any, request: httpx2.Request) -> httpx2.Response:
+    """What the application of a test client answers, once all of it is there."""
+    begun, parts, over = dict[str, Any](), list[bytes](), asyncio.Event()
+    asked = iter([{"type": "http.request", "body": request.read()}])
 
-    For those who send thousands of requests, one after the other: a TestClient hops for every part of a request and of
-    its answer, and the application into a thread and back for everything that asks the database.
+    async def receive() -> dict[str, Any]:
+        for message in asked:
+            return message
+        await over.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            assert not begun
+            begun.update(message)
+        else:
+            assert begun
+            assert not over.is_set()
+            parts.append(message.get("body", b"") if request.method != "HEAD" else b"")
+            if not message.get("more_body", False):
+                over.set()
+
+    url = request.url
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": request.method,
+        "headers": [(name.lower(), value) for name, value in request.headers.raw],
+        "scheme": url.scheme,
+        "path": url.path,
+        "raw_path": url.raw_path.partition(b"?")[0],
+        "query_string": url.query,
+        "server": (url.host, url.port),
+        "client": transport.client,
+        "root_path": transport.root_path,
+        "state": {},
+    }
+    try:
+        await transport.app(scope, receive, send)
+    except Exception:
+        if transport.raise_server_exceptions:
+            raise
+        begun.setdefault("status", 500)
+    else:
+        assert over.is_set()
+    return httpx2.Response(
+        begun["status"], headers=begun.get("headers"), stream=httpx2.ByteStream(b"".join(parts)), request=request
+    )
+
+
+class OneHop:
+    """Asks an application without what a client does beside: for those who send thousands of requests.
+
+    No redirect is followed, and no cookie is kept or sent that is not among the headers.
     """
 
     def __init__(self, application: FastAPI) -> None:
-        self._transport = httpx2.ASGITransport(application)
-        self._requests = httpx2.Client(base_url="http://trial.test")
+        self._client = TestClient(application, base_url="http://trial.test")
 
     def request(self, method: str, path: str, *, follow_redirects: bool = False, **more: Any) -> httpx2.Response:
-        """The answer, as it left: no redirect is followed, and no cookie is sent that is not among the headers."""
-        assert TestClient.portal is not None
+        """The answer, as it left."""
         assert not follow_redirects
-        asked = AT_ONCE.set(True)
-        try:
-            return TestClient.portal.call(self._answer, self._requests.build_request(method, path, **more))
-        finally:
-            AT_ONCE.reset(asked)
-
-    async def _answer(self, request: httpx2.Request) -> httpx2.Response:
-        reply = await self._transport.handle_async_request(request)
-        reply.request = request
-        await reply.aread()
+        request = self._client.build_request(method, path, **more)
+        reply = self._client._transport.handle_request(request)
+        reply.read()
         return reply
 
 
