@@ -105,6 +105,18 @@ def test_a_refusal_and_a_wrong_field_are_said_in_german(world: World) -> None:
     assert not _said(soup) & _english()
 
 
+def test_the_verdicts_of_a_pre_screen_are_said_in_german(world: World) -> None:
+    """What was answered stands in a reason that is kept in English, and in a page in the language of its reader."""
+    browser = world.coordinator()
+    browser.client.headers.update(GERMAN)
+    form = f"/{world.study.code}/participants/new"
+    for surgery, said in (("yes", "Trifft zu. Surgery in the last year: ja."), ("", "noch nicht beantwortet.")):
+        reply = browser.post(form, {"age": "17", "pain_screen": "5", "surgery": surgery})
+        shown = " ".join(BeautifulSoup(reply.text, "html.parser").get_text(" ").split())
+        assert said in shown
+        assert "Nicht erfüllt. Age: 17 years." in shown
+
+
 def test_a_reason_with_markup_in_it_stays_text(world: World) -> None:
     """What was put into a sentence is escaped on the page that says it, in every language."""
     for language in ("en", "de"):
