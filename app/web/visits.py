@@ -190,7 +190,7 @@ def _add_page(here: Here, participant: Participant, problem: Invalid | Conflict 
         status_code=status_of(problem),
         participant=participant,
         url=f"/{here.the_study.code}/participants/{participant.code}",
-        label=unscheduled.label,
+        label=here.tell(unscheduled.label),
         forms=[form.label for form in forms],
         today=places.today(here, participant.site_id),
         reason=reason,
