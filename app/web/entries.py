@@ -761,6 +761,7 @@ def form_page(
         else [],
         refusal=problem.reason if isinstance(problem, Refused) else None,
         is_stale=is_stale,
+        is_own=entry is not None and entry.saved_by == spot.here.actor.username,
         differences=differences,
         draft=kept,
         corrects=is_stale or _corrects(spot, judgement),
