@@ -240,7 +240,7 @@ def errors_of(problem: Problem | None) -> dict[str, str]:
     return {each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {}
 
 
-SECRETS = frozenset({"password", "code", "passkey", "new_password", "new_password_again"})
+SECRETS = frozenset({"password", "code", "recovery_code", "passkey", "new_password", "new_password_again"})
 """Fields of forms that are never handed back to a browser."""
 
 
