@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 from anyio import CancelScope
@@ -70,6 +70,9 @@ class AlreadyAnswered(Exception):
     def __init__(self, answer: idempotency.Answer) -> None:
         super().__init__()
         self.answer = answer
+
+
+Kept = TypeVar("Kept")
 
 
 def database_of(request: Request) -> Database:
@@ -589,6 +592,12 @@ def hidden_from_others(
             raise
 
     return handled
+
+
+def kept_here(request: Request, kind: Callable[[], Kept]) -> Kept:
+    """The one object of this kind that the process keeps for its doors; made when it is asked for first."""
+    found: Kept = request.app.state.kept.setdefault(kind, kind())
+    return found
 
 
 def newest_entry(here: Here) -> Newest | None:

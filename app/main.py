@@ -193,6 +193,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     application.state.settings = settings
     application.state.database = database
     application.state.counts = KeptCounts(database)
+    application.state.kept = {}
     application.state.changes = OneByOne()
     application.mount("/static", CachedStatic(directory=STATIC), name="static")
 

@@ -56,7 +56,8 @@ PUT_BACK = (
     "studies/drafts/new_study.py",
     "studies/drafts/rules.py",
 )
-DEFAULTS = ("SEVERITIES", "RELATEDNESS", "DEVIATIONS")  # labels of studies that name none of their own
+# Labels of studies that name none of their own.
+DEFAULTS = ("SEVERITIES", "RELATEDNESS", "DEVIATIONS", "UNBLINDING_REASONS")
 _TECHNICAL = re.compile(r'[=<>*$/;|]|%s|json_|_at\b|^"| IN \(| IS NOT NULL|^sign-in attempt$', re.ASCII)
 STATEMENTS = ("CREATE ", "INSERT ", "SELECT ")
 _READS = re.compile(r"[A-Z“‘{]")

@@ -5,9 +5,9 @@ from typing import Any
 from fastapi.responses import Response
 
 from app.api.operations import operations
-from app.dependencies import ApiPage
+from app.dependencies import ApiPage, kept_here
 from app.randomisation import commitment
-from app.randomisation.concealment.reads import concealment
+from app.randomisation.concealment.reads import KeptActs, concealment
 from app.randomisation.concealment.rules import FORMAT
 
 router = operations("sequence")
@@ -33,5 +33,6 @@ A_STATEMENT: dict[str, Any] = {
 )
 def statement(here: ApiPage) -> Response:
     """Whether anybody who enrolled had to do with the sequence, with the positions of the log behind every fact."""
-    said = concealment(here.session, here.the_study, by=here.actor, now=here.now)
+    kept = kept_here(here.request, KeptActs)
+    said = concealment(here.session, here.the_study, by=here.actor, now=here.now, kept=kept)
     return Response(commitment.canonical(said), media_type="application/json")

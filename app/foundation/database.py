@@ -397,6 +397,14 @@ def written_out(word: str) -> ColumnElement[str]:
     return said
 
 
+def at_most(number: int) -> ColumnElement[int]:
+    """A LIMIT as part of the statement, for what is sorted as an index has it: of one that it does not know PostgreSQL
+    expects a tenth of all rows, and then sorts them all.
+    """
+    most: ColumnElement[int] = literal_column(str(int(number)))
+    return most
+
+
 def within(
     column: ColumnElement[Any], since: datetime | None, until: datetime | None = None
 ) -> tuple[ColumnElement[bool], ...]:

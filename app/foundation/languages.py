@@ -232,6 +232,9 @@ def _found(text: str, language: str, inside: int = _MOST_INSIDE) -> str | None:
     if found is None and ": " in text:
         about, _, rest = text.partition(": ")
         said = _found(rest, language, inside - 1)
+        if said is None and rest.endswith("."):  # `Surgery: yes.` has no sentence behind the colon, but a word of ours
+            _, whole = _patterns(language)
+            said = f"{whole[word]}." if (word := rest.removesuffix(".")) in whole else None
         return f"{about}: {said}" if said is not None else None
     return found
 

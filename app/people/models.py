@@ -116,6 +116,19 @@ class Passkey(SQLModel, table=True):
     last_used_at: datetime | None = Field(default=None, sa_type=Instant)
 
 
+class RecoveryCode(SQLModel, table=True):
+    """A code that stands in for a person's second factor, once; kept only as a hash."""
+
+    __tablename__ = "recovery_code"
+    __table_args__ = (UniqueConstraint("person_id", "code_hash"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    person_id: int = Field(foreign_key="person.id")
+    code_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    made_at: datetime = Field(sa_type=Instant)
+    used_at: datetime | None = Field(default=None, sa_type=Instant)
+
+
 class PasskeyChallenge(SQLModel, table=True):
     """What one passkey was asked to sign: for one person, one purpose and one session or sign-in, once, until then.
 

@@ -37,6 +37,7 @@ from app.people.models import (
     Passkey,
     PasskeyChallenge,
     Person,
+    RecoveryCode,
     SignInAttempt,
     SignInSession,
     Site,
@@ -62,6 +63,7 @@ TOKEN = table_of(ApiToken)
 ACCESS_REVIEW = table_of(AccessReview)
 PASSKEY = table_of(Passkey)
 CHALLENGE = table_of(PasskeyChallenge)
+RECOVERY = table_of(RecoveryCode)
 HAS_CODES = PERSON.c.totp_secret.is_not(None).label("has_codes")
 HAS_PASSKEY = exists().where(PASSKEY.c.person_id == PERSON.c.id).correlate(PERSON).label("has_passkey")
 HAS_SECOND_FACTOR = or_(HAS_CODES.element, HAS_PASSKEY.element).label("has_second_factor")
@@ -797,6 +799,22 @@ def passkeys_of(session: Session, person_id: int) -> list[PasskeyRow]:
     columns = [PASSKEY.c[name] for name in PasskeyRow.__dataclass_fields__]
     query = select(*columns).where(PASSKEY.c.person_id == person_id).order_by(PASSKEY.c.id)
     return [PasskeyRow(**row._mapping) for row in session.execute(query)]
+
+
+@dataclass(frozen=True)
+class RecoveryCodes:
+    """How many of a person's recovery codes are left, of how many, and when these were made."""
+
+    left: int
+    made: int
+    made_at: datetime
+
+
+def recovery_codes_of(session: Session, person_id: int) -> RecoveryCodes | None:
+    """The recovery codes of a person; None when none were ever made, or they were taken away."""
+    numbers = (func.count() - func.count(RECOVERY.c.used_at), func.count(), func.min(RECOVERY.c.made_at))
+    left, made, made_at = session.execute(select(*numbers).where(RECOVERY.c.person_id == person_id)).one()
+    return RecoveryCodes(int(left), int(made), made_at) if made else None
 
 
 @dataclass(frozen=True)

@@ -211,6 +211,11 @@ def code_digits(typed: str | None) -> str | None:
     return digits if re.fullmatch(r"[0-9]{6}", digits) else None
 
 
+RECOVERY_CODES = 10
+FEW_RECOVERY_CODES = 3
+"""With so few left, somebody is told to make new ones."""
+
+
 # Attempts
 
 

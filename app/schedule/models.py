@@ -18,6 +18,15 @@ class ParticipantVisit(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("participant_id", "code"),
         Index("ix_visit_due", "study_id", "status", "target_on", "id"),
+        # What is still to be booked, by when it has to be.
+        Index(
+            "ix_visit_to_book",
+            "study_id",
+            "closes_on",
+            "id",
+            sqlite_where=text("status = 'planned'"),
+            postgresql_where=text("status = 'planned'"),
+        ),
     )
 
     id: int | None = Field(default=None, primary_key=True)

@@ -19,11 +19,11 @@ from app.dependencies import (
     require_password,
     shown_passkey,
 )
-from app.foundation.errors import Invalid, NotFound
+from app.foundation.errors import Invalid, NotFound, Refused
 from app.people import actions, reads
 from app.people.access import Actor
 from app.people.permissions import NOT_AT_A_SITE, TABLE, Permission, Role
-from app.people.rules import NOT_FOR_TOKENS
+from app.people.rules import FEW_RECOVERY_CODES, NOT_FOR_TOKENS
 from app.people.scopes import PRESETS, grouped, named
 from app.studies.in_use import study_in_use
 from app.studies.reads import all_studies
@@ -76,6 +76,9 @@ def _account(here: Here, *, status_code: int = 200, **more: object) -> Response:
         "passkey_options": [(str(each.id), each.name) for each in passkeys],
         "passkeys_work": passkey_place(here.request) is not None,
         "passkey_to_make": None,
+        "recovery_codes": reads.recovery_codes_of(here.session, here.actor.person_id),
+        "few_recovery_codes": FEW_RECOVERY_CODES,
+        "new_recovery_codes": (),
         "language_chosen": here.signed_in.language or "",
         "needed": here.request.query_params.get("needed", ""),
         "now": here.now,
@@ -211,7 +214,7 @@ def remove_second_factor(here: ChangeAnywhere) -> Response:
     problem = actions.remove_second_factor(
         here.session,
         password=here.form.get("password", [""])[-1],
-        code=here.value("code"),
+        code=_code(here),
         token=_cookie(here),
         by=here.actor,
         now=here.now,
@@ -221,6 +224,24 @@ def remove_second_factor(here: ChangeAnywhere) -> Response:
     if problem is not None:
         return _not_done(here, "second_factor", problem)
     return here.redirect("/account", done="second_factor_off")
+
+
+@router.post("/account/recovery-codes", name="account.make_recovery_codes")
+def make_recovery_codes(here: ChangeAnywhere) -> Response:
+    """Make ten recovery codes and show them, this once; those made before open nothing any more."""
+    try:
+        require_password(here, here.form.get("password", [""])[-1], _code(here) or None, code_needed=True)
+        made = actions.make_recovery_codes(here.session, by=here.actor, now=here.now)
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        return _account(here, status_code=422, problems={"recovery_codes": problem.reason})
+    here.release_key()
+    return _account(here, new_recovery_codes=made)
+
+
+def _code(here: Here) -> str:
+    """The code that a form brings: of the app, or a recovery code."""
+    return here.value("code") or here.value("recovery_code")
 
 
 @router.post("/account/passkeys", name="account.begin_passkey")

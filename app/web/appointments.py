@@ -246,7 +246,7 @@ def _booking_page(
     open_ = [each for each in mine if each.status == VisitStatus.PLANNED]
     options = [(each.code, _visit_words(here, each)) for each in open_]
     if rules.why_not_with(UNSCHEDULED, here.actor, participant.site_id) is None:
-        options.append((UNSCHEDULED, "A visit that is not in the plan"))
+        options.append((UNSCHEDULED, here.tell("A visit that is not in the plan")))
     asked = here.request.query_params.get("visit", "")
     chosen = next((each for each in open_ if each.code == (here.value("visit") or asked)), None)
     if not here.form and not asked:
@@ -298,7 +298,8 @@ def _visit_words(here: Here, visit: ParticipantVisit) -> str:
 
 def label_of(here: Here, row: AppointmentRow) -> str:
     """What an appointment is for, in words."""
-    return label_in(here.the_study, row)
+    said = label_in(here.the_study, row)
+    return said if row.visit or row.purpose else here.tell(said)
 
 
 def _show_page(

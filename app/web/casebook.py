@@ -21,7 +21,7 @@ from app.people.access import may, require, why_not
 from app.people.permissions import Permission
 from app.web.pages import pages
 from app.web.places import places_of, show_at
-from app.web.shell import errors_of, status_of
+from app.web.shell import errors_of, status_of, told_all
 from app.web.tables import kept_as
 from app.wording import title_of
 
@@ -174,7 +174,7 @@ def _page(here: Here, participant: Participant, problem: Invalid | Conflict | Re
         standing=standing,
         stands=standing is not None and holds(standing, participant.code, manifest),
         earlier=[each for each in reversed(signatures) if each.superseded_at is not None],
-        meanings=MEANINGS,
+        meanings=told_all(here, MEANINGS),
         digests={meaning: casebook_digest(participant.code, manifest, meaning) for meaning in MEANINGS},
         meaning=here.value("meaning"),
         reason=reason,

@@ -5,11 +5,11 @@ from typing import Any
 
 from fastapi.responses import Response
 
-from app.dependencies import Here, PageInStudy
+from app.dependencies import Here, PageInStudy, kept_here
 from app.foundation.languages import Gettext, translations
 from app.printing import Record, Row, record_pdf
 from app.randomisation import commitment
-from app.randomisation.concealment.reads import concealment
+from app.randomisation.concealment.reads import KeptActs, concealment
 from app.web.acts import act_in_words
 from app.web.pages import pages
 from app.web.shell import show
@@ -23,7 +23,7 @@ MOST_LINES = 20
 
 @router.get("/{study}/concealment", name="concealment.statement")
 def statement(here: PageInStudy) -> Response:
-    """The statement, computed anew each time."""
+    """The statement as it is now."""
     said = _said(here)
     gettext = translations(here.language).gettext
     root = f"/{here.the_study.code}/concealment"
@@ -68,7 +68,8 @@ def statement_pdf(here: PageInStudy) -> Response:
 
 
 def _said(here: Here) -> dict[str, Any]:
-    return concealment(here.session, here.the_study, by=here.actor, now=here.now)
+    kept = kept_here(here.request, KeptActs)
+    return concealment(here.session, here.the_study, by=here.actor, now=here.now, kept=kept)
 
 
 def _name(here: Here) -> str:

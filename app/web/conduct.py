@@ -1,6 +1,5 @@
 """Conduct: deviations, contacts, care beside the trial, who was lost, died or is through, and who was screened."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -10,7 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, Problem, Refused
-from app.foundation.paging import LARGEST_PAGE
+from app.foundation.paging import LARGEST_PAGE, Page
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.participants.status import Status
@@ -22,7 +21,7 @@ from app.safety.deviations.reads import DeviationRow
 from app.safety.deviations.rules import GRADES, Act, State, why_not_take_back
 from app.safety.deviations.rules import why_not as why_not_act
 from app.safety.logs import actions, reads
-from app.safety.logs.reads import ScreenedWanted, month_of
+from app.safety.logs.reads import ScreenedRow, ScreenedWanted, month_of
 from app.safety.logs.rules import End, How, Result, attempts_since, why_not_end
 from app.safety.words import to_confirm
 from app.schedule.reads import planned_visits
@@ -64,6 +63,7 @@ SCREENED_FILE = (
 )
 DEVIATION_FILTERS = ("site", "participant", "category", "grade", "open")
 SCREENED_FILTERS = ("site", "month", "reason", "outcome")
+BY_MONTH = "month"  # the log adds up, on a page of its own: that takes longer the more there are
 
 
 def _participant(here: Here, code: str, permission: Permission, action: str) -> Participant:
@@ -587,7 +587,7 @@ def _end_page(
 
 @router.get("/{study}/safety/screening", name="conduct.screening_log")
 def screening_log(here: PageInStudy) -> Response:
-    """Who was screened, by site and month, and why not everybody takes part; no names."""
+    """Who was screened, and why not everybody takes part; or how many, by month and site. No names."""
     require(here.actor, Permission.SAFETY_READ)
     study, asked = here.the_study, here.request.query_params
     places, path = places_of(here), f"/{study.code}/safety/screening"
@@ -604,9 +604,13 @@ def screening_log(here: PageInStudy) -> Response:
     if asked.get("format") == "csv":
         rows = _screened_lines(here, wanted)
         return csv_file(f"{study.code}-screening-log-{here.now:%Y-%m-%d}", SCREENED_FILE, rows)
-    found = reads.screened_page(here.session, study, by=here.actor, wanted=wanted, cursor=asked.get("after") or None)
+    by_month = asked.get("by") == BY_MONTH
+    found: Page[ScreenedRow] = Page([])
+    months = reads.screened_by_month(here.session, study, by=here.actor, wanted=wanted) if by_month else []
+    if not by_month:
+        cursor = asked.get("after") or None
+        found = reads.screened_page(here.session, study, by=here.actor, wanted=wanted, cursor=cursor)
     reasons = {each.code: each.label for each in study.definition.screen_failure_reasons}
-    first = not asked.get("after")
     return show_at(
         here,
         places,
@@ -616,7 +620,9 @@ def screening_log(here: PageInStudy) -> Response:
         query=query,
         errors={"month": "Type the month as YYYY-MM."} if wrong else {},
         rows=[(row, why_not_taking_part(study.definition, row.failure_reason)) for row in found.rows],
-        months=_months(here, wanted) if first else [],
+        months=months,
+        by_month=by_month,
+        other_url=address(path, query, by=None if by_month else BY_MONTH),
         reasons=list(reasons.items()),
         active=sum(1 for each in SCREENED_FILTERS if query[each] and query[each] != "all"),
         newer=address(path, query, after=found.previous) if found.previous else None,
@@ -626,22 +632,6 @@ def screening_log(here: PageInStudy) -> Response:
         here_tab="screening",
         several=len(places.sites) > 1,
     )
-
-
-def _months(here: Here, wanted: ScreenedWanted) -> list[dict[str, Any]]:
-    """Site by month: how many were screened, passed and were randomised; the last month first."""
-    screened: Counter[tuple[str, str]] = Counter()
-    failed: Counter[tuple[str, str]] = Counter()
-    for site, day, _, status, count in reads.screened_counts(here.session, here.the_study, by=here.actor):
-        key = (f"{day:%Y-%m}", site)
-        if (wanted.site and site != wanted.site) or (wanted.month and key[0] != wanted.month):
-            continue
-        screened[key] += count
-        failed[key] += count if status == Status.SCREEN_FAILED else 0
-    return [
-        {"month": key[0], "site": key[1], "screened": screened[key], "failed": failed[key]}
-        for key in sorted(screened, reverse=True)
-    ]
 
 
 def _screened_lines(here: Here, wanted: ScreenedWanted) -> Iterator[Sequence[object]]:

@@ -84,7 +84,7 @@ from app.web.items import (
 )
 from app.web.pages import pages
 from app.web.queries import threads_of
-from app.web.shell import errors_of, show, status_of
+from app.web.shell import errors_of, show, status_of, told_all
 from app.web.visits import planned_visit, typed_day, visit_url
 from app.wording import said, title_of
 
@@ -761,6 +761,7 @@ def form_page(
         else [],
         refusal=problem.reason if isinstance(problem, Refused) else None,
         is_stale=is_stale,
+        is_own=entry is not None and entry.saved_by == spot.here.actor.username,
         differences=differences,
         draft=kept,
         corrects=is_stale or _corrects(spot, judgement),
@@ -838,7 +839,7 @@ def _sign_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None) 
         spot=spot,
         entry=entry,
         rows=_rows(spot),
-        meanings=MEANINGS,
+        meanings=told_all(spot.here, MEANINGS),
         meaning=spot.here.value("meaning"),
         reason=why_not(spot.here.actor, Permission.ENTRY_SIGN, site_id=spot.participant.site_id)
         or why_not_sign_yet(spot.here.the_study.definition, spot.pair.state if spot.pair else None)
@@ -881,7 +882,7 @@ def _facts(spot: Spot) -> dict[str, Any]:
         "status": status,
         "late_by": late_by,
         "timezone": spot.place.timezone,
-        "meanings_said": MEANINGS,
+        "meanings_said": told_all(spot.here, MEANINGS),
         "holds": entry is not None and entry.is_signed and signature_holds(entry),
         "broken": spot.broken_signature,
         "why_not_enter": spot.why_not_enter if spot.may_save else None,

@@ -220,6 +220,11 @@ def _flashes(request: Request, gettext: object) -> tuple[Flash, ...]:
     return (Flash("done", gettext(DONE[done])),) if done in DONE else ()
 
 
+def told_all(here: Here, words: Mapping[str, str]) -> dict[str, str]:
+    """Words of ours by their codes, each in the language of whoever reads."""
+    return {code: here.tell(said) for code, said in words.items()}
+
+
 def show(here: Here, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:
     """A page with its shell."""
     return page(here.request, template, viewer=viewer_of(here), status_code=status_code, here_=here, **values)
@@ -235,7 +240,7 @@ def errors_of(problem: Problem | None) -> dict[str, str]:
     return {each.field: each.message for each in problem.problems} if isinstance(problem, Invalid) else {}
 
 
-SECRETS = frozenset({"password", "code", "passkey", "new_password", "new_password_again"})
+SECRETS = frozenset({"password", "code", "recovery_code", "passkey", "new_password", "new_password_again"})
 """Fields of forms that are never handed back to a browser."""
 
 

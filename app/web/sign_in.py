@@ -173,7 +173,7 @@ def check(request: Request, weighed: WeighedSignIn, session: Writing, form: Type
             session,
             username=one(form, "username"),
             password=form.get("password", [""])[-1],
-            code=one(form, "code") or None,
+            code=one(form, "code") or one(form, "recovery_code") or None,
             browser=_browser(request),
             weighed=weighed,
         )

@@ -28,7 +28,7 @@ from app.people.permissions import Permission
 from app.schedule.reads import visit_of, visits_of
 from app.studies.definition import Item, ItemType, Study, Visit
 from app.web.pages import pages
-from app.web.shell import errors_of, show, status_of
+from app.web.shell import errors_of, show, status_of, told_all
 from app.web.visits import VISIT, planned_visit, visit_url
 from app.wording import said, title_of
 
@@ -221,7 +221,7 @@ def _what_both_show(
             }
             for each in found.left_out
         ],
-        "meanings": MEANINGS,
+        "meanings": told_all(here, MEANINGS),
         "meaning": here.value("meaning"),
         "errors": errors,
         "refusal": errors.get("entries") or (None if problem is None or errors else problem.reason),

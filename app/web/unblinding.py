@@ -119,7 +119,7 @@ def _emergency_page(here: Here, participant: Participant, *, problem: Invalid | 
         refused=problem.reason if isinstance(problem, Refused) else None,
         errors=errors_of(problem),
         values=_values(here, "reason", "why", "asked_by"),
-        reasons=[(each.code, each.label) for each in here.the_study.definition.unblinding.reasons],
+        reasons=list(_reasons(here).items()),
         procedure=here.the_study.definition.unblinding.procedure,
         earlier=earlier,
         report_url=_report_url(here),
@@ -521,7 +521,7 @@ def _zone(places: Places, case: Case) -> str:
 
 
 def _reasons(here: Here) -> dict[str, str]:
-    return {each.code: each.label for each in here.the_study.definition.unblinding.reasons}
+    return {each.code: here.tell(each.label) for each in here.the_study.definition.unblinding.reasons}
 
 
 def _values(here: Here, *names: str) -> dict[str, str]:

@@ -190,7 +190,7 @@ def _add_page(here: Here, participant: Participant, problem: Invalid | Conflict 
         status_code=status_of(problem),
         participant=participant,
         url=f"/{here.the_study.code}/participants/{participant.code}",
-        label=unscheduled.label,
+        label=here.tell(unscheduled.label),
         forms=[form.label for form in forms],
         today=places.today(here, participant.site_id),
         reason=reason,
@@ -259,6 +259,10 @@ def _visit_page(
             line |= {"add": True, "url": f"{url}/entries/{following}", "has_draft": has_draft}
             if line["may_save"]:
                 forms.append(line)
+    if here.request.query_params.get("done") == "saved":  # whoever works by keyboard goes on from there
+        left = (line for line in forms if line["may_save"] and not line["add"])
+        next_one = next((line for line in left if line["entry"] is None or line["status"] == EntryStatus.PARTIAL), {})
+        next_one["is_next"] = True
     kind = VisitKind(visit.kind)
     appointments = [
         row for row in appointments_of(here.session, participant.id, by=here.actor) if row.visit_id == visit.id
@@ -363,6 +367,7 @@ def _form_line(
         "status": status,
         "entry": entry,
         "has_draft": False,
+        "is_next": False,
         "url": f"{url}/entries/{name}/second" if withheld else f"{url}/entries/{name}",
         "is_second": withheld is not None,
         "sign_url": f"{url}/entries/{name}/sign" if to_sign else None,

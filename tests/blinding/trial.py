@@ -839,7 +839,7 @@ QUERIES: dict[str, Sequence[str]] = {
     "safety.events": ("", "?serious=yes&sort=onset", "?format=csv"),
     "api.adverse_events": ("", "?serious=true"),
     "conduct.deviations": ("", "?open=yes", "?format=csv"),
-    "conduct.screening_log": ("", "?format=csv"),
+    "conduct.screening_log": ("", "?by=month", "?format=csv"),
     "reports.reports": ("", "?again=yes", *(f"?format=csv&part={part}" for part in REPORTS)),
     "api.reports": ("", "?site=north&again=true"),
     "locks.locks": ("", "?visit=week18&site=all"),

@@ -116,6 +116,7 @@ WHO: dict[str, Who] = {
     "account.start_second_factor": SIGNED_IN,
     "account.confirm_second_factor": SIGNED_IN,
     "account.remove_second_factor": SIGNED_IN,
+    "account.make_recovery_codes": SIGNED_IN,
     "account.begin_passkey": SIGNED_IN,
     "account.add_passkey": SIGNED_IN,
     "account.remove_passkey": SIGNED_IN,  # one's own: of somebody else's nothing is said

@@ -138,6 +138,8 @@ def test_no_wish_of_a_browser_breaks_a_page(wishes: str) -> None:
             "Line 3: position 4 is missing before position 5 of stratum “north”.",
             "Zeile 3: Position 4 fehlt vor Position 5 (Stratum „north“).",
         ),
+        ("Surgery in the last year: yes. Age: 17 years.", "Surgery in the last year: ja. Age: 17 years."),
+        ("Pain now: not answered yet.", "Pain now: noch nicht beantwortet."),
         ("What the study itself says stays.", "What the study itself says stays."),
         ("", ""),
     ],

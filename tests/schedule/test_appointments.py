@@ -18,13 +18,20 @@ from app.people.access import Actor
 from app.schedule.actions import miss_visit, record_visit, stop_visits
 from app.schedule.appointments import actions, rules
 from app.schedule.appointments.actions import Wish, book, cancel, move, record_held, record_no_show
-from app.schedule.appointments.reads import AppointmentRow, appointment_of, appointments_between, appointments_of
+from app.schedule.appointments.reads import (
+    AppointmentRow,
+    appointment_of,
+    appointments_between,
+    appointments_of,
+    unbooked_between,
+)
 from app.schedule.reads import visit_of
 from app.schedule.status import AppointmentStatus
 from app.studies.in_use import StudyInUse
 from tests.consent.acts import agreed, study_with_consent
 from tests.factories import NOW, TODAY, person
 from tests.participants.acts import log_of, screened
+from tests.plans import plans
 from tests.schedule.test_actions import enrolled
 
 DAY = timedelta(days=1)
@@ -309,3 +316,32 @@ def test_nothing_is_booked_when_the_log_cannot_be_written(north: Site, monkeypat
     assert north.one.id is not None
     assert appointments_of(north.session, north.one.id, by=north.by) == []
     assert visit_of(north.session, north.one.id, "week18").status == "planned"
+
+
+# What is still to be booked
+
+
+def test_what_is_to_be_booked_is_found_as_windows_close_and_no_further_than_it_is_shown(session: Session) -> None:
+    study = study_with_consent(session)
+    someone, coordinator = enrolled(session, study)
+    far, _ = enrolled(session, study, "south")
+    week18 = TODAY + 126 * DAY
+    asked: dict[str, Any] = {
+        "first": week18 + 14 * DAY,
+        "last": week18 + 20 * DAY,
+        "kinds": ["assessment"],
+        "limit": 40,
+    }
+    with plans(session, "FROM visit") as found:
+        (last_day,) = unbooked_between(session, study, by=coordinator, **asked)
+    assert (last_day.participant, last_day.code, last_day.closes_on) == (someone.code, "week18", week18 + 14 * DAY)
+    manager = person(session, study, "data_manager", site_code=None)
+    both = unbooked_between(
+        session, study, by=manager, **{**asked, "first": week18 - 20 * DAY, "last": week18 - 7 * DAY}
+    )
+    assert [each.participant for each in both] == [someone.code, far.code]  # its window opens on the last day
+    assert len(unbooked_between(session, study, by=manager, **{**asked, "limit": 0})) == 1
+    (plan,) = found
+    assert "ix_visit_to_book" in plan
+    assert "TEMP B-TREE" not in plan
+    assert "Sort" not in plan

@@ -195,3 +195,7 @@ def test_the_screening_log_has_codes_and_reasons_and_no_names(world: World):
     lines = coordinator.get(f"{page}?format=csv").text.splitlines()
     assert len(lines) == 2
     assert lines[1].startswith("M-001,north,")
+    by_month = coordinator.soup(f"{page}?by=month")
+    cells = [each.get_text(" ", strip=True) for each in by_month.select("table tbody tr > *")]
+    assert cells == [month, "north", "1", "0"]
+    assert [each["href"] for each in by_month.select(f'main a[href="{page}?site=all"], main a[href="{page}"]')]

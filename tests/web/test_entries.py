@@ -303,6 +303,16 @@ def test_who_saves_second_sees_both_versions_and_can_save_on_top(world, assessor
     assert (world.entry()["values"]["pain_note"], world.entry()["version"]) == ("Mine", 2)
 
 
+def test_who_saved_it_in_another_window_is_told_so_and_the_focus_goes_there(world, assessor):
+    fields = {**assessor.form(FORM), **PAIN, "pain_nrs": "7"}
+    assert assessor.post(FORM, PAIN).status_code == 303
+    versions = soup(assessor.send(FORM, fields)).select_one("#versions")
+    assert versions is not None
+    assert "You saved this form yourself, in another window or on another device" in versions.get_text()
+    assert versions.has_attr("data-error-summary")  # what the script of every page gives the focus
+    assert versions["tabindex"] == "-1"
+
+
 def test_a_session_that_ends_under_a_form_loses_nothing(world, assessor):
     fields = {**assessor.form(FORM), **PAIN, "pain_note": 'Two\r\nlines & "quotes"'}
     with world.database.writing() as session:

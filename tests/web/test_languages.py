@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from babel.messages.pofile import read_po
 from bs4 import BeautifulSoup, Comment
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.audit.actions import ENTRY
 from app.audit.models import SYSTEM_LOG
@@ -14,6 +14,7 @@ from app.foundation import clock
 from app.foundation.database import Database
 from app.foundation.languages import TRANSLATIONS
 from app.mail.actions import MAIL, queue
+from app.participants.identity import PARTICIPANT
 from app.people.reads import PERSON
 from tests.web.browser import PASSWORD, Browser, anonymous_client
 from tests.web.world import World
@@ -103,6 +104,29 @@ def test_a_refusal_and_a_wrong_field_are_said_in_german(world: World) -> None:
     assert reply.status_code == 422
     soup = BeautifulSoup(reply.text, "html.parser")
     assert not _said(soup) & _english()
+
+
+def test_the_verdicts_of_a_pre_screen_are_said_in_german(world: World) -> None:
+    """What was answered stands in a reason that is kept in English, and in a page in the language of its reader."""
+    browser = world.coordinator()
+    browser.client.headers.update(GERMAN)
+    form = f"/{world.study.code}/participants/new"
+    for surgery, said in (("yes", "Trifft zu. Surgery in the last year: ja."), ("", "noch nicht beantwortet.")):
+        reply = browser.post(form, {"age": "17", "pain_screen": "5", "surgery": surgery})
+        shown = " ".join(BeautifulSoup(reply.text, "html.parser").get_text(" ").split())
+        assert said in shown
+        assert "Nicht erfüllt. Age: 17 years." in shown
+
+
+def test_what_the_program_itself_says_within_a_choice_or_a_signature_is_german(world: World) -> None:
+    participant = world.filled()
+    here = f"/{world.study.code}/participants/{participant.code}"
+    investigator, coordinator = world.browser("investigator"), world.coordinator()
+    assert "Ich genehmige diese Daten." in _german(investigator, f"{here}/visits/baseline/sign")
+    with world.database.writing() as session:
+        session.execute(update(PARTICIPANT).values(randomised_on=world.today()))
+    assert "Schwerwiegendes unerwünschtes Ereignis" in _german(investigator, f"{here}/unblind")
+    assert "Eine Visite, die nicht im Plan steht" in _german(coordinator, f"{here}/appointments/new")
 
 
 def test_a_reason_with_markup_in_it_stays_text(world: World) -> None:

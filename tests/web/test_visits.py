@@ -227,3 +227,11 @@ def test_a_visit_asks_the_database_at_most_twelve_times(world, coordinator):
     with counted_statements(world.database) as statements:
         coordinator.soup(VISIT)
     assert len(statements) <= 12, statements
+
+
+def test_after_a_form_is_saved_the_focus_is_on_the_next_one(world, coordinator):
+    """Whoever works by keyboard does not begin at the top of the page again."""
+    coordinator.post(f"{VISIT}/entries/pain", {"pain_nrs": "5", "pain_days": "3"})
+    following = [f"{VISIT}/entries/disability"]
+    assert [each["href"] for each in coordinator.soup(f"{VISIT}?done=saved").select("[autofocus]")] == following
+    assert coordinator.soup(VISIT).select("[autofocus]") == []

@@ -31,15 +31,16 @@ _READ_AS = str.maketrans("OIL", "011")
 
 def new_passphrase() -> str:
     """100 random bits in five groups of four, as `7QK2-...`."""
-    return _new(PASSPHRASE_GROUPS)
+    return readable(PASSPHRASE_GROUPS)
 
 
 def new_code() -> str:
     """80 random bits in four groups of four: what opens one thing, once."""
-    return _new(CODE_GROUPS)
+    return readable(CODE_GROUPS)
 
 
-def _new(groups: int) -> str:
+def readable(groups: int) -> str:
+    """So many groups of four random letters and digits: 20 random bits each, to be read from paper."""
     made = ["".join(secrets.choice(ALPHABET) for _ in range(GROUP)) for _ in range(groups)]
     return "-".join(made)
 

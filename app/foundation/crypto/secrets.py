@@ -8,6 +8,8 @@ import pyotp
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from app.foundation.crypto.packs import GROUP, as_read, readable
+
 # OWASP minimum for argon2id (19 MiB, two passes, one lane): 25 to 50 ms here (performance.md section 3).
 _hasher = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 # Of a password that was forgotten at once; made with the same cost as everybody's, so that both take the same time.
@@ -47,6 +49,26 @@ def new_hexadecimal_token() -> str:
 def new_super_token() -> str:
     """256 random bits as 64 upper-case hexadecimal digits: what those clients call a super token."""
     return secrets.token_hex(32).upper()
+
+
+RECOVERY_GROUPS = 6
+LONGEST_TYPED = 64  # of a code, with gaps
+
+
+def new_recovery_code() -> str:
+    """120 random bits in six groups of four, to be kept on paper: as many as need no slow hash (OWASP ASVS 6.5.2)."""
+    return readable(RECOVERY_GROUPS)
+
+
+def recovery_code_as_read(typed: str | None) -> str | None:
+    """A recovery code without case, gaps, and letters that look like digits; None when it is no code at all."""
+    code = as_read((typed or "")[:LONGEST_TYPED])
+    return code if len(code) == RECOVERY_GROUPS * GROUP else None
+
+
+def recovery_code_hash(person_id: int, code: str) -> bytes:
+    """What is stored of a recovery code as it is read: a hash that is of use to this person only."""
+    return token_hash(f"recovery code {person_id} {code}")
 
 
 def token_hash(token: str) -> bytes:

@@ -13,6 +13,7 @@ from app.people.actions.persons import (
     set_password,
 )
 from app.people.actions.proving import HASHES_AT_ONCE, Chosen, Weighed, chosen, weigh, weighed_again
+from app.people.actions.recovery import make_recovery_codes
 from app.people.actions.reviewing import record_access_review
 from app.people.actions.rights import ReasonNeeded, add_site, grant, revoke
 from app.people.actions.second_factor import (
@@ -84,6 +85,7 @@ __all__ = [
     "invite",
     "lead_on",
     "mail_invitation",
+    "make_recovery_codes",
     "reauthenticate",
     "record_access_review",
     "remove_passkey",

@@ -30,6 +30,16 @@ NOTICES = {
         "A passkey was removed",
         "A passkey of your Equipoise account was removed. If it was not you, tell your administrator now.",
     ),
+    "recovery_codes.made": (
+        "Recovery codes were made",
+        "Recovery codes were made for your Equipoise account; older ones work no more. If it was not you, tell your "
+        "administrator now.",
+    ),
+    "recovery_code.used": (
+        "A recovery code was used",
+        "A recovery code of your Equipoise account was used in place of your second factor. If it was not you, tell "
+        "your administrator now.",
+    ),
     "sign_in.throttled": (
         "Attempts to sign in were stopped",
         "Somebody tried to sign in to your Equipoise account too often and must wait. If it was not you, tell your "

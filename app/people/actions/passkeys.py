@@ -19,6 +19,7 @@ from app.people.access import Actor
 from app.people.actions import challenges, proving
 from app.people.actions.challenges import Purpose, Shown
 from app.people.actions.notices import notify
+from app.people.actions.recovery import removed_codes
 from app.people.actions.sessions import ended
 from app.people.reads import PASSKEY, PERSON, SESSION
 from app.people.rules import (
@@ -171,6 +172,7 @@ def remove_passkey(
     changes = removed(session, person, *theirs, why="Removed by the person.")
     if last:
         session.execute(update(SESSION).where(SESSION.c.person_id == person.id).values(second_factor=False))
+        changes = [*changes, *removed_codes(session, person, why="The last second factor was removed.")]
     others = (SESSION.c.person_id == person.id, SESSION.c.token_hash != bound_to)
     sessions = ended(session, *others, now=now, why="A passkey was removed.")
     notify(session, person, "passkey.removed", now=now)

@@ -15,11 +15,18 @@ from sqlmodel import Session
 from app.audit.actions import Change, record
 from app.audit.models import SYSTEM_LOG
 from app.foundation.crypto.envelopes import open_sealed, seal
-from app.foundation.crypto.secrets import hash_password, needs_rehash, password_matches, totp_step
+from app.foundation.crypto.secrets import (
+    hash_password,
+    needs_rehash,
+    password_matches,
+    recovery_code_as_read,
+    totp_step,
+)
 from app.foundation.database import keys_of
 from app.people.access import Actor
 from app.people.actions.challenges import Purpose, Shown, passkey_ids, why_not_used
 from app.people.actions.notices import notify
+from app.people.actions.recovery import has_recovery_codes, use_recovery_code
 from app.people.reads import ATTEMPT, PERSON, throttle_state
 from app.people.rules import (
     CODE_MISSING,
@@ -124,16 +131,23 @@ def prove(
     if person is None or not weighed.right or not person.is_active:
         return _failed(session, person, account, address, "The password was not right.", wrong, by, now)
     enrolled = person.totp_secret is not None
-    with_code = enrolled and bool(code and code.strip())
+    recovers = recovery_code_as_read(code) is not None and has_recovery_codes(session, person.id)
+    with_code = recovers or (enrolled and bool(code and code.strip()))
     if code_needed and passkey is None and not with_code:
         ids = tuple(passkey_ids(session, person.id))
         if enrolled or ids:
             missing = (EITHER_MISSING if ids else CODE_MISSING) if enrolled else PASSKEY_MISSING
-            return Proof(missing, needs_second=True, codes=enrolled, passkeys=ids)
+            codes = enrolled or has_recovery_codes(session, person.id)
+            return Proof(missing, needs_second=True, codes=codes, passkeys=ids)
     if passkey is not None:
         why = why_not_used(session, person, passkey, purpose=Purpose.AGAIN, now=now)
         if why is not None:
             return _failed(session, person, account, address, why, PASSKEY_WRONG, by, now)
+    elif recovers:
+        used = use_recovery_code(session, person, code, now=now)
+        if used is None:
+            return _failed(session, person, account, address, "The recovery code was not right.", wrong, by, now)
+        record(session, SYSTEM_LOG, [used], by=by, now=now)
     elif with_code and not _use_code(session, person, code, now):
         return _failed(session, person, account, address, "The code was not right.", wrong, by, now)
     session.execute(insert(ATTEMPT).values(username=account, address=address, at=now, succeeded=True))

@@ -21,6 +21,7 @@ from app.people.actions import proving
 from app.people.actions.challenges import Shown, has_second_factor, passkey_ids
 from app.people.actions.notices import notify
 from app.people.actions.passkeys import removed
+from app.people.actions.recovery import removed_codes
 from app.people.actions.rights import require_manager
 from app.people.actions.sessions import ended
 from app.people.reads import PERSON, SESSION, person_by_id
@@ -183,9 +184,11 @@ def reset_second_factor(session: Session, person_id: int, *, why: str, by: Actor
 def _remove(session: Session, person: Any, *sessions: ColumnElement[bool], why: str, by: Actor, now: datetime) -> None:
     # The last step stays: a set-up that was begun before is over with it.
     session.execute(update(PERSON).where(PERSON.c.id == person.id).values(totp_secret=None))
+    codes: list[Change] = []
     if not passkey_ids(session, person.id):
         session.execute(update(SESSION).where(SESSION.c.person_id == person.id).values(second_factor=False))
+        codes = removed_codes(session, person, why=why)
     gone = Change("second_factor.removed", subject=f"person/{person.username}", why=why)
     changes = ended(session, *sessions, now=now, why="The second factor was removed.")
     notify(session, person, "second_factor.removed", now=now)
-    record(session, SYSTEM_LOG, [gone, *changes], by=by, now=now)
+    record(session, SYSTEM_LOG, [gone, *codes, *changes], by=by, now=now)

@@ -2,19 +2,30 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY, HEAD
-from app.foundation.database import keys_of, written_out
+from app.foundation.database import keys_of, plan_by_value, written_out
 from app.foundation.errors import NotFound, Refused
 from app.people.access import Actor, may, require_whole_log
 from app.people.permissions import Permission, holders
 from app.people.reads import MEMBERSHIP, PERSON
-from app.randomisation.concealment.rules import ACCESS, ENROLLING, MOST_TOLD, Act, Listed, Opening, Right, statement
+from app.randomisation.concealment.rules import (
+    ACCESS,
+    ENROLLING,
+    MOST_TOLD,
+    Act,
+    Listed,
+    Opening,
+    Right,
+    statement,
+    together,
+)
 from app.randomisation.models import SequenceStatus
 from app.randomisation.reads import SEQUENCE
 from app.studies.in_use import StudyInUse
@@ -25,18 +36,53 @@ MADE = ("drawn_by", "drawn_at", "sealed_by", "sealed_at")
 RUNNING = (SequenceStatus.DRAWN, SequenceStatus.SEALED)
 
 
-def concealment(session: Session, study: StudyInUse, *, by: Actor, now: datetime) -> dict[str, Any]:
-    """The statement of concealment, in six statements: for who draws; once every list is closed, for who reviews the
+@dataclass(frozen=True)
+class SoFar:
+    """What a log says before the place `size`, whose last entry there has this leaf; of its envelopes, none that was
+    opened before the place `fair` came too early.
+    """
+
+    size: int = 0
+    leaf: bytes = b""
+    acts: tuple[Act, ...] = ()
+    fair: int = 0
+
+
+class KeptActs:
+    """How far each log was read in this process, so that the next statement reads only what came since.
+
+    What an entry says never changes and none goes, so that nothing of this can become wrong; a log that is another one
+    at that place (a backup was put back) is read anew from its beginning.
+    """
+
+    def __init__(self) -> None:
+        self._logs: dict[str, SoFar] = {}
+
+    def of(self, log: str) -> SoFar:
+        """How far a log was read; from its beginning on, if it was not."""
+        return self._logs.get(log, SoFar())
+
+    def keep(self, log: str, so_far: SoFar) -> None:
+        """A log was read further."""
+        self._logs[log] = so_far
+
+
+def concealment(
+    session: Session, study: StudyInUse, *, by: Actor, now: datetime, kept: KeptActs | None = None
+) -> dict[str, Any]:
+    """The statement of concealment, in seven statements: for who draws; once every list is closed, for who reviews the
     log of the whole study as well.
 
     It names no arm and no number of slots. NotFound where nobody is allocated, Refused before the end for who reviews.
+    The log is read from where it was read the last time, if that was `kept`.
     """
     if not study.definition.is_allocated:
         raise NotFound
     columns = [SEQUENCE.c[name] for name in ("version", "status", "certificate", *MADE)]
     lists = session.execute(select(*columns).where(SEQUENCE.c.study_id == study.id).order_by(SEQUENCE.c.version)).all()
     _require(lists, by)
-    head = session.execute(select(HEAD.c.size, HEAD.c.root).where(HEAD.c.log == study.code)).first()
+    size, root, so_far, leaf = _head(session, study.code, kept.of(study.code) if kept is not None else SoFar())
+    plan_by_value(session)  # of the log only the end may be asked for
     sealed = {
         (row.subject, json.loads(row.new or "{}").get("certificate")): row.position
         for row in session.execute(
@@ -45,18 +91,41 @@ def concealment(session: Session, study: StudyInUse, *, by: Actor, now: datetime
             )
         )
     }
+    acts = together(so_far.acts, _acts(session, study, since=so_far.size))
+    openings = _early(session, study, since=so_far.fair)
+    if kept is not None:
+        kept.keep(study.code, SoFar(size, leaf, tuple(acts), openings[0].position if openings else size))
     definition = study.definition
     return statement(
         study={"study": study.code, "title": definition.title, "protocol_version": definition.version},
-        log={"name": study.code, "size": head.size if head else 0, "root": head.root.hex() if head else ""},
+        log={"name": study.code, "size": size, "root": root.hex()},
         lists=[_listed(row, sealed) for row in lists],
-        acts=_acts(session, study),
+        acts=acts,
         rights=_rights(session, study),
         drawing=frozenset(role.value for role in DRAWING),
-        openings=_early(session, study),
+        openings=openings,
         key=keys_of(session).fingerprint,
         now=now,
     )
+
+
+def _head(session: Session, log: str, so_far: SoFar) -> tuple[int, bytes, SoFar, bytes]:
+    """Size, root and last leaf of a log; and how far it was read, if it is the same up to there."""
+
+    def leaf_at(position: ColumnElement[int] | int) -> ColumnElement[bytes]:
+        return select(ENTRY.c.leaf_hash).where(ENTRY.c.log == log, ENTRY.c.position == position).scalar_subquery()
+
+    columns = (
+        HEAD.c.size,
+        HEAD.c.root,
+        leaf_at(HEAD.c.size - 1).label("last"),
+        leaf_at(so_far.size - 1).label("known"),
+    )
+    head = session.execute(select(*columns).where(HEAD.c.log == log)).first()
+    if head is None:
+        return 0, b"", SoFar(), b""
+    is_same = head.known is not None and bytes(head.known) == so_far.leaf and head.size >= so_far.size
+    return head.size, head.root, so_far if is_same else SoFar(), bytes(head.last or b"")
 
 
 def _require(lists: Any, by: Actor) -> None:
@@ -87,8 +156,8 @@ def _listed(row: Any, sealed: dict[tuple[str, str], int]) -> Listed:
     )
 
 
-def _acts(session: Session, study: StudyInUse) -> list[Act]:
-    """What each person did with lists, one by one; how often they enrolled, and opened envelopes."""
+def _acts(session: Session, study: StudyInUse, *, since: int) -> list[Act]:
+    """What each person did with lists, one by one; how often they enrolled, and opened envelopes; from here on."""
     grouped = (
         select(
             ENTRY.c.username,
@@ -101,9 +170,11 @@ def _acts(session: Session, study: StudyInUse) -> list[Act]:
             func.min(ENTRY.c.subject).label("subject"),
         )
         .where(
-            ENTRY.c.log == study.code, ENTRY.c.action.in_(map(written_out, (*ACCESS, *ENROLLING, "envelope.opened")))
+            ENTRY.c.log == study.code,
+            ENTRY.c.action.in_(map(written_out, (*ACCESS, *ENROLLING, "envelope.opened"))),
+            ENTRY.c.position >= since,
         )
-        .group_by(ENTRY.c.username, ENTRY.c.action)
+        .group_by(ENTRY.c.action, ENTRY.c.username)  # the other way round SQLite goes through the log by name
         .order_by(func.min(ENTRY.c.position))
     )
     return [
@@ -133,28 +204,26 @@ def _rights(session: Session, study: StudyInUse) -> list[Right]:
     return [Right(row.username, row.role, row.granted_at, row.revoked_at) for row in session.execute(query)]
 
 
-def _early(session: Session, study: StudyInUse) -> list[Opening]:
-    """Envelopes of participants, or their groups of the first stage, that were opened before these had them.
+def _early(session: Session, study: StudyInUse, *, since: int) -> list[Opening]:
+    """Envelopes of participants, or their groups of the first stage, that were opened from this place of the log on and
+    before these had them.
 
     Slots that are reserved for downtime are nobody's when the pack is made; that somebody made it is an act.
     """
     when = ENTRY.alias("allocated")
-    had = (
-        select(when.c.participant, when.c.action, func.min(when.c.position).label("position"))
-        .where(when.c.log == study.code, when.c.action.in_(("participant.randomised", "participant.staged")))
-        .group_by(when.c.participant, when.c.action)
-        .subquery()
-    )
-    of_stage = (ENTRY.c.subject == "stage") & (had.c.action == "participant.staged")
-    of_arm = (ENTRY.c.subject != "stage") & (had.c.action == "participant.randomised")
+    of_stage = and_(ENTRY.c.subject == "stage", when.c.action == "participant.staged")
+    of_arm = and_(ENTRY.c.subject != "stage", when.c.action == "participant.randomised")
+    theirs = and_(when.c.log == study.code, when.c.participant == ENTRY.c.participant, or_(of_stage, of_arm))
+    had = select(func.min(when.c.position)).where(theirs).correlate(ENTRY).scalar_subquery()
+    before = select(when.c.position).where(theirs, when.c.position < ENTRY.c.position).correlate(ENTRY).exists()
     query = (
-        select(ENTRY.c.participant, ENTRY.c.username, ENTRY.c.position, ENTRY.c.at, had.c.position.label("allocated"))
-        .select_from(ENTRY.outerjoin(had, (had.c.participant == ENTRY.c.participant) & or_(of_stage, of_arm)))
+        select(ENTRY.c.participant, ENTRY.c.username, ENTRY.c.position, ENTRY.c.at, had.label("allocated"))
         .where(
             ENTRY.c.log == study.code,
             ENTRY.c.action == written_out("envelope.opened"),
+            ENTRY.c.position >= since,
             ENTRY.c.participant != "",
-            or_(had.c.position.is_(None), ENTRY.c.position < had.c.position),
+            ~before,
         )
         .order_by(ENTRY.c.position)
         .limit(MOST_TOLD)

@@ -5,7 +5,7 @@ who enrolled or assigned had access to the sequence). Each fact names the positi
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -85,6 +85,26 @@ class Listed:
     certificate: Mapping[str, Any] | None
     fingerprint: str | None
     in_log: int | None
+
+
+def together(earlier: Iterable[Act], later: Iterable[Act]) -> list[Act]:
+    """What everybody did in two stretches of a log, the later one behind the earlier, in the order of their firsts."""
+    found = {(each.who, each.action): each for each in earlier}
+    for each in later:
+        before = found.get((each.who, each.action))
+        found[each.who, each.action] = (
+            each
+            if before is None
+            else replace(
+                before,
+                number=before.number + each.number,
+                last=each.last,
+                first_at=min(before.first_at, each.first_at),
+                last_at=max(before.last_at, each.last_at),
+                subject="",
+            )
+        )
+    return sorted(found.values(), key=lambda each: each.first)
 
 
 OF_A_CERTIFICATE = ("method", "generator", "recipe", "software", "root", "plan_commitment", "escrowed_to", "signed_by")

@@ -1,6 +1,6 @@
 """What may I see of contacts, care and ends of one participant, of their counts, and of everybody who was screened?"""
 
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Integer, Select, String, and_, bindparam, 
 from sqlmodel import Session
 
 from app.foundation import paging
-from app.foundation.database import table_of
+from app.foundation.database import at_most, table_of
 from app.foundation.errors import FieldProblem, Invalid
 from app.participants.identity import PARTICIPANT
 from app.participants.reads import SCREENING, SITE
@@ -191,7 +191,7 @@ def screened_page(
             else (earlier_on | and_(same, SCREENING.c.id < number))
         )
     order = [one.asc() if backwards else one.desc() for one in here]
-    found = session.execute(query.order_by(*order).limit(size + 1)).all()
+    found = session.execute(query.order_by(*order).limit(at_most(size + 1))).all()
     page = paging.page_of(
         found, size, lambda row: (row.screened_on.isoformat(), row.number), cursor=cursor, backwards=backwards
     )
@@ -240,26 +240,41 @@ def month_of(text: str) -> tuple[date, date] | None:
         return None
 
 
-def screened_counts(
-    session: Session, study: StudyInUse, *, by: Actor
-) -> Iterator[tuple[str, date, str | None, str, int]]:
-    """(site, day, reason, status, how many), of everybody who was screened at the person's sites."""
-    query = (
-        select(
-            SITE.c.code,
-            PARTICIPANT.c.screened_on,
-            SCREENING.c.failure_reason,
-            PARTICIPANT.c.status,
-            func.count(),
-        )
-        .select_from(SCREENING)
-        .join(PARTICIPANT, PARTICIPANT.c.id == SCREENING.c.participant_id)
-        .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
-        .where(PARTICIPANT.c.study_id == study.id, _theirs(by))
-        .group_by(SITE.c.code, PARTICIPANT.c.screened_on, SCREENING.c.failure_reason, PARTICIPANT.c.status)
+@dataclass(frozen=True)
+class ScreenedMonth:
+    """How many were screened at a site in a month (its first day), and how many of them did not pass."""
+
+    site: str
+    month: date
+    screened: int
+    failed: int
+
+
+def screened_by_month(
+    session: Session, study: StudyInUse, *, by: Actor, wanted: ScreenedWanted = ScreenedWanted()
+) -> list[ScreenedMonth]:
+    """Everybody who was screened at the person's sites (of `wanted` only site and month), the last month first."""
+    on = PARTICIPANT.c.screened_on
+    keys = (PARTICIPANT.c.site_id, on, (PARTICIPANT.c.status == Status.SCREEN_FAILED).label("failed"))
+    days = select(*keys, func.count().label("number")).where(PARTICIPANT.c.study_id == study.id, _theirs(by))
+    if wanted.month and (span := month_of(wanted.month)):
+        days = days.where(on >= span[0], on < span[1])
+    each = days.group_by(PARTICIPANT.c.site_id, on, PARTICIPANT.c.status).subquery()
+    query = select(SITE.c.code, each.c.screened_on, each.c.failed, each.c.number).join(
+        SITE, SITE.c.id == each.c.site_id
     )
-    for row in session.execute(query):
-        yield row[0], row[1], row[2], row[3], int(row[4])
+    if wanted.site:
+        query = query.where(SITE.c.code == wanted.site)
+    screened: Counter[tuple[date, str]] = Counter()
+    failed: Counter[tuple[date, str]] = Counter()
+    for code, day, has_failed, number in session.execute(query):
+        key = (day.replace(day=1), code)
+        screened[key] += number
+        failed[key] += number if has_failed else 0
+    return [
+        ScreenedMonth(site, month, screened[month, site], failed[month, site])
+        for month, site in sorted(screened, reverse=True)
+    ]
 
 
 def _theirs(by: Actor) -> ColumnElement[bool]:

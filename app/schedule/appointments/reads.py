@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Integer, bindparam, or_, select
 from sqlmodel import Session
 
-from app.foundation.database import Instant, table_of
+from app.foundation.database import Instant, at_most, table_of, written_out
 from app.foundation.errors import NotFound
 from app.participants.identity import PARTICIPANT
 from app.participants.reads import SITE, at_their_sites
@@ -257,13 +257,13 @@ def unbooked_between(
 ) -> list[Unbooked]:
     """The planned visits whose window is open on some day from `first` to `last` and which nobody has booked.
 
-    Those first whose window closes first; one more than `limit`, when there are more.
+    Those first whose window closes first; one more than `limit`, when there are more. They are found in the order in
+    which windows close, so that in a trial of any size the search ends where the page does.
     """
-    longest = max((each.window.before for each in study.definition.visits), default=0)
-    widest = max((each.window.after for each in study.definition.visits), default=0)
+    windows = [each.window.before + each.window.after for version in study.definitions for each in version.visits]
     booked = (
         select(APPOINTMENT.c.id)
-        .where(APPOINTMENT.c.visit_id == VISIT.c.id, APPOINTMENT.c.status == AppointmentStatus.BOOKED)
+        .where(APPOINTMENT.c.visit_id == VISIT.c.id, APPOINTMENT.c.status == written_out(AppointmentStatus.BOOKED))
         .correlate(VISIT)
         .exists()
     )
@@ -282,19 +282,19 @@ def unbooked_between(
         .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
         .where(
             VISIT.c.study_id == study.id,
-            VISIT.c.status == VisitStatus.PLANNED,
-            # A bound on both sides, so that the index of what is due ends the search early.
-            VISIT.c.target_on.between(first - timedelta(days=widest), last + timedelta(days=longest)),
+            VISIT.c.status == written_out(VisitStatus.PLANNED),
+            # What is open on the last day closes within the widest window: a bound on both sides of the index.
+            VISIT.c.closes_on.between(first, last + timedelta(days=max(windows, default=0))),
             VISIT.c.opens_on <= last,
-            VISIT.c.closes_on >= first,
             VISIT.c.kind.in_(kinds),
             at_their_sites(by),
             ~booked,
         )
-        .order_by(VISIT.c.closes_on, PARTICIPANT.c.code, VISIT.c.id)
-        .limit(limit + 1)
-    )
-    return [Unbooked(**row._mapping) for row in rows]
+        .order_by(VISIT.c.closes_on, VISIT.c.id)
+        .limit(at_most(limit + 1))
+    ).all()
+    found = sorted(rows, key=lambda row: (row.closes_on, row.participant))
+    return [Unbooked(**row._mapping) for row in found]
 
 
 @dataclass(frozen=True)
