@@ -8,7 +8,7 @@ from fastapi.responses import Response
 
 from app.api.redcap.answers import CONTENT_TYPES, XML_HEAD, in_pieces, streamed, xml_text
 from app.api.redcap.asked import Asked
-from app.api.redcap.data import Sent, xml_root
+from app.api.redcap.data import Sent, each_once, xml_root
 from app.api.redcap.dictionary import (
     ARM,
     ARM_NAME,
@@ -354,7 +354,6 @@ def rows_in_document(text: str, project: Project) -> list[Sent]:
                     place = {record_id: once[record_id], EVENT: name}
                     into = {**place, REPEAT_FORM: code, REPEAT: form.get("FormRepeatKey", "1")}
                     rows.append(into)
-                for item in form.iter("{*}ItemData"):
-                    if item.get("ItemOID") != record_id:
-                        into[str(item.get("ItemOID", ""))] = item.get("Value", "")
+                said = [(str(item.get("ItemOID", "")), item.get("Value", "")) for item in form.iter("{*}ItemData")]
+                into |= each_once((oid, value) for oid, value in said if oid != record_id)
     return rows
