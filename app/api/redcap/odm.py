@@ -52,7 +52,7 @@ def project_xml(asked: Asked) -> Response:
     """The study, and what is recorded unless returnMetadataOnly says otherwise."""
     only = asked.call.flag("returnMetadataOnly") or asked.call.flag("returnMetaDataOnly")
     asked.require_study()
-    if only:
+    if only or asked.draft is not None:  # nobody is in a draft
         text = "".join([*_begun(asked), "</ODM>"])
         return Response(text.encode(), headers={"Content-Type": CONTENT_TYPES["xml"]})
     if asked.call.flag("exportFiles"):

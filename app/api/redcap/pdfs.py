@@ -28,7 +28,7 @@ def pdf(asked: Asked) -> Response:
     name = call.text("instrument")
     if name and name not in project.form:
         raise not_valid_values("instrument", [name])
-    record, everybody = asked.record, bool(call.text("allRecords"))
+    record, everybody = asked.record, bool(call.text("allRecords")) and asked.draft is None  # nobody is in a draft
     forms = [form for form in project.forms if name in ("", form.name)]
     if record or everybody:
         rows = list(_filled(asked, forms, None if everybody else record))
