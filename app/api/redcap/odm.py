@@ -24,7 +24,7 @@ from app.api.redcap.dictionary import (
 )
 from app.api.redcap.errors import Wrong
 from app.api.redcap.events import repeating_rows
-from app.api.redcap.metadata import RECORD_ID_LABEL, bound, choices_of, is_hard, kind_of, note_of
+from app.api.redcap.metadata import RECORD_ID_LABEL, bound, bounds_of, choices_of, is_hard, kind_of, note_of
 from app.api.redcap.records import EVENT, REPEAT, REPEAT_FORM, TABLE, Wanted, rows_in, wanted_of
 from app.dependencies import database_of
 from app.exports.actions import record_export
@@ -260,7 +260,7 @@ def _items(project: Project, field: Field, lists: list[str]) -> Iterator[str]:
     digits = {"SignificantDigits": item.decimals or 6} if data_type == "float" else {}
     checks = [
         f'<RangeCheck Comparator="{comparator}" SoftHard="Soft"><CheckValue>{bound(number)}</CheckValue></RangeCheck>'
-        for comparator, number in (("GE", item.min), ("LE", item.max))
+        for comparator, number in zip(("GE", "LE"), bounds_of(item), strict=True)
         if number is not None
     ]
     listed = f"{field.name}.choices" if item.choices else ""
