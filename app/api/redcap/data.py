@@ -4,17 +4,37 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from app.api.redcap.decoding import Call
-from app.api.redcap.errors import NOT_IN_FORMAT, Wrong
+from app.api.redcap.errors import NOT_IN_FORMAT, Wrong, shown
 from app.foundation.json_parts import items
 
 _point = re.compile(r"(?<=[0-9])\.0+$")
-NUMBERS_AS_SENT = json.JSONDecoder(parse_float=str, parse_constant=str).raw_decode
 Sent = dict[str, Any]
 """One row: column -> text; rights by form stay a mapping."""
+
+
+def each_once(pairs: Iterable[tuple[str, Any]]) -> Sent:
+    """Names and what was sent for them, as a row. Wrong where a name stands twice: nobody could tell which is meant."""
+    found = list(pairs)
+    refuse_twice(name for name, _ in found)
+    return dict(found)
+
+
+def refuse_twice(names: Iterable[str]) -> None:
+    """Wrong where one of these names stands twice."""
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        listed = ", ".join(map(shown, twice))
+        raise Wrong(
+            f"The following fields stand there twice, so that nobody could tell which is meant: {listed}. Send each "
+            "once."
+        )
+
+
+NUMBERS_AS_SENT = json.JSONDecoder(parse_float=str, parse_constant=str, object_pairs_hook=each_once).raw_decode
 
 
 def rows_of(call: Call, odm: Callable[[str], list[Sent]] | None = None) -> list[Sent]:
@@ -50,7 +70,27 @@ def _text(value: object) -> str:
     raise ValueError
 
 
+def columns_of(call: Call) -> list[str]:
+    """The names of the columns that CSV was sent with, which stand there though no row may follow; else none."""
+    if call.format != "csv":
+        return []
+    header, _ = _table(call.raw("data"), call)
+    return [name for name in header if name]
+
+
 def _csv(text: str, call: Call) -> Iterator[Sent]:
+    header, rows = _table(text, call)
+    refuse_twice(name for name in header if name)
+    for cells in rows:
+        if not any(cells):
+            continue
+        if any(cell.strip() for cell in cells[len(header) :]):
+            raise ValueError
+        yield {name: cell for name, cell in zip(header, cells, strict=False) if name}
+
+
+def _table(text: str, call: Call) -> tuple[list[str], Iterator[list[str]]]:
+    """The names in the first line, and the lines after it; ValueError when it is no table."""
     text = text.removeprefix("\ufeff").lstrip("\r\n")
     first = text.partition("\n")[0]
     delimiter = call.delimiter
@@ -61,24 +101,20 @@ def _csv(text: str, call: Call) -> Iterator[Sent]:
     header = [name.strip() for name in next(reader, [])]
     if not header or "" in header[:1] or text.lstrip()[:1] in ("[", "{", "<"):
         raise ValueError
-    for cells in reader:
-        if not any(cells):
-            continue
-        if any(cell.strip() for cell in cells[len(header) :]):
-            raise ValueError
-        yield {name: cell for name, cell in zip(header, cells, strict=False) if name}
+    return header, reader
 
 
 def _xml(text: str) -> Iterator[Sent]:
     root = xml_root(text)
     for item in root.iter("item"):
-        row: Sent = {}
-        for cell in item:
-            if len(cell):
-                row[str(cell.tag)] = {str(each.tag): (each.text or "").strip() for each in cell}
-            elif isinstance(cell.tag, str):
-                row[cell.tag] = cell.text or ""
-        yield row
+        yield each_once((cell.tag, _cell(cell)) for cell in item if isinstance(cell.tag, str))
+
+
+def _cell(cell: Any) -> Any:
+    """The text of an element; of one that holds others, each by its name."""
+    if not len(cell):
+        return cell.text or ""
+    return each_once((str(each.tag), (each.text or "").strip()) for each in cell)
 
 
 def xml_root(text: str) -> Any:

@@ -88,6 +88,14 @@ class Call:
             raise not_valid(name)
         return int(said)
 
+    @property
+    def instance(self) -> int:
+        """The number of the repeat that is meant: the first where none was named."""
+        number = self.number("repeat_instance")
+        if number == 0:
+            raise not_valid("repeat_instance")
+        return 1 if number is None else number
+
     def refuse_nul(self) -> None:
         """PostgreSQL cannot even be asked about a NUL; in `data`, the cell that holds one is named instead."""
         for name, values in (*self.plain.items(), *self.listed.items()):

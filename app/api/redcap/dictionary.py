@@ -212,7 +212,9 @@ def project_of(versions: Sequence[Study]) -> Project:
 
 def _project(versions: Sequence[Study]) -> Project:
     plan = plan_of(versions)
-    asked = dict.fromkeys((*plan.screening, *plan.entered()))
+    # In the order of the plan, in which they were designed: instruments stand by their code in a study.
+    planned = (code for version in versions for visit in version.visits for code in visit.instruments)
+    asked = dict.fromkeys((*plan.screening, *planned))
     outside = (code for version in versions if version.unscheduled for code in version.unscheduled.instruments)
     codes = [code for code in dict.fromkeys((*asked, *outside)) if code in plan.instruments]
     record_id = versions[0].record_id

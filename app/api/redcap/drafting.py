@@ -6,14 +6,14 @@ it no study any more is refused, with the reason, and nothing is changed.
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fastapi.responses import Response
 
 from app.api.redcap.answers import plain
 from app.api.redcap.asked import Asked
 from app.api.redcap.data import Sent, rows_of, same_rows
-from app.api.redcap.dictionary import ARM, OUTSIDE, SCREENING, Event
+from app.api.redcap.dictionary import ARM, OUTSIDE, SCREENING, Event, Project
 from app.api.redcap.errors import Wrong, not_valid_values, shown
 from app.api.redcap.events import ONE_ARM, repeating_rows
 from app.api.redcap.metadata import COLUMNS
@@ -23,7 +23,9 @@ from app.foundation.clock import today
 from app.studies.drafts import designing
 from app.studies.drafts.actions import save_files
 from app.studies.drafts.designing import Planned
-from app.studies.importing import Failed, convert
+from app.studies.importing import Failed, Kind, convert
+from app.studies.importing.redcap import Event as Planning
+from app.studies.importing.report import as_markdown
 
 
 def import_dictionary(asked: Asked) -> Response:
@@ -31,24 +33,50 @@ def import_dictionary(asked: Asked) -> Response:
     sent, present = rows_of(asked.call), list(dictionary_rows(asked.project))
     if len(sent) == len(present) and same_rows(sent, present, "field_name"):
         return plain(len(sent))
+    names = dict.fromkeys(str(row.get("field_name", "")).strip() for row in sent)
+    forms = dict.fromkeys(str(row.get("form_name", "")).strip() for row in sent)
+    # The pre-screen stays, and conditions may refer to it, whether or not it was sent.
+    kept = [row for row in present[1:] if row["form_name"] not in forms and row["field_name"] not in names]
+    screening = [row for row in kept if row["form_name"] in asked.project.events[0].forms]
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", restval="")
     writer.writeheader()
-    writer.writerows(sent)
-    study = asked.here.the_study.definition
+    writer.writerows([*sent, *screening])
+    study, said, events = asked.here.the_study.definition, text.getvalue().encode(), _events(asked.project, forms)
     try:
         with asked.here.nobody_waits():
-            found = convert(text.getvalue().encode(), name="metadata", on=today("UTC", asked.here.now), code=study.code)
+            found = convert(said, name="metadata", on=today("UTC", asked.here.now), code=study.code, events=events)
     except Failed as reason:
         raise Wrong(str(reason)) from None
-    # What the conversion adds for want of a pre-screen is not in the dictionary.
-    own = f"{designing.FOLDER}{found.study.eligibility.instrument}.yaml"
-    forms = {
-        path: data.decode() for path, data in found.files.items() if designing.code_of(path) is not None and path != own
-    }
-    record_id = str(sent[0].get("field_name", "")).strip() or None
-    _change(asked, lambda files: designing.with_instruments(files, forms, record_id=record_id))
+    # What the conversion adds for want of a pre-screen, or of its criteria, is not in the dictionary.
+    own = found.study.eligibility.instrument
+    added = {each.code for each in found.study.eligibility.criteria} - set(names)
+    made = {path: data.decode() for path, data in found.files.items() if designing.code_of(path) is not None}
+    for path in [path for path in made if designing.code_of(path) == own]:
+        if own in forms:
+            made[path] = designing.without_items(made[path], added)
+        else:
+            del made[path]
+    order = {code: place for place, code in enumerate(forms)}  # the forms stand there as they were designed
+    made = dict(sorted(made.items(), key=lambda each: order.get(designing.code_of(each[0]) or "", len(order))))
+    record_id = next(iter(names), "") or None
+    notes = [note for note in found.notes if note.kind is not Kind.DEFAULT]
+    report = {"README-dictionary.md": as_markdown(study.title, found.source, notes)}
+    _change(asked, lambda files: designing.with_instruments(files, made, record_id=record_id) | report)
     return plain(len(sent))
+
+
+def _events(project: Project, forms: Iterable[str]) -> list[Planning]:
+    """Where the forms of a dictionary are asked in the draft: one that is new at the first visit."""
+    asked = {name for event in project.events for name in event.forms}
+    new = [name for name in forms if name not in asked]
+    made = []
+    for event in project.events:
+        at = list(event.forms)
+        if event.visit not in (SCREENING, OUTSIDE):
+            at, new = [*at, *new], []
+        made.append(Planning(event.name, event.label, forms=at, where=event.name, code=event.visit))
+    return made
 
 
 def import_events(asked: Asked) -> Response:

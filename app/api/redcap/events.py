@@ -115,7 +115,7 @@ def import_repeating(asked: Asked) -> Response:
 def delete_arms(asked: Asked) -> Response:
     """Never."""
     _refuse_unknown(asked, "arms", {str(ARM): None})
-    raise asked.refused(ONE_ARM + FIXED, "study.change")
+    raise asked.refused(ONE_ARM + _fixed(asked), "study.change")
 
 
 def delete_events(asked: Asked) -> Response:
@@ -139,4 +139,9 @@ def _unchanged(
     if sent and whole and same_rows(sent, known, key):
         asked.require_study()
         return plain(len(sent))
-    raise asked.refused(before + FIXED, "study.change")
+    raise asked.refused(before + _fixed(asked), "study.change")
+
+
+def _fixed(asked: Asked) -> str:
+    """Why nothing else is taken; of a draft, of which events can be exchanged, what is said before is all."""
+    return FIXED if asked.draft is None else ""

@@ -7,8 +7,8 @@ from fastapi.responses import Response
 
 from app.api.redcap.answers import download
 from app.api.redcap.asked import Asked
-from app.api.redcap.dictionary import Event, Field
-from app.api.redcap.errors import Wrong, no_record, shown
+from app.api.redcap.dictionary import Field, sheet_of
+from app.api.redcap.errors import Wrong, no_record, not_valid, shown
 from app.api.redcap.records import is_there
 from app.capture import actions as capture
 from app.capture.double.reads import refuse_withheld
@@ -23,20 +23,20 @@ from app.studies.in_use import StudyInUse
 
 @dataclass(frozen=True)
 class Place:
-    """Where a file belongs: whose it is, in the study as it holds at their site, at which event, in which field.
+    """Where a file belongs: whose it is, in the study as it holds at their site, at which visit, in which field.
 
     No form that repeats asks for files.
     """
 
     participant: Participant
     study: StudyInUse
-    event: Event
+    visit: str
     field: Field
 
     @property
     def where(self) -> dict[str, Any]:
         """The form, as the rooms name it."""
-        return {"visit": self.event.visit, "instrument": self.field.form}
+        return {"visit": self.visit, "instrument": self.field.form}
 
 
 def export(asked: Asked) -> Response:
@@ -89,7 +89,7 @@ def remove(asked: Asked) -> Response:
 
 def _saved(asked: Asked, place: Place, value: object) -> Response:
     here, form = asked.here, place.study.definition.instrument(place.field.form)
-    entry = entry_of(here.session, place.participant.id or 0, place.event.visit, place.field.form)
+    entry = entry_of(here.session, place.participant.id or 0, place.visit, place.field.form)
     values = still_asked(form, entry.values) if entry and form else {}
     values.pop(place.field.item.code, None)
     if value is not None:
@@ -118,16 +118,19 @@ def _place(asked: Asked, permission: Permission) -> Place:
     field = project.field.get(call.text("field"))
     if field is None or not field.is_file:
         raise Wrong(f"The field '{shown(call.text('field'))}' does not exist or is not a 'file' field")
-    event = asked.event_for(project.form[field.form])
+    form = project.form[field.form]
+    sheet = sheet_of(project, asked.event_for(form), form, call.instance)
+    if sheet is None:
+        raise not_valid("repeat_instance")
     participant = participant_by_code(here.session, here.the_study, asked.record, by=here.actor, permission=permission)
     study = here.the_study.at(participant.site_id)
     refuse_withheld(
         here.session,
         study.definition,
         participant,
-        event.visit,
+        sheet.visit,
         field.form,
         by=here.actor,
         action="entry.show_file",
     )
-    return Place(participant, study, event, field)
+    return Place(participant, study, sheet.visit, field)

@@ -15,7 +15,7 @@ from sqlmodel import select
 
 from app.api.redcap.answers import CONTENT_TYPES, XML_HEAD, csv_line, json_text, xml_text
 from app.api.redcap.asked import Asked
-from app.api.redcap.data import Sent, rows_of, whole_number
+from app.api.redcap.data import Sent, columns_of, rows_of, whole_number
 from app.api.redcap.dictionary import (
     ARM,
     ARM_NAME,
@@ -158,9 +158,11 @@ class _Importing:
     def answer(self) -> Response:
         rows = rows_of(self.asked.call, lambda text: rows_in_document(text, self.project))
         _refuse_nested(rows)
+        # Without a row its columns are looked at all the same: what is no table of this study is not taken for one.
+        columns = [] if rows else columns_of(self.asked.call)
         if self.asked.call.choice("type", "flat", "eav") == "eav":
-            rows = self._from_eav(rows)
-        self._refuse_unknown(rows)
+            rows, columns = self._from_eav(rows, columns), []
+        self._refuse_unknown(rows, columns)
         by_record: dict[str, list[Sent]] = {}
         for row in rows:
             name = str(row.get(self.project.record_id, "")).strip()
@@ -178,12 +180,12 @@ class _Importing:
 
     # What was sent
 
-    def _from_eav(self, rows: list[Sent]) -> list[Sent]:
+    def _from_eav(self, rows: list[Sent], columns: list[str]) -> list[Sent]:
         """One value a row becomes one row for each record, event and repeat."""
         whole: dict[tuple[str, ...], Sent] = {}
+        if not all({"record", "field_name"} <= set(each) for each in (*rows, *([columns] if columns else []))):
+            raise Wrong(f"Rows of type eav need the columns {', '.join(EAV)}.")
         for row in rows:
-            if not {"record", "field_name"} <= set(row):
-                raise Wrong(f"Rows of type eav need the columns {', '.join(EAV)}.")
             place = tuple(str(row.get(name, "")).strip() for name in ("record", EVENT, REPEAT_FORM, REPEAT))
             into = whole.setdefault(
                 place, dict(zip((self.project.record_id, EVENT, REPEAT_FORM, REPEAT), place, strict=True))
@@ -200,13 +202,13 @@ class _Importing:
                 into[name] = value
         return list(whole.values())
 
-    def _refuse_unknown(self, rows: list[Sent]) -> None:
+    def _refuse_unknown(self, rows: list[Sent], present: Sequence[str] = ()) -> None:
         """Columns and events that are none here."""
         project = self.project
         times = {form.timestamp for form in project.forms}
         boxes = {name for name, each in project.field.items() if each.is_checkbox}
         names = {project.record_id, *project.field, *project.complete, *project.option, *PSEUDO, *times} - boxes
-        columns: dict[str, list[Sent]] = {}
+        columns: dict[str, list[Sent]] = {name: [] for name in present}
         for row in rows:
             for name in row:
                 columns.setdefault(name, []).append(row)

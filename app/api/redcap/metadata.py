@@ -126,9 +126,7 @@ def rows_of(project: Project) -> Iterator[dict[str, str]]:
 def _row(project: Project, form: Form, field: Field) -> dict[str, str]:
     item = field.item
     kind, validation = kind_of(field)
-    least, most = item.min, item.max
-    if not is_hard(item):
-        least, most = item.expected_min, item.expected_max
+    least, most = bounds_of(item)
     return {
         **dict.fromkeys(COLUMNS, ""),
         "field_name": field.name,
@@ -150,6 +148,11 @@ def _row(project: Project, form: Form, field: Field) -> dict[str, str]:
 def is_hard(item: Item) -> bool:
     """Whether nothing outside an item's range is stored; REDCap's own ranges only ask."""
     return item.min is not None or item.max is not None
+
+
+def bounds_of(item: Item) -> tuple[Decimal | None, Decimal | None]:
+    """The lowest and the highest value: what is stored, or, where anything is, what is expected."""
+    return (item.min, item.max) if is_hard(item) else (item.expected_min, item.expected_max)
 
 
 def note_of(item: Item) -> str:

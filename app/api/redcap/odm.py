@@ -8,7 +8,7 @@ from fastapi.responses import Response
 
 from app.api.redcap.answers import CONTENT_TYPES, XML_HEAD, in_pieces, streamed, xml_text
 from app.api.redcap.asked import Asked
-from app.api.redcap.data import Sent, xml_root
+from app.api.redcap.data import Sent, each_once, xml_root
 from app.api.redcap.dictionary import (
     ARM,
     ARM_NAME,
@@ -24,7 +24,7 @@ from app.api.redcap.dictionary import (
 )
 from app.api.redcap.errors import Wrong
 from app.api.redcap.events import repeating_rows
-from app.api.redcap.metadata import RECORD_ID_LABEL, bound, choices_of, is_hard, kind_of, note_of
+from app.api.redcap.metadata import RECORD_ID_LABEL, bound, bounds_of, choices_of, is_hard, kind_of, note_of
 from app.api.redcap.records import EVENT, REPEAT, REPEAT_FORM, TABLE, Wanted, rows_in, wanted_of
 from app.dependencies import database_of
 from app.exports.actions import record_export
@@ -52,7 +52,7 @@ def project_xml(asked: Asked) -> Response:
     """The study, and what is recorded unless returnMetadataOnly says otherwise."""
     only = asked.call.flag("returnMetadataOnly") or asked.call.flag("returnMetaDataOnly")
     asked.require_study()
-    if only:
+    if only or asked.draft is not None:  # nobody is in a draft
         text = "".join([*_begun(asked), "</ODM>"])
         return Response(text.encode(), headers={"Content-Type": CONTENT_TYPES["xml"]})
     if asked.call.flag("exportFiles"):
@@ -260,7 +260,7 @@ def _items(project: Project, field: Field, lists: list[str]) -> Iterator[str]:
     digits = {"SignificantDigits": item.decimals or 6} if data_type == "float" else {}
     checks = [
         f'<RangeCheck Comparator="{comparator}" SoftHard="Soft"><CheckValue>{bound(number)}</CheckValue></RangeCheck>'
-        for comparator, number in (("GE", item.min), ("LE", item.max))
+        for comparator, number in zip(("GE", "LE"), bounds_of(item), strict=True)
         if number is not None
     ]
     listed = f"{field.name}.choices" if item.choices else ""
@@ -354,7 +354,6 @@ def rows_in_document(text: str, project: Project) -> list[Sent]:
                     place = {record_id: once[record_id], EVENT: name}
                     into = {**place, REPEAT_FORM: code, REPEAT: form.get("FormRepeatKey", "1")}
                     rows.append(into)
-                for item in form.iter("{*}ItemData"):
-                    if item.get("ItemOID") != record_id:
-                        into[str(item.get("ItemOID", ""))] = item.get("Value", "")
+                said = [(str(item.get("ItemOID", "")), item.get("Value", "")) for item in form.iter("{*}ItemData")]
+                into |= each_once((oid, value) for oid, value in said if oid != record_id)
     return rows

@@ -28,7 +28,7 @@ def pdf(asked: Asked) -> Response:
     name = call.text("instrument")
     if name and name not in project.form:
         raise not_valid_values("instrument", [name])
-    record, everybody = asked.record, bool(call.text("allRecords"))
+    record, everybody = asked.record, bool(call.text("allRecords")) and asked.draft is None  # nobody is in a draft
     forms = [form for form in project.forms if name in ("", form.name)]
     if record or everybody:
         rows = list(_filled(asked, forms, None if everybody else record))
@@ -57,7 +57,8 @@ def _blank(form: Form) -> Iterator[Line]:
 def _filled(asked: Asked, forms: list[Form], record: str | None) -> Iterator[Line]:
     here, call, project = asked.here, asked.call, asked.project
     permission = asked.exporting
-    event = call.text("event")
+    event, number, compact = call.text("event"), call.instance, call.flag("compactDisplay")
+    whole = not call.text("repeat_instance")
     if event and event not in project.event:
         raise not_valid_values("event", [event])
     study = here.the_study
@@ -77,19 +78,26 @@ def _filled(asked: Asked, forms: list[Form], record: str | None) -> Iterator[Lin
         answers, _, _ = answers_in(project, one)
         for at in project.events:
             for form in forms:
-                for (visit, code, number), values in answers.items():
-                    if (visit, code) == (at.visit, form.name) and event in ("", at.name):
-                        again = f" ({number})" if form.repeats else ""
-                        lines.append((f"{one.code} · {at.label} · {form.label}{again}", "", "text"))
-                        lines += _answers(asked, form, values)
+                repeats = form.repeats or at.repeats
+                for (visit, code, again), values in answers.items():
+                    if (visit, code) != (at.visit, form.name) or event not in ("", at.name):
+                        continue
+                    if repeats and not whole and again != number:
+                        continue
+                    which = f" ({again})" if repeats else ""
+                    lines.append((f"{one.code} · {at.label} · {form.label}{which}", "", "text"))
+                    lines += _answers(asked, form, values, compact=compact)
     if record is not None and not count:
         raise no_record(record)
     record_export(here.session, study, table=TABLE, format="pdf", permission=permission, by=here.actor, now=here.now)
     yield from lines
 
 
-def _answers(asked: Asked, form: Form, values: Mapping[str, object]) -> Iterator[Line]:
+def _answers(asked: Asked, form: Form, values: Mapping[str, object], *, compact: bool) -> Iterator[Line]:
+    """Each question and its answer; `compact` leaves out those without one."""
     study = asked.here.the_study.definition
     for field in form.fields:
         value = values.get(field.item.code)
-        yield field.item.label, said(field.item, value, study.missing_codes, study.language) or "–", "text"
+        words = said(field.item, value, study.missing_codes, study.language)
+        if words or not compact:
+            yield field.item.label, words or "–", "text"

@@ -11,6 +11,7 @@ from app.api.redcap.errors import Wrong, no_record, not_valid
 from app.dependencies import newest_entry, remembering
 from app.foundation.errors import NotFound
 from app.participants.reads import participant_by_code
+from app.people.access import require
 from app.people.permissions import Permission
 from app.randomisation import actions
 
@@ -20,6 +21,8 @@ CONCEALED = "*"
 def randomise(asked: Asked) -> Response:
     """The number of the allocation; it says nothing of the arm, which treating clinicians see on their page."""
     here, call = asked.here, asked.call
+    # Before anything is looked for: that somebody is not there is no answer to who may not randomise anybody.
+    require(here.actor, Permission.PARTICIPANT_RANDOMISE, subject="/redcap")
     record, number = asked.record, call.number("randomization_id")
     staged = here.the_study.definition.allocation.first_stage is not None
     if not here.the_study.definition.is_allocated:

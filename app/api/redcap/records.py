@@ -434,7 +434,7 @@ def _cells(wanted: Wanted, written: Written, row: Row, times: dict[Spot, datetim
     status = row.statuses[spot]
     cells: list[Cell] = []
     if part.timestamp:
-        cells.append(f"{times[spot].astimezone(UTC):%Y-%m-%d %H:%M:%S}" if status == "2" else "[not completed]")
+        cells.append(_answered_at(spot, status, times))
     for code, encode in written.encoders:
         cells += encode(values.get(code))
     if part.complete:
@@ -442,6 +442,11 @@ def _cells(wanted: Wanted, written: Written, row: Row, times: dict[Spot, datetim
     if wanted.plain_text:
         return [" ".join(cell.splitlines()) if isinstance(cell, str) and "\n" in cell else cell for cell in cells]
     return cells
+
+
+def _answered_at(spot: Spot, status: str, times: Mapping[Spot, datetime]) -> str:
+    """When a survey was answered."""
+    return f"{times[spot].astimezone(UTC):%Y-%m-%d %H:%M:%S}" if status == "2" else "[not completed]"
 
 
 def _eav_columns(wanted: Wanted) -> list[str]:
@@ -455,7 +460,7 @@ def eav_lines(wanted: Wanted, found: Iterable[Recorded]) -> Iterator[Line]:
         (part, [(each, _one_by_one(wanted, each)) for each in part.fields]) for part in wanted.parts
     ]
     for one in found:
-        for row, _ in rows_in(wanted, one):
+        for row, times in rows_in(wanted, one):
             head: list[Cell] = [row.code, row.event.label if wanted.style.labels else row.event.name]
             if wanted.project.repeats:
                 head += _repeat(wanted, row)
@@ -470,6 +475,8 @@ def eav_lines(wanted: Wanted, found: Iterable[Recorded]) -> Iterator[Line]:
                 values = row.answers.get(spot)
                 if values is None or (row.form or "") != (form.name if form.repeats else ""):
                     continue
+                if part.timestamp:
+                    yield [*head, form.timestamp, _answered_at(spot, row.statuses[spot], times)]
                 for each, write in fields:
                     lines: list[Line] = [[*head, each.name, text] for text in write(values.get(each.item.code))]
                     if each.is_calculated:

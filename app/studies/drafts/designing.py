@@ -4,7 +4,8 @@ For whoever exchanges whole parts, as programs do: comments in study.yaml are lo
 is asked of `folder.checked`.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,14 +51,16 @@ def with_instruments(files: Files, new: Files, *, record_id: str | None = None) 
     """The folder with these files of instruments, and no others; the pre-screen stays unless it is among them.
 
     An instrument that was there keeps everything but its questions. One that is asked nowhere yet is asked at the first
-    visit, and what is gone is asked nowhere.
+    visit, in the order given, and what is gone is asked nowhere. Where the pre-screen stays and calls a question as a
+    new one is called, the question of the pre-screen gets another name, and what refers to it with it.
     """
     study = said(files)
     screening = study.get("eligibility", {}).get("instrument")
-    codes = {code for path in new if (code := code_of(path)) is not None}
+    codes = dict.fromkeys(code for path in new if (code := code_of(path)) is not None)
     made = {path: text for path, text in files.items() if code_of(path) is None}
     if screening not in codes:
-        made |= {path: text for path, text in files.items() if code_of(path) == screening}
+        kept = {path: text for path, text in files.items() if code_of(path) == screening}
+        made |= _out_of_the_way(study, kept, new)
     for path, text in new.items():
         made[path] = _with_questions(files[path], text) if path in files and _is_form(path) else text
     known = {*codes, screening}
@@ -66,7 +69,7 @@ def with_instruments(files: Files, new: Files, *, record_id: str | None = None) 
         place["instruments"] = [code for code in place.get("instruments", ()) if code in known]
     asked = {screening, *(code for place in places for code in place["instruments"])}
     if study.get("visits"):
-        study["visits"][0]["instruments"] += sorted(codes - asked)
+        study["visits"][0]["instruments"] += [code for code in codes if code not in asked]
     if study.get("unscheduled") and not study["unscheduled"]["instruments"]:
         study.pop("unscheduled")
     study["placeholders"] = [
@@ -75,6 +78,58 @@ def with_instruments(files: Files, new: Files, *, record_id: str | None = None) 
     if record_id is not None:
         study["record_id"] = record_id
     return {**made, STUDY: said_in_yaml(study)}
+
+
+def _out_of_the_way(study: dict[str, Any], kept: Files, new: Files) -> dict[str, str]:
+    """The files of the pre-screen, in which no question is called as one in the new files; what study.yaml says of it
+    is changed with them.
+    """
+    forms = {path: said(kept, path) for path in kept}
+    taken = {item["code"] for path in new for item in _items(said(new, path))}
+    own = dict.fromkeys(item["code"] for form in forms.values() for item in _items(form))
+    codes = Codes(*taken, *own)
+    names = {code: codes.take(f"{study['eligibility']['instrument']}_{code}") for code in own if code in taken}
+    if not names:
+        return dict(kept)
+    listed = "|".join(map(re.escape, names))
+    here = re.compile(rf"(\[)({listed})(?=[\](:])")
+    elsewhere = re.compile(rf"(\[screening\]\[)({listed})(?=[\](:])")
+    rules = study["eligibility"].pop("criteria", [])
+    study |= _renamed(study, elsewhere, names)
+    study["eligibility"]["criteria"] = _renamed(rules, here, names)
+    for path, form in forms.items():
+        forms[path] = _renamed(form, here, names)
+        for item in _items(forms[path]):
+            item["code"] = names.get(item["code"], item["code"])
+    return {path: said_in_yaml(form) for path, form in forms.items()}
+
+
+def _items(form: dict[str, Any]) -> list[dict[str, Any]]:
+    """The questions of an instrument, or their words in another language."""
+    return [*form.get("items", ()), *(item for section in form.get("sections", ()) for item in section["items"])]
+
+
+def _renamed(value: Any, pattern: re.Pattern[str], names: Mapping[str, str]) -> Any:
+    """Data in which every text names these questions by their new names."""
+    if isinstance(value, dict):
+        return {key: _renamed(each, pattern, names) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_renamed(each, pattern, names) for each in value]
+    if isinstance(value, str):
+        return pattern.sub(lambda found: found[1] + names[found[2]], value)
+    return value
+
+
+def without_items(text: str, codes: Collection[str]) -> str:
+    """An instrument without these questions, and without the sections that held nothing else."""
+    form = yaml.safe_load(text)
+    if not any(item["code"] in codes for item in _items(form)):
+        return text
+    parts = [
+        {**section, "items": [item for item in section["items"] if item["code"] not in codes]}
+        for section in form["sections"]
+    ]
+    return said_in_yaml({**form, "sections": [section for section in parts if section["items"]]})
 
 
 def _is_form(path: str) -> bool:

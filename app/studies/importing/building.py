@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from app.studies.definition import RESERVED_CODES, ConsentDocument, Instrument, Study, StudyFile
 from app.studies.importing.codes import Codes, short
-from app.studies.importing.draft import Data, Draft, Form, planned_visit
+from app.studies.importing.draft import Data, Draft, Form, Section, planned_visit
 from app.studies.importing.report import Failed, Kind, Note, as_markdown
 from app.studies.rules import problems
 from app.studies.rules.findings import Path, Place
@@ -23,6 +23,8 @@ MOST_FORMS = 400
 MOST_ITEMS = 20_000
 REPORT_FILE = "README-import.md"
 _ROUNDS = 60
+EVERY_CRITERION = "meets_all_criteria"
+"""The question that stands in for criteria where the source has none."""
 
 CONSENT = """NOT A CONSENT DOCUMENT
 
@@ -202,15 +204,26 @@ def _study(draft: Draft, screening: Data, placeholders: list[Data], *, has_crite
 
 
 def _eligibility(draft: Draft) -> Data:
-    """The pre-screen: the criteria of the source as questions, or one question that stands in for them."""
-    code = draft.instruments.take("prescreen")
+    """The pre-screen: the criteria of the source as questions, or one question that stands in for them.
+
+    Where the source says which form is the pre-screen, it is that one, and such a question stands behind its own.
+    """
+    form = next((each for each in draft.forms if each.code == draft.screening), None)
+    if form is not None:
+        draft.forms.remove(form)
+        asked = {item["code"]: item for item in form.items}
+        if asked.get(EVERY_CRITERION, {}).get("type") == "yes_no":
+            draft.criteria = [(EVERY_CRITERION, asked[EVERY_CRITERION]["label"], "inclusion")]
+            return _instrument(form, draft)
+    code = form.code if form is not None else draft.instruments.take("prescreen")
     if draft.criteria:
         draft.criteria = [(draft.items.take(code, "criterion"), label, kind) for code, label, kind in draft.criteria]
     else:
-        draft.criteria = [
-            (draft.items.take("meets_all_criteria"), "Meets every criterion of the protocol", "inclusion")
-        ]
+        draft.criteria = [(draft.items.take(EVERY_CRITERION), "Meets every criterion of the protocol", "inclusion")]
     items = [{"code": code, "label": label, "type": "yes_no"} for code, label, _ in draft.criteria]
+    if form is not None:
+        form.sections.append(Section(items=items))
+        return _instrument(form, draft)
     return {
         "code": code,
         "label": "Pre-screen",

@@ -65,6 +65,7 @@ class Draft:
     anchors_known: bool = False  # and from what they are counted
     is_randomised: bool = False  # whether it says that people are given an arm, though not how
     unscheduled: list[str] = field(default_factory=list)
+    screening: str = ""  # the form that is the pre-screen, where the source says so
     sites: list[Data] = field(default_factory=list)
     arms: list[Data] = field(default_factory=list)
     criteria: list[tuple[str, str, str]] = field(default_factory=list)  # code, label, inclusion or exclusion

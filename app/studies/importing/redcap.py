@@ -14,6 +14,7 @@ from app.studies.importing.codes import LONGEST_LABEL, Codes, paragraphs, plain,
 from app.studies.importing.draft import Data, Draft, Form, Section
 from app.studies.importing.logic import Names, Target, Untranslatable, translated
 from app.studies.rules.items import WIDEST_MATRIX
+from app.studies.rules.references import SCREENING
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Event:
     before: str = ""
     after: str = ""
     where: str = ""
+    code: str = ""  # of the visit that it is, where the study is there already; that of the pre-screen is SCREENING
 
 
 @dataclass
@@ -67,6 +69,7 @@ class Project:
     source: str
     title: str = ""
     short_title: str = ""
+    is_ours: bool = False  # whether an installation like this one wrote it, whose first event is the pre-screen
     surveys: list[str] = field(default_factory=list)  # forms that participants fill in
     rows: list[Row] = field(default_factory=list)
     has_record_id: bool = True  # whether the first field is the number of the record
@@ -79,6 +82,7 @@ class Project:
     notes: list[tuple[str, str, str]] = field(default_factory=list)  # where, what, to do
 
 
+OUTSIDE = "unscheduled"  # stands for all visits outside the plan
 YES = frozenset({"y", "yes", "1", "true"})
 
 # Text validation -> type of item. Formats that are not here are texts whose format nobody checks.
@@ -530,9 +534,11 @@ class _Reading:
 
     def events(self) -> None:
         events = self.project.events
-        if not events:
+        if not [event for event in events if event.code not in (SCREENING, OUTSIDE)]:
             for form in self.draft.forms:
                 self.names.visits[form.code] = ["visit1"]
+            for event in events:
+                self.aside(event)
             return
         by_name: dict[str, Data] = {}
         days = [_whole(event.day) for event in events]
@@ -542,13 +548,18 @@ class _Reading:
             self.report.changed("Events", "Only some of them have a day.", "All are due on day 0.", "Write their days.")
             days = [0 for _ in days]
         for event, day in zip(events, days, strict=True):
-            forms = [self.forms[name].code for name in event.forms if name in self.forms]
-            key = event.name.casefold()
+            if event.code in (SCREENING, OUTSIDE):
+                self.aside(event)
+                continue
+            forms = self.at(event)
+            key = event.code or event.name.casefold()
             if key in by_name:
                 visit = by_name[key]
                 visit["instruments"] += [form for form in forms if form not in visit["instruments"]]
             else:
-                code = self.draft.visit_codes.take(re.sub(r"_arm_[0-9]+[a-z]?$", "", event.unique), "visit")
+                code = event.code or self.draft.visit_codes.take(
+                    re.sub(r"_arm_[0-9]+[a-z]?$", "", event.unique), "visit"
+                )
                 label = self.draft.visit_labels.take(short(plain(event.name)) or code)
                 times = (day or 0, _whole(event.before) or 0, _whole(event.after) or 0)
                 visit = by_name[key] = self.draft.visit(event.where, code, label, forms, times)
@@ -562,6 +573,22 @@ class _Reading:
         for visit in self.draft.visits:
             for form in visit["instruments"]:
                 self.names.visits.setdefault(form, []).append(visit["code"])
+
+    def at(self, event: Event) -> list[str]:
+        """The instruments of an event."""
+        return [self.forms[name].code for name in event.forms if name in self.forms]
+
+    def aside(self, event: Event) -> None:
+        """What is no visit of the plan: the pre-screen, or visits outside it."""
+        forms = self.at(event)
+        if event.code == OUTSIDE:
+            self.draft.unscheduled = forms
+            return
+        self.names.events[event.unique] = self.names.events[re.sub(r"_arm_[0-9]+$", "", event.unique)] = SCREENING
+        self.draft.screening, others = next(iter(forms), ""), forms[1:]
+        self.names.visits |= {form: [SCREENING] for form in forms}
+        for form in others:
+            self.report.lost(event.where, f"The form {form} at {event.name}.", "Plan it at a visit.")
 
     def repeats(self) -> None:
         for event, form in self.project.repeating:

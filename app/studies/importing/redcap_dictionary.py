@@ -4,10 +4,10 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from app.studies.importing.draft import Draft
-from app.studies.importing.redcap import Project, Row
+from app.studies.importing.redcap import Event, Project, Row
 from app.studies.importing.redcap import read as read_project
 from app.studies.importing.report import Failed
 
@@ -42,9 +42,9 @@ _HEADINGS = {
 _NEEDED = {"name": "field_name", "form": "form_name", "type": "field_type", "label": "field_label"}
 
 
-def read(text: str, name: str) -> Draft:
-    """The draft of a dictionary; `Failed` when it is none."""
-    project = Project(f"the REDCap data dictionary {name}")
+def read(text: str, name: str, events: Sequence[Event] = ()) -> Draft:
+    """The draft of a dictionary; `Failed` when it is none. `events` are those of the study that it is read for."""
+    project = Project(f"the REDCap data dictionary {name}", events=list(events))
     project.rows, project.notes = rows(text)
     return read_project(project)
 

@@ -8,6 +8,7 @@ from app.studies.importing.markup import Node, all_text
 from app.studies.importing.redcap import Event, Project, Row
 from app.studies.importing.redcap import read as read_project
 from app.studies.importing.report import Failed
+from app.studies.rules.references import SCREENING
 
 _FIELD_TYPES = {"select": "dropdown", "textarea": "notes"}
 _PSEUDO = frozenset({"redcap_data_access_group", "redcap_survey_identifier", "redcap_event_name"})
@@ -66,7 +67,7 @@ def read(root: Node, name: str) -> Draft:
     version = study.first("MetaDataVersion") if study else None
     if study is None or version is None:
         raise Failed("The file has no Study with a MetaDataVersion. Export the project's metadata as XML again.")
-    project = Project(f"the REDCap project XML {name}")
+    project = Project(f"the REDCap project XML {name}", is_ours=root.get("SourceSystem") == "Equipoise")
     _settings(project, study)
     _fields(project, version)
     _events(project, version)
@@ -227,6 +228,7 @@ def _events(project: Project, version: Node) -> None:
                 before=node.get("redcap:OffsetMin"),
                 after=node.get("redcap:OffsetMax"),
                 where=f"Line {node.line}, event {unique}",
+                code=SCREENING if project.is_ours and unique == f"{SCREENING}_arm_1" else "",
             )
         )
         if label := node.get("redcap:CustomEventLabel"):

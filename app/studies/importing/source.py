@@ -1,6 +1,7 @@
 """What kind of file is this, and what study does it define? Told by its content, never by its name."""
 
 import re
+from collections.abc import Sequence
 from datetime import date
 
 from app.studies.definition import RESERVED_CODES
@@ -9,6 +10,7 @@ from app.studies.importing.building import Converted, built
 from app.studies.importing.codes import Codes
 from app.studies.importing.draft import Draft
 from app.studies.importing.markup import root_of
+from app.studies.importing.redcap import Event
 from app.studies.importing.report import Failed
 
 LARGEST_SOURCE = 20_000_000  # bytes
@@ -31,18 +33,20 @@ _OTHER_FILES = (
 )
 
 
-def convert(data: bytes, *, name: str, on: date, code: str | None = None, title: str = "") -> Converted:
+def convert(
+    data: bytes, *, name: str, on: date, code: str | None = None, title: str = "", events: Sequence[Event] = ()
+) -> Converted:
     """The study folder of a file, and the report; `Failed`, with what to do, when it cannot become one.
 
     `name` is what the file is called in the report, `on` the day of the import, `code` that of the study, and `title`
-    its title where the file is not to say it.
+    its title where the file is not to say it. `events` are those of the study that a dictionary is read for.
     """
     if code is not None and Codes(*RESERVED_CODES).take(code) != code:
         raise Failed(
             f"“{code[:60]}” cannot be a study's code. Write small letters, digits and _, and no word of our own.",
             about="code",
         )
-    draft = read(data, name=name)
+    draft = read(data, name=name, events=events)
     draft.title = title or draft.title
     if code is not None:
         draft.code = code
@@ -51,15 +55,15 @@ def convert(data: bytes, *, name: str, on: date, code: str | None = None, title:
     return built(draft, on=on)
 
 
-def read(data: bytes, *, name: str) -> Draft:
-    """The draft of a file."""
+def read(data: bytes, *, name: str, events: Sequence[Event] = ()) -> Draft:
+    """The draft of a file; `events` are those of the study that a dictionary is read for."""
     if data.startswith(_SPREADSHEET) and len(data) <= LARGEST_SOURCE:
         return xlsform.read(data, name)
     text = text_of(data)
     if usdm.is_one(text):
         return usdm.read(text, name)
     if text.lstrip()[:1] != "<":
-        return redcap_dictionary.read(text, name)
+        return redcap_dictionary.read(text, name, events)
     if "redcap" in text[:20_000].lower() and "projectredcap.org" in text[:20_000]:
         return redcap_project.read(root_of(text, keep_lines=True), name)
     return odm.read(root_of(text, keep_lines=False), name)

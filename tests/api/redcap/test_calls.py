@@ -9,6 +9,7 @@ import pytest
 from lxml import etree
 from sqlalchemy import select
 
+from app import printing
 from app.api.redcap.log import WORDS, _is, _kind
 from app.api.redcap.surveys import as_word, secret_of
 from app.audit.actions import ENTRY as AUDIT
@@ -408,6 +409,33 @@ def test_a_pdf_of_blank_forms_and_of_a_record(world: World):
     assert world["both"].send("pdf", allRecords="True").content.startswith(b"%PDF-1.")
     assert world["both"].refused("pdf", record="nobody") == 'The record "nobody" does not exist'
     assert world["both"].refused("pdf", instrument="x")
+    assert world["both"].refused("pdf", record="M-001", repeat_instance="x") == (
+        'The value of the parameter "repeat_instance" is not valid'
+    )
+
+
+def test_a_pdf_of_one_repeat_and_without_what_is_blank(world: World, monkeypatch: pytest.MonkeyPatch):
+    made = printing.record_pdf
+    seen: list[Any] = []
+
+    def noted(record: Any, **more: Any) -> bytes:
+        seen.append(record)
+        return made(record, **more)
+
+    monkeypatch.setattr(printing, "record_pdf", noted)
+
+    def lines(**form: Any) -> list[tuple[str, str]]:
+        assert world["both"].send("pdf", record="M-001", event=WEEK18, **form).status_code == 200
+        return [line[:2] for line in seen.pop().rows]
+
+    falls = lines(instrument="falls")
+    assert [words.rpartition(" ")[2] for words, _ in falls if words.startswith("M-001")] == ["(1)", "(2)"]
+    second = lines(instrument="falls", repeat_instance="2")
+    assert [words.rpartition(" ")[2] for words, _ in second if words.startswith("M-001")] == ["(2)"]
+    assert second[-1] == ("How bad", "–")
+    assert lines(instrument="falls", repeat_instance="2", compactDisplay="True") == second[:-1]
+    assert lines(instrument="pain", repeat_instance="2") == lines(instrument="pain"), "which does not repeat"
+    assert lines(instrument="falls", compactDisplay="false") == falls
 
 
 # Participants' own forms
@@ -464,10 +492,12 @@ def test_randomising_answers_a_number_and_never_an_arm(world: World):
     message = world["coordinator"].refused("record", **form)
     assert message
     assert "Zephyrine" not in message
-    assert world["manager"].send("record", **form).status_code in (400, 403)
     assert world["coordinator"].refused("record", **{**form, "randomization_id": "2"}) == (
         'The value of the parameter "randomization_id" is not valid'
     )
+    # Who may not is told so, and not that somebody is not there whom they know.
+    for name in ("manager", "assessor", "monitor"):
+        assert world[name].refused("record", 403, **form).startswith("This needs the role"), name
 
 
 # The log

@@ -11,6 +11,7 @@ from app.participants.identity import new_identity
 from app.participants.models import Participant
 from app.participants.rules import PersonalData
 from tests.api.redcap.world import World, build, changes
+from tests.capture.records import plan_visit
 
 WEEK = "week_18_arm_1"
 SCAN: dict[str, Any] = {
@@ -29,17 +30,21 @@ SCAN: dict[str, Any] = {
 }
 
 
-def build_with_files(database: Database, *, repeats: bool) -> World:
+def build_with_files(database: Database, *, repeats: bool, unscheduled: Any = ()) -> World:
     """The study with a form that asks for a file, and somebody whose files can be sealed."""
     more = changes(repeats=repeats)
     more["visits"] = [*more["visits"][:-1], {**more["visits"][-1], "label": "Week 18"}]
     more["visits"][-1]["instruments"] = [*more["visits"][-1]["instruments"], "scan"]
     more["instruments"] = [*more["instruments"], SCAN]
+    if unscheduled:
+        more["unscheduled"] = {"label": "Extra visit", "instruments": unscheduled}
     built = build(database, repeats=repeats, **more)
     with database.writing() as session:
         two = session.exec(select(Participant).where(Participant.code == "M-002")).one()
         assert two.id is not None
         new_identity(session, built.study.id, two.id, PersonalData())  # whose key seals the file
+        for number in (1, 2) if unscheduled else ():
+            plan_visit(session, built.study, two, f"unscheduled_{number}", order=9, day=0)
     return built
 
 
@@ -93,3 +98,30 @@ def test_a_file_that_cannot_be_kept_says_why(world: World):
     for name in ("manager", "monitor", "statistician"):
         again = {"file": ("note.txt", io.BytesIO(b"a"), "text/plain")}
         assert world[name].send("file", action="import", files=again, **place).status_code == 403
+
+
+@pytest.fixture
+def outside(shared_database: Database) -> World:
+    """The same study, whose form is filled in at visits outside the plan as well; two of them were held."""
+    return build_with_files(shared_database, repeats=False, unscheduled=["scan"])
+
+
+def test_a_file_of_a_visit_outside_the_plan_is_that_of_its_number(outside: World):
+    both = outside["both"]
+    place = {"record": "M-002", "field": "scan_file", "event": "extra_visit_arm_1"}
+    for number, text in (("1", b"first"), ("2", b"second")):
+        sent = {"file": (f"{number}.txt", io.BytesIO(text), "text/plain")}
+        reply = both.send("file", action="import", files=sent, repeat_instance=number, **place)
+        assert (reply.status_code, reply.content) == (200, b""), reply.text
+    shown = [both.send("file", action="export", repeat_instance=number, **place).content for number in ("1", "2", "")]
+    assert shown == [b"first", b"second", b"first"]
+    rows = both.json("record", records="M-002", fields="scan_file", events="extra_visit_arm_1")
+    assert [(row["redcap_repeat_instance"], row["scan_file"]) for row in rows] == [(1, "1.txt"), (2, "2.txt")]
+    assert both.send("file", action="delete", repeat_instance="1", **place).status_code == 200
+    assert "There is no file" in both.refused("file", action="export", repeat_instance="1", **place)
+    assert both.send("file", action="export", repeat_instance="2", **place).content == b"second"
+    assert "no visit" in both.refused("file", action="delete", repeat_instance="3", **place)
+    wrong = 'The value of the parameter "repeat_instance" is not valid'
+    for number in ("0", "x", "-1", "9999999999"):
+        assert both.refused("file", action="export", repeat_instance=number, **place) == wrong
+    assert both.refused("file", action="export", repeat_instance="2", **{**place, "event": WEEK}) == wrong

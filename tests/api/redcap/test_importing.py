@@ -480,3 +480,53 @@ def test_an_assessor_imports_entries_and_screens_nobody(world: World):
 def test_data_in_another_format(world: World, form: dict[str, str], body: str):
     reply = world["coordinator"].send("record", **form)
     assert (reply.status_code, reply.text) == (400, body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("csv", "participant_id,redcap_event_name,pain_nrs,pain_nrs\nM-001,baseline_arm_1,7,8\n"),
+        ("csv", "participant_id,redcap_event_name,pain_nrs, pain_nrs \nM-001,baseline_arm_1,7,\n"),
+        (
+            "json",
+            '[{"participant_id":"M-001","redcap_event_name":"baseline_arm_1","pain_nrs":"7","pain_nrs":"8"}]',
+        ),
+        (
+            "xml",
+            "<records><item><participant_id>M-001</participant_id><redcap_event_name>baseline_arm_1</redcap_event_name>"
+            "<pain_nrs>7</pain_nrs><pain_nrs>8</pain_nrs></item></records>",
+        ),
+        (
+            "odm",
+            ROWS["odm"][1]
+            .replace("M-002", "M-001")
+            .replace('<ItemData ItemOID="pain_days" Value="2"/>', '<ItemData ItemOID="pain_nrs" Value="2"/>'),
+        ),
+    ],
+    ids=["csv", "csv with blanks", "json", "xml", "odm"],
+)
+@pytest.mark.parametrize("overwrite", ["normal", "overwrite"])
+def test_a_field_that_stands_twice_is_never_guessed(world: World, kind: str, data: str, overwrite: str):
+    before = stored(world, "M-001", "baseline", "pain")
+    form = {"data": data, "format": kind, "overwriteBehavior": overwrite}
+    assert world["coordinator"].refused("record", **form) == (
+        "The following fields stand there twice, so that nobody could tell which is meant: pain_nrs. Send each once."
+    )
+    assert stored(world, "M-001", "baseline", "pain") == before
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ({"data": "not csv"}, "The following fields were not found in the project as real data fields: not csv"),
+        ({"data": "nope,foo\n"}, "The following fields were not found in the project as real data fields: nope, foo"),
+        ({"data": "nope,foo\n", "type": "eav"}, "Rows of type eav need the columns record, field_name, value."),
+    ],
+    ids=str,
+)
+def test_columns_without_a_row_are_looked_at_all_the_same(world: World, form: dict[str, str], message: str):
+    assert world["coordinator"].refused("record", format="csv", **form) == message
+    nothing = {"data": "participant_id,redcap_event_name,pain_nrs\n", "format": "csv"}
+    assert world["coordinator"].send("record", **nothing).text == "0"
+    rows = {"data": "record,redcap_event_name,field_name,value\n", "format": "csv", "type": "eav"}
+    assert world["coordinator"].send("record", **rows).text == "0"

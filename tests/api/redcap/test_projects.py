@@ -85,7 +85,6 @@ def test_project_xml_becomes_a_draft_and_its_token_goes_along_when_a_person_load
     for content in ("record", "user", "dag", "log", "report", "participantList", "generateNextRecordName"):
         assert made.refused(content, record="M-001").startswith(told), content
     assert made.imports([{"participant_id": "M-001"}]).status_code == 400
-    assert made.refused("project_xml", 403).startswith("You do not have API Export privileges")
     assert made.refused("pdf", 403, record="M-001").startswith("You do not have API Export privileges")
     assert "There is one arm" in made.refused("arm", action="delete", arms="1")
     with world.database.writing() as session:
@@ -301,3 +300,104 @@ def test_a_super_token_is_for_nothing_else_and_ends_what_it_made(world: World):
 def test_only_who_loads_studies_gets_a_super_token(world: World, name: str):
     with pytest.raises(NotAllowed):
         super_token(world, name)
+
+
+def dictionary_row(name: str, form: str, kind: str = "text", **more: str) -> dict[str, str]:
+    """One row of a dictionary, as a client writes it."""
+    return {"field_name": name, "form_name": form, "field_type": kind, "field_label": name.capitalize(), **more}
+
+
+INTEGER = {"text_validation_type_or_show_slider_number": "integer"}
+DICTIONARY = [
+    dictionary_row("record_id", "base"),
+    dictionary_row("sex", "base", "radio", select_choices_or_calculations="1, Female | 2, Male"),
+    dictionary_row("age_y", "base", **INTEGER),
+    dictionary_row("twice_age", "ae", "calc", select_choices_or_calculations="round([age_y]*2, 1)"),
+    dictionary_row("pregnant", "ae", "yesno", branching_logic="[sex] = '1'"),
+    dictionary_row("since", "ae", branching_logic="[baseline_arm_1][sex] = '1' and [screening_arm_1][age] > 17"),
+]
+
+
+def test_forms_of_a_dictionary_refer_to_each_other_where_the_draft_asks_them(world: World):
+    made = create(super_token(world))
+    for _ in range(2):  # and once more, where both are there already
+        reply = made.send("metadata", data=json.dumps(DICTIONARY), format="json")
+        assert (reply.status_code, reply.text) == (200, "6"), reply.text
+        kept = {row["field_name"]: row for row in made.json("metadata")}
+        assert kept["age"]["form_name"] == "prescreen"
+        assert kept["twice_age"]["select_choices_or_calculations"] == "round([baseline_arm_1][age_y]*2, 1)"
+        assert kept["pregnant"]["branching_logic"] == "[baseline_arm_1][sex] = '1'"
+        assert kept["since"]["branching_logic"] == "[baseline_arm_1][sex] = '1' and [screening_arm_1][age] > 17"
+    assert [row["unique_event_name"] for row in made.json("event")] == ["screening_arm_1", "baseline_arm_1"]
+    # What was exported comes back, with the pre-screen in it, and one question more in that.
+    rows = made.json("metadata")
+    rows.append({**dict.fromkeys(rows[0], ""), **dictionary_row("height", "prescreen", **INTEGER)})
+    assert made.send("metadata", data=json.dumps(rows), format="json").text == str(len(rows))
+    assert {row["field_name"] for row in made.json("metadata")} == {row["field_name"] for row in rows}
+
+
+def test_a_field_may_be_called_what_the_pre_screen_calls_one_of_its_own(world: World):
+    builder = super_token(world)
+    made = create(builder)
+    rows = [{name: text.replace("age_y", "age") for name, text in row.items()} for row in DICTIONARY[:-1]]
+    for _ in range(2):
+        reply = made.send("metadata", data=json.dumps(rows), format="json")
+        assert (reply.status_code, reply.text) == (200, "5"), reply.text
+        kept = {row["field_name"]: row for row in made.json("metadata")}
+        assert (kept["age"]["form_name"], kept["prescreen_age"]["form_name"]) == ("base", "prescreen")
+        assert kept["twice_age"]["select_choices_or_calculations"] == "round([baseline_arm_1][age]*2, 1)"
+    with world.database.reading() as session:
+        newest = drafts_of(session, world.study, by=builder.actor)[0]
+        found = draft_of(session, world.study, newest.number, by=builder.actor)
+    assert found.errors == 0
+    assert "rule: '[prescreen_age] >= 18'" in found.texts["study.yaml"]
+
+
+def test_what_of_a_dictionary_was_not_taken_over_stands_beside_the_draft(world: World):
+    builder = super_token(world)
+    made = create(builder)
+    rows = [*DICTIONARY, dictionary_row("lost", "ae", branching_logic="[nowhere] = '1'")]
+    assert made.send("metadata", data=json.dumps(rows), format="json").text == "7"
+    with world.database.reading() as session:
+        newest = drafts_of(session, world.study, by=builder.actor)[0]
+        report = draft_of(session, world.study, newest.number, by=builder.actor).texts["README-dictionary.md"]
+    assert "nowhere" in report
+    assert "To be decided" not in report
+
+
+def test_project_xml_of_our_own_comes_back_with_its_one_pre_screen(world: World):
+    builder = super_token(world)
+    made = create(builder, odm=world["both"].send("project_xml", returnMetadataOnly="true").text)
+    for _ in range(2):
+        events = made.json("event")
+        assert [row["unique_event_name"] for row in events] == [
+            row["unique_event_name"] for row in world["both"].json("event")
+        ]
+        at = {row["form"] for row in made.json("formEventMapping") if row["unique_event_name"] == "screening_arm_1"}
+        assert at == {"prescreen"}
+        assert {row["instrument_name"] for row in made.json("instrument")} == {
+            row["instrument_name"] for row in world["both"].json("instrument")
+        }
+        fields = [row["field_name"] for row in made.json("metadata") if row["form_name"] == "prescreen"]
+        # The criteria are in no XML: one question stands in for them, once.
+        assert fields.count("meets_all_criteria") == 1
+        made = create(builder, "Again", odm=made.send("project_xml", returnMetadataOnly="true").text)
+
+
+def test_project_xml_of_a_draft_holds_no_data_whatever_is_asked_for(world: World):
+    made = create(super_token(world))
+    whole = made.send("project_xml")
+    assert whole.status_code == 200, whole.text
+    assert "ClinicalData" not in whole.text
+    assert "<ItemDef" in whole.text
+    assert made.send("project_xml", returnMetadataOnly="false", exportFiles="true").status_code == 200
+    assert made.send("pdf", allRecords="1").content.startswith(b"%PDF")
+
+
+def test_the_one_arm_of_a_draft_is_not_said_to_be_loaded(world: World):
+    made = create(super_token(world))
+    other = '[{"arm_num":2,"name":"Second"}]'
+    for form in ({"action": "import", "data": other}, {"action": "delete", "arms": "1"}):
+        words = made.refused("arm", format="json", **form)
+        assert words.startswith("There is one arm here"), form
+        assert "loaded" not in words, form

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -93,6 +94,20 @@ def test_eav_has_one_row_for_each_value(world: World):
         "At home",
         "In the street,\nat night",
     ]
+
+
+def test_eav_says_when_a_survey_was_answered_as_the_flat_rows_do(world: World):
+    for row in ({"diary_slept": "1"}, {"diary_slept": "1", "diary_time": "07:10", "diary_complete": "2"}):
+        assert world["both"].imports([{"participant_id": "M-002", EVENT: WEEK18, **row}]).status_code == 200
+        asked = {"records": "M-002", "forms": "diary", "events": WEEK18, "exportSurveyFields": "true"}
+        (flat,) = world["both"].json("record", **asked)
+        assert flat["diary_timestamp"]
+        rows = world["both"].json("record", type="eav", **asked)
+        assert rows[0]["field_name"] == "diary_timestamp"
+        assert rows[0]["value"] == flat["diary_timestamp"]
+    assert re.fullmatch(r"20[0-9-]{8} [0-9:]{8}", flat["diary_timestamp"])
+    rows = world["both"].json("record", type="eav", records="M-002", forms="diary")
+    assert "diary_timestamp" not in {row["field_name"] for row in rows}
 
 
 def test_labels(world: World):

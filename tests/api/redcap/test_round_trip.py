@@ -3,6 +3,7 @@
 import csv
 import io
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ import pytest
 from app.api.redcap.dictionary import project_of
 from app.api.redcap.metadata import COLUMNS, rows_of
 from app.expressions import parse
+from app.foundation.database import Database
 from app.studies.definition import Item, ItemType, Study
 from app.studies.importing import Converted, Kind, convert
+from app.studies.importing.building import EVERY_CRITERION
 from app.studies.loading import library, read_folder
-from tests.api.redcap.world import World
+from tests.api.redcap.world import World, build, changes
 
 ON = date(2026, 3, 2)
 
@@ -69,7 +72,8 @@ def compare(before: Study, after: Converted, visits: dict[str, str], left_out: s
     """How many items are the same; `left_out` are those whose rules the format could not carry."""
     same, read = 0, items_of(after.study)
     for form, items in items_of(before).items():
-        assert list(read[form]) == list(items), form
+        # What stands in for criteria, which no format carries, is no question of theirs.
+        assert [code for code in read[form] if code in items or code != EVERY_CRITERION] == list(items), form
         for code, item in items.items():
             if code not in left_out:
                 assert as_said(read[form][code], {}) == as_said(item, visits), code
@@ -119,3 +123,32 @@ def test_a_project_comes_back_with_its_visits_and_repeats(world: World):
     falls = after.study.instrument("falls")
     assert falls is not None
     assert (falls.label, falls.repeats) == ("Falls", True)
+
+
+SOFT: dict[str, Any] = {
+    "code": "weight",
+    "label": "Weight",
+    "source": "test",
+    "sections": [
+        {
+            "items": [
+                {"code": "kg", "label": "Weight", "type": "number", "expected_min": 40, "expected_max": 140.5},
+                {"code": "hard", "label": "Height", "type": "integer", "min": 50, "expected_min": 120, "max": 250},
+            ]
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_bounds_that_only_ask_come_back_from_a_project_as_they_do_from_a_dictionary(shared_database: Database):
+    more = changes()
+    last = more["visits"][-1]
+    more["visits"] = [*more["visits"][:-1], {**last, "instruments": [*last["instruments"], "weight"]}]
+    world = build(shared_database, **{**more, "instruments": [*more["instruments"], SOFT]})
+    xml = world["both"].send("project_xml", returnMetadataOnly="true")
+    form = convert(xml.content, name="project.xml", on=ON).study.instrument("weight")
+    assert form is not None
+    kg, hard = form.items
+    assert [kg.min, kg.max, kg.expected_min, kg.expected_max] == [None, None, 40, Decimal("140.5")]
+    assert [hard.min, hard.max] == [50, 250]

@@ -190,3 +190,20 @@ def test_who_could_enter_a_form_the_second_time_learns_nothing_of_the_first(shar
     told = {world["coordinator"].imports([{**row, "pain_nrs": each}], returnFormat="json").text for each in ("4", "5")}
     assert len(told) == 1
     assert "entered twice" in told.pop()
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_forms_stand_in_the_order_of_the_plan(shared_database: Database):
+    more = changes()
+    first, last = more["visits"][0], more["visits"][-1]
+    last["instruments"] = ["falls", "diary", "pain", "disability"]
+    more["visits"] = [{**first, "instruments": ["pain"]}, *more["visits"][1:-1], last]
+    more["instruments"] = sorted(more["instruments"], key=lambda form: form["code"])  # as a folder is read
+    both = build(shared_database, **more)["both"]
+    wanted = ["prescreen", "pain", "falls", "diary", "disability"]
+    assert [row["instrument_name"] for row in both.json("instrument")] == wanted
+    assert list(dict.fromkeys(row["form_name"] for row in both.json("metadata"))) == wanted
+    columns = list(both.json("record", records="M-001")[0])
+    assert [name for name in columns if name.endswith("_complete")] == [f"{name}_complete" for name in wanted]
+    at = [row["form"] for row in both.json("formEventMapping") if row["unique_event_name"].startswith("week_18")]
+    assert at == ["pain", "falls", "diary", "disability"]
