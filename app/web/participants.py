@@ -429,7 +429,7 @@ def _read_screening(here: Here, places: Places) -> Typed:
     ]
     if form is None:
         return typed
-    said = parse_typed(form, {name: list(values) for name, values in here.form.items()})
+    said = parse_typed(form, {name: list(values) for name, values in here.form.items()}, language=here.language)
     typed.answers = as_stored(said.values)
     unreadable = {problem.field for problem in said.problems}
     typed.problems += said.problems
