@@ -824,7 +824,7 @@ def _record_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None
         rows=_rows(spot),
         may_verify=may_verify and spot.entry is not None and not spot.entry.is_in_error and not spot.is_locked,
         # Taking it back is what a mark in error waits for; everything else waits for that.
-        may_mark=spot.may_save and spot.entry is not None and spot.instrument.repeats and spot.lock is None,
+        may_mark=spot.may_save and spot.entry is not None and spot.lock is None and not spot.is_second,
         refusal=problem.reason if problem is not None and not isinstance(problem, Invalid) else None,
         errors=errors_of(problem),
         why=spot.here.value("why") if problem is not None else "",

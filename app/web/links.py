@@ -388,7 +388,7 @@ def _spots(here: Here, opened: Opened) -> list[Spot]:
 
 
 def _is_left(spot: Spot) -> bool:
-    return spot.entry is None or not spot.entry.is_complete
+    return spot.entry is None or not (spot.entry.is_complete or spot.entry.is_in_error)
 
 
 def _questions_page(
