@@ -435,7 +435,7 @@ def sign_entry(
 
 
 class InErrorBody(Body):
-    """Whether an entry of a form that repeats was made by mistake, and why (or why it counts after all)."""
+    """Whether an entry was made by mistake, and why (or why it counts after all)."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -451,7 +451,7 @@ class InErrorBody(Body):
 def mark_in_error(
     here: ApiChange, code: str, visit: str, instrument: str, asked: InErrorBody, repeat: Repeat = 1
 ) -> Response:
-    """Mark an entry that was added by mistake, or take the mark back. It stays, and counts nowhere."""
+    """Mark an entry that was made by mistake, or take the mark back. It stays, and counts nowhere."""
     state = actions.mark_in_error(
         here.session,
         here.the_study,

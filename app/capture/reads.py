@@ -23,6 +23,7 @@ from sqlalchemy import (
     literal,
     not_,
     null,
+    or_,
     select,
     tuple_,
     union_all,
@@ -260,26 +261,26 @@ def entries_of(session: Session, participant_id: int) -> dict[tuple[str, str], E
 def forms_begun(session: Session, participant_id: int, visit: str) -> dict[str, int | None]:
     """The instruments that are begun at a visit: the first time that is not complete, or None where all of it is.
 
-    What was entered in error counts nowhere.
+    What was entered in error asks for nothing.
     """
     found: dict[str, int | None] = {}
-    for instrument, repeat, status in session.execute(
+    for instrument, repeat, is_whole in session.execute(
         _forms_begun(), {"participant_id": participant_id, "visit": visit}
     ):
         if found.get(instrument) is None:
-            found[instrument] = None if status == EntryStatus.COMPLETE else repeat
+            found[instrument] = None if is_whole else repeat
     return found
 
 
 @cache
 def _forms_begun() -> Select[Any]:
     return (
-        select(ENTRY.c.instrument, ENTRY.c.repeat, ENTRY.c.status)
-        .where(
-            ENTRY.c.participant_id == _ID,
-            ENTRY.c.visit == bindparam("visit", type_=String),
-            ENTRY.c.in_error_at.is_(None),
+        select(
+            ENTRY.c.instrument,
+            ENTRY.c.repeat,
+            or_(ENTRY.c.status == EntryStatus.COMPLETE, ENTRY.c.in_error_at.is_not(None)),
         )
+        .where(ENTRY.c.participant_id == _ID, ENTRY.c.visit == bindparam("visit", type_=String))
         .order_by(ENTRY.c.repeat)
     )
 

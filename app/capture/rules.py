@@ -124,12 +124,19 @@ def why_not_repeat(instrument: Instrument, repeat: int, begun: int) -> str | Non
     return None
 
 
-def why_not_mark_in_error(entry: EntryState | None, instrument: Instrument | None) -> str | None:
-    """Why an entry cannot be marked as entered in error, or None."""
+def why_not_mark_in_error(
+    entry: EntryState | None, instrument: Instrument | None, *, is_unsettled: bool = False
+) -> str | None:
+    """Why an entry cannot be marked as entered in error, or None. `is_unsettled`: its second entry is still to come, or
+    differs.
+    """
     if entry is None or instrument is None:
         return "Nothing is entered here yet, so nothing is in error."
-    if not instrument.repeats:
-        return f"{instrument.label} is filled in once at a visit. Correct its answers, and say why."
+    if is_unsettled:
+        return (
+            f"{instrument.label} is entered twice, and that is not settled yet. Let the second entry be made and its "
+            "differences be settled, then mark it."
+        )
     if entry.is_in_error:
         return f"This one is marked as entered in error already, by {entry.in_error_by}."
     return None

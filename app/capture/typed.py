@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from app.foundation.errors import FieldProblem
-from app.foundation.partial_dates import days_of
+from app.foundation.languages import decimal_sign
+from app.foundation.partial_dates import days_of, ways_to_read
 from app.participants.rules.files import LONGEST_FILE_NAME, MEDIA_TYPES
 from app.studies.definition import Instrument, Item, ItemType
 
@@ -29,6 +30,8 @@ _FINEST = 20  # places after the point: a finer number would not fit into that l
 _whole = re.compile(r"[+-]?[0-9]+").fullmatch
 _decimal = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)").fullmatch
 _comma = re.compile(r"[+-]?[0-9]*,[0-9]+").fullmatch
+_in_thousands = re.compile(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}").fullmatch
+_parts = re.compile(r"([0-9]*)(m[0-9]{2})?(d[0-9]{2})?").fullmatch
 _written = re.compile(r"[0-9]{4}(?:-[0-9]{2}(?:-[0-9]{2})?)?").fullmatch
 _moment = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]((?:[01][0-9]|2[0-3]):[0-5][0-9])(?::00)?").fullmatch
 _hash = re.compile(r"[0-9a-f]{64}").fullmatch
@@ -56,17 +59,19 @@ class Unreadable(Exception):
         self.message = message
 
 
-def parse_typed(instrument: Instrument, form: Mapping[str, list[str]]) -> Typed:
+def parse_typed(instrument: Instrument, form: Mapping[str, list[str]], *, language: str | None = None) -> Typed:
     """What a web form posted: CODE is the answer, CODE__missing why there is none, CODE__why a reason for a check.
 
-    Blank answers are no answers. Fields that are not of this instrument, and calculated items, are passed over.
+    Numbers and dates are read as people of the `language` write them, 70,5 and 3.4.2026 in German; without one only as
+    they are stored. Blank answers are no answers. Fields that are not of this instrument, and calculated items, are
+    passed over.
     """
     typed = Typed({}, {}, [])
     items = instrument.asked(form)
     codes = {item.code for item in items}
     for item in items:
         try:
-            value = _answer(item, form, codes)
+            value = _answer(item, form, codes, language)
         except Unreadable as unreadable:
             typed.problems.append(_problem(item, unreadable))
         else:
@@ -83,9 +88,13 @@ def parse_typed(instrument: Instrument, form: Mapping[str, list[str]]) -> Typed:
 
 
 def typed_form(
-    instrument: Instrument, values: Mapping[str, object], reasons: Mapping[str, str] | None = None
+    instrument: Instrument,
+    values: Mapping[str, object],
+    reasons: Mapping[str, str] | None = None,
+    *,
+    language: str | None = None,
 ) -> dict[str, list[str]]:
-    """The form fields that stand for stored values: what a page shows and `parse_typed` reads back."""
+    """The form fields that stand for stored values: what a page in this language shows, `parse_typed` reads back."""
     form: dict[str, list[str]] = {}
     for item in instrument.asked(values):
         value = values.get(item.code)
@@ -101,7 +110,8 @@ def typed_form(
         elif isinstance(value, list):
             form[item.code] = [str(code) for code in value]
         elif isinstance(value, float):
-            form[item.code] = [format(Decimal(repr(value)), "f")]
+            sign = decimal_sign(language) if language else "."
+            form[item.code] = [format(Decimal(repr(value)), "f").replace(".", sign)]
         else:
             form[item.code] = [str(value)]
     for code, reason in (reasons or {}).items():
@@ -188,13 +198,13 @@ def _posted(form: Mapping[str, list[str]], name: str, codes: set[str]) -> list[s
     return [] if name in codes else form.get(name, [])
 
 
-def _answer(item: Item, form: Mapping[str, list[str]], codes: set[str]) -> object:
+def _answer(item: Item, form: Mapping[str, list[str]], codes: set[str], language: str | None) -> object:
     if item.type is ItemType.CALCULATED:
         return None
     texts = [text for text in form.get(item.code, []) if text.strip()]
     missing = [text.strip() for text in _posted(form, item.code + MISSING, codes) if text.strip()]
     if not missing:
-        return _read_typed(item, texts)
+        return _read_typed(item, texts, language)
     if texts:
         raise Unreadable("both", "there is an answer and a reason why there is none. Take one of them out.")
     if len(missing) > 1 or not _code(missing[0]):
@@ -202,11 +212,13 @@ def _answer(item: Item, form: Mapping[str, list[str]], codes: set[str]) -> objec
     return {"missing": missing[0]}
 
 
-def _read_typed(item: Item, texts: list[str]) -> object:
+def _read_typed(item: Item, texts: list[str], language: str | None) -> object:
     if not texts:
         return None
     if item.type is ItemType.CHOICES:
         return _ticked(item, [_clean_text(text) for text in texts])
+    if item.type is ItemType.DATE and item.precision != "day" and (parts := date_parts(texts)) is not None:
+        return _chosen_date(parts, item.precision)
     if len(texts) > 1:
         raise Unreadable("one", "there are several answers. Give one.")
     text = _clean_text(texts[0], multiline=item.type is ItemType.TEXT and item.multiline)
@@ -217,7 +229,9 @@ def _read_typed(item: Item, texts: list[str]) -> object:
     if item.type in (ItemType.INTEGER, ItemType.SCALE, ItemType.SLIDER):
         return _typed_whole(text)
     if item.type is ItemType.NUMBER:
-        return _typed_number(text)
+        return _typed_number(text, language)
+    if item.type is ItemType.DATE and language is not None:
+        return _date(_typed_date(text, language), item.precision)
     if item.type in _SEALED:
         return _typed_sealed(item, text)
     return _read_value(item, text)
@@ -231,8 +245,13 @@ def _typed_whole(text: str) -> int:
     return int(text)
 
 
-def _typed_number(text: str) -> int | float:
-    if _comma(text):
+def _typed_number(text: str, language: str | None) -> int | float:
+    if language is not None and decimal_sign(language) == ",":
+        if _in_thousands(text):  # a thousand and more to one, one and a bit to another
+            whole, with_comma = text.replace(".", ""), text.replace(".", ",")
+            raise Unreadable("number", f"this can be read in two ways. Write {whole}, or {with_comma}.")
+        text = text.replace(",", ".") if _comma(text) else text
+    elif _comma(text):
         raise Unreadable("number", f"write it with a point, {shortened(text).replace(',', '.')}.")
     if not _decimal(text):
         raise Unreadable("number", "write a number in digits, such as 12 or 3.5.")
@@ -337,6 +356,34 @@ _AS_FAR_AS_KNOWN = {
     "year": "write the date as year-month-day, or as much of it as is known: 2026-03 or 2026.",
 }
 _SHORTEST_DATE = {"day": 10, "month": 7, "year": 4}
+
+
+def date_parts(texts: list[str] | tuple[str, ...]) -> tuple[str, str, str] | None:
+    """Year, month and day of a date in the fields of a page that asks for each, '' where it is blank; else None.
+
+    Month and day say which they are, m03 and d14, so that one alone is never taken for the other.
+    """
+    found = _parts("".join(text.strip() for text in texts))
+    if found is None or not (found[2] or found[3]):
+        return None
+    return found[1], (found[2] or "")[1:], (found[3] or "")[1:]
+
+
+def _chosen_date(parts: tuple[str, str, str], precision: str) -> str | None:
+    year, month, day = parts
+    if len(year) != 4:
+        raise Unreadable("date", "write the year in four digits, such as 2026.")
+    if day and not month:
+        raise Unreadable("date", "choose the month as well, or take the day out.")
+    return _date("-".join(part for part in parts if part), precision)
+
+
+def _typed_date(text: str, language: str) -> str:
+    """A date as people of the language write it, as it is stored; the text itself where it is none."""
+    ways = ways_to_read(text, language)
+    if len(ways) > 1:
+        raise Unreadable("date", f"this can be read in two ways. Write {ways[0]}, or {ways[1]}: year-month-day.")
+    return ways[0] if ways else text
 
 
 def _date(text: str, precision: str = "day") -> str | None:

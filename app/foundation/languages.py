@@ -15,10 +15,11 @@ from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
 
-from babel import Locale
+from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_skeleton
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
+from babel.numbers import get_decimal_symbol
 from babel.support import NullTranslations, Translations
 
 from app.foundation.words import MONTHS
@@ -52,6 +53,15 @@ def name_of(language: str) -> str:
     """What a language calls itself: `Deutsch`."""
     name = Locale.parse(language.replace("-", "_")).get_language_name(language.replace("-", "_")) or language
     return name[:1].upper() + name[1:]
+
+
+@lru_cache(maxsize=32)
+def decimal_sign(language: str) -> str:
+    """What stands before the decimals of a number in a language: `,` for `de`; `.` where nobody knows."""
+    try:
+        return str(get_decimal_symbol(language.replace("-", "_")))
+    except (UnknownLocaleError, ValueError):
+        return "."
 
 
 def nearest(wanted: str) -> str | None:

@@ -20,7 +20,7 @@ from app.participants.status import Status
 from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.schedule import rules
-from app.schedule.appointments.actions import settle
+from app.schedule.appointments.actions import put_back, settle
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import VISIT, visit_of
 from app.schedule.status import VisitStatus
@@ -305,7 +305,9 @@ def reopen_visit(
     now: datetime,
     permission: Permission = Permission.VISIT_RECORD,
 ) -> ParticipantVisit:
-    """Make a visit planned again that was recorded as held or missed by mistake. Its entries are not touched."""
+    """Make a visit planned again that was recorded as held or missed by mistake, and its appointment booked again. Its
+    entries are not touched.
+    """
     where = _here("visit.reopen", participant, visit_code)
     visit = _changeable(session, study, participant, visit_code, by=by, permission=permission, where=where)
     if problems := reason_problems("why", why, "Say why the visit is opened again."):
@@ -313,20 +315,24 @@ def reopen_visit(
     _refuse_stale(visit, version, where)
     if why_not := rules.why_not_change(VisitStatus(visit.status), VisitStatus.PLANNED):
         raise Refused(why_not, **where)
-    return _save(
-        session,
-        study,
-        participant,
-        visit,
-        where,
-        action="visit.reopened",
-        by=by,
-        now=now,
-        why=why.strip(),
-        status=VisitStatus.PLANNED.value,
-        held_on=None,
-        reason=None,
-    )
+    before = visit.model_copy()
+    with recorded_together(session):
+        saved = _save(
+            session,
+            study,
+            participant,
+            visit,
+            where,
+            action="visit.reopened",
+            by=by,
+            now=now,
+            why=why.strip(),
+            status=VisitStatus.PLANNED.value,
+            held_on=None,
+            reason=None,
+        )
+        put_back(session, study, before, why=why, by=by, now=now)
+    return saved
 
 
 def stop_visits(

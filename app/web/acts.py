@@ -67,6 +67,7 @@ DONE: Mapping[str, str] = {
     "appointment.held": "Appointment kept",
     "appointment.moved": "Appointment moved",
     "appointment.not_kept": "Appointment not kept",
+    "appointment.reopened": "Appointment open again",
     "blinding.reported": "Assessment of blinding reported",
     "care.changed": "Concomitant care changed",
     "care.recorded": "Concomitant care recorded",

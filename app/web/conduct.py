@@ -27,7 +27,7 @@ from app.safety.words import to_confirm
 from app.schedule.reads import planned_visits
 from app.studies.definition import Study
 from app.web.pages import pages
-from app.web.places import Places, places_of, show_at, typed_day
+from app.web.places import Places, date_said, places_of, show_at, typed_day
 from app.web.safety import prove, tabs_of, typed_moment
 from app.web.shell import errors_of, status_of
 from app.web.tables import address, csv_file, typed_text
@@ -443,8 +443,8 @@ def keep_care(here: ChangeInStudy, code: str) -> Response:
             here.the_study,
             participant,
             treatment=here.value("treatment"),
-            began=here.value("began"),
-            ended=here.value("ended"),
+            began=date_said(here, "began"),
+            ended=date_said(here, "ended"),
             indication=here.value("indication"),
             confirmed=here.form.get("confirmed", ()),
             line=here.number("line") or None,

@@ -97,7 +97,7 @@ def second_form(here: PageInStudy, code: str, visit: str, instrument: str) -> Re
 def second(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
     """Enter the form the second time; what stands against it is said at the questions, never from the first entry."""
     spot = _second(here, code, visit, instrument)
-    typed = parse_typed(spot.instrument, lists(here.form))
+    typed = parse_typed(spot.instrument, lists(here.form), language=spot.reader)
     try:
         entered = actions.enter_second(
             here.session,
@@ -292,7 +292,7 @@ def reconcile(here: ChangeInStudy, number: int) -> Response:
     form = here.the_study.at(line.site_id).definition.instrument(line.instrument)
     if form is None:
         raise NotFound
-    typed = parse_typed(form, lists(here.form))
+    typed = parse_typed(form, lists(here.form), language=here.language)
     decisions, wrong = {}, []
     for each in reads.answers_in(here.session, here.the_study, line, by=here.actor):
         chosen = here.value(CHOOSE + each.item)

@@ -375,7 +375,7 @@ def preview(here: PageOfDraft, number: int, instrument: str) -> Response:
     asked = here.request.query_params
     form: dict[str, list[str]] = {name: asked.getlist(name) for name in asked if name != SAVE_AS}
     form = with_other_rows(spot.instrument, form, asked.get(SAVE_AS, "")) or form
-    typed = parse_typed(spot.instrument, lists(form))
+    typed = parse_typed(spot.instrument, lists(form), language=spot.reader)
     judgement = spot.judge(typed.values, typed.reasons, form)
     problems = [*typed.problems, *(FieldProblem(each.item, "check", each.message) for each in judgement.hard)]
     sections = form_sections(spot, form, problems=problems if form else [], judgement=judgement)

@@ -113,6 +113,11 @@ class Spot:
         return form_name(self.instrument.code, self.repeat)
 
     @property
+    def reader(self) -> str:
+        """The language of whoever reads and types."""
+        return self.language or self.here.language
+
+    @property
     def title(self) -> str:
         return title_of(self.instrument, self.repeat)
 
@@ -206,10 +211,10 @@ class Spot:
         draft = reads.draft_of(self.here.session, self.participant_id, by=self.here.actor, **self.place_asked)
         if draft is None:
             return None
-        typed = parse_typed(self.instrument, draft.typed)
+        typed = parse_typed(self.instrument, draft.typed, language=self.reader)
         stored = self.stored_form()
         same = not typed.problems and not (draft.typed.get(REASON) or [""])[-1].strip()
-        return None if same and typed == parse_typed(self.instrument, stored) else draft
+        return None if same and typed == parse_typed(self.instrument, stored, language=self.reader) else draft
 
     @cached_property
     def answers(self) -> Answers:
@@ -297,12 +302,14 @@ class Spot:
 
     def stored_form(self) -> dict[str, list[str]]:
         """What is saved, as form fields."""
-        return typed_form(self.instrument, self.entry.values, self.entry.reasons) if self.entry else {}
+        if self.entry is None:
+            return {}
+        return typed_form(self.instrument, self.entry.values, self.entry.reasons, language=self.reader)
 
     def said(self, item: Item, value: object) -> str:
         """A stored value in the words of the study."""
         definition = self.here.the_study.definition
-        return said(item, value, definition.missing_codes, self.language or self.here.language)
+        return said(item, value, definition.missing_codes, self.reader)
 
 
 def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
@@ -358,7 +365,7 @@ def save(here: ChangeInTurn, code: str, visit: str, instrument: str, sent: SentF
         return form_page(spot, typed=changed)
     try:
         form, unkept = attached(spot, sent)
-        typed = parse_typed(spot.instrument, form)
+        typed = parse_typed(spot.instrument, form, language=spot.reader)
         unheld = _hold_with_it(spot)
         saved = actions.save_entry(
             here.session,
@@ -476,7 +483,7 @@ def look(here: PageInStudy, form: TypedForm, code: str, visit: str, instrument: 
 
 def judged_look(spot: Spot, form: Form) -> dict[str, Any]:
     """What the page is told of answers that are not saved: hidden questions, errors, doubts, scores, progress."""
-    typed = parse_typed(spot.instrument, lists(form))
+    typed = parse_typed(spot.instrument, lists(form), language=spot.reader)
     judgement = spot.judge(typed.values, typed.reasons, form)
     errors = {problem.field: problem.message for problem in reversed(typed.problems)}
     errors = {**{finding.item: finding.message for finding in reversed(judgement.hard)}, **errors}
@@ -489,7 +496,7 @@ def judged_look(spot: Spot, form: Form) -> dict[str, Any]:
     sections = form_sections(spot, form, problems=problems, judgement=judgement)
     done, total = progress_of(sections)
     counts = [(section["done"], section["total"]) for section in sections] + [(done, total)]
-    language = spot.language or spot.here.language
+    language = spot.reader
     say = partial(sentence, language=language)
     of = translations(language).gettext("%(done)s of %(total)s")
     return {
@@ -718,7 +725,7 @@ def form_page(
     here, entry = spot.here, spot.entry
     kept = spot.draft if typed is None else None
     shown = typed if typed is not None else kept.typed if kept is not None else spot.stored_form()
-    read = parse_typed(spot.instrument, shown)
+    read = parse_typed(spot.instrument, shown, language=spot.reader)
     judgement = spot.judge(read.values, read.reasons, shown)
     problems = list(problem.problems) if isinstance(problem, Invalid) else []
     known = {each.field for each in problems}
@@ -818,7 +825,7 @@ def _record_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None
         rows=_rows(spot),
         may_verify=may_verify and spot.entry is not None and not spot.entry.is_in_error and not spot.is_locked,
         # Taking it back is what a mark in error waits for; everything else waits for that.
-        may_mark=spot.may_save and spot.entry is not None and spot.instrument.repeats and spot.lock is None,
+        may_mark=spot.may_save and spot.entry is not None and spot.lock is None and not spot.is_second,
         refusal=problem.reason if problem is not None and not isinstance(problem, Invalid) else None,
         errors=errors_of(problem),
         why=spot.here.value("why") if problem is not None else "",
@@ -915,7 +922,7 @@ def form_sections(
             and (url := _file_url(spot, item, spot.entry.values.get(item.code)))
         },
         stored=spot.entry.values if spot.entry else {},
-        language=spot.language or spot.here.language,
+        language=spot.reader,
     )
     return sections_of(spot.instrument, views, rows_shown(spot.instrument, form))
 

@@ -7,10 +7,11 @@ from datetime import date
 from typing import Any
 
 from app.capture.checks import Judgement
-from app.capture.typed import MISSING, WHY, Unreadable, read_stored, shortened
+from app.capture.typed import MISSING, WHY, Unreadable, date_parts, read_stored, shortened
 from app.expressions import ExpressionError, parse
 from app.foundation.errors import FieldProblem
 from app.foundation.languages import Gettext, sentence, translations
+from app.foundation.partial_dates import days_of, month_names
 from app.participants.rules.files import MEDIA_TYPES, NAMES
 from app.studies.definition import Instrument, Item, ItemType, MissingCode, Section, cell_name, cell_parts
 from app.studies.rules.items import SEALED
@@ -31,7 +32,8 @@ class ItemView:
 
     `options` are (value, words); `asked_if` says in words when the question is asked; `codes` are the reasons why
     there may be no answer; `kept` says what is kept sealed; `findings` are soft checks, answered in the box `why`;
-    `saved` is what a colleague saved.
+    `saved` is what a colleague saved. `parts` are year, month and day of a date of which less may be known, for a page
+    that asks for each; None where it is none, or something else was typed. `months` are (number, name).
     """
 
     name: str
@@ -57,6 +59,13 @@ class ItemView:
     strokes: str = ""
     typed_name: str = ""
     accepts: str = ""
+    parts: tuple[str, str, str] | None = None
+    months: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def days(self) -> list[str]:
+        """The days of a month, as a page offers them."""
+        return [f"{day:02}" for day in range(1, 32)]
 
     @property
     def id(self) -> str:
@@ -133,6 +142,7 @@ def item_views(
             computed=said(item, judgement.values.get(item.code), missing_codes, language) if judgement else "",
             history_url=history(item.code) if history else None,
             saved=(saved or {}).get(item.code),
+            **(_parts(texts, language) if _is_partial(item) else {}),
             **(_kept(item, form, name, files or {}, stored or {}, language) if item.type in SEALED else {}),
         )
     return views
@@ -315,6 +325,26 @@ def _control(item: Item, texts: Sequence[str]) -> str:
             return "textarea" if item.multiline else "text"
         case _:
             return item.type.value
+
+
+def _is_partial(item: Item) -> bool:
+    return item.type is ItemType.DATE and item.precision != "day"
+
+
+def _parts(texts: Sequence[str], language: str) -> dict[str, Any]:
+    """Year, month and day, each as a page asks for it; what was typed and is no date stays in one field."""
+    text = "".join(texts)
+    parts: tuple[str, str, str] | None = date_parts(tuple(texts))
+    if not text or days_of(text):
+        year, month, day = (*text.split("-"), "", "", "")[:3]
+        parts = (year, month, day)
+    elif text.isdecimal():
+        parts = (text, "", "")
+    names = month_names(language)
+    return {
+        "parts": parts,
+        "months": tuple((f"{number:02}", name) for number, name in enumerate(names, start=1)),
+    }
 
 
 def _kept(

@@ -388,7 +388,7 @@ def _spots(here: Here, opened: Opened) -> list[Spot]:
 
 
 def _is_left(spot: Spot) -> bool:
-    return spot.entry is None or not spot.entry.is_complete
+    return spot.entry is None or not (spot.entry.is_complete or spot.entry.is_in_error)
 
 
 def _questions_page(
@@ -418,7 +418,7 @@ def _questions_page(
     typed = spot.stored_form() if shown_again is None else shown_again
     if problem is not None:
         typed = {**({} if item is None else without(spot.instrument, typed, item)), **lists(here.form)}
-    read = parse_typed(spot.instrument, typed)
+    read = parse_typed(spot.instrument, typed, language=spot.reader)
     judgement = spot.judge(read.values, read.reasons, typed)
     problems = list(problem.problems) if isinstance(problem, Invalid) else []
     sections = form_sections(spot, typed, problems=problems, judgement=judgement)
@@ -533,7 +533,7 @@ def _answer(here: Here, opened: Opened, token: str, sent: Mapping[str, Sent]) ->
         posted, unkept = attached(spot, sent)
         if item is not None:
             posted = {**without(form, spot.stored_form(), item), **_fields_of(form, item, posted)}
-        typed = parse_typed(form, posted)
+        typed = parse_typed(form, posted, language=spot.reader)
         _hold(here, opened, spot)
         problems = [*unkept, *asked_here(spot, typed)]
         if item is not None and goes == "next" and not problems:

@@ -429,7 +429,7 @@ def _read_screening(here: Here, places: Places) -> Typed:
     ]
     if form is None:
         return typed
-    said = parse_typed(form, {name: list(values) for name, values in here.form.items()})
+    said = parse_typed(form, {name: list(values) for name, values in here.form.items()}, language=here.language)
     typed.answers = as_stored(said.values)
     unreadable = {problem.field for problem in said.problems}
     typed.problems += said.problems
@@ -911,9 +911,11 @@ def _matrix(
                 locked=is_locked(locks, visit.code),
             )
             cell: dict[str, Any] = {"status": status}
+            if (mark := marks.get(place)) is not None and mark.is_in_error and not form.repeats:
+                cell |= {"status": "none", "note": here.tell("Entered in error")}
             if visit.code in dated and (status != "none"):
                 cell["url"] = f"{url}/visits/{visit.code}/entries/{form.code}"
-            if form.repeats and (mark := marks.get(place)) is not None:
+            if form.repeats and mark is not None:
                 cell |= _repeats(form, mark, f"{url}/visits/{visit.code}", is_locked(locks, visit.code))
                 if not adds or is_locked(locks, visit.code):
                     cell["add"] = ""

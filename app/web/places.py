@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 from app.dependencies import Here
 from app.foundation import clock
 from app.foundation.errors import FieldProblem, Invalid
+from app.foundation.partial_dates import ways_to_read
 from app.people import access
 from app.people import reads as people
 from app.people.access import Actor
@@ -69,3 +70,12 @@ def typed_day(text: str, field: str, message: str = "Type the day as YYYY-MM-DD.
         return date.fromisoformat(text)
     except ValueError:
         raise Invalid([FieldProblem(field, "date", message)]) from None
+
+
+def date_said(here: Here, name: str) -> str:
+    """A date as far as it is known, typed as the reader's language writes it, as year-month-day; else what was typed,
+    which the room then refuses with what to type.
+    """
+    text = here.value(name)
+    ways = ways_to_read(text, here.language)
+    return ways[0] if len(ways) == 1 else text

@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 from app.capture.double.reads import refuse_withheld
 from app.capture.queries import actions, reads
 from app.capture.queries.reads import Query, Sort, Wanted
-from app.capture.queries.rules import AGES, NEEDED, Origin, State, Step, after, days_old
+from app.capture.queries.rules import AGES, NEEDED, NOTHING_ENTERED, Origin, State, Step, after, days_old
 from app.capture.reads import entry_of
 from app.capture.rules import named_form
 from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
@@ -347,6 +347,7 @@ def _item_page(
         url=_entry_url(here, code, visit, instrument),
         threads=[thread_of(here, each) for each in reversed(found) if each.item == item],
         may_raise=may(here.actor, Permission.QUERY_RAISE, site_id=participant.site_id),
+        why_not_ask=NOTHING_ENTERED if entry is None else None,
         timezone=places.timezone(participant.site_id),
         refusal=problem.reason if problem is not None and not isinstance(problem, Invalid) else None,
         errors=errors_of(problem),

@@ -33,7 +33,7 @@ from app.safety.events.rules import (
 from app.safety.events.rules import why_not as why_not_act
 from app.safety.words import to_confirm
 from app.web.pages import pages
-from app.web.places import Places, narrowed, places_of, show_at, typed_day
+from app.web.places import Places, date_said, narrowed, places_of, show_at, typed_day
 from app.web.shell import errors_of, status_of
 from app.web.tables import address, column, csv_file, typed_text
 
@@ -218,8 +218,12 @@ def _to_report(here: Here, code: str) -> Participant:
     return participant
 
 
+def _texts(here: Here) -> dict[str, str]:
+    return {name: date_said(here, name) if name in ("onset", "ended") else here.value(name) for name in TEXTS}
+
+
 def _typed(here: Here) -> Details:
-    said = {name: here.value(name) for name in TEXTS}
+    said = _texts(here)
     criteria, serious = here.form.get("criteria", ()), here.value("serious")
     if serious not in ("yes", "no"):
         raise Invalid([FieldProblem("serious", "required", "Say whether it is serious.")])
@@ -487,7 +491,7 @@ def _follow_up_page(here: Here, found: EventRow, *, problem: Problem | None = No
 def _differs(here: Here, stands: Details) -> list[dict[str, Any]]:
     """What stands now beside what was typed, where they differ."""
     criteria = tuple(here.form.get("criteria", ())) if here.value("serious") == "yes" else ()
-    typed = Details(**{name: here.value(name) for name in TEXTS}, criteria=criteria).tidy()
+    typed = Details(**_texts(here), criteria=criteria).tidy()
     return [_difference(here, *each) for each in changed(typed, stands)]
 
 

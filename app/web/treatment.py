@@ -365,7 +365,7 @@ def _typed(here: Here, modules: Sequence[TreatmentModule]) -> Typed:
             delivered[module.code] = False
             continue
         form = as_instrument(module)
-        read = parse_typed(form, filled) if form else None
+        read = parse_typed(form, filled, language=here.language) if form else None
         delivered[module.code] = read.values if read else True
         for problem in read.problems if read else ():
             problems.append(replace(problem, field=prefix + problem.field))
@@ -464,7 +464,7 @@ def _module(
     shown = (
         {name: list(texts) for name, texts in here.form.items()}
         if typed
-        else {prefix + name: texts for name, texts in typed_form(form, values).items()}
+        else {prefix + name: texts for name, texts in typed_form(form, values, language=here.language).items()}
         if form
         else {}
     )
@@ -504,7 +504,7 @@ def _saved_otherwise(
 ) -> dict[str, str]:
     """What stands saved, in words, of the items of which something else was typed."""
     form = as_instrument(module)
-    stands = typed_form(form, values) if form else {}
+    stands = typed_form(form, values, language=here.language) if form else {}
 
     def texts(of: Mapping[str, list[str]], name: str) -> list[str]:
         return [text.strip() for text in of.get(name, ()) if text.strip()]

@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT_ENTRY
 from app.audit.verify import verify
-from app.capture.actions import save_entry, sign_entry
+from app.capture.actions import mark_in_error, save_entry, sign_entry
 from app.capture.double.actions import Decision, enter_second, reconcile
 from app.capture.double.held import PAIR
 from app.capture.double.reads import agreement_page, answers_in, counts, line_of, pair_at, queue, without_withheld
@@ -247,6 +247,16 @@ def test_a_query_of_the_first_entry_is_seen_by_others(world: World):
 
 
 @pytest.mark.requirement("E6-9", "AX11-8")
+def test_what_is_entered_twice_is_marked_as_in_error_once_it_is_settled(world: World):
+    world.save()
+    here: dict[str, Any] = {"session": world.session, "study": world.study, "participant": world.participant, **WHERE}
+    here |= {"repeat": 1, "why": "Another participant's", "by": world.first, "now": NOW}
+    with pytest.raises(Refused, match="not settled yet"):
+        mark_in_error(**here, version=1)
+    world.again()
+    assert mark_in_error(**here, version=world.entry().version).is_in_error
+
+
 def test_differences_are_settled_one_by_one_with_their_reasons(world: World):
     world.save()
     entered = world.again({**PAIN, "pain_nrs": 7, "pain_days": 4, "pain_note": "Sore"})

@@ -269,20 +269,37 @@ def test_marking_asks_for_a_reason_and_the_version_that_was_seen(trial: Trial):
         trial.mark(2, why=" ")
     with pytest.raises(Conflict):
         trial.mark(2, version=7)
-    trial.save(1, {"s_note": "x"}, "summary")
-    with pytest.raises(Refused, match="once at a visit"):
-        actions.mark_in_error(
-            trial.session,
-            trial.study,
-            trial.participant,
-            visit="week18",
-            instrument="summary",
-            repeat=1,
-            version=1,
-            why="Mistake",
-            by=trial.assessor,
-            now=NOW,
+
+
+def test_a_form_that_is_filled_in_once_is_marked_and_its_visit_can_then_be_missed(trial: Trial):
+    here: dict[str, Any] = {"session": trial.session, "study": trial.study, "participant": trial.participant}
+    place: dict[str, Any] = {"visit": "week18", "instrument": "pain", "repeat": 1, "now": NOW}
+    who: dict[str, Any] = {"by": trial.assessor}
+    saved = actions.save_entry(
+        **here, **place, **who, values={"pain_nrs": 3}, reasons={}, base_version=0, accept_partial=True
+    )
+    trial.mark(1)
+    trial.mark(2)
+    missing: dict[str, Any] = {"visit": "week18", "version": 1, "why": "Never came", "by": trial.assessor, "now": NOW}
+    with pytest.raises(Refused, match="Forms are filled in"), trial.session.begin_nested():
+        actions.miss_visit(**here, **missing)
+    marked = actions.mark_in_error(**here, **place, **who, version=saved.version, why="Another participant's")
+    assert marked.is_in_error
+    assert ("week18", "pain_nrs") not in reads.answers_of(trial.session, trial.study, trial.id)
+    assert reads.forms_begun(trial.session, trial.id, "week18")["pain"] is None, "it asks for nothing"
+    mark = reads.entries_of(trial.session, trial.id)["week18", "pain"]
+    assert (mark.is_in_error, mark.status) == (True, "partial")
+    with pytest.raises(Refused, match="entered in error"):
+        actions.save_entry(
+            **here, **place, **who, values={"pain_nrs": 4}, reasons={}, base_version=marked.version, why="Read again"
         )
+    restored = actions.mark_in_error(**here, **place, **who, version=marked.version, why="It was theirs", undo=True)
+    assert not restored.is_in_error
+    assert reads.answers_of(trial.session, trial.study, trial.id)["week18", "pain_nrs"] == 3
+    actions.mark_in_error(**here, **place, **who, version=restored.version, why="Another participant's")
+    assert actions.miss_visit(**here, **missing).status == "missed"
+    with pytest.raises(Refused, match="recorded as missed"):
+        actions.mark_in_error(**here, **place, **who, version=restored.version + 1, why="It was theirs", undo=True)
 
 
 def test_a_signature_a_query_and_a_verification_are_of_one_of_them(trial: Trial):

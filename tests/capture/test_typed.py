@@ -366,3 +366,79 @@ fields = st.sampled_from([item.code + end for item in FORM.items for end in ("",
 def test_any_form_is_read_or_refused(form):
     typed = parse_typed(FORM, form)
     assert check_stored(FORM, typed.values) == (typed.values, [])
+
+
+@pytest.mark.parametrize(
+    ("language", "item", "text", "stored"),
+    [
+        ("de", "number", "70,5", 70.5),
+        ("es", "number", "-0,125", -0.125),
+        ("de", "number", "1,234", 1.234),
+        ("de", "number", "70.5", 70.5),
+        ("de", "number", "0.125", 0.125),
+        ("en", "number", "1.234", 1.234),
+        ("de", "month", "03.2026", "2026-03"),
+        ("es", "month", "3/2026", "2026-03"),
+        ("de", "day", "3.4.2026", "2026-04-03"),
+        ("de", "day", "3. 4. 2026", "2026-04-03"),
+        ("es", "day", "03/04/2026", "2026-04-03"),
+        ("de", "month", "März 2026", "2026-03"),
+        ("de", "day", "14. März 2026", "2026-03-14"),
+        ("es", "day", "14 de marzo de 2026", "2026-03-14"),
+        ("en", "day", "14 Mar 2026", "2026-03-14"),
+        ("en", "month", "03/2026", "2026-03"),
+        ("en", "day", "25/12/2026", "2026-12-25"),
+        ("en", "day", "12/25/2026", "2026-12-25"),
+        ("de", "day", "2026-04-03", "2026-04-03"),
+    ],
+)
+def test_numbers_and_dates_are_read_as_people_of_the_language_write_them(language, item, text, stored):
+    typed = parse_typed(FORM, {item: [text]}, language=language)
+    assert (typed.values, typed.problems) == ({item: stored}, [])
+
+
+@pytest.mark.parametrize(
+    ("language", "item", "text", "said"),
+    [
+        ("en", "number", "1,234", "write it with a point, 1.234."),
+        (None, "number", "70,5", "write it with a point, 70.5."),
+        ("de", "number", "1.234", "this can be read in two ways. Write 1234, or 1,234."),
+        ("de", "number", "1.234,5", "write a number in digits, such as 12 or 3.5."),
+        ("en", "day", "03/04/2026", "this can be read in two ways. Write 2026-04-03, or 2026-03-04: year-month-day."),
+        ("de", "day", "31.2.2026", "write the date as year-month-day, such as 2026-03-14."),
+        ("de", "day", "03.2026", "write the date as year-month-day, such as 2026-03-14."),
+        (None, "month", "03/2026", "write the date as year-month-day, or as year-month while the day is not known"),
+    ],
+)
+def test_what_can_be_read_in_two_ways_or_none_is_answered_with_what_to_write(language, item, text, said):
+    typed = parse_typed(FORM, {item: [text]}, language=language)
+    assert not typed.values
+    assert said in typed.problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("texts", "stored"),
+    [
+        (["2026", "m03", "d14"], "2026-03-14"),
+        (["2026", "m03", ""], "2026-03"),
+        (["2026", "", ""], "2026"),
+        (["2026", "", "d05"], "choose the month as well"),
+        (["", "m03", ""], "write the year"),
+        (["26", "m03", ""], "write the year"),
+        (["2026", "m02", "d31"], "there is no 2026-02-31"),
+    ],
+)
+def test_a_date_in_three_fields_is_one_date_and_a_day_alone_is_no_month(texts, stored):
+    typed = parse_typed(FORM, {"year": texts}, language="en")
+    if typed.problems:
+        assert stored in typed.problems[0].message
+    else:
+        assert typed.values == {"year": stored}
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**6), max_value=10**6, places=3))
+def test_a_number_shown_in_a_language_is_read_back_as_it_was(number):
+    stored = stored_number(number)
+    for language in ("de", "en", "es"):
+        shown = typed_form(FORM, {"number": stored}, language=language)
+        assert parse_typed(FORM, shown, language=language).values == {"number": stored}

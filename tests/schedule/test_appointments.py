@@ -9,13 +9,16 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import func, select
 from sqlmodel import Session
 
+from app.foundation.database import table_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, Refused
+from app.mail.models import OutboxMail
 from app.participants.actions import withdraw
 from app.participants.models import Participant
 from app.people.access import Actor
-from app.schedule.actions import miss_visit, record_visit, stop_visits
+from app.schedule.actions import miss_visit, record_visit, reopen_visit, stop_visits
 from app.schedule.appointments import actions, rules
 from app.schedule.appointments.actions import Wish, book, cancel, move, record_held, record_no_show
 from app.schedule.appointments.reads import (
@@ -118,6 +121,9 @@ class Site:
     def seen(self, number: int = 1, by: Actor | None = None) -> AppointmentRow:
         assert self.one.id is not None
         return appointment_of(self.session, self.one.id, number, by=by or self.by)
+
+    def mails(self) -> int:
+        return int(self.session.execute(select(func.count()).select_from(table_of(OutboxMail))).scalar_one())
 
     def act(self, what: Any, number: int = 1, **more: Any) -> Any:
         return what(self.session, self.study, self.one, number, **{"version": 1, "by": self.by, "now": NOW, **more})
@@ -253,6 +259,33 @@ def test_an_appointment_follows_its_visit(north: Site) -> None:
     assert (north.seen(1).status, north.seen(2).status, north.seen(2).reason) == ("held", "cancelled", "Abroad")
     with pytest.raises(Refused, match="missed"):
         north.book()
+
+
+def test_what_became_of_an_appointment_is_open_again_with_its_visit(north: Site) -> None:
+    north.book()
+    acting: dict[str, Any] = {"by": north.by, "now": NOW + 2 * DAY}
+    here: dict[str, Any] = {"session": north.session, "study": north.study, "participant": north.one}
+    here |= {"visit_code": "week18"}
+    acts: Any = ((record_visit, {"held_on": TODAY + DAY, "reason": "Early"}), (miss_visit, {"why": "Abroad"}))
+    for record, how in acts:
+        version = visit_of(north.session, north.one.id or 0, "week18").version
+        record(**here, version=version, **how, **acting)
+        assert north.seen().status in ("held", "no_show")
+        mails = north.mails()
+        reopen_visit(**here, version=version + 1, why="Another participant", **acting)
+        assert (north.seen().status, north.seen().reason, north.mails()) == ("booked", None, mails)
+    assert [entry.action for entry in log_of(north.session) if entry.action.startswith("appointment.")] == [
+        "appointment.booked",
+        "appointment.held",
+        "appointment.reopened",
+        "appointment.not_kept",
+        "appointment.reopened",
+    ]
+    north.act(record_no_show, version=north.seen().version, why="No answer", now=NOW + 2 * DAY)
+    version = visit_of(north.session, north.one.id or 0, "week18").version
+    miss_visit(**here, version=version, why="Abroad", **acting)
+    reopen_visit(**here, version=version + 1, why="Another participant", **acting)
+    assert north.seen().status == "no_show", "that nobody came was said of the appointment itself"
 
 
 def test_who_withdraws_from_visits_has_nothing_booked(north: Site) -> None:

@@ -405,6 +405,40 @@ def test_who_is_given_a_link_in_a_language_reads_the_questions_in_it(shared_data
     assert "Pain, past week" in stranger(world).get(given(world, "questions:baseline")).text
 
 
+def test_by_a_german_link_a_comma_is_a_decimal_sign_and_a_date_is_asked_for_in_three_fields(shared_database: Database):
+    more = [
+        {"code": "weight", "type": "number", "label": "Your weight"},
+        {"code": "since", "type": "date", "precision": "year", "label": "Since when"},
+    ]
+    form = next(dict(each) for each in ANSWERED if each["code"] == "pain")
+    first, *others = form["sections"]
+    form |= {"sections": [{**first, "items": [*first["items"], *more]}, *others]}
+    world = World(shared_database, instruments=[form if each["code"] == "pain" else each for each in ANSWERED])
+    participant = world.consented()
+    path = given(world, "questions:baseline")
+    with world.database.writing() as session:
+        session.execute(update(LINK).values(language="de"))
+    phone = stranger(world)
+    page = BeautifulSoup(phone.get(path).text, "html.parser")
+    year, month, day = page.select("#field-item-since [name=since]")
+    assert (year["inputmode"], month.name, day.name) == ("numeric", "select", "select")
+    assert [each.text for each in month.select("option")][1:4] == ["Januar", "Februar", "März"]
+    fields = {**typed(page), "pain_nrs": "6", "weight": "70,5", "save-as": "partial"}
+    refused = phone.send(path, {**fields, "since": ["2021", "", "d05"]})
+    assert "Wählen Sie auch den Monat" in words(refused)
+    again = BeautifulSoup(refused.text, "html.parser")
+    assert again.select_one("[name=since] option[value=d05][selected]") is not None
+    assert again.select_one("[name=weight][value='70,5']") is not None
+    assert phone.send(path, {**fields, "since": ["2021", "m03", ""]}).status_code == 200
+    with world.database.reading() as session:
+        entry = entry_of(session, participant.id or 0, "baseline", "pain")
+    assert entry is not None
+    assert (entry.values["weight"], entry.values["since"]) == (70.5, "2021-03")
+    shown = BeautifulSoup(phone.get(path).text, "html.parser")
+    assert shown.select_one("[name=weight][value='70,5']") is not None
+    assert shown.select_one("[name=since] option[value=m03][selected]") is not None
+
+
 @pytest.mark.requirement("SEC-22")
 def test_by_a_link_no_more_than_a_few_files_are_kept_for_a_question(shared_database: Database):
     forms = [{**form, "respondent": "participant"} if form["code"] == "disability" else form for form in KINDS]

@@ -55,6 +55,8 @@ def test_a_query_goes_from_the_monitor_to_the_site_and_back(world: World):
     assert (named.status_code, "names an arm" in named.text, "Was it the sham?" in named.text) == (422, True, True)
     nothing = monitor.soup(ITEM.replace("pain/", "disability/").replace("pain_nrs", "dis_weight"))
     assert "Answer as it stands: no answer" in words(nothing)
+    assert "Nothing is entered here yet" in words(nothing), "it is said before anything is typed"
+    assert nothing.select_one("textarea[name=text]") is None
     assert monitor.post(ITEM, {"text": ASKED}).headers["location"] == f"{ITEM}?done=query_raised"
     path = path_of(world)
 

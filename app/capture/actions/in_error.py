@@ -1,4 +1,4 @@
-"""Mark an entry of a form that repeats as entered in error, and take the mark back."""
+"""Mark an entry as entered in error, and take the mark back."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -8,14 +8,14 @@ from sqlmodel import Session
 
 from app.audit.actions import Change, record
 from app.capture.actions.following import follow_elsewhere
-from app.capture.actions.place import About, held_entry, open_form, refuse_closed, refuse_if
+from app.capture.actions.place import About, held_entry, open_form, pair_of, refuse_closed, refuse_if
 from app.capture.actions.saving import conflict
 from app.capture.actions.signatures import signature_said
 from app.capture.actions.weighing import needed_reason
 from app.capture.casebook import actions as casebook
 from app.capture.queries import actions as queries
 from app.capture.reads import ENTRY, SIGNATURE
-from app.capture.rules import EntryState, why_not_mark_in_error
+from app.capture.rules import UNSETTLED, EntryState, why_not_mark_in_error
 from app.participants.models import Participant
 from app.people.access import Actor, require
 from app.people.permissions import Permission
@@ -36,12 +36,13 @@ def mark_in_error(
     now: datetime,
     undo: bool = False,
 ) -> EntryState:
-    """Mark an entry of a form that repeats as entered in error, with the reason; `undo` takes the mark back.
+    """Mark an entry as entered in error, with the reason; `undo` takes the mark back.
 
-    Nothing is deleted: the answers and their history stay, but count in no score, no export and no signature. The same
-    again changes nothing.
+    Nothing is deleted: the answers and their history stay, but count in no score, no export and no signature, and
+    its visit can be recorded as missed. The same again changes nothing.
     """
     action = "entry.restore" if undo else "entry.mark_in_error"
+    study = study.at(participant.site_id)
     about = About(study, participant, visit, instrument, repeat)
     require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action=action, subject=about.refusal_subject)
     form, place = open_form(session, about, by=by, hold=True, action=action, now=now)
@@ -49,9 +50,11 @@ def mark_in_error(
     refuse_closed(session, about, held.lock, action=action)
     entry = held.entry
     why = needed_reason(why, "Say why it counts after all." if undo else "Say what went wrong.")
-    if entry is not None and form.repeats and entry.is_in_error is not undo:
+    if entry is not None and entry.is_in_error is not undo:
         return entry
-    refuse_if(about, None if undo and entry is not None else why_not_mark_in_error(entry, form), action=action)
+    pair = pair_of(session, about, entry)
+    reason = why_not_mark_in_error(entry, form, is_unsettled=pair is not None and pair.state in UNSETTLED)
+    refuse_if(about, None if undo and entry is not None else reason, action=action)
     assert entry is not None
     if entry.version != version:
         raise conflict(about, entry)

@@ -14,6 +14,7 @@ from app.capture.queries.reads import MESSAGE, QUERY, Query, query_of, raised_by
 from app.capture.queries.rules import (
     CORRECTED,
     NEEDED,
+    NOTHING_ENTERED,
     SAID,
     Closing,
     Origin,
@@ -83,7 +84,7 @@ def raise_query(
         .with_for_update()
     )
     if session.execute(entered).first() is None:
-        raise Refused("Nothing is entered here yet, so there is nothing to ask about. Wait until it is saved.", **about)
+        raise Refused(NOTHING_ENTERED, **about)
     origin = Origin.DATA_MANAGER if Role.DATA_MANAGER in by.roles else Origin.MONITOR
     number = _raise(
         session,

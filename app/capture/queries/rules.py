@@ -14,6 +14,7 @@ from app.studies.rules import names_an_arm
 
 LONGEST = 2000  # characters of one message
 
+NOTHING_ENTERED = "Nothing is entered here yet, so there is nothing to ask about. Wait until it is saved."
 CORRECTED = "The check does not fire any more."
 NAMES_AN_ARM = "Blinded people read this, and it names an arm. Say it without: no query needs to know which arm it is."
 

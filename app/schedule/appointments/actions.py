@@ -336,6 +336,25 @@ def settle(
         )
 
 
+def put_back(
+    session: Session, study: StudyInUse, visit: ParticipantVisit, *, why: str, by: Actor, now: datetime
+) -> None:
+    """What became of an appointment with a visit is open again, because the visit is; `visit` as it was before.
+
+    What was said of the appointment itself stays: that it was cancelled, or that nobody came to it.
+    """
+    query = reads.ROWS.where(APPOINTMENT.c.visit_id == visit.id).order_by(APPOINTMENT.c.number.desc()).limit(1)
+    found = session.execute(query).mappings().first()
+    if found is None:
+        return
+    row = reads.kept(found)
+    if not rules.follows(row.status, row.reason, VisitStatus(visit.status), visit.reason):
+        return
+    where = {"action": "appointment.put_back", "subject": f"{row.participant}/appointment/{row.number}"}
+    values = {"status": AppointmentStatus.BOOKED.value, "reason": None}
+    _save(session, study, row, where, action="appointment.reopened", why=_tidy(why), by=by, now=now, **values)
+
+
 def _changeable(
     session: Session, study: StudyInUse, participant: Participant, number: int, action: str, *, by: Actor
 ) -> tuple[AppointmentRow, dict[str, str]]:

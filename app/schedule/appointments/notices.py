@@ -33,6 +33,8 @@ def tell(
     """Tell those whom a change of an appointment concerns, but never who made it; what took place is told to nobody."""
     if new.status not in (AppointmentStatus.BOOKED, AppointmentStatus.CANCELLED):
         return
+    if old is not None and old.status in (AppointmentStatus.HELD, AppointmentStatus.NO_SHOW):
+        return  # it is open again what became of it; nobody was told that anything had
     cancelled = new.status is AppointmentStatus.CANCELLED
     if old is not None and old.person_id not in (None, new.person_id, by.person_id):
         _tell_staff(session, study, old, new, cancelled=True, now=now)

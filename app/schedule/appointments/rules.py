@@ -164,6 +164,13 @@ def why_not_become(status: AppointmentStatus, new: AppointmentStatus) -> str | N
     return None if new in TRANSITIONS[status] else _AS_IT_IS[status]
 
 
+def follows(status: AppointmentStatus, reason: str | None, visit: VisitStatus, visit_reason: str | None) -> bool:
+    """Whether an appointment is as it is because its visit was recorded as held, or as missed for this reason."""
+    if status is AppointmentStatus.HELD:
+        return visit is VisitStatus.HELD
+    return status is AppointmentStatus.NO_SHOW and visit is VisitStatus.MISSED and reason == visit_reason
+
+
 def why_not_take_place(starts_at: datetime, now: datetime) -> str | None:
     """Why nobody can know yet what became of an appointment, or None."""
     return None if starts_at <= now else "This appointment is still to come. Move it or cancel it instead."
