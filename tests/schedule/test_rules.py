@@ -118,10 +118,10 @@ def test_what_becomes_of_a_visit_follows_the_table(old: VisitStatus, new: VisitS
 @pytest.mark.requirement("GDPR-7")
 def test_a_visit_before_the_withdrawal_may_be_recorded_after_it() -> None:
     gone = date(2026, 3, 10)
-    assert why_not_record(VisitStatus.STOPPED, held_on=gone, withdrawn_on=gone) is None
-    assert why_not_record(VisitStatus.STOPPED, held_on=gone + timedelta(days=1), withdrawn_on=gone) is not None
-    assert why_not_record(VisitStatus.STOPPED, held_on=gone, withdrawn_on=None) is not None
-    assert why_not_record(VisitStatus.PLANNED, held_on=gone, withdrawn_on=None) is None
+    assert why_not_record(VisitStatus.STOPPED, held_on=gone, stopped_on=gone) is None
+    assert why_not_record(VisitStatus.STOPPED, held_on=gone + timedelta(days=1), stopped_on=gone) is not None
+    assert why_not_record(VisitStatus.STOPPED, held_on=gone, stopped_on=None) is not None
+    assert why_not_record(VisitStatus.PLANNED, held_on=gone, stopped_on=None) is None
 
 
 @pytest.mark.parametrize("kind", VisitKind)
