@@ -417,6 +417,7 @@ _PEOPLE = select(
     PARTICIPANT.c.code,
     PARTICIPANT.c.site_id,
     PARTICIPANT.c.status,
+    PARTICIPANT.c.treatment_stopped_on,
     PARTICIPANT.c.screened_on,
     PARTICIPANT.c.consented_on,
     PARTICIPANT.c.randomised_on,
@@ -429,7 +430,8 @@ _PEOPLE = select(
 def whose(row: Any) -> Whose:
     """A row of `_PEOPLE` as far as the days of visits go."""
     anchors = Anchors(row.screened_on, row.consented_on, row.randomised_on)
-    return Whose(row.id, row.code, row.site_id, Status(row.status), anchors)
+    treated = row.treatment_stopped_on is None
+    return Whose(row.id, row.code, row.site_id, Status(row.status), treated, anchors)
 
 
 def people_after(session: Session, study: StudyInUse, site_id: int, last: int, *, limit: int) -> list[Whose]:
@@ -499,7 +501,15 @@ def _moved(
         return {each.id: [] for each in people}
     rows = visits_of_many(session, [each.id for each in people])
     return {
-        each.id: replanned(rows[each.id], old.definition, new.definition, each.anchors, status=each.status, on=on)
+        each.id: replanned(
+            rows[each.id],
+            old.definition,
+            new.definition,
+            each.anchors,
+            status=each.status,
+            treated=each.treated,
+            on=on,
+        )
         for each in people
     }
 

@@ -72,6 +72,7 @@ class ParticipantReply(Reply):
                 "randomised_on": "2026-03-12",
                 "withdrawn_on": "2026-05-01",
                 "withdrawal_level": "stop_treatment",
+                "treatment_stopped_on": "2026-05-01",
                 "randomised_in_error": "wrong_stratum",
                 "queries": 2,
             }
@@ -86,6 +87,9 @@ class ParticipantReply(Reply):
     randomised_on: date | None
     withdrawn_on: date | None
     withdrawal_level: str | None
+    treatment_stopped_on: date | None = Field(
+        description="The day on which treatment was stopped; they stay in follow-up. Null while it goes on."
+    )
     randomised_in_error: str | None = Field(
         description="The reason of the newest record that they were; null when nobody recorded one."
     )
@@ -277,6 +281,31 @@ class WithdrawalBody(Body):
     reason: Text
     withdraw_consent: bool = Field(default=False, description="Withdraw the consent too, from the same day.")
     # Asked for where who they are is destroyed for good; otherwise left out.
+    password: Password = None
+    code: OneTimeCode = None
+
+
+class TakingBackBody(Body):
+    """How a withdrawal came to be recorded by mistake."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"why": "Recorded for the wrong participant."}}
+    )
+
+    why: Text
+
+
+class ErasureBody(Body):
+    """Why who somebody is shall be erased, and the proof of who asks for it."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {"why": "Asked for it in writing on 3 May.", "password": "correct horse battery staple"}
+        },
+    )
+
+    why: Text
     password: Password = None
     code: OneTimeCode = None
 
@@ -560,10 +589,38 @@ def withdraw(here: ApiChange, code: str, asked: WithdrawalBody) -> Response:
         now=here.now,
     )
     level = next(each for each in here.the_study.definition.withdrawal_levels if each.code == asked.level)
-    if level.stops_visits or found.status == Status.WITHDRAWN:
-        schedule.stop_visits(here.session, here.the_study, found, why=asked.reason, by=here.actor, now=here.now)
+    schedule.follow_withdrawal(
+        here.session, here.the_study, found, level, why=asked.reason, by=here.actor, now=here.now
+    )
     if asked.withdraw_consent:
         withdraw_consent(
             here.session, here.the_study, found, on=asked.on, why=asked.reason, by=here.actor, now=here.now
         )
+    return here.answer(_one(here, found).model_dump(mode="json"))
+
+
+@router.post("/{code}/withdrawal/taking-back", name="api.take_back_withdrawal", response_model=ParticipantReply)
+def take_back_withdrawal(here: ApiChange, code: str, asked: TakingBackBody) -> Response:
+    """Take back a withdrawal that was recorded by mistake; the visits that it had stopped are due again.
+
+    Appointments that were cancelled, and a consent that was withdrawn with it, stay so.
+    """
+    found, study, by, now = participant_of(here, code), here.the_study, here.actor, here.now
+    found = actions.take_back_withdrawal(here.session, study, found, why=asked.why, by=by, now=now)
+    schedule.plan_stopped_again(here.session, study, found, why=asked.why, by=by, now=now)
+    return here.answer(_one(here, found).model_dump(mode="json"))
+
+
+@router.post("/{code}/erasure", name="api.erase", response_model=ParticipantReply)
+def erase(here: ApiChange, code: str, asked: ErasureBody) -> Response:
+    """Destroy who a participant is, once they take part no more. This cannot be undone, and asks for the password.
+
+    What was collected for the study is kept under the code.
+    """
+    found = participant_of(here, code)
+    subject = f"{found.code}/identity"
+    may_erase = Permission.PARTICIPANT_WITHDRAW
+    require(here.actor, may_erase, site_id=found.site_id, action="identity.erase", subject=subject)
+    api_reauthenticate(here, asked.password or "", asked.code, code_needed=True)
+    actions.erase_identity(here.session, here.the_study, found, why=asked.why, by=here.actor, now=here.now)
     return here.answer(_one(here, found).model_dump(mode="json"))

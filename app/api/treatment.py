@@ -235,6 +235,38 @@ class NotHeldBody(Body):
     why: Text
 
 
+class TreatmentStopBody(Body):
+    """That a participant gets no more sessions: from which day, and why. Blinded people read the reason."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"on": "2026-05-01", "reason": "No time for further sessions."}}
+    )
+
+    on: date
+    reason: Text
+
+
+class TreatmentResumeBody(Body):
+    """Why treatment goes on after all. Blinded people read it."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"why": "Recorded for the wrong participant."}}
+    )
+
+    why: Text
+
+
+class TreatmentStopReply(Reply):
+    """Whether treatment is stopped, and since when (null: it goes on)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"participant": "R-0042", "treatment_stopped_on": "2026-05-01"}}
+    )
+
+    participant: str
+    treatment_stopped_on: date | None
+
+
 class SessionVisitReply(Reply):
     """What became of the visit at which a session was planned."""
 
@@ -325,6 +357,28 @@ def _session_reply(row: SessionRow, visit_version: int | None) -> SessionReply:
         saved_at=row.saved_at,
         saved_by=row.saved_by,
     )
+
+
+@router.post("/{code}/stopped", name="api.stop_treatment", response_model=TreatmentStopReply)
+def stop_treatment(here: TreatmentChange, code: str, asked: TreatmentStopBody) -> Response:
+    """Record that a participant gets no more sessions and stays in follow-up; no session is due any more."""
+    found = _participant(here, code)
+    by, now = here.actor, here.now
+    actions.stop_treatment(here.session, here.the_study, found, on=asked.on, reason=asked.reason, by=by, now=now)
+    return _stop_answer(here, found)
+
+
+@router.post("/{code}/resumed", name="api.resume_treatment", response_model=TreatmentStopReply)
+def resume_treatment(here: TreatmentChange, code: str, asked: TreatmentResumeBody) -> Response:
+    """Record that treatment goes on, because it was recorded as stopped by mistake; its sessions are due again."""
+    found = _participant(here, code)
+    actions.resume_treatment(here.session, here.the_study, found, why=asked.why, by=here.actor, now=here.now)
+    return _stop_answer(here, found)
+
+
+def _stop_answer(here: Here, found: Participant) -> Response:
+    reply = TreatmentStopReply(participant=found.code, treatment_stopped_on=found.treatment_stopped_on)
+    return here.answer(reply.model_dump(mode="json"))
 
 
 @router.put("/{code}/sessions/{visit}", name="api.record_session", response_model=SavedReply)

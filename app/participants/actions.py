@@ -43,7 +43,14 @@ from app.participants.rules import (
     why_not_transition,
     why_not_withdraw,
 )
-from app.participants.rules.status import status_after_withdrawal, withdrawal_level
+from app.participants.rules.status import (
+    status_after_withdrawal,
+    status_before_withdrawal,
+    why_not_resume_treatment,
+    why_not_stop_treatment,
+    why_not_take_back,
+    withdrawal_level,
+)
 from app.participants.status import Status
 from app.people.access import Actor, require
 from app.people.models import Site
@@ -260,10 +267,9 @@ def withdraw(
 ) -> Participant:
     """Record that a participant withdraws, how far, and why. Nothing collected before is touched.
 
-    A level that erases who they are destroys their key at once.
-
-    A level that does not stop visits leaves a randomised participant in the study. Whoever calls this for a level
-    that does stop them also calls `schedule.actions.stop_visits`.
+    Whoever has withdrawn, or completed the study, may go further. A level that erases who they are destroys their key
+    at once. One that does not stop visits leaves a randomised participant in the study. Whoever calls this also calls
+    `schedule.actions.follow_withdrawal`, which stops what the level stops.
     """
     where = {"action": "participant.withdraw", "subject": f"{participant.code}/withdrawal"}
     require(by, Permission.PARTICIPANT_WITHDRAW, site_id=participant.site_id, **where)
@@ -276,9 +282,16 @@ def withdraw(
         raise Invalid(problems)
     assert participant.id is not None
     before = held(session, participant.id)
-    if why_not := why_not_withdraw(before.status, before.withdrawal_level, chosen):
+    current = withdrawal_level(study.definition, before.withdrawal_level or "")
+    if why_not := why_not_withdraw(before.status, current, chosen):
         raise Refused(why_not, **where)
-    new = status_after_withdrawal(before.status, chosen)
+    has_left = before.status in (Status.WITHDRAWN, Status.COMPLETED)
+    new = before.status if has_left else status_after_withdrawal(before.status, chosen)
+    further: dict[str, Any] = {}
+    if new is Status.WITHDRAWN and not has_left:
+        further["left_on"] = on
+    if chosen.stops_treatment and before.treatment_stopped_on is None and not has_left:
+        further |= {"treatment_stopped_on": on, "treatment_stopped_reason": reason.strip()}
     _change(
         session,
         participant,
@@ -286,6 +299,7 @@ def withdraw(
         withdrawn_on=on,
         withdrawal_level=level,
         withdrawal_reason=reason.strip(),
+        **further,
     )
     change = Change(
         "participant.withdrawn",
@@ -297,6 +311,103 @@ def withdraw(
     record(session, study.code, [change], by=by, now=now, why=reason.strip())
     if chosen.erases_identity and participant_key(session, participant.id) is not None:
         erase_identity(session, study, participant, why=reason, by=by, now=now)
+    return participant
+
+
+def take_back_withdrawal(
+    session: Session, study: StudyInUse, participant: Participant, *, why: str, by: Actor, now: datetime
+) -> Participant:
+    """Take back a withdrawal that was recorded by mistake: they stand where they stood, and the log keeps both.
+
+    Treatment that was stopped with it goes on; a consent that was withdrawn with it stays so. Whoever calls this also
+    calls `schedule.actions.plan_stopped_again`.
+    """
+    where = {"action": "participant.take_back_withdrawal", "subject": f"{participant.code}/withdrawal"}
+    require(by, Permission.PARTICIPANT_WITHDRAW, site_id=participant.site_id, **where)
+    if problems := reason_problems("why", why, "Say how the mistake came about."):
+        raise Invalid(problems)
+    assert participant.id is not None
+    before = held(session, participant.id)
+    erased = participant_key(session, participant.id) is None
+    if why_not := why_not_take_back(before.status, before.withdrawal_level, erased=erased):
+        raise Refused(why_not, **where)
+    status = status_before_withdrawal(
+        before.status,
+        consented=participant.consented_on is not None,
+        randomised=participant.randomised_on is not None,
+    )
+    stopped = (participant.treatment_stopped_on, participant.treatment_stopped_reason)
+    goes_on = stopped == (participant.withdrawn_on, participant.withdrawal_reason)
+    nothing = dict.fromkeys(("withdrawn_on", "withdrawal_level", "withdrawal_reason", "left_on"))
+    treatment = dict.fromkeys(("treatment_stopped_on", "treatment_stopped_reason")) if goes_on else {}
+    _change(session, participant, status=status.value, **nothing, **treatment)
+    change = Change(
+        "participant.withdrawal_taken_back",
+        participant.code,
+        "withdrawal",
+        old={"status": before.status, "level": before.withdrawal_level, "on": before.withdrawn_on},
+        new={"status": status, "level": None, "on": None},
+    )
+    record(session, study.code, [change], by=by, now=now, why=why.strip())
+    return participant
+
+
+def stop_treatment(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    on: date,
+    reason: str,
+    permission: Permission,
+    by: Actor,
+    now: datetime,
+) -> Participant:
+    """Record that a participant gets no more treatment and stays in follow-up; for the rooms above, in their action.
+
+    ICH E9(R1) A.3.1: to stop treatment is not to leave the study.
+    """
+    where = {"action": "treatment.stop", "subject": f"{participant.code}/treatment"}
+    require(by, permission, site_id=participant.site_id, **where)
+    problems = reason_problems("reason", reason, "Say why treatment was stopped.")
+    earliest = participant.randomised_on or participant.screened_on
+    problems += day_problems("on", on, earliest=earliest, today=today_at_site(session, participant, now))
+    if problems:
+        raise Invalid(problems)
+    assert participant.id is not None
+    before = held(session, participant.id)
+    if why_not := why_not_stop_treatment(before.status, before.treatment_stopped_on):
+        raise Refused(why_not, **where)
+    _change(session, participant, treatment_stopped_on=on, treatment_stopped_reason=reason.strip())
+    change = Change("treatment.stopped", participant.code, "treatment", new={"on": on})
+    record(session, study.code, [change], by=by, now=now, why=reason.strip())
+    return participant
+
+
+def resume_treatment(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    why: str,
+    permission: Permission,
+    by: Actor,
+    now: datetime,
+) -> Participant:
+    """Record that treatment goes on, because it was recorded as stopped by mistake; for the rooms above."""
+    where = {"action": "treatment.resume", "subject": f"{participant.code}/treatment"}
+    require(by, permission, site_id=participant.site_id, **where)
+    if problems := reason_problems("why", why, "Say why treatment goes on."):
+        raise Invalid(problems)
+    assert participant.id is not None
+    before = held(session, participant.id)
+    level = withdrawal_level(study.definition, before.withdrawal_level or "")
+    if why_not := why_not_resume_treatment(before.status, before.treatment_stopped_on, level):
+        raise Refused(why_not, **where)
+    _change(session, participant, treatment_stopped_on=None, treatment_stopped_reason=None)
+    old = {"on": before.treatment_stopped_on}
+    change = Change("treatment.resumed", participant.code, "treatment", old=old, new={"on": None})
+    record(session, study.code, [change], by=by, now=now, why=why.strip())
     return participant
 
 
@@ -378,6 +489,8 @@ def mark(
         dates = {"consented_on": on}
     elif new is Status.RANDOMISED:
         dates = {"randomised_on": on, "randomised_at": happened_at or now, "randomised_by": by.username}
+    elif new is Status.DIED and participant.left_on is None:
+        dates = {"left_on": on}
     _change(session, participant, status=after.value, **dates)
     change = Change(
         f"participant.{new}",
@@ -411,7 +524,8 @@ def put_back(
     old = held(session, participant.id).status
     if why_not := why_not_back(old, to):
         raise Refused(why_not, **where)
-    _change(session, participant, status=to.value)
+    left = participant.left_on if to is Status.WITHDRAWN else None
+    _change(session, participant, status=to.value, left_on=left)
     change = Change("participant.put_back", participant.code, "status", old={"status": old}, new={"status": to})
     record(session, study.code, [change], by=by, now=now, why=why)
     return participant

@@ -36,6 +36,10 @@ class Participant(SQLModel, table=True):
     withdrawn_on: date | None = None
     withdrawal_level: str | None = None
     withdrawal_reason: str | None = None
+    left_on: date | None = None
+    """The day on which they left the study: withdrew from visits, or died. What was held until then can be recorded."""
+    treatment_stopped_on: date | None = None
+    treatment_stopped_reason: str | None = Field(default=None, sa_type=Text)
     created_at: datetime = Field(sa_type=Instant)
     created_by: str
 

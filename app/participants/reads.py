@@ -83,7 +83,13 @@ _SCREENED_AND_WHO = (
 _TIMEZONE = select(SITE.c.timezone).where(SITE.c.id == bindparam("site_id", type_=Integer))
 _LAST = select(STUDY.c.last_participant).where(STUDY.c.id == bindparam("study_id", type_=Integer))
 _HELD = (
-    select(PARTICIPANT.c.status, PARTICIPANT.c.withdrawal_level, PARTICIPANT.c.withdrawn_on)
+    select(
+        PARTICIPANT.c.status,
+        PARTICIPANT.c.withdrawal_level,
+        PARTICIPANT.c.withdrawn_on,
+        PARTICIPANT.c.left_on,
+        PARTICIPANT.c.treatment_stopped_on,
+    )
     .where(PARTICIPANT.c.id == _ID)
     .with_for_update(key_share=True)
 )
@@ -146,6 +152,7 @@ class ParticipantRow:
     randomised_on: date | None
     withdrawn_on: date | None
     withdrawal_level: str | None
+    treatment_stopped_on: date | None
     randomised_in_error: str | None
     """The reason of the newest record that they were; None when nobody recorded one."""
 
@@ -165,11 +172,13 @@ class ScreeningResult:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a participant stands, and how far they withdrew."""
+    """Where a participant stands, how far they withdrew, and since when they left the study or stopped treatment."""
 
     status: Status
     withdrawal_level: str | None
     withdrawn_on: date | None
+    left_on: date | None
+    treatment_stopped_on: date | None
 
 
 class Placed(Protocol):
@@ -305,9 +314,9 @@ def count_by_status(
 
 def screening_and_initials(
     session: Session, participant: Participant, *, by: Actor
-) -> tuple[ScreeningResult | None, str, bool]:
-    """Of one participant, in one statement: the latest pre-screen, the initials (none for who may not know them), and
-    whether it was ever recorded that they were randomised in error.
+) -> tuple[ScreeningResult | None, str, bool, bool]:
+    """Of one participant, in one statement: the latest pre-screen, the initials (none for who may not know them),
+    whether it was ever recorded that they were randomised in error, and whether their personal data were erased.
     """
     row = session.execute(_SCREENED_AND_WHO, {"participant_id": participant.id}).one()
     named = may(by, Permission.IDENTITY_READ, site_id=participant.site_id) and row.wrapped_key is not None
@@ -315,7 +324,8 @@ def screening_and_initials(
     if named and participant.id is not None:
         key = unwrap(session, participant.study_id, participant.id, row.wrapped_key)
         shown = initials(open_personal(key, participant.study_id, participant.id, row.sealed))
-    return (None if row.id is None else _screening(row)), shown, row.in_error is not None
+    screened = None if row.id is None else _screening(row)
+    return screened, shown, row.in_error is not None, row.wrapped_key is None
 
 
 def _screening(row: Row[Any]) -> ScreeningResult:
@@ -360,7 +370,7 @@ def today_at_site(session: Session, participant: Participant, now: datetime) -> 
 def held(session: Session, participant_id: int) -> Standing:
     """Where the participant stands now, held until the transaction ends: whoever else changes them waits."""
     row = session.execute(_HELD, {"participant_id": participant_id}).one()
-    return Standing(Status(row.status), row.withdrawal_level, row.withdrawn_on)
+    return Standing(Status(row.status), row.withdrawal_level, row.withdrawn_on, row.left_on, row.treatment_stopped_on)
 
 
 def code_of(definition: Study, number: int) -> str:
@@ -384,6 +394,7 @@ def _listed(kind: str, everywhere: bool, at_site: bool, with_status: bool, sort:
             PARTICIPANT.c.randomised_on,
             PARTICIPANT.c.withdrawn_on,
             PARTICIPANT.c.withdrawal_level,
+            PARTICIPANT.c.treatment_stopped_on,
             IN_ERROR.c.reason.label("randomised_in_error"),
         )
         .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)

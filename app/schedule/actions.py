@@ -10,12 +10,12 @@ from sqlmodel import Session
 
 from app.audit.actions import Change, record, recorded_together
 from app.consent.reads import why_no_consent
-from app.foundation.database import Instant, table_of
+from app.foundation.database import Instant
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Refused
 from app.foundation.words import day_in_words
 from app.participants.actions import day_problems, reason_problems
 from app.participants.models import Participant
-from app.participants.reads import today_at_site
+from app.participants.reads import held, today_at_site
 from app.participants.status import Status
 from app.people.access import Actor, require
 from app.people.permissions import Permission
@@ -24,10 +24,9 @@ from app.schedule.appointments.actions import put_back, settle
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import VISIT, visit_of
 from app.schedule.status import VisitStatus
-from app.studies.definition import VisitKind, unscheduled_code, unscheduled_number
+from app.studies.definition import VisitKind, WithdrawalLevel, unscheduled_code, unscheduled_number
 from app.studies.in_use import StudyInUse
 
-PARTICIPANT = table_of(Participant)
 MOST_UNSCHEDULED = 999
 
 Anchor = Literal["screening", "consent", "randomisation"]
@@ -140,7 +139,10 @@ def record_visit(
     visit = _changeable(session, study, participant, visit_code, by=by, permission=permission, where=where)
     _refuse_stale(visit, version, where)
     status = VisitStatus(visit.status)
-    if why_not := rules.why_not_record(status, held_on=held_on, withdrawn_on=participant.withdrawn_on):
+    until = participant.left_on
+    if visit.kind == VisitKind.TREATMENT:
+        until = participant.treatment_stopped_on or until
+    if why_not := rules.why_not_record(status, held_on=held_on, stopped_on=until):
         raise Refused(why_not, **where)
     _refuse_bad_day(session, study, participant, visit, held_on, reason, now, where, field="reason")
     with recorded_together(session):  # the log's head is locked after every row, or two changes wait for each other
@@ -177,9 +179,11 @@ def add_visit(
     require(by, Permission.VISIT_RECORD, site_id=participant.site_id, **where)
     if study.definition.unscheduled is None or participant.study_id != study.id:
         raise Refused("This study has no visits outside its plan. Record a deviation or a contact instead.", **where)
-    # Held, so that two who add one at once get one number each.
-    session.execute(select(PARTICIPANT.c.id).where(PARTICIPANT.c.id == participant.id).with_for_update()).all()
-    if reason_not := rules.why_not_add(Status(participant.status), participant.consented_on):
+    assert participant.id is not None
+    standing = held(session, participant.id)  # so that two who add one at once get one number each
+    if reason_not := rules.why_not_add(
+        standing.status, participant.consented_on, held_on=held_on, left_on=standing.left_on
+    ):
         raise Refused(reason_not, **where)
     if why_not := why_no_consent(session, study, participant, on=held_on, before="visits", now=now):
         raise Refused(why_not, **where)
@@ -193,7 +197,6 @@ def add_visit(
     number = max((unscheduled_number(code) or 0 for code in codes), default=0) + 1
     if number > MOST_UNSCHEDULED:
         raise Refused(f"There are {MOST_UNSCHEDULED} visits outside the plan already.", **where)
-    assert participant.id is not None
     row = {
         "study_id": study.id,
         "participant_id": participant.id,
@@ -335,20 +338,47 @@ def reopen_visit(
     return saved
 
 
-def stop_visits(
-    session: Session, study: StudyInUse, participant: Participant, *, why: str, by: Actor, now: datetime
+def follow_withdrawal(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    level: WithdrawalLevel,
+    *,
+    why: str,
+    by: Actor,
+    now: datetime,
 ) -> list[str]:
-    """No visit is due any more, because the participant withdrew from visits; gives the codes of those stopped.
+    """Stop what a withdrawal that was just recorded stops: every visit, or the sessions alone; gives their codes."""
+    if level.stops_visits or participant.status in (Status.WITHDRAWN, Status.COMPLETED):
+        return stop_visits(session, study, participant, why=why, by=by, now=now)
+    if level.stops_treatment:
+        return stop_visits(session, study, participant, kind=VisitKind.TREATMENT, why=why, by=by, now=now)
+    return []
 
-    What is booked is cancelled with them.
+
+def stop_visits(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    kind: VisitKind | None = None,
+    permission: Permission = Permission.PARTICIPANT_WITHDRAW,
+    why: str,
+    by: Actor,
+    now: datetime,
+) -> list[str]:
+    """No visit is due any more, or none of one kind, because the participant left or treatment was stopped.
+
+    Gives the codes of those stopped. What is booked is cancelled with them.
     """
     where = {"action": "visit.stop", "subject": f"{participant.code}/visit"}
-    require(by, Permission.PARTICIPANT_WITHDRAW, site_id=participant.site_id, **where)
+    require(by, permission, site_id=participant.site_id, **where)
     if problems := reason_problems("why", why, "Say why no visit is due any more."):
         raise Invalid(problems)
+    of_kind = [] if kind is None else [VISIT.c.kind == kind]
     stopped = session.execute(
         update(VISIT)
-        .where(VISIT.c.participant_id == participant.id, VISIT.c.status == VisitStatus.PLANNED)
+        .where(VISIT.c.participant_id == participant.id, VISIT.c.status == VisitStatus.PLANNED, *of_kind)
         .values(status=VisitStatus.STOPPED.value, reason=why.strip(), version=VISIT.c.version + 1)
         .returning(VISIT.c.order, VISIT.c.code)
     ).all()
@@ -366,8 +396,35 @@ def stop_visits(
     assert participant.id is not None
     with recorded_together(session):
         record(session, study.code, changes, by=by, now=now, why=why.strip())
-        settle(session, study, participant.id, VisitStatus.STOPPED, why=why, by=by, now=now)
+        settle(session, study, participant.id, VisitStatus.STOPPED, kind=kind, why=why, by=by, now=now)
     return codes
+
+
+def plan_stopped_again(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    kind: VisitKind | None = None,
+    why: str,
+    by: Actor,
+    now: datetime,
+) -> None:
+    """Plan again what the plan still has and was stopped by mistake: everything, or the visits of one kind.
+
+    Sessions stay stopped while treatment does. What was booked stays cancelled. The caller has asked who may.
+    """
+    asked = select(VISIT.c.code, VISIT.c.kind).where(
+        VISIT.c.participant_id == participant.id, VISIT.c.status == VisitStatus.STOPPED
+    )
+    codes = [
+        row.code
+        for row in session.execute(asked)
+        if study.definition.visit(row.code) is not None
+        and kind in (None, row.kind)
+        and (row.kind != VisitKind.TREATMENT or participant.treatment_stopped_on is None)
+    ]
+    plan_again(session, study, participant, codes, why=why, by=by, now=now)
 
 
 def plan_again(

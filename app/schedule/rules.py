@@ -64,7 +64,8 @@ _AS_IT_IS = {
     VisitStatus.PLANNED: "This visit is planned. Record that it was held, or that it was missed.",
     VisitStatus.HELD: "This visit is recorded as held. Correct its date, or reopen it, and say why.",
     VisitStatus.MISSED: "This visit is recorded as missed. Reopen it first, and say why.",
-    VisitStatus.STOPPED: "This visit is not due any more: the participant withdrew from visits, or the plan changed.",
+    VisitStatus.STOPPED: "This visit is not due any more: the participant left, treatment was stopped, or the plan "
+    "changed.",
 }
 
 RECORDED_WITH = {
@@ -110,12 +111,13 @@ def why_not_change(status: VisitStatus, new: VisitStatus) -> str | None:
     return _AS_IT_IS[status]
 
 
-def why_not_record(status: VisitStatus, *, held_on: date, withdrawn_on: date | None) -> str | None:
+def why_not_record(status: VisitStatus, *, held_on: date, stopped_on: date | None) -> str | None:
     """Why a visit cannot be recorded as held on this day, or None.
 
-    A visit that was held before the participant withdrew may still be recorded afterwards (CTR Art. 28(3)).
+    `stopped_on` is the day on which the participant left (for a session, also: stopped treatment). What was held until
+    then may still be recorded afterwards (CTR Art. 28(3)).
     """
-    if status is VisitStatus.STOPPED and withdrawn_on is not None and held_on <= withdrawn_on:
+    if status is VisitStatus.STOPPED and stopped_on is not None and held_on <= stopped_on:
         return None
     return why_not_change(status, VisitStatus.HELD)
 
@@ -134,12 +136,29 @@ def why_not_with(kind: VisitKind, permission: Permission) -> str | None:
     return "This is not a treatment session. A coordinator or assessor records it."
 
 
-def why_not_add(status: Status, consented_on: date | None) -> str | None:
-    """Why no visit outside the plan is recorded for a participant, or None."""
+def why_not_add(
+    status: Status, consented_on: date | None, *, held_on: date | None = None, left_on: date | None = None
+) -> str | None:
+    """Why no visit outside the plan is recorded for a participant, or None.
+
+    One that was held until the day on which they left may still be recorded (`held_on`; None: not said yet).
+    """
     if status is Status.SCREEN_FAILED:
         return "This participant did not pass screening, so there are no visits. Check the participant's code."
     if consented_on is None:
         return "Consent is not complete, so nothing is recorded at a visit yet. Complete consent first."
+    if left_on is None or held_on is None or held_on <= left_on:
+        return None
+    if status is Status.DIED:
+        return (
+            "This participant died before that day, so no visit was held. Choose the day of the visit, or correct the "
+            "record of the death."
+        )
+    if status is Status.WITHDRAWN:
+        return (
+            "This participant withdrew from visits before that day, so nothing is recorded at a visit. Write down a "
+            "contact instead; report what concerns their safety as an adverse event."
+        )
     return None
 
 

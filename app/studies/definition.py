@@ -544,12 +544,14 @@ class MissingCode(Part):
 class WithdrawalLevel(Part):
     """How far a participant withdraws. Data already there are always kept (CTR Art. 28(3)).
 
-    `stops_visits`: no further visit is due. `stops_contact`: no reminder goes to them. `stops_use`: what is collected
+    `stops_treatment`: no further session is due, and visits go on; `stops_visits`: no further visit is due, and so no
+    session either. `stops_contact`: no reminder goes to them. `stops_use`: what is collected at visits
     from that day on is in no export. `erases_identity`: who they are is destroyed at once (GDPR Art. 17).
     """
 
     code: Code
     label: Label
+    stops_treatment: bool = False
     stops_visits: bool = False
     stops_contact: bool = False
     stops_use: bool = False
@@ -560,6 +562,17 @@ class WithdrawalLevel(Part):
         if (self.stops_contact or self.erases_identity) and not self.stops_visits:
             raise ValueError("Nobody can be visited without contact. Add stops_visits: true.")
         return self
+
+    @property
+    def effects(self) -> frozenset[str]:
+        """What the level stops, by the names of its fields: who comes to no visit has no session either."""
+        names = ("stops_treatment", "stops_visits", "stops_contact", "stops_use", "erases_identity")
+        found = {name for name in names if getattr(self, name)}
+        if self.stops_visits:
+            found.add("stops_treatment")
+        if self.erases_identity:
+            found.add("stops_contact")
+        return frozenset(found)
 
 
 class DoubleEntry(Part):

@@ -12,15 +12,17 @@ from app.capture.actions import miss_visit, reopen_visit
 from app.capture.locks.reads import refuse_locked
 from app.foundation.database import keys_of, table_of
 from app.foundation.errors import Conflict, Invalid, NotFound, Refused
+from app.participants import actions as participants
 from app.participants.models import Participant
 from app.participants.reads import held, today_at_site
 from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.randomisation.opening import open_envelope
-from app.schedule.actions import correct_visit, record_visit
+from app.schedule.actions import correct_visit, plan_stopped_again, record_visit, stop_visits
 from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visit_of
 from app.schedule.status import VisitStatus
+from app.studies.definition import VisitKind
 from app.studies.in_use import StudyInUse
 from app.treatment.models import TreatmentSession
 from app.treatment.reads import CORRECTED, RECORDED
@@ -29,6 +31,7 @@ from app.treatment.rules import (
     judge_delivered,
     why_not_a_session,
     why_not_correct,
+    why_not_deliver,
     why_not_fit,
     why_not_told,
 )
@@ -69,12 +72,10 @@ def record_session(
         raise Invalid([problem])
     # Rows first and the log's head after them, so that every transaction takes its locks in the same order.
     standing = held(session, participant.id)
-    if standing.withdrawn_on is not None and held_on >= standing.withdrawn_on:
-        raise Refused(
-            "This participant withdrew on or before that day. Record only what was delivered before.",
-            action=RECORD,
-            subject=subject,
-        )
+    if reason_not := why_not_deliver(
+        held_on, stopped_on=standing.treatment_stopped_on, withdrawn_on=standing.left_on or standing.withdrawn_on
+    ):
+        raise Refused(reason_not, action=RECORD, subject=subject)
     refuse_locked(session, study, participant, visit=visit, action=RECORD, subject=subject, frozen_too=True)
     session.execute(
         select(VISIT.c.id)
@@ -140,6 +141,49 @@ def record_session(
     )
     record(session, study.code, [change], by=by, now=now)
     return version
+
+
+def stop_treatment(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    on: date,
+    reason: str,
+    by: Actor,
+    now: datetime,
+) -> None:
+    """Record that a participant gets no more sessions and stays in follow-up, and why; the blinded read both.
+
+    No session is due any more, and what is booked for one is cancelled: nothing is missed, and nobody is reminded.
+    """
+    _require_untold(study, participant, "treatment.stop", "reason", reason, by)
+    treats = Permission.TREATMENT_RECORD
+    participants.stop_treatment(session, study, participant, on=on, reason=reason, permission=treats, by=by, now=now)
+    kind = VisitKind.TREATMENT
+    stop_visits(session, study, participant, kind=kind, permission=treats, why=reason, by=by, now=now)
+
+
+def resume_treatment(
+    session: Session, study: StudyInUse, participant: Participant, *, why: str, by: Actor, now: datetime
+) -> None:
+    """Record that treatment goes on, because it was recorded as stopped by mistake: its sessions are due again."""
+    _require_untold(study, participant, "treatment.resume", "why", why, by)
+    treats = Permission.TREATMENT_RECORD
+    participants.resume_treatment(session, study, participant, why=why, permission=treats, by=by, now=now)
+    plan_stopped_again(session, study, participant, kind=VisitKind.TREATMENT, why=why.strip(), by=by, now=now)
+
+
+def _require_untold(
+    study: StudyInUse, participant: Participant, action: str, field: str, words: str, by: Actor
+) -> None:
+    """Whoever treats here says nothing of the arm to the blinded, who read these words."""
+    if participant.study_id != study.id or participant.id is None:
+        raise NotFound
+    subject = f"{participant.code}/treatment"
+    require(by, Permission.TREATMENT_RECORD, site_id=participant.site_id, subject=subject, action=action)
+    if problem := why_not_told(study.definition, field, words):
+        raise Invalid([problem])
 
 
 def miss_session(

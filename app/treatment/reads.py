@@ -53,6 +53,7 @@ class Treated:
     site: str
     site_id: int
     status: str
+    treatment_stopped_on: date | None
     number: int
     allocated_at: datetime
     arm: str
@@ -297,6 +298,7 @@ def _treated(study: StudyInUse, by: Actor) -> Any:
             PARTICIPANT.c.id,
             PARTICIPANT.c.code,
             PARTICIPANT.c.status,
+            PARTICIPANT.c.treatment_stopped_on,
             SITE.c.code.label("site"),
             SITE.c.id.label("site_id"),
             ALLOCATION.c.number,
@@ -333,6 +335,7 @@ def _shown(study: StudyInUse, row: Any, arm: str, upcoming: tuple[str, date] | N
         site=row.site,
         site_id=row.site_id,
         status=row.status,
+        treatment_stopped_on=row.treatment_stopped_on,
         number=row.number,
         allocated_at=row.allocated_at,
         arm=arm,

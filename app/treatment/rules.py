@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from app.capture.checks import judge
 from app.foundation.errors import FieldProblem
+from app.foundation.words import day_in_words
 from app.studies.definition import Instrument, Section, Study, TreatmentModule, Visit, VisitKind
 from app.studies.rules import words_of_an_arm
 
@@ -111,6 +112,15 @@ def why_not_correct(why: str | None, *, recorded: bool) -> FieldProblem | None:
     if not recorded or (why or "").strip():
         return None
     return FieldProblem("why", "required", "Say why this session is corrected.")
+
+
+def why_not_deliver(held_on: date, *, stopped_on: date | None, withdrawn_on: date | None) -> str | None:
+    """Why nothing can have been delivered on this day, or None: what was delivered before may still be recorded."""
+    if stopped_on is not None and held_on > stopped_on:
+        return f"Treatment was stopped on {day_in_words(stopped_on)}. Record only what was delivered until then."
+    if stopped_on is None and withdrawn_on is not None and held_on >= withdrawn_on:
+        return "This participant withdrew on or before that day. Record only what was delivered before."
+    return None
 
 
 def why_not_a_session(visit: Visit | None) -> FieldProblem | None:

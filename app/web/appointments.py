@@ -13,6 +13,7 @@ from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, Problem, Refused
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
+from app.participants.status import Status
 from app.people.access import require, why_not
 from app.people.permissions import Permission
 from app.schedule.appointments import actions, reads, rules
@@ -270,6 +271,7 @@ def _booking_page(
         participant=participant,
         url=f"/{here.the_study.code}/participants/{participant.code}",
         options=options,
+        not_at_all=rules.why_not_book(Status(participant.status), None),
         window=chosen,
         today=today,
         timezone=places.timezone(participant.site_id),

@@ -194,6 +194,7 @@ class _Said:
             Why.WITHDRAWN: self.seen[Seen.WITHDRAWN],
             Why.LOST: self.seen[Seen.LOST],
             Why.DIED: self.seen[Seen.DIED],
+            Why.TREATMENT_STOPPED: gettext("treatment stopped"),
             Why.RANDOMISED_IN_ERROR: gettext("randomised in error"),
             Why.SESSIONS_MISSED: gettext("sessions missed"),
             Why.MISSED: gettext("visit missed"),

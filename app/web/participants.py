@@ -29,6 +29,7 @@ from app.foundation.languages import translations
 from app.foundation.paging import LARGEST_PAGE, Page
 from app.participants import actions, reads
 from app.participants.finding import Found, find_like, find_people
+from app.participants.identity import participant_key
 from app.participants.in_error.reads import records_of
 from app.participants.in_error.rules import is_error
 from app.participants.models import Participant
@@ -40,11 +41,12 @@ from app.participants.rules import (
     as_stored,
     judge_eligibility,
     personal_problems,
+    why_not_erase,
     why_not_known,
     why_not_withdraw,
 )
 from app.participants.rules.personal import FIELDS, LABELS
-from app.participants.rules.status import why_not_transition, withdrawal_level
+from app.participants.rules.status import why_not_take_back, why_not_transition, withdrawal_level
 from app.participants.status import Status
 from app.people.access import may, require, sites_for, why_not
 from app.people.models import Site
@@ -52,7 +54,7 @@ from app.people.permissions import Permission, Role
 from app.people.reads import SiteRow
 from app.rendering import day
 from app.safety.logs.reads import counts_of
-from app.schedule.actions import open_visits, stop_visits
+from app.schedule.actions import follow_withdrawal, open_visits, plan_stopped_again, stop_visits
 from app.schedule.appointments.reads import appointments_of
 from app.schedule.appointments.rules import why_not_book
 from app.schedule.models import ParticipantVisit
@@ -545,7 +547,7 @@ def show(here: PageInStudy, code: str) -> Response:
     marks, drafts = read if read is not None else ({}, frozenset())
     pairs = states_of(here.session, definition, participant.id) if marks else {}
     consents = consents_of(here.session, participant.id)
-    screening, initials, wrong = reads.screening_and_initials(here.session, participant, by=here.actor)
+    screening, initials, wrong, erased = reads.screening_and_initials(here.session, participant, by=here.actor)
     baseline = _baseline(definition, marks)
     locks = locks_of(here.session, here.the_study, participant.id) if marks else ()
     columns, rows = _matrix(here, participant, visits, marks, pairs, drafts, locks, today)
@@ -591,6 +593,7 @@ def show(here: PageInStudy, code: str) -> Response:
         and why_not_book(Status(participant.status), None) is None,
         screening=screening,
         failure=_failure(definition, screening),
+        erased=erased,
         may_identity=may(here.actor, Permission.IDENTITY_READ, site_id=site_id),
         may_sign=may(here.actor, Permission.ENTRY_SIGN, site_id=site_id)
         and any(
@@ -602,7 +605,8 @@ def show(here: PageInStudy, code: str) -> Response:
         may_fail=_why_not_fail(here, participant) is None,
         may_add=definition.unscheduled is not None
         and may(here.actor, Permission.VISIT_RECORD, site_id=site_id)
-        and why_not_add(Status(participant.status), participant.consented_on) is None,
+        and why_not_add(Status(participant.status), participant.consented_on) is None
+        and participant.left_on is None,
         may_link=may(here.actor, Permission.PARTICIPANT_LINK, site_id=site_id),
         may_consent=may(here.actor, Permission.CONSENT_RECORD, site_id=site_id),
         may_unblind=may(here.actor, Permission.ALLOCATION_UNBLIND, site_id=site_id),
@@ -1019,8 +1023,8 @@ def _recent(here: Here, participant: Participant, timezone: str) -> Sequence[Map
 
 def _why_not_withdraw(definition: Study, participant: Participant) -> str | None:
     """Why no withdrawal can be recorded at all, or None when some level can be."""
-    status, level = Status(participant.status), participant.withdrawal_level
-    reasons = [why_not_withdraw(status, level, each) for each in definition.withdrawal_levels]
+    status, current = Status(participant.status), withdrawal_level(definition, participant.withdrawal_level or "")
+    reasons = [why_not_withdraw(status, current, each) for each in definition.withdrawal_levels]
     if not reasons:
         return "This study has no levels of withdrawal. Ask your administrator to add them to the protocol."
     return None if None in reasons else reasons[-1]
@@ -1204,14 +1208,108 @@ def withdraw(here: ChangeInStudy, code: str) -> Response:
             by=here.actor,
             now=here.now,
         )
-        if level.stops_visits or participant.status == Status.WITHDRAWN:
-            stop_visits(here.session, here.the_study, participant, why=reason, by=here.actor, now=here.now)
+        follow_withdrawal(here.session, here.the_study, participant, level, why=reason, by=here.actor, now=here.now)
         if here.value("consent"):
             withdraw_consent(here.session, here.the_study, participant, on=on, why=reason, by=here.actor, now=here.now)
     except (Invalid, Refused) as problem:
         here.refuse(problem)
         return _withdraw_page(here, _withdrawing(here, code), problem=problem)
     return here.redirect(_url(here, participant.code), done="withdrawn")
+
+
+@router.get("/{study}/participants/{code}/withdrawal-taken-back", name="participants.take_back_form")
+def take_back_form(here: PageInStudy, code: str) -> Response:
+    """What it means to take back a withdrawal that was recorded by mistake."""
+    return _take_back_page(here, _withdrawing(here, code))
+
+
+@router.post("/{study}/participants/{code}/withdrawal-taken-back", name="participants.take_back")
+def take_back(here: ChangeInStudy, code: str) -> Response:
+    """Take back a withdrawal that was recorded by mistake; what it had stopped is due again."""
+    participant = _withdrawing(here, code)
+    why, by, now = here.value("why"), here.actor, here.now
+    try:
+        require_password(here, here.form.get("password", [""])[-1])
+        actions.take_back_withdrawal(here.session, here.the_study, participant, why=why, by=by, now=now)
+        plan_stopped_again(here.session, here.the_study, participant, why=why, by=by, now=now)
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        return _take_back_page(here, _withdrawing(here, code), problem=problem)
+    return here.redirect(_url(here, participant.code), done="withdrawal_taken_back")
+
+
+def _take_back_page(here: Here, participant: Participant, *, problem: Invalid | Refused | None = None) -> Response:
+    level = withdrawal_level(here.the_study.definition, participant.withdrawal_level or "")
+    refused = why_not_take_back(
+        Status(participant.status), participant.withdrawal_level, erased=_is_erased(here, participant)
+    )
+    return _sure_page(
+        here,
+        participant,
+        "participants/take_back.html",
+        refused,
+        problem,
+        level=level.label if level else participant.withdrawal_level,
+    )
+
+
+# Erasing who they are
+
+
+@router.get("/{study}/participants/{code}/erase", name="participants.erase_form")
+def erase_form(here: PageInStudy, code: str) -> Response:
+    """What it means to erase who somebody is, before it is done."""
+    return _erase_page(here, _withdrawing(here, code))
+
+
+@router.post("/{study}/participants/{code}/erase", name="participants.erase")
+def erase(here: ChangeInStudy, code: str) -> Response:
+    """Destroy who a participant is, for good; what was collected for the study stays under the code."""
+    participant = _withdrawing(here, code)
+    try:
+        require_password(here, here.form.get("password", [""])[-1], here.value("code") or None, code_needed=True)
+        why, by, now = here.value("why"), here.actor, here.now
+        actions.erase_identity(here.session, here.the_study, participant, why=why, by=by, now=now)
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        return _erase_page(here, _withdrawing(here, code), problem=problem)
+    return here.redirect(_url(here, participant.code), done="erased")
+
+
+def _erase_page(here: Here, participant: Participant, *, problem: Invalid | Refused | None = None) -> Response:
+    refused = why_not_erase(Status(participant.status), erased=_is_erased(here, participant))
+    ask_code = here.signed_in.second_factors if here.signed_in else ()
+    return _sure_page(here, participant, "participants/erase.html", refused, problem, ask_code=ask_code)
+
+
+def _is_erased(here: Here, participant: Participant) -> bool:
+    assert participant.id is not None
+    return participant_key(here.session, participant.id) is None
+
+
+def _sure_page(
+    here: Here,
+    participant: Participant,
+    template: str,
+    refused: str | None,
+    problem: Invalid | Refused | None,
+    **more: object,
+) -> Response:
+    """A page that says what an act does and asks why; with the reason alone where it cannot be done."""
+    problems = problem.problems if isinstance(problem, Invalid) else []
+    return show_at(
+        here,
+        places_of(here),
+        template,
+        status_code=status_of(problem),
+        participant=participant,
+        url=_url(here, participant.code),
+        refused=problem.reason if isinstance(problem, Refused) else refused,
+        may_act=refused is None,
+        errors={each.field: each.message for each in problems},
+        values={"why": here.value("why")},
+        **more,
+    )
 
 
 def _withdrawing(here: Here, code: str) -> Participant:
@@ -1221,13 +1319,20 @@ def _withdrawing(here: Here, code: str) -> Participant:
     return participant
 
 
-def _effects(level: WithdrawalLevel, *, stays: bool) -> str:
-    """What a level of withdrawal does, said before it is chosen."""
-    said = ["Visits that are still due stop." if level.stops_visits or not stays else "Visits go on."]
+def _effects(level: WithdrawalLevel, *, stays: bool, ended: bool) -> str:
+    """What a level of withdrawal does, said before it is chosen; `ended`: no visit is left to stop."""
+    said = []
+    if not ended:
+        if stays and level.stops_treatment and not level.stops_visits:
+            said.append("Treatment sessions that are still due stop.")
+        said.append("Visits that are still due stop." if level.stops_visits or not stays else "Visits go on.")
     if level.stops_contact or level.erases_identity:
         said.append("No reminder goes to them any more.")
     if level.stops_use:
-        said.append("What is collected from that day on is in no export.")
+        said.append(
+            "What is collected at visits from that day on is in no export. Adverse events stay in them: they must be "
+            "kept for the safety of all."
+        )
     if level.erases_identity:
         said.append("Who they are is erased at once, for good.")
     return " ".join(said)
@@ -1238,15 +1343,19 @@ def _withdraw_page(here: Here, participant: Participant, *, problem: Invalid | R
     places, definition = places_of(here), here.the_study.definition
     today = places.today(here, participant.site_id)
     stays = Status(participant.status) is Status.RANDOMISED
+    status, current = Status(participant.status), withdrawal_level(definition, participant.withdrawal_level or "")
+    ended = status in (Status.WITHDRAWN, Status.COMPLETED)
     levels = [
         (
             level.code,
             level.label,
-            _effects(level, stays=stays),
+            _effects(level, stays=stays, ended=ended),
         )
         for level in definition.withdrawal_levels
         # Who is not randomised has no treatment to stop and visits to go on with: they leave, whatever is said.
-        if stays or level.stops_visits or not any(each.stops_visits for each in definition.withdrawal_levels)
+        if (stays or level.stops_visits or not any(each.stops_visits for each in definition.withdrawal_levels))
+        # Who has withdrawn, or completed the study, can only go further.
+        and (not (ended or current) or why_not_withdraw(status, current, level) is None)
     ]
     problems = problem.problems if isinstance(problem, Invalid) else []
     errors = {"why" if each.field == "reason" else each.field: each.message for each in problems}
@@ -1264,5 +1373,6 @@ def _withdraw_page(here: Here, participant: Participant, *, problem: Invalid | R
         values={**values, "on": values["on"] or (today.isoformat() if not here.form else "")},
         errors=errors,
         refused=problem.reason if isinstance(problem, Refused) else _why_not_withdraw(definition, participant),
+        current=current.label if current else participant.withdrawal_level,
         holds_consent=any(consent.withdrawn_on is None for consent in consents),
     )

@@ -16,6 +16,8 @@ from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Ref
 from app.foundation.paging import LARGEST_PAGE
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
+from app.participants.rules.status import why_not_resume_treatment, why_not_stop_treatment, withdrawal_level
+from app.participants.status import Status
 from app.people.access import may, require
 from app.people.permissions import Permission
 from app.schedule.models import ParticipantVisit
@@ -138,6 +140,11 @@ def participant(here: LoggedPageInStudy, code: str) -> Response:
         rows=[_session_row(here, treated, row, visits.get(row.visit), today) for row in treated.sessions],
         next_session=_next(treated),
         may_book=may(here.actor, Permission.APPOINTMENT_BOOK, site_id=found.site_id),
+        may_stop=may(here.actor, Permission.TREATMENT_RECORD, site_id=found.site_id)
+        and (
+            found.treatment_stopped_on is not None
+            or why_not_stop_treatment(Status(found.status), found.treatment_stopped_on) is None
+        ),
         today=today,
         timezone=places.timezone(found.site_id),
     )
@@ -205,6 +212,77 @@ def _answers(here: Here, module: TreatmentModule, value: Mapping[str, object] | 
 def _said(here: Here, item: Item, stored: object) -> str:
     definition = here.the_study.definition
     return said(item, stored, definition.missing_codes, here.language)
+
+
+# Treatment stopped, and going on
+
+
+@router.get("/{study}/treatment/{code}/stopped", name="treatment.stop_form")
+def stop_form(here: LoggedPageInStudy, code: str) -> Response:
+    """What it means that treatment is stopped, or goes on after all, before it is recorded."""
+    found = _participant(here, code)
+    _require_recording(here, found)
+    return _stop_page(here, found)
+
+
+@router.post("/{study}/treatment/{code}/stopped", name="treatment.stop")
+def stop(here: ChangeInStudy, code: str) -> Response:
+    """Record that a participant gets no more sessions and stays in follow-up."""
+    found = _participant(here, code)
+    try:
+        reason = here.value("why")
+        on = typed_day(here.value("on"), "on", "Say on which day treatment was stopped.")
+        by, now = here.actor, here.now
+        actions.stop_treatment(here.session, here.the_study, found, on=on, reason=reason, by=by, now=now)
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        return _stop_page(here, _participant(here, code), problem=problem)
+    return here.redirect(_url(here, found), done="treatment_stopped")
+
+
+@router.post("/{study}/treatment/{code}/resumed", name="treatment.resume")
+def resume(here: ChangeInStudy, code: str) -> Response:
+    """Record that treatment goes on, because it was recorded as stopped by mistake."""
+    found = _participant(here, code)
+    try:
+        why = here.value("why")
+        actions.resume_treatment(here.session, here.the_study, found, why=why, by=here.actor, now=here.now)
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        return _stop_page(here, _participant(here, code), problem=problem)
+    return here.redirect(_url(here, found), done="treatment_resumed")
+
+
+@router.get("/{study}/treatment/{code}/resumed", name="treatment.resume_form")
+def back_to_the_stop(here: PageInStudy, code: str) -> Response:
+    """Where somebody lands who goes on without sending a form again: the page on which both are recorded."""
+    return RedirectResponse(f"{_url(here, _participant(here, code))}/stopped", status_code=303)
+
+
+def _stop_page(here: Here, participant: Participant, *, problem: Invalid | Refused | None = None) -> Response:
+    places = places_of(here)
+    today = places.today(here, participant.site_id)
+    status, stopped_on = Status(participant.status), participant.treatment_stopped_on
+    level = withdrawal_level(here.the_study.definition, participant.withdrawal_level or "")
+    if stopped_on is None:
+        refused = why_not_stop_treatment(status, None)
+    else:
+        refused = why_not_resume_treatment(status, stopped_on, level)
+    problems = problem.problems if isinstance(problem, Invalid) else []
+    return show_at(
+        here,
+        places,
+        "treatment/stop.html",
+        status_code=422 if problems else 409 if problem else 200,
+        participant=participant,
+        url=_url(here, participant),
+        list_url=f"/{here.the_study.code}/treatment",
+        today=today,
+        refused=problem.reason if isinstance(problem, Refused) else refused,
+        may_act=refused is None,
+        errors={"why" if each.field == "reason" else each.field: each.message for each in problems},
+        values={"on": here.value("on") if here.form else today.isoformat(), "why": here.value("why")},
+    )
 
 
 # One session
@@ -390,6 +468,8 @@ def _session_page(
 ) -> Response:
     treated, row = reads.session_of(here.session, here.the_study, participant, visit, by=here.actor, now=here.now)
     planned = _visit(here, participant, visit)
+    # What was delivered before treatment was stopped, or they left, can still be recorded.
+    until = participant.treatment_stopped_on or participant.left_on
     places = places_of(here)
     today = places.today(here, participant.site_id)
     conflict = problem if isinstance(problem, Conflict) else None
@@ -406,6 +486,7 @@ def _session_page(
         list_url=f"/{here.the_study.code}/treatment",
         row=row,
         visit=planned,
+        until=until if until is not None and planned.opens_on <= until else None,
         treated=treated,
         modules=[
             _module(here, module, row, typed, problems, beside=conflict is not None) for module in treated.modules

@@ -18,7 +18,7 @@ from app.studies.definition import Study, VisitKind
 EVENTS: dict[str, tuple[Permission, str]] = {
     "participant.screened": (Permission.PARTICIPANT_READ, "Somebody was screened."),
     "participant.randomised": (Permission.PARTICIPANT_READ, "Somebody was randomised."),
-    "participant.withdrawn": (Permission.PARTICIPANT_READ, "Somebody withdrew."),
+    "participant.withdrawn": (Permission.PARTICIPANT_READ, "Somebody withdrew, or this was taken back."),
     "consent.changed": (Permission.PARTICIPANT_READ, "A consent was recorded, countersigned or withdrawn."),
     "visit.changed": (Permission.PARTICIPANT_READ, "A visit was held, missed, corrected or planned again."),
     "entry.changed": (Permission.ENTRY_READ, "A form was saved or corrected."),
@@ -30,6 +30,7 @@ _OF_ACTION = {
     "participant.screened": "participant.screened",
     "participant.randomised": "participant.randomised",
     "participant.withdrawn": "participant.withdrawn",
+    "participant.withdrawal_taken_back": "participant.withdrawn",
     "consent.recorded": "consent.changed",
     "consent.countersigned": "consent.changed",
     "consent.withdrawn": "consent.changed",

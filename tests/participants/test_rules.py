@@ -23,6 +23,12 @@ from app.participants.rules import (
     why_not_transition,
     why_not_withdraw,
 )
+from app.participants.rules.status import (
+    status_before_withdrawal,
+    why_not_resume_treatment,
+    why_not_stop_treatment,
+    why_not_take_back,
+)
 from app.participants.status import Status
 from app.studies.definition import Instrument, Item, MissingCode, Study, WithdrawalLevel
 from tests.factories import MINI, TODAY, definition
@@ -295,13 +301,74 @@ def test_a_study_without_arms_goes_from_consent_to_completed() -> None:
         (Status.RANDOMISED, "visits", True, False),
         (Status.CONSENTED, None, False, True),
         (Status.SCREEN_FAILED, None, True, False),
-        (Status.WITHDRAWN, None, True, False),
+        (Status.WITHDRAWN, "visits", True, False),
         (Status.COMPLETED, None, False, False),
     ],
 )
 def test_who_may_withdraw_and_how_far(status: Status, level: str | None, stops: bool, allowed: bool) -> None:
     chosen = WithdrawalLevel(code="visits", label="Visits", stops_visits=stops)
-    assert (why_not_withdraw(status, level, chosen) is None) is allowed
+    current = level and WithdrawalLevel(code=level, label=level, stops_visits=level == "visits")
+    assert (why_not_withdraw(status, current or None, chosen) is None) is allowed
+
+
+TREATMENT = WithdrawalLevel(code="treatment", label="Treatment", stops_treatment=True)
+VISITS = WithdrawalLevel(code="visits", label="Visits", stops_visits=True)
+CONTACT = WithdrawalLevel(code="contact", label="Contact", stops_visits=True, stops_contact=True)
+USE = WithdrawalLevel(code="use", label="Use", stops_visits=True, stops_contact=True, stops_use=True)
+USE_ONLY = WithdrawalLevel(code="use_only", label="Use, but may be called", stops_visits=True, stops_use=True)
+ERASE = WithdrawalLevel(
+    code="erase", label="Erase", stops_visits=True, stops_contact=True, stops_use=True, erases_identity=True
+)
+LADDER = (TREATMENT, VISITS, CONTACT, USE, ERASE)
+
+
+@pytest.mark.requirement("E9R1-1")
+def test_a_withdrawal_goes_further_and_never_less_far() -> None:
+    for place, current in enumerate(LADDER):
+        status = Status.RANDOMISED if current is TREATMENT else Status.WITHDRAWN
+        for other, level in enumerate(LADDER):
+            assert (why_not_withdraw(status, current, level) is None) is (other > place), (current.code, level.code)
+    taken_back = why_not_withdraw(Status.WITHDRAWN, CONTACT, USE_ONLY)  # would let them be called again
+    assert taken_back is not None
+    assert "Contact" in taken_back
+
+
+def test_who_completed_the_study_may_still_end_contact_and_use() -> None:
+    said = [why_not_withdraw(Status.COMPLETED, None, level) for level in LADDER]
+    assert [each is None for each in said] == [False, False, True, True, True]
+    assert "no visit is left to stop" in str(said[1])
+    assert why_not_withdraw(Status.COMPLETED, CONTACT, ERASE) is None
+    assert why_not_withdraw(Status.DIED, None, ERASE) is not None
+
+
+def test_a_withdrawal_that_is_taken_back_has_them_stand_where_they_had_come_to() -> None:
+    back = [
+        status_before_withdrawal(Status.WITHDRAWN, consented=consented, randomised=randomised)
+        for consented, randomised in ((False, False), (True, False), (True, True))
+    ]
+    assert back == [Status.SCREENED, Status.CONSENTED, Status.RANDOMISED]
+    assert status_before_withdrawal(Status.COMPLETED, consented=True, randomised=True) is Status.COMPLETED
+    assert why_not_take_back(Status.WITHDRAWN, "visits", erased=False) is None
+    assert why_not_take_back(Status.RANDOMISED, "treatment", erased=False) is None
+    for refused in (
+        why_not_take_back(Status.RANDOMISED, None, erased=False),
+        why_not_take_back(Status.WITHDRAWN, "erase", erased=True),
+        why_not_take_back(Status.DIED, "visits", erased=False),
+    ):
+        assert refused is not None
+
+
+def test_treatment_is_stopped_and_goes_on_only_of_whoever_is_treated() -> None:
+    day = date(2026, 3, 10)
+    for status in Status:
+        treated = status in (Status.RANDOMISED, Status.LOST)
+        assert (why_not_stop_treatment(status, None) is None) is treated
+        assert (why_not_resume_treatment(status, day, None) is None) is (
+            treated or status in (Status.SCREENED, Status.CONSENTED)
+        )
+    assert why_not_stop_treatment(Status.RANDOMISED, day) is not None
+    assert why_not_resume_treatment(Status.RANDOMISED, None, None) is not None
+    assert "coordinator" in str(why_not_resume_treatment(Status.RANDOMISED, day, TREATMENT))
 
 
 @pytest.mark.parametrize("status", Status)

@@ -225,7 +225,7 @@ def test_withdrawal_from_visits_stops_what_is_planned_and_keeps_what_was_held(
     assert next_visits(session, [one.id], TODAY) == {}
     again = participant_by_code(session, study, one.code, by=by)
     acting: dict[str, Any] = {"version": 2, "by": by}
-    with pytest.raises(Refused, match="withdrew"):
+    with pytest.raises(Refused, match="the participant left"):
         record_visit(session, study, again, "week18", held_on=TODAY + DAY, reason="x", now=NOW + DAY, **acting)
     assert record_visit(session, study, again, "week18", held_on=TODAY, reason="x", now=NOW, **acting).status == "held"
     with pytest.raises(NotAllowed):

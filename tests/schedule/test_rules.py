@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from app.participants.status import Status
 from app.people.permissions import Permission
+from app.schedule.appointments.rules import why_not_book
 from app.schedule.rules import (
     TRANSITIONS,
     VisitState,
@@ -16,6 +17,7 @@ from app.schedule.rules import (
     in_window,
     planned,
     visit_state,
+    why_not_add,
     why_not_change,
     why_not_correct,
     why_not_open,
@@ -118,10 +120,10 @@ def test_what_becomes_of_a_visit_follows_the_table(old: VisitStatus, new: VisitS
 @pytest.mark.requirement("GDPR-7")
 def test_a_visit_before_the_withdrawal_may_be_recorded_after_it() -> None:
     gone = date(2026, 3, 10)
-    assert why_not_record(VisitStatus.STOPPED, held_on=gone, withdrawn_on=gone) is None
-    assert why_not_record(VisitStatus.STOPPED, held_on=gone + timedelta(days=1), withdrawn_on=gone) is not None
-    assert why_not_record(VisitStatus.STOPPED, held_on=gone, withdrawn_on=None) is not None
-    assert why_not_record(VisitStatus.PLANNED, held_on=gone, withdrawn_on=None) is None
+    assert why_not_record(VisitStatus.STOPPED, held_on=gone, stopped_on=gone) is None
+    assert why_not_record(VisitStatus.STOPPED, held_on=gone + timedelta(days=1), stopped_on=gone) is not None
+    assert why_not_record(VisitStatus.STOPPED, held_on=gone, stopped_on=None) is not None
+    assert why_not_record(VisitStatus.PLANNED, held_on=gone, stopped_on=None) is None
 
 
 @pytest.mark.parametrize("kind", VisitKind)
@@ -134,3 +136,18 @@ def test_treatment_sessions_are_for_those_who_treat(kind: VisitKind, permission:
 @pytest.mark.parametrize("status", Status)
 def test_no_visit_becomes_due_for_those_who_left(status: Status) -> None:
     assert (why_not_open(status) is None) is (status not in (Status.SCREEN_FAILED, Status.WITHDRAWN))
+
+
+def test_nothing_outside_the_plan_is_recorded_for_a_day_after_they_left() -> None:
+    left = date(2026, 3, 10)
+    for status in (Status.WITHDRAWN, Status.DIED):
+        assert why_not_add(status, left, held_on=left, left_on=left) is None  # recorded afterwards
+        assert why_not_add(status, left, held_on=left + timedelta(days=1), left_on=left) is not None
+        assert why_not_add(status, left) is None  # the day is not said yet
+    assert "contact" in str(why_not_add(Status.WITHDRAWN, left, held_on=left + timedelta(days=1), left_on=left))
+
+
+@pytest.mark.parametrize("status", Status)
+def test_nothing_is_booked_for_who_left(status: Status) -> None:
+    gone = status in (Status.SCREEN_FAILED, Status.WITHDRAWN, Status.DIED)
+    assert (why_not_book(status, VisitStatus.PLANNED) is not None) is gone

@@ -21,7 +21,7 @@ from app.randomisation.actions import randomise
 from app.randomisation.opening import open_envelope
 from app.schedule.models import ParticipantVisit
 from app.schedule.status import VisitStatus
-from app.treatment.actions import miss_session, record_session, reopen_session
+from app.treatment.actions import miss_session, record_session, reopen_session, resume_treatment, stop_treatment
 from app.treatment.models import TreatmentSession
 from app.treatment.reads import history_of, my_participants, session_of, sessions_of
 from app.treatment.rules import CONTENT_SIZE
@@ -316,3 +316,66 @@ def test_a_reason_that_the_blinded_read_tells_no_arm(treated: Treated, why: str)
         miss_session(
             treated.session, treated.study, person, "session2", why=why, **{**asked, "by": treated.coordinator}
         )
+
+
+STOPPED_ON = date(2026, 3, 22)
+
+
+def visits_of_person(treated: Treated, person: Any) -> dict[str, tuple[str, str]]:
+    rows = treated.session.execute(select(VISIT).where(VISIT.c.participant_id == person.id))
+    return {row.code: (row.kind, row.status) for row in rows}
+
+
+def stop(treated: Treated, person: Any, **changes: Any) -> None:
+    told: dict[str, Any] = {"on": STOPPED_ON, "reason": "No time for more", "by": treated.clinician} | changes
+    stop_treatment(treated.session, treated.study, person, now=LATER, **told)
+
+
+@pytest.mark.requirement("E9R1-1")
+def test_treatment_that_is_stopped_stops_the_sessions_and_nothing_else(treated: Treated):
+    person = treated.by_arm["sham"]
+    before = visits_of_person(treated, person)
+    stop(treated, person)
+    after = visits_of_person(treated, person)
+    assert {status for kind, status in after.values() if kind == "treatment"} == {"stopped"}
+    others = {code: each for code, each in before.items() if each[0] != "treatment"}
+    assert others == {code: after[code] for code in others}
+    assert person.status == "randomised"
+    to_come = my_participants(treated.session, treated.study, by=treated.clinician, now=LATER, to_come=True)
+    assert person.code not in {row.code for row in to_come.rows}
+    with pytest.raises(Refused, match="stopped already"):
+        stop(treated, person)
+    entry = treated.session.execute(select(AUDIT).where(AUDIT.c.action == "treatment.stopped")).one()
+    assert (entry.participant, entry.why) == (person.code, "No time for more")
+
+
+def test_a_session_before_the_stop_can_still_be_recorded_and_none_after_it(treated: Treated):
+    person = treated.by_arm["sham"]
+    stop(treated, person, on=date(2026, 3, 22))
+    with pytest.raises(Refused, match="Treatment was stopped on"):
+        treated.record(person, {"laser": DONE}, held_on=date(2026, 3, 23))
+    assert treated.record(person, {"laser": DONE}, held_on=date(2026, 3, 22)) == 1
+    assert visits_of_person(treated, person)["session1"] == ("treatment", "held")
+
+
+def test_treatment_goes_on_when_it_was_stopped_by_mistake(treated: Treated):
+    person = treated.by_arm["sham"]
+    before = visits_of_person(treated, person)
+    stop(treated, person)
+    by, why = treated.clinician, "Wrong participant"
+    resume_treatment(treated.session, treated.study, person, why=why, by=by, now=LATER)
+    assert visits_of_person(treated, person) == before
+    assert (person.treatment_stopped_on, person.treatment_stopped_reason) == (None, None)
+    with pytest.raises(Refused, match="not recorded as stopped"):
+        resume_treatment(treated.session, treated.study, person, why=why, by=by, now=LATER)
+
+
+def test_who_does_not_treat_stops_nothing_and_no_reason_tells_an_arm(treated: Treated):
+    person = treated.by_arm["sham"]
+    with pytest.raises(NotAllowed):
+        stop(treated, person, by=treated.coordinator)
+    with pytest.raises(Invalid, match="may tell an arm"):
+        stop(treated, person, reason="The sham laser hurt")
+    with pytest.raises(Invalid, match="Say why treatment was stopped"):
+        stop(treated, person, reason=" ")
+    assert person.treatment_stopped_on is None

@@ -531,10 +531,62 @@ def test_a_second_withdrawal_is_refused_with_the_reason(world):
     fields = {**browser.form(page), **withdrawal(world)}
     assert browser.send(page, fields).status_code == 303
     assert browser.send(page, fields).status_code == 303  # the same click again
-    refused = browser.post(page, withdrawal(world))
-    assert refused.status_code == 409
-    assert "recorded already" in said(refused) or "has withdrawn" in said(refused)
+    refused = browser.send(page, {**fields, "idempotency_key": "again"})
+    assert refused.status_code in (303, 409)
+    assert "recorded already" in said(browser.get(page))
     assert world.log().count("participant.withdrawn") == 1
+
+
+def test_a_withdrawal_by_mistake_is_taken_back_and_its_visits_are_due_again(world):
+    world.consented()
+    browser = world.coordinator()
+    page = f"{LIST}/M-001/withdrawal-taken-back"
+    assert "No withdrawal is recorded" in said(browser.get(page))
+    assert browser.post(f"{LIST}/M-001/withdraw", withdrawal(world)).status_code == 303
+    assert page in {each["href"] for each in browser.soup(f"{LIST}/M-001").select("a[href]")}
+    assert browser.post(page, {"why": " ", "password": PASSWORD}).status_code == 422
+    assert world.found("M-001").status == "withdrawn"
+    done = browser.post(page, {"why": "Recorded for the wrong one", "password": PASSWORD})
+    assert done.headers["location"] == f"{LIST}/M-001?done=withdrawal_taken_back"
+    found = world.found("M-001")
+    assert (found.status, found.withdrawal_level, found.left_on) == ("consented", None, None)
+    with world.database.reading() as session:
+        assert {row["status"] for row in session.execute(VISIT.select()).mappings()} == {"planned"}
+    assert "participant.withdrawal_taken_back" in world.log()
+
+
+def test_who_left_is_erased_by_a_door_of_its_own_and_the_page_says_so(world):
+    world.consented()
+    browser = world.coordinator()
+    page = f"{LIST}/M-001/erase"
+    assert "takes part, so the site must be able to reach them" in said(browser.get(page))
+    assert browser.post(f"{LIST}/M-001/withdraw", withdrawal(world)).status_code == 303
+    assert page in {each["href"] for each in browser.soup(f"{LIST}/M-001").select("a[href]")}
+    assert "This cannot be undone." in said(browser.get(page))
+    for wrong in ({"why": "", "password": PASSWORD}, {"why": "Asked for it", "password": "wrong"}):
+        assert browser.post(page, wrong).status_code == 422
+    assert "identity.erased" not in world.log()
+    done = browser.post(page, {"why": "Asked for it in writing", "password": PASSWORD})
+    assert done.headers["location"] == f"{LIST}/M-001?done=erased"
+    assert "identity.erased" in world.log()
+    shown = browser.soup(f"{LIST}/M-001")
+    assert "The personal data were erased, for good." in shown.get_text(" ", strip=True)
+    assert shown.select_one(f"form[action='{LIST}/M-001/personal-data']") is None
+    assert "erased already" in said(browser.get(page))
+    assert "cannot be undone" in said(browser.get(f"{LIST}/M-001/withdrawal-taken-back"))
+
+
+def test_nothing_is_booked_for_who_left_and_the_page_says_what_to_do_instead(world):
+    world.consented()
+    browser = world.coordinator()
+    reply = browser.post(f"{LIST}/M-001/withdraw", withdrawal(world))
+    assert reply.status_code == 303
+    assert f"{LIST}/M-001/appointments/new" not in {
+        each["href"] for each in browser.soup(f"{LIST}/M-001").select("a[href]")
+    }
+    booking = said(browser.get(f"{LIST}/M-001/appointments/new"))
+    assert "This participant withdrew on" in booking
+    assert "Write down a contact instead" in booking
 
 
 @pytest.mark.parametrize(("role", "site_code", "status"), [("assessor", "north", 403), ("coordinator", "south", 404)])

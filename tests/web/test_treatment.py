@@ -4,7 +4,8 @@ import csv
 import io
 from collections.abc import Iterator
 from copy import copy
-from typing import Any, Self
+from datetime import time, timedelta
+from typing import Any, ClassVar, Self
 
 import pytest
 from bs4 import BeautifulSoup
@@ -13,12 +14,15 @@ from sqlalchemy import select
 from app.audit.actions import ENTRY
 from app.foundation import clock
 from app.foundation.database import Database
+from app.participants.reads import participant_by_code
 from app.people.permissions import Role
 from app.randomisation.actions import randomise
 from app.randomisation.opening import open_envelope
-from app.schedule.reads import visit_of
+from app.schedule.appointments.actions import Wish, book
+from app.schedule.appointments.reads import appointments_of
+from app.schedule.reads import visit_of, visits_of
 from app.treatment.reads import SESSION, history_of
-from tests.web.browser import Browser, form_in, signed_in_client, words_of
+from tests.web.browser import PASSWORD, Browser, form_in, signed_in_client, words_of
 from tests.web.test_randomisation import sealed
 from tests.web.world import World
 
@@ -31,8 +35,10 @@ EARLY = "Earlier than planned: on holiday afterwards"  # tx01 opens the day afte
 class Treated:
     """The small trial with two randomised participants in the north and one in the south, and their clinicians."""
 
+    options: ClassVar[dict[str, Any]] = {}
+
     def __init__(self, database: Database) -> None:
-        self.world = World(database)
+        self.world = World(database, **self.options)
         sealed(self.world, slots=8)
         self.clinician = self.world.person("clinician")
         self.south = self.world.person("clinician", site_code="south")
@@ -339,3 +345,76 @@ def test_the_log_of_a_session_says_nothing_of_the_arm(treated: Treated):
     assert len({len(str(entry.new)) for entry in entries}) == 1
     everything = " ".join(str(value) for entry in entries for value in entry)
     assert not any(word in everything for word in (*LABEL.values(), *MODULE.values(), '"sham"', "active"))
+
+
+def test_treatment_is_stopped_and_goes_on_again_on_a_page_of_its_own(treated: Treated):
+    page = f"{ROOT}/M-001/stopped"
+    assert page in {each["href"] for each in treated.browser.soup(f"{ROOT}/M-001").select("a[href]")}
+    today = treated.world.today().isoformat()
+    lacking = treated.browser.post(page, {"on": today, "why": " "})
+    assert lacking.status_code == 422
+    assert "Say why treatment was stopped." in lacking.text
+    done = treated.browser.post(page, {"on": today, "why": "No time for more"})
+    assert done.headers["location"] == f"{ROOT}/M-001?done=treatment_stopped"
+    said = "No time for more"
+    for address in (f"{ROOT}/M-001", treated.form(), page):
+        shown = treated.browser.soup(address).get_text(" ", strip=True)
+        assert "Treatment was stopped on" in shown, address
+        assert said in shown, address
+    only = treated.browser.soup(f"{ROOT}?show=to_come").get_text(" ", strip=True)
+    assert "M-001" not in only
+    assert "M-002" in only
+    everybody = treated.world.coordinator().soup("/mini/participants/M-001").get_text(" ", strip=True)
+    assert "Treatment was stopped on" in everybody
+    assert not [label for label in LABEL.values() if label in everybody]
+    assert treated.world.found("M-001").status == "randomised"
+    resumed = treated.browser.send(
+        f"{ROOT}/M-001/resumed", {**form_in(treated.browser.soup(page), f"{ROOT}/M-001/resumed"), "why": "Wrong one"}
+    )
+    assert resumed.headers["location"] == f"{ROOT}/M-001?done=treatment_resumed"
+    assert "M-001" in treated.browser.soup(f"{ROOT}?show=to_come").get_text(" ", strip=True)
+
+
+class Stopping(Treated):
+    """The same in a study with a level that stops treatment alone."""
+
+    options: ClassVar[dict[str, Any]] = {
+        "withdrawal_levels": [
+            {"code": "treatment", "label": "Stops treatment", "stops_treatment": True},
+            {"code": "visits", "label": "Stops visits", "stops_visits": True},
+        ]
+    }
+
+
+@pytest.mark.requirement("E9R1-1")
+def test_a_coordinator_who_records_that_somebody_stops_treatment_stops_the_sessions(shared_database: Database):
+    treated = Stopping(shared_database)
+    coordinator = treated.world.coordinator()
+    today = treated.world.today()
+    with treated.world.database.writing() as session:
+        someone = participant_by_code(session, treated.world.study, "M-001", by=treated.clinician)
+        wish = Wish(today + timedelta(days=3), time(10), 60)
+        by, now = treated.clinician, clock.now()
+        book(session, treated.world.study, someone, wish, visit="tx01", by=by, now=now)
+    page = "/mini/participants/M-001/withdraw"
+    assert "Treatment sessions that are still due stop. Visits go on." in coordinator.soup(page).get_text(
+        " ", strip=True
+    )
+    typed = {"level": "treatment", "on": today.isoformat(), "why": "Too tired", "password": PASSWORD}
+    assert coordinator.post(page, typed).status_code == 303
+    found = treated.world.found("M-001")
+    assert (found.status, found.treatment_stopped_on, found.left_on) == ("randomised", today, None)
+    with treated.world.database.reading() as session:
+        assert found.id is not None
+        visits = visits_of(session, found.id)
+        assert {each.status for each in visits if each.kind == "treatment"} == {"stopped"}
+        assert "stopped" not in {each.status for each in visits if each.kind != "treatment"}
+        booked = appointments_of(session, found.id, by=treated.clinician)
+        assert [(each.status, each.reason) for each in booked] == [("cancelled", "Too tired")]
+    refused = treated.browser.soup(f"{ROOT}/M-001/stopped").get_text(" ", strip=True)
+    assert "their coordinator takes that back" in refused
+    taken = "/mini/participants/M-001/withdrawal-taken-back"
+    assert coordinator.post(taken, {"why": "Wrong one", "password": PASSWORD}).status_code == 303
+    again = treated.world.found("M-001")
+    assert (again.treatment_stopped_on, again.withdrawal_level) == (None, None)
+    assert "M-001" in treated.browser.soup(f"{ROOT}?show=to_come").get_text(" ", strip=True)

@@ -636,7 +636,7 @@ class _Importing:
         instrument = self.definition.instrument(target.form.name)
         if instrument is None or target.record in self.new:
             return
-        found, _, _ = screening_and_initials(self.here.session, participant, by=self.here.actor)
+        found, *_ = screening_and_initials(self.here.session, participant, by=self.here.actor)
         answers = found.answers if found else {}
         typed = parse_typed(instrument, self._typed(target, typed_form(instrument, answers)))
         problems = [

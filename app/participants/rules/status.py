@@ -1,5 +1,7 @@
 """Which status may follow which? The order of a trial, enforced (21 CFR 11.10(f))."""
 
+from datetime import date
+
 from app.participants.status import Status
 from app.studies.definition import Study, WithdrawalLevel
 
@@ -84,12 +86,72 @@ def status_after_withdrawal(status: Status, level: WithdrawalLevel) -> Status:
     return status if status is S.RANDOMISED and not level.stops_visits else S.WITHDRAWN
 
 
-def why_not_withdraw(status: Status, current_level: str | None, level: WithdrawalLevel) -> str | None:
-    """Why this withdrawal cannot be recorded, or None."""
-    if current_level == level.code:
+def why_not_withdraw(status: Status, current: WithdrawalLevel | None, level: WithdrawalLevel) -> str | None:
+    """Why this withdrawal cannot be recorded, or None. `current` is how far they withdrew until now.
+
+    Somebody who has withdrawn, or completed the study, may go further, never less far: stop visits, then contact, then
+    use, then have who they are erased.
+    """
+    if current is not None and current.code == level.code:
         return "This withdrawal is recorded already. Nothing is left to do."
+    if current is not None and not _goes_further(current, level):
+        return f"They withdrew as far as this already: {current.label}. Choose a level that goes further."
+    if status is S.WITHDRAWN:
+        return None
+    if status is S.COMPLETED:
+        if level.effects & _AFTER_COMPLETION:
+            return None
+        return (
+            "This participant has completed the study, so no visit is left to stop. Choose a level that also ends "
+            "contact, ends the use of what is collected, or erases who they are."
+        )
     after = status_after_withdrawal(status, level)
     return None if after is status and status is S.RANDOMISED else why_not_transition(status, after)
+
+
+_AFTER_COMPLETION = frozenset({"stops_contact", "stops_use", "erases_identity"})
+
+
+def _goes_further(current: WithdrawalLevel, level: WithdrawalLevel) -> bool:
+    """Whether a level stops more than the one that holds, and takes back nothing that it stops."""
+    lasting = current.effects & _AFTER_COMPLETION  # sessions and visits that were stopped stay so
+    return lasting <= level.effects and not level.effects <= current.effects
+
+
+def why_not_take_back(status: Status, level: str | None, *, erased: bool) -> str | None:
+    """Why a withdrawal that was recorded by mistake cannot be taken back, or None."""
+    if level is None:
+        return "No withdrawal is recorded of this participant. Nothing is left to do."
+    if erased:
+        return "The personal data of this participant were erased, which cannot be undone. The withdrawal stands."
+    if status is S.DIED:
+        return "This participant is recorded as dead. Correct the record of the death first."
+    return None
+
+
+def status_before_withdrawal(status: Status, *, consented: bool, randomised: bool) -> Status:
+    """Where somebody stands whose withdrawal is taken back: as far as they had come; only `withdrawn` changes."""
+    if status is not S.WITHDRAWN:
+        return status
+    return S.RANDOMISED if randomised else S.CONSENTED if consented else S.SCREENED
+
+
+def why_not_stop_treatment(status: Status, stopped_on: date | None) -> str | None:
+    """Why it cannot be recorded that treatment was stopped, or None. Who stops treatment stays in follow-up."""
+    if stopped_on is not None:
+        return "Treatment was stopped already. If the day or the reason is wrong, say first that it goes on."
+    if status in (S.RANDOMISED, S.LOST):
+        return None
+    return _ENDED.get(status) or "This participant is not randomised, so there is no treatment to stop."
+
+
+def why_not_resume_treatment(status: Status, stopped_on: date | None, level: WithdrawalLevel | None) -> str | None:
+    """Why it cannot be recorded that treatment goes on after all, or None."""
+    if stopped_on is None:
+        return "Treatment is not recorded as stopped. Nothing is left to do."
+    if level is not None and "stops_treatment" in level.effects:
+        return f"The participant withdrew: {level.label}. If that is a mistake, their coordinator takes that back."
+    return None if status in (S.RANDOMISED, S.LOST) else _ENDED.get(status)
 
 
 def why_not_erase(status: Status, *, erased: bool) -> str | None:

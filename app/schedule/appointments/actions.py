@@ -312,17 +312,21 @@ def settle(
     new: VisitStatus,
     *,
     visit_id: int | None = None,
+    kind: VisitKind | None = None,
     why: str | None,
     by: Actor,
     now: datetime,
 ) -> None:
     """What is booked follows its visit: held with it; when it was missed, nobody came, or nobody needs to come.
 
-    Without `visit_id`, everything that is booked for the participant: they withdrew from visits.
+    Without `visit_id`, everything that is booked for the participant, or everything of one kind: they left, or
+    treatment was stopped.
     """
     query = reads.BOOKED.where(APPOINTMENT.c.participant_id == participant_id)
     if visit_id is not None:
         query = query.where(APPOINTMENT.c.visit_id == visit_id)
+    if kind is not None:
+        query = query.where(APPOINTMENT.c.kind == kind)
     for found in session.execute(query).mappings().all():
         row = reads.kept(found)
         where = {"action": "appointment.settle", "subject": f"{row.participant}/appointment/{row.number}"}

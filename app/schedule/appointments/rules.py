@@ -188,13 +188,18 @@ def why_not_book(status: Status, visit: VisitStatus | None) -> str | None:
     if status is Status.SCREEN_FAILED:
         return "This participant did not pass screening, so nothing is booked."
     if status is Status.WITHDRAWN:
-        return "This participant has withdrawn, so nothing is booked."
+        return (
+            "This participant has withdrawn, so nothing is booked. Write down a contact instead; if the withdrawal is "
+            "a mistake, take it back."
+        )
+    if status is Status.DIED:
+        return "This participant has died, so nothing is booked. If that is a mistake, correct the record of the death."
     if visit is VisitStatus.HELD:
         return "This visit was held already. Book an unscheduled visit, or correct the visit first."
     if visit is VisitStatus.MISSED:
         return "This visit is recorded as missed. Reopen it first, and say why."
     if visit is VisitStatus.STOPPED:
-        return "This visit is not due any more: the participant withdrew from visits, or the plan changed."
+        return "This visit is not due any more: the participant left, treatment was stopped, or the plan changed."
     return None
 
 

@@ -56,7 +56,9 @@ def replan(
     places = {visit.code: place for place, visit in enumerate(study.definition.visits)}
     for each in people:
         there = {row.code: row for row in rows[each.id]}
-        found = replanned(there.values(), old, study.definition, each.anchors, status=each.status, on=on)
+        found = replanned(
+            there.values(), old, study.definition, each.anchors, status=each.status, treated=each.treated, on=on
+        )
         free = [one for one in found if not is_locked(each.id, one.code)]
         kept += len(found) - len(free)
         concerned += bool(free)

@@ -25,6 +25,8 @@ class Whose:
     code: str
     site_id: int
     status: Status
+    treated: bool
+    """Whether treatment goes on: to whoever stopped it no session is added."""
     anchors: Anchors
 
 

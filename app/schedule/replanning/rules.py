@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from app.participants.status import Status
 from app.schedule.rules import Planned, planned
 from app.schedule.status import VisitStatus
-from app.studies.definition import Study, Visit
+from app.studies.definition import Study, Visit, VisitKind
 
 
 class Step(StrEnum):
@@ -67,12 +67,20 @@ TAKES_PART = frozenset({Status.SCREENED, Status.CONSENTED, Status.RANDOMISED})
 
 
 def replanned(
-    rows: Iterable[Row], old: Study, new: Study, anchors: Anchors, *, status: Status, on: date
+    rows: Iterable[Row],
+    old: Study,
+    new: Study,
+    anchors: Anchors,
+    *,
+    status: Status,
+    treated: bool = True,
+    on: date,
 ) -> list[Replanned]:
     """What becomes of these visits of one participant, from the old version to the new one, on a day.
 
     A visit moves when its plan differs in the two versions, and stops when it is not in the new one. One that the new
-    version adds is added to whoever takes part, unless its window is over on that day: nobody can come to it any more.
+    version adds is added to whoever takes part, unless its window is over on that day: nobody can come to it any more;
+    a session only to whoever is `treated`, and has not stopped treatment.
     """
     there = {row.code: row for row in rows}
     found = []
@@ -82,7 +90,8 @@ def replanned(
             continue
         dates = planned(visit, anchor_on)
         if row is None:
-            if status in TAKES_PART and dates.closes_on >= on:
+            comes = treated or visit.kind is not VisitKind.TREATMENT
+            if status in TAKES_PART and comes and dates.closes_on >= on:
                 found.append(Replanned(Step.ADDED, visit.code, new=dates))
         elif row.status == VisitStatus.PLANNED and dates != _dates(row):
             found.append(Replanned(Step.MOVED, visit.code, _dates(row), dates))

@@ -38,6 +38,7 @@ SINCE_THE_FIRST = (
     "consent.questions",
     "consent.blocked_until_reconsent",
     "consent_documents[].sites",
+    "withdrawal_levels[].stops_treatment",
     "withdrawal_levels[].stops_contact",
     "withdrawal_levels[].stops_use",
     "withdrawal_levels[].erases_identity",

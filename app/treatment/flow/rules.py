@@ -44,6 +44,7 @@ class Why(StrEnum):
     """Why treatment was not received or not gone on with, or why somebody is not in an analysis."""
 
     WITHDRAWN = "withdrawn"  # `of` is the level
+    TREATMENT_STOPPED = "treatment_stopped"  # by who treats, and they are followed up
     LOST = "lost"
     DIED = "died"
     RANDOMISED_IN_ERROR = "randomised_in_error"
@@ -103,6 +104,7 @@ class Person:
     level: str | None = None
     left_on: date | None = None
     withdrawn_on: date | None = None
+    treatment_stopped: bool = False
     in_error: bool = False
     visits: Mapping[str, VisitRow] = field(default_factory=dict)
     forms: Mapping[tuple[str, str], Sequence[Form]] = field(default_factory=dict)
@@ -207,7 +209,9 @@ def _held(person: Person, sessions: Iterable[Visit]) -> int:
 
 def _stopped_by(person: Person) -> Why | None:
     """Why nothing more is delivered: after any withdrawal no session can be recorded."""
-    return person.gone or (Why.WITHDRAWN if person.level is not None else None)
+    if person.gone is not None or person.level is not None:
+        return person.gone or Why.WITHDRAWN
+    return Why.TREATMENT_STOPPED if person.treatment_stopped else None
 
 
 def why_stopped(person: Person) -> Why | None:
