@@ -110,6 +110,11 @@ class Event:
     repeats: bool = False
 
 
+def event_id(study: int | str, event: Event) -> int:
+    """The number of an event, which no other study has."""
+    return int(study) * 1000 + event.place
+
+
 @dataclass(frozen=True)
 class Group:
     """One site as a data access group."""

@@ -33,6 +33,8 @@ def import_dictionary(asked: Asked) -> Response:
     sent, present = rows_of(asked.call), list(dictionary_rows(asked.project))
     if len(sent) == len(present) and same_rows(sent, present, "field_name"):
         return plain(len(sent))
+    if not sent:
+        raise Wrong("The dictionary has no fields. Send the whole of it: the forms of the draft are those it has.")
     names = dict.fromkeys(str(row.get("field_name", "")).strip() for row in sent)
     forms = dict.fromkeys(str(row.get("form_name", "")).strip() for row in sent)
     # The pre-screen stays, and conditions may refer to it, whether or not it was sent.

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from app.api.redcap.answers import Listing, Row, plain
 from app.api.redcap.asked import Asked
 from app.api.redcap.data import Sent, rows_of, same_rows
-from app.api.redcap.dictionary import ARM, ARM_NAME
+from app.api.redcap.dictionary import ARM, ARM_NAME, event_id
 from app.api.redcap.errors import NO_REPEATING, Wrong, not_valid_values
 from app.api.redcap.metadata import FIXED
 
@@ -42,7 +42,7 @@ def events(asked: Asked) -> Response:
 
 def _events(asked: Asked) -> list[Row]:
     study = asked.here.the_study.id
-    return [(each.label, ARM, each.name, "", study * 1000 + each.place) for each in asked.project.events]
+    return [(each.label, ARM, each.name, "", event_id(study, each)) for each in asked.project.events]
 
 
 def mapping(asked: Asked) -> Response:

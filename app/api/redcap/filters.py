@@ -4,7 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from app.api.redcap.dictionary import ARM, ARM_NAME, Event, Group, Project, ticked_in
+from app.api.redcap.dictionary import (
+    ARM,
+    ARM_NAME,
+    Event,
+    Field,
+    Group,
+    Project,
+    Style,
+    encoder,
+    event_id,
+    ticked_in,
+)
 from app.api.redcap.errors import Wrong, shown
 from app.expressions import Expression, ExpressionError, Value, from_stored, parse
 
@@ -16,10 +27,23 @@ SMART = frozenset(
     {
         *("record-name", "record-dag-name", "record-dag-label", "record-dag-id", "redcap_data_access_group"),
         *("event-name", "event-label", "event-number", "redcap_event_name", "arm-number", "arm-label"),
-        *("instrument-name", "instrument-label", "current-instance", "user-name", "project-id"),
+        *("instrument-name", "instrument-label", "current-instance", "event-id"),
+        *("first-event-label", "last-event-label", "previous-event-label", "next-event-label"),
+        *("user-name", "user-fullname", "user-dag-name", "user-dag-label", "user-dag-id"),
+        *("project-id", "project-status", "redcap-version"),
     }
 )
 """What these clients ask of a row beside its fields."""
+LEFT_OUT = (
+    ("rand-", "nothing of an allocation is in any answer, since blinded people ask too."),
+    ("aggregate-", "a condition is about one row."),
+    ("user-role-", "people may hold several roles."),
+    ("survey-", "a condition does not see surveys."),
+    ("is-", "an export is neither form nor survey."),
+)
+"""What these clients could ask as well, by how its name begins, and why it is not answered."""
+WORDS = ("label", "checked", "unchecked")
+"""What may stand behind a field: the words of its answer, of what is ticked, of what is not."""
 CURRENT = "event-name"
 ELSEWHEN = frozenset({"first-event-name", "last-event-name", "previous-event-name", "next-event-name"})
 """Events by where they stand: among those at which the form of the field is filled in."""
@@ -54,6 +78,7 @@ class Seen:
             return self._row.code
         if field in SMART:
             return self._smart(field)
+        field, _, words = field.partition(":")
         form = project.form_of(field)
         at = self._event(event, form) if form is not None else None
         if form is None or at is None:
@@ -65,7 +90,20 @@ class Seen:
         if field in project.option:
             found, option = project.option[field]
             return "1" if option.code in ticked_in(stored.get(found.item.code)) else "0"
-        return from_stored(stored.get(project.field[field].item.code))
+        found = project.field[field]
+        value = stored.get(found.item.code)
+        return from_stored(self._words(found, value, words) if words else value)
+
+    def _words(self, field: Field, value: object, which: str) -> str:
+        """The words of an answer; of several choices those that are ticked, or that are not."""
+        if not field.is_checkbox:
+            return encoder(field, Style(labels=True), self._project.missing)(value)[0]
+        ticked = ticked_in(value)
+        return ", ".join(
+            option.label
+            for option in field.options
+            if (option.code in ticked) is (which != "unchecked") and (which != "unchecked" or not option.is_missing)
+        )
 
     def _smart(self, name: str) -> Value:
         row, group = self._row, self._row.group
@@ -81,13 +119,23 @@ class Seen:
             "redcap_event_name": row.event.name,
             "event-label": row.event.label,
             "event-number": str(row.event.place),
+            "event-id": str(event_id(self._about.get("project-id", ""), row.event)),
             "arm-number": str(ARM),
             "arm-label": ARM_NAME,
             "instrument-name": row.form,
             "instrument-label": self._project.form[row.form].label if row.form is not None else None,
             "current-instance": number,
         }
+        if name.endswith("-event-label"):
+            other = self._beside(name.removesuffix("-event-label"))
+            return other.label if other is not None else None
         return said.get(name, self._about.get(name))
+
+    def _beside(self, which: str) -> Event | None:
+        """The event before or after that of the row, or the first or the last of all."""
+        events, place = self._project.events, self._project.events.index(self._row.event)
+        at = {"first": 0, "last": len(events) - 1, "previous": place - 1, "next": place + 1}[which]
+        return events[at] if 0 <= at < len(events) else None
 
     def _event(self, name: str | None, form: str) -> Event | None:
         here = self._row.event
@@ -127,7 +175,13 @@ def logic_of(text: str, project: Project) -> Expression | None:
     except ExpressionError as error:
         raise Wrong(f"The filterLogic is not valid: {error}") from None
     known = {project.record_id, *SMART, *project.field, *project.complete, *project.option}
-    if unknown := sorted({each.field for each in expression.references if each.field not in known}):
+    known |= {f"{name}:label" for name in project.field}
+    known |= {f"{name}:{words}" for name, field in project.field.items() if field.is_checkbox for words in WORDS}
+    unknown = sorted({each.field for each in expression.references if each.field not in known})
+    for name in unknown:
+        if reason := next((why for begun, why in LEFT_OUT if name.startswith(begun)), None):
+            raise Wrong(f"The filterLogic cannot be answered with [{shown(name)}]: {reason}")
+    if unknown:
         listed = ", ".join(f"[{shown(name)}]" for name in unknown)
         raise Wrong(f"The filterLogic is not valid: there is no field {listed}")
     events = {*project.event, CURRENT, *ELSEWHEN, None}

@@ -30,6 +30,7 @@ from app.api.redcap.dictionary import (
 from app.api.redcap.errors import not_valid, not_valid_values
 from app.api.redcap.filters import Row, Seen, Spot, logic_of
 from app.api.redcap.metadata import RECORD_ID_LABEL
+from app.api.redcap.projects import VERSION
 from app.audit.reads import changed_between
 from app.capture.status import EntryStatus
 from app.dependencies import Here, database_of
@@ -39,7 +40,7 @@ from app.expressions import Expression
 from app.foundation import clock
 from app.foundation.errors import NotFound
 from app.participants.reads import next_code, participant_by_code
-from app.people.access import may
+from app.people.access import may, sites_for
 from app.people.permissions import Permission
 from app.studies.definition import cell_parts, unscheduled_number
 
@@ -161,8 +162,24 @@ def wanted_of(asked: Asked, *, forms: Sequence[str] = (), whole: bool = False) -
         blank_status=call.flag("exportBlankForGrayFormStatus"),
         now=asked.here.now,
         group_of_site=asked.group_of_site,
-        about={"user-name": asked.here.actor.username, "project-id": str(asked.here.the_study.id)},
+        about=_about(asked),
     )
+
+
+def _about(asked: Asked) -> dict[str, str]:
+    """Who asks, and of which study; a person has a group where they see the records of one site alone."""
+    actor, sites = asked.here.actor, sites_for(asked.here.actor, asked.exporting)
+    said = {
+        "user-name": actor.username,
+        "user-fullname": actor.name,
+        "project-id": str(asked.here.the_study.id),
+        "project-status": "Production",  # nobody is in a draft, of which no rows can be asked
+        "redcap-version": VERSION,
+    }
+    if sites is not None and len(sites) == 1:
+        group = asked.group_of_site[next(iter(sites))]
+        said |= {"user-dag-name": group.name, "user-dag-label": group.label, "user-dag-id": str(group.id)}
+    return said
 
 
 def _decimal(call: Call) -> str:

@@ -237,6 +237,7 @@ def test_a_draft_is_designed_as_clients_design_a_project_in_development(world: W
         ({"content": "formEventMapping", "data": "[]"}, "stands the pre-screen, and nothing else"),
         ({"content": "repeatingFormsEvents", "data": '[{"event_name":"baseline_arm_1"}]'}, "cannot repeat"),
         ({"content": "metadata", "data": '[{"field_name":"x"}]'}, "has no form name"),
+        ({"content": "metadata", "data": "[]"}, "The dictionary has no fields."),
         ({"content": "project_settings", "data": '{"purpose":4}'}, "This cannot be set: purpose."),
     ):
         assert words in made.refused(format="json", **form), form

@@ -228,11 +228,44 @@ FIRST, BASE, LAST = "screening_arm_1", "baseline_arm_1", WEEK18
         ("[record-dag-label] = 'North clinic' and [record-dag-id] > 0", [FIRST, BASE, LAST, 1, 2]),
         ("[record-dag-name] = 'north_clinic' and [record-name] = 'M-001'", [FIRST, BASE, LAST, 1, 2]),
         ("[user-name] = 'manager'", []),
+        ("mod([event-id], 1000) = 2", [BASE]),
+        ("[previous-event-label] = 'Screening' and [next-event-label] <> ''", [BASE]),
+        ("[first-event-label] = 'Screening' and [last-event-label] = [event-label]", [LAST, 1, 2]),
+        (
+            "[user-fullname] <> '' and [user-dag-name] = '' and [project-status] = 'Production'",
+            [FIRST, BASE, LAST, 1, 2],
+        ),
+        ("[redcap-version] = '16.0.8' and [project-status] = 'Production'", [FIRST, BASE, LAST, 1, 2]),
+        # The words of a choice, and those of the choices that are ticked or not.
+        ("[fall_hurt:label] = 'Badly, twice'", [LAST, 1]),
+        ("[baseline_arm_1][pain_where:checked] = 'Back'", [FIRST, BASE, LAST, 1, 2]),
+        ("contains([baseline_arm_1][pain_where:unchecked], 'Leg')", [FIRST, BASE, LAST, 1, 2]),
+        ("[fall_hurt:value] = '2'", [LAST, 1]),
     ],
 )
 def test_a_filter_finds_other_events_and_repeats_and_knows_its_row(world: World, logic: str, rows: list[Any]):
     found = world["both"].json("record", filterLogic=logic, records="M-001", fields="participant_id", forms="falls")
     assert [row[NUMBER] or row[EVENT] for row in found] == rows
+
+
+@pytest.mark.parametrize(
+    ("logic", "words"),
+    [
+        (
+            "[rand-number] = 1",
+            "[rand-number]: nothing of an allocation is in any answer, since blinded",
+        ),
+        ("[rand-time:1:value] <> ''", "[rand-time:1]: nothing of an allocation"),
+        ("[aggregate-mean:pain_nrs] > 1", "[aggregate-mean:pain_nrs]: a condition is about one row."),
+        ("[user-role-name] = 'x'", "[user-role-name]: people may hold several roles."),
+        ("[survey-date-completed:diary] <> ''", "[survey-date-completed:diary]: a condition does not see surveys."),
+        ("[is-form] = 1", "[is-form]: an export is neither form nor survey."),
+        ("[pain_nrs:checked] = ''", "there is no field [pain_nrs:checked]"),
+        ("[nothing:label] = ''", "there is no field [nothing:label]"),
+    ],
+)
+def test_a_filter_that_cannot_be_answered_says_why(world: World, logic: str, words: str):
+    assert words in world["both"].refused("record", filterLogic=logic)
 
 
 @pytest.mark.parametrize("logic", ["[pain_nrs] >", "[no_such] = 1", "[no_event][pain_nrs] = 1", "__import__('os')"])
@@ -391,3 +424,10 @@ def test_an_empty_body_is_refused_in_the_shape_that_was_asked_for(world: World):
         assert reply.text.startswith(begins)
     assert json.loads(world["both"].send("record", fields="x", format="json").text)["error"]
     assert world["both"].send("record", fields="x").text.endswith("</error></hash>")
+
+
+def test_whoever_works_at_one_site_has_its_group_in_a_condition(world: World):
+    for name, group in (("coordinator", "North clinic"), ("southern", "South clinic")):
+        logic = f"[user-dag-label] = '{group}' and [user-dag-id] = [record-dag-id]"
+        assert world[name].json("record", filterLogic=logic), name
+        assert not world["manager"].json("record", filterLogic=logic)
