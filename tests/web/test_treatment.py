@@ -367,7 +367,12 @@ def test_treatment_is_stopped_and_goes_on_again_on_a_page_of_its_own(treated: Tr
     everybody = treated.world.coordinator().soup("/mini/participants/M-001").get_text(" ", strip=True)
     assert "Treatment was stopped on" in everybody
     assert not [label for label in LABEL.values() if label in everybody]
-    assert treated.world.found("M-001").status == "randomised"
+    found = treated.world.found("M-001")
+    assert found.status == "randomised"
+    assert found.id is not None
+    with treated.world.database.reading() as session:
+        stands = {(each.kind == "treatment", each.status == "stopped") for each in visits_of(session, found.id)}
+    assert stands == {(True, True), (False, False)}, "the sessions stop, and no visit does"
     resumed = treated.browser.send(
         f"{ROOT}/M-001/resumed", {**form_in(treated.browser.soup(page), f"{ROOT}/M-001/resumed"), "why": "Wrong one"}
     )
