@@ -114,10 +114,7 @@ class _Printer:
         log, more = log_of(self.session, self.study, code, limit=MOST_LINES)
         log = [line for line in log if line["subject"] not in hidden]
         corrected = {(line["subject"], line["item"]) for line in log if line["action"] == "entry.corrected"}
-        wanted = Wanted(participant=code)
-        queries = queries_page(
-            self.session, self.study, by=self.by, now=self.now, wanted=wanted, limit=LARGEST_PAGE
-        ).rows
+        queries = self._queries()
         signatures = signatures_of(self.session, number)
         standing = next((each for each in signatures if each.superseded_at is None), None)
         manifest = manifest_of(entries)
@@ -141,6 +138,25 @@ class _Printer:
             footer=f"{self.definition.short_title} · {code} · {self._moment(self.now)}",
         )
         return casebook_pdf(book, at=self.now, language=self.language)
+
+    def _queries(self) -> list[Query]:
+        """Every query of the participant, however many there are."""
+        found: list[Query] = []
+        wanted, cursor = Wanted(participant=self.participant.code), None
+        while True:
+            page = queries_page(
+                self.session,
+                self.study,
+                by=self.by,
+                now=self.now,
+                wanted=wanted,
+                cursor=cursor,
+                limit=LARGEST_PAGE,
+            )
+            found += page.rows
+            cursor = page.next
+            if cursor is None:
+                return found
 
     def _note(self, more: bool, count: int) -> str:
         zone = self.gettext("Times are those at the site (%s), the oldest first.") % self.timezone

@@ -246,7 +246,6 @@ def test_a_query_of_the_first_entry_is_seen_by_others(world: World):
     assert queries_page(world.session, world.study, by=world.second, now=NOW).rows
 
 
-@pytest.mark.requirement("E6-9", "AX11-8")
 def test_what_is_entered_twice_is_marked_as_in_error_once_it_is_settled(world: World):
     world.save()
     here: dict[str, Any] = {"session": world.session, "study": world.study, "participant": world.participant, **WHERE}
@@ -257,6 +256,7 @@ def test_what_is_entered_twice_is_marked_as_in_error_once_it_is_settled(world: W
     assert mark_in_error(**here, version=world.entry().version).is_in_error
 
 
+@pytest.mark.requirement("E6-9", "AX11-8")
 def test_differences_are_settled_one_by_one_with_their_reasons(world: World):
     world.save()
     entered = world.again({**PAIN, "pain_nrs": 7, "pain_days": 4, "pain_note": "Sore"})

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from app.capture.models import DataQuery
 from app.foundation.database import Database, table_of
 from tests.web.browser import Browser, counted_statements, form_in
+from tests.web.pdf import text_of
 from tests.web.test_entries import FORM, PAIN, VISIT, World, at_the_visit
 
 __all__ = ["at_the_visit"]
@@ -192,3 +193,12 @@ def test_the_list_of_participants_counts_what_stands_and_leads_to_it(world: Worl
     assert rows(monitor)["M-001"] == "1"
     monitor.post(f"{path_of(world)}/close", {"version": "2"}, page=ITEM)
     assert rows(monitor) == {"M-001": "", "M-002": ""}
+
+
+def test_the_printed_casebook_has_every_query_however_many_there_are(world: World, monkeypatch: pytest.MonkeyPatch):
+    monitor = asked(world)
+    assert monitor.post(ITEM.replace("pain_nrs", "pain_days"), {"text": "Four days, or five?"}).status_code == 303
+    monkeypatch.setattr("app.casebook.LARGEST_PAGE", 1)
+    printed = "".join(text_of(world.browser("coordinator").get("/mini/participants/M-001/casebook.pdf").content))
+    both = [printed.count(text.replace(" ", "")) for text in (ASKED, "Four days, or five?")]
+    assert both == [2, 2], "beside the answer, and in what the log says"
