@@ -1,6 +1,7 @@
 """The pages of adverse events: reported, followed up, judged and reviewed; nothing typed is lost, no arm is told."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -112,6 +113,49 @@ def test_follow_ups_add_and_what_somebody_else_wrote_is_shown_beside_mine(world:
     assert coordinator.post(f"{url}/void", {"why": "Another participant"}, page=url).status_code == 303
     assert "Void" in said(coordinator.get(url))
     assert "is void" in said(coordinator.get(f"{url}/follow-up"))
+
+
+@pytest.mark.requirement("P11-e2")
+def test_when_the_site_learnt_of_it_is_corrected_from_what_stands(world: World):
+    coordinator = world.coordinator()
+    url = reported(world, coordinator, **SERIOUS)
+    page = coordinator.soup(url)
+    assert page.select_one(f'a[href="{url}/follow-up?kind=correction"]') is not None
+    address = f"{url}/follow-up?kind=correction"
+    form = coordinator.form(address, f"{url}/follow-up")
+    assert form["corrects"] == ["1"]
+    assert form["kind"] == ["correction"]
+    before = f"{world.today() - timedelta(days=2)}"
+    same = coordinator.send(f"{url}/follow-up", {**form, "why": "Misread"})
+    assert same.status_code == 422
+    assert "Nothing differs" in said(same)
+    again = BeautifulSoup(same.text, "html.parser")
+    assert again.select_one("input[name=corrects]")["value"] == "1"  # type: ignore[index]
+    typed_in = {"aware_on": before, "why": "The ward rang on that day.", "onset": before[:7]}
+    assert coordinator.send(f"{url}/follow-up", {**form, **typed_in}).status_code == 303
+    shown = said(coordinator.get(url))
+    assert "over" in shown, "the deadline moved with it"
+    assert "of version 1" in shown
+    assert "adverse_event.clock_moved" in world.log()
+    sent = {"clock": "sponsor/0", "reference": "SAE-7"}
+    assert coordinator.post(f"{url}/clock", sent, page=url).status_code == 303
+    assert "Reported late" in said(coordinator.get(url))
+    back = {
+        **coordinator.form(address, f"{url}/follow-up"),
+        "aware_on": f"{world.today()}",
+        "aware_time": "00:00",
+        "why": "It was not.",
+    }
+    assert coordinator.send(f"{url}/follow-up", back).status_code == 303
+    assert "Reported as counted then. As corrected since" in said(coordinator.get(url))
+    news = {"narrative": "Kept another night."}
+    assert coordinator.post(f"{url}/follow-up", news, page=f"{url}/follow-up").status_code == 303
+    shown = said(coordinator.get(url))
+    assert "News of version 4" in shown
+    assert coordinator.soup(url).select_one(f'a[href="{url}/follow-up?kind=correction&of=1"]') is not None
+    assert "sponsor/4" in coordinator.get(url).text
+    news_sent = {"clock": "sponsor/4", "reference": "SAE-7, follow-up 1"}
+    assert coordinator.post(f"{url}/clock", news_sent, page=url).status_code == 303
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

@@ -1,0 +1,34 @@
+"""a report says whose moment it corrects, and news after a report was sent has a clock of its own"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "follow_up_clocks"
+down_revision = "passkeys"
+branch_labels = None
+depends_on = None
+
+KEPT = "A row of event_clock is never taken away."
+
+
+def upgrade() -> None:
+    op.add_column("adverse_event_report", sa.Column("corrects", sa.Integer(), nullable=True))
+    # SQLite makes the table anew for another uniqueness, and would forget checks it is not told of, and the trigger.
+    pair = sa.CheckConstraint(
+        "(reported_at IS NULL) = (reported_by IS NULL)", name=op.f("ck_event_clock_reported_pair")
+    )
+    with op.batch_alter_table("event_clock", table_args=[pair]) as clock:
+        clock.add_column(sa.Column("follows", sa.Integer(), nullable=False, server_default="0"))
+        clock.drop_constraint(op.f("uq_event_clock_event_id_code"), type_="unique")
+        clock.create_unique_constraint(op.f("uq_event_clock_event_id_code_follows"), ["event_id", "code", "follows"])
+    with op.batch_alter_table("event_clock", table_args=[pair]) as clock:
+        clock.alter_column("follows", existing_type=sa.Integer(), server_default=None)
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute(
+            "CREATE TRIGGER event_clock_no_delete BEFORE DELETE ON event_clock "
+            f"BEGIN SELECT RAISE(ABORT, '{KEPT}'); END"
+        )
+
+
+def downgrade() -> None:
+    raise NotImplementedError("Data are never taken away: restore a backup instead.")
