@@ -83,7 +83,7 @@ _SCREENED_AND_WHO = (
 _TIMEZONE = select(SITE.c.timezone).where(SITE.c.id == bindparam("site_id", type_=Integer))
 _LAST = select(STUDY.c.last_participant).where(STUDY.c.id == bindparam("study_id", type_=Integer))
 _HELD = (
-    select(PARTICIPANT.c.status, PARTICIPANT.c.withdrawal_level, PARTICIPANT.c.withdrawn_on)
+    select(PARTICIPANT.c.status, PARTICIPANT.c.withdrawal_level, PARTICIPANT.c.withdrawn_on, PARTICIPANT.c.fatal_event)
     .where(PARTICIPANT.c.id == _ID)
     .with_for_update(key_share=True)
 )
@@ -170,6 +170,7 @@ class Standing:
     status: Status
     withdrawal_level: str | None
     withdrawn_on: date | None
+    fatal_event: int | None = None
 
 
 class Placed(Protocol):
@@ -360,7 +361,23 @@ def today_at_site(session: Session, participant: Participant, now: datetime) -> 
 def held(session: Session, participant_id: int) -> Standing:
     """Where the participant stands now, held until the transaction ends: whoever else changes them waits."""
     row = session.execute(_HELD, {"participant_id": participant_id}).one()
-    return Standing(Status(row.status), row.withdrawal_level, row.withdrawn_on)
+    return Standing(Status(row.status), row.withdrawal_level, row.withdrawn_on, row.fatal_event)
+
+
+def deaths_to_record(session: Session, study: StudyInUse, *, by: Actor, limit: int = 25) -> list[tuple[str, int]]:
+    """Who is not recorded as dead though an adverse event of theirs was fatal: code and number of the event."""
+    query = (
+        select(PARTICIPANT.c.code, PARTICIPANT.c.fatal_event)
+        .where(
+            PARTICIPANT.c.study_id == study.id,
+            PARTICIPANT.c.fatal_event.is_not(None),
+            PARTICIPANT.c.status != written_out(Status.DIED),
+            at_their_sites(by, Permission.SAFETY_READ),
+        )
+        .order_by(PARTICIPANT.c.code)
+        .limit(limit)
+    )
+    return [(row.code, row.fatal_event) for row in session.execute(query)]
 
 
 def code_of(definition: Study, number: int) -> str:

@@ -14,7 +14,14 @@ from app.capture.rules import named_form
 from app.consent.reads import Owed, reconsents_owed, to_countersign
 from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import NotAllowed
-from app.participants.reads import ParticipantFilter, ParticipantRow, Sort, count_by_status, participants_page
+from app.participants.reads import (
+    ParticipantFilter,
+    ParticipantRow,
+    Sort,
+    count_by_status,
+    deaths_to_record,
+    participants_page,
+)
 from app.participants.status import Status
 from app.people.access import Actor, may, require
 from app.people.permissions import Permission
@@ -130,6 +137,7 @@ def today(here: PageInStudy) -> Response:
         sign_next=_signatures(path, unsigned.next if unsigned else None),
         sign_previous=_signatures(path, unsigned.previous if unsigned else None),
         casebooks=_casebooks(here, by) if first_page else None,
+        deaths=deaths_to_record(here.session, study, by=by) if first_page and may(by, Permission.SAFETY_READ) else [],
         clocks=clocks_running(here, places) if first_page else [],
         queries=waiting(here.session, study, by=by) if first_page and may(by, Permission.ENTRY_READ) else None,
         timezone=places.timezone(),

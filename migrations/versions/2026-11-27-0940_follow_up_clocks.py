@@ -1,4 +1,4 @@
-"""a report says whose moment it corrects, and news after a report was sent has a clock of its own"""
+"""a report says whose moment it corrects, news after a report has a clock, a participant knows of a fatal event"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -28,6 +28,17 @@ def upgrade() -> None:
             "CREATE TRIGGER event_clock_no_delete BEFORE DELETE ON event_clock "
             f"BEGIN SELECT RAISE(ABORT, '{KEPT}'); END"
         )
+
+    op.add_column("participant", sa.Column("fatal_event", sa.Integer(), nullable=True))
+    op.execute(
+        "UPDATE participant SET fatal_event = (SELECT min(id) FROM adverse_event WHERE participant_id = participant.id "
+        "AND outcome = 'fatal' AND state <> 'void') WHERE id IN (SELECT participant_id FROM adverse_event WHERE "
+        "outcome = 'fatal' AND state <> 'void')"
+    )
+    there = sa.text("fatal_event IS NOT NULL")
+    op.create_index(
+        "ix_participant_fatal", "participant", ["study_id", "code"], sqlite_where=there, postgresql_where=there
+    )
 
 
 def downgrade() -> None:

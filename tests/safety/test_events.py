@@ -3,7 +3,7 @@
 import json
 import threading
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,8 +19,10 @@ from app.foundation.database import Database, table_of
 from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Problem, Refused
 from app.foundation.paging import Page
 from app.foundation.partial_dates import days_of
+from app.participants.reads import held
 from app.people.models import Site
 from app.people.permissions import Permission, Role, holders
+from app.randomisation.actions import randomise
 from app.safety.events import actions, clocks, reads
 from app.safety.events.reads import CLOCK, EVENT, JUDGEMENT, REPORT, EventRow, Sort, Wanted
 from app.safety.events.rules import (
@@ -39,6 +41,7 @@ from app.safety.events.rules import (
     why_not,
 )
 from app.safety.words import telling
+from app.schedule.appointments.actions import Wish, book
 from app.studies.definition import Safety, SafetyClock
 from tests.capture.records import consented
 from tests.factories import NOW, TODAY, definition, person
@@ -731,6 +734,23 @@ def test_a_mail_says_the_deadline_as_the_clock_at_the_site_says_it(trial: Safe):
     local = (AWARE + timedelta(hours=24)).astimezone(ZoneInfo("Pacific/Auckland"))
     assert f"at {local:%H:%M}, Pacific/Auckland (22 hours left)" in mail.body
     assert "UTC" not in mail.body
+
+
+def test_nobody_is_randomised_or_booked_after_a_fatal_event(trial: Safe):
+    someone, session, study = trial.someone, trial.session, trial.study
+    asked: dict[str, Any] = {"visit": None, "purpose": "A talk", "by": trial.by("coordinator"), "now": NOW}
+    wish = Wish(TODAY + timedelta(days=7), time(10), 60)
+    number = trial.report(FATAL)
+    assert held(session, someone.id or 0).fatal_event == number
+    with pytest.raises(Refused, match="Record the death"):
+        book(session, study, someone, wish, **asked)
+    with pytest.raises(Refused, match="Record the death"):
+        randomise(session, study, someone, by=trial.by("coordinator"), now=NOW)
+    another = trial.report(replace(FATAL, term="Stroke"))
+    actions.void(session, study, number, why="Twice", base_version=1, by=trial.by("coordinator"), now=NOW)
+    assert held(session, someone.id or 0).fatal_event == another
+    actions.void(session, study, another, why="Misread", base_version=1, by=trial.by("coordinator"), now=NOW)
+    book(session, study, someone, wish, **asked)
 
 
 # Whatever happens, in whatever order

@@ -158,6 +158,34 @@ def test_when_the_site_learnt_of_it_is_corrected_from_what_stands(world: World):
     assert coordinator.post(f"{url}/clock", news_sent, page=url).status_code == 303
 
 
+DEAD = {"serious": "yes", "criteria": ["death"], "outcome": "fatal"}
+
+
+@pytest.mark.requirement("P11-f")
+def test_a_fatal_event_asks_for_the_death_and_nothing_is_planned_meanwhile(world: World):
+    coordinator, investigator = world.coordinator(), world.browser("investigator")
+    someone = "/mini/participants/M-001"
+    assert "Record the death" not in said(coordinator.get(someone))
+    url = reported(world, coordinator, **DEAD)
+    for page in (someone, "/mini/today"):
+        for each in (coordinator, investigator):
+            shown = each.soup(page)
+            assert shown.select_one(f'a[href="{someone}/death"]') is not None, page
+            assert shown.select_one(f'a[href="{url}"]') is not None, page
+    number = url.rpartition("/")[2]
+    words = f"Adverse event {number} of M-001 was fatal. Record the death"
+    assert words in said(coordinator.get(f"{someone}/randomise"))
+    assert coordinator.soup(someone).select_one('a[href*="/appointments/new"]') is None
+    clinician = world.browser("clinician")
+    assert f"/safety/events/{number}" not in clinician.get(someone).text, "who treats sees what they reported"
+    alive = {**TYPED, "outcome": "recovering", "why": "Somebody else's event", "kind": "correction"}
+    alive |= {"onset": f"{world.today():%Y-%m}"}
+    assert coordinator.post(f"{url}/follow-up", alive, page=f"{url}/follow-up").status_code == 303
+    assert "Record the death" not in said(coordinator.get(someone))
+    assert words not in said(coordinator.get(f"{someone}/randomise"))
+    assert "Deaths to record" not in said(coordinator.get("/mini/today"))
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"term": ""}, "term"),
     ({"onset": "last week"}, "onset"),

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
@@ -15,6 +15,7 @@ from app.foundation.clock import today as date_in
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Refused
 from app.foundation.partial_dates import days_of
 from app.foundation.words import text_problems
+from app.participants.identity import PARTICIPANT
 from app.participants.models import Participant
 from app.participants.reads import held, today_at_site
 from app.people.access import Actor, require
@@ -40,6 +41,7 @@ from app.safety.events.rules import (
     ClockState,
     Details,
     Judged,
+    Outcome,
     State,
     changed,
     details_problems,
@@ -121,6 +123,7 @@ def report(
             .returning(EVENT.c.id)
         ).scalar_one()
     )
+    _follow_death(session, participant.id)
     sure = bool(telling(study.definition, by, _texts(said)))
     _add_report(session, number, 1, INITIAL, stored, None, aware_at, confirmed=sure, by=by, now=now)
     changes = [
@@ -207,6 +210,7 @@ def report_again(
     since = serious_since(reports_of(session, number))
     after = TRANSITIONS[State(standing.state)][kind]
     _change(session, number, version=version, state=after.value, serious_since=since, **_listed(said))
+    _follow_death(session, event.participant_id)
     changes = [
         Change(f"adverse_event.{DONE[kind]}", event.participant, _about(number), name, old=old, new=new)
         for name, old, new in changed(last.details, said)
@@ -264,6 +268,7 @@ def void(
         now=now,
     )
     _change(session, number, version=version, state=State.VOID.value)
+    _follow_death(session, event.participant_id)
     made = Change(
         "adverse_event.voided",
         event.participant,
@@ -541,6 +546,17 @@ def _add_report(
 
 def _change(session: Session, number: int, **values: Any) -> None:
     session.execute(update(EVENT).where(EVENT.c.id == number).values(**values))
+
+
+def _follow_death(session: Session, participant_id: int) -> None:
+    """Let the participant say which of their events was fatal: nobody is randomised or booked after it."""
+    fatal = select(func.min(EVENT.c.id)).where(
+        EVENT.c.participant_id == participant_id,
+        EVENT.c.outcome == Outcome.FATAL.value,
+        EVENT.c.state != State.VOID.value,
+    )
+    changed_to = update(PARTICIPANT).where(PARTICIPANT.c.id == participant_id)
+    session.execute(changed_to.values(fatal_event=fatal.scalar_subquery()))
 
 
 def _listed(said: Details) -> dict[str, Any]:
