@@ -364,22 +364,6 @@ def held(session: Session, participant_id: int) -> Standing:
     return Standing(Status(row.status), row.withdrawal_level, row.withdrawn_on, row.fatal_event)
 
 
-def deaths_to_record(session: Session, study: StudyInUse, *, by: Actor, limit: int = 25) -> list[tuple[str, int]]:
-    """Who is not recorded as dead though an adverse event of theirs was fatal: code and number of the event."""
-    query = (
-        select(PARTICIPANT.c.code, PARTICIPANT.c.fatal_event)
-        .where(
-            PARTICIPANT.c.study_id == study.id,
-            PARTICIPANT.c.fatal_event.is_not(None),
-            PARTICIPANT.c.status != written_out(Status.DIED),
-            at_their_sites(by, Permission.SAFETY_READ),
-        )
-        .order_by(PARTICIPANT.c.code)
-        .limit(limit)
-    )
-    return [(row.code, row.fatal_event) for row in session.execute(query)]
-
-
 def code_of(definition: Study, number: int) -> str:
     """The code of the participant with this number."""
     return f"{definition.participant_prefix}{number:0{definition.participant_digits}d}"

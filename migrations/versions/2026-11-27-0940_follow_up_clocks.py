@@ -39,6 +39,8 @@ def upgrade() -> None:
     op.create_index(
         "ix_participant_fatal", "participant", ["study_id", "code"], sqlite_where=there, postgresql_where=there
     )
+    asked = sa.text("asked_at IS NOT NULL AND lifted_at IS NULL")
+    op.create_index("ix_data_lock_asked", "data_lock", ["study_id"], sqlite_where=asked, postgresql_where=asked)
 
 
 def downgrade() -> None:

@@ -62,6 +62,8 @@ def test_a_serious_event_from_report_to_review(world: World):
     investigator = world.browser("investigator")
     today = said(investigator.get("/mini/today"))
     assert "Safety clocks" in today
+    assert "One adverse event to be judged" in today
+    assert "Waits for you" not in said(coordinator.get("/mini/today")), "only who may act is asked"
     assert "Report to the sponsor" in today
     judgement = {"relatedness": "possible", "expected": "no", "words": "Weak legs are known.", "password": "wrong"}
     refused = investigator.post(f"{url}/judgement", judgement, page=url)
@@ -70,11 +72,14 @@ def test_a_serious_event_from_report_to_review(world: World):
     signed = investigator.post(f"{url}/judgement", {**judgement, "password": PASSWORD}, page=url)
     assert signed.status_code == 303, said(signed)
     assert "Ask somebody else who may review it" in said(investigator.get(url))
+    assert "Waits for you" not in said(investigator.get("/mini/today")), "nobody reviews their own judgement"
     manager = world.browser("data_manager")
+    assert "One judgement that waits for a second person" in said(manager.get("/mini/today"))
     review = {"agree": "no", "words": "", "password": PASSWORD}
     assert manager.post(f"{url}/review", review, page=url).status_code == 422
     assert manager.post(f"{url}/review", {**review, "agree": "yes"}, page=url).status_code == 303
     assert "Reviewed" in said(manager.get(url))
+    assert "Waits for you" not in said(manager.get("/mini/today"))
     sent = coordinator.post(f"{url}/clock", {"clock": "sponsor", "reference": "Mail, SAE-7"}, page=url)
     assert sent.status_code == 303, said(sent)
     assert "Reported in time" in said(coordinator.get(url))
