@@ -47,6 +47,7 @@ REPORT: dict[str, Any] = {
     "details": DETAILS,
     "why": "Misread",
     "aware_at": "2026-03-15T09:30:00.000000Z",
+    "corrects": 1,
     "confirmed": False,
     "at": "2026-03-15T09:41:00.000000Z",
     "by": "coordinator",
@@ -64,6 +65,7 @@ JUDGEMENT: dict[str, Any] = {
 }
 CLOCK: dict[str, Any] = {
     "code": "sponsor",
+    "follows": 0,
     "state": "reported",
     "started_at": "2026-03-15T09:30:00.000000Z",
     "due_at": "2026-03-16T09:30:00.000000Z",
@@ -129,7 +131,11 @@ class EventBody(Body):
 
 
 class ReportBody(Body):
-    """A follow-up, or a correction that says why. `version` is the one that was read."""
+    """A follow-up, or a correction that says why. `version` is the one that was read.
+
+    `aware_at` of a follow-up is when the site learnt of the news. A correction says when it learnt of what version
+    `corrects` told: clocks that run move with it.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -146,6 +152,10 @@ class ReportBody(Body):
     kind: Literal["follow_up", "correction"]
     details: DetailsBody
     aware_at: AwareDatetime
+    corrects: Version | None = Field(
+        default=None,
+        description="Of a correction: the first report or follow-up whose moment `aware_at` says; else the newest.",
+    )
     why: Text | None = Field(default=None, description="What was wrong before; needed in a correction.")
     version: Version
     confirmed: Confirmed = []
@@ -212,6 +222,9 @@ class SentBody(Body):
     )
 
     clock: Code
+    follows: Version | None = Field(
+        default=None, description="Which clock of this code, by the version whose news it is for; else the newest."
+    )
     sent_at: AwareDatetime
     reference: Text
 
@@ -264,6 +277,7 @@ class ReportReply(Reply):
     details: DetailsReply
     why: str | None
     aware_at: datetime
+    corrects: int | None
     confirmed: bool
     at: datetime
     by: str
@@ -286,11 +300,12 @@ class JudgementReply(Reply):
 
 
 class ClockReply(Reply):
-    """A deadline of an event."""
+    """A deadline of an event. `follows`: the version whose news it is for, 0 for the first report."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": CLOCK})
 
     code: str
+    follows: int
     state: str
     started_at: datetime
     due_at: datetime
@@ -401,6 +416,7 @@ def follow_up_adverse_event(here: ApiChange, number: Number, asked: ReportBody) 
         asked.details.said(),
         kind=Act(asked.kind),
         aware_at=asked.aware_at,
+        corrects=asked.corrects,
         why=asked.why,
         base_version=asked.version,
         confirmed=asked.confirmed,
@@ -472,6 +488,7 @@ def stop_clock(here: ApiChange, number: Number, asked: SentBody) -> Response:
         here.the_study,
         number,
         asked.clock,
+        follows=asked.follows,
         sent_at=asked.sent_at,
         reference=asked.reference,
         by=here.actor,

@@ -174,6 +174,12 @@ class DataLock(SQLModel, table=True):
             sqlite_where=text("lifted_at IS NULL"),
             postgresql_where=text("lifted_at IS NULL"),
         ),
+        Index(
+            "ix_data_lock_asked",
+            "study_id",
+            sqlite_where=text("asked_at IS NOT NULL AND lifted_at IS NULL"),
+            postgresql_where=text("asked_at IS NOT NULL AND lifted_at IS NULL"),
+        ),
         CheckConstraint("(lifted_at IS NULL) = (lifted_by IS NULL)", name="lifted_pair"),
         CheckConstraint("(asked_at IS NULL) = (asked_by IS NULL)", name="asked_pair"),
         # 21 CFR 11.10(g): nobody opens alone what was locked, not even past the application.

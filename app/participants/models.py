@@ -12,7 +12,10 @@ __all__ = ["Identity", "Participant", "ParticipantFile", "ParticipantLink", "Ran
 
 
 class Participant(SQLModel, table=True):
-    """One person in one study, known by a code that says nothing about them or their arm."""
+    """One person in one study, known by a code that says nothing about them or their arm.
+
+    `fatal_event` is the first adverse event of theirs whose outcome is fatal as it stands; safety sees to it.
+    """
 
     __tablename__ = "participant"
     __table_args__ = (
@@ -20,6 +23,13 @@ class Participant(SQLModel, table=True):
         Index("ix_participant_study_status", "study_id", "status", "code"),
         Index("ix_participant_study_site", "study_id", "site_id", "code"),
         Index("ix_participant_study_screened", "study_id", "screened_on", "code"),
+        Index(
+            "ix_participant_fatal",
+            "study_id",
+            "code",
+            sqlite_where=text("fatal_event IS NOT NULL"),
+            postgresql_where=text("fatal_event IS NOT NULL"),
+        ),
         CheckConstraint("(randomised_at IS NULL) = (randomised_by IS NULL)", name="randomised_pair"),
     )
 
@@ -40,6 +50,7 @@ class Participant(SQLModel, table=True):
     """The day on which they left the study: withdrew from visits, or died. What was held until then can be recorded."""
     treatment_stopped_on: date | None = None
     treatment_stopped_reason: str | None = Field(default=None, sa_type=Text)
+    fatal_event: int | None = None
     created_at: datetime = Field(sa_type=Instant)
     created_by: str
 

@@ -89,6 +89,7 @@ _HELD = (
         PARTICIPANT.c.withdrawn_on,
         PARTICIPANT.c.left_on,
         PARTICIPANT.c.treatment_stopped_on,
+        PARTICIPANT.c.fatal_event,
     )
     .where(PARTICIPANT.c.id == _ID)
     .with_for_update(key_share=True)
@@ -179,6 +180,7 @@ class Standing:
     withdrawn_on: date | None
     left_on: date | None
     treatment_stopped_on: date | None
+    fatal_event: int | None = None
 
 
 class Placed(Protocol):
@@ -370,7 +372,14 @@ def today_at_site(session: Session, participant: Participant, now: datetime) -> 
 def held(session: Session, participant_id: int) -> Standing:
     """Where the participant stands now, held until the transaction ends: whoever else changes them waits."""
     row = session.execute(_HELD, {"participant_id": participant_id}).one()
-    return Standing(Status(row.status), row.withdrawal_level, row.withdrawn_on, row.left_on, row.treatment_stopped_on)
+    return Standing(
+        Status(row.status),
+        row.withdrawal_level,
+        row.withdrawn_on,
+        row.left_on,
+        row.treatment_stopped_on,
+        row.fatal_event,
+    )
 
 
 def code_of(definition: Study, number: int) -> str:

@@ -295,6 +295,7 @@ def standing(
         slot_waiting=held.used < held.slots if held else _is_slot_waiting(session, study.id, found.code, first=first),
         behind=newest is not None and differs(session, newest, row.leaf),
         staged=row.staged,
+        fatal_event=row.fatal_event,
     )
     return AtTheGates(row.site_code, row.site_name, row.timezone, found.code, held, facts)
 
@@ -325,6 +326,7 @@ def _participant_and_site(lock: bool, remembered: bool) -> Select[Any]:
         select(
             PARTICIPANT.c.code,
             PARTICIPANT.c.status,
+            PARTICIPANT.c.fatal_event,
             SITE.c.code.label("site_code"),
             SITE.c.name.label("site_name"),
             SITE.c.timezone,

@@ -8,6 +8,7 @@ from typing import Any
 
 from app.expressions import Value, from_stored, parse
 from app.expressions.values import blank, same
+from app.participants.rules import why_not_after_death
 from app.participants.status import Status
 from app.randomisation.methods import DECIDING
 from app.randomisation.methods.listed import NAME as LISTED
@@ -155,6 +156,8 @@ class Facts:
     """Whether the database is older than what was done on it (REL-17)."""
     staged: bool = False
     """Whether they have their group of the first stage; in a study without one nobody has."""
+    fatal_event: int | None = None
+    """The adverse event of theirs that was fatal."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,7 @@ def _why_not_staged(study: Study, facts: Facts) -> str | None:
 def _why_withdrawn(facts: Facts) -> str | None:
     if facts.status == Status.WITHDRAWN:
         return f"{facts.participant} has withdrawn. A participant who has withdrawn is not randomised."
-    return None
+    return why_not_after_death(facts.participant, Status(facts.status), facts.fatal_event)
 
 
 def _why_not_open(facts: Facts) -> str | None:

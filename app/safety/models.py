@@ -45,7 +45,8 @@ class AdverseEventReport(SQLModel, table=True):
     """What somebody reported of an event: first, as a follow-up, as a correction. Never changed, never removed.
 
     `details` is the whole event as it stands after this report, as JSON. `confirmed`: some word of it could mean an
-    arm, and whoever reported it said that it does not.
+    arm, and whoever reported it said that it does not. `aware_at` is when the site learnt of what is new; in a
+    correction, of what version `corrects` told (none: a correction from before this could be said; it moves nothing).
     """
 
     __tablename__ = "adverse_event_report"
@@ -58,6 +59,7 @@ class AdverseEventReport(SQLModel, table=True):
     details: str = Field(sa_type=Text)
     why: str | None = Field(default=None, sa_type=Text)
     aware_at: datetime = Field(sa_type=Instant)
+    corrects: int | None = None
     confirmed: bool = False
     reported_at: datetime = Field(sa_type=Instant)
     reported_by: str
@@ -86,11 +88,14 @@ class EventJudgement(SQLModel, table=True):
 
 
 class EventClock(SQLModel, table=True):
-    """A deadline that runs, ran, or was called off for a serious event. `steps_taken`: how many mails' turns came."""
+    """A deadline that runs, ran, or was called off for a serious event. `steps_taken`: how many mails' turns came.
+
+    `follows` is the version that brought news after a report was sent, for which another is due; 0 of the first report.
+    """
 
     __tablename__ = "event_clock"
     __table_args__ = (
-        UniqueConstraint("event_id", "code"),
+        UniqueConstraint("event_id", "code", "follows"),
         Index("ix_event_clock_running", "study_id", "state", "due_at"),
         CheckConstraint("(reported_at IS NULL) = (reported_by IS NULL)", name="reported_pair"),
     )
@@ -99,6 +104,7 @@ class EventClock(SQLModel, table=True):
     study_id: int = Field(foreign_key="study.id")
     event_id: int = Field(foreign_key="adverse_event.id")
     code: str
+    follows: int = 0
     state: str
     started_at: datetime = Field(sa_type=Instant)
     due_at: datetime = Field(sa_type=Instant)

@@ -47,6 +47,7 @@ KINDS: Mapping[str, str] = {
 DONE: Mapping[str, str] = {
     "access.reviewed": "Access reviewed",
     "adverse_event.clock_called_off": "Deadline of an adverse event called off",
+    "adverse_event.clock_moved": "Deadline of an adverse event moved",
     "adverse_event.clock_started": "Deadline of an adverse event started",
     "adverse_event.clock_stopped": "Deadline of an adverse event stopped",
     "adverse_event.corrected": "Adverse event corrected",

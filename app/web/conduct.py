@@ -123,6 +123,7 @@ def deviations(here: PageInStudy) -> Response:
         category=query["category"],
         grade=query["grade"] if query["grade"] in GRADES else None,
         open=query["open"] == "yes",
+        to_sign=query["open"] == "sign",
     )
     if asked.get("format") == "csv":
         rows = _deviation_lines(here, wanted)

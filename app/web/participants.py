@@ -590,7 +590,9 @@ def show(here: PageInStudy, code: str) -> Response:
         owed=reconsent_owed(here.the_study, consents, today, places.code(participant.site_id)),
         appointments=[{"row": row, "label": label_of(here, row)} for row in appointments],
         may_book=may(here.actor, Permission.APPOINTMENT_BOOK, site_id=site_id)
-        and why_not_book(Status(participant.status), None) is None,
+        and why_not_book(Status(participant.status), None) is None
+        and participant.fatal_event is None,
+        fatal_url=_fatal_url(here, participant),
         screening=screening,
         failure=_failure(definition, screening),
         erased=erased,
@@ -624,6 +626,14 @@ def show(here: PageInStudy, code: str) -> Response:
         else "",
         may_read=may_read,
     )
+
+
+def _fatal_url(here: Here, participant: Participant) -> str:
+    """The page of an event that was fatal, while the death is not recorded; empty for who does not read of safety."""
+    if participant.fatal_event is None or participant.status == Status.DIED:
+        return ""
+    reads_it = may(here.actor, Permission.SAFETY_READ, site_id=participant.site_id)
+    return f"/{here.the_study.code}/safety/events/{participant.fatal_event}" if reads_it else ""
 
 
 def _safety(here: Here, participant: Participant) -> list[dict[str, Any]]:

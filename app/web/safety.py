@@ -16,7 +16,7 @@ from app.participants.reads import participant_by_code
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
 from app.safety.events import actions, reads
-from app.safety.events.reads import EventRow, Judgement, Report, Running, Sort, Wanted
+from app.safety.events.reads import ClockRow, EventRow, Judgement, Running, Sort, Wanted
 from app.safety.events.rules import (
     Act,
     Action,
@@ -24,8 +24,12 @@ from app.safety.events.rules import (
     Criterion,
     Details,
     Outcome,
+    Report,
     changed,
+    clock_begins,
+    due_at,
     expected_by_list,
+    news_of,
     time_left,
     waits_for,
     why_not_second,
@@ -322,6 +326,7 @@ def follow_up(here: ChangeInStudy, number: int) -> Response:
             _typed(here),
             kind=kind,
             aware_at=typed_moment(here, "aware", found.site_id),
+            corrects=here.number("corrects") if here.value("corrects") else None,
             why=here.value("why"),
             base_version=here.number("version"),
             confirmed=here.form.get("confirmed", ()),
@@ -403,6 +408,8 @@ def review(here: ChangeInStudy, number: int) -> Response:
 def stop_clock(here: ChangeInStudy, number: int) -> Response:
     """Write down that it was reported where a clock asks for it."""
     found = _event(here, number, Permission.EVENT_REPORT)
+    _, _, typed = here.value("clock").partition("/")  # a clock by its code and, where it is for news, the version
+    follows = int(typed) if typed.isdecimal() and len(typed) < 10 else None
     return _act(
         here,
         number,
@@ -412,7 +419,8 @@ def stop_clock(here: ChangeInStudy, number: int) -> Response:
             here.session,
             here.the_study,
             number,
-            here.value("clock"),
+            here.value("clock").partition("/")[0],
+            follows=follows,
             sent_at=typed_moment(here, "sent", found.site_id),
             reference=here.value("reference"),
             by=here.actor,
@@ -463,12 +471,17 @@ def _url(here: Here, number: int) -> str:
 
 def _follow_up_page(here: Here, found: EventRow, *, problem: Problem | None = None) -> Response:
     places = places_of(here)
-    last = reads.reports_of(here.session, found.number)[-1]
-    details = last.details
-    local = here.now.astimezone(ZoneInfo(places.timezone(found.site_id)))
+    reports = reads.reports_of(here.session, found.number)
+    last, news = reports[-1], news_of(reports)
+    details, asked = last.details, here.request.query_params
+    kind = here.value("kind") if here.form else asked.get("kind")
+    corrects = kind == Act.CORRECTION
+    of = here.value("corrects") if here.form else asked.get("of")
+    told = next((each for each in news if str(each.version) == of), news[-1])
+    local = (told.aware_at if corrects else here.now).astimezone(ZoneInfo(places.timezone(found.site_id)))
     values: dict[str, Any] = {name: getattr(details, name) for name in TEXTS}
     values |= {"serious": "yes" if details.serious else "no", "criteria": list(details.criteria), "why": ""}
-    values |= {"aware_on": local.date().isoformat(), "aware_time": f"{local:%H:%M}", "kind": Act.FOLLOW_UP.value}
+    values |= {"aware_on": local.date().isoformat(), "aware_time": f"{local:%H:%M}"}
     return show_at(
         here,
         places,
@@ -476,6 +489,9 @@ def _follow_up_page(here: Here, found: EventRow, *, problem: Problem | None = No
         status_code=status_of(problem),
         event=found,
         last=last,
+        kind=Act.CORRECTION.value if corrects else Act.FOLLOW_UP.value,
+        of=told,
+        kinds={each.version: each.kind for each in reports},
         version=found.version,
         overtaken=isinstance(problem, Conflict),
         standing=_differs(here, details) if isinstance(problem, Conflict) else [],
@@ -552,17 +568,8 @@ def _event_page(here: Here, number: int, *, problem: Problem | None = None) -> R
         judgements=[_judged(here, each) for each in reversed(judgements)],
         last=last,
         stale=last is not None and last.version != found.version,
-        clocks=[
-            {
-                "clock": each,
-                "label": names.get(each.code, each.code),
-                "left": time_left(each.due_at, here.now),
-                "over": each.due_at < here.now,
-                "runs": each.state is ClockState.RUNNING,
-                "in_time": each.sent_at is not None and each.sent_at <= each.due_at,
-            }
-            for each in clocks
-        ],
+        clocks=[_clock(here, each, names, reports) for each in clocks],
+        news={each.version for each in news_of(reports)},
         relatedness=[(each.code, here.tell(each.label)) for each in safety.relatedness],
         expected_source=safety.expected_source,
         by_list=by_list,
@@ -584,6 +591,23 @@ def _event_page(here: Here, number: int, *, problem: Problem | None = None) -> R
         timezone=places.timezone(site_id),
         ask_code=here.signed_in.second_factors if here.signed_in is not None else (),
     )
+
+
+def _clock(here: Here, each: ClockRow, names: Mapping[str, str], reports: Sequence[Report]) -> dict[str, Any]:
+    """A deadline; and of one that was reported, when it would have been due by what is known now of its beginning."""
+    clock = next((one for one in here.the_study.definition.safety.clocks if one.code == each.code), None)
+    since = clock_begins(clock, each.follows, reports) if clock is not None and each.sent_at is not None else None
+    moved = since is not None and since != each.started_at
+    return {
+        "clock": each,
+        "label": names.get(each.code, each.code),
+        "left": time_left(each.due_at, here.now),
+        "over": each.due_at < here.now,
+        "runs": each.state is ClockState.RUNNING,
+        "in_time": each.sent_at is not None and each.sent_at <= each.due_at,
+        "learnt_at": since if moved else None,
+        "was_due_at": due_at(clock, since) if moved and clock is not None and since is not None else None,
+    }
 
 
 def _told(here: Here, report: Report, before: Report | None) -> dict[str, Any]:

@@ -14,10 +14,17 @@ from app.capture.rules import named_form
 from app.consent.reads import Owed, reconsents_owed, to_countersign
 from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import NotAllowed
-from app.participants.reads import ParticipantFilter, ParticipantRow, Sort, count_by_status, participants_page
+from app.participants.reads import (
+    ParticipantFilter,
+    ParticipantRow,
+    Sort,
+    count_by_status,
+    participants_page,
+)
 from app.participants.status import Status
 from app.people.access import Actor, may, require
 from app.people.permissions import Permission
+from app.safety.waiting import waiting_for
 from app.schedule.appointments.reads import appointments_between
 from app.schedule.appointments.rules import day_span
 from app.schedule.reads import DueVisit, visits_due
@@ -38,6 +45,7 @@ router = pages()
 
 SOON = timedelta(days=7)
 SHOWN = 25
+WAITED = (Permission.SAFETY_READ, Permission.DATA_UNLOCK)
 LATELY = timedelta(weeks=4)
 """So long somebody who was screened stands among what there is to do; then the list of participants has them."""
 TO_SIGN = 10  # what was signed makes room for the next
@@ -107,6 +115,7 @@ def today(here: PageInStudy) -> Response:
     lines, earlier = _on_the_way(here, by, latest - LATELY) if first_page else ([], {})
     rows = [{**_visit(here, places, each), "lost": each.participant_status == Status.LOST} for each in due.rows]
     path = f"/{study.code}/today"
+    waits = waiting_for(here.session, study, by=by) if first_page and any(may(by, each) for each in WAITED) else None
     unsigned = None
     if may(by, Permission.ENTRY_SIGN) and first_page:
         cursor = here.request.query_params.get(SIGN_AFTER) or None
@@ -130,6 +139,8 @@ def today(here: PageInStudy) -> Response:
         sign_next=_signatures(path, unsigned.next if unsigned else None),
         sign_previous=_signatures(path, unsigned.previous if unsigned else None),
         casebooks=_casebooks(here, by) if first_page else None,
+        waits=waits,
+        deaths=waits.deaths if waits is not None else (),
         clocks=clocks_running(here, places) if first_page else [],
         queries=waiting(here.session, study, by=by) if first_page and may(by, Permission.ENTRY_READ) else None,
         timezone=places.timezone(),

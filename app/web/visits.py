@@ -19,6 +19,7 @@ from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
+from app.participants.rules import why_not_after_death
 from app.participants.status import Status
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
@@ -272,6 +273,7 @@ def _visit_page(
         why_not(here.actor, Permission.APPOINTMENT_BOOK, site_id=participant.site_id)
         or why_not_with(visit.kind, here.actor, participant.site_id)
         or why_not_book(Status(participant.status), VisitStatus(visit.status))
+        or why_not_after_death(participant.code, Status(participant.status), participant.fatal_event)
     )
     return show(
         here,

@@ -3,22 +3,26 @@
 import json
 import threading
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
-from app.foundation.database import Database
+from app.foundation.database import Database, table_of
 from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Problem, Refused
 from app.foundation.paging import Page
 from app.foundation.partial_dates import days_of
+from app.participants.reads import held
+from app.people.models import Site
 from app.people.permissions import Permission, Role, holders
+from app.randomisation.actions import randomise
 from app.safety.events import actions, clocks, reads
 from app.safety.events.reads import CLOCK, EVENT, JUDGEMENT, REPORT, EventRow, Sort, Wanted
 from app.safety.events.rules import (
@@ -37,6 +41,7 @@ from app.safety.events.rules import (
     why_not,
 )
 from app.safety.words import telling
+from app.schedule.appointments.actions import Wish, book
 from app.studies.definition import Safety, SafetyClock
 from tests.capture.records import consented
 from tests.factories import NOW, TODAY, definition, person
@@ -291,10 +296,10 @@ def test_follow_ups_add_and_never_overwrite(trial: Safe):
     assert (first.details, second.details, third.details.outcome) == (FALL, HOSPITAL, "recovered")
     row = reads.event_of(trial.session, trial.study, number, by=trial.by("investigator"))
     assert (row.version, row.state, row.outcome, row.serious_since) == (3, State.REPORTED, "recovered", AWARE)
-    changed = [
-        (each.item, json.loads(each.old), json.loads(each.new)) for each in trial.log("adverse_event.followed_up")
-    ]
+    log = trial.log("adverse_event.followed_up")
+    changed = [(each.item, json.loads(each.old), json.loads(each.new)) for each in log if each.item != "aware_at"]
     assert changed == [("criteria", [], ["hospitalisation"]), ("outcome", "unknown", "recovered")]
+    assert [each.item for each in log].count("aware_at") == 2  # when the site learnt of either
 
 
 @pytest.mark.requirement("P11-e2", "REL-4")
@@ -616,6 +621,138 @@ def test_every_step_is_told_exactly_once_by_however_many_workers(database: Datab
     assert clocks.escalate(database, study, now=later(1000)) == 0
 
 
+def test_the_moment_the_site_learnt_of_it_is_corrected_and_what_runs_moves_with_it(trial: Safe):
+    number = trial.report(HOSPITAL)
+    earlier = AWARE - timedelta(hours=23)
+    asked: dict[str, Any] = {"kind": Act.CORRECTION, "why": "The ward rang the day before."}
+    with pytest.raises(Invalid, match="Nothing differs"):
+        trial.again(number, HOSPITAL, **asked)
+    for _ in range(2):  # the same once more is the same version
+        assert trial.again(number, HOSPITAL, aware_at=earlier, **asked) == 2
+    (clock,) = reads.clocks_of(trial.session, number)
+    assert (clock.state, clock.started_at) == (ClockState.RUNNING, earlier)
+    assert clock.due_at == earlier + timedelta(hours=24)
+    assert clock.steps_taken == 3, "whose turn came by the earlier moment is told at once"
+    assert reads.event_of(trial.session, trial.study, number, by=trial.by("coordinator")).serious_since == earlier
+    (said,) = trial.log("adverse_event.corrected")
+    assert (said.item, said.why) == ("aware_at", "The ward rang the day before.")
+    assert (json.loads(said.old)["version"], json.loads(said.new)["version"]) == (1, 1)
+    assert json.loads(said.old) != json.loads(said.new)
+    (moved,) = trial.log("adverse_event.clock_moved")
+    assert json.loads(moved.new)["due_at"] < json.loads(moved.old)["due_at"]
+    again = {**asked, "base_version": 2, "aware_at": AWARE}
+    assert trial.again(number, HOSPITAL, **again) == 3  # and back: nobody is told twice
+    (clock,) = reads.clocks_of(trial.session, number)
+    assert (clock.started_at, clock.steps_taken) == (AWARE, 3)
+
+
+def test_a_correction_says_whose_moment_it_corrects(trial: Safe):
+    number = trial.report(HOSPITAL)
+    trial.again(number, replace(HOSPITAL, narrative="Seen again."), aware_at=NOW)
+    asked: dict[str, Any] = {"kind": Act.CORRECTION, "why": "Misread", "base_version": 2}
+    said = replace(HOSPITAL, narrative="Seen again.")
+    with pytest.raises(Invalid) as wrong:
+        trial.again(number, said, corrects=7, aware_at=AWARE, **asked)
+    assert [each.field for each in wrong.value.problems] == ["corrects"]
+    trial.again(number, said, aware_at=later(-1), **asked)  # of the newest, unless said
+    assert reads.clocks_of(trial.session, number)[0].started_at == AWARE
+    trial.again(number, said, corrects=1, aware_at=later(-5), **{**asked, "base_version": 3})
+    assert reads.clocks_of(trial.session, number)[0].started_at == later(-5)
+    assert [each.corrects for each in reads.reports_of(trial.session, number)] == [None, None, 2, 1]
+
+
+def _sent(trial: Safe, number: int, code: str = "sponsor", **more: Any) -> None:
+    asked = {"sent_at": NOW, "reference": "Mail, SAE-7", "by": trial.by("coordinator"), "now": NOW, **more}
+    actions.stop_clock(trial.session, trial.study, number, code, **asked)
+
+
+def _clocks(trial: Safe, number: int) -> list[tuple[str, int, str, Any]]:
+    found = sorted(reads.clocks_of(trial.session, number), key=lambda each: (each.code, each.follows))
+    return [(each.code, each.follows, each.state.value, each.started_at) for each in found]
+
+
+def test_what_was_reported_keeps_what_was_told(trial: Safe):
+    number = trial.report(HOSPITAL)
+    _sent(trial, number)
+    trial.again(number, HOSPITAL, kind=Act.CORRECTION, why="The day before", aware_at=AWARE - timedelta(hours=23))
+    assert _clocks(trial, number) == [("sponsor", 0, "reported", AWARE)]
+
+
+@pytest.mark.requirement("E6-6")
+def test_news_after_a_report_has_a_clock_of_its_own(trial: Safe):
+    number = trial.report(HOSPITAL)
+    _sent(trial, number)
+    mails = len(trial.mails())
+    dead = later(30)
+    trial.again(number, FATAL, aware_at=dead, now=later(31))
+    first = ("sponsor", 0, "reported", AWARE)
+    assert _clocks(trial, number) == [first, ("sponsor", 2, "running", dead)]
+    assert len(trial.mails()) == mails + 1, "its own first step is told"
+    more = replace(FATAL, narrative="The report of the ward came.")
+    trial.again(number, more, base_version=2, aware_at=later(32), now=later(33))
+    assert _clocks(trial, number) == [first, ("sponsor", 2, "running", dead)], "one report tells both"
+    trial.judge(number, base_version=3, now=later(34))
+    assert _clocks(trial, number)[0] == ("authority", 0, "running", dead), "since the site knew that it was fatal"
+    _sent(trial, number, sent_at=later(35), now=later(35), reference="Follow-up 1")
+    assert _clocks(trial, number)[2] == ("sponsor", 2, "reported", dead)
+    with pytest.raises(NotFound):
+        _sent(trial, number, follows=3, sent_at=later(36), now=later(36))
+    trial.again(number, replace(more, ended="2026-03-03"), base_version=3, aware_at=later(40), now=later(40))
+    assert _clocks(trial, number)[3] == ("sponsor", 4, "running", later(40))
+    wrong: dict[str, Any] = {"kind": Act.CORRECTION, "why": "The day before", "base_version": 4, "now": later(41)}
+    trial.again(number, replace(more, ended="2026-03-03"), aware_at=later(20), **wrong)
+    assert _clocks(trial, number)[3] == ("sponsor", 4, "running", later(20)), "it moves as the first does"
+    actions.void(
+        trial.session, trial.study, number, why="Twice", base_version=5, by=trial.by("coordinator"), now=later(42)
+    )
+    assert [each[2] for each in _clocks(trial, number)] == ["called_off", "reported", "reported", "called_off"]
+
+
+def test_what_a_report_cannot_have_told_is_due_when_it_is_written_down_late(trial: Safe):
+    number = trial.report(HOSPITAL)
+    trial.again(number, FATAL, aware_at=later(3), now=later(4))
+    _sent(trial, number, sent_at=later(2), now=later(5))  # sent before the site knew of the death
+    assert _clocks(trial, number)[1] == ("sponsor", 2, "running", later(3))
+
+
+def test_a_correction_after_a_report_follows_it_only_when_it_adds_why_it_is_serious(trial: Safe):
+    number = trial.report(HOSPITAL)
+    _sent(trial, number)
+    asked: dict[str, Any] = {"kind": Act.CORRECTION, "why": "Misread", "aware_at": AWARE}
+    trial.again(number, replace(HOSPITAL, narrative="On Monday."), now=later(1), **asked)
+    assert [each[1] for each in _clocks(trial, number)] == [0]
+    both = replace(HOSPITAL, criteria=("life_threatening", "hospitalisation"))
+    trial.again(number, both, base_version=2, now=later(2), **asked)
+    assert _clocks(trial, number)[1] == ("sponsor", 3, "running", later(2)), "since somebody saw that it was missing"
+
+
+def test_a_mail_says_the_deadline_as_the_clock_at_the_site_says_it(trial: Safe):
+    site = table_of(Site)
+    trial.session.execute(update(site).where(site.c.id == trial.someone.site_id).values(timezone="Pacific/Auckland"))
+    trial.report(HOSPITAL)
+    (mail,) = trial.mails()
+    local = (AWARE + timedelta(hours=24)).astimezone(ZoneInfo("Pacific/Auckland"))
+    assert f"at {local:%H:%M}, Pacific/Auckland (22 hours left)" in mail.body
+    assert "UTC" not in mail.body
+
+
+def test_nobody_is_randomised_or_booked_after_a_fatal_event(trial: Safe):
+    someone, session, study = trial.someone, trial.session, trial.study
+    asked: dict[str, Any] = {"visit": None, "purpose": "A talk", "by": trial.by("coordinator"), "now": NOW}
+    wish = Wish(TODAY + timedelta(days=7), time(10), 60)
+    number = trial.report(FATAL)
+    assert held(session, someone.id or 0).fatal_event == number
+    with pytest.raises(Refused, match="Record the death"):
+        book(session, study, someone, wish, **asked)
+    with pytest.raises(Refused, match="Record the death"):
+        randomise(session, study, someone, by=trial.by("coordinator"), now=NOW)
+    another = trial.report(replace(FATAL, term="Stroke"))
+    actions.void(session, study, number, why="Twice", base_version=1, by=trial.by("coordinator"), now=NOW)
+    assert held(session, someone.id or 0).fatal_event == another
+    actions.void(session, study, another, why="Misread", base_version=1, by=trial.by("coordinator"), now=NOW)
+    book(session, study, someone, wish, **asked)
+
+
 # Whatever happens, in whatever order
 
 CHOICES = st.fixed_dictionaries(
@@ -704,7 +841,9 @@ def _invariants(trial: Safe, number: int, before: tuple[Any, ...]) -> tuple[Any,
     assert {each.by for each in judgements if each.kind == Act.JUDGE} <= {"the_investigator", "the_investigator2"}
     last = next((each for each in reversed(judgements) if each.kind == Act.JUDGE), None)
     judged = Judged(last.relatedness == "definite", bool(last.expected)) if last else None
-    kept = {each.code: each for each in reads.clocks_of(session, number)}
+    every = reads.clocks_of(session, number)
+    kept = {each.code: each for each in sorted(every, key=lambda each: each.follows)}  # the newest of each
+    assert all(row.follows == kept[row.code].follows for row in every if row.state is ClockState.RUNNING)
     for clock in trial.study.definition.safety.clocks:
         wanted = event.state != State.VOID and runs(clock, reports[-1].details, judged)
         row = kept.get(clock.code)

@@ -47,9 +47,12 @@ def test_a_deviation_from_report_to_signature(world: World):
     act = {"grade": "major", "action": "Handed over the day after"}
     assert coordinator.post(f"{url}/action", {**act, "action": ""}, page=url).status_code == 422
     assert coordinator.post(f"{url}/action", act, page=url).status_code == 303
+    assert "One deviation to be signed" in said(investigator.get("/mini/today"))
+    assert "The copy was not" in said(investigator.get(f"{DEVIATIONS}?open=sign"))
     stale = coordinator.form(url, f"{url}/action")
     assert investigator.post(f"{url}/sign", {"password": "wrong"}, page=url).status_code == 422
     assert investigator.post(f"{url}/sign", {"password": PASSWORD}, page=url).status_code == 303
+    assert "to be signed" not in said(investigator.get("/mini/today"))
     late = coordinator.send(f"{url}/action", {**stale, "action": "Nothing"})
     assert late.status_code == 409
     assert "Nothing" in late.text

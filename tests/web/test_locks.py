@@ -57,6 +57,9 @@ def test_many_are_locked_at_once_and_opened_by_two(world: World):
     assert doctor.send(f"{lock}/unlock", asking).status_code == 422
     assert doctor.send(f"{lock}/unlock", {**asking, "why": "A page was found"}).status_code == 303
     assert "second person" in words(doctor.soup(LOCKS))
+    one = "One request to unlock that waits for a second person"
+    assert one in " ".join(words(manager.soup("/mini/today")).split())
+    assert one not in " ".join(words(doctor.soup("/mini/today")).split()), "who asked approves nothing"
     deciding = form_in(manager.soup(LOCKS), f"{lock}/approve")
     wrong = manager.send(f"{lock}/approve", {**deciding, "password": "not this one"})
     assert wrong.status_code == 422

@@ -1,6 +1,7 @@
 """The pages of adverse events: reported, followed up, judged and reviewed; nothing typed is lost, no arm is told."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -61,6 +62,8 @@ def test_a_serious_event_from_report_to_review(world: World):
     investigator = world.browser("investigator")
     today = said(investigator.get("/mini/today"))
     assert "Safety clocks" in today
+    assert "One adverse event to be judged" in today
+    assert "Waits for you" not in said(coordinator.get("/mini/today")), "only who may act is asked"
     assert "Report to the sponsor" in today
     judgement = {"relatedness": "possible", "expected": "no", "words": "Weak legs are known.", "password": "wrong"}
     refused = investigator.post(f"{url}/judgement", judgement, page=url)
@@ -69,11 +72,14 @@ def test_a_serious_event_from_report_to_review(world: World):
     signed = investigator.post(f"{url}/judgement", {**judgement, "password": PASSWORD}, page=url)
     assert signed.status_code == 303, said(signed)
     assert "Ask somebody else who may review it" in said(investigator.get(url))
+    assert "Waits for you" not in said(investigator.get("/mini/today")), "nobody reviews their own judgement"
     manager = world.browser("data_manager")
+    assert "One judgement that waits for a second person" in said(manager.get("/mini/today"))
     review = {"agree": "no", "words": "", "password": PASSWORD}
     assert manager.post(f"{url}/review", review, page=url).status_code == 422
     assert manager.post(f"{url}/review", {**review, "agree": "yes"}, page=url).status_code == 303
     assert "Reviewed" in said(manager.get(url))
+    assert "Waits for you" not in said(manager.get("/mini/today"))
     sent = coordinator.post(f"{url}/clock", {"clock": "sponsor", "reference": "Mail, SAE-7"}, page=url)
     assert sent.status_code == 303, said(sent)
     assert "Reported in time" in said(coordinator.get(url))
@@ -112,6 +118,77 @@ def test_follow_ups_add_and_what_somebody_else_wrote_is_shown_beside_mine(world:
     assert coordinator.post(f"{url}/void", {"why": "Another participant"}, page=url).status_code == 303
     assert "Void" in said(coordinator.get(url))
     assert "is void" in said(coordinator.get(f"{url}/follow-up"))
+
+
+@pytest.mark.requirement("P11-e2")
+def test_when_the_site_learnt_of_it_is_corrected_from_what_stands(world: World):
+    coordinator = world.coordinator()
+    url = reported(world, coordinator, **SERIOUS)
+    page = coordinator.soup(url)
+    assert page.select_one(f'a[href="{url}/follow-up?kind=correction"]') is not None
+    address = f"{url}/follow-up?kind=correction"
+    form = coordinator.form(address, f"{url}/follow-up")
+    assert form["corrects"] == ["1"]
+    assert form["kind"] == ["correction"]
+    before = f"{world.today() - timedelta(days=2)}"
+    same = coordinator.send(f"{url}/follow-up", {**form, "why": "Misread"})
+    assert same.status_code == 422
+    assert "Nothing differs" in said(same)
+    again = BeautifulSoup(same.text, "html.parser")
+    assert again.select_one("input[name=corrects]")["value"] == "1"  # type: ignore[index]
+    typed_in = {"aware_on": before, "why": "The ward rang on that day.", "onset": before[:7]}
+    assert coordinator.send(f"{url}/follow-up", {**form, **typed_in}).status_code == 303
+    shown = said(coordinator.get(url))
+    assert "over" in shown, "the deadline moved with it"
+    assert "of version 1" in shown
+    assert "adverse_event.clock_moved" in world.log()
+    sent = {"clock": "sponsor/0", "reference": "SAE-7"}
+    assert coordinator.post(f"{url}/clock", sent, page=url).status_code == 303
+    assert "Reported late" in said(coordinator.get(url))
+    back = {
+        **coordinator.form(address, f"{url}/follow-up"),
+        "aware_on": f"{world.today()}",
+        "aware_time": "00:00",
+        "why": "It was not.",
+    }
+    assert coordinator.send(f"{url}/follow-up", back).status_code == 303
+    assert "Reported as counted then. As corrected since" in said(coordinator.get(url))
+    news = {"narrative": "Kept another night."}
+    assert coordinator.post(f"{url}/follow-up", news, page=f"{url}/follow-up").status_code == 303
+    shown = said(coordinator.get(url))
+    assert "News of version 4" in shown
+    assert coordinator.soup(url).select_one(f'a[href="{url}/follow-up?kind=correction&of=1"]') is not None
+    assert "sponsor/4" in coordinator.get(url).text
+    news_sent = {"clock": "sponsor/4", "reference": "SAE-7, follow-up 1"}
+    assert coordinator.post(f"{url}/clock", news_sent, page=url).status_code == 303
+
+
+DEAD = {"serious": "yes", "criteria": ["death"], "outcome": "fatal"}
+
+
+@pytest.mark.requirement("P11-f")
+def test_a_fatal_event_asks_for_the_death_and_nothing_is_planned_meanwhile(world: World):
+    coordinator, investigator = world.coordinator(), world.browser("investigator")
+    someone = "/mini/participants/M-001"
+    assert "Record the death" not in said(coordinator.get(someone))
+    url = reported(world, coordinator, **DEAD)
+    for page in (someone, "/mini/today"):
+        for each in (coordinator, investigator):
+            shown = each.soup(page)
+            assert shown.select_one(f'a[href="{someone}/death"]') is not None, page
+            assert shown.select_one(f'a[href="{url}"]') is not None, page
+    number = url.rpartition("/")[2]
+    words = f"Adverse event {number} of M-001 was fatal. Record the death"
+    assert words in said(coordinator.get(f"{someone}/randomise"))
+    assert coordinator.soup(someone).select_one('a[href*="/appointments/new"]') is None
+    clinician = world.browser("clinician")
+    assert f"/safety/events/{number}" not in clinician.get(someone).text, "who treats sees what they reported"
+    alive = {**TYPED, "outcome": "recovering", "why": "Somebody else's event", "kind": "correction"}
+    alive |= {"onset": f"{world.today():%Y-%m}"}
+    assert coordinator.post(f"{url}/follow-up", alive, page=f"{url}/follow-up").status_code == 303
+    assert "Record the death" not in said(coordinator.get(someone))
+    assert words not in said(coordinator.get(f"{someone}/randomise"))
+    assert "Deaths to record" not in said(coordinator.get("/mini/today"))
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

@@ -6,6 +6,7 @@ from app.participants.rules.personal import PersonalData, initials, personal_pro
 from app.participants.rules.status import (
     TRANSITIONS,
     status_after_paper,
+    why_not_after_death,
     why_not_back,
     why_not_erase,
     why_not_randomised_on_paper,
@@ -25,6 +26,7 @@ __all__ = [
     "judge_eligibility",
     "personal_problems",
     "status_after_paper",
+    "why_not_after_death",
     "why_not_back",
     "why_not_erase",
     "why_not_known",

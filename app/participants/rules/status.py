@@ -61,6 +61,18 @@ def why_not_transition(old: Status, new: Status, *, is_allocated: bool = True) -
     return _NOW[old] if old is new else f"{_NOW[old]} {_FIRST[new]}"
 
 
+def why_not_after_death(participant: str, status: Status, fatal_event: int | None) -> str | None:
+    """Why nobody is randomised and nothing is booked any more: who died, or of whom a fatal event stands; or None."""
+    if status is S.DIED:
+        return f"{participant} has died. Nothing is planned for them any more."
+    if fatal_event is not None:
+        return (
+            f"Adverse event {fatal_event} of {participant} was fatal. Record the death on the participant's page; "
+            "or, if that is wrong, correct the event."
+        )
+    return None
+
+
 def why_not_back(old: Status, to: Status) -> str | None:
     """Why a participant cannot stand again where they stood before they were lost, completed or dead; or None."""
     if old not in (S.LOST, S.DIED, S.COMPLETED):

@@ -38,6 +38,8 @@ _DEVIATIONS = (
 class Wanted:
     """Which deviations somebody looks for; None means any. `open`: those that nobody signed and that hold.
 
+    `to_sign`: of these, those of which it is written down what was done.
+
     `since` and `until` are of when they were reported.
     """
 
@@ -46,6 +48,7 @@ class Wanted:
     category: str | None = None
     grade: str | None = None
     open: bool = False
+    to_sign: bool = False
     since: datetime | None = None
     until: datetime | None = None
 
@@ -100,6 +103,8 @@ def deviations_page(
         query = query.where(DEVIATION.c.grade == wanted.grade)
     if wanted.open:
         query = query.where(DEVIATION.c.state.in_((State.OPEN.value, State.ACTED.value)))
+    if wanted.to_sign:
+        query = query.where(DEVIATION.c.state == State.ACTED.value)
     query = query.where(*within(DEVIATION.c.reported_at, wanted.since, wanted.until))
     backwards = False
     if cursor:

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
@@ -15,8 +15,9 @@ from app.foundation.clock import today as date_in
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Refused
 from app.foundation.partial_dates import days_of
 from app.foundation.words import text_problems
+from app.participants.identity import PARTICIPANT
 from app.participants.models import Participant
-from app.participants.reads import SITE, held, today_at_site
+from app.participants.reads import held, today_at_site
 from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.safety.events.clocks import settle
@@ -30,6 +31,7 @@ from app.safety.events.reads import (
     judgements_of,
     knew_arm,
     reports_of,
+    timezone_of,
 )
 from app.safety.events.rules import (
     INITIAL,
@@ -39,11 +41,14 @@ from app.safety.events.rules import (
     ClockState,
     Details,
     Judged,
+    Outcome,
     State,
     changed,
     details_problems,
     is_related,
     judgement_problems,
+    news_of,
+    serious_since,
     why_not,
     why_not_second,
 )
@@ -118,6 +123,7 @@ def report(
             .returning(EVENT.c.id)
         ).scalar_one()
     )
+    _follow_death(session, participant.id)
     sure = bool(telling(study.definition, by, _texts(said)))
     _add_report(session, number, 1, INITIAL, stored, None, aware_at, confirmed=sure, by=by, now=now)
     changes = [
@@ -133,9 +139,8 @@ def report(
         number,
         participant.code,
         participant.site_id,
-        said=said,
+        reports=reports_of(session, number),
         judged=None,
-        since=since,
         by=by,
         now=now,
     )
@@ -150,6 +155,7 @@ def report_again(
     *,
     kind: Act,
     aware_at: datetime,
+    corrects: int | None = None,
     why: str | None,
     base_version: int,
     confirmed: Collection[str] = (),
@@ -158,7 +164,10 @@ def report_again(
 ) -> int:
     """Add a follow-up, or a correction that says why; the new version. What was reported before stays as it was.
 
-    `base_version` is the version the person read; the same report again is the same version.
+    `aware_at` is when the site learnt of the news. A correction says instead when it learnt of what the first report or
+    the follow-up of version `corrects` told (the newest of them unless said): clocks that run move with it, and what
+    was reported already keeps what was told. `base_version` is the version the person read; the same report again is
+    the same version.
     """
     event = _held(session, study, number, by=by)
     where = {"action": REPORTING, "subject": _subject(event)}
@@ -169,31 +178,50 @@ def report_again(
     if reason := why_not(State(standing.state), kind):
         raise Refused(reason, **where)
     said, why = said.tidy(), (why or "").strip() or None
-    last = reports_of(session, number)[-1]
-    if (last.details, last.kind, last.by, last.why) == (said, kind, by.username, why) and last.version > base_version:
+    reports = reports_of(session, number)
+    news, last = news_of(reports), reports[-1]
+    if corrects is None:
+        corrects = news[-1].version
+    sent = (said, kind, by.username, why, aware_at)
+    if (last.details, last.kind, last.by, last.why, last.aware_at) == sent and last.version > base_version:
         return last.version
     if base_version != standing.version:
         raise Conflict(OVERTAKEN, current_version=standing.version, **where)
-    today = date_in(_timezone(session, event.site_id), now)
+    today = date_in(timezone_of(session, event.site_id), now)
     problems = details_problems(study.definition, said, aware_at=aware_at, today=today, now=now)
     if kind is Act.CORRECTION:
         problems += text_problems("why", why or "", "Say what was wrong in the report before.", LONGEST_REASON)
-    if not problems and said == last.details:
+    learnt = next((each.aware_at for each in news if each.version == corrects), None)
+    if learnt is None:
+        words = "This is no first report and no follow-up. Choose one of those, whose moment was wrong."
+        problems.append(FieldProblem("corrects", "choice", words))
+    if not problems and said == last.details and (kind is Act.FOLLOW_UP or aware_at == learnt):
         problems.append(FieldProblem("term", "same", "Nothing differs from what stands. Change what is new."))
     texts = {**_texts(said), "why": why or ""}
     problems = problems or arm_problems(study.definition, by, texts, confirmed)
     if problems:
         raise Invalid(problems)
     version = int(standing.version) + 1
-    since = (standing.serious_since or aware_at) if said.serious else None
     sure = bool(telling(study.definition, by, texts))
-    _add_report(session, number, version, kind.value, _stored(said), why, aware_at, confirmed=sure, by=by, now=now)
+    of = corrects if kind is Act.CORRECTION else None
+    _add_report(
+        session, number, version, kind.value, _stored(said), why, aware_at, corrects=of, confirmed=sure, by=by, now=now
+    )
+    since = serious_since(reports_of(session, number))
     after = TRANSITIONS[State(standing.state)][kind]
     _change(session, number, version=version, state=after.value, serious_since=since, **_listed(said))
+    _follow_death(session, event.participant_id)
     changes = [
         Change(f"adverse_event.{DONE[kind]}", event.participant, _about(number), name, old=old, new=new)
         for name, old, new in changed(last.details, said)
     ]
+    if kind is Act.FOLLOW_UP:
+        changes.append(Change("adverse_event.followed_up", event.participant, _about(number), "aware_at", new=aware_at))
+    elif aware_at != learnt:
+        moment = {"version": corrects, "aware_at": aware_at}
+        before = {"version": corrects, "aware_at": learnt}
+        done = "adverse_event.corrected"
+        changes.append(Change(done, event.participant, _about(number), "aware_at", old=before, new=moment))
     changes += _coded(session, study, event.participant, event.participant_id, number, said.term, now=now)
     record(session, study.code, changes, by=by, now=now, why=why)
     settle(
@@ -202,9 +230,8 @@ def report_again(
         number,
         event.participant,
         event.site_id,
-        said=said,
+        reports=reports_of(session, number),
         judged=_judged(study, standing),
-        since=since,
         by=by,
         now=now,
     )
@@ -241,6 +268,7 @@ def void(
         now=now,
     )
     _change(session, number, version=version, state=State.VOID.value)
+    _follow_death(session, event.participant_id)
     made = Change(
         "adverse_event.voided",
         event.participant,
@@ -256,9 +284,8 @@ def void(
         number,
         event.participant,
         event.site_id,
-        said=None,
+        reports=reports_of(session, number),
         judged=None,
-        since=None,
         by=by,
         now=now,
     )
@@ -329,9 +356,8 @@ def judge(
         number,
         event.participant,
         event.site_id,
-        said=reports_of(session, number)[-1].details,
+        reports=reports_of(session, number),
         judged=Judged(is_related(safety, relatedness), expected),
-        since=standing.serious_since,
         by=by,
         now=now,
     )
@@ -402,22 +428,31 @@ def stop_clock(
     number: int,
     clock: str,
     *,
+    follows: int | None = None,
     sent_at: datetime,
     reference: str,
     by: Actor,
     now: datetime,
 ) -> None:
-    """Write down that an event was reported where a clock asks for it: when, and under which reference."""
+    """Write down that an event was reported where a clock asks for it: when, and under which reference.
+
+    `follows` says which clock of this code, by the version whose news it is for; the newest unless said.
+    """
     event = _held(session, study, number, by=by)
     where = {"action": "adverse_event.stop_clock", "subject": _subject(event)}
     require(by, Permission.SAFETY_READ, site_id=event.site_id, **where)
     require(by, Permission.EVENT_REPORT, site_id=event.site_id, **where)
-    row = session.execute(select(CLOCK).where(CLOCK.c.event_id == number, CLOCK.c.code == clock)).first()
-    if row is None:
-        raise NotFound
     said = reference.strip()
-    if row.state == ClockState.REPORTED and (row.sent_at, row.reference) == (sent_at, said):
+    rows = [
+        row
+        for row in session.execute(select(CLOCK).where(CLOCK.c.event_id == number, CLOCK.c.code == clock))
+        if follows is None or row.follows == follows
+    ]
+    if not rows:
+        raise NotFound
+    if any(row.state == ClockState.REPORTED and (row.sent_at, row.reference) == (sent_at, said) for row in rows):
         return
+    row = max(rows, key=lambda each: each.follows)
     if row.state != ClockState.RUNNING:
         raise Refused("This clock does not run any more. Read on the event's page what was reported.", **where)
     problems = text_problems("reference", said, "Write how it was reported: to whom, and under which number.", 200)
@@ -442,9 +477,21 @@ def stop_clock(
         "adverse_event.clock_stopped",
         event.participant,
         _about(number),
-        new={"clock": clock, "sent_at": sent_at, "reference": said, "in_time": sent_at <= row.due_at},
+        new={"clock": clock, "sent_at": sent_at, "reference": said, "in_time": sent_at <= row.due_at}
+        | ({"follows": row.follows} if row.follows else {}),
     )
     record(session, study.code, [made], by=by, now=now)
+    settle(
+        session,
+        study,
+        number,
+        event.participant,
+        event.site_id,
+        reports=reports_of(session, number),
+        judged=_judged(study, _standing(session, number)),
+        by=by,
+        now=now,
+    )
 
 
 def _held(session: Session, study: StudyInUse, number: int, *, by: Actor) -> EventRow:
@@ -476,6 +523,7 @@ def _add_report(
     why: str | None,
     aware_at: datetime,
     *,
+    corrects: int | None = None,
     confirmed: bool,
     by: Actor,
     now: datetime,
@@ -488,6 +536,7 @@ def _add_report(
             details=details,
             why=why,
             aware_at=aware_at,
+            corrects=corrects,
             confirmed=confirmed,
             reported_at=now,
             reported_by=by.username,
@@ -497,6 +546,17 @@ def _add_report(
 
 def _change(session: Session, number: int, **values: Any) -> None:
     session.execute(update(EVENT).where(EVENT.c.id == number).values(**values))
+
+
+def _follow_death(session: Session, participant_id: int) -> None:
+    """Let the participant say which of their events was fatal: nobody is randomised or booked after it."""
+    fatal = select(func.min(EVENT.c.id)).where(
+        EVENT.c.participant_id == participant_id,
+        EVENT.c.outcome == Outcome.FATAL.value,
+        EVENT.c.state != State.VOID.value,
+    )
+    changed_to = update(PARTICIPANT).where(PARTICIPANT.c.id == participant_id)
+    session.execute(changed_to.values(fatal_event=fatal.scalar_subquery()))
 
 
 def _listed(said: Details) -> dict[str, Any]:
@@ -523,10 +583,6 @@ def _for_log(said: Details) -> dict[str, Any]:
 
 def _texts(said: Details) -> dict[str, str]:
     return {"term": said.term, "narrative": said.narrative}
-
-
-def _timezone(session: Session, site_id: int) -> str:
-    return str(session.execute(select(SITE.c.timezone).where(SITE.c.id == site_id)).scalar_one())
 
 
 def _coded(

@@ -1,6 +1,10 @@
 """Which deadlines run for an event, and whom do we tell? Set when something is reported or judged, and by the clock."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import insert, select, update
 from sqlmodel import Session
@@ -13,8 +17,19 @@ from app.participants.identity import PARTICIPANT
 from app.people.access import Actor
 from app.people.permissions import Role
 from app.people.reads import people_to_tell
-from app.safety.events.reads import CLOCK, EVENT
-from app.safety.events.rules import ClockState, Details, Judged, due_at, runs, steps_due, time_left
+from app.safety.events.reads import CLOCK, EVENT, timezone_of
+from app.safety.events.rules import (
+    Act,
+    ClockState,
+    Judged,
+    Report,
+    clock_begins,
+    due_at,
+    runs,
+    steps_due,
+    time_left,
+    untold,
+)
 from app.studies.definition import SafetyClock
 from app.studies.in_use import StudyInUse
 
@@ -29,41 +44,57 @@ def settle(
     participant: str,
     site_id: int,
     *,
-    said: Details | None,
+    reports: Sequence[Report],
     judged: Judged | None,
-    since: datetime | None,
     by: Actor,
     now: datetime,
 ) -> None:
-    """Begin the clocks that run from now on, and call off those that are not needed any more (`said` None: void).
+    """Begin the clocks that run from now on, move those that count from another moment, and call off the rest.
 
-    What was reported in time stays reported. The steps whose turn it is already are taken at once.
+    What was reported stays reported, as it was told; news since then has a clock of its own. The steps whose turn it is
+    already are taken at once.
     """
-    rows = {row.code: row for row in session.execute(select(CLOCK).where(CLOCK.c.event_id == number))}
+    rows: dict[str, list[Any]] = defaultdict(list)
+    for kept in session.execute(select(CLOCK).where(CLOCK.c.event_id == number).order_by(CLOCK.c.id)):
+        rows[kept.code].append(kept)
     changes = []
     begun: list[tuple[SafetyClock, int, datetime, datetime, int]] = []
     wanted = set()
     for clock in study.definition.safety.clocks:
-        if said is None or since is None or not runs(clock, said, judged):
+        if not reports or reports[-1].kind == Act.VOID or not runs(clock, reports[-1].details, judged):
             continue
         wanted.add(clock.code)
-        row = rows.get(clock.code)
-        if row is not None and row.state != ClockState.CALLED_OFF:
+        row: Any = rows[clock.code][-1] if rows[clock.code] else None
+        follows = row.follows if row is not None else 0
+        if row is not None and row.state == ClockState.REPORTED:
+            news = untold(reports, recorded_at=row.reported_at, sent_at=row.sent_at)
+            if news is None:
+                continue
+            follows, row = news.version, None
+        since = clock_begins(clock, follows, reports)
+        if since is None or (row is not None and (row.state, row.started_at) == (ClockState.RUNNING, since)):
             continue
         due = due_at(clock, since)
         values = {"state": ClockState.RUNNING.value, "started_at": since, "due_at": due}
         if row is None:
-            made = insert(CLOCK).values(study_id=study.id, event_id=number, code=clock.code, steps_taken=0, **values)
+            made = insert(CLOCK).values(
+                study_id=study.id, event_id=number, code=clock.code, follows=follows, steps_taken=0, **values
+            )
             clock_id = int(session.execute(made.returning(CLOCK.c.id)).scalar_one())
         else:
             clock_id = row.id
             session.execute(update(CLOCK).where(CLOCK.c.id == row.id).values(**values))
-        changes.append(_change("clock_started", participant, number, {"clock": clock.code, "due_at": due}))
+        told: dict[str, object] = {"clock": clock.code, "due_at": due} | ({"follows": follows} if follows else {})
+        if row is not None and row.state == ClockState.RUNNING:
+            old: dict[str, object] = {"clock": clock.code, "due_at": row.due_at}
+            changes.append(_change("clock_moved", participant, number, told, old))
+        else:
+            changes.append(_change("clock_started", participant, number, told))
         begun.append((clock, clock_id, since, due, row.steps_taken if row else 0))
-    for code, row in rows.items():
-        if code not in wanted and row.state == ClockState.RUNNING:
-            session.execute(update(CLOCK).where(CLOCK.c.id == row.id).values(state=ClockState.CALLED_OFF.value))
-            changes.append(_change("clock_called_off", participant, number, {"clock": code}))
+    for each in (one for code, of in rows.items() if code not in wanted for one in of):
+        if each.state == ClockState.RUNNING:
+            session.execute(update(CLOCK).where(CLOCK.c.id == each.id).values(state=ClockState.CALLED_OFF.value))
+            changes.append(_change("clock_called_off", participant, number, {"clock": each.code}))
     record(session, study.code, changes, by=by, now=now)
     for clock, clock_id, started, due, taken in begun:
         take_steps(session, study, clock, clock_id, number, participant, site_id, started, due, taken, now=now)
@@ -102,6 +133,8 @@ def take_steps(
     for step in range(taken, reached):
         roles = [Role(name) for name in clock.steps[step].tell]
         people = people_to_tell(session, study.id, roles, site_id=site_id, but=THE_CLOCK)
+        zone = timezone_of(session, site_id)
+        local = due.astimezone(ZoneInfo(zone))
         for each in people:
             queue(
                 session,
@@ -109,7 +142,7 @@ def take_steps(
                 to_address=each.email,
                 subject=f"{study.definition.short_title}: {clock.label}, {time_left(due, now)}",
                 body=f"A serious adverse event of {participant} at {each.site} waits: {clock.label}.\n"
-                f"Due on {day_in_words(due.date())} at {due:%H:%M} UTC ({time_left(due, now)}).\n"
+                f"Due on {day_in_words(local.date())} at {local:%H:%M}, {zone} ({time_left(due, now)}).\n"
                 f"\nOpen event {number} in Equipoise, under Safety. Once it is reported, write that down there: the "
                 "clock stops, and nobody is reminded again.\n",
                 now=now,
@@ -158,5 +191,7 @@ def escalate(database: Database, study: StudyInUse, *, now: datetime) -> int:
     return mails
 
 
-def _change(act: str, participant: str, number: int, new: dict[str, object]) -> Change:
-    return Change(f"adverse_event.{act}", participant, f"adverse_event/{number}", new=new)
+def _change(
+    act: str, participant: str, number: int, new: dict[str, object], old: dict[str, object] | None = None
+) -> Change:
+    return Change(f"adverse_event.{act}", participant, f"adverse_event/{number}", old=old, new=new)

@@ -31,7 +31,7 @@ from app.participants.identity import PARTICIPANT
 from app.participants.reads import SITE
 from app.people.access import Actor, may, sites_for
 from app.people.permissions import Permission
-from app.safety.events.rules import ClockState, Details, State
+from app.safety.events.rules import ClockState, Details, Report, State
 from app.safety.models import AdverseEvent, AdverseEventReport, EventClock, EventJudgement
 from app.studies.in_use import StudyInUse
 
@@ -131,20 +131,6 @@ class EventRow:
 
 
 @dataclass(frozen=True)
-class Report:
-    """One report of an event: what stood after it."""
-
-    version: int
-    kind: str
-    details: Details
-    why: str | None
-    aware_at: datetime
-    confirmed: bool
-    at: datetime
-    by: str
-
-
-@dataclass(frozen=True)
 class Judgement:
     """A judgement, or what a second person said of one (`kind`), of the version it is about."""
 
@@ -162,9 +148,10 @@ class Judgement:
 
 @dataclass(frozen=True)
 class ClockRow:
-    """A deadline of an event."""
+    """A deadline of an event. `follows`: the version whose news it is for, 0 for the first report."""
 
     code: str
+    follows: int
     state: ClockState
     started_at: datetime
     due_at: datetime
@@ -330,6 +317,7 @@ def reports_of(session: Session, number: int) -> tuple[Report, ...]:
             details=details_in(row.details),
             why=row.why,
             aware_at=row.aware_at,
+            corrects=row.corrects,
             confirmed=row.confirmed,
             at=row.reported_at,
             by=row.reported_by,
@@ -371,6 +359,7 @@ def clocks_of(session: Session, number: int) -> tuple[ClockRow, ...]:
 def _clock(row: Any) -> ClockRow:
     return ClockRow(
         code=row.code,
+        follows=row.follows,
         state=ClockState(row.state),
         started_at=row.started_at,
         due_at=row.due_at,
@@ -422,6 +411,11 @@ def due_of(session: Session, numbers: Iterable[int]) -> dict[int, datetime]:
         .group_by(CLOCK.c.event_id)
     )
     return {row.event_id: row.due_at for row in session.execute(query)}
+
+
+def timezone_of(session: Session, site_id: int) -> str:
+    """The time zone of a site."""
+    return str(session.execute(select(SITE.c.timezone).where(SITE.c.id == site_id)).scalar_one())
 
 
 def knew_arm(session: Session, study: StudyInUse, participant: str, *, by: Actor) -> bool:

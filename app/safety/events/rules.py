@@ -1,7 +1,7 @@
 """What is true of an adverse event? What must be said of it, which step may follow which, and which clocks run."""
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
@@ -90,6 +90,7 @@ class ClockState(StrEnum):
     CALLED_OFF = "called_off"
 
 
+_FATAL = frozenset({Criterion.DEATH.value, Criterion.LIFE_THREATENING.value})
 GOES_ON = frozenset({Outcome.RECOVERING, Outcome.NOT_RECOVERED})
 
 
@@ -122,6 +123,33 @@ class Details:
 
 
 NAMES = tuple(each.name for each in fields(Details))
+
+
+@dataclass(frozen=True)
+class Report:
+    """One report of an event: what stood after it. `aware_at`: when the site learnt of what is new.
+
+    Of a correction it is the moment as it should have been in version `corrects`.
+    """
+
+    version: int
+    kind: str
+    details: Details
+    why: str | None
+    aware_at: datetime
+    corrects: int | None
+    confirmed: bool
+    at: datetime
+    by: str
+
+
+@dataclass(frozen=True)
+class News:
+    """What one report brought, as later corrections leave it: the whole event, and when the site learnt of it."""
+
+    version: int
+    details: Details
+    aware_at: datetime
 
 
 @dataclass(frozen=True)
@@ -249,8 +277,79 @@ def runs(clock: SafetyClock, said: Details, judged: Judged | None) -> bool:
         return False
     if clock.when == "related":
         return True
-    fatal = {Criterion.DEATH.value, Criterion.LIFE_THREATENING.value} & set(said.criteria)
-    return not judged.expected and (clock.when == "unexpected" or bool(fatal))
+    return not judged.expected and (clock.when == "unexpected" or bool(_FATAL & set(said.criteria)))
+
+
+def news_of(reports: Iterable[Report]) -> list[News]:
+    """The first report and every follow-up in their order, as corrections leave them."""
+    found: list[News] = []
+    for each in reports:
+        if each.kind in (INITIAL, Act.FOLLOW_UP):
+            found.append(News(each.version, each.details, each.aware_at))
+        elif each.kind == Act.CORRECTION:
+            last = found[-1]
+            # Before a correction said whose moment it corrects, its own counted where it made an event serious.
+            later = each.corrects is None and each.details.serious and not last.details.serious
+            found[-1] = replace(last, details=each.details, aware_at=each.aware_at if later else last.aware_at)
+            found = [replace(one, aware_at=each.aware_at) if one.version == each.corrects else one for one in found]
+    return found
+
+
+def serious_since(reports: Sequence[Report]) -> datetime | None:
+    """When the site learnt that the event is serious, as it stands; None when it is not, or void."""
+    return _since(reports, lambda said: said.serious)
+
+
+def follow_ups(reports: Sequence[Report]) -> list[tuple[News, datetime]]:
+    """What has to follow a report that was sent before, with when it was written down.
+
+    It is every follow-up that says the event is serious, and every correction that adds a criterion of seriousness,
+    which nobody knew to be missing before it was written.
+    """
+    learnt = {each.version: each.aware_at for each in news_of(reports)}
+    found, before = [], set[str]()
+    for each in reports:
+        gained = set(each.details.criteria) - before
+        if each.kind == Act.FOLLOW_UP and each.details.serious:
+            found.append((News(each.version, each.details, learnt[each.version]), each.at))
+        elif each.kind == Act.CORRECTION and gained:
+            found.append((News(each.version, each.details, each.at), each.at))
+        before = set(each.details.criteria)
+    return found
+
+
+def untold(reports: Sequence[Report], *, recorded_at: datetime, sent_at: datetime) -> News | None:
+    """The first news that a report which was sent cannot have told, or None.
+
+    `recorded_at` is when somebody wrote down that it was sent, `sent_at` when it was: what was written down after the
+    first, or learnt after the second, was not in it.
+    """
+    later = (news for news, at in follow_ups(reports) if at > recorded_at or news.aware_at > sent_at)
+    return next(later, None)
+
+
+def clock_begins(clock: SafetyClock, follows: int, reports: Sequence[Report]) -> datetime | None:
+    """From when a clock of the study counts: when the site learnt that the event is of its kind, or of the news.
+
+    `follows` is the version that brought the news, 0 for the first report. None when there is nothing to count from.
+    """
+    if follows:
+        return next((news.aware_at for news, _ in follow_ups(reports) if news.version == follows), None)
+    if clock.when == "unexpected_fatal":
+        return _since(reports, lambda said: bool(_FATAL & set(said.criteria)))
+    return serious_since(reports)
+
+
+def _since(reports: Sequence[Report], holds: Callable[[Details], bool]) -> datetime | None:
+    """When the site learnt of what holds now, and has held without a break since."""
+    if not reports or reports[-1].kind == Act.VOID:
+        return None
+    since = None
+    for each in reversed(news_of(reports)):
+        if not holds(each.details):
+            break
+        since = each.aware_at
+    return since
 
 
 def due_at(clock: SafetyClock, started_at: datetime) -> datetime:

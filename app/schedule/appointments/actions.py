@@ -19,6 +19,7 @@ from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Ref
 from app.participants.actions import reason_problems
 from app.participants.models import Participant
 from app.participants.reads import SITE, held
+from app.participants.rules import why_not_after_death
 from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.schedule.appointments import reads, rules
@@ -168,7 +169,8 @@ def book(
     standing = held(session, participant.id)
     if planned is not None:  # as it stands now that the participant is held
         planned = visit_of(session, participant.id, planned.code)
-    if reason := rules.why_not_book(standing.status, VisitStatus(planned.status) if planned else None):
+    reason = rules.why_not_book(standing.status, VisitStatus(planned.status) if planned else None)
+    if reason := reason or why_not_after_death(participant.code, standing.status, standing.fatal_event):
         raise Refused(reason, **where)
     purpose = ((purpose or "").strip() or None) if planned is None else None
     weighed = weigh(session, study, participant, wish, kind=kind, window=planned, purpose=purpose, by=by, now=now)
