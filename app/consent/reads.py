@@ -24,9 +24,10 @@ from app.participants.reads import SITE, at_their_sites
 from app.participants.status import Status
 from app.people.access import Actor, require, sites_for
 from app.people.permissions import Permission
-from app.studies.definition import ConsentDocument
+from app.studies.definition import ConsentDocument, ConsentRules, Study
 from app.studies.in_use import StudyInUse
 from app.studies.reads import definition
+from app.studies.texts import consent_in
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -120,14 +121,28 @@ def has_scan(session: Session, participant_id: int, sha256: str | None) -> bool:
 
 def document_of(session: Session, study: StudyInUse, consent: Consent) -> ConsentDocument | None:
     """The document that was signed, from the version of the study it was signed under."""
-    version = consent.study_version_id
-    signed_under = study.definition if version == study.version_id else definition(session, version)
+    signed_under = _signed_under(session, study, consent)
     return rules.document_with(signed_under.consent_documents, consent.document_version, consent.language)
+
+
+def asked_with(session: Session, study: StudyInUse, consent: Consent) -> ConsentRules:
+    """What was asked beside the document that was signed, in the words that were shown."""
+    return consent_in(_signed_under(session, study, consent), consent.language)
+
+
+def _signed_under(session: Session, study: StudyInUse, consent: Consent) -> Study:
+    version = consent.study_version_id
+    return study.definition if version == study.version_id else definition(session, version)
 
 
 def is_intact(session: Session, study: StudyInUse, consent: Consent, participant: Participant) -> bool:
     """Whether consent and document are byte for byte what was signed."""
-    return rules.is_intact(consent, document_of(session, study, consent), participant_code=participant.code)
+    return rules.is_intact(
+        consent,
+        document_of(session, study, consent),
+        participant_code=participant.code,
+        asked=asked_with(session, study, consent),
+    )
 
 
 def why_no_consent(

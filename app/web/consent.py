@@ -36,6 +36,7 @@ from app.printing import signed_pdf as printed
 from app.rendering import day, moment
 from app.schedule.actions import open_visits
 from app.studies.definition import ConsentDocument
+from app.studies.texts import consent_in
 from app.web.pages import pages
 from app.web.places import Places, places_of, show_at, typed_day
 from app.web.shell import status_of
@@ -175,9 +176,10 @@ def _refuse_problems(
 ) -> None:
     """Say what is wrong with the form before a password is asked for it, so that none is typed in vain."""
     definition, places = here.the_study.definition, places_of(here)
+    asked = consent_in(definition, language)
     problems = rules.consent_problems(
         definition.consent_documents,
-        definition.consent.optional,
+        asked.optional,
         version=version,
         language=language,
         method=method,
@@ -187,7 +189,7 @@ def _refuse_problems(
         options=options,
         today=places.today(here, participant.site_id),
         site=places.code(participant.site_id),
-        questions=definition.consent.questions,
+        questions=asked.questions,
         answers=answers,
         strokes=here.value("strokes") if method != "paper" else "",
     )
@@ -223,8 +225,9 @@ def _record_page(
     refused = problem.reason if isinstance(problem, Refused) else None
     if document is not None and refused is None:
         refused = rules.why_not_sign(Status(participant.status), consents, document.version)
-    order = [f"questions.{question.code}" for question in definition.consent.questions]
-    order += [f"options.{choice.code}" for choice in definition.consent.optional]
+    asked = consent_in(definition, document.language if document is not None else language)
+    order = [f"questions.{question.code}" for question in asked.questions]
+    order += [f"options.{choice.code}" for choice in asked.optional]
     order += ["signed_on", "signature", "paper_sha256", "password"]
     problems = sorted(
         problem.problems if isinstance(problem, Invalid) else [],
@@ -244,8 +247,8 @@ def _record_page(
         languages=languages,
         language_asked=language,
         method="paper" if method == "paper" else "on_screen",
-        questions=definition.consent.questions if method != "paper" else (),
-        optional=definition.consent.optional,
+        questions=asked.questions if method != "paper" else (),
+        optional=asked.optional,
         values={name: texts[-1] for name, texts in here.form.items() if texts} if values is None else values,
         paper=paper or here.value("paper_sha256"),
         today=today,
@@ -563,7 +566,7 @@ class Said:
 def _facts(here: Here, consent: Consent) -> Said:
     said: dict[str, bool] = json.loads(consent.options)
     answers: dict[str, str] = json.loads(consent.answers)
-    asked = here.the_study.definition.consent
+    asked = reads.asked_with(here.session, here.the_study, consent)
     labels = {choice.code: choice.label for choice in asked.optional}
     questions = {each.code: (each.label, {one.code: one.label for one in each.choices}) for each in asked.questions}
     return Said(
