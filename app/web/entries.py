@@ -380,6 +380,7 @@ def save(here: ChangeInTurn, code: str, visit: str, instrument: str, sent: SentF
             accept_partial=here.value(SAVE_AS) == "partial",
             typed_at=_typed_at(here),
             problems=[*unheld, *unkept, *asked_here(spot, typed)],
+            worded=spot.instrument,
         )
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)

@@ -535,7 +535,7 @@ def _answer(here: Here, opened: Opened, token: str, sent: Mapping[str, Sent]) ->
         posted, unkept = attached(spot, sent)
         if item is not None:
             posted = {**without(form, spot.stored_form(), item), **_fields_of(form, item, posted)}
-        typed = parse_typed(form, posted)
+        typed = parse_typed(spot.instrument, posted)  # in the words that are read, as everything said of it
         _hold(here, opened, spot)
         problems = [*unkept, *asked_here(spot, typed)]
         if item is not None and goes == "next" and not problems:
@@ -590,6 +590,7 @@ def _save(
         now=here.now,
         accept_partial=partial,
         problems=problems,
+        worded=spot.instrument,
     )
 
 

@@ -453,6 +453,29 @@ def test_what_is_signed_in_a_language_is_asked_and_bound_in_it(shared_database: 
     assert "Späterer Kontakt" in on_screen
 
 
+def test_a_problem_names_the_question_in_the_words_of_the_reader(shared_database: Database):
+    words_in_german = [
+        {"code": "pain_nrs", "label": "Schmerz der letzten Woche"},
+        {"code": "pain_days", "label": "Tage mit Schmerz"},
+    ]
+    texts = [{"language": "de", "items": words_in_german}]
+    forms = [{**form, "texts": texts} if form["code"] == "pain" else form for form in ANSWERED]
+    world = World(shared_database, instruments=forms)
+    world.consented()
+    path, phone = given(world, "questions:baseline:de"), stranger(world)
+    fields = typed(BeautifulSoup(phone.get(path).text, "html.parser"))
+    for answers, said in [
+        ({"pain_nrs": "5", "pain_days": "many"}, "Tage mit Schmerz: "),  # cannot be read
+        ({"pain_nrs": "99", "pain_days": "3"}, "Schmerz der letzten Woche: "),  # a check
+        ({"pain_days": "3"}, "Schmerz der letzten Woche: "),  # blank
+    ]:
+        reply = phone.send(path, {**fields, **answers})
+        assert reply.status_code == 422
+        assert said in words(reply)
+        assert "Pain, past week" not in reply.text
+        assert "Days with pain" not in reply.text
+
+
 def test_reasons_for_no_answer_are_read_in_the_language_of_the_link(shared_database: Database):
     german = {"language": "de", "items": [{"code": "pain_nrs", "label": "Schmerz der letzten Woche"}]}
     forms = [{**form, "texts": [german]} if form["code"] == "pain" else form for form in ANSWERED]
