@@ -174,10 +174,15 @@ def why_no_consent(consents: Sequence[Given], *, on: date | None = None) -> str 
     return "There is no consent yet. Record the participant's consent first."
 
 
-def why_blocked(owed: ConsentDocument | None) -> str | None:
-    """Why something waits for a newer document to be signed, or None when none is owed."""
+def why_blocked(owed: ConsentDocument | None, *, waits: bool = False) -> str | None:
+    """Why something waits for a newer document to be signed, or None when none is owed.
+
+    `waits`: the participant signed it, and the countersignature is all that lacks.
+    """
     if owed is None:
         return None
+    if waits:
+        return f"The consent to version {owed.version} is signed and not countersigned. Countersign it first."
     since = day_in_words(owed.valid_from)
     return f"Version {owed.version} of the consent document is valid since {since}. Ask them to sign it first."
 

@@ -265,48 +265,55 @@ def _record_page(
 
 @router.get("/{study}/reconsent", name="consent.owed")
 def owed(here: PageInStudy) -> Response:
-    """Who takes part and has not signed the document that is valid now."""
+    """Who takes part and has not signed the document that is valid now; or signed it, and waits for the study."""
     require(here.actor, Permission.PARTICIPANT_READ)
     places, asked = places_of(here), here.request.query_params
-    path = f"/{here.the_study.code}/reconsent"
+    path, waiting = f"/{here.the_study.code}/reconsent", asked.get("waiting") == "yes"
+    narrowed = {"waiting": "yes"} if waiting else {}
     if asked.get("format") == "csv":
         heading = ("participant", "site", "language", "signed_version", "signed_on", "owed_version", "valid_from")
-        return csv_file(f"{here.the_study.code}-reconsent-{here.now:%Y-%m-%d}", heading, _owed_rows(here, places))
-    found = _owed(here, here.session, places, cursor=asked.get("after") or None)
+        return csv_file(
+            f"{here.the_study.code}-reconsent-{here.now:%Y-%m-%d}", heading, _owed_rows(here, places, waiting)
+        )
+    found = _owed(here, here.session, places, waiting=waiting, cursor=asked.get("after") or None)
     return show_at(
         here,
         places,
         "consent/owed.html",
         rows=found.rows,
+        waiting=waiting,
+        waiting_url=address(path, {} if waiting else {"waiting": "yes"}),
+        may_countersign=may(here.actor, Permission.CONSENT_COUNTERSIGN),
         root=f"/{here.the_study.code}/participants",
         blocked=here.the_study.definition.consent.blocked_until_reconsent,
         may_record=may(here.actor, Permission.CONSENT_RECORD),
-        newer=address(path, {}, after=found.previous) if found.previous else None,
-        older=address(path, {}, after=found.next) if found.next else None,
-        csv_url=address(path, {}, format="csv") if found.rows else None,
+        newer=address(path, narrowed, after=found.previous) if found.previous else None,
+        older=address(path, narrowed, after=found.next) if found.next else None,
+        csv_url=address(path, narrowed, format="csv") if found.rows else None,
     )
 
 
 def _owed(
-    here: Here, session: Session, places: Places, *, cursor: str | None, limit: int | None = None
+    here: Here, session: Session, places: Places, *, waiting: bool, cursor: str | None, limit: int | None = None
 ) -> Page[reads.Owed]:
     return reads.reconsents_owed(
         session,
         here.the_study,
         lambda site_id: places.today(here, site_id),
         by=here.actor,
+        waiting=waiting,
         site=places.chosen.code if places.chosen else None,
         cursor=cursor,
         limit=limit,
     )
 
 
-def _owed_rows(here: Here, places: Places) -> Iterator[Sequence[object]]:
+def _owed_rows(here: Here, places: Places, waiting: bool) -> Iterator[Sequence[object]]:
     """Every row of the list, page by page, from a session of its own: a file is sent after the page's has ended."""
     cursor: str | None = None
     with database_of(here.request).reading() as session:
         while True:
-            found = _owed(here, session, places, cursor=cursor, limit=LARGEST_PAGE)
+            found = _owed(here, session, places, waiting=waiting, cursor=cursor, limit=LARGEST_PAGE)
             for row in found.rows:
                 signed = (row.language, row.signed_version, row.signed_on)
                 yield (row.participant, row.site_code, *signed, row.version, row.since)
