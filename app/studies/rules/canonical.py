@@ -90,6 +90,10 @@ def study_schema() -> dict[str, Any]:
     """
     parts: tuple[type[BaseModel], ...] = (StudyFile, Instrument, InstrumentText, StudyText)
     _, schema = models_json_schema([(part, "validation") for part in parts])
+    for part in (InstrumentText, StudyText):  # the name of their file says the language
+        words = schema["$defs"][part.__name__]
+        del words["properties"]["language"]
+        words["required"] = [name for name in words["required"] if name != "language"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Equipoise study folder",
