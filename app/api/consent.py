@@ -4,6 +4,7 @@ import json
 from datetime import date, datetime
 from typing import Annotated, Literal
 
+from fastapi import Query
 from fastapi.responses import Response
 from pydantic import BeforeValidator, ConfigDict, Field
 
@@ -129,8 +130,15 @@ class ConsentReply(Reply):
     withdrawn_on: date | None
 
 
+Waiting = Annotated[
+    bool, Query(description="Those who signed it already, and whose consent waits for its countersignature.")
+]
+
+
 class OwedReply(Reply):
-    """Somebody who takes part and has not signed the document that is valid now at their site, in their language."""
+    """Somebody who takes part and has no complete consent to the document that is valid now at their site, in their
+    language. `waits` is the consent that lacks only its countersignature.
+    """
 
     model_config = ConfigDict(
         from_attributes=True,
@@ -143,6 +151,7 @@ class OwedReply(Reply):
                 "signed_on": "2026-03-04",
                 "version": "2",
                 "since": "2026-06-01",
+                "waits": None,
             }
         },
     )
@@ -154,6 +163,7 @@ class OwedReply(Reply):
     signed_on: date
     version: str
     since: date
+    waits: int | None
 
 
 class SignatureReply(Reply):
@@ -181,8 +191,10 @@ def consent_documents(here: ApiPage) -> list[DocumentReply]:
 
 
 @router.get("/reconsents", name="api.reconsents")
-def reconsents(here: ApiPage, site: AtSite = None, cursor: Cursor = None, limit: Limit = 50) -> PageOf[OwedReply]:
-    """Who owes a newer consent, by code, at the sites this person works at."""
+def reconsents(
+    here: ApiPage, waiting: Waiting = False, site: AtSite = None, cursor: Cursor = None, limit: Limit = 50
+) -> PageOf[OwedReply]:
+    """Who owes a newer consent, by code, at the sites this person works at; or who signed it, and waits."""
     require(here.actor, Permission.PARTICIPANT_READ)
     zones = {each.id: each.timezone for each in sites_of(here.session, here.the_study.id)}
     page = reads.reconsents_owed(
@@ -190,6 +202,7 @@ def reconsents(here: ApiPage, site: AtSite = None, cursor: Cursor = None, limit:
         here.the_study,
         lambda site_id: clock.today(zones[site_id], here.now),
         by=at(here, site),
+        waiting=waiting,
         cursor=cursor,
         limit=limit,
     )

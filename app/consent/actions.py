@@ -23,6 +23,7 @@ from app.participants.status import Status
 from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
+from app.studies.texts import consent_in
 
 PURPOSE = "consent signature"
 SIGNATURE_SIZE = 1024
@@ -60,10 +61,10 @@ def record_consent(
         raise NotFound
     assert participant.id is not None
     study = study.at(participant.site_id)
-    documents = study.definition.consent_documents
+    documents, asked = study.definition.consent_documents, consent_in(study.definition, language)
     problems = rules.consent_problems(
         documents,
-        study.definition.consent.optional,
+        asked.optional,
         version=version,
         language=language,
         method=method,
@@ -73,7 +74,7 @@ def record_consent(
         options=options,
         today=today_at_site(session, participant, now),
         site=site_code(session, participant),
-        questions=study.definition.consent.questions,
+        questions=asked.questions,
         answers=answers,
         strokes=strokes,
     )
@@ -86,6 +87,7 @@ def record_consent(
     drawn = f"\n{read_strokes(strokes)}" if strokes else ""
     size = DRAWN_SIZE if drawn else SIGNATURE_SIZE
     sealed = seal_for(session, participant.id, f"{signature.strip()}{drawn}".encode(), PURPOSE, size)
+    words = rules.words_digest(asked)
     consent = Consent(
         participant_id=participant.id,
         study_version_id=study.version_id,
@@ -107,6 +109,7 @@ def record_consent(
             signed_on=signed_on,
             participant_code=participant.code,
             answers=answers,
+            words=words,
         ),
         recorded_at=now,
         recorded_by=by.username,
@@ -124,6 +127,7 @@ def record_consent(
             "method": method,
             "signed_on": signed_on,
             "options": dict(options),
+            **({"words_sha256": words} if words else {}),
             **({"answers": dict(answers)} if answers else {}),
             "paper_sha256": paper_sha256,
             **({"drawn": True} if strokes else {}),

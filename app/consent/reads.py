@@ -10,7 +10,7 @@ from datetime import date, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import Integer, and_, bindparam, exists, or_, select
+from sqlalchemy import ColumnElement, Integer, and_, bindparam, exists, func, or_, select
 from sqlmodel import Session
 
 from app.consent import rules
@@ -24,9 +24,10 @@ from app.participants.reads import SITE, at_their_sites
 from app.participants.status import Status
 from app.people.access import Actor, require, sites_for
 from app.people.permissions import Permission
-from app.studies.definition import ConsentDocument
+from app.studies.definition import ConsentDocument, ConsentRules, Study
 from app.studies.in_use import StudyInUse
 from app.studies.reads import definition
+from app.studies.texts import consent_in
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -56,8 +57,15 @@ _TO_COUNTERSIGN = (
 _SITE = select(SITE.c.code, SITE.c.timezone).where(SITE.c.id == bindparam("site_id", type_=Integer))
 _SITES = select(SITE.c.id, SITE.c.code).where(SITE.c.study_id == bindparam("study_id", type_=Integer))
 _LATER = CONSENT.alias("later")
+_PENDING = CONSENT.alias("pending")
+_OF_THEM = (
+    _PENDING.c.participant_id == PARTICIPANT.c.id,
+    _PENDING.c.countersigned_at.is_(None),
+    _PENDING.c.withdrawn_on.is_(None),
+)
 _OWING = (
     select(
+        select(func.max(_PENDING.c.id)).where(*_OF_THEM).scalar_subquery().label("waits"),
         PARTICIPANT.c.code,
         PARTICIPANT.c.site_id,
         CONSENT.c.language,
@@ -120,14 +128,28 @@ def has_scan(session: Session, participant_id: int, sha256: str | None) -> bool:
 
 def document_of(session: Session, study: StudyInUse, consent: Consent) -> ConsentDocument | None:
     """The document that was signed, from the version of the study it was signed under."""
-    version = consent.study_version_id
-    signed_under = study.definition if version == study.version_id else definition(session, version)
+    signed_under = _signed_under(session, study, consent)
     return rules.document_with(signed_under.consent_documents, consent.document_version, consent.language)
+
+
+def asked_with(session: Session, study: StudyInUse, consent: Consent) -> ConsentRules:
+    """What was asked beside the document that was signed, in the words that were shown."""
+    return consent_in(_signed_under(session, study, consent), consent.language)
+
+
+def _signed_under(session: Session, study: StudyInUse, consent: Consent) -> Study:
+    version = consent.study_version_id
+    return study.definition if version == study.version_id else definition(session, version)
 
 
 def is_intact(session: Session, study: StudyInUse, consent: Consent, participant: Participant) -> bool:
     """Whether consent and document are byte for byte what was signed."""
-    return rules.is_intact(consent, document_of(session, study, consent), participant_code=participant.code)
+    return rules.is_intact(
+        consent,
+        document_of(session, study, consent),
+        participant_code=participant.code,
+        asked=asked_with(session, study, consent),
+    )
 
 
 def why_no_consent(
@@ -151,7 +173,8 @@ def why_no_consent(
     reason = rules.why_no_consent(consents, on=on)
     if reason is None and now is not None and before in study.definition.consent.blocked_until_reconsent:
         site = session.execute(_SITE, {"site_id": participant.site_id}).one()
-        reason = rules.why_blocked(reconsent_owed(study, consents, clock.today(site.timezone, now), site.code))
+        owed = reconsent_owed(study, consents, clock.today(site.timezone, now), site.code)
+        reason = rules.why_blocked(owed, waits=reconsent_waiting(owed, consents) is not None)
     return reason
 
 
@@ -166,9 +189,18 @@ def reconsent_owed(
     return document
 
 
+def reconsent_waiting(owed: ConsentDocument | None, consents: Sequence[Consent]) -> Consent | None:
+    """The consent to the newer document that was signed already, and waits for its countersignature; or None."""
+    waiting = (one for one in consents if one.countersigned_at is None and one.withdrawn_on is None)
+    return next((one for one in waiting if owed is not None and one.document_version == owed.version), None)
+
+
 @dataclass(frozen=True)
 class Owed:
-    """A participant who takes part and has not signed the document that is valid now."""
+    """A participant who takes part and has no complete consent to the document that is valid now.
+
+    `waits` is the consent they signed, where the countersignature is all that lacks.
+    """
 
     participant: str
     site_id: int
@@ -178,6 +210,7 @@ class Owed:
     signed_on: date
     version: str
     since: date
+    waits: int | None = None
 
 
 def reconsents_owed(
@@ -186,11 +219,15 @@ def reconsents_owed(
     today_at: Callable[[int], date],
     *,
     by: Actor,
+    waiting: bool = False,
     site: str | None = None,
     cursor: str | None = None,
     limit: int | None = None,
 ) -> paging.Page[Owed]:
-    """One page, by code, of those at the person's sites who owe a newer consent; `today_at` gives a site's date."""
+    """One page, by code, of those at the person's sites who owe a newer consent; `today_at` gives a site's date.
+
+    With `waiting`, those who signed it already, and whose consent waits for its countersignature.
+    """
     require(by, Permission.PARTICIPANT_READ)
     size = paging.page_size(limit)
     key, backwards = paging.decode(cursor, 1, str) if cursor else ([], False)
@@ -214,9 +251,15 @@ def reconsents_owed(
     }
     if not valid:
         return paging.Page([])
+
+    def signed(version: str) -> ColumnElement[bool]:
+        found = exists().where(*_OF_THEM, _PENDING.c.document_version == version)
+        return found if waiting else ~found
+
     owing = or_(
         *(
             and_(
+                signed(document.version),
                 PARTICIPANT.c.site_id == place,
                 CONSENT.c.language == language,
                 CONSENT.c.document_version != document.version,
@@ -241,6 +284,7 @@ def reconsents_owed(
             row.signed_on,
             valid[row.site_id, row.language].version,
             valid[row.site_id, row.language].valid_from,
+            row.waits if waiting else None,
         )
     )
 

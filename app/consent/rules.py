@@ -10,7 +10,7 @@ from app.foundation.drawing import NotDrawn, read_strokes
 from app.foundation.errors import FieldProblem
 from app.foundation.words import day_in_words, one_of
 from app.participants.status import Status
-from app.studies.definition import Choice, ConsentDocument, ConsentQuestion
+from app.studies.definition import Choice, ConsentDocument, ConsentQuestion, ConsentRules
 
 FORMAT = "equipoise-consent-1"
 METHODS = ("on_screen", "paper", "by_link")
@@ -72,6 +72,17 @@ def document_with(documents: Iterable[ConsentDocument], version: str, language: 
     return next((one for one in documents if one.version == version and one.language == language), None)
 
 
+def words_digest(asked: ConsentRules) -> str | None:
+    """SHA-256 (hex) over the words of what is asked beside the document, as they are shown; None where nothing is."""
+    if not asked.questions and not asked.optional:
+        return None
+    said = [
+        [[each.code, each.label, [[one.code, one.label] for one in each.choices]] for each in asked.questions],
+        [[each.code, each.label] for each in asked.optional],
+    ]
+    return hashlib.sha256(json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+
+
 def binding_digest(
     document: ConsentDocument,
     *,
@@ -82,10 +93,12 @@ def binding_digest(
     signed_on: date,
     participant_code: str,
     answers: Mapping[str, str] | None = None,
+    words: str | None = None,
 ) -> str:
     """SHA-256 (hex) over everything that was agreed to: the document's bytes and text, choices, signature, day, person.
 
-    `answers` are those to the questions about the document, where there are any.
+    `answers` are those to the questions about the document, where there are any; `words` is the `words_digest` of what
+    was asked, None of a consent from before words were bound.
     One changed byte anywhere and it is another number (EMA guideline on computerised systems, A5.3.2).
     """
     bound = [
@@ -101,12 +114,18 @@ def binding_digest(
         paper_sha256,
         signed_on.isoformat(),
         *([sorted(answers.items())] if answers else []),
+        *([{"words": words}] if words else []),
     ]
     return hashlib.sha256(json.dumps(bound, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
 
 
-def is_intact(consent: Given, document: ConsentDocument | None, *, participant_code: str) -> bool:
-    """Whether a stored consent is still exactly what was signed, to exactly this document."""
+def is_intact(
+    consent: Given, document: ConsentDocument | None, *, participant_code: str, asked: ConsentRules = ConsentRules()
+) -> bool:
+    """Whether a stored consent is still exactly what was signed, to exactly this document, `asked` in these words.
+
+    A consent from before words were bound has a binding without them, which nothing new gets.
+    """
     if document is None or document.sha256 != consent.document_sha256:
         return False
     if (document.version, document.language) != (consent.document_version, consent.language):
@@ -115,16 +134,20 @@ def is_intact(consent: Given, document: ConsentDocument | None, *, participant_c
         options, answers = dict(json.loads(consent.options)), dict(json.loads(consent.answers))
     except (ValueError, TypeError):
         return False
-    return consent.binding == binding_digest(
-        document,
-        method=consent.method,
-        options=options,
-        signature=consent.participant_signature,
-        paper_sha256=consent.paper_sha256,
-        signed_on=consent.signed_on,
-        participant_code=participant_code,
-        answers=answers,
-    )
+    return consent.binding in [
+        binding_digest(
+            document,
+            method=consent.method,
+            options=options,
+            signature=consent.participant_signature,
+            paper_sha256=consent.paper_sha256,
+            signed_on=consent.signed_on,
+            participant_code=participant_code,
+            answers=answers,
+            words=words,
+        )
+        for words in {words_digest(asked), None}
+    ]
 
 
 def is_active(consent: Given, *, on: date | None = None) -> bool:
@@ -151,10 +174,15 @@ def why_no_consent(consents: Sequence[Given], *, on: date | None = None) -> str 
     return "There is no consent yet. Record the participant's consent first."
 
 
-def why_blocked(owed: ConsentDocument | None) -> str | None:
-    """Why something waits for a newer document to be signed, or None when none is owed."""
+def why_blocked(owed: ConsentDocument | None, *, waits: bool = False) -> str | None:
+    """Why something waits for a newer document to be signed, or None when none is owed.
+
+    `waits`: the participant signed it, and the countersignature is all that lacks.
+    """
     if owed is None:
         return None
+    if waits:
+        return f"The consent to version {owed.version} is signed and not countersigned. Countersign it first."
     since = day_in_words(owed.valid_from)
     return f"Version {owed.version} of the consent document is valid since {since}. Ask them to sign it first."
 

@@ -911,6 +911,30 @@ class Placeholder(Part):
     say: Label = Field(description="What is missing.")
 
 
+class QuestionText(Part):
+    """A question about the consent document in another language; what is left out stays as the study words it."""
+
+    code: Code
+    label: Label | None = None
+    hint: Label | None = None
+    choices: tuple[Choice, ...] = ()
+
+
+class ConsentText(Part):
+    """What is asked beside the consent document, in another language."""
+
+    questions: tuple[QuestionText, ...] = ()
+    optional: tuple[Choice, ...] = ()
+
+
+class StudyText(Part):
+    """study.LANGUAGE.yaml: what a participant reads of study.yaml in another language, by its codes."""
+
+    language: Language
+    consent: ConsentText = ConsentText()
+    missing_codes: tuple[MissingCode, ...] = ()
+
+
 class StudyFile(Part):
     """What study.yaml holds."""
 
@@ -974,6 +998,9 @@ class Study(StudyFile):
 
     instruments: tuple[Instrument, ...] = ()
     consent_documents: tuple[ConsentDocument, ...] = ()
+    texts: tuple[StudyText, ...] = Field(
+        default=(), description="In other languages: each from a file of its own, study.LANGUAGE.yaml."
+    )
 
     def instrument(self, code: str) -> Instrument | None:
         """The instrument with this code."""

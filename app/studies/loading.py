@@ -25,6 +25,7 @@ from app.studies.definition import (
     InstrumentText,
     Study,
     StudyFile,
+    StudyText,
     Term,
 )
 from app.studies.rules import Finding, Path, Place, Severity, problems, study_schema
@@ -126,6 +127,7 @@ class _Folder:
             },
             instruments=tuple(instruments),
             consent_documents=tuple(documents),
+            texts=tuple(self.study_texts()),
         )
         found = problems(study, self.locate, unreadable=self.unreadable)
         if any(finding.file.startswith("consent/") for finding in self.findings):
@@ -158,7 +160,7 @@ class _Folder:
                 continue
             parent, _, file = name.rpartition("/")
             reads = (
-                name == "study.yaml"
+                (parent == "" and file.startswith("study.") and file.endswith(".yaml"))
                 or (parent == "instruments" and file.endswith(".yaml"))
                 or (parent == "consent" and file.endswith(".md"))
                 or (parent == "dictionaries" and file.endswith((".csv", ".yaml")))
@@ -168,7 +170,8 @@ class _Folder:
                     name,
                     0,
                     0,
-                    "This file is not read. A study is study.yaml, instruments/*.yaml, consent/*.md, dictionaries/*.",
+                    "This file is not read. A study is study.yaml, study.LANGUAGE.yaml, instruments/*.yaml, "
+                    "consent/*.md, dictionaries/*.",
                     Severity.WARNING,
                 )
 
@@ -182,6 +185,17 @@ class _Folder:
             return None
         self.trees[()] = tree
         return self.valid(StudyFile, tree)
+
+    def study_texts(self) -> list[StudyText]:
+        """What a participant reads of study.yaml in other languages."""
+        texts: list[StudyText] = []
+        for file in self.files("", "study.*.yaml"):
+            tree = self.yaml_of(file)
+            text = self.text_in(file, tree, StudyText) if tree is not None else None
+            if tree is not None and text is not None:
+                self.trees[("texts", len(texts))] = tree
+                texts.append(text)
+        return texts
 
     def instruments(self) -> list[Instrument]:
         instruments: list[Instrument] = []
@@ -220,20 +234,20 @@ class _Folder:
         texts: list[InstrumentText] = []
         for file in self.files("instruments", f"{instrument.code}.*.yaml"):
             tree = self.yaml_of(file)
-            text = self.text_in(file, tree) if tree is not None else None
+            text = self.text_in(file, tree, InstrumentText) if tree is not None else None
             if tree is not None and text is not None:
                 self.trees[("instruments", place, "texts", len(texts))] = tree
                 texts.append(text)
         return instrument.model_copy(update={"texts": tuple(texts)}) if texts else instrument
 
-    def text_in(self, file: FilePath, tree: Tree) -> InstrumentText | None:
+    def text_in(self, file: FilePath, tree: Tree, kind: type[_Model]) -> _Model | None:
         """The words in a file CODE.LANGUAGE.yaml; its language is said by its name."""
         language = file.stem.partition(".")[2]
         if isinstance(tree.value, dict):
             if "language" in tree.value:
                 self.add_at(tree.key_place(("language",)), "The name of the file says the language. Take this out.")
             tree.value |= {"language": language}
-        return self.valid(InstrumentText, tree)
+        return self.valid(kind, tree)
 
     def wording(self) -> list[tuple[str, InstrumentText, str]]:
         """Every file CODE.LANGUAGE.yaml of a folder of wordings: instrument, words, SHA-256 of the file."""
@@ -247,7 +261,7 @@ class _Folder:
             data = self.bytes_of(file, LARGEST_FILE)
             text = self.text_of(data, name) if data is not None else None
             tree = self.tree_of(text, name) if text is not None else None
-            words = self.text_in(file, tree) if tree is not None else None
+            words = self.text_in(file, tree, InstrumentText) if tree is not None else None
             if data is not None and tree is not None and words is not None:
                 self.trees[("wording", len(found))] = tree
                 found.append((code, words, hashlib.sha256(data).hexdigest()))

@@ -1,9 +1,25 @@
-"""How does an instrument read in another language, or in the wording its authors license? Labels alone change; codes,
-ranges and rules are the study's.
+"""How does an instrument read in another language, or in the wording its authors license? And what else does a
+participant read and sign? Labels alone change; codes, ranges and rules are the study's.
 """
 
-from app.studies.definition import Instrument, InstrumentText, Item, ItemText
+from collections.abc import Iterable
+from typing import TypeVar
 
+from app.studies.definition import (
+    Choice,
+    ConsentQuestion,
+    ConsentRules,
+    Instrument,
+    InstrumentText,
+    Item,
+    ItemText,
+    MissingCode,
+    QuestionText,
+    Study,
+    StudyText,
+)
+
+_Text = TypeVar("_Text", StudyText, InstrumentText)
 _MOST_KEPT = 1024
 # By identity, and kept with what they were made of: whoever judges a form knows an instrument by its identity as well.
 _made: dict[tuple[int, str, int], tuple[Instrument, InstrumentText | None, Instrument]] = {}
@@ -18,11 +34,49 @@ def in_language(instrument: Instrument, language: str, wording: InstrumentText |
     if kept is None:
         if len(_made) >= _MOST_KEPT:
             _made.clear()
-        texts = {text.language: text for text in instrument.texts}
-        text = texts.get(language) or texts.get(language.partition("-")[0])
+        text = _text_in(instrument.texts, language)
         said = instrument if text is None else _said(instrument, text)
         kept = _made[key] = (instrument, wording, said if wording is None else _said(said, wording))
     return kept[2]
+
+
+def consent_in(study: Study, language: str) -> ConsentRules:
+    """What is asked beside the consent document, for who reads this language."""
+    asked, text = study.consent, _text_in(study.texts, language)
+    if text is None:
+        return asked
+    questions = {each.code: each for each in text.consent.questions}
+    return asked.model_copy(
+        update={
+            "optional": _choices(asked.optional, text.consent.optional),
+            "questions": tuple(_question(each, questions.get(each.code)) for each in asked.questions),
+        }
+    )
+
+
+def missing_codes_in(study: Study, language: str) -> tuple[MissingCode, ...]:
+    """The reasons why there is no answer, for who reads this language."""
+    text = _text_in(study.texts, language)
+    labels = {each.code: each.label for each in text.missing_codes} if text is not None else {}
+    return tuple(each.model_copy(update={"label": labels.get(each.code, each.label)}) for each in study.missing_codes)
+
+
+def _text_in(texts: Iterable[_Text], language: str) -> _Text | None:
+    """The words in this language, else in the language without its country."""
+    found = {text.language: text for text in texts}
+    return found.get(language) or found.get(language.partition("-")[0])
+
+
+def _question(question: ConsentQuestion, text: QuestionText | None) -> ConsentQuestion:
+    if text is None:
+        return question
+    said = {name: words for name in ("label", "hint") if (words := getattr(text, name)) is not None}
+    return question.model_copy(update={**said, "choices": _choices(question.choices, text.choices)})
+
+
+def _choices(choices: Iterable[Choice], said: Iterable[Choice]) -> tuple[Choice, ...]:
+    labels = {choice.code: choice.label for choice in said}
+    return tuple(choice.model_copy(update={"label": labels.get(choice.code, choice.label)}) for choice in choices)
 
 
 def _said(instrument: Instrument, text: InstrumentText) -> Instrument:
@@ -48,10 +102,7 @@ def _item(item: Item, text: ItemText | None) -> Item:
         return item
     names = ("label", "hint", "unit", "low_label", "high_label")
     changes: dict[str, object] = {name: said for name in names if (said := getattr(text, name)) is not None}
-    labels = {choice.code: choice.label for choice in text.choices}
-    changes["choices"] = tuple(
-        choice.model_copy(update={"label": labels.get(choice.code, choice.label)}) for choice in item.choices
-    )
+    changes["choices"] = _choices(item.choices, text.choices)
     messages = dict(enumerate(text.checks))
     changes["checks"] = tuple(
         check.model_copy(update={"message": messages[place].message}) if place in messages else check

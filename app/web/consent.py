@@ -36,6 +36,7 @@ from app.printing import signed_pdf as printed
 from app.rendering import day, moment
 from app.schedule.actions import open_visits
 from app.studies.definition import ConsentDocument
+from app.studies.texts import consent_in
 from app.web.pages import pages
 from app.web.places import Places, places_of, show_at, typed_day
 from app.web.shell import status_of
@@ -175,9 +176,10 @@ def _refuse_problems(
 ) -> None:
     """Say what is wrong with the form before a password is asked for it, so that none is typed in vain."""
     definition, places = here.the_study.definition, places_of(here)
+    asked = consent_in(definition, language)
     problems = rules.consent_problems(
         definition.consent_documents,
-        definition.consent.optional,
+        asked.optional,
         version=version,
         language=language,
         method=method,
@@ -187,7 +189,7 @@ def _refuse_problems(
         options=options,
         today=places.today(here, participant.site_id),
         site=places.code(participant.site_id),
-        questions=definition.consent.questions,
+        questions=asked.questions,
         answers=answers,
         strokes=here.value("strokes") if method != "paper" else "",
     )
@@ -223,8 +225,9 @@ def _record_page(
     refused = problem.reason if isinstance(problem, Refused) else None
     if document is not None and refused is None:
         refused = rules.why_not_sign(Status(participant.status), consents, document.version)
-    order = [f"questions.{question.code}" for question in definition.consent.questions]
-    order += [f"options.{choice.code}" for choice in definition.consent.optional]
+    asked = consent_in(definition, document.language if document is not None else language)
+    order = [f"questions.{question.code}" for question in asked.questions]
+    order += [f"options.{choice.code}" for choice in asked.optional]
     order += ["signed_on", "signature", "paper_sha256", "password"]
     problems = sorted(
         problem.problems if isinstance(problem, Invalid) else [],
@@ -244,8 +247,8 @@ def _record_page(
         languages=languages,
         language_asked=language,
         method="paper" if method == "paper" else "on_screen",
-        questions=definition.consent.questions if method != "paper" else (),
-        optional=definition.consent.optional,
+        questions=asked.questions if method != "paper" else (),
+        optional=asked.optional,
         values={name: texts[-1] for name, texts in here.form.items() if texts} if values is None else values,
         paper=paper or here.value("paper_sha256"),
         today=today,
@@ -262,48 +265,55 @@ def _record_page(
 
 @router.get("/{study}/reconsent", name="consent.owed")
 def owed(here: PageInStudy) -> Response:
-    """Who takes part and has not signed the document that is valid now."""
+    """Who takes part and has not signed the document that is valid now; or signed it, and waits for the study."""
     require(here.actor, Permission.PARTICIPANT_READ)
     places, asked = places_of(here), here.request.query_params
-    path = f"/{here.the_study.code}/reconsent"
+    path, waiting = f"/{here.the_study.code}/reconsent", asked.get("waiting") == "yes"
+    narrowed = {"waiting": "yes"} if waiting else {}
     if asked.get("format") == "csv":
         heading = ("participant", "site", "language", "signed_version", "signed_on", "owed_version", "valid_from")
-        return csv_file(f"{here.the_study.code}-reconsent-{here.now:%Y-%m-%d}", heading, _owed_rows(here, places))
-    found = _owed(here, here.session, places, cursor=asked.get("after") or None)
+        return csv_file(
+            f"{here.the_study.code}-reconsent-{here.now:%Y-%m-%d}", heading, _owed_rows(here, places, waiting)
+        )
+    found = _owed(here, here.session, places, waiting=waiting, cursor=asked.get("after") or None)
     return show_at(
         here,
         places,
         "consent/owed.html",
         rows=found.rows,
+        waiting=waiting,
+        waiting_url=address(path, {} if waiting else {"waiting": "yes"}),
+        may_countersign=may(here.actor, Permission.CONSENT_COUNTERSIGN),
         root=f"/{here.the_study.code}/participants",
         blocked=here.the_study.definition.consent.blocked_until_reconsent,
         may_record=may(here.actor, Permission.CONSENT_RECORD),
-        newer=address(path, {}, after=found.previous) if found.previous else None,
-        older=address(path, {}, after=found.next) if found.next else None,
-        csv_url=address(path, {}, format="csv") if found.rows else None,
+        newer=address(path, narrowed, after=found.previous) if found.previous else None,
+        older=address(path, narrowed, after=found.next) if found.next else None,
+        csv_url=address(path, narrowed, format="csv") if found.rows else None,
     )
 
 
 def _owed(
-    here: Here, session: Session, places: Places, *, cursor: str | None, limit: int | None = None
+    here: Here, session: Session, places: Places, *, waiting: bool, cursor: str | None, limit: int | None = None
 ) -> Page[reads.Owed]:
     return reads.reconsents_owed(
         session,
         here.the_study,
         lambda site_id: places.today(here, site_id),
         by=here.actor,
+        waiting=waiting,
         site=places.chosen.code if places.chosen else None,
         cursor=cursor,
         limit=limit,
     )
 
 
-def _owed_rows(here: Here, places: Places) -> Iterator[Sequence[object]]:
+def _owed_rows(here: Here, places: Places, waiting: bool) -> Iterator[Sequence[object]]:
     """Every row of the list, page by page, from a session of its own: a file is sent after the page's has ended."""
     cursor: str | None = None
     with database_of(here.request).reading() as session:
         while True:
-            found = _owed(here, session, places, cursor=cursor, limit=LARGEST_PAGE)
+            found = _owed(here, session, places, waiting=waiting, cursor=cursor, limit=LARGEST_PAGE)
             for row in found.rows:
                 signed = (row.language, row.signed_version, row.signed_on)
                 yield (row.participant, row.site_code, *signed, row.version, row.since)
@@ -563,7 +573,7 @@ class Said:
 def _facts(here: Here, consent: Consent) -> Said:
     said: dict[str, bool] = json.loads(consent.options)
     answers: dict[str, str] = json.loads(consent.answers)
-    asked = here.the_study.definition.consent
+    asked = reads.asked_with(here.session, here.the_study, consent)
     labels = {choice.code: choice.label for choice in asked.optional}
     questions = {each.code: (each.label, {one.code: one.label for one in each.choices}) for each in asked.questions}
     return Said(

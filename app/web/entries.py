@@ -66,9 +66,10 @@ from app.schedule.models import ParticipantVisit
 from app.schedule.reads import visit_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
-from app.studies.definition import Instrument, Item, ItemType, Visit, cell_parts, unscheduled_number
+from app.studies.definition import Instrument, Item, ItemType, MissingCode, Visit, cell_parts, unscheduled_number
 from app.studies.reads import as_read
 from app.studies.rules.items import SEALED
+from app.studies.texts import missing_codes_in
 from app.web.forms import ENTRY
 from app.web.items import (
     FILE,
@@ -307,9 +308,14 @@ class Spot:
         return typed_form(self.instrument, self.entry.values, self.entry.reasons, language=self.reader)
 
     def said(self, item: Item, value: object) -> str:
-        """A stored value in the words of the study."""
+        """A stored value in the words of the study, by link in those of the language it is read in."""
+        return said(item, value, self.missing_codes, self.reader)
+
+    @property
+    def missing_codes(self) -> tuple[MissingCode, ...]:
+        """The reasons why there is no answer, as the form is worded."""
         definition = self.here.the_study.definition
-        return said(item, value, definition.missing_codes, self.reader)
+        return missing_codes_in(definition, self.language or definition.language)
 
 
 def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
@@ -381,6 +387,7 @@ def save(here: ChangeInTurn, code: str, visit: str, instrument: str, sent: SentF
             accept_partial=here.value(SAVE_AS) == "partial",
             typed_at=_typed_at(here),
             problems=[*unheld, *unkept, *asked_here(spot, typed)],
+            worded=spot.instrument,
         )
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
@@ -905,13 +912,12 @@ def form_sections(
     saved: dict[str, str] | None = None,
     has_history: bool = False,
 ) -> list[dict[str, object]]:
-    definition = spot.here.the_study.definition
     views = item_views(
         spot.instrument.asked([*form, *names_of_rows(spot.instrument, form)]),
         form,
         problems=problems or [],
         judgement=judgement,
-        missing_codes=definition.missing_codes,
+        missing_codes=spot.missing_codes,
         history=(lambda item: f"{spot.url}/history/{item}") if has_history else None,
         saved=saved,
         files={

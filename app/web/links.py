@@ -49,6 +49,7 @@ from app.schedule.status import VisitStatus
 from app.studies.definition import Instrument
 from app.studies.reads import as_read
 from app.studies.rules.items import SEALED
+from app.studies.texts import consent_in
 from app.web.account import qr_code
 from app.web.consent import html_of
 from app.web.entries import (
@@ -346,6 +347,7 @@ def _proven(here: Here, opened: Opened) -> bool:
 def _consent_page(here: Here, opened: Opened, token: str, *, problem: Invalid | Refused | None = None) -> Response:
     definition = opened.study.definition
     document = consent_rules.document_with(definition.consent_documents, opened.link.about, opened.link.language)
+    beside = consent_in(definition, opened.link.language)
     problems = problem.problems if isinstance(problem, Invalid) else []
     return _show(
         here,
@@ -356,8 +358,8 @@ def _consent_page(here: Here, opened: Opened, token: str, *, problem: Invalid | 
         proof=_proof(here, opened),
         document=document,
         text=html_of(document),
-        questions=definition.consent.questions,
-        optional=definition.consent.optional,
+        questions=beside.questions,
+        optional=beside.optional,
         values={name: texts[-1] for name, texts in here.form.items() if texts},
         errors={each.field: each.message for each in problems},
         problems=[(each.field, each.message) for each in problems],
@@ -533,7 +535,8 @@ def _answer(here: Here, opened: Opened, token: str, sent: Mapping[str, Sent]) ->
         posted, unkept = attached(spot, sent)
         if item is not None:
             posted = {**without(form, spot.stored_form(), item), **_fields_of(form, item, posted)}
-        typed = parse_typed(form, posted, language=spot.reader)
+        # In the words that are read, as everything said of it.
+        typed = parse_typed(spot.instrument, posted, language=spot.reader)
         _hold(here, opened, spot)
         problems = [*unkept, *asked_here(spot, typed)]
         if item is not None and goes == "next" and not problems:
@@ -588,6 +591,7 @@ def _save(
         now=here.now,
         accept_partial=partial,
         problems=problems,
+        worded=spot.instrument,
     )
 
 

@@ -22,7 +22,7 @@ from app.capture.typed import parse_typed
 from app.consent import rules as consent_rules
 from app.consent.actions import withdraw_consent
 from app.consent.models import Consent
-from app.consent.reads import consents_of, reconsent_owed
+from app.consent.reads import consents_of, reconsent_owed, reconsent_waiting
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, database_of, require_password
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.foundation.languages import translations
@@ -587,7 +587,8 @@ def show(here: PageInStudy, code: str) -> Response:
         matrix_visits=columns,
         matrix_rows=rows if may_read and visits else [],
         consents=[_consent_row(here, participant, consent) for consent in consents],
-        owed=reconsent_owed(here.the_study, consents, today, places.code(participant.site_id)),
+        owed=(owed := reconsent_owed(here.the_study, consents, today, places.code(participant.site_id))),
+        owed_waits=reconsent_waiting(owed, consents),
         appointments=[{"row": row, "label": label_of(here, row)} for row in appointments],
         may_book=may(here.actor, Permission.APPOINTMENT_BOOK, site_id=site_id)
         and why_not_book(Status(participant.status), None) is None

@@ -134,6 +134,8 @@ def today(here: PageInStudy) -> Response:
         earlier=earlier,
         allocated=definition.is_allocated,
         owed=_owed(here, places, by) if first_page else [],
+        countersign=_owed(here, places, by, waiting=True) if first_page else [],
+        countersigns=may(by, Permission.CONSENT_COUNTERSIGN),
         unsigned=[_unsigned(here, each) for each in unsigned.rows] if unsigned else None,
         to_sign=unsigned.total if unsigned else 0,
         sign_next=_signatures(path, unsigned.next if unsigned else None),
@@ -166,10 +168,10 @@ def _booked(here: Here, by: Actor, places: Places) -> list[dict[str, Any]]:
     ]
 
 
-def _owed(here: Here, places: Places, by: Actor) -> Sequence[Owed]:
-    """The first of those who owe a newer consent; the rest stand on a page of their own."""
+def _owed(here: Here, places: Places, by: Actor, *, waiting: bool = False) -> Sequence[Owed]:
+    """The first of those who owe a newer consent, or who signed it and wait; the rest stand on a page of their own."""
     return reconsents_owed(
-        here.session, here.the_study, lambda site_id: places.today(here, site_id), by=by, limit=SHOWN
+        here.session, here.the_study, lambda site_id: places.today(here, site_id), by=by, waiting=waiting, limit=SHOWN
     ).rows
 
 

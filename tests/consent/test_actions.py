@@ -348,11 +348,15 @@ def test_whoever_signed_an_older_version_owes_the_newer_one(session: Session) ->
     coordinator = person(session, study, "coordinator")
     withdraw(session, study, people[0], level="visits", reason="Moved", on=TODAY, by=coordinator, now=NOW)
     assert owing(session, study, by) == [("M-002", "1", "2"), ("M-003", "1", "2")]
-    # Recorded and not countersigned is not signed yet.
+    # Recorded and not countersigned is told as waiting, and not as owed.
     newer = agreed(session, study, people[1], countersign=False)
     assert newer.id is not None
-    assert ("M-002", "1", "2") in owing(session, study, by)
+    assert owing(session, study, by) == [("M-003", "1", "2")]
+    assert owing(session, study, by, waiting=True) == [("M-002", "1", "2")]
+    (waits,) = reconsents_owed(session, study, lambda _: TODAY, by=by, waiting=True).rows
+    assert waits.waits == newer.id
     countersign(session, study, people[1], newer.id, by=person(session, study, "investigator"), now=NOW)
+    assert owing(session, study, by, waiting=True) == []
     assert owing(session, study, by) == [("M-003", "1", "2")]
 
 
@@ -382,5 +386,8 @@ def test_what_waits_for_the_newer_version_is_what_the_study_says(session: Sessio
     }
     assert {before for before, reason in waits.items() if reason is not None} == {blocked}
     assert "Version 2 of the consent document is valid since" in str(waits[blocked])
-    agreed(session, study, one)
+    newer = agreed(session, study, one, countersign=False)
+    reason = why_no_consent(session, study, one, before=blocked, now=NOW)
+    assert reason == "The consent to version 2 is signed and not countersigned. Countersign it first."
+    countersign(session, study, one, newer.id or 0, by=person(session, study, "investigator"), now=NOW)
     assert why_no_consent(session, study, one, before=blocked, now=NOW) is None

@@ -17,9 +17,10 @@ from app.consent.rules import (
     why_not_countersign,
     why_not_countersigner,
     why_not_sign,
+    words_digest,
 )
 from app.participants.status import Status
-from app.studies.definition import Choice, ConsentDocument, ConsentQuestion
+from app.studies.definition import Choice, ConsentDocument, ConsentQuestion, ConsentRules
 from tests.consent.acts import DOCUMENTS, QUESTION
 
 DOCS = tuple(ConsentDocument.model_validate(one) for one in DOCUMENTS)
@@ -288,3 +289,20 @@ def test_a_site_signs_its_own_document_where_it_has_one(site: str, on: date, ver
 def test_nobody_signs_the_document_of_another_site(site: str, version: str, problems: list[tuple[str, str]]) -> None:
     found = consent_problems((*DOCS, NORTHERN), [], **{**TYPED, "options": {}, "version": version, "site": site})
     assert [(problem.field, problem.rule) for problem in found] == problems
+
+
+def test_the_words_that_were_shown_are_bound_and_a_consent_from_before_still_fits() -> None:
+    asked = ConsentRules.model_validate({"optional": [{"code": "contact", "label": "Späterer Kontakt"}]})
+    other = ConsentRules.model_validate({"optional": [{"code": "contact", "label": "Later contact"}]})
+    said: dict[str, Any] = {
+        "method": "on_screen",
+        "options": {"contact": True},
+        "signature": b"sealed",
+        "paper_sha256": None,
+        "signed_on": SIGNED,
+        "participant_code": "M-001",
+    }
+    kept = Stored(binding=binding_digest(ENGLISH, **said, words=words_digest(asked)))
+    assert is_intact(kept, ENGLISH, participant_code="M-001", asked=asked)
+    assert not is_intact(kept, ENGLISH, participant_code="M-001", asked=other)
+    assert is_intact(Stored(), ENGLISH, participant_code="M-001", asked=asked)

@@ -90,8 +90,9 @@ _Yaml12.yaml_implicit_resolvers = {
 @pytest.mark.parametrize("folder", library(), ids=lambda folder: folder.name)
 def test_files_of_the_library_follow_the_published_schema(folder):
     schema = json.loads(SCHEMA_FILE.read_text())
-    for file in [folder / "study.yaml", *sorted(folder.glob("instruments/*.yaml"))]:
-        kind = "StudyFile" if file.name == "study.yaml" else "Instrument"
+    for file in sorted([*folder.glob("study*.yaml"), *folder.glob("instruments/*.yaml")]):
+        kinds = ("StudyFile", "StudyText") if file.parent == folder else ("Instrument", "InstrumentText")
+        kind = kinds["." in file.stem]  # words in another language
         validator = jsonschema.Draft202012Validator({**schema, "anyOf": [{"$ref": f"#/$defs/{kind}"}]})
         data = yaml.load(file.read_text(), Loader=_Yaml12)
         assert [error.message for error in validator.iter_errors(data)] == [], file

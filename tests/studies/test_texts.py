@@ -1,5 +1,6 @@
 """Instruments in other languages, and in the wording that an installation has a licence for."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ from app.audit.actions import ENTRY as LOG
 from app.foundation.errors import NotAllowed, Refused
 from app.studies.actions import WORDED, load_wording
 from app.studies.definition import InstrumentText
+from app.studies.drafts.folder import files_of
 from app.studies.loading import read_folder, read_wording
 from app.studies.reads import as_read
 from app.studies.rules import canonical
-from app.studies.texts import in_language
+from app.studies.rules.amending import differences
+from app.studies.texts import consent_in, in_language, missing_codes_in
 from tests.factories import NOW, mini_study, person
 from tests.studies.folders import WHOLE, write
 
@@ -109,3 +112,67 @@ def test_a_licensed_wording_lies_over_the_study_and_is_no_part_of_it(session: Se
     stray = write(tmp_path / "stray", {"nothing.en.yaml": "label: x\n", "pain.yaml": "label: x\n"})
     _, findings = read_wording(stray, study.definition)
     assert [each.file for each in findings] == ["nothing.en.yaml", "pain.yaml"]
+
+
+STUDY_DE = "study.de.yaml"
+ASKING = (
+    WHOLE["study.yaml"]
+    + """\
+consent:
+  optional: [{code: contact, label: Later contact}]
+  questions:
+    - code: stop
+      label: When may you stop?
+      choices: [{code: never, label: Never}, {code: now, label: Now}]
+      right: now
+"""
+)
+WORDS = """\
+consent:
+  optional: [{code: contact, label: Späterer Kontakt}]
+  questions:
+    - code: stop
+      label: Wann dürfen Sie aufhören?
+      choices: [{code: never, label: Nie}, {code: now, label: Jetzt}]
+missing_codes: [{code: ND, label: Nicht erhoben}]
+"""
+
+
+def test_what_a_participant_reads_of_the_study_is_read_in_their_language(tmp_path: Path):
+    study, findings = read_folder(write(tmp_path, {**WHOLE, "study.yaml": ASKING, STUDY_DE: WORDS}))
+    assert study is not None, findings
+    assert findings == []
+    german = consent_in(study, "de-CH")
+    assert [choice.label for choice in german.optional] == ["Späterer Kontakt"]
+    (question,) = german.questions
+    assert (question.label, question.right) == ("Wann dürfen Sie aufhören?", "now")
+    assert [choice.label for choice in question.choices] == ["Nie", "Jetzt"]
+    assert [each.label for each in missing_codes_in(study, "de")] == ["Nicht erhoben"]
+    assert consent_in(study, "fr") == study.consent
+    assert missing_codes_in(study, "fr") == study.missing_codes
+    # A draft of it is the very same study; without such words a study is what it was.
+    again, _ = read_folder(write(tmp_path / "again", files_of(study)))
+    assert again == study
+    plain, _ = read_folder(write(tmp_path / "plain", {**WHOLE, "study.yaml": ASKING}))
+    assert plain is not None
+    assert json.loads(canonical(plain)).keys() == json.loads(canonical(study)).keys() - {"texts"}
+    (changed,) = differences(plain, study)
+    assert changed.text.startswith("Words in another language")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("code: stop", "code: stap", "The study asks no question “stap”"),
+        ("code: never", "code: nver", "There is no stop: choice “nver”. There are: never, now."),
+        ("code: contact", "code: contract", "There is no optional consent “contract”. There are: contact."),
+        ("code: ND", "code: XX", "There is no missing code “XX”. There are: ND."),
+        ("label: Nie}", "label: dummy}", "Blinded people read"),
+    ],
+)
+def test_words_of_the_study_that_do_not_fit_are_errors_with_their_line(tmp_path: Path, old: str, new: str, said: str):
+    assert WORDS.count(old) == 1
+    _, findings = read_folder(write(tmp_path, {**WHOLE, "study.yaml": ASKING, STUDY_DE: WORDS.replace(old, new)}))
+    lines = [n for n, line in enumerate(WORDS.replace(old, new).splitlines(), 1) if new in line]
+    assert {each.file for each in findings} == {STUDY_DE}
+    assert [(each.line, each.message[: len(said)]) for each in findings if each.is_error] == [(lines[0], said)]

@@ -378,6 +378,20 @@ def test_whoever_owes_a_newer_consent_stands_on_today_in_a_list_and_in_a_file(sh
     entry = f"{WHO}/visits/baseline/entries/pain"
     assert "Version 2 of the consent document is valid since" in said(browser.get(f"{WHO}/visits/baseline"))
     assert "Version 2 of the consent document" in said(world.browser("assessor").get(entry))
+    # Once it is signed it is told as waiting, not as owed, and whoever countersigns finds it on Today.
+    fields = {**signed(world, version="2"), "countersign": "later"}
+    assert browser.post(PAGE, fields).status_code == 303
+    investigator = world.browser("investigator")
+    for path in ("/mini/today", "/mini/reconsent?waiting=yes"):
+        links = [str(link["href"]) for link in investigator.soup(path).select("main a")]
+        assert [each for each in links if each.endswith("/countersign")], path
+    assert "Newer consents owed" not in said(investigator.get("/mini/today"))
+    assert "Nobody owes a newer consent" in said(browser.get("/mini/reconsent"))
+    assert "it waits for its countersignature" in said(browser.get(WHO))
+    assert "Ask for their consent" not in said(browser.get(WHO))
+    assert "signed and not countersigned. Countersign it first." in said(browser.get(f"{WHO}/visits/baseline"))
+    lines = browser.get("/mini/reconsent?waiting=yes&format=csv").text.splitlines()
+    assert len(lines) == 2
 
 
 MARKDOWN = """# Taking part

@@ -1,6 +1,7 @@
 """By a link a participant signs the document, or answers the questions of a visit: signed in nowhere."""
 
 import re
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy import select, update
 from app.audit.actions import ENTRY
 from app.capture.actions import MOST_BY_LINK
 from app.capture.reads import entry_of
-from app.consent.reads import consents_of
+from app.consent.reads import consents_of, is_intact
 from app.foundation import clock
 from app.foundation.database import Database
 from app.mail.actions import MAIL, text_of
@@ -21,7 +22,7 @@ from app.participants.rules import PersonalData
 from app.schedule.reminders.reads import reachable
 from tests.api.client import api_client
 from tests.conftest import KEYS
-from tests.consent.acts import QUESTION
+from tests.consent.acts import DOCUMENTS, QUESTION
 from tests.factories import MINI
 from tests.web.browser import Browser, form_in, words_of
 from tests.web.test_items import KINDS, VISITS
@@ -437,6 +438,87 @@ def test_by_a_german_link_a_comma_is_a_decimal_sign_and_a_date_is_asked_for_in_t
     shown = BeautifulSoup(phone.get(path).text, "html.parser")
     assert shown.select_one("[name=weight][value='70,5']") is not None
     assert shown.select_one("[name=since] option[value=m03][selected]") is not None
+
+
+GERMAN = {
+    "language": "de",
+    "consent": {
+        "questions": [
+            {
+                "code": "may_stop",
+                "label": "Wann dürfen Sie aufhören?",
+                "choices": [{"code": "never", "label": "Nie"}, {"code": "any_time", "label": "Jederzeit"}],
+                "hint": "Lesen Sie „Teilnahme“ noch einmal.",
+            }
+        ],
+        "optional": [{"code": "contact", "label": "Späterer Kontakt"}],
+    },
+    "missing_codes": [{"code": "ND", "label": "Nicht erhoben"}],
+}
+
+
+@pytest.mark.requirement("SPI-32a", "EMA-15")
+def test_what_is_signed_in_a_language_is_asked_and_bound_in_it(shared_database: Database):
+    asked = {"questions": [QUESTION], "optional": [{"code": "contact", "label": "Later contact"}]}
+    documents = [{**DOCUMENTS[0], "language": language} for language in ("en", "de")]
+    world = World(shared_database, consent=asked, consent_documents=documents, texts=[GERMAN])
+    participant = world.screened(personal=ANNA)
+    path, phone = given(world, "consent:1:de"), stranger(world)
+    page = phone.send(path, {"born": "1980-02-29"})
+    for said in ("Wann dürfen Sie aufhören?", "Jederzeit", "Späterer Kontakt"):
+        assert said in words(page)
+    assert "Later contact" not in page.text
+    fields = {**typed(BeautifulSoup(page.text, "html.parser")), "signature": "Anna Muster"}
+    wrong = words(phone.send(path, {**fields, "questions.may_stop": "never"}))
+    assert "Lesen Sie „Teilnahme“ noch einmal." in wrong
+    assert "Späterer Kontakt: " in wrong
+    answers = {"questions.may_stop": "any_time", "options.contact": "no"}
+    assert phone.send(path, {**fields, **answers}).status_code == 200
+    with world.database.reading() as session:
+        (consent,) = consents_of(session, participant.id or 0)
+        assert is_intact(session, world.study, consent, participant)
+        other = world.study.definition.model_copy(update={"texts": ()})
+        assert not is_intact(session, replace(world.study, definition=other), consent, participant)
+    shown = words(world.coordinator().get(f"{WHO}/consents/{consent.id}"))
+    assert "Wann dürfen Sie aufhören? Jederzeit" in shown
+    # The same words at the site, where the document is read together.
+    world.screened()
+    on_screen = words(world.coordinator().get("/mini/participants/M-002/consent?language=de"))
+    assert "Späterer Kontakt" in on_screen
+
+
+def test_a_problem_names_the_question_in_the_words_of_the_reader(shared_database: Database):
+    words_in_german = [
+        {"code": "pain_nrs", "label": "Schmerz der letzten Woche"},
+        {"code": "pain_days", "label": "Tage mit Schmerz"},
+    ]
+    texts = [{"language": "de", "items": words_in_german}]
+    forms = [{**form, "texts": texts} if form["code"] == "pain" else form for form in ANSWERED]
+    world = World(shared_database, instruments=forms)
+    world.consented()
+    path, phone = given(world, "questions:baseline:de"), stranger(world)
+    fields = typed(BeautifulSoup(phone.get(path).text, "html.parser"))
+    for answers, said in [
+        ({"pain_nrs": "5", "pain_days": "many"}, "Tage mit Schmerz: "),  # cannot be read
+        ({"pain_nrs": "99", "pain_days": "3"}, "Schmerz der letzten Woche: "),  # a check
+        ({"pain_days": "3"}, "Schmerz der letzten Woche: "),  # blank
+    ]:
+        reply = phone.send(path, {**fields, **answers})
+        assert reply.status_code == 422
+        assert said in words(reply)
+        assert "Pain, past week" not in reply.text
+        assert "Days with pain" not in reply.text
+
+
+def test_reasons_for_no_answer_are_read_in_the_language_of_the_link(shared_database: Database):
+    german = {"language": "de", "items": [{"code": "pain_nrs", "label": "Schmerz der letzten Woche"}]}
+    forms = [{**form, "texts": [german]} if form["code"] == "pain" else form for form in ANSWERED]
+    codes = [{"code": "ND", "label": "Not done"}]
+    world = World(shared_database, instruments=forms, missing_codes=codes, texts=[GERMAN])
+    world.consented()
+    page = words(stranger(world).get(given(world, "questions:baseline:de")))
+    assert "Nicht erhoben" in page
+    assert "Not done" not in page
 
 
 @pytest.mark.requirement("SEC-22")

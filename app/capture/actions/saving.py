@@ -72,6 +72,7 @@ def save_entry(
     settles: bool = False,
     source: str | None = None,
     typed_at: datetime | None = None,
+    worded: Instrument | None = None,
 ) -> SavedEntry:
     """Save all answers of one form; an item that is not among `values` is blank from now on.
 
@@ -83,6 +84,9 @@ def save_entry(
     `typed_at`: when it was typed on a device that had no connection, by the clock of the device; `now` is when it was
     received, and both are kept. A device whose clock is ahead has typed it now; one whose clock was never set (it says
     something before `CLOCK_SET`) says nothing of when.
+
+    `worded` is the form in the words that were read, where they are not the study's: what must be put right is said
+    in them. The log stays in the words of the study.
 
     `base_version` is the version the person saw, 0 for none. `problems` are what could not be read of the form: they
     are reported together with what the checks find. Invalid fields are item codes, CODE__why where a reason for a
@@ -103,7 +107,9 @@ def save_entry(
     refuse_if(about, IN_ERROR if entry is not None and entry.is_in_error else None, action="entry.save")
     local = now.astimezone(ZoneInfo(place.timezone))
 
-    def judged(values: Mapping[str, object], reasons: Mapping[str, str]) -> Judgement:
+    read_as = worded or form
+
+    def judged(values: Mapping[str, object], reasons: Mapping[str, str], form: Instrument = form) -> Judgement:
         return judge(
             study.definition,
             form,
@@ -116,11 +122,11 @@ def save_entry(
             repeat=repeat,
         )
 
-    reasons, unread = read_reasons(form, reasons)
+    reasons, unread = read_reasons(read_as, reasons)
     problems = [*problems, *unread]
     judgement = judged(values, reasons)
     before: Mapping[str, object] = entry.values if entry else {}
-    problems += not_kept(session, about, form, judgement.values, before)
+    problems += not_kept(session, about, read_as, judgement.values, before)
     # What an earlier version of the study asked is kept, although nobody is asked for it any more.
     after = {**judgement.values, **_retired(form, before)}
     if base_version != (entry.version if entry else 0):
@@ -128,13 +134,14 @@ def save_entry(
             return _as_stored(entry, judgement)
         raise conflict(about, entry)
     different = changes(before, after)
-    why = checked(form, judgement, different, problems, accept_partial=accept_partial, why=why)
+    said = judgement if read_as is form else judged(values, reasons, read_as)
+    why = checked(read_as, said, different, problems, accept_partial=accept_partial, why=why)
     status = EntryStatus.COMPLETE if judgement.complete else EntryStatus.PARTIAL
     pending = twice.State.AWAITS_SECOND if is_twice and entry is None else stands.state if stands else None
     if not settles and twice.is_held_back(study.definition, pending):
         status = EntryStatus.PARTIAL
     if entry is None and not after and status is EntryStatus.PARTIAL:
-        raise Invalid([unanswered(form, still_open(judgement)[0])])
+        raise Invalid([unanswered(read_as, still_open(judgement)[0])])
     log = _log_of_items(different, judgement, why)
     earlier = judged(before, entry.reasons) if entry and judgement.unexplained else None
     log += _log_of_checks(entry, judgement, different, earlier)

@@ -17,7 +17,7 @@ from app.studies.definition import ConsentDocument, Study
 from app.studies.loading import read_folder
 from app.studies.rules import Finding
 
-_BEYOND = {"instruments", "consent_documents", "dictionaries"}
+_BEYOND = {"instruments", "consent_documents", "dictionaries", "texts"}
 
 
 def checked(files: Mapping[str, str]) -> tuple[Study | None, tuple[Finding, ...]]:
@@ -54,6 +54,9 @@ def files_of(study: Study) -> dict[str, str]:
             each.model_dump(mode="json", exclude_defaults=True, exclude={"terms"}) for each in study.dictionaries
         ]
     files["study.yaml"] = said_in_yaml(said)
+    for said_in in study.texts:
+        own = said_in.model_dump(mode="json", exclude_defaults=True, exclude={"language"})
+        files[f"study.{said_in.language}.yaml"] = said_in_yaml(own)
     for form in study.instruments:
         shown = form.model_dump(mode="json", exclude_defaults=True, exclude={"texts"})
         files[f"instruments/{form.code}.yaml"] = said_in_yaml(shown)

@@ -140,6 +140,7 @@ _FIELDS: dict[str, tuple[Topic, str, Concern]] = {
     "eligibility": (Topic.ELIGIBILITY, "Eligibility", Concern.CONDUCT),
     "consent": (Topic.CONSENT, "Consent", Concern.CONDUCT),
     "consent_documents": (Topic.CONSENT, "Consent document", Concern.CONDUCT),
+    "texts": (Topic.CONSENT, "Words in another language", Concern.TEXT),
     "visits": (Topic.VISITS, "Visit", Concern.SCHEDULE),
     "outcomes": (Topic.OUTCOMES, "Outcome", Concern.TEXT),
     "missing_codes": (Topic.FORMS, "Reason for no answer", Concern.CAPTURE),
@@ -159,7 +160,8 @@ _FIELDS: dict[str, tuple[Topic, str, Concern]] = {
     "placeholders": (Topic.STUDY, "To be decided", Concern.TEXT),
     "not_known": (Topic.STUDY, "Not known", Concern.TEXT),
 }
-assert set(_FIELDS) == (set(StudyFile.model_fields) | {"consent_documents"}) - {"version"}, "every part has its words"
+_PARTS = set(StudyFile.model_fields) | {"consent_documents", "texts"}
+assert set(_FIELDS) == _PARTS - {"version"}, "every part has its words"
 
 
 def _study(old: Study, new: Study) -> Iterator[Difference]:

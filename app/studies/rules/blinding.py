@@ -20,6 +20,7 @@ BLINDED_PARTS = (
     "sites",
     "eligibility",
     "consent",
+    "texts",
     "visits",
     "instruments",
     "outcomes",

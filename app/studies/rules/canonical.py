@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.studies.definition import Instrument, InstrumentText, Study, StudyFile
+from app.studies.definition import Instrument, InstrumentText, Study, StudyFile, StudyText
 
 # Parts that a definition has got since versions were first loaded: where nothing is said of them, a study is what it
 # was, and a version that was loaded before compares as equal.
@@ -24,6 +24,7 @@ SINCE_THE_FIRST = (
     "allocation.first_stage",
     "allocation.group",
     "sites[].target",
+    "texts",
     "instruments[].presentation",
     "instruments[].texts",
     "instruments[].sections[].layout",
@@ -85,20 +86,19 @@ def fingerprint(study: Study) -> str:
 
 
 def study_schema() -> dict[str, Any]:
-    """JSON Schema 2020-12 of study.yaml ($defs/StudyFile), of instruments/*.yaml ($defs/Instrument) and of their words
-    in other languages ($defs/InstrumentText).
+    """JSON Schema 2020-12 of study.yaml ($defs/StudyFile), of instruments/*.yaml ($defs/Instrument) and of the words of
+    both in other languages ($defs/StudyText, $defs/InstrumentText).
     """
-    _, schema = models_json_schema(
-        [(StudyFile, "validation"), (Instrument, "validation"), (InstrumentText, "validation")]
-    )
+    parts: tuple[type[BaseModel], ...] = (StudyFile, Instrument, InstrumentText, StudyText)
+    _, schema = models_json_schema([(part, "validation") for part in parts])
+    for part in (InstrumentText, StudyText):  # the name of their file says the language
+        words = schema["$defs"][part.__name__]
+        del words["properties"]["language"]
+        words["required"] = [name for name in words["required"] if name != "language"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Equipoise study folder",
         "description": "study.yaml and instruments/*.yaml. Whether the parts fit together is checked on loading.",
-        "anyOf": [
-            {"$ref": "#/$defs/StudyFile"},
-            {"$ref": "#/$defs/Instrument"},
-            {"$ref": "#/$defs/InstrumentText"},
-        ],
+        "anyOf": [{"$ref": f"#/$defs/{part.__name__}"} for part in parts],
         "$defs": schema["$defs"],
     }

@@ -28,7 +28,7 @@ from app.studies.rules.guesses import wrong_guesses
 from app.studies.rules.items import SEALED, Problem, wrong_item, wrong_matrix
 from app.studies.rules.reaching import known_too_late
 from app.studies.rules.references import SCREENING, Asked, asked_in, found, parsed, wrong_with
-from app.studies.rules.texts import text_problems
+from app.studies.rules.texts import study_text_problems, text_problems
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 ANCHORS = ("screening", "consent", "randomisation")
@@ -58,6 +58,7 @@ def problems(study: Study, locate: Locate = nowhere, *, unreadable: Collection[s
         _windows(study),
         _outcomes(study, unreadable),
         _consent(study),
+        _words(study),
         _withdrawal(study),
         _treatment(study),
         _schedule(study),
@@ -526,6 +527,18 @@ def _schedule(study: Study) -> Iterator[Problem]:
 
 PARTICIPANT_PLACES = ("day", "time", "site", "opens", "closes")
 STAFF_PLACES = (*PARTICIPANT_PLACES, "participant", "visit")
+
+
+def _words(study: Study) -> Iterator[Problem]:
+    """Whether what a participant reads of study.yaml in other languages fits it."""
+    seen = {study.language}
+    for number, text in enumerate(study.texts):
+        if text.language in seen:
+            words = f"The study has words in {text.language} already. Take this file out, or mend the other."
+            yield ("texts", number, "language"), words, ERROR
+        seen.add(text.language)
+        for inside, message, severity in study_text_problems(study, text):
+            yield ("texts", number, *inside), message, severity
 
 
 def _consent(study: Study) -> Iterator[Problem]:

@@ -1,8 +1,8 @@
-"""Do the words of an instrument in another language fit it? Codes that it has, and as many headings and messages."""
+"""Do words in another language fit? Codes that are there, and of an instrument as many headings and messages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from app.studies.definition import Instrument, InstrumentText
+from app.studies.definition import Choice, Instrument, InstrumentText, MissingCode, Study, StudyText
 from app.studies.rules.findings import Path, Severity
 from app.studies.rules.items import Problem
 
@@ -41,3 +41,42 @@ def text_problems(instrument: Instrument, text: InstrumentText) -> Iterator[Prob
                 f"{each.code} has {len(item.checks)} checks. Give a message for each, in order.",
                 error,
             )
+
+
+def study_text_problems(study: Study, text: StudyText) -> Iterator[Problem]:
+    """What in these texts says nothing of this study.yaml, and what it has no words for."""
+    questions = {question.code: question for question in study.consent.questions}
+    said: set[str] = set()
+    for place, each in enumerate(text.consent.questions):
+        where: Path = ("consent", "questions", place)
+        question = questions.get(each.code)
+        if question is None:
+            words = f"The study asks no question “{each.code}” about the consent document. Correct the code."
+            yield (*where, "code"), words, Severity.ERROR
+            continue
+        if each.code in said:
+            yield (*where, "code"), f"{each.code} is worded twice. Take one of them out.", Severity.ERROR
+        said.add(each.code)
+        if each.choices:
+            yield from _code_problems((*where, "choices"), question.choices, each.choices, f"{each.code}: choice")
+    if text.consent.optional:
+        optional = study.consent.optional
+        yield from _code_problems(("consent", "optional"), optional, text.consent.optional, "optional consent")
+    if text.missing_codes:
+        yield from _code_problems(("missing_codes",), study.missing_codes, text.missing_codes, "missing code")
+
+
+def _code_problems(
+    where: Path, there: Sequence[Choice | MissingCode], said: Sequence[Choice | MissingCode], what: str
+) -> Iterator[Problem]:
+    codes, seen = [each.code for each in there], set[str]()
+    for place, each in enumerate(said):
+        if each.code not in codes:
+            listed = f"There are: {', '.join(codes)}." if codes else "There are none."
+            yield (*where, place, "code"), f"There is no {what} “{each.code}”. {listed}", Severity.ERROR
+        elif each.code in seen:
+            yield (*where, place, "code"), f"{each.code} is worded twice. Take one of them out.", Severity.ERROR
+        seen.add(each.code)
+    if lacking := set(codes) - seen:
+        words = f"No words in this language for the {what} {', '.join(sorted(lacking))}. Add them."
+        yield where, words, Severity.WARNING
