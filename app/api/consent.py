@@ -151,7 +151,7 @@ class OwedReply(Reply):
                 "signed_on": "2026-03-04",
                 "version": "2",
                 "since": "2026-06-01",
-                "waits": None,
+                "waits": 31,
             }
         },
     )
