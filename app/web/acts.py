@@ -260,6 +260,7 @@ REFUSED: Mapping[str, str] = {
     "appointment.cancel": "Refused: cancel appointment",
     "appointment.move": "Refused: move appointment",
     "appointment.moved": "Refused: move appointment",
+    "appointment.put_back": "Appointment put back",
     "appointment.record_held": "Refused: record appointment as kept",
     "appointment.record_no_show": "Refused: record appointment as not kept",
     "appointment.settle": "Refused: settle appointment",
