@@ -239,7 +239,8 @@ class OneParticipant(RuleBasedStateMachine):
 
     @rule()
     def treat(self) -> None:
-        allowed = self.randomised and self.treated == 0 and self.visits.get("tx01") == "planned"
+        # Whoever withdrew today gets nothing any more from that day on.
+        allowed = self.randomised and self.treated == 0 and self.visits.get("tx01") == "planned" and self.level is None
         if self.visits.get("tx01") == "stopped" or self.treated:
             return  # a session of today before they left, and corrections: tests/treatment
         delivered = {"jonquillesson": {"jonquilminutes": 20}, "ochrehomework": False}
@@ -255,7 +256,8 @@ class OneParticipant(RuleBasedStateMachine):
         stay=st.sampled_from([True] * 5 + [False]),
     )
     def withdraw(self, level: str, door: str, stay: bool) -> None:
-        allowed = not self.failed and not self.withdrawn and self.level != level
+        goes_further = self.level is None or (self.level, level) == ("treatment", "visits")
+        allowed = not self.failed and goes_further
         if allowed and stay:
             return  # mostly, or nobody would get far
         if door == "api":
