@@ -18,7 +18,7 @@ from app.capture.rules import EntryState, signature_holds
 from app.capture.typed import missing_code
 from app.foundation.clock import today
 from app.foundation.languages import Gettext, translations
-from app.foundation.paging import LARGEST_PAGE
+from app.foundation.paging import LARGEST_PAGE, every_page
 from app.participants.models import Participant
 from app.people.access import Actor, require
 from app.people.permissions import Permission
@@ -141,22 +141,11 @@ class _Printer:
 
     def _queries(self) -> list[Query]:
         """Every query of the participant, however many there are."""
-        found: list[Query] = []
-        wanted, cursor = Wanted(participant=self.participant.code), None
-        while True:
-            page = queries_page(
-                self.session,
-                self.study,
-                by=self.by,
-                now=self.now,
-                wanted=wanted,
-                cursor=cursor,
-                limit=LARGEST_PAGE,
-            )
-            found += page.rows
-            cursor = page.next
-            if cursor is None:
-                return found
+        asked: dict[str, Any] = {"by": self.by, "now": self.now, "wanted": Wanted(participant=self.participant.code)}
+        pages = every_page(
+            lambda cursor: queries_page(self.session, self.study, **asked, cursor=cursor, limit=LARGEST_PAGE)
+        )
+        return [query for page in pages for query in page.rows]
 
     def _note(self, more: bool, count: int) -> str:
         zone = self.gettext("Times are those at the site (%s), the oldest first.") % self.timezone

@@ -549,18 +549,11 @@ def known_first(answer: Handler, who: Who) -> Handler:
     """
 
     def ask(request: Request) -> None:
-        with database_of(request).reading() as session:
-            who(request, _study_of_draft(request), session)
+        if getattr(request.state, "asks_who", False):
+            with database_of(request).reading() as session:
+                who(request, _study_of_draft(request), session)
 
-    async def handled(request: Request) -> Response:
-        try:
-            return await answer(request)
-        except RequestValidationError:
-            if getattr(request.state, "asks_who", False):
-                await run_in_threadpool(ask, request)
-            raise
-
-    return handled
+    return _judged_first(answer, ask, hidden=(RequestValidationError,))
 
 
 def hidden_from_others(
@@ -582,13 +575,25 @@ def hidden_from_others(
             if not may(who(request, request.path_params["study"], session), permission):
                 raise NotFound
 
+    return _judged_first(answer, require_known, shown=shown, hidden=hidden)
+
+
+def _judged_first(
+    answer: Handler,
+    judge: Callable[[Request], None],
+    *,
+    shown: tuple[type[Exception], ...] = (),
+    hidden: tuple[type[Exception], ...],
+) -> Handler:
+    """What goes wrong (`hidden`, but not `shown`) is told only to whom `judge` lets pass."""
+
     async def handled(request: Request) -> Response:
         try:
             return await answer(request)
         except shown:
             raise
         except hidden:
-            await run_in_threadpool(require_known, request)
+            await run_in_threadpool(judge, request)
             raise
 
     return handled

@@ -403,13 +403,8 @@ def all_effects(
     session: Session, study: StudyInUse, wanted: StudyInUse, site: SiteRow, *, on: date | None = None, now: datetime
 ) -> Iterator[Effect]:
     """`effects` for everybody at a site, some at a time."""
-    cursor: str | None = None
-    while True:
-        page = effects(session, study, wanted, site, on=on, cursor=cursor, now=now)
+    for page in paging.every_page(lambda cursor: effects(session, study, wanted, site, on=on, cursor=cursor, now=now)):
         yield from page.rows
-        cursor = page.next
-        if cursor is None:
-            return
 
 
 _PEOPLE = select(

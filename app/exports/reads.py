@@ -16,8 +16,8 @@ from sqlmodel import Session
 from app.audit.actions import ENTRY as AUDIT_ENTRY
 from app.capture.coding.reads import agreement_page as coding_agreement
 from app.capture.coding.reads import codes_in, codes_of_events, every_text
+from app.capture.double.reads import Agreement, every_answer
 from app.capture.double.reads import agreement_page as entry_agreement
-from app.capture.double.reads import every_answer
 from app.capture.groups import ROWS, cells_of
 from app.capture.in_use import in_use
 from app.capture.models import Entry
@@ -33,7 +33,7 @@ from app.exports.shaping import dates_of, shaped
 from app.exports.tables import ARM, ArmOf, Arms, Cell, Column, Plan, Row, Table
 from app.foundation.database import KINDS, among, as_text, batches, in_order, keys_of, streamed, table_of, written_out
 from app.foundation.errors import FieldProblem, Invalid, NotFound
-from app.foundation.paging import LARGEST_PAGE
+from app.foundation.paging import LARGEST_PAGE, Page, every_page
 from app.participants.models import Participant, Screening
 from app.participants.reads import IN_ERROR, NEWEST_IN_ERROR, at_their_sites
 from app.people.access import Actor, may, require
@@ -59,9 +59,6 @@ REPEAT = cast(ENTRY.c.repeat, String)
 AMONG = {kind: among(PARTICIPANT.c.id, kind) for kind in KINDS}
 # Tables with a row for each thing at a visit, which are narrowed row by row.
 LISTED = ("visits", "queries", "double_entry", "coding", "agreement")
-
-# What is told of an entry of the log, beside whom it is about.
-AUDITED = ("position", "at", "username", "role", "via", "action", "subject", "item", "old", "new", "why")
 
 BATCH = 1000
 HISTORY = 25
@@ -505,23 +502,17 @@ class Source:
     def _agreement(self) -> Iterator[Row]:
         for kind, page_of in (("double_entry", entry_agreement), ("coding", coding_agreement)):
             for by_site in (False, True):
-                cursor: str | None = None
-                while True:
-                    page = page_of(
-                        self.session,
-                        self.study,
-                        by=self.by,
-                        by_site=by_site,
-                        cursor=cursor,
-                        limit=LARGEST_PAGE,
-                        permission=Permission.EXPORT_RUN,
-                        only=in_use(self.study),
-                    )
-                    for each in page.rows:
-                        yield tables.agreement_row(kind, each)
-                    cursor = page.next
-                    if cursor is None:
-                        break
+                yield from self._agreed(kind, page_of, by_site=by_site)
+
+    def _agreed(self, kind: str, page_of: Callable[..., Page[Agreement]], *, by_site: bool) -> Iterator[Row]:
+        asked: dict[str, Any] = {"by": self.by, "permission": Permission.EXPORT_RUN, "only": in_use(self.study)}
+        for page in every_page(
+            lambda cursor: page_of(
+                self.session, self.study, **asked, by_site=by_site, cursor=cursor, limit=LARGEST_PAGE
+            )
+        ):
+            for each in page.rows:
+                yield tables.agreement_row(kind, each)
 
     def _consents(self) -> Iterator[Row]:
         query = (
@@ -623,7 +614,8 @@ class Source:
 
     def _audit(self) -> Iterator[Row]:
         levels = {level.code for level in self.study.definition.withdrawal_levels if level.stops_use}
-        about = [AUDIT_ENTRY.c[name] for name in AUDITED]
+        names = [column.name for column in tables.audit_columns()]
+        about = [AUDIT_ENTRY.c[name] for name in names[2:]]  # behind the participant and the site
         left = (PARTICIPANT.c.withdrawal_level, PARTICIPANT.c.withdrawn_on)
         query = (
             select(*left, PARTICIPANT.c.code.label("participant"), SITE.c.code.label("site"), *about)
@@ -639,7 +631,7 @@ class Source:
             level, day, *cells = row
             # A day earlier: it may begin sooner at the site than in UTC.
             is_withheld = level in levels and row.at.date() >= day - timedelta(days=1)
-            found = dict(zip(("participant", "site", *AUDITED), cells, strict=True))
+            found = dict(zip(names, cells, strict=True))
             for side in ("old", "new"):
                 found[side] = None if is_withheld else tables.audit_cell(row.action, found[side])
             yield tuple(None if each == "" else each for each in found.values())

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -59,6 +59,17 @@ def page_of(
         previous=encode(*key(rows[0]), backwards=True) if (more if backwards else bool(cursor)) else None,
         total=total,
     )
+
+
+def every_page(page_after: Callable[[str | None], Page[Row]]) -> Iterator[Page[Row]]:
+    """Each page of a list from its first to its last, one in memory; `page_after` reads the one behind a cursor."""
+    cursor: str | None = None
+    while True:
+        page = page_after(cursor)
+        yield page
+        cursor = page.next
+        if cursor is None:
+            return
 
 
 def encode(*key: str | int | None, backwards: bool = False) -> str:

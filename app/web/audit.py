@@ -18,7 +18,7 @@ from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
 from app.foundation import paging
 from app.foundation.errors import FieldProblem, Invalid
 from app.foundation.languages import Gettext, translations
-from app.foundation.paging import LARGEST_PAGE, Page
+from app.foundation.paging import LARGEST_PAGE, Page, every_page
 from app.participants.reads import visible_codes
 from app.participants.rules.personal import LABELS as PERSONAL
 from app.people.access import may, require, why_not
@@ -92,25 +92,16 @@ def file(here: PageInStudy) -> Response:
 
 def _file_rows(here: Here, wanted: AuditFilter) -> Iterator[Sequence[object]]:
     study, actor = here.the_study, here.actor
-    cursor: str | None = None
+    mine = visible_codes(study, actor)
     with database_of(here.request).reading() as session:
-        while True:
-            found = entries(
-                session,
-                study.code,
-                wanted,
-                participants=visible_codes(study, actor),
-                cursor=cursor,
-                limit=LARGEST_PAGE,
-            )
+        for found in every_page(
+            lambda cursor: entries(session, study.code, wanted, participants=mine, cursor=cursor, limit=LARGEST_PAGE)
+        ):
             for entry in found.rows:
                 shown = {**entry, "at": instant_text(entry["at"])}
                 for side in ("old", "new"):
                     shown[side] = SEALED if is_sealed(entry["action"], entry[side]) else entry[side]
                 yield [shown[name] for name in FILE]
-            if found.next is None or len(found.rows) < LARGEST_PAGE:
-                return
-            cursor = found.next
 
 
 def _audit_page(here: Here, *, verified: Verification | None = None, newest: int = 0) -> Response:

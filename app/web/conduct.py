@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, Problem, Refused
-from app.foundation.paging import LARGEST_PAGE, Page
+from app.foundation.paging import LARGEST_PAGE, Page, every_page
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.participants.status import Status
@@ -156,17 +156,14 @@ def _categories(here: Here) -> dict[str, str]:
 
 
 def _deviation_lines(here: Here, wanted: deviation_reads.Wanted) -> Iterator[Sequence[object]]:
-    cursor: str | None = None
     with database_of(here.request).reading() as session:
-        while True:
-            found = deviation_reads.deviations_page(
+        for found in every_page(
+            lambda cursor: deviation_reads.deviations_page(
                 session, here.the_study, by=here.actor, wanted=wanted, cursor=cursor, limit=LARGEST_PAGE
             )
+        ):
             for row in found.rows:
                 yield [_cell(getattr(row, name)) for name in DEVIATION_FILE]
-            cursor = found.next
-            if cursor is None:
-                return
 
 
 @router.post("/{study}/safety/deviations/look", name="conduct.look")
@@ -636,14 +633,11 @@ def screening_log(here: PageInStudy) -> Response:
 
 
 def _screened_lines(here: Here, wanted: ScreenedWanted) -> Iterator[Sequence[object]]:
-    cursor: str | None = None
     with database_of(here.request).reading() as session:
-        while True:
-            found = reads.screened_page(
+        for found in every_page(
+            lambda cursor: reads.screened_page(
                 session, here.the_study, by=here.actor, wanted=wanted, cursor=cursor, limit=LARGEST_PAGE
             )
+        ):
             for row in found.rows:
                 yield [_cell(getattr(row, name)) for name in SCREENED_FILE]
-            cursor = found.next
-            if cursor is None:
-                return

@@ -24,7 +24,7 @@ from app.dependencies import (
 from app.foundation.drawing import drawing_svg
 from app.foundation.errors import Invalid, NotFound, Refused
 from app.foundation.languages import Gettext, translations
-from app.foundation.paging import LARGEST_PAGE, Page
+from app.foundation.paging import LARGEST_PAGE, Page, every_page
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.participants.rules.files import SCANS, kind_of
@@ -310,16 +310,13 @@ def _owed(
 
 def _owed_rows(here: Here, places: Places, waiting: bool) -> Iterator[Sequence[object]]:
     """Every row of the list, page by page, from a session of its own: a file is sent after the page's has ended."""
-    cursor: str | None = None
     with database_of(here.request).reading() as session:
-        while True:
-            found = _owed(here, session, places, waiting=waiting, cursor=cursor, limit=LARGEST_PAGE)
+        for found in every_page(
+            lambda cursor: _owed(here, session, places, waiting=waiting, cursor=cursor, limit=LARGEST_PAGE)
+        ):
             for row in found.rows:
                 signed = (row.language, row.signed_version, row.signed_on)
                 yield (row.participant, row.site_code, *signed, row.version, row.since)
-            cursor = found.next
-            if cursor is None:
-                return
 
 
 # Countersigning

@@ -26,7 +26,7 @@ from app.consent.reads import consents_of, reconsent_owed, reconsent_waiting
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, database_of, require_password
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.foundation.languages import translations
-from app.foundation.paging import LARGEST_PAGE, Page
+from app.foundation.paging import LARGEST_PAGE, every_page
 from app.participants import actions, reads
 from app.participants.finding import Found, find_like, find_people
 from app.participants.identity import participant_key
@@ -249,20 +249,13 @@ def _file_rows(
     questions: Select[tuple[int, int]] | None,
 ) -> Iterator[Sequence[object]]:
     """Every row of the filtered list. Initials are left out: a file travels further than a page."""
-    cursor: str | None = None
+    asked_for: dict[str, Any] = {"by": here.actor, "wanted": wanted, "sort": sort, "descending": descending}
     with database_of(here.request).reading() as session:
-        while True:
-            found: Page[ParticipantRow] = reads.participants_page(
-                session,
-                here.the_study,
-                by=here.actor,
-                wanted=wanted,
-                sort=sort,
-                descending=descending,
-                cursor=cursor,
-                limit=LARGEST_PAGE,
-                questions=questions,
+        for found in every_page(
+            lambda cursor: reads.participants_page(
+                session, here.the_study, **asked_for, cursor=cursor, limit=LARGEST_PAGE, questions=questions
             )
+        ):
             numbers = [row.id for row in found.rows]
             upcoming = next_visits(session, numbers, places.today(here))
             asked = {} if questions is None else standing_of(session, here.the_study, numbers, by=here.actor)
@@ -272,9 +265,6 @@ def _file_rows(
                 in_error = row.randomised_in_error or ""
                 stand = [] if questions is None else [asked.get(row.id, 0)]
                 yield (row.code, row.site_code, row.status.value, row.screened_on, *dates, *stand, in_error)
-            if found.next is None:
-                return
-            cursor = found.next
 
 
 # Who is it? Before the pages of one participant, because neither “find” nor “new” is a code

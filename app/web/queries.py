@@ -13,7 +13,7 @@ from app.capture.reads import entry_of
 from app.capture.rules import named_form
 from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
 from app.foundation.errors import Conflict, Invalid, NotFound, Refused
-from app.foundation.paging import LARGEST_PAGE
+from app.foundation.paging import LARGEST_PAGE, every_page
 from app.participants.reads import participant_by_code
 from app.people.access import may, require
 from app.people.permissions import Permission
@@ -118,26 +118,20 @@ def file(here: PageInStudy) -> Response:
 
 
 def _file_rows(here: Here, query: dict[str, str | None]) -> Iterator[Sequence[object]]:
-    cursor: str | None = None
-    sort, descending = _sort(query["sort"])
+    wanted, (sort, descending) = _wanted(query), _sort(query["sort"])
+    asked: dict[str, Any] = {
+        "by": here.actor,
+        "now": here.now,
+        "wanted": wanted,
+        "sort": sort,
+        "descending": descending,
+    }
     with database_of(here.request).reading() as session:
-        while True:
-            found = reads.queries_page(
-                session,
-                here.the_study,
-                by=here.actor,
-                now=here.now,
-                wanted=_wanted(query),
-                sort=sort,
-                descending=descending,
-                cursor=cursor,
-                limit=LARGEST_PAGE,
-            )
+        for found in every_page(
+            lambda cursor: reads.queries_page(session, here.the_study, **asked, cursor=cursor, limit=LARGEST_PAGE)
+        ):
             for each in found.rows:
                 yield [*(_cell(getattr(each, name)) for name in FILE), _days(here, each)]
-            cursor = found.next
-            if cursor is None:
-                return
 
 
 def _cell(value: Any) -> object:

@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 from app.capture.coding.reads import codes_of_events
 from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of, require_password
 from app.foundation.errors import Conflict, FieldProblem, Invalid, Problem, Refused
-from app.foundation.paging import LARGEST_PAGE
+from app.foundation.paging import LARGEST_PAGE, every_page
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.people.access import may, require, why_not
@@ -159,24 +159,13 @@ def _listed(here: Here, row: EventRow, due: datetime | None) -> dict[str, Any]:
 
 
 def _file_rows(here: Here, wanted: Wanted, sort: Sort, *, descending: bool) -> Iterator[Sequence[object]]:
-    cursor: str | None = None
+    asked: dict[str, Any] = {"by": here.actor, "wanted": wanted, "sort": sort, "descending": descending}
     with database_of(here.request).reading() as session:
-        while True:
-            found = reads.events_page(
-                session,
-                here.the_study,
-                by=here.actor,
-                wanted=wanted,
-                sort=sort,
-                descending=descending,
-                cursor=cursor,
-                limit=LARGEST_PAGE,
-            )
+        for found in every_page(
+            lambda cursor: reads.events_page(session, here.the_study, **asked, cursor=cursor, limit=LARGEST_PAGE)
+        ):
             for row in found.rows:
                 yield [_cell(getattr(row, name)) for name in FILE]
-            cursor = found.next
-            if cursor is None:
-                return
 
 
 def _cell(value: Any) -> object:

@@ -13,7 +13,7 @@ from fastapi.responses import RedirectResponse, Response
 from app.capture.typed import MISSING, parse_typed, typed_form
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
-from app.foundation.paging import LARGEST_PAGE
+from app.foundation.paging import LARGEST_PAGE, every_page
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.participants.rules.status import why_not_resume_treatment, why_not_stop_treatment, withdrawal_level
@@ -96,24 +96,14 @@ def _row(definition: Study, row: Treated, today: date) -> dict[str, Any]:
 
 
 def _file_rows(here: Here, *, to_come: bool) -> Iterator[Sequence[object]]:
-    by, cursor = narrowed(here.actor, places_of(here).chosen), None
-    while True:
-        found = reads.my_participants(
-            here.session,
-            here.the_study,
-            by=by,
-            now=here.now,
-            next_first=True,
-            to_come=to_come,
-            cursor=cursor,
-            limit=LARGEST_PAGE,
-        )
+    by = narrowed(here.actor, places_of(here).chosen)
+    asked: dict[str, Any] = {"by": by, "now": here.now, "next_first": True, "to_come": to_come}
+    for found in every_page(
+        lambda cursor: reads.my_participants(here.session, here.the_study, **asked, cursor=cursor, limit=LARGEST_PAGE)
+    ):
         for row in found.rows:
             held = (row.adherence.held, row.adherence.planned)
             yield (row.code, row.site, row.status, row.number, row.arm, *held, row.next_visit, row.next_on)
-        if found.next is None:
-            return
-        cursor = found.next
 
 
 # One participant

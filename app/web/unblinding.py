@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, database_of, require_password
 from app.foundation.clock import today as date_in
 from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
-from app.foundation.paging import LARGEST_PAGE
+from app.foundation.paging import LARGEST_PAGE, every_page
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.people.access import may, require, sites_for, why_not
@@ -187,23 +187,13 @@ def report_file(here: PageInStudy) -> Response:
 
 
 def _file_rows(here: Here, wanted: Wanted) -> Iterator[Sequence[object]]:
-    cursor: str | None = None
+    asked: dict[str, Any] = {"by": here.actor, "now": here.now, "wanted": wanted}
     with database_of(here.request).reading() as session:
-        while True:
-            found = reads.cases(
-                session,
-                here.the_study,
-                by=here.actor,
-                now=here.now,
-                wanted=wanted,
-                cursor=cursor,
-                limit=LARGEST_PAGE,
-            )
+        for found in every_page(
+            lambda cursor: reads.cases(session, here.the_study, **asked, cursor=cursor, limit=LARGEST_PAGE)
+        ):
             for case in found.rows:
                 yield [_cell(getattr(case, name)) for name in FILE]
-            cursor = found.next
-            if cursor is None:
-                return
 
 
 def _cell(value: Any) -> object:

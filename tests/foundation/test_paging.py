@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.foundation.paging import Page, decode, page_of
+from app.foundation.paging import Page, decode, every_page, page_of
 
 
 def asked(numbers: list[int], size: int, cursor: str | None) -> Page[int]:
@@ -22,6 +22,7 @@ def test_pages_hold_everybody_once_there_and_back(numbers: set[int], size: int) 
     while (cursor := there[-1].next) is not None:
         there.append(asked(list(numbers), size, cursor))
     assert [each for page in there for each in page.rows] == sorted(numbers)
+    assert list(every_page(lambda cursor: asked(list(numbers), size, cursor))) == there
     back = [there[-1]]
     while (cursor := back[-1].previous) is not None:
         back.append(asked(list(numbers), size, cursor))

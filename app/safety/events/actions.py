@@ -133,17 +133,7 @@ def report(
     ]
     changes += _coded(session, study, participant.code, participant.id, number, said.term, now=now)
     record(session, study.code, changes, by=by, now=now)
-    settle(
-        session,
-        study,
-        number,
-        participant.code,
-        participant.site_id,
-        reports=reports_of(session, number),
-        judged=None,
-        by=by,
-        now=now,
-    )
+    settle(session, study, number, participant.code, participant.site_id, judged=None, by=by, now=now)
     return number
 
 
@@ -224,17 +214,7 @@ def report_again(
         changes.append(Change(done, event.participant, _about(number), "aware_at", old=before, new=moment))
     changes += _coded(session, study, event.participant, event.participant_id, number, said.term, now=now)
     record(session, study.code, changes, by=by, now=now, why=why)
-    settle(
-        session,
-        study,
-        number,
-        event.participant,
-        event.site_id,
-        reports=reports_of(session, number),
-        judged=_judged(study, standing),
-        by=by,
-        now=now,
-    )
+    settle(session, study, number, event.participant, event.site_id, judged=_judged(study, standing), by=by, now=now)
     return version
 
 
@@ -278,17 +258,7 @@ def void(
     )
     coded = _coded(session, study, event.participant, event.participant_id, number, None, now=now)
     record(session, study.code, [made, *coded], by=by, now=now, why=why.strip())
-    settle(
-        session,
-        study,
-        number,
-        event.participant,
-        event.site_id,
-        reports=reports_of(session, number),
-        judged=None,
-        by=by,
-        now=now,
-    )
+    settle(session, study, number, event.participant, event.site_id, judged=None, by=by, now=now)
 
 
 def judge(
@@ -356,7 +326,6 @@ def judge(
         number,
         event.participant,
         event.site_id,
-        reports=reports_of(session, number),
         judged=Judged(is_related(safety, relatedness), expected),
         by=by,
         now=now,
@@ -487,7 +456,6 @@ def stop_clock(
         number,
         event.participant,
         event.site_id,
-        reports=reports_of(session, number),
         judged=_judged(study, _standing(session, number)),
         by=by,
         now=now,

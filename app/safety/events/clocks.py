@@ -1,7 +1,6 @@
 """Which deadlines run for an event, and whom do we tell? Set when something is reported or judged, and by the clock."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,12 +16,11 @@ from app.participants.identity import PARTICIPANT
 from app.people.access import Actor
 from app.people.permissions import Role
 from app.people.reads import people_to_tell
-from app.safety.events.reads import CLOCK, EVENT, timezone_of
+from app.safety.events.reads import CLOCK, EVENT, reports_of, timezone_of
 from app.safety.events.rules import (
     Act,
     ClockState,
     Judged,
-    Report,
     clock_begins,
     due_at,
     runs,
@@ -44,7 +42,6 @@ def settle(
     participant: str,
     site_id: int,
     *,
-    reports: Sequence[Report],
     judged: Judged | None,
     by: Actor,
     now: datetime,
@@ -52,8 +49,9 @@ def settle(
     """Begin the clocks that run from now on, move those that count from another moment, and call off the rest.
 
     What was reported stays reported, as it was told; news since then has a clock of its own. The steps whose turn it is
-    already are taken at once.
+    already are taken at once. `judged`: what holds of the newest report.
     """
+    reports = reports_of(session, number)
     rows: dict[str, list[Any]] = defaultdict(list)
     for kept in session.execute(select(CLOCK).where(CLOCK.c.event_id == number).order_by(CLOCK.c.id)):
         rows[kept.code].append(kept)
