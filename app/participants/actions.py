@@ -285,6 +285,9 @@ def withdraw(
     current = withdrawal_level(study.definition, before.withdrawal_level or "")
     if why_not := why_not_withdraw(before.status, current, chosen):
         raise Refused(why_not, **where)
+    since = on
+    if current is not None and current.stops_use and before.withdrawn_on is not None:
+        since = min(on, before.withdrawn_on)  # going further gives back the use of nothing that was collected meanwhile
     has_left = before.status in (Status.WITHDRAWN, Status.COMPLETED)
     new = before.status if has_left else status_after_withdrawal(before.status, chosen)
     further: dict[str, Any] = {}
@@ -296,7 +299,7 @@ def withdraw(
         session,
         participant,
         status=new.value,
-        withdrawn_on=on,
+        withdrawn_on=since,
         withdrawal_level=level,
         withdrawal_reason=reason.strip(),
         **further,

@@ -218,6 +218,22 @@ def _randomised(session: Session, study: StudyInUse) -> Participant:
     return one
 
 
+@pytest.mark.requirement("GDPR-7")
+def test_going_further_gives_back_the_use_of_nothing(session: Session) -> None:
+    levels = [
+        {"code": "use", "label": "Use", "stops_use": True},
+        {"code": "visits", "label": "Use and visits", "stops_use": True, "stops_visits": True},
+    ]
+    study = mini_study(session, withdrawal_levels=levels)
+    by = person(session, study, "coordinator")
+    one = _randomised(session, study)
+    later: dict[str, Any] = {"on": TODAY + timedelta(days=9), "by": by, "now": NOW + timedelta(days=9)}
+    withdraw(session, study, one, level="use", reason="My data", on=TODAY, by=by, now=NOW)
+    withdraw(session, study, one, level="visits", reason="Moved", **later)
+    assert (one.status, one.withdrawal_level, one.withdrawn_on) == ("withdrawn", "visits", TODAY)
+    assert one.left_on == later["on"]
+
+
 @pytest.mark.requirement("E9R1-1", "GDPR-7")
 def test_stopping_treatment_is_not_leaving_the_study(session: Session) -> None:
     study = mini_study(session)
