@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy import Select
+from sqlmodel import Session
 
 from app.audit.reads import AuditFilter
 from app.audit.reads import entries as audit_entries
@@ -53,7 +54,8 @@ from app.people.models import Site
 from app.people.permissions import Permission, Role
 from app.people.reads import SiteRow
 from app.rendering import day
-from app.safety.logs.reads import counts_of
+from app.safety.logs.reads import EndRow, counts_of, ends_of
+from app.safety.logs.rules import End
 from app.schedule.actions import follow_withdrawal, open_visits, plan_stopped_again, stop_visits
 from app.schedule.appointments.reads import appointments_of
 from app.schedule.appointments.rules import why_not_book
@@ -545,6 +547,7 @@ def show(here: PageInStudy, code: str) -> Response:
     steps = _steps(here, participant, consents, baseline, stage) if Status(participant.status) in OPEN else []
     in_error = records_of(here.session, participant.id) if wrong else ()
     appointments = appointments_of(here.session, participant.id, by=here.actor)
+    end = _end(here.session, participant)
     return show_at(
         here,
         places,
@@ -555,7 +558,9 @@ def show(here: PageInStudy, code: str) -> Response:
         site=places.site(site_id),
         today=today,
         timezone=places.timezone(site_id),
-        since=_since(participant),
+        since=_since(participant, end),
+        end=end,
+        may_read_end=may(here.actor, Permission.SAFETY_READ, site_id=site_id),
         allocation=allocation_number(here, participant),
         url=_url(here, participant.code),
         initials=initials,
@@ -659,6 +664,9 @@ OPEN = frozenset({Status.SCREENED, Status.CONSENTED})
 MOST_SHOWN = 4  # repeats of a form in one cell: a diary of a month would push everything else out of sight
 
 
+KIND_OF_END = {Status.LOST: End.LOST, Status.DIED: End.DIED, Status.COMPLETED: End.COMPLETED}
+
+
 @dataclass(frozen=True)
 class Baseline:
     """How far the entries before randomisation are: (visit, instrument, its label) of those not complete."""
@@ -675,8 +683,19 @@ def _url(here: Here, code: str) -> str:
     return f"/{here.the_study.code}/participants/{code}"
 
 
-def _since(participant: Participant) -> date:
+def _end(session: Session, participant: Participant) -> EndRow | None:
+    """The record by which they are lost, dead or done, where they are."""
+    assert participant.id is not None
+    if participant.status not in KIND_OF_END:
+        return None
+    kind = KIND_OF_END[Status(participant.status)]
+    return next((each for each in reversed(ends_of(session, participant.id)) if each.kind == kind), None)
+
+
+def _since(participant: Participant, end: EndRow | None) -> date:
     """Since when a participant stands where they stand."""
+    if end is not None:
+        return end.on
     if participant.status == Status.WITHDRAWN and participant.withdrawn_on is not None:
         return participant.withdrawn_on
     return participant.randomised_on or participant.consented_on or participant.screened_on

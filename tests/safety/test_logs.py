@@ -363,3 +363,13 @@ def test_the_exports_hold_what_is_kept_and_no_usernames(trial: Safe):
     assert (line["began"], line["ended"]) == ("2026-02", None)
     assert as_json(trial.session, trial.study, "deviations", manager) == []
     assert "the_clinician" not in str(event)
+
+
+def test_what_is_left_before_a_completion_is_counted_in_words():
+    one = why_not_end(End.COMPLETED, Status.RANDOMISED, due=1)
+    two = why_not_end(End.COMPLETED, Status.RANDOMISED, due=2)
+    assert one is not None
+    assert two is not None
+    assert one.startswith("One visit is still due.")
+    assert two.startswith("2 visits are still due.")
+    assert why_not_end(End.COMPLETED, Status.RANDOMISED, due=0) is None

@@ -8,6 +8,7 @@ from sqlalchemy import update
 
 from app.foundation.database import Database, table_of
 from app.participants.models import Participant
+from app.rendering import day
 from app.schedule.reads import VISIT
 from tests.safety.world import SAFETY
 from tests.web.browser import PASSWORD
@@ -140,6 +141,7 @@ def test_somebody_is_lost_found_and_dies_by_mistake(world: World):
     assert "Five calls" in end("lost", "Five calls", "wrong").text
     assert end("lost", "Five calls").status_code == 303
     assert "Lost to follow-up" in said(coordinator.get(PERSON))
+    assert f"Lost to follow-up since {day(world.today())}: Five calls" in said(coordinator.get(PERSON))
     assert "Lost to follow-up" in said(coordinator.get("/mini/participants?status=lost"))
     assert "M-001 lost to follow-up" in said(coordinator.get("/mini/today"))
     assert "found again" in said(coordinator.get(f"{PERSON}/lost"))
@@ -147,7 +149,7 @@ def test_somebody_is_lost_found_and_dies_by_mistake(world: World):
     assert "Consented" in said(coordinator.get(PERSON))
     assert end("death", "A letter").status_code == 303
     page = said(coordinator.get(PERSON))
-    assert "Died" in page
+    assert f"Died on {day(world.today())}: A letter" in page
     assert "No visit is due any more" in page or "visits" not in page
     form = coordinator.get(f"{PERSON}/death")
     assert "Report the death as an adverse event" in said(form)
@@ -174,7 +176,7 @@ def test_who_has_nothing_left_to_do_completes_the_study(world: World):
     assert page.select_one(f"a[href='{on}']") is not None
     assert coordinator.post(on, {**form, "words": ""}).status_code == 303
     done = said(coordinator.get(PERSON))
-    assert "Completed" in done
+    assert f"Completed the study on {day(world.today())}" in done
     assert "Something is left to do" in done
     assert coordinator.post(on, {**form, "words": ""}).status_code == 422
     assert coordinator.post(on, {**form, "words": "Week 52 was held after all"}).status_code == 303

@@ -116,6 +116,8 @@ def why_not_end(kind: str, status: Status, *, is_allocated: bool = True, due: in
             return reason
         if status is Status.LOST:
             return "This participant is recorded as lost. Record that they were found first."
+        if due == 1:
+            return "One visit is still due. Record it as held, or as missed with the reason, before the completion."
         words = f"{due} visits are still due. Record each as held, or as missed with the reason, before the completion."
         return words if due else None
     if kind == End.FOUND:
