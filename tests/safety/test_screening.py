@@ -245,7 +245,9 @@ def test_who_takes_part_and_was_not_eligible_stays_and_is_a_deviation_at_once(tr
     assert look(trial.session, trial.study, by=trial.by, now=LATER) == 0
 
 
-def test_whoever_withdrew_before_consent_took_no_part(trial: Trial) -> None:
+@pytest.mark.parametrize("steps", [(), (Status.CONSENTED,)])
+def test_whoever_withdrew_before_randomisation_took_no_part(trial: Trial, steps: tuple[Status, ...]) -> None:
+    trial.becomes(*steps)
     told: dict[str, Any] = {"level": "visits", "reason": "Moved", "on": TODAY, "by": trial.by, "now": NOW}
     withdraw(trial.session, trial.study, trial.one, **told)
     made = trial.correct(age=12)

@@ -128,7 +128,13 @@ def judged_correction(
         failure_reason=failure_reason if is_failure or after is Status.SCREEN_FAILED else screening.failure_reason,
         status_before=status,
         status=after,
-        is_deviation=not eligibility.eligible and has_taken_part(study.definition, after, participant.consented_on),
+        is_deviation=not eligibility.eligible
+        and has_taken_part(
+            study.definition,
+            after,
+            consented_on=participant.consented_on,
+            randomised_on=participant.randomised_on,
+        ),
         moved=allotted.moved,
     )
 

@@ -157,11 +157,14 @@ def why_not_pass(*, consented_on: date | None, erased: bool) -> str | None:
     return ERASED_SINCE if erased else None
 
 
-def has_taken_part(study: Study, status: str, consented_on: date | None) -> bool:
+def has_taken_part(study: Study, status: str, *, consented_on: date | None, randomised_on: date | None) -> bool:
     """Whether somebody took part, which is a deviation when they were not eligible.
 
-    They consented; or a group is given before that, in a study whose first stage comes so early.
+    They were randomised; or, where a study allocates nobody, consented; or a group may have come before their arm.
     """
+    if status == Status.SCREEN_FAILED:
+        return False
     stage = study.allocation.first_stage
-    is_early = stage is not None and stage.after == "screening"
-    return status != Status.SCREEN_FAILED and (consented_on is not None or is_early)
+    if randomised_on is not None or (stage is not None and stage.after == "screening"):
+        return True
+    return consented_on is not None and (stage is not None or not study.is_allocated)

@@ -196,7 +196,8 @@ def of_screenings(session: Session, study: StudyInUse, participant_id: int | Non
     for row in session.execute(query):
         on = row.randomised_on or row.consented_on or row.screened_on
         definition = study.at(row.site_id).definition
-        if not row.eligible and has_taken_part(definition, row.status, row.consented_on):
+        dates = {"consented_on": row.consented_on, "randomised_on": row.randomised_on}
+        if not row.eligible and has_taken_part(definition, row.status, **dates):
             against = [verdict for verdict in json.loads(row.verdicts) if verdict["met"] is False]
             about = ",".join(verdict["code"] for verdict in against)
             words = ineligible_words([verdict["label"] for verdict in against])
