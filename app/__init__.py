@@ -41,7 +41,7 @@ Rooms, top floor first:
   consent/        versions of the consent document, signatures (typed, drawn), scans, newer consents owed, withdrawal
   repository/     folders and files that the people of a study share, sealed; none of a participant
   participants/   screening, eligibility, identity (sealed personal data), sealed files, status, links for them,
-                  randomised in error
+                  corrections of the pre-screen, randomised in error
   studies/        the protocol as data: arms, visit plan, instruments, words in other languages;  library/ (resolve,
                   prt, etmi);  drafts/ folders that are written in the browser;
                   importing/ makes study folders of REDCap, CDISC ODM, USDM and XLSForm files

@@ -35,6 +35,7 @@ from app.exports.reads import open_export
 from app.foundation import paging
 from app.foundation.database import Database, within
 from app.foundation.errors import FieldProblem, Invalid, NotFound
+from app.participants.corrections.rules import Allotted
 from app.participants.models import Participant
 from app.people.access import Actor, may
 from app.people.permissions import Permission
@@ -166,6 +167,11 @@ def randomise(here: ApiChangeInTurn, code: str) -> Response:
 def refuse_staged(here: Here, participant: Participant, *, action: str) -> None:
     """Refused for whoever was given a group of the first stage, while the participant is held."""
     reads.refuse_staged(here.session, participant, action=action)
+
+
+def allotted(here: Here, participant: Participant, answers: Mapping[str, Any]) -> Allotted:
+    """Whether a participant has a place, and of which stratum they would be by these answers of their pre-screen."""
+    return reads.allotted_of(here.session, here.the_study.at(participant.site_id), participant, answers)
 
 
 # Sequences, for the statistician

@@ -71,7 +71,7 @@ _SCREENING = insert(SCREENING)
 _FAILED = (
     update(SCREENING)
     .where(SCREENING.c.participant_id == bindparam("of_participant", type_=Integer))
-    .values(failure_reason=bindparam("reason", type_=Text))
+    .values(failure_reason=bindparam("reason", type_=Text), version=SCREENING.c.version + 1)
 )
 
 LONGEST_REASON = 1000
@@ -111,7 +111,7 @@ def screen(
     instrument = definition.instrument(definition.eligibility.instrument)
     items = instrument.items if instrument else ()
     problems = answer_problems(items, stored, definition.missing_codes, today=today)
-    problems += _failure_reason_problems(definition, failure_reason)
+    problems += reason_for_failure_problems(definition, failure_reason)
     problems += personal_problems(personal, today=today)
     if problems:
         raise Invalid(problems)
@@ -431,7 +431,7 @@ def fail_screening(
     """
     where = {"action": FAIL_SCREENING, "subject": f"{participant.code}/screening"}
     require(by, Permission.PARTICIPANT_WITHDRAW, site_id=participant.site_id, **where)
-    problems = _failure_reason_problems(study.definition, reason.strip())
+    problems = reason_for_failure_problems(study.definition, reason.strip())
     if len(why.strip()) > LONGEST_REASON:
         problems.append(FieldProblem("why", "max_length", f"Shorten this to {LONGEST_REASON} characters."))
     if problems:
@@ -552,7 +552,8 @@ def day_problems(field: str, day: date, *, earliest: date, today: date) -> list[
     return []
 
 
-def _failure_reason_problems(definition: Study, failure_reason: str | None) -> list[FieldProblem]:
+def reason_for_failure_problems(definition: Study, failure_reason: str | None) -> list[FieldProblem]:
+    """What keeps this from being why somebody does not take part: a reason of the study, or words where it has none."""
     if failure_reason is None:
         return []
     if definition.screen_failure_reasons:

@@ -92,10 +92,22 @@ class ParticipantFile(SQLModel, table=True):
 
 
 class Screening(SQLModel, table=True):
-    """One pre-screen: answers, the verdict of each criterion, and the outcome. Kept whether eligible or not."""
+    """One pre-screen: answers, the verdict of each criterion, and the outcome. Kept whether eligible or not.
+
+    It stands as it was corrected last; each change raises `version` by one, and the log has what was before.
+    """
 
     __tablename__ = "screening"
-    __table_args__ = (Index("ix_screening_participant_id", "participant_id"),)
+    __table_args__ = (
+        Index("ix_screening_participant_id", "participant_id"),
+        Index(
+            "ix_screening_corrected",
+            "participant_id",
+            sqlite_where=text("corrected_at IS NOT NULL"),
+            postgresql_where=text("corrected_at IS NOT NULL"),
+        ),
+        CheckConstraint("(corrected_at IS NULL) = (corrected_by IS NULL)", name="corrected_pair"),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     participant_id: int = Field(foreign_key="participant.id")
@@ -106,6 +118,11 @@ class Screening(SQLModel, table=True):
     failure_reason: str | None = None
     screened_at: datetime = Field(sa_type=Instant)
     screened_by: str
+    version: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+    corrected_at: datetime | None = Field(default=None, sa_type=Instant)
+    corrected_by: str | None = None
+    moved_levels: str | None = Field(default=None, sa_type=Text)
+    """Where the answers as corrected say another stratum: [level as randomised, level now] by factor, as JSON."""
 
 
 class ParticipantLink(SQLModel, table=True):

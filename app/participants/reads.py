@@ -160,8 +160,14 @@ class ParticipantRow:
 
 @dataclass(frozen=True)
 class ScreeningResult:
-    """One pre-screen as it was judged then."""
+    """One pre-screen as it stands, and by which version of the study it is judged.
 
+    `moved_levels`: of which factors of the stratum the answers, as corrected, say another level than they were
+    randomised by: (as randomised, now).
+    """
+
+    number: int
+    version: int
     study_version_id: int
     answers: dict[str, Any]
     verdicts: tuple[Verdict, ...]
@@ -169,6 +175,9 @@ class ScreeningResult:
     failure_reason: str | None
     screened_at: datetime
     screened_by: str
+    corrected_at: datetime | None
+    corrected_by: str | None
+    moved_levels: Mapping[str, tuple[str, str | None]]
 
 
 @dataclass(frozen=True)
@@ -326,13 +335,16 @@ def screening_and_initials(
     if named and participant.id is not None:
         key = unwrap(session, participant.study_id, participant.id, row.wrapped_key)
         shown = initials(open_personal(key, participant.study_id, participant.id, row.sealed))
-    screened = None if row.id is None else _screening(row)
+    screened = None if row.id is None else screening_of_row(row)
     return screened, shown, row.in_error is not None, row.wrapped_key is None
 
 
-def _screening(row: Row[Any]) -> ScreeningResult:
+def screening_of_row(row: Row[Any]) -> ScreeningResult:
+    """The pre-screen in a row with every column of the table."""
     verdicts = tuple(Verdict(**{**said, "lacking": tuple(said["lacking"])}) for said in json.loads(row.verdicts))
     return ScreeningResult(
+        number=row.id,
+        version=row.version,
         study_version_id=row.study_version_id,
         answers=json.loads(row.answers),
         verdicts=verdicts,
@@ -340,6 +352,9 @@ def _screening(row: Row[Any]) -> ScreeningResult:
         failure_reason=row.failure_reason,
         screened_at=row.screened_at,
         screened_by=row.screened_by,
+        corrected_at=row.corrected_at,
+        corrected_by=row.corrected_by,
+        moved_levels={code: (was, now) for code, (was, now) in json.loads(row.moved_levels or "{}").items()},
     )
 
 

@@ -19,11 +19,13 @@ from sqlmodel import Session
 from app.audit.newest import LEAF_THERE, Newest, asked, differs
 from app.audit.tree import FullTree
 from app.capture.models import Entry, EntryStatus
+from app.capture.reads import SCREENING as SCREENED_AT
 from app.capture.reads import answers_of
 from app.consent.reads import why_no_consent
 from app.foundation.clock import today
 from app.foundation.database import joined_texts, keys_of, streamed, table_of
 from app.foundation.errors import NotFound, Refused
+from app.participants.corrections.rules import Allotted
 from app.participants.models import Participant, Screening
 from app.people.access import Actor, may
 from app.people.models import Site
@@ -55,6 +57,7 @@ from app.randomisation.rules import (
     first_stage_gates,
     gates,
     is_of_plan,
+    moved_levels,
     needs_answers,
     people_expected,
     stratum_code,
@@ -298,6 +301,46 @@ def standing(
         fatal_event=row.fatal_event,
     )
     return AtTheGates(row.site_code, row.site_name, row.timezone, found.code, held, facts)
+
+
+def allotted_of(
+    session: Session, study: StudyInUse, participant: Participant, screening: Mapping[str, Any]
+) -> Allotted:
+    """Whether a participant was given a place by chance, and which levels of their stratum are others by these answers.
+
+    `screening` are the answers of the pre-screen as they are to be corrected. What they were randomised by is what
+    their slot says; it stays so. Nothing is opened, and neither slot nor arm is told.
+    """
+    assert participant.id is not None
+    definition, moved, has_place = study.definition, dict[str, tuple[str, str | None]](), False
+    stages = [(ALLOCATION, definition)]
+    if definition.allocation.first_stage is not None:
+        stages.insert(0, (STAGED, definition.as_first_stage()))
+    for taken, own in stages:
+        row = session.execute(_levels_of(taken), {"participant_id": participant.id}).first()
+        if row is None:
+            continue
+        has_place = True
+        known = answers_of(session, study, participant.id) if needs_answers(own) else {}
+        answers = {place: value for place, value in known.items() if place[0] != SCREENED_AT}
+        answers |= {(SCREENED_AT, item): value for item, value in screening.items()}
+        at = row.allocated_at
+        recorded = Recorded(answers, today(row.timezone, at), at.astimezone(ZoneInfo(row.timezone)))
+        moved |= moved_levels(own, row.levels, recorded, event=SCREENED_AT)
+    return Allotted(has_place, moved)
+
+
+@cache
+def _levels_of(taken: Table) -> Select[Any]:
+    """By which levels somebody was given a place, when, and the clock of their site."""
+    return (
+        select(taken.c.allocated_at, SITE.c.timezone, func.coalesce(SLOT.c.levels, STRATUM.c.code).label("levels"))
+        .join(STRATUM, STRATUM.c.id == taken.c.stratum_id)
+        .join(SLOT, SLOT.c.id == taken.c.slot_id)
+        .join(PARTICIPANT, PARTICIPANT.c.id == taken.c.participant_id)
+        .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        .where(taken.c.participant_id == _ID)
+    )
 
 
 def stratum_of(

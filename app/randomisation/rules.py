@@ -76,6 +76,31 @@ def stratum_code(study: Study, site_code: str, recorded: Recorded | None) -> Str
     return StratumFound(SEPARATOR.join(parts) or ONLY_STRATUM)
 
 
+def moved_levels(
+    study: Study, randomised_by: str, recorded: Recorded, *, event: str
+) -> dict[str, tuple[str, str | None]]:
+    """Which factors that rest on answers of this event have another level by what is recorded than the stratum of a
+    participant says: (as they were randomised, now); None where it is no level of the study.
+
+    A stratum of other factors than the study has now cannot be compared.
+    """
+    levels, factors = randomised_by.split(SEPARATOR), study.allocation.strata
+    moved: dict[str, tuple[str, str | None]] = {}
+    if len(levels) != len(factors):
+        return moved
+    for factor, was in zip(factors, levels, strict=True):
+        if factor.by != "expression" or not factor.expression:
+            continue
+        rule = parse(factor.expression)
+        if event not in {reference.event for reference in rule.references}:
+            continue
+        value = rule.evaluate(recorded)
+        now = next((level.code for level in factor.levels if not blank(value) and same(value, level.code)), None)
+        if now != was:
+            moved[factor.code] = (was, now)
+    return moved
+
+
 def all_strata(study: Study, site_codes: Sequence[str]) -> tuple[str, ...]:
     """Every stratum a participant of these sites can be in, sorted by code."""
     levels = [

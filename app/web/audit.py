@@ -297,8 +297,9 @@ def _changes(entry: Mapping[str, Any], study: Study, zone: ZoneInfo) -> list[tup
     if not isinstance(old, dict | None) or not isinstance(new, dict | None):
         return [("", _said(old, None, study, zone), _said(new, None, study, zone))]
     before, after = old or {}, new or {}
-    if isinstance(after.get("verdicts"), dict):
-        after["verdicts"] = _verdicts(after["verdicts"], study)
+    for said in (before, after):
+        if isinstance(said.get("verdicts"), dict):
+            said["verdicts"] = _verdicts(said["verdicts"], study)
     return [
         (in_words(name), _said(before.get(name), None, study, zone), _said(after.get(name), None, study, zone))
         for name in dict.fromkeys([*after, *before])

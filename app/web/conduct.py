@@ -1,7 +1,7 @@
 """Conduct: deviations, contacts, care beside the trial, who was lost, died or is through, and who was screened."""
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -604,7 +604,11 @@ def screening_log(here: PageInStudy) -> Response:
         return csv_file(f"{study.code}-screening-log-{here.now:%Y-%m-%d}", SCREENED_FILE, rows)
     by_month = asked.get("by") == BY_MONTH
     found: Page[ScreenedRow] = Page([])
-    months = reads.screened_by_month(here.session, study, by=here.actor, wanted=wanted) if by_month else []
+    months = reads.ScreenedMonths([])
+    if by_month:
+        upto = month_of(asked.get("upto", ""))
+        said = upto[0] if upto else None
+        months = reads.screened_by_month(here.session, study, by=here.actor, wanted=wanted, upto=said)
     if not by_month:
         cursor = asked.get("after") or None
         found = reads.screened_page(here.session, study, by=here.actor, wanted=wanted, cursor=cursor)
@@ -618,8 +622,10 @@ def screening_log(here: PageInStudy) -> Response:
         query=query,
         errors={"month": "Type the month as YYYY-MM."} if wrong else {},
         rows=[(row, why_not_taking_part(study.definition, row.failure_reason)) for row in found.rows],
-        months=months,
+        months=months.rows,
         by_month=by_month,
+        newer_months=_months_url(path, query, months.newer),
+        older_months=_months_url(path, query, months.older),
         other_url=address(path, query, by=None if by_month else BY_MONTH),
         reasons=list(reasons.items()),
         active=sum(1 for each in SCREENED_FILTERS if query[each] and query[each] != "all"),
@@ -630,6 +636,10 @@ def screening_log(here: PageInStudy) -> Response:
         here_tab="screening",
         several=len(places.sites) > 1,
     )
+
+
+def _months_url(path: str, query: Mapping[str, str | None], upto: date | None) -> str | None:
+    return address(path, query, by=BY_MONTH, upto=f"{upto:%Y-%m}") if upto else None
 
 
 def _screened_lines(here: Here, wanted: ScreenedWanted) -> Iterator[Sequence[object]]:

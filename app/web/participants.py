@@ -544,7 +544,9 @@ def show(here: PageInStudy, code: str) -> Response:
     locks = locks_of(here.session, here.the_study, participant.id) if marks else ()
     columns, rows = _matrix(here, participant, visits, marks, pairs, drafts, locks, today)
     stage = stage_that_waits(here, participant)
-    steps = _steps(here, participant, consents, baseline, stage) if Status(participant.status) in OPEN else []
+    eligible = screening is None or screening.eligible
+    is_open = Status(participant.status) in OPEN
+    steps = _steps(here, participant, consents, baseline, stage, eligible=eligible) if is_open else []
     in_error = records_of(here.session, participant.id) if wrong else ()
     appointments = appointments_of(here.session, participant.id, by=here.actor)
     end = _end(here.session, participant)
@@ -593,6 +595,7 @@ def show(here: PageInStudy, code: str) -> Response:
         failure=_failure(definition, screening),
         erased=erased,
         may_identity=may(here.actor, Permission.IDENTITY_READ, site_id=site_id),
+        may_correct=may(here.actor, Permission.PARTICIPANT_SCREEN, site_id=site_id),
         may_sign=may(here.actor, Permission.ENTRY_SIGN, site_id=site_id)
         and any(
             mark.status == EntryStatus.COMPLETE and not mark.is_signed and not mark.is_in_error
@@ -734,6 +737,8 @@ def _steps(
     consents: Sequence[Consent],
     baseline: Baseline,
     waits: FirstStage | None,
+    *,
+    eligible: bool,
 ) -> list[dict[str, str]]:
     """Screening, consent, baseline, randomise: the walk, and where this participant stands on it.
 
@@ -743,7 +748,7 @@ def _steps(
     filled = consented and not baseline.lacking
     url, pending = _url(here, participant.code), _pending(consents)
     steps = [
-        {"label": "Screening", "state": "done", "note": "Eligible"},
+        {"label": "Screening", "state": "done", "note": "Eligible" if eligible else "Not eligible"},
         {
             "label": "Consent",
             "state": "done" if consented else "current",

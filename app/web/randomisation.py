@@ -1,5 +1,6 @@
 """Door: from the gates to the allocation. What the blinded see of it is a number, and that it was made."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi.responses import RedirectResponse, Response
@@ -15,6 +16,7 @@ from app.dependencies import (
     require_password,
 )
 from app.foundation.errors import Conflict, Invalid, NotFound, Refused
+from app.participants.corrections.rules import Allotted
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.participants.status import Status
@@ -133,6 +135,11 @@ def why_not_left_out(here: Here, participant: Participant) -> str | None:
     """Why somebody is no screen failure who was given a group; nothing is asked in a study of one stage."""
     has_stages = here.the_study.definition.allocation.first_stage is not None
     return reads.why_not_left_out(here.session, participant) if has_stages else None
+
+
+def allotted(here: Here, participant: Participant, answers: Mapping[str, Any]) -> Allotted:
+    """Whether a participant has a place, and of which stratum they would be by these answers of their pre-screen."""
+    return reads.allotted_of(here.session, here.the_study.at(participant.site_id), participant, answers)
 
 
 def refuse_staged(here: Here, participant: Participant, *, action: str) -> None:

@@ -18,6 +18,7 @@ from app.studies.definition import Study
 # What may be said after a redirect: ?done=CODE. The texts are here, so that an address cannot put words on a page.
 DONE = {
     "screened": "Screened. The participant has a code now; record consent next.",
+    "screening_corrected": "Corrected. What stood there before is in the log, with the reason.",
     "screen_failed": "Kept as a screen failure, with the reason.",
     "consented": "Consent recorded.",
     "countersigned": "Consent is complete. Fill in the baseline visit next.",

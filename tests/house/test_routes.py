@@ -67,6 +67,7 @@ NO_PAGE = {
     "today.site": "sets a cookie",
     "participants.screen_form": "participants/screen.html",
     "participants.identity_form": "participants/identity.html",
+    "screening.correct_form": "screening/correct.html",
     "casebook.own_copy": "a file",
     "study.usdm": "a file",
     "participants.not_taking_part_form": "participants/not_taking_part.html",

@@ -1,10 +1,11 @@
 """Contacts, care, losses and deaths: lines are corrected with a reason, and an end changes what is due."""
 
 from datetime import date, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import event, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
@@ -325,11 +326,44 @@ def test_the_screening_log_is_of_ones_sites_by_month(session: Session, trial: Sa
         reads.ScreenedMonth("north", TODAY.replace(day=1), 1, 0),
         reads.ScreenedMonth("north", date(2026, 2, 1), 1, 1),
     ]
-    assert reads.screened_by_month(session, trial.study, by=trial.by("coordinator")) == north
+    assert reads.screened_by_month(session, trial.study, by=trial.by("coordinator")).rows == north
     everywhere = reads.screened_by_month(session, trial.study, by=by)
-    assert everywhere == [reads.ScreenedMonth("south", TODAY.replace(day=1), 1, 0), *north]
+    assert everywhere.rows == [reads.ScreenedMonth("south", TODAY.replace(day=1), 1, 0), *north]
     one = ScreenedWanted(site="north", month="2026-02")
-    assert reads.screened_by_month(session, trial.study, by=by, wanted=one) == north[1:]
+    assert reads.screened_by_month(session, trial.study, by=by, wanted=one).rows == north[1:]
+
+
+def test_months_are_counted_by_the_database_a_year_at_a_time(session: Session, trial: Safe):
+    """However many are screened, and for however long: a page asks twice, and gets a line for each month and site."""
+    by = trial.by("data_manager")
+    for number in range(2, 40):
+        one = consented(session, trial.study, f"M-{number:03d}", status=Status.SCREEN_FAILED)
+        one.screened_on = date(2024 + number // 12, number % 12 + 1, 1 + number % 28)
+        session.add(one)
+    session.flush()
+    asked: list[str] = []
+    hear = partial(_hear, asked)
+    event.listen(session.get_bind(), "before_cursor_execute", hear)
+    pages = [reads.screened_by_month(session, trial.study, by=by)]
+    event.remove(session.get_bind(), "before_cursor_execute", hear)
+    assert len(asked) == 2
+    while (older := pages[-1].older) is not None:
+        pages.append(reads.screened_by_month(session, trial.study, by=by, upto=older))
+    rows = [row for page in pages for row in page.rows]
+    assert all(len(page.rows) <= reads.MONTHS for page in pages)
+    assert [row.month for row in rows] == sorted({row.month for row in rows}, reverse=True)
+    assert (sum(row.screened for row in rows), sum(row.failed for row in rows)) == (39, 38)
+    back = reads.screened_by_month(session, trial.study, by=by, upto=pages[1].newer)
+    assert back.rows == pages[0].rows
+    assert pages[0].newer is None
+    far = reads.screened_by_month(session, trial.study, by=by, upto=date(9999, 12, 31))
+    assert far.rows == []
+    assert far.older is not None
+    assert reads.screened_by_month(session, trial.study, by=by, upto=date(1, 1, 1)).rows == []
+
+
+def _hear(asked: list[str], _: Any, __: Any, statement: str, *___: Any) -> None:
+    asked.append(statement)
 
 
 def test_a_page_of_the_screening_log_reads_no_more_of_the_trial_than_it_shows(session: Session, trial: Safe):

@@ -62,8 +62,8 @@ WHOLE = frozenset(
 )
 MOST_PROBLEMS = 500
 SCREENED = (
-    "The pre-screen stays as it was judged. If it was wrong, an investigator records a deviation, or that they were "
-    "randomised in error."
+    "An import does not change a pre-screen, because it is judged again and more may follow. Correct it on the page of "
+    "the participant, under Screening, or over the REST interface, and say why."
 )
 
 _american = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})([T ].*)?").fullmatch

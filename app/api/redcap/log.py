@@ -54,7 +54,7 @@ WORDS: tuple[tuple[str, str, str], ...] = (
     ("sequence.", "manage", DESIGN),
 )
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-VALUES = ("entry.saved", "entry.corrected", "screening.answered")
+VALUES = ("entry.saved", "entry.corrected", "screening.answered", "screening.corrected")
 
 
 @dataclass(frozen=True)

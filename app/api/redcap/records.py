@@ -58,6 +58,7 @@ TABLE = "redcap_records"
 CHANGES = (
     "participant.screened",
     "screening.answered",
+    "screening.corrected",
     "entry.saved",
     "entry.corrected",
     "entry.completed",

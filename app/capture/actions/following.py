@@ -8,11 +8,13 @@ from sqlmodel import Session
 
 from app.audit.actions import Change
 from app.capture.actions.place import About, Held
-from app.capture.checks import Finding, Judgement, affected, stale
+from app.capture.checks import SCREENING, Finding, Judgement, affected, stale
 from app.capture.queries import actions as queries
-from app.capture.reads import Filled, Place, answers_from, entries_with_values
+from app.capture.reads import Filled, Place, answers_from, entries_with_values, place_of
 from app.capture.rules import judge_stored, still_asked
+from app.participants.models import Participant
 from app.people.access import Actor
+from app.studies.in_use import StudyInUse
 
 
 def follow(
@@ -95,6 +97,20 @@ def follow_elsewhere(
             now=now,
         )
     return log
+
+
+def screening_changed(
+    session: Session, study: StudyInUse, participant: Participant, items: Collection[str], *, by: Actor, now: datetime
+) -> list[Change]:
+    """What becomes of the queries of entries whose checks refer to these answers of the pre-screen, which changed.
+
+    The participant is held, so that nobody saves an entry of theirs meanwhile.
+    """
+    if not affected(study.definition, SCREENING, items):
+        return []
+    about = About(study, participant, SCREENING, study.definition.eligibility.instrument)
+    place = place_of(session, about.participant_id, SCREENING, about.instrument, by=by)
+    return follow_elsewhere(session, about, place, items, {}, by=by, now=now)
 
 
 def unexplained_findings(judgement: Judgement | None) -> list[Finding]:

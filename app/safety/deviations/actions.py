@@ -1,10 +1,10 @@
 """What may I do about deviations? Report one, say what was done about it, sign it; and have the system look for its."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import ColumnElement, and_, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -16,7 +16,7 @@ from app.participants.models import Participant
 from app.participants.reads import today_at_site
 from app.people.access import Actor, require
 from app.people.permissions import Permission
-from app.safety.deviations.finding import found_in
+from app.safety.deviations.finding import OF_SCREENINGS, Found, found_in, of_screenings
 from app.safety.deviations.reads import DEVIATION, DeviationRow, deviation_of
 from app.safety.deviations.rules import (
     TRANSITIONS,
@@ -202,14 +202,38 @@ def look(session: Session, study: StudyInUse, *, by: Author, now: datetime) -> i
 
     What does not hold any more is marked as gone, unless somebody signed it; what holds again is open again.
     """
-    found = found_in(session, study, now=now)
+    return _settle(session, study, found_in(session, study, now=now), DEVIATION.c.rule.is_not(None), by=by, now=now)
+
+
+def look_at_screening(
+    session: Session, study: StudyInUse, participant: Participant, *, by: Author, now: datetime
+) -> int:
+    """The same at once, of one participant and of what rests on their pre-screen; for who has just corrected it."""
+    assert participant.id is not None
+    found = {each.key: each for each in of_screenings(session, study, participant.id)}
+    theirs = and_(
+        DEVIATION.c.participant_id == participant.id, DEVIATION.c.rule.in_([each.value for each in OF_SCREENINGS])
+    )
+    return _settle(session, study, found, theirs, by=by, now=now)
+
+
+def _settle(
+    session: Session,
+    study: StudyInUse,
+    found: Mapping[tuple[int, str, str], Found],
+    among: ColumnElement[bool],
+    *,
+    by: Author,
+    now: datetime,
+) -> int:
+    """Write what was found, held against what is kept among these."""
     kept = {
         (row.participant_id, row.rule, row.about): row
         for row in session.execute(
             select(DEVIATION.c.id, *(DEVIATION.c[name] for name in ("participant_id", "rule", "about", "state")))
             .add_columns(PARTICIPANT.c.code)
             .join(PARTICIPANT, PARTICIPANT.c.id == DEVIATION.c.participant_id)
-            .where(DEVIATION.c.study_id == study.id, DEVIATION.c.rule.is_not(None))
+            .where(DEVIATION.c.study_id == study.id, among)
         )
     }
     added, again, gone = settle(found, {key: row.state for key, row in kept.items()})

@@ -1,5 +1,6 @@
 """Which deviations does the system see by itself? What visits, entries, consents and records say, read in one go."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -12,12 +13,22 @@ from sqlmodel import Session
 from app.capture.models import Entry
 from app.consent.models import Consent
 from app.foundation.database import table_of
+from app.participants.corrections.rules import has_taken_part
 from app.participants.identity import PARTICIPANT
 from app.participants.in_error.rules import LABELS, Reason
-from app.participants.reads import IN_ERROR, NEWEST_IN_ERROR
-from app.safety.deviations.rules import Rule, consent_words, late_words, missed_words, outside_words
+from app.participants.reads import IN_ERROR, NEWEST_IN_ERROR, SCREENING
+from app.safety.deviations.rules import (
+    Rule,
+    consent_words,
+    ineligible_words,
+    late_words,
+    missed_words,
+    outside_words,
+    stratum_words,
+)
 from app.schedule.models import ParticipantVisit
 from app.schedule.status import VisitStatus
+from app.studies.definition import Study
 from app.studies.in_use import StudyInUse
 
 VISIT = table_of(ParticipantVisit)
@@ -41,6 +52,10 @@ class Found:
         return self.participant_id, self.rule.value, self.about
 
 
+OF_SCREENINGS = frozenset({Rule.INELIGIBLE, Rule.STRATUM})
+"""The rules that rest on the pre-screen of a participant."""
+
+
 def found_in(session: Session, study: StudyInUse, *, now: datetime) -> dict[tuple[int, str, str], Found]:
     """Every deviation of the study that the system can see, by its key."""
     parts = (
@@ -48,6 +63,7 @@ def found_in(session: Session, study: StudyInUse, *, now: datetime) -> dict[tupl
         _late_entries(session, study),
         _in_error(session, study),
         _consents(session, study, now),
+        of_screenings(session, study),
     )
     return {each.key: each for part in parts for each in part}
 
@@ -153,3 +169,48 @@ def _consents(session: Session, study: StudyInUse, now: datetime) -> Iterator[Fo
         for row in session.execute(query):
             words = consent_words(version, begins[version])
             yield Found(row.participant_id, Rule.CONSENT, version, row.on, words)
+
+
+def of_screenings(session: Session, study: StudyInUse, participant_id: int | None = None) -> Iterator[Found]:
+    """What corrected answers of a pre-screen say: who was not eligible and takes part, who was of another stratum.
+
+    Of everybody in the study, or of one participant.
+    """
+    query = (
+        select(
+            PARTICIPANT.c.id,
+            PARTICIPANT.c.site_id,
+            PARTICIPANT.c.status,
+            PARTICIPANT.c.screened_on,
+            PARTICIPANT.c.consented_on,
+            PARTICIPANT.c.randomised_on,
+            SCREENING.c.eligible,
+            SCREENING.c.verdicts,
+            SCREENING.c.moved_levels,
+        )
+        .join(SCREENING, SCREENING.c.participant_id == PARTICIPANT.c.id)
+        .where(PARTICIPANT.c.study_id == study.id, SCREENING.c.corrected_at.is_not(None))
+    )
+    if participant_id is not None:
+        query = query.where(PARTICIPANT.c.id == participant_id)
+    for row in session.execute(query):
+        on = row.randomised_on or row.consented_on or row.screened_on
+        definition = study.at(row.site_id).definition
+        dates = {"consented_on": row.consented_on, "randomised_on": row.randomised_on}
+        if not row.eligible and has_taken_part(definition, row.status, **dates):
+            against = [verdict for verdict in json.loads(row.verdicts) if verdict["met"] is False]
+            about = ",".join(verdict["code"] for verdict in against)
+            words = ineligible_words([verdict["label"] for verdict in against])
+            yield Found(row.id, Rule.INELIGIBLE, about, on, words)
+        labels = _factor_labels(definition)
+        for factor, levels in json.loads(row.moved_levels or "{}").items():
+            label, names = labels.get(factor, (factor, {}))
+            was, now = (names.get(level, level or "?") for level in levels)
+            yield Found(row.id, Rule.STRATUM, f"{factor}={levels[1] or ''}", on, stratum_words(label, was, now))
+
+
+def _factor_labels(definition: Study) -> dict[str, tuple[str, dict[str | None, str]]]:
+    """What the factors of the strata, of either stage, and their levels are called."""
+    stage = definition.allocation.first_stage
+    factors = (*definition.allocation.strata, *(stage.strata if stage else ()))
+    return {each.code: (each.label, {level.code: level.label for level in each.levels}) for each in factors}

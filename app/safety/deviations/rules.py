@@ -1,6 +1,6 @@
 """What is true of a deviation? What must be said of it, which step may follow which, and the words of the system."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from enum import StrEnum
 
@@ -47,6 +47,8 @@ class Rule(StrEnum):
     LATE_ENTRY = "late_entry"
     IN_ERROR = "in_error"
     CONSENT = "consent"
+    INELIGIBLE = "ineligible"
+    STRATUM = "stratum"
 
 
 # The categories that studies have by default; a study with others gets its last one.
@@ -56,6 +58,8 @@ CATEGORY_OF: Mapping[Rule, str] = {
     Rule.LATE_ENTRY: "late_entry",
     Rule.IN_ERROR: "randomisation",
     Rule.CONSENT: "consent",
+    Rule.INELIGIBLE: "eligibility",
+    Rule.STRATUM: "randomisation",
 }
 
 
@@ -86,6 +90,19 @@ def consent_words(version: str, valid_from: date) -> str:
     return (
         f"Version {version} of the consent document holds since {day_in_words(valid_from)}; a visit was held before "
         "this participant had signed it."
+    )
+
+
+def ineligible_words(criteria: Sequence[str]) -> str:
+    """What it says of somebody who takes part and, by the answers of the pre-screen as corrected, is not eligible."""
+    return f"Takes part, and was not eligible by the answers of the pre-screen as corrected: {', '.join(criteria)}."
+
+
+def stratum_words(factor: str, was: str, now: str) -> str:
+    """What it says of a level of the stratum that is another one by the answers as corrected."""
+    return (
+        f"{factor}: randomised as “{was}”, and by the answers of the pre-screen as corrected it is “{now}”. The "
+        "allocation stays as it is."
     )
 
 

@@ -1,12 +1,11 @@
 """What may I see of contacts, care and ends of one participant, of their counts, and of everybody who was screened?"""
 
-from collections import Counter
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, String, and_, bindparam, false, func, select, true
+from sqlalchemy import ColumnElement, Integer, Select, String, and_, bindparam, case, false, func, select, true
 from sqlmodel import Session
 
 from app.foundation import paging
@@ -250,31 +249,70 @@ class ScreenedMonth:
     failed: int
 
 
+MONTHS = 12
+"""Months on a page of the screening log by month: what is added up at once stays bounded, however long a trial goes."""
+
+
+@dataclass(frozen=True)
+class ScreenedMonths:
+    """One page of months, the last first; `older` and `newer` are the newest month of the pages beside it."""
+
+    rows: list[ScreenedMonth]
+    older: date | None = None
+    newer: date | None = None
+
+
 def screened_by_month(
-    session: Session, study: StudyInUse, *, by: Actor, wanted: ScreenedWanted = ScreenedWanted()
-) -> list[ScreenedMonth]:
-    """Everybody who was screened at the person's sites (of `wanted` only site and month), the last month first."""
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    wanted: ScreenedWanted = ScreenedWanted(),
+    upto: date | None = None,
+) -> ScreenedMonths:
+    """How many were screened at the person's sites (of `wanted` only site and month), as the database counts them.
+
+    A page is `MONTHS` months, counted back from the month of the day `upto`, or from the last in which anybody was.
+    """
     on = PARTICIPANT.c.screened_on
-    keys = (PARTICIPANT.c.site_id, on, (PARTICIPANT.c.status == Status.SCREEN_FAILED).label("failed"))
-    days = select(*keys, func.count().label("number")).where(PARTICIPANT.c.study_id == study.id, _theirs(by))
-    if wanted.month and (span := month_of(wanted.month)):
-        days = days.where(on >= span[0], on < span[1])
-    each = days.group_by(PARTICIPANT.c.site_id, on, PARTICIPANT.c.status).subquery()
-    query = select(SITE.c.code, each.c.screened_on, each.c.failed, each.c.number).join(
-        SITE, SITE.c.id == each.c.site_id
-    )
+    mine = [PARTICIPANT.c.study_id == study.id, _theirs(by)]
     if wanted.site:
-        query = query.where(SITE.c.code == wanted.site)
-    screened: Counter[tuple[date, str]] = Counter()
-    failed: Counter[tuple[date, str]] = Counter()
-    for code, day, has_failed, number in session.execute(query):
-        key = (day.replace(day=1), code)
-        screened[key] += number
-        failed[key] += number if has_failed else 0
-    return [
-        ScreenedMonth(site, month, screened[month, site], failed[month, site])
-        for month, site in sorted(screened, reverse=True)
+        mine.append(PARTICIPANT.c.site_id.in_(select(SITE.c.id).where(SITE.c.code == wanted.site)))
+    days = select(on).where(*mine)
+    ends = [days.order_by(each).limit(1).scalar_subquery() for each in (on.asc(), on.desc())]
+    first, last = session.execute(select(*ends)).one()
+    if first is None:
+        return ScreenedMonths([])
+    month = month_of(wanted.month) if wanted.month else None
+    newest = (upto or last).replace(day=1)
+    begins, ends_before = month or (_months_before(newest, MONTHS - 1), _months_before(newest, -1))
+    kind = session.get_bind().dialect.name
+    written = func.to_char(on, "YYYY-MM") if kind == "postgresql" else func.strftime("%Y-%m", on)
+    failed = func.sum(case((PARTICIPANT.c.status == Status.SCREEN_FAILED.value, 1), else_=0))
+    counted = (
+        select(SITE.c.code, written.label("month"), func.count().label("screened"), failed.label("failed"))
+        .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        .where(*mine, on >= begins, on < ends_before)
+        .group_by(SITE.c.code, written)
+        .order_by(written.desc(), SITE.c.code.desc())
+    )
+    rows = [
+        ScreenedMonth(row.code, date.fromisoformat(f"{row.month}-01"), int(row.screened), int(row.failed))
+        for row in session.execute(counted)
     ]
+    if month is not None:
+        return ScreenedMonths(rows)
+    return ScreenedMonths(
+        rows,
+        older=_months_before(begins, 1) if first < begins else None,
+        newer=_months_before(newest, -MONTHS) if last >= ends_before else None,
+    )
+
+
+def _months_before(month: date, count: int) -> date:
+    """The first day of the month so many before this one, within what a calendar has."""
+    months = min(max(month.year * 12 + month.month - 1 - count, 12), 9999 * 12 + 11)
+    return date(months // 12, months % 12 + 1, 1)
 
 
 def _theirs(by: Actor) -> ColumnElement[bool]:

@@ -386,7 +386,7 @@ def test_numbers_are_given_to_new_records_in_the_order_of_their_names(world: Wor
         ([{"participant_id": "M-004", EVENT: "baseline_arm_1", "pain_nrs": "1"}], "begins with the pre-screen"),
         ([{"participant_id": "M-004", **SCREENING, "age": "old"}], FORMAT),
         ([{"participant_id": "M-004", **SCREENING, "age": "999"}], "at most 120"),
-        ([{"participant_id": "M-001", **SCREENING, "age": "45"}], "stays as it was judged"),
+        ([{"participant_id": "M-001", **SCREENING, "age": "45"}], "does not change a pre-screen"),
         ([{"participant_id": "M-004", "redcap_data_access_group": "x", **SCREENING}], "not a valid category"),
     ],
     ids=str,
