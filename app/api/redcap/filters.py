@@ -137,7 +137,11 @@ class Seen:
                 return None
             time = self._row.times.get(spot) if self._row.statuses.get(spot) == COMPLETE else None
             return (
-                None if time is None else f"{time:%Y-%m-%d}" if name == "survey-date-completed" else f"{time:%F %H:%M}"
+                None
+                if time is None
+                else f"{time:%Y-%m-%d}"
+                if name == "survey-date-completed"
+                else f"{time:%Y-%m-%d %H:%M}"
             )
         known = self._project.form[form]
         sheet = sheet_of(self._project, at, known, spot[2])
