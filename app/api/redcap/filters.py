@@ -136,13 +136,8 @@ class Seen:
             if not self._project.form[form].is_survey:
                 return None
             time = self._row.times.get(spot) if self._row.statuses.get(spot) == COMPLETE else None
-            return (
-                None
-                if time is None
-                else f"{time:%Y-%m-%d}"
-                if name == "survey-date-completed"
-                else f"{time:%Y-%m-%d %H:%M}"
-            )
+            shape = "%Y-%m-%d" if name == "survey-date-completed" else "%Y-%m-%d %H:%M"
+            return None if time is None else time.strftime(shape)
         known = self._project.form[form]
         sheet = sheet_of(self._project, at, known, spot[2])
         if sheet is None:

@@ -164,7 +164,8 @@ class _Importing:
         _refuse_nested(rows)
         # Without a row its columns are looked at all the same: what is no table of this study is not taken for one.
         columns = [] if rows else columns_of(self.asked.call)
-        if self.asked.call.choice("type", "flat", "eav") == "eav":
+        # A document is neither: its values stand by record, event, form and repeat.
+        if self.asked.call.choice("type", "flat", "eav") == "eav" and self.asked.call.format != "odm":
             rows, columns = self._from_eav(rows, columns), []
         self._refuse_unknown(rows, columns)
         by_record: dict[str, list[tuple[int, Sent]]] = {}

@@ -43,6 +43,10 @@ def logged(session: Session, action: str) -> list[Any]:
 ROWS: dict[str, tuple[str, str]] = {
     "json": ("json", json.dumps([{**BASE, "pain_nrs": 4, "pain_days": "2", "pain_where___leg": "1"}])),
     "one object": ("json", json.dumps({**BASE, "pain_nrs": 4, "pain_days": "2", "pain_where___leg": "1"})),
+    "rows by number": (
+        "json",
+        json.dumps({"1": {**BASE, "pain_nrs": 4}, "3": {**BASE, "pain_days": "2", "pain_where___leg": "1"}}),
+    ),
     "csv": ("csv", f"participant_id,{EVENT},pain_nrs,pain_days,pain_where___leg\nM-002,baseline_arm_1,4,2,1\n"),
     "csv, mark": (
         "csv",
