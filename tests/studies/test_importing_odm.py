@@ -186,6 +186,25 @@ def test_the_back_pain_example_is_a_table_of_four_questions():
     assert [choice.label for choice in form.items[0].choices][::4] == ["Not at all", "Very much"]
 
 
+def test_the_report_on_the_back_pain_example_names_whatever_is_not_converted():
+    path = conformance_folder() / "odm-2.0" / "examples" / "Chronic_Low_Back_Pain_example.xml"
+    made = convert(path.read_bytes(), name=path.name, on=ON)
+    for words in (
+        "Data of participants (1).",
+        "The event Chronic Low Back Pain Visit repeats.",
+        "asked once for each of 4 terms",
+        "ItemGroupDef IG.QUESTIONNAIRE_CLASSIC",
+        "ItemDef IT.INTERFERE_DAY_TO_DAY",
+        "ItemDef IT.INTERFERE_WORK_AROUND_HOME",
+        "ItemDef IT.INTERFERE_SOCIAL_ACTIVITIES",
+        "ItemDef IT.INTERFERE_HOUSEHOLD_CHORES",
+        "Rank “1”, 5 times.",
+        "Names beside what is shown (5).",  # of the items with a question of their own
+        "Names beside what is shown (2).",  # of the code lists
+    ):
+        assert said(made, words), words
+
+
 def test_times_and_criteria_of_odm_2_are_taken_over():
     events = "".join(
         f'<StudyEventDef OID="SE.{n}" Name="Visit {n}" Repeating="No" Type="Scheduled">'

@@ -215,6 +215,7 @@ class Reading:
             self.logic(ref, node, item, instrument, conditions)
         self.criteria()
         self.unused()
+        self.names_alone()
         report_leftovers(self.report, self.study, READ)
         if self.version not in self.study.children:
             report_leftovers(self.report, self.version, READ)
@@ -823,6 +824,20 @@ class Reading:
                             "Write the rule of the criterion with the answers it is judged from.",
                             "The pre-screen asks whether it is met.",
                         )
+
+    def names_alone(self) -> None:
+        """Names that the source has beside what is shown: they stand in no definition here."""
+        named = Counter[str]()
+        for tag, nodes in (("ItemDef", self.items), ("CodeList", self.lists), ("MethodDef", self.methods)):
+            for oid, node in nodes.items():
+                name = plain(node.get("Name"))
+                shown = plain(self.words(node.first("Question"))) if tag == "ItemDef" else ""
+                named[tag] += bool(name and name not in (oid, _short_oid(oid)) and (shown or tag != "ItemDef"))
+        if self.draft.title != plain(self.version.get("Name")) and self.version.get("Name"):
+            named["MetaDataVersion"] += 1
+        for tag, count in named.items():
+            if count:
+                self.report.looks(tag, f"Names beside what is shown ({count}).")
 
     def unused(self) -> None:
         for oid, node in (*self.forms.items(), *self.groups.items(), *self.items.items()):
