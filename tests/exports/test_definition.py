@@ -130,6 +130,13 @@ def test_a_file_with_everybody_gives_the_same_definition(
     ]
 
 
+def test_it_may_be_called_otherwise():
+    data = written(STUDIES["mini"], Standard.ODM_2_DEFINITION)
+    again = convert(data, name="study.xml", on=date(2026, 1, 5), code="another", title="Another trial").study
+    assert (again.code, again.title, again.short_title) == ("another", "Another trial", "Another trial")
+    assert [visit.code for visit in again.visits] == [visit.code for visit in STUDIES["mini"].visits]
+
+
 def test_a_part_of_a_study_is_a_study_and_what_referred_to_the_rest_is_named():
     resolve = STUDIES["resolve"]
     converted = back(written(resolve, Standard.ODM_DEFINITION, visits=("baseline",)))

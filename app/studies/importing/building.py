@@ -23,7 +23,7 @@ MOST_FORMS = 400
 MOST_ITEMS = 20_000
 REPORT_FILE = "README-import.md"
 _ROUNDS = 60
-_NEEDED = ("title", "short_title", "target", "eligibility")
+_NEEDED = ("short_title", "target", "eligibility")
 EVERY_CRITERION = "meets_all_criteria"
 """The question that stands in for criteria where the source has none."""
 

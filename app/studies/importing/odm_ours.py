@@ -309,7 +309,7 @@ class OurReading(Reading):
         if draft.is_randomised:
             draft.arms = [{"code": f"arm{number}", "label": f"Arm {number}"} for number in range(1, arms + 1)]
         told.pop("language", None)
-        draft.title, draft.short_title = str(told.get("title", "")), str(told.get("short_title", ""))
+        draft.title, draft.short_title = str(told.pop("title", "")), ""  # whoever converts it may call it otherwise
         draft.said, draft.is_ours = told, bool(told)
         if told and not _names(told.get("eligibility"), draft):
             draft.said.pop("eligibility", None)

@@ -65,7 +65,9 @@ def convert(
             about="code",
         )
     draft = read(data, name=name, events=events)
-    draft.title = title or draft.title
+    if title:
+        draft.title = title
+        draft.said.pop("short_title", None)
     if code is not None:
         draft.code = code
     elif not draft.title:
