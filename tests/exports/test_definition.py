@@ -143,6 +143,20 @@ def test_a_part_of_a_study_is_a_study_and_what_referred_to_the_rest_is_named():
     assert [visit.code for visit in converted.study.visits] == ["baseline"]
     assert converted.study.outcomes == ()
     assert "study.yaml, outcomes" in {note.where for note in converted.notes if note.kind is Kind.LOST}
+    for form in resolve.instruments:  # any form alone, with the pre-screen
+        study = back(written(resolve, Standard.ODM_2_DEFINITION, instruments=(form.code,))).study
+        assert {each.code for each in study.instruments} == {form.code, resolve.eligibility.instrument}
+
+
+def test_a_form_that_is_left_out_is_entered_twice_nowhere():
+    twice = [
+        visit.model_copy(update={"double_entry": visit.instruments[:1]}) if visit.instruments else visit
+        for visit in STUDIES["mini"].visits
+    ]
+    study = STUDIES["mini"].model_copy(update={"visits": tuple(twice)})
+    assert differences(study, back(written(study, Standard.ODM_DEFINITION)).study) == []
+    again = back(written(study, Standard.ODM_DEFINITION, instruments=("disability",))).study
+    assert all(set(visit.double_entry) <= {"disability"} for visit in again.visits)
 
 
 @pytest.mark.parametrize(

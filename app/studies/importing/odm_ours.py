@@ -290,6 +290,8 @@ class OurReading(Reading):
                 planned = told.pop("instruments", forms)
                 planned = [code for code in planned if code in codes] if isinstance(planned, list) else forms
                 planned += [code for code in forms if code not in planned and not self.about_study]
+                if isinstance(told.get("double_entry"), list):
+                    told["double_entry"] = [code for code in told["double_entry"] if code in planned]
                 draft.visits.append({"code": oid.removeprefix("SE."), "label": label, **told, "instruments": planned})
             elif oid != OVERALL:
                 self.report.lost(f"Line {event.line}", f"{label} is no visit of ours.", "Plan it as a visit.")
