@@ -436,10 +436,8 @@ def study_import(
     from app.studies.importing.report import HEADINGS, in_order
 
     try:
-        if file.stat().st_size > importing.LARGEST_SOURCE:
-            raise importing.Failed(f"{file} is larger than {importing.LARGEST_SOURCE // 1_000_000} MB.")
-        data = file.read_bytes()
-        converted = importing.convert(data, name=file.name, on=clock.today("UTC", clock.now()), code=code)
+        with file.open("rb") as data:
+            converted = importing.convert(data, name=file.name, on=clock.today("UTC", clock.now()), code=code)
         importing.write_folder(converted, to)
     except (importing.Failed, OSError) as problem:
         fail(str(problem))

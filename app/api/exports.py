@@ -139,7 +139,7 @@ def export(
     """One table as a file: csv, json, ndjson, xlsx, parquet, sav, dta, xpt, or R for a script that loads the CSV.
 
     The whole study in a standard format is the table `all`: all.odm, all.odm2, all.dataset_json,
-    all.dataset_ndjson, all.fhir.
+    all.dataset_ndjson, all.fhir; all.odm_definition and all.odm2_definition are its definition without anybody.
 
     With `since`, a first column `change` says `changed` or `removed`: drop the rows of each key that is named, then add
     the changed ones. Of the whole study, ODM is transactional, the Dataset-JSON beside `CHANGES` replaces records of

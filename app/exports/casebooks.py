@@ -12,7 +12,7 @@ from sqlmodel import Session
 from app.audit.actions import ENTRY as LOG
 from app.capture.groups import cells_of
 from app.capture.rules import form_name
-from app.exports import reads
+from app.exports import reads, tables
 from app.exports.batches import stored
 from app.exports.changes import Changed, head_of, require_known
 from app.exports.choice import Choice
@@ -82,6 +82,8 @@ def open_whole(session: Session, study: StudyInUse, choice: Choice, *, since: in
     `choice` narrows it to instruments, visits and sites; `since` to what changed from that change number on.
     """
     source, plan = _asked(session, study, choice, since, by)
+    if isinstance(choice.format, Standard) and choice.format.is_definition:
+        return _definition(session, study, source, by)
     columns = {name: source.table(name).columns for name in COMMON}
     head = head_of(session, study)
     loaded = session.execute(select(VERSION.c.loaded_at).where(VERSION.c.id == study.version_id)).scalar_one()
@@ -104,6 +106,27 @@ def open_whole(session: Session, study: StudyInUse, choice: Choice, *, since: in
         labels={name: source.table(name).label for name in COMMON},
         casebooks=lambda: _casebooks(session, study, source, since),
         since=since,
+    )
+
+
+def _definition(session: Session, study: StudyInUse, source: "reads.Source", by: Actor) -> Whole:
+    """The version in use without anybody: one version is one file, however far the log is and since whenever."""
+    choice, plan = source.choice, tables.plan_of((study.definition,))
+    loaded = session.execute(select(VERSION.c.loaded_at).where(VERSION.c.id == study.version_id)).scalar_one()
+    return Whole(
+        study=study.definition,
+        plan=tables.narrowed(plan, instruments=choice.instruments, visits=choice.visits),
+        change=0,
+        tree_head="",
+        changed_at=loaded,
+        loaded_at=loaded,
+        software=version("equipoise"),
+        sites=_sites(session, study, choice, by),
+        people=(),
+        meanings=(),
+        columns={},
+        labels={},
+        casebooks=lambda: iter(()),
     )
 
 

@@ -97,6 +97,7 @@ def _page(
     choice = asked.model_copy(update={"tables": names, "format": kind, "arms": "dummy" if dummy else "none"})
     name = delivery.name_of(study, choice, here.now, since)
     file = _file_of(choice, since)
+    is_definition = isinstance(kind, Standard) and kind.is_definition
     opened = source.shaped(chosen.name)
     return show_at(
         here,
@@ -109,6 +110,7 @@ def _page(
         labels={one.name: here.tell(one.label) for one in tables},
         all_of_them=known == ALL,
         is_whole=choice.is_whole,
+        is_definition=is_definition,
         format=kind.value,
         dummy=dummy,
         choice=choice,
@@ -119,7 +121,10 @@ def _page(
         may_be_dummy=study.definition.is_allocated,
         file_url=None if dummy and choice.is_bundle else f"{path}/{'dummy/' if dummy else ''}{file}",
         file_name=name,
-        is_large=choice.is_whole and since is None and reads.has_more_entries_than(here.session, study, LARGE),
+        is_large=choice.is_whole
+        and not is_definition
+        and since is None
+        and reads.has_more_entries_than(here.session, study, LARGE),
         script=_script(here, choice, file),
         columns=[_column_line(column) for column in opened.columns[:COLUMNS_LISTED]],
         columns_more=max(0, len(opened.columns) - COLUMNS_LISTED),

@@ -2,13 +2,15 @@
 
 import re
 from datetime import date
+from itertools import chain, repeat
 from pathlib import Path
+from resource import getpagesize
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.studies.importing import Converted, Failed, convert, write_folder
+from app.studies.importing import Converted, Failed, convert, source, write_folder
 from app.studies.loading import read_folder
 from app.studies.rules import problems
 from tests.conformance import conformance_folder
@@ -184,6 +186,25 @@ def test_the_back_pain_example_is_a_table_of_four_questions():
     assert [choice.label for choice in form.items[0].choices][::4] == ["Not at all", "Very much"]
 
 
+def test_the_report_on_the_back_pain_example_names_whatever_is_not_converted():
+    path = conformance_folder() / "odm-2.0" / "examples" / "Chronic_Low_Back_Pain_example.xml"
+    made = convert(path.read_bytes(), name=path.name, on=ON)
+    for words in (
+        "Data of participants (1).",
+        "The event Chronic Low Back Pain Visit repeats.",
+        "asked once for each of 4 terms",
+        "ItemGroupDef IG.QUESTIONNAIRE_CLASSIC",
+        "ItemDef IT.INTERFERE_DAY_TO_DAY",
+        "ItemDef IT.INTERFERE_WORK_AROUND_HOME",
+        "ItemDef IT.INTERFERE_SOCIAL_ACTIVITIES",
+        "ItemDef IT.INTERFERE_HOUSEHOLD_CHORES",
+        "Rank “1”, 5 times.",
+        "Names beside what is shown (5).",  # of the items with a question of their own
+        "Names beside what is shown (2).",  # of the code lists
+    ):
+        assert said(made, words), words
+
+
 def test_times_and_criteria_of_odm_2_are_taken_over():
     events = "".join(
         f'<StudyEventDef OID="SE.{n}" Name="Visit {n}" Repeating="No" Type="Scheduled">'
@@ -250,6 +271,82 @@ def test_hostile_and_foreign_xml_is_refused_with_what_to_do(text, words):
     with pytest.raises(Failed) as failed:
         convert(text.encode(), name="x.xml", on=ON)
     assert words in str(failed.value)
+
+
+# Files with data, of any size
+
+
+def resident() -> float:
+    """The megabytes of memory that this process holds; a tree of lxml is none of Python's."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize() / 1_000_000
+
+
+class Endless:
+    """A file that is made as it is read: what comes before, the same row so many times, what comes after."""
+
+    def __init__(self, before: str, row: str, times: int, after: str) -> None:
+        self._parts = chain([before.encode()], repeat(row.encode(), times), [after.encode()])
+        self._waiting = b""
+        self.begun, self.most = resident(), 0.0  # megabytes of the process, while it is read
+
+    def read(self, size: int, /) -> bytes:
+        self.most = max(self.most, resident())
+        while len(self._waiting) < size and (part := next(self._parts, None)) is not None:
+            self._waiting += part
+        given, self._waiting = self._waiting[:size], self._waiting[size:]
+        return given
+
+
+WHOLE = ODM13.replace("{refs}", '<ItemRef ItemOID="I.SEX" Mandatory="Yes"/>').replace("{items}", SEX)
+BEFORE, AFTER = WHOLE.rsplit("</ODM>", 1)[0] + "<ClinicalData>", "</ClinicalData></ODM>"
+SUBJECT = "<ItemData Value='8'><Words>words</Words></ItemData>" * 400
+
+
+@pytest.mark.requirement("ODM-8", "ODM-9")
+def test_what_was_entered_is_passed_over_whatever_its_size():
+    times = 21_000_000 // len(SUBJECT)  # more than may be kept, in bytes and in elements
+    file = Endless(BEFORE, SUBJECT, times, AFTER)
+    made = convert(file, name="all.xml", on=ON)
+    assert file.most - file.begun < 20
+    assert item(made, "sex").label
+    assert said(made, "Data of participants (1).")
+    assert made.study == convert(f"{BEFORE}{AFTER}".encode(), name="all.xml", on=ON).study
+
+
+@pytest.mark.requirement("ODM-8", "SEC-4")
+@pytest.mark.parametrize(
+    ("before", "row", "after", "words"),
+    [
+        (BEFORE, "<!DOCTYPE x>", AFTER, "document type or entities"),
+        (f"{BEFORE}<!DOC", "", f"TYPE x [<!ENTITY a 'b'>]>{AFTER}", "document type or entities"),
+        (BEFORE, "&bomb;", AFTER, "not well-formed"),
+        (BEFORE, "<a>" * 200 + "</a>" * 200, AFTER, "nested more than 100 deep"),
+        (BEFORE, "<a>", AFTER, "nested more than 100 deep"),
+        (BEFORE, "<a/>\x00", AFTER, "NUL character"),
+        (BEFORE, SUBJECT, "", "not well-formed"),
+        (WHOLE.rsplit("</ODM>", 1)[0], "<ClinicalData/>", "</ODM>", "more than 400,000 elements"),
+        (WHOLE.rsplit("</ODM>", 1)[0], f"<Other Name='{'x' * 1000}'/>", "</ODM>", "larger than 20 MB"),
+    ],
+)
+def test_what_is_passed_over_cannot_do_harm(before, row, after, words):
+    with pytest.raises(Failed) as failed:
+        convert(Endless(before, row, 420_000 if len(row) < 1_100 else 50, after), name="x.xml", on=ON)
+    assert words in str(failed.value)
+
+
+def test_a_document_type_is_found_wherever_a_piece_ends():
+    for place in range(12):
+        filled = BEFORE + " " * (65_536 - len(BEFORE) - place)
+        with pytest.raises(Failed) as failed:
+            convert(Endless(filled, "<!DOCTYPE x>", 1, AFTER), name="x.xml", on=ON)
+        assert "document type" in str(failed.value)
+
+
+def test_a_file_beyond_all_bounds_is_refused(monkeypatch):
+    monkeypatch.setattr(source, "LARGEST_FILE", 200_000)
+    with pytest.raises(Failed) as failed:
+        convert(Endless(BEFORE, SUBJECT, 50, AFTER), name="x.xml", on=ON)
+    assert "Export the definition alone" in str(failed.value)
 
 
 # REDCap's own ODM

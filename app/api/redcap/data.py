@@ -54,10 +54,18 @@ def rows_of(call: Call, odm: Callable[[str], list[Sent]] | None = None) -> list[
 
 
 def _json(text: str) -> Iterator[Sent]:
-    for row in items(text.removeprefix("\ufeff"), NUMBERS_AS_SENT):
+    sent: Iterable[Any] = items(text.removeprefix("\ufeff"), NUMBERS_AS_SENT)
+    if text.lstrip("\ufeff \t\r\n").startswith("{"):
+        # PHP writes a list as an object once a row of it was taken out: {"1": {...}, "3": {...}}.
+        sent = (row for one in sent for row in (one.values() if _is_list(one) else (one,)))
+    for row in sent:
         if not isinstance(row, dict):
             raise ValueError  # noqa: TRY004  # as for everything else that is not in the format
         yield {name: value if isinstance(value, dict) else _text(value) for name, value in row.items()}
+
+
+def _is_list(found: dict[str, Any]) -> bool:
+    return bool(found) and all(name.isdigit() and isinstance(row, dict) for name, row in found.items())
 
 
 def _text(value: object) -> str:

@@ -109,6 +109,8 @@ class Target:
     number: int | str
     cells: dict[str, str] = field(default_factory=dict)
     """Columns of this form, and what was sent for them."""
+    rows: dict[str, int] = field(default_factory=dict)
+    """The row that said it, counted from 1."""
     sheet: Sheet | None = None
     """Where it is to be saved; of what is new its number is known last."""
 
@@ -148,6 +150,8 @@ class _Importing:
         if self.returning == "auto_ids" and not self.numbering:
             raise not_valid("returnContent")
         self.problems = Problems()
+        self.origin: list[dict[str, int]] = []
+        """Of type eav, for each row that was made of several: the row that each of its columns was said in."""
         self.definition = self.here.the_study.definition
         self.missing = {code for code, _ in self.project.missing}
         self.new: set[str] = set()
@@ -160,16 +164,19 @@ class _Importing:
         _refuse_nested(rows)
         # Without a row its columns are looked at all the same: what is no table of this study is not taken for one.
         columns = [] if rows else columns_of(self.asked.call)
-        if self.asked.call.choice("type", "flat", "eav") == "eav":
+        # A document is neither: its values stand by record, event, form and repeat.
+        if self.asked.call.choice("type", "flat", "eav") == "eav" and self.asked.call.format != "odm":
             rows, columns = self._from_eav(rows, columns), []
         self._refuse_unknown(rows, columns)
-        by_record: dict[str, list[Sent]] = {}
-        for row in rows:
+        by_record: dict[str, list[tuple[int, Sent]]] = {}
+        names: dict[str, str] = {}  # somebody who is named in two ways, as 7 and R-0007, is one record
+        for place, row in enumerate(rows):
             name = str(row.get(self.project.record_id, "")).strip()
             if not name:
                 message = f"Every row needs the record's name in the field {self.project.record_id}."
                 raise Wrong(message)
-            by_record.setdefault(name, []).append(row)
+            name = names.setdefault(name if self.numbering else self.asked.code(name), name)
+            by_record.setdefault(name, []).append((place, row))
         if len(by_record) > 1:
             begin_whole(self.here.session, self.here.the_study)
         for name, theirs in sorted(by_record.items(), key=lambda each: _natural(each[0])):
@@ -185,22 +192,51 @@ class _Importing:
         whole: dict[tuple[str, ...], Sent] = {}
         if not all({"record", "field_name"} <= set(each) for each in (*rows, *([columns] if columns else []))):
             raise Wrong(f"Rows of type eav need the columns {', '.join(EAV)}.")
-        for row in rows:
+        said_in: dict[tuple[str, ...], dict[str, int]] = {}
+        for number, row in enumerate(rows, 1):
             place = tuple(str(row.get(name, "")).strip() for name in ("record", EVENT, REPEAT_FORM, REPEAT))
             into = whole.setdefault(
                 place, dict(zip((self.project.record_id, EVENT, REPEAT_FORM, REPEAT), place, strict=True))
             )
+            said = said_in.setdefault(place, {})
             name, value = str(row["field_name"]).strip(), str(row.get("value", ""))
             known = self.project.field.get(name)
             if known is not None and known.is_checkbox:
                 # As it is exported: the name of the field, and a code that is ticked.
                 if not value.strip():
                     continue
-                into[f"{name}___{value.strip()}"] = "1"
                 # Only what is named is ticked; the others are as they are, unless they are named as well.
-            elif name != self.project.record_id:
-                into[name] = value
+                name, value = f"{name}___{value.strip()}", "1"
+            if name != self.project.record_id and (name not in said or value.strip() or self.overwrite):
+                if name in said and not self._same(name, str(into[name]), value):
+                    self._contradiction(place[0], name, value, said[name], number)
+                into[name], said[name] = value, number
+        self.origin = list(said_in.values())
         return list(whole.values())
+
+    def _same(self, column: str, one: str, other: str) -> bool:
+        """Whether two texts are the same answer; in normal mode one that is blank is none."""
+        one, other = one.strip(), other.strip()
+        if one == other or (not self.overwrite and not (one and other)):
+            return True
+        known = self._field_of(column)
+        is_whole = known is None or known.is_checkbox or known.item.type in WHOLE
+        return is_whole and whole_number(one) == whole_number(other)
+
+    def _contradiction(self, record: str, column: str, value: str, first: int, second: int) -> None:
+        """Two rows say different things of one field: neither is taken, since nobody would see which was lost."""
+        words = (
+            f"Rows {first} and {second} give different values for this field of the same record, event and instance. "
+            "Send one of them."
+        )
+        self.problems.cell(record, column, value, words)
+
+    def _join(self, into: Target, more: Target) -> None:
+        """What further rows say of the same form."""
+        for column, text in more.cells.items():
+            if column in into.cells and not self._same(column, into.cells[column], text):
+                self._contradiction(into.record, column, text, into.rows[column], more.rows[column])
+            into.cells[column], into.rows[column] = text, more.rows[column]
 
     def _refuse_unknown(self, rows: list[Sent], present: Sequence[str] = ()) -> None:
         """Columns and events that are none here."""
@@ -235,7 +271,7 @@ class _Importing:
 
     # One record
 
-    def _record(self, name: str, rows: list[Sent]) -> None:
+    def _record(self, name: str, rows: list[tuple[int, Sent]]) -> None:
         participant = None if self.numbering else self._participant(self.asked.code(name))
         if participant is None:
             participant = self._screened(name, rows)
@@ -246,14 +282,14 @@ class _Importing:
         self.codes.add(participant.code)
         self.renamed[name] = participant.code if self.numbering else name
         targets: dict[tuple[str, str, int | str], Target] = {}
-        for place, row in enumerate(rows):
+        for place, row in rows:
             event = self._event(row)
             self._check_group(name, participant, row)
-            for target in self._targets(name, event, row):
+            for target in self._targets(name, event, place, row):
                 if target.number == "new":
                     target.number = f"new {place}"  # each is one of its own
                 key = (event.visit, target.form.name, target.number)
-                targets.setdefault(key, target).cells.update(target.cells)
+                self._join(targets.setdefault(key, target), target)
         entries: dict[tuple[str, str, int | str], list[Target]] = {}
         for target in targets.values():
             if target.event.visit == SCREENING:
@@ -293,7 +329,7 @@ class _Importing:
             message = "A participant stays at the site where they were screened. Take this column out."
             self.problems.cell(name, GROUP, said, message)
 
-    def _targets(self, name: str, event: Event, row: Sent) -> Iterator[Target]:
+    def _targets(self, name: str, event: Event, place: int, row: Sent) -> Iterator[Target]:
         """The forms that a row holds cells of."""
         project = self.project
         repeats, said = str(row.get(REPEAT_FORM, "")).strip(), whole_number(str(row.get(REPEAT, "")).strip())
@@ -334,6 +370,7 @@ class _Importing:
                 form.name, Target(name, event, form, number if form.repeats or event.repeats else 1)
             )
             target.cells[column] = text
+            target.rows[column] = self.origin[place].get(column, 0) if self.origin else place + 1
         yield from found.values()
 
     def _form_of(self, column: str) -> Form | None:
@@ -542,7 +579,7 @@ class _Importing:
 
     # New participants
 
-    def _screened(self, name: str, rows: list[Sent]) -> Participant | None:
+    def _screened(self, name: str, rows: list[tuple[int, Sent]]) -> Participant | None:
         """Screen somebody who is not there yet: the house gives the code, and judges the answers as on the page."""
         code = next_code(self.here.session, self.here.the_study)
         if not self.numbering and self.asked.code(name) != code:
@@ -557,11 +594,11 @@ class _Importing:
             )
             return None
         target = Target(name, self.project.events[0], self.project.first_form, 1)
-        for row in rows:
+        for place, row in rows:
             event = self._event(row)
             if event.visit == SCREENING:
-                for each in self._targets(name, event, row):
-                    target.cells.update(each.cells)
+                for each in self._targets(name, event, place, row):
+                    self._join(target, each)
         target.cells.pop(target.form.complete, None)
         instrument = self.definition.instrument(self.definition.eligibility.instrument)
         if instrument is None or not any(text.strip() for text in target.cells.values()):
@@ -573,7 +610,7 @@ class _Importing:
                 f"{self.project.events[0].name} in the same import.",
             )
             return None
-        site = self._site(name, rows)
+        site = self._site(name, [row for _, row in rows])
         if site is None:
             return None
         typed = parse_typed(instrument, self._typed(target, {}))
@@ -615,7 +652,12 @@ class _Importing:
 
     def _site(self, name: str, rows: list[Sent]) -> Site | None:
         """Where a new participant is screened: the group that is named, or the one site of whoever imports."""
-        said = next((text for row in rows if (text := str(row.get(GROUP, "")).strip())), "")
+        named = list(dict.fromkeys(text for row in rows if (text := str(row.get(GROUP, "")).strip())))
+        if len(named) > 1:
+            listed = ", ".join(map(shown, named))
+            self.problems.cell(name, GROUP, named[1], f"Somebody is screened at one site, and not at {listed}.")
+            return None
+        said = named[0] if named else ""
         mine = sites_for(self.here.actor, Permission.PARTICIPANT_SCREEN)
         group = next((each for each in self.asked.groups if each.name == said), None)
         if said and group is None:

@@ -355,5 +355,11 @@ def rows_in_document(text: str, project: Project) -> list[Sent]:
                     into = {**place, REPEAT_FORM: code, REPEAT: form.get("FormRepeatKey", "1")}
                     rows.append(into)
                 said = [(str(item.get("ItemOID", "")), item.get("Value", "")) for item in form.iter("{*}ItemData")]
-                into |= each_once((oid, value) for oid, value in said if oid != record_id)
+                found = each_once((oid, value) for oid, value in said if oid != record_id)
+                if found.keys() & into.keys():  # the same form once more: a row of its own, as in other formats
+                    into = {
+                        name: value for name, value in into.items() if name in (record_id, EVENT, REPEAT_FORM, REPEAT)
+                    }
+                    rows.append(into)
+                into |= found
     return rows

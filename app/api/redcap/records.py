@@ -31,6 +31,7 @@ from app.api.redcap.errors import not_valid, not_valid_values
 from app.api.redcap.filters import Row, Seen, Spot, logic_of
 from app.api.redcap.metadata import RECORD_ID_LABEL
 from app.api.redcap.projects import VERSION
+from app.api.redcap.surveys import SURVEYS
 from app.audit.reads import changed_between
 from app.capture.status import EntryStatus
 from app.dependencies import Here, database_of
@@ -42,6 +43,7 @@ from app.foundation.errors import NotFound
 from app.participants.reads import next_code, participant_by_code
 from app.people.access import may, sites_for
 from app.people.permissions import Permission
+from app.people.reads import emails_of
 from app.studies.definition import cell_parts, unscheduled_number
 
 EVENT, REPEAT_FORM, REPEAT = "redcap_event_name", "redcap_repeat_instrument", "redcap_repeat_instance"
@@ -170,13 +172,20 @@ def wanted_of(asked: Asked, *, forms: Sequence[str] = (), whole: bool = False) -
 def _about(asked: Asked) -> dict[str, str]:
     """Who asks, and of which study; a person has a group where they see the records of one site alone."""
     actor, sites = asked.here.actor, sites_for(asked.here.actor, asked.exporting)
+    address = asked.here.settings.address
     said = {
         "user-name": actor.username,
         "user-fullname": actor.name,
         "project-id": str(asked.here.the_study.id),
         "project-status": "Production",  # nobody is in a draft, of which no rows can be asked
         "redcap-version": VERSION,
+        "project-irb-number": "",
+        "redcap-base-url": f"{address}/",
+        "survey-base-url": f"{address}{SURVEYS}",
+        "study-address": f"{address}/{asked.here.the_study.code}",
     }
+    if "user-email" in asked.call.text("filterLogic"):
+        said["user-email"] = emails_of(asked.here.session, {actor.username}).get(actor.username, "")
     if sites is not None and len(sites) == 1:
         group = asked.group_of_site[next(iter(sites))]
         said |= {"user-dag-name": group.name, "user-dag-label": group.label, "user-dag-id": str(group.id)}
@@ -382,7 +391,7 @@ def rows_in(wanted: Wanted, found: Recorded) -> Iterator[tuple[Row, dict[Spot, d
         if not spots:
             continue
         once = {number for _, form, number in spots if form in project.form and not project.form[form].repeats}
-        rows = [Row(found.code, event, group, answers, statuses, None, number) for number in sorted(once)]
+        rows = [Row(found.code, event, group, answers, statuses, times, None, number) for number in sorted(once)]
         if project.repeats:
             # A repeat of a form that was not asked for would say nothing.
             chosen = {part.form.name for part in wanted.parts}
@@ -391,7 +400,9 @@ def rows_in(wanted: Wanted, found: Recorded) -> Iterator[tuple[Row, dict[Spot, d
                 for _, form, number in spots
                 if form in event.forms and form in chosen and project.form[form].repeats
             )
-            rows += [Row(found.code, event, group, answers, statuses, form, number) for _, number, form in repeats]
+            rows += [
+                Row(found.code, event, group, answers, statuses, times, form, number) for _, number, form in repeats
+            ]
         for row in rows:
             if wanted.logic is None or wanted.logic.holds(Seen(project, row, wanted.now, wanted.about)) is True:
                 yield row, times

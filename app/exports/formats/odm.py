@@ -4,7 +4,8 @@ The two versions differ in how things are called and in what order they stand; w
 knows both. `odm-1.3.2`: a form is a FormDef with groups of items. `odm-2.0`: a form is an ItemGroupDef of type Form.
 
 Our own words for what the standard has no place for (how an item is asked, the layout of a form, windows of visits)
-stand as JSON in an Alias with a context that begins with `equipoise`, so that the definition can be read back whole.
+stand as JSON in an Alias with a context that begins with `equipoise`, so that the definition can be read back
+(`app.studies.importing.odm_ours`): what no blinded person may read of a study is in none.
 """
 
 import json
@@ -15,10 +16,10 @@ from io import BytesIO
 from typing import Any
 
 from app.exports.formats.text import text_of
-from app.exports.formats.xml import Parts, document, said
+from app.exports.formats.xml import Document, Parts, document, said
 from app.exports.tables import BETWEEN, YES_NO, Column, ColumnType, missing_in, stored_cell
 from app.exports.whole import COMMON, Casebook, Dropped, Filled, Touched, Whole
-from app.studies.definition import Instrument, Item, ItemType, cell_parts, unscheduled_number
+from app.studies.definition import Instrument, Item, ItemType, Visit, cell_parts, unscheduled_number
 
 LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 OURS = "equipoise"
@@ -47,6 +48,13 @@ COLUMN_TYPES = {
     ColumnType.PARTIAL_DATE: "partialDate",
 }
 LONGEST = 2_000
+OF_STUDY = {
+    *("title", "short_title", "sponsor", "registrations", "blinded", "target", "language", "participant_prefix"),
+    *("participant_digits", "record_id", "second_factor", "eligibility", "consent", "unscheduled", "outcomes"),
+    *("missing_codes", "withdrawal_levels", "screen_failure_reasons", "unblinding", "schedule", "safety", "oversight"),
+    *("double_entry", "dictionaries"),
+}
+"""Keys of study.yaml that stand in an alias. Arms, how they are allocated, treatment and guesses are none of them."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +67,9 @@ class Listed:
     entries: Sequence[tuple[str, Mapping[str, str]]]
 
 
-def written(whole: Whole, *, second: bool) -> Iterator[bytes]:
-    """The document in pieces; `second` for ODM 2.0."""
-    return (_Second if second else _First)(whole).pieces()
+def written(whole: Whole, *, second: bool, definition: bool = False) -> Iterator[bytes]:
+    """The document in pieces; `second` for ODM 2.0, `definition` for one that says nothing of anybody."""
+    return (_Second if second else _First)(whole, definition=definition).pieces()
 
 
 def instant(value: datetime) -> str:
@@ -85,8 +93,9 @@ class _Writer:
     user_name = ""
     form_tag = "FormData"
 
-    def __init__(self, whole: Whole) -> None:
-        self.whole = whole
+    def __init__(self, whole: Whole, *, definition: bool) -> None:
+        self.whole, self.definition = whole, definition
+        self.common = () if definition else COMMON
         self.parts = Parts(self.namespace)
         self.language = whole.study.language
         self.study_oid = f"ST.{whole.study.code}"
@@ -107,8 +116,8 @@ class _Writer:
         whole, sink = self.whole, BytesIO()
         attributes: dict[str, str | None] = {
             "FileType": "Snapshot" if whole.since is None else "Transactional",
-            "Granularity": "All",
-            "FileOID": whole.file_oid,
+            "Granularity": "Metadata" if self.definition else "All",
+            "FileOID": f"{whole.study.code}.version.{whole.study.version}" if self.definition else whole.file_oid,
             "CreationDateTime": instant(whole.changed_at),
             "AsOfDateTime": instant(whole.changed_at) if whole.since is None else None,
             "ODMVersion": self.version,
@@ -122,14 +131,19 @@ class _Writer:
                 file.write(self.study(), pretty_print=True)
                 file.write(self.people(), pretty_print=True)
                 yield from made.pieces(all_of_it=True)
-                of = {"StudyOID": self.study_oid, "MetaDataVersionOID": self.version_oid}
-                with file.element(self.parts.name("ClinicalData"), said(dict(of))):
-                    for casebook in whole.casebooks():
-                        if casebook.dropped is not None:
-                            file.write(self.removal(casebook, casebook.dropped), pretty_print=True)
-                        file.write(self.subject(casebook), pretty_print=True)
-                        yield from made.pieces()
+                if not self.definition:
+                    yield from self.clinical_data(made)
         yield sink.getvalue()
+
+    def clinical_data(self, made: Document) -> Iterator[bytes]:
+        whole, file = self.whole, made.file
+        of = {"StudyOID": self.study_oid, "MetaDataVersionOID": self.version_oid}
+        with file.element(self.parts.name("ClinicalData"), said(dict(of))):
+            for casebook in whole.casebooks():
+                if casebook.dropped is not None:
+                    file.write(self.removal(casebook, casebook.dropped), pretty_print=True)
+                file.write(self.subject(casebook), pretty_print=True)
+                yield from made.pieces()
 
     def translated(self, parent: Any, words: Mapping[str, str]) -> None:
         """A text in each of its languages."""
@@ -159,14 +173,31 @@ class _Writer:
     def events(self) -> Iterator[tuple[str, str, str, Sequence[str], dict[str, object] | None]]:
         """OID, name, type, forms, and what we say of it, of each kind of visit."""
         whole = self.whole
-        yield OVERALL, "Whole study", "Common", [f"FO.{name.upper()}" for name in COMMON], None
+        if self.common:
+            yield OVERALL, "Whole study", "Common", [f"FO.{name.upper()}" for name in self.common], None
         yield SCREENED, "Screening", "Common", [f"FO.{code}" for code in whole.plan.screening], None
         for visit in whole.plan.visits:
             forms = [f"FO.{code}" for code in whole.plan.forms[visit.code] if code in whole.plan.instruments]
-            about = visit.model_dump(mode="json", exclude={"code", "label", "instruments"}, exclude_defaults=True)
-            yield f"SE.{visit.code}", visit.label, "Scheduled", forms, about
+            yield f"SE.{visit.code}", visit.label, "Scheduled", forms, self.about_visit(visit)
         if (unscheduled := whole.study.unscheduled) is not None:
-            yield UNPLANNED, unscheduled.label, "Unscheduled", [f"FO.{code}" for code in unscheduled.instruments], None
+            forms = [f"FO.{code}" for code in unscheduled.instruments if code in whole.plan.instruments]
+            yield UNPLANNED, unscheduled.label, "Unscheduled", forms, None
+
+    def about_visit(self, visit: Visit) -> dict[str, object]:
+        """What we say of a visit; its forms in the order of the version in use, where that plans it."""
+        about = visit.model_dump(mode="json", exclude={"code", "label", "instruments"}, exclude_defaults=True)
+        in_use = {each.code: each for each in self.whole.study.visits}.get(visit.code)
+        return about if in_use is None else {**about, "instruments": list(in_use.instruments)}
+
+    def about_study(self, protocol: Any) -> None:
+        """What study.yaml says of anything but arms, and of which sites, beside what the standard has a place for."""
+        study = self.whole.study
+        about = study.model_dump(mode="json", include=OF_STUDY, exclude_defaults=True)
+        zones = {site.code: site.timezone for site in study.sites}
+        sites = {site.code: zones[site.code] for site in self.whole.sites if site.code in zones}
+        self.alias(protocol, "study", {**about, "sites": sites, "arms": len(study.arms) if study.is_allocated else 0})
+        for text in study.texts:
+            self.alias(protocol, f"study:{text.language}", text.model_dump(mode="json", exclude_defaults=True))
 
     def event_defs(self, parent: Any, tag: str, key: str) -> None:
         for oid, name, kind, forms, about in self.events():
@@ -190,6 +221,8 @@ class _Writer:
         ]
         for text in instrument.texts:
             words = text.model_dump(mode="json", exclude={"items"}, exclude_defaults=True)
+            beside = {"code", "unit", "low_label", "high_label"}
+            words["items"] = [item.model_dump(mode="json", include=beside, exclude_none=True) for item in text.items]
             self.alias(made, f"form:{text.language}", words)
         self.alias(made, "form", about)
 
@@ -265,7 +298,7 @@ class _Writer:
             for group, (_, items) in self.whole.plan.groups[code].items():
                 for item in items:
                     self.item_def(parent, f"{code}.{group}.{item.code}", instrument, item)
-        for table in COMMON:
+        for table in self.common:
             for column in self.beside(table):
                 self.column_def(parent, f"{table.upper()}.{column.name}", column)
         if self.whole.plan.missing_codes:
@@ -562,6 +595,7 @@ class _First(_Writer):
         protocol = parts.add(version, "Protocol")
         for place, (oid, *_) in enumerate(self.events(), 1):
             parts.add(protocol, "StudyEventRef", StudyEventOID=oid, OrderNumber=str(place), Mandatory="No")
+        self.about_study(protocol)
         self.event_defs(version, "FormRef", "FormOID")
         self.form_defs(version)
         self.group_defs(version)
@@ -578,7 +612,7 @@ class _First(_Writer):
             for place, group in enumerate([code, *(f"{code}.{group}" for group in plan.groups[code])], 1):
                 parts.add(made, "ItemGroupRef", ItemGroupOID=f"IG.{group}", OrderNumber=str(place), Mandatory="No")
             self.form_alias(made, instrument)
-        for table in COMMON:
+        for table in self.common:
             oid, repeats = table.upper(), "No" if table == "participants" else "Yes"
             name = self.whole.labels[table]
             made = parts.add(version, "FormDef", OID=f"FO.{oid}", Name=name, Repeating=repeats)
@@ -592,7 +626,7 @@ class _First(_Writer):
             for group, (label, items) in plan.groups[code].items():
                 made = parts.add(version, "ItemGroupDef", OID=f"IG.{code}.{group}", Name=label, Repeating="Yes")
                 self.item_refs(made, items, f"{code}.{group}")
-        for table in COMMON:
+        for table in self.common:
             name = self.whole.labels[table]
             made = parts.add(version, "ItemGroupDef", OID=f"IG.{table.upper()}", Name=name, Repeating="No")
             self.column_refs(made, table)
@@ -661,6 +695,7 @@ class _Second(_Writer):
         version = parts.add(made, "MetaDataVersion", OID=self.version_oid, Name=f"Version {study.version}")
         protocol = parts.add(version, "Protocol")
         parts.add(protocol, "StudyEventGroupRef", StudyEventGroupOID="SEG.1", OrderNumber="1", Mandatory="Yes")
+        self.about_study(protocol)
         events = parts.add(version, "StudyEventGroupDef", OID="SEG.1", Name="Visits")
         for place, (oid, *_) in enumerate(self.events(), 1):
             parts.add(events, "StudyEventRef", StudyEventOID=oid, OrderNumber=str(place), Mandatory="No")
@@ -693,7 +728,7 @@ class _Second(_Writer):
             self.form_alias(made, instrument)
             for group, (label, items) in plan.groups[code].items():
                 self.item_refs(defined(f"IG.{code}.{group}", label, "Section", True), items, f"{code}.{group}")
-        for table in COMMON:
+        for table in self.common:
             made = defined(f"FO.{table.upper()}", self.whole.labels[table], "Form", table != "participants")
             self.column_refs(made, table)
 

@@ -20,6 +20,8 @@ class Standard(StrEnum):
 
     ODM = "odm"
     ODM_2 = "odm2"
+    ODM_DEFINITION = "odm_definition"
+    ODM_2_DEFINITION = "odm2_definition"
     DATASET_JSON = "dataset_json"
     DATASET_NDJSON = "dataset_ndjson"
     FHIR = "fhir"
@@ -36,6 +38,11 @@ class Standard(StrEnum):
     @property
     def media_type(self) -> str:
         return STANDARDS[self].media_type
+
+    @property
+    def is_definition(self) -> bool:
+        """Whether it says what the version in use asks for, and nothing of anybody."""
+        return self in (Standard.ODM_DEFINITION, Standard.ODM_2_DEFINITION)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -58,6 +65,12 @@ XML = "application/xml"
 STANDARDS: dict[Standard, Known] = {
     Standard.ODM: Known("odm-1.3.2.xml", XML, lambda whole: odm.written(whole, second=False)),
     Standard.ODM_2: Known("odm-2.0.xml", XML, lambda whole: odm.written(whole, second=True)),
+    Standard.ODM_DEFINITION: Known(
+        "definition.odm-1.3.2.xml", XML, lambda whole: odm.written(whole, second=False, definition=True)
+    ),
+    Standard.ODM_2_DEFINITION: Known(
+        "definition.odm-2.0.xml", XML, lambda whole: odm.written(whole, second=True, definition=True)
+    ),
     Standard.DATASET_JSON: Known(
         "dataset-json.zip", bundle.MEDIA_TYPE, lambda whole: dataset_json.written(whole, lines=False)
     ),

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.studies.definition import RESERVED_CODES, ConsentDocument, Instrument, Study, StudyFile
+from app.studies.definition import RESERVED_CODES, ConsentDocument, Instrument, Study, StudyFile, StudyText
 from app.studies.importing.codes import Codes, short
 from app.studies.importing.draft import Data, Draft, Form, Section, planned_visit
 from app.studies.importing.report import Failed, Kind, Note, as_markdown
@@ -23,6 +23,7 @@ MOST_FORMS = 400
 MOST_ITEMS = 20_000
 REPORT_FILE = "README-import.md"
 _ROUNDS = 60
+_NEEDED = ("short_title", "target", "eligibility")
 EVERY_CRITERION = "meets_all_criteria"
 """The question that stands in for criteria where the source has none."""
 
@@ -73,6 +74,8 @@ def built(draft: Draft, *, on: date) -> Converted:
     document, consent = _consent(draft, on)
     study = _settled(draft, data, instruments, document)
     files = {"study.yaml": _yaml(data), "consent/v1.en.md": consent}
+    for text in draft.texts:
+        files[f"study.{text['language']}.yaml"] = _yaml({key: text[key] for key in text if key != "language"})
     for each in instruments:
         for text in each.pop("texts", ()):
             language = text.pop("language")
@@ -88,6 +91,8 @@ def built(draft: Draft, *, on: date) -> Converted:
 
 def _study(draft: Draft, screening: Data, placeholders: list[Data], *, has_criteria: bool) -> Data:
     def default(part: str, say: str, instead: str, to_do: str) -> None:
+        if part in draft.said:
+            return
         placeholders.append({"part": part, "say": say})
         draft.report.default(f"study.yaml, {part}", say[0].upper() + say[1:], instead, to_do)
 
@@ -110,7 +115,8 @@ def _study(draft: Draft, screening: Data, placeholders: list[Data], *, has_crite
         data["record_id"] = draft.record_id
     if draft.sites:
         data["sites"] = draft.sites
-        default("sites", "the source says no time zones.", "They are UTC.", "Write the time zone of each site.")
+        if not draft.zones_known:
+            default("sites", "the source says no time zones.", "They are UTC.", "Write the time zone of each site.")
     else:
         data["sites"] = [{"code": "site1", "name": "Site to be named", "timezone": "UTC"}]
         default(
@@ -195,9 +201,10 @@ def _study(draft: Draft, screening: Data, placeholders: list[Data], *, has_crite
         ("unblinding", "Who may break the blind, and how"),
         ("safety", "Clocks, terms and expectedness of adverse events"),
     ):
-        draft.report.default(
-            f"study.yaml, {key}", f"{what}: not in the source.", "Nothing was written.", f"Write `{key}:`."
-        )
+        if not draft.is_ours:
+            instead = "Nothing was written."
+            draft.report.default(f"study.yaml, {key}", f"{what}: not in the source.", instead, f"Write `{key}:`.")
+    data |= draft.said
     data["sources"] = [f"Converted from {draft.source}."]
     data["placeholders"] = placeholders
     return data
@@ -208,9 +215,13 @@ def _eligibility(draft: Draft) -> Data:
 
     Where the source says which form is the pre-screen, it is that one, and such a question stands behind its own.
     """
-    form = next((each for each in draft.forms if each.code == draft.screening), None)
+    said = draft.said.get("eligibility")
+    screening = said["instrument"] if said else draft.screening
+    form = next((each for each in draft.forms if each.code == screening), None)
     if form is not None:
         draft.forms.remove(form)
+        if said:
+            return _instrument(form, draft)
         asked = {item["code"]: item for item in form.items}
         if asked.get(EVERY_CRITERION, {}).get("type") == "yes_no":
             draft.criteria = [(EVERY_CRITERION, asked[EVERY_CRITERION]["label"], "inclusion")]
@@ -248,8 +259,8 @@ def _instrument(form: Form, draft: Draft) -> Data:
             said["layout"] = section.layout
         if section.code is not None:
             said |= {"code": section.code, "repeats": True}
-        sections.append({**said, "items": section.items})
-    return {**data, "sections": sections, "texts": list(_texts(form))}
+        sections.append({**said, **section.said, "items": section.items})
+    return {**data, "texts": list(_texts(form)), **form.said, "sections": sections}
 
 
 def _texts(form: Form) -> Iterator[Data]:
@@ -314,28 +325,29 @@ def _consent(draft: Draft, on: date) -> tuple[ConsentDocument, bytes]:
 def _settled(draft: Draft, data: Data, instruments: list[Data], document: ConsentDocument) -> Study:
     """The study, once whatever rules cannot stand is taken out of the data; each is reported."""
     for _ in range(_ROUNDS):
-        study = _read(data, instruments, document)
+        study = _read(data, instruments, document, draft.texts)
         errors = [finding for finding in problems(study, _told) if finding.is_error]
         if not errors:
             return study
         done: set[int] = set()
         for finding in errors:
-            _take_out(draft, instruments, _path(finding.file), finding.message, done)
+            _take_out(draft, data, instruments, _path(finding.file), finding.message, done)
         if not done:
             raise Failed(f"The file cannot become a study: {errors[0].message}")
     raise Failed("The file's rules contradict each other too often to be taken apart. Simplify them and try again.")
 
 
-def _read(data: Data, instruments: list[Data], document: ConsentDocument) -> Study:
+def _read(data: Data, instruments: list[Data], document: ConsentDocument, texts: list[Data]) -> Study:
     try:
         file = StudyFile.model_validate(data)
+        words = tuple(StudyText.model_validate(each) for each in texts)
         forms = tuple(Instrument.model_validate(each) for each in instruments)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise Failed(f"The file cannot become a study: {place}: {first['msg']}") from None
     fields: dict[str, Any] = {name: getattr(file, name) for name in StudyFile.model_fields}
-    return Study.model_construct(**fields, instruments=forms, consent_documents=(document,))
+    return Study.model_construct(**fields, instruments=forms, consent_documents=(document,), texts=words)
 
 
 def _told(path: Path) -> Place:
@@ -346,8 +358,16 @@ def _path(file: str) -> list[str]:
     return file.split("\x1f")
 
 
-def _take_out(draft: Draft, instruments: list[Data], path: list[str], message: str, done: set[int]) -> None:
-    """Take one rule, the layout of one section, or the words in one language, out of the data."""
+def _take_out(draft: Draft, data: Data, instruments: list[Data], path: list[str], message: str, done: set[int]) -> None:
+    """Take one rule, the layout of one section, the words in one language, or a part of study.yaml, out of the data.
+
+    Only such a part is taken out that the source says in our own words, and that a study can be without.
+    """
+    if path[0] in draft.said and path[0] not in _NEEDED:
+        if data.pop(path[0], None) is not None:
+            done.add(id(data))
+            draft.report.lost(f"study.yaml, {path[0]}", message, f"Write `{path[0]}:` anew.")
+        return
     if path[:1] == ["instruments"] and path[2:3] == ["texts"]:
         texts = instruments[int(path[1])]["texts"]
         if id(texts) not in done and int(path[3]) < len(texts):

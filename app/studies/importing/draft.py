@@ -31,11 +31,12 @@ class Section:
     items: list[Data] = field(default_factory=list)
     layout: str = "list"
     code: str | None = None
+    said: Data = field(default_factory=dict)  # what else a section of a study file says, as it is
 
 
 @dataclass
 class Form:
-    """An instrument in the making."""
+    """An instrument in the making. `said` is what else the file of an instrument says, as it is."""
 
     code: str
     label: str
@@ -43,6 +44,7 @@ class Form:
     repeats: bool = False
     respondent: str = ""
     texts: dict[str, list[Data]] = field(default_factory=dict)  # by language: words of its items
+    said: Data = field(default_factory=dict)
 
     @property
     def items(self) -> list[Data]:
@@ -51,7 +53,10 @@ class Form:
 
 @dataclass
 class Draft:
-    """A study in the making. What is empty is not in the source, and a marked default is written for it."""
+    """A study in the making. What is empty is not in the source, and a marked default is written for it.
+
+    `said` is what the source says in the words of study.yaml, as it is; `texts` what it says in other languages.
+    """
 
     source: str
     title: str = ""
@@ -67,6 +72,10 @@ class Draft:
     unscheduled: list[str] = field(default_factory=list)
     screening: str = ""  # the form that is the pre-screen, where the source says so
     sites: list[Data] = field(default_factory=list)
+    zones_known: bool = False  # whether the source says by which clocks they go
+    said: Data = field(default_factory=dict)
+    is_ours: bool = False  # whether the source says of study.yaml all that it can
+    texts: list[Data] = field(default_factory=list)
     arms: list[Data] = field(default_factory=list)
     criteria: list[tuple[str, str, str]] = field(default_factory=list)  # code, label, inclusion or exclusion
     missing_codes: list[tuple[str, str]] = field(default_factory=list)

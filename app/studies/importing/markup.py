@@ -1,12 +1,17 @@
-"""What does an XML file hold? A small tree of names, attributes and texts; no entity, no DTD, no network, no depth."""
+"""What does an XML file hold? A small tree of names, attributes and texts; no entity, no DTD, no network, no depth.
+
+Of a file that may be large, what is not wanted is forgotten as it is read: what is kept is what has to be small.
+"""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from app.studies.importing.report import Failed
 
 MOST_ELEMENTS = 400_000
+MOST_KEPT = 20_000_000  # characters of names, attributes and texts
 DEEPEST = 100
 REDCAP = "https://projectredcap.org"
 _OWN_SPACES = ("http://www.cdisc.org/ns/odm/", "")
@@ -14,6 +19,8 @@ _XML_SPACE = "http://www.w3.org/XML/1998/namespace"
 
 _declaration = re.compile(r"\A\s*<\?xml[^>]{0,200}\?>")
 _attribute = re.compile(r"=\s*\"[^\"<]*\"|=\s*'[^'<]*'")
+_LONGEST_DECLARATION = 1_000
+_TOO_MANY = f"The file has more than {MOST_ELEMENTS:,} elements. Export the definition without data."
 _CDATA, _END_OF_CDATA = "<![CDATA[", "]]>"
 
 
@@ -57,32 +64,114 @@ def root_of(text: str, *, keep_lines: bool) -> Node:
 
     `keep_lines`: REDCap writes line ends inside attributes as they are, where XML asks for `&#10;`.
     """
-    from lxml import etree
+    _refuse_types(text)
+    text = _declaration.sub("", text)
+    if keep_lines:
+        text = _with_lines_but_in_cdata(text)
+    return _tree(_parsed(lambda etree, options: etree.fromstring(text.encode(), etree.XMLParser(**options))))
 
+
+def root_without(pieces: Iterator[str], *tags: str) -> Node:
+    """The tree of a text that comes in pieces, without what stands in elements of these names; `Failed` likewise.
+
+    Such elements are there, empty. The text may be of any length, as long as what is kept of it is not.
+    """
+    return _tree(_parsed(lambda etree, options: _kept(etree, options, _Pieces(pieces), frozenset(tags))))
+
+
+def _refuse_types(text: str) -> None:
     if re.search(r"<!(?:DOCTYPE|ENTITY)", text):
         raise Failed(
             "The file declares a document type or entities, which no study definition needs and which can be misused. "
             "Take the <!DOCTYPE ...> out and try again."
         )
-    text = _declaration.sub("", text)
-    if keep_lines:
-        text = _with_lines_but_in_cdata(text)
-    parser = etree.XMLParser(
-        encoding="utf-8",  # whatever it says of itself: in another one a document type could hide from us
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        dtd_validation=False,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
+
+
+class _Pieces:
+    """A text in pieces as a file of bytes, without its declaration; what declares types is refused before it is read.
+
+    What is refused may begin in one piece and end in the next.
+    """
+
+    def __init__(self, pieces: Iterator[str]) -> None:
+        self._pieces = pieces
+        self._last: str | None = None
+        self._waiting = b""
+
+    def read(self, size: int) -> bytes:
+        while len(self._waiting) < size and (piece := next(self._pieces, None)) is not None:
+            if self._last is None:
+                while len(piece) < _LONGEST_DECLARATION and (more := next(self._pieces, None)) is not None:
+                    piece += more
+                _refuse_types(piece)
+                piece = _declaration.sub("", piece)
+            else:
+                _refuse_types(self._last + piece)
+            self._last = piece[-10:]
+            self._waiting += piece.encode()
+        given, self._waiting = self._waiting[:size], self._waiting[size:]
+        return given
+
+
+def _kept(etree: Any, options: dict[str, Any], source: _Pieces, tags: frozenset[str]) -> Any:
+    """The root of what is read, once everything within elements of these names is forgotten."""
+    depth, within, kept, size = 0, 0, 0, 0
+    reading = etree.iterparse(source, events=("start", "end"), **options)
+    for event, element in reading:
+        if event == "start":
+            depth += 1
+            if depth > DEEPEST:
+                raise Failed(_too_deep(element.sourceline or 0))
+            if within:
+                continue
+            kept += 1
+            size += sum(len(name) + len(value) for name, value in element.attrib.items())
+            _refuse_more(kept, size)
+            if etree.QName(element).localname in tags:
+                within = depth
+            continue
+        depth -= 1
+        if within:
+            # Those before it, not itself: what follows is still to be read into its parent.
+            element.clear()
+            if depth >= within:
+                while element.getprevious() is not None:
+                    del element.getparent()[0]
+            else:
+                within = 0
+            continue
+        size += len(element.text or "")
+        _refuse_more(kept, size)
+    return reading.root
+
+
+def _refuse_more(elements: int, size: int) -> None:
+    if elements > MOST_ELEMENTS:
+        raise Failed(_TOO_MANY)
+    if size > MOST_KEPT:
+        raise Failed(
+            f"The definition itself is larger than {MOST_KEPT // 1_000_000} MB. Leave out what belongs to no form."
+        )
+
+
+def _parsed(parse: Callable[[Any, dict[str, Any]], Any]) -> Any:
+    from lxml import etree
+
+    options: dict[str, Any] = {
+        "encoding": "utf-8",  # whatever it says of itself: in another one a document type could hide from us
+        "resolve_entities": False,
+        "no_network": True,
+        "load_dtd": False,
+        "dtd_validation": False,
+        "huge_tree": False,
+        "remove_comments": True,
+        "remove_pis": True,
+    }
     try:
-        element = etree.fromstring(text.encode(), parser)
+        return parse(etree, options)
     except etree.XMLSyntaxError as error:
         line = error.lineno or 1
         raise Failed(f"The file is not well-formed XML at line {line}: {_reason(error)}. Export it again.") from None
-    return _tree(element)
 
 
 def _reason(error: Exception) -> str:
@@ -92,6 +181,10 @@ def _reason(error: Exception) -> str:
     if "huge" in words.lower() or "too long" in words.lower():
         return "one value is longer than 10 MB"
     return words
+
+
+def _too_deep(line: int) -> str:
+    return f"Elements are nested more than {DEEPEST} deep (line {line}). This is no study definition."
 
 
 def _with_lines(text: str) -> str:
@@ -128,15 +221,13 @@ def _tree(element: object) -> Node:
     while waiting:
         here, node, depth = waiting.pop()
         if depth > DEEPEST:
-            raise Failed(
-                f"Elements are nested more than {DEEPEST} deep (line {node.line}). This is no study definition."
-            )
+            raise Failed(_too_deep(node.line))
         for child in here:
             if not isinstance(child.tag, str):
                 continue
             count += 1
             if count > MOST_ELEMENTS:
-                raise Failed(f"The file has more than {MOST_ELEMENTS:,} elements. Export the definition without data.")
+                raise Failed(_TOO_MANY)
             made = _node(child)
             node.children.append(made)
             waiting.append((child, made, depth + 1))

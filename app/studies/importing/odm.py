@@ -37,7 +37,7 @@ _TYPES = {
     "base64Binary": "file",
 }
 # What is read of each element; everything else in it is reported by its name.
-_READ = {
+READ = {
     "GlobalVariables": "StudyName ProtocolName",
     "Study": "OID StudyName ProtocolName GlobalVariables BasicDefinitions MetaDataVersion AdminData",
     "StudyEventDef": "OID Name Repeating Type FormRef ItemGroupRef",
@@ -92,12 +92,12 @@ _OF_PROTOCOL = {
 }
 
 
-def read(root: Node, name: str) -> Draft:
-    """The draft of a file; `Failed` when it defines no study."""
+def reading(root: Node, name: str) -> "Reading":
+    """The reading of a file; `Failed` when it defines no study."""
     study, version = _where(root)
     odm = root.get("ODMVersion") or ("1.3" if version.all("FormDef") else "2.0")
     draft = Draft(f"the ODM {odm} file {name}")
-    return _Reading(root, study, version, draft).run()
+    return Reading(root, study, version, draft)
 
 
 def _where(root: Node) -> tuple[Node, Node]:
@@ -115,26 +115,26 @@ def _where(root: Node) -> tuple[Node, Node]:
     raise Failed("The file has no Study with a MetaDataVersion. Export the study's definition, not its data alone.")
 
 
-def _by_oid(nodes: list[Node]) -> dict[str, Node]:
+def by_oid(nodes: list[Node]) -> dict[str, Node]:
     return {node.get("OID"): node for node in nodes}
 
 
-class _Reading:
+class Reading:
     """One reading of one file."""
 
     def __init__(self, root: Node, study: Node, version: Node, draft: Draft) -> None:
         self.root, self.study, self.version, self.draft = root, study, version, draft
         self.report = draft.report
         self.names = Names()
-        self.events = _by_oid(version.all("StudyEventDef"))
-        self.forms = _by_oid(version.all("FormDef"))
-        self.groups = _by_oid(version.all("ItemGroupDef"))
-        self.items = _by_oid(version.all("ItemDef"))
-        self.lists = _by_oid(version.all("CodeList"))
-        self.methods = _by_oid(version.all("MethodDef"))
-        self.conditions = _by_oid(version.all("ConditionDef"))
+        self.events = by_oid(version.all("StudyEventDef"))
+        self.forms = by_oid(version.all("FormDef"))
+        self.groups = by_oid(version.all("ItemGroupDef"))
+        self.items = by_oid(version.all("ItemDef"))
+        self.lists = by_oid(version.all("CodeList"))
+        self.methods = by_oid(version.all("MethodDef"))
+        self.conditions = by_oid(version.all("ConditionDef"))
         basics = study.first("BasicDefinitions")
-        self.units = _by_oid(basics.all("MeasurementUnit")) if basics else {}
+        self.units = by_oid(basics.all("MeasurementUnit")) if basics else {}
         self.others: list[str] = []  # languages beside the study's
         self.draft.language = self.language()
         self.made: dict[str, Form] = {}  # by the OID of the form
@@ -215,9 +215,10 @@ class _Reading:
             self.logic(ref, node, item, instrument, conditions)
         self.criteria()
         self.unused()
-        report_leftovers(self.report, self.study, _READ)
+        self.names_alone()
+        report_leftovers(self.report, self.study, READ)
         if self.version not in self.study.children:
-            report_leftovers(self.report, self.version, _READ)
+            report_leftovers(self.report, self.version, READ)
         return self.draft
 
     # Around the definition
@@ -289,12 +290,7 @@ class _Reading:
         protocol = self.version.first("Protocol")
         refs = list(protocol.within("StudyEventRef")) if protocol else []
         refs += [ref for group in self.version.all("StudyEventGroupDef") for ref in group.all("StudyEventRef")]
-        for group in self.version.all("StudyEventGroupDef"):
-            words = f"The group of events {group.get('Name') or group.get('OID')}."
-            if group.first("StudyEventRef") is not None:
-                self.report.changed(_at(group), words, "Its events are visits one by one.")
-            else:
-                self.report.lost(_at(group), words, "Plan its events as visits.")
+        self.groups_of_events()
         refs.sort(key=lambda ref: int(ref.get("OrderNumber")) if ref.get("OrderNumber").isdecimal() else 10**9)
         oids = dict.fromkeys([ref.get("StudyEventOID") for ref in refs] + list(self.events))
         for oid in oids:
@@ -303,6 +299,15 @@ class _Reading:
         for ref in refs:
             self.refused_condition(ref, f"the event {ref.get('StudyEventOID')}")
         return [(oid, self.events[oid]) for oid in oids if oid in self.events]
+
+    def groups_of_events(self) -> None:
+        """Say what becomes of groups of events."""
+        for group in self.version.all("StudyEventGroupDef"):
+            words = f"The group of events {group.get('Name') or group.get('OID')}."
+            if group.first("StudyEventRef") is not None:
+                self.report.changed(_at(group), words, "Its events are visits one by one.")
+            else:
+                self.report.lost(_at(group), words, "Plan its events as visits.")
 
     def refused_condition(self, ref: Node, what: str) -> None:
         condition = ref.get("CollectionExceptionConditionOID")
@@ -316,7 +321,7 @@ class _Reading:
 
     def forms_of(self, event: Node) -> Iterator[str]:
         """The OIDs of the forms at an event; in ODM 2.0 groups are forms."""
-        for ref in _in_order(event.all("FormRef", "ItemGroupRef")):
+        for ref in in_order(event.all("FormRef", "ItemGroupRef")):
             oid = ref.get("FormOID") or ref.get("ItemGroupOID")
             if oid in self.forms or oid in self.groups:
                 self.refused_condition(ref, f"the form {oid} at {event.get('Name')}")
@@ -435,7 +440,7 @@ class _Reading:
         if oid in self.groups and node.all("ItemRef"):
             self.section(node, form, None, [])
         else:
-            for ref in _in_order(node.all("ItemGroupRef")):
+            for ref in in_order(node.all("ItemGroupRef")):
                 self.group(ref, form, [])
         if not form.items:
             self.report.lost(_at(node), f"The form {form.label} has no items.", "Nothing, unless items are missing.")
@@ -470,7 +475,7 @@ class _Reading:
             self.report.changed(
                 _at(node), f"The group {label} repeats by a list that it does not name.", "It is asked once."
             )
-        for ref in _in_order([*node.all("ItemRef"), *nested]):
+        for ref in in_order([*node.all("ItemRef"), *nested]):
             if ref.tag == "ItemRef":
                 self.item(ref, section, form, conditions)
                 continue
@@ -820,6 +825,20 @@ class _Reading:
                             "The pre-screen asks whether it is met.",
                         )
 
+    def names_alone(self) -> None:
+        """Names that the source has beside what is shown: they stand in no definition here."""
+        named = Counter[str]()
+        for tag, nodes in (("ItemDef", self.items), ("CodeList", self.lists), ("MethodDef", self.methods)):
+            for oid, node in nodes.items():
+                name = plain(node.get("Name"))
+                shown = plain(self.words(node.first("Question"))) if tag == "ItemDef" else ""
+                named[tag] += bool(name and name not in (oid, _short_oid(oid)) and (shown or tag != "ItemDef"))
+        if self.draft.title != plain(self.version.get("Name")) and self.version.get("Name"):
+            named["MetaDataVersion"] += 1
+        for tag, count in named.items():
+            if count:
+                self.report.looks(tag, f"Names beside what is shown ({count}).")
+
     def unused(self) -> None:
         for oid, node in (*self.forms.items(), *self.groups.items(), *self.items.items()):
             if oid not in self.used:
@@ -848,7 +867,7 @@ def _short_oid(oid: str) -> str:
     return (rest if point and rest and len(head) <= 6 else oid).lower()
 
 
-def _in_order(refs: list[Node]) -> list[Node]:
+def in_order(refs: list[Node]) -> list[Node]:
     """References by their OrderNumber, where all have one."""
     if refs and all(ref.get("OrderNumber").isdecimal() for ref in refs):
         return sorted(refs, key=lambda ref: int(ref.get("OrderNumber")))

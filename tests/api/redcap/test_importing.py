@@ -43,6 +43,10 @@ def logged(session: Session, action: str) -> list[Any]:
 ROWS: dict[str, tuple[str, str]] = {
     "json": ("json", json.dumps([{**BASE, "pain_nrs": 4, "pain_days": "2", "pain_where___leg": "1"}])),
     "one object": ("json", json.dumps({**BASE, "pain_nrs": 4, "pain_days": "2", "pain_where___leg": "1"})),
+    "rows by number": (
+        "json",
+        json.dumps({"1": {**BASE, "pain_nrs": 4}, "3": {**BASE, "pain_days": "2", "pain_where___leg": "1"}}),
+    ),
     "csv": ("csv", f"participant_id,{EVENT},pain_nrs,pain_days,pain_where___leg\nM-002,baseline_arm_1,4,2,1\n"),
     "csv, mark": (
         "csv",
@@ -530,3 +534,78 @@ def test_columns_without_a_row_are_looked_at_all_the_same(world: World, form: di
     assert world["coordinator"].send("record", **nothing).text == "0"
     rows = {"data": "record,redcap_event_name,field_name,value\n", "format": "csv", "type": "eav"}
     assert world["coordinator"].send("record", **rows).text == "0"
+
+
+def as_eav(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same rows, a value each."""
+    return [
+        {"record": row["participant_id"], EVENT: row[EVENT], "field_name": name, "value": value}
+        for row in rows
+        for name, value in row.items()
+        if name not in ("participant_id", EVENT)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["json", "csv", "xml", "eav", "odm"])
+@pytest.mark.parametrize("name", ["M-002", "2"], ids=["by one name", "by two names"])
+def test_rows_that_contradict_each_other_are_refused_by_their_numbers(world: World, kind: str, name: str):
+    rows = [
+        {**BASE, "pain_nrs": "4", "pain_days": "2"},
+        {"participant_id": "M-001", EVENT: "baseline_arm_1", "pain_nrs": "5"},
+        {**BASE, "participant_id": name, "pain_nrs": "6", "pain_days": "2"},
+    ]
+    form: dict[str, Any] = {"format": "json", "data": json.dumps(rows)}
+    first, second = 1, 3
+    if kind == "csv":
+        lines = [[row.get(each, "") for each in rows[0]] for row in rows]
+        form = {"format": "csv", "data": "\n".join([",".join(rows[0]), *(",".join(line) for line in lines)])}
+    elif kind == "xml":
+        items = "".join(f"<item>{''.join(f'<{k}>{v}</{k}>' for k, v in row.items())}</item>" for row in rows)
+        form = {"format": "xml", "data": f"<records>{items}</records>"}
+    elif kind == "eav":
+        form, second = {"format": "json", "type": "eav", "data": json.dumps(as_eav(rows))}, 4
+    elif kind == "odm":
+        subjects = "".join(
+            f'<SubjectData SubjectKey="{row["participant_id"]}"><StudyEventData StudyEventOID="Event.baseline_arm_1">'
+            f'<FormData FormOID="Form.pain"><ItemGroupData><ItemData ItemOID="pain_nrs" Value="{row["pain_nrs"]}"/>'
+            "</ItemGroupData></FormData></StudyEventData></SubjectData>"
+            for row in rows
+        )
+        form = {"format": "odm", "data": f"<ODM><ClinicalData>{subjects}</ClinicalData></ODM>"}
+    message = world["coordinator"].refused("record", **form)
+    words = f"Rows {first} and {second} give different values for this field of the same record, event and instance."
+    assert message == f'"M-002","pain_nrs","6","{words} Send one of them."'
+    assert stored(world, "M-002", "baseline", "pain") is None
+
+
+@pytest.mark.parametrize("kind", ["flat", "eav"])
+def test_rows_that_complete_each_other_are_one_form(world: World, kind: str):
+    """As tables that were put together are: the same again, or a blank, contradicts nothing."""
+    rows = [
+        {**BASE, "pain_nrs": "4", "pain_where___leg": "1"},
+        {**BASE, "pain_nrs": "4.0", "pain_days": "2"},
+        {**BASE, "pain_nrs": "", "pain_days": " "},
+    ]
+    sent = as_eav(rows) if kind == "eav" else rows
+    assert world["coordinator"].imports(sent, type=kind).text == '{"count":1}'
+    assert stored(world, "M-002", "baseline", "pain") == {"pain_nrs": 4, "pain_days": 2, "pain_where": ["leg"]}
+    # Where a blank erases, it contradicts.
+    message = world["coordinator"].imports(sent, type=kind, overwriteBehavior="overwrite", returnFormat="csv").text
+    assert "give different values for this field" in message
+    assert stored(world, "M-002", "baseline", "pain") == {"pain_nrs": 4, "pain_days": 2, "pain_where": ["leg"]}
+
+
+def test_the_same_form_twice_in_a_document_is_two_rows(world: World):
+    once = ROWS["odm"][1].partition("<FormData")[2].partition("</FormData>")[0]
+    twice = f"<FormData{once}</FormData><FormData{once}</FormData>".replace('Value="4"', 'Value="5"', 1)
+    data = ROWS["odm"][1].replace(f"<FormData{once}</FormData>", twice)
+    assert "Rows 1 and 2 give different values" in world["coordinator"].refused("record", format="odm", data=data)
+
+
+def test_the_first_event_is_the_one_that_is_not_named(world: World):
+    """A row without an event, and one that names the first: the same place."""
+    said = {"participant_id": "M-004", "age": "44", "pain_screen": "6", "surgery": "0"}
+    rows = [said, {**said, EVENT: "screening_arm_1", "age": "45"}]
+    assert "Rows 1 and 2 give different values" in world["coordinator"].imports(rows).text
+    at = [{**said, "redcap_data_access_group": group} for group in ("north_clinic", "south_clinic")]
+    assert "Somebody is screened at one site" in world["both"].imports(at).text

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.api.redcap import drafting, projects
 from app.audit.actions import ENTRY as AUDIT
+from app.exports.formats.standards import Standard
 from app.foundation import clock
 from app.foundation.database import table_of
 from app.foundation.errors import Conflict, NotAllowed
@@ -24,6 +25,8 @@ from app.studies.drafts import designing
 from app.studies.drafts.reads import draft as draft_of
 from app.studies.drafts.reads import drafts as drafts_of
 from tests.api.redcap.world import Caller, World
+from tests.exports.test_definition import written
+from tests.factories import definition
 from tests.people.conftest import CLI
 
 
@@ -402,3 +405,14 @@ def test_the_one_arm_of_a_draft_is_not_said_to_be_loaded(world: World):
         words = made.refused("arm", format="json", **form)
         assert words.startswith("There is one arm here"), form
         assert "loaded" not in words, form
+
+
+def test_a_definition_that_was_exported_becomes_a_draft_of_another_name(world: World):
+    """Not project XML alone: what Equipoise exports as ODM comes back whole."""
+    xml = written(definition(), Standard.ODM_DEFINITION).decode()
+    new = create(super_token(world), title="The same once more", odm=xml)
+    assert new.json("project")["project_title"] == "The same once more"
+    there = {row["field_name"]: row for row in world["both"].json("metadata", forms="pain,disability")}
+    here = {row["field_name"]: row for row in new.json("metadata", forms="pain,disability")}
+    assert here == there
+    assert [row["event_name"] for row in new.json("event")] == ["Screening", "Baseline", "Session 1", "Week 18"]

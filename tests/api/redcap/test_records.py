@@ -241,6 +241,16 @@ FIRST, BASE, LAST = "screening_arm_1", "baseline_arm_1", WEEK18
         ("[baseline_arm_1][pain_where:checked] = 'Back'", [FIRST, BASE, LAST, 1, 2]),
         ("contains([baseline_arm_1][pain_where:unchecked], 'Leg')", [FIRST, BASE, LAST, 1, 2]),
         ("[fall_hurt:value] = '2'", [LAST, 1]),
+        # What comes next, who asks, and where things are.
+        ("[new-instance] = 3", [1, 2]),
+        ("[fall_where][new-instance] = '' and [fall_where][current-instance] <> ''", [LAST, 1, 2]),
+        ("[user-email] = 'both@example.org' and [project-irb-number] = ''", [FIRST, BASE, LAST, 1, 2]),
+        ("ends_with([redcap-base-url], '/') and ends_with([survey-base-url], '/surveys/')", [FIRST, BASE, LAST, 1, 2]),
+        ("ends_with([form-url], '/mini/participants/M-001/visits/week18/entries/falls/2')", [2]),
+        ("ends_with([form-url:pain], '/mini/participants/M-001/visits/baseline/entries/pain')", [BASE]),
+        ("ends_with([form-url:prescreen], '/mini/participants/M-001')", [FIRST]),
+        ("contains([form-link:falls], '>Falls</a>') and [current-instance] = 1", [1]),
+        ("[survey-date-completed:diary] = '' and [survey-time-completed] = ''", [FIRST, BASE, LAST, 1, 2]),
     ],
 )
 def test_a_filter_finds_other_events_and_repeats_and_knows_its_row(world: World, logic: str, rows: list[Any]):
@@ -258,7 +268,16 @@ def test_a_filter_finds_other_events_and_repeats_and_knows_its_row(world: World,
         ("[rand-time:1:value] <> ''", "[rand-time:1]: nothing of an allocation"),
         ("[aggregate-mean:pain_nrs] > 1", "[aggregate-mean:pain_nrs]: a condition is about one row."),
         ("[user-role-name] = 'x'", "[user-role-name]: people may hold several roles."),
-        ("[survey-date-completed:diary] <> ''", "[survey-date-completed:diary]: a condition does not see surveys."),
+        ("[survey-date-completed:pain] <> ''", "[survey-date-completed:pain]: participants do not fill in that form."),
+        (
+            "[survey-time-started:diary] <> ''",
+            "[survey-time-started:diary]: when somebody began a form is in no export.",
+        ),
+        ("[survey-duration:diary] > 1", "[survey-duration:diary]: how long somebody took is not kept."),
+        ("[survey-url:diary] <> ''", "[survey-url:diary]: a link is made for one person, is shown once"),
+        ("[survey-queue-link] <> ''", "[survey-queue-link]: a link is made for one person"),
+        ("[calendar-url] <> ''", "[calendar-url]: the address of a calendar"),
+        ("[form-url:nothing] <> ''", "there is no field [form-url:nothing]"),
         ("[is-form] = 1", "[is-form]: an export is neither form nor survey."),
         ("[pain_nrs:checked] = ''", "there is no field [pain_nrs:checked]"),
         ("[nothing:label] = ''", "there is no field [nothing:label]"),
@@ -266,6 +285,21 @@ def test_a_filter_finds_other_events_and_repeats_and_knows_its_row(world: World,
 )
 def test_a_filter_that_cannot_be_answered_says_why(world: World, logic: str, words: str):
     assert words in world["both"].refused("record", filterLogic=logic)
+
+
+def test_a_filter_knows_when_participants_completed_a_form(world: World):
+    rows = [{"participant_id": "M-001", EVENT: WEEK18, "diary_slept": "1", "diary_complete": "2"}]
+    day = (
+        "datediff([survey-date-completed:diary], 'today', 'd') = 0 and "
+        "datediff([survey-time-completed:diary], 'now', 'h') < 1"
+    )
+
+    def found() -> list[str]:
+        return [row[EVENT] for row in world["both"].json("record", filterLogic=day, fields="participant_id")]
+
+    assert found() == []
+    assert world["coordinator"].imports(rows).status_code == 200
+    assert set(found()) == {WEEK18}
 
 
 @pytest.mark.parametrize("logic", ["[pain_nrs] >", "[no_such] = 1", "[no_event][pain_nrs] = 1", "__import__('os')"])
