@@ -220,10 +220,20 @@ def queries_page(
     return page.made(_query)
 
 
-def every_query(session: Session, study: StudyInUse, *, by: Actor, permission: Permission) -> Iterator[Query]:
-    """Every query at the sites where the person holds the permission, by participant, in bounded memory."""
+def every_query(
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    permission: Permission,
+    only: Collection[ColumnElement[bool]] = (),
+) -> Iterator[Query]:
+    """Every query at the sites where the person holds the permission, by participant, in bounded memory.
+
+    `only` are further conditions, on queries and participants.
+    """
     query = (
-        _QUERIES.where(at_their_sites(by, permission))
+        _QUERIES.where(at_their_sites(by, permission), *only)
         .order_by(PARTICIPANT.c.code, QUERY.c.id)
         .params(study_id=study.id)
     )
