@@ -82,7 +82,15 @@ def casebook_of(
         changed=gettext("changed"),
         appendix=gettext("Appendix: what the log says of all this"),
         appendix_note=note,
-        columns=[gettext(word) for word in ("When", "Who", "What", "Where", "Was", "Is", "Why")],
+        columns=[
+            gettext("When"),
+            gettext("Who"),
+            gettext("What"),
+            gettext("Where"),
+            gettext("Was"),
+            gettext("Is"),
+            gettext("Why"),
+        ],
         log=log,
         footer=f"{study.definition.short_title} · {code} · {telling.moment(now)}",
     )

@@ -152,7 +152,7 @@ def _event(telling: Telling, row: EventRow, history: History, coded: tuple[str, 
         if words or name in altered:
             rows.append(Told(gettext(SAID_OF[name]), words or NOTHING, changed=name in altered))
         if name == "term" and coded is not None:
-            rows.append(Told(gettext("Coded as"), " ".join(filter(None, coded))))
+            rows.append(Told(gettext("Coded as"), " ".join(filter(None, reversed(coded)))))
     if row.serious_since is not None:
         rows.append(Told(gettext("Known to be serious since"), telling.moment(row.serious_since)))
     for before, report in zip((None, *history.reports), history.reports, strict=False):
@@ -271,11 +271,10 @@ def care_part(session: Session, participant: Participant, telling: Telling) -> P
     """Every line of care beside the trial, what began first first."""
     assert participant.id is not None
     gettext = telling.gettext
-    columns = ("Treatment", "From", "To", "What it is for", "Recorded")
     return Part(
         gettext("Care beside the trial"),
         nothing=gettext("No care beside the trial is written down."),
-        columns=[gettext(word) for word in columns],
+        columns=[gettext("Treatment"), gettext("From"), gettext("To"), gettext("What it is for"), gettext("Recorded")],
         widths=[1.8, 1, 1, 1.8, 1.6],
         lines=[
             Listed(
@@ -300,7 +299,7 @@ def contacts_part(session: Session, participant: Participant, telling: Telling) 
     return Part(
         gettext("Contacts"),
         nothing=gettext("No contact is written down."),
-        columns=[gettext(word) for word in ("When", "How", "Result", "Note", "Recorded")],
+        columns=[gettext("When"), gettext("How"), gettext("Result"), gettext("Note"), gettext("Recorded")],
         widths=[1.2, 1, 1.3, 2.2, 1.6],
         lines=[
             Listed(

@@ -208,7 +208,14 @@ def visits_part(
     return Part(
         gettext("Visits"),
         nothing=gettext("No visit has a date yet."),
-        columns=[gettext(word) for word in ("Visit", "Due", "Window", "State", "Held on", "Reason")],
+        columns=[
+            gettext("Visit"),
+            gettext("Due"),
+            gettext("Window"),
+            gettext("State"),
+            gettext("Held on"),
+            gettext("Reason"),
+        ],
         widths=[1.4, 1, 2, 1.3, 1, 1.8],
         lines=lines,
     )

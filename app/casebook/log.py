@@ -218,6 +218,7 @@ NAMES_OF: Mapping[str, str] = {
 """What the values of a line are called."""
 
 _instant = re.compile(r"[0-9-]{10}[T ][0-9:.]{8,15}(Z|[+-][0-9]{2}:[0-9]{2})").fullmatch
+_fingerprint = re.compile(r"[0-9a-f]{64}").fullmatch
 _day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 
 
@@ -310,6 +311,8 @@ def _said(telling: Telling, kind: str, name: str, value: Any) -> str:
         return telling.known_day(text)
     if text in CODES.get(kind, {}):
         return telling.word(CODES[kind], text)
+    if _fingerprint(text):
+        return telling.code(text)
     try:
         if _day(text):
             return telling.day(date.fromisoformat(text))

@@ -515,7 +515,7 @@ def test_in_german_it_says_everything_in_german(shared_database: Database):
         people["second"] = person(session, study, "investigator", username="second")
         one = _told(session, study, people)
     text = Story(shared_database, study, one, people, BEGUN + timedelta(days=200)).printed()
-    for said in ("70,5 kg", "Unerwünschtes Ereignis", "Abweichung", "5. Aug. 2026", "Anhang"):
+    for said in ("70,5 kg", "Unerwünschtes Ereignis", "Abweichung", "5. Aug. 2026", "Anhang", "Vorher Jetzt Warum"):
         assert packed(said) in text, said
     for said in ("Adverse event", "Deviation", "Treatment stopped", "Held after", "Visit held", "Countersigned by"):
         assert packed(said) not in text, said
