@@ -50,7 +50,8 @@ def book_of_copy(database: Database, study: StudyInUse, code: str, *, place: Pla
         participant = participant_by_code(session, study, code, by=by, permission=Permission.ENTRY_READ)
         _require(participant, by)
         study = study.at(participant.site_id)
-        return casebook_of(session, study, participant, site=place.site, timezone=place.timezone, by=by, now=now)
+        where = {"site": place.site, "timezone": place.timezone}
+        return casebook_of(session, study, participant, **where, by=by, now=now, judged=False)
 
 
 def own_copy_of(
@@ -103,7 +104,7 @@ def _data(
     readable = without_withheld(session, definition, participant, entries, by=by)
     screening = place_of(session, number, "", "", by=by).screening
     form = definition.instrument(definition.eligibility.instrument)
-    dates = ("screened_on", "consented_on", "randomised_on", "withdrawn_on")
+    dates = ("screened_on", "consented_on", "randomised_on", "treatment_stopped_on", "withdrawn_on")
     return {
         "format": FORMAT,
         "study": {"code": study.code, "title": definition.title, "version": definition.version},

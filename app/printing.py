@@ -82,10 +82,52 @@ def _compiled(name: str, said: Mapping[str, Any], *, at: datetime) -> bytes:
 
 
 @dataclass(frozen=True)
+class Told:
+    """A line of a casebook: what it is of, how it stands, whether that is not what stood first, and notes on it."""
+
+    label: str
+    value: str
+    changed: bool = False
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """A thing of a casebook with a heading of its own (none for the only one): an entry, a consent, an event."""
+
+    title: str
+    facts: str
+    rows: Sequence[Told]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A line of a table of a casebook: a cell per column, and whether some of it is not what stood first."""
+
+    cells: Sequence[str]
+    changed: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a casebook: things with their headings, or a table whose columns have these relative `widths`.
+
+    `nothing` is what stands there when there is neither.
+    """
+
+    title: str
+    nothing: str
+    blocks: Sequence[Block] = ()
+    columns: Sequence[str] = ()
+    widths: Sequence[float] = ()
+    lines: Sequence[Listed] = ()
+
+
+@dataclass(frozen=True)
 class Casebook:
     """A participant's casebook to print and file; its words are in the reader's language already.
 
-    `entries` are mappings with title, facts, and rows of label, value, changed, notes; `log` has a cell per column.
+    `changed` is the word beside what is not what stood first; `log` has a cell per column.
     """
 
     title: str
@@ -93,9 +135,7 @@ class Casebook:
     facts: Sequence[tuple[str, str]]
     signature: Sequence[str]
     legend: str
-    contents: str
-    entries: Sequence[Mapping[str, Any]]
-    nothing: str
+    parts: Sequence[Part]
     changed: str
     appendix: str
     appendix_note: str

@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from app.capture.typed import missing_code
-from app.foundation.languages import Gettext, translations
+from app.foundation.languages import Gettext, decimal_sign, translations
 from app.foundation.partial_dates import days_of
 from app.rendering import known_day
 from app.studies.definition import Instrument, Item, ItemType, MissingCode, Study
 
 
 def said(item: Item, value: object, missing_codes: Iterable[MissingCode] = (), language: str = "en") -> str:
-    """A stored value in words: labels instead of codes, dates as this language writes them, '' when blank."""
+    """A stored value in words: labels instead of codes, dates and decimals as the language has them, '' when blank."""
     gettext = translations(language).gettext
     if value is None:
         return ""
@@ -28,7 +28,7 @@ def said(item: Item, value: object, missing_codes: Iterable[MissingCode] = (), l
     if item.type in (ItemType.DATE, ItemType.DATE_TIME):
         return _said_date(str(value), language)
     if isinstance(value, float):
-        return _plain(Decimal(repr(value)))
+        return format(Decimal(repr(value)), "f").replace(".", decimal_sign(language))
     return choices.get(str(value), str(value)) if item.type is ItemType.CHOICE else str(value)
 
 
@@ -46,10 +46,6 @@ def _said_sealed(value: dict[str, object], gettext: Gettext) -> str:
         return f"{value.get('name')} ({much}, SHA-256 {str(value['file'])[:12]}…)"
     how = gettext("Drawn") if value.get("how") == "drawn" else gettext("Typed")
     return f"{how} (SHA-256 {str(value.get('signature'))[:12]}…)"
-
-
-def _plain(number: Decimal) -> str:
-    return format(number, "f")
 
 
 def title_of(form: Instrument, repeat: int, *, short: bool = False) -> str:

@@ -17,14 +17,24 @@ def in_use(study: StudyInUse) -> tuple[ColumnElement[bool], ...]:
     """Not what was entered in error, nor what was collected from the day on which somebody withdrew its use (CTR Art.
     28(3), GDPR Art. 7(3)).
     """
-    stands = ENTRY.c.in_error_at.is_(None)
-    levels = [level.code for level in study.definition.withdrawal_levels if level.stops_use]
+    return (ENTRY.c.in_error_at.is_(None), *use_not_taken_back(study, ENTRY.c.visit))
+
+
+def use_not_taken_back(study: StudyInUse, visit: ColumnElement[str]) -> tuple[ColumnElement[bool], ...]:
+    """Not what belongs to a visit (its code is in this column) held from the day on which somebody withdrew the use of
+    what is collected; for what is joined with `participant`. None where no level of the study does that.
+    """
+    levels = levels_that_stop_use(study)
     if not levels:
-        return (stands,)
+        return ()
     since = exists().where(
         VISIT.c.participant_id == PARTICIPANT.c.id,
-        VISIT.c.code == ENTRY.c.visit,
+        VISIT.c.code == visit,
         VISIT.c.held_on >= PARTICIPANT.c.withdrawn_on,
     )
-    used = or_(PARTICIPANT.c.withdrawal_level.is_(None), PARTICIPANT.c.withdrawal_level.not_in(levels), ~since)
-    return (stands, used)
+    return (or_(PARTICIPANT.c.withdrawal_level.is_(None), PARTICIPANT.c.withdrawal_level.not_in(levels), ~since),)
+
+
+def levels_that_stop_use(study: StudyInUse) -> list[str]:
+    """The levels of withdrawal, by code, from whose day on nothing that is collected may be used."""
+    return [level.code for level in study.definition.withdrawal_levels if level.stops_use]

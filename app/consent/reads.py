@@ -3,6 +3,7 @@
 A caller holds the participant already, and so was allowed to see them (`participants.reads.participant_by_code`).
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -135,6 +136,36 @@ def document_of(session: Session, study: StudyInUse, consent: Consent) -> Consen
 def asked_with(session: Session, study: StudyInUse, consent: Consent) -> ConsentRules:
     """What was asked beside the document that was signed, in the words that were shown."""
     return consent_in(_signed_under(session, study, consent), consent.language)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What was said beside taking part: to each consent that may be refused, and to the questions that were asked."""
+
+    options: Sequence[tuple[str, bool]]
+    answers: Sequence[tuple[str, str]]
+
+
+def said_with(session: Session, study: StudyInUse, consent: Consent) -> Said:
+    """What was said with a consent, in the words that were shown; what they do not know any more by its code.
+
+    Nothing of a consent that is not what was signed, where it cannot even be read.
+    """
+    try:
+        said: dict[str, bool] = dict(json.loads(consent.options))
+        answers: dict[str, str] = dict(json.loads(consent.answers))
+    except (ValueError, TypeError):
+        return Said((), ())
+    asked = asked_with(session, study, consent)
+    labels = {choice.code: choice.label for choice in asked.optional}
+    questions = {each.code: (each.label, {one.code: one.label for one in each.choices}) for each in asked.questions}
+    return Said(
+        [(labels.get(code, code), agreed) for code, agreed in said.items()],
+        [
+            (questions[code][0], questions[code][1].get(answer, answer)) if code in questions else (code, answer)
+            for code, answer in answers.items()
+        ],
+    )
 
 
 def _signed_under(session: Session, study: StudyInUse, consent: Consent) -> Study:

@@ -19,9 +19,9 @@ from app.capture.coding.reads import codes_in, codes_of_events, every_text
 from app.capture.double.reads import Agreement, every_answer
 from app.capture.double.reads import agreement_page as entry_agreement
 from app.capture.groups import ROWS, cells_of
-from app.capture.in_use import in_use
+from app.capture.in_use import in_use, levels_that_stop_use, use_not_taken_back
 from app.capture.models import Entry
-from app.capture.queries.reads import every_query
+from app.capture.queries.reads import QUERY, every_query
 from app.consent.models import Consent
 from app.exports import changes, tables
 from app.exports.batches import Batched, Long, Raw, Wide, stored
@@ -31,6 +31,7 @@ from app.exports.dummy import dummy_arms
 from app.exports.formats.usdm import protocol
 from app.exports.shaping import dates_of, shaped
 from app.exports.tables import ARM, ArmOf, Arms, Cell, Column, Plan, Row, Table
+from app.foundation import clock
 from app.foundation.database import KINDS, among, as_text, batches, in_order, keys_of, streamed, table_of, written_out
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.foundation.paging import LARGEST_PAGE, Page, every_page
@@ -406,6 +407,8 @@ class Source:
                 row.withdrawn_on,
                 row.withdrawal_level,
                 row.withdrawal_reason,
+                row.treatment_stopped_on,
+                row.treatment_stopped_reason,
                 row.reason,
                 tables.levels_cell(row.should_have_been),
             )
@@ -432,7 +435,9 @@ class Source:
             )
 
     def _queries(self) -> Iterator[Row]:
-        for query in every_query(self.session, self.study, by=self.by, permission=Permission.EXPORT_RUN):
+        # What is asked about an answer repeats it, and so goes where the answer goes.
+        only = use_not_taken_back(self.study, QUERY.c.visit)
+        for query in every_query(self.session, self.study, by=self.by, permission=Permission.EXPORT_RUN, only=only):
             yield (
                 query.participant,
                 query.site,
@@ -607,13 +612,13 @@ class Source:
         return self._lines(DEVIATION, *names)
 
     def _contacts(self) -> Iterator[Row]:
-        return self._lines(CONTACT, "at", "how", "result", "note")
+        return self._lines(CONTACT, "at", "how", "result", "note", collected="at")
 
     def _care(self) -> Iterator[Row]:
-        return self._lines(CARE, "treatment", "began", "ended", "indication")
+        return self._lines(CARE, "treatment", "began", "ended", "indication", collected="recorded_at")
 
     def _audit(self) -> Iterator[Row]:
-        levels = {level.code for level in self.study.definition.withdrawal_levels if level.stops_use}
+        levels = levels_that_stop_use(self.study)
         names = [column.name for column in tables.audit_columns()]
         about = [AUDIT_ENTRY.c[name] for name in names[2:]]  # behind the participant and the site
         left = (PARTICIPANT.c.withdrawal_level, PARTICIPANT.c.withdrawn_on)
@@ -636,9 +641,22 @@ class Source:
                 found[side] = None if is_withheld else tables.audit_cell(row.action, found[side])
             yield tuple(None if each == "" else each for each in found.values())
 
-    def _lines(self, table: SqlTable, *names: str) -> Iterator[Row]:
-        """Columns as they are kept; a text that was left out is an empty cell."""
-        for row in self._scan(self._of_safety(table)):
+    def _lines(self, table: SqlTable, *names: str, collected: str | None = None) -> Iterator[Row]:
+        """Columns as they are kept; a text that was left out is an empty cell.
+
+        `collected` names the instant at which a line was: what was from the day on from which nothing that is collected
+        may be used, by the date at the site, is left out. A line of before stays, as it was corrected since.
+        """
+        levels = levels_that_stop_use(self.study) if collected else []
+        left = (PARTICIPANT.c.withdrawal_level, PARTICIPANT.c.withdrawn_on, SITE.c.timezone)
+        for row in self._scan(self._of_safety(table, *left)):
+            if (
+                collected
+                and row.withdrawal_level in levels
+                and row.withdrawn_on is not None
+                and clock.today(row.timezone, getattr(row, collected)) >= row.withdrawn_on
+            ):
+                continue
             kept = (getattr(row, name) for name in names)
             yield (row.participant, row.site, row.id, *(None if each == "" else each for each in kept))
 

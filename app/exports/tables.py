@@ -584,6 +584,8 @@ def participant_columns(plan: Plan, *, arm: Column | None = None) -> tuple[Colum
         Column("withdrawn_on", "Date of withdrawal", ColumnType.DATE),
         Column("withdrawal_level", "How far they withdrew", ColumnType.CHOICE, choices=plan.withdrawal_levels),
         Column("withdrawal_reason", "Why they withdrew"),
+        Column("treatment_stopped_on", "Date on which treatment was stopped", ColumnType.DATE),
+        Column("treatment_stopped_reason", "Why treatment was stopped"),
         RANDOMISED_IN_ERROR,
         Column("stratum_should_be", "The stratum as it should have been, by factor; the allocation stays as it is"),
     )

@@ -80,6 +80,7 @@ _SCREENED_AND_WHO = (
     .order_by(SCREENING.c.id.desc())
     .limit(1)
 )
+_SCREENINGS = select(SCREENING).where(SCREENING.c.participant_id == _ID).order_by(SCREENING.c.id)
 _TIMEZONE = select(SITE.c.timezone).where(SITE.c.id == bindparam("site_id", type_=Integer))
 _LAST = select(STUDY.c.last_participant).where(STUDY.c.id == bindparam("study_id", type_=Integer))
 _HELD = (
@@ -337,6 +338,11 @@ def screening_and_initials(
         shown = initials(open_personal(key, participant.study_id, participant.id, row.sealed))
     screened = None if row.id is None else screening_of_row(row)
     return screened, shown, row.in_error is not None, row.wrapped_key is None
+
+
+def screenings_of(session: Session, participant_id: int) -> tuple[ScreeningResult, ...]:
+    """Every pre-screen of a participant whom the caller may know, the oldest first."""
+    return tuple(map(screening_of_row, session.execute(_SCREENINGS, {"participant_id": participant_id})))
 
 
 def screening_of_row(row: Row[Any]) -> ScreeningResult:

@@ -545,8 +545,8 @@ class WithdrawalLevel(Part):
     """How far a participant withdraws. Data already there are always kept (CTR Art. 28(3)).
 
     `stops_treatment`: no further session is due, and visits go on; `stops_visits`: no further visit is due, and so no
-    session either. `stops_contact`: no reminder goes to them. `stops_use`: what is collected at visits
-    from that day on is in no export. `erases_identity`: who they are is destroyed at once (GDPR Art. 17).
+    session either. `stops_contact`: no reminder goes to them. `stops_use`: what is collected from that day on is in no
+    export, but adverse events and deviations. `erases_identity`: who they are is destroyed at once (GDPR Art. 17).
     """
 
     code: Code

@@ -1,9 +1,7 @@
 """Consent: the document and the signatures under it, the countersignature, and the signed consent to print."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi.responses import RedirectResponse, Response
@@ -372,7 +370,7 @@ def _countersign_page(
         participant=participant,
         url=_url(here, participant),
         consent=consent,
-        facts=_facts(here, consent),
+        facts=reads.said_with(here.session, here.the_study, consent),
         document=document,
         text=html_of(document),
         refused=refused or _why_not_countersign(here, participant),
@@ -458,7 +456,7 @@ def _signature_rows(
     here: Here, consent: Consent, signature: str, timezone: str, intact: bool, gettext: Gettext
 ) -> list[Row]:
     """What was signed, as label, value and kind of value."""
-    said, language = _facts(here, consent), consent.language
+    said, language = reads.said_with(here.session, here.the_study, consent), consent.language
     ways = {"paper": gettext("On paper"), "by_link": gettext("By link, after they gave their date of birth")}
     whole = gettext("Document and signatures are byte for byte what was signed.")
     broken = gettext("This is not what was signed: something was changed since. Do not rely on it.")
@@ -506,7 +504,7 @@ def _consent_page(
         participant=participant,
         url=_url(here, participant),
         consent=consent,
-        facts=_facts(here, consent),
+        facts=reads.said_with(here.session, here.the_study, consent),
         document=document,
         text=html_of(document),
         intact=reads.is_intact(here.session, here.the_study, consent, participant),
@@ -556,27 +554,4 @@ def _why_not_countersign(here: Here, participant: Participant) -> str | None:
     roles = [grant.role for grant in here.actor.grants if grant.site_id in (None, participant.site_id)]
     return why_not(here.actor, Permission.CONSENT_COUNTERSIGN, site_id=participant.site_id) or (
         rules.why_not_countersigner(roles, here.the_study.definition.consent.countersigned_by)
-    )
-
-
-@dataclass(frozen=True)
-class Said:
-    """What was said beside taking part: to each consent that may be refused, and to the questions that were asked."""
-
-    options: Sequence[tuple[str, bool]]
-    answers: Sequence[tuple[str, str]]
-
-
-def _facts(here: Here, consent: Consent) -> Said:
-    said: dict[str, bool] = json.loads(consent.options)
-    answers: dict[str, str] = json.loads(consent.answers)
-    asked = reads.asked_with(here.session, here.the_study, consent)
-    labels = {choice.code: choice.label for choice in asked.optional}
-    questions = {each.code: (each.label, {one.code: one.label for one in each.choices}) for each in asked.questions}
-    return Said(
-        [(labels.get(code, code), agreed) for code, agreed in said.items()],
-        [
-            (questions[code][0], questions[code][1].get(answer, answer)) if code in questions else (code, answer)
-            for code, answer in answers.items()
-        ],
     )

@@ -1355,8 +1355,8 @@ def _effects(level: WithdrawalLevel, *, stays: bool, ended: bool) -> str:
         said.append("No reminder goes to them any more.")
     if level.stops_use:
         said.append(
-            "What is collected at visits from that day on is in no export. Adverse events stay in them: they must be "
-            "kept for the safety of all."
+            "What is collected from that day on is in no export. Adverse events stay in them, for the safety of all, "
+            "and so do deviations from the protocol."
         )
     if level.erases_identity:
         said.append("Who they are is erased at once, for good.")

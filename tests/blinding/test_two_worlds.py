@@ -22,6 +22,7 @@ from sqlalchemy import select, text
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
+from app.casebook import book, course
 from app.dependencies import Here
 from app.exports import reads as exports
 from app.exports.delivery import EXTENSIONS, STANDARD_EXTENSIONS
@@ -41,6 +42,7 @@ from tests.blinding import trial
 from tests.blinding.conftest import NewWorld
 from tests.blinding.trial import BLINDED, SINCE, SWAPPED, WORDS, WORLD, Left, arm_of, differences, left_by
 from tests.concealment.search import Searching
+from tests.web.pdf import text_of
 
 SEARCHING = Searching(WORDS)
 
@@ -58,6 +60,8 @@ def test_two_worlds_that_differ_in_the_arms_only_cannot_be_told_apart(new_world:
     _really_asked(one, roles)
     # Told apart or not, no answer names an arm, or what is delivered in one, in any form.
     assert SEARCHING.places({key: body for key, (_, _, body) in one.heard.items()}) == []
+    printed = {key: body for key, (status, _, body) in one.heard.items() if status == 200 and ".pdf" in key}
+    assert SEARCHING.places({key: "".join(text_of(body)).encode() for key, body in printed.items()}) == []
     # Nor the room in which sessions are: who learns it may learn what is given there.
     assert not [key for key, (_, _, body) in one.heard.items() if b"Aubergine room" in body]
 
@@ -72,6 +76,9 @@ def _really_asked(left: Left, roles: Sequence[str]) -> None:
         "/mini/participants/M-001/randomised",
         "/mini/participants/M-001/visits/tx01",
         "/mini/participants/M-001/visits/week18/entries/pain/record",
+        "/mini/participants/M-001/casebook.pdf",
+        "/mini/participants/M-002/casebook.pdf",
+        "/api/v1/studies/mini/participants/M-001/casebook.pdf",
         "/mini/participants/M-001/appointments/1",
         "/mini/participants/M-001/appointments/new",
         "/api/v1/studies/mini/participants/M-002/appointments",
@@ -264,6 +271,17 @@ def arm_in_the_subject_of_a_mail(stack: ExitStack) -> None:
     stack.enter_context(mock.patch.object(randomisation, "queue", leaking))
 
 
+def arm_in_a_casebook(stack: ExitStack) -> None:
+    """Not a word is said, but a heading of the printed casebook is longer in one of the arms."""
+    real = course.leaving_part
+
+    def leaking(session: Session, study: Any, participant: Any, *positional: Any, **named: Any) -> Any:
+        part = real(session, study, participant, *positional, **named)
+        return replace(part, title=part.title + "." * len(arm_of(session, participant.id)))
+
+    stack.enter_context(mock.patch.object(book, "leaving_part", leaking))
+
+
 def arm_in_an_export(stack: ExitStack) -> None:
     """The blinded export has the column of the unblinded one."""
     real = exports.open_export
@@ -411,6 +429,7 @@ LEAKS: dict[str, dict[Callable[[ExitStack], None], str]] = {
     },
     "lists, exports, headers, plain hashes": {
         list_sorted_by_arm: r"answer: .* GET /mini/participants\?sort=-status",
+        arm_in_a_casebook: "answer: data_manager .* GET /mini/participants/M-001/casebook.pdf",
         arm_in_an_export: "answer: data_manager .* GET /mini/exports/participants.csv",
         real_arms_dealt_as_dummy_ones: "answer: data_manager .* GET /mini/exports/dummy/",
         arm_in_a_header: "answer: .* GET /mini/today",
@@ -426,7 +445,7 @@ LEAKS: dict[str, dict[Callable[[ExitStack], None], str]] = {
 }
 IN_ROWS = "rows from paper, leaves, sessions, mails, what is shown once"
 # What the leaks touch, so that a few more trials are played quickly.
-SOME = ("today.today", "participants.participants", "exports.file", "exports.dummy_file")
+SOME = ("today.today", "participants.participants", "casebook.file", "exports.file", "exports.dummy_file")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from app.foundation.errors import Invalid
 from app.participants import actions as participants
 from app.people.access import Actor, Grant
 from app.people.permissions import Role
+from app.safety.models import ConcomitantCare, Contact
 from app.studies.in_use import StudyInUse
 from tests.exports.test_tables import PAIN
 from tests.exports.world import entry, names, participant, visit
@@ -141,6 +142,34 @@ def test_what_somebody_took_the_use_of_back_is_said_to_be_removed(session: Sessi
     assert ("removed", "M-003", None, "week18") in {row[:4] for row in came["entries"]}
     assert [row[:4] for row in came["instrument_pain"] if row[0] == "removed"] == [("removed", "M-003", None, "week18")]
     assert {row[0] for row in came["participants"]} == {"changed"}
+
+
+@pytest.mark.requirement("GDPR-4", "GDPR-7")
+def test_lines_that_were_exported_before_are_said_to_be_removed(session: Session, study: StudyInUse, manager: Actor):
+    by = person(session, study, "coordinator", username="another")
+    for code in ("M-001", "M-003"):
+        whose: dict[str, Any] = {"study_id": study.id, "participant_id": participant_id(session, code)}
+        for day in (0, 5):
+            at = NOW + timedelta(days=day)
+            written: dict[str, Any] = {"recorded_at": at, "recorded_by": by.username}
+            session.add(Contact(**whose, at=at, how="call", result="reached", note=str(day), **written))
+            session.add(ConcomitantCare(**whose, treatment=str(day), began="2026", ended="", indication="?", **written))
+    session.flush()
+    copy = Copy(session, study, manager)
+    for code, day in (("M-001", -1), ("M-003", 3)):
+        who = session.get(participants.Participant, participant_id(session, code))  # type: ignore[attr-defined]
+        assert who is not None
+        who.screened_on = TODAY - timedelta(days=9)
+        taken: dict[str, Any] = {"level": "use", "reason": "Mine", "on": TODAY + timedelta(days=day)}
+        participants.withdraw(session, study, who, **taken, by=by, now=NOW + timedelta(days=9))
+    came = copy.follow()
+    copy.is_whole()
+    places = {"contacts": 7, "concomitant_care": 4}
+    for table, place in places.items():
+        assert {(row[0], row[1], row[place] if row[0] == "changed" else None) for row in came[table]} == {
+            ("removed", "M-001", None),
+            ("changed", "M-003", "0"),
+        }, table
 
 
 def test_sites_and_choices_narrow_what_changed_too(session: Session, study: StudyInUse, manager: Actor):

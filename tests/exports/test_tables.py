@@ -2,8 +2,9 @@
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import update
@@ -19,6 +20,7 @@ from app.foundation.errors import NotAllowed, NotFound
 from app.people.access import Actor, Grant
 from app.people.permissions import Role
 from app.randomisation.models import Allocation, AllocationSequence, Slot, Stratum
+from app.safety.models import ConcomitantCare, Contact
 from app.studies.in_use import StudyInUse
 from app.studies.models import StudyRecord, StudyVersion
 from app.studies.rules import canonical, fingerprint
@@ -59,7 +61,7 @@ TABLES = [
 # Every column that any table may have beside the items of the study. A new one is a decision, made here.
 ALLOWED = {
     "participants": "participant site status screened_on consented_on randomised_on withdrawn_on withdrawal_level "
-    "withdrawal_reason randomised_in_error stratum_should_be",
+    "withdrawal_reason treatment_stopped_on treatment_stopped_reason randomised_in_error stratum_should_be",
     "visits": "participant site visit kind target_on opens_on closes_on status held_on reason",
     "entries": "participant site visit instrument item value missing_code reason entry_status entry_version saved_at "
     "signed_at study_version",
@@ -188,6 +190,8 @@ def test_participants_are_exported_as_they_stand(session: Session, study: StudyI
         "withdrawn_on": "2026-03-11",
         "withdrawal_level": "visits",
         "withdrawal_reason": "Moved away",
+        "treatment_stopped_on": None,
+        "treatment_stopped_reason": None,
         "randomised_in_error": None,
         "stratum_should_be": None,
     }
@@ -599,6 +603,58 @@ def test_what_was_collected_after_its_use_was_withdrawn_is_in_no_table(session: 
     long = {(row["participant"], row["visit"]) for row in as_csv(session, study, "entries", manager)}
     assert long == {("M-001", "baseline"), ("M-002", "baseline"), ("M-002", "week18")}
     assert len(as_csv(session, study, "entries_by_participant", manager)) == 2  # nobody is left out
+
+
+@pytest.mark.requirement("GDPR-7", "E6-23")
+def test_lines_of_after_the_use_was_taken_back_are_in_no_table_and_safety_stays(session: Session):
+    levels = [
+        {"code": "use", "label": "Stops the use of data to come", "stops_use": True},
+        {"code": "no", "label": "No"},
+    ]
+    study = mini_study(session, withdrawal_levels=levels)
+    manager = person(session, study, "data_manager")
+    # The first minute of the day at a site in Sydney is one of the day before in UTC.
+    began = datetime.combine(TODAY, time(), ZoneInfo("Australia/Sydney")).astimezone(UTC)
+    for number, level in enumerate(("use", "no", None), start=1):
+        one = participant(session, study, number, withdrawal_level=level, withdrawn_on=TODAY if level else None)
+        whose: dict[str, Any] = {"study_id": study.id, "participant_id": one.id}
+        for minutes in (-1, 1):
+            at = began + timedelta(minutes=minutes)
+            said = "before" if minutes < 0 else "after"
+            # A contact of before may be written down afterwards, as an entry of a visit may.
+            later: dict[str, Any] = {"recorded_at": began + timedelta(days=2), "recorded_by": "assessor"}
+            session.add(Contact(**whose, at=at, how="call", result="reached", note=said, **later))
+            written: dict[str, Any] = {"recorded_at": at, "recorded_by": "assessor"}
+            session.add(ConcomitantCare(**whose, treatment=said, began="2026", ended="", indication="Pain", **written))
+        of_safety(session, study, one)
+        for code, day in (("baseline", TODAY - timedelta(days=1)), ("week18", TODAY)):
+            visit(session, study, one, code, 0, status="held", held_on=day)
+            query(session, study, entry(session, study, one, code, "pain", PAIN), "pain_nrs", text=f"{code}?")
+    session.flush()
+
+    def told(of: str, table: str, column: str) -> set[str]:
+        return {row[column] for row in as_csv(session, study, table, manager) if row["participant"] == of}
+
+    assert told("M-001", "contacts", "note") == {"before"}
+    assert told("M-001", "concomitant_care", "treatment") == {"before"}
+    assert told("M-001", "queries", "question") == {"baseline?"}
+    for table in ("adverse_events", "deviations"):
+        assert told("M-001", table, "participant") == {"M-001"}, table
+    assert told("M-001", "visits", "visit") == {"baseline", "week18"}
+    for of in ("M-002", "M-003"):
+        assert told(of, "contacts", "note") == {"before", "after", ""}
+        assert told(of, "concomitant_care", "treatment") == {"before", "after", "Ibuprofen"}
+        assert told(of, "queries", "question") == {"baseline?", "week18?"}
+
+
+@pytest.mark.requirement("E9R1-1")
+def test_that_treatment_was_stopped_stands_beside_the_withdrawal_and_is_none(session: Session, study: StudyInUse):
+    manager = person(session, study, "data_manager", username="manages")
+    participant(session, study, 8, treatment_stopped_on=TODAY, treatment_stopped_reason="Moved away")
+    rows = {row["participant"]: row for row in as_json(session, study, "participants", manager)}
+    stopped = rows["M-008"]
+    assert (stopped["treatment_stopped_on"], stopped["treatment_stopped_reason"]) == (TODAY.isoformat(), "Moved away")
+    assert (stopped["withdrawn_on"], stopped["status"]) == (None, "randomised")
 
 
 def test_the_log_of_participants_is_a_table_for_whoever_reads_the_log(

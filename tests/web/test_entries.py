@@ -130,6 +130,20 @@ def test_a_form_is_filled_in_and_saved(world, assessor):
     assert shown["base-version"] == ["1"]
 
 
+def test_decimals_are_shown_as_the_language_of_the_reader_writes_them(world: World):
+    assessor = world.browser("assessor")
+    typed = {"dis_items": ["1", "24"], "dis_weight": "70.5", "dis_on": "2026-07-05"}
+    assert assessor.post(SCORED, typed).status_code == 303
+    pages = (f"{SCORED}/record", f"{SCORED}/history/dis_weight", f"{SCORED}/queries/dis_weight")
+    for language, shown, other in (("en", "70.5", "70,5"), ("de", "70,5", "70.5"), ("es", "70,5", "70.5")):
+        for reader in (assessor, world.browser("monitor", username=f"monitor_{language}")):
+            reader.client.headers["Accept-Language"] = language
+            for page in pages if reader is not assessor else pages[:2]:
+                said = reader.soup(page).select_one("main").get_text(" ", strip=True)  # type: ignore[union-attr]
+                assert shown in said, (language, page)
+                assert other not in said, (language, page)
+
+
 def test_every_kind_of_question_is_asked_as_it_is_kept(world, assessor):
     typed = {"dis_items": ["1", "24"], "dis_weight": "70.5", "dis_on": "2026-07-05"}
     assert assessor.post(SCORED, typed).status_code == 303

@@ -1,7 +1,7 @@
 """What may I see of a casebook? Who signed it, and which entries it is made of now."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ CASEBOOK = table_of(CasebookSignature)
 ENTRY = table_of(Entry)
 PARTICIPANT = table_of(Participant)
 SITE = table_of(Site)
+CORRECTING = ("entry.corrected",)
+CHANGING = ("care.changed", "contact.changed", "deviation.acted", "visit.corrected", "visit.moved", "visit.reopened")
 VISIT = table_of(ParticipantVisit)
 
 _SIGNATURES = (
@@ -161,21 +163,28 @@ def _is_due(own: Study, milestone: Visit) -> ColumnElement[bool]:
 
 
 def log_of(
-    session: Session, study: StudyInUse, participant: str, *, limit: int
+    session: Session,
+    study: StudyInUse,
+    participant: str,
+    *,
+    kinds: Collection[str],
+    but: Collection[str] = (),
+    limit: int,
 ) -> tuple[list[Mapping[str, Any]], bool]:
-    """What the log says of a participant's entries, queries, locks and casebook, the oldest first; and whether more.
+    """What the log says of a participant in these kinds of actions (their beginnings), `but` for some; the oldest
+    first, and whether there is more: the newest `limit` lines.
 
-    Of nothing else: what was delivered, and who somebody is, stands in the log as well (ICH E6(R3) 4.1.3). The newest
-    `limit` lines.
+    Of nothing else: what was delivered, and who somebody is, stands in the log as well (ICH E6(R3) 4.1.3).
     """
-    kinds = [AUDIT_ENTRY.c.action.startswith(f"{kind}.") for kind in ("entry", "query", "casebook", "data")]
+    wanted = [AUDIT_ENTRY.c.action.startswith(kind, autoescape=True) for kind in kinds]
     columns = ("at", "username", "role", "action", "subject", "item", "old", "new", "why")
     query = (
         select(*(AUDIT_ENTRY.c[name] for name in columns))
         .where(
             AUDIT_ENTRY.c.log == study.code,
             AUDIT_ENTRY.c.participant == participant,
-            or_(*kinds),
+            or_(false(), *wanted),
+            AUDIT_ENTRY.c.action.not_in(sorted(but)),
             AUDIT_ENTRY.c.action.not_like("%\\_refused", escape="\\"),
         )
         .order_by(AUDIT_ENTRY.c.position.desc())
@@ -183,3 +192,24 @@ def log_of(
     )
     rows: list[Mapping[str, Any]] = [dict(row) for row in session.execute(query).mappings()]
     return rows[:limit][::-1], len(rows) > limit
+
+
+def changed_of(session: Session, study: StudyInUse, participant: str) -> frozenset[tuple[str, str]]:
+    """What of a participant is not what was written first, as (subject of the log, item).
+
+    However long the log is: one line for each thing. What is added to something that was blank is a change only where
+    an answer is corrected.
+    """
+    query = (
+        select(AUDIT_ENTRY.c.subject, AUDIT_ENTRY.c.item)
+        .where(
+            AUDIT_ENTRY.c.log == study.code,
+            AUDIT_ENTRY.c.participant == participant,
+            or_(
+                AUDIT_ENTRY.c.action.in_(CORRECTING),
+                and_(AUDIT_ENTRY.c.action.in_(CHANGING), AUDIT_ENTRY.c.old.is_not(None)),
+            ),
+        )
+        .distinct()
+    )
+    return frozenset((row.subject, row.item) for row in session.execute(query))

@@ -317,16 +317,21 @@ def codes_in(session: Session, entries: Sequence[int]) -> dict[int, dict[str, tu
     return found
 
 
-def codes_of_events(session: Session, study: StudyInUse, event: int | None = None) -> dict[int, tuple[str, str]]:
+def codes_of_events(
+    session: Session, study: StudyInUse, event: int | None = None, *, participant_id: int | None = None
+) -> dict[int, tuple[str, str]]:
     """Adverse event -> (code, label) of its term, where that is settled and the term still reads so.
 
-    Of one event, or of every one of the study: there are few. A caller shows those it may know already.
+    Of one event, of those of one participant, or of every one of the study: there are few. A caller shows those it may
+    know already.
     """
     query = select(TEXT.c.event_id, TEXT.c.code, TEXT.c.label).where(
         TEXT.c.study_id == study.id, TEXT.c.event_id.is_not(None), TEXT.c.state == State.CODED
     )
     if event is not None:
         query = query.where(TEXT.c.event_id == event)
+    if participant_id is not None:
+        query = query.where(TEXT.c.participant_id == participant_id)
     return {row.event_id: (row.code, row.label) for row in session.execute(query)}
 
 

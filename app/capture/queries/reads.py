@@ -1,7 +1,7 @@
 """What may I see of queries? Those of one entry with all that was said, a page of many, how many wait for whom."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -220,10 +220,20 @@ def queries_page(
     return page.made(_query)
 
 
-def every_query(session: Session, study: StudyInUse, *, by: Actor, permission: Permission) -> Iterator[Query]:
-    """Every query at the sites where the person holds the permission, by participant, in bounded memory."""
+def every_query(
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    permission: Permission,
+    only: Collection[ColumnElement[bool]] = (),
+) -> Iterator[Query]:
+    """Every query at the sites where the person holds the permission, by participant, in bounded memory.
+
+    `only` are further conditions, on queries and participants.
+    """
     query = (
-        _QUERIES.where(at_their_sites(by, permission))
+        _QUERIES.where(at_their_sites(by, permission), *only)
         .order_by(PARTICIPANT.c.code, QUERY.c.id)
         .params(study_id=study.id)
     )
@@ -296,18 +306,31 @@ def _narrowed(study: StudyInUse, by: Actor, wanted: Wanted, now: datetime) -> Se
     return query.where(*within(QUERY.c.raised_at, wanted.since, wanted.until))
 
 
+def with_threads(session: Session, queries: Collection[Query]) -> tuple[Query, ...]:
+    """The same queries, which the caller may know, each with all that was said; in one statement."""
+    said = _said(session, [query.number for query in queries])
+    return tuple(replace(query, thread=said.get(query.number, ())) for query in queries)
+
+
 def _with_threads(session: Session, rows: Collection[Any]) -> tuple[Query, ...]:
-    if not rows:
-        return ()
-    said: dict[int, list[Message]] = {}
+    said = _said(session, [row["number"] for row in rows])
+    return tuple(_query(row, said.get(row["number"], ())) for row in rows)
+
+
+def _said(session: Session, numbers: list[int]) -> dict[int, tuple[Message, ...]]:
+    """Query -> all that was said, in order; no statement where there is no query."""
+    found: dict[int, tuple[Message, ...]] = {}
+    if not numbers:
+        return found
     messages = (
         select(*MESSAGE.c)
         .where(MESSAGE.c.query_id.in_(bindparam("ids", type_=Integer, expanding=True)))
         .order_by(MESSAGE.c.id)
     )
-    for row in session.execute(messages, {"ids": [row["number"] for row in rows]}):
-        said.setdefault(row.query_id, []).append(Message(Step(row.step), row.text, row.at, row.by, row.role))
-    return tuple(_query(row, tuple(said.get(row["number"], ()))) for row in rows)
+    for row in session.execute(messages, {"ids": numbers}):
+        message = Message(Step(row.step), row.text, row.at, row.by, row.role)
+        found[row.query_id] = (*found.get(row.query_id, ()), message)
+    return found
 
 
 def _query(row: Any, thread: tuple[Message, ...] = ()) -> Query:

@@ -1,7 +1,7 @@
 """What may I see of adverse events? Lists, one event with every report and judgement, and the clocks that run."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -56,6 +56,10 @@ _EVENTS = (
 _REPORTS = select(REPORT).where(REPORT.c.event_id == _OF).order_by(REPORT.c.version)
 _JUDGEMENTS = select(JUDGEMENT).where(JUDGEMENT.c.event_id == _OF).order_by(JUDGEMENT.c.id)
 _CLOCKS = select(CLOCK).where(CLOCK.c.event_id == _OF).order_by(CLOCK.c.due_at, CLOCK.c.id)
+_AMONG = bindparam("of_events", type_=Integer, expanding=True)
+_MANY_REPORTS = select(REPORT).where(REPORT.c.event_id.in_(_AMONG)).order_by(REPORT.c.event_id, REPORT.c.version)
+_MANY_JUDGEMENTS = select(JUDGEMENT).where(JUDGEMENT.c.event_id.in_(_AMONG)).order_by(JUDGEMENT.c.id)
+_MANY_CLOCKS = select(CLOCK).where(CLOCK.c.event_id.in_(_AMONG)).order_by(CLOCK.c.due_at, CLOCK.c.id)
 _KNEW = (
     select(AUDIT.c.position)
     .where(
@@ -310,19 +314,20 @@ def _event(row: Any, by: Actor) -> EventRow:
 
 def reports_of(session: Session, number: int) -> tuple[Report, ...]:
     """Every report of an event that the caller holds already, the oldest first; the last one stands."""
-    return tuple(
-        Report(
-            version=row.version,
-            kind=row.kind,
-            details=details_in(row.details),
-            why=row.why,
-            aware_at=row.aware_at,
-            corrects=row.corrects,
-            confirmed=row.confirmed,
-            at=row.reported_at,
-            by=row.reported_by,
-        )
-        for row in session.execute(_REPORTS, {"of_event": number})
+    return tuple(map(_report, session.execute(_REPORTS, {"of_event": number})))
+
+
+def _report(row: Any) -> Report:
+    return Report(
+        version=row.version,
+        kind=row.kind,
+        details=details_in(row.details),
+        why=row.why,
+        aware_at=row.aware_at,
+        corrects=row.corrects,
+        confirmed=row.confirmed,
+        at=row.reported_at,
+        by=row.reported_by,
     )
 
 
@@ -334,26 +339,58 @@ def details_in(stored: str) -> Details:
 
 def judgements_of(session: Session, number: int) -> tuple[Judgement, ...]:
     """Every judgement and review of an event that the caller holds already, the oldest first."""
-    return tuple(
-        Judgement(
-            number=row.id,
-            version=row.version,
-            kind=row.kind,
-            relatedness=row.relatedness,
-            expected=row.expected,
-            words=row.words,
-            knew_arm=row.knew_arm,
-            at=row.judged_at,
-            by=row.judged_by,
-            name=row.judged_name,
-        )
-        for row in session.execute(_JUDGEMENTS, {"of_event": number})
+    return tuple(map(_judgement, session.execute(_JUDGEMENTS, {"of_event": number})))
+
+
+def _judgement(row: Any) -> Judgement:
+    return Judgement(
+        number=row.id,
+        version=row.version,
+        kind=row.kind,
+        relatedness=row.relatedness,
+        expected=row.expected,
+        words=row.words,
+        knew_arm=row.knew_arm,
+        at=row.judged_at,
+        by=row.judged_by,
+        name=row.judged_name,
     )
 
 
 def clocks_of(session: Session, number: int) -> tuple[ClockRow, ...]:
     """The deadlines of an event that the caller holds already, the first to come first."""
     return tuple(_clock(row) for row in session.execute(_CLOCKS, {"of_event": number}))
+
+
+@dataclass(frozen=True)
+class History:
+    """All that was reported and judged of one event, the oldest first, and its deadlines, the first to come first."""
+
+    reports: tuple[Report, ...]
+    judgements: tuple[Judgement, ...]
+    clocks: tuple[ClockRow, ...]
+
+
+def histories_of(session: Session, numbers: Collection[int]) -> dict[int, History]:
+    """The same of many events that the caller holds already, by number: three statements, however many there are."""
+    if not numbers:
+        return {}
+    reports: dict[int, list[Report]] = {}
+    judgements: dict[int, list[Judgement]] = {}
+    clocks: dict[int, list[ClockRow]] = {}
+    asked = {"of_events": sorted(numbers)}
+    for row in session.execute(_MANY_REPORTS, asked):
+        reports.setdefault(row.event_id, []).append(_report(row))
+    for row in session.execute(_MANY_JUDGEMENTS, asked):
+        judgements.setdefault(row.event_id, []).append(_judgement(row))
+    for row in session.execute(_MANY_CLOCKS, asked):
+        clocks.setdefault(row.event_id, []).append(_clock(row))
+    return {
+        number: History(
+            tuple(reports.get(number, ())), tuple(judgements.get(number, ())), tuple(clocks.get(number, ()))
+        )
+        for number in numbers
+    }
 
 
 def _clock(row: Any) -> ClockRow:
