@@ -16,6 +16,7 @@ from app.capture.reads import entries_with_values
 from app.capture.rules import MEANINGS as ENTRY_MEANINGS
 from app.capture.rules import EntryState, signature_holds
 from app.capture.typed import missing_code
+from app.consent.reads import consents_of, options_now
 from app.foundation.clock import today
 from app.foundation.languages import Gettext, translations
 from app.foundation.paging import LARGEST_PAGE, every_page
@@ -169,8 +170,20 @@ class _Printer:
             (gettext("Participant"), one.code),
             (gettext("Site"), self.site),
             *said_so,
+            *self._options(),
             (gettext("Protocol version"), self.definition.version),
             (gettext("Printed"), f"{self._moment(self.now)} ({self.timezone}), {self.by.name}"),
+        ]
+
+    def _options(self) -> list[tuple[str, str]]:
+        """How each optional consent stands."""
+        assert self.participant.id is not None
+        labels = {choice.code: choice.label for choice in self.definition.consent.optional}
+        gettext = self.gettext
+        words = {True: gettext("yes, since %s"), False: gettext("no, since %s")}
+        now = options_now(self.session, consents_of(self.session, self.participant.id))
+        return [
+            (labels.get(code, code), words[each.agreed] % day(each.since, self.language)) for code, each in now.items()
         ]
 
     def _signed(self, signature: Signature | None, stands: bool) -> list[str]:

@@ -11,7 +11,7 @@ from app.capture.casebook.reads import casebooks_due
 from app.capture.queries.reads import waiting
 from app.capture.reads import Progress, UnsignedVisit, progress, unsigned_visits
 from app.capture.rules import named_form
-from app.consent.reads import Owed, reconsents_owed, to_countersign
+from app.consent.reads import Owed, reconsents_owed, to_countersign, unsettled
 from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import NotAllowed
 from app.participants.reads import (
@@ -135,6 +135,8 @@ def today(here: PageInStudy) -> Response:
         allocated=definition.is_allocated,
         owed=_owed(here, places, by) if first_page else [],
         countersign=_owed(here, places, by, waiting=True) if first_page else [],
+        unsettled=unsettled(here.session, study, by=by, since=here.now - LATELY, most=SHOWN) if first_page else [],
+        may_record=may(by, Permission.CONSENT_RECORD),
         countersigns=may(by, Permission.CONSENT_COUNTERSIGN),
         unsigned=[_unsigned(here, each) for each in unsigned.rows] if unsigned else None,
         to_sign=unsigned.total if unsigned else 0,
