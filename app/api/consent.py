@@ -145,12 +145,12 @@ class TakenBackReply(Reply):
                 "taken_back_on": "2026-06-01",
                 "told_by": "participant",
                 "how": "by_phone",
-                "note": None,
+                "note": "Told at the reminder call",
                 "recorded_at": "2026-06-01T09:26:53.589793Z",
                 "recorded_by": "noor",
-                "struck_at": None,
-                "struck_by": None,
-                "struck_why": None,
+                "struck_at": "2026-06-02T09:26:53.589793Z",
+                "struck_by": "noor",
+                "struck_why": "Recorded for another participant",
             }
         },
     )
@@ -182,7 +182,20 @@ class OptionReply(Reply):
                 "since": "2026-06-01",
                 "version": "1",
                 "taken_back": True,
-                "history": [],
+                "history": [
+                    {
+                        "id": 3,
+                        "taken_back_on": "2026-06-01",
+                        "told_by": "participant",
+                        "how": "by_phone",
+                        "note": "Told at the reminder call",
+                        "recorded_at": "2026-06-01T09:26:53.589793Z",
+                        "recorded_by": "noor",
+                        "struck_at": "2026-06-02T09:26:53.589793Z",
+                        "struck_by": "noor",
+                        "struck_why": "Recorded for another participant",
+                    }
+                ],
             }
         },
     )
@@ -221,9 +234,9 @@ class ConsentReply(Reply):
                 "countersigned_at": "2026-03-04T09:26:53.589793Z",
                 "countersigned_name": "Noor Haddad",
                 "withdrawn_on": "2026-09-01",
-                "refused_at": None,
-                "refused_by": None,
-                "refused_why": None,
+                "refused_at": "2026-09-02T09:26:53.589793Z",
+                "refused_by": "noor",
+                "refused_why": "Another day stands on the paper",
             }
         },
     )
@@ -379,7 +392,7 @@ def countersign(here: ApiChange, code: str, consent_id: Number, asked: Countersi
 )
 def refuse_consent(here: ApiChange, code: str, consent_id: Number, asked: RefusalBody) -> Response:
     """Refuse a consent that was recorded wrongly, or take it back: it is kept and counts nowhere. Record it again."""
-    found = _participant(here, code, Permission.CONSENT_COUNTERSIGN)
+    found = _participant(here, code, Permission.CONSENT_COUNTERSIGN, "consent.refuse")
     require_password(here, asked.password or "")
     consent = actions.refuse_consent(
         here.session, here.the_study, found, consent_id, why=asked.why, by=here.actor, now=here.now
@@ -397,7 +410,7 @@ def optional_consents(here: ApiPage, code: str) -> list[OptionReply]:
 @router.post("/participants/{code}/optional-consents", name="api.take_back_options", response_model=list[OptionReply])
 def take_back_options(here: ApiChange, code: str, asked: TakingBackBody) -> Response:
     """Take back optional consents; the participant stays in the study. Giving one takes a signature: a consent."""
-    found = _participant(here, code, Permission.CONSENT_RECORD)
+    found = _participant(here, code, Permission.CONSENT_RECORD, "consent.take_back_options")
     actions.take_back_options(
         here.session,
         here.the_study,
@@ -420,7 +433,7 @@ def take_back_options(here: ApiChange, code: str, asked: TakingBackBody) -> Resp
 )
 def restore_option(here: ApiChange, code: str, taken_back_id: Number, asked: MistakeBody) -> Response:
     """Say that an optional consent was recorded as taken back by mistake: what was signed stands again."""
-    found = _participant(here, code, Permission.CONSENT_RECORD)
+    found = _participant(here, code, Permission.CONSENT_RECORD, "consent.restore_option")
     actions.restore_option(
         here.session, here.the_study, found, taken_back_id, why=asked.why, by=here.actor, now=here.now
     )
@@ -463,10 +476,10 @@ def consent_signature(here: ApiLoggedPage, code: str, consent_id: Number) -> Sig
     )
 
 
-def _participant(here: Here, code: str, permission: Permission) -> Participant:
+def _participant(here: Here, code: str, permission: Permission, action: str = "") -> Participant:
     """Who may not do it is told so before a password is asked for it."""
     found = participant_of(here, code)
-    require(here.actor, permission, site_id=found.site_id, subject=f"{found.code}/consent")
+    require(here.actor, permission, site_id=found.site_id, action=action or permission, subject=f"{found.code}/consent")
     return found
 
 

@@ -10,7 +10,22 @@ from datetime import date, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import ColumnElement, Integer, ScalarSelect, String, and_, bindparam, cast, exists, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    ScalarSelect,
+    String,
+    and_,
+    bindparam,
+    cast,
+    exists,
+    false,
+    func,
+    or_,
+    select,
+    true,
+    union_all,
+)
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY
@@ -44,19 +59,6 @@ _CONSENTS = (
     .order_by(CONSENT.c.id)
 )
 
-_TO_COUNTERSIGN = (
-    select(CONSENT.c.participant_id, CONSENT.c.id)
-    .join(PARTICIPANT, PARTICIPANT.c.id == CONSENT.c.participant_id)
-    .where(
-        PARTICIPANT.c.study_id == bindparam("study_id", type_=Integer),
-        PARTICIPANT.c.status == written_out(Status.SCREENED),
-        CONSENT.c.countersigned_at.is_(None),
-        CONSENT.c.withdrawn_on.is_(None),
-        CONSENT.c.refused_at.is_(None),
-    )
-    .order_by(CONSENT.c.id)
-    .limit(bindparam("most", type_=Integer))
-)
 _SITE = select(SITE.c.code, SITE.c.timezone).where(SITE.c.id == bindparam("site_id", type_=Integer))
 _SITES = select(SITE.c.id, SITE.c.code).where(SITE.c.study_id == bindparam("study_id", type_=Integer))
 _LATER = CONSENT.alias("later")
@@ -108,8 +110,10 @@ _COUNTERSIGNED = (
 )
 _SINCE_COUNTERSIGNED = select(ENTRY.c.action).where(*_THEIRS, ENTRY.c.position > _COUNTERSIGNED).distinct()
 _STANDS = CONSENT.alias("stands")
+# Condition by condition as the index says it.
 _UNSETTLED = (
     select(
+        PARTICIPANT.c.id.label("participant_id"),
         PARTICIPANT.c.code,
         CONSENT.c.id,
         CONSENT.c.document_version,
@@ -122,29 +126,31 @@ _UNSETTLED = (
     .join(PARTICIPANT, PARTICIPANT.c.id == CONSENT.c.participant_id)
     .where(
         PARTICIPANT.c.study_id == bindparam("study_id", type_=Integer),
-        PARTICIPANT.c.status.in_((Status.SCREENED, Status.CONSENTED, Status.RANDOMISED)),
-        # As the index says it.
         or_(CONSENT.c.countersigned_at.is_(None), CONSENT.c.refused_at.is_not(None)),
         CONSENT.c.withdrawn_on.is_(None),
-        or_(
-            and_(
-                CONSENT.c.refused_at >= bindparam("since", type_=Instant),
-                ~exists().where(_LATER.c.participant_id == CONSENT.c.participant_id, _LATER.c.id > CONSENT.c.id),
-            ),
-            and_(
-                CONSENT.c.refused_at.is_(None),
-                exists().where(
-                    _STANDS.c.participant_id == CONSENT.c.participant_id,
-                    _STANDS.c.document_version == CONSENT.c.document_version,
-                    _STANDS.c.countersigned_at.is_not(None),
-                    _STANDS.c.withdrawn_on.is_(None),
-                    _STANDS.c.refused_at.is_(None),
-                ),
-            ),
-        ),
     )
     .order_by(CONSENT.c.id)
     .limit(bindparam("most", type_=Integer))
+)
+_FIRST_WAITING = _UNSETTLED.where(PARTICIPANT.c.status == written_out(Status.SCREENED), CONSENT.c.refused_at.is_(None))
+_SET_RIGHT = _UNSETTLED.where(
+    PARTICIPANT.c.status.in_((Status.SCREENED, Status.CONSENTED, Status.RANDOMISED)),
+    or_(
+        and_(
+            CONSENT.c.refused_at >= bindparam("since", type_=Instant),
+            ~exists().where(_LATER.c.participant_id == CONSENT.c.participant_id, _LATER.c.id > CONSENT.c.id),
+        ),
+        and_(
+            CONSENT.c.refused_at.is_(None),
+            exists().where(
+                _STANDS.c.participant_id == CONSENT.c.participant_id,
+                _STANDS.c.document_version == CONSENT.c.document_version,
+                _STANDS.c.countersigned_at.is_not(None),
+                _STANDS.c.withdrawn_on.is_(None),
+                _STANDS.c.refused_at.is_(None),
+            ),
+        ),
+    ),
 )
 
 
@@ -213,11 +219,13 @@ def taken_back_in(told: str | None) -> list[Back]:
 
 @dataclass(frozen=True)
 class Unsettled:
-    """A consent with which something is to be done: refused, so to be recorded again; or else to be countersigned.
+    """A consent with which something is to be done.
 
-    The latter was signed once more for an optional consent, and the one before stands beside it.
+    Refused: it is to be recorded again. Otherwise it waits for its countersignature: as the `first` of somebody who is
+    screened; or signed once more for an optional consent, beside the one that stands.
     """
 
+    participant_id: int
     participant: str
     id: int
     version: str
@@ -226,24 +234,17 @@ class Unsettled:
     recorded_by: str
     refused_at: datetime | None
     refused_by: str | None
+    first: bool = False
 
 
 def unsettled(session: Session, study: StudyInUse, *, by: Actor, since: datetime, most: int) -> list[Unsettled]:
-    """Consents of those in the study at the person's sites that were refused since and not recorded again; and those
-    that were signed again for an optional consent and wait for their countersignature. The longest first.
+    """Consents at the person's sites that wait for something: as many of the `first`, and of the others, the longest
+    first. Of the refused, those refused since then, of people in the study, after which nothing was recorded.
     """
     wanted = {"study_id": study.id, "since": since, "most": most}
-    return [Unsettled(*row) for row in session.execute(_UNSETTLED.where(at_their_sites(by)), wanted)]
-
-
-def to_countersign(session: Session, study: StudyInUse, *, by: Actor, most: int) -> dict[int, int]:
-    """Of whom a consent waits for its countersignature, and which: participant id -> consent id, the longest first.
-
-    At the person's sites; of participants whose first consent it is: the screened.
-    """
-    wanted = {"study_id": study.id, "most": most}
-    rows = session.execute(_TO_COUNTERSIGN.where(at_their_sites(by)), wanted)
-    return {row.participant_id: row.id for row in rows}
+    first, others = (each.where(at_their_sites(by)).subquery() for each in (_FIRST_WAITING, _SET_RIGHT))
+    both = union_all(select(*first.c, true().label("first")), select(*others.c, false().label("first")))
+    return sorted((Unsettled(*row) for row in session.execute(both, wanted)), key=lambda each: each.id)
 
 
 def site_code(session: Session, participant: Participant) -> str:

@@ -393,14 +393,14 @@ def _countersign_page(
 @router.get("/{study}/participants/{code}/consents/{consent_id}/refuse", name="consent.refuse_form")
 def refuse_form(here: PageInStudy, code: str, consent_id: int) -> Response:
     """What was recorded, and what it means to refuse it."""
-    participant = _participant(here, code, Permission.CONSENT_COUNTERSIGN)
+    participant = _participant(here, code, Permission.CONSENT_COUNTERSIGN, "consent.refuse")
     return _refuse_page(here, participant, consent_id)
 
 
 @router.post("/{study}/participants/{code}/consents/{consent_id}/refuse", name="consent.refuse")
 def refuse(here: ChangeInStudy, code: str, consent_id: int) -> Response:
     """Refuse a consent that was recorded wrongly; it is kept, and counts nowhere."""
-    participant = _participant(here, code, Permission.CONSENT_COUNTERSIGN)
+    participant = _participant(here, code, Permission.CONSENT_COUNTERSIGN, "consent.refuse")
     why = here.value("why")
     try:
         require_password(here, here.form.get("password", [""])[-1])
@@ -409,7 +409,7 @@ def refuse(here: ChangeInStudy, code: str, consent_id: int) -> Response:
         follow_refusal(here.session, here.the_study, participant, **asked)
     except (Invalid, Refused) as problem:
         here.refuse(problem)
-        participant = _participant(here, code, Permission.CONSENT_COUNTERSIGN)
+        participant = _participant(here, code, Permission.CONSENT_COUNTERSIGN, "consent.refuse")
         return _refuse_page(here, participant, consent_id, problem=problem)
     return here.redirect(_url(here, participant), done="consent_refused")
 
@@ -467,7 +467,7 @@ def options(here: PageInStudy, code: str) -> Response:
 @router.post("/{study}/participants/{code}/optional-consents", name="consent.take_back_options")
 def take_back_options(here: ChangeInStudy, code: str) -> Response:
     """Record that optional consents are taken back; the participant stays in the study."""
-    participant = _participant(here, code, Permission.CONSENT_RECORD)
+    participant = _participant(here, code, Permission.CONSENT_RECORD, "consent.take_back_options")
     try:
         actions.take_back_options(
             here.session,
@@ -483,20 +483,21 @@ def take_back_options(here: ChangeInStudy, code: str) -> Response:
         )
     except (Invalid, Refused) as problem:
         here.refuse(problem)
-        return _options_page(here, _participant(here, code, Permission.CONSENT_RECORD), problem=problem)
+        participant = _participant(here, code, Permission.CONSENT_RECORD, "consent.take_back_options")
+        return _options_page(here, participant, problem=problem)
     return here.redirect(f"{_url(here, participant)}/optional-consents", done="option_taken_back")
 
 
 @router.post("/{study}/participants/{code}/optional-consents/{taken_back_id}/mistake", name="consent.restore_option")
 def restore_option(here: ChangeInStudy, code: str, taken_back_id: int) -> Response:
     """Say that an optional consent was recorded as taken back by mistake."""
-    participant = _participant(here, code, Permission.CONSENT_RECORD)
+    participant = _participant(here, code, Permission.CONSENT_RECORD, "consent.restore_option")
     asked: dict[str, Any] = {"why": here.value("why"), "by": here.actor, "now": here.now}
     try:
         actions.restore_option(here.session, here.the_study, participant, taken_back_id, **asked)
     except (Invalid, Refused) as problem:
         here.refuse(problem)
-        participant = _participant(here, code, Permission.CONSENT_RECORD)
+        participant = _participant(here, code, Permission.CONSENT_RECORD, "consent.restore_option")
         return _options_page(here, participant, problem=problem, struck=taken_back_id)
     return here.redirect(f"{_url(here, participant)}/optional-consents", done="option_restored")
 
@@ -719,9 +720,15 @@ def _changed(here: Here, consents: Sequence[Consent], consent: Consent) -> list[
     return [(labels.get(code, code), now[code]) for code, agreed in signed.items() if now[code].agreed != agreed]
 
 
-def _participant(here: Here, code: str, permission: Permission) -> Participant:
+def _participant(here: Here, code: str, permission: Permission, action: str = "") -> Participant:
     participant = participant_by_code(here.session, here.the_study, code, by=here.actor)
-    require(here.actor, permission, site_id=participant.site_id, subject=f"{participant.code}/consent")
+    require(
+        here.actor,
+        permission,
+        site_id=participant.site_id,
+        action=action or permission,
+        subject=f"{participant.code}/consent",
+    )
     return participant
 
 
