@@ -17,7 +17,7 @@ from app.capture.double.reads import without_withheld
 from app.capture.reads import entries_with_values, place_of
 from app.capture.rules import EntryState
 from app.casebook import casebook_of
-from app.consent.reads import consents_of
+from app.consent.reads import consents_of, options_now
 from app.exports.formats.bundle import bundled
 from app.foundation.database import Database
 from app.foundation.errors import Refused
@@ -100,6 +100,7 @@ def _data(
         ).personal.items()
     except Refused:
         personal = None
+    consents = consents_of(session, number)
     entries = entries_with_values(session, number)
     readable = without_withheld(session, definition, participant, entries, by=by)
     screening = place_of(session, number, "", "", by=by).screening
@@ -124,9 +125,14 @@ def _data(
                 "how": one.method,
                 "signed_on": one.signed_on,
                 "withdrawn_on": one.withdrawn_on,
+                "refused_at": one.refused_at,
                 "options": json.loads(one.options),
             }
-            for one in consents_of(session, number)
+            for one in consents
+        ],
+        "optional_consents": [
+            {"code": one.code, "agreed": one.agreed, "since": one.since}
+            for one in options_now(session, consents).values()
         ],
         "visits": [
             {

@@ -589,6 +589,7 @@ def _owing(session: Session, old: Study, new: Study, ids: Sequence[int], site: S
             PARTICIPANT.c.status.in_((Status.CONSENTED, Status.RANDOMISED)),
             CONSENT.c.countersigned_at.is_not(None),
             CONSENT.c.withdrawn_on.is_(None),
+            CONSENT.c.refused_at.is_(None),
         )
         .order_by(CONSENT.c.id)
     )

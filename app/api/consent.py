@@ -1,4 +1,4 @@
-"""Did they agree, over REST? Documents, consents, the signature for the study."""
+"""Did they agree, over REST? Documents, consents, the signature for the study, a refusal, and what is taken back."""
 
 import json
 from datetime import date, datetime
@@ -12,7 +12,7 @@ from app.api.addressed import participant_of
 from app.api.filters import AtSite, at
 from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Password, Reply, Text
-from app.consent import actions, reads
+from app.consent import actions, reads, rules
 from app.consent.models import Consent
 from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, require_password
 from app.foundation import clock
@@ -87,6 +87,128 @@ class CountersignBody(Body):
     password: Password = None
 
 
+class RefusalBody(Body):
+    """What is wrong with a consent that was recorded."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {"why": "Another day stands on the paper", "password": "correct horse battery staple"}
+        },
+    )
+
+    why: Annotated[Text, Field(min_length=1)]
+    password: Password = None
+
+
+class TakingBackBody(Body):
+    """Optional consents that a participant takes back from a day on; what is not given already is left as it is."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "options": ["data_sharing"],
+                "on": "2026-06-01",
+                "told_by": "participant",
+                "how": "by_phone",
+                "note": "Told at the reminder call",
+            }
+        },
+    )
+
+    options: Annotated[list[Code], Field(min_length=1, max_length=100)]
+    on: date
+    told_by: Literal["participant", "representative", "other"]
+    how: Literal["in_person", "by_phone", "in_writing"]
+    note: Text | None = None
+
+
+class MistakeBody(Body):
+    """How it came about that it was recorded by mistake."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"why": "Recorded for another participant"}}
+    )
+
+    why: Annotated[Text, Field(min_length=1)]
+
+
+class TakenBackReply(Reply):
+    """That an optional consent was taken back; with `struck_at` it was recorded by mistake, and counts nowhere."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "id": 3,
+                "taken_back_on": "2026-06-01",
+                "told_by": "participant",
+                "how": "by_phone",
+                "note": "Told at the reminder call",
+                "recorded_at": "2026-06-01T09:26:53.589793Z",
+                "recorded_by": "noor",
+                "struck_at": "2026-06-02T09:26:53.589793Z",
+                "struck_by": "noor",
+                "struck_why": "Recorded for another participant",
+            }
+        },
+    )
+
+    id: int
+    taken_back_on: date
+    told_by: str
+    how: str
+    note: str | None
+    recorded_at: datetime
+    recorded_by: str
+    struck_at: datetime | None
+    struck_by: str | None
+    struck_why: str | None
+
+
+class OptionReply(Reply):
+    """How an optional consent stands: given or not, since which day, by the signature under which version.
+
+    `taken_back` is whether it was taken back since that signature; `history` is everything recorded of that.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "code": "data_sharing",
+                "label": "Sharing of my data with other researchers",
+                "agreed": False,
+                "since": "2026-06-01",
+                "version": "1",
+                "taken_back": True,
+                "history": [
+                    {
+                        "id": 3,
+                        "taken_back_on": "2026-06-01",
+                        "told_by": "participant",
+                        "how": "by_phone",
+                        "note": "Told at the reminder call",
+                        "recorded_at": "2026-06-01T09:26:53.589793Z",
+                        "recorded_by": "noor",
+                        "struck_at": "2026-06-02T09:26:53.589793Z",
+                        "struck_by": "noor",
+                        "struck_why": "Recorded for another participant",
+                    }
+                ],
+            }
+        },
+    )
+
+    code: str
+    label: str
+    agreed: bool
+    since: date
+    version: str
+    taken_back: bool
+    history: list[TakenBackReply]
+
+
 # Kept as JSON text.
 _read = BeforeValidator(lambda kept: json.loads(kept) if isinstance(kept, str) else kept)
 Options = Annotated[dict[str, bool], _read]
@@ -94,7 +216,7 @@ Answers = Annotated[dict[str, str], _read]
 
 
 class ConsentReply(Reply):
-    """A consent; complete once it is countersigned."""
+    """A consent; complete once it is countersigned. With `refused_at` it was recorded wrongly, and counts nowhere."""
 
     model_config = ConfigDict(
         from_attributes=True,
@@ -112,6 +234,9 @@ class ConsentReply(Reply):
                 "countersigned_at": "2026-03-04T09:26:53.589793Z",
                 "countersigned_name": "Noor Haddad",
                 "withdrawn_on": "2026-09-01",
+                "refused_at": "2026-09-02T09:26:53.589793Z",
+                "refused_by": "noor",
+                "refused_why": "Another day stands on the paper",
             }
         },
     )
@@ -128,6 +253,9 @@ class ConsentReply(Reply):
     countersigned_at: datetime | None
     countersigned_name: str | None
     withdrawn_on: date | None
+    refused_at: datetime | None
+    refused_by: str | None
+    refused_why: str | None
 
 
 Waiting = Annotated[
@@ -259,6 +387,78 @@ def countersign(here: ApiChange, code: str, consent_id: Number, asked: Countersi
     return here.answer(ConsentReply.model_validate(consent).model_dump(mode="json"))
 
 
+@router.post(
+    "/participants/{code}/consents/{consent_id}/refusal", name="api.refuse_consent", response_model=ConsentReply
+)
+def refuse_consent(here: ApiChange, code: str, consent_id: Number, asked: RefusalBody) -> Response:
+    """Refuse a consent that was recorded wrongly, or take it back: it is kept and counts nowhere. Record it again."""
+    found = _participant(here, code, Permission.CONSENT_COUNTERSIGN, "consent.refuse")
+    require_password(here, asked.password or "")
+    consent = actions.refuse_consent(
+        here.session, here.the_study, found, consent_id, why=asked.why, by=here.actor, now=here.now
+    )
+    schedule.follow_refusal(here.session, here.the_study, found, why=asked.why, by=here.actor, now=here.now)
+    return here.answer(ConsentReply.model_validate(consent).model_dump(mode="json"))
+
+
+@router.get("/participants/{code}/optional-consents", name="api.optional_consents")
+def optional_consents(here: ApiPage, code: str) -> list[OptionReply]:
+    """How each optional consent of a participant stands, and what was taken back."""
+    return _options(here, participant_of(here, code))
+
+
+@router.post("/participants/{code}/optional-consents", name="api.take_back_options", response_model=list[OptionReply])
+def take_back_options(here: ApiChange, code: str, asked: TakingBackBody) -> Response:
+    """Take back optional consents; the participant stays in the study. Giving one takes a signature: a consent."""
+    found = _participant(here, code, Permission.CONSENT_RECORD, "consent.take_back_options")
+    actions.take_back_options(
+        here.session,
+        here.the_study,
+        found,
+        asked.options,
+        on=asked.on,
+        told_by=asked.told_by,
+        how=asked.how,
+        note=asked.note or "",
+        by=here.actor,
+        now=here.now,
+    )
+    return here.answer([each.model_dump(mode="json") for each in _options(here, found)])
+
+
+@router.post(
+    "/participants/{code}/optional-consents/{taken_back_id}/mistake",
+    name="api.restore_option",
+    response_model=list[OptionReply],
+)
+def restore_option(here: ApiChange, code: str, taken_back_id: Number, asked: MistakeBody) -> Response:
+    """Say that an optional consent was recorded as taken back by mistake: what was signed stands again."""
+    found = _participant(here, code, Permission.CONSENT_RECORD, "consent.restore_option")
+    actions.restore_option(
+        here.session, here.the_study, found, taken_back_id, why=asked.why, by=here.actor, now=here.now
+    )
+    return here.answer([each.model_dump(mode="json") for each in _options(here, found)])
+
+
+def _options(here: Here, participant: Participant) -> list[OptionReply]:
+    assert participant.id is not None
+    taken_back = reads.taken_back_of(here.session, participant.id)
+    now = rules.options_now(reads.consents_of(here.session, participant.id), taken_back)
+    labels = {choice.code: choice.label for choice in here.the_study.definition.consent.optional}
+    return [
+        OptionReply(
+            code=code,
+            label=labels.get(code, code),
+            agreed=each.agreed,
+            since=each.since,
+            version=each.version,
+            taken_back=each.taken_back is not None,
+            history=[TakenBackReply.model_validate(one) for one in taken_back if one.code == code],
+        )
+        for code, each in now.items()
+    ]
+
+
 @router.get("/participants/{code}/consents/{consent_id}/signature", name="api.consent_signature")
 def consent_signature(here: ApiLoggedPage, code: str, consent_id: Number) -> SignatureReply:
     """The participant's name under a consent. That it was shown, and to whom, is in the log."""
@@ -276,10 +476,10 @@ def consent_signature(here: ApiLoggedPage, code: str, consent_id: Number) -> Sig
     )
 
 
-def _participant(here: Here, code: str, permission: Permission) -> Participant:
+def _participant(here: Here, code: str, permission: Permission, action: str = "") -> Participant:
     """Who may not do it is told so before a password is asked for it."""
     found = participant_of(here, code)
-    require(here.actor, permission, site_id=found.site_id, subject=f"{found.code}/consent")
+    require(here.actor, permission, site_id=found.site_id, action=action or permission, subject=f"{found.code}/consent")
     return found
 
 

@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from app.casebook.telling import Telling
 from app.consent.models import Consent
-from app.consent.reads import consents_of, document_of, is_intact, said_with
+from app.consent.reads import consents_of, document_of, is_intact, options_now, said_with
 from app.participants.in_error.reads import InError, records_of
 from app.participants.in_error.rules import LABELS
 from app.participants.models import Participant
@@ -120,11 +120,20 @@ def consent_part(session: Session, study: StudyInUse, participant: Participant, 
     for it, and that is written down.
     """
     assert participant.id is not None
-    return Part(
-        telling.gettext("Consents"),
-        nothing=telling.gettext("No consent is recorded."),
-        blocks=[_consent(session, study, participant, telling, each) for each in consents_of(session, participant.id)],
-    )
+    consents = consents_of(session, participant.id)
+    blocks = [_consent(session, study, participant, telling, each) for each in consents]
+    if options := _options(session, consents, telling):
+        blocks.append(Block(telling.gettext("Optional consents as they stand"), "", telling.told(options)))
+    return Part(telling.gettext("Consents"), nothing=telling.gettext("No consent is recorded."), blocks=blocks)
+
+
+def _options(session: Session, consents: Sequence[Consent], telling: Telling) -> list[tuple[str, str | None]]:
+    """How each optional consent stands: what was signed last, unless it was taken back since."""
+    words = {True: telling.gettext("yes, since %s"), False: telling.gettext("no, since %s")}
+    return [
+        (telling.label(telling.definition.consent.optional, code), words[each.agreed] % telling.day(each.since))
+        for code, each in options_now(session, consents).items()
+    ]
 
 
 def _consent(
@@ -134,7 +143,9 @@ def _consent(
     document = document_of(session, study, consent)
     said = said_with(session, study, consent)
     intact = is_intact(session, study, consent, participant)
-    if consent.withdrawn_on is not None:
+    if consent.refused_at is not None:
+        state = gettext("Refused")
+    elif consent.withdrawn_on is not None:
         state = gettext("Withdrawn")
     elif consent.countersigned_at is not None:
         state = gettext("Complete")
@@ -153,6 +164,7 @@ def _consent(
         if consent.countersigned_at
         else None
     )
+    refused = f"{consent.refused_by}, {moment(consent.refused_at)}" if consent.refused_at else None
     rows: list[tuple[str, str | None]] = [
         (gettext("Document"), f"{document.title}, {named}" if document else named),
         (gettext("Signed on"), telling.day(consent.signed_on)),
@@ -164,6 +176,8 @@ def _consent(
         (gettext("Meaning"), telling.sentence(consent.countersigned_meaning or "")),
         (gettext("Scan verified by"), verified),
         (gettext("Withdrawn on"), telling.day(consent.withdrawn_on)),
+        (gettext("Refused by"), refused),
+        (gettext("Why it was refused"), consent.refused_why),
         (gettext("SHA-256 of the scan"), telling.code(consent.paper_sha256 or "")),
         (gettext("SHA-256 of the document"), telling.code(consent.document_sha256)),
         (gettext("SHA-256 of it all"), telling.code(consent.binding)),

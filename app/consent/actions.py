@@ -1,20 +1,32 @@
-"""What may I do with consent? Record it, countersign it, withdraw it, and show who signed."""
+"""What may I do with consent? Record it, countersign or refuse it, withdraw it or a part of it, and show who signed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from typing import Any
 
 from sqlalchemy import insert, update
 from sqlmodel import Session
 
-from app.audit.actions import Change, record
+from app.audit.actions import Change, record, recorded_together
 from app.consent import rules
-from app.consent.models import Consent
-from app.consent.reads import CONSENT, SCAN_PURPOSE, consents_of, has_scan, is_intact, site_code
+from app.consent.models import Consent, OptionTakenBack
+from app.consent.reads import (
+    CONSENT,
+    SCAN_PURPOSE,
+    TAKEN_BACK,
+    consents_of,
+    has_scan,
+    is_intact,
+    options_now,
+    site_code,
+    taken_back_of,
+    was_used,
+)
 from app.foundation.drawing import read_strokes
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Refused
 from app.participants import files
-from app.participants.actions import day_problems, mark, reason_problems
+from app.participants.actions import back_to_screened, day_problems, mark, reason_problems
 from app.participants.identity import open_for, seal_for
 from app.participants.models import Participant
 from app.participants.reads import held, today_at_site
@@ -82,7 +94,9 @@ def record_consent(
     if problems or document is None:
         raise Invalid(problems)
     status = held(session, participant.id).status
-    if reason := rules.why_not_sign(status, consents_of(session, participant.id), version):
+    kept = consents_of(session, participant.id)
+    more = rules.gives_more(options, options_now(session, kept))
+    if reason := rules.why_not_sign(status, kept, version, gives_more=more):
         raise Refused(reason, **where)
     drawn = f"\n{read_strokes(strokes)}" if strokes else ""
     size = DRAWN_SIZE if drawn else SIGNATURE_SIZE
@@ -156,6 +170,147 @@ def countersign(
     return consent
 
 
+def refuse_consent(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    consent_id: int,
+    *,
+    why: str,
+    by: Actor,
+    now: datetime,
+) -> Consent:
+    """Refuse a consent that was recorded wrongly: it is kept with its signature, counts nowhere, and is recorded again.
+
+    One that is countersigned can be taken back so while an earlier one stands, or nothing was recorded under it; the
+    participant then stands where they stood before it. Whoever calls this also calls
+    `schedule.actions.follow_refusal`. The door has asked for the password again.
+    """
+    consent = _one_of(session, participant, consent_id)
+    subject = f"consent/{consent.document_version}"
+    where = {"action": "consent.refuse", "subject": f"{participant.code}/{subject}"}
+    require(by, Permission.CONSENT_COUNTERSIGN, site_id=participant.site_id, **where)
+    status = held(session, consent.participant_id).status
+    consents = consents_of(session, consent.participant_id)  # as they are now that nobody else changes them
+    consent = next(one for one in consents if one.id == consent_id)
+    if consent.countersigned_at is not None:
+        _require_countersigner(study.at(participant.site_id), participant, by=by, where=where)
+    if problems := reason_problems("why", why, "Say what is wrong with it."):
+        raise Invalid(problems)
+    is_used = status is Status.CONSENTED and was_used(session, study, participant, consent)
+    if reason := rules.why_not_refuse(consent, consents, status, is_used=is_used):
+        raise Refused(reason, **where)
+    refused = {"refused_at": now, "refused_by": by.username, "refused_why": why.strip()}
+    session.execute(update(CONSENT).where(CONSENT.c.id == consent.id).values(**refused))
+    for name, value in refused.items():
+        setattr(consent, name, value)
+    new = {
+        "signed_on": consent.signed_on,
+        "was_countersigned": consent.countersigned_at is not None,
+        "binding": consent.binding,
+    }
+    with recorded_together(session):
+        change = Change("consent.refused", participant.code, subject, new=new)
+        record(session, study.code, [change], by=by, now=now, why=why.strip())
+        if status is Status.CONSENTED and not any(rules.is_active(one) for one in consents):
+            back_to_screened(
+                session, study, participant, permission=Permission.CONSENT_COUNTERSIGN, why=why, by=by, now=now
+            )
+    return consent
+
+
+def take_back_options(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    codes: Sequence[str],
+    *,
+    on: date,
+    told_by: str,
+    how: str,
+    note: str = "",
+    by: Actor,
+    now: datetime,
+) -> list[OptionTakenBack]:
+    """Record that a participant takes back optional consents from a day on, and stays in the study.
+
+    What they signed stays as signed. What they do not give already is left as it is, so that saying it twice is fine;
+    gives what was recorded now.
+    """
+    where = {"action": "consent.take_back_options", "subject": f"{participant.code}/consent"}
+    require(by, Permission.CONSENT_RECORD, site_id=participant.site_id, **where)
+    if participant.study_id != study.id:
+        raise NotFound
+    assert participant.id is not None
+    held(session, participant.id)
+    options = options_now(session, consents_of(session, participant.id))
+    if not options:
+        raise Refused(rules.NO_OPTIONS, **where)
+    today = today_at_site(session, participant, now)
+    problems = rules.taking_back_problems(codes, options, on=on, told_by=told_by, how=how, today=today)
+    if note.strip():
+        problems += reason_problems("note", note, "Write it in words.")
+    if problems:
+        raise Invalid(problems)
+    found, changes = [], []
+    for code in dict.fromkeys(codes):
+        option = options[code]
+        if not option.agreed:
+            continue
+        values: dict[str, Any] = {
+            "participant_id": participant.id,
+            "code": code,
+            "taken_back_on": on,
+            "told_by": told_by,
+            "how": how,
+            "note": note.strip() or None,
+            "recorded_at": now,
+            "recorded_by": by.username,
+        }
+        number = session.execute(insert(TAKEN_BACK).values(**values).returning(TAKEN_BACK.c.id)).scalar_one()
+        found.append(OptionTakenBack(id=number, **values))
+        old = {"agreed": True, "since": option.since}
+        new = {"agreed": False, "since": on, "told_by": told_by, "how": how}
+        subject = f"consent/{option.version}"
+        changes.append(Change("consent.option_taken_back", participant.code, subject, item=code, old=old, new=new))
+    record(session, study.code, changes, by=by, now=now, why=note.strip() or None)
+    return found
+
+
+def restore_option(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    taken_back_id: int,
+    *,
+    why: str,
+    by: Actor,
+    now: datetime,
+) -> None:
+    """Say that an optional consent was recorded as taken back by mistake: what was signed stands again."""
+    where = {"action": "consent.restore_option", "subject": f"{participant.code}/consent"}
+    require(by, Permission.CONSENT_RECORD, site_id=participant.site_id, **where)
+    assert participant.id is not None
+    held(session, participant.id)
+    kept = next((one for one in taken_back_of(session, participant.id) if one.id == taken_back_id), None)
+    if kept is None:
+        raise NotFound
+    if problems := reason_problems("why", why, "Say how the mistake came about."):
+        raise Invalid(problems)
+    if kept.struck_at is not None:
+        raise Refused("This is marked as a mistake already. Nothing is left to do.", **where)
+    struck = {"struck_at": now, "struck_by": by.username, "struck_why": why.strip()}
+    session.execute(update(TAKEN_BACK).where(TAKEN_BACK.c.id == kept.id).values(**struck))
+    change = Change(
+        "consent.option_restored",
+        participant.code,
+        "consent",
+        item=kept.code,
+        old={"agreed": False, "since": kept.taken_back_on, "told_by": kept.told_by, "how": kept.how},
+    )
+    record(session, study.code, [change], by=by, now=now, why=why.strip())
+
+
 def withdraw_consent(
     session: Session, study: StudyInUse, participant: Participant, *, on: date, why: str, by: Actor, now: datetime
 ) -> list[Consent]:
@@ -164,7 +319,7 @@ def withdraw_consent(
     require(by, Permission.PARTICIPANT_WITHDRAW, site_id=participant.site_id, **where)
     assert participant.id is not None
     held(session, participant.id)
-    holding = [consent for consent in consents_of(session, participant.id) if consent.withdrawn_on is None]
+    holding = [consent for consent in consents_of(session, participant.id) if rules.stands(consent)]
     if not holding:
         raise Refused("There is no consent to withdraw. Nothing is left to do.", **where)
     earliest = max(consent.signed_on for consent in holding)
@@ -275,6 +430,12 @@ def _one_of(session: Session, participant: Participant, consent_id: int) -> Cons
     return found[0]
 
 
+def _require_countersigner(study: StudyInUse, participant: Participant, *, by: Actor, where: Mapping[str, str]) -> None:
+    roles = [grant.role for grant in by.grants if grant.site_id in (None, participant.site_id)]
+    if reason := rules.why_not_countersigner(roles, study.definition.consent.countersigned_by):
+        raise NotAllowed(reason, **where)
+
+
 def _countersign(
     session: Session,
     study: StudyInUse,
@@ -288,9 +449,7 @@ def _countersign(
     subject = f"consent/{consent.document_version}"
     where = {"action": "consent.countersign", "subject": f"{participant.code}/{subject}"}
     require(by, Permission.CONSENT_COUNTERSIGN, site_id=participant.site_id, **where)
-    roles = [grant.role for grant in by.grants if grant.site_id in (None, participant.site_id)]
-    if reason := rules.why_not_countersigner(roles, study.definition.consent.countersigned_by):
-        raise NotAllowed(reason, **where)
+    _require_countersigner(study, participant, by=by, where=where)
     if problems := reason_problems("meaning", meaning, "Say what your signature means."):
         raise Invalid(problems)
     if reason := rules.why_not_countersign(consent):
@@ -301,6 +460,7 @@ def _countersign(
             "Do not sign it; tell the data manager to verify the log.",
             **where,
         )
+    status = held(session, consent.participant_id).status  # the participant first, as everybody who takes both
     signed = {
         "countersigned_at": now,
         "countersigned_by": by.username,
@@ -309,17 +469,23 @@ def _countersign(
     }
     done = session.execute(
         update(CONSENT)
-        .where(CONSENT.c.id == consent.id, CONSENT.c.countersigned_at.is_(None), CONSENT.c.withdrawn_on.is_(None))
+        .where(
+            CONSENT.c.id == consent.id,
+            CONSENT.c.countersigned_at.is_(None),
+            CONSENT.c.withdrawn_on.is_(None),
+            CONSENT.c.refused_at.is_(None),
+        )
         .values(**signed)
         .returning(CONSENT.c.id)
     ).scalar()
     if done is None:
-        raise Refused("This consent was countersigned or withdrawn a moment ago. Show it again.", **where)
+        words = "This consent was countersigned, refused or withdrawn a moment ago. Show it again."
+        raise Refused(words, **where)
     for name, value in signed.items():
         setattr(consent, name, value)
     new = {"name": by.name, "meaning": meaning.strip(), "binding": consent.binding}
     record(session, study.code, [Change("consent.countersigned", participant.code, subject, new=new)], by=by, now=now)
-    if held(session, consent.participant_id).status not in (Status.CONSENTED, Status.RANDOMISED):  # else a re-consent
+    if status not in (Status.CONSENTED, Status.RANDOMISED):  # else a re-consent
         mark(
             session,
             study,

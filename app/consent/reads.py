@@ -11,13 +11,29 @@ from datetime import date, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import ColumnElement, Integer, and_, bindparam, exists, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    ScalarSelect,
+    String,
+    and_,
+    bindparam,
+    cast,
+    exists,
+    false,
+    func,
+    or_,
+    select,
+    true,
+    union_all,
+)
 from sqlmodel import Session
 
+from app.audit.actions import ENTRY
 from app.consent import rules
-from app.consent.models import Consent
+from app.consent.models import Consent, OptionTakenBack
 from app.foundation import clock, paging
-from app.foundation.database import instance_of, table_of, written_out
+from app.foundation.database import Instant, as_text, instance_of, joined_texts, table_of, written_out
 from app.participants import files
 from app.participants.identity import PARTICIPANT
 from app.participants.models import Participant
@@ -35,6 +51,7 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 CONSENT = table_of(Consent)
+TAKEN_BACK = table_of(OptionTakenBack)
 SCAN_PURPOSE = "consent scan"
 
 _CONSENTS = (
@@ -43,18 +60,6 @@ _CONSENTS = (
     .order_by(CONSENT.c.id)
 )
 
-_TO_COUNTERSIGN = (
-    select(CONSENT.c.participant_id, CONSENT.c.id)
-    .join(PARTICIPANT, PARTICIPANT.c.id == CONSENT.c.participant_id)
-    .where(
-        PARTICIPANT.c.study_id == bindparam("study_id", type_=Integer),
-        PARTICIPANT.c.status == written_out(Status.SCREENED),
-        CONSENT.c.countersigned_at.is_(None),
-        CONSENT.c.withdrawn_on.is_(None),
-    )
-    .order_by(CONSENT.c.id)
-    .limit(bindparam("most", type_=Integer))
-)
 _SITE = select(SITE.c.code, SITE.c.timezone).where(SITE.c.id == bindparam("site_id", type_=Integer))
 _SITES = select(SITE.c.id, SITE.c.code).where(SITE.c.study_id == bindparam("study_id", type_=Integer))
 _LATER = CONSENT.alias("later")
@@ -63,6 +68,7 @@ _OF_THEM = (
     _PENDING.c.participant_id == PARTICIPANT.c.id,
     _PENDING.c.countersigned_at.is_(None),
     _PENDING.c.withdrawn_on.is_(None),
+    _PENDING.c.refused_at.is_(None),
 )
 _OWING = (
     select(
@@ -78,14 +84,74 @@ _OWING = (
         PARTICIPANT.c.status.in_((Status.CONSENTED, Status.RANDOMISED)),
         CONSENT.c.countersigned_at.is_not(None),
         CONSENT.c.withdrawn_on.is_(None),
+        CONSENT.c.refused_at.is_(None),
         # Only the latest of those that hold.
         ~exists().where(
             _LATER.c.participant_id == CONSENT.c.participant_id,
             _LATER.c.id > CONSENT.c.id,
             _LATER.c.countersigned_at.is_not(None),
             _LATER.c.withdrawn_on.is_(None),
+            _LATER.c.refused_at.is_(None),
         ),
     )
+)
+_TAKEN_BACK = (
+    select(*TAKEN_BACK.c)
+    .where(TAKEN_BACK.c.participant_id == bindparam("participant_id", type_=Integer))
+    .order_by(TAKEN_BACK.c.id)
+)
+_THEIRS = (
+    ENTRY.c.log == bindparam("log", type_=String),
+    ENTRY.c.participant == bindparam("code", type_=String),
+)
+_COUNTERSIGNED = (
+    select(func.coalesce(func.max(ENTRY.c.position), -1))
+    .where(*_THEIRS, ENTRY.c.action == "consent.countersigned", ENTRY.c.subject == bindparam("subject", type_=String))
+    .scalar_subquery()
+)
+_SINCE_COUNTERSIGNED = select(ENTRY.c.action).where(*_THEIRS, ENTRY.c.position > _COUNTERSIGNED).distinct()
+_STANDS = CONSENT.alias("stands")
+# Condition by condition as the index says it.
+_UNSETTLED = (
+    select(
+        PARTICIPANT.c.id.label("participant_id"),
+        PARTICIPANT.c.code,
+        CONSENT.c.id,
+        CONSENT.c.document_version,
+        CONSENT.c.language,
+        CONSENT.c.signed_on,
+        CONSENT.c.recorded_by,
+        CONSENT.c.refused_at,
+        CONSENT.c.refused_by,
+    )
+    .join(PARTICIPANT, PARTICIPANT.c.id == CONSENT.c.participant_id)
+    .where(
+        PARTICIPANT.c.study_id == bindparam("study_id", type_=Integer),
+        or_(CONSENT.c.countersigned_at.is_(None), CONSENT.c.refused_at.is_not(None)),
+        CONSENT.c.withdrawn_on.is_(None),
+    )
+    .order_by(CONSENT.c.id)
+    .limit(bindparam("most", type_=Integer))
+)
+_FIRST_WAITING = _UNSETTLED.where(PARTICIPANT.c.status == written_out(Status.SCREENED), CONSENT.c.refused_at.is_(None))
+_SET_RIGHT = _UNSETTLED.where(
+    PARTICIPANT.c.status.in_((Status.SCREENED, Status.CONSENTED, Status.RANDOMISED)),
+    or_(
+        and_(
+            CONSENT.c.refused_at >= bindparam("since", type_=Instant),
+            ~exists().where(_LATER.c.participant_id == CONSENT.c.participant_id, _LATER.c.id > CONSENT.c.id),
+        ),
+        and_(
+            CONSENT.c.refused_at.is_(None),
+            exists().where(
+                _STANDS.c.participant_id == CONSENT.c.participant_id,
+                _STANDS.c.document_version == CONSENT.c.document_version,
+                _STANDS.c.countersigned_at.is_not(None),
+                _STANDS.c.withdrawn_on.is_(None),
+                _STANDS.c.refused_at.is_(None),
+            ),
+        ),
+    ),
 )
 
 
@@ -97,19 +163,89 @@ def _markdown() -> "MarkdownIt":
 
 
 def consents_of(session: Session, participant_id: int) -> list[Consent]:
-    """The consents of one participant, oldest first, withdrawn ones too."""
+    """The consents of one participant, oldest first, withdrawn and refused ones too."""
     rows = session.execute(_CONSENTS, {"participant_id": participant_id}).mappings()
     return [instance_of(Consent, row) for row in rows]
 
 
-def to_countersign(session: Session, study: StudyInUse, *, by: Actor, most: int) -> dict[int, int]:
-    """Of whom a consent waits for its countersignature, and which: participant id -> consent id, the longest first.
+def taken_back_of(session: Session, participant_id: int) -> list[OptionTakenBack]:
+    """What one participant took back of their optional consents, as recorded, what was a mistake too."""
+    rows = session.execute(_TAKEN_BACK, {"participant_id": participant_id}).mappings()
+    return [instance_of(OptionTakenBack, row) for row in rows]
 
-    At the person's sites; of participants whose first consent it is: the screened.
+
+def options_now(session: Session, consents: Sequence[Consent]) -> dict[str, rules.Option]:
+    """How each optional consent of a participant, whose consents these are, stands today."""
+    if not any(rules.is_active(one) and one.options != "{}" for one in consents):
+        return {}
+    return rules.options_now(consents, taken_back_of(session, consents[0].participant_id))
+
+
+def was_used(session: Session, study: StudyInUse, participant: Participant, consent: Consent) -> bool:
+    """Whether the log has anything of the participant that was recorded under a consent since its countersignature."""
+    asked = {"log": study.code, "code": participant.code, "subject": f"consent/{consent.document_version}"}
+    return any(rules.collects(action) for action in session.execute(_SINCE_COUNTERSIGNED, asked).scalars())
+
+
+@dataclass(frozen=True)
+class Back:
+    """That an optional consent was taken back, as much of it as decides how the consent stands."""
+
+    id: int
+    code: str
+    taken_back_on: date
+    recorded_at: datetime
+    struck_at: datetime | None = None
+
+
+def taken_back_text(kind: str) -> ScalarSelect[str]:
+    """Whatever a participant took back, as one text beside their row in a SELECT; for `taken_back_in`."""
+    back = TAKEN_BACK.c
+    told = cast(back.id, String) + " " + back.code + " " + cast(back.taken_back_on, String)
+    return (
+        select(joined_texts(told + " " + as_text(back.recorded_at, kind), ","))
+        .where(back.participant_id == PARTICIPANT.c.id, back.struck_at.is_(None))
+        .correlate(PARTICIPANT)
+        .scalar_subquery()
+    )
+
+
+def taken_back_in(told: str | None) -> list[Back]:
+    """What `taken_back_text` says."""
+    rows = (each.split(" ") for each in told.split(",")) if told else ()
+    return [
+        Back(int(number), code, date.fromisoformat(on), datetime.fromisoformat(at)) for number, code, on, at in rows
+    ]
+
+
+@dataclass(frozen=True)
+class Unsettled:
+    """A consent with which something is to be done.
+
+    Refused: it is to be recorded again. Otherwise it waits for its countersignature: as the `first` of somebody who is
+    screened; or signed once more for an optional consent, beside the one that stands.
     """
-    wanted = {"study_id": study.id, "most": most}
-    rows = session.execute(_TO_COUNTERSIGN.where(at_their_sites(by)), wanted)
-    return {row.participant_id: row.id for row in rows}
+
+    participant_id: int
+    participant: str
+    id: int
+    version: str
+    language: str
+    signed_on: date
+    recorded_by: str
+    refused_at: datetime | None
+    refused_by: str | None
+    first: bool = False
+
+
+def unsettled(session: Session, study: StudyInUse, *, by: Actor, since: datetime, most: int) -> list[Unsettled]:
+    """Consents at the person's sites that wait for something: as many of the `first`, and of the others, the longest
+    first. Of the refused, those refused since then, of people in the study, after which nothing was recorded.
+    """
+    wanted = {"study_id": study.id, "since": since, "most": most}
+    first, others = (each.where(at_their_sites(by)).subquery() for each in (_FIRST_WAITING, _SET_RIGHT))
+    both = union_all(select(*first.c, true().label("first")), select(*others.c, false().label("first")))
+    return sorted((Unsettled(*row) for row in session.execute(both, wanted)), key=lambda each: each.id)
 
 
 def site_code(session: Session, participant: Participant) -> str:
@@ -222,8 +358,9 @@ def reconsent_owed(
 
 def reconsent_waiting(owed: ConsentDocument | None, consents: Sequence[Consent]) -> Consent | None:
     """The consent to the newer document that was signed already, and waits for its countersignature; or None."""
-    waiting = (one for one in consents if one.countersigned_at is None and one.withdrawn_on is None)
-    return next((one for one in waiting if owed is not None and one.document_version == owed.version), None)
+    if owed is None:
+        return None
+    return next((one for one in consents if rules.is_waiting(one) and one.document_version == owed.version), None)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Protocol
 
@@ -18,6 +19,12 @@ LONGEST_SIGNATURE = 160
 MEANING = "I explained the study, answered the questions, and the participant agreed of their own free will."
 """What a countersignature means unless the person who signs says otherwise."""
 
+TELLERS = {"participant": "The participant", "representative": "Their representative", "other": "Somebody else"}
+"""Who may have told the site that an optional consent is taken back."""
+WAYS = {"in_person": "In person", "by_phone": "By telephone", "in_writing": "In writing"}
+"""How they told it."""
+
+NO_OPTIONS = "No consent holds in which they were asked for anything beside taking part. Nothing is left to take back."
 KEPT = "What was collected before is kept; nothing new is added."
 
 
@@ -47,7 +54,26 @@ class Given(Protocol):
     @property
     def countersigned_at(self) -> datetime | None: ...
     @property
+    def recorded_at(self) -> datetime: ...
+    @property
     def withdrawn_on(self) -> date | None: ...
+    @property
+    def refused_at(self) -> datetime | None: ...
+
+
+class TakenBack(Protocol):
+    """That an optional consent was taken back, as far as rules go; `app.consent.models.OptionTakenBack` is one."""
+
+    @property
+    def id(self) -> int | None: ...
+    @property
+    def code(self) -> str: ...
+    @property
+    def taken_back_on(self) -> date: ...
+    @property
+    def recorded_at(self) -> datetime: ...
+    @property
+    def struck_at(self) -> datetime | None: ...
 
 
 def is_used_at(document: ConsentDocument, site: str | None) -> bool:
@@ -150,9 +176,23 @@ def is_intact(
     ]
 
 
+def stands(consent: Given) -> bool:
+    """Whether a consent, complete or not, is neither withdrawn nor refused."""
+    return consent.withdrawn_on is None and consent.refused_at is None
+
+
+def is_waiting(consent: Given) -> bool:
+    """Whether a consent lacks its countersignature, and may still get it."""
+    return stands(consent) and consent.countersigned_at is None
+
+
 def is_active(consent: Given, *, on: date | None = None) -> bool:
-    """Whether a consent holds: signed by both, and not withdrawn (by a day, when one is given)."""
-    if consent.countersigned_at is None or (on is not None and consent.signed_on > on):
+    """Whether a consent holds: signed by both, not refused, and not withdrawn (by a day, when one is given)."""
+    if (
+        consent.countersigned_at is None
+        or consent.refused_at is not None
+        or (on is not None and consent.signed_on > on)
+    ):
         return False
     return consent.withdrawn_on is None or (on is not None and on < consent.withdrawn_on)
 
@@ -161,16 +201,18 @@ def why_no_consent(consents: Sequence[Given], *, on: date | None = None) -> str 
     """Why nothing may be collected (on a day, when one is given), or None when a complete consent holds."""
     if any(is_active(consent, on=on) for consent in consents):
         return None
-    open_ = [consent for consent in consents if consent.withdrawn_on is None]
+    open_ = [consent for consent in consents if stands(consent)]
     for consent in open_:
         if consent.countersigned_at is None:
             return f"The consent of {day_in_words(consent.signed_on)} is not countersigned. Countersign it first."
     if open_:
         first = min(consent.signed_on for consent in open_)
         return f"Consent was given on {day_in_words(first)}. Choose that day or a later one."
+    if withdrawn := [consent.withdrawn_on for consent in consents if consent.withdrawn_on is not None]:
+        return f"Consent was withdrawn on {day_in_words(max(withdrawn))}. {KEPT}"
     if consents:
-        last = max(consent.withdrawn_on for consent in consents if consent.withdrawn_on is not None)
-        return f"Consent was withdrawn on {day_in_words(last)}. {KEPT}"
+        last = max(consent.signed_on for consent in consents)
+        return f"The consent of {day_in_words(last)} was refused, so it counts as none. Record it again."
     return "There is no consent yet. Record the participant's consent first."
 
 
@@ -187,10 +229,11 @@ def why_blocked(owed: ConsentDocument | None, *, waits: bool = False) -> str | N
     return f"Version {owed.version} of the consent document is valid since {since}. Ask them to sign it first."
 
 
-def why_not_sign(status: Status, consents: Iterable[Given], version: str) -> str | None:
+def why_not_sign(status: Status, consents: Iterable[Given], version: str, *, gives_more: bool = False) -> str | None:
     """Why a participant with this status cannot consent to this version now, or None.
 
-    Only the eligible are asked; those who take part already may be asked again about a newer version.
+    Only the eligible are asked; those who take part already may be asked again about a newer version. With `gives_more`
+    they give an optional consent that they do not give at present, and sign the same version again for it.
     """
     if status is Status.SCREEN_FAILED:
         return "This participant did not pass screening, so there is nothing to consent to."
@@ -203,16 +246,23 @@ def why_not_sign(status: Status, consents: Iterable[Given], version: str) -> str
     if status is Status.DIED:
         return f"This participant has died. {KEPT}"
     for consent in consents:
-        if consent.document_version == version and consent.withdrawn_on is None:
+        if consent.document_version == version and stands(consent):
             when = day_in_words(consent.signed_on)
             if consent.countersigned_at is None:
-                return f"Consent to version {version} is recorded already (signed {when}). Countersign it."
+                return (
+                    f"Consent to version {version} is recorded already (signed {when}). Countersign it; "
+                    "or, if it is wrong, refuse it."
+                )
+            if gives_more:
+                continue
             return f"Consent to version {version} is complete already (signed {when}). Nothing is left to do."
     return None
 
 
 def why_not_countersign(consent: Given) -> str | None:
     """Why a consent cannot be countersigned, or None."""
+    if consent.refused_at is not None:
+        return "This consent was refused. Record a new one first."
     if consent.withdrawn_on is not None:
         return f"This consent was withdrawn on {day_in_words(consent.withdrawn_on)}. Record a new one first."
     if consent.countersigned_at is not None:
@@ -220,10 +270,52 @@ def why_not_countersign(consent: Given) -> str | None:
     return None
 
 
+NOT_USED_BY = ("consent.", "identity.", "link.")
+"""What begins like this in the log collects nothing under a consent."""
+FOLLOWS = frozenset({"participant.consented", "visit.opened"})
+"""What follows from a countersignature by itself."""
+
+
+def collects(action: str) -> bool:
+    """Whether an act of the log, later than a consent's countersignature, is something recorded under that consent."""
+    return not (action in FOLLOWS or action.startswith(NOT_USED_BY) or action.endswith("_refused"))
+
+
+def why_not_refuse(consent: Given, consents: Iterable[Given], status: Status, *, is_used: bool) -> str | None:
+    """Why a consent cannot be refused (once countersigned: taken back) for having been recorded wrongly, or None.
+
+    Until it is countersigned it always can. Then it can while an earlier one stands, under which everything was
+    collected; or, if it is their only one, while nothing is: `is_used` says that something was recorded since.
+    """
+    if consent.refused_at is not None:
+        return "This consent is refused already. Nothing is left to do but to record it again."
+    if consent.withdrawn_on is not None:
+        return f"This consent was withdrawn on {day_in_words(consent.withdrawn_on)}. Nothing is left to refuse."
+    if consent.countersigned_at is None:
+        return None
+    others = [one for one in consents if one is not consent and is_active(one)]
+    if any(one.signed_on <= consent.signed_on and one.recorded_at <= consent.recorded_at for one in others):
+        return None
+    if others:
+        return (
+            "A later consent was signed after this one, which therefore stays. Record a deviation that says what is "
+            "wrong with it."
+        )
+    if status is not Status.CONSENTED or is_used:
+        return (
+            "Something was recorded under this consent since it was countersigned, so it stays. Record a deviation "
+            "that says what is wrong with it; if they did not consent, record a withdrawal and mark what was entered "
+            "as in error."
+        )
+    return None
+
+
 def why_not_verify_scan(
     consent: Given, *, kept: bool, recorded_by: str, verified_by: str | None, who: str
 ) -> str | None:
     """Why this person cannot say that the scan is what was signed, or None. It takes another than who recorded it."""
+    if consent.refused_at is not None:
+        return "This consent was refused. Look at the one that is recorded instead."
     if consent.method != "paper" or not kept:
         return "No scan is kept with this consent. Look at the paper itself."
     if verified_by is not None:
@@ -239,6 +331,72 @@ def why_not_countersigner(roles: Iterable[str], allowed: Sequence[str]) -> str |
         return None
     names = one_of([role.replace("_", " ") for role in allowed]) or "nobody"
     return f"In this study consent is countersigned by: {names}. Ask them to sign."
+
+
+@dataclass(frozen=True)
+class Option:
+    """How one optional consent stands: since a day, by the signature under a version or because it was taken back.
+
+    `taken_back` is the number of the record that says so.
+    """
+
+    code: str
+    agreed: bool
+    since: date
+    version: str
+    taken_back: int | None = None
+
+
+def options_now(consents: Iterable[Given], taken_back: Iterable[TakenBack]) -> dict[str, Option]:
+    """How each optional consent stands: as signed last under a consent that holds, unless it was taken back since.
+
+    By the days on which they said so; of the same day, what was recorded later.
+    """
+    found: dict[str, Option] = {}
+    signed: dict[str, tuple[date, datetime]] = {}
+    for consent in sorted(consents, key=lambda one: (one.signed_on, one.recorded_at)):
+        if is_active(consent):
+            for code, agreed in json.loads(consent.options).items():
+                found[code] = Option(code, agreed, consent.signed_on, consent.document_version)
+                signed[code] = consent.signed_on, consent.recorded_at
+    for each in sorted(taken_back, key=lambda one: (one.taken_back_on, one.id or 0)):
+        option = found.get(each.code)
+        if option is None or not option.agreed or each.struck_at is not None:
+            continue
+        if (each.taken_back_on, each.recorded_at) >= signed[each.code]:
+            found[each.code] = replace(option, agreed=False, since=each.taken_back_on, taken_back=each.id)
+    return found
+
+
+def gives_more(options: Mapping[str, bool], now: Mapping[str, Option]) -> bool:
+    """Whether these answers give an optional consent that is not given at present."""
+    return any(agreed and not (code in now and now[code].agreed) for code, agreed in options.items())
+
+
+def taking_back_problems(
+    codes: Sequence[str], now: Mapping[str, Option], *, on: date, told_by: str, how: str, today: date
+) -> list[FieldProblem]:
+    """What keeps these optional consents from being taken back as typed, one problem per field."""
+    problems = []
+    if not codes:
+        problems.append(FieldProblem("options", "required", "Choose what they take back."))
+    problems += [
+        FieldProblem("options", "choice", f"They were never asked about “{code}”. Take it out.")
+        for code in codes
+        if code not in now
+    ]
+    given = [now[code] for code in codes if code in now and now[code].agreed]
+    if on > today:
+        message = f"This day has not come yet: choose {day_in_words(today)} or earlier."
+        problems.append(FieldProblem("on", "future", message))
+    elif given and on < (earliest := max(option.since for option in given)):
+        message = f"They gave it on {day_in_words(earliest)}: choose that day or a later one."
+        problems.append(FieldProblem("on", "too_early", message))
+    if told_by not in TELLERS:
+        problems.append(FieldProblem("told_by", "choice", "Choose who told you."))
+    if how not in WAYS:
+        problems.append(FieldProblem("how", "choice", "Choose how they told you."))
+    return problems
 
 
 def consent_problems(

@@ -23,6 +23,8 @@ from app.capture.in_use import in_use, levels_that_stop_use, use_not_taken_back
 from app.capture.models import Entry
 from app.capture.queries.reads import QUERY, every_query
 from app.consent.models import Consent
+from app.consent.reads import taken_back_in, taken_back_text
+from app.consent.rules import is_active, options_now
 from app.exports import changes, tables
 from app.exports.batches import Batched, Long, Raw, Wide, stored
 from app.exports.changes import Changed
@@ -532,20 +534,29 @@ class Source:
                 CONSENT.c.recorded_at,
                 CONSENT.c.countersigned_at,
                 CONSENT.c.withdrawn_on,
+                CONSENT.c.refused_at,
+                CONSENT.c.refused_why,
                 CONSENT.c.study_version_id,
                 CONSENT.c.options,
+                taken_back_text(self.session.get_bind().dialect.name).label("taken_back"),
             )
             .select_from(PARTICIPANT)
             .join(CONSENT, CONSENT.c.participant_id == PARTICIPANT.c.id)
             .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
         )
-        for row in self._scan(self._mine(query).order_by(CONSENT.c.id)):
-            options = json.loads(row.options)
-            yield (
-                *row[:10],
-                self.versions.get(row.study_version_id),
-                *(options.get(code) for code, _ in self.plan.consents),
-            )
+        scanned = self._scan(self._mine(query).order_by(CONSENT.c.id))
+        for _, rows in groupby(scanned, key=lambda row: row.participant):
+            theirs: list[Any] = list(rows)
+            now = options_now(theirs, taken_back_in(theirs[0].taken_back))
+            for row in theirs:
+                options = json.loads(row.options)
+                stand = [now.get(code) if is_active(row) else None for code, _ in self.plan.consents]
+                yield (
+                    *row[:12],
+                    self.versions.get(row.study_version_id),
+                    *(options.get(code) for code, _ in self.plan.consents),
+                    *(cell for one in stand for cell in ((one.agreed, one.since) if one else (None, None))),
+                )
 
     def _screening(self) -> Iterator[Row]:
         query = (

@@ -773,7 +773,11 @@ def agreement_row(kind: str, each: Agreement) -> Row:
 
 
 def consent_columns(plan: Plan) -> tuple[Column, ...]:
-    """One row per consent. Signatures and names stay in the house."""
+    """One row per consent. Signatures and names stay in the house.
+
+    `option__X` is what was signed. `option_now__X` and `option_since__X` are how it stands for the participant today,
+    as signed last or taken back since, beside every consent that holds; beside others they are empty.
+    """
     return named_once(
         (
             PARTICIPANT,
@@ -791,8 +795,18 @@ def consent_columns(plan: Plan) -> tuple[Column, ...]:
             Column("recorded_at", "When it was recorded", ColumnType.INSTANT),
             Column("countersigned_at", "When it was countersigned", ColumnType.INSTANT),
             Column("withdrawn_on", "When it was withdrawn", ColumnType.DATE),
+            Column("refused_at", "When it was refused: recorded wrongly, and no consent", ColumnType.INSTANT),
+            Column("refused_why", "Why it was refused"),
             STUDY_VERSION,
             *(Column(f"option__{code}", label, ColumnType.YES_NO, choices=YES_NO) for code, label in plan.consents),
+            *(
+                column
+                for code, label in plan.consents
+                for column in (
+                    Column(f"option_now__{code}", f"{label}: today", ColumnType.YES_NO, choices=YES_NO),
+                    Column(f"option_since__{code}", f"{label}: since", ColumnType.DATE),
+                )
+            ),
         )
     )
 

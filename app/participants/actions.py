@@ -534,6 +534,38 @@ def put_back(
     return participant
 
 
+def back_to_screened(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    permission: Permission,
+    by: Actor,
+    now: datetime,
+    why: str,
+) -> Participant:
+    """Have a participant stand as screened again, because the consent that moved them on was taken back.
+
+    For the room of consent, inside its own action, which has seen that nothing was recorded since.
+    """
+    where = {"action": "participant.back_to_screened", "subject": f"{participant.code}/status"}
+    require(by, permission, site_id=participant.site_id, **where)
+    assert participant.id is not None
+    old, on = held(session, participant.id).status, participant.consented_on
+    if old is not Status.CONSENTED:
+        raise Refused("They do not stand as having consented. Nothing is left to take back.", **where)
+    _change(session, participant, status=Status.SCREENED.value, consented_on=None)
+    change = Change(
+        "participant.back_to_screened",
+        participant.code,
+        "status",
+        old={"status": old, "on": on},
+        new={"status": Status.SCREENED, "on": participant.screened_on},
+    )
+    record(session, study.code, [change], by=by, now=now, why=why.strip())
+    return participant
+
+
 def reason_problems(field: str, reason: str, message: str) -> list[FieldProblem]:
     """Whether a reason was given and can be kept."""
     if not reason.strip() or "\x00" in reason:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from datetime import date, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Integer, String, TextualSelect, bindparam, insert, select, text, update
+from sqlalchemy import Integer, String, TextualSelect, bindparam, delete, insert, select, text, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record, recorded_together
@@ -119,6 +119,41 @@ def open_visits(
     ]
     record(session, study.code, changes, by=by, now=now)
     return [str(row["code"]) for row in rows if row["code"] in opened]
+
+
+def follow_refusal(
+    session: Session, study: StudyInUse, participant: Participant, *, why: str, by: Actor, now: datetime
+) -> list[str]:
+    """Take their dates from the visits counted from a consent that was just taken back, and was the only one.
+
+    Gives their codes. Nothing came of these visits, or the consent would have stayed; they open anew with the next one.
+    """
+    where = {"action": "visit.close", "subject": f"{participant.code}/visit"}
+    require(by, OPENED_WITH["consent"], site_id=participant.site_id, **where)
+    if participant.status != Status.SCREENED:
+        return []
+    codes = [visit.code for visit in study.at(participant.site_id).definition.visits if visit.anchor == "consent"]
+    closed = session.execute(
+        delete(VISIT)
+        .where(
+            VISIT.c.participant_id == participant.id,
+            VISIT.c.status == VisitStatus.PLANNED,
+            VISIT.c.code.in_(codes),
+        )
+        .returning(VISIT.c.order, VISIT.c.code, VISIT.c.target_on, VISIT.c.opens_on, VISIT.c.closes_on)
+    ).all()
+    rows = sorted(closed, key=lambda row: row.order)
+    changes = [
+        Change(
+            "visit.closed",
+            participant.code,
+            f"visit/{row.code}",
+            old={name: getattr(row, name) for name in ("target_on", "opens_on", "closes_on")},
+        )
+        for row in rows
+    ]
+    record(session, study.code, changes, by=by, now=now, why=why.strip())
+    return [row.code for row in rows]
 
 
 def record_visit(

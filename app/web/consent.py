@@ -32,12 +32,12 @@ from app.people.permissions import Permission
 from app.printing import Row, SignedDocument
 from app.printing import signed_pdf as printed
 from app.rendering import day, moment
-from app.schedule.actions import open_visits
+from app.schedule.actions import follow_refusal, open_visits
 from app.studies.definition import ConsentDocument
 from app.studies.texts import consent_in
 from app.web.pages import pages
 from app.web.places import Places, places_of, show_at, typed_day
-from app.web.shell import status_of
+from app.web.shell import errors_of, status_of
 from app.web.tables import address, csv_file, kept_as
 
 router = pages()
@@ -57,6 +57,7 @@ def record_form(here: PageInStudy, code: str) -> Response:
         version=asked.get("version", ""),
         language=asked.get("language", ""),
         method=asked.get("method", ""),
+        again=asked.get("again") == "yes",
     )
 
 
@@ -205,13 +206,15 @@ def _record_page(
     paper: str | None = None,
     values: Mapping[str, str] | None = None,
     problem: Invalid | Refused | None = None,
+    again: bool = False,
 ) -> Response:
+    again = again or here.value("again") == "yes"
     assert participant.id is not None
     places, definition = places_of(here), here.the_study.definition
     today, site = places.today(here, participant.site_id), places.code(participant.site_id)
     consents = reads.consents_of(here.session, participant.id)
     url = _url(here, participant)
-    pending = next((one for one in consents if one.countersigned_at is None and one.withdrawn_on is None), None)
+    pending = next((one for one in consents if rules.is_waiting(one)), None)
     if pending is not None and here.request.method == "GET":
         return RedirectResponse(f"{url}/consents/{pending.id}/countersign", status_code=303)
     language = language or definition.language
@@ -222,7 +225,7 @@ def _record_page(
     languages = sorted({one.language for one in used})
     refused = problem.reason if isinstance(problem, Refused) else None
     if document is not None and refused is None:
-        refused = rules.why_not_sign(Status(participant.status), consents, document.version)
+        refused = rules.why_not_sign(Status(participant.status), consents, document.version, gives_more=again)
     asked = consent_in(definition, document.language if document is not None else language)
     order = [f"questions.{question.code}" for question in asked.questions]
     order += [f"options.{choice.code}" for choice in asked.optional]
@@ -244,6 +247,7 @@ def _record_page(
         versions=[one for one in used if one.language == language],
         languages=languages,
         language_asked=language,
+        again=again,
         method="paper" if method == "paper" else "on_screen",
         questions=asked.questions if method != "paper" else (),
         optional=asked.optional,
@@ -381,6 +385,178 @@ def _countersign_page(
     )
 
 
+# Refusing
+
+
+@router.get("/{study}/participants/{code}/consents/{consent_id}/refuse", name="consent.refuse_form")
+def refuse_form(here: PageInStudy, code: str, consent_id: int) -> Response:
+    """What was recorded, and what it means to refuse it."""
+    participant = _participant(here, code, Permission.CONSENT_COUNTERSIGN, "consent.refuse")
+    return _refuse_page(here, participant, consent_id)
+
+
+@router.post("/{study}/participants/{code}/consents/{consent_id}/refuse", name="consent.refuse")
+def refuse(here: ChangeInStudy, code: str, consent_id: int) -> Response:
+    """Refuse a consent that was recorded wrongly; it is kept, and counts nowhere."""
+    participant = _participant(here, code, Permission.CONSENT_COUNTERSIGN, "consent.refuse")
+    why = here.value("why")
+    try:
+        require_password(here, here.form.get("password", [""])[-1])
+        asked: dict[str, Any] = {"why": why, "by": here.actor, "now": here.now}
+        actions.refuse_consent(here.session, here.the_study, participant, consent_id, **asked)
+        follow_refusal(here.session, here.the_study, participant, **asked)
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        participant = _participant(here, code, Permission.CONSENT_COUNTERSIGN, "consent.refuse")
+        return _refuse_page(here, participant, consent_id, problem=problem)
+    return here.redirect(_url(here, participant), done="consent_refused")
+
+
+def _refuse_page(
+    here: Here, participant: Participant, consent_id: int, *, problem: Invalid | Refused | None = None
+) -> Response:
+    consents, consent = _consents(here, participant, consent_id)
+    document = reads.document_of(here.session, here.the_study, consent)
+    refused = problem.reason if isinstance(problem, Refused) else _why_not_refuse(here, participant, consents, consent)
+    places = places_of(here)
+    return show_at(
+        here,
+        places,
+        "consent/refuse.html",
+        status_code=status_of(problem),
+        participant=participant,
+        url=_url(here, participant),
+        consent=consent,
+        facts=_facts(here, consent),
+        document=document,
+        refused=refused,
+        earlier=any(rules.is_active(one) for one in consents if one is not consent),
+        values={"why": here.value("why")},
+        errors=errors_of(problem),
+        timezone=places.timezone(participant.site_id),
+    )
+
+
+def _why_not_refuse(here: Here, participant: Participant, consents: Sequence[Consent], consent: Consent) -> str | None:
+    """Why this person cannot refuse, or take back, this consent now; or None."""
+    signed = consent.countersigned_at is not None
+    allowed = _why_not_countersign(here, participant) if signed else _why_not_at_all(here, participant)
+    is_used = (
+        signed
+        and participant.status == Status.CONSENTED
+        and reads.was_used(here.session, here.the_study, participant, consent)
+    )
+    return allowed or rules.why_not_refuse(consent, consents, Status(participant.status), is_used=is_used)
+
+
+def _why_not_at_all(here: Here, participant: Participant) -> str | None:
+    return why_not(here.actor, Permission.CONSENT_COUNTERSIGN, site_id=participant.site_id)
+
+
+# Optional consents
+
+
+@router.get("/{study}/participants/{code}/optional-consents", name="consent.options")
+def options(here: PageInStudy, code: str) -> Response:
+    """How each optional consent stands, what was taken back, and taking one back."""
+    return _options_page(here, participant_by_code(here.session, here.the_study, code, by=here.actor))
+
+
+@router.post("/{study}/participants/{code}/optional-consents", name="consent.take_back_options")
+def take_back_options(here: ChangeInStudy, code: str) -> Response:
+    """Record that optional consents are taken back; the participant stays in the study."""
+    participant = _participant(here, code, Permission.CONSENT_RECORD, "consent.take_back_options")
+    try:
+        actions.take_back_options(
+            here.session,
+            here.the_study,
+            participant,
+            here.form.get("options", []),
+            on=typed_day(here.value("on"), "on"),
+            told_by=here.value("told_by"),
+            how=here.value("how"),
+            note=here.value("note"),
+            by=here.actor,
+            now=here.now,
+        )
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        participant = _participant(here, code, Permission.CONSENT_RECORD, "consent.take_back_options")
+        return _options_page(here, participant, problem=problem)
+    return here.redirect(f"{_url(here, participant)}/optional-consents", done="option_taken_back")
+
+
+@router.post("/{study}/participants/{code}/optional-consents/{taken_back_id}/mistake", name="consent.restore_option")
+def restore_option(here: ChangeInStudy, code: str, taken_back_id: int) -> Response:
+    """Say that an optional consent was recorded as taken back by mistake."""
+    participant = _participant(here, code, Permission.CONSENT_RECORD, "consent.restore_option")
+    asked: dict[str, Any] = {"why": here.value("why"), "by": here.actor, "now": here.now}
+    try:
+        actions.restore_option(here.session, here.the_study, participant, taken_back_id, **asked)
+    except (Invalid, Refused) as problem:
+        here.refuse(problem)
+        participant = _participant(here, code, Permission.CONSENT_RECORD, "consent.restore_option")
+        return _options_page(here, participant, problem=problem, struck=taken_back_id)
+    return here.redirect(f"{_url(here, participant)}/optional-consents", done="option_restored")
+
+
+def _options_page(
+    here: Here,
+    participant: Participant,
+    *,
+    problem: Invalid | Refused | None = None,
+    struck: int | None = None,
+) -> Response:
+    assert participant.id is not None
+    places, definition = places_of(here), here.the_study.definition
+    today, site = places.today(here, participant.site_id), places.code(participant.site_id)
+    asked = here.request.query_params.get("mistake", "")
+    struck = int(asked) if struck is None and asked.isdecimal() and len(asked) < 10 else struck
+    consents = reads.consents_of(here.session, participant.id)
+    taken_back = reads.taken_back_of(here.session, participant.id)
+    now = rules.options_now(consents, taken_back)
+    labels = {choice.code: choice.label for choice in definition.consent.optional}
+    errors = errors_of(problem)
+    records = may(here.actor, Permission.CONSENT_RECORD, site_id=participant.site_id)
+    active = [one for one in consents if rules.is_active(one)]
+    language = active[-1].language if active else definition.language
+    document = reads.valid_document(here.the_study, language, today, site)
+    why_not_again = (
+        "There is no consent document that holds today. Ask your administrator."
+        if document is None
+        else rules.why_not_sign(Status(participant.status), consents, document.version, gives_more=True)
+    )
+    lacking = not all(code in now and now[code].agreed for code in labels)
+    return show_at(
+        here,
+        places,
+        "consent/options.html",
+        status_code=status_of(problem),
+        participant=participant,
+        url=_url(here, participant),
+        options=[(labels.get(code, code), option) for code, option in now.items()],
+        given=[(code, labels.get(code, code)) for code, option in now.items() if option.agreed],
+        taken_back=[(labels.get(each.code, each.code), each) for each in reversed(taken_back)],
+        tellers=list(rules.TELLERS.items()),
+        ways=list(rules.WAYS.items()),
+        records=records,
+        nothing=rules.NO_OPTIONS,
+        may_give=records and lacking and bool(active),
+        document=document,
+        again_url=f"{_url(here, participant)}/consent?language={language}&again=yes",
+        why_not_again=why_not_again,
+        values={name: here.value(name) for name in ("on", "told_by", "how", "note", "why")},
+        chosen=here.form.get("options", []),
+        today=today,
+        earliest=min((option.since for option in now.values() if option.agreed), default=None),
+        errors={} if struck is not None else errors,
+        struck=next((each for each in taken_back if each.id == struck and each.struck_at is None), None),
+        struck_errors=errors if struck is not None else {},
+        refused=problem.reason if isinstance(problem, Refused) else None,
+        timezone=places.timezone(participant.site_id),
+    )
+
+
 # The signed consent
 
 
@@ -476,6 +652,10 @@ def _signature_rows(
         ]
     if consent.withdrawn_on is not None:
         rows.append((gettext("Withdrawn on"), day(consent.withdrawn_on, language), "text"))
+    if consent.refused_at is not None:
+        at = moment(consent.refused_at, timezone, language)
+        why = gettext("%(at)s: recorded wrongly, so it counts as no consent") % {"at": at}
+        rows.append((gettext("Refused"), why, "text"))
     if consent.paper_sha256:
         rows.append((gettext("SHA-256 of the scan"), consent.paper_sha256, "code"))
     return [
@@ -494,13 +674,15 @@ def _consent_page(
     signature: str | None = None,
     strokes: str | None = None,
 ) -> Response:
-    _, consent = _consents(here, participant, consent_id)
+    consents, consent = _consents(here, participant, consent_id)
     document = reads.document_of(here.session, here.the_study, consent)
     places = places_of(here)
     return show_at(
         here,
         places,
         "consent/show.html",
+        changed=_changed(here, consents, consent),
+        why_not_refuse=_why_not_refuse(here, participant, consents, consent),
         participant=participant,
         url=_url(here, participant),
         consent=consent,
@@ -525,9 +707,26 @@ def _consent_page(
     )
 
 
-def _participant(here: Here, code: str, permission: Permission) -> Participant:
+def _changed(here: Here, consents: Sequence[Consent], consent: Consent) -> list[tuple[str, rules.Option]]:
+    """Which optional consents stand otherwise today than they were signed here: label, and how it stands."""
+    if not rules.is_active(consent):
+        return []
+    signed: dict[str, bool] = json.loads(consent.options)
+    asked = reads.asked_with(here.session, here.the_study, consent)
+    labels = {choice.code: choice.label for choice in asked.optional}
+    now = reads.options_now(here.session, consents)
+    return [(labels.get(code, code), now[code]) for code, agreed in signed.items() if now[code].agreed != agreed]
+
+
+def _participant(here: Here, code: str, permission: Permission, action: str = "") -> Participant:
     participant = participant_by_code(here.session, here.the_study, code, by=here.actor)
-    require(here.actor, permission, site_id=participant.site_id, subject=f"{participant.code}/consent")
+    require(
+        here.actor,
+        permission,
+        site_id=participant.site_id,
+        action=action or permission,
+        subject=f"{participant.code}/consent",
+    )
     return participant
 
 

@@ -23,7 +23,7 @@ from app.capture.typed import parse_typed
 from app.consent import rules as consent_rules
 from app.consent.actions import withdraw_consent
 from app.consent.models import Consent
-from app.consent.reads import consents_of, reconsent_owed, reconsent_waiting
+from app.consent.reads import consents_of, options_now, reconsent_owed, reconsent_waiting
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, database_of, require_password
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.foundation.languages import translations
@@ -586,6 +586,8 @@ def show(here: PageInStudy, code: str) -> Response:
         consents=[_consent_row(here, participant, consent) for consent in consents],
         owed=(owed := reconsent_owed(here.the_study, consents, today, places.code(participant.site_id))),
         owed_waits=reconsent_waiting(owed, consents),
+        refused_last=consents[-1] if consents and consents[-1].refused_at is not None else None,
+        options=_options(here, consents),
         appointments=[{"row": row, "label": label_of(here, row)} for row in appointments],
         may_book=may(here.actor, Permission.APPOINTMENT_BOOK, site_id=site_id)
         and why_not_book(Status(participant.status), None) is None
@@ -728,7 +730,7 @@ def _baseline(definition: Study, marks: Mapping[tuple[str, str], EntryMark]) -> 
 
 def _pending(consents: Sequence[Consent]) -> Consent | None:
     """The consent that waits for its countersignature."""
-    return next((one for one in consents if one.countersigned_at is None and one.withdrawn_on is None), None)
+    return next((one for one in consents if consent_rules.is_waiting(one)), None)
 
 
 def _steps(
@@ -1002,6 +1004,12 @@ def _mark(
     if visit.status == VisitStatus.MISSED:
         return "missed"
     return "none" if visit.status == VisitStatus.STOPPED else "empty"
+
+
+def _options(here: Here, consents: Sequence[Consent]) -> list[tuple[str, consent_rules.Option]]:
+    """How each optional consent stands: its label, and since when it is given or not."""
+    labels = {choice.code: choice.label for choice in here.the_study.definition.consent.optional}
+    return [(labels.get(code, code), each) for code, each in options_now(here.session, consents).items()]
 
 
 def _consent_row(here: Here, participant: Participant, consent: Consent) -> dict[str, Any]:
@@ -1399,5 +1407,5 @@ def _withdraw_page(here: Here, participant: Participant, *, problem: Invalid | R
         errors=errors,
         refused=problem.reason if isinstance(problem, Refused) else _why_not_withdraw(definition, participant),
         current=current.label if current else participant.withdrawal_level,
-        holds_consent=any(consent.withdrawn_on is None for consent in consents),
+        holds_consent=any(consent_rules.stands(consent) for consent in consents),
     )

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi.responses import RedirectResponse, Response
 
 from app.consent.reads import consents_of
+from app.consent.rules import is_waiting
 from app.dependencies import (
     ChangeInStudy,
     ChangeInTurn,
@@ -228,7 +229,7 @@ def _mended_at(here: Here, participant: Participant, gate: Gate, stood: AtTheGat
         case "consented" if may(here.actor, Permission.CONSENT_RECORD, site_id=site_id):
             assert participant.id is not None
             consents = consents_of(here.session, participant.id)
-            waits = next((one for one in consents if one.countersigned_at is None and one.withdrawn_on is None), None)
+            waits = next((one for one in consents if is_waiting(one)), None)
             if waits is not None:
                 return f"{url}/consents/{waits.id}/countersign", "Countersign consent"
             return f"{url}/consent", "Record consent"

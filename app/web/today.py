@@ -11,7 +11,7 @@ from app.capture.casebook.reads import casebooks_due
 from app.capture.queries.reads import waiting
 from app.capture.reads import Progress, UnsignedVisit, progress, unsigned_visits
 from app.capture.rules import named_form
-from app.consent.reads import Owed, reconsents_owed, to_countersign
+from app.consent.reads import Owed, Unsettled, reconsents_owed, unsettled
 from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import NotAllowed
 from app.participants.reads import (
@@ -112,7 +112,8 @@ def today(here: PageInStudy) -> Response:
         cursor=here.request.query_params.get("after") or None,
     )
     first_page = not here.request.query_params.get("after")
-    lines, earlier = _on_the_way(here, by, latest - LATELY) if first_page else ([], {})
+    consents = unsettled(here.session, study, by=by, since=here.now - LATELY, most=SHOWN) if first_page else []
+    lines, earlier = _on_the_way(here, by, latest - LATELY, consents) if first_page else ([], {})
     rows = [{**_visit(here, places, each), "lost": each.participant_status == Status.LOST} for each in due.rows]
     path = f"/{study.code}/today"
     waits = waiting_for(here.session, study, by=by) if first_page and any(may(by, each) for each in WAITED) else None
@@ -135,6 +136,8 @@ def today(here: PageInStudy) -> Response:
         allocated=definition.is_allocated,
         owed=_owed(here, places, by) if first_page else [],
         countersign=_owed(here, places, by, waiting=True) if first_page else [],
+        unsettled=[each for each in consents if not each.first],
+        may_record=may(by, Permission.CONSENT_RECORD),
         countersigns=may(by, Permission.CONSENT_COUNTERSIGN),
         unsigned=[_unsigned(here, each) for each in unsigned.rows] if unsigned else None,
         to_sign=unsigned.total if unsigned else 0,
@@ -193,7 +196,9 @@ def _visit(here: Here, places: Places, each: DueVisit) -> dict[str, Any]:
     }
 
 
-def _on_the_way(here: Here, by: Actor, since: date) -> tuple[list[OnTheWay], dict[Status, int]]:
+def _on_the_way(
+    here: Here, by: Actor, since: date, consents: Sequence[Unsettled]
+) -> tuple[list[OnTheWay], dict[Status, int]]:
     """Those who have consented or are screened, the ready first, and how many of either are left to the list.
 
     Whoever was screened before that day and went no further waits for nothing that anybody does today, unless a
@@ -215,7 +220,7 @@ def _on_the_way(here: Here, by: Actor, since: date) -> tuple[list[OnTheWay], dic
     filled = progress(session, study, [row.id for row in pages[Status.CONSENTED].rows])
     lines = [_consented(here, row, filled[row.id]) for row in pages[Status.CONSENTED].rows]
     lines.sort(key=lambda line: (bool(line.lacking), line.row.code))
-    waits = to_countersign(session, study, by=by, most=SHOWN)
+    waits = {each.participant_id: each.id for each in consents if each.first}
     newest = {row.id: row for row in pages[Status.SCREENED].rows}
     if beyond := waits.keys() - newest.keys():
         wanted = ParticipantFilter(status=Status.SCREENED, among=frozenset(beyond))

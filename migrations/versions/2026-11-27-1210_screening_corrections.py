@@ -7,7 +7,7 @@ from sqlmodel.sql.sqltypes import AutoString
 from app.foundation.database import Instant
 
 revision = "screening_corrections"
-down_revision = "follow_up_clocks"
+down_revision = "consent_refused"
 branch_labels = None
 depends_on = None
 

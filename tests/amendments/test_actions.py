@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlmodel import Session
 
 from app.amendments.actions import begin, cancel, carry_on, carry_on_now, carry_out_due, plan
@@ -17,6 +17,7 @@ from app.capture.actions import save_entry
 from app.capture.locks.actions import close_data
 from app.capture.locks.rules import Kind
 from app.capture.reads import entry_of
+from app.consent.reads import CONSENT
 from app.foundation.database import Database
 from app.foundation.errors import Invalid, NotAllowed, NotFound, Refused
 from app.people.permissions import Permission, Role, holders
@@ -144,6 +145,12 @@ def test_what_it_would_mean_is_shown_and_nothing_is_written(session: Session, st
     assert (entry.visit, entry.instrument, entry.becomes) == ("baseline", "pain", (Becomes.INCOMPLETE,))
     assert (entry.items, entry.breaks_signature) == (("pain_worst",), True)
     assert effect.owes == "2"
+    nobody = update(CONSENT).values(refused_at=NOW, refused_by="noor")
+    with session.begin_nested() as inside:
+        session.execute(nobody)
+        (other,) = effects(session, now_in_use, wanted, place, now=NOW).rows
+        assert other.owes is None, "a refused consent is none that a newer one replaces"
+        inside.rollback()
     assert effect.outside == ("week18",), "booked for a day that lies behind the new window"
     assert (dates_of(session, one.id), len(log_of(session))) == (before, entries)
     (number,) = planned(session, now_in_use)

@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 from app.consent.rules import (
     binding_digest,
     consent_problems,
+    gives_more,
     is_intact,
+    options_now,
+    taking_back_problems,
     valid_document,
     why_no_consent,
     why_not_countersign,
     why_not_countersigner,
+    why_not_refuse,
     why_not_sign,
     words_digest,
 )
@@ -49,8 +53,10 @@ class Stored:
         signed_on=SIGNED,
         participant_code="M-001",
     )
+    recorded_at: datetime = AT
     countersigned_at: datetime | None = AT
     withdrawn_on: date | None = None
+    refused_at: datetime | None = None
 
 
 @pytest.mark.requirement("EMA-15")
@@ -112,6 +118,8 @@ def test_the_latest_document_that_is_valid_holds(language: str, on: date, versio
 
 OPEN = Stored(countersigned_at=None)
 GONE = Stored(withdrawn_on=date(2026, 3, 10))
+WRONG = Stored(countersigned_at=None, refused_at=AT)
+TAKEN_BACK = Stored(refused_at=AT)
 
 
 @pytest.mark.requirement("GDPR-7")
@@ -129,6 +137,12 @@ GONE = Stored(withdrawn_on=date(2026, 3, 10))
         ([Stored(), OPEN], None, None),
         ([GONE, OPEN], None, "not countersigned"),
         ([GONE, Stored()], None, None),
+        ([WRONG], None, "of 2 Mar 2026 was refused"),
+        ([TAKEN_BACK], None, "Record it again"),
+        ([TAKEN_BACK], SIGNED, "Record it again"),
+        ([WRONG, OPEN], None, "not countersigned"),
+        ([WRONG, GONE], None, "withdrawn"),
+        ([WRONG, Stored()], None, None),
     ],
 )
 def test_consent_holds_from_signature_to_withdrawal(
@@ -146,6 +160,10 @@ def test_consent_holds_from_signature_to_withdrawal(
         (Status.CONSENTED, [Stored()], "complete already"),
         (Status.RANDOMISED, [Stored(document_version="1")], None),
         (Status.SCREENED, [GONE], None),
+        (Status.SCREENED, [OPEN], "refuse it"),
+        (Status.SCREENED, [WRONG], None),
+        (Status.CONSENTED, [TAKEN_BACK], None),
+        (Status.SCREENED, [WRONG, OPEN], "Countersign it"),
         (Status.SCREEN_FAILED, [], "did not pass"),
         (Status.WITHDRAWN, [], "withdrawn"),
         (Status.LOST, [], "were found"),
@@ -162,8 +180,110 @@ def test_who_may_countersign() -> None:
     assert why_not_countersign(OPEN) is None
     assert "already" in str(why_not_countersign(Stored()))
     assert "withdrawn" in str(why_not_countersign(GONE))
+    assert "refused" in str(why_not_countersign(WRONG))
     assert why_not_countersigner(["investigator"], ("coordinator", "investigator")) is None
     assert "investigator" in str(why_not_countersigner(["coordinator"], ("investigator",)))
+
+
+FIRST = Stored(document_version="1", signed_on=date(2026, 2, 1), recorded_at=AT.replace(month=2))
+
+
+@pytest.mark.parametrize(
+    ("consent", "others", "status", "is_used", "reason"),
+    [
+        (OPEN, [], Status.SCREENED, False, None),
+        (OPEN, [], Status.WITHDRAWN, True, None),  # until it is countersigned, nothing was recorded under it
+        (OPEN, [FIRST], Status.RANDOMISED, True, None),
+        (Stored(), [], Status.CONSENTED, False, None),
+        (Stored(), [], Status.CONSENTED, True, "it stays"),
+        (Stored(), [], Status.RANDOMISED, False, "it stays"),
+        (Stored(), [], Status.COMPLETED, False, "it stays"),
+        (Stored(), [FIRST], Status.RANDOMISED, True, None),  # everything was recorded under the earlier one as well
+        (Stored(), [replace(FIRST, refused_at=AT)], Status.RANDOMISED, True, "it stays"),
+        (Stored(), [replace(FIRST, countersigned_at=None)], Status.RANDOMISED, True, "it stays"),
+        (FIRST, [Stored()], Status.CONSENTED, False, "later consent"),
+        (GONE, [], Status.CONSENTED, False, "withdrawn on"),
+        (WRONG, [], Status.SCREENED, False, "already"),
+    ],
+)
+def test_which_consent_can_be_refused(
+    consent: Stored, others: list[Stored], status: Status, is_used: bool, reason: str | None
+) -> None:
+    found = why_not_refuse(consent, [consent, *others], status, is_used=is_used)
+    assert found is None if reason is None else reason in str(found)
+
+
+@dataclass(frozen=True)
+class Back:
+    id: int | None = 1
+    code: str = "contact"
+    taken_back_on: date = date(2026, 3, 5)
+    recorded_at: datetime = datetime(2026, 3, 6, 12, tzinfo=UTC)
+    struck_at: datetime | None = None
+
+
+AGAIN = Stored(signed_on=date(2026, 3, 8), recorded_at=AT.replace(day=8))
+
+
+@pytest.mark.requirement("GDPR-7")
+@pytest.mark.parametrize(
+    ("consents", "taken_back", "agreed", "since"),
+    [
+        ([Stored()], [], True, SIGNED),
+        ([Stored(options='{"contact":false}')], [Back()], False, SIGNED),
+        ([Stored()], [Back()], False, date(2026, 3, 5)),
+        ([Stored()], [Back(struck_at=AT)], True, SIGNED),
+        ([Stored()], [Back(code="data_sharing")], True, SIGNED),
+        ([Stored(), AGAIN], [Back()], True, date(2026, 3, 8)),
+        ([Stored(), replace(AGAIN, countersigned_at=None)], [Back()], False, date(2026, 3, 5)),
+        ([Stored(), replace(AGAIN, refused_at=AT)], [Back()], False, date(2026, 3, 5)),
+        # Signed on paper before they took it back, and recorded after it: what they said last holds.
+        ([Stored(), replace(AGAIN, signed_on=date(2026, 3, 4))], [Back()], False, date(2026, 3, 5)),
+        # Of one day: what was recorded later.
+        ([Stored(), replace(AGAIN, signed_on=date(2026, 3, 5))], [Back()], True, date(2026, 3, 5)),
+        ([Stored()], [Back(taken_back_on=SIGNED)], False, SIGNED),
+        ([Stored()], [Back(), Back(id=2, taken_back_on=date(2026, 3, 7))], False, date(2026, 3, 5)),
+    ],
+)
+def test_an_optional_consent_stands_as_it_was_said_last(
+    consents: list[Stored], taken_back: list[Back], agreed: bool, since: date
+) -> None:
+    option = options_now(consents, taken_back)["contact"]
+    assert (option.agreed, option.since) == (agreed, since)
+    assert (option.taken_back is not None) is (not agreed and '"contact":true' in consents[0].options)
+    gone = [replace(one, withdrawn_on=date(2026, 3, 9)) for one in consents]
+    assert options_now(gone, taken_back) == {}
+
+
+def test_whoever_gives_more_signs_the_same_version_again() -> None:
+    now = options_now([Stored()], [Back()])
+    assert gives_more({"contact": True}, now)
+    assert gives_more({"contact": False, "data_sharing": True}, now)
+    assert not gives_more({"contact": False}, now)
+    assert not gives_more({"contact": True}, options_now([Stored()], []))
+    assert why_not_sign(Status.RANDOMISED, [Stored()], "2", gives_more=True) is None
+    assert "Countersign it" in str(why_not_sign(Status.RANDOMISED, [Stored(), OPEN], "2", gives_more=True))
+    assert "completed" in str(why_not_sign(Status.COMPLETED, [Stored()], "2", gives_more=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "problems"),
+    [
+        ({}, []),
+        ({"codes": []}, ["options required"]),
+        ({"codes": ["contact", "other"]}, ["options choice"]),
+        ({"on": date(2026, 3, 11)}, ["on future"]),
+        ({"on": date(2026, 3, 1)}, ["on too_early"]),
+        ({"told_by": "nobody"}, ["told_by choice"]),
+        ({"how": "by_smoke"}, ["how choice"]),
+    ],
+)
+def test_what_is_taken_back_says_which_when_who_and_how(changes: dict[str, Any], problems: list[str]) -> None:
+    asked: dict[str, Any] = {"codes": ["contact"], "on": date(2026, 3, 5), "told_by": "other", "how": "in_person"}
+    now, today = options_now([Stored()], []), date(2026, 3, 10)
+    asked |= changes
+    found = taking_back_problems(asked.pop("codes"), now, **asked, today=today)
+    assert [f"{each.field} {each.rule}" for each in found] == problems
 
 
 TYPED: dict[str, Any] = {

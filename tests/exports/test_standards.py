@@ -722,22 +722,29 @@ def test_a_consent_is_a_draft_until_it_is_countersigned_and_inactive_once_withdr
     consent(session, study, row, withdrawn_on=LATER.date())
     consent(session, study, row, document_version="2", method="paper", options='{"samples": true}')
     consent(session, study, participant(session, study, 2), **dict.fromkeys(by))
+    wrong = {"refused_at": LATER, "refused_by": "noor", "refused_why": "Another person"}
+    consent(session, study, participant(session, study, 3), options='{"samples": true}', **wrong)
     data = made(session, study, manager, Standard.FHIR)
     found = [one["resource"] for one in json.loads(data)["entry"] if one["resource"]["resourceType"] == "Consent"]
     for one in found:
         get_fhir_model_class("Consent").model_validate(one)
-    assert [one["status"] for one in found] == ["inactive", "active", "draft"]
+    assert [one["status"] for one in found] == ["inactive", "active", "draft", "entered-in-error"]
     assert [one["verification"][0] for one in found] == [
         {"verified": True, "verificationDate": "2026-03-02T09:30:00.000000Z"},
         {"verified": True, "verificationDate": "2026-03-02T09:30:00.000000Z"},
         {"verified": False},
+        {"verified": True, "verificationDate": "2026-03-02T09:30:00.000000Z"},
     ]
     assert found[0]["provision"] == {"period": {"end": LATER.date().isoformat()}}
-    assert [one["policy"][0]["uri"] for one in found] == [f"urn:equipoise:mini:consent:{v}" for v in ("1", "2", "1")]
+    assert [one["policy"][0]["uri"] for one in found] == [
+        f"urn:equipoise:mini:consent:{v}" for v in ("1", "2", "1", "1")
+    ]
     options = [[each["valueBoolean"] for each in one["extension"] if ":option:" in each["url"]] for one in found]
-    assert options == [[], [True], []]
-    assert len({one["id"] for one in found}) == 3
-    assert len({one["patient"]["reference"] for one in found}) == 2
+    assert options == [[], [True], [], [True]]
+    now = [[each["valueBoolean"] for each in one["extension"] if ":option-now:" in each["url"]] for one in found]
+    assert now == [[], [True], [], []]  # as it stands of consents that hold
+    assert len({one["id"] for one in found}) == 4
+    assert len({one["patient"]["reference"] for one in found}) == 3
     for word in (b"Wilhelmina", b"Countersigning"):
         assert word not in data
 

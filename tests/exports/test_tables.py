@@ -13,6 +13,7 @@ from sqlmodel import Session
 from app.audit.actions import ENTRY as AUDIT
 from app.audit.actions import Change, record
 from app.capture.models import Entry
+from app.consent.models import OptionTakenBack
 from app.exports import reads
 from app.exports.actions import record_delivery, record_export
 from app.exports.choice import Choice
@@ -72,7 +73,7 @@ ALLOWED = {
     "queries": "participant site query visit instrument item origin rule state question answer raised_at changed_at "
     "closed_at closing",
     "consents": "participant site document_version language document_sha256 method signed_on recorded_at "
-    "countersigned_at withdrawn_on study_version",
+    "countersigned_at withdrawn_on refused_at refused_why study_version",
     "screening": "participant site screened_at study_version eligible failure_reason criterion__adult criterion__pain "
     "criterion__surgery",
     "adverse_events": "participant site number state term code onset ended severity serious serious__death "
@@ -356,6 +357,33 @@ def test_optional_consents_have_a_column_each(session: Session):
     manager = person(session, study, "data_manager")
     consent(session, study, participant(session, study, 1), options=json.dumps({"samples": False}))
     assert as_json(session, study, "consents", manager)[0]["option__samples"] is False
+
+
+@pytest.mark.requirement("GDPR-7")
+def test_what_was_taken_back_stands_beside_what_was_signed(session: Session):
+    study = mini_study(session, consent={"optional": [{"code": "samples", "label": "Keep samples"}]})
+    manager, then = person(session, study, "data_manager"), NOW + timedelta(days=1)
+    yes = json.dumps({"samples": True})
+    one, other = participant(session, study, 1), participant(session, study, 2)
+    wrong: dict[str, Any] = {"refused_at": NOW, "refused_by": "noor", "refused_why": "Another day"}
+    for row, more in ((one, wrong), (one, {}), (one, {"document_version": "2"}), (other, {})):
+        consent(session, study, row, options=yes, **more)
+    back: dict[str, Any] = {"code": "samples", "told_by": "participant", "how": "by_phone", "recorded_by": "noor"}
+    gone: dict[str, Any] = {"struck_at": then, "struck_by": "noor"}
+    for row, more in ((one, {}), (other, gone)):
+        when: dict[str, Any] = {"taken_back_on": then.date(), "recorded_at": then}
+        assert row.id is not None
+        session.add(OptionTakenBack(participant_id=row.id, **back, **when, **more))
+    session.flush()
+    names = ("refused_why", "option__samples", "option_now__samples", "option_since__samples")
+    found = [tuple(row[name] for name in names) for row in as_json(session, study, "consents", manager)]
+    late, signed = then.date().isoformat(), TODAY.isoformat()
+    assert found == [
+        ("Another day", True, None, None),
+        (None, True, False, late),
+        (None, True, False, late),
+        (None, True, True, signed),
+    ]
 
 
 def test_the_codebook_describes_every_column(session: Session, study: StudyInUse, manager: Actor):

@@ -327,6 +327,10 @@ def test_a_visit_without_consent_to_the_version_that_held(session: Session):
     assert (found.about, found.occurred_on, found.grade) == ("2", date(2026, 3, 5), "major")
     session.execute(update(CONSENT).values(document_version="2", signed_on=date(2026, 3, 5)))
     assert consents()[0].state == State.GONE
+    session.execute(update(CONSENT).values(refused_at=later(1), refused_by="noor"))
+    assert consents()[0].state == State.OPEN
+    session.execute(update(CONSENT).values(refused_at=None, refused_by=None))
+    assert consents()[0].state == State.GONE
     session.execute(delete(CONSENT))
     assert consents()[0].state == State.OPEN
 

@@ -465,3 +465,114 @@ def test_a_drawn_signature_stands_on_the_page_and_in_the_copy(world):
     assert program.done("GET", f"/participants/M-001/consents/{consent.id}/signature")["strokes"] == [
         [10, 10, 110, 60, 200, 20]
     ]
+
+
+def test_a_wrong_consent_is_refused_at_its_countersignature_and_recorded_again(world):
+    participant = world.screened()
+    browser, investigator = world.coordinator(), world.browser("investigator")
+    browser.post(PAGE, signed(world, countersign="later"))
+    (consent,) = stored(world, participant.id)
+    page = f"{WHO}/consents/{consent.id}"
+    assert investigator.soup(f"{page}/countersign").select_one(f"a[href='{page}/refuse']") is not None
+    assert "Signed on" in said(investigator.get(f"{page}/refuse"))
+    late = {**investigator.form(f"{page}/refuse"), "why": "x", "password": PASSWORD}
+    # Neither without the reason, nor without the password; what was typed stays.
+    reply = investigator.post(f"{page}/refuse", {"why": "", "password": PASSWORD})
+    assert (reply.status_code, "Say what is wrong with it." in said(reply)) == (422, True)
+    reply = investigator.post(f"{page}/refuse", {"why": "Another day", "password": "wrong"})
+    assert (reply.status_code, "Another day" in reply.text) == (422, True)
+    reply = investigator.post(f"{page}/refuse", {"why": f"Another day {HOSTILE}", "password": PASSWORD})
+    assert (reply.status_code, reply.headers["location"]) == (303, f"{WHO}?done=consent_refused")
+    # Who recorded it is told what to do, on Today and on the participant's page.
+    for path in ("/mini/today", WHO):
+        soup = browser.soup(path)
+        assert "Recorded wrongly" in soup.get_text()
+    assert "record it again. investigator_north wrote: Another day" in said(browser.get(WHO))
+    assert HOSTILE not in browser.get(WHO).text
+    assert browser.soup("/mini/today").select_one(f"#unsettled a[href^='{PAGE}']") is not None
+    shown = said(browser.get(page))
+    assert "Refused: it counts as no consent" in shown
+    assert "byte for byte what was signed" in shown
+    for path in (f"{page}/countersign", f"{page}/refuse"):
+        assert "refused" in said(investigator.get(path))
+        assert investigator.soup(path).select_one("main form") is None
+    assert investigator.send(f"{page}/refuse", late).status_code == 409
+    # The form is there again, and leads where it always leads.
+    reply = browser.post(PAGE, signed(world))
+    assert (reply.status_code, reply.headers["location"]) == (303, f"{WHO}?done=countersigned")
+    assert [one.refused_at is None for one in stored(world, participant.id)] == [False, True]
+    assert browser.soup("/mini/today").select_one("#unsettled") is None
+    assert packed("so it counts as no consent") in "".join(text_of(browser.get(f"{page}.pdf").content))
+
+
+def test_the_only_consent_is_taken_back_with_its_visits_or_the_page_says_why_not(world):
+    participant = world.screened()
+    browser = world.coordinator()
+    browser.post(PAGE, signed(world))
+    (consent,) = stored(world, participant.id)
+    page = f"{WHO}/consents/{consent.id}"
+    assert "Take this consent back" in said(browser.get(page))
+    assert "screened again" in said(browser.get(f"{page}/refuse"))
+    browser.post(f"{page}/refuse", {"why": "Another person signed", "password": PASSWORD})
+    assert world.found("M-001").status == "screened"
+    with world.database.reading() as session:
+        assert visits_of(session, participant.id) == []
+    browser.post(PAGE, signed(world))
+    with world.database.reading() as session:
+        assert [visit.code for visit in visits_of(session, participant.id)] == ["baseline"]
+    second = f"{WHO}/consents/{stored(world, participant.id)[1].id}"
+    missed = {"why": "Ill", "version": "1"}
+    assert browser.post(f"{WHO}/visits/baseline/missed", missed, page=f"{WHO}/visits/baseline").status_code == 303
+    assert "so it stays" in said(browser.get(second))
+    assert browser.soup(f"{second}/refuse").select_one("main form") is None
+
+
+def test_an_optional_consent_is_taken_back_alone_struck_and_given_again(shared_database):
+    world = World(shared_database, consent=OPTIONAL)
+    participant = world.screened()
+    browser = world.coordinator()
+    browser.post(PAGE, signed(world, **{"options.later": "yes"}))
+    page = f"{WHO}/optional-consents"
+    assert "May be asked about later studies: yes" in said(browser.get(WHO))
+    assert browser.soup(WHO).select_one(f"a[href='{page}']") is not None
+    typed = {"options": "later", "on": str(world.today()), "told_by": "participant", "how": "", "note": "At the call"}
+    reply = browser.post(page, typed)
+    assert (reply.status_code, "Choose how they told you." in said(reply)) == (422, True)
+    kept = form_in(BeautifulSoup(reply.text, "html.parser"), page)
+    assert (kept["options"], kept["told_by"], kept["note"]) == (["later"], ["participant"], ["At the call"])
+    reply = browser.send(page, {**kept, "how": "by_phone"})
+    assert (reply.status_code, reply.headers["location"]) == (303, f"{page}?done=option_taken_back")
+    assert "May be asked about later studies: no" in said(browser.get(WHO))
+    (consent,) = stored(world, participant.id)
+    assert "was taken back: no since" in said(browser.get(f"{WHO}/consents/{consent.id}"))
+    assert consent.options == '{"later":true}'
+    soup = browser.soup(page)
+    assert "At the call" in soup.get_text()
+    assert soup.select_one("input[name=options]") is None  # nothing is left to take back
+    # It was a mistake.
+    (link,) = [str(each["href"]) for each in soup.select("table a") if "mistake" in str(each["href"])]
+    strike = link.partition("?")[0] + "/" + link.partition("=")[2].partition("#")[0] + "/mistake"
+    reply = browser.post(strike, {"why": ""}, page=link)
+    assert (reply.status_code, "How did the mistake come about?" in said(reply)) == (422, True)
+    assert browser.post(strike, {"why": "Somebody else's"}, page=link).status_code == 303
+    assert "May be asked about later studies: yes" in said(browser.get(WHO))
+    assert "Recorded by mistake" in said(browser.get(page))
+    # Taken back indeed, and given later: with a signature.
+    browser.post(page, {**typed, "how": "in_person"})
+    (again,) = [str(each["href"]) for each in browser.soup(page).select(f"a[href^='{PAGE}?']")]
+    assert "sign once more" in said(browser.get(again))
+    reply = browser.post(PAGE, signed(world, **{"options.later": "no"}), page=again)
+    assert "complete already" in said(reply)
+    reply = browser.post(PAGE, signed(world, **{"options.later": "yes"}), page=again)
+    assert (reply.status_code, reply.headers["location"]) == (303, f"{WHO}?done=countersigned")
+    assert "May be asked about later studies: yes" in said(browser.get(WHO))
+
+
+def test_who_may_not_record_consents_reads_what_was_taken_back_and_changes_nothing(shared_database):
+    world = World(shared_database, consent=OPTIONAL)
+    world.screened()
+    world.coordinator().post(PAGE, signed(world, **{"options.later": "yes"}))
+    monitor = world.browser("monitor")
+    soup = monitor.soup(f"{WHO}/optional-consents")
+    assert "May be asked about later studies" in soup.get_text()
+    assert soup.select_one("main form") is None

@@ -278,15 +278,29 @@ class _Bundle:
         }
 
     def consents(self, casebook: Casebook) -> Iterator[tuple[str, Resource]]:
-        """What they agreed to: a draft until it is countersigned, inactive once it is withdrawn; never taken away."""
+        """What they agreed to: a draft until it is countersigned, inactive once it is withdrawn; never taken away.
+
+        One that was refused had been recorded wrongly: it is entered in error.
+        """
         names = [column.name for column in self.whole.columns["consents"]]
         for number, row in enumerate(casebook.rows["consents"], start=1):
             one: Mapping[str, Any] = dict(zip(names, row, strict=True))
             countersigned, withdrawn = one["countersigned_at"], one["withdrawn_on"]
+            status = "inactive" if withdrawn else "active" if countersigned else "draft"
             options = [
                 extension(f"option:{name.removeprefix('option__')}", valueBoolean=one[name])
                 for name in names
                 if name.startswith("option__") and one[name] is not None
+            ]
+            options += [
+                extension(f"option-now:{name.removeprefix('option_now__')}", valueBoolean=one[name])
+                for name in names
+                if name.startswith("option_now__") and one[name] is not None
+            ]
+            options += [
+                extension(f"option-since:{name.removeprefix('option_since__')}", valueDate=one[name].isoformat())
+                for name in names
+                if name.startswith("option_since__") and one[name] is not None
             ]
             key = f"{casebook.participant}/{number}"
             yield (
@@ -300,7 +314,7 @@ class _Bundle:
                         extension("document-sha256", valueString=one["document_sha256"]),
                         *options,
                     ],
-                    "status": "inactive" if withdrawn else "active" if countersigned else "draft",
+                    "status": "entered-in-error" if one["refused_at"] else status,
                     **CONSENT,
                     "patient": {"reference": self.urn("Patient", casebook.participant)},
                     "dateTime": one["signed_on"].isoformat(),

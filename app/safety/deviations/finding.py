@@ -150,6 +150,7 @@ def _consents(session: Session, study: StudyInUse, now: datetime) -> Iterator[Fo
         signed = exists(
             select(CONSENT.c.id).where(
                 CONSENT.c.participant_id == VISIT.c.participant_id,
+                CONSENT.c.refused_at.is_(None),
                 CONSENT.c.document_version.in_(order[place:]),
                 CONSENT.c.signed_on <= VISIT.c.held_on,
             )
