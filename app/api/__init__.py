@@ -33,6 +33,7 @@ from app.api import (
     messages,
     oversight,
     participants,
+    people,
     queries,
     randomisation,
     reports,
@@ -49,6 +50,7 @@ from app.api.redcap import door as redcap
 families = (
     account,
     study,
+    people,
     drafts,
     importing,
     amendments,
