@@ -17,13 +17,13 @@ from app.foundation import clock, paging
 from app.foundation.database import Database
 from app.people.permissions import Role
 from tests.api.client import leads_to
-from tests.blinding.trial import API, BEGUN, WORLD, Trial, play, set_up
+from tests.blinding.trial import API, BEGUN, PASSWORD, WORLD, Trial, play, set_up
 from tests.house.resources import LISTS, ONE_OF
 
 pytestmark = pytest.mark.both_databases
 
 KNOWN: dict[str, tuple[Any, ...]] = {
-    "code": ("M-001", "M-002", "M-003"),
+    "code": ("M-001", "M-002", "M-005"),
     "visit": ("tx01", "week18"),
     "instrument": ("pain", "disability"),
     "number": (1, 2, 3),
@@ -33,14 +33,16 @@ KNOWN: dict[str, tuple[Any, ...]] = {
 ASKED = {
     "/appointments": "&begins_at=2026-03-01T00:00:00Z&days=92",
     "/visits-due": "&days=366",
+    "/versions/{later}/differences": "&since=1",
     "/coded-texts": "&queue=coded",
     "/dictionaries/{dictionary}/terms": "&q=o",
 }
 # Of these nothing came about in this trial; their own tests have rows.
 EMPTY = {
+    "/casebooks-due",
+    "/unblindings/{number}/arms",
     "/double-entries",
     "/agreement/double-entry",
-    "/agreement/coding",
     "/participants/{code}/visits/{visit}/entries/{instrument}/repeats",
 }
 # What a part of an address is called in a row.
@@ -132,6 +134,11 @@ def _played(database: Database, folder: Any, time: time_machine.Traveller) -> Pl
 
     trial._send = noting  # type: ignore[method-assign]
     play(trial, WORLD, time)
+    for name in ("One", "Two", "Three"):
+        trial.did(trial.api("administrator", "POST", f"{API}/drafts", {"name": name}))
+    for kind in ("lost", "found"):
+        said = {"kind": kind, "on": "2026-07-07", "words": "By telephone", "password": PASSWORD}
+        trial.did(trial.api("coordinator", "POST", f"{API}/participants/M-001/ends", said))
     trial._send = send  # type: ignore[method-assign]
     played.ended = clock.now()
     return played
