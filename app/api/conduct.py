@@ -239,6 +239,9 @@ class CareReply(Reply):
     recorded_by: str
 
 
+EndKind = Literal["lost", "found", "died", "mistake", "completed", "reopened"]
+
+
 class EndBody(Body):
     """That a participant was lost, found again, or died; or that the death was a mistake."""
 
@@ -254,7 +257,7 @@ class EndBody(Body):
         },
     )
 
-    kind: Literal["lost", "found", "died", "mistake", "completed", "reopened"] = Field(
+    kind: EndKind = Field(
         description="mistake: recorded as dead, and is not; reopened: completed the study, and something is left to do."
     )
     on: date
@@ -551,9 +554,15 @@ def _care(here: Here, participant: Participant) -> list[CareReply]:
 
 
 @router.get("/participants/{code}/ends", name="api.ends")
-def ends(here: ApiPage, code: str, cursor: Cursor = None, limit: Limit = 50) -> PageOf[EndReply]:
+def ends(
+    here: ApiPage,
+    code: str,
+    kind: Annotated[EndKind | None, Query(description="Only of this kind.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[EndReply]:
     """Whether a participant was lost, found, died or completed the study: every record, the oldest first."""
-    found = _ends(here, _readable(here, code))
+    found = [each for each in _ends(here, _readable(here, code)) if kind in (None, each.kind)]
     page = paging.page_of_all(found, limit, lambda each: (each.number,), int, cursor=cursor)
     return PageOf(items=page.rows, next=page.next)
 

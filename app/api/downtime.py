@@ -6,7 +6,7 @@ from datetime import datetime
 from fastapi.responses import Response
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from app.api.addressed import participant_of
+from app.api.addressed import address_of, participant_of
 from app.api.operations import operations
 from app.api.randomisation import (
     PARTICIPANTS,
@@ -257,7 +257,8 @@ def make(here: SequenceChange, asked: PackBody) -> Response:
         note=None,
     )
     without = MadeReply(number=made.number, passphrase=None, slips=[], files=[], note=ONCE)
-    answer = here.answer_once(shown.model_dump(mode="json"), repeated=without.model_dump(mode="json"))
+    place = address_of(here, "downtime-packs", made.number)
+    answer = here.answer_once(shown.model_dump(mode="json"), repeated=without.model_dump(mode="json"), location=place)
     answer.headers["Cache-Control"] = "no-store"
     return remembering(here, answer)
 

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from app.api.addressed import participant_of
-from app.api.filters import AtVisit, OfForm
+from app.api.filters import AtVisit, OfForm, Since, Until
 from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Password, Repeat, Reply, Text, Values, Version
 from app.capture import actions, reads
@@ -550,6 +550,8 @@ def entry_history(
     instrument: str,
     item: str | None = None,
     repeat: Repeat = 1,
+    since: Since = None,
+    until: Until = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> PageOf[HistoryReply]:
@@ -558,5 +560,6 @@ def entry_history(
     require(here.actor, Permission.ENTRY_READ, site_id=found.site_id)
     _refuse_withheld(here, found, visit, instrument)
     lines = reads.history(here.session, here.the_study, found.code, visit, instrument, item, repeat=repeat)
-    page = paging.page_in_place(lines, limit, cursor=cursor)
+    wanted = [each for each in lines if (since is None or each.at >= since) and (until is None or each.at < until)]
+    page = paging.page_in_place(wanted, limit, cursor=cursor)
     return PageOf(items=[HistoryReply.model_validate(line) for line in page.rows], next=page.next)

@@ -6,14 +6,14 @@ from typing import Annotated
 from fastapi import Query
 from pydantic import ConfigDict
 
-from app.api.filters import AtSite
+from app.api.filters import AtSite, at
 from app.api.operations import operations
 from app.api.shapes import Cursor, Limit, PageOf, Reply
 from app.dependencies import ApiPage, Here
 from app.foundation import paging
 from app.foundation.errors import NotFound
 from app.people import reads
-from app.people.access import require
+from app.people.access import Actor, require
 from app.people.permissions import Permission, Role
 from app.people.reads import Member
 
@@ -72,7 +72,7 @@ def people(
     """
     found = [
         each
-        for each in _seen(here)
+        for each in _seen(here, at(here, site))
         if any((site is None or one.site in (None, site)) and role in (None, one.role) for one in each.roles)
     ]
     page = paging.page_of_all(found, limit, lambda each: (each.username,), str, cursor=cursor)
@@ -82,15 +82,15 @@ def people(
 @router.get("/{username}", name="api.person")
 def person(here: ApiPage, username: str) -> PersonReply:
     """Somebody who holds a role in the study; whom one would not see in the list is not found."""
-    for each in _seen(here):
+    for each in _seen(here, here.actor):
         if each.username == username:
             return each
     raise NotFound
 
 
-def _seen(here: Here) -> list[PersonReply]:
+def _seen(here: Here, by: Actor) -> list[PersonReply]:
     require(here.actor, Permission.STUDY_READ)
-    return [_reply(each) for each in reads.members_seen(here.session, here.the_study.id, by=here.actor)]
+    return [_reply(each) for each in reads.members_seen(here.session, here.the_study.id, by=by)]
 
 
 def _reply(member: Member) -> PersonReply:

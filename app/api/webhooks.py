@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from app.api.addressed import address_of
-from app.api.filters import AtSite
+from app.api.filters import AtSite, at
 from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text
 from app.dependencies import ApiChange, ApiPage
@@ -118,7 +118,7 @@ def webhooks(
 ) -> PageOf[WebhookReply]:
     """Your webhooks in this study, the newest first."""
     page = reads.webhooks_page(
-        here.session, here.the_study, by=here.actor, state=state, site=site, cursor=cursor, limit=limit
+        here.session, here.the_study, by=at(here, site), state=state, site=site, cursor=cursor, limit=limit
     )
     return PageOf(items=[WebhookReply.model_validate(each) for each in page.rows], next=page.next)
 

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from app.api import router
 from app.api.operations import OF_STUDY, Operation
+from app.api.redcap.users import SEEING_EVERYBODY
 from app.foundation import clock, paging
 from app.foundation.database import Database
 from app.people.permissions import Role
+from app.people.reads import MEETING_EVERYBODY
 from tests.api.client import leads_to
 from tests.blinding.trial import API, BEGUN, PASSWORD, WORLD, Trial, play, set_up
 from tests.house.resources import LISTS, ONE_OF
@@ -43,7 +45,7 @@ EMPTY = {
     "/unblindings/{number}/arms",
     "/double-entries",
     "/agreement/double-entry",
-    "/participants/{code}/visits/{visit}/entries/{instrument}/repeats",
+    "/reconsents",
 }
 # What a part of an address is called in a row.
 SAID = {
@@ -234,6 +236,7 @@ def test_what_is_made_is_where_its_location_says(played: Played):
 
 
 def test_who_is_who_is_told_to_those_who_meet_everybody_and_of_their_sites(played: Played):
+    assert MEETING_EVERYBODY == SEEING_EVERYBODY, "REDCap's clients are told no more, and no less"
     # Whoever administers the installation has no role in the study.
     everybody = {f"{role}_north" for role in Role if role is not Role.ADMINISTRATOR}
     everybody |= {"coordinator_south", "clinician_south"}

@@ -152,6 +152,10 @@ LOOKED_FOR: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("/export-runs", {"state": "waiting", "person": "dora"}, {"requested_by": "dora", "state": "waiting"}),
     ("/participants/M-001/entries", {"visit": "baseline", "instrument": "pain"}, {"visit": "baseline"}),
     ("/participants/M-001/visits", {"status": "planned"}, {"status": "planned"}),
+    ("/participants/M-001/visits", {"kind": "assessment"}, {"kind": "assessment"}),
+    ("/participants/M-002/entries", {"status": "partial"}, {"status": "partial"}),
+    ("/people", {"role": "coordinator", "site": "south"}, {"username": "coordinator_south"}),
+    ("/consent-documents", {"language": "en"}, {"language": "en"}),
 ]
 
 
@@ -202,6 +206,27 @@ def test_every_list_gives_what_was_looked_for_and_nothing_else(two_sites):
     page = two_sites.done("GET", "/queries", params={"sort": "-raised", "limit": 2})
     rest = two_sites.done("GET", "/queries", params={"sort": "-raised", "limit": 2, "cursor": page["next"]})
     assert [row["raised_at"] for row in page["items"] + rest["items"]] == raised
+
+
+def test_the_lines_of_an_entry_are_of_the_time_that_was_asked_for(client):
+    where = f"{PAGE}/M-001/visits/week18/entries/pain"
+    client.done("PUT", where, {"values": {"pain_nrs": 4}, "accept_partial": True})
+    assert client.rows(f"{where}/history", params={"since": "2026-01-01T00:00:00Z"})
+    assert client.rows(f"{where}/history", params={"until": "2026-01-01T00:00:00Z"}) == []
+
+
+def test_a_webhook_is_read_and_ended_under_its_own_address(client):
+    hook = {"url": "https://example.org/", "events": ["entry.changed"]}
+    made = [client.post("/webhooks", hook, headers={"Idempotency-Key": "one"}) for _ in range(2)]
+    (where,) = {reply.headers["location"].removeprefix(client.root) for reply in made}
+    read = client.get(where)
+    assert (read.json()["state"], "secret" in read.json()) == ("active", False)
+    assert [row["number"] for row in client.rows("/webhooks", params={"state": "active"})] == [read.json()["number"]]
+    client.done("PUT", f"{where}/state", {"state": "paused"})
+    assert client.request("DELETE", where, headers={"If-Match": read.headers["etag"]}).status_code == 412
+    assert [client.done("DELETE", where)["state"] for _ in range(2)] == ["ended"] * 2
+    assert client.rows("/webhooks", params={"state": "active"}) == []
+    client.refused(404, "GET", "/webhooks/2147483647")
 
 
 def test_whoever_works_at_one_site_looks_at_no_other(client):
