@@ -356,11 +356,12 @@ class Here:
         """Where the same form, sent again, leads: its own answer is shown once and kept nowhere."""
         self._remember(303, url, None)
 
-    def answer_once(self, body: Any, *, repeated: Any, status: int = 200) -> Response:
+    def answer_once(self, body: Any, *, repeated: Any, status: int = 200, location: str | None = None) -> Response:
         """A JSON answer to a write over REST that is given once; the same request again gets `repeated`."""
-        self.answer(repeated, status=status)
+        self.answer(repeated, status=status, location=location)
         text = json.dumps(body, default=str, ensure_ascii=False)
-        return Response(text, status_code=status, media_type="application/json")
+        headers = {"Location": location} if location else {}
+        return Response(text, status_code=status, headers=headers, media_type="application/json")
 
     def remember(self, status: int, body: str) -> None:
         """Keep an answer that a door makes in a shape of its own."""

@@ -33,6 +33,7 @@ from app.api import (
     messages,
     oversight,
     participants,
+    people,
     queries,
     randomisation,
     reports,
@@ -50,6 +51,7 @@ from app.api.redcap import door as redcap
 families = (
     account,
     study,
+    people,
     drafts,
     importing,
     amendments,

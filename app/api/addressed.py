@@ -1,5 +1,8 @@
-"""Whom is an address about, over REST? The participant whose code stands in it."""
+"""Whom is an address about, over REST? The participant whose code stands in it. And where does a thing stand?"""
 
+from urllib.parse import quote
+
+from app.api.pleasant import STUDIES
 from app.dependencies import Here
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
@@ -8,3 +11,8 @@ from app.participants.reads import participant_by_code
 def participant_of(here: Here, code: str) -> Participant:
     """The participant of the address; NotFound where this person may not know them."""
     return participant_by_code(here.session, here.the_study, code, by=here.actor)
+
+
+def address_of(here: Here, *parts: str | int) -> str:
+    """Where something of this study is read: for the Location of what was made."""
+    return "/".join((STUDIES, *(quote(str(part), safe="") for part in (here.the_study.code, *parts))))

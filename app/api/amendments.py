@@ -1,5 +1,6 @@
 """Versions and amendments over REST: what differs, what it would mean, and sites that go over on their day."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Annotated, Literal
 
@@ -8,12 +9,14 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from app.amendments import actions, reads
-from app.amendments.reads import Effect
+from app.amendments.reads import Effect, VersionRow
 from app.amendments.status import State
+from app.api.addressed import address_of
 from app.api.filters import AtSite
 from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text
-from app.dependencies import ApiChange, ApiPage
+from app.dependencies import ApiChange, ApiPage, Here
+from app.foundation import paging
 from app.foundation.errors import NotFound
 from app.people import reads as people
 from app.people.access import may, require
@@ -239,9 +242,25 @@ class CancelledReply(Reply):
 
 
 @router.get("/versions", name="api.versions")
-def versions(here: ApiPage) -> list[VersionReply]:
+def versions(here: ApiPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[VersionReply]:
     """Every loaded version, the newest first, and where it is in force."""
     require(here.actor, Permission.STUDY_READ)
+    found = reads.loaded_versions(here.session, here.the_study, by=here.actor)
+    page = paging.page_of_all(found, limit, lambda one: (one.id,), int, cursor=cursor, falling=True)
+    return PageOf(items=_versions(here, page.rows), next=page.next)
+
+
+@router.get("/versions/{version}", name="api.version")
+def version(here: ApiPage, version: str) -> VersionReply:
+    """One loaded version."""
+    require(here.actor, Permission.STUDY_READ)
+    found = reads.loaded_versions(here.session, here.the_study, by=here.actor)
+    for said in _versions(here, [one for one in found if one.version == version]):
+        return said
+    raise NotFound
+
+
+def _versions(here: Here, rows: Sequence[VersionRow]) -> list[VersionReply]:
     sites = reads.at_sites(here.the_study, people.sites_of(here.session, here.the_study.id))
     return [
         VersionReply(
@@ -251,7 +270,7 @@ def versions(here: ApiPage) -> list[VersionReply]:
             loaded_by=one.loaded_by,
             sites=[there.site.code for there in sites if there.version_id == one.id],
         )
-        for one in reads.loaded_versions(here.session, here.the_study, by=here.actor)
+        for one in rows
     ]
 
 
@@ -260,12 +279,15 @@ def differences(
     here: ApiPage,
     later: str,
     since: Annotated[Code | None, Query(description="The version to compare with; else the one in force.")] = None,
-) -> list[DifferenceReply]:
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[DifferenceReply]:
     """What differs between two versions, in words of the trial, by topic."""
     require(here.actor, Permission.STUDY_READ)
     new = reads.version_named(here.session, here.the_study, later, by=here.actor)
     old = reads.version_named(here.session, here.the_study, since, by=here.actor) if since else here.the_study
-    return [DifferenceReply.model_validate(each) for each in reads.differences_of(old, new, by=here.actor)]
+    page = paging.page_in_place(reads.differences_of(old, new, by=here.actor), limit, cursor=cursor)
+    return PageOf(items=[DifferenceReply.model_validate(each) for each in page.rows], next=page.next)
 
 
 @router.get("/versions/{later}/effect", name="api.effect")
@@ -334,9 +356,16 @@ def amendments(
     return PageOf[GoingReply](items=[GoingReply.model_validate(each) for each in page.rows], next=page.next)
 
 
+@router.get("/amendments/{number}", name="api.amendment")
+def amendment(here: ApiPage, number: Number) -> GoingReply:
+    """One site that went, goes or will go over to a version."""
+    require(here.actor, Permission.STUDY_READ)
+    return GoingReply.model_validate(reads.going(here.session, here.the_study, number))
+
+
 @router.post("/amendments", name="api.plan_amendment", response_model=PlannedReply, status_code=201)
 def plan_amendment(here: ApiChange, asked: PlanBody) -> Response:
-    """Set the day from which sites work under a version: all of them or none."""
+    """Set the day from which sites work under a version: all of them or none. Of several, Location is their list."""
     numbers = actions.plan(
         here.session,
         here.the_study,
@@ -347,7 +376,8 @@ def plan_amendment(here: ApiChange, asked: PlanBody) -> Response:
         by=here.actor,
         now=here.now,
     )
-    return here.answer({"numbers": numbers}, status=201)
+    where = address_of(here, "amendments", *(numbers if len(numbers) == 1 else ()))
+    return here.answer({"numbers": numbers}, status=201, location=where)
 
 
 @router.post("/amendments/{number}/cancellation", name="api.cancel_amendment", response_model=CancelledReply)

@@ -7,11 +7,12 @@ from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
-from app.api.addressed import participant_of
-from app.api.filters import AtSite, OfPerson, at
+from app.api.addressed import address_of, participant_of
+from app.api.filters import AtSite, OfPerson, Whose, at
 from app.api.operations import operations
-from app.api.shapes import Body, Code, Number, Reply, Text, Version
+from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text, Version
 from app.dependencies import ApiChange, ApiPage
+from app.foundation import paging
 from app.foundation.errors import FieldProblem, Invalid
 from app.people.access import require
 from app.people.permissions import Permission
@@ -159,12 +160,35 @@ def _reply(row: AppointmentRow, warnings: tuple[str, ...] | None = None) -> dict
     return shape.model_dump(mode="json")
 
 
-@router.get(OF_PARTICIPANT, name="api.appointments", response_model=list[AppointmentReply])
-def appointments(here: ApiPage, code: str) -> list[dict[str, object]]:
+OfStatus = Annotated[
+    list[Literal["booked", "held", "no_show", "cancelled"]],
+    Query(max_length=4, description="Only these; repeat it."),
+]
+
+
+@router.get(OF_PARTICIPANT, name="api.appointments", response_model=PageOf[AppointmentReply])
+def appointments(
+    here: ApiPage,
+    code: str,
+    status: OfStatus = [],  # noqa: B006
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> dict[str, object]:
     """The appointments of a participant, earliest first."""
     found = participant_of(here, code)
     assert found.id is not None
-    return [_reply(row) for row in reads.appointments_of(here.session, found.id, by=here.actor)]
+    rows = reads.appointments_of(here.session, found.id, by=here.actor)
+    wanted = [row for row in rows if not status or row.status in status]
+    page = paging.page_of_all(wanted, limit, reads.place_of, str, int, cursor=cursor)
+    return {"items": [_reply(row) for row in page.rows], "next": page.next}
+
+
+@router.get(OF_PARTICIPANT + "/{number}", name="api.appointment", response_model=AppointmentReply)
+def appointment(here: ApiPage, code: str, number: Number) -> dict[str, object]:
+    """One appointment of a participant."""
+    found = participant_of(here, code)
+    assert found.id is not None
+    return _reply(reads.appointment_of(here.session, found.id, number, by=here.actor))
 
 
 @router.post(OF_PARTICIPANT, name="api.book", status_code=201, response_model=BookedReply)
@@ -181,7 +205,7 @@ def book(here: ApiChange, code: str, asked: BookingBody) -> Response:
         by=here.actor,
         now=here.now,
     )
-    where = f"/api/v1/studies/{here.the_study.code}/participants/{row.participant}/appointments"
+    where = address_of(here, "participants", row.participant, "appointments", row.number)
     return here.answer(_reply(row, warnings), status=201, location=where)
 
 
@@ -240,7 +264,7 @@ def record(here: ApiChange, code: str, number: Number, asked: OutcomeBody) -> Re
     return here.answer(_reply(row))
 
 
-@router.get("/appointments", name="api.calendar", response_model=list[AppointmentReply])
+@router.get("/appointments", name="api.calendar", response_model=PageOf[AppointmentReply])
 def calendar(
     here: ApiPage,
     begins_at: Annotated[
@@ -249,15 +273,16 @@ def calendar(
     ] = None,
     days: Annotated[int, Query(ge=1, le=LONGEST_SPAN, description="For so many days.")] = 7,
     site: AtSite = None,
+    participant: Whose = None,
     person: OfPerson = None,
-    status: Annotated[
-        list[Literal["booked", "held", "no_show", "cancelled"]],
-        Query(max_length=4, description="Only these; repeat it."),
-    ] = [],  # noqa: B006
-) -> list[dict[str, object]]:
-    """The appointments of a span of time at the sites of whoever asks, earliest first; at most 500.
+    status: OfStatus = [],  # noqa: B006
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> dict[str, object]:
+    """The appointments of a span of time at the sites of whoever asks, earliest first.
 
-    Blinded people are not told with whom treatment sessions are, so with `person` they get none.
+    Blinded people are not told with whom treatment sessions are, so with `person` they get none. Without `begins_at`
+    each page begins now: say it where pages are followed.
     """
     require(here.actor, Permission.PARTICIPANT_READ)
     begins_at = begins_at or here.now
@@ -267,14 +292,17 @@ def calendar(
     ends = begins_at + timedelta(days=days)
     whose = person_by_username(here.session, person) if person is not None else None
     if person is not None and whose is None:
-        return []
-    found = reads.appointments_between(
+        return {"items": [], "next": None}
+    page = reads.appointments_page(
         here.session,
         here.the_study,
         by=at(here, site),
         begins=begins_at,
         ends=ends,
+        participant=participant,
         person_id=whose.id if whose else None,
         statuses=[AppointmentStatus(each) for each in status] or AppointmentStatus,
+        cursor=cursor,
+        limit=limit,
     )
-    return [_reply(row) for row in found]
+    return {"items": [_reply(row) for row in page.rows], "next": page.next}

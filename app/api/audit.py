@@ -9,11 +9,12 @@ from pydantic import ConfigDict
 
 from app.api.filters import AtSite, OfPerson, Since, Until, Whose, at
 from app.api.operations import operations
-from app.api.shapes import Cursor, Limit, PageOf, Reply
+from app.api.shapes import Cursor, Limit, Number, PageOf, Reply
 from app.audit import checkpoints, reads
 from app.audit.signing import log_keys
 from app.audit.verify import verify
 from app.dependencies import ApiChange, ApiPage, database_of
+from app.foundation.errors import NotFound
 from app.participants.reads import visible_codes
 from app.people.access import require
 from app.people.permissions import Permission
@@ -154,6 +155,17 @@ def audit(
         limit=limit,
     )
     return PageOf(items=[AuditReply.model_validate(dict(row)) for row in page.rows], next=page.next)
+
+
+@router.get("/{position}", name="api.audit_entry")
+def audit_entry(here: ApiPage, position: Number) -> AuditReply:
+    """One entry of the log by its place in it."""
+    require(here.actor, Permission.AUDIT_READ)
+    visible = visible_codes(here.the_study, here.actor)
+    found = reads.entry_at(here.session, here.the_study.code, position, participants=visible)
+    if found is None:
+        raise NotFound
+    return AuditReply.model_validate(dict(found))
 
 
 @router.post("/verification", name="api.verify_log", response_model=VerificationReply)

@@ -14,6 +14,7 @@ from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Tex
 from app.capture.coding import actions, reads
 from app.capture.coding.reads import Queue
 from app.dependencies import ApiChange, ApiPage
+from app.foundation import paging
 from app.foundation.errors import NotFound
 from app.people.access import require
 from app.people.permissions import Permission
@@ -191,14 +192,19 @@ def reconcile_text(here: ApiChange, number: Number, asked: SettleBody) -> Respon
 
 @router.get("/dictionaries/{dictionary}/terms", name="api.terms")
 def terms(
-    here: ApiPage, dictionary: str, q: Annotated[str, Query(max_length=200, description="Words of the term.")] = ""
-) -> list[TermReply]:
+    here: ApiPage,
+    dictionary: str,
+    q: Annotated[str, Query(max_length=200, description="Words of the term.")] = "",
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[TermReply]:
     """The terms that hold every word that is looked for, the nearest first; at most thirty."""
     require(here.actor, Permission.TEXT_CODE)
     if here.the_study.definition.dictionary(dictionary) is None or "\x00" in q:
         raise NotFound
     found = reads.terms_found(here.session, here.the_study, dictionary, q)
-    return [TermReply.model_validate(each) for each in found]
+    page = paging.page_in_place(found, limit, cursor=cursor)
+    return PageOf(items=[TermReply.model_validate(each) for each in page.rows], next=page.next)
 
 
 @router.get("/agreement/coding", name="api.coding_agreement")

@@ -1,19 +1,21 @@
 """Conduct over REST: deviations, contacts, care beside the trial, losses and deaths, and who was screened."""
 
+from collections.abc import Iterable
 from datetime import date, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import Query
 from fastapi.responses import Response
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from app.api.addressed import participant_of
+from app.api.addressed import address_of, participant_of
 from app.api.filters import AtSite, Since, Until, Whose, at
 from app.api.operations import operations
 from app.api.safety import Confirmed
 from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Password, Reply, Text, Version
 from app.dependencies import ApiChange, ApiPage, Here, api_reauthenticate
-from app.foundation.errors import FieldProblem, Invalid
+from app.foundation import paging
+from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.models import Participant
 from app.people.access import require
 from app.people.permissions import Permission
@@ -237,6 +239,9 @@ class CareReply(Reply):
     recorded_by: str
 
 
+EndKind = Literal["lost", "found", "died", "mistake", "completed", "reopened"]
+
+
 class EndBody(Body):
     """That a participant was lost, found again, or died; or that the death was a mistake."""
 
@@ -252,7 +257,7 @@ class EndBody(Body):
         },
     )
 
-    kind: Literal["lost", "found", "died", "mistake", "completed", "reopened"] = Field(
+    kind: EndKind = Field(
         description="mistake: recorded as dead, and is not; reopened: completed the study, and something is left to do."
     )
     on: date
@@ -372,7 +377,8 @@ def report_deviation(here: ApiChange, code: str, asked: DeviationBody) -> Respon
         now=here.now,
     )
     row = deviation_reads.deviation_of(here.session, here.the_study, number, by=here.actor, reported=True)
-    return here.answer(DeviationReply.model_validate(row).model_dump(mode="json"), status=201)
+    where = address_of(here, "deviations", number)
+    return here.answer(DeviationReply.model_validate(row).model_dump(mode="json"), status=201, location=where)
 
 
 @router.post("/deviations/{number}/action", name="api.act_on_deviation", response_model=DeviationReply)
@@ -443,9 +449,29 @@ def _deviation(here: Here, number: int) -> DeviationReply:
 
 
 @router.get("/participants/{code}/contacts", name="api.contacts")
-def contacts(here: ApiPage, code: str) -> list[ContactReply]:
-    """Every attempt to be in touch with a participant, the newest first."""
-    return _contacts(here, _readable(here, code))
+def contacts(
+    here: ApiPage,
+    code: str,
+    since: Since = None,
+    until: Until = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[ContactReply]:
+    """Every attempt to be in touch with a participant, the newest first; `since` is of when it was."""
+    every = _contacts(here, _readable(here, code))
+    found = [each for each in every if (since is None or each.at >= since) and (until is None or each.at < until)]
+    page = paging.page_of_all(found, limit, _at_and_number, str, int, cursor=cursor, falling=True)
+    return PageOf(items=page.rows, next=page.next)
+
+
+def _at_and_number(each: ContactReply) -> tuple[str, int]:
+    return each.at.isoformat(timespec="microseconds"), each.number
+
+
+@router.get("/participants/{code}/contacts/{number}", name="api.contact")
+def contact(here: ApiPage, code: str, number: Number) -> ContactReply:
+    """One attempt to be in touch."""
+    return _numbered(_contacts(here, _readable(here, code)), number)
 
 
 @router.post("/participants/{code}/contacts", name="api.record_contact", response_model=list[ContactReply])
@@ -466,9 +492,19 @@ def record_contact(here: ApiChange, code: str, asked: ContactBody) -> Response:
 
 
 @router.get("/participants/{code}/care", name="api.care")
-def care(here: ApiPage, code: str) -> list[CareReply]:
+def care(here: ApiPage, code: str, cursor: Cursor = None, limit: Limit = 50) -> PageOf[CareReply]:
     """Every line of care beside the trial, what began last first."""
-    return _care(here, _readable(here, code))
+    found = _care(here, _readable(here, code))
+    page = paging.page_of_all(
+        found, limit, lambda each: (each.began, each.number), str, int, cursor=cursor, falling=True
+    )
+    return PageOf(items=page.rows, next=page.next)
+
+
+@router.get("/participants/{code}/care/{number}", name="api.one_care")
+def one_care(here: ApiPage, code: str, number: Number) -> CareReply:
+    """One line of care beside the trial."""
+    return _numbered(_care(here, _readable(here, code)), number)
 
 
 @router.post("/participants/{code}/care", name="api.record_care", response_model=list[CareReply])
@@ -494,6 +530,16 @@ def _readable(here: Here, code: str) -> Participant:
     return participant
 
 
+Recorded = TypeVar("Recorded", ContactReply, CareReply, EndReply)
+
+
+def _numbered(found: Iterable[Recorded], number: int) -> Recorded:
+    for each in found:
+        if each.number == number:
+            return each
+    raise NotFound
+
+
 def _contacts(here: Here, participant: Participant) -> list[ContactReply]:
     assert participant.id is not None
     return [ContactReply.model_validate(each) for each in reads.contacts_of(here.session, participant.id)]
@@ -508,9 +554,26 @@ def _care(here: Here, participant: Participant) -> list[CareReply]:
 
 
 @router.get("/participants/{code}/ends", name="api.ends")
-def ends(here: ApiPage, code: str) -> list[EndReply]:
+def ends(
+    here: ApiPage,
+    code: str,
+    kind: Annotated[EndKind | None, Query(description="Only of this kind.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[EndReply]:
     """Whether a participant was lost, found, died or completed the study: every record, the oldest first."""
-    participant = _readable(here, code)
+    found = [each for each in _ends(here, _readable(here, code)) if kind in (None, each.kind)]
+    page = paging.page_of_all(found, limit, lambda each: (each.number,), int, cursor=cursor)
+    return PageOf(items=page.rows, next=page.next)
+
+
+@router.get("/participants/{code}/ends/{number}", name="api.end")
+def end(here: ApiPage, code: str, number: Number) -> EndReply:
+    """One such record."""
+    return _numbered(_ends(here, _readable(here, code)), number)
+
+
+def _ends(here: Here, participant: Participant) -> list[EndReply]:
     assert participant.id is not None
     return [EndReply.model_validate(each) for each in reads.ends_of(here.session, participant.id)]
 
@@ -533,9 +596,7 @@ def record_end(here: ApiChange, code: str, asked: EndBody) -> Response:
         by=here.actor,
         now=here.now,
     )
-    assert participant.id is not None
-    kept = [EndReply.model_validate(each) for each in reads.ends_of(here.session, participant.id)]
-    return here.answer([each.model_dump(mode="json") for each in kept])
+    return here.answer([each.model_dump(mode="json") for each in _ends(here, participant)])
 
 
 # Everybody who was screened

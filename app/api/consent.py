@@ -8,14 +8,15 @@ from fastapi import Query
 from fastapi.responses import Response
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from app.api.addressed import participant_of
+from app.api.addressed import address_of, participant_of
 from app.api.filters import AtSite, at
 from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Password, Reply, Text
 from app.consent import actions, reads, rules
 from app.consent.models import Consent
 from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, require_password
-from app.foundation import clock
+from app.foundation import clock, paging
+from app.foundation.errors import NotFound
 from app.participants.models import Participant
 from app.people.access import require
 from app.people.permissions import Permission
@@ -312,10 +313,27 @@ class SignatureReply(Reply):
 
 
 @router.get("/consent-documents", name="api.consent_documents")
-def consent_documents(here: ApiPage) -> list[DocumentReply]:
-    """Every version of the consent document."""
+def consent_documents(
+    here: ApiPage,
+    language: Annotated[str | None, Query(max_length=35, description="Only in this language.", examples=["en"])] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[DocumentReply]:
+    """Every version of the consent document, in each of its languages."""
     require(here.actor, Permission.STUDY_READ)
-    return [DocumentReply.model_validate(each) for each in here.the_study.definition.consent_documents]
+    documents = [each for each in here.the_study.definition.consent_documents if language in (None, each.language)]
+    page = paging.page_in_place(documents, limit, cursor=cursor)
+    return PageOf(items=[DocumentReply.model_validate(each) for each in page.rows], next=page.next)
+
+
+@router.get("/consent-documents/{version}/{language}", name="api.consent_document")
+def consent_document(here: ApiPage, version: str, language: str) -> DocumentReply:
+    """One version of the consent document in one language."""
+    require(here.actor, Permission.STUDY_READ)
+    for each in here.the_study.definition.consent_documents:
+        if (each.version, each.language) == (version, language):
+            return DocumentReply.model_validate(each)
+    raise NotFound
 
 
 @router.get("/reconsents", name="api.reconsents")
@@ -339,11 +357,25 @@ def reconsents(
 
 
 @router.get("/participants/{code}/consents", name="api.consents")
-def consents(here: ApiPage, code: str) -> list[ConsentReply]:
-    """The consents of a participant."""
+def consents(here: ApiPage, code: str, cursor: Cursor = None, limit: Limit = 50) -> PageOf[ConsentReply]:
+    """The consents of a participant, the oldest first; withdrawn ones too."""
     found = participant_of(here, code)
-    assert found.id is not None
-    return [ConsentReply.model_validate(each) for each in reads.consents_of(here.session, found.id)]
+    page = paging.page_of_all(_consents(here, found), limit, lambda each: (each.id or 0,), int, cursor=cursor)
+    return PageOf(items=[ConsentReply.model_validate(each) for each in page.rows], next=page.next)
+
+
+@router.get("/participants/{code}/consents/{consent_id}", name="api.consent")
+def consent(here: ApiPage, code: str, consent_id: Number) -> ConsentReply:
+    """One consent; never the name under it."""
+    for each in _consents(here, participant_of(here, code)):
+        if each.id == consent_id:
+            return ConsentReply.model_validate(each)
+    raise NotFound
+
+
+def _consents(here: Here, participant: Participant) -> list[Consent]:
+    assert participant.id is not None
+    return reads.consents_of(here.session, participant.id)
 
 
 @router.post("/participants/{code}/consents", name="api.record_consent", status_code=201, response_model=ConsentReply)
@@ -370,7 +402,8 @@ def record_consent(here: ApiChange, code: str, asked: ConsentBody) -> Response:
         countersign=asked.countersign,
     )
     _open_visits(here, found, consent)
-    return here.answer(ConsentReply.model_validate(consent).model_dump(mode="json"), status=201)
+    where = address_of(here, "participants", found.code, "consents", consent.id or 0)
+    return here.answer(ConsentReply.model_validate(consent).model_dump(mode="json"), status=201, location=where)
 
 
 @router.post(

@@ -6,7 +6,7 @@ from datetime import datetime
 from fastapi.responses import Response
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from app.api.addressed import participant_of
+from app.api.addressed import address_of, participant_of
 from app.api.operations import operations
 from app.api.randomisation import (
     PARTICIPANTS,
@@ -14,8 +14,9 @@ from app.api.randomisation import (
     SequenceChange,
     SequencePage,
 )
-from app.api.shapes import KEPT, Body, Code, Number, Reply, Text
+from app.api.shapes import KEPT, Body, Code, Cursor, Limit, Number, PageOf, Reply, Text
 from app.dependencies import ApiChange, Here, api_reauthenticate, newest_entry, remembering
+from app.foundation import paging
 from app.foundation.errors import NotFound
 from app.paper import papers
 from app.people.access import may, require
@@ -214,10 +215,12 @@ class EnterBody(Body):
 
 
 @packs_router.get("/downtime-packs", name="api.downtime_packs")
-def packs(here: SequencePage) -> list[PackReply]:
+def packs(here: SequencePage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[PackReply]:
     """Every pack of the study, newest first."""
     _require_arms(here)
-    return [PackReply.model_validate(each) for each in reads.packs(here.session, here.the_study, by=here.actor)]
+    found = reads.packs(here.session, here.the_study, by=here.actor)
+    page = paging.page_of_all(found, limit, lambda each: (each.number,), int, cursor=cursor, falling=True)
+    return PageOf(items=[PackReply.model_validate(each) for each in page.rows], next=page.next)
 
 
 @packs_router.post("/downtime-packs", name="api.make_downtime_pack", response_model=MadeReply)
@@ -254,15 +257,38 @@ def make(here: SequenceChange, asked: PackBody) -> Response:
         note=None,
     )
     without = MadeReply(number=made.number, passphrase=None, slips=[], files=[], note=ONCE)
-    answer = here.answer_once(shown.model_dump(mode="json"), repeated=without.model_dump(mode="json"))
+    place = address_of(here, "downtime-packs", made.number)
+    answer = here.answer_once(shown.model_dump(mode="json"), repeated=without.model_dump(mode="json"), location=place)
     answer.headers["Cache-Control"] = "no-store"
     return remembering(here, answer)
 
 
-@packs_router.get("/downtime-packs/{number}", name="api.downtime_slips")
-def slips(here: SequencePage, number: Number) -> list[SlipReply]:
+@packs_router.get("/downtime-packs/{number}", name="api.downtime_pack")
+def pack(here: SequencePage, number: Number) -> PackReply:
+    """One pack, and how many of its slips are reserved, used and void."""
+    _require_arms(here)
+    return PackReply.model_validate(reads.pack_of(here.session, here.the_study, number, by=here.actor))
+
+
+@packs_router.get("/downtime-packs/{number}/slips", name="api.downtime_slips")
+def slips(here: SequencePage, number: Number, cursor: Cursor = None, limit: Limit = 50) -> PageOf[SlipReply]:
     """Every slip of one pack, and what became of it."""
     _require_arms(here)
+    page = paging.page_of_all(_slips(here, number), limit, lambda each: (each.number,), int, cursor=cursor)
+    return PageOf(items=page.rows, next=page.next)
+
+
+@packs_router.get("/downtime-packs/{number}/slips/{slip}", name="api.downtime_slip")
+def slip(here: SequencePage, number: Number, slip: Number) -> SlipReply:
+    """One slip of a pack, and what became of it."""
+    _require_arms(here)
+    for each in _slips(here, number):
+        if each.number == slip:
+            return each
+    raise NotFound
+
+
+def _slips(here: Here, number: int) -> list[SlipReply]:
     return [SlipReply.model_validate(each) for each in reads.slips(here.session, here.the_study, number, by=here.actor)]
 
 
@@ -273,7 +299,7 @@ def void(here: SequenceChange, number: Number, slip: Number, asked: VoidBody) ->
     """Nobody was randomised with this slip, and nobody ever is."""
     _require_arms(here, Permission.SEQUENCE_SEAL)
     actions.void_slip(here.session, here.the_study, number, slip, why=asked.why, by=here.actor, now=here.now)
-    return here.answer([each.model_dump(mode="json") for each in slips(here, number)])
+    return here.answer([each.model_dump(mode="json") for each in _slips(here, number)])
 
 
 @packs_router.post("/downtime-packs/{number}/close", name="api.close_downtime_pack", response_model=PackReply)

@@ -7,8 +7,9 @@ from fastapi import Depends, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field, StringConstraints
 
+from app.api.addressed import address_of
 from app.api.operations import operations
-from app.api.shapes import Body, Code, Number, Password, Reply, Version
+from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Password, Reply, Version
 from app.dependencies import LARGEST_UPLOAD, ApiChange, ApiPage, api_reauthenticate, read_body
 from app.foundation.errors import FieldProblem, Invalid
 from app.people.access import require
@@ -181,10 +182,11 @@ class LoadedReply(Reply):
 
 
 @router.get("/drafts", name="api.drafts")
-def drafts(here: ApiPage) -> list[DraftLineReply]:
+def drafts(here: ApiPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[DraftLineReply]:
     """The drafts of the study, the newest first."""
     require(here.actor, Permission.STUDY_LOAD)
-    return [DraftLineReply.model_validate(each) for each in reads.drafts(here.session, here.the_study, by=here.actor)]
+    page = reads.drafts_page(here.session, here.the_study, by=here.actor, cursor=cursor, limit=limit)
+    return PageOf(items=[DraftLineReply.model_validate(each) for each in page.rows], next=page.next)
 
 
 @router.post("/drafts", name="api.make_draft", status_code=201, response_model=MadeReply)
@@ -284,5 +286,4 @@ def _draft(here: ApiPage, number: int) -> Draft:
 
 
 def _made(here: ApiChange, number: int) -> Response:
-    location = f"/api/v1/studies/{here.the_study.code}/drafts/{number}"
-    return here.answer({"number": number}, status=201, location=location)
+    return here.answer({"number": number}, status=201, location=address_of(here, "drafts", number))

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from app.api.addressed import participant_of
-from app.api.filters import AtVisit, OfForm
+from app.api.filters import AtVisit, OfForm, Since, Until
 from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Password, Repeat, Reply, Text, Values, Version
 from app.capture import actions, reads
@@ -29,6 +29,7 @@ from app.dependencies import (
     read_body,
     require_password,
 )
+from app.foundation import paging
 from app.foundation.errors import NotFound
 from app.participants.models import Participant
 from app.people.access import require
@@ -209,17 +210,34 @@ def _reply(state: EntryState) -> EntryReply:
 
 
 @router.get("/entries", name="api.entries")
-def entries(here: ApiPage, code: str, visit: AtVisit = None, instrument: OfForm = None) -> list[MarkReply]:
-    """Which entries there are, without their answers."""
+def entries(
+    here: ApiPage,
+    code: str,
+    visit: AtVisit = None,
+    instrument: OfForm = None,
+    status: Annotated[
+        Literal["partial", "complete"] | None, Query(description="Only those that are so far.", examples=["partial"])
+    ] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[MarkReply]:
+    """Which entries there are, without their answers; visits in the order of the plan."""
     found = participant_of(here, code)
     require(here.actor, Permission.ENTRY_READ, site_id=found.site_id)
     assert found.id is not None
-    return [
+    wanted = [
         _mark_reply(at_visit, form, each)
         for (at_visit, form), mark in reads.entries_of(here.session, found.id).items()
         for each in mark.repeats
-        if visit in (None, at_visit) and instrument in (None, form)
+        if visit in (None, at_visit) and instrument in (None, form) and status in (None, each.status)
     ]
+    planned = {each.code: place for place, each in enumerate(here.the_study.definition.visits)}
+
+    def place_of(mark: MarkReply) -> tuple[int, str, str, int]:
+        return planned.get(mark.visit, len(planned)), mark.visit, mark.instrument, mark.repeat
+
+    page = paging.page_of_all(wanted, limit, place_of, int, str, str, int, cursor=cursor)
+    return PageOf(items=page.rows, next=page.next)
 
 
 def _mark_reply(visit: str, instrument: str, mark: reads.EntryMark) -> MarkReply:
@@ -526,11 +544,22 @@ def verify_entry(
 
 @router.get("/visits/{visit}/entries/{instrument}/history", name="api.entry_history")
 def entry_history(
-    here: ApiPage, code: str, visit: str, instrument: str, item: str | None = None, repeat: Repeat = 1
-) -> list[HistoryReply]:
-    """Every change of an entry, or of one of its items: who, when, old, new, why."""
+    here: ApiPage,
+    code: str,
+    visit: str,
+    instrument: str,
+    item: str | None = None,
+    repeat: Repeat = 1,
+    since: Since = None,
+    until: Until = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[HistoryReply]:
+    """Every change of an entry, or of one of its items, the oldest first: who, when, old, new, why."""
     found = participant_of(here, code)
     require(here.actor, Permission.ENTRY_READ, site_id=found.site_id)
     _refuse_withheld(here, found, visit, instrument)
     lines = reads.history(here.session, here.the_study, found.code, visit, instrument, item, repeat=repeat)
-    return [HistoryReply.model_validate(line) for line in lines]
+    wanted = [each for each in lines if (since is None or each.at >= since) and (until is None or each.at < until)]
+    page = paging.page_in_place(wanted, limit, cursor=cursor)
+    return PageOf(items=[HistoryReply.model_validate(line) for line in page.rows], next=page.next)

@@ -2,20 +2,22 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import Query
+from fastapi import Path, Query
 from fastapi.responses import Response, StreamingResponse
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
+from app.api.addressed import address_of
 from app.api.filters import OfPerson, Since, Until
 from app.api.operations import operations
-from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, file_contents
+from app.api.shapes import KEPT, Body, Code, Cursor, Limit, Number, PageOf, Reply, file_contents
 from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here
 from app.exports import actions, delivery, history, reads
 from app.exports.choice import Choice
 from app.exports.formats import KNOWN, Format
 from app.exports.formats.standards import STANDARDS
 from app.exports.history import Made
-from app.foundation.errors import FieldProblem, Invalid
+from app.foundation import paging
+from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.handover import Asked, ChangedSince, bundle_file, kept_file, manifest_of, table_file
 
 router = operations("exports")
@@ -348,14 +350,6 @@ class DefinitionReply(Reply):
     defined_by: str
 
 
-class DefinitionsReply(Reply):
-    """The definitions of a study."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"definitions": [A_DEFINITION]}})
-
-    definitions: list[DefinitionReply]
-
-
 class DefinitionBody(Body):
     """A name, and the choice it stands for; under a name there is, as its next version."""
 
@@ -376,9 +370,18 @@ def _definitions(here: Here, name: str | None = None) -> list[DefinitionReply]:
 
 
 @router.get("/export-definitions", name="api.export_definitions")
-def export_definitions(here: ApiPage) -> DefinitionsReply:
-    """What can be run again by its name."""
-    return DefinitionsReply(definitions=_definitions(here))
+def export_definitions(here: ApiPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[DefinitionReply]:
+    """What can be run again by its name, as it was defined last."""
+    page = paging.page_of_all(_definitions(here), limit, lambda each: (each.name,), str, cursor=cursor)
+    return PageOf(items=page.rows, next=page.next)
+
+
+@router.get("/export-definitions/{name}", name="api.export_definition")
+def export_definition(here: ApiPage, name: Annotated[str, Path(max_length=80, pattern=KEPT)]) -> DefinitionReply:
+    """One definition, as it was defined last."""
+    for each in _definitions(here, name):
+        return each
+    raise NotFound
 
 
 @router.post("/export-definitions", name="api.define_export", status_code=201, response_model=DefinitionReply)
@@ -386,4 +389,5 @@ def define_export(here: ApiChange, body: DefinitionBody) -> Response:
     """Give a choice a name, to run it again."""
     actions.define(here.session, here.the_study, body.name, body.asked, by=here.actor, now=here.now)
     (found,) = _definitions(here, " ".join(body.name.split()))
-    return here.answer(found.model_dump(mode="json"), status=201)
+    where = address_of(here, "export-definitions", found.name)
+    return here.answer(found.model_dump(mode="json"), status=201, location=where)

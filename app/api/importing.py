@@ -6,6 +6,7 @@ from fastapi import Depends, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict
 
+from app.api.addressed import address_of
 from app.api.operations import operations
 from app.api.shapes import Reply
 from app.dependencies import LARGEST_UPLOAD, ApiChange, read_body
@@ -78,6 +79,9 @@ class ImportedStudyReply(Reply):
     status_code=201,
     response_model=ImportedStudyReply,
     max_body_size=LARGEST_UPLOAD,
+    responses={
+        200: {"description": "Only the report.", "model": ImportedStudyReply},
+    },
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -135,4 +139,6 @@ def import_study(
         "counts": {kind: len(each) for kind, each in notes},
     }
     report = [NoteReply.model_validate(note).model_dump() for _, each in notes for note in each]
-    return here.answer_once({**said, "report": report}, repeated={**said, "report": []}, status=201)
+    made = 201 if number is not None else 200
+    where = address_of(here, "drafts", number) if number is not None else None
+    return here.answer_once({**said, "report": report}, repeated={**said, "report": []}, status=made, location=where)

@@ -15,7 +15,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import ConfigDict, Field, ValidationError
 
 from app.api.operations import operations
-from app.api.shapes import KEPT, Body, Code, Password, Reply, Text, problem_of
+from app.api.shapes import KEPT, Body, Code, Cursor, Limit, PageOf, Password, Reply, Text, problem_of
 from app.dependencies import (
     LARGEST_UPLOAD,
     ApiChange,
@@ -27,7 +27,8 @@ from app.dependencies import (
     remembering,
     require_password,
 )
-from app.foundation.errors import FieldProblem, Invalid
+from app.foundation import paging
+from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.foundation.json_parts import Items, members, text_of
 from app.importing import Report, carry_out
 from app.imports import reads
@@ -361,8 +362,22 @@ def _written(head: dict[str, Any], report: Report) -> Iterator[str]:
 
 
 @router.get("/import-mappings", name="api.import_mappings")
-def import_mappings(here: ApiPage) -> list[MappingReply]:
+def import_mappings(here: ApiPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[MappingReply]:
     """What the columns of files mean, by name."""
+    page = paging.page_of_all(_mappings(here), limit, lambda each: (each.name,), str, cursor=cursor)
+    return PageOf(items=page.rows, next=page.next)
+
+
+@router.get("/import-mappings/{name}", name="api.import_mapping")
+def import_mapping(here: ApiPage, name: str) -> MappingReply:
+    """What the columns of one kind of file mean."""
+    for each in _mappings(here):
+        if each.name == name:
+            return each
+    raise NotFound
+
+
+def _mappings(here: Here) -> list[MappingReply]:
     return [
         MappingReply(name=each.name, version=each.version, mapping=_shown(each.mapping))
         for each in reads.mappings(here.session, here.the_study, by=here.actor)

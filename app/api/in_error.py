@@ -5,10 +5,11 @@ from datetime import date, datetime
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
-from app.api.addressed import participant_of
+from app.api.addressed import address_of, participant_of
 from app.api.operations import operations
-from app.api.shapes import Body, Code, Reply, Text
+from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text
 from app.dependencies import ApiChange, ApiPage, Here
+from app.foundation import paging
 from app.foundation.errors import NotFound
 from app.participants.in_error import actions
 from app.participants.in_error.reads import InError, records_of
@@ -78,9 +79,20 @@ class InErrorReply(Reply):
 
 
 @router.get("/{code}/randomised-in-error", name="api.randomised_in_error")
-def randomised_in_error(here: ApiPage, code: str) -> list[InErrorReply]:
+def randomised_in_error(here: ApiPage, code: str, cursor: Cursor = None, limit: Limit = 50) -> PageOf[InErrorReply]:
     """Every record that a participant was randomised in error, the oldest first; the last one stands."""
-    return [InErrorReply.model_validate(each) for each in _records(here, _participant(here, code))]
+    found = _records(here, _participant(here, code))
+    page = paging.page_of_all(found, limit, lambda each: (each.number,), int, cursor=cursor)
+    return PageOf(items=[InErrorReply.model_validate(each) for each in page.rows], next=page.next)
+
+
+@router.get("/{code}/randomised-in-error/{number}", name="api.one_randomised_in_error")
+def one_randomised_in_error(here: ApiPage, code: str, number: Number) -> InErrorReply:
+    """One such record."""
+    for each in _records(here, _participant(here, code)):
+        if each.number == number:
+            return InErrorReply.model_validate(each)
+    raise NotFound
 
 
 @router.post(
@@ -109,7 +121,8 @@ def record_randomised_in_error(here: ApiChange, code: str, asked: InErrorBody) -
         now=here.now,
     )
     made = next(each for each in _records(here, found) if each.number == number)
-    return here.answer(InErrorReply.model_validate(made).model_dump(mode="json"), status=201)
+    where = address_of(here, "participants", found.code, "randomised-in-error", number)
+    return here.answer(InErrorReply.model_validate(made).model_dump(mode="json"), status=201, location=where)
 
 
 def _participant(here: Here, code: str) -> Participant:

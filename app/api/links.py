@@ -1,15 +1,18 @@
 """Links for participants, over REST: given once, listed, taken back."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
+from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
-from app.api.addressed import participant_of
+from app.api.addressed import address_of, participant_of
 from app.api.operations import operations
-from app.api.shapes import Body, Code, Number, Reply
+from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply
 from app.dependencies import ApiChange, ApiPage, Here
+from app.foundation import paging
+from app.foundation.errors import NotFound
 from app.participants.links import actions, reads, rules
 from app.participants.links.rules import Purpose
 from app.participants.models import Participant
@@ -80,10 +83,28 @@ class LinkMadeReply(Reply):
 
 
 @router.get("/{code}/links", name="api.links")
-def links(here: ApiPage, code: str) -> list[LinkReply]:
+def links(
+    here: ApiPage,
+    code: str,
+    state: Annotated[
+        Literal["open", "done", "ended", "locked", "expired"] | None, Query(description="Only those that are so.")
+    ] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[LinkReply]:
     """The links a participant was given, the newest first."""
-    found = _participant(here, code)
-    return _links(here, found)
+    found = [each for each in _links(here, _participant(here, code)) if state in (None, each.state)]
+    page = paging.page_of_all(found, limit, lambda each: (each.id,), int, cursor=cursor, falling=True)
+    return PageOf(items=page.rows, next=page.next)
+
+
+@router.get("/{code}/links/{link_id}", name="api.link")
+def link(here: ApiPage, code: str, link_id: Number) -> LinkReply:
+    """One link, never its address."""
+    for each in _links(here, _participant(here, code)):
+        if each.id == link_id:
+            return each
+    raise NotFound
 
 
 @router.post("/{code}/links", name="api.give_link", status_code=201, response_model=LinkMadeReply)
@@ -103,7 +124,8 @@ def give_link(here: ApiChange, code: str, asked: LinkBody) -> Response:
     )
     made = reads.links_of(here.session, found.id or 0)[0].id
     body = {"id": made, "address": f"{here.settings.address}/link/{token}"}
-    return here.answer_once(body, repeated={"id": made, "address": None}, status=201)
+    where = address_of(here, "participants", found.code, "links", made or 0)
+    return here.answer_once(body, repeated={"id": made, "address": None}, status=201, location=where)
 
 
 @router.post("/{code}/links/{link_id}/end", name="api.end_link", response_model=LinkReply)

@@ -13,7 +13,8 @@ from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Password, 
 from app.capture.locks import actions, reads
 from app.capture.locks.rules import Kind
 from app.dependencies import ApiChange, ApiPage, require_password
-from app.people.access import require
+from app.foundation.errors import NotFound
+from app.people.access import may, require
 from app.people.permissions import Permission
 
 router = operations("locks", "/locks")
@@ -136,6 +137,16 @@ def locks(
     wanted = reads.Wanted(Kind(kind) if kind else None, participant, visit, asked)
     page = reads.locks_page(here.session, here.the_study, by=at(here, site), wanted=wanted, cursor=cursor, limit=limit)
     return PageOf[LockReply](items=[LockReply.model_validate(each) for each in page.rows], next=page.next)
+
+
+@router.get("/{number}", name="api.lock")
+def lock(here: ApiPage, number: Number) -> LockReply:
+    """One freezing or locking that stands."""
+    require(here.actor, Permission.ENTRY_READ)
+    found = reads.lock_by_number(here.session, here.the_study, number)
+    if found is None or (found[1] is not None and not may(here.actor, Permission.ENTRY_READ, site_id=found[1])):
+        raise NotFound
+    return LockReply.model_validate(found[0])
 
 
 @router.post("", name="api.close_data", response_model=ClosedReply)

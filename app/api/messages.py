@@ -129,6 +129,13 @@ def messages(
     return PageOf(items=[MessageReply.model_validate(row) for row in page.rows], next=page.next)
 
 
+@router.get("/messages/{number}", name="api.message")
+def message(here: ApiPage, number: Number) -> MessageReply:
+    """One message about a participant at one's sites."""
+    require(here.actor, Permission.MESSAGE_READ)
+    return MessageReply.model_validate(reads.message_of(here.session, here.the_study, number, by=here.actor))
+
+
 @router.post("/messages/{number}/resending", name="api.resend_message", response_model=ResentReply)
 def resend(here: ApiChange, number: Number, asked: ResendBody) -> Response:
     """Send a message again that was given up."""

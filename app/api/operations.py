@@ -44,10 +44,15 @@ class Operation(Address):
         super().complete(ending(endpoint), {**options, "dependencies": needs, "responses": responses})
         if self.summary is None:
             self.summary = self.description.split("\n")[0].split(". ")[0].rstrip(".")
+        status = self.status_code or 200
+        good: dict[str, Any] = {**self.responses.get(status, {})}
+        if status == 201:
+            good["headers"] = {"Location": {"description": "Where it is read.", "schema": {"type": "string"}}}
         # A good answer shows what it looks like where it stands, not only where its parts are described.
         if (example := example_of(self.response_model)) is not None:
-            good = {"content": {"application/json": {"example": example}}}
-            self.responses = {**self.responses, self.status_code or 200: good}
+            good["content"] = {"application/json": {"example": example}}
+        if good:
+            self.responses = {**self.responses, status: good}
 
     def get_route_handler(self) -> Handler:  # type: ignore[override]
         """Whoever it does not know is told nothing else."""

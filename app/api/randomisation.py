@@ -3,19 +3,19 @@
 The statistician's addresses answer every other token as an address that was never there.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from pydantic import ConfigDict, Field
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 
 from app.api.addressed import participant_of
 from app.api.filters import Since, Until, Whose
 from app.api.operations import operations
-from app.api.shapes import KEPT, Body, Cursor, Limit, PageOf, Reply, Text, file_contents
+from app.api.shapes import KEPT, Body, Cursor, Limit, Number, PageOf, Reply, Text, file_contents
 from app.dependencies import (
     ApiChange,
     ApiChangeInTurn,
@@ -367,9 +367,11 @@ class SetAsideBody(Body):
 
 
 @sequences.get("/sequences", name="api.sequences")
-def all_sequences(here: SequencePage) -> list[SequenceReply]:
+def all_sequences(here: SequencePage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[SequenceReply]:
     """Every sequence of the study, newest first."""
-    return [_sequence_reply(each) for each in reads.sequences(here.session, here.the_study, by=here.actor)]
+    found = reads.sequences(here.session, here.the_study, by=here.actor)
+    page = paging.page_of_all(found, limit, lambda each: (each.version,), int, cursor=cursor, falling=True)
+    return PageOf(items=[_sequence_reply(each) for each in page.rows], next=page.next)
 
 
 NO_OPTIONS = {"method", "slots_per_stratum", "csv", "sites", "first_stage", "further"}
@@ -532,6 +534,29 @@ def allocations(
 ) -> PageOf[AllocationReply]:
     """Allocations by number, with their arms; only the envelopes of this page are opened."""
     query = (
+        _allocations(here)
+        .where(ALLOCATION.c.number > _after(cursor))
+        .where(*within(ALLOCATION.c.allocated_at, since, until))
+        .where(*([PARTICIPANT.c.code == participant] if participant is not None else []))
+        .order_by(ALLOCATION.c.number)
+        .limit(limit + 1)
+    )
+    found = here.session.execute(query).all()
+    items = _opened(here, found[:limit], why="List of allocations")
+    return PageOf(items=items, next=paging.encode(found[limit - 1].number) if len(found) > limit else None)
+
+
+@arms.get("/allocations/{number}", name="api.allocation")
+def allocation(here: ArmsPage, number: Number) -> AllocationReply:
+    """One allocation, with its arm; that its envelope was opened is in the log."""
+    found = here.session.execute(_allocations(here).where(ALLOCATION.c.number == number)).all()
+    for each in _opened(here, found, why="Allocation"):
+        return each
+    raise NotFound
+
+
+def _allocations(here: Here) -> Select[Any]:
+    return (
         select(
             ALLOCATION.c.number,
             ALLOCATION.c.participant_id,
@@ -543,30 +568,24 @@ def allocations(
         .join(PARTICIPANT, PARTICIPANT.c.id == ALLOCATION.c.participant_id)
         .join(STRATUM, STRATUM.c.id == ALLOCATION.c.stratum_id)
         .join(SLOT, SLOT.c.id == ALLOCATION.c.slot_id)
-        .where(ALLOCATION.c.study_id == here.the_study.id, ALLOCATION.c.number > _after(cursor))
-        .where(*within(ALLOCATION.c.allocated_at, since, until))
-        .where(*([PARTICIPANT.c.code == participant] if participant is not None else []))
-        .order_by(ALLOCATION.c.number)
-        .limit(limit + 1)
+        .where(ALLOCATION.c.study_id == here.the_study.id)
     )
-    found = here.session.execute(query).all()
-    rows = found[:limit]
+
+
+def _opened(here: Here, rows: Sequence[Any], *, why: str) -> list[AllocationReply]:
     ids = [row.participant_id for row in rows]
-    opened = open_envelopes(here.session, here.the_study, ids, by=here.actor, why="List of allocations", now=here.now)
-    return PageOf(
-        items=[
-            AllocationReply(
-                allocation=row.number,
-                participant=row.code,
-                stratum=row.stratum,
-                allocated_at=row.allocated_at,
-                allocated_by=row.allocated_by,
-                arm=opened[row.participant_id],
-            )
-            for row in rows
-        ],
-        next=paging.encode(rows[-1].number) if len(found) > limit else None,
-    )
+    opened = open_envelopes(here.session, here.the_study, ids, by=here.actor, why=why, now=here.now)
+    return [
+        AllocationReply(
+            allocation=row.number,
+            participant=row.code,
+            stratum=row.stratum,
+            allocated_at=row.allocated_at,
+            allocated_by=row.allocated_by,
+            arm=opened[row.participant_id],
+        )
+        for row in rows
+    ]
 
 
 def _after(cursor: str | None) -> int:

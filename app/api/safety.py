@@ -7,7 +7,7 @@ from fastapi import Query
 from fastapi.responses import Response
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
-from app.api.addressed import participant_of
+from app.api.addressed import address_of, participant_of
 from app.api.filters import AtSite, Since, Until, Whose, at, in_order
 from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Password, Reply, Text, Version
@@ -402,7 +402,8 @@ def report_adverse_event(here: ApiChange, code: str, asked: EventBody) -> Respon
         by=here.actor,
         now=here.now,
     )
-    return here.answer(_whole(here, number).model_dump(mode="json"), status=201)
+    where = address_of(here, "adverse-events", number)
+    return here.answer(_whole(here, number).model_dump(mode="json"), status=201, location=where)
 
 
 @router.post("/adverse-events/{number}/reports", name="api.follow_up_adverse_event", response_model=WholeEventReply)

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 from app.api.addressed import participant_of
 from app.api.entries import EntryReply
 from app.api.operations import operations
-from app.api.shapes import Body, Code, Password, Reply, Version
+from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Password, Reply, Version
 from app.capture.rules import form_name
 from app.capture.signing import (
     MOST,
@@ -21,6 +21,7 @@ from app.capture.signing import (
     what_to_sign,
 )
 from app.dependencies import ApiChange, ApiPage, require_password
+from app.foundation import paging
 from app.people.access import require
 from app.people.permissions import Permission
 from app.studies.definition import MOST_REPEATS
@@ -204,11 +205,13 @@ def _waiting(each: Signable) -> dict[str, Any]:
 
 
 @router.get("/visits/{visit}/signatures", name="api.to_sign")
-def to_sign(here: ApiPage, code: str, visit: str) -> list[ToSignReply]:
-    """What of this visit is complete and unsigned, with the digest that a signature would stand for."""
+def to_sign(here: ApiPage, code: str, visit: str, cursor: Cursor = None, limit: Limit = 50) -> PageOf[ToSignReply]:
+    """What of this visit is complete and unsigned, with the digest that a signature would stand for; by instrument."""
     found = participant_of(here, code)
     signable = what_to_sign(here.session, here.the_study, found, visit, by=here.actor, now=here.now)
-    return [ToSignReply(**_waiting(each)) for each in signable.ready]
+    ready = [ToSignReply(**_waiting(each)) for each in signable.ready]
+    page = paging.page_of_all(ready, limit, lambda each: (each.instrument, each.repeat), str, int, cursor=cursor)
+    return PageOf(items=page.rows, next=page.next)
 
 
 @router.post("/visits/{visit}/signatures", name="api.sign_visit", response_model=list[EntryReply])

@@ -6,12 +6,15 @@ from pydantic import ConfigDict
 
 from app.api.operations import operations
 from app.api.pleasant import STUDIES
-from app.api.shapes import Reply
+from app.api.shapes import Cursor, Limit, PageOf, Reply
 from app.dependencies import ApiAnyStudy, ApiPage
 from app.exports.reads import planned
+from app.foundation import paging
+from app.foundation.errors import NotFound
 from app.people import reads as people
 from app.people.access import require
 from app.people.permissions import Permission
+from app.studies.definition import Instrument
 
 router = operations("study")
 anywhere = operations("study", of=STUDIES)
@@ -127,18 +130,89 @@ def study(here: ApiPage) -> StudyReply:
     )
 
 
-INSTRUMENTS = {"example": [{"code": "pain", "label": "Pain", "sections": [{"items": [{"code": "pain_intensity"}]}]}]}
-
-
-@router.get(
-    "/instruments",
-    name="api.instruments",
-    responses={200: {"description": "The instruments.", "content": {"application/json": INSTRUMENTS}}},
-)
-def instruments(here: ApiPage) -> list[dict[str, Any]]:
-    """Every instrument: items, ranges, choices, checks, scoring and sources."""
+@router.get("/sites", name="api.sites")
+def sites(here: ApiPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[SiteReply]:
+    """Every site of the study, by code."""
     require(here.actor, Permission.STUDY_READ)
-    return [instrument.model_dump(mode="json") for instrument in here.the_study.definition.instruments]
+    found = people.sites_of(here.session, here.the_study.id)
+    page = paging.page_of_all(found, limit, lambda row: (row.code,), str, cursor=cursor)
+    return PageOf(items=[SiteReply.model_validate(row) for row in page.rows], next=page.next)
+
+
+@router.get("/sites/{site}", name="api.site")
+def site(here: ApiPage, site: str) -> SiteReply:
+    """One site."""
+    require(here.actor, Permission.STUDY_READ)
+    for row in people.sites_of(here.session, here.the_study.id):
+        if row.code == site:
+            return SiteReply.model_validate(row)
+    raise NotFound
+
+
+class InstrumentReply(Reply):
+    """A case report form as the study defines it. `sections` have its items: types, ranges, choices, checks, scores."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "code": "pain",
+                "label": "Pain",
+                "short": "Pain",
+                "respondent": "participant",
+                "source": "Numeric rating scale, 0 to 10.",
+                "licence": "Free to use.",
+                "recall": "The past week",
+                "scoring": "0 to 10; higher is more pain.",
+                "signable": True,
+                "double_entry": False,
+                "repeats": True,
+                "max_repeats": 3,
+                "repeat_label": "Episode",
+                "presentation": "page",
+                "sections": [{"items": [{"code": "pain_intensity"}]}],
+                "texts": [],
+            }
+        }
+    )
+
+    code: str
+    label: str
+    short: str | None
+    respondent: str
+    source: str
+    licence: str | None
+    recall: str | None
+    scoring: str | None
+    signable: bool
+    double_entry: bool
+    repeats: bool
+    max_repeats: int | None
+    repeat_label: str | None
+    presentation: str
+    sections: list[dict[str, Any]]
+    texts: list[dict[str, Any]]
+
+
+@router.get("/instruments", name="api.instruments")
+def instruments(here: ApiPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[InstrumentReply]:
+    """Every instrument: items, ranges, choices, checks, scoring and sources; in the order of the study."""
+    require(here.actor, Permission.STUDY_READ)
+    page = paging.page_in_place(here.the_study.definition.instruments, limit, cursor=cursor)
+    return PageOf(items=[_instrument(each) for each in page.rows], next=page.next)
+
+
+@router.get("/instruments/{instrument}", name="api.instrument")
+def instrument(here: ApiPage, instrument: str) -> InstrumentReply:
+    """One instrument with its items."""
+    require(here.actor, Permission.STUDY_READ)
+    found = here.the_study.definition.instrument(instrument)
+    if found is None:
+        raise NotFound
+    return _instrument(found)
+
+
+def _instrument(defined: Instrument) -> InstrumentReply:
+    return InstrumentReply.model_validate(defined.model_dump(mode="json"))
 
 
 PLANNED = {"example": {"study": {"name": "resolve", "versions": []}, "usdmVersion": "4.0.0", "systemName": "Equipoise"}}

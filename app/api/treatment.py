@@ -24,6 +24,7 @@ from app.exports.formats.sdtm import exposure as sdtm_exposure
 from app.exports.formats.standards import Standard
 from app.exports.formats.text import text_of
 from app.exports.tables import stored_cell
+from app.foundation import paging
 from app.foundation.database import Database
 from app.foundation.errors import NotFound, Refused
 from app.participants.models import Participant
@@ -381,6 +382,16 @@ def _stop_answer(here: Here, found: Participant) -> Response:
     return here.answer(reply.model_dump(mode="json"))
 
 
+@router.get("/{code}/sessions/{visit}", name="api.session")
+def one_session(here: TreatmentPage, code: str, visit: str) -> SessionReply:
+    """One session of a participant: when it is due, and what was delivered."""
+    whole = treatment(here, code)
+    for each in whole.sessions:
+        if each.session == visit:
+            return each
+    raise NotFound
+
+
 @router.put("/{code}/sessions/{visit}", name="api.record_session", response_model=SavedReply)
 def record_session(here: TreatmentChange, code: str, visit: str, asked: SessionBody) -> Response:
     """Record what was delivered in a session, or correct it."""
@@ -401,12 +412,15 @@ def record_session(here: TreatmentChange, code: str, visit: str, asked: SessionB
 
 
 @router.get("/{code}/sessions/{visit}/history", name="api.session_history")
-def session_history(here: TreatmentPage, code: str, visit: str) -> list[SessionVersionReply]:
+def session_history(
+    here: TreatmentPage, code: str, visit: str, cursor: Cursor = None, limit: Limit = 50
+) -> PageOf[SessionVersionReply]:
     """Every version of a session's record, oldest first, with the reason of each correction."""
     found = _participant(here, code)
     planned = _session(here, found, visit).code
     versions = reads.history_of(here.session, here.the_study, found, planned, by=here.actor, now=here.now)
-    return [SessionVersionReply.model_validate(each) for each in versions]
+    page = paging.page_in_place(versions, limit, cursor=cursor)
+    return PageOf(items=[SessionVersionReply.model_validate(each) for each in page.rows], next=page.next)
 
 
 @router.post("/{code}/sessions/{visit}/missed", name="api.miss_session", response_model=SessionVisitReply)

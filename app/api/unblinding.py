@@ -12,6 +12,7 @@ from app.api.filters import AtSite, Since, Until, Whose, at
 from app.api.operations import operations
 from app.api.shapes import KEPT, Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Reply, Text
 from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, api_reauthenticate
+from app.foundation import paging
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
@@ -279,10 +280,12 @@ def unblindings(
 
 
 @router.get("/unblindings/openings", name="api.openings")
-def openings(here: ApiPage) -> list[OpeningsReply]:
-    """How many envelopes were opened for those in unblinded roles, as counts."""
+def openings(here: ApiPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[OpeningsReply]:
+    """How many envelopes were opened for those in unblinded roles, as counts; by username."""
     _require_arms(here)
-    return [OpeningsReply.model_validate(each) for each in reads.openings(here.session, here.the_study, by=here.actor)]
+    found = reads.openings(here.session, here.the_study, by=here.actor)
+    page = paging.page_of_all(found, limit, lambda each: (each.username, each.role), str, str, cursor=cursor)
+    return PageOf(items=[OpeningsReply.model_validate(each) for each in page.rows], next=page.next)
 
 
 @router.post("/unblindings/accidental", name="api.record_accidental", status_code=201, response_model=NumberReply)
@@ -349,13 +352,15 @@ def decide(here: ApiChange, number: Number, asked: DecisionBody) -> Response:
 
 
 @router.get("/unblindings/{number}/arms", name="api.unblinded_arms")
-def arms(here: ApiLoggedPage, number: Number, cursor: Cursor = None) -> PageOf[ArmReply]:
+def arms(here: ApiLoggedPage, number: Number, cursor: Cursor = None, limit: Limit = 50) -> PageOf[ArmReply]:
     """What an approved request opened, for whoever made it; for everybody else there is no such thing."""
     _require_arms(here)
     if not may(here.actor, Permission.UNBLINDING_REQUEST):
         raise NotFound
     case = _case(here, number)
-    page = reads.released_arms(here.session, here.the_study, case, by=here.actor, now=here.now, cursor=cursor)
+    page = reads.released_arms(
+        here.session, here.the_study, case, by=here.actor, now=here.now, cursor=cursor, limit=limit
+    )
     return PageOf(items=[_arm(each) for each in page.rows], next=page.next)
 
 

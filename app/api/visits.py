@@ -7,13 +7,13 @@ from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
-from app.api.addressed import participant_of
+from app.api.addressed import address_of, participant_of
 from app.api.filters import AtSite, at
 from app.api.operations import operations
 from app.api.shapes import Body, Cursor, Limit, PageOf, Reply, Text, Version
 from app.capture import actions
 from app.dependencies import ApiChange, ApiPage
-from app.foundation import clock
+from app.foundation import clock, paging
 from app.foundation.errors import FieldProblem, Invalid
 from app.people.access import require
 from app.people.permissions import Permission
@@ -25,6 +25,7 @@ from app.studies.definition import VisitKind
 router = operations("visits")
 
 VISITS = "/participants/{code}/visits"
+OfKind = Annotated[Literal["baseline", "treatment", "assessment"] | None, Query(description="Only of this kind.")]
 
 
 class VisitReply(Reply):
@@ -103,12 +104,25 @@ def visits(
     status: Annotated[
         Literal["planned", "held", "missed", "stopped"] | None, Query(description="Only of this status.")
     ] = None,
-) -> list[VisitReply]:
-    """The visits of a participant, in order."""
+    kind: OfKind = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[VisitReply]:
+    """The visits of a participant that have dates, in the order of the plan."""
     found = participant_of(here, code)
     assert found.id is not None
     rows = reads.visits_of(here.session, found.id)
-    return [VisitReply.model_validate(row) for row in rows if status in (None, row.status)]
+    wanted = [row for row in rows if status in (None, row.status) and kind in (None, row.kind)]
+    page = paging.page_of_all(wanted, limit, lambda row: (row.order, row.id or 0), int, int, cursor=cursor)
+    return PageOf(items=[VisitReply.model_validate(row) for row in page.rows], next=page.next)
+
+
+@router.get(VISITS + "/{visit}", name="api.visit")
+def visit(here: ApiPage, code: str, visit: str) -> VisitReply:
+    """One visit of a participant that has a date."""
+    found = participant_of(here, code)
+    assert found.id is not None
+    return VisitReply.model_validate(reads.visit_of(here.session, found.id, visit))
 
 
 class DueReply(Reply):
@@ -148,9 +162,7 @@ class DueReply(Reply):
 def visits_due(
     here: ApiPage,
     site: AtSite = None,
-    kind: Annotated[
-        Literal["baseline", "treatment", "assessment"] | None, Query(description="Only of this kind.")
-    ] = None,
+    kind: OfKind = None,
     days: Annotated[int, Query(ge=0, le=366, description="Also those whose window opens in so many days.")] = 0,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -208,7 +220,7 @@ def add_visit(here: ApiChange, code: str, asked: AddedBody) -> Response:
         by=here.actor,
         now=here.now,
     )
-    where = f"/api/v1/studies/{here.the_study.code}/participants/{found.code}/visits"
+    where = address_of(here, "participants", found.code, "visits", row.code)
     return here.answer(VisitReply.model_validate(row).model_dump(mode="json"), status=201, location=where)
 
 

@@ -7,6 +7,8 @@ from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
+from app.api.addressed import address_of
+from app.api.filters import AtSite, at
 from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text
 from app.dependencies import ApiChange, ApiPage
@@ -107,11 +109,24 @@ class DeliveryReply(Reply):
 
 
 @router.get("", name="api.webhooks")
-def webhooks(here: ApiPage) -> list[WebhookReply]:
+def webhooks(
+    here: ApiPage,
+    state: Literal["active", "paused", "ended"] | None = None,
+    site: AtSite = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[WebhookReply]:
     """Your webhooks in this study, the newest first."""
-    return [
-        WebhookReply.model_validate(each) for each in reads.webhooks_of(here.session, here.the_study, by=here.actor)
-    ]
+    page = reads.webhooks_page(
+        here.session, here.the_study, by=at(here, site), state=state, site=site, cursor=cursor, limit=limit
+    )
+    return PageOf(items=[WebhookReply.model_validate(each) for each in page.rows], next=page.next)
+
+
+@router.get("/{number}", name="api.webhook")
+def webhook(here: ApiPage, number: Number) -> WebhookReply:
+    """One of your webhooks; never its secret."""
+    return WebhookReply.model_validate(reads.webhook_of(here.session, here.the_study, number, by=here.actor))
 
 
 @router.post("", name="api.make_webhook", status_code=201, response_model=MadeReply)
@@ -129,7 +144,8 @@ def make_webhook(here: ApiChange, asked: WebhookBody) -> Response:
     )
     made = WebhookReply.model_validate(reads.webhook_of(here.session, here.the_study, number, by=here.actor))
     body = made.model_dump(mode="json")
-    return here.answer_once({**body, "secret": secret}, repeated={**body, "secret": None}, status=201)
+    where = address_of(here, "webhooks", number)
+    return here.answer_once({**body, "secret": secret}, repeated={**body, "secret": None}, status=201, location=where)
 
 
 @router.put("/{number}/state", name="api.change_webhook", response_model=WebhookReply)
@@ -138,6 +154,14 @@ def change_webhook(here: ApiChange, number: Number, asked: StateBody) -> Respons
     actions.set_state(here.session, here.the_study, number, asked.state, by=here.actor, now=here.now)
     changed = reads.webhook_of(here.session, here.the_study, number, by=here.actor)
     return here.answer(WebhookReply.model_validate(changed).model_dump(mode="json"))
+
+
+@router.delete("/{number}", name="api.end_webhook", response_model=WebhookReply)
+def end_webhook(here: ApiChange, number: Number) -> Response:
+    """End a webhook for good, as the state `ended` does. What it was told can still be read."""
+    actions.set_state(here.session, here.the_study, number, "ended", by=here.actor, now=here.now)
+    ended = reads.webhook_of(here.session, here.the_study, number, by=here.actor)
+    return here.answer(WebhookReply.model_validate(ended).model_dump(mode="json"))
 
 
 @router.post("/{number}/test", name="api.test_webhook", status_code=202, response_model=PingReply)
@@ -170,3 +194,10 @@ def webhook_deliveries(
         limit=limit,
     )
     return PageOf(items=[DeliveryReply.model_validate(each) for each in page.rows], next=page.next)
+
+
+@router.get("/{number}/deliveries/{delivery}", name="api.webhook_delivery")
+def webhook_delivery(here: ApiPage, number: Number, delivery: Number) -> DeliveryReply:
+    """One event, and what became of telling it."""
+    found = reads.delivery_of(here.session, here.the_study, number, delivery, by=here.actor)
+    return DeliveryReply.model_validate(found)

@@ -64,6 +64,14 @@ def entries(
     return paging.page_of(found, size, lambda row: (row["position"],), cursor=cursor, backwards=backwards)
 
 
+def entry_at(session: Session, log: str, position: int, *, participants: Select[Any] | None = None) -> Any | None:
+    """One entry of a log by its place, as `entries` shows it; None when there is none that one may know."""
+    query = _wanted(log, AuditFilter()).where(ENTRY.c.position == position)
+    if participants is not None:
+        query = query.where(ENTRY.c.participant.in_(participants))
+    return session.execute(query).mappings().first()
+
+
 def _wanted(log: str, wanted: AuditFilter) -> Select[Any]:
     """The entries that somebody looks for, in no order yet."""
     query = select(*[ENTRY.c[name] for name in FIELDS]).where(ENTRY.c.log == log)

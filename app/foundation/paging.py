@@ -3,8 +3,9 @@
 import base64
 import binascii
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from app.foundation.errors import FieldProblem, Invalid
@@ -61,6 +62,35 @@ def page_of(
     )
 
 
+def page_of_all(
+    rows: Iterable[Row],
+    size: int,
+    key: Callable[[Row], tuple[str | int, ...]],
+    *kinds: type,
+    cursor: str | None = None,
+    falling: bool = False,
+) -> Page[Row]:
+    """One page of a list that is short by nature, and so was read whole; of a long one the database gives the page.
+
+    They stand in the order of `key`, which no two rows share and whose parts are of these `kinds`, each `str` or `int`;
+    `falling`, with the highest first. A row that comes or goes meanwhile neither repeats another nor pushes it out.
+    """
+    place, backwards = decode(cursor, len(kinds), *kinds) if cursor else ([], False)
+    downwards = falling != backwards
+    ordered = sorted(rows, key=key, reverse=downwards)
+    if place:
+        after = tuple(place)
+        ordered = [row for row in ordered if (key(row) < after if downwards else key(row) > after)]
+    return page_of(ordered[: size + 1], size, key, cursor=cursor, backwards=backwards)
+
+
+def page_in_place(rows: Sequence[Row], size: int, *, cursor: str | None = None) -> Page[Row]:
+    """The same of rows that stand where they stand: parts of one version of a study, or what is only added to."""
+    numbered = enumerate(rows)
+    page = page_of_all(numbered, size, lambda each: (each[0],), int, cursor=cursor)
+    return page.made(lambda each: each[1])
+
+
 def every_page(page_after: Callable[[str | None], Page[Row]]) -> Iterator[Page[Row]]:
     """Each page of a list from its first to its last, one in memory; `page_after` reads the one behind a cursor."""
     cursor: str | None = None
@@ -99,10 +129,24 @@ def decode(cursor: str, width: int, *kinds: type) -> tuple[list[Any], bool]:
         for part in key:
             str(part).encode()  # half a surrogate pair is text that no database takes
     except (ValueError, TypeError, RecursionError, binascii.Error, UnicodeError):
-        raise Invalid(
-            [FieldProblem("cursor", "cursor", "This page link is not valid any more. Start again from the first page.")]
-        ) from None
+        raise _not_valid() from None
     return key, bool(backwards)
+
+
+def instant_in(part: str) -> datetime:
+    """The instant that a part of a cursor is, as `isoformat` wrote it; Invalid when it is none."""
+    try:
+        found = datetime.fromisoformat(part)
+        if found.tzinfo is None:
+            raise ValueError
+        return found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise _not_valid() from None
+
+
+def _not_valid() -> Invalid:
+    words = "This page link is not valid any more. Start again from the first page."
+    return Invalid([FieldProblem("cursor", "cursor", words)])
 
 
 def page_size(limit: int | None) -> int:

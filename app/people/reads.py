@@ -28,7 +28,7 @@ from sqlmodel import Session
 from app.foundation import paging
 from app.foundation.crypto.secrets import token_hash
 from app.foundation.database import Instant, joined_texts, table_of
-from app.people.access import Actor, Grant, token_grants
+from app.people.access import Actor, Grant, sites_for, token_grants
 from app.people.models import (
     AccessReview,
     ApiToken,
@@ -42,7 +42,7 @@ from app.people.models import (
     SignInSession,
     Site,
 )
-from app.people.permissions import Apart, Role, conflicts
+from app.people.permissions import Apart, Permission, Role, conflicts
 from app.people.rules import (
     ACCOUNT_LOOKS_BACK,
     ADDRESS_LOOKS_BACK,
@@ -596,6 +596,39 @@ def members_of(session: Session, study_id: int) -> list[Right]:
     """Who holds which role in a study now."""
     query = _rights().where(MEMBERSHIP.c.study_id == study_id, MEMBERSHIP.c.revoked_at.is_(None))
     return [_right(row) for row in session.execute(query)]
+
+
+MEETING_EVERYBODY = (Permission.EXPORT_RUN, Permission.AUDIT_READ)
+"""Who takes the data or reads the log meets everybody's name there; others see themselves in lists of people."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """Somebody who holds a role in a study now, and each of their roles there."""
+
+    username: str
+    name: str
+    organisation: str
+    rights: tuple[Right, ...]
+
+
+def members_seen(session: Session, study_id: int, *, by: Actor) -> list[Member]:
+    """Those who hold a role in a study and whom this person may see in a list, by username.
+
+    Who reads the log or takes data at some sites sees who works there, or for the whole study; others see themselves.
+    """
+    sites = [sites_for(by, permission) for permission in MEETING_EVERYBODY]
+    everywhere, at = None in sites, frozenset().union(*(each for each in sites if each is not None))
+    held: dict[str, list[Right]] = {}
+    for right in members_of(session, study_id):
+        held.setdefault(right.username, []).append(right)
+    return [
+        Member(username, rights[0].name, rights[0].organisation, tuple(rights))
+        for username, rights in held.items()
+        if everywhere
+        or username == by.username
+        or (at and any(right.site_id is None or right.site_id in at for right in rights))
+    ]
 
 
 @dataclass(frozen=True)

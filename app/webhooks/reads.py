@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select, true
+from sqlalchemy import Row, Select, func, select, true
 from sqlmodel import Session
 
 from app.foundation import paging
@@ -47,25 +47,49 @@ class DeliveryRow:
 
 
 def webhooks_of(session: Session, study: StudyInUse, *, by: Actor) -> list[HookRow]:
-    """The person's webhooks in a study, the newest first; by a token of some sites, those of these sites."""
-    require(by, Permission.WEBHOOK_MANAGE)
-    here = HOOK.c.site_id.in_(sorted(by.token_sites)) if by.token_sites is not None else true()
-    rows = session.execute(
-        select(HOOK, SITE.c.code.label("site"))
-        .select_from(HOOK.outerjoin(SITE, SITE.c.id == HOOK.c.site_id))
-        .where(HOOK.c.study_id == study.id, HOOK.c.person_id == by.person_id, here)
-        .order_by(HOOK.c.id.desc())
-        .limit(100)
-    )
-    return [_hook(row) for row in rows]
+    """The person's newest webhooks in a study, the last one first; by a token of some sites, those of these sites."""
+    return list(webhooks_page(session, study, by=by, limit=100).rows)
+
+
+def webhooks_page(
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    state: str | None = None,
+    site: str | None = None,
+    cursor: str | None = None,
+    limit: int | None = None,
+) -> paging.Page[HookRow]:
+    """One page of `webhooks_of`; `state` is active, paused or ended, `site` the code of the one it is limited to."""
+    size = paging.page_size(limit)
+    query, backwards = _own(study, by), False
+    wanted = (HOOK.c.state, state), (SITE.c.code, site)
+    query = query.where(*(column == value for column, value in wanted if value is not None))
+    if cursor:
+        (last,), backwards = paging.decode(cursor, 1, int)
+        query = query.where(HOOK.c.id > last if backwards else HOOK.c.id < last)
+    found = session.execute(query.order_by(HOOK.c.id if backwards else HOOK.c.id.desc()).limit(size + 1)).all()
+    page = paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
+    return page.made(_hook)
 
 
 def webhook_of(session: Session, study: StudyInUse, number: int, *, by: Actor) -> HookRow:
     """One of the person's own; NotFound for anybody else's."""
-    found = next((each for each in webhooks_of(session, study, by=by) if each.number == number), None)
+    found = session.execute(_own(study, by).where(HOOK.c.id == number)).first()
     if found is None:
         raise NotFound
-    return found
+    return _hook(found)
+
+
+def _own(study: StudyInUse, by: Actor) -> Select[Any]:
+    require(by, Permission.WEBHOOK_MANAGE)
+    here = HOOK.c.site_id.in_(sorted(by.token_sites)) if by.token_sites is not None else true()
+    return (
+        select(HOOK, SITE.c.code.label("site"))
+        .select_from(HOOK.outerjoin(SITE, SITE.c.id == HOOK.c.site_id))
+        .where(HOOK.c.study_id == study.id, HOOK.c.person_id == by.person_id, here)
+    )
 
 
 def _hook(row: Row[Any]) -> HookRow:
@@ -100,18 +124,29 @@ def deliveries(
     query = query.order_by(DELIVERY.c.id if backwards else DELIVERY.c.id.desc()).limit(size + 1)
     found = session.execute(query).all()
     page = paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
-    return page.made(
-        lambda row: DeliveryRow(
-            row.id,
-            row.event_id,
-            row.event,
-            row.queued_at,
-            row.attempts,
-            row.status,
-            row.last_error,
-            row.ended_at,
-            row.ended_as,
-        )
+    return page.made(_delivery)
+
+
+def delivery_of(session: Session, study: StudyInUse, number: int, delivery: int, *, by: Actor) -> DeliveryRow:
+    """One event of one of the person's webhooks; NotFound when it is of another."""
+    webhook_of(session, study, number, by=by)
+    found = session.execute(select(DELIVERY).where(DELIVERY.c.webhook_id == number, DELIVERY.c.id == delivery)).first()
+    if found is None:
+        raise NotFound
+    return _delivery(found)
+
+
+def _delivery(row: Row[Any]) -> DeliveryRow:
+    return DeliveryRow(
+        row.id,
+        row.event_id,
+        row.event,
+        row.queued_at,
+        row.attempts,
+        row.status,
+        row.last_error,
+        row.ended_at,
+        row.ended_as,
     )
 
 

@@ -5,9 +5,11 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from fastapi import FastAPI
 from sqlalchemy import insert, select, update
+from starlette.routing import Match
 from starlette.testclient import TestClient
 
 from app.foundation import clock
@@ -19,12 +21,20 @@ from app.people.models import ApiToken, Person
 from app.people.permissions import Permission
 from app.people.reads import TOKEN_PREFIX
 from app.settings import Settings
+from app.signposts import Signposts
 from app.studies.models import StudyRecord
 from tests import memory
 
 PASSWORD = "correct horse battery staple"
 STUDY = table_of(StudyRecord)
 PERSON = table_of(Person)
+
+
+def leads_to(application: Any, address: str) -> bool:
+    """Whether something is read over REST at this address."""
+    scope = {"type": "http", "method": "GET", "path": unquote(address), "root_path": ""}
+    found = next(route for route in application.router.routes if isinstance(route, Signposts)).matches(scope)
+    return address.startswith("/api/v1/") and found[0] is Match.FULL
 
 
 @cache
@@ -46,9 +56,13 @@ class ApiClient:
         return f"/api/v1/studies/{self.study}"
 
     def request(self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any) -> Any:
-        """The reply, whatever it is."""
+        """The reply, whatever it is; of something that was made it says where that is."""
         given = {"Authorization": f"Bearer {self.token}", **(headers or {})}
-        return self.http.request(method, self.root + path, headers=given, follow_redirects=False, **options)
+        reply = self.http.request(method, self.root + path, headers=given, follow_redirects=False, **options)
+        if reply.status_code == 201:
+            application = getattr(self.http, "app", None) or self.http._client.app  # type: ignore[attr-defined]
+            assert leads_to(application, reply.headers["location"]), (path, reply.headers)
+        return reply
 
     def get(self, path: str, **options: Any) -> Any:
         return self.request("GET", path, **options)
@@ -64,6 +78,17 @@ class ApiClient:
         reply = self.request(method, path, **({"json": body} if body is not None else {}), **options)
         assert reply.status_code in (200, 201), f"{method} {path}: {reply.status_code} {reply.text[:2000]}"
         return reply.json()
+
+    def rows(self, path: str, **options: Any) -> list[Any]:
+        """Every row of a list, page by page."""
+        found, query = [], dict(options.pop("params", {}))
+        while True:
+            page = self.done("GET", path, params=query or None, **options)
+            assert set(page) == {"items", "next"}, path
+            found += page["items"]
+            if page["next"] is None:
+                return found
+            query["cursor"] = page["next"]
 
     def refused(self, status: int, method: str, path: str, body: Any = None, **options: Any) -> Any:
         """The problem with which a request must be refused."""

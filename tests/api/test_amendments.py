@@ -31,11 +31,11 @@ def clients(shared_database: Database) -> Any:
 def test_an_amendment_over_rest(clients: Any) -> None:
     people, time = clients
     administrator, coordinator = people["administrator"], people["coordinator"]
-    versions = administrator.get("/versions").json()
+    versions = administrator.rows("/versions")
     assert [(each["version"], each["sites"]) for each in versions] == [("2", []), ("1", ["north", "south"])]
-    differences = administrator.get("/versions/2/differences").json()
+    differences = administrator.rows("/versions/2/differences")
     assert {each["concern"] for each in differences} == {"conduct", "schedule", "capture"}
-    assert administrator.get("/versions/1/differences", params={"since": "1"}).json() == []
+    assert administrator.rows("/versions/1/differences", params={"since": "1"}) == []
     assert administrator.get("/versions/2/effect").status_code == 403, "who reads no participants reads no codes"
     (effect,) = coordinator.get("/versions/2/effect").json()["items"]
     assert effect["participant"] == "M-001"
@@ -69,5 +69,5 @@ def test_an_amendment_over_rest(clients: Any) -> None:
     done = administrator.post(f"/amendments/{number}/continuation").json()
     assert (done["state"], done["looked_at"], done["visits"]) == ("done", 1, 3)
     assert [each["state"] for each in administrator.get("/amendments").json()["items"]] == ["done", "cancelled"]
-    visits = {each["code"]: each for each in coordinator.get("/participants/M-001/visits").json()}
+    visits = {each["code"]: each for each in coordinator.rows("/participants/M-001/visits")}
     assert visits["week18"]["target_on"] == moved["new"]["target_on"]

@@ -46,8 +46,8 @@ def test_an_appointment_is_booked_with_its_warnings_moved_and_cancelled(programs
     assert client.post(f"{PATH}/1/cancellation", {"version": 1, "why": "Ill"}).status_code == 409
     assert client.post(f"{PATH}/1/outcome", {"version": 2, "status": "no_show"}).status_code == 409  # still to come
     assert client.post(f"{PATH}/1/cancellation", {"version": 2, "why": "Ill"}).json()["status"] == "cancelled"
-    assert [row["status"] for row in client.get(PATH).json()] == ["cancelled"]
-    listed = client.get("/appointments?begins_at=2026-07-01T00:00:00Z&days=10").json()
+    assert [row["status"] for row in client.rows(PATH)] == ["cancelled"]
+    listed = client.rows("/appointments", params={"begins_at": "2026-07-01T00:00:00Z", "days": 10})
     assert [row["participant"] for row in listed] == ["M-002", "M-001"]
 
 
@@ -71,7 +71,7 @@ def test_a_blinded_program_learns_of_a_session_only_when_it_begins(programs: Any
     session = {**WISH, "visit": "tx01", "person": "clinician_north", "room": "Laser room"}
     assert programs().post(PATH, session).status_code == 409
     assert programs("clinician").post(PATH, session).status_code == 201
-    (row,) = programs("monitor").get(PATH).json()
+    (row,) = programs("monitor").rows(PATH)
     assert (row["ends_at"], row["person"], row["room"]) == (None, None, None)
     assert row["starts_at"] == "2026-07-06T04:00:00Z"
     assert programs("monitor").post(PATH, WISH).status_code == 403

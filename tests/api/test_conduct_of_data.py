@@ -107,7 +107,7 @@ def test_what_is_locked_is_opened_by_two_over_rest(clients):
     assert manager.done("POST", "/locks", {**body, "despite": True}) == {"closed": 1}
     change = {"values": {**PAIN, "pain_nrs": 6}, "base_version": 1, "why": "Misheard"}
     assert "is locked" in site.refused(409, "PUT", ENTRY, change)["detail"]
-    visit = site.done("GET", "/participants/M-001/visits")[2]
+    visit = site.rows("/participants/M-001/visits")[2]
     missed = {"status": "missed", "reason": "Ill", "version": visit["version"]}
     assert "is locked" in site.refused(409, "PUT", "/participants/M-001/visits/week18", missed)["detail"]
     session = "/treatment/participants/M-001/sessions/tx01/missed"

@@ -97,7 +97,7 @@ def test_every_block_of_the_cookbook_runs(database, tmp_path, monkeypatch, capsy
         assert (reply.status_code, reply.json()["version"], reply.json()["changed"]) == (200, 2, ["pain_intensity"])
         assert "\nversion 2\n" in said
         assert "\nintact " in said
-        (baseline,) = (each for each in names["study"].get(f"/participants/{code}/visits").json())
+        (baseline,) = (each for each in names["study"].get(f"/participants/{code}/visits").json()["items"])
         held = {"status": "held", "held_on": baseline["target_on"], "version": baseline["version"]}
         assert names["study"].put(f"/participants/{code}/visits/baseline", json=held).status_code == 200
         assert names["open_again"](code, "baseline", "Somebody else was here.")["status"] == "planned"

@@ -134,7 +134,7 @@ def test_who_may_not_know_who_somebody_is_is_refused_on_record(world: World, rol
     assert (last(world).action, last(world).username) == ("identity.show_refused", client.actor.username)
     client.refused(403, "PUT", PERSONAL, {"personal": {}, "version": 1, "why": "To know."})
     assert last(world).action == "identity.change_refused"
-    (consent,) = client.done("GET", "/participants/M-001/consents")
+    (consent,) = client.rows("/participants/M-001/consents")
     client.refused(403, "GET", f"/participants/M-001/consents/{consent['id']}/signature")
     assert last(world).action == "identity.show_refused"
 
@@ -146,7 +146,7 @@ def test_an_investigator_reads_and_does_not_change(world: World):
 
 
 def test_the_name_under_a_consent_is_shown_and_written_down(world: World, coordinator: ApiClient):
-    (consent,) = coordinator.done("GET", "/participants/M-001/consents")
+    (consent,) = coordinator.rows("/participants/M-001/consents")
     assert set(consent["options"]) == {choice.code for choice in world.study.definition.consent.optional}
     path = f"/participants/M-001/consents/{consent['id']}/signature"
     shown = coordinator.done("GET", path)
@@ -235,7 +235,7 @@ def test_an_optional_consent_is_taken_back_over_rest_as_often_as_it_is_sent(shar
 def test_a_withdrawal_takes_the_consent_with_it_when_it_says_so(world: World, coordinator: ApiClient):
     body = {"level": "visits", "on": world.today().isoformat(), "reason": "No more.", "withdraw_consent": True}
     assert coordinator.done("POST", "/participants/M-001/withdrawal", body)["status"] == "withdrawn"
-    (consent,) = coordinator.done("GET", "/participants/M-001/consents")
+    (consent,) = coordinator.rows("/participants/M-001/consents")
     assert consent["withdrawn_on"] == body["on"]
     assert "consent.withdrawn" in world.log()
 
@@ -245,7 +245,7 @@ def test_who_does_not_take_part_after_all_is_a_screen_failure(world: World, coor
     problem = coordinator.refused(422, "POST", path, {"reason": "bored"})
     assert [each["field"] for each in problem["errors"]] == ["failure_reason"]
     assert coordinator.done("POST", path, {"reason": "declined", "why": "A new job."})["status"] == "screen_failed"
-    assert {each["status"] for each in coordinator.done("GET", "/participants/M-001/visits")} == {"stopped"}
+    assert {each["status"] for each in coordinator.rows("/participants/M-001/visits")} == {"stopped"}
     coordinator.refused(409, "POST", path, {"reason": "declined"})
 
 
@@ -344,7 +344,7 @@ def test_a_session_is_missed_opened_again_held_and_then_stays(treated: Treated):
     clinician.done("PUT", SESSION, body)
     again = session_of(treated, minutes=20, version=1, why="It was 20")
     clinician.done("PUT", SESSION, again)
-    versions = clinician.done("GET", f"{SESSION}/history")
+    versions = clinician.rows(f"{SESSION}/history")
     assert [(each["version"], each["delivered"], each["why"]) for each in versions] == [
         (1, body["delivered"], None),
         (2, again["delivered"], "It was 20"),

@@ -64,11 +64,14 @@ def test_slips_are_entered_voided_and_the_pack_is_closed(world: World, statistic
     ):
         reply = coordinator.post(person, body)
         assert reply.status_code == status, reply.text
-    shown = statistician.get("/downtime-packs/1").json()
+    shown = statistician.rows("/downtime-packs/1/slips")
     assert [each["state"] for each in shown] == ["used", "reserved"]
     assert statistician.post("/downtime-packs/1/slips/2/void", {"why": "Lost"}).json()[1]["state"] == "void"
+    assert statistician.done("GET", "/downtime-packs/1/slips/2")["reason"] == "Lost"
+    statistician.refused(404, "GET", "/downtime-packs/1/slips/3")
+    assert statistician.done("GET", "/downtime-packs/1") == statistician.rows("/downtime-packs")[0]
     closed = statistician.post("/downtime-packs/1/close", {"why": "Back", "password": PASSWORD})
-    assert closed.json()["closed_by"] == statistician.get("/downtime-packs").json()[0]["made_by"]
+    assert closed.json()["closed_by"] == statistician.rows("/downtime-packs")[0]["made_by"]
     assert closed.json()["reserved"] == 0
     with world.database.reading() as session:
         assert len(session.execute(select(Allocation)).all()) == 1
@@ -86,6 +89,8 @@ def test_for_every_other_token_there_are_no_packs(world: World, statistician: Ap
     for reply in (
         other.get("/downtime-packs"),
         other.get("/downtime-packs/1"),
+        other.get("/downtime-packs/1/slips"),
+        other.get("/downtime-packs/1/slips/1"),
         other.post("/downtime-packs", PACK),
         other.post("/downtime-packs/1/slips/1/void", {"why": "Lost"}),
         other.post("/downtime-packs/1/close", {"why": "Back", "password": PASSWORD}),

@@ -19,20 +19,20 @@ def blind(shared_database: Database) -> Blind:
 def test_it_is_recorded_once_and_corrected_by_adding(blind: Blind):
     body = {"reason": "ineligible", "why": "Too old by a day", "found_on": blind.world.today().isoformat()}
     program = api_client(blind.database, blind.world.coordinators["north"])
-    assert program.done("GET", PATH) == []
+    assert program.rows(PATH) == []
     assert program.done("GET", "/participants/M-001")["randomised_in_error"] is None
     made = program.done("POST", PATH, body, headers={"Idempotency-Key": "one"})
     assert (made["reason"], made["why"], made["corrects"]) == ("ineligible", "Too old by a day", None)
     assert sorted(made["told"]) == [blind.doctor.username, blind.statistician.username]
     assert program.done("POST", PATH, body, headers={"Idempotency-Key": "one"}) == made
     assert program.done("POST", PATH, body) == made
-    assert program.done("GET", PATH) == [made]
+    assert program.rows(PATH) == [made]
     problem = program.refused(409, "POST", PATH, {**body, "reason": "twice"})
     assert problem["current_version"] == made["number"]
     taken_back = program.done(
         "POST", PATH, {**body, "reason": "no_error", "why": "Misread", "corrects": made["number"]}
     )
-    assert program.done("GET", PATH) == [made, taken_back]
+    assert program.rows(PATH) == [made, taken_back]
     assert program.done("GET", "/participants/M-001")["randomised_in_error"] == "no_error"
     assert [row["randomised_in_error"] for row in program.done("GET", "/participants")["items"]] == ["no_error", None]
 
@@ -49,7 +49,7 @@ def test_what_is_refused(blind: Blind):
     for role in (Role.ASSESSOR, Role.CLINICIAN, Role.DATA_MANAGER, Role.MONITOR):
         other = api_client(blind.database, blind.world.person(role))
         other.refused(403, "POST", PATH, body)
-        assert other.done("GET", PATH) == []
+        assert other.rows(PATH) == []
     narrow = api_client(blind.database, blind.world.coordinators["north"], ["participant.read"])
     narrow.refused(403, "POST", PATH, body)
-    assert program.done("GET", PATH) == []
+    assert program.rows(PATH) == []

@@ -101,6 +101,7 @@ def test_every_operation_says_what_it_does_and_shows_an_example(document):
         assert good, where
         for status in good:
             assert operation["responses"][status]["content"], (where, status)
+        assert ("201" in good) == ("Location" in operation["responses"].get("201", {}).get("headers", {})), where
         for status in ("401", "403", "404", "409", "422"):
             assert "application/problem+json" in operation["responses"][status]["content"], (where, status)
         if not where.startswith("GET"):

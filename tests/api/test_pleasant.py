@@ -36,7 +36,7 @@ def test_only_the_fields_that_are_asked_for(client):
 def test_what_belongs_to_a_row_is_asked_for_with_it(client):
     one = client.done("GET", f"{PAGE}/M-001", params={"expand": "visits,entries"})
     assert one["visits"] == client.done("GET", f"{PAGE}/M-001/visits")
-    assert one["entries"] == []
+    assert one["entries"] == {"items": [], "next": None}
     page = client.done("GET", PAGE, params={"expand": "visits", "fields": "code"})
     assert [set(row) for row in page["items"]] == [{"code", "visits"}] * 3
     for name in ("nonsense", "../M-002", "personal-data/x", "M-004"):
@@ -152,6 +152,10 @@ LOOKED_FOR: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("/export-runs", {"state": "waiting", "person": "dora"}, {"requested_by": "dora", "state": "waiting"}),
     ("/participants/M-001/entries", {"visit": "baseline", "instrument": "pain"}, {"visit": "baseline"}),
     ("/participants/M-001/visits", {"status": "planned"}, {"status": "planned"}),
+    ("/participants/M-001/visits", {"kind": "assessment"}, {"kind": "assessment"}),
+    ("/participants/M-002/entries", {"status": "partial"}, {"status": "partial"}),
+    ("/people", {"role": "coordinator", "site": "south"}, {"username": "coordinator_south"}),
+    ("/consent-documents", {"language": "en"}, {"language": "en"}),
 ]
 
 
@@ -182,16 +186,12 @@ def two_sites(shared_database):
     return manager
 
 
-def _rows(reply):
-    return reply["items"] if isinstance(reply, dict) else reply
-
-
 def test_every_list_gives_what_was_looked_for_and_nothing_else(two_sites):
     for path, wanted, said in LOOKED_FOR:
-        found = _rows(two_sites.done("GET", path, params=wanted))
+        found = two_sites.rows(path, params=wanted)
         assert found, (path, wanted)
         assert {(name, row[name]) for row in found for name in said} == set(said.items()), (path, wanted)
-    everything = [path for path, wanted, _ in LOOKED_FOR if len(_rows(two_sites.done("GET", path))) > 1]
+    everything = [path for path, wanted, _ in LOOKED_FOR if len(two_sites.rows(path)) > 1]
     assert len(everything) > 12, "they are lists of more than what was looked for"
     for path in sorted({path for path, wanted, _ in LOOKED_FOR if "site" in wanted}):
         words = two_sites.refused(422, "GET", path, params={"site": "west"})["errors"][0]["message"]
@@ -206,6 +206,27 @@ def test_every_list_gives_what_was_looked_for_and_nothing_else(two_sites):
     page = two_sites.done("GET", "/queries", params={"sort": "-raised", "limit": 2})
     rest = two_sites.done("GET", "/queries", params={"sort": "-raised", "limit": 2, "cursor": page["next"]})
     assert [row["raised_at"] for row in page["items"] + rest["items"]] == raised
+
+
+def test_the_lines_of_an_entry_are_of_the_time_that_was_asked_for(client):
+    where = f"{PAGE}/M-001/visits/week18/entries/pain"
+    client.done("PUT", where, {"values": {"pain_nrs": 4}, "accept_partial": True})
+    assert client.rows(f"{where}/history", params={"since": "2026-01-01T00:00:00Z"})
+    assert client.rows(f"{where}/history", params={"until": "2026-01-01T00:00:00Z"}) == []
+
+
+def test_a_webhook_is_read_and_ended_under_its_own_address(client):
+    hook = {"url": "https://example.org/", "events": ["entry.changed"]}
+    made = [client.post("/webhooks", hook, headers={"Idempotency-Key": "one"}) for _ in range(2)]
+    (where,) = {reply.headers["location"].removeprefix(client.root) for reply in made}
+    read = client.get(where)
+    assert (read.json()["state"], "secret" in read.json()) == ("active", False)
+    assert [row["number"] for row in client.rows("/webhooks", params={"state": "active"})] == [read.json()["number"]]
+    client.done("PUT", f"{where}/state", {"state": "paused"})
+    assert client.request("DELETE", where, headers={"If-Match": read.headers["etag"]}).status_code == 412
+    assert [client.done("DELETE", where)["state"] for _ in range(2)] == ["ended"] * 2
+    assert client.rows("/webhooks", params={"state": "active"}) == []
+    client.refused(404, "GET", "/webhooks/2147483647")
 
 
 def test_whoever_works_at_one_site_looks_at_no_other(client):

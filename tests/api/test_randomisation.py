@@ -138,7 +138,7 @@ def test_draw_seal_and_see_the_counts(statistician: ApiClient):
     assert wrong["errors"][0]["field"] == "password"
     assert statistician.done("POST", "/sequences/1/seal", {"password": PASSWORD})["status"] == "sealed"
     assert statistician.refused(409, "POST", "/sequences/1/seal", {"password": PASSWORD})
-    assert [each["version"] for each in statistician.done("GET", "/sequences")] == [1]
+    assert [each["version"] for each in statistician.rows("/sequences")] == [1]
 
 
 @pytest.mark.requirement("RND-14")
@@ -217,7 +217,7 @@ def test_whole_sites_are_drawn_together(database: Database):
 )
 def test_what_cannot_be_drawn_says_which_field(statistician: ApiClient, body: dict[str, Any], field: str):
     assert field in {each["field"] for each in statistician.refused(422, "POST", "/sequences", body)["errors"]}
-    assert statistician.done("GET", "/sequences") == []
+    assert statistician.rows("/sequences") == []
 
 
 # Arms

@@ -118,9 +118,9 @@ def test_deviations_lines_and_ends(place: Place):
     change = {**call, "result": "reached", "line": line["number"], "version": 1, "why": "Misheard"}
     (changed,) = coordinator.done("POST", f"{PERSON}/contacts", change)
     assert (changed["result"], changed["version"]) == ("reached", 2)
-    assert investigator.done("GET", f"{PERSON}/contacts") == [changed]
+    assert investigator.rows(f"{PERSON}/contacts") == [changed]
     care = {"treatment": "Ibuprofen", "began": "2025", "indication": "Headache"}
-    assert coordinator.done("POST", f"{PERSON}/care", care) == investigator.done("GET", f"{PERSON}/care")
+    assert coordinator.done("POST", f"{PERSON}/care", care) == investigator.rows(f"{PERSON}/care")
 
     lost = {"kind": "lost", "on": on, "words": "Five calls", "password": PASSWORD}
     coordinator.refused(422, "POST", f"{PERSON}/ends", {**lost, "password": None})
@@ -128,7 +128,7 @@ def test_deviations_lines_and_ends(place: Place):
     coordinator.done("POST", f"{PERSON}/ends", lost)
     assert coordinator.done("GET", PERSON)["status"] == "lost"
     coordinator.done("POST", f"{PERSON}/ends", {**lost, "kind": "found", "words": "Met in the street"})
-    assert [each["kind"] for each in investigator.done("GET", f"{PERSON}/ends")] == ["lost", "found"]
+    assert [each["kind"] for each in investigator.rows(f"{PERSON}/ends")] == ["lost", "found"]
     assert coordinator.refused(422, "GET", "/screening-log?month=2026-13")["errors"][0]["field"] == "month"
     (screened,) = coordinator.done("GET", f"/screening-log?month={place.world.today():%Y-%m}")["items"]
     assert (screened["participant"], screened["eligible"], screened["status"]) == ("M-001", True, "consented")

@@ -70,7 +70,7 @@ def test_a_form_is_entered_twice_and_settled(clients):
 
 def test_texts_are_coded_over_rest(clients):
     one, two, three = (clients[f"coder{n}"] for n in (1, 2, 3))
-    assert [each["code"] for each in one.done("GET", "/dictionaries/complaints/terms", params={"q": "back"})] == [
+    assert [each["code"] for each in one.rows("/dictionaries/complaints/terms", params={"q": "back"})] == [
         "BACK",
         "LBP",
     ]

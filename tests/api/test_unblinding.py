@@ -89,7 +89,7 @@ def test_the_report_is_answered_page_by_page_without_an_arm(blind: Blind):
     assert [row["why"] for row in [*first["items"], *rest["items"]]] == ["Event 2", "Event 1", "Event 0"]
     assert rest["next"] is None
     assert not {"arm", "arm_label"} & set(first["items"][0])
-    words = json.dumps([first, rest, manager.done("GET", "/unblindings/openings")])
+    words = json.dumps([first, rest, manager.rows("/unblindings/openings")])
     assert not [arm for arm in ("active", "sham", "Zephyrine", "Placebex") if arm in words]
     assert manager.done("GET", f"/unblindings/{first['items'][0]['number']}") == first["items"][0]
     assert manager.done("GET", "/unblindings?kind=planned")["items"] == []
@@ -149,14 +149,13 @@ def test_a_request_is_refused_with_the_reason(blind: Blind):
     manager.refused(404, "GET", f"/unblindings/{number}/arms")
 
 
-def test_what_an_approved_request_opened_is_read_page_by_page(blind: Blind, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("app.foundation.paging.PAGE", 2)
+def test_what_an_approved_request_opened_is_read_page_by_page(blind: Blind):
     manager, statistician = program(blind, blind.manager), program(blind, blind.statistician)
     number = manager.done("POST", "/unblindings/requests", {"why": "The analysis"})["number"]
     blind.close()
     statistician.done("POST", f"/unblindings/{number}/decision", {"approve": True, "password": PASSWORD})
-    first = manager.done("GET", f"/unblindings/{number}/arms")
-    rest = manager.done("GET", f"/unblindings/{number}/arms?cursor={first['next']}")
+    first = manager.done("GET", f"/unblindings/{number}/arms?limit=2")
+    rest = manager.done("GET", f"/unblindings/{number}/arms?limit=2&cursor={first['next']}")
     assert [row["participant"] for row in [*first["items"], *rest["items"]]] == ["M-001", "M-002", "M-003"]
     assert rest["next"] is None
     assert len(blind.log("envelope.opened")) == 3

@@ -48,7 +48,7 @@ class Site:
 
     def used(self) -> dict[str, int]:
         """Slots used by stratum, in the newest list, as the statistician sees it."""
-        strata = self.clients["statistician"].done("GET", "/sequences")[0]["strata"]
+        strata = self.clients["statistician"].rows("/sequences")[0]["strata"]
         return {stratum["code"]: stratum["used"] for stratum in strata}
 
     def screened(self, **answers: Any) -> str:
@@ -111,12 +111,12 @@ def test_the_whole_walk_from_screening_to_export(site):
 
     consent = site.coordinator.done("POST", f"{where}/consents", {**CONSENT, "countersign": False})
     assert consent["countersigned_at"] is None
-    assert site.coordinator.done("GET", f"{where}/visits") == []
+    assert site.coordinator.rows(f"{where}/visits") == []
     signature = f"{where}/consents/{consent['id']}/countersignature"
     consent = site.investigator.done("POST", signature, {"password": PASSWORD})
     assert consent["countersigned_name"] == site.investigator.actor.name
 
-    (visit,) = site.assessor.done("GET", f"{where}/visits")
+    (visit,) = site.assessor.rows(f"{where}/visits")
     assert (visit["code"], visit["target_on"], visit["status"]) == ("baseline", "2026-03-02", "planned")
     site.assessor.done("PUT", f"{where}/visits/baseline", {"status": "held", "held_on": "2026-03-02", "version": 1})
 
@@ -135,7 +135,7 @@ def test_the_whole_walk_from_screening_to_export(site):
     assert site.coordinator.done("POST", f"{where}/randomise", headers=key) == randomised
     assert site.used() == {"north": 1, "south": 0}
     assert site.coordinator.done("GET", where)["status"] == "randomised"
-    assert [one["code"] for one in site.coordinator.done("GET", f"{where}/visits")] == ["baseline", "tx01", "week18"]
+    assert [one["code"] for one in site.coordinator.rows(f"{where}/visits")] == ["baseline", "tx01", "week18"]
 
     site.clock.move_to(NOW + timedelta(days=126))
     site.assessor.done("PUT", f"{where}/visits/week18", {"status": "held", "held_on": "2026-07-06", "version": 1})
@@ -154,7 +154,7 @@ def test_the_whole_walk_from_screening_to_export(site):
     saved = site.assessor.done("PUT", disability, {**corrected, "why": "Statement 11 was ticked by mistake."})
     assert (saved["version"], saved["values"]["dis_score"]) == (2, 2)
     assert set(saved["changed"]) == {"dis_items", "dis_score"}
-    history = site.assessor.done("GET", f"{disability}/history", params={"item": "dis_items"})
+    history = site.assessor.rows(f"{disability}/history", params={"item": "dis_items"})
     assert (history[-1]["old"], history[-1]["new"], history[-1]["why"]) == (
         ["3", "7", "11"],
         ["3", "7"],
@@ -293,7 +293,7 @@ def test_without_a_complete_consent_nothing_is_collected(site):
     assert "consent" in site.coordinator.refused(409, "POST", f"{where}/randomise")["detail"]
     problem = site.coordinator.refused(422, "POST", f"{where}/consents", {**CONSENT, "password": "wrong"})
     assert [each["field"] for each in problem["errors"]] == ["password"]
-    assert site.coordinator.done("GET", f"{where}/consents") == []
+    assert site.coordinator.rows(f"{where}/consents") == []
     site.coordinator.done("POST", f"{where}/consents", {**CONSENT, "countersign": False})
     site.coordinator.refused(409, "PUT", entry, {"values": PAIN})
     assert "not countersigned" in site.coordinator.refused(409, "POST", f"{where}/randomise")["detail"]
@@ -355,7 +355,7 @@ def test_the_withdrawn_are_not_randomised_and_their_visits_stop(site):
     )
     assert (said["status"], said["withdrawal_level"]) == ("withdrawn", "visits")
     assert "withdrawn" in site.coordinator.refused(409, "POST", f"{where}/randomise")["detail"]
-    assert {visit["status"] for visit in site.coordinator.done("GET", f"{where}/visits")} == {"stopped"}
+    assert {visit["status"] for visit in site.coordinator.rows(f"{where}/visits")} == {"stopped"}
     assert site.used() == {"north": 0, "south": 0}
 
 

@@ -558,7 +558,7 @@ def _walk_in(trial: Trial) -> None:
         body = {"version": "1", "signed_on": "2026-03-02", "signature": "Anna Muster", "password": PASSWORD}
         did(api(who, "POST", f"{API}/participants/{code}/consents", body))
         if code != "M-003":
-            visits = did(api(who, "GET", f"{API}/participants/{code}/visits")).json()
+            visits = did(api(who, "GET", f"{API}/participants/{code}/visits")).json()["items"]
             held = {"status": "held", "held_on": "2026-03-02", "version": visits[0]["version"]}
             did(api(who, "PUT", f"{API}/participants/{code}/visits/baseline", held))
             pain = {"values": {"pain_nrs": 6, "pain_days": 5}}
@@ -673,7 +673,7 @@ def _report(trial: Trial) -> None:
 
 def _follow_up(trial: Trial) -> None:
     did, web, api = trial.did, trial.web, trial.api
-    visits = did(api("assessor", "GET", f"{API}/participants/M-001/visits")).json()
+    visits = did(api("assessor", "GET", f"{API}/participants/M-001/visits")).json()["items"]
     week18 = next(visit for visit in visits if visit["code"] == "week18")
     held = {"status": "held", "held_on": week18["target_on"], "version": week18["version"]}
     did(api("assessor", "PUT", f"{API}/participants/M-001/visits/week18", held))

@@ -174,7 +174,7 @@ class OneParticipant(RuleBasedStateMachine):
 
     @rule(visit=st.sampled_from(FIRST_WINDOW))
     def hold_visit(self, visit: str) -> None:
-        found = self.trial.did(self.api("GET", f"/{self.code}/visits")).json()
+        found = self.trial.did(self.api("GET", f"/{self.code}/visits")).json()["items"]
         version = next((each["version"] for each in found if each["code"] == visit), 1)
         assert {each["code"]: each["status"] for each in found} == self.visits
         allowed = visit != "tx01" and self.visits.get(visit) == "planned"

@@ -267,9 +267,9 @@ def test_programs_send_fetch_and_load_drafts(world: World):
     assert client.post(f"/drafts/{number}/load", {"password": "not this one"}).status_code == 422
     loaded = client.post(f"/drafts/{number}/load", {"password": PASSWORD})
     assert loaded.json()["version"] == "7", loaded.text
-    assert "7" in [each["version"] for each in client.get("/versions").json()]
+    assert "7" in [each["version"] for each in client.rows("/versions")]
     assert client.request("DELETE", f"/drafts/{number}").status_code == 409, "a loaded draft stays"
-    listed = client.get("/drafts").json()
+    listed = client.rows("/drafts")
     assert [each["version"] for each in listed] == [None, None, "7"]
 
 

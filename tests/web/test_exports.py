@@ -338,7 +338,7 @@ def test_a_script_follows_changes_runs_a_definition_and_resumes(database: Databa
     asked = {"tables": ["entries"], "format": "csv"}
     saved = client.post(f"{api}/export-definitions", json={"name": "All entries", "asked": asked}, headers=headers)
     assert (saved.status_code, saved.json()["version"]) == (201, 1)
-    names = client.get(f"{api}/export-definitions", headers=headers).json()["definitions"]
+    names = client.get(f"{api}/export-definitions", headers=headers).json()["items"]
     assert [(one["name"], one["asked"]["tables"]) for one in names] == [("All entries", ["entries"])]
     assert client.post(f"{api}/export-runs", json={}, headers=headers).status_code == 422
     made = client.post(f"{api}/export-runs", json={"definition": "All entries"}, headers=headers)

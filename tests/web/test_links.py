@@ -220,11 +220,11 @@ def test_over_rest_the_address_is_answered_once(world: World):
     token = made["address"].rpartition("/")[2]
     assert program.done("POST", path, body, headers={"Idempotency-Key": "one"}) == {"id": made["id"], "address": None}
     assert stranger(world).get(f"/link/{token}").status_code == 200
-    (listed,) = program.done("GET", path)
+    (listed,) = program.rows(path)
     assert (listed["state"], listed["about"], listed["opened_at"] is not None) == ("open", "baseline", True)
     assert program.done("POST", f"{path}/{made['id']}/end")["state"] == "ended"
     assert stranger(world).get(f"/link/{token}").status_code == 404
-    assert program.done("GET", path)[0]["state"] == "ended"
+    assert program.rows(path)[0]["state"] == "ended"
     program.refused(422, "POST", path, {**body, "about": "tx01"})
     program.refused(409, "POST", f"{path}/{made['id']}/end")
 

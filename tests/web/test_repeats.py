@@ -120,7 +120,7 @@ def test_over_rest(world: World, assessor: Browser):
     assert [(each["repeat"], each["in_error"]) for each in rest["items"]] == [(3, False)]
     body = {"version": 1, "why": "Typed twice"}
     assert writer.done("PUT", f"{entry}/in-error", body, params={"repeat": 2})["in_error_why"] == "Typed twice"
-    every = reader.done("GET", "/participants/M-001/entries")
+    every = reader.rows("/participants/M-001/entries")
     assert [(each["repeat"], each["in_error"]) for each in every] == [(1, False), (2, True), (3, False)]
     rows: Any = reader.get("/exports/instrument_fall.json").json()
     assert [(row["repeat"], row["fall_height"]) for row in rows] == [(1, 40), (3, 9)]

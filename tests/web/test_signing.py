@@ -136,7 +136,7 @@ def test_a_program_signs_a_visit_with_the_password_of_its_owner(world):
     browser.post(SCORED, SCORES)
     client = api_client(world.database, browser.actor)
     address = "/participants/M-001/visits/week18/signatures"
-    found = client.get(address).json()
+    found = client.rows(address)
     assert {each["instrument"] for each in found} == {"pain", "disability"}
     entries = [{name: each[name] for name in ("instrument", "version", "digest")} for each in found]
     stale = [entries[0], {**entries[1], "digest": "0" * 64}]
@@ -147,7 +147,7 @@ def test_a_program_signs_a_visit_with_the_password_of_its_owner(world):
     done = client.post(address, {"entries": entries, "meaning": "review", "password": PASSWORD})
     assert done.status_code == 200
     assert {each["signed_meaning"] for each in done.json()} == {"review"}
-    assert client.get(address).json() == []
+    assert client.rows(address) == []
 
 
 BOOK = "/mini/participants/M-001/sign"

@@ -321,7 +321,14 @@ def closing(session: Session, study: StudyInUse) -> Closing:
 
 
 def released_arms(
-    session: Session, study: StudyInUse, case: Case, *, by: Actor, now: datetime, cursor: str | None = None
+    session: Session,
+    study: StudyInUse,
+    case: Case,
+    *,
+    by: Actor,
+    now: datetime,
+    cursor: str | None = None,
+    limit: int | None = None,
 ) -> paging.Page[ReleasedArm]:
     """One page of the arms that an approved request opens to whoever made it; each envelope is an audit entry.
 
@@ -331,7 +338,7 @@ def released_arms(
     after = 0
     if cursor:
         (after,), _ = paging.decode(cursor, 1, int)
-    rows, more = _released(session, study, case, after, paging.PAGE, by=by, now=now)
+    rows, more = _released(session, study, case, after, paging.page_size(limit), by=by, now=now)
     return paging.Page(rows, next=paging.encode(rows[-1].number) if more else None)
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Integer, bindparam, or_, select
+from sqlalchemy import Integer, Select, bindparam, literal, or_, select, tuple_
 from sqlmodel import Session
 
+from app.foundation import paging
 from app.foundation.database import Instant, at_most, table_of, written_out
 from app.foundation.errors import NotFound
 from app.participants.identity import PARTICIPANT
@@ -127,7 +128,7 @@ _BETWEEN = ROWS.where(
     APPOINTMENT.c.study_id == bindparam("of_study", type_=Integer),
     APPOINTMENT.c.starts_at >= bindparam("begins", type_=Instant),
     APPOINTMENT.c.starts_at < bindparam("ends", type_=Instant),
-).order_by(APPOINTMENT.c.starts_at, APPOINTMENT.c.id)
+)
 _TAKEN = ROWS.where(
     APPOINTMENT.c.study_id == bindparam("of_study", type_=Integer),
     APPOINTMENT.c.status == AppointmentStatus.BOOKED,
@@ -187,15 +188,53 @@ def appointments_between(
 
     With `person_id` those with that person only; a blinded reader is not told with whom sessions are.
     """
-    query = _BETWEEN.where(at_their_sites(by), APPOINTMENT.c.status.in_([str(status) for status in statuses])).limit(
-        limit
-    )
+    query = _between(by, person_id, statuses).order_by(APPOINTMENT.c.starts_at, APPOINTMENT.c.id).limit(limit)
+    rows = session.execute(query, {"of_study": study.id, "begins": begins, "ends": ends}).mappings()
+    return [_row(row, blinded=by.blinded) for row in rows]
+
+
+def appointments_page(
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    begins: datetime,
+    ends: datetime,
+    participant: str | None = None,
+    person_id: int | None = None,
+    statuses: Iterable[AppointmentStatus] = AppointmentStatus,
+    cursor: str | None = None,
+    limit: int | None = None,
+) -> paging.Page[AppointmentRow]:
+    """One page of `appointments_between`; with `participant` of the one with this code alone."""
+    size = paging.page_size(limit)
+    query, backwards = _between(by, person_id, statuses), False
+    if participant is not None:
+        query = query.where(PARTICIPANT.c.code == participant)
+    if cursor:
+        (at, number), backwards = paging.decode(cursor, 2, str, int)
+        place = tuple_(literal(paging.instant_in(at), Instant), literal(number))
+        here = tuple_(APPOINTMENT.c.starts_at, APPOINTMENT.c.id)
+        query = query.where(here < place if backwards else here > place)
+    order = [each.desc() if backwards else each.asc() for each in (APPOINTMENT.c.starts_at, APPOINTMENT.c.id)]
+    wanted = {"of_study": study.id, "begins": begins, "ends": ends}
+    found = session.execute(query.order_by(*order).limit(size + 1), wanted).mappings().all()
+    rows = [_row(row, blinded=by.blinded) for row in found]
+    return paging.page_of(rows, size, place_of, cursor=cursor, backwards=backwards)
+
+
+def place_of(row: AppointmentRow) -> tuple[str, int]:
+    """Where an appointment stands in a list, earliest first."""
+    return row.starts_at.isoformat(timespec="microseconds"), row.id
+
+
+def _between(by: Actor, person_id: int | None, statuses: Iterable[AppointmentStatus]) -> Select[Any]:
+    query = _BETWEEN.where(at_their_sites(by), APPOINTMENT.c.status.in_([str(status) for status in statuses]))
     if person_id is not None:
         query = query.where(APPOINTMENT.c.person_id == person_id)
         if by.blinded:
             query = query.where(APPOINTMENT.c.kind != VisitKind.TREATMENT)
-    rows = session.execute(query, {"of_study": study.id, "begins": begins, "ends": ends}).mappings()
-    return [_row(row, blinded=by.blinded) for row in rows]
+    return query
 
 
 def taken_at(

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, not_, select
+from sqlalchemy import Select, and_, func, not_, select
 from sqlmodel import Session
 
 from app.foundation import paging
 from app.foundation.database import table_of, within
+from app.foundation.errors import NotFound
 from app.mail.actions import MAIL
 from app.participants.identity import PARTICIPANT, open_identity
 from app.participants.reads import SITE, at_their_sites
@@ -262,6 +263,31 @@ def messages_page(
     Of what goes to those who treat, about a session, a blinded person is not told.
     """
     size = paging.page_size(limit)
+    query = _messages(study, by)
+    if participant is not None:
+        query = query.where(PARTICIPANT.c.code == participant)
+    query = query.where(*within(MAIL.c.queued_at, since, until))
+    if state in STATES:
+        query = query.where(STATES[state])
+    backwards = False
+    if cursor:
+        key, backwards = paging.decode(cursor, 1, int)
+        query = query.where(MAIL.c.id > key[0] if backwards else MAIL.c.id < key[0])
+    order = MAIL.c.id.asc() if backwards else MAIL.c.id.desc()
+    found = session.execute(query.order_by(order).limit(size + 1)).all()
+    page = paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
+    return page.made(lambda row: MessageRow(**row._mapping))
+
+
+def message_of(session: Session, study: StudyInUse, number: int, *, by: Actor) -> MessageRow:
+    """One of these messages; NotFound for what its list would not show."""
+    row = session.execute(_messages(study, by).where(MAIL.c.id == number)).first()
+    if row is None:
+        raise NotFound
+    return MessageRow(**row._mapping)
+
+
+def _messages(study: StudyInUse, by: Actor) -> Select[Any]:
     # The visit is that of the appointment, where there is one.
     of_appointment = select(APPOINTMENT.c.visit_id).where(APPOINTMENT.c.id == MAIL.c.appointment_id).scalar_subquery()
     query = (
@@ -288,21 +314,9 @@ def messages_page(
         .outerjoin(VISIT, VISIT.c.id == func.coalesce(MAIL.c.visit_id, of_appointment))
         .where(MAIL.c.study_id == study.id, at_their_sites(by, Permission.MESSAGE_READ))
     )
-    if participant is not None:
-        query = query.where(PARTICIPANT.c.code == participant)
-    query = query.where(*within(MAIL.c.queued_at, since, until))
     if by.blinded:
         query = query.where(not_(and_(MAIL.c.kind == VisitKind.TREATMENT, MAIL.c.to_participant.is_(False))))
-    if state in STATES:
-        query = query.where(STATES[state])
-    backwards = False
-    if cursor:
-        key, backwards = paging.decode(cursor, 1, int)
-        query = query.where(MAIL.c.id > key[0] if backwards else MAIL.c.id < key[0])
-    order = MAIL.c.id.asc() if backwards else MAIL.c.id.desc()
-    found = session.execute(query.order_by(order).limit(size + 1)).all()
-    page = paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
-    return page.made(lambda row: MessageRow(**row._mapping))
+    return query
 
 
 def not_sent_between(session: Session, study_id: int, since: datetime, until: datetime) -> int:

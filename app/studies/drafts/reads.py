@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlmodel import Session
 
 from app.audit.models import SYSTEM_LOG
+from app.foundation import paging
 from app.foundation.database import table_of
 from app.foundation.errors import NotFound
 from app.people.access import Actor, require
@@ -108,12 +109,20 @@ def log_of(study: StudyInUse | None) -> str:
 
 
 def drafts(session: Session, study: StudyInUse | None, *, by: Actor) -> Sequence[DraftLine]:
-    """The drafts of a study, the newest first; deleted ones are left out."""
+    """The newest drafts of a study, the last one first; deleted ones are left out."""
+    return drafts_page(session, study, by=by, limit=200).rows
+
+
+def drafts_page(
+    session: Session, study: StudyInUse | None, *, by: Actor, cursor: str | None = None, limit: int | None = None
+) -> paging.Page[DraftLine]:
+    """One page of the drafts of a study, the newest first; deleted ones are left out."""
     require(by, Permission.STUDY_LOAD, action="draft.read")
+    size = paging.page_size(limit)
     changed = (
         select(FILE.c.draft_id, func.max(FILE.c.changed_at).label("changed_at")).group_by(FILE.c.draft_id).subquery()
     )
-    rows = session.execute(
+    query = (
         select(
             DRAFT.c.id,
             DRAFT.c.name,
@@ -128,10 +137,14 @@ def drafts(session: Session, study: StudyInUse | None, *, by: Actor) -> Sequence
         .join(VERSION, VERSION.c.id == DRAFT.c.loaded_version_id, isouter=True)
         .join(STUDY, STUDY.c.id == VERSION.c.study_id, isouter=True)
         .where(of_study(study), DRAFT.c.removed_at.is_(None))
-        .order_by(DRAFT.c.id.desc())
-        .limit(200)
-    ).all()
-    return [DraftLine(*row) for row in rows]
+    )
+    backwards = False
+    if cursor:
+        (last,), backwards = paging.decode(cursor, 1, int)
+        query = query.where(DRAFT.c.id > last if backwards else DRAFT.c.id < last)
+    found = session.execute(query.order_by(DRAFT.c.id if backwards else DRAFT.c.id.desc()).limit(size + 1)).all()
+    page = paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
+    return page.made(lambda row: DraftLine(*row))
 
 
 def draft(session: Session, study: StudyInUse | None, number: int, *, by: Actor) -> Draft:
