@@ -287,8 +287,8 @@ def said_with(session: Session, study: StudyInUse, consent: Consent) -> Said:
 
     Nothing of a consent that is not what was signed, where it cannot even be read.
     """
+    said = rules.options_signed(consent)
     try:
-        said: dict[str, bool] = dict(json.loads(consent.options))
         answers: dict[str, str] = dict(json.loads(consent.answers))
     except (ValueError, TypeError):
         return Said((), ())

@@ -347,6 +347,14 @@ class Option:
     taken_back: int | None = None
 
 
+def options_signed(consent: Given) -> dict[str, bool]:
+    """What was signed to each optional consent; nothing of one that cannot even be read."""
+    try:
+        return dict(json.loads(consent.options))
+    except (ValueError, TypeError):
+        return {}
+
+
 def options_now(consents: Iterable[Given], taken_back: Iterable[TakenBack]) -> dict[str, Option]:
     """How each optional consent stands: as signed last under a consent that holds, unless it was taken back since.
 
@@ -356,7 +364,7 @@ def options_now(consents: Iterable[Given], taken_back: Iterable[TakenBack]) -> d
     signed: dict[str, tuple[date, datetime]] = {}
     for consent in sorted(consents, key=lambda one: (one.signed_on, one.recorded_at)):
         if is_active(consent):
-            for code, agreed in json.loads(consent.options).items():
+            for code, agreed in options_signed(consent).items():
                 found[code] = Option(code, agreed, consent.signed_on, consent.document_version)
                 signed[code] = consent.signed_on, consent.recorded_at
     for each in sorted(taken_back, key=lambda one: (one.taken_back_on, one.id or 0)):

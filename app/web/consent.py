@@ -427,7 +427,7 @@ def _refuse_page(
         participant=participant,
         url=_url(here, participant),
         consent=consent,
-        facts=_facts(here, consent),
+        facts=reads.said_with(here.session, here.the_study, consent),
         document=document,
         refused=refused,
         earlier=any(rules.is_active(one) for one in consents if one is not consent),
@@ -711,7 +711,7 @@ def _changed(here: Here, consents: Sequence[Consent], consent: Consent) -> list[
     """Which optional consents stand otherwise today than they were signed here: label, and how it stands."""
     if not rules.is_active(consent):
         return []
-    signed: dict[str, bool] = json.loads(consent.options)
+    signed = rules.options_signed(consent)
     asked = reads.asked_with(here.session, here.the_study, consent)
     labels = {choice.code: choice.label for choice in asked.optional}
     now = reads.options_now(here.session, consents)
