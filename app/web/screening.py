@@ -12,7 +12,7 @@ from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.participants.corrections.actions import CORRECT, Asked, judged_correction
 from app.participants.corrections.reads import CORRECTED, history, screening_of
-from app.participants.corrections.rules import Correction, answer_changes
+from app.participants.corrections.rules import Correction, answer_changes, chosen_reason
 from app.participants.models import Participant
 from app.participants.reads import ScreeningResult, participant_by_code
 from app.participants.status import Status
@@ -210,9 +210,6 @@ def _form_page(
         },
         language=here.language,
     )
-    is_failure = participant.status == Status.SCREEN_FAILED
-    chosen = [(choice.code, choice.label) for choice in own.screen_failure_reasons]
-    reason = kept.failure_reason or ""
     return show_at(
         here,
         places_of(here),
@@ -234,11 +231,12 @@ def _form_page(
         problems=[(f"item-{each.field}" if each.field in known else each.field, each.message) for each in problems],
         errors={each.field: each.message for each in problems},
         why=here.value(REASON),
-        is_failure=is_failure and (not chosen or reason in dict(chosen) or not kept.eligible),
-        reasons=chosen,
-        failure_reason=here.value(FAILURE) if FAILURE in here.form else reason if reason in dict(chosen) else "",
+        is_failure=participant.status == Status.SCREEN_FAILED,
+        reasons=[(choice.code, choice.label) for choice in own.screen_failure_reasons],
+        failure_reason=here.value(FAILURE)
+        if FAILURE in here.form
+        else chosen_reason(own, kept.failure_reason, None) or "",
         why_not=_why_closed(here, participant),
-        is_study_word=not chosen,
     )
 
 
