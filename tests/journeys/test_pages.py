@@ -51,6 +51,8 @@ OF = {
     "double.second_form": {"visit": "unscheduled_2", "instrument": "paper"},
     "downtime.enter_form": {"code": "M-004"},  # nobody randomised them
 }
+# What has nothing on it without a question.
+ASKED = {"conduct.act_on_chosen_form": "?number=1&number=2", "conduct.sign_chosen_form": "?number=1&number=2"}
 # From this day on an unblinding that was planned can be approved: one day after everybody was refused it.
 PLANNED_FROM = (blinding.BEGUN + timedelta(days=128)).date().isoformat()
 # Pages that look otherwise for a study that is not here yet.
@@ -168,7 +170,7 @@ def _addresses(door: Door, tokens: dict[str, str], more: dict[str, str]) -> Iter
     values = {**KNOWN, **SOME, "token": tokens.get(door.name, ""), **more}
     for who in (NOBODY,) if WHO[door.name] == ANYONE else LOOKERS:
         if who == NOBODY or Role(who) in (expected_roles(door.name) or Role):
-            yield from ((who, where) for where in door.addresses(**values))
+            yield from ((who, where + ASKED.get(door.name, "")) for where in door.addresses(**values))
 
 
 def _window(browser: Browser, address: str, trial: Trial, who: str, screen: int, windows: dict[Any, Page]) -> Page:
