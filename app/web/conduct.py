@@ -23,7 +23,15 @@ from app.safety.deviations.rules import GRADES, Act, State, why_not_take_back, w
 from app.safety.deviations.rules import why_not as why_not_act
 from app.safety.logs import actions, reads
 from app.safety.logs.reads import ScreenedRow, ScreenedWanted, month_of
-from app.safety.logs.rules import End, How, Result, attempts_since, why_not_end
+from app.safety.logs.rules import (
+    LONGEST_BEFORE_CONSENT,
+    End,
+    How,
+    Result,
+    attempts_since,
+    why_not_contact,
+    why_not_end,
+)
 from app.safety.words import to_confirm
 from app.schedule.reads import planned_visits
 from app.studies.definition import Study
@@ -542,6 +550,8 @@ def _contacts_page(here: Here, participant: Participant, *, problem: Problem | N
         results=[each.value for each in Result],
         attempts=attempts_since(each.result for each in lines),
         may_record=may(here.actor, Permission.CONTACT_RECORD, site_id=participant.site_id),
+        why_not=why_not_contact(Status(participant.status), participant.consented_on),
+        longest_note=LONGEST_BEFORE_CONSENT if participant.consented_on is None else None,
         telling=_telling(here, problem, "note", "why"),
     )
 

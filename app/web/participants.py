@@ -54,6 +54,7 @@ from app.people.permissions import Permission, Role
 from app.people.reads import SiteRow
 from app.rendering import day
 from app.safety.logs.reads import counts_of
+from app.safety.logs.rules import why_not_contact
 from app.schedule.actions import follow_withdrawal, open_visits, plan_stopped_again, stop_visits
 from app.schedule.appointments.reads import appointments_of
 from app.schedule.appointments.rules import why_not_book
@@ -634,10 +635,17 @@ def _safety(here: Here, participant: Participant) -> list[dict[str, Any]]:
     reads_all = may(here.actor, Permission.SAFETY_READ, site_id=site_id)
     reports = may(here.actor, Permission.EVENT_REPORT, site_id=site_id)
     deviates = may(here.actor, Permission.DEVIATION_REPORT, site_id=site_id)
-    if participant.consented_on is None or not (reads_all or reports or deviates):
+    if not (reads_all or reports or deviates):
         return []
-    counts = counts_of(here.session, participant.id, by=here.actor)
     url, root = _url(here, code), f"/{here.the_study.code}/safety"
+    if participant.consented_on is None:  # before consent there is nothing but attempts to reach them
+        if not reads_all:
+            return []
+        counts = counts_of(here.session, participant.id, by=here.actor)
+        if not counts.contacts and why_not_contact(Status(participant.status), None):
+            return []
+        return [{"kind": "contacts", "count": counts.contacts, "list": f"{url}/contacts", "add": "", "note": 0}]
+    counts = counts_of(here.session, participant.id, by=here.actor)
     lines: list[dict[str, Any]] = []
     if reads_all or reports:
         add = f"{url}/adverse-events/new" if reports else ""

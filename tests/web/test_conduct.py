@@ -203,6 +203,29 @@ def test_lines_are_added_and_corrected(
     assert monitor.soup(page).select_one("main form[method=post]") is None
 
 
+def test_who_has_not_consented_can_be_called_and_nothing_else_is_kept(world: World):
+    someone = world.screened()
+    coordinator, page = world.coordinator(), f"/mini/participants/{someone.code}"
+    assert "Care beside the trial" not in said(coordinator.get(page))
+    assert coordinator.soup(page).select_one(f"a[href='{page}/contacts']") is not None
+    shown = coordinator.get(f"{page}/contacts")
+    assert "Consent is not complete" in said(shown)
+    told = {"how": "call", "result": "no_answer", "note": "Rang twice"}
+    assert coordinator.post(f"{page}/contacts", {**told, "note": "x" * 201}).status_code == 422
+    assert coordinator.post(f"{page}/contacts", told).status_code == 303
+    seen = said(coordinator.get(f"{page}/contacts"))
+    assert "One attempt in vain" in seen
+    assert "Record them as lost" not in seen
+    with world.database.writing() as session:
+        failed = {"status": "screen_failed"}
+        session.execute(
+            update(table_of(Participant)).where(table_of(Participant).c.code == someone.code).values(failed)
+        )
+    assert "did not pass screening" in said(coordinator.get(f"{page}/contacts"))
+    assert coordinator.soup(f"{page}/contacts").select_one("main form") is None
+    assert coordinator.soup(page).select_one(f"a[href='{page}/contacts']") is not None
+
+
 @pytest.mark.requirement("P11-f", "E9R1-1")
 def test_somebody_is_lost_found_and_dies_by_mistake(world: World):
     coordinator = world.coordinator()
