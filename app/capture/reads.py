@@ -37,7 +37,7 @@ from app.capture.double.reads import is_pending
 from app.capture.groups import cells_of
 from app.capture.locks.reads import lock_covering
 from app.capture.models import CasebookSignature, DataQuery, Draft, Entry
-from app.capture.rules import EntryState, form_name
+from app.capture.rules import EntryState, Stopped, form_name, why_stopped
 from app.capture.status import EntryStatus
 from app.foundation import paging
 from app.foundation.database import table_of
@@ -50,7 +50,7 @@ from app.people.models import Site
 from app.people.permissions import Permission
 from app.schedule.models import ParticipantVisit
 from app.schedule.status import VisitStatus
-from app.studies.definition import Study
+from app.studies.definition import Study, VisitKind
 from app.studies.in_use import StudyInUse
 
 ENTRY = table_of(Entry)
@@ -197,7 +197,7 @@ class Place:
 
     screen_failed: bool
     is_scheduled: bool
-    is_stopped: bool
+    stopped: Stopped | None
     is_missed: bool
     timezone: str
     has_draft: bool
@@ -440,11 +440,16 @@ def place_of(
     row = session.execute(_place_query(hold), wanted).first()
     if row is None:
         raise NotFound
-    status, timezone, visit_status, draft, screening, lock, begun = row
+    status, timezone, visit_status, draft, screening, lock, begun, kind, left_on, treatment_stopped_on = row
+    stopped = None
+    if visit_status == VisitStatus.STOPPED:
+        left = left_on is not None or status == Status.WITHDRAWN
+        treatment = kind == VisitKind.TREATMENT and treatment_stopped_on is not None
+        stopped = why_stopped(Status(status), left=left, treatment=treatment)
     return Place(
         screen_failed=status == Status.SCREEN_FAILED,
         is_scheduled=visit_status is not None,
-        is_stopped=visit_status == VisitStatus.STOPPED,
+        stopped=stopped,
         is_missed=visit_status == VisitStatus.MISSED,
         timezone=timezone,
         has_draft=draft is not None,
@@ -474,6 +479,9 @@ def _place_query(hold: str) -> Select[Any]:
                 ENTRY.c.instrument == bindparam("instrument", type_=String),
             )
             .scalar_subquery(),
+            VISIT.c.kind,
+            PARTICIPANT.c.left_on,
+            PARTICIPANT.c.treatment_stopped_on,
         )
         .select_from(PARTICIPANT)
         .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)

@@ -274,7 +274,7 @@ class Spot:
             self.instrument.code,
             screen_failed=place.screen_failed,
             is_scheduled=place.is_scheduled,
-            is_stopped=place.is_stopped,
+            stopped=place.stopped,
             is_missed=place.is_missed,
         ) or why_not_repeat(self.instrument, self.repeat, place.begun)
         if reason is None and self.entry is not None and self.entry.is_in_error:

@@ -599,7 +599,8 @@ def show(here: PageInStudy, code: str) -> Response:
         may_fail=_why_not_fail(here, participant) is None,
         may_add=definition.unscheduled is not None
         and may(here.actor, Permission.VISIT_RECORD, site_id=site_id)
-        and why_not_add(Status(participant.status), participant.consented_on) is None
+        and why_not_add(Status(participant.status), participant.consented_on, fatal_event=participant.fatal_event)
+        is None
         and participant.left_on is None,
         may_link=may(here.actor, Permission.PARTICIPANT_LINK, site_id=site_id),
         may_consent=may(here.actor, Permission.CONSENT_RECORD, site_id=site_id),
