@@ -149,6 +149,7 @@ class DraftState:
     typed: dict[str, list[str]]
     base_version: int
     saved_at: datetime
+    page: str = ""
 
 
 @dataclass(frozen=True)
@@ -191,8 +192,9 @@ class Progress:
 class Place:
     """Where something is entered: the visit in the schedule, the site's time zone, the person's draft, screening.
 
-    `lock` is the number of something that freezes or locks it; it is not read where the place is held (see
-    `capture.actions`), because it could come meanwhile. `begun`: how often the form was begun at the visit.
+    `draft_at` is when their draft was kept, if there is one. `lock` is the number of something that freezes or locks
+    it; it is not read where the place is held (see `capture.actions`), because it could come meanwhile. `begun`: how
+    often the form was begun at the visit.
     """
 
     screen_failed: bool
@@ -200,7 +202,7 @@ class Place:
     stopped: Stopped | None
     is_missed: bool
     timezone: str
-    has_draft: bool
+    draft_at: datetime | None
     screening: Mapping[str, object]
     lock: int | None = None
     begun: int = 0
@@ -452,7 +454,7 @@ def place_of(
         stopped=stopped,
         is_missed=visit_status == VisitStatus.MISSED,
         timezone=timezone,
-        has_draft=draft is not None,
+        draft_at=draft,
         screening=json.loads(screening or "{}"),
         lock=lock,
         begun=begun,
@@ -469,7 +471,7 @@ def _place_query(hold: str) -> Select[Any]:
             PARTICIPANT.c.status,
             SITE.c.timezone,
             VISIT.c.status,
-            DRAFT.c.id,
+            DRAFT.c.saved_at,
             _latest_screening(participant_id).scalar_subquery(),
             null() if hold else lock_covering(PARTICIPANT.c.study_id),
             select(func.count())
@@ -517,7 +519,7 @@ def draft_of(
 ) -> DraftState | None:
     """What this person typed into this form and has not saved, or None. Nobody sees another person's draft."""
     row = session.execute(
-        select(DRAFT.c.typed, DRAFT.c.base_version, DRAFT.c.saved_at).where(
+        select(DRAFT.c.typed, DRAFT.c.base_version, DRAFT.c.saved_at, DRAFT.c.page).where(
             DRAFT.c.person_id == by.person_id,
             DRAFT.c.participant_id == participant_id,
             DRAFT.c.visit == visit,
@@ -525,7 +527,7 @@ def draft_of(
             DRAFT.c.repeat == repeat,
         )
     ).first()
-    return None if row is None else DraftState(json.loads(row.typed), row.base_version, row.saved_at)
+    return None if row is None else DraftState(json.loads(row.typed), row.base_version, row.saved_at, row.page)
 
 
 def history(
