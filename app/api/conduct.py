@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import AwareDatetime, ConfigDict, Field
 
 from app.api.addressed import address_of, participant_of
-from app.api.filters import AtSite, Since, Until, Whose, at
+from app.api.filters import AtSite, AtVisit, Since, Until, Whose, at
 from app.api.operations import operations
 from app.api.safety import Confirmed
 from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Password, Reply, Text, Version
@@ -21,6 +21,7 @@ from app.people.access import require
 from app.people.permissions import Permission
 from app.safety.deviations import actions as deviation_actions
 from app.safety.deviations import reads as deviation_reads
+from app.safety.deviations.actions import Chosen
 from app.safety.logs import actions, reads
 from app.safety.logs.reads import ScreenedWanted
 from app.safety.logs.rules import End
@@ -75,6 +76,52 @@ class SignatureBody(Body):
     )
 
     version: Version
+    password: Password = None
+    code: OneTimeCode = None
+
+
+class ChosenDeviation(Body):
+    """One of several deviations, as it was read."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"number": 4, "version": 1}})
+
+    number: int = Field(ge=1, lt=2**31)
+    version: Version
+
+
+ChosenOnes = Annotated[list[ChosenDeviation], Field(min_length=1, max_length=deviation_actions.MOST)]
+
+
+class ActionsBody(Body):
+    """What was done about several deviations, in the same words."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "deviations": [{"number": 4, "version": 1}, {"number": 7, "version": 1}],
+                "action": "None needed: the centre was closed for a week.",
+            }
+        },
+    )
+
+    deviations: ChosenOnes
+    grade: Literal["minor", "major"] | None = Field(default=None, description="None: each as it is graded.")
+    action: Text
+    why: Text = Field(default="", description="Why a grade changes; needed when one does.")
+
+
+class SignaturesBody(Body):
+    """An investigator signs several deviations off, each by itself."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {"deviations": [{"number": 4, "version": 2}], "password": "correct horse battery"}
+        },
+    )
+
+    deviations: ChosenOnes
     password: Password = None
     code: OneTimeCode = None
 
@@ -339,6 +386,7 @@ def deviations(
     category: Annotated[
         str | None, Query(max_length=80, description="Only of this category of the study.", examples=["visit"])
     ] = None,
+    visit: AtVisit = None,
     grade: Literal["minor", "major"] | None = None,
     unsigned: Annotated[bool, Query(description="Only those that nobody signed yet and that hold.")] = False,
     since: Since = None,
@@ -347,7 +395,13 @@ def deviations(
     """The deviations at the sites of the token's owner, newest first; `since` is of when they were reported."""
     require(here.actor, Permission.SAFETY_READ)
     wanted = deviation_reads.Wanted(
-        participant=participant, category=category, grade=grade, open=unsigned, since=since, until=until
+        participant=participant,
+        category=category,
+        visit=visit,
+        grade=grade,
+        open=unsigned,
+        since=since,
+        until=until,
     )
     found = deviation_reads.deviations_page(
         here.session, here.the_study, by=at(here, site), wanted=wanted, cursor=cursor, limit=limit
@@ -413,6 +467,46 @@ def sign_deviation(here: ApiChange, number: Number, asked: SignatureBody) -> Res
         now=here.now,
     )
     return here.answer(_deviation(here, number).model_dump(mode="json"))
+
+
+@router.post("/deviations/actions", name="api.act_on_deviations", response_model=list[DeviationReply])
+def act_on_deviations(here: ApiChange, asked: ActionsBody) -> Response:
+    """Write down what was done about several deviations in the same words, or about none.
+
+    422 names in `errors` each that cannot be acted on (`deviations.4`): with the rule `state` because of how it stands,
+    with `changed` because somebody changed it. Signed ones are acted on one at a time.
+    """
+    require(here.actor, Permission.DEVIATION_REPORT, action="deviation.act")
+    rows = deviation_actions.act_on_several(
+        here.session,
+        here.the_study,
+        _chosen(asked.deviations),
+        grade=asked.grade,
+        action=asked.action,
+        why=asked.why,
+        by=here.actor,
+        now=here.now,
+    )
+    return here.answer([DeviationReply.model_validate(row).model_dump(mode="json") for row in rows])
+
+
+@router.post("/deviations/signatures", name="api.sign_deviations", response_model=list[DeviationReply])
+def sign_deviations(here: ApiChange, asked: SignaturesBody) -> Response:
+    """Sign several deviations off, each by itself and with one password, or none; `errors` as for their actions."""
+    require(here.actor, Permission.DEVIATION_SIGN, action="deviation.sign")
+    rows = deviation_actions.sign_several(
+        here.session,
+        here.the_study,
+        _chosen(asked.deviations),
+        prove=lambda: api_reauthenticate(here, asked.password or "", asked.code, code_needed=True),
+        by=here.actor,
+        now=here.now,
+    )
+    return here.answer([DeviationReply.model_validate(row).model_dump(mode="json") for row in rows])
+
+
+def _chosen(asked: list[ChosenDeviation]) -> list[Chosen]:
+    return [Chosen(each.number, each.version) for each in asked]
 
 
 @router.post("/deviations/{number}/mistake", name="api.take_deviation_back", response_model=DeviationReply)

@@ -77,7 +77,11 @@ class Entry(SQLModel, table=True):
 
 
 class Draft(SQLModel, table=True):
-    """What one person typed into one form and has not saved yet. Theirs alone; gone when the entry is saved."""
+    """What one person typed into one form and has not saved yet. Theirs alone; gone when the entry is saved.
+
+    `page` is the page of theirs that kept it last. With `saved_at` it tells another window, or another device, that it
+    is not the only one.
+    """
 
     __tablename__ = "draft"
     __table_args__ = (UniqueConstraint("person_id", "participant_id", "visit", "instrument", "repeat"),)
@@ -91,6 +95,7 @@ class Draft(SQLModel, table=True):
     typed: str = Field(sa_type=Text)
     saved_at: datetime = Field(sa_type=Instant)
     repeat: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+    page: str = Field(default="", sa_column_kwargs={"server_default": ""})
 
 
 class DataQuery(SQLModel, table=True):

@@ -37,7 +37,7 @@ from app.capture.double.reads import is_pending
 from app.capture.groups import cells_of
 from app.capture.locks.reads import lock_covering
 from app.capture.models import CasebookSignature, DataQuery, Draft, Entry
-from app.capture.rules import EntryState, form_name
+from app.capture.rules import EntryState, Stopped, form_name, why_stopped
 from app.capture.status import EntryStatus
 from app.foundation import paging
 from app.foundation.database import table_of
@@ -50,7 +50,7 @@ from app.people.models import Site
 from app.people.permissions import Permission
 from app.schedule.models import ParticipantVisit
 from app.schedule.status import VisitStatus
-from app.studies.definition import Study
+from app.studies.definition import Study, VisitKind
 from app.studies.in_use import StudyInUse
 
 ENTRY = table_of(Entry)
@@ -149,6 +149,7 @@ class DraftState:
     typed: dict[str, list[str]]
     base_version: int
     saved_at: datetime
+    page: str = ""
 
 
 @dataclass(frozen=True)
@@ -191,16 +192,17 @@ class Progress:
 class Place:
     """Where something is entered: the visit in the schedule, the site's time zone, the person's draft, screening.
 
-    `lock` is the number of something that freezes or locks it; it is not read where the place is held (see
-    `capture.actions`), because it could come meanwhile. `begun`: how often the form was begun at the visit.
+    `draft_at` is when their draft was kept, if there is one. `lock` is the number of something that freezes or locks
+    it; it is not read where the place is held (see `capture.actions`), because it could come meanwhile. `begun`: how
+    often the form was begun at the visit.
     """
 
     screen_failed: bool
     is_scheduled: bool
-    is_stopped: bool
+    stopped: Stopped | None
     is_missed: bool
     timezone: str
-    has_draft: bool
+    draft_at: datetime | None
     screening: Mapping[str, object]
     lock: int | None = None
     begun: int = 0
@@ -440,14 +442,19 @@ def place_of(
     row = session.execute(_place_query(hold), wanted).first()
     if row is None:
         raise NotFound
-    status, timezone, visit_status, draft, screening, lock, begun = row
+    status, timezone, visit_status, draft, screening, lock, begun, kind, left_on, treatment_stopped_on = row
+    stopped = None
+    if visit_status == VisitStatus.STOPPED:
+        left = left_on is not None or status == Status.WITHDRAWN
+        treatment = kind == VisitKind.TREATMENT and treatment_stopped_on is not None
+        stopped = why_stopped(Status(status), left=left, treatment=treatment)
     return Place(
         screen_failed=status == Status.SCREEN_FAILED,
         is_scheduled=visit_status is not None,
-        is_stopped=visit_status == VisitStatus.STOPPED,
+        stopped=stopped,
         is_missed=visit_status == VisitStatus.MISSED,
         timezone=timezone,
-        has_draft=draft is not None,
+        draft_at=draft,
         screening=json.loads(screening or "{}"),
         lock=lock,
         begun=begun,
@@ -464,7 +471,7 @@ def _place_query(hold: str) -> Select[Any]:
             PARTICIPANT.c.status,
             SITE.c.timezone,
             VISIT.c.status,
-            DRAFT.c.id,
+            DRAFT.c.saved_at,
             _latest_screening(participant_id).scalar_subquery(),
             null() if hold else lock_covering(PARTICIPANT.c.study_id),
             select(func.count())
@@ -474,6 +481,9 @@ def _place_query(hold: str) -> Select[Any]:
                 ENTRY.c.instrument == bindparam("instrument", type_=String),
             )
             .scalar_subquery(),
+            VISIT.c.kind,
+            PARTICIPANT.c.left_on,
+            PARTICIPANT.c.treatment_stopped_on,
         )
         .select_from(PARTICIPANT)
         .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
@@ -509,7 +519,7 @@ def draft_of(
 ) -> DraftState | None:
     """What this person typed into this form and has not saved, or None. Nobody sees another person's draft."""
     row = session.execute(
-        select(DRAFT.c.typed, DRAFT.c.base_version, DRAFT.c.saved_at).where(
+        select(DRAFT.c.typed, DRAFT.c.base_version, DRAFT.c.saved_at, DRAFT.c.page).where(
             DRAFT.c.person_id == by.person_id,
             DRAFT.c.participant_id == participant_id,
             DRAFT.c.visit == visit,
@@ -517,7 +527,7 @@ def draft_of(
             DRAFT.c.repeat == repeat,
         )
     ).first()
-    return None if row is None else DraftState(json.loads(row.typed), row.base_version, row.saved_at)
+    return None if row is None else DraftState(json.loads(row.typed), row.base_version, row.saved_at, row.page)
 
 
 def history(

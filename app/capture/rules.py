@@ -5,12 +5,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 from app.capture.checks import Answers, Judgement, judge
 from app.capture.status import EntryStatus
 from app.capture.typed import shortened
 from app.foundation.errors import FieldProblem, Invalid
+from app.participants.status import Status
 from app.studies.definition import MOST_REPEATS, Instrument, Item, Study
 
 # What a signature can mean (21 CFR 11.50(a)(3)), and how a page says it.
@@ -145,6 +147,51 @@ def why_not_mark_in_error(
 IN_ERROR = "This one is marked as entered in error. Take that back first, and say why."
 
 
+class Stopped(StrEnum):
+    """Why a visit is not due any more."""
+
+    TREATMENT = "treatment"
+    DIED = "died"
+    LEFT = "left"
+    PLAN = "plan"
+
+
+def why_stopped(status: Status, *, left: bool, treatment: bool) -> Stopped:
+    """Why a visit of somebody who stands here is not due any more.
+
+    `left`: they withdrew from visits. `treatment`: it is a session, and treatment was stopped; that came first.
+    """
+    if treatment:
+        return Stopped.TREATMENT
+    if status is Status.DIED:
+        return Stopped.DIED
+    return Stopped.LEFT if left else Stopped.PLAN
+
+
+def _no_longer_due(visit: str, stopped: Stopped) -> str:
+    match stopped:
+        case Stopped.TREATMENT:
+            return (
+                f"{visit} is no longer due, because treatment was stopped. "
+                "Ask the investigator if it took place after all."
+            )
+        case Stopped.DIED:
+            return (
+                f"{visit} is no longer due, because the participant died. "
+                "Ask the investigator if it took place after all."
+            )
+        case Stopped.LEFT:
+            return (
+                f"{visit} is no longer due, because the participant withdrew from visits. "
+                "Ask the investigator if it took place after all."
+            )
+        case Stopped.PLAN:
+            return (
+                f"{visit} is no longer due, because the plan of visits changed. "
+                "Ask the data manager if it took place after all."
+            )
+
+
 def why_not_enter(
     study: Study,
     visit: str,
@@ -152,7 +199,7 @@ def why_not_enter(
     *,
     screen_failed: bool = False,
     is_scheduled: bool = True,
-    is_stopped: bool = False,
+    stopped: Stopped | None = None,
     is_missed: bool = False,
 ) -> str | None:
     """Why nothing can be entered in this instrument at this visit of this participant, or None."""
@@ -170,11 +217,8 @@ def why_not_enter(
             f"“{form.label if form else shortened(instrument)}” is not planned at {planned.label}. "
             "Choose one of the forms listed at the visit."
         )
-    if is_stopped:
-        return (
-            f"{planned.label} is no longer due, because the participant withdrew from visits. "
-            "Ask the investigator if it took place after all."
-        )
+    if stopped is not None:
+        return _no_longer_due(planned.label, stopped)
     if is_missed:
         return (
             f"{planned.label} is recorded as missed. If it took place after all, reopen the visit first, and say why."

@@ -217,7 +217,12 @@ def add_visit(
     assert participant.id is not None
     standing = held(session, participant.id)  # so that two who add one at once get one number each
     if reason_not := rules.why_not_add(
-        standing.status, participant.consented_on, held_on=held_on, left_on=standing.left_on
+        standing.status,
+        participant.consented_on,
+        participant=participant.code,
+        fatal_event=standing.fatal_event,
+        held_on=held_on,
+        left_on=standing.left_on,
     ):
         raise Refused(reason_not, **where)
     if why_not := why_no_consent(session, study, participant, on=held_on, before="visits", now=now):

@@ -7,6 +7,7 @@ from datetime import date
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from app.participants.rules import why_not_after_death
 from app.participants.status import Status
 from app.people.permissions import Permission
 from app.schedule.status import VisitStatus
@@ -137,16 +138,25 @@ def why_not_with(kind: VisitKind, permission: Permission) -> str | None:
 
 
 def why_not_add(
-    status: Status, consented_on: date | None, *, held_on: date | None = None, left_on: date | None = None
+    status: Status,
+    consented_on: date | None,
+    *,
+    participant: str = "",
+    fatal_event: int | None = None,
+    held_on: date | None = None,
+    left_on: date | None = None,
 ) -> str | None:
-    """Why no visit outside the plan is recorded for a participant, or None.
+    """Why no visit outside the plan is recorded for a participant (their code), or None.
 
-    One that was held until the day on which they left may still be recorded (`held_on`; None: not said yet).
+    One that was held until the day on which they left may still be recorded (`held_on`; None: not said yet). While a
+    fatal event stands and the death is not recorded, nobody knows until when: the death is recorded first.
     """
     if status is Status.SCREEN_FAILED:
         return "This participant did not pass screening, so there are no visits. Check the participant's code."
     if consented_on is None:
         return "Consent is not complete, so nothing is recorded at a visit yet. Complete consent first."
+    if status is not Status.DIED and (reason := why_not_after_death(participant, status, fatal_event)):
+        return reason
     if left_on is None or held_on is None or held_on <= left_on:
         return None
     if status is Status.DIED:

@@ -17,12 +17,21 @@ from app.people.access import may, require, why_not
 from app.people.permissions import Permission
 from app.safety.deviations import actions as deviation_actions
 from app.safety.deviations import reads as deviation_reads
+from app.safety.deviations.actions import Chosen
 from app.safety.deviations.reads import DeviationRow
-from app.safety.deviations.rules import GRADES, Act, State, why_not_take_back
+from app.safety.deviations.rules import GRADES, Act, State, why_not_take_back, why_not_with_others
 from app.safety.deviations.rules import why_not as why_not_act
 from app.safety.logs import actions, reads
 from app.safety.logs.reads import ScreenedRow, ScreenedWanted, month_of
-from app.safety.logs.rules import End, How, Result, attempts_since, why_not_end
+from app.safety.logs.rules import (
+    LONGEST_BEFORE_CONSENT,
+    End,
+    How,
+    Result,
+    attempts_since,
+    why_not_contact,
+    why_not_end,
+)
 from app.safety.words import to_confirm
 from app.schedule.reads import planned_visits
 from app.studies.definition import Study
@@ -61,8 +70,11 @@ SCREENED_FILE = (
     "consented_on",
     "randomised_on",
 )
-DEVIATION_FILTERS = ("site", "participant", "category", "grade", "open")
+DEVIATION_FILTERS = ("site", "participant", "category", "visit", "grade", "open")
 SCREENED_FILTERS = ("site", "month", "reason", "outcome")
+ALL = "all"
+AS_GRADED = "as_graded"  # each deviation keeps the grade that it has
+NONE_DONE = "Nothing was changed, because of the deviations that are marked below. Without them, send the rest again."
 BY_MONTH = "month"  # the log adds up, on a page of its own: that takes longer the more there are
 
 
@@ -121,6 +133,7 @@ def deviations(here: PageInStudy) -> Response:
         site=None if query["site"] == "all" else query["site"],
         participant=(query["participant"] or "").upper() or None,
         category=query["category"],
+        visit=query["visit"],
         grade=query["grade"] if query["grade"] in GRADES else None,
         open=query["open"] == "yes",
         to_sign=query["open"] == "sign",
@@ -128,9 +141,18 @@ def deviations(here: PageInStudy) -> Response:
     if asked.get("format") == "csv":
         rows = _deviation_lines(here, wanted)
         return csv_file(f"{study.code}-deviations-{here.now:%Y-%m-%d}", DEVIATION_FILE, rows)
+    may_act, may_sign = may(here.actor, Permission.DEVIATION_REPORT), may(here.actor, Permission.DEVIATION_SIGN)
+    ticked = asked.get("chosen") == ALL and (may_act or may_sign)
     found = deviation_reads.deviations_page(
-        here.session, study, by=here.actor, wanted=wanted, cursor=asked.get("after") or None
+        here.session,
+        study,
+        by=here.actor,
+        wanted=wanted,
+        cursor=asked.get("after") or None,
+        limit=deviation_actions.MOST if ticked else None,
     )
+    waits = {row.number for row in found.rows if row.state in (State.OPEN, State.ACTED)}
+    after = asked.get("after")
     return show_at(
         here,
         places,
@@ -140,6 +162,15 @@ def deviations(here: PageInStudy) -> Response:
         rows=found.rows,
         categories=_categories(here),
         several=len(places.sites) > 1 and not query["site"],
+        visits=[(each.code, each.label) for each in study.definition.visits],
+        waits=waits if may_act or may_sign else (),
+        ticked=ticked,
+        may_act=may_act,
+        may_sign=may_sign,
+        all_url=address(path, query, after=after, chosen=ALL),
+        none_url=address(path, query, after=after),
+        more=found.next is not None or found.previous is not None,
+        most=deviation_actions.MOST,
         active=sum(1 for each in DEVIATION_FILTERS if query[each] and query[each] != "all"),
         newer=address(path, query, after=found.previous) if found.previous else None,
         older=address(path, query, after=found.next) if found.next else None,
@@ -178,6 +209,110 @@ def look(here: ChangeInStudy) -> Response:
 def back_to_the_deviations(here: PageInStudy) -> Response:
     """Where somebody lands who goes on without sending the form again: the list."""
     return RedirectResponse(f"/{here.the_study.code}/safety/deviations", status_code=303)
+
+
+@router.get("/{study}/safety/deviations/chosen/action", name="conduct.act_on_chosen_form")
+def act_on_chosen_form(here: PageInStudy) -> Response:
+    """The deviations that were chosen in the list, and what was done about all of them."""
+    require(here.actor, Permission.DEVIATION_REPORT)
+    return _chosen_page(here, Act.ACT)
+
+
+@router.post("/{study}/safety/deviations/chosen/action", name="conduct.act_on_chosen")
+def act_on_chosen(here: ChangeInStudy) -> Response:
+    """Write down what was done about them, in the same words."""
+    require(here.actor, Permission.DEVIATION_REPORT, action="deviation.act")
+    try:
+        deviation_actions.act_on_several(
+            here.session,
+            here.the_study,
+            _chosen(here),
+            grade=here.value("grade") if here.value("grade") != AS_GRADED else None,
+            action=here.value("action"),
+            why=here.value("why"),
+            by=here.actor,
+            now=here.now,
+        )
+    except Invalid as problem:
+        here.refuse(problem)
+        return _chosen_page(here, Act.ACT, problem)
+    return here.redirect(f"/{here.the_study.code}/safety/deviations", open="sign", done="deviations_acted")
+
+
+@router.get("/{study}/safety/deviations/chosen/sign", name="conduct.sign_chosen_form")
+def sign_chosen_form(here: PageInStudy) -> Response:
+    """The deviations that were chosen in the list, as they would be signed off."""
+    require(here.actor, Permission.DEVIATION_SIGN)
+    return _chosen_page(here, Act.SIGN)
+
+
+@router.post("/{study}/safety/deviations/chosen/sign", name="conduct.sign_chosen")
+def sign_chosen(here: ChangeInStudy) -> Response:
+    """Sign each of them off, with one password (21 CFR 11.200)."""
+    require(here.actor, Permission.DEVIATION_SIGN, action="deviation.sign")
+    try:
+        deviation_actions.sign_several(
+            here.session,
+            here.the_study,
+            _chosen(here),
+            prove=lambda: prove(here),
+            by=here.actor,
+            now=here.now,
+        )
+    except Invalid as problem:
+        here.refuse(problem)
+        return _chosen_page(here, Act.SIGN, problem)
+    return here.redirect(f"/{here.the_study.code}/safety/deviations", open="sign", done="deviations_signed")
+
+
+def _chosen(here: Here) -> list[Chosen]:
+    """What is ticked on the page, each as it was shown there: `number:version`; what is no such line is left out."""
+    lines = (text.partition(":") for text in here.form.get("chosen", ()))
+    return [
+        Chosen(int(number), int(version))
+        for number, _, version in lines
+        if number.isdecimal() and version.isdecimal() and len(number) < 11 and len(version) < 10
+    ]
+
+
+def _chosen_page(here: Here, act: Act, problem: Invalid | None = None) -> Response:
+    """What was chosen as it stands now, what cannot be dealt with and why, and the form for the rest."""
+    listed = here.form.get("number", ()) if here.form else here.request.query_params.getlist("number")
+    numbers = [int(each) for each in listed if each.isdecimal() and len(each) < 11][: deviation_actions.MOST]
+    rows = deviation_reads.deviations_of(here.session, here.the_study, numbers, by=here.actor)
+    errors = errors_of(problem)
+    permission = Permission.DEVIATION_REPORT if act is Act.ACT else Permission.DEVIATION_SIGN
+    kept = {
+        row.number: why_not(here.actor, permission, site_id=row.site_id) or why_not_with_others(row.state, act)
+        for row in rows
+    }
+    sent = {each.number for each in _chosen(here)} if here.form else set(numbers)
+    told = {row.number: errors.pop(f"deviations.{row.number}", None) for row in rows}
+    stopped = NONE_DONE if any(told.values()) else errors.pop("deviations", None)
+    places = places_of(here)
+    return show_at(
+        here,
+        places,
+        "conduct/chosen.html",
+        status_code=status_of(problem),
+        act=act.value,
+        rows=[
+            {
+                "row": row,
+                "reason": kept[row.number],
+                "told": None if kept[row.number] else told[row.number],
+                "ticked": row.number in sent and not told[row.number],
+            }
+            for row in rows
+        ],
+        problem=stopped,
+        fit=sum(reason is None for reason in kept.values()),
+        categories=_categories(here),
+        list_url=f"/{here.the_study.code}/safety/deviations",
+        values={name: here.value(name) for name in ("action", "why")} | {"grade": here.value("grade") or AS_GRADED},
+        errors=errors,
+        ask_code=here.signed_in.second_factors if here.signed_in is not None else (),
+    )
 
 
 @router.get("/{study}/participants/{code}/deviations/new", name="conduct.report_deviation_form")
@@ -415,6 +550,8 @@ def _contacts_page(here: Here, participant: Participant, *, problem: Problem | N
         results=[each.value for each in Result],
         attempts=attempts_since(each.result for each in lines),
         may_record=may(here.actor, Permission.CONTACT_RECORD, site_id=participant.site_id),
+        why_not=why_not_contact(Status(participant.status), participant.consented_on),
+        longest_note=LONGEST_BEFORE_CONSENT if participant.consented_on is None else None,
         telling=_telling(here, problem, "note", "why"),
     )
 

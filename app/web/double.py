@@ -30,6 +30,7 @@ from app.web.entries import (
     lists,
     number,
     spot_of,
+    unseen_draft,
 )
 from app.web.items import item_views
 from app.web.pages import pages
@@ -98,6 +99,9 @@ def second(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respo
     """Enter the form the second time; what stands against it is said at the questions, never from the first entry."""
     spot = _second(here, code, visit, instrument)
     typed = parse_typed(spot.instrument, lists(here.form), language=spot.reader)
+    if (other := unseen_draft(spot)) is not None:
+        here.release_key()
+        return form_page(spot, typed=lists(here.form), elsewhere=other)
     try:
         entered = actions.enter_second(
             here.session,

@@ -7,7 +7,7 @@ an older version sees both side by side.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from app.capture import actions, reads
+from app.capture.actions import Seen
 from app.capture.checks import Judgement, events_needed, judge
 from app.capture.double.held import Pair
 from app.capture.double.reads import pair_at, states_of
@@ -94,6 +95,9 @@ router = pages()
 # The form's own fields. No item code has a hyphen, so that none of them can be taken for an answer.
 BASE, REASON, SAVE_AS = "base-version", "form-why", "save-as"
 TYPED_AT = "typed-at"  # by the clock of a device that had no connection
+DRAFT_VERSION, OVER = "draft-version", "over"  # the draft that a page knows of; the one it is saved over
+DRAFT_AT = "X-Draft-At"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HELD_ON, HELD_WHY = "visit-held-on", "visit-reason"
 
 
@@ -207,7 +211,7 @@ class Spot:
     @cached_property
     def draft(self) -> DraftState | None:
         """This person's draft, unless it says what is saved anyway."""
-        if not self.place.has_draft:
+        if self.place.draft_at is None:
             return None
         draft = reads.draft_of(self.here.session, self.participant_id, by=self.here.actor, **self.place_asked)
         if draft is None:
@@ -274,7 +278,7 @@ class Spot:
             self.instrument.code,
             screen_failed=place.screen_failed,
             is_scheduled=place.is_scheduled,
-            is_stopped=place.is_stopped,
+            stopped=place.stopped,
             is_missed=place.is_missed,
         ) or why_not_repeat(self.instrument, self.repeat, place.begun)
         if reason is None and self.entry is not None and self.entry.is_in_error:
@@ -363,12 +367,18 @@ def save(here: ChangeInTurn, code: str, visit: str, instrument: str, sent: SentF
     spot = spot_of(here, code, visit, instrument)
     if spot.withheld is not None and spot.may_save:
         # Somebody made the first entry meanwhile. What was typed is kept, and goes on as the second.
+        if (other := unseen_draft(spot)) is not None:
+            here.release_key()
+            return form_page(spot, typed=lists(here.form), elsewhere=other)
         _keep(spot)
         return here.redirect(f"{spot.url}/second", done="second_instead")
     if (changed := with_other_rows(spot.instrument, here.form, here.value(SAVE_AS))) is not None:
         require(here.actor, Permission.ENTRY_SAVE, site_id=spot.participant.site_id, action="entry.save")
         here.release_key()  # nothing is saved: the same form goes on
         return form_page(spot, typed=changed)
+    if spot.may_save and (other := unseen_draft(spot)) is not None:
+        here.release_key()
+        return form_page(spot, typed=attached_again(spot, sent), elsewhere=other)
     try:
         form, unkept = attached(spot, sent)
         typed = parse_typed(spot.instrument, form, language=spot.reader)
@@ -533,19 +543,94 @@ def keep_draft_at(spot: Spot) -> Response:
     base, entry = number(here.value(BASE)), spot.entry
     is_current = base == (entry.version if entry else 0)
     # What arrives after one's own save was typed before it; after a colleague's save it is kept, to be compared.
+    other = None
     if is_current or entry is None or entry.saved_by != here.actor.username:
-        _keep(spot)
+        try:
+            _keep(spot)
+        except Conflict:
+            other = reads.draft_of(here.session, spot.participant_id, by=here.actor, **spot.place_asked)
     here.release_key()  # the same answers may well be kept again
+    if other is not None:
+        return _elsewhere(spot, other)
     if not is_current:
         return Response(status_code=409)
-    return Response(status_code=204, headers={"X-Draft-Version": str(base)})
+    return Response(status_code=204, headers={"X-Draft-Version": str(base), DRAFT_AT: draft_token(here.now)})
+
+
+def _elsewhere(spot: Spot, other: DraftState) -> Response:
+    """Both drafts of somebody who has the form open twice, for the page whose typing was not kept: a part of a page."""
+    part = show(
+        spot.here,
+        "entries/_elsewhere.html",
+        status_code=409,
+        spot=spot,
+        elsewhere=other,
+        twice=_typed_twice(spot, other.typed, typed_in(spot.here)),
+        timezone=spot.place.timezone,
+        in_page=False,
+    )
+    part.headers[DRAFT_AT] = draft_token(other.saved_at)
+    return part
+
+
+def _typed_twice(spot: Spot, there: dict[str, list[str]], here: dict[str, list[str]]) -> list[dict[str, str]]:
+    """Where what was typed elsewhere is not what was typed here, item by item; as typed where it cannot be read."""
+    read = [parse_typed(spot.instrument, each, language=spot.reader) for each in (there, here)]
+    rows = []
+    for item in spot.instrument.asked([*there, *here]):
+        said = []
+        for typed, texts in zip(read, (there, here), strict=True):
+            unread = any(each.field == item.code for each in typed.problems)
+            value = typed.values.get(item.code)
+            said.append(", ".join(texts.get(item.code, ())) if unread else spot.said(item, value))
+        if said[0] != said[1]:
+            rows.append({"label": item.label, "there": said[0], "here": said[1]})
+    why = [(each.get(REASON) or [""])[-1].strip() for each in (there, here)]
+    if why[0] != why[1]:
+        rows.append({"label": spot.here.tell("Why a saved answer changes"), "there": why[0], "here": why[1]})
+    return rows
+
+
+def draft_token(saved_at: datetime) -> str:
+    """When a draft was kept, as a page knows it: microseconds since 1970."""
+    return str((saved_at - EPOCH) // timedelta(microseconds=1))
+
+
+def _seen(here: Here) -> Seen | None:
+    """What the page that sent this knows of the draft; None of a page without scripts, and of one that is older.
+
+    A page is told by the CSRF token that was made for it alone.
+    """
+    if DRAFT_VERSION not in here.form:
+        return None
+    token, known = here.value("csrf_token") or here.request.headers.get("X-CSRF-Token", ""), here.value(DRAFT_VERSION)
+    fine = known.isdecimal() and known.isascii() and len(known) <= 16
+    return Seen(token.partition(".")[0][:16], EPOCH + timedelta(microseconds=int(known)) if fine else None)
+
+
+def typed_in(here: Here) -> dict[str, list[str]]:
+    """What a person typed into the form, without what is the form's own."""
+    typed = {name: texts for name, texts in lists(here.form).items() if _is_typed(name) and any(texts)}
+    return {} if all(name.startswith(ROWS) for name in typed) else typed
+
+
+def unseen_draft(spot: Spot) -> DraftState | None:
+    """What the same person typed into this form elsewhere, and this page does not know of; None when there is nothing.
+
+    What the person has seen and saves over (`OVER`) is known.
+    """
+    seen = _seen(spot.here)
+    if seen is None:
+        return None
+    draft = reads.draft_of(spot.here.session, spot.participant_id, by=spot.here.actor, **spot.place_asked)
+    if draft is None or draft_token(draft.saved_at) == spot.here.value(OVER):
+        return None
+    return draft if actions.is_unseen(draft, typed_in(spot.here), seen) else None
 
 
 def _keep(spot: Spot) -> None:
     here = spot.here
-    typed = {name: texts for name, texts in lists(here.form).items() if _is_typed(name) and any(texts)}
-    if all(name.startswith(ROWS) for name in typed):
-        typed = {}
+    typed = typed_in(here)
     actions.keep_draft(
         here.session,
         here.the_study,
@@ -555,6 +640,7 @@ def _keep(spot: Spot) -> None:
         base_version=0 if spot.withheld is not None else number(here.value(BASE)),
         by=here.actor,
         now=here.now,
+        seen=_seen(here),
     )
 
 
@@ -727,8 +813,12 @@ def form_page(
     *,
     typed: dict[str, list[str]] | None = None,
     problem: Invalid | Conflict | Refused | None = None,
+    elsewhere: DraftState | None = None,
 ) -> Response:
-    """The form: as it was just typed, else as this person's draft has it, else as it is saved."""
+    """The form: as it was just typed, else as this person's draft has it, else as it is saved.
+
+    `elsewhere`: what they typed in another window meanwhile, for which nothing was saved: both are shown.
+    """
     here, entry = spot.here, spot.entry
     kept = spot.draft if typed is None else None
     shown = typed if typed is not None else kept.typed if kept is not None else spot.stored_form()
@@ -763,10 +853,23 @@ def form_page(
     return show(
         here,
         "entries/form.html",
-        status_code=200 if problem is None else 422 if isinstance(problem, Invalid) else 409,
+        status_code=409
+        if elsewhere is not None or not isinstance(problem, Invalid | None)
+        else 422
+        if problem
+        else 200,
         spot=spot,
         entry=entry,
         version=version,
+        elsewhere=elsewhere,
+        twice=_typed_twice(spot, elsewhere.typed, shown) if elsewhere is not None else [],
+        over=draft_token(elsewhere.saved_at) if elsewhere is not None else "",
+        draft_known=spot.here.value(DRAFT_VERSION)
+        if elsewhere is not None
+        else draft_token(spot.place.draft_at)
+        if spot.place.draft_at is not None
+        else "",
+        in_page=True,
         sections=sections,
         done=done,
         total=total,
@@ -1035,7 +1138,8 @@ def _anchor(field: str, items: set[str]) -> str | None:
 
 def _is_typed(name: str) -> bool:
     """Whether a field of the form is something a person typed, rather than the form's own."""
-    return name not in ("csrf_token", BASE, SAVE_AS, TYPED_AT, HELD_ON, HELD_WHY) and not name.endswith(FILE)
+    own = ("csrf_token", BASE, SAVE_AS, TYPED_AT, HELD_ON, HELD_WHY, DRAFT_VERSION, OVER)
+    return name not in own and not name.endswith(FILE)
 
 
 def lists(form: Form) -> dict[str, list[str]]:

@@ -55,7 +55,7 @@ from app.people.permissions import Permission, Role
 from app.people.reads import SiteRow
 from app.rendering import day
 from app.safety.logs.reads import EndRow, counts_of, ends_of
-from app.safety.logs.rules import End
+from app.safety.logs.rules import End, why_not_contact
 from app.schedule.actions import follow_withdrawal, open_visits, plan_stopped_again, stop_visits
 from app.schedule.appointments.reads import appointments_of
 from app.schedule.appointments.rules import why_not_book
@@ -608,7 +608,8 @@ def show(here: PageInStudy, code: str) -> Response:
         may_fail=_why_not_fail(here, participant) is None,
         may_add=definition.unscheduled is not None
         and may(here.actor, Permission.VISIT_RECORD, site_id=site_id)
-        and why_not_add(Status(participant.status), participant.consented_on) is None
+        and why_not_add(Status(participant.status), participant.consented_on, fatal_event=participant.fatal_event)
+        is None
         and participant.left_on is None,
         may_link=may(here.actor, Permission.PARTICIPANT_LINK, site_id=site_id),
         may_consent=may(here.actor, Permission.CONSENT_RECORD, site_id=site_id),
@@ -644,10 +645,17 @@ def _safety(here: Here, participant: Participant) -> list[dict[str, Any]]:
     reads_all = may(here.actor, Permission.SAFETY_READ, site_id=site_id)
     reports = may(here.actor, Permission.EVENT_REPORT, site_id=site_id)
     deviates = may(here.actor, Permission.DEVIATION_REPORT, site_id=site_id)
-    if participant.consented_on is None or not (reads_all or reports or deviates):
+    if not (reads_all or reports or deviates):
         return []
-    counts = counts_of(here.session, participant.id, by=here.actor)
     url, root = _url(here, code), f"/{here.the_study.code}/safety"
+    if participant.consented_on is None:  # before consent there is nothing but attempts to reach them
+        if not reads_all:
+            return []
+        counts = counts_of(here.session, participant.id, by=here.actor)
+        if not counts.contacts and why_not_contact(Status(participant.status), None):
+            return []
+        return [{"kind": "contacts", "count": counts.contacts, "list": f"{url}/contacts", "add": "", "note": 0}]
+    counts = counts_of(here.session, participant.id, by=here.actor)
     lines: list[dict[str, Any]] = []
     if reads_all or reports:
         add = f"{url}/adverse-events/new" if reports else ""

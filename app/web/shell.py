@@ -86,6 +86,8 @@ DONE = {
     "event_reviewed": "Review signed.",
     "deviation_reported": "Reported. Write down what is done about it; an investigator signs it off.",
     "deviation_acted": "Written down. An investigator signs it off.",
+    "deviations_acted": "Written down for each of them. An investigator signs them off.",
+    "deviations_signed": "Signed, each by itself. What is left to be signed stands below.",
     "deviation_taken_back": "Taken back, with the reason.",
     "deviations_looked": "The system has looked: whatever it found stands below.",
     "lost": "Recorded as lost to follow-up. What is due stays due; nobody is reminded.",

@@ -182,7 +182,10 @@ def _add_page(here: Here, participant: Participant, problem: Invalid | Conflict 
     places = places_of(here)
     forms = filter(None, map(here.the_study.definition.instrument, unscheduled.instruments))
     reason = why_not(here.actor, Permission.VISIT_RECORD, site_id=participant.site_id) or rules.why_not_add(
-        Status(participant.status), participant.consented_on
+        Status(participant.status),
+        participant.consented_on,
+        participant=participant.code,
+        fatal_event=participant.fatal_event,
     )
     return show_at(
         here,

@@ -112,6 +112,19 @@ def test_deviations_lines_and_ends(place: Place):
     second = coordinator.done("POST", f"{PERSON}/deviations", {**body, "what": "Twice"})["number"]
     mistaken = coordinator.done("POST", f"/deviations/{second}/mistake", {"why": "Another study", "version": 1})
     assert mistaken["state"] == "gone"
+    third = coordinator.done("POST", f"{PERSON}/deviations", {**body, "what": "Thrice"})["number"]
+    several: dict[str, Any] = {"deviations": [{"number": third, "version": 1}], "action": "Told staff"}
+    both = [*several["deviations"], {"number": second, "version": 2}]
+    problem = coordinator.refused(422, "POST", "/deviations/actions", {**several, "deviations": both})
+    assert [(each["field"], each["rule"]) for each in problem["errors"]] == [(f"deviations.{second}", "state")]
+    (acted,) = coordinator.done("POST", "/deviations/actions", several)
+    assert (acted["state"], acted["version"]) == ("acted", 2)
+    signing = {"deviations": [{"number": third, "version": 2}], "password": "wrong"}
+    investigator.refused(422, "POST", "/deviations/signatures", signing)
+    coordinator.refused(403, "POST", "/deviations/signatures", signing)
+    (signed,) = investigator.done("POST", "/deviations/signatures", {**signing, "password": PASSWORD})
+    assert (signed["state"], signed["version"]) == ("signed", 3)
+    assert coordinator.done("GET", "/deviations?visit=week18")["items"] == []
 
     call = {"at": clock.now().isoformat(), "how": "call", "result": "no_answer"}
     (line,) = coordinator.done("POST", f"{PERSON}/contacts", call)

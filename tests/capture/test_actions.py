@@ -453,10 +453,26 @@ def test_only_planned_forms_at_scheduled_visits_are_saved(save, where, reason):
     assert len(refused.value.subject) < 300
 
 
-def test_a_visit_that_is_stopped_or_not_opened_takes_no_entry(session, participant, save):
-    session.execute(update(reads.VISIT).where(reads.VISIT.c.code == "week18").values(status=VisitStatus.STOPPED))
-    with pytest.raises(Refused, match="withdrew from visits"):
+@pytest.mark.parametrize(
+    ("of_visit", "standing", "reason"),
+    [
+        ("assessment", {"status": Status.WITHDRAWN, "withdrawn_on": NOW.date()}, "withdrew from visits"),
+        ("assessment", {"treatment_stopped_on": NOW.date(), "left_on": NOW.date()}, "withdrew from visits"),
+        ("treatment", {"treatment_stopped_on": NOW.date(), "left_on": NOW.date()}, "treatment was stopped"),
+        ("treatment", {"status": Status.DIED, "left_on": NOW.date()}, "the participant died"),
+        ("assessment", {}, "the plan of visits changed"),
+    ],
+)
+def test_a_visit_that_is_not_due_any_more_takes_no_entry_and_says_why(session, save, of_visit, standing, reason):
+    stopped = {"status": VisitStatus.STOPPED, "kind": of_visit}
+    session.execute(update(reads.VISIT).where(reads.VISIT.c.code == "week18").values(**stopped))
+    if standing:
+        session.execute(update(reads.PARTICIPANT).values(**standing))
+    with pytest.raises(Refused, match=reason):
         save(PAIN)
+
+
+def test_a_visit_that_is_not_opened_takes_no_entry(session, save):
     session.execute(reads.VISIT.delete().where(reads.VISIT.c.code == "week18"))
     with pytest.raises(Refused, match="in the schedule"):
         save(PAIN)

@@ -11,6 +11,7 @@ from app.capture.checks import Judgement
 from app.capture.rules import (
     EntryState,
     ItemChange,
+    Stopped,
     canonical,
     changes,
     digest_of,
@@ -65,12 +66,15 @@ def signed(**changed: Any) -> EntryState:
         ("week19", "pain", {}, "no visit “week19”"),
         ("baseline", "disability", {}, "“Disability” is not planned at Baseline"),
         ("week18", "unheard", {}, "“unheard” is not planned"),
-        ("week18", "pain", {"is_stopped": True}, "withdrew from visits"),
+        ("week18", "pain", {"stopped": Stopped.LEFT}, "withdrew from visits"),
+        ("week18", "pain", {"stopped": Stopped.DIED}, "the participant died"),
+        ("week18", "pain", {"stopped": Stopped.TREATMENT}, "treatment was stopped"),
+        ("week18", "pain", {"stopped": Stopped.PLAN}, "the plan of visits changed"),
         ("week18", "pain", {"is_missed": True}, "recorded as missed"),
     ],
 )
 def test_where_something_may_be_entered(visit, form, state, reason):
-    standing = {"screen_failed": False, "is_scheduled": True, "is_stopped": False, **state}
+    standing = {"screen_failed": False, "is_scheduled": True, **state}
     answer = why_not_enter(STUDY, visit, form, **standing)
     assert (answer is None) if reason is None else (answer is not None and reason in answer and answer.endswith("."))
 

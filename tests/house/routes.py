@@ -325,6 +325,10 @@ WHO: dict[str, Who] = {
     "conduct.deviations": P.SAFETY_READ,
     "conduct.look": P.SAFETY_READ,  # it writes down what follows from other records, and nothing a person decides
     "conduct.look_form": IN_STUDY,  # this leads to the list, which asks again
+    "conduct.act_on_chosen_form": P.DEVIATION_REPORT,
+    "conduct.act_on_chosen": P.DEVIATION_REPORT,
+    "conduct.sign_chosen_form": P.DEVIATION_SIGN,
+    "conduct.sign_chosen": P.DEVIATION_SIGN,
     "conduct.report_deviation_form": P.DEVIATION_REPORT,
     "conduct.report_deviation": P.DEVIATION_REPORT,
     "conduct.deviation": P.SAFETY_READ,
@@ -652,6 +656,8 @@ WHO: dict[str, Who] = {
     "api.report_deviation": P.DEVIATION_REPORT,
     "api.act_on_deviation": P.DEVIATION_REPORT,
     "api.sign_deviation": P.DEVIATION_SIGN,
+    "api.act_on_deviations": P.DEVIATION_REPORT,
+    "api.sign_deviations": P.DEVIATION_SIGN,
     "api.take_deviation_back": P.DEVIATION_REPORT,
     "api.look_for_deviations": P.SAFETY_READ,
     "api.contacts": P.SAFETY_READ,
@@ -875,6 +881,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.report_deviation": {"category": "other", "grade": "minor", "occurred_on": "2026-03-02", "what": "At home"},
     "api.act_on_deviation": {"grade": "minor", "action": "None", "version": 1},
     "api.sign_deviation": {"version": 1, "password": "not this one"},
+    "api.act_on_deviations": {"deviations": [{"number": 1, "version": 1}], "action": "None"},
+    "api.sign_deviations": {"deviations": [{"number": 1, "version": 1}], "password": "not this one"},
     "api.take_deviation_back": {"why": "Another's", "version": 1},
     "api.record_contact": {"at": "2026-03-02T09:00:00+00:00", "how": "call", "result": "reached"},
     "api.record_care": {"treatment": "Ibuprofen", "began": "2026", "indication": "Headache"},

@@ -145,6 +145,67 @@ def test_what_waits_after_its_page_is_closed_is_sent_and_a_conflict_shows_both(w
     expect(other.locator("[data-kept-none]")).to_be_visible()
 
 
+def test_two_windows_of_one_person_show_both_drafts_and_either_is_a_click_away(world, visit_as):
+    one = visit_as("assessor")
+    two = one.context.new_page()
+    two.goto(FORM)
+    keeps(two)
+    days = '[name="pain_days"]'
+    one.locator(days).fill("3")
+    expect(one.locator(STATE)).to_contain_text("Saved as draft")
+    two.locator(days).fill("5")
+    expect(two.locator("#elsewhere")).to_contain_text("This form is also open elsewhere")
+    expect(two.locator("#elsewhere tbody tr")).to_contain_text(["35"])
+    expect(two.locator(STATE)).to_contain_text("also open elsewhere")
+    expect(two.locator(days)).to_have_value("5")
+    two.get_by_role("button", name="Go on with what is typed here").click()
+    expect(two.locator(STATE)).to_contain_text("Saved as draft")
+    expect(two.locator("#elsewhere")).to_have_count(0)
+    two.locator(days).fill("6")
+    expect(two.locator(STATE)).to_contain_text("Saved as draft")
+    expect(two.locator("#elsewhere")).to_have_count(0)
+    one.locator(days).fill("4")
+    one.get_by_role("button", name="Take what was typed elsewhere").click()
+    expect(one.locator(days)).to_have_value("6")
+    expect(one.locator("#elsewhere")).to_have_count(0)
+    # Saving in the window that does not know of it shows both, and saves nothing.
+    keeps(one)
+    two.locator(days).fill("7")
+    expect(two.locator(STATE)).to_contain_text("Saved as draft")
+    one.locator(days).fill("2")
+    one.get_by_role("button", name="Save with answers missing").click()
+    expect(one.locator("#elsewhere")).to_contain_text("This form is also open elsewhere")
+    assert world.entry() is None
+    one.get_by_role("button", name="Go on with what is typed here").click()
+    expect(one.locator("#elsewhere")).to_have_count(0)
+    one.get_by_role("button", name="Save with answers missing").click()
+    one.wait_for_url("**/week18?done=*")
+    assert world.entry()["values"]["pain_days"] == 2
+
+
+def test_what_was_kept_on_a_device_meets_a_draft_from_elsewhere(world, visit_as):
+    page = visit_as("assessor")
+    page.context.set_offline(True)
+    fill(page)
+    expect(page.locator(STATE)).to_contain_text(NOT_SENT)
+    page.close()
+    desk = visit_as("assessor")
+    desk.locator('[name="pain_days"]').fill("6")
+    expect(desk.locator(STATE)).to_contain_text("Saved as draft")
+    other = page.context.new_page()
+    page.context.set_offline(False)
+    other.goto("/kept")
+    line = other.locator(".kept-list li")
+    expect(line).to_contain_text("elsewhere")
+    other.goto(FORM)
+    expect(other.locator("#elsewhere")).to_contain_text("Typed here")
+    expect(other.locator('[name="pain_days"]')).to_have_value("6")
+    other.get_by_role("button", name="Go on with what is typed here").click()
+    expect(other.locator('[name="pain_days"]')).to_have_value("3")
+    other.goto("/kept")
+    expect(other.locator("[data-kept-none]")).to_be_visible()
+
+
 def test_nobody_else_on_the_device_reads_what_waits_and_signing_out_deletes_it(world, visit_as):
     page = visit_as("assessor")
     page.context.set_offline(True)

@@ -50,7 +50,18 @@ SOME = {"number": (1, 2, 3), "visit": ("baseline", "week18", "tx01"), "path": ("
 OF = {
     "double.second_form": {"visit": "unscheduled_2", "instrument": "paper"},
     "downtime.enter_form": {"code": "M-004"},  # nobody randomised them
+    "participants.take_back_form": {"code": "M-002"},  # who withdrew from visits
+    "participants.erase_form": {"code": "M-002"},
+    "treatment.stop_form": {"code": "M-001"},  # treatment was stopped, and can go on
 }
+# Pages that look otherwise for somebody who left, or goes on.
+AGAIN = (
+    ("participants.withdraw_form", {"code": "M-002"}),  # a withdrawal goes further
+    ("participants.show", {"code": "M-002"}),
+    ("treatment.stop_form", {"code": "M-002"}),
+)
+# What has nothing on it without a question.
+ASKED = {"conduct.act_on_chosen_form": "?number=1&number=2", "conduct.sign_chosen_form": "?number=1&number=2"}
 # From this day on an unblinding that was planned can be approved: one day after everybody was refused it.
 PLANNED_FROM = (blinding.BEGUN + timedelta(days=128)).date().isoformat()
 # Pages that look otherwise for a study that is not here yet.
@@ -107,6 +118,8 @@ def _more(trial: Trial) -> dict[str, str]:
     did(web("coordinator", "POST", "/mini/webhooks", webhook))
     did(web("administrator", "POST", "/mini/study/drafts", {"start": "version:2", "name": "The next one"}))
     did(web("administrator", "POST", f"/{NEW_STUDY}/study/drafts", {"code": "next", "title": "Another one"}))
+    stopped = {"on": "2026-07-06", "why": "The pain came back after each session"}
+    did(web("clinician", "POST", "/mini/treatment/M-001/stopped", stopped), 303)
     did(web("statistician", "POST", f"{blinding.UNBLINDING}/2/approve", {"password": PASSWORD}), 303)
     cookie = {"cookie": f"equipoise={trial.people['coordinator'].cookie}"}
     csrf = {"csrf_token": masked(trial.people["coordinator"].csrf)}
@@ -141,6 +154,7 @@ def test_no_page_has_a_serious_violation_or_scrolls_sideways(templates: Any, tmp
     with time_machine.travel(begins, tick=True), serving(database, tmp_path / "data") as address:
         trial.sign_in()
         pages = [(each, OF.get(each.name, {})) for each in _pages() if each.name not in ELSEWHERE]
+        pages += [(next(each for each in WEB if each.name == name), more) for name, more in AGAIN]
         pages += [(each, {"study": NEW_STUDY}) for each, _ in pages if each.name in TO_BE]
         for number, (door, more) in enumerate(pages):
             for who, where in _addresses(door, tokens, more):
@@ -168,7 +182,7 @@ def _addresses(door: Door, tokens: dict[str, str], more: dict[str, str]) -> Iter
     values = {**KNOWN, **SOME, "token": tokens.get(door.name, ""), **more}
     for who in (NOBODY,) if WHO[door.name] == ANYONE else LOOKERS:
         if who == NOBODY or Role(who) in (expected_roles(door.name) or Role):
-            yield from ((who, where) for where in door.addresses(**values))
+            yield from ((who, where + ASKED.get(door.name, "")) for where in door.addresses(**values))
 
 
 def _window(browser: Browser, address: str, trial: Trial, who: str, screen: int, windows: dict[Any, Page]) -> Page:

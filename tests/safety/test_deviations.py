@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import delete, event, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
@@ -175,6 +175,7 @@ def test_the_list_is_of_ones_sites_and_can_be_filtered(session: Session, trial: 
     assert [each.number for each in found(open=True).rows] == list(reversed(numbers))
     assert [each.number for each in found(grade="major").rows] == [other]
     assert [each.number for each in found(category="consent", site="north", participant="M-001").rows] == [other]
+    assert found(visit="week18").rows == found(visit="\x00").rows == []
     assert found(site="south").rows == found(category="\x00").rows == []
     first = found(limit=4)
     then = found(limit=4, cursor=first.next)
@@ -184,6 +185,105 @@ def test_the_list_is_of_ones_sites_and_can_be_filtered(session: Session, trial: 
     assert reads.deviations_page(session, trial.study, by=far).rows == []
     with pytest.raises(NotFound):
         reads.deviation_of(session, trial.study, other, by=far)
+
+
+# Several at once
+
+
+def chosen(trial: Safe, *numbers: int) -> list[actions.Chosen]:
+    return [actions.Chosen(number, row(trial, number).version) for number in numbers]
+
+
+def act_on(trial: Safe, these: list[actions.Chosen], **changes: Any) -> list[reads.DeviationRow]:
+    asked: dict[str, Any] = {"grade": None, "action": "None needed.", "by": trial.by("coordinator"), "now": NOW}
+    return actions.act_on_several(trial.session, trial.study, these, **{**asked, **changes})
+
+
+def sign_all(trial: Safe, these: list[actions.Chosen], **changes: Any) -> list[reads.DeviationRow]:
+    asked: dict[str, Any] = {"prove": fine, "by": trial.by("investigator"), "now": NOW}
+    return actions.sign_several(trial.session, trial.study, these, **{**asked, **changes})
+
+
+@pytest.mark.requirement("P11-e1", "P11-50a", "REL-4")
+def test_several_are_acted_on_in_one_text_and_signed_each_by_itself(trial: Safe):
+    numbers = [report(trial), report(trial, category="consent", grade="major", what="No copy was handed over")]
+    these = chosen(trial, *numbers)
+    found = act_on(trial, these)
+    assert [(each.state, each.grade, each.action, each.version) for each in found] == [
+        (State.ACTED, "minor", "None needed.", 2),
+        (State.ACTED, "major", "None needed.", 2),
+    ]
+    assert act_on(trial, these) == found
+    assert len(trial.log("deviation.acted")) == 2
+    proved: list[int] = []
+    signed = sign_all(trial, chosen(trial, *numbers), prove=lambda: proved.append(1))
+    assert [(each.state, each.signed_by) for each in signed] == [(State.SIGNED, "the_investigator")] * 2
+    assert sign_all(trial, [actions.Chosen(number, 2) for number in numbers]) == signed
+    assert proved == [1]
+    assert [each.subject for each in trial.log("deviation.signed")] == [f"deviation/{number}" for number in numbers]
+
+
+@pytest.mark.requirement("REL-4")
+def test_what_cannot_be_dealt_with_is_named_and_nothing_is_done(trial: Safe):
+    one, two, three, four = (report(trial, what=f"{WHAT} ({count})") for count in range(4))
+    read = chosen(trial, one, two, three, four)
+    act(trial, two, 1)  # changed meanwhile
+    act(trial, three, 1)
+    sign_all(trial, chosen(trial, three))
+    with pytest.raises(Invalid) as wrong:
+        act_on(trial, read)
+    assert [(each.field, each.rule) for each in wrong.value.problems] == [
+        (f"deviations.{two}", "changed"),
+        (f"deviations.{three}", "state"),
+    ]
+    assert row(trial, one).state == State.OPEN
+    with pytest.raises(Invalid) as wrong:
+        sign_all(trial, chosen(trial, one, two, three))
+    assert [(each.field, each.rule) for each in wrong.value.problems] == [
+        (f"deviations.{one}", "state"),
+        (f"deviations.{three}", "state"),
+    ]
+    assert row(trial, two).state == State.ACTED
+    with pytest.raises(Invalid, match="at least one"):
+        act_on(trial, [])
+    with pytest.raises(Invalid, match="at most"):
+        act_on(trial, [actions.Chosen(number, 1) for number in range(actions.MOST + 1)])
+    with pytest.raises(Invalid) as wrong:
+        act_on(trial, chosen(trial, one), grade="major", action=" ")
+    assert [each.field for each in wrong.value.problems] == ["action", "why"]
+    act_on(trial, chosen(trial, one), grade="major", why="It happened twice.")
+    assert (row(trial, one).grade, [each.item for each in trial.log("deviation.acted")][-1]) == ("major", "grade")
+
+
+def test_nobody_deals_with_several_of_another_site_or_without_the_right(trial: Safe):
+    number = report(trial)
+    far = person(trial.session, trial.study, "coordinator", site_code="south")
+    with pytest.raises(NotFound):
+        act_on(trial, chosen(trial, number), by=far)
+    act_on(trial, chosen(trial, number))
+    with pytest.raises(NotAllowed):
+        sign_all(trial, chosen(trial, number), by=trial.by("coordinator"))
+
+    def wrong() -> None:
+        raise Invalid([])
+
+    with pytest.raises(Invalid):
+        sign_all(trial, chosen(trial, number), prove=wrong)
+    assert row(trial, number).state == State.ACTED
+
+
+def test_many_take_as_few_statements_as_one(trial: Safe):
+    few, many = [report(trial)], [report(trial, what=f"{WHAT} ({count})") for count in range(30)]
+    sent: list[str] = []
+    event.listen(trial.session.connection(), "before_cursor_execute", lambda *args: sent.append(args[2]))
+    made = []
+    for numbers in (few, many):
+        for step in (act_on, sign_all):
+            these = chosen(trial, *numbers)
+            sent.clear()
+            step(trial, these)
+            made.append(len(sent))
+    assert made[:2] == made[2:]
 
 
 # What the system finds
@@ -221,6 +321,10 @@ def test_a_missed_visit_is_found_once_and_goes_when_it_is_corrected(trial: Safe)
     assert (found.rule, found.about, found.category, found.grade) == ("missed", "week18", "missed_visit", "minor")
     assert found.reported_by == "system"
     assert "Week 18 was missed" in found.what
+    listed = reads.deviations_page(
+        trial.session, trial.study, by=trial.by("data_manager"), wanted=Wanted(visit="week18")
+    )
+    assert [each.number for each in listed.rows] == [found.id]
     change_visit(trial, status="planned")
     assert look(trial) == 0
     assert row(trial, found.id).state == State.GONE

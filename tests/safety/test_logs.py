@@ -144,10 +144,24 @@ def test_who_may_write_a_line(trial: Safe, role: Role):
         contact(trial, note="Asked whether it was the Placebex device")
 
 
-def test_nothing_is_written_without_consent(trial: Safe):
-    trial.someone.consented_on = None
-    with pytest.raises(Refused):
-        contact(trial)
+@pytest.mark.requirement("P11-f")
+def test_before_consent_there_are_attempts_to_reach_somebody_and_nothing_else(trial: Safe):
+    trial.someone.consented_on, trial.someone.status = None, Status.SCREENED
+    with pytest.raises(Refused, match="has not consented"):
+        care(trial)
+    number = contact(trial)
+    assert contact(trial) == number
+    with pytest.raises(Invalid) as wrong:
+        contact(trial, note="x" * 201)
+    assert [each.field for each in wrong.value.problems] == ["note"]
+    contact(trial, note="x" * 200)
+    manager = trial.by("data_manager")
+    assert [each["result"] for each in as_json(trial.session, trial.study, "contacts", manager)] == ["no_answer"] * 2
+    trial.someone.status = Status.SCREEN_FAILED
+    with pytest.raises(Refused, match="did not pass screening"):
+        contact(trial, note="Again")
+    trial.someone.consented_on = TODAY
+    contact(trial, note="x" * 201)
 
 
 # Ends

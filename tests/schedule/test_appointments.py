@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlmodel import Session
 
 from app.foundation.database import table_of
@@ -286,6 +286,33 @@ def test_what_became_of_an_appointment_is_open_again_with_its_visit(north: Site)
     miss_visit(**here, version=version, why="Abroad", **acting)
     reopen_visit(**here, version=version + 1, why="Another participant", **acting)
     assert north.seen().status == "no_show", "that nobody came was said of the appointment itself"
+
+
+def test_what_was_cancelled_with_its_visit_is_booked_again_while_it_is_to_come(north: Site) -> None:
+    acting: dict[str, Any] = {"by": north.by, "now": NOW}
+    here: dict[str, Any] = {"session": north.session, "study": north.study, "participant": north.one}
+    here |= {"visit_code": "week18"}
+
+    def missed_and_open(why: str, number: int, then: Any = NOW) -> tuple[str, int]:
+        version = visit_of(north.session, north.one.id or 0, "week18").version
+        miss_visit(**here, version=version, why=why, **acting)
+        mails = north.mails()
+        reopen_visit(**here, version=version + 1, why="Another participant", by=north.by, now=then)
+        return north.seen(number).status, north.mails() - mails
+
+    north.book(replace(SOON, person=north.assessor.username))
+    sequence = north.seen().sequence
+    assert missed_and_open("Abroad", 1) == ("booked", 1)
+    assert (north.seen().sequence, north.seen().reason) == (sequence + 2, None)
+    # Its time is over, and nobody could have come.
+    assert missed_and_open("Abroad", 1, NOW + 2 * DAY) == ("cancelled", 0)
+    north.book()
+    north.act(cancel, number=2, why="Ill")
+    # That it was cancelled was said of the appointment itself.
+    assert missed_and_open("Abroad", 2) == ("cancelled", 0)
+    north.book()
+    north.session.execute(update(table_of(Participant)).values(fatal_event=7))
+    assert missed_and_open("Abroad", 3) == ("cancelled", 0)
 
 
 def test_who_withdraws_from_visits_has_nothing_booked(north: Site) -> None:

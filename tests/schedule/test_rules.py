@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -145,6 +146,15 @@ def test_nothing_outside_the_plan_is_recorded_for_a_day_after_they_left() -> Non
         assert why_not_add(status, left, held_on=left + timedelta(days=1), left_on=left) is not None
         assert why_not_add(status, left) is None  # the day is not said yet
     assert "contact" in str(why_not_add(Status.WITHDRAWN, left, held_on=left + timedelta(days=1), left_on=left))
+
+
+def test_nothing_outside_the_plan_is_recorded_while_a_death_is_not() -> None:
+    day = date(2026, 3, 10)
+    fatal: dict[str, Any] = {"participant": "M-001", "fatal_event": 4}
+    for held_on in (None, day):
+        assert "Record the death" in str(why_not_add(Status.RANDOMISED, day, held_on=held_on, **fatal))
+    assert why_not_add(Status.DIED, day, held_on=day, left_on=day, **fatal) is None  # held before they died
+    assert "died before" in str(why_not_add(Status.DIED, day, held_on=day + timedelta(days=1), left_on=day, **fatal))
 
 
 @pytest.mark.parametrize("status", Status)

@@ -64,6 +64,81 @@ def test_a_deviation_from_report_to_signature(world: World):
     assert len(lines) == 2
 
 
+@pytest.mark.requirement("E6-6", "P11-50a", "REL-4")
+def test_several_are_chosen_in_the_list_acted_on_and_signed_with_one_password(world: World):
+    coordinator, investigator = world.coordinator(), world.browser("investigator")
+    for what in ("At home", "By telephone", "Too early"):
+        told = {"category": "other", "occurred_on": world.today().isoformat(), "what": what}
+        assert coordinator.post(f"{PERSON}/deviations/new", told).status_code == 303
+
+    def shown(browser: Any, page: str) -> list[str]:
+        return [str(each["value"]) for each in browser.soup(page).select("input[type=checkbox]")]
+
+    three, two, one = shown(coordinator, DEVIATIONS)
+    assert not coordinator.soup(DEVIATIONS).select("input[checked]")
+    assert len(coordinator.soup(f"{DEVIATIONS}?chosen=all").select("input[type=checkbox][checked]")) == 3
+    acting = f"{DEVIATIONS}/chosen/action"
+    assert "None of" in said(investigator.get(f"{DEVIATIONS}/chosen/sign?number={one}&number={two}"))
+    assert "nothing is written down yet" in said(investigator.get(f"{DEVIATIONS}/chosen/sign?number={one}")).casefold()
+    page = f"{acting}?number={one}&number={two}&number={three}&number=2000000000&number=x"
+    assert shown(coordinator, page) == [f"{one}:1", f"{two}:1", f"{three}:1"]
+    form = {
+        **coordinator.form(page, acting),
+        "number": [one, two, three],
+        "chosen": [f"{one}:1", f"{two}:1"],
+        "grade": "as_graded",
+    }
+    wrong = coordinator.send(acting, {**form, "action": " "})
+    assert wrong.status_code == 422
+    left = BeautifulSoup(wrong.text, "html.parser").select("input[type=checkbox]")
+    assert [(each["value"], each.has_attr("checked")) for each in left] == [
+        (f"{one}:1", True),
+        (f"{two}:1", True),
+        (f"{three}:1", False),
+    ]
+    its = f"{DEVIATIONS}/{two}"
+    assert coordinator.post(f"{its}/action", {"grade": "minor", "action": "Told"}, page=its).status_code == 303
+    form = coordinator.form(page, acting) | {
+        "number": [one, two, three],
+        "chosen": [f"{one}:1", f"{two}:1"],
+        "grade": "as_graded",
+    }
+    late = coordinator.send(acting, {**form, "action": "None needed"})
+    assert late.status_code == 422
+    assert "Somebody changed it" in said(late)
+    assert "None needed" in late.text
+    again = BeautifulSoup(late.text, "html.parser").select("input[type=checkbox]")
+    assert [(each["value"], each.has_attr("checked")) for each in again] == [
+        (f"{one}:1", True),
+        (f"{two}:2", False),
+        (f"{three}:1", False),
+    ]
+    assert "Open" in said(coordinator.get(f"{DEVIATIONS}/{one}"))
+    fine = {
+        **coordinator.form(page, acting),
+        "number": [one, three],
+        "chosen": [f"{one}:1", f"{three}:1"],
+        "grade": "as_graded",
+    }
+    assert coordinator.send(acting, {**fine, "action": "None needed"}).status_code == 303
+    signing = f"{DEVIATIONS}/chosen/sign"
+    page = f"{signing}?number={one}&number={two}&number={three}"
+    signed = {
+        **investigator.form(page, signing),
+        "number": [one, two, three],
+        "chosen": [f"{one}:2", f"{two}:2", f"{three}:2"],
+    }
+    wrong = investigator.send(signing, {**signed, "password": "wrong"})
+    assert wrong.status_code == 422
+    assert "to be signed" in said(investigator.get("/mini/today"))
+    signed = {**investigator.form(page, signing), **{name: signed[name] for name in ("number", "chosen")}}
+    done = investigator.send(signing, {**signed, "password": PASSWORD})
+    assert done.status_code == 303, said(done)
+    assert "to be signed" not in said(investigator.get("/mini/today"))
+    assert shown(investigator, DEVIATIONS) == []
+    assert "This deviation is signed" in said(coordinator.get(f"{acting}?number={one}"))
+
+
 def test_the_system_looks_when_it_is_asked_and_what_is_no_deviation_is_taken_back(world: World):
     coordinator = world.coordinator()
     visit = f"{PERSON}/visits/baseline"
@@ -127,6 +202,29 @@ def test_lines_are_added_and_corrected(
     monitor = world.browser("monitor")
     assert stands in said(monitor.get(page))
     assert monitor.soup(page).select_one("main form[method=post]") is None
+
+
+def test_who_has_not_consented_can_be_called_and_nothing_else_is_kept(world: World):
+    someone = world.screened()
+    coordinator, page = world.coordinator(), f"/mini/participants/{someone.code}"
+    assert "Care beside the trial" not in said(coordinator.get(page))
+    assert coordinator.soup(page).select_one(f"a[href='{page}/contacts']") is not None
+    shown = coordinator.get(f"{page}/contacts")
+    assert "Consent is not complete" in said(shown)
+    told = {"how": "call", "result": "no_answer", "note": "Rang twice"}
+    assert coordinator.post(f"{page}/contacts", {**told, "note": "x" * 201}).status_code == 422
+    assert coordinator.post(f"{page}/contacts", told).status_code == 303
+    seen = said(coordinator.get(f"{page}/contacts"))
+    assert "One attempt in vain" in seen
+    assert "Record them as lost" not in seen
+    with world.database.writing() as session:
+        failed = {"status": "screen_failed"}
+        session.execute(
+            update(table_of(Participant)).where(table_of(Participant).c.code == someone.code).values(failed)
+        )
+    assert "did not pass screening" in said(coordinator.get(f"{page}/contacts"))
+    assert coordinator.soup(f"{page}/contacts").select_one("main form") is None
+    assert coordinator.soup(page).select_one(f"a[href='{page}/contacts']") is not None
 
 
 @pytest.mark.requirement("P11-f", "E9R1-1")

@@ -450,6 +450,59 @@ def test_a_draft_waits_on_every_device_of_its_person_alone(world, assessor):
     assert world.drafts() == 0
 
 
+def keep_in(browser: Browser, page: BeautifulSoup, **typed: str) -> Any:
+    """Keep a draft from a page that is open, as its script does."""
+    fields = {**form_in(page, FORM), "draft-version": part(page, "#entry").get("data-draft", ""), **typed}
+    headers = {"X-CSRF-Token": str(part(page, "meta[name=csrf-token]")["content"])}
+    return browser.client.put(f"{FORM}/draft", data=fields, headers=headers)
+
+
+def test_a_form_that_is_open_twice_shows_both_drafts_and_overwrites_neither(world, assessor):
+    one, two = assessor.soup(FORM), assessor.soup(FORM)
+    assert "data-draft" not in part(one, "#entry").attrs
+    assert keep_in(assessor, one, pain_nrs="8").status_code == 204
+    assert keep_in(assessor, one, pain_nrs="9").status_code == 204, "its own draft is no other"
+    reply = keep_in(assessor, two, pain_nrs="2", pain_days="seven")
+    assert (reply.status_code, "x-draft-at" in reply.headers) == (409, True)
+    box = soup(reply)
+    assert "This form is also open elsewhere" in box.get_text()
+    rows = [[cell.get_text() for cell in row.select("th, td")] for row in box.select("tbody tr")]
+    assert [row[1:] for row in rows] == [["9", "2"], ["–", "seven"]]
+    assert part(box, "[data-mine]")
+    assert part(box, "[data-theirs]")
+    assert form_in(assessor.soup(FORM), FORM)["pain_nrs"] == ["9"], "nothing is overwritten"
+    # Neither does a save; what was typed here is still there, and the other one is a click away.
+    saving = {**form_in(two, FORM), "draft-version": "", "pain_nrs": "2", "pain_days": "3"}
+    refused = assessor.send(FORM, saving)
+    assert (refused.status_code, world.entry(), world.drafts()) == (409, None, 1)
+    page = soup(refused)
+    assert part(page, f"#elsewhere a[href='{FORM}']")
+    assert form_in(page, FORM)["pain_nrs"] == ["2"]
+    assert keep_in(assessor, page).status_code == 409, "nothing is taken before somebody chooses"
+    # Choosing what is typed here: as a draft, knowing of the other one, and as a save.
+    known = str(reply.headers["x-draft-at"])
+    assert keep_in(assessor, two, pain_nrs="2", **{"draft-version": known}).status_code == 204
+    assert form_in(assessor.soup(FORM), FORM)["pain_nrs"] == ["2"]
+    assert keep_in(assessor, one, pain_nrs="7").status_code == 409
+    again = soup(assessor.send(FORM, {**form_in(one, FORM), "draft-version": "", **PAIN}))
+    over = form_in(again, FORM)
+    assert over["over"]
+    assert assessor.send(FORM, over).status_code == 303
+    assert (world.entry()["values"]["pain_nrs"], world.drafts()) == (5, 0)
+
+
+def test_a_page_that_shows_the_draft_goes_on_with_it(world, assessor):
+    assert keep_in(assessor, assessor.soup(FORM), pain_nrs="8").status_code == 204
+    tablet = signed_in_client(world.database, assessor.actor)
+    page = tablet.soup(FORM)
+    assert keep_in(tablet, page, pain_nrs="7").status_code == 204
+    fresh = assessor.soup(FORM)
+    assert keep_in(assessor, fresh, pain_nrs="7").status_code == 204
+    saving = {**form_in(fresh, FORM), "draft-version": str(part(fresh, "#entry")["data-draft"]), **PAIN}
+    assert assessor.send(FORM, saving).status_code == 303
+    assert world.drafts() == 0
+
+
 def test_my_draft_has_its_mark_wherever_the_form_is_listed(world, assessor):
     whole = "/mini/participants/M-001"
     put(assessor, {**assessor.form(FORM), "pain_nrs": "8"})

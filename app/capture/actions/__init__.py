@@ -1,6 +1,6 @@
 """What may I do with entries? Save and correct them, sign them, and keep drafts of what is not saved yet."""
 
-from app.capture.actions.drafts import LARGEST_DRAFT, drop_draft, keep_draft
+from app.capture.actions.drafts import LARGEST_DRAFT, Seen, drop_draft, is_unseen, keep_draft
 from app.capture.actions.in_error import mark_in_error
 from app.capture.actions.saving import COMPUTED_AGAIN, NO_LONGER_ASKED, SavedEntry, save_entry
 from app.capture.actions.sealed import MOST_BY_LINK, Shown, keep_file, keep_signature, show_sealed
@@ -15,11 +15,13 @@ __all__ = [
     "NO_LONGER_ASKED",
     "SavedEntry",
     "SecondEntry",
+    "Seen",
     "Shown",
     "add_visit",
     "as_signed",
     "correct_visit",
     "drop_draft",
+    "is_unseen",
     "judge_second",
     "keep_draft",
     "keep_file",

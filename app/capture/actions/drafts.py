@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -10,14 +11,23 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from app.capture.actions.place import About, open_form
-from app.capture.reads import DRAFT
-from app.foundation.errors import FieldProblem, Invalid
+from app.capture.reads import DRAFT, NOTHING_TYPED, DraftState
+from app.foundation.errors import Conflict, FieldProblem, Invalid
 from app.participants.models import Participant
 from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
 
 LARGEST_DRAFT = 200_000  # bytes of JSON
+ELSEWHERE = "This form is also open elsewhere, and something else was typed there. Look at both, and take one."
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Which page of a person's keeps a draft, and when the draft was kept that this page knows of (None: of none)."""
+
+    page: str
+    saved_at: datetime | None
 
 
 def keep_draft(
@@ -32,8 +42,13 @@ def keep_draft(
     by: Actor,
     now: datetime,
     repeat: int = 1,
+    seen: Seen | None = None,
 ) -> None:
-    """Keep what somebody has typed so far, for them alone. It is no entry: it is not logged, judged or exported."""
+    """Keep what somebody has typed so far, for them alone. It is no entry: it is not logged, judged or exported.
+
+    Conflict when another page of theirs kept something else that this one has not `seen`: nothing is overwritten then.
+    Without `seen` the last one counts.
+    """
     study = study.at(participant.site_id)
     about = About(study, participant, visit, instrument, repeat)
     require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action="entry.draft", subject=about.refusal_subject)
@@ -50,10 +65,23 @@ def keep_draft(
         "instrument": instrument,
         "repeat": repeat,
     }
-    kept = {"base_version": base_version, "typed": text, "saved_at": now}
-    session.execute(
-        _insert(session)(DRAFT).values(**key, **kept).on_conflict_do_update(index_elements=list(key), set_=kept)
-    )
+    kept = {"base_version": base_version, "typed": text, "saved_at": now, "page": seen.page if seen else ""}
+    fits = None
+    if seen is not None:
+        fits = DRAFT.c.typed.in_((text, NOTHING_TYPED)) | (DRAFT.c.page == seen.page)
+        if seen.saved_at is not None:
+            fits = fits | (DRAFT.c.saved_at == seen.saved_at)
+    made = _insert(session)(DRAFT).values(**key, **kept)
+    made = made.on_conflict_do_update(index_elements=list(key), set_=kept, where=fits).returning(DRAFT.c.id)
+    if session.execute(made).first() is None:
+        raise Conflict(ELSEWHERE, action="entry.draft", subject=about.refusal_subject)
+
+
+def is_unseen(draft: DraftState, typed: Mapping[str, list[str]], seen: Seen) -> bool:
+    """Whether a draft is from another page, which this one does not know of, and says something else than it."""
+    if draft.page == seen.page or draft.saved_at == seen.saved_at:
+        return False
+    return bool(draft.typed) and draft.typed != dict(typed)
 
 
 def drop_draft(

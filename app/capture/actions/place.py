@@ -96,7 +96,7 @@ def open_form(
             about.instrument,
             screen_failed=place.screen_failed,
             is_scheduled=place.is_scheduled,
-            is_stopped=place.is_stopped,
+            stopped=place.stopped,
             is_missed=place.is_missed,
         )
     )

@@ -173,7 +173,7 @@ def save_entry(
         log.append(Change("entry.awaits_second"))
     if stored and study.definition.has_coding:
         log += follow_texts(session, study, form, about.participant_id, stored, different, now=now)
-    if place.has_draft:
+    if place.draft_at is not None:
         drop_draft(session, about.participant_id, visit=visit, instrument=instrument, by=by, repeat=repeat)
     told = about.changes(log)
     if different or held.has_queries or judgement.unexplained:

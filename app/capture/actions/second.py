@@ -68,6 +68,6 @@ def judge_second(
         study.definition, form, visit, values, reasons, answers=held.answers, today=local.date(), now=local
     )
     checked(form, judgement, [], [*problems, *unread], accept_partial=accept_partial, why=None)
-    if place.has_draft:
+    if place.draft_at is not None:
         drop_draft(session, about.participant_id, visit=visit, instrument=instrument, by=by)
     return SecondEntry(held.entry, stands, form, judgement)

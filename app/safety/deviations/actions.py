@@ -1,6 +1,7 @@
 """What may I do about deviations? Report one, say what was done about it, sign it; and have the system look for its."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
@@ -9,7 +10,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from app.audit.actions import Author, Change, record
-from app.foundation.errors import Conflict, Invalid, NotFound, Refused
+from app.foundation.database import among
+from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.foundation.words import text_problems
 from app.participants.identity import PARTICIPANT
 from app.participants.models import Participant
@@ -17,8 +19,9 @@ from app.participants.reads import today_at_site
 from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.safety.deviations.finding import OF_SCREENINGS, Found, found_in, of_screenings
-from app.safety.deviations.reads import DEVIATION, DeviationRow, deviation_of
+from app.safety.deviations.reads import DEVIATION, DeviationRow, deviation_of, deviations_of
 from app.safety.deviations.rules import (
+    GRADES,
     TRANSITIONS,
     Act,
     Rule,
@@ -29,13 +32,25 @@ from app.safety.deviations.rules import (
     settle,
     why_not,
     why_not_take_back,
+    why_not_with_others,
 )
 from app.safety.words import arm_problems, telling
 from app.studies.in_use import StudyInUse
 
 REPORTING = "deviation.report"
 SYSTEM = "system"  # who found what the system found
+MOST = 200
+"""Deviations that are dealt with at once, each as it was shown."""
+OVERTAKEN_ONE = "Somebody changed it after it was shown to you. Read what stands now."
 OVERTAKEN = "Somebody changed this deviation while you were typing. Read what stands now, then send yours again."
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A deviation as somebody read it before they chose it: its number and version."""
+
+    number: int
+    version: int
 
 
 def report(
@@ -177,6 +192,81 @@ def sign(
     record(session, study.code, [made], by=by, now=now)
 
 
+def act_on_several(
+    session: Session,
+    study: StudyInUse,
+    chosen: Sequence[Chosen],
+    *,
+    grade: str | None,
+    action: str,
+    why: str = "",
+    by: Actor,
+    now: datetime,
+) -> list[DeviationRow]:
+    """Write down what was done about each of these in the same words, or about none; they stand as before otherwise.
+
+    `grade` None leaves each as it is graded. Invalid names each that cannot be acted on, by its number. The same again
+    changes nothing.
+    """
+    action, why = action.strip(), why.strip()
+    where = {"action": "deviation.act"}
+    rows = _held_together(session, study, chosen, Permission.DEVIATION_REPORT, by=by, **where)
+
+    def said_already(row: DeviationRow, version: int) -> bool:
+        same = row.state is State.ACTED and row.action == action and grade in (None, row.grade)
+        return same and row.version == version + 1
+
+    left = _to_do(rows, chosen, Act.ACT, said_already)
+    said = grade or GRADES[0]
+    before = next((row.grade for row in left if grade and row.grade != grade), said)
+    problems = action_problems(said, action, why, grade_before=before)
+    if problems := problems or arm_problems(study.definition, by, {"action": action, "why": why}):
+        raise Invalid(problems)
+    graded = {} if grade is None else {"grade": grade}
+    _change_together(session, left, state=State.ACTED.value, action=action, **graded)
+    changes = [
+        Change("deviation.acted", row.participant, _about(row.number), name, old=old, new=new)
+        for row in left
+        for name, old, new in (("action", row.action, action), ("grade", row.grade, grade or row.grade))
+        if old != new or name == "action"
+    ]
+    record(session, study.code, changes, by=by, now=now, why=why or None)
+    return deviations_of(session, study, list(rows), by=by)
+
+
+def sign_several(
+    session: Session,
+    study: StudyInUse,
+    chosen: Sequence[Chosen],
+    *,
+    prove: Callable[[], None],
+    by: Actor,
+    now: datetime,
+) -> list[DeviationRow]:
+    """Sign these off, each by itself and as it was shown, or none, after one proof of who signs; they stand as signed.
+
+    As several entries are (`capture.signing`): one continuous period of controlled access (21 CFR 11.200(a)(1)(i)).
+    Invalid names each that cannot be signed, by its number. The same again changes nothing.
+    """
+    where = {"action": "deviation.sign"}
+    rows = _held_together(session, study, chosen, Permission.DEVIATION_SIGN, by=by, **where)
+
+    def signed_already(row: DeviationRow, version: int) -> bool:
+        return row.state is State.SIGNED and row.signed_by == by.username and row.version == version + 1
+
+    left = _to_do(rows, chosen, Act.SIGN, signed_already)
+    prove()
+    _change_together(session, left, state=State.SIGNED.value, signed_at=now, signed_by=by.username, signed_name=by.name)
+    changes = [
+        Change(
+            "deviation.signed", row.participant, _about(row.number), old={"state": row.state}, new={"state": "signed"}
+        )
+        for row in left
+    ]
+    record(session, study.code, changes, by=by, now=now)
+    return deviations_of(session, study, list(rows), by=by)
+
+
 def take_back(
     session: Session, study: StudyInUse, number: int, *, why: str, base_version: int, by: Actor, now: datetime
 ) -> None:
@@ -310,6 +400,55 @@ def _held(
         session.execute(mine.with_for_update(key_share=True)).first()
     row = deviation_of(session, study, number, by=by)
     return row, {"action": action, "subject": f"{row.participant}/deviation/{number}"}
+
+
+def _held_together(
+    session: Session, study: StudyInUse, chosen: Sequence[Chosen], permission: Permission, *, by: Actor, action: str
+) -> dict[int, DeviationRow]:
+    """These deviations by number, their rows held until the transaction ends."""
+    require(by, permission, action=action)
+    if not chosen:
+        raise Invalid([FieldProblem("deviations", "required", "Choose at least one deviation.")])
+    if len({each.number for each in chosen}) > MOST:
+        words = f"Choose at most {MOST} deviations at once."
+        raise Invalid([FieldProblem("deviations", "too_many", words)])
+    rows = {
+        row.number: row for row in deviations_of(session, study, [each.number for each in chosen], by=by, held=True)
+    }
+    if any(each.number not in rows for each in chosen):
+        raise NotFound
+    for site_id, row in {row.site_id: row for row in rows.values()}.items():
+        require(by, permission, site_id=site_id, action=action, subject=f"{row.participant}/deviation/{row.number}")
+    return rows
+
+
+def _to_do(
+    rows: dict[int, DeviationRow],
+    chosen: Sequence[Chosen],
+    act: Act,
+    done_already: Callable[[DeviationRow, int], bool],
+) -> list[DeviationRow]:
+    """What is left to do of what was chosen; Invalid names each that cannot be dealt with, and nothing is done."""
+    left, problems = {}, {}
+    for each in chosen:
+        row = rows[each.number]
+        if done_already(row, each.version):
+            continue
+        if reason := why_not_with_others(row.state, act):
+            problems[each.number] = FieldProblem(f"deviations.{each.number}", "state", reason)
+        elif row.version != each.version:
+            problems[each.number] = FieldProblem(f"deviations.{each.number}", "changed", OVERTAKEN_ONE)
+        left[each.number] = row
+    if problems:
+        raise Invalid([problems[number] for number in sorted(problems)])
+    return [left[number] for number in sorted(left)]
+
+
+def _change_together(session: Session, rows: Sequence[DeviationRow], **values: Any) -> None:
+    if rows:
+        these = among(DEVIATION.c.id, session.get_bind().dialect.name)
+        changed = update(DEVIATION).where(these).values(version=DEVIATION.c.version + 1, **values)
+        session.execute(changed, {"ids": [row.number for row in rows]})
 
 
 def _change(session: Session, number: int, **values: Any) -> None:

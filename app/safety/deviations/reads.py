@@ -1,20 +1,21 @@
 """What may I see of deviations? The list, and one of them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, bindparam, false, select, true
+from sqlalchemy import ColumnElement, Integer, Select, bindparam, false, select, true
 from sqlmodel import Session
 
 from app.foundation import paging
-from app.foundation.database import table_of, within
+from app.foundation.database import among, table_of, within
 from app.foundation.errors import NotFound
 from app.participants.identity import PARTICIPANT
 from app.participants.reads import SITE
 from app.people.access import Actor, sites_for
 from app.people.permissions import Permission
-from app.safety.deviations.rules import State
+from app.safety.deviations.rules import AT_A_VISIT, State
 from app.safety.models import Deviation
 from app.studies.in_use import StudyInUse
 
@@ -38,7 +39,7 @@ _DEVIATIONS = (
 class Wanted:
     """Which deviations somebody looks for; None means any. `open`: those that nobody signed and that hold.
 
-    `to_sign`: of these, those of which it is written down what was done.
+    `to_sign`: of these, those of which it is written down what was done. `visit`: what the system found about it.
 
     `since` and `until` are of when they were reported.
     """
@@ -46,6 +47,7 @@ class Wanted:
     site: str | None = None
     participant: str | None = None
     category: str | None = None
+    visit: str | None = None
     grade: str | None = None
     open: bool = False
     to_sign: bool = False
@@ -90,7 +92,8 @@ def deviations_page(
 ) -> paging.Page[DeviationRow]:
     """One page of the deviations at the person's sites, the newest first."""
     size = paging.page_size(limit)
-    if not f"{wanted.site or ''}{wanted.participant or ''}{wanted.category or ''}".isprintable():
+    typed = (wanted.site, wanted.participant, wanted.category, wanted.visit)
+    if not "".join(each or "" for each in typed).isprintable():
         return paging.Page([])  # PostgreSQL keeps no NUL
     query = _DEVIATIONS.where(_theirs(by))
     if wanted.site:
@@ -99,6 +102,8 @@ def deviations_page(
         query = query.where(PARTICIPANT.c.code == wanted.participant)
     if wanted.category:
         query = query.where(DEVIATION.c.category == wanted.category)
+    if wanted.visit:
+        query = query.where(DEVIATION.c.about == wanted.visit, DEVIATION.c.rule.in_(AT_A_VISIT))
     if wanted.grade:
         query = query.where(DEVIATION.c.grade == wanted.grade)
     if wanted.open:
@@ -113,6 +118,21 @@ def deviations_page(
     order = DEVIATION.c.id.asc() if backwards else DEVIATION.c.id.desc()
     found = session.execute(query.order_by(order).limit(size + 1), {"study_id": study.id}).all()
     return paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards).made(_deviation)
+
+
+def deviations_of(
+    session: Session, study: StudyInUse, numbers: Collection[int], *, by: Actor, held: bool = False
+) -> list[DeviationRow]:
+    """Those of these numbers that are at the person's sites, by number, in one statement; the others are left out.
+
+    `held`: their rows stay as they are until the transaction ends.
+    """
+    ids = sorted({number for number in numbers if 0 <= number < 2**31})
+    kind = session.get_bind().dialect.name
+    query: Select[Any] = _DEVIATIONS.where(among(DEVIATION.c.id, kind), _theirs(by)).order_by(DEVIATION.c.id)
+    if held:  # in the order of their numbers: two people then never wait for each other
+        query = query.with_for_update(of=DEVIATION, key_share=True)
+    return [_deviation(row) for row in session.execute(query, {"study_id": study.id, "ids": ids})]
 
 
 def deviation_of(

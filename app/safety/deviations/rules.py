@@ -148,12 +148,22 @@ def why_not(state: State, act: Act) -> str | None:
     return "This deviation stands already. Nothing is left to do."
 
 
+def why_not_with_others(state: State, act: Act) -> str | None:
+    """The same where several are dealt with at once: there no signature is voided, which nobody would notice."""
+    if state is State.SIGNED and act is Act.ACT:
+        return "This deviation is signed. Open it by itself if something has to change: its signature is void then."
+    return why_not(state, act)
+
+
 def why_not_take_back(rule: str | None) -> str | None:
     """Why a deviation cannot be taken back, or None: what the system found goes when it does not hold any more."""
     if rule is not None:
         return "The system found this one. It goes by itself when what it rests on is corrected."
     return None
 
+
+AT_A_VISIT = (Rule.WINDOW, Rule.MISSED, Rule.LATE_ENTRY)
+"""Of these what they are about is a visit, by its code."""
 
 Key = tuple[int, str, str]
 

@@ -18,7 +18,14 @@ from app.participants.status import Status
 from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.safety.logs.reads import CARE, CONTACT, END, ends_of
-from app.safety.logs.rules import End, care_problems, contact_problems, end_problems, why_not_end
+from app.safety.logs.rules import (
+    End,
+    care_problems,
+    contact_problems,
+    end_problems,
+    why_not_contact,
+    why_not_end,
+)
 from app.safety.words import arm_problems
 from app.schedule.actions import plan_again, stop_visits
 from app.schedule.reads import planned_visits
@@ -55,11 +62,17 @@ def record_contact(
     by: Actor,
     now: datetime,
 ) -> int:
-    """Write down an attempt to be in touch; with `line`, correct one and say why. Gives the number of the line."""
+    """Write down an attempt to be in touch; with `line`, correct one and say why. Gives the number of the line.
+
+    From screening on: before consent it is kept what the site did, and a short note, and nothing else of anybody.
+    """
     where = {"action": "contact.record", "subject": f"{participant.code}/contact"}
     require(by, Permission.CONTACT_RECORD, site_id=participant.site_id, **where)
     note = note.strip()
-    problems = contact_problems(at=at, how=how, result=result, note=note, now=now)
+    if reason := why_not_contact(Status(participant.status), participant.consented_on):
+        raise Refused(reason, **where)
+    consented = participant.consented_on is not None
+    problems = contact_problems(at=at, how=how, result=result, note=note, now=now, consented=consented)
     said = {"at": at, "how": how, "result": result, "note": note}
     texts = {"note": note}
     change = Changing(line, base_version, why)
@@ -85,6 +98,9 @@ def record_care(
     """Write down care beside the trial; with `line`, change a line (it ended, it was wrong) and say why."""
     where = {"action": "care.record", "subject": f"{participant.code}/care"}
     require(by, Permission.CARE_RECORD, site_id=participant.site_id, **where)
+    if participant.consented_on is None:
+        words = f"{participant.code} has not consented, so nothing is collected. Record their consent first."
+        raise Refused(words, **where)
     said = {
         "treatment": treatment.strip(),
         "began": began.strip(),
@@ -115,9 +131,6 @@ def _keep(
     where = {"action": f"{noun}.record", "subject": f"{participant.code}/{noun}"}
     if participant.study_id != study.id or participant.id is None:
         raise NotFound
-    if participant.consented_on is None:
-        words = f"{participant.code} has not consented, so nothing is collected. Record their consent first."
-        raise Refused(words, **where)
     line, base_version, why = change.line, change.base_version, change.why.strip()
     if line is not None:
         problems = problems + text_problems("why", why, "Say why this line is changed.", 2000)

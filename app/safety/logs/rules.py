@@ -11,6 +11,8 @@ from app.participants.rules.status import why_not_transition
 from app.participants.status import Status
 
 LONGEST = 2000
+LONGEST_BEFORE_CONSENT = 200
+"""Letters of a note on a contact with somebody who has not consented: what came of it, and no more."""
 
 
 class How(StrEnum):
@@ -46,8 +48,20 @@ def attempts_since(results: Iterable[str]) -> int:
     return count
 
 
-def contact_problems(*, at: datetime, how: str, result: str, note: str, now: datetime) -> list[FieldProblem]:
-    """What is wrong with a contact."""
+def why_not_contact(status: Status, consented_on: date | None) -> str | None:
+    """Why no contact with a participant is written down, or None.
+
+    From screening on: who is not reached cannot consent, and what is written down is what the site did.
+    """
+    if status is Status.SCREEN_FAILED and consented_on is None:
+        return "This participant did not pass screening and takes no part. Nothing is recorded of them any more."
+    return None
+
+
+def contact_problems(
+    *, at: datetime, how: str, result: str, note: str, now: datetime, consented: bool = True
+) -> list[FieldProblem]:
+    """What is wrong with a contact; before consent its note is short."""
     found = []
     if how not in set(How):
         found.append(FieldProblem("how", "choice", "Choose how it was tried."))
@@ -55,6 +69,9 @@ def contact_problems(*, at: datetime, how: str, result: str, note: str, now: dat
         found.append(FieldProblem("result", "choice", "Choose what came of it."))
     if at > now:
         found.append(FieldProblem("at", "future", "This has not come yet. Say when it was tried."))
+    if not consented and len(note) > LONGEST_BEFORE_CONSENT:
+        words = f"Before consent a note has at most {LONGEST_BEFORE_CONSENT} letters. Say only what came of it."
+        return [*found, FieldProblem("note", "too_long", words)]
     return found + (text_problems("note", note, "", LONGEST) if note else [])
 
 

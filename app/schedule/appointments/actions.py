@@ -347,15 +347,23 @@ def put_back(
 ) -> None:
     """What became of an appointment with a visit is open again, because the visit is; `visit` as it was before.
 
-    What was said of the appointment itself stays: that it was cancelled, or that nobody came to it.
+    What was said of the appointment itself stays: that it was cancelled, or that nobody came to it. One that was
+    cancelled with its visit is booked again while it is still to come, and whoever heard that it was cancelled is told.
     """
     query = reads.ROWS.where(APPOINTMENT.c.visit_id == visit.id).order_by(APPOINTMENT.c.number.desc()).limit(1)
     found = session.execute(query).mappings().first()
     if found is None:
         return
     row = reads.kept(found)
-    if not rules.follows(row.status, row.reason, VisitStatus(visit.status), visit.reason):
+    was, to_come = VisitStatus(visit.status), row.starts_at > now
+    if not rules.follows(row.status, row.reason, was, visit.reason, is_to_come=to_come):
         return
+    if row.status is AppointmentStatus.CANCELLED:
+        standing = held(session, visit.participant_id)
+        if rules.why_not_book(standing.status, VisitStatus.PLANNED) or why_not_after_death(
+            row.participant, standing.status, standing.fatal_event
+        ):
+            return
     where = {"action": "appointment.put_back", "subject": f"{row.participant}/appointment/{row.number}"}
     values = {"status": AppointmentStatus.BOOKED.value, "reason": None}
     _save(session, study, row, where, action="appointment.reopened", why=_tidy(why), by=by, now=now, **values)

@@ -39,7 +39,8 @@ def tell(
     if old is not None and old.person_id not in (None, new.person_id, by.person_id):
         _tell_staff(session, study, old, new, cancelled=True, now=now)
     if new.person_id not in (None, by.person_id):
-        _tell_staff(session, study, new, new, cancelled=cancelled, now=now)
+        moved = old is not None and old.status is AppointmentStatus.BOOKED
+        _tell_staff(session, study, new, new, cancelled=cancelled, moved=moved, now=now)
     _tell_participant(session, study, old, new, cancelled=cancelled, now=now)
 
 
@@ -58,7 +59,14 @@ def _about(study: StudyInUse, row: AppointmentRow, rule: str, *, to_participant:
 
 
 def _tell_staff(
-    session: Session, study: StudyInUse, whose: AppointmentRow, row: AppointmentRow, *, cancelled: bool, now: datetime
+    session: Session,
+    study: StudyInUse,
+    whose: AppointmentRow,
+    row: AppointmentRow,
+    *,
+    cancelled: bool,
+    moved: bool = False,
+    now: datetime,
 ) -> None:
     person = session.execute(select(PERSON.c.email, PERSON.c.language).where(PERSON.c.id == whose.person_id)).first()
     if person is None or not person.email:
@@ -69,7 +77,7 @@ def _tell_staff(
     title = study.definition.short_title
     if cancelled:
         subject, body = f"{title}: {who}, {day}: cancelled", f"The appointment of {who} with you is cancelled: {where}"
-    elif row.sequence:
+    elif moved:
         subject, body = f"{title}: {who}, {day}: moved", f"The appointment of {who} with you is moved: {where}"
     else:
         subject, body = f"{title}: {who}, {day}: booked", f"The appointment of {who} with you is booked: {where}"
@@ -108,7 +116,8 @@ def _tell_participant(
         for rule in schedule.reminders
         if rule.when == "booked" and rule.to == "participant" and (not rule.visits or row.visit in rule.visits)
     ]
-    same_time = old is not None and (old.starts_at, old.ends_at) == (row.starts_at, row.ends_at)
+    was_told = old is not None and old.status is not AppointmentStatus.CANCELLED  # who heard of that hears again
+    same_time = was_told and old is not None and (old.starts_at, old.ends_at) == (row.starts_at, row.ends_at)
     if not wanted or (same_time and not cancelled) or row.starts_at <= now:
         return
     found = session.execute(

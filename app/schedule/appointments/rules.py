@@ -164,11 +164,19 @@ def why_not_become(status: AppointmentStatus, new: AppointmentStatus) -> str | N
     return None if new in TRANSITIONS[status] else _AS_IT_IS[status]
 
 
-def follows(status: AppointmentStatus, reason: str | None, visit: VisitStatus, visit_reason: str | None) -> bool:
-    """Whether an appointment is as it is because its visit was recorded as held, or as missed for this reason."""
+def follows(
+    status: AppointmentStatus, reason: str | None, visit: VisitStatus, visit_reason: str | None, *, is_to_come: bool
+) -> bool:
+    """Whether an appointment is as it is because its visit was recorded as held, or as missed for this reason.
+
+    One that was cancelled with its visit and whose time is over (`is_to_come` false) stays so: nobody could have come.
+    """
     if status is AppointmentStatus.HELD:
         return visit is VisitStatus.HELD
-    return status is AppointmentStatus.NO_SHOW and visit is VisitStatus.MISSED and reason == visit_reason
+    if status is AppointmentStatus.CANCELLED and not is_to_come:
+        return False
+    gone = (AppointmentStatus.NO_SHOW, AppointmentStatus.CANCELLED)
+    return status in gone and visit is VisitStatus.MISSED and reason == visit_reason
 
 
 def why_not_take_place(starts_at: datetime, now: datetime) -> str | None:

@@ -123,6 +123,7 @@ async function keep(form, body, typedAt, button = null) {
   try {
     const fields = new URLSearchParams(body);
     fields.delete('csrf_token');
+    fields.set('draft-version', form.dataset.draft ?? '');
     await put({
       url: form.getAttribute('action'),
       draft: form.dataset.autosave,
@@ -163,6 +164,7 @@ async function one(said) {
   const reply = await speak('PUT', said.draft, fields, {'X-CSRF-Token': token()});
   if (reply.status === 401 || reply.status >= 500) return null;
   if (reply.ok && said.state === 'draft') return remove(said.url);
+  if (reply.headers.has('X-Draft-At') && !reply.ok) return put({...said, state: 'elsewhere'}); // the form shows both
   return put({...said, state: reply.ok || reply.status === 409 ? 'refused' : 'stuck'});
 }
 
@@ -257,7 +259,45 @@ document.addEventListener('click', async (event) => {
 const {drafts, Draft, out, renew} = globalThis.equipoise;
 const SHORT = 60000; // milliseconds since the server last answered, within which it is not asked once more before a save
 
+// The same form in another window, or on another device: neither writes over what the other one kept. The server answers with
+// both, which stand above the form until one is taken.
+
+async function both(form, reply, mine, theirs) {
+  const page = new DOMParser().parseFromString(await reply.text(), 'text/html');
+  const box = document.adoptNode(page.querySelector('#elsewhere'));
+  document.querySelector('#elsewhere')?.remove();
+  form.before(box);
+  box.querySelector('[data-mine]').addEventListener('click', mine);
+  box.querySelector('[data-theirs]').addEventListener('click', theirs);
+  return box;
+}
+
+const plain = Draft.prototype.send;
+const isElsewhere = (reply) => reply.status === 409 && reply.headers.has('X-Draft-At');
+
 const onward = {
+  async send(body, keepalive = false) {
+    const fields = new URLSearchParams(body);
+    fields.set('draft-version', this.form.dataset.draft ?? '');
+    const reply = await plain.call(this, fields.toString(), keepalive);
+    if (reply.ok && reply.headers.has('X-Draft-At')) this.form.dataset.draft = reply.headers.get('X-Draft-At');
+    else if (isElsewhere(reply) && !keepalive) await this.elsewhere(reply);
+    return reply;
+  },
+
+  async elsewhere(reply) {
+    const at = reply.headers.get('X-Draft-At');
+    const box = await both(this.form, reply, () => {
+      this.form.dataset.draft = at;
+      box.remove();
+      this.save();
+    }, () => {
+      this.form.dataset.sent = '1';
+      location.assign(place);
+    });
+    if (this.state) this.state.dataset.conflict = box.dataset.conflict;
+  },
+
   // Keep it, with the time at which it was typed: trying again later is no typing.
   async hold() {
     const body = this.body();
@@ -293,6 +333,7 @@ const onward = {
     this.busy = false;
     this.met = Date.now();
     if (!this.form.isConnected) return true;
+    know(this.form);
     if (this.held) {
       this.form.append(Object.assign(document.createElement('input'), {type: 'hidden', name: 'typed-at', value: this.held.at}));
       await sent(this.form);
@@ -317,6 +358,10 @@ const onward = {
     } else if (out(reply) && !await renew()) {
       await this.lost('out');
       if (!await this.signIn()) this.pressed = null;
+    } else if (isElsewhere(reply)) {
+      this.pressed = null;
+      this.say('conflict');
+      document.querySelector('#elsewhere').focus();
     } else await this.go();
   },
 
@@ -343,13 +388,22 @@ document.addEventListener('click', (event) => {
   if (again) [...drafts.values()].find((draft) => draft.form.contains(again))?.signIn();
 });
 
+// A save says which draft its page knows of.
+const know = (form) => {
+  form.querySelector('[name=draft-version]')?.remove();
+  form.append(Object.assign(document.createElement('input'), {type: 'hidden', name: 'draft-version', value: form.dataset.draft ?? ''}));
+};
+
 // On the window: before whatever else listens.
 window.addEventListener('submit', (event) => {
   const draft = drafts.get(event.target);
   if (!draft || event.target.dataset.sent) return;
   draft.met ??= performance.timeOrigin;
   // Nothing typed that the server does not have, and it answered a moment ago: this goes as any form does.
-  if (navigator.onLine && !draft.dirty && !draft.held && Date.now() - draft.met < SHORT && draft.state?.dataset.is !== 'out') return;
+  if (navigator.onLine && !draft.dirty && !draft.held && Date.now() - draft.met < SHORT && draft.state?.dataset.is !== 'out') {
+    know(event.target);
+    return;
+  }
   event.preventDefault();
   event.stopImmediatePropagation();
   draft.press(event.submitter ?? event.target.querySelector('.form-bar [type=submit]'));
@@ -382,6 +436,23 @@ drafts.forEach((draft, form) => {
   if (draft.state) Object.assign(draft.state.dataset, {kept, waits, files});
 });
 
+// What was typed on this device without a connection, while something else was kept from another one.
+async function choose(kept) {
+  const fields = new URLSearchParams(kept.body);
+  const put = () => speak('PUT', kept.draft, fields, {'X-CSRF-Token': token()});
+  const gone = async () => { await remove(place); location.reload(); };
+  const reply = await put();
+  if (reply.ok) await gone();
+  else if (isElsewhere(reply)) {
+    await both(form, reply, async () => {
+      fields.set('draft-version', form.dataset.draft || reply.headers.get('X-Draft-At'));
+      const again = await put();
+      if (again.ok) await gone();
+      else if (isElsewhere(again)) location.reload();
+    }, gone);
+  }
+}
+
 const form = document.querySelector('form[data-autosave]');
 const place = form?.getAttribute('action');
 if (await ready() && localStorage.getItem(NAME)) {
@@ -390,6 +461,7 @@ if (await ready() && localStorage.getItem(NAME)) {
   await send();
   // This page was made before what waits was sent, or shows what came of it: it is made again, once.
   if (kept && (await standing())?.state !== kept.state) location.reload();
+  else if (kept?.state === 'elsewhere') await choose(kept);
   else if (kept && !['waits', 'draft'].includes(kept.state)) await remove(place);
 }
 await note();
