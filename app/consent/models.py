@@ -9,6 +9,8 @@ from app.foundation.database import Instant
 
 UNSETTLED = "countersigned_at IS NULL OR refused_at IS NOT NULL"
 """Of which consents somebody may have something left to do: few, however many there are."""
+SCAN_UNVERIFIED = "paper_sha256 IS NOT NULL AND scan_verified_at IS NULL"
+"""Whose scan, where it is kept, nobody has held against what was signed."""
 
 
 class Consent(SQLModel, table=True):
@@ -28,6 +30,12 @@ class Consent(SQLModel, table=True):
             "participant_id",
             sqlite_where=text(UNSETTLED),
             postgresql_where=text(UNSETTLED),
+        ),
+        Index(
+            "ix_consent_scan_unverified",
+            "participant_id",
+            sqlite_where=text(SCAN_UNVERIFIED),
+            postgresql_where=text(SCAN_UNVERIFIED),
         ),
         CheckConstraint("(countersigned_at IS NULL) = (countersigned_by IS NULL)", name="countersigned_pair"),
         CheckConstraint("(refused_at IS NULL) = (refused_by IS NULL)", name="refused_pair"),

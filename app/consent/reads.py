@@ -112,7 +112,7 @@ _COUNTERSIGNED = (
 _SINCE_COUNTERSIGNED = select(ENTRY.c.action).where(*_THEIRS, ENTRY.c.position > _COUNTERSIGNED).distinct()
 _STANDS = CONSENT.alias("stands")
 # Condition by condition as the index says it.
-_UNSETTLED = (
+_OF_THE_STUDY = (
     select(
         PARTICIPANT.c.id.label("participant_id"),
         PARTICIPANT.c.code,
@@ -125,13 +125,21 @@ _UNSETTLED = (
         CONSENT.c.refused_by,
     )
     .join(PARTICIPANT, PARTICIPANT.c.id == CONSENT.c.participant_id)
-    .where(
-        PARTICIPANT.c.study_id == bindparam("study_id", type_=Integer),
-        or_(CONSENT.c.countersigned_at.is_(None), CONSENT.c.refused_at.is_not(None)),
-        CONSENT.c.withdrawn_on.is_(None),
-    )
+    .where(PARTICIPANT.c.study_id == bindparam("study_id", type_=Integer), CONSENT.c.withdrawn_on.is_(None))
     .order_by(CONSENT.c.id)
     .limit(bindparam("most", type_=Integer))
+)
+_UNSETTLED = _OF_THE_STUDY.where(or_(CONSENT.c.countersigned_at.is_(None), CONSENT.c.refused_at.is_not(None)))
+_SCANS = _OF_THE_STUDY.where(
+    CONSENT.c.paper_sha256.is_not(None),
+    CONSENT.c.scan_verified_at.is_(None),
+    CONSENT.c.countersigned_at.is_not(None),
+    CONSENT.c.refused_at.is_(None),
+    exists().where(
+        files.FILE.c.participant_id == CONSENT.c.participant_id,
+        files.FILE.c.purpose == SCAN_PURPOSE,
+        files.FILE.c.sha256 == CONSENT.c.paper_sha256,
+    ),
 )
 _FIRST_WAITING = _UNSETTLED.where(PARTICIPANT.c.status == written_out(Status.SCREENED), CONSENT.c.refused_at.is_(None))
 _SET_RIGHT = _UNSETTLED.where(
@@ -223,7 +231,8 @@ class Unsettled:
     """A consent with which something is to be done.
 
     Refused: it is to be recorded again. Otherwise it waits for its countersignature: as the `first` of somebody who is
-    screened; or signed once more for an optional consent, beside the one that stands.
+    screened; or signed once more for an optional consent, beside the one that stands. Or its scan waits (`scan`) for
+    the second person, who holds it against what was signed.
     """
 
     participant_id: int
@@ -236,16 +245,24 @@ class Unsettled:
     refused_at: datetime | None
     refused_by: str | None
     first: bool = False
+    scan: bool = False
 
 
 def unsettled(session: Session, study: StudyInUse, *, by: Actor, since: datetime, most: int) -> list[Unsettled]:
-    """Consents at the person's sites that wait for something: as many of the `first`, and of the others, the longest
-    first. Of the refused, those refused since then, of people in the study, after which nothing was recorded.
+    """Consents at the person's sites that wait for something: as many of the `first`, of the scans, and of the others,
+    the longest first. Of the refused, those refused since then, of people in the study, after which nothing was
+    recorded.
     """
     wanted = {"study_id": study.id, "since": since, "most": most}
-    first, others = (each.where(at_their_sites(by)).subquery() for each in (_FIRST_WAITING, _SET_RIGHT))
-    both = union_all(select(*first.c, true().label("first")), select(*others.c, false().label("first")))
-    return sorted((Unsettled(*row) for row in session.execute(both, wanted)), key=lambda each: each.id)
+    parts = [
+        select(*each.where(at_their_sites(by)).subquery().c, first.label("first"), scan.label("scan"))
+        for each, first, scan in (
+            (_FIRST_WAITING, true(), false()),
+            (_SET_RIGHT, false(), false()),
+            (_SCANS, false(), true()),
+        )
+    ]
+    return sorted((Unsettled(*row) for row in session.execute(union_all(*parts), wanted)), key=lambda each: each.id)
 
 
 def site_code(session: Session, participant: Participant) -> str:
@@ -261,6 +278,16 @@ def valid_document(study: StudyInUse, language: str, on: date, site: str | None 
 def has_scan(session: Session, participant_id: int, sha256: str | None) -> bool:
     """Whether the scan itself is kept, and not only its fingerprint."""
     return sha256 is not None and bool(files.kept(session, participant_id, SCAN_PURPOSE, [sha256]))
+
+
+def scans_unverified(session: Session, consents: Sequence[Consent]) -> frozenset[int]:
+    """Those of a participant's consents that stand, and whose scan is kept and waits for its second person."""
+    waiting = {one.paper_sha256: one.id for one in consents if rules.stands(one) and one.scan_verified_at is None}
+    hashes = [each for each in waiting if each is not None]
+    if not hashes:
+        return frozenset()
+    kept = files.kept(session, consents[0].participant_id, SCAN_PURPOSE, hashes)
+    return frozenset(number for sha256 in kept if (number := waiting[sha256]) is not None)
 
 
 def document_of(session: Session, study: StudyInUse, consent: Consent) -> ConsentDocument | None:

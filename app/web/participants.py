@@ -23,7 +23,7 @@ from app.capture.typed import parse_typed
 from app.consent import rules as consent_rules
 from app.consent.actions import withdraw_consent
 from app.consent.models import Consent
-from app.consent.reads import consents_of, options_now, reconsent_owed, reconsent_waiting
+from app.consent.reads import consents_of, options_now, reconsent_owed, reconsent_waiting, scans_unverified
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, database_of, require_password
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.foundation.languages import translations
@@ -584,6 +584,7 @@ def show(here: PageInStudy, code: str) -> Response:
         matrix_visits=columns,
         matrix_rows=rows if may_read and visits else [],
         consents=[_consent_row(here, participant, consent) for consent in consents],
+        scans_wait=scans_unverified(here.session, consents),
         owed=(owed := reconsent_owed(here.the_study, consents, today, places.code(participant.site_id))),
         owed_waits=reconsent_waiting(owed, consents),
         refused_last=consents[-1] if consents and consents[-1].refused_at is not None else None,

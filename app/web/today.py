@@ -137,6 +137,7 @@ def today(here: PageInStudy) -> Response:
         owed=_owed(here, places, by) if first_page else [],
         countersign=_owed(here, places, by, waiting=True) if first_page else [],
         unsettled=[each for each in consents if not each.first],
+        me=by.username,
         may_record=may(by, Permission.CONSENT_RECORD),
         countersigns=may(by, Permission.CONSENT_COUNTERSIGN),
         unsigned=[_unsigned(here, each) for each in unsigned.rows] if unsigned else None,

@@ -31,6 +31,10 @@ def upgrade() -> None:
     op.create_index(
         "ix_consent_unsettled", "consent", ["participant_id"], sqlite_where=unsettled, postgresql_where=unsettled
     )
+    scans = sa.text("paper_sha256 IS NOT NULL AND scan_verified_at IS NULL")
+    op.create_index(
+        "ix_consent_scan_unverified", "consent", ["participant_id"], sqlite_where=scans, postgresql_where=scans
+    )
     op.create_table(
         "option_taken_back",
         sa.Column("id", sa.Integer(), nullable=False),

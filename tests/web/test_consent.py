@@ -85,7 +85,15 @@ def test_consent_on_paper_keeps_the_fingerprint_of_the_scan(world):
     assert world.browser("data_manager").get(f"{page}/scan").status_code == 403
     refused = browser.post(f"{page}/scan", {}, page=page)
     assert (refused.status_code, "Ask somebody else to look at the scan" in said(refused)) == (409, True)
-    assert world.browser("investigator").post(f"{page}/scan", {}, page=page).status_code == 303
+    waits = "The scan waits for a second person"
+    investigator = world.browser("investigator")
+    for looking, may in ((browser, False), (investigator, True)):
+        assert waits in said(looking.get("/mini/today"))
+        assert waits in said(looking.get(WHO))
+        assert (looking.soup("/mini/today").select_one(f"#unsettled a[href='{page}#scan']") is not None) is may
+    assert investigator.post(f"{page}/scan", {}, page=page).status_code == 303
+    assert waits not in said(investigator.get("/mini/today"))
+    assert waits not in said(investigator.get(WHO))
     assert "Scan verified" in said(browser.get(page))
     assert stored(world, participant.id)[0].scan_verified_by == "investigator_north"
 
