@@ -345,6 +345,7 @@ def _show_page(
         row=row,
         label=label_of(here, row),
         mark=MARKS[row.status],
+        elsewhen=rules.ELSEWHEN,
         window=window,
         url=url_of(here, row),
         participant_url=f"/{here.the_study.code}/participants/{participant.code}",

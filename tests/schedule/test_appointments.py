@@ -28,6 +28,7 @@ from app.schedule.appointments.reads import (
     appointments_of,
     unbooked_between,
 )
+from app.schedule.appointments.rules import ELSEWHEN
 from app.schedule.reads import visit_of
 from app.schedule.status import AppointmentStatus
 from app.studies.in_use import StudyInUse
@@ -259,6 +260,19 @@ def test_an_appointment_follows_its_visit(north: Site) -> None:
     assert (north.seen(1).status, north.seen(2).status, north.seen(2).reason) == ("held", "cancelled", "Abroad")
     with pytest.raises(Refused, match="missed"):
         north.book()
+
+
+def test_an_appointment_of_a_later_day_is_cancelled_when_its_visit_was_held_before(north: Site) -> None:
+    north.book(replace(SOON, day=TODAY + 9 * DAY, person=north.assessor.username))
+    mails = north.mails()
+    acting: dict[str, Any] = {"by": north.by, "now": NOW}
+    here: dict[str, Any] = {"session": north.session, "study": north.study, "participant": north.one}
+    here |= {"visit_code": "week18"}
+    record_visit(**here, held_on=TODAY, version=1, reason="They were here anyway", **acting)
+    assert (north.seen().status, north.seen().reason) == ("cancelled", ELSEWHEN)
+    assert north.mails() == mails + 1
+    reopen_visit(**here, version=2, why="Another participant", **acting)
+    assert (north.seen().status, north.seen().reason) == ("booked", None)
 
 
 def test_what_became_of_an_appointment_is_open_again_with_its_visit(north: Site) -> None:

@@ -319,7 +319,8 @@ def settle(
     by: Actor,
     now: datetime,
 ) -> None:
-    """What is booked follows its visit: held with it; when it was missed, nobody came, or nobody needs to come.
+    """What is booked follows its visit: held with it, or cancelled if it is on a later day; when the visit was missed,
+    nobody came, or nobody needs to come.
 
     Without `visit_id`, everything that is booked for the participant, or everything of one kind: they left, or
     treatment was stopped.
@@ -332,14 +333,14 @@ def settle(
     for found in session.execute(query).mappings().all():
         row = reads.kept(found)
         where = {"action": "appointment.settle", "subject": f"{row.participant}/appointment/{row.number}"}
-        action, status = "appointment.cancelled", AppointmentStatus.CANCELLED
-        if new is VisitStatus.HELD:
+        action, status, said = "appointment.cancelled", AppointmentStatus.CANCELLED, _tidy(why)
+        if new is VisitStatus.HELD and rules.is_on_a_later_day(row.starts_at, now, row.timezone):
+            said = rules.ELSEWHEN
+        elif new is VisitStatus.HELD:
             action, status = "appointment.held", AppointmentStatus.HELD
         elif new is VisitStatus.MISSED and row.starts_at <= now:
             action, status = "appointment.not_kept", AppointmentStatus.NO_SHOW
-        _save(
-            session, study, row, where, action=action, why=why, by=by, now=now, status=status.value, reason=_tidy(why)
-        )
+        _save(session, study, row, where, action=action, why=said, by=by, now=now, status=status.value, reason=said)
 
 
 def put_back(

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal, Protocol
 from zoneinfo import ZoneInfo
 
+from app.foundation.clock import today
 from app.foundation.errors import FieldProblem
 from app.foundation.words import day_in_words
 from app.participants.status import Status
@@ -164,10 +165,20 @@ def why_not_become(status: AppointmentStatus, new: AppointmentStatus) -> str | N
     return None if new in TRANSITIONS[status] else _AS_IT_IS[status]
 
 
+ELSEWHEN = "The visit took place on another day."
+"""Why nobody needs to come any more, when a visit was held and its appointment is on a later day."""
+
+
+def is_on_a_later_day(starts_at: datetime, now: datetime, timezone: str) -> bool:
+    """Whether an appointment is on a later day than now, by the clock of its site."""
+    return today(timezone, starts_at) > today(timezone, now)
+
+
 def follows(
     status: AppointmentStatus, reason: str | None, visit: VisitStatus, visit_reason: str | None, *, is_to_come: bool
 ) -> bool:
-    """Whether an appointment is as it is because its visit was recorded as held, or as missed for this reason.
+    """Whether an appointment is as it is because its visit was recorded as held, maybe on another day, or as missed for
+    this reason.
 
     One that was cancelled with its visit and whose time is over (`is_to_come` false) stays so: nobody could have come.
     """
@@ -175,6 +186,8 @@ def follows(
         return visit is VisitStatus.HELD
     if status is AppointmentStatus.CANCELLED and not is_to_come:
         return False
+    if visit is VisitStatus.HELD:
+        return status is AppointmentStatus.CANCELLED and reason == ELSEWHEN
     gone = (AppointmentStatus.NO_SHOW, AppointmentStatus.CANCELLED)
     return status in gone and visit is VisitStatus.MISSED and reason == visit_reason
 
