@@ -12,6 +12,8 @@ from app.foundation.errors import Conflict, FieldProblem, Invalid, Problem, Refu
 from app.foundation.paging import LARGEST_PAGE, Page, every_page
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
+from app.participants.rules.status import why_not_contact as why_nobody_contacts
+from app.participants.rules.status import withdrawal_level
 from app.participants.status import Status
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
@@ -551,6 +553,7 @@ def _contacts_page(here: Here, participant: Participant, *, problem: Problem | N
         attempts=attempts_since(each.result for each in lines),
         may_record=may(here.actor, Permission.CONTACT_RECORD, site_id=participant.site_id),
         why_not=why_not_contact(Status(participant.status), participant.consented_on),
+        withdrew=why_nobody_contacts(withdrawal_level(here.the_study.definition, participant.withdrawal_level or "")),
         longest_note=LONGEST_BEFORE_CONSENT if participant.consented_on is None else None,
         telling=_telling(here, problem, "note", "why"),
     )

@@ -281,6 +281,18 @@ def test_who_has_nothing_left_to_do_completes_the_study(world: World):
     assert "Randomised" in said(coordinator.get(PERSON))
 
 
+@pytest.mark.requirement("P11-f", "E9R1-1")
+def test_who_wants_no_contact_is_said_where_contacts_are_written_down(shared_database: Database):
+    levels = [{"code": "all", "label": "No contact of any kind", "stops_visits": True, "stops_contact": True}]
+    world = World(shared_database, safety=SAFETY, withdrawal_levels=levels)
+    world.consented()
+    coordinator, told = world.coordinator(), "They withdrew: No contact of any kind. Nobody contacts them any more."
+    assert told not in said(coordinator.get(f"{PERSON}/contacts"))
+    typed = {"level": "all", "on": world.today().isoformat(), "why": "Wants no calls", "password": PASSWORD}
+    assert coordinator.post(f"{PERSON}/withdraw", typed).status_code == 303
+    assert told in said(coordinator.get(f"{PERSON}/contacts"))
+
+
 @pytest.mark.requirement("EMA-12")
 def test_the_screening_log_has_codes_and_reasons_and_no_names(world: World):
     coordinator = world.coordinator()
