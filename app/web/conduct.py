@@ -106,12 +106,17 @@ def _telling(here: Here, problem: Problem | None, *names: str) -> list[str]:
     return to_confirm(here.the_study.definition, here.actor, {name: here.value(name) for name in names})
 
 
+FIELDS_OF = {"at": "contact_at", "confirmed": ""}
+"""Where on the page a field of an act is typed, when it is called otherwise there."""
+
+
 def _common(here: Here, places: Places, participant: Participant, problem: Problem | None) -> dict[str, Any]:
     """What every form about one participant shows."""
     return {
         "participant": participant,
         "url": _url(here, participant.code),
         "errors": errors_of(problem),
+        "problems": [(FIELDS_OF.get(each, each), said) for each, said in errors_of(problem).items()],
         "refused": problem.reason if isinstance(problem, Refused | Conflict) else None,
         "overtaken": isinstance(problem, Conflict),
         "today": places.today(here, participant.site_id),

@@ -27,6 +27,7 @@ from app.safety.events.rules import (
     Report,
     changed,
     clock_begins,
+    details_problems,
     due_at,
     expected_by_list,
     news_of,
@@ -188,12 +189,13 @@ def report(here: ChangeInStudy, code: str) -> Response:
     """Keep the report, set its clocks, and tell those the study names."""
     participant = _to_report(here, code)
     try:
+        said, aware_at = _typed(here, participant.site_id)
         number = actions.report(
             here.session,
             here.the_study,
             participant,
-            _typed(here),
-            aware_at=typed_moment(here, "aware", participant.site_id),
+            said,
+            aware_at=aware_at,
             confirmed=here.form.get("confirmed", ()),
             by=here.actor,
             now=here.now,
@@ -215,15 +217,25 @@ def _texts(here: Here) -> dict[str, str]:
     return {name: date_said(here, name) if name in ("onset", "ended") else here.value(name) for name in TEXTS}
 
 
-def _typed(here: Here) -> Details:
-    said = _texts(here)
+def _typed(here: Here, site_id: int) -> tuple[Details, datetime]:
+    """What is said of an event, and when the site learnt of it; everything that is wrong with it is said at once."""
     criteria, serious = here.form.get("criteria", ()), here.value("serious")
+    said, aware_at = Details(**_texts(here), criteria=tuple(criteria)).tidy(), here.now
+    wrong: list[FieldProblem] = []
     if serious not in ("yes", "no"):
-        raise Invalid([FieldProblem("serious", "required", "Say whether it is serious.")])
-    if (serious == "yes") != bool(criteria):
+        wrong.append(FieldProblem("serious", "required", "Say whether it is serious."))
+    elif (serious == "yes") != bool(criteria):
         words = "Say why it is serious: tick what holds." if serious == "yes" else "What is ticked makes it serious."
-        raise Invalid([FieldProblem("criteria", "required", f"{words} Make both answers agree.")])
-    return Details(**said, criteria=tuple(criteria)).tidy()
+        wrong.append(FieldProblem("criteria", "required", f"{words} Make both answers agree."))
+    try:
+        aware_at = typed_moment(here, "aware", site_id)
+    except Invalid as problem:
+        wrong += problem.problems
+    if wrong:
+        known, today = {each.field for each in wrong}, places_of(here).today(here, site_id)
+        others = details_problems(here.the_study.definition, said, aware_at=aware_at, today=today, now=here.now)
+        raise Invalid([*wrong, *(each for each in others if each.field not in known)])
+    return said, aware_at
 
 
 def typed_moment(here: Here, name: str, site_id: int) -> datetime:
@@ -308,13 +320,14 @@ def follow_up(here: ChangeInStudy, number: int) -> Response:
         kind = next((each for each in (Act.FOLLOW_UP, Act.CORRECTION) if each == here.value("kind")), None)
         if kind is None:
             raise Invalid([FieldProblem("kind", "choice", "Choose whether it is news, or a correction.")])
+        said, aware_at = _typed(here, found.site_id)
         actions.report_again(
             here.session,
             here.the_study,
             number,
-            _typed(here),
+            said,
             kind=kind,
-            aware_at=typed_moment(here, "aware", found.site_id),
+            aware_at=aware_at,
             corrects=here.number("corrects") if here.value("corrects") else None,
             why=here.value("why"),
             base_version=here.number("version"),

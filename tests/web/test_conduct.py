@@ -185,6 +185,10 @@ def test_lines_are_added_and_corrected(
     refused = coordinator.post(page, wrong)
     assert refused.status_code == 422
     assert next(iter(value for value in wrong.values() if value and len(value) > 6)) in refused.text
+    summary = BeautifulSoup(refused.text, "html.parser")
+    links = [str(each["href"]) for each in summary.select(".error-summary a")]
+    assert links
+    assert all(summary.select_one(each) is not None for each in links)
     assert coordinator.post(page, told).status_code == 303
     row = coordinator.soup(page).select_one("tbody tr")
     assert row is not None

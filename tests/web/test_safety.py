@@ -218,6 +218,14 @@ def test_what_is_wrong_is_said_and_what_was_typed_stays(world: World):
         assert page.select_one("textarea[name=narrative]").get_text(strip=True) == TYPED["narrative"]  # type: ignore[union-attr]
 
 
+def test_everything_that_is_wrong_with_an_event_is_said_at_once(world: World):
+    coordinator, later = world.coordinator(), (world.today() + timedelta(days=3)).isoformat()
+    wrong = typed(world, serious="yes", criteria=[], term="x" * 1000, onset=later, aware_on="soon")
+    reply = coordinator.post(NEW, wrong)
+    fields = {each["href"] for each in BeautifulSoup(reply.text, "html.parser").select(".error-summary a")}
+    assert (reply.status_code, fields) == (422, {"#criteria", "#aware_at", "#term", "#onset"})
+
+
 @pytest.mark.requirement("E6-6", "CONC-7", "CONC-11")
 def test_a_clinician_confirms_telling_words_and_sees_nothing_of_the_judgement(world: World):
     clinician, investigator = world.browser("clinician"), world.browser("investigator")
