@@ -214,7 +214,8 @@ class Spot:
             return None
         typed = parse_typed(self.instrument, draft.typed, language=self.reader)
         stored = self.stored_form()
-        same = not typed.problems and not (draft.typed.get(REASON) or [""])[-1].strip()
+        says_more = (draft.typed.get(REASON) or [""])[-1].strip() or _says_day(self, draft.typed)
+        same = not typed.problems and not says_more
         return None if same and typed == parse_typed(self.instrument, stored, language=self.reader) else draft
 
     @cached_property
@@ -543,8 +544,11 @@ def keep_draft_at(spot: Spot) -> Response:
 
 def _keep(spot: Spot) -> None:
     here = spot.here
-    typed = {name: texts for name, texts in lists(here.form).items() if _is_typed(name) and any(texts)}
-    if all(name.startswith(ROWS) for name in typed):
+    # A day that was taken out comes back as taken out, not as today.
+    typed = {
+        name: texts for name, texts in lists(here.form).items() if _is_typed(name) and (any(texts) or name == HELD_ON)
+    }
+    if all(name.startswith(ROWS) or name in (HELD_ON, HELD_WHY) for name in typed) and not _says_day(spot, typed):
         typed = {}
     actions.keep_draft(
         here.session,
@@ -784,7 +788,7 @@ def form_page(
         draft_time=f"{kept.saved_at.astimezone(ZoneInfo(spot.place.timezone)):%H:%M}" if kept else None,
         why=(shown.get(REASON) or [""])[-1] if typed is not None or kept is not None else "",
         why_error=next((each.message for each in problems if each.field == "why"), None),
-        held=_to_hold(spot, typed, problems),
+        held=_to_hold(spot, shown, problems),
         has_sealed=any(item.type in SEALED for item in spot.instrument.items),
         following=title_of(*following, short=True) if following else None,
         may_sign_visit=spot.may_sign and not spot.is_second and not is_stale,
@@ -793,9 +797,9 @@ def form_page(
 
 
 def _to_hold(
-    spot: Spot, typed: Mapping[str, list[str]] | None, problems: Sequence[FieldProblem]
+    spot: Spot, typed: Mapping[str, list[str]], problems: Sequence[FieldProblem] = ()
 ) -> dict[str, Any] | None:
-    """The question on which day the visit was held, while nobody has recorded it; None otherwise.
+    """The question on which day the visit was held, while nobody has recorded it, with what was typed; None otherwise.
 
     Today is filled in only where it lies in the window: a visit that is months away is more likely the wrong one.
     """
@@ -808,7 +812,7 @@ def _to_hold(
         return None
     today = clock.today(spot.place.timezone, spot.here.now)
     inside = in_window(visit, today)
-    asked = {name: (typed.get(name) or [""])[-1] for name in (HELD_ON, HELD_WHY)} if typed is not None else {}
+    asked = {name: (typed[name] or [""])[-1] for name in (HELD_ON, HELD_WHY) if name in typed}
     return {
         "visit": visit,
         "today": today,
@@ -819,6 +823,12 @@ def _to_hold(
         "reason": asked.get(HELD_WHY, ""),
         "errors": {each.field: each.message for each in problems if each.field in (HELD_ON, HELD_WHY)},
     }
+
+
+def _says_day(spot: Spot, typed: Mapping[str, list[str]]) -> bool:
+    """Whether the day of the visit, or why it is outside its window, was typed: not what is filled in anyway."""
+    given, said = _to_hold(spot, {}), _to_hold(spot, typed)
+    return given is not None and said is not None and (given["on"], given["reason"]) != (said["on"], said["reason"])
 
 
 def _record_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None) -> Response:
@@ -1035,7 +1045,7 @@ def _anchor(field: str, items: set[str]) -> str | None:
 
 def _is_typed(name: str) -> bool:
     """Whether a field of the form is something a person typed, rather than the form's own."""
-    return name not in ("csrf_token", BASE, SAVE_AS, TYPED_AT, HELD_ON, HELD_WHY) and not name.endswith(FILE)
+    return name not in ("csrf_token", BASE, SAVE_AS, TYPED_AT) and not name.endswith(FILE)
 
 
 def lists(form: Form) -> dict[str, list[str]]:
