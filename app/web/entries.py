@@ -22,6 +22,7 @@ from app.capture.double.rules import PENDING, why_not_change, why_withheld
 from app.capture.double.rules import why_not_sign as why_not_sign_yet
 from app.capture.locks.reads import covering
 from app.capture.locks.rules import Kind, Lock, why_closed
+from app.capture.queries.rules import Step
 from app.capture.reads import Answers, DraftState, HistoryLine, Place
 from app.capture.rules import (
     IN_ERROR,
@@ -84,7 +85,7 @@ from app.web.items import (
     with_other_rows,
 )
 from app.web.pages import pages
-from app.web.queries import threads_of
+from app.web.queries import STEPS, reply, reply_field, reply_typed, threads_of
 from app.web.shell import errors_of, show, status_of, told_all
 from app.web.visits import planned_visit, typed_day, visit_url
 from app.wording import said, title_of
@@ -212,11 +213,15 @@ class Spot:
         draft = reads.draft_of(self.here.session, self.participant_id, by=self.here.actor, **self.place_asked)
         if draft is None:
             return None
-        typed = parse_typed(self.instrument, draft.typed, language=self.reader)
-        stored = self.stored_form()
-        says_more = (draft.typed.get(REASON) or [""])[-1].strip() or _says_day(self, draft.typed)
-        same = not typed.problems and not says_more
-        return None if same and typed == parse_typed(self.instrument, stored, language=self.reader) else draft
+        return draft if self.says_more(draft.typed) else None
+
+    def says_more(self, form: Mapping[str, list[str]]) -> bool:
+        """Whether something is typed in this form that is not saved."""
+        typed = parse_typed(self.instrument, form, language=self.reader)
+        beside = [REASON, *map(reply_field, self.asked_about)]
+        if typed.problems or any((form.get(name) or [""])[-1].strip() for name in beside) or _says_day(self, form):
+            return True
+        return typed != parse_typed(self.instrument, self.stored_form(), language=self.reader)
 
     @cached_property
     def answers(self) -> Answers:
@@ -259,6 +264,11 @@ class Spot:
         if self.entry is None:
             return {}
         return threads_of(self.here, self.participant_id, **self.place_asked)
+
+    @property
+    def asked_about(self) -> dict[int, str]:
+        """The queries that were raised here: number -> item code."""
+        return {each["query"].number: item for item, some in self.threads.items() for each in some}
 
     @cached_property
     def why_not_enter(self) -> str | None:
@@ -370,6 +380,9 @@ def save(here: ChangeInTurn, code: str, visit: str, instrument: str, sent: SentF
         require(here.actor, Permission.ENTRY_SAVE, site_id=spot.participant.site_id, action="entry.save")
         here.release_key()  # nothing is saved: the same form goes on
         return form_page(spot, typed=changed)
+    step, _, asked = here.value(SAVE_AS).partition("-")
+    if step in STEPS and number(asked) in spot.asked_about:
+        return _reply(spot, sent, number(asked), Step(step))
     try:
         form, unkept = attached(spot, sent)
         typed = parse_typed(spot.instrument, form, language=spot.reader)
@@ -389,6 +402,7 @@ def save(here: ChangeInTurn, code: str, visit: str, instrument: str, sent: SentF
             typed_at=_typed_at(here),
             problems=[*unheld, *unkept, *asked_here(spot, typed)],
             worded=spot.instrument,
+            replies={one: said for one in _replied(spot, here.form) if (said := reply_typed(here, one))[0].strip()},
         )
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
@@ -404,6 +418,31 @@ def save(here: ChangeInTurn, code: str, visit: str, instrument: str, sent: SentF
     if here.value(SAVE_AS) == "another" and spot.next_url is not None:
         return here.redirect(spot.next_url, done="saved")
     return here.redirect(spot.visit_url, done="saved" if saved.status is EntryStatus.COMPLETE else "saved_partial")
+
+
+def _replied(spot: Spot, form: Form) -> list[int]:
+    """The queries of this entry that have a box in this form."""
+    if not any(name.startswith("query-") for name in form):
+        return []
+    return [number for number in spot.asked_about if reply_field(number) in form]
+
+
+def _reply(spot: Spot, sent: Mapping[str, Sent], number: int, step: Step) -> Response:
+    """Say something to one query and save nothing else: what is typed in the form goes on as a draft."""
+    here = spot.here
+    try:
+        done = reply(here, number, step)
+    except (Invalid, Conflict, Refused) as problem:
+        here.refuse(problem)
+        field, told = reply_field(number), problem.problems if isinstance(problem, Invalid) else []
+        problems = [replace(each, field=field) for each in told] or [FieldProblem(field, "state", str(problem))]
+        return form_page(spot, typed=attached_again(spot, sent), problem=Invalid(problems))
+    here.form = {**attached_again(spot, sent), reply_field(number): []}
+    if spot.says_more(lists(here.form)):
+        _keep(spot)
+    else:
+        actions.drop_draft(here.session, spot.participant_id, by=here.actor, **spot.place_asked)
+    return here.redirect(f"{spot.url}?done={done}#query-{spot.asked_about[number]}")
 
 
 def _typed_at(here: Here) -> datetime | None:
@@ -788,12 +827,23 @@ def form_page(
         draft_time=f"{kept.saved_at.astimezone(ZoneInfo(spot.place.timezone)):%H:%M}" if kept else None,
         why=(shown.get(REASON) or [""])[-1] if typed is not None or kept is not None else "",
         why_error=next((each.message for each in problems if each.field == "why"), None),
+        replying=_replying(spot, shown, problems),
         held=_to_hold(spot, shown, problems),
         has_sealed=any(item.type in SEALED for item in spot.instrument.items),
         following=title_of(*following, short=True) if following else None,
         may_sign_visit=spot.may_sign and not spot.is_second and not is_stale,
         **_facts(spot),
     )
+
+
+def _replying(spot: Spot, typed: Mapping[str, list[str]], problems: Sequence[FieldProblem]) -> dict[int, Any]:
+    """Query number -> what is typed in its box and not sent, and what is wrong with that."""
+    errors = {each.field: each.message for each in problems}
+    return {
+        number: {"text": (typed[field] or [""])[-1], "error": errors.get(field)}
+        for number in _replied(spot, typed)
+        if any(typed[field := reply_field(number)]) or field in errors
+    }
 
 
 def _to_hold(
@@ -1040,12 +1090,13 @@ def _anchor(field: str, items: set[str]) -> str | None:
         return f"item-{field}"
     if field.endswith(WHY) and field.removesuffix(WHY) in items:
         return f"item-{field}"
-    return REASON if field == "why" else field if field in (HELD_ON, HELD_WHY) else None
+    return REASON if field == "why" else field if field in (HELD_ON, HELD_WHY) or field.startswith("query-") else None
 
 
 def _is_typed(name: str) -> bool:
     """Whether a field of the form is something a person typed, rather than the form's own."""
-    return name not in ("csrf_token", BASE, SAVE_AS, TYPED_AT) and not name.endswith(FILE)
+    own = name in ("csrf_token", BASE, SAVE_AS, TYPED_AT) or (name.startswith("query-") and name.endswith("-version"))
+    return not own and not name.endswith(FILE)
 
 
 def lists(form: Form) -> dict[str, list[str]]:
