@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 from fastapi import Request
@@ -76,6 +77,7 @@ router = pages()
 GONE = "This link was used, or is too old. Ask your study site for a new one."
 CLOSED = "These questions cannot be answered at present."
 PROOF = "link proof"
+BIRTHDAY = date(1980, 2, 29)  # how one is written is shown by it
 # Of one question a screen: which one, and where to. No item code has a hyphen.
 ITEM, GO, AT, END = "asked-item", "go-to", "at", "end"
 ENDINGS = (MISSING, WHY, FILE, REMOVE, STROKES, NAME)
@@ -293,14 +295,19 @@ def _show(here: Here, opened: Opened, template: str, *, status: int = 200, **val
 
 
 def _born_page(here: Here, opened: Opened, token: str, *, error: str | None = None, status: int = 200) -> Response:
-    return _show(here, opened, "links/born.html", status=status, token=token, error=error, typed=here.value("born"))
+    asked = {"token": token, "error": error, "typed": here.value("born"), "example": BIRTHDAY}
+    return _show(here, opened, "links/born.html", status=status, **asked)
 
 
 def _sign(here: Here, opened: Opened, token: str) -> Response:
     """First who they are; then the document, and their name under it."""
     if not _proven(here, opened):
-        if not actions.is_born_on(here.session, opened, here.value("born"), by=here.actor, now=here.now):
-            words = "This is not the date of birth that your study site has. Type it as year, month, day."
+        try:
+            known = actions.is_born_on(here.session, opened, here.value("born"), by=here.actor, now=here.now)
+            words = "This is not the date of birth that your study site has. Check day, month and year."
+        except Invalid as problem:
+            known, words = False, problem.problems[0].message
+        if not known:
             return _born_page(here, opened, token, error=words, status=422)
         return _consent_page(here, opened, token)
     definition = opened.study.definition

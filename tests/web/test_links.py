@@ -81,9 +81,11 @@ def test_a_participant_signs_by_link_and_the_site_countersigns(asking: World):
     path = given(world, "consent:1:en")
     phone = stranger(world)
     assert "You may stop at any time." not in phone.get(path).text  # not before they said who they are
-    refused = phone.send(path, {"born": "1980-02-28"})
+    refused = phone.send(path, {"born": "28 Feb 1980"})
+    empty = [phone.send(path, {"born": typed}) for typed in ("", "soon", "02/03/1980") * 3]
+    assert {reply.status_code for reply in empty} == {422}, "none of them is a try"
     assert (refused.status_code, "not the date of birth" in words(refused)) == (422, True)
-    page = phone.send(path, {"born": "1980-02-29"})
+    page = phone.send(path, {"born": "29 Feb 1980"})
     assert page.status_code == 200
     assert "You may stop at any time." in words(page)
     assert not [word for word in ("Annabella", "Muster", "M-001") if word in page.text]

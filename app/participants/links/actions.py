@@ -161,13 +161,17 @@ def open_link(session: Session, opened: Opened, *, by: Actor, now: datetime) -> 
 
 
 def is_born_on(session: Session, opened: Opened, typed: str, *, by: Actor, now: datetime) -> bool:
-    """Whether somebody knows the participant's date of birth (YYYY-MM-DD); after five wrong ones the link is locked."""
+    """Whether somebody knows the participant's date of birth, typed as the language of the link writes one.
+
+    After five wrong ones the link is locked. Invalid, and no try, where it is no date.
+    """
+    typed = rules.birthday_typed(typed, opened.link.language)
     # A try is taken first, and given back where it was right: many at once are no more tries than one by one.
     taken = update(LINK).where(LINK.c.id == opened.link.id, LINK.c.tries < rules.MOST_TRIES)
     if session.execute(taken.values(tries=LINK.c.tries + 1).returning(LINK.c.id)).scalar() is None:
         return False
     born = _born(session, opened.link.participant_id)
-    if born is not None and same(born, typed.strip()):
+    if born is not None and same(born, typed):
         session.execute(update(LINK).where(LINK.c.id == opened.link.id).values(tries=LINK.c.tries - 1))
         return True
     _written(session, opened, "link.identity_not_proven", by=by, now=now)
