@@ -447,6 +447,20 @@ def test_who_is_given_a_link_in_a_language_reads_the_questions_in_it(shared_data
     assert "Pain, past week" in stranger(world).get(given(world, "questions:baseline")).text
 
 
+def test_what_is_wrong_by_a_german_link_names_the_question_in_german(shared_database: Database):
+    german = {"language": "de", "items": [{"code": "pain_nrs", "label": "Schmerz der letzten Woche"}]}
+    forms = [{**f, "texts": [german], "presentation": "screen"} if f["code"] == "pain" else f for f in ANSWERED]
+    world = World(shared_database, instruments=forms)
+    world.consented()
+    for about in ("questions:baseline", "questions:baseline:de"):  # somebody reads it in the words of the study first
+        path, phone = given(world, about), stranger(world)
+        refused = phone.send(path, form_in(BeautifulSoup(phone.get(path).text, "html.parser"), path))
+    assert refused.status_code == 422
+    said = BeautifulSoup(refused.text, "html.parser").select_one(".error-summary")
+    assert said is not None
+    assert "Schmerz der letzten Woche: Antworten Sie" in said.get_text()
+
+
 def test_by_a_german_link_a_comma_is_a_decimal_sign_and_a_date_is_asked_for_in_three_fields(shared_database: Database):
     more = [
         {"code": "weight", "type": "number", "label": "Your weight"},
