@@ -711,7 +711,12 @@ def verify(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respo
         here.actor, Permission.ENTRY_VERIFY, site_id=spot.participant.site_id, action="entry.verify", subject=subject
     )
     everything = here.value("which") == "everything"
-    items = list(spot.entry.values) if everything and spot.entry else list(here.form.get("item", ()))
+    items, left_out = list(here.form.get("item", ())), False
+    if everything and (entry := spot.entry) is not None:
+        # What somebody has just put in question is not verified with the rest; what was verified before stays so.
+        asked = {item for item, some in spot.threads.items() if any(not each["query"].is_closed for each in some)}
+        items = [item for item in entry.values if item not in asked or is_verified(entry, item)]
+        left_out = len(items) < len(entry.values)
     try:
         verify_items(
             here.session,
@@ -726,7 +731,7 @@ def verify(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respo
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
         return _record_page(spot, problem)
-    return here.redirect(f"{spot.url}/record", done="verified")
+    return here.redirect(f"{spot.url}/record", done="verified_but_asked" if left_out else "verified")
 
 
 @router.post(ENTRY + "/in-error", name="entries.mark_in_error")

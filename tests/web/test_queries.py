@@ -149,6 +149,28 @@ def test_an_answer_by_its_own_button_saves_nothing_else_and_keeps_the_form(world
     assert world.drafts() == 0, "nothing else was typed"
 
 
+def test_all_of_it_agrees_leaves_out_what_is_under_a_query(world: World):
+    monitor = asked(world)
+    record, all_of_it = f"{FORM}/record", {"which": "everything"}
+
+    def verified() -> set[str]:
+        ticks = monitor.soup(record).select("input[name=item]")
+        return {str(tick["value"]) for tick in ticks if tick.has_attr("checked")}
+
+    reply = monitor.post(f"{FORM}/verified", all_of_it, page=record)
+    assert reply.headers["location"] == f"{record}?done=verified_but_asked"
+    assert "without the answers that are under a query" in words(monitor.soup(reply.headers["location"]))
+    assert verified() == {"pain_days", "pain_where", "pain_note"}
+    closing = form_in(monitor.soup(ITEM), f"{path_of(world)}/close")
+    assert monitor.send(f"{path_of(world)}/close", closing).status_code == 303
+    reply = monitor.post(f"{FORM}/verified", all_of_it, page=record)
+    assert reply.headers["location"] == f"{record}?done=verified"
+    assert verified() == {"pain_nrs", "pain_days", "pain_where", "pain_note"}
+    assert monitor.post(ITEM, {"text": "Once more: which?"}).status_code == 303
+    monitor.post(f"{FORM}/verified", all_of_it, page=record)
+    assert "pain_nrs" in verified(), "what was verified before stays so"
+
+
 def refused_page(reply: Any) -> BeautifulSoup:
     return BeautifulSoup(reply.text, "html.parser")
 
