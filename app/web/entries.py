@@ -578,7 +578,8 @@ def keep_draft_at(spot: Spot) -> Response:
     here.release_key()  # the same answers may well be kept again
     if not is_current:
         return Response(status_code=409)
-    return Response(status_code=204, headers={"X-Draft-Version": str(base)})
+    at = f"{here.now.astimezone(ZoneInfo(spot.place.timezone)):%H:%M}"
+    return Response(status_code=204, headers={"X-Draft-Version": str(base), "X-Draft-Time": at})
 
 
 def _keep(spot: Spot) -> None:

@@ -462,6 +462,13 @@ def test_a_draft_keeps_the_day_of_the_visit_and_why_it_is_outside(world, assesso
     assert "draft of" not in assessor.soup(FORM).get_text(), "the visit is held: its day is no question any more"
 
 
+def test_a_draft_says_when_it_was_kept_by_the_clock_of_the_site(world, assessor):
+    reply = put(assessor, {**assessor.form(FORM), "pain_nrs": "8"})
+    state = part(assessor.soup(FORM), "[data-save-state]").get_text()
+    assert reply.headers["x-draft-time"] in state, "in the answer to whoever types as on the page"
+    assert not reply.headers["x-draft-time"].startswith("01:"), "01:00 UTC is another hour at the site"
+
+
 def test_my_draft_has_its_mark_wherever_the_form_is_listed(world, assessor):
     whole = "/mini/participants/M-001"
     put(assessor, {**assessor.form(FORM), "pain_nrs": "8"})
