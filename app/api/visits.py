@@ -73,7 +73,10 @@ class VisitBody(Body):
 
 
 class CorrectionBody(Body):
-    """The day on which a visit was really held, and why it changes. `version` is the one you read."""
+    """The day on which a visit was really held, and why it changes. `version` is the one you read.
+
+    `reason` says why the visit was held outside its window, and is needed where the new day lies outside.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -83,6 +86,7 @@ class CorrectionBody(Body):
     held_on: date
     version: Version
     why: Text
+    reason: Text | None = None
 
 
 class ReopeningBody(Body):
@@ -269,6 +273,7 @@ def correct_visit(here: ApiChange, code: str, visit: str, asked: CorrectionBody)
         held_on=asked.held_on,
         version=asked.version,
         why=asked.why,
+        reason=asked.reason,
         by=here.actor,
         now=here.now,
     )

@@ -14,7 +14,7 @@ from app.foundation.database import streamed
 from app.foundation.errors import FieldProblem, Invalid, Refused
 from app.participants.identity import IDENTITY, PARTICIPANT, open_personal, unwrap
 from app.participants.reads import SITE
-from app.participants.rules.personal import PersonalData, fits, in_common, likenesses, why_not_look_for
+from app.participants.rules.personal import PersonalData, days_meant, fits, in_common, likenesses, why_not_look_for
 from app.participants.status import Status
 from app.people.access import Actor, may, require, sites_for
 from app.people.permissions import Permission
@@ -49,10 +49,10 @@ class LooksLike(Refused):
 
 
 def find_people(
-    session: Session, study: StudyInUse, *, text: str, by: Actor, now: datetime
+    session: Session, study: StudyInUse, *, text: str, language: str = "en", by: Actor, now: datetime
 ) -> tuple[list[Found], bool]:
     """Who may be meant by a name, a date of birth, a telephone number or an address: the newest first, at most
-    MOST_FOUND, and whether there are more.
+    MOST_FOUND, and whether there are more. A date is read as people of the language write one.
 
     Of the sites where the person may know who somebody is. Who is found is shown: each of them is written down. What
     was looked for is not, being a name itself.
@@ -61,8 +61,9 @@ def find_people(
     if why_not := why_not_look_for(text):
         raise Invalid([FieldProblem("text", "text", why_not)])
     sites = sites_for(by, Permission.IDENTITY_READ)
+    born = days_meant(text, language)
     with closing(_looked_through(session, study, sites)) as everybody:
-        shown = list(islice((each for each in everybody if fits(each.personal, text)), MOST_FOUND + 1))
+        shown = list(islice((each for each in everybody if fits(each.personal, text, born=born)), MOST_FOUND + 1))
     write_shown(session, study, [each.code for each in shown[:MOST_FOUND]], by=by, now=now)
     return shown[:MOST_FOUND], len(shown) > MOST_FOUND
 

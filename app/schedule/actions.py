@@ -268,11 +268,16 @@ def correct_visit(
     held_on: date,
     version: int,
     why: str,
+    reason: str | None = None,
     by: Actor,
     now: datetime,
     permission: Permission = Permission.VISIT_RECORD,
 ) -> ParticipantVisit:
-    """Correct the day on which a visit was held; the log keeps the day it was before, and why."""
+    """Correct the day on which a visit was held; the log keeps the day it was before, and why.
+
+    `why` is why the day changes, `reason` why the visit was held outside its window, where the new day lies outside:
+    a typing error is no reason to come late.
+    """
     where, is_outside = _here("visit.correct", participant, visit_code), unscheduled_number(visit_code) is not None
     visit = _changeable(session, study, participant, visit_code, by=by, permission=permission, where=where)
     if problems := reason_problems("why", why, "Say why the date changes."):
@@ -280,7 +285,8 @@ def correct_visit(
     _refuse_stale(visit, version, where)
     if why_not := rules.why_not_correct(VisitStatus(visit.status)):
         raise Refused(why_not, **where)
-    _refuse_bad_day(session, study, participant, visit, held_on, why, now, where, field="why")
+    outside = why if is_outside else reason
+    _refuse_bad_day(session, study, participant, visit, held_on, outside, now, where, field="reason")
     return _save(
         session,
         study,
@@ -292,7 +298,7 @@ def correct_visit(
         now=now,
         why=why.strip(),
         held_on=held_on,
-        reason=visit.reason if is_outside or rules.in_window(visit, held_on) else why.strip(),
+        reason=visit.reason if is_outside or rules.in_window(visit, held_on) else (reason or "").strip(),
         # A visit outside the plan is due on the day on which it was held.
         **(dict.fromkeys(("target_on", "opens_on", "closes_on"), held_on) if is_outside else {}),
     )
@@ -579,7 +585,7 @@ def _save(
     **values: Any,
 ) -> ParticipantVisit:
     """Change the row, unless somebody else did in the meantime, and write it down."""
-    old = _told(visit)
+    old, reason = _told(visit), visit.reason
     saved = session.execute(
         _CHANGE, {"of_visit": visit.id, "at_version": visit.version, "version": visit.version + 1, **values}
     ).scalar()
@@ -591,7 +597,10 @@ def _save(
         )
     for name, value in {**values, "version": saved}.items():
         setattr(visit, name, value)
-    change = Change(action, participant.code, f"visit/{visit.code}", old=old, new=_told(visit))
+    new = _told(visit)
+    if visit.reason not in (reason, why, None):  # what is said beside why this was done stands in the log as well
+        old, new = {**old, "reason": reason}, {**new, "reason": visit.reason}
+    change = Change(action, participant.code, f"visit/{visit.code}", old=old, new=new)
     record(session, study.code, [change], by=by, now=now, why=why)
     return visit
 

@@ -3,6 +3,7 @@ participant read and sign? Labels alone change; codes, ranges and rules are the 
 """
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import TypeVar
 
 from app.studies.definition import (
@@ -79,6 +80,9 @@ def _choices(choices: Iterable[Choice], said: Iterable[Choice]) -> tuple[Choice,
     return tuple(choice.model_copy(update={"label": labels.get(choice.code, choice.label)}) for choice in choices)
 
 
+_WORKED_OUT = [name for name, value in vars(Instrument).items() if isinstance(value, cached_property)]
+
+
 def _said(instrument: Instrument, text: InstrumentText) -> Instrument:
     by_code = {each.code: each for each in text.items}
     labels = dict(enumerate(text.sections))
@@ -93,7 +97,8 @@ def _said(instrument: Instrument, text: InstrumentText) -> Instrument:
     )
     own = {name: said for name in ("label", "short", "recall") if (said := getattr(text, name)) is not None}
     copied = instrument.model_copy(update={**own, "sections": sections})
-    copied.__dict__.pop("items", None)  # worked out from the sections once, and copied with them
+    for name in _WORKED_OUT:  # from the sections, once, and copied with them
+        copied.__dict__.pop(name, None)
     return copied
 
 

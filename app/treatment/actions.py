@@ -248,6 +248,7 @@ def _hold_visit(
             held_on=held_on,
             version=row.version,
             why=(reason or "").strip() or CORRECTION,
+            reason=reason,
             by=by,
             now=now,
             permission=treats,

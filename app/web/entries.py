@@ -23,6 +23,7 @@ from app.capture.double.rules import PENDING, why_not_change, why_withheld
 from app.capture.double.rules import why_not_sign as why_not_sign_yet
 from app.capture.locks.reads import covering
 from app.capture.locks.rules import Kind, Lock, why_closed
+from app.capture.queries.rules import Step
 from app.capture.reads import Answers, DraftState, HistoryLine, Place
 from app.capture.rules import (
     IN_ERROR,
@@ -85,7 +86,7 @@ from app.web.items import (
     with_other_rows,
 )
 from app.web.pages import pages
-from app.web.queries import threads_of
+from app.web.queries import STEPS, reply, reply_field, reply_typed, threads_of
 from app.web.shell import errors_of, show, status_of, told_all
 from app.web.visits import planned_visit, typed_day, visit_url
 from app.wording import said, title_of
@@ -216,10 +217,15 @@ class Spot:
         draft = reads.draft_of(self.here.session, self.participant_id, by=self.here.actor, **self.place_asked)
         if draft is None:
             return None
-        typed = parse_typed(self.instrument, draft.typed, language=self.reader)
-        stored = self.stored_form()
-        same = not typed.problems and not (draft.typed.get(REASON) or [""])[-1].strip()
-        return None if same and typed == parse_typed(self.instrument, stored, language=self.reader) else draft
+        return draft if self.says_more(draft.typed) else None
+
+    def says_more(self, form: Mapping[str, list[str]]) -> bool:
+        """Whether something is typed in this form that is not saved."""
+        typed = parse_typed(self.instrument, form, language=self.reader)
+        beside = [REASON, *map(reply_field, self.asked_about)]
+        if typed.problems or any((form.get(name) or [""])[-1].strip() for name in beside) or _says_day(self, form):
+            return True
+        return typed != parse_typed(self.instrument, self.stored_form(), language=self.reader)
 
     @cached_property
     def answers(self) -> Answers:
@@ -262,6 +268,11 @@ class Spot:
         if self.entry is None:
             return {}
         return threads_of(self.here, self.participant_id, **self.place_asked)
+
+    @property
+    def asked_about(self) -> dict[int, str]:
+        """The queries that were raised here: number -> item code."""
+        return {each["query"].number: item for item, some in self.threads.items() for each in some}
 
     @cached_property
     def why_not_enter(self) -> str | None:
@@ -379,6 +390,9 @@ def save(here: ChangeInTurn, code: str, visit: str, instrument: str, sent: SentF
     if spot.may_save and (other := unseen_draft(spot)) is not None:
         here.release_key()
         return form_page(spot, typed=attached_again(spot, sent), elsewhere=other)
+    step, _, asked = here.value(SAVE_AS).partition("-")
+    if step in STEPS and number(asked) in spot.asked_about:
+        return _reply(spot, sent, number(asked), Step(step))
     try:
         form, unkept = attached(spot, sent)
         typed = parse_typed(spot.instrument, form, language=spot.reader)
@@ -398,6 +412,7 @@ def save(here: ChangeInTurn, code: str, visit: str, instrument: str, sent: SentF
             typed_at=_typed_at(here),
             problems=[*unheld, *unkept, *asked_here(spot, typed)],
             worded=spot.instrument,
+            replies={one: said for one in _replied(spot, here.form) if (said := reply_typed(here, one))[0].strip()},
         )
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
@@ -413,6 +428,31 @@ def save(here: ChangeInTurn, code: str, visit: str, instrument: str, sent: SentF
     if here.value(SAVE_AS) == "another" and spot.next_url is not None:
         return here.redirect(spot.next_url, done="saved")
     return here.redirect(spot.visit_url, done="saved" if saved.status is EntryStatus.COMPLETE else "saved_partial")
+
+
+def _replied(spot: Spot, form: Form) -> list[int]:
+    """The queries of this entry that have a box in this form."""
+    if not any(name.startswith("query-") for name in form):
+        return []
+    return [number for number in spot.asked_about if reply_field(number) in form]
+
+
+def _reply(spot: Spot, sent: Mapping[str, Sent], number: int, step: Step) -> Response:
+    """Say something to one query and save nothing else: what is typed in the form goes on as a draft."""
+    here = spot.here
+    try:
+        done = reply(here, number, step)
+    except (Invalid, Conflict, Refused) as problem:
+        here.refuse(problem)
+        field, told = reply_field(number), problem.problems if isinstance(problem, Invalid) else []
+        problems = [replace(each, field=field) for each in told] or [FieldProblem(field, "state", str(problem))]
+        return form_page(spot, typed=attached_again(spot, sent), problem=Invalid(problems))
+    here.form = {**attached_again(spot, sent), reply_field(number): []}
+    if spot.says_more(lists(here.form)):
+        _keep(spot)
+    else:
+        actions.drop_draft(here.session, spot.participant_id, by=here.actor, **spot.place_asked)
+    return here.redirect(f"{spot.url}?done={done}#query-{spot.asked_about[number]}")
 
 
 def _typed_at(here: Here) -> datetime | None:
@@ -554,7 +594,9 @@ def keep_draft_at(spot: Spot) -> Response:
         return _elsewhere(spot, other)
     if not is_current:
         return Response(status_code=409)
-    return Response(status_code=204, headers={"X-Draft-Version": str(base), DRAFT_AT: draft_token(here.now)})
+    at = f"{here.now.astimezone(ZoneInfo(spot.place.timezone)):%H:%M}"
+    known = {"X-Draft-Version": str(base), "X-Draft-Time": at, DRAFT_AT: draft_token(here.now)}
+    return Response(status_code=204, headers=known)
 
 
 def _elsewhere(spot: Spot, other: DraftState) -> Response:
@@ -565,7 +607,7 @@ def _elsewhere(spot: Spot, other: DraftState) -> Response:
         status_code=409,
         spot=spot,
         elsewhere=other,
-        twice=_typed_twice(spot, other.typed, typed_in(spot.here)),
+        twice=_typed_twice(spot, other.typed, typed_in(spot)),
         timezone=spot.place.timezone,
         in_page=False,
     )
@@ -608,10 +650,16 @@ def _seen(here: Here) -> Seen | None:
     return Seen(token.partition(".")[0][:16], EPOCH + timedelta(microseconds=int(known)) if fine else None)
 
 
-def typed_in(here: Here) -> dict[str, list[str]]:
+def typed_in(spot: Spot) -> dict[str, list[str]]:
     """What a person typed into the form, without what is the form's own."""
-    typed = {name: texts for name, texts in lists(here.form).items() if _is_typed(name) and any(texts)}
-    return {} if all(name.startswith(ROWS) for name in typed) else typed
+    # A day that was taken out comes back as taken out, not as today.
+    typed = {
+        name: texts
+        for name, texts in lists(spot.here.form).items()
+        if _is_typed(name) and (any(texts) or name == HELD_ON)
+    }
+    own = all(name.startswith(ROWS) or name in (HELD_ON, HELD_WHY) for name in typed)
+    return {} if own and not _says_day(spot, typed) else typed
 
 
 def unseen_draft(spot: Spot) -> DraftState | None:
@@ -625,12 +673,12 @@ def unseen_draft(spot: Spot) -> DraftState | None:
     draft = reads.draft_of(spot.here.session, spot.participant_id, by=spot.here.actor, **spot.place_asked)
     if draft is None or draft_token(draft.saved_at) == spot.here.value(OVER):
         return None
-    return draft if actions.is_unseen(draft, typed_in(spot.here), seen) else None
+    return draft if actions.is_unseen(draft, typed_in(spot), seen) else None
 
 
 def _keep(spot: Spot) -> None:
     here = spot.here
-    typed = typed_in(here)
+    typed = typed_in(spot)
     actions.keep_draft(
         here.session,
         here.the_study,
@@ -754,7 +802,12 @@ def verify(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respo
         here.actor, Permission.ENTRY_VERIFY, site_id=spot.participant.site_id, action="entry.verify", subject=subject
     )
     everything = here.value("which") == "everything"
-    items = list(spot.entry.values) if everything and spot.entry else list(here.form.get("item", ()))
+    items, left_out = list(here.form.get("item", ())), False
+    if everything and (entry := spot.entry) is not None:
+        # What somebody has just put in question is not verified with the rest; what was verified before stays so.
+        asked = {item for item, some in spot.threads.items() if any(not each["query"].is_closed for each in some)}
+        items = [item for item in entry.values if item not in asked or is_verified(entry, item)]
+        left_out = len(items) < len(entry.values)
     try:
         verify_items(
             here.session,
@@ -769,7 +822,7 @@ def verify(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respo
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
         return _record_page(spot, problem)
-    return here.redirect(f"{spot.url}/record", done="verified")
+    return here.redirect(f"{spot.url}/record", done="verified_but_asked" if left_out else "verified")
 
 
 @router.post(ENTRY + "/in-error", name="entries.mark_in_error")
@@ -887,7 +940,8 @@ def form_page(
         draft_time=f"{kept.saved_at.astimezone(ZoneInfo(spot.place.timezone)):%H:%M}" if kept else None,
         why=(shown.get(REASON) or [""])[-1] if typed is not None or kept is not None else "",
         why_error=next((each.message for each in problems if each.field == "why"), None),
-        held=_to_hold(spot, typed, problems),
+        replying=_replying(spot, shown, problems),
+        held=_to_hold(spot, shown, problems),
         has_sealed=any(item.type in SEALED for item in spot.instrument.items),
         following=title_of(*following, short=True) if following else None,
         may_sign_visit=spot.may_sign and not spot.is_second and not is_stale,
@@ -895,10 +949,20 @@ def form_page(
     )
 
 
+def _replying(spot: Spot, typed: Mapping[str, list[str]], problems: Sequence[FieldProblem]) -> dict[int, Any]:
+    """Query number -> what is typed in its box and not sent, and what is wrong with that."""
+    errors = {each.field: each.message for each in problems}
+    return {
+        number: {"text": (typed[field] or [""])[-1], "error": errors.get(field)}
+        for number in _replied(spot, typed)
+        if any(typed[field := reply_field(number)]) or field in errors
+    }
+
+
 def _to_hold(
-    spot: Spot, typed: Mapping[str, list[str]] | None, problems: Sequence[FieldProblem]
+    spot: Spot, typed: Mapping[str, list[str]], problems: Sequence[FieldProblem] = ()
 ) -> dict[str, Any] | None:
-    """The question on which day the visit was held, while nobody has recorded it; None otherwise.
+    """The question on which day the visit was held, while nobody has recorded it, with what was typed; None otherwise.
 
     Today is filled in only where it lies in the window: a visit that is months away is more likely the wrong one.
     """
@@ -911,7 +975,7 @@ def _to_hold(
         return None
     today = clock.today(spot.place.timezone, spot.here.now)
     inside = in_window(visit, today)
-    asked = {name: (typed.get(name) or [""])[-1] for name in (HELD_ON, HELD_WHY)} if typed is not None else {}
+    asked = {name: (typed[name] or [""])[-1] for name in (HELD_ON, HELD_WHY) if name in typed}
     return {
         "visit": visit,
         "today": today,
@@ -922,6 +986,12 @@ def _to_hold(
         "reason": asked.get(HELD_WHY, ""),
         "errors": {each.field: each.message for each in problems if each.field in (HELD_ON, HELD_WHY)},
     }
+
+
+def _says_day(spot: Spot, typed: Mapping[str, list[str]]) -> bool:
+    """Whether the day of the visit, or why it is outside its window, was typed: not what is filled in anyway."""
+    given, said = _to_hold(spot, {}), _to_hold(spot, typed)
+    return given is not None and said is not None and (given["on"], given["reason"]) != (said["on"], said["reason"])
 
 
 def _record_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None) -> Response:
@@ -1133,13 +1203,15 @@ def _anchor(field: str, items: set[str]) -> str | None:
         return f"item-{field}"
     if field.endswith(WHY) and field.removesuffix(WHY) in items:
         return f"item-{field}"
-    return REASON if field == "why" else field if field in (HELD_ON, HELD_WHY) else None
+    return REASON if field == "why" else field if field in (HELD_ON, HELD_WHY) or field.startswith("query-") else None
 
 
 def _is_typed(name: str) -> bool:
     """Whether a field of the form is something a person typed, rather than the form's own."""
-    own = ("csrf_token", BASE, SAVE_AS, TYPED_AT, HELD_ON, HELD_WHY, DRAFT_VERSION, OVER)
-    return name not in own and not name.endswith(FILE)
+    own = name in ("csrf_token", BASE, SAVE_AS, TYPED_AT, DRAFT_VERSION, OVER) or (
+        name.startswith("query-") and name.endswith("-version")
+    )
+    return not own and not name.endswith(FILE)
 
 
 def lists(form: Form) -> dict[str, list[str]]:

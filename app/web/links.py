@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 from fastapi import Request
@@ -35,12 +36,12 @@ from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Ref
 from app.foundation.languages import translations
 from app.mail.actions import SECRET
 from app.participants.links import actions, reads, rules
-from app.participants.links.reads import Opened, done_link, link_of
+from app.participants.links.reads import Opened, born, known_link, link_of
 from app.participants.links.rules import Purpose
 from app.participants.models import Participant, ParticipantLink
 from app.participants.reads import participant_by_code
 from app.participants.status import Status
-from app.people.access import require
+from app.people.access import may, require
 from app.people.permissions import Permission
 from app.rendering import language_word, page
 from app.schedule.reads import visits_of
@@ -76,6 +77,7 @@ router = pages()
 GONE = "This link was used, or is too old. Ask your study site for a new one."
 CLOSED = "These questions cannot be answered at present."
 PROOF = "link proof"
+BIRTHDAY = date(1980, 2, 29)  # how one is written is shown by it
 # Of one question a screen: which one, and where to. No item code has a hyphen.
 ITEM, GO, AT, END = "asked-item", "go-to", "at", "end"
 ENDINGS = (MISSING, WHY, FILE, REMOVE, STROKES, NAME)
@@ -171,13 +173,17 @@ def _links_page(
     places, definition = places_of(here), here.the_study.definition
     today, site = places.today(here, participant.site_id), places.code(participant.site_id)
     choices: list[tuple[str, ...]] = []
+    to_sign: list[tuple[str, ...]] = []
     signed, status = consent_reads.consents_of(here.session, participant.id), Status(participant.status)
     for language in sorted({one.language for one in definition.consent_documents}):
         document = consent_reads.valid_document(here.the_study, language, today, site)
         if document is not None and consent_rules.why_not_sign(status, signed, document.version) is None:
             tongue = language_word(language)
             said = f"{document.title}, version {document.version}, {tongue}"
-            choices.append((f"consent:{document.version}:{language}", said))
+            to_sign.append((f"consent:{document.version}:{language}", said))
+    # Who signs says first when they were born: without that on file nobody could.
+    born_missing = bool(to_sign) and born(here.session, participant.id) is None
+    choices += to_sign if not born_missing else []
     dated = {one.code for one in visits_of(here.session, participant.id) if one.status in ASKED}
     marks = entries_of(here.session, participant.id)
     for visit in definition.visits:
@@ -208,6 +214,8 @@ def _links_page(
         url=f"/{here.the_study.code}/participants/{participant.code}",
         rows=rows,
         choices=choices,
+        born_missing=born_missing,
+        may_add=may(here.actor, Permission.IDENTITY_CHANGE, site_id=participant.site_id),
         values={
             "what": here.value("what"),
             "days": here.value("days") or str(rules.DAYS),
@@ -228,10 +236,9 @@ def _links_page(
 @router.get("/link/{token}", name="links.open_link")
 def open_link(request: Request, token: str, session: Writing) -> Response:
     """What the participant is asked: the questions, or who they are before they read and sign."""
-    opened = link_of(session, token, now=clock.now())
-    if opened is None:
-        done = done_link(session, token)
-        return _done_page(request, done) if done is not None else _over_page(request)
+    opened = known_link(session, token)
+    if opened is None or not rules.is_open(opened.link, clock.now()):
+        return _over_page(request, opened)
     here = _as_participant(request, session, opened, {})
     actions.open_link(session, opened, by=here.actor, now=here.now)
     if opened.link.purpose == Purpose.CONSENT:
@@ -242,11 +249,9 @@ def open_link(request: Request, token: str, session: Writing) -> Response:
 @router.post("/link/{token}", name="links.send", max_body_size=LARGEST_UPLOAD)
 def send(request: Request, token: str, session: Writing, form: TypedForm, sent: SentFiles) -> Response:
     """Keep what the participant typed; what stands against it is said at the question."""
-    opened = link_of(session, token, now=clock.now())
-    if opened is None and (done := done_link(session, token)) is not None:
-        return _done_page(request, done)  # sent once more after a lost reply
-    if opened is None:
-        raise NotFound(f"{GONE} What you have just typed was not kept.")
+    opened = known_link(session, token)
+    if opened is None or not rules.is_open(opened.link, clock.now()):
+        return _over_page(request, opened, sent=True)
     here = _as_participant(request, session, opened, form)
     if opened.link.purpose == Purpose.CONSENT:
         return _sign(here, opened, token)
@@ -293,14 +298,22 @@ def _show(here: Here, opened: Opened, template: str, *, status: int = 200, **val
 
 
 def _born_page(here: Here, opened: Opened, token: str, *, error: str | None = None, status: int = 200) -> Response:
-    return _show(here, opened, "links/born.html", status=status, token=token, error=error, typed=here.value("born"))
+    asked = {"token": token, "error": error, "typed": here.value("born"), "example": BIRTHDAY}
+    return _show(here, opened, "links/born.html", status=status, **asked)
 
 
 def _sign(here: Here, opened: Opened, token: str) -> Response:
     """First who they are; then the document, and their name under it."""
     if not _proven(here, opened):
-        if not actions.is_born_on(here.session, opened, here.value("born"), by=here.actor, now=here.now):
-            words = "This is not the date of birth that your study site has. Type it as year, month, day."
+        try:
+            known = actions.is_born_on(here.session, opened, here.value("born"), by=here.actor, now=here.now)
+            words = "This is not the date of birth that your study site has. Check day, month and year."
+        except Invalid as problem:
+            known, words = False, problem.problems[0].message
+        if not known:
+            now = known_link(here.session, token)
+            if now is None or not rules.is_open(now.link, here.now):
+                return _over_page(here.request, now)
             return _born_page(here, opened, token, error=words, status=422)
         return _consent_page(here, opened, token)
     definition = opened.study.definition
@@ -663,7 +676,17 @@ def _done_page(request: Request, link: ParticipantLink) -> Response:
     return page(request, "links/done.html", viewer=viewer, status_code=200, consent=link.purpose == Purpose.CONSENT)
 
 
-def _over_page(request: Request) -> Response:
-    """A link that never was, ended or is too old: what a participant can do, and no way to where staff sign in."""
+def _over_page(request: Request, opened: Opened | None, *, sent: bool = False) -> Response:
+    """Why a link opens nothing, and what a participant can do, in its language; no way to where staff sign in.
+
+    Of one that is done it is only said that it is: the reply to what was sent may have been lost.
+    """
+    if opened is not None and opened.link.done_at is not None:
+        return _done_page(request, opened.link)
     viewer = replace(plain_viewer(request), home_url="#page")
-    return page(request, "links/over.html", viewer=viewer, status_code=404)
+    values: dict[str, Any] = {"sent": sent, "locked": False}
+    if opened is not None:
+        viewer = replace(viewer, language=opened.link.language)
+        locked = rules.state_of(opened.link, clock.now()) == "locked"
+        values |= {"locked": locked, "tries": rules.MOST_TRIES, "site": opened.site_name}
+    return page(request, "links/over.html", viewer=viewer, status_code=404, **values)

@@ -285,7 +285,8 @@ def find(here: ChangeInStudy) -> Response:
     text = here.value("text")
     here.release_key()  # looking again is no change, and is written down again
     try:
-        found, has_more = find_people(here.session, here.the_study, text=text, by=here.actor, now=here.now)
+        said = {"text": text, "language": here.language}
+        found, has_more = find_people(here.session, here.the_study, **said, by=here.actor, now=here.now)
     except Invalid as problem:
         here.refuse(problem)
         return _find_page(here, places_of(here), text, problem=problem)

@@ -353,6 +353,29 @@ def _item_page(
 
 # Beside the answer, on the pages of an entry
 
+STEPS: dict[str, Callable[..., Query]] = {
+    Step.ANSWER: actions.answer_query,
+    Step.REQUERY: actions.requery,
+    Step.CLOSE: actions.close_query,
+}
+
+
+def reply_field(number: int) -> str:
+    """The field of an entry's form in which an answer to this query is typed."""
+    return f"query-{number}-text"
+
+
+def reply_typed(here: Here, number: int) -> tuple[str, int]:
+    """What was typed to this query in an entry's form, and the version of the query that it was typed upon."""
+    return here.value(reply_field(number)), here.number(f"query-{number}-version")
+
+
+def reply(here: Here, number: int, step: Step) -> str:
+    """Take this step with what was typed to it in an entry's form; what to say of it."""
+    text, version = reply_typed(here, number)
+    STEPS[step](here.session, here.the_study, number, text=text, version=version, by=here.actor, now=here.now)
+    return DONE[step]
+
 
 def threads_of(
     here: Here, participant_id: int, visit: str, instrument: str, repeat: int = 1

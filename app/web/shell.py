@@ -107,6 +107,7 @@ DONE = {
     "slip_voided": "Void. Its slot is never used by anybody.",
     "pack_closed": "Closed. Every slip that was left is void; have them destroyed, with the file and the letter.",
     "verified": "Kept. A later change ends it, and says so.",
+    "verified_but_asked": "Kept, without the answers that are under a query. Verify them once their query is closed.",
     "data_closed": "Done. It stands in the list above, and in the log.",
     "data_lifted": "Lifted. Data can be entered there again.",
     "unlock_asked": "Asked. Somebody else approves or declines it on this page.",

@@ -112,6 +112,7 @@ def correct(here: ChangeInStudy, code: str, visit: str) -> Response:
             held_on=typed_day(here, "held_on"),
             version=here.number("version"),
             why=here.value("why"),
+            reason=here.value("reason") or None,
             by=here.actor,
             now=here.now,
         )

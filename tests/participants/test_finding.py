@@ -11,7 +11,14 @@ from app.participants import finding
 from app.participants.actions import erase_identity, fail_screening, screen
 from app.participants.finding import find_like, find_people
 from app.participants.reads import participant_by_code
-from app.participants.rules.personal import PersonalData, fits, in_common, personal_problems, why_not_look_for
+from app.participants.rules.personal import (
+    PersonalData,
+    days_meant,
+    fits,
+    in_common,
+    personal_problems,
+    why_not_look_for,
+)
 from app.studies.in_use import StudyInUse
 from tests.factories import NOW, mini_study, person, site
 from tests.participants.acts import ELIGIBLE, log_of
@@ -43,6 +50,39 @@ def test_a_beginning_of_each_name_is_enough(text: str, found: bool) -> None:
     assert why_not_look_for(text) is None
     assert fits(ZOE, text) is found
     assert not fits(PersonalData(), text)
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "found"),
+    [
+        ("17.05.1980", "de", True),
+        ("17. Mai 1980", "de", True),
+        ("17 May 1980", "en", True),
+        ("05/17/1980", "en", True),
+        ("17/5/1980", "es", True),
+        ("18.05.1980", "de", False),
+        ("May 1980", "en", False),
+    ],
+)
+def test_a_date_of_birth_is_found_as_the_language_writes_it(text: str, language: str, found: bool) -> None:
+    assert why_not_look_for(text) is None
+    assert fits(ZOE, text, born=days_meant(text, language)) is found
+
+
+@pytest.mark.parametrize(
+    "name", ["O\u2019Brien-S\u00e1nchez", "O'Brien-Sanchez", "OBrien S\u00e1nchez", "O\u02bcBrien\u2010S\u00e1nchez"]
+)
+@pytest.mark.parametrize(
+    "text", ["obrien", "o'brien", "O\u2019Brien", "O\u2019Brien-S\u00e1nchez", "obrien sanchez", "sanchez o'b"]
+)
+def test_apostrophes_and_hyphens_are_ignored_alike(name: str, text: str) -> None:
+    assert fits(PersonalData("Ana", name), text)
+    assert not fits(PersonalData("Ana", "Bri\u00e9n"), text)
+
+
+def test_a_name_is_found_as_it_is_parted_and_as_one_word() -> None:
+    for text in ("o brien", "annemarie", "anne-marie", "marie", "obriensanchez"):
+        assert fits(PersonalData("Anne-Marie", "O\u2019Brien-S\u00e1nchez"), text), text
 
 
 @pytest.mark.parametrize("text", ["", "  ", "z", "é", "123", "+61", "x" * 201, "-"])

@@ -14,7 +14,7 @@ from app.foundation.errors import Invalid, NotAllowed, Refused
 from app.participants.actions import withdraw
 from app.participants.links.actions import end_link, finish_link, give_link, is_born_on, open_link
 from app.participants.links.reads import LINK, link_of, links_of
-from app.participants.links.rules import MOST_TRIES, Purpose, asked_of_participants, is_open, state_of
+from app.participants.links.rules import MOST_TRIES, Purpose, asked_of_participants, birthday_typed, is_open, state_of
 from app.participants.models import Participant
 from app.people.access import may, require
 from app.people.permissions import BY_LINK, Permission
@@ -165,6 +165,46 @@ def test_only_who_knows_the_date_of_birth_goes_on_and_five_wrong_ones_lock_the_l
     assert link_of(session, token, now=NOW) is None
     told = log_of(session, action="link.identity_not_proven")
     assert [(entry.username, entry.role, entry.via) for entry in told] == [("participant", "participant", "link")] * 5
+
+
+@pytest.mark.parametrize(
+    ("typed", "language", "read"),
+    [
+        ("1980-02-03", "de", "1980-02-03"),
+        ("03.02.1980", "de", "1980-02-03"),
+        (" 3. Februar 1980 ", "de", "1980-02-03"),
+        ("3/2/1980", "es", "1980-02-03"),
+        ("3 de febrero de 1980", "es", "1980-02-03"),
+        ("3 Feb 1980", "en", "1980-02-03"),
+        ("13/02/1980", "en", "1980-02-13"),
+        ("03/02/1980", "en", "in two ways"),
+        ("02/1980", "de", "cannot be read"),
+        ("1980", "en", "cannot be read"),
+        ("30.02.1980", "de", "cannot be read"),
+        ("  ", "de", "Type your date of birth"),
+        ("soon", "en", "cannot be read"),
+    ],
+)
+def test_a_date_of_birth_is_read_as_the_language_of_the_link_writes_it(typed: str, language: str, read: str) -> None:
+    if read[0].isdigit():
+        assert birthday_typed(typed, language) == read
+        return
+    with pytest.raises(Invalid, match=read) as told:
+        birthday_typed(typed, language)
+    assert [problem.field for problem in told.value.problems] == ["born"]
+
+
+def test_what_is_no_date_of_birth_is_no_try(session: Session) -> None:
+    study = study_of(session)
+    token = given(session, study, screened(session, study), purpose=Purpose.CONSENT, about="2")
+    opened = link_of(session, token, now=NOW)
+    assert opened is not None
+    by = opened.actor("test")
+    for typed in ("", "soon", "1980", "02/03/1980") * MOST_TRIES:
+        with pytest.raises(Invalid):
+            is_born_on(session, opened, typed, by=by, now=NOW)
+    assert is_born_on(session, opened, "29 Feb 1980", by=by, now=NOW)
+    assert not log_of(session, action="link.identity_not_proven")
 
 
 def test_guessing_many_times_at_once_gives_no_more_tries(database: Database) -> None:

@@ -203,11 +203,17 @@ def test_a_corrected_day_keeps_the_old_one_in_the_log(session: Session, study: S
     with pytest.raises(Invalid):
         correct_visit(session, study, one, "baseline", held_on=TODAY + DAY, version=2, why="", **acting)
     late = TODAY + 15 * DAY
-    visit = correct_visit(session, study, one, "baseline", held_on=late, version=2, why="Typing error", **acting)
-    assert (visit.held_on, visit.reason) == (late, "Typing error")
+    acting |= {"held_on": late, "version": 2, "why": "Typing error"}
+    with pytest.raises(Invalid) as asked:
+        correct_visit(session, study, one, "baseline", **acting)
+    assert [problem.field for problem in asked.value.problems] == ["reason"], "a typing error is no reason to be late"
+    visit = correct_visit(session, study, one, "baseline", reason="Snow", **acting)
+    assert (visit.held_on, visit.reason) == (late, "Snow")
     (entry,) = log_of(session, action="visit.corrected")
-    assert json.loads(entry.old) == {"status": "held", "held_on": TODAY.isoformat(), "in_window": True}
-    assert json.loads(entry.new) == {"status": "held", "held_on": late.isoformat(), "in_window": False}
+    old = {"status": "held", "held_on": TODAY.isoformat(), "in_window": True, "reason": None}
+    assert json.loads(entry.old) == old
+    new = {"status": "held", "held_on": late.isoformat(), "in_window": False, "reason": "Snow"}
+    assert (json.loads(entry.new), entry.why) == (new, "Typing error")
 
 
 @pytest.mark.requirement("E9R1-1", "GDPR-7")

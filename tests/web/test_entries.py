@@ -503,6 +503,39 @@ def test_a_page_that_shows_the_draft_goes_on_with_it(world, assessor):
     assert world.drafts() == 0
 
 
+def test_a_draft_keeps_the_day_of_the_visit_and_why_it_is_outside(world, assessor):
+    day = {"visit-held-on": "2026-05-04", "visit-reason": "The clinic was closed"}
+    fields = {**PAIN, **day}
+
+    def resumed() -> tuple[list[str], list[str]]:
+        kept = assessor.form(FORM)
+        return kept["visit-held-on"], kept["visit-reason"]
+
+    put(assessor, {**assessor.form(FORM)})
+    assert "draft of" not in assessor.soup(FORM).get_text(), "a day that nobody typed is no draft"
+    put(assessor, {**assessor.form(FORM), **day})
+    assert "This is your draft of" in assessor.soup(FORM).get_text(), "the day alone was typed"
+    put(assessor, {**assessor.form(FORM), **fields})
+    assert resumed() == (["2026-05-04"], ["The clinic was closed"])
+    put(assessor, {**assessor.form(FORM), **fields, "visit-held-on": ""})
+    assert resumed()[0] == [""], "a day that was taken out is not today"
+    refused = assessor.post(FORM, {**fields, "pain_nrs": "11"})
+    assert refused.status_code == 422
+    put(assessor, form_in(soup(refused), FORM))
+    assert resumed() == (["2026-05-04"], ["The clinic was closed"])
+    assert assessor.send(FORM, {**assessor.form(FORM), "pain_nrs": "5"}).status_code == 303
+    assert held(world) == ("held", date(2026, 5, 4), "The clinic was closed")
+    put(assessor, {**assessor.form(FORM), **day})
+    assert "draft of" not in assessor.soup(FORM).get_text(), "the visit is held: its day is no question any more"
+
+
+def test_a_draft_says_when_it_was_kept_by_the_clock_of_the_site(world, assessor):
+    reply = put(assessor, {**assessor.form(FORM), "pain_nrs": "8"})
+    state = part(assessor.soup(FORM), "[data-save-state]").get_text()
+    assert reply.headers["x-draft-time"] in state, "in the answer to whoever types as on the page"
+    assert not reply.headers["x-draft-time"].startswith("01:"), "01:00 UTC is another hour at the site"
+
+
 def test_my_draft_has_its_mark_wherever_the_form_is_listed(world, assessor):
     whole = "/mini/participants/M-001"
     put(assessor, {**assessor.form(FORM), "pain_nrs": "8"})

@@ -81,9 +81,11 @@ def test_a_participant_signs_by_link_and_the_site_countersigns(asking: World):
     path = given(world, "consent:1:en")
     phone = stranger(world)
     assert "You may stop at any time." not in phone.get(path).text  # not before they said who they are
-    refused = phone.send(path, {"born": "1980-02-28"})
+    refused = phone.send(path, {"born": "28 Feb 1980"})
+    empty = [phone.send(path, {"born": typed}) for typed in ("", "soon", "02/03/1980") * 3]
+    assert {reply.status_code for reply in empty} == {422}, "none of them is a try"
     assert (refused.status_code, "not the date of birth" in words(refused)) == (422, True)
-    page = phone.send(path, {"born": "1980-02-29"})
+    page = phone.send(path, {"born": "29 Feb 1980"})
     assert page.status_code == 200
     assert "You may stop at any time." in words(page)
     assert not [word for word in ("Annabella", "Muster", "M-001") if word in page.text]
@@ -114,9 +116,48 @@ def test_without_saying_who_one_is_nothing_is_signed(asking: World):
         assert consents_of(session, participant.id or 0) == []
 
 
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_locked_link_says_why_and_what_to_do_in_its_language(shared_database: Database, language: str):
+    documents = [{**DOCUMENTS[0], "language": each} for each in ("en", "de")]
+    world = World(shared_database, consent_documents=documents)
+    world.screened(personal=ANNA)
+    path, phone = given(world, f"consent:1:{language}"), stranger(world)
+    said = {"en": ("This link is locked", "typed 5 times"), "de": ("Dieser Link ist gesperrt", "5-mal")}
+    for _ in range(4):
+        assert phone.send(path, {"born": "1980-02-28"}).status_code == 422
+    last = phone.send(path, {"born": "1980-02-28"})
+    for reply in (last, phone.get(path), phone.send(path, {"born": "1980-02-29"})):
+        assert reply.status_code == 404
+        for part in (*said[language], "North"):
+            assert part in words(reply), part
+        assert not BeautifulSoup(reply.text, "html.parser").select("main a"), "no way to where staff sign in"
+    assert ("What you have just typed was not kept" in words(last)) is False
+    with world.database.reading() as session:
+        assert session.execute(select(LINK.c.tries)).scalar_one() == 5
+
+
+def test_what_is_sent_by_a_link_that_is_too_old_is_answered_in_its_language(shared_database: Database):
+    documents = [{**DOCUMENTS[0], "language": each} for each in ("en", "de")]
+    world = World(shared_database, consent_documents=documents)
+    world.screened(personal=ANNA)
+    path, phone = given(world, "consent:1:de"), stranger(world)
+    with world.database.writing() as session:
+        session.execute(update(LINK).values(expires_at=clock.now()))
+    assert "Dieser Link funktioniert nicht mehr" in words(phone.send(path, {"born": "1980-02-29"}))
+
+
 def test_no_link_to_consent_without_a_date_of_birth(world: World):
     world.screened(personal=PersonalData("Annabella", "Muster"))
-    reply = world.coordinator().post(LINKS, {"what": "consent:1:en", "days": "14"})
+    browser = world.coordinator()
+    page = browser.soup(LINKS)
+    note = page.select_one("main .flash-note")
+    assert note is not None
+    assert "none is on file" in note.get_text()
+    assert [link["href"] for link in note.select("a")] == [f"{WHO}/identity"]
+    assert not page.select("form [name=what]"), "nothing is offered that would be refused"
+    assert "Nothing waits" not in page.get_text()
+    token = page.select("meta[name=csrf-token]")[0]["content"]
+    reply = browser.send(LINKS, {"csrf_token": token, "what": "consent:1:en", "days": "14"})
     assert (reply.status_code, "Add it to the personal data first" in words(reply)) == (409, True)
 
 
@@ -404,6 +445,20 @@ def test_who_is_given_a_link_in_a_language_reads_the_questions_in_it(shared_data
     assert "Schmerz der letzten Woche" in page
     assert "Days with pain" in page  # what has no words in it stays as the study words it
     assert "Pain, past week" in stranger(world).get(given(world, "questions:baseline")).text
+
+
+def test_what_is_wrong_by_a_german_link_names_the_question_in_german(shared_database: Database):
+    german = {"language": "de", "items": [{"code": "pain_nrs", "label": "Schmerz der letzten Woche"}]}
+    forms = [{**f, "texts": [german], "presentation": "screen"} if f["code"] == "pain" else f for f in ANSWERED]
+    world = World(shared_database, instruments=forms)
+    world.consented()
+    for about in ("questions:baseline", "questions:baseline:de"):  # somebody reads it in the words of the study first
+        path, phone = given(world, about), stranger(world)
+        refused = phone.send(path, form_in(BeautifulSoup(phone.get(path).text, "html.parser"), path))
+    assert refused.status_code == 422
+    said = BeautifulSoup(refused.text, "html.parser").select_one(".error-summary")
+    assert said is not None
+    assert "Schmerz der letzten Woche: Antworten Sie" in said.get_text()
 
 
 def test_by_a_german_link_a_comma_is_a_decimal_sign_and_a_date_is_asked_for_in_three_fields(shared_database: Database):

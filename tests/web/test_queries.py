@@ -2,6 +2,7 @@
 
 import csv
 import io
+from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
@@ -11,7 +12,7 @@ from app.capture.models import DataQuery
 from app.foundation.database import Database, table_of
 from tests.web.browser import Browser, counted_statements, form_in
 from tests.web.pdf import text_of
-from tests.web.test_entries import FORM, PAIN, VISIT, World, at_the_visit
+from tests.web.test_entries import FORM, PAIN, VISIT, World, at_the_visit, put
 
 __all__ = ["at_the_visit"]
 
@@ -68,13 +69,11 @@ def test_a_query_goes_from_the_monitor_to_the_site_and_back(world: World):
     thread = form.select_one("#query-pain_nrs")
     assert thread is not None
     assert ASKED in thread.get_text()
-    fields = form_in(form, f"{path}/answer")
-    assert fields["back"] == [FORM]
-    # The reply belongs to a form of its own, so that saving the entry sends nothing of it and the reverse.
-    box = thread.select_one("textarea")
-    assert box is not None
-    assert (box["name"], box["form"]) == ("text", f"query-form-{path.rpartition('/')[2]}")
-    said = coordinator.send(f"{path}/answer", {**fields, "text": "The diary is wrong."})
+    number = path.rpartition("/")[2]
+    fields = form_in(form, FORM)
+    said = coordinator.send(
+        FORM, {**fields, f"query-{number}-text": "The diary is wrong.", "save-as": f"answer-{number}"}
+    )
     assert said.headers["location"] == f"{FORM}?done=query_answered#query-pain_nrs"
     assert coordinator.get(path).headers["location"] == ITEM
 
@@ -100,6 +99,85 @@ def test_a_query_goes_from_the_monitor_to_the_site_and_back(world: World):
     after = words(manager.soup(ITEM))
     assert "Closed" in after
     assert coordinator.send(f"{path}/answer", {**answered, "text": "More"}).status_code == 409
+
+
+def test_an_answer_that_is_typed_in_the_form_goes_with_its_save(world: World):
+    asked(world)
+    path = path_of(world)
+    number = path.rpartition("/")[2]
+    box, coordinator = f"query-{number}-text", world.browser("coordinator")
+    fields = {**coordinator.form(FORM), "pain_nrs": "3", box: "It was 3, as the diary says."}
+    assert fields[f"query-{number}-version"] == ["1"]
+    # A draft holds it, and so does a form that is refused: a change without its reason.
+    put(coordinator, fields)
+    assert coordinator.form(FORM)[box][0].strip() == fields[box]
+    refused = coordinator.send(FORM, fields)
+    assert (refused.status_code, form_in(refused_page(refused), FORM)[box][0].strip()) == (422, fields[box])
+    assert state_of(world, number) == "open"
+    named = coordinator.send(FORM, {**fields, "form-why": "Misread", box: "That was the sham."})
+    assert (named.status_code, f"#{box}" in str(refused_page(named).select_one(".error-summary"))) == (422, True)
+    assert (state_of(world, number), world.entry()["version"]) == ("open", 1), "neither without the other"
+    for _ in range(2):
+        assert coordinator.send(FORM, {**fields, "form-why": "Misread"}).status_code == 303
+    assert (state_of(world, number), world.entry()["values"]["pain_nrs"], world.drafts()) == ("answered", 3, 0)
+    page = words(world.browser("data_manager").soup(ITEM))
+    assert page.count("It was 3, as the diary says.") == 1
+    late = coordinator.send(FORM, {**coordinator.form(FORM), f"query-{number}-version": "1", box: "And more"})
+    assert (late.status_code, "Somebody wrote to this query" in late.text) == (422, True)
+    assert form_in(refused_page(late), FORM)[box][0].strip() == "And more", (
+        "what cannot be sent any more is still there"
+    )
+
+
+def test_an_answer_by_its_own_button_saves_nothing_else_and_keeps_the_form(world: World):
+    asked(world)
+    number = path_of(world).rpartition("/")[2]
+    box, coordinator = f"query-{number}-text", world.browser("coordinator")
+    button = {"save-as": f"answer-{number}"}
+    empty = coordinator.send(FORM, {**coordinator.form(FORM), "pain_nrs": "3", **button})
+    assert (empty.status_code, "Say what you found" in empty.text) == (422, True)
+    assert form_in(refused_page(empty), FORM)["pain_nrs"] == ["3"]
+    sent = coordinator.send(FORM, {**coordinator.form(FORM), "pain_nrs": "3", box: "Asked again: 3.", **button})
+    assert sent.headers["location"] == f"{FORM}?done=query_answered#query-pain_nrs"
+    assert (state_of(world, number), world.entry()["values"]["pain_nrs"]) == ("answered", 5)
+    assert coordinator.form(FORM)["pain_nrs"] == ["3"], "the draft"
+    monitor = world.browser("data_manager", username="manager")
+    asking = form_in(monitor.soup(ITEM), f"{path_of(world)}/close")
+    assert monitor.send(f"{path_of(world)}/requery", {**asking, "text": "Sure?"}).status_code == 303
+    coordinator.post(f"{FORM}/draft", {}, page=FORM)
+    coordinator.send(FORM, {**coordinator.form(FORM), box: "Yes.", **button})
+    assert world.drafts() == 0, "nothing else was typed"
+
+
+def test_all_of_it_agrees_leaves_out_what_is_under_a_query(world: World):
+    monitor = asked(world)
+    record, all_of_it = f"{FORM}/record", {"which": "everything"}
+
+    def verified() -> set[str]:
+        ticks = monitor.soup(record).select("input[name=item]")
+        return {str(tick["value"]) for tick in ticks if tick.has_attr("checked")}
+
+    reply = monitor.post(f"{FORM}/verified", all_of_it, page=record)
+    assert reply.headers["location"] == f"{record}?done=verified_but_asked"
+    assert "without the answers that are under a query" in words(monitor.soup(reply.headers["location"]))
+    assert verified() == {"pain_days", "pain_where", "pain_note"}
+    closing = form_in(monitor.soup(ITEM), f"{path_of(world)}/close")
+    assert monitor.send(f"{path_of(world)}/close", closing).status_code == 303
+    reply = monitor.post(f"{FORM}/verified", all_of_it, page=record)
+    assert reply.headers["location"] == f"{record}?done=verified"
+    assert verified() == {"pain_nrs", "pain_days", "pain_where", "pain_note"}
+    assert monitor.post(ITEM, {"text": "Once more: which?"}).status_code == 303
+    monitor.post(f"{FORM}/verified", all_of_it, page=record)
+    assert "pain_nrs" in verified(), "what was verified before stays so"
+
+
+def refused_page(reply: Any) -> BeautifulSoup:
+    return BeautifulSoup(reply.text, "html.parser")
+
+
+def state_of(world: World, number: str) -> str:
+    with world.database.reading() as session:
+        return str(session.execute(select(QUERY.c.state).where(QUERY.c.id == int(number))).scalar_one())
 
 
 def test_the_mark_says_that_something_is_asked_until_it_is_closed(world: World):

@@ -155,6 +155,18 @@ def test_a_missed_visit_needs_its_reason(world, coordinator):
     assert "<b>Ill" not in page.text
 
 
+def test_a_day_corrected_to_outside_the_window_asks_why_it_was_outside(world, coordinator):
+    coordinator.post(f"{VISIT}/held", {}, page=VISIT)
+    fields = {"held_on": "2026-05-04", "why": "Typing error"}
+    asked = coordinator.post(f"{VISIT}/corrected", fields, page=VISIT)
+    assert (asked.status_code, "Say why the visit was held outside it" in asked.text) == (422, True)
+    assert part(soup(asked), "#corrected-reason")["aria-invalid"] == "true"
+    again = {**form_in(soup(asked), f"{VISIT}/corrected"), "reason": "They were abroad"}
+    assert (again["held_on"], again["why"]) == (["2026-05-04"], ["Typing error"])
+    assert coordinator.send(f"{VISIT}/corrected", again).status_code == 303
+    assert (world.visit().held_on, world.visit().reason) == (date(2026, 5, 4), "They were abroad")
+
+
 def test_a_day_is_corrected_and_a_mistake_undone_with_a_reason(world, coordinator):
     coordinator.post(f"{VISIT}/held", {}, page=VISIT)
     assert coordinator.post(f"{VISIT}/corrected", {"held_on": "2026-07-05"}, page=VISIT).status_code == 422

@@ -5,8 +5,9 @@ fall together. Who saves upon an older version than the stored one is told so, a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -28,10 +29,11 @@ from app.capture.coding.following import follow_texts
 from app.capture.double import held as double
 from app.capture.double import rules as twice
 from app.capture.groups import document_of
+from app.capture.queries.actions import answer_query
 from app.capture.reads import ENTRY, SIGNATURE, entry_of
 from app.capture.rules import CLOCK_SET, IN_ERROR, EntryState, ItemChange, canonical, changes, still_open
 from app.capture.status import EntryStatus
-from app.foundation.errors import Conflict, FieldProblem, Invalid
+from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
 from app.participants.models import Participant
 from app.people.access import Actor, require
 from app.people.permissions import Permission
@@ -73,6 +75,7 @@ def save_entry(
     source: str | None = None,
     typed_at: datetime | None = None,
     worded: Instrument | None = None,
+    replies: Mapping[int, tuple[str, int]] = MappingProxyType({}),
 ) -> SavedEntry:
     """Save all answers of one form; an item that is not among `values` is blank from now on.
 
@@ -87,6 +90,10 @@ def save_entry(
 
     `worded` is the form in the words that were read, where they are not the study's: what must be put right is said
     in them. The log stays in the words of the study.
+
+    `replies` are answers to queries that were typed in the form: the number of a query of this entry -> the text, and
+    the version of the query that the person saw. They are given with the save, or nothing is saved; what stands
+    against one is told of the field `query-NUMBER-text`.
 
     `base_version` is the version the person saw, 0 for none. `problems` are what could not be read of the form: they
     are reported together with what the checks find. Invalid fields are item codes, CODE__why where a reason for a
@@ -105,6 +112,8 @@ def save_entry(
         # Before anything is said of the answers: nobody learns the first entry from what is wrong with their own.
         refuse_if(about, twice.why_not_change(stands.state, stands.first_by, by=by), action="entry.save")
     refuse_if(about, IN_ERROR if entry is not None and entry.is_in_error else None, action="entry.save")
+    # While the entry is held: whoever corrects it holds it first, and then the queries that this settles.
+    problems = [*problems, *_answered(session, study, replies, by=by, now=now)]
     local = now.astimezone(ZoneInfo(place.timezone))
 
     read_as = worded or form
@@ -183,6 +192,22 @@ def save_entry(
     record(session, study.code, told, by=by, now=now, why=source)
     version = (entry.version if entry else 0) + bool(log)
     return SavedEntry(version, status, judgement, tuple(change.item for change in different))
+
+
+def _answered(
+    session: Session, study: StudyInUse, replies: Mapping[int, tuple[str, int]], *, by: Actor, now: datetime
+) -> list[FieldProblem]:
+    """Give these answers to queries; what stands against them."""
+    problems = []
+    for number, (text, version) in sorted(replies.items()):
+        field = f"query-{number}-text"
+        try:
+            answer_query(session, study, number, text=text, version=version, by=by, now=now)
+        except Invalid as problem:
+            problems += [replace(each, field=field) for each in problem.problems]
+        except (Conflict, Refused) as problem:
+            problems.append(FieldProblem(field, "state", problem.reason))
+    return problems
 
 
 def _retired(form: Instrument, values: Mapping[str, object]) -> dict[str, object]:

@@ -11,7 +11,7 @@ from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
 from app.mail.actions import About, queue
 from app.participants.identity import open_identity
 from app.participants.links import rules
-from app.participants.links.reads import LINK, Opened
+from app.participants.links.reads import LINK, Opened, born
 from app.participants.links.rules import Purpose
 from app.participants.models import Participant
 from app.participants.reads import held
@@ -59,7 +59,7 @@ def give_link(
         raise Invalid(problems)
     standing = held(session, participant.id)
     level = withdrawal_level(definition, standing.withdrawal_level or "")
-    born_known = purpose is not Purpose.CONSENT or bool(_born(session, participant.id))
+    born_known = purpose is not Purpose.CONSENT or bool(born(session, participant.id))
     if reason := rules.why_not_give(purpose, standing.status, level, born_known=born_known):
         raise Refused(reason, **where)
     # Of two links for one thing only the newer works: it is the one that the participant looks for.
@@ -161,13 +161,17 @@ def open_link(session: Session, opened: Opened, *, by: Actor, now: datetime) -> 
 
 
 def is_born_on(session: Session, opened: Opened, typed: str, *, by: Actor, now: datetime) -> bool:
-    """Whether somebody knows the participant's date of birth (YYYY-MM-DD); after five wrong ones the link is locked."""
+    """Whether somebody knows the participant's date of birth, typed as the language of the link writes one.
+
+    After five wrong ones the link is locked. Invalid, and no try, where it is no date.
+    """
+    typed = rules.birthday_typed(typed, opened.link.language)
     # A try is taken first, and given back where it was right: many at once are no more tries than one by one.
     taken = update(LINK).where(LINK.c.id == opened.link.id, LINK.c.tries < rules.MOST_TRIES)
     if session.execute(taken.values(tries=LINK.c.tries + 1).returning(LINK.c.id)).scalar() is None:
         return False
-    born = _born(session, opened.link.participant_id)
-    if born is not None and same(born, typed.strip()):
+    on_file = born(session, opened.link.participant_id)
+    if on_file is not None and same(on_file, typed):
         session.execute(update(LINK).where(LINK.c.id == opened.link.id).values(tries=LINK.c.tries - 1))
         return True
     _written(session, opened, "link.identity_not_proven", by=by, now=now)
@@ -189,8 +193,3 @@ def finish_link(session: Session, opened: Opened, *, by: Actor, now: datetime) -
 def _written(session: Session, opened: Opened, action: str, *, by: Actor, now: datetime) -> None:
     change = Change(action, opened.participant.code, f"link/{opened.link.about}")
     record(session, opened.study.code, [change], by=by, now=now)
-
-
-def _born(session: Session, participant_id: int) -> str | None:
-    opened = open_identity(session, participant_id)
-    return opened[1].personal.date_of_birth if opened is not None else None

@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from app.foundation.crypto.secrets import token_hash
 from app.foundation.database import instance_of, table_of
-from app.participants.identity import PARTICIPANT
+from app.participants.identity import PARTICIPANT, open_identity
 from app.participants.links.rules import is_open
 from app.participants.models import Participant, ParticipantLink
 from app.people.access import Actor
@@ -60,20 +60,21 @@ class Opened:
 
 def link_of(session: Session, token: str, *, now: datetime) -> Opened | None:
     """What the secret of a link opens at this moment; None for one that never was, was used, ended or is too old."""
+    found = known_link(session, token)
+    return found if found is not None and is_open(found.link, now) else None
+
+
+def known_link(session: Session, token: str) -> Opened | None:
+    """The link of this secret, whether it works or not; None for one that never was."""
     row = session.execute(_BY_TOKEN, {"token_hash": token_hash(token)}).mappings().first()
-    if row is None or not is_open(link := instance_of(ParticipantLink, row), now):
+    if row is None:
         return None
+    link = instance_of(ParticipantLink, row)
     found = session.execute(_WHERE.where(PARTICIPANT.c.id == link.participant_id)).mappings().one()
     participant = instance_of(Participant, {name: found[name] for name in PARTICIPANT.c.keys()})  # noqa: SIM118
     version = found["version_id"]
     study = StudyInUse(participant.study_id, found["study_code"], version, definition(session, version))
     return Opened(link, study, participant, found["site_code"], found["site_name"], found["timezone"])
-
-
-def done_link(session: Session, token: str) -> ParticipantLink | None:
-    """The link whose purpose is done: whoever opens it once more, or sends the same, is thanked; nobody else is."""
-    row = session.execute(_BY_TOKEN, {"token_hash": token_hash(token)}).mappings().first()
-    return instance_of(ParticipantLink, row) if row is not None and row["done_at"] is not None else None
 
 
 def links_of(session: Session, participant_id: int) -> list[ParticipantLink]:
@@ -83,3 +84,9 @@ def links_of(session: Session, participant_id: int) -> list[ParticipantLink]:
     """
     query = select(*LINK.c).where(LINK.c.participant_id == participant_id).order_by(LINK.c.id.desc())
     return [instance_of(ParticipantLink, row) for row in session.execute(query).mappings()]
+
+
+def born(session: Session, participant_id: int) -> str | None:
+    """The date of birth that is on file (YYYY-MM-DD), or None; for whoever compares it, and shows it to nobody."""
+    opened = open_identity(session, participant_id)
+    return opened[1].personal.date_of_birth if opened is not None else None

@@ -4,6 +4,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from app.foundation.errors import FieldProblem, Invalid
+from app.foundation.partial_dates import days_of, ways_to_read
 from app.participants.rules.status import why_not_contact
 from app.participants.status import Status
 from app.studies.definition import Instrument, Study, WithdrawalLevel
@@ -49,6 +51,22 @@ def state_of(link: Given, now: datetime) -> str:
     if link.tries >= MOST_TRIES:
         return "locked"
     return "open" if now < link.expires_at else "expired"
+
+
+def birthday_typed(text: str, language: str) -> str:
+    """A date of birth, typed as people of this language write one, as YYYY-MM-DD.
+
+    Invalid, naming `born`, where it is no date: what nobody can read says nothing of who somebody is.
+    """
+    ways = ways_to_read(text, language)
+    if len(ways) == 1 and (meant := days_of(ways[0])) is not None and meant[0] == meant[1]:
+        return ways[0]
+    words = "This cannot be read as a date. Type day, month and year, as in the example."
+    if not text.strip():
+        words = "Type your date of birth: day, month and year."
+    elif len(ways) > 1:
+        words = "This date can be read in two ways. Write the month as a word."
+    raise Invalid([FieldProblem("born", "date", words)])
 
 
 def asked_of_participants(study: Study, visit: str) -> tuple[Instrument, ...]:

@@ -2,10 +2,12 @@
 
 import re
 import unicodedata
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 
 from app.foundation.errors import FieldProblem
+from app.foundation.partial_dates import ways_to_read
 
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+").fullmatch
 _PHONE = re.compile(r"\+?[0-9 ()/.-]{3,40}").fullmatch
@@ -46,11 +48,20 @@ class PersonalData:
 FIELDS = tuple(one.name for one in fields(PersonalData))
 
 
+_APOSTROPHES = re.compile("['\u2018\u2019\u02bc\u02b9\u2032`\u00b4]")
+_HYPHENS = re.compile("[-\u2010\u2011\u2012\u2013]")
+
+
 def initials(personal: PersonalData) -> str:
     """The first letters of given and family name, e.g. AB; empty without names."""
     return "".join(
         name.strip()[0].upper() for name in (personal.given_name, personal.family_name) if (name or "").strip() and name
     )
+
+
+def days_meant(text: str, language: str) -> frozenset[str]:
+    """The dates (YYYY-MM-DD) that this text can be, as people of the language write one; none where it is no date."""
+    return frozenset(way for way in ways_to_read(text, language) if len(way) == len("YYYY-MM-DD"))
 
 
 def why_not_look_for(text: str) -> str | None:
@@ -65,17 +76,26 @@ def why_not_look_for(text: str) -> str | None:
     return None if "@" in text or letters >= LEAST_LETTERS else "Type two letters of a name or more."
 
 
-def fits(personal: PersonalData, text: str) -> bool:
+def fits(personal: PersonalData, text: str, *, born: Collection[str] = ()) -> bool:
     """Whether this may be the person somebody looks for: every word begins a word of their name, in whatever order,
-    without regard to case and accents; or their date of birth, part of their telephone number or of their address.
+    without regard to case, accents, apostrophes and hyphens; or their date of birth, part of their telephone number or
+    of their address. `born` are the dates that the text can be (`days_meant`).
     """
     text = text.strip()
+    if personal.date_of_birth is not None and personal.date_of_birth in born:
+        return True
     if "@" in text:
         return text.casefold() in (personal.email or "").casefold()
     if _PHONE(text):
         return text == personal.date_of_birth or _digits(text).lstrip("0") in _digits(personal.phone)
-    names = _words(f"{personal.given_name or ''} {personal.family_name or ''}")
-    return all(any(name.startswith(word) for name in names) for word in _words(text))
+    names = {word for way in _ways_to_join(f"{personal.given_name or ''} {personal.family_name or ''}") for word in way}
+    return any(all(any(name.startswith(word) for name in names) for word in way) for way in _ways_to_join(text))
+
+
+def _ways_to_join(text: str) -> list[list[str]]:
+    """The words of a name, as they are parted by its apostrophes and hyphens; without the first; without either."""
+    without = _APOSTROPHES.sub("", text)
+    return [_words(text), _words(without), _words(_HYPHENS.sub("", without))]
 
 
 def in_common(one: PersonalData, other: PersonalData) -> tuple[str, ...]:

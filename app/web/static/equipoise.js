@@ -104,8 +104,7 @@ class Draft {
         const kept = new URLSearchParams(body);
         if (version && field) { field.value = version; kept.set('version', version); }
         this.saved = kept.toString();
-        const now = new Date().toLocaleTimeString(document.documentElement.lang, {hour: '2-digit', minute: '2-digit', hour12: false});
-        this.say('saved', {time: now});
+        this.say('saved', {time: reply.headers.get('X-Draft-Time')}); // by the clock of the site
         if (this.dirty) again = 400;
         this.had?.();
       } else if (reply.status === 409 || reply.status === 412) {
