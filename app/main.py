@@ -35,6 +35,7 @@ from app.dependencies import (
 from app.foundation import clock
 from app.foundation.database import Database
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Problem, Refused
+from app.foundation.failures import told
 from app.foundation.turns import OneByOne
 from app.rendering import STATIC
 from app.reports.kept import KeptCounts
@@ -101,7 +102,13 @@ class Guard:
             refused = PlainTextResponse("This request came from another site. Open Equipoise itself.", 403)
             await refused(scope, receive, guarded)
             return
-        await self.inner(scope, receive, guarded)
+        try:
+            await self.inner(scope, receive, guarded)
+        except ClientDisconnect:  # the browser left while a file was on its way
+            raise
+        except Exception as error:  # answered within, unless an answer had begun; here it is known by its number
+            log.error("request %s failed: %s", scope["state"]["request_id"], told(error), exc_info=settings_debug())
+            raise
 
 
 def _announced(scope: Scope) -> int:
@@ -282,9 +289,7 @@ def _handle_problems(application: FastAPI) -> None:
     def gone(_: Request, __: Exception) -> Response:
         return Response(status_code=400)  # the browser left while it was sending; nobody reads this
 
-    def unexpected(request: Request, error: Exception) -> Response:
-        # Only the kind of error and where: its text could hold what somebody typed (SEC-47).
-        log.error("request %s failed: %s", request.state.request_id, type(error).__name__, exc_info=settings_debug())
+    def unexpected(request: Request, _: Exception) -> Response:
         words = f"Something went wrong, and nothing was saved. Tell your administrator: {request.state.request_id}."
         if _is_api(request):
             return JSONResponse(

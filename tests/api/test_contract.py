@@ -150,6 +150,11 @@ def test_a_failure_of_ours_has_every_header_and_says_nothing_of_what_was_sent(wo
     assert "default-src 'none'" in reply.headers["content-security-policy"]
     assert reply.headers["cache-control"] == "no-store"
     assert "aubergine" not in reply.text + caplog.text
+    # The administrator who is told the number finds the place by it.
+    number = reply.json()["detail"].rpartition(" ")[2].rstrip(".")
+    (line,) = [one.getMessage() for one in caplog.records if number in one.getMessage()]
+    assert line.startswith(f"request {number} failed: ValueError at tests/api/test_contract.py:")
+    assert " in <lambda> < app/participants/actions.py:" in line
     try:
         int("aubergine")
     except ValueError:
@@ -160,6 +165,22 @@ def test_a_failure_of_ours_has_every_header_and_says_nothing_of_what_was_sent(wo
     assert "aubergine" not in logging.Formatter().format(raised)
     assert log_config()["handlers"]["default"]["filters"] == ["only_the_kind"]
     logging.config.dictConfig(log_config())
+
+
+def test_a_file_that_breaks_off_on_its_way_is_in_the_log_with_its_place(world, monkeypatch, caplog):
+    manager = world.client("data_manager")
+
+    def broken(*_: Any, **__: Any) -> Iterator[bytes]:
+        yield b"a,b"
+        raise KeyError("aubergine")
+
+    monkeypatch.setattr("app.exports.delivery.pieces", broken)
+    with pytest.raises(KeyError):
+        manager.request("GET", "/exports/participants.csv")
+    (line,) = [one.getMessage() for one in caplog.records if "failed: KeyError" in one.getMessage()]
+    assert "failed: KeyError at tests/api/test_contract.py:" in line
+    assert " in broken < app/exports/delivery.py:" in line
+    assert "aubergine" not in caplog.text
 
 
 @pytest.mark.requirement("SEC-46")
