@@ -26,10 +26,12 @@ from app.audit.actions import record_refusal
 from app.audit.clocks import read_clocks
 from app.dependencies import (
     LARGEST_UPLOAD,
+    WHOLE_PAGE,
     AlreadyAnswered,
     SecondFactorNeeded,
     SignInNeeded,
     TokenNeeded,
+    is_unattended,
     problem_json,
 )
 from app.foundation import clock
@@ -82,7 +84,7 @@ class Guard:
         if scope["type"] != "http":
             await self.inner(scope, receive, send)
             return
-        scope.setdefault("state", {})["request_id"] = secrets.token_hex(8)
+        request_id = scope.setdefault("state", {})["request_id"] = secrets.token_hex(8)
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -107,7 +109,7 @@ class Guard:
         except ClientDisconnect:  # the browser left while a file was on its way
             raise
         except Exception as error:  # answered within, unless an answer had begun; here it is known by its number
-            log.error("request %s failed: %s", scope["state"]["request_id"], told(error), exc_info=settings_debug())
+            log.error("request %s failed: %s", request_id, told(error), exc_info=settings_debug())
             raise
 
 
@@ -248,6 +250,8 @@ def _handle_problems(application: FastAPI) -> None:
 
     def sign_in_needed(request: Request, error: Exception) -> Response:
         assert isinstance(error, SignInNeeded)
+        if is_unattended(request):
+            return Response(headers=WHOLE_PAGE)  # which then leads to the sign-in, and back
         return sign_in.ask_to_sign_in(request, error.typed)
 
     def second_factor_needed(_: Request, __: Exception) -> Response:

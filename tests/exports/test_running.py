@@ -163,7 +163,7 @@ def test_a_file_is_for_whoever_asked_and_goes_after_a_week(
     database: Database, study: StudyInUse, manager: Actor, folder: Path
 ):
     asked = ask(database, study, manager)
-    assert history.why_no_file(asked, by=manager) == "It is being made. Come back in a moment."
+    assert history.why_no_file(asked, by=manager) == "It waits its turn. Come back in a moment."
     running.make_waiting(database, folder, lambda: NOW)
     made = found(database, study, manager, asked.number)
     assert history.why_no_file(made, by=manager) is None
