@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -22,6 +22,7 @@ import app.api
 import app.web
 from app.api.pleasant import Pleasant
 from app.api.redcap.errors import unreadable
+from app.api.wrong import field_problem
 from app.audit.actions import record_refusal
 from app.audit.clocks import read_clocks
 from app.dependencies import (
@@ -36,7 +37,7 @@ from app.dependencies import (
 )
 from app.foundation import clock
 from app.foundation.database import Database
-from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Problem, Refused
+from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Problem, Refused
 from app.foundation.failures import told
 from app.foundation.turns import OneByOne
 from app.rendering import STATIC
@@ -272,7 +273,7 @@ def _handle_problems(application: FastAPI) -> None:
 
     def not_valid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        problems = [_not_valid(each) for each in error.errors()]
+        problems = [field_problem(each) for each in error.errors()]
         if _is_api(request):
             return problem_json(422, Invalid(problems), "Not valid")
         return problem_page(request, 404, "Not found", NotFound().reason)
@@ -324,18 +325,6 @@ def settings_debug() -> bool:
     import sys
 
     return sys.flags.dev_mode
-
-
-def _not_valid(error: Mapping[str, Any]) -> FieldProblem:
-    """What is wrong with one field; of a body that is none at all, how to send one."""
-    where, kind, words = error["loc"], error["type"], error["msg"]
-    if kind == "json_invalid":
-        why = error.get("ctx", {}).get("error", words)
-        words = f"The body is no JSON ({why}). Mend it at character {where[-1]}, and send it again in UTF-8."
-        return FieldProblem("body", kind, words)
-    if kind == "model_attributes_type" and tuple(where) == ("body",):
-        return FieldProblem("body", kind, "Send the body as a JSON object, with Content-Type: application/json.")
-    return FieldProblem(".".join(map(str, where[1:])) or str(where[0]), kind, words)
 
 
 def _detail(error: HTTPException) -> str:
