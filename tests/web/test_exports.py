@@ -225,6 +225,8 @@ def test_the_page_builds_an_export_says_how_scripts_do_it_and_saves_it(
     code = page.get_text()
     for words in ("pandas.read_parquet(name)", "arrow::read_parquet(name)", "curl --fail", "visit=week18"):
         assert words in code
+    for setting in ("change=$(grep", "change = reply.headers", "change <- 0  # the change number stands on"):
+        assert setting in code, "what a script uses is set in it"
     frame = pandas.read_parquet(io.BytesIO(browser.get(str(link["href"])).content))
     assert len(frame) == 24
     assert set(frame["visit"]) == {"Week 18"}
