@@ -290,6 +290,14 @@ def test_the_page_builds_an_export_says_how_scripts_do_it_and_saves_it(
     assert "Parquet" in table
 
 
+@pytest.mark.parametrize("file", ["entries.csv", "all.zip", "all.odm"])
+def test_a_direct_download_says_that_it_cannot_go_on_and_is_the_same_anew(browser: Browser, file: str):
+    first = browser.get(f"/mini/exports/{file}")
+    assert first.headers["accept-ranges"] == "none"
+    again = browser.get(f"/mini/exports/{file}", headers={"Range": "bytes=100-199"})
+    assert (again.status_code, again.content) == (200, first.content)
+
+
 ASKS = {"HX-Request": "true", "HX-Target": "div#how-far", "X-Unattended": "true"}
 
 
