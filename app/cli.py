@@ -33,7 +33,9 @@ from app.foundation.errors import Problem
 from app.people import actions as people
 from app.people import reads as persons
 from app.people.access import Actor, Grant
-from app.people.permissions import Role
+from app.people.permissions import Permission, Role
+from app.people.rules import NOT_FOR_TOKENS, why_not_scopes
+from app.people.scopes import PRESETS, grouped
 from app.randomisation import actions as randomisation
 from app.randomisation import commitment
 from app.randomisation import reads as sequences
@@ -532,7 +534,12 @@ def token_create(
     redcap: Annotated[bool, typer.Option(help="In the form that clients of the REDCap-compatible API want.")] = False,
     super_: Annotated[bool, typer.Option("--super", help="A super token, which makes drafts of studies.")] = False,
 ) -> None:
-    """Create a token for a person in a study, and print it once. Asks for that person's password."""
+    """Create a token for a person in a study, and print it once. Asks for that person's password.
+
+    Without a scope that there is, it says which there are before it asks for anything.
+    """
+    if not super_ and (reason := why_not_scopes(scope or (), set(Permission))):
+        fail(f"{reason} Repeat --scope for each of these that it needs:\n{scopes_in_words()}")
     database = open_database(Settings())
     now = clock.now()
     with reported(), database.writing() as session:
@@ -553,6 +560,17 @@ def token_create(
             chosen: dict[str, Any] = {"scopes": frozenset(scope or ()), "sites": site or (), "hexadecimal": redcap}
             _, token = people.create_token(session, **common, **chosen)
     out.print(token, markup=False)
+
+
+def scopes_in_words() -> str:
+    """Every scope that a token can have, a line each below what it is for; then what is chosen together, and how."""
+    lines = []
+    for label, members in grouped(set(Permission) - NOT_FOR_TOKENS):
+        lines += ["", f"{label}:", *(f"  {code:<28} {words}" for code, words in members)]
+    together = [(each.words, each.scopes) for each in PRESETS if each.scopes]
+    lines += ["", "Chosen together on the account page:"]
+    lines += [f"  {words}: {' '.join(f'--scope {each.value}' for each in scopes)}" for words, scopes in together]
+    return "\n".join(lines)
 
 
 def act_as(session: Session, username: str, study: StudyInUse) -> Actor:

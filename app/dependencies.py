@@ -506,10 +506,21 @@ def _in_use(request: Request, session: Session, found: people.AskedStudy) -> Stu
     return study_as_made(session, study, code, visit, parts.get("instrument")) if visit else study
 
 
+WHOLE_PAGE = {"HX-Refresh": "true"}
+"""Has a page that asked for a part of itself be loaded anew, as a whole."""
+
+
+def is_unattended(request: Request) -> bool:
+    """Whether a page asks by itself, from time to time, how something goes on."""
+    return request.headers.get("X-Unattended") == "true"
+
+
 def page_in_study(request: Request, session: Reading) -> Here:
-    """A page inside a study."""
+    """A page inside a study. One that asks by itself keeps no session alive: nobody may be there any more."""
     # Read here and not declared: hundreds of pages would each have it analysed when the server starts.
-    return _here(request, session, {}, study=request.path_params["study"], unsafe=False)
+    _refuse_nul_in_query(request)
+    study = request.path_params["study"]
+    return _here(request, session, {}, study=study, unsafe=False, touch=not is_unattended(request))
 
 
 def logged_page_in_study(request: Request, session: Writing) -> Here:

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query
@@ -16,7 +18,7 @@ from app.exports.history import Made
 from app.exports.keeping import Kept
 from app.exports.manifest import manifest
 from app.foundation import clock
-from app.foundation.errors import NotFound, Refused
+from app.foundation.errors import Invalid, NotFound, Refused
 
 
 def asked(
@@ -41,6 +43,21 @@ def asked(
 
 
 Asked = Annotated[Choice, Depends(asked)]
+IN_ADDRESSES = {"instruments": "instrument", "visits": "visit", "sites": "site", "tables": "table"}
+"""A field of a choice -> what an address calls it."""
+
+
+@contextmanager
+def as_sent() -> Iterator[None]:
+    """Problems of a choice that came in an address name its parameters, not the fields that they become."""
+    try:
+        yield
+    except Invalid as problem:
+        raise Invalid(
+            [replace(each, field=IN_ADDRESSES.get(each.field, each.field)) for each in problem.problems]
+        ) from None
+
+
 ChangedSince = Annotated[
     int | None,
     Query(ge=0, lt=2**31, description="Only what changed from this change number on, and what was removed."),
@@ -66,19 +83,20 @@ def table_file(
     since: int | None = None,
 ) -> StreamingResponse:
     """One table as a file."""
-    sent = delivery.deliver(
-        here.session,
-        database_of(here.request),
-        here.the_study,
-        table,
-        delivery.any_named(extension, spreadsheet=spreadsheet),
-        choice=choice,
-        bom=bom,
-        dummy=dummy,
-        since=since,
-        by=here.actor,
-        clock=clock.now,
-    )
+    with as_sent():
+        sent = delivery.deliver(
+            here.session,
+            database_of(here.request),
+            here.the_study,
+            table,
+            delivery.any_named(extension, spreadsheet=spreadsheet),
+            choice=choice,
+            bom=bom,
+            dummy=dummy,
+            since=since,
+            by=here.actor,
+            clock=clock.now,
+        )
     return streamed(here, sent)
 
 
@@ -95,9 +113,8 @@ def bundle_file(
     if len(wanted.tables) == 1 and not wanted.is_whole:
         # One table in a ZIP is asked for by name with its codebook.
         wanted = wanted.model_copy(update={"tables": (*wanted.tables, "codebook")})
-    return streamed(
-        here,
-        delivery.deliver_choice(
+    with as_sent():
+        sent = delivery.deliver_choice(
             here.session,
             database_of(here.request),
             here.the_study,
@@ -105,8 +122,8 @@ def bundle_file(
             since=since,
             by=here.actor,
             clock=clock.now,
-        ),
-    )
+        )
+    return streamed(here, sent)
 
 
 def kept_file(here: Here, made: Made) -> Response:

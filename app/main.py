@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -22,19 +22,23 @@ import app.api
 import app.web
 from app.api.pleasant import Pleasant
 from app.api.redcap.errors import unreadable
+from app.api.wrong import field_problem
 from app.audit.actions import record_refusal
 from app.audit.clocks import read_clocks
 from app.dependencies import (
     LARGEST_UPLOAD,
+    WHOLE_PAGE,
     AlreadyAnswered,
     SecondFactorNeeded,
     SignInNeeded,
     TokenNeeded,
+    is_unattended,
     problem_json,
 )
 from app.foundation import clock
 from app.foundation.database import Database
-from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Problem, Refused
+from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Problem, Refused
+from app.foundation.failures import told
 from app.foundation.turns import OneByOne
 from app.rendering import STATIC
 from app.reports.kept import KeptCounts
@@ -81,7 +85,7 @@ class Guard:
         if scope["type"] != "http":
             await self.inner(scope, receive, send)
             return
-        scope.setdefault("state", {})["request_id"] = secrets.token_hex(8)
+        request_id = scope.setdefault("state", {})["request_id"] = secrets.token_hex(8)
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -101,7 +105,13 @@ class Guard:
             refused = PlainTextResponse("This request came from another site. Open Equipoise itself.", 403)
             await refused(scope, receive, guarded)
             return
-        await self.inner(scope, receive, guarded)
+        try:
+            await self.inner(scope, receive, guarded)
+        except ClientDisconnect:  # the browser left while a file was on its way
+            raise
+        except Exception as error:  # answered within, unless an answer had begun; here it is known by its number
+            log.error("request %s failed: %s", request_id, told(error), exc_info=settings_debug())
+            raise
 
 
 def _announced(scope: Scope) -> int:
@@ -241,6 +251,8 @@ def _handle_problems(application: FastAPI) -> None:
 
     def sign_in_needed(request: Request, error: Exception) -> Response:
         assert isinstance(error, SignInNeeded)
+        if is_unattended(request):
+            return Response(headers=WHOLE_PAGE)  # which then leads to the sign-in, and back
         return sign_in.ask_to_sign_in(request, error.typed)
 
     def second_factor_needed(_: Request, __: Exception) -> Response:
@@ -261,7 +273,7 @@ def _handle_problems(application: FastAPI) -> None:
 
     def not_valid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        problems = [_not_valid(each) for each in error.errors()]
+        problems = [field_problem(each) for each in error.errors()]
         if _is_api(request):
             return problem_json(422, Invalid(problems), "Not valid")
         return problem_page(request, 404, "Not found", NotFound().reason)
@@ -282,9 +294,7 @@ def _handle_problems(application: FastAPI) -> None:
     def gone(_: Request, __: Exception) -> Response:
         return Response(status_code=400)  # the browser left while it was sending; nobody reads this
 
-    def unexpected(request: Request, error: Exception) -> Response:
-        # Only the kind of error and where: its text could hold what somebody typed (SEC-47).
-        log.error("request %s failed: %s", request.state.request_id, type(error).__name__, exc_info=settings_debug())
+    def unexpected(request: Request, _: Exception) -> Response:
         words = f"Something went wrong, and nothing was saved. Tell your administrator: {request.state.request_id}."
         if _is_api(request):
             return JSONResponse(
@@ -315,18 +325,6 @@ def settings_debug() -> bool:
     import sys
 
     return sys.flags.dev_mode
-
-
-def _not_valid(error: Mapping[str, Any]) -> FieldProblem:
-    """What is wrong with one field; of a body that is none at all, how to send one."""
-    where, kind, words = error["loc"], error["type"], error["msg"]
-    if kind == "json_invalid":
-        why = error.get("ctx", {}).get("error", words)
-        words = f"The body is no JSON ({why}). Mend it at character {where[-1]}, and send it again in UTF-8."
-        return FieldProblem("body", kind, words)
-    if kind == "model_attributes_type" and tuple(where) == ("body",):
-        return FieldProblem("body", kind, "Send the body as a JSON object, with Content-Type: application/json.")
-    return FieldProblem(".".join(map(str, where[1:])) or str(where[0]), kind, words)
 
 
 def _detail(error: HTTPException) -> str:

@@ -33,6 +33,7 @@ LEFT_OUT = (
     "exports/named.py",
     "foundation/idempotency.py",
     "foundation/backup.py",
+    "foundation/failures.py",
     "foundation/crypto/",
     "foundation/database.py",
     "foundation/json_parts.py",

@@ -380,6 +380,7 @@ class Wide:
     """
 
     def __init__(self, form: Form, head: int, versions: Mapping[int, str], *, wholes: Sequence[int]) -> None:
+        assert form.fields  # where all that is asked stands in groups, a row has no answers
         assert not form.is_special  # files, signatures and coded texts have cells of their own
         self.form, self.versions, self.wholes = form, versions, wholes
         fields = form.fields

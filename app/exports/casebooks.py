@@ -14,7 +14,7 @@ from app.capture.groups import cells_of
 from app.capture.rules import form_name
 from app.exports import reads, tables
 from app.exports.batches import stored
-from app.exports.changes import Changed, head_of, require_known
+from app.exports.changes import Changed, require_known, state_of
 from app.exports.choice import Choice
 from app.exports.formats.standards import Standard
 from app.exports.reads import ENTRY, PARTICIPANT, SCREENING, SITE, VERSION
@@ -85,18 +85,15 @@ def open_whole(session: Session, study: StudyInUse, choice: Choice, *, since: in
     if isinstance(choice.format, Standard) and choice.format.is_definition:
         return _definition(session, study, source, by)
     columns = {name: source.table(name).columns for name in COMMON}
-    head = head_of(session, study)
+    state = state_of(session, study)
     loaded = session.execute(select(VERSION.c.loaded_at).where(VERSION.c.id == study.version_id)).scalar_one()
-    last = session.execute(
-        select(LOG.c.at).where(LOG.c.log == study.code, LOG.c.position == head.size - 1)
-    ).scalar_one_or_none()
     people, meanings = _people(session, study, by) if choice.format in NAMING else ((), ())
     return Whole(
         study=study.definition,
         plan=plan,
-        change=head.size,
-        tree_head=head.root,
-        changed_at=last or loaded,
+        change=state.size,
+        leaf=state.leaf,
+        changed_at=state.at or loaded,
         loaded_at=loaded,
         software=version("equipoise"),
         sites=_sites(session, study, choice, by),

@@ -8,6 +8,7 @@ ones. Too much may be said to have changed, never too little.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, bindparam, not_, or_, select
@@ -43,6 +44,17 @@ _TOUCHED = (
     )
     .distinct()
 )
+# Of these nothing came to be otherwise: who took or saw what, and what was refused.
+READING = ("export.%", "%.shown", "%\\_shown", "participant.copied", "log.reviewed", "%\\_refused")
+_LAST = (
+    select(AUDIT_ENTRY.c.position, AUDIT_ENTRY.c.at, AUDIT_ENTRY.c.leaf_hash)
+    .where(
+        AUDIT_ENTRY.c.log == bindparam("of_log"),
+        not_(or_(*(AUDIT_ENTRY.c.action.like(pattern, escape="\\") for pattern in READING))),
+    )
+    .order_by(AUDIT_ENTRY.c.position.desc())
+    .limit(1)
+)
 _HEAD = select(HEAD.c.size, HEAD.c.root).where(HEAD.c.log == bindparam("of_log"))
 
 Key = tuple[str, ...]
@@ -74,6 +86,25 @@ def head_of(session: Session, study: StudyInUse) -> Head:
     """Where the log stands in this very snapshot."""
     row = session.execute(_HEAD, {"of_log": study.code}).first()
     return Head(row.size, row.root.hex()) if row else Head(0, "")
+
+
+@dataclass(frozen=True)
+class State:
+    """The last change of a study: how many entries its log had with it, when it was, and its leaf hash in hexadecimal.
+
+    Whoever takes an export, looks at something, or is refused, is written down as well, and changes nothing: the state
+    is the same before and after, which the head of the log is not.
+    """
+
+    size: int
+    at: datetime | None
+    leaf: str
+
+
+def state_of(session: Session, study: StudyInUse) -> State:
+    """How the study stands in this very snapshot."""
+    row = session.execute(_LAST, {"of_log": study.code}).first()
+    return State(row.position + 1, row.at, row.leaf_hash.hex()) if row else State(0, None, "")
 
 
 @dataclass(frozen=True)

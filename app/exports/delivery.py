@@ -166,6 +166,8 @@ def deliver_choice(
             # Read before the snapshot is, so never too large: whoever asks for what changed since misses nothing.
             "X-Equipoise-Change": str(head_of(session, study).size),
             "X-Equipoise-Export": str(run),
+            # It is made as it leaves, and how long it will be is not known: only a kept file goes on in the middle.
+            "Accept-Ranges": "none",
             **({"X-Equipoise-Arms": "dummy"} if choice.dummy else {}),
         },
         body=_body(database, study, choice, run, since=since, by=by, clock=clock),

@@ -55,6 +55,11 @@ class Made:
         """Whether its file was made to its end."""
         return self.sha256 is not None
 
+    @property
+    def is_coming(self) -> bool:
+        """Whether it waits its turn or is being made."""
+        return self.state in ("waiting", "running")
+
 
 def made_of(row: Any) -> Made:
     """A row of the table, read."""
@@ -105,7 +110,9 @@ def made_numbered(session: Session, study: StudyInUse, number: int, *, by: Actor
 
 def why_no_file(made: Made, *, by: Actor) -> str | None:
     """Why this person cannot have the file of an export that was made for later, or None."""
-    if made.state in ("waiting", "running"):
+    if made.state == "waiting":
+        return "It waits its turn. Come back in a moment."
+    if made.state == "running":
         return "It is being made. Come back in a moment."
     if made.state == "failed":
         return made.problem or "It could not be made. Ask for it again."

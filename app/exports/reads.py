@@ -814,7 +814,7 @@ class Source:
 
     def _instrument(self, code: str) -> Iterator[Row]:
         form, rows = tables.form_of(self.plan, code), self._instrument_rows(code)
-        if form.is_special or self.arm_of is not None:
+        if not form.fields or form.is_special or self.arm_of is not None:
             return rows
         before = (ENTRY.c.visit, *((REPEAT,) if code in self.plan.repeating else ()))
         ahead = 2 + len(before)

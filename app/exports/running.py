@@ -20,6 +20,7 @@ from app.exports.history import RUN, Made, made_of
 from app.exports.keeping import Kept
 from app.foundation.database import Database
 from app.foundation.errors import Problem
+from app.foundation.failures import told
 from app.people.reads import STUDY, acting
 from app.studies.in_use import study_in_use
 
@@ -102,7 +103,7 @@ def make(database: Database, folder: Path, found: tuple[Made, int], clock: Clock
         with database.writing() as session:
             _fail(session, made.number, made.attempts, problem.reason)
     except Exception as problem:  # one that cannot be made must not keep all others waiting
-        log.error("export %s could not be made: %s", made.number, type(problem).__name__)
+        log.error("export %s could not be made: %s", made.number, told(problem))
         with database.writing() as session:
             _again(session, made.number, made.attempts)
     return 0

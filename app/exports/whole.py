@@ -99,16 +99,17 @@ class Somebody:
 class Whole:
     """A study in one snapshot. `casebooks` reads as it is asked, participant by participant, in the order of codes.
 
-    `changed_at` is when the log was written to last: it stands where a format wants to know when the file was made, so
-    that the same snapshot is the same file. `people` and `meanings` are there for a standard that lists them. `columns`
-    are those of the tables in `COMMON`. With `since`, the casebooks are those that may have changed from that change
-    number on.
+    `changed_at` is when anything was changed last: it stands where a format wants to know when the file was made, so
+    that the same state is the same file; `change` and `leaf` say which entry of the log that was, the number of entries
+    with it and its hash. An export is no change (app.exports.changes.State). `people` and `meanings` are there for a
+    standard that lists them. `columns` are those of the tables in `COMMON`. With `since`, the casebooks are those that
+    may have changed from that change number on.
     """
 
     study: Study
     plan: Plan
     change: int
-    tree_head: str
+    leaf: str
     changed_at: datetime
     loaded_at: datetime
     software: str
@@ -122,6 +123,6 @@ class Whole:
 
     @property
     def file_oid(self) -> str:
-        """What names the state that was read: study, change number and tree head of its log, and since which change."""
-        state = f"{self.study.code}.{self.change}.{self.tree_head or 'empty'}"
+        """What names the state that was read: study, the last change in its log, and since which change."""
+        state = f"{self.study.code}.{self.change}.{self.leaf or 'empty'}"
         return state if self.since is None else f"{state}.since.{self.since}"

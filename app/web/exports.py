@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from markupsafe import escape
 from pydantic import ValidationError
 
-from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy
+from app.dependencies import WHOLE_PAGE, ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, is_unattended
 from app.exports import actions, delivery, history, reads
 from app.exports.choice import Choice, Code
 from app.exports.formats import Format, text_of
@@ -251,6 +251,8 @@ def _labels(here: Here) -> dict[str, str]:
 def one_export(here: PageInStudy, number: Number) -> Response:
     """One export: how far it is, its file while it is kept, and its manifest."""
     made = history.made_numbered(here.session, here.the_study, number, by=here.actor)
+    if is_unattended(here.request) and not made.is_coming:
+        return Response(headers=WHOLE_PAGE)
     return show(
         here,
         "exports/made.html",

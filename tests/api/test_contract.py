@@ -127,6 +127,40 @@ def test_a_problem_says_what_happened_in_the_shape_of_rfc_9457(world):
     assert {each["field"] for each in invalid["errors"]} == {"age"}
 
 
+@pytest.mark.parametrize(
+    ("path", "field", "said"),
+    [
+        ("entries.csv?instrument=nope", "instrument", "There is no instrument nope in this study"),
+        ("entries.csv?visit=nope", "visit", "There is no visit nope in this study"),
+        ("all.zip?site=nope", "site", "There is no site nope in this study"),
+        ("all.zip?table=nope", "table", "There is no table nope to be taken so"),
+        ("all.odm?values=labels", "values", "This format holds the whole study"),
+        ("entries.csv?since=abc", "since", "since is a whole number, such as 3. Send one."),
+        ("entries.csv?since=-1", "since", "since is at least 0. Send no less."),
+        ("entries.csv?since=99999", "since", "There is no such change yet"),
+        ("entries.csv?values=x", "values", "values is one of these: codes or labels. Send one of them."),
+    ],
+)
+def test_what_is_wrong_with_an_address_names_the_parameter_as_it_was_sent(world, path, field, said):
+    problem = world.client("data_manager").refused(422, "GET", f"/exports/{path}")
+    assert [each["field"] for each in problem["errors"]] == [field]
+    assert said in problem["errors"][0]["message"]
+    assert said in problem["detail"]
+
+
+def test_what_is_wrong_with_a_body_is_said_in_our_words(world):
+    sent = {"site": "north", "answers": [], "consented_on": "soon", "block_sizes": 4}
+    problem = world.client().refused(422, "POST", "/participants", sent)
+    found = {each["field"]: each["message"] for each in problem["errors"]}
+    assert found["answers"] == "answers is an object. Send one."
+    assert found["block_sizes"] == "There is no block_sizes here. Leave it out, or look up what this address takes."
+    for field, message in found.items():
+        assert field in message
+        assert message in problem["detail"]
+    missing = world.client().refused(422, "POST", "/participants", {"answers": {}})
+    assert missing["detail"] == "site is missing. Send it."
+
+
 def test_what_is_too_large_is_refused_before_it_is_read(shared_database):
     with world_on(shared_database, largest_body=2000) as world:
         body = {**SCREENING, "failure_reason": "x" * 3000}
@@ -150,6 +184,11 @@ def test_a_failure_of_ours_has_every_header_and_says_nothing_of_what_was_sent(wo
     assert "default-src 'none'" in reply.headers["content-security-policy"]
     assert reply.headers["cache-control"] == "no-store"
     assert "aubergine" not in reply.text + caplog.text
+    # The administrator who is told the number finds the place by it.
+    number = reply.json()["detail"].rpartition(" ")[2].rstrip(".")
+    (line,) = [one.getMessage() for one in caplog.records if number in one.getMessage()]
+    assert line.startswith(f"request {number} failed: ValueError at tests/api/test_contract.py:")
+    assert " in <lambda> < app/participants/actions.py:" in line
     try:
         int("aubergine")
     except ValueError:
@@ -160,6 +199,22 @@ def test_a_failure_of_ours_has_every_header_and_says_nothing_of_what_was_sent(wo
     assert "aubergine" not in logging.Formatter().format(raised)
     assert log_config()["handlers"]["default"]["filters"] == ["only_the_kind"]
     logging.config.dictConfig(log_config())
+
+
+def test_a_file_that_breaks_off_on_its_way_is_in_the_log_with_its_place(world, monkeypatch, caplog):
+    manager = world.client("data_manager")
+
+    def broken(*_: Any, **__: Any) -> Iterator[bytes]:
+        yield b"a,b"
+        raise KeyError("aubergine")
+
+    monkeypatch.setattr("app.exports.delivery.pieces", broken)
+    with pytest.raises(KeyError):
+        manager.request("GET", "/exports/participants.csv")
+    (line,) = [one.getMessage() for one in caplog.records if "failed: KeyError" in one.getMessage()]
+    assert "failed: KeyError at tests/api/test_contract.py:" in line
+    assert " in broken < app/exports/delivery.py:" in line
+    assert "aubergine" not in caplog.text
 
 
 @pytest.mark.requirement("SEC-46")

@@ -203,6 +203,18 @@ def test_a_batch_of_sites_is_named_on_the_command_line(equipoise: Installation, 
     assert "No sequence is in use" in equipoise(*asked, "--further", code=1)
 
 
+def test_which_scopes_there_are_is_said_before_a_password_is_asked_for(equipoise: Installation) -> None:
+    equipoise.environment.pop("EQUIPOISE_PASSWORD", None)
+    asked = ("token", "create", "sam", "resolve", "--name", "script")
+    for scopes, why in (((), "Choose at least one scope."), (("--scope", "export"), "There is no scope export.")):
+        said = equipoise(*asked, *scopes, code=1)
+        assert why in said
+        assert "Password" not in said
+        assert re.search(r"^  export\.run +\S", said, re.M)
+        assert "Export: --scope export.run --scope study.read" in said
+        assert "token.create" not in said, "no token is ever given it"
+
+
 @pytest.mark.requirement("SEC-7")
 def test_a_study_that_asks_for_a_second_factor_asks_for_it_here_too(equipoise: Installation, tmp_path: Path) -> None:
     folder = tmp_path / "resolve"

@@ -13,10 +13,12 @@ import pytest
 from sqlalchemy import update
 
 from app.audit.actions import ENTRY as AUDIT
+from app.audit.actions import Change, record, record_refusal
 from app.exports import actions, history, running
 from app.exports.choice import Choice
 from app.exports.delivery import deliver_choice, name_of
 from app.exports.formats import Format
+from app.exports.formats.standards import Standard
 from app.exports.history import RUN, Made
 from app.exports.keeping import PIECE, SEALED, Kept
 from app.exports.manifest import faults, manifest
@@ -161,7 +163,7 @@ def test_a_file_is_for_whoever_asked_and_goes_after_a_week(
     database: Database, study: StudyInUse, manager: Actor, folder: Path
 ):
     asked = ask(database, study, manager)
-    assert history.why_no_file(asked, by=manager) == "It is being made. Come back in a moment."
+    assert history.why_no_file(asked, by=manager) == "It waits its turn. Come back in a moment."
     running.make_waiting(database, folder, lambda: NOW)
     made = found(database, study, manager, asked.number)
     assert history.why_no_file(made, by=manager) is None
@@ -298,3 +300,36 @@ def test_what_a_token_of_one_site_asked_for_is_made_of_that_site(
     assert [b"M-002" in each for each in taken] == [False, True]
     assert history.why_no_file(found(database, study, manager, whole.number), by=token)
     assert history.why_no_file(found(database, study, manager, asked.number), by=token) is None
+
+
+def taken(database: Database, study: StudyInUse, by: Actor, choice: Choice, minute: int, **asked: Any) -> bytes:
+    """A file that is streamed, so many minutes from now."""
+    now = NOW + timedelta(minutes=minute)
+    with database.writing() as session:
+        sent = deliver_choice(session, database, study, choice, by=by, clock=lambda: now, **asked)
+    return b"".join(sent.body)
+
+
+@pytest.mark.parametrize("since", [None, 0])
+@pytest.mark.parametrize("format_", [*Standard, Format.CSV, Format.XLSX])
+def test_the_same_choice_of_the_same_state_is_the_same_file_whoever_takes_it(
+    database: Database, study: StudyInUse, manager: Actor, folder: Path, format_: Format | Standard, since: int | None
+):
+    tables = () if isinstance(format_, Standard) else ("entries",)
+    choice = Choice(tables=tables, format=format_, instruments=("pain",))
+    first = taken(database, study, manager, choice, 1, since=since)
+    refusal = NotAllowed("Not theirs to see.", action="participant.screen", subject="/screen")
+    shown = Change("identity.shown", "M-001", "identity/name")
+    with database.writing() as session:
+        record_refusal(session, study.code, refusal, by=manager, now=NOW + timedelta(minutes=2))
+        record(session, study.code, [shown], by=manager, now=NOW + timedelta(minutes=3))
+    assert taken(database, study, manager, choice, 4, since=since) == first
+    if since is None:
+        made = ask(database, study, manager, choice)
+        assert running.make_waiting(database, folder, lambda: NOW + timedelta(minutes=5)) == 1
+        assert content(database, folder, found(database, study, manager, made.number)) == first
+    if isinstance(format_, Standard):  # one that says when anything was changed
+        done = Change("visit.held", "M-001", "visit/week18")
+        with database.writing() as session:
+            record(session, study.code, [done], by=manager, now=NOW + timedelta(minutes=6))
+        assert taken(database, study, manager, choice, 7, since=since) != first

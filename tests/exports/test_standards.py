@@ -514,8 +514,15 @@ def test_sdtm_says_what_the_database_says(session: Session, study: StudyInUse, m
     (event,) = records(files, "ae")
     assert (event["AESTDTC"], event["AESER"], event["AESDISAB"], event["AEDECOD"]) == ("2026-03", "Y", "Y", None)
     assert event["AEOUT"] == "RECOVERED/RESOLVED"
-    (held,) = records(files, "sv")
+    held, *others = [row for row in records(files, "sv") if row["USUBJID"] == "MINI-M-001"]
     assert (held["VISIT"], held["SVSTDTC"], held["SVSTDY"]) == ("Week 18", TODAY.isoformat(), -2)
+    # Nobody said when the others were: they are dated by what was entered, and none that has answers is without.
+    assert {row["VISIT"]: row["SVSTDTC"] for row in others} == {
+        "Baseline": NOW.date().isoformat(), "Unscheduled visit 2": NOW.date().isoformat()
+    }  # fmt: skip
+    visits_of = {name: {(row["USUBJID"], row["VISITNUM"]) for row in records(files, name)} for name in ("sv", "qs")}
+    assert visits_of["sv"] == visits_of["qs"]
+    assert len(records(files, "sv")) == len(visits_of["sv"])
     # Every answer, value for value.
     visits = {each.code: each.label for each in study.definition.visits} | {"unscheduled_2": "Unscheduled visit 2"}
     said = {}
@@ -536,6 +543,41 @@ def test_sdtm_says_what_the_database_says(session: Session, study: StudyInUse, m
             assert row["QSSTRESC"] == ("|".join(value) if isinstance(value, list) else str(value))
             is_number = name in ("pain_nrs", "pain_days", "dis_weight", "dis_score") or name.endswith(".dose")
             assert row["QSSTRESN"] == (str(value) if is_number else None)
+
+
+def test_the_code_of_a_choice_is_a_number_only_where_its_form_calculates_with_it(session: Session):
+    choices = [{"code": code, "label": f"Answer {code}"} for code in ("2", "010", "1.5", "yes")]
+    scored = {"code": "scored", "label": "Scored", "type": "choice", "choices": choices}
+    form: dict[str, Any] = {
+        "code": "scale",
+        "label": "Scale",
+        "source": "test",
+        "sections": [
+            {
+                "items": [
+                    scored,
+                    {**scored, "code": "nominal", "label": "Nominal"},
+                    {"code": "total", "label": "Total", "type": "calculated", "calculation": "[scored] * 1"},
+                ]
+            }
+        ],
+    }
+    visits: Any = MINI["visits"]
+    study = mini_study(
+        session,
+        visits=[*visits[:-1], {**visits[-1], "instruments": ["pain", "disability", "scale"]}],
+        instruments=[*MINI["instruments"], form],  # type: ignore[misc]
+    )
+    manager = person(session, study, "data_manager", site_code=None)
+    for number, code in enumerate(("2", "010", "1.5", "yes"), start=1):
+        values = {"scored": code, "nominal": code}
+        entry(session, study, participant(session, study, number), "week18", "scale", values)
+    found = records(unpacked(made(session, study, manager, Standard.DATASET_JSON)), "qs")
+    numbers = {(row["QSSPID"], row["QSSTRESC"]): row["QSSTRESN"] for row in found}
+    assert {code: numbers[("scale.scored", code)] for code in ("2", "010", "1.5", "yes")} == {
+        "2": "2", "010": None, "1.5": "1.5", "yes": None
+    }  # fmt: skip
+    assert {numbers[("scale.nominal", code)] for code in ("2", "010", "1.5", "yes")} == {None}
 
 
 def datasets(files: dict[str, bytes]) -> dict[str, dict[str, list[Any]]]:

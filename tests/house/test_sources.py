@@ -201,7 +201,7 @@ def test_no_setting_reaches_the_log() -> None:
 
 PLAIN = re.compile(
     r"(request\.state\.request_id|type\((error|problem)\)\.__name__|(mail\.id|made\.number)|settings\.key_path|code"
-    r"|request_id|where|call|wrong_clock)"
+    r"|request_id|where|call|wrong_clock|told\((error|problem)\))"
 )
 
 

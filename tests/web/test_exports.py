@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas
 import pytest
+import time_machine
 from sqlalchemy import text
 from typer.testing import CliRunner
 
@@ -224,6 +225,8 @@ def test_the_page_builds_an_export_says_how_scripts_do_it_and_saves_it(
     code = page.get_text()
     for words in ("pandas.read_parquet(name)", "arrow::read_parquet(name)", "curl --fail", "visit=week18"):
         assert words in code
+    for setting in ("change=$(grep", "change = reply.headers", "change <- 0  # the change number stands on"):
+        assert setting in code, "what a script uses is set in it"
     frame = pandas.read_parquet(io.BytesIO(browser.get(str(link["href"])).content))
     assert len(frame) == 24
     assert set(frame["visit"]) == {"Week 18"}
@@ -247,6 +250,7 @@ def test_the_page_builds_an_export_says_how_scripts_do_it_and_saves_it(
     made = browser.post("/mini/exports/history", {"asked": asked, "act": "make"}, page=address)
     where = made.headers["location"]
     assert "Waits its turn" in browser.soup(where).get_text()
+    assert "being made" not in browser.soup(where).get_text(), "one thing at a time"
     assert "so far" not in browser.soup(where).get_text(), "nothing is counted before it begins"
     assert browser.get(f"{where}/file").status_code == 409
     assert browser.get(f"{where}/manifest.json").status_code == 409
@@ -284,6 +288,61 @@ def test_the_page_builds_an_export_says_how_scripts_do_it_and_saves_it(
     assert "3 exports, newest first" in table
     assert "Entries, long" in table, "a table is called as on the page that makes it"
     assert "Parquet" in table
+
+
+@pytest.mark.parametrize("file", ["entries.csv", "all.zip", "all.odm"])
+def test_a_direct_download_says_that_it_cannot_go_on_and_is_the_same_anew(browser: Browser, file: str):
+    first = browser.get(f"/mini/exports/{file}")
+    assert first.headers["accept-ranges"] == "none"
+    again = browser.get(f"/mini/exports/{file}", headers={"Range": "bytes=100-199"})
+    assert (again.status_code, again.content) == (200, first.content)
+
+
+ASKS = {"HX-Request": "true", "HX-Target": "div#how-far", "X-Unattended": "true"}
+
+
+def test_the_page_of_an_export_in_the_background_moves_on_by_itself_and_keeps_no_session_alive(
+    browser: Browser, database: Database, study: StudyInUse, manager: Actor
+):
+    asked = str(browser.soup("/mini/exports").select_one("input[name=asked]")["value"])  # type: ignore[index]
+    where = browser.post("/mini/exports/history", {"asked": asked, "act": "make"}, page="/mini/exports").headers[
+        "location"
+    ]
+    shown = browser.soup(where).select_one("#how-far")
+    assert shown is not None
+    assert (shown["hx-get"], shown["hx-trigger"], shown["hx-target"]) == (where, "every 2s", "#how-far")
+    assert json.loads(str(shown["hx-headers"])) == {"X-Unattended": "true"}
+
+    def asks() -> Any:
+        return browser.get(where, headers=ASKS)
+
+    def seen() -> Any:
+        with database.reading() as session:
+            return session.execute(text("SELECT max(seen_at) FROM sign_in_session")).scalar()
+
+    before = seen()
+    with time_machine.travel(clock.now() + timedelta(minutes=5), tick=False):
+        waiting = asks()
+        assert seen() == before, "nobody may be there any more"
+        assert "Waits its turn" in waiting.text
+        assert waiting.text.startswith('<div class="stack" id="how-far"')
+        assert "hx-refresh" not in waiting.headers
+        browser.get(where)
+        assert seen() != before
+    with database.writing() as session:
+        session.execute(text("UPDATE export_run SET state = 'running', rows = 7"))
+    assert "7 rows so far" in asks().text
+    with database.writing() as session:
+        session.execute(text("UPDATE export_run SET state = 'waiting'"))
+    folder = browser.client.app.state.settings.exports  # type: ignore[attr-defined]
+    assert make_waiting(database, folder, clock.now) == 1
+    done = asks()
+    assert (done.status_code, done.headers["hx-refresh"], done.content) == (200, "true", b"")
+    shown = browser.soup(where).select_one("#how-far")
+    assert shown is not None
+    assert "hx-get" not in shown.attrs
+    with time_machine.travel(clock.now() + timedelta(hours=13), tick=False):
+        assert asks().headers["hx-refresh"] == "true", "the page itself leads to the sign-in"
 
 
 def test_a_zip_of_everything_is_one_download(browser: Browser):

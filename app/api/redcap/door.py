@@ -40,6 +40,7 @@ from app.audit.actions import record_refusal
 from app.dependencies import LARGEST_UPLOAD, AlreadyAnswered, TokenNeeded, database_of, here_by_token, settings_of
 from app.foundation import clock
 from app.foundation.errors import NotAllowed, Problem, Refused
+from app.foundation.failures import told
 
 router = APIRouter()
 lines = logging.getLogger("equipoise")
@@ -184,8 +185,7 @@ def answered(request: Request, call: Call) -> Response:
         _write_down(request, problem)
         return error_response(wrong_of(problem), shape)
     except Exception as error:  # a client that retries must be told so in its own shape
-        # Only the kind of error: its text could hold what somebody typed (SEC-47).
-        lines.error("request %s failed: %s", request.state.request_id, type(error).__name__)
+        lines.error("request %s failed: %s", request.state.request_id, told(error))
         words = f"Something went wrong, and nothing was saved. Tell your administrator: {request.state.request_id}."
         return error_response(Wrong(words, 500), shape)
 

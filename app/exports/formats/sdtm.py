@@ -4,6 +4,7 @@ SDTM Implementation Guide 3.3. Nobody's arm is known here: ARM and ACTARM say BL
 (the arm is withheld, not missing). EX, which tells it, is made of what an unblinded door hands over, and stands alone.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -13,6 +14,7 @@ from app.exports.formats.text import text_of
 from app.exports.named import SAS, names
 from app.exports.tables import BETWEEN, Row, missing_in, stored_cell
 from app.exports.whole import Casebook, Filled, Whole
+from app.expressions import parse
 from app.studies.definition import Instrument, Item, ItemType, Study, cell_parts, unscheduled_number
 
 Record = dict[str, Any]
@@ -172,6 +174,7 @@ class Subjects:
             (instrument.code, group, item.code): (code.upper(), instrument, item)
             for code, (instrument, group, item) in zip(short, asked, strict=True)
         }
+        self.scored = frozenset(self._scored())
         criteria = whole.plan.criteria
         self.criteria = dict(
             zip((code for code, _ in criteria), names([code for code, _ in criteria], SAS), strict=True)
@@ -186,6 +189,20 @@ class Subjects:
             for group, (_, items) in plan.groups[code].items():
                 for item in items:
                     yield instrument, group, item
+
+    def _scored(self) -> Iterator[tuple[str, str, str]]:
+        """The items that their form calculates with: instrument, group (empty for none), item."""
+        plan = self.whole.plan
+        for code in plan.instruments:
+            groups = [("", plan.items[code]), *((group, items) for group, (_, items) in plan.groups[code].items())]
+            for group, items in groups:
+                for item in items:
+                    if item.calculation:
+                        for each in parse(item.calculation).references:
+                            within, _, name = each.field.rpartition(".")
+                            if each.event is None:  # of a group by its name; within a group also by itself
+                                yield from ((code, at, name) for at in {within, group})
+                                yield code, "", name
 
     # What is known of a participant
 
@@ -279,17 +296,22 @@ class Subjects:
         yield record(term, DISPOSITION[status], "DISPOSITION EVENT", on)
 
     def subject_visits(self, casebook: Casebook) -> Iterator[Record]:
-        start = self.person(casebook)["randomised_on"]
-        for visit, on in self.held(casebook).items():
+        start, held = self.person(casebook)["randomised_on"], self.held(casebook)
+        days: dict[str, list[str]] = {visit: [on.isoformat()] for visit, on in held.items()}
+        for entry in casebook.entries:  # nobody said when the visit was, and there are data of it
+            if entry.visit not in held and (on := iso(entry.saved_at)) is not None:
+                days.setdefault(entry.visit, []).append(on)
+        for visit, on_days in days.items():
+            first, last = min(on_days), max(on_days)
             outside = unscheduled_number(visit) is not None
             yield {
                 **self.head(casebook),
                 "VISITNUM": self.visit_number(visit),
                 "VISIT": self.visit_name(visit),
-                "SVSTDTC": iso(on),
-                "SVENDTC": iso(on),
-                "SVSTDY": study_day(on, start),
-                "SVENDY": study_day(on, start),
+                "SVSTDTC": first,
+                "SVENDTC": last,
+                "SVSTDY": study_day(first, start),
+                "SVENDY": study_day(last, start),
                 "SVUPDES": self.visit_name(visit) if outside else None,
             }
 
@@ -335,7 +357,7 @@ class Subjects:
             "QSORRES": original,
             "QSORRESU": item.unit,
             "QSSTRESC": standard,
-            "QSSTRESN": as_number(item, standard),
+            "QSSTRESN": as_number(item, standard, scored=(entry.instrument, group, code) in self.scored),
             "QSSTRESU": item.unit,
         }
 
@@ -412,11 +434,17 @@ def said_by(item: Item, value: Any) -> tuple[str, str]:
     return text, text
 
 
-NUMBERS = (ItemType.INTEGER, ItemType.NUMBER, ItemType.SCALE, ItemType.SLIDER, ItemType.CALCULATED, ItemType.CHOICE)
+SCORE = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?")
+NUMBERS = (ItemType.INTEGER, ItemType.NUMBER, ItemType.SCALE, ItemType.SLIDER, ItemType.CALCULATED)
 
 
-def as_number(item: Item, standard: str) -> str | None:
-    """The standard result as a decimal, written as text so that nothing goes through a binary fraction."""
+def as_number(item: Item, standard: str, *, scored: bool = False) -> str | None:
+    """The standard result as a decimal, written as text so that nothing goes through a binary fraction.
+
+    The code of a choice is a number where it is `scored` (its form calculates with it), and written as numbers are.
+    """
+    if item.type is ItemType.CHOICE:
+        return standard if scored and SCORE.fullmatch(standard) else None
     plain = standard.removeprefix("-")
     whole, _, fraction = plain.partition(".")
     is_number = plain.isascii() and whole.isdecimal() and (fraction.isdecimal() or "." not in plain)
@@ -671,13 +699,23 @@ def domains(whole: Whole) -> list[Domain]:
             "SV",
             "Subject Visits",
             "SPECIAL PURPOSE",
-            "One record per subject per visit that was held",
+            "One record per subject per visit that was held, or of which there are data",
             (
                 *HEAD,
                 Variable("VISITNUM", VISITNUM.label, VISITNUM.type, key=3, derived=VISITNUM.derived, required=True),
                 VISIT,
-                Variable("SVSTDTC", "Start Date/Time of Visit", "date"),
-                Variable("SVENDTC", "End Date/Time of Visit", "date", derived="The day on which the visit was held"),
+                Variable(
+                    "SVSTDTC",
+                    "Start Date/Time of Visit",
+                    "date",
+                    derived="Day of the visit; where it has none, the first day (UTC) on which an entry was saved",
+                ),
+                Variable(
+                    "SVENDTC",
+                    "End Date/Time of Visit",
+                    "date",
+                    derived="Day of the visit; where it has none, the last day (UTC) on which an entry was saved",
+                ),
                 day_of("SVSTDY", "Study Day of Start of Visit"),
                 day_of("SVENDY", "Study Day of End of Visit"),
                 Variable("SVUPDES", "Description of Unplanned Visit", derived="Name of a visit outside the plan"),
@@ -711,7 +749,10 @@ def domains(whole: Whole) -> list[Domain]:
                     derived="Code of a choice, Y or N, else as entered",
                 ),
                 Variable(
-                    "QSSTRESN", "Numeric Finding in Standard Units", "decimal", derived="QSSTRESC where it is a number"
+                    "QSSTRESN",
+                    "Numeric Finding in Standard Units",
+                    "decimal",
+                    derived="QSSTRESC where it is a number; of a choice, where its form calculates with it",
                 ),
                 Variable("QSSTRESU", "Standard Units", derived="As QSORRESU"),
                 Variable(
