@@ -435,9 +435,10 @@ def refuse_consent(here: ApiChange, code: str, consent_id: Number, asked: Refusa
 
 
 @router.get("/participants/{code}/optional-consents", name="api.optional_consents")
-def optional_consents(here: ApiPage, code: str) -> list[OptionReply]:
+def optional_consents(here: ApiPage, code: str, cursor: Cursor = None, limit: Limit = 50) -> PageOf[OptionReply]:
     """How each optional consent of a participant stands, and what was taken back."""
-    return _options(here, participant_of(here, code))
+    page = paging.page_in_place(_options(here, participant_of(here, code)), limit, cursor=cursor)
+    return PageOf(items=list(page.rows), next=page.next)
 
 
 @router.post("/participants/{code}/optional-consents", name="api.take_back_options", response_model=list[OptionReply])

@@ -10,8 +10,9 @@ from app.api.addressed import participant_of
 from app.api.operations import operations
 from app.api.participants import VerdictReply
 from app.api.randomisation import allotted
-from app.api.shapes import Body, Reply, Text, Values, Version
+from app.api.shapes import Body, Cursor, Limit, PageOf, Reply, Text, Values, Version
 from app.dependencies import ApiChange, ApiPage, Here
+from app.foundation import paging
 from app.foundation.errors import NotFound
 from app.participants.corrections.actions import Asked
 from app.participants.corrections.reads import history, screening_of
@@ -165,11 +166,11 @@ def correct_screening(here: ApiChange, code: str, asked: CorrectionBody) -> Resp
 
 
 @router.get("/{code}/screening/history", name="api.screening_history")
-def screening_history(here: ApiPage, code: str) -> list[ScreeningLineReply]:
+def screening_history(here: ApiPage, code: str, cursor: Cursor = None, limit: Limit = 50) -> PageOf[ScreeningLineReply]:
     """Every value that the answers of a pre-screen had, and how they were judged again; the oldest first."""
     found = _readable(here, code)
-    lines = history(here.session, here.the_study, found.code)
-    return [ScreeningLineReply.model_validate(line) for line in lines]
+    page = paging.page_in_place(history(here.session, here.the_study, found.code), limit, cursor=cursor)
+    return PageOf(items=[ScreeningLineReply.model_validate(line) for line in page.rows], next=page.next)
 
 
 def _readable(here: Here, code: str) -> Participant:

@@ -114,7 +114,7 @@ def _definition(session: Session, study: StudyInUse, source: "reads.Source", by:
         study=study.definition,
         plan=tables.narrowed(plan, instruments=choice.instruments, visits=choice.visits),
         change=0,
-        tree_head="",
+        leaf="",
         changed_at=loaded,
         loaded_at=loaded,
         software=version("equipoise"),

@@ -159,7 +159,7 @@ def test_the_name_under_a_consent_is_shown_and_written_down(world: World, coordi
 
 @pytest.mark.requirement("EMA-15")
 def test_a_consent_is_refused_over_rest_and_recorded_again(world: World, coordinator: ApiClient):
-    (consent,) = coordinator.done("GET", "/participants/M-001/consents")
+    (consent,) = coordinator.rows("/participants/M-001/consents")
     path = f"/participants/M-001/consents/{consent['id']}/refusal"
     body = {"why": "Another person signed", "password": PASSWORD}
     program(world, "assessor").refused(403, "POST", path, body)
@@ -167,20 +167,20 @@ def test_a_consent_is_refused_over_rest_and_recorded_again(world: World, coordin
     for wrong in ({}, {"why": "x"}, {**body, "why": ""}, {**body, "password": "wrong"}):
         coordinator.refused(422, "POST", path, wrong)
     coordinator.refused(404, "POST", "/participants/M-001/consents/999999/refusal", body)
-    assert coordinator.done("GET", "/participants/M-001/visits") != []
+    assert coordinator.rows("/participants/M-001/visits") != []
     refused = coordinator.done("POST", path, body)
     assert (refused["refused_why"], refused["countersigned_at"]) == (body["why"], consent["countersigned_at"])
     assert refused["refused_at"] is not None
     assert coordinator.done("GET", "/participants/M-001")["status"] == "screened"
-    assert coordinator.done("GET", "/participants/M-001/visits") == []
+    assert coordinator.rows("/participants/M-001/visits") == []
     assert "refused already" in coordinator.refused(409, "POST", path, body)["detail"]
     signed = {key: consent[key] for key in ("language", "signed_on", "options")}
     again = {**signed, "version": consent["document_version"], "signature": "Ada Lovelace", "password": PASSWORD}
     coordinator.done("POST", "/participants/M-001/consents", again)
-    found = coordinator.done("GET", "/participants/M-001/consents")
+    found = coordinator.rows("/participants/M-001/consents")
     assert [each["refused_at"] is None for each in found] == [False, True]
     assert coordinator.done("GET", "/participants/M-001")["status"] == "consented"
-    assert len(coordinator.done("GET", "/participants/M-001/visits")) == 1
+    assert len(coordinator.rows("/participants/M-001/visits")) == 1
 
 
 @pytest.mark.requirement("GDPR-7")
@@ -190,11 +190,11 @@ def test_an_optional_consent_is_taken_back_over_rest_as_often_as_it_is_sent(shar
     client, today = api_client(world.database, world.coordinators["north"]), world.today().isoformat()
     path, body = "/participants/M-001/optional-consents", {"options": ["later"], "on": today}
     told = {**body, "told_by": "participant", "how": "by_phone", "note": "At the call"}
-    assert client.done("GET", path) == []
+    assert client.rows(path) == []
     assert "Nothing is left to take back" in client.refused(409, "POST", path, told)["detail"]
     signed = {"version": "1", "signed_on": today, "signature": "Ada", "password": PASSWORD}
     client.done("POST", "/participants/M-001/consents", {**signed, "options": {"later": True}})
-    (option,) = client.done("GET", path)
+    (option,) = client.rows(path)
     assert option == {
         "code": "later",
         "label": "Later studies",
@@ -229,7 +229,7 @@ def test_an_optional_consent_is_taken_back_over_rest_as_often_as_it_is_sent(shar
     problem = client.refused(409, "POST", "/participants/M-001/consents", {**signed, "options": {"later": False}})
     assert "complete already" in problem["detail"]
     client.done("POST", "/participants/M-001/consents", {**signed, "options": {"later": True}})
-    assert client.done("GET", path)[0]["agreed"] is True
+    assert client.rows(path)[0]["agreed"] is True
 
 
 def test_a_withdrawal_takes_the_consent_with_it_when_it_says_so(world: World, coordinator: ApiClient):

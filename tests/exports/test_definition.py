@@ -43,7 +43,7 @@ def written(of: Study, standard: Standard, **only: Any) -> bytes:
         study=of,
         plan=plan,
         change=0,
-        tree_head="",
+        leaf="",
         changed_at=WHEN,
         loaded_at=WHEN,
         software="1",

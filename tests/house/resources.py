@@ -44,6 +44,8 @@ ELSEWHERE = {
         "/participants/{code}/visits/{visit}/entries/{instrument}"
     ),
     "/participants/{code}/visits/{visit}/entries/{instrument}/history": "lines of the log",
+    "/participants/{code}/screening/history": "lines of the log",
+    "/participants/{code}/optional-consents": "how each choice of the study stands",
     "/participants/{code}/visits/{visit}/signatures": "/participants/{code}/visits/{visit}/entries/{instrument}",
     "/treatment/participants/{code}/sessions/{visit}/history": "lines of the log, sealed",
     "/agreement/double-entry": "figures",

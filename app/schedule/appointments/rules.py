@@ -10,7 +10,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal, Protocol
 from zoneinfo import ZoneInfo
 
-from app.foundation.clock import today
 from app.foundation.errors import FieldProblem
 from app.foundation.words import day_in_words
 from app.participants.status import Status
@@ -171,7 +170,8 @@ ELSEWHEN = "The visit took place on another day."
 
 def is_on_a_later_day(starts_at: datetime, now: datetime, timezone: str) -> bool:
     """Whether an appointment is on a later day than now, by the clock of its site."""
-    return today(timezone, starts_at) > today(timezone, now)
+    zone = ZoneInfo(timezone)
+    return starts_at.astimezone(zone).date() > now.astimezone(zone).date()
 
 
 def follows(
