@@ -65,6 +65,8 @@ LISTS = {
     "/participants/M-001/visits": ("coordinator", (0, 1)),
     "/participants/M-001/entries": ("coordinator", (0, "baseline", "pain", 1)),
     "/participants/M-001/visits/baseline/entries/pain/history": ("coordinator", (0,)),
+    "/participants/M-001/screening/history": ("coordinator", (0,)),
+    "/participants/M-001/optional-consents": ("coordinator", (0,)),
     "/participants/M-001/visits/baseline/signatures": ("assessor", ("pain", 1)),
     "/participants/M-001/links": ("coordinator", (1,)),
     "/participants/M-001/randomised-in-error": ("coordinator", (1,)),

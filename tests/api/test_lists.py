@@ -46,6 +46,7 @@ EMPTY = {
     "/double-entries",
     "/agreement/double-entry",
     "/reconsents",
+    "/participants/{code}/optional-consents",
 }
 # What a part of an address is called in a row.
 SAID = {
