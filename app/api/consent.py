@@ -2,7 +2,7 @@
 
 import json
 from datetime import date, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from fastapi.responses import Response
@@ -135,26 +135,24 @@ class MistakeBody(Body):
     why: Annotated[Text, Field(min_length=1)]
 
 
+TAKEN_BACK: dict[str, Any] = {
+    "id": 3,
+    "taken_back_on": "2026-06-01",
+    "told_by": "participant",
+    "how": "by_phone",
+    "note": "Told at the reminder call",
+    "recorded_at": "2026-06-01T09:26:53.589793Z",
+    "recorded_by": "noor",
+    "struck_at": "2026-06-02T09:26:53.589793Z",
+    "struck_by": "noor",
+    "struck_why": "Recorded for another participant",
+}
+
+
 class TakenBackReply(Reply):
     """That an optional consent was taken back; with `struck_at` it was recorded by mistake, and counts nowhere."""
 
-    model_config = ConfigDict(
-        from_attributes=True,
-        json_schema_extra={
-            "example": {
-                "id": 3,
-                "taken_back_on": "2026-06-01",
-                "told_by": "participant",
-                "how": "by_phone",
-                "note": "Told at the reminder call",
-                "recorded_at": "2026-06-01T09:26:53.589793Z",
-                "recorded_by": "noor",
-                "struck_at": "2026-06-02T09:26:53.589793Z",
-                "struck_by": "noor",
-                "struck_why": "Recorded for another participant",
-            }
-        },
-    )
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": TAKEN_BACK})
 
     id: int
     taken_back_on: date
@@ -183,20 +181,7 @@ class OptionReply(Reply):
                 "since": "2026-06-01",
                 "version": "1",
                 "taken_back": True,
-                "history": [
-                    {
-                        "id": 3,
-                        "taken_back_on": "2026-06-01",
-                        "told_by": "participant",
-                        "how": "by_phone",
-                        "note": "Told at the reminder call",
-                        "recorded_at": "2026-06-01T09:26:53.589793Z",
-                        "recorded_by": "noor",
-                        "struck_at": "2026-06-02T09:26:53.589793Z",
-                        "struck_by": "noor",
-                        "struck_why": "Recorded for another participant",
-                    }
-                ],
+                "history": [TAKEN_BACK],
             }
         },
     )
