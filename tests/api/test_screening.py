@@ -37,7 +37,7 @@ def test_it_is_corrected_once_and_every_value_is_told(blind: Blind) -> None:
     assert program.done("PUT", PATH, body, headers=key) == made
     assert program.done("PUT", PATH, body) == made
     assert program.done("GET", PATH) == made
-    lines = program.done("GET", f"{PATH}/history")
+    lines = program.rows(f"{PATH}/history")
     told = [(line["action"], line["old"], line["new"], line["why"]) for line in lines if line["item"] == "age"]
     assert told == [("screening.answered", None, 44, None), ("screening.corrected", 44, 54, WHY)]
     assert lines[-1]["action"] == "screening.judged_again"
