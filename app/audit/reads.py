@@ -1,7 +1,8 @@
 """What may I see of the log? Pages of entries, newest first, filtered and scoped to the participants one may know."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +22,52 @@ _FIRST_OF_ALL = (
 )
 # What a page about a participant asks each time is built once: putting it together takes longer than running it.
 _FIRST = {False: _FIRST_OF_ALL, True: _FIRST_OF_ALL.where(ENTRY.c.participant == bindparam("of", type_=String))}
+
+
+@dataclass(frozen=True)
+class HistoryLine:
+    """One change of an item of something, as the log has it; `old` and `new` are stored values or None."""
+
+    at: datetime
+    username: str
+    role: str
+    organisation: str
+    action: str
+    item: str
+    old: Any
+    new: Any
+    why: str | None
+
+
+_LINE = tuple(each.name for each in fields(HistoryLine))
+
+
+def history_of(
+    session: Session,
+    log: str,
+    participant: str,
+    subject: str,
+    *,
+    item: str | None = None,
+    actions: Collection[str] | None = None,
+) -> list[HistoryLine]:
+    """What was changed in one subject of a participant whom the caller may know, the oldest first (EMA-5).
+
+    Of one item, and by these actions, where they are given.
+    """
+    query = select(*[ENTRY.c[name] for name in _LINE]).where(
+        ENTRY.c.log == log, ENTRY.c.participant == participant, ENTRY.c.subject == subject
+    )
+    if item is not None:
+        query = query.where(ENTRY.c.item == item)
+    if actions is not None:
+        query = query.where(ENTRY.c.action.in_(actions))
+    rows = session.execute(query.order_by(ENTRY.c.position)).mappings()
+    return [HistoryLine(**{**row, "old": _parsed(row["old"]), "new": _parsed(row["new"])}) for row in rows]
+
+
+def _parsed(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
 
 
 @dataclass(frozen=True)

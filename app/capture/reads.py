@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Session
 
-from app.audit.actions import ENTRY as AUDIT_ENTRY
+from app.audit.reads import HistoryLine, history_of
 from app.capture.checks import SCREENING as SCREENING
 from app.capture.checks import instance_of, instances_of
 from app.capture.double.reads import is_pending
@@ -150,21 +150,6 @@ class DraftState:
     base_version: int
     saved_at: datetime
     page: str = ""
-
-
-@dataclass(frozen=True)
-class HistoryLine:
-    """One change of an item, as the log has it; `old` and `new` are stored values or None."""
-
-    at: datetime
-    username: str
-    role: str
-    organisation: str
-    action: str
-    item: str
-    old: object
-    new: object
-    why: str | None
 
 
 @dataclass(frozen=True)
@@ -541,20 +526,8 @@ def history(
     repeat: int = 1,
 ) -> list[HistoryLine]:
     """Every change of one item, oldest first; without an item, of the whole entry with its signatures (EMA-5)."""
-    columns = ("at", "username", "role", "organisation", "action", "item", "old", "new", "why")
-    query = select(*[AUDIT_ENTRY.c[name] for name in columns]).where(
-        AUDIT_ENTRY.c.log == study.code,
-        AUDIT_ENTRY.c.participant == participant_code,
-        AUDIT_ENTRY.c.subject == f"entry/{visit}/{form_name(instrument, repeat)}",
-    )
-    if item is not None:
-        query = query.where(AUDIT_ENTRY.c.item == item)
-    rows = session.execute(query.order_by(AUDIT_ENTRY.c.position)).mappings()
-    return [HistoryLine(**{**row, "old": _parsed(row["old"]), "new": _parsed(row["new"])}) for row in rows]
-
-
-def _parsed(text: str | None) -> object:
-    return None if text is None else json.loads(text)
+    subject = f"entry/{visit}/{form_name(instrument, repeat)}"
+    return history_of(session, study.code, participant_code, subject, item=item)
 
 
 def unsigned_visits(

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
+from app.audit.reads import HistoryLine
 from app.capture import actions, reads
 from app.capture.actions import Seen
 from app.capture.checks import Judgement, events_needed, judge
@@ -24,7 +25,7 @@ from app.capture.double.rules import why_not_sign as why_not_sign_yet
 from app.capture.locks.reads import covering
 from app.capture.locks.rules import Kind, Lock, why_closed
 from app.capture.queries.rules import Step
-from app.capture.reads import Answers, DraftState, HistoryLine, Place
+from app.capture.reads import Answers, DraftState, Place
 from app.capture.rules import (
     IN_ERROR,
     MEANINGS,
