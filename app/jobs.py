@@ -17,6 +17,7 @@ from app.amendments.actions import carry_out_due
 from app.exports.running import make_waiting
 from app.foundation import clock
 from app.foundation.database import Database, table_of
+from app.foundation.failures import told
 from app.mail.actions import text_of
 from app.mail.channels import Channel, MailServer, Message, TextFiles, Undelivered
 from app.mail.models import OutboxMail
@@ -48,8 +49,8 @@ def carry_out_amendments(database: Database) -> int:
     """Put versions in force at the sites whose day has come, and let visits follow; gives how many people were met."""
     try:
         return carry_out_due(database, now=clock.now())
-    except Exception:
-        log.exception("Amendments were not carried on in this round. The next one takes them up where they stand.")
+    except Exception as problem:
+        log.error("Amendments were not carried on in this round, the next one takes them up: %s", told(problem))
         return 0
 
 
@@ -97,7 +98,7 @@ def tell_webhooks(database: Database, settings: Settings, *, limit: int = 200) -
     from app.webhooks import actions as webhooks
     from app.webhooks.sending import send
 
-    told = 0
+    taken = 0
     try:
         webhooks.queue_events(database, now=clock.now())
         for _ in range(limit):
@@ -105,10 +106,10 @@ def tell_webhooks(database: Database, settings: Settings, *, limit: int = 200) -
             if event is None:
                 break
             status, error = send(event, allowed=settings.webhooks_allowed)
-            told += webhooks.mark(database, event, status=status, error=error, now=clock.now())
-    except Exception:
-        log.exception("Webhooks were not told in this round. The next one takes them up where they stand.")
-    return told
+            taken += webhooks.mark(database, event, status=status, error=error, now=clock.now())
+    except Exception as problem:
+        log.error("Webhooks were not told in this round, the next one takes them up: %s", told(problem))
+    return taken
 
 
 class Dropped(Exception):

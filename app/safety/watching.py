@@ -7,6 +7,7 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.foundation.database import Database, table_of
+from app.foundation.failures import told
 from app.safety.deviations.actions import look
 from app.safety.events.clocks import THE_CLOCK, escalate
 from app.safety.models import DeviationLook
@@ -33,8 +34,8 @@ def watch(database: Database, *, now: datetime) -> int:
                 study = study_in_use(session, code)
             mails += escalate(database, study, now=now)
             look_in_turn(database, study, now=now)
-        except Exception:
-            log.exception("The safety of %s was not looked after in this round.", code)
+        except Exception as problem:
+            log.error("The safety of %s was not looked after in this round: %s", code, told(problem))
     return mails
 
 

@@ -1,6 +1,12 @@
 """Does a line of the log say where an error happened, and nothing of what somebody typed?"""
 
+from typing import Any
+
+import pytest
+
+from app import jobs
 from app.foundation.failures import ROOT, told
+from app.webhooks import actions as webhooks
 
 TYPED = "aubergine"
 
@@ -47,3 +53,19 @@ def test_several_errors_at_once_and_one_that_leads_to_itself_are_told_once():
     assert line.count("RuntimeError") == 1
     assert line.endswith("; from BaseExceptionGroup; from KeyboardInterrupt")
     assert TYPED not in line
+
+
+@pytest.mark.requirement("SEC-47")
+def test_a_round_of_the_jobs_that_fails_says_where_and_nothing_that_was_typed(caplog, monkeypatch):
+    def fails(*_: object, **__: object) -> None:
+        raise failure(TYPED)
+
+    nowhere: Any = None
+
+    monkeypatch.setattr(jobs, "carry_out_due", fails)
+    monkeypatch.setattr(webhooks, "queue_events", fails)
+    assert jobs.carry_out_amendments(nowhere) == 0
+    assert jobs.tell_webhooks(nowhere, nowhere) == 0
+    assert len(caplog.records) == 2
+    assert all("RuntimeError at " in each.getMessage() and each.exc_info is None for each in caplog.records)
+    assert TYPED not in caplog.text

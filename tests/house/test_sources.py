@@ -207,7 +207,10 @@ PLAIN = re.compile(
 
 @pytest.mark.requirement("SEC-46")
 def test_no_line_of_the_servers_log_holds_what_somebody_typed() -> None:
-    """Numbers, ids and kinds of errors alone: nothing that is sent begins a line, or stands in one."""
+    """Numbers, ids and kinds of errors alone: nothing that is sent begins a line, or stands in one.
+
+    Nor an error with its own words, which `exception` adds by itself: `told` says where it happened.
+    """
     said = []
     for name, tree in trees(r"\b(log|lines)\.(debug|info|warn|error|exception|critical)").items():
         for node in ast.walk(tree):
@@ -216,6 +219,7 @@ def test_no_line_of_the_servers_log_holds_what_somebody_typed() -> None:
                     func=ast.Attribute(value=ast.Name(id="log" | "lines"), attr=level), args=[format_, *given]
                 ) if level in ("debug", "info", "warning", "error", "exception", "critical"):
                     assert isinstance(format_, ast.Constant), f"{name}:{node.lineno}: a line is a text with places"
+                    assert level != "exception", f"{name}:{node.lineno}: its own words stand below the line"
                     said += [(name, ast.unparse(each)) for each in given]
     assert said
     assert not [each for each in said if not PLAIN.fullmatch(each[1])]
