@@ -1,5 +1,6 @@
 """The pages of conduct: deviations, contacts, care, losses and deaths, and the screening log."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -272,13 +273,17 @@ def test_who_has_nothing_left_to_do_completes_the_study(world: World):
     assert "Record their consent first" not in refused
     assert "Randomise them first" in refused
     with world.database.writing() as session:
-        session.execute(update(table_of(Participant)).values(status="randomised"))
+        before = world.today() - timedelta(days=90)
+        session.execute(update(table_of(Participant)).values(status="randomised", consented_on=before))
         session.execute(update(VISIT).values(status="missed", reason="Away"))
     page = coordinator.soup(PERSON)
     assert page.select_one(f"a[href='{on}']") is not None
     assert coordinator.post(on, {**form, "words": ""}).status_code == 303
     done = said(coordinator.get(PERSON))
     assert f"Completed the study on {day(world.today())}" in done
+    stands = coordinator.soup(PERSON).select_one("p.row")
+    assert stands is not None
+    assert " ".join(stands.get_text(" ").split()).startswith(f"Completed {day(world.today())}")
     assert "Something is left to do" in done
     assert coordinator.post(on, {**form, "words": ""}).status_code == 422
     assert coordinator.post(on, {**form, "words": "Week 52 was held after all"}).status_code == 303
