@@ -99,6 +99,7 @@ BASE, REASON, SAVE_AS = "base-version", "form-why", "save-as"
 TYPED_AT = "typed-at"  # by the clock of a device that had no connection
 DRAFT_VERSION, OVER = "draft-version", "over"  # the draft that a page knows of; the one it is saved over
 DRAFT_AT = "X-Draft-At"
+KEPT = "X-Draft-Kept"  # on a conflict: what was typed is kept all the same, to be compared
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HELD_ON, HELD_WHY = "visit-held-on", "visit-reason"
 
@@ -295,11 +296,13 @@ class Spot:
         ) or why_not_repeat(self.instrument, self.repeat, place.begun)
         if reason is None and self.entry is not None and self.entry.is_in_error:
             reason = IN_ERROR
-        if reason is None and (self.entry is None or self.participant.withdrawn_on is not None):
+        definition = self.here.the_study.at(self.participant.site_id).definition
+        waits = "entries" in definition.consent.blocked_until_reconsent
+        if reason is None and (waits or self.entry is None or self.participant.withdrawn_on is not None):
             reason = why_no_consent(
                 self.here.session, self.here.the_study, self.participant, before="entries", now=self.here.now
             )
-        return reason or why_closed(self.here.the_study.definition, self.lock)
+        return reason or why_closed(definition, self.lock)
 
     def judge(self, values: Mapping[str, object], reasons: Mapping[str, str], form: Form | None = None) -> Judgement:
         """The judgement on these values here and now; of the rows a form shows, also those still blank."""
@@ -583,18 +586,23 @@ def keep_draft_at(spot: Spot) -> Response:
     here = spot.here
     base, entry = number(here.value(BASE)), spot.entry
     is_current = base == (entry.version if entry else 0)
-    # What arrives after one's own save was typed before it; after a colleague's save it is kept, to be compared.
-    other = None
-    if is_current or entry is None or entry.saved_by != here.actor.username:
+    # What arrives after one's own save was typed before it; after a colleague's save it is kept, to be compared. So is
+    # what a device held back without a connection.
+    other, held_back = None, _typed_at(here) is not None
+    is_kept = is_current or held_back or entry is None or entry.saved_by != here.actor.username
+    if is_kept:
         try:
             _keep(spot)
         except Conflict:
             other = reads.draft_of(here.session, spot.participant_id, by=here.actor, **spot.place_asked)
+        except Refused as problem:  # not a conflict: the page says that it is not kept, and a save says why
+            here.refuse(problem)
+            return Response(status_code=422)
     here.release_key()  # the same answers may well be kept again
     if other is not None:
         return _elsewhere(spot, other)
     if not is_current:
-        return Response(status_code=409)
+        return Response(status_code=409, headers={KEPT: "yes"} if is_kept else {})
     at = f"{here.now.astimezone(ZoneInfo(spot.place.timezone)):%H:%M}"
     known = {"X-Draft-Version": str(base), "X-Draft-Time": at, DRAFT_AT: draft_token(here.now)}
     return Response(status_code=204, headers=known)
@@ -1010,6 +1018,8 @@ def _record_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None
         refusal=problem.reason if problem is not None and not isinstance(problem, Invalid) else None,
         errors=errors_of(problem),
         why=spot.here.value("why") if problem is not None else "",
+        # Where nothing can be entered just now, what was typed before is read here: there is no form that shows it.
+        unsaved=_typed_twice(spot, spot.stored_form(), spot.draft.typed) if spot.why_not_enter and spot.draft else [],
         **_facts(spot),
     )
 

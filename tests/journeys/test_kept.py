@@ -1,16 +1,17 @@
 """What is typed is not lost: without a connection, after the session ended, beside a colleague, on a shared device."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
 import time_machine
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Dialog, Page, expect
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from app.audit.actions import ENTRY as AUDIT_ENTRY
+from app.consent.reads import CONSENT
 from app.foundation.database import Database
 from app.people.reads import SESSION
 from tests.web.browser import PASSWORD
@@ -143,6 +144,48 @@ def test_what_waits_after_its_page_is_closed_is_sent_and_a_conflict_shows_both(w
     expect(other.locator("[data-kept-note]")).to_be_hidden()
     other.goto("/kept")
     expect(other.locator("[data-kept-none]")).to_be_visible()
+
+
+def test_what_was_typed_without_a_connection_is_read_where_the_form_was_frozen_meanwhile(world, visit_as):
+    page = visit_as("assessor")
+    page.context.set_offline(True)
+    fill(page)
+    save(page)
+    expect(page.locator(STATE)).to_contain_text("saved when it is back")
+    page.close()
+    manager = world.browser("data_manager")
+    freezing = {"participant": "M-001", "kind": "frozen", "why": "Clean"}
+    manager.post("/mini/study/locks", freezing, page="/mini/study/locks")
+    other = page.context.new_page()
+    page.context.set_offline(False)
+    other.goto("/kept")
+    expect(other.locator(".kept-list li")).to_contain_text("Received, and not saved")
+    other.goto(FORM)
+    expect(other.locator("#unsaved")).to_contain_text("5")
+    assert world.entry() is None
+
+
+def test_what_the_server_does_not_take_stays_on_the_device_until_it_does(world, visit_as):
+    page = visit_as("assessor")
+    page.context.set_offline(True)
+    fill(page)
+    save(page)
+    expect(page.locator(STATE)).to_contain_text("saved when it is back")
+    page.close()
+    with world.database.writing() as session:
+        session.execute(update(CONSENT).values(withdrawn_on=date(2025, 6, 1)))
+    other = page.context.new_page()
+    page.context.set_offline(False)
+    other.goto("/kept")
+    expect(other.locator(".kept-list li")).to_contain_text("Cannot be sent")
+    other.goto(FORM)
+    with world.database.writing() as session:
+        session.execute(update(CONSENT).values(withdrawn_on=None))
+    other.goto("/kept")
+    expect(other.locator(".kept-list li")).to_contain_text("Cannot be sent")
+    other.goto(FORM)
+    expect(other.locator("main")).to_contain_text("This is your draft of")
+    assert other.evaluate(HELD)["forms"] == []
 
 
 def test_two_windows_of_one_person_show_both_drafts_and_either_is_a_click_away(world, visit_as):

@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 
 from app.audit.actions import ENTRY as AUDIT_ENTRY
 from app.capture.reads import DRAFT, ENTRY
+from app.consent.reads import CONSENT
 from app.dependencies import masked
 from app.foundation.database import Database
 from app.people.access import Actor
@@ -641,6 +642,46 @@ def test_a_draft_that_arrives_after_ones_own_save_is_not_kept(world, assessor):
     assessor.send(FORM, fields)
     assert put(assessor, {**fields, "pain_note": "At nig"}).status_code == 409
     assert world.drafts() == 0
+
+
+def test_what_a_device_held_back_is_kept_though_its_person_saved_since(world, assessor):
+    fields = {**assessor.form(FORM), **PAIN}
+    assessor.send(FORM, fields)
+    late = {**fields, "pain_note": "At night, and at noon", "typed-at": "2025-06-01T09:00:00+00:00"}
+    reply = put(assessor, late)
+    assert (reply.status_code, reply.headers.get("x-draft-kept"), world.drafts()) == (409, "yes", 1)
+    assert "At night, and at noon" in part(assessor.soup(FORM), "#versions").get_text()
+
+
+def test_a_draft_is_kept_while_the_visit_is_closed_and_read_until_it_is_open(world, assessor):
+    assessor.post(FORM, PAIN)
+    token = assessor.soup(FORM)
+    fields = {**form_in(token, FORM), "pain_nrs": "9"}
+    headers = {"X-CSRF-Token": str(part(token, "meta[name=csrf-token]")["content"])}
+    manager = world.browser("data_manager")
+    freezing = {**manager.form("/mini/study/locks"), "participant": "M-001", "kind": "frozen", "why": "Clean"}
+    assert manager.send("/mini/study/locks", freezing).status_code == 303
+    assert assessor.client.put(f"{FORM}/draft", data=fields, headers=headers).status_code == 204
+    page = assessor.soup(FORM)
+    assert page.select("#entry") == []
+    shown = part(page, "#unsaved")
+    assert [cell.get_text() for cell in shown.select("tbody tr td")] == ["5", "9"]
+    assert "not saved" in shown.get_text()
+    assert world.browser("coordinator").soup(FORM).select("#unsaved") == [], "it is its person's alone"
+    lifting = str(part(manager.soup("/mini/study/locks"), "form[action$='/lift']")["action"])
+    assert manager.post(lifting, {"why": "A page was found"}, page="/mini/study/locks").status_code == 303
+    assert assessor.form(FORM)["pain_nrs"] == ["9"]
+    assert assessor.soup(f"{FORM}/record").select("#unsaved") == [], "the form shows it again"
+
+
+def test_without_a_consent_a_draft_is_refused_and_no_conflict(world, assessor):
+    page = assessor.soup(FORM)
+    fields = form_in(page, FORM)
+    headers = {"X-CSRF-Token": str(part(page, "meta[name=csrf-token]")["content"])}
+    with world.database.writing() as session:
+        session.execute(update(CONSENT).values(withdrawn_on=date(2025, 6, 1)))
+    reply = assessor.client.put(f"{FORM}/draft", data={**fields, "pain_nrs": "9"}, headers=headers)
+    assert (reply.status_code, world.drafts()) == (422, 0)
 
 
 def test_a_refusal_keeps_what_was_typed(world, assessor):

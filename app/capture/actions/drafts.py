@@ -10,8 +10,9 @@ from sqlalchemy import delete
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
-from app.capture.actions.place import About, open_form
+from app.capture.actions.place import About, planned_form, refuse_if
 from app.capture.reads import DRAFT, NOTHING_TYPED, DraftState
+from app.consent.reads import why_no_consent
 from app.foundation.errors import Conflict, FieldProblem, Invalid
 from app.participants.models import Participant
 from app.people.access import Actor, require
@@ -46,6 +47,8 @@ def keep_draft(
 ) -> None:
     """Keep what somebody has typed so far, for them alone. It is no entry: it is not logged, judged or exported.
 
+    So it is kept as well where it may not be saved just now: under a lock, at a missed visit, until a newer document is
+    signed. Refused where the participant has no such form, or nobody may collect anything from them.
     Conflict when another page of theirs kept something else that this one has not `seen`: nothing is overwritten then.
     Without `seen` the last one counts.
     """
@@ -57,7 +60,8 @@ def keep_draft(
         raise Invalid(
             [FieldProblem("draft", "max_length", "This is too much to keep as a draft. Shorten the longest answer.")]
         )
-    open_form(session, about, by=by, hold=False, action="entry.draft", now=now)
+    planned_form(session, about, by=by, hold=False, action="entry.draft")
+    refuse_if(about, why_no_consent(session, about.study, participant), action="entry.draft")
     key = {
         "person_id": by.person_id,
         "participant_id": about.participant_id,

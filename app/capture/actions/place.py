@@ -64,10 +64,8 @@ class About:
         return [Change(each.action, code, subject, each.item, each.old, each.new, each.why) for each in log]
 
 
-def open_form(
-    session: Session, about: About, *, by: Actor, hold: bool, action: str, now: datetime
-) -> tuple[Instrument, Place]:
-    """The form and where it is filled in; Refused when nothing may be entered there."""
+def planned_form(session: Session, about: About, *, by: Actor, hold: bool, action: str) -> tuple[Instrument, Place]:
+    """The form and where it is filled in; Refused when this participant has no such form there."""
     definition = about.study.definition
 
     def refuse_here(reason: str | None) -> None:
@@ -96,12 +94,22 @@ def open_form(
             about.instrument,
             screen_failed=place.screen_failed,
             is_scheduled=place.is_scheduled,
-            stopped=place.stopped,
-            is_missed=place.is_missed,
         )
     )
     refuse_here(why_not_repeat(form, about.repeat, place.begun))
-    refuse_here(why_no_consent(session, about.study, about.participant, before="entries", now=now))
+    return form, place
+
+
+def open_form(
+    session: Session, about: About, *, by: Actor, hold: bool, action: str, now: datetime
+) -> tuple[Instrument, Place]:
+    """The form and where it is filled in; Refused when nothing may be entered there."""
+    form, place = planned_form(session, about, by=by, hold=hold, action=action)
+    closed = why_not_enter(
+        about.study.definition, about.visit, about.instrument, stopped=place.stopped, is_missed=place.is_missed
+    )
+    refuse_if(about, closed, action=action)
+    refuse_if(about, why_no_consent(session, about.study, about.participant, before="entries", now=now), action=action)
     refuse_closed(session, about, place.lock, action=action)
     return form, place
 

@@ -161,11 +161,12 @@ async function one(said) {
     if (reply.status === 401 || reply.status >= 500) return null;
     if (reply.status !== 409 && reply.status !== 422) return put({...said, state: 'stuck'});
   }
+  fields.set('typed-at', said.typedAt); // held back: kept there, whatever its person saved since
   const reply = await speak('PUT', said.draft, fields, {'X-CSRF-Token': token()});
   if (reply.status === 401 || reply.status >= 500) return null;
   if (reply.ok && said.state === 'draft') return remove(said.url);
   if (reply.headers.has('X-Draft-At') && !reply.ok) return put({...said, state: 'elsewhere'}); // the form shows both
-  return put({...said, state: reply.ok || reply.status === 409 ? 'refused' : 'stuck'});
+  return put({...said, state: reply.ok || reply.headers.has('X-Draft-Kept') ? 'refused' : 'stuck'});
 }
 
 async function send(but = '') {
@@ -458,11 +459,12 @@ const place = form?.getAttribute('action');
 if (await ready() && localStorage.getItem(NAME)) {
   const standing = async () => (await mine()).find((said) => said.url === place);
   const kept = place && await standing();
+  if (kept?.state === 'stuck') await put({...kept, state: 'draft'}); // the form is open: once more
   await send();
   // This page was made before what waits was sent, or shows what came of it: it is made again, once.
   if (kept && (await standing())?.state !== kept.state) location.reload();
   else if (kept?.state === 'elsewhere') await choose(kept);
-  else if (kept && !['waits', 'draft'].includes(kept.state)) await remove(place);
+  else if (kept?.state === 'refused') await remove(place); // the page shows it; what the server does not have stays here
 }
 await note();
 document.body.dataset.keeps = me ? 'yes' : 'no';
