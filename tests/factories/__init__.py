@@ -292,19 +292,30 @@ def mini_study(session: Session, **changes: object) -> StudyInUse:
     loaded = _loaded(changes)
     study = loaded.definition
     study_id = _added(session, StudyRecord(code=study.code, title=study.title))
+    version_id = _version(session, study_id, loaded)
+    for place in study.sites:
+        _added(session, Site(study_id=study_id, code=place.code, name=place.name, timezone=place.timezone))
+    session.execute(IN_USE, {"of": study_id, "now": version_id})
+    return StudyInUse(study_id, study.code, version_id, study)
+
+
+def mini_study_again(session: Session, study_id: int, **changes: object) -> int:
+    """Another version of the small trial, which the study works under from now on; its id."""
+    version_id = _version(session, study_id, _loaded(changes))
+    session.execute(IN_USE, {"of": study_id, "now": version_id})
+    return version_id
+
+
+def _version(session: Session, study_id: int, loaded: _Loaded) -> int:
     version = StudyVersion(
         study_id=study_id,
-        version=study.version,
+        version=loaded.definition.version,
         sha256=loaded.sha256,
         definition=loaded.text,
         loaded_at=NOW,
         loaded_by="test",
     )
-    version_id = _added(session, version)
-    for place in study.sites:
-        _added(session, Site(study_id=study_id, code=place.code, name=place.name, timezone=place.timezone))
-    session.execute(IN_USE, {"of": study_id, "now": version_id})
-    return StudyInUse(study_id, study.code, version_id, study)
+    return _added(session, version)
 
 
 STUDY, PERSON, SITE = table_of(StudyRecord), table_of(Person), table_of(Site)

@@ -1,6 +1,6 @@
 """Deviations: reported by people, found once by the system, acted on and signed; gone when they do not hold."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,18 +10,22 @@ from sqlalchemy import delete, event, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
+from app.amendments.models import SiteVersion
 from app.foundation.database import Database
 from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Refused
 from app.participants.reads import IN_ERROR
 from app.people.permissions import Permission, Role, holders
+from app.people.reads import SITE
 from app.safety.deviations import actions, reads
-from app.safety.deviations.finding import CONSENT, ENTRY, VISIT
+from app.safety.deviations.consents import CONSENT, periods_of, unsigned_at_visits
+from app.safety.deviations.finding import ENTRY, VISIT
 from app.safety.deviations.reads import DEVIATION, Wanted
 from app.safety.deviations.rules import TRANSITIONS, Act, Rule, State, category_of, settle, why_not
 from app.safety.events.clocks import THE_CLOCK
 from app.safety.watching import look_in_turn, watch
-from app.studies.definition import Safety
-from tests.factories import MINI, NOW, TODAY, person
+from app.studies.definition import Safety, Study
+from app.studies.in_use import study_in_use
+from tests.factories import MINI, NOW, TODAY, definition, mini_study_again, person, site
 from tests.safety.world import HOSPITAL, Safe, fine, later, safe
 
 WHAT = "The questionnaire was filled in at home; the protocol asks for the clinic."
@@ -437,6 +441,75 @@ def test_a_visit_without_consent_to_the_version_that_held(session: Session):
     assert consents()[0].state == State.GONE
     session.execute(delete(CONSENT))
     assert consents()[0].state == State.OPEN
+
+
+def documents(*given: tuple[str, str, str, tuple[str, ...]]) -> Study:
+    """The small study with these documents: version, language, valid from, sites."""
+    first: Any = MINI["consent_documents"]
+    made = [
+        {**first[0], "version": version, "language": language, "valid_from": day, "sites": list(sites)}
+        for version, language, day, sites in given
+    ]
+    return definition(consent_documents=made)
+
+
+NEVER = date.min
+OLD, NEW = ("1", "en", "2025-01-01", ()), ("2", "en", "2026-03-05", ())
+
+
+@pytest.mark.parametrize(
+    ("worked", "site", "periods"),
+    [
+        ([(NEVER, [OLD])], "north", [("2025-01-01", "1")]),
+        ([(NEVER, [OLD, NEW])], "north", [("2025-01-01", "1"), ("2026-03-05", "2")]),
+        ([(NEVER, [OLD]), (date(2026, 4, 1), [OLD, NEW])], "north", [("2025-01-01", "1"), ("2026-04-01", "2")]),
+        ([(NEVER, [OLD]), (date(2026, 1, 1), [NEW])], "north", [("2025-01-01", "1"), ("2026-03-05", "2")]),
+        ([(NEVER, [OLD, ("2", "de", "2026-03-05", ())])], "north", [("2025-01-01", "1")]),
+        ([(NEVER, [OLD, ("2", "en", "2026-03-05", ("south",))])], "north", [("2025-01-01", "1")]),
+        (
+            [(NEVER, [("s1", "en", "2025-01-01", ("south",)), OLD, NEW])],
+            "south",
+            [("2025-01-01", "s1")],
+        ),
+    ],
+    ids=["one", "both", "after going over", "the old one taken out", "another language", "another site", "its own"],
+)
+def test_a_document_holds_at_a_site_once_it_works_with_it(worked: Any, site: str, periods: Any):
+    given = [(day, documents(*some)) for day, some in worked]
+    assert [(str(day), version) for day, version in periods_of(given, "en", site)] == periods
+
+
+@pytest.mark.requirement("EMA-15")
+@pytest.mark.parametrize(
+    ("language", "moved_on", "seen"),
+    [("en", None, False), ("en", 5, False), ("en", 4, True), ("de", 4, False)],
+    ids=["not gone over", "on the day", "the day before", "in a language without a newer one"],
+)
+def test_who_cannot_sign_a_newer_document_yet_needs_no_consent_to_it(
+    session: Session, language: str, moved_on: int | None, seen: bool
+):
+    both: Any = MINI["consent_documents"]
+    old = [{**both[0], "language": each} for each in ("en", "de")]
+    trial = safe(session, consent_documents=old)
+    session.execute(update(CONSENT).values(language=language))
+    held(trial, on=date(2026, 3, 5))
+    newer = [*old, {**old[0], "version": "2", "valid_from": "2026-03-01"}]
+    of, first, here = trial.study.id, trial.study.version_id, site(session, trial.study).id
+    version = mini_study_again(session, of, consent_documents=newer, version="2")
+    if moved_on is None:
+        session.execute(update(SITE).where(SITE.c.id == here).values(version_id=first))
+    else:
+        begun = datetime(2026, 3, moved_on, 12, tzinfo=UTC)
+        moved: dict[str, Any] = {"study_id": of, "site_id": here, "from_version_id": first, "version_id": version}
+        done = SiteVersion(
+            **moved, from_on=begun.date(), why="So", state="done", planned_at=begun, planned_by="noor",
+            begun_at=begun, ended_at=begun,
+        )  # fmt: skip
+        session.add(done)
+        session.flush()
+    study = study_in_use(session, trial.study.code)
+    found = list(unsigned_at_visits(session, study, later(24 * 30)))
+    assert [(each.version, each.held_on) for each in found] == ([("2", date(2026, 3, 5))] if seen else [])
 
 
 def test_a_study_with_its_own_categories_gets_its_last_one():

@@ -4,19 +4,18 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import ColumnElement, Date, and_, cast, exists, func, or_, select
+from sqlalchemy import ColumnElement, Date, and_, cast, func, or_, select
 from sqlmodel import Session
 
 from app.capture.models import Entry
-from app.consent.models import Consent
 from app.foundation.database import table_of
 from app.participants.corrections.rules import has_taken_part
 from app.participants.identity import PARTICIPANT
 from app.participants.in_error.rules import LABELS, Reason
 from app.participants.reads import IN_ERROR, NEWEST_IN_ERROR, SCREENING
+from app.safety.deviations.consents import unsigned_at_visits
 from app.safety.deviations.rules import (
     Rule,
     consent_words,
@@ -33,7 +32,6 @@ from app.studies.in_use import StudyInUse
 
 VISIT = table_of(ParticipantVisit)
 ENTRY = table_of(Entry)
-CONSENT = table_of(Consent)
 
 
 @dataclass(frozen=True)
@@ -132,44 +130,9 @@ def _in_error(session: Session, study: StudyInUse) -> Iterator[Found]:
 
 
 def _consents(session: Session, study: StudyInUse, now: datetime) -> Iterator[Found]:
-    """Visits that were held while a version of the consent document held that the participant had not signed by then.
-
-    Who signed a later version by then is fine; so is a study with one version only.
-    """
-    wanted = study.definition.language
-    documents = [each for each in study.definition.consent_documents if each.language == wanted]
-    versions = sorted(documents or study.definition.consent_documents, key=lambda each: each.valid_from)
-    order = list(dict.fromkeys(each.version for each in versions))
-    if len(order) < 2:
-        return
-    begins = {each.version: each.valid_from for each in reversed(versions)}
-    ends = {one: begins[two] for one, two in pairwise(order)}
-    for place, version in enumerate(order):
-        if place == 0 or begins[version] > now.date():
-            continue  # of the first one there is no visit without it: nothing is collected before consent
-        signed = exists(
-            select(CONSENT.c.id).where(
-                CONSENT.c.participant_id == VISIT.c.participant_id,
-                CONSENT.c.refused_at.is_(None),
-                CONSENT.c.document_version.in_(order[place:]),
-                CONSENT.c.signed_on <= VISIT.c.held_on,
-            )
-        )
-        query = (
-            select(VISIT.c.participant_id, func.min(VISIT.c.held_on, type_=Date()).label("on"))
-            .where(
-                VISIT.c.study_id == study.id,
-                VISIT.c.status == VisitStatus.HELD.value,
-                VISIT.c.held_on >= begins[version],
-                ~signed,
-            )
-            .group_by(VISIT.c.participant_id)
-        )
-        if version in ends:
-            query = query.where(VISIT.c.held_on < ends[version])
-        for row in session.execute(query):
-            words = consent_words(version, begins[version])
-            yield Found(row.participant_id, Rule.CONSENT, version, row.on, words)
+    for row in unsigned_at_visits(session, study, now):
+        words = consent_words(row.version, row.since)
+        yield Found(row.participant_id, Rule.CONSENT, row.version, row.held_on, words)
 
 
 def of_screenings(session: Session, study: StudyInUse, participant_id: int | None = None) -> Iterator[Found]:
