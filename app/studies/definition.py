@@ -95,7 +95,7 @@ class Coding(Part):
     """
 
     dictionary: Code
-    coders: Literal[1, 2] = 2
+    coders: Annotated[int, Field(ge=1, le=2)] = 2
     suggestions: Literal["after", "before", "never"] = "after"
 
 

@@ -80,3 +80,18 @@ def test_terms_are_read_from_a_file(tmp_path: Path, name: str, text: str):
     study, findings = read_folder(folder)
     assert study is None
     assert [(each.file, each.line) for each in findings if each.is_error] == [("dictionaries/other.csv", 1)]
+
+
+@pytest.mark.parametrize("coders", [1, 2])
+def test_how_many_people_code_a_text_is_read_from_a_folder(tmp_path: Path, coders: int):
+    named = "dictionaries:\n  - {code: complaints, label: Complaints, version: '1'}\noutcomes:\n"
+    why = "{code: why, label: Why, type: text, "
+    coded = f"{why}coding: {{dictionary: complaints, coders: {coders}}}, "
+    files = broken(("study.yaml", "outcomes:\n", named), ("instruments/form.yaml", why, coded))
+    study, findings = read_folder(
+        write(tmp_path, {**files, "dictionaries/complaints.csv": "code,label\nBACK,Back disorders\n"})
+    )
+    assert study is not None, findings
+    item = next(each for form in study.instruments for each in form.items if each.code == "why")
+    assert item.coding is not None
+    assert item.coding.coders == coders
