@@ -1,7 +1,7 @@
 """What was answered, over REST? Entries with their checks and scores, history, signatures."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Header, Query
@@ -30,10 +30,12 @@ from app.dependencies import (
     require_password,
 )
 from app.foundation import paging
-from app.foundation.errors import NotFound
+from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.models import Participant
 from app.people.access import require
 from app.people.permissions import Permission
+from app.schedule.reads import visit_of
+from app.schedule.status import VisitStatus
 
 router = operations("entries", "/participants/{code}")
 
@@ -54,6 +56,7 @@ class EntryBody(Body):
                 "base_version": 0,
                 "why": None,
                 "accept_partial": False,
+                "held_on": "2026-07-16",
             }
         },
     )
@@ -63,6 +66,12 @@ class EntryBody(Body):
     base_version: Version = Field(default=0, description="The version you read; 0 for a new entry.")
     why: Text | None = Field(default=None, description="Why saved answers change.")
     accept_partial: bool = Field(default=False, description="Save although required answers are missing.")
+    held_on: date | None = Field(
+        default=None,
+        description="The day on which the visit was held, where it is still planned: it is recorded with the entry.",
+        examples=["2026-07-16"],
+    )
+    held_reason: Text | None = Field(default=None, description="Why that day is outside the window of the visit.")
 
 
 class SavedReply(Reply):
@@ -287,10 +296,14 @@ def _refuse_withheld(here: Here, found: Participant, visit: str, instrument: str
 def save_entry(
     here: ApiChangeInTurn, code: str, visit: str, instrument: str, asked: EntryBody, repeat: Repeat = 1
 ) -> Response:
-    """Save an entry. Sending the same again changes nothing; an outdated `base_version` is refused."""
+    """Save an entry. Sending the same again changes nothing; an outdated `base_version` is refused.
+
+    With `held_on` the visit is recorded as held too, where it is planned: both are kept, or neither.
+    """
     found = participant_of(here, code)
     form = here.the_study.definition.instrument(instrument)
     values, problems = check_stored(form, by_name(form, asked.values)) if form else (dict(asked.values), [])
+    problems = [*problems, *_hold_with_it(here, found, visit, asked)]
     saved = actions.save_entry(
         here.session,
         here.the_study,
@@ -321,6 +334,37 @@ def save_entry(
             ],
         }
     )
+
+
+def _hold_with_it(here: Here, participant: Participant, visit: str, asked: EntryBody) -> list[FieldProblem]:
+    """Record the day of the visit with an entry that says it; what stands against that."""
+    if asked.held_on is None:
+        return []
+    assert participant.id is not None
+    try:
+        found = visit_of(here.session, participant.id, visit)
+    except NotFound:
+        return []  # nothing is entered there either, and that says why
+    if found.status != VisitStatus.PLANNED:
+        if found.held_on == asked.held_on:
+            return []
+        words = "The visit is not planned any more. Leave this out, or correct the visit itself first."
+        return [FieldProblem("held_on", "state", words)]
+    try:
+        actions.record_visit(
+            here.session,
+            here.the_study,
+            participant,
+            visit,
+            held_on=asked.held_on,
+            version=found.version,
+            reason=asked.held_reason,
+            by=here.actor,
+            now=here.now,
+        )
+    except Invalid as problem:
+        return [replace(one, field="held_reason" if one.field == "reason" else one.field) for one in problem.problems]
+    return []
 
 
 A_FILE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}, "example": "%PDF-1.7 ..."}

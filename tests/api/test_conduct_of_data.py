@@ -1,5 +1,6 @@
 """Queries, verification, locks and casebooks over REST: what a program may do, and what stops it."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from app.foundation.database import Database
 from app.studies.in_use import study_in_use
 from tests.api.client import PASSWORD, ApiClient, api_client, application_on
 from tests.capture.records import consented
-from tests.factories import NOW, mini_study, person
+from tests.factories import NOW, TODAY, mini_study, person
 from tests.web.browser import counted_statements
 
 ROLES = ("assessor", "coordinator", "monitor", "data_manager", "investigator", "clinician")
@@ -33,6 +34,26 @@ def clients(shared_database: Database) -> Any:
         }
         made["assessor"].done("PUT", ENTRY, {"values": PAIN})
         yield made
+
+
+def test_an_entry_records_its_visit_where_it_says_the_day(clients):
+    assessor, visit = clients["assessor"], "/participants/M-001/visits/week18"
+    planned = assessor.done("GET", visit)
+    assert (planned["status"], planned["held_on"]) == ("planned", None)
+    body = {"values": {**PAIN, "pain_days": 4}, "base_version": 1, "why": "Read again."}
+    early = {**body, "held_on": TODAY.isoformat()}
+    refused = assessor.refused(422, "PUT", ENTRY, early)
+    assert [each["field"] for each in refused["errors"]] == ["held_reason"]
+    assert assessor.done("GET", ENTRY)["version"] == 1, "both are kept, or neither"
+    assert assessor.done("GET", visit) == planned
+    for _ in range(2):
+        assert assessor.done("PUT", ENTRY, {**early, "held_reason": "Away later."})["version"] == 2
+    held = assessor.done("GET", visit)
+    assert (held["status"], held["held_on"], held["reason"]) == ("held", early["held_on"], "Away later.")
+    other = {**body, "base_version": 2, "held_on": (TODAY - timedelta(days=1)).isoformat()}
+    assert [each["field"] for each in assessor.refused(422, "PUT", ENTRY, other)["errors"]] == ["held_on"]
+    nowhere = ENTRY.replace("week18", "week99")
+    assert "no visit" in assessor.refused(409, "PUT", nowhere, early)["detail"]
 
 
 @pytest.mark.requirement("E6-9", "E6-20")
