@@ -15,6 +15,14 @@ from tests.web.world import World
 
 pytestmark = pytest.mark.browser
 FORM = "/mini/participants/M-001/visits/baseline/entries/disability"
+FOCUSED = """() => {
+  const one = document.activeElement;
+  const box = (one.labels?.[0] && one.getBoundingClientRect().width < 2 ? one.labels[0] : one).getBoundingClientRect();
+  const bar = document.querySelector('.form-bar').getBoundingClientRect();
+  const under = box.top >= bar.top && box.bottom <= bar.bottom && !one.closest('.form-bar');
+  const out = box.bottom <= 0 || box.top >= innerHeight;
+  return `${under || out ? 'hidden' : 'seen'} ${one.name || one.id || one.textContent}`;
+}"""
 
 
 def drawn(page: Page) -> list[list[int]]:
@@ -85,3 +93,21 @@ def test_by_keys_by_pen_and_on_a_telephone(browser: Browser, database: Database,
             assert page.locator("[name=vas]").input_value() == "100"
             phone.close()
             context.close()
+        hidden_at_400_percent(browser, address, token)
+
+
+def hidden_at_400_percent(browser: Browser, address: str, token: str) -> None:
+    """A window of 1280 by 1024 at 400 %: nothing that has the focus is wholly under something else, or outside."""
+    context = browser.new_context(base_url=address, viewport={"width": 320, "height": 256})
+    context.add_cookies([{"name": "equipoise", "value": token, "url": address}])
+    page = context.new_page()
+    page.goto(FORM)
+    assert not too_wide(page)
+    page.locator("#entry input:not([type=hidden])").first.focus()
+    seen: list[str] = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate(FOCUSED))
+    assert len(set(seen)) > 10
+    assert [each for each in seen if each.startswith("hidden")] == []
+    context.close()
