@@ -35,7 +35,8 @@ def kappa(
 
     `order` lists the categories of an ordered scale from one end to the other; `places` says where each stands when
     they are not evenly spaced. Categories that are not in the order (a reason why there is no answer) leave the
-    weighted kappa out of their pairs. None where it is not defined: nothing compared, or chance alone explains all.
+    weighted kappa out of their pairs. None where it is not defined or says nothing: nothing compared, or one of the two
+    said the same every time, which makes it 0 (or undefined) whatever the other said, with no error to estimate.
     """
     if order is not None:
         known = set(order)
@@ -60,7 +61,7 @@ def kappa(
         columns[other] = columns.get(other, 0) + count / number
     observed = sum(count / number * weight(one, other) for (one, other), count in pairs.items())
     expected = sum(p * q * weight(one, other) for one, p in rows.items() for other, q in columns.items())
-    if isclose(expected, 1, abs_tol=1e-12):
+    if 1 in (len(rows), len(columns)) or isclose(expected, 1, abs_tol=1e-12):
         return None
     value = (observed - expected) / (1 - expected)
     of_row = {one: sum(q * weight(one, other) for other, q in columns.items()) for one in rows}

@@ -482,6 +482,7 @@ def attached(spot: Spot, sent: Mapping[str, Sent]) -> tuple[dict[str, list[str]]
             "item": item.code,
             "by": spot.here.actor,
             "now": spot.here.now,
+            "worded": spot.instrument,
         }
         given = (spot.here.session, spot.here.the_study, spot.participant)
         file = sent.get(item.code + FILE)

@@ -1,5 +1,6 @@
 """By a link a participant signs the document, or answers the questions of a visit: signed in nowhere."""
 
+import json
 import re
 from dataclasses import replace
 from typing import Any, cast
@@ -9,6 +10,7 @@ from bs4 import BeautifulSoup
 from sqlalchemy import select, update
 
 from app.audit.actions import ENTRY
+from app.audit.actions import ENTRY as LOG
 from app.capture.actions import MOST_BY_LINK
 from app.capture.reads import entry_of
 from app.consent.reads import consents_of, is_intact
@@ -574,6 +576,30 @@ def test_reasons_for_no_answer_are_read_in_the_language_of_the_link(shared_datab
     page = words(stranger(world).get(given(world, "questions:baseline:de")))
     assert "Nicht erhoben" in page
     assert "Not done" not in page
+
+
+def test_a_file_by_a_german_link_is_named_by_its_question(shared_database: Database):
+    german = {"language": "de", "items": [{"code": "report", "label": "Ein Bild Ihres Rückens"}]}
+    forms = [
+        {**form, "respondent": "participant", "texts": [german]} if form["code"] == "disability" else form
+        for form in KINDS
+    ]
+    world = World(shared_database, instruments=forms, visits=VISITS)
+    world.consented()
+    path, phone = given(world, "questions:baseline:de"), stranger(world)
+
+    def send(name: str, data: bytes) -> Any:
+        fields = typed(BeautifulSoup(phone.get(path).text, "html.parser"))
+        return phone.send(path, {**fields, "save-as": "partial"}, files={"report__file": (name, data)})
+
+    refused = send("Anna Muster.pdf", b"no such thing")
+    assert refused.status_code == 422
+    assert "Ein Bild Ihres Rückens: " in words(refused)
+    assert "Report" not in words(refused)
+    assert send("Anna Muster.PDF", b"%PDF-1.7 A").status_code == 200
+    with world.database.reading() as session:
+        said = session.execute(select(LOG.c.new).where(LOG.c.action == "entry.file_kept")).scalars().all()
+    assert [json.loads(each)["name"] for each in said] == ["report.pdf"], "people name files after themselves"
 
 
 @pytest.mark.requirement("SEC-22")

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import PurePath
 
 from sqlalchemy import func, select
 from sqlmodel import Session
@@ -56,19 +57,23 @@ def keep_file(
     name: str,
     by: Actor,
     now: datetime,
+    worded: Instrument | None = None,
 ) -> dict[str, object]:
     """Keep a file that answers a question, sealed under the participant's key; what stands for it among the answers.
 
-    It answers nothing until the form is saved with it. The same file is kept once, so that it can be sent again.
+    It answers nothing until the form is saved with it. The same file is kept once, so that it can be sent again. What
+    came by a link is named by its question: people name files after themselves. What stands against it is said in the
+    words of the form as it was read (`worded`).
     """
     about = About(study, participant, visit, instrument)
-    asked = _asked_sealed(session, about, item, ItemType.FILE, by=by, now=now)
+    asked = _asked_sealed(session, about, item, ItemType.FILE, by=by, now=now, worded=worded)
     reason = why_not_kept(data, name, asked.file_kinds, asked.max_mb)
     kind = kind_of(data, name)
     if reason is not None or kind is None:
         raise Invalid([FieldProblem(item, "file", f"{short_label(asked)}: {reason}")])
     if by.by_link is not None:
         _refuse_many(session, about, asked, hashlib.sha256(data).hexdigest())
+        name = f"{item}{PurePath(name).suffix.lower()}"
     media_type = MEDIA_TYPES[kind]
     if kind is FileKind.CSV and kind not in asked.file_kinds:
         media_type = MEDIA_TYPES[FileKind.TEXT]
@@ -91,13 +96,14 @@ def keep_signature(
     name: str = "",
     by: Actor,
     now: datetime,
+    worded: Instrument | None = None,
 ) -> dict[str, object]:
     """Keep a signature that answers a question, drawn or a name typed instead; what stands for it among the answers.
 
     What is kept is salted, so that its SHA-256 among the answers cannot be held against names.
     """
     about = About(study, participant, visit, instrument)
-    asked = _asked_sealed(session, about, item, ItemType.SIGNATURE, by=by, now=now)
+    asked = _asked_sealed(session, about, item, ItemType.SIGNATURE, by=by, now=now, worded=worded)
     try:
         drawn = read_strokes(strokes) if strokes else ""
     except NotDrawn as problem:
@@ -180,15 +186,17 @@ def show_sealed(
     return Shown(svg.encode(), "image/svg+xml", f"{item}.svg", value[key])
 
 
-def _asked_sealed(session: Session, about: About, item: str, kind: ItemType, *, by: Actor, now: datetime) -> Item:
-    """The question that is to be answered with something sealed; refused where nothing may be entered."""
+def _asked_sealed(
+    session: Session, about: About, item: str, kind: ItemType, *, by: Actor, now: datetime, worded: Instrument | None
+) -> Item:
+    """The question that is to be answered with something sealed, as worded; refused where nothing may be entered."""
     action = "entry.keep_file"
     require(by, Permission.ENTRY_SAVE, site_id=about.participant.site_id, action=action, subject=about.refusal_subject)
     form, _ = open_form(session, about, by=by, hold=False, action=action, now=now)
     asked = form.item(item)
     if asked is None or asked.type is not kind:
         raise NotFound
-    return asked
+    return (worded.item(item) if worded is not None else None) or asked
 
 
 def _refuse_many(session: Session, about: About, asked: Item, sha256: str | None = None) -> None:
