@@ -96,6 +96,7 @@ MARKS = {
     VisitState.HELD_LATE: "late",
     VisitState.MISSED: "missed",
     VisitState.STOPPED: "none",
+    VisitState.IN_ERROR: "none",
 }
 
 
@@ -867,10 +868,13 @@ def _timeline(
         if on is not None
     ]
     for visit in visits:
-        planned = definition.visit(visit.code)
+        planned, in_error = definition.visit(visit.code), visit.status == VisitStatus.IN_ERROR
+        label = _short(planned) if planned else visit.code
+        if in_error:
+            label = f"{planned.label if planned else visit.code} ({here.tell('Entered in error')})"
         drawn.append(
             {
-                "label": _short(planned) if planned else visit.code,
+                "label": label,
                 "target": visit.target_on,
                 "opens": visit.opens_on,
                 "closes": visit.closes_on,
@@ -878,7 +882,7 @@ def _timeline(
                 "status": MARKS[visit_state(visit, today)],
                 "url": _visit_url(here, participant.code, visit.code, visit.kind, participant.site_id),
                 # Twelve sessions would crowd the line: they are marks, named on hover and in the list.
-                "unnamed": visit.kind == VisitKind.TREATMENT,
+                "unnamed": visit.kind == VisitKind.TREATMENT or in_error,
             }
         )
     if participant.withdrawn_on is not None:
@@ -921,7 +925,11 @@ def _matrix(
     definition, url = here.the_study.definition, _url(here, participant.code)
     dated = {visit.code: visit for visit in visits}
     planned = [visit for visit in definition.visits if visit.instruments]
-    outside = (definition.visit(visit.code) for visit in visits if unscheduled_number(visit.code) is not None)
+    outside = (
+        definition.visit(visit.code)
+        for visit in visits
+        if unscheduled_number(visit.code) is not None and visit.status != VisitStatus.IN_ERROR
+    )
     planned += [visit for visit in outside if visit is not None and visit not in planned]
     columns: list[dict[str, Any]] = []
     for visit in planned:
@@ -1013,7 +1021,7 @@ def _mark(
         return "planned"
     if visit.status == VisitStatus.MISSED:
         return "missed"
-    return "none" if visit.status == VisitStatus.STOPPED else "empty"
+    return "none" if visit.status in (VisitStatus.STOPPED, VisitStatus.IN_ERROR) else "empty"
 
 
 def _options(here: Here, consents: Sequence[Consent]) -> list[tuple[str, consent_rules.Option]]:

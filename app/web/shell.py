@@ -37,6 +37,8 @@ DONE = {
     "saved_last": "Saved. Every form of this visit is complete.",
     "defined": "Saved. It stands below, to be run again.",
     "visit_held": "Visit recorded.",
+    "visit_in_error": "Marked as entered in error. It stays here and in the log, and counts nowhere.",
+    "visit_restored": "It counts again. That it was marked stays in the log.",
     "visit_reopened": "Planned again. That it was recorded otherwise stays in the log.",
     "visit_missed": "Recorded as missed, with the reason.",
     "reminders_chosen": "Recorded. It holds from the next message on, also for those that wait.",

@@ -28,7 +28,7 @@ from app.safety.deviations.rules import (
 )
 from app.schedule.models import ParticipantVisit
 from app.schedule.status import VisitStatus
-from app.studies.definition import Study
+from app.studies.definition import Study, unscheduled_number
 from app.studies.in_use import StudyInUse
 
 VISIT = table_of(ParticipantVisit)
@@ -85,6 +85,8 @@ def _visits(session: Session, study: StudyInUse, now: datetime) -> Iterator[Foun
     for row in session.execute(query):
         visit = _label(study, row.code)
         if row.status == VisitStatus.MISSED:
+            if unscheduled_number(row.code) is not None:
+                continue  # nobody waited for it
             words = missed_words(visit, row.opens_on, row.closes_on)
             yield Found(row.participant_id, Rule.MISSED, row.code, min(row.closes_on, now.date()), words)
         else:

@@ -221,6 +221,8 @@ def why_not_book(status: Status, visit: VisitStatus | None) -> str | None:
         return "This visit is recorded as missed. Reopen it first, and say why."
     if visit is VisitStatus.STOPPED:
         return "This visit is not due any more: the participant left, treatment was stopped, or the plan changed."
+    if visit is VisitStatus.IN_ERROR:
+        return "This visit is marked as entered in error. Book an unscheduled visit."
     return None
 
 
