@@ -72,7 +72,7 @@ from app.studies.definition import (
     WithdrawalLevel,
     unscheduled_number,
 )
-from app.web.appointments import label_of
+from app.web.appointments import booked_ahead, label_of
 from app.web.audit import told
 from app.web.in_error import rows_of
 from app.web.pages import pages
@@ -1426,4 +1426,6 @@ def _withdraw_page(here: Here, participant: Participant, *, problem: Invalid | R
         refused=problem.reason if isinstance(problem, Refused) else _why_not_withdraw(definition, participant),
         current=current.label if current else participant.withdrawal_level,
         holds_consent=any(consent_rules.stands(consent) for consent in consents),
+        booked=booked_ahead(here, participant),
+        timezone=places.timezone(participant.site_id),
     )

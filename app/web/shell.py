@@ -95,6 +95,14 @@ DONE = {
     "lost": "Recorded as lost to follow-up. What is due stays due; nobody is reminded.",
     "found": "Recorded. They stand where they stood before.",
     "died": "The death is recorded, and no visit is due any more. Report it as an adverse event as well.",
+    "lost_cancelled": "Recorded as lost to follow-up. The appointments that were to come are cancelled, and nobody is "
+    "reminded. What is due stays due.",
+    "lost_booked": "Recorded as lost to follow-up. What is due stays due, and what is booked stays booked: see "
+    "Appointments. Nobody is reminded.",
+    "completed_cancelled": "Recorded: this participant completed the study. The appointments that were to come are "
+    "cancelled.",
+    "completed_booked": "Recorded: this participant completed the study. What is booked stays booked: see "
+    "Appointments.",
     "completed": "Recorded: this participant completed the study.",
     "reopened": "Recorded. They stand where they stood before they completed the study.",
     "not_dead": "Recorded. They stand where they stood before, and their visits are due again.",

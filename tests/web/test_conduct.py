@@ -5,13 +5,17 @@ from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
-from sqlalchemy import update
+from sqlalchemy import insert, select, update
 
+from app.audit.actions import ENTRY
+from app.foundation import clock
 from app.foundation.database import Database, table_of
 from app.participants.models import Participant
+from app.participants.reads import participant_by_code
 from app.rendering import day
 from app.schedule.reads import VISIT
 from tests.safety.world import SAFETY
+from tests.schedule.rows import booked
 from tests.web.browser import PASSWORD
 from tests.web.test_safety import said
 from tests.web.world import World
@@ -288,6 +292,69 @@ def test_who_has_nothing_left_to_do_completes_the_study(world: World):
     assert coordinator.post(on, {**form, "words": ""}).status_code == 422
     assert coordinator.post(on, {**form, "words": "Week 52 was held after all"}).status_code == 303
     assert "Randomised" in said(coordinator.get(PERSON))
+
+
+@pytest.mark.requirement("P11-f", "E9R1-1")
+def test_a_loss_names_what_is_booked_and_cancels_it_where_that_is_wanted(world: World):
+    coordinator, one = world.coordinator(), f"{PERSON}/appointments/1"
+    with world.database.writing() as session:
+        person = participant_by_code(session, world.study, "M-001", by=world.coordinators["north"])
+        ahead, begun = clock.now() + timedelta(days=3), clock.now() - timedelta(hours=2)
+        booked(session, world.study, person, starts_at=ahead, ends_at=ahead + timedelta(hours=1))
+        outside: dict[str, Any] = {
+            "number": 2,
+            "visit_id": None,
+            "kind": "unscheduled",
+            "purpose": "A call",
+            "uid": "two@equipoise",
+        }
+        booked(session, world.study, person, starts_at=begun, ends_at=begun + timedelta(hours=1), **outside)
+    end = {"on": world.today().isoformat(), "words": "Five calls", "password": PASSWORD}
+    for path in ("lost", "death", "withdraw"):
+        page = coordinator.soup(f"{PERSON}/{path}")
+        assert page.select_one(f"main a[href='{one}']") is not None, path
+        assert page.select_one(f"main a[href='{PERSON}/appointments/2']") is None, "what is over is no more to cancel"
+    # A mistake in the form keeps what was ticked.
+    wrong = BeautifulSoup(
+        coordinator.post(f"{PERSON}/lost", {**end, "words": "", "cancel_booked": []}).text, "html.parser"
+    )
+    box = wrong.select_one("input[name=cancel_booked]")
+    assert box is not None
+    assert not box.has_attr("checked")
+    # Booked all the same: the result says so, and so does the appointment.
+    kept = coordinator.post(f"{PERSON}/lost", {**end, "cancel_booked": []})
+    assert "what is booked stays booked" in said(coordinator.get(str(kept.headers["location"])))
+    assert "recorded as lost to follow-up" in said(coordinator.get(one))
+    assert "Cancel the appointment" in said(coordinator.get(one))
+    coordinator.post(f"{PERSON}/lost", {**end, "words": "Met in the street"})
+    gone = coordinator.post(f"{PERSON}/lost", {**end, "words": "Gone again"})
+    assert "are cancelled" in said(coordinator.get(str(gone.headers["location"])))
+    assert "Reason The participant is lost to follow-up." in said(coordinator.get(one))
+    assert "Cancelled" in said(coordinator.get(one))
+    assert "Cancelled" not in said(coordinator.get(f"{PERSON}/appointments/2"))
+    with world.database.reading() as session:
+        (line,) = session.execute(select(ENTRY).where(ENTRY.c.action == "appointment.cancelled")).all()
+    assert (line.participant, line.why) == ("M-001", "The participant is lost to follow-up.")
+
+
+@pytest.mark.requirement("P11-f", "E9R1-1")
+def test_what_is_due_before_a_completion_is_named_with_a_link(world: World):
+    coordinator = world.coordinator()
+    with world.database.writing() as session:
+        session.execute(update(table_of(Participant)).values(status="randomised"))
+    page = coordinator.soup(f"{PERSON}/completion")
+    assert "One visit is still due." in page.get_text()
+    links = [(each.get_text(), each["href"]) for each in page.select("main section li a")]
+    assert links == [("Baseline", f"{PERSON}/visits/baseline")]
+    with world.database.writing() as session:
+        (row,) = session.execute(select(VISIT)).mappings().all()
+        kept = {name: value for name, value in row.items() if name != "id"}
+        more = [{**kept, "code": f"unscheduled_{each}", "order": 9 + each} for each in range(1, 11)]
+        session.execute(insert(VISIT).values(more))
+    page = coordinator.soup(f"{PERSON}/completion")
+    assert "11 visits are still due." in page.get_text()
+    links = [(each.get_text(), each["href"]) for each in page.select("main section li a")]
+    assert (len(links), links[-1]) == (9, ("and 3 more", PERSON))
 
 
 @pytest.mark.requirement("P11-f", "E9R1-1")

@@ -168,6 +168,13 @@ ELSEWHEN = "The visit took place on another day."
 """Why nobody needs to come any more, when a visit was held and its appointment is on a later day."""
 
 
+DIED = "The participant died."
+LOST = "The participant is lost to follow-up."
+COMPLETED = "The participant completed the study."
+OURS = frozenset({ELSEWHEN, DIED, LOST, COMPLETED})
+"""Reasons that nobody typed: they are told in the language of whoever reads."""
+
+
 def is_on_a_later_day(starts_at: datetime, now: datetime, timezone: str) -> bool:
     """Whether an appointment is on a later day than now, by the clock of its site."""
     zone = ZoneInfo(timezone)
