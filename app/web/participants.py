@@ -26,7 +26,6 @@ from app.consent.models import Consent
 from app.consent.reads import consents_of, options_now, reconsent_owed, reconsent_waiting, scans_unverified
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, database_of, require_password
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
-from app.foundation.languages import translations
 from app.foundation.paging import LARGEST_PAGE, every_page
 from app.participants import actions, reads
 from app.participants.finding import Found, find_like, find_people
@@ -1068,8 +1067,7 @@ def _recent(here: Here, participant: Participant, timezone: str) -> Sequence[Map
     found = audit_entries(here.session, here.the_study.code, wanted, limit=RECENT * 10).rows
     hidden = withheld_subjects(here.session, here.the_study.definition, participant, by=here.actor)
     theirs = [each for each in found if each["subject"] not in hidden]
-    gettext = translations(here.language).gettext
-    return told(theirs, here.the_study.definition, timezone, gettext, named=False)[:RECENT]
+    return told(theirs, here.the_study.definition, timezone, here.language, named=False)[:RECENT]
 
 
 def _why_not_withdraw(definition: Study, participant: Participant) -> str | None:

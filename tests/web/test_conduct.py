@@ -18,6 +18,7 @@ from tests.safety.world import SAFETY
 from tests.schedule.rows import booked
 from tests.web.browser import PASSWORD
 from tests.web.test_safety import said
+from tests.web.test_visits import part
 from tests.web.world import World
 
 PERSON = "/mini/participants/M-001"
@@ -153,6 +154,21 @@ def test_the_system_looks_when_it_is_asked_and_what_is_no_deviation_is_taken_bac
     rows = coordinator.soup(DEVIATIONS).select("tbody tr")
     assert len(rows) == 1
     assert "found by the system" in rows[0].get_text(" ")
+    # What the system says is said in the language of whoever reads, wherever it stands.
+    coordinator.client.headers["Accept-Language"] = "de"
+    manager = world.browser("data_manager")
+    manager.client.headers["Accept-Language"] = "de"
+    number = part(rows[0], "th").get_text()
+    for browser, path in (
+        (coordinator, DEVIATIONS),
+        (coordinator, f"{DEVIATIONS}/{number}"),
+        (coordinator, PERSON),
+        (manager, "/mini/audit?kind=deviation.found"),
+    ):
+        page = said(browser.get(path))
+        assert "wurde versäumt; sie war vom" in page, path
+        assert "was missed" not in page, path
+    del coordinator.client.headers["Accept-Language"]
     told = {"category": "other", "occurred_on": world.today().isoformat(), "what": "Mixed up"}
     url = str(coordinator.post(f"{PERSON}/deviations/new", told).headers["location"]).partition("?")[0]
     assert coordinator.post(f"{url}/mistake", {"why": " "}, page=url).status_code == 422

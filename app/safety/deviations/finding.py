@@ -15,9 +15,10 @@ from app.consent.models import Consent
 from app.foundation.database import table_of
 from app.participants.corrections.rules import has_taken_part
 from app.participants.identity import PARTICIPANT
-from app.participants.in_error.rules import LABELS, Reason
+from app.participants.in_error.rules import Reason
 from app.participants.reads import IN_ERROR, NEWEST_IN_ERROR, SCREENING
 from app.safety.deviations.rules import (
+    IN_ERROR_WORDS,
     Rule,
     consent_words,
     ineligible_words,
@@ -129,7 +130,7 @@ def _in_error(session: Session, study: StudyInUse) -> Iterator[Found]:
         .where(PARTICIPANT.c.study_id == study.id, IN_ERROR.c.reason != Reason.NO_ERROR.value)
     )
     for row in session.execute(query):
-        words = f"Randomised in error: {LABELS[Reason(row.reason)].casefold()}."
+        words = IN_ERROR_WORDS[Reason(row.reason)]
         yield Found(row.id, Rule.IN_ERROR, "randomisation", row.randomised_on or row.found_on, words)
 
 
