@@ -158,7 +158,7 @@ def test_the_system_looks_when_it_is_asked_and_what_is_no_deviation_is_taken_bac
     coordinator.client.headers["Accept-Language"] = "de"
     manager = world.browser("data_manager")
     manager.client.headers["Accept-Language"] = "de"
-    number = part(rows[0], "th").get_text()
+    number = part(coordinator.soup(DEVIATIONS), "tbody th").get_text()
     for browser, path in (
         (coordinator, DEVIATIONS),
         (coordinator, f"{DEVIATIONS}/{number}"),
@@ -406,3 +406,17 @@ def test_the_screening_log_has_codes_and_reasons_and_no_names(world: World):
     cells = [each.get_text(" ", strip=True) for each in by_month.select("table tbody tr > *")]
     assert cells == [month, "north", "1", "0"]
     assert [each["href"] for each in by_month.select(f'main a[href="{page}?site=all"], main a[href="{page}"]')]
+
+
+def test_what_is_needed_only_sometimes_says_when_and_is_not_called_optional(world: World):
+    coordinator = world.coordinator()
+    page = coordinator.soup(f"{PERSON}/adverse-events/new")
+    label = part(page, "#field-criteria .label").get_text(" ", strip=True)
+    assert label == "Why it is serious needed when it is serious"
+    assert "optional" in part(page, "#field-narrative label").get_text()
+    assert page.select("#field-criteria [aria-required]") == []
+    told = {"category": "other", "occurred_on": world.today().isoformat(), "what": "Mixed up"}
+    url = str(coordinator.post(f"{PERSON}/deviations/new", told).headers["location"]).partition("?")[0]
+    page = coordinator.soup(url)
+    assert part(page, "#field-why label").get_text(" ", strip=True) == "Why the grade changes needed when it changes"
+    assert not part(page, "#field-why input").has_attr("aria-required")
