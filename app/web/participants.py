@@ -613,6 +613,11 @@ def show(here: PageInStudy, code: str) -> Response:
         and why_not_add(Status(participant.status), participant.consented_on, fatal_event=participant.fatal_event)
         is None
         and participant.left_on is None,
+        visits_in_error=[
+            (_label(definition, visit.code), f"{_url(here, participant.code)}/visits/{visit.code}", visit.target_on)
+            for visit in visits
+            if visit.status == VisitStatus.IN_ERROR
+        ],
         may_link=may(here.actor, Permission.PARTICIPANT_LINK, site_id=site_id),
         may_consent=may(here.actor, Permission.CONSENT_RECORD, site_id=site_id),
         may_unblind=may(here.actor, Permission.ALLOCATION_UNBLIND, site_id=site_id),

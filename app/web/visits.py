@@ -286,6 +286,8 @@ def _visit_page(
             line |= {"add": True, "url": f"{url}/entries/{following}", "has_draft": has_draft}
             if line["may_save"]:
                 forms.append(line)
+    if visit.status == VisitStatus.IN_ERROR:  # nothing is asked for at it
+        forms = [line for line in forms if line["entry"] is not None]
     if here.request.query_params.get("done") == "saved":  # whoever works by keyboard goes on from there
         left = (line for line in forms if line["may_save"] and not line["add"])
         next_one = next((line for line in left if line["entry"] is None or line["status"] == EntryStatus.PARTIAL), {})

@@ -360,7 +360,7 @@ def test_what_is_due_before_a_completion_is_named_with_a_link(world: World):
         session.execute(update(table_of(Participant)).values(status="randomised"))
     page = coordinator.soup(f"{PERSON}/completion")
     assert "One visit is still due." in page.get_text()
-    links = [(each.get_text(), each["href"]) for each in page.select("main section li a")]
+    links = [(each.get_text(), each["href"]) for each in page.select("main section a[href*=participants]")]
     assert links == [("Baseline", f"{PERSON}/visits/baseline")]
     with world.database.writing() as session:
         (row,) = session.execute(select(VISIT)).mappings().all()
@@ -369,7 +369,7 @@ def test_what_is_due_before_a_completion_is_named_with_a_link(world: World):
         session.execute(insert(VISIT).values(more))
     page = coordinator.soup(f"{PERSON}/completion")
     assert "11 visits are still due." in page.get_text()
-    links = [(each.get_text(), each["href"]) for each in page.select("main section li a")]
+    links = [(each.get_text(), each["href"]) for each in page.select("main section a[href*=participants]")]
     assert (len(links), links[-1]) == (9, ("and 3 more", PERSON))
 
 

@@ -118,6 +118,7 @@ def test_one_that_was_recorded_by_mistake_counts_nowhere_and_stays(database: Dat
     person = soup(browser.get(PARTICIPANT))
     assert "Extra visit 1 (Entered in error)" in part(person, ".timeline").get_text()
     assert "+1" not in part(person, ".matrix").get_text()
+    assert "Entered in error: Extra visit 1" in person.get_text()
     assert browser.get(f"{PARTICIPANT}/casebook.pdf").content.startswith(b"%PDF")
     rows: Any = {row["visit"]: row for row in reader.get("/exports/visits.json").json()}
     told = [rows["unscheduled_1"][name] for name in ("status", "held_on", "target_on", "reason")]
