@@ -309,6 +309,10 @@ class EndBody(Body):
     )
     on: date
     words: Text
+    cancel_booked: bool = Field(
+        default=False,
+        description="Of a loss or a completion: cancel what is booked and still to come. A death cancels all of it.",
+    )
     password: Password = None
     code: OneTimeCode = None
 
@@ -686,6 +690,7 @@ def record_end(here: ApiChange, code: str, asked: EndBody) -> Response:
         End(asked.kind),
         on=asked.on,
         words=asked.words,
+        cancel_booked=asked.cancel_booked,
         prove=lambda: api_reauthenticate(here, asked.password or "", asked.code, code_needed=True),
         by=here.actor,
         now=here.now,

@@ -43,6 +43,7 @@ class VisitReply(Reply):
                 "status": "held",
                 "held_on": "2026-08-03",
                 "reason": "Away until the end of July.",
+                "in_error_why": None,
                 "version": 2,
             }
         },
@@ -56,6 +57,7 @@ class VisitReply(Reply):
     status: str
     held_on: date | None
     reason: str | None
+    in_error_why: str | None
     version: int
 
 
@@ -101,12 +103,25 @@ class ReopeningBody(Body):
     why: Text
 
 
+class InErrorBody(Body):
+    """Whether a visit outside the plan was entered in error, and why. `version` is the one you read."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"in_error": True, "version": 1, "why": "It belongs to another participant."}},
+    )
+
+    in_error: bool = True
+    version: Version
+    why: Text
+
+
 @router.get(VISITS, name="api.visits")
 def visits(
     here: ApiPage,
     code: str,
     status: Annotated[
-        Literal["planned", "held", "missed", "stopped"] | None, Query(description="Only of this status.")
+        Literal["planned", "held", "missed", "stopped", "in_error"] | None, Query(description="Only of this status.")
     ] = None,
     kind: OfKind = None,
     cursor: Cursor = None,
@@ -292,5 +307,22 @@ def reopen_visit(here: ApiChange, code: str, visit: str, asked: ReopeningBody) -
         why=asked.why,
         by=here.actor,
         now=here.now,
+    )
+    return here.answer(VisitReply.model_validate(row).model_dump(mode="json"))
+
+
+@router.put(VISITS + "/{visit}/in-error", name="api.mark_visit_in_error", response_model=VisitReply)
+def mark_visit_in_error(here: ApiChange, code: str, visit: str, asked: InErrorBody) -> Response:
+    """Mark a visit outside the plan as entered in error, or take the mark back. Its row stays, and counts nowhere."""
+    row = actions.mark_visit_in_error(
+        here.session,
+        here.the_study,
+        participant_of(here, code),
+        visit,
+        version=asked.version,
+        why=asked.why,
+        by=here.actor,
+        now=here.now,
+        undo=not asked.in_error,
     )
     return here.answer(VisitReply.model_validate(row).model_dump(mode="json"))

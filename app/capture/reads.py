@@ -428,11 +428,13 @@ def place_of(
     if row is None:
         raise NotFound
     status, timezone, visit_status, draft, screening, lock, begun, kind, left_on, treatment_stopped_on = row
-    stopped = None
+    stopped: Stopped | None = None
     if visit_status == VisitStatus.STOPPED:
         left = left_on is not None or status == Status.WITHDRAWN
         treatment = kind == VisitKind.TREATMENT and treatment_stopped_on is not None
         stopped = why_stopped(Status(status), left=left, treatment=treatment)
+    elif visit_status == VisitStatus.IN_ERROR:
+        stopped = Stopped.IN_ERROR
     return Place(
         screen_failed=status == Status.SCREEN_FAILED,
         is_scheduled=visit_status is not None,

@@ -154,6 +154,7 @@ class Stopped(StrEnum):
     DIED = "died"
     LEFT = "left"
     PLAN = "plan"
+    IN_ERROR = "in_error"  # it never was
 
 
 def why_stopped(status: Status, *, left: bool, treatment: bool) -> Stopped:
@@ -189,6 +190,11 @@ def _no_longer_due(visit: str, stopped: Stopped) -> str:
             return (
                 f"{visit} is no longer due, because the plan of visits changed. "
                 "Ask the data manager if it took place after all."
+            )
+        case Stopped.IN_ERROR:
+            return (
+                f"{visit} is marked as entered in error. If it took place after all, take the mark back on the page of "
+                "the visit first, and say why."
             )
 
 

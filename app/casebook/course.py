@@ -46,6 +46,7 @@ STATES: Mapping[str, str] = {
     "held_late": "Held after its window",
     "missed": "Missed",
     "stopped": "Not due any more",
+    "in_error": "Entered in error",
 }
 ENDS: Mapping[str, str] = {
     "lost": "Lost to follow-up",
@@ -214,7 +215,7 @@ def visits_part(
                     window if is_planned else "",
                     words,
                     telling.day(visit.held_on),
-                    visit.reason or "",
+                    visit.in_error_why or visit.reason or "",
                 ],
                 changed=f"visit/{visit.code}" in moved,
             )

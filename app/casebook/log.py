@@ -99,6 +99,8 @@ ACTS: Mapping[str, str] = {
     "visit.corrected": "Visit corrected",
     "visit.missed": "Visit missed",
     "visit.moved": "Visit moved",
+    "visit.marked_in_error": "Visit marked as entered in error",
+    "visit.restored": "Visit restored",
     "visit.reopened": "Visit reopened",
     "visit.stopped": "Visit stopped",
     "visit.planned_again": "Visit planned again",

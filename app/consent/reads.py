@@ -5,7 +5,7 @@ A caller holds the participant already, and so was allowed to see them (`partici
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     ScalarSelect,
+    Select,
     String,
     and_,
     bindparam,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     exists,
     false,
     func,
+    literal,
     or_,
     select,
     true,
@@ -426,27 +428,86 @@ def reconsents_owed(
     require(by, Permission.PARTICIPANT_READ)
     size = paging.page_size(limit)
     key, backwards = paging.decode(cursor, 1, str) if cursor else ([], False)
-    # Where a language has one document only, nobody can have signed another.
-    documents = [one for each in study.definitions for one in each.consent_documents]
-    counts = Counter(language for language, _ in {(one.language, one.version) for one in documents})
-    languages = [language for language, count in counts.items() if count > 1]
+    languages = _languages(study)
     if not languages:
         return paging.Page([])
     sites = sites_for(by, Permission.PARTICIPANT_READ)
-    places = [
-        row
+    places = {
+        row.id: row.code
         for row in session.execute(_SITES, {"study_id": study.id})
         if (sites is None or row.id in sites) and site in (None, row.code)
-    ]
-    valid = {
-        (place.id, language): document
-        for place in places
-        for language in languages
-        if (document := valid_document(study.at(place.id), language, today_at(place.id), place.code)) is not None
     }
+    valid = _valid(study, places, languages, today_at)
     if not valid:
         return paging.Page([])
+    query = _owing(study, valid, waiting=waiting)
+    if key:
+        query = query.where(PARTICIPANT.c.code < key[0] if backwards else PARTICIPANT.c.code > key[0])
+    order = PARTICIPANT.c.code.desc() if backwards else PARTICIPANT.c.code
+    found = session.execute(query.order_by(order).limit(size + 1)).all()
+    page = paging.page_of(found, size, lambda row: (row.code,), cursor=cursor, backwards=backwards)
+    return page.made(lambda row: _owed(row, places, valid, waiting=waiting))
 
+
+def first_owed(
+    session: Session,
+    study: StudyInUse,
+    today_at: Callable[[int], date],
+    *,
+    sites: Mapping[int, str],
+    by: Actor,
+    limit: int,
+) -> tuple[list[Owed], list[Owed]]:
+    """The first of those who owe a newer consent, and of those whose consent to it waits, both in one statement.
+
+    `sites`: the codes of the sites that the person works at, by id; the first page of `reconsents_owed` of either.
+    """
+    require(by, Permission.PARTICIPANT_READ)
+    theirs = sites_for(by, Permission.PARTICIPANT_READ)
+    places = {number: code for number, code in sites.items() if theirs is None or number in theirs}
+    languages = _languages(study)
+    valid = _valid(study, places, languages, today_at) if languages else {}
+    if not valid:
+        return [], []
+    parts = [
+        _owing(study, valid, waiting=waiting)
+        .add_columns(literal(waiting).label("is_waiting"))
+        .order_by(PARTICIPANT.c.code)
+        .limit(limit)
+        .subquery()
+        for waiting in (False, True)
+    ]
+    rows = sorted(session.execute(union_all(*map(select, parts))), key=lambda row: row.code)
+    owing, waits = (
+        [_owed(row, places, valid, waiting=waiting) for row in rows if bool(row.is_waiting) is waiting]
+        for waiting in (False, True)
+    )
+    return owing, waits
+
+
+def _languages(study: StudyInUse) -> list[str]:
+    """Where a language has one document only, nobody can have signed another."""
+    documents = [one for each in study.definitions for one in each.consent_documents]
+    counts = Counter(language for language, _ in {(one.language, one.version) for one in documents})
+    return [language for language, count in counts.items() if count > 1]
+
+
+Valid = Mapping[tuple[int, str], ConsentDocument]
+"""The document that is valid today, by site and language."""
+
+
+def _valid(
+    study: StudyInUse, places: Mapping[int, str], languages: Sequence[str], today_at: Callable[[int], date]
+) -> Valid:
+    return {
+        (place, language): document
+        for place, code in places.items()
+        for language in languages
+        if (document := valid_document(study.at(place), language, today_at(place), code)) is not None
+    }
+
+
+def _owing(study: StudyInUse, valid: Valid, *, waiting: bool) -> Select[Any]:
     def signed(version: str) -> ColumnElement[bool]:
         found = exists().where(*_OF_THEM, _PENDING.c.document_version == version)
         return found if waiting else ~found
@@ -462,25 +523,21 @@ def reconsents_owed(
             for (place, language), document in valid.items()
         )
     )
-    query = _OWING.where(PARTICIPANT.c.study_id == study.id, owing)
-    if key:
-        query = query.where(PARTICIPANT.c.code < key[0] if backwards else PARTICIPANT.c.code > key[0])
-    order = PARTICIPANT.c.code.desc() if backwards else PARTICIPANT.c.code
-    found = session.execute(query.order_by(order).limit(size + 1)).all()
-    codes = {place.id: place.code for place in places}
-    page = paging.page_of(found, size, lambda row: (row.code,), cursor=cursor, backwards=backwards)
-    return page.made(
-        lambda row: Owed(
-            row.code,
-            row.site_id,
-            codes[row.site_id],
-            row.language,
-            row.document_version,
-            row.signed_on,
-            valid[row.site_id, row.language].version,
-            valid[row.site_id, row.language].valid_from,
-            row.waits if waiting else None,
-        )
+    return _OWING.where(PARTICIPANT.c.study_id == study.id, owing)
+
+
+def _owed(row: Any, places: Mapping[int, str], valid: Valid, *, waiting: bool) -> Owed:
+    document = valid[row.site_id, row.language]
+    return Owed(
+        row.code,
+        row.site_id,
+        places[row.site_id],
+        row.language,
+        row.document_version,
+        row.signed_on,
+        document.version,
+        document.valid_from,
+        row.waits if waiting else None,
     )
 
 

@@ -433,7 +433,7 @@ class Source:
                 row.closes_on,
                 row.status,
                 row.held_on,
-                row.reason,
+                row.in_error_why or row.reason,
             )
 
     def _queries(self) -> Iterator[Row]:

@@ -606,10 +606,10 @@ def visit_columns(plan: Plan) -> tuple[Column, ...]:
             "status",
             "What became of it",
             ColumnType.CHOICE,
-            choices=tuple((one.value, one.value.capitalize()) for one in VisitStatus),
+            choices=tuple((one.value, one.value.replace("_", " ").capitalize()) for one in VisitStatus),
         ),
         Column("held_on", "When it was held", ColumnType.DATE),
-        Column("reason", "Why it was missed, or outside its window"),
+        Column("reason", "Why it was missed, outside its window or the plan, or entered in error"),
     )
 
 

@@ -5,11 +5,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Integer,
     Row,
     RowMapping,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     select,
     true,
     tuple_,
+    union_all,
 )
 from sqlmodel import Session
 
@@ -305,10 +307,42 @@ def participants_page(
         if len(found) <= size:
             found += session.execute(part, values).mappings()
     page = paging.page_of(found[: size + 1], size, lambda row: _key(sort, row), cursor=cursor, backwards=backwards)
-    names = ParticipantRow.__dataclass_fields__
-    return page.made(
-        lambda row: ParticipantRow(**{**{name: row[name] for name in names}, "status": Status(row["status"])})
+    return page.made(_row_of)
+
+
+def newest_of(
+    session: Session, study: StudyInUse, statuses: tuple[Status, ...], *, by: Actor, limit: int
+) -> tuple[dict[Status, list[ParticipantRow]], bool]:
+    """The newest participants of each status at the person's sites, by code, all in one statement, and whether there
+    are more of any than `limit`.
+    """
+    sites = sites_for(by, Permission.PARTICIPANT_READ)
+    values: dict[str, object] = {"study_id": study.id, "size": limit + 1}
+    if sites is not None:
+        values["ids"] = sorted(sites)
+    found: dict[Status, list[ParticipantRow]] = {status: [] for status in statuses}
+    query = _newest(session.get_bind().dialect.name, sites is None, statuses)
+    for row in session.execute(query, values).mappings():
+        found[Status(row["status"])].append(_row_of(row))
+    ordered = {status: sorted(rows, key=lambda row: row.code, reverse=True) for status, rows in found.items()}
+    more = any(len(rows) > limit for rows in ordered.values())
+    return {status: rows[:limit] for status, rows in ordered.items()}, more
+
+
+@lru_cache(maxsize=16)
+def _newest(kind: str, everywhere: bool, statuses: tuple[Status, ...]) -> CompoundSelect[Any]:
+    of_each = (
+        _listed(kind, everywhere, at_site=False, with_status=False, sort=Sort.CODE, falling=True)
+        .where(PARTICIPANT.c.status == written_out(status))
+        .subquery()
+        for status in statuses
     )
+    return union_all(*(select(part) for part in of_each))
+
+
+def _row_of(row: RowMapping) -> ParticipantRow:
+    names = ParticipantRow.__dataclass_fields__
+    return ParticipantRow(**{**{name: row[name] for name in names}, "status": Status(row["status"])})
 
 
 def count_by_status(

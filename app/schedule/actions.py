@@ -1,4 +1,5 @@
-"""What may I do with visits? Open them when their anchor is known, record, miss, correct, reopen and stop them."""
+"""What may I do with visits? Open them when their anchor is known, record, miss, correct, reopen and stop them; say
+of one outside the plan that it never was."""
 
 import json
 from collections.abc import Collection
@@ -322,7 +323,7 @@ def miss_visit(
     if problems := reason_problems("why", why, "Say why the visit did not take place."):
         raise Invalid(problems)
     _refuse_stale(visit, version, where)
-    if why_not := rules.why_not_change(VisitStatus(visit.status), VisitStatus.MISSED):
+    if why_not := rules.why_not_change(VisitStatus(visit.status), VisitStatus.MISSED, code=visit.code):
         raise Refused(why_not, **where)
     with recorded_together(session):
         saved = _save(
@@ -362,7 +363,7 @@ def reopen_visit(
     if problems := reason_problems("why", why, "Say why the visit is opened again."):
         raise Invalid(problems)
     _refuse_stale(visit, version, where)
-    if why_not := rules.why_not_change(VisitStatus(visit.status), VisitStatus.PLANNED):
+    if why_not := rules.why_not_change(VisitStatus(visit.status), VisitStatus.PLANNED, code=visit.code):
         raise Refused(why_not, **where)
     before = visit.model_copy()
     with recorded_together(session):
@@ -381,6 +382,58 @@ def reopen_visit(
             reason=None,
         )
         put_back(session, study, before, why=why, by=by, now=now)
+    return saved
+
+
+def mark_visit_in_error(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    visit_code: str,
+    *,
+    version: int,
+    why: str,
+    by: Actor,
+    now: datetime,
+    undo: bool = False,
+    permission: Permission = Permission.VISIT_RECORD,
+) -> ParticipantVisit:
+    """Say that a visit outside the plan was entered in error, and why; `undo`: that it was held after all.
+
+    Its row and its number stay. The same again changes nothing.
+    """
+    where = _here("visit.restore" if undo else "visit.mark_in_error", participant, visit_code)
+    visit = _changeable(session, study, participant, visit_code, by=by, permission=permission, where=where)
+    said = "Say why it counts after all." if undo else "Say what went wrong."
+    if problems := reason_problems("why", why, said):
+        raise Invalid(problems)
+    status, why = VisitStatus(visit.status), why.strip()
+    if status is VisitStatus.IN_ERROR and not undo and visit.in_error_why == why:
+        return visit
+    _refuse_stale(visit, version, where)
+    if why_not := rules.why_not_restore(status) if undo else rules.why_not_mark_in_error(status, visit.code):
+        raise Refused(why_not, **where)
+    if undo:
+        _refuse_bad_day(session, study, participant, visit, visit.target_on, None, now, where, field="why")
+    with recorded_together(session):
+        saved = _save(
+            session,
+            study,
+            participant,
+            visit,
+            where,
+            action="visit.restored" if undo else "visit.marked_in_error",
+            by=by,
+            now=now,
+            why=why,
+            status=(VisitStatus.HELD if undo else VisitStatus.IN_ERROR).value,
+            held_on=visit.target_on if undo else None,  # a visit outside the plan is due on the day it was held
+            in_error_why=None if undo else why,
+        )
+        if not undo:
+            settle(
+                session, study, saved.participant_id, VisitStatus.IN_ERROR, visit_id=saved.id, why=why, by=by, now=now
+            )
     return saved
 
 

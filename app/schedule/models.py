@@ -12,7 +12,10 @@ __all__ = ["Appointment", "AppointmentStatus", "CalendarFeed", "ParticipantVisit
 
 
 class ParticipantVisit(SQLModel, table=True):
-    """One visit of one participant."""
+    """One visit of one participant.
+
+    One that was entered in error was never held: `held_on` is empty then, and `in_error_why` says what went wrong.
+    """
 
     __tablename__ = "visit"
     __table_args__ = (
@@ -41,6 +44,7 @@ class ParticipantVisit(SQLModel, table=True):
     status: str = VisitStatus.PLANNED
     held_on: date | None = None
     reason: str | None = None
+    in_error_why: str | None = None
     version: int = 1
     created_at: datetime = Field(sa_type=Instant)
 

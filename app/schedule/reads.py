@@ -122,10 +122,9 @@ def next_visits(session: Session, participant_ids: Iterable[int], today: date) -
     }
 
 
-def planned_visits(session: Session, participant_id: int) -> int:
-    """How many visits of a participant are planned and neither held nor missed."""
-    of_them = (VISIT.c.participant_id == participant_id, VISIT.c.status == VisitStatus.PLANNED)
-    return int(session.execute(select(func.count()).select_from(VISIT).where(*of_them)).scalar_one())
+def planned_visits(session: Session, participant_id: int) -> list[ParticipantVisit]:
+    """The visits of a participant that are planned and neither held nor missed, in the order of the plan."""
+    return [visit for visit in visits_of(session, participant_id) if visit.status == VisitStatus.PLANNED]
 
 
 def visits_due(

@@ -11,7 +11,7 @@ from app.participants.rules import why_not_after_death
 from app.participants.status import Status
 from app.people.permissions import Permission
 from app.schedule.status import VisitStatus
-from app.studies.definition import Visit, VisitKind
+from app.studies.definition import Visit, VisitKind, unscheduled_number
 from app.studies.rules import planned_dates
 
 
@@ -26,6 +26,7 @@ class VisitState(StrEnum):
     HELD_LATE = "held_late"
     MISSED = "missed"
     STOPPED = "stopped"
+    IN_ERROR = "in_error"
 
 
 class Planned(NamedTuple):
@@ -59,7 +60,17 @@ TRANSITIONS: dict[VisitStatus, frozenset[VisitStatus]] = {
     VisitStatus.HELD: frozenset({VisitStatus.HELD, VisitStatus.PLANNED}),  # its day corrected; or recorded by mistake
     VisitStatus.MISSED: frozenset({VisitStatus.PLANNED}),
     VisitStatus.STOPPED: frozenset(),  # but see why_not_record
+    VisitStatus.IN_ERROR: frozenset(),
 }
+_OUTSIDE: dict[VisitStatus, frozenset[VisitStatus]] = {
+    # Earlier versions let one be opened again, recorded as missed, and stopped with the others.
+    VisitStatus.PLANNED: frozenset({VisitStatus.HELD, VisitStatus.IN_ERROR}),
+    VisitStatus.HELD: frozenset({VisitStatus.HELD, VisitStatus.IN_ERROR}),
+    VisitStatus.MISSED: frozenset({VisitStatus.IN_ERROR}),
+    VisitStatus.STOPPED: frozenset({VisitStatus.IN_ERROR}),
+    VisitStatus.IN_ERROR: frozenset({VisitStatus.HELD}),
+}
+"""The same of a visit outside the plan: nobody waited for it, so that it was held, or it never was."""
 
 _AS_IT_IS = {
     VisitStatus.PLANNED: "This visit is planned. Record that it was held, or that it was missed.",
@@ -67,7 +78,12 @@ _AS_IT_IS = {
     VisitStatus.MISSED: "This visit is recorded as missed. Reopen it first, and say why.",
     VisitStatus.STOPPED: "This visit is not due any more: the participant left, treatment was stopped, or the plan "
     "changed.",
+    VisitStatus.IN_ERROR: "This visit is marked as entered in error. If it took place, take the mark back first.",
 }
+_IS_OUTSIDE = (
+    "This visit is not in the plan, so nobody waited for it. If it was recorded by mistake, mark it as entered in "
+    "error."
+)
 
 RECORDED_WITH = {
     VisitKind.BASELINE: Permission.VISIT_RECORD,
@@ -105,11 +121,27 @@ def visit_state(visit: Kept, today: date) -> VisitState:
     return VisitState(visit.status)
 
 
-def why_not_change(status: VisitStatus, new: VisitStatus) -> str | None:
-    """Why a visit cannot become held, missed, stopped or planned again, or None."""
-    if new in TRANSITIONS[status] and not (status is new is VisitStatus.HELD):
+def why_not_change(status: VisitStatus, new: VisitStatus, *, code: str = "") -> str | None:
+    """Why the visit with this code cannot become held, missed, stopped or planned again, or None."""
+    is_outside = unscheduled_number(code) is not None
+    transitions = _OUTSIDE if is_outside else TRANSITIONS
+    if new in transitions[status] and not (status is new is VisitStatus.HELD):
         return None
+    if is_outside and new in (VisitStatus.MISSED, VisitStatus.PLANNED) and status is not VisitStatus.IN_ERROR:
+        return _IS_OUTSIDE
     return _AS_IT_IS[status]
+
+
+def why_not_mark_in_error(status: VisitStatus, code: str) -> str | None:
+    """Why the visit with this code cannot be marked as entered in error, or None."""
+    if unscheduled_number(code) is None:
+        return "This visit is in the plan. If it was recorded by mistake, reopen it, and say why."
+    return why_not_change(status, VisitStatus.IN_ERROR, code=code)
+
+
+def why_not_restore(status: VisitStatus) -> str | None:
+    """Why no mark can be taken back from a visit, or None."""
+    return None if status is VisitStatus.IN_ERROR else "This visit is not marked as entered in error."
 
 
 def why_not_record(status: VisitStatus, *, held_on: date, stopped_on: date | None) -> str | None:

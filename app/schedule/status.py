@@ -4,12 +4,16 @@ from enum import StrEnum
 
 
 class VisitStatus(StrEnum):
-    """What became of a visit. `stopped`: no longer due, since the participant withdrew or the plan changed."""
+    """What became of a visit. `stopped`: no longer due, since the participant withdrew or the plan changed.
+
+    `in_error`: one outside the plan that never was. It counts nowhere, and its number is not given again.
+    """
 
     PLANNED = "planned"
     HELD = "held"
     MISSED = "missed"
     STOPPED = "stopped"
+    IN_ERROR = "in_error"
 
 
 class AppointmentStatus(StrEnum):

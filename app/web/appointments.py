@@ -304,6 +304,14 @@ def label_of(here: Here, row: AppointmentRow) -> str:
     return said if row.visit or row.purpose else here.tell(said)
 
 
+def booked_ahead(here: Here, participant: Participant) -> list[dict[str, Any]]:
+    """What is booked for a participant and still to come, as `appointments/_words.html` lists it."""
+    assert participant.id is not None
+    rows = reads.appointments_of(here.session, participant.id, by=here.actor)
+    booked = [row for row in rows if row.status is AppointmentStatus.BOOKED and row.starts_at > here.now]
+    return [{"row": row, "label": label_of(here, row)} for row in booked]
+
+
 def _show_page(
     here: Here,
     participant: Participant,
@@ -345,7 +353,7 @@ def _show_page(
         row=row,
         label=label_of(here, row),
         mark=MARKS[row.status],
-        elsewhen=rules.ELSEWHEN,
+        ours=rules.OURS,
         window=window,
         url=url_of(here, row),
         participant_url=f"/{here.the_study.code}/participants/{participant.code}",

@@ -17,7 +17,7 @@ from app.audit.verify import Verification, verify
 from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
 from app.foundation import paging
 from app.foundation.errors import FieldProblem, Invalid
-from app.foundation.languages import Gettext, translations
+from app.foundation.languages import Gettext, sentence, translations
 from app.foundation.paging import LARGEST_PAGE, Page, every_page
 from app.participants.reads import visible_codes
 from app.participants.rules.personal import LABELS as PERSONAL
@@ -50,6 +50,8 @@ FILE = (
     "request_id",
 )
 NAMED_AT_MOST = 6  # participants in one line of the log
+FOUND, IN_OUR_WORDS = "deviation.found", "what"
+"""What the system found it says itself, in the language of whoever reads; everything else stands as it was typed."""
 NUMBERED = ("adverse_event", "care", "contact", "deviation", "lock", "randomised_in_error", "review", "unblinding")
 FURTHEST = 2**31
 
@@ -131,7 +133,9 @@ def _audit_page(here: Here, *, verified: Verification | None = None, newest: int
         kinds=_kinds(gettext),
         active=sum(1 for name, value in query.items() if value and name != "after"),
         may_read=may(here.actor, Permission.AUDIT_READ),
-        entries=told(found.rows, here.the_study.definition, places.timezone(), gettext, place=f"/{here.the_study.code}")
+        entries=told(
+            found.rows, here.the_study.definition, places.timezone(), here.language, place=f"/{here.the_study.code}"
+        )
         if found
         else [],
         count=len(found.rows) if found else 0,
@@ -199,7 +203,7 @@ def told(
     rows: Iterable[Mapping[str, Any]],
     study: Study,
     timezone: str,
-    gettext: Gettext,
+    language: str,
     *,
     place: str = "",
     named: bool = True,
@@ -210,7 +214,7 @@ def told(
     Moments among the values are told in this time zone, with its name. `place` is the study's address when participants
     are linked.
     """
-    zone = ZoneInfo(timezone)
+    zone, gettext = ZoneInfo(timezone), translations(language).gettext
     lines: list[dict[str, Any]] = []
     last: tuple[object, ...] = ()
     of_many: list[str] = []
@@ -232,7 +236,7 @@ def told(
             lines[-1].update(action=" · ".join(filter(None, about)), url="")
             continue
         last, of_many = key, [entry["participant"]]
-        lines.append(_line(entry, study, place, zone, gettext, named=named))
+        lines.append(_line(entry, study, place, zone, language, named=named))
     return lines
 
 
@@ -245,11 +249,14 @@ def _several(codes: Sequence[str], gettext: Gettext) -> str:
 
 
 def _line(
-    entry: Mapping[str, Any], study: Study, place: str, zone: ZoneInfo, gettext: Gettext, *, named: bool
+    entry: Mapping[str, Any], study: Study, place: str, zone: ZoneInfo, language: str, *, named: bool
 ) -> dict[str, Any]:
+    gettext = translations(language).gettext
     about = [act_in_words(entry["action"], gettext)]
     if subject := subject_in_words(entry["subject"], study, gettext):
         about.append(subject)
+    if entry["action"] == FOUND and isinstance(found := _parsed(entry, "new"), dict) and found.get(IN_OUR_WORDS):
+        about.append(sentence(str(found[IN_OUR_WORDS]), language))
     participant = entry["participant"] if named else ""
     if participant:
         about.insert(0, participant)
@@ -297,6 +304,8 @@ def _changes(entry: Mapping[str, Any], study: Study, zone: ZoneInfo) -> list[tup
     if not isinstance(old, dict | None) or not isinstance(new, dict | None):
         return [("", _said(old, None, study, zone), _said(new, None, study, zone))]
     before, after = old or {}, new or {}
+    if entry["action"] == FOUND:
+        after.pop(IN_OUR_WORDS, None)
     for said in (before, after):
         if isinstance(said.get("verdicts"), dict):
             said["verdicts"] = _verdicts(said["verdicts"], study)

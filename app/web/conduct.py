@@ -35,8 +35,10 @@ from app.safety.logs.rules import (
     why_not_end,
 )
 from app.safety.words import to_confirm
+from app.schedule.models import ParticipantVisit
 from app.schedule.reads import planned_visits
-from app.studies.definition import Study
+from app.studies.definition import Study, VisitKind
+from app.web.appointments import booked_ahead
 from app.web.pages import pages
 from app.web.places import Places, date_said, places_of, show_at, typed_day
 from app.web.safety import prove, tabs_of, typed_moment
@@ -672,6 +674,8 @@ DONE = {
     End.COMPLETED: "completed",
     End.REOPENED: "reopened",
 }
+MOST_DUE = 8
+"""Visits that are named one by one before a completion."""
 PATHS = {End.LOST: "lost", End.DIED: "death", End.COMPLETED: "completion"}
 
 
@@ -692,6 +696,7 @@ def _end(here: Here, code: str, first: End, back: End) -> Response:
             kind,
             on=typed_day(here.value("on"), "on"),
             words=here.value("words"),
+            cancel_booked=here.value("cancel_booked") == "yes",
             prove=lambda: prove(here),
             by=here.actor,
             now=here.now,
@@ -699,7 +704,11 @@ def _end(here: Here, code: str, first: End, back: End) -> Response:
     except (Invalid, Refused) as problem:
         here.refuse(problem)
         return _end_page(here, _ending(here, code), first, back, problem=problem)
-    return here.redirect(_url(here, participant.code), done=DONE[kind])
+    done = DONE[kind]
+    if kind in (End.LOST, End.COMPLETED):
+        cancelled = here.value("cancel_booked") == "yes"
+        done += "_cancelled" if cancelled else "_booked" if booked_ahead(here, participant) else ""
+    return here.redirect(_url(here, participant.code), done=done)
 
 
 def _end_page(
@@ -708,7 +717,9 @@ def _end_page(
     assert participant.id is not None
     places, status = places_of(here), Status(participant.status)
     kind, definition = back if why_not_end(back, status) is None else first, here.the_study.definition
-    due = planned_visits(here.session, participant.id) if kind is End.COMPLETED else 0
+    due = planned_visits(here.session, participant.id) if kind is End.COMPLETED else []
+    sessions = may(here.actor, Permission.TREATMENT_RECORD, site_id=participant.site_id)
+    why_not = why_not_end(kind, status, is_allocated=definition.is_allocated, due=len(due))
     return show_at(
         here,
         places,
@@ -717,12 +728,30 @@ def _end_page(
         **_common(here, places, participant, problem),
         kind=kind.value,
         path=PATHS[first],
-        why_not=why_not_end(kind, status, is_allocated=definition.is_allocated, due=due),
+        why_not=why_not,
+        due=[
+            {
+                "label": planned.label if (planned := definition.visit(each.code)) else each.code,
+                "url": _due_url(here, participant, each, sessions=sessions),
+                "target_on": each.target_on,
+            }
+            for each in due[:MOST_DUE]
+        ],
+        more_due=max(0, len(due) - MOST_DUE),
+        booked=booked_ahead(here, participant) if why_not is None and kind in actions.ENDS else [],
+        cancel_booked=here.value("cancel_booked") == "yes" if here.form else True,
         ends=list(reversed(reads.ends_of(here.session, participant.id))),
         values={"on": here.value("on"), "words": here.value("words")},
         event_url=f"{_url(here, participant.code)}/adverse-events/new?outcome=fatal",
         ask_code=here.signed_in.second_factors if here.signed_in is not None else (),
     )
+
+
+def _due_url(here: Here, participant: Participant, visit: ParticipantVisit, *, sessions: bool) -> str:
+    """Where a visit is recorded; a session by who treats, and for everybody else there is its page."""
+    if visit.kind == VisitKind.TREATMENT and sessions:
+        return f"/{here.the_study.code}/treatment/{participant.code}/sessions/{visit.code}"
+    return f"{_url(here, participant.code)}/visits/{visit.code}"
 
 
 # Everybody who was screened

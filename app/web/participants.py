@@ -26,7 +26,6 @@ from app.consent.models import Consent
 from app.consent.reads import consents_of, options_now, reconsent_owed, reconsent_waiting, scans_unverified
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, database_of, require_password
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
-from app.foundation.languages import translations
 from app.foundation.paging import LARGEST_PAGE, every_page
 from app.participants import actions, reads
 from app.participants.finding import Found, find_like, find_people
@@ -72,7 +71,7 @@ from app.studies.definition import (
     WithdrawalLevel,
     unscheduled_number,
 )
-from app.web.appointments import label_of
+from app.web.appointments import booked_ahead, label_of
 from app.web.audit import told
 from app.web.in_error import rows_of
 from app.web.pages import pages
@@ -96,6 +95,7 @@ MARKS = {
     VisitState.HELD_LATE: "late",
     VisitState.MISSED: "missed",
     VisitState.STOPPED: "none",
+    VisitState.IN_ERROR: "none",
 }
 
 
@@ -613,6 +613,11 @@ def show(here: PageInStudy, code: str) -> Response:
         and why_not_add(Status(participant.status), participant.consented_on, fatal_event=participant.fatal_event)
         is None
         and participant.left_on is None,
+        visits_in_error=[
+            (_label(definition, visit.code), f"{_url(here, participant.code)}/visits/{visit.code}", visit.target_on)
+            for visit in visits
+            if visit.status == VisitStatus.IN_ERROR
+        ],
         may_link=may(here.actor, Permission.PARTICIPANT_LINK, site_id=site_id),
         may_consent=may(here.actor, Permission.CONSENT_RECORD, site_id=site_id),
         may_unblind=may(here.actor, Permission.ALLOCATION_UNBLIND, site_id=site_id),
@@ -867,10 +872,13 @@ def _timeline(
         if on is not None
     ]
     for visit in visits:
-        planned = definition.visit(visit.code)
+        planned, in_error = definition.visit(visit.code), visit.status == VisitStatus.IN_ERROR
+        label = _short(planned) if planned else visit.code
+        if in_error:
+            label = f"{planned.label if planned else visit.code} ({here.tell('Entered in error')})"
         drawn.append(
             {
-                "label": _short(planned) if planned else visit.code,
+                "label": label,
                 "target": visit.target_on,
                 "opens": visit.opens_on,
                 "closes": visit.closes_on,
@@ -878,7 +886,7 @@ def _timeline(
                 "status": MARKS[visit_state(visit, today)],
                 "url": _visit_url(here, participant.code, visit.code, visit.kind, participant.site_id),
                 # Twelve sessions would crowd the line: they are marks, named on hover and in the list.
-                "unnamed": visit.kind == VisitKind.TREATMENT,
+                "unnamed": visit.kind == VisitKind.TREATMENT or in_error,
             }
         )
     if participant.withdrawn_on is not None:
@@ -921,7 +929,11 @@ def _matrix(
     definition, url = here.the_study.definition, _url(here, participant.code)
     dated = {visit.code: visit for visit in visits}
     planned = [visit for visit in definition.visits if visit.instruments]
-    outside = (definition.visit(visit.code) for visit in visits if unscheduled_number(visit.code) is not None)
+    outside = (
+        definition.visit(visit.code)
+        for visit in visits
+        if unscheduled_number(visit.code) is not None and visit.status != VisitStatus.IN_ERROR
+    )
     planned += [visit for visit in outside if visit is not None and visit not in planned]
     columns: list[dict[str, Any]] = []
     for visit in planned:
@@ -1013,7 +1025,7 @@ def _mark(
         return "planned"
     if visit.status == VisitStatus.MISSED:
         return "missed"
-    return "none" if visit.status == VisitStatus.STOPPED else "empty"
+    return "none" if visit.status in (VisitStatus.STOPPED, VisitStatus.IN_ERROR) else "empty"
 
 
 def _options(here: Here, consents: Sequence[Consent]) -> list[tuple[str, consent_rules.Option]]:
@@ -1060,8 +1072,7 @@ def _recent(here: Here, participant: Participant, timezone: str) -> Sequence[Map
     found = audit_entries(here.session, here.the_study.code, wanted, limit=RECENT * 10).rows
     hidden = withheld_subjects(here.session, here.the_study.definition, participant, by=here.actor)
     theirs = [each for each in found if each["subject"] not in hidden]
-    gettext = translations(here.language).gettext
-    return told(theirs, here.the_study.definition, timezone, gettext, named=False)[:RECENT]
+    return told(theirs, here.the_study.definition, timezone, here.language, named=False)[:RECENT]
 
 
 def _why_not_withdraw(definition: Study, participant: Participant) -> str | None:
@@ -1418,4 +1429,6 @@ def _withdraw_page(here: Here, participant: Participant, *, problem: Invalid | R
         refused=problem.reason if isinstance(problem, Refused) else _why_not_withdraw(definition, participant),
         current=current.label if current else participant.withdrawal_level,
         holds_consent=any(consent_rules.stands(consent) for consent in consents),
+        booked=booked_ahead(here, participant),
+        timezone=places.timezone(participant.site_id),
     )

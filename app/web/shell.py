@@ -37,6 +37,8 @@ DONE = {
     "saved_last": "Saved. Every form of this visit is complete.",
     "defined": "Saved. It stands below, to be run again.",
     "visit_held": "Visit recorded.",
+    "visit_in_error": "Marked as entered in error. It stays here and in the log, and counts nowhere.",
+    "visit_restored": "It counts again. That it was marked stays in the log.",
     "visit_reopened": "Planned again. That it was recorded otherwise stays in the log.",
     "visit_missed": "Recorded as missed, with the reason.",
     "reminders_chosen": "Recorded. It holds from the next message on, also for those that wait.",
@@ -93,6 +95,14 @@ DONE = {
     "lost": "Recorded as lost to follow-up. What is due stays due; nobody is reminded.",
     "found": "Recorded. They stand where they stood before.",
     "died": "The death is recorded, and no visit is due any more. Report it as an adverse event as well.",
+    "lost_cancelled": "Recorded as lost to follow-up. The appointments that were to come are cancelled, and nobody is "
+    "reminded. What is due stays due.",
+    "lost_booked": "Recorded as lost to follow-up. What is due stays due, and what is booked stays booked: see "
+    "Appointments. Nobody is reminded.",
+    "completed_cancelled": "Recorded: this participant completed the study. The appointments that were to come are "
+    "cancelled.",
+    "completed_booked": "Recorded: this participant completed the study. What is booked stays booked: see "
+    "Appointments.",
     "completed": "Recorded: this participant completed the study.",
     "reopened": "Recorded. They stand where they stood before they completed the study.",
     "not_dead": "Recorded. They stand where they stood before, and their visits are due again.",

@@ -11,14 +11,14 @@ from app.capture.casebook.reads import casebooks_due
 from app.capture.queries.reads import waiting
 from app.capture.reads import Progress, UnsignedVisit, progress, unsigned_visits
 from app.capture.rules import named_form
-from app.consent.reads import Owed, Unsettled, reconsents_owed, unsettled
+from app.consent.reads import Owed, Unsettled, first_owed, unsettled
 from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import NotAllowed
 from app.participants.reads import (
     ParticipantFilter,
     ParticipantRow,
-    Sort,
     count_by_status,
+    newest_of,
     participants_page,
 )
 from app.participants.status import Status
@@ -114,6 +114,7 @@ def today(here: PageInStudy) -> Response:
     first_page = not here.request.query_params.get("after")
     consents = unsettled(here.session, study, by=by, since=here.now - LATELY, most=SHOWN) if first_page else []
     lines, earlier = _on_the_way(here, by, latest - LATELY, consents) if first_page else ([], {})
+    owed, countersign = _owed(here, places, by) if first_page else ([], [])
     rows = [{**_visit(here, places, each), "lost": each.participant_status == Status.LOST} for each in due.rows]
     path = f"/{study.code}/today"
     waits = waiting_for(here.session, study, by=by) if first_page and any(may(by, each) for each in WAITED) else None
@@ -134,8 +135,8 @@ def today(here: PageInStudy) -> Response:
         on_the_way=lines,
         earlier=earlier,
         allocated=definition.is_allocated,
-        owed=_owed(here, places, by) if first_page else [],
-        countersign=_owed(here, places, by, waiting=True) if first_page else [],
+        owed=owed,
+        countersign=countersign,
         unsettled=[each for each in consents if not each.first],
         me=by.username,
         may_record=may(by, Permission.CONSENT_RECORD),
@@ -172,11 +173,14 @@ def _booked(here: Here, by: Actor, places: Places) -> list[dict[str, Any]]:
     ]
 
 
-def _owed(here: Here, places: Places, by: Actor, *, waiting: bool = False) -> Sequence[Owed]:
-    """The first of those who owe a newer consent, or who signed it and wait; the rest stand on a page of their own."""
-    return reconsents_owed(
-        here.session, here.the_study, lambda site_id: places.today(here, site_id), by=by, waiting=waiting, limit=SHOWN
-    ).rows
+def _owed(here: Here, places: Places, by: Actor) -> tuple[list[Owed], list[Owed]]:
+    """The first of those who owe a newer consent, and of those who signed it and wait; the rest stand on a page of
+    their own.
+    """
+    sites = {each.id: each.code for each in places.sites}
+    return first_owed(
+        here.session, here.the_study, lambda site_id: places.today(here, site_id), sites=sites, by=by, limit=SHOWN
+    )
 
 
 def _visit(here: Here, places: Places, each: DueVisit) -> dict[str, Any]:
@@ -206,23 +210,13 @@ def _on_the_way(
     signature is all that lacks. The newest are shown.
     """
     study, session = here.the_study, here.session
-    pages = {
-        status: participants_page(
-            session,
-            study,
-            by=by,
-            wanted=ParticipantFilter(status=status),
-            sort=Sort.CODE,  # as they came; by the day they would all be read, for no index knows both
-            descending=True,
-            limit=SHOWN,
-        )
-        for status in (Status.CONSENTED, Status.SCREENED)
-    }
-    filled = progress(session, study, [row.id for row in pages[Status.CONSENTED].rows])
-    lines = [_consented(here, row, filled[row.id]) for row in pages[Status.CONSENTED].rows]
+    # By code, as they came; by the day they would all be read, for no index knows both.
+    pages, more = newest_of(session, study, (Status.CONSENTED, Status.SCREENED), by=by, limit=SHOWN)
+    filled = progress(session, study, [row.id for row in pages[Status.CONSENTED]])
+    lines = [_consented(here, row, filled[row.id]) for row in pages[Status.CONSENTED]]
     lines.sort(key=lambda line: (bool(line.lacking), line.row.code))
     waits = {each.participant_id: each.id for each in consents if each.first}
-    newest = {row.id: row for row in pages[Status.SCREENED].rows}
+    newest = {row.id: row for row in pages[Status.SCREENED]}
     if beyond := waits.keys() - newest.keys():
         wanted = ParticipantFilter(status=Status.SCREENED, among=frozenset(beyond))
         newest |= {row.id: row for row in participants_page(session, study, by=by, wanted=wanted).rows}
@@ -230,7 +224,7 @@ def _on_the_way(
     screened += [row for row in newest.values() if row.id not in waits and row.screened_on >= since]
     shown = {Status.CONSENTED: len(lines), Status.SCREENED: len(screened)}
     total = {Status.CONSENTED: len(lines), Status.SCREENED: len(newest)}
-    if any(page.next for page in pages.values()):
+    if more:
         total = count_by_status(session, study, by=by, of=tuple(pages))
     lines += [_screened(here, row, waits.get(row.id)) for row in screened]
     earlier = {status: total[status] - shown[status] for status in pages}

@@ -139,10 +139,32 @@ def reopen(here: ChangeInStudy, code: str, visit: str) -> Response:
     return _change(here, code, visit, act, done="visit_reopened")
 
 
+@router.post(VISIT + "/in-error", name="visits.mark_in_error")
+def mark_in_error(here: ChangeInStudy, code: str, visit: str) -> Response:
+    """Say that a visit outside the plan was entered in error, or (`which` is `counts`) that it was not."""
+    undo = here.value("which") == "counts"
+
+    def act(participant: Participant) -> None:
+        capture.mark_visit_in_error(
+            here.session,
+            here.the_study,
+            participant,
+            visit,
+            version=here.number("version"),
+            why=here.value("why"),
+            by=here.actor,
+            now=here.now,
+            undo=undo,
+        )
+
+    return _change(here, code, visit, act, done="visit_restored" if undo else "visit_in_error")
+
+
 @router.get(VISIT + "/held", name="visits.held_form")
 @router.get(VISIT + "/missed", name="visits.missed_form")
 @router.get(VISIT + "/corrected", name="visits.corrected_form")
 @router.get(VISIT + "/reopened", name="visits.reopened_form")
+@router.get(VISIT + "/in-error", name="visits.in_error_form")
 def back_to_the_visit(here: PageInStudy, code: str, visit: str) -> Response:
     """Where somebody lands who goes on without sending a form again: its page."""
     return RedirectResponse(visit_url(here, code, visit), status_code=303)
@@ -264,6 +286,8 @@ def _visit_page(
             line |= {"add": True, "url": f"{url}/entries/{following}", "has_draft": has_draft}
             if line["may_save"]:
                 forms.append(line)
+    if visit.status == VisitStatus.IN_ERROR:  # nothing is asked for at it
+        forms = [line for line in forms if line["entry"] is not None]
     if here.request.query_params.get("done") == "saved":  # whoever works by keyboard goes on from there
         left = (line for line in forms if line["may_save"] and not line["add"])
         next_one = next((line for line in left if line["entry"] is None or line["status"] == EntryStatus.PARTIAL), {})
@@ -336,7 +360,11 @@ def _form_line(
 ) -> dict[str, object]:
     """One form of the visit: how far it is, who saved it last, and what to do with it now."""
     name = form_name(code, entry.repeat if entry else 1)
-    is_over = visit.status in (VisitStatus.MISSED, VisitStatus.STOPPED)  # saving would only be refused
+    is_over = visit.status in (
+        VisitStatus.MISSED,
+        VisitStatus.STOPPED,
+        VisitStatus.IN_ERROR,
+    )  # saving would only be refused
     pair, first = twice
     withheld = why_withheld(pair, first, site_id, by=here.actor)
     if entry is None:
@@ -388,6 +416,7 @@ def _mark(visit: ParticipantVisit, today: date) -> str:
         rules.VisitState.OVERDUE: "late",
         rules.VisitState.MISSED: "missed",
         rules.VisitState.STOPPED: "none",
+        rules.VisitState.IN_ERROR: "none",
     }.get(rules.visit_state(visit, today), "done")
 
 

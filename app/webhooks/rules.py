@@ -43,6 +43,8 @@ _OF_ACTION = {
     "visit.held": "visit.changed",
     "visit.missed": "visit.changed",
     "visit.corrected": "visit.changed",
+    "visit.marked_in_error": "visit.changed",
+    "visit.restored": "visit.changed",
     "visit.reopened": "visit.changed",
     "entry.saved": "entry.changed",
     "entry.corrected": "entry.changed",

@@ -188,10 +188,12 @@ WHO: dict[str, Who] = {
     "visits.miss": P.VISIT_RECORD,
     "visits.correct": P.VISIT_RECORD,
     "visits.reopen": P.VISIT_RECORD,
+    "visits.mark_in_error": P.VISIT_RECORD,
     "visits.held_form": IN_STUDY,  # these lead to the visit's own page, which asks again
     "visits.missed_form": IN_STUDY,
     "visits.corrected_form": IN_STUDY,
     "visits.reopened_form": IN_STUDY,
+    "visits.in_error_form": IN_STUDY,
     "visits.add_form": P.PARTICIPANT_READ,
     "visits.add": P.VISIT_RECORD,
     # appointments
@@ -542,6 +544,7 @@ WHO: dict[str, Who] = {
     "api.record_visit": P.VISIT_RECORD,
     "api.correct_visit": P.VISIT_RECORD,
     "api.reopen_visit": P.VISIT_RECORD,
+    "api.mark_visit_in_error": P.VISIT_RECORD,
     "api.add_visit": P.VISIT_RECORD,
     "api.appointments": P.PARTICIPANT_READ,
     "api.appointment": P.PARTICIPANT_READ,
@@ -835,6 +838,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "api.record_visit": {"status": "missed", "reason": "Ill", "version": 1},
     "api.correct_visit": {"held_on": "2026-03-02", "version": 1, "why": "Misread"},
     "api.reopen_visit": {"version": 1, "why": "Misread"},
+    "api.mark_visit_in_error": {"in_error": True, "version": 1, "why": "Another participant's"},
     "api.add_visit": {"held_on": "2026-03-02", "reason": "Pain came back"},
     "api.book": {"visit": "week18", "day": "2026-07-06", "time": "10:00"},
     "api.move_appointment": {"day": "2026-07-07", "time": "10:00", "version": 1},

@@ -27,6 +27,7 @@ def test_what_is_changed_or_deleted_under_its_own_address_is_read_there():
     settings = {  # parts of what is read at the address above
         "/webhooks/{number}/state",
         "/drafts/{number}/files",
+        "/participants/{code}/visits/{visit}/in-error",
         "/participants/{code}/visits/{visit}/entries/{instrument}/in-error",
         "/participants/{code}/visits/{visit}/entries/{instrument}/verification",
         "/participants/{code}/visits/{visit}/entries/{instrument}/second",

@@ -91,6 +91,7 @@ NO_PAGE = {
     "visits.missed_form": "leads to the visit",
     "visits.corrected_form": "leads to the visit",
     "visits.reopened_form": "leads to the visit",
+    "visits.in_error_form": "leads to the visit",
     "appointments.book_form": "appointments/book.html",
     "appointments.moved_form": "leads to the appointment",
     "appointments.cancelled_form": "leads to the appointment",

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
 from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Refused
+from app.foundation.languages import sentence
 from app.participants.identity import PARTICIPANT
 from app.participants.reads import participant_by_code
 from app.participants.status import Status
@@ -17,7 +18,7 @@ from app.people.permissions import Permission, Role, holders
 from app.safety.deviations.finding import VISIT
 from app.safety.logs import actions, reads
 from app.safety.logs.reads import ScreenedWanted, month_of
-from app.safety.logs.rules import End, attempts_since, care_problems, contact_problems, why_not_end
+from app.safety.logs.rules import End, attempts_since, care_problems, contact_problems, still_due, why_not_end
 from tests.capture.records import consented
 from tests.exports.world import as_json
 from tests.factories import NOW, TODAY, person
@@ -218,7 +219,7 @@ def test_a_death_stops_everything_and_a_mistake_starts_exactly_that_again(trial:
 
 @pytest.mark.requirement("P11-f", "E9R1-1")
 def test_somebody_completes_the_study_once_no_visit_is_due_and_it_can_be_taken_back(trial: Safe):
-    with pytest.raises(Refused, match="3 visits are still due"):
+    with pytest.raises(Refused, match=r"3 visits are still due\..* Still due: baseline, tx01, week18\.$"):
         end(trial, End.COMPLETED)
     assert status(trial) == Status.RANDOMISED
     of_them = update(VISIT).where(VISIT.c.participant_id == trial.someone.id)
@@ -421,3 +422,11 @@ def test_what_is_left_before_a_completion_is_counted_in_words():
     assert one.startswith("One visit is still due.")
     assert two.startswith("2 visits are still due.")
     assert why_not_end(End.COMPLETED, Status.RANDOMISED, due=0) is None
+    assert still_due([]) is None
+    assert still_due(["week18"]) == "Still due: week18."
+    assert (
+        still_due([f"tx0{number}" for number in range(1, 8)]) == "Still due: tx01, tx02, tx03, tx04, tx05 and 2 more."
+    )
+    said = sentence(f"{two} {still_due(list('abcdef'))}", "de")
+    assert "visits" not in said
+    assert "Noch fällig: a, b, c, d, e und 1 weitere." in said

@@ -61,7 +61,7 @@ def rows(reply) -> list[dict[str, str]]:
 )
 def test_what_was_refused_is_told_as_a_refusal(action, words):
     entry = dict.fromkeys(("username", "role", "participant", "subject", "item", "why", "old", "new", "request_id"), "")
-    lines = told([{**entry, "old": None, "new": None, "at": clock.now(), "action": action}], definition(), "UTC", str)
+    lines = told([{**entry, "old": None, "new": None, "at": clock.now(), "action": action}], definition(), "UTC", "en")
     assert [line["action"] for line in lines] == [words]
 
 
@@ -98,7 +98,7 @@ def test_why_is_told_in_the_language_of_the_reader_only_where_the_program_says_i
             )
         )
     ]
-    assert [each["is_own"] for each in told(lines, definition(), "UTC", str)] == [True, False, True, False]
+    assert [each["is_own"] for each in told(lines, definition(), "UTC", "en")] == [True, False, True, False]
     with world.database.writing() as session:
         for why in (COMPUTED_AGAIN, "Computed again"):
             change = Change("entry.corrected", "M-001", "entry/baseline/pain", why=why)
@@ -343,7 +343,7 @@ def test_what_one_person_did_in_one_go_is_one_line():
         {**entry, "item": "pain_where", "new": '["back","leg"]'},
         {**entry, "item": "pain_days", "new": '{"missing":"UNK"}', "old": "3"},
     ]
-    lines = told(several, definition(), "UTC", str, place="/mini")
+    lines = told(several, definition(), "UTC", "en", place="/mini")
     assert len(lines) == 1
     assert lines[0]["action"] == "M-001 · Entry saved · Week 18, Pain"
     assert lines[0]["changes"] == [("Days with pain", "3", "Unknown"), ("Where it hurts", None, "Back, Leg")]
@@ -355,15 +355,15 @@ def test_what_was_only_looked_at_of_many_in_one_go_is_one_line():
     rest = {"subject": "", "item": "", "old": None, "new": None, "why": None}
     codes = [f"M-{number:03}" for number in range(9, 0, -1)]
     rows: list[dict[str, Any]] = [{**entry, **rest, "participant": code} for code in codes]
-    (line,) = told(rows, definition(), "UTC", str, place="/mini")
+    (line,) = told(rows, definition(), "UTC", "en", place="/mini")
     assert line["action"] == "M-001, M-002, M-003, M-004, M-005, M-006 and 3 more · Envelope opened"
     assert (line["url"], line["changes"]) == ("", [])
     apart = [rows[0], {**rows[1], "why": "Emergency"}, {**rows[2], "request_id": "s"}]
-    assert [each["action"] for each in told(apart, definition(), "UTC", str)] == [
+    assert [each["action"] for each in told(apart, definition(), "UTC", "en")] == [
         f"{code} · Envelope opened" for code in ("M-009", "M-008", "M-007")
     ]
     changed = [{**row, "new": '"x"', "item": "pain_days"} for row in rows[:2]]
-    assert len(told(changed, definition(), "UTC", str)) == 2
+    assert len(told(changed, definition(), "UTC", "en")) == 2
 
 
 def test_moments_among_the_values_are_told_by_the_clock_of_the_site():
@@ -373,7 +373,7 @@ def test_moments_among_the_values_are_told_by_the_clock_of_the_site():
     rest = {"at": clock.now(), "action": "appointment.moved", "subject": "appointment/3", "old": None}
 
     def changes(timezone: str, said: object = moved) -> dict[str, str | None]:
-        (line,) = told([{**entry, **rest, "new": json.dumps(said)}], definition(), timezone, str)
+        (line,) = told([{**entry, **rest, "new": json.dumps(said)}], definition(), timezone, "en")
         return {name: new for name, _, new in line["changes"]}
 
     there = {"At": "15 Jan 2026 09:00 AEDT", "Until": "15 Jul 2026 08:00 AEST", "On": "14 Jan 2026"}
@@ -416,7 +416,7 @@ def test_any_value_in_the_log_can_be_told(value):
     }
     for timezone in ("UTC", "Australia/Sydney", "America/New_York"):
         twice = [entry, {**entry, "new": json.dumps({"key": value}), "request_id": "s"}]
-        assert told(twice, definition(), timezone, str)
+        assert told(twice, definition(), timezone, "en")
 
 
 def test_no_page_asks_the_database_more_than_twelve_times(database: Database):

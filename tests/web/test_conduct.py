@@ -5,15 +5,20 @@ from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
-from sqlalchemy import update
+from sqlalchemy import insert, select, update
 
+from app.audit.actions import ENTRY
+from app.foundation import clock
 from app.foundation.database import Database, table_of
 from app.participants.models import Participant
+from app.participants.reads import participant_by_code
 from app.rendering import day
 from app.schedule.reads import VISIT
 from tests.safety.world import SAFETY
+from tests.schedule.rows import booked
 from tests.web.browser import PASSWORD
 from tests.web.test_safety import said
+from tests.web.test_visits import part
 from tests.web.world import World
 
 PERSON = "/mini/participants/M-001"
@@ -149,6 +154,21 @@ def test_the_system_looks_when_it_is_asked_and_what_is_no_deviation_is_taken_bac
     rows = coordinator.soup(DEVIATIONS).select("tbody tr")
     assert len(rows) == 1
     assert "found by the system" in rows[0].get_text(" ")
+    # What the system says is said in the language of whoever reads, wherever it stands.
+    coordinator.client.headers["Accept-Language"] = "de"
+    manager = world.browser("data_manager")
+    manager.client.headers["Accept-Language"] = "de"
+    number = part(coordinator.soup(DEVIATIONS), "tbody th").get_text()
+    for browser, path in (
+        (coordinator, DEVIATIONS),
+        (coordinator, f"{DEVIATIONS}/{number}"),
+        (coordinator, PERSON),
+        (manager, "/mini/audit?kind=deviation.found"),
+    ):
+        page = said(browser.get(path))
+        assert "wurde versäumt; sie war vom" in page, path
+        assert "was missed" not in page, path
+    del coordinator.client.headers["Accept-Language"]
     told = {"category": "other", "occurred_on": world.today().isoformat(), "what": "Mixed up"}
     url = str(coordinator.post(f"{PERSON}/deviations/new", told).headers["location"]).partition("?")[0]
     assert coordinator.post(f"{url}/mistake", {"why": " "}, page=url).status_code == 422
@@ -291,6 +311,69 @@ def test_who_has_nothing_left_to_do_completes_the_study(world: World):
 
 
 @pytest.mark.requirement("P11-f", "E9R1-1")
+def test_a_loss_names_what_is_booked_and_cancels_it_where_that_is_wanted(world: World):
+    coordinator, one = world.coordinator(), f"{PERSON}/appointments/1"
+    with world.database.writing() as session:
+        person = participant_by_code(session, world.study, "M-001", by=world.coordinators["north"])
+        ahead, begun = clock.now() + timedelta(days=3), clock.now() - timedelta(hours=2)
+        booked(session, world.study, person, starts_at=ahead, ends_at=ahead + timedelta(hours=1))
+        outside: dict[str, Any] = {
+            "number": 2,
+            "visit_id": None,
+            "kind": "unscheduled",
+            "purpose": "A call",
+            "uid": "two@equipoise",
+        }
+        booked(session, world.study, person, starts_at=begun, ends_at=begun + timedelta(hours=1), **outside)
+    end = {"on": world.today().isoformat(), "words": "Five calls", "password": PASSWORD}
+    for path in ("lost", "death", "withdraw"):
+        page = coordinator.soup(f"{PERSON}/{path}")
+        assert page.select_one(f"main a[href='{one}']") is not None, path
+        assert page.select_one(f"main a[href='{PERSON}/appointments/2']") is None, "what is over is no more to cancel"
+    # A mistake in the form keeps what was ticked.
+    wrong = BeautifulSoup(
+        coordinator.post(f"{PERSON}/lost", {**end, "words": "", "cancel_booked": []}).text, "html.parser"
+    )
+    box = wrong.select_one("input[name=cancel_booked]")
+    assert box is not None
+    assert not box.has_attr("checked")
+    # Booked all the same: the result says so, and so does the appointment.
+    kept = coordinator.post(f"{PERSON}/lost", {**end, "cancel_booked": []})
+    assert "what is booked stays booked" in said(coordinator.get(str(kept.headers["location"])))
+    assert "recorded as lost to follow-up" in said(coordinator.get(one))
+    assert "Cancel the appointment" in said(coordinator.get(one))
+    coordinator.post(f"{PERSON}/lost", {**end, "words": "Met in the street"})
+    gone = coordinator.post(f"{PERSON}/lost", {**end, "words": "Gone again"})
+    assert "are cancelled" in said(coordinator.get(str(gone.headers["location"])))
+    assert "Reason The participant is lost to follow-up." in said(coordinator.get(one))
+    assert "Cancelled" in said(coordinator.get(one))
+    assert "Cancelled" not in said(coordinator.get(f"{PERSON}/appointments/2"))
+    with world.database.reading() as session:
+        (line,) = session.execute(select(ENTRY).where(ENTRY.c.action == "appointment.cancelled")).all()
+    assert (line.participant, line.why) == ("M-001", "The participant is lost to follow-up.")
+
+
+@pytest.mark.requirement("P11-f", "E9R1-1")
+def test_what_is_due_before_a_completion_is_named_with_a_link(world: World):
+    coordinator = world.coordinator()
+    with world.database.writing() as session:
+        session.execute(update(table_of(Participant)).values(status="randomised"))
+    page = coordinator.soup(f"{PERSON}/completion")
+    assert "One visit is still due." in page.get_text()
+    links = [(each.get_text(), each["href"]) for each in page.select("main section a[href*=participants]")]
+    assert links == [("Baseline", f"{PERSON}/visits/baseline")]
+    with world.database.writing() as session:
+        (row,) = session.execute(select(VISIT)).mappings().all()
+        kept = {name: value for name, value in row.items() if name != "id"}
+        more = [{**kept, "code": f"unscheduled_{each}", "order": 9 + each} for each in range(1, 11)]
+        session.execute(insert(VISIT).values(more))
+    page = coordinator.soup(f"{PERSON}/completion")
+    assert "11 visits are still due." in page.get_text()
+    links = [(each.get_text(), each["href"]) for each in page.select("main section a[href*=participants]")]
+    assert (len(links), links[-1]) == (9, ("and 3 more", PERSON))
+
+
+@pytest.mark.requirement("P11-f", "E9R1-1")
 def test_who_wants_no_contact_is_said_where_contacts_are_written_down(shared_database: Database):
     levels = [{"code": "all", "label": "No contact of any kind", "stops_visits": True, "stops_contact": True}]
     world = World(shared_database, safety=SAFETY, withdrawal_levels=levels)
@@ -323,3 +406,17 @@ def test_the_screening_log_has_codes_and_reasons_and_no_names(world: World):
     cells = [each.get_text(" ", strip=True) for each in by_month.select("table tbody tr > *")]
     assert cells == [month, "north", "1", "0"]
     assert [each["href"] for each in by_month.select(f'main a[href="{page}?site=all"], main a[href="{page}"]')]
+
+
+def test_what_is_needed_only_sometimes_says_when_and_is_not_called_optional(world: World):
+    coordinator = world.coordinator()
+    page = coordinator.soup(f"{PERSON}/adverse-events/new")
+    label = part(page, "#field-criteria .label").get_text(" ", strip=True)
+    assert label == "Why it is serious needed when it is serious"
+    assert "optional" in part(page, "#field-narrative label").get_text()
+    assert page.select("#field-criteria [aria-required]") == []
+    told = {"category": "other", "occurred_on": world.today().isoformat(), "what": "Mixed up"}
+    url = str(coordinator.post(f"{PERSON}/deviations/new", told).headers["location"]).partition("?")[0]
+    page = coordinator.soup(url)
+    assert part(page, "#field-why label").get_text(" ", strip=True) == "Why the grade changes needed when it changes"
+    assert not part(page, "#field-why input").has_attr("aria-required")

@@ -7,12 +7,14 @@ from bs4 import BeautifulSoup
 from sqlmodel import Session, select, update
 
 from app.capture.reads import ENTRY
+from app.consent.reads import CONSENT
 from app.foundation import clock, paging
 from app.foundation.database import Database
 from app.participants.identity import PARTICIPANT
 from app.schedule.reads import VISIT
 from tests.factories import definition
 from tests.web.browser import anonymous_client, counted_statements
+from tests.web.test_consent import NEWER
 from tests.web.world import World
 
 TODAY = "/mini/today"
@@ -257,4 +259,22 @@ def test_no_page_asks_the_database_more_than_twelve_times(database: Database):
     for browser in (world.browser("coordinator", "investigator"), world.browser("investigator", site_code=None)):
         with counted_statements(database) as statements:
             assert browser.get(TODAY).status_code == 200
+        assert 2 <= len(statements) <= 12, statements
+
+
+def test_nor_where_the_consent_document_has_several_versions_and_people_owe_the_newer(database: Database):
+    versions = ("0", "1")
+    documents = [{**each, "version": version} for each, version in zip(NEWER, versions, strict=True)]
+    world = World(database, consent_documents=documents)
+    for site_code in ("north", "south"):
+        world.filled(site_code)
+        world.consented(site_code)
+    world.screened()
+    with database.writing() as session:  # all of them signed the first, before the second was valid
+        session.exec(update(CONSENT).values(document_version="0"))
+    for browser in (world.browser("coordinator", "investigator"), world.browser("investigator", site_code=None)):
+        assert browser.get(TODAY).status_code == 200  # a process reads the definition of the study once
+        with counted_statements(database) as statements:
+            page = browser.soup(TODAY)
+        assert "Newer consents owed" in page.get_text()
         assert 2 <= len(statements) <= 12, statements

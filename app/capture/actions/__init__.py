@@ -6,7 +6,14 @@ from app.capture.actions.saving import COMPUTED_AGAIN, NO_LONGER_ASKED, SavedEnt
 from app.capture.actions.sealed import MOST_BY_LINK, Shown, keep_file, keep_signature, show_sealed
 from app.capture.actions.second import SecondEntry, judge_second
 from app.capture.actions.signatures import as_signed, sign_entry, signature_said, signed_so
-from app.capture.actions.visits import add_visit, correct_visit, miss_visit, record_visit, reopen_visit
+from app.capture.actions.visits import (
+    add_visit,
+    correct_visit,
+    mark_visit_in_error,
+    miss_visit,
+    record_visit,
+    reopen_visit,
+)
 
 __all__ = [
     "COMPUTED_AGAIN",
@@ -27,6 +34,7 @@ __all__ = [
     "keep_file",
     "keep_signature",
     "mark_in_error",
+    "mark_visit_in_error",
     "miss_visit",
     "record_visit",
     "reopen_visit",

@@ -79,22 +79,60 @@ def miss_visit(
     """Record that a visit did not take place; refused while something is entered at it, or where it is closed."""
     subject = f"{participant.code}/visit/{visit}"
     _refuse_closed_visit(session, study, participant, visit, "visit.miss", by=by, permission=permission)
-    # Whoever saves an entry holds the participant, and so waits for this or is waited for.
-    held = select(PARTICIPANT.c.id).where(PARTICIPANT.c.id == participant.id).with_for_update(key_share=True)
-    session.execute(held).all()
+    _hold(session, participant)
     missed = schedule.miss_visit(
         session, study, participant, visit, version=version, why=why, by=by, now=now, permission=permission
     )
     # Asked last, so that a page that is out of date hears first of what changed; a refusal takes all of it back.
-    entered = (
-        select(ENTRY.c.id)
-        .where(ENTRY.c.participant_id == participant.id, ENTRY.c.visit == visit, ENTRY.c.in_error_at.is_(None))
-        .limit(1)
-    )
-    if session.execute(entered).first() is not None:
+    if _is_entered_at(session, participant, visit):
         raise Refused(
             "Forms are filled in at this visit, so it took place. Record the day on which it was held.",
             action="visit.miss",
             subject=subject,
         )
     return missed
+
+
+def mark_visit_in_error(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    visit: str,
+    *,
+    version: int,
+    why: str,
+    by: Actor,
+    now: datetime,
+    undo: bool = False,
+) -> ParticipantVisit:
+    """`schedule.actions.mark_visit_in_error`; refused while something is entered at it, or where it is closed."""
+    action = "visit.restore" if undo else "visit.mark_in_error"
+    _refuse_closed_visit(session, study, participant, visit, action, by=by)
+    _hold(session, participant)
+    marked = schedule.mark_visit_in_error(
+        session, study, participant, visit, version=version, why=why, by=by, now=now, undo=undo
+    )
+    if not undo and _is_entered_at(session, participant, visit):
+        raise Refused(
+            "Forms are filled in at this visit. Mark each of them as entered in error first, on its own page; if they "
+            "are right, the visit took place: correct its day instead.",
+            action=action,
+            subject=f"{participant.code}/visit/{visit}",
+        )
+    return marked
+
+
+def _hold(session: Session, participant: Participant) -> None:
+    """Whoever saves an entry holds the participant, and so waits for this or is waited for."""
+    held = select(PARTICIPANT.c.id).where(PARTICIPANT.c.id == participant.id).with_for_update(key_share=True)
+    session.execute(held).all()
+
+
+def _is_entered_at(session: Session, participant: Participant, visit: str) -> bool:
+    """Whether a form is filled in at a visit, other than in error."""
+    entered = (
+        select(ENTRY.c.id)
+        .where(ENTRY.c.participant_id == participant.id, ENTRY.c.visit == visit, ENTRY.c.in_error_at.is_(None))
+        .limit(1)
+    )
+    return session.execute(entered).first() is not None

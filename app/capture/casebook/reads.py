@@ -28,7 +28,10 @@ ENTRY = table_of(Entry)
 PARTICIPANT = table_of(Participant)
 SITE = table_of(Site)
 CORRECTING = ("entry.corrected",)
-CHANGING = ("care.changed", "contact.changed", "deviation.acted", "visit.corrected", "visit.moved", "visit.reopened")
+CHANGING = (
+    *("care.changed", "contact.changed", "deviation.acted"),
+    *("visit.corrected", "visit.marked_in_error", "visit.moved", "visit.reopened", "visit.restored"),
+)
 VISIT = table_of(ParticipantVisit)
 
 _SIGNATURES = (

@@ -99,13 +99,14 @@ def record_in_error(
         new={"reason": reason, "found_on": found_on, "should_have_been": should, "corrects": corrects, "told": told},
     )
     record(session, study.code, [change], by=by, now=now, why=why.strip())
+    label = LABELS[Reason(reason)]
     for each in people:
         queue(
             session,
             key=f"randomised_in_error|{number}|{each.id}",
             to_address=each.email,
             subject=f"{study.definition.short_title}: randomised in error",
-            body=f"{by.name} recorded about {participant.code} at {each.site}: {LABELS[Reason(reason)].casefold()}.\n"
+            body=f"{by.name} recorded about {participant.code} at {each.site}: {label}.\n"
             "The allocation stays as it is, and the participant stays in every list and export, marked.\n"
             "\nWhat happened stands on the participant's page in Equipoise, and in the export of participants.\n",
             now=now,

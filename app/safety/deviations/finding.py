@@ -13,10 +13,11 @@ from app.capture.models import Entry
 from app.foundation.database import table_of
 from app.participants.corrections.rules import has_taken_part
 from app.participants.identity import PARTICIPANT
-from app.participants.in_error.rules import LABELS, Reason
+from app.participants.in_error.rules import Reason
 from app.participants.reads import IN_ERROR, NEWEST_IN_ERROR, SCREENING
 from app.safety.deviations.consents import unsigned_at_visits
 from app.safety.deviations.rules import (
+    IN_ERROR_WORDS,
     Rule,
     consent_words,
     ineligible_words,
@@ -27,7 +28,7 @@ from app.safety.deviations.rules import (
 )
 from app.schedule.models import ParticipantVisit
 from app.schedule.status import VisitStatus
-from app.studies.definition import Study
+from app.studies.definition import Study, unscheduled_number
 from app.studies.in_use import StudyInUse
 
 VISIT = table_of(ParticipantVisit)
@@ -83,6 +84,8 @@ def _visits(session: Session, study: StudyInUse, now: datetime) -> Iterator[Foun
     for row in session.execute(query):
         visit = _label(study, row.code)
         if row.status == VisitStatus.MISSED:
+            if unscheduled_number(row.code) is not None:
+                continue  # nobody waited for it
             words = missed_words(visit, row.opens_on, row.closes_on)
             yield Found(row.participant_id, Rule.MISSED, row.code, min(row.closes_on, now.date()), words)
         else:
@@ -125,7 +128,7 @@ def _in_error(session: Session, study: StudyInUse) -> Iterator[Found]:
         .where(PARTICIPANT.c.study_id == study.id, IN_ERROR.c.reason != Reason.NO_ERROR.value)
     )
     for row in session.execute(query):
-        words = f"Randomised in error: {LABELS[Reason(row.reason)].casefold()}."
+        words = IN_ERROR_WORDS[Reason(row.reason)]
         yield Found(row.id, Rule.IN_ERROR, "randomisation", row.randomised_on or row.found_on, words)
 
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from app.foundation.errors import FieldProblem
 from app.foundation.words import day_in_words, text_problems
+from app.participants.in_error.rules import Reason
 from app.studies.definition import DeviationCategory, Safety
 
 LONGEST = 2000
@@ -83,6 +84,17 @@ def missed_words(visit: str, opens_on: date, closes_on: date) -> str:
 def late_words(visit: str, held_on: date, days: int) -> str:
     """What it says of answers that were typed long after the visit."""
     return f"{visit} was held on {day_in_words(held_on)}; answers were first saved more than {days} days later."
+
+
+# Whole sentences: a reason in lower case within one would be found in no catalogue.
+IN_ERROR_WORDS: Mapping[Reason, str] = {
+    Reason.INELIGIBLE: "Randomised in error: not eligible after all.",
+    Reason.WRONG_STRATUM: "Randomised in error: randomised in the wrong stratum.",
+    Reason.NO_VALID_CONSENT: "Randomised in error: no valid consent.",
+    Reason.TWICE: "Randomised in error: randomised twice, under two codes.",
+    Reason.OTHER: "Randomised in error: other, as described.",
+}
+"""What it says of somebody who was randomised in error, by the reason."""
 
 
 def consent_words(version: str, valid_from: date) -> str:

@@ -23,11 +23,14 @@ from app.safety.logs.rules import (
     care_problems,
     contact_problems,
     end_problems,
+    still_due,
     why_not_contact,
     why_not_end,
 )
 from app.safety.words import arm_problems
 from app.schedule.actions import plan_again, stop_visits
+from app.schedule.appointments import rules
+from app.schedule.appointments.actions import cancel_ahead
 from app.schedule.reads import planned_visits
 from app.studies.in_use import StudyInUse
 
@@ -184,6 +187,7 @@ def record_end(
     *,
     on: date,
     words: str,
+    cancel_booked: bool = False,
     prove: Callable[[], None],
     by: Actor,
     now: datetime,
@@ -191,8 +195,10 @@ def record_end(
     """Record that a participant was lost, found again, died or completed the study, or that this was not so.
 
     Gives the number of the record. Lost: their status says so, and nobody is reminded; what is due stays due. Died: no
-    visit is due any more. Completed: refused while one is. What takes one of them back has them stand where they stood
-    before, and what had stopped is due again. `prove` asks who it is once more.
+    visit is due any more, and what is booked is cancelled. Completed: refused while one is. `cancel_booked`: with a
+    loss or a completion the appointments that are still to come are cancelled. What takes one of them back has them
+    stand where they stood before, and what had stopped is due again; what was cancelled stays so. `prove` asks who it
+    is once more.
     """
     where = {"action": ENDING, "subject": f"{participant.code}/end"}
     if participant.study_id != study.id or participant.id is None:
@@ -204,13 +210,15 @@ def record_end(
     words = words.strip()
     if last is not None and (last.kind, last.on, last.words, last.recorded_by) == (kind, on, words, by.username):
         return last.number
-    due = planned_visits(session, participant.id) if kind is End.COMPLETED else 0
-    if reason := why_not_end(kind, before, is_allocated=study.definition.is_allocated, due=due):
-        raise Refused(reason, **where)
+    due = planned_visits(session, participant.id) if kind is End.COMPLETED else []
+    if reason := why_not_end(kind, before, is_allocated=study.definition.is_allocated, due=len(due)):
+        raise Refused(" ".join(filter(None, (reason, still_due([each.code for each in due])))), **where)
     undone = next((each for each in reversed(ends) if each.kind == UNDOES.get(kind)), None)
     earliest = undone.on if undone is not None else participant.screened_on
     today = today_at_site(session, participant, now)
     problems = end_problems(kind, on=on, words=words, earliest=earliest, today=today)
+    if cancel_booked and kind not in ENDS:
+        problems.append(FieldProblem("cancel_booked", "not_here", "Nothing is cancelled with this. Leave it out."))
     if problems := problems or arm_problems(study.definition, by, {"words": words}):
         raise Invalid(problems)
     prove()
@@ -220,7 +228,10 @@ def record_end(
         why = words or None
         mark(session, study, participant, new, on=on, permission=permission, old=before, by=by, now=now, why=why)
         if kind is End.DIED:
-            stopped = stop_visits(session, study, participant, why="The participant died.", by=by, now=now)
+            stopped = stop_visits(session, study, participant, why=rules.DIED, by=by, now=now)
+        elif cancel_booked:
+            said = rules.LOST if kind is End.LOST else rules.COMPLETED
+            cancel_ahead(session, study, participant.id, why=said, by=by, now=now)
     else:
         assert undone is not None
         to = Status(undone.status_before)

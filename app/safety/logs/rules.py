@@ -1,6 +1,6 @@
 """What is true of contacts, of care beside the trial, and of the end of following somebody up?"""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from enum import StrEnum
 
@@ -122,6 +122,18 @@ def end_problems(kind: str, *, on: date, words: str, earliest: date, today: date
     if not words and kind == End.COMPLETED:
         return found
     return found + text_problems("words", words, asked.get(kind, ""), LONGEST)
+
+
+MOST_NAMED = 5
+"""Visits that a sentence names; of more it says how many."""
+
+
+def still_due(visits: Sequence[str]) -> str | None:
+    """Which visits are planned and not held, in words; None when there is none."""
+    if not visits:
+        return None
+    named, more = ", ".join(visits[:MOST_NAMED]), len(visits) - MOST_NAMED
+    return f"Still due: {named} and {more} more." if more > 0 else f"Still due: {named}."
 
 
 def why_not_end(kind: str, status: Status, *, is_allocated: bool = True, due: int = 0) -> str | None:

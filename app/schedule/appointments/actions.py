@@ -343,6 +343,20 @@ def settle(
         _save(session, study, row, where, action=action, why=said, by=by, now=now, status=status.value, reason=said)
 
 
+def cancel_ahead(
+    session: Session, study: StudyInUse, participant_id: int, *, why: str, by: Actor, now: datetime
+) -> None:
+    """Cancel what is booked and still to come; what became of the rest is still to be said. The caller has asked who
+    may, and holds the participant.
+    """
+    ahead = reads.BOOKED.where(APPOINTMENT.c.participant_id == participant_id, APPOINTMENT.c.starts_at > now)
+    for found in session.execute(ahead).mappings().all():
+        row = reads.kept(found)
+        where = {"action": "appointment.settle", "subject": f"{row.participant}/appointment/{row.number}"}
+        values = {"status": AppointmentStatus.CANCELLED.value, "reason": why}
+        _save(session, study, row, where, action="appointment.cancelled", why=why, by=by, now=now, **values)
+
+
 def put_back(
     session: Session, study: StudyInUse, visit: ParticipantVisit, *, why: str, by: Actor, now: datetime
 ) -> None:

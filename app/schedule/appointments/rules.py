@@ -168,6 +168,13 @@ ELSEWHEN = "The visit took place on another day."
 """Why nobody needs to come any more, when a visit was held and its appointment is on a later day."""
 
 
+DIED = "The participant died."
+LOST = "The participant is lost to follow-up."
+COMPLETED = "The participant completed the study."
+OURS = frozenset({ELSEWHEN, DIED, LOST, COMPLETED})
+"""Reasons that nobody typed: they are told in the language of whoever reads."""
+
+
 def is_on_a_later_day(starts_at: datetime, now: datetime, timezone: str) -> bool:
     """Whether an appointment is on a later day than now, by the clock of its site."""
     zone = ZoneInfo(timezone)
@@ -221,6 +228,8 @@ def why_not_book(status: Status, visit: VisitStatus | None) -> str | None:
         return "This visit is recorded as missed. Reopen it first, and say why."
     if visit is VisitStatus.STOPPED:
         return "This visit is not due any more: the participant left, treatment was stopped, or the plan changed."
+    if visit is VisitStatus.IN_ERROR:
+        return "This visit is marked as entered in error. Book an unscheduled visit."
     return None
 
 
