@@ -280,7 +280,7 @@ def test_a_link_is_mailed_and_stands_nowhere_in_the_clear(world: World):
         assert "ada@" not in str(tuple(mail))
         assert "/link/{secret}" in mail.body
         text = text_of(KEYS, OutboxMail(**mail._mapping))
-        goes = reachable(session, mail, world.study.definition, now=clock.now())
+        goes = reachable(session, mail, world.study, now=clock.now())
     assert goes.address == "ada@example.org"
     path = next(word for word in text.split() if "/link/" in word).partition("//")[2].partition("/")[2]
     assert stranger(world).get(f"/{path}").status_code == 200
