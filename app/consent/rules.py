@@ -407,6 +407,11 @@ def options_now(consents: Iterable[Given], taken_back: Iterable[TakenBack]) -> d
     return found
 
 
+def lacks_option(asked: Iterable[Choice], now: Mapping[str, Option]) -> bool:
+    """Whether some optional consent that the study asks for is not given at present."""
+    return not all(choice.code in now and now[choice.code].agreed for choice in asked)
+
+
 def gives_more(options: Mapping[str, bool], now: Mapping[str, Option]) -> bool:
     """Whether these answers give an optional consent that is not given at present."""
     return any(agreed and not (code in now and now[code].agreed) for code, agreed in options.items())

@@ -523,7 +523,7 @@ def _options_page(
         if document is None
         else rules.why_not_sign(Status(participant.status), consents, document.version, gives_more=True)
     )
-    lacking = not all(code in now and now[code].agreed for code in labels)
+    lacking = rules.lacks_option(definition.consent.optional, now)
     return show_at(
         here,
         places,
@@ -540,6 +540,7 @@ def _options_page(
         nothing=rules.NO_OPTIONS,
         may_give=records and lacking and bool(active),
         document=document,
+        links_url=f"{_url(here, participant)}/links" if _may_give_link(here, participant) else None,
         again_url=f"{_url(here, participant)}/consent?language={language}&again=yes",
         why_not_again=why_not_again,
         values={name: here.value(name) for name in ("on", "told_by", "how", "note", "why")},
@@ -675,6 +676,10 @@ def _consent_page(
         may_identity=may_identity,
         timezone=places.timezone(participant.site_id),
     )
+
+
+def _may_give_link(here: Here, participant: Participant) -> bool:
+    return may(here.actor, Permission.PARTICIPANT_LINK, site_id=participant.site_id)
 
 
 def _changed(here: Here, consents: Sequence[Consent], consent: Consent) -> list[tuple[str, rules.Option]]:

@@ -177,12 +177,17 @@ def _links_page(
     choices: list[tuple[str, ...]] = []
     to_sign: list[tuple[str, ...]] = []
     signed, status = consent_reads.consents_of(here.session, participant.id), Status(participant.status)
+    lacks = consent_rules.lacks_option(definition.consent.optional, consent_reads.options_now(here.session, signed))
     for language in sorted({one.language for one in definition.consent_documents}):
         document = consent_reads.valid_document(here.the_study, language, today, site)
-        if document is not None and consent_rules.why_not_sign(status, signed, document.version) is None:
+        if document is None:
+            continue
+        first = consent_rules.why_not_sign(status, signed, document.version) is None
+        if first or (lacks and consent_rules.why_not_sign(status, signed, document.version, gives_more=True) is None):
             tongue = language_word(language)
             said = f"{document.title}, version {document.version}, {tongue}"
-            to_sign.append((f"consent:{document.version}:{language}", said))
+            again = () if first else ("once more, for an optional consent that they do not give",)
+            to_sign.append((f"consent:{document.version}:{language}", said, *again))
     # Who signs says first when they were born: without that on file nobody could.
     born_missing = bool(to_sign) and born(here.session, participant.id) is None
     choices += to_sign if not born_missing else []
