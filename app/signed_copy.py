@@ -62,22 +62,26 @@ def signed_copy(
 def copy_of_consent(session: Session, study: StudyInUse, consent_id: int) -> list[Attachment]:
     """What goes with the mail of a copy: the PDF, and the scan of what was signed on paper, where one is kept.
 
-    Made when the mail is sent, so that none of it waits anywhere. Undelivered for good where it is too large.
+    Made when the mail is sent, so that none of it waits anywhere. Undelivered for good where it cannot be made or is too
+    large.
     """
     consent = reads.consent_with(session, consent_id)
     row = session.execute(select(PARTICIPANT).where(PARTICIPANT.c.id == consent.participant_id)).mappings().one()
     participant = instance_of(Participant, row)
     zone = session.execute(select(SITE.c.timezone).where(SITE.c.id == participant.site_id)).scalar_one()
     signature, strokes = actions.signed_under(session, consent)
-    made = signed_copy(
-        session,
-        study.at(participant.site_id),
-        participant,
-        consent,
-        signature=signature,
-        strokes=strokes,
-        timezone=zone,
-    )
+    try:
+        made = signed_copy(
+            session,
+            study.at(participant.site_id),
+            participant,
+            consent,
+            signature=signature,
+            strokes=strokes,
+            timezone=zone,
+        )
+    except Refused as problem:
+        raise Undelivered(problem.reason, for_good=True) from None
     found = [Attachment("copy.pdf", "application/pdf", made)]
     scan = files.opened(session, consent.participant_id, reads.SCAN_PURPOSE, consent.paper_sha256)
     if scan is not None:
