@@ -62,8 +62,8 @@ def signed_copy(
 def copy_of_consent(session: Session, study: StudyInUse, consent_id: int) -> list[Attachment]:
     """What goes with the mail of a copy: the PDF, and the scan of what was signed on paper, where one is kept.
 
-    Made when the mail is sent, so that none of it waits anywhere. Undelivered for good where it cannot be made or is too
-    large.
+    Made when the mail is sent, so that none of it waits anywhere. Undelivered for good where it cannot be made, or
+    is too large.
     """
     consent = reads.consent_with(session, consent_id)
     row = session.execute(select(PARTICIPANT).where(PARTICIPANT.c.id == consent.participant_id)).mappings().one()
