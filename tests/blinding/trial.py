@@ -720,13 +720,13 @@ def _stop(trial: Trial) -> None:
     """
     did, api, web = trial.did, trial.api, trial.web
     stopped = {"level": "treatment", "on": "2026-07-06", "reason": "No time"}
-    did(api("coordinator", "POST", f"{API}/participants/M-001/withdrawal", stopped))
-    did(web("coordinator", "POST", "/mini/participants/M-001/withdraw", {**stopped, "password": PASSWORD}), 422)
+    did(api("coordinator_south", "POST", f"{API}/participants/M-005/withdrawal", stopped))
+    did(web("coordinator_south", "POST", "/mini/participants/M-005/withdraw", {**stopped, "password": PASSWORD}), 422)
     told = {"on": "2026-07-06", "reason": f"The {ACTIVE} is no good"}
-    treating = f"{API}/treatment/participants/M-005"
-    did(api("clinician_south", "POST", f"{treating}/stopped", told), 422)  # blinded people read it
-    did(api("clinician_south", "POST", f"{treating}/stopped", {**told, "reason": "Pain"}))
-    did(api("clinician_south", "POST", f"{treating}/resumed", {"why": "Of another patient"}))
+    treating = f"{API}/treatment/participants/M-001"
+    did(api("clinician", "POST", f"{treating}/stopped", told), 422)  # blinded people read it
+    did(api("clinician", "POST", f"{treating}/stopped", {**told, "reason": "Pain"}))
+    did(api("clinician", "POST", f"{treating}/resumed", {"why": "Of another patient"}))
     back = {"options": ["contact"], "on": "2026-07-06", "told_by": "participant", "how": "by_phone"}
     optional = f"{API}/participants/M-001/optional-consents"
     did(api("coordinator", "POST", optional, back))
