@@ -7,6 +7,7 @@ Doors, in front of the rooms:
   dependencies    database sessions, actor and clock for the doors
   paper           a downtime pack as a file, a letter and slips
   casebook/       a participant's casebook as PDF: all that is kept of them, with the log of it behind
+  signed_copy     the copy of a signed consent as PDF, to print or to go by mail
   own_copy        a participant's own copy of their data: casebook and JSON (GDPR Art. 15, 20)
   importing       a file of rows, tried or imported: what is kept, what is taken back, and the report
   printing        records and slips as PDF, and a file that opens without a server

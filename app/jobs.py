@@ -26,6 +26,7 @@ from app.safety.watching import watch
 from app.schedule.reminders import actions as reminders
 from app.schedule.reminders.reads import reachable
 from app.settings import Settings
+from app.signed_copy import copy_of_consent
 from app.studies.in_use import StudyInUse, study_in_use
 from app.studies.reads import all_studies
 
@@ -137,15 +138,18 @@ def claim(database: Database, now: datetime) -> OutboxMail | None:
 def deliver(database: Database, mail: OutboxMail, channels: Mapping[str, Channel]) -> Exception | None:
     """Hand one message over, when it still holds; what came in the way."""
     try:
-        address = mail.to_address
+        address, files = mail.to_address, []
         if mail.study_id is not None:
             with database.reading() as session:
-                goes = reachable(session, mail, _study(session, mail.study_id).definition, now=clock.now())
+                study = _study(session, mail.study_id)
+                goes = reachable(session, mail, study, now=clock.now())
+                if goes.address is not None and mail.consent_id is not None:
+                    files = copy_of_consent(session, study, mail.consent_id)
             if goes.address is None:
                 return Dropped(goes.reason)
             address = goes.address
         text = text_of(database.keys, mail)
-        message = Message(mail.key, address, mail.subject, text, mail.queued_at, mail.calendar)
+        message = Message(mail.key, address, mail.subject, text, mail.queued_at, mail.calendar, files)
         channels[mail.channel].deliver(message)
     except Undelivered as problem:
         return problem

@@ -197,7 +197,7 @@ def _reply(here: Here, participant: Participant) -> CasebookReply:
     assert participant.id is not None
     entries = entries_with_values(here.session, participant.id)
     readable = without_withheld(here.session, here.the_study.definition, participant, entries, by=here.actor)
-    manifest = manifest_of(readable)
+    manifest = manifest_of(readable, reads.corrected_screening(here.session, participant.id))
     standing = reads.standing_signature(here.session, participant.id)
     signed = standing if standing is not None and holds(standing, participant.code, manifest) else None
     return CasebookReply(

@@ -18,7 +18,8 @@ from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, require_pa
 from app.foundation import clock, paging
 from app.foundation.errors import NotFound
 from app.participants.models import Participant
-from app.people.access import require
+from app.participants.status import Status
+from app.people.access import require, why_not
 from app.people.permissions import Permission
 from app.people.reads import sites_of
 from app.schedule import actions as schedule
@@ -297,6 +298,39 @@ class SignatureReply(Reply):
     is_intact: bool
 
 
+class CopyReply(Reply):
+    """The participant's copy of a consent by mail. `state`: none, waiting, sent, failed (given up), dropped (no longer
+    to be sent).
+
+    `asked` says that they asked for it when they signed; `message` is the latest one, of which `/messages` tells.
+    `why_not` is why none can be sent now, null where one can.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "consent": 42,
+                "state": "sent",
+                "asked": True,
+                "message": 12,
+                "queued_at": "2026-03-04T09:26:53.589793Z",
+                "sent_at": "2026-03-04T09:27:20.589793Z",
+                "last_error": "451 Try again later",
+                "why_not": rules.NO_ADDRESS,
+            }
+        },
+    )
+
+    consent: int
+    state: Literal["none", "waiting", "sent", "failed", "dropped"]
+    asked: bool
+    message: int | None
+    queued_at: datetime | None
+    sent_at: datetime | None
+    last_error: str | None
+    why_not: str | None
+
+
 @router.get("/consent-documents", name="api.consent_documents")
 def consent_documents(
     here: ApiPage,
@@ -417,6 +451,45 @@ def refuse_consent(here: ApiChange, code: str, consent_id: Number, asked: Refusa
     )
     schedule.follow_refusal(here.session, here.the_study, found, why=asked.why, by=here.actor, now=here.now)
     return here.answer(ConsentReply.model_validate(consent).model_dump(mode="json"))
+
+
+@router.get("/participants/{code}/consents/{consent_id}/copy", name="api.consent_copy")
+def consent_copy(here: ApiPage, code: str, consent_id: Number) -> CopyReply:
+    """Whether the participant's copy of a consent went to them by mail; never to which address."""
+    return _copy(here, participant_of(here, code), consent_id)
+
+
+@router.post("/participants/{code}/consents/{consent_id}/copy", name="api.mail_consent_copy", response_model=CopyReply)
+def mail_consent_copy(here: ApiChange, code: str, consent_id: Number) -> Response:
+    """Send the participant their copy of a complete consent by mail. While one waits to be sent it stays that one."""
+    found = _participant(here, code, Permission.IDENTITY_READ, "consent.mail_copy")
+    actions.mail_copy(here.session, here.the_study, found, consent_id, by=here.actor, now=here.now)
+    return here.answer(_copy(here, found, consent_id).model_dump(mode="json"))
+
+
+def _copy(here: Here, participant: Participant, consent_id: int) -> CopyReply:
+    consent = next((each for each in _consents(here, participant) if each.id == consent_id), None)
+    if consent is None:
+        raise NotFound
+    sent = reads.copy_of(here.session, consent_id)
+    may_not = why_not(here.actor, Permission.IDENTITY_READ, site_id=participant.site_id)
+    return CopyReply(
+        consent=consent_id,
+        state=sent.state if sent else "none",
+        asked=consent.copy_asked,
+        message=sent.number if sent else None,
+        queued_at=sent.queued_at if sent else None,
+        sent_at=sent.sent_at if sent else None,
+        last_error=sent.last_error if sent else None,
+        why_not=may_not
+        or reads.why_not_mail_copy(
+            here.session,
+            here.the_study,
+            consent,
+            status=Status(participant.status),
+            level=participant.withdrawal_level,
+        ),
+    )
 
 
 @router.get("/participants/{code}/optional-consents", name="api.optional_consents")

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlmodel import Session
 
-from app.capture.casebook.reads import changed_of, log_of, signatures_of
+from app.capture.casebook.reads import changed_of, corrected_screening, log_of, signatures_of
 from app.capture.casebook.rules import MEANINGS, Signature, holds, manifest_of
 from app.capture.double.reads import withheld_subjects, without_withheld
 from app.capture.reads import entries_with_values
@@ -61,7 +61,9 @@ def casebook_of(
     entries = without_withheld(session, study.definition, participant, every, by=by)
     signatures = signatures_of(session, participant.id)
     standing = next((each for each in signatures if each.superseded_at is None), None)
-    stands = standing is not None and holds(standing, code, manifest_of(entries))
+    stands = standing is not None and holds(
+        standing, code, manifest_of(entries, corrected_screening(session, participant.id))
+    )
     note, log = _log(session, study, participant, telling, by=by, reads_safety=reads_safety, judged=judged)
     book = Casebook(
         title=gettext("Casebook %s") % code,

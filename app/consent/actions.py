@@ -1,11 +1,11 @@
-"""What may I do with consent? Record it, countersign or refuse it, withdraw it or a part of it, and show who signed."""
+"""What may I do with consent? Record, countersign or refuse it, withdraw it or a part, show or mail what was signed."""
 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import func, insert, select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record, recorded_together
@@ -15,21 +15,26 @@ from app.consent.reads import (
     CONSENT,
     SCAN_PURPOSE,
     TAKEN_BACK,
+    MailedCopy,
     consents_of,
+    copy_of,
     has_scan,
     is_intact,
     options_now,
     site_code,
     taken_back_of,
     was_used,
+    why_not_mail_copy,
 )
 from app.foundation.drawing import read_strokes
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Refused
+from app.foundation.words import day_in_words
+from app.mail.actions import MAIL, About, queue
 from app.participants import files
 from app.participants.actions import back_to_screened, day_problems, mark, reason_problems
 from app.participants.identity import open_for, seal_for
 from app.participants.models import Participant
-from app.participants.reads import held, today_at_site
+from app.participants.reads import SITE, held, today_at_site
 from app.participants.rules.files import MEDIA_TYPES, SCANS, kind_of
 from app.participants.status import Status
 from app.people.access import Actor, require
@@ -37,6 +42,8 @@ from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
 from app.studies.texts import consent_in
 
+COPY_RULE = "consent copy"
+"""Why a message with a copy was written, beside the rules of the study's reminders; no code of theirs has a space."""
 PURPOSE = "consent signature"
 SIGNATURE_SIZE = 1024
 DRAWN_SIZE = 52_000  # the longest drawing and the longest name
@@ -56,6 +63,7 @@ def record_consent(
     options: Mapping[str, bool],
     answers: Mapping[str, str] | None = None,
     strokes: str = "",
+    copy_asked: bool = False,
     by: Actor,
     now: datetime,
     countersign: bool,
@@ -65,7 +73,8 @@ def record_consent(
 
     `signature` is the typed full name, or where the signed paper is kept; it is sealed under the participant's key,
     and with it (`strokes`) what they drew, so that the binding holds for both. The name alone signs as well.
-    `answers` are those to the study's questions about the document: all of them right, or nothing is signed.
+    `answers` are those to the study's questions about the document: all of them right, or nothing is signed. Who asks
+    for their copy by mail (`copy_asked`) gets it once every signature is there.
     """
     where = {"action": "consent.record", "subject": f"{participant.code}/consent/{version}"}
     require(by, Permission.CONSENT_RECORD, site_id=participant.site_id, **where)
@@ -127,6 +136,7 @@ def record_consent(
         ),
         recorded_at=now,
         recorded_by=by.username,
+        copy_asked=copy_asked,
     )
     values = {name: getattr(consent, name) for name in CONSENT.c.keys() if name != "id"}  # noqa: SIM118 a collection
     consent.id = session.execute(insert(CONSENT).values(**values).returning(CONSENT.c.id)).scalar_one()
@@ -145,12 +155,15 @@ def record_consent(
             **({"answers": dict(answers)} if answers else {}),
             "paper_sha256": paper_sha256,
             **({"drawn": True} if strokes else {}),
+            **({"copy_asked": True} if copy_asked else {}),
             "binding": consent.binding,
         },
     )
     record(session, study.code, [change], by=by, now=now)
     if countersign:
         _countersign(session, study, participant, consent, meaning=meaning, by=by, now=now)
+    else:
+        _mail_copy_asked(session, study, participant, consent, by=by, now=now)
     return consent
 
 
@@ -399,6 +412,37 @@ def verify_scan(
     record(session, study.code, [change], by=by, now=now)
 
 
+def mail_copy(
+    session: Session, study: StudyInUse, participant: Participant, consent_id: int, *, by: Actor, now: datetime
+) -> MailedCopy:
+    """Send the participant their copy of a consent by mail, in the language in which they signed; how it stands.
+
+    While one waits to be sent it stays that one, so that asking twice sends one. The copy is made when it is sent, to
+    the address that is on file then: neither stands in the outbox, and who is erased before that gets none.
+    """
+    consent = _one_of(session, participant, consent_id)
+    where = {
+        "action": "consent.mail_copy",
+        "subject": f"{participant.code}/consent/{consent.document_version}",
+    }
+    require(by, Permission.IDENTITY_READ, site_id=participant.site_id, **where)
+    if participant.study_id != study.id:
+        raise NotFound
+    study = study.at(participant.site_id)
+    standing = held(session, consent.participant_id)
+    consent = _one_of(session, participant, consent_id)  # as it is now that nobody else changes it
+    waiting = copy_of(session, consent_id)
+    if waiting is not None and waiting.state == "waiting":
+        return waiting
+    reason = why_not_mail_copy(session, study, consent, status=standing.status, level=standing.withdrawal_level)
+    if reason:
+        raise Refused(reason, **where)
+    _queue_copy(session, study, participant, consent, by=by, now=now)
+    queued = copy_of(session, consent_id)
+    assert queued is not None
+    return queued
+
+
 def reveal_signature(
     session: Session, study: StudyInUse, participant: Participant, consent_id: int, *, by: Actor, now: datetime
 ) -> str | None:
@@ -414,12 +458,62 @@ def reveal_signed(
     subject = f"consent/{consent.document_version}"
     where = {"action": "identity.show", "subject": f"{participant.code}/{subject}"}
     require(by, Permission.IDENTITY_READ, site_id=participant.site_id, **where)
-    opened = open_for(session, consent.participant_id, consent.participant_signature, PURPOSE)
     record(session, study.code, [Change("identity.shown", participant.code, subject)], by=by, now=now)
+    return signed_under(session, consent)
+
+
+def signed_under(session: Session, consent: Consent) -> tuple[str | None, str | None]:
+    """The name and the strokes under a consent, shown to nobody: for the copy that goes to who signed it."""
+    opened = open_for(session, consent.participant_id, consent.participant_signature, PURPOSE)
     if opened is None:
         return None, None
     name, _, drawn = opened.decode().partition("\n")
     return name, drawn or None
+
+
+def _mail_copy_asked(
+    session: Session, study: StudyInUse, participant: Participant, consent: Consent, *, by: Actor, now: datetime
+) -> None:
+    """Queue the copy that whoever signed asked for, once every signature is there; the page says where it cannot go."""
+    if not consent.copy_asked or not rules.is_signed_by_all(consent, study.definition.consent.countersigned_by):
+        return
+    standing = held(session, consent.participant_id)
+    level = standing.withdrawal_level
+    if why_not_mail_copy(session, study, consent, status=standing.status, level=level) is None:
+        _queue_copy(session, study, participant, consent, by=by, now=now)
+
+
+def _queue_copy(
+    session: Session, study: StudyInUse, participant: Participant, consent: Consent, *, by: Actor, now: datetime
+) -> None:
+    """Put one copy into the outbox. Of two who do so at once one waits for the other, who holds the participant."""
+    earlier = select(MAIL.c.id).where(MAIL.c.consent_id == consent.id)
+    count = session.execute(select(func.count()).select_from(earlier.subquery())).scalar_one()
+    given_up = update(MAIL).where(MAIL.c.consent_id == consent.id, MAIL.c.ended_as == "failed")
+    session.execute(given_up.values(ended_as="dropped", last_error="Another copy was asked for since."))
+    site = session.execute(select(SITE.c.name).where(SITE.c.id == participant.site_id)).scalar_one()
+    about = About(
+        study.id,
+        participant.site_id,
+        consent.participant_id,
+        rule=COPY_RULE,
+        kind=COPY_RULE,
+        to_participant=True,
+        consent_id=consent.id,
+    )
+    queue(
+        session,
+        key=f"copy|{study.id}|{consent.id}|{count + 1}",  # stands in the mail itself: no study, and no code
+        to_address="",
+        subject="Your copy of what you signed",
+        body=f"Here is your copy of what you signed on {day_in_words(consent.signed_on)}. Please keep it.\n\n"
+        f"If you have a question, or did not expect this, call {site}.\n",
+        now=now,
+        about=about,
+        language=consent.language,
+    )
+    change = Change("consent.copy_mailed", participant.code, f"consent/{consent.document_version}")
+    record(session, study.code, [change], by=by, now=now)
 
 
 def _one_of(session: Session, participant: Participant, consent_id: int) -> Consent:
@@ -485,6 +579,7 @@ def _countersign(
         setattr(consent, name, value)
     new = {"name": by.name, "meaning": meaning.strip(), "binding": consent.binding}
     record(session, study.code, [Change("consent.countersigned", participant.code, subject, new=new)], by=by, now=now)
+    _mail_copy_asked(session, study, participant, consent, by=by, now=now)
     if status not in (Status.CONSENTED, Status.RANDOMISED):  # else a re-consent
         mark(
             session,

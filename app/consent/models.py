@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 
-from sqlalchemy import CheckConstraint, Column, Index, LargeBinary, Text, text
+from sqlalchemy import CheckConstraint, Column, Index, LargeBinary, Text, false, text
 from sqlmodel import Field, SQLModel
 
 from app.foundation.database import Instant
@@ -68,6 +68,8 @@ class Consent(SQLModel, table=True):
     refused_at: datetime | None = Field(default=None, sa_type=Instant)
     refused_by: str | None = None
     refused_why: str | None = Field(default=None, sa_type=Text)
+    copy_asked: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    """Whether whoever signed asked for their copy by mail; it is queued once the consent is complete."""
 
 
 class OptionTakenBack(SQLModel, table=True):

@@ -36,10 +36,12 @@ from app.consent import rules
 from app.consent.models import Consent, OptionTakenBack
 from app.foundation import clock, paging
 from app.foundation.database import Instant, as_text, instance_of, joined_texts, table_of, written_out
+from app.mail.actions import MAIL
 from app.participants import files
-from app.participants.identity import PARTICIPANT
+from app.participants.identity import ERASED, PARTICIPANT, open_identity
 from app.participants.models import Participant
 from app.participants.reads import SITE, at_their_sites
+from app.participants.rules.status import withdrawal_level
 from app.participants.status import Status
 from app.people.access import Actor, require, sites_for
 from app.people.permissions import Permission
@@ -112,6 +114,12 @@ _COUNTERSIGNED = (
     .scalar_subquery()
 )
 _SINCE_COUNTERSIGNED = select(ENTRY.c.action).where(*_THEIRS, ENTRY.c.position > _COUNTERSIGNED).distinct()
+_COPY = (
+    select(MAIL.c.id, MAIL.c.queued_at, MAIL.c.sent_at, MAIL.c.ended_as, MAIL.c.last_error)
+    .where(MAIL.c.consent_id == bindparam("of", type_=Integer))
+    .order_by(MAIL.c.id.desc())
+    .limit(1)
+)
 _STANDS = CONSENT.alias("stands")
 # Condition by condition as the index says it.
 _OF_THE_STUDY = (
@@ -226,6 +234,63 @@ def taken_back_in(told: str | None) -> list[Back]:
     return [
         Back(int(number), code, date.fromisoformat(on), datetime.fromisoformat(at)) for number, code, on, at in rows
     ]
+
+
+@dataclass(frozen=True)
+class MailedCopy:
+    """The latest copy of a consent that was queued for its participant, and how it went; `number` is the message's."""
+
+    number: int
+    queued_at: datetime
+    sent_at: datetime | None
+    ended_as: str | None
+    last_error: str | None
+
+    @property
+    def state(self) -> Literal["sent", "waiting", "failed", "dropped"]:
+        """Whether it left, waits, was given up, or is not to be sent any more."""
+        if self.sent_at is None and self.ended_as is not None:
+            return "failed" if self.ended_as == "failed" else "dropped"
+        return "waiting" if self.sent_at is None else "sent"
+
+
+def copy_of(session: Session, consent_id: int) -> MailedCopy | None:
+    """The copy of a consent that was queued last; None where none was."""
+    row = session.execute(_COPY, {"of": consent_id}).first()
+    return MailedCopy(*row) if row else None
+
+
+def scan_size(session: Session, consent: Consent) -> int:
+    """The bytes of the scan that is kept with a consent; 0 where none is."""
+    if consent.paper_sha256 is None:
+        return 0
+    kept = files.kept(session, consent.participant_id, SCAN_PURPOSE, [consent.paper_sha256])
+    return sum(each.size for each in kept.values())
+
+
+def why_not_mail_copy(
+    session: Session, study: StudyInUse, consent: Consent, *, status: Status, level: str | None
+) -> str | None:
+    """Why no copy of this consent goes to its participant, who stands so and withdrew so far, by mail; or None.
+
+    Asked when it is queued, and again when it is sent. Where nothing else hinders, it may be that no address is known.
+    """
+    reason = rules.why_not_mail_copy(
+        consent,
+        status,
+        withdrawal_level(study.definition, level or ""),
+        countersigners=study.definition.consent.countersigned_by,
+        scan=scan_size(session, consent),
+    )
+    if reason is not None:
+        return reason
+    opened = open_identity(session, consent.participant_id)
+    return ERASED if opened is None else None if opened[1].personal.email else rules.NO_ADDRESS
+
+
+def consent_with(session: Session, number: int) -> Consent:
+    """The consent of this number; for whoever was given it by a row that may be seen."""
+    return instance_of(Consent, session.execute(select(*CONSENT.c).where(CONSENT.c.id == number)).mappings().one())
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import Protocol
 from app.foundation.drawing import NotDrawn, read_strokes
 from app.foundation.errors import FieldProblem
 from app.foundation.words import day_in_words, one_of
+from app.participants.rules.status import why_not_contact
 from app.participants.status import Status
-from app.studies.definition import Choice, ConsentDocument, ConsentQuestion, ConsentRules
+from app.studies.definition import Choice, ConsentDocument, ConsentQuestion, ConsentRules, WithdrawalLevel
 
 FORMAT = "equipoise-consent-1"
 METHODS = ("on_screen", "paper", "by_link")
@@ -310,6 +311,36 @@ def why_not_refuse(consent: Given, consents: Iterable[Given], status: Status, *,
     return None
 
 
+NO_ADDRESS = "No mail address of this participant is known. Add it to the personal data first."
+LARGEST_COPY = 7_000_000
+"""Bytes of files that go with one mail: a third more on the way, and many servers take no mail over ten megabytes."""
+TOO_LARGE = "The copy is too large to go by mail. Print it instead, or hand over the file."
+
+
+def is_signed_by_all(consent: Given, countersigners: Sequence[str]) -> bool:
+    """Whether nobody's signature lacks: that for the study is there, or the study has nobody who gives one."""
+    return consent.countersigned_at is not None or not countersigners
+
+
+def why_not_mail_copy(
+    consent: Given, status: Status, level: WithdrawalLevel | None, *, countersigners: Sequence[str], scan: int = 0
+) -> str | None:
+    """Why no copy of a consent goes to the participant by mail, or None; `level` is how far they withdrew.
+
+    It is theirs to keep, so it goes to everybody who may be written to at all, also once they have left the study. A
+    `scan` of so many bytes goes with the copy of what was signed on paper.
+    """
+    if consent.refused_at is not None:
+        return "This consent was refused and counts as none, so no copy of it is sent."
+    if not is_signed_by_all(consent, countersigners):
+        if consent.withdrawn_on is not None:
+            return "This consent was withdrawn before it was countersigned, so there is no complete copy to send."
+        return "This consent is not countersigned. Countersign it first, so that the copy has both signatures."
+    if status is Status.DIED:
+        return "This participant has died. Nothing is sent to them."
+    return why_not_contact(level) or (TOO_LARGE if scan > LARGEST_COPY else None)
+
+
 def why_not_verify_scan(
     consent: Given, *, kept: bool, recorded_by: str, verified_by: str | None, who: str
 ) -> str | None:
@@ -374,6 +405,11 @@ def options_now(consents: Iterable[Given], taken_back: Iterable[TakenBack]) -> d
         if (each.taken_back_on, each.recorded_at) >= signed[each.code]:
             found[each.code] = replace(option, agreed=False, since=each.taken_back_on, taken_back=each.id)
     return found
+
+
+def lacks_option(asked: Iterable[Choice], now: Mapping[str, Option]) -> bool:
+    """Whether some optional consent that the study asks for is not given at present."""
+    return not all(choice.code in now and now[choice.code].agreed for choice in asked)
 
 
 def gives_more(options: Mapping[str, bool], now: Mapping[str, Option]) -> bool:

@@ -24,7 +24,7 @@ class About:
     """What a message of a study is about, so that it can be looked up when it is sent whether it still holds.
 
     `to_participant`: it goes to the participant, whose address is looked up then and stands in no row. `sequence` is
-    that of the appointment when this was written.
+    that of the appointment when this was written; `consent_id` says whose copy goes with it, made then.
     """
 
     study_id: int
@@ -36,6 +36,7 @@ class About:
     visit_id: int | None = None
     appointment_id: int | None = None
     sequence: int | None = None
+    consent_id: int | None = None
     expires_at: datetime | None = None
 
 

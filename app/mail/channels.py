@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import smtplib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.message import EmailMessage
@@ -19,8 +20,17 @@ ORGANISER = "organiser@equipoise.invalid"
 
 
 @dataclass(frozen=True)
+class Attachment:
+    """A file that goes with a mail, under a name that says nothing of whom it is about."""
+
+    name: str
+    media_type: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Message:
-    """One message on its way: to whom, what it says, and the calendar that goes with it."""
+    """One message on its way: to whom, what it says, and the calendar and the files that go with it."""
 
     key: str
     to: str = field(repr=False)
@@ -28,6 +38,7 @@ class Message:
     text: str = field(repr=False)
     queued_at: datetime
     calendar: str | None = field(default=None, repr=False)
+    attachments: Sequence[Attachment] = ()
 
 
 class Undelivered(Exception):
@@ -76,6 +87,9 @@ class MailServer:
                 filename="appointment.ics",
                 params={"method": method, "charset": "utf-8"},
             )
+        for each in message.attachments:
+            kind, _, part = each.media_type.partition("/")
+            mail.add_attachment(each.data, maintype=kind, subtype=part, filename=each.name)
         try:
             with smtplib.SMTP(self.host, self.port, timeout=self.timeout) as server:
                 server.send_message(mail)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Column, Index, LargeBinary, Text, false
+from sqlalchemy import Column, Index, LargeBinary, Text, false, text
 from sqlmodel import Field, SQLModel
 
 from app.foundation.database import Instant
@@ -14,14 +14,21 @@ class OutboxMail(SQLModel, table=True):
     `sealed` is what stands in the place of `SECRET` in the body, until it is sent: a link that signs somebody in.
 
     A message of a study says which, whom it is about, and why (`rule`, and the `kind` of visit). One to a participant
-    holds no address: it is looked up when it is sent, so that erasing a person erases it everywhere. The numbers are
-    those of tables that stand above this room, which knows only their names.
+    holds no address and no file of theirs: both are looked up when it is sent, so that erasing a person erases it
+    everywhere. The numbers are those of tables that stand above this room, which knows only their names.
     """
 
     __tablename__ = "outbox_mail"
     __table_args__ = (
         Index("ix_outbox_mail_due", "sent_at", "not_before"),
         Index("ix_outbox_mail_study", "study_id", "id"),
+        Index(
+            "ix_outbox_mail_consent",
+            "consent_id",
+            "id",
+            sqlite_where=text("consent_id IS NOT NULL"),
+            postgresql_where=text("consent_id IS NOT NULL"),
+        ),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -48,6 +55,8 @@ class OutboxMail(SQLModel, table=True):
     appointment_id: int | None = None
     sequence: int | None = None
     """The sequence of the appointment it tells of: once that has changed, an old message is not sent."""
+    consent_id: int | None = None
+    """The consent whose copy goes with it: made when it is sent, so that nothing of it waits here."""
     expires_at: datetime | None = Field(default=None, sa_type=Instant)
     ended_at: datetime | None = Field(default=None, sa_type=Instant)
     ended_as: str | None = None

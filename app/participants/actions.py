@@ -6,10 +6,10 @@ from dataclasses import asdict
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Integer, Text, bindparam, insert, update
+from sqlalchemy import Integer, String, Text, bindparam, insert, select, update
 from sqlmodel import Session
 
-from app.audit.actions import Change, record
+from app.audit.actions import ENTRY, Change, record
 from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.foundation.words import day_in_words
@@ -68,6 +68,16 @@ _NUMBER = (
     .returning(STUDY.c.last_participant)
 )
 _SCREENING = insert(SCREENING)
+_TREATMENT = (
+    select(ENTRY.c.action)
+    .where(
+        ENTRY.c.log == bindparam("log", type_=String),
+        ENTRY.c.participant == bindparam("code", type_=String),
+        ENTRY.c.action.in_(("treatment.stopped", "treatment.resumed")),
+    )
+    .order_by(ENTRY.c.position.desc())
+    .limit(1)
+)
 _FAILED = (
     update(SCREENING)
     .where(SCREENING.c.participant_id == bindparam("of_participant", type_=Integer))
@@ -322,7 +332,9 @@ def take_back_withdrawal(
 ) -> Participant:
     """Take back a withdrawal that was recorded by mistake: they stand where they stood, and the log keeps both.
 
-    Treatment that was stopped with it goes on; a consent that was withdrawn with it stays so. Whoever calls this also
+    Whoever withdrew further takes back all of it, the first one too; the less far one that was right is recorded again.
+    Treatment that was stopped with any of it goes on, not what those who treat stopped by itself; a consent that was
+    withdrawn with it stays so. Whoever calls this also
     calls `schedule.actions.plan_stopped_again`.
     """
     where = {"action": "participant.take_back_withdrawal", "subject": f"{participant.code}/withdrawal"}
@@ -339,8 +351,7 @@ def take_back_withdrawal(
         consented=participant.consented_on is not None,
         randomised=participant.randomised_on is not None,
     )
-    stopped = (participant.treatment_stopped_on, participant.treatment_stopped_reason)
-    goes_on = stopped == (participant.withdrawn_on, participant.withdrawal_reason)
+    goes_on = before.treatment_stopped_on is not None and not _stopped_alone(session, study, participant)
     nothing = dict.fromkeys(("withdrawn_on", "withdrawal_level", "withdrawal_reason", "left_on"))
     treatment = dict.fromkeys(("treatment_stopped_on", "treatment_stopped_reason")) if goes_on else {}
     _change(session, participant, status=status.value, **nothing, **treatment)
@@ -348,11 +359,25 @@ def take_back_withdrawal(
         "participant.withdrawal_taken_back",
         participant.code,
         "withdrawal",
-        old={"status": before.status, "level": before.withdrawal_level, "on": before.withdrawn_on},
-        new={"status": status, "level": None, "on": None},
+        old={
+            "status": before.status,
+            "level": before.withdrawal_level,
+            "on": before.withdrawn_on,
+            **({"treatment_stopped_on": before.treatment_stopped_on} if goes_on else {}),
+        },
+        new={"status": status, "level": None, "on": None, **({"treatment_stopped_on": None} if goes_on else {})},
     )
     record(session, study.code, [change], by=by, now=now, why=why.strip())
     return participant
+
+
+def _stopped_alone(session: Session, study: StudyInUse, participant: Participant) -> bool:
+    """Whether those who treat stopped the treatment, as the log has it; otherwise it was stopped with a withdrawal.
+
+    Days and reasons do not tell: who withdraws further keeps the day of the first, and of the same day may be anything.
+    """
+    asked = {"log": study.code, "code": participant.code}
+    return session.execute(_TREATMENT, asked).scalar() == "treatment.stopped"
 
 
 def stop_treatment(

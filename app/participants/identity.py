@@ -88,6 +88,12 @@ def open_identity(session: Session, participant_id: int) -> tuple[bytes, Reveale
     return key, Revealed(open_personal(key, row.study_id, participant_id, row.sealed), row.version)
 
 
+def mail_address(session: Session, participant_id: int) -> str | None:
+    """The mail address that is on file, or None; for whoever asks whether there is one, and shows it to nobody."""
+    opened = open_identity(session, participant_id)
+    return opened[1].personal.email if opened is not None else None
+
+
 def seal_for(session: Session, participant_id: int, data: bytes, purpose: str, size: int) -> bytes:
     """Seal something of a participant, bound to its purpose; Refused once their key was erased."""
     key = participant_key(session, participant_id)

@@ -117,7 +117,7 @@ def _page(here: Here, participant: Participant, problem: Invalid | Conflict | Re
     signatures = reads.signatures_of(here.session, participant.id)
     standing = next((each for each in signatures if each.superseded_at is None), None)
     readable = without_withheld(here.session, definition, participant, entries, by=here.actor)
-    manifest = manifest_of(readable)
+    manifest = manifest_of(readable, reads.corrected_screening(here.session, participant.id))
     whole = strongest([lock for lock in locks if lock.visit is None])
     lines = []
     for entry in entries:

@@ -21,7 +21,6 @@ from app.dependencies import (
 )
 from app.foundation.drawing import drawing_svg
 from app.foundation.errors import Invalid, NotFound, Refused
-from app.foundation.languages import Gettext, translations
 from app.foundation.paging import LARGEST_PAGE, Page, every_page
 from app.participants.models import Participant
 from app.participants.reads import participant_by_code
@@ -29,10 +28,8 @@ from app.participants.rules.files import SCANS, kind_of
 from app.participants.status import Status
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
-from app.printing import Row, SignedDocument
-from app.printing import signed_pdf as printed
-from app.rendering import day, moment
 from app.schedule.actions import follow_refusal, open_visits
+from app.signed_copy import signed_copy
 from app.studies.definition import ConsentDocument
 from app.studies.texts import consent_in
 from app.web.pages import pages
@@ -526,7 +523,7 @@ def _options_page(
         if document is None
         else rules.why_not_sign(Status(participant.status), consents, document.version, gives_more=True)
     )
-    lacking = not all(code in now and now[code].agreed for code in labels)
+    lacking = rules.lacks_option(definition.consent.optional, now)
     return show_at(
         here,
         places,
@@ -543,6 +540,7 @@ def _options_page(
         nothing=rules.NO_OPTIONS,
         may_give=records and lacking and bool(active),
         document=document,
+        links_url=f"{_url(here, participant)}/links" if _may_give_link(here, participant) else None,
         again_url=f"{_url(here, participant)}/consent?language={language}&again=yes",
         why_not_again=why_not_again,
         values={name: here.value(name) for name in ("on", "told_by", "how", "note", "why")},
@@ -568,26 +566,15 @@ def signed_pdf(here: LoggedPageInStudy, code: str, consent_id: int) -> Response:
         here.session, here.the_study, participant, consent_id, by=here.actor, now=here.now
     )
     _, consent = _consents(here, participant, consent_id)
-    document = reads.document_of(here.session, here.the_study, consent)
-    if document is None:
-        raise Refused("The document is not in the protocol any more. Ask your administrator for the version signed.")
-    gettext = translations(consent.language).gettext
-    timezone = places_of(here).timezone(participant.site_id)
-    intact = reads.is_intact(here.session, here.the_study, consent, participant)
-    rows = _signature_rows(here, consent, signature or gettext("Erased on request."), timezone, intact, gettext)
-    if strokes:
-        label = gettext("Participant's signature")
-        rows.insert(3, (label, drawing_svg(strokes, label, "black"), "drawing"))
-    version = gettext("version %(version)s") % {"version": document.version}
-    signed = SignedDocument(
-        document.title,
-        f"{here.the_study.definition.short_title}, {version}",
-        reads.document_blocks(document),
-        gettext("Signatures"),
-        rows,
-        f"{participant.code}, {document.title}, {version}",
+    body = signed_copy(
+        here.session,
+        here.the_study,
+        participant,
+        consent,
+        signature=signature,
+        strokes=strokes,
+        timezone=places_of(here).timezone(participant.site_id),
     )
-    body = printed(signed, at=consent.countersigned_at or consent.recorded_at, language=consent.language)
     name = f"{participant.code}-consent-{consent.document_version}.pdf"
     return Response(body, media_type="application/pdf", headers=kept_as(name))
 
@@ -596,6 +583,14 @@ def signed_pdf(here: LoggedPageInStudy, code: str, consent_id: int) -> Response:
 def show(here: PageInStudy, code: str, consent_id: int) -> Response:
     """A consent as it was signed, to look at and to print."""
     return _consent_page(here, participant_by_code(here.session, here.the_study, code, by=here.actor), consent_id)
+
+
+@router.post("/{study}/participants/{code}/consents/{consent_id}/copy", name="consent.mail_copy")
+def mail_copy(here: ChangeInStudy, code: str, consent_id: int) -> Response:
+    """Send the participant their copy by mail, to the address that is among their personal data."""
+    participant = _participant(here, code, Permission.IDENTITY_READ, "consent.mail_copy")
+    actions.mail_copy(here.session, here.the_study, participant, consent_id, by=here.actor, now=here.now)
+    return here.redirect(f"{_url(here, participant)}/consents/{consent_id}", done="copy_mailed")
 
 
 @router.post("/{study}/participants/{code}/consents/{consent_id}/signature", name="consent.show_signature")
@@ -628,44 +623,6 @@ def verify_scan(here: ChangeInStudy, code: str, consent_id: int) -> Response:
     return here.redirect(f"{_url(here, participant)}/consents/{consent_id}", done="scan_verified")
 
 
-def _signature_rows(
-    here: Here, consent: Consent, signature: str, timezone: str, intact: bool, gettext: Gettext
-) -> list[Row]:
-    """What was signed, as label, value and kind of value."""
-    said, language = reads.said_with(here.session, here.the_study, consent), consent.language
-    ways = {"paper": gettext("On paper"), "by_link": gettext("By link, after they gave their date of birth")}
-    whole = gettext("Document and signatures are byte for byte what was signed.")
-    broken = gettext("This is not what was signed: something was changed since. Do not rely on it.")
-    rows: list[Row] = [
-        (gettext("Signed on"), day(consent.signed_on, language), "text"),
-        (gettext("How"), ways.get(consent.method, gettext("On screen")), "text"),
-        (gettext("Paper kept at") if consent.method == "paper" else gettext("Participant's name"), signature, "text"),
-        *((label, gettext("yes") if agreed else gettext("no"), "text") for label, agreed in said.options),
-        *((question, answer, "text") for question, answer in said.answers),
-    ]
-    if consent.countersigned_at is not None:
-        at = moment(consent.countersigned_at, timezone, language)
-        who = f"{consent.countersigned_name} ({consent.countersigned_by}), {at}"
-        rows += [
-            (gettext("Countersigned by"), who, "text"),
-            (gettext("Meaning"), consent.countersigned_meaning or "", "text"),
-        ]
-    if consent.withdrawn_on is not None:
-        rows.append((gettext("Withdrawn on"), day(consent.withdrawn_on, language), "text"))
-    if consent.refused_at is not None:
-        at = moment(consent.refused_at, timezone, language)
-        why = gettext("%(at)s: recorded wrongly, so it counts as no consent") % {"at": at}
-        rows.append((gettext("Refused"), why, "text"))
-    if consent.paper_sha256:
-        rows.append((gettext("SHA-256 of the scan"), consent.paper_sha256, "code"))
-    return [
-        *rows,
-        (gettext("SHA-256 of the document"), consent.document_sha256, "code"),
-        (gettext("SHA-256 of it all"), consent.binding, "code"),
-        (gettext("Intact"), whole if intact else broken, "text"),
-    ]
-
-
 def _consent_page(
     here: Here,
     participant: Participant,
@@ -677,10 +634,24 @@ def _consent_page(
     consents, consent = _consents(here, participant, consent_id)
     document = reads.document_of(here.session, here.the_study, consent)
     places = places_of(here)
+    may_identity = may(here.actor, Permission.IDENTITY_READ, site_id=participant.site_id)
+    why_not_mail = why_not(here.actor, Permission.IDENTITY_READ, site_id=participant.site_id) or (
+        reads.why_not_mail_copy(
+            here.session,
+            here.the_study,
+            consent,
+            status=Status(participant.status),
+            level=participant.withdrawal_level,
+        )
+    )
     return show_at(
         here,
         places,
         "consent/show.html",
+        copy=reads.copy_of(here.session, consent_id),
+        why_not_mail=why_not_mail,
+        no_address=why_not_mail == rules.NO_ADDRESS,
+        may_add=may(here.actor, Permission.IDENTITY_CHANGE, site_id=participant.site_id),
         changed=_changed(here, consents, consent),
         why_not_refuse=_why_not_refuse(here, participant, consents, consent),
         participant=participant,
@@ -702,9 +673,13 @@ def _consent_page(
             who=here.actor.username,
         )
         or _why_not_countersign(here, participant),
-        may_identity=may(here.actor, Permission.IDENTITY_READ, site_id=participant.site_id),
+        may_identity=may_identity,
         timezone=places.timezone(participant.site_id),
     )
+
+
+def _may_give_link(here: Here, participant: Participant) -> bool:
+    return may(here.actor, Permission.PARTICIPANT_LINK, site_id=participant.site_id)
 
 
 def _changed(here: Here, consents: Sequence[Consent], consent: Consent) -> list[tuple[str, rules.Option]]:

@@ -35,11 +35,13 @@ from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.foundation.languages import translations
 from app.mail.actions import SECRET
+from app.participants.identity import mail_address
 from app.participants.links import actions, reads, rules
 from app.participants.links.reads import Opened, born, known_link, link_of
 from app.participants.links.rules import Purpose
 from app.participants.models import Participant, ParticipantLink
 from app.participants.reads import participant_by_code
+from app.participants.rules.personal import masked
 from app.participants.status import Status
 from app.people.access import may, require
 from app.people.permissions import Permission
@@ -175,12 +177,17 @@ def _links_page(
     choices: list[tuple[str, ...]] = []
     to_sign: list[tuple[str, ...]] = []
     signed, status = consent_reads.consents_of(here.session, participant.id), Status(participant.status)
+    lacks = consent_rules.lacks_option(definition.consent.optional, consent_reads.options_now(here.session, signed))
     for language in sorted({one.language for one in definition.consent_documents}):
         document = consent_reads.valid_document(here.the_study, language, today, site)
-        if document is not None and consent_rules.why_not_sign(status, signed, document.version) is None:
+        if document is None:
+            continue
+        first = consent_rules.why_not_sign(status, signed, document.version) is None
+        if first or (lacks and consent_rules.why_not_sign(status, signed, document.version, gives_more=True) is None):
             tongue = language_word(language)
             said = f"{document.title}, version {document.version}, {tongue}"
-            to_sign.append((f"consent:{document.version}:{language}", said))
+            again = () if first else ("once more, for an optional consent that they do not give",)
+            to_sign.append((f"consent:{document.version}:{language}", said, *again))
     # Who signs says first when they were born: without that on file nobody could.
     born_missing = bool(to_sign) and born(here.session, participant.id) is None
     choices += to_sign if not born_missing else []
@@ -337,6 +344,7 @@ def _sign(here: Here, opened: Opened, token: str) -> Response:
             options=options,
             answers=answers,
             strokes=here.value("strokes"),
+            copy_asked=here.value("copy") == "yes",
             by=here.actor,
             now=here.now,
             countersign=False,
@@ -345,7 +353,7 @@ def _sign(here: Here, opened: Opened, token: str) -> Response:
     except (Invalid, Refused) as problem:
         here.refuse(problem)
         return _consent_page(here, opened, token, problem=problem)
-    return _done_page(here.request, opened.link)
+    return _done_page(here.request, opened.link, copy_asked=here.value("copy") == "yes")
 
 
 def _proof(here: Here, opened: Opened) -> str:
@@ -362,10 +370,12 @@ def _consent_page(here: Here, opened: Opened, token: str, *, problem: Invalid | 
     document = consent_rules.document_with(definition.consent_documents, opened.link.about, opened.link.language)
     beside = consent_in(definition, opened.link.language)
     problems = problem.problems if isinstance(problem, Invalid) else []
+    address = mail_address(here.session, opened.link.participant_id)
     return _show(
         here,
         opened,
         "links/consent.html",
+        address=masked(address) if address else None,
         status=status_of(problem),
         token=token,
         proof=_proof(here, opened),
@@ -670,10 +680,11 @@ def _hold(here: Here, opened: Opened, spot: Spot) -> None:
     )
 
 
-def _done_page(request: Request, link: ParticipantLink) -> Response:
+def _done_page(request: Request, link: ParticipantLink, *, copy_asked: bool = False) -> Response:
     """Thanks, in the language of the link; also for whoever opens it once more, or sends the same."""
     viewer = replace(plain_viewer(request), language=link.language, home_url="#page")
-    return page(request, "links/done.html", viewer=viewer, status_code=200, consent=link.purpose == Purpose.CONSENT)
+    consent = link.purpose == Purpose.CONSENT
+    return page(request, "links/done.html", viewer=viewer, status_code=200, consent=consent, copy_asked=copy_asked)
 
 
 def _over_page(request: Request, opened: Opened | None, *, sent: bool = False) -> Response:

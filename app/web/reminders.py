@@ -2,6 +2,7 @@
 
 from fastapi.responses import RedirectResponse, Response
 
+from app.consent.actions import COPY_RULE
 from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import Conflict, Invalid, Problem, Refused
 from app.participants.links.actions import LINK_RULE
@@ -91,6 +92,8 @@ RULE_WORDS = {
 def _rule_words(here: Here, row: MessageRow) -> str:
     if row.rule == LINK_RULE:
         return "A link to sign or to answer"
+    if row.rule == COPY_RULE:
+        return "Copy of the consent"
     rules = here.the_study.at(row.site_id).definition.schedule.reminders
     when = next((rule.when for rule in rules if rule.code == row.rule), "booked")
     return RULE_WORDS[when]

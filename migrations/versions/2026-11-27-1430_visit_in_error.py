@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "visit_in_error"
-down_revision = "draft_pages"
+down_revision = "copies_by_mail"
 branch_labels = None
 depends_on = None
 

@@ -46,7 +46,6 @@ EMPTY = {
     "/double-entries",
     "/agreement/double-entry",
     "/reconsents",
-    "/participants/{code}/optional-consents",
 }
 # What a part of an address is called in a row.
 SAID = {

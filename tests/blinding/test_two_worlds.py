@@ -147,6 +147,8 @@ def _really_asked(left: Left, roles: Sequence[str]) -> None:
     assert {key.split()[0] for key in left.heard} >= set(roles)
     assert not [key for key, (status, *_) in left.heard.items() if status >= 500]
     assert left.rows["outbox_mail"]
+    assert len(left.rows["option_taken_back"]) == 2
+    assert len(left.rows["consent"]) == 6, "one is refused, and one given again for what was taken back"
     assert len(left.rows["treatment_session"]) == 2
     assert len(left.rows["unblinding"]) == 5
     assert len(left.rows["adverse_event"]) == 2

@@ -101,6 +101,11 @@ ARMS: dict[str, Any] = {
             ],
         },
     ],
+    "consent": {"optional": [{"code": "contact", "label": "May be asked about later studies"}]},
+    "withdrawal_levels": [
+        {"code": "treatment", "label": "Stops treatment", "stops_treatment": True},
+        {"code": "visits", "label": "Stops visits", "stops_treatment": True, "stops_visits": True},
+    ],
     "allocation": {"method": "list", "strata": [{"code": "site", "label": "Site", "by": "site"}]},
     "schedule": {
         "reminders": [
@@ -555,8 +560,14 @@ def _walk_in(trial: Trial) -> None:
     did(api("coordinator", "POST", f"{API}/participants", body))
     for code in ("M-001", "M-002", "M-003", "M-005"):
         who = "coordinator_south" if code == "M-005" else "coordinator"
-        body = {"version": "1", "signed_on": "2026-03-02", "signature": "Anna Muster", "password": PASSWORD}
-        did(api(who, "POST", f"{API}/participants/{code}/consents", body))
+        signed: dict[str, Any] = {"version": "1", "signed_on": "2026-03-02", "signature": "Anna Muster"}
+        signed |= {"options": {"contact": True}, "password": PASSWORD}
+        consents = f"{API}/participants/{code}/consents"
+        if code == "M-003":  # the first one was another person's: it is refused, and recorded again
+            wrong = did(api(who, "POST", consents, {**signed, "countersign": False})).json()["id"]
+            refusal = {"why": "Another person signed", "password": PASSWORD}
+            did(api(who, "POST", f"{consents}/{wrong}/refusal", refusal))
+        did(api(who, "POST", consents, signed))
         if code != "M-003":
             visits = did(api(who, "GET", f"{API}/participants/{code}/visits")).json()["items"]
             held = {"status": "held", "held_on": "2026-03-02", "version": visits[0]["version"]}
@@ -692,6 +703,7 @@ def _follow_up(trial: Trial) -> None:
     _by_link(trial)
     _bring_in(trial)
     _ask(trial, entries)
+    _stop(trial)
     withdrawal = {"level": "visits", "on": date(2026, 7, 7).isoformat(), "reason": "Moved away"}
     did(api("coordinator", "POST", f"{API}/participants/M-002/withdrawal", withdrawal))
     found = {"reason": "ineligible", "found_on": "2026-07-06", "why": "Too old by a day", "corrects": ""}
@@ -700,6 +712,34 @@ def _follow_up(trial: Trial) -> None:
     did(api("investigator", "POST", f"{API}/participants/M-002/randomised-in-error", corrected))
     for path in ("personal-data", "consents/1/signature"):
         did(web("coordinator", "POST", f"/mini/participants/M-001/{path}"))
+
+
+def _stop(trial: Trial) -> None:
+    """Less than leaving the study: treatment alone is stopped, by a withdrawal and by who treats; an optional consent
+    is taken back, and given again by a signature; and a copy of it goes by mail.
+    """
+    did, api, web = trial.did, trial.api, trial.web
+    stopped = {"level": "treatment", "on": "2026-07-06", "reason": "No time"}
+    did(api("coordinator_south", "POST", f"{API}/participants/M-005/withdrawal", stopped))
+    did(web("coordinator_south", "POST", "/mini/participants/M-005/withdraw", {**stopped, "password": PASSWORD}), 422)
+    told = {"on": "2026-07-06", "reason": f"The {ACTIVE} is no good"}
+    treating = f"{API}/treatment/participants/M-001"
+    did(api("clinician", "POST", f"{treating}/stopped", told), 422)  # blinded people read it
+    did(api("clinician", "POST", f"{treating}/stopped", {**told, "reason": "Pain"}))
+    did(api("clinician", "POST", f"{treating}/resumed", {"why": "Of another patient"}))
+    back = {"options": ["contact"], "on": "2026-07-06", "told_by": "participant", "how": "by_phone"}
+    optional = f"{API}/participants/M-001/optional-consents"
+    did(api("coordinator", "POST", optional, back))
+    did(api("coordinator", "POST", f"{API}/participants/M-002/optional-consents", back))
+    did(api("coordinator", "POST", f"{API}/participants/M-002/optional-consents/2/mistake", {"why": "Of another one"}))
+    again = {"version": "1", "signed_on": "2026-07-07", "signature": "Anna Muster", "options": {"contact": True}}
+    given = did(api("coordinator", "POST", f"{API}/participants/M-001/consents", {**again, "password": PASSWORD}))
+    copy = f"{API}/participants/M-001/consents/{given.json()['id']}/copy"
+    did(api("coordinator", "POST", copy), 409)  # no address is known
+    personal = {"given_name": "Anna", "family_name": "Muster", "email": "anna@example.org"}
+    known = {"personal": personal, "version": 1, "why": "They told us"}
+    did(api("coordinator", "PUT", f"{API}/participants/M-001/personal-data", known))
+    did(api("coordinator", "POST", copy))
 
 
 def _by_link(trial: Trial) -> None:

@@ -14,7 +14,7 @@ from app.audit.verify import verify
 from app.capture import actions
 from app.capture.actions import keep_draft, save_entry, sign_entry
 from app.capture.casebook.actions import sign_casebook
-from app.capture.casebook.reads import signatures_of, standing_signature
+from app.capture.casebook.reads import corrected_screening, signatures_of, standing_signature
 from app.capture.casebook.rules import casebook_digest, holds, manifest_of
 from app.capture.locks.actions import (
     approve_unlock,
@@ -80,7 +80,7 @@ class Trial:
         return raise_query(self.session, self.study, self.participant, **{**given, **options})
 
     def casebook(self, **options: Any) -> Any:
-        manifest = manifest_of(entries_with_values(self.session, self.id))
+        manifest = manifest_of(entries_with_values(self.session, self.id), corrected_screening(self.session, self.id))
         digest = casebook_digest(self.participant.code, manifest, "approval")
         given: Any = {"meaning": "approval", "digest": digest, "by": self.people["investigator"], "now": NOW}
         return sign_casebook(self.session, self.study, self.participant, **{**given, **options})
@@ -469,9 +469,9 @@ def test_one_changed_byte_breaks_the_signature_of_the_casebook(trial: Trial):
     trial.save()
     signed = trial.casebook()
     trial.session.execute(update(ENTRY).values({"values": '{"pain_days":3,"pain_nrs":4}'}))
-    assert not holds(signed, "M-001", manifest_of(entries_with_values(trial.session, trial.id)))
+    assert not holds(signed, "M-001", manifest_of(entries_with_values(trial.session, trial.id), None))
     trial.session.execute(update(ENTRY).values({"values": '{"pain_days":3,"pain_nrs":5}'}))
-    manifest = manifest_of(entries_with_values(trial.session, trial.id))
+    manifest = manifest_of(entries_with_values(trial.session, trial.id), None)
     assert holds(signed, "M-001", manifest)
     assert not holds(signed, "M-002", manifest), "it fits no other casebook"
 

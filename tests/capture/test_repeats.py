@@ -245,7 +245,7 @@ def test_one_entered_by_mistake_stays_and_counts_nowhere(trial: Trial):
     with pytest.raises(Refused, match="entered in error"):
         trial.fall(2, "2026-02-11", 56)
     entries = reads.entries_with_values(trial.session, trial.id)
-    assert [line[:2] for line in manifest_of(entries)] == [("week18", "fall"), ("week18", "summary")]
+    assert [line[:2] for line in manifest_of(entries, None)] == [("week18", "fall"), ("week18", "summary")]
     trial.fall(3, "2026-02-20", 10)
     assert trial.entry(3).values["fall_days"] == 19, "the one before is the first: the second does not count"
     again = trial.mark(2, version=1)

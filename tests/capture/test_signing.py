@@ -9,12 +9,24 @@ from sqlalchemy import update
 from sqlmodel import Session
 
 from app.audit.verify import verify
-from app.capture.casebook.reads import casebooks_due, milestone_reached
+from app.capture.casebook.reads import (
+    casebooks_due,
+    corrected_screening,
+    milestone_reached,
+    signatures_of,
+    standing_signature,
+)
+from app.capture.casebook.rules import casebook_digest, holds, manifest_of, screening_line, why_not_sign
 from app.capture.queries.actions import close_query
 from app.capture.reads import ENTRY, entries_with_values
 from app.capture.rules import signature_holds
 from app.capture.signing import AsShown, ToSign, casebook_to_sign, sign_casebook_entries, sign_visit, what_to_sign
 from app.foundation.errors import Conflict, Invalid, NotAllowed, Refused
+from app.participants.corrections.actions import Asked
+from app.participants.corrections.reads import screening_of
+from app.participants.corrections.rules import Allotted
+from app.participants.reads import SCREENING, participant_by_code
+from app.safety.screening import correct_screening
 from app.schedule.actions import record_visit
 from tests.capture.test_locks import LATER, Trial
 from tests.factories import NOW
@@ -144,6 +156,11 @@ def test_a_signature_of_the_casebook_is_asked_for_at_the_milestones_the_study_na
         .values(in_error_at=NOW + timedelta(hours=6), in_error_by="coordinator", in_error_why="Another participant")
     )
     assert due() == [("M-001", "week18")], "what was signed is not there any more"
+    trial.casebook(now=NOW + timedelta(hours=7))
+    assert due() == []
+    corrected = {"version": 2, "corrected_at": NOW + timedelta(hours=8), "corrected_by": "coordinator"}
+    session.execute(update(SCREENING).values(corrected))
+    assert due() == [("M-001", "week18")], "what they answered at screening has changed"
     with pytest.raises(NotAllowed):
         casebooks_due(session, trial.study, by=coordinator)
 
@@ -183,3 +200,43 @@ def test_a_visit_is_signed_as_a_casebook_is_but_for_what_somebody_asks_about(tri
     assert "is locked since" in next(each.reason for each in found().left_out if each.instrument == "pain")
     with pytest.raises(Refused, match=r"^Pain: Week 18 of M-001 is locked.* Nothing was signed\.$"):
         sign_it(lines(again))
+
+
+@pytest.mark.requirement("FDA-19", "E6-21")
+def test_a_corrected_pre_screen_ends_the_signature_and_is_bound_by_the_next_one(session: Session):
+    trial = Trial(session)
+    trial.save()
+    before = trial.casebook()
+    assert [line[0] for line in before.manifest] == ["week18"], "what was not corrected is no line of it"
+
+    def correct(age: int, **options: Any) -> None:
+        screening, _ = screening_of(session, trial.id)
+        assert screening is not None
+        asked = Asked({**screening.answers, "age": age}, None, screening.version, "Read from the passport")
+        one = participant_by_code(session, trial.study, "M-001", by=trial.people["coordinator"])
+        told: dict[str, Any] = {"lot": lambda _: Allotted(), "by": trial.people["coordinator"], "now": NOW, **options}
+        correct_screening(session, trial.study, one, asked, **told)
+
+    shown = casebook_digest("M-001", before.manifest, "approval")
+    correct(47)
+    (ended,) = signatures_of(session, trial.id)
+    assert (ended.superseded_by, ended.superseded_why) == ("coordinator_north", "Read from the passport")
+    assert trial.log("casebook.") == ["casebook.signed", "casebook.signature_superseded"]
+    with pytest.raises(Conflict, match="changed after you opened it"):
+        trial.casebook(digest=shown)
+    again = trial.casebook()
+    assert [line[:3] for line in again.manifest] == [("screening", "screening", 2), ("week18", "pain", 1)]
+    # A pre-screen that was changed behind our back is not what was signed.
+    assert standing_signature(session, trial.id) is not None
+    entries = entries_with_values(session, trial.id)
+    assert holds(again, "M-001", manifest_of(entries, corrected_screening(session, trial.id)))
+    session.execute(update(SCREENING).values(answers='{"age": 48}', version=SCREENING.c.version + 1))
+    assert not holds(again, "M-001", manifest_of(entries, corrected_screening(session, trial.id)))
+
+
+def test_nothing_is_signed_where_only_the_pre_screen_was_corrected():
+    line = screening_line(2, "{}", True)
+    assert why_not_sign([line], None, "M-001", partial=0, queries=0) == why_not_sign(
+        [], None, "M-001", partial=0, queries=0
+    )
+    assert why_not_sign([line, ("week18", "pain", 1, "0" * 64)], None, "M-001", partial=0, queries=0) is None

@@ -180,6 +180,7 @@ WHO: dict[str, Who] = {
     "consent.owed": P.PARTICIPANT_READ,
     "consent.show_signature": P.IDENTITY_READ,
     "consent.signed_pdf": P.IDENTITY_READ,
+    "consent.mail_copy": P.IDENTITY_READ,
     "consent.scan": P.IDENTITY_READ,
     "consent.verify_scan": P.CONSENT_COUNTERSIGN,
     # visits
@@ -538,6 +539,8 @@ WHO: dict[str, Who] = {
     "api.restore_option": P.CONSENT_RECORD,
     "api.countersign": P.CONSENT_COUNTERSIGN,
     "api.consent_signature": P.IDENTITY_READ,
+    "api.consent_copy": P.PARTICIPANT_READ,
+    "api.mail_consent_copy": P.IDENTITY_READ,
     "api.visits": P.PARTICIPANT_READ,
     "api.visit": P.PARTICIPANT_READ,
     "api.visits_due": P.PARTICIPANT_READ,

@@ -27,11 +27,14 @@ from app.schedule.models import ParticipantVisit
 from app.treatment.models import TreatmentSession
 from tests.blinding.conftest import fresh_database
 from tests.blinding.trial import ACTIVE, API, BEGUN, PASSWORD, Trial, listing_of, set_up
+from tests.factories import MINI
 
 PARTICIPANT, SCREENING, CONSENT = table_of(Participant), table_of(Screening), table_of(Consent)
 VISIT, ALLOCATION, STRATUM = table_of(ParticipantVisit), table_of(Allocation), table_of(Stratum)
 TREATED = table_of(TreatmentSession)
 
+PLAIN = {"consent": {}, "withdrawal_levels": MINI["withdrawal_levels"]}
+"""Nothing is asked beside the consent, and a withdrawal stops what the walk knows of."""
 TODAY = BEGUN.date().isoformat()
 ELIGIBLE = {"age": 44, "pain_screen": 6, "surgery": False}
 COMPLETE = {"pain_nrs": 6, "pain_days": 3}
@@ -338,7 +341,7 @@ def trial(request: pytest.FixtureRequest, templates: Any, tmp_path: Path, worker
     """A study with a sealed list that is long enough; time stands still."""
     database = fresh_database(request.param, templates, request.config, worker, tmp_path, "order")
     with time_machine.travel(BEGUN, tick=False):
-        made = set_up(database, tmp_path)
+        made = set_up(database, tmp_path, PLAIN)
         made.sign_in()
         listing = listing_of({"north": (ACTIVE,) * 400, "south": (ACTIVE,)})
         made.did(made.web("statistician", "POST", "/mini/sequence/upload", {"listing": listing}))

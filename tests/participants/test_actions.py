@@ -368,3 +368,38 @@ def test_nothing_else_of_a_screening_changes(database: Database, column: str) ->
     for values in ({column: "other"}, {column: "other", "failure_reason": "not_eligible"}):
         with pytest.raises(DBAPIError, match="never changed"), database.writing() as session:
             session.execute(update(SCREENING).values(**values))
+
+
+LESS_AND_FURTHER = [
+    {"code": "treatment", "label": "Stop treatment", "stops_treatment": True},
+    {"code": "use", "label": "No further use", "stops_use": True},
+    {"code": "all", "label": "Stop everything", "stops_treatment": True, "stops_visits": True, "stops_use": True},
+]
+
+
+@pytest.mark.parametrize("clinician", ["", "before", "before, and taken back"])
+@pytest.mark.parametrize("levels", [("treatment",), ("treatment", "all"), ("use", "all"), ("all",)])
+def test_taking_a_withdrawal_back_lets_treatment_go_on_unless_it_was_stopped_by_itself(
+    session: Session, levels: tuple[str, ...], clinician: str
+) -> None:
+    study = mini_study(session, withdrawal_levels=LESS_AND_FURTHER)
+    by, later = person(session, study, "coordinator"), NOW + timedelta(days=9)
+    one = _screen(session, study, by=by)
+    told: dict[str, Any] = {"permission": Permission.PARTICIPANT_WITHDRAW, "by": by}
+    for status in (Status.CONSENTED, Status.RANDOMISED):
+        mark(session, study, one, status, on=TODAY, now=NOW, **told)
+    if clinician:
+        actions.stop_treatment(session, study, one, on=TODAY, reason="Pain", now=later, **told)
+    if clinician.endswith("back"):
+        actions.resume_treatment(session, study, one, why="Another one's", now=later, **told)
+    for days, level in enumerate(levels, start=1):  # each on a day of its own
+        on = TODAY + timedelta(days=days)
+        withdraw(session, study, one, level=level, reason="Moved away", on=on, by=by, now=later)
+    assert one.treatment_stopped_on is not None
+    actions.take_back_withdrawal(session, study, one, why="Another one's", by=by, now=later)
+    assert (one.status, one.withdrawal_level) == ("randomised", None)
+    assert (one.treatment_stopped_on is not None) == (clinician == "before")
+    stopped = json.loads(log_of(session, action="participant.withdrawal_taken_back")[-1].old).get(
+        "treatment_stopped_on"
+    )
+    assert (stopped is None) == (clinician == "before"), "the log says what goes on"

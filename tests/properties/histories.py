@@ -17,7 +17,8 @@ from app.audit.actions import ENTRY as AUDIT_ENTRY
 from app.audit.verify import verify
 from app.capture.actions import miss_visit, save_entry, sign_entry
 from app.capture.casebook.actions import sign_casebook
-from app.capture.casebook.rules import casebook_digest, manifest_of
+from app.capture.casebook.reads import corrected_screening, standing_signature
+from app.capture.casebook.rules import casebook_digest, holds, manifest_of
 from app.capture.checks import judge
 from app.capture.coding import actions as coding
 from app.capture.coding.following import TEXT
@@ -44,11 +45,15 @@ from app.consent.actions import record_consent
 from app.foundation.database import table_of
 from app.foundation.errors import Problem
 from app.participants.actions import screen, withdraw
+from app.participants.corrections.actions import Asked
+from app.participants.corrections.reads import ANSWERED, CORRECTED, screening_of
+from app.participants.corrections.rules import Allotted
 from app.participants.identity import PARTICIPANT
 from app.participants.models import Participant
 from app.participants.rules import PersonalData
 from app.participants.rules.status import TRANSITIONS as STATUSES
 from app.participants.status import Status
+from app.safety.screening import correct_screening
 from app.schedule.actions import open_visits, stop_visits
 from app.schedule.reads import visits_of
 from app.studies.in_use import StudyInUse
@@ -84,6 +89,7 @@ class History:
         ]
         self.acts: dict[str, Callable[[Numbers], Any]] = {
             "screen": self.screen,
+            "correct_screening": self.correct_screening,
             "consent": self.consent,
             "save": self.save,
             "correct": self.correct,
@@ -174,6 +180,31 @@ class History:
             by=self.people[0],
             now=self.now,
         )
+
+    def correct_screening(self, numbers: Numbers) -> Any:
+        participant = self.one(numbers[0])
+        if participant is None:
+            return None
+        screening, _ = screening_of(self.session, participant.id or 0)
+        assert screening is not None
+        answers = {**screening.answers, "age": 40 + numbers[1] % 8, "pain_screen": (6, 5, 1)[numbers[2] % 3]}
+        was = Status(participant.status)
+        asked = Asked(answers, "" if numbers[1] % 2 else None, screening.version - (numbers[1] % 9 == 8), "Misread")
+        made = correct_screening(
+            self.session,
+            self.study,
+            participant,
+            asked,
+            lot=lambda _: Allotted(has_place=False, moved={}),
+            by=self.by(numbers[2], "0006"),
+            now=self.now,
+        )
+        if made is not None:
+            assert (made.status_before, made.status) == (was, Status(participant.status))
+            assert not self._closed(participant.id or 0, ""), "nothing is corrected where the data are closed"
+            # The one way back from a screen failure, and the one way to it of somebody who consented.
+            self.stood[participant.id or 0] = participant.status
+        return made
 
     def consent(self, numbers: Numbers) -> Any:
         participant = self.one(numbers[0])
@@ -434,7 +465,9 @@ class History:
         if participant is None:
             return None
         assert participant.id is not None
-        manifest = manifest_of(entries_with_values(self.session, participant.id))
+        manifest = manifest_of(
+            entries_with_values(self.session, participant.id), corrected_screening(self.session, participant.id)
+        )
         return sign_casebook(
             self.session,
             self.study,
@@ -503,8 +536,13 @@ class History:
         self._participants()
         pairs = {row["entry_id"]: row for row in self._rows(PAIR)}
         for row in self._rows(PARTICIPANT):
-            for entry in entries_with_values(self.session, row["id"]):
+            entries = entries_with_values(self.session, row["id"])
+            for entry in entries:
                 self._entry_holds(entry, pairs.get(entry.id))
+            corrected = corrected_screening(self.session, row["id"])
+            signed = standing_signature(self.session, row["id"])
+            assert signed is None or holds(signed, row["code"], manifest_of(entries, corrected)), "a change ends it"
+            self._screening_holds(row)
         self._queries_hold()
         self._texts_hold()
         for pair in pairs.values():
@@ -554,6 +592,25 @@ class History:
             assert form.signable
             assert state not in PENDING or "signature" not in self.study.definition.double_entry.before
         assert set(entry.reasons) <= {item.code for item in form.items}
+
+    def _screening_holds(self, participant: Any) -> None:
+        """The answers as the log alone tells them, each correction upon exactly what was there, with its reason."""
+        screening, _ = screening_of(self.session, participant["id"])
+        assert screening is not None
+        query = (
+            select(AUDIT_ENTRY)
+            .where(
+                AUDIT_ENTRY.c.log == self.study.code,
+                AUDIT_ENTRY.c.participant == participant["code"],
+                AUDIT_ENTRY.c.action.in_((ANSWERED, CORRECTED)),
+            )
+            .order_by(AUDIT_ENTRY.c.position)
+        )
+        values: dict[str, object] = {}
+        for row in self.session.execute(query).mappings():
+            assert row["action"] == ANSWERED or (row["why"] and values.get(row["item"]) == json.loads(row["old"]))
+            values[row["item"]] = json.loads(row["new"])
+        assert values == screening.answers
 
     def _replayed(self, entry: EntryState) -> dict[str, object]:
         """The values as the log alone tells them, each correction upon exactly what was there."""

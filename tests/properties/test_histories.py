@@ -38,6 +38,7 @@ ACTS = (
     *("sign",) * 2,
     "consent",
     "screen",
+    *("correct_screening",) * 2,
     "settle",
     "verify",
     "ask",

@@ -13,7 +13,7 @@ from app.audit.actions import ENTRY
 from app.audit.actions import ENTRY as LOG
 from app.capture.actions import MOST_BY_LINK
 from app.capture.reads import entry_of
-from app.consent.reads import consents_of, is_intact
+from app.consent.reads import consents_of, is_intact, options_now
 from app.foundation import clock
 from app.foundation.database import Database
 from app.mail.actions import MAIL, text_of
@@ -26,7 +26,7 @@ from tests.api.client import api_client
 from tests.conftest import KEYS
 from tests.consent.acts import DOCUMENTS, QUESTION
 from tests.factories import MINI
-from tests.web.browser import Browser, form_in, words_of
+from tests.web.browser import PASSWORD, Browser, form_in, words_of
 from tests.web.test_items import KINDS, VISITS
 from tests.web.world import World
 
@@ -282,7 +282,7 @@ def test_a_link_is_mailed_and_stands_nowhere_in_the_clear(world: World):
         assert "ada@" not in str(tuple(mail))
         assert "/link/{secret}" in mail.body
         text = text_of(KEYS, OutboxMail(**mail._mapping))
-        goes = reachable(session, mail, world.study.definition, now=clock.now())
+        goes = reachable(session, mail, world.study, now=clock.now())
     assert goes.address == "ada@example.org"
     path = next(word for word in text.split() if "/link/" in word).partition("//")[2].partition("/")[2]
     assert stranger(world).get(f"/{path}").status_code == 200
@@ -295,6 +295,37 @@ def test_a_link_is_not_mailed_to_nowhere(world: World):
     assert (reply.status_code, "No mail address of this participant is known" in words(reply)) == (422, True)
     with world.database.reading() as session:
         assert links_of(session, participant.id or 0) == []
+
+
+def test_a_link_is_offered_once_more_for_an_optional_consent_that_is_not_given(shared_database: Database):
+    optional = {"optional": [{"code": "contact", "label": "Later contact"}]}
+    world = World(shared_database, consent=optional)
+    participant = world.consented()
+
+    def offered() -> list[str]:
+        found = world.coordinator().soup(LINKS).select("form [name=what][value^=consent]")
+        return [str(each["value"]) for each in found]
+
+    assert offered() == [], "they gave it"
+    back = f"{WHO}/optional-consents"
+    taken = {"options": "contact", "on": str(world.today()), "told_by": "participant", "how": "by_phone"}
+    assert world.coordinator().post(back, taken, page=back).status_code == 303
+    assert offered() == ["consent:1:en"]
+    assert "once more, for an optional consent" in words(world.coordinator().get(LINKS))
+    assert world.coordinator().soup(back).select(f"a[href='{LINKS}']")
+    path, phone = given(world, "consent:1:en"), stranger(world)
+    page = BeautifulSoup(phone.send(path, {"born": "10 Dec 1980"}).text, "html.parser")
+    fields = {**typed(page), "signature": "Ada Lovelace"}
+    assert phone.send(path, {**fields, "options.contact": "no"}).status_code == 409, "that gives nothing"
+    assert phone.send(path, {**fields, "options.contact": "yes"}).status_code == 200
+    assert offered() == [], "it waits for the study"
+    with world.database.reading() as session:
+        consent = consents_of(session, participant.id or 0)[-1]
+    countersign = f"{WHO}/consents/{consent.id}/countersign"
+    assert world.coordinator().post(countersign, {"password": PASSWORD}).status_code == 303
+    with world.database.reading() as session:
+        assert options_now(session, consents_of(session, participant.id or 0))["contact"].agreed
+    assert offered() == []
 
 
 def test_what_is_sent_by_a_link_that_does_not_work_any_more_is_not_said_to_be_kept(world: World):

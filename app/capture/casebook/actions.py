@@ -7,7 +7,7 @@ from sqlalchemy import Integer, bindparam, func, insert, select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
-from app.capture.casebook.reads import CASEBOOK, standing_signature
+from app.capture.casebook.reads import CASEBOOK, corrected_screening, standing_signature
 from app.capture.casebook.rules import (
     MEANINGS,
     Signature,
@@ -60,7 +60,7 @@ def sign_casebook(
     # Whoever saves an entry holds the participant, and so waits for this or is waited for.
     refuse_locked(session, study, participant, visit="", **about, alone=True)
     entries = entries_with_values(session, participant.id)
-    manifest = manifest_of(entries)
+    manifest = manifest_of(entries, corrected_screening(session, participant.id))
     standing = standing_signature(session, participant.id)
     if (
         standing is not None
@@ -100,7 +100,7 @@ def sign_casebook(
 
 
 def supersede(session: Session, participant: Participant, *, why: str | None, by: Actor, now: datetime) -> list[Change]:
-    """End the signature that stands, because an entry changed; answers what the log is to say (FDA-19)."""
+    """End the signature that stands, because an entry or the pre-screen changed; gives what the log says (FDA-19)."""
     values = {"superseded_at": now, "superseded_by": by.username, "superseded_why": why}
     ended = session.execute(_SUPERSEDE.values(values), {"of": participant.id}).all()
     return [

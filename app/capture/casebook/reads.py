@@ -9,12 +9,12 @@ from sqlalchemy import ColumnElement, Integer, and_, bindparam, case, exists, fa
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY as AUDIT_ENTRY
-from app.capture.casebook.rules import Signature
+from app.capture.casebook.rules import Line, Signature, screening_line
 from app.capture.models import CasebookSignature, Entry
 from app.foundation import paging
 from app.foundation.database import table_of
 from app.participants.models import Participant
-from app.participants.reads import at_each_site, at_their_sites
+from app.participants.reads import SCREENING, at_each_site, at_their_sites
 from app.people.access import Actor, require
 from app.people.models import Site
 from app.people.permissions import Permission
@@ -34,9 +34,21 @@ CHANGING = (
 )
 VISIT = table_of(ParticipantVisit)
 
+_CORRECTED = (
+    select(SCREENING.c.version, SCREENING.c.answers, SCREENING.c.eligible)
+    .where(SCREENING.c.participant_id == bindparam("of", type_=Integer), SCREENING.c.corrected_at.is_not(None))
+    .order_by(SCREENING.c.id.desc())
+    .limit(1)
+)
 _SIGNATURES = (
     select(CASEBOOK).where(CASEBOOK.c.participant_id == bindparam("of", type_=Integer)).order_by(CASEBOOK.c.id)
 )
+
+
+def corrected_screening(session: Session, participant_id: int) -> Line | None:
+    """The line of the pre-screen in a casebook's manifest; None while it was not corrected."""
+    row = session.execute(_CORRECTED, {"of": participant_id}).first()
+    return screening_line(row.version, row.answers, row.eligible) if row else None
 
 
 def signatures_of(session: Session, participant_id: int) -> tuple[Signature, ...]:
@@ -151,7 +163,8 @@ def _is_due(own: Study, milestone: Visit) -> ColumnElement[bool]:
     codes = [visit.code for visit in own.visits]
     covered = codes[: codes.index(milestone.code) + 1]
     theirs = (ENTRY.c.participant_id == PARTICIPANT.c.id, ENTRY.c.visit.in_(covered))
-    # What is marked as entered in error changes what was signed as much as what is saved does.
+    # What is marked as entered in error changes what was signed as much as what is saved does; so does, at every
+    # milestone, a correction of the pre-screen.
     changed = case((ENTRY.c.in_error_at > ENTRY.c.saved_at, ENTRY.c.in_error_at), else_=ENTRY.c.saved_at)
     last = select(func.max(changed, type_=ENTRY.c.saved_at.type)).where(*theirs).scalar_subquery()
     return and_(
@@ -161,7 +174,18 @@ def _is_due(own: Study, milestone: Visit) -> ColumnElement[bool]:
             VISIT.c.status == VisitStatus.HELD,
         ),
         exists().where(*theirs, ENTRY.c.in_error_at.is_(None)),
-        not_(exists().where(CASEBOOK.c.participant_id == PARTICIPANT.c.id, CASEBOOK.c.signed_at >= last)),
+        not_(
+            exists().where(
+                CASEBOOK.c.participant_id == PARTICIPANT.c.id,
+                CASEBOOK.c.signed_at >= last,
+                not_(
+                    exists().where(
+                        SCREENING.c.participant_id == PARTICIPANT.c.id,
+                        SCREENING.c.corrected_at > CASEBOOK.c.signed_at,
+                    )
+                ),
+            )
+        ),
     )
 
 

@@ -34,13 +34,27 @@ class Signature:
     superseded_why: str | None
 
 
-def manifest_of(entries: Iterable[EntryState]) -> tuple[Line, ...]:
+SCREENING = "screening"
+"""What stands for visit and instrument in the line of a pre-screen that was corrected; no form of a visit is there."""
+
+
+def screening_line(version: int, answers: str, eligible: bool) -> Line:
+    """The line of a pre-screen as it was corrected: its version, and SHA-256 over the JSON array
+    ["equipoise-screening-1", answers, eligible], the answers as the JSON text that is kept.
+    """
+    said = json.dumps(["equipoise-screening-1", answers, eligible], separators=(",", ":"), ensure_ascii=False)
+    return SCREENING, SCREENING, version, hashlib.sha256(said.encode()).hexdigest()
+
+
+def manifest_of(entries: Iterable[EntryState], corrected: Line | None) -> tuple[Line, ...]:
     """Every entry by visit and name (falls, falls/2), with its version and the digest of its bytes, as its own
     signature has it. What was entered in error is not part of it.
+
+    `corrected` is the line of the pre-screen where it was corrected (`screening_line`), None where it stands as it was
+    answered: so what was signed before anything was corrected is what was signed, and a correction is a change.
     """
-    return tuple(
-        sorted((entry.visit, entry.name, entry.version, digest_of(entry)) for entry in entries if not entry.is_in_error)
-    )
+    lines = [(each.visit, each.name, each.version, digest_of(each)) for each in entries if not each.is_in_error]
+    return tuple(sorted([*lines, *([corrected] if corrected is not None else [])]))
 
 
 def manifest_text(manifest: Sequence[Line]) -> str:
@@ -71,7 +85,7 @@ def why_not_sign(
     manifest: Sequence[Line], signature: Signature | None, participant: str, *, partial: int, queries: int
 ) -> str | None:
     """Why this casebook cannot be signed, or None; `signature` is the one that stands."""
-    if not manifest:
+    if all(line[0] == SCREENING for line in manifest):
         return "Nothing is entered yet, so there is nothing to sign."
     if signature is not None and holds(signature, participant, manifest):
         return f"{signature.signed_name} has signed it as it stands. A new signature is needed only after a change."

@@ -52,6 +52,13 @@ _APOSTROPHES = re.compile("['\u2018\u2019\u02bc\u02b9\u2032`\u00b4]")
 _HYPHENS = re.compile("[-\u2010\u2011\u2012\u2013]")
 
 
+def masked(address: str) -> str:
+    """A mail address as somebody who has it knows it again, and nobody else learns it: `k…@e….org`."""
+    name, _, domain = address.rpartition("@")
+    host, _, last = domain.rpartition(".")
+    return f"{name[:1]}…@{host[:1]}….{last}"
+
+
 def initials(personal: PersonalData) -> str:
     """The first letters of given and family name, e.g. AB; empty without names."""
     return "".join(

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Select, and_, func, not_, select
 from sqlmodel import Session
 
+from app.consent.reads import consent_with, why_not_mail_copy
 from app.foundation import paging
 from app.foundation.database import table_of, within
 from app.foundation.errors import NotFound
@@ -24,7 +25,7 @@ from app.schedule.reads import VISIT
 from app.schedule.reminders import rules
 from app.schedule.reminders.rules import STAYS
 from app.schedule.status import AppointmentStatus, VisitStatus
-from app.studies.definition import Reminder, Study, VisitKind
+from app.studies.definition import Reminder, VisitKind
 from app.studies.in_use import StudyInUse
 
 CHOICE = table_of(ReminderChoice)
@@ -157,7 +158,7 @@ class Reachable:
     reason: str | None = None
 
 
-def reachable(session: Session, message: Any, definition: Study, *, now: datetime) -> Reachable:
+def reachable(session: Session, message: Any, study: StudyInUse, *, now: datetime) -> Reachable:
     """Whether a message of a study still holds, and where it goes: asked again at the moment it is sent.
 
     Since it was written somebody may have withdrawn, said no to reminders, or moved the appointment.
@@ -174,7 +175,18 @@ def reachable(session: Session, message: Any, definition: Study, *, now: datetim
         return Reachable(None, reason)
     if not message.to_participant:
         return Reachable(message.to_address)
-    return _participant_address(session, message, definition)
+    row = session.execute(
+        select(PARTICIPANT.c.status, PARTICIPANT.c.withdrawal_level).where(PARTICIPANT.c.id == message.participant_id)
+    ).one()
+    status = Status(row.status)
+    if message.consent_id is not None:
+        consent = consent_with(session, message.consent_id)
+        own = study.at(message.site_id)
+        reason = why_not_mail_copy(session, own, consent, status=status, level=row.withdrawal_level)
+    else:
+        level = withdrawal_level(study.definition, row.withdrawal_level or "")
+        reason = rules.why_not_contact(status, level) or _why_unwanted(session, message)
+    return Reachable(None, reason) if reason else _participant_address(session, message)
 
 
 def _why_not_open(session: Session, visit_id: int) -> str | None:
@@ -187,16 +199,14 @@ def _why_not_open(session: Session, visit_id: int) -> str | None:
     return None
 
 
-def _participant_address(session: Session, message: Any, definition: Study) -> Reachable:
-    row = session.execute(
-        select(PARTICIPANT.c.status, PARTICIPANT.c.withdrawal_level).where(PARTICIPANT.c.id == message.participant_id)
-    ).one()
-    level = withdrawal_level(definition, row.withdrawal_level or "")
-    if reason := rules.why_not_contact(Status(row.status), level):
-        return Reachable(None, reason)
+def _why_unwanted(session: Session, message: Any) -> str | None:
+    """Why a participant wants no message in this way, or None; a copy of what they signed is no reminder."""
     choice = choice_of(session, message.participant_id)
-    if not (choice.sms if message.channel == "sms" else choice.mail):
-        return Reachable(None, "The participant wants no reminders in this way.")
+    wanted = choice.sms if message.channel == "sms" else choice.mail
+    return None if wanted else "The participant wants no reminders in this way."
+
+
+def _participant_address(session: Session, message: Any) -> Reachable:
     opened_ = open_identity(session, message.participant_id)
     if opened_ is None:
         return Reachable(None, "The personal data of the participant were erased.")
