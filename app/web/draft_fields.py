@@ -36,11 +36,20 @@ class Asked:
     options: tuple[tuple[str, str], ...] = ()
     below: bool = False
     """In a table: in the cell of the field before it."""
+    hint: str = ""
+    """What belongs here, with an example."""
+    otherwise: str = ""
+    """Of a selection: the option that holds where the file says nothing."""
+    only: tuple[str, ...] = ()
+    """There is this field only while `by`, in the same row, says one of these; empty: always."""
+    by: str = "type"
+    needed: bool | None = None
+    """Whether something has to stand in it; None: as its way says."""
 
     @property
     def is_needed(self) -> bool:
         """Whether a study cannot be loaded while nothing stands in it."""
-        return self.way in _NEEDED
+        return self.way in _NEEDED if self.needed is None else self.needed
 
 
 _NEEDED = frozenset({"code", "label", "name", "title", "short_title", "version", "target", "source", "rule", "type"})
@@ -87,6 +96,14 @@ class DrawnRows:
     way: str
     rows: Rows
     drawn: list[Drawn] = field(default_factory=list)
+
+
+YES_NO = (("true", "Yes"), ("false", "No"))
+
+
+def flag(way: str, label: str, hint: str = "", *, otherwise: str = "false", only: tuple[str, ...] = ()) -> Asked:
+    """Yes or no, and which of them holds where the file says nothing."""
+    return Asked(way, label, SELECT, YES_NO, hint=hint, otherwise=otherwise, only=only)
 
 
 _CODE = Asked("code", "Code")
@@ -286,15 +303,25 @@ def read(text: str, kind: str, name: str) -> Any:
 def drawn_fields(
     fields: Sequence[Asked], data: Any, prefix: str, form: Mapping[str, Sequence[str]]
 ) -> list[dict[str, Any]]:
-    """Fields with what stands in them: as typed, where something was; else as the file says."""
-    lines = []
+    """Fields with what stands in them: as typed, where something was; else as the file says.
+
+    `hidden`: the row is of another type, and nothing stands in it. `left`: of another type, and something does.
+    """
+    lines: list[dict[str, Any]] = []
+    said: dict[str, str] = {}
     for one in fields:
         name = f"{NAME}{prefix}{one.way}"
         text = shown(_found(data, _way(f"{prefix}{one.way}")), one.kind)
         if text is None:
             continue
         typed = "\n".join(form[name]) if name in form else text
+        said[one.way] = typed = typed or one.otherwise
         lines.append({"asked": one, "name": name, "text": typed, "chosen": typed.split("\n") if typed else []})
+    for line in lines:
+        one = line["asked"]
+        other = bool(one.only) and said.get(one.by, "") not in one.only
+        stands = line["text"] not in ("", one.otherwise)
+        line.update(hidden=other and not stands, left=other and stands, by=f"{NAME}{prefix}{one.by}")
     return lines
 
 
@@ -364,7 +391,7 @@ def changed_text(
         if f"{NAME}there.{dotted}" not in form and one.kind == CODES:
             continue
         typed = "\n".join(form.get(name, ())).replace("\r\n", "\n").strip()
-        if typed == before.strip():
+        if typed == (before.strip() or one.otherwise):
             continue
         text = _set(text, _way(dotted), read(typed, one.kind, name), rewrite=rewrite)
     verb, _, dotted = act.partition(":")
@@ -379,6 +406,9 @@ def _set(text: str, way: Way, value: Any, *, rewrite: bool) -> str:
         return _set(text, way[:-1], {str(way[-1]): value}, rewrite=rewrite)
     if value is REMOVED and _found(data, way) is None:
         return text
+    around = _found(data, way[:-1])
+    if value is REMOVED and isinstance(around, dict) and len(around) == 1 and len(way) > 1 and isinstance(way[-2], str):
+        way = way[:-1]  # nothing would be left of the group
     try:
         return edited(text, way, value)
     except CannotEdit as problem:
