@@ -54,6 +54,7 @@ PUT_BACK = (
     "studies/rules/changes.py",
     "studies/rules/blinding.py",
     "studies/drafts/actions.py",
+    "studies/drafts/copying.py",
     "studies/drafts/new_study.py",
     "studies/drafts/rules.py",
 )
@@ -148,7 +149,9 @@ def _is_label(node: ast.AST, parent: ast.AST, text: str) -> bool:
     if not re.match(r"[A-Z][a-z]", text):
         return False
     if isinstance(parent, ast.Call):
-        return _name(parent.func) in ("Gate", "column") and node in parent.args
+        return _name(parent.func) in LABELLED and node in parent.args
+    if isinstance(parent, ast.Tuple):  # an option of a field: its code, and its word
+        return parent.elts[-1] is node and len(parent.elts) == 2 and _is_option(parent)
     if isinstance(parent, ast.Dict) and node in parent.values:
         key = parent.keys[parent.values.index(node)]
         named = _constant(key) in LABELS if key is not None else False
@@ -163,6 +166,29 @@ def _is_kept(words: ast.Dict) -> bool:
     return isinstance(parent, ast.Assign) and any(_name(each).isupper() for each in parent.targets)
 
 
+def _is_option(pair: ast.Tuple) -> bool:
+    """Whether a pair is an option of a field of the study editor: in its place, or in a tuple that has a name."""
+    around = list(_around(pair))
+    if not isinstance(around[0], ast.Tuple):
+        return False
+    within = around[1]
+    if isinstance(within, ast.Call):
+        return _name(within.func) in LABELLED
+    return isinstance(within, ast.Assign) and isinstance(around[-1], ast.Module) and _is_options(within)
+
+
+def _is_options(node: ast.Assign) -> bool:
+    """A tuple of pairs that a module hands to a field."""
+    name = _name(node.targets[0])
+    uses = (each for each in ast.walk(_module(node)) if isinstance(each, ast.Call) and _name(each.func) in LABELLED)
+    return any(_name(argument) == name for call in uses for argument in call.args)
+
+
+def _module(node: ast.AST) -> ast.AST:
+    return list(_around(node))[-1]
+
+
+LABELLED = ("Gate", "column", "Line", "Asked", "Rows", "Sheet", "flag")
 LABELS = frozenset({"label", "note", "title", "next", "action", "button", "words"})
 PLACE_OF = re.compile(r"\{\w+\}")
 
