@@ -573,6 +573,7 @@ class Source:
                 row.participant,
                 row.site,
                 row.screened_at,
+                row.corrected_at,
                 self.versions.get(row.study_version_id),
                 row.eligible,
                 row.failure_reason,
