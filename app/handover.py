@@ -140,6 +140,8 @@ def kept_file(here: Here, made: Made) -> Response:
     headers = {
         "Content-Disposition": f'attachment; filename="{made.file_name}"',
         "Accept-Ranges": "bytes",
+        # As it lies there: packed on its way it would have no length, and no place to go on from.
+        "Content-Encoding": "identity",
         "ETag": tag,
         "X-Equipoise-Study-Version": made.study_version,
         "X-Equipoise-Change": str(made.change),

@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -39,7 +40,7 @@ from app.foundation import clock
 from app.foundation.database import Database
 from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Problem, Refused
 from app.foundation.failures import told
-from app.foundation.turns import OneByOne
+from app.foundation.turns import OneByOne, short_turns
 from app.rendering import STATIC
 from app.reports.kept import KeptCounts
 from app.settings import Settings
@@ -163,6 +164,10 @@ class CachedStatic(StaticFiles):
 
 
 DOCUMENT: dict[str, Any] = {}
+_DESCRIBING = threading.Lock()
+DESCRIBED_AFTER = 5.0
+"""Seconds from the start of a server until it makes the document of its JSON doors, before anybody asks for it. To make
+it takes two or three of a processor, which the first pages want for themselves."""
 
 
 class Guarded(FastAPI):
@@ -173,8 +178,10 @@ class Guarded(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """The document of the JSON doors, which are the same in every application of a process: a second one's work."""
-        if not DOCUMENT:
-            DOCUMENT.update(super().openapi())
+        with _DESCRIBING:
+            if not DOCUMENT:
+                with short_turns():
+                    DOCUMENT.update(super().openapi())
         return DOCUMENT
 
 
@@ -185,7 +192,11 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         database.refuse_unsafe_settings()
         _tell_of_clocks(database, settings)
+        early = threading.Timer(DESCRIBED_AFTER, application.openapi)
+        early.daemon = True
+        early.start()
         yield
+        early.cancel()
 
     application = Guarded(
         title="Equipoise",
@@ -194,7 +205,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        openapi_url="/api/v1/openapi.json",
+        openapi_url=None,  # below: the framework's own would keep everybody waiting while it is made
         lifespan=lifespan,
         max_body_size=settings.largest_body,
         # Traces would carry addresses with participant codes in them (libraries.md finding 2).
@@ -212,6 +223,10 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
         with database.reading() as session:
             session.execute(text("SELECT 1"))
         return PlainTextResponse("ok")
+
+    @application.get("/api/v1/openapi.json", name="openapi", include_in_schema=False)
+    def described() -> JSONResponse:
+        return JSONResponse(application.openapi())
 
     app.api.add_to(application)
     application.router.routes.extend(app.web.router.routes)

@@ -1,6 +1,9 @@
 """Which entries may still be used? Neither those in error, nor what somebody has withdrawn from use."""
 
-from sqlalchemy import ColumnElement, exists, or_
+from datetime import date, datetime, timedelta
+
+from sqlalchemy import ColumnElement, exists, or_, select
+from sqlmodel import Session
 
 from app.capture.models import Entry
 from app.foundation.database import table_of
@@ -38,3 +41,22 @@ def use_not_taken_back(study: StudyInUse, visit: ColumnElement[str]) -> tuple[Co
 def levels_that_stop_use(study: StudyInUse) -> list[str]:
     """The levels of withdrawal, by code, from whose day on nothing that is collected may be used."""
     return [level.code for level in study.definition.withdrawal_levels if level.stops_use]
+
+
+def is_told_no_more(at: datetime, taken_back_on: date | None) -> bool:
+    """Whether what was typed at this instant was typed once its use was taken back: then the log is given away without
+    values. `taken_back_on` is the day of a withdrawal at a level that stops the use; None without one.
+    """
+    # A day earlier: it may begin sooner at the site than in UTC.
+    return taken_back_on is not None and at.date() >= taken_back_on - timedelta(days=1)
+
+
+def use_taken_back_on(session: Session, study: StudyInUse) -> dict[str, date]:
+    """The code of everybody who took back the use of what is collected, and the day from which on they did."""
+    levels = levels_that_stop_use(study)
+    query = select(PARTICIPANT.c.code, PARTICIPANT.c.withdrawn_on).where(
+        PARTICIPANT.c.study_id == study.id,
+        PARTICIPANT.c.withdrawal_level.in_(levels),
+        PARTICIPANT.c.withdrawn_on.is_not(None),
+    )
+    return {row.code: row.withdrawn_on for row in session.execute(query)} if levels else {}

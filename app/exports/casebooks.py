@@ -6,7 +6,7 @@ from importlib.metadata import version
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import and_, or_, select, union
+from sqlalchemy import and_, func, or_, select, union
 from sqlmodel import Session
 
 from app.audit.actions import ENTRY as LOG
@@ -142,7 +142,9 @@ def _people(session: Session, study: StudyInUse, by: Actor) -> tuple[tuple[Someb
     mine = (PARTICIPANT.c.study_id == study.id, at_their_sites(by, Permission.EXPORT_RUN))
     entries = select(ENTRY.c.saved_by).join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id).where(*mine)
     screened = (
-        select(SCREENING.c.screened_by).join(PARTICIPANT, PARTICIPANT.c.id == SCREENING.c.participant_id).where(*mine)
+        select(func.coalesce(SCREENING.c.corrected_by, SCREENING.c.screened_by))
+        .join(PARTICIPANT, PARTICIPANT.c.id == SCREENING.c.participant_id)
+        .where(*mine)
     )
     changed = (
         select(LOG.c.username)
@@ -298,10 +300,10 @@ def _screenings(session: Session, source: "reads.Source", ids: Sequence[int]) ->
                 instrument=next((code for code in asked if asked[code].issuperset(values)), plan.screening[0]),
                 repeat=len(earlier) + 1,
                 status="complete",
-                version=1,
+                version=row.version,
                 study_version=source.versions.get(row.study_version_id, ""),
-                saved_at=row.screened_at,
-                saved_by=row.screened_by,
+                saved_at=row.corrected_at or row.screened_at,
+                saved_by=row.corrected_by or row.screened_by,
                 values=values,
             )
         )

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property, reduce
 from importlib.metadata import version
 from itertools import groupby
@@ -19,7 +19,7 @@ from app.capture.coding.reads import codes_in, codes_of_events, every_text
 from app.capture.double.reads import Agreement, every_answer
 from app.capture.double.reads import agreement_page as entry_agreement
 from app.capture.groups import ROWS, cells_of
-from app.capture.in_use import in_use, levels_that_stop_use, use_not_taken_back
+from app.capture.in_use import in_use, is_told_no_more, levels_that_stop_use, use_not_taken_back
 from app.capture.models import Entry
 from app.capture.queries.reads import QUERY, every_query
 from app.consent.models import Consent
@@ -573,6 +573,7 @@ class Source:
                 row.participant,
                 row.site,
                 row.screened_at,
+                row.corrected_at,
                 self.versions.get(row.study_version_id),
                 row.eligible,
                 row.failure_reason,
@@ -645,8 +646,7 @@ class Source:
             query = query.where(AUDIT_ENTRY.c.position >= self.changed.since)
         for row in self._scan(self._everybody(query)):
             level, day, *cells = row
-            # A day earlier: it may begin sooner at the site than in UTC.
-            is_withheld = level in levels and row.at.date() >= day - timedelta(days=1)
+            is_withheld = is_told_no_more(row.at, day if level in levels else None)
             found = dict(zip(names, cells, strict=True))
             for side in ("old", "new"):
                 found[side] = None if is_withheld else tables.audit_cell(row.action, found[side])

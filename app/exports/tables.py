@@ -930,6 +930,7 @@ def screening_columns(plan: Plan) -> tuple[Column, ...]:
             PARTICIPANT,
             SITE,
             Column("screened_at", "When the participant was screened", ColumnType.INSTANT),
+            Column("corrected_at", "When the answers were corrected last", ColumnType.INSTANT),
             STUDY_VERSION,
             Column("eligible", "Whether every criterion was met", ColumnType.YES_NO, choices=YES_NO),
             Column(

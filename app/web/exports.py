@@ -125,7 +125,7 @@ def _page(
         and not is_definition
         and since is None
         and reads.has_more_entries_than(here.session, study, LARGE),
-        script=_script(here, choice, file),
+        script=_script(here, choice, file, since),
         columns=[_column_line(column) for column in opened.columns[:COLUMNS_LISTED]],
         columns_more=max(0, len(opened.columns) - COLUMNS_LISTED),
         codebook_url=f"{path}?table=codebook{'&arms=dummy' if dummy else ''}",
@@ -373,16 +373,21 @@ IN_R = {
 }
 
 
-def _script(here: Here, choice: Choice, file: str) -> dict[str, str | None] | None:
-    """What the same export takes in a script: its address over REST, and what reads the file in Python and in R."""
-    if choice.dummy and choice.is_bundle:
-        return None
-    address = here.settings.address.rstrip("/")
-    exports = f"{address}/api/v1/studies/{here.the_study.code}/exports{'-dummy' if choice.dummy else ''}"
+def _script(here: Here, choice: Choice, file: str, since: int | None) -> dict[str, str | None]:
+    """What the same export takes in a script: its addresses over REST, and what reads the file in Python and in R.
+
+    `url` is the file as it is made while it leaves, None where there is none; `asked` is what `runs` makes of it in the
+    background. `asked` stands between single quotes in each of the languages.
+    """
+    study = f"{here.settings.address.rstrip('/')}/api/v1/studies/{here.the_study.code}"
+    exports = f"{study}/exports{'-dummy' if choice.dummy else ''}"
     readable, everything = not choice.is_bundle, _file_of(choice)
+    asked = {"asked": choice.said(), **({} if since is None else {"since": since})}
     return {
-        "url": f"{exports}/{file}",
+        "url": None if choice.dummy and choice.is_bundle else f"{exports}/{file}",
         "next": None if choice.dummy else f"{exports}/{everything}{'&' if '?' in everything else '?'}since=",
+        "runs": f"{study}/export-runs",
+        "asked": json.dumps(asked).replace("'", "\\u0027"),
         "python": READERS.get(choice.format) if readable and isinstance(choice.format, Format) else None,
         "r": IN_R.get(choice.format) if readable and isinstance(choice.format, Format) else None,
     }

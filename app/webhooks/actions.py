@@ -235,7 +235,7 @@ def _read_on(session: Session, number: int, *, now: datetime) -> int:
             "study": code,
             "site": site,
             "participant": line.participant,
-            "address": address_of(code, line.participant, line.subject),
+            "address": address_of(code, line.participant, line.subject, event),
         }
         events.append((event_id, event, payload(event_id, event, line.at, said)))
     return _queue(session, number, events, now)

@@ -17,6 +17,7 @@ from app.studies.definition import Study, VisitKind
 
 EVENTS: dict[str, tuple[Permission, str]] = {
     "participant.screened": (Permission.PARTICIPANT_READ, "Somebody was screened."),
+    "screening.corrected": (Permission.ENTRY_READ, "The answers of a pre-screen were corrected."),
     "participant.randomised": (Permission.PARTICIPANT_READ, "Somebody was randomised."),
     "participant.withdrawn": (Permission.PARTICIPANT_READ, "Somebody withdrew, or this was taken back."),
     "consent.changed": (
@@ -31,6 +32,8 @@ PING = "ping"
 
 _OF_ACTION = {
     "participant.screened": "participant.screened",
+    "screening.corrected": "screening.corrected",
+    "screening.judged_again": "screening.corrected",
     "participant.randomised": "participant.randomised",
     "participant.withdrawn": "participant.withdrawn",
     "participant.withdrawal_taken_back": "participant.withdrawn",
@@ -70,10 +73,12 @@ def event_of(study: Study, action: str, subject: str, role: str) -> str | None:
     return _OF_ACTION[action]
 
 
-def address_of(study: str, participant: str, subject: str) -> str:
+def address_of(study: str, participant: str, subject: str, event: str) -> str:
     """Where what changed is read over REST."""
     whole = f"/api/v1/studies/{study}/participants/{participant}"
     kind, _, rest = subject.partition("/")
+    if event == "screening.corrected":
+        return f"{whole}/screening"
     if kind == "consent":
         return f"{whole}/consents"
     if kind == "visit":

@@ -1,9 +1,11 @@
 """Is every value there again when somebody else's program reads the file? And are two files the same bytes?"""
 
 import hashlib
+import re
 import shutil
 import subprocess
 import warnings
+import zipfile
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -14,6 +16,7 @@ import pandas
 import pyarrow.parquet
 import pyreadstat
 import pytest
+import xlsxwriter
 from openpyxl.utils.escape import unescape
 from sqlmodel import Session
 
@@ -113,6 +116,49 @@ def test_a_workbook_read_by_openpyxl_runs_nothing(tmp_path: Path):
             assert found == value, (cell.coordinate, found, value)
     labels = {row[0]: row[1:] for row in book["Columns"].iter_rows(values_only=True)}
     assert labels["grade"] == ("Grade", "choice", "", "1 = Mild; 2 = Severe")
+
+
+ODD_TEXTS = ["", " a ", "a\nb", "\r", "<b>&'\"", "_x000D_", "\0\x1f", "\ufffe", "é\U0001f600", "=1+1", "http://x", "12"]
+
+
+def test_rows_of_a_workbook_are_what_the_library_writes_cell_by_cell(tmp_path: Path):
+    columns = tuple(Column(name, name, kind) for name, kind in (("a<b", ColumnType.TEXT), ("n", ColumnType.NUMBER)))
+    more = (("y", ColumnType.YES_NO), ("d", ColumnType.DATE), ("w", ColumnType.INTEGER))
+    columns += tuple(Column(name, name, kind) for name, kind in more)
+    numbers = [0.1, 1 / 3, 1e300, -5, None, 2**53, 1e-9, 7, 12.5, -0.0, 0.0, 100.0]
+    days = [date(1900, 3, 1), date(2026, 11, 27), None, date(1899, 1, 1)] * 3
+    rows: list[Any] = list(zip(ODD_TEXTS, numbers, [True, False, None] * 4, days, range(12), strict=True))
+    path, other = tmp_path / "ours.xlsx", tmp_path / "theirs.xlsx"
+    path.write_bytes(b"".join(encoded(table(rows, columns), Format.XLSX)))
+    with xlsxwriter.Workbook(str(other), {"constant_memory": True, "strings_to_formulas": False}) as book:
+        day, head = book.add_format({"num_format": "yyyy-mm-dd"}), book.add_format({"bold": True})
+        sheet = book.add_worksheet("Rows")
+        sheet.freeze_panes(1, 0)
+        for place, column in enumerate(columns):
+            sheet.write_string(0, place, column.name, head)
+        for line, row in enumerate(rows, start=1):
+            sheet.write_string(line, 0, row[0])
+            for place, value in ((1, row[1]), (4, row[4])):
+                if value is not None:
+                    sheet.write_number(line, place, value)
+            if row[2] is not None:
+                sheet.write_boolean(line, 2, row[2])
+            if row[3] is not None and row[3] < workbook.FIRST_DAY:
+                sheet.write_string(line, 3, row[3].isoformat())
+            elif row[3] is not None:
+                sheet.write_datetime(line, 3, row[3], day)
+
+    def sheet_in(file: Path) -> bytes:
+        with zipfile.ZipFile(file) as archive:
+            return re.sub(rb' s="\d"', b" s", archive.read("xl/worksheets/sheet1.xml"))
+
+    assert sheet_in(path) == sheet_in(other)
+
+
+def test_a_text_that_looks_like_a_part_of_a_workbook_is_a_text(tmp_path: Path):
+    path = tmp_path / "it.xlsx"
+    path.write_bytes(b"".join(encoded(table([("<r><t>no</r>",)], (Column("note", "Note"),)), Format.XLSX)))
+    assert openpyxl.load_workbook(path)["Rows"]["A2"].value == "<r><t>no</r>"
 
 
 def read_numbers(values: list[Any]) -> list[Any]:
@@ -314,6 +360,8 @@ def test_what_a_format_cannot_hold_is_refused_with_the_way_out(monkeypatch: pyte
     columns = (Column("note", "Note"),)
     with pytest.raises(Refused, match="Parquet"):
         b"".join(encoded(table([("x" * 40_000,)], columns), Format.XLSX))
+    with pytest.raises(Refused, match="32,767"):  # characters, as a worksheet counts them: two for each of these
+        b"".join(encoded(table([("\U0001f600" * 17_000,)], columns), Format.XLSX))
     monkeypatch.setattr(workbook, "MOST_ROWS", 3)
     with pytest.raises(Refused, match="2 rows"):
         b"".join(encoded(table([("a",)] * 3, columns), Format.XLSX))

@@ -74,8 +74,8 @@ ALLOWED = {
     "closed_at closing",
     "consents": "participant site document_version language document_sha256 method signed_on recorded_at "
     "countersigned_at withdrawn_on refused_at refused_why study_version",
-    "screening": "participant site screened_at study_version eligible failure_reason criterion__adult criterion__pain "
-    "criterion__surgery",
+    "screening": "participant site screened_at corrected_at study_version eligible failure_reason criterion__adult "
+    "criterion__pain criterion__surgery",
     "adverse_events": "participant site number state term code onset ended severity serious serious__death "
     "serious__life_threatening serious__hospitalisation serious__disability serious__congenital_anomaly "
     "serious__other_important action outcome narrative relatedness expected version reported_at serious_since",

@@ -17,6 +17,8 @@ from app.capture import actions as capture
 from app.capture.locks.actions import close_data
 from app.capture.locks.rules import Kind
 from app.capture.models import DataQuery
+from app.exports.changes import head_of
+from app.exports.reads import open_export
 from app.foundation.database import Database, table_of
 from app.foundation.errors import Conflict, Invalid, NotAllowed, Refused
 from app.participants.actions import erase_identity, fail_screening, mark, screen, withdraw
@@ -145,6 +147,23 @@ def test_a_mistyped_answer_is_corrected_and_both_values_are_in_the_log(trial: Tr
         ("age", 44, 54),
     ]
     assert verify(trial.session, "mini").intact
+
+
+def test_whoever_follows_the_exports_gets_the_corrected_row(trial: Trial) -> None:
+    study, session = trial.study, trial.session
+    manager = person(session, study, "data_manager")
+
+    def rows(since: int | None = None) -> list[dict[str, Any]]:
+        table = open_export(session, study, "screening", by=manager, since=since)
+        return [dict(zip([column.name for column in table.columns], row, strict=True)) for row in table.rows]
+
+    (before,) = rows()
+    assert (before["corrected_at"], before["age"]) == (None, 44)
+    head = head_of(session, study).size
+    assert rows(head) == []
+    trial.correct(age=54)
+    (after,) = rows(head)
+    assert (after["change"], after["corrected_at"], after["screened_at"], after["age"]) == ("changed", LATER, NOW, 54)
 
 
 @pytest.mark.requirement("REL-4")

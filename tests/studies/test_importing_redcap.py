@@ -151,6 +151,18 @@ def test_branching_is_said_with_our_names_or_reported(there, here):
     )
     assert item(made, "a").shown_if == here
     assert said(made, "The item is always shown.") is (here is None)
+    assert said(made, "It is the answer at one visit: [visit1][far].") is (there == "[far] > 3")
+
+
+def test_the_report_says_at_which_visit_a_field_of_another_form_is_meant():
+    born = field("dob", validation="date_ymd", form="about")
+    age = field("age", "calc", choices="datediff([dob], 'today', 'y')")
+    made = converted(born, age, field("seen", validation="date_ymd", low="[dob]"))
+    assert item(made, "age").calculation == "datediff([visit1][dob], 'today', 'y')"
+    told = [note for note in made.notes if "It is the answer at one visit: [visit1][dob]." in note.instead]
+    assert [(note.kind, note.what.partition(",")[0]) for note in told] == [
+        (Kind.CHANGED, "[dob] is a field of another form")
+    ] * 2
 
 
 @pytest.mark.parametrize(
@@ -183,6 +195,9 @@ def test_tags_that_limit_ticks_are_hard_checks():
         (field("a", tags='@DEFAULT="5" for the nurse'), "The annotation “for the nurse”."),
         (field("a", tags="@IF([x] = '1', '@HIDDEN', '')"), "The action tag @IF=[x] = '1', '@HIDDEN', ''."),
         (field("a", tags="@PLACEHOLDER='x'"), "@PLACEHOLDER=x."),
+        (field("a", tags="@CHARLIMIT=5", validation="integer"), "The action tag @CHARLIMIT=5."),
+        (field("a", tags="@CHARLIMIT=5", validation="date_ymd"), "The action tag @CHARLIMIT=5."),
+        (field("a", tags="@CHARLIMIT='no'"), "The action tag @CHARLIMIT=no."),
         (field("a", custom_alignment="LH"), "Custom alignment LH."),
         (field("a", question_number="7"), "Question number 7."),
         (field("a", validation="zipcode"), "The format zipcode is not checked."),

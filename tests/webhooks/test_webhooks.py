@@ -134,6 +134,22 @@ def test_a_change_is_told_once_and_signed_and_without_its_value(trial, listener)
     assert actions.queue_events(trial[0], now=NOW) == 0
 
 
+def test_a_corrected_pre_screen_is_told_once_with_where_it_is_read(trial, listener):
+    make(trial, listener, trial[2])
+    with trial[0].writing() as session:
+        changes = [
+            Change("screening.corrected", "M-001", "screening", item="age", old=40, new=41),
+            Change("screening.corrected", "M-001", "screening", item="pain_screen", old=4, new=5),
+            Change("screening.judged_again", "M-001", "screening", old={"version": 1}, new={"version": 2}),
+        ]
+        record(session, "mini", changes, by=trial[2], now=NOW, why="Misread")
+    count, heard = told(trial, listener)
+    assert count == 1
+    assert (heard[0]["event"], heard[0]["participant"]) == ("screening.corrected", "M-001")
+    assert heard[0]["address"] == "/api/v1/studies/mini/participants/M-001/screening"
+    assert "41" not in listener.heard[0][1].decode().replace(heard[0]["id"], "")
+
+
 def test_only_sites_and_people_of_its_owner_are_told(trial, listener):
     make(trial, listener, trial[2])
     make(trial, listener, trial[3], site="south")

@@ -1,9 +1,9 @@
 """Who did what? The audit log in the five columns of these clients, newest first."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
@@ -15,6 +15,7 @@ from app.api.redcap.dictionary import number_text
 from app.api.redcap.errors import NO_LOGGING
 from app.api.redcap.records import instant_of
 from app.audit.reads import AuditFilter, newest_first
+from app.capture.in_use import is_told_no_more, use_taken_back_on
 from app.dependencies import database_of
 from app.exports.actions import record_export
 from app.foundation.errors import NotAllowed
@@ -98,7 +99,8 @@ def log(asked: Asked) -> Response:
         with database.reading() as session:
             found = newest_first(session, here.the_study.code, wanted, participants=visible)
             inside = (entry for entry in found if sites is None or entry.participant in sites)
-            rows = (line.row for line in _lines(inside) if _is(line.kind, kind))
+            lines = _lines(inside, use_taken_back_on(session, here.the_study))
+            rows = (line.row for line in lines if _is(line.kind, kind))
             yield from pieces(Listing(COLUMNS, rows), shape, call.delimiter)
 
     return streamed(body(), shape)
@@ -134,10 +136,15 @@ def _is(kind: str, wanted: str) -> bool:
     return kind == wanted
 
 
-def _lines(entries: Iterable[Any]) -> Iterator[Line]:
-    """Entries of one request about one participant are one line: what it said of each item, with commas between."""
+def _lines(entries: Iterable[Any], taken_back: Mapping[str, date]) -> Iterator[Line]:
+    """Entries of one request about one participant are one line: what it said of each item, with commas between.
+
+    Of whoever took back the use of their data it says from that day on what was done, and no value.
+    """
     for _, group in groupby(entries, key=_together):
-        yield _line(list(group)[::-1])
+        together = list(group)[::-1]
+        of = together[0]
+        yield _line(together, with_values=not is_told_no_more(of.at, taken_back.get(of.participant)))
 
 
 def _together(entry: Any) -> tuple[Any, ...]:
@@ -151,10 +158,10 @@ def _kind(action: str, participant: str) -> tuple[str, str]:
     return ("record_edit", f"Update record {participant}") if participant else ("manage", DESIGN)
 
 
-def _line(entries: Sequence[Any]) -> Line:
+def _line(entries: Sequence[Any], *, with_values: bool) -> Line:
     first = entries[0]
     kind, words = _kind(first.action, first.participant)
-    said = [f"{entry.item} = '{_value(entry.new)}'" for entry in entries if entry.action in VALUES]
+    said = [f"{entry.item} = '{_value(entry.new)}'" for entry in entries if with_values and entry.action in VALUES]
     if not said:
         said = list(dict.fromkeys(f"{entry.action} {entry.subject}".strip() for entry in entries))
     details = ", ".join(said)

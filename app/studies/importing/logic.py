@@ -46,14 +46,17 @@ class Names:
     visits: dict[str, list[str]] = field(default_factory=dict)
 
 
-def translated(text: str, names: Names, instrument: str) -> str:
-    """The expression with the names of this study; `Untranslatable`, with the reason, when it cannot be read here."""
+def translated(text: str, names: Names, instrument: str, *, placed: dict[str, str] | None = None) -> str:
+    """The expression with the names of this study; `Untranslatable`, with the reason, when it cannot be read here.
+
+    `placed` is told of each field of another form that names no event: what it is here, with the visit that is meant.
+    """
     text = text.strip()
     tokens = [(str(found.lastgroup), found[0]) for found in _token.finditer(text)]
     said: list[str] = []
     for position, (kind, word) in enumerate(tokens):
         if kind == "ref":
-            said.append(_reference(word, position, tokens, names, instrument))
+            said.append(_reference(word, position, tokens, names, instrument, {} if placed is None else placed))
         elif kind in ("text", "number"):
             said.append(_literal(word, position, tokens, names))
         else:
@@ -98,7 +101,9 @@ def _target(parts: _Parts, names: Names) -> tuple[Target | None, str | None]:
     return None, parts.code
 
 
-def _reference(word: str, position: int, tokens: list[tuple[str, str]], names: Names, instrument: str) -> str:
+def _reference(
+    word: str, position: int, tokens: list[tuple[str, str]], names: Names, instrument: str, placed: dict[str, str]
+) -> str:
     parts = _parts(word)
     if parts is None:
         return word
@@ -106,12 +111,15 @@ def _reference(word: str, position: int, tokens: list[tuple[str, str]], names: N
     if target is None:
         return word
     event = None if parts.event is None else names.events.get(parts.event, parts.event)
-    if event is None and target.instrument != instrument:
+    is_placed = event is None and target.instrument != instrument
+    if is_placed:
         event = _visit_of(target, names, instrument, word)
     code = code if code is None else target.choices.get(code, code)
     choice = f"({code})" if code is not None else ""
     instance = f"[{parts.instance}]" if parts.instance is not None else ""
     said = f"{f'[{event}]' if event else ''}[{target.item}{choice}{parts.modifiers}]{instance}"
+    if is_placed:
+        placed[word] = said
     if code is None and target.renamed and _compared_with(position, tokens) is None:
         return _as_number(said, target)
     return said

@@ -403,16 +403,25 @@ class _Reading:
 
     def rule(self, row: Row, item: Data, instrument: str) -> None:
         try:
-            rule = translated(row.rule, self.names, instrument)
+            rule = self.here(row, row.rule, instrument)
         except Untranslatable as reason:
             self.report.lost(row.where, f"The constraint {row.rule}: {reason}", "Write a check.")
             return
         said.check(item, rule, plain(row.rule_message) or "This cannot be. Check the answer.", hard=True)
 
+    def here(self, row: Row, text: str, instrument: str) -> str:
+        """An expression with the names of this study; of a field of another form it is told which visit is meant."""
+        placed: dict[str, str] = {}
+        answer = translated(text, self.names, instrument, placed=placed)
+        for there, meant in placed.items():
+            what = f"{there} is a field of another form, and names no event, in {text}"
+            self.report.changed(row.where, what, f"It is the answer at one visit: {meant}.")
+        return answer
+
     def expression(self, row: Row, item: Data, key: str, text: str, instrument: str) -> bool:
         what = "condition" if key == "shown_if" else "calculation"
         try:
-            item[key] = translated(text, self.names, instrument)
+            item[key] = self.here(row, text, instrument)
         except Untranslatable as reason:
             self.report.lost(
                 row.where,
@@ -448,7 +457,7 @@ class _Reading:
         try:
             if other is None or not (text.startswith("[") or re.fullmatch(r"[0-9T :.-]+|today|now", text)):
                 raise Untranslatable("this is no date, time, number or field")
-            rule = translated(f"[{row.name}] {sign} {other}", self.names, instrument)
+            rule = self.here(row, f"[{row.name}] {sign} {other}", instrument)
         except Untranslatable as reason:
             self.report.lost(row.where, f"The bound {sign} {short(text, 60)}: {reason}", "Write a check.")
             return

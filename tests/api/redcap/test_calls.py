@@ -2,19 +2,22 @@
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 from lxml import etree
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app import printing
 from app.api.redcap.log import WORDS, _is, _kind
 from app.api.redcap.surveys import as_word, secret_of
 from app.audit.actions import ENTRY as AUDIT
+from app.capture.in_use import PARTICIPANT
+from app.foundation import clock
+from app.foundation.database import Database
 from tests.api.redcap.test_records import WEEK18
-from tests.api.redcap.world import World
+from tests.api.redcap.world import World, build
 
 NO_LONGER = "never changed while participants are in it"
 
@@ -501,6 +504,28 @@ def test_randomising_answers_a_number_and_never_an_arm(world: World):
 
 
 # The log
+
+
+@pytest.mark.requirement("GDPR-7")
+def test_the_log_says_no_value_that_was_typed_once_its_use_was_taken_back(database: Database):
+    levels = [{"code": "use", "label": "Takes back the use", "stops_use": True}, {"code": "no", "label": "No"}]
+    world = build(database, withdrawal_levels=levels)
+    for code in ("M-001", "M-002"):
+        row = {"participant_id": code, "redcap_event_name": "baseline_arm_1", "pain_nrs": "4", "pain_days": "2"}
+        assert world["coordinator"].imports([row]).status_code == 200
+
+    def told(level: str, on: date) -> list[str]:
+        with database.writing() as session:
+            left = update(PARTICIPANT).where(PARTICIPANT.c.code == "M-002")
+            session.execute(left.values(withdrawal_level=level, withdrawn_on=on))
+        lines = world["manager"].json("log", logtype="record_edit", user="coordinator")
+        assert next(line for line in lines if line["record"] == "M-001")["details"].startswith("pain_nrs = '4'")
+        return [line["details"] for line in lines if line["record"] == "M-002"]
+
+    today = clock.now().date()
+    kept_back = told("use", today)
+    assert kept_back == ["entry.saved entry/baseline/pain, entry.completed entry/baseline/pain"]
+    assert told("no", today) == told("use", today + timedelta(days=2)) != kept_back
 
 
 def test_the_log_in_five_columns(world: World):
