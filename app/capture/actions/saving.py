@@ -16,7 +16,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
-from app.capture import verification
 from app.capture.actions.drafts import drop_draft
 from app.capture.actions.following import follow, unexplained_findings
 from app.capture.actions.place import About, held_entry, open_form, pair_of, refuse_closed, refuse_if
@@ -33,6 +32,8 @@ from app.capture.queries.actions import answer_query
 from app.capture.reads import ENTRY, SIGNATURE, entry_of
 from app.capture.rules import CLOCK_SET, IN_ERROR, EntryState, ItemChange, canonical, changes, still_open
 from app.capture.status import EntryStatus
+from app.capture.verification import actions as verification
+from app.capture.verification.rules import Said, state_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
 from app.participants.models import Participant
 from app.people.access import Actor, require
@@ -291,7 +292,7 @@ def _store(
     values: Mapping[str, object],
     judgement: Judgement,
     status: EntryStatus,
-    verified: Mapping[str, object],
+    verified: Said,
     *,
     by: Actor,
     now: datetime,
@@ -306,6 +307,7 @@ def _store(
         "saved_at": now,
         "saved_by": by.username,
         "typed_at": typed_at,
+        "verification": state_of(values, verified),
     }
     if entry is not None:
         row |= {"version": entry.version + 1, **dict.fromkeys(SIGNATURE)}
@@ -316,6 +318,7 @@ def _store(
     row |= {
         "study_id": about.study.id,
         "participant_id": about.participant_id,
+        "site_id": about.participant.site_id,
         "visit": about.visit,
         "instrument": about.instrument,
         "repeat": about.repeat,
