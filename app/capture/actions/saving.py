@@ -33,7 +33,7 @@ from app.capture.reads import ENTRY, SIGNATURE, entry_of
 from app.capture.rules import CLOCK_SET, IN_ERROR, EntryState, ItemChange, canonical, changes, still_open
 from app.capture.status import EntryStatus
 from app.capture.verification import actions as verification
-from app.capture.verification.rules import Said, state_of
+from app.capture.verification.rules import Said, State, state_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
 from app.participants.models import Participant
 from app.people.access import Actor, require
@@ -299,6 +299,7 @@ def _store(
     typed_at: datetime | None,
 ) -> int | None:
     """Write the row; its id, or None when somebody else's first version is there meanwhile."""
+    state = state_of(values, verified)
     row: dict[str, Any] = {
         "study_version_id": about.study.version_id,
         "status": status,
@@ -307,12 +308,14 @@ def _store(
         "saved_at": now,
         "saved_by": by.username,
         "typed_at": typed_at,
-        "verification": state_of(values, verified),
+        "verification": state,
     }
     if entry is not None:
         row |= {"version": entry.version + 1, **dict.fromkeys(SIGNATURE)}
         if entry.verified:
-            row |= {"verified": canonical(verified), "verified_at": None}
+            # What is left is verified still, when all that changed is a reason, or an answer that never was.
+            whole = entry.verified_at or now if state is State.VERIFIED else None
+            row |= {"verified": canonical(verified), "verified_at": whole}
         session.execute(_UPDATE, {"entry_id": entry.id, **row})
         return entry.id
     row |= {
