@@ -13,6 +13,7 @@ from app.capture.reads import ENTRY, PARTICIPANT, VISIT, entry_of
 from app.capture.verification import reads
 from app.capture.verification.reads import Wanted, count, verification_page
 from app.capture.verification.rules import State, everything, state_of, ticked
+from app.foundation import paging
 from app.foundation.errors import Invalid, NotAllowed
 from app.people.access import Actor, Grant
 from app.people.permissions import Role
@@ -66,7 +67,7 @@ def stands(trial: Trial, **where: Any) -> tuple[str | None, bool]:
 
 def listed(trial: Trial, by: str | Actor = "monitor", **wanted: Any) -> list[Any]:
     actor = by if isinstance(by, Actor) else trial.people[by]
-    return verification_page(trial.session, trial.study, by=actor, wanted=Wanted(**wanted)).rows
+    return list(verification_page(trial.session, trial.study, by=actor, wanted=Wanted(**wanted)).rows)
 
 
 def names(trial: Trial, by: str | Actor = "monitor", **wanted: Any) -> list[tuple[str, str, str, State]]:
@@ -292,7 +293,7 @@ def test_pages_forth_and_back_give_each_once_in_order(trial: Trial, sites: Any):
     after = verification_page(trial.session, trial.study, by=by, cursor=pages[0].rows[0].after, limit=1)
     assert after.rows == pages[0].rows[1:2], "each row knows where the list goes on behind it"
     with pytest.raises(Invalid, match="belongs to another list"):
-        verification_page(trial.session, trial.study, by=by, cursor=reads.paging.encode("waiting", 1, 1))
+        verification_page(trial.session, trial.study, by=by, cursor=paging.encode("waiting", 1, 1))
 
 
 def test_the_counts_are_those_of_the_list_and_follow_it_at_once(trial: Trial):
