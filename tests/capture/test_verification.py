@@ -249,8 +249,10 @@ def test_the_list_is_of_my_sites_alone_and_narrowed_by_what_i_ask(trial: Trial):
     assert names(trial, northern, instrument="disability") == whole[1:2]
     assert names(trial, northern, participant="nobody") == []
     counted = count(trial.session, trial.study, now=NOW)
-    mine = counted.only([site(trial.session, trial.study, "south").id or 0]).by_site()
-    assert [(each.site, each.unverified, each.total) for each in mine] == [("south", 1, 1)]
+    there = site(trial.session, trial.study, "south").id or 0
+    mine = counted.only([there])
+    assert [(each.site, each.unverified, each.total) for each in mine.by_site()] == [("south", 1, 1)]
+    assert {each.site_id for each in mine.entries} == {there}
     statistician = person(trial.session, trial.study, "statistician", site_code=None)
     with pytest.raises(NotAllowed):
         listed(trial, statistician)
