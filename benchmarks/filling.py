@@ -263,6 +263,8 @@ def _participants(
                         "status": "complete",
                         "version": 1,
                         "values": values,
+                        "site_id": sites[number % len(sites)],
+                        "verification": "unverified",
                         "reasons": "{}",
                         "created_at": now,
                         "created_by": by.username,

@@ -43,6 +43,7 @@ from app.api import (
     study,
     treatment,
     unblinding,
+    verification,
     visits,
     webhooks,
 )
@@ -66,6 +67,7 @@ families = (
     double,
     coding,
     queries,
+    verification,
     casebook,
     locks,
     randomisation,

@@ -17,7 +17,8 @@ from app.capture.double.reads import refuse_withheld
 from app.capture.groups import by_name, document_of
 from app.capture.rules import EntryState
 from app.capture.typed import check_stored
-from app.capture.verification import verify_items
+from app.capture.verification.actions import verify_items
+from app.capture.verification.rules import everything
 from app.dependencies import (
     LARGEST_UPLOAD,
     ApiChange,
@@ -570,7 +571,7 @@ def verify_entry(
     items = asked.items
     if items is None:
         state = reads.entry_of(here.session, found.id, visit, instrument, repeat)
-        items = list(state.values) if state else []
+        items = everything(state) if state else []
     state = verify_items(
         here.session,
         here.the_study,

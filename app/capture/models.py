@@ -36,13 +36,19 @@ class Entry(SQLModel, table=True):
 
     A stored value is a string, number, true/false, list of codes, or {"missing": CODE}. `reasons` holds item code ->
     why a soft check was accepted. Scores stand among the values, computed by the server. `verified` holds item code ->
-    who compared it with its source and when; `verified_at` is set while every answer is verified.
+    who compared it with its source and when; `verified_at` is set while every answer is verified. `verification` says
+    where the whole stands (`capture.verification.rules.State`), NULL while there is nothing to verify; with the site,
+    which a participant never changes, it is what the list of what is to be verified is looked up by.
     """
 
     __tablename__ = "entry"
     __table_args__ = (
         UniqueConstraint("participant_id", "visit", "instrument", "repeat"),
         Index("ix_entry_export", "study_id", "instrument", "id"),
+        # Each page of the list of what is to be verified is a few rows of one of these, in its order: of one site, or
+        # of the study. Visit and form stand behind, so that those of other visits are passed over unread.
+        Index("ix_entry_verification_site", "site_id", "verification", "participant_id", "id", "visit", "instrument"),
+        Index("ix_entry_verification", "study_id", "verification", "participant_id", "id", "visit", "instrument"),
         CheckConstraint("(signed_at IS NULL) = (signed_by IS NULL)", name="signed_pair"),
         CheckConstraint("(in_error_at IS NULL) = (in_error_by IS NULL)", name="in_error_pair"),
         CheckConstraint("repeat >= 1", name="repeat_from_one"),
@@ -74,6 +80,8 @@ class Entry(SQLModel, table=True):
     in_error_by: str | None = None
     in_error_why: str | None = Field(default=None, sa_type=Text)
     typed_at: datetime | None = Field(default=None, sa_type=Instant)
+    site_id: int = Field(sa_column_kwargs={"server_default": "0"})  # as the participant's, whom the database knows
+    verification: str | None = None
 
 
 class Draft(SQLModel, table=True):

@@ -60,6 +60,8 @@ class EntryState:
     in_error_by: str | None = None
     in_error_why: str | None = None
     typed_at: datetime | None = None
+    site_id: int | None = None
+    verification: str | None = None
 
     @property
     def name(self) -> str:

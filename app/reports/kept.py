@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from sqlmodel import Session
 
+from app.capture.verification.rules import Counted as Verified
 from app.foundation.apart import apart
 from app.foundation.crypto.keys import Keyring
 from app.foundation.database import Database
@@ -54,10 +55,15 @@ class Kept(Generic[Found]):
     """
 
     def __init__(
-        self, database: Database | None, *, large_for: timedelta = KEPT_FOR, large_again: timedelta = AGAIN_AFTER
+        self,
+        database: Database | None,
+        *,
+        large_for: timedelta = KEPT_FOR,
+        large_again: timedelta = AGAIN_AFTER,
+        small_for: timedelta = KEPT_FOR,
     ) -> None:
         self._database = database
-        self._large_for, self._large_again = large_for, large_again
+        self._large_for, self._large_again, self._small_for = large_for, large_again, small_for
         self._kept: dict[int, tuple[Versions, Found]] = {}
         self._counting: dict[int, threading.Lock] = {}
 
@@ -123,9 +129,9 @@ class Kept(Generic[Found]):
         if found is None:
             return None
         if again:
-            good_for = self._large_again if found.is_large else AGAIN_AFTER
+            good_for = self._large_again if found.is_large else min(AGAIN_AFTER, self._small_for)
         else:
-            good_for = self._large_for if found.is_large else KEPT_FOR
+            good_for = self._large_for if found.is_large else self._small_for
         age = abs(now - found.at)
         return found if age < good_for and (age < KEPT_FOR or stands(found.at)) else None
 
@@ -154,12 +160,13 @@ class Kept(Generic[Found]):
 
 
 class KeptCounts:
-    """What is kept of every study: its counts, what its data look like, and what its log has since the last review.
-    Without a database nothing is made behind anybody's back."""
+    """What is kept of every study: its counts, how much of it is verified, what its data look like, and what its log
+    has since the last review. Without a database nothing is made behind anybody's back."""
 
     def __init__(self, database: Database | None = None) -> None:
         self._database = database
         self.counts: Kept[Counted] = Kept(database)
+        self.verification: Kept[Verified] = Kept(database, small_for=timedelta(0))
         self.measures: Kept[Measured] = Kept(database, large_for=MEASURED_FOR, large_again=KEPT_FOR)
         self._looks: dict[tuple[int, str], tuple[int, Kept[FoundInLog]]] = {}
 

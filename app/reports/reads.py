@@ -31,6 +31,8 @@ from app.capture.queries.rules import AGES, raised_before
 from app.capture.queries.rules import State as QueryState
 from app.capture.reads import ENTRY
 from app.capture.status import EntryStatus
+from app.capture.verification import rules as verification
+from app.capture.verification.reads import count as count_verified
 from app.foundation import clock
 from app.foundation.database import Instant, written_out
 from app.participants.identity import PARTICIPANT
@@ -110,6 +112,31 @@ def report(
     )
     quality = None if measured is None else measured.quality({each.id: each.code for each in theirs.sites})
     return replace(found, quality=quality, is_counting=now - counted.at >= KEPT_FOR)
+
+
+def verification_counted(
+    session: Session,
+    study: StudyInUse,
+    kept: KeptCounts,
+    *,
+    by: Actor,
+    now: datetime,
+    visit: str | None = None,
+    instrument: str | None = None,
+    again: bool = False,
+) -> verification.Counted:
+    """How much is verified at the sites of this person; of a large trial it can be what was counted a while ago.
+
+    Of a small one it is counted anew each time: whoever has just verified a form finds it in the number.
+    """
+    require(by, Permission.ENTRY_READ)
+    asked: Any = {"now": now, "again": again, "stands": partial(_stands, session, study)}
+    counted = kept.verification.at_once(study, partial(count_verified, study=study, now=now), **asked)
+    if counted is None:
+        counted = kept.verification.waited_for(study, partial(count_verified, session, study, now=now), **asked)
+    mine = sites_for(by, Permission.ENTRY_READ)
+    wanted = [each.id for each in counted.sites if mine is None or each.id in mine]
+    return counted.only(wanted, visit=visit, instrument=instrument)
 
 
 def _stands(session: Session, study: StudyInUse, at: datetime) -> bool:

@@ -45,6 +45,7 @@ from app.web import (
     today,
     treatment,
     unblinding,
+    verification,
     visits,
     webhooks,
 )
@@ -70,6 +71,7 @@ for door in (
     double,
     coding,
     queries,
+    verification,
     casebook,
     locks,
     randomisation,

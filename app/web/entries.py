@@ -42,7 +42,8 @@ from app.capture.rules import (
 )
 from app.capture.status import EntryStatus
 from app.capture.typed import MISSING, WHY, Typed, missing_code, parse_typed, typed_form
-from app.capture.verification import is_verified, verify_items
+from app.capture.verification.actions import verify_items
+from app.capture.verification.rules import everything, is_verified, ticked
 from app.consent.reads import why_no_consent
 from app.dependencies import (
     LARGEST_UPLOAD,
@@ -89,6 +90,7 @@ from app.web.items import (
 from app.web.pages import pages
 from app.web.queries import STEPS, reply, reply_field, reply_typed, threads_of
 from app.web.shell import errors_of, show, status_of, told_all
+from app.web.verification import fields_of, onwards
 from app.web.visits import planned_visit, typed_day, visit_url
 from app.wording import said, title_of
 
@@ -811,13 +813,16 @@ def verify(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respo
     require(
         here.actor, Permission.ENTRY_VERIFY, site_id=spot.participant.site_id, action="entry.verify", subject=subject
     )
-    everything = here.value("which") == "everything"
     items, left_out = list(here.form.get("item", ())), False
-    if everything and (entry := spot.entry) is not None:
-        # What somebody has just put in question is not verified with the rest; what was verified before stays so.
-        asked = {item for item, some in spot.threads.items() if any(not each["query"].is_closed for each in some)}
-        items = [item for item in entry.values if item not in asked or is_verified(entry, item)]
-        left_out = len(items) < len(entry.values)
+    if (entry := spot.entry) is not None:
+        every = everything(entry)
+        if here.value("which") == "everything":
+            # What somebody has just put in question is not verified with the rest; what was verified before stays so.
+            asked = {item for item, some in spot.threads.items() if any(not each["query"].is_closed for each in some)}
+            items = [item for item in every if item not in asked or is_verified(entry, item)]
+            left_out = len(items) < len(every)
+        else:
+            items = ticked(entry, items, {row["code"] for section in _rows(spot) for row in section["items"]})
     try:
         verify_items(
             here.session,
@@ -832,7 +837,8 @@ def verify(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respo
     except (Invalid, Conflict, Refused) as problem:
         here.refuse(problem)
         return _record_page(spot, problem)
-    return here.redirect(f"{spot.url}/record", done="verified_but_asked" if left_out else "verified")
+    way_on = fields_of(here)
+    return here.redirect(f"{spot.url}/record", **way_on, done="verified_but_asked" if left_out else "verified")
 
 
 @router.post(ENTRY + "/in-error", name="entries.mark_in_error")
@@ -1014,6 +1020,7 @@ def _record_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None
         entry=spot.entry,
         rows=_rows(spot),
         may_verify=may_verify and spot.entry is not None and not spot.entry.is_in_error and not spot.is_locked,
+        onwards=onwards(spot.here),
         # Taking it back is what a mark in error waits for; everything else waits for that.
         may_mark=spot.may_save and spot.entry is not None and spot.lock is None and not spot.is_second,
         refusal=problem.reason if problem is not None and not isinstance(problem, Invalid) else None,
@@ -1155,7 +1162,7 @@ def _differences(spot: Spot, read: Typed, shown: Form) -> list[dict[str, str]]:
     return rows
 
 
-def _rows(spot: Spot) -> list[dict[str, object]]:
+def _rows(spot: Spot) -> list[dict[str, Any]]:
     """What is saved, section by section: label, value in words, unit, why an unexpected value is right."""
     values = spot.entry.values if spot.entry else {}
     reasons = spot.entry.reasons if spot.entry else {}

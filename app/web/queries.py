@@ -138,7 +138,7 @@ def _cell(value: Any) -> object:
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
-def _shortly(visit: Visit) -> str:
+def shortly(visit: Visit) -> str:
     """A visit in a narrow column; one outside the plan has only a number for a short name, and is named in full."""
     return visit.label if unscheduled_number(visit.code) is not None else visit.short or visit.label
 
@@ -180,7 +180,7 @@ def _line(here: Here, query: Query) -> dict[str, Any]:
     item = form.item(query.item) if form else None
     return {
         "query": query,
-        "visit": _shortly(visit) if visit else query.visit,
+        "visit": shortly(visit) if visit else query.visit,
         "form": title_of(form, query.repeat, short=True) if form else query.name,
         "item": item.label if item else query.item,
         "days": _days(here, query),

@@ -154,16 +154,20 @@ DONE = {
     "draft_dropped": "The draft is gone. You see what was saved.",
 }
 
+DAILY = (Permission.PARTICIPANT_SCREEN, Permission.ENTRY_SAVE, Permission.ENTRY_VERIFY)
+"""Whoever does one of these has something to do every day, and Today says what."""
+
 # Label, path below the study, icon, and the permissions of which any one shows it. The first that somebody has is their
 # home: where they land after they signed in.
 NAVIGATION: tuple[tuple[str, str, str, tuple[Permission, ...]], ...] = (
-    ("Today", "/today", "calendar-check", (Permission.PARTICIPANT_SCREEN, Permission.ENTRY_SAVE)),
+    ("Today", "/today", "calendar-check", DAILY),
     ("Treatment", "/treatment", "stethoscope", (Permission.ARM_READ,)),
     ("Participants", "/participants", "users", (Permission.PARTICIPANT_READ,)),
     ("Calendar", "/calendar", "calendar", (Permission.PARTICIPANT_READ,)),
     ("Messages", "/messages", "mail", (Permission.MESSAGE_READ,)),
     ("Safety", "/safety", "heart-pulse", (Permission.SAFETY_READ, Permission.EVENT_REPORT)),
     ("Queries", "/queries", "message-circle-question-mark", (Permission.ENTRY_READ,)),
+    ("Source verification", "/verification", "list-checks", (Permission.ENTRY_VERIFY,)),
     ("Double entry", "/double", "copy", (Permission.ENTRY_READ,)),
     ("Coding", "/coding", "list-checks", (Permission.TEXT_CODE,)),
     ("Sequence", "/sequence", "lock", (Permission.SEQUENCE_DRAW,)),

@@ -11,9 +11,11 @@ from app.capture.casebook.reads import casebooks_due
 from app.capture.queries.reads import waiting
 from app.capture.reads import Progress, UnsignedVisit, progress, unsigned_visits
 from app.capture.rules import named_form
+from app.capture.verification.rules import Figures
 from app.consent.reads import Owed, Unsettled, first_owed, unsettled
 from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import NotAllowed
+from app.foundation.paging import Page
 from app.participants.reads import (
     ParticipantFilter,
     ParticipantRow,
@@ -24,6 +26,7 @@ from app.participants.reads import (
 from app.participants.status import Status
 from app.people.access import Actor, may, require
 from app.people.permissions import Permission
+from app.reports.reads import verification_counted
 from app.safety.waiting import waiting_for
 from app.schedule.appointments.reads import appointments_between
 from app.schedule.appointments.rules import day_span
@@ -48,6 +51,7 @@ SHOWN = 25
 WAITED = (Permission.SAFETY_READ, Permission.DATA_UNLOCK)
 LATELY = timedelta(weeks=4)
 """So long somebody who was screened stands among what there is to do; then the list of participants has them."""
+WORKS = (Permission.PARTICIPANT_SCREEN, Permission.ENTRY_SAVE, Permission.VISIT_RECORD)
 TO_SIGN = 10  # what was signed makes room for the next
 SIGN_AFTER = "sign_after"  # where the list of what waits for a signature goes on
 
@@ -102,19 +106,14 @@ def today(here: PageInStudy) -> Response:
     by = narrowed(here.actor, places.chosen)
     study, definition = here.the_study, here.the_study.definition
     latest = max((places.today(here, each.id) for each in places.sites), default=places.today(here))
-    due = visits_due(
-        here.session,
-        study,
-        by=by,
-        today=latest,
-        until=latest + SOON,
-        kinds=[VisitKind.BASELINE, VisitKind.ASSESSMENT],
-        cursor=here.request.query_params.get("after") or None,
-    )
     first_page = not here.request.query_params.get("after")
-    consents = unsettled(here.session, study, by=by, since=here.now - LATELY, most=SHOWN) if first_page else []
-    lines, earlier = _on_the_way(here, by, latest - LATELY, consents) if first_page else ([], {})
-    owed, countersign = _owed(here, places, by) if first_page else ([], [])
+    # Whoever only verifies holds no visits and screens nobody: what those who do have to do is not for them.
+    works = not may(by, Permission.ENTRY_VERIFY) or any(may(by, each) for each in WORKS)
+    begins = first_page and works
+    consents = unsettled(here.session, study, by=by, since=here.now - LATELY, most=SHOWN) if begins else []
+    due = _due(here, by, latest) if works else Page([])
+    lines, earlier = _on_the_way(here, by, latest - LATELY, consents) if begins else ([], {})
+    owed, countersign = _owed(here, places, by) if begins else ([], [])
     rows = [{**_visit(here, places, each), "lost": each.participant_status == Status.LOST} for each in due.rows]
     path = f"/{study.code}/today"
     waits = waiting_for(here.session, study, by=by) if first_page and any(may(by, each) for each in WAITED) else None
@@ -127,7 +126,9 @@ def today(here: PageInStudy) -> Response:
         places,
         "today/today.html",
         root=f"/{study.code}",
-        booked=_booked(here, by, places) if first_page else [],
+        works=works,
+        to_verify=_to_verify(here, by) if first_page else None,
+        booked=_booked(here, by, places) if begins else [],
         due=rows,
         late=sum(1 for row in rows if row["status"] == "late"),
         older=address(path, {}, after=due.next) if due.next else None,
@@ -156,6 +157,26 @@ def today(here: PageInStudy) -> Response:
         may_screen=may(by, Permission.PARTICIPANT_SCREEN),
         several=len(places.sites) > 1 and places.chosen is None,
     )
+
+
+def _due(here: Here, by: Actor, latest: date) -> Page[DueVisit]:
+    return visits_due(
+        here.session,
+        here.the_study,
+        by=by,
+        today=latest,
+        until=latest + SOON,
+        kinds=[VisitKind.BASELINE, VisitKind.ASSESSMENT],
+        cursor=here.request.query_params.get("after") or None,
+    )
+
+
+def _to_verify(here: Here, by: Actor) -> Figures | None:
+    """How much this person has to compare with its source; None for whoever verifies nothing."""
+    if not may(by, Permission.ENTRY_VERIFY):
+        return None
+    kept = here.request.app.state.counts
+    return verification_counted(here.session, here.the_study, kept, by=by, now=here.now).in_all()
 
 
 def _booked(here: Here, by: Actor, places: Places) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "copies_by_mail"
-down_revision = "draft_pages"
+down_revision = "to_verify"
 branch_labels = None
 depends_on = None
 

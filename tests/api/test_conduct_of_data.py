@@ -118,6 +118,39 @@ def test_the_list_of_participants_counts_their_queries_as_the_list_of_queries_do
     coordinator.refused(422, "GET", "/participants", params={"queries": "closed"})
 
 
+@pytest.mark.requirement("E6-9")
+def test_what_is_to_be_verified_is_listed_and_counted_over_rest(clients):
+    monitor, site = clients["monitor"], clients["assessor"]
+
+    def listed(**params):
+        found = monitor.done("GET", "/verification", params=params)["items"]
+        return [(each["participant"], each["visit"], each["instrument"], each["state"]) for each in found]
+
+    def counted(**params):
+        found = monitor.done("GET", "/verification/counts", params=params)
+        assert sum(each["total"] for each in found["sites"]) == found["in_all"]["total"]
+        return {name: found["in_all"][name] for name in ("to_verify", "verified", "changed", "percent")}
+
+    place = ("M-001", "week18", "pain")
+    assert listed() == listed(state="to_verify") == [(*place, "unverified")]
+    assert counted() == {"to_verify": 1, "verified": 0, "changed": 0, "percent": 0}
+    noted = {"values": {**PAIN, "pain_note": "worse"}, "base_version": 1, "why": "Left out"}
+    site.done("PUT", ENTRY, noted)
+    monitor.done("PUT", f"{ENTRY}/verification", {"version": 2})
+    assert (listed(state="to_verify"), listed(state="verified")) == ([], [(*place, "verified")])
+    assert counted(visit="week18", instrument="pain") == {"to_verify": 0, "verified": 1, "changed": 0, "percent": 100}
+    assert counted(visit="baseline")["percent"] is None
+    site.done("PUT", ENTRY, {"values": PAIN, "base_version": 2, "why": "Of somebody else"})
+    (row,) = monitor.done("GET", "/verification", params={"state": "changed", "participant": "M-001"})["items"]
+    assert (row["answers"], row["verified"], row["changed"], row["has_query"]) == (2, 2, 1, False)
+    assert counted() == {"to_verify": 1, "verified": 0, "changed": 1, "percent": 0}
+    assert monitor.done("PUT", f"{ENTRY}/verification", {"version": 3})["whole"], "also that the answer is gone"
+    assert listed(state="to_verify") == []
+    monitor.refused(422, "GET", "/verification", params={"state": "signed"})
+    clients["clinician"].refused(403, "GET", "/verification")
+    clients["clinician"].refused(403, "GET", "/verification/counts")
+
+
 @pytest.mark.requirement("SEC-10", "E6-12", "P11-f")
 def test_what_is_locked_is_opened_by_two_over_rest(clients):
     manager, site = clients["data_manager"], clients["assessor"]

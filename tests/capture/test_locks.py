@@ -28,7 +28,8 @@ from app.capture.locks.reads import locks_of, locks_page
 from app.capture.locks.rules import Kind, Standing, why_not_lock
 from app.capture.queries.actions import answer_query, close_query, raise_query
 from app.capture.reads import ENTRY, draft_of, entries_with_values, entry_of
-from app.capture.verification import is_verified, is_wholly_verified, verify_items, was_verified
+from app.capture.verification.actions import verify_items
+from app.capture.verification.rules import is_verified, is_wholly_verified, was_verified
 from app.foundation.database import Database
 from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Problem, Refused
 from app.participants.models import Participant

@@ -16,7 +16,7 @@ from app.capture.checks import affected, is_tied
 from app.capture.queries.actions import raise_query
 from app.capture.queries.reads import queries_of
 from app.capture.rules import form_name, named_form, signature_holds
-from app.capture.verification import verify_items
+from app.capture.verification.actions import verify_items
 from app.foundation.database import Database
 from app.foundation.errors import Conflict, Invalid, Refused
 from app.randomisation.reads import EACH_COMPLETE

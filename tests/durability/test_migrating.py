@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, MetaData, event, insert, inspect, select, text
+from sqlalchemy import Connection, MetaData, Table, event, insert, inspect, select, text
 from sqlmodel import Session
 
 from app.audit.verify import verify
@@ -164,3 +164,35 @@ def test_everything_that_was_comes_through_the_migrations_interrupted_or_not(ear
     assert set(names) > set(before[0])
     assert content == before[2]
     reads_as_it_was(earlier)
+
+
+def test_where_an_entry_stands_in_verification_is_told_by_what_was_verified_of_it(earlier: Earlier) -> None:
+    standing = {
+        "nothing": ("{}", None, "unverified"),
+        "some": ('{"pain_nrs":{"by":"m"}}', None, "unverified"),
+        "changed": ('{"changed":{"by":"m"},"pain_nrs":{"by":"m","changed":2}}', None, "changed"),
+        "whole": ('{"changed":{"by":"m"}}', NOW, "verified"),  # an item may be called so
+        "changed once": ('{"changed":{"by":"m"}}', None, "unverified"),
+    }
+    with earlier.database.engine.begin() as connection:
+        config = Config(ROOT / "alembic.ini")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "draft_pages")
+        entry = Table("entry", MetaData(), autoload_with=connection)
+        (one,) = connection.execute(select(entry).limit(1)).mappings().all()
+        kept = {column: said for column, said in one.items() if column != "id"}
+        for name, (verified, at, _) in standing.items():
+            connection.execute(insert(entry).values({**kept, "visit": name, "verified": verified, "verified_at": at}))
+        connection.execute(insert(entry).values({**kept, "visit": "empty", "values": "{}", "verified": "{}"}))
+    migrate(earlier.database)
+    with earlier.database.engine.connect() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT e.visit, e.verification, e.site_id = p.site_id FROM entry e "
+                "JOIN participant p ON p.id = e.participant_id"
+            )
+        ).all()
+    found = {row[0]: row[1] for row in rows}
+    assert all(row[2] for row in rows), "each at the site of its participant"
+    assert {name: found[name] for name in standing} == {name: said for name, (_, _, said) in standing.items()}
+    assert found["empty"] is None

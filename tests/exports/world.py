@@ -88,6 +88,7 @@ def entry(
         **{
             "study_id": study.id,
             "participant_id": row.id,
+            "site_id": row.site_id,
             "visit": visit,
             "instrument": instrument,
             "study_version_id": study.version_id,

@@ -38,6 +38,7 @@ ELSEWHERE = {
     "/reconsents": "/participants/{code}/consents/{consent_id}",
     "/visits-due": "/participants/{code}/visits/{visit}",
     "/appointments": "/participants/{code}/appointments/{number}",
+    "/verification": "/participants/{code}/visits/{visit}/entries/{instrument}",
     "/casebooks-due": "/participants/{code}/casebook",
     "/participants/{code}/entries": "/participants/{code}/visits/{visit}/entries/{instrument}",
     "/participants/{code}/visits/{visit}/entries/{instrument}/repeats": (

@@ -279,6 +279,8 @@ WHO: dict[str, Who] = {
     # queries
     "queries.queries": P.ENTRY_READ,
     "queries.file": P.ENTRY_READ,
+    "verification.entries": P.ENTRY_READ,
+    "verification.file": P.ENTRY_READ,
     "queries.item": P.ENTRY_READ,
     "queries.raise": P.QUERY_RAISE,
     "queries.show": P.ENTRY_READ,
@@ -606,6 +608,8 @@ WHO: dict[str, Who] = {
     "api.terms": P.TEXT_CODE,
     "api.coding_agreement": P.AGREEMENT_READ,
     "api.queries": P.ENTRY_READ,
+    "api.verification": P.ENTRY_READ,
+    "api.verification_counts": P.ENTRY_READ,
     "api.query": P.ENTRY_READ,
     "api.raise_query": P.QUERY_RAISE,
     "api.answer_query": P.QUERY_ANSWER,

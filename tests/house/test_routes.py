@@ -120,6 +120,7 @@ NO_PAGE = {
     "coding.code_form": "leads to the text",
     "coding.reconcile_form": "leads to the text",
     "queries.file": "a file",
+    "verification.file": "a file",
     "queries.show": "leads to the answer",
     "queries.answer_form": "leads to the answer",
     "queries.requery_form": "leads to the answer",

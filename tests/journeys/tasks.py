@@ -163,11 +163,24 @@ def raise_query(hand: Hand) -> None:
 
 
 def verify(hand: Hand) -> None:
-    """A whole form that agrees with its source."""
+    """A whole form that agrees with its source, found by its participant."""
     find_participant(hand, "R-0048")
     hand.press(_main(hand).locator("a[href$='/week18/entries/pain']").first)
     hand.press(_button(hand, "All of it agrees with the source"))
     _arrived(hand.page, "done=")
+
+
+def verify_the_next(hand: Hand) -> None:
+    """From Today to the list, the first form of it, and on to the next: which then is what the page shows."""
+    hand.press(_link(hand, re.compile("not yet verified")))
+    hand.press(_main(hand).locator("tbody a[href*='verifying=']").first)
+    hand.press(_button(hand, "All of it agrees with the source"))
+    _arrived(hand.page, "done=verified")
+    before = hand.page.url
+    hand.press(_link(hand, re.compile("^Next: R-"), within="body"))
+    hand.page.wait_for_url(lambda url: url != before)
+    expect(_button(hand, "All of it agrees with the source")).to_be_visible()
+    expect(_link(hand, "To the list", within="body")).to_be_visible()
 
 
 def answer_query(hand: Hand) -> None:
@@ -358,6 +371,7 @@ TASKS = (
     Task("sign a whole visit", "assessor", sign_visit),
     Task("enter and sign all ten forms of week 18", "assessor", enter_visit),
     Task("verify a form", "monitor", verify),
+    Task("verify the first of the list, and open the next", "monitor", verify_the_next),
     Task("raise a query", "monitor", raise_query),
     Task("close an answered query", "monitor", close_query),
     Task("answer a query", "coordinator", answer_query),

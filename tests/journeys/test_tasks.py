@@ -37,6 +37,7 @@ MOST_KEYS = {
     "sign a whole visit": 24,
     "enter and sign all ten forms of week 18": 333,
     "verify a form": 32,
+    "verify the first of the list, and open the next": 53,
     "raise a query": 37,
     "close an answered query": 33,
     "answer a query": 33,
@@ -53,6 +54,7 @@ MOST_CLICKS = {
     "answer a visit's questions by link": 17,
     "enter and sign all ten forms of week 18": 126,
     "close an answered query": 4,
+    "verify the first of the list, and open the next": 5,
     "sign a casebook": 7,
 }
 

@@ -40,7 +40,7 @@ from app.capture.queries.rules import TRANSITIONS as QUERY_STEPS
 from app.capture.queries.rules import Step as QueryStep
 from app.capture.reads import ENTRY, answers_of, entries_with_values
 from app.capture.rules import EntryState, signature_holds
-from app.capture.verification import verify_items
+from app.capture.verification.actions import verify_items
 from app.consent.actions import record_consent
 from app.foundation.database import table_of
 from app.foundation.errors import Problem

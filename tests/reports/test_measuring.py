@@ -108,6 +108,7 @@ def _entry(
     made = Entry(
         study_id=study.id,
         participant_id=of.id or 0,
+        site_id=of.site_id,
         visit=visit,
         instrument="mood",
         study_version_id=study.version_id,

@@ -106,6 +106,7 @@ def entry(
     made = Entry(
         study_id=study.id,
         participant_id=of.id or 0,
+        site_id=of.site_id,
         visit=visit,
         instrument=form,
         study_version_id=study.version_id,

@@ -368,6 +368,7 @@ def test_a_visit_outside_its_window_and_late_entries(trial: Safe):
             insert(ENTRY).values(
                 study_id=trial.study.id,
                 participant_id=trial.someone.id,
+                site_id=trial.someone.site_id,
                 visit="week18",
                 instrument=instrument,
                 study_version_id=trial.study.version_id,

@@ -5,7 +5,7 @@ import io
 from typing import Any
 
 import pytest
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from sqlalchemy import func, select
 
 from app.capture.models import DataQuery
@@ -29,7 +29,7 @@ def world(shared_database: Database) -> World:
     return world
 
 
-def words(soup: BeautifulSoup) -> str:
+def words(soup: Tag) -> str:
     return " ".join(soup.get_text(" ").split())
 
 

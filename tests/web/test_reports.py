@@ -256,6 +256,7 @@ def odd(shared_database: Database) -> World:
                 said = {**{f"rating{n}": each for n, each in enumerate(ratings)}, "weight": weight}
                 rows.append(
                     {"study_id": made.study.id, "participant_id": of.id, "visit": visit, "instrument": "mood"}
+                    | {"site_id": of.site_id}
                     | {"study_version_id": made.study.version_id, "status": "complete", "values": json.dumps(said)}
                     | {"created_at": NOW, "created_by": "test", "saved_at": NOW, "saved_by": "test"}
                 )

@@ -37,7 +37,7 @@ def words(browser, path: str = TODAY) -> str:
         ("assessor", "/mini/today"),
         ("investigator", "/mini/today"),
         ("data_manager", "/mini/participants"),
-        ("monitor", "/mini/participants"),
+        ("monitor", "/mini/today"),
         ("clinician", "/mini/treatment"),
         ("statistician", "/mini/sequence"),
         ("administrator", "/mini/study"),

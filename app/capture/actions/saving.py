@@ -16,7 +16,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
-from app.capture import verification
 from app.capture.actions.drafts import drop_draft
 from app.capture.actions.following import follow, unexplained_findings
 from app.capture.actions.place import About, held_entry, open_form, pair_of, refuse_closed, refuse_if
@@ -33,6 +32,8 @@ from app.capture.queries.actions import answer_query
 from app.capture.reads import ENTRY, SIGNATURE, entry_of
 from app.capture.rules import CLOCK_SET, IN_ERROR, EntryState, ItemChange, canonical, changes, still_open
 from app.capture.status import EntryStatus
+from app.capture.verification import actions as verification
+from app.capture.verification.rules import Said, State, state_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
 from app.participants.models import Participant
 from app.people.access import Actor, require
@@ -291,13 +292,14 @@ def _store(
     values: Mapping[str, object],
     judgement: Judgement,
     status: EntryStatus,
-    verified: Mapping[str, object],
+    verified: Said,
     *,
     by: Actor,
     now: datetime,
     typed_at: datetime | None,
 ) -> int | None:
     """Write the row; its id, or None when somebody else's first version is there meanwhile."""
+    state = state_of(values, verified)
     row: dict[str, Any] = {
         "study_version_id": about.study.version_id,
         "status": status,
@@ -306,16 +308,20 @@ def _store(
         "saved_at": now,
         "saved_by": by.username,
         "typed_at": typed_at,
+        "verification": state,
     }
     if entry is not None:
         row |= {"version": entry.version + 1, **dict.fromkeys(SIGNATURE)}
         if entry.verified:
-            row |= {"verified": canonical(verified), "verified_at": None}
+            # What is left is verified still, when all that changed is a reason, or an answer that never was.
+            whole = entry.verified_at or now if state is State.VERIFIED else None
+            row |= {"verified": canonical(verified), "verified_at": whole}
         session.execute(_UPDATE, {"entry_id": entry.id, **row})
         return entry.id
     row |= {
         "study_id": about.study.id,
         "participant_id": about.participant_id,
+        "site_id": about.participant.site_id,
         "visit": about.visit,
         "instrument": about.instrument,
         "repeat": about.repeat,

@@ -1,6 +1,7 @@
 """Was an answer compared with its source? A monitor marks it as verified; a later change ends that, and says so."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,26 +12,15 @@ from app.audit.actions import Change, record
 from app.capture.locks.reads import refuse_locked
 from app.capture.reads import ENTRY, entry_of
 from app.capture.rules import IN_ERROR, EntryState, canonical, form_name
+from app.capture.verification.rules import CHANGED, State, is_verified, state_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.participants.models import Participant
 from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
 
-CHANGED = "changed"  # the version in which a verified answer changed
-
 _UPDATE = update(ENTRY).where(ENTRY.c.id == bindparam("entry_id", type_=Integer))
 _HELD = select(ENTRY.c.id).where(ENTRY.c.id == bindparam("entry_id", type_=Integer)).with_for_update()
-
-
-def is_verified(entry: EntryState, item: str) -> bool:
-    """Whether this answer was compared with its source, and is what it was then."""
-    return item in entry.verified and CHANGED not in entry.verified[item]
-
-
-def was_verified(entry: EntryState, item: str) -> bool:
-    """Whether this answer was verified once and has changed since."""
-    return item in entry.verified and CHANGED in entry.verified[item]
 
 
 def verify_items(
@@ -64,7 +54,8 @@ def verify_items(
     session.execute(_HELD, {"entry_id": entry.id})
     entry = entry_of(session, participant.id, visit, instrument, repeat)
     assert entry is not None
-    unknown = [item for item in items if item not in entry.values and form.item(item) is None]
+    known = {*entry.values, *entry.verified}
+    unknown = [item for item in items if item not in known and form.item(item) is None]
     if unknown:
         raise Invalid([FieldProblem("items", "unknown", f"{form.label} does not ask for “{unknown[0]}”. Take it out.")])
     if entry.version != version:
@@ -85,19 +76,15 @@ def verify_items(
             log.append(_change("entry.verification_withdrawn", entry, item, old=entry.values.get(item)))
     if not log:
         return entry
-    made = EntryState(**{**entry.__dict__, "verified": verified})
-    whole = now if is_wholly_verified(made) else None
-    session.execute(_UPDATE, {"entry_id": entry.id, "verified": canonical(verified), "verified_at": whole})
+    state = state_of(entry.values, verified)
+    whole = now if state is State.VERIFIED else None
+    row = {"verified": canonical(verified), "verified_at": whole, "verification": state}
+    session.execute(_UPDATE, {"entry_id": entry.id, **row})
     record(session, study.code, log, by=by, now=now)
-    return EntryState(**{**made.__dict__, "verified_at": whole})
+    return replace(entry, verified=verified, verified_at=whole, verification=state)
 
 
-def is_wholly_verified(entry: EntryState) -> bool:
-    """Whether every answer of an entry is verified."""
-    return bool(entry.values) and all(is_verified(entry, item) for item in entry.values)
-
-
-def after_change(entry: EntryState, moved: Collection[str]) -> tuple[Mapping[str, object], list[Change]]:
+def after_change(entry: EntryState, moved: Collection[str]) -> tuple[Mapping[str, dict[str, Any]], list[Change]]:
     """What stays verified of an entry when these of its items change, and what the log says of the others."""
     verified: dict[str, dict[str, Any]] = dict(entry.verified)
     log = []

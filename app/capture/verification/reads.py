@@ -1,0 +1,224 @@
+"""What is to be verified? A page of entries at my sites by where they stand, and how many there are in all."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, exists, func, not_, select, tuple_, union_all
+from sqlmodel import Session
+
+from app.capture.double.reads import has_withheld, is_awaited
+from app.capture.groups import cells_of
+from app.capture.in_use import in_use
+from app.capture.locks.reads import LOCK
+from app.capture.locks.rules import Kind
+from app.capture.reads import ENTRY, PARTICIPANT, QUERY, SITE
+from app.capture.rules import form_name
+from app.capture.verification.rules import CHANGED, Counted, Entries, Place, State
+from app.foundation import paging
+from app.foundation.errors import FieldProblem, Invalid
+from app.people.access import Actor, require, sites_for
+from app.people.permissions import Permission
+from app.studies.in_use import StudyInUse
+
+MOST_SITES = 20
+"""Of so many sites each is looked into by itself; of more all of the study is, and the others are passed over."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which entries somebody looks for; None means any. `standing`: what is to be verified, changed or never was."""
+
+    state: State | None = None
+    standing: bool = False
+    visit: str | None = None
+    instrument: str | None = None
+    participant: str | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One entry, and what is verified of it.
+
+    Of `answers` answers so many are `verified`; `changed` were verified, and have changed or gone since. `after` is
+    where the list goes on behind it. `is_locked`: nobody can verify it until somebody unlocks it.
+    """
+
+    id: int
+    participant: str
+    participant_id: int
+    site: str
+    site_id: int
+    visit: str
+    instrument: str
+    repeat: int
+    state: State
+    status: str
+    version: int
+    answers: int
+    verified: int
+    changed: int
+    has_query: bool
+    is_locked: bool
+    saved_at: datetime
+    saved_by: str
+    verified_at: datetime | None
+    after: str
+
+    @property
+    def name(self) -> str:
+        """How the form is named at its visit."""
+        return form_name(self.instrument, self.repeat)
+
+
+# Built once: putting a SELECT together takes longer than running it.
+_LINES = (
+    select(
+        *(
+            ENTRY.c[name]
+            for name in ("id", "participant_id", "visit", "instrument", "repeat", "status", "version", "verification")
+        ),
+        *(ENTRY.c[name] for name in ("saved_at", "saved_by", "verified_at", "values", "verified", "site_id")),
+        PARTICIPANT.c.code.label("participant"),
+        SITE.c.code.label("site"),
+        exists()
+        .where(
+            QUERY.c.participant_id == ENTRY.c.participant_id,
+            QUERY.c.visit == ENTRY.c.visit,
+            QUERY.c.instrument == ENTRY.c.instrument,
+            QUERY.c.repeat == ENTRY.c.repeat,
+            QUERY.c.closed_at.is_(None),
+        )
+        .label("has_query"),
+        exists()
+        .where(
+            LOCK.c.study_id == ENTRY.c.study_id,
+            LOCK.c.participant_key.in_((0, ENTRY.c.participant_id)),
+            LOCK.c.visit_key.in_(("", ENTRY.c.visit)),
+            LOCK.c.kind == Kind.LOCKED,
+            LOCK.c.lifted_at.is_(None),
+        )
+        .label("is_locked"),
+    )
+    .join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id)
+    .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+)
+_KEY = ("verification", "participant_id", "id")
+
+
+def verification_page(
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    wanted: Wanted = Wanted(),
+    cursor: str | None = None,
+    limit: int | None = None,
+) -> paging.Page[Line]:
+    """One page of the entries with answers at the person's sites, in one statement: what has changed since it was
+    verified first, and within each state participant by participant.
+
+    Without those in error, those withdrawn from use, and those that wait for their second entry.
+    """
+    require(by, Permission.ENTRY_READ)
+    size = paging.page_size(limit)
+    place, backwards = _place(cursor) if cursor else (None, False)
+    query = _LINES.where(*_standing(study), *_wanted(study, wanted))
+    if place is not None:
+        key, here = tuple_(*(ENTRY.c[name] for name in _KEY)), tuple_(*place)
+        query = query.where(key < here if backwards else key > here)
+    branches = [_ordered(query.where(at), ENTRY.c, backwards).limit(size + 1) for at in _places(study, by)]
+    if not branches:
+        return paging.Page([])
+    if len(branches) == 1:
+        (statement,) = branches
+    else:
+        rows = union_all(*(select(each.subquery()) for each in branches)).subquery()
+        statement = _ordered(select(rows), rows.c, backwards).limit(size + 1)
+    found = session.execute(statement).mappings().all()
+    page = paging.page_of(found, size, _key_of, cursor=cursor, backwards=backwards)
+    return page.made(_line)
+
+
+def count(session: Session, study: StudyInUse, *, now: datetime) -> Counted:
+    """How many entries stand where, of all sites, in two statements; for nobody before it is narrowed to theirs."""
+    places = session.execute(select(SITE.c.id, SITE.c.code, SITE.c.name).where(SITE.c.study_id == study.id))
+    sites = tuple(Place(*row) for row in places)
+    keys = (ENTRY.c.site_id, ENTRY.c.visit, ENTRY.c.instrument, ENTRY.c.verification)
+    query = (
+        select(*keys, func.count())
+        .join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id)
+        .where(*_standing(study), ENTRY.c.study_id == study.id, ENTRY.c.verification.is_not(None))
+        .group_by(*keys)
+    )
+    rows = session.execute(query)
+    return Counted(now, sites, tuple(Entries(row[0], row[1], row[2], State(row[3]), row[4]) for row in rows))
+
+
+def _standing(study: StudyInUse) -> tuple[ColumnElement[bool], ...]:
+    """Neither in error nor withdrawn from use. Of two entries of one form the first is not looked at before the second
+    is there: whoever verifies compares what both come to."""
+    conditions = in_use(study)
+    return (*conditions, not_(is_awaited(ENTRY.c.id))) if has_withheld(study) else conditions
+
+
+def _wanted(study: StudyInUse, wanted: Wanted) -> list[ColumnElement[bool]]:
+    state: Any = ENTRY.c.verification
+    # A range, not a list of values: of a list PostgreSQL would sort what the index has in order.
+    last = State.UNVERIFIED if wanted.standing else State.VERIFIED
+    narrowed = [state == wanted.state if wanted.state else state <= last]
+    if wanted.visit is not None:
+        narrowed.append(ENTRY.c.visit == wanted.visit)
+    if wanted.instrument is not None:
+        narrowed.append(ENTRY.c.instrument == wanted.instrument)
+    if wanted.participant is not None:
+        theirs = select(PARTICIPANT.c.id).where(
+            PARTICIPANT.c.study_id == study.id, PARTICIPANT.c.code == wanted.participant
+        )
+        narrowed.append(ENTRY.c.participant_id == theirs.correlate(None).scalar_subquery())
+    return narrowed
+
+
+def _places(study: StudyInUse, by: Actor) -> list[ColumnElement[bool]]:
+    """Where to look, each place with an index of its own order: the whole study, or each of the person's sites."""
+    mine = sites_for(by, Permission.ENTRY_READ)
+    if mine is None:
+        return [ENTRY.c.study_id == study.id]
+    if len(mine) > MOST_SITES:
+        return [and_(ENTRY.c.study_id == study.id, ENTRY.c.site_id.in_(sorted(mine)))]
+    return [ENTRY.c.site_id == each for each in sorted(mine)]
+
+
+def _ordered(query: Select[Any], columns: Any, backwards: bool) -> Select[Any]:
+    keys = [columns[name] for name in _KEY]
+    return query.order_by(*(each.desc() if backwards else each.asc() for each in keys))
+
+
+def _key_of(row: Any) -> tuple[str, int, int]:
+    return row["verification"], row["participant_id"], row["id"]
+
+
+def _place(cursor: str) -> tuple[tuple[str, int, int], bool]:
+    (state, participant_id, number), backwards = paging.decode(cursor, 3, str, int, int)
+    if state not in set(State):
+        message = "This page link belongs to another list. Start again from the first page."
+        raise Invalid([FieldProblem("cursor", "cursor", message)])
+    return (state, participant_id, number), backwards
+
+
+def _line(row: Any) -> Line:
+    answered, said = cells_of(json.loads(row["values"])), json.loads(row["verified"])
+    kept = {name: row[name] for name in Line.__dataclass_fields__ if name in row and name != "verified"}
+    return Line(
+        **{
+            **kept,
+            "state": State(row["verification"]),
+            "answers": len(answered),
+            "verified": sum(1 for item in answered if item in said and CHANGED not in said[item]),
+            "changed": sum(1 for each in said.values() if CHANGED in each),
+            "has_query": bool(row["has_query"]),
+            "is_locked": bool(row["is_locked"]),
+            "after": paging.encode(*_key_of(row)),
+        }
+    )
