@@ -54,6 +54,7 @@ PUT_BACK = (
     "studies/rules/changes.py",
     "studies/rules/blinding.py",
     "studies/drafts/actions.py",
+    "studies/drafts/copying.py",
     "studies/drafts/new_study.py",
     "studies/drafts/rules.py",
 )

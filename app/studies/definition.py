@@ -18,6 +18,7 @@ CODE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 Code = Annotated[str, StringConstraints(pattern=f"^{CODE.pattern}$")]
 AnyCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=400, strip_whitespace=True)]
+Heading = Annotated[str, StringConstraints(max_length=400, strip_whitespace=True)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")]
 ExpressionText = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 
@@ -211,7 +212,9 @@ class InstrumentText(Part):
     short: str | None = Field(default=None, max_length=16)
     recall: str | None = None
     licence: str | None = Field(default=None, description="Whose words these are.")
-    sections: tuple[Label, ...] = Field(default=(), description="The headings of the sections, in order.")
+    sections: tuple[Heading, ...] = Field(
+        default=(), description="The headings of the sections, in order; empty where it stays as the study words it."
+    )
     items: tuple[ItemText, ...] = ()
 
 

@@ -1,15 +1,16 @@
 """Which values of a study file are edited as fields, and how is each shown and read? For those who write no YAML.
 
-Everything else of the file stays as it is: a changed field is changed in the text itself (`studies.drafts.editing`).
+Instruments have their fields in `draft_forms`. Everything else of a file stays as it is: a changed field is changed in
+the text itself (`studies.drafts.editing`).
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.foundation.errors import FieldProblem, Invalid
-from app.studies.definition import ItemType
+from app.studies.drafts.copying import in_short
 from app.studies.drafts.editing import (
     REMOVED,
     CannotEdit,
@@ -17,10 +18,13 @@ from app.studies.drafts.editing import (
     data_of,
     edited,
     exchanged,
+    inserted,
     moved,
+    with_inserted,
     with_value,
 )
 from app.studies.drafts.folder import said_in_yaml
+from app.studies.importing.codes import Codes
 
 NAME = "v."
 """What stands before the way to a value in the name of its field."""
@@ -60,6 +64,15 @@ _NEEDED = frozenset({"code", "label", "name", "title", "short_title", "version",
 
 
 @dataclass(frozen=True)
+class Also:
+    """Another row that can be added to a list, made from what stands around the list."""
+
+    verb: str
+    label: str
+    make: Callable[[Any], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
 class Rows:
     """A list of the file whose entries are edited row by row. `one` is what an added row says."""
 
@@ -73,6 +86,13 @@ class Rows:
     hint: str = ""
     usual: tuple[Mapping[str, str], ...] = ()
     """What holds while the file says nothing: written down before the first row is added, so that nothing is lost."""
+    beside: str = ""
+    """The field that is told beside the title of a row."""
+    names: bool = False
+    """Whether the code of a row is made from its label until somebody writes one."""
+    copies: bool = False
+    """Whether a row can be copied, and another one added straight below it."""
+    also: tuple[Also, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,6 +115,11 @@ class Drawn:
     inner: tuple["DrawnRows", ...] = ()
     first: bool = False
     last: bool = False
+    beside: str = ""
+
+    def is_about(self, names: Collection[str]) -> bool:
+        """Whether one of these ways, or names of fields, leads to this row or into it."""
+        return any(f"{name.removeprefix(NAME)}.".startswith(f"{self.way}.") for name in names)
 
 
 @dataclass
@@ -116,41 +141,6 @@ def flag(way: str, label: str, hint: str = "", *, otherwise: str = "false", only
 
 _CODE = Asked("code", "Code")
 _LABEL = Asked("label", "Label")
-
-
-def instrument() -> Sheet:
-    """An instrument: its sections, and the questions of each."""
-    respondents = tuple((one, one.capitalize()) for one in ("assessor", "participant", "coordinator"))
-    items = Rows(
-        "items",
-        "Questions",
-        "Add a question",
-        (
-            _CODE,
-            _LABEL,
-            Asked("type", "Type", SELECT, tuple((kind.value, kind.value.replace("_", " ")) for kind in ItemType)),
-            Asked("hint", "Hint"),
-            Asked("unit", "Unit"),
-            Asked("required", "Required", SELECT, (("", "Yes"), ("false", "No"))),
-            Asked("min", "Lowest"),
-            Asked("max", "Highest"),
-            Asked("choices", "Choices", CHOICES),
-            Asked("shown_if", "Asked if", AREA),
-            Asked("calculation", "Calculation", AREA),
-            Asked("checks", "Checks", CHECKS),
-        ),
-        {"code": "item", "label": "New question", "type": "integer"},
-    )
-    first = {"items": [{"code": "item", "label": "New question", "type": "integer"}]}
-    sections = Rows("sections", "Sections", "Add a section", (Asked("label", "Heading"),), first, inner=(items,))
-    fields = (
-        _LABEL,
-        Asked("short", "Short label"),
-        Asked("respondent", "Answered by", SELECT, respondents),
-        Asked("source", "Source"),
-        Asked("recall", "Looks back over"),
-    )
-    return Sheet("Instrument", fields, (sections,))
 
 
 # What stands in a field
@@ -262,14 +252,17 @@ def drawn_rows(rows: Rows, data: Any, prefix: str, form: Mapping[str, Sequence[s
     for place, entry in enumerate(entries):
         said = entry if isinstance(entry, dict) else {}
         title = str(said.get("label") or said.get("name") or said.get("code") or place + 1)
+        fields = drawn_fields(rows.fields, data, f"{way}.{place}.", form)
+        told = next((each for each in fields if each["asked"].way == rows.beside), None)
         made.drawn.append(
             Drawn(
                 f"{way}.{place}",
                 title,
-                drawn_fields(rows.fields, data, f"{way}.{place}.", form),
+                fields,
                 tuple(drawn_rows(each, data, f"{way}.{place}.", form) for each in rows.inner),
                 first=place == 0,
                 last=place == len(entries) - 1,
+                beside=dict(told["asked"].options).get(told["text"], told["text"]) if told else "",
             )
         )
     return made
@@ -316,12 +309,38 @@ class NeedsRewriting(CannotEdit):
     """Some change cannot be made in the text as it is written. The file can be written anew, without its comments."""
 
 
+@dataclass(frozen=True)
+class Changed:
+    """A text with what was typed, and the row that somebody is at then."""
+
+    text: str
+    at: str = ""
+    is_new: bool = False
+
+
 def changed_text(
     sheet: Sheet, text: str, form: Mapping[str, Sequence[str]], act: str = "", *, rewrite: bool = False
 ) -> str:
-    """The text with every field as typed, and then with a row added, moved or taken out (`add:visits`, `up:visits.2`).
+    """The text of `changed`, for a file whose rows have codes of their own."""
+    return changed(sheet, text, form, act, rewrite=rewrite).text
 
-    Comments, order and whatever no field shows stay. Invalid names the fields that cannot be read.
+
+def changed(
+    sheet: Sheet,
+    text: str,
+    form: Mapping[str, Sequence[str]],
+    act: str = "",
+    *,
+    taken: Collection[str] = (),
+    elsewhere: str = "",
+    rewrite: bool = False,
+) -> Changed:
+    """The text with every field as typed, and then with a row added, copied, moved or taken out.
+
+    `act` is a verb and the way it is about: add:visits, after:visits.2 (one more below it), copy:, up:, down:, remove:,
+    or keep: to stay there. `taken` are codes that no new row may have, `elsewhere` the texts of other files: a code
+    that one of them names stays. Comments, order and whatever no field shows stay. Invalid names the fields that cannot
+    be read.
     """
     data = data_of(text)
     if data is None:
@@ -342,8 +361,45 @@ def changed_text(
             if value == before.split("\n"):
                 continue
         text = _set_list(text, _way(dotted), value, rewrite=rewrite)
+    for rows in sheet.lists:
+        text = _named(rows, text, data, "", {*taken}, elsewhere, rewrite=rewrite)
     verb, _, dotted = act.partition(":")
-    return _acted(sheet, text, verb, dotted, rewrite=rewrite) if dotted else text
+    return _acted(sheet, text, verb, dotted, {*taken}, rewrite=rewrite) if dotted else Changed(text)
+
+
+def _named(rows: Rows, text: str, before: Any, prefix: str, taken: set[str], elsewhere: str, *, rewrite: bool) -> str:
+    """The text in which rows that have no code, or the one they were added with, are called after their label."""
+    way = f"{prefix}{rows.way}"
+    entries = _found(data_of(text), _way(way))
+    for place, entry in enumerate(entries if isinstance(entries, list) else ()):
+        at = (*_way(way), place)
+        for inner in rows.inner:
+            text = _named(inner, text, before, f"{way}.{place}.", taken, elsewhere, rewrite=rewrite)
+        code = next((each for each in rows.fields if each.way == "code"), None)
+        if not rows.names or code is None or not isinstance(entry, dict):
+            continue
+        label, old = entry.get("label"), entry.get("code")
+        if not isinstance(label, str) or (code.only and str(entry.get(code.by, "")) not in code.only):
+            continue
+        if old is not None:
+            added = re.fullmatch(rf"{re.escape(str(rows.one.get('code', '')))}[0-9]+", str(old))
+            if added is None or label == rows.one.get("label") or _found(before, (*at, "code")) != old:
+                continue
+            if f"[{old}" in text or f"[{old}" in elsewhere:
+                continue
+        codes = Codes(*(taken | _codes_in(data_of(text))) - {str(old)})
+        text = _set(text, (*at, "code"), codes.take(in_short(label)), rewrite=rewrite)
+    return text
+
+
+def _codes_in(value: Any) -> set[str]:
+    """Every code that stands in the data."""
+    if isinstance(value, list):
+        return set().union(*map(_codes_in, value))
+    if not isinstance(value, dict):
+        return set()
+    own = {value["code"]} if isinstance(value.get("code"), str) else set()
+    return own.union(*map(_codes_in, value.values()))
 
 
 def _in_order(before: Sequence[str], chosen: Sequence[str]) -> list[str]:
@@ -389,42 +445,58 @@ def _set(text: str, way: Way, value: Any, *, rewrite: bool) -> str:
     around = _found(data, way[:-1])
     if value is REMOVED and isinstance(around, dict) and len(around) == 1 and len(way) > 1 and isinstance(way[-2], str):
         way = way[:-1]  # nothing would be left of the group
+    return _or_anew(lambda: edited(text, way, value), lambda: with_value(data, way, value), rewrite=rewrite)
+
+
+def _or_anew(change: Callable[[], str], data: Callable[[], Any], *, rewrite: bool) -> str:
+    """The changed text; where that cannot be made, and somebody said so, the whole file anew."""
     try:
-        return edited(text, way, value)
+        return change()
     except CannotEdit as problem:
         if not rewrite:
             raise NeedsRewriting from problem
-        return said_in_yaml(with_value(data, way, value))
+        return said_in_yaml(data())
 
 
-def _acted(sheet: Sheet, text: str, verb: str, dotted: str, *, rewrite: bool) -> str:
+def _acted(sheet: Sheet, text: str, verb: str, dotted: str, taken: set[str], *, rewrite: bool) -> Changed:
     way, data = _way(dotted), data_of(text)
     found = _found(data, way)
-    if verb == "add":
-        rows = next((each for at, each in _every_list(sheet.lists) if at == _NUMBER.sub("", dotted)), None)
+    codes = Codes(*taken, *_codes_in(data))
+    lists = dict(_every_list(sheet.lists))
+    rows = lists.get(_NUMBER.sub("", dotted))
+    if verb in ("add", *(also.verb for each in lists.values() for also in each.also)):
+        also = next((each for each in rows.also if each.verb == verb), None) if rows else None
         if rows is None or not (found is None or isinstance(found, list)):
-            return text
-        new = _numbered(rows.one, text)
-        if found is None:
-            return _set(text, way, [*map(dict, rows.usual), new], rewrite=rewrite)
-        return _set(text, (*way, len(found)), new, rewrite=rewrite)
-    if found is None or not isinstance(way[-1], int):
-        return text
-    if verb == "remove":
-        around = _found(data, way[:-1])
-        if len(around) == 1:
-            return _set(text, way[:-1], REMOVED, rewrite=rewrite)
-        return _set(text, way, REMOVED, rewrite=rewrite)
-    by = {"up": -1, "down": 1}.get(verb, 0)
+            return Changed(text)
+        new = _numbered(also.make(_found(data, way[:-1])) if also else rows.one, codes)
+        place = len(found or rows.usual)
+        if found:
+            text = _set(text, (*way, place), new, rewrite=rewrite)
+        else:
+            text = _set(text, way, [*map(dict, rows.usual), new], rewrite=rewrite)
+        return Changed(text, f"{dotted}.{place}", is_new=True)
+    if found is None or not way or not isinstance(way[-1], int):
+        return Changed(text)
     around = _found(data, way[:-1])
+    if verb in ("after", "copy"):
+        if rows is None or not rows.copies:
+            return Changed(text)
+        new = _copied(found, codes) if verb == "copy" else _numbered(rows.one, codes)
+        next_to: Way = (*way[:-1], way[-1] + 1)
+        text = _or_anew(
+            lambda: inserted(text, next_to, new), lambda: with_inserted(data, next_to, new), rewrite=rewrite
+        )
+        return Changed(text, ".".join(map(str, next_to)), is_new=True)
+    if verb == "remove":
+        if len(around) == 1:
+            return Changed(_set(text, way[:-1], REMOVED, rewrite=rewrite))
+        before = (*way[:-1], max(way[-1] - 1, 0))
+        return Changed(_set(text, way, REMOVED, rewrite=rewrite), ".".join(map(str, before)))
+    by = {"up": -1, "down": 1}.get(verb, 0)
     if not by or not 0 <= way[-1] + by < len(around):
-        return text
-    try:
-        return exchanged(text, way, by)
-    except CannotEdit as problem:
-        if not rewrite:
-            raise NeedsRewriting from problem
-        return said_in_yaml(moved(data, way, by))
+        return Changed(text, dotted)
+    text = _or_anew(lambda: exchanged(text, way, by), lambda: moved(data, way, by), rewrite=rewrite)
+    return Changed(text, ".".join(map(str, (*way[:-1], way[-1] + by))))
 
 
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
@@ -437,16 +509,29 @@ def _every_list(lists: Sequence[Rows], prefix: str = "") -> Iterator[tuple[str, 
         yield from _every_list(rows.inner, f"{prefix}{rows.way}.")
 
 
-def _numbered(one: Any, text: str) -> Any:
-    """What an added row says, with codes that the file does not have yet."""
+def _numbered(one: Any, codes: Codes) -> Any:
+    """What an added row says, with codes that are free."""
     if isinstance(one, list):
-        return [_numbered(each, text) for each in one]
+        return [_numbered(each, codes) for each in one]
     if not isinstance(one, Mapping):
         return one
-    new = {key: _numbered(value, text) for key, value in one.items()}
+    new = {key: value if key == "choices" else _numbered(value, codes) for key, value in one.items()}
     if "code" in new:
-        number = 1
-        while f"{new['code']}{number}" in text:
-            number += 1
-        new["code"] = f"{new['code']}{number}"
+        numbers = (f"{new['code']}{number}" for number in range(1, 100_000))
+        new["code"] = next(code for code in numbers if codes.take_any(code) == code)
+    return new
+
+
+def _copied(row: Any, codes: Codes) -> Any:
+    """A row once more, with codes that are free: those of a choice are its own, and stay."""
+    new = (
+        {
+            key: [_copied(each, codes) for each in value] if isinstance(value, list) and key != "choices" else value
+            for key, value in row.items()
+        }
+        if isinstance(row, dict)
+        else row
+    )
+    if isinstance(new, dict) and isinstance(new.get("code"), str):
+        new["code"] = codes.take(new["code"])
     return new

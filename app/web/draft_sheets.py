@@ -24,8 +24,8 @@ from app.web.draft_fields import (
     Rows,
     Sheet,
     flag,
-    instrument,
 )
+from app.web.draft_forms import SUGGESTIONS, instrument
 
 STUDY = "study.yaml"
 Options = tuple[tuple[str, str], ...]
@@ -97,6 +97,11 @@ class Known:
         for key in keys[:-1]:
             said = said.get(key) if isinstance(said, dict) else None
         return _options(_list(said, keys[-1]))
+
+    @property
+    def dictionaries(self) -> Options:
+        """The dictionaries that texts can be coded with."""
+        return self.of("dictionaries")
 
     def either(self, options: Options) -> Options:
         """Options of a selection in which nothing may stand."""
@@ -524,7 +529,7 @@ def schedule(known: Known) -> Sheet:
 
 def treatment(known: Known) -> Sheet:
     """What a session of each arm consists of, and what is recorded of it."""
-    questions = instrument().lists[0].inner[0]
+    questions = instrument(known.dictionaries).lists[0].inner[0]
     modules = Rows(
         "modules",
         "Modules",
@@ -694,13 +699,12 @@ def safety(known: Known) -> Sheet:
         {"after_hours": "0", "tell": ["investigator"]},
         is_table=True,
     )
-    suggestions = (("after", "After one's own choice"), ("before", "Before one's own choice"), ("never", "Never"))
     coding = (
         Asked(
             "safety.coding.dictionary",
             "Terms are coded with",
             SELECT,
-            known.either(known.of("dictionaries")),
+            known.either(known.dictionaries),
             hint="Dictionaries stand under Double entry and coding.",
         ),
         Asked(
@@ -710,7 +714,7 @@ def safety(known: Known) -> Sheet:
             (("2", "Two people, each without seeing the other"), ("1", "One person")),
             otherwise="2",
         ),
-        Asked("safety.coding.suggestions", "Earlier codings are shown", SELECT, suggestions, otherwise="after"),
+        Asked("safety.coding.suggestions", "Earlier codings are shown", SELECT, SUGGESTIONS, otherwise="after"),
     )
     return Sheet(
         "Safety and deviations",

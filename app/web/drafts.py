@@ -32,7 +32,15 @@ from app.people.permissions import Permission
 from app.schedule.rules import planned
 from app.studies.definition import ConsentDocument, Study, Visit, VisitKind, Window
 from app.studies.drafts import actions, reads, rules
-from app.studies.drafts.editing import CannotEdit
+from app.studies.drafts.copying import (
+    belongs_to,
+    can_be_copied,
+    item_codes,
+    label_of,
+    why_not_language,
+    without_instrument,
+)
+from app.studies.drafts.editing import CannotEdit, data_of
 from app.studies.drafts.folder import checked
 from app.studies.drafts.reads import Draft
 from app.studies.in_use import StudyInUse
@@ -43,14 +51,16 @@ from app.web.consent import html_of
 from app.web.draft_fields import (
     NeedsRewriting,
     Sheet,
+    changed,
     changed_text,
     drawn_fields,
     drawn_rows,
     names_of,
 )
-from app.web.draft_fields import instrument as instrument_sheet
 from app.web.draft_findings import At, field_of, pages_of, split
+from app.web.draft_forms import instrument as instrument_sheet
 from app.web.draft_sheets import Known, parts_of, sheet_of
+from app.web.draft_words import with_words, worded
 from app.web.entries import SAVE_AS, Spot, form_sections, judged_look, lists, progress_of
 from app.web.items import rows_shown, with_other_rows
 from app.web.new_study import admitted_in, begin, begin_page, folder_sent, to_admit, with_more_rows
@@ -74,6 +84,9 @@ NOTHING_ELSE: dict[str, Any] = {
     "progress": [],
 }
 SPOT = "screening"
+SAVED = "study_draft_saved"
+FORM = "form."
+"""What stands before the code of an instrument in the name of its page of fields."""
 
 
 @router.get(DRAFTS, name="drafts.drafts")
@@ -227,13 +240,28 @@ def change(here: ChangeOfDraft, number: int, part: str) -> Response:
     found = _draft(here, number, action="draft.change")
     path, sheet = _sheet(here, found, part)
     kept = found.file(path)
-    act = here.value("act")
+    others = {each: text for each, text in found.texts.items() if each != path}
     try:
         before, head, behind = split(path, kept.text)
-        text = before + changed_text(sheet, head, here.form, act, rewrite=here.value("rewrite") == "yes") + behind
+        made = changed(
+            sheet,
+            head,
+            here.form,
+            here.value("act"),
+            taken=item_codes(others) if part.startswith(FORM) else (),
+            elsewhere="\n".join(others.values()),
+            rewrite=here.value("rewrite") == "yes",
+        )
         version = _count(here.value("version", "0"))
         actions.save_file(
-            here.session, here.study, number, path=path, text=text, version=version, by=here.actor, now=here.now
+            here.session,
+            here.study,
+            number,
+            path=path,
+            text=before + made.text + behind,
+            version=version,
+            by=here.actor,
+            now=here.now,
         )
     except NeedsRewriting:
         return _edit_page(here, found, part, needs_rewriting=True)
@@ -242,7 +270,9 @@ def change(here: ChangeOfDraft, number: int, part: str) -> Response:
     except (Invalid, Refused, Conflict) as problem:
         here.refuse(problem)
         return _edit_page(here, found, part, problem=problem)
-    return here.redirect(f"{_url(here)}/{number}/edit/{part}", done="study_draft_saved")
+    at = {"at": made.at or here.value("at")[:200], "new": "yes" if made.is_new else ""}
+    at = {name: each for name, each in at.items() if each}
+    return here.redirect(f"{_url(here)}/{number}/edit/{part}", done="study_draft_saved", **at)
 
 
 @router.post(DRAFT + "/edit/{part}/look", name="drafts.look_at_fields")
@@ -276,8 +306,8 @@ def _errors_at(sheet: Sheet, path: str, text: str, findings: Sequence[Finding]) 
 
 def _sheet(here: Here, found: Draft, part: str) -> tuple[str, Sheet]:
     """The file of a part, and its fields."""
-    if part.startswith("form.") and part[5:] in _form_files(found):
-        return f"instruments/{part[5:]}.yaml", instrument_sheet()
+    if part.startswith(FORM) and part[5:] in _form_files(found):
+        return f"instruments/{part[5:]}.yaml", instrument_sheet(Known(found.texts).dictionaries)
     path = parts_of(found.files).get(part)
     if path is None:
         raise NotFound
@@ -337,13 +367,214 @@ def _edit_page(
         fields=drawn_fields(sheet.fields, tree.value, "", form),
         lists=[drawn_rows(rows, tree.value, "", form) for rows in sheet.lists],
         findings=findings,
-        at=_fields_at(found, _sheets(here, found), findings),
+        fields_at=_fields_at(found, _sheets(here, found), findings),
         errors={**errors, **errors_of(problem)},
         problems=[(each.field, each.message) for each in problem.problems] if isinstance(problem, Invalid) else [],
         problem=problem.reason if isinstance(problem, Refused | Conflict) else None,
         needs_rewriting=needs_rewriting,
         act=here.value("act") if needs_rewriting else "",
+        at=here.request.query_params.get("at", ""),
+        at_new=here.request.query_params.get("new") == "yes",
     )
+
+
+# Instruments and consent documents: new ones, and those taken out
+
+
+@router.get(DRAFT + "/add-instrument", name="drafts.add_instrument_form")
+def add_instrument_form(here: PageOfDraft, number: int) -> Response:
+    """What a new instrument is called, what it begins with, and when it is asked."""
+    return _add_instrument_page(here, _draft(here, number))
+
+
+@router.post(DRAFT + "/add-instrument", name="drafts.add_instrument")
+def add_instrument(here: ChangeOfDraft, number: int) -> Response:
+    """A new instrument, whose page of fields comes next."""
+    found = _draft(here, number, action="draft.change")
+    try:
+        code = actions.add_instrument(
+            here.session,
+            here.study,
+            number,
+            label=here.value("label"),
+            code=here.value("code"),
+            copy_of=here.value("copy_of"),
+            visits=here.form.get("visits", ()),
+            by=here.actor,
+            now=here.now,
+        )
+    except (Invalid, Refused, Conflict) as problem:
+        here.refuse(problem)
+        return _add_instrument_page(here, found, problem=problem)
+    return here.redirect(f"{_url(here)}/{number}/edit/{FORM}{code}", done="study_draft_form_added")
+
+
+@router.get(DRAFT + "/instrument/{instrument}/remove", name="drafts.remove_instrument_form")
+def remove_instrument_form(here: PageOfDraft, number: int, instrument: str) -> Response:
+    """Where an instrument is still used, before it is taken out."""
+    return _remove_instrument_page(here, _draft(here, number), instrument)
+
+
+@router.post(DRAFT + "/instrument/{instrument}/remove", name="drafts.remove_instrument")
+def remove_instrument(here: ChangeOfDraft, number: int, instrument: str) -> Response:
+    """Take an instrument out of the draft."""
+    found = _draft(here, number, action="draft.change")
+    try:
+        actions.remove_instrument(here.session, here.study, number, code=instrument, by=here.actor, now=here.now)
+    except (Refused, Conflict) as problem:
+        here.refuse(problem)
+        return _remove_instrument_page(here, found, instrument, problem=problem)
+    return here.redirect(f"{_url(here)}/{number}", done="study_draft_form_removed")
+
+
+@router.get(DRAFT + "/instrument/{instrument}/words", name="drafts.words_form")
+def words_form(here: PageOfDraft, number: int, instrument: str) -> Response:
+    """An instrument beside its words in one other language; `language` of the address, or the first there is."""
+    return _words_page(here, _draft(here, number), instrument, here.request.query_params.get("language", "").strip())
+
+
+@router.post(DRAFT + "/instrument/{instrument}/words", name="drafts.words")
+def words(here: ChangeOfDraft, number: int, instrument: str) -> Response:
+    """Save the words of an instrument in another language."""
+    found = _draft(here, number, action="draft.change")
+    language = here.value("language")
+    path = f"instruments/{instrument}.{language}.yaml"
+    form = data_of(found.file(f"instruments/{instrument}.yaml").text)
+    before = found.files[path].text if path in found.files else ""
+    try:
+        if (reason := why_not_language(language)) is not None:
+            raise Invalid([FieldProblem("language", "language", reason)])
+        text = with_words(form, before, here.form)
+        if before and not text:
+            actions.remove_file(here.session, here.study, number, path=path, by=here.actor, now=here.now)
+        elif text:
+            version = _count(here.value("version", "0"))
+            actions.save_file(
+                here.session, here.study, number, path=path, text=text, version=version, by=here.actor, now=here.now
+            )
+    except CannotEdit:
+        raise Refused("These words cannot be changed one by one as they are written. Edit the text itself.") from None
+    except (Invalid, Refused, Conflict) as problem:
+        here.refuse(problem)
+        return _words_page(here, found, instrument, language, problem=problem)
+    return here.redirect(f"{_url(here)}/{number}/instrument/{instrument}/words", language=language, done=SAVED)
+
+
+@router.get(DRAFT + "/add-consent", name="drafts.add_consent_form")
+def add_consent_form(here: PageOfDraft, number: int) -> Response:
+    """Version, language and title of a new consent document, and what its text begins with."""
+    return _add_consent_page(here, _draft(here, number))
+
+
+@router.post(DRAFT + "/add-consent", name="drafts.add_consent")
+def add_consent(here: ChangeOfDraft, number: int) -> Response:
+    """A new consent document, whose text comes next."""
+    found = _draft(here, number, action="draft.change")
+    said = {name: here.value(name) for name in ("version", "language", "title", "valid_from", "copy_of")}
+    try:
+        path = actions.add_consent(here.session, here.study, number, **said, by=here.actor, now=here.now)
+    except (Invalid, Refused, Conflict) as problem:
+        here.refuse(problem)
+        return _add_consent_page(here, found, problem=problem)
+    return here.redirect(f"{_url(here)}/{number}/files/{path}", done="study_draft_saved")
+
+
+def _add_instrument_page(here: Here, found: Draft, *, problem: Invalid | Refused | Conflict | None = None) -> Response:
+    said = data_of(found.texts.get("study.yaml", ""))
+    listed = said.get("visits") if isinstance(said, dict) else None
+    visits = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    return _show(
+        here,
+        found,
+        "drafts/add_instrument.html",
+        **_told_of(problem),
+        copies=can_be_copied(found.texts),
+        visits=[(str(each.get("code")), str(each.get("label") or each.get("code"))) for each in visits],
+        typed={name: here.value(name) for name in ("label", "code", "copy_of")},
+        chosen=here.form.get("visits", ()),
+    )
+
+
+def _remove_instrument_page(
+    here: Here, found: Draft, instrument: str, *, problem: Refused | Conflict | None = None
+) -> Response:
+    kept = found.file(f"instruments/{instrument}.yaml")
+    _, findings = checked(without_instrument(found.texts, instrument))
+    before = {each.message for each in found.findings}
+    said = data_of(found.texts.get("study.yaml", ""))
+    visits = [visit for visit in said.get("visits", ()) if isinstance(visit, dict)] if isinstance(said, dict) else []
+    return _show(
+        here,
+        found,
+        "drafts/remove_instrument.html",
+        **_told_of(problem),
+        label=label_of(kept.text, instrument),
+        instrument=instrument,
+        visits=[str(each.get("label")) for each in visits if instrument in (each.get("instruments") or ())],
+        uses=[each for each in findings if each.is_error and each.message not in before][:MOST_FINDINGS],
+    )
+
+
+def _words_page(
+    here: Here, found: Draft, instrument: str, language: str, *, problem: Invalid | Refused | Conflict | None = None
+) -> Response:
+    base = data_of(found.file(f"instruments/{instrument}.yaml").text)
+    paths = [path for path in found.files if belongs_to(path, instrument) and path.count(".") > 1]
+    spoken = [path.removeprefix(f"instruments/{instrument}.").removesuffix(".yaml") for path in paths]
+    if language and problem is None and (reason := why_not_language(language)) is not None:
+        problem = Invalid([FieldProblem("language", "language", reason)])
+    chosen = "" if isinstance(problem, Invalid) else language or next(iter(spoken), "")
+    path = f"instruments/{instrument}.{chosen}.yaml"
+    kept = found.files.get(path) if chosen else None
+    groups = worded(base, data_of(kept.text) if kept else {}) if chosen else []
+    lines = [line for group in groups for line in group.lines]
+    missing = [line.name for line in lines if line.is_missing]
+    return _show(
+        here,
+        found,
+        "drafts/words.html",
+        **_told_of(problem),
+        instrument=instrument,
+        label=label_of(found.file(f"instruments/{instrument}.yaml").text, instrument),
+        spoken=spoken,
+        chosen=chosen,
+        typed=language if isinstance(problem, Invalid) else "",
+        path=path,
+        kept=kept,
+        version=kept.version if kept else 0,
+        findings=[each for each in found.findings if each.file == path],
+        groups=groups,
+        form=here.form,
+        missing=len(missing),
+        first_missing=next(iter(missing), ""),
+        total=len(lines),
+    )
+
+
+def _add_consent_page(here: Here, found: Draft, *, problem: Invalid | Refused | Conflict | None = None) -> Response:
+    study, _ = checked(found.texts)
+    names = {"language": study.language if study else "en", "valid_from": here.now.date().isoformat()}
+    return _show(
+        here,
+        found,
+        "drafts/add_consent.html",
+        **_told_of(problem),
+        documents=[one for one in found.files if _is_consent(one)],
+        typed={
+            name: here.value(name, names.get(name, ""))
+            for name in ("version", "language", "title", "valid_from", "copy_of")
+        },
+    )
+
+
+def _told_of(problem: Invalid | Refused | Conflict | None) -> dict[str, Any]:
+    """What a page is told of why nothing was changed."""
+    return {
+        "status": status_of(problem),
+        "errors": errors_of(problem),
+        "problems": [(each.field, each.message) for each in problem.problems] if isinstance(problem, Invalid) else [],
+        "problem": problem.reason if isinstance(problem, Refused | Conflict) else None,
+    }
 
 
 # As people will see it
@@ -587,7 +818,7 @@ def _draft_page(here: Here, found: Draft, *, problem: Invalid | None = None, pat
         "drafts/draft.html",
         status=status_of(problem),
         findings=findings[:MOST_FINDINGS],
-        at=_fields_at(found, sheets, findings[:MOST_FINDINGS]),
+        fields_at=_fields_at(found, sheets, findings[:MOST_FINDINGS]),
         pages=[At(part, "", sheet.title) for part, _, sheet in sheets],
         more=len(findings) - MOST_FINDINGS,
         count=found.errors,

@@ -4,7 +4,7 @@
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,7 @@ from app.people.actions import grant, lead_on
 from app.people.permissions import NOT_AT_A_SITE, WHOLE_STUDY, Permission, Role
 from app.people.reads import person_by_username, sites_of
 from app.studies.actions import load_study
-from app.studies.drafts import new_study, rules
+from app.studies.drafts import copying, new_study, rules
 from app.studies.drafts.folder import checked, files_of, smallest
 from app.studies.drafts.reads import DRAFT, FILE, Draft, draft, files_loaded_as, log_of, of_study
 from app.studies.in_use import StudyInUse
@@ -169,6 +169,69 @@ def save_file(
     )
     record(session, log_of(study), [change], by=by, now=now)
     return result
+
+
+def add_instrument(
+    session: Session,
+    study: StudyInUse | None,
+    number: int,
+    *,
+    label: str,
+    code: str = "",
+    copy_of: str = "",
+    visits: Collection[str] = (),
+    by: Actor,
+    now: datetime,
+) -> str:
+    """Put a new instrument into a draft, and ask it at these visits; its code. See `copying.with_instrument`."""
+    kept = draft(session, study, number, by=by)
+    code, made = copying.with_instrument(kept.texts, label=label, code=code, copy_of=copy_of, visits=visits)
+    _save_each(session, study, kept, made, by=by, now=now)
+    return code
+
+
+def add_consent(
+    session: Session,
+    study: StudyInUse | None,
+    number: int,
+    *,
+    version: str,
+    language: str,
+    title: str,
+    valid_from: str,
+    copy_of: str = "",
+    by: Actor,
+    now: datetime,
+) -> str:
+    """Put a new consent document into a draft; its path. See `copying.with_consent`."""
+    kept = draft(session, study, number, by=by)
+    said = {"version": version, "language": language, "title": title, "valid_from": valid_from}
+    path, text = copying.with_consent(kept.texts, **said, copy_of=copy_of)
+    _save_each(session, study, kept, {path: text}, by=by, now=now)
+    return path
+
+
+def remove_instrument(
+    session: Session, study: StudyInUse | None, number: int, *, code: str, by: Actor, now: datetime
+) -> None:
+    """Take an instrument out of a draft, with its words in other languages, and out of the visits that ask it."""
+    kept = draft(session, study, number, by=by)
+    kept.file(f"{copying.FOLDER}{code}.yaml")
+    made = copying.without_instrument(kept.texts, code)
+    _save_each(session, study, kept, made, by=by, now=now)
+    for path in sorted(kept.files.keys() - made.keys()):
+        remove_file(session, study, number, path=path, by=by, now=now)
+
+
+def _save_each(
+    session: Session, study: StudyInUse | None, kept: Draft, made: Mapping[str, str], *, by: Actor, now: datetime
+) -> None:
+    """Save those of these files that differ from what was read; Conflict when somebody changed one since."""
+    for path in sorted(made):
+        before = kept.files.get(path)
+        if before is None or before.text != made[path]:
+            version = before.version if before else 0
+            save_file(session, study, kept.number, path=path, text=made[path], version=version, by=by, now=now)
 
 
 def save_files(

@@ -52,6 +52,16 @@ def with_value(data: Any, way: Way, value: Any) -> Any:
     return new
 
 
+def with_inserted(data: Any, way: Way, value: Any) -> Any:
+    """The data with one more entry of a list, at this place; what stands there and below moves on."""
+    new = _own(data)
+    around, place = _at(new, way[:-1]), way[-1]
+    if not isinstance(around, list) or not isinstance(place, int) or not 0 <= place <= len(around):
+        raise CannotEdit
+    around.insert(place, value)
+    return new
+
+
 def moved(data: Any, way: Way, by: int) -> Any:
     """The data with one entry of a list exchanged for its neighbour."""
     new = _own(data)
@@ -82,6 +92,12 @@ def edited(text: str, way: Way, value: Any) -> str:
     """The text with a value at this place, or without what stands there; CannotEdit when it must be written anew."""
     wanted = with_value(data_of(text), way, value)
     return _sure(wanted, lambda: _edited(text, way, value))
+
+
+def inserted(text: str, way: Way, value: Any) -> str:
+    """The text with one more entry of a list, at this place; CannotEdit when it must be written anew."""
+    wanted = with_inserted(data_of(text), way, value)
+    return _sure(wanted, lambda: _inserted(text, way, value))
 
 
 def exchanged(text: str, way: Way, by: int) -> str:
@@ -174,6 +190,20 @@ def _edited(text: str, way: Way, value: Any) -> str:
         return text[:begins] + text[ends:]
     node = around.value[key]
     return _cut(text, node.start_mark.index, _end(node), inline(value))
+
+
+def _inserted(text: str, way: Way, value: Any) -> str:
+    around, place = _node(_root(text), way[:-1]), way[-1]
+    if not isinstance(around, yaml.SequenceNode) or not isinstance(place, int):
+        raise CannotEdit
+    if around.flow_style or not around.value:
+        said = with_inserted(data_of(text), way, value)
+        return _cut(text, around.start_mark.index, around.end_mark.index, inline(_at(said, way[:-1])))
+    line = f"{' ' * around.start_mark.column}- {inline(value)}"
+    if place:
+        return _after_line(text, _end(around.value[place - 1]), line)
+    begins, _ = _lines(text, around, 0)
+    return f"{text[:begins]}{line}\n{text[begins:]}"
 
 
 def _cut(text: str, begins: int, ends: int, new: str) -> str:
