@@ -23,6 +23,7 @@ from app.web.draft_fields import (
     DrawnRows,
     Rows,
     Sheet,
+    changed,
     changed_text,
     drawn_fields,
     drawn_rows,
@@ -212,6 +213,32 @@ def test_what_is_typed_into_one_field_changes_that_alone(trial: str, part: str):
         assert all(each.startswith(f"{way}.") for each, _ in changed), (name, changed)
         comments = [each for each in head.splitlines() if each.lstrip().startswith("#")]
         assert [each for each in text.splitlines() if each.lstrip().startswith("#")] == comments
+
+
+def _lists(made: DrawnRows) -> Iterator[DrawnRows]:
+    """A list, and those within its first row."""
+    yield made
+    for row in made.drawn[:1]:
+        for each in row.inner:
+            yield from _lists(each)
+
+
+@pytest.mark.parametrize("trial", ["resolve", "etmi"])
+def test_a_row_that_is_added_to_a_list_reads_and_is_taken_out_again(trial: str):
+    files = TRIALS[trial]
+    study = [part for part, path in parts_of(files).items() if path == "study.yaml"]
+    for part in study:
+        text, sheet = files["study.yaml"], sheet_of(part, Known(files))
+        for made in [each for rows in sheet.lists for each in _lists(drawn_rows(rows, data_of(text), "", {}))]:
+            added = changed(sheet, text, {}, f"add:{made.way}")
+            assert added.at == f"{made.way}.{len(made.drawn or made.rows.usual)}"
+            _, findings = checked({**files, "study.yaml": added.text})
+            # What stands beside a list of rows, and not in them, is said to be missing at its field.
+            wrong = ("is not a key here", "is missing") if part not in ("stage", "groups") else ("is not a key here",)
+            assert not [each for each in findings if any(said in each.message for said in wrong)], made.way
+            out = changed(sheet, added.text, {}, f"remove:{added.at}").text
+            if not made.rows.usual or made.drawn:
+                assert out == text if made.drawn else data_of(out) == data_of(text), made.way
 
 
 def test_what_holds_unless_said_otherwise_is_written_down_before_one_is_added():
