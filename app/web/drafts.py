@@ -270,6 +270,8 @@ def change(here: ChangeOfDraft, number: int, part: str) -> Response:
     except (Invalid, Refused, Conflict) as problem:
         here.refuse(problem)
         return _edit_page(here, found, part, problem=problem)
+    if here.value("act") == "look" and checked({**others, path: made.text})[0] is not None:
+        return here.redirect(f"{_url(here)}/{number}/preview/{part.removeprefix(FORM)}")
     at = {"at": made.at or here.value("at")[:200], "new": "yes" if made.is_new else ""}
     at = {name: each for name, each in at.items() if each}
     return here.redirect(f"{_url(here)}/{number}/edit/{part}", done="study_draft_saved", **at)

@@ -89,8 +89,8 @@ def test_a_form_is_written_looked_at_and_loaded_by_keyboard(browser: Browser, da
         calculation = page.locator('[name="v.sections.0.items.14.calculation"]')
         assert "[disturbed_sleep], [disturbed_work], [disturbed_leisure]" in calculation.input_value()
         hand.write(calculation, "prorated_sum(2, [disturbed_sleep], [disturbed_work], [disturbed_leisure])")
-        hand.press(page.get_by_role("button", name="Save", exact=True).last)
-        page.wait_for_url("**done=study_draft_saved*")
+        with page.expect_navigation():
+            hand.press(page.get_by_role("button", name="Save", exact=True).last)
         assert not page.get_by_text("What is to be mended").count(), page.locator("#main").inner_text()[:2000]
 
         for width, scheme in ((1280, "light"), (390, "dark")):
@@ -100,7 +100,8 @@ def test_a_form_is_written_looked_at_and_loaded_by_keyboard(browser: Browser, da
             assert not too_wide(page)
             assert not [each for each in sideways_here(page) if each]
         page.set_viewport_size({"width": 1280, "height": 844})
-        hand.press(page.get_by_role("link", name="Look at it"))
+        page.reload()  # to look at it, everything was unfolded
+        hand.press(page.get_by_role("button", name="Save and look at it"))
         page.wait_for_url("**/preview/pain_diary*")
         assert page.locator("[data-item]").count() == len(QUESTIONS) + 1
         hand.rate("pain_now", "4")
@@ -109,7 +110,8 @@ def test_a_form_is_written_looked_at_and_loaded_by_keyboard(browser: Browser, da
 
         page.goto("/mini/study/drafts/1/edit/general")
         hand.write(page.locator('[name="v.version"]'), "2")
-        hand.press(page.get_by_role("button", name="Save", exact=True).last)
+        with page.expect_navigation():
+            hand.press(page.get_by_role("button", name="Save", exact=True).last)
         page.goto("/mini/study/drafts/1/load")
         hand.write(page.get_by_label("Your password again"), PASSWORD)
         hand.press(page.get_by_role("button", name="Load this draft"))
