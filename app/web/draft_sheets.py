@@ -469,7 +469,7 @@ def schedule(known: Known) -> Sheet:
             "body",
             "Text",
             AREA,
-            hint="Day, time and site are filled in where their names stand in braces: see the help.",
+            hint="Filled in where they stand in braces: day, time, site, opens, closes, and for staff participant and visit.",
         ),
     )
     reminder = (

@@ -328,7 +328,7 @@ def _fields_at(
     found: Draft, sheets: Sequence[tuple[str, str, Sheet]], findings: Sequence[Finding]
 ) -> dict[Finding, At]:
     """Of each finding that some page has a field for: where it is mended."""
-    if found.version is not None:
+    if found.version is not None or not findings:
         return {}
     forms = [(f"form.{code}", f"instruments/{code}.yaml", instrument_sheet()) for code in _form_files(found)]
     return pages_of([*sheets, *forms], found.texts, findings)

@@ -314,6 +314,12 @@ def test_parts_are_edited_as_fields_and_the_text_keeps_its_comments(world: World
     assert not shown.select_one('[data-item="sleep"][data-hidden]')
     assert administrator.get(f"{draft}/edit/form.none").status_code == 404
 
+    language = str(administrator.get(f"{draft}/open?path=study.de.yaml").headers["location"])
+    begun = administrator.form(language)["text"]
+    assert administrator.post(language, {"text": str(begun[0])}).status_code == 303
+    german = f"{draft}/edit/words.de"
+    assert administrator.post(german, {"act": "add:missing_codes"}).status_code == 303
+    assert administrator.form(german)["v.missing_codes.0.code"] == ["NEW1"]
     arms = f"{draft}/edit/arms"
     added = administrator.post(arms, {"v.arms.0.ratio": "2", "act": "add:allocation.strata"})
     assert added.status_code == 303
