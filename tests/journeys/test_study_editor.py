@@ -1,4 +1,4 @@
-"""A pain form of fifteen questions, written in the browser by whoever writes no YAML: by keyboard alone, then loaded."""
+"""A pain form of fifteen questions, written in the browser by keyboard alone, looked at and loaded without any YAML."""
 
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def test_a_form_is_written_looked_at_and_loaded_by_keyboard(browser: Browser, da
             if place:
                 hand.press(page.locator(f'[value="after:sections.0.items.{place - 1}"]'))
                 page.wait_for_url(f"**at=sections.0.items.{place}*")
-                focused = "document.activeElement.name === 'v.sections.0.items.%s.label'" % place
+                focused = f"document.activeElement.name === 'v.sections.0.items.{place}.label'"
                 page.wait_for_function(focused)
                 box = page.locator(":focus").bounding_box()
                 assert box is not None
