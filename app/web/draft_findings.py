@@ -51,6 +51,11 @@ class At:
     title: str
 
     @property
+    def way(self) -> str:
+        """The way to the field or the list in its file."""
+        return self.name.removeprefix(LIST).removeprefix(NAME)
+
+    @property
     def of(self) -> str:
         """Of several pages with one title, which: a language, a file, an instrument."""
         return self.part.partition(".")[2]

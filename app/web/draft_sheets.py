@@ -4,8 +4,8 @@ A page is one sheet of fields over one file: study.yaml, study.LANGUAGE.yaml, or
 has no field stands in tests/web/test_draft_sheets.py, with the reason: a new field of the definition is noticed there.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 from zoneinfo import available_timezones
@@ -54,6 +54,7 @@ _METHODS = (
     ("observed", "Not allocated: groups are observed"),
 )
 _AHEAD = tuple(each for each in _METHODS if each[0] not in ("cluster", "minimisation", "observed"))
+SIGNED = (("true", "Casebook is signed"), ("false", "Nothing is signed"))
 _CODE = Asked("code", "Code")
 _LABEL = Asked("label", "Label")
 _WORDS = (_CODE, _LABEL)
@@ -149,14 +150,20 @@ def general(known: Known) -> Sheet:
         Asked("version", "Version", hint="Of the protocol. Every change that is loaded needs a new one."),
         Asked("target", "Planned participants"),
         Asked("sponsor", "Sponsor"),
-        Asked("language", "Language", hint="Of the protocol and its forms, such as en or de"),
+        Asked("language", "Language", hint="Of the protocol and its forms, such as en or de", otherwise="en"),
         Asked(
-            "participant_prefix", "Codes of participants begin with", hint="Up to four capital letters, and a - behind"
+            "participant_prefix",
+            "Codes of participants begin with",
+            hint="Up to four capital letters, and a - behind",
+            otherwise="P-",
         ),
-        Asked("participant_digits", "Digits of a participant's code", hint="3 to 8. With 4: P-0001"),
+        Asked("participant_digits", "Digits of a participant's code", hint="3 to 8. With 4: P-0001", otherwise="4"),
         Asked("second_factor", "Who signs in with a second factor", SELECT, factors, otherwise="optional"),
         Asked(
-            "record_id", "Participant's code in REDCap's API", hint="What programs that speak REDCap call this field"
+            "record_id",
+            "Participant's code in REDCap's API",
+            hint="What programs that speak REDCap call this field",
+            otherwise="participant_id",
         ),
     )
     sites = (
@@ -401,7 +408,7 @@ def consent(_: Known) -> Sheet:
 
 
 def visits(known: Known) -> Sheet:
-    """The visit plan, with the instruments of each visit, and what is entered outside it."""
+    """The visit plan, with the instruments of each visit."""
     kinds = (("baseline", "Baseline"), ("treatment", "Treatment session"), ("assessment", "Assessment"))
     anchors = (("screening", "Screening"), ("consent", "Consent"), ("randomisation", "Randomisation"))
     fields = (
@@ -410,12 +417,12 @@ def visits(known: Known) -> Sheet:
         Asked("short", "Short label", below=True),
         Asked("kind", "Kind", SELECT, kinds),
         Asked("anchor", "Counted from", SELECT, anchors, below=True, otherwise="randomisation"),
+        Asked("casebook_signature", "Signature", SELECT, SIGNED, below=True, otherwise="false"),
         Asked("day", "Day"),
-        Asked("window.before", "Days before"),
+        Asked("window.before", "Days before", below=True),
         Asked("window.after", "Days after", below=True),
         Asked("instruments", "Instruments", CODES, known.instruments),
-        Asked("double_entry", "Entered twice", CODES, known.instruments),
-        replace(flag("casebook_signature", "Casebook is signed"), below=True),
+        Asked("double_entry", "Entered twice", CODES, known.instruments, below=True),
     )
     new = {
         "code": "visit",
@@ -426,18 +433,7 @@ def visits(known: Known) -> Sheet:
     }
     return Sheet(
         "Visit plan",
-        (
-            Asked(
-                "unscheduled.instruments",
-                "Instruments of a visit outside the plan",
-                CODES,
-                known.instruments,
-                hint="None: there are no visits outside the plan.",
-            ),
-            Asked(
-                "unscheduled.label", "What such a visit is called", needed=False, hint="Unscheduled visit, unless said"
-            ),
-        ),
+        (),
         (
             Rows(
                 "visits",
@@ -449,6 +445,25 @@ def visits(known: Known) -> Sheet:
                 hint="In the order in which they are due. Everybody is asked the instruments of a baseline before "
                 "randomisation. A treatment session has no forms: what is delivered stands under Treatment. "
                 "Entered twice are forms that two people enter, each without seeing the other.",
+            ),
+        ),
+    )
+
+
+def unscheduled(known: Known) -> Sheet:
+    """What can be entered at a visit outside the plan."""
+    return Sheet(
+        "Visits outside the plan",
+        (
+            Asked(
+                "unscheduled.instruments",
+                "Instruments of a visit outside the plan",
+                CODES,
+                known.instruments,
+                hint="None: there are no visits outside the plan.",
+            ),
+            Asked(
+                "unscheduled.label", "What such a visit is called", needed=False, hint="Unscheduled visit, unless said"
             ),
         ),
     )
@@ -469,7 +484,7 @@ def schedule(known: Known) -> Sheet:
             "body",
             "Text",
             AREA,
-            hint="Filled in where they stand in braces: day, time, site, opens, closes, and for staff participant and visit.",
+            hint="In braces: day, time, site, opens, closes, and for staff participant and visit are filled in.",
         ),
     )
     reminder = (
@@ -562,7 +577,7 @@ def outcomes(known: Known) -> Sheet:
     kinds = (("primary", "Primary"), ("secondary", "Secondary"), ("mediator", "Mediator"))
     fields = (
         _LABEL,
-        Asked("kind", "Kind", SELECT, kinds),
+        Asked("kind", "Kind", SELECT, kinds, below=True),
         Asked("instrument", "Instrument", SELECT, known.instruments),
         Asked("item", "Item", suggested=known.items, below=True),
         Asked("visit", "Visit", SELECT, known.of("visits")),
@@ -726,7 +741,13 @@ def safety(known: Known) -> Sheet:
                 (("serious", "Serious events"), ("all", "All events")),
                 otherwise="serious",
             ),
-            Asked("safety.expected", "Terms that are expected", CODES, known.of("safety", "terms")),
+            Asked(
+                "safety.expected",
+                "Terms that are expected",
+                CODES,
+                known.of("safety", "terms"),
+                hint="Of the terms below, once they are saved.",
+            ),
             Asked(
                 "safety.expected_source",
                 "Which reference safety information, and its date",
@@ -939,6 +960,7 @@ OF_THE_STUDY: dict[str, Callable[[Known], Sheet]] = {
     "eligibility": eligibility,
     "consent": consent,
     "visits": visits,
+    "unscheduled": unscheduled,
     "schedule": schedule,
     "treatment": treatment,
     "outcomes": outcomes,
@@ -952,13 +974,11 @@ OF_THE_STUDY: dict[str, Callable[[Known], Sheet]] = {
 """The pages of study.yaml, in order, by the last part of their address."""
 
 
-def parts_of(files: Iterable[str]) -> dict[str, str]:
+def parts_of(files: Collection[str]) -> dict[str, str]:
     """Every page that the files of a draft have beside those of instruments, and its file."""
-    found: dict[str, str] = {}
-    for path in sorted(files):
-        if path == STUDY:
-            found |= dict.fromkeys(OF_THE_STUDY, STUDY)
-        elif path.startswith("study.") and path.endswith(".yaml"):
+    found = dict.fromkeys(OF_THE_STUDY, STUDY) if STUDY in files else {}
+    for path in sorted(files, reverse=True):
+        if path.startswith("study.") and path.endswith(".yaml") and path != STUDY:
             found[f"words.{path[6:-5]}"] = path
         elif path.startswith("consent/") and path.endswith(".md"):
             found[f"document.{path[8:-3]}"] = path
