@@ -44,7 +44,7 @@ from app.studies.drafts.editing import CannotEdit, data_of
 from app.studies.drafts.folder import checked
 from app.studies.drafts.reads import Draft
 from app.studies.in_use import StudyInUse
-from app.studies.loading import read_yaml
+from app.studies.loading import Tree, read_yaml
 from app.studies.reads import all_studies, study_by_code, versions
 from app.studies.rules import Finding
 from app.web.consent import html_of
@@ -375,9 +375,16 @@ def _edit_page(
         problem=problem.reason if isinstance(problem, Refused | Conflict) else None,
         needs_rewriting=needs_rewriting,
         act=here.value("act") if needs_rewriting else "",
-        at=here.request.query_params.get("at", ""),
+        at=here.request.query_params.get("at", "") or _row_at(tree, _count(here.request.query_params.get("line", ""))),
         at_new=here.request.query_params.get("new") == "yes",
     )
+
+
+def _row_at(tree: Tree, line: int) -> str:
+    """The way to the question that a line of an instrument is about; empty where it is about none."""
+    rows = [(place.line, way) for way, place in tree.places.items() if len(way) == 4 and way[2] == "items"]
+    _, way = max((each for each in rows if each[0] <= line), key=lambda each: each[0], default=(0, ()))
+    return ".".join(map(str, way))
 
 
 # Instruments and consent documents: new ones, and those taken out

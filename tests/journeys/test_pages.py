@@ -56,6 +56,7 @@ OF = {
 }
 # Pages that look otherwise for somebody who left, or goes on.
 AGAIN = (
+    ("drafts.edit", {"part": "form.pain"}),  # an instrument, with its questions
     ("participants.withdraw_form", {"code": "M-002"}),  # a withdrawal goes further
     ("participants.show", {"code": "M-002"}),
     ("treatment.stop_form", {"code": "M-002"}),
@@ -63,7 +64,11 @@ AGAIN = (
     *(("drafts.edit", {"part": part}) for part in ("arms", "schedule", "treatment", "safety")),
 )
 # What has nothing on it without a question.
-ASKED = {"conduct.act_on_chosen_form": "?number=1&number=2", "conduct.sign_chosen_form": "?number=1&number=2"}
+ASKED = {
+    "drafts.words_form": "?language=de",
+    "conduct.act_on_chosen_form": "?number=1&number=2",
+    "conduct.sign_chosen_form": "?number=1&number=2",
+}
 # From this day on an unblinding that was planned can be approved: one day after everybody was refused it.
 PLANNED_FROM = (blinding.BEGUN + timedelta(days=128)).date().isoformat()
 # Pages that look otherwise for a study that is not here yet.

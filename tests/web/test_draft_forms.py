@@ -251,6 +251,17 @@ def test_an_instrument_is_added_written_and_taken_out_again(world: World):
     assert form["sections"][0]["items"][0] == {"code": "what_helps", "label": "What helps", "type": "text"}
     seen = administrator.post(edit, {"act": "look"})
     assert seen.headers["location"] == f"{draft}/preview/pain_diary"
+    wrong = administrator.post(edit, {"v.sections.0.items.2.shown_if": "[nope] = 1"})
+    assert wrong.status_code == 303
+    lead = administrator.soup(draft).select_one(f'a[href^="{edit}?line="]')
+    assert lead is not None
+    page = administrator.soup(str(lead["href"]))
+    assert [str(row["data-row"]) for row in page.select("details[data-row][open]")] == [
+        "sections.0",
+        "sections.0.items.2",
+    ]
+    assert "nope" in words(page), "and says there what is wrong"
+    assert administrator.post(edit, {"v.sections.0.items.2.shown_if": ""}).status_code == 303
     study = f"{draft}/files/study.yaml"
     text = str(administrator.form(study)["text"][0])
     assert data_of(text)["visits"][0]["instruments"] == ["outcome", "pain_diary"]
