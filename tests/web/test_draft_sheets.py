@@ -306,3 +306,12 @@ def test_a_finding_in_the_head_of_a_consent_document_leads_to_its_field():
     text = re.sub(r"valid_from: .*", "valid_from: soon", TRIALS["resolve"][path], count=1)
     found = _at({**TRIALS["resolve"], path: text})
     assert (f"document.{path[8:-3]}", "v.valid_from") in found.values()
+
+
+def test_a_time_that_is_none_is_said_in_words():
+    files = TRIALS["resolve"]
+    said = "schedule: {quiet_from: nine}\n"
+    _, findings = checked({**files, "study.yaml": files["study.yaml"] + said})
+    assert [each.message for each in findings if each.is_error] == [
+        "`quiet_from` cannot be “nine”. Write a time of day such as 09:00."
+    ]
