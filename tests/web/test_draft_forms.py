@@ -288,6 +288,10 @@ def test_a_copy_has_codes_of_its_own_and_its_rules_name_them():
     assert set(made) == {"study.yaml", "instruments/pain_again.yaml", "instruments/pain_again.de.yaml"}
     assert [item["code"] for item in _items(made["instruments/pain_again.yaml"])] == ["pain_now_2", "side_2", "item1_2"]
     assert _items(made["instruments/pain_again.yaml"])[1]["shown_if"] == "[pain_now_2] > 0"
+    before = FORM.replace("[pain_now] > 0", "[pain_now] > [baseline][pain_now]")
+    _, other = with_instrument({**files, "instruments/pain.yaml": before}, label="Other", copy_of="here:pain")
+    of_other = _items(other["instruments/other.yaml"])[1]["shown_if"]
+    assert of_other == "[pain_now_2] > [baseline][pain_now]", "what was answered in the form that was copied"
     assert data_of(made["instruments/pain_again.de.yaml"])["items"][0]["code"] == "pain_now_2"
     files |= {"study.yaml": asked_at(made["study.yaml"], "pain", ["baseline"])}
     study, findings = checked({**files, **made})

@@ -9,7 +9,7 @@ document.addEventListener('change', ({target}) => {
     if (part.dataset.by !== target.name) return;
     const other = !part.dataset.only.split(' ').includes(target.value);
     const full = stands(part);
-    part.hidden = other && !full;
+    part.hidden = part.disabled = other && !full;
     part.querySelector('[data-left]').hidden = !other || !full;
   });
 });
