@@ -188,7 +188,7 @@ def _module(node: ast.AST) -> ast.AST:
     return list(_around(node))[-1]
 
 
-LABELLED = ("Gate", "column", "Line", "Asked", "Rows", "Sheet", "flag")
+LABELLED = ("Gate", "column", "Asked", "Rows", "Sheet", "flag", "words_table", "strata", "Line")
 LABELS = frozenset({"label", "note", "title", "next", "action", "button", "words"})
 PLACE_OF = re.compile(r"\{\w+\}")
 

@@ -665,6 +665,8 @@ def _pattern(pattern: str) -> str:
         return "Use letters, digits, _ . and -, beginning with a letter or digit, at most 40."
     if pattern.startswith("^[a-z]{2}"):
         return "Write a language such as en or en-GB."
+    if pattern.startswith("^([01][0-9]"):
+        return "Write a time of day such as 09:00."
     if pattern.startswith("^[A-Z]{0,4}"):
         return "Use at most four capital letters, and a - at the end if you like."
     return f"It must match {pattern}."

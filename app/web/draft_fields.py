@@ -28,7 +28,8 @@ from app.studies.importing.codes import Codes
 
 NAME = "v."
 """What stands before the way to a value in the name of its field."""
-CHOICES, CHECKS, CODES, AREA, SELECT, TEXT = "choices", "checks", "codes", "area", "select", "text"
+CHOICES, CHECKS, CODES, LINES = "choices", "checks", "codes", "lines"
+AREA, SELECT, TEXT = "area", "select", "text"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Asked:
     by: str = "type"
     needed: bool | None = None
     """Whether something has to stand in it; None: as its way says."""
+    suggested: tuple[tuple[str, str], ...] = ()
+    """Of a text: what may well stand in it, and what each means."""
 
     @property
     def is_needed(self) -> bool:
@@ -80,6 +83,9 @@ class Rows:
     one: Mapping[str, Any]
     inner: tuple["Rows", ...] = ()
     is_table: bool = False
+    hint: str = ""
+    usual: tuple[Mapping[str, str], ...] = ()
+    """What holds while the file says nothing: written down before the first row is added, so that nothing is lost."""
     beside: str = ""
     """The field that is told beside the title of a row."""
     names: bool = False
@@ -96,6 +102,7 @@ class Sheet:
     title: str
     fields: tuple[Asked, ...] = ()
     lists: tuple[Rows, ...] = ()
+    hint: str = ""
 
 
 @dataclass
@@ -134,92 +141,6 @@ def flag(way: str, label: str, hint: str = "", *, otherwise: str = "false", only
 
 _CODE = Asked("code", "Code")
 _LABEL = Asked("label", "Label")
-_WINDOW = {"before": "0", "after": "0"}
-_METHODS = (
-    ("permuted_blocks", "Permuted blocks"),
-    ("simple", "Simple randomisation"),
-    ("big_stick", "Big stick"),
-    ("maximal_procedure", "Maximal procedure"),
-    ("wei_urn", "Wei's urn"),
-    ("truncated_binomial", "Truncated binomial"),
-    ("biased_coin", "Biased coin"),
-    ("cluster", "Whole sites, drawn together"),
-    ("list", "A list drawn elsewhere"),
-    ("minimisation", "Minimisation"),
-    ("observed", "Not allocated: groups are observed"),
-)
-GENERAL = Sheet(
-    "General",
-    (
-        Asked("title", "Title"),
-        Asked("short_title", "Short title"),
-        Asked("version", "Version"),
-        Asked("target", "Planned participants"),
-        Asked("sponsor", "Sponsor"),
-        Asked("allocation.method", "Allocation", SELECT, _METHODS),
-    ),
-    (
-        Rows(
-            "sites",
-            "Sites",
-            "Add a site",
-            (_CODE, Asked("name", "Name"), Asked("timezone", "Time zone"), Asked("target", "Planned")),
-            {"code": "site", "name": "New site", "timezone": "UTC"},
-            is_table=True,
-        ),
-        Rows(
-            "arms",
-            "Arms",
-            "Add an arm",
-            (_CODE, _LABEL, Asked("ratio", "Ratio"), Asked("planned", "Planned")),
-            {"code": "arm", "label": "New arm"},
-            is_table=True,
-        ),
-        Rows(
-            "allocation.strata",
-            "Strata",
-            "Add a stratum",
-            (
-                _CODE,
-                _LABEL,
-                Asked("by", "By", SELECT, (("site", "Site"), ("expression", "Expression"))),
-                Asked("expression", "Expression", AREA),
-                Asked("levels", "Levels", CHOICES),
-            ),
-            {"code": "stratum", "label": "New stratum"},
-        ),
-    ),
-)
-# The code of a study that is here already is not changed: a draft with another one would be of another study.
-OF_A_NEW_STUDY = replace(GENERAL, fields=(_CODE, *GENERAL.fields))
-
-
-def eligibility(instruments: Sequence[str]) -> Sheet:
-    """Who may take part."""
-    forms = tuple((code, code) for code in instruments)
-    kinds = (("inclusion", "Inclusion"), ("exclusion", "Exclusion"))
-    fields = (_CODE, _LABEL, Asked("kind", "Kind", SELECT, kinds), Asked("rule", "Rule", AREA))
-    new = {"code": "criterion", "label": "New criterion", "kind": "inclusion", "rule": "[age] >= 18"}
-    rows = Rows("eligibility.criteria", "Criteria", "Add a criterion", fields, new)
-    return Sheet("Who may take part", (Asked("eligibility.instrument", "Asked at screening", SELECT, forms),), (rows,))
-
-
-def visits(instruments: Sequence[str]) -> Sheet:
-    """The visit plan, with the instruments of each visit."""
-    kinds = (("baseline", "Baseline"), ("treatment", "Treatment session"), ("assessment", "Assessment"))
-    anchors = (("", "Randomisation"), ("consent", "Consent"), ("screening", "Screening"))
-    fields = (
-        _CODE,
-        Asked("label", "Label", below=True),
-        Asked("kind", "Kind", SELECT, kinds),
-        Asked("anchor", "Counted from", SELECT, anchors, below=True),
-        Asked("day", "Day"),
-        Asked("window.before", "Days before"),
-        Asked("window.after", "Days after", below=True),
-        Asked("instruments", "Instruments", CODES, tuple((code, code) for code in instruments)),
-    )
-    new = {"code": "visit", "label": "New visit", "kind": "assessment", "day": "0", "window": _WINDOW}
-    return Sheet("Visit plan", (), (Rows("visits", "Visits", "Add a visit", fields, new, is_table=True),))
 
 
 # What stands in a field
@@ -240,11 +161,14 @@ def _found(data: Any, way: Way) -> Any:
     return data
 
 
+_LISTS = frozenset({CODES, CHOICES, CHECKS, LINES})
+
+
 def shown(value: Any, kind: str) -> str | None:
     """A value as its field shows it; None where a field cannot show it, and it stays to be edited as text."""
     if value is None:
         return ""
-    if kind in (CODES, CHOICES, CHECKS):
+    if kind in _LISTS:
         if not isinstance(value, list):
             return None
         lines = [_line(each, kind) for each in value]
@@ -253,8 +177,8 @@ def shown(value: Any, kind: str) -> str | None:
 
 
 def _line(value: Any, kind: str) -> str | None:
-    if kind == CODES:
-        return value if isinstance(value, str) else None
+    if kind in (CODES, LINES):
+        return value if isinstance(value, str) and value == value.strip() and value and "\n" not in value else None
     if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
         return None
     if kind == CHOICES:
@@ -269,8 +193,8 @@ def read(text: str, kind: str, name: str) -> Any:
     text = text.replace("\r\n", "\n").strip()
     if not text:
         return REMOVED
-    if kind == CODES:
-        return text.split("\n")
+    if kind in (CODES, LINES):
+        return [line.strip() for line in text.split("\n") if line.strip()]
     if kind == CHOICES:
         pairs = [line.partition("=") for line in text.split("\n") if line.strip()]
         if any(not equals or not code.strip() or not label.strip() for code, equals, label in pairs):
@@ -307,12 +231,15 @@ def drawn_fields(
             continue
         typed = "\n".join(form[name]) if name in form else text
         said[one.way] = typed = typed or one.otherwise
+        if one.kind == TEXT and "\n" in typed:  # which one line would lose
+            one = replace(one, kind=AREA)
         lines.append({"asked": one, "name": name, "text": typed, "chosen": typed.split("\n") if typed else []})
     for line in lines:
         one = line["asked"]
         other = bool(one.only) and said.get(one.by, "") not in one.only
         stands = line["text"] not in ("", one.otherwise)
         line.update(hidden=other and not stands, left=other and stands, by=f"{NAME}{prefix}{one.by}")
+        line["list"] = _NUMBER.sub("", f"{prefix}{one.way}")
     return lines
 
 
@@ -344,6 +271,21 @@ def drawn_rows(rows: Rows, data: Any, prefix: str, form: Mapping[str, Sequence[s
 def names_of(sheet: Sheet, data: Any) -> Iterator[str]:
     """The names of the fields of a sheet, over what its file says."""
     yield from (f"{NAME}{way}" for way, _ in _every_field(sheet, data))
+
+
+def lists_of(sheet: Sheet, data: Any) -> Iterator[str]:
+    """The ways to the lists of a sheet, over what its file says."""
+    for rows in sheet.lists:
+        yield from _lists_of(rows, data, "")
+
+
+def _lists_of(rows: Rows, data: Any, prefix: str) -> Iterator[str]:
+    way = f"{prefix}{rows.way}"
+    yield way
+    found = _found(data, _way(way))
+    for place in range(len(found) if isinstance(found, list) else 0):
+        for each in rows.inner:
+            yield from _lists_of(each, data, f"{way}.{place}.")
 
 
 def _every_field(sheet: Sheet, data: Any) -> Iterator[tuple[str, Asked]]:
@@ -413,7 +355,12 @@ def changed(
         typed = "\n".join(form.get(name, ())).replace("\r\n", "\n").strip()
         if typed == (before.strip() or one.otherwise):
             continue
-        text = _set(text, _way(dotted), read(typed, one.kind, name), rewrite=rewrite)
+        value = read(typed, one.kind, name)
+        if one.kind == CODES and value is not REMOVED:
+            value = _in_order(before.split("\n"), value)
+            if value == before.split("\n"):
+                continue
+        text = _set_list(text, _way(dotted), value, rewrite=rewrite)
     for rows in sheet.lists:
         text = _named(rows, text, data, "", {*taken}, elsewhere, rewrite=rewrite)
     verb, _, dotted = act.partition(":")
@@ -455,6 +402,38 @@ def _codes_in(value: Any) -> set[str]:
     return own.union(*map(_codes_in, value.values()))
 
 
+def _in_order(before: Sequence[str], chosen: Sequence[str]) -> list[str]:
+    """What is ticked, in the order in which it stood; a page has an order of its own."""
+    return [*(code for code in before if code in chosen), *(code for code in chosen if code not in before)]
+
+
+def _set_list(text: str, way: Way, value: Any, *, rewrite: bool) -> str:
+    """The text with a value; of a list entry by entry, so that the others stay as they are written."""
+    before = _found(data_of(text), way)
+    if before == value:
+        return text
+    if not isinstance(value, list) or not isinstance(before, list):
+        return _set(text, way, value, rewrite=rewrite)
+    begins = 0
+    while begins < min(len(before), len(value)) and before[begins] == value[begins]:
+        begins += 1
+    ends = 0
+    while ends < min(len(before), len(value)) - begins and before[-1 - ends] == value[-1 - ends]:
+        ends += 1
+    old, new = len(before) - begins - ends, value[begins : len(value) - ends]
+    if (new and len(new) != old and ends) or not (begins or ends or len(new) == old):
+        return _set(text, way, value, rewrite=rewrite)
+    changed = text
+    try:
+        for place in reversed(range(begins + len(new), begins + old)):
+            changed = edited(changed, (*way, place), REMOVED)
+        for place, each in enumerate(new, begins):
+            changed = edited(changed, (*way, place), each)
+    except CannotEdit:
+        return _set(text, way, value, rewrite=rewrite)
+    return changed
+
+
 def _set(text: str, way: Way, value: Any, *, rewrite: bool) -> str:
     data = data_of(text)
     if len(way) > 1 and _found(data, way[:-1]) is None:
@@ -483,20 +462,23 @@ def _acted(sheet: Sheet, text: str, verb: str, dotted: str, taken: set[str], *, 
     way, data = _way(dotted), data_of(text)
     found = _found(data, way)
     codes = Codes(*taken, *_codes_in(data))
-    if verb in ("add", *(also.verb for rows in _every_list(sheet) for also in rows.also)):
-        rows = next((each for each in _every_list(sheet) if dotted.endswith(each.way)), None)
+    lists = dict(_every_list(sheet.lists))
+    rows = lists.get(_NUMBER.sub("", dotted))
+    if verb in ("add", *(also.verb for each in lists.values() for also in each.also)):
         also = next((each for each in rows.also if each.verb == verb), None) if rows else None
         if rows is None or not (found is None or isinstance(found, list)):
             return Changed(text)
         new = _numbered(also.make(_found(data, way[:-1])) if also else rows.one, codes)
-        place = len(found or ())
-        text = _set(text, (*way, place) if found is not None else way, new if found else [new], rewrite=rewrite)
+        place = len(found or rows.usual)
+        if found:
+            text = _set(text, (*way, place), new, rewrite=rewrite)
+        else:
+            text = _set(text, way, [*map(dict, rows.usual), new], rewrite=rewrite)
         return Changed(text, f"{dotted}.{place}", is_new=True)
     if found is None or not way or not isinstance(way[-1], int):
         return Changed(text)
     around = _found(data, way[:-1])
     if verb in ("after", "copy"):
-        rows = next((each for each in _every_list(sheet) if each.way == way[-2]), None)
         if rows is None or not rows.copies:
             return Changed(text)
         new = _copied(found, codes) if verb == "copy" else _numbered(rows.one, codes)
@@ -517,10 +499,14 @@ def _acted(sheet: Sheet, text: str, verb: str, dotted: str, taken: set[str], *, 
     return Changed(text, ".".join(map(str, (*way[:-1], way[-1] + by))))
 
 
-def _every_list(sheet: Sheet) -> Iterator[Rows]:
-    for rows in sheet.lists:
-        yield rows
-        yield from rows.inner
+_NUMBER = re.compile(r"\.\d+(?=\.|$)")
+
+
+def _every_list(lists: Sequence[Rows], prefix: str = "") -> Iterator[tuple[str, Rows]]:
+    """Each list with the way to it, without the places of rows."""
+    for rows in lists:
+        yield f"{prefix}{rows.way}", rows
+        yield from _every_list(rows.inner, f"{prefix}{rows.way}.")
 
 
 def _numbered(one: Any, codes: Codes) -> Any:
@@ -529,10 +515,10 @@ def _numbered(one: Any, codes: Codes) -> Any:
         return [_numbered(each, codes) for each in one]
     if not isinstance(one, Mapping):
         return one
-    new = {key: _numbered(value, codes) for key, value in one.items()}
+    new = {key: value if key == "choices" else _numbered(value, codes) for key, value in one.items()}
     if "code" in new:
         numbers = (f"{new['code']}{number}" for number in range(1, 100_000))
-        new["code"] = next(code for code in numbers if codes.take(code) == code)
+        new["code"] = next(code for code in numbers if codes.take_any(code) == code)
     return new
 
 

@@ -49,20 +49,17 @@ from app.studies.reads import all_studies, study_by_code, versions
 from app.studies.rules import Finding
 from app.web.consent import html_of
 from app.web.draft_fields import (
-    GENERAL,
-    NAME,
-    OF_A_NEW_STUDY,
     NeedsRewriting,
     Sheet,
     changed,
     changed_text,
     drawn_fields,
     drawn_rows,
-    eligibility,
     names_of,
-    visits,
 )
+from app.web.draft_findings import At, field_of, pages_of, split
 from app.web.draft_forms import instrument as instrument_sheet
+from app.web.draft_sheets import Known, parts_of, sheet_of
 from app.web.draft_words import with_words, worded
 from app.web.entries import SAVE_AS, Spot, form_sections, judged_look, lists, progress_of
 from app.web.items import rows_shown, with_other_rows
@@ -233,7 +230,7 @@ def remove(here: ChangeOfDraft, number: int) -> Response:
 
 @router.get(DRAFT + "/edit/{part}", name="drafts.edit")
 def edit(here: PageOfDraft, number: int, part: str) -> Response:
-    """A part of the study as fields; `part` is general, eligibility, visits, or form.CODE of an instrument."""
+    """A part of the study as fields: form.CODE of an instrument, or one of `draft_sheets.parts_of`."""
     return _edit_page(here, _draft(here, number), part)
 
 
@@ -245,9 +242,10 @@ def change(here: ChangeOfDraft, number: int, part: str) -> Response:
     kept = found.file(path)
     others = {each: text for each, text in found.texts.items() if each != path}
     try:
+        before, head, behind = split(path, kept.text)
         made = changed(
             sheet,
-            kept.text,
+            head,
             here.form,
             here.value("act"),
             taken=item_codes(others) if part.startswith(FORM) else (),
@@ -256,7 +254,14 @@ def change(here: ChangeOfDraft, number: int, part: str) -> Response:
         )
         version = _count(here.value("version", "0"))
         actions.save_file(
-            here.session, here.study, number, path=path, text=made.text, version=version, by=here.actor, now=here.now
+            here.session,
+            here.study,
+            number,
+            path=path,
+            text=before + made.text + behind,
+            version=version,
+            by=here.actor,
+            now=here.now,
         )
     except NeedsRewriting:
         return _edit_page(here, found, part, needs_rewriting=True)
@@ -279,7 +284,8 @@ def look_at_fields(here: PageOfDraft, form: TypedForm, number: int, part: str) -
     path, sheet = _sheet(here, found, part)
     errors: dict[str, str] = {}
     try:
-        text = changed_text(sheet, found.file(path).text, form, rewrite=True)
+        before, head, behind = split(path, found.file(path).text)
+        text = before + changed_text(sheet, head, form, rewrite=True) + behind
         _, findings = checked({**found.texts, path: text})
         errors = _errors_at(sheet, path, text, findings)
     except CannotEdit:  # which saving says, with what to do
@@ -292,41 +298,40 @@ def look_at_fields(here: PageOfDraft, form: TypedForm, number: int, part: str) -
 
 def _errors_at(sheet: Sheet, path: str, text: str, findings: Sequence[Finding]) -> dict[str, str]:
     """What is found in a file by the names of the fields it is about; of an expression in a list, at that list."""
-    tree, _ = read_yaml(text, path)
+    tree, _ = read_yaml(split(path, text)[1], path)
     if tree is None:
         return {}
-    at = {(each.line, each.column): each.message for each in reversed(findings) if each.file == path}
-    names = set(names_of(sheet, tree.value))
-    errors = {}
-    for way, place in reversed(tree.places.items()):
-        message = at.get((place.line, place.column))
-        around = (NAME + ".".join(map(str, way[:length])) for length in range(len(way), 0, -1))
-        name = next((each for each in around if each in names), None)
-        if message is not None and name is not None:
-            errors[name] = message
-    return errors
+    names = list(names_of(sheet, tree.value))
+    at = {field_of(tree, each, names): each.message for each in reversed(findings) if each.file == path}
+    return {name: message for name, message in at.items() if name is not None}
 
 
 def _sheet(here: Here, found: Draft, part: str) -> tuple[str, Sheet]:
     """The file of a part, and its fields."""
-    forms = _form_files(found)
-    if part == "general":
-        return "study.yaml", GENERAL if here.study is not None else OF_A_NEW_STUDY
-    if part == "eligibility":
-        return "study.yaml", eligibility(forms)
-    if part == "visits":
-        return "study.yaml", visits(forms)
-    if part.startswith(FORM) and part[5:] in forms:
-        return f"instruments/{part[5:]}.yaml", instrument_sheet(_dictionaries(found))
-    raise NotFound
+    if part.startswith(FORM) and part[5:] in _form_files(found):
+        return f"instruments/{part[5:]}.yaml", instrument_sheet(Known(found.texts).dictionaries)
+    path = parts_of(found.files).get(part)
+    if path is None:
+        raise NotFound
+    return path, sheet_of(part, Known(found.texts, is_new=here.study is None))
 
 
-def _dictionaries(found: Draft) -> list[tuple[str, str]]:
-    """The dictionaries that study.yaml names, as (code, label), as far as it can be read."""
-    said = data_of(found.texts.get("study.yaml", ""))
-    listed = said.get("dictionaries") if isinstance(said, dict) else None
-    named = [each for each in listed if isinstance(each, dict) and each.get("code")] if isinstance(listed, list) else []
-    return [(str(each["code"]), str(each.get("label") or each["code"])) for each in named]
+def _sheets(here: Here, found: Draft) -> list[tuple[str, str, Sheet]]:
+    """Every page of fields of a draft, but those of its instruments: its address, its file, its fields."""
+    if found.version is not None:
+        return []
+    known = Known(found.texts, is_new=here.study is None)
+    return [(part, path, sheet_of(part, known)) for part, path in parts_of(found.files).items()]
+
+
+def _fields_at(
+    found: Draft, sheets: Sequence[tuple[str, str, Sheet]], findings: Sequence[Finding]
+) -> dict[Finding, At]:
+    """Of each finding that some page has a field for: where it is mended."""
+    if found.version is not None or not findings:
+        return {}
+    forms = [(f"form.{code}", f"instruments/{code}.yaml", instrument_sheet()) for code in _form_files(found)]
+    return pages_of([*sheets, *forms], found.texts, findings)
 
 
 def _form_files(found: Draft) -> list[str]:
@@ -345,7 +350,7 @@ def _edit_page(
 ) -> Response:
     path, sheet = _sheet(here, found, part)
     kept = found.file(path)
-    tree, _ = read_yaml(kept.text, path)
+    tree, _ = read_yaml(split(path, kept.text)[1], path)
     if tree is None:
         raise Refused("This file cannot be read as YAML. Mend its text first.")
     form = here.form
@@ -359,10 +364,12 @@ def _edit_page(
         part=part,
         path=path,
         sheet=sheet,
+        of=part.partition(".")[2],
         version=kept.version,
         fields=drawn_fields(sheet.fields, tree.value, "", form),
         lists=[drawn_rows(rows, tree.value, "", form) for rows in sheet.lists],
         findings=findings,
+        fields_at=_fields_at(found, _sheets(here, found), findings),
         errors={**errors, **errors_of(problem)},
         problems=[(each.field, each.message) for each in problem.problems] if isinstance(problem, Invalid) else [],
         problem=problem.reason if isinstance(problem, Refused | Conflict) else None,
@@ -813,12 +820,15 @@ def _drafts_page(here: Here, *, problem: Invalid | None = None) -> Response:
 
 def _draft_page(here: Here, found: Draft, *, problem: Invalid | None = None, path: str = "") -> Response:
     study, findings = checked(found.texts)
+    sheets = _sheets(here, found)
     return _show(
         here,
         found,
         "drafts/draft.html",
         status=status_of(problem),
         findings=findings[:MOST_FINDINGS],
+        fields_at=_fields_at(found, sheets, findings[:MOST_FINDINGS]),
+        pages=[At(part, "", sheet.title) for part, _, sheet in sheets],
         more=len(findings) - MOST_FINDINGS,
         count=found.errors,
         study=study,

@@ -1,6 +1,6 @@
 """How does a study begin in the browser? What it can begin with, what to do next, and who gets in once it is loaded."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from fastapi.responses import Response
@@ -10,7 +10,7 @@ from app.dependencies import NEW_STUDY, Here, Sent
 from app.foundation.errors import FieldProblem, Invalid
 from app.people import reads as people
 from app.people.access import Actor
-from app.people.permissions import Role
+from app.people.permissions import NOT_AT_A_SITE, WHOLE_STUDY, Role
 from app.studies.definition import Study
 from app.studies.drafts import actions, new_study, reads, rules
 from app.studies.drafts.actions import Admitted
@@ -104,9 +104,18 @@ def to_admit(here: Here, study: Study | None, rows: Sequence[Admitted]) -> dict[
         "rows": list(enumerate(rows or _empty(ROWS))),
         "persons": [(each.username, f"{each.name} ({each.username})") for each in found.rows if each.is_active],
         "more_persons": found.next is not None,
-        "roles": [(role.value, role.replace("_", " ").capitalize()) for role in Role if role != Role.ADMINISTRATOR],
+        "roles": [
+            {"label": "At one site, or at each of them", "options": _named(set(Role) - WHOLE_STUDY)},
+            {"label": "For the whole study, or at one site", "options": _named(WHOLE_STUDY - NOT_AT_A_SITE)},
+            {"label": "For the whole study", "options": _named(NOT_AT_A_SITE - {Role.ADMINISTRATOR})},
+        ],
         "sites": [(site.code, site.name) for site in study.sites] if study else [],
     }
+
+
+def _named(roles: Collection[Role]) -> list[tuple[str, str]]:
+    """Roles to choose from, in the order of the table of permissions."""
+    return [(role.value, role.replace("_", " ").capitalize()) for role in Role if role in roles]
 
 
 def next_steps(session: Session, *, by: Actor) -> list[dict[str, str]]:

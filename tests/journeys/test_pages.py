@@ -60,6 +60,8 @@ AGAIN = (
     ("participants.withdraw_form", {"code": "M-002"}),  # a withdrawal goes further
     ("participants.show", {"code": "M-002"}),
     ("treatment.stop_form", {"code": "M-002"}),
+    # The pages of fields have what is theirs alone: tables, rows within rows, text beside suggestions.
+    *(("drafts.edit", {"part": part}) for part in ("arms", "schedule", "treatment", "safety")),
 )
 # What has nothing on it without a question.
 ASKED = {

@@ -314,10 +314,16 @@ def test_parts_are_edited_as_fields_and_the_text_keeps_its_comments(world: World
     assert not shown.select_one('[data-item="sleep"][data-hidden]')
     assert administrator.get(f"{draft}/edit/form.none").status_code == 404
 
-    general = f"{draft}/edit/general"
-    added = administrator.post(general, {"v.target": "60", "act": "add:allocation.strata"})
+    language = str(administrator.get(f"{draft}/open?path=study.de.yaml").headers["location"])
+    begun = administrator.form(language)["text"]
+    assert administrator.post(language, {"text": str(begun[0])}).status_code == 303
+    german = f"{draft}/edit/words.de"
+    assert administrator.post(german, {"act": "add:missing_codes"}).status_code == 303
+    assert administrator.form(german)["v.missing_codes.0.code"] == ["NEW1"]
+    arms = f"{draft}/edit/arms"
+    added = administrator.post(arms, {"v.arms.0.ratio": "2", "act": "add:allocation.strata"})
     assert added.status_code == 303
-    assert administrator.form(general)["v.allocation.strata.0.code"] == ["stratum1"]
+    assert administrator.form(arms)["v.allocation.strata.0.code"] == ["stratum1"]
     criteria = f"{draft}/edit/eligibility"
     assert administrator.post(criteria, {"v.eligibility.criteria.0.rule": "[agee] >= 18"}).status_code == 303
     assert "agee" in words(administrator.soup(criteria)), "an expression is checked"
@@ -332,12 +338,12 @@ def test_a_file_is_written_anew_only_when_somebody_says_so(world: World):
         "label: Arm B", "label: *name", 1
     )
     assert administrator.post(study, {"text": linked}).status_code == 303
-    general = f"{draft}/edit/general"
-    page = administrator.post(general, {"v.arms.0.label": "Training"})
+    arms = f"{draft}/edit/arms"
+    page = administrator.post(arms, {"v.arms.0.label": "Training"})
     assert (page.status_code, "would be written anew" in page.text) == (409, True)
     assert administrator.form(study)["text"] == [linked]
-    fields = form_in(BeautifulSoup(page.text, "html.parser"), general)
-    assert administrator.send(general, fields).status_code == 303
+    fields = form_in(BeautifulSoup(page.text, "html.parser"), arms)
+    assert administrator.send(arms, fields).status_code == 303
     written = str(administrator.form(study)["text"][0])
     assert "# Ours" not in written
     assert "Training" in written

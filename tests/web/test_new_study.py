@@ -128,6 +128,13 @@ def test_the_first_study_is_begun_looked_at_and_loaded_with_who_gets_in(
     elsewhere = administrator.post(load, {**rows, "at": ["nowhere", "", ""], "password": PASSWORD})
     assert (elsewhere.status_code, "one of the sites of this draft" in elsewhere.text) == (422, True)
 
+    everywhere = administrator.post(load, {**rows, "role": ["statistician", "", ""], "password": PASSWORD})
+    assert (everywhere.status_code, "Choose all sites" in everywhere.text) == (422, True)
+    page = administrator.soup(load)
+    assert "gives a coordinator, assessor, clinician or investigator the role at each site" in words(page)
+    groups = {str(each["label"]): len(each.select("option")) for each in page.select("[id='role.0'] optgroup")}
+    assert list(groups.values()) == [4, 2, 1], "every role but the administrator's, under where it is held"
+
     good = {**administrator.form(load), "person": "cora", "role": "coordinator", "at": "site1", "password": PASSWORD}
     made, twice = administrator.send(load, good), administrator.send(load, good)
     assert made.headers["location"] == twice.headers["location"] == "/back/study?done=study_begun", made.text
@@ -156,6 +163,19 @@ def test_the_first_study_is_begun_looked_at_and_loaded_with_who_gets_in(
     following = administrator.post("/back/study/drafts", {"name": "Next", "start": "version:1"})
     its = str(following.headers["location"]).partition("?")[0]
     assert administrator.form(f"{its}/files/study.yaml")["text"] == [_text(administrator, draft)], "the very text"
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_who_gets_in_at_all_sites_has_a_role_of_sites_at_each(shared_database: Database, administrator: Browser):
+    cora = _browser(shared_database, username="cora")
+    draft = _begun(administrator, code="wide", title="Wide", start="smallest")
+    assert administrator.post(f"{draft}/edit/general", {"act": "add:sites"}).status_code == 303
+    row = {"person": "cora", "role": "coordinator", "at": "", "password": PASSWORD}
+    made = administrator.send(f"{draft}/load", {**administrator.form(f"{draft}/load"), **row})
+    assert made.status_code == 303, made.text
+    granted = [each for each in _logged(shared_database, "wide") if each == "role.granted"]
+    assert len(granted) == 2
+    assert cora.get("/wide/participants").status_code == 200
 
 
 def _csrf(page: BeautifulSoup) -> dict[str, str]:

@@ -16,7 +16,7 @@ from app.audit.actions import Change, record, recorded_together
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.people.access import Actor, require
 from app.people.actions import grant, lead_on
-from app.people.permissions import Permission, Role
+from app.people.permissions import NOT_AT_A_SITE, WHOLE_STUDY, Permission, Role
 from app.people.reads import person_by_username, sites_of
 from app.studies.actions import load_study
 from app.studies.drafts import copying, new_study, rules
@@ -29,7 +29,10 @@ from app.studies.reads import all_studies, definition, versions
 
 @dataclass(frozen=True)
 class Admitted:
-    """Somebody who gets into a new study: their username, the role, and the site's code (empty: the whole study)."""
+    """Somebody who gets into a new study: their username, the role, and the site's code.
+
+    Without a site: for the whole study, or, of a role that is held at a site, at each of them.
+    """
 
     username: str
     role: str
@@ -337,11 +340,15 @@ def _admit(
             problems.append(FieldProblem(f"role.{row}", "choices", "Choose a role, or leave the row empty."))
         elif each.site and each.site not in sites:
             problems.append(FieldProblem(f"site.{row}", "choices", "Choose one of the sites of this draft."))
+        elif each.site and Role(each.role) in NOT_AT_A_SITE:
+            words = "This role is held for the whole study. Choose all sites."
+            problems.append(FieldProblem(f"site.{row}", "choices", words))
         elif not problems:
-            site_id = sites[each.site] if each.site else None
-            chosen: dict[str, Any] = {"role": Role(each.role), "study_id": study_id, "site_id": site_id, "log": log}
+            chosen: dict[str, Any] = {"role": Role(each.role), "study_id": study_id, "log": log}
+            everywhere: list[int | None] = [None] if Role(each.role) in WHOLE_STUDY else [*sites.values()]
             try:
-                grant(session, person_id=person.id, **chosen, by=by, now=now)
+                for site_id in [sites[each.site]] if each.site else everywhere:
+                    grant(session, person_id=person.id, **chosen, site_id=site_id, by=by, now=now)
             except Refused as problem:
                 words = f"{person.name}: {problem.reason}"
                 raise Refused(words, action=problem.action, subject=problem.subject) from problem

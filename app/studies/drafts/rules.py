@@ -157,6 +157,10 @@ def as_typed(text: str, before: str = "") -> str:
     return plain.replace("\n", "\r\n") if "\r\n" in before else plain
 
 
+_WORDS = """\
+# What a participant reads of study.yaml in the language of this file's name, by the codes that study.yaml has.
+missing_codes: []
+"""
 _CONSENT = """\
 ---
 version: "1"
@@ -183,6 +187,8 @@ def begun(path: str) -> str:
     folder, _, name = path.rpartition("/")
     if folder == "instruments" and name.endswith(".yaml") and name.count(".") == 1:
         return _INSTRUMENT.format(code=name.removesuffix(".yaml"))
+    if not folder and name.startswith("study.") and name.endswith(".yaml") and name.count(".") == 2:
+        return _WORDS
     return _CONSENT if folder == "consent" and name.endswith(".md") else ""
 
 
