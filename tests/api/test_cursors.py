@@ -211,6 +211,7 @@ def test_a_cursor_of_the_list_itself_is_followed(readers: Readers, path: str):
 
 
 @pytest.mark.parametrize("path", LISTS)
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_a_cursor_with_other_parts_or_another_direction_is_refused(readers: Readers, path: str):
     role, key = LISTS[path]
     others: list[Any] = ["R\ud800", "\udfff", "\x00", None, True, 1.5, [], -1, 2**31]

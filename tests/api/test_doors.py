@@ -366,6 +366,7 @@ def test_only_a_session_of_the_plan_is_missed(treated: Treated):
 
 @pytest.mark.requirement("E6-1", "P11-d", "SEC-19")
 @pytest.mark.parametrize("role", [role for role in Role if role is not Role.CLINICIAN])
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_the_doors_of_those_who_treat_and_draw_are_nothing_to_others(treated: Treated, role: Role):
     client = api_client(treated.world.database, treated.world.person(role))
     before = len(treated.world.log())

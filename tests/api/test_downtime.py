@@ -79,6 +79,7 @@ def test_slips_are_entered_voided_and_the_pack_is_closed(world: World, statistic
 
 @pytest.mark.requirement("E9-2", "CONC-4")
 @pytest.mark.parametrize("role", [role for role in Role if role is not Role.STATISTICIAN])
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_for_every_other_token_there_are_no_packs(world: World, statistician: ApiClient, role: Role):
     statistician.post("/downtime-packs", PACK)
     if role is Role.ADMINISTRATOR:

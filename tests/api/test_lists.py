@@ -76,6 +76,8 @@ class Played:
     trial: Trial
     made: list[tuple[str, str]] = field(default_factory=list)
     ended: datetime = BEGUN
+    fullest: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """A list -> who is answered most of it, and at which of its addresses."""
 
     def get(self, who: str, path: str, **headers: str) -> Any:
         """A request below the study, as this person."""
@@ -161,14 +163,16 @@ def addresses(path: str) -> list[str]:
 
 def fullest(played: Played, path: str) -> tuple[str, str, list[Any]]:
     """Who is answered most of a list, at which of its addresses, and with what."""
-    best: tuple[str, str, list[Any]] = ("", "", [])
-    for who, address in product(played.trial.people, addresses(path)):
-        rows = played.rows(who, address, ASKED.get(path, ""))
-        if rows is not None and len(rows) > len(best[2]):
-            best = (who, address, rows)
-    if best[0]:  # read again: that the others were refused is in the log by now, which is a list as well
-        best = (*best[:2], played.rows(best[0], best[1], ASKED.get(path, "")) or [])
-    return best
+    if path not in played.fullest:
+        best: tuple[str, str, int] = ("", "", 0)
+        for who, address in product(played.trial.people, addresses(path)):
+            rows = played.rows(who, address, ASKED.get(path, "")) or []
+            if len(rows) > best[2]:
+                best = (who, address, len(rows))
+        played.fullest[path] = best[:2]
+    who, address = played.fullest[path]
+    # Read again: that the others were refused is in the log by now, which is a list as well.
+    return who, address, (played.rows(who, address, ASKED.get(path, "")) or []) if who else []
 
 
 def own_address(path: str, address: str, row: dict[str, Any]) -> str:

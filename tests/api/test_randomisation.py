@@ -215,6 +215,7 @@ def test_whole_sites_are_drawn_together(database: Database):
         ({"method": "list", "seed": "1"}, "seed"),
     ],
 )
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_what_cannot_be_drawn_says_which_field(statistician: ApiClient, body: dict[str, Any], field: str):
     assert field in {each["field"] for each in statistician.refused(422, "POST", "/sequences", body)["errors"]}
     assert statistician.rows("/sequences") == []
@@ -273,6 +274,7 @@ def test_an_export_with_arms_is_in_the_log_without_a_hash(randomised: World, sta
 
 
 @pytest.mark.parametrize("file", ["entries.csv", "participants.docx", "codebook.csv", "participants"])
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_other_unblinded_files_are_not_there(randomised: World, statistician: ApiClient, file: str):
     assert statistician.get(f"/exports-unblinded/{file}").status_code == 404
 
@@ -303,6 +305,7 @@ HIDDEN: list[tuple[str, str, Any]] = [
 
 @pytest.mark.requirement("CONC-1", "CONC-4", "SEC-19")
 @pytest.mark.parametrize("role", [role for role in Role if role is not Role.STATISTICIAN])
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_other_tokens_get_what_an_unknown_path_gives(world: World, role: Role):
     sealed(world)
     client = api_client(world.database, world.person(role))

@@ -127,6 +127,7 @@ def test_what_was_delivered_is_the_domain_ex_for_the_statistician_alone(treated:
 
 @pytest.mark.requirement("E6-1", "P11-d", "SEC-19")
 @pytest.mark.parametrize("role", [role for role in Role if role is not Role.CLINICIAN])
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_other_tokens_get_what_an_unknown_path_gives(treated: Treated, role: Role):
     client = api_client(treated.world.database, treated.world.person(role))
     before = len(treated.world.log())

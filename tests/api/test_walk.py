@@ -425,6 +425,7 @@ STEPS: dict[str, tuple[str, Callable[[str], str], Any, set[str]]] = {
 
 
 @pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_a_step_is_refused_to_every_role_that_does_not_take_it(site, step):
     site.seal()
     code = site.ready()

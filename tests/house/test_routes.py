@@ -257,6 +257,15 @@ class House:
     askers: dict[str, Asker]
     values: dict[str, Any]
 
+    def some(self, refused: list[Door]) -> list[Door]:
+        """Of doors that nobody gets through: on SQLite every one, on PostgreSQL one of each kind.
+
+        What refuses there reads the same few rows whatever the door is; who gets through a door asks it on both.
+        """
+        if self.connection.dialect.name == "sqlite":
+            return refused
+        return list({(str(WHO[door.name]), door.is_api, door.is_unsafe): door for door in refused}.values())
+
     def ask(self, door: Door, asker: Asker | None, *, csrf: bool = True, headers: dict[str, str] | None = None) -> Any:
         """One request, and afterwards everything is as before."""
         more: dict[str, Any] = {"headers": {"accept-encoding": "identity", **(headers or {})}}
@@ -346,7 +355,7 @@ def _numbers(session: Session, person_id: int) -> dict[str, Any]:
 @pytest.mark.requirement("SEC-19")
 def test_nobody_gets_in_without_a_session_or_a_token(house: House):
     wrong = []
-    for door in ALL:
+    for door in [*OPEN, *house.some([door for door in ALL if door not in OPEN])]:
         reply = house.ask(door, None)
         if WHO[door.name] == ANYONE:
             fine = reply.status_code < 500
@@ -364,7 +373,8 @@ def test_nobody_gets_in_without_a_session_or_a_token(house: House):
 @pytest.mark.requirement("SEC-19", "SEC-22")
 def test_a_made_up_session_or_token_is_none(house: House):
     made_up = Asker(0, new_token(), new_token(), TOKEN_PREFIX + new_token())
-    replies = [(door.name, house.ask(door, made_up).status_code) for door in ALL if door not in OPEN]
+    closed = house.some([door for door in ALL if door not in OPEN])
+    replies = [(door.name, house.ask(door, made_up).status_code) for door in closed]
     assert [each for each in replies if each[1] not in (303, 401)] == []
 
 
@@ -374,13 +384,13 @@ def test_a_made_up_session_or_token_is_none(house: House):
 @pytest.mark.requirement("SEC-16")
 def test_every_form_needs_its_csrf_token(house: House):
     wrong = []
-    for door in WEB:
-        if door.is_unsafe and door not in OPEN and door.name not in KEEPS_NOTHING:
-            for role in expected_roles(door.name):
-                reply = house.ask(door, house.askers[role], csrf=False)
-                # What only the statistician or a clinician finds is not found by others even so; these are they.
-                if reply.status_code != 403 or "out of date" not in reply.text:
-                    wrong.append((door.name, role, reply.status_code))
+    forms = [door for door in WEB if door.is_unsafe and door not in OPEN and door.name not in KEEPS_NOTHING]
+    for door in house.some(forms):
+        for role in expected_roles(door.name):
+            reply = house.ask(door, house.askers[role], csrf=False)
+            # What only the statistician or a clinician finds is not found by others even so; these are they.
+            if reply.status_code != 403 or "out of date" not in reply.text:
+                wrong.append((door.name, role, reply.status_code))
     assert wrong == []
 
 
@@ -406,7 +416,8 @@ def test_somebody_elses_csrf_token_is_none(house: House):
 )
 def test_no_other_site_sends_an_unsafe_request(house: House, headers: dict[str, str]):
     role = house.askers["coordinator"]
-    replies = [(door.name, house.ask(door, role, headers=headers)) for door in ALL if door.is_unsafe]
+    unsafe = house.some([door for door in ALL if door.is_unsafe])
+    replies = [(door.name, house.ask(door, role, headers=headers)) for door in unsafe]
     assert [(name, reply.status_code) for name, reply in replies if reply.status_code != 403] == []
     assert all("access-control-allow-origin" not in reply.headers for _, reply in replies)
 
@@ -425,9 +436,9 @@ def test_methods_that_no_page_has_are_refused(house: House, method: str):
 @pytest.mark.parametrize("asker", [*(role.value for role in Role), "nobody"])
 def test_every_route_obeys_the_table_of_permissions(house: House, asker: str):
     wrong = []
-    for door in ALL:
-        if door in OPEN:
-            continue
+    closed = [door for door in ALL if door not in OPEN]
+    refused = house.some([door for door in closed if not _may(asker, door)])
+    for door in [*(door for door in closed if _may(asker, door)), *refused]:
         reply = house.ask(door, house.askers[asker])
         if _may(asker, door):
             # They get through to the page, or to what the state of the trial or their form says.

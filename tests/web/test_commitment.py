@@ -114,6 +114,7 @@ def test_closing_needs_a_reason_and_the_password_and_then_everything_is_checked(
 
 @pytest.mark.requirement("CONC-4", "E9-1")
 @pytest.mark.parametrize("role", OTHERS)
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_for_everybody_else_it_was_never_there(world: World, role: Role):
     other = world.browser(role)
     nonsense = other.get("/mini/sequence/1/nonsense")

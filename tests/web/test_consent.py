@@ -183,6 +183,7 @@ def test_a_scan_that_was_sent_need_not_be_sent_again(world):
         ({"password": ""}, "password"),
     ],
 )
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_what_cannot_be_signed_is_said_and_nothing_typed_is_lost(world, typed, words):
     participant = world.screened()
     reply = world.coordinator().post(PAGE, signed(world, **typed))

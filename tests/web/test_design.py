@@ -76,6 +76,7 @@ def test_the_page_opens_with_the_studys_method_beside_others(browser: Browser):
         ("cluster", "Whole sites", "97.5", "98.8"),
     ],
 )
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_every_method_is_compared(
     world: World, browser: Browser, method: str, name: str, certain: str | None, correct: str | None
 ):
@@ -150,6 +151,7 @@ def test_a_study_that_is_not_blinded_is_warned_sooner(database: Database):
         ),
     ],
 )
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_what_cannot_be_compared_says_why_and_keeps_what_was_typed(
     browser: Browser, changes: dict[str, Any], words: str, field: str
 ):

@@ -128,6 +128,7 @@ def test_what_is_printed_is_pdf_with_a_sheet_for_each_stratum(browser: Browser):
 
 @pytest.mark.requirement("E9-2", "CONC-4", "SEC-19")
 @pytest.mark.parametrize("role", OTHERS)
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_for_everybody_else_packs_are_as_nonsense(world: World, browser: Browser, role: Role):
     made(browser)
     other = world.browser(role.value, site_code=None if role is Role.ADMINISTRATOR else "north")

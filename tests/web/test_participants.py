@@ -97,6 +97,7 @@ def test_somebody_who_declines_is_kept_without_every_answer(world):
         ({"screening.site": "south"}, "Choose the site where this person is seen."),
     ],
 )
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_what_cannot_be_kept_is_said_at_its_field_and_nothing_typed_is_lost(world, typed, words):
     reply = world.coordinator().post(NEW, {**ELIGIBLE, **WHO, **typed})
     assert reply.status_code == 422
@@ -504,6 +505,7 @@ def test_consent_can_be_withdrawn_with_it(world):
         ({"password": ""}, "password"),
     ],
 )
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_a_withdrawal_that_cannot_be_kept_is_shown_again(world, typed, words):
     world.consented()
     browser = world.coordinator()

@@ -97,6 +97,7 @@ def test_htmx_gets_the_comparison_alone(browser: Browser):
         (" ".join(str(size) for size in range(2, 44, 2)), "8", "at most 20 block sizes"),
     ],
 )
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_a_plan_that_cannot_be_drawn_says_why_and_keeps_what_was_typed(
     world: World, browser: Browser, sizes: str, slots: str, words: str
 ):
@@ -258,6 +259,7 @@ def test_a_finished_list_is_taken(world: World, browser: Browser, way: str):
         ("a,b\n", "the first line must name the columns stratum,position,arm."),
     ],
 )
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_a_wrong_list_is_not_taken_and_stays_on_the_page(world: World, browser: Browser, listing: str, words: str):
     reply = browser.post(f"{ROOT}/upload", {"listing": listing})
     assert reply.status_code == 422
@@ -480,6 +482,7 @@ POSTS = ["/design", "/draw", "/upload", "/1/seal", "/1/set-aside"]
 
 @pytest.mark.requirement("CONC-4", "E9-1", "SEC-19", "SPI-21b")
 @pytest.mark.parametrize("role", OTHERS)
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_for_everybody_else_it_was_never_there(world: World, browser: Browser, role: Role):
     drawn(browser)
     other = world.browser(role)

@@ -201,6 +201,7 @@ def test_a_double_click_records_once(treated: Treated):
         ({"reason": ""}, "window"),
     ],
 )
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_what_cannot_be_kept_is_said_and_nothing_typed_is_lost(treated: Treated, changes: dict[str, Any], words: str):
     module = MODULE[treated.arms["M-001"]]
     named = {"MODULE": module, "MINUTES": f"{module}.{module}_minutes"}
@@ -316,6 +317,7 @@ POSTS = ["/M-001/sessions/tx01", "/M-001/sessions/tx01/missed"]
 
 @pytest.mark.requirement("E6-1", "P11-d", "SEC-19")
 @pytest.mark.parametrize("role", [role for role in Role if role is not Role.CLINICIAN])
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_for_everybody_else_it_was_never_there(treated: Treated, role: Role):
     other: Browser = treated.world.browser(role)
     start = other.client.get("/mini/study")

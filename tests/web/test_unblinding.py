@@ -446,6 +446,7 @@ def test_anybody_in_the_study_records_that_somebody_learnt_an_arm(blind: Blind, 
 @pytest.mark.parametrize("role", ["assessor", "clinician"])
 @pytest.mark.parametrize("field", ["how", "learnt_by"])
 @pytest.mark.parametrize("words", ["They had the SHAM one", "zephyrine  training, they said", "placebex-device"])
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_a_text_that_names_an_arm_is_refused(blind: Blind, role: str, field: str, words: str):
     reply = learnt(blind, blind.world.browser(role), **{field: words})
     assert reply.status_code == 422
