@@ -116,6 +116,14 @@ class Dropped(Exception):
     """It does not hold any more, and is not to be sent."""
 
 
+class Held(Exception):
+    """It is not sent now, because its reader is not to be disturbed before an instant."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__()
+        self.until = until
+
+
 def claim(database: Database, now: datetime) -> OutboxMail | None:
     """The next mail nobody else is sending: its `not_before` moves on, so that a crash only delays it."""
     with database.writing() as session:
@@ -140,9 +148,13 @@ def deliver(database: Database, mail: OutboxMail, channels: Mapping[str, Channel
         address = mail.to_address
         if mail.study_id is not None:
             with database.reading() as session:
-                goes = reachable(session, mail, _study(session, mail.study_id).definition, now=clock.now())
+                study = _study(session, mail.study_id)
+                definition = study.at(mail.site_id).definition if mail.site_id is not None else study.definition
+                goes = reachable(session, mail, definition, now=clock.now())
             if goes.address is None:
                 return Dropped(goes.reason)
+            if goes.waits_until is not None:
+                return Held(goes.waits_until)
             address = goes.address
         text = text_of(database.keys, mail)
         message = Message(mail.key, address, mail.subject, text, mail.queued_at, mail.calendar)
@@ -165,6 +177,8 @@ def mark(database: Database, mail: OutboxMail, problem: Exception | None, now: d
         values = {"sent_at": now, "last_error": None, "sealed": None, "ended_at": None, "ended_as": None}
     elif isinstance(problem, Dropped):
         values = {"ended_at": now, "ended_as": "dropped", "last_error": str(problem)}
+    elif isinstance(problem, Held):
+        values = {"not_before": problem.until, "attempts": mail.attempts - 1}  # it was not tried
     else:
         assert isinstance(problem, Undelivered)
         wait = WAITS[min(mail.attempts - 1, len(WAITS) - 1)]

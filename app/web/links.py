@@ -45,6 +45,8 @@ from app.people.access import may, require
 from app.people.permissions import Permission
 from app.rendering import language_word, page
 from app.schedule.reads import visits_of
+from app.schedule.reminders import rules as reminders
+from app.schedule.reminders.reads import choice_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
 from app.studies.definition import Instrument
@@ -68,7 +70,7 @@ from app.web.entries import (
 )
 from app.web.items import FILE, NAME, REMOVE, STROKES, with_other_rows
 from app.web.pages import pages
-from app.web.places import places_of, show_at
+from app.web.places import Places, places_of, show_at
 from app.web.shell import errors_of, status_of
 from app.web.sign_in import plain_viewer
 
@@ -118,7 +120,7 @@ def give(here: ChangeInStudy, code: str) -> Response:
             now=here.now,
         )
         if mailed:
-            _mail(here, participant, token, language or here.the_study.definition.language, days)
+            _mail(here, places_of(here), participant, token, language or here.the_study.definition.language, days)
     except (Invalid, Refused) as problem:
         here.refuse(problem)
         return _links_page(here, _participant(here, code), problem=problem)
@@ -137,7 +139,7 @@ def end(here: ChangeInStudy, code: str, link_id: int) -> Response:
     return here.redirect(f"/{here.the_study.code}/participants/{participant.code}/links", done="link_ended")
 
 
-def _mail(here: Here, participant: Participant, token: str, language: str, days: int) -> None:
+def _mail(here: Here, places: Places, participant: Participant, token: str, language: str, days: int) -> None:
     """A mail that says what the link is for and until when, and names nobody and nothing of the treatment."""
     of = translations(language)
     study = here.the_study.definition.short_title
@@ -146,14 +148,17 @@ def _mail(here: Here, participant: Participant, token: str, language: str, days:
         "If you have a question, call your study site."
     )
     until = of.ngettext("It works for one day.", "It works for %(num)s days.", days) % {"num": days}
-    body = words % {"address": f"{here.settings.address}/link/{SECRET}"}
+    body = f"{words % {'address': f'{here.settings.address}/link/{SECRET}'}} {until}"
+    place = next(each for each in places.sites if each.id == participant.site_id)
+    zone = choice_of(here.session, participant.id or 0).timezone or place.timezone
     actions.mail_link(
         here.session,
         here.the_study,
         participant,
         token,
         subject=of.gettext("%(study)s: a link for you") % {"study": study},
-        body=f"{body} {until}\n",
+        body=reminders.with_way_out(body, language, place.name),
+        not_before=reminders.after_quiet(here.now, here.the_study.definition.schedule, zone),
         by=here.actor,
         now=here.now,
     )

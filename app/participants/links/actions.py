@@ -102,10 +102,13 @@ def mail_link(
     *,
     subject: str,
     body: str,
+    not_before: datetime,
     by: Actor,
     now: datetime,
 ) -> None:
     """Mail a link that was just given to its participant; `body` holds SECRET where the secret of the link goes.
+
+    It leaves at `not_before`, which lies outside the quiet hours where they live.
 
     Neither address nor secret stand in the outbox in the clear. Whoever withdraws before it leaves gets none.
     """
@@ -126,7 +129,17 @@ def mail_link(
         expires_at=link.expires_at,
     )
     key = f"{LINK_RULE}|{study.id}|{link.id}"
-    queue(session, key=key, to_address="", subject=subject, body=body, secret=token, about=about, now=now)
+    queue(
+        session,
+        key=key,
+        to_address="",
+        subject=subject,
+        body=body,
+        secret=token,
+        about=about,
+        now=now,
+        not_before=not_before,
+    )
     record(session, study.code, [Change("link.mailed", participant.code, f"link/{link.about}")], by=by, now=now)
 
 

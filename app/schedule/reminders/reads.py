@@ -1,7 +1,7 @@
 """Which reminders are due, which messages were sent, and does one still hold when it is about to be sent?"""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -29,6 +29,8 @@ from app.studies.in_use import StudyInUse
 
 CHOICE = table_of(ReminderChoice)
 DAY = timedelta(days=1)
+REMINDER = "reminder/"
+"""How the keys of what is sent by a rule of the study begin."""
 
 
 @dataclass(frozen=True)
@@ -151,16 +153,19 @@ def queued_keys(session: Session, keys: Sequence[str]) -> set[str]:
 
 @dataclass(frozen=True)
 class Reachable:
-    """Where a message goes now; or why it goes nowhere any more."""
+    """Where a message goes now; or why it goes nowhere any more. `waits_until`: its reader has quiet hours now."""
 
     address: str | None
     reason: str | None = None
+    waits_until: datetime | None = None
 
 
 def reachable(session: Session, message: Any, definition: Study, *, now: datetime) -> Reachable:
     """Whether a message of a study still holds, and where it goes: asked again at the moment it is sent.
 
-    Since it was written somebody may have withdrawn, said no to reminders, or moved the appointment.
+    Since it was written somebody may have withdrawn, said no to reminders, or moved the appointment. Whatever goes to a
+    participant, and each reminder, leaves outside the quiet hours, however long it waited; what staff are told because
+    something happened does not wait.
     """
     if message.expires_at is not None and message.expires_at <= now:
         return Reachable(None, "It could not be sent in time.")
@@ -172,9 +177,17 @@ def reachable(session: Session, message: Any, definition: Study, *, now: datetim
             return Reachable(None, "The appointment was changed since.")
     elif message.visit_id is not None and (reason := _why_not_open(session, message.visit_id)):
         return Reachable(None, reason)
-    if not message.to_participant:
-        return Reachable(message.to_address)
-    return _participant_address(session, message, definition)
+    goes = _participant_address(session, message, definition) if message.to_participant else None
+    goes = goes or Reachable(message.to_address)
+    if goes.address is None or not (message.to_participant or message.key.startswith(REMINDER)):
+        return goes
+    leaves_at = rules.after_quiet(now, definition.schedule, _zone_of_reader(session, message))
+    return replace(goes, waits_until=leaves_at) if leaves_at > now else goes
+
+
+def _zone_of_reader(session: Session, message: Any) -> str:
+    site: str = session.execute(select(SITE.c.timezone).where(SITE.c.id == message.site_id)).scalar_one()
+    return (choice_of(session, message.participant_id).timezone if message.to_participant else None) or site
 
 
 def _why_not_open(session: Session, visit_id: int) -> str | None:

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel.dates import format_date
 
+from app.foundation.languages import sentence
 from app.participants.rules.status import why_not_contact as level_says
 from app.participants.status import Status
 from app.schedule.appointments.rules import day_span, instants, local, time_words
@@ -201,6 +202,16 @@ def words_of(rule: Reminder, language: str, default: str, *, cancelled: bool = F
         if (wanted, kind) in WORDS:
             return (*WORDS[wanted, kind], wanted)
     raise AssertionError
+
+
+def with_way_out(body: str, language: str, site: str) -> str:
+    """The words of a mail to a participant, and below them how to stop such mails; in English where we lack theirs."""
+    return f"{body}\n\n{sentence(f'If you want no more messages of this kind, tell {site}.', language)}"
+
+
+def appointment_word(language: str) -> str:
+    """What an appointment is called in a participant's own calendar."""
+    return sentence("Appointment", language)
 
 
 def filled(text: str, values: dict[str, str]) -> str:
