@@ -36,6 +36,7 @@ class About:
     visit_id: int | None = None
     appointment_id: int | None = None
     sequence: int | None = None
+    link_id: int | None = None
     expires_at: datetime | None = None
 
 

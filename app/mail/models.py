@@ -48,6 +48,8 @@ class OutboxMail(SQLModel, table=True):
     appointment_id: int | None = None
     sequence: int | None = None
     """The sequence of the appointment it tells of: once that has changed, an old message is not sent."""
+    link_id: int | None = None
+    """The participant's link that it carries: once that opens nothing any more, the message is not sent."""
     expires_at: datetime | None = Field(default=None, sa_type=Instant)
     ended_at: datetime | None = Field(default=None, sa_type=Instant)
     ended_as: str | None = None

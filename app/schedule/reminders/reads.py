@@ -13,6 +13,8 @@ from app.foundation.database import table_of, within
 from app.foundation.errors import NotFound
 from app.mail.actions import MAIL
 from app.participants.identity import PARTICIPANT, open_identity
+from app.participants.links.reads import LINK
+from app.participants.links.rules import is_open
 from app.participants.reads import SITE, at_their_sites
 from app.participants.rules.status import withdrawal_level
 from app.participants.status import Status
@@ -169,7 +171,11 @@ def reachable(session: Session, message: Any, definition: Study, *, now: datetim
     """
     if message.expires_at is not None and message.expires_at <= now:
         return Reachable(None, "It could not be sent in time.")
-    if message.appointment_id is not None:
+    if message.link_id is not None:
+        link = session.execute(select(LINK).where(LINK.c.id == message.link_id)).one()
+        if not is_open(link, now):
+            return Reachable(None, "The link opens nothing any more.")
+    elif message.appointment_id is not None:
         sequence = session.execute(
             select(APPOINTMENT.c.sequence).where(APPOINTMENT.c.id == message.appointment_id)
         ).scalar()
