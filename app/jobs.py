@@ -14,6 +14,8 @@ from sqlalchemy import select, update
 from sqlmodel import Session
 
 from app.amendments.actions import carry_out_due
+from app.capture.questionnaires import actions as questionnaires
+from app.capture.questionnaires.reads import answered_since
 from app.exports.running import make_waiting
 from app.foundation import clock
 from app.foundation.database import Database, table_of
@@ -54,12 +56,12 @@ def carry_out_amendments(database: Database) -> int:
         return 0
 
 
-def queue_due_reminders(database: Database) -> int:
-    """Queue the reminders of every study that are due by now; gives how many are new.
+def queue_due_reminders(database: Database, settings: Settings | None = None) -> int:
+    """Queue the reminders of every study that are due by now, and send the links that are; gives how many are new.
 
     Looked for in a reading session first: most rounds find none, and nobody waits for them then.
     """
-    queued = 0
+    queued, address = 0, (settings or Settings()).address
     with database.reading() as session:
         studies = [study.code for study in all_studies(session) if study.version_id is not None]
     for code in studies:
@@ -67,9 +69,13 @@ def queue_due_reminders(database: Database) -> int:
         with database.reading() as session:
             study = study_in_use(session, code)
             waits = bool(reminders.due(session, study, now=now))
+            asks = bool(questionnaires.due(session, study, now=now))
         if waits:
             with database.writing() as session:
                 queued += reminders.queue_due(session, study, now=now)
+        if asks:
+            with database.writing() as session:
+                queued += questionnaires.ask_due(session, study, address=address, now=now)
     return queued
 
 
@@ -151,6 +157,8 @@ def deliver(database: Database, mail: OutboxMail, channels: Mapping[str, Channel
                 study = _study(session, mail.study_id)
                 definition = study.at(mail.site_id).definition if mail.site_id is not None else study.definition
                 goes = reachable(session, mail, definition, now=clock.now())
+                if mail.link_id is not None and answered_since(session, study, mail.link_id):
+                    return Dropped("The questions are answered, or not asked any more.")
             if goes.address is None:
                 return Dropped(goes.reason)
             if goes.waits_until is not None:
@@ -190,6 +198,8 @@ def mark(database: Database, mail: OutboxMail, problem: Exception | None, now: d
         query = query.where(OUTBOX.c.attempts == mail.attempts)
     with database.writing() as session:
         session.execute(query.values(**values))
+        if isinstance(problem, Dropped) and mail.link_id is not None and mail.study_id is not None:
+            questionnaires.end_unsent(session, _study(session, mail.study_id), mail.link_id, now=now)
     return 0 if problem is not None else 1
 
 

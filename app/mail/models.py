@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Column, Index, LargeBinary, Text, false
+from sqlalchemy import Column, Index, LargeBinary, Text, false, text
 from sqlmodel import Field, SQLModel
 
 from app.foundation.database import Instant
@@ -22,6 +22,12 @@ class OutboxMail(SQLModel, table=True):
     __table_args__ = (
         Index("ix_outbox_mail_due", "sent_at", "not_before"),
         Index("ix_outbox_mail_study", "study_id", "id"),
+        Index(
+            "ix_outbox_mail_link",
+            "link_id",
+            sqlite_where=text("link_id IS NOT NULL"),
+            postgresql_where=text("link_id IS NOT NULL"),
+        ),
     )
 
     id: int | None = Field(default=None, primary_key=True)

@@ -16,6 +16,8 @@ def upgrade() -> None:
     )
     op.add_column("participant_link", sa.Column("seed", sa.LargeBinary(), nullable=True))
     op.add_column("outbox_mail", sa.Column("link_id", sa.Integer(), nullable=True))
+    carries = sa.text("link_id IS NOT NULL")
+    op.create_index("ix_outbox_mail_link", "outbox_mail", ["link_id"], sqlite_where=carries, postgresql_where=carries)
     waits = sa.text("purpose = 'questions' AND done_at IS NULL AND ended_at IS NULL")
     op.create_index(
         "ix_participant_link_waiting",

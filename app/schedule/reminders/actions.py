@@ -29,6 +29,19 @@ CLOCKWORK = Actor(0, "system:jobs", "Timed jobs", "Equipoise", via="jobs")
 """Who the log says queued a reminder: the clock did."""
 
 
+def rules_in_use(study: StudyInUse) -> list[Reminder]:
+    """Every rule that holds at any site; of each row it is asked whether it holds at its own (`holds_at`)."""
+    found: list[Reminder] = []
+    for definition in study.definitions:
+        found += [rule for rule in definition.schedule.reminders if rule not in found]
+    return found
+
+
+def holds_at(study: StudyInUse, site_id: int, rule: Reminder) -> bool:
+    """Whether this rule stands in the version that is in force at a site."""
+    return not study.others or rule in study.at(site_id).definition.schedule.reminders
+
+
 Found = tuple[str, AppointmentRow | Opened, Moment, Choice]
 """The key of what is reminded of, what it is, when that is due, and what the participant said about reminders."""
 
@@ -57,7 +70,7 @@ def due(session: Session, study: StudyInUse, *, now: datetime) -> list[Due]:
     """
     wanted: list[Due] = []
     team: dict[tuple[int, bool], list[Recipient]] = {}
-    for rule in study.definition.schedule.reminders:
+    for rule in rules_in_use(study):
         found: list[Found] = []
         if rule.when == "before_appointment":
             found = list(_appointments(session, study, rule, now))
@@ -66,6 +79,7 @@ def due(session: Session, study: StudyInUse, *, now: datetime) -> list[Due]:
         each = [
             Due(key + suffix, rule, row, moment, choice, address, language)
             for key, row, moment, choice in found
+            if holds_at(study, row.site_id, rule)
             for suffix, address, language in _recipients(session, study, rule, row, choice, team)
         ]
         known = reads.queued_keys(session, [one.key for one in each])
