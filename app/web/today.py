@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.capture.casebook.reads import casebooks_due
 from app.capture.queries.reads import waiting
+from app.capture.questionnaires.reads import Counts, counts
 from app.capture.reads import Progress, UnsignedVisit, progress, unsigned_visits
 from app.capture.rules import named_form
 from app.consent.reads import Owed, Unsettled, reconsents_owed, unsettled
@@ -148,6 +149,7 @@ def today(here: PageInStudy) -> Response:
         waits=waits,
         deaths=waits.deaths if waits is not None else (),
         clocks=clocks_running(here, places) if first_page else [],
+        questionnaires=_questionnaires(here, by) if first_page else None,
         queries=waiting(here.session, study, by=by) if first_page and may(by, Permission.ENTRY_READ) else None,
         timezone=places.timezone(),
         day=places.today(here),
@@ -155,6 +157,15 @@ def today(here: PageInStudy) -> Response:
         may_screen=may(by, Permission.PARTICIPANT_SCREEN),
         several=len(places.sites) > 1 and places.chosen is None,
     )
+
+
+def _questionnaires(here: Here, by: Actor) -> Counts | None:
+    """How many links to questions wait, and ran out lately; nothing where participants answer none."""
+    study = here.the_study
+    asks = any(each.asked_of_participants(visit.code) for each in study.definitions for visit in each.visits)
+    if not asks or not may(by, Permission.PARTICIPANT_LINK):
+        return None
+    return counts(here.session, study, by=by, since=here.now - LATELY, now=here.now)
 
 
 def _booked(here: Here, by: Actor, places: Places) -> list[dict[str, Any]]:

@@ -4,16 +4,32 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, case, exists, func, literal, not_, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+)
 from sqlmodel import Session
 
 from app.capture.reads import ENTRY
 from app.capture.status import EntryStatus
+from app.foundation import paging
+from app.foundation.database import written_out
 from app.participants.identity import PARTICIPANT
 from app.participants.links.reads import LINK
 from app.participants.links.rules import Purpose
-from app.participants.reads import SITE
+from app.participants.reads import SITE, at_their_sites
 from app.participants.status import Status
+from app.people.access import Actor
+from app.people.permissions import Permission
 from app.schedule.reads import VISIT
 from app.schedule.status import VisitStatus
 from app.studies.definition import Reminder, Study
@@ -108,7 +124,7 @@ def visits_to_ask(session: Session, study: StudyInUse, rule: Reminder, *, now: d
         .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
         .where(
             VISIT.c.study_id == study.id,
-            VISIT.c.status == VisitStatus.PLANNED,
+            VISIT.c.status == written_out(VisitStatus.PLANNED.value),
             VISIT.c.closes_on.between((now - DAY).date(), latest + longest * DAY),
             VISIT.c.opens_on <= latest - rule.days * DAY,
             VISIT.c.code.in_(codes),
@@ -189,11 +205,130 @@ def _waiting(study: StudyInUse, *columns: Any) -> Select[Any]:
         .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
         .join(VISIT, and_(VISIT.c.participant_id == LINK.c.participant_id, VISIT.c.code == LINK.c.about))
         .where(
-            PARTICIPANT.c.study_id == study.id,
-            LINK.c.purpose == Purpose.QUESTIONS,
+            PARTICIPANT.c.study_id + 0 == study.id,  # from what waits to its participants, not through all of them
+            # Written out, so that SQLite knows it as the condition of the index of what waits.
+            LINK.c.purpose == written_out(Purpose.QUESTIONS.value),
             LINK.c.done_at.is_(None),
             LINK.c.ended_at.is_(None),
             VISIT.c.status.in_(ASKED),
             not_(_is_answered(study, LINK.c.participant_id, LINK.c.about)),
         )
     )
+
+
+# What became of the links
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many links wait: sent and not opened, opened and not answered to the end, ran out without all answers."""
+
+    sent: int
+    opened: int
+    expired: int
+
+
+@dataclass(frozen=True)
+class QuestionnaireRow:
+    """One link to questions as a list shows it: whose, at which visit, and what became of it."""
+
+    id: int
+    participant: str
+    site: str
+    site_id: int
+    timezone: str
+    visit: str
+    language: str
+    made_at: datetime
+    made_by: str
+    opened_at: datetime | None
+    expires_at: datetime
+    done_at: datetime | None
+    state: str
+
+
+STATES = ("unanswered", "sent", "opened", "expired", "answered")
+
+
+def counts(session: Session, study: StudyInUse, *, by: Actor, since: datetime, now: datetime) -> Counts:
+    """How many links wait for answers at the person's sites, in one statement; of those that ran out, since then.
+
+    Read by an index that holds only what waits, from what ran out last on: it does not grow with the trial.
+    """
+    works = LINK.c.expires_at > now
+    numbers = (and_(works, LINK.c.opened_at.is_(None)), and_(works, LINK.c.opened_at.is_not(None)), not_(works))
+    found = session.execute(
+        _waiting(study, *(func.sum(case((each, 1), else_=0)) for each in numbers)).where(
+            LINK.c.expires_at > since, at_their_sites(by, Permission.PARTICIPANT_LINK)
+        )
+    ).one()
+    return Counts(*(int(each or 0) for each in found))
+
+
+def questionnaires_page(
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    now: datetime,
+    state: str | None = None,
+    participant: str | None = None,
+    visit: str | None = None,
+    cursor: str | None = None,
+    limit: int | None = None,
+) -> paging.Page[QuestionnaireRow]:
+    """The links to questions at the person's sites, newest first; what was taken back or replaced is left out.
+
+    `sent`: it works and was not opened. `opened`: it was, and a form is not complete. `expired`: it ran out like that.
+    `unanswered`: any of these. `answered`: every form is complete, by whomever. What is no longer asked is `over`.
+    """
+    size = paging.page_size(limit)
+    kept = and_(LINK.c.done_at.is_(None), VISIT.c.status.in_(ASKED))
+    asked = [each.code for each in study.definition.visits if study.definition.asked_of_participants(each.code)]
+    complete = and_(LINK.c.about.in_(asked), _is_answered(study, LINK.c.participant_id, LINK.c.about))
+    answered = or_(LINK.c.done_at.is_not(None), complete)
+    left, works = and_(kept, not_(answered)), LINK.c.expires_at > now
+    conditions = {
+        "answered": answered,
+        "unanswered": left,
+        "sent": and_(left, works, LINK.c.opened_at.is_(None)),
+        "opened": and_(left, works, LINK.c.opened_at.is_not(None)),
+        "expired": and_(left, not_(works)),
+    }
+    named = case(*((conditions[name], name) for name in ("answered", "sent", "opened", "expired")), else_="over")
+    query = (
+        select(
+            LINK.c.id,
+            PARTICIPANT.c.code.label("participant"),
+            SITE.c.code.label("site"),
+            SITE.c.id.label("site_id"),
+            SITE.c.timezone,
+            LINK.c.about.label("visit"),
+            *(LINK.c[name] for name in ("language", "made_at", "made_by", "opened_at", "expires_at", "done_at")),
+            named.label("state"),
+        )
+        .select_from(LINK)
+        .join(PARTICIPANT, PARTICIPANT.c.id == LINK.c.participant_id)
+        .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        .outerjoin(VISIT, and_(VISIT.c.participant_id == LINK.c.participant_id, VISIT.c.code == LINK.c.about))
+        .where(
+            PARTICIPANT.c.study_id == study.id,
+            LINK.c.purpose == Purpose.QUESTIONS,
+            LINK.c.ended_at.is_(None),
+            at_their_sites(by, Permission.PARTICIPANT_LINK),
+        )
+    )
+    if state in conditions:
+        query = query.where(conditions[state])
+    if participant is not None:
+        query = query.where(PARTICIPANT.c.code == participant)
+    if visit is not None:
+        query = query.where(LINK.c.about == visit)
+    backwards = False
+    if cursor:
+        key, backwards = paging.decode(cursor, 1, int)
+        query = query.where(LINK.c.id > key[0] if backwards else LINK.c.id < key[0])
+    order = LINK.c.id.asc() if backwards else LINK.c.id.desc()
+    found = session.execute(query.order_by(order).limit(size + 1)).all()
+    page = paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
+    return page.made(lambda row: QuestionnaireRow(**row._mapping))
