@@ -37,7 +37,8 @@ Rooms, top floor first:
                   proofs, escrow of the seed, allocation, downtime, unblinding, guesses
   amendments/     what a new version means for those in the study; sites that go over to it on their day
   capture/        entries, edit checks, corrections, signatures, drafts; queries, source verification, locks, casebooks;
-                  double/ (entered by two people), coding/ (texts coded by two people), agreement
+                  double/ (entered by two people), coding/ (texts coded by two people), agreement,
+                  questionnaires/ (answered by participants, by link)
   schedule/       visits and their windows; appointments, their calendar and feeds; reminders
   consent/        versions of the consent document, signatures (typed, drawn), scans, newer consents owed, withdrawal
   repository/     folders and files that the people of a study share, sealed; none of a participant

@@ -1052,7 +1052,7 @@ def jobs(
         met = carry_out_amendments(database)
         if met:
             out.print(f"{met} participants looked at for an amendment.")
-        queued = queue_due_reminders(database)
+        queued = queue_due_reminders(database, settings)
         if queued:
             out.print(f"{queued} reminders queued.")
         sent = send_due_mail(database, settings)

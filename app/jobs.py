@@ -14,6 +14,8 @@ from sqlalchemy import select, update
 from sqlmodel import Session
 
 from app.amendments.actions import carry_out_due
+from app.capture.questionnaires import actions as questionnaires
+from app.capture.questionnaires.reads import answered_since
 from app.exports.running import make_waiting
 from app.foundation import clock
 from app.foundation.database import Database, table_of
@@ -55,12 +57,12 @@ def carry_out_amendments(database: Database) -> int:
         return 0
 
 
-def queue_due_reminders(database: Database) -> int:
-    """Queue the reminders of every study that are due by now; gives how many are new.
+def queue_due_reminders(database: Database, settings: Settings | None = None) -> int:
+    """Queue the reminders of every study that are due by now, and send the links that are; gives how many are new.
 
     Looked for in a reading session first: most rounds find none, and nobody waits for them then.
     """
-    queued = 0
+    queued, address = 0, (settings or Settings()).address
     with database.reading() as session:
         studies = [study.code for study in all_studies(session) if study.version_id is not None]
     for code in studies:
@@ -68,9 +70,13 @@ def queue_due_reminders(database: Database) -> int:
         with database.reading() as session:
             study = study_in_use(session, code)
             waits = bool(reminders.due(session, study, now=now))
+            asks = bool(questionnaires.due(session, study, now=now))
         if waits:
             with database.writing() as session:
                 queued += reminders.queue_due(session, study, now=now)
+        if asks:
+            with database.writing() as session:
+                queued += questionnaires.ask_due(session, study, address=address, now=now)
     return queued
 
 
@@ -117,6 +123,14 @@ class Dropped(Exception):
     """It does not hold any more, and is not to be sent."""
 
 
+class Held(Exception):
+    """It is not sent now, because its reader is not to be disturbed before an instant."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__()
+        self.until = until
+
+
 def claim(database: Database, now: datetime) -> OutboxMail | None:
     """The next mail nobody else is sending: its `not_before` moves on, so that a crash only delays it."""
     with database.writing() as session:
@@ -145,8 +159,12 @@ def deliver(database: Database, mail: OutboxMail, channels: Mapping[str, Channel
                 goes = reachable(session, mail, study, now=clock.now())
                 if goes.address is not None and mail.consent_id is not None:
                     files = copy_of_consent(session, study, mail.consent_id)
+                if mail.link_id is not None and answered_since(session, study, mail.link_id):
+                    return Dropped("The questions are answered, or not asked any more.")
             if goes.address is None:
                 return Dropped(goes.reason)
+            if goes.waits_until is not None:
+                return Held(goes.waits_until)
             address = goes.address
         text = text_of(database.keys, mail)
         message = Message(mail.key, address, mail.subject, text, mail.queued_at, mail.calendar, files)
@@ -169,6 +187,8 @@ def mark(database: Database, mail: OutboxMail, problem: Exception | None, now: d
         values = {"sent_at": now, "last_error": None, "sealed": None, "ended_at": None, "ended_as": None}
     elif isinstance(problem, Dropped):
         values = {"ended_at": now, "ended_as": "dropped", "last_error": str(problem)}
+    elif isinstance(problem, Held):
+        values = {"not_before": problem.until, "attempts": mail.attempts - 1}  # it was not tried
     else:
         assert isinstance(problem, Undelivered)
         wait = WAITS[min(mail.attempts - 1, len(WAITS) - 1)]
@@ -180,6 +200,8 @@ def mark(database: Database, mail: OutboxMail, problem: Exception | None, now: d
         query = query.where(OUTBOX.c.attempts == mail.attempts)
     with database.writing() as session:
         session.execute(query.values(**values))
+        if isinstance(problem, Dropped) and mail.link_id is not None and mail.study_id is not None:
+            questionnaires.end_unsent(session, _study(session, mail.study_id), mail.link_id, now=now)
     return 0 if problem is not None else 1
 
 

@@ -1,23 +1,28 @@
 """Links for participants, over REST: given once, listed, taken back."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Literal
 
 from fastapi import Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
+from sqlalchemy import select
 
 from app.api.addressed import address_of, participant_of
 from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply
+from app.capture.questionnaires.actions import give
+from app.capture.questionnaires.rules import waits_until
 from app.dependencies import ApiChange, ApiPage, Here
-from app.foundation import paging
+from app.foundation import clock, paging
 from app.foundation.errors import NotFound
 from app.participants.links import actions, reads, rules
 from app.participants.links.rules import Purpose
 from app.participants.models import Participant
+from app.participants.reads import SITE
 from app.people.access import require
 from app.people.permissions import Permission
+from app.schedule.reads import visits_of
 
 router = operations("participants", "/participants")
 
@@ -33,11 +38,24 @@ class LinkBody(Body):
     purpose: Literal["consent", "questions"]
     about: Code = Field(description="The visit, or the version of the consent document.")
     language: Code = "en"
-    days: int = Field(default=rules.DAYS, ge=1, le=rules.MOST_DAYS, description="How long the link works.")
+    days: int = Field(
+        default=rules.DAYS,
+        ge=1,
+        le=rules.MOST_DAYS,
+        description="How long the link works, from the day on which it can be answered.",
+    )
+    before_window: bool = Field(
+        default=False,
+        description="Whether the questions may be answered before the window of their visit opens. Without it the link "
+        "opens them on the first day of the window; with the first answers the visit is held.",
+    )
 
 
 class LinkReply(Reply):
-    """A link that was given; its address is not kept. `state`: open, done, ended, locked or expired."""
+    """A link that was given; its address is not kept. `state`: open, done, ended, locked or expired.
+
+    `waits_until` is the first day on which its questions can be answered, while that is still to come.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -51,6 +69,8 @@ class LinkReply(Reply):
                 "made_by": "coordinator",
                 "opened_at": "2026-07-06T09:12:00.000000Z",
                 "expires_at": "2026-07-20T02:00:00.000000Z",
+                "before_window": False,
+                "waits_until": "2026-07-08",
             }
         }
     )
@@ -64,6 +84,8 @@ class LinkReply(Reply):
     made_by: str
     opened_at: datetime | None
     expires_at: datetime
+    before_window: bool
+    waits_until: date | None
 
 
 class LinkMadeReply(Reply):
@@ -111,7 +133,7 @@ def link(here: ApiPage, code: str, link_id: Number) -> LinkReply:
 def give_link(here: ApiChange, code: str, asked: LinkBody) -> Response:
     """Make a link; an earlier one for the same thing stops working. Its address is answered once and kept nowhere."""
     found = _participant(here, code)
-    token = actions.give_link(
+    token = give(
         here.session,
         here.the_study,
         found,
@@ -119,6 +141,7 @@ def give_link(here: ApiChange, code: str, asked: LinkBody) -> Response:
         about=asked.about,
         language=asked.language,
         days=asked.days,
+        before_window=asked.before_window,
         by=here.actor,
         now=here.now,
     )
@@ -145,6 +168,9 @@ def _participant(here: Here, code: str) -> Participant:
 
 
 def _links(here: Here, participant: Participant) -> list[LinkReply]:
+    visits = {each.code: each for each in visits_of(here.session, participant.id or 0)}
+    timezone = here.session.execute(select(SITE.c.timezone).where(SITE.c.id == participant.site_id)).scalar_one()
+    today = clock.today(timezone, here.now)
     return [
         LinkReply(
             id=link.id or 0,
@@ -156,6 +182,10 @@ def _links(here: Here, participant: Participant) -> list[LinkReply]:
             made_by=link.made_by,
             opened_at=link.opened_at,
             expires_at=link.expires_at,
+            before_window=link.before_window,
+            waits_until=waits_until(visits[link.about], today, before_window=link.before_window)
+            if link.purpose == Purpose.QUESTIONS and link.about in visits
+            else None,
         )
         for link in reads.links_of(here.session, participant.id or 0)
     ]

@@ -37,6 +37,7 @@ class About:
     appointment_id: int | None = None
     sequence: int | None = None
     consent_id: int | None = None
+    link_id: int | None = None
     expires_at: datetime | None = None
 
 
@@ -61,12 +62,13 @@ def queue(
     calendar: str | None = None,
     about: About | None = None,
     language: str | None = None,
+    not_before: datetime | None = None,
 ) -> bool:
     """Put one mail in the outbox; the same key twice is one mail. No arm and no name may stand in it.
 
     `language` is that of its reader; subject and body are sentences of ours, and said in it.
     `secret` takes the place of SECRET in the body when it is sent: whoever reads the database must not sign in with it.
-    Gives whether it is new.
+    It leaves at `not_before`, or at once. Gives whether it is new.
     """
     subject, body = sentence(subject, language or SOURCE), sentence(body, language or SOURCE)
     sealed = None
@@ -83,7 +85,7 @@ def queue(
             body=body,
             sealed=sealed,
             queued_at=now,
-            not_before=now,
+            not_before=not_before or now,
             attempts=0,
             channel=channel,
             calendar=calendar,

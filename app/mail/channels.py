@@ -76,6 +76,7 @@ class MailServer:
         mail["Subject"] = message.subject
         mail["Message-ID"] = f"<{message.key}@equipoise>"
         mail["Date"] = message.queued_at
+        mail["Auto-Submitted"] = "auto-generated"  # so that no out-of-office reply comes back (RFC 3834 5)
         mail.set_content(message.text)
         if message.calendar is not None:
             calendar = message.calendar.replace(ORGANISER, self.sender)

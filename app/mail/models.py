@@ -29,6 +29,12 @@ class OutboxMail(SQLModel, table=True):
             sqlite_where=text("consent_id IS NOT NULL"),
             postgresql_where=text("consent_id IS NOT NULL"),
         ),
+        Index(
+            "ix_outbox_mail_link",
+            "link_id",
+            sqlite_where=text("link_id IS NOT NULL"),
+            postgresql_where=text("link_id IS NOT NULL"),
+        ),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -57,6 +63,8 @@ class OutboxMail(SQLModel, table=True):
     """The sequence of the appointment it tells of: once that has changed, an old message is not sent."""
     consent_id: int | None = None
     """The consent whose copy goes with it: made when it is sent, so that nothing of it waits here."""
+    link_id: int | None = None
+    """The participant's link that it carries: once that opens nothing any more, the message is not sent."""
     expires_at: datetime | None = Field(default=None, sa_type=Instant)
     ended_at: datetime | None = Field(default=None, sa_type=Instant)
     ended_as: str | None = None

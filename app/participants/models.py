@@ -2,7 +2,18 @@
 
 from datetime import date, datetime
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, Text, UniqueConstraint, text
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 from app.foundation.database import Instant
@@ -127,14 +138,24 @@ class Screening(SQLModel, table=True):
 
 class ParticipantLink(SQLModel, table=True):
     """A link that one participant was given, for one purpose: to sign the consent document, or to answer a visit's
-    questions. Only the hash of its secret is kept.
+    questions. Only the hash of its secret is kept, and the seed from which the key of the installation makes it again:
+    so a reminder carries the same link, and whoever has the database alone cannot open it.
 
     `about` is the visit of the questions, or the version of the document. `tries` counts wrong answers to who they are.
+    `before_window`: whoever gave it allowed answers before the window of the visit opens.
     """
 
     __tablename__ = "participant_link"
     __table_args__ = (
         Index("ix_participant_link_participant_id", "participant_id", "id"),
+        # What waits for answers, by when it has to be.
+        Index(
+            "ix_participant_link_waiting",
+            "expires_at",
+            "id",
+            sqlite_where=text("purpose = 'questions' AND done_at IS NULL AND ended_at IS NULL"),
+            postgresql_where=text("purpose = 'questions' AND done_at IS NULL AND ended_at IS NULL"),
+        ),
         CheckConstraint("purpose IN ('consent', 'questions')", name="purpose"),
         CheckConstraint("(ended_at IS NULL) = (ended_by IS NULL)", name="ended_pair"),
     )
@@ -153,6 +174,8 @@ class ParticipantLink(SQLModel, table=True):
     done_at: datetime | None = Field(default=None, sa_type=Instant)
     ended_at: datetime | None = Field(default=None, sa_type=Instant)
     ended_by: str | None = None
+    seed: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
+    before_window: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
 
 
 class RandomisedInError(SQLModel, table=True):

@@ -634,10 +634,12 @@ class Reminder(Part):
 
     `booked`: when an appointment is booked, moved or cancelled. `before_appointment`: so many days before it.
     `window_opens`: so many days after a window opens, when nothing is booked. `overdue`: so many days after it closed.
+    `link_due`: so many days after a window opens, the participant is sent a link to the questions that they answer
+    themselves. `link_unanswered`: so many days after a link could be answered, while it is not.
     """
 
     code: Code
-    when: Literal["booked", "before_appointment", "window_opens", "overdue"]
+    when: Literal["booked", "before_appointment", "window_opens", "overdue", "link_due", "link_unanswered"]
     days: int = Field(default=0, ge=0, le=60)
     at: TimeOfDay = "09:00"
     to: Literal["participant", "staff"] = "participant"
@@ -1004,6 +1006,12 @@ class Study(StudyFile):
     texts: tuple[StudyText, ...] = Field(
         default=(), description="In other languages: each from a file of its own, study.LANGUAGE.yaml."
     )
+
+    def asked_of_participants(self, visit: str) -> tuple[Instrument, ...]:
+        """The forms of a visit that participants answer themselves, in the order of the plan."""
+        planned = self.visit(visit)
+        forms = [self.instrument(code) for code in planned.instruments] if planned else []
+        return tuple(form for form in forms if form is not None and form.respondent == "participant")
 
     def instrument(self, code: str) -> Instrument | None:
         """The instrument with this code."""

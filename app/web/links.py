@@ -11,6 +11,9 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlmodel import Session
 
 from app.capture import actions as capture
+from app.capture.questionnaires import rules as questionnaires
+from app.capture.questionnaires.actions import give as give_link
+from app.capture.questionnaires.reads import window_of
 from app.capture.reads import entries_of
 from app.capture.screens import asked, following, preceding, waiting
 from app.capture.status import EntryStatus
@@ -34,6 +37,7 @@ from app.dependencies import (
 from app.foundation import clock
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.foundation.languages import translations
+from app.foundation.words import day_in_words
 from app.mail.actions import SECRET
 from app.participants.identity import mail_address
 from app.participants.links import actions, reads, rules
@@ -47,6 +51,8 @@ from app.people.access import may, require
 from app.people.permissions import Permission
 from app.rendering import language_word, page
 from app.schedule.reads import visits_of
+from app.schedule.reminders import rules as reminders
+from app.schedule.reminders.reads import choice_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
 from app.studies.definition import Instrument
@@ -70,7 +76,7 @@ from app.web.entries import (
 )
 from app.web.items import FILE, NAME, REMOVE, STROKES, with_other_rows
 from app.web.pages import pages
-from app.web.places import places_of, show_at
+from app.web.places import Places, places_of, show_at
 from app.web.shell import errors_of, status_of
 from app.web.sign_in import plain_viewer
 
@@ -108,7 +114,7 @@ def give(here: ChangeInStudy, code: str) -> Response:
             raise Invalid([FieldProblem("what", "required", "Choose what the participant is to do by the link.")])
         about, _, language = about.partition(":")
         days = number(here.value("days", str(rules.DAYS)))
-        token = actions.give_link(
+        token = give_link(
             here.session,
             here.the_study,
             participant,
@@ -116,11 +122,22 @@ def give(here: ChangeInStudy, code: str) -> Response:
             about=about,
             language=language or here.the_study.definition.language,
             days=days,
+            before_window=bool(here.value("before_window")) and purpose == Purpose.QUESTIONS,
             by=here.actor,
             now=here.now,
         )
+        waits = reads.known_link(here.session, token)
+        opens_on = _waits_until(here, waits) if waits is not None else None
         if mailed:
-            _mail(here, participant, token, language or here.the_study.definition.language, days)
+            _mail(
+                here,
+                places_of(here),
+                participant,
+                token,
+                language or here.the_study.definition.language,
+                days,
+                opens_on,
+            )
     except (Invalid, Refused) as problem:
         here.refuse(problem)
         return _links_page(here, _participant(here, code), problem=problem)
@@ -128,7 +145,7 @@ def give(here: ChangeInStudy, code: str) -> Response:
     if mailed:
         return here.redirect(url, done="link_mailed")
     here.repeated_leads_to(url)
-    return _links_page(here, participant, address=f"{here.settings.address}/link/{token}")
+    return _links_page(here, participant, address=f"{here.settings.address}/link/{token}", opens_on=opens_on)
 
 
 @router.post("/{study}/participants/{code}/links/{link_id}/end", name="links.end")
@@ -139,7 +156,9 @@ def end(here: ChangeInStudy, code: str, link_id: int) -> Response:
     return here.redirect(f"/{here.the_study.code}/participants/{participant.code}/links", done="link_ended")
 
 
-def _mail(here: Here, participant: Participant, token: str, language: str, days: int) -> None:
+def _mail(
+    here: Here, places: Places, participant: Participant, token: str, language: str, days: int, opens_on: date | None
+) -> None:
     """A mail that says what the link is for and until when, and names nobody and nothing of the treatment."""
     of = translations(language)
     study = here.the_study.definition.short_title
@@ -148,14 +167,21 @@ def _mail(here: Here, participant: Participant, token: str, language: str, days:
         "If you have a question, call your study site."
     )
     until = of.ngettext("It works for one day.", "It works for %(num)s days.", days) % {"num": days}
-    body = words % {"address": f"{here.settings.address}/link/{SECRET}"}
+    if opens_on is not None:
+        # The days count from then on.
+        opens = of.gettext("You can answer from %(day)s on.") % {"day": reminders.day_words(opens_on, language)}
+        until = f"{opens} {until}"
+    body = f"{words % {'address': f'{here.settings.address}/link/{SECRET}'}} {until}"
+    place = next(each for each in places.sites if each.id == participant.site_id)
+    zone = choice_of(here.session, participant.id or 0).timezone or place.timezone
     actions.mail_link(
         here.session,
         here.the_study,
         participant,
         token,
         subject=of.gettext("%(study)s: a link for you") % {"study": study},
-        body=f"{body} {until}\n",
+        body=reminders.with_way_out(body, language, place.name),
+        not_before=reminders.after_quiet(here.now, here.the_study.definition.schedule, zone),
         by=here.actor,
         now=here.now,
     )
@@ -169,7 +195,12 @@ def _participant(here: Here, code: str) -> Participant:
 
 
 def _links_page(
-    here: Here, participant: Participant, *, problem: Invalid | Refused | None = None, address: str | None = None
+    here: Here,
+    participant: Participant,
+    *,
+    problem: Invalid | Refused | None = None,
+    address: str | None = None,
+    opens_on: date | None = None,
 ) -> Response:
     assert participant.id is not None
     places, definition = places_of(here), here.the_study.definition
@@ -191,13 +222,19 @@ def _links_page(
     # Who signs says first when they were born: without that on file nobody could.
     born_missing = bool(to_sign) and born(here.session, participant.id) is None
     choices += to_sign if not born_missing else []
-    dated = {one.code for one in visits_of(here.session, participant.id) if one.status in ASKED}
+    dated = {one.code: one for one in visits_of(here.session, participant.id) if one.status in ASKED}
+    early = False
     marks = entries_of(here.session, participant.id)
     for visit in definition.visits:
         forms = rules.asked_of_participants(definition, visit.code)
         entered = [marks.get((visit.code, form.code)) for form in forms]
         if visit.code in dated and not all(mark and mark.status == EntryStatus.COMPLETE for mark in entered):
             count = "one form" if len(forms) == 1 else f"{len(forms)} forms"
+            window = dated[visit.code]
+            span = f"{day_in_words(window.opens_on)} to {day_in_words(window.closes_on)}"
+            waits = questionnaires.waits_until(window, today, before_window=False)
+            count = f"{count}; window {span}, not open yet" if waits else f"{count}; window {span}"
+            early = early or waits is not None
             choices.append((f"questions:{visit.code}", visit.label, count))
             for language in sorted({text.language for form in forms for text in form.texts}):
                 words = f"{visit.label}, {language_word(language)}"
@@ -227,10 +264,13 @@ def _links_page(
             "what": here.value("what"),
             "days": here.value("days") or str(rules.DAYS),
             "how": here.value("how") or "show",
+            "before_window": here.value("before_window"),
         },
         errors=errors_of(problem),
         refused=problem.reason if isinstance(problem, Refused) else None,
         address=address,
+        opens_on=opens_on,
+        early=early,
         qr=qr_code(address) if address else None,
         most_days=rules.MOST_DAYS,
         timezone=places.timezone(participant.site_id),
@@ -250,6 +290,8 @@ def open_link(request: Request, token: str, session: Writing) -> Response:
     actions.open_link(session, opened, by=here.actor, now=here.now)
     if opened.link.purpose == Purpose.CONSENT:
         return _born_page(here, opened, token)
+    if (opens_on := _waits_until(here, opened)) is not None:
+        return _early_page(here, opened, opens_on)
     return _questions_page(here, opened, token)
 
 
@@ -262,6 +304,8 @@ def send(request: Request, token: str, session: Writing, form: TypedForm, sent: 
     here = _as_participant(request, session, opened, form)
     if opened.link.purpose == Purpose.CONSENT:
         return _sign(here, opened, token)
+    if (opens_on := _waits_until(here, opened)) is not None:
+        return _early_page(here, opened, opens_on, sent=True)
     if here.value(GO) == "finish":
         return _finish(here, opened, token)
     return _answer(here, opened, token, sent)
@@ -273,7 +317,7 @@ def look(request: Request, token: str, session: Reading, form: TypedForm) -> Res
     opened = _opened(session, token)
     here = _as_participant(request, session, opened, form)
     looked_at = _form(opened, here.value("form"))
-    if opened.link.purpose != Purpose.QUESTIONS or looked_at is None:
+    if opened.link.purpose != Purpose.QUESTIONS or looked_at is None or _waits_until(here, opened) is not None:
         raise NotFound(GONE)
     spot = _spot(here, opened, looked_at)
     if _by_screen(spot):  # one question is on the screen, and judged with the answers that are saved
@@ -391,6 +435,23 @@ def _consent_page(here: Here, opened: Opened, token: str, *, problem: Invalid | 
 
 
 # Questions
+
+
+def _waits_until(here: Here, opened: Opened) -> date | None:
+    """The first day on which the questions of a link can be answered, while that is still to come."""
+    if opened.link.purpose != Purpose.QUESTIONS:
+        return None
+    window = window_of(here.session, opened.link.participant_id, opened.link.about)
+    if window is None:
+        return None
+    today = clock.today(window.timezone, here.now)
+    return questionnaires.waits_until(window, today, before_window=opened.link.before_window)
+
+
+def _early_page(here: Here, opened: Opened, opens_on: date, *, sent: bool = False) -> Response:
+    """From when the questions can be answered; the same link is for then."""
+    words = reminders.day_words(opens_on, opened.link.language)
+    return _show(here, opened, "links/early.html", status=409 if sent else 200, opens=words)
 
 
 def _form(opened: Opened, code: str) -> Instrument | None:

@@ -86,6 +86,8 @@ RULE_WORDS = {
     "before_appointment": "Before the appointment",
     "window_opens": "Window open, nothing booked",
     "overdue": "Overdue",
+    "link_due": "A link to questions, by rule",
+    "link_unanswered": "Questions not answered",
 }
 
 

@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.capture.casebook.reads import casebooks_due
 from app.capture.queries.reads import waiting
+from app.capture.questionnaires.reads import Counts, counts
 from app.capture.reads import Progress, UnsignedVisit, progress, unsigned_visits
 from app.capture.rules import named_form
 from app.capture.verification.rules import Figures
@@ -150,6 +151,7 @@ def today(here: PageInStudy) -> Response:
         waits=waits,
         deaths=waits.deaths if waits is not None else (),
         clocks=clocks_running(here, places) if first_page else [],
+        questionnaires=_questionnaires(here, by) if begins else None,
         queries=waiting(here.session, study, by=by) if first_page and may(by, Permission.ENTRY_READ) else None,
         timezone=places.timezone(),
         day=places.today(here),
@@ -177,6 +179,15 @@ def _to_verify(here: Here, by: Actor) -> Figures | None:
         return None
     kept = here.request.app.state.counts
     return verification_counted(here.session, here.the_study, kept, by=by, now=here.now).in_all()
+
+
+def _questionnaires(here: Here, by: Actor) -> Counts | None:
+    """How many links to questions wait, and ran out lately; nothing where participants answer none."""
+    study = here.the_study
+    asks = any(each.asked_of_participants(visit.code) for each in study.definitions for visit in each.visits)
+    if not asks or not may(by, Permission.PARTICIPANT_LINK):
+        return None
+    return counts(here.session, study, by=by, since=here.now - LATELY, now=here.now)
 
 
 def _booked(here: Here, by: Actor, places: Places) -> list[dict[str, Any]]:

@@ -39,6 +39,7 @@ LISTS = {
     "/casebooks-due": ("investigator", ("M-001",)),
     "/reconsents": ("coordinator", ("M-001",)),
     "/messages": ("coordinator", (1,)),
+    "/questionnaires": ("coordinator", (1,)),
     "/visits-due": ("coordinator", ("2026-03-02", 1)),
     "/adverse-events": ("data_manager", ("number", 1, 1)),
     "/deviations": ("data_manager", (1,)),

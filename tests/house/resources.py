@@ -37,6 +37,7 @@ ELSEWHERE = {
     "/versions/{later}/effect": "/participants/{code}",
     "/reconsents": "/participants/{code}/consents/{consent_id}",
     "/visits-due": "/participants/{code}/visits/{visit}",
+    "/questionnaires": "/participants/{code}/links/{link_id}",
     "/appointments": "/participants/{code}/appointments/{number}",
     "/verification": "/participants/{code}/visits/{visit}/entries/{instrument}",
     "/casebooks-due": "/participants/{code}/casebook",

@@ -107,6 +107,7 @@ WHO: dict[str, Who] = {
     "links.links": P.PARTICIPANT_LINK,
     "links.give": P.PARTICIPANT_LINK,
     "links.end": P.PARTICIPANT_LINK,
+    "questionnaires.questionnaires": P.PARTICIPANT_LINK,
     "sign_in.sign_out": SIGNED_IN,
     "sign_in.start": SIGNED_IN,
     # one's own access
@@ -657,6 +658,7 @@ WHO: dict[str, Who] = {
     "api.link": P.PARTICIPANT_LINK,
     "api.give_link": P.PARTICIPANT_LINK,
     "api.end_link": P.PARTICIPANT_LINK,
+    "api.questionnaires": P.PARTICIPANT_LINK,
     "api.randomise_first": P.PARTICIPANT_RANDOMISE,
     "api.randomised_in_error": P.PARTICIPANT_READ,
     "api.one_randomised_in_error": P.PARTICIPANT_READ,

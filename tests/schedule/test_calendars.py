@@ -91,8 +91,9 @@ def test_a_session_says_only_that_it_is_and_when_it_begins_and_a_participant_rea
 ):
     (session,) = events(written(replace(ROW, kind="treatment", room="Laser room")))
     assert (session.location, session.dtstart, session.dtend) == (None, ROW.starts_at, None)
-    (theirs,) = events(written(replace(ROW, kind="treatment"), to_participant=True, method="PUBLISH"))
-    assert (theirs.summary, theirs.location, theirs.dtend) == ("Appointment", "North clinic", ROW.ends_at)
+    said = calendar_text([replace(ROW, kind="treatment")], label=lambda _: "Termin", to_participant=True)
+    (theirs,) = events(said)
+    assert (theirs.summary, theirs.location, theirs.dtend) == ("Termin", "North clinic", ROW.ends_at)
 
 
 @pytest.mark.requirement("ICS-3", "ICS-4")

@@ -40,6 +40,7 @@ from tests.schedule.test_actions import enrolled
 
 DAY = timedelta(days=1)
 ZONE = "Australia/Sydney"
+MORNING = NOW + timedelta(hours=12)  # 08:30 in Sydney; NOW is 20:30, in the quiet hours
 RULES: dict[str, Any] = {
     "schedule": {
         "reminders": [
@@ -137,9 +138,9 @@ def test_the_words_of_the_study_come_before_ours_in_the_readers_language() -> No
 class Site:
     """A randomised participant who is to come in five days, in a study with reminders."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, **schedule: Any) -> None:
         self.session = session
-        self.study: StudyInUse = study_with_consent(session, **RULES)
+        self.study: StudyInUse = study_with_consent(session, schedule={**RULES["schedule"], **schedule})
         self.one, self.by = enrolled(session, self.study)
         self.assessor = person(session, self.study, "assessor")
         reach(session, self.study, self.one)
@@ -187,6 +188,8 @@ def test_a_booking_tells_whom_it_is_with_and_the_participant_whose_address_stand
     staff, theirs = north.rows()
     assert (staff.rule, staff.to_address, staff.to_participant) == ("appointment", "assessor_north@example.org", False)
     assert (theirs.rule, theirs.to_address, theirs.to_participant) == ("booked", "", True)
+    assert theirs.body.endswith("\n\nIf you want no more messages of this kind, tell North clinic.")
+    assert "If you want no more" not in staff.body
     assert "SEQUENCE:0" in staff.calendar
     assert f"UID:{row.uid}" in theirs.calendar
     assert "Saturday, 7 March 2026" in theirs.body
@@ -306,10 +309,10 @@ class Inbox:
 class Office:
     """The site on a database, with workers."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, **schedule: Any) -> None:
         self.database = database
         with database.writing() as session:
-            self.site = Site(session)
+            self.site = Site(session, **schedule)
         self.site.session = None  # type: ignore[assignment]
         self.mail, self.sms = Inbox(), Inbox()
 
@@ -329,13 +332,34 @@ class Office:
 
 @pytest.fixture
 def clock() -> Iterator[Any]:
-    with time_machine.travel(NOW, tick=False) as traveller:
+    with time_machine.travel(MORNING, tick=False) as traveller:
         yield traveller
 
 
 @pytest.fixture
 def office(shared_database: Database, clock: Any) -> Office:
     return Office(shared_database)
+
+
+@pytest.mark.parametrize(
+    ("language", "summary", "way_out"),
+    [
+        ("de", "Termin", "Wenn Sie keine solchen Nachrichten mehr möchten, sagen Sie es uns: "),
+        ("es", "Cita", "Si no desea recibir más mensajes como este, avise a "),
+        (None, "Appointment", "If you want no more messages of this kind, tell "),
+    ],
+)
+def test_a_mail_says_in_its_readers_language_what_it_is_of_and_how_to_stop_more(
+    north: Site, language: str | None, summary: str, way_out: str
+) -> None:
+    north.choose(language=language)
+    north.book()
+    north.due(datetime(2026, 3, 6, 7, 0, tzinfo=UTC))
+    for rule in ("booked", "before"):
+        (row,) = north.rows(rule=rule)
+        assert f"\r\nSUMMARY:{summary}\r\n" in row.calendar
+        assert way_out in row.body
+    assert way_out not in north.rows(rule="text")[0].body  # a text message is short
 
 
 @pytest.mark.requirement("GDPR-3", "GDPR-5")
@@ -390,7 +414,7 @@ def test_what_does_not_hold_any_more_is_not_sent(office: Office, happens: Any, w
 
 def test_what_could_not_be_sent_in_time_is_not_sent(office: Office, clock: Any) -> None:
     office.act(Site.book)
-    clock.move_to(NOW + 10 * DAY)
+    clock.move_to(MORNING + 10 * DAY)
     assert office.send() == 0
     assert {state for _, state in office.states()} == {"dropped"}
 
@@ -446,6 +470,63 @@ def test_the_page_of_messages_shows_no_address_and_no_reminder_of_those_who_trea
     office.act(sessions)
 
 
+# Quiet hours
+
+
+@pytest.mark.requirement("REL-5")
+def test_what_is_booked_at_night_tells_the_participant_in_the_morning_of_where_they_live(office: Office) -> None:
+    office.act(Site.book)
+    at_once, later = office.act(Site.rows)
+    assert (at_once.rule, at_once.not_before) == ("appointment", NOW)  # whom it is with works at night
+    assert later.not_before == datetime(2026, 3, 2, 21, 0, tzinfo=UTC)  # 08:00 in Sydney
+    office.act(lambda site: site.choose(timezone="Europe/Zurich"))  # 22:30 there by MORNING
+    assert office.send() == 1
+    assert [message.to for message in office.mail.got] == ["assessor_north@example.org"]
+    held = office.act(lambda site: site.rows(rule="booked"))[0]
+    assert (held.not_before, held.attempts) == (datetime(2026, 3, 3, 7, 0, tzinfo=UTC), 0)
+    assert office.states() == [("appointment", "sent"), ("booked", "waiting")]
+
+
+def test_what_is_moved_or_cancelled_at_night_waits_too(office: Office) -> None:
+    office.act(Site.book)
+    office.act(_moved)
+    office.act(lambda site: cancel(site.session, site.study, site.one, 1, version=2, why="Ill", by=site.by, now=NOW))
+    rows = office.act(lambda site: site.rows(rule="booked"))
+    assert {row.not_before for row in rows} == {datetime(2026, 3, 2, 21, 0, tzinfo=UTC)}
+    assert len(rows) == 3
+
+
+def test_a_failure_is_not_tried_again_in_the_night_nor_counted_there(office: Office, clock: Any) -> None:
+    office.act(Site.book)
+    office.mail.problem = Undelivered("451 later")
+    clock.move_to(datetime(2026, 3, 3, 8, 59, tzinfo=UTC))  # 19:59 in Sydney
+    office.send()
+    office.mail.problem = None
+    clock.move_to(datetime(2026, 3, 3, 9, 1, tzinfo=UTC))
+    assert office.send() == 1  # to the staff
+    assert [message.to for message in office.mail.got] == ["assessor_north@example.org"]
+    waits = office.act(lambda site: site.rows(rule="booked"))[0]
+    assert (waits.attempts, waits.not_before) == (1, datetime(2026, 3, 3, 21, 0, tzinfo=UTC))
+    clock.move_to(waits.not_before)
+    assert office.send() == 1
+    assert office.mail.got[-1].to == "m-001@example.org"
+
+
+def test_what_waited_while_nobody_sent_leaves_after_the_night_and_a_reminder_to_staff_too(
+    office: Office, clock: Any
+) -> None:
+    late = datetime(2026, 7, 21, 23, 0, tzinfo=UTC)  # 09:00 in Sydney: overdue by two days
+    office.act(lambda site: site.due(late))
+    clock.move_to(late + timedelta(hours=12))  # 21:00
+    assert office.send() == 0
+    clock.move_to(late + timedelta(hours=23))
+    assert office.send() == 2
+    assert {message.to for message in office.mail.got} == {
+        "coordinator_north@example.org",
+        "assessor_north@example.org",
+    }
+
+
 # Whatever breaks
 
 
@@ -491,10 +572,11 @@ class Worker:
 @pytest.mark.requirement("REL-5", "REL-7")
 @pytest.mark.parametrize("seed", range(3))
 def test_two_workers_that_crash_anywhere_send_each_reminder_once_and_lose_none(
-    office: Office, clock: Any, tmp_path: Path, seed: int
+    shared_database: Database, clock: Any, tmp_path: Path, seed: int
 ) -> None:
     """The order of everything is drawn from a seed: which of two workers goes on, where it ends, when time passes."""
     chance = random.Random(seed)
+    office = Office(shared_database, quiet_from="00:00", quiet_until="00:00")  # a round may be long after the last one
     office.act(lambda site: [site.book(days=4), site.book(days=6, visit="baseline")])
     workers = [Worker(office, tmp_path, chance) for _ in range(2)]
     ends = NOW + 7 * DAY

@@ -49,8 +49,8 @@ def test_four_workers_queue_and_send_every_reminder_once(database: Database) -> 
             pass
         return queued
 
-    with time_machine.travel(NOW + timedelta(days=4), tick=True), ThreadPoolExecutor(4) as pool:
+    with time_machine.travel(NOW + timedelta(days=4, hours=12), tick=True), ThreadPoolExecutor(4) as pool:
         queued = sum(pool.map(work, range(4)))
-    # By mail two days before, and by text the day before; what was told of the booking itself waits too.
+    # By mail two days before, and by text the day before; what was told of the booking itself waits for the morning.
     assert queued == 2 * PARTICIPANTS
     assert len(way.got) == len(set(way.got)) == 3 * PARTICIPANTS

@@ -1,12 +1,12 @@
 """A study's reminders name visits that are there, no arm, and only what is filled in; without them nothing changes."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from app.studies.definition import Study
 from app.studies.rules import canonical, problems
-from tests.factories import definition
+from tests.factories import MINI, definition
 
 TEXT = {"language": "en", "subject": "Come", "body": "On {day}"}
 
@@ -40,6 +40,34 @@ def test_a_sound_schedule_has_no_findings() -> None:
 def test_what_cannot_be_said_is_found(changes: dict[str, Any], words: str) -> None:
     (message,) = reminder(**changes)
     assert words in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, None),
+        ({"when": "link_unanswered", "days": 3, "to": "staff"}, None),
+        ({"texts": [{**TEXT, "body": "{link} until {closes}, {site}"}]}, None),
+        ({"visits": ["tx01"]}, "Participants answer nothing themselves at tx01."),
+        ({"to": "staff"}, "A link is for the participant alone."),
+        ({"texts": [{**TEXT, "body": "Answer now"}]}, "Write {link} where it goes."),
+        ({"texts": [{**TEXT, "subject": "{link}", "body": "{link}"}]}, "Write {link} in the body alone."),
+        ({"texts": [{**TEXT, "body": "{link} on {day}"}]}, "Nobody fills in {day}."),
+    ],
+)
+def test_a_rule_that_sends_links_leads_to_questions_of_participants(changes: dict[str, Any], words: str | None) -> None:
+    asked = [
+        {**form, "respondent": "participant"} if form["code"] == "pain" else form
+        for form in cast("list[dict[str, Any]]", MINI["instruments"])
+    ]
+    rule = {"code": "r", "when": "link_due", **changes}
+    found = [each.message for each in problems(definition(schedule={"reminders": [rule]}, instruments=asked))]
+    assert [words in message for message in found] == ([True] if words else [])  # type: ignore[operator]
+
+
+def test_without_questions_of_participants_no_link_is_sent() -> None:
+    (message,) = reminder(when="link_due")
+    assert "No visit has a form that participants answer" in message
 
 
 def test_a_length_of_a_visit_that_is_not_there_and_two_reminders_of_one_code_are_found() -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from datetime import date, timedelta
 from typing import Any, cast
 
 import pytest
@@ -16,12 +17,16 @@ from app.capture.reads import entry_of
 from app.consent.reads import consents_of, is_intact, options_now
 from app.foundation import clock
 from app.foundation.database import Database
+from app.foundation.words import day_in_words
 from app.mail.actions import MAIL, text_of
 from app.mail.models import OutboxMail
 from app.participants.files import FILE
 from app.participants.links.reads import LINK, links_of
 from app.participants.rules import PersonalData
+from app.schedule.appointments.rules import day_span
+from app.schedule.reads import VISIT
 from app.schedule.reminders.reads import reachable
+from app.schedule.reminders.rules import day_words
 from tests.api.client import api_client
 from tests.conftest import KEYS
 from tests.consent.acts import DOCUMENTS, QUESTION
@@ -225,6 +230,74 @@ def test_a_link_that_never_was_says_what_to_do(world: World, token: str):
     reply = stranger(world).get(f"/link/{token}")
     assert reply.status_code == 404
     assert "ask your study site for a new one" in words(reply) or token == "%00"
+
+
+def _opens_in(world: World, days: int) -> date:
+    """Let the window of the baseline open so many days from today at the site."""
+    opens_on = clock.today("Australia/Sydney", clock.now()) + timedelta(days=days)
+    with world.database.writing() as session:
+        session.execute(
+            update(VISIT).where(VISIT.c.code == "baseline").values(opens_on=opens_on, closes_on=opens_on + timedelta(9))
+        )
+    return opens_on
+
+
+def _visit(world: World) -> Any:
+    with world.database.reading() as session:
+        return session.execute(select(VISIT.c.status, VISIT.c.held_on).where(VISIT.c.code == "baseline")).one()
+
+
+@pytest.mark.requirement("EMA-7")
+def test_a_link_made_too_early_opens_its_questions_with_the_window(world: World):
+    world.consented()
+    path = given(world, "questions:baseline")
+    fields = {**typed(BeautifulSoup(stranger(world).get(path).text, "html.parser")), "pain_nrs": "5"}
+    opens_on = _opens_in(world, 70)
+    page = world.coordinator().get(LINKS)
+    assert f"window {day_in_words(opens_on)} to" in words(page)
+    assert "not open yet" in words(page)
+    path, phone = given(world, "questions:baseline"), stranger(world)
+    with world.database.reading() as session:
+        expires_at = session.execute(select(LINK.c.expires_at).order_by(LINK.c.id.desc())).scalars().first()
+    assert expires_at == day_span(opens_on, "Australia/Sydney")[0] + timedelta(days=14)
+    early = phone.get(path)
+    assert (early.status_code, "too early" in words(early)) == (200, True)
+    assert day_words(opens_on, "en") in words(early)
+    refused = phone.send(path, {**fields, "save-as": "partial"})
+    assert (refused.status_code, day_words(opens_on, "en") in words(refused)) == (409, True)
+    assert phone.send(path, {"go-to": "finish"}).status_code == 409
+    assert phone.send(f"{path}/look", fields).status_code == 404
+    assert tuple(_visit(world)) == ("planned", None)
+    today = _opens_in(world, 0)  # the window has come: the same link goes on
+    assert phone.send(path, {**fields, "save-as": "partial"}).status_code == 200
+    assert tuple(_visit(world)) == ("held", today)
+
+
+def test_only_an_explicit_yes_opens_the_questions_before_the_window(world: World):
+    world.consented()
+    _opens_in(world, 70)
+    reply = world.coordinator().post(LINKS, {"what": "questions:baseline", "days": "14", "before_window": "yes"})
+    (path,) = re.findall(r"<code class=\"break\">[^<]*(/link/[^<]+)</code>", reply.text)
+    phone = stranger(world)
+    fields = typed(BeautifulSoup(phone.get(path).text, "html.parser"))
+    assert phone.send(path, {**fields, "pain_nrs": "5", "save-as": "partial"}).status_code == 200
+    assert _visit(world).status == "held"
+    with world.database.reading() as session:
+        told = session.execute(select(ENTRY.c.new).where(ENTRY.c.action == "link.given")).scalar_one()
+    assert "before_window" in told
+
+
+def test_over_rest_a_link_says_until_when_it_waits(world: World):
+    world.consented()
+    opens_on = _opens_in(world, 70)
+    program = api_client(world.database, world.person("coordinator"))
+    path = "/participants/M-001/links"
+    for asked, waits in ((False, opens_on.isoformat()), (True, None)):
+        program.done("POST", path, {"purpose": "questions", "about": "baseline", "before_window": asked})
+        told = program.rows(path)[0]
+        assert (told["before_window"], told["waits_until"]) == (asked, waits)
+    refused = program.refused(422, "POST", path, {"purpose": "consent", "about": "1", "before_window": True})
+    assert [(each["field"], each["rule"]) for each in refused["errors"]] == [("before_window", "choice")]
 
 
 def test_a_link_is_taken_back_on_the_page(world: World):

@@ -6,10 +6,10 @@ from app.api.redcap.answers import Listing, plain
 from app.api.redcap.asked import Asked
 from app.api.redcap.dictionary import Event, Form
 from app.api.redcap.errors import Wrong, no_record, not_valid, shown
+from app.capture.questionnaires.actions import give
 from app.capture.status import EntryStatus
 from app.exports.records import recorded
 from app.foundation.errors import NotFound
-from app.participants.links.actions import give_link
 from app.participants.links.rules import Purpose
 from app.participants.reads import participant_by_code
 from app.participants.status import Status
@@ -48,7 +48,7 @@ def link(asked: Asked) -> Response:
         )
     except NotFound:
         raise no_record(call.text("record")) from None
-    token = give_link(
+    token = give(
         here.session,
         here.the_study.at(found.site_id),
         found,

@@ -1,5 +1,6 @@
 """How are passwords, tokens and second factors kept? Hashed so that a copy of the database signs nobody in."""
 
+import base64
 import hashlib
 import hmac
 import secrets
@@ -39,6 +40,16 @@ def needs_rehash(password_hash: str) -> bool:
 def new_token() -> str:
     """256 random bits as 43 URL-safe characters."""
     return secrets.token_urlsafe(32)
+
+
+def new_seed() -> bytes:
+    """256 random bits, of which a secret is made with a key."""
+    return secrets.token_bytes(32)
+
+
+def token_from(tag: bytes) -> str:
+    """32 bytes as 43 URL-safe characters, like a new token."""
+    return base64.urlsafe_b64encode(tag).rstrip(b"=").decode()
 
 
 def new_hexadecimal_token() -> str:

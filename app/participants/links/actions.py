@@ -6,7 +6,8 @@ from sqlalchemy import insert, select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
-from app.foundation.crypto.secrets import new_token, same, token_hash
+from app.foundation.crypto.secrets import new_seed, same, token_from, token_hash
+from app.foundation.database import keys_of
 from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
 from app.mail.actions import About, queue
 from app.participants.identity import open_identity
@@ -20,6 +21,7 @@ from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
 
+SEED = "participant link"
 LINK_RULE = "link"
 """Why a message with a link was written, beside the rules of the study's reminders."""
 
@@ -33,12 +35,16 @@ def give_link(
     about: str,
     language: str,
     days: int = rules.DAYS,
+    before_window: bool = False,
+    opens_at: datetime | None = None,
     by: Actor,
     now: datetime,
 ) -> str:
     """The secret of a new link; it is kept nowhere. An earlier one for the same thing stops working.
 
-    `about` is the visit whose questions are asked, or the version of the consent document.
+    `about` is the visit whose questions are asked, or the version of the consent document. `opens_at` is when the
+    questions can be answered, if that is later: the days count from then on. Of a link to questions
+    `capture.questionnaires` knows it, and says whether they may be answered before their window.
     """
     where = {"action": "link.give", "subject": f"{participant.code}/link/{about}"}
     require(by, Permission.PARTICIPANT_LINK, site_id=participant.site_id, **where)
@@ -55,6 +61,9 @@ def give_link(
     if not 1 <= days <= rules.MOST_DAYS:
         words = f"A link works for 1 to {rules.MOST_DAYS} days. Type a number between them."
         problems.append(FieldProblem("days", "range", words))
+    if purpose is Purpose.CONSENT and before_window:
+        words = "Only the questions of a visit have a window. Leave this out of a link to the consent document."
+        problems.append(FieldProblem("before_window", "choice", words))
     if problems:
         raise Invalid(problems)
     standing = held(session, participant.id)
@@ -62,6 +71,36 @@ def give_link(
     born_known = purpose is not Purpose.CONSENT or bool(born(session, participant.id))
     if reason := rules.why_not_give(purpose, standing.status, level, born_known=born_known):
         raise Refused(reason, **where)
+    expires_at = max(now, opens_at or now) + timedelta(days=days)
+    _, token = make_link(
+        session,
+        study,
+        participant,
+        purpose=purpose,
+        about=about,
+        language=language,
+        expires_at=expires_at,
+        before_window=before_window,
+        by=by,
+        now=now,
+    )
+    return token
+
+
+def make_link(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    *,
+    purpose: Purpose,
+    about: str,
+    language: str,
+    expires_at: datetime,
+    before_window: bool = False,
+    by: Actor,
+    now: datetime,
+) -> tuple[int, str]:
+    """The number and the secret of a new link, whoever may give it; a caller holds the participant and asked."""
     # Of two links for one thing only the newer works: it is the one that the participant looks for.
     replaced = (
         update(LINK)
@@ -75,23 +114,35 @@ def give_link(
         .values(ended_at=now, ended_by=by.username)
     )
     session.execute(replaced)
-    token, expires_at = new_token(), now + timedelta(days=days)
-    session.execute(
-        insert(LINK).values(
+    seed = new_seed()
+    token = secret_of(session, seed)
+    number = session.execute(
+        insert(LINK)
+        .values(
             participant_id=participant.id,
             purpose=purpose.value,
             about=about,
             language=language,
             token_hash=token_hash(token),
+            seed=seed,
             made_at=now,
             made_by=by.username,
             expires_at=expires_at,
             tries=0,
+            before_window=before_window,
         )
-    )
+        .returning(LINK.c.id)
+    ).scalar_one()
     told = {"purpose": purpose, "about": about, "language": language, "expires_at": expires_at}
+    if before_window:
+        told["before_window"] = True
     record(session, study.code, [Change("link.given", participant.code, f"link/{about}", new=told)], by=by, now=now)
-    return token
+    return number, token
+
+
+def secret_of(session: Session, seed: bytes) -> str:
+    """The secret of the link that was made from a seed: 43 URL-safe characters, known to who has the key as well."""
+    return token_from(keys_of(session).tag(SEED, seed))
 
 
 def mail_link(
@@ -102,10 +153,13 @@ def mail_link(
     *,
     subject: str,
     body: str,
+    not_before: datetime,
     by: Actor,
     now: datetime,
 ) -> None:
     """Mail a link that was just given to its participant; `body` holds SECRET where the secret of the link goes.
+
+    It leaves at `not_before`, which lies outside the quiet hours where they live.
 
     Neither address nor secret stand in the outbox in the clear. Whoever withdraws before it leaves gets none.
     """
@@ -123,10 +177,21 @@ def mail_link(
         rule=LINK_RULE,
         kind=LINK_RULE,
         to_participant=True,
+        link_id=link.id,
         expires_at=link.expires_at,
     )
     key = f"{LINK_RULE}|{study.id}|{link.id}"
-    queue(session, key=key, to_address="", subject=subject, body=body, secret=token, about=about, now=now)
+    queue(
+        session,
+        key=key,
+        to_address="",
+        subject=subject,
+        body=body,
+        secret=token,
+        about=about,
+        now=now,
+        not_before=not_before,
+    )
     record(session, study.code, [Change("link.mailed", participant.code, f"link/{link.about}")], by=by, now=now)
 
 

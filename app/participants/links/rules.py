@@ -71,9 +71,7 @@ def birthday_typed(text: str, language: str) -> str:
 
 def asked_of_participants(study: Study, visit: str) -> tuple[Instrument, ...]:
     """The forms of a visit that participants answer themselves, in the order of the plan."""
-    planned = study.visit(visit)
-    forms = [study.instrument(code) for code in planned.instruments] if planned else []
-    return tuple(form for form in forms if form is not None and form.respondent == "participant")
+    return study.asked_of_participants(visit)
 
 
 def why_not_give(purpose: Purpose, status: Status, level: WithdrawalLevel | None, *, born_known: bool) -> str | None:

@@ -29,7 +29,9 @@ def calendar_text(
     method: Method | None = None,
     to_participant: bool = False,
 ) -> str:
-    """Appointments as one calendar; `label` says what each is for. To a participant it says only when and where.
+    """Appointments as one calendar; `label` says what each is for, to a participant in a word of their language.
+
+    To a participant it says only that, when and where.
 
     `method` is that of a mail (RFC 5546); a feed has none.
     """
@@ -63,7 +65,7 @@ def _event(row: AppointmentRow, label: str, method: Method | None, *, to_partici
     discreet = row.kind == VisitKind.TREATMENT and not to_participant
     if row.ends_at is not None and not discreet:
         event.add("dtend", row.ends_at)
-    event.add("summary", "Appointment" if to_participant else f"{row.participant} {label}")
+    event.add("summary", label if to_participant else f"{row.participant} {label}")
     if to_participant:
         event.add("location", row.site_name)
     elif row.room and not discreet:

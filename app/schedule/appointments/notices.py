@@ -5,6 +5,7 @@ Each is queued in the transaction of the change, with the event for a calendar: 
 
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import select
 from sqlmodel import Session
@@ -100,6 +101,10 @@ def _cancelled(row: AppointmentRow) -> AppointmentRow:
     return replace(row, status=AppointmentStatus.CANCELLED)
 
 
+def _named(word: str, _: AppointmentRow) -> str:
+    return word
+
+
 def _tell_participant(
     session: Session,
     study: StudyInUse,
@@ -122,6 +127,7 @@ def _tell_participant(
         return
     found = session.execute(
         select(PARTICIPANT.c.status, PARTICIPANT.c.withdrawal_level, CHOICE.c.mail, CHOICE.c.sms, CHOICE.c.language)
+        .add_columns(CHOICE.c.timezone)
         .outerjoin(CHOICE, CHOICE.c.participant_id == PARTICIPANT.c.id)
         .where(PARTICIPANT.c.id == row.participant_id)
     ).one()
@@ -136,7 +142,12 @@ def _tell_participant(
         values = reminders.values_for(
             language=language, site=row.site_name, timezone=row.timezone, starts_at=row.starts_at
         )
-        method: Method = "CANCEL" if cancelled else "PUBLISH"
+        calendar = None
+        if rule.by == "mail":
+            body = reminders.with_way_out(body, language, row.site_name)
+            named = partial(_named, reminders.appointment_word(language))
+            method: Method = "CANCEL" if cancelled else "PUBLISH"
+            calendar = calendar_text([row], label=named, method=method, to_participant=True)
         queue(
             session,
             key=f"appointment/{row.uid}/{row.sequence}/{rule.code}",
@@ -144,9 +155,8 @@ def _tell_participant(
             subject=reminders.filled(subject, values),
             body=reminders.filled(body, values),
             now=now,
+            not_before=reminders.after_quiet(now, schedule, found.timezone or row.timezone),
             channel=rule.by,
-            calendar=calendar_text([row], label=lambda _: "", method=method, to_participant=True)
-            if rule.by == "mail"
-            else None,
+            calendar=calendar,
             about=_about(study, row, rule.code, to_participant=True, cancelled=cancelled),
         )

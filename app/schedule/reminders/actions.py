@@ -20,13 +20,26 @@ from app.people.reads import people_to_tell, person_by_id
 from app.schedule.appointments.calendars import calendar_text
 from app.schedule.appointments.reads import AppointmentRow, label_in
 from app.schedule.reminders import reads, rules
-from app.schedule.reminders.reads import CHOICE, EVERYTHING, Choice, Opened
+from app.schedule.reminders.reads import CHOICE, EVERYTHING, REMINDER, Choice, Opened
 from app.schedule.reminders.rules import Moment
 from app.studies.definition import Reminder, VisitKind
 from app.studies.in_use import StudyInUse
 
 CLOCKWORK = Actor(0, "system:jobs", "Timed jobs", "Equipoise", via="jobs")
 """Who the log says queued a reminder: the clock did."""
+
+
+def rules_in_use(study: StudyInUse) -> list[Reminder]:
+    """Every rule that holds at any site; of each row it is asked whether it holds at its own (`holds_at`)."""
+    found: list[Reminder] = []
+    for definition in study.definitions:
+        found += [rule for rule in definition.schedule.reminders if rule not in found]
+    return found
+
+
+def holds_at(study: StudyInUse, site_id: int, rule: Reminder) -> bool:
+    """Whether this rule stands in the version that is in force at a site."""
+    return not study.others or rule in study.at(site_id).definition.schedule.reminders
 
 
 Found = tuple[str, AppointmentRow | Opened, Moment, Choice]
@@ -57,7 +70,7 @@ def due(session: Session, study: StudyInUse, *, now: datetime) -> list[Due]:
     """
     wanted: list[Due] = []
     team: dict[tuple[int, bool], list[Recipient]] = {}
-    for rule in study.definition.schedule.reminders:
+    for rule in rules_in_use(study):
         found: list[Found] = []
         if rule.when == "before_appointment":
             found = list(_appointments(session, study, rule, now))
@@ -66,6 +79,7 @@ def due(session: Session, study: StudyInUse, *, now: datetime) -> list[Due]:
         each = [
             Due(key + suffix, rule, row, moment, choice, address, language)
             for key, row, moment, choice in found
+            if holds_at(study, row.site_id, rule)
             for suffix, address, language in _recipients(session, study, rule, row, choice, team)
         ]
         known = reads.queued_keys(session, [one.key for one in each])
@@ -105,7 +119,7 @@ def _appointments(session: Session, study: StudyInUse, rule: Reminder, now: date
             theirs=_zone(rule, choice, row.timezone),
         )
         if moment is not None and moment.due_at <= now:
-            yield f"reminder/{rule.code}/{row.uid}/{row.starts_at.isoformat()}", row, moment, choice
+            yield f"{REMINDER}{rule.code}/{row.uid}/{row.starts_at.isoformat()}", row, moment, choice
 
 
 def _visits(session: Session, study: StudyInUse, rule: Reminder, now: datetime) -> Iterator[Found]:
@@ -126,7 +140,7 @@ def _visits(session: Session, study: StudyInUse, rule: Reminder, now: datetime) 
             continue
         if rule.to == "participant" and rules.why_not_contact(row.status, level):
             continue
-        yield f"reminder/{rule.code}/{study.code}/{row.visit_id}/{row.target_on}", row, moment, choice
+        yield f"{REMINDER}{rule.code}/{study.code}/{row.visit_id}/{row.target_on}", row, moment, choice
 
 
 def _zone(rule: Reminder, choice: Choice, site: str) -> str:
@@ -165,6 +179,8 @@ def _write(session: Session, study: StudyInUse, one: Due, *, now: datetime) -> b
     to_participant = rule.to == "participant"
     default = study.definition.language
     subject, body, language = rules.words_of(rule, one.choice.language or default if to_participant else "en", default)
+    if to_participant and rule.by == "mail":
+        body = rules.with_way_out(body, language, row.site_name)
     appointment = row if isinstance(row, AppointmentRow) else None
     visit = row if isinstance(row, Opened) else None
     planned = study.definition.visit(visit.visit) if visit else None
@@ -181,7 +197,8 @@ def _write(session: Session, study: StudyInUse, one: Due, *, now: datetime) -> b
     )
     calendar = None
     if appointment and rule.by == "mail":
-        calendar = calendar_text([appointment], label=lambda _: label, method="PUBLISH", to_participant=to_participant)
+        named = rules.appointment_word(language) if to_participant else label
+        calendar = calendar_text([appointment], label=lambda _: named, method="PUBLISH", to_participant=to_participant)
     about = About(
         study.id,
         row.site_id,
@@ -201,6 +218,7 @@ def _write(session: Session, study: StudyInUse, one: Due, *, now: datetime) -> b
         subject=rules.filled(subject, values),
         body=rules.filled(body, values),
         now=now,
+        not_before=rules.after_quiet(now, study.definition.schedule, _zone(rule, one.choice, row.timezone)),
         channel=rule.by,
         calendar=calendar,
         about=about,
@@ -265,7 +283,7 @@ def languages(study: StudyInUse) -> list[str]:
 
 
 def resend(session: Session, study: StudyInUse, message_id: int, *, why: str, by: Actor, now: datetime) -> None:
-    """Send a message again that was given up. It goes at once, unless it does not hold any more."""
+    """Send a message again that was given up: at once, or after the quiet hours; not if it holds no more."""
     where = {"action": "message.resend", "subject": f"/message/{message_id}"}
     row = session.execute(
         select(MAIL.c.site_id, MAIL.c.kind, MAIL.c.to_participant, MAIL.c.participant_id, MAIL.c.ended_as)

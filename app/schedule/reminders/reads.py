@@ -1,7 +1,7 @@
 """Which reminders are due, which messages were sent, and does one still hold when it is about to be sent?"""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,8 @@ from app.foundation.database import table_of, within
 from app.foundation.errors import NotFound
 from app.mail.actions import MAIL
 from app.participants.identity import PARTICIPANT, open_identity
+from app.participants.links.reads import LINK
+from app.participants.links.rules import is_open
 from app.participants.reads import SITE, at_their_sites
 from app.participants.rules.status import withdrawal_level
 from app.participants.status import Status
@@ -30,6 +32,8 @@ from app.studies.in_use import StudyInUse
 
 CHOICE = table_of(ReminderChoice)
 DAY = timedelta(days=1)
+REMINDER = "reminder/"
+"""How the keys of what is sent by a rule of the study begin."""
 
 
 @dataclass(frozen=True)
@@ -152,20 +156,27 @@ def queued_keys(session: Session, keys: Sequence[str]) -> set[str]:
 
 @dataclass(frozen=True)
 class Reachable:
-    """Where a message goes now; or why it goes nowhere any more."""
+    """Where a message goes now; or why it goes nowhere any more. `waits_until`: its reader has quiet hours now."""
 
     address: str | None
     reason: str | None = None
+    waits_until: datetime | None = None
 
 
 def reachable(session: Session, message: Any, study: StudyInUse, *, now: datetime) -> Reachable:
     """Whether a message of a study still holds, and where it goes: asked again at the moment it is sent.
 
-    Since it was written somebody may have withdrawn, said no to reminders, or moved the appointment.
+    Since it was written somebody may have withdrawn, said no to reminders, or moved the appointment. Whatever goes to a
+    participant, and each reminder, leaves outside the quiet hours, however long it waited; what staff are told because
+    something happened does not wait.
     """
     if message.expires_at is not None and message.expires_at <= now:
         return Reachable(None, "It could not be sent in time.")
-    if message.appointment_id is not None:
+    if message.link_id is not None:
+        link = session.execute(select(LINK).where(LINK.c.id == message.link_id)).one()
+        if not is_open(link, now):
+            return Reachable(None, "The link opens nothing any more.")
+    elif message.appointment_id is not None:
         sequence = session.execute(
             select(APPOINTMENT.c.sequence).where(APPOINTMENT.c.id == message.appointment_id)
         ).scalar()
@@ -173,20 +184,32 @@ def reachable(session: Session, message: Any, study: StudyInUse, *, now: datetim
             return Reachable(None, "The appointment was changed since.")
     elif message.visit_id is not None and (reason := _why_not_open(session, message.visit_id)):
         return Reachable(None, reason)
-    if not message.to_participant:
-        return Reachable(message.to_address)
+    own = study.at(message.site_id) if message.site_id is not None else study
+    goes = _participant(session, message, own) if message.to_participant else Reachable(message.to_address)
+    if goes.address is None or not (message.to_participant or message.key.startswith(REMINDER)):
+        return goes
+    leaves_at = rules.after_quiet(now, own.definition.schedule, _zone_of_reader(session, message))
+    return replace(goes, waits_until=leaves_at) if leaves_at > now else goes
+
+
+def _participant(session: Session, message: Any, study: StudyInUse) -> Reachable:
+    """Where a message to a participant goes, or why it does not."""
     row = session.execute(
         select(PARTICIPANT.c.status, PARTICIPANT.c.withdrawal_level).where(PARTICIPANT.c.id == message.participant_id)
     ).one()
     status = Status(row.status)
     if message.consent_id is not None:
         consent = consent_with(session, message.consent_id)
-        own = study.at(message.site_id)
-        reason = why_not_mail_copy(session, own, consent, status=status, level=row.withdrawal_level)
+        reason = why_not_mail_copy(session, study, consent, status=status, level=row.withdrawal_level)
     else:
         level = withdrawal_level(study.definition, row.withdrawal_level or "")
         reason = rules.why_not_contact(status, level) or _why_unwanted(session, message)
     return Reachable(None, reason) if reason else _participant_address(session, message)
+
+
+def _zone_of_reader(session: Session, message: Any) -> str:
+    site: str = session.execute(select(SITE.c.timezone).where(SITE.c.id == message.site_id)).scalar_one()
+    return (choice_of(session, message.participant_id).timezone if message.to_participant else None) or site
 
 
 def _why_not_open(session: Session, visit_id: int) -> str | None:

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel.dates import format_date
 
+from app.foundation.languages import sentence
 from app.participants.rules.status import why_not_contact as level_says
 from app.participants.status import Status
 from app.schedule.appointments.rules import day_span, instants, local, time_words
@@ -84,6 +85,25 @@ def overdue(rule: Reminder, schedule: Schedule, closes_on: date, *, since: datet
     return Moment(due_at, due_at + STAYS) if since < due_at else None
 
 
+def link_due(
+    rule: Reminder, schedule: Schedule, opens_on: date, closes_on: date, *, timezone: str, theirs: str
+) -> Moment:
+    """When to send a link: never before its questions open at the site, and as long as the window is open."""
+    at = wall(opens_on + timedelta(days=rule.days), time.fromisoformat(rule.at), theirs)
+    due_at = after_quiet(max(at, day_span(opens_on, timezone)[0]), schedule, theirs)
+    return Moment(due_at, day_span(closes_on, timezone)[1])
+
+
+def link_unanswered(
+    rule: Reminder, schedule: Schedule, asked_on: date, *, expires_at: datetime, theirs: str
+) -> Moment | None:
+    """When to remind of a link: so many days after it could be answered, one at least, while it works."""
+    day = asked_on + timedelta(days=max(rule.days, 1))
+    due_at = after_quiet(wall(day, time.fromisoformat(rule.at), theirs), schedule, theirs)
+    expires_at = min(due_at + STAYS, expires_at)
+    return Moment(due_at, expires_at) if due_at < expires_at else None
+
+
 def why_not_contact(status: Status, level: WithdrawalLevel | None) -> str | None:
     """Why a participant is not written to at all, or None."""
     if status is Status.WITHDRAWN:
@@ -124,6 +144,36 @@ WORDS: dict[tuple[str, str], tuple[str, str]] = {
     ("en", "window_opens"): (
         "Your next appointment",
         "It is time for your next appointment, until {closes}. Contact {site} to make one.",
+    ),
+    ("en", "link_due"): (
+        "Questions for you",
+        "Your study site, {site}, asks you some questions. Open this link:\n\n{link}\n\n"
+        "It is for you alone, so do not send it on. It works until {closes}.",
+    ),
+    ("en", "link_unanswered"): (
+        "Your questions wait",
+        "Not all of your questions are answered yet. Open this link and go on:\n\n{link}\n\n"
+        "It works until {closes}. If you need help, call {site}.",
+    ),
+    ("de", "link_due"): (
+        "Fragen an Sie",
+        "Ihr Prüfzentrum, {site}, stellt Ihnen einige Fragen. Öffnen Sie diesen Link:\n\n{link}\n\n"
+        "Er ist nur für Sie, geben Sie ihn nicht weiter. Er gilt bis {closes}.",
+    ),
+    ("de", "link_unanswered"): (
+        "Ihre Fragen warten",
+        "Noch sind nicht alle Ihre Fragen beantwortet. Öffnen Sie diesen Link und machen Sie weiter:\n\n{link}\n\n"
+        "Er gilt bis {closes}. Wenn Sie Hilfe brauchen, rufen Sie an: {site}.",
+    ),
+    ("es", "link_due"): (
+        "Preguntas para usted",
+        "Su centro de estudio, {site}, le hace algunas preguntas. Abra este enlace:\n\n{link}\n\n"
+        "Es solo para usted; no lo reenvíe. Funciona hasta el {closes}.",
+    ),
+    ("es", "link_unanswered"): (
+        "Sus preguntas esperan",
+        "Todavía no ha respondido a todas sus preguntas. Abra este enlace y continúe:\n\n{link}\n\n"
+        "Funciona hasta el {closes}. Si necesita ayuda, llame a {site}.",
     ),
     ("en", "overdue"): ("Your next appointment", "We have missed you. Contact {site} to make your next appointment."),
     ("de", "booked"): (
@@ -170,6 +220,11 @@ WORDS: dict[tuple[str, str], tuple[str, str]] = {
 """Our own words for participants: no study, no visit, nothing of health."""
 
 STAFF_WORDS: dict[str, tuple[str, str]] = {
+    "link_unanswered": (
+        "{participant}: {visit} is not answered",
+        "The questions of {visit} that {participant} ({site}) answers by link are not answered. "
+        "The link works until {closes}.",
+    ),
     "before_appointment": (
         "{participant} comes on {day}",
         "{participant} comes on {day} at {time}: {visit}, {site}.",
@@ -203,6 +258,16 @@ def words_of(rule: Reminder, language: str, default: str, *, cancelled: bool = F
     raise AssertionError
 
 
+def with_way_out(body: str, language: str, site: str) -> str:
+    """The words of a mail to a participant, and below them how to stop such mails; in English where we lack theirs."""
+    return f"{body}\n\n{sentence(f'If you want no more messages of this kind, tell {site}.', language)}"
+
+
+def appointment_word(language: str) -> str:
+    """What an appointment is called in a participant's own calendar."""
+    return sentence("Appointment", language)
+
+
 def filled(text: str, values: dict[str, str]) -> str:
     """The words with what stands in braces filled in; whatever is not known stays as it is."""
     for name, value in values.items():
@@ -225,9 +290,12 @@ def values_for(
     closes_on: date | None = None,
     participant: str | None = None,
     visit: str | None = None,
+    link: str | None = None,
 ) -> dict[str, str]:
     """What may be filled in; nothing for what is not known. `participant` and `visit` only for staff."""
     values = {"site": site}
+    if link is not None:
+        values["link"] = link
     if starts_at is not None:
         values["day"] = day_words(local(starts_at, timezone).date(), language)
         values["time"] = time_words(starts_at, None, timezone)

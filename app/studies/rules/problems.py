@@ -15,6 +15,7 @@ from app.studies.definition import (
     Item,
     ItemText,
     ItemType,
+    Reminder,
     StratumFactor,
     Study,
     Visit,
@@ -510,10 +511,19 @@ def _schedule(study: Study) -> Iterator[Problem]:
                 "Whom an appointment is with is told of it without a rule. Write `to: participant`.",
                 ERROR,
             )
-        known = STAFF_PLACES if rule.to == "staff" else PARTICIPANT_PLACES
+        by_link = rule.when in LINK_RULES
+        if by_link:
+            yield from _of_links(study, rule, (*where, position))
+        known: tuple[str, ...] = STAFF_PLACES if rule.to == "staff" else PARTICIPANT_PLACES
+        if by_link and rule.to == "participant":
+            known = LINK_PLACES
         for number, text in enumerate(rule.texts):
             said = f"{text.subject} {text.body}"
             here: Path = (*where, position, "texts", number, "body")
+            if known is LINK_PLACES and "{link}" not in text.body:
+                yield here, "Nobody can answer without the link. Write {link} where it goes.", ERROR
+            if "{link}" in text.subject:
+                yield (*where, position, "texts", number, "subject"), "Write {link} in the body alone.", ERROR
             if named := sorted(arm for arm in arms if arm.casefold() in said.casefold()):
                 yield here, f"This names an arm ({named[0]}), and blinded people read it. Say it without.", ERROR
             for name in re.findall(r"\{([^{}]*)\}", said):
@@ -525,6 +535,22 @@ def _schedule(study: Study) -> Iterator[Problem]:
                     )
 
 
+def _of_links(study: Study, rule: Reminder, where: Path) -> Iterator[Problem]:
+    """A link leads to questions that participants answer themselves, and goes to them."""
+    if rule.when == "link_due" and rule.to == "staff":
+        yield (*where, "to"), "A link is for the participant alone. Write `to: participant`.", ERROR
+    asked = {visit.code for visit in study.visits if study.asked_of_participants(visit.code)}
+    if not asked:
+        words = "No visit has a form that participants answer. Write `respondent: participant` at one."
+        yield (*where, "when"), words, ERROR
+    for number, code in enumerate(rule.visits):
+        if asked and code not in asked and study.visit(code) is not None:
+            words = f"Participants answer nothing themselves at {code}. Name a visit where they do."
+            yield (*where, "visits", number), words, ERROR
+
+
+LINK_RULES = ("link_due", "link_unanswered")
+LINK_PLACES = ("link", "site", "opens", "closes")
 PARTICIPANT_PLACES = ("day", "time", "site", "opens", "closes")
 STAFF_PLACES = (*PARTICIPANT_PLACES, "participant", "visit")
 
