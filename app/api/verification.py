@@ -33,7 +33,7 @@ EXAMPLE: dict[str, Any] = {
     "is_locked": False,
     "saved_at": "2026-07-16T09:26:53.589793Z",
     "saved_by": "assessor",
-    "verified_at": None,
+    "verified_at": "2026-07-16T10:00:00Z",
 }
 FIGURES: dict[str, Any] = {
     "site": "neura",

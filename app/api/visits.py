@@ -43,7 +43,7 @@ class VisitReply(Reply):
                 "status": "held",
                 "held_on": "2026-08-03",
                 "reason": "Away until the end of July.",
-                "in_error_why": None,
+                "in_error_why": "Recorded for another participant.",
                 "version": 2,
             }
         },

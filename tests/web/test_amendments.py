@@ -143,9 +143,9 @@ def test_a_list_over_sites_calls_a_visit_as_the_site_does(shared_database: Datab
     fields = form_in(administrator.soup(EFFECT), f"{VERSIONS}/2/plan")
     asked = {**fields, "sites": "south", "from_on": "", "why": "Ethics of the south"}
     assert administrator.send(f"{VERSIONS}/2/plan", asked).status_code == 303
-    monitor = world.browser("monitor", site_code=None)
+    manager = world.browser("data_manager", site_code=None)
     for page in ("/mini/today", "/mini/participants"):
-        said = [row.get_text(" ") for row in monitor.soup(page).select("tbody tr")]
+        said = [row.get_text(" ") for row in manager.soup(page).select("tbody tr")]
         one, other = ("".join(row for row in said if code in row) for code in ("M-001", "M-002"))
         assert ("Baseline" in one, "The first day" in one) == (True, False), page
         assert "The first day" in other, page
