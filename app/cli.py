@@ -29,7 +29,7 @@ from app.foundation import clock
 from app.foundation.crypto.keys import KeyMissing, rewrap_key_file
 from app.foundation.crypto.masters import MasterFailed, master_from
 from app.foundation.database import Database, UnsafeDatabase
-from app.foundation.errors import Problem
+from app.foundation.errors import NotFound, Problem
 from app.people import actions as people
 from app.people import reads as persons
 from app.people.access import Actor, Grant
@@ -684,7 +684,11 @@ def one_sequence(study: str, version: int, by: str) -> Iterator[tuple[Session, S
     with reported(), open_database(Settings()).writing() as session:
         in_use = study_in_use(session, study)
         actor = act_as(session, by, in_use)
-        yield session, in_use, sequences.sequence_of_version(session, in_use, version, by=actor).id, actor
+        try:
+            sequence = sequences.sequence_of_version(session, in_use, version, by=actor)
+        except NotFound:
+            fail(f"{study} has no sequence {version}. Check the number, or draw one: equipoise sequence draw {study}")
+        yield session, in_use, sequence.id, actor
 
 
 @sequence_app.command("seal")

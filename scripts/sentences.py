@@ -51,6 +51,7 @@ LEFT_OUT = (
     "studies/",
 )
 PUT_BACK = (
+    "studies/rules/amending.py",
     "studies/rules/changes.py",
     "studies/rules/blinding.py",
     "studies/drafts/actions.py",
@@ -58,6 +59,8 @@ PUT_BACK = (
     "studies/drafts/new_study.py",
     "studies/drafts/rules.py",
 )
+# Whatever is given to these is ours, a single word as well.
+ASKED = ("gettext", "Ours")
 # Labels of studies that name none of their own.
 DEFAULTS = ("SEVERITIES", "RELATEDNESS", "DEVIATIONS", "UNBLINDING_REASONS")
 _TECHNICAL = re.compile(r'[=<>*$/;|]|%s|json_|_at\b|^"| IN \(| IS NOT NULL|^sign-in attempt$', re.ASCII)
@@ -84,10 +87,10 @@ def sentences_of(source: str) -> set[str | tuple[str, str]]:
             one, other = (_constant(argument) for argument in node.args[:2])
             if one and other:
                 found.add((one, other))
-        asked = isinstance(node, ast.Call) and _name(node.func) == "gettext"
+        asked = isinstance(node, ast.Call) and _name(node.func) in ASKED
         if asked and isinstance(node, ast.Call) and node.args:
             for each in _choices(node.args[0]):
-                if text := _constant(each):
+                if text := _text(each):
                     found.add(text)
         if not isinstance(node, ast.Constant | ast.JoinedStr):
             continue
@@ -208,6 +211,8 @@ def _around(node: ast.AST) -> Iterator[ast.AST]:
 
 def _is_for_nobody(node: ast.AST) -> bool:
     """What a programmer reads when something is broken, and words that are in several languages where they stand."""
+    if isinstance(node, ast.Assert):
+        return True
     if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
         return _name(node.exc.func) in ("TypeError", "AssertionError", "RuntimeError", "LookupError")
     if isinstance(node, ast.keyword):

@@ -1,6 +1,7 @@
 """Did they agree, over REST? Documents, consents, the signature for the study, a refusal, and what is taken back."""
 
 import json
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from app.consent import actions, reads, rules
 from app.consent.models import Consent
 from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, require_password
 from app.foundation import clock, paging
-from app.foundation.errors import NotFound
+from app.foundation.errors import Invalid, NotFound
 from app.participants.models import Participant
 from app.participants.status import Status
 from app.people.access import require, why_not
@@ -397,6 +398,11 @@ def _consents(here: Here, participant: Participant) -> list[Consent]:
     return reads.consents_of(here.session, participant.id)
 
 
+def _of_the_body(field: str) -> str:
+    """The body calls `answers` what a page asks as questions."""
+    return f"answers.{field.removeprefix('questions.')}" if field.startswith("questions.") else field
+
+
 @router.post("/participants/{code}/consents", name="api.record_consent", status_code=201, response_model=ConsentReply)
 def record_consent(here: ApiChange, code: str, asked: ConsentBody) -> Response:
     """Record a consent; with `countersign`, sign it for the study in the same step."""
@@ -404,22 +410,25 @@ def record_consent(here: ApiChange, code: str, asked: ConsentBody) -> Response:
     if asked.countersign:
         require(here.actor, Permission.CONSENT_COUNTERSIGN, site_id=found.site_id, subject=f"{found.code}/consent")
         require_password(here, asked.password or "")
-    consent = actions.record_consent(
-        here.session,
-        here.the_study,
-        found,
-        version=asked.version,
-        language=asked.language,
-        method=asked.method,
-        signed_on=asked.signed_on,
-        signature=asked.signature,
-        paper_sha256=asked.paper_sha256,
-        options=asked.options,
-        answers=asked.answers,
-        by=here.actor,
-        now=here.now,
-        countersign=asked.countersign,
-    )
+    try:
+        consent = actions.record_consent(
+            here.session,
+            here.the_study,
+            found,
+            version=asked.version,
+            language=asked.language,
+            method=asked.method,
+            signed_on=asked.signed_on,
+            signature=asked.signature,
+            paper_sha256=asked.paper_sha256,
+            options=asked.options,
+            answers=asked.answers,
+            by=here.actor,
+            now=here.now,
+            countersign=asked.countersign,
+        )
+    except Invalid as problem:
+        raise Invalid([replace(each, field=_of_the_body(each.field)) for each in problem.problems]) from None
     _open_visits(here, found, consent)
     where = address_of(here, "participants", found.code, "consents", consent.id or 0)
     return here.answer(ConsentReply.model_validate(consent).model_dump(mode="json"), status=201, location=where)

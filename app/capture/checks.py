@@ -540,8 +540,8 @@ def _in_range(item: Item, number: Decimal) -> Iterator[Finding]:
     elif item.expected_max is not None and number > item.expected_max:
         yield _soft(item, f"{_plain(number)} is higher than expected (up to {_plain(item.expected_max)}{unit}).")
     if item.decimals is not None and item.type is ItemType.NUMBER and number != round(number, item.decimals):
-        places = {0: "no decimals", 1: "one decimal"}.get(item.decimals, f"{item.decimals} decimals at most")
-        yield _hard(item, "decimals", f"write it with {places}.")
+        few = {0: "write it with no decimals.", 1: "write it with one decimal at most."}
+        yield _hard(item, "decimals", few.get(item.decimals, f"write it with {item.decimals} decimals at most."))
 
 
 def _checked(part: _Part, record: _Record) -> Iterator[Finding]:

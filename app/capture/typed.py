@@ -8,7 +8,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -203,6 +203,8 @@ def _answer(item: Item, form: Mapping[str, list[str]], codes: set[str], language
         return None
     texts = [text for text in form.get(item.code, []) if text.strip()]
     missing = [text.strip() for text in _posted(form, item.code + MISSING, codes) if text.strip()]
+    if not missing and texts and _is_in_boxes(item, form.get(item.code, [])):
+        return _boxed_date(texts, item.precision, language)
     if not missing:
         return _read_typed(item, texts, language)
     if texts:
@@ -369,13 +371,32 @@ def date_parts(texts: list[str] | tuple[str, ...]) -> tuple[str, str, str] | Non
     return found[1], (found[2] or "")[1:], (found[3] or "")[1:]
 
 
+def _is_in_boxes(item: Item, posted: Sequence[str]) -> bool:
+    """Whether a page asked for year, month and day of a date, each in a field of its own."""
+    return item.type is ItemType.DATE and item.precision != "day" and len(posted) == len(("year", "month", "day"))
+
+
+def _boxed_date(texts: list[str], precision: str, language: str | None) -> str | None:
+    """A date out of such fields, of which those that are blank are left out; whatever is wrong is said of them."""
+    if (parts := date_parts(texts)) is not None:
+        return _chosen_date(parts, precision)
+    text = _clean_text(texts[0])
+    ways = ways_to_read(text, language) if language is not None and len(texts) == 1 and not text.isdecimal() else ()
+    return _date(ways[0], precision) if len(ways) == 1 else _chosen_date((text, "", ""), precision)
+
+
 def _chosen_date(parts: tuple[str, str, str], precision: str) -> str | None:
     year, month, day = parts
-    if len(year) != 4:
+    if len(year) != 4 or not (year.isascii() and year.isdecimal()):
         raise Unreadable("date", "write the year in four digits, such as 2026.")
     if day and not month:
         raise Unreadable("date", "choose the month as well, or take the day out.")
-    return _date("-".join(part for part in parts if part), precision)
+    if precision == "month" and not month:
+        raise Unreadable("date", "choose the month as well. The day may stay open.")
+    date = "-".join(part for part in parts if part)
+    if days_of(date) is None:
+        raise Unreadable("date", "there is no such day in the calendar. Check the day and the month.")
+    return date
 
 
 def _typed_date(text: str, language: str) -> str:

@@ -44,11 +44,18 @@ TOPICS = {
     Topic.TREATMENT: "Treatment",
 }
 CONCERNS = {
-    Concern.TEXT: ("Text only", "neutral"),
-    Concern.CAPTURE: ("Data capture", "query"),
-    Concern.SCHEDULE: ("Schedule", "accent"),
-    Concern.CONDUCT: ("Conduct", "partial"),
-    Concern.FIXED: ("May not change while it runs", "late"),
+    Concern.TEXT: "Text only",
+    Concern.CAPTURE: "Data capture",
+    Concern.SCHEDULE: "Schedule",
+    Concern.CONDUCT: "Conduct",
+    Concern.FIXED: "May not change while it runs",
+}
+TONES = {
+    Concern.TEXT: "neutral",
+    Concern.CAPTURE: "query",
+    Concern.SCHEDULE: "accent",
+    Concern.CONDUCT: "partial",
+    Concern.FIXED: "late",
 }
 STATES = {
     State.PLANNED: ("planned", "Planned"),
@@ -73,7 +80,11 @@ def differences(here: PageInStudy, later: str, earlier: str) -> Response:
     old, new = _named(here, loaded, earlier), _named(here, loaded, later)
     found = reads.differences_of(old, new, by=here.actor)
     topics = [
-        (TOPICS[topic], [(each, *CONCERNS[each.concern]) for each in found if each.topic is topic]) for topic in Topic
+        (
+            TOPICS[topic],
+            [(each, CONCERNS[each.concern], TONES[each.concern]) for each in found if each.topic is topic],
+        )
+        for topic in Topic
     ]
     return show_at(
         here,
@@ -282,7 +293,7 @@ def _effect_at(
         "differences": len(found),
         "forbidden": forbidden(found),
         "standing": standing,
-        "totals": effect_in_words(totals, old.definition, new.definition),
+        "totals": effect_in_words(totals, old.definition, new.definition, here.tell),
         "is_part": bool(page.next or page.previous),
         "people": [
             _line(each, old.definition, new.definition, entries=reads_entries)

@@ -20,6 +20,9 @@ from app.web.tables import address, typed_text
 
 router = pages()
 
+GOES_ON = {"text_coded": Queue.TO_CODE, "text_settled": Queue.TO_RECONCILE}
+"""In which queue somebody goes on who has just done this."""
+
 
 @router.get("/{study}/coding", name="coding.texts")
 def texts(here: PageInStudy) -> Response:
@@ -159,10 +162,19 @@ def _text_page(here: Here, text: Text, problem: Invalid | Conflict | Refused | N
         chosen = dict.fromkeys((each.code, f"{each.label} ({each.code})") for each in text.choices)
         codes = [each for each in chosen if each[0] not in known] + codes
     values: dict[str, Any] = {name: here.value(name) if problem else "" for name in ("code", "why")}
+    done = here.request.query_params.get("done", "")
+    goes_on = (
+        reads.next_of(here.session, here.the_study, GOES_ON[done], text.number, by=here.actor)
+        if done in GOES_ON
+        else None
+    )
     return show_at(
         here,
         places,
         "coding/text.html",
+        next_url=f"/{here.the_study.code}/coding/{goes_on[0]}" if goes_on else None,
+        next_of=done,
+        left=goes_on[1] if goes_on else 0,
         status_code=status_of(problem),
         text=text,
         where=_where(here, text),

@@ -10,7 +10,7 @@ from app.capture.checks import Judgement
 from app.capture.typed import MISSING, WHY, Unreadable, date_parts, read_stored, shortened
 from app.expressions import ExpressionError, parse
 from app.foundation.errors import FieldProblem
-from app.foundation.languages import Gettext, sentence, translations
+from app.foundation.languages import Gettext, day_in, sentence, translations
 from app.foundation.partial_dates import days_of, month_names
 from app.participants.rules.files import MEDIA_TYPES, NAMES
 from app.studies.definition import Instrument, Item, ItemType, MissingCode, Section, cell_name, cell_parts
@@ -22,6 +22,8 @@ MOST_POINTS = 21  # a scale with more points is typed as a number
 MOST_RADIOS = 12  # a choice among more is a list to open
 # What stands behind an item's code in the fields of a file and of a signature.
 FILE, REMOVE, STROKES, NAME = "__file", "__remove", "__strokes", "__name"
+
+_EXAMPLE = date(2026, 3, 14)
 
 _YES, _NO = ("yes", "true", "1"), ("no", "false", "0")
 
@@ -129,7 +131,7 @@ def item_views(
             texts=texts,
             options=_options(item, texts, gettext) if control not in ("number", "text") else (),
             wide=_is_wide(item, control),
-            hint=_how_to_write(item, gettext),
+            hint=_how_to_write(item, gettext, language),
             missing=(list(form.get(name + MISSING, ())) or [""])[-1],
             codes=() if item.type is ItemType.CALCULATED else codes,
             error=errors.get(item.code),
@@ -142,7 +144,7 @@ def item_views(
             computed=said(item, judgement.values.get(item.code), missing_codes, language) if judgement else "",
             history_url=history(item.code) if history else None,
             saved=(saved or {}).get(item.code),
-            **(_parts(texts, language) if _is_partial(item) else {}),
+            **(_parts(texts, form.get(name, ()), language) if _is_partial(item) else {}),
             **(_kept(item, form, name, files or {}, stored or {}, language) if item.type in SEALED else {}),
         )
     return views
@@ -331,13 +333,15 @@ def _is_partial(item: Item) -> bool:
     return item.type is ItemType.DATE and item.precision != "day"
 
 
-def _parts(texts: Sequence[str], language: str) -> dict[str, Any]:
-    """Year, month and day, each as a page asks for it; what was typed and is no date stays in one field."""
+def _parts(texts: Sequence[str], posted: Sequence[str], language: str) -> dict[str, Any]:
+    """Year, month and day, each as a page asks for it; what was typed in one field and is no date stays in one."""
     text = "".join(texts)
     parts: tuple[str, str, str] | None = date_parts(tuple(texts))
     if not text or days_of(text):
         year, month, day = (*text.split("-"), "", "", "")[:3]
         parts = (year, month, day)
+    elif parts is None and len(posted) == len(("year", "month", "day")):
+        parts = (posted[0], posted[1][1:], posted[2][1:])
     elif text.isdecimal():
         parts = (text, "", "")
     names = month_names(language)
@@ -371,7 +375,7 @@ def _kept(
     }
 
 
-def _how_to_write(item: Item, gettext: Gettext) -> str | None:
+def _how_to_write(item: Item, gettext: Gettext, language: str) -> str | None:
     """How little of a date may be known, or what may be sent, in words."""
     if item.type is ItemType.FILE:
         kinds = ", ".join(NAMES[kind] for kind in item.file_kinds)
@@ -380,10 +384,11 @@ def _how_to_write(item: Item, gettext: Gettext) -> str | None:
         )
         return words % {"kinds": kinds, "most": item.max_mb}
     known = {
-        "month": gettext("YYYY-MM-DD, or YYYY-MM while the day is not known"),
-        "year": gettext("YYYY-MM-DD, or as much of it as is known: YYYY-MM or YYYY"),
+        "month": gettext("Such as %(day)s; or the month and the year while the day is not known"),
+        "year": gettext("Such as %(day)s; or as much as is known: the month and the year, or the year"),
     }
-    return known.get(item.precision)
+    said = known.get(item.precision)
+    return said % {"day": day_in(_EXAMPLE, language)} if said is not None else None
 
 
 def _is_wide(item: Item, control: str) -> bool:

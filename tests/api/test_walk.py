@@ -293,6 +293,8 @@ def test_without_a_complete_consent_nothing_is_collected(site):
     assert "consent" in site.coordinator.refused(409, "POST", f"{where}/randomise")["detail"]
     problem = site.coordinator.refused(422, "POST", f"{where}/consents", {**CONSENT, "password": "wrong"})
     assert [each["field"] for each in problem["errors"]] == ["password"]
+    problem = site.coordinator.refused(422, "POST", f"{where}/consents", {**CONSENT, "answers": {"stop": "no"}})
+    assert [each["field"] for each in problem["errors"]] == ["answers.stop"], "as the body calls it"
     assert site.coordinator.rows(f"{where}/consents") == []
     site.coordinator.done("POST", f"{where}/consents", {**CONSENT, "countersign": False})
     site.coordinator.refused(409, "PUT", entry, {"values": PAIN})

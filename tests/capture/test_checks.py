@@ -81,7 +81,7 @@ def test_ranges(settings, value, rules, complete):
         ({"min": 1}, 0.5, "X: 0.5 is below the lowest possible value, 1 kg. Check it."),
         ({"max": 100}, 1000, "X: 1000 is above the highest possible value, 100 kg. Check it."),
         ({"decimals": 0}, 1.5, "X: write it with no decimals."),
-        ({"decimals": 1}, 1.55, "X: write it with one decimal."),
+        ({"decimals": 1}, 1.55, "X: write it with one decimal at most."),
         (
             {"expected_max": 10},
             11,

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.capture.typed import check_stored, parse_typed, stored_number, typed_form
+from app.foundation.languages import sentence
 from app.studies.definition import Instrument, ItemType
 from tests.capture.records import instrument
 
@@ -425,7 +426,10 @@ def test_what_can_be_read_in_two_ways_or_none_is_answered_with_what_to_write(lan
         (["2026", "", "d05"], "choose the month as well"),
         (["", "m03", ""], "write the year"),
         (["26", "m03", ""], "write the year"),
-        (["2026", "m02", "d31"], "there is no 2026-02-31"),
+        (["2026", "m02", "d31"], "there is no such day"),
+        (["20x6", "m02", "d03"], "write the year"),
+        (["20x6", "", ""], "write the year"),
+        (["15.3.2024", "", ""], "2024-03-15"),
     ],
 )
 def test_a_date_in_three_fields_is_one_date_and_a_day_alone_is_no_month(texts, stored):
@@ -434,6 +438,12 @@ def test_a_date_in_three_fields_is_one_date_and_a_day_alone_is_no_month(texts, s
         assert stored in typed.problems[0].message
     else:
         assert typed.values == {"year": stored}
+
+
+def test_a_month_that_must_be_known_is_asked_for_in_its_own_field():
+    (problem,) = parse_typed(FORM, {"month": ["2026", "", ""]}, language="de").problems
+    assert "Wählen Sie auch den Monat" in sentence(problem.message, "de")
+    assert parse_typed(FORM, {"month": ["15.3.2024", "", ""]}, language="de").values == {"month": "2024-03-15"}
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**6), max_value=10**6, places=3))

@@ -106,6 +106,7 @@ def test_an_installation_from_nothing_to_a_verified_restored_backup(equipoise: I
     licensed.write_text("items: [{code: pain_intensty, label: As the authors word it}]\n")
     assert "pain.en.yaml:1:16: error" in equipoise("study", "wording", "resolve", licensed.parent, code=1)
     _statistician(equipoise)
+    assert "resolve has no sequence 1." in equipoise("sequence", "seal", "resolve", 1, "--by", "sam", code=1)
     drawn = equipoise(
         "sequence", "draw", "resolve", "--by", "sam", "--block-size", 4, "--block-size", 6, "--slots", 276
     )

@@ -1,5 +1,7 @@
 """Two versions are compared in words of the trial, every difference once, and what may not change says so."""
 
+import re
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -7,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.foundation.languages import in_language
 from app.studies.definition import Study
 from app.studies.loading import LIBRARY, read_folder
 from app.studies.rules import Concern, Risk, Topic, differences
 from app.studies.rules.amending import forbidden, forms_judged_anew, risks
+from app.studies.rules.changes import Ours
 from tests.factories import MINI, definition
 
 NUMBER: dict[str, Any] = {"code": "extra", "label": "Extra", "type": "number"}
@@ -52,10 +56,10 @@ ONE_EACH: list[tuple[str, Any, Topic, Concern, str]] = [
     ),
     ("sites/+", {"code": "west", "name": "West"}, Topic.SITES, Concern.CONDUCT, "Site west (West): added."),
     ("sites/1", None, Topic.SITES, Concern.CONDUCT, "Site south (South clinic): removed."),
-    ("sites/0/target", 12, Topic.SITES, Concern.CONDUCT, "Site north: target"),
+    ("sites/0/target", 12, Topic.SITES, Concern.CONDUCT, "Site north: the target: was"),
     ("sites/0/name", "Far north", Topic.SITES, Concern.TEXT, "A site that is there keeps what it has."),
-    ("eligibility/criteria/0/rule", "[age] >= 16", Topic.ELIGIBILITY, Concern.CONDUCT, "rule was"),
-    ("eligibility/criteria/0/label", "Adult", Topic.ELIGIBILITY, Concern.TEXT, "label was"),
+    ("eligibility/criteria/0/rule", "[age] >= 16", Topic.ELIGIBILITY, Concern.CONDUCT, "its rule: was"),
+    ("eligibility/criteria/0/label", "Adult", Topic.ELIGIBILITY, Concern.TEXT, "its wording: was"),
     ("eligibility/criteria/2", None, Topic.ELIGIBILITY, Concern.CONDUCT, "Exclusion “Recent surgery”: removed."),
     (
         "visits/2/day",
@@ -83,7 +87,7 @@ ONE_EACH: list[tuple[str, Any, Topic, Concern, str]] = [
     (f"{PAIN}/0/max", 9, Topic.FORMS, Concern.CAPTURE, "the highest value: was “10”, is now “9”"),
     (f"{PAIN}/0/label", "Pain now", Topic.FORMS, Concern.TEXT, "the question: was “Pain, past week”"),
     (f"{PAIN}/0/type", "integer", Topic.FORMS, Concern.CAPTURE, "was of type scale, is now of type integer"),
-    (f"{PAIN}/3/required", True, Topic.FORMS, Concern.CAPTURE, "whether it is required: was “no”, is now “yes”"),
+    (f"{PAIN}/3/required", True, Topic.FORMS, Concern.CAPTURE, "whether it is required: was no, is now yes."),
     (f"{PAIN}/1/checks/0", None, Topic.FORMS, Concern.CAPTURE, "check “No pain, but days with pain: check both.”"),
     (f"{PAIN}/2/choices/1", None, Topic.FORMS, Concern.CAPTURE, "choice leg (Leg): removed"),
     (f"{PAIN}/2/choices/1/label", "Thigh", Topic.FORMS, Concern.TEXT, "choice leg: was “Leg”, is now “Thigh”"),
@@ -191,6 +195,84 @@ def test_whatever_changes_is_said_and_nothing_else(leaf: tuple[str, Any], data: 
     assert len({each.text for each in said}) == len(said)
     assert all(each.text.endswith((".", "”.")) for each in said)
     assert differences(new, new) == () == differences(old, old)
+
+
+def _pairs() -> Iterator[tuple[Study, Study]]:
+    """Versions that differ in everything the rules know, between them, each way round."""
+    one = definition()
+    others = [changed(path, value) for path, value, *_ in ONE_EACH]
+    whole: dict[str, Any] = deepcopy(MINI)
+    for part in ("visits", "instruments", "missing_codes", "sites", "consent_documents"):
+        whole[part].reverse()
+    for form in whole["instruments"]:
+        form["sections"][0]["items"].reverse()
+    whole["eligibility"]["criteria"].reverse()
+    others.append(Study.model_validate(whole))
+    computed = {**NUMBER, "type": "calculated", "calculation": "1"}
+    one_form = {"code": "new", "label": "Neu", "source": "Own", "sections": [{"items": [computed]}]}
+    others += [
+        changed("instruments/+", one_form),
+        changed("instruments/1/sections/0/items/+", {**NUMBER, "required": False, "unit": "kg", "min": 1}),
+        changed("consent_documents/0/sites", ["north"]),
+        changed(
+            "consent_documents/+",
+            {
+                "version": "2",
+                "language": "en",
+                "title": "T",
+                "text": "Text",
+                "valid_from": "2026-04-01",
+                "sha256": "0" * 64,
+            },
+        ),
+        changed("visits/2/casebook_signature", True),
+        changed("visits/2/double_entry", ["pain"]),
+        changed("visits/2/anchor", "consent"),
+        changed("visits/2/short", "W18"),
+        changed("dictionaries", [{"code": "d", "label": "D", "version": "1", "terms": [{"code": "a", "label": "A"}]}]),
+        changed("instruments/1/licence", "Free"),
+        changed("instruments/1/repeats", True),
+        changed("arms/1/code", "control"),
+    ]
+    for each in others:
+        yield from ((one, each), (each, one))
+
+
+SAME = {"de": {"Arm", "Code", "Sponsor"}, "es": set[str]()}
+ENGLISH = {
+    "de": {"is", "are", "the", "added", "removed", "day", "days", "from", "with", "yes", "no", "valid", "empty"},
+    "es": {"was", "is", "are", "the", "added", "removed", "day", "days", "from", "with", "yes", "valid", "empty"},
+}
+
+
+@pytest.mark.parametrize("language", ["de", "es"])
+def test_every_line_is_said_in_the_language_of_its_reader(language: str) -> None:
+    """Each of our words is known to the catalogue, and whatever is not ours stands so in one of the definitions."""
+    kinds = set()
+    for old, new in _pairs():
+        theirs = set(re.findall(r"\w+", f"{old.model_dump()} {new.model_dump()} {old.model_dump_json()}"))
+        for each in differences(old, new):
+            parts = [*each.said, *([each.why_not] if each.why_not else []), *each.for_blinded().said]
+            for part in parts:
+                kinds.add(part)
+                if isinstance(part, Ours) or part == each.why_not:
+                    said = in_language(str(part), language)
+                    assert said != part or part in SAME[language], part
+                    left = set(re.findall(r"\w+", said)) & ENGLISH[language]
+                    assert left <= theirs, said
+                else:
+                    assert set(re.findall(r"\w+", part)) <= theirs, part
+            assert each.told(str) == each.text
+    assert len(kinds) > 120
+
+
+def test_a_line_in_german() -> None:
+    (found,) = differences(definition(), changed("visits/2/day", 119))
+    assert found.told(lambda text: in_language(text, "de")) == (
+        "Week 18: war fällig an Tag 126 nach der Randomisierung, ist jetzt fällig an Tag 119 nach der Randomisierung."
+    )
+    (found,) = differences(definition(), changed(f"{PAIN}/3/required", True))
+    assert found.told(lambda text: in_language(text, "es")).endswith("si es obligatorio: era no, ahora es sí.")
 
 
 @pytest.mark.parametrize("study", ["resolve", "prt", "etmi"])

@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 import time_machine
+from sqlalchemy import insert, select
 
-from app.foundation.database import Database
+from app.capture.coding.models import CodedText
+from app.foundation.database import Database, table_of
 from tests.capture.twice import twice
 from tests.web.browser import Browser, counted_statements, form_in
 from tests.web.test_entries import FORM, PAIN, World
@@ -40,6 +42,26 @@ def text_url(browser: Browser, queue: str = "to_code") -> str:
     return str(link["href"])
 
 
+def test_from_a_text_that_was_coded_one_goes_on_to_the_next(world: World):
+    with world.database.writing() as session:
+        text = table_of(CodedText)
+        row = dict(session.execute(select(text)).mappings().one())
+        del row["id"]
+        session.execute(insert(text), [{**row, "item": "a"}, {**row, "item": "b"}])
+    one = world.browser("data_manager", username="coder1")
+    links = [str(link["href"]) for link in one.soup("/mini/coding").select("tbody a")]
+    assert len(links) == 3
+    for at, (url, then) in enumerate(zip(links, [*links[1:], None], strict=True)):
+        fields = form_in(one.soup(f"{url}?q=back"), f"{url}/code")
+        done = one.send(f"{url}/code", {**fields, "code": "LBP"}).headers["location"]
+        with counted_statements(world.database) as said:
+            page = one.soup(done)
+        assert len(said) <= 12
+        found = [link for link in page.select("a") if "Code the next" in link.get_text()]
+        assert [link["href"] for link in found] == ([then] if then else [])
+        assert not found or f"({2 - at} left)" in found[0].get_text()
+
+
 def test_two_code_and_a_third_settles(world: World):
     one, two, three = (world.browser("data_manager", username=f"coder{n}") for n in (1, 2, 3))
     with counted_statements(world.database) as said:
@@ -61,6 +83,7 @@ def test_two_code_and_a_third_settles(world: World):
     none = one.send(f"{url}/code", fields)
     assert (none.status_code, "Choose a term" in none.text) == (422, True)
     assert one.send(f"{url}/code", {**fields, "code": "LBP"}).headers["location"] == f"{url}?done=text_coded"
+    assert "Code the next" not in one.soup(f"{url}?done=text_coded").get_text(" "), "none is left"
     mine = one.soup(url).get_text(" ")
     assert "Low back pain" in mine
     assert "It is for somebody else now" in mine

@@ -211,6 +211,20 @@ def counts(session: Session, study: StudyInUse, *, by: Actor) -> dict[Queue, int
     return dict(zip(Queue, (int(each) for each in session.execute(select(*counted)).one()), strict=True))
 
 
+def next_of(session: Session, study: StudyInUse, which: Queue, number: int, *, by: Actor) -> tuple[int, int] | None:
+    """The text of a queue that comes after this one, else its first, and how many are left in it; None when none is."""
+    require(by, Permission.TEXT_CODE)
+    later = func.min(TEXT.c.id).filter(TEXT.c.id > number)
+    found = session.execute(
+        select(func.coalesce(later, func.min(TEXT.c.id)), func.count())
+        .select_from(TEXT)
+        .join(PARTICIPANT, PARTICIPANT.c.id == TEXT.c.participant_id)
+        .where(TEXT.c.study_id == study.id, TEXT.c.id != number, at_their_sites(by, Permission.TEXT_CODE))
+        .where(*_in(which, by))
+    ).one()
+    return None if found[0] is None else (int(found[0]), int(found[1]))
+
+
 def _in(which: Queue, by: Actor) -> Sequence[Any]:
     mine = exists().where(CHOICE.c.text_id == TEXT.c.id, CHOICE.c.coder == by.username)
     if which is Queue.TO_CODE:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from app.foundation.words import day_in_words
 from app.studies.definition import Instrument, Item, ItemType, Part, Study, StudyFile, Visit
-from app.studies.rules.changes import compared, shown
+from app.studies.rules.changes import Ours, became, compared, shown
 
 
 class Concern(StrEnum):
@@ -68,19 +69,29 @@ class AtRisk:
 
 @dataclass(frozen=True)
 class Difference:
-    """One difference of two versions. `text` is one sentence; `why_not` says why it may not be in a running study.
+    """One difference of two versions. `said` is one sentence in parts: those that are `Ours` are told in the reader's
+    language, all others stand so in a definition. `why_not` says why it may not be in a running study.
 
     `closed`: it names what only unblinded people read of a definition; `open_text` is what the others read instead.
     `instrument` is the form it is about, when it is about one.
     """
 
     topic: Topic
-    text: str
+    said: tuple[str, ...]
     concern: Concern
     why_not: str | None = None
     at_risk: AtRisk | None = None
-    open_text: str | None = None
+    open_text: Ours | None = None
     instrument: str = ""
+
+    @property
+    def text(self) -> str:
+        """The sentence as it is in English."""
+        return "".join(self.said)
+
+    def told(self, tell: Callable[[str], str]) -> str:
+        """The sentence in another language, which `tell` knows for what is ours in it."""
+        return "".join(tell(str(part)) if isinstance(part, Ours) else part for part in self.said)
 
     @property
     def closed(self) -> bool:
@@ -88,7 +99,7 @@ class Difference:
 
     def for_blinded(self) -> "Difference":
         """The difference as everybody may read it."""
-        return self if self.open_text is None else replace(self, text=self.open_text)
+        return self if self.open_text is None else replace(self, said=(self.open_text,))
 
 
 def differences(old: Study, new: Study) -> tuple[Difference, ...]:
@@ -121,44 +132,44 @@ def forms_judged_anew(old: Study, new: Study) -> frozenset[str]:
 
 _RUNNING = "There are participants, so this cannot change. Load it as a study of its own, or leave it as it was."
 
-_FIELDS: dict[str, tuple[Topic, str, Concern]] = {
-    "code": (Topic.STUDY, "Code", Concern.FIXED),
-    "title": (Topic.STUDY, "Title", Concern.TEXT),
-    "short_title": (Topic.STUDY, "Short title", Concern.TEXT),
-    "sponsor": (Topic.STUDY, "Sponsor", Concern.TEXT),
-    "registrations": (Topic.STUDY, "Registration", Concern.TEXT),
-    "blinded": (Topic.ARMS, "Blinding", Concern.FIXED),
-    "target": (Topic.STUDY, "Planned number of participants", Concern.CONDUCT),
-    "language": (Topic.STUDY, "Language", Concern.TEXT),
-    "participant_prefix": (Topic.STUDY, "How participants' codes begin", Concern.FIXED),
-    "participant_digits": (Topic.STUDY, "Digits of participants' codes", Concern.FIXED),
-    "second_factor": (Topic.STUDY, "Second factor at sign-in", Concern.CONDUCT),
-    "record_id": (Topic.STUDY, "Field of the code in the REDCap-compatible API", Concern.TEXT),
-    "sites": (Topic.SITES, "Site", Concern.CONDUCT),
-    "arms": (Topic.ARMS, "Arm", Concern.FIXED),
-    "allocation": (Topic.ARMS, "Allocation", Concern.FIXED),
-    "eligibility": (Topic.ELIGIBILITY, "Eligibility", Concern.CONDUCT),
-    "consent": (Topic.CONSENT, "Consent", Concern.CONDUCT),
-    "consent_documents": (Topic.CONSENT, "Consent document", Concern.CONDUCT),
-    "texts": (Topic.CONSENT, "Words in another language", Concern.TEXT),
-    "visits": (Topic.VISITS, "Visit", Concern.SCHEDULE),
-    "outcomes": (Topic.OUTCOMES, "Outcome", Concern.TEXT),
-    "missing_codes": (Topic.FORMS, "Reason for no answer", Concern.CAPTURE),
-    "double_entry": (Topic.FORMS, "Double entry", Concern.CONDUCT),
-    "unscheduled": (Topic.VISITS, "Visits outside the plan", Concern.CONDUCT),
-    "dictionaries": (Topic.FORMS, "Coding dictionary", Concern.CONDUCT),
-    "withdrawal_levels": (Topic.WITHDRAWAL, "Withdrawal level", Concern.CONDUCT),
-    "screen_failure_reasons": (Topic.ELIGIBILITY, "Reason for not taking part", Concern.CONDUCT),
-    "unblinding": (Topic.BLINDING, "Unblinding", Concern.CONDUCT),
-    "schedule": (Topic.SCHEDULE, "Schedule", Concern.SCHEDULE),
-    "safety": (Topic.SAFETY, "Safety", Concern.CONDUCT),
-    "oversight": (Topic.STUDY, "How often the log and access are reviewed", Concern.TEXT),
-    "blinding_assessment": (Topic.BLINDING, "Guess of the arm", Concern.CONDUCT),
-    "amendments": (Topic.STUDY, "Amendment", Concern.TEXT),
-    "treatment": (Topic.TREATMENT, "Treatment", Concern.CAPTURE),
-    "sources": (Topic.STUDY, "Sources", Concern.TEXT),
-    "placeholders": (Topic.STUDY, "To be decided", Concern.TEXT),
-    "not_known": (Topic.STUDY, "Not known", Concern.TEXT),
+_FIELDS: dict[str, tuple[Topic, Ours, Concern]] = {
+    "code": (Topic.STUDY, Ours("Code"), Concern.FIXED),
+    "title": (Topic.STUDY, Ours("Title"), Concern.TEXT),
+    "short_title": (Topic.STUDY, Ours("Short title"), Concern.TEXT),
+    "sponsor": (Topic.STUDY, Ours("Sponsor"), Concern.TEXT),
+    "registrations": (Topic.STUDY, Ours("Registration"), Concern.TEXT),
+    "blinded": (Topic.ARMS, Ours("Blinding"), Concern.FIXED),
+    "target": (Topic.STUDY, Ours("Planned number of participants"), Concern.CONDUCT),
+    "language": (Topic.STUDY, Ours("Language"), Concern.TEXT),
+    "participant_prefix": (Topic.STUDY, Ours("How participants' codes begin"), Concern.FIXED),
+    "participant_digits": (Topic.STUDY, Ours("Digits of participants' codes"), Concern.FIXED),
+    "second_factor": (Topic.STUDY, Ours("Second factor at sign-in"), Concern.CONDUCT),
+    "record_id": (Topic.STUDY, Ours("Field of the code in the REDCap-compatible API"), Concern.TEXT),
+    "sites": (Topic.SITES, Ours("Site"), Concern.CONDUCT),
+    "arms": (Topic.ARMS, Ours("Arm"), Concern.FIXED),
+    "allocation": (Topic.ARMS, Ours("Allocation"), Concern.FIXED),
+    "eligibility": (Topic.ELIGIBILITY, Ours("Eligibility"), Concern.CONDUCT),
+    "consent": (Topic.CONSENT, Ours("Consent"), Concern.CONDUCT),
+    "consent_documents": (Topic.CONSENT, Ours("Consent document"), Concern.CONDUCT),
+    "texts": (Topic.CONSENT, Ours("Words in another language"), Concern.TEXT),
+    "visits": (Topic.VISITS, Ours("Visit"), Concern.SCHEDULE),
+    "outcomes": (Topic.OUTCOMES, Ours("Outcome"), Concern.TEXT),
+    "missing_codes": (Topic.FORMS, Ours("Reason for no answer"), Concern.CAPTURE),
+    "double_entry": (Topic.FORMS, Ours("Double entry"), Concern.CONDUCT),
+    "unscheduled": (Topic.VISITS, Ours("Visits outside the plan"), Concern.CONDUCT),
+    "dictionaries": (Topic.FORMS, Ours("Coding dictionary"), Concern.CONDUCT),
+    "withdrawal_levels": (Topic.WITHDRAWAL, Ours("Withdrawal level"), Concern.CONDUCT),
+    "screen_failure_reasons": (Topic.ELIGIBILITY, Ours("Reason for not taking part"), Concern.CONDUCT),
+    "unblinding": (Topic.BLINDING, Ours("Unblinding"), Concern.CONDUCT),
+    "schedule": (Topic.SCHEDULE, Ours("Schedule"), Concern.SCHEDULE),
+    "safety": (Topic.SAFETY, Ours("Safety"), Concern.CONDUCT),
+    "oversight": (Topic.STUDY, Ours("How often the log and access are reviewed"), Concern.TEXT),
+    "blinding_assessment": (Topic.BLINDING, Ours("Guess of the arm"), Concern.CONDUCT),
+    "amendments": (Topic.STUDY, Ours("Amendment"), Concern.TEXT),
+    "treatment": (Topic.TREATMENT, Ours("Treatment"), Concern.CAPTURE),
+    "sources": (Topic.STUDY, Ours("Sources"), Concern.TEXT),
+    "placeholders": (Topic.STUDY, Ours("To be decided"), Concern.TEXT),
+    "not_known": (Topic.STUDY, Ours("Not known"), Concern.TEXT),
 }
 _PARTS = set(StudyFile.model_fields) | {"consent_documents", "texts"}
 assert set(_FIELDS) == _PARTS - {"version"}, "every part has its words"
@@ -184,151 +195,163 @@ def _study(old: Study, new: Study) -> Iterator[Difference]:
             yield from special[name](old, new)
             continue
         why_not = _RUNNING if concern is Concern.FIXED else None
-        for text in _said(words, _plain(getattr(old, name)), _plain(getattr(new, name))):
-            yield Difference(topic, text, concern, why_not)
+        for said in _said((words,), _plain(getattr(old, name)), _plain(getattr(new, name))):
+            yield Difference(topic, said, concern, why_not)
 
 
 def _arms(old: Study, new: Study) -> Iterator[Difference]:
     """The wording of an arm may change; which arms there are, and in which ratio, may not."""
-    hidden = "What an arm is called, or how many are planned in it, changed. Unblinded people read how."
+    hidden = Ours("What an arm is called, or how many are planned in it, changed. Unblinded people read how.")
     before, after = _by_code(old.arms), _by_code(new.arms)
     if [(arm.code, arm.ratio) for arm in old.arms] != [(arm.code, arm.ratio) for arm in new.arms]:
         said = [", ".join(f"{arm.code} {arm.ratio}" for arm in study.arms) for study in (old, new)]
         numbers = [":".join(str(arm.ratio) for arm in study.arms) for study in (old, new)]
         yield Difference(
             Topic.ARMS,
-            f"The arms and their ratio were {said[0]}, and are {said[1]}.",
+            (Ours(f"The arms and their ratio were {said[0]}, and are {said[1]}."),),
             Concern.FIXED,
             _RUNNING,
-            open_text=f"The arms changed: their ratio was {numbers[0]}, and is {numbers[1]}."
+            open_text=Ours(f"The arms changed: their ratio was {numbers[0]}, and is {numbers[1]}.")
             if numbers[0] != numbers[1]
-            else "Which arms there are changed.",
+            else Ours("Which arms there are changed."),
         )
     for code in (each for each in before if each in after):
-        for text in _said(f"Arm {code}", _plain(before[code], "code", "ratio"), _plain(after[code], "code", "ratio")):
-            yield Difference(Topic.ARMS, text, Concern.TEXT, open_text=hidden)
+        said_each = [_plain(arms[code], "code", "ratio") for arms in (before, after)]
+        for each in _said((Ours("Arm"), f" {code}"), *said_each):
+            yield Difference(Topic.ARMS, each, Concern.TEXT, open_text=hidden)
 
 
 def _allocation(old: Study, new: Study) -> Iterator[Difference]:
     """How arms are allocated may not change; where an observed group is recorded is a matter of the reports."""
     said = [_plain(each.allocation, "group") for each in (old, new)]
-    for text in _said("Allocation", *said):
-        yield Difference(Topic.ARMS, text, Concern.FIXED, _RUNNING)
-    for text in _said("Where the group is recorded", _plain(old.allocation.group), _plain(new.allocation.group)):
-        yield Difference(Topic.ARMS, text, Concern.CONDUCT)
+    for each in _said((Ours("Allocation"),), *said):
+        yield Difference(Topic.ARMS, each, Concern.FIXED, _RUNNING)
+    groups = [_plain(each.allocation.group) for each in (old, new)]
+    for each in _said((Ours("Where the group is recorded"),), *groups):
+        yield Difference(Topic.ARMS, each, Concern.CONDUCT)
 
 
 def _treatment(old: Study, new: Study) -> Iterator[Difference]:
     """What is delivered in an arm is the unblinded people's alone to read."""
-    hidden = "What is recorded of a treatment session changed. Unblinded people read how."
-    for text in _said("Treatment", _plain(old.treatment), _plain(new.treatment)):
-        yield Difference(Topic.TREATMENT, text, Concern.CAPTURE, open_text=hidden)
+    hidden = Ours("What is recorded of a treatment session changed. Unblinded people read how.")
+    for said in _said((Ours("Treatment"),), _plain(old.treatment), _plain(new.treatment)):
+        yield Difference(Topic.TREATMENT, said, Concern.CAPTURE, open_text=hidden)
 
 
 def _guesses(old: Study, new: Study) -> Iterator[Difference]:
-    hidden = "How guesses of the arm are asked or counted changed. Unblinded people read how."
-    for text in _said("Guess of the arm", _plain(old.blinding_assessment), _plain(new.blinding_assessment)):
-        yield Difference(Topic.BLINDING, text, Concern.CONDUCT, open_text=hidden)
+    hidden = Ours("How guesses of the arm are asked or counted changed. Unblinded people read how.")
+    for said in _said((Ours("Guess of the arm"),), _plain(old.blinding_assessment), _plain(new.blinding_assessment)):
+        yield Difference(Topic.BLINDING, said, Concern.CONDUCT, open_text=hidden)
 
 
 def _sites(old: Study, new: Study) -> Iterator[Difference]:
     before, after = _by_code(old.sites), _by_code(new.sites)
     for code, site in after.items():
         if code not in before:
-            yield Difference(Topic.SITES, f"Site {code} ({site.name}): added.", Concern.CONDUCT)
+            yield Difference(Topic.SITES, (Ours("Site"), f" {code} ({site.name}): ", Ours("added.")), Concern.CONDUCT)
     for code, site in before.items():
         if code not in after:
-            text = f"Site {code} ({site.name}): removed. Whoever is seen there stays; close it to stop screening."
-            yield Difference(Topic.SITES, text, Concern.CONDUCT)
+            gone = Ours("removed. Whoever is seen there stays; close it to stop screening.")
+            yield Difference(Topic.SITES, (Ours("Site"), f" {code} ({site.name}): ", gone), Concern.CONDUCT)
         else:
-            for text in _said(f"Site {code}", _plain(site, "code", "target"), _plain(after[code], "code", "target")):
-                yield Difference(Topic.SITES, f"{text} A site that is there keeps what it has.", Concern.TEXT)
-            for text in _said(f"Site {code}: target", site.target, after[code].target):
-                yield Difference(Topic.SITES, text, Concern.CONDUCT)
-    yield from _order(Topic.SITES, "The sites", before, after)
+            named, keeps = (Ours("Site"), f" {code}"), Ours("A site that is there keeps what it has.")
+            for said in _said(named, _plain(site, "code", "target"), _plain(after[code], "code", "target")):
+                yield Difference(Topic.SITES, (*said, " ", keeps), Concern.TEXT)
+            for said in _said((*named, ": ", Ours("the target")), site.target, after[code].target):
+                yield Difference(Topic.SITES, said, Concern.CONDUCT)
+    yield from _order(Topic.SITES, Ours("The sites stand in another order."), before, after)
+
+
+_KINDS = {"inclusion": Ours("Inclusion"), "exclusion": Ours("Exclusion")}
+_OF_CRITERION = {
+    "label": (Concern.TEXT, Ours("its wording")),
+    "kind": (Concern.CONDUCT, Ours("its kind")),
+    "rule": (Concern.CONDUCT, Ours("its rule")),
+}
 
 
 def _eligibility(old: Study, new: Study) -> Iterator[Difference]:
     one, two = old.eligibility, new.eligibility
     if one.instrument != two.instrument:
-        text = f"The questions of the pre-screen were {shown(one.instrument)}, and are {shown(two.instrument)}."
-        yield Difference(Topic.ELIGIBILITY, text, Concern.CONDUCT)
+        text = Ours(f"The questions of the pre-screen were {shown(one.instrument)}, and are {shown(two.instrument)}.")
+        yield Difference(Topic.ELIGIBILITY, (text,), Concern.CONDUCT)
     before, after = _by_code(one.criteria), _by_code(two.criteria)
     for code, criterion in after.items():
         if code not in before:
-            text = f"{criterion.kind.capitalize()} “{criterion.label}”: added; judged by {shown(criterion.rule)}."
-            yield Difference(Topic.ELIGIBILITY, text, Concern.CONDUCT)
+            text = Ours(f"added; judged by {shown(criterion.rule)}.")
+            said = (_KINDS[criterion.kind], f" “{criterion.label}”: ", text)
+            yield Difference(Topic.ELIGIBILITY, said, Concern.CONDUCT)
     for code, criterion in before.items():
-        named = f"{criterion.kind.capitalize()} “{criterion.label}”"
+        named = (_KINDS[criterion.kind], f" “{criterion.label}”: ")
         if code not in after:
-            yield Difference(Topic.ELIGIBILITY, f"{named}: removed.", Concern.CONDUCT)
+            yield Difference(Topic.ELIGIBILITY, (*named, Ours("removed.")), Concern.CONDUCT)
             continue
-        for name, concern in (("label", Concern.TEXT), ("kind", Concern.CONDUCT), ("rule", Concern.CONDUCT)):
+        for name, (concern, words) in _OF_CRITERION.items():
             was, becomes = getattr(criterion, name), getattr(after[code], name)
             if was != becomes:
-                text = f"{named}: {name} was {shown(was)}, is now {shown(becomes)}."
-                yield Difference(Topic.ELIGIBILITY, text, concern)
-    yield from _order(Topic.ELIGIBILITY, "The criteria", before, after)
+                yield Difference(Topic.ELIGIBILITY, (*named, words, ": ", became(was, becomes)), concern)
+    yield from _order(Topic.ELIGIBILITY, Ours("The criteria stand in another order."), before, after)
 
 
 def _documents(old: Study, new: Study) -> Iterator[Difference]:
-    def named(study: Study) -> dict[str, Any]:
+    def by_name(study: Study) -> dict[str, Any]:
         return {f"{one.version} ({one.language})": one for one in study.consent_documents}
 
-    before, after = named(old), named(new)
+    before, after = by_name(old), by_name(new)
     for name, document in after.items():
         if name not in before:
-            where = f" at {', '.join(document.sites)}" if document.sites else ""
-            text = f"Consent document {name}: added, valid from {document.valid_from.isoformat()}{where}."
-            yield Difference(Topic.CONSENT, text, Concern.CONDUCT)
+            day, sites = day_in_words(document.valid_from), ", ".join(document.sites)
+            text = Ours(f"added, valid from {day} at {sites}.") if sites else Ours(f"added, valid from {day}.")
+            yield Difference(Topic.CONSENT, (Ours("Consent document"), f" {name}: ", text), Concern.CONDUCT)
     for name, document in before.items():
+        named = (Ours("Consent document"), f" {name}")
         if name not in after:
-            text = f"Consent document {name}: removed. Who signed it has signed it."
-            yield Difference(Topic.CONSENT, text, Concern.CONDUCT)
+            text = Ours("removed. Who signed it has signed it.")
+            yield Difference(Topic.CONSENT, (*named, ": ", text), Concern.CONDUCT)
         elif document != after[name]:
             if document.sha256 != after[name].sha256 or document.text != after[name].text:
                 why_not = "A document that may have been signed never changes. Give the new text a new version."
-                text = f"Consent document {name}: its text changed."
-                yield Difference(Topic.CONSENT, text, Concern.FIXED, why_not)
+                yield Difference(Topic.CONSENT, (*named, ": ", Ours("its text changed.")), Concern.FIXED, why_not)
             hidden = ("version", "language", "text", "sha256")
-            for text in _said(f"Consent document {name}", _plain(document, *hidden), _plain(after[name], *hidden)):
-                yield Difference(Topic.CONSENT, text, Concern.CONDUCT)
-    yield from _order(Topic.CONSENT, "The consent documents", before, after)
+            for said in _said(named, _plain(document, *hidden), _plain(after[name], *hidden)):
+                yield Difference(Topic.CONSENT, said, Concern.CONDUCT)
+    yield from _order(Topic.CONSENT, Ours("The consent documents stand in another order."), before, after)
 
 
 def _missing_codes(old: Study, new: Study) -> Iterator[Difference]:
     before, after = _by_code(old.missing_codes), _by_code(new.missing_codes)
+    words = Ours("Reason for no answer")
     for code, one in after.items():
         if code not in before:
-            yield Difference(Topic.FORMS, f"Reason for no answer {code} ({one.label}): added.", Concern.CAPTURE)
+            yield Difference(Topic.FORMS, (words, f" {code} ({one.label}): ", Ours("added.")), Concern.CAPTURE)
     for code, one in before.items():
         if code not in after:
-            text = f"Reason for no answer {code} ({one.label}): removed."
-            yield Difference(Topic.FORMS, text, Concern.CAPTURE, at_risk=AtRisk(Risk.MISSING, codes=(code,)))
+            said = (words, f" {code} ({one.label}): ", Ours("removed."))
+            yield Difference(Topic.FORMS, said, Concern.CAPTURE, at_risk=AtRisk(Risk.MISSING, codes=(code,)))
         elif one.label != after[code].label:
-            text = f"Reason for no answer {code}: was {shown(one.label)}, is now {shown(after[code].label)}."
-            yield Difference(Topic.FORMS, text, Concern.TEXT)
-    yield from _order(Topic.FORMS, "The reasons for no answer", before, after)
+            said = (words, f" {code}: ", became(one.label, after[code].label))
+            yield Difference(Topic.FORMS, said, Concern.TEXT)
+    yield from _order(Topic.FORMS, Ours("The reasons for no answer stand in another order."), before, after)
 
 
 def _dictionaries(old: Study, new: Study) -> Iterator[Difference]:
     """A dictionary may have thousands of terms: that they differ is said, and not how each does."""
     before, after = _by_code(old.dictionaries), _by_code(new.dictionaries)
+    words = Ours("Coding dictionary")
     for code, one in after.items():
         if code not in before:
-            yield Difference(Topic.FORMS, f"Coding dictionary {code} {one.version}: added.", Concern.CONDUCT)
+            yield Difference(Topic.FORMS, (words, f" {code} {one.version}: ", Ours("added.")), Concern.CONDUCT)
     for code, one in before.items():
+        named = (words, f" {code}")
         if code not in after:
-            text = f"Coding dictionary {code}: taken out. What was coded with it stays."
-            yield Difference(Topic.FORMS, text, Concern.CONDUCT)
+            text = Ours("taken out. What was coded with it stays.")
+            yield Difference(Topic.FORMS, (*named, ": ", text), Concern.CONDUCT)
             continue
-        for text in _said(
-            f"Coding dictionary {code}", _plain(one, "code", "terms"), _plain(after[code], "code", "terms")
-        ):
-            yield Difference(Topic.FORMS, text, Concern.CONDUCT)
+        for said in _said(named, _plain(one, "code", "terms"), _plain(after[code], "code", "terms")):
+            yield Difference(Topic.FORMS, said, Concern.CONDUCT)
         if one.terms != after[code].terms:
-            yield Difference(Topic.FORMS, f"Coding dictionary {code}: its terms differ.", Concern.CONDUCT)
-    yield from _order(Topic.FORMS, "The coding dictionaries", before, after)
+            yield Difference(Topic.FORMS, (*named, ": ", Ours("its terms differ.")), Concern.CONDUCT)
+    yield from _order(Topic.FORMS, Ours("The coding dictionaries stand in another order."), before, after)
 
 
 # Visits
@@ -343,62 +366,77 @@ def _visits(old: Study, new: Study) -> Iterator[Difference]:
     before, after = _by_code(old.visits), _by_code(new.visits)
     for code, visit in after.items():
         if code not in before:
-            text = f"{visit.label}: added; due {_due(visit)}, {_window(visit)}{_with(new, visit)}."
-            yield Difference(Topic.VISITS, text, Concern.SCHEDULE)
+            said = (f"{visit.label}: ", _planned(new, visit))
+            yield Difference(Topic.VISITS, said, Concern.SCHEDULE)
     for code, visit in before.items():
         if code not in after:
-            text = f"{visit.label}: removed. Where it was not held it is no longer due; what was entered stays."
-            yield Difference(Topic.VISITS, text, Concern.SCHEDULE, at_risk=AtRisk(Risk.VISIT, visit=code))
+            gone = Ours("removed. Where it was not held it is no longer due; what was entered stays.")
+            said = (f"{visit.label}: ", gone)
+            yield Difference(Topic.VISITS, said, Concern.SCHEDULE, at_risk=AtRisk(Risk.VISIT, visit=code))
         else:
             yield from _visit(old, new, visit, after[code])
-    yield from _order(Topic.VISITS, "The visits", before, after)
+    yield from _order(Topic.VISITS, Ours("The visits stand in another order."), before, after)
+
+
+def _planned(study: Study, visit: Visit) -> Ours:
+    due, window, forms = _due(visit), visit.window, ", ".join(_form(study, code) for code in visit.instruments)
+    if not forms:
+        return Ours(f"added; due {due}, window {window.before} days before to {window.after} days after.")
+    return Ours(f"added; due {due}, window {window.before} days before to {window.after} days after, with {forms}.")
 
 
 def _visit(old: Study, new: Study, one: Visit, two: Visit) -> Iterator[Difference]:
-    topic, label = Topic.VISITS, one.label
+    def differs(text: Ours, concern: Concern, why_not: str | None = None, risk: AtRisk | None = None) -> Difference:
+        return Difference(Topic.VISITS, (f"{one.label}: ", text), concern, why_not, risk)
+
     if one.kind != two.kind:
-        text = f"{label}: was of kind {one.kind}, is now of kind {two.kind}."
-        yield Difference(topic, text, Concern.FIXED, _KIND_FIXED)
+        text = Ours(f"was of kind {one.kind}, is now of kind {two.kind}.")
+        yield differs(text, Concern.FIXED, _KIND_FIXED)
     if (one.anchor, one.day) != (two.anchor, two.day):
-        yield Difference(topic, f"{label}: was due {_due(one)}, is now due {_due(two)}.", Concern.SCHEDULE)
+        yield differs(Ours(f"was due {_due(one)}, is now due {_due(two)}."), Concern.SCHEDULE)
     if one.window != two.window:
-        yield Difference(topic, f"{label}: {_window(one)}, is now {_window(two)}.", Concern.SCHEDULE)
+        was, becomes = one.window, two.window
+        text = Ours(
+            f"window {was.before} days before to {was.after} days after, "
+            f"is now window {becomes.before} days before to {becomes.after} days after."
+        )
+        yield differs(text, Concern.SCHEDULE)
     for code in two.instruments:
         if code not in one.instruments:
-            text = f"{label}: {_form(new, code)} is asked there now."
-            yield Difference(topic, text, Concern.CAPTURE)
+            yield differs(Ours(f"{_form(new, code)} is asked there now."), Concern.CAPTURE)
     for code in one.instruments:
         if code not in two.instruments:
             risk = AtRisk(Risk.VISIT, instrument=code, visit=one.code)
-            text = f"{label}: {_form(old, code)} is no longer asked there."
-            yield Difference(topic, text, Concern.CAPTURE, at_risk=risk)
+            yield differs(Ours(f"{_form(old, code)} is no longer asked there."), Concern.CAPTURE, risk=risk)
     if {*one.double_entry} != {*two.double_entry}:
-        twice = [_form(new, code) for code in two.double_entry]
-        text = f"{label}: entered twice there now: {', '.join(twice) or 'nothing'}."
-        yield Difference(topic, text, Concern.CONDUCT)
+        twice = ", ".join(_form(new, code) for code in two.double_entry)
+        text = Ours(f"entered twice there now: {twice}.") if twice else Ours("nothing is entered twice there now.")
+        yield differs(text, Concern.CONDUCT)
     if one.casebook_signature != two.casebook_signature:
-        asked = "is asked for once it is held" if two.casebook_signature else "is no longer asked for there"
-        yield Difference(topic, f"{label}: the signature of the casebook {asked}.", Concern.CONDUCT)
+        text = Ours("the signature of the casebook is no longer asked for there.")
+        if two.casebook_signature:
+            text = Ours("the signature of the casebook is asked for once it is held.")
+        yield differs(text, Concern.CONDUCT)
     kept = [code for code in one.instruments if code in two.instruments]
     if kept != [code for code in two.instruments if code in one.instruments]:
-        yield Difference(topic, f"{label}: its forms stand in another order.", Concern.TEXT)
-    for name, words in (("label", "its name"), ("short", "its short name"), ("source", "its source")):
-        if getattr(one, name) != getattr(two, name):
-            text = f"{label}: {words} was {shown(getattr(one, name))}, is now {shown(getattr(two, name))}."
-            yield Difference(topic, text, Concern.TEXT)
+        yield differs(Ours("its forms stand in another order."), Concern.TEXT)
+    for name, words in _OF_VISIT.items():
+        was, becomes = getattr(one, name), getattr(two, name)
+        if was != becomes:
+            said = (f"{one.label}: ", words, " ", became(was, becomes))
+            yield Difference(Topic.VISITS, said, Concern.TEXT)
+
+
+_OF_VISIT = {"label": Ours("its name"), "short": Ours("its short name"), "source": Ours("its source")}
+_FROM = {
+    "screening": Ours("from screening"),
+    "consent": Ours("from consent"),
+    "randomisation": Ours("from randomisation"),
+}
 
 
 def _due(visit: Visit) -> str:
-    return f"on day {visit.day} from {visit.anchor}"
-
-
-def _window(visit: Visit) -> str:
-    return f"window {visit.window.before} days before to {visit.window.after} days after"
-
-
-def _with(study: Study, visit: Visit) -> str:
-    forms = [_form(study, code) for code in visit.instruments]
-    return f", with {', '.join(forms)}" if forms else ""
+    return f"on day {visit.day} {_FROM[visit.anchor]}"
 
 
 def _form(study: Study, code: str) -> str:
@@ -413,98 +451,97 @@ def _instruments(old: Study, new: Study) -> Iterator[Difference]:
     before, after = _by_code(old.instruments), _by_code(new.instruments)
     for code, form in after.items():
         if code not in before:
-            text = f"{form.label}: a new form, with {_items_said(len(form.items))}."
-            yield Difference(Topic.FORMS, text, Concern.CAPTURE, instrument=code)
+            count = len(form.items)
+            text = Ours("a new form, with one item.") if count == 1 else Ours(f"a new form, with {count} items.")
+            yield Difference(Topic.FORMS, (f"{form.label}: ", text), Concern.CAPTURE, instrument=code)
     for code, form in before.items():
         if code not in after:
-            text = f"{form.label}: the form is taken out. What was entered stays, and is exported."
+            said = (f"{form.label}: ", Ours("the form is taken out. What was entered stays, and is exported."))
             risk = AtRisk(Risk.ITEM, instrument=code)
-            yield Difference(Topic.FORMS, text, Concern.CAPTURE, at_risk=risk, instrument=code)
+            yield Difference(Topic.FORMS, said, Concern.CAPTURE, at_risk=risk, instrument=code)
         elif form != after[code]:
             yield from _instrument(form, after[code])
-    yield from _order(Topic.FORMS, "The forms", before, after)
-
-
-def _items_said(count: int) -> str:
-    return "one item" if count == 1 else f"{count} items"
+    yield from _order(Topic.FORMS, Ours("The forms stand in another order."), before, after)
 
 
 _OF_INSTRUMENT = {
-    "label": Concern.TEXT,
-    "short": Concern.TEXT,
-    "respondent": Concern.TEXT,
-    "source": Concern.TEXT,
-    "licence": Concern.TEXT,
-    "recall": Concern.TEXT,
-    "scoring": Concern.TEXT,
-    "signable": Concern.CONDUCT,
-    "presentation": Concern.CONDUCT,
-    "double_entry": Concern.CONDUCT,
-    "repeats": Concern.CAPTURE,
-    "max_repeats": Concern.CAPTURE,
-    "repeat_label": Concern.TEXT,
-    "texts": Concern.TEXT,
+    "label": (Concern.TEXT, Ours("its name")),
+    "short": (Concern.TEXT, Ours("its short name")),
+    "respondent": (Concern.TEXT, Ours("who answers it")),
+    "source": (Concern.TEXT, Ours("its source")),
+    "licence": (Concern.TEXT, Ours("its licence")),
+    "recall": (Concern.TEXT, Ours("the time it asks about")),
+    "scoring": (Concern.TEXT, Ours("how it is scored")),
+    "signable": (Concern.CONDUCT, Ours("whether it is signed")),
+    "presentation": (Concern.CONDUCT, Ours("how it is shown")),
+    "double_entry": (Concern.CONDUCT, Ours("whether it is entered twice")),
+    "repeats": (Concern.CAPTURE, Ours("whether it repeats")),
+    "max_repeats": (Concern.CAPTURE, Ours("the most repeats")),
+    "repeat_label": (Concern.TEXT, Ours("what a repeat is called")),
+    "texts": (Concern.TEXT, Ours("its words in other languages")),
 }
 _OF_ITEM = {
-    "label": (Concern.TEXT, "the question"),
-    "hint": (Concern.TEXT, "the hint"),
-    "low_label": (Concern.TEXT, "the low end"),
-    "high_label": (Concern.TEXT, "the high end"),
-    "multiline": (Concern.TEXT, "several lines"),
-    "unit": (Concern.CAPTURE, "the unit"),
-    "required": (Concern.CAPTURE, "whether it is required"),
-    "min": (Concern.CAPTURE, "the lowest value"),
-    "max": (Concern.CAPTURE, "the highest value"),
-    "decimals": (Concern.CAPTURE, "the decimals"),
-    "expected_min": (Concern.CAPTURE, "the lowest value that is expected"),
-    "expected_max": (Concern.CAPTURE, "the highest value that is expected"),
-    "max_length": (Concern.CAPTURE, "the longest text"),
-    "shown_if": (Concern.CAPTURE, "when it is asked"),
-    "calculation": (Concern.CAPTURE, "how it is computed"),
-    "precision": (Concern.CAPTURE, "how exact the day must be"),
-    "show_value": (Concern.TEXT, "whether its number is shown"),
-    "kinds": (Concern.CAPTURE, "the kinds of files"),
-    "max_mb": (Concern.CAPTURE, "the largest file in megabytes"),
-    "coding": (Concern.CONDUCT, "how it is coded"),
+    "label": (Concern.TEXT, Ours("the question")),
+    "hint": (Concern.TEXT, Ours("the hint")),
+    "low_label": (Concern.TEXT, Ours("the low end")),
+    "high_label": (Concern.TEXT, Ours("the high end")),
+    "multiline": (Concern.TEXT, Ours("several lines")),
+    "unit": (Concern.CAPTURE, Ours("the unit")),
+    "required": (Concern.CAPTURE, Ours("whether it is required")),
+    "min": (Concern.CAPTURE, Ours("the lowest value")),
+    "max": (Concern.CAPTURE, Ours("the highest value")),
+    "decimals": (Concern.CAPTURE, Ours("the decimals")),
+    "expected_min": (Concern.CAPTURE, Ours("the lowest value that is expected")),
+    "expected_max": (Concern.CAPTURE, Ours("the highest value that is expected")),
+    "max_length": (Concern.CAPTURE, Ours("the longest text")),
+    "shown_if": (Concern.CAPTURE, Ours("when it is asked")),
+    "calculation": (Concern.CAPTURE, Ours("how it is computed")),
+    "precision": (Concern.CAPTURE, Ours("how exact the day must be")),
+    "show_value": (Concern.TEXT, Ours("whether its number is shown")),
+    "kinds": (Concern.CAPTURE, Ours("the kinds of files")),
+    "max_mb": (Concern.CAPTURE, Ours("the largest file in megabytes")),
+    "coding": (Concern.CONDUCT, Ours("how it is coded")),
 }
 assert set(_OF_INSTRUMENT) == set(Instrument.model_fields) - {"code", "sections"}, "every part has its words"
 assert set(_OF_ITEM) == set(Item.model_fields) - {"code", "type", "choices", "checks"}, "every part has its words"
 
 
 def _instrument(one: Instrument, two: Instrument) -> Iterator[Difference]:
-    def differs(text: str, concern: Concern, risk: AtRisk | None = None) -> Difference:
-        return Difference(Topic.FORMS, f"{one.label}, {text}", concern, at_risk=risk, instrument=one.code)
+    def differs(said: tuple[str, ...], concern: Concern, risk: AtRisk | None = None) -> Difference:
+        return Difference(Topic.FORMS, (f"{one.label}, ", *said), concern, at_risk=risk, instrument=one.code)
 
-    for name, concern in _OF_INSTRUMENT.items():
+    for name, (concern, words) in _OF_INSTRUMENT.items():
         was, becomes = getattr(one, name), getattr(two, name)
         if name == "texts":
             changed = sorted({text.language for text in {*was} ^ {*becomes}})
             if changed:
-                yield differs(f"its words in other languages: those in {', '.join(changed)} change.", concern)
+                yield differs((words, ": ", Ours(f"those in {', '.join(changed)} change.")), concern)
         elif was != becomes:
-            yield differs(f"{name}: was {shown(_text(was))}, is now {shown(_text(becomes))}.", concern)
+            yield differs((words, ": ", became(_text(was), _text(becomes))), concern)
     before, after = _by_code(one.items), _by_code(two.items)
     for code, item in after.items():
         if code not in before:
-            needed = "required" if item.required and item.type is not ItemType.CALCULATED else "not required"
-            yield differs(f"{code} ({item.label}): added; {item.type}, {needed}.", Concern.CAPTURE)
+            is_needed = item.required and item.type is not ItemType.CALCULATED
+            text = Ours(f"added; {item.type}, required.") if is_needed else Ours(f"added; {item.type}, not required.")
+            yield differs((f"{code} ({item.label}): ", text), Concern.CAPTURE)
     for code, item in before.items():
         if code not in after:
-            text = f"{code} ({item.label}): no longer asked. Answers that were given stay, and are exported."
-            yield differs(text, Concern.CAPTURE, AtRisk(Risk.ITEM, one.code, code))
+            text = Ours("no longer asked. Answers that were given stay, and are exported.")
+            yield differs((f"{code} ({item.label}): ", text), Concern.CAPTURE, AtRisk(Risk.ITEM, one.code, code))
         elif item != after[code]:
-            for text, concern, risk in _item(one.code, item, after[code]):
-                yield differs(f"{code}: {text}", concern, risk)
-    for each in _order(Topic.FORMS, f"{one.label}: the items", before, after):
-        yield replace(each, instrument=one.code)
+            for said, concern, risk in _item(one.code, item, after[code]):
+                yield differs((f"{code}: ", *said), concern, risk)
+    if _is_reordered(before, after):
+        yield differs((Ours("the items stand in another order."),), Concern.TEXT)
     groups = [
         {code: (each.max_rows, tuple(item.code for item in each.items)) for code, each in form.groups.items()}
         for form in (one, two)
     ]
     if groups[0] != groups[1]:
-        yield differs("rows: which items are asked row by row, or how many rows there are, changes.", Concern.CAPTURE)
+        text = Ours("rows: which items are asked row by row, or how many rows there are, changes.")
+        yield differs((text,), Concern.CAPTURE)
     if _headings(one, after) != _headings(two, before):
-        yield differs("headings: they are not what they were.", Concern.TEXT)
+        yield differs((Ours("headings: they are not what they were."),), Concern.TEXT)
 
 
 def _headings(form: Instrument, others: Mapping[str, object]) -> tuple[list[object], dict[str, int]]:
@@ -515,42 +552,46 @@ def _headings(form: Instrument, others: Mapping[str, object]) -> tuple[list[obje
     }
 
 
-def _item(instrument: str, one: Item, two: Item) -> Iterator[tuple[str, Concern, AtRisk | None]]:
+_Found = tuple[tuple[str, ...], Concern, AtRisk | None]
+
+
+def _item(instrument: str, one: Item, two: Item) -> Iterator[_Found]:
     if one.type != two.type:
-        text = f"was of type {one.type}, is now of type {two.type}."
-        yield text, Concern.CAPTURE, AtRisk(Risk.ITEM_TYPE, instrument, one.code)
+        text = Ours(f"was of type {one.type}, is now of type {two.type}.")
+        yield (text,), Concern.CAPTURE, AtRisk(Risk.ITEM_TYPE, instrument, one.code)
     for name, (concern, words) in _OF_ITEM.items():
         was, becomes = getattr(one, name), getattr(two, name)
         if was != becomes:
-            yield f"{words}: was {shown(_text(was))}, is now {shown(_text(becomes))}.", concern, None
+            yield (words, ": ", became(_text(was), _text(becomes))), concern, None
     yield from _choices(instrument, one, two)
     if one.checks != two.checks:
         for check in two.checks:
             if check not in one.checks:
-                yield f"check “{check.message}”: added, {check.kind}, {shown(check.rule)}.", Concern.CAPTURE, None
+                text = Ours(f"added, {check.kind}, {shown(check.rule)}.")
+                yield (Ours("check"), f" “{check.message}”: ", text), Concern.CAPTURE, None
         for check in one.checks:
             if check not in two.checks:
-                yield f"check “{check.message}”: removed, {check.kind}, {shown(check.rule)}.", Concern.CAPTURE, None
+                text = Ours(f"removed, {check.kind}, {shown(check.rule)}.")
+                yield (Ours("check"), f" “{check.message}”: ", text), Concern.CAPTURE, None
         if sorted(map(repr, one.checks)) == sorted(map(repr, two.checks)):
-            yield "its checks stand in another order.", Concern.CAPTURE, None
+            yield (Ours("its checks stand in another order."),), Concern.CAPTURE, None
 
 
-def _choices(instrument: str, one: Item, two: Item) -> Iterator[tuple[str, Concern, AtRisk | None]]:
+def _choices(instrument: str, one: Item, two: Item) -> Iterator[_Found]:
     before, after = _by_code(one.choices), _by_code(two.choices)
+    words = Ours("choice")
     for code, choice in after.items():
         if code not in before:
-            yield f"choice {code} ({choice.label}): added.", Concern.CAPTURE, None
+            yield (words, f" {code} ({choice.label}): ", Ours("added.")), Concern.CAPTURE, None
     for code, choice in before.items():
         if code not in after:
             # With another type all the choices go: that is said by the type.
             risk = AtRisk(Risk.CHOICES, instrument, one.code, (code,)) if one.type == two.type else None
-            yield f"choice {code} ({choice.label}): removed.", Concern.CAPTURE, risk
+            yield (words, f" {code} ({choice.label}): ", Ours("removed.")), Concern.CAPTURE, risk
         elif choice.label != after[code].label:
-            text = f"choice {code}: was {shown(choice.label)}, is now {shown(after[code].label)}."
-            yield text, Concern.TEXT, None
-    kept = [code for code in before if code in after]
-    if kept != [code for code in after if code in before]:
-        yield "its choices stand in another order.", Concern.TEXT, None
+            yield (words, f" {code}: ", became(choice.label, after[code].label)), Concern.TEXT, None
+    if _is_reordered(before, after):
+        yield (Ours("its choices stand in another order."),), Concern.TEXT, None
 
 
 # Words
@@ -560,10 +601,16 @@ def _by_code(parts: Sequence[Any]) -> dict[str, Any]:
     return {str(part.code): part for part in parts}
 
 
-def _order(topic: Topic, words: str, before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[Difference]:
-    kept = [code for code in before if code in after]
-    if kept != [code for code in after if code in before]:
-        yield Difference(topic, f"{words} stand in another order.", Concern.TEXT)
+def _order(
+    topic: Topic, words: Ours, before: Mapping[str, object], after: Mapping[str, object]
+) -> Iterator[Difference]:
+    if _is_reordered(before, after):
+        yield Difference(topic, (words,), Concern.TEXT)
+
+
+def _is_reordered(before: Mapping[str, object], after: Mapping[str, object]) -> bool:
+    """Whether what both have stands in another order."""
+    return [code for code in before if code in after] != [code for code in after if code in before]
 
 
 def _plain(value: Any, *without: str) -> Any:
@@ -575,14 +622,13 @@ def _plain(value: Any, *without: str) -> Any:
     return value
 
 
-def _said(words: str, old: Any, new: Any) -> list[str]:
+def _said(words: tuple[str, ...], old: Any, new: Any) -> Iterator[tuple[str, ...]]:
     """Every difference of plain data as one sentence that begins with these words."""
-    return compared(words, old, new)
+    for where, what in compared("", old, new):
+        yield (*words, where, ": ", what)
 
 
 def _text(value: object) -> object:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
     if isinstance(value, Part):
         return ", ".join(f"{name} {said}" for name, said in _plain(value).items())
     if isinstance(value, tuple):

@@ -1,5 +1,6 @@
 """What does an amendment change? The old and the new version compared, part by part, in words."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from app.studies.definition import Study
@@ -9,37 +10,59 @@ _NAMES = ("code", "arm", "number", "label", "title")
 _LONGEST = 80
 
 
+class Ours(str):
+    """Words of ours in what is said of a definition: told in the reader's language, while all beside them stays.
+
+    `scripts/sentences.py` finds them by this name.
+    """
+
+    __slots__ = ()
+
+
 def diff(old: Study, new: Study) -> list[str]:
     """Every difference as one sentence, in the order of the definition; nothing when both say the same."""
-    return list(compared("", old.model_dump(mode="json"), new.model_dump(mode="json")))
+    found = compared("", old.model_dump(mode="json"), new.model_dump(mode="json"))
+    return [f"{where.removeprefix(', ')}: {what}" for where, what in found]
 
 
-def compared(where: str, old: Any, new: Any) -> list[str]:
-    """Every difference of plain data as one sentence, which begins with where it is."""
+def compared(where: str, old: Any, new: Any) -> Iterator[tuple[str, Ours]]:
+    """Every difference of plain data: where it is, as the end of a line that names what is compared; and what it is.
+
+    >>> list(compared(" north", {"name": "North"}, {"name": "Far north"}))
+    [(' north, name', 'was “North”, is now “Far north”.')]
+    """
     if old == new:
-        return []
+        return
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
-        return [line for key in keys for line in compared(_inside(where, key), old.get(key), new.get(key))]
-    if isinstance(old, list) and isinstance(new, list) and _parts(old) and _parts(new):
-        return _compared_parts(where, old, new)
-    return [f"{where}: was {shown(old)}, is now {shown(new)}."]
+        for key in [*old, *(key for key in new if key not in old)]:
+            yield from compared(f"{where}, {key}", old.get(key), new.get(key))
+    elif isinstance(old, list) and isinstance(new, list) and _parts(old) and _parts(new):
+        yield from _compared_parts(where, old, new)
+    else:
+        yield where, became(old, new)
 
 
-def _compared_parts(where: str, old: list[Any], new: list[Any]) -> list[str]:
+def became(old: Any, new: Any) -> Ours:
+    """What a value was, and what it is now."""
+    if _is_empty(old):
+        return Ours(f"was empty, is now {shown(new)}.")
+    if _is_empty(new):
+        return Ours(f"was {shown(old)}, is now empty.")
+    return Ours(f"was {shown(old)}, is now {shown(new)}.")
+
+
+def _compared_parts(where: str, old: list[Any], new: list[Any]) -> Iterator[tuple[str, Ours]]:
     before, after = _named(old), _named(new)
-    lines = []
     for name, part in before.items():
         if name not in after:
-            lines.append(f"{where} {name}: removed.")
+            yield f"{where} {name}", Ours("removed.")
         else:
-            lines += compared(f"{where} {name}", part, after[name])
-    lines += [f"{where} {name}: added." for name in after if name not in before]
+            yield from compared(f"{where} {name}", part, after[name])
+    yield from ((f"{where} {name}", Ours("added.")) for name in after if name not in before)
     kept_before = [name for name in before if name in after]
     kept_after = [name for name in after if name in before]
     if kept_before != kept_after:
-        lines.append(f"{where}: the order was {', '.join(kept_before)}, is now {', '.join(kept_after)}.")
-    return lines
+        yield where, Ours(f"the order was {', '.join(kept_before)}, is now {', '.join(kept_after)}.")
 
 
 def _parts(values: list[Any]) -> bool:
@@ -58,14 +81,13 @@ def _named(parts: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return named
 
 
-def _inside(where: str, key: str) -> str:
-    return f"{where}, {key}" if where else key
+def _is_empty(value: Any) -> bool:
+    return value is None or value in ("", [])
 
 
 def shown(value: Any) -> str:
-    """A value as it stands in a sentence."""
-    if value is None or value in ("", []):
-        return "empty"
-    text = value if isinstance(value, str) else str(value)
-    text = " ".join(text.split())
+    """A value as it stands in a sentence: in quotes, but for yes and no, which are words of ours."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = " ".join(str(value).split())
     return f"“{text[: _LONGEST - 1]}…”" if len(text) > _LONGEST else f"“{text}”"
