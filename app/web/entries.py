@@ -72,6 +72,7 @@ from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
 from app.studies.definition import Instrument, Item, ItemType, MissingCode, Visit, cell_parts, unscheduled_number
 from app.studies.reads import as_read
+from app.studies.reads import definition as definition_of
 from app.studies.rules.items import SEALED
 from app.studies.texts import missing_codes_in
 from app.web.forms import ENTRY
@@ -212,6 +213,17 @@ class Spot:
     @cached_property
     def entry(self) -> EntryState | None:
         return reads.entry_of(self.here.session, self.participant_id, **self.place_asked)
+
+    @cached_property
+    def made_under(self) -> tuple[str, str] | None:
+        """The version of the study this was saved under and the one it is judged by now, where they have another form."""
+        study = self.here.the_study.at(self.participant.site_id)
+        if self.entry is None or self.entry.study_version_id == study.version_id:
+            return None
+        made, code = definition_of(self.here.session, self.entry.study_version_id), self.instrument.code
+        if made.instrument(code) == study.definition.instrument(code):
+            return None
+        return made.version, study.definition.version
 
     @cached_property
     def draft(self) -> DraftState | None:

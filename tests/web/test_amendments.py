@@ -131,6 +131,18 @@ def test_participants_follow_the_version_of_their_site(world: World):
         assert session.execute(select(ENTRY.c.study_version_id)).scalar_one() == world.study.version_id
 
 
+def test_a_form_says_that_it_was_another_one_when_it_was_saved(world: World):
+    form, assessor = "/mini/participants/M-001/visits/baseline/entries/pain", world.browser("assessor")
+    assert "saved under version" not in words(assessor.soup(form))
+    administrator = world.browser("administrator", site_code=None)
+    asked = {**form_in(administrator.soup(EFFECT), f"{VERSIONS}/2/plan"), "from_on": "", "why": "Ethics of the north"}
+    assert administrator.send(f"{VERSIONS}/2/plan", {**asked, "sites": "north"}).status_code == 303
+    with counted_statements(world.database) as statements:
+        page = assessor.soup(form)
+    assert 2 <= len(statements) <= 12, statements
+    assert "saved under version 1 of the study, and judged by 2 once it is saved again" in words(page)
+
+
 def test_a_list_over_sites_calls_a_visit_as_the_site_does(shared_database: Database):
     world = World(shared_database, **first())
     world.consented()
