@@ -46,7 +46,7 @@ from app.reports.kept import KeptCounts
 from app.settings import Settings
 from app.signposts import Signposts
 from app.web import sign_in
-from app.web.shell import problem_page
+from app.web.shell import problem_page, too_large_page
 
 log = logging.getLogger("equipoise")
 
@@ -140,7 +140,7 @@ def _too_large(scope: Scope) -> Response:
         return unreadable(words, 413)
     if scope["path"].startswith("/api/"):
         return problem_json(413, None, "Too large", detail=words)
-    return PlainTextResponse(words, 413)
+    return too_large_page(Request(scope))
 
 
 def _from_elsewhere(scope: Scope) -> bool:
@@ -302,7 +302,11 @@ def _handle_problems(application: FastAPI) -> None:
             response: Response = problem_json(error.status_code, None, title, detail=words)
         else:
             title = "Not found" if error.status_code == 404 else "This cannot be done so"
-            response = problem_page(request, error.status_code, title, _detail(error))
+            response = (
+                too_large_page(request)
+                if error.status_code == 413
+                else problem_page(request, error.status_code, title, _detail(error))
+            )
         response.headers.update(error.headers or {})
         return response
 

@@ -216,7 +216,7 @@ class Spot:
 
     @cached_property
     def made_under(self) -> tuple[str, str] | None:
-        """The version of the study this was saved under and the one it is judged by now, where they have another form."""
+        """The version this was saved under and the one it is judged by now, where they have another form; or None."""
         study = self.here.the_study.at(self.participant.site_id)
         if self.entry is None or self.entry.study_version_id == study.version_id:
             return None

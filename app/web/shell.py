@@ -272,12 +272,25 @@ SECRETS = frozenset({"password", "code", "recovery_code", "passkey", "new_passwo
 """Fields of forms that are never handed back to a browser."""
 
 
+def too_large_page(request: Request) -> Response:
+    """That a form was too large to be read, with the way back to it."""
+    words = "Nothing of it was read, because it is larger than can be sent at once. Go back, and choose a smaller file."
+    return problem_page(request, 413, "Too large", words, back=True)
+
+
 def problem_page(
-    request: Request, status: int, title: str, reason: str, *, typed: Mapping[str, Sequence[str]] | None = None
+    request: Request,
+    status: int,
+    title: str,
+    reason: str,
+    *,
+    typed: Mapping[str, Sequence[str]] | None = None,
+    back: bool = False,
 ) -> Response:
     """What went wrong and what to do next, without the shell: it needs no database.
 
-    `typed` is a form that was sent in vain: it stands on the page, to be sent again.
+    `typed` is a form that was sent in vain: it stands on the page, to be sent again. `back`: a link leads to the page
+    it was sent from, as it stands now.
     """
     language = getattr(request.state, "language", None) or language_of(request)
     viewer = Viewer(theme=request.cookies.get("theme", ""), language=language)
@@ -291,4 +304,5 @@ def problem_page(
         reason=reason,
         path=request.url.path,
         fields=fields,
+        back=back,
     )

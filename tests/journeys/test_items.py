@@ -72,6 +72,12 @@ def test_by_keys_by_pen_and_on_a_telephone(browser: Browser, database: Database,
             # A table where there is room for one; else each row is a question, with its answers in words.
             assert page.locator(".matrix-head").is_visible() == (width == 1280)
             assert not violations_here(page)
+            chosen, said = page.locator("#item-report"), page.locator("#item-report-error")
+            chosen.set_input_files({"name": "a.pdf", "mimeType": "application/pdf", "buffer": bytes(1_000_001)})
+            assert "larger than 1 MB" in said.inner_text()
+            assert chosen.input_value() == "", "it is not even sent"
+            chosen.set_input_files({"name": "a.pdf", "mimeType": "application/pdf", "buffer": bytes(1_000_000)})
+            assert (said.is_hidden(), chosen.input_value() != "") == (True, True)
             page.goto("/mini/participants/M-002/consent")
             assert drawn(page)
             assert not violations_here(page)

@@ -95,6 +95,9 @@ def test_a_file_comes_with_the_form_and_nothing_of_it_is_lost(world: World):
     )
     assert wrong.status_code == 422
     assert "by its content this file is no PDF" in wrong.text
+    huge = sent(browser, ANSWERS, {"report__file": ("a.pdf", PDF + bytes(LARGEST_UPLOAD), "application/pdf")})
+    assert (huge.status_code, "choose a smaller file" in huge.text) == (413, True)
+    assert f'href="{PAGE}"' in huge.text, "the way back to what was typed"
     big = sent(browser, ANSWERS, {"report__file": ("a.pdf", PDF + bytes(2_500_000), "application/pdf")})
     assert (big.status_code, "larger than 1 MB" in big.text) == (422, True)
 

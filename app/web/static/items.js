@@ -2,6 +2,20 @@
 
 const on = (type, act) => document.addEventListener(type, act);
 
+// A file that is too large is not even sent: it is taken out again, and its question says why.
+
+on('change', (event) => {
+  const chosen = event.target.closest?.('[data-most]');
+  if (!chosen) return;
+  const large = chosen.files[0]?.size > Number(chosen.dataset.most);
+  const said = chosen.closest('[data-item]')?.querySelector('[data-error]');
+  if (large) chosen.value = '';
+  if (!said) return;
+  said.querySelector('[data-words]').textContent = large ? chosen.dataset.large : '';
+  said.hidden = !large;
+  chosen.setAttribute('aria-invalid', large);
+});
+
 // A line to mark has no value until it is touched: a press, an arrow key, or Space in its middle. Its number goes with the form.
 
 const mark = (slider, value, tells = false) => {
