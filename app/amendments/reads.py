@@ -217,18 +217,11 @@ def going_over(
 ) -> paging.Page[Going]:
     """One page of the sites that went, go or will go over to a version; the newest first."""
     require(by, Permission.STUDY_READ)
-    size = paging.page_size(limit)
-    query, backwards = _GOING.where(SITE_VERSION.c.study_id == study.id), False
+    query = _GOING.where(SITE_VERSION.c.study_id == study.id)
     wanted = (SITE.c.code, site), (SITE_VERSION.c.state, state)
     query = query.where(*(column == value for column, value in wanted if value is not None))
-    if cursor:
-        (number,), backwards = paging.decode(cursor, 1, int)
-        query = query.where(SITE_VERSION.c.id > number if backwards else SITE_VERSION.c.id < number)
-    order = SITE_VERSION.c.id.asc() if backwards else SITE_VERSION.c.id.desc()
-    found = session.execute(query.order_by(order).limit(size + 1)).mappings().all()
-    return paging.page_of(
-        [_going(row) for row in found], size, lambda row: (row.number,), cursor=cursor, backwards=backwards
-    )
+    page = paging.page_by_number(session, query, SITE_VERSION.c.id, cursor=cursor, limit=limit, named="number")
+    return page.made(lambda row: _going(row._mapping))
 
 
 def going(session: Session, study: StudyInUse, number: int) -> Going:

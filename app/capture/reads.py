@@ -302,14 +302,11 @@ def repeats_page(
     limit: int | None = None,
 ) -> paging.Page[EntryMark]:
     """One page of how often a form was filled in at a visit, in the order of their numbers."""
-    size = paging.page_size(limit)
-    query, backwards = _MARKS.where(ENTRY.c.visit == visit, ENTRY.c.instrument == instrument), False
-    if cursor:
-        (number,), backwards = paging.decode(cursor, 1, int)
-        query = query.where(ENTRY.c.repeat < number if backwards else ENTRY.c.repeat > number)
-    order = ENTRY.c.repeat.desc() if backwards else ENTRY.c.repeat.asc()
-    found = session.execute(query.order_by(order).limit(size + 1), {"participant_id": participant_id}).all()
-    page = paging.page_of(found, size, lambda row: (row.repeat,), cursor=cursor, backwards=backwards)
+    query = _MARKS.where(ENTRY.c.visit == visit, ENTRY.c.instrument == instrument)
+    values = {"participant_id": participant_id}
+    page = paging.page_by_number(
+        session, query, ENTRY.c.repeat, cursor=cursor, limit=limit, values=values, falling=False
+    )
     return page.made(_mark)
 
 

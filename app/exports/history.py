@@ -13,7 +13,7 @@ from app.exports.choice import Choice
 from app.exports.models import ExportDefinition, ExportRun
 from app.foundation.database import table_of, within
 from app.foundation.errors import NotFound
-from app.foundation.paging import Page, decode, page_of, page_size
+from app.foundation.paging import Page, page_by_number
 from app.people.access import Actor, require, sites_for
 from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
@@ -86,17 +86,10 @@ def made(
 ) -> Page[Made]:
     """The exports of the study, newest first, a page at a time; of a person, and of when they were asked for."""
     require(by, Permission.EXPORT_RUN, action="export.run", subject="/export")
-    size = page_size(limit)
     query = select(RUN).where(RUN.c.study_id == study.id, *within(RUN.c.requested_at, since, until))
     wanted = (RUN.c.state, state), (RUN.c.requested_by, person)
     query = query.where(*(column == value for column, value in wanted if value is not None))
-    backwards = False
-    if cursor:
-        (number,), backwards = decode(cursor, 1, int)
-        query = query.where(RUN.c.id > number if backwards else RUN.c.id < number)
-    found = session.execute(query.order_by(RUN.c.id if backwards else RUN.c.id.desc()).limit(size + 1)).all()
-    page = page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
-    return page.made(made_of)
+    return page_by_number(session, query, RUN.c.id, cursor=cursor, limit=limit).made(made_of)
 
 
 def made_numbered(session: Session, study: StudyInUse, number: int, *, by: Actor) -> Made:

@@ -3,10 +3,13 @@
 import base64
 import binascii
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
+
+from sqlalchemy import ColumnClause, Select
+from sqlalchemy.orm import Session
 
 from app.foundation.errors import FieldProblem, Invalid
 
@@ -60,6 +63,32 @@ def page_of(
         previous=encode(*key(rows[0]), backwards=True) if (more if backwards else bool(cursor)) else None,
         total=total,
     )
+
+
+def page_by_number(
+    session: Session,
+    query: Select[Any],
+    number: ColumnClause[Any],
+    *,
+    cursor: str | None,
+    limit: int | None,
+    values: Mapping[str, object] | None = None,
+    falling: bool = True,
+    named: str = "",
+) -> Page[Any]:
+    """One page of a query's rows in the order of a number that no two share, in one statement: the newest first.
+
+    `number` is one of the columns that the query asks for, `named` what it is called there when it has a label, and
+    `values` are the query's parameters; not `falling`: the oldest first.
+    """
+    size, name = page_size(limit), named or number.name
+    place, backwards = decode(cursor, 1, int) if cursor else ([], False)
+    downwards = falling != backwards
+    if place:
+        query = query.where(number < place[0] if downwards else number > place[0])
+    ordered = query.order_by(number.desc() if downwards else number.asc())
+    found = session.execute(ordered.limit(size + 1), values).all()
+    return page_of(found, size, lambda row: (row._mapping[name],), cursor=cursor, backwards=backwards)
 
 
 def page_of_all(

@@ -62,16 +62,10 @@ def webhooks_page(
     limit: int | None = None,
 ) -> paging.Page[HookRow]:
     """One page of `webhooks_of`; `state` is active, paused or ended, `site` the code of the one it is limited to."""
-    size = paging.page_size(limit)
-    query, backwards = _own(study, by), False
+    query = _own(study, by)
     wanted = (HOOK.c.state, state), (SITE.c.code, site)
     query = query.where(*(column == value for column, value in wanted if value is not None))
-    if cursor:
-        (last,), backwards = paging.decode(cursor, 1, int)
-        query = query.where(HOOK.c.id > last if backwards else HOOK.c.id < last)
-    found = session.execute(query.order_by(HOOK.c.id if backwards else HOOK.c.id.desc()).limit(size + 1)).all()
-    page = paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
-    return page.made(_hook)
+    return paging.page_by_number(session, query, HOOK.c.id, cursor=cursor, limit=limit).made(_hook)
 
 
 def webhook_of(session: Session, study: StudyInUse, number: int, *, by: Actor) -> HookRow:
@@ -109,7 +103,6 @@ def deliveries(
 ) -> paging.Page[DeliveryRow]:
     """What one of the person's webhooks was told, or waits to be, the newest first; `ended_as` may be `waiting`."""
     webhook_of(session, study, number, by=by)
-    size = paging.page_size(limit)
     query = select(DELIVERY).where(DELIVERY.c.webhook_id == number)
     if event is not None:
         query = query.where(DELIVERY.c.event == event)
@@ -117,14 +110,7 @@ def deliveries(
         query = query.where(DELIVERY.c.ended_as.is_(None))
     elif ended_as is not None:
         query = query.where(DELIVERY.c.ended_as == ended_as)
-    backwards = False
-    if cursor:
-        (last,), backwards = paging.decode(cursor, 1, int)
-        query = query.where(DELIVERY.c.id > last if backwards else DELIVERY.c.id < last)
-    query = query.order_by(DELIVERY.c.id if backwards else DELIVERY.c.id.desc()).limit(size + 1)
-    found = session.execute(query).all()
-    page = paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
-    return page.made(_delivery)
+    return paging.page_by_number(session, query, DELIVERY.c.id, cursor=cursor, limit=limit).made(_delivery)
 
 
 def delivery_of(session: Session, study: StudyInUse, number: int, delivery: int, *, by: Actor) -> DeliveryRow:

@@ -184,17 +184,14 @@ def queue(
 ) -> paging.Page[Text]:
     """One page of the texts of a queue, the oldest first: of those to code and to settle, what is this person's."""
     require(by, Permission.TEXT_CODE)
-    size = paging.page_size(limit)
-    (after,), backwards = paging.decode(cursor, 1, int) if cursor else ([None], False)
     query = _TEXTS.where(at_their_sites(by, Permission.TEXT_CODE), *_in(which, by))
     wanted = (PARTICIPANT.c.code, participant), (ENTRY.c.instrument, instrument), (TEXT.c.dictionary, dictionary)
     query = query.where(*(column == value for column, value in wanted if value is not None))
-    if after is not None:
-        query = query.where(TEXT.c.id < after if backwards else TEXT.c.id > after)
-    order = TEXT.c.id.desc() if backwards else TEXT.c.id.asc()
-    found = session.execute(query.order_by(order).limit(size + 1), {"study_id": study.id}).mappings().all()
-    page = paging.page_of(found, size, lambda row: (row["number"],), cursor=cursor, backwards=backwards)
-    return page.made(_text)
+    values = {"study_id": study.id}
+    page = paging.page_by_number(
+        session, query, TEXT.c.id, cursor=cursor, limit=limit, values=values, falling=False, named="number"
+    )
+    return page.made(lambda row: _text(row._mapping))
 
 
 def counts(session: Session, study: StudyInUse, *, by: Actor) -> dict[Queue, int]:

@@ -273,8 +273,6 @@ def queue(
 ) -> paging.Page[Line]:
     """One page of the forms that are entered twice, at the person's sites, the oldest first."""
     require(by, Permission.ENTRY_READ)
-    size = paging.page_size(limit)
-    (after,), backwards = paging.decode(cursor, 1, int) if cursor else ([None], False)
     query = _LINES.where(at_their_sites(by, Permission.ENTRY_READ))
     if state is not None:
         query = query.where(PAIR.c.state == state)
@@ -282,12 +280,11 @@ def queue(
         query = query.where(SITE.c.code == site)
     wanted = (PARTICIPANT.c.code, participant), (ENTRY.c.visit, visit), (ENTRY.c.instrument, instrument)
     query = query.where(*(column == value for column, value in wanted if value is not None))
-    if after is not None:
-        query = query.where(PAIR.c.id < after if backwards else PAIR.c.id > after)
-    order = PAIR.c.id.desc() if backwards else PAIR.c.id.asc()
-    found = session.execute(query.order_by(order).limit(size + 1), {"study_id": study.id}).mappings().all()
-    page = paging.page_of(found, size, lambda row: (row["number"],), cursor=cursor, backwards=backwards)
-    return page.made(_line)
+    values = {"study_id": study.id}
+    page = paging.page_by_number(
+        session, query, PAIR.c.id, cursor=cursor, limit=limit, values=values, falling=False, named="number"
+    )
+    return page.made(lambda row: _line(row._mapping))
 
 
 def counts(session: Session, study: StudyInUse, *, by: Actor) -> dict[State, int]:

@@ -282,7 +282,6 @@ def questionnaires_page(
     `sent`: it works and was not opened. `opened`: it was, and a form is not complete. `expired`: it ran out like that.
     `unanswered`: any of these. `answered`: every form is complete, by whomever. What is no longer asked is `over`.
     """
-    size = paging.page_size(limit)
     kept = and_(LINK.c.done_at.is_(None), VISIT.c.status.in_(ASKED))
     asked = [each.code for each in study.definition.visits if study.definition.asked_of_participants(each.code)]
     complete = and_(LINK.c.about.in_(asked), _is_answered(study, LINK.c.participant_id, LINK.c.about))
@@ -324,11 +323,5 @@ def questionnaires_page(
         query = query.where(PARTICIPANT.c.code == participant)
     if visit is not None:
         query = query.where(LINK.c.about == visit)
-    backwards = False
-    if cursor:
-        key, backwards = paging.decode(cursor, 1, int)
-        query = query.where(LINK.c.id > key[0] if backwards else LINK.c.id < key[0])
-    order = LINK.c.id.asc() if backwards else LINK.c.id.desc()
-    found = session.execute(query.order_by(order).limit(size + 1)).all()
-    page = paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
+    page = paging.page_by_number(session, query, LINK.c.id, cursor=cursor, limit=limit)
     return page.made(lambda row: QuestionnaireRow(**row._mapping))

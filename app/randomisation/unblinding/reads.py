@@ -161,7 +161,6 @@ def cases(
 ) -> paging.Page[Case]:
     """One page of the unblindings this person may know of, newest first, in one statement."""
     require(by, Permission.UNBLINDING_READ)
-    size = paging.page_size(limit)
     query = _CASES.where(_theirs(by))
     if wanted.kind is not None:
         query = query.where(UNBLINDING.c.kind == wanted.kind)
@@ -170,13 +169,8 @@ def cases(
     if wanted.participant is not None:
         query = query.where(PARTICIPANT.c.code == wanted.participant)
     query = query.where(*within(UNBLINDING.c.recorded_at, wanted.since, wanted.until))
-    backwards = False
-    if cursor:
-        (number,), backwards = paging.decode(cursor, 1, int)
-        query = query.where(UNBLINDING.c.id > number if backwards else UNBLINDING.c.id < number)
-    order = UNBLINDING.c.id.asc() if backwards else UNBLINDING.c.id.desc()
-    found = session.execute(query.order_by(order).limit(size + 1), {"study_id": study.id}).all()
-    page = paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
+    values = {"study_id": study.id}
+    page = paging.page_by_number(session, query, UNBLINDING.c.id, cursor=cursor, limit=limit, values=values)
     return page.made(lambda row: _case(row, now))
 
 

@@ -268,15 +268,8 @@ def reviews_page(
 ) -> paging.Page[ReviewRow]:
     """One page of the reviews, the newest first; for who reviews some sites, those of no other."""
     require(by, Permission.LOG_REVIEW)
-    size = paging.page_size(limit)
     query = select(REVIEW).where(REVIEW.c.study_id == study.id, *_theirs(by))
-    backwards = False
-    if cursor:
-        (after,), backwards = paging.decode(cursor, 1, int)
-        query = query.where(REVIEW.c.id > after if backwards else REVIEW.c.id < after)
-    found = session.execute(query.order_by(REVIEW.c.id.asc() if backwards else REVIEW.c.id.desc()).limit(size + 1))
-    page = paging.page_of(found.all(), size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
-    return page.made(_review)
+    return paging.page_by_number(session, query, REVIEW.c.id, cursor=cursor, limit=limit).made(_review)
 
 
 def all_reviews(session: Session, study: StudyInUse, *, by: Actor) -> list[ReviewRow]:

@@ -91,7 +91,6 @@ def deviations_page(
     limit: int | None = None,
 ) -> paging.Page[DeviationRow]:
     """One page of the deviations at the person's sites, the newest first."""
-    size = paging.page_size(limit)
     typed = (wanted.site, wanted.participant, wanted.category, wanted.visit)
     if not "".join(each or "" for each in typed).isprintable():
         return paging.Page([])  # PostgreSQL keeps no NUL
@@ -111,13 +110,9 @@ def deviations_page(
     if wanted.to_sign:
         query = query.where(DEVIATION.c.state == State.ACTED.value)
     query = query.where(*within(DEVIATION.c.reported_at, wanted.since, wanted.until))
-    backwards = False
-    if cursor:
-        (after,), backwards = paging.decode(cursor, 1, int)
-        query = query.where(DEVIATION.c.id > after if backwards else DEVIATION.c.id < after)
-    order = DEVIATION.c.id.asc() if backwards else DEVIATION.c.id.desc()
-    found = session.execute(query.order_by(order).limit(size + 1), {"study_id": study.id}).all()
-    return paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards).made(_deviation)
+    values = {"study_id": study.id}
+    page = paging.page_by_number(session, query, DEVIATION.c.id, cursor=cursor, limit=limit, values=values)
+    return page.made(_deviation)
 
 
 def deviations_of(

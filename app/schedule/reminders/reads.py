@@ -295,20 +295,13 @@ def messages_page(
 
     Of what goes to those who treat, about a session, a blinded person is not told.
     """
-    size = paging.page_size(limit)
     query = _messages(study, by)
     if participant is not None:
         query = query.where(PARTICIPANT.c.code == participant)
     query = query.where(*within(MAIL.c.queued_at, since, until))
     if state in STATES:
         query = query.where(STATES[state])
-    backwards = False
-    if cursor:
-        key, backwards = paging.decode(cursor, 1, int)
-        query = query.where(MAIL.c.id > key[0] if backwards else MAIL.c.id < key[0])
-    order = MAIL.c.id.asc() if backwards else MAIL.c.id.desc()
-    found = session.execute(query.order_by(order).limit(size + 1)).all()
-    page = paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
+    page = paging.page_by_number(session, query, MAIL.c.id, cursor=cursor, limit=limit)
     return page.made(lambda row: MessageRow(**row._mapping))
 
 

@@ -118,7 +118,6 @@ def drafts_page(
 ) -> paging.Page[DraftLine]:
     """One page of the drafts of a study, the newest first; deleted ones are left out."""
     require(by, Permission.STUDY_LOAD, action="draft.read")
-    size = paging.page_size(limit)
     changed = (
         select(FILE.c.draft_id, func.max(FILE.c.changed_at).label("changed_at")).group_by(FILE.c.draft_id).subquery()
     )
@@ -138,12 +137,7 @@ def drafts_page(
         .join(STUDY, STUDY.c.id == VERSION.c.study_id, isouter=True)
         .where(of_study(study), DRAFT.c.removed_at.is_(None))
     )
-    backwards = False
-    if cursor:
-        (last,), backwards = paging.decode(cursor, 1, int)
-        query = query.where(DRAFT.c.id > last if backwards else DRAFT.c.id < last)
-    found = session.execute(query.order_by(DRAFT.c.id if backwards else DRAFT.c.id.desc()).limit(size + 1)).all()
-    page = paging.page_of(found, size, lambda row: (row.id,), cursor=cursor, backwards=backwards)
+    page = paging.page_by_number(session, query, DRAFT.c.id, cursor=cursor, limit=limit)
     return page.made(lambda row: DraftLine(*row))
 
 
