@@ -157,14 +157,14 @@ def deliver(database: Database, mail: OutboxMail, channels: Mapping[str, Channel
             with database.reading() as session:
                 study = _study(session, mail.study_id)
                 goes = reachable(session, mail, study, now=clock.now())
-                if goes.address is not None and mail.consent_id is not None:
-                    files = copy_of_consent(session, study, mail.consent_id)
                 if mail.link_id is not None and answered_since(session, study, mail.link_id):
                     return Dropped("The questions are answered, or not asked any more.")
-            if goes.address is None:
-                return Dropped(goes.reason)
-            if goes.waits_until is not None:
-                return Held(goes.waits_until)
+                if goes.address is None:
+                    return Dropped(goes.reason)
+                if goes.waits_until is not None:
+                    return Held(goes.waits_until)
+                if mail.consent_id is not None:
+                    files = copy_of_consent(session, study, mail.consent_id)
             address = goes.address
         text = text_of(database.keys, mail)
         message = Message(mail.key, address, mail.subject, text, mail.queued_at, mail.calendar, files)

@@ -70,6 +70,7 @@ HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 ]
+TOO_LARGE = "This is larger than can be sent at once. Send it in parts."
 UNREADABLE = "The body of this request cannot be read. Send what its Content-Type says, and not nested so deep."
 STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 
@@ -135,11 +136,10 @@ def _brings_files(scope: Scope) -> bool:
 
 
 def _too_large(scope: Scope) -> Response:
-    words = "This is larger than can be sent at once. Send it in parts."
     if scope["path"] == "/api/":
-        return unreadable(words, 413)
+        return unreadable(TOO_LARGE, 413)
     if scope["path"].startswith("/api/"):
-        return problem_json(413, None, "Too large", detail=words)
+        return problem_json(413, None, "Too large", detail=TOO_LARGE)
     return too_large_page(Request(scope))
 
 
@@ -348,7 +348,7 @@ def settings_debug() -> bool:
 
 def _detail(error: HTTPException) -> str:
     if error.status_code == 413:
-        return "This is larger than can be sent at once. Send it in parts."
+        return TOO_LARGE
     if error.status_code == 404:
         return NotFound().reason
     return str(error.detail)

@@ -31,7 +31,7 @@ from app.dependencies import (
     require_password,
 )
 from app.foundation import paging
-from app.foundation.errors import FieldProblem, Invalid, NotFound
+from app.foundation.errors import FieldProblem, NotFound
 from app.participants.models import Participant
 from app.people.access import require
 from app.people.permissions import Permission
@@ -351,21 +351,17 @@ def _hold_with_it(here: Here, participant: Participant, visit: str, asked: Entry
             return []
         words = "The visit is not planned any more. Leave this out, or correct the visit itself first."
         return [FieldProblem("held_on", "state", words)]
-    try:
-        actions.record_visit(
-            here.session,
-            here.the_study,
-            participant,
-            visit,
-            held_on=asked.held_on,
-            version=found.version,
-            reason=asked.held_reason,
-            by=here.actor,
-            now=here.now,
-        )
-    except Invalid as problem:
-        return [replace(one, field="held_reason" if one.field == "reason" else one.field) for one in problem.problems]
-    return []
+    return actions.record_with_entry(
+        here.session,
+        here.the_study,
+        participant,
+        found,
+        held_on=asked.held_on,
+        reason=asked.held_reason,
+        named={"reason": "held_reason"},
+        by=here.actor,
+        now=here.now,
+    )
 
 
 A_FILE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}, "example": "%PDF-1.7 ..."}

@@ -35,6 +35,7 @@ from app.studies.drafts import actions, reads, rules
 from app.studies.drafts.copying import (
     belongs_to,
     can_be_copied,
+    code_of,
     item_codes,
     label_of,
     why_not_language,
@@ -336,8 +337,7 @@ def _fields_at(
 
 def _form_files(found: Draft) -> list[str]:
     """The codes of the files of instruments; words in other languages are none."""
-    paths = [path for path in found.files if path.startswith("instruments/") and path.endswith(".yaml")]
-    return [path[12:-5] for path in paths if path.count(".") == 1]
+    return [code for path in found.files if (code := code_of(path))]
 
 
 def _edit_page(

@@ -532,21 +532,20 @@ def _hold_with_it(spot: Spot) -> list[FieldProblem]:
     if HELD_ON not in here.form or spot.visit.status != VisitStatus.PLANNED:
         return []
     try:
-        actions.record_visit(
-            here.session,
-            here.the_study,
-            spot.participant,
-            spot.planned.code,
-            held_on=typed_day(here, HELD_ON),
-            version=spot.visit.version,
-            reason=here.value(HELD_WHY) or None,
-            by=here.actor,
-            now=here.now,
-        )
+        held_on = typed_day(here, HELD_ON)
     except Invalid as problem:
-        names = {"held_on": HELD_ON, "reason": HELD_WHY}
-        return [replace(each, field=names.get(each.field, each.field)) for each in problem.problems]
-    return []
+        return list(problem.problems)
+    return actions.record_with_entry(
+        here.session,
+        here.the_study,
+        spot.participant,
+        spot.visit,
+        held_on=held_on,
+        reason=here.value(HELD_WHY) or None,
+        named={"held_on": HELD_ON, "reason": HELD_WHY},
+        by=here.actor,
+        now=here.now,
+    )
 
 
 @router.post(ENTRY + "/look", name="entries.look")

@@ -12,6 +12,7 @@ from app.capture.actions.visits import (
     mark_visit_in_error,
     miss_visit,
     record_visit,
+    record_with_entry,
     reopen_visit,
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "mark_visit_in_error",
     "miss_visit",
     "record_visit",
+    "record_with_entry",
     "reopen_visit",
     "save_entry",
     "show_sealed",

@@ -1,6 +1,8 @@
 """Record visits, where nothing freezes or locks them: as the schedule does it."""
 
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -9,7 +11,7 @@ from sqlmodel import Session
 from app.capture.locks.reads import refuse_locked
 from app.capture.reads import ENTRY, PARTICIPANT
 from app.capture.typed import shortened
-from app.foundation.errors import Refused
+from app.foundation.errors import FieldProblem, Invalid, Refused
 from app.participants.models import Participant
 from app.people.access import Actor, require
 from app.people.permissions import Permission
@@ -24,6 +26,39 @@ def record_visit(
     """`schedule.actions.record_visit`, refused where the visit is frozen or locked."""
     _refuse_closed_visit(session, study, participant, visit, "visit.record", **options)
     return schedule.record_visit(session, study, participant, visit, **options)
+
+
+def record_with_entry(
+    session: Session,
+    study: StudyInUse,
+    participant: Participant,
+    visit: ParticipantVisit,
+    *,
+    held_on: date,
+    reason: str | None,
+    named: Mapping[str, str],
+    by: Actor,
+    now: datetime,
+) -> list[FieldProblem]:
+    """Record the day of a planned visit that an entry says; what stands against it, by the fields of the entry's form.
+
+    `named`: what `held_on` and `reason` are called there, where it is something else.
+    """
+    try:
+        record_visit(
+            session,
+            study,
+            participant,
+            visit.code,
+            held_on=held_on,
+            version=visit.version,
+            reason=reason,
+            by=by,
+            now=now,
+        )
+    except Invalid as problem:
+        return [replace(each, field=named.get(each.field, each.field)) for each in problem.problems]
+    return []
 
 
 def add_visit(session: Session, study: StudyInUse, participant: Participant, **options: Any) -> ParticipantVisit:

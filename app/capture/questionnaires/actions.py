@@ -112,8 +112,8 @@ def ask_due(session: Session, study: StudyInUse, *, address: str, now: datetime)
     """
     changes = []
     for one in due(session, study, now=now):
-        sent = _send(session, study, one, address, now) if one.rule.when == "link_due" else None
-        if sent or (sent is None and _remind(session, study, one, address, now)):
+        act = _send if one.rule.when == "link_due" else _remind
+        if act(session, study, one, address, now):
             new = {"rule": one.rule.code, "by": one.rule.by, "to": one.rule.to}
             changes.append(Change("reminder.queued", one.row.participant, f"visit/{one.row.visit}", new=new))
     record(session, study.code, changes, by=CLOCKWORK, now=now)
