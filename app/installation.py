@@ -53,6 +53,11 @@ def migrate(database: Database) -> None:
         command.upgrade(config, "head")
 
 
+DESCRIBED_AFTER = 5.0
+"""Seconds from the start of a server until it makes the document of its JSON doors, before anybody asks for it. To make
+it takes two or three of a processor, which the first pages want for themselves."""
+
+
 class OnlyTheKind(logging.Filter):
     """Takes tracebacks out of the server's own log: their text could hold what somebody typed (SEC-47)."""
 
@@ -82,7 +87,7 @@ def application() -> FastAPI:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = Settings()
-    made = create_app(settings, open_database(settings))
+    made = create_app(settings, open_database(settings), described_after=DESCRIBED_AFTER)
     gc.freeze()
     gc.enable()
     return made

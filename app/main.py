@@ -165,9 +165,6 @@ class CachedStatic(StaticFiles):
 
 DOCUMENT: dict[str, Any] = {}
 _DESCRIBING = threading.Lock()
-DESCRIBED_AFTER = 5.0
-"""Seconds from the start of a server until it makes the document of its JSON doors, before anybody asks for it. To make
-it takes two or three of a processor, which the first pages want for themselves."""
 
 
 class Guarded(FastAPI):
@@ -185,18 +182,25 @@ class Guarded(FastAPI):
         return DOCUMENT
 
 
-def create_app(settings: Settings, database: Database) -> FastAPI:
-    """The whole application on one database."""
+def create_app(settings: Settings, database: Database, *, described_after: float | None = None) -> FastAPI:
+    """The whole application on one database.
+
+    `described_after`: seconds from its start until it makes the document of its JSON doors, before anybody asks for it;
+    None makes it when it is asked for.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         database.refuse_unsafe_settings()
         _tell_of_clocks(database, settings)
-        early = threading.Timer(DESCRIBED_AFTER, application.openapi)
-        early.daemon = True
-        early.start()
+        early = None
+        if described_after is not None:
+            early = threading.Timer(described_after, application.openapi)
+            early.daemon = True
+            early.start()
         yield
-        early.cancel()
+        if early is not None:
+            early.cancel()
 
     application = Guarded(
         title="Equipoise",

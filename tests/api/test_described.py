@@ -2,13 +2,15 @@
 
 import threading
 from typing import Any
+from unittest.mock import Mock
 
 import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from app import main
+from app import installation, main
 from app.foundation.database import Database
+from app.settings import Settings
 from tests.api.client import application_on
 from tests.api.test_docs import served
 
@@ -19,18 +21,26 @@ def test_it_is_made_a_while_after_the_start_and_no_more_once_the_server_ends(
 ):
     made = threading.Event()
     monkeypatch.setattr(main.Guarded, "openapi", lambda _self: made.set())
-    monkeypatch.setattr(main, "DESCRIBED_AFTER", 0.0)
-    with TestClient(application_on(database)):
+    settings = Settings(secure_cookies=False)
+    with TestClient(main.create_app(settings, database, described_after=0.0)):
         assert made.wait(20)
     made.clear()
-    monkeypatch.setattr(main, "DESCRIBED_AFTER", 3600.0)
-    with TestClient(application_on(database)):
+    with TestClient(main.create_app(settings, database, described_after=3600.0)):
         waiting = [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
     assert waiting
     for each in waiting:
         each.join(20)
         assert not each.is_alive()
     assert not made.is_set()
+
+
+def test_a_server_makes_it_by_itself(monkeypatch: pytest.MonkeyPatch):
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(main, "create_app", lambda *_, **options: given.update(options))
+    monkeypatch.setattr(installation, "open_database", lambda _: None)
+    monkeypatch.setattr(installation, "gc", Mock())  # that of the tests stays as it is
+    installation.application()
+    assert given == {"described_after": installation.DESCRIBED_AFTER}
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
