@@ -35,13 +35,16 @@ MOST_AT_ONCE = 1000
 _NAMED = ", ".join(f'"{name}"' for name in _COLUMNS)
 _KINDS = ", ".join(f'"{name}" {_NO_TEXT.get(name, "text")}' for name in _COLUMNS)
 _ROWS = f"json_to_recordset(CAST(:rows AS json)) AS r({_KINDS})"
-_APPEND_ALL = text(f"INSERT INTO {ENTRY.name} ({_NAMED}) SELECT {_NAMED} FROM {_ROWS}")  # noqa: S608 - our own columns
+_ALL = f"INSERT INTO {ENTRY.name} ({_NAMED}) SELECT {_NAMED} FROM {_ROWS}"  # noqa: S608 - our own columns
+_APPEND_ALL = text(_ALL)
 _APPEND = insert(ENTRY)
-_MOVE_HEAD = (
-    update(HEAD)
-    .where(HEAD.c.log == _LOG)
-    .values(size=bindparam("size"), frontier=bindparam("frontier"), root=bindparam("root"), at=bindparam("at"))
-)
+_MOVED = ("size", "frontier", "root", "at")
+_MOVE_HEAD = update(HEAD).where(HEAD.c.log == _LOG).values({name: bindparam(name) for name in _MOVED})
+# Both are written each time, and one statement less is a tenth of what an entry costs.
+_APPEND_AND_MOVE = text(
+    f"WITH moved AS (UPDATE {HEAD.name} SET {', '.join(f'{name} = :{name}' for name in _MOVED)} "  # noqa: S608 - as above
+    f"WHERE log = :of_log) {_ALL}"
+).bindparams(_LOG, *(bindparam(name, type_=HEAD.c[name].type) for name in _MOVED))
 
 
 class Author(Protocol):
@@ -143,28 +146,30 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
         row["leaf_hash"] = leaf_hash(leaf_bytes(row))
         row["tag"] = keys.tag(TAG_PURPOSE, row["leaf_hash"])
         frontier.append(row["leaf_hash"])
-    _store(session, rows)
-    session.execute(
-        _MOVE_HEAD,
-        {
-            "of_log": log,
-            "size": frontier.size,
-            "frontier": frontier.to_bytes(),
-            "root": frontier.root(),
-            "at": newest,
-        },
-    )
+    end = {
+        "of_log": log,
+        "size": frontier.size,
+        "frontier": frontier.to_bytes(),
+        "root": frontier.root(),
+        "at": newest,
+    }
+    _store(session, rows, end)
     session.info[HELD] = (_within(session), log, frontier, rows[-1]["leaf_hash"], newest)
 
 
-def _store(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Put whole rows behind what is there."""
+def _store(session: Session, rows: Sequence[dict[str, Any]], end: dict[str, Any]) -> None:
+    """Put whole rows behind what is there, and say where the log ends now."""
     if session.get_bind().dialect.name != "postgresql":
         session.execute(_APPEND, rows)
+        session.execute(_MOVE_HEAD, end)
         return
     for first in range(0, len(rows), MOST_AT_ONCE):
         said = [row | {name: "\\x" + row[name].hex() for name in _BYTES} for row in rows[first : first + MOST_AT_ONCE]]
-        session.execute(_APPEND_ALL, {"rows": orjson.dumps(said).decode()})
+        given = {"rows": orjson.dumps(said).decode()}
+        if first + MOST_AT_ONCE < len(rows):
+            session.execute(_APPEND_ALL, given)
+        else:
+            session.execute(_APPEND_AND_MOVE, given | end)
 
 
 def record_refusal(session: Session, log: str | None, problem: Problem, *, by: Author, now: datetime) -> None:

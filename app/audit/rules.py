@@ -8,6 +8,7 @@ new, why, request_id]; `at` is ISO 8601 in UTC with microseconds and "Z"; absent
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 FORMAT = "equipoise-audit-1"
@@ -34,6 +35,7 @@ _as_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _as_value = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True, default=str).encode
 
 
+@lru_cache(maxsize=64)  # all that one change writes down has the same date
 def instant_text(at: datetime) -> str:
     """2026-03-14T09:26:53.589793Z."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
