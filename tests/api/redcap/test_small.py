@@ -78,7 +78,7 @@ def test_rows_of_a_group_and_visits_outside_the_plan_are_repeats(shared_database
             code = f"unscheduled_{number}"
             plan_visit(session, world.study, two, code, order=9, day=0)
             add_entry(session, world.study, two, code, "pain", pain_nrs=number, pain_days=1)
-    found = both.json("record", records="2", forms="pain,medicines,medicines_medicine")
+    found = both.json("record", records="2", fields="participant_id", forms="pain,medicines,medicines_medicine")
     seen = [(row[EVENT], row[FORM], row[NUMBER], row["takes_any"], row["dose"], row["pain_nrs"]) for row in found]
     week = "week_18_arm_1"
     assert seen == [
@@ -100,7 +100,7 @@ def test_rows_of_a_group_and_visits_outside_the_plan_are_repeats(shared_database
         assert (reply.status_code, reply.text) == (200, "3"), (kind, reply.text)
     row = {"participant_id": "M-002", EVENT: "extra_visit_arm_1", NUMBER: "2", "pain_nrs": "7"}
     assert both.imports([row]).status_code == 200
-    found = both.json("record", records="2", fields="pain_nrs", events="extra_visit_arm_1")
+    found = both.json("record", records="2", fields="participant_id,pain_nrs", events="extra_visit_arm_1")
     assert [each["pain_nrs"] for each in found] == ["1", "7"]
     _rows_are_imported(both, week)
 
@@ -110,7 +110,7 @@ def _rows_are_imported(both: Any, week: str) -> None:
     row = {"participant_id": "M-002", EVENT: week, FORM: "medicines_medicine"}
 
     def rows(event: str = week) -> list[tuple[int, str, str, str]]:
-        found = both.json("record", records="2", forms="medicines_medicine", events=event)
+        found = both.json("record", records="2", fields="participant_id", forms="medicines_medicine", events=event)
         return [(each[NUMBER], each["dose"], each["kind___a"], each["kind___b"]) for each in found if each[FORM]]
 
     assert rows() == [(1, "2.5", "0", "1"), (3, "1", "0", "0")]

@@ -1,0 +1,99 @@
+"""What the suites of further clients ask for and read: PHPCap, tranpl's for .NET, babylab, id3c, curl."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.api.redcap.test_importing import SCREENING
+from tests.api.redcap.test_records import EVENT, FORM, NUMBER, WEEK18
+from tests.api.redcap.world import World
+
+PAIN = {"participant_id": "M-002", EVENT: "baseline_arm_1"}
+
+
+def test_phpcap_reads_the_columns_it_asked_for_and_no_others(world: World):
+    """Neither event nor repeat stands there without the name of the record; of type eav they always do."""
+    both = world["both"]
+    asked = {"forms[0]": "disability", "events[0]": WEEK18}
+    (row,) = both.json("record", **asked)
+    assert list(row)[-4:] == ["dis_weight", "dis_on", "dis_score", "disability_complete"]
+    assert not {EVENT, FORM, NUMBER} & row.keys()
+    assert both.csv("record", fields="pain_note", events="baseline_arm_1") == 'pain_note\n\n"Said ""no"", twice"\n'
+    assert "<redcap_" not in both.send("record", fields="pain_nrs", format="xml").text
+    one_by_one = both.csv("record", fields="pain_nrs", type="eav")
+    assert one_by_one.startswith(f"record,{EVENT},{FORM},{NUMBER},field_name,value")
+
+
+def test_phpcap_finds_what_a_program_did_in_the_log(world: World):
+    both = world["both"]
+    row = {"participant_id": "x", "redcap_data_access_group": "north_clinic", **SCREENING}
+    assert both.imports([row], forceAutoNumber="true").status_code == 200
+    assert both.imports([{**PAIN, "pain_nrs": "1"}]).status_code == 200
+    both.csv("record")
+    said = {line["action"] for line in both.json("log")}
+    assert {"Create record (API) M-004", "Update record (API) M-002", "Data Export (API) "} <= said
+
+
+def test_babylab_names_each_value_of_a_list_by_itself(world: World):
+    both = world["both"]
+    wrong = {"instrument": "falls", "event": WEEK18, "repeat_instance": 1, "records[M-999]": "M-999"}
+    assert "The following records do not exist: M-999" in both.refused("record", action="delete", **wrong)
+    right = {**wrong, "records[M-001]": "M-001"}
+    del right["records[M-999]"]
+    assert both.send("record", action="delete", returnFormat="json", **right).text == "1"
+
+
+SIGNS = {"comma": ",", "semiColon": ";", "pipe": "|", "caret": "^", "tab": "\t"}
+
+
+@pytest.mark.parametrize(("said", "sign"), SIGNS.items())
+def test_the_client_for_net_calls_a_delimiter_by_its_name(world: World, said: str, sign: str):
+    both = world["both"]
+    text = both.csv("record", fields="participant_id,pain_nrs", csvDelimiter=said)
+    assert text.startswith(sign.join(["participant_id", EVENT, FORM, NUMBER, "pain_nrs"]))
+    data = f"participant_id{sign}{EVENT}{sign}pain_nrs\nM-002{sign}baseline_arm_1{sign}4\n"
+    assert both.send("record", format="csv", data=data, csvDelimiter=said).text == "1"
+
+
+def test_the_client_for_net_writes_an_instant_as_its_system_does(world: World):
+    both = world["both"]
+    assert both.imports([{**PAIN, "pain_nrs": "1"}]).status_code == 200
+    for begin in ("1/2/2024 3:04:05 AM", "01/02/2024 15:04:05"):
+        assert {row["participant_id"] for row in both.json("record", dateRangeBegin=begin)} == {"M-002"}
+        assert both.json("record", dateRangeEnd=begin) == []
+
+
+def test_rows_that_curl_sends_as_a_file_are_an_import(world: World):
+    """Taken for no data at all, they would be answered with every record there is."""
+    both = world["both"]
+    rows = f"\ufeffparticipant_id,{EVENT},pain_note\nM-002,baseline_arm_1,Füße\n".encode()
+    reply = both.send("record", format="csv", returnContent="ids", files={"data": ("rows.csv", rows, "text/csv")})
+    assert reply.text == "id\nM-002\n"
+    (row,) = both.json("record", records="M-002", fields="pain_note", events="baseline_arm_1")
+    assert row["pain_note"] == "Füße"
+    reply = both.send("record", format="csv", files={"data": ("rows.csv", b"\xff\xfe", "text/csv")})
+    assert (reply.status_code, reply.json()["error"]) == (
+        400,
+        "The letters of this call are not in UTF-8. Send it in UTF-8.",
+    )
+    large = {"data": ("rows.csv", b"a" * 2_100_000, "text/csv")}
+    assert both.send("record", format="csv", files=large).status_code == 413
+
+
+@pytest.mark.parametrize("item", ["record", "row"])
+def test_a_document_without_a_row_is_not_counted_as_none(world: World, item: str):
+    """It says something, and nothing of it would be kept."""
+    data = f"<records><{item}><participant_id>M-002</participant_id></{item}></records>"
+    assert world["both"].refused("record", format="xml", data=data) == "The data is not in the specified format."
+    assert "<count>0</count>" in world["both"].send("record", format="xml", data="<records></records>").text
+
+
+def test_a_field_may_be_called_as_the_rows_of_a_document_are(world: World):
+    data: Any = f"<x><records><item><participant_id>M-002</participant_id><{EVENT}>baseline_arm_1</{EVENT}>"
+    data += "<pain_nrs>4</pain_nrs><item></item></item></records></x>"
+    wrong = world["both"].refused("record", format="xml", data=data)
+    assert wrong == "The following fields were not found in the project as real data fields: item"
+    right = data.replace("<item></item></item>", "</item>")
+    assert "<count>1</count>" in world["both"].send("record", format="xml", data=right).text
+    assert json.loads(world["both"].imports([PAIN]).text) == {"count": 1}
