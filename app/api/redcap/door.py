@@ -85,7 +85,7 @@ DOORS: dict[tuple[str, str], Door] = {
     ("record", "randomize"): W(randomising.randomise),
     ("generateNextRecordName", "export"): R(records.next_name),
     ("metadata", "export"): S(metadata.dictionary),
-    ("metadata", "import"): D(metadata.refuse_import, drafting.import_dictionary),
+    ("metadata", "import"): D(metadata.import_unchanged, drafting.import_dictionary),
     ("exportFieldNames", "export"): S(metadata.field_names),
     ("instrument", "export"): S(metadata.instruments),
     ("pdf", "export"): D(pdfs.pdf, pdfs.pdf),
@@ -246,4 +246,6 @@ def _door_of(call: Call) -> Door | Wrong:
         action = "import" if call.has_data else "export"
         if (content, action) not in DOORS:
             action = next(each for of, each in DOORS if of == content) if action == "export" else action
+        if content == "fileRepository" and not call.text("doc_id"):
+            action = "list"  # of no file in particular
     return DOORS.get((content, action)) or not_valid("action")

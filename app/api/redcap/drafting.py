@@ -12,11 +12,11 @@ from fastapi.responses import Response
 
 from app.api.redcap.answers import plain
 from app.api.redcap.asked import Asked
-from app.api.redcap.data import Sent, rows_of, same_rows
+from app.api.redcap.data import Sent, rows_of
 from app.api.redcap.dictionary import ARM, OUTSIDE, SCREENING, Event, Project
 from app.api.redcap.errors import Wrong, not_valid_values, shown
 from app.api.redcap.events import ONE_ARM, repeating_rows
-from app.api.redcap.metadata import COLUMNS
+from app.api.redcap.metadata import COLUMNS, unchanged
 from app.api.redcap.metadata import rows_of as dictionary_rows
 from app.api.redcap.projects import facts
 from app.foundation.clock import today
@@ -31,8 +31,8 @@ from app.studies.importing.report import as_markdown
 def import_dictionary(asked: Asked) -> Response:
     """Exchange the whole dictionary: its forms are those of the draft from now on, and the pre-screen."""
     sent, present = rows_of(asked.call), list(dictionary_rows(asked.project))
-    if len(sent) == len(present) and same_rows(sent, present, "field_name"):
-        return plain(len(sent))
+    if (count := unchanged(asked)) is not None:
+        return plain(count)
     if not sent:
         raise Wrong("The dictionary has no fields. Send the whole of it: the forms of the draft are those it has.")
     names = dict.fromkeys(str(row.get("field_name", "")).strip() for row in sent)

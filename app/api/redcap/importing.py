@@ -482,6 +482,12 @@ class _Importing:
             return
         number = repeat if isinstance(repeat, int) else self._next_number(participant, visit, form.code)
         entry = entry_of(self.here.session, participant.id, visit, form.code, number)
+        if entry is None and form.repeats and first.number == number:
+            following = self._next_number(participant, visit, form.code)
+            if number > following:
+                words = f"The next instance of {form.code} is {following}: none is left out. Send that number, or new."
+                self.problems.cell(first.record, REPEAT, str(number), words)
+                return
         before = typed_form(form, entry.values, entry.reasons) if entry else {}
         after = {name: list(texts) for name, texts in before.items()}
         whole = False

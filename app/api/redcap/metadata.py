@@ -5,8 +5,10 @@ from decimal import Decimal
 
 from fastapi.responses import Response
 
-from app.api.redcap.answers import Listing
+from app.api.redcap.answers import Listing, plain
 from app.api.redcap.asked import Asked
+from app.api.redcap.data import rows_of as sent_rows
+from app.api.redcap.data import same_rows
 from app.api.redcap.dictionary import Field, Form, Project, translated
 from app.api.redcap.errors import not_valid_values
 from app.studies.definition import Item
@@ -71,9 +73,19 @@ def dictionary(asked: Asked) -> Response:
     return asked.answer(Listing(COLUMNS, [tuple(row.values()) for row in rows]))
 
 
-def refuse_import(asked: Asked) -> Response:
-    """A protocol is amended, never overwritten."""
+def import_unchanged(asked: Asked) -> Response:
+    """What is there already is counted; a protocol is amended, never overwritten."""
+    if (count := unchanged(asked)) is not None:
+        asked.require_study()
+        return plain(count)
     raise asked.refused(FIXED, "study.change")
+
+
+def unchanged(asked: Asked) -> int | None:
+    """How many fields were sent, where they are the whole dictionary as it is; None for any other one."""
+    sent, present = sent_rows(asked.call), list(rows_of(asked.project))
+    whole = sorted(str(row.get("field_name", "")) for row in sent) == sorted(row["field_name"] for row in present)
+    return len(sent) if whole and same_rows(sent, present, "field_name") else None
 
 
 def field_names(asked: Asked) -> Response:

@@ -121,6 +121,12 @@ def test_a_file_of_a_visit_outside_the_plan_is_that_of_its_number(outside: World
     assert "There is no file" in both.refused("file", action="export", repeat_instance="1", **place)
     assert both.send("file", action="export", repeat_instance="2", **place).content == b"second"
     assert "no visit" in both.refused("file", action="delete", repeat_instance="3", **place)
+    # Asked there and at a visit of the plan: what is changed without a name of either would be a guess.
+    less = {name: value for name, value in place.items() if name != "event"}
+    sent = {"file": ("3.txt", io.BytesIO(b"third"), "text/plain")}
+    for action, files in (("import", sent), ("delete", None)):
+        said = both.refused("file", action=action, files=files, **less)
+        assert said.endswith(f'Name one in the parameter "event": {WEEK}, extra_visit_arm_1.'), action
     wrong = 'The value of the parameter "repeat_instance" is not valid'
     for number in ("0", "x", "-1", "9999999999"):
         assert both.refused("file", action="export", repeat_instance=number, **place) == wrong

@@ -137,7 +137,13 @@ def _rows_are_imported(both: Any, week: str) -> None:
     place = {"records[0]": "M-002", "instrument": "medicines_medicine", "event": week}
     assert both.send("record", action="delete", repeat_instance="3", **place).text == "1"
     assert [number for number, *_ in rows()] == [1, 4, 5]
-    for number in ("3", "0", "1001", "x"):
+    gone = both.refused("record", action="delete", repeat_instance="3", **place)
+    assert gone == "There is no instance 3 of medicines_medicine to delete."
+    # Where the form is asked at another event as well, which one is meant has to be said.
+    less = {name: value for name, value in place.items() if name != "event"}
+    said = both.refused("record", action="delete", repeat_instance="1", **less)
+    assert said.endswith(f'Name one in the parameter "event": {week}, extra_visit_arm_1.')
+    for number in ("0", "1001", "x"):
         message = both.refused("record", action="delete", repeat_instance=number, **place)
         assert message == 'The value of the parameter "repeat_instance" is not valid'
     # At a visit outside the plan the number says which one, and which row of it.

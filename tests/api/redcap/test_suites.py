@@ -97,3 +97,53 @@ def test_a_field_may_be_called_as_the_rows_of_a_document_are(world: World):
     right = data.replace("<item></item></item>", "</item>")
     assert "<count>1</count>" in world["both"].send("record", format="xml", data=right).text
     assert json.loads(world["both"].imports([PAIN]).text) == {"count": 1}
+
+
+# What is sent again as it was exported, or meant for one thing among several
+
+
+@pytest.mark.parametrize("shape", ["json", "csv", "xml"])
+def test_a_dictionary_that_says_what_is_there_is_counted(world: World, shape: str):
+    both = world["both"]
+    sent = both.send("metadata", format=shape).text
+    reply = both.send("metadata", format=shape, data=sent)
+    assert (reply.status_code, reply.text) == (200, str(len(both.json("metadata"))))
+    other = sent.replace("Pain, past week", "Pain, this week")
+    assert "never changed" in both.refused("metadata", format=shape, data=other)
+    rows = both.json("metadata")
+    for wrong in (rows[:-1], [*rows[:-1], rows[0]], [*rows, {**rows[-1], "field_name": "x"}]):
+        assert "never changed" in both.refused("metadata", format="json", data=json.dumps(wrong))
+
+
+def test_paper_of_several_forms_and_events_and_a_blank_one_without_its_choices(world: World):
+    both = world["both"]
+
+    def pages(**form: Any) -> bytes:
+        reply = both.send("pdf", returnFormat="csv", **form)
+        assert reply.content[:5] == b"%PDF-", reply.text
+        return bytes(reply.content)
+
+    one = pages(record="M-001", instrument="pain")
+    assert len(one) < len(pages(record="M-001", instrument="pain,disability"))
+    assert len(pages(record="M-001", instrument="pain", event=f"baseline_arm_1,{WEEK18}")) == len(one)
+    assert len(pages(record="M-001", instrument="pain", event=WEEK18)) < len(one)
+    assert len(pages(instrument="disability", compactDisplay="1")) < len(pages(instrument="disability"))
+    wrong = both.refused("pdf", instrument="pain,x", event=WEEK18)
+    assert wrong == "The following values in the parameter \"instrument\" are not valid: 'x'"
+    wrong = both.refused("pdf", record="M-001", event="baseline_arm_1,x")
+    assert wrong == "The following values in the parameter \"event\" are not valid: 'x'"
+
+
+def test_an_instance_that_is_not_there_is_neither_deleted_nor_left_out(world: World):
+    both, place = world["both"], {"instrument": "falls", "event": WEEK18, "records[0]": "M-001"}
+    said = both.refused("record", action="delete", repeat_instance=9, **place)
+    assert said == "There is no instance 9 of falls to delete."
+    fall = {"participant_id": "M-001", EVENT: WEEK18, FORM: "falls", "fall_where": "Here"}
+    reply = both.imports([{**fall, NUMBER: 7}], returnFormat="csv")
+    words = "The next instance of falls is 3: none is left out. Send that number, or new."
+    assert reply.text == f'ERROR: "M-001","{NUMBER}","7","{words}"'
+    assert both.imports([{**fall, NUMBER: 3}, {**fall, NUMBER: 4}]).status_code == 200
+
+
+def test_files_shared_are_listed_where_none_is_named(world: World):
+    assert world["both"].csv("fileRepository") == "folder_id,doc_id,name,role,dag\n"
