@@ -149,6 +149,11 @@ class Call:
         return "xml"
 
     @property
+    def result_shape(self) -> Shape:
+        """The format of what was done, where `format` is not that of anything sent; as errors have it without one."""
+        return self.shape if self.text("format") else self.return_shape
+
+    @property
     def delimiter(self) -> str:
         """What stands between the cells of CSV."""
         said = self.plain.get("csvDelimiter", [""])[-1]

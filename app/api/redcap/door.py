@@ -155,9 +155,10 @@ def slash() -> Response:
     return RedirectResponse("/api/", 308)
 
 
+@router.get("/api", name="redcap.unended", include_in_schema=False)
 @router.get("/api/", name="redcap.elsewise", include_in_schema=False)
 def elsewise() -> Response:
-    """Every call is a POST; somebody looked at the address in a browser."""
+    """Every call is a POST; somebody looked at the address in a browser, or a proxy made a GET of it on the way."""
     refused = error_response(Wrong("The requested method is not implemented. Send every call as a POST.", 405), "xml")
     refused.headers["Allow"] = "POST"
     return refused
@@ -221,7 +222,8 @@ def _once(asked: Asked, found: Door, key: str) -> Response:
     try:
         here.take_key(key, json_text(dict(sorted(said.items()))).encode())
     except AlreadyAnswered as again:
-        kept, headers = again.answer, {"Content-Type": CONTENT_TYPES[call.return_shape], "Idempotent-Replay": "true"}
+        shape = call.result_shape if call.text("action") == "randomize" else call.return_shape
+        kept, headers = again.answer, {"Content-Type": CONTENT_TYPES[shape], "Idempotent-Replay": "true"}
         return Response((kept.body or "").encode(), kept.status, headers=headers)
     response = found.answer(asked)
     here.remember(response.status_code, bytes(response.body).decode())

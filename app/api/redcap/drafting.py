@@ -16,7 +16,7 @@ from app.api.redcap.data import Sent, rows_of
 from app.api.redcap.dictionary import ARM, OUTSIDE, SCREENING, Event, Project
 from app.api.redcap.errors import Wrong, not_valid_values, shown
 from app.api.redcap.events import ONE_ARM, repeating_rows
-from app.api.redcap.metadata import COLUMNS, unchanged
+from app.api.redcap.metadata import COLUMNS, sent_fields, unchanged
 from app.api.redcap.metadata import rows_of as dictionary_rows
 from app.api.redcap.projects import facts
 from app.foundation.clock import today
@@ -30,7 +30,7 @@ from app.studies.importing.report import as_markdown
 
 def import_dictionary(asked: Asked) -> Response:
     """Exchange the whole dictionary: its forms are those of the draft from now on, and the pre-screen."""
-    sent, present = rows_of(asked.call), list(dictionary_rows(asked.project))
+    sent, present = sent_fields(asked.call), list(dictionary_rows(asked.project))
     if (count := unchanged(asked)) is not None:
         return plain(count)
     if not sent:

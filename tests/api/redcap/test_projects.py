@@ -1,5 +1,7 @@
 """A super token makes drafts of studies, never a study; the token of a draft goes along when a person loads it."""
 
+import csv
+import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -239,7 +241,7 @@ def test_a_draft_is_designed_as_clients_design_a_project_in_development(world: W
         ({"content": "formEventMapping", "data": json.dumps(mapping[1:])}, "are not valid: 'week_52_arm_1'"),
         ({"content": "formEventMapping", "data": "[]"}, "stands the pre-screen, and nothing else"),
         ({"content": "repeatingFormsEvents", "data": '[{"event_name":"baseline_arm_1"}]'}, "cannot repeat"),
-        ({"content": "metadata", "data": '[{"field_name":"x"}]'}, "has no form name"),
+        ({"content": "metadata", "data": '[{"field_name":"x"}]'}, "Row 1 of the dictionary has no form_name"),
         ({"content": "metadata", "data": "[]"}, "The dictionary has no fields."),
         ({"content": "project_settings", "data": '{"purpose":4}'}, "This cannot be set: purpose."),
     ):
@@ -416,3 +418,41 @@ def test_a_definition_that_was_exported_becomes_a_draft_of_another_name(world: W
     here = {row["field_name"]: row for row in new.json("metadata", forms="pain,disability")}
     assert here == there
     assert [row["event_name"] for row in new.json("event")] == ["Screening", "Baseline", "Session 1", "Week 18"]
+
+
+# The headings of the file that people download from the page, as they stand above the columns of the API.
+HEADINGS = (
+    *("Variable / Field Name", "Form Name", "Section Header", "Field Type", "Field Label"),
+    *("Choices, Calculations, OR Slider Labels", "Field Note", "Text Validation Type OR Show Slider Number"),
+    *("Text Validation Min", "Text Validation Max", "Identifier?", "Branching Logic (Show field only if...)"),
+    *("Required Field?", "Custom Alignment", "Question Number (surveys only)", "Matrix Group Name"),
+    *("Matrix Ranking?", "Field Annotation"),
+)
+
+
+def test_a_dictionary_comes_in_under_the_headings_of_the_downloaded_file(world: World):
+    made, loaded = create(super_token(world)), world["both"]
+    columns = list(made.json("metadata")[0])
+    assert len(HEADINGS) == len(columns)
+    weight = {"field_name": "kg", "form_name": "demo", "field_type": "text", "field_label": "Weight"}
+    own = {"field_name": "record_id", "form_name": "demo", "field_type": "text", "field_label": "Record ID"}
+    for shape in ("csv", "json"):
+        lines = [dict(zip(HEADINGS, (row.get(name, "") for name in columns), strict=True)) for row in (own, weight)]
+        lines[1]["Field Label"] += f" in {shape}"
+        text = io.StringIO()
+        writer = csv.DictWriter(text, HEADINGS)
+        writer.writeheader()
+        writer.writerows(lines)
+        data = text.getvalue() if shape == "csv" else json.dumps(lines)
+        assert made.send("metadata", format=shape, data=data).text == "2"
+        labels = {row["field_name"]: row["field_label"] for row in made.json("metadata")}
+        assert labels["kg"] == f"Weight in {shape}"
+    before = made.csv("metadata")
+    for wrong in ("a,b\n1,2\n", "field_name,field_type\nx,text\n", "form_name,field_name\ndemo,\n"):
+        assert "every field has a name and a form" in made.refused("metadata", format="csv", data=wrong), wrong
+    assert made.csv("metadata") == before
+    # Of a study that is loaded, what is there is counted under either.
+    there = loaded.csv("metadata").partition("\n")[2]
+    header = ",".join(f'"{each}"' for each in HEADINGS)
+    reply = loaded.send("metadata", format="csv", data=f"{header}\n{there}")
+    assert reply.text == str(len(loaded.json("metadata")))

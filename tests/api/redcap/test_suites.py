@@ -4,10 +4,15 @@ import json
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
+from tests.api.client import application_on
 from tests.api.redcap.test_importing import SCREENING
 from tests.api.redcap.test_records import EVENT, FORM, NUMBER, WEEK18
-from tests.api.redcap.world import World
+from tests.api.redcap.world import Caller, World, add_token
+from tests.conftest import OneConnection
+from tests.web.test_randomisation import sealed
+from tests.web.world import World as Trial
 
 PAIN = {"participant_id": "M-002", EVENT: "baseline_arm_1"}
 
@@ -147,3 +152,49 @@ def test_an_instance_that_is_not_there_is_neither_deleted_nor_left_out(world: Wo
 
 def test_files_shared_are_listed_where_none_is_named(world: World):
     assert world["both"].csv("fileRepository") == "folder_id,doc_id,name,role,dag\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "body", "kind"),
+    [
+        (
+            {"format": "json"},
+            '{"randomization_id":1,"record":"M-001","target_field":"1","target_field_alt":"*"}',
+            "json",
+        ),
+        (
+            {"format": "csv", "returnFormat": "json"},
+            "randomization_id,record,target_field,target_field_alt\n1,M-001,1,*\n",
+            "csv",
+        ),
+        (
+            {"returnFormat": "xml"},
+            '<?xml version="1.0" encoding="UTF-8" ?><item><randomization_id>1</randomization_id><record>M-001</record>'
+            "<target_field>1</target_field><target_field_alt>*</target_field_alt></item>",
+            "xml",
+        ),
+    ],
+    ids=["json", "csv", "xml"],
+)
+def test_the_client_for_net_randomises_and_is_answered_in_the_format_it_names(
+    shared: Any, said: dict[str, str], body: str, kind: str
+):
+    """`returnFormat` is that of errors; and the same key is given the same answer again."""
+    with shared("sqlite").engine.connect() as connection:
+        outer = connection.begin()
+        trial = Trial(OneConnection(connection))
+        sealed(trial)
+        trial.filled()
+        actor = trial.coordinators["north"]
+        with trial.database.writing() as session:
+            token = add_token(session, actor)
+        caller = Caller(TestClient(application_on(trial.database), base_url="http://trial.test"), token, actor)
+        form = {"action": "randomize", "record": "M-001", "randomization_id": "1", "returnAlt": "True", **said}
+        for _ in range(2):
+            reply = caller.send("record", headers={"Idempotency-Key": "one"}, **form)
+            assert (reply.status_code, reply.text) == (200, body)
+            assert f"/{kind};" in reply.headers["content-type"]
+        again = caller.send("record", **form)
+        assert (again.status_code, "already randomised" in again.text) == (400, True)
+        assert f"/{said.get('returnFormat', kind)};" in again.headers["content-type"]
+        outer.rollback()
