@@ -22,16 +22,16 @@ MISSING = ("UNK", "ND")
 # What breaks formats: quotes, separators, line ends, formulae, tags, entities, letters of any script and direction.
 HOSTILE = ["a", " ", '"', "'", ",", ";", "|", "^", "\n", "\t", "=1+1", "-", "@", "<b>", "&amp;", "]]>", "%", "\\"]
 HOSTILE += ["é", "\u05d0", "\u202e", "\U0001f600", "e\u0301", "0", "1.0", ".", "#", "{", "}", "[age]", "null", "M-00"]
-texts = st.lists(st.sampled_from(HOSTILE), min_size=1, max_size=8).map("".join).map(str.strip).filter(bool)
+texts = st.lists(st.sampled_from(HOSTILE), min_size=1, max_size=16).map("".join).map(str.strip).filter(bool)
 codes = st.sampled_from(["0", "1", "2", "01", "a", "b_c", "x-1", "1.5", "99", "A1"])
 TYPES = ("integer", "number", "text", "yes_no", "choice", "choices", "date", "date_time", "time", "scale", "slider")
 
 
 @st.composite
 def items(draw: Any, prefix: str) -> list[dict[str, Any]]:
-    """Some questions of a form; the first one is a number, from which a score may follow."""
+    """Some questions of a form: a number, from which a score may follow, a text, and whatever else."""
     found: list[dict[str, Any]] = []
-    for place, kind in enumerate(["integer", *draw(st.lists(st.sampled_from(TYPES), max_size=5))]):
+    for place, kind in enumerate(["integer", "text", *draw(st.lists(st.sampled_from(TYPES), max_size=5))]):
         code = f"{prefix}_{place}"
         item: dict[str, Any] = {"code": code, "label": draw(texts), "type": kind, "required": False}
         if kind in ("choice", "choices"):
@@ -74,7 +74,7 @@ def studies(draw: Any) -> dict[str, Any]:
 def _cells(data: st.DataObject, item: dict[str, Any]) -> dict[str, str]:
     """What stands in the columns of a question, as it is exported; nothing where it was not answered."""
     name, kind = item["code"], item["type"]
-    if kind == "calculated" or not data.draw(st.booleans()):
+    if kind == "calculated" or data.draw(st.integers(0, 3)) == 0:
         return {}
     is_missing = data.draw(st.integers(0, 9)) == 0
     if kind == "choices":
