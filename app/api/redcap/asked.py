@@ -37,7 +37,7 @@ class Asked:
         """The study, in the words of these clients."""
         study = self.here.the_study
         if self.draft is not None:
-            return project_of([study.definition])
+            return project_of([study.definition], every_form=True)
         return project_of(every_definition(self.here.session, study.id, study.version_id))
 
     @cached_property

@@ -134,6 +134,8 @@ def delete_events(asked: Asked) -> Response:
 def import_mapping(asked: Asked) -> Response:
     """Which forms are filled in at which events, the whole of it."""
     sent = rows_of(asked.call)
+    if not sent:
+        raise Wrong("The mapping has no rows. Send the whole of it: forms are filled in where it says so.")
     _refuse_unknown(asked, sent, "unique_event_name", "form")
     forms: dict[str, list[str]] = {}
     project = asked.project
@@ -141,7 +143,8 @@ def import_mapping(asked: Asked) -> Response:
         form = project.form[str(row["form"]).strip()]
         if form.part_of is None:
             forms.setdefault(_event(asked, row, "unique_event_name").visit, []).append(form.name)
-    if sorted(forms.pop(SCREENING, ())) != sorted(form.name for form in project.screening if form.part_of is None):
+    own = sorted(form.name for form in project.screening if form.part_of is None)
+    if sorted(forms.pop(SCREENING, own)) != own:  # whoever does not know of it does not send it
         raise Wrong(f"At {project.events[0].name} stands the pre-screen, and nothing else. Leave it as it is.")
     outside = forms.pop(OUTSIDE, [])
     _change(asked, lambda files: designing.with_forms(files, forms, outside))

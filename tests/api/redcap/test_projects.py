@@ -239,7 +239,14 @@ def test_a_draft_is_designed_as_clients_design_a_project_in_development(world: W
         ),
         ({"content": "formEventMapping", "data": '[{"unique_event_name":"x","form":"pain"}]'}, "are not valid: 'x'"),
         ({"content": "formEventMapping", "data": json.dumps(mapping[1:])}, "are not valid: 'week_52_arm_1'"),
-        ({"content": "formEventMapping", "data": "[]"}, "stands the pre-screen, and nothing else"),
+        ({"content": "formEventMapping", "data": "[]"}, "The mapping has no rows."),
+        (
+            {
+                "content": "formEventMapping",
+                "data": json.dumps([{"unique_event_name": "screening_arm_1", "form": "pain"}]),
+            },
+            "stands the pre-screen, and nothing else",
+        ),
         ({"content": "repeatingFormsEvents", "data": '[{"event_name":"baseline_arm_1"}]'}, "cannot repeat"),
         ({"content": "metadata", "data": '[{"field_name":"x"}]'}, "Row 1 of the dictionary has no form_name"),
         ({"content": "metadata", "data": "[]"}, "The dictionary has no fields."),
@@ -456,3 +463,35 @@ def test_a_dictionary_comes_in_under_the_headings_of_the_downloaded_file(world: 
     header = ",".join(f'"{each}"' for each in HEADINGS)
     reply = loaded.send("metadata", format="csv", data=f"{header}\n{there}")
     assert reply.text == str(len(loaded.json("metadata")))
+
+
+def test_a_project_is_designed_in_the_order_in_which_clients_do_it(world: World):
+    """Dictionary, arms and events in the place of others, then the mapping: until it comes forms are asked nowhere."""
+    made = create(super_token(world))
+
+    def imports(content: str, rows: Any, **form: Any) -> str:
+        return str(made.send(content, action="import", format="json", data=json.dumps(rows), **form).text)
+
+    fields = [("record_id", "demo", "Record ID"), ("kg", "demo", "Weight"), ("cm", "height", "Height")]
+    names = ("field_name", "form_name", "field_label", "field_type")
+    assert imports("metadata", [dict(zip(names, (*each, "text"), strict=True)) for each in fields]) == "3"
+    there = made.json("metadata")
+    assert imports("arm", made.json("arm"), override=1) == "1"
+    events = [{"event_name": name, "arm_num": 1} for name in ("Enrollment", "Visit 1")]
+    assert imports("event", events, override=1) == "2"
+    assert [row["instrument_name"] for row in made.json("instrument")] == ["prescreen", "demo", "height"]
+    assert made.json("metadata") == there
+    assert made.send("project_xml").status_code == made.send("pdf").status_code == 200
+    mapping = [("enrollment_arm_1", "demo"), ("visit_1_arm_1", "height"), ("visit_1_arm_1", "demo")]
+    rows = [{"arm_num": 1, "unique_event_name": event, "form": form} for event, form in mapping]
+    # What no client knows of is not sent, and stays; sent at another place it is refused.
+    assert imports("formEventMapping", rows) == "3"
+    asked = {(row["unique_event_name"], row["form"]) for row in made.json("formEventMapping")}
+    assert asked == {("screening_arm_1", "prescreen"), *mapping}
+    wrong = [*rows, {"arm_num": 1, "unique_event_name": "screening_arm_1", "form": "demo"}]
+    assert "Leave it as it is" in imports("formEventMapping", wrong)
+    # A form that is taken out everywhere can be asked again.
+    for some, count in ((rows[:1], "1"), (rows, "3")):
+        assert imports("formEventMapping", some) == count
+        assert made.json("metadata") == there
+    assert {(row["unique_event_name"], row["form"]) for row in made.json("formEventMapping")} == asked
