@@ -105,6 +105,38 @@ def test_rows_of_a_group_and_visits_outside_the_plan_are_repeats(shared_database
     _rows_are_imported(both, week)
 
 
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_a_form_that_asks_in_rows_alone_is_in_every_format(shared_database: Database):
+    rows_alone = {**MEDICINES, "sections": MEDICINES["sections"][1:]}
+    more = changes(repeats=False)
+    last = more["visits"][-1]
+    more["visits"] = [*more["visits"][:-1], {**last, "label": "Week 18", "instruments": ["medicines"]}]
+    both = build(shared_database, repeats=False, **{**more, "instruments": [*more["instruments"], rows_alone]})["both"]
+    place = {"participant_id": "M-002", EVENT: "week_18_arm_1"}
+    rows = [{**place, FORM: "medicines_medicine", NUMBER: number, "dose": str(number)} for number in (1, 2)]
+    assert both.imports([*rows, {**place, "medicines_complete": "2"}]).status_code == 200
+    there = both.json("record", records="M-002")
+    for kind in ("json", "csv", "xml", "odm"):
+        reply = both.send("record", format=kind, records="M-002")
+        assert reply.status_code == 200, kind
+        again = both.send("record", format=kind, data=reply.text.replace("M-002", "M-003"), returnFormat="csv")
+        assert (again.status_code, again.text) == (200, "1"), (kind, again.text)
+        assert [row["dose"] for row in both.json("record", records="M-003", fields="dose")][-2:] == ["1", "2"]
+    assert both.json("record", records="M-002") == there
+    text = both.send("project_xml", returnMetadataOnly="true").text
+    assert '<ItemGroupDef OID="medicines.medicines_complete"' in text
+    assert '<ItemGroupDef OID="medicines_medicine.dose"' in text
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_another_document_is_not_one_without_participants(shared_database: Database):
+    both = build(shared_database, repeats=False)["both"]
+    for data in ("<hash></hash>", "<records><item><participant_id>M-002</participant_id></item></records>"):
+        assert both.refused("record", format="odm", data=data) == "The data is not in the specified format."
+    empty = both.send("record", format="odm", records="nobody").text
+    assert "<count>0</count>" in both.send("record", format="odm", data=empty).text
+
+
 def _rows_are_imported(both: Any, week: str) -> None:
     """Rows of a group come in as repeats: by number or new, in every format, with their form or alone."""
     row = {"participant_id": "M-002", EVENT: week, FORM: "medicines_medicine"}
