@@ -245,3 +245,93 @@ def test_forms_stand_in_the_order_of_the_plan(shared_database: Database):
     assert [name for name in columns if name.endswith("_complete")] == [f"{name}_complete" for name in wanted]
     at = [row["form"] for row in both.json("formEventMapping") if row["unique_event_name"].startswith("week_18")]
     assert at == ["pain", "falls", "diary", "disability"]
+
+
+SMOKING: dict[str, Any] = {
+    "code": "smoking",
+    "label": "Smoking",
+    "source": "test",
+    "sections": [
+        {
+            "items": [
+                {"code": "smokes", "label": "Smokes", "type": "yes_no", "required": False},
+                {
+                    "code": "packs",
+                    "label": "Packs",
+                    "type": "integer",
+                    "required": False,
+                    "shown_if": "[smokes] = true",
+                },
+                {
+                    "code": "brands",
+                    "label": "Brands",
+                    "type": "choices",
+                    "required": False,
+                    "shown_if": "[baseline][pain_nrs] > 3",
+                    "choices": [{"code": "a", "label": "A"}, {"code": "b", "label": "B"}],
+                },
+                {"code": "at", "label": "First at", "type": "time", "required": False},
+                {"code": "since", "label": "Since", "type": "date_time", "required": False},
+            ]
+        }
+    ],
+}
+
+
+@pytest.fixture
+def smokers(shared_database: Database) -> Any:
+    more = changes(repeats=False)
+    last = more["visits"][-1]
+    more["visits"] = [*more["visits"][:-1], {**last, "label": "Week 18", "instruments": ["smoking"]}]
+    return build(shared_database, repeats=False, **{**more, "instruments": [*more["instruments"], SMOKING]})["both"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_an_answer_to_a_question_that_is_not_asked_is_refused_and_never_lost_unsaid(smokers: Any):
+    row = {"participant_id": "M-002", EVENT: "week_18_arm_1"}
+    words = "This is not asked after the other answers, and would not be kept. Leave it out, or correct them."
+    for cells, refused in (
+        ({"smokes": "0", "packs": "3"}, ("packs", "3")),
+        ({"packs": "3"}, ("packs", "3")),
+        ({"smokes": "1", "packs": "3", "brands___a": "1"}, ("brands___a", "1")),
+    ):
+        reply = smokers.imports([{**row, **cells}], returnFormat="csv")
+        assert reply.text == f'ERROR: "M-002","{refused[0]}","{refused[1]}","{words}"'
+    assert [each[EVENT] for each in smokers.json("record", records="M-002")] == ["screening_arm_1"]
+    # Blank, or no tick, is no answer; and what is sent after the question it follows from may stand before it.
+    asked = {**row, "smokes": "1", "packs": "3", "brands___b": "1"}
+    nothing = {"packs": "UNK", "brands___a": "0", "brands___unk": "1"}  # and neither is that there is none
+    assert smokers.imports([{**row, "smokes": "0", **nothing}]).text == '{"count":1}'
+    assert smokers.imports([{**row, "smokes": "0", "packs": "", "brands___a": "0"}]).text == '{"count":1}'
+    baseline = {"participant_id": "M-002", EVENT: "baseline_arm_1", "pain_nrs": "7"}
+    assert smokers.imports([asked, baseline]).text == '{"count":1}'
+    (found,) = smokers.json("record", records="M-002", forms="smoking", events="week_18_arm_1")
+    assert (found["packs"], found["brands___a"], found["brands___b"]) == ("3", "0", "1")
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ({"at": "9:05"}, "09:05"),
+        ({"at": "09:05:00"}, "09:05"),  # as R writes a time that it read
+        ({"at": "23:59"}, "23:59"),
+        ({"at": "09:05:30"}, None),
+        ({"at": "24:00"}, None),
+        ({"at": "9:5"}, None),
+        ({"since": "2026-03-02 9:05"}, "2026-03-02 09:05"),
+        ({"since": "2026-03-02T09:05:00"}, "2026-03-02 09:05"),
+        ({"since": "2026-03-02 09:05:00.000"}, "2026-03-02 09:05"),
+        ({"since": "2026-03-02 09:05:01"}, None),
+        ({"since": "2026-03-02T09:05:00Z"}, None),
+    ],
+    ids=str,
+)
+def test_a_time_may_be_written_as_others_write_it(smokers: Any, sent: dict[str, str], kept: str | None):
+    reply = smokers.imports([{"participant_id": "M-002", EVENT: "week_18_arm_1", **sent}])
+    assert reply.status_code == (400 if kept is None else 200), reply.text
+    if kept is not None:
+        (found,) = smokers.json("record", records="M-002", forms="smoking", events="week_18_arm_1")
+        assert found[next(iter(sent))] == kept
+    else:
+        assert "does not follow the expected format" in reply.text
