@@ -7,6 +7,7 @@ from functools import cached_property
 from fastapi.responses import Response
 
 from app.api.redcap.answers import Listing, Shape, as_json, listing, plain
+from app.api.redcap.data import whole_number
 from app.api.redcap.decoding import Call
 from app.api.redcap.dictionary import Event, Form, Group, Project, groups_of, project_of
 from app.api.redcap.errors import NO_EXPORT, NO_IMPORT, Wrong, not_valid
@@ -51,8 +52,9 @@ class Asked:
 
     def code(self, name: str) -> str:
         """The code of the participant that a record's name means: a number alone is that number's."""
-        if name.isascii() and name.isdigit() and len(name) < 10:
-            return code_of(self.here.the_study.definition, int(name))
+        number = whole_number(name)
+        if number.isascii() and number.isdigit() and len(number) < 10:
+            return code_of(self.here.the_study.definition, int(number))
         return name
 
     @property
