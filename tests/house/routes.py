@@ -495,6 +495,7 @@ WHO: dict[str, Who] = {
     "redcap.door": ANYONE,
     "redcap.elsewise": ANYONE,
     "redcap.slash": ANYONE,
+    "redcap.unended": ANYONE,
     "redcap.survey": ANYONE,  # leads to a participant's link, which asks who they are
     # JSON
     "api.token": IN_STUDY,  # of itself

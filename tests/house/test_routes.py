@@ -43,7 +43,7 @@ def _application(database: Database, **settings: Any) -> FastAPI:
 
 EVERY = doors(_application(Database("sqlite:////nonexistent/equipoise.db", KEYS)))
 ALL = [door for door in EVERY if door.name in WHO]  # one test below says which are not; the others go on without
-REDCAP = ("redcap.door", "redcap.elsewise", "redcap.slash", "redcap.survey")
+REDCAP = ("redcap.door", "redcap.elsewise", "redcap.slash", "redcap.survey", "redcap.unended")
 WEB = [door for door in ALL if not door.is_api and door.name not in ("openapi", "static", "healthz", *REDCAP)]
 API = [door for door in ALL if door.is_api]
 # Those that anybody may send: a sign-in has no session yet, a theme or a language is a cookie of one's own.

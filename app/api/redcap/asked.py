@@ -7,9 +7,10 @@ from functools import cached_property
 from fastapi.responses import Response
 
 from app.api.redcap.answers import Listing, Shape, as_json, listing, plain
+from app.api.redcap.data import whole_number
 from app.api.redcap.decoding import Call
 from app.api.redcap.dictionary import Event, Form, Group, Project, groups_of, project_of
-from app.api.redcap.errors import NO_EXPORT, NO_IMPORT, not_valid
+from app.api.redcap.errors import NO_EXPORT, NO_IMPORT, Wrong, not_valid
 from app.dependencies import Here
 from app.foundation.errors import NotAllowed, Refused
 from app.participants.reads import code_of
@@ -37,7 +38,7 @@ class Asked:
         """The study, in the words of these clients."""
         study = self.here.the_study
         if self.draft is not None:
-            return project_of([study.definition])
+            return project_of([study.definition], every_form=True)
         return project_of(every_definition(self.here.session, study.id, study.version_id))
 
     @cached_property
@@ -51,8 +52,9 @@ class Asked:
 
     def code(self, name: str) -> str:
         """The code of the participant that a record's name means: a number alone is that number's."""
-        if name.isascii() and name.isdigit() and len(name) < 10:
-            return code_of(self.here.the_study.definition, int(name))
+        number = whole_number(name)
+        if number.isascii() and number.isdigit() and len(number) < 10:
+            return code_of(self.here.the_study.definition, int(number))
         return name
 
     @property
@@ -70,12 +72,20 @@ class Asked:
         """The codes of the records that were named."""
         return tuple(dict.fromkeys(map(self.code, self.call.names("records"))))
 
-    def event_for(self, form: Form) -> Event:
-        """The event that was named; without a name the first one at which this form is filled in."""
+    def event_for(self, form: Form, *, changing: bool = False) -> Event:
+        """The event that was named; without a name the first one at which this form is filled in.
+
+        What changes something (`changing`) has to name it where there are several: the first one would be a guess.
+        """
         name = self.call.text("event")
         at = [each for each in self.project.events if form.name in each.forms and name in ("", each.name)]
         if not at:
             raise not_valid("event")
+        if changing and len(at) > 1:
+            listed = ", ".join(each.name for each in at)
+            raise Wrong(
+                f'The form {form.name} is filled in at several events. Name one in the parameter "event": {listed}.'
+            )
         return at[0]
 
     @property

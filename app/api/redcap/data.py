@@ -114,7 +114,11 @@ def _table(text: str, call: Call) -> tuple[list[str], Iterator[list[str]]]:
 
 def _xml(text: str) -> Iterator[Sent]:
     root = xml_root(text)
-    for item in root.iter("item"):
+    # Whatever stands around them, the outermost items are the rows: an item within one is a field of that name.
+    found = [item for item in root.iter("item") if next(item.iterancestors("item"), None) is None]
+    if not found and len(root):
+        raise ValueError  # another thing than rows, of which nothing would be taken without a word
+    for item in found:
         yield each_once((cell.tag, _cell(cell)) for cell in item if isinstance(cell.tag, str))
 
 

@@ -1,7 +1,8 @@
 """What was asked? One form body, urlencoded or multipart, with lists and flags as any of the known clients writes them.
 
-A list is `name[0]`, `name[1]` (from any number on), `name[]`, a repeated `name`, or one text with commas; a flag is
-true, TRUE, True, 1 or yes. A parameter that is sent empty was not sent. What nobody knows is passed over.
+A list is `name[0]`, `name[1]` (from any number on), `name[R-0042]`, `name[]`, a repeated `name`, or one text with
+commas; a flag is true, TRUE, True, 1 or yes. A parameter that is sent empty was not sent. What nobody knows is passed
+over.
 """
 
 import re
@@ -21,13 +22,18 @@ from app.people.reads import SUPER
 MOST_PARAMETERS = 100_000
 TOKEN = 32
 """Digits of the token of a study."""
+TOO_LARGE = "This is larger than can be sent at once. Send it in parts."
+NOT_UTF_8 = "The letters of this call are not in UTF-8. Send it in UTF-8."
 URLENCODED = "application/x-www-form-urlencoded"
 LETTERS = {"utf-8": "utf-8", "utf8": "utf-8", "us-ascii": "utf-8", "iso-8859-1": "cp1252", "windows-1252": "cp1252"}
 """The encodings that an urlencoded body may be said to be in; ISO 8859-1 is read as browsers read it."""
-_indexed = re.compile(r"(.+)\[[0-9]*\]").fullmatch
+# What stands between the brackets says nothing: some clients number their values, others name each by itself.
+_indexed = re.compile(r"([^\[]+)\[[^\[\]]*\]").fullmatch
 
 YES, NO = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
 DELIMITERS = {",": ",", "tab": "\t", "\t": "\t", ";": ";", "|": "|", "^": "^"}
+DELIMITERS |= {"comma": ",", "semicolon": ";", "pipe": "|", "caret": "^"}
+"""As they are, and as one of the clients calls them."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,11 @@ class Call:
         return "xml"
 
     @property
+    def result_shape(self) -> Shape:
+        """The format of what was done, where `format` is not that of anything sent; as errors have it without one."""
+        return self.shape if self.text("format") else self.return_shape
+
+    @property
     def delimiter(self) -> str:
         """What stands between the cells of CSV."""
         said = self.plain.get("csvDelimiter", [""])[-1]
@@ -174,7 +185,10 @@ async def call_of(request: Request, *, largest: int) -> Call:
     except HTTPException as error:
         raise Wrong(str(error.detail), error.status_code) from None
     for name, value in sent:
-        if isinstance(value, UploadFile):
+        if isinstance(value, UploadFile) and name == "data":
+            # As curl -F data=@rows.csv sends it: taken for no data, it would be answered with everything there is.
+            plain.setdefault(name, []).append(_text_of(await value.read(), largest))
+        elif isinstance(value, UploadFile):
             media_type = value.content_type or "application/octet-stream"
             files[name] = File(value.filename or "", media_type, await value.read())
         elif found := _indexed(name):
@@ -184,17 +198,27 @@ async def call_of(request: Request, *, largest: int) -> Call:
     return Call(plain, listed, files)
 
 
+def _text_of(content: bytes, largest: int) -> str:
+    """Rows that were sent as a file."""
+    if len(content) > largest:
+        raise Wrong(TOO_LARGE, 413)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Wrong(NOT_UTF_8) from None
+
+
 def _pairs(body: bytes, charset: str, largest: int) -> list[tuple[str, str]]:
     """The parameters of an urlencoded body, whose letters may stand as %XX or, as curl -d sends them, as they are."""
     pairs = [pair.partition(b"=") for pair in body.split(b"&") if pair]
     if len(pairs) > MOST_PARAMETERS or any(len(value) > largest for _, _, value in pairs):
-        raise Wrong("This is larger than can be sent at once. Send it in parts.", 413)
+        raise Wrong(TOO_LARGE, 413)
     encoding = LETTERS.get(charset.lower(), "utf-8")
     try:
         return [(_decoded(name, encoding), _decoded(value, encoding)) for name, _, value in pairs]
     except UnicodeDecodeError:
         # What was meant would be a guess, and what was guessed would be kept.
-        raise Wrong("The letters of this call are not in UTF-8. Send it in UTF-8.") from None
+        raise Wrong(NOT_UTF_8) from None
 
 
 def _decoded(sent: bytes, encoding: str) -> str:

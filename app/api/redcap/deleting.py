@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from app.api.redcap.answers import plain
 from app.api.redcap.asked import Asked
 from app.api.redcap.dictionary import ARM, Sheet, sheet_of
-from app.api.redcap.errors import NO_DELETE, Wrong, no_record, not_valid
+from app.api.redcap.errors import NO_DELETE, Wrong, no_record, not_valid, shown
 from app.api.redcap.records import is_there
 from app.capture import actions as capture
 from app.capture.double.reads import refuse_withheld
@@ -81,7 +81,9 @@ def _take_back(asked: Asked, records: Sequence[str]) -> Response:
         if sheet.row is not None:
             _take_row_out(asked, study, found, sheet, entry, {**where, **who})
             continue
-        capture.mark_in_error(here.session, study, found, version=entry.version if entry else 0, **where, **who)
+        if entry is None:
+            raise _no_instance(asked)
+        capture.mark_in_error(here.session, study, found, version=entry.version, **where, **who)
     return plain(len(records))
 
 
@@ -90,12 +92,19 @@ def _sheet(asked: Asked) -> Sheet:
     form, number = project.form.get(call.text("instrument")), call.number("repeat_instance") or 0
     if form is None:
         raise not_valid("instrument")
-    event, sheet = asked.event_for(form), None
+    event, sheet = asked.event_for(form, changing=True), None
     if number:
         sheet = sheet_of(project, event, form, number)
     if sheet is None:
         raise not_valid("repeat_instance")
     return sheet
+
+
+def _no_instance(asked: Asked) -> Wrong:
+    call = asked.call
+    return Wrong(
+        f"There is no instance {call.number('repeat_instance')} of {shown(call.text('instrument'))} to delete."
+    )
 
 
 def _take_row_out(
@@ -110,7 +119,7 @@ def _take_row_out(
     values = still_asked(form, entry.values) if form is not None and entry is not None else {}
     left = {code: value for code, value in values.items() if not _is_of(sheet, code)}
     if entry is None or len(left) == len(values):
-        raise not_valid("repeat_instance")
+        raise _no_instance(asked)
     capture.save_entry(
         here.session,
         study,

@@ -201,27 +201,31 @@ class Project:
         return self.forms[0]
 
 
-_kept: dict[tuple[int, ...], tuple[Sequence[Study], Project]] = {}
+_kept: dict[tuple[int, ...], tuple[Sequence[Study], Project]] = {}  # the last number: whether every form is in it
 _MOST_KEPT = 64
 
 
-def project_of(versions: Sequence[Study]) -> Project:
-    """The names of a study, the version in use first. By identity: a definition never changes."""
-    key = tuple(map(id, versions))
+def project_of(versions: Sequence[Study], *, every_form: bool = False) -> Project:
+    """The names of a study, the version in use first. By identity: a definition never changes.
+
+    `every_form` has those as well that are asked nowhere yet: whoever designs a study asks them later.
+    """
+    key = (*map(id, versions), int(every_form))
     if key not in _kept:
         if len(_kept) >= _MOST_KEPT:
             _kept.clear()
-        _kept[key] = (tuple(versions), _project(versions))
+        _kept[key] = (tuple(versions), _project(versions, every_form=every_form))
     return _kept[key][1]
 
 
-def _project(versions: Sequence[Study]) -> Project:
+def _project(versions: Sequence[Study], *, every_form: bool) -> Project:
     plan = plan_of(versions)
     # In the order of the plan, in which they were designed: instruments stand by their code in a study.
     planned = (code for version in versions for visit in version.visits for code in visit.instruments)
     asked = dict.fromkeys((*plan.screening, *planned))
     outside = (code for version in versions if version.unscheduled for code in version.unscheduled.instruments)
-    codes = [code for code in dict.fromkeys((*asked, *outside)) if code in plan.instruments]
+    nowhere = plan.instruments if every_form else ()
+    codes = [code for code in dict.fromkeys((*asked, *outside, *nowhere)) if code in plan.instruments]
     record_id = versions[0].record_id
     taken = {record_id, *(f"{code}_complete" for code in codes)}
     forms = []

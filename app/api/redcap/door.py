@@ -85,7 +85,7 @@ DOORS: dict[tuple[str, str], Door] = {
     ("record", "randomize"): W(randomising.randomise),
     ("generateNextRecordName", "export"): R(records.next_name),
     ("metadata", "export"): S(metadata.dictionary),
-    ("metadata", "import"): D(metadata.refuse_import, drafting.import_dictionary),
+    ("metadata", "import"): D(metadata.import_unchanged, drafting.import_dictionary),
     ("exportFieldNames", "export"): S(metadata.field_names),
     ("instrument", "export"): S(metadata.instruments),
     ("pdf", "export"): D(pdfs.pdf, pdfs.pdf),
@@ -155,9 +155,10 @@ def slash() -> Response:
     return RedirectResponse("/api/", 308)
 
 
+@router.get("/api", name="redcap.unended", include_in_schema=False)
 @router.get("/api/", name="redcap.elsewise", include_in_schema=False)
 def elsewise() -> Response:
-    """Every call is a POST; somebody looked at the address in a browser."""
+    """Every call is a POST; somebody looked at the address in a browser, or a proxy made a GET of it on the way."""
     refused = error_response(Wrong("The requested method is not implemented. Send every call as a POST.", 405), "xml")
     refused.headers["Allow"] = "POST"
     return refused
@@ -221,7 +222,8 @@ def _once(asked: Asked, found: Door, key: str) -> Response:
     try:
         here.take_key(key, json_text(dict(sorted(said.items()))).encode())
     except AlreadyAnswered as again:
-        kept, headers = again.answer, {"Content-Type": CONTENT_TYPES[call.return_shape], "Idempotent-Replay": "true"}
+        shape = call.result_shape if call.text("action") == "randomize" else call.return_shape
+        kept, headers = again.answer, {"Content-Type": CONTENT_TYPES[shape], "Idempotent-Replay": "true"}
         return Response((kept.body or "").encode(), kept.status, headers=headers)
     response = found.answer(asked)
     here.remember(response.status_code, bytes(response.body).decode())
@@ -246,4 +248,6 @@ def _door_of(call: Call) -> Door | Wrong:
         action = "import" if call.has_data else "export"
         if (content, action) not in DOORS:
             action = next(each for of, each in DOORS if of == content) if action == "export" else action
+        if content == "fileRepository" and not call.text("doc_id"):
+            action = "list"  # of no file in particular
     return DOORS.get((content, action)) or not_valid("action")

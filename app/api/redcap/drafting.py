@@ -12,11 +12,11 @@ from fastapi.responses import Response
 
 from app.api.redcap.answers import plain
 from app.api.redcap.asked import Asked
-from app.api.redcap.data import Sent, rows_of, same_rows
+from app.api.redcap.data import Sent, rows_of
 from app.api.redcap.dictionary import ARM, OUTSIDE, SCREENING, Event, Project
 from app.api.redcap.errors import Wrong, not_valid_values, shown
 from app.api.redcap.events import ONE_ARM, repeating_rows
-from app.api.redcap.metadata import COLUMNS
+from app.api.redcap.metadata import COLUMNS, sent_fields, unchanged
 from app.api.redcap.metadata import rows_of as dictionary_rows
 from app.api.redcap.projects import facts
 from app.foundation.clock import today
@@ -30,9 +30,9 @@ from app.studies.importing.report import as_markdown
 
 def import_dictionary(asked: Asked) -> Response:
     """Exchange the whole dictionary: its forms are those of the draft from now on, and the pre-screen."""
-    sent, present = rows_of(asked.call), list(dictionary_rows(asked.project))
-    if len(sent) == len(present) and same_rows(sent, present, "field_name"):
-        return plain(len(sent))
+    sent, present = sent_fields(asked.call), list(dictionary_rows(asked.project))
+    if (count := unchanged(asked)) is not None:
+        return plain(count)
     if not sent:
         raise Wrong("The dictionary has no fields. Send the whole of it: the forms of the draft are those it has.")
     names = dict.fromkeys(str(row.get("field_name", "")).strip() for row in sent)
@@ -134,6 +134,8 @@ def delete_events(asked: Asked) -> Response:
 def import_mapping(asked: Asked) -> Response:
     """Which forms are filled in at which events, the whole of it."""
     sent = rows_of(asked.call)
+    if not sent:
+        raise Wrong("The mapping has no rows. Send the whole of it: forms are filled in where it says so.")
     _refuse_unknown(asked, sent, "unique_event_name", "form")
     forms: dict[str, list[str]] = {}
     project = asked.project
@@ -141,7 +143,8 @@ def import_mapping(asked: Asked) -> Response:
         form = project.form[str(row["form"]).strip()]
         if form.part_of is None:
             forms.setdefault(_event(asked, row, "unique_event_name").visit, []).append(form.name)
-    if sorted(forms.pop(SCREENING, ())) != sorted(form.name for form in project.screening if form.part_of is None):
+    own = sorted(form.name for form in project.screening if form.part_of is None)
+    if sorted(forms.pop(SCREENING, own)) != own:  # whoever does not know of it does not send it
         raise Wrong(f"At {project.events[0].name} stands the pre-screen, and nothing else. Leave it as it is.")
     outside = forms.pop(OUTSIDE, [])
     _change(asked, lambda files: designing.with_forms(files, forms, outside))

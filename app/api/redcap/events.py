@@ -139,7 +139,7 @@ def _unchanged(
     if sent and whole and same_rows(sent, known, key):
         asked.require_study()
         return plain(len(sent))
-    raise asked.refused(before + _fixed(asked), "study.change")
+    raise asked.refused((before + _fixed(asked)).strip(), "study.change")
 
 
 def _fixed(asked: Asked) -> str:

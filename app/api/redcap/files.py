@@ -63,7 +63,7 @@ def export(asked: Asked) -> Response:
 def keep(asked: Asked) -> Response:
     """Keep a file, sealed, as the answer of a field; it stands where another one stood."""
     asked.require_import(Permission.ENTRY_SAVE)
-    place, here = _place(asked, Permission.ENTRY_SAVE), asked.here
+    place, here = _place(asked, Permission.ENTRY_SAVE, changing=True), asked.here
     sent = asked.call.files.get("file")
     if sent is None:
         raise Wrong('No file was sent. Send it in the part "file" of a multipart form.')
@@ -84,7 +84,7 @@ def keep(asked: Asked) -> Response:
 def remove(asked: Asked) -> Response:
     """Take a file out of its field; it stays sealed, and in the log."""
     asked.require_import(Permission.ENTRY_SAVE)
-    return _saved(asked, _place(asked, Permission.ENTRY_SAVE), None)
+    return _saved(asked, _place(asked, Permission.ENTRY_SAVE, changing=True), None)
 
 
 def _saved(asked: Asked, place: Place, value: object) -> Response:
@@ -110,7 +110,7 @@ def _saved(asked: Asked, place: Place, value: object) -> Response:
     return asked.done()
 
 
-def _place(asked: Asked, permission: Permission) -> Place:
+def _place(asked: Asked, permission: Permission, *, changing: bool = False) -> Place:
     """Where the file is to be; what is wrong with it otherwise."""
     here, call, project = asked.here, asked.call, asked.project
     if not is_there(here, asked.record):
@@ -119,7 +119,7 @@ def _place(asked: Asked, permission: Permission) -> Place:
     if field is None or not field.is_file:
         raise Wrong(f"The field '{shown(call.text('field'))}' does not exist or is not a 'file' field")
     form = project.form[field.form]
-    sheet = sheet_of(project, asked.event_for(form), form, call.instance)
+    sheet = sheet_of(project, asked.event_for(form, changing=changing), form, call.instance)
     if sheet is None:
         raise not_valid("repeat_instance")
     participant = participant_by_code(here.session, here.the_study, asked.record, by=here.actor, permission=permission)

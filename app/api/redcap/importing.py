@@ -60,12 +60,15 @@ CHOICE_RULES = frozenset({"choices", "choice", "yes_no"})
 WHOLE = frozenset(
     {ItemType.INTEGER, ItemType.SCALE, ItemType.SLIDER, ItemType.CHOICE, ItemType.CHOICES, ItemType.YES_NO}
 )
+MOMENTS = frozenset({ItemType.DATE, ItemType.DATE_TIME, ItemType.TIME})
 MOST_PROBLEMS = 500
 SCREENED = (
     "An import does not change a pre-screen, because it is judged again and more may follow. Correct it on the page of "
     "the participant, under Screening, or over the REST interface, and say why."
 )
 
+# A time of day to the minute, as others write it: with one digit for the hour, or with seconds of which there are none.
+_time = re.compile(r"(?P<before>.*[ T])?(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::00(?:\.0+)?)?").fullmatch
 _american = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})([T ].*)?").fullmatch
 
 
@@ -296,8 +299,15 @@ class _Importing:
                 self._compare_screening(participant, target)
             elif (entry := self._entry_of(target)) is not None:
                 entries.setdefault(entry, []).append(target)
-        for (visit, instrument, repeat), parts in entries.items():
+        # In the order of the plan, whatever the order of the rows: what is asked may follow from an earlier form.
+        for (visit, instrument, repeat), parts in sorted(entries.items(), key=self._planned):
             self._save(participant, visit, instrument, repeat, parts)
+
+    def _planned(self, each: tuple[tuple[str, str, int | str], list[Target]]) -> tuple[int, int, int]:
+        """Where an entry stands in the plan; new repeats behind those with a number, as they were sent."""
+        (_, instrument, repeat), parts = each
+        forms = [form.name for form in self.project.forms]
+        return parts[0].event.place, forms.index(instrument), repeat if isinstance(repeat, int) else MOST
 
     def _participant(self, name: str) -> Participant | None:
         try:
@@ -413,13 +423,21 @@ class _Importing:
             typed[why] = [value]
         else:
             typed.pop(why, None)
-            typed[code] = [self._date(value) if item.type.value in ("date", "date_time") else text]
+            typed[code] = [self._moment(item, value) if item.type in MOMENTS else text]
             if item.type is ItemType.YES_NO:
                 typed[code] = [{"1": "yes", "0": "no"}.get(value, value)]
 
     @staticmethod
     def _codes(item: Item) -> set[str]:
         return {choice.code for choice in item.choices}
+
+    def _moment(self, item: Item, text: str) -> str:
+        """A date, a time or both as they are kept; other texts stay, and are refused where they are read."""
+        text = text if item.type is ItemType.TIME else self._date(text)
+        found = None if item.type is ItemType.DATE else _time(text)
+        if found is None:
+            return text
+        return f"{found['before'] or ''}{int(found['hour']):02}:{found['minute']}"
 
     def _date(self, text: str) -> str:
         """A date in the order that was said, as it is kept; other texts stay, and are refused where they are read."""
@@ -482,6 +500,12 @@ class _Importing:
             return
         number = repeat if isinstance(repeat, int) else self._next_number(participant, visit, form.code)
         entry = entry_of(self.here.session, participant.id, visit, form.code, number)
+        if entry is None and form.repeats and first.number == number:
+            following = self._next_number(participant, visit, form.code)
+            if number > following:
+                words = f"The next instance of {form.code} is {following}: none is left out. Send that number, or new."
+                self.problems.cell(first.record, REPEAT, str(number), words)
+                return
         before = typed_form(form, entry.values, entry.reasons) if entry else {}
         after = {name: list(texts) for name, texts in before.items()}
         whole = False
@@ -499,7 +523,7 @@ class _Importing:
             return  # a status alone begins no form
         typed = parse_typed(form, after)
         try:
-            capture.save_entry(
+            saved = capture.save_entry(
                 self.here.session,
                 study,
                 participant,
@@ -520,6 +544,28 @@ class _Importing:
         except Problem as problem:
             self.problems.refusals.append(problem)
             self.problems.cell(first.record, first.form.name, "", problem.reason)
+        else:
+            for part in parts:
+                self._refuse_hidden(part, saved.judgement.hidden)
+
+    def _refuse_hidden(self, part: Target, hidden: frozenset[str]) -> None:
+        """What was sent for a question that is not asked after these answers is not kept: nobody loses it unawares.
+
+        That there is no answer, and why, is no answer.
+        """
+        for column, text in part.cells.items():
+            known, value = self._field_of(column), whole_number(text.strip())
+            if known is None or part.code(known.item.code) not in hidden:
+                continue
+            if known.is_checkbox:
+                is_answer = value == "1" and not self.project.option[column][1].is_missing
+            else:
+                is_answer = value not in ("", *self.missing)
+            if is_answer:
+                words = (
+                    "This is not asked after the other answers, and would not be kept. Leave it out, or correct them."
+                )
+                self.problems.cell(part.record, column, text, words)
 
     def _refuse_part(self, form: Instrument, entry: EntryState | None, part: Target) -> bool:
         """Whether a part can be typed at all: what is no longer asked is left alone, and a status is one of three."""

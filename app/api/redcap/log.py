@@ -39,14 +39,17 @@ KINDS = (
 DESIGN = "Manage/Design "
 """With the space behind it: clients compare the text as it is."""
 
-# What a line is called, by the beginning of the action; {} is the participant.
+CREATED, UPDATED, EXPORTED = "Create record{} {}", "Update record{} {}", "Data Export{} "
+BY_PROGRAM = " (API)"
+"""What stands in the first place of these when a program did it."""
+# What a line is called, by the beginning of the action; the last {} is the participant.
 WORDS: tuple[tuple[str, str, str], ...] = (
-    ("participant.screened", "record_add", "Create record {}"),
-    ("screening.answered", "record_add", "Create record {}"),
+    ("participant.screened", "record_add", CREATED),
+    ("screening.answered", "record_add", CREATED),
     ("participant.randomised", "record", "Randomize Record {}"),  # what changed is no answer
     ("data.", "lock_record", "Lock/Unlock Record {}"),
     ("entry.signed", "lock_record", "Lock/Unlock Record {}"),
-    ("export.", "export", "Data Export "),
+    ("export.", "export", EXPORTED),
     ("token.", "user", "Update user "),
     ("role.", "user", "Update user "),
     ("person.", "user", "Update user "),
@@ -148,19 +151,20 @@ def _lines(entries: Iterable[Any], taken_back: Mapping[str, date]) -> Iterator[L
 
 
 def _together(entry: Any) -> tuple[Any, ...]:
-    return entry.request_id, entry.at, entry.participant, _kind(entry.action, entry.participant)[1]
+    return entry.request_id, entry.at, entry.participant, _kind(entry)[1]
 
 
-def _kind(action: str, participant: str) -> tuple[str, str]:
-    for beginning, kind, words in WORDS:
-        if action.startswith(beginning):
-            return kind, words.format(participant)
-    return ("record_edit", f"Update record {participant}") if participant else ("manage", DESIGN)
+def _kind(entry: Any) -> tuple[str, str]:
+    otherwise = ("", "record_edit", UPDATED) if entry.participant else ("", "manage", DESIGN)
+    _, kind, words = next((each for each in WORDS if entry.action.startswith(each[0])), otherwise)
+    if words in (CREATED, UPDATED, EXPORTED):
+        return kind, words.format(BY_PROGRAM if entry.via == "api" else "", entry.participant)
+    return kind, words.format(entry.participant)
 
 
 def _line(entries: Sequence[Any], *, with_values: bool) -> Line:
     first = entries[0]
-    kind, words = _kind(first.action, first.participant)
+    kind, words = _kind(first)
     said = [f"{entry.item} = '{_value(entry.new)}'" for entry in entries if with_values and entry.action in VALUES]
     if not said:
         said = list(dict.fromkeys(f"{entry.action} {entry.subject}".strip() for entry in entries))

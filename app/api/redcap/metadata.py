@@ -5,11 +5,15 @@ from decimal import Decimal
 
 from fastapi.responses import Response
 
-from app.api.redcap.answers import Listing
+from app.api.redcap.answers import Listing, plain
 from app.api.redcap.asked import Asked
+from app.api.redcap.data import Sent, each_once, same_rows
+from app.api.redcap.data import rows_of as sent_rows
+from app.api.redcap.decoding import Call
 from app.api.redcap.dictionary import Field, Form, Project, translated
-from app.api.redcap.errors import not_valid_values
+from app.api.redcap.errors import Wrong, not_valid_values
 from app.studies.definition import Item
+from app.studies.importing.redcap_dictionary import api_heading
 
 COLUMNS = (
     "field_name",
@@ -71,9 +75,28 @@ def dictionary(asked: Asked) -> Response:
     return asked.answer(Listing(COLUMNS, [tuple(row.values()) for row in rows]))
 
 
-def refuse_import(asked: Asked) -> Response:
-    """A protocol is amended, never overwritten."""
+def import_unchanged(asked: Asked) -> Response:
+    """What is there already is counted; a protocol is amended, never overwritten."""
+    if (count := unchanged(asked)) is not None:
+        asked.require_study()
+        return plain(count)
     raise asked.refused(FIXED, "study.change")
+
+
+def sent_fields(call: Call) -> list[Sent]:
+    """The rows of a dictionary, under the headings of the API or of the file that people download and send back."""
+    rows = [each_once((api_heading(name), value) for name, value in row.items()) for row in sent_rows(call)]
+    for place, row in enumerate(rows, 1):
+        if missing := [name for name in COLUMNS[:2] if not str(row.get(name, "")).strip()]:
+            raise Wrong(f"Row {place} of the dictionary has no {missing[0]}: every field has a name and a form.")
+    return rows
+
+
+def unchanged(asked: Asked) -> int | None:
+    """How many fields were sent, where they are the whole dictionary as it is; None for any other one."""
+    sent, present = sent_fields(asked.call), list(rows_of(asked.project))
+    whole = sorted(str(row.get("field_name", "")) for row in sent) == sorted(row["field_name"] for row in present)
+    return len(sent) if whole and same_rows(sent, present, "field_name") else None
 
 
 def field_names(asked: Asked) -> Response:

@@ -183,8 +183,9 @@ def _when(study: Study, event: Event) -> dict[str, object]:
 
 
 def _group(project: Project, form: Form) -> str:
-    first = project.record_id if form is project.first_form else form.fields[0].name
-    return f"{form.name}.{first}"
+    # A form whose questions are all asked row by row has its status alone; its rows are a form of their own.
+    first = form.fields[0].name if form.fields else form.complete
+    return f"{form.name}.{project.record_id if form is project.first_form else first}"
 
 
 def _columns(project: Project, form: Form) -> Iterator[tuple[str, str, bool]]:
@@ -341,6 +342,8 @@ def rows_in_document(text: str, project: Project) -> list[Sent]:
     """The rows that the ClinicalData of a document holds; ValueError when it is none."""
     rows: list[Sent] = []
     root, record_id = xml_root(text), project.record_id
+    if str(root.tag).rpartition("}")[2] != "ODM":
+        raise ValueError
     for subject in root.iter("{*}SubjectData"):
         for event in subject.iter("{*}StudyEventData"):
             name = str(event.get("StudyEventOID", "")).removeprefix("Event.")

@@ -25,42 +25,45 @@ def pdf(asked: Asked) -> Response:
 
     here, call, project = asked.here, asked.call, asked.project
     study = here.the_study.definition
-    name = call.text("instrument")
-    if name and name not in project.form:
-        raise not_valid_values("instrument", [name])
+    names = call.names("instrument")
+    if unknown := [name for name in names if name not in project.form]:
+        raise not_valid_values("instrument", unknown)
     record, everybody = asked.record, bool(call.text("allRecords")) and asked.draft is None  # nobody is in a draft
-    forms = [form for form in project.forms if name in ("", form.name)]
+    forms = [form for form in project.forms if not names or form.name in names]
     if record or everybody:
         rows = list(_filled(asked, forms, None if everybody else record))
         title = study.short_title if everybody else record
     else:
         asked.require_study()
-        rows = [line for form in forms for line in _blank(form)]
-        title = forms[0].label if name else study.short_title
+        compact = call.flag("compactDisplay")
+        rows = [line for form in forms for line in _blank(form, compact=compact)]
+        title = forms[0].label if len(names) == 1 else study.short_title
     made = record_pdf(
         Record(title, study.title, [], rows, [], f"{study.short_title} · {study.version}"),
         at=here.now,
         language=study.language,
     )
-    return download(made, "application/pdf", f"{study.code}{f'_{name}' if name else ''}.pdf")
+    which = f"_{names[0]}" if len(names) == 1 else ""
+    return download(made, "application/pdf", f"{study.code}{which}.pdf")
 
 
-def _blank(form: Form) -> Iterator[Line]:
+def _blank(form: Form, *, compact: bool) -> Iterator[Line]:
+    """The questions, and where to answer them; `compact` leaves out the choices, of which none is made."""
     yield form.label, "", "text"
     for field in form.fields:
         item = field.item
         choices = " / ".join(choice.label for choice in item.choices)
         if not field.is_calculated:
-            yield item.label, choices or "……………………", "text"
+            yield item.label, "" if compact else choices or "……………………", "text"
 
 
 def _filled(asked: Asked, forms: list[Form], record: str | None) -> Iterator[Line]:
     here, call, project = asked.here, asked.call, asked.project
     permission = asked.exporting
-    event, number, compact = call.text("event"), call.instance, call.flag("compactDisplay")
+    events, number, compact = call.names("event"), call.instance, call.flag("compactDisplay")
     whole = not call.text("repeat_instance")
-    if event and event not in project.event:
-        raise not_valid_values("event", [event])
+    if unknown := [name for name in events if name not in project.event]:
+        raise not_valid_values("event", unknown)
     study = here.the_study
     found = recorded(
         here.session, study, by=here.actor, permission=permission, codes=None if record is None else {record}
@@ -80,7 +83,7 @@ def _filled(asked: Asked, forms: list[Form], record: str | None) -> Iterator[Lin
             for form in forms:
                 repeats = form.repeats or at.repeats
                 for (visit, code, again), values in answers.items():
-                    if (visit, code) != (at.visit, form.name) or event not in ("", at.name):
+                    if (visit, code) != (at.visit, form.name) or (events and at.name not in events):
                         continue
                     if repeats and not whole and again != number:
                         continue

@@ -49,7 +49,7 @@ def randomise(asked: Asked) -> Response:
 
 
 def _answer(asked: Asked, body: dict[str, Cell]) -> Response:
-    shape = asked.call.return_shape
+    shape = asked.call.result_shape
     if shape != "xml":
         return one(body, shape)
     inside = "".join(f"<{name}>{xml_text(str(value))}</{name}>" for name, value in body.items())

@@ -69,7 +69,10 @@ CHANGES = (
     "entry.marked_in_error",
     "entry.restored",
 )
-INSTANTS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d", "%m/%d/%Y %H:%M", "%m/%d/%Y")
+INSTANTS = (
+    *("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"),
+    *("%m/%d/%Y %H:%M:%S", "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %H:%M", "%m/%d/%Y"),
+)
 # As releases of one client write every begin and every end: without the seconds, and without the minute.
 NO_SECONDS, NO_MINUTE = "%Y-%m-%d %H:%M:S", "%Y-%m-%d %H:M%%:%S"
 NOTHING: dict[str, object] = {}
@@ -302,10 +305,7 @@ def sent(asked: Asked, wanted: Wanted, *, eav: bool = False) -> Response:
 
 
 def _columns(wanted: Wanted) -> list[str]:
-    head = [wanted.project.record_id] if wanted.record_id else []
-    head += [EVENT]
-    if wanted.project.repeats:
-        head += [REPEAT_FORM, REPEAT]
+    head = _place_columns(wanted)
     if wanted.groups:
         head.append(GROUP)
     if wanted.surveys:
@@ -313,6 +313,13 @@ def _columns(wanted: Wanted) -> list[str]:
     if wanted.style.combined:
         return [*head, *(name for part in wanted.parts for name in _combined(part))]
     return [*head, *(name for part in wanted.parts for name in part.columns)]
+
+
+def _place_columns(wanted: Wanted) -> list[str]:
+    """Where a row belongs: with the name of the record its event and its repeat, and without it none of them."""
+    if not wanted.record_id:
+        return []
+    return [wanted.project.record_id, EVENT, *([REPEAT_FORM, REPEAT] if wanted.project.repeats else [])]
 
 
 def _combined(part: Part) -> list[str]:
@@ -421,10 +428,10 @@ def flat_lines(wanted: Wanted, found: Iterable[Recorded]) -> Iterator[Line]:
 
 def _head(wanted: Wanted, row: Row) -> list[Cell]:
     labels = wanted.style.labels
-    line: list[Cell] = [row.code] if wanted.record_id else []
-    line.append(row.event.label if labels else row.event.name)
-    if wanted.project.repeats:
-        line += _repeat(wanted, row)
+    line: list[Cell] = []
+    if wanted.record_id:
+        line = [row.code, row.event.label if labels else row.event.name]
+        line += _repeat(wanted, row) if wanted.project.repeats else []
     if wanted.groups:
         line.append("" if row.group is None else row.group.label if labels else row.group.name)
     if wanted.surveys:

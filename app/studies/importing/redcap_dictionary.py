@@ -39,7 +39,36 @@ _HEADINGS = {
     "matrixranking": "ranking",
     "fieldannotation": "annotation",
 }
-_NEEDED = {"name": "field_name", "form": "form_name", "type": "field_type", "label": "field_label"}
+_API = {
+    "name": "field_name",
+    "form": "form_name",
+    "section": "section_header",
+    "type": "field_type",
+    "label": "field_label",
+    "choices": "select_choices_or_calculations",
+    "note": "field_note",
+    "validation": "text_validation_type_or_show_slider_number",
+    "low": "text_validation_min",
+    "high": "text_validation_max",
+    "identifier": "identifier",
+    "branching": "branching_logic",
+    "required": "required_field",
+    "alignment": "custom_alignment",
+    "number": "question_number",
+    "matrix": "matrix_group_name",
+    "ranking": "matrix_ranking",
+    "annotation": "field_annotation",
+}
+_NEEDED = ("name", "form", "type", "label")
+
+
+def api_heading(heading: str) -> str:
+    """A heading as the API writes it: `Variable / Field Name` is field_name; one of no dictionary stays as it is."""
+    return _API.get(_column_of(heading) or "", heading)
+
+
+def _column_of(heading: str) -> str | None:
+    return _HEADINGS.get(re.sub(r"[^a-z]", "", heading.lower()))
 
 
 def read(text: str, name: str, events: Sequence[Event] = ()) -> Draft:
@@ -53,8 +82,8 @@ def rows(text: str) -> tuple[list[Row], list[tuple[str, str, str]]]:
     """The rows in their order, and what of the table itself was left out."""
     lines = _lines(text)
     header_line, header = next(lines, (1, []))
-    columns = [_HEADINGS.get(re.sub(r"[^a-z]", "", cell.lower())) for cell in header]
-    missing = [api for key, api in _NEEDED.items() if key not in columns]
+    columns = [_column_of(cell) for cell in header]
+    missing = [_API[key] for key in _NEEDED if key not in columns]
     if missing:
         raise Failed(
             f"This is no REDCap data dictionary: its first line lacks {', '.join(missing)}. Download the data "

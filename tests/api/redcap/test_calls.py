@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,9 +79,10 @@ def test_what_is_no_call(world: World, form: dict[str, str], message: str):
 
 
 def test_only_a_post_is_answered(world: World):
-    reply = world.http.get("/api/", follow_redirects=False)
-    assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
-    assert reply.text.endswith("</error></hash>")
+    for address in ("/api/", "/api"):  # and nowhere is anybody sent to sign in
+        reply = world.http.get(address, follow_redirects=False)
+        assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
+        assert reply.text.endswith("</error></hash>")
     for method in ("PUT", "PATCH", "DELETE"):
         assert world.http.request(method, "/api/", follow_redirects=False).status_code == 405
 
@@ -533,7 +535,8 @@ def test_the_log_in_five_columns(world: World):
     assert world["coordinator"].imports([row]).status_code == 200
     log = world["manager"].json("log", record="M-002")
     assert list(log[0]) == ["timestamp", "username", "action", "details", "record"]
-    assert (log[0]["username"], log[0]["action"], log[0]["record"]) == ("coordinator", "Update record M-002", "M-002")
+    assert (log[0]["username"], log[0]["record"]) == ("coordinator", "M-002")
+    assert log[0]["action"] == "Update record (API) M-002"
     assert log[0]["details"].startswith("pain_nrs = '4', pain_days = '2'")
     assert len(log[0]["timestamp"]) == len("2026-03-02 09:30")
     own = world["manager"].json("log", logtype="manage")
@@ -577,7 +580,9 @@ def test_the_log_in_five_columns(world: World):
     ],
 )
 def test_lines_of_one_kind_say_what_redcapapi_looks_for_in_them(kind: str, pattern: str):
-    said = [_kind(beginning, "M-001") for beginning, _, _ in WORDS] + [_kind("entry.saved", "M-001"), _kind("x.y", "")]
+    done = [(beginning, "M-001") for beginning, _, _ in WORDS] + [("entry.saved", "M-001"), ("x.y", "")]
+    ways = [(action, code, via) for action, code in done for via in ("api", "web")]
+    said = [_kind(SimpleNamespace(action=action, participant=code, via=via)) for action, code, via in ways]
     lines = [words for of, words in said if _is(of, kind)]
     assert lines
     assert all(re.search(pattern, words) for words in lines), lines

@@ -62,7 +62,7 @@ def test_a_file_is_kept_shown_and_taken_out(world: World):
     reply = both.send("file", action="export", **place)
     assert (reply.status_code, reply.content.decode()) == (200, "Füße, all well\n")
     assert reply.headers["content-type"] == 'text/plain; name="note.txt";charset=UTF-8'
-    (row,) = both.json("record", records="M-002", forms="scan", events=WEEK)
+    (row,) = both.json("record", records="M-002", fields="participant_id", forms="scan", events=WEEK)
     assert row["scan_file"] == "note.txt"
     assert "scan_file" not in {each["export_field_name"] for each in both.json("exportFieldNames")}
     kinds = {each["field_name"]: each["field_type"] for each in both.json("metadata", forms="scan")}
@@ -71,7 +71,7 @@ def test_a_file_is_kept_shown_and_taken_out(world: World):
     row = {**row, "participant_id": "M-002", "scan_note": "seen", "scan_at": "2026-03-02 09:30"}
     assert both.imports([row]).text == '{"count":1}'
     assert both.send("file", action="export", **place).status_code == 200
-    (row,) = both.json("record", records="M-002", forms="scan", events=WEEK)
+    (row,) = both.json("record", records="M-002", fields="participant_id", forms="scan", events=WEEK)
     assert (row["scan_at"], row["scan_note"]) == ("2026-03-02 09:30", "seen")
     reply = both.send("file", action="delete", **place)
     assert (reply.status_code, reply.content) == (200, b""), reply.text
@@ -115,12 +115,18 @@ def test_a_file_of_a_visit_outside_the_plan_is_that_of_its_number(outside: World
         assert (reply.status_code, reply.content) == (200, b""), reply.text
     shown = [both.send("file", action="export", repeat_instance=number, **place).content for number in ("1", "2", "")]
     assert shown == [b"first", b"second", b"first"]
-    rows = both.json("record", records="M-002", fields="scan_file", events="extra_visit_arm_1")
+    rows = both.json("record", records="M-002", fields="participant_id,scan_file", events="extra_visit_arm_1")
     assert [(row["redcap_repeat_instance"], row["scan_file"]) for row in rows] == [(1, "1.txt"), (2, "2.txt")]
     assert both.send("file", action="delete", repeat_instance="1", **place).status_code == 200
     assert "There is no file" in both.refused("file", action="export", repeat_instance="1", **place)
     assert both.send("file", action="export", repeat_instance="2", **place).content == b"second"
     assert "no visit" in both.refused("file", action="delete", repeat_instance="3", **place)
+    # Asked there and at a visit of the plan: what is changed without a name of either would be a guess.
+    less = {name: value for name, value in place.items() if name != "event"}
+    sent = {"file": ("3.txt", io.BytesIO(b"third"), "text/plain")}
+    for action, files in (("import", sent), ("delete", None)):
+        said = both.refused("file", action=action, files=files, **less)
+        assert said.endswith(f'Name one in the parameter "event": {WEEK}, extra_visit_arm_1.'), action
     wrong = 'The value of the parameter "repeat_instance" is not valid'
     for number in ("0", "x", "-1", "9999999999"):
         assert both.refused("file", action="export", repeat_instance=number, **place) == wrong

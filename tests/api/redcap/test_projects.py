@@ -1,5 +1,7 @@
 """A super token makes drafts of studies, never a study; the token of a draft goes along when a person loads it."""
 
+import csv
+import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -237,9 +239,16 @@ def test_a_draft_is_designed_as_clients_design_a_project_in_development(world: W
         ),
         ({"content": "formEventMapping", "data": '[{"unique_event_name":"x","form":"pain"}]'}, "are not valid: 'x'"),
         ({"content": "formEventMapping", "data": json.dumps(mapping[1:])}, "are not valid: 'week_52_arm_1'"),
-        ({"content": "formEventMapping", "data": "[]"}, "stands the pre-screen, and nothing else"),
+        ({"content": "formEventMapping", "data": "[]"}, "The mapping has no rows."),
+        (
+            {
+                "content": "formEventMapping",
+                "data": json.dumps([{"unique_event_name": "screening_arm_1", "form": "pain"}]),
+            },
+            "stands the pre-screen, and nothing else",
+        ),
         ({"content": "repeatingFormsEvents", "data": '[{"event_name":"baseline_arm_1"}]'}, "cannot repeat"),
-        ({"content": "metadata", "data": '[{"field_name":"x"}]'}, "has no form name"),
+        ({"content": "metadata", "data": '[{"field_name":"x"}]'}, "Row 1 of the dictionary has no form_name"),
         ({"content": "metadata", "data": "[]"}, "The dictionary has no fields."),
         ({"content": "project_settings", "data": '{"purpose":4}'}, "This cannot be set: purpose."),
     ):
@@ -416,3 +425,73 @@ def test_a_definition_that_was_exported_becomes_a_draft_of_another_name(world: W
     here = {row["field_name"]: row for row in new.json("metadata", forms="pain,disability")}
     assert here == there
     assert [row["event_name"] for row in new.json("event")] == ["Screening", "Baseline", "Session 1", "Week 18"]
+
+
+# The headings of the file that people download from the page, as they stand above the columns of the API.
+HEADINGS = (
+    *("Variable / Field Name", "Form Name", "Section Header", "Field Type", "Field Label"),
+    *("Choices, Calculations, OR Slider Labels", "Field Note", "Text Validation Type OR Show Slider Number"),
+    *("Text Validation Min", "Text Validation Max", "Identifier?", "Branching Logic (Show field only if...)"),
+    *("Required Field?", "Custom Alignment", "Question Number (surveys only)", "Matrix Group Name"),
+    *("Matrix Ranking?", "Field Annotation"),
+)
+
+
+def test_a_dictionary_comes_in_under_the_headings_of_the_downloaded_file(world: World):
+    made, loaded = create(super_token(world)), world["both"]
+    columns = list(made.json("metadata")[0])
+    assert len(HEADINGS) == len(columns)
+    weight = {"field_name": "kg", "form_name": "demo", "field_type": "text", "field_label": "Weight"}
+    own = {"field_name": "record_id", "form_name": "demo", "field_type": "text", "field_label": "Record ID"}
+    for shape in ("csv", "json"):
+        lines = [dict(zip(HEADINGS, (row.get(name, "") for name in columns), strict=True)) for row in (own, weight)]
+        lines[1]["Field Label"] += f" in {shape}"
+        text = io.StringIO()
+        writer = csv.DictWriter(text, HEADINGS)
+        writer.writeheader()
+        writer.writerows(lines)
+        data = text.getvalue() if shape == "csv" else json.dumps(lines)
+        assert made.send("metadata", format=shape, data=data).text == "2"
+        labels = {row["field_name"]: row["field_label"] for row in made.json("metadata")}
+        assert labels["kg"] == f"Weight in {shape}"
+    before = made.csv("metadata")
+    for wrong in ("a,b\n1,2\n", "field_name,field_type\nx,text\n", "form_name,field_name\ndemo,\n"):
+        assert "every field has a name and a form" in made.refused("metadata", format="csv", data=wrong), wrong
+    assert made.csv("metadata") == before
+    # Of a study that is loaded, what is there is counted under either.
+    there = loaded.csv("metadata").partition("\n")[2]
+    header = ",".join(f'"{each}"' for each in HEADINGS)
+    reply = loaded.send("metadata", format="csv", data=f"{header}\n{there}")
+    assert reply.text == str(len(loaded.json("metadata")))
+
+
+def test_a_project_is_designed_in_the_order_in_which_clients_do_it(world: World):
+    """Dictionary, arms and events in the place of others, then the mapping: until it comes forms are asked nowhere."""
+    made = create(super_token(world))
+
+    def imports(content: str, rows: Any, **form: Any) -> str:
+        return str(made.send(content, action="import", format="json", data=json.dumps(rows), **form).text)
+
+    fields = [("record_id", "demo", "Record ID"), ("kg", "demo", "Weight"), ("cm", "height", "Height")]
+    names = ("field_name", "form_name", "field_label", "field_type")
+    assert imports("metadata", [dict(zip(names, (*each, "text"), strict=True)) for each in fields]) == "3"
+    there = made.json("metadata")
+    assert imports("arm", made.json("arm"), override=1) == "1"
+    events = [{"event_name": name, "arm_num": 1} for name in ("Enrollment", "Visit 1")]
+    assert imports("event", events, override=1) == "2"
+    assert [row["instrument_name"] for row in made.json("instrument")] == ["prescreen", "demo", "height"]
+    assert made.json("metadata") == there
+    assert made.send("project_xml").status_code == made.send("pdf").status_code == 200
+    mapping = [("enrollment_arm_1", "demo"), ("visit_1_arm_1", "height"), ("visit_1_arm_1", "demo")]
+    rows = [{"arm_num": 1, "unique_event_name": event, "form": form} for event, form in mapping]
+    # What no client knows of is not sent, and stays; sent at another place it is refused.
+    assert imports("formEventMapping", rows) == "3"
+    asked = {(row["unique_event_name"], row["form"]) for row in made.json("formEventMapping")}
+    assert asked == {("screening_arm_1", "prescreen"), *mapping}
+    wrong = [*rows, {"arm_num": 1, "unique_event_name": "screening_arm_1", "form": "demo"}]
+    assert "Leave it as it is" in imports("formEventMapping", wrong)
+    # A form that is taken out everywhere can be asked again.
+    for some, count in ((rows[:1], "1"), (rows, "3")):
+        assert imports("formEventMapping", some) == count
+        assert made.json("metadata") == there
+    assert {(row["unique_event_name"], row["form"]) for row in made.json("formEventMapping")} == asked

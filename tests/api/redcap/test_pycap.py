@@ -113,7 +113,7 @@ def _reads(project: Any) -> None:
     )
     assert filtered == []  # rows that were put there by hand were never changed
     assert len(project.export_report(report_id="1")) == 8
-    assert project.export_logging(log_type="export")[0]["action"] == "Data Export "
+    assert project.export_logging(log_type="export")[0]["action"] == "Data Export (API) "
     assert project.export_pdf()[0].startswith(b"%PDF")
     assert project.export_pdf(record="M-001", instrument="pain")[0].startswith(b"%PDF")
     link = project.export_survey_link(instrument="diary", record="M-001", event=WEEK)

@@ -78,7 +78,7 @@ def test_rows_of_a_group_and_visits_outside_the_plan_are_repeats(shared_database
             code = f"unscheduled_{number}"
             plan_visit(session, world.study, two, code, order=9, day=0)
             add_entry(session, world.study, two, code, "pain", pain_nrs=number, pain_days=1)
-    found = both.json("record", records="2", forms="pain,medicines,medicines_medicine")
+    found = both.json("record", records="2", fields="participant_id", forms="pain,medicines,medicines_medicine")
     seen = [(row[EVENT], row[FORM], row[NUMBER], row["takes_any"], row["dose"], row["pain_nrs"]) for row in found]
     week = "week_18_arm_1"
     assert seen == [
@@ -100,9 +100,41 @@ def test_rows_of_a_group_and_visits_outside_the_plan_are_repeats(shared_database
         assert (reply.status_code, reply.text) == (200, "3"), (kind, reply.text)
     row = {"participant_id": "M-002", EVENT: "extra_visit_arm_1", NUMBER: "2", "pain_nrs": "7"}
     assert both.imports([row]).status_code == 200
-    found = both.json("record", records="2", fields="pain_nrs", events="extra_visit_arm_1")
+    found = both.json("record", records="2", fields="participant_id,pain_nrs", events="extra_visit_arm_1")
     assert [each["pain_nrs"] for each in found] == ["1", "7"]
     _rows_are_imported(both, week)
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_a_form_that_asks_in_rows_alone_is_in_every_format(shared_database: Database):
+    rows_alone = {**MEDICINES, "sections": MEDICINES["sections"][1:]}
+    more = changes(repeats=False)
+    last = more["visits"][-1]
+    more["visits"] = [*more["visits"][:-1], {**last, "label": "Week 18", "instruments": ["medicines"]}]
+    both = build(shared_database, repeats=False, **{**more, "instruments": [*more["instruments"], rows_alone]})["both"]
+    place = {"participant_id": "M-002", EVENT: "week_18_arm_1"}
+    rows = [{**place, FORM: "medicines_medicine", NUMBER: number, "dose": str(number)} for number in (1, 2)]
+    assert both.imports([*rows, {**place, "medicines_complete": "2"}]).status_code == 200
+    there = both.json("record", records="M-002")
+    for kind in ("json", "csv", "xml", "odm"):
+        reply = both.send("record", format=kind, records="M-002")
+        assert reply.status_code == 200, kind
+        again = both.send("record", format=kind, data=reply.text.replace("M-002", "M-003"), returnFormat="csv")
+        assert (again.status_code, again.text) == (200, "1"), (kind, again.text)
+        assert [row["dose"] for row in both.json("record", records="M-003", fields="dose")][-2:] == ["1", "2"]
+    assert both.json("record", records="M-002") == there
+    text = both.send("project_xml", returnMetadataOnly="true").text
+    assert '<ItemGroupDef OID="medicines.medicines_complete"' in text
+    assert '<ItemGroupDef OID="medicines_medicine.dose"' in text
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_another_document_is_not_one_without_participants(shared_database: Database):
+    both = build(shared_database, repeats=False)["both"]
+    for data in ("<hash></hash>", "<records><item><participant_id>M-002</participant_id></item></records>"):
+        assert both.refused("record", format="odm", data=data) == "The data is not in the specified format."
+    empty = both.send("record", format="odm", records="nobody").text
+    assert "<count>0</count>" in both.send("record", format="odm", data=empty).text
 
 
 def _rows_are_imported(both: Any, week: str) -> None:
@@ -110,7 +142,7 @@ def _rows_are_imported(both: Any, week: str) -> None:
     row = {"participant_id": "M-002", EVENT: week, FORM: "medicines_medicine"}
 
     def rows(event: str = week) -> list[tuple[int, str, str, str]]:
-        found = both.json("record", records="2", forms="medicines_medicine", events=event)
+        found = both.json("record", records="2", fields="participant_id", forms="medicines_medicine", events=event)
         return [(each[NUMBER], each["dose"], each["kind___a"], each["kind___b"]) for each in found if each[FORM]]
 
     assert rows() == [(1, "2.5", "0", "1"), (3, "1", "0", "0")]
@@ -137,7 +169,13 @@ def _rows_are_imported(both: Any, week: str) -> None:
     place = {"records[0]": "M-002", "instrument": "medicines_medicine", "event": week}
     assert both.send("record", action="delete", repeat_instance="3", **place).text == "1"
     assert [number for number, *_ in rows()] == [1, 4, 5]
-    for number in ("3", "0", "1001", "x"):
+    gone = both.refused("record", action="delete", repeat_instance="3", **place)
+    assert gone == "There is no instance 3 of medicines_medicine to delete."
+    # Where the form is asked at another event as well, which one is meant has to be said.
+    less = {name: value for name, value in place.items() if name != "event"}
+    said = both.refused("record", action="delete", repeat_instance="1", **less)
+    assert said.endswith(f'Name one in the parameter "event": {week}, extra_visit_arm_1.')
+    for number in ("0", "1001", "x"):
         message = both.refused("record", action="delete", repeat_instance=number, **place)
         assert message == 'The value of the parameter "repeat_instance" is not valid'
     # At a visit outside the plan the number says which one, and which row of it.
@@ -207,3 +245,93 @@ def test_forms_stand_in_the_order_of_the_plan(shared_database: Database):
     assert [name for name in columns if name.endswith("_complete")] == [f"{name}_complete" for name in wanted]
     at = [row["form"] for row in both.json("formEventMapping") if row["unique_event_name"].startswith("week_18")]
     assert at == ["pain", "falls", "diary", "disability"]
+
+
+SMOKING: dict[str, Any] = {
+    "code": "smoking",
+    "label": "Smoking",
+    "source": "test",
+    "sections": [
+        {
+            "items": [
+                {"code": "smokes", "label": "Smokes", "type": "yes_no", "required": False},
+                {
+                    "code": "packs",
+                    "label": "Packs",
+                    "type": "integer",
+                    "required": False,
+                    "shown_if": "[smokes] = true",
+                },
+                {
+                    "code": "brands",
+                    "label": "Brands",
+                    "type": "choices",
+                    "required": False,
+                    "shown_if": "[baseline][pain_nrs] > 3",
+                    "choices": [{"code": "a", "label": "A"}, {"code": "b", "label": "B"}],
+                },
+                {"code": "at", "label": "First at", "type": "time", "required": False},
+                {"code": "since", "label": "Since", "type": "date_time", "required": False},
+            ]
+        }
+    ],
+}
+
+
+@pytest.fixture
+def smokers(shared_database: Database) -> Any:
+    more = changes(repeats=False)
+    last = more["visits"][-1]
+    more["visits"] = [*more["visits"][:-1], {**last, "label": "Week 18", "instruments": ["smoking"]}]
+    return build(shared_database, repeats=False, **{**more, "instruments": [*more["instruments"], SMOKING]})["both"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_an_answer_to_a_question_that_is_not_asked_is_refused_and_never_lost_unsaid(smokers: Any):
+    row = {"participant_id": "M-002", EVENT: "week_18_arm_1"}
+    words = "This is not asked after the other answers, and would not be kept. Leave it out, or correct them."
+    for cells, refused in (
+        ({"smokes": "0", "packs": "3"}, ("packs", "3")),
+        ({"packs": "3"}, ("packs", "3")),
+        ({"smokes": "1", "packs": "3", "brands___a": "1"}, ("brands___a", "1")),
+    ):
+        reply = smokers.imports([{**row, **cells}], returnFormat="csv")
+        assert reply.text == f'ERROR: "M-002","{refused[0]}","{refused[1]}","{words}"'
+    assert [each[EVENT] for each in smokers.json("record", records="M-002")] == ["screening_arm_1"]
+    # Blank, or no tick, is no answer; and what is sent after the question it follows from may stand before it.
+    asked = {**row, "smokes": "1", "packs": "3", "brands___b": "1"}
+    nothing = {"packs": "UNK", "brands___a": "0", "brands___unk": "1"}  # and neither is that there is none
+    assert smokers.imports([{**row, "smokes": "0", **nothing}]).text == '{"count":1}'
+    assert smokers.imports([{**row, "smokes": "0", "packs": "", "brands___a": "0"}]).text == '{"count":1}'
+    baseline = {"participant_id": "M-002", EVENT: "baseline_arm_1", "pain_nrs": "7"}
+    assert smokers.imports([asked, baseline]).text == '{"count":1}'
+    (found,) = smokers.json("record", records="M-002", forms="smoking", events="week_18_arm_1")
+    assert (found["packs"], found["brands___a"], found["brands___b"]) == ("3", "0", "1")
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ({"at": "9:05"}, "09:05"),
+        ({"at": "09:05:00"}, "09:05"),  # as R writes a time that it read
+        ({"at": "23:59"}, "23:59"),
+        ({"at": "09:05:30"}, None),
+        ({"at": "24:00"}, None),
+        ({"at": "9:5"}, None),
+        ({"since": "2026-03-02 9:05"}, "2026-03-02 09:05"),
+        ({"since": "2026-03-02T09:05:00"}, "2026-03-02 09:05"),
+        ({"since": "2026-03-02 09:05:00.000"}, "2026-03-02 09:05"),
+        ({"since": "2026-03-02 09:05:01"}, None),
+        ({"since": "2026-03-02T09:05:00Z"}, None),
+    ],
+    ids=str,
+)
+def test_a_time_may_be_written_as_others_write_it(smokers: Any, sent: dict[str, str], kept: str | None):
+    reply = smokers.imports([{"participant_id": "M-002", EVENT: "week_18_arm_1", **sent}])
+    assert reply.status_code == (400 if kept is None else 200), reply.text
+    if kept is not None:
+        (found,) = smokers.json("record", records="M-002", forms="smoking", events="week_18_arm_1")
+        assert found[next(iter(sent))] == kept
+    else:
+        assert "does not follow the expected format" in reply.text
