@@ -26,6 +26,7 @@ from app.amendments.reads import (
 from app.amendments.status import OPEN, State
 from app.audit.actions import Change, record, recorded_together
 from app.capture.locks.reads import covered
+from app.capture.verification.actions import follow_study
 from app.foundation import clock
 from app.foundation.database import Database, table_of
 from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
@@ -228,6 +229,7 @@ def carry_on(
     old = definition(session, held.from_version_id)
     new = StudyInUse(study.id, study.code, held.version_id, definition(session, held.version_id))
     people = people_after(session, study, held.site_id, held.moved_to, limit=limit)
+    follow_study(session, new, old, [each.id for each in people])
     with recorded_together(session):
         outcome = replan(
             session,

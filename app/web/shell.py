@@ -226,11 +226,13 @@ def viewer_of(here: Here, *, sites: Sequence[tuple[str, str, str]] | None = None
 
 
 def has_page(definition: Study, below: str) -> bool:
-    """Whether the study has anything there: few enter forms twice, or code texts, and not all treat by arms."""
+    """Whether the study has anything there: few enter forms twice, or code texts, and not all treat by arms
+    or have answers verified."""
     sometimes = {
         "/double": definition.has_double_entry,
         "/coding": definition.has_coding,
         "/treatment": definition.is_allocated,
+        "/verification": definition.oversight.verification != "none",
     }
     return sometimes.get(below, True)
 

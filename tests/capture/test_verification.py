@@ -1,5 +1,6 @@
 """What is to be verified: where an entry stands, who sees it in the list, in which order, and how many there are."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,14 +12,16 @@ from sqlmodel import Session
 from app.capture.locks.rules import Kind
 from app.capture.reads import ENTRY, PARTICIPANT, VISIT, entry_of
 from app.capture.verification import reads
+from app.capture.verification.actions import follow_study
 from app.capture.verification.reads import Wanted, count, verification_page
-from app.capture.verification.rules import State, everything, state_of, ticked
+from app.capture.verification.rules import State, everything, is_verified, is_wanted, state_of, ticked
 from app.foundation import paging
 from app.foundation.errors import Invalid, NotAllowed
 from app.people.access import Actor, Grant
 from app.people.permissions import Role
 from app.reports.kept import KeptCounts
 from app.reports.reads import verification_counted
+from app.studies.definition import Study
 from tests.capture.records import consented
 from tests.capture.test_locks import PAIN, WHERE, Trial
 from tests.factories import NOW, person, site
@@ -349,3 +352,90 @@ def test_a_page_is_one_statement(trial: Trial):
     event.listen(bind, "before_cursor_execute", lambda _c, _u, statement, *_: said.append(statement))
     assert len(listed(trial)) == 2
     assert len(said) == 1
+
+
+# What the study has verified
+
+
+def having(trial: Trial, *named: dict[str, Any], rule: str = "named") -> None:
+    """From now on the study has only these verified."""
+    told = {"verification": rule, "to_verify": list(named)}
+    whole = trial.study.definition.model_dump(mode="json")
+    changed = Study.model_validate({**whole, "oversight": told})
+    trial.study = replace(trial.study, definition=changed)
+
+
+NRS: Any = {"instrument": "pain", "items": ["pain_nrs"], "visits": ["week18"]}
+
+
+@pytest.mark.requirement("E6-9")
+def test_only_what_the_study_names_is_to_be_verified(trial: Trial):
+    having(trial, NRS)
+    trial.save()
+    trial.save(visit="baseline")
+    assert names(trial, standing=True) == [("M-001", "week18", "pain", State.UNVERIFIED)]
+    (line,) = listed(trial, standing=True)
+    assert (line.answers, line.verified) == (1, 0), "one of two answers"
+    trial.verify(["pain_days"])
+    assert names(trial, standing=True) == [("M-001", "week18", "pain", State.UNVERIFIED)]
+    entry = trial.verify(["pain_nrs"])
+    assert (entry.verification, entry.verified_at) == (State.VERIFIED, NOW)
+    trial.save({**PAIN, "pain_days": 7}, 1, why="Misread")
+    assert names(trial, standing=True) == [], "what was not to be compared has changed"
+    trial.save({**PAIN, "pain_nrs": 8}, 2, why="Misread")
+    assert names(trial, standing=True) == [("M-001", "week18", "pain", State.CHANGED)]
+
+
+def test_of_a_study_that_has_nothing_verified_nothing_waits(trial: Trial):
+    having(trial, rule="none")
+    trial.save()
+    assert names(trial) == []
+    assert count(trial.session, trial.study, now=NOW).in_all().total == 0
+    entry = trial.verify(ALL)
+    assert (entry.verification, entry.verified_at) == (None, None)
+    assert is_verified(entry, "pain_nrs"), "whoever compares it all the same can say so"
+
+
+@pytest.mark.parametrize(
+    ("item", "wanted", "yes"),
+    [("a", None, True), ("a", {"a"}, True), ("b", {"a"}, False), ("g[2].a", {"a"}, True), ("a[2].b", {"a"}, False)],
+)
+def test_of_a_row_the_item_decides(item: str, wanted: Any, yes: bool):
+    assert is_wanted(item, wanted) is yes
+
+
+def test_all_that_is_asked_is_all_of_it_and_what_was_verified_beside_it_stays(trial: Trial):
+    trial.save()
+    entry = entry_of(trial.session, trial.id, **WHERE)
+    assert entry is not None
+    assert everything(entry, {"pain_nrs"}) == ["pain_nrs"]
+    assert ticked(entry, ["pain_nrs"], ALL, {"pain_nrs"}) == ["pain_nrs"]
+    entry = trial.verify(["pain_days"])
+    assert sorted(everything(entry, {"pain_nrs"})) == ["pain_days", "pain_nrs"]
+
+
+@pytest.mark.requirement("CON-10", "E6-9")
+def test_an_amendment_puts_every_entry_where_it_stands_now(trial: Trial):
+    trial.save()
+    trial.save(visit="baseline")
+    trial.save(participant=trial.other)
+    trial.verify(["pain_nrs"])
+    before, log = trial.study.definition, trial.log("entry.")
+    having(trial, NRS)
+    follow_study(trial.session, trial.study, before, [trial.id])
+    assert stands_now(trial) == {("M-001", "week18"): ("verified", NOW), ("M-001", "baseline"): (None, None)} | {
+        ("M-002", "week18"): ("unverified", None)
+    }, "the other one follows in their turn"
+    narrow = trial.study.definition
+    trial.study = replace(trial.study, definition=before)
+    follow_study(trial.session, trial.study, narrow, [trial.id])
+    assert stands_now(trial) == dict.fromkeys(
+        [("M-001", "week18"), ("M-001", "baseline"), ("M-002", "week18")], ("unverified", None)
+    )
+    assert trial.log("entry.") == log, "nobody verified anything"
+
+
+def stands_now(trial: Trial) -> dict[tuple[str, str], tuple[Any, Any]]:
+    columns = (PARTICIPANT.c.code, ENTRY.c.visit, ENTRY.c.verification, ENTRY.c.verified_at)
+    rows = trial.session.execute(select(*columns).join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id))
+    return {(row[0], row[1]): (row[2], row[3]) for row in rows}

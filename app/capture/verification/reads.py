@@ -15,7 +15,7 @@ from app.capture.locks.reads import LOCK
 from app.capture.locks.rules import Kind
 from app.capture.reads import ENTRY, PARTICIPANT, QUERY, SITE
 from app.capture.rules import form_name
-from app.capture.verification.rules import CHANGED, Counted, Entries, Place, State
+from app.capture.verification.rules import CHANGED, Counted, Entries, Place, State, is_wanted
 from app.foundation import paging
 from app.foundation.errors import FieldProblem, Invalid
 from app.people.access import Actor, require, sites_for
@@ -41,8 +41,9 @@ class Wanted:
 class Line:
     """One entry, and what is verified of it.
 
-    Of `answers` answers so many are `verified`; `changed` were verified, and have changed or gone since. `after` is
-    where the list goes on behind it. `is_locked`: nobody can verify it until somebody unlocks it.
+    Of `answers` answers that are to be verified so many are `verified`; `changed` were verified, and have changed or
+    gone since. `after` is where the list goes on behind it. `is_locked`: nobody can verify it until somebody unlocks
+    it.
     """
 
     id: int
@@ -138,7 +139,7 @@ def verification_page(
         statement = _ordered(select(rows), rows.c, backwards).limit(size + 1)
     found = session.execute(statement).mappings().all()
     page = paging.page_of(found, size, _key_of, cursor=cursor, backwards=backwards)
-    return page.made(_line)
+    return page.made(lambda row: _line(study.at(row["site_id"]), row))
 
 
 def count(session: Session, study: StudyInUse, *, now: datetime) -> Counted:
@@ -207,8 +208,10 @@ def _place(cursor: str) -> tuple[tuple[str, int, int], bool]:
     return (state, participant_id, number), backwards
 
 
-def _line(row: Any) -> Line:
-    answered, said = cells_of(json.loads(row["values"])), json.loads(row["verified"])
+def _line(study: StudyInUse, row: Any) -> Line:
+    wanted = study.definition.items_to_verify(row["visit"], row["instrument"])
+    answered = [item for item in cells_of(json.loads(row["values"])) if is_wanted(item, wanted)]
+    said = {item: each for item, each in json.loads(row["verified"]).items() if is_wanted(item, wanted)}
     kept = {name: row[name] for name in Line.__dataclass_fields__ if name in row and name != "verified"}
     return Line(
         **{
