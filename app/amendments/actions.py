@@ -29,7 +29,7 @@ from app.capture.locks.reads import covered
 from app.capture.verification.actions import follow_study
 from app.foundation import clock
 from app.foundation.database import Database, table_of
-from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
+from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused, RefusedInParts
 from app.foundation.words import text_problems
 from app.people.access import Actor, require
 from app.people.permissions import Permission
@@ -116,9 +116,9 @@ def _refuse_differences(
     standing = standing_risks(session, study, against) if against and not never else []
     if never and not session.execute(select(STUDY.c.last_participant).where(STUDY.c.id == study.id)).scalar():
         never = []
-    reason = rules.why_not_differences(never, standing, blinded=by.blinded)
-    if reason is not None:
-        raise Refused(reason, **where)
+    said = rules.why_not_differences(never, standing, blinded=by.blinded)
+    if said is not None:
+        raise RefusedInParts(said, **where)
 
 
 def _plan_one(

@@ -11,7 +11,7 @@ from typing import Any
 
 from app.foundation.words import day_in_words
 from app.studies.definition import Instrument, Item, ItemType, Part, Study, StudyFile, Visit
-from app.studies.rules.changes import Ours, became, compared, shown
+from app.studies.rules.changes import Ours, became, compared, shown, told
 
 
 class Concern(StrEnum):
@@ -91,7 +91,7 @@ class Difference:
 
     def told(self, tell: Callable[[str], str]) -> str:
         """The sentence in another language, which `tell` knows for what is ours in it."""
-        return "".join(tell(str(part)) if isinstance(part, Ours) else part for part in self.said)
+        return told(self.said, tell)
 
     @property
     def closed(self) -> bool:
