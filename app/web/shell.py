@@ -49,6 +49,7 @@ DONE = {
     "cancelled": "Cancelled. The visit stays due, and can be booked again.",
     "no_show": "Recorded that nobody came. The visit stays due, and can be booked again.",
     "scan_verified": "The scan is verified.",
+    "copy_handed_out": "It is recorded that the participant has their copy on paper.",
     "copy_mailed": "The copy is on its way to the participant.",
     "link_mailed": "The link is on its way to the participant.",
     "link_ended": "The link was taken back. It opens nothing any more.",
