@@ -162,8 +162,9 @@ def deliver(database: Database, mail: OutboxMail, channels: Mapping[str, Channel
                     return Dropped("The questions are answered, or not asked any more.")
                 if goes.address is None:
                     # A copy that lacks an address waits for somebody who finds one, or hands it out.
-                    lacks = mail.consent_id is not None and goes.reason in COPY_LACKS
-                    return Undelivered(goes.reason, for_good=True) if lacks else Dropped(goes.reason)
+                    if mail.consent_id is not None and goes.reason in COPY_LACKS:
+                        return Undelivered(goes.reason, for_good=True)
+                    return Dropped(goes.reason)
                 if goes.waits_until is not None:
                     return Held(goes.waits_until)
                 if mail.consent_id is not None:

@@ -489,6 +489,21 @@ def reveal_signed(
     return signed_under(session, consent)
 
 
+def show_own_copy(
+    session: Session, study: StudyInUse, participant: Participant, consent: Consent, *, by: Actor, now: datetime
+) -> tuple[str | None, str | None]:
+    """What stands under a consent, for the copy that the participant takes by the link they signed it by: the name and
+    the strokes, None once erased. It is written down; whoever calls this has asked who they are.
+    """
+    subject = f"consent/{consent.document_version}"
+    where = {"action": "consent.take_copy", "subject": f"{participant.code}/{subject}"}
+    require(by, Permission.CONSENT_RECORD, site_id=participant.site_id, **where)
+    if consent.participant_id != participant.id or by.via != "link":
+        raise NotFound
+    record(session, study.code, [Change("consent.copy_taken", participant.code, subject)], by=by, now=now)
+    return signed_under(session, consent)
+
+
 def signed_under(session: Session, consent: Consent) -> tuple[str | None, str | None]:
     """The name and the strokes under a consent, shown to nobody: for the copy that goes to who signed it."""
     opened = open_for(session, consent.participant_id, consent.participant_signature, PURPOSE)

@@ -80,6 +80,7 @@ DONE: Mapping[str, str] = {
     "coding.outdated": "Code outdated: the text changed",
     "coding.reconciled": "Codes reconciled",
     "consent.copy_handed_out": "Copy of the consent handed out",
+    "consent.copy_taken": "Copy of the consent taken by link",
     "consent.copy_mailed": "Copy of the consent mailed",
     "consent.countersigned": "Consent countersigned",
     "consent.option_restored": "Optional consent recorded as taken back by mistake",
