@@ -1,7 +1,7 @@
 """What is to be verified: where an entry stands, who sees it in the list, in which order, and how many there are."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,7 +24,7 @@ from app.reports.reads import verification_counted
 from app.studies.definition import Study
 from tests.capture.records import consented
 from tests.capture.test_locks import PAIN, WHERE, Trial
-from tests.factories import NOW, person, site
+from tests.factories import MINI, NOW, definition, person, site
 
 ALL: list[str] = ["pain_nrs", "pain_days"]
 OTHER: Any = {**WHERE, "instrument": "disability"}
@@ -215,13 +215,28 @@ def test_a_query_and_a_lock_are_said_and_freezing_is_not_in_the_way(trial: Trial
 
 def test_what_is_withdrawn_from_use_is_not_verified(trial: Trial, monkeypatch: Any):
     trial.save()
+    trial.save(participant=trial.other)
     level = "visits"
     monkeypatch.setattr("app.capture.in_use.levels_that_stop_use", lambda _: [level])
     row = update(PARTICIPANT).where(PARTICIPANT.c.id == trial.id)
     trial.session.execute(row.values(withdrawal_level=level, withdrawn_on=NOW.date()))
     trial.session.execute(update(VISIT).values(status="held", held_on=NOW.date()))
+    assert [each.participant for each in listed(trial)] == ["M-002"]
+    assert count(trial.session, trial.study, now=NOW).in_all().total == 1
+    error = {"in_error_at": NOW, "in_error_by": "x", "in_error_why": "Of somebody else"}
+    trial.session.execute(update(ENTRY).values(**error))
+    assert count(trial.session, trial.study, now=NOW).entries == (), "each is taken away once, for whatever reasons"
+
+
+def test_what_waits_for_its_second_entry_is_not_counted_and_what_is_settled_is(session: Session):
+    trial = Trial(session)
+    form = [{**each, "double_entry": each["code"] == "pain"} for each in cast("list[Any]", MINI["instruments"])]
+    trial.study = replace(trial.study, definition=definition(instruments=form))
+    trial.save()
     assert listed(trial) == []
-    assert count(trial.session, trial.study, now=NOW).in_all().total == 0
+    assert count(session, trial.study, now=NOW).in_all().total == 0
+    session.execute(text("UPDATE entry_pair SET state = 'agreed'"))
+    assert len(listed(trial)) == count(session, trial.study, now=NOW).in_all().total == 1
 
 
 def test_the_list_is_of_my_sites_alone_and_narrowed_by_what_i_ask(trial: Trial):

@@ -1,11 +1,11 @@
-"""copies of a consent that were handed out on paper, and those that could not go by mail"""
+"""copies of a consent that were handed out on paper or could not go by mail, and entries in error by themselves"""
 
 import sqlalchemy as sa
 from alembic import op
 
 from app.foundation.database import Instant
 
-revision = "copies_handed_out"
+revision = "copies_and_errors"
 down_revision = "questionnaires"
 branch_labels = None
 depends_on = None
@@ -22,6 +22,8 @@ def upgrade() -> None:
         sqlite_where=failed,
         postgresql_where=failed,
     )
+    in_error = sa.text("in_error_at IS NOT NULL")
+    op.create_index("ix_entry_in_error", "entry", ["study_id", "id"], sqlite_where=in_error, postgresql_where=in_error)
     # Whoever asked for their copy where no address was known has no message so far that says so.
     op.execute(
         "INSERT INTO outbox_mail (key, to_address, subject, body, queued_at, not_before, attempts, channel, study_id, "
