@@ -16,6 +16,7 @@ from sqlmodel import Session
 from app.amendments.actions import carry_out_due
 from app.capture.questionnaires import actions as questionnaires
 from app.capture.questionnaires.reads import answered_since
+from app.consent.rules import COPY_LACKS
 from app.exports.running import make_waiting
 from app.foundation import clock
 from app.foundation.database import Database, table_of
@@ -160,6 +161,9 @@ def deliver(database: Database, mail: OutboxMail, channels: Mapping[str, Channel
                 if mail.link_id is not None and answered_since(session, study, mail.link_id):
                     return Dropped("The questions are answered, or not asked any more.")
                 if goes.address is None:
+                    # A copy that lacks an address waits for somebody who finds one, or hands it out.
+                    if mail.consent_id is not None and goes.reason in COPY_LACKS:
+                        return Undelivered(goes.reason, for_good=True)
                     return Dropped(goes.reason)
                 if goes.waits_until is not None:
                     return Held(goes.waits_until)

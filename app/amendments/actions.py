@@ -26,9 +26,10 @@ from app.amendments.reads import (
 from app.amendments.status import OPEN, State
 from app.audit.actions import Change, record, recorded_together
 from app.capture.locks.reads import covered
+from app.capture.verification.actions import follow_study
 from app.foundation import clock
 from app.foundation.database import Database, table_of
-from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
+from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused, RefusedInParts
 from app.foundation.words import text_problems
 from app.people.access import Actor, require
 from app.people.permissions import Permission
@@ -115,9 +116,9 @@ def _refuse_differences(
     standing = standing_risks(session, study, against) if against and not never else []
     if never and not session.execute(select(STUDY.c.last_participant).where(STUDY.c.id == study.id)).scalar():
         never = []
-    reason = rules.why_not_differences(never, standing, blinded=by.blinded)
-    if reason is not None:
-        raise Refused(reason, **where)
+    said = rules.why_not_differences(never, standing, blinded=by.blinded)
+    if said is not None:
+        raise RefusedInParts(said, **where)
 
 
 def _plan_one(
@@ -228,6 +229,7 @@ def carry_on(
     old = definition(session, held.from_version_id)
     new = StudyInUse(study.id, study.code, held.version_id, definition(session, held.version_id))
     people = people_after(session, study, held.site_id, held.moved_to, limit=limit)
+    follow_study(session, new, old, [each.id for each in people])
     with recorded_together(session):
         outcome = replan(
             session,

@@ -1,6 +1,6 @@
 """What is true of an amendment? Whether a site may go over to a version, and what an entry becomes under it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -11,6 +11,7 @@ from app.foundation.errors import FieldProblem
 from app.foundation.words import day_in_words, text_problems
 from app.studies.definition import Instrument, ItemType
 from app.studies.rules import Difference
+from app.studies.rules.changes import Ours
 
 SETTLES = timedelta(seconds=20)
 """After a version is in force at a site, changes that began before under the old one may still be under way. Visits
@@ -60,24 +61,28 @@ def why_not_cancel(state: State) -> str | None:
 
 def why_not_differences(
     forbidden: Sequence[Difference], standing: Sequence[Difference], *, blinded: bool
-) -> str | None:
-    """Why these differences cannot be applied to a study with participants, or None.
+) -> tuple[str, ...] | None:
+    """Why these differences cannot be applied to a study with participants, in parts of which those that are `Ours` are
+    told in the reader's language; or None.
 
     `forbidden` never can; `standing` are those that answers which were given stand against.
     """
 
-    def said(found: Iterable[Difference]) -> str:
-        listed = [(each.for_blinded() if blinded else each).text for each in found]
-        more = [f"And {len(listed) - MOST_SAID} more."] if len(listed) > MOST_SAID else []
-        return " ".join([*listed[:MOST_SAID], *more])
+    def said(found: Sequence[Difference]) -> Iterator[str]:
+        for each in found[:MOST_SAID]:
+            yield from (each.for_blinded() if blinded else each).said
+            yield " "
+        if len(found) > MOST_SAID:
+            yield from (Ours(f"And {len(found) - MOST_SAID} more."), " ")
 
     if forbidden:
-        return f"{said(forbidden)} {forbidden[0].why_not}"
+        return (*said(forbidden), Ours(forbidden[0].why_not or ""))
     if standing:
-        return (
-            f"{said(standing)} Such answers were given already, and would no longer be what the form asks. Keep the "
-            "item as it is, and add one with another code."
+        reason = Ours(
+            "Such answers were given already, and would no longer be what the form asks. Keep the item as it is, and "
+            "add one with another code."
         )
+        return (*said(standing), reason)
     return None
 
 

@@ -301,7 +301,7 @@ class SignatureReply(Reply):
 
 class CopyReply(Reply):
     """The participant's copy of a consent by mail. `state`: none, waiting, sent, failed (given up), dropped (no longer
-    to be sent).
+    to be sent). `handed_out_at`: they were given it on paper.
 
     `asked` says that they asked for it when they signed; `message` is the latest one, of which `/messages` tells.
     `why_not` is why none can be sent now, null where one can.
@@ -317,6 +317,8 @@ class CopyReply(Reply):
                 "queued_at": "2026-03-04T09:26:53.589793Z",
                 "sent_at": "2026-03-04T09:27:20.589793Z",
                 "last_error": "451 Try again later",
+                "handed_out_at": None,
+                "handed_out_by": None,
                 "why_not": rules.NO_ADDRESS,
             }
         },
@@ -329,6 +331,8 @@ class CopyReply(Reply):
     queued_at: datetime | None
     sent_at: datetime | None
     last_error: str | None
+    handed_out_at: datetime | None
+    handed_out_by: str | None
     why_not: str | None
 
 
@@ -476,6 +480,18 @@ def mail_consent_copy(here: ApiChange, code: str, consent_id: Number) -> Respons
     return here.answer(_copy(here, found, consent_id).model_dump(mode="json"))
 
 
+@router.post(
+    "/participants/{code}/consents/{consent_id}/copy/handed-out",
+    name="api.hand_out_consent_copy",
+    response_model=CopyReply,
+)
+def hand_out_consent_copy(here: ApiChange, code: str, consent_id: Number) -> Response:
+    """Record that the participant was given their copy of a complete consent on paper; the same again is no change."""
+    found = _participant(here, code, Permission.IDENTITY_READ, "consent.hand_out_copy")
+    actions.hand_out_copy(here.session, here.the_study, found, consent_id, by=here.actor, now=here.now)
+    return here.answer(_copy(here, found, consent_id).model_dump(mode="json"))
+
+
 def _copy(here: Here, participant: Participant, consent_id: int) -> CopyReply:
     consent = next((each for each in _consents(here, participant) if each.id == consent_id), None)
     if consent is None:
@@ -490,6 +506,8 @@ def _copy(here: Here, participant: Participant, consent_id: int) -> CopyReply:
         queued_at=sent.queued_at if sent else None,
         sent_at=sent.sent_at if sent else None,
         last_error=sent.last_error if sent else None,
+        handed_out_at=consent.copy_given_at,
+        handed_out_by=consent.copy_given_by,
         why_not=may_not
         or reads.why_not_mail_copy(
             here.session,

@@ -528,7 +528,8 @@ def mark_in_error(
 
 
 class VerificationBody(Body):
-    """Which answers agree with their source; without any list all of them. Others are not verified (any more)."""
+    """Which answers agree with their source; without any list all that the study has verified. Others are not verified
+    (any more)."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"example": {"items": ["pain_intensity"], "version": 2}}
@@ -567,7 +568,8 @@ def verify_entry(
     items = asked.items
     if items is None:
         state = reads.entry_of(here.session, found.id, visit, instrument, repeat)
-        items = everything(state) if state else []
+        wanted = here.the_study.definition.items_to_verify(visit, instrument)
+        items = everything(state, wanted) if state else []
     state = verify_items(
         here.session,
         here.the_study,

@@ -48,7 +48,8 @@ FIGURES: dict[str, Any] = {
 
 
 class ToVerifyReply(Reply):
-    """One entry with answers. Of `answers` so many are `verified`; `changed` were, and have changed or gone since."""
+    """One entry with answers that are to be verified. Of `answers` so many are `verified`; `changed` were, and have
+    changed or gone since."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": EXAMPLE})
 
@@ -116,8 +117,8 @@ def verification(
 ) -> PageOf[ToVerifyReply]:
     """Entries with answers at your sites: what has changed since it was verified first, then what never was.
 
-    `to_verify` are both of these. Those in error are left out, those withdrawn from use, and those that wait for
-    their second entry.
+    Where the study names what is compared with its source, only that counts. `to_verify` are both of these. Those in
+    error are left out, those withdrawn from use, and those that wait for their second entry.
     """
     require(here.actor, Permission.ENTRY_READ)
     wanted = Wanted(

@@ -90,6 +90,8 @@ ACTS: Mapping[str, str] = {
     "screening.answered": "Screening answered",
     "consent.recorded": "Consent recorded",
     "consent.countersigned": "Consent countersigned",
+    "consent.copy_handed_out": "Copy of the consent handed out",
+    "consent.copy_taken": "Copy of the consent taken by link",
     "consent.copy_mailed": "Copy of the consent mailed",
     "consent.scan_kept": "Scan of a consent kept",
     "consent.scan_verified": "Scan of a consent verified",

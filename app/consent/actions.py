@@ -443,6 +443,33 @@ def mail_copy(
     return queued
 
 
+def hand_out_copy(
+    session: Session, study: StudyInUse, participant: Participant, consent_id: int, *, by: Actor, now: datetime
+) -> Consent:
+    """Record that the participant was given their copy of a consent on paper: then none that could not go waits.
+
+    Handed out once; the same again changes nothing.
+    """
+    consent = _one_of(session, participant, consent_id)
+    subject = f"consent/{consent.document_version}"
+    where = {"action": "consent.hand_out_copy", "subject": f"{participant.code}/{subject}"}
+    require(by, Permission.IDENTITY_READ, site_id=participant.site_id, **where)
+    if participant.study_id != study.id:
+        raise NotFound
+    held(session, consent.participant_id)
+    consent = _one_of(session, participant, consent_id)  # as it is now that nobody else changes it
+    if consent.copy_given_at is not None:
+        return consent
+    countersigners = study.at(participant.site_id).definition.consent.countersigned_by
+    if reason := rules.why_not_hand_out_copy(consent, countersigners=countersigners):
+        raise Refused(reason, **where)
+    given = {"copy_given_at": now, "copy_given_by": by.username}
+    session.execute(update(CONSENT).where(CONSENT.c.id == consent.id).values(**given))
+    _drop_failed(session, consent_id, "The copy was handed out on paper since.")
+    record(session, study.code, [Change("consent.copy_handed_out", participant.code, subject)], by=by, now=now)
+    return _one_of(session, participant, consent_id)
+
+
 def reveal_signature(
     session: Session, study: StudyInUse, participant: Participant, consent_id: int, *, by: Actor, now: datetime
 ) -> str | None:
@@ -462,6 +489,21 @@ def reveal_signed(
     return signed_under(session, consent)
 
 
+def show_own_copy(
+    session: Session, study: StudyInUse, participant: Participant, consent: Consent, *, by: Actor, now: datetime
+) -> tuple[str | None, str | None]:
+    """What stands under a consent, for the copy that the participant takes by the link they signed it by: the name and
+    the strokes, None once erased. It is written down; whoever calls this has asked who they are.
+    """
+    subject = f"consent/{consent.document_version}"
+    where = {"action": "consent.take_copy", "subject": f"{participant.code}/{subject}"}
+    require(by, Permission.CONSENT_RECORD, site_id=participant.site_id, **where)
+    if consent.participant_id != participant.id or by.via != "link":
+        raise NotFound
+    record(session, study.code, [Change("consent.copy_taken", participant.code, subject)], by=by, now=now)
+    return signed_under(session, consent)
+
+
 def signed_under(session: Session, consent: Consent) -> tuple[str | None, str | None]:
     """The name and the strokes under a consent, shown to nobody: for the copy that goes to who signed it."""
     opened = open_for(session, consent.participant_id, consent.participant_signature, PURPOSE)
@@ -474,23 +516,46 @@ def signed_under(session: Session, consent: Consent) -> tuple[str | None, str | 
 def _mail_copy_asked(
     session: Session, study: StudyInUse, participant: Participant, consent: Consent, *, by: Actor, now: datetime
 ) -> None:
-    """Queue the copy that whoever signed asked for, once every signature is there; the page says where it cannot go."""
+    """Queue the copy that whoever signed asked for, once every signature is there.
+
+    Where it cannot go, and somebody can do something about it, it stands among what could not be sent.
+    """
     if not consent.copy_asked or not rules.is_signed_by_all(consent, study.definition.consent.countersigned_by):
         return
     standing = held(session, consent.participant_id)
     level = standing.withdrawal_level
-    if why_not_mail_copy(session, study, consent, status=standing.status, level=level) is None:
+    reason = why_not_mail_copy(session, study, consent, status=standing.status, level=level)
+    if reason is None:
         _queue_copy(session, study, participant, consent, by=by, now=now)
+    elif reason in rules.COPY_LACKS:
+        key = _copy_in_outbox(session, study, participant, consent, now=now)
+        failed = {"ended_at": now, "ended_as": "failed", "last_error": reason}
+        session.execute(update(MAIL).where(MAIL.c.key == key).values(**failed))
 
 
 def _queue_copy(
     session: Session, study: StudyInUse, participant: Participant, consent: Consent, *, by: Actor, now: datetime
 ) -> None:
     """Put one copy into the outbox. Of two who do so at once one waits for the other, who holds the participant."""
+    _drop_failed(session, consent.id, "Another copy was asked for since.")
+    _copy_in_outbox(session, study, participant, consent, now=now)
+    change = Change("consent.copy_mailed", participant.code, f"consent/{consent.document_version}")
+    record(session, study.code, [change], by=by, now=now)
+
+
+def _drop_failed(session: Session, consent_id: int | None, why: str) -> None:
+    """Nobody has to send those copies any more that were given up."""
+    given_up = update(MAIL).where(MAIL.c.consent_id == consent_id, MAIL.c.ended_as == "failed")
+    session.execute(given_up.values(ended_as="dropped", last_error=why))
+
+
+def _copy_in_outbox(
+    session: Session, study: StudyInUse, participant: Participant, consent: Consent, *, now: datetime
+) -> str:
+    """The message with a copy, as it stands in the outbox; its key."""
     earlier = select(MAIL.c.id).where(MAIL.c.consent_id == consent.id)
     count = session.execute(select(func.count()).select_from(earlier.subquery())).scalar_one()
-    given_up = update(MAIL).where(MAIL.c.consent_id == consent.id, MAIL.c.ended_as == "failed")
-    session.execute(given_up.values(ended_as="dropped", last_error="Another copy was asked for since."))
+    key = f"copy|{study.id}|{consent.id}|{count + 1}"  # stands in the mail itself: no study, and no code
     site = session.execute(select(SITE.c.name).where(SITE.c.id == participant.site_id)).scalar_one()
     about = About(
         study.id,
@@ -503,7 +568,7 @@ def _queue_copy(
     )
     queue(
         session,
-        key=f"copy|{study.id}|{consent.id}|{count + 1}",  # stands in the mail itself: no study, and no code
+        key=key,
         to_address="",
         subject="Your copy of what you signed",
         body=f"Here is your copy of what you signed on {day_in_words(consent.signed_on)}. Please keep it.\n\n"
@@ -512,8 +577,7 @@ def _queue_copy(
         about=about,
         language=consent.language,
     )
-    change = Change("consent.copy_mailed", participant.code, f"consent/{consent.document_version}")
-    record(session, study.code, [change], by=by, now=now)
+    return key
 
 
 def _one_of(session: Session, participant: Participant, consent_id: int) -> Consent:

@@ -70,6 +70,9 @@ class Consent(SQLModel, table=True):
     refused_why: str | None = Field(default=None, sa_type=Text)
     copy_asked: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     """Whether whoever signed asked for their copy by mail; it is queued once the consent is complete."""
+    copy_given_at: datetime | None = Field(default=None, sa_type=Instant)
+    copy_given_by: str | None = None
+    """Who handed the copy out on paper, and when."""
 
 
 class OptionTakenBack(SQLModel, table=True):

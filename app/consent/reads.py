@@ -24,6 +24,7 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    null,
     or_,
     select,
     true,
@@ -120,6 +121,7 @@ _COPY = (
     .order_by(MAIL.c.id.desc())
     .limit(1)
 )
+_NOTHING = cast(null(), String).label("undelivered")
 _STANDS = CONSENT.alias("stands")
 # Condition by condition as the index says it.
 _OF_THE_STUDY = (
@@ -150,6 +152,18 @@ _SCANS = _OF_THE_STUDY.where(
         files.FILE.c.purpose == SCAN_PURPOSE,
         files.FILE.c.sha256 == CONSENT.c.paper_sha256,
     ),
+)
+# From the few that failed, by their own index; of whoever is not in the study any more nobody goes after them.
+_COPIES = (
+    _OF_THE_STUDY.add_columns(MAIL.c.last_error.label("undelivered"))
+    .join(MAIL, MAIL.c.consent_id == CONSENT.c.id)
+    .where(
+        MAIL.c.study_id == bindparam("study_id", type_=Integer),
+        MAIL.c.consent_id.is_not(None),
+        MAIL.c.ended_as == written_out("failed"),
+        CONSENT.c.refused_at.is_(None),
+        PARTICIPANT.c.status.in_((Status.SCREENED, Status.CONSENTED, Status.RANDOMISED)),
+    )
 )
 _FIRST_WAITING = _UNSETTLED.where(PARTICIPANT.c.status == written_out(Status.SCREENED), CONSENT.c.refused_at.is_(None))
 _SET_RIGHT = _UNSETTLED.where(
@@ -299,7 +313,8 @@ class Unsettled:
 
     Refused: it is to be recorded again. Otherwise it waits for its countersignature: as the `first` of somebody who is
     screened; or signed once more for an optional consent, beside the one that stands. Or its scan waits (`scan`) for
-    the second person, who holds it against what was signed.
+    the second person, who holds it against what was signed. Or the participant's copy could not go by mail: that is
+    why (`undelivered`).
     """
 
     participant_id: int
@@ -311,22 +326,24 @@ class Unsettled:
     recorded_by: str
     refused_at: datetime | None
     refused_by: str | None
+    undelivered: str | None = None
     first: bool = False
     scan: bool = False
 
 
 def unsettled(session: Session, study: StudyInUse, *, by: Actor, since: datetime, most: int) -> list[Unsettled]:
-    """Consents at the person's sites that wait for something: as many of the `first`, of the scans, and of the others,
-    the longest first. Of the refused, those refused since then, of people in the study, after which nothing was
-    recorded.
+    """Consents at the person's sites that wait for something: as many of the `first`, of the scans, of the copies that
+    could not go, and of the others, the longest first. Of the refused, those refused since then, of people in the
+    study, after which nothing was recorded.
     """
     wanted = {"study_id": study.id, "since": since, "most": most}
     parts = [
         select(*each.where(at_their_sites(by)).subquery().c, first.label("first"), scan.label("scan"))
         for each, first, scan in (
-            (_FIRST_WAITING, true(), false()),
-            (_SET_RIGHT, false(), false()),
-            (_SCANS, false(), true()),
+            (_FIRST_WAITING.add_columns(_NOTHING), true(), false()),
+            (_SET_RIGHT.add_columns(_NOTHING), false(), false()),
+            (_SCANS.add_columns(_NOTHING), false(), true()),
+            (_COPIES, false(), false()),
         )
     ]
     return sorted((Unsettled(*row) for row in session.execute(union_all(*parts), wanted)), key=lambda each: each.id)

@@ -315,6 +315,8 @@ NO_ADDRESS = "No mail address of this participant is known. Add it to the person
 LARGEST_COPY = 7_000_000
 """Bytes of files that go with one mail: a third more on the way, and many servers take no mail over ten megabytes."""
 TOO_LARGE = "The copy is too large to go by mail. Print it instead, or hand over the file."
+COPY_LACKS = (NO_ADDRESS, TOO_LARGE)
+"""What hinders a copy by mail that somebody at the site can mend, or hand it out on paper instead."""
 
 
 def is_signed_by_all(consent: Given, countersigners: Sequence[str]) -> bool:
@@ -339,6 +341,15 @@ def why_not_mail_copy(
     if status is Status.DIED:
         return "This participant has died. Nothing is sent to them."
     return why_not_contact(level) or (TOO_LARGE if scan > LARGEST_COPY else None)
+
+
+def why_not_hand_out_copy(consent: Given, *, countersigners: Sequence[str]) -> str | None:
+    """Why nobody can say that a copy of this consent was handed out on paper, or None."""
+    if consent.refused_at is not None:
+        return "This consent was refused and counts as none, so no copy of it is handed out."
+    if not is_signed_by_all(consent, countersigners):
+        return "This consent is not countersigned. Countersign it first, so that the copy has both signatures."
+    return None
 
 
 def why_not_verify_scan(

@@ -28,6 +28,23 @@ class NotAllowed(Problem):
 class Refused(Problem):
     """The state of the trial forbids it; the reason says what to do next. 409."""
 
+    @property
+    def said(self) -> tuple[str, ...]:
+        """The reason in parts, where some are told in the reader's language and others stand so in a study."""
+        return (self.reason,)
+
+
+class RefusedInParts(Refused):
+    """A refusal that is made of words of ours and of words of a study: each part is told by itself."""
+
+    def __init__(self, said: tuple[str, ...], *, action: str = "", subject: str = "") -> None:
+        super().__init__("".join(said), action=action, subject=subject)
+        self._said = said
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        return self._said
+
 
 class Conflict(Problem):
     """Somebody saved first; nothing was overwritten. 409, or 412 over REST."""

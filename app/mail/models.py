@@ -7,6 +7,9 @@ from sqlmodel import Field, SQLModel
 
 from app.foundation.database import Instant
 
+COPY_FAILED = "consent_id IS NOT NULL AND ended_as = 'failed'"
+"""Copies of consents that could not go: few, however many messages there are."""
+
 
 class OutboxMail(SQLModel, table=True):
     """One message waiting or sent. `key` makes queueing it twice the same as once. It never names an arm or a person.
@@ -28,6 +31,13 @@ class OutboxMail(SQLModel, table=True):
             "id",
             sqlite_where=text("consent_id IS NOT NULL"),
             postgresql_where=text("consent_id IS NOT NULL"),
+        ),
+        Index(
+            "ix_outbox_mail_copy_failed",
+            "study_id",
+            "consent_id",
+            sqlite_where=text(COPY_FAILED),
+            postgresql_where=text(COPY_FAILED),
         ),
         Index(
             "ix_outbox_mail_link",

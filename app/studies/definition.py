@@ -5,7 +5,7 @@ parts fit together is asked of `app.studies.rules.problems`, which lists every e
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
@@ -804,8 +804,16 @@ class Safety(Part):
     )
 
 
+class ToVerify(Part):
+    """One form whose answers are compared with their source: all of it or some items, at every visit or at some."""
+
+    instrument: Code
+    items: tuple[Code, ...] = Field(default=(), description="None: every item of the form.")
+    visits: tuple[AnyCode, ...] = Field(default=(), description="None: every visit at which the form is filled in.")
+
+
 class Oversight(Part):
-    """How often somebody looks: nobody is asked to where nothing is said."""
+    """How often somebody looks, and at what: nobody is asked to look again where nothing is said."""
 
     log_review_days: int | None = Field(
         default=None, ge=1, le=400, description="Days after a review of the log until the next one is due."
@@ -813,6 +821,10 @@ class Oversight(Part):
     access_review_days: int | None = Field(
         default=None, ge=1, le=400, description="Days after a review of who may do what until the next one is due."
     )
+    verification: Literal["all", "named", "none"] = Field(
+        default="all", description="Which answers are compared with their source: named are those of to_verify alone."
+    )
+    to_verify: tuple[ToVerify, ...] = ()
 
 
 class GuessAnswer(Part):
@@ -1055,6 +1067,20 @@ class Study(StudyFile):
         if planned is None or form is None or instrument not in planned.instruments:
             return False
         return form.double_entry or instrument in planned.double_entry
+
+    def items_to_verify(self, visit: str, instrument: str) -> Collection[str] | None:
+        """The items of a form whose answers are compared with their source at this visit; None: all of them."""
+        if self.oversight.verification == "all":
+            return None
+        if self.oversight.verification == "none":
+            return frozenset()
+        found: set[str] = set()
+        for each in self.oversight.to_verify:
+            if each.instrument == instrument and (not each.visits or visit in each.visits):
+                if not each.items:
+                    return None
+                found.update(each.items)
+        return frozenset(found)
 
     @cached_property
     def has_double_entry(self) -> bool:

@@ -18,6 +18,7 @@ from app.studies.definition import Study
 from app.studies.in_use import StudyInUse
 from app.studies.rules import Concern, Topic
 from app.studies.rules.amending import forbidden
+from app.studies.rules.changes import told
 from app.web.pages import pages
 from app.web.places import Places, places_of, show_at, typed_day
 from app.web.shell import errors_of, status_of
@@ -268,7 +269,7 @@ def _effect_page(here: Here, later: str, *, problem: Invalid | Refused | None = 
         may_amend=may(here.actor, Permission.STUDY_AMEND),
         chosen=list(here.form.get("sites", ())) or ([place.site.code] if place else []),
         typed={name: here.value(name) for name in ("from_on", "why")},
-        refusal=problem.reason if isinstance(problem, Refused) else None,
+        refusal=told(problem.said, here.tell) if isinstance(problem, Refused) else None,
         errors=errors_of(problem),
         **shown,
     )

@@ -615,6 +615,14 @@ def scan(here: LoggedPageInStudy, code: str, consent_id: int) -> Response:
     return Response(data, media_type=media_type, headers=kept_as(name))
 
 
+@router.post("/{study}/participants/{code}/consents/{consent_id}/copy/handed-out", name="consent.hand_out_copy")
+def hand_out_copy(here: ChangeInStudy, code: str, consent_id: int) -> Response:
+    """Record that the participant was given their copy on paper."""
+    participant = _participant(here, code, Permission.IDENTITY_READ, "consent.hand_out_copy")
+    actions.hand_out_copy(here.session, here.the_study, participant, consent_id, by=here.actor, now=here.now)
+    return here.redirect(f"{_url(here, participant)}/consents/{consent_id}", done="copy_handed_out")
+
+
 @router.post("/{study}/participants/{code}/consents/{consent_id}/scan", name="consent.verify_scan")
 def verify_scan(here: ChangeInStudy, code: str, consent_id: int) -> Response:
     """Say that the scan is the signed paper: a second person who looked at both."""
@@ -651,6 +659,8 @@ def _consent_page(
         copy=reads.copy_of(here.session, consent_id),
         why_not_mail=why_not_mail,
         no_address=why_not_mail == rules.NO_ADDRESS,
+        why_not_hand_out=why_not(here.actor, Permission.IDENTITY_READ, site_id=participant.site_id)
+        or rules.why_not_hand_out_copy(consent, countersigners=here.the_study.definition.consent.countersigned_by),
         may_add=may(here.actor, Permission.IDENTITY_CHANGE, site_id=participant.site_id),
         changed=_changed(here, consents, consent),
         why_not_refuse=_why_not_refuse(here, participant, consents, consent),

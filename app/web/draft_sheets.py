@@ -856,7 +856,7 @@ def coding(_: Known) -> Sheet:
     )
 
 
-def notes(_: Known) -> Sheet:
+def notes(known: Known) -> Sheet:
     """How often somebody looks, what changed, where it all comes from, and what is still open."""
     change = (
         Asked("on", "Date", needed=True, hint="Or as much of it as is known, such as 2026-06"),
@@ -872,10 +872,30 @@ def notes(_: Known) -> Sheet:
         (
             Asked("oversight.log_review_days", "Days until the log is reviewed again", hint="None: nobody is asked."),
             Asked("oversight.access_review_days", "Days until access is reviewed again", hint="None: nobody is asked."),
+            Asked(
+                "oversight.verification",
+                "Answers that are compared with their source",
+                SELECT,
+                (("all", "All"), ("named", "Those that are named below"), ("none", "None")),
+                otherwise="all",
+            ),
             Asked("sources", "Sources", LINES, hint="One a line"),
             Asked("not_known", "What is not known yet", LINES, hint="One a line. Everybody reads it."),
         ),
         (
+            Rows(
+                "oversight.to_verify",
+                "To be compared with the source",
+                "Add a form",
+                (
+                    Asked("instrument", "Form", SELECT, known.instruments),
+                    Asked("items", "Items", LINES, hint="One code a line. None: all of the form."),
+                    Asked("visits", "At the visits", CODES, known.of("visits"), hint="None: at all of them."),
+                ),
+                {"instrument": known.instruments[0][0] if known.instruments else "form"},
+                is_table=True,
+                hint="Looked at while those that are named are compared.",
+            ),
             Rows(
                 "amendments",
                 "Amendments",

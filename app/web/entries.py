@@ -5,7 +5,7 @@ an older version sees both side by side.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -43,7 +43,7 @@ from app.capture.rules import (
 from app.capture.status import EntryStatus
 from app.capture.typed import MISSING, WHY, Typed, missing_code, parse_typed, typed_form
 from app.capture.verification.actions import verify_items
-from app.capture.verification.rules import everything, is_verified, ticked
+from app.capture.verification.rules import everything, is_verified, is_wanted, ticked
 from app.consent.reads import why_no_consent
 from app.dependencies import (
     LARGEST_UPLOAD,
@@ -175,6 +175,11 @@ class Spot:
     @property
     def visit_url(self) -> str:
         return visit_url(self.here, self.participant.code, self.planned.code)
+
+    @property
+    def to_verify(self) -> Collection[str] | None:
+        """The items of this form that the study has compared with their source at this visit; None: all of them."""
+        return self.here.the_study.definition.items_to_verify(self.planned.code, self.instrument.code)
 
     @property
     def may_save(self) -> bool:
@@ -825,15 +830,16 @@ def verify(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respo
         here.actor, Permission.ENTRY_VERIFY, site_id=spot.participant.site_id, action="entry.verify", subject=subject
     )
     items, left_out = list(here.form.get("item", ())), False
+    wanted = spot.to_verify
     if (entry := spot.entry) is not None:
-        every = everything(entry)
+        every = everything(entry, wanted)
         if here.value("which") == "everything":
             # What somebody has just put in question is not verified with the rest; what was verified before stays so.
             asked = {item for item, some in spot.threads.items() if any(not each["query"].is_closed for each in some)}
             items = [item for item in every if item not in asked or is_verified(entry, item)]
             left_out = len(items) < len(every)
         else:
-            items = ticked(entry, items, {row["code"] for section in _rows(spot) for row in section["items"]})
+            items = ticked(entry, items, {row["code"] for section in _rows(spot) for row in section["items"]}, wanted)
     try:
         verify_items(
             here.session,
@@ -1031,6 +1037,7 @@ def _record_page(spot: Spot, problem: Invalid | Conflict | Refused | None = None
         entry=spot.entry,
         rows=_rows(spot),
         may_verify=may_verify and spot.entry is not None and not spot.entry.is_in_error and not spot.is_locked,
+        to_verify=spot.to_verify,
         onwards=onwards(spot.here),
         # Taking it back is what a mark in error waits for; everything else waits for that.
         may_mark=spot.may_save and spot.entry is not None and spot.lock is None and not spot.is_second,
@@ -1177,6 +1184,7 @@ def _rows(spot: Spot) -> list[dict[str, Any]]:
     """What is saved, section by section: label, value in words, unit, why an unexpected value is right."""
     values = spot.entry.values if spot.entry else {}
     reasons = spot.entry.reasons if spot.entry else {}
+    named = spot.to_verify
     read = {code: value for code, value in values.items() if spot.instrument.item(code)}
     rows: dict[str, list[Item]] = {}
     for item in spot.instrument.asked(values):
@@ -1201,6 +1209,7 @@ def _rows(spot: Spot) -> list[dict[str, Any]]:
                     "is_score": item.type is ItemType.CALCULATED,
                     "verified": spot.entry.verified.get(item.code) if spot.entry else None,
                     "is_verified": spot.entry is not None and is_verified(spot.entry, item.code),
+                    "is_named": named is not None and is_wanted(item.code, named),
                 }
                 for item in (section.items if not section.repeats else rows.get(section.code or "", ()))
             ],

@@ -3,8 +3,9 @@
 import hmac
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
@@ -21,6 +22,7 @@ from app.capture.typed import MISSING, WHY, Typed, named, parse_typed
 from app.consent import actions as consents
 from app.consent import reads as consent_reads
 from app.consent import rules as consent_rules
+from app.consent.models import Consent
 from app.dependencies import (
     LARGEST_UPLOAD,
     ChangeInStudy,
@@ -43,7 +45,7 @@ from app.participants.identity import mail_address
 from app.participants.links import actions, reads, rules
 from app.participants.links.reads import Opened, born, known_link, link_of
 from app.participants.links.rules import Purpose
-from app.participants.models import Participant, ParticipantLink
+from app.participants.models import Participant
 from app.participants.reads import participant_by_code
 from app.participants.rules.personal import masked
 from app.participants.status import Status
@@ -55,6 +57,7 @@ from app.schedule.reminders import rules as reminders
 from app.schedule.reminders.reads import choice_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
+from app.signed_copy import signed_copy
 from app.studies.definition import Instrument
 from app.studies.reads import as_read
 from app.studies.rules.items import SEALED
@@ -79,12 +82,15 @@ from app.web.pages import pages
 from app.web.places import Places, places_of, show_at
 from app.web.shell import errors_of, status_of
 from app.web.sign_in import plain_viewer
+from app.web.tables import kept_as
 
 router = pages()
 
 GONE = "This link was used, or is too old. Ask your study site for a new one."
 CLOSED = "These questions cannot be answered at present."
 PROOF = "link proof"
+AGAIN = "again"  # in what is sent by a link that is done: the copy is asked for, and nothing is sent a second time
+NOT_BORN_SO = "This is not the date of birth that your study site has. Check day, month and year."
 BIRTHDAY = date(1980, 2, 29)  # how one is written is shown by it
 # Of one question a screen: which one, and where to. No item code has a hyphen.
 ITEM, GO, AT, END = "asked-item", "go-to", "at", "end"
@@ -285,7 +291,7 @@ def open_link(request: Request, token: str, session: Writing) -> Response:
     """What the participant is asked: the questions, or who they are before they read and sign."""
     opened = known_link(session, token)
     if opened is None or not rules.is_open(opened.link, clock.now()):
-        return _over_page(request, opened)
+        return _over_page(request, session, opened)
     here = _as_participant(request, session, opened, {})
     actions.open_link(session, opened, by=here.actor, now=here.now)
     if opened.link.purpose == Purpose.CONSENT:
@@ -299,8 +305,10 @@ def open_link(request: Request, token: str, session: Writing) -> Response:
 def send(request: Request, token: str, session: Writing, form: TypedForm, sent: SentFiles) -> Response:
     """Keep what the participant typed; what stands against it is said at the question."""
     opened = known_link(session, token)
+    if opened is not None and AGAIN in form and rules.shows_copy(opened.link, clock.now()):
+        return _copy_again(_as_participant(request, session, opened, form), opened, token)
     if opened is None or not rules.is_open(opened.link, clock.now()):
-        return _over_page(request, opened, sent=True)
+        return _over_page(request, session, opened, sent=True)
     here = _as_participant(request, session, opened, form)
     if opened.link.purpose == Purpose.CONSENT:
         return _sign(here, opened, token)
@@ -358,13 +366,13 @@ def _sign(here: Here, opened: Opened, token: str) -> Response:
     if not _proven(here, opened):
         try:
             known = actions.is_born_on(here.session, opened, here.value("born"), by=here.actor, now=here.now)
-            words = "This is not the date of birth that your study site has. Check day, month and year."
+            words = NOT_BORN_SO
         except Invalid as problem:
             known, words = False, problem.problems[0].message
         if not known:
             now = known_link(here.session, token)
             if now is None or not rules.is_open(now.link, here.now):
-                return _over_page(here.request, now)
+                return _over_page(here.request, here.session, now)
             return _born_page(here, opened, token, error=words, status=422)
         return _consent_page(here, opened, token)
     definition = opened.study.definition
@@ -397,7 +405,48 @@ def _sign(here: Here, opened: Opened, token: str) -> Response:
     except (Invalid, Refused) as problem:
         here.refuse(problem)
         return _consent_page(here, opened, token, problem=problem)
-    return _done_page(here.request, opened.link, copy_asked=here.value("copy") == "yes")
+    return _done_page(here.request, opened, copy_asked=here.value("copy") == "yes")
+
+
+def _signed(session: Session, opened: Opened) -> Consent | None:
+    """What was signed by this link and stands: refused, it is called about, and nobody gets a copy of it."""
+    found = consent_reads.consents_of(session, opened.link.participant_id)
+    return next(
+        (
+            one
+            for one in reversed(found)
+            if one.method == "by_link" and one.document_version == opened.link.about and one.refused_at is None
+        ),
+        None,
+    )
+
+
+def _copy_again(here: Here, opened: Opened, token: str) -> Response:
+    """The signed document once more, for who knows when the participant was born; the log says that it was shown."""
+    consent = _signed(here.session, opened)
+    countersigners = opened.study.definition.consent.countersigned_by
+    if consent is None or not consent_rules.is_signed_by_all(consent, countersigners):
+        return _over_page(here.request, here.session, opened)
+    try:
+        known = actions.is_born_on(here.session, opened, here.value("born"), by=here.actor, now=here.now)
+        words = NOT_BORN_SO
+    except Invalid as problem:
+        known, words = False, problem.problems[0].message
+    if not known:
+        return _over_page(here.request, here.session, known_link(here.session, token), error=words)
+    signature, strokes = consents.show_own_copy(
+        here.session, opened.study, opened.participant, consent, by=here.actor, now=here.now
+    )
+    made = signed_copy(
+        here.session,
+        opened.study,
+        opened.participant,
+        consent,
+        signature=signature,
+        strokes=strokes,
+        timezone=opened.timezone,
+    )
+    return Response(made, media_type="application/pdf", headers=kept_as("copy.pdf"))
 
 
 def _proof(here: Here, opened: Opened) -> str:
@@ -499,7 +548,7 @@ def _questions_page(
         if spot is None:
             if any(_by_screen(each) for each in spots):
                 return _end_page(here, opened, token, spots)
-            return _done_page(here.request, opened.link)
+            return _done_page(here.request, opened)
     shown_again = typed
     typed = spot.stored_form() if shown_again is None else shown_again
     if problem is not None:
@@ -600,7 +649,7 @@ def _finish(here: Here, opened: Opened, token: str) -> Response:
         problem = Refused("Some questions are not answered yet. Answer them, or say why there is no answer.")
         return _end_page(here, opened, token, spots, problem)
     actions.finish_link(here.session, opened, by=here.actor, now=here.now)
-    return _done_page(here.request, opened.link)
+    return _done_page(here.request, opened)
 
 
 def _answer(here: Here, opened: Opened, token: str, sent: Mapping[str, Sent]) -> Response:
@@ -641,7 +690,7 @@ def _answer(here: Here, opened: Opened, token: str, sent: Mapping[str, Sent]) ->
     spots = _spots(here, opened)
     if not any(_is_left(each) for each in spots) and not any(_by_screen(each) for each in spots):
         actions.finish_link(here.session, opened, by=here.actor, now=here.now)
-        return _done_page(here.request, opened.link)
+        return _done_page(here.request, opened)
     return RedirectResponse(f"/link/{token}", status_code=303)
 
 
@@ -741,20 +790,48 @@ def _hold(here: Here, opened: Opened, spot: Spot) -> None:
     )
 
 
-def _done_page(request: Request, link: ParticipantLink, *, copy_asked: bool = False) -> Response:
-    """Thanks, in the language of the link; also for whoever opens it once more, or sends the same."""
-    viewer = replace(plain_viewer(request), language=link.language, home_url="#page")
-    consent = link.purpose == Purpose.CONSENT
-    return page(request, "links/done.html", viewer=viewer, status_code=200, consent=consent, copy_asked=copy_asked)
+def _done_page(request: Request, opened: Opened, *, copy_asked: bool = False) -> Response:
+    """Thanks, in the language of the link, for whoever has just done what it was for."""
+    consent = opened.link.purpose == Purpose.CONSENT
+    return _done(request, opened, on=None, consent=consent, copy_asked=copy_asked)
 
 
-def _over_page(request: Request, opened: Opened | None, *, sent: bool = False) -> Response:
-    """Why a link opens nothing, and what a participant can do, in its language; no way to where staff sign in.
+def _done(request: Request, opened: Opened, *, status: int = 200, **values: Any) -> Response:
+    viewer = replace(plain_viewer(request), language=opened.link.language, home_url="#page")
+    return page(request, "links/done.html", viewer=viewer, status_code=status, site=opened.site_name, **values)
 
-    Of one that is done it is only said that it is: the reply to what was sent may have been lost.
+
+def _done_before(request: Request, session: Session, opened: Opened, done_at: datetime, error: str | None) -> Response:
+    """What was signed or answered, and when, for whoever opens the link once more, or sends the same: the reply may
+    have been lost. Nothing that only the participant may read: what they signed they get once they said who they are.
     """
+    consent, planned = None, opened.study.definition.visit(opened.link.about)
+    if opened.link.purpose == Purpose.CONSENT:
+        consent = _signed(session, opened)
+    countersigners = opened.study.definition.consent.countersigned_by
+    complete = consent is not None and consent_rules.is_signed_by_all(consent, countersigners)
+    return _done(
+        request,
+        opened,
+        status=422 if error else 200,
+        consent=opened.link.purpose == Purpose.CONSENT,
+        on=done_at.astimezone(ZoneInfo(opened.timezone)).date(),
+        study_title=opened.study.definition.short_title,
+        visit=planned.label if planned else None,
+        counts=consent is not None,
+        complete=complete,
+        copy=complete and rules.shows_copy(opened.link, clock.now()),
+        example=BIRTHDAY,
+        error=error,
+    )
+
+
+def _over_page(
+    request: Request, session: Session, opened: Opened | None, *, sent: bool = False, error: str | None = None
+) -> Response:
+    """Why a link opens nothing, and what a participant can do, in its language; no way to where staff sign in."""
     if opened is not None and opened.link.done_at is not None:
-        return _done_page(request, opened.link)
+        return _done_before(request, session, opened, opened.link.done_at, error)
     viewer = replace(plain_viewer(request), home_url="#page")
     values: dict[str, Any] = {"sent": sent, "locked": False}
     if opened is not None:

@@ -49,6 +49,7 @@ DONE = {
     "cancelled": "Cancelled. The visit stays due, and can be booked again.",
     "no_show": "Recorded that nobody came. The visit stays due, and can be booked again.",
     "scan_verified": "The scan is verified.",
+    "copy_handed_out": "It is recorded that the participant has their copy on paper.",
     "copy_mailed": "The copy is on its way to the participant.",
     "link_mailed": "The link is on its way to the participant.",
     "link_ended": "The link was taken back. It opens nothing any more.",
@@ -226,11 +227,13 @@ def viewer_of(here: Here, *, sites: Sequence[tuple[str, str, str]] | None = None
 
 
 def has_page(definition: Study, below: str) -> bool:
-    """Whether the study has anything there: few enter forms twice, or code texts, and not all treat by arms."""
+    """Whether the study has anything there: few enter forms twice, or code texts, and not all treat by arms
+    or have answers verified."""
     sometimes = {
         "/double": definition.has_double_entry,
         "/coding": definition.has_coding,
         "/treatment": definition.is_allocated,
+        "/verification": definition.oversight.verification != "none",
     }
     return sometimes.get(below, True)
 

@@ -175,7 +175,8 @@ def _due(here: Here, by: Actor, latest: date) -> Page[DueVisit]:
 
 def _to_verify(here: Here, by: Actor) -> Figures | None:
     """How much this person has to compare with its source; None for whoever verifies nothing."""
-    if not may(by, Permission.ENTRY_VERIFY):
+    verifies = any(each.oversight.verification != "none" for each in here.the_study.definitions)
+    if not verifies or not may(by, Permission.ENTRY_VERIFY):
         return None
     kept = here.request.app.state.counts
     return verification_counted(here.session, here.the_study, kept, by=by, now=here.now).in_all()

@@ -13,7 +13,7 @@ from app.capture.verification.rules import State
 from app.dependencies import Here, PageInStudy, database_of
 from app.foundation.errors import Invalid
 from app.foundation.paging import LARGEST_PAGE, every_page
-from app.people.access import Actor, may, narrowed, require
+from app.people.access import Actor, narrowed, require
 from app.people.permissions import Permission
 from app.reports.reads import verification_counted
 from app.web.pages import pages
@@ -84,7 +84,15 @@ def entries(here: PageInStudy) -> Response:
         site_urls={each.site: address(path, query, site=each.site, after=None) for each in by_site},
         counted_at=counted.at if counted.is_large else None,
         again_url=address(path, query, again="yes"),
-        may_verify=may(here.actor, Permission.ENTRY_VERIFY),
+        rule=definition.oversight.verification,
+        named=[
+            {
+                "form": form.label if (form := definition.instrument(each.instrument)) else each.instrument,
+                "items": [item.label if (item := form and form.item(code)) else code for code in each.items],
+                "visits": [shortly(visit) if (visit := definition.visit(code)) else code for code in each.visits],
+            }
+            for each in definition.oversight.to_verify
+        ],
         visits=[(visit.code, visit.label) for visit in definition.visits if visit.instruments],
         instruments=[
             (form.code, form.label)

@@ -460,3 +460,18 @@ def test_workers_at_the_same_time_meet_everybody_once(database: Database) -> Non
         moved = [each.participant for each in log_of(session, action="visit.moved")]
         assert sorted(moved) == sorted(each.code for each in people)
         assert len(log_of(session, action="amendment.carried_out")) == 1
+
+
+@pytest.mark.requirement("CON-10", "E6-9")
+def test_what_is_to_be_verified_follows_site_by_site(session: Session, study: StudyInUse) -> None:
+    people = {code: enrolled(session, study, code) for code in ("north", "south")}
+    now_in_use = loaded(session, study, amended(oversight={"verification": "none"}))
+    (number,) = planned(session, now_in_use)
+
+    def stands() -> dict[str, str | None]:
+        found = {code: entry_of(session, one.id or 0, "baseline", "pain") for code, one in people.items()}
+        return {code: entry.verification if entry else "" for code, entry in found.items()}
+
+    assert stands() == {"north": "unverified", "south": "unverified"}
+    assert carry_on(session, study_in_use(session, study.code), number, by=ADMINISTRATOR, now=LATER)
+    assert stands() == {"north": None, "south": "unverified"}, "the other site works under the first version"

@@ -29,7 +29,7 @@ from app.capture.locks.rules import Kind, Standing, why_not_lock
 from app.capture.queries.actions import answer_query, close_query, raise_query
 from app.capture.reads import ENTRY, draft_of, entries_with_values, entry_of
 from app.capture.verification.actions import verify_items
-from app.capture.verification.rules import is_verified, is_wholly_verified, was_verified
+from app.capture.verification.rules import State, is_verified, was_verified
 from app.foundation.database import Database
 from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Problem, Refused
 from app.participants.models import Participant
@@ -400,7 +400,7 @@ def test_a_lock_that_comes_while_a_save_waits_for_it_is_seen(database: Database)
 def test_a_change_ends_the_verification_of_what_changed_and_says_so(trial: Trial):
     trial.save({**PAIN, "pain_note": "At night"})
     entry = trial.verify(["pain_nrs", "pain_days", "pain_note"])
-    assert is_wholly_verified(entry)
+    assert entry.verification == State.VERIFIED
     assert entry.verified_at == NOW
     trial.save({**PAIN, "pain_nrs": 6, "pain_note": "At night"}, 1, why="Misheard")
     entry = entry_of(trial.session, trial.id, "week18", "pain")
@@ -413,7 +413,7 @@ def test_a_change_ends_the_verification_of_what_changed_and_says_so(trial: Trial
     assert entry is not None
     assert not is_verified(entry, "pain_nrs"), "changed back is changed"
     entry = trial.verify(["pain_nrs", "pain_days", "pain_note"], 3)
-    assert is_wholly_verified(entry)
+    assert entry.verification == State.VERIFIED
     assert trial.log("entry.verif") == [
         "entry.verified",
         "entry.verified",

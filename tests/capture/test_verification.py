@@ -1,6 +1,7 @@
 """What is to be verified: where an entry stands, who sees it in the list, in which order, and how many there are."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,17 +12,19 @@ from sqlmodel import Session
 from app.capture.locks.rules import Kind
 from app.capture.reads import ENTRY, PARTICIPANT, VISIT, entry_of
 from app.capture.verification import reads
+from app.capture.verification.actions import follow_study
 from app.capture.verification.reads import Wanted, count, verification_page
-from app.capture.verification.rules import State, everything, state_of, ticked
+from app.capture.verification.rules import State, everything, is_verified, is_wanted, state_of, ticked
 from app.foundation import paging
 from app.foundation.errors import Invalid, NotAllowed
 from app.people.access import Actor, Grant
 from app.people.permissions import Role
 from app.reports.kept import KeptCounts
 from app.reports.reads import verification_counted
+from app.studies.definition import Study
 from tests.capture.records import consented
 from tests.capture.test_locks import PAIN, WHERE, Trial
-from tests.factories import NOW, person, site
+from tests.factories import MINI, NOW, definition, person, site
 
 ALL: list[str] = ["pain_nrs", "pain_days"]
 OTHER: Any = {**WHERE, "instrument": "disability"}
@@ -212,13 +215,28 @@ def test_a_query_and_a_lock_are_said_and_freezing_is_not_in_the_way(trial: Trial
 
 def test_what_is_withdrawn_from_use_is_not_verified(trial: Trial, monkeypatch: Any):
     trial.save()
+    trial.save(participant=trial.other)
     level = "visits"
     monkeypatch.setattr("app.capture.in_use.levels_that_stop_use", lambda _: [level])
     row = update(PARTICIPANT).where(PARTICIPANT.c.id == trial.id)
     trial.session.execute(row.values(withdrawal_level=level, withdrawn_on=NOW.date()))
     trial.session.execute(update(VISIT).values(status="held", held_on=NOW.date()))
+    assert [each.participant for each in listed(trial)] == ["M-002"]
+    assert count(trial.session, trial.study, now=NOW).in_all().total == 1
+    error = {"in_error_at": NOW, "in_error_by": "x", "in_error_why": "Of somebody else"}
+    trial.session.execute(update(ENTRY).values(**error))
+    assert count(trial.session, trial.study, now=NOW).entries == (), "each is taken away once, for whatever reasons"
+
+
+def test_what_waits_for_its_second_entry_is_not_counted_and_what_is_settled_is(session: Session):
+    trial = Trial(session)
+    form = [{**each, "double_entry": each["code"] == "pain"} for each in cast("list[Any]", MINI["instruments"])]
+    trial.study = replace(trial.study, definition=definition(instruments=form))
+    trial.save()
     assert listed(trial) == []
-    assert count(trial.session, trial.study, now=NOW).in_all().total == 0
+    assert count(session, trial.study, now=NOW).in_all().total == 0
+    session.execute(text("UPDATE entry_pair SET state = 'agreed'"))
+    assert len(listed(trial)) == count(session, trial.study, now=NOW).in_all().total == 1
 
 
 def test_the_list_is_of_my_sites_alone_and_narrowed_by_what_i_ask(trial: Trial):
@@ -349,3 +367,90 @@ def test_a_page_is_one_statement(trial: Trial):
     event.listen(bind, "before_cursor_execute", lambda _c, _u, statement, *_: said.append(statement))
     assert len(listed(trial)) == 2
     assert len(said) == 1
+
+
+# What the study has verified
+
+
+def having(trial: Trial, *named: dict[str, Any], rule: str = "named") -> None:
+    """From now on the study has only these verified."""
+    told = {"verification": rule, "to_verify": list(named)}
+    whole = trial.study.definition.model_dump(mode="json")
+    changed = Study.model_validate({**whole, "oversight": told})
+    trial.study = replace(trial.study, definition=changed)
+
+
+NRS: Any = {"instrument": "pain", "items": ["pain_nrs"], "visits": ["week18"]}
+
+
+@pytest.mark.requirement("E6-9")
+def test_only_what_the_study_names_is_to_be_verified(trial: Trial):
+    having(trial, NRS)
+    trial.save()
+    trial.save(visit="baseline")
+    assert names(trial, standing=True) == [("M-001", "week18", "pain", State.UNVERIFIED)]
+    (line,) = listed(trial, standing=True)
+    assert (line.answers, line.verified) == (1, 0), "one of two answers"
+    trial.verify(["pain_days"])
+    assert names(trial, standing=True) == [("M-001", "week18", "pain", State.UNVERIFIED)]
+    entry = trial.verify(["pain_nrs"])
+    assert (entry.verification, entry.verified_at) == (State.VERIFIED, NOW)
+    trial.save({**PAIN, "pain_days": 7}, 1, why="Misread")
+    assert names(trial, standing=True) == [], "what was not to be compared has changed"
+    trial.save({**PAIN, "pain_nrs": 8}, 2, why="Misread")
+    assert names(trial, standing=True) == [("M-001", "week18", "pain", State.CHANGED)]
+
+
+def test_of_a_study_that_has_nothing_verified_nothing_waits(trial: Trial):
+    having(trial, rule="none")
+    trial.save()
+    assert names(trial) == []
+    assert count(trial.session, trial.study, now=NOW).in_all().total == 0
+    entry = trial.verify(ALL)
+    assert (entry.verification, entry.verified_at) == (None, None)
+    assert is_verified(entry, "pain_nrs"), "whoever compares it all the same can say so"
+
+
+@pytest.mark.parametrize(
+    ("item", "wanted", "yes"),
+    [("a", None, True), ("a", {"a"}, True), ("b", {"a"}, False), ("g[2].a", {"a"}, True), ("a[2].b", {"a"}, False)],
+)
+def test_of_a_row_the_item_decides(item: str, wanted: Any, yes: bool):
+    assert is_wanted(item, wanted) is yes
+
+
+def test_all_that_is_asked_is_all_of_it_and_what_was_verified_beside_it_stays(trial: Trial):
+    trial.save()
+    entry = entry_of(trial.session, trial.id, **WHERE)
+    assert entry is not None
+    assert everything(entry, {"pain_nrs"}) == ["pain_nrs"]
+    assert ticked(entry, ["pain_nrs"], ALL, {"pain_nrs"}) == ["pain_nrs"]
+    entry = trial.verify(["pain_days"])
+    assert sorted(everything(entry, {"pain_nrs"})) == ["pain_days", "pain_nrs"]
+
+
+@pytest.mark.requirement("CON-10", "E6-9")
+def test_an_amendment_puts_every_entry_where_it_stands_now(trial: Trial):
+    trial.save()
+    trial.save(visit="baseline")
+    trial.save(participant=trial.other)
+    trial.verify(["pain_nrs"])
+    before, log = trial.study.definition, trial.log("entry.")
+    having(trial, NRS)
+    follow_study(trial.session, trial.study, before, [trial.id])
+    assert stands_now(trial) == {("M-001", "week18"): ("verified", NOW), ("M-001", "baseline"): (None, None)} | {
+        ("M-002", "week18"): ("unverified", None)
+    }, "the other one follows in their turn"
+    narrow = trial.study.definition
+    trial.study = replace(trial.study, definition=before)
+    follow_study(trial.session, trial.study, narrow, [trial.id])
+    assert stands_now(trial) == dict.fromkeys(
+        [("M-001", "week18"), ("M-001", "baseline"), ("M-002", "week18")], ("unverified", None)
+    )
+    assert trial.log("entry.") == log, "nobody verified anything"
+
+
+def stands_now(trial: Trial) -> dict[tuple[str, str], tuple[Any, Any]]:
+    columns = (PARTICIPANT.c.code, ENTRY.c.visit, ENTRY.c.verification, ENTRY.c.verified_at)
+    rows = trial.session.execute(select(*columns).join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id))
+    return {(row[0], row[1]): (row[2], row[3]) for row in rows}

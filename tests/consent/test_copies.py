@@ -3,6 +3,7 @@
 import email
 import email.header
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from app.consent.reads import CONSENT, consents_of
 from app.consent.rules import LARGEST_COPY, NO_ADDRESS
 from app.foundation.database import Database
 from app.mail.actions import MAIL
-from app.participants.actions import erase_identity
+from app.participants.actions import change_identity, erase_identity
 from app.participants.files import FILE
 from app.participants.identity import PARTICIPANT
 from app.participants.models import Participant
@@ -208,15 +209,16 @@ def test_no_copy_is_offered_by_link_where_no_address_is_known(world: World) -> N
     consent = consent_of(world, participant)
     countersign = f"{WHO}/consents/{consent.id}/countersign"
     assert world.coordinator().post(countersign, {"password": PASSWORD}).status_code == 303, "nothing stands in its way"
-    assert outbox(world) == []
+    assert [(row.ended_as, row.last_error) for row in outbox(world)] == [("failed", NO_ADDRESS)]
+    assert world.log().count("consent.copy_mailed") == 0
     browser = world.coordinator()
     page = browser.soup(f"{WHO}/consents/{consent.id}")
     part = page.select_one("#copy")
     assert part is not None
-    assert "They asked for their copy" in part.get_text()
+    assert "Could not be sent" in part.get_text()
     assert "No mail address" in part.get_text()
     assert [link["href"] for link in part.select("a")] == [f"{WHO}/identity"]
-    assert part.select("button") == []
+    assert [words_of(str(each)) for each in part.select("button")] == ["It was handed out on paper"]
     refused = browser.send(
         f"{WHO}/consents/{consent.id}/copy", {"csrf_token": str(page.select("meta[name=csrf-token]")[0]["content"])}
     )
@@ -369,3 +371,75 @@ def test_the_page_of_a_consent_asks_the_database_little(world: World) -> None:
     with counted_statements(world.database) as asked_for:
         browser.get(f"{WHO}/consents/{consent.id}")
     assert len(asked_for) <= 12
+
+
+def waiting(browser: Any) -> list[str]:
+    """The copies that could not be sent, as Today has them."""
+    rows = browser.soup("/mini/today").select("#unsettled tbody tr")
+    return [" ".join(each.get_text(" ").split()) for each in rows if "copy could not be sent" in each.get_text()]
+
+
+def test_a_copy_that_could_not_go_waits_on_today_until_it_is_sent_or_handed_out(world: World) -> None:
+    consent = consent_of(world, world.consented())
+    page = f"{WHO}/consents/{consent.id}"
+    browser = world.coordinator()
+    assert waiting(browser) == []
+    assert asked(world, consent).status_code == 303
+    assert waiting(browser) == [], "it is on its way"
+    with world.database.writing() as session:
+        failed = {"ended_at": AT, "ended_as": "failed", "last_error": "550 No such mailbox"}
+        session.execute(update(MAIL).values(**failed))
+    with counted_statements(world.database) as statements:
+        (line,) = waiting(browser)
+    assert len(statements) <= 12, statements
+    assert line.startswith("M-001")
+    assert "550 No such mailbox" in line
+    assert waiting(world.coordinator("south")) == []
+    link = browser.soup("/mini/today").select_one("#unsettled a[href$='#copy']")
+    assert link is not None
+    assert link["href"] == f"{page}#copy"
+    assert asked(world, consent).status_code == 303
+    assert waiting(browser) == [], "sent again"
+    with world.database.writing() as session:
+        session.execute(update(MAIL).where(MAIL.c.ended_as.is_(None)).values(**failed))
+    assert len(waiting(browser)) == 1
+    form = browser.form(page, f"{page}/copy/handed-out")
+    for _ in range(2):
+        given = browser.send(f"{page}/copy/handed-out", form)
+        assert (given.status_code, given.headers["location"]) == (303, f"{page}?done=copy_handed_out")
+    assert waiting(browser) == []
+    assert {row.ended_as for row in outbox(world)} == {"dropped"}
+    assert world.log().count("consent.copy_handed_out") == 1
+    assert "Handed out on paper" in shown(world, consent)
+    assert "It was handed out on paper" not in shown(world, consent)
+    program = api_client(world.database, world.coordinators["north"])
+    state = program.done("POST", f"/participants/M-001/consents/{consent.id}/copy/handed-out")
+    assert (state["handed_out_by"], world.log().count("consent.copy_handed_out")) == ("coordinator_north", 1)
+
+
+def test_an_address_that_is_gone_when_the_copy_leaves_shows_on_today(world: World) -> None:
+    participant = world.consented()
+    consent = consent_of(world, participant)
+    assert asked(world, consent).status_code == 303
+    with world.database.writing() as session:
+        away = replace(ADA, email=None)
+        how: Any = {"personal": away, "version": 1, "why": "Moved", "by": world.coordinators["north"], "now": AT}
+        assert change_identity(session, world.study, participant, **how) == 2
+    assert jobs.send_due_mail(world.database, Settings()) == 0
+    assert [(row.ended_as, row.last_error) for row in outbox(world)] == [("failed", NO_ADDRESS)]
+    assert len(waiting(world.coordinator())) == 1
+
+
+def test_nobody_hands_out_a_copy_that_lacks_a_signature(world: World) -> None:
+    world.screened(personal=ADA)
+    path, phone = given(world, "consent:1:en"), stranger(world)
+    fields = typed(BeautifulSoup(phone.send(path, {"born": "10 Dec 1980"}).text, "html.parser"))
+    assert phone.send(path, {**fields, "signature": "Ada Lovelace", "copy": "yes"}).status_code == 200
+    with world.database.reading() as session:
+        number = session.execute(select(CONSENT.c.id)).scalar_one()
+    page = f"{WHO}/consents/{number}"
+    assert world.coordinator().soup(page).select(f"form[action='{page}/copy/handed-out']") == []
+    program = api_client(world.database, world.coordinators["north"])
+    program.refused(409, "POST", f"/participants/M-001/consents/{number}/copy/handed-out")
+    other = api_client(world.database, world.person("data_manager"))
+    other.refused(403, "POST", f"/participants/M-001/consents/{number}/copy/handed-out")

@@ -182,6 +182,7 @@ WHO: dict[str, Who] = {
     "consent.show_signature": P.IDENTITY_READ,
     "consent.signed_pdf": P.IDENTITY_READ,
     "consent.mail_copy": P.IDENTITY_READ,
+    "consent.hand_out_copy": P.IDENTITY_READ,
     "consent.scan": P.IDENTITY_READ,
     "consent.verify_scan": P.CONSENT_COUNTERSIGN,
     # visits
@@ -553,6 +554,7 @@ WHO: dict[str, Who] = {
     "api.consent_signature": P.IDENTITY_READ,
     "api.consent_copy": P.PARTICIPANT_READ,
     "api.mail_consent_copy": P.IDENTITY_READ,
+    "api.hand_out_consent_copy": P.IDENTITY_READ,
     "api.visits": P.PARTICIPANT_READ,
     "api.visit": P.PARTICIPANT_READ,
     "api.visits_due": P.PARTICIPANT_READ,

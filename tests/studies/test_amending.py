@@ -100,6 +100,15 @@ ONE_EACH: list[tuple[str, Any, Topic, Concern, str]] = [
     ("consent_documents/0/text", "Other", Topic.CONSENT, Concern.FIXED, "its text changed"),
     ("schedule", {"minutes": 45}, Topic.SCHEDULE, Concern.SCHEDULE, "minutes: was “60”, is now “45”"),
     ("safety", {"review": "all"}, Topic.SAFETY, Concern.CONDUCT, "review: was “serious”, is now “all”"),
+    ("oversight", {"log_review_days": 30}, Topic.STUDY, Concern.TEXT, "log_review_days: was empty, is now “30”"),
+    ("oversight", {"verification": "none"}, Topic.STUDY, Concern.CONDUCT, "were all answers, and are no answers"),
+    (
+        "oversight",
+        {"verification": "named", "to_verify": [{"instrument": "pain", "items": ["pain_nrs"], "visits": ["week18"]}]},
+        Topic.STUDY,
+        Concern.CONDUCT,
+        "were all answers, and are Pain (pain_nrs) (Week 18). What was verified stays so.",
+    ),
     ("treatment/0/modules/0/label", "Lessons", Topic.TREATMENT, Concern.CAPTURE, "Treatment active"),
 ]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import time_machine
+from bs4 import BeautifulSoup
 from sqlalchemy import select, update
 
 from app.amendments.actions import carry_on, plan
@@ -241,3 +242,32 @@ def test_what_an_amendment_took_out_is_met_as_what_it_was(shared_database: Datab
         assert (entry.values["pain_days"], entry.study_version_id) == (4, study.version_id)
     again = coordinator.get(form.replace("baseline", "tx01"))
     assert again.status_code == 404, "nothing new is entered under a version that is over"
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        (
+            "de",
+            "Pain, pain_nrs: war vom Typ scale, ist jetzt vom Typ integer. Solche Antworten gibt es schon",
+        ),
+        ("es", "Pain, pain_nrs: era del tipo scale, ahora es del tipo integer. Ya se dieron"),
+    ],
+)
+def test_why_a_version_cannot_come_into_force_is_said_in_the_language_of_the_reader(
+    world: World, language: str, said: str
+):
+    whole = deepcopy(amended().model_dump(mode="json"))
+    whole["instruments"][1]["sections"][0]["items"][0]["type"] = "integer"
+    with world.database.writing() as session:
+        load_study(session, Study.model_validate({**whole, "version": "3"}), by=ADMINISTRATOR, now=clock.now())
+    administrator = world.browser("administrator", site_code=None)
+    administrator.client.headers["Accept-Language"] = language
+    path = f"{VERSIONS}/3/plan"
+    fields = form_in(administrator.soup(f"{VERSIONS}/3/effect"), path)
+    refused = administrator.send(path, {**fields, "sites": "north", "why": "Ethics, 1 March"})
+    assert refused.status_code == 409
+    (shown,) = BeautifulSoup(refused.text, "html.parser").select(".flash-problem")
+    flash = words(shown)
+    assert said in flash
+    assert not [each for each in ("Such", "Keep", "were") if f" {each} " in flash]

@@ -14,14 +14,16 @@ from app.audit.actions import ENTRY
 from app.audit.actions import ENTRY as LOG
 from app.capture.actions import MOST_BY_LINK
 from app.capture.reads import entry_of
-from app.consent.reads import consents_of, is_intact, options_now
+from app.consent.reads import CONSENT, consents_of, is_intact, options_now
 from app.foundation import clock
 from app.foundation.database import Database
+from app.foundation.languages import day_in
 from app.foundation.words import day_in_words
 from app.mail.actions import MAIL, text_of
 from app.mail.models import OutboxMail
 from app.participants.files import FILE
 from app.participants.links.reads import LINK, links_of
+from app.participants.links.rules import MOST_TRIES
 from app.participants.rules import PersonalData
 from app.schedule.appointments.rules import day_span
 from app.schedule.reads import VISIT
@@ -103,12 +105,74 @@ def test_a_participant_signs_by_link_and_the_site_countersigns(asking: World):
     done = phone.send(path, {**fields, "questions.may_stop": "any_time"})
     assert (done.status_code, "You have signed" in words(done)) == (200, True)
     assert phone.send(path, {**fields, "questions.may_stop": "any_time"}).status_code == 200  # a lost reply
-    assert "You have signed" in words(phone.get(path)), "opened once more"
+    again = words(phone.get(path))
+    assert f"You have signed the information about MINI on {said_on(world)}." in again, "opened once more"
+    assert "Your study site signs too, and gives you a copy." in again
     with world.database.reading() as session:
         (consent,) = consents_of(session, participant.id or 0)
         assert (consent.method, consent.recorded_by, consent.countersigned_at) == ("by_link", "participant", None)
     countersign = f"{WHO}/consents/{consent.id}/countersign"
     assert "By link" in words(world.coordinator().get(countersign))
+
+
+def said_on(world: World) -> str:
+    """Today as a page in English writes it."""
+    return day_in(world.today(), "en")
+
+
+@pytest.mark.requirement("EMA-15")
+def test_who_signed_has_their_copy_again_once_they_say_who_they_are(asking: World):
+    world = asking
+    participant = world.screened(personal=ANNA)
+    path = given(world, "consent:1:en")
+    phone = stranger(world)
+    page = phone.send(path, {"born": "29 Feb 1980"})
+    fields = {**typed(BeautifulSoup(page.text, "html.parser")), "signature": "Annabella Muster"}
+    assert phone.send(path, {**fields, "questions.may_stop": "any_time"}).status_code == 200
+    ask = {"again": "copy", "born": "29 Feb 1980"}
+    early = phone.send(path, ask)
+    assert (early.headers["content-type"].split(";")[0], "signs too" in words(early)) == ("text/html", True)
+    with world.database.reading() as session:
+        (consent,) = consents_of(session, participant.id or 0)
+    assert (
+        world.coordinator().post(f"{WHO}/consents/{consent.id}/countersign", {"password": PASSWORD}).status_code == 303
+    )
+    shown = phone.get(path)
+    assert "Every signature is there." in words(shown)
+    assert not [word for word in ("Annabella", "Muster", "M-001", "Taking part") if word in shown.text]
+    copy = phone.send(path, ask)
+    assert (copy.status_code, copy.headers["content-type"], copy.content[:5]) == (200, "application/pdf", b"%PDF-")
+    assert world.log().count("consent.copy_taken") == 1
+    assert phone.send(path, {**ask, "born": "soon"}).status_code == 422, "no date, and no try"
+    for _ in range(MOST_TRIES):
+        wrong = phone.send(path, {**ask, "born": "28 Feb 1980"})
+        assert (wrong.status_code, wrong.content[:5] == b"%PDF-") == (422, False)
+    locked = phone.send(path, ask)
+    assert locked.content[:5] != b"%PDF-", "nobody guesses on and on"
+    assert "Show my signed copy" not in words(locked)
+    assert world.log().count("consent.copy_taken") == 1
+
+
+def test_a_copy_is_shown_as_long_as_the_link_lasts_and_of_nothing_that_was_refused(asking: World):
+    world = asking
+    participant = world.screened(personal=ANNA)
+    path, phone = given(world, "consent:1:en"), stranger(world)
+    page = phone.send(path, {"born": "29 Feb 1980"})
+    fields = {**typed(BeautifulSoup(page.text, "html.parser")), "signature": "Annabella Muster"}
+    assert phone.send(path, {**fields, "questions.may_stop": "any_time"}).status_code == 200
+    with world.database.reading() as session:
+        (consent,) = consents_of(session, participant.id or 0)
+    world.coordinator().post(f"{WHO}/consents/{consent.id}/countersign", {"password": PASSWORD})
+    ask = {"again": "copy", "born": "29 Feb 1980"}
+    with world.database.writing() as session:
+        session.execute(update(LINK).values(expires_at=clock.now() - timedelta(minutes=1)))
+    assert "Show my signed copy" not in words(phone.get(path))
+    assert phone.send(path, ask).content[:5] != b"%PDF-"
+    with world.database.writing() as session:
+        session.execute(update(LINK).values(expires_at=clock.now() + timedelta(days=1)))
+        session.execute(update(CONSENT).values(refused_at=clock.now(), refused_by="x", refused_why="Wrong day"))
+    assert "It does not count any more" in words(phone.get(path))
+    assert phone.send(path, ask).content[:5] != b"%PDF-"
 
 
 def test_without_saying_who_one_is_nothing_is_signed(asking: World):
@@ -190,7 +254,8 @@ def test_a_participant_answers_by_link_comes_back_and_finishes(world: World):
     assert finished.status_code == 200, words(finished)
     assert "Thank you" in words(finished)
     again = phone.get(path)
-    assert (again.status_code, "Everything was received" in words(again)) == (200, True), "opened once more"
+    said = f"You have answered the questions “Baseline” of MINI on {said_on(world)}. Everything was received."
+    assert (again.status_code, said in words(again)) == (200, True), "opened once more"
     with world.database.reading() as session:
         entry = entry_of(session, participant.id or 0, "baseline", "pain")
         assert entry is not None

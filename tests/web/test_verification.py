@@ -169,3 +169,38 @@ def test_it_is_said_in_german_and_in_spanish(world: World):
     for language, said in (("de", "Noch nicht abgeglichen"), ("es", "Sin verificar todavía")):
         page = monitor.get(LIST, headers={"accept-language": language})
         assert said in page.text, language
+
+
+# Of a study that names what is to be compared
+
+
+def test_the_form_marks_what_is_to_be_compared_and_all_of_it_is_that(shared_database: Database):
+    named = [{"instrument": "pain", "items": ["pain_nrs"], "visits": ["week18"]}]
+    world = World(shared_database, oversight={"verification": "named", "to_verify": named})
+    world.browser("assessor").post(FORM, PAIN)
+    monitor = world.browser("monitor")
+    page = monitor.soup(LIST)
+    assert "Pain : Pain, past week (Week 18)" in words(page)
+    (line,) = rows(monitor)
+    assert "0 of 1" in line
+    record = monitor.soup(f"{FORM}/record")
+    marked = [words(each) for each in record.select("main tbody tr") if "To be compared" in words(each)]
+    assert [each.startswith("Pain, past week") for each in marked] == [True]
+    assert "has the marked answers of this form compared" in words(record)
+    assert "All that is marked agrees with the source" in words(record)
+    verify(monitor, f"{FORM}/record")
+    assert rows(monitor) == []
+    assert words(monitor.soup(f"{FORM}/record")).count("by monitor") == 1, "the others were not looked at"
+    assert "To be compared" not in world.browser("assessor", username="another").get(f"{FORM}/record").text
+
+
+def test_a_study_that_has_nothing_verified_asks_nobody(shared_database: Database):
+    world = World(shared_database, oversight={"verification": "none"})
+    world.browser("assessor").post(FORM, PAIN)
+    monitor = world.browser("monitor")
+    today = monitor.soup("/mini/today")
+    assert today.select("#verification, .nav a[href$='/verification']") == []
+    assert "The study has no answers compared with their source." in words(monitor.soup(LIST))
+    record = monitor.soup(f"{FORM}/record")
+    assert "has no answer of this form compared with its source" in words(record)
+    assert record.select("button[value='everything']") == []

@@ -299,7 +299,7 @@ def _store(
     typed_at: datetime | None,
 ) -> int | None:
     """Write the row; its id, or None when somebody else's first version is there meanwhile."""
-    state = state_of(values, verified)
+    state = state_of(values, verified, about.study.definition.items_to_verify(about.visit, about.instrument))
     row: dict[str, Any] = {
         "study_version_id": about.study.version_id,
         "status": status,

@@ -10,6 +10,7 @@ from app.capture.locks.reads import LOCK, PARTICIPANT
 from app.capture.locks.rules import Kind, Standing
 from app.capture.models import DataQuery, Entry
 from app.capture.status import EntryStatus
+from app.capture.verification.rules import State
 from app.foundation import paging
 from app.foundation.database import table_of
 from app.participants.reads import at_their_sites
@@ -92,7 +93,7 @@ def obstacles_of(
         ),
         else_=0,
     )
-    unverified = case((ENTRY.c.verified_at.is_(None), 1), else_=0)
+    unverified = case((ENTRY.c.verification != State.VERIFIED, 1), else_=0)
     counts = [func.count(), *(func.coalesce(func.sum(each), 0) for each in (partial, unsigned, unverified))]
     standing = [ENTRY.c.in_error_at.is_(None)]
     entries = _by_participant(session, study, ENTRY, counts, participants, visit, standing)

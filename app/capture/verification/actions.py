@@ -1,5 +1,6 @@
 """Was an answer compared with its source? A monitor marks it as verified; a later change ends that, and says so."""
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -9,17 +10,30 @@ from sqlalchemy import Integer, bindparam, select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
+from app.capture.groups import cells_of
 from app.capture.locks.reads import refuse_locked
 from app.capture.reads import ENTRY, entry_of
 from app.capture.rules import IN_ERROR, EntryState, canonical, form_name
-from app.capture.verification.rules import CHANGED, State, is_verified, state_of
+from app.capture.verification.rules import CHANGED, State, is_verified, since, state_of
+from app.foundation.database import KINDS, among
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.participants.models import Participant
 from app.people.access import Actor, require
 from app.people.permissions import Permission
+from app.studies.definition import Study
 from app.studies.in_use import StudyInUse
 
 _UPDATE = update(ENTRY).where(ENTRY.c.id == bindparam("entry_id", type_=Integer))
+_OF_MANY = {
+    kind: select(
+        *(ENTRY.c[name] for name in ("id", "visit", "instrument", "verified", "verification")),
+        ENTRY.c["values"].label("answers"),
+    )
+    .where(among(ENTRY.c.participant_id, kind))
+    .order_by(ENTRY.c.id)
+    .with_for_update()
+    for kind in KINDS
+}
 _HELD = select(ENTRY.c.id).where(ENTRY.c.id == bindparam("entry_id", type_=Integer)).with_for_update()
 
 
@@ -38,8 +52,10 @@ def verify_items(
 ) -> EntryState:
     """Say of exactly these items that they agree with their source; of any other that had been verified, not any more.
 
-    `version` is the version of the entry that was looked at. The same again changes nothing.
+    `version` is the version of the entry that was looked at. The same again changes nothing. Any answer can be
+    verified; where the entry stands is decided by those that the study has verified.
     """
+    study = study.at(participant.site_id)
     subject = f"{participant.code}/entry/{visit}/{form_name(instrument, repeat)}"
     about: dict[str, Any] = {"action": "entry.verify", "subject": subject}
     require(by, Permission.ENTRY_VERIFY, site_id=participant.site_id, **about)
@@ -76,12 +92,31 @@ def verify_items(
             log.append(_change("entry.verification_withdrawn", entry, item, old=entry.values.get(item)))
     if not log:
         return entry
-    state = state_of(entry.values, verified)
-    whole = now if state is State.VERIFIED else None
+    state = state_of(entry.values, verified, study.definition.items_to_verify(visit, instrument))
+    whole = (entry.verified_at or now) if state is State.VERIFIED else None
     row = {"verified": canonical(verified), "verified_at": whole, "verification": state}
     session.execute(_UPDATE, {"entry_id": entry.id, **row})
     record(session, study.code, log, by=by, now=now)
     return replace(entry, verified=verified, verified_at=whole, verification=state)
+
+
+def follow_study(session: Session, study: StudyInUse, old: Study, participants: Collection[int]) -> None:
+    """Put the entries of these participants where they stand by what `study` has verified, which comes after `old`.
+
+    Nothing is verified or taken back by that, so the log says no more than that the version came into force.
+    """
+    new = study.definition
+    if (old.oversight.verification, old.oversight.to_verify) == (new.oversight.verification, new.oversight.to_verify):
+        return
+    moved = []
+    for row in session.execute(_OF_MANY[session.get_bind().dialect.name], {"ids": list(participants)}).all():
+        values, verified = cells_of(json.loads(row.answers)), json.loads(row.verified)
+        wanted = new.items_to_verify(row.visit, row.instrument)
+        state = state_of(values, verified, wanted)
+        if state != row.verification:
+            moved.append({"entry_id": row.id, "verification": state, "verified_at": since(values, verified, wanted)})
+    if moved:
+        session.connection().execute(_UPDATE, moved)
 
 
 def after_change(entry: EntryState, moved: Collection[str]) -> tuple[Mapping[str, dict[str, Any]], list[Change]]:

@@ -10,10 +10,14 @@ from enum import StrEnum
 from typing import Any
 
 from app.capture.rules import EntryState
+from app.studies.definition import cell_parts
 
 CHANGED = "changed"  # the version in which a verified answer changed
 LARGE = 20_000
 """From so many entries on people would rather see the last count at once: below it takes some milliseconds."""
+
+Wanted = Collection[str] | None
+"""The items that the study has verified at a visit (`Study.items_to_verify`), without rows; None: all of them."""
 
 Said = Mapping[str, Mapping[str, Any]]
 """Item code -> who compared it with its source, when, in which version; and in which version it has changed since."""
@@ -38,16 +42,23 @@ def was_verified(entry: EntryState, item: str) -> bool:
     return item in entry.verified and CHANGED in entry.verified[item]
 
 
-def is_wholly_verified(entry: EntryState) -> bool:
-    """Whether every answer of an entry is verified, and none that was has changed or gone since."""
-    return state_of(entry.values, entry.verified) is State.VERIFIED
+def is_wanted(item: str, wanted: Wanted) -> bool:
+    """Whether the study has this answer verified; of a row of a group the item decides, whichever row it is."""
+    if wanted is None:
+        return True
+    cell = cell_parts(item)
+    return (cell[2] if cell else item) in wanted
 
 
-def state_of(values: Collection[str], verified: Said) -> State | None:
-    """Where an entry with these answers stands; None when there is nothing to verify, because nothing was answered.
+def state_of(values: Collection[str], verified: Said, wanted: Wanted = None) -> State | None:
+    """Where an entry with these answers stands; None when there is nothing to verify, because nothing was answered
+    that is `wanted`.
 
     An answer that was verified and then taken away is a change like any other: the source may still have it.
     """
+    if wanted is not None:
+        values = [item for item in values if is_wanted(item, wanted)]
+        verified = {item: said for item, said in verified.items() if is_wanted(item, wanted)}
     if any(CHANGED in each for each in verified.values()):
         return State.CHANGED
     if not values and not verified:
@@ -55,21 +66,29 @@ def state_of(values: Collection[str], verified: Said) -> State | None:
     return State.VERIFIED if all(item in verified for item in values) else State.UNVERIFIED
 
 
-def everything(entry: EntryState) -> list[str]:
-    """The items that a monitor says of when all of an entry agrees with its source: each that is answered, and each
-    that was verified and is blank now."""
-    return [*entry.values, *(item for item in entry.verified if item not in entry.values)]
+def since(values: Collection[str], verified: Said, wanted: Wanted = None) -> datetime | None:
+    """When the last answer that is wanted was verified; None unless all of them are."""
+    if state_of(values, verified, wanted) is not State.VERIFIED:
+        return None
+    return max(datetime.fromisoformat(said["at"]) for item, said in verified.items() if is_wanted(item, wanted))
 
 
-def ticked(entry: EntryState, items: Collection[str], shown: Collection[str]) -> list[str]:
+def everything(entry: EntryState, wanted: Wanted = None) -> list[str]:
+    """The items that a monitor says of when all that is `wanted` of an entry agrees with its source: each that is
+    answered, and each that was verified and is blank now; with what was verified beside that, which stays so."""
+    every = [*entry.values, *(item for item in entry.verified if item not in entry.values)]
+    return [item for item in every if is_wanted(item, wanted) or is_verified(entry, item)]
+
+
+def ticked(entry: EntryState, items: Collection[str], shown: Collection[str], wanted: Wanted = None) -> list[str]:
     """The items that are verified when these are ticked on a page that shows those with a box each.
 
     What it cannot show (a row that was taken out, a question that a newer version does not ask) goes with the rest:
     it is verified once everything else is, and stays what it is before.
     """
-    every = everything(entry)
+    every = everything(entry, wanted)
     rest = [item for item in every if item not in shown]
-    if all(item in items for item in every if item in shown):
+    if all(item in items for item in every if item in shown and is_wanted(item, wanted)):
         return [*items, *rest]
     return [*items, *(item for item in rest if is_verified(entry, item))]
 

@@ -53,6 +53,11 @@ def state_of(link: Given, now: datetime) -> str:
     return "open" if now < link.expires_at else "expired"
 
 
+def shows_copy(link: Given, now: datetime) -> bool:
+    """Whether a link that is done still shows what was signed by it to who says who they are: as long as it lasts."""
+    return link.done_at is not None and link.ended_at is None and now < link.expires_at and link.tries < MOST_TRIES
+
+
 def birthday_typed(text: str, language: str) -> str:
     """A date of birth, typed as people of this language write one, as YYYY-MM-DD.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from app.foundation.words import day_in_words
 from app.studies.definition import Instrument, Item, ItemType, Part, Study, StudyFile, Visit
-from app.studies.rules.changes import Ours, became, compared, shown
+from app.studies.rules.changes import Ours, became, compared, shown, told
 
 
 class Concern(StrEnum):
@@ -91,7 +91,7 @@ class Difference:
 
     def told(self, tell: Callable[[str], str]) -> str:
         """The sentence in another language, which `tell` knows for what is ours in it."""
-        return "".join(tell(str(part)) if isinstance(part, Ours) else part for part in self.said)
+        return told(self.said, tell)
 
     @property
     def closed(self) -> bool:
@@ -187,6 +187,7 @@ def _study(old: Study, new: Study) -> Iterator[Difference]:
         "sites": _sites,
         "treatment": _treatment,
         "blinding_assessment": _guesses,
+        "oversight": _oversight,
     }
     for name, (topic, words, concern) in _FIELDS.items():
         if getattr(old, name) == getattr(new, name):
@@ -242,6 +243,32 @@ def _guesses(old: Study, new: Study) -> Iterator[Difference]:
     hidden = Ours("How guesses of the arm are asked or counted changed. Unblinded people read how.")
     for said in _said((Ours("Guess of the arm"),), _plain(old.blinding_assessment), _plain(new.blinding_assessment)):
         yield Difference(Topic.BLINDING, said, Concern.CONDUCT, open_text=hidden)
+
+
+def _oversight(old: Study, new: Study) -> Iterator[Difference]:
+    """Reviews are words alone; what is verified decides where every entry stands."""
+    topic, words, concern = _FIELDS["oversight"]
+    parts = ("verification", "to_verify")
+    for said in _said((words,), _plain(old.oversight, *parts), _plain(new.oversight, *parts)):
+        yield Difference(topic, said, concern)
+    before, after = _verified(old), _verified(new)
+    if before != after:
+        text = Ours(f"Verified against the source were {before}, and are {after}. What was verified stays so.")
+        yield Difference(topic, (text,), Concern.CONDUCT)
+    elif old.oversight.to_verify != new.oversight.to_verify:
+        yield Difference(topic, (Ours("What is verified against its source stands in another order."),), Concern.TEXT)
+
+
+def _verified(study: Study) -> str:
+    """What is verified, as it stands in a sentence."""
+    if study.oversight.verification != "named":
+        return {"all": Ours("all answers"), "none": Ours("no answers")}[study.oversight.verification]
+    named = []
+    for each in study.oversight.to_verify:
+        visits = [found.label if (found := study.visit(code)) else code for code in each.visits]
+        narrowed = [f"({', '.join(part)})" for part in (each.items, visits) if part]
+        named.append(" ".join([_form(study, each.instrument), *narrowed]))
+    return "; ".join(sorted(named))
 
 
 def _sites(old: Study, new: Study) -> Iterator[Difference]:

@@ -17,6 +17,8 @@ SINCE_THE_FIRST = (
     "schedule",
     "safety.coding",
     "safety",
+    "oversight.verification",
+    "oversight.to_verify",
     "oversight",
     "placeholders",
     "record_id",

@@ -1,6 +1,6 @@
 """What does an amendment change? The old and the new version compared, part by part, in words."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from app.studies.definition import Study
@@ -17,6 +17,11 @@ class Ours(str):
     """
 
     __slots__ = ()
+
+
+def told(parts: Iterable[str], tell: Callable[[str], str]) -> str:
+    """Parts of a sentence in another language, which `tell` knows for those that are ours."""
+    return "".join(tell(str(part)) if isinstance(part, Ours) else part for part in parts)
 
 
 def diff(old: Study, new: Study) -> list[str]:

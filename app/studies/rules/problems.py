@@ -30,6 +30,7 @@ from app.studies.rules.items import SEALED, Problem, wrong_item, wrong_matrix
 from app.studies.rules.reaching import known_too_late
 from app.studies.rules.references import SCREENING, Asked, asked_in, found, parsed, wrong_with
 from app.studies.rules.texts import study_text_problems, text_problems
+from app.studies.rules.verifying import wrong_verification
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 ANCHORS = ("screening", "consent", "randomisation")
@@ -65,6 +66,7 @@ def problems(study: Study, locate: Locate = nowhere, *, unreadable: Collection[s
         _schedule(study),
         _safety(study),
         wrong_double_entry(study, unreadable),
+        wrong_verification(study, unreadable),
         wrong_coding(study),
         wrong_guesses(study, unreadable),
         _instruments(study, asked),
