@@ -76,6 +76,7 @@ class Project:
     form_labels: dict[str, str] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     repeating: list[tuple[str, str]] = field(default_factory=list)  # unique event or '', form or ''
+    repeat_labels: dict[str, str] = field(default_factory=dict)  # by form: what each time is called there
     missing_codes: str = ""
     groups: list[str] = field(default_factory=list)
     allocated_by: tuple[str, ...] = ()  # fields that hold the arm of the randomisation module
@@ -119,6 +120,7 @@ _tag = re.compile(r"(?<![\w@])@[A-Z][A-Z0-9_-]*")
 _tag_value = re.compile(r"\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"']+))")
 _piped = re.compile(r"\[[a-z][a-z0-9_-]*(?:\([^()\[\]]*\))?(?::[a-z0-9_-]+)*\]")
 _LINE = re.compile(r"[|\n]")
+_field_alone = re.compile(r"\[[a-z][a-z0-9_]*\]").fullmatch
 
 
 def read(project: Project) -> Draft:
@@ -145,7 +147,11 @@ class _Reading:
 
     def run(self) -> None:
         rows = self.without_record_id()
+        before = ""
         for row in rows:
+            if row.form != before:
+                self.trailing_texts(before)
+            before = row.form
             if row.form not in self.forms:
                 label = self.project.form_labels.get(row.form) or row.form.replace("_", " ").strip().capitalize()
                 code = self.draft.instruments.take(row.form, "form")
@@ -155,7 +161,7 @@ class _Reading:
                 if row.form in self.project.surveys:
                     self.forms[row.form].respondent = "participant"
             self.row(row, self.forms[row.form])
-        self.trailing_texts()
+        self.trailing_texts(before)
         kept = {name: form for name, form in self.forms.items() if form.items}
         for name in self.forms:
             if name not in kept:
@@ -283,7 +289,7 @@ class _Reading:
         words = paragraphs(row.label)
         if words:
             self.text_before.append(words)
-        instead = "Its text stands at the question after it, as the heading or as the hint." if words else "Left out."
+        instead = "Its text stands at the question after it in this form, as heading or hint." if words else "Left out."
         self.report.changed(
             row.where,
             f"The descriptive text [{row.name}]: “{short(plain(row.label), 120)}”.",
@@ -296,10 +302,11 @@ class _Reading:
             )
         self.annotation(row, {"code": row.name, "type": "text"})
 
-    def trailing_texts(self) -> None:
+    def trailing_texts(self, form: str) -> None:
+        """Texts at the end of a form belong to no question of the next."""
         for text in self.text_before:
             self.report.lost(
-                "Last form", f"A text with no question after it: “{short(text, 400)}”", "Put it at a question."
+                f"Form {form}", f"A text with no question after it: “{short(text, 400)}”", "Put it at a question."
             )
         self.text_before = []
 
@@ -313,6 +320,8 @@ class _Reading:
                     where, f"[{row.name}] is a {kind} without choices.", "It is a text.", "Write choices."
                 )
                 return {}
+            if validation == "autocomplete":
+                self.report.looks(where, "Its choices are searched as one types (autocomplete).")
             item["type"] = "choices" if kind == "checkbox" else "choice"
             item["choices"], renamed = said.choices(self.draft, options, where)
             return renamed
@@ -562,15 +571,24 @@ class _Reading:
                 continue
             forms = self.at(event)
             key = event.code or event.name.casefold()
+            times = (day or 0, _whole(event.before) or 0, _whole(event.after) or 0)
             if key in by_name:
                 visit = by_name[key]
+                kept = (visit["day"], visit["window"]["before"], visit["window"]["after"])
+                if times != kept:
+                    self.report.changed(
+                        event.where,
+                        f"{event.name} is due on day {times[0]} in {event.arm_name or f'arm {event.arm}'}, "
+                        f"{times[1]} before to {times[2]} after.",
+                        f"Day {kept[0]}, {kept[1]} before to {kept[2]} after, for everybody.",
+                        "Write one day that holds in all arms: visits never depend on the arm.",
+                    )
                 visit["instruments"] += [form for form in forms if form not in visit["instruments"]]
             else:
                 code = event.code or self.draft.visit_codes.take(
                     re.sub(r"_arm_[0-9]+[a-z]?$", "", event.unique), "visit"
                 )
                 label = self.draft.visit_labels.take(short(plain(event.name)) or code)
-                times = (day or 0, _whole(event.before) or 0, _whole(event.after) or 0)
                 visit = by_name[key] = self.draft.visit(event.where, code, label, forms, times)
                 self.draft.visits.append(visit)
             self.names.events[event.unique] = visit["code"]
@@ -582,6 +600,14 @@ class _Reading:
         for visit in self.draft.visits:
             for form in visit["instruments"]:
                 self.names.visits.setdefault(form, []).append(visit["code"])
+        for each in self.draft.forms:
+            if not (self.project.is_ours or each.code in self.names.visits or each.code in self.draft.unscheduled):
+                self.report.changed(
+                    f"Form {each.code}",
+                    f"“{each.label}” is filled in at no event.",
+                    "It is in the folder, and asked at no visit.",
+                    "Plan it at a visit, at visits outside the plan, or take it out.",
+                )
 
     def at(self, event: Event) -> list[str]:
         """The instruments of an event."""
@@ -603,6 +629,7 @@ class _Reading:
         for event, form in self.project.repeating:
             if form in self.forms:
                 self.forms[form].repeats = True
+                self.repeat_label(form)
                 at = self.names.visits.get(self.forms[form].code, [])
                 if event and {self.names.events.get(event)} != set(at):
                     self.report.changed(
@@ -619,6 +646,21 @@ class _Reading:
                 )
             else:
                 self.report.lost(f"Form {form}", "It repeats, but has no questions.", "Nothing.")
+
+    def repeat_label(self, name: str) -> None:
+        """What each time is called: the answer to one question of the form, or words; else it is said."""
+        form, label = self.forms[name], self.project.repeat_labels.get(name, "").strip()
+        target = self.names.fields.get(label[1:-1]) if _field_alone(label) else None
+        if target is not None and target.instrument == form.code:
+            form.said["repeat_label"] = target.item
+        elif label and "[" not in label and len(plain(label)) <= LONGEST_LABEL:
+            form.said["repeat_label"] = plain(label)
+        elif label:
+            self.report.lost(
+                f"Form {form.code}",
+                f"Each repeat is labelled {label}.",
+                "Write `repeat_label:` with one question's code.",
+            )
 
     def missing_codes(self) -> None:
         for line in _LINE.split(self.project.missing_codes):
