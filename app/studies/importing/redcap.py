@@ -4,6 +4,7 @@ Names and meanings of fields, validations, logic and action tags follow REDCap's
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -15,6 +16,16 @@ from app.studies.importing.draft import Data, Draft, Form, Section
 from app.studies.importing.logic import Names, Target, Untranslatable, translated
 from app.studies.rules.items import WIDEST_MATRIX
 from app.studies.rules.references import SCREENING
+
+
+@dataclass
+class Words:
+    """A question in another language, as far as it has words there; `choices` by the codes there."""
+
+    label: str = ""
+    hint: str = ""
+    constraint_message: str = ""
+    choices: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -44,6 +55,7 @@ class Row:
     rule_message: str = ""
     where: str = ""
     options: list[tuple[str, str]] | None = None
+    words: dict[str, Words] = field(default_factory=dict)  # by language
 
 
 @dataclass
@@ -80,7 +92,8 @@ class Project:
     missing_codes: str = ""
     groups: list[str] = field(default_factory=list)
     allocated_by: tuple[str, ...] = ()  # fields that hold the arm of the randomisation module
-    notes: list[tuple[str, str, str]] = field(default_factory=list)  # where, what, to do
+    notes: list[tuple[str, str, str]] = field(default_factory=list)  # left out: where, what, to do
+    changes: list[tuple[str, str, str, str]] = field(default_factory=list)  # where, what, what instead, to do
 
 
 OUTSIDE = "unscheduled"  # stands for all visits outside the plan
@@ -128,6 +141,8 @@ def read(project: Project) -> Draft:
     draft = Draft(project.source, title=plain(project.title), short_title=plain(project.short_title))
     for where, what, to_do in project.notes:
         draft.report.lost(where, what, to_do)
+    for where, what, instead, to_do in project.changes:
+        draft.report.changed(where, what, instead, to_do)
     _Reading(project, draft).run()
     return draft
 
@@ -241,12 +256,28 @@ class _Reading:
             if form.sections[-1].items and form.sections[-1].layout == "matrix":
                 form.sections.append(Section())
         form.sections[-1].items.append(item)
+        self.worded(row, item, form, renamed)
         self.personal(row, form.code, code)
         self.pending.append((row, item, form.code))
         looks = (row.alignment, "Custom alignment"), (row.number, "Question number"), (row.appearance, "Appearance")
         for value, what in looks:
             if value.strip() and value.strip().upper() != "RV":
                 self.report.looks(where, f"{what} {value.strip()}.")
+
+    def worded(self, row: Row, item: Data, form: Form, renamed: Mapping[str, str]) -> None:
+        """The question in other languages, as far as it has words there."""
+        for language, words in row.words.items():
+            said: Data = {"code": item["code"]}
+            label, whole = self.draft.label(words.label, f"{row.where} ({language})", "")
+            hint = "\n".join(each for each in (whole, paragraphs(words.hint)) if each)
+            choices = [
+                {"code": renamed[there], "label": short(plain(text))}
+                for there, text in words.choices.items()
+                if there in renamed and plain(text)
+            ]
+            said |= {key: value for key, value in (("label", label), ("hint", hint), ("choices", choices)) if value}
+            if len(said) > 1 or words.constraint_message:
+                form.texts.setdefault(language, []).append(said)
 
     def as_heading(self, form: Form) -> None:
         """A short text before the first question of a part without a heading is its heading."""
@@ -417,6 +448,13 @@ class _Reading:
             self.report.lost(row.where, f"The constraint {row.rule}: {reason}", "Write a check.")
             return
         said.check(item, rule, plain(row.rule_message) or "This cannot be. Check the answer.", hard=True)
+        # It is the first of the item's checks: messages are told by their order.
+        form = next(each for each in self.draft.forms if each.code == instrument)
+        for language, words in row.words.items():
+            if message := short(plain(words.constraint_message)):
+                for each in form.texts.get(language, ()):
+                    if each["code"] == item["code"]:
+                        each["checks"] = [{"message": message}]
 
     def here(self, row: Row, text: str, instrument: str) -> str:
         """An expression with the names of this study; of a field of another form it is told which visit is meant."""

@@ -86,7 +86,7 @@ def read(data: bytes | Readable, *, name: str, events: Sequence[Event] = ()) -> 
         return redcap_project.read(root_without(with_lines(_texts(begins, file)), "ClinicalData"), name)
     data = begins + file.read(LARGEST_SOURCE + 1 - len(begins))
     if data.startswith(_SPREADSHEET) and len(data) <= LARGEST_SOURCE:
-        return xlsform.read(data, name)
+        return xlsform.read(data, name, events)
     text = text_of(data)
     if usdm.is_one(text):
         return usdm.read(text, name)
