@@ -23,10 +23,13 @@ from app.web.draft_fields import (
     DrawnRows,
     Rows,
     Sheet,
+    Together,
     changed,
     changed_text,
     drawn_fields,
     drawn_rows,
+    marks,
+    together,
 )
 from app.web.draft_findings import pages_of, split
 from app.web.draft_sheets import OF_THE_STUDY, Known, document, parts_of, sheet_of, words
@@ -315,3 +318,27 @@ def test_a_time_that_is_none_is_said_in_words():
     assert [each.message for each in findings if each.is_error] == [
         "`quiet_from` cannot be “nine”. Write a time of day such as 09:00."
     ]
+
+
+@pytest.mark.parametrize(("trial", "part"), PAGES)
+def test_of_two_who_save_a_page_each_keeps_what_they_alone_changed(trial: str, part: str):
+    files = TRIALS[trial]
+    path = parts_of(files)[part]
+    _, head, _ = split(path, files[path])
+    sheet = sheet_of(part, Known(files))
+    data = data_of(head)
+    untouched, opened = _form(sheet, data), marks(sheet, data)
+    assert together(sheet, head, untouched, opened) == Together({}, {}, fits=True)
+    names = re.compile(r".*\.(?:code|name|label|title)$")
+    lines = [line for line in _drawn(sheet, data) if line["asked"].kind == "text" and not names.match(line["name"])]
+    if len(lines) < 2:
+        return
+    first, last = lines[0], lines[-1]
+    theirs = changed_text(sheet, head, {**untouched, first["name"]: _typed(first["asked"], first["text"])})
+    mine = {**untouched, last["name"]: _typed(last["asked"], last["text"])}
+    found = together(sheet, theirs, mine, opened)
+    assert (found.fits, found.both, list(found.form)) == (True, {}, [last["name"]])
+    both = changed_text(sheet, theirs, found.form)
+    assert both == changed_text(sheet, head, {**mine, first["name"]: _typed(first["asked"], first["text"])})
+    same = {**untouched, first["name"]: ["Mine"]}
+    assert list(together(sheet, theirs, same, opened).both) == [first["name"]]
