@@ -183,6 +183,19 @@ def save_file(here: ChangeOfDraft, number: int, path: str) -> Response:
     return here.redirect(f"{_url(here)}/{number}/files/{path}", done="study_draft_saved")
 
 
+@router.post(DRAFT + "/undo", name="drafts.undo")
+def undo(here: ChangeOfDraft, number: int) -> Response:
+    """Take the last change of the draft back, whoever made it."""
+    found = _draft(here, number, action="draft.change")
+    state = _count(here.value("state", "0"))
+    try:
+        actions.undo_change(here.session, here.study, number, state=state, by=here.actor, now=here.now)
+    except (Refused, Conflict) as problem:
+        here.refuse(problem)
+        return _draft_page(here, found, refused=problem)
+    return here.redirect(f"{_url(here)}/{number}", done="study_draft_undone")
+
+
 @router.get(DRAFT + "/load", name="drafts.load_form")
 def load_form(here: PageOfDraft, number: int) -> Response:
     """What loading means, and the password."""
@@ -853,14 +866,23 @@ def _drafts_page(here: Here, *, problem: Invalid | None = None) -> Response:
     )
 
 
-def _draft_page(here: Here, found: Draft, *, problem: Invalid | None = None, path: str = "") -> Response:
+def _draft_page(
+    here: Here,
+    found: Draft,
+    *,
+    problem: Invalid | None = None,
+    refused: Refused | Conflict | None = None,
+    path: str = "",
+) -> Response:
     study, findings = checked(found.texts)
     sheets = _sheets(here, found)
     return _show(
         here,
         found,
         "drafts/draft.html",
-        status=status_of(problem),
+        status=status_of(refused or problem),
+        refused=refused.reason if refused else None,
+        last=reads.last_change(here.session, found),
         findings=findings[:MOST_FINDINGS],
         fields_at=_fields_at(found, sheets, findings[:MOST_FINDINGS]),
         pages=[At(part, "", sheet.title) for part, _, sheet in sheets],

@@ -196,7 +196,7 @@ def test_a_draft_that_is_deleted_is_marked_and_not_found(world: World):
     opened = administrator.get(f"{draft}/open?path=instruments/new.yaml").headers["location"]
     assert administrator.post(opened, {"text": "code: new\n"}).status_code == 303
     assert administrator.post(opened, {"act": "remove"}).status_code == 303
-    assert "instruments/new.yaml" not in words(administrator.soup(draft))
+    assert not administrator.soup(draft).select('a[href$="instruments/new.yaml"]')
     assert administrator.post(opened, {"text": "code: newer\n", "version": "0"}).status_code == 303
     assert "cannot be called" in administrator.get(f"{draft}/open?path=../x").text
     assert administrator.post(f"{draft}/remove", {}).status_code == 303
@@ -372,6 +372,31 @@ def test_of_two_people_at_one_file_nobody_writes_over_the_other(world: World):
 def _request(fields: Mapping[str, Any]) -> dict[str, Any]:
     """What a page has of its own each time it is shown."""
     return {name: fields[name] for name in fields if not name.startswith("v.")}
+
+
+def test_the_last_change_is_taken_back_on_the_page(world: World):
+    administrator = world.browser("administrator", site_code=None)
+    draft = _made(administrator)
+    assert "Take it back" not in words(administrator.soup(draft))
+    text = administrator.form(f"{draft}/files/instruments/outcome.yaml")["text"]
+    form = f"{draft}/edit/form.outcome"
+    assert administrator.post(form, {"act": "remove:sections.0"}).status_code == 303
+    assert administrator.form(f"{draft}/files/instruments/outcome.yaml")["text"] != text
+    page = administrator.soup(draft)
+    assert "instruments/outcome.yaml" in words(page)
+    asked = form_in(page, f"{draft}/undo")
+    done = administrator.send(f"{draft}/undo", asked)
+    assert (done.status_code, "study_draft_undone" in done.headers["location"]) == (303, True)
+    assert administrator.form(f"{draft}/files/instruments/outcome.yaml")["text"] == text
+    again = administrator.send(f"{draft}/undo", {**asked, **_fresh(administrator.soup(draft), f"{draft}/undo")})
+    assert again.status_code == 409
+    assert "Nothing was taken back" in again.text
+    assert administrator.form(f"{draft}/files/instruments/outcome.yaml")["text"] == text
+
+
+def _fresh(page: BeautifulSoup, address: str) -> dict[str, Any]:
+    """All of a form but which change is meant, as one has it who opened the page before."""
+    return {name: value for name, value in form_in(page, address).items() if name != "state"}
 
 
 def test_a_file_is_written_anew_only_when_somebody_says_so(world: World):
