@@ -10,6 +10,7 @@ import pytest
 from app.studies.definition import Choice, ConsentDocument, Part, Study, StudyFile, StudyText
 from app.studies.drafts.editing import data_of
 from app.studies.drafts.folder import checked
+from app.studies.importing import convert
 from app.studies.loading import library
 from app.web.draft_fields import (
     CHECKS,
@@ -33,6 +34,7 @@ from app.web.draft_fields import (
 )
 from app.web.draft_findings import pages_of, split
 from app.web.draft_sheets import OF_THE_STUDY, Known, document, parts_of, sheet_of, words
+from tests.factories import NOW
 
 NOBODY = Known({})
 AS_TEXT = {
@@ -309,6 +311,23 @@ def test_a_finding_in_the_head_of_a_consent_document_leads_to_its_field():
     text = re.sub(r"valid_from: .*", "valid_from: soon", TRIALS["resolve"][path], count=1)
     found = _at({**TRIALS["resolve"], path: text})
     assert (f"document.{path[8:-3]}", "v.valid_from") in found.values()
+
+
+def test_whatever_is_to_be_decided_after_an_import_leads_to_a_page_of_fields():
+    """Nobody who has no YAML is sent to the text for what a page has fields for."""
+    made = convert(
+        b"field_name,form_name,field_type,field_label\nid,a,text,ID\nb,a,text,B\n", name="d.csv", on=NOW.date()
+    )
+    found = _at(made.texts)
+    pages = {message: part for message, (part, _) in found.items()}
+    for said, part in (
+        ("how participants get an arm", "arms"),
+        ("no eligibility criteria", "eligibility"),
+        ("when visits are due", "visits"),
+        ("names no site", "general"),
+        ("`withdrawal_levels:`", "missing"),
+    ):
+        assert [pages[each] for each in pages if said in each] == [part], (said, pages)
 
 
 def test_a_time_that_is_none_is_said_in_words():
